@@ -1,0 +1,1 @@
+"""What the service does: the only folder that knows pictures."""

@@ -1,0 +1,1 @@
+"""Bytes and rows: knows nothing of pictures, jobs or the environment."""

@@ -1,0 +1,1 @@
+"""The process: the only folder that knows arq, Redis and the environment."""
