@@ -1,0 +1,109 @@
+"""Bytes under keys: a Protocol a verb, so that a signature shows what a function can destroy.
+
+Every verb raises KeyRefused for a key that leaves the root, BlobsUnavailable when the storage did not
+answer, StorageFull when there is no room.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+
+class Existence(Enum):
+    """The three answers to "is it there?"; only a sure MISSING may ever lead to a deletion."""
+
+    PRESENT = "present"
+    MISSING = "missing"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class BlobInfo:
+    """A stored blob: key, size in bytes, age mark: max(mtime, ctime) in seconds since 1970."""
+
+    key: str
+    bytes: int
+    changed_at: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """An original, open for reading: a descriptor, its size in bytes, a stamp that changes with it."""
+
+    fd: int
+    bytes: int
+    stamp: str
+
+
+@dataclass(frozen=True)
+class Staged:
+    """An unfinished write: a descriptor open for reading and writing, and a name that means nothing yet."""
+
+    fd: int
+    name: str
+
+
+class Open(Protocol):
+    def open(self, key: str) -> AbstractAsyncContextManager[Source]:
+        """The blob under `key` as a descriptor. Raises: BlobNotFound, BlobRefused."""
+
+
+class Get(Protocol):
+    async def get(self, key: str) -> bytes:
+        """The bytes under `key`. Raises: BlobNotFound, BlobRefused."""
+
+
+class Put(Protocol):
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        """Store what `chunks` yield under `key`, whole or not at all; gives the number of bytes."""
+
+
+class Stage(Protocol):
+    def stage(self, count: int) -> AbstractAsyncContextManager[Sequence[Staged]]:
+        """`count` empty staged files, closed and removed at the end unless they were published."""
+
+
+class Publish(Protocol):
+    async def publish(self, files: Sequence[tuple[Staged, str]]) -> None:
+        """Give staged files their keys: durable first, then visible, then the folder durable.
+
+        Raises: BlobRefused when a staged file is not the one that was handed out.
+        """
+
+
+class Delete(Protocol):
+    async def delete(self, key: str) -> None:
+        """Remove the blob under `key`; removing what is absent is fine."""
+
+
+class Exists(Protocol):
+    async def exists(self, key: str) -> Existence:
+        """Whether there is a blob under `key`: present, missing, or unknown after any error."""
+
+
+class List(Protocol):
+    def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+        """Every blob below the folder `prefix`, in order of key, each once."""
+
+
+class Blobs(Open, Get, Put, Stage, Publish, Delete, Exists, List, Protocol):
+    """All verbs: what a backend implements. Ask for less wherever less will do."""
+
+
+__all__ = [
+    "BlobInfo",
+    "Blobs",
+    "Delete",
+    "Existence",
+    "Exists",
+    "Get",
+    "List",
+    "Open",
+    "Publish",
+    "Put",
+    "Source",
+    "Stage",
+    "Staged",
+]

@@ -1,0 +1,363 @@
+"""Blobs as files below one folder: nothing outside it, whatever the key or a link in it says."""
+
+import asyncio
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import count as counter
+from pathlib import Path
+from threading import Lock
+from typing import ParamSpec, TypeVar
+from uuid import uuid4
+
+import aiofiles
+import orjson
+from aiofiles.os import wrap
+
+from storage import keys
+from storage.blobs import BlobInfo, Existence, Source, Staged
+from storage.errors import (
+    BlobNotFound,
+    BlobRefused,
+    BlobsUnavailable,
+    RootMismatch,
+    StorageError,
+    StorageFull,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_MODE = 0o644  # the web server that serves variants is another user
+_FOLDER_MODE = 0o755
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NOT_A_FILE = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EMLINK}
+
+
+class LocalBlobs:
+    """Blobs below `root`, published atomically; hold it through `open_local`."""
+
+    def __init__(self, root: Path, root_fd: int) -> None:
+        self.root = root
+        self._root_fd = root_fd
+        self._bench: str | None = None
+        self._bench_fd = -1
+        self._bench_lock = Lock()
+        self._numbers = counter()
+
+    @asynccontextmanager
+    async def open(self, key: str) -> AsyncIterator[Source]:
+        fd = await _call(self._open_file, key)
+        try:
+            facts = os.fstat(fd)
+            yield Source(fd, facts.st_size, _stamp(facts))
+        finally:
+            os.close(fd)
+
+    async def get(self, key: str) -> bytes:
+        async with self.open(key) as source:
+            with _mapped(key):
+                async with aiofiles.open(source.fd, "rb", closefd=False) as file:
+                    return await file.read()
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        async with self.stage(1) as [staged]:
+            with _mapped(key):
+                async with aiofiles.open(staged.fd, "wb", closefd=False) as file:
+                    async for chunk in chunks:
+                        await file.write(chunk)
+                    size = await file.tell()
+            await self.publish([(staged, key)])
+        return size
+
+    @asynccontextmanager
+    async def stage(self, count: int) -> AsyncIterator[Sequence[Staged]]:
+        staged = await _call(self._stage, count)
+        try:
+            yield staged
+        finally:
+            await asyncio.shield(_call(self._unstage, staged))
+
+    async def publish(self, files: Sequence[tuple[Staged, str]]) -> None:
+        await _call(self._publish, files)
+
+    async def delete(self, key: str) -> None:
+        await _call(self._delete, key)
+
+    async def exists(self, key: str) -> Existence:
+        try:
+            await _call(self._open_and_close, key)
+        except BlobNotFound:
+            return Existence.MISSING
+        except StorageError:
+            return Existence.UNKNOWN
+        return Existence.PRESENT
+
+    async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+        parts = keys.segments(prefix)
+        walk = self._walk(parts)
+        while page := await _call(_take, walk, 500):
+            for info in page:
+                yield info
+
+    # -- folders and names, each opened relative to the one before and never through a link
+
+    @contextmanager
+    def _folder(self, parts: Sequence[str], *, create: bool = False) -> Iterator[int]:
+        fd = os.dup(self._root_fd)
+        try:
+            for part in parts:
+                deeper = _enter(fd, part, create=create)
+                os.close(fd)
+                fd = deeper
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _open_file(self, key: str) -> int:
+        *folders, name = keys.segments(key)
+        with self._folder(folders) as folder:
+            # O_NONBLOCK: a pipe under an upload's name must not hang its reader
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+            fd = os.open(name, flags, dir_fd=folder)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise BlobRefused(f"{key} is not a regular file")
+        return fd
+
+    def _open_and_close(self, key: str) -> None:
+        os.close(self._open_file(key))
+
+    def _delete(self, key: str) -> None:
+        *folders, name = keys.segments(key)
+        with suppress(FileNotFoundError), self._folder(folders) as folder:
+            os.unlink(name, dir_fd=folder)
+            os.fsync(folder)
+
+    def _walk(self, parts: Sequence[str]) -> Iterator[BlobInfo]:
+        try:
+            with self._folder(parts) as folder:
+                names = sorted(os.listdir(folder), key=os.fsencode)
+        except FileNotFoundError:
+            return
+        for name in names:
+            try:
+                with self._folder(parts) as folder:
+                    facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if stat.S_ISDIR(facts.st_mode):
+                yield from self._walk([*parts, name])
+            elif stat.S_ISREG(facts.st_mode):
+                changed_at = max(facts.st_mtime, facts.st_ctime)
+                yield BlobInfo("/".join([*parts, name]), facts.st_size, changed_at)
+
+    # -- staging: a folder for each process, locked by it, so that others can tell when it has died
+
+    def occupy_staging(self) -> None:
+        """Take a staging folder of one's own and remove those of processes that died."""
+        with self._folder([keys.STAGING], create=True) as staging:
+            for name in os.listdir(staging):
+                _remove_if_abandoned(staging, name)
+            while self._bench is None:
+                self._bench, self._bench_fd = _new_bench(staging)
+
+    def leave_staging(self) -> None:
+        """Give the staging folder back."""
+        if self._bench is None:
+            return
+        with self._folder([keys.STAGING]) as staging:
+            _remove_folder(staging, self._bench)
+        os.close(self._bench_fd)
+        self._bench = None
+
+    def _stage(self, count: int) -> Sequence[Staged]:
+        with self._bench_lock:
+            if self._bench is None:
+                self.occupy_staging()
+        staged = []
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            for _ in range(count):
+                name = f"{next(self._numbers)}"
+                staged.append(Staged(os.open(name, flags, 0o600, dir_fd=self._bench_fd), name))
+        except OSError:
+            self._unstage(staged)
+            raise
+        return staged
+
+    def _unstage(self, staged: Sequence[Staged]) -> None:
+        for file in staged:
+            os.close(file.fd)
+            with suppress(FileNotFoundError):
+                os.unlink(file.name, dir_fd=self._bench_fd)
+
+    def _publish(self, files: Sequence[tuple[Staged, str]]) -> None:
+        for staged, _ in files:
+            self._recognise(staged)
+            os.fchmod(staged.fd, _FILE_MODE)
+            os.fsync(staged.fd)
+        for staged, key in files:
+            *folders, name = keys.segments(key)
+            with self._folder(folders, create=True) as folder:
+                os.rename(staged.name, name, src_dir_fd=self._bench_fd, dst_dir_fd=folder)
+                os.fsync(folder)
+
+    def _recognise(self, staged: Staged) -> None:
+        """Whoever held the descriptor may have put something else in the file's place."""
+        there = os.stat(staged.name, dir_fd=self._bench_fd, follow_symlinks=False)
+        ours = os.fstat(staged.fd)
+        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino) or not stat.S_ISREG(ours.st_mode):
+            raise BlobRefused("a staged file is not the one that was handed out")
+
+    # -- the root's identity
+
+    def bind(self, catalog_id: str, *, catalog_is_new: bool) -> None:
+        """Make sure that this root belongs to the catalog `catalog_id`; a new pair is married here.
+
+        Raises: RootMismatch when the marker is another catalog's, or missing where it must be.
+        """
+        found = self._read_marker()
+        if found is None and catalog_is_new and not (self.root / keys.VARIANTS).exists():
+            self._write_marker(catalog_id)
+            found = self._read_marker()
+        if found is None:
+            raise RootMismatch(
+                f"{self.root} has no {keys.MARKER}, but its catalog has described a root before, or there "
+                "are variants already. Is a disk not mounted, or the catalog another one's? "
+                "`media rebuild` makes a new catalog for an existing root."
+            )
+        if found != catalog_id:
+            raise RootMismatch(
+                f"{self.root} belongs to the catalog {found}, but the catalog in use is {catalog_id}. "
+                "Check MEDIA_STORAGE_URL and MEDIA_CATALOG_URL: one of them points to another installation."
+            )
+
+    def _read_marker(self) -> str | None:
+        try:
+            return str(orjson.loads((self.root / keys.MARKER).read_bytes())["catalog"])
+        except FileNotFoundError:
+            return None
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise RootMismatch(f"{self.root / keys.MARKER} is damaged: {error}") from error
+
+    def _write_marker(self, catalog_id: str) -> None:
+        # Written aside and linked, because a file made with O_EXCL can be read while it is still empty.
+        aside = self.root / f"{keys.MARKER}.{uuid4().hex}"
+        with aside.open("wb") as file:
+            file.write(orjson.dumps({"catalog": catalog_id, "version": 1}))
+            os.fchmod(file.fileno(), _FILE_MODE)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            with suppress(FileExistsError):
+                os.link(aside, self.root / keys.MARKER)
+        finally:
+            aside.unlink()
+        os.fsync(self._root_fd)
+
+
+@asynccontextmanager
+async def open_local(root: Path, *, create: bool) -> AsyncIterator[LocalBlobs]:
+    """The blobs below `root`, which is made first where `create` is true.
+
+    Raises: RootMismatch when the folder does not exist and may not be made, BlobsUnavailable.
+    """
+    with _mapped(str(root)):
+        if create:
+            root.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        try:
+            fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise RootMismatch(f"The storage root {root} does not exist. Is a disk not mounted?") from error
+    blobs = LocalBlobs(root, fd)
+    try:
+        yield blobs
+    finally:
+        with suppress(OSError, StorageError):
+            blobs.leave_staging()
+        os.close(fd)
+
+
+def _enter(folder: int, name: str, *, create: bool) -> int:
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=folder)
+    except FileNotFoundError:
+        if not create:
+            raise
+    with suppress(FileExistsError):
+        os.mkdir(name, _FOLDER_MODE, dir_fd=folder)
+    fd = os.open(name, _DIRECTORY, dir_fd=folder)
+    os.fchmod(fd, _FOLDER_MODE)
+    os.fsync(folder)
+    return fd
+
+
+def _new_bench(staging: int) -> tuple[str | None, int]:
+    name = f"w{uuid4().hex}"
+    fd = _enter(staging, name, create=True)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    if os.fstat(fd).st_nlink == 0:  # another process took it for abandoned before it was locked
+        os.close(fd)
+        return None, -1
+    return name, fd
+
+
+def _remove_if_abandoned(staging: int, name: str) -> None:
+    if not name.startswith("w"):
+        return
+    try:
+        fd = _enter(staging, name, create=False)
+    except OSError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove_folder(staging, name)
+    except BlockingIOError:
+        pass  # its owner lives
+    finally:
+        os.close(fd)
+
+
+def _remove_folder(parent: int, name: str) -> None:
+    fd = _enter(parent, name, create=False)
+    try:
+        for entry in os.listdir(fd):
+            os.unlink(entry, dir_fd=fd)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _stamp(facts: os.stat_result) -> str:
+    return f"{facts.st_dev}:{facts.st_ino}:{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}"
+
+
+def _take(walk: Iterator[BlobInfo], count: int) -> list[BlobInfo]:
+    return [info for _, info in zip(range(count), walk, strict=False)]
+
+
+@contextmanager
+def _mapped(key: object) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise BlobNotFound(f"there is no {key}") from error
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise StorageFull(f"no room left on the storage: {error.strerror}") from error
+        if error.errno in _NOT_A_FILE:
+            raise BlobRefused(f"{key} is not a regular file below the root") from error
+        raise BlobsUnavailable(f"the storage failed at {key}: {error}") from error
+
+
+async def _call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `function` in a thread, its errors told in this module's words."""
+    subject = args[0] if args and isinstance(args[0], str) else "a staged file"
+    with _mapped(subject):
+        result: T = await wrap(function)(*args, **kwargs)
+        return result

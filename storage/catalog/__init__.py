@@ -1,0 +1,50 @@
+"""Rows: every query, as verbs of the domain. No session, row or `select` leaves this folder."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from storage.catalog.claims import Claims
+from storage.catalog.database import Database, identity, mark_bound, open_database
+from storage.catalog.intake import Intake
+from storage.catalog.letters import Letters
+from storage.catalog.outbox import Outbox
+from storage.catalog.reports import Reports
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """One catalog, by what it can do; ask for the part you use."""
+
+    id: str
+    is_new: bool
+    intake: Intake
+    claims: Claims
+    outbox: Outbox
+    letters: Letters
+    reports: Reports
+    database: Database
+
+    async def mark_bound(self) -> None:
+        """Remember that this catalog has a storage root from now on."""
+        await mark_bound(self.database)
+
+
+@asynccontextmanager
+async def open_catalog(url: str) -> AsyncIterator[Catalog]:
+    """The catalog at the SQLAlchemy URL `url`, made or migrated first where that is needed.
+
+    Raises: CatalogUnavailable, CatalogTooNew.
+    """
+    async with open_database(url) as database:
+        catalog_id, is_new = await identity(database)
+        yield Catalog(
+            id=catalog_id,
+            is_new=is_new,
+            intake=Intake(database),
+            claims=Claims(database),
+            outbox=Outbox(database),
+            letters=Letters(database),
+            reports=Reports(database),
+            database=database,
+        )

@@ -1,0 +1,256 @@
+"""Claims and outcomes: who may write an upload's next state, and how it is written."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from uuid import UUID
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.catalog.clock import now_ms
+from storage.catalog.database import Database
+from storage.catalog.facts import (
+    Claim,
+    Committed,
+    Failed,
+    Notice,
+    Original,
+    Outcome,
+    Postponed,
+    Ready,
+    Removed,
+    State,
+    StoredVariant,
+    Stray,
+)
+from storage.catalog.outbox import insert_notices
+from storage.catalog.rows import Row, load_metadata, to_original, to_upload, to_variant
+from storage.catalog.tables import uploads, variants
+
+_WAITING = (State.QUEUED, State.PROCESSING, State.DELETING)
+
+
+class Claims:
+    """The rights to work on uploads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, upload_id: UUID, ticket: str, holder: str) -> Claim | None:
+        """Take the right to the upload's next outcome from whoever has it.
+
+        None when there is nothing to do: another ticket carries it, it is done, or its time has not come.
+
+        Raises: CatalogUnavailable.
+        """
+        now = now_ms()
+        due = [
+            uploads.c.id == str(upload_id),
+            uploads.c.ticket == ticket,
+            uploads.c.state.in_(_WAITING),
+            uploads.c.not_before_ms <= now,
+        ]
+        async with self._database.writing() as connection:
+            found = (await connection.execute(select(uploads).where(*due))).mappings().one_or_none()
+            if found is None:
+                return None
+            died = found["holder"] is not None
+            row = {
+                **found,
+                "claim": found["claim"] + 1,
+                "dead_claims": found["dead_claims"] + died,
+                "holder": holder,
+                "state": State.DELETING if found["state"] == State.DELETING else State.PROCESSING,
+                "changed_ms": now,
+            }
+            await _update(connection, row["id"], row)
+            current = await _current(connection, row["id"])
+        return Claim(
+            upload=to_upload(row, current),
+            number=row["claim"],
+            generation=row["generation"],
+            dead_claims=row["dead_claims"],
+            delete_original=row["delete_original"],
+        )
+
+    async def keys_of(self, upload_id: UUID) -> Sequence[str]:
+        """The keys of all the upload's variants, superseded ones too. Raises: CatalogUnavailable."""
+        query = select(variants.c.key).where(variants.c.upload_id == str(upload_id))
+        async with self._database.reading() as connection:
+            return list((await connection.execute(query)).scalars())
+
+    async def others_with(self, source: str, upload_id: UUID) -> int:
+        """How many other uploads that are not deleted have this source. Raises: CatalogUnavailable."""
+        query = select(func.count()).where(
+            uploads.c.source == source,
+            uploads.c.id != str(upload_id),
+            uploads.c.state.not_in((State.DELETED, State.DELETING)),
+        )
+        async with self._database.reading() as connection:
+            return (await connection.execute(query)).scalar_one()
+
+    async def commit(self, outcomes: Sequence[Outcome]) -> Sequence[Committed]:
+        """Write `outcomes` in one transaction, each only where its claim still holds.
+
+        Raises: CatalogUnavailable; then none of them was written.
+        """
+        now = now_ms()
+        committed: list[Committed] = []
+        async with self._database.writing() as connection:
+            for outcome in outcomes:
+                row = await _held(connection, outcome.claim)
+                if row is None:
+                    committed.append(Committed(outcome.claim.upload.id, None))
+                    continue
+                row = await _write(connection, outcome, row, now)
+                committed.append(Committed(UUID(row["id"]), State(row["state"]), row["attempts"]))
+        return committed
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        """Give claims back untouched, as if they had never been taken. Raises: CatalogUnavailable."""
+        async with self._database.writing() as connection:
+            for claim in claims:
+                row = await _held(connection, claim)
+                if row is not None:
+                    back = State.DELETING if row["state"] == State.DELETING else State.QUEUED
+                    # No holder: the next claim must not take this one for dead.
+                    await _update(
+                        connection, row["id"], {"state": back, "holder": None, "changed_ms": now_ms()}
+                    )
+
+    async def strays(self, untouched_ms: int, limit: int) -> Sequence[Stray]:
+        """Rows that wait for work and have not changed for `untouched_ms`, oldest first."""
+        query = (
+            select(uploads.c.id, uploads.c.ticket, uploads.c.not_before_ms)
+            .where(uploads.c.state.in_(_WAITING), uploads.c.changed_ms <= now_ms() - untouched_ms)
+            .order_by(uploads.c.changed_ms)
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query)).all()
+        return [Stray(UUID(row.id), row.ticket, row.not_before_ms) for row in found]
+
+    async def carry(
+        self, strays: Sequence[Stray], *, per_ticket: int, new_ticket: Callable[[], str]
+    ) -> Mapping[str, Sequence[UUID]]:
+        """Put strays that still are where they were on new tickets; gives what each ticket carries."""
+        tickets: dict[str, list[UUID]] = {}
+        ticket = ""
+        async with self._database.writing() as connection:
+            for stray in strays:
+                if not tickets or len(tickets[ticket]) == per_ticket:
+                    ticket = new_ticket()
+                    tickets[ticket] = []
+                moved = await connection.execute(
+                    update(uploads)
+                    .where(
+                        uploads.c.id == str(stray.id),
+                        uploads.c.ticket == stray.ticket,
+                        uploads.c.state.in_(_WAITING),
+                    )
+                    .values(ticket=ticket, changed_ms=now_ms())
+                )
+                if moved.rowcount:
+                    tickets[ticket].append(stray.id)
+        return {ticket: ids for ticket, ids in tickets.items() if ids}
+
+
+async def _held(connection: AsyncConnection, claim: Claim) -> Row | None:
+    query = select(uploads).where(
+        uploads.c.id == str(claim.upload.id),
+        uploads.c.claim == claim.number,
+        uploads.c.state.in_((State.PROCESSING, State.DELETING)),
+    )
+    found = (await connection.execute(query)).mappings().one_or_none()
+    return dict(found) if found is not None else None
+
+
+async def _write(connection: AsyncConnection, outcome: Outcome, row: Row, now: int) -> Row:
+    news = {"holder": None, "dead_claims": 0, "changed_ms": now, **_news(outcome, row, now)}
+    if isinstance(outcome, Ready):
+        await _replace_variants(connection, outcome, now)
+    if isinstance(outcome, Removed):
+        await connection.execute(delete(variants).where(variants.c.upload_id == row["id"]))
+    if _is_stale(outcome, row):
+        news |= {"state": State.QUEUED, "attempts": 0, "not_before_ms": now, "revive": False}
+    await _update(connection, row["id"], news)
+    told = {**row, **news}
+    if told["state"] in (State.READY, State.FAILED, State.DELETED):
+        await insert_notices(connection, [_notice(told, row["metadata"], outcome, now)])
+    return told
+
+
+def _is_stale(outcome: Outcome, row: Row) -> bool:
+    """Whether an event has come since the claim that wants the upload done once more."""
+    if row["state"] == State.DELETING:
+        return isinstance(outcome, Removed) and bool(row["revive"])
+    return bool(row["generation"] != outcome.claim.generation)
+
+
+def _news(outcome: Outcome, row: Row, now: int) -> Row:
+    match outcome:
+        case Ready(_, original):
+            return {"state": State.READY, "attempts": 0, **_error(None, None), **_read(original)}
+        case Failed(_, code, message):
+            return {"state": State.FAILED, "attempts": row["attempts"] + 1, **_error(code, message)}
+        case Postponed(_, code, message, delay_ms, counted):
+            return {
+                "state": State.DELETING if row["state"] == State.DELETING else State.QUEUED,
+                "attempts": row["attempts"] + counted,
+                "not_before_ms": now + delay_ms,
+                **_error(code, message),
+            }
+        case Removed():
+            gone = {"metadata": "{}", "delete_original": False} if not row["revive"] else {}
+            return {"state": State.DELETED, "attempts": 0, **gone, **_error(None, None), **_read(None)}
+
+
+def _error(code: str | None, message: str | None) -> Row:
+    return {"error_code": code, "error_message": message}
+
+
+def _read(original: Original | None) -> Row:
+    return {name: getattr(original, name, None) for name in Original.__dataclass_fields__}
+
+
+async def _replace_variants(connection: AsyncConnection, outcome: Ready, now: int) -> None:
+    upload_id = str(outcome.claim.upload.id)
+    current = variants.c.upload_id == upload_id, variants.c.superseded_ms.is_(None)
+    keys = [variant.key for variant in outcome.variants]
+    await connection.execute(
+        update(variants).where(*current, variants.c.key.not_in(keys)).values(superseded_ms=now)
+    )
+    statement = insert(variants)
+    again = {name: statement.excluded[name] for name in ("width", "height", "bytes", "sha256")}
+    await connection.execute(
+        statement.on_conflict_do_update(index_elements=["key"], set_={**again, "superseded_ms": None}),
+        [{**asdict(variant), "upload_id": upload_id, "made_ms": now} for variant in outcome.variants],
+    )
+
+
+async def _current(connection: AsyncConnection, upload_id: str) -> Sequence[StoredVariant]:
+    query = select(variants).where(variants.c.upload_id == upload_id, variants.c.superseded_ms.is_(None))
+    found = (await connection.execute(query)).mappings()
+    return [to_variant(dict(row)) for row in found]
+
+
+async def _update(connection: AsyncConnection, upload_id: str, values: Row) -> None:
+    await connection.execute(update(uploads).where(uploads.c.id == upload_id).values(values))
+
+
+def _notice(row: Row, metadata: str, outcome: Outcome, now: int) -> Notice:
+    return Notice(
+        seq=0,
+        kind=State(row["state"]),
+        id=UUID(row["id"]),
+        source=row["source"],
+        recipe=row["recipe"],
+        metadata=load_metadata(metadata),
+        time_ms=now,
+        attempts=row["attempts"],
+        error_code=row["error_code"],
+        error_message=row["error_message"],
+        original=to_original(row),
+        variants=outcome.variants if isinstance(outcome, Ready) else (),
+    )

@@ -1,0 +1,153 @@
+"""The catalog's engine: opened, tuned and migrated here, and every transaction begun here."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, event, insert, inspect, select, text, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from storage.catalog import tables
+from storage.errors import CatalogTooNew, CatalogUnavailable
+
+HEAD = "0001"  # the newest migration; a test compares it with the migrations' folder
+_KNOWN = {HEAD}
+
+_BUSY_TIMEOUT_S = 10
+_WAL_TRIES = 100
+_WAL_PAUSE_S = 0.05
+
+
+class Database:
+    """Transactions on one catalog: readers side by side, writers of this process one after another."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        # SQLite's own busy wait polls and is unfair; within a process an ordinary queue is neither.
+        self._writers = asyncio.Lock()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that sees one moment of the catalog. Raises: CatalogUnavailable."""
+        with _mapped():
+            async with self._engine.connect() as connection, connection.begin():
+                yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that holds the write lock from its start. Raises: CatalogUnavailable."""
+        with _mapped():
+            async with self._writers, self._engine.connect() as connection:
+                await connection.execution_options(writes=True)
+                async with connection.begin():
+                    yield connection
+
+
+@asynccontextmanager
+async def open_database(url: str) -> AsyncIterator[Database]:
+    """The catalog at `url`, made where it is missing and migrated to this program's schema.
+
+    Raises: CatalogUnavailable, CatalogTooNew.
+    """
+    path = Path(make_url(url).database or "")
+    with _mapped():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S}, pool_size=4)
+    event.listen(engine.sync_engine, "connect", _tune)
+    event.listen(engine.sync_engine, "begin", _begin)
+    try:
+        with _mapped():
+            await _use_wal(engine)
+            async with engine.connect() as connection:
+                await connection.execution_options(writes=True)
+                async with connection.begin():
+                    await connection.run_sync(_migrate)
+        yield Database(engine)
+    finally:
+        await engine.dispose()
+
+
+async def _use_wal(engine: AsyncEngine) -> None:
+    # This pragma ignores the busy timeout: two workers that start at once on a new catalog collide here.
+    for attempt in range(_WAL_TRIES):
+        try:
+            async with engine.connect() as connection:
+                await connection.execution_options(autocommits=True)
+                mode = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar_one()
+                if mode != "wal":
+                    await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        except DBAPIError as error:
+            if "locked" not in str(error) or attempt == _WAL_TRIES - 1:
+                raise
+            await asyncio.sleep(_WAL_PAUSE_S)
+        else:
+            return
+
+
+def _tune(connection: Any, _record: Any) -> None:  # noqa: ANN401 (a driver's connection)
+    connection.isolation_level = None  # transactions begin where `_begin` says, not where the driver guesses
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous=FULL")  # NORMAL may lose committed rows when the power goes
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    if not options.get("autocommits"):
+        # A read that turns into a write fails at once, whatever the busy timeout: say it beforehand.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")
+
+
+def _migrate(connection: Connection) -> None:
+    found = None
+    if inspect(connection).has_table("alembic_version"):
+        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if found == HEAD:
+        return
+    if found is not None and found not in _KNOWN:
+        raise CatalogTooNew(
+            f"The catalog's schema is {found}; this program knows schemas up to {HEAD}. Update the program."
+        )
+    # Imported here because a start on a current catalog needs none of it.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    if found is None:
+        connection.execute(
+            insert(tables.facts), [{"name": "id", "value": str(uuid4())}, {"name": "root", "value": "new"}]
+        )
+
+
+async def identity(database: Database) -> tuple[str, bool]:
+    """The catalog's own UUID, and whether it is new, that is: has never been bound to a root."""
+    async with database.reading() as connection:
+        found = {row.name: row.value for row in await connection.execute(select(tables.facts))}
+    return found["id"], found["root"] == "new"
+
+
+async def mark_bound(database: Database) -> None:
+    """Remember that this catalog has a root from now on."""
+    async with database.writing() as connection:
+        await connection.execute(
+            update(tables.facts).where(tables.facts.c.name == "root").values(value="bound")
+        )
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout, sqlite3.OperationalError, OSError) as error:
+        raise CatalogUnavailable(f"the catalog did not answer: {error}") from error

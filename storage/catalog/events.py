@@ -1,0 +1,102 @@
+"""What an event does to an upload: the state machine, as functions without a database."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from storage.catalog.facts import Mark, State, Unwished, Wished
+from storage.catalog.rows import Row, dump_metadata
+
+_NOTHING_READ = dict.fromkeys(("stamp", "sha256", "bytes", "format", "width", "height", "color"))
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row as it is to be, and whether it waits for a new ticket or answers at once."""
+
+    row: Row
+    wants_ticket: bool = False
+    answers: bool = False
+
+
+@dataclass(frozen=True)
+class NotYours:
+    """The event's id belongs to another source."""
+
+    owner: str
+
+
+def apply(row: Row | None, event: Wished | Unwished, now_ms: int) -> Change | NotYours | None:
+    """The change that `event` makes to `row` (None: an id never seen), or None when it is an old event."""
+    if row is not None and event.mark <= Mark(row["event_ms"], row["event_n"]):
+        return None
+    if isinstance(event, Unwished):
+        return _unwish(row, event, now_ms)
+    if row is not None and row["source"] not in (None, event.source):
+        return NotYours(row["source"])
+    return _wish(row, event, now_ms)
+
+
+def _wish(row: Row | None, event: Wished, now_ms: int) -> Change:
+    news = {
+        **_marked(event.mark, now_ms),
+        "source": event.source,
+        "recipe": event.recipe,
+        "metadata": dump_metadata(event.metadata),
+        "attempts": 0,
+        "dead_claims": 0,
+        "queued_ms": now_ms,
+        "not_before_ms": now_ms,
+    }
+    if row is None:
+        return Change({**_blank(str(event.id), now_ms), **news, "state": State.QUEUED}, wants_ticket=True)
+    match row["state"]:
+        case State.QUEUED:
+            return Change({**row, **news, "not_before_ms": row["not_before_ms"]})
+        case State.PROCESSING:
+            return Change({**row, **news, "generation": row["generation"] + 1})
+        case State.DELETING:
+            return Change({**row, **news, "revive": True})
+        case _:
+            return Change({**row, **news, "state": State.QUEUED}, wants_ticket=True)
+
+
+def _unwish(row: Row | None, event: Unwished, now_ms: int) -> Change:
+    news = {**_marked(event.mark, now_ms), "revive": False, "not_before_ms": now_ms}
+    if row is None:
+        tombstone = {**_blank(str(event.id), now_ms), **news, "state": State.DELETED}
+        return Change(tombstone, answers=True)
+    news |= {"state": State.DELETING, "delete_original": row["delete_original"] or event.original}
+    match row["state"]:
+        case State.QUEUED | State.DELETING:
+            return Change({**row, **news})
+        case State.PROCESSING:
+            # Whoever works on it now must not write its result any more.
+            fenced = {"claim": row["claim"] + 1, "holder": None}
+            return Change({**row, **news, **fenced}, wants_ticket=True)
+        case _:
+            return Change({**row, **news}, wants_ticket=True)
+
+
+def _marked(mark: Mark, now_ms: int) -> dict[str, Any]:
+    return {"event_ms": mark.ms, "event_n": mark.n, "changed_ms": now_ms}
+
+
+def _blank(upload_id: str, now_ms: int) -> Row:
+    return {
+        "id": upload_id,
+        "source": None,
+        "recipe": "default",
+        "metadata": "{}",
+        "ticket": "",
+        "generation": 0,
+        "claim": 0,
+        "holder": None,
+        "dead_claims": 0,
+        "attempts": 0,
+        "queued_ms": now_ms,
+        "revive": False,
+        "delete_original": False,
+        "error_code": None,
+        "error_message": None,
+        **_NOTHING_READ,
+    }

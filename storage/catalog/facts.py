@@ -1,0 +1,208 @@
+"""What the catalog knows, as facts: the rows that leave storage, and the outcomes that enter it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+Metadata = Mapping[str, Any]
+
+
+class State(StrEnum):
+    """Where an upload stands."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    READY = "ready"
+    FAILED = "failed"
+    DELETING = "deleting"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, order=True)
+class Mark:
+    """The place of an event in its stream; events of one upload apply in this order."""
+
+    ms: int = 0
+    n: int = 0
+
+
+@dataclass(frozen=True)
+class Wished:
+    """An app wants this upload to have variants."""
+
+    mark: Mark
+    id: UUID
+    source: str
+    recipe: str
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Unwished:
+    """An app wants this upload to be gone, and with `original` its original too."""
+
+    mark: Mark
+    id: UUID
+    original: bool = False
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """Bytes that never became an upload: where they stood in the stream, and why they were refused."""
+
+    stream_id: str
+    code: str
+    message: str
+    body: bytes
+    time_ms: int = 0
+    id: int = 0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What an intake batch came to: which uploads each new ticket carries, and what was refused."""
+
+    tickets: Mapping[str, Sequence[UUID]]
+    refused: Sequence[DeadLetter]
+
+
+@dataclass(frozen=True)
+class StoredVariant:
+    """A variant that exists: its key, its size in pixels and bytes, and the SHA-256 of its bytes."""
+
+    name: str
+    key: str
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Original:
+    """What was read of an original: size in upright pixels; `stamp` changes when the file does."""
+
+    stamp: str
+    sha256: str
+    bytes: int
+    format: str
+    width: int
+    height: int
+    color: str | None = None
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One upload as the catalog sees it."""
+
+    id: UUID
+    source: str | None
+    state: State
+    recipe: str
+    metadata: Metadata
+    attempts: int
+    claims: int
+    queued_ms: int
+    changed_ms: int
+    not_before_ms: int
+    error_code: str | None
+    error_message: str | None
+    original: Original | None
+    variants: Sequence[StoredVariant]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to write the next outcome of an upload, until somebody else claims it."""
+
+    upload: Upload
+    number: int
+    generation: int
+    dead_claims: int
+    delete_original: bool = False
+
+
+@dataclass(frozen=True)
+class Ready:
+    """All variants are published."""
+
+    claim: Claim
+    original: Original
+    variants: Sequence[StoredVariant]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The upload cannot be done; a person reads the message."""
+
+    claim: Claim
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Postponed:
+    """Not now: the same again after `delay_ms`. `counted` when it was the upload's own try that failed."""
+
+    claim: Claim
+    code: str
+    message: str
+    delay_ms: int
+    counted: bool
+
+
+@dataclass(frozen=True)
+class Removed:
+    """Every blob of the upload that was to go is gone."""
+
+    claim: Claim
+
+
+Outcome = Ready | Failed | Postponed | Removed
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What became of an outcome: the row's state now, or None when the claim was no longer valid."""
+
+    id: UUID
+    state: State | None
+    attempts: int = 0
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that the outside is to be told, in the order of `seq`."""
+
+    seq: int
+    kind: State
+    id: UUID
+    source: str | None
+    recipe: str
+    metadata: Metadata
+    time_ms: int
+    attempts: int = 0
+    error_code: str | None = None
+    error_message: str | None = None
+    original: Original | None = None
+    variants: Sequence[StoredVariant] = ()
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A row that waits for work, and the ticket that should be carrying it."""
+
+    id: UUID
+    ticket: str
+    not_before_ms: int
+
+
+@dataclass(frozen=True)
+class VariantTotal:
+    """How many files and bytes the current variants of one name take."""
+
+    name: str
+    files: int
+    bytes: int

@@ -1,0 +1,58 @@
+"""Dead letters: bytes that never became an upload, kept with the reason."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.catalog.database import Database
+from storage.catalog.facts import DeadLetter
+from storage.catalog.tables import dead_letters
+
+
+class Letters:
+    """The dead letters of one catalog."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def newest(self, limit: int) -> Sequence[DeadLetter]:
+        """The `limit` newest dead letters, newest first. Raises: CatalogUnavailable."""
+        query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query)).mappings().all()
+        return [
+            DeadLetter(
+                stream_id=row["stream_id"],
+                code=row["code"],
+                message=row["message"],
+                body=row["body"],
+                time_ms=row["received_ms"],
+                id=row["id"],
+            )
+            for row in found
+        ]
+
+    async def count(self) -> int:
+        """How many dead letters there are. Raises: CatalogUnavailable."""
+        async with self._database.reading() as connection:
+            return (await connection.execute(select(func.count()).select_from(dead_letters))).scalar_one()
+
+
+async def insert_letters(connection: AsyncConnection, letters: Sequence[DeadLetter], now: int) -> None:
+    """Keep `letters`; one that is there already (its entry was read twice) stays as it is."""
+    if letters:
+        await connection.execute(
+            insert(dead_letters).on_conflict_do_nothing(),
+            [
+                {
+                    "stream_id": letter.stream_id,
+                    "code": letter.code,
+                    "message": letter.message,
+                    "body": letter.body,
+                    "received_ms": now,
+                }
+                for letter in letters
+            ],
+        )

@@ -1,0 +1,61 @@
+"""The outbox: what the outside is to be told, written with the outcome and marked once it was sent."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.catalog.clock import now_ms
+from storage.catalog.database import Database
+from storage.catalog.facts import Notice
+from storage.catalog.rows import dump_notice, to_notice
+from storage.catalog.tables import outbox
+
+_PAGE = 500
+
+
+class Outbox:
+    """The notices of one catalog, in the order of their `seq`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def unsent(self, limit: int = _PAGE) -> Sequence[Notice]:
+        """The oldest notices that nobody has marked as sent. Raises: CatalogUnavailable."""
+        query = select(outbox.c.seq, outbox.c.body).where(outbox.c.sent_ms.is_(None))
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query.order_by(outbox.c.seq).limit(limit))).all()
+        return [to_notice(row.seq, row.body) for row in found]
+
+    async def mark_sent(self, notices: Sequence[Notice]) -> None:
+        """Remember that `notices` were sent. Raises: CatalogUnavailable."""
+        query = update(outbox).where(outbox.c.seq.in_([notice.seq for notice in notices]))
+        async with self._database.writing() as connection:
+            await connection.execute(query.values(sent_ms=now_ms()))
+
+    async def since(self, seq: int, limit: int = _PAGE) -> Sequence[Notice]:
+        """The notices after `seq`, sent or not, oldest first. Raises: CatalogUnavailable."""
+        query = select(outbox.c.seq, outbox.c.body).where(outbox.c.seq > seq)
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query.order_by(outbox.c.seq).limit(limit))).all()
+        return [to_notice(row.seq, row.body) for row in found]
+
+    async def last_seq(self) -> int:
+        """The newest notice's `seq`, 0 when there is none. Raises: CatalogUnavailable."""
+        async with self._database.reading() as connection:
+            newest: int | None = (await connection.execute(select(func.max(outbox.c.seq)))).scalar_one()
+        return newest or 0
+
+    async def prune(self, before_ms: int) -> int:
+        """Forget notices made before `before_ms` that were sent; gives their number."""
+        query = delete(outbox).where(outbox.c.made_ms < before_ms, outbox.c.sent_ms.is_not(None))
+        async with self._database.writing() as connection:
+            return (await connection.execute(query)).rowcount
+
+
+async def insert_notices(connection: AsyncConnection, notices: Sequence[Notice]) -> None:
+    """Put `notices` into the outbox, as part of the transaction that made them true."""
+    if notices:
+        await connection.execute(
+            insert(outbox), [{"body": dump_notice(notice), "made_ms": notice.time_ms} for notice in notices]
+        )

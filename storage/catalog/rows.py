@@ -1,0 +1,75 @@
+"""Between rows and facts: the one place that knows how a fact is spelled in a column."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from storage.catalog.facts import Metadata, Notice, Original, State, StoredVariant, Upload
+
+Row = dict[str, Any]
+
+
+def dump_metadata(metadata: Metadata) -> str:
+    """An app's metadata as JSON text."""
+    return orjson.dumps(metadata).decode()
+
+
+def load_metadata(text: str) -> Metadata:
+    """An app's metadata out of its JSON text."""
+    metadata: Metadata = orjson.loads(text)
+    return metadata
+
+
+def to_original(row: Mapping[str, Any]) -> Original | None:
+    """What was read of the original, or None while nothing has been."""
+    if row["sha256"] is None:
+        return None
+    return Original(**{name: row[name] for name in Original.__dataclass_fields__})
+
+
+def to_variant(row: Mapping[str, Any]) -> StoredVariant:
+    """A stored variant."""
+    return StoredVariant(**{name: row[name] for name in StoredVariant.__dataclass_fields__})
+
+
+def to_upload(row: Mapping[str, Any], variants: Sequence[StoredVariant]) -> Upload:
+    """An upload with its current variants."""
+    return Upload(
+        id=UUID(row["id"]),
+        source=row["source"],
+        state=State(row["state"]),
+        recipe=row["recipe"],
+        metadata=load_metadata(row["metadata"]),
+        attempts=row["attempts"],
+        claims=row["claim"],
+        queued_ms=row["queued_ms"],
+        changed_ms=row["changed_ms"],
+        not_before_ms=row["not_before_ms"],
+        error_code=row["error_code"],
+        error_message=row["error_message"],
+        original=to_original(row),
+        variants=variants,
+    )
+
+
+def dump_notice(notice: Notice) -> str:
+    """A notice as JSON text; its `seq` is the row's."""
+    return orjson.dumps(notice).decode()
+
+
+def to_notice(seq: int, body: str) -> Notice:
+    """A notice out of the outbox."""
+    facts = orjson.loads(body)
+    original = facts["original"]
+    return Notice(
+        **{
+            **facts,
+            "seq": seq,
+            "kind": State(facts["kind"]),
+            "id": UUID(facts["id"]),
+            "original": Original(**original) if original else None,
+            "variants": [StoredVariant(**variant) for variant in facts["variants"]],
+        }
+    )

@@ -1,0 +1,100 @@
+"""The catalog's tables and the indexes that its frequent queries stand on. Times are ms since 1970."""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData()
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("source", Text),  # null: a tombstone for an id that was never seen
+    Column("state", String(16), nullable=False),
+    Column("recipe", String(64), nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("event_ms", Integer, nullable=False),
+    Column("event_n", Integer, nullable=False),
+    Column("ticket", String(64), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("claim", Integer, nullable=False),
+    Column("holder", String(128)),  # who claimed it; null once that claim has ended
+    Column("dead_claims", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("queued_ms", Integer, nullable=False),
+    Column("changed_ms", Integer, nullable=False),
+    Column("not_before_ms", Integer, nullable=False),
+    Column("revive", Boolean, nullable=False),  # wanted again while it is being deleted
+    Column("delete_original", Boolean, nullable=False),
+    Column("error_code", String(32)),
+    Column("error_message", Text),
+    Column("stamp", Text),
+    Column("sha256", String(64)),
+    Column("bytes", Integer),
+    Column("format", String(16)),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("color", String(7)),
+    Index("uploads_by_state", "state", "changed_ms"),
+    Index("uploads_by_source", "source"),
+)
+
+variants = Table(
+    "variants",
+    metadata,
+    Column("key", String(128), primary_key=True),
+    Column("upload_id", String(36), ForeignKey("uploads.id"), nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("made_ms", Integer, nullable=False),
+    Column("superseded_ms", Integer),
+    Index("variants_by_upload", "upload_id"),
+    Index("variants_current", "upload_id", "name", unique=True, sqlite_where=text("superseded_ms IS NULL")),
+    Index("variants_superseded", "superseded_ms", sqlite_where=text("superseded_ms IS NOT NULL")),
+    Index("variants_totals", "name", "superseded_ms", "bytes"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("body", Text, nullable=False),
+    Column("made_ms", Integer, nullable=False),
+    Column("sent_ms", Integer),
+    Index("outbox_unsent", "seq", sqlite_where=text("sent_ms IS NULL")),
+    Index("outbox_by_age", "made_ms"),
+    sqlite_autoincrement=True,  # seq must never be given twice, not even after the last row was pruned
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("stream_id", String(64), nullable=False, unique=True),
+    Column("code", String(32), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("received_ms", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,37 @@
+"""What can go wrong with bytes and rows: the one tree of storage errors."""
+
+
+class StorageError(Exception):
+    """Anything that bytes or rows answered instead of doing what was asked."""
+
+
+class KeyRefused(StorageError):
+    """The key is not one that this storage composes or accepts; the message says why."""
+
+
+class BlobNotFound(StorageError):
+    """There is surely nothing under this key."""
+
+
+class BlobRefused(StorageError):
+    """What lies under this key is not a regular file inside the root (a link, a pipe, a folder)."""
+
+
+class BlobsUnavailable(StorageError):
+    """The storage did not answer as a storage does; the same call may work later."""
+
+
+class StorageFull(BlobsUnavailable):
+    """There is no room left for what was to be written."""
+
+
+class RootMismatch(StorageError):
+    """The storage root is not the one that this catalog describes."""
+
+
+class CatalogUnavailable(StorageError):
+    """The catalog did not answer, or stayed locked too long; the same call may work later."""
+
+
+class CatalogTooNew(StorageError):
+    """The catalog was written by a newer version of this program."""

@@ -1,0 +1,68 @@
+"""Where everything lives: the one place that composes or parses a key."""
+
+import re
+from uuid import UUID
+
+from storage.errors import KeyRefused
+
+MARKER = ".media-root.json"
+UPLOADS = "uploads"
+VARIANTS = "variants"
+STAGING = "staging"
+TRASH = "trash"
+
+MAX_BYTES = 1024
+MAX_SEGMENT_BYTES = 255  # what file systems take
+EXTENSIONS = {"jpeg": "jpg", "webp": "webp", "avif": "avif"}
+
+_VARIANT = re.compile(
+    r"variants/([0-9a-f]{2})/([0-9a-f]{2})/"
+    r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.(jpg|webp|avif)"
+)
+
+
+def variant_key(name: UUID, output_format: str) -> str:
+    """The key of a variant: `variants/ab/cd/<uuid>.<ext>`, sharded by the name's first hex digits."""
+    text = str(name)
+    return f"{VARIANTS}/{text[:2]}/{text[2:4]}/{text}.{EXTENSIONS[output_format]}"
+
+
+def parse_variant_key(key: str) -> UUID | None:
+    """The name in a variant's key, or None when the key is not one that `variant_key` makes."""
+    match = _VARIANT.fullmatch(key)
+    if match is None or match[3][:4] != match[1] + match[2]:
+        return None
+    return UUID(match[3])
+
+
+def source_key(source: str) -> str:
+    """`source` itself, when it is an acceptable key of an original.
+
+    Raises: KeyRefused, with a reason that a person understands.
+    """
+    if not source.startswith(f"{UPLOADS}/"):
+        raise KeyRefused(f"source must start with {UPLOADS}/")
+    segments(source)
+    return source
+
+
+def segments(key: str) -> tuple[str, ...]:
+    """The parts of `key`, each safe as a name inside its folder.
+
+    Raises: KeyRefused for what is empty, absolute, too long, climbs, or hides control characters.
+    """
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:
+        raise KeyRefused("a key must be valid UTF-8") from error
+    if size > MAX_BYTES:
+        raise KeyRefused(f"a key has at most {MAX_BYTES} bytes, this one has {size}")
+    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in key):
+        raise KeyRefused("a key must not contain control characters")
+    parts = tuple(key.split("/"))
+    for part in parts:
+        if part in ("", ".", ".."):
+            raise KeyRefused("a key must not contain an empty, '.' or '..' segment")
+        if len(part.encode()) > MAX_SEGMENT_BYTES:
+            raise KeyRefused(f"each segment of a key has at most {MAX_SEGMENT_BYTES} bytes")
+    return parts
