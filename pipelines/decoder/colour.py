@@ -1,0 +1,136 @@
+"""Colour: whatever the pixels mean, eight-bit sRGB comes out."""
+
+import hashlib
+from collections import Counter, OrderedDict
+from typing import Literal
+
+import pyvips
+
+from pipelines.decoder.picture import Image
+
+Verdict = Literal["srgb", "usable", "broken"]
+
+_TRANSFORM = {"intent": "relative", "black_point_compensation": True, "depth": 8}
+_SPACES = {b"RGB ": 3, b"GRAY": 1, b"CMYK": 4}
+_LEVELS = (0, 64, 128, 200, 255)
+_SAME = 2  # eight-bit steps: sRGB profiles of different makers differ that much
+_judged: OrderedDict[bytes, Verdict] = OrderedDict()
+
+
+def judge(profile: bytes) -> Verdict:
+    """Say whether a profile is sRGB under whatever name, another usable one, or no good; once for each profile."""
+    key = hashlib.sha256(profile).digest()
+    verdict = _judged.get(key)
+    if verdict is None:
+        verdict = _judged[key] = _try_out(profile)
+        if len(_judged) > 256:
+            _judged.popitem(last=False)
+    return verdict
+
+
+def space(profile: bytes) -> int:
+    """Return how many bands the profile's colours have, 0 for a space that no picture format uses."""
+    return _SPACES.get(profile[16:20], 0) if profile[36:40] == b"acsp" else 0
+
+
+def _try_out(profile: bytes) -> Verdict:
+    bands = space(profile)
+    if bands == 0:
+        return "broken"
+    pixels = _samples(bands)
+    count = len(pixels) // bands
+    before = pyvips.Image.new_from_memory(pixels, count, 1, bands, "uchar")
+    before = before.copy(interpretation={1: "b-w", 3: "srgb", 4: "cmyk"}[bands])
+    try:
+        after = bytes(_transform(before, profile).write_to_memory())
+    except pyvips.Error:
+        return "broken"
+    if bands == 4:
+        return "usable"
+    expected = pixels if bands == 3 else bytes(level for level in pixels for _ in range(3))
+    return "srgb" if max(abs(a - b) for a, b in zip(after, expected, strict=True)) <= _SAME else "usable"
+
+
+def _samples(bands: int) -> bytes:
+    if bands == 3:
+        return bytes(level for r in _LEVELS for g in _LEVELS for b in _LEVELS for level in (r, g, b))
+    return bytes(level for level in _LEVELS for _ in range(bands))
+
+
+def _transform(image: Image, profile: bytes) -> Image:
+    image = image.copy()
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    return image.icc_transform("srgb", embedded=True, **_TRANSFORM)
+
+
+def needed_profile(image: Image, profile: bytes | None) -> bytes | None:
+    """Return the profile if it fits the pixels and says something else than sRGB, the meaning of no profile."""
+    if profile is None or judge(profile) != "usable":
+        return None
+    bands = space(profile)
+    colours = colour_bands(image)
+    return profile if colours == bands or (colours, bands) == (1, 3) else None
+
+
+def colour_bands(image: Image) -> int:
+    """Return how many bands are colour; the next one, if any, is opacity."""
+    if image.interpretation == "cmyk":
+        return min(4, int(image.bands))
+    return 1 if image.bands < 3 else 3
+
+
+def to_eight_bits(image: Image) -> Image:
+    """Make 16-bit sRGB and grey eight-bit; leave all else as it is."""
+    if image.format == "ushort" and image.interpretation in ("rgb16", "grey16"):
+        grey = colour_bands(image) == 1
+        return image.cast("uchar", shift=True).copy(interpretation="b-w" if grey else "srgb")
+    return image
+
+
+def to_srgb(image: Image, profile: bytes | None) -> Image:
+    """Convert small pixels to eight-bit sRGB or grey, opacity kept as an eight-bit last band."""
+    count = colour_bands(image)
+    colours = image.extract_band(0, n=count) if image.bands > count else image
+    if profile is not None:
+        if count == 1 and space(profile) == 3:
+            colours = colours.bandjoin([colours, colours]).copy(
+                interpretation="srgb" if image.format == "uchar" else "rgb16"
+            )
+        converted = _transform(colours, profile)
+    elif image.interpretation == "cmyk":
+        converted = colours.icc_transform("srgb", input_profile="cmyk", embedded=False, **_TRANSFORM)
+    else:
+        converted = to_eight_bits(colours).colourspace("b-w" if count == 1 else "srgb")
+    if image.bands > count:
+        converted = converted.bandjoin(_opacity(image, count))
+    return converted.cast("uchar") if converted.format != "uchar" else converted
+
+
+def _opacity(image: Image, band: int) -> Image:
+    opacity = image.extract_band(band)
+    if opacity.format in ("ushort", "uint"):
+        return opacity.cast("uchar", shift=True)
+    if image.interpretation == "scrgb":
+        return (opacity * 255).cast("uchar")
+    return opacity.cast("uchar")
+
+
+def dominant(image: Image) -> str:
+    """Return the commonest colour of a small eight-bit picture as #rrggbb."""
+    pixels = bytes(image.write_to_memory())
+    bands = image.bands
+    step = bands * max(1, len(pixels) // bands // 4096)
+    planes = [pixels[band::step] for band in (range(3) if bands >= 3 else (0, 0, 0))]
+    groups: Counter[tuple[int, int, int]] = Counter(
+        zip(*(plane.translate(_COARSE) for plane in planes), strict=False)
+    )
+    commonest = max(groups, key=groups.__getitem__)
+    members = [
+        pixel
+        for pixel in zip(*planes, strict=False)
+        if (_COARSE[pixel[0]], _COARSE[pixel[1]], _COARSE[pixel[2]]) == commonest
+    ]
+    return "#" + "".join(f"{round(sum(band) / len(members)):02x}" for band in zip(*members, strict=True))
+
+
+_COARSE = bytes(level >> 5 for level in range(256))

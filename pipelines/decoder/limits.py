@@ -1,0 +1,45 @@
+"""What the child gives up before it sees anything untrusted: its independence, priority, descriptors, core dumps."""
+
+import ctypes
+import os
+import resource
+import signal
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_DESCRIPTORS = 128
+_LARGEST_FILE = 256 * 1024 * 1024  # a variant is far smaller; a decoder gone wild is not
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def give_up(parent: int, memory_mb: int | None) -> None:
+    """Die with the parent, be the first to be killed for memory, and hold nothing that was inherited."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise SystemExit("the parent is gone")
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # sent to the group; the parent decides when a child ends
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    os.nice(5)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_NOFILE, _DESCRIPTORS)
+    _limit(resource.RLIMIT_FSIZE, _LARGEST_FILE)
+    if memory_mb is not None:
+        _limit(resource.RLIMIT_DATA, memory_mb * 1024 * 1024)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl {option}: {os.strerror(number)}")
+
+
+def _limit(what: int, value: int) -> None:
+    _, hard = resource.getrlimit(what)
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(what, (value, value))

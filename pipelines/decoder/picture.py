@@ -1,0 +1,35 @@
+"""A picture whose header was read: what is known of it, and how to get at its pixels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.formats import Format, Shape
+
+Image = Any
+"""A pyvips image: the library has no types."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One opened picture; nothing of it is decoded before `load` is called."""
+
+    format: Format
+    shape: Shape  # as stored, before it is turned upright
+    orientation: int  # 1 to 8, as in EXIF; 1 where the decoder turns it upright itself
+    frames: int
+    profile: bytes | None
+    load: Callable[[float], Image]
+    """Start decoding; a loader that can shrink meanwhile may do so by at most the given factor."""
+
+    @property
+    def turned(self) -> bool:
+        return self.orientation >= 5
+
+    @property
+    def width(self) -> int:
+        return self.shape.height if self.turned else self.shape.width
+
+    @property
+    def height(self) -> int:
+        return self.shape.width if self.turned else self.shape.height

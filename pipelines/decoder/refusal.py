@@ -1,0 +1,68 @@
+"""Refusing a picture: an error code of the contract and words that the person who uploaded it understands."""
+
+import re
+
+_LONGEST = 300
+_ODD = re.compile(r"[^\w .,:;()'%/+=-]|(?<!\w)/[\w./-]+|0x[0-9a-fA-F]+", re.ASCII)
+
+
+class Refused(Exception):
+    """The picture is refused, for good."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message[:_LONGEST]
+
+
+def too_large(size: int, limit: int) -> Refused:
+    """The file has more bytes than are accepted."""
+    return Refused(
+        "source_too_large", f"The file has {_megabytes(size)}; at most {_megabytes(limit)} are accepted."
+    )
+
+
+def unsupported(what: str, accepted: list[str]) -> Refused:
+    """The file is something else than a picture of an accepted format."""
+    return Refused("unsupported_format", f"This is {what}, not a supported picture ({', '.join(accepted)}).")
+
+
+def empty() -> Refused:
+    """The file has no bytes at all."""
+    return Refused("corrupt_image", "The file is empty.")
+
+
+def corrupt(title: str, detail: str = "") -> Refused:
+    """The picture is damaged, incomplete or malformed; `detail` is the library's word for it."""
+    words = plain(detail)
+    return Refused(
+        "corrupt_image", f"The {title} picture is damaged or incomplete{f' ({words})' if words else ''}."
+    )
+
+
+def too_many_pixels(width: int, height: int, limit: int) -> Refused:
+    """The header promises more pixels than are accepted."""
+    return Refused(
+        "too_many_pixels",
+        f"The picture has {_megapixels(width * height)} megapixels ({width} x {height}); "
+        f"at most {_megapixels(limit)} are accepted.",
+    )
+
+
+def too_much_memory(title: str) -> Refused:
+    """The picture cannot be decoded within the memory there is."""
+    return Refused("too_much_memory", f"The {title} picture needs more memory to decode than is allowed.")
+
+
+def plain(text: str, longest: int = 120) -> str:
+    """Return the first line of a library's message without paths, addresses or anything unprintable."""
+    line = next((line for line in text.splitlines() if line.strip()), "")
+    return " ".join(_ODD.sub("", line).split())[:longest].rstrip(" .:")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1_000_000:.1f} MB" if size >= 100_000 else f"{size} bytes"
+
+
+def _megapixels(pixels: int) -> str:
+    return f"{pixels / 1_000_000:,.2f}".rstrip("0").rstrip(".")

@@ -1,0 +1,123 @@
+"""Variants from one decode: the largest from the picture, each smaller one from the one before it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.decoder import colour
+from pipelines.decoder.picture import Image, Picture
+
+_TURNS = {
+    2: lambda image: image.fliphor(),
+    3: lambda image: image.rot180(),
+    4: lambda image: image.flipver(),
+    5: lambda image: image.rot90().fliphor(),
+    6: lambda image: image.rot90(),
+    7: lambda image: image.rot270().fliphor(),
+    8: lambda image: image.rot270(),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One variant to make: the size to scale the whole picture to, and the size to crop that to."""
+
+    index: int
+    wish: dict[str, Any]
+    width: int
+    height: int
+    crop_width: int
+    crop_height: int
+
+    @property
+    def background(self) -> tuple[int, ...]:
+        return tuple(self.wish["background"])
+
+
+def targets(width: int, height: int, wishes: Sequence[dict[str, Any]]) -> list[Target]:
+    """Return what to make of a picture of that size, the largest first."""
+    found = [_target(index, wish, width, height) for index, wish in enumerate(wishes)]
+    return sorted(found, key=lambda target: target.width * target.height, reverse=True)
+
+
+def _target(index: int, wish: dict[str, Any], width: int, height: int) -> Target:
+    box = int(wish["box"])
+    side = min(width, height) if wish["fit"] == "cover" else max(width, height)
+    scaled = (width, height) if side <= box else (_part(width, box, side), _part(height, box, side))
+    cropped = scaled if wish["fit"] != "cover" else (min(scaled[0], box), min(scaled[1], box))
+    return Target(index, wish, *scaled, *cropped)
+
+
+def _part(length: int, box: int, side: int) -> int:
+    return max(1, (2 * length * box + side) // (2 * side))  # rounded half up
+
+
+def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -> Image:
+    """Decode the picture to its largest variant's size: upright, eight-bit sRGB, in memory."""
+    width, height = (target.height, target.width) if picture.turned else (target.width, target.height)
+    shrink = min(picture.shape.width / width, picture.shape.height / height)
+    image = picture.load(shrink)
+    profile = colour.needed_profile(image, picture.profile)
+    if profile is None:
+        image = colour.to_eight_bits(image)
+        if len(backgrounds) == 1:
+            image = flatten(image, next(iter(backgrounds)))
+    image = resize(image, width, height)
+    if profile is not None or image.format != "uchar" or image.interpretation not in ("srgb", "b-w"):
+        image = colour.to_srgb(image.copy_memory(), profile)
+    if len(backgrounds) == 1:
+        image = flatten(image, next(iter(backgrounds)))
+    image = image.copy_memory()
+    turn = _TURNS.get(picture.orientation)
+    return turn(image).copy_memory() if turn else image
+
+
+def resize(image: Image, width: int, height: int) -> Image:
+    """Scale down to exactly that size; colour under transparent pixels does not bleed."""
+    if (image.width, image.height) == (width, height):
+        return image
+    across, down = width / image.width, height / image.height
+    if not image.hasalpha():
+        return image.resize(across, vscale=down)
+    return image.premultiply().resize(across, vscale=down).unpremultiply().cast(image.format)
+
+
+def flatten(image: Image, background: tuple[int, ...]) -> Image:
+    """Put eight-bit pixels with opacity on a background; leave others as they are."""
+    if image.format != "uchar" or image.interpretation not in ("srgb", "b-w") or not image.hasalpha():
+        return image
+    if image.bands < 3 and len(set(background)) == 1:
+        return image.flatten(background=[background[0]])
+    if image.bands < 3:
+        image = image.colourspace("srgb")
+    return image.flatten(background=list(background))
+
+
+def crop(image: Image, target: Target) -> Image:
+    """Cut the middle out of a scaled picture."""
+    left, top = (image.width - target.crop_width) // 2, (image.height - target.crop_height) // 2
+    if (image.width, image.height) == (target.crop_width, target.crop_height):
+        return image
+    return image.crop(left, top, target.crop_width, target.crop_height)
+
+
+def encode(image: Image, target: Target) -> bytes:
+    """Return the variant's file, with no metadata of any kind."""
+    quality = int(target.wish["quality"])
+    match target.wish["format"]:
+        case "jpeg":
+            return bytes(
+                image.jpegsave_buffer(
+                    Q=quality,
+                    keep="none",
+                    subsample_mode="on",
+                    optimize_coding=False,
+                    interlace=bool(target.wish.get("progressive")),
+                )
+            )
+        case "webp":
+            return bytes(image.webpsave_buffer(Q=quality, keep="none"))
+        case "avif":
+            return bytes(image.heifsave_buffer(Q=quality, compression="av1", effort=2, keep="none"))
+        case other:
+            raise ValueError(f"no encoder for {other}")

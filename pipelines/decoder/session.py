@@ -1,0 +1,179 @@
+"""One request from start to end: read, check in order of cost, ask, decode once, write."""
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import pyvips
+
+from pipelines import formats
+from pipelines.decoder import colour, reading, refusal, render, vips
+from pipelines.decoder.picture import Picture
+from pipelines.decoder.refusal import Refused
+from pipelines.decoder.wire import Channel
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the parent lets this child accept."""
+
+    engine: str
+    max_bytes: int
+    max_pixels: int
+    formats: tuple[str, ...]
+    damaged: str
+
+
+@dataclass
+class Work:
+    """What is known of a request so far; a refusal tells it as far as it got."""
+
+    sha256: str | None = None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    ms: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=perf_counter)
+
+    def lap(self, stage: str) -> None:
+        """Count the time since the last lap towards a stage."""
+        now = perf_counter()
+        self.ms[stage] = round(self.ms.get(stage, 0.0) + (now - self._since) * 1000, 3)
+        self._since = now
+
+    def resume(self) -> None:
+        """Count nothing of the time that has passed since the last lap."""
+        self._since = perf_counter()
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "sha256": self.sha256,
+            "format": self.format,
+            "width": self.width,
+            "height": self.height,
+            "ms": self.ms,
+        }
+
+
+def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], limits: Limits) -> bool:
+    """Answer one request; False when the child must not be used again."""
+    work = Work()
+    try:
+        reply = _process(channel, request, descriptors, limits, work)
+    except Refused as refused:
+        reply = _refusal(refused, work)
+    except MemoryError:
+        reply = _refusal(refusal.too_much_memory(_title(work)), work)
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"[:300]
+        channel.send({"status": "bug", "message": message, "traceback": traceback.format_exc()[-8000:]})
+        return False
+    if reply is not None:
+        channel.send(reply)
+    return True
+
+
+def _refusal(refused: Refused, work: Work) -> dict[str, Any]:
+    return {"status": "refused", "code": refused.code, "message": refused.message, **work.facts()}
+
+
+def _title(work: Work) -> str:
+    return formats.BY_NAME[work.format].title if work.format else "uploaded"
+
+
+def _process(
+    channel: Channel, request: dict[str, Any], descriptors: list[int], limits: Limits, work: Work
+) -> dict[str, Any] | None:
+    source, *staging = descriptors
+    wishes = request["variants"]
+    if len(staging) != len(wishes):
+        raise ValueError(f"{len(staging)} staging files for {len(wishes)} variants")
+    size = int(request["bytes"])
+    if size > limits.max_bytes:
+        raise refusal.too_large(size, limits.max_bytes)
+    data = reading.read_once(source, size)
+    work.lap("read")
+    if data is None:
+        return {"status": "changed"}
+    work.sha256 = reading.sha256(data)
+    work.lap("hash")
+    if work.sha256 == request.get("known_sha256"):
+        return {"status": "unchanged", **work.facts()}
+    picture = check(data, limits, work)
+    estimate = picture.format.estimate(picture.shape, size)
+    work.lap("probe")
+    channel.send({"status": "probed", **work.facts(), "frames": picture.frames, "estimate": estimate})
+    consent = channel.receive()
+    if consent is None or not consent[0]["proceed"]:
+        return None
+    work.resume()
+    return make(picture, wishes, staging, work)
+
+
+def check(data: bytearray, limits: Limits, work: Work) -> Picture:
+    """Return the picture with its header read, or raise the first reason to refuse it, in order of cost."""
+    if not data:
+        raise refusal.empty()
+    head = bytes(data[: formats.HEAD])
+    format = formats.sniff(head)
+    accepted = [formats.BY_NAME[name].title for name in limits.formats]
+    if format is None:
+        raise refusal.unsupported(formats.describe(head), accepted)
+    work.format = format.name
+    if format.name not in limits.formats:
+        raise refusal.unsupported(f"a {format.title} picture", accepted)
+    picture = _open(format, data, limits)
+    work.width, work.height = picture.width, picture.height
+    if picture.shape.pixels > limits.max_pixels:
+        raise refusal.too_many_pixels(picture.width, picture.height, limits.max_pixels)
+    return picture
+
+
+def _open(format: formats.Format, data: bytearray, limits: Limits) -> Picture:
+    return vips.probe(format, data, limits.damaged)
+
+
+def make(
+    picture: Picture, wishes: Sequence[dict[str, Any]], staging: Sequence[int], work: Work
+) -> dict[str, Any]:
+    """Fill the staging files with the wished variants, all from one decode, and return the answer."""
+    order = render.targets(picture.width, picture.height, wishes)
+    backgrounds = {target.background for target in order}
+    made: dict[int, dict[str, Any]] = {}
+    written: dict[tuple[Any, ...], bytes] = {}
+    try:
+        image = render.first(picture, order[0], backgrounds)
+        work.lap("decode")
+        for target in order:
+            image = render.resize(image, target.width, target.height).copy_memory()
+            part = render.flatten(render.crop(image, target), target.background)
+            work.lap("resize")
+            key = (
+                part.width,
+                part.height,
+                *(str(target.wish[name]) for name in ("format", "quality", "background")),
+            )
+            key = (*key, target.width, target.height, target.wish.get("progressive"))
+            if key not in written:
+                written[key] = render.encode(part, target)
+            reading.write_all(staging[target.index], written[key])
+            made[target.index] = {
+                "name": target.wish["name"],
+                "width": part.width,
+                "height": part.height,
+                "bytes": len(written[key]),
+            }
+            work.lap("encode")
+        dominant = colour.dominant(part)
+        work.lap("resize")
+    except pyvips.Error as error:
+        raise vips.refusal(picture.format, error) from None
+    return {
+        "status": "done",
+        **work.facts(),
+        "frames": picture.frames,
+        "color": dominant,
+        "variants": [made[index] for index in range(len(wishes))],
+    }
