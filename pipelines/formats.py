@@ -15,7 +15,7 @@ _FLOOR = 24 * MIB  # a small picture's resizing, encoding and the allocator's sl
 
 @dataclass(frozen=True)
 class Shape:
-    """What a header says about the work ahead: stored size, samples, whether decoding needs all of it at once."""
+    """What a header says about the work ahead: size and samples as stored, whether all is needed at once."""
 
     width: int
     height: int

@@ -1,4 +1,4 @@
-"""The child: gives up every right, confines itself, warms up, says hello, answers one request after another."""
+"""The child: gives up every right, confines itself, warms up, answers one request after another."""
 
 import gc
 import json
@@ -13,15 +13,17 @@ def main(argument: str) -> None:
     """Serve the parent at descriptor 0 until it closes."""
     config = json.loads(argument)
     limits.give_up(config["parent"], config["memory_mb"])
+    decoder = _engine(config["engine"], config["max_pixels"])
     bounds = session.Limits(
         engine=config["engine"],
         max_bytes=config["max_bytes"],
         max_pixels=config["max_pixels"],
         formats=tuple(config["formats"]),
         damaged=config["damaged"],
+        decoder=decoder,
     )
     vips.set_up(bounds.formats)
-    # Before the first picture, and so before libvips starts a thread: Landlock binds this thread and its heirs.
+    # Before libvips starts its first thread: Landlock binds the calling thread and those it starts.
     confined = landlock.confine()
     warmup.run(bounds)
     gc.collect()
@@ -31,12 +33,22 @@ def main(argument: str) -> None:
         {
             "hello": 1,
             "engine": bounds.engine,
-            "version": vips.version(),
+            "version": decoder.version(),
             "formats": bounds.formats,
             "confined": confined,
         }
     )
     serve(channel, bounds)
+
+
+def _engine(engine: str, max_pixels: int) -> session.Decoder:
+    if engine == "vips":
+        return vips
+    # Only here: a child for libvips' own formats starts faster and stays smaller without Pillow.
+    from pipelines.decoder import pillow
+
+    pillow.set_up(max_pixels)
+    return pillow
 
 
 def serve(channel: Channel, bounds: session.Limits) -> None:

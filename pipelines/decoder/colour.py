@@ -18,7 +18,7 @@ _judged: OrderedDict[bytes, Verdict] = OrderedDict()
 
 
 def judge(profile: bytes) -> Verdict:
-    """Say whether a profile is sRGB under whatever name, another usable one, or no good; once for each profile."""
+    """Say whether a profile is sRGB under whatever name, another usable one, or none; once for each."""
     key = hashlib.sha256(profile).digest()
     verdict = _judged.get(key)
     if verdict is None:
@@ -64,7 +64,7 @@ def _transform(image: Image, profile: bytes) -> Image:
 
 
 def needed_profile(image: Image, profile: bytes | None) -> bytes | None:
-    """Return the profile if it fits the pixels and says something else than sRGB, the meaning of no profile."""
+    """Return the profile if it fits the pixels and says something else than sRGB."""
     if profile is None or judge(profile) != "usable":
         return None
     bands = space(profile)

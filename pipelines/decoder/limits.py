@@ -1,4 +1,4 @@
-"""What the child gives up before it sees anything untrusted: its independence, priority, descriptors, core dumps."""
+"""What the child gives up before it sees anything untrusted: descriptors, priority, core dumps."""
 
 import ctypes
 import os

@@ -30,6 +30,12 @@ class Target:
     crop_height: int
 
     @property
+    def look(self) -> tuple[Any, ...]:
+        """What decides the variant's bytes: two targets that look the same are one file."""
+        wish = {name: value for name, value in self.wish.items() if name not in ("name", "box")}
+        return (self.width, self.height, self.crop_width, self.crop_height, repr(sorted(wish.items())))
+
+    @property
     def background(self) -> tuple[int, ...]:
         return tuple(self.wish["background"])
 

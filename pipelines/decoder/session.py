@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import pyvips
 
@@ -13,6 +13,16 @@ from pipelines.decoder import colour, reading, refusal, render, vips
 from pipelines.decoder.picture import Picture
 from pipelines.decoder.refusal import Refused
 from pipelines.decoder.wire import Channel
+
+
+class Decoder(Protocol):
+    """A module that reads headers; `vips` and `pillow` are the two."""
+
+    def probe(self, format: formats.Format, data: bytearray, damaged: str) -> Picture: ...
+
+    def samples(self, name: str) -> list[bytes]: ...
+
+    def version(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,11 @@ class Limits:
     max_pixels: int
     formats: tuple[str, ...]
     damaged: str
+    decoder: Decoder
+
+
+class Elsewhere(Exception):
+    """The picture is for the other kind of child, so the file is not the one that the parent looked at."""
 
 
 @dataclass
@@ -101,7 +116,10 @@ def _process(
     work.lap("hash")
     if work.sha256 == request.get("known_sha256"):
         return {"status": "unchanged", **work.facts()}
-    picture = check(data, limits, work)
+    try:
+        picture = check(data, limits, work)
+    except Elsewhere:
+        return {"status": "changed"}
     estimate = picture.format.estimate(picture.shape, size)
     work.lap("probe")
     channel.send({"status": "probed", **work.facts(), "frames": picture.frames, "estimate": estimate})
@@ -122,17 +140,15 @@ def check(data: bytearray, limits: Limits, work: Work) -> Picture:
     if format is None:
         raise refusal.unsupported(formats.describe(head), accepted)
     work.format = format.name
+    if format.engine not in ("vips", limits.engine):
+        raise Elsewhere
     if format.name not in limits.formats:
         raise refusal.unsupported(f"a {format.title} picture", accepted)
-    picture = _open(format, data, limits)
+    picture = limits.decoder.probe(format, data, limits.damaged)
     work.width, work.height = picture.width, picture.height
     if picture.shape.pixels > limits.max_pixels:
         raise refusal.too_many_pixels(picture.width, picture.height, limits.max_pixels)
     return picture
-
-
-def _open(format: formats.Format, data: bytearray, limits: Limits) -> Picture:
-    return vips.probe(format, data, limits.damaged)
 
 
 def make(
@@ -150,12 +166,7 @@ def make(
             image = render.resize(image, target.width, target.height).copy_memory()
             part = render.flatten(render.crop(image, target), target.background)
             work.lap("resize")
-            key = (
-                part.width,
-                part.height,
-                *(str(target.wish[name]) for name in ("format", "quality", "background")),
-            )
-            key = (*key, target.width, target.height, target.wish.get("progressive"))
+            key = target.look
             if key not in written:
                 written[key] = render.encode(part, target)
             reading.write_all(staging[target.index], written[key])

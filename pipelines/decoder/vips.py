@@ -14,13 +14,23 @@ LARGEST_PROFILE = 4 * 1024 * 1024  # the largest press profiles have 3 MB; beyon
 Source = Any
 
 _SAMPLE = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "uint": 4, "int": 4, "float": 4, "double": 8}
-_OPERATION = {
+OPERATIONS = {
     "jpeg": "jpegload_source",
     "png": "pngload_source",
     "webp": "webpload_source",
     "gif": "gifload_source",
     "tiff": "tiffload_source",
     "avif": "heifload_source",
+}
+
+
+_SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "jpeg": ("jpegsave_buffer", {}),
+    "png": ("pngsave_buffer", {}),
+    "webp": ("webpsave_buffer", {}),
+    "gif": ("gifsave_buffer", {}),
+    "tiff": ("tiffsave_buffer", {}),
+    "avif": ("heifsave_buffer", {"compression": "av1", "effort": 0}),
 }
 
 
@@ -41,7 +51,14 @@ def set_up(names: Iterable[str]) -> None:
         pyvips.operation_block_set(name, False)
 
 
-def probe(format: Format, data: bytearray, damaged: str) -> Picture:
+def samples(name: str) -> list[bytes]:
+    """Return tiny pictures of that format, without and with opacity."""
+    tiny = (pyvips.Image.xyz(64, 64) * 4).bandjoin(128).cast("uchar").copy(interpretation="srgb")
+    save, options = _SAVERS[name]
+    return [bytes(getattr(image, save)(**options)) for image in (tiny, tiny.bandjoin(200))]
+
+
+def probe(format: Format, data: bytearray, damaged: str, strip_rows: int | None = None) -> Picture:
     """Read the header, or raise `Refused`."""
     source = pyvips.Source.new_from_memory(data)
     fail_on = "error" if damaged == "reject" else "none"
@@ -55,8 +72,8 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
         image = load(1)
         return Picture(
             format=format,
-            shape=_shape(format, image),
-            orientation=_orientation(format, image),
+            shape=_shape(image, strip_rows),
+            orientation=_orientation(image),
             frames=_number(image, "n-pages", 1),
             profile=_profile(image),
             load=load,
@@ -67,14 +84,19 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
 
 def refusal(format: Format, error: Exception) -> Refused:
     """Say what an error of the library means for the picture."""
-    detail = str(getattr(error, "detail", "") or error)
-    if "memory" in detail or "allocate" in detail:
+    detail = _last_word(str(getattr(error, "detail", "") or error))
+    if isinstance(error, MemoryError) or "out of memory" in detail.lower() or "allocate" in detail:
         return too_much_memory(format.title)
     return corrupt(format.title, detail)
 
 
+def _last_word(detail: str) -> str:
+    lines = [line for line in detail.splitlines() if line.strip() and "bad seek" not in line]
+    return lines[-1] if lines else ""
+
+
 def _load(format: Format, source: Source, **options: object) -> Image:
-    return pyvips.Operation.call(_OPERATION[format.name], source, **options)
+    return pyvips.Operation.call(OPERATIONS[format.name], source, **options)
 
 
 def _whole(shrink: float) -> dict[str, Any]:
@@ -93,18 +115,19 @@ def _webp_shrink(shrink: float) -> dict[str, Any]:
 _SHRINK: dict[str, Callable[[float], dict[str, Any]]] = {"jpeg": _jpeg_shrink, "webp": _webp_shrink}
 
 
-def _shape(format: Format, image: Image) -> Shape:
+def _shape(image: Image, strip_rows: int | None) -> Shape:
+    in_one = strip_rows is not None and strip_rows > 1024
     return Shape(
         width=image.width,
         height=image.height,
         bands=image.bands,
         sample=_SAMPLE.get(image.format, 8),
-        whole=bool(_number(image, "interlaced", 0)),
+        whole=in_one or bool(_number(image, "interlaced", 0)),
         subsampled=_text(image, "jpeg-chroma-subsample") == "4:2:0",
     )
 
 
-def _orientation(format: Format, image: Image) -> int:
+def _orientation(image: Image) -> int:
     value = _number(image, "orientation", 1)
     return value if 1 <= value <= 8 else 1
 

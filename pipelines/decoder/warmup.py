@@ -1,11 +1,10 @@
-"""Warming up: tiny pictures go the whole way, so that every codec has its tables and no file is needed later."""
+"""Warming up: tiny pictures go the whole way, so that nothing needs a file later."""
 
 import os
 import traceback
 from collections.abc import Iterator
 
-import pyvips
-
+from pipelines import formats
 from pipelines.decoder import session
 from pipelines.decoder.refusal import Refused
 
@@ -18,7 +17,7 @@ _WISHES = tuple(
 def run(limits: session.Limits) -> None:
     """Load what the codecs and Python load lazily, before anything untrusted arrives."""
     staging = [os.memfd_create("warm") for _ in _WISHES]
-    for data in _samples(limits.formats):
+    for data in _samples(limits):
         work = session.Work()
         session.make(session.check(bytearray(data), limits, work), _WISHES, staging, work)
     try:
@@ -29,10 +28,7 @@ def run(limits: session.Limits) -> None:
         os.close(descriptor)
 
 
-def _samples(names: tuple[str, ...]) -> Iterator[bytes]:
-    tiny = (pyvips.Image.xyz(64, 48) * 4).bandjoin(128).cast("uchar").copy(interpretation="srgb")
-    for name in names:
-        if name in ("jpeg", "png", "webp", "gif", "tiff"):
-            yield bytes(getattr(tiny, f"{name}save_buffer")())
-            if name in ("png", "webp", "tiff"):
-                yield bytes(getattr(tiny.bandjoin(200), f"{name}save_buffer")())
+def _samples(limits: session.Limits) -> Iterator[bytes]:
+    for name in limits.formats:
+        if formats.BY_NAME[name].engine in ("vips", limits.engine):
+            yield from limits.decoder.samples(name)

@@ -1,0 +1,212 @@
+"""Pillow and pillow-heif as decoders: what libvips lacks, handed over to libvips as plain pixels."""
+
+import base64
+import io
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pillow_heif
+import pyvips
+from PIL import AvifImagePlugin, BmpImagePlugin, IcoImagePlugin, ImageFile, PngImagePlugin, TiffImagePlugin
+from PIL import Image as PillowImage
+from PIL import __version__ as pillow_version
+
+from pipelines.decoder import vips
+from pipelines.decoder.picture import Image, Picture
+from pipelines.decoder.refusal import Refused
+from pipelines.formats import Format, Shape
+
+_ROWS = 256
+_TINY_HEIC = (
+    "c-muNV30{GsVvAy%}izhg51nBLl8SRGck>UfiWyMwIq=N0u(b+a*CjAhJwuG5(YG&l$nzcHpIn&fe{FSfUycf1A!zED`"
+    "#frrGa@MQBfc#l?lqrC`&d3G5HEIOLE~#u4NV!6#(h&nFY!DK)M2`%$boHBs2l6NbUo}pT9qTFfi~lCjfOwI56@s{{Ih"
+    "BzzkBs3_^0dm>d#;lG;v;jA$|o6dGBlz4Fvtm&YW<!vPXH0U|gYl7Q;jT^J7*ZBTLmS|gmCpHq~VoKpc5=4D`O01Am@7"
+    "8j&K{pJA00tJ~BnIHjX4i2Dc4C0vuxv<~^h6qa|6Eh1aBy&>|L7^wA!MI+s;d@Q1`TySZe<@Y}tywF!6aWA%&`MG"
+)
+_TAG_COMPRESSION, _TAG_ORIENTATION, _TAG_ROWS_PER_STRIP = 259, 274, 278
+_VIPS_COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}  # the codecs that every build of its libtiff has
+_MODES = {
+    "1": "L",
+    "P": "RGB",
+    "PA": "RGBA",
+    "RGBX": "RGB",
+    "YCbCr": "RGB",
+    "HSV": "RGB",
+    "La": "LA",
+    "RGBa": "RGBA",
+}
+_INTERPRETATION = {"L": "b-w", "LA": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
+
+
+def version() -> str:
+    """Return the libraries' names and versions."""
+    return f"{vips.version()}, pillow {pillow_version}, libheif {pillow_heif.libheif_version()}"
+
+
+def set_up(max_pixels: int) -> None:
+    """One thread, and no picture over the limit, whichever way it comes in."""
+    PillowImage.preinit()  # imports that Pillow would otherwise do at the first picture
+    pillow_heif.options.DECODE_THREADS = 1
+    pillow_heif.options.THUMBNAILS = False
+    pillow_heif.options.DEPTH_IMAGES = False
+    pillow_heif.options.AUX_IMAGES = False
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    PillowImage.MAX_IMAGE_PIXELS = max_pixels
+    warnings.simplefilter("ignore")
+
+
+def samples(name: str) -> list[bytes]:
+    """Return tiny pictures of that format, so that each codec can be tried once."""
+    if name == "tiff":
+        return [*vips.samples(name), _saved("TIFF", compression="zstd")]
+    if name in vips.OPERATIONS:
+        return vips.samples(name)
+    if name == "heic":  # encoding one would load the whole encoder
+        return [zlib.decompress(base64.b85decode(_TINY_HEIC))]
+    return [_saved(name)]
+
+
+def _saved(name: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    PillowImage.new("RGBA", (16, 16), (200, 100, 50, 128)).save(file, name, **options)
+    return file.getvalue()
+
+
+def probe(format: Format, data: bytearray, damaged: str) -> Picture:
+    """Read the header with libvips where it can, else with Pillow, or raise `Refused`."""
+    if format.name not in vips.OPERATIONS:
+        return _probe(format, data, damaged)
+    strips: int | None = None
+    if format.name == "tiff":
+        able, strips = _tiff_for_vips(data)
+        if not able:
+            return _probe(format, data, damaged)
+    try:
+        return vips.probe(format, data, damaged, strips)
+    except Refused as refused:
+        try:
+            return _probe(format, data, damaged)
+        except Refused:
+            raise refused from None
+
+
+def _probe(format: Format, data: bytearray, damaged: str) -> Picture:
+    ImageFile.LOAD_TRUNCATED_IMAGES = damaged == "accept"
+    try:
+        picture = _PROBES[format.name](format, bytes(data))
+    except Exception as error:  # Pillow's plugins raise whatever a malformed header makes them stumble over
+        raise vips.refusal(format, error) from None
+    return replace(picture, load=partial(_load, format, picture.load))
+
+
+def _load(format: Format, load: Callable[[float], Image], shrink: float) -> Image:
+    try:
+        return load(shrink)
+    except Exception as error:
+        raise vips.refusal(format, error) from None
+
+
+def _tiff_for_vips(data: bytearray) -> tuple[bool, int | None]:
+    """Say whether libvips has the codec of the first page, and how many rows its strips have."""
+    try:
+        tags = TiffImagePlugin.TiffImageFile(io.BytesIO(data)).tag_v2
+        return tags.get(_TAG_COMPRESSION, 1) in _VIPS_COMPRESSIONS, tags.get(_TAG_ROWS_PER_STRIP)
+    except Exception:
+        return True, None
+
+
+def _probe_heic(format: Format, data: bytes) -> Picture:
+    file = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
+    heif = file[file.primary_index]
+    width, height = heif.size
+    profile: Any = heif.info.get("icc_profile")
+
+    def load(_: float) -> Image:
+        mode = heif.mode.replace("a", "A")
+        pixels, row = heif.data, len(mode) * width
+        image = pyvips.Image.new_from_memory(pixels, heif.stride, height, 1, "uchar")
+        image = image.crop(0, 0, row, height).bandfold(factor=len(mode))
+        image = image.copy(interpretation=_INTERPRETATION[mode])
+        return image.unpremultiply().cast("uchar") if heif.premultiplied_alpha else image
+
+    return Picture(format, Shape(width, height, len(heif.mode)), 1, len(file), profile, load)
+
+
+def _probe_ico(format: Format, data: bytes) -> Picture:
+    icons = IcoImagePlugin.IcoFile(io.BytesIO(data))
+    largest = icons.entry[0]
+    inside = data[largest.offset : largest.offset + largest.size]
+    if inside.startswith(b"\x89PNG"):  # may be of any size, whatever the directory says
+        return _picture(format, PngImagePlugin.PngImageFile(io.BytesIO(inside)))
+    width, height = BmpImagePlugin.DibImageFile(io.BytesIO(inside)).size
+    shape = Shape(width, height // 2, bands=4)  # the mask lies below the picture and counts as height
+    return Picture(format, shape, 1, 1, None, lambda _: _pixels(icons.frame(0)))
+
+
+def _probe_file(opener: Callable[[io.BytesIO], PillowImage.Image]) -> Callable[[Format, bytes], Picture]:
+    return lambda format, data: _picture(format, opener(io.BytesIO(data)))
+
+
+def _picture(format: Format, opened: PillowImage.Image) -> Picture:
+    # Pillow writes what AVIF's boxes say into the EXIF orientation and leaves the turning to others.
+    orientation = opened.getexif().get(_TAG_ORIENTATION, 1) if format.name in ("tiff", "avif") else 1
+    return Picture(
+        format=format,
+        shape=Shape(*opened.size, bands=4),
+        orientation=orientation if orientation in range(1, 9) else 1,
+        frames=getattr(opened, "n_frames", 1) if format.name == "avif" else 1,
+        profile=opened.info.get("icc_profile"),
+        load=lambda _: _pixels(opened),
+    )
+
+
+def _pixels(opened: PillowImage.Image) -> Image:
+    """Decode and hand over as libvips pixels, some rows at a time so that there is only one copy more."""
+    opened.load()
+    mode = _mode(opened)
+    width, height = opened.size
+    if mode == "LAB":
+        return _lab(opened)
+    if mode in ("I;16", "I;16B", "I", "F"):
+        return _numbers(opened)
+    bands = len(mode)
+    pixels = bytearray(width * height * bands)
+    for top in range(0, height, _ROWS):
+        rows = opened.crop((0, top, width, min(top + _ROWS, height)))
+        part = (rows if rows.mode == mode else rows.convert(mode)).tobytes()
+        pixels[top * width * bands : top * width * bands + len(part)] = part
+    image = pyvips.Image.new_from_memory(pixels, width, height, bands, "uchar")
+    return image.copy(interpretation=_INTERPRETATION[mode])
+
+
+def _mode(opened: PillowImage.Image) -> str:
+    if opened.mode in ("P", "L", "RGB") and "transparency" in opened.info:
+        return "RGBA"
+    return _MODES.get(opened.mode, opened.mode)
+
+
+def _lab(opened: PillowImage.Image) -> Image:
+    image = pyvips.Image.new_from_memory(opened.tobytes(), *opened.size, 3, "uchar")
+    return ((image - [0, 128, 128]) * [100 / 255, 1, 1]).cast("float").copy(interpretation="lab")
+
+
+def _numbers(opened: PillowImage.Image) -> Image:
+    kind = "float" if opened.mode == "F" else "int"
+    wide = opened if opened.mode in ("I", "F") else opened.convert("I")
+    image = pyvips.Image.new_from_memory(wide.tobytes(), *opened.size, 1, kind)
+    if opened.mode.startswith("I;16"):
+        return image.cast("ushort").copy(interpretation="grey16")
+    return image.copy(interpretation="b-w")
+
+
+_PROBES: dict[str, Callable[[Format, bytes], Picture]] = {
+    "heic": _probe_heic,
+    "bmp": _probe_file(BmpImagePlugin.BmpImageFile),
+    "ico": _probe_ico,
+    "tiff": _probe_file(TiffImagePlugin.TiffImageFile),
+    "avif": _probe_file(AvifImagePlugin.AvifImageFile),
+}
