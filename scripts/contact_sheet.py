@@ -1,0 +1,284 @@
+"""The contact sheet: one page that shows what became of each picture, and needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import quote
+
+STYLE = Path(__file__).with_suffix(".css").read_text("utf-8")
+STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+POLICY = (
+    f"default-src 'none'; img-src data:; style-src 'sha256-{STYLE_HASH}'; base-uri 'none'; form-action 'none'"
+)
+MEDIA_TYPES = {".jpg": "image/jpeg", ".webp": "image/webp", ".avif": "image/avif"}
+# A thumbnail of 150 px has 2 to 15 kB. A recipe whose smallest variant is large must not fill the page.
+MAX_EMBEDDED_BYTES = 256 * 1024
+MAX_MESSAGE = 500
+
+
+@dataclass(frozen=True)
+class VariantFile:
+    """A variant that was made: `path` below the storage root, pixels, bytes."""
+
+    name: str
+    path: Path
+    width: int
+    height: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one picture: refused if it has an error code. Pixels are upright; not always known."""
+
+    name: str
+    source_bytes: int
+    width: int | None
+    height: int | None
+    variants: Sequence[VariantFile] = ()
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+@dataclass
+class _Totals:
+    ready: int = 0
+    refused: int = 0
+    source_bytes: int = 0
+    variant_bytes: int = 0
+    variant_files: int = 0
+
+    def add(self, entry: Entry) -> None:
+        if entry.error_code is not None:
+            self.refused += 1
+            return
+        self.ready += 1
+        self.source_bytes += entry.source_bytes
+        self.variant_bytes += sum(variant.bytes for variant in entry.variants)
+        self.variant_files += len(entry.variants)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The stored variants, as seen from the folder of the page."""
+
+    root: Path
+    folder: Path
+
+    def link(self, variant: VariantFile) -> str:
+        relative = os.path.relpath(self.root / variant.path, self.folder)
+        return quote(os.fsencode(relative))
+
+    def data_url(self, variant: VariantFile) -> str | None:
+        """The file itself as a URL; None if it is gone, too big, or nothing that a page can show."""
+        media_type = MEDIA_TYPES.get(variant.path.suffix)
+        try:
+            with (self.root / variant.path).open("rb") as file:
+                data = file.read(MAX_EMBEDDED_BYTES + 1)
+        except OSError:
+            return None
+        if media_type is None or len(data) > MAX_EMBEDDED_BYTES:
+            return None
+        return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def write_contact_sheet(
+    path: Path, storage_root: Path, entries: Iterable[Entry], *, title: str, seconds: float | None = None
+) -> None:
+    """Writes the page, whole or not at all, in constant memory; `seconds` is how long the pictures took.
+
+    Variants are linked by relative URLs: the page works from disk, and moves together with the storage root.
+    """
+    totals, files = _Totals(), _Files(storage_root, path.parent)
+    with _spool(path.parent) as cards, _spool(path.parent) as refusals:
+        for entry in entries:
+            totals.add(entry)
+            if entry.error_code is not None:
+                refusals.write(_refusal(entry))
+            else:
+                cards.write(_card(entry, files))
+        with _replacing(path) as page:
+            page.write(_head(title, totals, seconds))
+            _section(page, cards, '<h2 class="unseen">Ready</h2>\n<ul class="grid">', empty=totals.ready == 0)
+            _section(page, refusals, '<h2>Refused</h2>\n<ul class="refused">', empty=totals.refused == 0)
+            page.write(_foot(totals))
+
+
+def visible(text: str) -> str:
+    r"""`text` as one can safely look at it: what is invisible or turns text around is escaped, like `\u202e`.
+
+    Bytes of a file name that are not UTF-8 (Python's surrogate escapes) are shown as `\xff`. Not yet HTML.
+    """
+    return "".join(map(_visible_character, text))
+
+
+def _visible_character(character: str) -> str:
+    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+        return character
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def _html(text: str) -> str:
+    return escape(visible(text), quote=True)
+
+
+def _head(title: str, totals: _Totals, seconds: float | None) -> str:
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+<title>{_html(title)}</title>
+<link rel="icon" href="data:,">
+<style>{STYLE}</style>
+</head>
+<body>
+<header>
+<p class="kind">Contact sheet</p>
+<h1><bdi>{_html(title)}</bdi></h1>
+<dl class="totals">
+{"".join(_total(*fact) for fact in _facts(totals, seconds))}</dl>
+</header>
+<main>
+"""
+
+
+def _facts(totals: _Totals, seconds: float | None) -> Iterator[tuple[str, str, str]]:
+    yield "", f"{totals.ready:,}", _plural(totals.ready, "picture ready", "pictures ready")
+    yield "bad" if totals.refused else "", f"{totals.refused:,}", "refused"
+    yield "", _size(totals.source_bytes), "before, as uploaded"
+    yield "", _size(totals.variant_bytes), f"after, in {totals.variant_files:,} variants"
+    if seconds is not None and seconds > 0:
+        yield "", f"{seconds:,.1f} s", "from first to last"
+        yield "", f"{(totals.ready + totals.refused) / seconds:,.1f}", "pictures per second"
+
+
+def _total(kind: str, value: str, label: str) -> str:
+    return f'<div class="{kind}"><dt>{label}</dt><dd>{value}</dd></div>\n'
+
+
+def _section(page: TextIO, items: TextIO, opening: str, *, empty: bool) -> None:
+    if not empty:
+        page.write(f"{opening}\n")
+        items.seek(0)
+        shutil.copyfileobj(items, page)
+        page.write("</ul>\n")
+
+
+def _foot(totals: _Totals) -> str:
+    nothing = '<p class="nothing">There were no pictures.</p>\n' if not totals.ready + totals.refused else ""
+    return f"""{nothing}</main>
+<footer>A picture leads to its largest variant. Only the thumbnails are part of this page.</footer>
+</body>
+</html>
+"""
+
+
+def _card(entry: Entry, files: _Files) -> str:
+    name = _html(entry.name)
+    rows = "".join(_variant_row(variant, files.link(variant)) for variant in entry.variants)
+    return f"""<li class="card">
+{_stage(entry, files)}
+<div class="facts">
+<h3 title="{name}"><bdi>{name}</bdi></h3>
+<p class="original">{_original(entry)}</p>
+<ul class="variants">
+{rows}</ul>
+</div>
+</li>
+"""
+
+
+def _stage(entry: Entry, files: _Files) -> str:
+    """The thumbnail, leading to the largest variant."""
+    if not entry.variants:
+        return '<div class="stage"><span>no variants</span></div>'
+    smallest = min(entry.variants, key=_area)
+    largest = max(reversed(entry.variants), key=_area)
+    label = f"{_html(entry.name)}, opens its {_html(largest.name)} variant"
+    if (data := files.data_url(smallest)) is None:
+        shown = f'<span aria-label="{label}">no thumbnail</span>'
+    else:
+        size = f'width="{smallest.width}" height="{smallest.height}"'
+        shown = f'<img src="{data}" alt="{label}" {size} decoding="async">'
+    return f'<a class="stage" href="{files.link(largest)}">{shown}</a>'
+
+
+def _variant_row(variant: VariantFile, link: str) -> str:
+    return (
+        f'<li><a href="{link}"><b><bdi>{_html(variant.name)}</bdi></b>'
+        f"<span>{_pixels(variant.width, variant.height)}</span><span>{_size(variant.bytes)}</span></a></li>\n"
+    )
+
+
+def _refusal(entry: Entry) -> str:
+    return f"""<li>
+<h3><bdi>{_html(entry.name)}</bdi><small>{_original(entry)}</small></h3>
+<code>{_html(entry.error_code or "")}</code>
+<p><bdi>{_html((entry.error_message or "")[:MAX_MESSAGE])}</bdi></p>
+</li>
+"""
+
+
+def _original(entry: Entry) -> str:
+    if entry.width is None or entry.height is None:
+        return _size(entry.source_bytes)
+    return f"{_pixels(entry.width, entry.height)} · {_size(entry.source_bytes)}"
+
+
+def _area(variant: VariantFile) -> int:
+    return variant.width * variant.height
+
+
+def _pixels(width: int, height: int) -> str:
+    return f"{width} \N{MULTIPLICATION SIGN} {height}"
+
+
+def _size(count: int) -> str:
+    """Bytes as people read them: `712 B`, `5.2 kB`, `381 kB`, `1.1 MB`; the space does not break."""
+    if count < 1000:
+        return f"{count}\N{NO-BREAK SPACE}B"
+    size, unit = count / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if size < 999.5:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.{int(size < 9.95)}f}\N{NO-BREAK SPACE}{unit}"
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return one if count == 1 else many
+
+
+@contextmanager
+def _spool(folder: Path) -> Iterator[TextIO]:
+    """A nameless file for what comes later on the page: the totals stand above it and are known last."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) as file:
+        yield file
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            yield file
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
