@@ -11,7 +11,8 @@ VARIANTS = "variants"
 STAGING = "staging"
 TRASH = "trash"
 
-MAX_BYTES = 1024
+MAX_SOURCE_BYTES = 1024
+MAX_BYTES = 2048  # of any key: an original's in the trash is longer than it was
 MAX_SEGMENT_BYTES = 255  # what file systems take
 EXTENSIONS = {"jpeg": "jpg", "webp": "webp", "avif": "avif"}
 
@@ -42,8 +43,15 @@ def source_key(source: str) -> str:
     """
     if not source.startswith(f"{UPLOADS}/"):
         raise KeyRefused(f"source must start with {UPLOADS}/")
+    if len(source.encode(errors="replace")) > MAX_SOURCE_BYTES:
+        raise KeyRefused(f"source has more than {MAX_SOURCE_BYTES} bytes")
     segments(source)
     return source
+
+
+def trash_key(plan: str, key: str) -> str:
+    """Where the blob under `key` is kept once `plan` has moved it out of the way."""
+    return f"{TRASH}/{plan}/{key}"
 
 
 def segments(key: str) -> tuple[str, ...]:

@@ -78,6 +78,11 @@ class Delete(Protocol):
         """Remove the blob under `key`; removing what is absent is fine."""
 
 
+class Move(Protocol):
+    async def move(self, key: str, to: str) -> None:
+        """Give the blob under `key` another key; moving what is absent is fine."""
+
+
 class Exists(Protocol):
     async def exists(self, key: str) -> Existence:
         """Whether there is a blob under `key`: present, missing, or unknown after any error."""
@@ -88,7 +93,7 @@ class List(Protocol):
         """Every blob below the folder `prefix`, in order of key, each once."""
 
 
-class Blobs(Open, Get, Put, Stage, Publish, Delete, Exists, List, Protocol):
+class Blobs(Open, Get, Put, Stage, Publish, Delete, Move, Exists, List, Protocol):
     """All verbs: what a backend implements. Ask for less wherever less will do."""
 
 
@@ -100,6 +105,7 @@ __all__ = [
     "Exists",
     "Get",
     "List",
+    "Move",
     "Open",
     "Publish",
     "Put",

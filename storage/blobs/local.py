@@ -88,6 +88,9 @@ class LocalBlobs:
     async def delete(self, key: str) -> None:
         await _call(self._delete, key)
 
+    async def move(self, key: str, to: str) -> None:
+        await _call(self._move, key, to)
+
     async def exists(self, key: str) -> Existence:
         try:
             await _call(self._open_and_close, key)
@@ -137,6 +140,16 @@ class LocalBlobs:
         with suppress(FileNotFoundError), self._folder(folders) as folder:
             os.unlink(name, dir_fd=folder)
             os.fsync(folder)
+
+    def _move(self, key: str, to: str) -> None:
+        *folders, name = keys.segments(key)
+        *target_folders, target = keys.segments(to)
+        with suppress(FileNotFoundError), self._folder(folders) as here:
+            os.stat(name, dir_fd=here, follow_symlinks=False)
+            with self._folder(target_folders, create=True) as there:
+                os.rename(name, target, src_dir_fd=here, dst_dir_fd=there)
+                os.fsync(there)
+            os.fsync(here)
 
     def _walk(self, parts: Sequence[str]) -> Iterator[BlobInfo]:
         try:

@@ -1,7 +1,7 @@
 """Claims and outcomes: who may write an upload's next state, and how it is written."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from uuid import UUID
 
 from sqlalchemy import delete, func, select, update
@@ -55,7 +55,7 @@ class Claims:
             found = (await connection.execute(select(uploads).where(*due))).mappings().one_or_none()
             if found is None:
                 return None
-            died = found["holder"] is not None
+            died = found["holder"] not in (None, holder)
             row = {
                 **found,
                 "claim": found["claim"] + 1,
@@ -96,16 +96,13 @@ class Claims:
         Raises: CatalogUnavailable; then none of them was written.
         """
         now = now_ms()
-        committed: list[Committed] = []
         async with self._database.writing() as connection:
-            for outcome in outcomes:
-                row = await _held(connection, outcome.claim)
-                if row is None:
-                    committed.append(Committed(outcome.claim.upload.id, None))
-                    continue
-                row = await _write(connection, outcome, row, now)
-                committed.append(Committed(UUID(row["id"]), State(row["state"]), row["attempts"]))
-        return committed
+            written = [await _write(connection, outcome, now) for outcome in outcomes]
+            notices = await insert_notices(
+                connection, [result.notice for result in written if result.notice is not None]
+            )
+        told = {notice.id: notice for notice in notices}
+        return [replace(result, notice=told.get(result.id)) for result in written]
 
     async def release(self, claims: Sequence[Claim]) -> None:
         """Give claims back untouched, as if they had never been taken. Raises: CatalogUnavailable."""
@@ -166,7 +163,10 @@ async def _held(connection: AsyncConnection, claim: Claim) -> Row | None:
     return dict(found) if found is not None else None
 
 
-async def _write(connection: AsyncConnection, outcome: Outcome, row: Row, now: int) -> Row:
+async def _write(connection: AsyncConnection, outcome: Outcome, now: int) -> Committed:
+    row = await _held(connection, outcome.claim)
+    if row is None:
+        return Committed(outcome.claim.upload.id, None)
     news = {"holder": None, "dead_claims": 0, "changed_ms": now, **_news(outcome, row, now)}
     if isinstance(outcome, Ready):
         await _replace_variants(connection, outcome, now)
@@ -176,9 +176,9 @@ async def _write(connection: AsyncConnection, outcome: Outcome, row: Row, now: i
         news |= {"state": State.QUEUED, "attempts": 0, "not_before_ms": now, "revive": False}
     await _update(connection, row["id"], news)
     told = {**row, **news}
-    if told["state"] in (State.READY, State.FAILED, State.DELETED):
-        await insert_notices(connection, [_notice(told, row["metadata"], outcome, now)])
-    return told
+    final = told["state"] in (State.READY, State.FAILED, State.DELETED)
+    notice = _notice(told, row["metadata"], outcome, now) if final else None
+    return Committed(outcome.claim.upload.id, State(told["state"]), told["attempts"], notice)
 
 
 def _is_stale(outcome: Outcome, row: Row) -> bool:

@@ -61,14 +61,6 @@ class DeadLetter:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What an intake batch came to: which uploads each new ticket carries, and what was refused."""
-
-    tickets: Mapping[str, Sequence[UUID]]
-    refused: Sequence[DeadLetter]
-
-
-@dataclass(frozen=True)
 class StoredVariant:
     """A variant that exists: its key, its size in pixels and bytes, and the SHA-256 of its bytes."""
 
@@ -164,15 +156,6 @@ Outcome = Ready | Failed | Postponed | Removed
 
 
 @dataclass(frozen=True)
-class Committed:
-    """What became of an outcome: the row's state now, or None when the claim was no longer valid."""
-
-    id: UUID
-    state: State | None
-    attempts: int = 0
-
-
-@dataclass(frozen=True)
 class Notice:
     """Something that the outside is to be told, in the order of `seq`."""
 
@@ -188,6 +171,25 @@ class Notice:
     error_message: str | None = None
     original: Original | None = None
     variants: Sequence[StoredVariant] = ()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What an intake batch came to: what each new ticket carries, what was refused, and who is told."""
+
+    tickets: Mapping[str, Sequence[UUID]]
+    refused: Sequence[DeadLetter]
+    notices: Sequence[Notice] = ()
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What became of an outcome: the state now (None: the claim no longer held), and who is told what."""
+
+    id: UUID
+    state: State | None
+    attempts: int = 0
+    notice: Notice | None = None
 
 
 @dataclass(frozen=True)

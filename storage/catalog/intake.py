@@ -59,9 +59,9 @@ class Intake:
                         answered.append(change.row)
             tickets = _hand_out(rows, list(waiting), per_ticket, new_ticket)
             await _store(connection, rows, known)
-            await outbox.insert_notices(connection, [_gone(row, now) for row in answered])
+            notices = await outbox.insert_notices(connection, [_gone(row, now) for row in answered])
             await insert_letters(connection, [*letters, *refused], now)
-        return Taken(tickets, refused)
+        return Taken(tickets, refused, notices)
 
 
 def _hand_out(

@@ -1,6 +1,7 @@
 """The outbox: what the outside is to be told, written with the outcome and marked once it was sent."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,9 +21,13 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def unsent(self, limit: int = _PAGE) -> Sequence[Notice]:
-        """The oldest notices that nobody has marked as sent. Raises: CatalogUnavailable."""
-        query = select(outbox.c.seq, outbox.c.body).where(outbox.c.sent_ms.is_(None))
+    async def unsent(self, older_than_ms: int = 0, limit: int = _PAGE) -> Sequence[Notice]:
+        """The oldest notices that have waited that long without being marked as sent.
+
+        Raises: CatalogUnavailable.
+        """
+        late = outbox.c.sent_ms.is_(None), outbox.c.made_ms <= now_ms() - older_than_ms
+        query = select(outbox.c.seq, outbox.c.body).where(*late)
         async with self._database.reading() as connection:
             found = (await connection.execute(query.order_by(outbox.c.seq).limit(limit))).all()
         return [to_notice(row.seq, row.body) for row in found]
@@ -53,9 +58,11 @@ class Outbox:
             return (await connection.execute(query)).rowcount
 
 
-async def insert_notices(connection: AsyncConnection, notices: Sequence[Notice]) -> None:
-    """Put `notices` into the outbox, as part of the transaction that made them true."""
-    if notices:
-        await connection.execute(
-            insert(outbox), [{"body": dump_notice(notice), "made_ms": notice.time_ms} for notice in notices]
-        )
+async def insert_notices(connection: AsyncConnection, notices: Sequence[Notice]) -> Sequence[Notice]:
+    """Put `notices` into the outbox, in the transaction that made them true; gives them with their `seq`."""
+    if not notices:
+        return []
+    statement = insert(outbox).returning(outbox.c.seq, sort_by_parameter_order=True)
+    rows = [{"body": dump_notice(notice), "made_ms": notice.time_ms} for notice in notices]
+    given = (await connection.execute(statement, rows)).scalars().all()
+    return [replace(notice, seq=seq) for notice, seq in zip(notices, given, strict=True)]

@@ -1,0 +1,176 @@
+"""Many uploads, bounded: claims each when its own work starts, turns each error into an outcome, reports."""
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import UUID
+
+from pipelines.commits import Committer
+from pipelines.errors import WorkerKiller
+from pipelines.recipe import Recipes
+from pipelines.sandbox import Sandbox
+from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
+from storage.catalog.claims import Claims
+from storage.catalog.facts import Claim, Committed, Failed, Outcome, Postponed, State
+
+ALONE_AFTER = 3  # workers that died with an upload, before it runs alone
+NEW_WORK_S = 30  # a batch takes no new upload after this time, so that a crash costs seconds of work
+
+
+class BatchBlobs(PictureBlobs, DoomedBlobs, Protocol):
+    """What uploads need of a storage."""
+
+
+Judge = Callable[[Exception, Claim], Failed | Postponed]
+"""Says what an error means for the upload that met it."""
+
+
+class Lanes:
+    """The uploads that a worker has in its hands at once; a little more than it can decode."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._free = asyncio.Semaphore(count)
+        self._loner = asyncio.Lock()
+        self.busy = 0
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """A place beside others."""
+        async with self._free:
+            self.busy += 1
+            try:
+                yield
+            finally:
+                self.busy -= 1
+
+    @asynccontextmanager
+    async def all(self) -> AsyncIterator[None]:
+        """The whole worker for one upload."""
+        taken = 0
+        async with self._loner:
+            try:
+                for _ in range(self._count):
+                    await self._free.acquire()
+                    taken += 1
+                yield
+            finally:
+                for _ in range(taken):
+                    self._free.release()
+
+
+@dataclass
+class Report:
+    """What came of a batch: how many uploads ended how, what each stage took, and what is left over."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    ms: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    left_over: list[UUID] = field(default_factory=list)
+    due_in_ms: int | None = None
+
+    def add(self, ms: Mapping[str, float]) -> None:
+        """Add the stage times of one upload."""
+        for stage, value in ms.items():
+            self.ms[stage] += value
+
+    def leave(self, upload_id: UUID, due_in_ms: int) -> None:
+        """The upload has to be looked at again, `due_in_ms` from now."""
+        self.left_over.append(upload_id)
+        self.due_in_ms = due_in_ms if self.due_in_ms is None else min(self.due_in_ms, due_in_ms)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Everything that work on uploads needs, and the rules it follows."""
+
+    holder: str
+    recipes: Recipes
+    blobs: BatchBlobs
+    claims: Claims
+    sandbox: Sandbox
+    committer: Committer
+    lanes: Lanes
+    judge: Judge
+    may_delete_originals: bool
+    stopping: asyncio.Event
+
+
+async def process_uploads(ids: Iterable[UUID], ticket: str, workshop: Workshop) -> Report:
+    """Work on those uploads that `ticket` carries and whose time has come.
+
+    An upload that fails is an outcome in the report; only what keeps the whole batch from going on raises.
+
+    Raises: CatalogUnavailable.
+    """
+    report = Report()
+    until = time.monotonic() + NEW_WORK_S
+    async with asyncio.TaskGroup() as group:
+        for upload_id in ids:
+            group.create_task(_process(upload_id, ticket, workshop, report, until))
+    return report
+
+
+async def _process(upload_id: UUID, ticket: str, workshop: Workshop, report: Report, until: float) -> None:
+    waited_from = time.perf_counter()
+    async with workshop.lanes.one():
+        report.ms["wait"] += (time.perf_counter() - waited_from) * 1000
+        if workshop.stopping.is_set() or time.monotonic() > until:
+            report.leave(upload_id, 0)
+            return
+        claim = await workshop.claims.claim(upload_id, ticket, workshop.holder)
+        if claim is None:
+            report.outcomes["skipped"] += 1
+            return
+        lonely = claim.dead_claims == ALONE_AFTER
+        outcome = None if lonely else await _outcome(claim, nullcontext(), workshop, report)
+    if outcome is None:
+        outcome = await _outcome(claim, workshop.lanes.all(), workshop, report)
+    submitted = time.perf_counter()
+    committed = await workshop.committer.submit(outcome)
+    report.ms["commit"] += (time.perf_counter() - submitted) * 1000
+    _note(committed, outcome, report)
+
+
+async def _outcome(
+    claim: Claim, place: AbstractAsyncContextManager[None], workshop: Workshop, report: Report
+) -> Outcome:
+    """The one place where an upload's error becomes an outcome."""
+    try:
+        async with place:
+            return await _attempt(claim, workshop, report)
+    except Exception as error:
+        return workshop.judge(error, claim)
+    except asyncio.CancelledError:
+        await asyncio.shield(workshop.claims.release([claim]))
+        raise
+
+
+async def _attempt(claim: Claim, workshop: Workshop, report: Report) -> Outcome:
+    if claim.dead_claims > ALONE_AFTER:
+        raise WorkerKiller("Every worker that took this upload died with it, the last one working alone.")
+    if claim.upload.state is State.DELETING:
+        keys = await workshop.claims.keys_of(claim.upload.id)
+        with_original = claim.delete_original and await _may_go(claim, workshop)
+        return await remove_upload(claim, keys, workshop.blobs, with_original=with_original)
+    recipe = workshop.recipes[claim.upload.recipe]
+    made = await make_variants(claim, recipe, workshop.blobs, workshop.sandbox)
+    report.add(made.ms)
+    return made.outcome
+
+
+async def _may_go(claim: Claim, workshop: Workshop) -> bool:
+    source = claim.upload.source
+    if not workshop.may_delete_originals or source is None:
+        return False
+    return not await workshop.claims.others_with(source, claim.upload.id)
+
+
+def _note(committed: Committed, outcome: Outcome, report: Report) -> None:
+    report.outcomes[committed.state or "fenced"] += 1
+    if committed.state in (State.QUEUED, State.DELETING):
+        due = outcome.delay_ms if isinstance(outcome, Postponed) else 0
+        report.leave(committed.id, due)

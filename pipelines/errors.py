@@ -1,0 +1,42 @@
+"""What can go wrong with a picture: errors say what happened; what to do about it is said elsewhere."""
+
+
+class PipelineError(Exception):
+    """Anything that kept an upload from becoming variants."""
+
+
+class PictureRefused(PipelineError):
+    """The decoder looked at the picture and declined it: `code` from the wire contract, and a sentence."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class DecoderBloated(PictureRefused):
+    """Decoding took more memory than the header announced, and the decoder was killed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "too_much_memory", "Decoding the picture took more memory than its header announced."
+        )
+
+
+class SourceChanged(PipelineError):
+    """The original was replaced or written to while it was being read."""
+
+
+class DecodeTimeout(PipelineError):
+    """The decoder ran past its time and was killed."""
+
+
+class DecoderCrashed(PipelineError):
+    """The decoder died, or answered what no decoder may answer, on this picture."""
+
+
+class WorkerKiller(PipelineError):
+    """Every worker that took this upload died with it, the last one while it ran alone."""
+
+
+class DecoderUnavailable(PipelineError):
+    """No decoder could be started; that says nothing about the picture."""

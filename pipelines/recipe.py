@@ -1,0 +1,65 @@
+"""Recipes as data: which variants are wanted, what they are called, and how large they come out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from typing import Literal
+from uuid import UUID, uuid5
+
+import orjson
+
+Fit = Literal["inside", "cover"]
+OutputFormat = Literal["jpeg", "webp", "avif"]
+
+_ALWAYS_NAMED = {"box", "fit", "format", "quality"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One wanted picture: fit `inside` a square box (in px, never enlarged) or made to `cover` it.
+
+    A default never changes, because a field at its default is not in the fingerprint.
+    """
+
+    name: str
+    box: int
+    fit: Fit = "inside"
+    format: OutputFormat = "jpeg"
+    quality: int = 80
+    background: tuple[int, int, int] = (255, 255, 255)
+    progressive: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with anything that changes the bytes."""
+        wish: dict[str, object] = {"v": 1}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _ALWAYS_NAMED or (field.name != "name" and value != field.default):
+                wish[field.name] = value
+        return sha256(orjson.dumps(wish, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+    def uuid(self, upload_id: UUID, content_sha256: str) -> UUID:
+        """This variant's name for that upload and content: the same wish and bytes give the same name."""
+        return uuid5(upload_id, f"{content_sha256}/{self.name}/{self.fingerprint}")
+
+    def size_of(self, width: int, height: int) -> tuple[int, int]:
+        """The size in px that an upright original of `width` x `height` px gets."""
+        if self.fit == "cover":
+            return min(width, self.box), min(height, self.box)
+        scale = min(1.0, self.box / max(width, height))
+        return max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named set of variants."""
+
+    name: str
+    variants: Sequence[Variant]
+
+
+DEFAULT = Recipe("default", (Variant("thumb", 150), Variant("medium", 800), Variant("large", 1920)))
+
+Recipes = Mapping[str, Recipe]
+BUILT_IN: Recipes = {DEFAULT.name: DEFAULT}

@@ -1,0 +1,233 @@
+"""Decoders as children: how many there are, how much each may take, and what they may answer."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+from pipelines import formats
+from pipelines.errors import DecoderBloated, DecoderCrashed, DecodeTimeout, PictureRefused, SourceChanged
+from pipelines.formats import MIB, Engine
+from pipelines.recipe import Variant
+from pipelines.sandbox.admission import Admission
+from pipelines.sandbox.answers import Answer, Changed, Done, Probed, Refused, Unchanged
+from pipelines.sandbox.child import DECODER, Child, Limits
+from pipelines.sandbox.staged import check_staged
+
+PARENT_MEMORY = 96 * MIB
+CHILD_MEMORY = 96 * MIB  # an idle decoder, and one ordinary picture
+
+_WALL_FACTOR = 3  # a throttled core must not blame good pictures
+_OVERDRAFT = 1.5  # times its estimate that a picture may take before its child is killed
+_FAT = 64 * MIB  # growth that an idle child may keep
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What pictures may cost. Sizes in bytes, times in CPU seconds."""
+
+    decoders: int
+    memory: int
+    max_source_bytes: int
+    max_pixels: int
+    image_timeout_s: float
+    accept_damaged: bool = False
+    formats: Sequence[str] = field(default_factory=lambda: tuple(known.name for known in formats.FORMATS))
+
+
+@dataclass(frozen=True)
+class RenderedVariant:
+    """A checked picture in a staged file: size in pixels and bytes, and the SHA-256 of the bytes."""
+
+    name: str
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What came of one picture. No `variants` means: the content is the one that was known."""
+
+    sha256: str
+    format: str
+    width: int
+    height: int
+    color: str | None
+    variants: Sequence[RenderedVariant]
+    ms: Mapping[str, float]
+
+
+class Sandbox:
+    """Renders pictures in children; hold it through `open_sandbox`."""
+
+    def __init__(self, allowance: Allowance, command: Sequence[str] = DECODER) -> None:
+        self._allowance = allowance
+        self._command = command
+        idle = PARENT_MEMORY + allowance.decoders * CHILD_MEMORY // 2
+        self.admission = Admission(allowance.decoders, max(CHILD_MEMORY // 2, allowance.memory - idle))
+        self._idle: dict[Engine, list[Child]] = {"vips": [], "pillow": []}
+        self._all: set[Child] = set()
+
+    async def render(
+        self,
+        source_fd: int,
+        source_bytes: int,
+        wanted: Sequence[tuple[Variant, int]],
+        known_sha256: str | None,
+    ) -> Rendered | None:
+        """Read the picture at `source_fd` once and write each wanted variant to its staged descriptor.
+
+        None when its content is `known_sha256`. A child that dies of the picture costs it one more try alone.
+
+        Raises: PictureRefused, SourceChanged, DecodeTimeout, DecoderCrashed, DecoderUnavailable.
+        """
+        task = source_fd, source_bytes, wanted, known_sha256
+        try:
+            return await self._attempt(self.admission.slot(), *task)
+        except (DecodeTimeout, DecoderCrashed):
+            return await self._attempt(self.admission.alone(), *task)
+
+    async def warm_up(self) -> None:
+        """Start as many decoders as may work at once. Raises: DecoderUnavailable."""
+        missing = self._allowance.decoders - len(self._idle["vips"])
+        self._idle["vips"] += await asyncio.gather(*(self._start("vips") for _ in range(missing)))
+
+    async def close(self) -> None:
+        """End every child."""
+        await asyncio.gather(*(child.kill() for child in self._all))
+        self._all.clear()
+
+    async def _attempt(
+        self,
+        place: AbstractAsyncContextManager[None],
+        source_fd: int,
+        source_bytes: int,
+        wanted: Sequence[tuple[Variant, int]],
+        known_sha256: str | None,
+    ) -> Rendered | None:
+        known = formats.sniff(os.pread(source_fd, formats.HEAD, 0))
+        async with place, self._borrow(known.engine if known else "vips") as child:
+            request = {
+                "bytes": source_bytes,
+                "known_sha256": known_sha256,
+                "variants": [_wish(variant) for variant, _ in wanted],
+            }
+            await child.send(request, [source_fd, *(fd for _, fd in wanted)])
+            answer = await child.receive(self._limits(None))
+            if isinstance(answer, Probed):
+                answer = await self._proceed(child, answer)
+            match answer:
+                case Done():
+                    return await asyncio.to_thread(_checked, answer, wanted)
+                case Unchanged():
+                    return None
+                case Changed():
+                    raise SourceChanged("the original changed while it was being read")
+                case Refused():
+                    raise PictureRefused(answer.code, answer.message)
+                case _:
+                    raise DecoderCrashed("the decoder answered out of turn")
+
+    async def _proceed(self, child: Child, probed: Probed) -> Answer:
+        if probed.estimate > self.admission.budget:
+            await child.send({"proceed": False})
+            megapixels = probed.width * probed.height / 1e6
+            raise PictureRefused(
+                "too_much_memory",
+                f"Decoding this {probed.format} of {megapixels:.0f} megapixels would take about "
+                f"{probed.estimate // MIB} MiB of memory; {self.admission.budget // MIB} MiB are there.",
+            )
+        async with self.admission.memory(probed.estimate):
+            await child.send({"proceed": True})
+            return await child.receive(self._limits(int(probed.estimate * _OVERDRAFT)))
+
+    def _limits(self, growth: int | None) -> Limits:
+        cpu_s = self._allowance.image_timeout_s
+        return Limits(cpu_s, cpu_s * _WALL_FACTOR, growth)
+
+    @asynccontextmanager
+    async def _borrow(self, engine: Engine) -> AsyncIterator[Child]:
+        child = self._idle[engine].pop() if self._idle[engine] else await self._start(engine)
+        try:
+            yield child
+        except BaseException as error:
+            if isinstance(error, PictureRefused) and not isinstance(error, DecoderBloated):
+                await self._give_back(child, engine)
+            else:
+                await self._end(child)
+            raise
+        await self._give_back(child, engine)
+
+    async def _give_back(self, child: Child, engine: Engine) -> None:
+        if child.memory() - child.idle_memory < _FAT:
+            self._idle[engine].append(child)
+        else:
+            await self._end(child)
+
+    async def _start(self, engine: Engine) -> Child:
+        others = [child for kind, idle in self._idle.items() if kind != engine for child in idle]
+        if len(self._all) >= self._allowance.decoders and others:
+            await self._end(others[0])
+        child = await Child.start(self._config(engine), self._command)
+        self._all.add(child)
+        return child
+
+    async def _end(self, child: Child) -> None:
+        self._all.discard(child)
+        for idle in self._idle.values():
+            if child in idle:
+                idle.remove(child)
+        await child.kill()
+
+    def _config(self, engine: Engine) -> dict[str, object]:
+        allowance = self._allowance
+        return {
+            "engine": engine,
+            "max_bytes": allowance.max_source_bytes,
+            "max_pixels": allowance.max_pixels,
+            "formats": list(allowance.formats),
+            "damaged": "accept" if allowance.accept_damaged else "reject",
+            "memory_mb": allowance.memory // MIB,
+        }
+
+
+@asynccontextmanager
+async def open_sandbox(allowance: Allowance, command: Sequence[str] = DECODER) -> AsyncIterator[Sandbox]:
+    """A sandbox with its decoders warmed up, which are gone at the end. Raises: DecoderUnavailable."""
+    sandbox = Sandbox(allowance, command)
+    try:
+        await sandbox.warm_up()
+        yield sandbox
+    finally:
+        await sandbox.close()
+
+
+def _wish(variant: Variant) -> dict[str, object]:
+    return {
+        "name": variant.name,
+        "box": variant.box,
+        "fit": variant.fit,
+        "format": variant.format,
+        "quality": variant.quality,
+        "background": list(variant.background),
+        "progressive": variant.progressive,
+    }
+
+
+def _checked(done: Done, wanted: Sequence[tuple[Variant, int]]) -> Rendered:
+    if [written.name for written in done.variants] != [variant.name for variant, _ in wanted]:
+        raise DecoderCrashed("the decoder made other variants than it was asked for")
+    checked = [
+        RenderedVariant(
+            name=written.name,
+            width=written.width,
+            height=written.height,
+            bytes=written.bytes,
+            sha256=check_staged(fd, variant, written),
+        )
+        for written, (variant, fd) in zip(done.variants, wanted, strict=True)
+    ]
+    return Rendered(done.sha256, done.format, done.width, done.height, done.color, checked, done.ms)

@@ -1,0 +1,113 @@
+"""What a decoder may answer: every frame from a child is untrusted and is checked here."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+
+MAX_FRAME = 64 * 1024  # bytes
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Pixels = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
+Sentence = Annotated[
+    str, StringConstraints(min_length=1, max_length=2000), AfterValidator(lambda text: _plain(text))
+]
+Code = Literal[
+    "source_too_large", "unsupported_format", "corrupt_image", "too_many_pixels", "too_much_memory"
+]
+
+
+class _Frame(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Hello(_Frame):
+    """A child is ready."""
+
+    hello: Literal[1]
+    engine: Literal["vips", "pillow"]
+    version: Sentence
+    formats: list[Word]
+    confined: bool
+
+
+class Unchanged(_Frame):
+    """The bytes are those that were known already."""
+
+    status: Literal["unchanged"]
+    sha256: Sha256
+    ms: dict[Word, float]
+
+
+class Changed(_Frame):
+    """The file was not the size that it was said to be."""
+
+    status: Literal["changed"]
+
+
+class Probed(_Frame):
+    """The header was read; decoding would take about `estimate` bytes of memory."""
+
+    status: Literal["probed"]
+    sha256: Sha256
+    format: Word
+    width: Pixels
+    height: Pixels
+    frames: Pixels
+    estimate: Annotated[int, Field(ge=0)]
+    ms: dict[Word, float]
+
+
+class Written(_Frame):
+    """One variant, as the child says it wrote it."""
+
+    name: Word
+    width: Pixels
+    height: Pixels
+    bytes: Annotated[int, Field(ge=1)]
+
+
+class Done(_Frame):
+    """All variants are in their staged files."""
+
+    status: Literal["done"]
+    sha256: Sha256
+    format: Word
+    width: Pixels
+    height: Pixels
+    frames: Pixels
+    color: Annotated[str, StringConstraints(pattern=r"^#[0-9a-f]{6}$")]
+    variants: Sequence[Written]
+    ms: dict[Word, float]
+
+
+class Refused(_Frame):
+    """The picture is declined."""
+
+    status: Literal["refused"]
+    sha256: Sha256 | None
+    code: Code
+    message: Sentence
+    format: Word | None
+    width: Pixels | None
+    height: Pixels | None
+    ms: dict[Word, float]
+
+
+class Bug(_Frame):
+    """The child itself failed; it ends after saying so."""
+
+    status: Literal["bug"]
+    message: Sentence
+    traceback: str
+
+
+Answer = Unchanged | Changed | Probed | Done | Refused | Bug
+ANSWER: TypeAdapter[Answer] = TypeAdapter(Annotated[Answer, Field(discriminator="status")])
+
+
+def _plain(text: str) -> str:
+    return _UNPRINTABLE.sub(" ", text)[:300]

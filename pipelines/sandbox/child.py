@@ -1,0 +1,187 @@
+"""One decoder process: started, spoken to in frames, watched while it works, and surely ended."""
+
+import asyncio
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+from pydantic import ValidationError
+
+from pipelines.errors import DecoderBloated, DecoderCrashed, DecoderUnavailable, DecodeTimeout
+from pipelines.sandbox.answers import ANSWER, MAX_FRAME, Answer, Bug, Hello
+
+DECODER = (sys.executable, "-I", "-m", "pipelines.decoder")
+_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "1",  # halves the peak on camera JPEGs
+    "VIPS_CONCURRENCY": "1",
+}
+_START_TIMEOUT_S = 30
+_WATCH_S = 0.05  # between two looks at a working child
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICK = os.sysconf("SC_CLK_TCK")
+_LENGTH = struct.Struct(">I")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one picture may cost: CPU seconds, wall seconds, and bytes of growth (None: not watched)."""
+
+    cpu_s: float
+    wall_s: float
+    growth: int | None = None
+
+
+class Child:
+    """A decoder process that is ready for pictures; hold it through `start` and end it with `kill`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], sock: socket.socket, errors: int) -> None:
+        self._process = process
+        self._sock = sock
+        self._errors = errors
+        self.hello: Hello | None = None
+        self.idle_memory = 0
+
+    @classmethod
+    async def start(cls, config: dict[str, Any], command: Sequence[str] = DECODER) -> Self:
+        """Start a decoder and wait until it has warmed up. Raises: DecoderUnavailable."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        errors = os.memfd_create("decoder-errors")
+        try:
+            # From the main thread: a child's death signal is tied to the thread that started it.
+            process = subprocess.Popen(  # noqa: S603, ASYNC220
+                [*command, orjson.dumps({**config, "parent": os.getpid()}).decode()],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env=_ENVIRONMENT,
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            ours.close()
+            os.close(errors)
+            raise DecoderUnavailable(f"a decoder could not be started: {error}") from error
+        finally:
+            theirs.close()
+        child = cls(process, ours, errors)
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                child.hello = Hello.model_validate_json(await child._frame())
+        except (TimeoutError, DecoderCrashed, ValidationError) as error:
+            said = child.last_words()
+            await child.kill()
+            raise DecoderUnavailable(f"a decoder did not start: {said or error}") from error
+        except asyncio.CancelledError:
+            await child.kill()
+            raise
+        child.idle_memory = child.memory()
+        return child
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    async def send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+        """Send one frame, with `descriptors` beside its first bytes. Raises: DecoderCrashed."""
+        body = orjson.dumps(message)
+        frame = _LENGTH.pack(len(body)) + body
+        try:
+            sent = socket.send_fds(self._sock, [frame], descriptors)
+            await asyncio.get_running_loop().sock_sendall(self._sock, frame[sent:])
+        except OSError as error:
+            raise DecoderCrashed(self._obituary()) from error
+
+    async def receive(self, limits: Limits) -> Answer:
+        """The next answer, within `limits` counted from now.
+
+        Raises: DecodeTimeout, DecoderBloated, DecoderCrashed. After each of them the
+        child is of no more use.
+        """
+        reading = asyncio.ensure_future(self._frame())
+        try:
+            await self._watch(reading, limits)
+            answer = ANSWER.validate_json(reading.result())
+        except ValidationError as error:
+            raise DecoderCrashed("the decoder answered what no decoder may answer") from error
+        finally:
+            reading.cancel()
+        if isinstance(answer, Bug):
+            raise DecoderCrashed(f"the decoder failed: {answer.message}")
+        return answer
+
+    async def _watch(self, reading: asyncio.Future[bytes], limits: Limits) -> None:
+        began, cpu_began = time.monotonic(), self._cpu()
+        while not (await asyncio.wait({reading}, timeout=_WATCH_S))[0]:
+            used, waited = self._cpu() - cpu_began, time.monotonic() - began
+            if used > limits.cpu_s or waited > limits.wall_s:
+                raise DecodeTimeout(
+                    f"The picture took longer to decode than the {limits.cpu_s:g} seconds allowed."
+                )
+            if limits.growth is not None and self.memory() - self.idle_memory > limits.growth:
+                raise DecoderBloated
+
+    async def _frame(self) -> bytes:
+        length = _LENGTH.unpack(await self._exactly(_LENGTH.size))[0]
+        if length > MAX_FRAME:
+            raise DecoderCrashed("the decoder sent a frame that is too large")
+        return await self._exactly(length)
+
+    async def _exactly(self, count: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        parts = bytearray()
+        while len(parts) < count:
+            try:
+                part = await loop.sock_recv(self._sock, count - len(parts))
+            except OSError as error:
+                raise DecoderCrashed(self._obituary()) from error
+            if not part:
+                raise DecoderCrashed(self._obituary())
+            parts += part
+        return bytes(parts)
+
+    def memory(self) -> int:
+        """Resident bytes now, 0 once the process has died."""
+        try:
+            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE
+        except (OSError, IndexError):
+            return 0
+
+    def _cpu(self) -> float:
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / _TICK
+
+    def _obituary(self) -> str:
+        try:
+            status = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            return "the decoder closed its connection"
+        if status < 0:
+            return f"the decoder died of signal {-status} on this picture"
+        return f"the decoder ended with status {status} on this picture"
+
+    def last_words(self) -> str:
+        """The end of what the process wrote on its standard error, for a log."""
+        size = os.fstat(self._errors).st_size
+        return os.pread(self._errors, 2000, max(0, size - 2000)).decode(errors="replace").strip()
+
+    async def kill(self) -> None:
+        """End the process, whatever it does, and leave no zombie."""
+        if self._sock.fileno() == -1:
+            return
+        self._process.kill()
+        self._sock.close()
+        os.close(self._errors)
+        await asyncio.shield(asyncio.to_thread(self._process.wait))

@@ -1,0 +1,146 @@
+"""One upload: read it, decode it once, publish what is missing. It raises where it cannot."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+from uuid import UUID
+
+from pipelines.errors import DecoderCrashed, SourceChanged
+from pipelines.recipe import Recipe, Variant
+from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
+from storage.blobs import Delete, Existence, Exists, Move, Open, Publish, Source, Stage, Staged
+from storage.catalog.facts import Claim, Original, Ready, Removed, StoredVariant
+from storage.errors import BlobNotFound, BlobsUnavailable
+from storage.keys import trash_key, variant_key
+
+Milliseconds = Mapping[str, float]
+
+
+class PictureBlobs(Open, Stage, Publish, Exists, Protocol):
+    """What making variants needs of a storage; it can destroy nothing."""
+
+
+class DoomedBlobs(Delete, Move, Protocol):
+    """What removing an upload needs of a storage."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """The outcome of a successful upload, and what each stage of it took."""
+
+    outcome: Ready
+    ms: Milliseconds
+
+
+async def make_variants(claim: Claim, recipe: Recipe, blobs: PictureBlobs, sandbox: Sandbox) -> Made:
+    """Every variant that `recipe` wants of the claimed upload, published under its name.
+
+    What is there already is not made again: neither when the file has not changed since it was last
+    ready, nor when only its name, times or place have.
+
+    Raises: PipelineError, StorageError.
+    """
+    began = time.perf_counter()
+    upload = claim.upload
+    async with blobs.open(upload.source or "") as source:
+        kept = await _kept(claim, recipe, blobs)
+        if kept and upload.original and upload.original.stamp == source.stamp:
+            return Made(Ready(claim, upload.original, kept), _clocked({}, began))
+        known = upload.original if kept else None
+        async with blobs.stage(len(recipe.variants)) as staged:
+            wanted = [(variant, file.fd) for variant, file in zip(recipe.variants, staged, strict=True)]
+            rendered = await sandbox.render(source.fd, source.bytes, wanted, known.sha256 if known else None)
+            rendered_at = time.perf_counter()
+            await _prove_unchanged(upload.source or "", source, blobs)
+            if rendered is None and known is not None:
+                same = replace(known, stamp=source.stamp)
+                return Made(Ready(claim, same, kept), _clocked({}, began))
+            if rendered is None:
+                raise DecoderCrashed("the decoder took new content for known content")
+            made = _stored(upload.id, recipe.variants, rendered)
+            await blobs.publish(await _missing(claim, made, staged, blobs))
+        original = Original(
+            stamp=source.stamp,
+            sha256=rendered.sha256,
+            bytes=source.bytes,
+            format=rendered.format,
+            width=rendered.width,
+            height=rendered.height,
+            color=rendered.color,
+        )
+        publish_ms = (time.perf_counter() - rendered_at) * 1000
+        return Made(Ready(claim, original, made), _clocked({**rendered.ms, "publish": publish_ms}, began))
+
+
+async def remove_upload(
+    claim: Claim, keys: Sequence[str], blobs: DoomedBlobs, *, with_original: bool
+) -> Removed:
+    """Remove the blobs under `keys`, and move the original to the trash if it goes too.
+
+    Raises: StorageError; the same call again does the rest.
+    """
+    for key in keys:
+        await blobs.delete(key)
+    if with_original and claim.upload.source is not None:
+        await blobs.move(claim.upload.source, trash_key(f"delete-{claim.upload.id}", claim.upload.source))
+    return Removed(claim)
+
+
+async def _kept(claim: Claim, recipe: Recipe, blobs: Exists) -> Sequence[StoredVariant]:
+    """The stored variants, if they are all that `recipe` wants and every file is there; otherwise nothing."""
+    original = claim.upload.original
+    if original is None:
+        return []
+    by_key = {variant.key: variant for variant in claim.upload.variants}
+    keys = [_key(claim.upload.id, variant, original.sha256) for variant in recipe.variants]
+    if not all(key in by_key for key in keys):
+        return []
+    if not all([await _is_there(key, blobs) for key in keys]):
+        return []
+    return [by_key[key] for key in keys]
+
+
+async def _missing(
+    claim: Claim, made: Sequence[StoredVariant], staged: Sequence[Staged], blobs: Exists
+) -> Sequence[tuple[Staged, str]]:
+    stored = set(claim.upload.variants)
+    return [
+        (file, variant.key)
+        for file, variant in zip(staged, made, strict=True)
+        if variant not in stored or not await _is_there(variant.key, blobs)
+    ]
+
+
+async def _is_there(key: str, blobs: Exists) -> bool:
+    match await blobs.exists(key):
+        case Existence.UNKNOWN:
+            raise BlobsUnavailable(f"the storage did not say whether {key} is there")
+        case existence:
+            return existence is Existence.PRESENT
+
+
+async def _prove_unchanged(key: str, source: Source, blobs: Open) -> None:
+    try:
+        async with blobs.open(key) as now:
+            if now.stamp == source.stamp:
+                return
+    except BlobNotFound:
+        pass
+    raise SourceChanged("the original was replaced or changed while it was being read")
+
+
+def _stored(upload_id: UUID, wanted: Sequence[Variant], rendered: Rendered) -> Sequence[StoredVariant]:
+    def stored(variant: Variant, made: RenderedVariant) -> StoredVariant:
+        key = _key(upload_id, variant, rendered.sha256)
+        return StoredVariant(variant.name, key, made.width, made.height, made.bytes, made.sha256)
+
+    return [stored(variant, made) for variant, made in zip(wanted, rendered.variants, strict=True)]
+
+
+def _key(upload_id: UUID, variant: Variant, content_sha256: str) -> str:
+    return variant_key(variant.uuid(upload_id, content_sha256), variant.format)
+
+
+def _clocked(ms: Milliseconds, began: float) -> Milliseconds:
+    return {**ms, "upload": (time.perf_counter() - began) * 1000}
