@@ -36,21 +36,28 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only paths that contain this text")
     parser.add_argument("--out", type=Path, default=Path("var/corpus"), help="where variants and results go")
     parser.add_argument("--checker", type=Path, help="default: check_variants.py beside the corpus")
+    parser.add_argument(
+        "--python", default=sys.executable, help="what runs the checker: it needs numpy and Pillow"
+    )
     asked = parser.parse_args()
     manifest = asked.corpus / "manifest.json"
     entries = [entry for entry in json.loads(manifest.read_text()) if asked.only in entry["path"]]
     asked.out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda entry: result(asked.corpus / entry["path"], entry, asked.out), entries))
+        results = list(
+            pool.map(lambda entry: result(asked.corpus / entry["path"], entry, asked.out), entries)
+        )
     for child in _all:
         child.__exit__()
     took = time.monotonic() - start
     (asked.out / "results.json").write_text(json.dumps(dict(results), indent=1))
-    wrong = [line for entry, (_, told) in zip(entries, results, strict=True) if (line := misjudged(entry, told))]
+    wrong = [
+        line for entry, (_, told) in zip(entries, results, strict=True) if (line := misjudged(entry, told))
+    ]
     print(*wrong, sep="\n")
     checker = asked.checker or asked.corpus.parent / "check_variants.py"
-    command = [sys.executable, str(checker), str(manifest), str(asked.out / "results.json"), "--jobs", "2"]
+    command = [asked.python, str(checker), str(manifest), str(asked.out / "results.json"), "--jobs", "2"]
     checked = subprocess.run(command + (["--only", asked.only] if asked.only else []), check=False)
     refused = sum("error" in told for _, told in results)
     print(

@@ -39,7 +39,18 @@ _MODES = {
     "La": "LA",
     "RGBa": "RGBA",
 }
-_INTERPRETATION = {"L": "b-w", "LA": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
+_UNSIGNED = {1: "uchar", 2: "ushort"}
+_INTERPRETATION = {
+    ("L", 1): "b-w",
+    ("LA", 1): "b-w",
+    ("RGB", 1): "srgb",
+    ("RGBA", 1): "srgb",
+    ("CMYK", 1): "cmyk",
+    ("L", 2): "grey16",
+    ("LA", 2): "grey16",
+    ("RGB", 2): "rgb16",
+    ("RGBA", 2): "rgb16",
+}
 
 
 def version() -> str:
@@ -122,18 +133,18 @@ def _tiff_for_vips(data: bytearray) -> tuple[bool, int | None]:
 def _probe_heic(format: Format, data: bytes) -> Picture:
     file = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
     heif = file[file.primary_index]
-    width, height = heif.size
     profile: Any = heif.info.get("icc_profile")
+    name, _, deep = heif.mode.replace("a", "A").replace("I", "L").partition(";")
+    bands, sample = len(name), 2 if deep else 1
 
     def load(_: float) -> Image:
-        mode = heif.mode.replace("a", "A")
-        pixels, row = heif.data, len(mode) * width
-        image = pyvips.Image.new_from_memory(pixels, heif.stride, height, 1, "uchar")
-        image = image.crop(0, 0, row, height).bandfold(factor=len(mode))
-        image = image.copy(interpretation=_INTERPRETATION[mode])
-        return image.unpremultiply().cast("uchar") if heif.premultiplied_alpha else image
+        width, height = heif.size
+        image = pyvips.Image.new_from_memory(heif.data, heif.stride // sample, height, 1, _UNSIGNED[sample])
+        image = image.crop(0, 0, width * bands, height).bandfold(factor=bands)
+        image = image.copy(interpretation=_INTERPRETATION[name, sample])
+        return image.unpremultiply().cast(image.format) if heif.premultiplied_alpha else image
 
-    return Picture(format, Shape(width, height, len(heif.mode)), 1, len(file), profile, load)
+    return Picture(format, Shape(*heif.size, bands, sample), 1, len(file), profile, load)
 
 
 def _probe_ico(format: Format, data: bytes) -> Picture:
@@ -180,7 +191,7 @@ def _pixels(opened: PillowImage.Image) -> Image:
         part = (rows if rows.mode == mode else rows.convert(mode)).tobytes()
         pixels[top * width * bands : top * width * bands + len(part)] = part
     image = pyvips.Image.new_from_memory(pixels, width, height, bands, "uchar")
-    return image.copy(interpretation=_INTERPRETATION[mode])
+    return image.copy(interpretation=_INTERPRETATION[mode, 1])
 
 
 def _mode(opened: PillowImage.Image) -> str:
@@ -190,8 +201,9 @@ def _mode(opened: PillowImage.Image) -> str:
 
 
 def _lab(opened: PillowImage.Image) -> Image:
-    image = pyvips.Image.new_from_memory(opened.tobytes(), *opened.size, 3, "uchar")
-    return ((image - [0, 128, 128]) * [100 / 255, 1, 1]).cast("float").copy(interpretation="lab")
+    stored = pyvips.Image.new_from_memory(opened.tobytes(), *opened.size, 3, "uchar")
+    tints = stored.copy(format="char").extract_band(1, n=2)  # signed, as in the file
+    return (stored[0] * (100 / 255)).bandjoin(tints).cast("float").copy(interpretation="lab")
 
 
 def _numbers(opened: PillowImage.Image) -> Image:
