@@ -21,6 +21,14 @@ NAMES = ("redis-server", "valkey-server")
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 PORTS_TO_TRY = 5
+# As a Redis that holds a queue should run: durable, and when it is full it says no instead of forgetting.
+OPTIONS = {
+    "--save": "",
+    "--appendonly": "yes",
+    "--appendfsync": "everysec",
+    "--maxmemory-policy": "noeviction",
+    "--proto-max-bulk-len": "1mb",
+}
 
 # The server dies with the process that asked for it, even if that one is killed and can clean up nothing.
 # Done by a launcher and not by a `preexec_fn`, which may deadlock when the caller has threads. The pid stays
@@ -138,11 +146,7 @@ def _launch(executable: Path, port: int, folder: Path, log: Path) -> subprocess.
         "--dir": str(folder),
         "--logfile": str(log),
         "--daemonize": "no",
-        "--save": "",
-        "--appendonly": "yes",
-        "--appendfsync": "everysec",
-        "--maxmemory-policy": "noeviction",
-        "--proto-max-bulk-len": "1mb",
+        **OPTIONS,
     }
     arguments = [word for option in options.items() for word in option]
     return subprocess.Popen(  # noqa: S603 - the same

@@ -1,0 +1,174 @@
+"""The image and the compose file, as far as they can be judged without a container engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts import redis_server
+from worker.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+TOOLS = [ROOT / ".tools/bin", ROOT / ".tools/venv/bin"]
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile as pairs of keyword and rest, without comments, with continued lines joined."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()
+    return [(keyword, rest) for keyword, _, rest in (line.partition(" ") for line in lines if line)]
+
+
+def stage(name: str) -> list[tuple[str, str]]:
+    steps = instructions()
+    second = max(number for number, (keyword, _) in enumerate(steps) if keyword == "FROM")
+    return steps[:second] if name == "build" else steps[second:]
+
+
+def environment(steps: list[tuple[str, str]]) -> dict[str, str]:
+    words = [word for keyword, rest in steps if keyword == "ENV" for word in shlex.split(rest)]
+    return dict(word.split("=", 1) for word in words)
+
+
+def copied() -> list[str]:
+    """What the build stage takes from this folder."""
+    return [word for keyword, rest in stage("build") if keyword == "COPY" for word in rest.split()[:-1]]
+
+
+def compose() -> Any:
+    return yaml.safe_load((ROOT / "compose.yaml").read_text())
+
+
+def options(command: list[str]) -> dict[str, str]:
+    return dict(zip(command[::2], command[1::2], strict=True))
+
+
+@pytest.fixture
+def uv() -> str:
+    places = os.pathsep.join([os.environ["PATH"], *map(str, TOOLS)])
+    found = shutil.which("uv", path=places)
+    if found is None:
+        pytest.skip("uv is neither on the PATH nor in .tools")
+    return found
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """A folder that holds what the build stage copies, and nothing else."""
+    for name in copied():
+        source, target = ROOT / name, tmp_path / "app" / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(source, target)
+    return tmp_path / "app"
+
+
+def test_the_steps_that_install_the_image_install_a_working_media(uv: str, context: Path) -> None:
+    steps = [rest for keyword, rest in stage("build") if keyword == "RUN" and rest.startswith("uv ")]
+    variables = {**os.environ, **environment(stage("build")), "UV_PROJECT_ENVIRONMENT": ".venv"}
+    variables |= {"UV_COMPILE_BYTECODE": "0", "UV_LINK_MODE": "hardlink", "UV_PYTHON": sys.executable}
+    for step in steps:
+        done = subprocess.run([uv, *shlex.split(step)[1:]], cwd=context, env=variables, capture_output=True)
+        if done.returncode and "CI" not in os.environ:
+            pytest.skip(f"no package index within reach: {done.stderr.decode()[-200:]}")
+        assert done.returncode == 0, done.stderr.decode()
+
+    shutil.rmtree(context / "scripts")
+    help_text = subprocess.check_output([".venv/bin/media", "worker", "--help"], cwd=context, env={})
+    assert b"worker" in help_text
+    [pictures] = context.glob(".venv/lib/python*/site-packages/scripts/pictures")
+    assert len(list(pictures.glob("*.jpg"))) == 3
+
+
+def test_the_image_installs_what_the_lock_says_and_no_tools_for_developers() -> None:
+    syncs = [rest for _, rest in stage("build") if rest.startswith("uv sync")]
+
+    assert all({"--frozen", "--no-dev"} <= set(sync.split()) for sync in syncs)
+    assert "--no-editable" in syncs[-1]
+
+
+def test_the_context_of_the_image_is_what_it_copies_and_nothing_else() -> None:
+    allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), flags=re.MULTILINE)
+
+    assert "\n*\n" in (ROOT / ".dockerignore").read_text()
+    assert sorted(allowed) == sorted(copied())
+
+
+def test_the_worker_runs_as_a_user_without_rights_and_with_a_fixed_number() -> None:
+    assert ("USER", "10001:10001") in stage("run")
+
+
+def test_the_image_asks_the_worker_for_its_health_and_ends_it_with_sigterm() -> None:
+    run = dict(stage("run"))
+
+    assert run["STOPSIGNAL"] == "SIGTERM"
+    assert run["CMD"] == '["media", "worker"]'
+    check = run["HEALTHCHECK"].partition("CMD ")[2]
+    assert json.loads(check) == ["arq", "worker.main.WorkerSettings", "--check"]
+
+
+def test_every_setting_of_the_containers_is_one_that_the_worker_knows() -> None:
+    given = {**environment(stage("run")), **compose()["services"]["worker"]["environment"]}
+    known = {f"MEDIA_{name.upper()}" for name in Settings.model_fields}
+
+    assert {name for name in given if name.startswith("MEDIA_")} <= known
+
+
+def test_files_and_catalog_of_the_image_lie_on_its_volume() -> None:
+    given = environment(stage("run"))
+
+    assert ("VOLUME", "/data") in stage("run")
+    assert given["MEDIA_STORAGE_URL"] == "file:/data/media"
+    assert given["MEDIA_CATALOG_URL"] == "sqlite+aiosqlite:////data/catalog.db"
+    assert compose()["services"]["worker"]["volumes"] == ["media:/data"]
+
+
+def test_compose_holds_the_worker_to_its_budget() -> None:
+    resources = compose()["services"]["worker"]["deploy"]["resources"]
+
+    assert resources["limits"] == {"cpus": "1.0", "memory": "512M"}
+    assert resources["reservations"] == {"cpus": "0.5", "memory": "256M"}
+
+
+def test_compose_gives_the_worker_more_time_to_stop_than_it_takes() -> None:
+    grace = compose()["services"]["worker"]["stop_grace_period"]
+
+    assert int(grace.removesuffix("s")) > Settings.model_fields["shutdown_wait"].default
+
+
+def test_compose_starts_the_worker_when_redis_is_healthy_and_both_again_when_they_end() -> None:
+    services = compose()["services"]
+
+    assert services["worker"]["depends_on"] == {"redis": {"condition": "service_healthy"}}
+    assert services["redis"]["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
+    assert {service["restart"] for service in services.values()} == {"unless-stopped"}
+
+
+def test_compose_takes_every_right_from_both_that_they_do_not_need() -> None:
+    for service in compose()["services"].values():
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["read_only"] is True
+
+
+def test_compose_runs_redis_with_the_options_that_the_tests_and_the_demo_use() -> None:
+    executable, *command = compose()["services"]["redis"]["command"]
+
+    assert executable == "redis-server"
+    assert redis_server.OPTIONS.items() <= options(command).items()
+
+
+def test_compose_opens_redis_to_this_machine_only() -> None:
+    assert compose()["services"]["redis"]["ports"] == ["127.0.0.1:6379:6379"]
