@@ -22,7 +22,7 @@ class Shape:
     bands: int = 3
     sample: int = 1  # bytes
     whole: bool = False  # progressive, interlaced or in one strip
-    subsampled: bool = False
+    density: float = 3.0  # of a JPEG: samples stored for each pixel
 
     @property
     def pixels(self) -> int:
@@ -61,8 +61,7 @@ def _rows(shape: Shape, rows: int) -> int:
 def _jpeg_memory(shape: Shape) -> int:
     if not shape.whole:
         return _rows(shape, 1024)
-    coefficients = shape.pixels * 2 * (shape.bands if not shape.subsampled else 1.5)
-    return int(coefficients) + _rows(shape, 1024)
+    return int(shape.pixels * 2 * shape.density) + _rows(shape, 1024)
 
 
 def _png_memory(shape: Shape) -> int:
@@ -130,7 +129,7 @@ FORMATS: tuple[Format, ...] = (
         media_types=("image/jpeg",),
         matches=lambda head: head.startswith(b"\xff\xd8\xff"),
         memory=_jpeg_memory,
-        typical=Shape(4000, 3000, whole=True, subsampled=True),
+        typical=Shape(4000, 3000, whole=True, density=1.5),
         note="baseline and progressive, grey, CMYK and YCCK; MPO and Ultra HDR: the first image",
     ),
     Format(
@@ -252,9 +251,17 @@ def describe(head: bytes) -> str:
         return "an SVG drawing"
     if start.startswith((b"<!doctype html", b"<html")):
         return "a web page"
-    if head and not set(head[:512]) - _TEXT:
+    if _is_text(head[:512]):
         return "a text file"
     return "a file of an unknown kind"
+
+
+def _is_text(start: bytes) -> bool:
+    try:
+        words = start.decode()
+    except UnicodeDecodeError as error:  # a character cut in two at the end is still text
+        words = start[: error.start].decode() if len(start) - error.start < 4 else ""
+    return bool(words) and all(letter.isprintable() or letter.isspace() for letter in words)
 
 
 def loaders(names: Iterable[str]) -> tuple[str, ...]:
@@ -262,7 +269,6 @@ def loaders(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(loader for name in names for loader in BY_NAME[name].loaders)
 
 
-_TEXT = set(range(0x20, 0x7F)) | {0x09, 0x0A, 0x0D} | set(range(0x80, 0x100))
 _VIDEO_BRANDS = {b"isom", b"iso2", b"mp41", b"mp42", b"qt  ", b"M4V ", b"3gp4", b"3gp5", b"avc1"}
 _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"%PDF", "a PDF document"),

@@ -21,6 +21,8 @@ class Picture:
     profile: bytes | None
     load: Callable[[float], Image]
     """Start decoding; a loader that can shrink meanwhile may do so by at most the given factor."""
+    damage: Callable[[], str] = str
+    """After decoding: what the decoder repaired, in its words; empty if nothing."""
 
     @property
     def turned(self) -> bool:

@@ -3,6 +3,7 @@
 import re
 
 _LONGEST = 300
+_PREFIX = re.compile(r"^((VIPS|Vips\w+|vips\w+|\w+2vips|\w+load_source|heif|webp|source input): )+")
 _ODD = re.compile(r"[^\w .,:;()'%/+=-]|(?<!\w)/[\w./-]+|0x[0-9a-fA-F]+", re.ASCII)
 
 
@@ -34,7 +35,8 @@ def empty() -> Refused:
 
 def corrupt(title: str, detail: str = "") -> Refused:
     """The picture is damaged, incomplete or malformed; `detail` is the library's word for it."""
-    words = plain(detail)
+    words = _PREFIX.sub("", plain(detail))
+    words = "" if words.startswith("unable to call") or words.startswith("unable to copy") else words
     return Refused(
         "corrupt_image", f"The {title} picture is damaged or incomplete{f' ({words})' if words else ''}."
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipelines.decoder import colour
 from pipelines.decoder.picture import Image, Picture
+from pipelines.decoder.refusal import corrupt
 
 _TURNS = {
     2: lambda image: image.fliphor(),
@@ -74,6 +75,8 @@ def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -
     if len(backgrounds) == 1:
         image = flatten(image, next(iter(backgrounds)))
     image = image.copy_memory()
+    if words := picture.damage():
+        raise corrupt(picture.format.title, words)
     turn = _TURNS.get(picture.orientation)
     return turn(image).copy_memory() if turn else image
 
