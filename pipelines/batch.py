@@ -65,10 +65,11 @@ class Lanes:
 
 @dataclass
 class Report:
-    """What came of a batch: how many uploads ended how, what each stage took, and what is left over."""
+    """What came of a batch: how many uploads ended how, what each stage took (ms), and what is left over."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     ms: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    complaints: list[tuple[UUID, str, str]] = field(default_factory=list)
     left_over: list[UUID] = field(default_factory=list)
     due_in_ms: int | None = None
 
@@ -170,7 +171,9 @@ async def _may_go(claim: Claim, workshop: Workshop) -> bool:
 
 
 def _note(committed: Committed, outcome: Outcome, report: Report) -> None:
-    report.outcomes[committed.state or "fenced"] += 1
+    report.outcomes[str(committed.state or "fenced")] += 1
+    if isinstance(outcome, Failed | Postponed):
+        report.complaints.append((committed.id, outcome.code, outcome.message))
     if committed.state in (State.QUEUED, State.DELETING):
         due = outcome.delay_ms if isinstance(outcome, Postponed) else 0
         report.leave(committed.id, due)

@@ -17,6 +17,10 @@ class BlobRefused(StorageError):
     """What lies under this key is not a regular file inside the root (a link, a pipe, a folder)."""
 
 
+class BlobSwapped(StorageError):
+    """A staged file is not the one that was handed out: whoever held it put something else in its place."""
+
+
 class BlobsUnavailable(StorageError):
     """The storage did not answer as a storage does; the same call may work later."""
 
@@ -35,3 +39,7 @@ class CatalogUnavailable(StorageError):
 
 class CatalogTooNew(StorageError):
     """The catalog was written by a newer version of this program."""
+
+
+class NoCatalog(StorageError):
+    """There is no catalog yet where one was expected."""

@@ -69,7 +69,7 @@ class Publish(Protocol):
     async def publish(self, files: Sequence[tuple[Staged, str]]) -> None:
         """Give staged files their keys: durable first, then visible, then the folder durable.
 
-        Raises: BlobRefused when a staged file is not the one that was handed out.
+        Raises: BlobSwapped when a staged file is not the one that was handed out.
         """
 
 

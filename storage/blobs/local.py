@@ -23,6 +23,7 @@ from storage.errors import (
     BlobNotFound,
     BlobRefused,
     BlobsUnavailable,
+    BlobSwapped,
     RootMismatch,
     StorageError,
     StorageFull,
@@ -225,7 +226,7 @@ class LocalBlobs:
         there = os.stat(staged.name, dir_fd=self._bench_fd, follow_symlinks=False)
         ours = os.fstat(staged.fd)
         if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino) or not stat.S_ISREG(ours.st_mode):
-            raise BlobRefused("a staged file is not the one that was handed out")
+            raise BlobSwapped("a staged file is not the one that was handed out")
 
     # -- the root's identity
 

@@ -31,12 +31,12 @@ class Catalog:
 
 
 @asynccontextmanager
-async def open_catalog(url: str) -> AsyncIterator[Catalog]:
-    """The catalog at the SQLAlchemy URL `url`, made or migrated first where that is needed.
+async def open_catalog(url: str, *, create: bool = True) -> AsyncIterator[Catalog]:
+    """The catalog at the SQLAlchemy URL `url`, migrated where needed, and made first where `create` is true.
 
-    Raises: CatalogUnavailable, CatalogTooNew.
+    Raises: NoCatalog, CatalogUnavailable, CatalogTooNew.
     """
-    async with open_database(url) as database:
+    async with open_database(url, create=create) as database:
         catalog_id, is_new = await identity(database)
         yield Catalog(
             id=catalog_id,

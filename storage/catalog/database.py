@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from storage.catalog import tables
-from storage.errors import CatalogTooNew, CatalogUnavailable
+from storage.errors import CatalogTooNew, CatalogUnavailable, NoCatalog
 
 HEAD = "0001"  # the newest migration; a test compares it with the migrations' folder
 _KNOWN = {HEAD}
@@ -51,12 +51,14 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(url: str) -> AsyncIterator[Database]:
-    """The catalog at `url`, made where it is missing and migrated to this program's schema.
+async def open_database(url: str, *, create: bool) -> AsyncIterator[Database]:
+    """The catalog at `url`, migrated to this program's schema, and made first where `create` is true.
 
-    Raises: CatalogUnavailable, CatalogTooNew.
+    Raises: NoCatalog, CatalogUnavailable, CatalogTooNew.
     """
     path = Path(make_url(url).database or "")
+    if not create and not path.exists():
+        raise NoCatalog(f"There is no catalog at {path} yet; a worker makes it when it first starts.")
     with _mapped():
         path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_async_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S}, pool_size=4)

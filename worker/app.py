@@ -1,0 +1,167 @@
+"""The composition root: opens catalog, blobs and decoders in order, and closes them in reverse."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from uuid import uuid4
+
+from arq.connections import ArqRedis
+
+from pipelines.batch import Lanes, Workshop
+from pipelines.commits import Committer
+from pipelines.formats import MIB
+from pipelines.recipe import BUILT_IN
+from pipelines.sandbox import Allowance, Sandbox, open_sandbox
+from storage.blobs.local import LocalBlobs, open_local
+from storage.catalog import Catalog, open_catalog
+from worker.announcer import Announcer
+from worker.intake import Intake
+from worker.queue import UNREACHABLE, Queue, RedisError, connect, job_queue_of
+from worker.retry import judge
+from worker.settings import Settings
+from worker.shutdown import Shutdown
+
+IDS_A_DECODER = 4  # uploads in one job for each decoder, so that a burst spreads over workers
+JOBS_AT_ONCE = 4
+_BACKLOG = 16  # jobs that may wait before the intake pauses
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Bytes and rows that belong together."""
+
+    catalog: Catalog
+    blobs: LocalBlobs
+
+
+@dataclass(frozen=True)
+class App:
+    """Everything that a worker is made of."""
+
+    settings: Settings
+    queue: Queue
+    catalog: Catalog
+    blobs: LocalBlobs
+    sandbox: Sandbox
+    workshop: Workshop
+    announcer: Announcer
+    intake: Intake
+    shutdown: Shutdown
+    per_ticket: int
+
+
+@asynccontextmanager
+async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
+    """The catalog and the storage root that the settings name, proved to belong to each other.
+
+    Raises: RootMismatch, CatalogTooNew, CatalogUnavailable, BlobsUnavailable.
+    """
+    async with (
+        open_catalog(settings.catalog_url) as catalog,
+        open_local(settings.storage_root, create=catalog.is_new) as blobs,
+    ):
+        blobs.bind(catalog.id, catalog_is_new=catalog.is_new)
+        if catalog.is_new:
+            await catalog.mark_bound()
+        yield Stores(catalog, blobs)
+
+
+@asynccontextmanager
+async def open_queue(settings: Settings) -> AsyncIterator[Queue]:
+    """What apps and scripts say to Redis, for a while."""
+    redis = connect(settings.redis_url, job_queue_of(settings.stream))
+    try:
+        yield queue_on(redis, settings)
+    finally:
+        await redis.aclose(close_connection_pool=True)
+
+
+def queue_on(redis: ArqRedis, settings: Settings) -> Queue:
+    """The queue on an open connection, as a consumer of its own."""
+    consumer = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+    return Queue(redis, settings.stream, consumer, settings.events_maxlen)
+
+
+@asynccontextmanager
+async def open_app(settings: Settings, redis: ArqRedis, shutdown: Shutdown) -> AsyncIterator[App]:
+    """A worker's parts, ready; its background tasks run `in_background`.
+
+    Raises: RootMismatch, CatalogTooNew, CatalogUnavailable, BlobsUnavailable, DecoderUnavailable.
+    """
+    queue = queue_on(redis, settings)
+    recipes = BUILT_IN
+    async with AsyncExitStack() as stack:
+        stores = await stack.enter_async_context(open_stores(settings))
+        await asyncio.to_thread(stores.blobs.occupy_staging)
+        sandbox = await stack.enter_async_context(open_sandbox(allowance(settings)))
+        announcer = Announcer(stores.catalog.outbox, queue)
+        stack.push_async_callback(announcer.close)
+        lanes = Lanes(2 * settings.decoders + 2)
+        per_ticket = IDS_A_DECODER * settings.decoders
+        workshop = Workshop(
+            holder=queue.consumer,
+            recipes=recipes,
+            blobs=stores.blobs,
+            claims=stores.catalog.claims,
+            sandbox=sandbox,
+            committer=Committer(stores.catalog.claims, expected=lambda: lanes.busy > 0, told=announcer.tell),
+            lanes=lanes,
+            judge=partial(judge, max_attempts=settings.max_attempts),
+            may_delete_originals=settings.delete_originals,
+            stopping=shutdown.stopping,
+        )
+        intake = Intake(
+            queue,
+            stores.catalog.intake,
+            announcer,
+            recipes=frozenset(recipes),
+            batch_size=settings.batch_size,
+            per_ticket=per_ticket,
+            backlog=_BACKLOG,
+            lease_s=settings.lease,
+            stopping=shutdown.stopping,
+        )
+        yield App(
+            settings=settings,
+            queue=queue,
+            catalog=stores.catalog,
+            blobs=stores.blobs,
+            sandbox=sandbox,
+            workshop=workshop,
+            announcer=announcer,
+            intake=intake,
+            shutdown=shutdown,
+            per_ticket=per_ticket,
+        )
+
+
+@asynccontextmanager
+async def in_background(app: App) -> AsyncIterator[None]:
+    """The intake and the announcer at work; at the end the consumer leaves the group."""
+    tasks = [asyncio.create_task(app.intake.run()), asyncio.create_task(app.announcer.run())]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(*UNREACHABLE, RedisError, TimeoutError):
+            async with asyncio.timeout(2):
+                await app.queue.leave()
+
+
+def allowance(settings: Settings) -> Allowance:
+    """What the settings allow a picture to cost."""
+    return Allowance(
+        decoders=settings.decoders,
+        memory=settings.memory_mb * MIB,
+        max_source_bytes=settings.max_source_bytes,
+        max_pixels=settings.max_pixels,
+        image_timeout_s=settings.image_timeout,
+        accept_damaged=settings.damaged == "accept",
+        formats=settings.formats,
+    )

@@ -1,0 +1,199 @@
+"""The wire contract: what apps may send, and what they are told."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    TypeAdapter,
+    ValidationError,
+)
+
+from storage.catalog.facts import Mark, Notice, State, Unwished, Wished
+from storage.errors import KeyRefused
+from storage.keys import MAX_SOURCE_BYTES, source_key
+
+MAX_EVENT_BYTES = 64 * 1024
+MAX_METADATA_BYTES = 4 * 1024
+FUTURE_MS = 5 * 60 * 1000  # a stream ID further ahead than this is not a time
+
+
+class InvalidEvent(Exception):
+    """An entry of the stream that is no event: `code` from the contract, and a sentence."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _source(value: str) -> str:
+    try:
+        return source_key(value)
+    except KeyRefused as error:
+        raise ValueError(str(error)) from error
+
+
+def _metadata(value: dict[str, Any]) -> dict[str, Any]:
+    size = len(orjson.dumps(value))
+    if size > MAX_METADATA_BYTES:
+        raise ValueError(f"has at most {MAX_METADATA_BYTES} bytes as JSON, this one has {size}")
+    return value
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("must be a string")  # noqa: TRY004 (pydantic wants ValueError)
+    return value
+
+
+Id = Annotated[UUID, BeforeValidator(_text)]
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class UploadEvent(_Event):
+    """An upload has landed in storage and wants variants."""
+
+    source: Annotated[str, AfterValidator(_source)] = Field(
+        min_length=1,
+        max_length=MAX_SOURCE_BYTES,
+        pattern="^uploads/",
+        description="The original's key: at most 1,024 bytes, no empty, `.` or `..` segment, no control "
+        "character.",
+    )
+    id: Id | None = Field(
+        None,
+        description="The upload's UUID; by default uuid5(NAMESPACE_URL, 'media:' + source). "
+        "An id belongs to its first source.",
+    )
+    recipe: str = Field("default", description="The name of the recipe that says which variants are made.")
+    metadata: Annotated[dict[str, Any], AfterValidator(_metadata)] = Field(
+        default_factory=dict,
+        description="Handed back in every message about the upload; at most 4 KiB as JSON.",
+    )
+
+
+class DeleteEvent(_Event):
+    """An upload is to be deleted."""
+
+    delete: Id = Field(description="The upload's UUID.")
+    original: StrictBool = Field(
+        False, description="Whether the original goes to the trash too, where the operator allows it."
+    )
+
+
+_EVENT: TypeAdapter[UploadEvent | DeleteEvent] = TypeAdapter(UploadEvent | DeleteEvent)
+
+
+def event_schema() -> dict[str, Any]:
+    """The JSON Schema of what apps may send."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Upload event",
+        **_EVENT.json_schema(),
+    }
+
+
+def default_id(source: str) -> UUID:
+    """The id of an upload whose event names none, so that two events for one source are one upload."""
+    return uuid5(NAMESPACE_URL, f"media:{source}")
+
+
+def parse_mark(stream_id: str, now_ms: int) -> Mark:
+    """The place in the stream that an entry's ID names. Raises: InvalidEvent when it lies in the future."""
+    ms, _, n = stream_id.partition("-")
+    mark = Mark(int(ms), int(n or 0))
+    if mark.ms > now_ms + FUTURE_MS:
+        raise InvalidEvent("invalid_event", "the entry's ID lies more than 5 minutes in the future")
+    return mark
+
+
+def parse_event(body: bytes | None, mark: Mark, recipes: frozenset[str]) -> Wished | Unwished:
+    """The event in the field `event` of a stream entry (None: it has no such field).
+
+    Raises: InvalidEvent, with a reason that the sender understands.
+    """
+    if body is None:
+        raise InvalidEvent("invalid_event", "the entry has no field named event")
+    if len(body) > MAX_EVENT_BYTES:
+        raise InvalidEvent(
+            "invalid_event", f"an event has at most {MAX_EVENT_BYTES} bytes, this one has {len(body)}"
+        )
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidEvent("invalid_event", f"not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InvalidEvent("invalid_event", "not a JSON object")
+    model = DeleteEvent if "delete" in content else UploadEvent
+    try:
+        event = model.model_validate(content)
+    except ValidationError as error:
+        raise InvalidEvent("invalid_event", _reasons(error)) from error
+    if isinstance(event, DeleteEvent):
+        return Unwished(mark, event.delete, event.original)
+    if not isinstance(event, UploadEvent):
+        raise TypeError(event)
+    if event.recipe not in recipes:
+        known = ", ".join(sorted(recipes))
+        raise InvalidEvent("unknown_recipe", f"there is no recipe {event.recipe[:64]!r}; there is: {known}")
+    upload_id = event.id or default_id(event.source)
+    return Wished(mark, upload_id, event.source, event.recipe, event.metadata)
+
+
+def message(notice: Notice) -> dict[str, Any]:
+    """What apps are told of a notice, as JSON-ready data."""
+    told: dict[str, Any] = {
+        "type": f"upload.{notice.kind}",
+        "seq": notice.seq,
+        "id": str(notice.id),
+        "source": notice.source,
+        "metadata": notice.metadata,
+        "time": _iso(notice.time_ms),
+    }
+    if notice.kind is State.READY:
+        told["recipe"] = notice.recipe
+        if notice.original is not None:
+            told["original"] = {
+                "width": notice.original.width,
+                "height": notice.original.height,
+                "format": notice.original.format,
+                "bytes": notice.original.bytes,
+                "color": notice.original.color,
+            }
+        told["variants"] = [
+            {
+                "name": variant.name,
+                "key": variant.key,
+                "width": variant.width,
+                "height": variant.height,
+                "bytes": variant.bytes,
+            }
+            for variant in notice.variants
+        ]
+    if notice.kind is State.FAILED:
+        told["attempts"] = notice.attempts
+        told["error"] = {"code": notice.error_code, "message": notice.error_message}
+    return told
+
+
+def _reasons(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in mistake['loc']) or 'event'}: "
+        f"{mistake['msg'].removeprefix('Value error, ')}"
+        for mistake in error.errors(include_url=False)[:5]
+    )[:1000]
+
+
+def _iso(ms: int) -> str:
+    moment = datetime.fromtimestamp(ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

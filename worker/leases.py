@@ -1,0 +1,68 @@
+"""Leases and the reconciler: a running job keeps its lock alive, and what nobody carries is carried again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+
+from storage.catalog.claims import Claims
+from storage.catalog.clock import now_ms
+from storage.catalog.outbox import Outbox
+from worker.announcer import Announcer
+from worker.intake import new_ticket
+from worker.queue import UNREACHABLE, Queue, RedisError
+
+log = structlog.get_logger(__name__)
+
+ROWS_A_TICK = 1000
+KEEP_MESSAGES_MS = 7 * 24 * 3600 * 1000
+_UNSENT_AFTER_MS = 2_000  # a message that was just written is on its way
+_GONE_AFTER_S = 3600  # a consumer that nothing was heard of
+
+
+@asynccontextmanager
+async def held(queue: Queue, ticket: str, lease_s: float) -> AsyncIterator[None]:
+    """The job's lock, renewed while the body runs, so that it ends soon after its worker does."""
+    await queue.renew(ticket, lease_s)
+    renewal = asyncio.create_task(_renew(queue, ticket, lease_s))
+    try:
+        yield
+    finally:
+        renewal.cancel()
+        with suppress(asyncio.CancelledError):
+            await renewal
+
+
+async def _renew(queue: Queue, ticket: str, lease_s: float) -> None:
+    while True:
+        await asyncio.sleep(lease_s / 3)
+        try:
+            if not await queue.renew(ticket, lease_s):
+                log.warning("lease_lost", job_id=ticket)  # what we still write is fenced by the claims
+                return
+        except (*UNREACHABLE, RedisError) as error:
+            log.warning("lease_not_renewed", job_id=ticket, reason=str(error))
+
+
+async def reconcile(
+    queue: Queue, claims: Claims, outbox: Outbox, announcer: Announcer, *, lease_s: float, per_ticket: int
+) -> int:
+    """Carry rows whose job is gone, send what was not sent, forget what is old; gives the rows carried.
+
+    Raises: RedisError, OSError, CatalogUnavailable; the next tick does the rest.
+    """
+    strays = await claims.strays(int(lease_s * 1000), ROWS_A_TICK)
+    due = [stray for stray in strays if stray.not_before_ms <= now_ms()]
+    alive = await queue.alive(sorted({stray.ticket for stray in due}))
+    gone = [stray for stray in due if stray.ticket not in alive]
+    if gone:
+        tickets = await claims.carry(gone, per_ticket=per_ticket, new_ticket=new_ticket)
+        await queue.enqueue(tickets)
+        log.info("uploads_carried_again", uploads=len(gone), jobs=len(tickets))
+    unsent = await outbox.unsent(older_than_ms=_UNSENT_AFTER_MS)
+    if unsent:
+        await announcer.send(unsent)
+    await outbox.prune(now_ms() - KEEP_MESSAGES_MS)
+    await queue.forget_consumers(_GONE_AFTER_S * 1000)
+    return len(gone)

@@ -1,0 +1,59 @@
+"""Structured logs on standard error: one line an event, for people on a terminal, as JSON elsewhere."""
+
+import logging
+import sys
+from typing import Literal
+
+import orjson
+import structlog
+from structlog.typing import Processor
+
+_QUIET = ("arq", "sqlalchemy", "alembic", "aiosqlite", "asyncio")  # our own lines say the same, with fields
+
+
+def configure_logs(style: Literal["auto", "console", "json"]) -> None:
+    """Send everything that is logged to standard error, in one style."""
+    if style == "auto":
+        style = "console" if sys.stderr.isatty() else "json"
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_rendering(style))
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    for name in _QUIET:
+        quiet = logging.getLogger(name)
+        quiet.handlers = []
+        quiet.propagate = True
+        quiet.setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[
+            *shared,
+            structlog.processors.format_exc_info,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _rendering(style: str) -> list[Processor]:
+    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if style == "json":
+        return [
+            remove,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_dump),
+        ]
+    return [remove, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+
+
+def _dump(content: object, **_: object) -> str:
+    return orjson.dumps(content, default=str).decode()

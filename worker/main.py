@@ -1,0 +1,180 @@
+"""What arq is told. Importing this module reads no environment; asking it for `WorkerSettings` does."""
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+import click
+import structlog
+from arq.cron import CronJob, cron
+from arq.worker import Worker, create_worker, func
+from redis import Redis
+
+from pipelines.errors import DecoderUnavailable
+from storage.errors import StorageError
+from worker import queue, tasks
+from worker.app import JOBS_AT_ONCE, in_background, open_app
+from worker.logs import configure_logs
+from worker.queue import UNREACHABLE, RedisError
+from worker.settings import Settings, SettingsError
+from worker.shutdown import Shutdown
+
+log = structlog.get_logger(__name__)
+
+POLL_DELAY_S = 0.05
+QUEUE_READ_LIMIT = 1000  # ids looked at in a poll, so that locked ones at the head starve nobody
+OUT_OF_REACH = 1_000_000_000  # tries are counted in the catalog, not by arq
+HEALTH_INTERVAL_S = 5
+_START_DRAIN = 1000  # events taken before the first poll
+_JOB_S = 30 + 60  # new images are taken for 30 s; the rest is for the last ones' images and commits
+_FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S, _HEALTHY_S = 0.5, 5.0, 30
+
+Context = dict[str, Any]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module's attribute)
+    if name != "WorkerSettings":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    settings = load_or_exit()
+    options = _command_line()
+    if options.get("check"):
+        return type(name, (), check_settings(settings))
+    return type(name, (), worker_settings(settings, burst=bool(options.get("burst"))))
+
+
+def load_or_exit() -> Settings:
+    """The settings; where they are wrong, every mistake on standard error and exit code 2."""
+    try:
+        return Settings.load()
+    except SettingsError as error:
+        print(f"The settings are not right:\n{error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from error
+
+
+def worker_settings(settings: Settings, *, burst: bool = False) -> Context:
+    """arq's settings, built explicitly, because arq ignores inherited ones."""
+    job_queue = queue.job_queue_of(settings.stream)
+    # Two tries of an image, each with its wall time, may follow the last one taken.
+    timeout = _JOB_S + 2 * 3 * settings.image_timeout
+    return {
+        "functions": [func(tasks.process_batch, name=queue.PROCESS, timeout=timeout)],
+        "cron_jobs": [_reconciler(settings)],
+        "queue_name": job_queue,
+        "redis_pool": queue.connect(settings.redis_url, job_queue),
+        "redis_settings": queue.arq_settings(settings.redis_url),
+        "job_serializer": queue.serialize,
+        "job_deserializer": queue.deserialize,
+        "on_startup": start_up,
+        "on_shutdown": shut_down,
+        "max_jobs": JOBS_AT_ONCE,
+        "max_tries": OUT_OF_REACH,
+        "keep_result": 0,
+        "poll_delay": POLL_DELAY_S,
+        "queue_read_limit": QUEUE_READ_LIMIT,
+        "job_completion_wait": settings.shutdown_wait,
+        "health_check_interval": HEALTH_INTERVAL_S,
+        "health_check_key": queue.health_key(settings.stream, socket.gethostname(), os.getpid()),
+        "burst": burst,
+        "ctx": {"settings": settings, "burst": burst},
+    }
+
+
+def check_settings(settings: Settings) -> Context:
+    """What `arq --check` needs: the health key of a worker on this host."""
+    host = socket.gethostname()
+    key = queue.health_key(settings.stream, host, 0)
+    with suppress(RedisError, OSError), Redis.from_url(settings.redis_url, socket_timeout=2) as redis:
+        key = next(
+            (found.decode() for found in redis.scan_iter(queue.health_pattern(settings.stream, host))), key
+        )
+    return {"redis_settings": queue.arq_settings(settings.redis_url), "health_check_key": key}
+
+
+async def start_up(ctx: Context) -> None:
+    """Open everything, take what waits, and begin to listen for signals."""
+    settings: Settings = ctx["settings"]
+    configure_logs(settings.log)
+    shutdown: Shutdown = ctx.setdefault("shutdown", Shutdown())
+    shutdown.listen()
+    stack = ctx["stack"] = AsyncExitStack()
+    try:
+        app = await stack.enter_async_context(open_app(settings, ctx["redis"], shutdown))
+    except (StorageError, DecoderUnavailable) as error:
+        log.error("cannot_start", reason=str(error))  # noqa: TRY400 (the reason says it all)
+        raise SystemExit(1) from error
+    ctx["app"] = app
+    await app.queue.make_group()
+    await app.intake.drain(sys.maxsize if ctx["burst"] else _START_DRAIN)
+    await tasks.reconcile(ctx)
+    await stack.enter_async_context(in_background(app))
+    log.info(
+        "worker_started",
+        decoders=settings.decoders,
+        memory_mb=settings.memory_mb,
+        consumer=app.queue.consumer,
+    )
+
+
+async def shut_down(ctx: Context) -> None:
+    """Close everything that was opened, in reverse."""
+    stack: AsyncExitStack | None = ctx.pop("stack", None)
+    if stack is not None:
+        await stack.aclose()
+        log.info("worker_stopped")
+
+
+async def run(settings: Settings, *, burst: bool) -> None:
+    """The worker, through outages of Redis: it is started anew, with back-off, until it is told to stop."""
+    configure_logs(settings.log)
+    shutdown = Shutdown()
+    back_off = _FIRST_BACK_OFF_S
+    while not shutdown.stopping.is_set():
+        worker: Worker = create_worker(worker_settings(settings, burst=burst))
+        worker.in_progress_timeout_s = settings.lease
+        worker.ctx["shutdown"] = shutdown
+        shutdown.listen()
+        began = time.monotonic()
+        try:
+            await worker.async_run()
+        except asyncio.CancelledError:
+            return  # arq's way to stop at a signal
+        except (*UNREACHABLE, RedisError) as error:
+            log.warning("redis_away", reason=str(error))
+        finally:
+            await _close(worker)
+        if burst:
+            return
+        back_off = _FIRST_BACK_OFF_S if time.monotonic() - began > _HEALTHY_S else back_off * 2
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(back_off, _LONGEST_BACK_OFF_S)):
+                await shutdown.stopping.wait()
+
+
+async def _close(worker: Worker) -> None:
+    ctx = worker.ctx
+    try:
+        await worker.close()
+    except (*UNREACHABLE, RedisError):
+        pass  # it was Redis that made us stop
+    finally:
+        await shut_down(ctx)
+
+
+def _reconciler(settings: Settings) -> CronJob:
+    interval = settings.reconcile_interval
+    when: dict[str, Any] = (
+        {"second": set(range(0, 60, interval))}
+        if interval < 60
+        else {"minute": set(range(0, 60, interval // 60)), "second": 0}
+    )
+    return cron(tasks.reconcile, name=f"reconcile:{settings.stream}", timeout=60, microsecond=0, **when)
+
+
+def _command_line() -> dict[str, Any]:
+    """The options of the `arq` command that is running, none outside of it."""
+    context = click.get_current_context(silent=True)
+    return dict(context.params) if context is not None and "worker_settings" in context.params else {}

@@ -1,0 +1,244 @@
+"""Redis: the only place that names a key. Entries in, jobs between, messages out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from uuid import UUID
+
+import orjson
+from arq.connections import ArqRedis, RedisSettings
+from arq.constants import in_progress_key_prefix, job_key_prefix
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+GROUP = "workers"
+EVENTS = "media:events"
+FIELD = "event"
+PROCESS = "process_batch"  # the arq function that works on uploads
+
+_SOCKET_TIMEOUT_S = 5
+_CONNECT_TIMEOUT_S = 2
+_CONNECTIONS = 32
+
+UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
+"""What a Redis that is away answers with."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the stream: its ID, its field `event` if it has one, and all of it as bytes."""
+
+    id: str
+    event: bytes | None
+    raw: bytes
+
+
+def serialize(job: dict[str, Any]) -> bytes:
+    """A job as arq stores it: JSON, never pickle."""
+    return orjson.dumps(job, default=repr)
+
+
+def deserialize(job: bytes) -> dict[str, Any]:
+    """A job out of what arq stored."""
+    content = orjson.loads(job)
+    if not isinstance(content, dict):
+        raise TypeError("a job is a JSON object")
+    return content
+
+
+def connect(url: str, job_queue: str) -> ArqRedis:
+    """A client that gives up on a Redis that hangs and tries again where a connection was cut."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=_CONNECTIONS,
+        timeout=_SOCKET_TIMEOUT_S,
+        socket_timeout=_SOCKET_TIMEOUT_S,
+        socket_connect_timeout=_CONNECT_TIMEOUT_S,
+        **({} if url.startswith("unix") else {"socket_keepalive": True}),
+        health_check_interval=30,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
+        retry_on_error=list(UNREACHABLE),
+    )
+    return ArqRedis(
+        pool_or_conn=pool,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+        default_queue_name=job_queue,
+    )
+
+
+def arq_settings(url: str) -> RedisSettings:
+    """The same Redis in arq's words, for `arq --check`."""
+    settings = RedisSettings.from_dsn(url)
+    parts = urlsplit(url)
+    settings.username = unquote(parts.username) if parts.username else None
+    settings.password = unquote(parts.password) if parts.password else None
+    return settings
+
+
+def job_queue_of(stream: str) -> str:
+    """The name of arq's queue: each stream has its own, so that two installations can share a Redis."""
+    return f"{stream}:jobs"
+
+
+def health_pattern(stream: str, host: str) -> str:
+    """The health keys of all workers on `host`, as a pattern."""
+    return f"{stream}:health:{host}:*"
+
+
+def health_key(stream: str, host: str, pid: int) -> str:
+    """The key under which one worker says that it is well."""
+    return f"{stream}:health:{host}:{pid}"
+
+
+class Queue:
+    """What the worker says to Redis."""
+
+    def __init__(self, redis: ArqRedis, stream: str, consumer: str, events_maxlen: int) -> None:
+        self.redis = redis
+        self.stream = stream
+        self.consumer = consumer
+        self.jobs = job_queue_of(stream)
+        self._events_maxlen = events_maxlen
+
+    # -- entries in
+
+    async def make_group(self) -> None:
+        """Make the stream and its consumer group where they are missing."""
+        try:
+            await self.redis.xgroup_create(self.stream, GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    async def read(self, count: int, block_ms: int | None) -> Sequence[Entry]:
+        """Up to `count` new entries, waiting up to `block_ms` (None: not at all) for the first."""
+        return await self._read(">", count, block_ms)
+
+    async def read_own(self, count: int) -> Sequence[Entry]:
+        """Entries that this consumer has read before and not acknowledged."""
+        return await self._read("0", count, None)
+
+    async def _read(self, start: str, count: int, block_ms: int | None) -> Sequence[Entry]:
+        streams: dict[Any, Any] = {self.stream: start}
+        try:
+            found = await self.redis.xreadgroup(GROUP, self.consumer, streams, count=count, block=block_ms)
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            await self.make_group()  # the stream was deleted, or Redis lost its data
+            return []
+        return _entries(found[0][1]) if found else []
+
+    async def take_over(self, idle_ms: int, count: int) -> Sequence[Entry]:
+        """Entries that another consumer read and left alone for `idle_ms`; they are this one's now."""
+        try:
+            answer = await self.redis.xautoclaim(
+                self.stream, GROUP, self.consumer, min_idle_time=idle_ms, count=count
+            )
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            await self.make_group()
+            return []
+        return _entries(answer[1])
+
+    async def acknowledge(self, entries: Sequence[Entry]) -> None:
+        """Take `entries` out of the stream, so that its length is the depth of what waits."""
+        ids = [entry.id for entry in entries]
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.xack(self.stream, GROUP, *ids)
+            pipe.xdel(self.stream, *ids)
+            await pipe.execute()
+
+    async def forget_consumers(self, idle_ms: int) -> None:
+        """Remove consumers of workers that are gone, once nothing is pending with them."""
+        for consumer in await self.redis.xinfo_consumers(self.stream, GROUP):
+            if consumer["pending"] == 0 and consumer["idle"] > idle_ms:
+                await self.redis.xgroup_delconsumer(self.stream, GROUP, consumer["name"])
+
+    async def leave(self) -> None:
+        """Remove this consumer, unless it still has entries that another is to take over."""
+        pending = await self.redis.xpending_range(
+            self.stream, GROUP, min="-", max="+", count=1, consumername=self.consumer
+        )
+        if not pending:
+            await self.redis.xgroup_delconsumer(self.stream, GROUP, self.consumer)
+
+    # -- jobs between
+
+    async def enqueue(self, tickets: Mapping[str, Sequence[UUID]]) -> None:
+        """Enqueue a job for each ticket. Whether it arrived is not known; the reconciler settles it."""
+        for ticket, ids in tickets.items():
+            await self.redis.enqueue_job(PROCESS, [str(upload_id) for upload_id in ids], _job_id=ticket)
+
+    async def alive(self, tickets: Sequence[str]) -> frozenset[str]:
+        """Those of `tickets` whose job waits in the queue or is being worked on."""
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for ticket in tickets:
+                pipe.exists(in_progress_key_prefix + ticket)
+                pipe.exists(job_key_prefix + ticket)
+                pipe.zscore(self.jobs, ticket)
+            answers = await pipe.execute()
+        facts = zip(tickets, answers[0::3], answers[1::3], answers[2::3], strict=True)
+        return frozenset(
+            ticket for ticket, running, payload, score in facts if running or (payload and score is not None)
+        )
+
+    async def renew(self, ticket: str, lease_s: float) -> bool:
+        """Keep the job's lock for `lease_s` more seconds; False when another worker has it now."""
+        key = in_progress_key_prefix + ticket
+        holder = await self.redis.get(key)
+        if holder not in (None, b"1", self.consumer.encode()):  # arq itself writes a 1 when a job starts
+            return False
+        await self.redis.set(key, self.consumer, px=int(lease_s * 1000))
+        return True
+
+    async def waiting_jobs(self) -> int:
+        """How many jobs are in the queue, those in work included."""
+        return int(await self.redis.zcard(self.jobs))
+
+    # -- messages out
+
+    async def send(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        """Append `messages` to the stream of messages, which is kept at about its greatest length."""
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for told in messages:
+                pipe.xadd(EVENTS, {FIELD: orjson.dumps(told)}, maxlen=self._events_maxlen, approximate=True)
+            await pipe.execute()
+
+    # -- for reports
+
+    async def depth(self) -> int:
+        """How many entries wait in the stream."""
+        return int(await self.redis.xlen(self.stream))
+
+    async def oldest_ms(self) -> int | None:
+        """When the oldest waiting entry was added, in ms since 1970 by Redis' clock; None: nothing waits."""
+        oldest = await self.redis.xrange(self.stream, count=1)
+        return int(oldest[0][0].partition(b"-")[0]) if oldest else None
+
+    async def add(self, event: Mapping[str, Any]) -> str:
+        """Put an event on the stream, as any app does; gives the entry's ID."""
+        entry_id: bytes = await self.redis.xadd(self.stream, {FIELD: orjson.dumps(event)})
+        return entry_id.decode()
+
+
+def _entries(found: Sequence[tuple[bytes | None, Mapping[bytes, bytes] | None]]) -> Sequence[Entry]:
+    # Redis 6.2 gives (None, None) for entries that were deleted while they were pending
+    return [_entry(entry_id, fields) for entry_id, fields in found if entry_id is not None]
+
+
+def _entry(entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> Entry:
+    fields = fields or {}
+    event = fields.get(FIELD.encode())
+    raw = event if event is not None else b" ".join(name + b"=" + value for name, value in fields.items())
+    return Entry(entry_id.decode(), event, raw)
+
+
+__all__ = ["UNREACHABLE", "Entry", "Queue", "RedisError", "connect"]

@@ -1,0 +1,79 @@
+"""What an error means: which is permanent, which transient, how long to wait, what the last try does."""
+
+import random
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipelines import errors as pictures
+from storage import errors as stores
+from storage.catalog.clock import now_ms
+from storage.catalog.facts import Claim, Failed, Postponed
+
+FIRST_DELAY_MS = 1_000
+LONGEST_DELAY_MS = 600_000
+MISSING_FOR_MS = 10_000  # an app may announce a file a moment before the file system shows it
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The code the outside is told, whether another try may help, and whether it counts as the upload's."""
+
+    code: str
+    transient: bool = False
+    counted: bool = True
+
+
+INTERNAL = Verdict("internal_error", transient=True)
+
+VERDICTS: Mapping[type[Exception], Verdict] = {
+    pictures.PictureRefused: Verdict("corrupt_image"),  # a refusal brings its own code
+    pictures.DecoderBloated: Verdict("too_much_memory"),
+    pictures.SourceChanged: Verdict("source_missing", transient=True),
+    pictures.DecodeTimeout: Verdict("decode_timeout"),
+    pictures.DecoderCrashed: Verdict("decoder_crashed"),
+    pictures.WorkerKiller: Verdict("decoder_crashed"),
+    pictures.DecoderUnavailable: INTERNAL,
+    stores.KeyRefused: Verdict("invalid_event"),
+    stores.BlobNotFound: Verdict("source_missing"),  # transient for the first ten seconds
+    stores.BlobRefused: Verdict("unsupported_format"),
+    stores.BlobSwapped: Verdict("decoder_crashed"),
+    stores.BlobsUnavailable: Verdict("storage_unavailable", transient=True),
+    stores.StorageFull: Verdict("storage_full", transient=True),
+    stores.CatalogUnavailable: Verdict("catalog_unavailable", transient=True, counted=False),
+    # These end a worker before it takes a job; should one meet an upload, it is not the upload's fault.
+    stores.RootMismatch: Verdict("storage_unavailable", transient=True, counted=False),
+    stores.CatalogTooNew: Verdict("catalog_unavailable", transient=True, counted=False),
+    stores.NoCatalog: Verdict("catalog_unavailable", transient=True, counted=False),
+}
+
+
+def verdict(error: Exception) -> Verdict:
+    """What the table says of `error`, by its nearest class; what it does not know is a bug of ours."""
+    for kind in type(error).__mro__:
+        if kind in VERDICTS:
+            return VERDICTS[kind]
+    return INTERNAL
+
+
+def judge(error: Exception, claim: Claim, max_attempts: int) -> Failed | Postponed:
+    """The outcome that `error` is for the upload that met it."""
+    found = verdict(error)
+    code = error.code if isinstance(error, pictures.PictureRefused) else found.code
+    text = _told(error) if found is not INTERNAL else "".join(traceback.format_exception(error))[-4000:]
+    if isinstance(error, stores.BlobNotFound) and now_ms() - claim.upload.queued_ms < MISSING_FOR_MS:
+        return Postponed(claim, code, text, FIRST_DELAY_MS, counted=False)
+    if not found.transient or (found.counted and claim.upload.attempts + 1 >= max_attempts):
+        return Failed(claim, code, text)
+    return Postponed(claim, code, text, delay_ms(claim.upload.attempts), counted=found.counted)
+
+
+def delay_ms(attempts: int) -> int:
+    """How long to wait after that many tries: doubling from 1 s to 10 min, with full jitter."""
+    ceiling = min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2**attempts)
+    return random.randint(0, ceiling)  # noqa: S311 (spreads load, guards nothing)
+
+
+def _told(error: Exception) -> str:
+    text = str(error).strip()
+    return text[:1].upper() + text[1:] if text else type(error).__name__

@@ -1,0 +1,179 @@
+"""Every setting: the only reader of the environment. All mistakes are told at once, each by its variable."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from pipelines import formats
+from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY
+
+PREFIX = "MEDIA_"
+_SECRET = {"redis_url"}  # may hold a password
+MIB = 1024 * 1024
+_CGROUP_QUOTAS = (
+    ("/sys/fs/cgroup/cpu.max", None),
+    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+)
+
+
+class SettingsError(Exception):
+    """The environment does not describe a worker; the message has a line for each mistake."""
+
+
+def _redis_url(value: str) -> str:
+    if urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return value
+
+
+def _storage_url(value: str) -> str:
+    if value.startswith("s3:"):
+        raise ValueError("S3 is not supported yet; use file:PATH")
+    if not value.startswith("file:") or len(value) == len("file:"):
+        raise ValueError("must be file:PATH")
+    return value
+
+
+def _catalog_url(value: str) -> str:
+    if value.startswith("postgres"):
+        raise ValueError("Postgres is not supported yet; use sqlite+aiosqlite:///PATH")
+    if not re.fullmatch(r"sqlite\+aiosqlite:///[^?:]+", value):
+        raise ValueError("must be sqlite+aiosqlite:///PATH")
+    return value
+
+
+def _names(value: object) -> object:
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+def _known_formats(value: tuple[str, ...]) -> tuple[str, ...]:
+    known = [known.name for known in formats.FORMATS]
+    unknown = sorted(set(value) - set(known))
+    if unknown or not value:
+        raise ValueError(f"knows {', '.join(known)}, not {', '.join(unknown) or 'an empty list'}")
+    return value
+
+
+def available_cpus() -> int:
+    """The CPUs that this process may use: the cgroup's quota or the affinity mask, whichever is less."""
+    cpus = len(os.sched_getaffinity(0))
+    for quota_file, period_file in _CGROUP_QUOTAS:
+        try:
+            words = Path(quota_file).read_text().split()
+            if period_file is not None:
+                words.append(Path(period_file).read_text().strip())
+            quota, period = int(words[0]), int(words[1])
+        except (OSError, ValueError, IndexError):
+            continue  # no such controller, or "max"
+        if quota > 0:
+            cpus = min(cpus, max(1, quota // period))
+    return cpus
+
+
+class Settings(BaseSettings):
+    """What an operator can say. Field descriptions are the README's table."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
+        "redis://127.0.0.1:6379/0",
+        description="`redis://`, `rediss://` or `unix://`; Redis or Valkey, 6.2 or newer",
+    )
+    storage_url: Annotated[str, AfterValidator(_storage_url)] = Field(
+        "file:./var/media", description="`file:PATH`, the folder that holds `uploads/` and `variants/`"
+    )
+    catalog_url: Annotated[str, AfterValidator(_catalog_url)] = Field(
+        "sqlite+aiosqlite:///./var/catalog.db", description="`sqlite+aiosqlite:///PATH`"
+    )
+    stream: str = Field("media:uploads", min_length=1, description="the stream that apps write")
+    max_source_bytes: int = Field(
+        10_485_760, ge=1, le=100 * MIB, description="larger uploads are refused before they are read"
+    )
+    max_pixels: int = Field(
+        100_000_000, ge=1, le=1_000_000_000, description="more pixels are refused from the header"
+    )
+    memory_mb: int = Field(512, ge=192, description="MiB, the budget of the whole process tree")
+    cpus: int = Field(
+        default_factory=available_cpus,
+        ge=1,
+        description="decoders at once, at most (`MEDIA_MEMORY_MB` - 96) / 96; "
+        "default: the CPUs of the cgroup or affinity mask",
+    )
+    batch_size: int = Field(50, ge=1, le=1000, description="events that are taken from the stream at once")
+    image_timeout: float = Field(
+        20,
+        gt=0,
+        le=600,
+        description="CPU seconds for one image (three times that on the wall), then its decoder is killed",
+    )
+    max_attempts: int = Field(8, ge=1, description="tries of an upload for transient causes")
+    lease: float = Field(
+        15, ge=0.5, description="seconds after which a dead or frozen worker's jobs are taken over"
+    )
+    reconcile_interval: int = Field(
+        15, ge=1, le=3600, description="seconds between two looks for uploads that nobody works on"
+    )
+    shutdown_wait: int = Field(
+        25, ge=1, description="seconds that images in flight may take to finish after SIGTERM"
+    )
+    damaged: Literal["reject", "accept"] = Field(
+        "reject", description="truncated or damaged pictures: `reject`, or `accept` what decodes"
+    )
+    formats: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_known_formats)] = (
+        Field(
+            tuple(known.name for known in formats.FORMATS),
+            description="input formats that are accepted, separated by commas",
+        )
+    )
+    delete_originals: bool = Field(
+        False, description="whether a delete event may move the original to the trash"
+    )
+    events_maxlen: int = Field(
+        100_000, ge=100, description="messages kept in the stream `media:events` (approximately)"
+    )
+    log: Literal["auto", "console", "json"] = Field(
+        "auto", description="`console`, `json`, or `auto`: console on a terminal, JSON elsewhere"
+    )
+
+    @property
+    def storage_root(self) -> Path:
+        """The folder that `MEDIA_STORAGE_URL` names."""
+        return Path(self.storage_url.removeprefix("file:")).absolute()
+
+    @property
+    def catalog_path(self) -> Path:
+        """The file that `MEDIA_CATALOG_URL` names."""
+        return Path(self.catalog_url.removeprefix("sqlite+aiosqlite:///")).absolute()
+
+    @property
+    def decoders(self) -> int:
+        """How many decoders run at once: one a CPU, as far as the memory goes."""
+        room = (self.memory_mb * MIB - PARENT_MEMORY) // CHILD_MEMORY
+        return max(1, min(self.cpus, room))
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings that the environment describes. Raises: SettingsError, with all its mistakes."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SettingsError("\n".join(_complaints(error))) from error
+
+
+def variable(field: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + field.upper()
+
+
+def _complaints(error: ValidationError) -> Sequence[str]:
+    return [
+        f"{variable(str(mistake['loc'][0]))}: {mistake['msg'].removeprefix('Value error, ')}"
+        + ("" if mistake["loc"][0] in _SECRET else f" (it is {mistake['input']!r})")
+        for mistake in error.errors(include_url=False)
+    ]

@@ -1,0 +1,59 @@
+"""The functions that arq runs: parse, call, answer."""
+
+from typing import Any
+from uuid import UUID
+
+import structlog
+from arq.worker import Retry
+
+from pipelines.batch import Report, process_uploads
+from storage.errors import CatalogUnavailable
+from worker import leases
+from worker.app import App
+from worker.queue import UNREACHABLE, RedisError
+from worker.retry import delay_ms, verdict
+
+log = structlog.get_logger(__name__)
+
+Context = dict[str, Any]
+
+
+async def process_batch(ctx: Context, ids: list[str]) -> None:
+    """Work on the uploads `ids`; what is left over comes back when it is due."""
+    app: App = ctx["app"]
+    with structlog.contextvars.bound_contextvars(job_id=ctx["job_id"]), app.shutdown.can_cut():
+        async with leases.held(app.queue, ctx["job_id"], app.settings.lease):
+            report = await _process([UUID(upload_id) for upload_id in ids], ctx, app)
+        if report.due_in_ms is not None:
+            raise Retry(defer=report.due_in_ms / 1000)
+
+
+async def reconcile(ctx: Context) -> None:
+    """One tick of the reconciler."""
+    app: App = ctx["app"]
+    try:
+        await leases.reconcile(
+            app.queue,
+            app.catalog.claims,
+            app.catalog.outbox,
+            app.announcer,
+            lease_s=app.settings.lease,
+            per_ticket=app.per_ticket,
+        )
+    except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
+        log.warning("reconcile_failed", reason=str(error))
+
+
+async def _process(ids: list[UUID], ctx: Context, app: App) -> Report:
+    try:
+        report = await process_uploads(ids, ctx["job_id"], app.workshop)
+    except ExceptionGroup as group:
+        # What stops a whole batch is not an upload's fault: nothing is counted, all of it comes back.
+        error = group.exceptions[0]
+        log.exception("batch_stopped", code=verdict(error).code, uploads=len(ids))
+        raise Retry(defer=delay_ms(min(ctx["job_try"], 5)) / 1000) from group
+    for upload_id, code, message in report.complaints:
+        log.warning("upload_not_ready", upload=str(upload_id), code=code, reason=message)
+    stages = {f"{stage}_ms": round(ms, 1) for stage, ms in report.ms.items()}
+    log.info("batch", uploads=len(ids), left_over=len(report.left_over), **report.outcomes, **stages)
+    return report
