@@ -30,7 +30,12 @@ def a_program(path: Path, script: str) -> Path:
 
 
 def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", *arguments], cwd=checkout, capture_output=True, text=True, timeout=30)
+    # The tests may run under a make of their own, which must not leak into this one.
+    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PHOTOS", "PYTHON"}
+    variables = {name: value for name, value in os.environ.items() if name not in outer}
+    return subprocess.run(
+        ["make", *arguments], cwd=checkout, env=variables, capture_output=True, text=True, timeout=30
+    )
 
 
 def test_make_alone_lists_what_can_be_made(checkout: Path) -> None:
