@@ -38,6 +38,16 @@ class Entry:
     raw: bytes
 
 
+@dataclass(frozen=True)
+class ServerFacts:
+    """What a Redis says of itself: version, role, whether it has an append-only file, eviction policy."""
+
+    version: str
+    role: str
+    keeps_data: bool
+    policy: str
+
+
 def serialize(job: dict[str, Any]) -> bytes:
     """A job as arq stores it: JSON, never pickle."""
     return orjson.dumps(job, default=repr)
@@ -212,16 +222,47 @@ class Queue:
                 pipe.xadd(EVENTS, {FIELD: orjson.dumps(told)}, maxlen=self._events_maxlen, approximate=True)
             await pipe.execute()
 
+    async def last_message_id(self) -> str:
+        """The ID of the newest message, to listen from there on; `0` when there is none."""
+        newest = await self.redis.xrevrange(EVENTS, count=1)
+        return newest[0][0].decode() if newest else "0"
+
+    async def messages_after(self, entry_id: str, block_ms: int) -> Sequence[tuple[str, dict[str, Any]]]:
+        """Messages after that ID with their own, waiting up to `block_ms` for the first."""
+        streams: dict[Any, Any] = {EVENTS: entry_id}
+        found = await self.redis.xread(streams, count=500, block=block_ms)
+        entries = found[0][1] if found else []
+        return [(told_id.decode(), orjson.loads(fields[FIELD.encode()])) for told_id, fields in entries]
+
     # -- for reports
+
+    async def has_worker(self) -> bool:
+        """Whether any worker has said lately that it is well."""
+        async for _ in self.redis.scan_iter(health_pattern(self.stream, "*"), count=1000):
+            return True
+        return False
+
+    async def facts(self) -> ServerFacts:
+        """What the server says of itself."""
+        info = await self.redis.info()
+        return ServerFacts(
+            version=str(info.get("valkey_version") or info.get("redis_version", "0")),
+            role=str(info.get("role", "unknown")),
+            keeps_data=bool(info.get("aof_enabled")),
+            policy=str(info.get("maxmemory_policy", "unknown")),
+        )
 
     async def depth(self) -> int:
         """How many entries wait in the stream."""
         return int(await self.redis.xlen(self.stream))
 
-    async def oldest_ms(self) -> int | None:
-        """When the oldest waiting entry was added, in ms since 1970 by Redis' clock; None: nothing waits."""
+    async def oldest_age_s(self) -> int | None:
+        """How long the oldest waiting entry has waited, in s by Redis' clock; None: nothing waits."""
         oldest = await self.redis.xrange(self.stream, count=1)
-        return int(oldest[0][0].partition(b"-")[0]) if oldest else None
+        if not oldest:
+            return None
+        now_s, _ = await self.redis.time()
+        return max(0, int(now_s) - int(oldest[0][0].partition(b"-")[0]) // 1000)
 
     async def add(self, event: Mapping[str, Any]) -> str:
         """Put an event on the stream, as any app does; gives the entry's ID."""

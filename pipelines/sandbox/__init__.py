@@ -11,7 +11,7 @@ from pipelines.errors import DecoderBloated, DecoderCrashed, DecodeTimeout, Pict
 from pipelines.formats import MIB, Engine
 from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission
-from pipelines.sandbox.answers import Answer, Changed, Done, Probed, Refused, Unchanged
+from pipelines.sandbox.answers import Answer, Changed, Done, Hello, Probed, Refused, Unchanged
 from pipelines.sandbox.child import DECODER, Child, Limits
 from pipelines.sandbox.staged import check_staged
 
@@ -94,6 +94,11 @@ class Sandbox:
         """Start as many decoders as may work at once. Raises: DecoderUnavailable."""
         missing = self._allowance.decoders - len(self._idle["vips"])
         self._idle["vips"] += await asyncio.gather(*(self._start("vips") for _ in range(missing)))
+
+    async def greet(self, engine: Engine) -> Hello:
+        """What a decoder of that engine says of itself when it is ready. Raises: DecoderUnavailable."""
+        async with self._borrow(engine) as child:
+            return child.hello
 
     async def close(self) -> None:
         """End every child."""

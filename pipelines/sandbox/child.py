@@ -46,7 +46,7 @@ class Child:
         self._process = process
         self._sock = sock
         self._errors = errors
-        self.hello: Hello | None = None
+        self.hello: Hello
         self.idle_memory = 0
 
     @classmethod

@@ -1,0 +1,197 @@
+"""`media demo`: the whole thing on real pictures, with a Redis and a worker of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from scripts.contact_sheet import Entry, VariantFile, write_contact_sheet
+from scripts.enqueue import Sent, enqueue, find_files
+from scripts.redis_server import (
+    LAUNCHER,
+    RedisNotFoundError,
+    RedisNotStartedError,
+    RedisServer,
+    temporary_redis,
+)
+from scripts.storage_stats import print_report, stored
+from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, safe, size, table
+from storage.catalog import open_catalog
+from worker.app import open_queue
+from worker.settings import Settings, variable
+
+T = TypeVar("T")
+
+BUNDLED = Path(__file__).parent / "pictures"
+_STOP_S = 30
+_LOOK_S = 0.05
+_ROWS = 40  # of the table; the contact sheet shows all
+
+
+def command(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Pictures; by default the bundled ones.")
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option(help="A new folder for the results; by default one below var/demo.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn the pictures of DIR into variants, and show them on a contact sheet."""
+
+    async def body(settings: Settings) -> int:
+        files = list(find_files([folder or BUNDLED]))
+        pictures = [file for file in files if folder or file.suffix == ".jpg"]
+        if not pictures:
+            raise CommandError(f"There are no files in {folder}.", code=2)
+        results = into or Path("var/demo") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
+        if results.exists() and any(results.iterdir()):
+            raise CommandError(f"{results} is not empty.", code=2)
+        results.mkdir(parents=True, exist_ok=True)
+        await _show(pictures, results.absolute(), settings, as_json=as_json)
+        return 0
+
+    run(body)
+
+
+async def _show(pictures: Sequence[Path], results: Path, settings: Settings, *, as_json: bool) -> None:
+    try:
+        with temporary_redis() as redis:
+            own = _own_settings(settings, redis, results)
+            errors.print(f"Redis {redis.version} and a worker with {own.decoders} decoders are at work.")
+            with _worker(own, results / "worker.log") as process:
+                sent, seconds = await _while_alive(process, _work(pictures, own), results / "worker.log")
+    except (RedisNotFoundError, RedisNotStartedError) as error:
+        raise CommandError(str(error)) from error
+    sheet = results / "index.html"
+    write_contact_sheet(
+        sheet,
+        own.storage_root,
+        [_entry(one) for one in sent],
+        title=f"media-worker: {len(sent)} pictures",
+        seconds=seconds,
+    )
+    await _report(sent, own, seconds, sheet, as_json=as_json)
+
+
+async def _work(pictures: Sequence[Path], settings: Settings) -> tuple[Sequence[Sent], float]:
+    """What became of the pictures, and the seconds it took once the worker was there."""
+    async with open_queue(settings) as queue:
+        while not await queue.has_worker():
+            await asyncio.sleep(_LOOK_S)
+    began = time.monotonic()
+    sent = await enqueue(pictures, settings, wait=True)
+    return sent, time.monotonic() - began
+
+
+async def _while_alive(process: subprocess.Popen[bytes], work: Coroutine[Any, Any, T], log: Path) -> T:
+    """The result of `work`, unless the worker that it waits for ends before."""
+    task = asyncio.create_task(work)
+    while not (await asyncio.wait({task}, timeout=_LOOK_S))[0]:
+        if process.poll() is not None:
+            task.cancel()
+            last = log.read_text(errors="replace").strip().splitlines()[-5:]
+            raise CommandError("The worker ended:\n" + "\n".join(last))
+    return task.result()
+
+
+def _own_settings(settings: Settings, redis: RedisServer, results: Path) -> Settings:
+    own = {
+        "redis_url": redis.url,
+        "storage_url": f"file:{results / 'media'}",
+        "catalog_url": f"sqlite+aiosqlite:///{results / 'catalog.db'}",
+        "log": "json",
+    }
+    return Settings.model_validate({**settings.model_dump(), **own})
+
+
+@contextmanager
+def _worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker in a process of its own, as an operator would run it; it ends when the block does."""
+    command = [sys.executable, "-m", "scripts.media", "worker"]
+    with log.open("wb") as lines:
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), *command],
+            env={**os.environ, **environment(settings)},
+            stdin=subprocess.DEVNULL,
+            stdout=lines,
+            stderr=lines,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def environment(settings: Settings) -> Mapping[str, str]:
+    """The settings as the variables that make them."""
+
+    def told(value: object) -> str:
+        if isinstance(value, bool):
+            return str(int(value))
+        return ",".join(value) if isinstance(value, tuple) else str(value)
+
+    return {variable(name): told(value) for name, value in settings.model_dump().items()}
+
+
+def _entry(sent: Sent) -> Entry:
+    original = sent.original or {}
+    return Entry(
+        name=sent.path.name,
+        source_bytes=sent.bytes,
+        width=original.get("width"),
+        height=original.get("height"),
+        variants=[
+            VariantFile(one["name"], Path(one["key"]), one["width"], one["height"], one["bytes"])
+            for one in sent.variants
+        ],
+        error_code=sent.error["code"] if sent.error else None,
+        error_message=sent.error["message"] if sent.error else None,
+    )
+
+
+async def _report(
+    sent: Sequence[Sent], settings: Settings, seconds: float, sheet: Path, *, as_json: bool
+) -> None:
+    async with open_catalog(settings.catalog_url, create=False) as catalog:
+        report = await stored(catalog)
+    if as_json:
+        print_json(
+            {
+                "pictures": [one.facts() for one in sent],
+                "storage": str(settings.storage_root),
+                "contact_sheet": str(sheet),
+                "seconds": round(seconds, 3),
+                "stats": report,
+            }
+        )
+        return
+    output.print(table("", ("picture", "#size", "became"), (_row(one) for one in sent[:_ROWS])))
+    if len(sent) > _ROWS:
+        output.print(f"… and {len(sent) - _ROWS} more; the contact sheet shows them all.")
+    print_report(report)
+    ready = sum(one.status == "ready" for one in sent)
+    output.print(
+        f"\n{ready} of {len(sent)} pictures are ready, in {seconds:.1f} s ({len(sent) / seconds:.1f}/s)."
+    )
+    output.print(f"The contact sheet is {safe(sheet)}")
+
+
+def _row(sent: Sent) -> tuple[str, str, str]:
+    if sent.error:
+        return sent.path.name, size(sent.bytes), f"{sent.error['code']}: {sent.error['message']}"
+    return sent.path.name, size(sent.bytes), ", ".join(f"{v['width']}x{v['height']}" for v in sent.variants)

@@ -1,0 +1,189 @@
+"""`media doctor`: looks at everything that a worker stands on, and says what to do about what is wrong."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.errors import DecoderUnavailable
+from pipelines.formats import FORMATS, MIB, Format
+from pipelines.sandbox import open_sandbox
+from scripts.terminal import AsJson, output, print_json, run, safe, size
+from storage.catalog import open_catalog
+from storage.errors import StorageError
+from worker.app import allowance, open_queue
+from worker.queue import UNREACHABLE, RedisError, ServerFacts
+from worker.settings import Settings, available_cpus
+
+Level = Literal["ok", "warning", "error"]
+
+OLDEST_REDIS = (6, 2)
+LITTLE_ROOM = 1024 * MIB
+_COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: how it is, and what to do if it is not well."""
+
+    what: str
+    level: Level
+    detail: str
+    advice: str | None = None
+
+
+def command(as_json: AsJson = False) -> None:
+    """Check Redis, catalog, storage root, decoders and limits."""
+
+    async def body(settings: Settings) -> int:
+        findings = [finding async for finding in examine(settings)]
+        if as_json:
+            print_json([vars(finding) for finding in findings])
+        else:
+            for finding in findings:
+                _print(finding)
+        return 1 if any(finding.level == "error" for finding in findings) else 0
+
+    run(body)
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """Look at each thing in turn; what is broken keeps nothing else from being looked at."""
+    for finding in await _redis(settings):
+        yield finding
+    yield await _catalog(settings)
+    for finding in _root(settings):
+        yield finding
+    for finding in await _decoders(settings):
+        yield finding
+    yield _limits(settings)
+
+
+async def _redis(settings: Settings) -> Sequence[Finding]:
+    try:
+        async with open_queue(settings) as queue:
+            return list(_judge_redis(await queue.facts()))
+    except (*UNREACHABLE, RedisError) as error:
+        advice = "Start Redis, or correct MEDIA_REDIS_URL."
+        return [Finding("Redis", "error", f"does not answer: {error}", advice)]
+
+
+def _judge_redis(facts: ServerFacts) -> Sequence[Finding]:
+    version = tuple(int(part) for part in facts.version.split(".")[:2])
+    new_enough = version >= OLDEST_REDIS
+    return [
+        Finding(
+            "Redis version",
+            "ok" if new_enough else "error",
+            facts.version,
+            None if new_enough else "Update to Redis 6.2 or newer, or Valkey.",
+        ),
+        Finding(
+            "Redis role",
+            "ok" if facts.role == "master" else "error",
+            facts.role,
+            None
+            if facts.role == "master"
+            else "Point MEDIA_REDIS_URL at the primary: a replica takes no writes.",
+        ),
+        Finding(
+            "Redis durability",
+            "ok" if facts.keeps_data else "warning",
+            "append-only file" if facts.keeps_data else "no append-only file",
+            None
+            if facts.keeps_data
+            else "Set `appendonly yes`, or events not yet taken are lost in a crash.",
+        ),
+        Finding(
+            "Redis eviction",
+            "ok" if facts.policy == "noeviction" else "warning",
+            facts.policy,
+            None
+            if facts.policy == "noeviction"
+            else "Set `maxmemory-policy noeviction`, or a full Redis forgets events.",
+        ),
+    ]
+
+
+async def _catalog(settings: Settings) -> Finding:
+    path = settings.catalog_path
+    if not path.exists():
+        return Finding("Catalog", "ok", f"{path} does not exist yet; the first worker makes it")
+    try:
+        async with open_catalog(settings.catalog_url, create=False) as catalog:
+            uploads = sum((await catalog.reports.states()).values())
+    except StorageError as error:
+        return Finding(
+            "Catalog", "error", str(error), "See MEDIA_CATALOG_URL, and restore the file if it is damaged."
+        )
+    return Finding("Catalog", "ok", f"{path}, {uploads} uploads")
+
+
+def _root(settings: Settings) -> Sequence[Finding]:
+    root = settings.storage_root
+    if not root.exists():
+        if settings.catalog_path.exists():
+            advice = "Mount the disk, or correct MEDIA_STORAGE_URL: the catalog describes another root."
+            return [Finding("Storage root", "error", f"{root} does not exist", advice)]
+        return [Finding("Storage root", "ok", f"{root} does not exist yet; the first worker makes it")]
+    if not os.access(root, os.W_OK | os.X_OK):
+        advice = f"Let the user {os.geteuid()} write there."
+        return [Finding("Storage root", "error", f"{root} cannot be written", advice)]
+    free = shutil.disk_usage(root).free
+    short = free < LITTLE_ROOM
+    return [
+        Finding("Storage root", "ok", str(root)),
+        Finding(
+            "Free space",
+            "warning" if short else "ok",
+            size(free),
+            "Make room: a full disk stops every upload." if short else None,
+        ),
+    ]
+
+
+async def _decoders(settings: Settings) -> Sequence[Finding]:
+    try:
+        async with open_sandbox(allowance(settings)) as sandbox:
+            hellos = [await sandbox.greet(engine) for engine in ("vips", "pillow")]
+            budget = sandbox.admission.budget
+    except DecoderUnavailable as error:
+        return [Finding("Decoders", "error", str(error), "Install the package again: a library is missing.")]
+    confined = all(hello.confined for hello in hellos)
+    accepted = [known for known in FORMATS if known.name in settings.formats]
+    return [
+        Finding("Decoders", "ok", "; ".join(hello.version for hello in hellos)),
+        Finding(
+            "Confinement",
+            "ok" if confined else "warning",
+            "a decoder can open no file and no TCP connection" if confined else "this kernel has no Landlock",
+            None
+            if confined
+            else "Use Linux 5.13 or newer: decoders are separate processes, but can open files.",
+        ),
+        Finding("Formats", "ok", ", ".join(_described(known, budget) for known in accepted)),
+    ]
+
+
+def _described(known: Format, budget: int) -> str:
+    return f"{known.title} (to {known.largest(budget) // 1_000_000} MP)"
+
+
+def _limits(settings: Settings) -> Finding:
+    detail = (
+        f"{settings.decoders} decoders for {available_cpus()} CPUs, "
+        f"{settings.memory_mb} MiB for the process tree"
+    )
+    if settings.decoders < settings.cpus:
+        return Finding("Limits", "ok", f"{detail}; more decoders need a larger MEDIA_MEMORY_MB")
+    return Finding("Limits", "ok", detail)
+
+
+def _print(finding: Finding) -> None:
+    color = _COLORS[finding.level]
+    output.print(
+        f"[{color}]{finding.level:>7}[/{color}]  [bold]{finding.what}[/bold]: {safe(finding.detail)}"
+    )
+    if finding.advice:
+        output.print(f"         {safe(finding.advice)}")

@@ -1,0 +1,219 @@
+"""`media enqueue`: files become uploads, one event each; with `--wait`, their outcomes are followed."""
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import aiofiles
+import typer
+
+from scripts.progress import Progress
+from scripts.terminal import AsJson, CommandError, output, print_json, run, size, table
+from storage.blobs import Existence, Exists, Put
+from worker.app import open_queue, open_stores
+from worker.events import default_id
+from worker.queue import Queue
+from worker.settings import Settings
+
+_CHUNK = 1024 * 1024
+_EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
+
+
+class UploadBlobs(Put, Exists, Protocol):
+    """What enqueuing needs of a storage."""
+
+
+@dataclass
+class Sent:
+    """One file on its way: what it became, and what is known of its outcome."""
+
+    path: Path
+    bytes: int = 0
+    id: str | None = None
+    source: str | None = None
+    status: str = "enqueued"
+    variants: Sequence[dict[str, Any]] = ()
+    original: dict[str, Any] | None = None
+    error: dict[str, str] | None = None
+
+    def fail(self, code: str, message: str) -> None:
+        """The file never became an upload, or its upload failed."""
+        self.status, self.error = "failed", {"code": code, "message": message}
+
+    def facts(self) -> dict[str, Any]:
+        """The outcome, as the documented JSON."""
+        return {
+            "path": os.fsdecode(self.path).encode("utf-8", "backslashreplace").decode(),
+            "id": self.id,
+            "source": self.source,
+            "status": self.status,
+            "variants": list(self.variants),
+            "error": self.error,
+        }
+
+
+def command(
+    paths: Annotated[list[Path], typer.Argument(help="Files, or folders with everything in them.")],
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow the uploads until each is ready or failed.")
+    ] = False,
+    recipe: Annotated[str, typer.Option(help="The recipe that says which variants are made.")] = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Copy files to the storage and enqueue them."""
+
+    async def body(settings: Settings) -> int:
+        files = list(find_files(paths))
+        sent = await enqueue(files, settings, wait=wait, recipe=recipe)
+        _report(sent, wait=wait, as_json=as_json)
+        return 1 if any(one.status == "failed" for one in sent) else 0
+
+    run(body)
+
+
+def find_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """The regular files that `paths` name or contain, sorted; hidden ones only if they are named.
+
+    Raises: CommandError for a path that does not exist.
+    """
+    for path in paths:
+        if path.is_dir():
+            for folder, folders, names in os.walk(path):
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                candidates = (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+                yield from (candidate for candidate in candidates if candidate.is_file())
+        elif path.is_file():
+            yield path
+        else:
+            raise CommandError(f"There is no file or folder {path}.", code=2)
+
+
+async def enqueue(
+    files: Sequence[Path], settings: Settings, *, wait: bool, recipe: str = "default"
+) -> Sequence[Sent]:
+    """Copy `files` to the storage, enqueue each, and with `wait` follow them to their outcomes."""
+    sent = [Sent(path) for path in files]
+    async with open_stores(settings) as stores, open_queue(settings) as queue:
+        sender = Sender(stores.blobs, queue, settings.max_source_bytes, recipe)
+        follower = Follower(queue, await queue.last_message_id())
+        with Progress("pictures", len(sent)) as progress:
+            if wait:
+                await asyncio.gather(_send_all(sent, sender, follower, progress), follower.run(progress))
+            else:
+                await _send_all(sent, sender, None, progress)
+    return sent
+
+
+async def _send_all(
+    sent: Sequence[Sent], sender: "Sender", follower: "Follower | None", progress: Progress
+) -> None:
+    for one in sent:
+        await sender.store(one)
+        if follower is not None and one.status != "failed":
+            follower.expect(one)
+        else:
+            progress.advance(failed=one.status == "failed")
+        await sender.announce(one)
+    if follower is not None:
+        follower.all_sent.set()
+
+
+class Sender:
+    """Puts files where uploads live, under a name of their content, and says so."""
+
+    def __init__(self, blobs: UploadBlobs, queue: Queue, max_bytes: int, recipe: str) -> None:
+        self._blobs = blobs
+        self._queue = queue
+        self._max_bytes = max_bytes
+        self._recipe = recipe
+
+    async def store(self, sent: Sent) -> None:
+        """Copy the file; the same content is one upload, whatever its files are called."""
+        try:
+            sent.bytes = sent.path.stat().st_size
+            if sent.bytes > self._max_bytes:
+                sent.fail(
+                    "source_too_large",
+                    f"The file has {size(sent.bytes)}; at most {size(self._max_bytes)} are accepted.",
+                )
+                return
+            digest = hashlib.sha256()
+            async for chunk in _chunks(sent.path):
+                digest.update(chunk)
+            name = digest.hexdigest()
+            sent.source = f"uploads/cli/{name[:2]}/{name}{_extension(sent.path)}"
+            sent.id = str(default_id(sent.source))
+            if await self._blobs.exists(sent.source) is not Existence.PRESENT:
+                await self._blobs.put(sent.source, _chunks(sent.path))
+        except OSError as error:
+            sent.fail("source_missing", f"The file cannot be read: {error.strerror}.")
+
+    async def announce(self, sent: Sent) -> None:
+        """Put the event of a stored file on the stream."""
+        if sent.status != "failed":
+            await self._queue.add({"source": sent.source, "recipe": self._recipe})
+
+
+class Follower:
+    """Listens for the outcomes of what was sent."""
+
+    def __init__(self, queue: Queue, since: str) -> None:
+        self._queue = queue
+        self._since = since
+        self._expected: dict[str, list[Sent]] = {}
+        self.all_sent = asyncio.Event()
+
+    def expect(self, sent: Sent) -> None:
+        """Listen for the outcome of `sent` from now on; several files may share one upload."""
+        if sent.id is not None:
+            self._expected.setdefault(sent.id, []).append(sent)
+
+    async def run(self, progress: Progress) -> None:
+        """Listen until everything that was sent has an outcome."""
+        while self._expected or not self.all_sent.is_set():
+            for entry_id, message in await self._queue.messages_after(self._since, block_ms=200):
+                self._since = entry_id
+                for sent in self._expected.pop(str(message.get("id")), []):
+                    _note(sent, message)
+                    progress.advance(failed=sent.status == "failed")
+
+
+def _note(sent: Sent, message: Mapping[str, Any]) -> None:
+    match message["type"]:
+        case "upload.ready":
+            sent.status = "ready"
+            sent.variants = message["variants"]
+            sent.original = message.get("original")
+        case "upload.failed":
+            sent.fail(message["error"]["code"], message["error"]["message"])
+        case _:
+            sent.fail("deleted", "The upload was deleted.")
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    async with aiofiles.open(path, "rb") as file:
+        while chunk := await file.read(_CHUNK):
+            yield chunk
+
+
+def _extension(path: Path) -> str:
+    suffix = path.suffix.lower()
+    return suffix if _EXTENSION.fullmatch(suffix) else ""
+
+
+def _report(sent: Sequence[Sent], *, wait: bool, as_json: bool) -> None:
+    if as_json:
+        for one in sent:
+            print_json(one.facts())
+        return
+    failed = [one for one in sent if one.error is not None]
+    if failed:
+        rows = [(one.path, (one.error or {})["code"], (one.error or {})["message"]) for one in failed]
+        output.print(table("Failed", ("file", "code", "reason"), rows))
+    done = "ready" if wait else "enqueued"
+    output.print(f"{len(sent) - len(failed)} {done}, {len(failed)} failed")

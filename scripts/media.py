@@ -1,0 +1,62 @@
+"""The command `media`: names its subcommands, and imports only the one that is wanted."""
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+COMMANDS = {
+    "demo": "Show it: an own Redis, a worker, real pictures, a contact sheet.",
+    "worker": "Run a worker; it rides out outages of Redis.",
+    "enqueue": "Copy pictures to the storage and enqueue them.",
+    "show": "Show one upload.",
+    "events": "Print the messages about uploads.",
+    "stats": "Report what is stored and what waits.",
+    "failed": "List failed uploads and refused events.",
+    "doctor": "Check Redis, catalog, storage and decoders, and say what to do.",
+}
+_MODULES = {"stats": "storage_stats"}
+
+
+def main() -> None:
+    """Run the command line."""
+    build(sys.argv[1:])(prog_name="media")
+
+
+def build(arguments: list[str]) -> typer.Typer:
+    """The command line with the subcommand that `arguments` name, or with all of them for the help."""
+    app = typer.Typer(
+        name="media",
+        help="Turns uploaded pictures into variants.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_options)
+    named = next((word for word in arguments if word in COMMANDS), None)
+    for name in COMMANDS if named is None else (named,):
+        module = import_module(f"scripts.{_MODULES.get(name, name)}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name, help=COMMANDS[name], no_args_is_help=True)
+        else:
+            app.command(name, help=COMMANDS[name])(module.command)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(version("media-worker"))  # noqa: T201
+        raise typer.Exit
+
+
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    main()

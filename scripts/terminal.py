@@ -1,0 +1,99 @@
+"""What people and programs see of a command: the one place that prints, escapes and ends with a code."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipelines.errors import PipelineError
+from scripts.contact_sheet import visible
+from storage.errors import StorageError
+from worker.queue import UNREACHABLE, RedisError
+from worker.settings import Settings, SettingsError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+
+errors = Console(stderr=True, highlight=False)
+output = Console(highlight=False, soft_wrap=True)
+
+
+class CommandError(Exception):
+    """The command cannot do what was asked; the message is for the person who asked."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def run(body: Callable[[Settings], Coroutine[Any, Any, int]]) -> None:
+    """Run a command with the settings, and end with the code that it gives.
+
+    Wrong settings end it with 2; a catalog, storage or Redis that does not answer with 1.
+    """
+    try:
+        code = asyncio.run(body(Settings.load()))
+    except SettingsError as error:
+        complain(f"The settings are not right:\n{error}")
+        code = 2
+    except CommandError as error:
+        complain(str(error))
+        code = error.code
+    except (StorageError, PipelineError) as error:
+        complain(str(error))
+        code = 1
+    except (*UNREACHABLE, RedisError) as error:
+        complain(f"Redis did not answer: {error}. Is MEDIA_REDIS_URL right?")
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    raise typer.Exit(code)
+
+
+def complain(message: str) -> None:
+    """Say on standard error what is wrong."""
+    errors.print(f"[red]{safe(message, keep_lines=True)}[/red]", soft_wrap=True)
+
+
+def safe(text: object, *, keep_lines: bool = False) -> str:
+    """`text` from outside, for rich: no markup, and control characters made visible."""
+    lines = str(text).split("\n") if keep_lines else [str(text)]
+    return "\n".join(escape(visible(line)) for line in lines)
+
+
+def print_json(document: object) -> None:
+    """One JSON document on one line of standard output."""
+    sys.stdout.buffer.write(orjson.dumps(document, default=str) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table whose cells are escaped; columns whose name begins with `#` are numbers."""
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None)
+    for column in columns:
+        number = column.startswith("#")
+        made.add_column(column.lstrip("#"), justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(safe("" if cell is None else cell) for cell in row))
+    return made
+
+
+def moment(ms: int | None) -> str | None:
+    """A time in ms since 1970 as ISO 8601 in UTC."""
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+def size(count: int) -> str:
+    """A number of bytes for people."""
+    number = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(number) < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"

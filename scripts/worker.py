@@ -1,0 +1,17 @@
+"""`media worker`: the arq worker, started again whenever Redis comes back."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from worker.main import load_or_exit, run
+
+
+def command(
+    burst: Annotated[
+        bool, typer.Option("--burst", help="Drain the stream, then the jobs, then end.")
+    ] = False,
+) -> None:
+    """Run a worker until SIGTERM or Ctrl-C."""
+    asyncio.run(run(load_or_exit(), burst=burst))
