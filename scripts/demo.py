@@ -1,5 +1,6 @@
 """`media demo`: the whole thing on real pictures, with a Redis and a worker of its own."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -100,7 +101,7 @@ async def _while_alive(process: subprocess.Popen[bytes], work: Coroutine[Any, An
             task.cancel()
             last = log.read_text(errors="replace").strip().splitlines()[-5:]
             raise CommandError("The worker ended:\n" + "\n".join(last))
-    return task.result()
+    return await task
 
 
 def _own_settings(settings: Settings, redis: RedisServer, results: Path) -> Settings:
