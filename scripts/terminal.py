@@ -1,6 +1,7 @@
 """What people and programs see of a command: the one place that prints, escapes and ends with a code."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from rich.table import Table
 from pipelines.errors import PipelineError
 from scripts.contact_sheet import visible
 from storage.errors import StorageError
-from worker.queue import UNREACHABLE, RedisError
+from worker.queue import RedisError
 from worker.settings import Settings, SettingsError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
@@ -48,8 +49,14 @@ def run(body: Callable[[Settings], Coroutine[Any, Any, int]]) -> None:
     except (StorageError, PipelineError) as error:
         complain(str(error))
         code = 1
-    except (*UNREACHABLE, RedisError) as error:
+    except RedisError as error:
         complain(f"Redis did not answer: {error}. Is MEDIA_REDIS_URL right?")
+        code = 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
+        code = 0
+    except OSError as error:
+        complain(str(error))
         code = 1
     except KeyboardInterrupt:
         code = 130

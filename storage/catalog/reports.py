@@ -23,7 +23,11 @@ class Reports:
         async with self._database.reading() as connection:
             query = select(uploads).where(uploads.c.id == str(upload_id))
             row = (await connection.execute(query)).mappings().one_or_none()
-            kept = (await connection.execute(select(variants).where(*current))).mappings().all()
+            kept = (
+                (await connection.execute(select(variants).where(*current).order_by(variants.c.width)))
+                .mappings()
+                .all()
+            )
         return None if row is None else to_upload(dict(row), [to_variant(dict(variant)) for variant in kept])
 
     async def failed(self, limit: int) -> Sequence[Upload]:
