@@ -11,7 +11,7 @@ from typing import Any
 
 import pillow_heif
 import pyvips
-from PIL import AvifImagePlugin, BmpImagePlugin, IcoImagePlugin, ImageFile, PngImagePlugin, TiffImagePlugin
+from PIL import AvifImagePlugin, BmpImagePlugin, IcoImagePlugin, ImageFile, TiffImagePlugin
 from PIL import Image as PillowImage
 from PIL import __version__ as pillow_version
 
@@ -20,6 +20,8 @@ from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import Refused
 from pipelines.formats import Format, Shape
 
+_Probe = Callable[[Format, bytes, str], Picture]
+
 _ROWS = 256
 _TINY_HEIC = (
     "c-muNV30{GsVvAy%}izhg51nBLl8SRGck>UfiWyMwIq=N0u(b+a*CjAhJwuG5(YG&l$nzcHpIn&fe{FSfUycf1A!zED`"
@@ -27,7 +29,7 @@ _TINY_HEIC = (
     "BzzkBs3_^0dm>d#;lG;v;jA$|o6dGBlz4Fvtm&YW<!vPXH0U|gYl7Q;jT^J7*ZBTLmS|gmCpHq~VoKpc5=4D`O01Am@7"
     "8j&K{pJA00tJ~BnIHjX4i2Dc4C0vuxv<~^h6qa|6Eh1aBy&>|L7^wA!MI+s;d@Q1`TySZe<@Y}tywF!6aWA%&`MG"
 )
-_TAG_COMPRESSION, _TAG_ORIENTATION, _TAG_ROWS_PER_STRIP = 259, 274, 278
+_TAG_COMPRESSION, _TAG_ORIENTATION, _TAG_PLANES = 259, 274, 284
 _VIPS_COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}  # the codecs that every build of its libtiff has
 _MODES = {
     "1": "L",
@@ -74,7 +76,7 @@ def samples(name: str) -> list[bytes]:
     """Return tiny pictures of that format, so that each codec can be tried once."""
     if name == "tiff":
         return [*vips.samples(name), _saved("TIFF", compression="zstd")]
-    if name in vips.OPERATIONS:
+    if name not in _PROBES or name == "avif":
         return vips.samples(name)
     if name == "heic":  # encoding one would load the whole encoder
         return [zlib.decompress(base64.b85decode(_TINY_HEIC))]
@@ -89,15 +91,15 @@ def _saved(name: str, **options: object) -> bytes:
 
 def probe(format: Format, data: bytearray, damaged: str) -> Picture:
     """Read the header with libvips where it can, else with Pillow, or raise `Refused`."""
-    if format.name not in vips.OPERATIONS:
+    if format.name in _PROBES and format.name not in ("tiff", "avif"):
         return _probe(format, data, damaged)
-    strips: int | None = None
+    planes = False
     if format.name == "tiff":
-        able, strips = _tiff_for_vips(data)
+        able, planes = _tiff_for_vips(data)
         if not able:
             return _probe(format, data, damaged)
     try:
-        return vips.probe(format, data, damaged, strips)
+        return vips.probe(format, data, damaged, planes)
     except Refused as refused:
         try:
             return _probe(format, data, damaged)
@@ -108,7 +110,7 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
 def _probe(format: Format, data: bytearray, damaged: str) -> Picture:
     ImageFile.LOAD_TRUNCATED_IMAGES = damaged == "accept"
     try:
-        picture = _PROBES[format.name](format, bytes(data))
+        picture = _PROBES[format.name](format, bytes(data), damaged)
     except Exception as error:  # Pillow's plugins raise whatever a malformed header makes them stumble over
         raise vips.refusal(format, error) from None
     return replace(picture, load=partial(_load, format, picture.load))
@@ -121,16 +123,19 @@ def _load(format: Format, load: Callable[[float], Image], shrink: float) -> Imag
         raise vips.refusal(format, error) from None
 
 
-def _tiff_for_vips(data: bytearray) -> tuple[bool, int | None]:
-    """Say whether libvips has the codec of the first page, and how many rows its strips have."""
+def _tiff_for_vips(data: bytearray) -> tuple[bool, bool]:
+    """Say whether libvips has the codec of the first page, and whether it is stored plane by plane."""
     try:
-        tags = TiffImagePlugin.TiffImageFile(io.BytesIO(data)).tag_v2
-        return tags.get(_TAG_COMPRESSION, 1) in _VIPS_COMPRESSIONS, tags.get(_TAG_ROWS_PER_STRIP)
+        file = io.BytesIO(data)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(16 if bytes(data[2:4]) in (b"+\0", b"\0+") else 8))
+        file.seek(tags.next)
+        tags.load(file)
+        return tags.get(_TAG_COMPRESSION, 1) in _VIPS_COMPRESSIONS, tags.get(_TAG_PLANES) == 2
     except Exception:
-        return True, None
+        return True, True
 
 
-def _probe_heic(format: Format, data: bytes) -> Picture:
+def _probe_heic(format: Format, data: bytes, _: str) -> Picture:
     file = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
     heif = file[file.primary_index]
     profile: Any = heif.info.get("icc_profile")
@@ -147,19 +152,21 @@ def _probe_heic(format: Format, data: bytes) -> Picture:
     return Picture(format, Shape(*heif.size, bands, sample), 1, len(file), profile, load)
 
 
-def _probe_ico(format: Format, data: bytes) -> Picture:
+def _probe_ico(format: Format, data: bytes, damaged: str) -> Picture:
     icons = IcoImagePlugin.IcoFile(io.BytesIO(data))
     largest = icons.entry[0]
     inside = data[largest.offset : largest.offset + largest.size]
     if inside.startswith(b"\x89PNG"):  # may be of any size, whatever the directory says
-        return _picture(format, PngImagePlugin.PngImageFile(io.BytesIO(inside)))
+        return vips.probe(format, bytearray(inside), damaged)
     width, height = BmpImagePlugin.DibImageFile(io.BytesIO(inside)).size
-    shape = Shape(width, height // 2, bands=4)  # the mask lies below the picture and counts as height
+    shape = Shape(
+        width, height // 2, bands=4, whole=True
+    )  # the mask lies below the picture and counts as height
     return Picture(format, shape, 1, 1, None, lambda _: _pixels(icons.frame(0)))
 
 
-def _probe_file(opener: Callable[[io.BytesIO], PillowImage.Image]) -> Callable[[Format, bytes], Picture]:
-    return lambda format, data: _picture(format, opener(io.BytesIO(data)))
+def _probe_file(opener: Callable[[io.BytesIO], PillowImage.Image]) -> _Probe:
+    return lambda format, data, _: _picture(format, opener(io.BytesIO(data)))
 
 
 def _picture(format: Format, opened: PillowImage.Image) -> Picture:
@@ -167,7 +174,7 @@ def _picture(format: Format, opened: PillowImage.Image) -> Picture:
     orientation = opened.getexif().get(_TAG_ORIENTATION, 1) if format.name in ("tiff", "avif") else 1
     return Picture(
         format=format,
-        shape=Shape(*opened.size, bands=4),
+        shape=Shape(*opened.size, bands={"1": 1, "L": 1, "P": 3}.get(opened.mode, 4)),
         orientation=orientation if orientation in range(1, 9) else 1,
         frames=getattr(opened, "n_frames", 1) if format.name == "avif" else 1,
         profile=opened.info.get("icc_profile"),
@@ -215,7 +222,7 @@ def _numbers(opened: PillowImage.Image) -> Image:
     return image.copy(interpretation="b-w")
 
 
-_PROBES: dict[str, Callable[[Format, bytes], Picture]] = {
+_PROBES: dict[str, _Probe] = {
     "heic": _probe_heic,
     "bmp": _probe_file(BmpImagePlugin.BmpImageFile),
     "ico": _probe_ico,

@@ -71,7 +71,8 @@ def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -
             image = flatten(image, next(iter(backgrounds)))
     image = resize(image, width, height)
     if profile is not None or image.format != "uchar" or image.interpretation not in ("srgb", "b-w"):
-        image = colour.to_srgb(image.copy_memory(), profile)
+        # Opacity is taken apart from colour, and a picture that streams can be read only once.
+        image = colour.to_srgb(image.copy_memory() if image.hasalpha() else image, profile)
     if len(backgrounds) == 1:
         image = flatten(image, next(iter(backgrounds)))
     image = image.copy_memory()
@@ -88,7 +89,15 @@ def resize(image: Image, width: int, height: int) -> Image:
     across, down = width / image.width, height / image.height
     if not image.hasalpha():
         return image.resize(across, vscale=down)
-    return image.premultiply().resize(across, vscale=down).unpremultiply().cast(image.format)
+    return (
+        image.premultiply().cast(image.format).resize(across, vscale=down).unpremultiply().cast(image.format)
+    )
+
+
+def smaller(image: Image, width: int, height: int) -> Image:
+    """Return a picture in memory scaled down to that size, in memory again."""
+    small = resize(image, width, height)
+    return image if small is image else small.copy_memory()
 
 
 def flatten(image: Image, background: tuple[int, ...]) -> Image:

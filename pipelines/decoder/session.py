@@ -120,7 +120,7 @@ def _process(
         picture = check(data, limits, work)
     except Elsewhere:
         return {"status": "changed"}
-    estimate = picture.format.estimate(picture.shape, size)
+    estimate = _estimate(picture, wishes, size)
     work.lap("probe")
     channel.send({"status": "probed", **work.facts(), "frames": picture.frames, "estimate": estimate})
     consent = channel.receive()
@@ -128,6 +128,13 @@ def _process(
         return None
     work.resume()
     return make(picture, wishes, staging, work)
+
+
+def _estimate(picture: Picture, wishes: Sequence[dict[str, Any]], size: int) -> int:
+    order = render.targets(picture.width, picture.height, wishes)
+    pixels = order[0].width * order[0].height
+    costs = (picture.format.estimate(picture.shape, size, pixels, wish["format"]) for wish in wishes)
+    return max(costs)
 
 
 def check(data: bytearray, limits: Limits, work: Work) -> Picture:
@@ -163,7 +170,7 @@ def make(
         image = render.first(picture, order[0], backgrounds)
         work.lap("decode")
         for target in order:
-            image = render.resize(image, target.width, target.height).copy_memory()
+            image = render.smaller(image, target.width, target.height)
             part = render.flatten(render.crop(image, target), target.background)
             work.lap("resize")
             key = target.look

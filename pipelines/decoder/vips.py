@@ -7,7 +7,7 @@ from typing import Any
 
 import pyvips
 
-from pipelines.decoder import jpeg
+from pipelines.decoder import headers
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import Refused, corrupt, too_much_memory
 from pipelines.formats import Format, Shape, loaders
@@ -27,6 +27,7 @@ OPERATIONS = {
     "gif": "gifload_source",
     "tiff": "tiffload_source",
     "avif": "heifload_source",
+    "ico": "pngload_source",
 }
 
 
@@ -74,7 +75,7 @@ def samples(name: str) -> list[bytes]:
     return [bytes(getattr(image, save)(**options)) for image in (tiny, tiny.bandjoin(200))]
 
 
-def probe(format: Format, data: bytearray, damaged: str, strip_rows: int | None = None) -> Picture:
+def probe(format: Format, data: bytearray, damaged: str, planes: bool = False) -> Picture:
     """Read the header, or raise `Refused`."""
     complaints.clear()
     source = pyvips.Source.new_from_memory(data)
@@ -89,7 +90,7 @@ def probe(format: Format, data: bytearray, damaged: str, strip_rows: int | None 
         image = load(1)
         return Picture(
             format=format,
-            shape=jpeg.shape(data, image.width, image.height) or _shape(image, strip_rows),
+            shape=headers.jpeg_shape(data, image.width, image.height) or _shape(format, data, image, planes),
             orientation=_orientation(image),
             frames=_number(image, "n-pages", 1),
             profile=_profile(image),
@@ -138,14 +139,16 @@ def _webp_shrink(shrink: float) -> dict[str, Any]:
 _SHRINK: dict[str, Callable[[float], dict[str, Any]]] = {"jpeg": _jpeg_shrink, "webp": _webp_shrink}
 
 
-def _shape(image: Image, strip_rows: int | None) -> Shape:
-    in_one = strip_rows is not None and strip_rows > 1024
+def _shape(format: Format, data: bytearray, image: Image, planes: bool) -> Shape:
+    lossless = format.name == "webp" and headers.is_lossless_webp(data)
+    huge_tiles = _number(image, "tile-height", 0) > 1024
+    deep = _number(image, "bits-per-sample", 8) > 8
     return Shape(
         width=image.width,
         height=image.height,
         bands=image.bands,
-        sample=_SAMPLE.get(image.format, 8),
-        whole=in_one or bool(_number(image, "interlaced", 0)),
+        sample=max(_SAMPLE.get(image.format, 8), 2 if deep else 1),
+        whole=planes or lossless or huge_tiles or bool(_number(image, "interlaced", 0)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a JPEG's frame header says about the memory that decoding takes, which libvips does not tell."""
+"""What headers say about the memory that decoding takes, and libvips does not tell."""
 
 from pipelines.formats import Shape
 
@@ -7,7 +7,7 @@ _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _ALONE = {0x01, *range(0xD0, 0xD9)}
 
 
-def shape(data: bytearray, width: int, height: int) -> Shape | None:
+def jpeg_shape(data: bytearray, width: int, height: int) -> Shape | None:
     """Return the shape of a JPEG of that size, None for anything else."""
     kind, components, density = 0, 0, 0.0
     at = 2 if data[:2] == b"\xff\xd8" else len(data)
@@ -31,3 +31,14 @@ def _density(frame: bytearray) -> float:
     factors = [(byte >> 4 or 1, byte & 15 or 1) for byte in frame[7::3]]
     across, down = max(h for h, _ in factors), max(v for _, v in factors)
     return sum(h * v for h, v in factors) / (across * down)
+
+
+def is_lossless_webp(data: bytearray) -> bool:
+    """Say whether a WebP's first picture is stored lossless, which is decoded whole."""
+    at = 12
+    while at + 8 <= len(data):
+        kind, length = bytes(data[at : at + 4]), int.from_bytes(data[at + 4 : at + 8], "little")
+        if kind in (b"VP8 ", b"VP8L"):
+            return kind == b"VP8L"
+        at += 8 + (16 if kind == b"ANMF" else length + length % 2)  # a frame's chunks lie behind 16 bytes
+    return False
