@@ -85,7 +85,7 @@ class Move(Protocol):
 
 class Exists(Protocol):
     async def exists(self, key: str) -> Existence:
-        """Whether there is a blob under `key`: present, missing, or unknown after any error."""
+        """Whether there is a blob under `key`: present, missing, or unknown after any other error."""
 
 
 class List(Protocol):

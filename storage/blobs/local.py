@@ -24,6 +24,7 @@ from storage.errors import (
     BlobRefused,
     BlobsUnavailable,
     BlobSwapped,
+    KeyRefused,
     RootMismatch,
     StorageError,
     StorageFull,
@@ -97,6 +98,8 @@ class LocalBlobs:
             await _call(self._open_and_close, key)
         except BlobNotFound:
             return Existence.MISSING
+        except KeyRefused:
+            raise
         except StorageError:
             return Existence.UNKNOWN
         return Existence.PRESENT
