@@ -90,7 +90,7 @@ class Exists(Protocol):
 
 class List(Protocol):
     def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
-        """Every blob below the folder `prefix`, in order of key, each once."""
+        """Every blob below the folder `prefix`, in order of key, each once, if its key is acceptable."""
 
 
 class Blobs(Open, Get, Put, Stage, Publish, Delete, Move, Exists, List, Protocol):

@@ -158,18 +158,19 @@ class LocalBlobs:
     def _walk(self, parts: Sequence[str]) -> Iterator[BlobInfo]:
         try:
             with self._folder(parts) as folder:
-                names = sorted(os.listdir(folder), key=os.fsencode)
+                names = _names(folder)
         except FileNotFoundError:
             return
         for name in names:
             try:
                 with self._folder(parts) as folder:
+            if name.endswith("/"):
+                yield from self._walk([*parts, name[:-1]])
+                continue
                     facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            if stat.S_ISDIR(facts.st_mode):
-                yield from self._walk([*parts, name])
-            elif stat.S_ISREG(facts.st_mode):
+            if stat.S_ISREG(facts.st_mode):
                 changed_at = max(facts.st_mtime, facts.st_ctime)
                 yield BlobInfo("/".join([*parts, name]), facts.st_size, changed_at)
 
@@ -322,6 +323,21 @@ def _new_bench(staging: int) -> tuple[str | None, int]:
         os.close(fd)
         return None, -1
     return name, fd
+
+def _names(folder: int) -> list[str]:
+    """What keys are made of in `folder`, in the order of the keys: a folder's name ends with a slash."""
+    with os.scandir(folder) as entries:
+        found = [entry.name + "/" * entry.is_dir(follow_symlinks=False) for entry in entries]
+    return sorted(filter(_is_name, found), key=os.fsencode)
+
+
+def _is_name(name: str) -> bool:
+    try:
+        keys.segments(name.removesuffix("/"))
+    except KeyRefused:
+        return False
+    return True
+
 
 
 def _remove_if_abandoned(staging: int, name: str) -> None:
