@@ -10,7 +10,7 @@ from typing import Protocol
 from uuid import UUID
 
 from pipelines.commits import Committer
-from pipelines.errors import WorkerKiller
+from pipelines.errors import RecipeUnknown, WorkerKiller
 from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
 from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
@@ -157,7 +157,9 @@ async def _attempt(claim: Claim, workshop: Workshop, report: Report) -> Outcome:
         keys = await workshop.claims.keys_of(claim.upload.id)
         with_original = claim.delete_original and await _may_go(claim, workshop)
         return await remove_upload(claim, keys, workshop.blobs, with_original=with_original)
-    recipe = workshop.recipes[claim.upload.recipe]
+    recipe = workshop.recipes.get(claim.upload.recipe)
+    if recipe is None:
+        raise RecipeUnknown(f"There is no recipe {claim.upload.recipe!r} any more.")
     made = await make_variants(claim, recipe, workshop.blobs, workshop.sandbox)
     report.add(made.ms)
     return made.outcome

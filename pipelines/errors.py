@@ -13,6 +13,10 @@ class PictureRefused(PipelineError):
         self.code = code
 
 
+class RecipeUnknown(PipelineError):
+    """The upload's recipe was known when its event came, and is no more."""
+
+
 class DecoderBloated(PictureRefused):
     """Decoding took more memory than the header announced, and the decoder was killed."""
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +14,7 @@ from arq.connections import ArqRedis
 from pipelines.batch import Lanes, Workshop
 from pipelines.commits import Committer
 from pipelines.formats import MIB
-from pipelines.recipe import BUILT_IN
-from pipelines.sandbox import Allowance, Sandbox, open_sandbox
+from pipelines.sandbox import DECODER, Allowance, Sandbox, open_sandbox
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog, open_catalog
 from worker.announcer import Announcer
@@ -87,17 +86,19 @@ def queue_on(redis: ArqRedis, settings: Settings) -> Queue:
 
 
 @asynccontextmanager
-async def open_app(settings: Settings, redis: ArqRedis, shutdown: Shutdown) -> AsyncIterator[App]:
-    """A worker's parts, ready; its background tasks run `in_background`.
+async def open_app(
+    settings: Settings, redis: ArqRedis, shutdown: Shutdown, decoder: Sequence[str] = DECODER
+) -> AsyncIterator[App]:
+    """A worker's parts, ready; its background tasks run `in_background`, its children run `decoder`.
 
     Raises: RootMismatch, CatalogTooNew, CatalogUnavailable, BlobsUnavailable, DecoderUnavailable.
     """
     queue = queue_on(redis, settings)
-    recipes = BUILT_IN
+    recipes = settings.recipe_book
     async with AsyncExitStack() as stack:
         stores = await stack.enter_async_context(open_stores(settings))
         await asyncio.to_thread(stores.blobs.occupy_staging)
-        sandbox = await stack.enter_async_context(open_sandbox(allowance(settings)))
+        sandbox = await stack.enter_async_context(open_sandbox(allowance(settings), decoder))
         announcer = Announcer(stores.catalog.outbox, queue)
         stack.push_async_callback(announcer.close)
         lanes = Lanes(2 * settings.decoders + 2)

@@ -28,6 +28,7 @@ INTERNAL = Verdict("internal_error", transient=True)
 
 VERDICTS: Mapping[type[Exception], Verdict] = {
     pictures.PictureRefused: Verdict("corrupt_image"),  # a refusal brings its own code
+    pictures.RecipeUnknown: Verdict("unknown_recipe"),
     pictures.DecoderBloated: Verdict("too_much_memory"),
     pictures.SourceChanged: Verdict("source_missing", transient=True),
     pictures.DecodeTimeout: Verdict("decode_timeout"),

@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipelines import formats
+from pipelines.recipe import BUILT_IN, Recipes
+from pipelines.recipe_file import RecipeMistakes, load_recipes
 from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY
 
 PREFIX = "MEDIA_"
@@ -57,6 +59,15 @@ def _known_formats(value: tuple[str, ...]) -> tuple[str, ...]:
     unknown = sorted(set(value) - set(known))
     if unknown or not value:
         raise ValueError(f"knows {', '.join(known)}, not {', '.join(unknown) or 'an empty list'}")
+    return value
+
+
+def _recipes(value: Path | None) -> Path | None:
+    if value is not None:
+        try:
+            load_recipes(value)
+        except RecipeMistakes as error:
+            raise ValueError(str(error)) from error
     return value
 
 
@@ -131,6 +142,9 @@ class Settings(BaseSettings):
             description="input formats that are accepted, separated by commas",
         )
     )
+    recipes: Annotated[Path | None, AfterValidator(_recipes)] = Field(
+        None, description="a TOML file of recipes, see [Recipes](#recipes); default: the built-in one"
+    )
     delete_originals: bool = Field(
         False, description="whether a delete event may move the original to the trash"
     )
@@ -140,6 +154,11 @@ class Settings(BaseSettings):
     log: Literal["auto", "console", "json"] = Field(
         "auto", description="`console`, `json`, or `auto`: console on a terminal, JSON elsewhere"
     )
+
+    @property
+    def recipe_book(self) -> Recipes:
+        """The recipes that uploads may name."""
+        return BUILT_IN if self.recipes is None else load_recipes(self.recipes)
 
     @property
     def storage_root(self) -> Path:

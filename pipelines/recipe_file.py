@@ -1,0 +1,117 @@
+"""Recipes from a TOML file: a table a variant, `[recipe.variant]`, its mistakes told by line."""
+
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from pipelines.recipe import BUILT_IN, Fit, OutputFormat, Recipe, Recipes, Variant
+
+MOST_VARIANTS = 16  # of one recipe: a decoder gets a descriptor for each
+LARGEST_BOX = 16_384  # px
+
+_Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
+_NAME: TypeAdapter[str] = TypeAdapter(_Name)
+
+
+class RecipeMistakes(Exception):
+    """The file does not describe recipes; the message has a line for each mistake."""
+
+
+class _Wish(BaseModel):
+    """What a table may say of a variant."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    box: Annotated[int, Field(ge=1, le=LARGEST_BOX)]
+    fit: Fit = "inside"
+    quality: Annotated[int, Field(ge=1, le=100)] = 80
+    format: OutputFormat = "jpeg"
+    background: Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")] = "#ffffff"
+    progressive: bool = False
+
+    def variant(self, name: str) -> Variant:
+        red, green, blue = bytes.fromhex(self.background[1:])
+        return Variant(
+            name=name,
+            box=self.box,
+            fit=self.fit,
+            format=self.format,
+            quality=self.quality,
+            background=(red, green, blue),
+            progressive=self.progressive,
+        )
+
+
+def load_recipes(path: Path) -> Recipes:
+    """The recipes of the file at `path`, beside the built-in one, which a `default` of its own replaces.
+
+    Raises: RecipeMistakes, with all mistakes and their lines.
+    """
+    try:
+        text = path.read_text("utf-8")
+        tables = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeMistakes(str(error)) from error
+    mistakes: list[str] = []
+    recipes = {name: _recipe(name, table, text, mistakes) for name, table in tables.items()}
+    if mistakes:
+        raise RecipeMistakes("\n".join(mistakes))
+    return {**BUILT_IN, **recipes}
+
+
+def _recipe(name: str, table: object, text: str, mistakes: list[str]) -> Recipe:
+    for part in (name, *(table if isinstance(table, dict) else ())):
+        try:
+            _NAME.validate_python(part)
+        except ValidationError:
+            reason = f"a name is 1 to 32 of a-z, 0-9, _ and -, not {part!r}"
+            mistakes.append(_placed(text, [name, part][: 1 + (part != name)], reason))
+    if not isinstance(table, dict) or not table or len(table) > MOST_VARIANTS:
+        mistakes.append(_placed(text, [name], f"a recipe has 1 to {MOST_VARIANTS} tables [{name}.VARIANT]"))
+        return Recipe(name, ())
+    made = [_variant(name, variant, wish, text, mistakes) for variant, wish in table.items()]
+    return Recipe(name, tuple(variant for variant in made if variant is not None))
+
+
+def _variant(recipe: str, name: str, wish: object, text: str, mistakes: list[str]) -> Variant | None:
+    try:
+        return _Wish.model_validate(wish).variant(name)
+    except ValidationError as error:
+        for mistake in error.errors(include_url=False):
+            where = [recipe, name, *(str(part) for part in mistake["loc"][:1])]
+            reason = f"{'.'.join(where)}: {mistake['msg'].removeprefix('Value error, ')}"
+            mistakes.append(_placed(text, where, reason))
+    return None
+
+
+def _placed(text: str, where: Sequence[str], reason: str) -> str:
+    return f"line {_line_of(text, where)}: {reason}"
+
+
+def _line_of(text: str, where: Sequence[str]) -> int:
+    """The line of the key or table `where`, or of the nearest table around it that is spelled out.
+
+    `tomllib` keeps no positions, so this reads the headers and keys as people write them.
+    """
+    best, depth = 1, 0
+    inside: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[+([^\]]*)\]", line):
+            inside = tuple(_words(header[1]))
+            here = inside
+        elif key := re.match(r"\s*([^=#]+?)\s*=", line):
+            here = (*inside, *_words(key[1]))
+        else:
+            continue
+        matched = len(here) if tuple(where[: len(here)]) == here else 0
+        if matched > depth:
+            best, depth = number, matched
+    return best
+
+
+def _words(dotted: str) -> Iterator[str]:
+    return (part.strip().strip("\"'") for part in dotted.split("."))

@@ -1,0 +1,102 @@
+"""Recipes as data: what a file may say, and how its mistakes are told."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.recipe import DEFAULT, Variant
+from pipelines.recipe_file import RecipeMistakes, load_recipes
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recipes.toml"
+    path.write_text(text)
+    return path
+
+
+def mistakes_of(folder: Path, text: str) -> list[str]:
+    with pytest.raises(RecipeMistakes) as caught:
+        load_recipes(written(folder, text))
+    return str(caught.value).splitlines()
+
+
+def test_each_table_is_a_variant_of_the_recipe_it_names(tmp_path: Path) -> None:
+    file = """
+[avatar.small]
+box = 64
+fit = "cover"
+quality = 70
+format = "webp"
+background = "#102030"
+progressive = true
+
+[avatar.large]
+box = 512
+"""
+
+    recipes = load_recipes(written(tmp_path, file))
+
+    assert recipes["avatar"].variants == (
+        Variant("small", 64, "cover", "webp", 70, (16, 32, 48), True),
+        Variant("large", 512),
+    )
+
+
+def test_the_default_recipe_stays_beside_those_of_the_file(tmp_path: Path) -> None:
+    recipes = load_recipes(written(tmp_path, "[avatar]\nsmall = {box = 64}\n"))
+
+    assert recipes["default"] == DEFAULT
+
+
+def test_a_file_may_replace_the_default_recipe(tmp_path: Path) -> None:
+    recipes = load_recipes(written(tmp_path, "[default.only]\nbox = 10\n"))
+
+    assert recipes["default"].variants == (Variant("only", 10),)
+
+
+def test_all_mistakes_are_told_at_once_each_by_its_line(tmp_path: Path) -> None:
+    file = """[avatar.small]
+box = 0
+fit = "stretch"
+
+[banner.wide]
+box = 100
+colour = "red"
+"""
+
+    mistakes = mistakes_of(tmp_path, file)
+
+    assert [mistake.partition(": ")[0] for mistake in mistakes] == ["line 2", "line 3", "line 7"]
+    assert "avatar.small.fit" in mistakes[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "word"),
+    [
+        ("[avatar.small]\nquality = 80\n", 1, "box"),
+        ("[avatar.Small]\nbox = 10\n", 1, "'Small'"),
+        ("avatar = 3\n", 1, "avatar"),
+        ("[other.fine]\nbox = 1\n\n[empty]\n", 4, "empty"),
+        ("[a.b]\nbox = 10\nbackground = 'white'\n", 3, "background"),
+        ("[a.b]\nbox = true\n", 2, "box"),
+        ("[a.b]\nbox = 10\nbox = 11\n", 3, "line 3"),
+    ],
+)
+def test_a_mistake_is_found_where_a_person_looks_for_it(
+    tmp_path: Path, text: str, line: int, word: str
+) -> None:
+    [mistake] = mistakes_of(tmp_path, text)
+
+    assert f"line {line}" in mistake
+    assert word in mistake
+
+
+def test_a_file_that_is_not_there_is_a_mistake_and_not_an_empty_book(tmp_path: Path) -> None:
+    with pytest.raises(RecipeMistakes, match="No such file"):
+        load_recipes(tmp_path / "none.toml")
+
+
+def test_a_recipe_has_no_more_variants_than_a_decoder_takes(tmp_path: Path) -> None:
+    file = "".join(f"[many.v{number}]\nbox = 10\n" for number in range(17))
+
+    assert "1 to 16" in mistakes_of(tmp_path, file)[0]
