@@ -146,7 +146,8 @@ def environment(settings: Settings) -> Mapping[str, str]:
             return str(int(value))
         return ",".join(value) if isinstance(value, tuple) else str(value)
 
-    return {variable(name): told(value) for name, value in settings.model_dump().items()}
+    said = settings.model_dump(exclude_none=True)
+    return {variable(name): told(value) for name, value in said.items()}
 
 
 def _entry(sent: Sent) -> Entry:

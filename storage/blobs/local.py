@@ -162,13 +162,13 @@ class LocalBlobs:
         except FileNotFoundError:
             return
         for name in names:
-            try:
-                with self._folder(parts) as folder:
             if name.endswith("/"):
                 yield from self._walk([*parts, name[:-1]])
                 continue
                     facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
             except FileNotFoundError:
+            try:
+                with self._folder(parts) as folder:
                 continue
             if stat.S_ISREG(facts.st_mode):
                 changed_at = max(facts.st_mtime, facts.st_ctime)
