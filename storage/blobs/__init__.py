@@ -80,7 +80,7 @@ class Delete(Protocol):
 
 class Move(Protocol):
     async def move(self, key: str, to: str) -> None:
-        """Give the blob under `key` another key; moving what is absent is fine."""
+        """Give the blob under `key` another key; moving what is absent is fine. Raises: BlobRefused."""
 
 
 class Exists(Protocol):

@@ -149,7 +149,9 @@ class LocalBlobs:
         *folders, name = keys.segments(key)
         *target_folders, target = keys.segments(to)
         with suppress(FileNotFoundError), self._folder(folders) as here:
-            os.stat(name, dir_fd=here, follow_symlinks=False)
+            facts = os.stat(name, dir_fd=here, follow_symlinks=False)
+            if not stat.S_ISREG(facts.st_mode):  # a folder would take everything in it along
+                raise BlobRefused(f"{key} is not a regular file")
             with self._folder(target_folders, create=True) as there:
                 os.rename(name, target, src_dir_fd=here, dst_dir_fd=there)
                 os.fsync(there)
