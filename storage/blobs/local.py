@@ -217,6 +217,7 @@ class LocalBlobs:
                 os.unlink(file.name, dir_fd=self._bench_fd)
 
     def _publish(self, files: Sequence[tuple[Staged, str]]) -> None:
+        places = [keys.segments(key) for _, key in files]
         for staged, _ in files:
             self._recognise(staged)
             os.fchmod(staged.fd, _FILE_MODE)
@@ -229,7 +230,10 @@ class LocalBlobs:
 
     def _recognise(self, staged: Staged) -> None:
         """Whoever held the descriptor may have put something else in the file's place."""
-        there = os.stat(staged.name, dir_fd=self._bench_fd, follow_symlinks=False)
+        try:
+            there = os.stat(staged.name, dir_fd=self._bench_fd, follow_symlinks=False)
+        except FileNotFoundError as error:
+            raise BlobSwapped("a staged file is gone") from error
         ours = os.fstat(staged.fd)
         if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino) or not stat.S_ISREG(ours.st_mode):
             raise BlobSwapped("a staged file is not the one that was handed out")
