@@ -167,10 +167,10 @@ class LocalBlobs:
             if name.endswith("/"):
                 yield from self._walk([*parts, name[:-1]])
                 continue
-                    facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            except FileNotFoundError:
             try:
                 with self._folder(parts) as folder:
+                    facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
                 continue
             if stat.S_ISREG(facts.st_mode):
                 changed_at = max(facts.st_mtime, facts.st_ctime)
@@ -180,7 +180,7 @@ class LocalBlobs:
 
     def occupy_staging(self) -> None:
         """Take a staging folder of one's own and remove those of processes that died."""
-        with self._folder([keys.STAGING], create=True) as staging:
+        with _mapped(keys.STAGING), self._folder([keys.STAGING], create=True) as staging:
             for name in os.listdir(staging):
                 _remove_if_abandoned(staging, name)
             while self._bench is None:
@@ -222,8 +222,7 @@ class LocalBlobs:
             self._recognise(staged)
             os.fchmod(staged.fd, _FILE_MODE)
             os.fsync(staged.fd)
-        for staged, key in files:
-            *folders, name = keys.segments(key)
+        for (staged, _), (*folders, name) in zip(files, places, strict=True):
             with self._folder(folders, create=True) as folder:
                 os.rename(staged.name, name, src_dir_fd=self._bench_fd, dst_dir_fd=folder)
                 os.fsync(folder)
@@ -243,12 +242,15 @@ class LocalBlobs:
     def bind(self, catalog_id: str, *, catalog_is_new: bool) -> None:
         """Make sure that this root belongs to the catalog `catalog_id`; a new pair is married here.
 
-        Raises: RootMismatch when the marker is another catalog's, or missing where it must be.
+        Raises: RootMismatch when the marker is another catalog's, or missing where it must be,
+        BlobsUnavailable.
         """
-        found = self._read_marker()
-        if found is None and catalog_is_new and not (self.root / keys.VARIANTS).exists():
-            self._write_marker(catalog_id)
+        with _mapped(keys.MARKER):
             found = self._read_marker()
+            if found is None and catalog_is_new:
+                if not (self.root / keys.VARIANTS).exists():
+                    self._write_marker(catalog_id)
+                found = self._read_marker()  # where there are variants now, another worker was first
         if found is None:
             raise RootMismatch(
                 f"{self.root} has no {keys.MARKER}, but its catalog has described a root before, or there "
@@ -292,8 +294,9 @@ async def open_local(root: Path, *, create: bool) -> AsyncIterator[LocalBlobs]:
     Raises: RootMismatch when the folder does not exist and may not be made, BlobsUnavailable.
     """
     with _mapped(str(root)):
-        if create:
-            root.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        if create and not root.exists():
+            root.mkdir(parents=True, exist_ok=True)
+            root.chmod(_FOLDER_MODE)  # whatever the umask
         try:
             fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError as error:
@@ -321,15 +324,6 @@ def _enter(folder: int, name: str, *, create: bool) -> int:
     return fd
 
 
-def _new_bench(staging: int) -> tuple[str | None, int]:
-    name = f"w{uuid4().hex}"
-    fd = _enter(staging, name, create=True)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    if os.fstat(fd).st_nlink == 0:  # another process took it for abandoned before it was locked
-        os.close(fd)
-        return None, -1
-    return name, fd
-
 def _names(folder: int) -> list[str]:
     """What keys are made of in `folder`, in the order of the keys: a folder's name ends with a slash."""
     with os.scandir(folder) as entries:
@@ -344,6 +338,15 @@ def _is_name(name: str) -> bool:
         return False
     return True
 
+
+def _new_bench(staging: int) -> tuple[str | None, int]:
+    name = f"w{uuid4().hex}"
+    fd = _enter(staging, name, create=True)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    if os.fstat(fd).st_nlink == 0:  # another process took it for abandoned before it was locked
+        os.close(fd)
+        return None, -1
+    return name, fd
 
 
 def _remove_if_abandoned(staging: int, name: str) -> None:
