@@ -1,0 +1,106 @@
+"""Blobs as bytes in this process: a backend for tests and trials. Its descriptors are real, for children."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count as counter
+
+from storage import keys
+from storage.blobs import BlobInfo, Existence, Source, Staged
+from storage.errors import BlobNotFound, BlobSwapped
+
+
+@dataclass(frozen=True)
+class _Blob:
+    content: bytes
+    changed_at: float
+    version: int
+
+
+class MemoryBlobs:
+    """Blobs that are gone when the process ends."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[str, _Blob] = {}
+        self._staged: dict[Staged, int] = {}
+        self._numbers = counter()
+
+    @asynccontextmanager
+    async def open(self, key: str) -> AsyncIterator[Source]:
+        blob = self._blob(key)
+        fd = _readable(blob.content)
+        try:
+            yield Source(fd, len(blob.content), f"{blob.version}:{len(blob.content)}")
+        finally:
+            os.close(fd)
+
+    async def get(self, key: str) -> bytes:
+        return self._blob(key).content
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        keys.segments(key)
+        content = b"".join([chunk async for chunk in chunks])
+        self._store(key, content)
+        return len(content)
+
+    @asynccontextmanager
+    async def stage(self, count: int) -> AsyncIterator[Sequence[Staged]]:
+        staged = [Staged(os.memfd_create("staged"), f"{next(self._numbers)}") for _ in range(count)]
+        self._staged |= {file: os.fstat(file.fd).st_ino for file in staged}
+        try:
+            yield staged
+        finally:
+            for file in staged:
+                self._staged.pop(file, None)
+                os.close(file.fd)
+
+    async def publish(self, files: Sequence[tuple[Staged, str]]) -> None:
+        for file, key in files:
+            keys.segments(key)
+            if self._staged.get(file) != os.fstat(file.fd).st_ino:
+                raise BlobSwapped("a staged file is not the one that was handed out")
+        for file, key in files:
+            self._store(key, os.pread(file.fd, os.fstat(file.fd).st_size, 0))
+            del self._staged[file]
+
+    async def delete(self, key: str) -> None:
+        keys.segments(key)
+        self._blobs.pop(key, None)
+
+    async def move(self, key: str, to: str) -> None:
+        keys.segments(key)
+        keys.segments(to)
+        if key in self._blobs:
+            self._store(to, self._blobs.pop(key).content)
+
+    async def exists(self, key: str) -> Existence:
+        keys.segments(key)
+        return Existence.PRESENT if key in self._blobs else Existence.MISSING
+
+    async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+        keys.segments(prefix)
+        for key in sorted(self._blobs, key=str.encode):
+            blob = self._blobs.get(key)
+            if blob is not None and key.startswith(f"{prefix}/"):
+                yield BlobInfo(key, len(blob.content), blob.changed_at)
+
+    def _blob(self, key: str) -> _Blob:
+        keys.segments(key)
+        if key not in self._blobs:
+            raise BlobNotFound(f"there is no {key}")
+        return self._blobs[key]
+
+    def _store(self, key: str, content: bytes) -> None:
+        self._blobs[key] = _Blob(content, time.time(), next(self._numbers))
+
+
+def _readable(content: bytes) -> int:
+    """A descriptor that can only be read, as of a file that is another's."""
+    fd = os.memfd_create("blob")
+    try:
+        os.pwrite(fd, content, 0)
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(fd)
