@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
+from pipelines.blame import Blame
 from pipelines.commits import Committer
 from pipelines.errors import RecipeUnknown, WorkerKiller
 from pipelines.recipe import Recipes
@@ -93,6 +94,7 @@ class Workshop:
     blobs: BatchBlobs
     claims: Claims
     sandbox: Sandbox
+    blame: Blame
     committer: Committer
     lanes: Lanes
     judge: Judge
@@ -160,7 +162,7 @@ async def _attempt(claim: Claim, workshop: Workshop, report: Report) -> Outcome:
     recipe = workshop.recipes.get(claim.upload.recipe)
     if recipe is None:
         raise RecipeUnknown(f"There is no recipe {claim.upload.recipe!r} any more.")
-    made = await make_variants(claim, recipe, workshop.blobs, workshop.sandbox)
+    made = await make_variants(claim, recipe, workshop.blobs, workshop.sandbox, workshop.blame)
     report.add(made.ms)
     return made.outcome
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
 
+from pipelines.blame import DEADLY, Blame
 from pipelines.errors import DecoderCrashed, SourceChanged
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
@@ -33,7 +34,9 @@ class Made:
     ms: Milliseconds
 
 
-async def make_variants(claim: Claim, recipe: Recipe, blobs: PictureBlobs, sandbox: Sandbox) -> Made:
+async def make_variants(
+    claim: Claim, recipe: Recipe, blobs: PictureBlobs, sandbox: Sandbox, blame: Blame
+) -> Made:
     """Every variant that `recipe` wants of the claimed upload, published under its name.
 
     What is there already is not made again: neither when the file has not changed since it was last
@@ -50,7 +53,14 @@ async def make_variants(claim: Claim, recipe: Recipe, blobs: PictureBlobs, sandb
         known = upload.original if kept else None
         async with blobs.stage(len(recipe.variants)) as staged:
             wanted = [(variant, file.fd) for variant, file in zip(recipe.variants, staged, strict=True)]
-            rendered = await sandbox.render(source.fd, source.bytes, wanted, known.sha256 if known else None)
+            await blame.check(source)
+            try:
+                rendered = await sandbox.render(
+                    source.fd, source.bytes, wanted, known.sha256 if known else None
+                )
+            except DEADLY as error:
+                await blame.remember(source, error)
+                raise
             rendered_at = time.perf_counter()
             await _prove_unchanged(upload.source or "", source, blobs)
             if rendered is None and known is not None:

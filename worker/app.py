@@ -12,9 +12,10 @@ from uuid import uuid4
 from arq.connections import ArqRedis
 
 from pipelines.batch import Lanes, Workshop
+from pipelines.blame import Blame
 from pipelines.commits import Committer
 from pipelines.formats import MIB
-from pipelines.sandbox import DECODER, Allowance, Sandbox, open_sandbox
+from pipelines.sandbox import DECODER, Allowance, Sandbox, decoder_version, open_sandbox
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog, open_catalog
 from worker.announcer import Announcer
@@ -109,6 +110,7 @@ async def open_app(
             blobs=stores.blobs,
             claims=stores.catalog.claims,
             sandbox=sandbox,
+            blame=Blame(stores.catalog.verdicts, decoder_version()),
             committer=Committer(stores.catalog.claims, expected=lambda: lanes.busy > 0, told=announcer.tell),
             lanes=lanes,
             judge=partial(judge, max_attempts=settings.max_attempts),

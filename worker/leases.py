@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 
-from storage.catalog.claims import Claims
+from pipelines.blame import REMEMBERED_MS
+from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
-from storage.catalog.outbox import Outbox
 from worker.announcer import Announcer
 from worker.intake import new_ticket
 from worker.queue import UNREACHABLE, Queue, RedisError
@@ -46,23 +46,24 @@ async def _renew(queue: Queue, ticket: str, lease_s: float) -> None:
 
 
 async def reconcile(
-    queue: Queue, claims: Claims, outbox: Outbox, announcer: Announcer, *, lease_s: float, per_ticket: int
+    queue: Queue, catalog: Catalog, announcer: Announcer, *, lease_s: float, per_ticket: int
 ) -> int:
     """Carry rows whose job is gone, send what was not sent, forget what is old; gives the rows carried.
 
     Raises: RedisError, OSError, CatalogUnavailable; the next tick does the rest.
     """
-    strays = await claims.strays(int(lease_s * 1000), ROWS_A_TICK)
+    strays = await catalog.claims.strays(int(lease_s * 1000), ROWS_A_TICK)
     due = [stray for stray in strays if stray.not_before_ms <= now_ms()]
     alive = await queue.alive(sorted({stray.ticket for stray in due}))
     gone = [stray for stray in due if stray.ticket not in alive]
     if gone:
-        tickets = await claims.carry(gone, per_ticket=per_ticket, new_ticket=new_ticket)
+        tickets = await catalog.claims.carry(gone, per_ticket=per_ticket, new_ticket=new_ticket)
         await queue.enqueue(tickets)
         log.info("uploads_carried_again", uploads=len(gone), jobs=len(tickets))
-    unsent = await outbox.unsent(older_than_ms=_UNSENT_AFTER_MS)
+    unsent = await catalog.outbox.unsent(older_than_ms=_UNSENT_AFTER_MS)
     if unsent:
         await announcer.send(unsent)
-    await outbox.prune(now_ms() - KEEP_MESSAGES_MS)
+    await catalog.outbox.prune(now_ms() - KEEP_MESSAGES_MS)
+    await catalog.verdicts.prune(now_ms() - REMEMBERED_MS)
     await queue.forget_consumers(_GONE_AFTER_S * 1000)
     return len(gone)

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -15,6 +16,7 @@ from arq.worker import Worker, create_worker, func
 from redis import Redis
 
 from pipelines.errors import DecoderUnavailable
+from pipelines.sandbox import DECODER
 from storage.errors import StorageError
 from worker import queue, tasks
 from worker.app import JOBS_AT_ONCE, in_background, open_app
@@ -55,7 +57,7 @@ def load_or_exit() -> Settings:
         raise SystemExit(2) from error
 
 
-def worker_settings(settings: Settings, *, burst: bool = False) -> Context:
+def worker_settings(settings: Settings, *, burst: bool = False, decoder: Sequence[str] = DECODER) -> Context:
     """arq's settings, built explicitly, because arq ignores inherited ones."""
     job_queue = queue.job_queue_of(settings.stream)
     # Two tries of an image, each with its wall time, may follow the last one taken.
@@ -79,7 +81,7 @@ def worker_settings(settings: Settings, *, burst: bool = False) -> Context:
         "health_check_interval": HEALTH_INTERVAL_S,
         "health_check_key": queue.health_key(settings.stream, socket.gethostname(), os.getpid()),
         "burst": burst,
-        "ctx": {"settings": settings, "burst": burst},
+        "ctx": {"settings": settings, "burst": burst, "decoder": decoder},
     }
 
 
@@ -102,7 +104,7 @@ async def start_up(ctx: Context) -> None:
     shutdown.listen()
     stack = ctx["stack"] = AsyncExitStack()
     try:
-        app = await stack.enter_async_context(open_app(settings, ctx["redis"], shutdown))
+        app = await stack.enter_async_context(open_app(settings, ctx["redis"], shutdown, ctx["decoder"]))
     except (StorageError, DecoderUnavailable) as error:
         log.error("cannot_start", reason=str(error))  # noqa: TRY400 (the reason says it all)
         raise SystemExit(1) from error
@@ -127,13 +129,16 @@ async def shut_down(ctx: Context) -> None:
         log.info("worker_stopped")
 
 
-async def run(settings: Settings, *, burst: bool) -> None:
-    """The worker, through outages of Redis: it is started anew, with back-off, until it is told to stop."""
+async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECODER) -> None:
+    """The worker, through outages of Redis: it is started anew, with back-off, until it is told to stop.
+
+    `decoder` is the program that its children run.
+    """
     configure_logs(settings.log)
     shutdown = Shutdown()
     back_off = _FIRST_BACK_OFF_S
     while not shutdown.stopping.is_set():
-        worker: Worker = create_worker(worker_settings(settings, burst=burst))
+        worker: Worker = create_worker(worker_settings(settings, burst=burst, decoder=decoder))
         worker.in_progress_timeout_s = settings.lease
         worker.ctx["shutdown"] = shutdown
         shutdown.listen()

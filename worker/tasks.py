@@ -34,8 +34,7 @@ async def reconcile(ctx: Context) -> None:
     try:
         await leases.reconcile(
             app.queue,
-            app.catalog.claims,
-            app.catalog.outbox,
+            app.catalog,
             app.announcer,
             lease_s=app.settings.lease,
             per_ticket=app.per_ticket,

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
 from pipelines import formats
 from pipelines.errors import DecoderBloated, DecoderCrashed, DecodeTimeout, PictureRefused, SourceChanged
@@ -18,6 +19,7 @@ from pipelines.sandbox.staged import check_staged
 PARENT_MEMORY = 96 * MIB
 CHILD_MEMORY = 96 * MIB  # an idle decoder, and one ordinary picture
 
+_DECODERS = ("pyvips-binary", "pillow", "pillow-heif")
 _WALL_FACTOR = 3  # a throttled core must not blame good pictures
 _OVERDRAFT = 1.5  # times its estimate that a picture may take before its child is killed
 _FAT = 64 * MIB  # growth that an idle child may keep
@@ -210,6 +212,11 @@ async def open_sandbox(allowance: Allowance, command: Sequence[str] = DECODER) -
         await sandbox.close()
 
 
+def decoder_version() -> str:
+    """The versions of what decodes: a picture that killed another version may be harmless to this one."""
+    return ", ".join(f"{package} {version(package)}" for package in _DECODERS)
+
+
 def _wish(variant: Variant) -> dict[str, object]:
     return {
         "name": variant.name,
@@ -236,3 +243,16 @@ def _checked(done: Done, wanted: Sequence[tuple[Variant, int]]) -> Rendered:
         for written, (variant, fd) in zip(done.variants, wanted, strict=True)
     ]
     return Rendered(done.sha256, done.format, done.width, done.height, done.color, checked, done.ms)
+
+
+__all__ = [
+    "CHILD_MEMORY",
+    "DECODER",
+    "PARENT_MEMORY",
+    "Allowance",
+    "Rendered",
+    "RenderedVariant",
+    "Sandbox",
+    "decoder_version",
+    "open_sandbox",
+]

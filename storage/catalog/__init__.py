@@ -10,6 +10,7 @@ from storage.catalog.intake import Intake
 from storage.catalog.letters import Letters
 from storage.catalog.outbox import Outbox
 from storage.catalog.reports import Reports
+from storage.catalog.verdicts import Verdicts
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Catalog:
     outbox: Outbox
     letters: Letters
     reports: Reports
+    verdicts: Verdicts
     database: Database
 
     async def mark_bound(self) -> None:
@@ -46,5 +48,6 @@ async def open_catalog(url: str, *, create: bool = True) -> AsyncIterator[Catalo
             outbox=Outbox(database),
             letters=Letters(database),
             reports=Reports(database),
+            verdicts=Verdicts(database),
             database=database,
         )

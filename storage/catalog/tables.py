@@ -98,3 +98,15 @@ dead_letters = Table(
     Column("received_ms", Integer, nullable=False),
     sqlite_autoincrement=True,
 )
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("version", String(200), primary_key=True),
+    Column("bytes", Integer, nullable=False),
+    Column("code", String(32), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("made_ms", Integer, nullable=False),
+    Index("verdicts_by_age", "made_ms"),
+)

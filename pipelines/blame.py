@@ -1,0 +1,76 @@
+"""Blame: a picture that killed its decoder is remembered, so that uploading it again costs no other child."""
+
+import asyncio
+import hashlib
+import os
+import time
+
+from pipelines.errors import DecoderBloated, DecoderCrashed, DecodeTimeout, PictureRefused
+from storage.blobs import Source
+from storage.catalog.verdicts import Verdict, Verdicts
+
+REMEMBERED_MS = 7 * 24 * 3600 * 1000
+_REFRESH_S = 15.0  # how late one worker may hear of another's verdicts
+_CHUNK = 1024 * 1024
+
+DEADLY = (DecodeTimeout, DecoderBloated, DecoderCrashed)
+"""What a picture can do to its decoder."""
+
+
+class Blame:
+    """What is known of pictures that killed a decoder of this version."""
+
+    def __init__(self, verdicts: Verdicts, version: str) -> None:
+        self._verdicts = verdicts
+        self._version = version
+        self._known: dict[str, Verdict] = {}
+        self._sizes: frozenset[int] = frozenset()
+        self._read_at = float("-inf")
+
+    async def check(self, source: Source) -> None:
+        """Refuse content that is known to kill. Raises: PictureRefused, CatalogUnavailable.
+
+        Only content of a size that a known killer has is hashed for it.
+        """
+        if time.monotonic() - self._read_at > _REFRESH_S:
+            await self._read()
+        if source.bytes not in self._sizes:
+            return
+        verdict = self._known.get(await asyncio.to_thread(_sha256, source.fd))
+        if verdict is not None:
+            raise PictureRefused(verdict.code, verdict.message)
+
+    async def remember(self, source: Source, error: Exception) -> None:
+        """Blame the content of `source` for `error`. Raises: CatalogUnavailable."""
+        verdict = Verdict(
+            sha256=await asyncio.to_thread(_sha256, source.fd),
+            bytes=source.bytes,
+            version=self._version,
+            code=_code(error),
+            message=str(error),
+        )
+        await self._verdicts.remember(verdict)
+        await self._read()
+
+    async def _read(self) -> None:
+        self._read_at = time.monotonic()
+        self._known = {verdict.sha256: verdict for verdict in await self._verdicts.all(self._version)}
+        self._sizes = frozenset(verdict.bytes for verdict in self._known.values())
+
+
+def _code(error: Exception) -> str:
+    match error:
+        case PictureRefused():
+            return error.code
+        case DecodeTimeout():
+            return "decode_timeout"
+        case _:
+            return "decoder_crashed"
+
+
+def _sha256(fd: int) -> str:
+    digest, at = hashlib.sha256(), 0
+    while chunk := os.pread(fd, _CHUNK, at):
+        digest.update(chunk)
+        at += len(chunk)
+    return digest.hexdigest()
