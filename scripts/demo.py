@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -25,9 +25,10 @@ from scripts.redis_server import (
 )
 from scripts.storage_stats import print_report, stored
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, safe, size, table
+from scripts.variables import environment
 from storage.catalog import open_catalog
 from worker.app import open_queue
-from worker.settings import Settings, variable
+from worker.settings import Settings
 
 T = TypeVar("T")
 
@@ -136,18 +137,6 @@ def _worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def environment(settings: Settings) -> Mapping[str, str]:
-    """The settings as the variables that make them."""
-
-    def told(value: object) -> str:
-        if isinstance(value, bool):
-            return str(int(value))
-        return ",".join(value) if isinstance(value, tuple) else str(value)
-
-    said = settings.model_dump(exclude_none=True)
-    return {variable(name): told(value) for name, value in said.items()}
 
 
 def _entry(sent: Sent) -> Entry:

@@ -1,5 +1,6 @@
 """The command `media`: names its subcommands, and imports only the one that is wanted."""
 
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -26,7 +27,7 @@ def main() -> None:
 
 
 def build(arguments: list[str]) -> typer.Typer:
-    """The command line with the subcommand that `arguments` name, or with all of them for the help."""
+    """The command line with the subcommand that `arguments` name, or with the names of all for the help."""
     app = typer.Typer(
         name="media",
         help="Turns uploaded pictures into variants.",
@@ -35,13 +36,21 @@ def build(arguments: list[str]) -> typer.Typer:
     )
     app.callback()(_options)
     named = next((word for word in arguments if word in COMMANDS), None)
+    completing = "_MEDIA_COMPLETE" in os.environ  # the shell asks, with its words elsewhere
     for name in COMMANDS if named is None else (named,):
+        if named is None and not completing:
+            app.command(name, help=COMMANDS[name])(_unused)
+            continue
         module = import_module(f"scripts.{_MODULES.get(name, name)}")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name, help=COMMANDS[name], no_args_is_help=True)
         else:
             app.command(name, help=COMMANDS[name])(module.command)
     return app
+
+
+def _unused() -> None:
+    """Stands for a subcommand that nobody named; it has nothing but a line in the help."""
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,82 @@
+"""Writes the parts of README.md that are made from the code: the settings, and what is accepted.
+
+Run it with `.venv/bin/python -m scripts.readme`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+
+from pipelines.formats import FORMATS, Format
+from pipelines.sandbox import Sandbox
+from scripts.variables import written
+from worker.app import allowance
+from worker.settings import Settings, variable
+
+README = Path(__file__).parents[1] / "README.md"
+COMMAND = ".venv/bin/python -m scripts.readme"
+_CPUS = "CPUs of the cgroup or affinity mask"
+
+
+def main() -> None:
+    """Bring README.md up to date."""
+    README.write_text(updated(README.read_text("utf-8")), "utf-8")
+
+
+def updated(page: str) -> str:
+    """`page` with its generated parts made anew. Raises: ValueError when it has no place for one."""
+    for name, lines in _parts().items():
+        opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        if page.count(opening) != 1 or page.count(closing) != 1:
+            raise ValueError(f"The page needs {opening.strip()} and {closing} once each.")
+        before, _, rest = page.partition(opening)
+        _, _, after = rest.partition(closing)
+        page = before + opening + "".join(f"{line}\n" for line in lines) + closing + after
+    return page
+
+
+def _parts() -> Mapping[str, Sequence[str]]:
+    # One CPU, whatever machine this runs on: the page is the same everywhere.
+    usual = Settings.model_construct(cpus=1)
+    return {"settings": _settings(), "formats": _formats(usual)}
+
+
+def _settings() -> Sequence[str]:
+    fields = Settings.model_fields.items()
+    rows = ((f"`{variable(name)}`", _default(field), field.description or "") for name, field in fields)
+    return _table(("variable", "default", "meaning"), rows)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return _CPUS
+    return "" if field.default is None else f"`{written(field.default)}`"
+
+
+def _formats(settings: Settings) -> Sequence[str]:
+    budget = Sandbox(allowance(settings)).admission.budget
+    rows = (
+        (known.title, _decoder(known), f"{_largest(known, budget, settings.max_pixels)} MP", known.note)
+        for known in FORMATS
+    )
+    return _table(("format", "decoder", f"largest, one at a time in {settings.memory_mb} MiB", "note"), rows)
+
+
+def _decoder(known: Format) -> str:
+    if known.engine == "vips":
+        return "libvips"
+    return "libvips, Pillow" if known.loaders else "Pillow"
+
+
+def _largest(known: Format, budget: int, max_pixels: int) -> int:
+    return min(known.largest(budget), max_pixels) // 1_000_000
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Sequence[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines]
+
+
+if __name__ == "__main__":
+    main()
