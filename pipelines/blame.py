@@ -4,10 +4,13 @@ import asyncio
 import hashlib
 import os
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 
 from pipelines.errors import DecoderBloated, DecoderCrashed, DecodeTimeout, PictureRefused
-from storage.blobs import Source
+from storage.blobs import Open, Source
 from storage.catalog.verdicts import Verdict, Verdicts
+from storage.errors import BlobNotFound
 
 REMEMBERED_MS = 7 * 24 * 3600 * 1000
 _REFRESH_S = 15.0  # how late one worker may hear of another's verdicts
@@ -15,6 +18,7 @@ _CHUNK = 1024 * 1024
 
 DEADLY = (DecodeTimeout, DecoderBloated, DecoderCrashed)
 """What a picture can do to its decoder."""
+DEADLY_CODES = frozenset({"decode_timeout", "too_much_memory", "decoder_crashed"})
 
 
 class Blame:
@@ -36,7 +40,10 @@ class Blame:
             await self._read()
         if source.bytes not in self._sizes:
             return
-        verdict = self._known.get(await asyncio.to_thread(_sha256, source.fd))
+        digest = await asyncio.to_thread(_sha256, source.fd)
+        if digest in self._known:
+            await self._read()  # somebody may have forgiven it since
+        verdict = self._known.get(digest)
         if verdict is not None:
             raise PictureRefused(verdict.code, verdict.message)
 
@@ -56,6 +63,16 @@ class Blame:
         self._read_at = time.monotonic()
         self._known = {verdict.sha256: verdict for verdict in await self._verdicts.all(self._version)}
         self._sizes = frozenset(verdict.bytes for verdict in self._known.values())
+
+
+async def forgive(sources: Iterable[str], blobs: Open, verdicts: Verdicts) -> None:
+    """Take back what is remembered of the contents of `sources`. Raises: StorageError."""
+    contents = []
+    for key in sources:
+        with suppress(BlobNotFound):
+            async with blobs.open(key) as source:
+                contents.append(await asyncio.to_thread(_sha256, source.fd))
+    await verdicts.forget(contents)
 
 
 def _code(error: Exception) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from storage.catalog.claims import Claims
 from storage.catalog.database import Database, identity, mark_bound, open_database
+from storage.catalog.failures import Failures
 from storage.catalog.intake import Intake
 from storage.catalog.letters import Letters
 from storage.catalog.outbox import Outbox
@@ -23,6 +24,7 @@ class Catalog:
     claims: Claims
     outbox: Outbox
     letters: Letters
+    failures: Failures
     reports: Reports
     verdicts: Verdicts
     database: Database
@@ -47,6 +49,7 @@ async def open_catalog(url: str, *, create: bool = True) -> AsyncIterator[Catalo
             claims=Claims(database),
             outbox=Outbox(database),
             letters=Letters(database),
+            failures=Failures(database),
             reports=Reports(database),
             verdicts=Verdicts(database),
             database=database,

@@ -30,13 +30,6 @@ class Reports:
             )
         return None if row is None else to_upload(dict(row), [to_variant(dict(variant)) for variant in kept])
 
-    async def failed(self, limit: int) -> Sequence[Upload]:
-        """The uploads that failed last, newest first. Raises: CatalogUnavailable."""
-        query = select(uploads).where(uploads.c.state == State.FAILED)
-        async with self._database.reading() as connection:
-            found = await connection.execute(query.order_by(uploads.c.changed_ms.desc()).limit(limit))
-            return [to_upload(dict(row), []) for row in found.mappings()]
-
     async def states(self) -> Mapping[State, int]:
         """How many uploads stand where; every state is named. Raises: CatalogUnavailable."""
         query = select(uploads.c.state, func.count()).group_by(uploads.c.state)

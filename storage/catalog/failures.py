@@ -1,0 +1,62 @@
+"""Failed uploads: listed, and put back to work when a person says so."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, select, update
+
+from storage.catalog.clock import now_ms
+from storage.catalog.database import Database
+from storage.catalog.facts import State, Upload
+from storage.catalog.rows import to_upload
+from storage.catalog.tables import uploads
+
+
+class Failures:
+    """The failed uploads of one catalog."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def newest(
+        self, limit: int, *, ids: Sequence[UUID] | None = None, code: str | None = None
+    ) -> Sequence[Upload]:
+        """The uploads that failed last, newest first: all, or those with these ids or that code.
+
+        Raises: CatalogUnavailable.
+        """
+        query = _failed(ids, code).order_by(uploads.c.changed_ms.desc()).limit(limit)
+        async with self._database.reading() as connection:
+            return [to_upload(dict(row), []) for row in (await connection.execute(query)).mappings()]
+
+    async def requeue(
+        self, ids: Sequence[UUID], *, per_ticket: int, new_ticket: Callable[[], str]
+    ) -> Mapping[str, Sequence[UUID]]:
+        """Queue those of `ids` that are failed, as if their event had just come; gives their tickets.
+
+        Raises: CatalogUnavailable.
+        """
+        now = now_ms()
+        tickets: dict[str, Sequence[UUID]] = {}
+        fresh = {"state": State.QUEUED, "attempts": 0, "dead_claims": 0}
+        times = {"queued_ms": now, "changed_ms": now, "not_before_ms": now}
+        async with self._database.writing() as connection:
+            found = (await connection.execute(_failed(ids, None))).mappings().all()
+            for start in range(0, len(found), per_ticket):
+                ticket = new_ticket()
+                group = [row["id"] for row in found[start : start + per_ticket]]
+                await connection.execute(
+                    update(uploads).where(uploads.c.id.in_(group)).values(ticket=ticket, **fresh, **times)
+                )
+                tickets[ticket] = [UUID(upload_id) for upload_id in group]
+        return tickets
+
+
+def _failed(ids: Sequence[UUID] | None, code: str | None) -> Select[Any]:
+    query = select(uploads).where(uploads.c.state == State.FAILED)
+    if ids is not None:
+        query = query.where(uploads.c.id.in_([str(upload_id) for upload_id in ids]))
+    if code is not None:
+        query = query.where(uploads.c.error_code == code)
+    return query
