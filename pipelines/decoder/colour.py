@@ -14,6 +14,8 @@ _TRANSFORM = {"intent": "relative", "black_point_compensation": True, "depth": 8
 _SPACES = {b"RGB ": 3, b"GRAY": 1, b"CMYK": 4}
 _LEVELS = (0, 64, 128, 200, 255)
 _SAME = 2  # eight-bit steps: sRGB profiles of different makers differ that much
+_MEANINGS = {"srgb", "b-w", "rgb16", "grey16", "cmyk", "lab", "labs", "scrgb", "xyz"}
+_RANGES = (1, 255, 65535, 4294967295)
 _judged: OrderedDict[bytes, Verdict] = OrderedDict()
 
 
@@ -79,6 +81,18 @@ def colour_bands(image: Image) -> int:
     return 1 if image.bands < 3 else 3
 
 
+def understood(image: Image) -> Image:
+    """Give a plain meaning to pixels that a file leaves open; drop what is neither colour nor opacity."""
+    if image.interpretation not in _MEANINGS:
+        grey = image.bands < 3
+        image = image.copy(
+            interpretation=("grey16" if grey else "rgb16") if image.format == "ushort" else "b-w"
+        )
+        image = image if grey or image.format == "ushort" else image.copy(interpretation="srgb")
+    most = colour_bands(image) + 1
+    return image.extract_band(0, n=most) if image.bands > most else image
+
+
 def to_eight_bits(image: Image) -> Image:
     """Make 16-bit sRGB and grey eight-bit; leave all else as it is."""
     if image.format == "ushort" and image.interpretation in ("rgb16", "grey16"):
@@ -87,9 +101,23 @@ def to_eight_bits(image: Image) -> Image:
     return image
 
 
+def is_open(image: Image) -> bool:
+    """Say whether the pixels are numbers without an agreed range, such as a grey float TIFF's."""
+    return image.interpretation in ("b-w", "srgb") and image.format not in ("uchar", "ushort")
+
+
+def _ranged(image: Image) -> Image:
+    """Map numbers in memory to eight bits by the smallest usual range that holds the largest of them."""
+    largest = image.max()
+    top = next((top for top in _RANGES if largest <= top), largest)
+    return (image * (255 / top)).cast("uchar")
+
+
 def to_srgb(image: Image, profile: bytes | None) -> Image:
     """Convert small pixels to eight-bit sRGB or grey, opacity kept as an eight-bit last band."""
     count = colour_bands(image)
+    if is_open(image):
+        image = _ranged(image)
     colours = image.extract_band(0, n=count) if image.bands > count else image
     if profile is not None:
         if count == 1 and space(profile) == 3:

@@ -30,6 +30,7 @@ _TINY_HEIC = (
     "8j&K{pJA00tJ~BnIHjX4i2Dc4C0vuxv<~^h6qa|6Eh1aBy&>|L7^wA!MI+s;d@Q1`TySZe<@Y}tywF!6aWA%&`MG"
 )
 _TAG_COMPRESSION, _TAG_ORIENTATION, _TAG_PLANES = 259, 274, 284
+_TAG_PHOTOMETRIC, _YCBCR, _JPEG = 262, 6, 7
 _VIPS_COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}  # the codecs that every build of its libtiff has
 _MODES = {
     "1": "L",
@@ -124,13 +125,20 @@ def _load(format: Format, load: Callable[[float], Image], shrink: float) -> Imag
 
 
 def _tiff_for_vips(data: bytearray) -> tuple[bool, bool]:
-    """Say whether libvips has the codec of the first page, and whether it is stored plane by plane."""
+    """Say whether libvips reads the first page rightly, and whether it is stored plane by plane."""
     try:
         file = io.BytesIO(data)
-        tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(16 if bytes(data[2:4]) in (b"+\0", b"\0+") else 8))
+        tags = TiffImagePlugin.ImageFileDirectory_v2(
+            file.read(16 if bytes(data[2:4]) in (b"+\0", b"\0+") else 8)
+        )
         file.seek(tags.next)
         tags.load(file)
-        return tags.get(_TAG_COMPRESSION, 1) in _VIPS_COMPRESSIONS, tags.get(_TAG_PLANES) == 2
+        compression = tags.get(_TAG_COMPRESSION, 1)
+        # libvips takes YCbCr for RGB unless libjpeg has converted it.
+        able = compression in _VIPS_COMPRESSIONS and (
+            tags.get(_TAG_PHOTOMETRIC) != _YCBCR or compression == _JPEG
+        )
+        return able, tags.get(_TAG_PLANES) == 2
     except Exception:
         return True, True
 

@@ -63,7 +63,7 @@ def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -
     """Decode the picture to its largest variant's size: upright, eight-bit sRGB, in memory."""
     width, height = (target.height, target.width) if picture.turned else (target.width, target.height)
     shrink = min(picture.shape.width / width, picture.shape.height / height)
-    image = picture.load(shrink)
+    image = colour.understood(picture.load(shrink))
     profile = colour.needed_profile(image, picture.profile)
     if profile is None:
         image = colour.to_eight_bits(image)
@@ -71,8 +71,8 @@ def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -
             image = flatten(image, next(iter(backgrounds)))
     image = resize(image, width, height)
     if profile is not None or image.format != "uchar" or image.interpretation not in ("srgb", "b-w"):
-        # Opacity is taken apart from colour, and a picture that streams can be read only once.
-        image = colour.to_srgb(image.copy_memory() if image.hasalpha() else image, profile)
+        again = image.hasalpha() or colour.is_open(image)  # a picture that streams can be read only once
+        image = colour.to_srgb(image.copy_memory() if again else image, profile)
     if len(backgrounds) == 1:
         image = flatten(image, next(iter(backgrounds)))
     image = image.copy_memory()
