@@ -1,5 +1,7 @@
 """What tests of every kind share: a fresh catalog and a fresh storage root."""
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,14 +11,32 @@ from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog, open_catalog
 
 
+def url_of(path: Path) -> str:
+    return f"sqlite+aiosqlite:///{path}"
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a new catalog: migrated once, for copying is quicker."""
+    path = tmp_path_factory.mktemp("migrated") / "catalog.db"
+
+    async def migrate() -> None:
+        async with open_catalog(url_of(path)):
+            pass
+
+    asyncio.run(migrate())
+    return path
+
+
 @pytest.fixture
 def catalog_url(tmp_path: Path) -> str:
-    return f"sqlite+aiosqlite:///{tmp_path / 'catalog.db'}"
+    return url_of(tmp_path / "catalog.db")
 
 
 @pytest.fixture
-async def catalog(catalog_url: str) -> AsyncIterator[Catalog]:
-    """A catalog that nobody has used."""
+async def catalog(migrated: Path, tmp_path: Path, catalog_url: str) -> AsyncIterator[Catalog]:
+    """A catalog that nobody has used, in `tmp_path`."""
+    shutil.copy(migrated, tmp_path / "catalog.db")
     async with open_catalog(catalog_url) as fresh:
         yield fresh
 

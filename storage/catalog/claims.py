@@ -202,8 +202,9 @@ def _news(outcome: Outcome, row: Row, now: int) -> Row:
                 **_error(code, message),
             }
         case Removed():
-            gone = {"metadata": "{}", "delete_original": False} if not row["revive"] else {}
-            return {"state": State.DELETED, "attempts": 0, **gone, **_error(None, None), **_read(None)}
+            gone = {"metadata": "{}"} if not row["revive"] else {}
+            done = {"state": State.DELETED, "attempts": 0, "delete_original": False}
+            return {**done, **gone, **_error(None, None), **_read(None)}
 
 
 def _error(code: str | None, message: str | None) -> Row:

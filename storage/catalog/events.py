@@ -55,20 +55,23 @@ def _wish(row: Row | None, event: Wished, now_ms: int) -> Change:
         case State.PROCESSING:
             return Change({**row, **news, "generation": row["generation"] + 1})
         case State.DELETING:
-            return Change({**row, **news, "revive": True})
+            # Wanted again, so its original is too.
+            return Change({**row, **news, "revive": True, "delete_original": False})
         case _:
             return Change({**row, **news, "state": State.QUEUED}, wants_ticket=True)
 
 
 def _unwish(row: Row | None, event: Unwished, now_ms: int) -> Change:
-    news = {**_marked(event.mark, now_ms), "revive": False, "not_before_ms": now_ms}
+    fresh = {"revive": False, "attempts": 0, "dead_claims": 0, "not_before_ms": now_ms}
+    news = {**_marked(event.mark, now_ms), **fresh}
     if row is None:
         tombstone = {**_blank(str(event.id), now_ms), **news, "state": State.DELETED}
         return Change(tombstone, answers=True)
     news |= {"state": State.DELETING, "delete_original": row["delete_original"] or event.original}
     match row["state"]:
         case State.QUEUED | State.DELETING:
-            return Change({**row, **news})
+            # A job that is put off comes too late: what is to be deleted goes at once.
+            return Change({**row, **news}, wants_ticket=row["not_before_ms"] > now_ms)
         case State.PROCESSING:
             # Whoever works on it now must not write its result any more.
             fenced = {"claim": row["claim"] + 1, "holder": None}

@@ -1,0 +1,119 @@
+"""Short words for what the tests of the catalog do again and again: events in, claims, outcomes."""
+
+from collections.abc import Iterator
+from itertools import count
+from uuid import UUID, uuid5
+
+from storage.catalog import Catalog
+from storage.catalog.facts import (
+    Claim,
+    Committed,
+    DeadLetter,
+    Failed,
+    Mark,
+    Notice,
+    Original,
+    Postponed,
+    Ready,
+    Removed,
+    State,
+    StoredVariant,
+    Taken,
+    Unwished,
+    Upload,
+    Wished,
+)
+
+CAT = UUID("4a2ca705-03aa-52b8-a8b8-e2aa1374070e")
+SOURCE = "uploads/2026/11/cat.jpg"
+SHA = "a" * 64
+
+_tickets: Iterator[int] = count()
+
+
+def wish(ms: int, upload_id: UUID = CAT, source: str = SOURCE, **metadata: object) -> Wished:
+    """An upload event at that place in the stream."""
+    return Wished(Mark(ms, 0), upload_id, source, "default", metadata)
+
+
+def unwish(ms: int, upload_id: UUID = CAT, *, original: bool = False) -> Unwished:
+    """A delete event at that place in the stream."""
+    return Unwished(Mark(ms, 0), upload_id, original)
+
+
+def letter(stream_id: str, message: str = "refused") -> DeadLetter:
+    """A dead letter of that stream entry."""
+    return DeadLetter(stream_id, "invalid_event", message, b"bytes")
+
+
+async def take(catalog: Catalog, *events: Wished | Unwished, per_ticket: int = 100) -> Taken:
+    """Put events into the catalog as one batch."""
+    pairs = [(event, letter(f"{event.mark.ms}-{event.mark.n}")) for event in events]
+    return await catalog.intake.take(pairs, [], per_ticket=per_ticket, new_ticket=new_ticket)
+
+
+def new_ticket() -> str:
+    """A ticket that nothing else carries."""
+    return f"ticket-{next(_tickets)}"
+
+
+async def upload(catalog: Catalog, upload_id: UUID = CAT) -> Upload:
+    """The upload, which is there."""
+    found = await catalog.reports.find(upload_id)
+    assert found is not None
+    return found
+
+
+async def claim(catalog: Catalog, upload_id: UUID = CAT, holder: str = "worker") -> Claim:
+    """The right to the upload's next outcome, by whatever ticket carries it."""
+    taken = await try_claim(catalog, upload_id, holder)
+    assert taken is not None
+    return taken
+
+
+async def try_claim(catalog: Catalog, upload_id: UUID = CAT, holder: str = "worker") -> Claim | None:
+    """The same where it is there to be had."""
+    tickets = {stray.id: stray.ticket for stray in await catalog.claims.strays(-1000, 1000)}
+    return await catalog.claims.claim(upload_id, tickets.get(upload_id, ""), holder)
+
+
+def ready(of: Claim, sha256: str = SHA, names: tuple[str, ...] = ("thumb", "large")) -> Ready:
+    """The outcome of a claim whose variants were all made from that content."""
+    original = Original("stamp", sha256, 1000, "jpeg", 640, 480, "#102030")
+    keys = [key(of.upload.id, sha256, name) for name in names]
+    made = [
+        StoredVariant(name, place, 64 * size, 48 * size, 500 * size, SHA)
+        for size, (name, place) in enumerate(zip(names, keys, strict=True), 1)
+    ]
+    return Ready(of, original, made)
+
+
+def key(upload_id: UUID, sha256: str, name: str) -> str:
+    """A key that changes with upload, content and name."""
+    return f"variants/{uuid5(upload_id, sha256 + name)}.jpg"
+
+
+def failed(of: Claim) -> Failed:
+    return Failed(of, "corrupt_image", "The picture is damaged.")
+
+
+def postponed(of: Claim, delay_ms: int = 60_000, *, counted: bool = True) -> Postponed:
+    return Postponed(of, "storage_full", "No room.", delay_ms, counted)
+
+
+async def commit(catalog: Catalog, outcome: Ready | Failed | Postponed | Removed) -> Committed:
+    """Write one outcome."""
+    [committed] = await catalog.claims.commit([outcome])
+    return committed
+
+
+async def work(catalog: Catalog, upload_id: UUID = CAT) -> None:
+    """Do whatever waits for this upload, as a worker does."""
+    while (taken := await try_claim(catalog, upload_id)) is not None:
+        doomed = taken.upload.state is State.DELETING
+        await commit(catalog, Removed(taken) if doomed else ready(taken))
+
+
+async def told(catalog: Catalog, after: int = 0) -> list[Notice]:
+    """The notices after that one."""
+    return list(await catalog.outbox.since(after))

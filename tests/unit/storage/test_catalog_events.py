@@ -1,0 +1,350 @@
+"""What an event does to an upload in each state, and that each event is answered."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import uuid4
+
+import pytest
+
+from storage.catalog import Catalog
+from storage.catalog.facts import Claim, Failed, Mark, Postponed, Removed, State, Unwished, Wished
+from tests.support.catalogs import (
+    CAT,
+    SOURCE,
+    claim,
+    commit,
+    failed,
+    letter,
+    postponed,
+    ready,
+    take,
+    told,
+    unwish,
+    upload,
+    wish,
+    work,
+)
+
+# -- how an upload comes to stand in each state; what is given is the claim that somebody still holds
+
+
+async def unknown(_catalog: Catalog) -> None:
+    return None
+
+
+async def queued(catalog: Catalog) -> None:
+    await take(catalog, wish(1, owner="first"))
+
+
+async def waiting_for_its_next_try(catalog: Catalog) -> None:
+    await queued(catalog)
+    await commit(catalog, postponed(await claim(catalog)))
+
+
+async def processing(catalog: Catalog) -> Claim:
+    await queued(catalog)
+    return await claim(catalog)
+
+
+async def is_ready(catalog: Catalog) -> None:
+    await commit(catalog, ready(await processing(catalog)))
+
+
+async def has_failed(catalog: Catalog) -> None:
+    await commit(catalog, failed(await processing(catalog)))
+
+
+async def deleting(catalog: Catalog) -> None:
+    await is_ready(catalog)
+    await take(catalog, unwish(2))
+
+
+async def being_deleted(catalog: Catalog) -> Claim:
+    await deleting(catalog)
+    return await claim(catalog)
+
+
+async def deleted(catalog: Catalog) -> None:
+    await commit(catalog, Removed(await being_deleted(catalog)))
+
+
+async def tombstone(catalog: Catalog) -> None:
+    await take(catalog, unwish(1))
+
+
+Start = Callable[[Catalog], Awaitable[Claim | None]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An event in a state: the state right after it, whether that wants a job, and the state at the end."""
+
+    start: Start
+    then: State
+    job: bool
+    end: State
+
+
+UPLOADED = [
+    Row(unknown, State.QUEUED, True, State.READY),
+    Row(queued, State.QUEUED, False, State.READY),
+    Row(processing, State.PROCESSING, False, State.READY),
+    Row(is_ready, State.QUEUED, True, State.READY),
+    Row(has_failed, State.QUEUED, True, State.READY),
+    Row(deleting, State.DELETING, False, State.READY),
+    Row(being_deleted, State.DELETING, False, State.READY),
+    Row(deleted, State.QUEUED, True, State.READY),
+    Row(tombstone, State.QUEUED, True, State.READY),
+]
+DELETED = [
+    Row(unknown, State.DELETED, False, State.DELETED),
+    Row(queued, State.DELETING, False, State.DELETED),
+    Row(waiting_for_its_next_try, State.DELETING, True, State.DELETED),
+    Row(processing, State.DELETING, True, State.DELETED),
+    Row(is_ready, State.DELETING, True, State.DELETED),
+    Row(has_failed, State.DELETING, True, State.DELETED),
+    Row(deleting, State.DELETING, False, State.DELETED),
+    Row(being_deleted, State.DELETING, False, State.DELETED),
+    Row(deleted, State.DELETING, True, State.DELETED),
+    Row(tombstone, State.DELETING, True, State.DELETED),
+]
+CASES = [
+    *(pytest.param(wish(5), row, id=f"upload event, {row.start.__name__}") for row in UPLOADED),
+    *(pytest.param(unwish(5), row, id=f"delete event, {row.start.__name__}") for row in DELETED),
+]
+
+
+@pytest.mark.parametrize(("event", "row"), CASES)
+async def test_an_event_brings_an_upload_from_each_state_to_the_next(
+    catalog: Catalog, event: Wished | Unwished, row: Row
+) -> None:
+    await row.start(catalog)
+    taken = await take(catalog, event)
+
+    assert (await upload(catalog)).state is row.then
+    assert [list(ids) for ids in taken.tickets.values()] == ([[CAT]] if row.job else [])
+    assert taken.refused == []
+
+
+@pytest.mark.parametrize(("event", "row"), CASES)
+async def test_every_event_is_answered_by_a_notice_that_tells_the_state_at_the_end(
+    catalog: Catalog, event: Wished | Unwished, row: Row
+) -> None:
+    held = await row.start(catalog)
+    before = await catalog.outbox.last_seq()
+    await take(catalog, event)
+    if held is not None:  # whoever worked on it meanwhile comes to its end
+        await commit(catalog, Removed(held) if held.upload.state is State.DELETING else ready(held))
+    await work(catalog)
+
+    notices = await told(catalog, before)
+    assert notices[-1].kind is row.end
+    assert (await upload(catalog)).state is row.end
+
+
+ORDERS = ["ud", "du", "udu", "dud", "uud", "ddu", "duud", "udud"]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("start", [processing, being_deleted, queued], ids=lambda start: start.__name__)
+async def test_the_last_of_several_events_wins_while_somebody_works_on_the_upload(
+    catalog: Catalog, start: Start, order: str
+) -> None:
+    held = await start(catalog)
+    before = await catalog.outbox.last_seq()
+    for place, kind in enumerate(order, 10):
+        await take(catalog, wish(place) if kind == "u" else unwish(place))
+    if held is not None:
+        await commit(catalog, Removed(held) if held.upload.state is State.DELETING else ready(held))
+    await work(catalog)
+
+    expected = State.READY if order.endswith("u") else State.DELETED
+    assert (await upload(catalog)).state is expected
+    assert (await told(catalog, before))[-1].kind is expected
+
+
+@pytest.mark.parametrize("order", ORDERS)
+async def test_the_last_event_wins_within_one_batch_too(catalog: Catalog, order: str) -> None:
+    await is_ready(catalog)
+    events = [wish(place) if kind == "u" else unwish(place) for place, kind in enumerate(order, 10)]
+    await take(catalog, *events)
+    await work(catalog)
+
+    expected = State.READY if order.endswith("u") else State.DELETED
+    assert (await upload(catalog)).state is expected
+
+
+@pytest.mark.parametrize("place", [3, 5])
+@pytest.mark.parametrize("start", [queued, processing, is_ready, has_failed, deleting, deleted])
+async def test_an_older_or_equal_event_changes_nothing(catalog: Catalog, start: Start, place: int) -> None:
+    await start(catalog)
+    await take(catalog, wish(5, owner="newest"))
+    before = await upload(catalog)
+    taken = [await take(catalog, wish(place, owner="old")), await take(catalog, unwish(place))]
+
+    assert await upload(catalog) == before
+    assert [part.tickets for part in taken] == [{}, {}]
+
+
+async def test_events_of_the_same_millisecond_apply_in_their_order(catalog: Catalog) -> None:
+    for number, owner in ((9, "ninth"), (10, "tenth"), (2, "second")):
+        await take(catalog, Wished(Mark(1, number), CAT, SOURCE, "default", {"owner": owner}))
+
+    assert (await upload(catalog)).metadata == {"owner": "tenth"}
+
+
+async def test_an_id_belongs_to_its_first_source(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+    taken = await take(catalog, wish(2, source="uploads/another.jpg"))
+
+    assert [refused.stream_id for refused in taken.refused] == ["2-0"]
+    assert (await upload(catalog)).source == SOURCE
+    assert [kept.stream_id for kept in await catalog.letters.newest(9)] == ["2-0"]
+
+
+async def test_an_id_keeps_its_source_even_when_it_is_deleted(catalog: Catalog) -> None:
+    await deleted(catalog)
+    taken = await take(catalog, wish(9, source="uploads/another.jpg"))
+
+    assert len(taken.refused) == 1
+    assert (await upload(catalog)).state is State.DELETED
+
+
+async def test_deleting_an_unknown_id_leaves_a_tombstone_and_is_answered_at_once(catalog: Catalog) -> None:
+    taken = await take(catalog, unwish(5))
+
+    [notice] = taken.notices
+    assert (notice.kind, notice.id, notice.source, notice.metadata) == (State.DELETED, CAT, None, {})
+    assert [each.seq for each in await told(catalog)] == [notice.seq]
+
+
+async def test_an_upload_event_from_before_the_delete_of_its_unknown_id_is_ignored(catalog: Catalog) -> None:
+    await take(catalog, unwish(5))
+    taken = await take(catalog, wish(4))
+
+    assert taken.tickets == {}
+    assert (await upload(catalog)).state is State.DELETED
+
+
+async def test_a_queued_upload_takes_the_newer_metadata_and_recipe(catalog: Catalog) -> None:
+    await take(catalog, wish(1, owner="first"), wish(2, owner="second"))
+
+    found = await upload(catalog)
+    assert found.metadata == {"owner": "second"}
+
+
+async def test_a_newer_event_during_the_work_keeps_the_result_and_queues_the_upload_silently(
+    catalog: Catalog,
+) -> None:
+    held = await processing(catalog)
+    await take(catalog, wish(5))
+    committed = await commit(catalog, ready(held))
+
+    found = await upload(catalog)
+    assert (committed.state, committed.notice) == (State.QUEUED, None)
+    assert [variant.name for variant in found.variants] == ["thumb", "large"]
+    assert await told(catalog) == []
+
+
+@pytest.mark.parametrize("outcome", [failed, postponed], ids=lambda outcome: outcome.__name__)
+async def test_a_newer_event_during_work_that_fails_is_tried_at_once_and_afresh(
+    catalog: Catalog, outcome: Callable[[Claim], Failed | Postponed]
+) -> None:
+    held = await processing(catalog)
+    await take(catalog, wish(5))
+    committed = await commit(catalog, outcome(held))
+
+    again = await claim(catalog)
+    assert (committed.state, committed.notice) == (State.QUEUED, None)
+    assert again.upload.attempts == 0
+
+
+async def test_a_delete_event_fences_whoever_works_on_the_upload(catalog: Catalog) -> None:
+    held = await processing(catalog)
+    await take(catalog, unwish(5))
+    committed = await commit(catalog, ready(held))
+
+    assert (committed.state, committed.notice) == (None, None)
+    assert (await upload(catalog)).variants == []
+
+
+async def test_a_deleted_upload_has_no_variants_no_metadata_and_tells_of_both_for_the_last_time(
+    catalog: Catalog,
+) -> None:
+    await deleted(catalog)
+
+    found = await upload(catalog)
+    assert (found.metadata, found.variants, found.original) == ({}, [], None)
+    assert (await told(catalog))[-1].metadata == {"owner": "first"}
+
+
+async def test_an_upload_that_comes_back_during_its_deletion_is_made_afresh(catalog: Catalog) -> None:
+    held = await being_deleted(catalog)
+    await take(catalog, wish(5, owner="back"))
+    committed = await commit(catalog, Removed(held))
+
+    found = await upload(catalog)
+    assert (committed.state, committed.notice) == (State.QUEUED, None)
+    assert (found.metadata, found.original, found.variants) == ({"owner": "back"}, None, [])
+
+
+# -- the original
+
+
+async def test_the_wish_to_delete_the_original_is_told_to_who_deletes(catalog: Catalog) -> None:
+    await is_ready(catalog)
+    await take(catalog, unwish(5, original=True))
+
+    assert (await claim(catalog)).delete_original
+
+
+async def test_a_later_upload_event_saves_the_original_from_the_deletion(catalog: Catalog) -> None:
+    await is_ready(catalog)
+    await take(catalog, unwish(5, original=True), wish(6))
+
+    assert not (await claim(catalog)).delete_original
+
+
+async def test_a_wish_to_delete_the_original_ends_with_that_deletion(catalog: Catalog) -> None:
+    await is_ready(catalog)
+    await take(catalog, unwish(5, original=True))
+    held = await claim(catalog)
+    await take(catalog, wish(6))
+    await commit(catalog, Removed(held))
+    await take(catalog, unwish(7))
+
+    assert not (await claim(catalog)).delete_original
+
+
+async def test_an_original_is_shared_while_another_upload_that_lives_has_it(catalog: Catalog) -> None:
+    other = uuid4()
+    await take(catalog, wish(1), wish(1, upload_id=other))
+    shared = await catalog.claims.others_with(SOURCE, CAT)
+    await take(catalog, unwish(2, upload_id=other))
+
+    assert shared == 1
+    assert await catalog.claims.others_with(SOURCE, CAT) == 0
+
+
+# -- many at once
+
+
+async def test_uploads_that_wait_are_spread_over_tickets(catalog: Catalog) -> None:
+    ids = [uuid4() for _ in range(7)]
+    taken = await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids), per_ticket=3)
+
+    assert [len(carried) for carried in taken.tickets.values()] == [3, 3, 1]
+    assert [each for carried in taken.tickets.values() for each in carried] == ids
+
+
+async def test_a_batch_that_cannot_be_recorded_leaves_nothing(catalog: Catalog) -> None:
+    def no_ticket() -> str:
+        raise LookupError("no ticket")
+
+    with pytest.raises(LookupError):
+        await catalog.intake.take(
+            [(wish(1), letter("1-0"))], [letter("2-0")], per_ticket=1, new_ticket=no_ticket
+        )
+
+    assert await catalog.reports.find(CAT) is None
+    assert await catalog.letters.count() == 0
