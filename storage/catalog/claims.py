@@ -117,10 +117,12 @@ class Claims:
                     )
 
     async def strays(self, untouched_ms: int, limit: int) -> Sequence[Stray]:
-        """Rows that wait for work and have not changed for `untouched_ms`, oldest first."""
+        """Rows that are due for work and have not changed for `untouched_ms`, oldest first."""
+        now = now_ms()
+        due = uploads.c.state.in_(_WAITING), uploads.c.not_before_ms <= now
         query = (
             select(uploads.c.id, uploads.c.ticket, uploads.c.not_before_ms)
-            .where(uploads.c.state.in_(_WAITING), uploads.c.changed_ms <= now_ms() - untouched_ms)
+            .where(*due, uploads.c.changed_ms <= now - untouched_ms)
             .order_by(uploads.c.changed_ms)
             .limit(limit)
         )
