@@ -12,11 +12,13 @@ from uuid import UUID
 from pipelines.blame import Blame
 from pipelines.commits import Committer
 from pipelines.errors import RecipeUnknown, WorkerKiller
+from pipelines.outage import Outage
 from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
 from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
 from storage.catalog.claims import Claims
 from storage.catalog.facts import Claim, Committed, Failed, Outcome, Postponed, State
+from storage.errors import BlobsUnavailable
 
 ALONE_AFTER = 3  # workers that died with an upload, before it runs alone
 NEW_WORK_S = 30  # a batch takes no new upload after this time, so that a crash costs seconds of work
@@ -95,6 +97,7 @@ class Workshop:
     claims: Claims
     sandbox: Sandbox
     blame: Blame
+    outage: Outage
     committer: Committer
     lanes: Lanes
     judge: Judge
@@ -124,6 +127,9 @@ async def _process(upload_id: UUID, ticket: str, workshop: Workshop, report: Rep
         if workshop.stopping.is_set() or time.monotonic() > until:
             report.leave(upload_id, 0)
             return
+        if workshop.outage.pause_ms:
+            report.leave(upload_id, workshop.outage.pause_ms)
+            return
         claim = await workshop.claims.claim(upload_id, ticket, workshop.holder)
         if claim is None:
             report.outcomes["skipped"] += 1
@@ -145,6 +151,11 @@ async def _outcome(
     try:
         async with place:
             return await _attempt(claim, workshop, report)
+    except BlobsUnavailable as error:
+        judged = workshop.judge(error, claim)
+        if not await workshop.outage.strikes():
+            return judged
+        return Postponed(claim, judged.code, judged.message, workshop.outage.pause_ms, counted=False)
     except Exception as error:
         return workshop.judge(error, claim)
     except asyncio.CancelledError:

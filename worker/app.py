@@ -15,12 +15,14 @@ from pipelines.batch import Lanes, Workshop
 from pipelines.blame import Blame
 from pipelines.commits import Committer
 from pipelines.formats import MIB
+from pipelines.outage import Outage
 from pipelines.sandbox import DECODER, Allowance, Sandbox, decoder_version, open_sandbox
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog, open_catalog
 from worker.announcer import Announcer
+from worker.health import Health
 from worker.intake import Intake
-from worker.queue import UNREACHABLE, Queue, RedisError, connect, job_queue_of
+from worker.queue import UNREACHABLE, Queue, RedisError, connect, health_key, job_queue_of
 from worker.retry import judge
 from worker.settings import Settings
 from worker.shutdown import Shutdown
@@ -50,6 +52,7 @@ class App:
     workshop: Workshop
     announcer: Announcer
     intake: Intake
+    health: Health
     shutdown: Shutdown
     per_ticket: int
 
@@ -111,6 +114,7 @@ async def open_app(
             claims=stores.catalog.claims,
             sandbox=sandbox,
             blame=Blame(stores.catalog.verdicts, decoder_version()),
+            outage=Outage(stores.blobs),
             committer=Committer(stores.catalog.claims, expected=lambda: lanes.busy > 0, told=announcer.tell),
             lanes=lanes,
             judge=partial(judge, max_attempts=settings.max_attempts),
@@ -128,6 +132,13 @@ async def open_app(
             lease_s=settings.lease,
             stopping=shutdown.stopping,
         )
+        health = Health(
+            health_key(settings.stream, socket.gethostname(), os.getpid()),
+            queue,
+            stores.catalog,
+            stores.blobs,
+            has_room=lambda: shutdown.batches < JOBS_AT_ONCE,
+        )
         yield App(
             settings=settings,
             queue=queue,
@@ -137,6 +148,7 @@ async def open_app(
             workshop=workshop,
             announcer=announcer,
             intake=intake,
+            health=health,
             shutdown=shutdown,
             per_ticket=per_ticket,
         )
@@ -145,7 +157,8 @@ async def open_app(
 @asynccontextmanager
 async def in_background(app: App) -> AsyncIterator[None]:
     """The intake and the announcer at work; at the end the consumer leaves the group."""
-    tasks = [asyncio.create_task(app.intake.run()), asyncio.create_task(app.announcer.run())]
+    works = (app.intake.run(), app.announcer.run(), app.health.run())
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         yield
     finally:
@@ -154,6 +167,7 @@ async def in_background(app: App) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
         with suppress(*UNREACHABLE, RedisError, TimeoutError):
             async with asyncio.timeout(2):
+                await app.health.close()
                 await app.queue.leave()
 
 

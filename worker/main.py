@@ -18,7 +18,7 @@ from redis import Redis
 from pipelines.errors import DecoderUnavailable
 from pipelines.sandbox import DECODER
 from storage.errors import StorageError
-from worker import queue, tasks
+from worker import health, queue, tasks
 from worker.app import JOBS_AT_ONCE, in_background, open_app
 from worker.logs import configure_logs
 from worker.queue import UNREACHABLE, RedisError
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 POLL_DELAY_S = 0.05
 QUEUE_READ_LIMIT = 1000  # ids looked at in a poll, so that locked ones at the head starve nobody
 OUT_OF_REACH = 1_000_000_000  # tries are counted in the catalog, not by arq
-HEALTH_INTERVAL_S = 5
+ARQ_HEALTH_S = 60
 _START_DRAIN = 1000  # events taken before the first poll
 _JOB_S = 30 + 60  # new images are taken for 30 s; the rest is for the last ones' images and commits
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S, _HEALTHY_S = 0.5, 5.0, 30
@@ -78,8 +78,9 @@ def worker_settings(settings: Settings, *, burst: bool = False, decoder: Sequenc
         "poll_delay": POLL_DELAY_S,
         "queue_read_limit": QUEUE_READ_LIMIT,
         "job_completion_wait": settings.shutdown_wait,
-        "health_check_interval": HEALTH_INTERVAL_S,
-        "health_check_key": queue.health_key(settings.stream, socket.gethostname(), os.getpid()),
+        # arq's own sign of life stays when jobs do not start; `worker.health` gives a better one.
+        "health_check_interval": ARQ_HEALTH_S,
+        "health_check_key": f"{job_queue}:{socket.gethostname()}:{os.getpid()}",
         "burst": burst,
         "ctx": {"settings": settings, "burst": burst, "decoder": decoder},
     }
@@ -109,6 +110,7 @@ async def start_up(ctx: Context) -> None:
         log.error("cannot_start", reason=str(error))  # noqa: TRY400 (the reason says it all)
         raise SystemExit(1) from error
     ctx["app"] = app
+    health.warn(await app.queue.facts())
     await app.queue.make_group()
     await app.intake.drain(sys.maxsize if ctx["burst"] else _START_DRAIN)
     await tasks.reconcile(ctx)

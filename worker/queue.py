@@ -1,5 +1,6 @@
 """Redis: the only place that names a key. Entries in, jobs between, messages out."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ PROCESS = "process_batch"  # the arq function that works on uploads
 _SOCKET_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 2
 _CONNECTIONS = 32
+_LOOKED_AT = 200  # jobs at the head of the queue, for the health
 
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a Redis that is away answers with."""
@@ -235,6 +237,28 @@ class Queue:
         return [(told_id.decode(), orjson.loads(fields[FIELD.encode()])) for told_id, fields in entries]
 
     # -- for reports
+
+    async def longest_due_s(self) -> float | None:
+        """How long the job that is due first, and that nobody works on, has been due; None: there is none."""
+        due = await self.redis.zrangebyscore(
+            self.jobs, "-inf", time.time() * 1000, start=0, num=_LOOKED_AT, withscores=True
+        )
+        if not due:
+            return None
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for job, _ in due:
+                pipe.exists(in_progress_key_prefix.encode() + job)
+            running = await pipe.execute()
+        waiting = [score for (_, score), busy in zip(due, running, strict=True) if not busy]
+        return time.time() - min(waiting) / 1000 if waiting else None
+
+    async def well(self, key: str, expiry_s: float) -> None:
+        """Say under `key` that a worker is well, for so many seconds."""
+        await self.redis.set(key, b"ok", px=int(expiry_s * 1000))
+
+    async def unwell(self, key: str) -> None:
+        """Do not say so any longer."""
+        await self.redis.delete(key)
 
     async def has_worker(self) -> bool:
         """Whether any worker has said lately that it is well."""

@@ -15,6 +15,11 @@ class Shutdown:
         self.stopping = asyncio.Event()
         self._batches: set[asyncio.Task[Any]] = set()
 
+    @property
+    def batches(self) -> int:
+        """How many batches are in hand."""
+        return len(self._batches)
+
     def listen(self) -> None:
         """Hear SIGTERM and SIGINT from now on.
 

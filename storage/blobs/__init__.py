@@ -88,12 +88,17 @@ class Exists(Protocol):
         """Whether there is a blob under `key`: present, missing, or unknown after any other error."""
 
 
+class Probe(Protocol):
+    async def probe(self) -> None:
+        """Write and remove a little, as a test of the storage as a whole."""
+
+
 class List(Protocol):
     def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
         """Every blob below the folder `prefix`, in order of key, each once, if its key is acceptable."""
 
 
-class Blobs(Open, Get, Put, Stage, Publish, Delete, Move, Exists, List, Protocol):
+class Blobs(Open, Get, Put, Stage, Publish, Delete, Move, Exists, Probe, List, Protocol):
     """All verbs: what a backend implements. Ask for less wherever less will do."""
 
 
@@ -107,6 +112,7 @@ __all__ = [
     "List",
     "Move",
     "Open",
+    "Probe",
     "Publish",
     "Put",
     "Source",

@@ -36,6 +36,7 @@ T = TypeVar("T")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_MODE = 0o644  # the web server that serves variants is another user
 _FOLDER_MODE = 0o755
+_PROBE_BYTES = 64 * 1024
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NOT_A_FILE = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EMLINK}
 
@@ -197,6 +198,9 @@ class LocalBlobs:
 
     def _stage(self, count: int) -> Sequence[Staged]:
         with self._bench_lock:
+            if self._bench is not None and os.fstat(self._bench_fd).st_nlink == 0:
+                os.close(self._bench_fd)  # somebody has cleared staging away under us
+                self._bench = None
             if self._bench is None:
                 self.occupy_staging()
         staged = []
@@ -236,6 +240,15 @@ class LocalBlobs:
         ours = os.fstat(staged.fd)
         if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino) or not stat.S_ISREG(ours.st_mode):
             raise BlobSwapped("a staged file is not the one that was handed out")
+
+    async def probe(self) -> None:
+        """Write and remove a little, as a test of the storage. Raises: StorageFull, BlobsUnavailable."""
+        async with self.stage(1) as [staged]:
+            await _call(self._fill, staged)
+
+    def _fill(self, staged: Staged) -> None:
+        os.write(staged.fd, bytes(_PROBE_BYTES))
+        os.fsync(staged.fd)
 
     # -- the root's identity
 

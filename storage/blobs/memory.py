@@ -79,6 +79,9 @@ class MemoryBlobs:
         keys.segments(key)
         return Existence.PRESENT if key in self._blobs else Existence.MISSING
 
+    async def probe(self) -> None:
+        """Memory that can be asked is there."""
+
     async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
         keys.segments(prefix)
         for key in sorted(self._blobs, key=str.encode):

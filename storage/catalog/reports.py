@@ -17,6 +17,11 @@ class Reports:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def answer(self) -> None:
+        """Do nothing but answer. Raises: CatalogUnavailable."""
+        async with self._database.reading() as connection:
+            await connection.execute(select(1))
+
     async def find(self, upload_id: UUID) -> Upload | None:
         """The upload with its current variants, None when there is none. Raises: CatalogUnavailable."""
         current = variants.c.upload_id == str(upload_id), variants.c.superseded_ms.is_(None)

@@ -1,0 +1,56 @@
+"""Outages of the storage: nothing is attempted meanwhile, and nobody is blamed."""
+
+import shutil
+from pathlib import Path
+
+from pipelines.outage import Outage
+from storage.blobs.local import LocalBlobs
+from storage.errors import BlobsUnavailable
+
+
+class DiskThatFails:
+    """A storage whose disk answers nothing until it is mended."""
+
+    def __init__(self) -> None:
+        self.broken = True
+        self.asked = 0
+
+    async def probe(self) -> None:
+        self.asked += 1
+        if self.broken:
+            raise BlobsUnavailable("Input/output error")
+
+
+async def test_an_error_on_a_storage_that_works_is_the_uploads_own(local_blobs: LocalBlobs) -> None:
+    assert not await Outage(local_blobs).strikes()
+
+
+async def test_while_the_storage_is_down_it_is_not_asked_for_every_upload() -> None:
+    disk = DiskThatFails()
+    outage = Outage(disk)
+
+    struck = [await outage.strikes() for _ in range(10)]
+
+    assert all(struck)
+    assert (disk.asked, outage.pause_ms > 0) == (1, True)
+
+
+async def test_work_goes_on_as_soon_as_there_was_no_outage() -> None:
+    disk = DiskThatFails()
+    disk.broken = False
+    outage = Outage(disk)
+
+    await outage.strikes()
+
+    assert outage.pause_ms == 0
+
+
+async def test_a_staging_folder_that_was_cleared_away_is_made_again(
+    local_blobs: LocalBlobs, root: Path
+) -> None:
+    await local_blobs.probe()
+    shutil.rmtree(root / "staging")
+
+    await local_blobs.probe()
+
+    assert not await Outage(local_blobs).strikes()

@@ -1,0 +1,139 @@
+"""Health: a worker says every few seconds that it is well, and stops saying it when it is not."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+
+from storage.blobs import Probe
+from storage.catalog import Catalog
+from storage.errors import StorageError
+from worker.queue import UNREACHABLE, Queue, RedisError, ServerFacts
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_S = 5.0
+EXPIRY_S = 15.0  # a worker that is silent for so long is taken for dead
+STALLED_AFTER_S = 20.0  # a due job waits that long though this worker has room for it
+LAG_S = 1.0  # of the event loop, worth a line in the log
+
+OLDEST_REDIS = (6, 2)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing about a Redis: how it is, and what to do where that will not do."""
+
+    what: str
+    level: Literal["ok", "warning", "error"]
+    detail: str
+    advice: str | None = None
+
+
+def judge_redis(facts: ServerFacts) -> Sequence[Advice]:
+    """What an operator should know of the Redis that says this of itself."""
+    version = tuple(int(part) for part in facts.version.split(".")[:2])
+    return [
+        _judged(
+            "Redis version",
+            facts.version,
+            version >= OLDEST_REDIS,
+            "Update to Redis 6.2 or newer, or Valkey.",
+        ),
+        _judged(
+            "Redis role",
+            facts.role,
+            facts.role == "master",
+            "Point MEDIA_REDIS_URL at the primary: a replica takes no writes.",
+        ),
+        _judged(
+            "Redis durability",
+            "append-only file" if facts.keeps_data else "no append-only file",
+            facts.keeps_data,
+            "Set `appendonly yes`, or events not yet taken are lost in a crash.",
+            "warning",
+        ),
+        _judged(
+            "Redis eviction",
+            facts.policy,
+            facts.policy == "noeviction",
+            "Set `maxmemory-policy noeviction`, or a full Redis forgets events.",
+            "warning",
+        ),
+    ]
+
+
+def _judged(
+    what: str, detail: str, well: bool, advice: str, level: Literal["warning", "error"] = "error"
+) -> Advice:
+    return Advice(what, "ok", detail) if well else Advice(what, level, detail, advice)
+
+
+class Health:
+    """The state of one worker, kept under its key in Redis for as long as it is good."""
+
+    def __init__(
+        self, key: str, queue: Queue, catalog: Catalog, storage: Probe, *, has_room: Callable[[], bool]
+    ) -> None:
+        self._key = key
+        self._queue = queue
+        self._catalog = catalog
+        self._storage = storage
+        self._has_room = has_room
+        self._said: str | None = ""
+
+    async def run(self) -> None:
+        """Look and tell, for ever."""
+        while True:
+            began = time.monotonic()
+            await self.tell()
+            await asyncio.sleep(max(0.0, INTERVAL_S - (time.monotonic() - began)))
+            lag = time.monotonic() - began - INTERVAL_S
+            if lag > LAG_S:
+                log.warning("event_loop_lagged", seconds=round(lag, 1))
+
+    async def tell(self) -> None:
+        """Look once; a change of state is one line in the log."""
+        problem = await self._problem()
+        if problem != self._said:
+            self._said = problem
+            if problem is None:
+                log.info("health_green")
+            else:
+                log.error("health_red", reason=problem)
+
+    async def _problem(self) -> str | None:
+        try:
+            await self._catalog.reports.answer()
+            await self._storage.probe()
+            waited = await self._queue.longest_due_s()
+            if waited is not None and waited > STALLED_AFTER_S and self._has_room():
+                await self._queue.unwell(self._key)
+                return f"a job has been due for {waited:.0f} s and does not start"
+            await self._queue.well(self._key, EXPIRY_S)
+        except StorageError as error:
+            await self._say_unwell()
+            return str(error)
+        except (*UNREACHABLE, RedisError) as error:
+            return f"Redis: {error}"  # the key expires by itself
+        return None
+
+    async def _say_unwell(self) -> None:
+        try:
+            await self._queue.unwell(self._key)
+        except (*UNREACHABLE, RedisError) as error:
+            log.warning("health_not_told", reason=str(error))
+
+    async def close(self) -> None:
+        """A worker that stops is not well any more, at once."""
+        await self._say_unwell()
+
+
+def warn(facts: ServerFacts) -> None:
+    """Log what is wrong with the Redis, by name."""
+    for found in judge_redis(facts):
+        if found.level != "ok":
+            log.warning(found.what.lower().replace(" ", "_"), found=found.detail, advice=found.advice)
