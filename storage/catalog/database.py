@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, event, insert, inspect, select, text, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -20,7 +20,7 @@ from storage.errors import CatalogTooNew, CatalogUnavailable, NoCatalog
 HEAD = "0002"  # the newest migration; a test compares it with the migrations' folder
 _KNOWN = {"0001", HEAD}
 
-_BUSY_TIMEOUT_S = 10
+BUSY_TIMEOUT_S = 10.0
 _WAL_TRIES = 100
 _WAL_PAUSE_S = 0.05
 
@@ -51,8 +51,12 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(url: str, *, create: bool) -> AsyncIterator[Database]:
+async def open_database(
+    url: str, *, create: bool, busy_timeout_s: float = BUSY_TIMEOUT_S
+) -> AsyncIterator[Database]:
     """The catalog at `url`, migrated to this program's schema, and made first where `create` is true.
+
+    Another process that writes is waited for, `busy_timeout_s` at most.
 
     Raises: NoCatalog, CatalogUnavailable, CatalogTooNew.
     """
@@ -61,7 +65,7 @@ async def open_database(url: str, *, create: bool) -> AsyncIterator[Database]:
         raise NoCatalog(f"There is no catalog at {path} yet; a worker makes it when it first starts.")
     with _mapped():
         path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S}, pool_size=4)
+    engine = create_async_engine(url, connect_args={"timeout": busy_timeout_s}, pool_size=4)
     event.listen(engine.sync_engine, "connect", _tune)
     event.listen(engine.sync_engine, "begin", _begin)
     try:
@@ -151,5 +155,7 @@ async def mark_bound(database: Database) -> None:
 def _mapped() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeout, sqlite3.OperationalError, OSError) as error:
+    except (IntegrityError, ProgrammingError, DataError):
+        raise  # a mistake of ours, and no other try would help
+    except (DBAPIError, PoolTimeout, sqlite3.DatabaseError, OSError) as error:
         raise CatalogUnavailable(f"the catalog did not answer: {error}") from error

@@ -1,0 +1,351 @@
+"""The catalog's file: made once, migrated, shared by processes, quick to ask, and never half open."""
+
+import asyncio
+import re
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, event, text
+
+import storage.catalog
+from storage.catalog import Catalog, open_catalog
+from storage.catalog.database import HEAD
+from storage.catalog.tables import metadata
+from storage.errors import CatalogTooNew, CatalogUnavailable, NoCatalog
+from tests.support.catalogs import CAT, SOURCE, claim, commit, new_ticket, ready, take, unwish, wish, work
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "catalog.db"
+
+
+async def opened(url: str, **how: Any) -> str:
+    async with open_catalog(url, **how) as catalog:
+        return catalog.id
+
+
+# -- making and opening
+
+
+async def test_a_catalog_keeps_its_id_and_is_new_until_it_has_a_root(catalog_url: str) -> None:
+    facts = []
+    for _ in range(3):
+        async with open_catalog(catalog_url) as catalog:
+            facts.append((catalog.id, catalog.is_new))
+            if len(facts) == 2:
+                await catalog.mark_bound()
+
+    assert [is_new for _, is_new in facts] == [True, True, False]
+    assert len({catalog_id for catalog_id, _ in facts}) == 1
+
+
+async def test_folders_of_a_new_catalog_are_made(tmp_path: Path) -> None:
+    await opened(f"sqlite+aiosqlite:///{tmp_path}/var/lib/catalog.db")
+
+    assert (tmp_path / "var/lib/catalog.db").exists()
+
+
+async def test_what_was_committed_is_there_after_closing(catalog_url: str) -> None:
+    async with open_catalog(catalog_url) as catalog:
+        await take(catalog, wish(1))
+    async with open_catalog(catalog_url, create=False) as catalog:
+        assert await catalog.reports.find(CAT) is not None
+
+
+async def test_a_catalog_that_should_exist_and_does_not_is_not_made(catalog_url: str, path: Path) -> None:
+    with pytest.raises(NoCatalog, match=str(path)):
+        await opened(catalog_url, create=False)
+
+    assert not path.exists()
+
+
+async def test_a_newer_schema_is_refused_in_words(catalog_url: str, path: Path) -> None:
+    await opened(catalog_url)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(CatalogTooNew, match=f"schema is 9999; .* up to {HEAD}. Update the program"):
+        await opened(catalog_url)
+
+
+async def test_a_file_that_is_no_database_is_a_catalog_that_does_not_answer(
+    catalog_url: str, path: Path
+) -> None:
+    path.write_bytes(b"this is no database, whatever its name says" * 100)
+    with pytest.raises(CatalogUnavailable, match="not a database"):
+        await opened(catalog_url)
+
+
+async def test_a_catalog_that_cannot_be_opened_leaves_no_thread_behind(tmp_path: Path) -> None:
+    before = threading.enumerate()
+    with pytest.raises(CatalogUnavailable, match="unable to open"):
+        await opened(f"sqlite+aiosqlite:///{tmp_path}")
+    for thread in set(threading.enumerate()) - set(before):
+        await asyncio.to_thread(thread.join, 5)
+
+    assert [thread for thread in threading.enumerate() if "asyncio" not in thread.name] == before
+
+
+async def test_the_settings_that_keep_rows_safe_are_on(catalog: Catalog) -> None:
+    pragmas = ("journal_mode", "synchronous", "foreign_keys")
+    async with catalog.database.reading() as connection:
+        found = [(await connection.execute(text(f"PRAGMA {name}"))).scalar_one() for name in pragmas]
+
+    assert found == ["wal", 2, 1]
+
+
+# -- migrations
+
+
+async def test_the_migrations_make_exactly_the_tables(catalog: Catalog) -> None:
+    def difference(connection: Connection) -> list[Any]:
+        return compare_metadata(MigrationContext.configure(connection), metadata)
+
+    async with catalog.database._engine.connect() as connection:
+        assert await connection.run_sync(difference) == []
+
+
+async def test_the_partial_indexes_of_the_migrations_are_those_of_the_tables(catalog: Catalog) -> None:
+    query = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    with closing(sqlite3.connect(":memory:")) as memory:
+        async with catalog.database._engine.connect() as connection:
+            migrated = {row.name: _squeezed(row.sql) for row in await connection.execute(text(query))}
+        for statement in _ddl():
+            memory.execute(statement)
+        declared = {name: _squeezed(sql) for name, sql in memory.execute(query)}
+
+    assert migrated == declared
+
+
+def _ddl() -> list[str]:
+    from sqlalchemy.dialects import sqlite
+    from sqlalchemy.schema import CreateIndex, CreateTable
+
+    tables = metadata.sorted_tables
+    statements = [
+        *map(CreateTable, tables),
+        *(CreateIndex(index) for each in tables for index in each.indexes),
+    ]
+    return [str(statement.compile(dialect=sqlite.dialect())) for statement in statements]
+
+
+def _squeezed(sql: str) -> str:
+    return re.sub(r"\s+", " ", sql).strip()
+
+
+def test_the_schema_that_is_asked_for_is_the_newest_migrations() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(storage.catalog.__file__).parent / "migrations"))
+    scripts = ScriptDirectory.from_config(config)
+
+    assert scripts.get_heads() == [HEAD]
+
+
+async def test_a_catalog_of_the_first_schema_is_migrated_with_its_rows(catalog_url: str, path: Path) -> None:
+    from alembic import command
+    from sqlalchemy import create_engine
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(storage.catalog.__file__).parent / "migrations"))
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(text("INSERT INTO facts VALUES ('id', 'old'), ('root', 'bound')"))
+    engine.dispose()
+
+    assert await opened(catalog_url, create=False) == "old"
+
+
+# -- processes beside each other
+
+OPENER = """
+import asyncio, sys
+from storage.catalog import open_catalog
+
+async def main():
+    print("ready", flush=True)
+    sys.stdin.read()
+    async with open_catalog(sys.argv[1]) as catalog:
+        print(catalog.id, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_processes_that_open_a_new_catalog_at_once_find_the_same_one(catalog_url: str) -> None:
+    import os
+
+    start, go = os.pipe()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPENER, catalog_url],
+            stdin=start,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    os.close(start)
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    os.close(go)
+    answers = [process.communicate(timeout=30) for process in processes]
+
+    assert [(len(said), errors) for said, errors in answers] == [(37, "")] * 3
+    assert len({said for said, _ in answers}) == 1
+
+
+@pytest.fixture
+async def impatient(catalog: Catalog, catalog_url: str) -> AsyncIterator[Catalog]:
+    """The catalog, opened by somebody who waits 0.2 s for another writer."""
+    async with open_catalog(catalog_url, busy_timeout_s=0.2) as opened:
+        yield opened
+
+
+async def test_a_writer_in_another_process_is_waited_for(catalog: Catalog, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        asyncio.get_running_loop().call_later(1, other.execute, "COMMIT")
+        taken = await take(catalog, wish(1))
+
+    assert len(taken.tickets) == 1
+
+
+async def test_a_writer_that_never_ends_makes_the_catalog_unavailable(impatient: Catalog, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(CatalogUnavailable, match="locked"):
+            await take(impatient, wish(1))
+        other.execute("ROLLBACK")
+
+    assert len((await take(impatient, wish(1))).tickets) == 1
+
+
+async def test_readers_do_not_wait_for_a_writer(impatient: Catalog, path: Path) -> None:
+    await take(impatient, wish(1))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        assert await impatient.reports.find(CAT) is not None
+
+
+async def test_many_writers_of_one_process_take_turns(impatient: Catalog) -> None:
+    ids = [uuid4() for _ in range(30)]
+    await asyncio.gather(*(take(impatient, wish(1, each, f"uploads/{each}")) for each in ids))
+
+    assert sum((await impatient.reports.states()).values()) == 30
+
+
+async def test_a_writer_that_is_cancelled_while_it_waits_leaves_the_catalog_usable(
+    catalog: Catalog, path: Path
+) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waiting = asyncio.create_task(take(catalog, wish(1)))
+        done, _ = await asyncio.wait({waiting}, timeout=0.1)
+        waiting.cancel()
+        other.execute("COMMIT")
+        with suppress(asyncio.CancelledError):
+            await waiting
+
+    assert done == set()
+    assert await catalog.reports.find(CAT) is None
+    assert len((await take(catalog, wish(1))).tickets) == 1
+
+
+# -- speed
+
+
+async def asking_claim(catalog: Catalog) -> None:
+    await claim(catalog)
+
+
+async def asking_commit(catalog: Catalog) -> None:
+    await commit(catalog, ready(await claim(catalog)))
+
+
+async def asking_release(catalog: Catalog) -> None:
+    await catalog.claims.release([await claim(catalog)])
+
+
+async def asking_carry(catalog: Catalog) -> None:
+    strays = await catalog.claims.strays(-1000, 10)
+    await catalog.claims.carry(strays, per_ticket=1, new_ticket=new_ticket)
+
+
+async def asking_removal(catalog: Catalog) -> None:
+    await take(catalog, unwish(2))
+    await catalog.claims.keys_of(CAT)
+    await work(catalog)
+
+
+async def asking_sent(catalog: Catalog) -> None:
+    await asking_commit(catalog)
+    await catalog.outbox.mark_sent(await catalog.outbox.since(0))
+
+
+FREQUENT: dict[str, Callable[[Catalog], Awaitable[object]]] = {
+    "take": lambda catalog: take(catalog, wish(3)),
+    "claim": asking_claim,
+    "commit": asking_commit,
+    "release": asking_release,
+    "strays": lambda catalog: catalog.claims.strays(0, 10),
+    "carry": asking_carry,
+    "remove": asking_removal,
+    "others": lambda catalog: catalog.claims.others_with(SOURCE, CAT),
+    "unsent": lambda catalog: catalog.outbox.unsent(0, 10),
+    "mark sent": asking_sent,
+    "since": lambda catalog: catalog.outbox.since(5, 10),
+    "last": lambda catalog: catalog.outbox.last_seq(),
+    "prune": lambda catalog: catalog.outbox.prune(5),
+    "find": lambda catalog: catalog.reports.find(CAT),
+    "failed": lambda catalog: catalog.failures.newest(10),
+    "letters": lambda catalog: catalog.letters.newest(10),
+}
+
+
+@pytest.mark.parametrize("ask", FREQUENT.values(), ids=FREQUENT.keys())
+async def test_no_frequent_question_reads_a_whole_table(
+    catalog: Catalog, path: Path, ask: Callable[[Catalog], Awaitable[object]]
+) -> None:
+    asked: list[tuple[str, Any]] = []
+    engine = catalog.database._engine.sync_engine
+    event.listen(
+        engine,
+        "before_cursor_execute",
+        lambda _c, _u, sql, values, _x, many: asked.append((sql, values[0] if many else values)),
+    )
+    await take(catalog, wish(1))
+    await ask(catalog)
+    with closing(sqlite3.connect(path)) as database:
+        statements = [each for each in asked if each[0].startswith(("SELECT", "UPDATE", "DELETE"))]
+        plans = [
+            step[3]
+            for sql, values in statements
+            for step in database.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+        ]
+
+    scans = [step for step in plans if step.startswith("SCAN") and not _is_short(step)]
+    assert plans != []
+    assert scans == []
+
+
+def _is_short(step: str) -> bool:
+    """An index that holds only what is unsent; and the newest by number, which ends where the limit says."""
+    return step in ("SCAN outbox USING INDEX outbox_unsent", "SCAN dead_letters")
