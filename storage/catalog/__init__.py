@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from storage.catalog.claims import Claims
-from storage.catalog.database import Database, identity, mark_bound, open_database
+from storage.catalog.database import BUSY_TIMEOUT_S, Database, identity, mark_bound, open_database
 from storage.catalog.failures import Failures
 from storage.catalog.intake import Intake
 from storage.catalog.letters import Letters
@@ -35,12 +35,14 @@ class Catalog:
 
 
 @asynccontextmanager
-async def open_catalog(url: str, *, create: bool = True) -> AsyncIterator[Catalog]:
+async def open_catalog(
+    url: str, *, create: bool = True, busy_timeout_s: float = BUSY_TIMEOUT_S
+) -> AsyncIterator[Catalog]:
     """The catalog at the SQLAlchemy URL `url`, migrated where needed, and made first where `create` is true.
 
     Raises: NoCatalog, CatalogUnavailable, CatalogTooNew.
     """
-    async with open_database(url, create=create) as database:
+    async with open_database(url, create=create, busy_timeout_s=busy_timeout_s) as database:
         catalog_id, is_new = await identity(database)
         yield Catalog(
             id=catalog_id,

@@ -1,8 +1,12 @@
 """Short words for what the tests of the catalog do again and again: events in, claims, outcomes."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
+from typing import Any
 from uuid import UUID, uuid5
+
+from sqlalchemy import event
 
 from storage.catalog import Catalog
 from storage.catalog.facts import (
@@ -112,6 +116,32 @@ async def work(catalog: Catalog, upload_id: UUID = CAT) -> None:
     while (taken := await try_claim(catalog, upload_id)) is not None:
         doomed = taken.upload.state is State.DELETING
         await commit(catalog, Removed(taken) if doomed else ready(taken))
+
+
+@contextmanager
+def transactions(catalog: Catalog) -> Iterator[list[str]]:
+    """Every begin and end of a transaction that writes, as the database itself is told it."""
+    seen: list[str] = []
+    writing: set[int] = set()
+    engine = catalog.database._engine.sync_engine
+
+    def began(connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if statement == "BEGIN IMMEDIATE":
+            seen.append(statement)
+            writing.add(id(connection))
+
+    def committed(connection: Any) -> None:
+        if id(connection) in writing:
+            seen.append("COMMIT")
+            writing.discard(id(connection))
+
+    event.listen(engine, "before_cursor_execute", began)
+    event.listen(engine, "commit", committed)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", began)
+        event.remove(engine, "commit", committed)
 
 
 async def told(catalog: Catalog, after: int = 0) -> list[Notice]:

@@ -1,0 +1,410 @@
+"""Claims: who may write an upload's outcome, what the outcome leaves, and what the dead leave behind."""
+
+import asyncio
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+
+from storage.catalog import Catalog
+from storage.catalog.facts import Claim, Removed, State, Stray
+from storage.catalog.tables import uploads, variants
+from tests.support.catalogs import (
+    CAT,
+    claim,
+    commit,
+    failed,
+    key,
+    new_ticket,
+    postponed,
+    ready,
+    take,
+    told,
+    transactions,
+    try_claim,
+    unwish,
+    upload,
+    wish,
+    work,
+)
+
+
+async def every_variant(catalog: Catalog) -> dict[str, bool]:
+    """The keys of all variants, and whether each is superseded."""
+    query = select(variants.c.key, variants.c.superseded_ms)
+    async with catalog.database.reading() as connection:
+        return {row.key: row.superseded_ms is not None for row in await connection.execute(query)}
+
+
+# -- claiming
+
+
+async def test_a_claim_makes_a_queued_upload_processing(catalog: Catalog) -> None:
+    await take(catalog, wish(1, owner="42"))
+    taken = await claim(catalog)
+
+    assert taken.upload == await upload(catalog)
+    assert (taken.number, taken.dead_claims, taken.upload.state) == (1, 0, State.PROCESSING)
+
+
+async def test_a_ticket_that_no_longer_carries_the_upload_gets_no_claim(catalog: Catalog) -> None:
+    [old] = (await take(catalog, wish(1))).tickets
+    await catalog.claims.carry(
+        await catalog.claims.strays(-1000, 9), per_ticket=1, new_ticket=lambda: "newer"
+    )
+
+    assert await catalog.claims.claim(CAT, old, "worker") is None
+    assert await catalog.claims.claim(CAT, "newer", "worker") is not None
+
+
+@pytest.mark.parametrize("outcome", [ready, failed], ids=lambda outcome: outcome.__name__)
+async def test_an_upload_that_is_done_gets_no_claim(catalog: Catalog, outcome: object) -> None:
+    [ticket] = (await take(catalog, wish(1))).tickets
+    assert callable(outcome)
+    await commit(catalog, outcome(await claim(catalog)))
+
+    assert await catalog.claims.claim(CAT, ticket, "worker") is None
+
+
+async def test_an_unknown_upload_gets_no_claim(catalog: Catalog) -> None:
+    assert await catalog.claims.claim(uuid4(), "ticket", "worker") is None
+
+
+async def test_an_upload_that_is_put_off_gets_no_claim_before_its_time(catalog: Catalog) -> None:
+    [ticket] = (await take(catalog, wish(1))).tickets
+    await commit(catalog, postponed(await claim(catalog), delay_ms=60_000))
+    early = await catalog.claims.claim(CAT, ticket, "worker")
+    await take(catalog, wish(2))
+    async with catalog.database.writing() as connection:
+        await connection.execute(uploads.update().values(not_before_ms=0))
+
+    assert early is None
+    assert await catalog.claims.claim(CAT, ticket, "worker") is not None
+
+
+async def test_of_many_who_claim_at_once_only_the_last_may_write(catalog: Catalog) -> None:
+    [ticket] = (await take(catalog, wish(1))).tickets
+    taken = await asyncio.gather(*(catalog.claims.claim(CAT, ticket, f"worker-{n}") for n in range(5)))
+    claims = sorted((each for each in taken if each), key=lambda each: each.number)
+    states = [committed.state for committed in await catalog.claims.commit([ready(each) for each in claims])]
+
+    assert [each.number for each in claims] == [1, 2, 3, 4, 5]
+    assert states == [None, None, None, None, State.READY]
+
+
+# -- fencing
+
+
+@pytest.mark.parametrize(
+    "outcome", [ready, failed, postponed, Removed], ids=["ready", "failed", "postponed", "removed"]
+)
+async def test_nothing_of_a_claim_that_was_taken_over_becomes_visible(
+    catalog: Catalog, outcome: object
+) -> None:
+    await take(catalog, wish(1))
+    slow = await claim(catalog, holder="slow")
+    await claim(catalog, holder="quick")
+    before = await upload(catalog)
+    assert callable(outcome)
+    committed = await commit(catalog, outcome(slow))
+
+    assert (committed.state, committed.notice) == (None, None)
+    assert await upload(catalog) == before
+    assert await every_variant(catalog) == {}
+    assert await told(catalog) == []
+
+
+async def test_an_outcome_is_written_once(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+    held = await claim(catalog)
+    committed = [await commit(catalog, outcome) for outcome in (ready(held), failed(held), ready(held))]
+
+    assert [each.state for each in committed] == [State.READY, None, None]
+    assert len(await told(catalog)) == 1
+
+
+async def test_a_claim_that_was_released_can_write_nothing_any_more(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+    held = await claim(catalog)
+    await catalog.claims.release([held])
+
+    assert (await commit(catalog, ready(held))).state is None
+    assert (await upload(catalog)).state is State.QUEUED
+
+
+async def test_releasing_what_was_taken_over_takes_nothing_from_its_new_holder(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+    slow, quick = await claim(catalog, holder="slow"), await claim(catalog, holder="quick")
+    await catalog.claims.release([slow])
+
+    assert (await commit(catalog, ready(quick))).state is State.READY
+
+
+# -- the dead
+
+
+async def claimed_by(catalog: Catalog, *holders: str) -> Claim:
+    taken = [await claim(catalog, holder=holder) for holder in holders]
+    return taken[-1]
+
+
+async def test_a_claim_of_another_worker_that_never_ended_counts_as_dead(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+
+    assert (await claimed_by(catalog, "a", "b", "c", "d")).dead_claims == 3
+
+
+async def test_a_worker_that_claims_again_has_not_died(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+
+    assert (await claimed_by(catalog, "a", "a", "a")).dead_claims == 0
+
+
+async def test_a_released_claim_does_not_count_as_dead(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+    await catalog.claims.release([await claim(catalog, holder="a")])
+
+    assert (await claim(catalog, holder="b")).dead_claims == 0
+
+
+@pytest.mark.parametrize("outcome", [ready, failed, postponed], ids=lambda outcome: outcome.__name__)
+async def test_an_outcome_clears_the_count_of_the_dead(catalog: Catalog, outcome: object) -> None:
+    await take(catalog, wish(1))
+    held = await claimed_by(catalog, "a", "b", "c")
+    assert callable(outcome)
+    await commit(catalog, outcome(held))
+    await take(catalog, wish(2))
+    async with catalog.database.writing() as connection:
+        await connection.execute(uploads.update().values(not_before_ms=0))
+
+    assert (await claim(catalog, holder="d")).dead_claims == 0
+
+
+# -- outcomes
+
+
+async def test_a_ready_upload_has_its_variants_and_its_original_and_is_announced(catalog: Catalog) -> None:
+    await take(catalog, wish(1, owner="42"))
+    outcome = ready(await claim(catalog))
+    committed = await commit(catalog, outcome)
+
+    found = await upload(catalog)
+    assert (found.state, found.original, found.variants) == (
+        State.READY,
+        outcome.original,
+        list(outcome.variants),
+    )
+    assert committed.notice is not None
+    assert (committed.notice.kind, committed.notice.metadata) == (State.READY, {"owner": "42"})
+    assert list(committed.notice.variants) == list(outcome.variants)
+
+
+async def test_a_failed_upload_keeps_its_error_and_the_number_of_its_tries(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+    await commit(catalog, postponed(await claim(catalog), delay_ms=0))
+    committed = await commit(catalog, failed(await claim(catalog)))
+
+    found = await upload(catalog)
+    assert (found.state, found.error_code, found.attempts) == (State.FAILED, "corrupt_image", 2)
+    assert committed.notice is not None
+    assert (committed.notice.error_message, committed.notice.attempts) == ("The picture is damaged.", 2)
+
+
+async def test_success_clears_the_error(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+    await commit(catalog, postponed(await claim(catalog), delay_ms=0))
+    await commit(catalog, ready(await claim(catalog)))
+
+    found = await upload(catalog)
+    assert (found.error_code, found.error_message, found.attempts) == (None, None, 0)
+
+
+@pytest.mark.parametrize(("counted", "expected"), [(True, 1), (False, 0)])
+async def test_only_a_try_of_the_uploads_own_is_counted(
+    catalog: Catalog, *, counted: bool, expected: int
+) -> None:
+    await take(catalog, wish(1))
+    await commit(catalog, postponed(await claim(catalog), counted=counted))
+
+    found = await upload(catalog)
+    assert (found.state, found.attempts, found.error_code) == (State.QUEUED, expected, "storage_full")
+
+
+async def test_a_deletion_that_is_put_off_stays_a_deletion(catalog: Catalog) -> None:
+    await take(catalog, wish(1), unwish(2))
+    committed = await commit(catalog, postponed(await claim(catalog)))
+
+    assert (committed.state, committed.notice) == (State.DELETING, None)
+
+
+async def test_a_deletion_that_is_released_stays_a_deletion(catalog: Catalog) -> None:
+    await take(catalog, wish(1), unwish(2))
+    await catalog.claims.release([await claim(catalog)])
+
+    assert (await upload(catalog)).state is State.DELETING
+
+
+async def test_removing_forgets_superseded_variants_too(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+    await commit(catalog, ready(await claim(catalog), "a" * 64))
+    await take(catalog, wish(2))
+    await commit(catalog, ready(await claim(catalog), "b" * 64))
+    await take(catalog, unwish(3))
+
+    assert len(await catalog.claims.keys_of(CAT)) == 4
+    await work(catalog)
+    assert await every_variant(catalog) == {}
+
+
+# -- variants
+
+
+async def test_changed_content_supersedes_the_variants_of_the_old(catalog: Catalog) -> None:
+    for ms, content in ((1, "a" * 64), (2, "b" * 64)):
+        await take(catalog, wish(ms))
+        await commit(catalog, ready(await claim(catalog), content))
+
+    old = {key(CAT, "a" * 64, name): True for name in ("thumb", "large")}
+    new = {key(CAT, "b" * 64, name): False for name in ("thumb", "large")}
+    assert await every_variant(catalog) == {**old, **new}
+    assert [variant.key for variant in (await upload(catalog)).variants] == list(new)
+
+
+async def test_the_same_content_again_changes_no_variant(catalog: Catalog) -> None:
+    async def rows() -> list[object]:
+        async with catalog.database.reading() as connection:
+            return [tuple(row) for row in await connection.execute(select(variants))]
+
+    await take(catalog, wish(1))
+    await commit(catalog, ready(await claim(catalog)))
+    before = await rows()
+    await take(catalog, wish(2))
+    await commit(catalog, ready(await claim(catalog)))
+
+    assert await rows() == before
+    assert len(await told(catalog)) == 2
+
+
+async def test_content_that_returns_takes_its_old_variants_up_again(catalog: Catalog) -> None:
+    for ms, content in ((1, "a" * 64), (2, "b" * 64), (3, "a" * 64)):
+        await take(catalog, wish(ms))
+        await commit(catalog, ready(await claim(catalog), content))
+
+    current = [place for place, superseded in (await every_variant(catalog)).items() if not superseded]
+    assert current == [key(CAT, "a" * 64, name) for name in ("thumb", "large")]
+
+
+async def test_a_recipe_with_fewer_variants_supersedes_the_others(catalog: Catalog) -> None:
+    for ms, names in ((1, ("thumb", "large")), (2, ("thumb",))):
+        await take(catalog, wish(ms))
+        await commit(catalog, ready(await claim(catalog), names=names))
+
+    assert [variant.name for variant in (await upload(catalog)).variants] == ["thumb"]
+    assert (await every_variant(catalog))[key(CAT, "a" * 64, "large")] is True
+
+
+async def test_the_database_itself_allows_one_current_variant_of_a_name(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+    await commit(catalog, ready(await claim(catalog)))
+    async with catalog.database.reading() as connection:
+        row = dict((await connection.execute(select(variants).limit(1))).mappings().one())
+
+    with pytest.raises(IntegrityError):
+        async with catalog.database.writing() as connection:
+            await connection.execute(variants.insert(), {**row, "key": "variants/another.jpg"})
+
+
+# -- groups
+
+
+async def uploads_of(catalog: Catalog, count: int) -> list[UUID]:
+    ids = [uuid4() for _ in range(count)]
+    await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids))
+    return ids
+
+
+async def test_a_group_of_outcomes_is_one_transaction(catalog: Catalog) -> None:
+    claims = [await claim(catalog, each) for each in await uploads_of(catalog, 16)]
+    with transactions(catalog) as seen:
+        await catalog.claims.commit([ready(each) for each in claims])
+
+    assert seen == ["BEGIN IMMEDIATE", "COMMIT"]
+    assert (await catalog.reports.states())[State.READY] == 16
+
+
+async def test_a_group_is_written_whole_or_not_at_all(catalog: Catalog) -> None:
+    good, bad = [await claim(catalog, each) for each in await uploads_of(catalog, 2)]
+    twins = ready(bad)
+    twins = replace(twins, variants=[replace(variant, name="thumb") for variant in twins.variants])
+    with pytest.raises(IntegrityError):
+        await catalog.claims.commit([ready(good), twins])
+
+    async with catalog.database.reading() as connection:
+        left = (await connection.execute(select(func.count()).select_from(variants))).scalar_one()
+    assert left == 0
+    assert (await catalog.reports.states())[State.PROCESSING] == 2
+    assert await told(catalog) == []
+
+
+async def test_one_fenced_claim_does_not_keep_its_group_from_being_written(catalog: Catalog) -> None:
+    first, second = await uploads_of(catalog, 2)
+    slow, other = await claim(catalog, first, "slow"), await claim(catalog, second)
+    await claim(catalog, first, "quick")
+    committed = await catalog.claims.commit([ready(slow), ready(other)])
+
+    assert [(each.id, each.state) for each in committed] == [(first, None), (second, State.READY)]
+
+
+# -- strays
+
+
+async def test_strays_are_what_waits_untouched_oldest_first(catalog: Catalog) -> None:
+    first, second, third = await uploads_of(catalog, 3)
+    await commit(catalog, ready(await claim(catalog, second)))
+    async with catalog.database.writing() as connection:
+        for each, changed in ((first, 2000), (second, 1000), (third, 1000)):
+            await connection.execute(
+                uploads.update().where(uploads.c.id == str(each)).values(changed_ms=changed)
+            )
+
+    assert [stray.id for stray in await catalog.claims.strays(60_000, 10)] == [third, first]
+    assert [stray.id for stray in await catalog.claims.strays(60_000, 1)] == [third]
+
+
+async def test_what_was_just_touched_is_no_stray(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+
+    assert await catalog.claims.strays(60_000, 10) == []
+
+
+async def test_what_is_put_off_does_not_hide_what_is_stranded(catalog: Catalog) -> None:
+    first, second = await uploads_of(catalog, 2)
+    await commit(catalog, postponed(await claim(catalog, first)))
+
+    assert [stray.id for stray in await catalog.claims.strays(-1000, 1)] == [second]
+
+
+async def test_strays_are_carried_by_new_tickets(catalog: Catalog) -> None:
+    ids = await uploads_of(catalog, 5)
+    tickets = await catalog.claims.carry(
+        await catalog.claims.strays(-1000, 10), per_ticket=2, new_ticket=new_ticket
+    )
+
+    assert [len(carried) for carried in tickets.values()] == [2, 2, 1]
+    assert sorted(each for carried in tickets.values() for each in carried) == sorted(ids)
+    for ticket, carried in tickets.items():
+        assert [await catalog.claims.claim(each, ticket, "worker") is not None for each in carried].count(
+            False
+        ) == 0
+
+
+async def test_a_stray_that_was_carried_or_finished_meanwhile_is_not_carried_again(catalog: Catalog) -> None:
+    first, second = await uploads_of(catalog, 2)
+    strays = await catalog.claims.strays(-1000, 10)
+    await commit(catalog, ready(await claim(catalog, first)))
+    outdated = [Stray(stray.id, "older", 0) if stray.id == second else stray for stray in strays]
+
+    assert await catalog.claims.carry(outdated, per_ticket=9, new_ticket=new_ticket) == {}
+    assert await try_claim(catalog, second) is not None

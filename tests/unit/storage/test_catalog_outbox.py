@@ -1,0 +1,137 @@
+"""The outbox and the dead letters: what the outside is told, and what never became an upload."""
+
+from sqlalchemy import update
+
+from storage.catalog import Catalog
+from storage.catalog.facts import Failed, State
+from storage.catalog.tables import outbox
+from tests.support.catalogs import claim, commit, failed, letter, new_ticket, ready, take, told, unwish, wish
+
+
+async def make(catalog: Catalog, count: int, first: int = 1) -> None:
+    """Notices about one upload, one after another."""
+    for ms in range(first, first + count):
+        await take(catalog, wish(ms))
+        await commit(catalog, ready(await claim(catalog)))
+
+
+async def test_a_notice_out_of_the_outbox_is_the_one_that_was_put_in(catalog: Catalog) -> None:
+    await take(catalog, wish(1, owner={"name": "ü", "ids": [1, None, True]}))
+    committed = await commit(catalog, ready(await claim(catalog)))
+    await take(catalog, wish(2))
+    refused = await commit(catalog, failed(await claim(catalog)))
+
+    first, second = await told(catalog)
+    assert committed.notice is not None
+    assert (first.seq, first.metadata, first.original) == (
+        committed.notice.seq,
+        {"owner": {"name": "ü", "ids": [1, None, True]}},
+        committed.notice.original,
+    )
+    assert first.variants == list(committed.notice.variants)
+    assert refused.notice is not None
+    assert (second.kind, second.error_code) == (State.FAILED, refused.notice.error_code)
+
+
+async def test_notices_have_a_rising_number(catalog: Catalog) -> None:
+    await make(catalog, 5)
+
+    assert [notice.seq for notice in await told(catalog)] == [1, 2, 3, 4, 5]
+    assert await catalog.outbox.last_seq() == 5
+
+
+async def test_a_number_is_never_given_twice_even_when_all_notices_were_pruned(catalog: Catalog) -> None:
+    await make(catalog, 3)
+    await catalog.outbox.mark_sent(await told(catalog))
+    pruned = await catalog.outbox.prune(2**60)
+    await make(catalog, 1, first=9)
+
+    assert pruned == 3
+    assert [notice.seq for notice in await told(catalog)] == [4]
+
+
+async def test_what_was_not_marked_as_sent_is_given_again(catalog: Catalog) -> None:
+    await make(catalog, 3)
+    await catalog.outbox.mark_sent((await told(catalog))[:2])
+
+    assert [notice.seq for notice in await catalog.outbox.unsent()] == [3]
+
+
+async def test_a_notice_that_was_just_made_is_on_its_way(catalog: Catalog) -> None:
+    await make(catalog, 2)
+    async with catalog.database.writing() as connection:
+        await connection.execute(update(outbox).where(outbox.c.seq == 1).values(made_ms=0))
+
+    assert [notice.seq for notice in await catalog.outbox.unsent(older_than_ms=60_000)] == [1]
+    assert [notice.seq for notice in await catalog.outbox.unsent(limit=1)] == [1]
+
+
+async def test_notices_are_given_since_a_number_sent_or_not(catalog: Catalog) -> None:
+    await make(catalog, 4)
+    await catalog.outbox.mark_sent((await told(catalog))[:3])
+
+    assert [notice.seq for notice in await catalog.outbox.since(1)] == [2, 3, 4]
+    assert [notice.seq for notice in await catalog.outbox.since(1, limit=2)] == [2, 3]
+    assert await catalog.outbox.since(4) == []
+
+
+async def test_pruning_keeps_what_is_young_and_what_was_never_sent(catalog: Catalog) -> None:
+    await make(catalog, 3)
+    await catalog.outbox.mark_sent((await told(catalog))[1:])
+    async with catalog.database.writing() as connection:
+        await connection.execute(update(outbox).where(outbox.c.seq < 3).values(made_ms=0))
+
+    assert await catalog.outbox.prune(60_000) == 1
+    assert [notice.seq for notice in await told(catalog)] == [1, 3]
+
+
+async def test_an_empty_outbox_has_the_number_zero(catalog: Catalog) -> None:
+    assert await catalog.outbox.last_seq() == 0
+    assert await catalog.outbox.unsent() == []
+
+
+async def test_a_notice_is_a_picture_of_its_moment(catalog: Catalog) -> None:
+    await make(catalog, 1)
+    await take(catalog, wish(5, owner="later"), unwish(6))
+
+    [notice] = await told(catalog)
+    assert (notice.kind, notice.metadata, len(notice.variants)) == (State.READY, {}, 2)
+
+
+async def test_an_error_message_in_any_script_survives(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+    await commit(catalog, Failed(await claim(catalog), "corrupt_image", "Кошка \u0000 猫 “quoted”"))
+
+    [notice] = await told(catalog)
+    assert notice.error_message == "Кошка \u0000 猫 “quoted”"
+
+
+# -- dead letters
+
+
+async def test_a_dead_letter_keeps_the_bytes_and_the_reason(catalog: Catalog) -> None:
+    await catalog.intake.take([], [letter("7-0", "not JSON")], per_ticket=1, new_ticket=new_ticket)
+
+    [kept] = await catalog.letters.newest(10)
+    assert (kept.stream_id, kept.code, kept.message, kept.body) == (
+        "7-0",
+        "invalid_event",
+        "not JSON",
+        b"bytes",
+    )
+
+
+async def test_an_entry_that_is_read_twice_becomes_one_dead_letter(catalog: Catalog) -> None:
+    for message in ("first", "second"):
+        await catalog.intake.take([], [letter("7-0", message)], per_ticket=1, new_ticket=new_ticket)
+
+    [kept] = await catalog.letters.newest(10)
+    assert kept.message == "first"
+    assert await catalog.letters.count() == 1
+
+
+async def test_dead_letters_are_told_newest_first(catalog: Catalog) -> None:
+    letters = [letter(f"{number}-0") for number in range(5)]
+    await catalog.intake.take([], letters, per_ticket=1, new_ticket=new_ticket)
+
+    assert [kept.stream_id for kept in await catalog.letters.newest(3)] == ["4-0", "3-0", "2-0"]
