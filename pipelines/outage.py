@@ -19,7 +19,7 @@ class Outage:
     @property
     def pause_ms(self) -> int:
         """How long no new work is to be taken; 0 while the storage is well."""
-        return max(0, int((self._until - time.monotonic()) * 1000))
+        return int(max(0.0, self._until - time.monotonic()) * 1000)
 
     async def strikes(self) -> bool:
         """Whether an error that was just met is the whole storage's, found out by trying it."""
