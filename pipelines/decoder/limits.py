@@ -32,6 +32,12 @@ def give_up(parent: int, memory_mb: int | None) -> None:
         _limit(resource.RLIMIT_DATA, memory_mb * 1024 * 1024)
 
 
+def shrink() -> None:
+    """Give the memory of the last picture back to the system, where the C library can."""
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(0)
+
+
 def _prctl(option: int, value: int) -> None:
     if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         number = ctypes.get_errno()

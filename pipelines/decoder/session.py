@@ -50,6 +50,8 @@ class Work:
     width: int | None = None
     height: int | None = None
     ms: dict[str, float] = field(default_factory=dict)
+    estimate: int = 0
+    bug: bool = False
     _since: float = field(default_factory=perf_counter)
 
     def lap(self, stage: str) -> None:
@@ -72,8 +74,8 @@ class Work:
         }
 
 
-def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], limits: Limits) -> bool:
-    """Answer one request; False when the child must not be used again."""
+def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], limits: Limits) -> Work:
+    """Answer one request and return what it took; after a bug the child must not be used again."""
     work = Work()
     try:
         reply = _process(channel, request, descriptors, limits, work)
@@ -84,10 +86,11 @@ def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], li
     except Exception as error:
         message = f"{type(error).__name__}: {error}"[:300]
         channel.send({"status": "bug", "message": message, "traceback": traceback.format_exc()[-8000:]})
-        return False
+        work.bug = True
+        return work
     if reply is not None:
         channel.send(reply)
-    return True
+    return work
 
 
 def _refusal(refused: Refused, work: Work) -> dict[str, Any]:
@@ -120,11 +123,12 @@ def _process(
         picture = check(data, limits, work)
     except Elsewhere:
         return {"status": "changed"}
-    estimate = _estimate(picture, wishes, size)
+    work.estimate = _estimate(picture, wishes, size)
     work.lap("probe")
-    channel.send({"status": "probed", **work.facts(), "frames": picture.frames, "estimate": estimate})
-    consent = channel.receive()
-    if consent is None or not consent[0]["proceed"]:
+    channel.send({"status": "probed", **work.facts(), "frames": picture.frames, "estimate": work.estimate})
+    consent, more = channel.receive() or ({"proceed": False}, [])
+    descriptors += more
+    if not consent["proceed"]:
         return None
     work.resume()
     return make(picture, wishes, staging, work)

@@ -1,0 +1,82 @@
+"""Confinement by seccomp: no new socket of any kind, no program, no look into another process."""
+
+import ctypes
+import errno
+import platform
+
+_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
+_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
+_LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_NUMBER_AT, _ARCHITECTURE_AT = 0, 4
+_X32 = 0x40000000  # the same calls under other numbers
+
+_ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
+_CALLS = {  # name: number on x86_64, number on aarch64
+    "socket": (41, 198),
+    "socketpair": (53, 199),
+    "bind": (49, 200),
+    "listen": (50, 201),
+    "connect": (42, 203),
+    "accept": (43, 202),
+    "accept4": (288, 242),
+    "execve": (59, 221),
+    "execveat": (322, 281),
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "pidfd_open": (434, 434),
+    "pidfd_getfd": (438, 438),
+    "kill": (62, 129),
+    "open_by_handle_at": (304, 265),
+    "mount": (165, 40),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "bpf": (321, 280),
+    "io_uring_setup": (425, 425),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Instruction(ctypes.Structure):
+    _fields_ = (
+        ("code", ctypes.c_uint16),
+        ("yes", ctypes.c_uint8),
+        ("no", ctypes.c_uint8),
+        ("value", ctypes.c_uint32),
+    )
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_uint16), ("instructions", ctypes.POINTER(_Instruction)))
+
+
+def confine() -> bool:
+    """Refuse this thread and those it starts the calls that a decoder never needs; False where it cannot."""
+    if platform.machine() not in _ARCHITECTURES:
+        return False
+    architecture, column = _ARCHITECTURES[platform.machine()]
+    instructions = _instructions(architecture, [numbers[column] for numbers in _CALLS.values()])
+    program = _Program(len(instructions), (_Instruction * len(instructions))(*instructions))
+    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0) != 0:
+        return False
+    return bool(_libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_MODE_FILTER), ctypes.byref(program), 0, 0) == 0)
+
+
+def _instructions(architecture: int, calls: list[int]) -> list[_Instruction]:
+    count = len(calls)
+    last = len(calls) + 1  # from the first comparison of a number to the refusal
+    return [
+        _Instruction(_LOAD, 0, 0, _ARCHITECTURE_AT),
+        _Instruction(_IF_EQUAL, 0, last + 2, architecture),
+        _Instruction(_LOAD, 0, 0, _NUMBER_AT),
+        _Instruction(_IF_AT_LEAST, last, 0, _X32),
+        *(_Instruction(_IF_EQUAL, last - 1 - at, 0, call) for at, call in enumerate(calls)),
+        _Instruction(_RETURN, 0, 0, _ALLOW),
+        _Instruction(_RETURN, 0, 0, _REFUSE),
+    ]
