@@ -105,9 +105,9 @@ class LocalBlobs:
             return Existence.UNKNOWN
         return Existence.PRESENT
 
-    async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[BlobInfo]:
         parts = keys.segments(prefix)
-        walk = self._walk(parts)
+        walk = self._walk(parts, after)
         while page := await _call(_take, walk, 500):
             for info in page:
                 yield info
@@ -158,15 +158,18 @@ class LocalBlobs:
                 os.fsync(there)
             os.fsync(here)
 
-    def _walk(self, parts: Sequence[str]) -> Iterator[BlobInfo]:
+    def _walk(self, parts: Sequence[str], after: str) -> Iterator[BlobInfo]:
         try:
             with self._folder(parts) as folder:
                 names = _names(folder)
         except FileNotFoundError:
             return
         for name in names:
+            key = "/".join([*parts, name])
+            if key.encode() <= after.encode() and not (name.endswith("/") and after.startswith(key)):
+                continue
             if name.endswith("/"):
-                yield from self._walk([*parts, name[:-1]])
+                yield from self._walk([*parts, name[:-1]], after)
                 continue
             try:
                 with self._folder(parts) as folder:
@@ -175,7 +178,7 @@ class LocalBlobs:
                 continue
             if stat.S_ISREG(facts.st_mode):
                 changed_at = max(facts.st_mtime, facts.st_ctime)
-                yield BlobInfo("/".join([*parts, name]), facts.st_size, changed_at)
+                yield BlobInfo(key, facts.st_size, changed_at)
 
     # -- staging: a folder for each process, locked by it, so that others can tell when it has died
 
@@ -276,6 +279,12 @@ class LocalBlobs:
                 "Check MEDIA_STORAGE_URL and MEDIA_CATALOG_URL: one of them points to another installation."
             )
 
+    def rebind(self, catalog_id: str) -> None:
+        """Give this root to the catalog `catalog_id`, whatever it belonged to."""
+        aside = self._marker_aside(catalog_id)
+        aside.rename(self.root / keys.MARKER)
+        os.fsync(self._root_fd)
+
     def _read_marker(self) -> str | None:
         try:
             return str(orjson.loads((self.root / keys.MARKER).read_bytes())["catalog"])
@@ -286,18 +295,22 @@ class LocalBlobs:
 
     def _write_marker(self, catalog_id: str) -> None:
         # Written aside and linked, because a file made with O_EXCL can be read while it is still empty.
-        aside = self.root / f"{keys.MARKER}.{uuid4().hex}"
-        with aside.open("wb") as file:
-            file.write(orjson.dumps({"catalog": catalog_id, "version": 1}))
-            os.fchmod(file.fileno(), _FILE_MODE)
-            file.flush()
-            os.fsync(file.fileno())
+        aside = self._marker_aside(catalog_id)
         try:
             with suppress(FileExistsError):
                 os.link(aside, self.root / keys.MARKER)
         finally:
             aside.unlink()
         os.fsync(self._root_fd)
+
+    def _marker_aside(self, catalog_id: str) -> Path:
+        aside = self.root / f"{keys.MARKER}.{uuid4().hex}"
+        with aside.open("wb") as file:
+            file.write(orjson.dumps({"catalog": catalog_id, "version": 1}))
+            os.fchmod(file.fileno(), _FILE_MODE)
+            file.flush()
+            os.fsync(file.fileno())
+        return aside
 
 
 @asynccontextmanager

@@ -82,11 +82,11 @@ class MemoryBlobs:
     async def probe(self) -> None:
         """Memory that can be asked is there."""
 
-    async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[BlobInfo]:
         keys.segments(prefix)
         for key in sorted(self._blobs, key=str.encode):
             blob = self._blobs.get(key)
-            if blob is not None and key.startswith(f"{prefix}/"):
+            if blob is not None and key.startswith(f"{prefix}/") and key.encode() > after.encode():
                 yield BlobInfo(key, len(blob.content), blob.changed_at)
 
     def _blob(self, key: str) -> _Blob:

@@ -12,6 +12,7 @@ from storage.catalog.letters import Letters
 from storage.catalog.outbox import Outbox
 from storage.catalog.reports import Reports
 from storage.catalog.verdicts import Verdicts
+from storage.catalog.walks import Walks
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Catalog:
     failures: Failures
     reports: Reports
     verdicts: Verdicts
+    walks: Walks
     database: Database
 
     async def mark_bound(self) -> None:
@@ -54,5 +56,6 @@ async def open_catalog(
             failures=Failures(database),
             reports=Reports(database),
             verdicts=Verdicts(database),
+            walks=Walks(database),
             database=database,
         )

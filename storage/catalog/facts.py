@@ -30,13 +30,14 @@ class Mark:
 
 @dataclass(frozen=True)
 class Wished:
-    """An app wants this upload to have variants."""
+    """An app wants this upload to have variants; or, `adopted`, nobody said so, but its original is there."""
 
     mark: Mark
     id: UUID
     source: str
     recipe: str
     metadata: Metadata = field(default_factory=dict)
+    adopted: bool = False
 
 
 @dataclass(frozen=True)

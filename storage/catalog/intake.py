@@ -1,6 +1,6 @@
 """Events become rows: one transaction for a whole batch."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from uuid import UUID
 
 from sqlalchemy import bindparam, select, update
@@ -43,11 +43,13 @@ class Intake:
         now = now_ms()
         async with self._database.writing() as connection:
             rows = await _find(connection, {str(event.id) for event, _ in events})
+            foundlings = await _find_adopted(connection, [event for event, _ in events])
+            rows |= foundlings
             known = set(rows)
             waiting: dict[str, None] = {}
             answered: list[Row] = []
             refused: list[DeadLetter] = []
-            for event, letter in events:
+            for event, letter in _with_takeovers(events, foundlings):
                 change = apply(rows.get(str(event.id)), event, now)
                 if isinstance(change, NotYours):
                     refused.append(letter)
@@ -62,6 +64,19 @@ class Intake:
             notices = await outbox.insert_notices(connection, [_gone(row, now) for row in answered])
             await insert_letters(connection, [*letters, *refused], now)
         return Taken(tickets, refused, notices)
+
+
+def _with_takeovers(
+    events: Sequence[tuple[Event, DeadLetter]], foundlings: Mapping[str, Row]
+) -> Iterator[tuple[Event, DeadLetter]]:
+    """The events, each that names an adopted upload's source under another id followed by its removal."""
+    by_source = {row["source"]: UUID(row["id"]) for row in foundlings.values()}
+    for event, letter in events:
+        yield event, letter
+        if isinstance(event, Wished) and not event.adopted:
+            foundling = by_source.pop(event.source, event.id)
+            if foundling != event.id:
+                yield Unwished(event.mark, foundling), letter
 
 
 def _hand_out(
@@ -80,6 +95,18 @@ def _hand_out(
 async def _find(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, Row]:
     found = await connection.execute(select(uploads).where(uploads.c.id.in_(list(ids))))
     return {row["id"]: dict(row) for row in found.mappings()}
+
+
+async def _find_adopted(connection: AsyncConnection, events: Sequence[Event]) -> dict[str, Row]:
+    sources = {event.source for event in events if isinstance(event, Wished) and not event.adopted}
+    if not sources:
+        return {}
+    query = select(uploads).where(
+        uploads.c.source.in_(list(sources)),
+        uploads.c.adopted,
+        uploads.c.state.not_in((State.DELETING, State.DELETED)),
+    )
+    return {row["id"]: dict(row) for row in (await connection.execute(query)).mappings()}
 
 
 async def _store(connection: AsyncConnection, rows: dict[str, Row], known: set[str]) -> None:

@@ -44,6 +44,8 @@ uploads = Table(
     Column("not_before_ms", Integer, nullable=False),
     Column("revive", Boolean, nullable=False),  # wanted again while it is being deleted
     Column("delete_original", Boolean, nullable=False),
+    # Found in the storage, not announced: the first event for its source takes it over.
+    Column("adopted", Boolean, nullable=False, server_default=text("0")),
     Column("error_code", String(32)),
     Column("error_message", Text),
     Column("stamp", Text),

@@ -139,6 +139,17 @@ class BlobsContract:
 
         assert await listed(blobs, "variants") == sorted(names, key=str.encode)
 
+    async def test_a_list_goes_on_after_any_key_wherever_that_lies(self, blobs: Blobs) -> None:
+        names = ["uploads/a", "uploads/b/c", "uploads/b/d/e", "uploads/b.jpg", "uploads/z"]
+        async with blobs.stage(len(names)) as staged:
+            await blobs.publish(list(zip(staged, names, strict=True)))
+        whole = await listed(blobs, "uploads")
+
+        for at, key in enumerate(whole):
+            rest = [info.key async for info in blobs.list("uploads", after=key)]
+
+            assert rest == whole[at + 1 :]
+
     async def test_a_list_holds_only_what_is_below_its_folder(self, blobs: Blobs) -> None:
         for key in ("uploads/a", "uploads-of-another/b", "variants/c"):
             await blobs.put(key, chunks(b"x"))

@@ -1,0 +1,54 @@
+"""Long walks through the storage, remembered so that whoever goes on starts where the last one stopped."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import select
+from sqlalchemy.dialects.sqlite import insert
+
+from storage.catalog.clock import now_ms
+from storage.catalog.database import Database
+from storage.catalog.tables import facts, uploads
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How far a walk has come: the last key that was looked at, and when it last reached the end (ms)."""
+
+    after: str = ""
+    finished_ms: int = 0
+
+
+class Walks:
+    """The walks of one catalog, by name."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def at(self, name: str) -> Walk:
+        """Where the walk stands. Raises: CatalogUnavailable."""
+        query = select(facts.c.value).where(facts.c.name == f"walk:{name}")
+        async with self._database.reading() as connection:
+            value = (await connection.execute(query)).scalar_one_or_none()
+        return Walk(**orjson.loads(value)) if value else Walk()
+
+    async def moved(self, name: str, after: str) -> None:
+        """Remember that the walk has come to the key `after`. Raises: CatalogUnavailable."""
+        await self._save(name, Walk(after, (await self.at(name)).finished_ms))
+
+    async def ended(self, name: str) -> None:
+        """Remember that the walk has reached the end, and begins anew the next time."""
+        await self._save(name, Walk("", now_ms()))
+
+    async def _save(self, name: str, walk: Walk) -> None:
+        row = {"name": f"walk:{name}", "value": orjson.dumps(walk).decode()}
+        async with self._database.writing() as connection:
+            statement = insert(facts).values(row)
+            await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=row))
+
+    async def known_sources(self, sources: Iterable[str]) -> frozenset[str]:
+        """Those of `sources` that some upload has, in whatever state. Raises: CatalogUnavailable."""
+        query = select(uploads.c.source).where(uploads.c.source.in_(list(sources)))
+        async with self._database.reading() as connection:
+            return frozenset((await connection.execute(query)).scalars())

@@ -1,0 +1,83 @@
+"""Adopted uploads: found in the storage, and taken over by the first event that names their source."""
+
+from uuid import UUID, uuid4
+
+from storage.catalog import Catalog
+from storage.catalog.facts import DeadLetter, Mark, State, Taken, Unwished, Wished
+
+SOURCE = "uploads/found.jpg"
+
+
+async def take(catalog: Catalog, *events: Wished | Unwished) -> Taken:
+    letter = DeadLetter("1-0", "invalid_event", "the id belongs to another source", b"")
+    return await catalog.intake.take(
+        [(event, letter) for event in events], [], per_ticket=8, new_ticket=lambda: uuid4().hex
+    )
+
+
+async def state_of(catalog: Catalog, upload_id: UUID) -> State | None:
+    found = await catalog.reports.find(upload_id)
+    return found.state if found else None
+
+
+def found(upload_id: UUID) -> Wished:
+    return Wished(Mark(), upload_id, SOURCE, "default", adopted=True)
+
+
+async def test_an_adopted_upload_waits_for_work_like_any_other(catalog: Catalog) -> None:
+    adopted = uuid4()
+
+    taken = await take(catalog, found(adopted))
+
+    assert [list(ids) for ids in taken.tickets.values()] == [[adopted]]
+    assert await state_of(catalog, adopted) is State.QUEUED
+
+
+async def test_adopting_what_is_known_changes_nothing(catalog: Catalog) -> None:
+    known = uuid4()
+    await take(catalog, Wished(Mark(5, 0), known, SOURCE, "default", {"owner": "42"}))
+
+    taken = await take(catalog, found(known))
+
+    upload = await catalog.reports.find(known)
+    assert (taken.tickets, upload and upload.metadata) == ({}, {"owner": "42"})
+
+
+async def test_an_event_with_another_id_takes_the_adopted_upload_over(catalog: Catalog) -> None:
+    adopted, named = uuid4(), uuid4()
+    await take(catalog, found(adopted))
+
+    await take(catalog, Wished(Mark(7, 0), named, SOURCE, "default"))
+
+    states = [await state_of(catalog, upload_id) for upload_id in (named, adopted)]
+    assert states == [State.QUEUED, State.DELETING]
+
+
+async def test_an_event_with_the_same_id_makes_the_upload_an_announced_one(catalog: Catalog) -> None:
+    adopted, other = uuid4(), uuid4()
+    await take(catalog, found(adopted))
+    await take(catalog, Wished(Mark(7, 0), adopted, SOURCE, "default"))
+
+    await take(catalog, Wished(Mark(8, 0), other, SOURCE, "default"))
+
+    states = [await state_of(catalog, upload_id) for upload_id in (adopted, other)]
+    assert states == [State.QUEUED, State.QUEUED]
+
+
+async def test_a_tombstone_keeps_its_source_from_being_adopted(catalog: Catalog) -> None:
+    gone = uuid4()
+    await take(catalog, Wished(Mark(1, 0), gone, SOURCE, "default"), Unwished(Mark(2, 0), gone))
+
+    known = await catalog.walks.known_sources([SOURCE, "uploads/other.jpg"])
+
+    assert known == {SOURCE}
+
+
+async def test_a_walk_goes_on_where_it_stopped_and_begins_anew_at_its_end(catalog: Catalog) -> None:
+    await catalog.walks.moved("adoption", "uploads/m.jpg")
+    stopped = await catalog.walks.at("adoption")
+    await catalog.walks.ended("adoption")
+    ended = await catalog.walks.at("adoption")
+
+    assert (stopped.after, ended.after) == ("uploads/m.jpg", "")
+    assert ended.finished_ms > stopped.finished_ms
