@@ -15,6 +15,7 @@ COMMANDS = {
     "show": "Show one upload.",
     "events": "Print the messages about uploads.",
     "stats": "Report what is stored and what waits.",
+    "rebuild": "Make a new catalog for an existing storage folder.",
     "failed": "List failed uploads and refused events.",
     "doctor": "Check Redis, catalog, storage and decoders, and say what to do.",
 }
@@ -23,7 +24,10 @@ _MODULES = {"stats": "storage_stats"}
 
 def main() -> None:
     """Run the command line."""
-    build(sys.argv[1:])(prog_name="media")
+    try:
+        build(sys.argv[1:])(prog_name="media")
+    except KeyboardInterrupt:  # while it was still importing
+        sys.exit(130)
 
 
 def build(arguments: list[str]) -> typer.Typer:

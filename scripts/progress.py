@@ -16,9 +16,9 @@ class _Rate(bars.ProgressColumn):
 
 
 class Progress:
-    """A bar of `total` steps; on anything but a terminal it stays silent."""
+    """A bar of `total` steps (None: nobody knows how many); on anything but a terminal it stays silent."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int | None) -> None:
         self._failed = 0
         self._bars = bars.Progress(
             bars.BarColumn(bar_width=None),
@@ -32,10 +32,10 @@ class Progress:
         )
         self._task = self._bars.add_task(what, total=total, failed="")
 
-    def advance(self, *, failed: bool = False) -> None:
-        """One more is done."""
+    def advance(self, steps: int = 1, *, failed: bool = False) -> None:
+        """One more is done, or several."""
         self._failed += failed
-        self._bars.update(self._task, advance=1, failed=f"{self._failed} failed" if self._failed else "")
+        self._bars.update(self._task, advance=steps, failed=f"{self._failed} failed" if self._failed else "")
 
     def __enter__(self) -> Self:
         self._bars.start()

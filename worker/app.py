@@ -19,6 +19,7 @@ from pipelines.outage import Outage
 from pipelines.sandbox import DECODER, Allowance, Sandbox, decoder_version, open_sandbox
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog, open_catalog
+from worker.adoption import Adoption
 from worker.announcer import Announcer
 from worker.health import Health
 from worker.intake import Intake
@@ -29,7 +30,7 @@ from worker.shutdown import Shutdown
 
 IDS_A_DECODER = 4  # uploads in one job for each decoder, so that a burst spreads over workers
 JOBS_AT_ONCE = 4
-_BACKLOG = 16  # jobs that may wait before the intake pauses
+BACKLOG = 16  # jobs that may wait before the intake pauses
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class App:
     announcer: Announcer
     intake: Intake
     health: Health
+    adoption: Adoption
     shutdown: Shutdown
     per_ticket: int
 
@@ -128,7 +130,7 @@ async def open_app(
             recipes=frozenset(recipes),
             batch_size=settings.batch_size,
             per_ticket=per_ticket,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             lease_s=settings.lease,
             stopping=shutdown.stopping,
         )
@@ -149,6 +151,9 @@ async def open_app(
             announcer=announcer,
             intake=intake,
             health=health,
+            adoption=Adoption(
+                stores.blobs, stores.catalog, queue, grace_s=settings.grace, per_ticket=per_ticket
+            ),
             shutdown=shutdown,
             per_ticket=per_ticket,
         )

@@ -12,6 +12,7 @@ from typing import Any
 import click
 import structlog
 from arq.cron import CronJob, cron
+from arq.typing import WorkerCoroutine
 from arq.worker import Worker, create_worker, func
 from redis import Redis
 
@@ -31,6 +32,7 @@ POLL_DELAY_S = 0.05
 QUEUE_READ_LIMIT = 1000  # ids looked at in a poll, so that locked ones at the head starve nobody
 OUT_OF_REACH = 1_000_000_000  # tries are counted in the catalog, not by arq
 ARQ_HEALTH_S = 60
+_START_PAUSE_S = 60  # a worker that starts again and again need not look for foundlings each time
 _START_DRAIN = 1000  # events taken before the first poll
 _JOB_S = 30 + 60  # new images are taken for 30 s; the rest is for the last ones' images and commits
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S, _HEALTHY_S = 0.5, 5.0, 30
@@ -64,7 +66,8 @@ def worker_settings(settings: Settings, *, burst: bool = False, decoder: Sequenc
     timeout = _JOB_S + 2 * 3 * settings.image_timeout
     return {
         "functions": [func(tasks.process_batch, name=queue.PROCESS, timeout=timeout)],
-        "cron_jobs": [_reconciler(settings)],
+        # A burst ends when the queue is empty, which it never is while the next tick waits in it.
+        "cron_jobs": [] if burst else [_chore(tasks.reconcile, settings), _chore(tasks.adopt, settings)],
         "queue_name": job_queue,
         "redis_pool": queue.connect(settings.redis_url, job_queue),
         "redis_settings": queue.arq_settings(settings.redis_url),
@@ -90,10 +93,13 @@ def check_settings(settings: Settings) -> Context:
     """What `arq --check` needs: the health key of a worker on this host."""
     host = socket.gethostname()
     key = queue.health_key(settings.stream, host, 0)
-    with suppress(RedisError, OSError), Redis.from_url(settings.redis_url, socket_timeout=2) as redis:
-        key = next(
-            (found.decode() for found in redis.scan_iter(queue.health_pattern(settings.stream, host))), key
-        )
+    try:
+        with Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2) as redis:
+            keys = redis.scan_iter(queue.health_pattern(settings.stream, host), count=1000)
+            key = next((found.decode() for found in keys), key)
+    except (RedisError, OSError) as error:
+        print(f"Redis does not answer: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(1) from error
     return {"redis_settings": queue.arq_settings(settings.redis_url), "health_check_key": key}
 
 
@@ -113,7 +119,8 @@ async def start_up(ctx: Context) -> None:
     health.warn(await app.queue.facts())
     await app.queue.make_group()
     await app.intake.drain(sys.maxsize if ctx["burst"] else _START_DRAIN)
-    await tasks.reconcile(ctx)
+    await tasks.reconcile_now(app)
+    await tasks.adopt_now(app, pause_s=_START_PAUSE_S)
     await stack.enter_async_context(in_background(app))
     log.info(
         "worker_started",
@@ -171,14 +178,16 @@ async def _close(worker: Worker) -> None:
         await shut_down(ctx)
 
 
-def _reconciler(settings: Settings) -> CronJob:
+def _chore(coroutine: WorkerCoroutine, settings: Settings) -> CronJob:
+    """A task that comes with every tick; its name holds the stream, for arq's keys know no queue."""
     interval = settings.reconcile_interval
     when: dict[str, Any] = (
         {"second": set(range(0, 60, interval))}
         if interval < 60
         else {"minute": set(range(0, 60, interval // 60)), "second": 0}
     )
-    return cron(tasks.reconcile, name=f"reconcile:{settings.stream}", timeout=60, microsecond=0, **when)
+    name = f"{coroutine.__qualname__}:{settings.stream}"
+    return cron(coroutine, name=name, timeout=60, microsecond=0, **when)
 
 
 def _command_line() -> dict[str, Any]:

@@ -25,6 +25,7 @@ PROCESS = "process_batch"  # the arq function that works on uploads
 _SOCKET_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 2
 _CONNECTIONS = 32
+_ARQS_LOCK = b"1"  # what arq itself writes when a job starts
 _LOOKED_AT = 200  # jobs at the head of the queue, for the health
 
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
@@ -190,30 +191,35 @@ class Queue:
             await self.redis.enqueue_job(PROCESS, [str(upload_id) for upload_id in ids], _job_id=ticket)
 
     async def alive(self, tickets: Sequence[str]) -> frozenset[str]:
-        """Those of `tickets` whose job waits in the queue or is being worked on."""
+        """Those of `tickets` whose job waits in the queue or is being worked on.
+
+        A lock that is still arq's own is neither: its worker died before it could make it a lease.
+        """
         async with self.redis.pipeline(transaction=False) as pipe:
             for ticket in tickets:
-                pipe.exists(in_progress_key_prefix + ticket)
+                pipe.get(in_progress_key_prefix + ticket)
                 pipe.exists(job_key_prefix + ticket)
                 pipe.zscore(self.jobs, ticket)
             answers = await pipe.execute()
         facts = zip(tickets, answers[0::3], answers[1::3], answers[2::3], strict=True)
         return frozenset(
-            ticket for ticket, running, payload, score in facts if running or (payload and score is not None)
+            ticket
+            for ticket, holder, payload, score in facts
+            if holder != _ARQS_LOCK and (holder is not None or (payload and score is not None))
         )
 
     async def renew(self, ticket: str, lease_s: float) -> bool:
         """Keep the job's lock for `lease_s` more seconds; False when another worker has it now."""
         key = in_progress_key_prefix + ticket
         holder = await self.redis.get(key)
-        if holder not in (None, b"1", self.consumer.encode()):  # arq itself writes a 1 when a job starts
+        if holder not in (None, _ARQS_LOCK, self.consumer.encode()):
             return False
         await self.redis.set(key, self.consumer, px=int(lease_s * 1000))
         return True
 
     async def waiting_jobs(self) -> int:
-        """How many jobs are in the queue, those in work included."""
-        return int(await self.redis.zcard(self.jobs))
+        """How many jobs in the queue are due, those in work included; the postponed hold up nobody."""
+        return int(await self.redis.zcount(self.jobs, "-inf", time.time() * 1000))
 
     # -- messages out
 

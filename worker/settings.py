@@ -145,6 +145,10 @@ class Settings(BaseSettings):
     recipes: Annotated[Path | None, AfterValidator(_recipes)] = Field(
         None, description="a TOML file of recipes, see [Recipes](#recipes); default: the built-in one"
     )
+    adopt: Literal["enqueue", "report", "off"] = Field(
+        "enqueue", description="originals without a record: `enqueue`, `report` in the log, or `off`"
+    )
+    grace: int = Field(86_400, ge=0, description="seconds before an original without a record can be adopted")
     delete_originals: bool = Field(
         False, description="whether a delete event may move the original to the trash"
     )

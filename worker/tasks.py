@@ -7,9 +7,10 @@ import structlog
 from arq.worker import Retry
 
 from pipelines.batch import Report, process_uploads
-from storage.errors import CatalogUnavailable
+from storage.errors import CatalogUnavailable, StorageError
 from worker import leases
-from worker.app import App
+from worker.adoption import PAUSE_S
+from worker.app import BACKLOG, App
 from worker.queue import UNREACHABLE, RedisError
 from worker.retry import delay_ms, verdict
 
@@ -29,8 +30,14 @@ async def process_batch(ctx: Context, ids: list[str]) -> None:
 
 
 async def reconcile(ctx: Context) -> None:
-    """One tick of the reconciler."""
+    """One tick of the reconciler, as a job."""
     app: App = ctx["app"]
+    async with leases.held(app.queue, ctx["job_id"], app.settings.lease):
+        await reconcile_now(app)
+
+
+async def reconcile_now(app: App) -> None:
+    """One tick of the reconciler; what it cannot do is for the next one."""
     try:
         await leases.reconcile(
             app.queue,
@@ -41,6 +48,22 @@ async def reconcile(ctx: Context) -> None:
         )
     except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
         log.warning("reconcile_failed", reason=str(error))
+
+
+async def adopt(ctx: Context) -> None:
+    """One tick of the walk for originals without a record, as a job."""
+    app: App = ctx["app"]
+    async with leases.held(app.queue, ctx["job_id"], app.settings.lease):
+        await adopt_now(app)
+
+
+async def adopt_now(app: App, pause_s: float = PAUSE_S) -> None:
+    """One tick of the walk, unless there is enough to do, or the last walk ended less than `pause_s` ago."""
+    try:
+        if await app.queue.waiting_jobs() < BACKLOG:
+            await app.adoption.tick(app.settings.adopt, pause_s=pause_s)
+    except (*UNREACHABLE, RedisError, StorageError) as error:
+        log.warning("adoption_failed", reason=str(error))
 
 
 async def _process(ids: list[UUID], ctx: Context, app: App) -> Report:

@@ -4,7 +4,7 @@ Every verb raises KeyRefused for a key that leaves the root, BlobsUnavailable wh
 answer, StorageFull when there is no room.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -94,8 +94,11 @@ class Probe(Protocol):
 
 
 class List(Protocol):
-    def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
-        """Every blob below the folder `prefix`, in order of key, each once, if its key is acceptable."""
+    def list(self, prefix: str, after: str = "") -> AsyncGenerator[BlobInfo, None]:
+        """Every blob below the folder `prefix`, in order of key, each once, if its key is acceptable.
+
+        Those up to the key `after` are passed over.
+        """
 
 
 class Blobs(Open, Get, Put, Stage, Publish, Delete, Move, Exists, Probe, List, Protocol):

@@ -5,7 +5,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count as counter
 from pathlib import Path
@@ -105,7 +105,7 @@ class LocalBlobs:
             return Existence.UNKNOWN
         return Existence.PRESENT
 
-    async def list(self, prefix: str, after: str = "") -> AsyncIterator[BlobInfo]:
+    async def list(self, prefix: str, after: str = "") -> AsyncGenerator[BlobInfo, None]:
         parts = keys.segments(prefix)
         walk = self._walk(parts, after)
         while page := await _call(_take, walk, 500):

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count as counter
@@ -82,7 +82,7 @@ class MemoryBlobs:
     async def probe(self) -> None:
         """Memory that can be asked is there."""
 
-    async def list(self, prefix: str, after: str = "") -> AsyncIterator[BlobInfo]:
+    async def list(self, prefix: str, after: str = "") -> AsyncGenerator[BlobInfo, None]:
         keys.segments(prefix)
         for key in sorted(self._blobs, key=str.encode):
             blob = self._blobs.get(key)

@@ -1,7 +1,7 @@
 """Long walks through the storage, remembered so that whoever goes on starts where the last one stopped."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 from sqlalchemy import select
@@ -14,10 +14,14 @@ from storage.catalog.tables import facts, uploads
 
 @dataclass(frozen=True)
 class Walk:
-    """How far a walk has come: the last key that was looked at, and when it last reached the end (ms)."""
+    """How far a walk has come: the last key that was looked at, and when it last reached the end (ms).
+
+    A walk that was never begun has not ended either; one that is under way may stand before its first key.
+    """
 
     after: str = ""
     finished_ms: int = 0
+    begun: bool = False
 
 
 class Walks:
@@ -33,9 +37,13 @@ class Walks:
             value = (await connection.execute(query)).scalar_one_or_none()
         return Walk(**orjson.loads(value)) if value else Walk()
 
+    async def begun(self, name: str) -> None:
+        """Remember that the walk is under way, wherever it stands. Raises: CatalogUnavailable."""
+        await self._save(name, replace(await self.at(name), begun=True))
+
     async def moved(self, name: str, after: str) -> None:
         """Remember that the walk has come to the key `after`. Raises: CatalogUnavailable."""
-        await self._save(name, Walk(after, (await self.at(name)).finished_ms))
+        await self._save(name, replace(await self.at(name), after=after))
 
     async def ended(self, name: str) -> None:
         """Remember that the walk has reached the end, and begins anew the next time."""

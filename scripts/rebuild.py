@@ -1,0 +1,76 @@
+"""`media rebuild`: a new catalog for an existing storage root, from the originals that lie there."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from scripts.progress import Progress
+from scripts.terminal import AsJson, CommandError, output, print_json, run
+from storage.blobs.local import open_local
+from storage.catalog import Catalog, open_catalog
+from storage.errors import RootMismatch
+from worker.adoption import Adoption, Page
+from worker.app import IDS_A_DECODER, open_queue
+from worker.settings import Settings
+
+WALK = "rebuild"
+
+
+def command(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new catalog for the storage root, and queue every original. Nothing is deleted."""
+
+    async def body(settings: Settings) -> int:
+        async with open_catalog(settings.catalog_url) as catalog:
+            await _refuse_a_living_catalog(catalog, settings)
+            if not yes and not as_json:
+                await asyncio.to_thread(_ask, settings)
+            queued = await _rebuild(catalog, settings)
+        if as_json:
+            print_json({"catalog": catalog.id, "queued": queued})
+        else:
+            output.print(
+                f"{queued} originals are queued; start a worker, and `media stats` shows how far it is."
+            )
+        return 0
+
+    run(body)
+
+
+async def _refuse_a_living_catalog(catalog: Catalog, settings: Settings) -> None:
+    walk = await catalog.walks.at(WALK)
+    if not catalog.is_new and not walk.begun:  # one that was interrupted goes on
+        raise CommandError(
+            f"{settings.catalog_path} is the catalog of a storage root already. Move it away first, "
+            "if it is really to be replaced."
+        )
+
+
+def _ask(settings: Settings) -> None:
+    typer.confirm(
+        f"Give {settings.storage_root} to a new catalog {settings.catalog_path}?", abort=True, err=True
+    )
+
+
+async def _rebuild(catalog: Catalog, settings: Settings) -> int:
+    if not settings.storage_root.is_dir():
+        raise RootMismatch(f"The storage root {settings.storage_root} does not exist.")
+    async with open_local(settings.storage_root, create=False) as blobs, open_queue(settings) as queue:
+        blobs.rebind(catalog.id)
+        await catalog.walks.begun(WALK)
+        await catalog.mark_bound()
+        per_ticket = IDS_A_DECODER * settings.decoders
+        adoption = Adoption(blobs, catalog, queue, grace_s=0, per_ticket=per_ticket, name=WALK)
+        queued = 0
+        with Progress("originals", None) as progress:
+
+            def seen(page: Page) -> None:
+                nonlocal queued
+                queued += len(page.unknown)
+                progress.advance(len(page.unknown))
+
+            await adoption.walk(seen)
+    return queued

@@ -1,0 +1,121 @@
+"""Adoption: originals that lie in the storage without a record are taken in, a page at a time."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+
+from storage.blobs import BlobInfo, List
+from storage.catalog import Catalog
+from storage.catalog.clock import now_ms
+from storage.catalog.facts import DeadLetter, Mark, Wished
+from storage.errors import KeyRefused
+from storage.keys import UPLOADS, source_key
+from worker.events import default_id
+from worker.intake import new_ticket
+from worker.queue import Queue
+
+log = structlog.get_logger(__name__)
+
+PAGE = 2000  # names a tick
+PAUSE_S = 3600  # between the end of a walk and the next
+
+Mode = Literal["enqueue", "report", "off"]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A stretch of the walk: how many names it had, the originals that nobody knows, and where it ended."""
+
+    names: int
+    unknown: Sequence[str]
+    last: str | None
+
+
+class Adoption:
+    """A resumable walk through `uploads/`, shared by all workers of a catalog under one name."""
+
+    def __init__(
+        self,
+        blobs: List,
+        catalog: Catalog,
+        queue: Queue,
+        *,
+        grace_s: float,
+        per_ticket: int,
+        name: str = "adoption",
+    ) -> None:
+        self._blobs = blobs
+        self._catalog = catalog
+        self._queue = queue
+        self._grace_s = grace_s
+        self._per_ticket = per_ticket
+        self._name = name
+
+    async def tick(self, mode: Mode, *, pause_s: float = PAUSE_S) -> int:
+        """Walk one page if it is time to; gives how many originals nobody knew.
+
+        Raises: StorageError, RedisError, OSError; the next tick begins at the same place.
+        """
+        walk = await self._catalog.walks.at(self._name)
+        resting = not walk.after and now_ms() - walk.finished_ms < pause_s * 1000
+        if mode == "off" or resting:
+            return 0
+        page = await self.look(walk.after)
+        if page.unknown:
+            log.info("originals_without_record", mode=mode, count=len(page.unknown), first=page.unknown[0])
+            if mode == "enqueue":
+                await self._take_in(page.unknown)
+        await self._move(page)
+        return len(page.unknown)
+
+    async def walk(self, seen: Callable[[Page], None]) -> None:
+        """Walk from where the last walk stopped to the end, taking in everything."""
+        after = (await self._catalog.walks.at(self._name)).after
+        while True:
+            page = await self.look(after)
+            await self._take_in(page.unknown)
+            await self._move(page)
+            seen(page)
+            if page.last is None:
+                return
+            after = page.last
+
+    async def look(self, after: str) -> Page:
+        """The next page of names, and which old enough originals among them have no record."""
+        found: list[BlobInfo] = []
+        async with aclosing(self._blobs.list(UPLOADS, after)) as names:
+            async for info in names:
+                found.append(info)
+                if len(found) == PAGE:
+                    break
+        born_before = time.time() - self._grace_s
+        old = [info.key for info in found if info.changed_at <= born_before and _is_source(info.key)]
+        known = await self._catalog.walks.known_sources(old)
+        last = found[-1].key if len(found) == PAGE else None
+        return Page(len(found), [key for key in old if key not in known], last)
+
+    async def _take_in(self, sources: Sequence[str]) -> None:
+        nobody = DeadLetter("0-0", "invalid_event", "an adopted upload has no event", b"")
+        wishes = [Wished(Mark(), default_id(source), source, "default", adopted=True) for source in sources]
+        taken = await self._catalog.intake.take(
+            [(wish, nobody) for wish in wishes], [], per_ticket=self._per_ticket, new_ticket=new_ticket
+        )
+        await self._queue.enqueue(taken.tickets)
+
+    async def _move(self, page: Page) -> None:
+        if page.last is None:
+            await self._catalog.walks.ended(self._name)
+        else:
+            await self._catalog.walks.moved(self._name, page.last)
+
+
+def _is_source(key: str) -> bool:
+    try:
+        source_key(key)
+    except KeyRefused:
+        return False
+    return True
