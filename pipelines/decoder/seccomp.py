@@ -69,7 +69,6 @@ def confine() -> bool:
 
 
 def _instructions(architecture: int, calls: list[int]) -> list[_Instruction]:
-    count = len(calls)
     last = len(calls) + 1  # from the first comparison of a number to the refusal
     return [
         _Instruction(_LOAD, 0, 0, _ARCHITECTURE_AT),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyvips
 
-from pipelines.decoder import headers
+from pipelines.decoder import headers, png
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import Refused, corrupt, too_much_memory
 from pipelines.formats import Format, Shape, loaders
@@ -78,7 +78,7 @@ def samples(name: str) -> list[bytes]:
 def probe(format: Format, data: bytearray, damaged: str, planes: bool = False) -> Picture:
     """Read the header, or raise `Refused`."""
     complaints.clear()
-    source = pyvips.Source.new_from_memory(data)
+    source = pyvips.Source.new_from_memory(png.disarmed(data, LARGEST_PROFILE))
     fail_on = "error" if damaged == "reject" else "none"
 
     def load(shrink: float) -> Image:
