@@ -39,6 +39,9 @@ class Unchanged(_Frame):
 
     status: Literal["unchanged"]
     sha256: Sha256
+    format: Word | None
+    width: Pixels | None
+    height: Pixels | None
     ms: dict[Word, float]
 
 
