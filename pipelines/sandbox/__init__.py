@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from pipelines import formats
-from pipelines.errors import DecoderBloated, DecoderCrashed, DecodeTimeout, PictureRefused, SourceChanged
+from pipelines.errors import DecoderBloated, DecoderCrashed, PictureRefused, SourceChanged
 from pipelines.formats import MIB, Engine
 from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission
@@ -82,14 +82,15 @@ class Sandbox:
     ) -> Rendered | None:
         """Read the picture at `source_fd` once and write each wanted variant to its staged descriptor.
 
-        None when its content is `known_sha256`. A child that dies of the picture costs it one more try alone.
+        None when its content is `known_sha256`. A child that dies of the picture costs it one more try alone;
+        one that used its time up does not, for CPU seconds are the same alone, and all others would wait.
 
         Raises: PictureRefused, SourceChanged, DecodeTimeout, DecoderCrashed, DecoderUnavailable.
         """
         task = source_fd, source_bytes, wanted, known_sha256
         try:
             return await self._attempt(self.admission.slot(), *task)
-        except (DecodeTimeout, DecoderCrashed):
+        except DecoderCrashed:
             return await self._attempt(self.admission.alone(), *task)
 
     async def warm_up(self) -> None:
