@@ -73,6 +73,7 @@ class Sandbox:
         self._idle: dict[Engine, list[Child]] = {"vips": [], "pillow": []}
         self._all: set[Child] = set()
 
+        self._starting = 0
     async def render(
         self,
         source_fd: int,
@@ -177,10 +178,14 @@ class Sandbox:
 
     async def _start(self, engine: Engine) -> Child:
         others = [child for kind, idle in self._idle.items() if kind != engine for child in idle]
-        if len(self._all) >= self._allowance.decoders and others:
-            await self._end(others[0])
-        child = await Child.start(self._config(engine), self._command)
-        self._all.add(child)
+        self._starting += 1  # before anything is awaited: two that start at once each make room
+        try:
+            if len(self._all) + self._starting > self._allowance.decoders and others:
+                await self._end(others[0])
+            child = await Child.start(self._config(engine), self._command)
+            self._all.add(child)
+        finally:
+            self._starting -= 1
         return child
 
     async def _end(self, child: Child) -> None:
