@@ -47,8 +47,13 @@ class Variant:
         """The size in px that an upright original of `width` x `height` px gets."""
         if self.fit == "cover":
             return min(width, self.box), min(height, self.box)
-        scale = min(1.0, self.box / max(width, height))
-        return max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
+        side = max(width, height)
+        if side <= self.box:
+            return width, height
+        return self._part(width, side), self._part(height, side)
+
+    def _part(self, length: int, side: int) -> int:
+        return max(1, (2 * length * self.box + side) // (2 * side))  # rounded half up
 
 
 @dataclass(frozen=True)

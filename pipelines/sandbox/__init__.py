@@ -22,6 +22,7 @@ CHILD_MEMORY = 96 * MIB  # an idle decoder, and one ordinary picture
 _DECODERS = ("pyvips-binary", "pillow", "pillow-heif")
 _WALL_FACTOR = 3  # a throttled core must not blame good pictures
 _OVERDRAFT = 1.5  # times its estimate that a picture may take before its child is killed
+_PROBING = CHILD_MEMORY  # growth, beside the source itself, before a picture has an estimate
 _FAT = 64 * MIB  # growth that an idle child may keep
 
 
@@ -72,8 +73,8 @@ class Sandbox:
         self.admission = Admission(allowance.decoders, max(CHILD_MEMORY // 2, allowance.memory - idle))
         self._idle: dict[Engine, list[Child]] = {"vips": [], "pillow": []}
         self._all: set[Child] = set()
-
         self._starting = 0
+
     async def render(
         self,
         source_fd: int,
@@ -125,22 +126,19 @@ class Sandbox:
                 "variants": [_wish(variant) for variant, _ in wanted],
             }
             await child.send(request, [source_fd, *(fd for _, fd in wanted)])
-            answer = await child.receive(self._limits(None))
-            if isinstance(answer, Probed):
-                answer = await self._proceed(child, answer)
+            answer = await child.receive(self._limits(source_bytes + _PROBING))
             match answer:
-                case Done():
-                    return await asyncio.to_thread(_checked, answer, wanted)
-                case Unchanged():
+                case Probed():
+                    done = await self._proceed(child, answer)
+                    return await asyncio.to_thread(_checked, answer, done, wanted)
+                case Unchanged() if answer.sha256 == known_sha256:
                     return None
                 case Changed():
                     raise SourceChanged("the original changed while it was being read")
-                case Refused():
-                    raise PictureRefused(answer.code, answer.message)
                 case _:
-                    raise DecoderCrashed("the decoder answered out of turn")
+                    raise _refusal(answer)
 
-    async def _proceed(self, child: Child, probed: Probed) -> Answer:
+    async def _proceed(self, child: Child, probed: Probed) -> Done:
         if probed.estimate > self.admission.budget:
             await child.send({"proceed": False})
             megapixels = probed.width * probed.height / 1e6
@@ -151,9 +149,12 @@ class Sandbox:
             )
         async with self.admission.memory(probed.estimate):
             await child.send({"proceed": True})
-            return await child.receive(self._limits(int(probed.estimate * _OVERDRAFT)))
+            answer = await child.receive(self._limits(int(probed.estimate * _OVERDRAFT)))
+        if not isinstance(answer, Done):
+            raise _refusal(answer)
+        return answer
 
-    def _limits(self, growth: int | None) -> Limits:
+    def _limits(self, growth: int) -> Limits:
         cpu_s = self._allowance.image_timeout_s
         return Limits(cpu_s, cpu_s * _WALL_FACTOR, growth)
 
@@ -171,7 +172,8 @@ class Sandbox:
         await self._give_back(child, engine)
 
     async def _give_back(self, child: Child, engine: Engine) -> None:
-        if child.memory() - child.idle_memory < _FAT:
+        # What it says unasked would be taken for the answer to the next picture.
+        if child.memory() - child.idle_memory < _FAT and child.is_silent():
             self._idle[engine].append(child)
         else:
             await self._end(child)
@@ -235,7 +237,15 @@ def _wish(variant: Variant) -> dict[str, object]:
     }
 
 
-def _checked(done: Done, wanted: Sequence[tuple[Variant, int]]) -> Rendered:
+def _refusal(answer: Answer) -> PictureRefused | DecoderCrashed:
+    if isinstance(answer, Refused):
+        return PictureRefused(answer.code, answer.message)
+    return DecoderCrashed("the decoder answered out of turn")
+
+
+def _checked(probed: Probed, done: Done, wanted: Sequence[tuple[Variant, int]]) -> Rendered:
+    if any(getattr(done, fact) != getattr(probed, fact) for fact in ("sha256", "format", "width", "height")):
+        raise DecoderCrashed("the decoder made its variants of another picture than it had looked at")
     if [written.name for written in done.variants] != [variant.name for variant, _ in wanted]:
         raise DecoderCrashed("the decoder made other variants than it was asked for")
     checked = [
@@ -244,7 +254,7 @@ def _checked(done: Done, wanted: Sequence[tuple[Variant, int]]) -> Rendered:
             width=written.width,
             height=written.height,
             bytes=written.bytes,
-            sha256=check_staged(fd, variant, written),
+            sha256=check_staged(fd, variant, written, variant.size_of(done.width, done.height)),
         )
         for written, (variant, fd) in zip(done.variants, wanted, strict=True)
     ]

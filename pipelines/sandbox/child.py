@@ -1,7 +1,9 @@
 """One decoder process: started, spoken to in frames, watched while it works, and surely ended."""
 
 import asyncio
+import fcntl
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -25,6 +27,8 @@ _ENVIRONMENT = {
 }
 _START_TIMEOUT_S = 30
 _WATCH_S = 0.05  # between two looks at a working child
+_DYING_S = 0.5  # between closing its socket and being dead
+_ERRORS_BYTES = 64 * 1024
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = os.sysconf("SC_CLK_TCK")
 _LENGTH = struct.Struct(">I")
@@ -32,11 +36,11 @@ _LENGTH = struct.Struct(">I")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one picture may cost: CPU seconds, wall seconds, and bytes of growth (None: not watched)."""
+    """What one picture may cost: CPU seconds, wall seconds, and bytes of growth."""
 
     cpu_s: float
     wall_s: float
-    growth: int | None = None
+    growth: int
 
 
 class Child:
@@ -54,7 +58,7 @@ class Child:
         """Start a decoder and wait until it has warmed up. Raises: DecoderUnavailable."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        errors = os.memfd_create("decoder-errors")
+        errors = _errors()
         try:
             # From the main thread: a child's death signal is tied to the thread that started it.
             process = subprocess.Popen(  # noqa: S603, ASYNC220
@@ -99,7 +103,7 @@ class Child:
             sent = socket.send_fds(self._sock, [frame], descriptors)
             await asyncio.get_running_loop().sock_sendall(self._sock, frame[sent:])
         except OSError as error:
-            raise DecoderCrashed(self._obituary()) from error
+            raise DecoderCrashed(await self._obituary()) from error
 
     async def receive(self, limits: Limits) -> Answer:
         """The next answer, within `limits` counted from now.
@@ -130,7 +134,7 @@ class Child:
                 raise DecodeTimeout(
                     f"The picture took longer to decode than the {limits.cpu_s:g} seconds allowed."
                 )
-            if limits.growth is not None and self.memory() - self.idle_memory > limits.growth:
+            if self.memory() - self.idle_memory > limits.growth:
                 raise DecoderBloated
 
     async def _frame(self) -> bytes:
@@ -146,9 +150,9 @@ class Child:
             try:
                 part = await loop.sock_recv(self._sock, count - len(parts))
             except OSError as error:
-                raise DecoderCrashed(self._obituary()) from error
+                raise DecoderCrashed(await self._obituary()) from error
             if not part:
-                raise DecoderCrashed(self._obituary())
+                raise DecoderCrashed(await self._obituary())
             parts += part
         return bytes(parts)
 
@@ -166,9 +170,13 @@ class Child:
             return 0.0
         return (int(fields[11]) + int(fields[12])) / _TICK
 
-    def _obituary(self) -> str:
+    def is_silent(self) -> bool:
+        """Whether nothing has come that was not asked for."""
+        return not select.select([self._sock], [], [], 0)[0]
+
+    async def _obituary(self) -> str:
         try:
-            status = self._process.wait(timeout=1)
+            status = await asyncio.to_thread(self._process.wait, _DYING_S)
         except subprocess.TimeoutExpired:
             return "the decoder closed its connection"
         if status < 0:
@@ -177,8 +185,8 @@ class Child:
 
     def last_words(self) -> str:
         """The end of what the process wrote on its standard error, for a log."""
-        size = os.fstat(self._errors).st_size
-        return os.pread(self._errors, 2000, max(0, size - 2000)).decode(errors="replace").strip()
+        end = min(os.lseek(self._errors, 0, os.SEEK_CUR), _ERRORS_BYTES)
+        return os.pread(self._errors, min(end, 2000), max(0, end - 2000)).decode(errors="replace").strip()
 
     async def kill(self) -> None:
         """End the process, whatever it does, and leave no zombie."""
@@ -188,3 +196,11 @@ class Child:
         self._sock.close()
         os.close(self._errors)
         await asyncio.shield(asyncio.to_thread(self._process.wait))
+
+
+def _errors() -> int:
+    """Where a child's standard error goes: so much and no more, for this is memory."""
+    fd = os.memfd_create("decoder-errors", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, _ERRORS_BYTES)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+    return fd

@@ -13,23 +13,23 @@ _MAX_BYTES = 64 * 1024 * 1024  # no variant comes near; a larger one is not read
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _START_OF_FRAME = frozenset({0xC0, 0xC1, 0xC2})
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
-_METADATA = frozenset({*range(0xE1, 0xF0), 0xFE}) - {
-    0xEE
-}  # JFIF and Adobe say how to read, the rest says who
+# Tables, restart interval, JFIF and Adobe say how to read it. What says who made it, or comes after
+# the end, is none of a variant's.
+_EXPECTED = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xEE, _SOS}) | _START_OF_FRAME
 
 
-def check_staged(fd: int, variant: Variant, written: Written) -> str:
-    """The SHA-256 of the staged file, once it has proved to be what `written` says and `variant` wants.
+def check_staged(fd: int, variant: Variant, written: Written, size: tuple[int, int]) -> str:
+    """The SHA-256 of the staged file, once it has proved to be what `written` says: a picture of `size`.
 
     Raises: DecoderCrashed.
     """
     facts = os.fstat(fd)
     if not stat.S_ISREG(facts.st_mode) or facts.st_size != written.bytes or facts.st_size > _MAX_BYTES:
         raise DecoderCrashed("the decoder wrote another number of bytes than it said")
-    if written.width > variant.box or written.height > variant.box:
-        raise DecoderCrashed("the decoder made a variant that does not fit its box")
+    if (written.width, written.height) != size:
+        raise DecoderCrashed("the decoder made a variant of another size than it should have")
     content = os.pread(fd, facts.st_size, 0)
-    if _size_of(content, variant.format) != (written.width, written.height):
+    if _size_of(content, variant.format) != size:
         raise DecoderCrashed(f"the decoder did not write a {variant.format} of the size it said")
     return sha256(content).hexdigest()
 
@@ -51,7 +51,7 @@ def _jpeg_size(content: bytes) -> tuple[int, int] | None:
     size, at = None, 2
     while at + 4 <= len(content) and content[at] == 0xFF:
         marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4])
-        if marker in _METADATA:
+        if marker not in _EXPECTED or (marker in _START_OF_FRAME and size is not None):
             return None
         if marker in _START_OF_FRAME:
             size = int.from_bytes(content[at + 7 : at + 9]), int.from_bytes(content[at + 5 : at + 7])

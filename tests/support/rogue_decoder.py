@@ -1,0 +1,332 @@
+"""A decoder gone bad: it copies a small JPEG honestly, unless the picture's last bytes tell it what to do.
+
+Started by a sandbox as its command, with nothing but the standard library, so that it is ready at once. Its
+first argument names what it does before that.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+MIB = 1024 * 1024
+Message = dict[str, Any]
+
+
+def receive(connection: socket.socket) -> tuple[Message, list[int]]:
+    """The next request and its descriptors; exits when the parent has closed."""
+    head, descriptors, _, _ = socket.recv_fds(connection, 4, 100)
+    if not head:
+        sys.exit(0)
+    body = b""
+    while len(body) < struct.unpack(">I", head)[0]:
+        body += connection.recv(65536)
+    return json.loads(body), descriptors
+
+
+def send(connection: socket.socket, message: object) -> None:
+    body = message if isinstance(message, bytes) else json.dumps(message).encode()
+    connection.sendall(struct.pack(">I", len(body)) + body)
+
+
+def forever() -> None:
+    while True:
+        time.sleep(60)
+
+
+class Job:
+    """One request, answered honestly step by step; what goes wrong changes a step."""
+
+    def __init__(self, connection: socket.socket, request: Message, descriptors: list[int]) -> None:
+        self.connection = connection
+        self.request = request
+        self.source, *self.staged = descriptors
+        content = os.pread(self.source, request["bytes"], 0)
+        end = content.rfind(b"\xff\xd9") + 2
+        self.picture, self.mischief = content[:end], content[end:].decode().strip("-")
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self.width, self.height = 40, 30
+
+    def facts(self) -> Message:
+        size = {"width": self.width, "height": self.height, "frames": 1}
+        return {"sha256": self.sha256, "format": "jpeg", **size, "ms": {"read": 0.1}}
+
+    def probed(self) -> Message:
+        return {"status": "probed", **self.facts(), "estimate": 30 * MIB}
+
+    def unchanged(self, sha256: str) -> Message:
+        return {
+            "status": "unchanged",
+            "sha256": sha256,
+            **dict.fromkeys(("format", "width", "height")),
+            "ms": {},
+        }
+
+    def written(self) -> list[Message]:
+        size = {"width": self.width, "height": self.height, "bytes": len(self.picture)}
+        return [{"name": wish["name"], **size} for wish in self.request["variants"]]
+
+    def done(self) -> Message:
+        return {"status": "done", **self.facts(), "color": "#102030", "variants": self.written()}
+
+    def say(self, message: object) -> None:
+        send(self.connection, message)
+
+    def probe(self) -> bool:
+        self.say(self.probed())
+        return bool(receive(self.connection)[0]["proceed"])
+
+    def write(self, content: bytes | None = None) -> None:
+        for fd in self.staged:
+            os.pwrite(fd, self.picture if content is None else content, 0)
+
+    def honest(self) -> None:
+        if self.request["known_sha256"] == self.sha256:
+            self.say(self.unchanged(self.sha256))
+        elif self.probe():
+            self.write()
+            self.say(self.done())
+
+    def end(self, content: bytes, **changes: Any) -> None:
+        """Write that instead of the picture, and say that all is well."""
+        self.picture = content
+        self.probe()
+        self.write()
+        self.say({**self.done(), **changes})
+
+
+def raw(job: Job, content: bytes) -> None:
+    job.connection.sendall(content)
+
+
+def answered(change: Callable[[Job], Message]) -> Callable[[Job], None]:
+    """Everything honest but the last answer."""
+
+    def mischief(job: Job) -> None:
+        job.probe()
+        job.write()
+        job.say({**job.done(), **change(job)})
+
+    return mischief
+
+
+def with_segment(job: Job, marker: int, body: bytes) -> bytes:
+    segment = bytes((0xFF, marker)) + (len(body) + 2).to_bytes(2) + body
+    return job.picture[:2] + segment + job.picture[2:]
+
+
+def link(job: Job) -> None:
+    job.probe()
+    job.write()
+    for fd in job.staged:
+        place = os.readlink(f"/proc/self/fd/{fd}")
+        os.unlink(place)
+        os.symlink("/etc/passwd", place)
+    job.say(job.done())
+
+
+def grow(job: Job) -> None:
+    hoard = []
+    while True:
+        hoard.append(os.urandom(MIB) * 4)
+        time.sleep(0.01)
+
+
+def grow_when_told(job: Job) -> None:
+    job.probe()
+    grow(job)
+
+
+def grow_and_keep(job: Job) -> None:
+    global keepsake
+    keepsake = os.urandom(MIB) * 100
+    job.honest()
+
+
+keepsake = b""
+
+
+def shout(job: Job) -> None:
+    line = b"error " * 10_000
+    for _ in range(2_000):
+        with contextlib.suppress(OSError):
+            os.write(2, line)
+    job.honest()
+
+
+def deaf(job: Job) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    forever()
+
+
+def spin(job: Job) -> None:
+    while True:
+        pass
+
+
+def half_a_frame(job: Job) -> None:
+    raw(job, struct.pack(">I", 1000) + b'{"status"')
+    forever()
+
+
+def close(job: Job) -> None:
+    job.connection.shutdown(socket.SHUT_RDWR)
+    job.connection.close()
+    forever()
+
+
+def babble(job: Job) -> None:
+    job.honest()
+    job.say(job.unchanged("0" * 64))
+
+
+def refuse(job: Job, code: str, message: str) -> None:
+    nothing = dict.fromkeys(("sha256", "format", "width", "height"))
+    job.say({"status": "refused", "code": code, "message": message, **nothing, "ms": {}})
+
+
+def unasked(job: Job) -> None:
+    job.write()
+    job.say(job.done())
+
+
+def answer_only(job: Job) -> None:
+    job.probe()
+    job.say(job.done())
+
+
+def probe_twice(job: Job) -> None:
+    job.probe()
+    job.say(job.probed())
+
+
+def once(job: Job) -> None:
+    """Crash only where another child has not done so before, told by a mark on the source's folder."""
+    mark = os.readlink(f"/proc/self/fd/{job.source}") + ".mark"
+    if not os.path.exists(mark):
+        os.close(os.open(mark, os.O_CREAT))
+        os.abort()
+    job.honest()
+
+
+def hidden(job: Job) -> bytes:
+    """Something between the picture's end and another end marker, dressed as a segment."""
+    payload = b"<script>alert(1)</script>"
+    return job.picture + (len(payload) + 2).to_bytes(2) + payload + b"\xff\xd9"
+
+
+def second_frame(job: Job) -> bytes:
+    """A second frame header, for a reader that believes the first one."""
+    at = job.picture.index(b"\xff\xc0")
+    header = job.picture[at : at + 2 + int.from_bytes(job.picture[at + 2 : at + 4])]
+    huge = header[:5] + b"\xff\xff\xff\xff" + header[9:]
+    return job.picture[:at] + huge + job.picture[at:]
+
+
+MISCHIEF: dict[str, Callable[[Job], None]] = {
+    # frames
+    "not json": lambda job: job.say(b"<html>"),
+    "not utf-8": lambda job: job.say(b'"\xff\xfe"'),
+    "an empty frame": lambda job: job.say(b""),
+    "a list": lambda job: job.say([1, 2]),
+    "deep json": lambda job: job.say(b"[" * 65_000),
+    "a huge frame": lambda job: raw(job, struct.pack(">I", 2**32 - 1) + b"x" * 1000),
+    "an unknown status": lambda job: job.say({"status": "fine"}),
+    "no status": lambda job: job.say({}),
+    "wrong types": lambda job: job.say({**job.probed(), "width": "40", "ms": []}),
+    "a number too large": lambda job: job.say({**job.probed(), "width": 10**30}),
+    "a negative estimate": lambda job: job.say({**job.probed(), "estimate": -1}),
+    "an extra field": lambda job: job.say({**job.probed(), "path": "/etc/passwd"}),
+    "a bug": lambda job: job.say({"status": "bug", "message": "oops", "traceback": ""}),
+    # turns
+    "done without being told to": unasked,
+    "probed twice": probe_twice,
+    "unchanged although nothing was known": lambda job: job.say(job.unchanged(job.sha256)),
+    "an unknown code": lambda job: refuse(job, "internal_error", "no"),
+    # what was made
+    "too many variants": answered(lambda job: {"variants": [*job.written(), *job.written()]}),
+    "too few variants": answered(lambda job: {"variants": job.written()[:1]}),
+    "other names": answered(lambda job: {"variants": [{**each, "name": "other"} for each in job.written()]}),
+    "other order": answered(lambda job: {"variants": job.written()[::-1]}),
+    "another size": answered(lambda job: {"variants": [{**each, "width": 39} for each in job.written()]}),
+    "more bytes than written": answered(
+        lambda job: {"variants": [{**each, "bytes": each["bytes"] + 1} for each in job.written()]}
+    ),
+    "another content": answered(lambda job: {"sha256": "0" * 64}),
+    "another picture": answered(lambda job: {"width": 99}),
+    "nothing written": answer_only,
+    # what was written
+    "not a jpeg": lambda job: job.end(b"\x89PNG\r\n\x1a\n" + bytes(100)),
+    "a truncated jpeg": lambda job: job.end(job.picture[:-20]),
+    "a jpeg without its end": lambda job: job.end(job.picture[:-2]),
+    "trailing bytes": lambda job: job.end(job.picture + b"<script>alert(1)</script>"),
+    "a second picture behind the first": lambda job: job.end(job.picture * 2),
+    "bytes hidden between two ends": lambda job: job.end(hidden(job)),
+    "a second frame header": lambda job: job.end(second_frame(job)),
+    "exif": lambda job: job.end(with_segment(job, 0xE1, b"Exif\0\0" + bytes(20))),
+    "a comment": lambda job: job.end(with_segment(job, 0xFE, b"by an attacker")),
+    "an icc profile": lambda job: job.end(with_segment(job, 0xE2, b"ICC_PROFILE\0" + bytes(20))),
+    # the process
+    "close": close,
+    "segv": lambda job: os.kill(os.getpid(), signal.SIGSEGV),
+    "abort": lambda job: os.abort(),
+    "exit": lambda job: os._exit(3),
+    "hang": lambda job: forever(),
+    "spin": spin,
+    "deaf": deaf,
+    "half a frame": half_a_frame,
+    "grow": grow,
+    "grow when told": grow_when_told,
+    "grow and keep": grow_and_keep,
+    "shout": shout,
+    "babble": babble,
+    "link": link,
+    "refuse colourfully": lambda job: refuse(
+        job, "corrupt_image", "\x1b[31mred\r\n\u202e\x9bname" + "x" * 999
+    ),
+    "once": once,
+}
+
+
+def hello(config: Message) -> Message:
+    return {
+        "hello": 1,
+        "engine": config["engine"],
+        "version": "rogue",
+        "formats": ["jpeg"],
+        "confined": False,
+    }
+
+
+def main() -> None:
+    start, config = sys.argv[1], json.loads(sys.argv[-1])
+    connection = socket.socket(fileno=0)
+    match start:
+        case "exits":
+            sys.exit("no libvips here")
+        case "lies":
+            send(connection, {**hello(config), "hello": 2})
+        case "stammers":
+            connection.sendall(b"\xff\xff\xff\xffhello")
+        case "says deep things":
+            send(connection, b"[" * 60_000)
+        case _:
+            send(connection, hello(config))
+    while True:
+        request, descriptors = receive(connection)
+        job = Job(connection, request, descriptors)
+        MISCHIEF.get(job.mischief, Job.honest)(job)
+        for fd in descriptors:
+            os.close(fd)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Sandboxes for tests: allowances, pictures, a rogue in place of the decoder, and a look at the children."""
+
+import io
+import os
+import select
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from pipelines.formats import MIB
+from pipelines.recipe import Variant
+from pipelines.sandbox import Allowance, Rendered, Sandbox
+
+ROGUE = (sys.executable, "-I", str(Path(__file__).with_name("rogue_decoder.py")))
+BOTH = (Variant("thumb", 150), Variant("large", 1920))
+
+
+def allowance(decoders: int = 1, seconds: float = 5) -> Allowance:
+    """What a worker allows by default, with that many decoders and CPU seconds for a picture."""
+    return Allowance(
+        decoders=decoders,
+        memory=512 * MIB,
+        max_source_bytes=10 * MIB,
+        max_pixels=100_000_000,
+        image_timeout_s=seconds,
+    )
+
+
+def jpeg(width: int = 40, height: int = 30, color: tuple[int, int, int] = (200, 30, 30)) -> bytes:
+    """A small JPEG of one colour, without metadata."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), color).save(file, "jpeg")
+    return file.getvalue()
+
+
+def ordered(mischief: str) -> bytes:
+    """A picture that tells the rogue what to do."""
+    return jpeg() + f"--{mischief}--".encode()
+
+
+@contextmanager
+def descriptors(content: bytes, count: int) -> Iterator[tuple[int, list[int]]]:
+    """A source with that content, and so many staged files."""
+    files = [os.memfd_create("test") for _ in range(count + 1)]
+    try:
+        os.pwrite(files[0], content, 0)
+        yield files[0], files[1:]
+    finally:
+        for fd in files:
+            os.close(fd)
+
+
+async def render(
+    sandbox: Sandbox, content: bytes, wanted: Sequence[Variant] = BOTH, known: str | None = None
+) -> Rendered | None:
+    """Push one picture through."""
+    with descriptors(content, len(wanted)) as (source, staged):
+        return await sandbox.render(source, len(content), list(zip(wanted, staged, strict=True)), known)
+
+
+def children() -> dict[int, str]:
+    """The processes that this one has started and not yet buried, and the state of each."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == os.getpid():
+            found[int(folder.name)] = state
+    return found
+
+
+def has_ended(pid: int, within_s: float) -> bool:
+    """Whether the process ends in that time; it may be anybody's."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], within_s)[0])
+    finally:
+        os.close(handle)

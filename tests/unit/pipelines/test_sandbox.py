@@ -1,0 +1,388 @@
+"""The sandbox: what a decoder may answer, and what becomes of one that goes bad, and of its neighbours."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import (
+    DecoderBloated,
+    DecoderCrashed,
+    DecoderUnavailable,
+    DecodeTimeout,
+    PictureRefused,
+    PipelineError,
+    SourceChanged,
+)
+from pipelines.formats import MIB
+from pipelines.recipe import Variant
+from pipelines.sandbox import Rendered, Sandbox, open_sandbox
+from tests.support.sandboxes import (
+    BOTH,
+    ROGUE,
+    allowance,
+    children,
+    descriptors,
+    has_ended,
+    jpeg,
+    ordered,
+    render,
+)
+
+
+@pytest.fixture
+async def rogue() -> AsyncIterator[Sandbox]:
+    """A sandbox whose one decoder does what a picture tells it to; hangs are cut off after 0.6 s."""
+    async with open_sandbox(allowance(seconds=0.2), (*ROGUE, "starts")) as sandbox:
+        yield sandbox
+    assert children() == {}
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """A sandbox with one real decoder."""
+    async with open_sandbox(allowance()) as real:
+        yield real
+    assert children() == {}
+
+
+async def renders_well(sandbox: Sandbox) -> bool:
+    """Whether a good picture comes out, by one living child and beside no dead one."""
+    rendered = await render(sandbox, jpeg())
+    assert rendered is not None
+    sizes = [(variant.name, variant.width, variant.height) for variant in rendered.variants]
+    states = list(children().values())
+    return sizes == [("thumb", 40, 30), ("large", 40, 30)] and len(states) == 1 and states != ["Z"]
+
+
+# -- a decoder gone bad
+
+LIES = {
+    "frames": ["not json", "not utf-8", "an empty frame", "a list", "deep json", "a huge frame"],
+    "answers": ["an unknown status", "no status", "wrong types", "a number too large", "a negative estimate"],
+    "more answers": ["an extra field", "a bug", "an unknown code"],
+    "turns": ["done without being told to", "probed twice", "unchanged although nothing was known"],
+    "variants": ["too many variants", "too few variants", "other names", "other order"],
+    "facts": ["another size", "more bytes than written", "another content", "another picture"],
+    "files": ["nothing written", "not a jpeg", "a truncated jpeg", "a jpeg without its end"],
+    "extras": ["trailing bytes", "a second picture behind the first", "bytes hidden between two ends"],
+    "contents": ["a second frame header", "exif", "a comment", "an icc profile"],
+    "deaths": ["close", "segv", "abort", "exit"],
+}
+
+
+@pytest.mark.parametrize("mischief", [each for kind in LIES.values() for each in kind])
+async def test_a_decoder_that_lies_or_dies_is_ended_and_replaced(rogue: Sandbox, mischief: str) -> None:
+    before = set(children())
+    with pytest.raises(DecoderCrashed):
+        await render(rogue, ordered(mischief))
+
+    assert set(children()) & before == set()
+    assert await renders_well(rogue)
+
+
+@pytest.mark.parametrize("mischief", ["hang", "spin", "deaf", "half a frame"])
+async def test_a_decoder_that_never_answers_is_ended_soon_after_its_time(
+    rogue: Sandbox, mischief: str
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(DecodeTimeout, match=r"longer to decode than the 0\.2 seconds"):
+        await render(rogue, ordered(mischief))
+
+    assert time.monotonic() - began < 0.6 + 1
+    assert children() == {}
+    assert await renders_well(rogue)
+
+
+@pytest.mark.parametrize("mischief", ["grow", "grow when told"])
+async def test_a_decoder_that_takes_more_memory_than_announced_is_ended(mischief: str) -> None:
+    async with open_sandbox(allowance(seconds=5), (*ROGUE, "starts")) as rogue:
+        with pytest.raises(DecoderBloated, match="more memory than its header announced") as refused:
+            await render(rogue, ordered(mischief))
+
+        assert refused.value.code == "too_much_memory"
+        assert children() == {}
+        assert await renders_well(rogue)
+
+
+async def test_a_decoder_that_shouts_fills_no_memory(rogue: Sandbox) -> None:
+    await render(rogue, ordered("shout"))
+
+    [pid] = children()
+    assert Path(f"/proc/{pid}/fd/2").stat().st_size < MIB
+
+
+async def test_what_a_decoder_says_after_its_answer_is_not_taken_for_the_next_one(rogue: Sandbox) -> None:
+    [babbler] = children()
+    rendered = await render(rogue, ordered("babble"))
+    again = await render(rogue, jpeg())
+
+    assert rendered is not None
+    assert again is not None
+    assert babbler not in children()
+
+
+async def test_a_refusal_is_told_without_anything_that_a_terminal_obeys(rogue: Sandbox) -> None:
+    with pytest.raises(PictureRefused) as refused:
+        await render(rogue, ordered("refuse colourfully"))
+
+    message = str(refused.value)
+    assert message.startswith(" [31mred name")
+    assert message.isprintable()
+    assert len(message) <= 300
+
+
+async def test_a_refused_picture_leaves_its_decoder_in_service(rogue: Sandbox) -> None:
+    before = children()
+    with pytest.raises(PictureRefused):
+        await render(rogue, ordered("refuse colourfully"))
+
+    assert await renders_well(rogue)
+    assert children().keys() == before.keys()
+
+
+async def test_a_variant_of_another_size_than_the_recipe_wants_is_refused(rogue: Sandbox) -> None:
+    with pytest.raises(DecoderCrashed, match="another size"):
+        await render(rogue, jpeg(), [Variant("tiny", 20)])
+
+
+async def test_a_picture_that_kills_its_decoder_gets_one_more_try_alone(
+    rogue: Sandbox, tmp_path: Path
+) -> None:
+    file = tmp_path / "picture"
+    file.write_bytes(ordered("once"))
+    with file.open("rb") as source, descriptors(b"", 2) as (_, staged):
+        rendered = await rogue.render(
+            source.fileno(), file.stat().st_size, list(zip(BOTH, staged, strict=True)), None
+        )
+
+    assert rendered is not None
+    assert len(rendered.variants) == 2
+
+
+async def test_a_picture_that_uses_its_time_up_gets_no_second_time(rogue: Sandbox) -> None:
+    used_before = _seconds_of_children()
+    with pytest.raises(DecodeTimeout):
+        await render(rogue, ordered("spin"))
+
+    assert _seconds_of_children() - used_before < 2 * 0.2 + 0.15
+
+
+def _seconds_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+async def test_neighbours_of_a_bad_picture_are_rendered() -> None:
+    orders = ["abort", "spin", "not json", "exif", "hang"]
+    async with open_sandbox(allowance(decoders=2, seconds=0.3), (*ROGUE, "starts")) as rogue:
+        pictures = [content for order in orders for content in (ordered(order), jpeg())]
+        answers = await asyncio.gather(
+            *(render(rogue, picture) for picture in pictures), return_exceptions=True
+        )
+
+    assert [type(answer) for answer in answers[1::2]] == [Rendered] * len(orders)
+    assert all(isinstance(answer, PipelineError) for answer in answers[::2])
+
+
+@pytest.mark.parametrize("start", ["exits", "lies", "stammers", "says deep things"])
+async def test_a_decoder_that_cannot_start_says_nothing_about_a_picture(start: str) -> None:
+    with pytest.raises(DecoderUnavailable, match="did not start"):
+        async with open_sandbox(allowance(), (*ROGUE, start)):
+            pass
+
+    assert children() == {}
+
+
+async def test_the_last_words_of_a_decoder_that_cannot_start_are_told() -> None:
+    with pytest.raises(DecoderUnavailable, match="no libvips here"):
+        async with open_sandbox(allowance(), (*ROGUE, "exits")):
+            pass
+
+
+async def test_a_decoder_that_is_not_installed_is_told() -> None:
+    with pytest.raises(DecoderUnavailable, match="could not be started"):
+        async with open_sandbox(allowance(), ("/no/such/program",)):
+            pass
+
+
+async def test_a_render_that_is_cancelled_ends_its_decoder(rogue: Sandbox) -> None:
+    [before] = children()
+    task = asyncio.create_task(render(rogue, ordered("hang")))
+    await asyncio.wait({task}, timeout=0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert before not in children()
+    assert await renders_well(rogue)
+
+
+# -- the real decoder
+
+
+async def test_a_picture_becomes_its_variants_and_the_facts_about_it(sandbox: Sandbox) -> None:
+    content = jpeg(400, 200, (0, 0, 255))
+    rendered = await render(sandbox, content)
+
+    assert rendered is not None
+    assert (rendered.sha256, rendered.format) == (sha256(content).hexdigest(), "jpeg")
+    assert (rendered.width, rendered.height) == (400, 200)
+    assert [(each.name, each.width, each.height) for each in rendered.variants] == [
+        ("thumb", 150, 75),
+        ("large", 400, 200),
+    ]
+
+
+async def test_every_size_comes_out_as_the_recipe_says(sandbox: Sandbox) -> None:
+    wanted = [Variant("inside", 100), Variant("cover", 64, fit="cover"), Variant("tiny", 7)]
+    sizes = [(1, 1), (101, 3), (3, 1001), (333, 250), (201, 134), (99, 99), (1000, 1), (150, 149), (640, 427)]
+    for width, height in sizes:
+        rendered = await render(sandbox, jpeg(width, height), wanted)
+
+        assert rendered is not None
+        expected = [variant.size_of(width, height) for variant in wanted]
+        assert [(each.width, each.height) for each in rendered.variants] == expected
+
+
+async def test_known_content_is_not_decoded(sandbox: Sandbox) -> None:
+    content = jpeg()
+
+    assert await render(sandbox, content, known=sha256(content).hexdigest()) is None
+    assert await render(sandbox, content, known="0" * 64) is not None
+
+
+async def test_a_source_of_another_size_than_said_has_changed(sandbox: Sandbox) -> None:
+    content = jpeg()
+    for said in (len(content) - 1, len(content) + 1):
+        with descriptors(content, 1) as (source, [staged]), pytest.raises(SourceChanged):
+            await sandbox.render(source, said, [(BOTH[0], staged)], None)
+
+
+async def test_a_picture_that_is_none_is_refused_in_words(sandbox: Sandbox) -> None:
+    with pytest.raises(PictureRefused) as refused:
+        await render(sandbox, b"%PDF-1.7 and so on")
+
+    assert refused.value.code == "unsupported_format"
+
+
+async def test_a_picture_that_would_take_more_memory_than_there_is_is_refused_before_it_is_decoded() -> None:
+    async with open_sandbox(allowance()) as sandbox:
+        sandbox.admission.budget = MIB
+        with pytest.raises(PictureRefused, match=r"would take about \d+ MiB of memory; 1 MiB are there"):
+            await render(sandbox, jpeg())
+        sandbox.admission.budget = 100 * MIB
+
+        assert await render(sandbox, jpeg()) is not None
+
+
+async def test_an_idle_decoder_grown_fat_is_replaced(rogue: Sandbox) -> None:
+    [slim] = children()
+    async with open_sandbox(allowance(), (*ROGUE, "starts")) as roomy:
+        rendered = await render(roomy, ordered("grow and keep"))
+        left = set(children()) - {slim}
+
+    assert rendered is not None
+    assert left == set()
+
+
+async def test_a_decoder_of_each_kind_takes_a_place_and_never_more_than_there_are() -> None:
+    bitmap = _bitmap()
+    async with open_sandbox(allowance(decoders=2)) as sandbox:
+        answers = await asyncio.gather(*(render(sandbox, content) for content in (bitmap, bitmap)))
+        at_most = len(children())
+
+    assert all(answers)
+    assert at_most == 2
+
+
+def _bitmap() -> bytes:
+    import io
+
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), (10, 200, 10)).save(file, "bmp")
+    return file.getvalue()
+
+
+async def test_a_decoder_has_no_environment_worth_reading(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDIA_REDIS_URL", "redis://:secret@example")
+    async with open_sandbox(allowance()) as another:
+        pids = children()
+        environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in pids]
+        await render(another, jpeg())
+
+    expected = {b"MALLOC_ARENA_MAX=1", b"VIPS_CONCURRENCY=1"}
+    assert [set(each.strip(b"\0").split(b"\0")) for each in environments] == [expected] * 2
+
+
+async def test_a_decoder_holds_no_descriptor_but_its_own(sandbox: Sandbox, tmp_path: Path) -> None:
+    inherited = os.open(tmp_path, os.O_RDONLY)
+    os.set_inheritable(inherited, True)
+    try:
+        async with open_sandbox(allowance()) as another:
+            await render(another, jpeg())
+            held = [_targets(pid) for pid in children()]
+    finally:
+        os.close(inherited)
+
+    for targets in held:
+        assert targets.keys() == {0, 1, 2}
+        assert targets[0].startswith("socket:")
+        assert targets[1] == "/dev/null"
+        assert targets[2].startswith("/memfd:decoder-errors")
+
+
+def _targets(pid: int) -> dict[int, str]:
+    return {int(fd.name): os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+HOLDER = """
+import asyncio, sys
+from pathlib import Path
+from pipelines.sandbox import open_sandbox
+from tests.support.sandboxes import allowance, children
+
+async def main():
+    async with open_sandbox(allowance(decoders=2)):
+        print(*children(), flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def test_decoders_die_with_a_worker_that_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        decoders = [int(pid) for pid in worker.stdout.readline().split()]
+        alive = [Path(f"/proc/{pid}").exists() for pid in decoders]
+        worker.send_signal(signal.SIGKILL)
+
+    assert alive == [True, True]
+    assert [has_ended(pid, 5) for pid in decoders] == [True, True]
+
+
+def test_a_signal_to_the_group_does_not_end_a_decoder_before_its_worker() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as worker:
+        assert worker.stdout is not None
+        decoders = [int(pid) for pid in worker.stdout.readline().split()]
+        for pid in decoders:
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
+        ended = [has_ended(pid, 0.1) for pid in decoders]
+        worker.kill()
+
+    assert ended == [False, False]
