@@ -97,12 +97,14 @@ async def _work(pictures: Sequence[Path], settings: Settings) -> tuple[Sequence[
 async def _while_alive(process: subprocess.Popen[bytes], work: Coroutine[Any, Any, T], log: Path) -> T:
     """The result of `work`, unless the worker that it waits for ends before."""
     task = asyncio.create_task(work)
-    while not (await asyncio.wait({task}, timeout=_LOOK_S))[0]:
-        if process.poll() is not None:
-            task.cancel()
-            last = log.read_text(errors="replace").strip().splitlines()[-5:]
-            raise CommandError("The worker ended:\n" + "\n".join(last))
-    return await task
+    try:
+        while not (await asyncio.wait({task}, timeout=_LOOK_S))[0]:
+            if process.poll() is not None:
+                last = log.read_text(errors="replace").strip().splitlines()[-5:]
+                raise CommandError("The worker ended:\n" + "\n".join(last))
+        return task.result()
+    finally:
+        task.cancel()
 
 
 def _own_settings(settings: Settings, redis: RedisServer, results: Path) -> Settings:

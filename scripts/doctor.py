@@ -2,15 +2,19 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import FORMATS, MIB, Format
 from pipelines.sandbox import open_sandbox
 from scripts.terminal import AsJson, output, print_json, run, safe, size
-from storage.catalog import open_catalog
+from storage import keys
+from storage.blobs.local import open_local
+from storage.catalog import Catalog, open_catalog
 from storage.errors import StorageError
 from worker.app import allowance, open_queue
 from worker.queue import UNREACHABLE, RedisError, ServerFacts
@@ -20,6 +24,7 @@ Level = Literal["ok", "warning", "error"]
 
 OLDEST_REDIS = (6, 2)
 LITTLE_ROOM = 1024 * MIB
+_PROBE = 4096  # bytes written to see whether writing works
 _COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
@@ -52,8 +57,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Look at each thing in turn; what is broken keeps nothing else from being looked at."""
     for finding in await _redis(settings):
         yield finding
-    yield await _catalog(settings)
-    for finding in _root(settings):
+    async for finding in _storage(settings):
         yield finding
     for finding in await _decoders(settings):
         yield finding
@@ -106,34 +110,72 @@ def _judge_redis(facts: ServerFacts) -> Sequence[Finding]:
     ]
 
 
-async def _catalog(settings: Settings) -> Finding:
+async def _storage(settings: Settings) -> AsyncIterator[Finding]:
     path = settings.catalog_path
-    if not path.exists():
-        return Finding("Catalog", "ok", f"{path} does not exist yet; the first worker makes it")
     try:
+        if not path.exists():
+            yield _to_be_made("Catalog", path, "MEDIA_CATALOG_URL")
+            for finding in await _root(settings, None):
+                yield finding
+            return
         async with open_catalog(settings.catalog_url, create=False) as catalog:
             uploads = sum((await catalog.reports.states()).values())
-    except StorageError as error:
-        return Finding(
-            "Catalog", "error", str(error), "See MEDIA_CATALOG_URL, and restore the file if it is damaged."
-        )
-    return Finding("Catalog", "ok", f"{path}, {uploads} uploads")
+            yield Finding("Catalog", "ok", f"{path}, {uploads} uploads")
+            for finding in await _root(settings, catalog):
+                yield finding
+    except (StorageError, OSError) as error:
+        advice = "See MEDIA_CATALOG_URL, and restore the file if it is damaged."
+        yield Finding("Catalog", "error", str(error), advice)
+        for finding in await _room(settings):
+            yield finding
 
 
-def _root(settings: Settings) -> Sequence[Finding]:
+def _to_be_made(what: str, path: Path, named_by: str) -> Finding:
+    there = next(folder for folder in path.parents if folder.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return Finding(what, "ok", f"{path} does not exist yet; the first worker makes it")
+    advice = f"Let the user {os.geteuid()} make it, or correct {named_by}."
+    return Finding(what, "error", f"{path} does not exist, and cannot be made in {there}", advice)
+
+
+async def _root(settings: Settings, catalog: Catalog | None) -> Sequence[Finding]:
+    """Whether the root is there, belongs to the catalog, and takes files; nothing of it is changed."""
     root = settings.storage_root
+    first_start = catalog is None or catalog.is_new
     if not root.exists():
-        if settings.catalog_path.exists():
-            advice = "Mount the disk, or correct MEDIA_STORAGE_URL: the catalog describes another root."
-            return [Finding("Storage root", "error", f"{root} does not exist", advice)]
-        return [Finding("Storage root", "ok", f"{root} does not exist yet; the first worker makes it")]
-    if not os.access(root, os.W_OK | os.X_OK):
-        advice = f"Let the user {os.geteuid()} write there."
-        return [Finding("Storage root", "error", f"{root} cannot be written", advice)]
+        if first_start:
+            return [_to_be_made("Storage root", root, "MEDIA_STORAGE_URL")]
+        advice = "Mount the disk, or correct MEDIA_STORAGE_URL: the catalog describes another root."
+        return [Finding("Storage root", "error", f"{root} does not exist", advice)]
+    used = [name for name in (keys.MARKER, keys.VARIANTS) if (root / name).exists()]
+    if first_start and used:
+        detail = f"{root} has {used[0]} already, and there is no catalog that describes it"
+        advice = "Correct MEDIA_CATALOG_URL, or restore the catalog."
+        return [Finding("Storage root", "error", detail, advice), *await _room(settings)]
+    if catalog is not None and not first_start:
+        try:
+            async with open_local(root, create=False) as blobs:
+                blobs.bind(catalog.id, catalog_is_new=False)
+        except StorageError as error:
+            advice = "Mount the disk, or correct MEDIA_STORAGE_URL and MEDIA_CATALOG_URL."
+            return [Finding("Storage root", "error", str(error), advice), *await _room(settings)]
+    return [Finding("Storage root", "ok", str(root)), *await _room(settings)]
+
+
+async def _room(settings: Settings) -> Sequence[Finding]:
+    """Whether files can really be written, and how much room there is."""
+    root = settings.storage_root
+    if not root.is_dir():
+        return []
+    try:
+        await _write(root)
+    except (StorageError, OSError) as error:
+        advice = f"Let the user {os.geteuid()} make files and folders in {root}."
+        return [Finding("Writing", "error", f"{error}", advice)]
     free = shutil.disk_usage(root).free
     short = free < LITTLE_ROOM
     return [
-        Finding("Storage root", "ok", str(root)),
+        Finding("Writing", "ok", "a file was written and removed"),
         Finding(
             "Free space",
             "warning" if short else "ok",
@@ -141,6 +183,19 @@ def _root(settings: Settings) -> Sequence[Finding]:
             "Make room: a full disk stops every upload." if short else None,
         ),
     ]
+
+
+async def _write(root: Path) -> None:
+    with tempfile.TemporaryFile(dir=root) as file:  # nameless, so that even a crash leaves nothing
+        file.write(bytes(_PROBE))
+        file.flush()
+        os.fsync(file.fileno())
+    if (root / keys.STAGING).exists():  # as long as there is none, the first worker makes it
+        async with open_local(root, create=False) as blobs, blobs.stage(1) as [staged]:
+            os.write(staged.fd, bytes(_PROBE))
+            os.fsync(staged.fd)
+    if (root / keys.VARIANTS).exists() and not os.access(root / keys.VARIANTS, os.W_OK | os.X_OK):
+        raise PermissionError(f"{root / keys.VARIANTS} cannot be written")
 
 
 async def _decoders(settings: Settings) -> Sequence[Finding]:
@@ -162,12 +217,12 @@ async def _decoders(settings: Settings) -> Sequence[Finding]:
             if confined
             else "Use Linux 5.13 or newer: decoders are separate processes, but can open files.",
         ),
-        Finding("Formats", "ok", ", ".join(_described(known, budget) for known in accepted)),
+        Finding("Formats", "ok", ", ".join(_described(known, budget, settings) for known in accepted)),
     ]
 
 
-def _described(known: Format, budget: int) -> str:
-    return f"{known.title} (to {known.largest(budget) // 1_000_000} MP)"
+def _described(known: Format, budget: int, settings: Settings) -> str:
+    return f"{known.title} (to {min(known.largest(budget), settings.max_pixels) / 1e6:.0f} MP)"
 
 
 def _limits(settings: Settings) -> Finding:

@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
+import math
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ import aiofiles
 import typer
 
 from scripts.progress import Progress
-from scripts.terminal import AsJson, CommandError, output, print_json, run, size, table
+from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, size, table
 from storage.blobs import Existence, Exists, Put
 from worker.app import open_queue, open_stores
 from worker.events import default_id
@@ -21,6 +23,7 @@ from worker.queue import Queue
 from worker.settings import Settings
 
 _CHUNK = 1024 * 1024
+_PATIENCE_S = 3  # before someone who waits is told that no worker is there
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
 
 
@@ -68,6 +71,9 @@ def command(
     """Copy files to the storage and enqueue them."""
 
     async def body(settings: Settings) -> int:
+        if recipe not in settings.recipe_book:
+            known = ", ".join(sorted(settings.recipe_book))
+            raise CommandError(f"There is no recipe {recipe}; there is: {known}.", code=2)
         files = list(find_files(paths))
         sent = await enqueue(files, settings, wait=wait, recipe=recipe)
         _report(sent, wait=wait, as_json=as_json)
@@ -166,6 +172,7 @@ class Follower:
         self._queue = queue
         self._since = since
         self._expected: dict[str, list[Sent]] = {}
+        self._looks_for_worker_at = time.monotonic() + _PATIENCE_S
         self.all_sent = asyncio.Event()
 
     def expect(self, sent: Sent) -> None:
@@ -181,6 +188,15 @@ class Follower:
                 for sent in self._expected.pop(str(message.get("id")), []):
                     _note(sent, message)
                     progress.advance(failed=sent.status == "failed")
+            await self._say_when_nobody_works()
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise asyncio.CancelledError  # wait_for, which redis-py uses, may lose it on Python 3.11
+
+    async def _say_when_nobody_works(self) -> None:
+        if time.monotonic() > self._looks_for_worker_at:
+            self._looks_for_worker_at = math.inf
+            if not await self._queue.has_worker():
+                errors.print("No worker is running; this waits for one (`media worker`).")
 
 
 def _note(sent: Sent, message: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
@@ -36,10 +37,12 @@ class CommandError(Exception):
 def run(body: Callable[[Settings], Coroutine[Any, Any, int]]) -> None:
     """Run a command with the settings, and end with the code that it gives.
 
-    Wrong settings end it with 2; a catalog, storage or Redis that does not answer with 1.
+    Wrong settings end it with 2; a catalog, storage or Redis that does not answer with 1; a signal with 128
+    and its number, once everything that was opened is closed.
     """
     try:
-        code = asyncio.run(body(Settings.load()))
+        settings = Settings.load()
+        code = asyncio.run(_until_stopped(body(settings)))
     except SettingsError as error:
         complain(f"The settings are not right:\n{error}")
         code = 2
@@ -58,9 +61,26 @@ def run(body: Callable[[Settings], Coroutine[Any, Any, int]]) -> None:
     except OSError as error:
         complain(str(error))
         code = 1
-    except KeyboardInterrupt:
-        code = 130
     raise typer.Exit(code)
+
+
+async def _until_stopped(body: Coroutine[Any, Any, int]) -> int:
+    # Not asyncio's own way, which knows only SIGINT and may cancel a task in the middle of a step.
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(body)
+    told: list[int] = []
+
+    def stop(number: int) -> None:
+        told.append(number)
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not told:
+            raise
+        return 128 + told[0]
 
 
 def complain(message: str) -> None:
