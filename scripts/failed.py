@@ -1,13 +1,16 @@
 """`media failed`: uploads that failed, and events that never became an upload."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
 from pipelines.blame import DEADLY_CODES, forgive
 from scripts.show import parse_id
-from scripts.terminal import AsJson, CommandError, moment, output, print_json, run, table
-from storage.catalog import open_catalog
+from scripts.terminal import AsJson, CommandError, moment, output, print_json, run, safe, table
+from storage.catalog import Catalog, open_catalog
 from storage.catalog.facts import DeadLetter, Upload
 from worker.app import IDS_A_DECODER, open_queue, open_stores
 from worker.intake import new_ticket
@@ -16,6 +19,14 @@ from worker.settings import Settings
 app = typer.Typer()
 
 _ALL = 1_000_000_000
+
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ID]...", help="Ids of failed uploads, or numbers of refused events."),
+]
+Code = Annotated[str | None, typer.Option(help="All that failed with this code.")]
+Everything = Annotated[bool, typer.Option("--all", help="All that failed.")]
+
 _SHOWN = 60  # characters of a refused event in the table
 
 
@@ -50,38 +61,90 @@ def list_failed(
 
 @app.command("retry")
 def retry_failed(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Failed uploads.")] = None,
-    code: Annotated[str | None, typer.Option(help="All that failed with this code.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that failed.")] = False,
-    as_json: AsJson = False,
+    ids: Ids = None, code: Code = None, everything: Everything = False, as_json: AsJson = False
 ) -> None:
-    """Queue failed uploads again, and forget what is remembered of pictures that killed their decoder."""
+    """Queue failed uploads again, and send refused events once more.
+
+    What is remembered of pictures that killed their decoder is forgotten.
+    """
 
     async def body(settings: Settings) -> int:
-        if sum((bool(ids), code is not None, everything)) != 1:
-            raise CommandError("Say which: ids, --code or --all.", code=2)
-        wanted = [parse_id(one) for one in ids] if ids else None
         async with open_stores(settings) as stores, open_queue(settings) as queue:
-            failed = await stores.catalog.failures.newest(_ALL, ids=wanted, code=code)
-            sources = [upload.source for upload in failed if upload.error_code in DEADLY_CODES]
-            await forgive([source for source in sources if source], stores.blobs, stores.catalog.verdicts)
+            chosen = await _choose(stores.catalog, ids, code, everything=everything)
+            deadly = [one.source for one in chosen.uploads if one.error_code in DEADLY_CODES and one.source]
+            await forgive(deadly, stores.blobs, stores.catalog.verdicts)
             tickets = await stores.catalog.failures.requeue(
-                [upload.id for upload in failed],
+                [upload.id for upload in chosen.uploads],
                 per_ticket=IDS_A_DECODER * settings.decoders,
                 new_ticket=new_ticket,
             )
             await queue.enqueue(tickets)
-        queued = [str(upload_id) for carried in tickets.values() for upload_id in carried]
-        missing = sorted({str(one) for one in wanted or ()} - set(queued))
-        if as_json:
-            print_json({"queued": queued, "not_failed": missing})
-        else:
-            output.print(f"{len(queued)} uploads are queued again.")
-            for one in missing:
-                output.print(f"{one} has not failed.")
-        return 1 if missing else 0
+            for letter in chosen.letters:
+                await queue.add_raw(letter.body)
+            await stores.catalog.letters.discard([letter.id for letter in chosen.letters])
+        return _report("queued", [one.id for one in chosen.uploads], chosen, as_json=as_json)
 
     run(body)
+
+
+@app.command("discard")
+def discard_failed(
+    ids: Ids = None, code: Code = None, everything: Everything = False, as_json: AsJson = False
+) -> None:
+    """Forget failed uploads that have no variants, and refused events. Originals stay where they are."""
+
+    async def body(settings: Settings) -> int:
+        async with open_catalog(settings.catalog_url, create=False) as catalog:
+            chosen = await _choose(catalog, ids, code, everything=everything)
+            gone = await catalog.failures.discard([upload.id for upload in chosen.uploads])
+            await catalog.letters.discard([letter.id for letter in chosen.letters])
+        return _report("discarded", gone, chosen, as_json=as_json)
+
+    run(body)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a person meant, and what of it there is not."""
+
+    uploads: Sequence[Upload]
+    letters: Sequence[DeadLetter]
+    missing: Sequence[str]
+
+
+async def _choose(
+    catalog: Catalog, ids: Sequence[str] | None, code: str | None, *, everything: bool
+) -> Chosen:
+    if sum((bool(ids), code is not None, everything)) != 1:
+        raise CommandError("Say which: ids, --code or --all.", code=2)
+    numbers = [int(one) for one in ids if one.isdecimal()] if ids else None
+    uuids = [parse_id(one) for one in ids if not one.isdecimal()] if ids else None
+    uploads = await catalog.failures.newest(_ALL, ids=uuids, code=code)
+    letters = await catalog.letters.newest(_ALL, ids=numbers, code=code)
+    found = {*(upload.id for upload in uploads), *(letter.id for letter in letters)}
+    wanted = [*(uuids or ()), *(numbers or ())]
+    return Chosen(uploads, letters, [str(one) for one in wanted if one not in found])
+
+
+def _report(done: str, uploads: Sequence[UUID], chosen: Chosen, *, as_json: bool) -> int:
+    letters = [letter.id for letter in chosen.letters]
+    kept = [str(one.id) for one in chosen.uploads if one.id not in set(uploads)]
+    if as_json:
+        print_json(
+            {
+                "uploads": [str(one) for one in uploads],
+                "dead_letters": letters,
+                "kept": kept,
+                "not_failed": chosen.missing,
+            }
+        )
+    else:
+        output.print(f"{len(uploads)} uploads and {len(letters)} refused events are {done}.")
+        for one in kept:
+            output.print(f"{one} stays: it has variants. A delete event removes it.")
+        for missing in chosen.missing:
+            output.print(f"{safe(missing)} has not failed.")
+    return 1 if chosen.missing or kept else 0
 
 
 def _upload(upload: Upload) -> dict[str, Any]:
@@ -112,6 +175,7 @@ def _print(uploads: list[dict[str, Any]], letters: list[dict[str, Any]]) -> None
     if letters:
         rows = [
             (
+                one["id"],
                 one["time"],
                 one["stream_id"],
                 one["error"]["code"],
@@ -120,6 +184,6 @@ def _print(uploads: list[dict[str, Any]], letters: list[dict[str, Any]]) -> None
             )
             for one in letters
         ]
-        output.print(table("Refused events", ("time", "entry", "code", "reason", "event"), rows))
+        output.print(table("Refused events", ("#number", "time", "entry", "code", "reason", "event"), rows))
     if not uploads and not letters:
         output.print("Nothing has failed.")

@@ -32,6 +32,7 @@ POLL_DELAY_S = 0.05
 QUEUE_READ_LIMIT = 1000  # ids looked at in a poll, so that locked ones at the head starve nobody
 OUT_OF_REACH = 1_000_000_000  # tries are counted in the catalog, not by arq
 ARQ_HEALTH_S = 60
+CHORES: Sequence[WorkerCoroutine] = (tasks.reconcile, tasks.adopt)
 _START_PAUSE_S = 60  # a worker that starts again and again need not look for foundlings each time
 _START_DRAIN = 1000  # events taken before the first poll
 _JOB_S = 30 + 60  # new images are taken for 30 s; the rest is for the last ones' images and commits
@@ -65,9 +66,13 @@ def worker_settings(settings: Settings, *, burst: bool = False, decoder: Sequenc
     # Two tries of an image, each with its wall time, may follow the last one taken.
     timeout = _JOB_S + 2 * 3 * settings.image_timeout
     return {
-        "functions": [func(tasks.process_batch, name=queue.PROCESS, timeout=timeout)],
-        # A burst ends when the queue is empty, which it never is while the next tick waits in it.
-        "cron_jobs": [] if burst else [_chore(tasks.reconcile, settings), _chore(tasks.adopt, settings)],
+        "functions": [
+            func(tasks.process_batch, name=queue.PROCESS, timeout=timeout),
+            *(func(chore, name=_name_of(chore, settings)) for chore in CHORES if burst),
+        ],
+        # A burst ends when the queue is empty, which it never is while the next tick waits in it: it
+        # plans no ticks, and only does those that another worker has planned.
+        "cron_jobs": [] if burst else [_chore(chore, settings) for chore in CHORES],
         "queue_name": job_queue,
         "redis_pool": queue.connect(settings.redis_url, job_queue),
         "redis_settings": queue.arq_settings(settings.redis_url),
@@ -179,15 +184,18 @@ async def _close(worker: Worker) -> None:
 
 
 def _chore(coroutine: WorkerCoroutine, settings: Settings) -> CronJob:
-    """A task that comes with every tick; its name holds the stream, for arq's keys know no queue."""
+    """A chore that comes with every tick; its name holds the stream, for arq's keys know no queue."""
     interval = settings.reconcile_interval
     when: dict[str, Any] = (
         {"second": set(range(0, 60, interval))}
         if interval < 60
         else {"minute": set(range(0, 60, interval // 60)), "second": 0}
     )
-    name = f"{coroutine.__qualname__}:{settings.stream}"
-    return cron(coroutine, name=name, timeout=60, microsecond=0, **when)
+    return cron(coroutine, name=_name_of(coroutine, settings), timeout=60, microsecond=0, **when)
+
+
+def _name_of(coroutine: WorkerCoroutine, settings: Settings) -> str:
+    return f"{coroutine.__qualname__}:{settings.stream}"
 
 
 def _command_line() -> dict[str, Any]:

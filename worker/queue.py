@@ -296,7 +296,11 @@ class Queue:
 
     async def add(self, event: Mapping[str, Any]) -> str:
         """Put an event on the stream, as any app does; gives the entry's ID."""
-        entry_id: bytes = await self.redis.xadd(self.stream, {FIELD: orjson.dumps(event)})
+        return await self.add_raw(orjson.dumps(event))
+
+    async def add_raw(self, body: bytes) -> str:
+        """Put bytes on the stream as an event, whatever they are; gives the entry's ID."""
+        entry_id: bytes = await self.redis.xadd(self.stream, {FIELD: body})
         return entry_id.decode()
 
 

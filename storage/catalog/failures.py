@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import RowMapping, Select, exists, select, update
 
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
-from storage.catalog.facts import State, Upload
-from storage.catalog.rows import to_upload
-from storage.catalog.tables import uploads
+from storage.catalog.facts import Notice, State, Upload
+from storage.catalog.outbox import insert_notices
+from storage.catalog.rows import load_metadata, to_upload
+from storage.catalog.tables import uploads, variants
 
 
 class Failures:
@@ -51,6 +52,31 @@ class Failures:
                 )
                 tickets[ticket] = [UUID(upload_id) for upload_id in group]
         return tickets
+
+    async def discard(self, ids: Sequence[UUID]) -> Sequence[UUID]:
+        """Turn those of `ids` that are failed and have no variants into tombstones; gives which.
+
+        The outside is told that they are deleted. One that still has variants, of content it had before,
+        is left alone: discarding a failure must not take away what is served.
+
+        Raises: CatalogUnavailable.
+        """
+        now = now_ms()
+        bare = ~exists().where(variants.c.upload_id == uploads.c.id)
+        gone = {"state": State.DELETED, "metadata": "{}", "error_code": None, "error_message": None}
+        async with self._database.writing() as connection:
+            found = (await connection.execute(_failed(ids, None).where(bare))).mappings().all()
+            chosen = [row["id"] for row in found]
+            await connection.execute(
+                update(uploads).where(uploads.c.id.in_(chosen)).values(**gone, attempts=0, changed_ms=now)
+            )
+            await insert_notices(connection, [_farewell(row, now) for row in found])
+        return [UUID(upload_id) for upload_id in chosen]
+
+
+def _farewell(row: RowMapping, now: int) -> Notice:
+    metadata = load_metadata(row["metadata"])
+    return Notice(0, State.DELETED, UUID(row["id"]), row["source"], row["recipe"], metadata, now)
 
 
 def _failed(ids: Sequence[UUID] | None, code: str | None) -> Select[Any]:

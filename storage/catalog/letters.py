@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,9 +17,18 @@ class Letters:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def newest(self, limit: int) -> Sequence[DeadLetter]:
-        """The `limit` newest dead letters, newest first. Raises: CatalogUnavailable."""
+    async def newest(
+        self, limit: int, *, ids: Sequence[int] | None = None, code: str | None = None
+    ) -> Sequence[DeadLetter]:
+        """The newest dead letters, newest first: all, or those with these ids or that code.
+
+        Raises: CatalogUnavailable.
+        """
         query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
+        if ids is not None:
+            query = query.where(dead_letters.c.id.in_(ids))
+        if code is not None:
+            query = query.where(dead_letters.c.code == code)
         async with self._database.reading() as connection:
             found = (await connection.execute(query)).mappings().all()
         return [
@@ -33,6 +42,11 @@ class Letters:
             )
             for row in found
         ]
+
+    async def discard(self, ids: Sequence[int]) -> None:
+        """Throw these dead letters away. Raises: CatalogUnavailable."""
+        async with self._database.writing() as connection:
+            await connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(ids)))
 
     async def count(self) -> int:
         """How many dead letters there are. Raises: CatalogUnavailable."""
