@@ -1,0 +1,42 @@
+"""Real services for the acceptance tests: one Redis a session, a workplace a test."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.redis_server import RedisServer, temporary_redis
+from tests.support.workplace import Workplace, database_on
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with temporary_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def workplace(redis_server: RedisServer, tmp_path: Path) -> Iterator[Workplace]:
+    place = Workplace(tmp_path, database_on(redis_server.url))
+    yield place
+    place.close()
+
+
+@pytest.fixture(scope="module")
+def live(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """A workplace with one worker that lives as long as the module's tests."""
+    place = Workplace(tmp_path_factory.mktemp("live"), database_on(redis_server.url))
+    place.start("arq")
+    yield place
+    place.close()
+
+
+@pytest.fixture
+def corpus() -> Path:
+    """The shared corpus of pictures."""
+    beside = Path(__file__).parents[2].parent / "shared" / "corpus"
+    folder = Path(os.environ.get("MEDIA_TEST_CORPUS", beside))
+    if not (folder / "photos").is_dir():
+        pytest.skip("no corpus of photos: name its folder in MEDIA_TEST_CORPUS")
+    return folder

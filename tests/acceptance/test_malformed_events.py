@@ -1,0 +1,100 @@
+"""Whatever an app writes to the stream: good events go on, bad ones become dead letters."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID, uuid5
+
+import pytest
+
+from tests.support import pictures
+from tests.support.workplace import Workplace
+
+FIRST = "uploads/good/first.jpg"
+FIRST_ID = str(uuid5(UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8"), f"media:{FIRST}"))
+MALFORMED: Mapping[str, tuple[Mapping[Any, Any], str, str]] = {
+    "not JSON": ({"event": "{"}, "invalid_event", "JSON"),
+    "not an object": ({"event": "[1]"}, "invalid_event", "object"),
+    "null": ({"event": "null"}, "invalid_event", "object"),
+    "source of a wrong type": ({"event": '{"source": 7}'}, "invalid_event", "source"),
+    "metadata of a wrong type": (
+        {"event": '{"source": "uploads/x", "metadata": []}'},
+        "invalid_event",
+        "metadata",
+    ),
+    "id that is no UUID": ({"event": '{"source": "uploads/x", "id": "7"}'}, "invalid_event", "id"),
+    "unknown recipe": ({"event": '{"source": "uploads/x", "recipe": "huge"}'}, "unknown_recipe", "huge"),
+    "source elsewhere": ({"event": '{"source": "etc/passwd"}'}, "invalid_event", "uploads/"),
+    "source that climbs": ({"event": '{"source": "uploads/../x"}'}, "invalid_event", "'..'"),
+    "absolute source": ({"event": '{"source": "/uploads/x"}'}, "invalid_event", "uploads/"),
+    "NUL in the source": ({"event": r'{"source": "uploads/x\u0000"}'}, "invalid_event", "control"),
+    "half a surrogate": ({"event": r'{"source": "uploads/\ud800"}'}, "invalid_event", ""),
+    "100 KB": (
+        {"event": '{"source": "uploads/x", "metadata": {"x": "' + "x" * 100_000 + '"}}'},
+        "invalid_event",
+        "65536",
+    ),
+    "deep": ({"event": "[" * 30_000}, "invalid_event", "JSON"),
+    "missing source": ({"event": '{"recipe": "default"}'}, "invalid_event", "source"),
+    "unknown field": ({"event": '{"source": "uploads/x", "sauce": 1}'}, "invalid_event", "sauce"),
+    "no event field": ({"upload": "uploads/x"}, "invalid_event", "event"),
+    "non-UTF-8": ({"event": b'{"source": "uploads/\xff"}'}, "invalid_event", "JSON"),
+    "non-UTF-8 field": ({b"\xff\xfe": b"\x00"}, "invalid_event", "event"),
+    "another's id": (
+        {"event": f'{{"source": "uploads/other.jpg", "id": "{FIRST_ID}"}}'},
+        "invalid_event",
+        "another source",
+    ),
+    "a delete of no id": ({"event": '{"delete": "all"}'}, "invalid_event", "delete"),
+    "a huge number": ({"event": '{"source": 1e999}'}, "invalid_event", ""),
+}
+
+
+@pytest.mark.parametrize("batch_size", ["50", "1"])
+def test_malformed_events_of_every_kind_between_good_ones_harm_none(
+    workplace: Workplace, batch_size: str
+) -> None:
+    worker = workplace.start("arq", MEDIA_BATCH_SIZE=batch_size)
+    good = [workplace.put(FIRST, pictures.small())]
+    workplace.send({"source": FIRST})
+    for number, (fields, _, _) in enumerate(MALFORMED.values(), start=1):
+        workplace.send_raw(fields)
+        good.append(workplace.put(f"uploads/good/{number}.jpg", pictures.small(number)))
+        workplace.send({"source": good[-1]})
+
+    ends = workplace.await_end_of(*good)
+
+    assert {told["type"] for told in ends.values()} == {"upload.ready"}
+    assert worker.process.poll() is None
+    letters = workplace.check().letters
+    assert len(letters) == len(MALFORMED)
+    for letter, (kind, (fields, code, reason)) in zip(letters, MALFORMED.items(), strict=True):
+        [(name, value)] = fields.items()
+        sent = value.encode() if isinstance(value, str) else value
+        assert letter["code"] == code, kind
+        assert reason in letter["message"], kind
+        assert letter["body"] == sent or name != "event", kind
+
+
+def test_an_entry_from_the_future_is_a_dead_letter_and_holds_up_nobody(workplace: Workplace) -> None:
+    workplace.start("arq")
+    source = workplace.put("uploads/a.jpg", pictures.small())
+    workplace.send({"source": source})
+    workplace.send_raw({"event": '{"source": "uploads/b.jpg"}'}, stream_id="99999999999999-0")
+
+    workplace.await_end_of(source)
+
+    [letter] = workplace.check().letters
+    assert "future" in letter["message"]
+
+
+def test_an_event_without_a_file_fails_after_it_was_looked_for_again(workplace: Workplace) -> None:
+    workplace.start("arq")
+    workplace.send({"source": "uploads/late.jpg"})
+    workplace.send({"source": "uploads/never.jpg"})
+    workplace.put("uploads/late.jpg", pictures.small())
+
+    ends = workplace.await_end_of("uploads/late.jpg", "uploads/never.jpg")
+
+    assert ends["uploads/late.jpg"]["type"] == "upload.ready"
+    assert ends["uploads/never.jpg"]["error"]["code"] == "source_missing"
+    workplace.check()

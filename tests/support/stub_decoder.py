@@ -1,0 +1,31 @@
+"""The real decoder, except that a picture's last bytes can tell it to crash or to hang."""
+
+import os
+import signal
+import sys
+import time
+
+from pipelines.decoder import reading
+from pipelines.decoder.__main__ import main
+
+CRASH, HANG, STOP = b"--crash--", b"--hang--", b"--stop--"
+
+_read_once = reading.read_once
+
+
+def _read(source: int, size: int) -> bytearray | None:
+    data = _read_once(source, size)
+    if data is not None and data.endswith(CRASH):
+        os.abort()
+    if data is not None and data.endswith(HANG):
+        while True:
+            pass
+    if data is not None and data.endswith(STOP):
+        os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(60)
+    return data
+
+
+if __name__ == "__main__":
+    setattr(reading, "read_once", _read)  # noqa: B010 (mypy minds the other way)
+    main(sys.argv[1])

@@ -1,0 +1,235 @@
+"""A workplace for real workers: a storage root, a catalog, a Redis, and the processes at work there."""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+import redis
+
+from tests.support import processes
+from tests.support.checker import Findings, check
+
+BIN = Path(sys.executable).parent
+PATIENCE_S = 20.0  # on a busy machine; what must be fast is measured, not timed out
+STARTS = {
+    "arq": [str(BIN / "arq"), "worker.main.WorkerSettings"],
+    "media": [str(BIN / "media"), "worker"],
+    "stub": [sys.executable, "-m", "tests.support.stub_worker"],
+}
+Event = Mapping[str, Any]
+Told = dict[str, Any]
+
+
+class WorkerProcess:
+    """One worker that runs, its log read line by line."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            command, env=dict(env), cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        self.pid = self.process.pid
+        self.lines: list[str] = []
+        self._told = threading.Condition()
+        self._ended = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._told:
+                self.lines.append(line.decode(errors="replace").rstrip())
+                self._told.notify_all()
+        with self._told:
+            self._ended = True
+            self._told.notify_all()
+
+    @property
+    def log(self) -> list[Told]:
+        """The lines that are JSON objects."""
+        return [json.loads(line) for line in list(self.lines) if line.startswith("{")]
+
+    def logged(self, event: str) -> list[Told]:
+        """The log's lines about one kind of event."""
+        return [line for line in self.log if line["event"] == event]
+
+    def await_log(self, event: str, within: float = PATIENCE_S) -> Told:
+        """The first line about `event`, once it is there."""
+        with self._told:
+            self._told.wait_for(lambda: self._ended or self.logged(event), within)
+        found = self.logged(event)
+        assert found, f"no {event} in the log:\n" + self.text
+        return found[0]
+
+    @property
+    def text(self) -> str:
+        """The whole log."""
+        return "\n".join(self.lines)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def wait(self, within: float = PATIENCE_S) -> int:
+        """Its exit code, once it has ended."""
+        code = self.process.wait(within)
+        self._reader.join(5)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+        return code
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        self.process.kill()
+        self.wait()
+
+    def decoders(self) -> list[int]:
+        """The pids of its decoder children."""
+        return processes.decoders_of(self.pid)
+
+
+class Workplace:
+    """Everything of one installation; the tests' hands and eyes in it."""
+
+    def __init__(self, home: Path, redis_url: str, **settings: str) -> None:
+        self.home = home
+        self.root = home / "media"
+        self.catalog = home / "catalog.db"
+        self.redis_url = redis_url
+        self.redis: redis.Redis = redis.Redis.from_url(redis_url, socket_timeout=10)
+        self.redis.flushdb()
+        self.settings = settings
+        self.workers: list[WorkerProcess] = []
+        self.heard: list[Told] = []
+        self._last = "0"
+        (self.root / "uploads").mkdir(parents=True)
+
+    # -- what an app does
+
+    def put(self, source: str, content: bytes) -> str:
+        """Put an original as apps are told to: a temporary name, then a rename; gives its key."""
+        path = self.root / source
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{uuid4().hex}.part")
+        aside.write_bytes(content)
+        aside.rename(path)
+        return source
+
+    def send(self, event: Event) -> str:
+        """XADD an event; gives its ID in the stream."""
+        return self.send_raw({"event": json.dumps(event)})
+
+    def send_raw(self, fields: Mapping[Any, Any], stream_id: str = "*") -> str:
+        """XADD whatever one likes."""
+        found = self.redis.xadd("media:uploads", dict(fields), id=stream_id)
+        return cast(bytes, found).decode()
+
+    def send_all(self, events: Iterable[Event]) -> None:
+        """XADD many events in one go."""
+        pipe = self.redis.pipeline(transaction=False)
+        for event in events:
+            pipe.xadd("media:uploads", {"event": json.dumps(event)})
+        pipe.execute()
+
+    def listen(self, enough: Callable[[list[Told]], object], within: float = PATIENCE_S) -> list[Told]:
+        """All messages so far, once they are `enough`; waits by XREAD BLOCK."""
+        until = time.monotonic() + within
+        while not enough(self.heard):
+            left_ms = int((until - time.monotonic()) * 1000)
+            assert left_ms > 0, self._not_heard()
+            found: Any = self.redis.xread({"media:events": self._last}, block=min(left_ms, 5000), count=1000)
+            for entry_id, fields in found[0][1] if found else ():
+                self._last = entry_id.decode()
+                self.heard.append(json.loads(fields[b"event"]))
+        return self.heard
+
+    def await_end_of(self, *sources: str, times: int = 1, within: float = PATIENCE_S) -> dict[str, Told]:
+        """The last message about each of `sources`, once each has had at least `times`."""
+
+        def about(source: str) -> list[Told]:
+            return [told for told in self.heard if told["source"] == source]
+
+        self.listen(lambda _: all(len(about(source)) >= times for source in sources), within)
+        return {source: about(source)[-1] for source in sources}
+
+    def _not_heard(self) -> str:
+        logs = "\n".join(f"-- worker {worker.pid}\n{worker.text}" for worker in self.workers)
+        return f"only {len(self.heard)} messages came: {self.heard[-5:]}\n{logs}"
+
+    # -- what an operator does
+
+    def env(self, **settings: str) -> dict[str, str]:
+        """The environment of a worker here."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "MEDIA_REDIS_URL": self.redis_url,
+            "MEDIA_STORAGE_URL": f"file:{self.root}",
+            "MEDIA_CATALOG_URL": f"sqlite+aiosqlite:///{self.catalog}",
+            "MEDIA_LEASE": "1",
+            "MEDIA_RECONCILE_INTERVAL": "1",
+            "MEDIA_CPUS": "2",
+            "MEDIA_LOG": "json",
+            **self.settings,
+            **settings,
+        }
+
+    def start(self, by: str = "media", *options: str, ready: bool = True, **settings: str) -> WorkerProcess:
+        """Start a worker and wait until it says that it has started."""
+        worker = WorkerProcess([*STARTS[by], *options], self.env(**settings), self.home)
+        self.workers.append(worker)
+        if ready:
+            worker.await_log("worker_started")
+        return worker
+
+    def run(self, by: str, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run a worker's command to its end."""
+        command = [*STARTS[by], *options]
+        return subprocess.run(
+            command, env=self.env(**settings), cwd=self.home, capture_output=True, text=True, timeout=20
+        )
+
+    def check(self, *, settled: bool = True) -> Findings:
+        """What the one checker finds of stream, jobs, catalog, disk and processes."""
+        return check(self.root, self.catalog, self.redis, [worker.pid for worker in self.workers], settled)
+
+    def close(self) -> None:
+        """End every worker that still runs, however."""
+        for worker in self.workers:
+            with contextlib.suppress(ProcessLookupError):
+                worker.signal(signal.SIGCONT)
+            if worker.process.poll() is None:
+                worker.kill()
+        self.redis.close()
+
+
+_databases = itertools.cycle(range(16))
+
+
+def database_on(redis_url: str) -> str:
+    """The next of the server's databases, so that tests with live workers do not meet."""
+    return redis_url.rsplit("/", 1)[0] + f"/{next(_databases)}"
+
+
+def eventually(holds: Callable[[], bool], within: float = PATIENCE_S) -> None:
+    """Wait for what nobody announces."""
+    until = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < until, "it never came true"
+        time.sleep(0.02)
