@@ -3,12 +3,13 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
 
+import structlog
 from arq.connections import ArqRedis
 
 from pipelines.batch import Lanes, Workshop
@@ -28,8 +29,12 @@ from worker.retry import judge
 from worker.settings import Settings
 from worker.shutdown import Shutdown
 
+log = structlog.get_logger(__name__)
+
 IDS_A_DECODER = 4  # uploads in one job for each decoder, so that a burst spreads over workers
 JOBS_AT_ONCE = 4
+_PAUSE_S = 1.0  # after background work has failed
+_PATIENCE_S = 0.2  # until background work is cancelled once more
 BACKLOG = 16  # jobs that may wait before the intake pauses
 
 
@@ -162,18 +167,34 @@ async def open_app(
 @asynccontextmanager
 async def in_background(app: App) -> AsyncIterator[None]:
     """The intake and the announcer at work; at the end the consumer leaves the group."""
-    works = (app.intake.run(), app.announcer.run(), app.health.run())
-    tasks = [asyncio.create_task(work) for work in works]
+    works = (app.intake.run, app.announcer.run, app.health.run)
+    tasks = [asyncio.create_task(_kept_up(work)) for work in works]
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _end(tasks)
         with suppress(*UNREACHABLE, RedisError, TimeoutError):
             async with asyncio.timeout(2):
                 await app.health.close()
                 await app.queue.leave()
+
+
+async def _kept_up(work: Callable[[], Awaitable[None]]) -> None:
+    """Work that ends when it wants to, and begins again after what it did not expect."""
+    while True:
+        try:
+            return await work()
+        except Exception:
+            log.exception("background_work_failed", work=work.__qualname__)
+            await asyncio.sleep(_PAUSE_S)
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()  # more than once: redis-py loses a cancellation that meets a time-out of its own
+        _, pending = await asyncio.wait(pending, timeout=_PATIENCE_S)
 
 
 def allowance(settings: Settings) -> Allowance:
