@@ -202,7 +202,7 @@ async def _decoders(settings: Settings) -> Sequence[Finding]:
     try:
         async with open_sandbox(allowance(settings)) as sandbox:
             hellos = [await sandbox.greet(engine) for engine in ("vips", "pillow")]
-            budget = sandbox.admission.budget
+            budget = sandbox.most
     except DecoderUnavailable as error:
         return [Finding("Decoders", "error", str(error), "Install the package again: a library is missing.")]
     confined = all(hello.confined for hello in hellos)

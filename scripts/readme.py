@@ -55,7 +55,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _formats(settings: Settings) -> Sequence[str]:
-    budget = Sandbox(allowance(settings)).admission.budget
+    budget = Sandbox(allowance(settings)).most
     rows = (
         (known.title, _decoder(known), f"{_largest(known, budget, settings.max_pixels)} MP", known.note)
         for known in FORMATS

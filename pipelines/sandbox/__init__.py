@@ -2,28 +2,30 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from pipelines import formats
-from pipelines.errors import DecoderBloated, DecoderCrashed, PictureRefused, SourceChanged
+from pipelines.errors import DecoderBloated, DecoderCrashed, DecodeTimeout, PictureRefused, SourceChanged
 from pipelines.formats import MIB, Engine
 from pipelines.recipe import Variant
-from pipelines.sandbox.admission import Admission
+from pipelines.sandbox.admission import Admission, NoRoomError
 from pipelines.sandbox.answers import Answer, Changed, Done, Hello, Probed, Refused, Unchanged
 from pipelines.sandbox.child import DECODER, Child, Limits
 from pipelines.sandbox.staged import check_staged
 
 PARENT_MEMORY = 96 * MIB
 CHILD_MEMORY = 96 * MIB  # an idle decoder, and one ordinary picture
+_IDLE_MEMORY = CHILD_MEMORY // 2
 
 _DECODERS = ("pyvips-binary", "pillow", "pillow-heif")
 _WALL_FACTOR = 3  # a throttled core must not blame good pictures
-_OVERDRAFT = 1.5  # times its estimate that a picture may take before its child is killed
+_OVERDRAFT = 1.25  # times its estimate that a picture may take before its child is killed,
+_SLACK = 16 * MIB  # and this: estimates of small pictures are rough
 _PROBING = CHILD_MEMORY  # growth, beside the source itself, before a picture has an estimate
-_FAT = 64 * MIB  # growth that an idle child may keep
+_FAT = 32 * MIB  # growth that an idle child may keep: it and the idle child are _IDLE_MEMORY
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,26 @@ class Rendered:
     ms: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class _Task:
+    source_fd: int
+    source_bytes: int
+    wanted: Sequence[tuple[Variant, int]]
+    known_sha256: str | None
+
+
 class Sandbox:
     """Renders pictures in children; hold it through `open_sandbox`."""
 
     def __init__(self, allowance: Allowance, command: Sequence[str] = DECODER) -> None:
         self._allowance = allowance
         self._command = command
-        idle = PARENT_MEMORY + allowance.decoders * CHILD_MEMORY // 2
-        self.admission = Admission(allowance.decoders, max(CHILD_MEMORY // 2, allowance.memory - idle))
+        room = allowance.memory - PARENT_MEMORY
+        # One child more than work at once, so that pictures of both engines in turn start none.
+        self._most_children = allowance.decoders + 1
+        self.most = max(_IDLE_MEMORY, room - _IDLE_MEMORY)  # bytes for one picture, with no other child there
+        budget = max(_IDLE_MEMORY, room - self._most_children * _IDLE_MEMORY)
+        self.admission = Admission(allowance.decoders, budget)
         self._idle: dict[Engine, list[Child]] = {"vips": [], "pillow": []}
         self._all: set[Child] = set()
         self._starting = 0
@@ -84,16 +98,16 @@ class Sandbox:
     ) -> Rendered | None:
         """Read the picture at `source_fd` once and write each wanted variant to its staged descriptor.
 
-        None when its content is `known_sha256`. A child that dies of the picture costs it one more try alone;
-        one that used its time up does not, for CPU seconds are the same alone, and all others would wait.
+        None when its content is `known_sha256`. A child that dies of the picture, or runs past its time
+        on it, costs it one more try alone.
 
         Raises: PictureRefused, SourceChanged, DecodeTimeout, DecoderCrashed, DecoderUnavailable.
         """
-        task = source_fd, source_bytes, wanted, known_sha256
+        task = _Task(source_fd, source_bytes, wanted, known_sha256)
         try:
-            return await self._attempt(self.admission.slot(), *task)
-        except DecoderCrashed:
-            return await self._attempt(self.admission.alone(), *task)
+            return await self._beside_others(task)
+        except (DecodeTimeout, DecoderCrashed):
+            return await self._alone(task)
 
     async def warm_up(self) -> None:
         """Start as many decoders as may work at once. Raises: DecoderUnavailable."""
@@ -110,53 +124,78 @@ class Sandbox:
         await asyncio.gather(*(child.kill() for child in self._all))
         self._all.clear()
 
-    async def _attempt(
-        self,
-        place: AbstractAsyncContextManager[None],
-        source_fd: int,
-        source_bytes: int,
-        wanted: Sequence[tuple[Variant, int]],
-        known_sha256: str | None,
-    ) -> Rendered | None:
-        known = formats.sniff(os.pread(source_fd, formats.HEAD, 0))
-        async with place, self._borrow(known.engine if known else "vips") as child:
+    async def _beside_others(self, task: _Task) -> Rendered | None:
+        try:
+            async with self.admission.slot():
+                return await self._attempt(task)
+        except NoRoomError as big:
+            if big.need > self.admission.budget:
+                return await self._alone(task)
+            async with self.admission.memory(big.need), self.admission.slot():
+                return await self._attempt(task, granted=big.need)
+
+    async def _alone(self, task: _Task) -> Rendered | None:
+        async with self.admission.alone():
+            await asyncio.gather(*(self._end(child) for idle in self._idle.values() for child in idle[:]))
+            return await self._attempt(task, granted=self.most)
+
+    async def _attempt(self, task: _Task, granted: int | None = None) -> Rendered | None:
+        known = formats.sniff(os.pread(task.source_fd, formats.HEAD, 0))
+        async with self._borrow(known.engine if known else "vips") as child:
             request = {
-                "bytes": source_bytes,
-                "known_sha256": known_sha256,
-                "variants": [_wish(variant) for variant, _ in wanted],
+                "bytes": task.source_bytes,
+                "known_sha256": task.known_sha256,
+                "variants": [_wish(variant) for variant, _ in task.wanted],
             }
-            await child.send(request, [source_fd, *(fd for _, fd in wanted)])
-            answer = await child.receive(self._limits(source_bytes + _PROBING))
+            await child.send(request, [task.source_fd, *(fd for _, fd in task.wanted)])
+            answer = await child.receive(self._limits(lambda growth: growth > task.source_bytes + _PROBING))
             match answer:
                 case Probed():
-                    done = await self._proceed(child, answer)
-                    return await asyncio.to_thread(_checked, answer, done, wanted)
-                case Unchanged() if answer.sha256 == known_sha256:
+                    done = await self._proceed(child, answer, granted)
+                    return await asyncio.to_thread(_checked, answer, done, task.wanted)
+                case Unchanged() if answer.sha256 == task.known_sha256:
                     return None
                 case Changed():
                     raise SourceChanged("the original changed while it was being read")
                 case _:
                     raise _refusal(answer)
 
-    async def _proceed(self, child: Child, probed: Probed) -> Done:
-        if probed.estimate > self.admission.budget:
+    async def _proceed(self, child: Child, probed: Probed, granted: int | None) -> Done:
+        need = probed.estimate
+        if need > self.most:
             await child.send({"proceed": False})
             megapixels = probed.width * probed.height / 1e6
             raise PictureRefused(
                 "too_much_memory",
                 f"Decoding this {probed.format} of {megapixels:.0f} megapixels would take about "
-                f"{probed.estimate // MIB} MiB of memory; {self.admission.budget // MIB} MiB are there.",
+                f"{need // MIB} MiB of memory; {self.most // MIB} MiB are there.",
             )
-        async with self.admission.memory(probed.estimate):
-            await child.send({"proceed": True})
-            answer = await child.receive(self._limits(int(probed.estimate * _OVERDRAFT)))
+        if granted is not None and need > granted:
+            raise SourceChanged("the original changed while it waited for memory")
+        try:
+            with self.admission.memory_now(need) if granted is None else nullcontext():
+                before = child.memory() - child.idle_memory
+                await child.send({"proceed": True})
+                answer = await child.receive(
+                    self._limits(lambda growth: self._bloated(growth - before, need))
+                )
+        except NoRoomError:
+            await child.send({"proceed": False})
+            raise
         if not isinstance(answer, Done):
             raise _refusal(answer)
         return answer
 
-    def _limits(self, growth: int) -> Limits:
+    def _bloated(self, growth: int, need: int) -> bool:
+        """Whether a picture takes more than it may: far beyond its estimate, or beyond it at others' cost."""
+        if growth <= need:
+            return False
+        everything = sum(child.memory() - child.idle_memory for child in self._all)
+        return growth > need * _OVERDRAFT + _SLACK or everything > self.most
+
+    def _limits(self, bloated: Callable[[int], bool]) -> Limits:
         cpu_s = self._allowance.image_timeout_s
-        return Limits(cpu_s, cpu_s * _WALL_FACTOR, growth)
+        return Limits(cpu_s, cpu_s * _WALL_FACTOR, bloated)
 
     @asynccontextmanager
     async def _borrow(self, engine: Engine) -> AsyncIterator[Child]:
@@ -164,7 +203,8 @@ class Sandbox:
         try:
             yield child
         except BaseException as error:
-            if isinstance(error, PictureRefused) and not isinstance(error, DecoderBloated):
+            unhurt = isinstance(error, PictureRefused | NoRoomError)
+            if unhurt and not isinstance(error, DecoderBloated):
                 await self._give_back(child, engine)
             else:
                 await self._end(child)
@@ -182,7 +222,7 @@ class Sandbox:
         others = [child for kind, idle in self._idle.items() if kind != engine for child in idle]
         self._starting += 1  # before anything is awaited: two that start at once each make room
         try:
-            if len(self._all) + self._starting > self._allowance.decoders and others:
+            if len(self._all) + self._starting > self._most_children and others:
                 await self._end(others[0])
             child = await Child.start(self._config(engine), self._command)
             self._all.add(child)

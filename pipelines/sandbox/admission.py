@@ -1,21 +1,43 @@
 """How much is decoded at once: the one place that bounds CPU and memory; everyone else awaits it."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+PATIENCE_S = 5.0  # how long a big wish lets small ones that fit beside the others go first
+
+
+class NoRoomError(Exception):
+    """There is no room for `need` bytes now: give back what you hold, and wait for it."""
+
+    def __init__(self, need: int) -> None:
+        super().__init__(f"no room for {need} bytes now")
+        self.need = need
+
+
+@dataclass(eq=False)
+class _Wish:
+    need: int
+    turn: asyncio.Future[None]
+    since: float = field(default_factory=time.monotonic)
 
 
 class Admission:
-    """Gives out `slots` decoders and `budget` bytes, each in the order of asking."""
+    """Gives out `slots` decoders and `budget` bytes.
+
+    Who holds a slot never waits for memory, so that a big picture keeps nobody from decoding: it leaves with
+    NoRoomError, waits outside, and comes back with its memory in hand.
+    """
 
     def __init__(self, slots: int, budget: int) -> None:
         self.slots = slots
         self.budget = budget
         self._free = budget
         self._slots = asyncio.Semaphore(slots)
-        self._loner = asyncio.Lock()
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: deque[_Wish] = deque()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -25,9 +47,9 @@ class Admission:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """All places at once: nobody decodes beside the holder."""
+        """All places and all memory at once: nobody decodes beside the holder."""
         taken = 0
-        async with self._loner:
+        async with self.memory(self.budget):
             try:
                 for _ in range(self.slots):
                     await self._slots.acquire()
@@ -37,32 +59,46 @@ class Admission:
                 for _ in range(taken):
                     self._slots.release()
 
-    @asynccontextmanager
-    async def memory(self, need: int) -> AsyncIterator[None]:
-        """`need` bytes of the budget, which must be able to hold them. Small wishes wait behind a big one."""
-        await self._take(need)
+    @contextmanager
+    def memory_now(self, need: int) -> Iterator[None]:
+        """`need` bytes of the budget. Raises: NoRoomError, also when another has waited long enough."""
+        if need > self._free or self._must_queue():
+            raise NoRoomError(need)
+        self._free -= need
         try:
             yield
         finally:
-            self._free += need
-            self._serve()
+            self._return(need)
 
-    async def _take(self, need: int) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((need, turn))
+    @asynccontextmanager
+    async def memory(self, need: int) -> AsyncIterator[None]:
+        """`need` bytes of the budget, which must be able to hold them, in the order of asking."""
+        wish = _Wish(need, asyncio.get_running_loop().create_future())
+        self._waiting.append(wish)
         self._serve()
         try:
-            await turn
+            await wish.turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._free += need
+            if wish in self._waiting:
+                self._waiting.remove(wish)
+                self._serve()
             else:
-                self._waiting.remove((need, turn))
-            self._serve()
+                self._return(need)
             raise
+        try:
+            yield
+        finally:
+            self._return(need)
+
+    def _must_queue(self) -> bool:
+        return bool(self._waiting) and time.monotonic() - self._waiting[0].since > PATIENCE_S
+
+    def _return(self, need: int) -> None:
+        self._free += need
+        self._serve()
 
     def _serve(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
-            need, turn = self._waiting.popleft()
-            self._free -= need
-            turn.set_result(None)
+        while self._waiting and self._waiting[0].need <= self._free:
+            wish = self._waiting.popleft()
+            self._free -= wish.need
+            wish.turn.set_result(None)

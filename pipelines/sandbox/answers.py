@@ -10,6 +10,7 @@ MAX_FRAME = 64 * 1024  # bytes
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Pixels = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Claimed = Annotated[int, Field(ge=0, lt=2**63)]  # what a header says, be it ever so absurd
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 Sentence = Annotated[
@@ -40,8 +41,8 @@ class Unchanged(_Frame):
     status: Literal["unchanged"]
     sha256: Sha256
     format: Word | None
-    width: Pixels | None
-    height: Pixels | None
+    width: Claimed | None
+    height: Claimed | None
     ms: dict[Word, float]
 
 
@@ -95,8 +96,8 @@ class Refused(_Frame):
     code: Code
     message: Sentence
     format: Word | None
-    width: Pixels | None
-    height: Pixels | None
+    width: Claimed | None
+    height: Claimed | None
     ms: dict[Word, float]
 
 

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -36,11 +36,11 @@ _LENGTH = struct.Struct(">I")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one picture may cost: CPU seconds, wall seconds, and bytes of growth."""
+    """What one picture may cost: CPU seconds, wall seconds, and which growth in bytes is too much."""
 
     cpu_s: float
     wall_s: float
-    growth: int
+    bloated: Callable[[int], bool]
 
 
 class Child:
@@ -134,7 +134,7 @@ class Child:
                 raise DecodeTimeout(
                     f"The picture took longer to decode than the {limits.cpu_s:g} seconds allowed."
                 )
-            if self.memory() - self.idle_memory > limits.growth:
+            if limits.bloated(self.memory() - self.idle_memory):
                 raise DecoderBloated
 
     async def _frame(self) -> bytes:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -35,22 +34,6 @@ from tests.support.sandboxes import (
     ordered,
     render,
 )
-
-
-@pytest.fixture
-async def rogue() -> AsyncIterator[Sandbox]:
-    """A sandbox whose one decoder does what a picture tells it to; hangs are cut off after 0.6 s."""
-    async with open_sandbox(allowance(seconds=0.2), (*ROGUE, "starts")) as sandbox:
-        yield sandbox
-    assert children() == {}
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    """A sandbox with one real decoder."""
-    async with open_sandbox(allowance()) as real:
-        yield real
-    assert children() == {}
 
 
 async def renders_well(sandbox: Sandbox) -> bool:
@@ -96,7 +79,7 @@ async def test_a_decoder_that_never_answers_is_ended_soon_after_its_time(
     with pytest.raises(DecodeTimeout, match=r"longer to decode than the 0\.2 seconds"):
         await render(rogue, ordered(mischief))
 
-    assert time.monotonic() - began < 0.6 + 1
+    assert time.monotonic() - began < 2 * 0.6 + 1
     assert children() == {}
     assert await renders_well(rogue)
 
@@ -167,12 +150,12 @@ async def test_a_picture_that_kills_its_decoder_gets_one_more_try_alone(
     assert len(rendered.variants) == 2
 
 
-async def test_a_picture_that_uses_its_time_up_gets_no_second_time(rogue: Sandbox) -> None:
+async def test_a_picture_that_uses_its_time_up_gets_it_once_more_alone(rogue: Sandbox) -> None:
     used_before = _seconds_of_children()
     with pytest.raises(DecodeTimeout):
         await render(rogue, ordered("spin"))
 
-    assert _seconds_of_children() - used_before < 2 * 0.2 + 0.15
+    assert 2 * 0.2 < _seconds_of_children() - used_before < 3 * 0.2 + 0.15
 
 
 def _seconds_of_children() -> float:
@@ -275,10 +258,10 @@ async def test_a_picture_that_is_none_is_refused_in_words(sandbox: Sandbox) -> N
 
 async def test_a_picture_that_would_take_more_memory_than_there_is_is_refused_before_it_is_decoded() -> None:
     async with open_sandbox(allowance()) as sandbox:
-        sandbox.admission.budget = MIB
+        sandbox.most = MIB
         with pytest.raises(PictureRefused, match=r"would take about \d+ MiB of memory; 1 MiB are there"):
             await render(sandbox, jpeg())
-        sandbox.admission.budget = 100 * MIB
+        sandbox.most = 100 * MIB
 
         assert await render(sandbox, jpeg()) is not None
 
@@ -293,14 +276,14 @@ async def test_an_idle_decoder_grown_fat_is_replaced(rogue: Sandbox) -> None:
     assert left == set()
 
 
-async def test_a_decoder_of_each_kind_takes_a_place_and_never_more_than_there_are() -> None:
+async def test_decoders_of_both_kinds_are_kept_but_only_one_more_than_there_are_places() -> None:
     bitmap = _bitmap()
     async with open_sandbox(allowance(decoders=2)) as sandbox:
         answers = await asyncio.gather(*(render(sandbox, content) for content in (bitmap, bitmap)))
         at_most = len(children())
 
     assert all(answers)
-    assert at_most == 2
+    assert at_most == 3
 
 
 def _bitmap() -> bytes:
