@@ -54,13 +54,15 @@ class Format:
     memory: Callable[[Shape], int]
     costliest: Shape
     note: str
+    shrunk: float = 0  # bytes a variant's pixel more, where the decoder itself scales down, into memory
 
     def estimate(
         self, shape: Shape, source_bytes: int = 0, variant_pixels: int = VARIANT_PIXELS, encoder: str = "jpeg"
     ) -> int:
         """Return the bytes by which a child grows at most when it makes variants of this picture."""
         source = 2 * source_bytes  # Pillow and pillow-heif keep a copy of their own
-        return _FLOOR + source + self.memory(shape) + int(3 * variant_pixels * _ENCODER[encoder])
+        made = int(variant_pixels * (3 * _ENCODER[encoder] + self.shrunk))
+        return _FLOOR + source + self.memory(shape) + made
 
     def largest(self, budget: int) -> int:
         """Return how many pixels of this format's costliest common kind fit a growth of `budget` bytes."""
@@ -177,6 +179,7 @@ FORMATS: tuple[Format, ...] = (
         memory=_webp_memory,
         costliest=Shape(4000, 3000, bands=4, whole=True),
         note="lossy, lossless, transparency; animated: the first frame",
+        shrunk=12,
     ),
     Format(
         name="gif",
