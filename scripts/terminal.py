@@ -1,7 +1,9 @@
 """What people and programs see of a command: the one place that prints, escapes and ends with a code."""
 
 import asyncio
+import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -22,8 +24,12 @@ from worker.settings import Settings, SettingsError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
+_WIDE = 1000  # characters
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+
 errors = Console(stderr=True, highlight=False)
-output = Console(highlight=False, soft_wrap=True)
+# Whoever reads a table from a pipe wants whole lines.
+output = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 
 
 class CommandError(Exception):
@@ -95,9 +101,14 @@ def safe(text: object, *, keep_lines: bool = False) -> str:
 
 
 def print_json(document: object) -> None:
-    """One JSON document on one line of standard output."""
-    sys.stdout.buffer.write(orjson.dumps(document, default=str) + b"\n")
+    """One JSON document on one line of standard output; what is invisible or breaks lines is escaped."""
+    line = _UNPRINTABLE.sub(_escaped, orjson.dumps(document, default=str).decode())
+    sys.stdout.buffer.write(line.encode() + b"\n")
     sys.stdout.buffer.flush()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

@@ -146,7 +146,7 @@ def test_hostile_names_are_escaped_for_people_and_valid_for_programs(live: Workp
     for name in HOSTILE:
         a_file(tmp_path / os.fsdecode(name), b"no picture: " + name)
 
-    for_people = media(live.env(COLUMNS="1000"), "enqueue", "--wait", tmp_path)
+    for_people = media(live.env(), "enqueue", "--wait", tmp_path)
     as_json = media(live.env(), "enqueue", "--wait", "--json", tmp_path)
     code, shown = on_a_terminal(live.env(), "enqueue", "--wait", tmp_path)
 

@@ -1,0 +1,222 @@
+"""`media doctor`: green where a worker would do well, red and helpful for each thing that is broken."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from scripts.redis_server import RedisServer, temporary_redis
+from tests.support.commands import document, media
+from tests.support.workplace import Workplace
+
+Findings = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    """A Redis whose configuration these tests change."""
+    with temporary_redis() as own:
+        yield own
+
+
+@pytest.fixture
+def place(server: RedisServer, tmp_path: Path) -> Iterator[Workplace]:
+    workplace = Workplace(tmp_path, server.url)
+    yield workplace
+    workplace.close()
+
+
+@pytest.fixture(scope="module")
+def template(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """What a worker leaves behind."""
+    workplace = Workplace(tmp_path_factory.mktemp("template"), server.url)
+    ended = workplace.run("media", "--burst")
+    workplace.close()
+    assert ended.returncode == 0, ended.stderr
+    return workplace
+
+
+@pytest.fixture
+def used(template: Workplace, place: Workplace) -> Workplace:
+    """A workplace where a worker has been."""
+    shutil.copytree(template.home, place.home, dirs_exist_ok=True)
+    return place
+
+
+def examined(place: Workplace, *, confined: bool = False, **settings: str) -> tuple[int, Findings]:
+    """The exit code, and the findings by what they are about."""
+    ended = media(place.env(MEDIA_CPUS="1", **settings), "doctor", "--json", confined=confined)
+    assert ended.stderr == ""
+    return ended.returncode, {found["what"]: found for found in document(ended)}
+
+
+def files(place: Workplace) -> set[Path]:
+    return {path for path in place.home.rglob("*") if ".cache" not in path.parts}
+
+
+def test_everything_is_well_where_a_worker_has_been(used: Workplace) -> None:
+    code, found = examined(used)
+
+    assert code == 0
+    assert {finding["level"] for finding in found.values()} <= {"ok", "warning"}
+    well = ("Redis version", "Redis role", "Redis durability", "Redis eviction", "Catalog", "Storage root")
+    assert [found[what]["level"] for what in well] == ["ok"] * len(well)
+    assert found["Writing"]["level"] == "ok"
+    assert "libvips" in found["Decoders"]["detail"]
+    assert all(found[what].keys() == {"what", "level", "detail", "advice"} for what in found)
+
+
+def test_before_the_first_worker_everything_is_well_and_nothing_is_made(place: Workplace) -> None:
+    before = files(place)
+
+    code, found = examined(place)
+
+    assert code == 0, found
+    assert "first worker makes it" in found["Catalog"]["detail"]
+    assert files(place) == before
+
+
+def test_looking_changes_nothing_where_a_worker_has_been(used: Workplace) -> None:
+    before = {path: path.stat().st_mtime_ns for path in files(used) if "staging" not in path.parts}
+
+    examined(used)
+
+    after = {path: path.stat().st_mtime_ns for path in files(used) if "staging" not in path.parts}
+    # SQLite keeps its side files while someone reads, and may have put them in order before
+    assert {path for path in before if path not in after} <= {path for path in before if path.suffix != ".db"}
+    assert (used.root / ".media-root.json") in after
+    assert list((used.root / "staging").iterdir()) == []
+
+
+def test_for_people_each_finding_is_a_line_and_what_to_do_comes_below(place: Workplace) -> None:
+    ended = media(place.env(MEDIA_REDIS_URL="redis://127.0.0.1:1/0"), "doctor")
+
+    assert ended.returncode == 1
+    lines = ended.stdout.splitlines()
+    assert lines[0].startswith("  error  Redis: ")
+    assert "MEDIA_REDIS_URL" in lines[1]
+    assert any("     ok  Decoders: " in line for line in lines)
+
+
+def _no_redis(place: Workplace) -> dict[str, str]:
+    return {"MEDIA_REDIS_URL": "redis://127.0.0.1:1/0"}
+
+
+def _another_marker(place: Workplace) -> None:
+    other = '{"catalog": "0ea1c0de-0000-4000-8000-000000000000", "version": 1}'
+    (place.root / ".media-root.json").write_text(other)
+
+
+def _no_marker(place: Workplace) -> None:
+    (place.root / ".media-root.json").unlink()
+
+
+def _damaged_marker(place: Workplace) -> None:
+    (place.root / ".media-root.json").write_text("{")
+
+
+def _vanished_root(place: Workplace) -> None:
+    place.root.rename(place.home / "elsewhere")
+
+
+def _root_is_a_file(place: Workplace) -> None:
+    _vanished_root(place)
+    place.root.write_text("")
+
+
+def _vanished_catalog(place: Workplace) -> None:
+    for path in place.home.glob("catalog.db*"):
+        path.unlink()
+
+
+def _damaged_catalog(place: Workplace) -> None:
+    _vanished_catalog(place)
+    place.catalog.write_bytes(b"no database" * 1000)
+
+
+def _staging_is_a_file(place: Workplace) -> None:
+    (place.root / "staging").rmdir()
+    (place.root / "staging").write_text("")
+
+
+def _catalog_cannot_be_made(place: Workplace) -> dict[str, str]:
+    (place.home / "file").write_text("")
+    return {"MEDIA_CATALOG_URL": f"sqlite+aiosqlite:///{place.home}/file/catalog.db"}
+
+
+@pytest.mark.parametrize(
+    ("break_it", "what", "told"),
+    [
+        (_no_redis, "Redis", "MEDIA_REDIS_URL"),
+        (_another_marker, "Storage root", "0ea1c0de"),
+        (_no_marker, "Storage root", ".media-root.json"),
+        (_damaged_marker, "Storage root", "damaged"),
+        (_vanished_root, "Storage root", "does not exist"),
+        (_root_is_a_file, "Storage root", "media"),
+        (_vanished_catalog, "Storage root", "no catalog"),
+        (_damaged_catalog, "Catalog", "MEDIA_CATALOG_URL"),
+        (_catalog_cannot_be_made, "Catalog", "cannot be made"),
+        (_staging_is_a_file, "Writing", "staging"),
+    ],
+)
+def test_each_thing_that_is_broken_is_named_with_what_to_do(
+    used: Workplace, break_it: Callable[[Workplace], dict[str, str] | None], what: str, told: str
+) -> None:
+    code, found = examined(used, **(break_it(used) or {}))
+
+    assert code == 1
+    finding = found[what]
+    assert finding["level"] == "error"
+    assert told in f"{finding['detail']} {finding['advice']}"
+    assert finding["advice"]
+    assert "Decoders" in found  # what is broken keeps nothing else from being looked at
+
+
+@pytest.mark.parametrize("folder", [".", "staging", "variants"])
+def test_a_folder_that_cannot_be_written_is_an_error(used: Workplace, folder: str) -> None:
+    (used.root / "variants").mkdir(exist_ok=True)
+    (used.root / folder).chmod(0o555)
+
+    code, found = examined(used, confined=True)
+
+    (used.root / folder).chmod(0o755)
+    assert code == 1
+    assert found["Writing"]["level"] == "error"
+    assert "user" in found["Writing"]["advice"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "usual", "what", "told"),
+    [
+        ("appendonly", "no", "yes", "Redis durability", "appendonly yes"),
+        ("maxmemory-policy", "allkeys-lru", "noeviction", "Redis eviction", "noeviction"),
+    ],
+)
+def test_a_redis_that_may_forget_is_warned_of_but_not_red(
+    place: Workplace, option: str, value: str, usual: str, what: str, told: str
+) -> None:
+    place.redis.config_set(option, value)
+
+    code, found = examined(place)
+
+    place.redis.config_set(option, usual)
+    assert code == 0
+    assert found[what]["level"] == "warning"
+    assert told in found[what]["advice"]
+
+
+def test_a_redis_that_wants_a_password_is_an_error_that_does_not_tell_the_url(place: Workplace) -> None:
+    place.redis.config_set("requirepass", "hunter2")
+    secret = place.redis_url.replace("//", "//:wrong-secret@")
+
+    code, found = examined(place, MEDIA_REDIS_URL=secret)
+
+    admin: redis.Redis = redis.Redis.from_url(place.redis_url.replace("//", "//:hunter2@"))
+    admin.config_set("requirepass", "")
+    admin.close()
+    assert code == 1
+    assert found["Redis"]["level"] == "error"
+    assert "secret" not in str(found)

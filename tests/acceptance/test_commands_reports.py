@@ -1,0 +1,241 @@
+"""`media show`, `events`, `stats` and `failed`: what they tell people and programs of one installation."""
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import pytest
+
+from scripts.redis_server import RedisServer
+from tests.support import pictures
+from tests.support.commands import MEDIA, document, documents, media, on_a_terminal
+from tests.support.workplace import Told, Workplace, database_on
+
+CAT, PDF = "uploads/cat.jpg", "uploads/paper.pdf"
+HOSTILE = "uploads/[red]x[/red]\u202e\N{ZERO WIDTH SPACE}.jpg"
+EVIL = {"name": "\x1b]0;owned\x07[link=http://evil]x[/link]", "turn\u202e": "\u2028"}
+REFUSED = '{"source": "\x1b[31m[bold]elsewhere"}'
+
+
+@pytest.fixture(scope="module")
+def used(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """A workplace where one upload is ready, one has failed, one is hostile, and one event was refused."""
+    place = Workplace(tmp_path_factory.mktemp("used"), database_on(redis_server.url))
+    worker = place.start("media")
+    place.put(CAT, pictures.medium())
+    place.put(PDF, b"%PDF-1.7 \x1b[31m")
+    place.put(HOSTILE, pictures.small())
+    place.send_raw({"event": REFUSED})
+    place.send({"source": CAT, "metadata": {"owner": "42"}})
+    place.await_end_of(CAT)
+    place.send({"source": PDF})
+    place.await_end_of(PDF)
+    place.send({"source": HOSTILE, "metadata": EVIL})
+    place.await_end_of(HOSTILE)
+    yield place
+    worker.stop()
+    place.close()
+
+
+def id_of(source: str) -> str:
+    return str(uuid5(NAMESPACE_URL, f"media:{source}"))
+
+
+def assert_harmless(output: str) -> None:
+    output = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)  # colours and cursors, ours
+    assert not any(bad in output for bad in ("\x1b", "\x07", "\u202e", "\u2028", "\u200b"))
+
+
+# -- show
+
+
+def test_an_upload_is_shown_with_its_state_and_variants(used: Workplace) -> None:
+    ended = media(used.env(), "show", id_of(CAT))
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert all(f" {word}" in ended.stdout for word in (CAT, "ready", "thumb", "medium", "large", "1200"))
+    [thumb] = [line for line in ended.stdout.splitlines() if "thumb" in line]
+    assert re.search(r"150 +113 .*variants/../../[0-9a-f-]{36}\.jpg", thumb)
+
+
+def test_an_upload_is_shown_as_json_with_all_that_is_known(used: Workplace) -> None:
+    told = document(media(used.env(), "show", "--json", id_of(CAT)))
+
+    assert (told["id"], told["source"], told["state"], told["recipe"]) == (
+        id_of(CAT),
+        CAT,
+        "ready",
+        "default",
+    )
+    assert (told["metadata"], told["attempts"], told["error"]) == ({"owner": "42"}, 0, None)
+    assert told["original"]["format"] == "jpeg"
+    assert [(v["name"], v["width"], v["height"]) for v in told["variants"]] == [
+        ("thumb", 150, 113),
+        ("medium", 800, 600),
+        ("large", 1200, 900),
+    ]
+
+
+def test_an_upload_is_also_found_by_its_source(used: Workplace) -> None:
+    by_source, by_id = (media(used.env(), "show", word, "--json") for word in (CAT, id_of(CAT)))
+
+    assert document(by_source) == document(by_id)
+
+
+def test_a_failed_upload_is_shown_with_its_reason(used: Workplace) -> None:
+    for_people = media(used.env(), "show", PDF)
+    told = document(media(used.env(), "show", PDF, "--json"))
+
+    assert for_people.returncode == 0
+    assert "unsupported_format" in for_people.stdout
+    assert (told["state"], told["error"]["code"], told["variants"]) == ("failed", "unsupported_format", [])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code"),
+    [(id_of("uploads/nobody"), 1), ("uploads/nobody.jpg", 1), ("7\x1b]0;x\x07", 2), ("uploadsx/y", 2)],
+)
+def test_an_unknown_upload_ends_with_1_and_what_is_no_id_with_2(
+    used: Workplace, wanted: str, code: int
+) -> None:
+    ended = media(used.env(), "show", wanted, "--json")
+
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert_harmless(ended.stderr)
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["show", HOSTILE], ["events"], ["failed", "list"], ["show", HOSTILE, "--json"], ["events", "--json"]],
+)
+def test_what_came_from_outside_is_escaped_on_the_terminal(used: Workplace, command: list[str]) -> None:
+    code, shown = on_a_terminal(used.env(), *command)
+
+    assert code == 0
+    assert_harmless(shown)
+
+
+def test_what_came_from_outside_is_told_to_programs_as_it_was(used: Workplace) -> None:
+    told = document(media(used.env(), "show", HOSTILE, "--json"))
+
+    assert (told["source"], told["metadata"]) == (HOSTILE, EVIL)
+
+
+# -- events
+
+
+def sent(place: Workplace) -> list[Told]:
+    entries: Any = place.redis.xrange("media:events")
+    return [json.loads(fields[b"event"]) for _, fields in entries]
+
+
+def test_the_messages_are_printed_as_they_were_sent(used: Workplace) -> None:
+    ended = media(used.env(), "events", "--json")
+
+    assert ended.returncode == 0
+    assert documents(ended) == sent(used)
+
+
+def test_only_messages_after_a_seq_are_printed_on_request(used: Workplace) -> None:
+    first, *others = sent(used)
+
+    ended = media(used.env(), "events", "--since", str(first["seq"]), "--json")
+
+    assert documents(ended) == others
+
+
+def test_the_messages_are_printed_for_people_one_a_line(used: Workplace) -> None:
+    lines = media(used.env(), "events").stdout.splitlines()
+
+    assert len(lines) == len(sent(used))
+    assert all(word in lines[0] for word in ("upload.ready", id_of(CAT), CAT, "thumb medium large"))
+    assert "unsupported_format" in lines[1]
+
+
+def test_following_prints_new_messages_until_ctrl_c(used: Workplace) -> None:
+    last = str(sent(used)[-1]["seq"])
+    command = [MEDIA, "events", "--since", last, "--follow", "--json"]
+    with subprocess.Popen(command, env=used.env(), stdout=subprocess.PIPE) as following:
+        assert following.stdout is not None
+        lines = []
+        for number in range(2):
+            source = used.put(f"uploads/later-{number}.jpg", pictures.small(50 + number))
+            used.send({"source": source})
+            lines.append(json.loads(following.stdout.readline()))
+        following.send_signal(signal.SIGINT)
+
+    assert [line["source"] for line in lines] == ["uploads/later-0.jpg", "uploads/later-1.jpg"]
+    assert following.returncode == 130
+
+
+# -- stats and failed
+
+
+def test_the_stats_are_told_under_documented_keys(used: Workplace) -> None:
+    told = document(media(used.env(), "stats", "--json"))
+
+    states = {"queued", "processing", "ready", "failed", "deleting", "deleted"}
+    assert told["uploads"].keys() == states
+    assert (told["uploads"]["failed"], told["uploads"]["queued"]) == (1, 0)
+    assert told["queue"] == {"depth": 0, "oldest_seconds": None, "jobs": told["queue"]["jobs"]}
+    ready = told["uploads"]["ready"]
+    assert {total["name"]: total["files"] for total in told["variants"]} == dict.fromkeys(
+        ("thumb", "medium", "large"), ready
+    )
+    assert sum(total["bytes"] for total in told["variants"]) == sum(
+        path.stat().st_size for path in (used.root / "variants").rglob("*.jpg")
+    )
+    assert told["originals"]["files"] == ready
+    assert (told["dead_letters"], told["superseded"]) == (1, {"files": 0, "bytes": 0})
+
+
+def test_the_stats_name_states_files_and_queue_for_people(used: Workplace) -> None:
+    ended = media(used.env(), "stats")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert all(word in ended.stdout for word in ("ready", "failed", "thumb", "originals", "0 events wait"))
+    assert "1 events were refused" in ended.stdout
+
+
+def test_the_stats_do_without_redis(used: Workplace) -> None:
+    ended = media(used.env(MEDIA_REDIS_URL="redis://127.0.0.1:1/0"), "stats", "--json")
+
+    assert ended.returncode == 0
+    assert document(ended)["queue"] is None
+
+
+def test_failed_uploads_and_refused_events_are_listed_with_their_reasons(used: Workplace) -> None:
+    told = document(media(used.env(), "failed", "list", "--json"))
+    for_people = media(used.env(), "failed", "list").stdout
+
+    [upload], [letter] = told["uploads"], told["dead_letters"]
+    assert (upload["id"], upload["source"]) == (id_of(PDF), PDF)
+    assert upload["error"]["code"] == "unsupported_format"
+    assert (letter["error"]["code"], letter["body"], letter["bytes"]) == (
+        "invalid_event",
+        REFUSED,
+        len(REFUSED),
+    )
+    assert all(word in for_people for word in (PDF, "unsupported_format", "invalid_event", "elsewhere"))
+
+
+# -- and where there is nothing yet
+
+
+@pytest.mark.parametrize("command", [["show", CAT], ["events"], ["stats"], ["failed", "list"]])
+def test_without_a_catalog_it_is_said_and_nothing_is_made(
+    used: Workplace, tmp_path: Path, command: list[str]
+) -> None:
+    env = used.env(MEDIA_CATALOG_URL=f"sqlite+aiosqlite:///{tmp_path}/var/catalog.db")
+
+    ended = media(env, *command, "--json")
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "no catalog" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
