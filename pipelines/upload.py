@@ -1,8 +1,12 @@
 """One upload: read it, decode it once, publish what is missing. It raises where it cannot."""
 
+import asyncio
+import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Protocol
 from uuid import UUID
 
@@ -12,7 +16,7 @@ from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
 from storage.blobs import Delete, Existence, Exists, Move, Open, Publish, Source, Stage, Staged
 from storage.catalog.facts import Claim, Original, Ready, Removed, StoredVariant
-from storage.errors import BlobNotFound, BlobsUnavailable
+from storage.errors import BlobNotFound, BlobRefused, BlobsUnavailable
 from storage.keys import trash_key, variant_key
 
 Milliseconds = Mapping[str, float]
@@ -51,8 +55,10 @@ async def make_variants(
         if kept and upload.original and upload.original.stamp == source.stamp:
             return Made(Ready(claim, upload.original, kept), _clocked({}, began))
         known = upload.original if kept else None
-        async with blobs.stage(len(recipe.variants)) as staged:
-            wanted = [(variant, file.fd) for variant, file in zip(recipe.variants, staged, strict=True)]
+        # A child may keep the descriptors that it was given, so what it drew is copied and then published.
+        async with blobs.stage(2 * len(recipe.variants)) as files:
+            drawn, staged = files[: len(recipe.variants)], files[len(recipe.variants) :]
+            wanted = [(variant, file.fd) for variant, file in zip(recipe.variants, drawn, strict=True)]
             await blame.check(source)
             try:
                 rendered = await sandbox.render(
@@ -69,6 +75,7 @@ async def make_variants(
             if rendered is None:
                 raise DecoderCrashed("the decoder took new content for known content")
             made = _stored(upload.id, recipe.variants, rendered)
+            await asyncio.to_thread(_copy, made, drawn, staged)
             await blobs.publish(await _missing(claim, made, staged, blobs))
         original = Original(
             stamp=source.stamp,
@@ -93,7 +100,8 @@ async def remove_upload(
     for key in keys:
         await blobs.delete(key)
     if with_original and claim.upload.source is not None:
-        await blobs.move(claim.upload.source, trash_key(f"delete-{claim.upload.id}", claim.upload.source))
+        with suppress(BlobRefused):  # what is no regular file was never this upload's
+            await blobs.move(claim.upload.source, trash_key(f"delete-{claim.upload.id}", claim.upload.source))
     return Removed(claim)
 
 
@@ -146,6 +154,16 @@ def _stored(upload_id: UUID, wanted: Sequence[Variant], rendered: Rendered) -> S
         return StoredVariant(variant.name, key, made.width, made.height, made.bytes, made.sha256)
 
     return [stored(variant, made) for variant, made in zip(wanted, rendered.variants, strict=True)]
+
+
+def _copy(made: Sequence[StoredVariant], drawn: Sequence[Staged], staged: Sequence[Staged]) -> None:
+    for variant, draft, file in zip(made, drawn, staged, strict=True):
+        content = os.pread(draft.fd, variant.bytes, 0)
+        if sha256(content).hexdigest() != variant.sha256:
+            raise DecoderCrashed("the decoder changed a variant after it had been checked")
+        written = 0
+        while written < len(content):
+            written += os.pwrite(file.fd, content[written:], written)
 
 
 def _key(upload_id: UUID, variant: Variant, content_sha256: str) -> str:

@@ -125,11 +125,27 @@ def with_segment(job: Job, marker: int, body: bytes) -> bytes:
 def link(job: Job) -> None:
     job.probe()
     job.write()
-    for fd in job.staged:
-        place = os.readlink(f"/proc/self/fd/{fd}")
-        os.unlink(place)
-        os.symlink("/etc/passwd", place)
+    folder = os.path.dirname(os.readlink(f"/proc/self/fd/{job.staged[0]}"))
+    for name in os.listdir(folder):
+        os.unlink(os.path.join(folder, name))
+        os.symlink("/etc/passwd", os.path.join(folder, name))
     job.say(job.done())
+
+
+kept: list[int] = []
+
+
+def keep_writing(job: Job) -> None:
+    job.honest()
+    kept.extend(os.dup(fd) for fd in job.staged)
+
+
+def replace_source(job: Job) -> None:
+    place = os.readlink(f"/proc/self/fd/{job.source}")
+    with open(place + ".new", "wb") as file:
+        file.write(b"another picture")
+    os.rename(place + ".new", place)
+    job.honest()
 
 
 def grow(job: Job) -> None:
@@ -293,6 +309,8 @@ MISCHIEF: dict[str, Callable[[Job], None]] = {
         job, "corrupt_image", "\x1b[31mred\r\n\u202e\x9bname" + "x" * 999
     ),
     "once": once,
+    "keep writing": keep_writing,
+    "replace the source": replace_source,
 }
 
 
@@ -323,6 +341,8 @@ def main() -> None:
     while True:
         request, descriptors = receive(connection)
         job = Job(connection, request, descriptors)
+        for fd in kept:
+            os.pwrite(fd, b"<script>", 0)
         MISCHIEF.get(job.mischief, Job.honest)(job)
         for fd in descriptors:
             os.close(fd)

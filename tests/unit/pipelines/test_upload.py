@@ -1,0 +1,326 @@
+"""One upload: read once, decoded once, published whole, and not made again without need."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipelines.blame import Blame
+from pipelines.errors import DecoderCrashed, PictureRefused, SourceChanged
+from pipelines.recipe import DEFAULT, Recipe, Variant
+from pipelines.sandbox import Sandbox
+from pipelines.upload import Made, make_variants, remove_upload
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
+from storage.catalog.facts import Claim
+from storage.errors import BlobNotFound, BlobRefused, BlobSwapped
+from tests.support.catalogs import commit
+from tests.support.sandboxes import allowance, children, jpeg, ordered
+from tests.support.workshops import Uploads
+
+
+class Bench:
+    """Makes variants of one upload after another, and commits them."""
+
+    def __init__(self, catalog: Catalog, blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads) -> None:
+        self.catalog, self.blobs, self.sandbox, self.uploads = catalog, blobs, sandbox, uploads
+        self.blame = Blame(catalog.verdicts, "test")
+
+    async def make(self, name: str, recipe: Recipe = DEFAULT) -> Made:
+        claim = await self.uploads.claim(name)
+        made = await make_variants(claim, recipe, self.blobs, self.sandbox, self.blame)
+        await commit(self.catalog, made.outcome)
+        return made
+
+    async def put(self, name: str, content: bytes, recipe: Recipe = DEFAULT) -> Made:
+        await self.uploads.put(name, content)
+        return await self.make(name, recipe)
+
+    async def again(self, name: str, recipe: Recipe = DEFAULT) -> Made:
+        await self.uploads.announce(name)
+        return await self.make(name, recipe)
+
+
+@pytest.fixture
+def bench(catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads) -> Bench:
+    return Bench(catalog, local_blobs, sandbox, uploads)
+
+
+@pytest.fixture
+def rogue_bench(catalog: Catalog, local_blobs: LocalBlobs, rogue: Sandbox, uploads: Uploads) -> Bench:
+    return Bench(catalog, local_blobs, rogue, uploads)
+
+
+def keys(made: Made) -> list[str]:
+    return [variant.key for variant in made.outcome.variants]
+
+
+def times(root: Path, variants: list[str]) -> list[tuple[int, int]]:
+    return [((root / key).stat().st_ino, (root / key).stat().st_mtime_ns) for key in variants]
+
+
+# -- made
+
+
+async def test_an_upload_becomes_a_file_for_each_variant_with_the_facts_that_are_told(
+    bench: Bench, root: Path
+) -> None:
+    made = await bench.put("cat.jpg", jpeg(1000, 500, (0, 128, 0)))
+
+    expected = [("thumb", 150, 75), ("medium", 800, 400), ("large", 1000, 500)]
+    assert [(each.name, each.width, each.height) for each in made.outcome.variants] == expected
+    for variant in made.outcome.variants:
+        with Image.open(root / variant.key) as picture:
+            assert picture.size == (variant.width, variant.height)
+            assert picture.format == "JPEG"
+        assert bench.uploads.variants()[variant.key] == variant.sha256
+        assert (root / variant.key).stat().st_size == variant.bytes
+
+
+async def test_what_was_read_of_the_original_is_told(bench: Bench) -> None:
+    content = jpeg(64, 48, (250, 0, 0))
+    original = (await bench.put("cat.jpg", content)).outcome.original
+
+    assert (original.width, original.height, original.format, original.bytes) == (
+        64,
+        48,
+        "jpeg",
+        len(content),
+    )
+    assert original.color is not None
+    assert original.color.startswith("#f")
+
+
+async def test_names_are_those_that_the_recipe_derives(bench: Bench) -> None:
+    made = await bench.put("cat.jpg", jpeg())
+    upload_id, original = made.outcome.claim.upload.id, made.outcome.original
+
+    expected = [str(variant.uuid(upload_id, original.sha256)) for variant in DEFAULT.variants]
+    assert [Path(key).stem for key in keys(made)] == expected
+
+
+async def test_nothing_staged_is_left(bench: Bench) -> None:
+    await bench.put("cat.jpg", jpeg())
+    with pytest.raises(PictureRefused):
+        await bench.put("dog.jpg", b"no picture")
+
+    assert bench.uploads.staged() == []
+
+
+# -- not made again
+
+
+async def test_an_unchanged_file_is_not_even_read(bench: Bench, root: Path) -> None:
+    first = await bench.put("cat.jpg", jpeg())
+    before = times(root, keys(first))
+    idle = Sandbox(allowance())
+    bench.sandbox = idle
+    decoders = children()
+    second = await bench.again("cat.jpg")
+
+    assert second.outcome.variants == first.outcome.variants
+    assert second.outcome.original == first.outcome.original
+    assert times(root, keys(second)) == before
+    assert children() == decoders
+
+
+async def test_a_touched_file_with_the_same_content_is_read_but_not_decoded(bench: Bench, root: Path) -> None:
+    first = await bench.put("cat.jpg", jpeg())
+    before = times(root, keys(first))
+    os.utime(bench.uploads.path("cat.jpg"), (0, 0))
+    second = await bench.again("cat.jpg")
+
+    assert second.outcome.variants == first.outcome.variants
+    assert "decode" in first.ms
+    assert "decode" not in second.ms
+    assert times(root, keys(second)) == before
+    assert second.outcome.original == replace(first.outcome.original, stamp=second.outcome.original.stamp)
+    assert second.outcome.original.stamp != first.outcome.original.stamp
+
+
+async def test_a_touched_file_is_not_read_a_third_time(bench: Bench) -> None:
+    await bench.put("cat.jpg", jpeg())
+    os.utime(bench.uploads.path("cat.jpg"), (0, 0))
+    await bench.again("cat.jpg")
+    bench.sandbox = Sandbox(allowance())
+    decoders = children()
+    await bench.again("cat.jpg")
+
+    assert children() == decoders
+
+
+async def test_changed_content_gets_new_names_and_the_old_files_stay(bench: Bench) -> None:
+    first = await bench.put("cat.jpg", jpeg())
+    second = await bench.put("cat.jpg", jpeg(50, 60))
+
+    assert set(keys(first)).isdisjoint(keys(second))
+    assert bench.uploads.variants().keys() == {*keys(first), *keys(second)}
+
+
+async def test_content_that_returns_gets_its_old_names_again(bench: Bench) -> None:
+    first = await bench.put("cat.jpg", jpeg())
+    await bench.put("cat.jpg", jpeg(50, 60))
+    for key in keys(first):
+        await bench.blobs.delete(key)  # as the sweeper does with what was superseded for long
+    third = await bench.put("cat.jpg", jpeg())
+
+    assert keys(third) == keys(first)
+    assert set(keys(third)) <= bench.uploads.variants().keys()
+
+
+async def test_a_variant_whose_file_is_missing_is_made_again_alone(bench: Bench, root: Path) -> None:
+    first = await bench.put("cat.jpg", jpeg(1000, 500))
+    thumb, *others = keys(first)
+    before = times(root, others)
+    await bench.blobs.delete(thumb)
+    second = await bench.again("cat.jpg")
+
+    assert second.outcome.variants == first.outcome.variants
+    assert bench.uploads.variants()[thumb] == first.outcome.variants[0].sha256
+    assert times(root, others) == before
+
+
+async def test_a_recipe_that_changed_makes_only_new_names_for_what_it_changed(bench: Bench) -> None:
+    first = await bench.put("cat.jpg", jpeg(1000, 500))
+    thumb, *others = DEFAULT.variants
+    second = await bench.again("cat.jpg", Recipe("default", [replace(thumb, quality=50), *others]))
+
+    assert keys(second)[0] not in keys(first)
+    assert keys(second)[1:] == keys(first)[1:]
+
+
+async def test_a_recipe_with_one_more_variant_leaves_the_files_of_the_others(
+    bench: Bench, root: Path
+) -> None:
+    first = await bench.put("cat.jpg", jpeg(1000, 500))
+    before = times(root, keys(first))
+    second = await bench.again("cat.jpg", Recipe("default", [*DEFAULT.variants, Variant("tiny", 16)]))
+
+    assert keys(second)[:3] == keys(first)
+    assert times(root, keys(first)) == before
+    assert second.outcome.variants[3].width == 16
+
+
+async def test_two_uploads_of_the_same_content_share_no_file(bench: Bench) -> None:
+    cat, dog = [await bench.put(name, jpeg()) for name in ("cat.jpg", "dog.jpg")]
+
+    assert set(keys(cat)).isdisjoint(keys(dog))
+    assert cat.outcome.original.sha256 == dog.outcome.original.sha256
+
+
+async def test_work_that_was_done_but_not_committed_is_done_again_to_the_same_bytes(bench: Bench) -> None:
+    await bench.uploads.put("cat.jpg", jpeg())
+    runs = []
+    for holder in ("dies", "takes over"):
+        claim = await bench.uploads.claim("cat.jpg", holder)
+        made = await make_variants(claim, DEFAULT, bench.blobs, bench.sandbox, bench.blame)
+        runs.append((keys(made), bench.uploads.variants()))
+
+    assert runs[0] == runs[1]
+    assert len(runs[0][1]) == 3
+
+
+# -- not made at all
+
+
+async def test_a_missing_source_is_not_found(bench: Bench) -> None:
+    await bench.uploads.announce("none.jpg")
+
+    with pytest.raises(BlobNotFound, match=r"uploads/none\.jpg"):
+        await bench.make("none.jpg")
+
+
+async def test_a_source_that_is_a_link_is_refused(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "secret.jpg").write_bytes(jpeg())
+    bench.uploads.path("").mkdir()
+    bench.uploads.path("cat.jpg").symlink_to(tmp_path / "secret.jpg")
+    await bench.uploads.announce("cat.jpg")
+
+    with pytest.raises(BlobRefused):
+        await bench.make("cat.jpg")
+    assert bench.uploads.variants() == {}
+
+
+async def test_a_source_that_is_replaced_while_it_is_read_publishes_nothing(rogue_bench: Bench) -> None:
+    with pytest.raises(SourceChanged):
+        await rogue_bench.put("cat.jpg", ordered("replace the source"))
+
+    assert rogue_bench.uploads.variants() == {}
+
+
+@pytest.mark.parametrize(
+    ("mischief", "expected"),
+    [("link", BlobSwapped), ("not a jpeg", DecoderCrashed), ("abort", DecoderCrashed)],
+)
+async def test_a_decoder_gone_bad_publishes_nothing(
+    rogue_bench: Bench, mischief: str, expected: type[Exception]
+) -> None:
+    with pytest.raises(expected):
+        await rogue_bench.put("cat.jpg", ordered(mischief))
+
+    assert rogue_bench.uploads.variants() == {}
+    assert rogue_bench.uploads.staged() == []
+
+
+async def test_a_decoder_that_writes_after_its_answer_changes_nothing_that_is_served(
+    rogue_bench: Bench,
+) -> None:
+    first = await rogue_bench.put("cat.jpg", ordered("keep writing"))
+    await rogue_bench.put("dog.jpg", jpeg())
+
+    files = rogue_bench.uploads.variants()
+    assert [files[variant.key] for variant in first.outcome.variants] == [
+        variant.sha256 for variant in first.outcome.variants
+    ]
+
+
+async def test_content_that_killed_its_decoder_costs_no_second_one(rogue_bench: Bench) -> None:
+    with pytest.raises(DecoderCrashed):
+        await rogue_bench.put("cat.jpg", ordered("abort"))
+    decoders = children()
+    with pytest.raises(PictureRefused) as refused:
+        await rogue_bench.put("dog.jpg", ordered("abort"))
+
+    assert refused.value.code == "decoder_crashed"
+    assert children() == decoders
+
+
+# -- removed
+
+
+async def removed(bench: Bench, name: str, *, with_original: bool) -> Claim:
+    await bench.uploads.announce(name)
+    claim = await bench.uploads.claim(name)
+    found = await bench.catalog.claims.keys_of(claim.upload.id)
+    await remove_upload(claim, found, bench.blobs, with_original=with_original)
+    return claim
+
+
+@pytest.mark.parametrize("with_original", [True, False])
+async def test_removing_takes_the_variants_and_where_asked_the_original_to_the_trash(
+    bench: Bench, root: Path, *, with_original: bool
+) -> None:
+    await bench.put("cat.jpg", jpeg())
+    claim = await removed(bench, "cat.jpg", with_original=with_original)
+
+    trash = root / f"trash/delete-{claim.upload.id}/uploads/cat.jpg"
+    assert bench.uploads.variants() == {}
+    assert bench.uploads.path("cat.jpg").exists() is not with_original
+    assert trash.exists() is with_original
+
+
+async def test_removing_twice_is_removing_once(bench: Bench) -> None:
+    await bench.put("cat.jpg", jpeg())
+    for _ in range(2):
+        await removed(bench, "cat.jpg", with_original=True)
+
+    assert bench.uploads.variants() == {}
+
+
+async def test_removing_an_upload_whose_source_is_a_folder_leaves_the_folder(bench: Bench) -> None:
+    await bench.put("folder/cat.jpg", jpeg())
+    await removed(bench, "folder", with_original=True)
+
+    assert bench.uploads.path("folder/cat.jpg").exists()
