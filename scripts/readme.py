@@ -1,7 +1,9 @@
-"""Writes the parts of README.md that are made from the code: the settings, and what is accepted.
+"""Writes what the documentation takes from the code: settings, formats, the schema of an event.
 
 Run it with `.venv/bin/python -m scripts.readme`.
 """
+
+import json
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,16 +14,24 @@ from pipelines.formats import FORMATS, Format
 from pipelines.sandbox import Sandbox
 from scripts.variables import written
 from worker.app import allowance
+from worker.events import event_schema
 from worker.settings import Settings, variable
 
 README = Path(__file__).parents[1] / "README.md"
+SCHEMA = README.parent / "docs/event.schema.json"
 COMMAND = ".venv/bin/python -m scripts.readme"
 _CPUS = "CPUs of the cgroup or affinity mask"
 
 
 def main() -> None:
-    """Bring README.md up to date."""
+    """Bring README.md and the schema up to date."""
     README.write_text(updated(README.read_text("utf-8")), "utf-8")
+    SCHEMA.write_text(schema(), "utf-8")
+
+
+def schema() -> str:
+    """What apps may send, as the text of a JSON Schema."""
+    return json.dumps(event_schema(), indent=2) + "\n"
 
 
 def updated(page: str) -> str:

