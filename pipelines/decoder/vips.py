@@ -16,6 +16,7 @@ LARGEST_PROFILE = 4 * 1024 * 1024  # the largest press profiles have 3 MB; beyon
 
 Source = Any
 
+_SHORT = ("out of memory", "insufficient memory", "memory allocation", "allocate", "allocating")
 # libjpeg repairs these and goes on; its other warnings are about bytes between the segments.
 _DAMAGE = ("premature end of data segment", "bad Huffman code", "instead of RST", "bad arithmetic code")
 
@@ -109,7 +110,8 @@ def damage() -> str:
 def refusal(format: Format, error: Exception) -> Refused:
     """Say what an error of the library means for the picture."""
     detail = _last_word(str(getattr(error, "detail", "") or error))
-    if isinstance(error, MemoryError) or "out of memory" in detail.lower() or "allocate" in detail:
+    short = any(words in detail.lower() for words in _SHORT) and "security limit" not in detail.lower()
+    if isinstance(error, MemoryError) or short:
         return too_much_memory(format.title)
     return corrupt(format.title, detail)
 

@@ -58,7 +58,11 @@ class Child:
             start_new_session=True,
         )
         theirs.close()
-        self.hello = self.receive()
+        try:
+            self.hello = self.receive()
+        except EOFError:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -89,6 +93,16 @@ class Child:
     def said(self) -> str:
         """What it wrote on standard error."""
         return os.pread(self.errors, 10_000, 0).decode(errors="replace")
+
+    def resident(self) -> int:
+        """Bytes of memory that it holds now."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf(
+            "SC_PAGE_SIZE"
+        )
+
+    def descriptors(self) -> set[int]:
+        """The files that it has open now."""
+        return {int(entry.name) for entry in Path(f"/proc/{self.process.pid}/fd").iterdir()}
 
     def run(
         self,
