@@ -60,9 +60,7 @@ def run(corpus: Path, entries: Sequence[Entry], out: Path) -> dict[str, Told]:
     """Push files through children, two at a time; the variants become files in `out`."""
     children = Children()
     with ThreadPoolExecutor(2) as pool:
-        told = list(
-            pool.map(lambda entry: _told(children, corpus / entry["path"], entry["path"], out), entries)
-        )
+        told = list(pool.map(lambda entry: _told(children, corpus, entry["path"], out), entries))
     children.end()
     return {entry["path"]: one for entry, one in zip(entries, told, strict=True)}
 
@@ -98,7 +96,7 @@ def _told(children: Children, corpus: Path, path: str, out: Path) -> Told:
     try:
         outcome = children.run((corpus / path).read_bytes())
     except (EOFError, OSError) as error:
-        return {"error": f"the child died: {error}", "code": "decoder_crashed"}
+        return {"error": f"the child died: {error}", "code": "decoder_crashed", "message": str(error)}
     if outcome.status != "done":
         message = outcome.answer.get("message")
         return {"error": f"{outcome.code}: {message}", "code": outcome.code, "message": message}
