@@ -239,7 +239,7 @@ class LocalBlobs:
         try:
             there = os.stat(staged.name, dir_fd=self._bench_fd, follow_symlinks=False)
         except FileNotFoundError as error:
-            raise BlobSwapped("a staged file is gone") from error
+            raise BlobsUnavailable("a staged file is gone") from error
         ours = os.fstat(staged.fd)
         if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino) or not stat.S_ISREG(ours.st_mode):
             raise BlobSwapped("a staged file is not the one that was handed out")

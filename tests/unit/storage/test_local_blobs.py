@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -367,11 +368,23 @@ async def test_a_staged_file_that_became_another_file_is_not_published(local_blo
     assert await listed(local_blobs, "staging") == []
 
 
-async def test_a_staged_file_that_is_gone_counts_as_swapped(local_blobs: LocalBlobs) -> None:
+async def test_a_staged_file_that_is_gone_is_the_storages_fault_and_not_a_missing_blob(
+    local_blobs: LocalBlobs,
+) -> None:
     async with local_blobs.stage(1) as [staged]:
         Path(os.readlink(f"/proc/self/fd/{staged.fd}")).unlink()
-        with pytest.raises(BlobSwapped):
+        with pytest.raises(BlobsUnavailable, match="a staged file is gone"):
             await local_blobs.publish([(staged, "variants/a")])
+
+
+async def test_a_staging_folder_that_somebody_removed_is_made_again(
+    local_blobs: LocalBlobs, root: Path
+) -> None:
+    await local_blobs.put("variants/a", chunks(b"x"))
+    shutil.rmtree(root / "staging")
+    await local_blobs.put("variants/b", chunks(b"y"))
+
+    assert await listed(local_blobs, "variants") == ["variants/a", "variants/b"]
 
 
 async def test_one_unacceptable_key_keeps_all_from_being_published(local_blobs: LocalBlobs) -> None:
