@@ -21,6 +21,7 @@ from storage.catalog.facts import Claim, Committed, Failed, Outcome, Postponed, 
 from storage.errors import BlobsUnavailable
 
 ALONE_AFTER = 3  # workers that died with an upload, before it runs alone
+DELETE_AGAIN_MS = 600_000  # a deletion that cannot be done now is tried for ever
 NEW_WORK_S = 30  # a batch takes no new upload after this time, so that a crash costs seconds of work
 
 
@@ -110,7 +111,7 @@ async def process_uploads(ids: Iterable[UUID], ticket: str, workshop: Workshop) 
 
     An upload that fails is an outcome in the report; only what keeps the whole batch from going on raises.
 
-    Raises: CatalogUnavailable.
+    Raises: ExceptionGroup of what keeps it from going on, mostly CatalogUnavailable.
     """
     report = Report()
     until = time.monotonic() + NEW_WORK_S
@@ -130,7 +131,7 @@ async def _process(upload_id: UUID, ticket: str, workshop: Workshop, report: Rep
         if workshop.outage.pause_ms:
             report.leave(upload_id, workshop.outage.pause_ms)
             return
-        claim = await workshop.claims.claim(upload_id, ticket, workshop.holder)
+        claim = await _claim(upload_id, ticket, workshop)
         if claim is None:
             report.outcomes["skipped"] += 1
             return
@@ -144,32 +145,50 @@ async def _process(upload_id: UUID, ticket: str, workshop: Workshop, report: Rep
     _note(committed, outcome, report)
 
 
+async def _claim(upload_id: UUID, ticket: str, workshop: Workshop) -> Claim | None:
+    taking = asyncio.ensure_future(workshop.claims.claim(upload_id, ticket, workshop.holder))
+    try:
+        return await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        # It may have been written already, and would then be taken for that of a worker that died.
+        claim = await taking
+        if claim is not None:
+            await workshop.claims.release([claim])
+        raise
+
+
 async def _outcome(
     claim: Claim, place: AbstractAsyncContextManager[None], workshop: Workshop, report: Report
 ) -> Outcome:
     """The one place where an upload's error becomes an outcome."""
     try:
-        async with place:
-            return await _attempt(claim, workshop, report)
-    except BlobsUnavailable as error:
-        judged = workshop.judge(error, claim)
-        if not await workshop.outage.strikes():
-            return judged
-        return Postponed(claim, judged.code, judged.message, workshop.outage.pause_ms, counted=False)
-    except Exception as error:
-        return workshop.judge(error, claim)
+        try:
+            async with place:
+                return await _attempt(claim, workshop, report)
+        except Exception as error:
+            return await _judged(error, claim, workshop)
     except asyncio.CancelledError:
         await asyncio.shield(workshop.claims.release([claim]))
         raise
 
 
+async def _judged(error: Exception, claim: Claim, workshop: Workshop) -> Outcome:
+    judged = workshop.judge(error, claim)
+    if isinstance(error, BlobsUnavailable) and await workshop.outage.strikes():
+        return Postponed(claim, judged.code, judged.message, workshop.outage.pause_ms, counted=False)
+    if isinstance(judged, Failed) and claim.upload.state is State.DELETING:
+        # What somebody wants gone is not given up, and not told as a picture that failed.
+        return Postponed(claim, judged.code, judged.message, DELETE_AGAIN_MS, counted=True)
+    return judged
+
+
 async def _attempt(claim: Claim, workshop: Workshop, report: Report) -> Outcome:
-    if claim.dead_claims > ALONE_AFTER:
-        raise WorkerKiller("Every worker that took this upload died with it, the last one working alone.")
     if claim.upload.state is State.DELETING:
         keys = await workshop.claims.keys_of(claim.upload.id)
         with_original = claim.delete_original and await _may_go(claim, workshop)
         return await remove_upload(claim, keys, workshop.blobs, with_original=with_original)
+    if claim.dead_claims > ALONE_AFTER:
+        raise WorkerKiller("Every worker that took this upload died with it, the last one working alone.")
     recipe = workshop.recipes.get(claim.upload.recipe)
     if recipe is None:
         raise RecipeUnknown(f"There is no recipe {claim.upload.recipe!r} any more.")
@@ -190,5 +209,4 @@ def _note(committed: Committed, outcome: Outcome, report: Report) -> None:
     if isinstance(outcome, Failed | Postponed):
         report.complaints.append((committed.id, outcome.code, outcome.message))
     if committed.state in (State.QUEUED, State.DELETING):
-        due = outcome.delay_ms if isinstance(outcome, Postponed) else 0
-        report.leave(committed.id, due)
+        report.leave(committed.id, committed.due_in_ms)

@@ -24,7 +24,10 @@ class Committer:
         self._flushing: set[asyncio.Task[None]] = set()
 
     async def submit(self, outcome: Outcome) -> Committed:
-        """What became of `outcome`, once it is durable. Raises: CatalogUnavailable."""
+        """What became of `outcome`, once it is durable. Raises: CatalogUnavailable.
+
+        Who is cancelled meanwhile leaves only when what was submitted has been written.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Committed] = loop.create_future()
         self._waiting.append((outcome, future))
@@ -32,7 +35,13 @@ class Committer:
             self._flush()
         elif self._timer is None:
             self._timer = loop.call_later(PATIENCE_S, self._flush)
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._flush()
+            if self._flushing:
+                await asyncio.shield(asyncio.wait(self._flushing))
+            raise
 
     def _flush(self) -> None:
         if self._timer is not None:

@@ -1,6 +1,7 @@
 """The catalog's file: made once, migrated, shared by processes, quick to ask, and never half open."""
 
 import asyncio
+import os
 import re
 import sqlite3
 import subprocess
@@ -13,11 +14,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 import storage.catalog
 from storage.catalog import Catalog, open_catalog
@@ -112,7 +116,7 @@ async def test_the_settings_that_keep_rows_safe_are_on(catalog: Catalog) -> None
 
 async def test_the_migrations_make_exactly_the_tables(catalog: Catalog) -> None:
     def difference(connection: Connection) -> list[Any]:
-        return compare_metadata(MigrationContext.configure(connection), metadata)
+        return list(compare_metadata(MigrationContext.configure(connection), metadata))
 
     async with catalog.database._engine.connect() as connection:
         assert await connection.run_sync(difference) == []
@@ -131,14 +135,9 @@ async def test_the_partial_indexes_of_the_migrations_are_those_of_the_tables(cat
 
 
 def _ddl() -> list[str]:
-    from sqlalchemy.dialects import sqlite
-    from sqlalchemy.schema import CreateIndex, CreateTable
-
     tables = metadata.sorted_tables
-    statements = [
-        *map(CreateTable, tables),
-        *(CreateIndex(index) for each in tables for index in each.indexes),
-    ]
+    statements: list[ExecutableDDLElement] = [CreateTable(each) for each in tables]
+    statements += [CreateIndex(index) for each in tables for index in each.indexes]
     return [str(statement.compile(dialect=sqlite.dialect())) for statement in statements]
 
 
@@ -155,9 +154,6 @@ def test_the_schema_that_is_asked_for_is_the_newest_migrations() -> None:
 
 
 async def test_a_catalog_of_the_first_schema_is_migrated_with_its_rows(catalog_url: str, path: Path) -> None:
-    from alembic import command
-    from sqlalchemy import create_engine
-
     config = Config()
     config.set_main_option("script_location", str(Path(storage.catalog.__file__).parent / "migrations"))
     engine = create_engine(f"sqlite:///{path}")
@@ -187,8 +183,6 @@ asyncio.run(main())
 
 
 def test_processes_that_open_a_new_catalog_at_once_find_the_same_one(catalog_url: str) -> None:
-    import os
-
     start, go = os.pipe()
     processes = [
         subprocess.Popen(

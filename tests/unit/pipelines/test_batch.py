@@ -1,0 +1,359 @@
+"""Many uploads: each ends in an outcome of its own, none is claimed too early, and a stop loses nothing."""
+
+import asyncio
+import errno
+import os
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sqlalchemy import update
+
+from pipelines.batch import ALONE_AFTER, DELETE_AGAIN_MS, Lanes, Report, Workshop, process_uploads
+from pipelines.recipe import DEFAULT, Recipe, Variant
+from pipelines.sandbox import Sandbox, open_sandbox
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
+from storage.catalog.facts import Claim, Failed, Mark, State, Unwished, Upload
+from storage.catalog.tables import uploads as rows
+from storage.errors import CatalogUnavailable
+from tests.support.catalogs import take, told, transactions
+from tests.support.sandboxes import ROGUE, allowance, jpeg, ordered
+from tests.support.workshops import Uploads, workshop
+
+
+@pytest.fixture
+def shop(catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox) -> Workshop:
+    return workshop(catalog, local_blobs, sandbox)
+
+
+async def on_one_ticket(catalog: Catalog, ids: list[UUID]) -> str:
+    """Put uploads on one ticket, as a job carries them."""
+    strays = [stray for stray in await catalog.claims.strays(-1000, 10_000) if stray.id in ids]
+    [ticket] = await catalog.claims.carry(strays, per_ticket=10_000, new_ticket=lambda: "job")
+    return ticket
+
+
+async def process(catalog: Catalog, ids: list[UUID], shop: Workshop) -> Report:
+    return await process_uploads(ids, await on_one_ticket(catalog, ids), shop)
+
+
+async def found(catalog: Catalog, upload_id: UUID) -> Upload:
+    upload = await catalog.reports.find(upload_id)
+    assert upload is not None
+    return upload
+
+
+async def until(true: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what only a child's progress brings about."""
+    async with asyncio.timeout(10):
+        while not await true():  # noqa: ASYNC110 (another process's progress is no event)
+            await asyncio.sleep(0.01)
+
+
+# -- outcomes
+
+
+async def test_bad_pictures_among_good_ones_cost_only_themselves(
+    catalog: Catalog, local_blobs: LocalBlobs, uploads: Uploads
+) -> None:
+    bad = {7: b"", 41: b"no picture at all", 90: jpeg()[:200]}
+    ids = [await uploads.put(f"{n}.jpg", bad.get(n, jpeg(20 + n, 30))) for n in range(100)]
+    async with open_sandbox(allowance(decoders=2)) as sandbox:
+        report = await process(catalog, ids, workshop(catalog, local_blobs, sandbox))
+
+    assert report.outcomes == Counter(ready=97, failed=3)
+    assert {each for each, _, _ in report.complaints} == {ids[n] for n in bad}
+    assert len(uploads.variants()) == 97 * 3
+    assert Counter(notice.kind for notice in await told(catalog)) == Counter(ready=97, failed=3)
+
+
+async def test_a_failed_upload_says_why_in_catalog_notice_and_report(
+    catalog: Catalog, uploads: Uploads, shop: Workshop
+) -> None:
+    upload_id = await uploads.put("cat.pdf", b"%PDF-1.7")
+    report = await process(catalog, [upload_id], shop)
+
+    upload = await found(catalog, upload_id)
+    [notice] = await told(catalog)
+    assert (upload.state, upload.error_code, upload.attempts) == (State.FAILED, "unsupported_format", 1)
+    assert (notice.error_code, notice.error_message) == (upload.error_code, upload.error_message)
+    assert report.complaints == [(upload_id, upload.error_code, upload.error_message)]
+
+
+async def test_what_a_batch_did_takes_few_transactions(
+    catalog: Catalog, uploads: Uploads, shop: Workshop
+) -> None:
+    ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(12)]
+    ticket = await on_one_ticket(catalog, ids)
+    with transactions(catalog) as seen:
+        await process_uploads(ids, ticket, shop)
+
+    claims, commits = 12, seen.count("COMMIT") - 12
+    assert seen.count("BEGIN IMMEDIATE") == claims + commits
+    assert 1 <= commits <= 6
+
+
+async def test_a_report_adds_up_what_each_stage_took(
+    catalog: Catalog, uploads: Uploads, shop: Workshop
+) -> None:
+    ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(3)]
+    report = await process(catalog, ids, shop)
+
+    assert {"wait", "read", "decode", "encode", "publish", "upload", "commit"} <= report.ms.keys()
+    assert report.ms["upload"] >= report.ms["decode"] > 0
+
+
+async def test_a_missing_source_is_looked_for_again_at_first(
+    catalog: Catalog, uploads: Uploads, shop: Workshop
+) -> None:
+    upload_id = await uploads.announce("late.jpg")
+    report = await process(catalog, [upload_id], shop)
+
+    upload = await found(catalog, upload_id)
+    assert (upload.state, upload.attempts, upload.error_code) == (State.QUEUED, 0, "source_missing")
+    assert (report.left_over, report.due_in_ms) == ([upload_id], 1000)
+
+
+async def test_a_recipe_that_is_gone_fails_in_words(
+    catalog: Catalog, uploads: Uploads, shop: Workshop
+) -> None:
+    upload_id = await uploads.put("cat.jpg", jpeg(), recipe="posters")
+    await process(catalog, [upload_id], shop)
+
+    upload = await found(catalog, upload_id)
+    assert (upload.error_code, upload.error_message) == (
+        "unknown_recipe",
+        "There is no recipe 'posters' any more.",
+    )
+
+
+async def test_uploads_follow_their_own_recipe(
+    catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads
+) -> None:
+    recipes = {"default": DEFAULT, "icons": Recipe("icons", [Variant("icon", 16)])}
+    cat = await uploads.put("cat.jpg", jpeg())
+    dog = await uploads.put("dog.jpg", jpeg(), recipe="icons")
+    await process(catalog, [cat, dog], workshop(catalog, local_blobs, sandbox, recipes=recipes))
+
+    assert [len((await found(catalog, each)).variants) for each in (cat, dog)] == [3, 1]
+
+
+# -- whose turn it is
+
+
+async def test_uploads_that_another_job_carries_are_skipped(
+    catalog: Catalog, uploads: Uploads, shop: Workshop
+) -> None:
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    report = await process_uploads([upload_id], "an older job", shop)
+
+    assert report.outcomes == Counter(skipped=1)
+    assert (await found(catalog, upload_id)).claims == 0
+
+
+async def test_a_stop_leaves_what_was_not_begun_untouched(
+    catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads
+) -> None:
+    def stop(error: Exception, claim: Claim) -> Failed:
+        one_by_one.stopping.set()
+        return Failed(claim, "corrupt_image", str(error))
+
+    one_by_one = workshop(catalog, local_blobs, sandbox, judged_by=stop, lanes=1)
+    ids = [await uploads.put(f"{n}.jpg", jpeg() if n != 2 else b"bad") for n in range(6)]
+    report = await process(catalog, ids, one_by_one)
+
+    assert report.outcomes == Counter(ready=2, failed=1)
+    assert (report.left_over, report.due_in_ms) == (ids[3:], 0)
+    assert [(await found(catalog, each)).claims for each in ids] == [1, 1, 1, 0, 0, 0]
+
+
+async def test_a_batch_that_is_cancelled_gives_its_claims_back(
+    catalog: Catalog, local_blobs: LocalBlobs, uploads: Uploads
+) -> None:
+    async def all_taken() -> bool:
+        return (await catalog.reports.states())[State.PROCESSING] == 4
+
+    async with open_sandbox(allowance(), (*ROGUE, "starts")) as rogue:
+        shop = workshop(catalog, local_blobs, rogue)
+        ids = [await uploads.put(f"{n}.jpg", ordered("hang")) for n in range(6)]
+        batch = asyncio.create_task(process(catalog, ids, shop))
+        await until(all_taken)
+        batch.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await batch
+
+    assert {(await found(catalog, each)).state for each in ids} == {State.QUEUED}
+    other = await catalog.claims.claim(ids[0], "job", "another worker")
+    assert other is not None
+    assert other.dead_claims == 0
+
+
+async def test_a_batch_that_is_cancelled_while_it_claims_leaves_no_dead_claim(
+    catalog: Catalog, uploads: Uploads, shop: Workshop
+) -> None:
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    ticket = await on_one_ticket(catalog, [upload_id])
+    async with catalog.database._writers:
+        batch = asyncio.create_task(process_uploads([upload_id], ticket, shop))
+        await asyncio.wait({batch}, timeout=0.05)
+        batch.cancel()
+        await asyncio.wait({batch}, timeout=0.05)
+    with pytest.raises(asyncio.CancelledError):
+        await batch
+
+    assert (await found(catalog, upload_id)).state is State.QUEUED
+    other = await catalog.claims.claim(upload_id, ticket, "another worker")
+    assert other is not None
+    assert other.dead_claims == 0
+
+
+async def test_a_catalog_that_goes_away_stops_the_batch(
+    catalog: Catalog, uploads: Uploads, shop: Workshop
+) -> None:
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    ticket = await on_one_ticket(catalog, [upload_id])
+    async with catalog.database._engine.begin() as connection:
+        await connection.exec_driver_sql("ALTER TABLE outbox RENAME TO away")
+
+    with pytest.raises(ExceptionGroup) as stopped:
+        await process_uploads([upload_id], ticket, shop)
+    assert stopped.group_contains(CatalogUnavailable)
+
+
+async def test_a_storage_that_is_down_blames_no_upload(
+    catalog: Catalog, uploads: Uploads, shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(8)]
+    monkeypatch.setattr(os, "fsync", broken)
+    await process(catalog, ids, shop)
+
+    states = [(await found(catalog, each)).state for each in ids]
+    attempts = [(await found(catalog, each)).attempts for each in ids]
+    assert set(states) == {State.QUEUED}
+    assert sum(attempts) == 0
+
+
+# -- those that kill their workers
+
+
+async def died(catalog: Catalog, upload_id: UUID, times: int) -> None:
+    """So many workers claim the upload and are never heard of again."""
+    ticket = await on_one_ticket(catalog, [upload_id])
+    for number in range(times):
+        await catalog.claims.claim(upload_id, ticket, f"dead-{number}")
+
+
+async def test_an_upload_that_workers_died_with_runs_while_nothing_else_does(
+    catalog: Catalog, uploads: Uploads, shop: Workshop
+) -> None:
+    ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(4)]
+    await died(catalog, ids[0], ALONE_AFTER)
+    report = await process(catalog, ids, shop)
+
+    assert report.outcomes == Counter(ready=4)
+
+
+async def test_an_upload_that_killed_a_worker_alone_has_crashed_its_decoder(
+    catalog: Catalog, uploads: Uploads, shop: Workshop
+) -> None:
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    await died(catalog, upload_id, ALONE_AFTER + 1)
+    await process(catalog, [upload_id], shop)
+
+    upload = await found(catalog, upload_id)
+    assert (upload.state, upload.error_code) == (State.FAILED, "decoder_crashed")
+
+
+async def test_lanes_hold_so_many_and_one_alone_holds_all() -> None:
+    lanes = Lanes(2)
+    seen: list[str] = []
+
+    async def beside(name: str) -> None:
+        async with lanes.one():
+            seen.append(f"{name}+")
+            await asyncio.sleep(0)
+            seen.append(f"{name}-")
+
+    async def alone() -> None:
+        async with lanes.all():
+            seen.append("alone+")
+            for _ in range(20):
+                await asyncio.sleep(0)
+            seen.append("alone-")
+
+    await asyncio.gather(beside("a"), alone(), beside("b"), alone(), beside("c"))
+
+    at = [index for index, word in enumerate(seen) if word == "alone+"]
+    assert [seen[index + 1] for index in at] == ["alone-", "alone-"]
+    assert sorted(seen) == sorted(
+        ["a+", "a-", "b+", "b-", "c+", "c-", "alone+", "alone-", "alone+", "alone-"]
+    )
+
+
+# -- deletions
+
+
+async def delete(catalog: Catalog, upload_id: UUID, ms: int = 1000, *, original: bool = False) -> None:
+    await take(catalog, Unwished(Mark(ms), upload_id, original))
+
+
+async def test_a_deleted_upload_loses_its_files_and_is_told(
+    catalog: Catalog, uploads: Uploads, shop: Workshop
+) -> None:
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    await process(catalog, [upload_id], shop)
+    await delete(catalog, upload_id)
+    report = await process(catalog, [upload_id], shop)
+
+    assert report.outcomes == Counter(deleted=1)
+    assert uploads.variants() == {}
+    assert [notice.kind for notice in await told(catalog)] == [State.READY, State.DELETED]
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_an_original_goes_only_where_the_operator_allows_it(
+    catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads, *, allowed: bool
+) -> None:
+    shop = workshop(catalog, local_blobs, sandbox, may_delete_originals=allowed)
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    await delete(catalog, upload_id, original=True)
+    await process(catalog, [upload_id], shop)
+
+    assert (await found(catalog, upload_id)).state is State.DELETED
+    assert uploads.path("cat.jpg").exists() is not allowed
+
+
+async def test_a_deletion_is_not_told_as_a_crash_however_many_workers_died_with_it(
+    catalog: Catalog, uploads: Uploads, shop: Workshop
+) -> None:
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    await delete(catalog, upload_id)
+    await died(catalog, upload_id, ALONE_AFTER + 2)
+    report = await process(catalog, [upload_id], shop)
+
+    assert report.outcomes == Counter(deleted=1)
+
+
+async def test_a_deletion_that_cannot_be_done_is_never_given_up(
+    catalog: Catalog, uploads: Uploads, shop: Workshop, root: Path
+) -> None:
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    await process(catalog, [upload_id], shop)
+    thumb, *_ = sorted(uploads.variants())
+    (root / thumb).unlink()
+    (root / thumb).mkdir()
+    await delete(catalog, upload_id)
+    report = await process(catalog, [upload_id], shop)
+
+    assert (await found(catalog, upload_id)).state is State.DELETING
+    assert (report.left_over, report.due_in_ms) == ([upload_id], DELETE_AGAIN_MS)
+    (root / thumb).rmdir()
+    async with catalog.database.writing() as connection:
+        await connection.execute(update(rows).values(not_before_ms=0))
+    assert (await process(catalog, [upload_id], shop)).outcomes == Counter(deleted=1)

@@ -1,0 +1,128 @@
+"""Group commits: outcomes share transactions, nobody waits long, and nothing that was done is lost."""
+
+import asyncio
+import time
+from uuid import UUID, uuid4
+
+import pytest
+
+from pipelines.commits import FULL, PATIENCE_S, Committer
+from storage.catalog import Catalog
+from storage.catalog.facts import Claim, Notice, State
+from storage.errors import CatalogUnavailable
+from tests.support.catalogs import claim, ready, take, transactions, wish
+
+
+async def claims(catalog: Catalog, count: int) -> list[Claim]:
+    ids = [uuid4() for _ in range(count)]
+    await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids))
+    return [await claim(catalog, each) for each in ids]
+
+
+def committer(catalog: Catalog, told: list[Notice] | None = None, *, busy: bool = True) -> Committer:
+    seen = [] if told is None else told
+    return Committer(catalog.claims, expected=lambda: busy, told=seen.extend)
+
+
+async def test_outcomes_that_are_ready_at_about_the_same_time_share_a_transaction(catalog: Catalog) -> None:
+    waiting = await claims(catalog, 10)
+    group = committer(catalog)
+    with transactions(catalog) as seen:
+        committed = await asyncio.gather(*(group.submit(ready(each)) for each in waiting))
+
+    assert seen == ["BEGIN IMMEDIATE", "COMMIT"]
+    assert [each.state for each in committed] == [State.READY] * 10
+
+
+async def test_everyone_is_told_of_its_own_outcome(catalog: Catalog) -> None:
+    waiting = await claims(catalog, 5)
+    group = committer(catalog)
+    committed = await asyncio.gather(*(group.submit(ready(each)) for each in waiting))
+
+    assert [each.id for each in committed] == [each.upload.id for each in waiting]
+
+
+async def test_a_full_group_does_not_wait(catalog: Catalog) -> None:
+    waiting = await claims(catalog, FULL + 1)
+    group = committer(catalog)
+    with transactions(catalog) as seen:
+        tasks = [asyncio.create_task(group.submit(ready(each))) for each in waiting]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done = sum(task.done() for task in tasks)
+        await asyncio.gather(*tasks)
+
+    assert done == FULL
+    assert seen == ["BEGIN IMMEDIATE", "COMMIT"] * 2
+
+
+async def test_one_outcome_waits_for_others_only_as_long_as_patience_lasts(catalog: Catalog) -> None:
+    [only] = await claims(catalog, 1)
+    began = time.monotonic()
+    await committer(catalog).submit(ready(only))
+
+    assert PATIENCE_S * 0.9 < time.monotonic() - began < PATIENCE_S + 2
+
+
+async def test_an_outcome_that_is_the_only_one_in_hand_does_not_wait_at_all(catalog: Catalog) -> None:
+    [only] = await claims(catalog, 1)
+    idle = committer(catalog, busy=False)
+    with transactions(catalog) as seen:
+        task = asyncio.create_task(idle.submit(ready(only)))
+        done, _ = await asyncio.wait({task}, timeout=10)
+
+    assert len(done) == 1
+    assert idle._timer is None
+    assert seen == ["BEGIN IMMEDIATE", "COMMIT"]
+
+
+async def test_notices_are_handed_on_once_they_are_durable(catalog: Catalog) -> None:
+    told: list[Notice] = []
+    group = committer(catalog, told)
+    await asyncio.gather(*(group.submit(ready(each)) for each in await claims(catalog, 3)))
+
+    assert [notice.seq for notice in told] == [1, 2, 3]
+    assert [notice.seq for notice in await catalog.outbox.since(0)] == [1, 2, 3]
+
+
+async def test_a_catalog_that_is_away_is_told_to_everyone_who_waits(catalog: Catalog) -> None:
+    waiting = await claims(catalog, 3)
+    group = committer(catalog)
+    async with catalog.database._engine.begin() as connection:
+        await connection.exec_driver_sql("ALTER TABLE outbox RENAME TO away")
+    answers = await asyncio.gather(*(group.submit(ready(each)) for each in waiting), return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [CatalogUnavailable] * 3
+
+
+async def test_what_was_submitted_is_written_even_if_its_batch_is_cancelled(catalog: Catalog) -> None:
+    waiting = await claims(catalog, 3)
+    group = committer(catalog)
+    tasks = [asyncio.create_task(group.submit(ready(each))) for each in waiting]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [asyncio.CancelledError] * 3
+    assert await states(catalog, waiting) == [State.READY] * 3
+
+
+async def test_one_who_is_cancelled_does_not_take_others_along(catalog: Catalog) -> None:
+    first, second = await claims(catalog, 2)
+    group = committer(catalog)
+    tasks = [asyncio.create_task(group.submit(ready(each))) for each in (first, second)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+
+    assert (await tasks[1]).state is State.READY
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+
+
+async def states(catalog: Catalog, of: list[Claim]) -> list[State]:
+    async def state(upload_id: UUID) -> State:
+        found = await catalog.reports.find(upload_id)
+        assert found is not None
+        return found.state
+
+    return [await state(each.upload.id) for each in of]
