@@ -82,6 +82,12 @@ class Intake:
             taken += count
         return taken
 
+    async def drain_all(self) -> None:
+        """Take everything, also what others have read: either they finish it, or their lease runs out."""
+        while not self._stopping.is_set() and await self._queue.depth():
+            if not await self.step(None):
+                await asyncio.sleep(_PAUSE_S)
+
     async def step(self, block_ms: int | None) -> int:
         """Take one batch: this consumer's own leftovers, a dead one's, or new entries."""
         entries = await self._next(block_ms)

@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 ROWS_A_TICK = 1000
 KEEP_MESSAGES_MS = 7 * 24 * 3600 * 1000
-_UNSENT_AFTER_MS = 2_000  # a message that was just written is on its way
+UNSENT_AFTER_MS = 2_000  # a message that was just written is on its way
 _GONE_AFTER_S = 3600  # a consumer that nothing was heard of
 
 
@@ -46,9 +46,15 @@ async def _renew(queue: Queue, ticket: str, lease_s: float) -> None:
 
 
 async def reconcile(
-    queue: Queue, catalog: Catalog, announcer: Announcer, *, lease_s: float, per_ticket: int
+    queue: Queue,
+    catalog: Catalog,
+    announcer: Announcer,
+    *,
+    lease_s: float,
+    per_ticket: int,
+    unsent_ms: int = UNSENT_AFTER_MS,
 ) -> int:
-    """Carry rows whose job is gone, send what was not sent, forget what is old; gives the rows carried.
+    """Carry rows without a job, send what waits for `unsent_ms`, forget what is old; gives the rows carried.
 
     Raises: RedisError, OSError, CatalogUnavailable; the next tick does the rest.
     """
@@ -60,7 +66,7 @@ async def reconcile(
         tickets = await catalog.claims.carry(gone, per_ticket=per_ticket, new_ticket=new_ticket)
         await queue.enqueue(tickets)
         log.info("uploads_carried_again", uploads=len(gone), jobs=len(tickets))
-    unsent = await catalog.outbox.unsent(older_than_ms=_UNSENT_AFTER_MS)
+    unsent = await catalog.outbox.unsent(older_than_ms=unsent_ms)
     if unsent:
         await announcer.send(unsent)
     await catalog.outbox.prune(now_ms() - KEEP_MESSAGES_MS)

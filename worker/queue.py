@@ -146,7 +146,11 @@ class Queue:
                 raise
             await self.make_group()  # the stream was deleted, or Redis lost its data
             return []
-        return _entries(found[0][1]) if found else []
+        entries = found[0][1] if found else []
+        gone = [entry_id for entry_id, fields in entries if fields is None]
+        if gone:  # deleted while they were pending
+            await self.redis.xack(self.stream, GROUP, *gone)
+        return [_entry(entry_id, fields) for entry_id, fields in entries if fields is not None]
 
     async def take_over(self, idle_ms: int, count: int) -> Sequence[Entry]:
         """Entries that another consumer read and left alone for `idle_ms`; they are this one's now."""
@@ -159,7 +163,9 @@ class Queue:
                 raise
             await self.make_group()
             return []
-        return _entries(answer[1])
+        if any(entry_id is None for entry_id, _ in answer[1]):
+            return await self.read_own(count)  # Redis 6.2 does not name deleted entries; reading them does
+        return [_entry(entry_id, fields) for entry_id, fields in answer[1]]
 
     async def acknowledge(self, entries: Sequence[Entry]) -> None:
         """Take `entries` out of the stream, so that its length is the depth of what waits."""
@@ -304,13 +310,7 @@ class Queue:
         return entry_id.decode()
 
 
-def _entries(found: Sequence[tuple[bytes | None, Mapping[bytes, bytes] | None]]) -> Sequence[Entry]:
-    # Redis 6.2 gives (None, None) for entries that were deleted while they were pending
-    return [_entry(entry_id, fields) for entry_id, fields in found if entry_id is not None]
-
-
-def _entry(entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> Entry:
-    fields = fields or {}
+def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     event = fields.get(FIELD.encode())
     raw = event if event is not None else b" ".join(name + b"=" + value for name, value in fields.items())
     return Entry(entry_id.decode(), event, raw)

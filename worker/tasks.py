@@ -36,7 +36,7 @@ async def reconcile(ctx: Context) -> None:
         await reconcile_now(app)
 
 
-async def reconcile_now(app: App) -> None:
+async def reconcile_now(app: App, unsent_ms: int = leases.UNSENT_AFTER_MS) -> None:
     """One tick of the reconciler; what it cannot do is for the next one."""
     try:
         await leases.reconcile(
@@ -45,6 +45,7 @@ async def reconcile_now(app: App) -> None:
             app.announcer,
             lease_s=app.settings.lease,
             per_ticket=app.per_ticket,
+            unsent_ms=unsent_ms,
         )
     except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
         log.warning("reconcile_failed", reason=str(error))

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -55,10 +56,14 @@ def rows_of(catalog: Path, query: str) -> list[Row]:
 
 
 def _check_redis(server: redis.Redis, found: Findings) -> None:
-    until = time.monotonic() + _SETTLE_S  # a job's end follows its last message
-    while (wrong := _leftovers(server)) and time.monotonic() < until:
+    found.wrong += _settled(lambda: _leftovers(server))  # a job's end follows its last message
+
+
+def _settled(look: Callable[[], list[str]]) -> list[str]:
+    until = time.monotonic() + _SETTLE_S
+    while (wrong := look()) and time.monotonic() < until:
         time.sleep(0.02)
-    found.wrong += wrong
+    return wrong
 
 
 def _leftovers(server: redis.Redis) -> list[str]:
@@ -148,8 +153,7 @@ def _check_derived(upload: Row, variant: Row, found: Findings) -> None:
 
 
 def _check_messages(catalog: Path, server: redis.Redis, found: Findings) -> None:
-    unsent = rows_of(catalog, "SELECT seq FROM outbox WHERE sent_ms IS NULL")
-    found.wrong += [f"message {row['seq']} was never sent" for row in unsent]
+    found.wrong += _settled(lambda: _unsent(catalog))  # the mark follows the message
     entries: Any = server.xrange("media:events")
     told = [json.loads(fields[b"event"]) for _, fields in entries]
     last = {message["id"]: message["type"] for message in sorted(told, key=lambda message: message["seq"])}
@@ -158,6 +162,11 @@ def _check_messages(catalog: Path, server: redis.Redis, found: Findings) -> None
             found.wrong.append(
                 f"{upload['source']} is {upload['state']}, last told: {last.get(upload['id'])}"
             )
+
+
+def _unsent(catalog: Path) -> list[str]:
+    rows = rows_of(catalog, "SELECT seq FROM outbox WHERE sent_ms IS NULL")
+    return [f"message {row['seq']} was never sent" for row in rows]
 
 
 def _check_nothing_left(root: Path, workers: list[int], found: Findings) -> None:
