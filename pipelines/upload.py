@@ -17,7 +17,7 @@ from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
 from storage.blobs import Delete, Existence, Exists, Move, Open, Publish, Source, Stage, Staged
 from storage.catalog.facts import Claim, Original, Ready, Removed, StoredVariant
 from storage.errors import BlobNotFound, BlobRefused, BlobsUnavailable
-from storage.keys import trash_key, variant_key
+from storage.keys import DELETED, trash_key, variant_key
 
 Milliseconds = Mapping[str, float]
 
@@ -101,7 +101,7 @@ async def remove_upload(
         await blobs.delete(key)
     if with_original and claim.upload.source is not None:
         with suppress(BlobRefused):  # what is no regular file was never this upload's
-            await blobs.move(claim.upload.source, trash_key(f"delete-{claim.upload.id}", claim.upload.source))
+            await blobs.move(claim.upload.source, trash_key(f"{DELETED}{claim.upload.id}", claim.upload.source))
     return Removed(claim)
 
 

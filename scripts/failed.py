@@ -173,7 +173,7 @@ def _print(uploads: list[dict[str, Any]], letters: list[dict[str, Any]]) -> None
         rows = [(u["time"], u["id"], u["source"], u["error"]["code"], u["error"]["message"]) for u in uploads]
         output.print(table("Failed uploads", ("time", "id", "source", "code", "reason"), rows))
     if letters:
-        rows = [
+        refused = [
             (
                 one["id"],
                 one["time"],
@@ -184,6 +184,6 @@ def _print(uploads: list[dict[str, Any]], letters: list[dict[str, Any]]) -> None
             )
             for one in letters
         ]
-        output.print(table("Refused events", ("#number", "time", "entry", "code", "reason", "event"), rows))
+        output.print(table("Refused events", ("#number", "time", "entry", "code", "reason", "event"), refused))
     if not uploads and not letters:
         output.print("Nothing has failed.")

@@ -15,6 +15,7 @@ COMMANDS = {
     "show": "Show one upload.",
     "events": "Print the messages about uploads.",
     "stats": "Report what is stored and what waits.",
+    "sweep": "Compare files and records, and tidy up.",
     "rebuild": "Make a new catalog for an existing storage folder.",
     "failed": "List failed uploads and refused events.",
     "doctor": "Check Redis, catalog, storage and decoders, and say what to do.",

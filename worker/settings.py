@@ -148,7 +148,16 @@ class Settings(BaseSettings):
     adopt: Literal["enqueue", "report", "off"] = Field(
         "enqueue", description="originals without a record: `enqueue`, `report` in the log, or `off`"
     )
-    grace: int = Field(86_400, ge=0, description="seconds before an original without a record can be adopted")
+    grace: int = Field(
+        86_400,
+        ge=0,
+        description="seconds before an unknown file can be an orphan, or an original be adopted",
+    )
+    retention: int = Field(
+        604_800,
+        ge=0,
+        description="seconds that quarantined files stay restorable and superseded variants stay served",
+    )
     delete_originals: bool = Field(
         False, description="whether a delete event may move the original to the trash"
     )

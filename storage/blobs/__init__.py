@@ -26,6 +26,7 @@ class BlobInfo:
     key: str
     bytes: int
     changed_at: float
+    identity: str = ""  # which file it is; another under the same key has another (a list leaves it out)
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,11 @@ class Probe(Protocol):
         """Write and remove a little, as a test of the storage as a whole."""
 
 
+class Info(Protocol):
+    async def info(self, key: str) -> BlobInfo:
+        """Size and age mark of the blob under `key`. Raises: BlobNotFound, BlobRefused."""
+
+
 class List(Protocol):
     def list(self, prefix: str, after: str = "") -> AsyncGenerator[BlobInfo, None]:
         """Every blob below the folder `prefix`, in order of key, each once, if its key is acceptable.
@@ -101,7 +107,7 @@ class List(Protocol):
         """
 
 
-class Blobs(Open, Get, Put, Stage, Publish, Delete, Move, Exists, Probe, List, Protocol):
+class Blobs(Open, Get, Put, Stage, Publish, Delete, Move, Exists, Info, Probe, List, Protocol):
     """All verbs: what a backend implements. Ask for less wherever less will do."""
 
 
@@ -112,6 +118,7 @@ __all__ = [
     "Existence",
     "Exists",
     "Get",
+    "Info",
     "List",
     "Move",
     "Open",

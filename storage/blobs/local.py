@@ -105,6 +105,9 @@ class LocalBlobs:
             return Existence.UNKNOWN
         return Existence.PRESENT
 
+    async def info(self, key: str) -> BlobInfo:
+        return await _call(self._info, key)
+
     async def list(self, prefix: str, after: str = "") -> AsyncGenerator[BlobInfo, None]:
         parts = keys.segments(prefix)
         walk = self._walk(parts, after)
@@ -139,6 +142,15 @@ class LocalBlobs:
 
     def _open_and_close(self, key: str) -> None:
         os.close(self._open_file(key))
+
+    def _info(self, key: str) -> BlobInfo:
+        fd = self._open_file(key)
+        try:
+            facts = os.fstat(fd)
+        finally:
+            os.close(fd)
+        identity = f"{facts.st_dev}:{facts.st_ino}"
+        return BlobInfo(key, facts.st_size, max(facts.st_mtime, facts.st_ctime), identity)
 
     def _delete(self, key: str) -> None:
         *folders, name = keys.segments(key)

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count as counter
 
 from storage import keys
@@ -73,11 +73,15 @@ class MemoryBlobs:
         keys.segments(key)
         keys.segments(to)
         if key in self._blobs:
-            self._store(to, self._blobs.pop(key).content)
+            self._blobs[to] = replace(self._blobs.pop(key), changed_at=time.time())
 
     async def exists(self, key: str) -> Existence:
         keys.segments(key)
         return Existence.PRESENT if key in self._blobs else Existence.MISSING
+
+    async def info(self, key: str) -> BlobInfo:
+        blob = self._blob(key)
+        return BlobInfo(key, len(blob.content), blob.changed_at, str(blob.version))
 
     async def probe(self) -> None:
         """Memory that can be asked is there."""

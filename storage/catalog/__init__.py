@@ -11,6 +11,7 @@ from storage.catalog.intake import Intake
 from storage.catalog.letters import Letters
 from storage.catalog.outbox import Outbox
 from storage.catalog.reports import Reports
+from storage.catalog.sweeps import Sweeps
 from storage.catalog.verdicts import Verdicts
 from storage.catalog.walks import Walks
 
@@ -27,6 +28,7 @@ class Catalog:
     letters: Letters
     failures: Failures
     reports: Reports
+    sweeps: Sweeps
     verdicts: Verdicts
     walks: Walks
     database: Database
@@ -55,6 +57,7 @@ async def open_catalog(
             letters=Letters(database),
             failures=Failures(database),
             reports=Reports(database),
+            sweeps=Sweeps(database),
             verdicts=Verdicts(database),
             walks=Walks(database),
             database=database,

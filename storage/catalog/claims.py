@@ -26,8 +26,9 @@ from storage.catalog.facts import (
 )
 from storage.catalog.outbox import insert_notices
 from storage.catalog.rows import Row, load_metadata, to_original, to_upload, to_variant
-from storage.catalog.tables import uploads, variants
+from storage.catalog.tables import condemned, uploads, variants
 
+CONDEMNED_DELAY_MS = 1000
 _WAITING = (State.QUEUED, State.PROCESSING, State.DELETING)
 
 
@@ -169,6 +170,10 @@ async def _write(connection: AsyncConnection, outcome: Outcome, now: int) -> Com
     row = await _held(connection, outcome.claim)
     if row is None:
         return Committed(outcome.claim.upload.id, None)
+    if isinstance(outcome, Ready) and await _is_condemned(connection, outcome):
+        # A sweep is moving one of these files away: publish them again in a moment.
+        reason = "a sweep is moving a file of this name away"
+        outcome = Postponed(outcome.claim, "storage_unavailable", reason, CONDEMNED_DELAY_MS, counted=False)
     news = {"holder": None, "dead_claims": 0, "changed_ms": now, **_news(outcome, row, now)}
     if isinstance(outcome, Ready):
         await _replace_variants(connection, outcome, now)
@@ -180,7 +185,13 @@ async def _write(connection: AsyncConnection, outcome: Outcome, now: int) -> Com
     told = {**row, **news}
     final = told["state"] in (State.READY, State.FAILED, State.DELETED)
     notice = _notice(told, row["metadata"], outcome, now) if final else None
-    return Committed(outcome.claim.upload.id, State(told["state"]), told["attempts"], notice)
+    due_in_ms = max(0, told["not_before_ms"] - now)
+    return Committed(outcome.claim.upload.id, State(told["state"]), told["attempts"], notice, due_in_ms)
+
+
+async def _is_condemned(connection: AsyncConnection, outcome: Ready) -> bool:
+    query = select(condemned.c.key).where(condemned.c.key.in_([one.key for one in outcome.variants])).limit(1)
+    return (await connection.execute(query)).first() is not None
 
 
 def _is_stale(outcome: Outcome, row: Row) -> bool:

@@ -185,12 +185,16 @@ class Taken:
 
 @dataclass(frozen=True)
 class Committed:
-    """What became of an outcome: the state now (None: the claim no longer held), and who is told what."""
+    """What became of an outcome: the state now (None: the claim no longer held), and who is told what.
+
+    An upload that waits for work again is due in `due_in_ms`.
+    """
 
     id: UUID
     state: State | None
     attempts: int = 0
     notice: Notice | None = None
+    due_in_ms: int = 0
 
 
 @dataclass(frozen=True)

@@ -112,3 +112,10 @@ verdicts = Table(
     Column("made_ms", Integer, nullable=False),
     Index("verdicts_by_age", "made_ms"),
 )
+
+condemned = Table(
+    "condemned",
+    metadata,
+    Column("key", String(128), primary_key=True),
+    Column("made_ms", Integer, nullable=False),
+)

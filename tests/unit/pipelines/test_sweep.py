@@ -1,0 +1,264 @@
+"""The sweep: what goes, what stays, and what stops it."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from pipelines.sweep.chores import Sweeper, SweepRefused, apply_plan, make_plan, purge, restore
+from pipelines.sweep.plan import PlanUnknown, quarantine_key
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
+from storage.catalog.facts import DeadLetter, Mark, Original, Ready, State, StoredVariant, Wished
+
+GRACE_S = 3600
+LETTER = DeadLetter("1-0", "invalid_event", "", b"")
+
+
+def key_of(name: UUID) -> str:
+    return f"variants/{str(name)[:2]}/{str(name)[2:4]}/{name}.jpg"
+
+
+@pytest.fixture
+def sweeper(catalog: Catalog, local_blobs: LocalBlobs) -> Sweeper:
+    async def requeue(upload_ids: Sequence[UUID]) -> int:
+        tickets = await catalog.sweeps.remake(upload_ids, per_ticket=8, new_ticket=lambda: uuid4().hex)
+        return sum(map(len, tickets.values()))
+
+    return Sweeper(local_blobs, catalog.sweeps, "me", GRACE_S, GRACE_S, requeue)
+
+
+async def put(blobs: LocalBlobs, key: str) -> str:
+    async with blobs.stage(1) as [staged]:
+        os.write(staged.fd, b"picture")
+        await blobs.publish([(staged, key)])
+    return key
+
+
+def aged(monkeypatch: pytest.MonkeyPatch, hours: float = 2) -> None:
+    """Let time go by: files that were made until now are that much older."""
+    later = time.time() + hours * 3600
+    monkeypatch.setattr("pipelines.sweep.findings.time.time", lambda: later)
+
+
+async def recorded(catalog: Catalog, keys: Sequence[str], ms: int = 1, upload_id: UUID | None = None) -> UUID:
+    """An upload that is ready with those variants."""
+    upload_id = upload_id or uuid4()
+    wish = Wished(Mark(ms), upload_id, f"uploads/{upload_id}.jpg", "default")
+    taken = await catalog.intake.take([(wish, LETTER)], [], per_ticket=8, new_ticket=lambda: uuid4().hex)
+    claim = await catalog.claims.claim(upload_id, next(iter(taken.tickets)), "me")
+    assert claim is not None
+    original = Original("stamp", "0" * 64, 3, "jpeg", 10, 10)
+    variants = [StoredVariant(f"v{at}", key, 10, 10, 7, "f" * 64) for at, key in enumerate(keys)]
+    await catalog.claims.commit([Ready(claim, original, variants)])
+    return upload_id
+
+
+async def test_an_old_file_without_a_record_goes_to_the_trash_and_all_else_stays(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan = await put(local_blobs, key_of(uuid4()))
+    variant = await put(local_blobs, key_of(uuid4()))
+    original = await put(local_blobs, "uploads/cat.jpg")
+    strange = await put(local_blobs, "variants/README.txt")
+    await recorded(catalog, [variant])
+    aged(monkeypatch)
+
+    plan = await make_plan(sweeper)
+    await apply_plan(plan.id, sweeper)
+
+    left = [info.key async for info in local_blobs.list("variants")]
+    assert plan.counts == {"orphan": 1, "unknown": 1}
+    assert left == sorted([variant, strange])
+    assert await local_blobs.get(quarantine_key(plan.id, orphan)) == b"picture"
+    assert await local_blobs.get(original) == b"picture"
+
+
+async def test_a_young_file_is_left_to_its_writer(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, root: Path
+) -> None:
+    young = await put(local_blobs, key_of(uuid4()))
+    old_by_its_looks = root / await put(local_blobs, key_of(uuid4()))
+    os.utime(old_by_its_looks, (0, 0))  # moved here a moment ago, with the time it had elsewhere
+
+    plan = await make_plan(sweeper)
+
+    assert (plan.counts, plan.files) == ({}, 2)
+    assert (root / young).exists()
+
+
+async def test_planning_touches_nothing(
+    sweeper: Sweeper, local_blobs: LocalBlobs, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
+    orphan = await put(local_blobs, key_of(uuid4()))
+    aged(monkeypatch)
+
+    await make_plan(sweeper)
+
+    assert await local_blobs.get(orphan) == b"picture"
+
+
+async def test_a_missing_file_is_made_again(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs
+) -> None:
+    there, gone = await put(local_blobs, key_of(uuid4())), key_of(uuid4())
+    upload = await recorded(catalog, [there, gone])
+
+    plan = await make_plan(sweeper)
+    await apply_plan(plan.id, sweeper)
+
+    found = await catalog.reports.find(upload)
+    assert plan.counts == {"missing": 1}
+    assert found is not None
+    assert found.state is State.QUEUED
+
+
+async def test_a_superseded_variant_goes_with_its_row_once_its_time_is_over(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = await put(local_blobs, key_of(uuid4())), await put(local_blobs, key_of(uuid4()))
+    upload = await recorded(catalog, [old])
+    await recorded(catalog, [new], ms=2, upload_id=upload)
+    before = await make_plan(sweeper)
+    aged(monkeypatch)
+
+    after = await make_plan(sweeper)
+    await apply_plan(after.id, sweeper)
+
+    assert (before.counts, after.counts) == ({}, {"retired": 1})
+    assert [info.key async for info in local_blobs.list("variants")] == [new]
+    assert set(await catalog.sweeps.find_held([old, new])) == {new}
+
+
+async def test_a_file_that_gets_a_record_after_the_plan_stays(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
+    orphan = await put(local_blobs, key_of(uuid4()))
+    aged(monkeypatch)
+    plan = await make_plan(sweeper)
+    await recorded(catalog, [orphan])
+
+    done = await apply_plan(plan.id, sweeper)
+
+    assert done.get("orphan", 0) == 0
+    assert await local_blobs.get(orphan) == b"picture"
+
+
+async def test_a_row_cannot_take_a_key_that_is_condemned_and_tries_again(catalog: Catalog) -> None:
+    key = key_of(uuid4())
+    await catalog.sweeps.condemn([key])
+
+    upload = await recorded(catalog, [key])
+
+    found = await catalog.reports.find(upload)
+    assert found is not None
+    assert (found.state, found.error_code, found.attempts) == (State.QUEUED, "storage_unavailable", 0)
+
+
+async def test_a_file_that_is_made_again_while_it_is_moved_away_comes_back(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
+    orphan = await put(local_blobs, key_of(uuid4()))
+    aged(monkeypatch)
+    plan = await make_plan(sweeper)
+    move = local_blobs.move
+
+    async def made_again_then_moved(key: str, to: str) -> None:
+        monkeypatch.setattr(local_blobs, "move", move)
+        await put(local_blobs, orphan)
+        await move(key, to)
+
+    monkeypatch.setattr(local_blobs, "move", made_again_then_moved)
+    await apply_plan(plan.id, sweeper)
+
+    assert await local_blobs.get(orphan) == b"picture"
+
+
+async def test_an_implausible_plan_touches_nothing_until_a_person_has_looked(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
+    names = [key_of(uuid4()) for _ in range(101)]
+    async with local_blobs.stage(len(names)) as staged:
+        await local_blobs.publish(list(zip(staged, names, strict=True)))
+    aged(monkeypatch)
+    plan = await make_plan(sweeper)
+
+    with pytest.raises(SweepRefused, match="101 of 102 files"):
+        await apply_plan(plan.id, sweeper)
+    untouched = len([1 async for _ in local_blobs.list("variants")])
+    done = await apply_plan(plan.id, sweeper, force=True)
+
+    assert (untouched, done["orphan"]) == (102, 101)
+
+
+async def test_an_empty_catalog_beside_a_full_disk_stops_the_sweep(
+    sweeper: Sweeper, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(local_blobs, key_of(uuid4()))
+    aged(monkeypatch)
+
+    plan = await make_plan(sweeper)
+
+    assert plan.stopped is not None
+    assert "no variant at all" in plan.stopped
+
+
+async def test_what_was_quarantined_comes_back_whole(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
+    orphan = await put(local_blobs, key_of(uuid4()))
+    aged(monkeypatch)
+    plan = await make_plan(sweeper)
+    await apply_plan(plan.id, sweeper)
+
+    restored = await restore(plan.id, sweeper)
+
+    assert (restored, await restore(plan.id, sweeper)) == (1, 0)
+    assert await local_blobs.get(orphan) == b"picture"
+
+
+async def test_a_purge_spares_what_is_young_and_what_a_row_holds_again(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
+    orphan, wanted = [await put(local_blobs, key_of(uuid4())) for _ in range(2)]
+    aged(monkeypatch)
+    plan = await make_plan(sweeper)
+    await apply_plan(plan.id, sweeper)
+    young = await purge(sweeper)
+    await recorded(catalog, [wanted])
+    monkeypatch.setattr("pipelines.sweep.chores._age_s", lambda _moment: GRACE_S * 2)
+
+    old = await purge(sweeper)
+
+    assert (young.get("purged", 0), old["purged"], old["restored"]) == (0, 1, 1)
+    assert await local_blobs.get(wanted) == b"picture"
+    assert [info.key async for info in local_blobs.list(f"trash/{plan.id}")] == []
+    assert orphan not in [info.key async for info in local_blobs.list("variants")]
+
+
+async def test_only_one_sweep_is_at_work_at_a_time(sweeper: Sweeper, catalog: Catalog) -> None:
+    await catalog.sweeps.lease("somebody else", 60)
+
+    with pytest.raises(SweepRefused, match="Another sweep"):
+        await make_plan(sweeper)
+
+
+async def test_a_lease_of_a_sweeper_that_died_runs_out(sweeper: Sweeper, catalog: Catalog) -> None:
+    await catalog.sweeps.lease("somebody dead", 0)
+
+    assert (await make_plan(sweeper)).counts == {}
+
+
+@pytest.mark.parametrize("name", ["sweep-20261121T100000-00000000", "../uploads", ""])
+async def test_a_plan_that_is_not_there_is_not_applied(sweeper: Sweeper, name: str) -> None:
+    with pytest.raises(PlanUnknown):
+        await apply_plan(name, sweeper)
