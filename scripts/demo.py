@@ -20,7 +20,6 @@ from scripts.redis_server import (
     LAUNCHER,
     RedisNotFoundError,
     RedisNotStartedError,
-    RedisServer,
     temporary_redis,
 )
 from scripts.storage_stats import print_report, stored
@@ -57,8 +56,10 @@ def command(
         results = into or Path("var/demo") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
         if results.exists() and any(results.iterdir()):
             raise CommandError(f"{results} is not empty.", code=2)
+        results = results.absolute()
+        own = _own_settings(settings, results)
         results.mkdir(parents=True, exist_ok=True)
-        await _show(pictures, results.absolute(), settings, as_json=as_json)
+        await _show(pictures, results, own, as_json=as_json)
         return 0
 
     run(body)
@@ -67,7 +68,7 @@ def command(
 async def _show(pictures: Sequence[Path], results: Path, settings: Settings, *, as_json: bool) -> None:
     try:
         with temporary_redis() as redis:
-            own = _own_settings(settings, redis, results)
+            own = settings.model_copy(update={"redis_url": redis.url})
             errors.print(f"Redis {redis.version} and a worker with {own.decoders} decoders are at work.")
             with _worker(own, results / "worker.log") as process:
                 sent, seconds = await _while_alive(process, _work(pictures, own), results / "worker.log")
@@ -105,16 +106,19 @@ async def _while_alive(process: subprocess.Popen[bytes], work: Coroutine[Any, An
         return task.result()
     finally:
         task.cancel()
+        await asyncio.wait({task}, timeout=_STOP_S)
 
 
-def _own_settings(settings: Settings, redis: RedisServer, results: Path) -> Settings:
+def _own_settings(settings: Settings, results: Path) -> Settings:
     own = {
-        "redis_url": redis.url,
         "storage_url": f"file:{results / 'media'}",
         "catalog_url": f"sqlite+aiosqlite:///{results / 'catalog.db'}",
         "log": "json",
     }
-    return Settings.model_validate({**settings.model_dump(), **own})
+    try:
+        return Settings.model_validate({**settings.model_dump(), **own})
+    except ValueError as error:
+        raise CommandError(f"{results} cannot hold the results: a ? or : is in its path.", code=2) from error
 
 
 @contextmanager

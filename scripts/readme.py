@@ -4,7 +4,6 @@ Run it with `.venv/bin/python -m scripts.readme`.
 """
 
 import json
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
