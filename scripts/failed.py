@@ -16,7 +16,7 @@ from worker.app import IDS_A_DECODER, open_queue, open_stores
 from worker.intake import new_ticket
 from worker.settings import Settings
 
-app = typer.Typer()
+app = typer.Typer(no_args_is_help=True)
 
 _ALL = 1_000_000_000
 

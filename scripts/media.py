@@ -48,7 +48,7 @@ def build(arguments: list[str]) -> typer.Typer:
             continue
         module = import_module(f"scripts.{_MODULES.get(name, name)}")
         if hasattr(module, "app"):
-            app.add_typer(module.app, name=name, help=COMMANDS[name], no_args_is_help=True)
+            app.add_typer(module.app, name=name, help=COMMANDS[name])
         else:
             app.command(name, help=COMMANDS[name])(module.command)
     return app
