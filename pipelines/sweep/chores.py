@@ -93,7 +93,7 @@ async def purge(sweeper: Sweeper) -> Mapping[str, int]:
     await _hold_lease(sweeper)
     done: Counter[str] = Counter()
     for plan in await known_plans(sweeper):
-        if plan.applied is not None and _age_s(plan.applied) > sweeper.retention_s:
+        if _age_s(plan.applied or plan.made) > sweeper.retention_s:  # one never applied has nothing there
             async for part in plans.findings(plan, sweeper.blobs):
                 await _hold_lease(sweeper)
                 keys = [finding.key for finding in part if finding.kind is Kind.ORPHAN]
