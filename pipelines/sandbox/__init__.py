@@ -119,6 +119,10 @@ class Sandbox:
         async with self._borrow(engine) as child:
             return child.hello
 
+    def growth(self) -> int:
+        """The bytes that all decoders together have now beyond what they had when they were ready."""
+        return sum(child.memory() - child.idle_memory for child in self._all)
+
     async def close(self) -> None:
         """End every child."""
         await asyncio.gather(*(child.kill() for child in self._all))
@@ -190,8 +194,7 @@ class Sandbox:
         """Whether a picture takes more than it may: far beyond its estimate, or beyond it at others' cost."""
         if growth <= need:
             return False
-        everything = sum(child.memory() - child.idle_memory for child in self._all)
-        return growth > need * _OVERDRAFT + _SLACK or everything > self.most
+        return growth > need * _OVERDRAFT + _SLACK or self.growth() > self.most
 
     def _limits(self, bloated: Callable[[int], bool]) -> Limits:
         cpu_s = self._allowance.image_timeout_s

@@ -1,4 +1,4 @@
-"""The real decoder, except that a picture's last bytes can tell it to crash or to hang."""
+"""The real decoder, except that a picture's last bytes can tell it to crash, to hang or to eat memory."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import time
 from pipelines.decoder import reading
 from pipelines.decoder.__main__ import main
 
-CRASH, HANG, STOP = b"--crash--", b"--hang--", b"--stop--"
+CRASH, HANG, STOP, EAT = b"--crash--", b"--hang--", b"--stop--", b"--eat--"
 
 _read_once = reading.read_once
 
@@ -20,6 +20,10 @@ def _read(source: int, size: int) -> bytearray | None:
     if data is not None and data.endswith(HANG):
         while True:
             pass
+    if data is not None and data.endswith(EAT):
+        eaten = []
+        while True:
+            eaten.append(os.urandom(4 * 1024 * 1024))
     if data is not None and data.endswith(STOP):
         os.kill(os.getpid(), signal.SIGSTOP)
         time.sleep(60)

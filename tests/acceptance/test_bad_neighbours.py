@@ -1,0 +1,122 @@
+"""Pictures that kill their decoder, among good ones: each costs itself, and nobody anything else."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from contextlib import closing
+from sqlite3 import connect
+
+from tests.support import pictures
+from tests.support.stub_decoder import CRASH, EAT, HANG
+from tests.support.workplace import BIN, Workplace, eventually
+
+CODES = {CRASH: "decoder_crashed", HANG: "decode_timeout", EAT: "too_much_memory"}
+
+
+def test_of_a_hundred_uploads_the_three_that_kill_their_decoder_fail_alone(workplace: Workplace) -> None:
+    worker = workplace.start("stub", MEDIA_IMAGE_TIMEOUT="1")
+    good = [workplace.put(f"uploads/good/{n}.jpg", pictures.small(n)) for n in range(97)]
+    bad = {workplace.put(f"uploads/{CODES[mark]}", pictures.small() + mark): mark for mark in CODES}
+    sources = [*good[:40], *bad, *good[40:]]
+    began = time.monotonic()
+
+    workplace.send_all({"source": source} for source in sources)
+    ends = workplace.await_end_of(*sources)
+
+    took = time.monotonic() - began
+    assert Counter(told["type"] for told in ends.values()) == {"upload.ready": 97, "upload.failed": 3}
+    assert {source: ends[source]["error"]["code"] for source in bad} == {
+        source: CODES[mark] for source, mark in bad.items()
+    }
+    assert took < 15
+    assert worker.process.poll() is None
+    rows = workplace.check().uploads
+    assert {(rows[source]["attempts"], rows[source]["claim"]) for source in good} == {(0, 1)}
+    assert {rows[source]["attempts"] for source in bad} == {1}
+
+
+def test_a_picture_known_to_kill_is_refused_under_any_name_without_another_decoder(
+    workplace: Workplace,
+) -> None:
+    worker = workplace.start("stub", MEDIA_CPUS="1")
+    killer, innocent = pictures.small(1) + CRASH, pictures.small(2) + b"--harmless--"[: len(CRASH)]
+    assert len(killer) == len(innocent)
+    workplace.send({"source": workplace.put("uploads/first.jpg", killer)})
+    workplace.await_end_of("uploads/first.jpg")
+    workplace.send({"source": workplace.put("uploads/warm.jpg", pictures.small())})
+    workplace.await_end_of("uploads/warm.jpg")
+    decoders = worker.decoders()
+
+    workplace.send({"source": workplace.put("uploads/second.jpg", killer)})
+    workplace.send({"source": workplace.put("uploads/same-size.jpg", innocent)})
+    ends = workplace.await_end_of("uploads/second.jpg", "uploads/same-size.jpg")
+
+    assert ends["uploads/second.jpg"]["error"]["code"] == "decoder_crashed"
+    assert ends["uploads/same-size.jpg"]["type"] == "upload.ready"
+    assert worker.decoders() == decoders
+
+
+def test_failed_retry_forgets_what_killed_a_decoder_in_every_worker(workplace: Workplace) -> None:
+    first = workplace.start("stub")
+    killer = workplace.put("uploads/killer.jpg", pictures.small() + CRASH)
+    workplace.send({"source": killer})
+    workplace.await_end_of(killer)
+    first.stop()
+    # The real decoder finds the stub's mark harmless, but does not get to see it.
+    for _ in range(2):
+        workplace.start("arq")
+    again = [workplace.put(f"uploads/again-{n}.jpg", pictures.small() + CRASH) for n in range(4)]
+    workplace.send_all({"source": source} for source in again)
+    workplace.await_end_of(*again)
+
+    retried = subprocess.run(
+        [BIN / "media", "failed", "retry", "--all", "--json"],
+        env=workplace.env(),
+        cwd=workplace.home,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ends = workplace.await_end_of(killer, *again, times=2)
+
+    assert len(json.loads(retried.stdout)["uploads"]) == 5
+    assert {told["type"] for told in ends.values()} == {"upload.ready"}
+    workplace.check()
+
+
+def test_another_version_of_the_decoder_gives_a_picture_another_try(workplace: Workplace) -> None:
+    worker = workplace.start("stub")
+    killer = workplace.put("uploads/killer.jpg", pictures.small() + CRASH)
+    workplace.send({"source": killer})
+    workplace.await_end_of(killer)
+    worker.stop()
+    with closing(connect(workplace.catalog)) as catalog, catalog:
+        catalog.execute("UPDATE verdicts SET version = 'an older one'")
+
+    workplace.start("arq")
+    workplace.send({"source": killer})
+    told = workplace.await_end_of(killer, times=2)[killer]
+
+    assert told["type"] == "upload.ready"
+
+
+def test_a_worker_frozen_for_longer_than_the_wall_limit_blames_no_picture(workplace: Workplace) -> None:
+    worker = workplace.start("media", MEDIA_IMAGE_TIMEOUT="0.4", MEDIA_CPUS="1", MEDIA_LEASE="30")
+    frozen = [*worker.decoders(), worker.pid]
+    os.kill(frozen[0], signal.SIGSTOP)  # it will be asked, and not have answered when the worker freezes
+    source = workplace.put("uploads/small.jpg", pictures.small())
+    workplace.send({"source": source})
+    eventually(lambda: workplace.redis.zcard("media:uploads:jobs") == 1)
+    eventually(lambda: "processing" in workplace.check(settled=False).states)
+    os.kill(worker.pid, signal.SIGSTOP)
+    time.sleep(1.5)  # more than three times the time limit, which is what is tested
+
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    told = workplace.await_end_of(source)[source]
+
+    assert told["type"] == "upload.ready"
+    assert worker.decoders() == frozen[:1]

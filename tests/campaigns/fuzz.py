@@ -1,0 +1,150 @@
+"""Pushes broken pictures through the whole sandbox; each must end in variants or an error code, in time.
+
+python -m tests.campaigns.fuzz [--inputs N] [--seed N] [--first N] [--corpus DIR] [--crashers DIR]
+
+What kills or hangs a decoder is saved, and is then a test.
+"""
+
+# ruff: noqa: T201 (a program that prints what it finds)
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from pipelines.errors import DecoderCrashed, DecodeTimeout, PictureRefused
+from pipelines.formats import MIB
+from pipelines.recipe import BUILT_IN, Variant
+from pipelines.sandbox import Allowance, Sandbox, open_sandbox
+from tests.campaigns.limits import REFUSALS, corpus_folder
+from tests.support.mutations import LARGEST, mutant, own_pictures
+
+CRASHERS = Path(__file__).parents[1] / "pictures" / "crashers"
+AT_ONCE = 2
+_SAVED = 256 * 1024  # bytes of the largest crasher that is kept as a test
+
+
+@dataclass
+class Findings:
+    """What came of a campaign."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    slowest: tuple[float, str] = (0.0, "")
+    largest: tuple[int, str] = (0, "")
+    bad: list[tuple[str, bytes]] = field(default_factory=list)
+
+    @property
+    def inputs(self) -> int:
+        return sum(self.outcomes.values())
+
+
+def allowance(decoders: int = AT_ONCE, seconds: float = 20) -> Allowance:
+    """What a worker allows by default."""
+    return Allowance(decoders, 512 * MIB, 10 * MIB, 100_000_000, seconds)
+
+
+async def fuzz(sandbox: Sandbox, mutants: Iterator[tuple[str, bytes]], found: Findings) -> None:
+    """Push every mutant through, as many at a time as there are decoders."""
+
+    async def lane() -> None:
+        for name, content in mutants:
+            began = time.monotonic()
+            word = await outcome(sandbox, content)
+            found.outcomes[word] += 1
+            found.slowest = max(found.slowest, (time.monotonic() - began, f"{name} {word}"))
+            if word not in {"ready", *REFUSALS} or word == "decode_timeout":
+                found.bad.append((f"{name} {word}", content))
+
+    watching = asyncio.create_task(_watch(sandbox, found))
+    await asyncio.gather(*(lane() for _ in range(AT_ONCE)))
+    watching.cancel()
+
+
+async def outcome(sandbox: Sandbox, content: bytes) -> str:
+    """One word for what becomes of that content."""
+    wanted = BUILT_IN["default"].variants
+    try:
+        with _files(content, wanted) as (source, staged):
+            made = await sandbox.render(source, len(content), list(zip(wanted, staged, strict=True)), None)
+    except PictureRefused as error:
+        return error.code
+    except DecodeTimeout:
+        return "decode_timeout"
+    except DecoderCrashed as error:
+        return f"decoder_crashed: {error}"
+    return "ready" if made is not None else "nothing"
+
+
+@contextmanager
+def _files(content: bytes, wanted: Sequence[Variant]) -> Iterator[tuple[int, list[int]]]:
+    files = [os.memfd_create("fuzz") for _ in range(len(wanted) + 1)]
+    try:
+        os.write(files[0], content)
+        yield files[0], files[1:]
+    finally:
+        for file in files:
+            os.close(file)
+
+
+async def _watch(sandbox: Sandbox, found: Findings) -> None:
+    while True:
+        found.largest = max(found.largest, (sandbox.growth() // MIB, f"after {found.inputs}"))
+        await asyncio.sleep(0.02)
+
+
+def originals(corpus: Path | None) -> list[bytes]:
+    """What is mutated: the corpus where there is one, and the project's own pictures."""
+    files = sorted(corpus.rglob("*")) if corpus is not None else []
+    small = (path for path in files if path.is_file() and 0 < path.stat().st_size <= LARGEST)
+    return [*own_pictures(), *(path.read_bytes() for path in small if path.suffix != ".json")]
+
+
+def main() -> int:
+    """Run the campaign; 0 when every input ended as it should."""
+    parser = argparse.ArgumentParser(prog="python -m tests.campaigns.fuzz", description=__doc__)
+    parser.add_argument("--inputs", type=int, default=20_000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--corpus", type=Path, default=corpus_folder())
+    parser.add_argument("--crashers", type=Path, default=CRASHERS)
+    asked = parser.parse_args()
+    pictures, found = originals(asked.corpus), Findings()
+    print(f"Seed {asked.seed}, {asked.inputs} mutants of {len(pictures)} pictures", flush=True)
+    numbers = range(asked.first, asked.first + asked.inputs)
+    mutants = ((f"{asked.seed}/{n}", mutant(asked.seed, n, pictures)) for n in numbers)
+    began = time.monotonic()
+    asyncio.run(_run(mutants, found))
+    _print(found, time.monotonic() - began)
+    for name, content in found.bad:
+        _save(name, content, asked.crashers)
+    return 1 if found.bad else 0
+
+
+async def _run(mutants: Iterator[tuple[str, bytes]], found: Findings) -> None:
+    async with open_sandbox(allowance()) as sandbox:
+        await fuzz(sandbox, mutants, found)
+
+
+def _print(found: Findings, took: float) -> None:
+    for word, count in found.outcomes.most_common():
+        print(f"{count:7} {word}")
+    print(f"slowest {found.slowest[0]:.1f} s: {found.slowest[1]}; largest growth {found.largest[0]} MiB")
+    print(f"{found.inputs} inputs in {took:.0f} s, {len(found.bad)} ended as none may")
+
+
+def _save(name: str, content: bytes, folder: Path) -> None:
+    print(f"{name}: {len(content)} bytes")
+    if len(content) <= _SAVED:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / sha256(content).hexdigest()[:16]).write_bytes(content)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""Puts a real worker into a cage of memory and CPU, and sends it the worst there is, eight at once.
+
+python -m tests.campaigns.limits [--pixels N] [--copies N] [--only TEXT] [--cpus N] [--corpus DIR]
+
+Every picture must end ready or refused; no process may be killed by the kernel; the worker stays itself.
+"""
+
+# ruff: noqa: T201 (a program that prints what it finds)
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from scripts.redis_server import temporary_redis
+from tests.support import processes
+from tests.support.cgroups import Cage, NoCgroupsError, open_cage
+from tests.support.workplace import STARTS, Workplace
+from tests.support.worst_cases import WORST
+
+MEMORY_MIB, CPUS = 512, 1
+REFUSALS = {
+    "corrupt_image",
+    "decode_timeout",
+    "source_too_large",
+    "too_many_pixels",
+    "too_much_memory",
+    "unsupported_format",
+}
+_SLOW_TO_MAKE = {"photo.heic": 20_000_000}  # one of 100 megapixels takes minutes to encode, and is refused
+_PATIENCE_S = 1800.0
+
+
+@dataclass
+class Watch:
+    """The most memory that the caged processes had at once, each page counted once."""
+
+    peak_kib: int = 0
+
+    @contextlib.contextmanager
+    def over(self, cage: Cage) -> Iterator["Watch"]:
+        """Look at the cage until the block ends."""
+        done = threading.Event()
+
+        def look() -> None:
+            while not done.wait(0.1):
+                self.peak_kib = max(self.peak_kib, processes.proportional_kib(cage.pids()))
+
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            done.set()
+            thread.join()
+
+
+@contextlib.contextmanager
+def caged_worker(place: Workplace, memory_mib: int = MEMORY_MIB, cpus: int = CPUS) -> Iterator[Cage]:
+    """A worker with default settings in a cage. Raises: NoCgroupsError."""
+    with open_cage(memory_mib, cpus) as cage:
+        STARTS["caged"] = cage.inside(STARTS["media"])
+        try:
+            place.start("caged", MEDIA_CPUS=str(cpus), MEDIA_LEASE="15", MEDIA_RECONCILE_INTERVAL="15")
+            yield cage
+        finally:
+            place.close()
+
+
+def push(
+    place: Workplace, pictures: dict[str, Path], within: float = _PATIENCE_S
+) -> dict[str, dict[str, Any]]:
+    """Announce these files all at once and give the last message about each."""
+    for source, path in pictures.items():
+        target = place.root / source
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(path, target)
+    place.send_all({"source": source} for source in pictures)
+    return place.await_end_of(*pictures, within=within)
+
+
+def outcome(told: dict[str, Any]) -> str:
+    """One word for a message."""
+    return "ready" if told["type"] == "upload.ready" else str(told["error"]["code"])
+
+
+def broken(place: Workplace, cage: Cage, ends: dict[str, dict[str, Any]]) -> list[str]:
+    """What must not have happened."""
+    found = [
+        f"{source}: {outcome(told)}: {told['error']['message']}"
+        for source, told in ends.items()
+        if outcome(told) not in {"ready", *REFUSALS}
+    ]
+    if cage.kills:
+        found.append(f"the kernel killed {cage.kills} processes for memory")
+    if place.workers[0].process.poll() is not None:
+        found.append(f"the worker ended: {place.workers[0].text[-2000:]}")
+    return found
+
+
+def corpus_folder() -> Path | None:
+    """The corpus that the environment names, or the one beside this checkout."""
+    beside = Path(__file__).parents[2].parent / "shared" / "corpus"
+    folder = Path(os.environ.get("MEDIA_TEST_CORPUS", beside))
+    return folder if folder.is_dir() else None
+
+
+def main() -> int:
+    """Run the campaign; 0 when nothing broke, and where there is no cage to be had."""
+    parser = argparse.ArgumentParser(prog="python -m tests.campaigns.limits", description=__doc__)
+    parser.add_argument("--pixels", type=int, default=100_000_000)
+    parser.add_argument("--copies", type=int, default=8, help="of each, announced at once")
+    parser.add_argument("--only", default="", help="only worst cases whose name contains this text")
+    parser.add_argument("--cpus", type=int, default=CPUS, help="of the cage, and decoders at work at once")
+    parser.add_argument("--corpus", type=Path, default=corpus_folder())
+    asked = parser.parse_args()
+    # Beside the checkout's other leavings: hard links from here into the storage root must be possible.
+    Path("var").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="limits-", dir="var") as folder, temporary_redis() as redis:
+        home = Path(folder).absolute()
+        worst = _make_worst(home / "worst", asked.pixels, asked.only)
+        place = Workplace(home / "place", redis.url)
+        try:
+            with caged_worker(place, cpus=asked.cpus) as cage, Watch().over(cage) as watch:
+                wrong = _campaign(place, cage, watch, worst, asked)
+        except NoCgroupsError as error:
+            print(f"Skipped: {error}")
+            return 0
+    print(*wrong, sep="\n")
+    print(f"{len(wrong)} things went wrong." if wrong else "All held.")
+    return 1 if wrong else 0
+
+
+def _campaign(
+    place: Workplace, cage: Cage, watch: Watch, worst: dict[str, Path], asked: argparse.Namespace
+) -> list[str]:
+    ends: dict[str, dict[str, Any]] = {}
+    if asked.corpus is not None and not asked.only:
+        files = [path for path in sorted(asked.corpus.rglob("*")) if path.is_file()]
+        pictures = {f"uploads/corpus/{number}{path.suffix}": path for number, path in enumerate(files)}
+        ends |= _round("the corpus", place, watch, _copied(pictures, place.home / "corpus"))
+    for name, path in worst.items():
+        ends |= _round(name, place, watch, {f"uploads/{name}/{n}": path for n in range(asked.copies)})
+    mixed = {f"uploads/mixed/{n}-{name}": path for n in range(2) for name, path in worst.items()}
+    ends |= _round("all of them at once", place, watch, mixed)
+    wrong = broken(place, cage, ends)
+    print(
+        f"Peak: {watch.peak_kib / 1024:.0f} MiB in processes (PSS), {cage.peak_mib:.0f} MiB charged with "
+        f"page cache, of {MEMORY_MIB}; {cage.kills} processes killed."
+    )
+    return wrong
+
+
+def _round(name: str, place: Workplace, watch: Watch, pictures: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    began, watch.peak_kib, before = time.monotonic(), 0, watch.peak_kib
+    ends = push(place, pictures)
+    took, counts = time.monotonic() - began, Counter(outcome(told) for told in ends.values())
+    said = ", ".join(f"{count} {what}" for what, count in counts.most_common())
+    print(f"{name:24} {took:6.1f} s  {watch.peak_kib / 1024:4.0f} MiB  {said}", flush=True)
+    watch.peak_kib = max(watch.peak_kib, before)
+    return ends
+
+
+def _make_worst(folder: Path, pixels: int, only: str) -> dict[str, Path]:
+    folder.mkdir(parents=True)
+    made = {}
+    for name, picture in WORST.items():
+        if only in name:
+            made[name] = folder / name
+            made[name].write_bytes(picture(min(pixels, _SLOW_TO_MAKE.get(name, pixels))))
+    return made
+
+
+def _copied(pictures: dict[str, Path], folder: Path) -> dict[str, Path]:
+    """The same pictures where hard links to them can be made."""
+    folder.mkdir()
+    copies = {source: folder / uuid4().hex for source in pictures}
+    for source, path in pictures.items():
+        copies[source].write_bytes(path.read_bytes())
+    return copies
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Pictures that cost a decoder most for the bytes they have: huge, compressible, in the worst order."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import isqrt
+
+import pillow_heif
+import pyvips
+from PIL import Image
+
+Picture = Callable[[int], bytes]
+"""Makes a picture of about so many pixels."""
+
+
+def _scene(pixels: int, bands: int = 3, *, deep: bool = False, widest: int = 10_000) -> pyvips.Image:
+    width = min(isqrt(pixels), widest)
+    height = min(pixels // width, widest)
+    waves = pyvips.Image.xyz(width, height).linear([0.005, 0.007], [0, 0]).math("sin")
+    mixed = waves.bandjoin(waves[0] * waves[1]) if bands != 1 else waves[0]
+    mixed = (mixed * 0.5 + 0.5) * (65535 if deep else 255)
+    mixed = mixed.cast("ushort" if deep else "uchar")
+    if bands == 4:
+        mixed = mixed.bandjoin(mixed[0])
+    kind = {1: "b-w", 3: "srgb", 4: "srgb"}[bands]
+    return mixed.copy(interpretation=kind if not deep else "rgb16")
+
+
+def _jpeg(pixels: int, **options: object) -> bytes:
+    return bytes(_scene(pixels).jpegsave_buffer(Q=60, **options))
+
+
+def _many_scans(pixels: int) -> bytes:
+    """A baseline JPEG with one scan for each component: all coefficients are kept."""
+    width = height = min(isqrt(pixels), 10_000) // 8 * 8
+    blocks = (width // 8) * (height // 8)
+    # Every block is "no difference, end of block": one bit each with these tables.
+    table = b"\x00" + bytes([1]) + bytes(15) + b"\x00"
+    parts = [b"\xff\xd8", b"\xff\xdb" + struct.pack(">HB", 67, 0) + bytes([16] * 64)]
+    frame = struct.pack(">BHHB", 8, height, width, 3) + b"".join(bytes([n, 0x11, 0]) for n in (1, 2, 3))
+    parts += [b"\xff\xc0" + struct.pack(">H", len(frame) + 2) + frame]
+    for kind in (0x00, 0x10):
+        parts += [b"\xff\xc4" + struct.pack(">HB", 20, kind) + table[1:]]
+    for component in (1, 2, 3):
+        parts += [b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, component, 0, 0, 63, 0)]
+        parts += [bytes(-(-blocks * 2 // 8))]
+    return b"".join([*parts, b"\xff\xd9"])
+
+
+def _png(pixels: int, bands: int = 3, *, deep: bool = False, interlace: bool = False) -> bytes:
+    width = height = isqrt(pixels)
+    line = b"\x02" + bytes(width * bands * (2 if deep else 1))  # the same as the line above
+    first = b"\x00" + bytes(n * 7 % 256 for n in range(len(line) - 1))
+    packer = zlib.compressobj(6)
+    if interlace:
+        packed = _interlaced(width, height, bands * (2 if deep else 1), packer)
+    else:
+        packed = packer.compress(first) + b"".join(packer.compress(line) for _ in range(height - 1))
+        packed += packer.flush()
+    depth, colour = 16 if deep else 8, {1: 0, 3: 2, 4: 6}[bands]
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlace))
+    chunks = (b"IHDR", header), (b"IDAT", packed), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(map(_chunk, *zip(*chunks, strict=True)))
+
+
+def _interlaced(width: int, height: int, step: int, packer: "zlib._Compress") -> bytes:
+    packed = b""
+    for left, top, across, down in _PASSES:
+        wide, high = -(-(width - left) // across), -(-(height - top) // down)
+        line = b"\x02" + bytes(wide * step)
+        packed += packer.compress(b"\x00" + bytes(n * 7 % 256 for n in range(wide * step)))
+        packed += b"".join(packer.compress(line) for _ in range(high - 1))
+    return packed + packer.flush()
+
+
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _webp(pixels: int, bands: int = 3, **options: object) -> bytes:
+    return bytes(_scene(pixels, bands).webpsave_buffer(Q=50, effort=0, **options))
+
+
+def _avif(pixels: int, bands: int = 3) -> bytes:
+    return bytes(_scene(pixels, bands).heifsave_buffer(Q=30, compression="av1", effort=0))
+
+
+def _heic(pixels: int) -> bytes:
+    scene = _scene(pixels)
+    file = io.BytesIO()
+    heif = pillow_heif.from_bytes("RGB", (scene.width, scene.height), scene.write_to_memory())
+    heif.save(file, quality=20, enc_params={"preset": "ultrafast"})
+    return file.getvalue()
+
+
+def gif(pixels: int, frames: int = 5000) -> bytes:
+    """A GIF with a large canvas and many frames, each a few pixels."""
+    side = isqrt(pixels)
+    file = io.BytesIO()
+    Image.new("P", (side, side), 3).save(file, "GIF")
+    body = file.getvalue()[:-1]  # without the end
+    dot = struct.pack("<BHHHHB", 0x2C, 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    return body + dot * (frames - 1) + b";"
+
+
+def _tiff(pixels: int, **options: object) -> bytes:
+    scene = _scene(pixels)
+    strips = {"tile": False, "rowsperstrip": 1_000_000}
+    del strips["rowsperstrip"]  # libvips writes strips of its own size; Pillow can be told
+    image = Image.frombuffer("RGB", (scene.width, scene.height), scene.write_to_memory())
+    file = io.BytesIO()
+    image.save(file, "TIFF", compression="tiff_adobe_deflate", strip_size=2**31 - 1, **options)
+    return file.getvalue()
+
+
+def _bmp(pixels: int) -> bytes:
+    """Eight bits with run lengths: 255 pixels in two bytes."""
+    side = isqrt(pixels)
+    runs, rest = divmod(side, 255)
+    line = b"\xff\x05" * runs + (bytes([rest, 5]) if rest else b"") + b"\0\0"
+    body = line * side + b"\0\1"
+    palette = b"".join(bytes([n, 255 - n, n // 2, 0]) for n in range(256))
+    offset = 14 + 40 + len(palette)
+    header = struct.pack("<2sIHHI", b"BM", offset + len(body), 0, 0, offset)
+    header += struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(body), 2835, 2835, 256, 0)
+    return header + palette + body
+
+
+WORST: Mapping[str, Picture] = {
+    "progressive.jpg": partial(_jpeg, interlace=True),
+    "progressive-444.jpg": partial(_jpeg, interlace=True, subsample_mode="off"),
+    "baseline.jpg": partial(_jpeg, subsample_mode="off"),
+    "scans.jpg": _many_scans,
+    "interlaced-rgba16.png": partial(_png, bands=4, deep=True, interlace=True),
+    "interlaced.png": partial(_png, interlace=True),
+    "rgba16.png": partial(_png, bands=4, deep=True),
+    "plain.png": _png,
+    "lossy.webp": _webp,
+    "lossy-alpha.webp": partial(_webp, bands=4),
+    "lossless.webp": partial(_webp, lossless=True),
+    "photo.avif": _avif,
+    "photo.heic": _heic,
+    "frames.gif": gif,
+    "one-strip.tif": _tiff,
+    "runs.bmp": _bmp,
+}
