@@ -43,7 +43,7 @@ def in_the_middle(
     env: dict[str, str], photos: Path, results: Path, **settings: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A demo that has made its first variants, and still has work to do."""
-    command = [MEDIA, "demo", photos, "--into", results]
+    command = [str(MEDIA), "demo", str(photos), "--into", str(results)]
     with subprocess.Popen(
         command, env={**env, **settings}, cwd=env["HOME"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as demo:

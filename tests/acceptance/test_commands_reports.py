@@ -160,7 +160,7 @@ def test_the_messages_are_printed_for_people_one_a_line(used: Workplace) -> None
 
 def test_following_prints_new_messages_until_ctrl_c(used: Workplace) -> None:
     last = str(sent(used)[-1]["seq"])
-    command = [MEDIA, "events", "--since", last, "--follow", "--json"]
+    command = [str(MEDIA), "events", "--since", last, "--follow", "--json"]
     with subprocess.Popen(command, env=used.env(), stdout=subprocess.PIPE) as following:
         assert following.stdout is not None
         lines = []
