@@ -41,7 +41,10 @@ def _source(value: str) -> str:
 
 
 def _metadata(value: dict[str, Any]) -> dict[str, Any]:
-    size = len(orjson.dumps(value))
+    try:
+        size = len(orjson.dumps(value))
+    except TypeError as error:  # what can be read is not always what can be written again
+        raise ValueError("is nested too deeply") from error
     if size > MAX_METADATA_BYTES:
         raise ValueError(f"has at most {MAX_METADATA_BYTES} bytes as JSON, this one has {size}")
     return value
@@ -188,7 +191,7 @@ def message(notice: Notice) -> dict[str, Any]:
 
 def _reasons(error: ValidationError) -> str:
     return "; ".join(
-        f"{'.'.join(str(part) for part in mistake['loc']) or 'event'}: "
+        f"{'.'.join(repr(str(part))[1:-1] for part in mistake['loc']) or 'event'}: "
         f"{mistake['msg'].removeprefix('Value error, ')}"
         for mistake in error.errors(include_url=False)[:5]
     )[:1000]

@@ -1,0 +1,254 @@
+"""The wire contract: which events are taken, how each mistake is told, and what apps hear."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+
+from storage.catalog.facts import Mark, Notice, Original, State, StoredVariant, Unwished, Wished
+from worker.events import (
+    MAX_EVENT_BYTES,
+    MAX_METADATA_BYTES,
+    InvalidEvent,
+    default_id,
+    event_schema,
+    message,
+    parse_event,
+    parse_mark,
+)
+
+SCHEMA = Path(__file__).parents[3] / "docs" / "event.schema.json"
+RECIPES = frozenset({"default", "posters"})
+CAT = "4a2ca705-03aa-52b8-a8b8-e2aa1374070e"
+NOW = 1_000_000
+
+
+def parsed(event: object) -> Wished | Unwished:
+    body = event if isinstance(event, bytes) else orjson.dumps(event)
+    return parse_event(body, Mark(1, 2), RECIPES)
+
+
+def refusal(event: object) -> tuple[str, str]:
+    with pytest.raises(InvalidEvent) as refused:
+        parsed(event)
+    return refused.value.code, str(refused.value)
+
+
+# -- what is taken
+
+
+def test_an_event_needs_only_a_source() -> None:
+    assert parsed({"source": "uploads/2026/11/cat.jpg"}) == Wished(
+        Mark(1, 2), UUID(CAT), "uploads/2026/11/cat.jpg", "default", {}
+    )
+
+
+def test_everything_that_an_event_may_say_is_taken_as_it_is() -> None:
+    metadata = {"owner": "42", "tags": ["a", None, 1.5, True], "nested": {"ü": "😺"}}
+    upload_id = "6f1c0000-0000-4000-8000-000000000001"
+    event = {"source": "uploads/a", "id": upload_id, "recipe": "posters", "metadata": metadata}
+
+    assert parsed(event) == Wished(Mark(1, 2), UUID(upload_id), "uploads/a", "posters", metadata)
+
+
+def test_two_events_for_one_source_are_one_upload() -> None:
+    assert parsed({"source": "uploads/a"}).id == parsed({"source": "uploads/a"}).id == default_id("uploads/a")
+
+
+@pytest.mark.parametrize(
+    ("event", "original"),
+    [
+        ({"delete": CAT}, False),
+        ({"delete": CAT, "original": False}, False),
+        ({"delete": CAT, "original": True}, True),
+    ],
+)
+def test_a_delete_event_names_an_id_and_maybe_the_original(event: object, *, original: bool) -> None:
+    assert parsed(event) == Unwished(Mark(1, 2), UUID(CAT), original)
+
+
+SOURCES = [
+    "uploads/ü 猫 😺.jpg",
+    "uploads/-rf",
+    "uploads/...",
+    "uploads/a'b\"c",
+    "uploads/" + "é" * 100 + "/a",
+]
+
+
+@pytest.mark.parametrize("source", [*SOURCES, "uploads/" + "/".join(["a" * 250] * 4)])
+def test_unusual_names_are_names(source: str) -> None:
+    event = parsed({"source": source})
+
+    assert isinstance(event, Wished)
+    assert event.source == source
+
+
+# -- what is refused, and how it is told
+
+
+def nested(depth: int) -> bytes:
+    return b'{"source":"uploads/a","metadata":{"a":' + b"[" * depth + b"]" * depth + b"}}"
+
+
+MISTAKES: Mapping[str, tuple[object, str]] = {
+    "not json": (b"{", "not JSON"),
+    "nothing": (b"", "not JSON"),
+    "not utf-8": (b'{"source": "uploads/\xff"}', "not JSON"),
+    "half a surrogate": (b'{"source": "uploads/\\ud800"}', "not JSON"),
+    "not a number": (b'{"source": "uploads/a", "metadata": {"x": NaN}}', "not JSON"),
+    "a list": ([1], "not a JSON object"),
+    "a string": ("uploads/a", "not a JSON object"),
+    "null": (None, "not a JSON object"),
+    "no source": ({}, "source: Field required"),
+    "an unknown field": ({"source": "uploads/a", "soucre": 1}, "soucre: Extra inputs are not permitted"),
+    "a source that is a number": ({"source": 1}, "source: Input should be a valid string"),
+    "a source elsewhere": ({"source": "etc/passwd"}, "source: String should match pattern '^uploads/'"),
+    "a source that climbs": ({"source": "uploads/../a"}, "source: a key must not contain an empty, '.' or"),
+    "a source that is a folder": (
+        {"source": "uploads/a/"},
+        "source: a key must not contain an empty, '.' or",
+    ),
+    "a source with a control": ({"source": "uploads/\x1b[31m"}, "source: a key must not contain control"),
+    "a source with a zero": ({"source": "uploads/a\0"}, "source: a key must not contain control"),
+    "a long source": ({"source": "uploads/" + "/a" * 600}, "source: String should have at most 1024"),
+    "a long source in bytes": (
+        {"source": "uploads/" + "é/é" * 250},
+        "source: source has more than 1024 bytes",
+    ),
+    "a long name": ({"source": "uploads/" + "a" * 256}, "source: each segment of a key has at most 255"),
+    "an id that is none": ({"source": "uploads/a", "id": "cat"}, "id: Input should be a valid UUID"),
+    "an id that is a number": ({"source": "uploads/a", "id": 7}, "id: must be a string"),
+    "a recipe that is none": (
+        {"source": "uploads/a", "recipe": None},
+        "recipe: Input should be a valid string",
+    ),
+    "metadata that is a list": (
+        {"source": "uploads/a", "metadata": []},
+        "metadata: Input should be a valid dict",
+    ),
+    "much metadata": (
+        {"source": "uploads/a", "metadata": {"a": "x" * MAX_METADATA_BYTES}},
+        f"metadata: has at most {MAX_METADATA_BYTES} bytes as JSON, this one has {MAX_METADATA_BYTES + 8}",
+    ),
+    "deep metadata": (nested(300), "metadata: is nested too deeply"),
+    "very deep metadata": (nested(1500), "not JSON"),
+    "a large event": (b" " * MAX_EVENT_BYTES + b"{}", f"at most {MAX_EVENT_BYTES} bytes, this one has"),
+    "a delete of nothing": ({"delete": None}, "delete: must be a string"),
+    "a delete of no id": ({"delete": "cat"}, "delete: Input should be a valid UUID"),
+    "a delete with a source": (
+        {"delete": CAT, "source": "uploads/a"},
+        "source: Extra inputs are not permitted",
+    ),
+    "an original that is a word": (
+        {"delete": CAT, "original": "yes"},
+        "original: Input should be a valid boolean",
+    ),
+}
+
+
+@pytest.mark.parametrize(("event", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_told_so_that_its_sender_understands_it(event: object, expected: str) -> None:
+    code, told = refusal(event)
+
+    assert code == "invalid_event"
+    assert expected in told
+    assert len(told) <= 1000
+
+
+def test_every_mistake_of_an_event_is_told() -> None:
+    _, told = refusal({"source": 1, "id": 2, "metadata": 3})
+
+    assert [part.split(":")[0] for part in told.split("; ")] == ["source", "id", "metadata"]
+
+
+def test_an_entry_without_an_event_is_told() -> None:
+    with pytest.raises(InvalidEvent, match="no field named event"):
+        parse_event(None, Mark(), RECIPES)
+
+
+def test_an_unknown_recipe_has_a_code_of_its_own_and_is_told_the_known_ones() -> None:
+    code, told = refusal({"source": "uploads/a", "recipe": "poster"})
+
+    assert (code, told) == ("unknown_recipe", "there is no recipe 'poster'; there is: default, posters")
+
+
+def test_a_refusal_shows_nothing_that_a_terminal_obeys() -> None:
+    for event in ({"source": "uploads/a", "recipe": "\x1b[31m"}, {"source": "uploads/a", "\x1b[31m": 1}):
+        assert refusal(event)[1].isprintable()
+
+
+def test_the_place_of_an_entry_is_its_id() -> None:
+    assert parse_mark("1700000000000-7", 1_700_000_000_000) == Mark(1_700_000_000_000, 7)
+
+
+def test_an_entry_from_the_future_is_refused_and_a_clock_that_is_a_little_ahead_is_not() -> None:
+    five_minutes = 5 * 60 * 1000
+    mark = parse_mark(f"{NOW + five_minutes}-0", NOW)
+    with pytest.raises(InvalidEvent, match="more than 5 minutes in the future"):
+        parse_mark(f"{NOW + five_minutes + 1}-0", NOW)
+
+    assert mark == Mark(NOW + five_minutes)
+
+
+def test_the_published_schema_is_the_models() -> None:
+    assert orjson.loads(SCHEMA.read_bytes()) == event_schema()
+
+
+# -- what apps hear
+
+VARIANT = StoredVariant("thumb", "variants/ab/cd/x.jpg", 150, 113, 4211, "a" * 64)
+ORIGINAL = Original("stamp", "b" * 64, 1000, "jpeg", 4000, 3000, "#102030")
+
+
+def notice(kind: State, **more: Any) -> Notice:
+    facts: dict[str, Any] = {
+        "source": "uploads/a",
+        "recipe": "default",
+        "metadata": {"owner": "42"},
+        "time_ms": 0,
+    }
+    return Notice(seq=17, kind=kind, id=UUID(CAT), **facts, **more)
+
+
+def test_a_ready_upload_is_told_with_its_variants() -> None:
+    told = message(notice(State.READY, original=ORIGINAL, variants=[VARIANT]))
+
+    assert told == {
+        "type": "upload.ready",
+        "seq": 17,
+        "id": CAT,
+        "source": "uploads/a",
+        "metadata": {"owner": "42"},
+        "time": "1970-01-01T00:00:00.000Z",
+        "recipe": "default",
+        "original": {"width": 4000, "height": 3000, "format": "jpeg", "bytes": 1000, "color": "#102030"},
+        "variants": [
+            {"name": "thumb", "key": "variants/ab/cd/x.jpg", "width": 150, "height": 113, "bytes": 4211}
+        ],
+    }
+
+
+def test_a_failed_upload_is_told_with_code_and_message() -> None:
+    told = message(notice(State.FAILED, attempts=3, error_code="corrupt_image", error_message="Damaged."))
+
+    assert (told["type"], told["attempts"]) == ("upload.failed", 3)
+    assert told["error"] == {"code": "corrupt_image", "message": "Damaged."}
+    assert "variants" not in told
+
+
+def test_a_deleted_upload_is_told_with_nothing_else() -> None:
+    told = message(notice(State.DELETED))
+
+    assert told.keys() == {"type", "seq", "id", "source", "metadata", "time"}
+    assert told["type"] == "upload.deleted"
+
+
+@pytest.mark.parametrize("kind", [State.READY, State.FAILED, State.DELETED])
+def test_every_message_is_json(kind: State) -> None:
+    told = message(notice(kind, original=ORIGINAL, variants=[VARIANT]))
+
+    assert orjson.loads(orjson.dumps(told)) == told
