@@ -94,6 +94,7 @@ class Settings(BaseSettings):
 
     redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
         "redis://127.0.0.1:6379/0",
+        repr=False,  # may hold a password
         description="`redis://`, `rediss://` or `unix://`; Redis or Valkey, 6.2 or newer",
     )
     storage_url: Annotated[str, AfterValidator(_storage_url)] = Field(

@@ -1,0 +1,159 @@
+"""What an error means: every class is judged, each wait is longer, and the last try is the last."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from pipelines import errors as pictures
+from storage import errors as stores
+from storage.catalog.clock import now_ms
+from storage.catalog.facts import Claim, Failed, Postponed, State, Upload
+from worker.retry import VERDICTS, delay_ms, judge, verdict
+
+PERMANENT = {
+    "invalid_event",
+    "unknown_recipe",
+    "source_missing",
+    "source_too_large",
+    "unsupported_format",
+    "corrupt_image",
+    "too_many_pixels",
+    "too_much_memory",
+    "decode_timeout",
+    "decoder_crashed",
+}
+TRANSIENT = {"storage_unavailable", "storage_full", "catalog_unavailable", "internal_error", "source_missing"}
+
+
+def every(kind: type[Exception]) -> Iterator[type[Exception]]:
+    for known in kind.__subclasses__():
+        yield known
+        yield from every(known)
+
+
+EVERY = [*every(stores.StorageError), *every(pictures.PipelineError)]
+
+
+def made(kind: type[Exception], text: str = "what happened") -> Exception:
+    if kind is pictures.DecoderBloated:
+        return kind()
+    return pictures.PictureRefused("corrupt_image", text) if kind is pictures.PictureRefused else kind(text)
+
+
+def claim(attempts: int = 0, queued_ms: int = 0) -> Claim:
+    upload = Upload(
+        id=uuid4(),
+        source="uploads/a",
+        state=State.PROCESSING,
+        recipe="default",
+        metadata={},
+        attempts=attempts,
+        claims=1,
+        queued_ms=queued_ms,
+        changed_ms=0,
+        not_before_ms=0,
+        error_code=None,
+        error_message=None,
+        original=None,
+        variants=[],
+    )
+    return Claim(upload, 1, 0, 0)
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_every_error_class_has_a_line_in_the_table(kind: type[Exception]) -> None:
+    assert kind in VERDICTS
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_every_error_has_a_code_that_the_contract_names(kind: type[Exception]) -> None:
+    found = verdict(made(kind))
+
+    assert found.code in (TRANSIENT if found.transient else PERMANENT)
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_every_error_becomes_an_outcome_in_words(kind: type[Exception]) -> None:
+    outcome = judge(made(kind), claim(), 8)
+
+    assert isinstance(outcome, Postponed if verdict(made(kind)).transient else Failed)
+    assert outcome.message.splitlines()[-1].strip() != ""
+
+
+def test_the_table_names_no_class_twice_and_none_that_is_gone() -> None:
+    assert set(VERDICTS) == set(EVERY)
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), RuntimeError("oops"), ZeroDivisionError(), MemoryError()])
+def test_an_unknown_error_is_a_bug_with_its_traceback_and_is_tried_again(error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    try:
+        fail()
+    except Exception as raised:
+        outcome = judge(raised, claim(), 8)
+
+    assert isinstance(outcome, Postponed)
+    assert (outcome.code, outcome.counted) == ("internal_error", True)
+    assert "test_retry.py" in outcome.message
+    assert type(error).__name__ in outcome.message
+    assert len(outcome.message) <= 4000
+
+
+def test_a_class_that_nobody_judged_yet_is_judged_as_its_nearest_known_one() -> None:
+    class DiskOnFire(stores.StorageFull):
+        pass
+
+    assert verdict(DiskOnFire()).code == "storage_full"
+
+
+@pytest.mark.parametrize("code", ["source_too_large", "unsupported_format", "too_many_pixels"])
+def test_a_refused_picture_brings_its_own_code(code: str) -> None:
+    outcome = judge(pictures.PictureRefused(code, "too big for us"), claim(), 8)
+
+    assert isinstance(outcome, Failed)
+    assert (outcome.code, outcome.message) == (code, "Too big for us")
+
+
+def test_an_error_without_words_is_told_by_its_name() -> None:
+    assert judge(pictures.DecodeTimeout(), claim(), 8).message == "DecodeTimeout"
+
+
+@pytest.mark.parametrize(
+    ("attempts", "expected"), [(0, Postponed), (6, Postponed), (7, Failed), (99, Failed)]
+)
+def test_the_last_try_of_a_transient_error_fails(attempts: int, expected: type[object]) -> None:
+    assert type(judge(stores.StorageFull("full"), claim(attempts), 8)) is expected
+
+
+def test_one_try_means_one_try() -> None:
+    assert isinstance(judge(stores.StorageFull("full"), claim(), 1), Failed)
+
+
+@pytest.mark.parametrize("attempts", [0, 7, 1000])
+def test_a_catalog_that_is_away_counts_against_no_upload(attempts: int) -> None:
+    outcome = judge(stores.CatalogUnavailable("away"), claim(attempts), 8)
+
+    assert isinstance(outcome, Postponed)
+    assert not outcome.counted
+
+
+@pytest.mark.parametrize(("age_ms", "expected"), [(0, Postponed), (9_000, Postponed), (11_000, Failed)])
+def test_a_missing_source_is_looked_for_again_for_ten_seconds(age_ms: int, expected: type[object]) -> None:
+    outcome = judge(stores.BlobNotFound("gone"), claim(queued_ms=now_ms() - age_ms), 8)
+
+    assert type(outcome) is expected
+    assert outcome.code == "source_missing"
+
+
+@pytest.mark.parametrize(
+    ("attempts", "ceiling"),
+    [(0, 1_000), (1, 2_000), (5, 32_000), (9, 512_000), (10, 600_000), (500, 600_000)],
+)
+def test_the_wait_doubles_to_ten_minutes_and_is_spread_over_the_whole(attempts: int, ceiling: int) -> None:
+    waits = [delay_ms(attempts) for _ in range(400)]
+
+    assert 0 <= min(waits) < ceiling * 0.1
+    assert ceiling * 0.9 < max(waits) <= ceiling

@@ -1,0 +1,186 @@
+"""Settings: what an operator can say, and how mistakes are told, all at once and without secrets."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipelines import formats
+from worker import settings as module
+from worker.settings import Settings, SettingsError, available_cpus, variable
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("MEDIA_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def env(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    return monkeypatch
+
+
+DEFAULTS: dict[str, object] = {
+    "MEDIA_REDIS_URL": "redis://127.0.0.1:6379/0",
+    "MEDIA_STORAGE_URL": "file:./var/media",
+    "MEDIA_CATALOG_URL": "sqlite+aiosqlite:///./var/catalog.db",
+    "MEDIA_STREAM": "media:uploads",
+    "MEDIA_MAX_SOURCE_BYTES": 10_485_760,
+    "MEDIA_MAX_PIXELS": 100_000_000,
+    "MEDIA_MEMORY_MB": 512,
+    "MEDIA_CPUS": available_cpus(),
+    "MEDIA_BATCH_SIZE": 50,
+    "MEDIA_IMAGE_TIMEOUT": 20,
+    "MEDIA_MAX_ATTEMPTS": 8,
+    "MEDIA_LEASE": 15,
+    "MEDIA_RECONCILE_INTERVAL": 15,
+    "MEDIA_SHUTDOWN_WAIT": 25,
+    "MEDIA_DAMAGED": "reject",
+    "MEDIA_FORMATS": tuple(known.name for known in formats.FORMATS),
+    "MEDIA_RECIPES": None,
+    "MEDIA_ADOPT": "enqueue",
+    "MEDIA_GRACE": 86_400,
+    "MEDIA_RETENTION": 604_800,
+    "MEDIA_DELETE_ORIGINALS": False,
+    "MEDIA_SWEEP_APPLY": False,
+    "MEDIA_EVENTS_MAXLEN": 100_000,
+    "MEDIA_LOG": "auto",
+}
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_a_setting_that_nobody_made_has_the_documented_default(field: str) -> None:
+    if variable(field) not in DEFAULTS:
+        assert field == "sweep_cron"  # nightly, as the README says
+        return
+    assert getattr(Settings.load(), field) == DEFAULTS[variable(field)]
+
+
+def test_a_setting_is_what_its_variable_says(env: pytest.MonkeyPatch) -> None:
+    env.setenv("MEDIA_BATCH_SIZE", "7")
+    env.setenv("MEDIA_DELETE_ORIGINALS", "1")
+    env.setenv("MEDIA_FORMATS", "jpeg, png")
+    env.setenv("MEDIA_IMAGE_TIMEOUT", "0.5")
+    loaded = Settings.load()
+
+    assert (loaded.batch_size, loaded.delete_originals, loaded.image_timeout) == (7, True, 0.5)
+    assert loaded.formats == ("jpeg", "png")
+
+
+def test_other_programs_variables_are_none_of_ours(env: pytest.MonkeyPatch) -> None:
+    env.setenv("MEDIA_PLAYER", "vlc")
+    env.setenv("BATCH_SIZE", "9")
+
+    assert Settings.load().batch_size == 50
+
+
+def test_paths_are_those_that_the_urls_name(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    env.chdir(tmp_path)
+    env.setenv("MEDIA_STORAGE_URL", "file:/srv/media")
+    loaded = Settings.load()
+
+    assert loaded.storage_root == Path("/srv/media")
+    assert loaded.catalog_path == tmp_path / "var/catalog.db"
+
+
+def test_all_mistakes_are_told_at_once_each_by_its_variable(env: pytest.MonkeyPatch) -> None:
+    env.setenv("MEDIA_BATCH_SIZE", "many")
+    env.setenv("MEDIA_LEASE", "0")
+    env.setenv("MEDIA_DAMAGED", "maybe")
+    with pytest.raises(SettingsError) as refused:
+        Settings.load()
+
+    lines = sorted(str(refused.value).splitlines())
+    assert [line.split(":")[0] for line in lines] == ["MEDIA_BATCH_SIZE", "MEDIA_DAMAGED", "MEDIA_LEASE"]
+    assert "(it is 'many')" in lines[0]
+
+
+MISTAKES = [
+    ("MEDIA_REDIS_URL", "http://localhost", "must begin with redis://, rediss:// or unix://"),
+    ("MEDIA_STORAGE_URL", "s3://bucket/prefix", "S3 is not supported yet; use file:PATH"),
+    ("MEDIA_STORAGE_URL", "/srv/media", "must be file:PATH"),
+    ("MEDIA_STORAGE_URL", "file:", "must be file:PATH"),
+    ("MEDIA_CATALOG_URL", "postgresql+asyncpg://db/media", "Postgres is not supported yet"),
+    ("MEDIA_CATALOG_URL", "sqlite:///catalog.db", "must be sqlite+aiosqlite:///PATH"),
+    ("MEDIA_CATALOG_URL", "sqlite+aiosqlite:///:memory:", "must be sqlite+aiosqlite:///PATH"),
+    ("MEDIA_FORMATS", "jpeg,jpg", "not jpg"),
+    ("MEDIA_FORMATS", "", "not an empty list"),
+    ("MEDIA_MEMORY_MB", "100", "greater than or equal to 192"),
+    ("MEDIA_CPUS", "0", "greater than or equal to 1"),
+    ("MEDIA_STREAM", "", "at least 1 character"),
+    ("MEDIA_LOG", "xml", "'auto', 'console' or 'json'"),
+    ("MEDIA_DELETE_ORIGINALS", "perhaps", "boolean"),
+    ("MEDIA_RECIPES", "/no/such/recipes.toml", "recipes.toml"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), MISTAKES)
+def test_a_mistake_is_told_with_its_variable_and_a_reason(
+    env: pytest.MonkeyPatch, name: str, value: str, expected: str
+) -> None:
+    env.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        Settings.load()
+
+    [line] = str(refused.value).splitlines()
+    assert line.startswith(f"{name}: ")
+    assert expected in line
+
+
+def test_a_password_is_not_told_with_the_mistake(env: pytest.MonkeyPatch) -> None:
+    env.setenv("MEDIA_REDIS_URL", "http://user:hunter2@localhost")
+    with pytest.raises(SettingsError) as refused:
+        Settings.load()
+
+    assert "MEDIA_REDIS_URL" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_password_is_not_in_what_settings_look_like(env: pytest.MonkeyPatch) -> None:
+    env.setenv("MEDIA_REDIS_URL", "redis://user:hunter2@localhost")
+    loaded = Settings.load()
+
+    assert "hunter2" in loaded.redis_url
+    assert "hunter2" not in f"{loaded} {loaded!r}"
+
+
+@pytest.mark.parametrize(
+    ("memory", "cpus", "expected"), [(512, 1, 1), (512, 4, 4), (512, 64, 4), (192, 8, 1), (2048, 64, 20)]
+)
+def test_decoders_are_one_a_cpu_as_far_as_the_memory_goes(
+    env: pytest.MonkeyPatch, memory: int, cpus: int, expected: int
+) -> None:
+    env.setenv("MEDIA_MEMORY_MB", str(memory))
+    env.setenv("MEDIA_CPUS", str(cpus))
+
+    assert Settings.load().decoders == expected
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [
+        ("max 100000", 2),
+        ("100000 100000", 1),
+        ("150000 100000", 1),
+        ("50000 100000", 1),
+        ("900000 100000", 2),
+        ("", 2),
+    ],
+)
+def test_the_cpus_are_those_of_the_container(
+    env: pytest.MonkeyPatch, tmp_path: Path, quota: str, expected: int
+) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text(quota)
+    env.setattr(module, "_CGROUP_QUOTAS", ((str(file), None), (str(tmp_path / "none"), None)))
+    env.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+
+    assert available_cpus() == expected
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    loaded = Settings.load()
+
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.batch_size = 3  # type: ignore[misc]
