@@ -1,0 +1,180 @@
+"""Admission: how many decode at once and how much they may take, and who goes first."""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+
+import pytest
+
+from pipelines.sandbox import admission as module
+from pipelines.sandbox.admission import Admission, NoRoomError
+
+
+class Crowd:
+    """Tasks that hold something until they are told to leave."""
+
+    def __init__(self) -> None:
+        self.inside: list[str] = []
+        self._exits: dict[str, asyncio.Event] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def enter(self, name: str, place: AbstractAsyncContextManager[None]) -> None:
+        self._exits[name] = asyncio.Event()
+        self._tasks[name] = asyncio.create_task(self._stay(name, place))
+        await self.settle()
+
+    async def leave(self, name: str) -> None:
+        self._exits[name].set()
+        await self.settle()
+
+    async def give_up(self, name: str) -> None:
+        self._tasks[name].cancel()
+        with suppress(asyncio.CancelledError):
+            await self._tasks[name]
+        await self.settle()
+
+    async def settle(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def _stay(self, name: str, place: AbstractAsyncContextManager[None]) -> None:
+        async with place:
+            self.inside.append(name)
+            try:
+                await self._exits[name].wait()
+            finally:
+                self.inside.remove(name)
+
+
+@pytest.fixture
+def crowd() -> Crowd:
+    return Crowd()
+
+
+async def test_no_more_decode_at_once_than_there_are_places(crowd: Crowd) -> None:
+    admission = Admission(2, 100)
+    for name in "abc":
+        await crowd.enter(name, admission.slot())
+    full = list(crowd.inside)
+    await crowd.leave("a")
+
+    assert full == ["a", "b"]
+    assert crowd.inside == ["b", "c"]
+
+
+async def test_memory_is_given_out_in_the_order_of_asking(crowd: Crowd) -> None:
+    admission = Admission(9, 100)
+    for name, need in (("a", 60), ("b", 60), ("c", 60)):
+        await crowd.enter(name, admission.memory(need))
+    steps = [list(crowd.inside)]
+    for name in "ab":
+        await crowd.leave(name)
+        steps.append(list(crowd.inside))
+
+    assert steps == [["a"], ["b"], ["c"]]
+
+
+async def test_a_small_wish_that_waits_stays_behind_a_big_one_that_came_first(crowd: Crowd) -> None:
+    admission = Admission(9, 100)
+    for name, need in (("half", 50), ("big", 100), ("small", 1)):
+        await crowd.enter(name, admission.memory(need))
+    before = list(crowd.inside)
+    await crowd.leave("half")
+
+    assert before == ["half"]
+    assert crowd.inside == ["big"]
+    await crowd.leave("big")
+    assert crowd.inside == ["small"]
+
+
+async def test_who_gives_up_waiting_lets_the_next_ones_in(crowd: Crowd) -> None:
+    admission = Admission(9, 100)
+    for name, need in (("half", 50), ("big", 100), ("small", 50)):
+        await crowd.enter(name, admission.memory(need))
+    await crowd.give_up("big")
+
+    assert crowd.inside == ["half", "small"]
+
+
+async def test_who_gives_up_while_inside_gives_everything_back(crowd: Crowd) -> None:
+    admission = Admission(9, 100)
+    await crowd.enter("all", admission.memory(100))
+    await crowd.enter("next", admission.memory(100))
+    await crowd.give_up("all")
+
+    assert crowd.inside == ["next"]
+
+
+async def test_who_is_cancelled_at_the_moment_of_its_turn_gives_it_on(crowd: Crowd) -> None:
+    admission = Admission(9, 100)
+    await crowd.enter("all", admission.memory(100))
+    await crowd.enter("unlucky", admission.memory(100))
+    await crowd.enter("next", admission.memory(100))
+    crowd._exits["all"].set()
+    await asyncio.sleep(0)
+    await crowd.give_up("unlucky")
+
+    assert crowd.inside == ["next"]
+
+
+async def test_alone_waits_for_all_and_keeps_all_out(crowd: Crowd) -> None:
+    admission = Admission(2, 100)
+    await crowd.enter("a", admission.slot())
+    await crowd.enter("alone", admission.alone())
+    await crowd.enter("b", admission.slot())
+    before = list(crowd.inside)
+    await crowd.leave("a")
+    for name in [each for each in crowd.inside if each == "b"]:
+        await crowd.leave(name)
+    alone = list(crowd.inside)
+    await crowd.enter("c", admission.slot())
+
+    assert "alone" not in before
+    assert alone == ["alone"]
+    assert crowd.inside == ["alone"]
+
+
+async def test_two_who_want_to_be_alone_take_turns(crowd: Crowd) -> None:
+    admission = Admission(3, 100)
+    for name in ("first", "second"):
+        await crowd.enter(name, admission.alone())
+    before = list(crowd.inside)
+    await crowd.leave("first")
+
+    assert before == ["first"]
+    assert crowd.inside == ["second"]
+
+
+async def test_who_gives_up_being_alone_gives_all_places_back(crowd: Crowd) -> None:
+    admission = Admission(2, 100)
+    await crowd.enter("a", admission.slot())
+    await crowd.enter("alone", admission.alone())
+    await crowd.give_up("alone")
+    async with AsyncExitStack() as stack:
+        await asyncio.wait_for(stack.enter_async_context(admission.slot()), 5)
+        await asyncio.wait_for(stack.enter_async_context(admission.memory(100)), 5)
+
+
+async def test_memory_that_is_not_there_now_is_refused_and_not_waited_for(crowd: Crowd) -> None:
+    admission = Admission(2, 100)
+    with admission.memory_now(60), pytest.raises(NoRoomError) as refused, admission.memory_now(60):
+        pass
+
+    assert refused.value.need == 60
+    with admission.memory_now(100):
+        pass
+
+
+async def test_a_small_picture_overtakes_a_big_one_that_waits_but_not_for_ever(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admission = Admission(2, 100)
+    await crowd.enter("half", admission.memory(50))
+    await crowd.enter("big", admission.memory(100))
+    with admission.memory_now(10):
+        pass
+    monkeypatch.setattr(module, "PATIENCE_S", 0)
+
+    with pytest.raises(NoRoomError), admission.memory_now(10):
+        pass
+    await crowd.leave("half")
+    assert crowd.inside == ["big"]

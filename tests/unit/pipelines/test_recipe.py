@@ -1,0 +1,120 @@
+"""Recipes: names that never move, fingerprints of what changes bytes, and sizes to the pixel."""
+
+from dataclasses import fields, replace
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.recipe import BUILT_IN, DEFAULT, Variant
+
+CAT = UUID("4a2ca705-03aa-52b8-a8b8-e2aa1374070e")
+OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+THUMB, MEDIUM, LARGE = DEFAULT.variants
+
+SIDES = st.integers(1, 20_000)
+
+
+def test_the_names_of_variants_are_those_that_other_programs_derive() -> None:
+    assert uuid5(NAMESPACE_URL, "media:uploads/2026/11/cat.jpg") == CAT
+    assert THUMB.fingerprint == "a7070bd2c51ca213"
+    assert THUMB.uuid(CAT, OF_NOTHING) == UUID("67c6e2a2-cfa4-5a7e-aa92-c4f3bd948e6d")
+
+
+def test_the_default_recipe_makes_three_jpegs() -> None:
+    made = [(each.name, each.box, each.fit, each.format, each.quality) for each in DEFAULT.variants]
+
+    assert made == [
+        ("thumb", 150, "inside", "jpeg", 80),
+        ("medium", 800, "inside", "jpeg", 80),
+        ("large", 1920, "inside", "jpeg", 80),
+    ]
+    assert BUILT_IN == {"default": DEFAULT}
+
+
+OTHERWISE: dict[str, object] = {
+    "box": 151,
+    "fit": "cover",
+    "format": "webp",
+    "quality": 81,
+    "background": (0, 0, 0),
+    "progressive": True,
+}
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Variant) if field.name != "name"])
+def test_whatever_changes_the_bytes_changes_the_fingerprint(field: str) -> None:
+    other = replace(THUMB, **{field: OTHERWISE[field]})  # type: ignore[arg-type]
+
+    assert other.fingerprint != THUMB.fingerprint
+
+
+def test_a_name_is_not_in_the_fingerprint_but_in_the_variants_name() -> None:
+    renamed = replace(THUMB, name="small")
+
+    assert renamed.fingerprint == THUMB.fingerprint
+    assert renamed.uuid(CAT, OF_NOTHING) != THUMB.uuid(CAT, OF_NOTHING)
+
+
+def test_other_content_or_another_upload_gives_another_name() -> None:
+    names = {
+        THUMB.uuid(upload, content) for upload in (CAT, UUID(int=1)) for content in (OF_NOTHING, "a" * 64)
+    }
+
+    assert len(names) == 4
+
+
+@pytest.mark.parametrize(
+    ("original", "expected"),
+    [
+        ((4000, 3000), (150, 113)),  # 112.5 is rounded up
+        ((3000, 4000), (113, 150)),
+        ((150, 150), (150, 150)),
+        ((149, 20), (149, 20)),
+        ((151, 1), (150, 1)),
+        ((20_000, 1), (150, 1)),
+        ((1, 20_000), (1, 150)),
+        ((300, 1), (150, 1)),  # 0.5
+        ((300, 2), (150, 1)),
+        ((300, 3), (150, 2)),  # 1.5
+    ],
+)
+def test_a_thumb_fits_its_box_and_is_never_enlarged(
+    original: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert THUMB.size_of(*original) == expected
+
+
+@pytest.mark.parametrize(
+    ("original", "expected"),
+    [((400, 300), (100, 100)), ((400, 50), (100, 50)), ((50, 30), (50, 30)), ((100, 100), (100, 100))],
+)
+def test_a_variant_that_covers_its_box_is_cropped_and_never_enlarged(
+    original: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert Variant("square", 100, fit="cover").size_of(*original) == expected
+
+
+@given(SIDES, SIDES, st.integers(1, 4000), st.sampled_from(["inside", "cover"]))
+def test_every_size_is_at_least_a_pixel_and_at_most_box_and_original(
+    width: int, height: int, box: int, fit: str
+) -> None:
+    made = Variant("any", box, fit=fit).size_of(width, height)  # type: ignore[arg-type]
+
+    assert 1 <= made[0] <= min(width, box)
+    assert 1 <= made[1] <= min(height, box)
+
+
+@given(SIDES, SIDES)
+def test_a_picture_on_its_side_gets_the_size_on_its_side(width: int, height: int) -> None:
+    assert MEDIUM.size_of(height, width) == MEDIUM.size_of(width, height)[::-1]
+
+
+@given(SIDES, SIDES)
+def test_proportions_are_kept_to_half_a_pixel(width: int, height: int) -> None:
+    made = LARGE.size_of(width, height)
+    exact = min(1.0, 1920 / max(width, height))
+
+    assert abs(made[0] - max(1.0, width * exact)) < 0.5001
+    assert abs(made[1] - max(1.0, height * exact)) < 0.5001
