@@ -1,0 +1,82 @@
+"""`python -m bench`: measure this worker, its peers and the bare libvips loop side by side."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import compare, contenders, figures, machine, report
+
+_HERE = Path(__file__).parent
+_RESULTS = _HERE / "results"
+_DOCS = _HERE.parent / "docs"
+_ALONE = (contenders.MediaWorker, contenders.Floor)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what was asked for; 0 when it could be measured, 1 when somebody failed."""
+    asked = _parser().parse_args(arguments)
+    wish = compare.Wish(
+        folder=asked.photos,
+        kinds=_ALONE if asked.no_peers else contenders.ALL,
+        cores=_cores(asked.cores),
+        count=asked.rounds or (1 if asked.quick else 5),
+        seconds=asked.seconds or (0.5 if asked.quick else 10.0),
+        singles=2 if asked.quick else 13,
+        small=0 if asked.quick else 1000,
+        work=asked.work or compare.Wish().work,
+    )
+    try:
+        measured = compare.run(wish)
+    except contenders.BenchError as error:
+        compare.tell(str(error))
+        return 1
+    where = machine.describe()
+    table = report.markdown(measured, where)
+    _save(asked.into, json.dumps(report.as_json(measured, where), indent=1), table, measured)
+    if asked.docs:
+        _illustrate(_DOCS, measured)
+    sys.stdout.write(table)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder of JPEGs")
+    parser.add_argument("--rounds", type=int, help="rounds for each; 5 by default")
+    parser.add_argument("--seconds", type=float, help="the least time of a round; 10 by default")
+    parser.add_argument(
+        "--cores", type=int, nargs="+", default=[1, 2], help="how many cores; 1 and 2 by default"
+    )
+    parser.add_argument("--no-peers", action="store_true", help="only this worker and the libvips loop")
+    parser.add_argument("--quick", action="store_true", help="one short round, no small pictures")
+    parser.add_argument("--docs", action="store_true", help="write the charts to docs/ as well")
+    parser.add_argument("--into", type=Path, default=_RESULTS, help="where results go")
+    parser.add_argument("--work", type=Path, help="where storage, catalog and Redis live meanwhile")
+    return parser
+
+
+def _cores(counts: Sequence[int]) -> Sequence[Sequence[int]]:
+    there = sorted(os.sched_getaffinity(0))
+    return [there[:count] for count in counts if count <= len(there)]
+
+
+def _save(into: Path, document: str, table: str, measured: compare.Measured) -> None:
+    into.mkdir(parents=True, exist_ok=True)
+    name = datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S")
+    (into / f"{name}.json").write_text(document)
+    (into / f"{name}.md").write_text(table)
+    _illustrate(into, measured)
+
+
+def _illustrate(folder: Path, measured: compare.Measured) -> None:
+    found = report.summarise(measured.rounds)
+    (folder / "bench.svg").write_text(figures.comparison(found))
+    (folder / "bench-stages.svg").write_text(figures.stages(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""One round of one contender: warmed up, frozen, its queue filled, let go, measured to the last picture."""
+
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from bench import photos
+from bench.contenders import VARIANTS, BenchError, Contender, MediaWorker, Place
+from bench.processes import Costs, Peak, busy_ms, bytes_written, pinned, tree
+from scripts.redis_server import RedisServer
+
+_PATIENCE_S = 300.0
+_PAUSE_S = 0.15  # between two single uploads
+_IDLE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a round is made of."""
+
+    cores: Collection[int]
+    seconds: float
+    warm_up: int = 13
+    singles: int = 0
+    passes: int | None = None
+    work: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
+
+
+@dataclass(frozen=True)
+class Round:
+    """What came of it. Times in ms, memory and files in bytes; CPU by process, for one picture."""
+
+    title: str
+    cores: int
+    pictures: int
+    seconds: float
+    cpu: Mapping[str, float]
+    peak: int
+    peak_redis: int
+    variant_bytes: int
+    disk_bytes: int
+    others: float
+    """CPU time that others spent on the same cores, as a part of these cores' time."""
+    singles: Sequence[float] = ()
+    idle: float = 0.0
+    """CPU while there is nothing to do, as a part of one core."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """The worker's own measurements, ms for one picture."""
+
+    @property
+    def rate(self) -> float:
+        return self.pictures / self.seconds
+
+    @property
+    def undisturbed(self) -> float:
+        """Pictures for each second of these cores that others left; the same as `rate` on a quiet machine."""
+        return self.pictures / (self.seconds * max(0.01, 1 - self.others))
+
+    @property
+    def cpu_ms(self) -> float:
+        return sum(self.cpu.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, as JSON's types."""
+        return {**asdict(self), "rate": self.rate, "undisturbed": self.undisturbed, "cpu_ms": self.cpu_ms}
+
+
+@contextmanager
+def place(work: Path, server: RedisServer, cores: int) -> Iterator[Place]:
+    """An empty folder and an emptied Redis."""
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=work, ignore_cleanup_errors=True) as folder:
+        made = Place(Path(folder), server.url, cores)
+        made.uploads.mkdir(parents=True)
+        os.chmod(made.root, 0o755)  # noqa: S103
+        yield made
+
+
+@contextmanager
+def started(kind: type[Contender], where: Place, cores: Collection[int]) -> Iterator[Contender]:
+    """The contender at work on those cores, ended at the end."""
+    with pinned(cores):
+        contender = kind(where)
+    try:
+        yield contender
+    finally:
+        contender.stop()
+
+
+def run(kind: type[Contender], pictures: Sequence[Path], server: RedisServer, plan: Plan) -> Round:
+    """Measure one round. `pictures` must be on the file system of `plan.work`. Raises: BenchError."""
+    with place(plan.work, server, len(plan.cores)) as where, started(kind, where, plan.cores) as contender:
+        warm = photos.linked(pictures[: plan.warm_up], 1, where.uploads / "warm")
+        contender.put(warm[:1])
+        contender.await_done(1, _PATIENCE_S)
+        began = time.monotonic()
+        contender.put(warm[1:])
+        contender.await_done(len(warm), _PATIENCE_S)
+        rate = max(1, len(warm) - 1) / (time.monotonic() - began)
+        passes = plan.passes or max(1, math.ceil(plan.seconds * rate * 1.03 / len(pictures)))
+        files = photos.linked(pictures, passes, where.uploads / "round")
+        return _measure(contender, files, len(warm), server, plan)
+
+
+def _measure(
+    contender: Contender, files: Sequence[Path], before: int, server: RedisServer, plan: Plan
+) -> Round:
+    root = contender.process.pid
+    lines = len(contender.logged("batch")) if isinstance(contender, MediaWorker) else 0
+    contender.freeze()
+    contender.put(files)
+    costs = Costs({"worker": root, "redis": server.pid})
+    busy, written = busy_ms(plan.cores), bytes_written(tree(root))
+    with Peak(root).watched() as peak, Peak(server.pid, 1).watched() as peak_redis:
+        began = time.perf_counter()
+        contender.thaw()
+        contender.await_done(before + len(files), _PATIENCE_S)
+        seconds = time.perf_counter() - began
+        spent = costs.so_far()
+        busy = busy_ms(plan.cores) - busy
+    disk = bytes_written(tree(root)) - written
+    count = len(files)
+    made = contender.made()
+    if len(made) < VARIANTS * (before + count):
+        raise BenchError(f"{contender.title}: {len(made)} files for {before + count} pictures")
+    return Round(
+        title=contender.title,
+        cores=len(plan.cores),
+        pictures=count,
+        seconds=seconds,
+        cpu={name: ms / count for name, ms in spent.items()},
+        peak=peak.bytes,
+        peak_redis=peak_redis.bytes,
+        variant_bytes=sum(path.stat().st_size for path in made) // (before + count),
+        disk_bytes=disk // count,
+        others=max(0.0, busy - sum(spent.values())) / (seconds * 1000 * len(plan.cores)),
+        stages=_stages(contender, lines, count),
+        idle=_idle(root, server) if plan.singles else 0.0,
+        singles=_singles(contender, files, before + count, plan.singles),
+    )
+
+
+def _stages(contender: Contender, skipped: int, count: int) -> Mapping[str, float]:
+    if not isinstance(contender, MediaWorker):
+        return {}
+    until = time.monotonic() + 5
+    while (lines := contender.logged("batch")[skipped:]) and time.monotonic() < until:
+        if sum(line["uploads"] for line in lines) >= count:
+            break
+        time.sleep(0.05)
+    names = {name for line in lines for name in line if name.endswith("_ms")}
+    return {name[:-3]: sum(line.get(name, 0.0) for line in lines) / count for name in sorted(names)}
+
+
+def _idle(root: int, server: RedisServer) -> float:
+    costs = Costs({"worker": root, "redis": server.pid})
+    time.sleep(_IDLE_S)
+    return sum(costs.so_far().values()) / (_IDLE_S * 1000)
+
+
+def _singles(contender: Contender, files: Sequence[Path], before: int, count: int) -> Sequence[float]:
+    """How long single uploads take from the put to the record, one at a time."""
+    sources = files[: min(count, len(files))]
+    folder = contender.place.uploads / "single"
+    folder.mkdir()
+    took = []
+    for number, source in enumerate(sources):
+        file = folder / f"{number:04}.jpg"
+        shutil.copyfile(source, file)
+        time.sleep(_PAUSE_S)
+        began = time.perf_counter()
+        contender.put([file])
+        contender.await_done(before + number + 1, _PATIENCE_S, look_s=0.001)
+        took.append((time.perf_counter() - began) * 1000)
+    return took
