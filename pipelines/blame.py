@@ -60,9 +60,10 @@ class Blame:
         await self._read()
 
     async def _read(self) -> None:
-        self._read_at = time.monotonic()
+        began = time.monotonic()
         self._known = {verdict.sha256: verdict for verdict in await self._verdicts.all(self._version)}
         self._sizes = frozenset(verdict.bytes for verdict in self._known.values())
+        self._read_at = began  # only now: a check meanwhile must not take what is not read yet for known
 
 
 async def forgive(sources: Iterable[str], blobs: Open, verdicts: Verdicts) -> None:

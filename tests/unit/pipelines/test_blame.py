@@ -1,0 +1,150 @@
+"""Blame: what killed a decoder is not given to another one, for a week or until it is forgiven."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+
+from pipelines.blame import REMEMBERED_MS, Blame, forgive
+from pipelines.errors import DecoderCrashed, PictureRefused, PipelineError
+from pipelines.recipe import Recipe
+from pipelines.sandbox import Sandbox, open_sandbox
+from pipelines.upload import make_variants
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
+from storage.catalog.clock import now_ms
+from tests.support import catalogs
+from tests.support.sandboxes import BOTH, ROGUE, allowance, children, jpeg, ordered
+
+KILLER = "uploads/killer.jpg"
+
+
+@pytest.fixture
+async def rogue() -> AsyncIterator[Sandbox]:
+    """A sandbox whose one decoder does what a picture tells it to."""
+    async with open_sandbox(allowance(seconds=0.2), (*ROGUE, "starts")) as sandbox:
+        yield sandbox
+
+
+async def put(blobs: LocalBlobs, key: str, content: bytes) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield content
+
+    await blobs.put(key, chunks())
+
+
+class Desk:
+    """Where uploads are worked on, one by one."""
+
+    def __init__(self, catalog: Catalog, blobs: LocalBlobs, sandbox: Sandbox) -> None:
+        self.catalog = catalog
+        self.blobs = blobs
+        self.sandbox = sandbox
+        self._clock = iter(range(1, 1000))
+
+    def blame(self, version: str = "1") -> Blame:
+        return Blame(self.catalog.verdicts, version)
+
+    async def work(self, blame: Blame, source: str) -> str:
+        """Announce the file and work on it; its end in one word."""
+        ms = next(self._clock)
+        upload = catalogs.wish(ms, UUID(int=ms), source)
+        await catalogs.take(self.catalog, upload)
+        claim = await catalogs.claim(self.catalog, upload.id)
+        try:
+            await make_variants(claim, Recipe("default", BOTH), self.blobs, self.sandbox, blame)
+        except PictureRefused as error:
+            return error.code
+        except PipelineError as error:
+            return type(error).__name__
+        return "ready"
+
+
+@pytest.fixture
+def desk(catalog: Catalog, local_blobs: LocalBlobs, rogue: Sandbox) -> Desk:
+    return Desk(catalog, local_blobs, rogue)
+
+
+@pytest.mark.parametrize(
+    ("mischief", "first", "again"),
+    [
+        ("abort", "DecoderCrashed", "decoder_crashed"),
+        ("not json", "DecoderCrashed", "decoder_crashed"),
+        ("spin", "DecodeTimeout", "decode_timeout"),
+        ("grow", "too_much_memory", "too_much_memory"),
+    ],
+)
+async def test_what_killed_a_decoder_is_refused_under_another_name_and_costs_no_other(
+    desk: Desk, mischief: str, first: str, again: str
+) -> None:
+    await put(desk.blobs, KILLER, ordered(mischief))
+    await put(desk.blobs, "uploads/copy.jpg", ordered(mischief))
+    await put(desk.blobs, "uploads/good.jpg", jpeg())
+    blame = desk.blame()
+
+    assert await desk.work(blame, KILLER) == first
+    assert await desk.work(blame, "uploads/good.jpg") == "ready"
+    decoders = children()
+    assert await desk.work(blame, "uploads/copy.jpg") == again
+    assert await desk.work(desk.blame(), "uploads/copy.jpg") == again
+    assert children() == decoders
+
+
+async def test_an_innocent_picture_of_the_same_size_is_not_blamed(desk: Desk) -> None:
+    innocent = jpeg() + b"--honest--"[:9]
+    await put(desk.blobs, KILLER, ordered("abort"))
+    await put(desk.blobs, "uploads/good.jpg", innocent)
+    blame = desk.blame()
+
+    assert len(innocent) == len(ordered("abort"))
+    assert await desk.work(blame, KILLER) == "DecoderCrashed"
+    assert await desk.work(blame, "uploads/good.jpg") == "ready"
+
+
+async def test_another_version_of_the_decoder_tries_again(desk: Desk) -> None:
+    await put(desk.blobs, KILLER, ordered("abort"))
+
+    assert await desk.work(desk.blame("1"), KILLER) == "DecoderCrashed"
+    assert await desk.work(desk.blame("2"), KILLER) == "DecoderCrashed"
+    assert await desk.work(desk.blame("1"), KILLER) == "decoder_crashed"
+
+
+async def test_blame_is_forgotten_after_a_week(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await put(desk.blobs, KILLER, ordered("abort"))
+    blame = desk.blame()
+    with monkeypatch.context() as eight_days_ago:
+        then = now_ms() - REMEMBERED_MS - 1
+        eight_days_ago.setattr("storage.catalog.verdicts.now_ms", lambda: then)
+        await desk.work(blame, KILLER)
+    before = await desk.work(blame, KILLER)
+
+    await desk.catalog.verdicts.prune(now_ms() - REMEMBERED_MS)
+
+    assert before == "decoder_crashed"
+    assert await desk.work(blame, KILLER) == "DecoderCrashed"
+
+
+async def test_what_is_forgiven_is_tried_again_by_every_worker_and_its_memory_brings_nothing_back(
+    desk: Desk,
+) -> None:
+    await put(desk.blobs, KILLER, ordered("abort"))
+    blame, elsewhere = desk.blame(), desk.blame()
+    await desk.work(blame, KILLER)
+    assert await desk.work(elsewhere, KILLER) == "decoder_crashed"
+
+    await forgive([KILLER, "uploads/gone.jpg"], desk.blobs, desk.catalog.verdicts)
+    await put(desk.blobs, "uploads/other.jpg", ordered("segv"))
+    await desk.work(elsewhere, "uploads/other.jpg")
+
+    assert await desk.work(elsewhere, KILLER) == "DecoderCrashed"
+
+
+async def test_uploads_that_come_while_the_verdicts_are_read_are_judged_by_them_too(desk: Desk) -> None:
+    await put(desk.blobs, KILLER, ordered("abort"))
+    async with desk.blobs.open(KILLER) as source:
+        await desk.blame().remember(source, DecoderCrashed("it died"))
+        fresh = desk.blame()
+        answers = await asyncio.gather(*(fresh.check(source) for _ in range(5)), return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [PictureRefused] * 5
