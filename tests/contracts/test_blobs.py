@@ -50,7 +50,9 @@ async def published(blobs: Blobs, key: str) -> None:
         await blobs.publish([(staged, key)])
 
 
-VERBS: dict[str, Callable[[Blobs, str], Awaitable[object]]] = {
+Verb = Callable[[Blobs, str], Awaitable[object]]
+
+VERBS: dict[str, Verb] = {
     "open": opened,
     "get": lambda blobs, key: blobs.get(key),
     "put": lambda blobs, key: blobs.put(key, chunks(b"x")),
@@ -61,6 +63,14 @@ VERBS: dict[str, Callable[[Blobs, str], Awaitable[object]]] = {
     "exists": lambda blobs, key: blobs.exists(key),
     "list": listed,
 }
+
+
+async def is_refused(verb: Verb, blobs: Blobs, key: str) -> bool:
+    try:
+        await verb(blobs, key)
+    except KeyRefused:
+        return True
+    return False
 
 
 class BlobsContract:
@@ -132,7 +142,7 @@ class BlobsContract:
         assert await blobs.exists("uploads/b/c/d") is Existence.MISSING
 
     async def test_a_list_is_in_order_of_the_whole_key_and_names_each_once(self, blobs: Blobs) -> None:
-        names = [f"variants/{number:04}" for number in range(1200)]
+        names = [f"variants/{number:04}" for number in range(510)]
         names += ["variants/a.jpg", "variants/a/b.jpg", "variants/a-b/c", "variants/ä", "variants/Z/z"]
         async with blobs.stage(len(names)) as staged:
             await blobs.publish(list(zip(staged, names, strict=True)))
@@ -256,15 +266,12 @@ class BlobsContract:
 
         assert await listed(blobs, "variants") == []
 
-    @pytest.mark.parametrize("key", HOSTILE.values(), ids=HOSTILE.keys())
     @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS.keys())
-    async def test_every_verb_refuses_a_hostile_key(
-        self, blobs: Blobs, verb: Callable[[Blobs, str], Awaitable[object]], key: str
-    ) -> None:
+    async def test_every_verb_refuses_hostile_keys(self, blobs: Blobs, verb: Verb) -> None:
         await blobs.put("uploads/there", chunks(b"kept"))
-        with pytest.raises(KeyRefused):
-            await verb(blobs, key)
+        accepted = [name for name, key in HOSTILE.items() if not await is_refused(verb, blobs, key)]
 
+        assert accepted == []
         assert await blobs.get("uploads/there") == b"kept"
 
 
