@@ -101,7 +101,9 @@ async def remove_upload(
         await blobs.delete(key)
     if with_original and claim.upload.source is not None:
         with suppress(BlobRefused):  # what is no regular file was never this upload's
-            await blobs.move(claim.upload.source, trash_key(f"{DELETED}{claim.upload.id}", claim.upload.source))
+            await blobs.move(
+                claim.upload.source, trash_key(f"{DELETED}{claim.upload.id}", claim.upload.source)
+            )
     return Removed(claim)
 
 
@@ -111,7 +113,7 @@ async def _kept(claim: Claim, recipe: Recipe, blobs: Exists) -> Sequence[StoredV
     if original is None:
         return []
     by_key = {variant.key: variant for variant in claim.upload.variants}
-    keys = [_key(claim.upload.id, variant, original.sha256) for variant in recipe.variants]
+    keys = [key_of(claim.upload.id, variant, original.sha256) for variant in recipe.variants]
     if not all(key in by_key for key in keys):
         return []
     if not all([await _is_there(key, blobs) for key in keys]):
@@ -150,7 +152,7 @@ async def _prove_unchanged(key: str, source: Source, blobs: Open) -> None:
 
 def _stored(upload_id: UUID, wanted: Sequence[Variant], rendered: Rendered) -> Sequence[StoredVariant]:
     def stored(variant: Variant, made: RenderedVariant) -> StoredVariant:
-        key = _key(upload_id, variant, rendered.sha256)
+        key = key_of(upload_id, variant, rendered.sha256)
         return StoredVariant(variant.name, key, made.width, made.height, made.bytes, made.sha256)
 
     return [stored(variant, made) for variant, made in zip(wanted, rendered.variants, strict=True)]
@@ -166,7 +168,8 @@ def _copy(made: Sequence[StoredVariant], drawn: Sequence[Staged], staged: Sequen
             written += os.pwrite(file.fd, content[written:], written)
 
 
-def _key(upload_id: UUID, variant: Variant, content_sha256: str) -> str:
+def key_of(upload_id: UUID, variant: Variant, content_sha256: str) -> str:
+    """Where that variant of that upload and content lives."""
     return variant_key(variant.uuid(upload_id, content_sha256), variant.format)
 
 

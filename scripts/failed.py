@@ -184,6 +184,8 @@ def _print(uploads: list[dict[str, Any]], letters: list[dict[str, Any]]) -> None
             )
             for one in letters
         ]
-        output.print(table("Refused events", ("#number", "time", "entry", "code", "reason", "event"), refused))
+        output.print(
+            table("Refused events", ("#number", "time", "entry", "code", "reason", "event"), refused)
+        )
     if not uploads and not letters:
         output.print("Nothing has failed.")

@@ -16,6 +16,7 @@ COMMANDS = {
     "events": "Print the messages about uploads.",
     "stats": "Report what is stored and what waits.",
     "sweep": "Compare files and records, and tidy up.",
+    "reprocess": "Do uploads again, beside live ones.",
     "rebuild": "Make a new catalog for an existing storage folder.",
     "failed": "List failed uploads and refused events.",
     "doctor": "Check Redis, catalog, storage and decoders, and say what to do.",

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from storage.catalog.backfill import Backfill
 from storage.catalog.claims import Claims
 from storage.catalog.database import BUSY_TIMEOUT_S, Database, identity, mark_bound, open_database
 from storage.catalog.failures import Failures
@@ -27,6 +28,7 @@ class Catalog:
     outbox: Outbox
     letters: Letters
     failures: Failures
+    backfill: Backfill
     reports: Reports
     sweeps: Sweeps
     verdicts: Verdicts
@@ -56,6 +58,7 @@ async def open_catalog(
             outbox=Outbox(database),
             letters=Letters(database),
             failures=Failures(database),
+            backfill=Backfill(database),
             reports=Reports(database),
             sweeps=Sweeps(database),
             verdicts=Verdicts(database),

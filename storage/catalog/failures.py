@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping, Select, exists, select, update
 
+from storage.catalog.backfill import queue_again
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
 from storage.catalog.facts import Notice, State, Upload
@@ -38,20 +39,10 @@ class Failures:
 
         Raises: CatalogUnavailable.
         """
-        now = now_ms()
-        tickets: dict[str, Sequence[UUID]] = {}
-        fresh = {"state": State.QUEUED, "attempts": 0, "dead_claims": 0}
-        times = {"queued_ms": now, "changed_ms": now, "not_before_ms": now}
         async with self._database.writing() as connection:
-            found = (await connection.execute(_failed(ids, None))).mappings().all()
-            for start in range(0, len(found), per_ticket):
-                ticket = new_ticket()
-                group = [row["id"] for row in found[start : start + per_ticket]]
-                await connection.execute(
-                    update(uploads).where(uploads.c.id.in_(group)).values(ticket=ticket, **fresh, **times)
-                )
-                tickets[ticket] = [UUID(upload_id) for upload_id in group]
-        return tickets
+            return await queue_again(
+                connection, ids, State.FAILED, per_ticket=per_ticket, new_ticket=new_ticket
+            )
 
     async def discard(self, ids: Sequence[UUID]) -> Sequence[UUID]:
         """Turn those of `ids` that are failed and have no variants into tombstones; gives which.

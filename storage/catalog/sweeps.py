@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import orjson
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
+from storage.catalog.backfill import queue_again
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
 from storage.catalog.facts import State
-from storage.catalog.tables import condemned, facts, uploads, variants
+from storage.catalog.tables import condemned, facts, variants
 
 _PAGE = 5000
 _LEASE = "lease:sweep"
@@ -98,20 +99,10 @@ class Sweeps:
         self, upload_ids: Sequence[UUID], *, per_ticket: int, new_ticket: Callable[[], str]
     ) -> Mapping[str, Sequence[UUID]]:
         """Queue those of the uploads that are ready, so that what is missing is made again."""
-        now = now_ms()
-        tickets: dict[str, Sequence[UUID]] = {}
-        ids = [str(upload_id) for upload_id in upload_ids]
-        fresh = {"state": State.QUEUED, "attempts": 0, "changed_ms": now, "not_before_ms": now}
         async with self._database.writing() as connection:
-            chosen = uploads.c.id.in_(ids), uploads.c.state == State.READY
-            ready = list((await connection.execute(select(uploads.c.id).where(*chosen))).scalars())
-            for start in range(0, len(ready), per_ticket):
-                ticket, group = new_ticket(), ready[start : start + per_ticket]
-                await connection.execute(
-                    update(uploads).where(uploads.c.id.in_(group)).values(ticket=ticket, **fresh)
-                )
-                tickets[ticket] = [UUID(upload_id) for upload_id in group]
-        return tickets
+            return await queue_again(
+                connection, upload_ids, State.READY, per_ticket=per_ticket, new_ticket=new_ticket
+            )
 
     async def lease(self, holder: str, seconds: float) -> bool:
         """Take or renew the right to sweep; False while somebody else has it. Raises: CatalogUnavailable."""

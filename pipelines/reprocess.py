@@ -1,0 +1,29 @@
+"""Reprocessing: which uploads are worth doing again, found page by page."""
+
+from collections.abc import Sequence
+
+from pipelines.recipe import Recipes
+from pipelines.upload import key_of
+from storage.blobs import Existence, Exists
+from storage.catalog.facts import Upload
+
+
+def is_stale(upload: Upload, recipes: Recipes) -> bool:
+    """Whether the upload's variants were made by an older wish than its recipe is now."""
+    recipe = recipes.get(upload.recipe)
+    if recipe is None or upload.original is None:
+        return False
+    wanted = {key_of(upload.id, variant, upload.original.sha256) for variant in recipe.variants}
+    return wanted != {variant.key for variant in upload.variants}
+
+
+async def with_missing_files(uploads: Sequence[Upload], blobs: Exists) -> Sequence[Upload]:
+    """Those of `uploads` that have a variant whose file is surely not there."""
+    return [upload for upload in uploads if await _lacks_a_file(upload, blobs)]
+
+
+async def _lacks_a_file(upload: Upload, blobs: Exists) -> bool:
+    for variant in upload.variants:
+        if await blobs.exists(variant.key) is Existence.MISSING:
+            return True
+    return False

@@ -1,0 +1,80 @@
+"""Back-fill: which uploads are looked at, and in which order."""
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from storage.catalog import Catalog
+from storage.catalog.backfill import Filter
+from storage.catalog.clock import now_ms
+from storage.catalog.facts import DeadLetter, Failed, Mark, Original, Ready, State, StoredVariant, Wished
+
+LETTER = DeadLetter("1-0", "invalid_event", "", b"")
+
+
+async def upload(catalog: Catalog, *, recipe: str = "default", code: str | None = None) -> UUID:
+    """An upload that is ready, or failed with `code`."""
+    upload_id = uuid4()
+    wish = Wished(Mark(1), upload_id, f"uploads/{upload_id}.jpg", recipe)
+    taken = await catalog.intake.take([(wish, LETTER)], [], per_ticket=8, new_ticket=lambda: uuid4().hex)
+    claim = await catalog.claims.claim(upload_id, next(iter(taken.tickets)), "me")
+    assert claim is not None
+    variant = StoredVariant("thumb", f"variants/ab/cd/{upload_id}.jpg", 10, 10, 3, "f" * 64)
+    ready = Ready(claim, Original("stamp", "0" * 64, 3, "jpeg", 10, 10), [variant])
+    await catalog.claims.commit([Failed(claim, code, "no") if code else ready])
+    return upload_id
+
+
+async def seen(catalog: Catalog, wanted: Filter, after: str = "", limit: int = 100) -> list[UUID]:
+    return [found.id for found in await catalog.backfill.page(wanted, after, limit)]
+
+
+async def test_pages_follow_one_another_without_gap_or_repeat(catalog: Catalog) -> None:
+    everything = sorted([await upload(catalog) for _ in range(5)], key=str)
+
+    first = await seen(catalog, Filter(), limit=3)
+    second = await seen(catalog, Filter(), after=str(first[-1]), limit=3)
+
+    assert first + second == everything
+    assert await catalog.backfill.count(Filter(), str(first[-1])) == 2
+
+
+async def test_each_upload_comes_with_its_own_variants(catalog: Catalog) -> None:
+    await upload(catalog)
+    await upload(catalog)
+
+    page = await catalog.backfill.page(Filter(), "", 10)
+
+    assert [[str(found.id) in variant.key for variant in found.variants] for found in page] == [[True]] * 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "which"),
+    [
+        (Filter(), {"ready", "avatar"}),
+        (Filter(recipe="avatar"), {"avatar"}),
+        (Filter(State.FAILED), {"damaged", "hung"}),
+        (Filter(State.FAILED, code="decode_timeout"), {"hung"}),
+        (Filter(since_ms=now_ms() + 3_600_000), set()),
+    ],
+)
+async def test_a_filter_names_what_is_looked_at(catalog: Catalog, wanted: Filter, which: set[str]) -> None:
+    names = {
+        await upload(catalog): "ready",
+        await upload(catalog, recipe="avatar"): "avatar",
+        await upload(catalog, code="corrupt_image"): "damaged",
+        await upload(catalog, code="decode_timeout"): "hung",
+    }
+
+    assert {names[found] for found in await seen(catalog, wanted)} == which
+
+
+async def test_what_is_queued_again_keeps_what_it_has(catalog: Catalog) -> None:
+    again = await upload(catalog)
+
+    tickets = await catalog.backfill.requeue([again], State.READY, per_ticket=8, new_ticket=lambda: "ticket")
+
+    found = await catalog.reports.find(again)
+    assert dict(tickets) == {"ticket": [again]}
+    assert found is not None
+    assert (found.state, len(found.variants)) == (State.QUEUED, 1)
