@@ -151,10 +151,10 @@ def check(data: bytearray, limits: Limits, work: Work) -> Picture:
     if format is None:
         raise refusal.unsupported(formats.describe(head), accepted)
     work.format = format.name
-    if format.engine not in ("vips", limits.engine):
-        raise Elsewhere
     if format.name not in limits.formats:
         raise refusal.unsupported(f"a {format.title} picture", accepted)
+    if format.engine not in ("vips", limits.engine):
+        raise Elsewhere
     picture = limits.decoder.probe(format, data, limits.damaged)
     work.width, work.height = picture.width, picture.height
     if picture.shape.pixels > limits.max_pixels:

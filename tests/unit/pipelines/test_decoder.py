@@ -121,11 +121,15 @@ def test_a_recipe_decides_format_quality_fit_background_and_progression(child: C
     assert near(progressive, (0, 255, 0))
 
 
-def test_an_avif_variant_can_be_had_as_well(child: Child) -> None:
-    outcome = child.run(jpeg(), [wish(100, format="avif", quality=60)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("format", ["jpeg", "webp", "avif"])
+def test_every_output_format_takes_colour_and_grey(child: Child, format: str, mode: str) -> None:
+    source = saved(Image.new("RGB", (200, 200), RED).convert(mode), "PNG")
 
-    assert opened(outcome.variants[0]).format == "AVIF"
-    assert near(opened(outcome.variants[0]), RED)
+    variant = opened(child.run(source, [wish(100, format=format)]).variants[0])
+
+    assert variant.format == format.upper()
+    assert near(variant, RED if mode == "RGB" else (81, 81, 81))
 
 
 def test_a_cover_is_the_middle_of_the_picture_and_is_not_enlarged(child: Child) -> None:
@@ -241,14 +245,16 @@ def test_a_file_that_is_too_large_is_refused_unread() -> None:
 
 def test_a_format_that_is_switched_off_is_refused_by_name() -> None:
     with Child(names=["jpeg"]) as child:
-        outcome = child.run(saved(Image.new("RGB", (9, 9)), "PNG"))
+        for format in ("PNG", "BMP"):
+            outcome = child.run(saved(Image.new("RGB", (9, 9)), format))
 
-    assert outcome.code == "unsupported_format"
-    assert outcome.answer["message"] == "This is a PNG picture, not a supported picture (JPEG)."
+            assert outcome.code == "unsupported_format"
+            assert outcome.answer["message"] == f"This is a {format} picture, not a supported picture (JPEG)."
 
 
-def test_a_picture_for_the_other_kind_of_child_was_swapped_behind_the_parents_back(child: Child) -> None:
-    assert child.run(saved(Image.new("RGB", (9, 9)), "BMP")).status == "changed"
+def test_a_picture_for_the_other_kind_of_child_was_swapped_behind_the_parents_back() -> None:
+    with Child("vips", names=["jpeg", "bmp"]) as child:
+        assert child.run(saved(Image.new("RGB", (9, 9)), "BMP")).status == "changed"
 
 
 def test_memory_that_is_not_there_is_said_and_the_next_picture_goes_on() -> None:
