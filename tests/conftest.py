@@ -1,4 +1,4 @@
-"""What tests of every kind share: a fresh catalog and a fresh storage root."""
+"""What tests of every kind share: a fresh catalog, a fresh storage root, and which tests take minutes."""
 
 import asyncio
 import shutil
@@ -9,6 +9,19 @@ import pytest
 
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog, open_catalog
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests that take minutes are marked as a campaign: `pytest -m campaign` runs them, `pytest` does not."""
+    config.addinivalue_line("markers", "campaign: takes minutes; run by `pytest -m campaign`")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "campaign" in str(config.getoption("markexpr")):
+        return
+    for item in items:
+        if item.get_closest_marker("campaign"):
+            item.add_marker(pytest.mark.skip(reason="a campaign: pytest -m campaign"))
 
 
 def url_of(path: Path) -> str:
