@@ -8,7 +8,7 @@ from pipelines.formats import FORMATS
 from scripts.readme import updated
 from worker.settings import Settings, variable
 
-EMPTY = "# x\n<!-- settings -->\n<!-- /settings -->\nmid\n<!-- formats -->\nout of date\n<!-- /formats -->\nend\n"
+EMPTY = "# x\n<!-- settings -->\n<!-- /settings -->\nmid\n<!-- formats -->\nstale\n<!-- /formats -->\nend\n"
 
 
 def test_every_setting_is_in_the_table_with_its_default_as_one_writes_it() -> None:
@@ -36,7 +36,7 @@ def test_the_rest_of_the_page_stays_as_it_is() -> None:
     assert page.startswith("# x\n<!-- settings -->\n| variable |")
     assert "<!-- /settings -->\nmid\n<!-- formats -->\n" in page
     assert page.endswith("<!-- /formats -->\nend\n")
-    assert "out of date" not in page
+    assert "stale" not in page
     assert updated(page) == page
 
 
