@@ -1,7 +1,8 @@
 """Redis: the only place that names a key. Entries in, jobs between, messages out."""
 
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -11,6 +12,7 @@ import orjson
 from arq.connections import ArqRedis, RedisSettings
 from arq.constants import in_progress_key_prefix, job_key_prefix
 from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -64,6 +66,35 @@ def deserialize(job: bytes) -> dict[str, Any]:
     return content
 
 
+class _Cancellable(AbstractConnection):
+    """A connection that loses no cancellation.
+
+    redis-py writes under `asyncio.wait_for`, which on Python 3.11 drops a cancellation that comes just when
+    the writing is done; the worker then never learns that it is to stop.
+    """
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        if not self.is_connected:
+            await self.connect()  # type: ignore[no-untyped-call]
+        elif check_health:
+            await self.check_health()  # type: ignore[no-untyped-call]
+        command = command.encode() if isinstance(command, str) else command
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                await self._send_packed_command([command] if isinstance(command, bytes) else command)
+        except TimeoutError:
+            await self.disconnect(nowait=True)
+            raise RedisTimeoutError("Redis takes no more commands") from None
+        except OSError as error:
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(f"the connection to Redis broke: {error}") from error
+        except BaseException:
+            await self.disconnect(nowait=True)  # half a command may have been written
+            raise
+
+
 def connect(url: str, job_queue: str) -> ArqRedis:
     """A client that gives up on a Redis that hangs and tries again where a connection was cut."""
     pool = BlockingConnectionPool.from_url(
@@ -77,6 +108,8 @@ def connect(url: str, job_queue: str) -> ArqRedis:
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
         retry_on_error=list(UNREACHABLE),
     )
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (_Cancellable, kind), {})
     return ArqRedis(
         pool_or_conn=pool,
         job_serializer=serialize,
