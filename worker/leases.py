@@ -65,6 +65,7 @@ async def reconcile(
     if gone:
         tickets = await catalog.claims.carry(gone, per_ticket=per_ticket, new_ticket=new_ticket)
         await queue.enqueue(tickets)
+        await queue.discard(sorted({stray.ticket for stray in gone}))
         log.info("uploads_carried_again", uploads=len(gone), jobs=len(tickets))
     unsent = await catalog.outbox.unsent(older_than_ms=unsent_ms)
     if unsent:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 from arq.connections import ArqRedis, RedisSettings
-from arq.constants import in_progress_key_prefix, job_key_prefix
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
@@ -27,6 +27,7 @@ PROCESS = "process_batch"  # the arq function that works on uploads
 _SOCKET_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 2
 _CONNECTIONS = 32
+_JOB_KEYS = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
 _ARQS_LOCK = b"1"  # what arq itself writes when a job starts
 _LOOKED_AT = 200  # jobs at the head of the queue, for the health
 
@@ -246,6 +247,14 @@ class Queue:
             for ticket, holder, payload, score in facts
             if holder != _ARQS_LOCK and (holder is not None or (payload and score is not None))
         )
+
+    async def discard(self, tickets: Sequence[str]) -> None:
+        """Remove what is left of jobs that carry nothing any more."""
+        async with self.redis.pipeline(transaction=True) as pipe:
+            for ticket in tickets:
+                pipe.zrem(self.jobs, ticket)
+                pipe.delete(*(prefix + ticket for prefix in _JOB_KEYS))
+            await pipe.execute()
 
     async def renew(self, ticket: str, lease_s: float) -> bool:
         """Keep the job's lock for `lease_s` more seconds; False when another worker has it now."""
