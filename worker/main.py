@@ -163,6 +163,7 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
             return  # arq's way to stop at a signal
         except (*UNREACHABLE, RedisError) as error:
             log.warning("redis_away", reason=str(error))
+            await _hand_back(worker)
         finally:
             await _close(worker)
         if burst:
@@ -173,14 +174,24 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
                 await shutdown.stopping.wait()
 
 
+async def _hand_back(worker: Worker) -> None:
+    """End the jobs before what they work with is closed: no decoder that we end may look like a crash."""
+    jobs = list(worker.tasks.values())
+    for job in jobs:
+        job.cancel()
+    await asyncio.gather(*jobs, return_exceptions=True)
+    worker.tasks.clear()
+
+
 async def _close(worker: Worker) -> None:
-    ctx = worker.ctx
+    redis = worker.pool
     try:
         await worker.close()
     except (*UNREACHABLE, RedisError):
         pass  # it was Redis that made us stop
     finally:
-        await shut_down(ctx)
+        await shut_down(worker.ctx)
+        await redis.aclose(close_connection_pool=True)
 
 
 def _chore(coroutine: WorkerCoroutine, settings: Settings) -> CronJob:
