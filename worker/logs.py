@@ -11,6 +11,11 @@ from structlog.typing import Processor
 _QUIET = ("arq", "sqlalchemy", "alembic", "aiosqlite", "asyncio")  # our own lines say the same, with fields
 
 
+def quiet_arq() -> None:
+    """Silence what arq says of its start, before `configure_logs`; a filter outlives the set-up of `arq`."""
+    logging.getLogger("arq.worker").addFilter(lambda record: record.levelno >= logging.WARNING)
+
+
 def configure_logs(style: Literal["auto", "console", "json"]) -> None:
     """Send everything that is logged to standard error, in one style."""
     if style == "auto":

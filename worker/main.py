@@ -21,7 +21,7 @@ from pipelines.sandbox import DECODER
 from storage.errors import StorageError
 from worker import health, leases, queue, tasks
 from worker.app import JOBS_AT_ONCE, in_background, open_app
-from worker.logs import configure_logs
+from worker.logs import configure_logs, quiet_arq
 from worker.queue import UNREACHABLE, RedisError
 from worker.settings import Settings, SettingsError
 from worker.shutdown import Shutdown
@@ -45,6 +45,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module's attribute)
     if name != "WorkerSettings":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     settings = load_or_exit()
+    quiet_arq()
     options = _command_line()
     if options.get("check"):
         return type(name, (), check_settings(settings))
