@@ -1,0 +1,199 @@
+"""Several events for one upload: the state that the contract says, and a message after each."""
+
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import pytest
+
+from scripts.redis_server import RedisServer
+from tests.support import pictures
+from tests.support.checker import rows_of
+from tests.support.workplace import Workplace, database_on, eventually
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def place(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    place = Workplace(
+        tmp_path_factory.mktemp("order"), database_on(redis_server.url), MEDIA_DELETE_ORIGINALS="1"
+    )
+    place.start("arq")
+    yield place
+    place.close()
+
+
+def _fresh(place: Workplace, content: bytes) -> tuple[str, str]:
+    source = place.put(f"uploads/{next(_numbers)}.jpg", content)
+    return source, str(uuid5(NAMESPACE_URL, f"media:{source}"))
+
+
+def _state(place: Workplace, upload_id: str) -> str | None:
+    rows = rows_of(place.catalog, f"SELECT state FROM uploads WHERE id = '{upload_id}'")
+    return rows[0]["state"] if rows else None
+
+
+def _settle(place: Workplace, upload_id: str, mark: str) -> list[dict[str, Any]]:
+    """Every message about the upload, once it is where it stays after the event `mark`."""
+    ms, n = mark.split("-")
+    query = (
+        f"SELECT 1 FROM uploads WHERE id = '{upload_id}' AND event_ms = {ms} AND event_n = {n} "
+        "AND state IN ('ready', 'failed', 'deleted')"
+    )
+    eventually(lambda: bool(rows_of(place.catalog, query)))
+    place.check()
+    seqs = {told["seq"] for told in place.heard}
+    place.listen(lambda heard: len(heard) == place.redis.xlen("media:events"))
+    assert len(seqs) <= len(place.heard)
+    return [told for told in place.heard if told["id"] == upload_id]
+
+
+@pytest.mark.parametrize("kinds", ["UU", "UD", "DU", "DD", "UUD", "UDU", "DUU", "DUD", "DDU", "UDD"])
+def test_events_while_an_upload_is_processed_end_as_the_last_one_wants(place: Workplace, kinds: str) -> None:
+    source, upload_id = _fresh(place, pictures.large())
+    place.send({"source": source})
+    eventually(lambda: _state(place, upload_id) == "processing")
+
+    for number, kind in enumerate(kinds):
+        wish = {"source": source, "metadata": {"n": number}}
+        mark = place.send(wish if kind == "U" else {"delete": upload_id})
+        time.sleep(0.01)
+    told = _settle(place, upload_id, mark)
+
+    assert told[-1]["type"] == ("upload.ready" if kinds[-1] == "U" else "upload.deleted")
+    if kinds[-1] == "U":
+        assert told[-1]["metadata"] == {"n": len(kinds) - 1}
+    marks = rows_of(place.catalog, f"SELECT * FROM uploads WHERE id = '{upload_id}'")[0]
+    assert _ms(told[-1]["time"]) >= marks["event_ms"]
+
+
+def _ms(time_text: str) -> float:
+    return datetime.fromisoformat(time_text).timestamp() * 1000
+
+
+@pytest.mark.parametrize("kinds", ["UD", "DU", "UDU", "DUD", "DD"])
+def test_events_that_come_at_once_end_as_the_last_one_wants(place: Workplace, kinds: str) -> None:
+    source, upload_id = _fresh(place, pictures.small())
+    place.send_all({"source": source} if kind == "U" else {"delete": upload_id} for kind in kinds)
+    newest = place.send({"source": source} if kinds[-1] == "U" else {"delete": upload_id})
+
+    told = _settle(place, upload_id, newest)
+
+    assert told[-1]["type"] == ("upload.ready" if kinds[-1] == "U" else "upload.deleted")
+
+
+def test_the_same_upload_again_is_ready_again_and_nothing_is_written(place: Workplace) -> None:
+    source, upload_id = _fresh(place, pictures.medium(1))
+    first = place.send({"source": source})
+    [before] = _settle(place, upload_id, first)
+    stats = {key: (place.root / key).stat() for key in _keys(before)}
+
+    second = place.send({"source": source, "metadata": {"again": True}})
+    [_, after] = _settle(place, upload_id, second)
+
+    assert (after["type"], after["metadata"]) == ("upload.ready", {"again": True})
+    assert after["variants"] == before["variants"]
+    assert {key: (place.root / key).stat() for key in _keys(after)} == stats
+
+
+def test_changed_content_gets_new_names_and_the_old_ones_are_superseded(place: Workplace) -> None:
+    source, upload_id = _fresh(place, pictures.medium(2))
+    [before] = _settle(place, upload_id, place.send({"source": source}))
+    place.put(source, pictures.medium(3))
+
+    [_, after] = _settle(place, upload_id, place.send({"source": source}))
+
+    assert not set(_keys(before)) & set(_keys(after))
+    assert all((place.root / key).is_file() for key in _keys(before))
+    superseded = rows_of(place.catalog, "SELECT key FROM variants WHERE superseded_ms IS NOT NULL")
+    assert set(_keys(before)) <= {row["key"] for row in superseded}
+
+
+def test_the_content_that_was_there_before_gets_its_names_back(place: Workplace) -> None:
+    source, upload_id = _fresh(place, pictures.small(1))
+    [first] = _settle(place, upload_id, place.send({"source": source}))
+    place.put(source, pictures.small(2))
+    _settle(place, upload_id, place.send({"source": source}))
+    place.put(source, pictures.small(1))
+
+    third = _settle(place, upload_id, place.send({"source": source}))[-1]
+
+    assert third["variants"] == first["variants"]
+
+
+def test_a_delete_removes_the_variants_and_keeps_the_original(place: Workplace) -> None:
+    source, upload_id = _fresh(place, pictures.small(4))
+    [ready] = _settle(place, upload_id, place.send({"source": source, "metadata": {"owner": "42"}}))
+
+    [_, deleted] = _settle(place, upload_id, place.send({"delete": upload_id}))
+
+    assert deleted["type"] == "upload.deleted"
+    assert not any((place.root / key).exists() for key in _keys(ready))
+    assert (place.root / source).exists()
+
+
+def test_a_delete_with_its_original_moves_it_to_the_trash(place: Workplace) -> None:
+    source, upload_id = _fresh(place, pictures.small(5))
+    _settle(place, upload_id, place.send({"source": source}))
+
+    _settle(place, upload_id, place.send({"delete": upload_id, "original": True}))
+
+    assert not (place.root / source).exists()
+    [trashed] = _trash(place, source)
+    assert trashed.read_bytes() == pictures.small(5)
+
+
+def test_an_original_that_another_upload_shares_stays(place: Workplace) -> None:
+    source, upload_id = _fresh(place, pictures.small(6))
+    other = str(uuid5(NAMESPACE_URL, "other"))
+    _settle(place, upload_id, place.send({"source": source}))
+    _settle(place, other, place.send({"source": source, "id": other}))
+
+    _settle(place, upload_id, place.send({"delete": upload_id, "original": True}))
+
+    assert (place.root / source).exists()
+
+
+def test_an_original_stays_where_the_operator_has_not_allowed_it(workplace: Workplace) -> None:
+    workplace.start("media")
+    source, upload_id = _fresh(workplace, pictures.small(7))
+    _settle(workplace, upload_id, workplace.send({"source": source}))
+
+    _settle(workplace, upload_id, workplace.send({"delete": upload_id, "original": True}))
+
+    assert (workplace.root / source).exists()
+
+
+def test_the_delete_of_an_id_never_seen_is_answered(place: Workplace) -> None:
+    unknown = str(uuid5(NAMESPACE_URL, "never seen"))
+
+    [told] = _settle(place, unknown, place.send({"delete": unknown}))
+
+    assert (told["type"], told["source"]) == ("upload.deleted", None)
+
+
+def test_an_older_event_that_comes_late_is_ignored(place: Workplace) -> None:
+    source, upload_id = _fresh(place, pictures.small(8))
+    newest = place.send({"source": source, "metadata": {"v": 2}})
+    _settle(place, upload_id, newest)
+    place.redis.delete("media:uploads")  # so that a smaller ID can be written
+
+    place.send_raw({"event": json.dumps({"source": source, "metadata": {"v": 1}})}, stream_id="1-1")
+    eventually(lambda: place.redis.xlen("media:uploads") == 0)
+
+    [told] = _settle(place, upload_id, newest)
+    assert told["metadata"] == {"v": 2}
+
+
+def _keys(told: dict[str, Any]) -> list[str]:
+    return [variant["key"] for variant in told["variants"]]
+
+
+def _trash(place: Workplace, source: str) -> list[Path]:
+    return [path for path in (place.root / "trash").rglob("*") if str(path).endswith(source)]

@@ -1,0 +1,134 @@
+"""SIGTERM, SIGKILL and SIGSTOP in the middle of work: everything becomes ready, and nobody is blamed."""
+
+import signal
+import time
+
+import pytest
+
+from tests.support import pictures, processes
+from tests.support.checker import Findings, rows_of
+from tests.support.workplace import WorkerProcess, Workplace, eventually
+
+_PROCESSING = "SELECT 1 FROM uploads WHERE state = 'processing'"
+BOTH = pytest.mark.parametrize("by", ["arq", "media"])
+
+
+def _in_the_middle_of_a_hundred(
+    place: Workplace, by: str, **settings: str
+) -> tuple[WorkerProcess, list[str]]:
+    """A worker with some of a hundred uploads ready and others in its hands."""
+    sources = [place.put(f"uploads/{n}.jpg", pictures.medium(n % 5)) for n in range(100)]
+    worker = place.start(by, **settings)
+    place.send_all({"source": source} for source in sources)
+    place.listen(lambda heard: len(heard) >= 10)
+    return worker, sources
+
+
+def _all_are_ready_and_none_is_blamed(place: Workplace, count: int = 100) -> Findings:
+    found = place.check()
+    assert found.states == {"ready": count}
+    assert {upload["attempts"] for upload in found.uploads.values()} == {0}
+    return found
+
+
+@BOTH
+def test_sigterm_in_the_middle_of_a_batch_counts_no_attempt_and_leaves_nothing(
+    workplace: Workplace, by: str
+) -> None:
+    worker, sources = _in_the_middle_of_a_hundred(workplace, by)
+    began = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - began < 5
+    half = workplace.check(settled=False)
+    assert half.states["processing"] == 0
+    assert 0 < half.states["ready"] < 100
+
+    workplace.start(by)
+    workplace.await_end_of(*sources)
+
+    found = _all_are_ready_and_none_is_blamed(workplace)
+    assert {upload["dead_claims"] for upload in found.uploads.values()} == {0}
+    assert [worker.stop() for worker in workplace.workers[1:]] == [0]
+    workplace.check()
+
+
+def test_a_second_sigterm_hands_back_what_is_in_hand_and_ends_at_once(workplace: Workplace) -> None:
+    hanging = workplace.put("uploads/hang.jpg", pictures.small() + b"--hang--")
+    good = [workplace.put(f"uploads/{n}.jpg", pictures.small(n)) for n in range(5)]
+    worker = workplace.start("stub")
+    workplace.send_all({"source": source} for source in [*good, hanging])
+    workplace.await_end_of(*good)
+    worker.signal(signal.SIGTERM)
+    time.sleep(0.2)  # two signals at the same moment are one
+    began = time.monotonic()
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait() == 0
+    assert time.monotonic() - began < 2
+    back = workplace.check(settled=False).uploads[hanging]
+    assert (back["state"], back["attempts"], back["holder"]) == ("queued", 0, None)
+
+
+def test_sigterm_ends_within_the_shutdown_wait_though_a_picture_hangs(workplace: Workplace) -> None:
+    source = workplace.put("uploads/hang.jpg", pictures.small() + b"--hang--")
+    worker = workplace.start("stub", MEDIA_SHUTDOWN_WAIT="1")
+    workplace.send({"source": source})
+    eventually(lambda: bool(rows_of(workplace.catalog, _PROCESSING)))
+    began = time.monotonic()
+
+    assert worker.stop() == 0
+
+    assert time.monotonic() - began < 3
+    found = workplace.check(settled=False)
+    assert found.uploads[source]["state"] == "queued"
+    assert found.uploads[source]["attempts"] == 0
+
+
+@BOTH
+def test_sigkill_in_the_middle_of_a_batch_costs_the_lease_and_nobody_an_attempt(
+    workplace: Workplace, by: str
+) -> None:
+    worker, sources = _in_the_middle_of_a_hundred(workplace, by)
+    decoders = worker.decoders()
+    worker.kill()
+
+    workplace.start(by)
+    began = time.monotonic()
+    workplace.await_end_of(*sources)
+
+    assert time.monotonic() - began < 1 + 10
+    assert decoders
+    assert not any(processes.lives(pid) for pid in decoders)
+    _all_are_ready_and_none_is_blamed(workplace)
+    assert workplace.workers[1].stop() == 0
+    workplace.check()
+
+
+def test_deploys_in_a_row_lose_nothing_and_blame_nobody(workplace: Workplace) -> None:
+    sources = [workplace.put(f"uploads/{n}.jpg", pictures.medium(n % 5)) for n in range(40)]
+    workplace.send_all({"source": source} for source in sources)
+    for _ in range(3):
+        workplace.start("arq").stop()
+
+    workplace.start("arq")
+    workplace.await_end_of(*sources)
+
+    _all_are_ready_and_none_is_blamed(workplace, 40)
+
+
+def test_a_worker_frozen_longer_than_its_lease_is_fenced(workplace: Workplace) -> None:
+    frozen, sources = _in_the_middle_of_a_hundred(workplace, "arq")
+    frozen.signal(signal.SIGSTOP)
+    workplace.start("arq")
+    workplace.await_end_of(*sources)
+
+    frozen.signal(signal.SIGCONT)
+    later = workplace.put("uploads/later.jpg", pictures.small())
+    workplace.send({"source": later})
+    workplace.await_end_of(later)
+
+    _all_are_ready_and_none_is_blamed(workplace, 101)
+    assert [worker.stop() for worker in workplace.workers] == [0, 0]
+    found = _all_are_ready_and_none_is_blamed(workplace, 101)
+    assert found.unreferenced == set()
