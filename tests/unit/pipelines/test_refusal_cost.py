@@ -1,0 +1,46 @@
+"""Files that are refused from their header cost their decoder next to nothing."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines import formats
+from tests.support.bombs import BOMBS
+from tests.support.decoder_child import Child
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[dict[str, Child]]:
+    with Child("vips") as vips, Child("pillow") as pillow:
+        yield {"vips": vips, "pillow": pillow}
+
+
+def _peak_kib(child: Child, *, anew: bool = False) -> int:
+    folder = Path(f"/proc/{child.process.pid}")
+    if anew:
+        (folder / "clear_refs").write_text("5")  # the highest mark falls to what is in use now
+    found = re.search(r"VmHWM:\s+(\d+)", (folder / "status").read_text())
+    return int(found[1]) if found else 0
+
+
+def _cpu_ns(child: Child) -> int:
+    return int(Path(f"/proc/{child.process.pid}/schedstat").read_text().split()[0])
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_within_100_ms_and_50_mib(children: dict[str, Child], name: str) -> None:
+    content = BOMBS[name]
+    known = formats.sniff(content[: formats.HEAD])
+    child = children[known.engine if known else "vips"]
+    memory, began = _peak_kib(child, anew=True), _cpu_ns(child)
+
+    told = child.run(content, proceed=False)
+
+    assert len(content) < 10 * MIB
+    assert told.code in {"too_many_pixels", "corrupt_image"}
+    assert (_cpu_ns(child) - began) / 1e6 < 100
+    assert (_peak_kib(child) - memory) / 1024 < 50
