@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 ROWS_A_TICK = 1000
 KEEP_MESSAGES_MS = 7 * 24 * 3600 * 1000
-UNSENT_AFTER_MS = 2_000  # a message that was just written is on its way
+_UNSENT_AFTER_MS = 2_000  # a message that was just written is on its way
 _GONE_AFTER_S = 3600  # a consumer that nothing was heard of
 
 
@@ -52,9 +52,11 @@ async def reconcile(
     *,
     lease_s: float,
     per_ticket: int,
-    unsent_ms: int = UNSENT_AFTER_MS,
+    unsent_ms: int | None = None,
 ) -> int:
-    """Carry rows without a job, send what waits for `unsent_ms`, forget what is old; gives the rows carried.
+    """Carry rows without a job, send what was not sent, forget what is old; gives the rows carried.
+
+    A message is on its way for as long as its worker may live, or for `unsent_ms`.
 
     Raises: RedisError, OSError, CatalogUnavailable; the next tick does the rest.
     """
@@ -67,7 +69,8 @@ async def reconcile(
         await queue.enqueue(tickets)
         await queue.discard(sorted({stray.ticket for stray in gone}))
         log.info("uploads_carried_again", uploads=len(gone), jobs=len(tickets))
-    unsent = await catalog.outbox.unsent(older_than_ms=unsent_ms)
+    on_its_way_ms = max(_UNSENT_AFTER_MS, int(lease_s * 1000)) if unsent_ms is None else unsent_ms
+    unsent = await catalog.outbox.unsent(older_than_ms=on_its_way_ms)
     if unsent:
         await announcer.send(unsent)
     await catalog.outbox.prune(now_ms() - KEEP_MESSAGES_MS)

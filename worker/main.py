@@ -19,7 +19,7 @@ from redis import Redis
 from pipelines.errors import DecoderUnavailable
 from pipelines.sandbox import DECODER
 from storage.errors import StorageError
-from worker import health, leases, queue, tasks
+from worker import health, queue, tasks
 from worker.app import JOBS_AT_ONCE, in_background, open_app
 from worker.logs import configure_logs, quiet_arq
 from worker.queue import UNREACHABLE, RedisError
@@ -125,7 +125,7 @@ async def start_up(ctx: Context) -> None:
     health.warn(await app.queue.facts())
     await app.queue.make_group()
     await (app.intake.drain_all() if ctx["burst"] else app.intake.drain(_START_DRAIN))
-    await tasks.reconcile_now(app, unsent_ms=0 if ctx["burst"] else leases.UNSENT_AFTER_MS)
+    await tasks.reconcile_now(app, unsent_ms=0 if ctx["burst"] else None)
     await tasks.adopt_now(app, pause_s=_START_PAUSE_S)
     await stack.enter_async_context(in_background(app))
     log.info(

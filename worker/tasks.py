@@ -36,7 +36,7 @@ async def reconcile(ctx: Context) -> None:
         await reconcile_now(app)
 
 
-async def reconcile_now(app: App, unsent_ms: int = leases.UNSENT_AFTER_MS) -> None:
+async def reconcile_now(app: App, unsent_ms: int | None = None) -> None:
     """One tick of the reconciler; what it cannot do is for the next one."""
     try:
         await leases.reconcile(
