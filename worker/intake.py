@@ -13,7 +13,7 @@ from storage.catalog.intake import Event
 from storage.catalog.intake import Intake as Register
 from storage.errors import CatalogUnavailable
 from worker.announcer import Announcer
-from worker.events import InvalidEvent, parse_event, parse_mark
+from worker.events import InvalidEvent, is_ahead, parse_event, parse_mark
 from worker.queue import UNREACHABLE, Entry, Queue, RedisError
 
 log = structlog.get_logger(__name__)
@@ -115,11 +115,14 @@ class Intake:
         return await self._queue.read(self._batch_size, block_ms)
 
     async def _take(self, entries: Sequence[Entry]) -> Taken:
+        now = now_ms()
+        if any(is_ahead(entry.id, now) for entry in entries):
+            now = await self._queue.now_ms()  # it may be this machine's clock that is wrong
         events: list[tuple[Event, DeadLetter]] = []
         letters: list[DeadLetter] = []
         for entry in entries:
             try:
-                event = parse_event(entry.event, parse_mark(entry.id, now_ms()), self._recipes)
+                event = parse_event(entry.event, parse_mark(entry.id, now), self._recipes)
             except InvalidEvent as error:
                 letters.append(_letter(entry, error.code, str(error)))
             else:

@@ -334,13 +334,17 @@ class Queue:
         """How many entries wait in the stream."""
         return int(await self.redis.xlen(self.stream))
 
+    async def now_ms(self) -> int:
+        """This moment by Redis' clock, which gives entries their IDs, in ms since 1970."""
+        seconds, microseconds = await self.redis.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
     async def oldest_age_s(self) -> int | None:
         """How long the oldest waiting entry has waited, in s by Redis' clock; None: nothing waits."""
         oldest = await self.redis.xrange(self.stream, count=1)
         if not oldest:
             return None
-        now_s, _ = await self.redis.time()
-        return max(0, int(now_s) - int(oldest[0][0].partition(b"-")[0]) // 1000)
+        return max(0, await self.now_ms() - int(oldest[0][0].partition(b"-")[0])) // 1000
 
     async def add(self, event: Mapping[str, Any]) -> str:
         """Put an event on the stream, as any app does; gives the entry's ID."""
