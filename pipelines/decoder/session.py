@@ -157,6 +157,8 @@ def check(data: bytearray, limits: Limits, work: Work) -> Picture:
         raise Elsewhere
     picture = limits.decoder.probe(format, data, limits.damaged)
     work.width, work.height = picture.width, picture.height
+    if min(picture.width, picture.height) < 1:
+        raise refusal.corrupt(format.title, "it has no pixels")
     if picture.shape.pixels > limits.max_pixels:
         raise refusal.too_many_pixels(picture.width, picture.height, limits.max_pixels)
     return picture

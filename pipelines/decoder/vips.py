@@ -59,6 +59,7 @@ complaints: deque[str] = deque(maxlen=50)
 def set_up(names: Iterable[str]) -> None:
     """Allow the loaders of the named formats and forbid every other; one thread, no cache."""
     pyvips.logger.addHandler(_Listener(logging.WARNING))
+    pyvips.error._to_string = _text
     pyvips.voperation.concurrency_set(1)
     pyvips.cache_set_max(0)
     pyvips.block_untrusted_set(True)
@@ -67,6 +68,11 @@ def set_up(names: Iterable[str]) -> None:
         if pyvips.type_from_name(name) == 0:  # an unknown name would be accepted silently
             raise LookupError(f"libvips has no loader {name}")
         pyvips.operation_block_set(name, False)
+
+
+def _text(pointer: object) -> str:
+    """Return what libvips says; pyvips fails, again and again, where it quotes bytes that are no text."""
+    return "" if pointer == pyvips.ffi.NULL else str(pyvips.ffi.string(pointer), "utf-8", "replace")
 
 
 def samples(name: str) -> list[bytes]:

@@ -13,7 +13,7 @@ _SIDE = 60_000
 
 def _saved(name: str, **options: object) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (64, 64), (9, 99, 199)).save(file, name, **options)  # type: ignore[arg-type]
+    Image.new("RGB", (64, 64), (9, 99, 199)).save(file, name, **options)
     return file.getvalue()
 
 
@@ -67,13 +67,19 @@ def _webp(*extra: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
 
 
-def _boxed(content: bytes) -> bytes:
-    """An AVIF or HEIC whose size box claims 3,600 megapixels."""
+def boxed(content: bytes, width: int = _SIDE, height: int = _SIDE) -> bytes:
+    """An AVIF or HEIC whose size box claims that many pixels."""
     at = content.index(b"ispe") + 8
-    return content[:at] + struct.pack(">II", _SIDE, _SIDE) + content[at + 8 :]
+    return content[:at] + struct.pack(">II", width, height) + content[at + 8 :]
 
 
-def _heic() -> bytes:
+def avif() -> bytes:
+    """A small AVIF."""
+    return _saved("AVIF")
+
+
+def heic() -> bytes:
+    """A small HEIC."""
     file = io.BytesIO()
     pillow_heif.from_pillow(Image.new("RGB", (64, 64), (9, 99, 199))).save(file, quality=50)
     return file.getvalue()
@@ -110,8 +116,8 @@ BOMBS: Mapping[str, bytes] = {
     "gif of 4,295 MP": gif(65_535, 65_535),
     "webp of 268 MP": _webp(),
     "webp with nine megabytes of EXIF": _webp(bytes(9_000_000)),
-    "avif of 3,600 MP": _boxed(_saved("AVIF")),
-    "heic of 3,600 MP": _boxed(_heic()),
+    "avif of 3,600 MP": boxed(avif()),
+    "heic of 3,600 MP": boxed(heic()),
     "tiff of 3,600 MP": _tiff(),
     "bmp of 3,600 MP": _bmp(_SIDE, _SIDE),
     "bmp of 2^31 rows": _bmp(64, -(2**31)),

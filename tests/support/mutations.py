@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Sequence
 from functools import cache
 
+import pillow_heif
 from PIL import Image
 
 LARGEST = 2 * 1024 * 1024  # bytes: larger originals take long and are no worse for it
@@ -13,7 +14,19 @@ Mutation = Callable[[random.Random, bytes, bytes], bytes]
 """A picture and another one to borrow from, and what becomes of the first."""
 
 _EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-_MARKS = (b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"iCCP", b"ispe", b"iloc", b"ipma", b"hvcC", b"av1C", b"VP8 ")
+_MARKS: tuple[bytes, ...] = (
+    b"IHDR",
+    b"IDAT",
+    b"PLTE",
+    b"tRNS",
+    b"iCCP",
+    b"ispe",
+    b"iloc",
+    b"ipma",
+    b"hvcC",
+    b"av1C",
+    b"VP8 ",
+)
 _MARKS += (
     b"VP8X",
     b"VP8L",
@@ -53,7 +66,7 @@ def own_pictures() -> tuple[bytes, ...]:
         (colours.convert("P"), "BMP", {}),
         (clear.resize((64, 64)), "ICO", {}),
     ]
-    return tuple(_saved(*wish) for wish in wishes)
+    return (*(_saved(*wish) for wish in wishes), _heic(colours), _heic(clear))
 
 
 def mutant(seed: int, number: int, originals: Sequence[bytes]) -> bytes:
@@ -67,7 +80,13 @@ def mutant(seed: int, number: int, originals: Sequence[bytes]) -> bytes:
 
 def _saved(picture: Image.Image, name: str, options: dict[str, object]) -> bytes:
     file = io.BytesIO()
-    picture.save(file, name, **options)  # type: ignore[arg-type]
+    picture.save(file, name, **options)
+    return file.getvalue()
+
+
+def _heic(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    pillow_heif.from_pillow(picture).save(file, quality=50)
     return file.getvalue()
 
 
