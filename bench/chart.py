@@ -18,7 +18,7 @@ _STYLE = """
   }
 """
 OURS, OTHER, FLOOR = "#2f81f7", "#8b949e", "#57ab5a"
-_PALETTE = tuple("#8b949e #57ab5a #c69026 #2f81f7 #986ee2 #39c5cf #e0823d #e5534b #768390 #adbac7".split())
+_PALETTE = ("#8b949e", "#57ab5a", "#c69026", "#2f81f7", "#986ee2", "#39c5cf", "#e0823d", "#e5534b", "#768390")
 
 
 @dataclass(frozen=True)

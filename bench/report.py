@@ -186,9 +186,9 @@ def _where(found: Sequence[Summary], machine: Mapping[str, str]) -> str:
     others = max(one.others for one in found)
     facts = ", ".join(f"{name} {value}" for name, value in machine.items())
     return (
-        f"Medians of {rounds} interleaved rounds, ± half of their range; everybody, its children and its Redis "
-        f"pinned to the same cores. Other programs took up to {others:.0%} of these cores' time, which is taken "
-        f"off. Memory is that of all its processes but Redis (PSS). Measured on: {facts}."
+        f"Medians of {rounds} interleaved rounds, ± half of their range; everybody, its children and its "
+        f"Redis pinned to the same cores. Other programs took up to {others:.0%} of their time, which is "
+        f"taken off. Memory is that of all its processes but Redis (PSS). Measured on: {facts}."
     )
 
 
