@@ -1,0 +1,93 @@
+"""Dying at each step of a way: they are recorded once, then died at one by one."""
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.ground import Case, Ground
+from tests.chaos.nursery import ForkedWorker
+from tests.chaos.steps import Step
+from tests.support.workplace import PATIENCE_S
+
+WITHIN_S = 1 + 5.0  # the lease, and five seconds
+_LAST_STEPS_S = 2.0  # what comes after the work is done: the message, the job's end
+
+
+def _nothing(_ground: Ground, _number: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A kind of work: what it needs, what sets the n-th of it going, when that is done; and who does it."""
+
+    way: Mapping[str, Step]
+    is_done: Callable[[Ground, int], bool]
+    prepare: Callable[[Ground, int], None] = _nothing
+    send: Callable[[Ground, int], None] = _nothing
+    words: Sequence[str] = ()  # of a command, where it is not the worker
+    from_the_start: bool = False  # what a start does itself
+    mischief: dict[str, Any] = field(default_factory=dict)
+
+
+def record(ground: Ground, errand: Errand) -> list[Case]:
+    """Every step and moment that somebody who does the errand comes by, in their order."""
+    trace = ground.home / "trace"
+    for number in (-2, -1):  # the first of its kind makes folders that are there for all others
+        trace.unlink(missing_ok=True)
+        worker = _go(ground, errand, number, {"trace": str(trace)})
+        if errand.words:
+            worker.wait()
+        ground.await_that(lambda n=number: errand.is_done(ground, n))  # type: ignore[misc]
+        if not errand.words:
+            time.sleep(_LAST_STEPS_S / 2)
+            worker.stop()
+    return cases_of(trace, errand.way)
+
+
+def cases_of(trace: Path, way: Mapping[str, Step]) -> list[Case]:
+    """What a trace tells of the steps of `way`."""
+    found = [line.split() for line in trace.read_text().splitlines()]
+    return [
+        (name, when, int(count))
+        for name, when, count in found
+        if name in way and when in list[str](way[name].whens)
+    ]
+
+
+def die_at(ground: Ground, errand: Errand, case: Case, number: int) -> str | None:
+    """Let a worker die at `case` of the errand, and another one go on; gives what is wrong with that."""
+    worker = _go(ground, errand, number, {"crash": case})
+    ground.await_that(lambda: worker.process.poll() is not None or errand.is_done(ground, number))
+    with suppress(subprocess.TimeoutExpired):
+        worker.wait(_LAST_STEPS_S if case[2] == 1 else 0.1)
+    died = worker.process.poll() is not None
+    if not died:  # it had not to come by that often
+        worker.kill()
+    heir = ground.hatch(*errand.words, ready=False)
+    began = time.monotonic()
+    if errand.words:
+        heir.wait()  # it refuses where there is nothing left to do
+    ground.await_that(lambda: errand.is_done(ground, number), PATIENCE_S)
+    took = time.monotonic() - began
+    if not errand.words:
+        heir.await_log("worker_started")
+        heir.stop()
+    if took > WITHIN_S:
+        return f"{case}: it took {took:.1f} s"
+    return None if died or case[2] > 1 else f"{case}: the worker never came by"
+
+
+def _go(ground: Ground, errand: Errand, number: int, mischief: dict[str, Any]) -> ForkedWorker:
+    errand.prepare(ground, number)
+    mischief = {**mischief, **errand.mischief, "armed": errand.from_the_start}
+    worker = ground.hatch(*errand.words, ready=not errand.from_the_start, mischief=mischief)
+    if not errand.from_the_start:
+        worker.await_log("health_green")
+        worker.arm()
+    errand.send(ground, number)
+    return worker

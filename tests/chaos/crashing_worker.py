@@ -1,0 +1,268 @@
+"""The real worker, wrapped from outside: it dies at one of its steps, its disk fails, or all is told.
+
+    python -m tests.chaos.crashing_worker    forks a worker for each order on its standard input
+
+A worker's mischief is JSON in the variable CHAOS; it begins at SIGUSR1 and ends at SIGUSR2.
+"""
+
+import asyncio
+import contextlib
+import errno
+import functools
+import inspect
+import json
+import os
+import signal
+import socket
+import sqlite3
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import FrameType, SimpleNamespace
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+
+from scripts import media
+from storage.blobs import local
+from tests.chaos.steps import EVERY, Step, When
+from worker import adoption
+from worker.main import load_or_exit, run
+
+DIED = 137
+_verb: ContextVar[str] = ContextVar("verb", default="")
+
+
+@dataclass
+class Mischief:
+    """What is to go wrong, once it is armed."""
+
+    crash: tuple[str, When, int] | None = None  # the step, the moment, and how often it was there
+    trace: str | None = None  # a file that every step is told to
+    disk: dict[str, Any] | None = None  # {"call": "fsync", "errno": "ENOSPC", "nth": 2 or null: always}
+    catalog: str | None = None  # "full" or "locked": what SQLite answers to a COMMIT
+    slow: float = 0.0  # seconds that the event loop is blocked at the next claim
+    page: int | None = None  # how many names adoption looks at in one go
+    armed: bool = False
+    seen: Counter[tuple[str, When]] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def at(self, step: str, when: When) -> None:
+        """Come by a step; never go on, if this was it."""
+        if not self.armed:
+            return
+        self.seen[step, when] += 1
+        if self.trace:
+            with open(self.trace, "a") as file:
+                file.write(f"{step} {when} {self.seen[step, when]}\n")
+        if self.crash == (step, when, self.seen[step, when]):
+            os._exit(DIED)
+
+    def strike(self, call: str) -> None:
+        """Come by a call of the operating system, which may fail."""
+        if not self.armed or self.disk is None or self.disk["call"] not in (call, "all"):
+            return
+        self.calls[call] += 1
+        if self.disk.get("nth") in (None, self.calls[call]):
+            number = getattr(errno, self.disk["errno"])
+            raise OSError(number, os.strerror(number))
+
+
+def _wrap_step(name: str, step: Step, mischief: Mischief) -> None:
+    original = getattr(step.owner, step.attribute)
+
+    def enter() -> None:
+        _verb.set(name if "commit" in step.whens else _verb.get())
+        if not step.only_with_result:
+            mischief.at(name, "before")
+
+    def leave(result: object) -> None:
+        if result or not step.only_with_result:
+            mischief.at(name, "after")
+
+    @functools.wraps(original)
+    async def coroutine(*args: Any, **kwargs: Any) -> Any:
+        token = _verb.set(_verb.get())
+        try:
+            enter()
+            result = await original(*args, **kwargs)
+            leave(result)
+        finally:
+            _verb.reset(token)
+        return result
+
+    @functools.wraps(original)
+    @asynccontextmanager
+    async def context(*args: Any, **kwargs: Any) -> Any:
+        enter()
+        async with original(*args, **kwargs) as held:
+            leave(held)
+            yield held
+
+    @functools.wraps(original)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        enter()
+        result = original(*args, **kwargs)
+        leave(result)
+        return result
+
+    if inspect.iscoroutinefunction(original):
+        setattr(step.owner, step.attribute, coroutine)
+    elif hasattr(original, "__wrapped__"):  # an @asynccontextmanager
+        setattr(step.owner, step.attribute, context)
+    else:
+        setattr(step.owner, step.attribute, function)
+
+
+class _Disk(SimpleNamespace):
+    """The module `os` as the storage sees it: each call is a step, and may fail."""
+
+    def __init__(self, mischief: Mischief) -> None:
+        super().__init__(**vars(os))
+        for call in (
+            "fsync",
+            "rename",
+            "fchmod",
+            "mkdir",
+            "unlink",
+            "open",
+            "write",
+            "stat",
+            "fstat",
+            "rmdir",
+        ):
+            setattr(self, call, functools.partial(self._call, mischief, call))
+
+    def _call(self, mischief: Mischief, call: str, *args: Any, **kwargs: Any) -> Any:
+        mischief.strike("create" if call == "open" and _creates(args) else call)
+        step = f"os.{call}" if f"os.{call}" in EVERY else ""
+        if step:
+            mischief.at(step, "before")
+        if call == "fsync":
+            self._tell_what_is_synced(mischief, args[0])
+        result = getattr(os, call)(*args, **kwargs)
+        if step:
+            mischief.at(step, "after")
+        return result
+
+    def _tell_what_is_synced(self, mischief: Mischief, fd: int) -> None:
+        if not (mischief.trace and mischief.armed):
+            return
+        kind = "folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "file"
+        with open(mischief.trace, "a") as file:
+            file.write(f"os.fsync-{kind} before 0\n")
+
+
+def _creates(args: Sequence[Any]) -> bool:
+    return len(args) > 1 and bool(args[1] & os.O_CREAT)
+
+
+def prepare(mischief: Mischief) -> None:
+    """Wrap everything, in this process."""
+    for name, step in EVERY.items():
+        if step.owner != "os":
+            _wrap_step(name, step, mischief)
+    setattr(local, "os", _Disk(mischief))  # noqa: B010 (mypy minds the other way)
+
+    @event.listens_for(Engine, "commit")
+    def before_commit(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes")
+        if mischief.armed and mischief.catalog and writes:
+            kind = {"full": "database or disk is full", "locked": "database is locked"}[mischief.catalog]
+            raise sqlite3.OperationalError(kind)
+        if _verb.get() and writes:
+            mischief.at(_verb.get(), "commit")
+
+    if mischief.slow:
+        _block_the_loop(mischief)
+    if mischief.page:
+        setattr(adoption, "PAGE", mischief.page)  # noqa: B010
+
+    def arm(_number: int, _frame: FrameType | None) -> None:
+        mischief.seen.clear()
+        mischief.calls.clear()
+        mischief.armed = _number == signal.SIGUSR1
+        os.write(2, b'{"event": "%s"}\n' % (b"armed" if mischief.armed else b"disarmed"))
+
+    signal.signal(signal.SIGUSR1, arm)
+    signal.signal(signal.SIGUSR2, arm)
+
+
+def _block_the_loop(mischief: Mischief) -> None:
+    from storage.catalog.claims import Claims
+
+    claim = Claims.claim
+
+    async def slowly(*args: Any, **kwargs: Any) -> Any:
+        found = await claim(*args, **kwargs)
+        if mischief.armed:
+            mischief.armed = False
+            time.sleep(mischief.slow)  # noqa: ASYNC251 (this is the fault)
+        return found
+
+    setattr(Claims, "claim", slowly)  # noqa: B010
+
+
+def work(words: Sequence[str]) -> None:
+    """Be a worker, or the command `media …`, with the mischief of the variable CHAOS."""
+    found = json.loads(os.environ.get("CHAOS", "{}"))
+    crash = found.pop("crash", None)
+    prepare(Mischief(**found, crash=tuple(crash) if crash else None))
+    if words and words[0] != "--burst":
+        sys.argv = ["media", *words]
+        media.main()
+        return
+    asyncio.run(run(load_or_exit(), burst="--burst" in words))
+
+
+@contextlib.contextmanager
+def _as_a_process() -> Iterator[None]:
+    try:
+        yield
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        code = 1
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _fork(order: dict[str, Any], stderr: int, forget: Callable[[], None]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    with _as_a_process():
+        forget()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for fd, target in ((nothing, 0), (nothing, 1), (stderr, 2)):
+            os.dup2(fd, target)
+        os.environ.clear()
+        os.environ.update(order["env"])
+        os.chdir(order["cwd"])
+        work(order["words"])
+    raise AssertionError("unreachable")
+
+
+def nurse(orders: socket.socket) -> None:
+    """Fork a worker for each order: importing everything once is quicker than once a worker."""
+    while True:
+        body, fds, _, _ = socket.recv_fds(orders, 65536, 1)
+        if not body:
+            return
+        order = json.loads(body)
+        if "reap" in order:
+            answer = os.waitstatus_to_exitcode(os.waitpid(order["reap"], 0)[1])
+        else:
+            answer = _fork(order, fds[0], orders.close)
+            os.close(fds[0])
+        orders.send(json.dumps(answer).encode())
+
+
+if __name__ == "__main__":
+    nurse(socket.socket(fileno=0))

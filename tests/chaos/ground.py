@@ -1,0 +1,76 @@
+"""A workplace for chaos: its workers come from the nursery and can be made to fail."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.nursery import ForkedWorker, Nursery
+from tests.support.checker import rows_of
+from tests.support.workplace import PATIENCE_S, Workplace, eventually
+
+Case = tuple[str, str, int]
+"""A step, a moment of it, and the how-manieth time."""
+
+
+class Ground(Workplace):
+    """A workplace with mischief in it."""
+
+    def __init__(self, home: Path, redis_url: str, nursery: Nursery, **settings: str) -> None:
+        super().__init__(home, redis_url, **settings)
+        self._nursery = nursery
+
+    def hatch(
+        self, *words: str, ready: bool = True, mischief: dict[str, Any] | None = None, **settings: str
+    ) -> ForkedWorker:
+        """Start a worker (or the command of `words`), unarmed, and wait until it has started."""
+        env = self.env(**settings, CHAOS=json.dumps(mischief or {}))
+        worker = ForkedWorker(self._nursery, words, env, self.home)
+        self.workers.append(worker)
+        if ready and not words:
+            worker.await_log("worker_started")
+        return worker
+
+    def states(self) -> dict[str, str]:
+        """The state of each source."""
+        try:
+            found = rows_of(self.catalog, "SELECT source, id, state FROM uploads")
+        except sqlite3.OperationalError:
+            return {}  # there is no catalog yet, or nothing in it
+        return {row["source"] or row["id"]: row["state"] for row in found}
+
+    def await_state(self, state: str, *sources: str, within: float = PATIENCE_S) -> float:
+        """Wait until each of `sources` has that state; gives the seconds that it took."""
+
+        def reached() -> bool:
+            states = self.states()
+            return all(states.get(source) == state for source in sources)
+
+        return self.await_that(reached, within)
+
+    def await_rest(self, within: float = PATIENCE_S) -> float:
+        """Wait until nothing is queued, carried or untold any more; gives the seconds that it took."""
+        restless = (
+            "SELECT (SELECT count(*) FROM uploads WHERE state IN ('queued', 'processing', 'deleting')) "
+            "+ (SELECT count(*) FROM outbox WHERE sent_ms IS NULL) AS number"
+        )
+
+        def rests() -> bool:
+            queued: Any = self.redis.zrange("media:uploads:jobs", 0, -1)
+            carried = [job for job in queued if b":" not in job]  # the others are the ticks
+            waiting = self.redis.xlen("media:uploads")
+            return not carried and not waiting and rows_of(self.catalog, restless)[0]["number"] == 0
+
+        return self.await_that(rests, within)
+
+    def await_that(self, holds: Callable[[], bool], within: float = PATIENCE_S) -> float:
+        """Wait for something that the catalog, Redis or a process shows; gives the seconds that it took."""
+        began = time.monotonic()
+        try:
+            eventually(holds, within)
+        except AssertionError as error:
+            logs = "\n".join(f"-- {worker.pid}\n{worker.text[-3000:]}" for worker in self.workers[-3:])
+            raise AssertionError(f"{error}: {self.states()}\n{logs}") from error
+        return time.monotonic() - began

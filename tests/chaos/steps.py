@@ -1,0 +1,89 @@
+"""The steps of the way of an upload, as attributes that can be wrapped: where a worker can be made to die."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from arq.worker import Worker
+
+from pipelines.sandbox import Sandbox
+from pipelines.sandbox.child import Child
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
+from storage.catalog.claims import Claims
+from storage.catalog.intake import Intake
+from storage.catalog.outbox import Outbox
+from storage.catalog.walks import Walks
+from worker import tasks
+from worker.adoption import Adoption
+from worker.queue import Queue
+
+When = Literal["before", "commit", "after"]
+"""Before a step begins, before the transaction in it is committed, after it has ended."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: whose attribute it is, and at which of its moments it is worth dying."""
+
+    owner: Any
+    attribute: str
+    whens: Sequence[When] = ("before", "after")
+    only_with_result: bool = False  # what comes back empty was no step
+
+
+_DURABLE: Sequence[When] = ("before", "commit", "after")
+_AFTER: Sequence[When] = ("after",)
+
+INTAKE: Mapping[str, Step] = {
+    "read": Step(Queue, "read", _AFTER, only_with_result=True),
+    "take": Step(Intake, "take", _DURABLE),
+    "enqueue": Step(Queue, "enqueue"),
+    "acknowledge": Step(Queue, "acknowledge"),
+}
+JOB: Mapping[str, Step] = {
+    "job": Step(tasks, "process_batch", ("before",)),
+    "renew": Step(Queue, "renew"),
+    "claim": Step(Claims, "claim", _DURABLE),
+}
+RENDER: Mapping[str, Step] = {
+    "source": Step(LocalBlobs, "open"),
+    "stage": Step(LocalBlobs, "stage", _AFTER),
+    "ask": Step(Child, "send"),
+    "answer": Step(Child, "receive"),
+    "render": Step(Sandbox, "render", _AFTER),
+}
+# Calls of the operating system by the storage: dying after one is dying before the next.
+DISK: Mapping[str, Step] = {
+    "publish": Step(LocalBlobs, "publish"),
+    "os.mkdir": Step("os", "mkdir", _AFTER),
+    "os.fsync": Step("os", "fsync", _AFTER),
+    "os.rename": Step("os", "rename", _AFTER),
+}
+OUTCOME: Mapping[str, Step] = {
+    "commit": Step(Claims, "commit", _DURABLE),
+    "send": Step(Queue, "send"),
+    "mark_sent": Step(Outbox, "mark_sent", _DURABLE),
+    "finish": Step(Worker, "finish_job"),
+}
+DELETE: Mapping[str, Step] = {
+    "delete": Step(LocalBlobs, "delete"),
+    "os.unlink": Step("os", "unlink", _AFTER),
+    "move": Step(LocalBlobs, "move"),
+}
+ADOPT: Mapping[str, Step] = {
+    "look": Step(Adoption, "look"),
+    "moved": Step(Walks, "moved", _DURABLE),
+    "ended": Step(Walks, "ended", _DURABLE),
+}
+REBUILD: Mapping[str, Step] = {
+    "rebind": Step(LocalBlobs, "rebind"),
+    "begun": Step(Walks, "begun", _DURABLE),
+    "bound": Step(Catalog, "mark_bound", _DURABLE),
+}
+
+UPLOAD = {**INTAKE, **JOB, **RENDER, **DISK, **OUTCOME}
+DELETION = {**INTAKE, **JOB, **DELETE, "os.fsync": DISK["os.fsync"], **OUTCOME}
+ADOPTION = {**ADOPT, "take": INTAKE["take"], "enqueue": INTAKE["enqueue"]}
+REBUILDING = {**REBUILD, **ADOPTION, "os.fsync": DISK["os.fsync"]}
+EVERY = {**UPLOAD, **DELETE, **ADOPT, **REBUILD}

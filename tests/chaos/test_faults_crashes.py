@@ -1,0 +1,163 @@
+"""Workers that die: at every step of every way, recorded first, then died at one after the other."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from scripts.redis_server import RedisServer
+from tests.chaos import steps
+from tests.chaos.crashes import Errand, die_at, record
+from tests.chaos.ground import Case, Ground
+from tests.chaos.nursery import Nursery
+from tests.support import pictures
+from tests.support.checker import rows_of
+from tests.support.workplace import database_on
+
+AT_ONCE = 8  # grounds, for most of the time they wait
+Grounds = Callable[[str], Ground]
+
+
+@pytest.fixture
+def grounds(redis_server: RedisServer, nursery: Nursery, tmp_path: Path) -> Iterator[Grounds]:
+    """As many grounds as one wants, by name."""
+    made: list[Ground] = []
+
+    def ground(name: str) -> Ground:
+        settings = {"MEDIA_CPUS": "1", "MEDIA_GRACE": "0", "MEDIA_DELETE_ORIGINALS": "1"}
+        made.append(Ground(tmp_path / name, database_on(redis_server.url), nursery, **settings))
+        return made[-1]
+
+    yield ground
+    for place in made:
+        place.close()
+
+
+def _source(number: int) -> str:
+    return f"uploads/{number}.jpg"
+
+
+def _put(ground: Ground, number: int) -> None:
+    ground.put(_source(number), pictures.small(number + 2))
+
+
+def _announce(ground: Ground, number: int) -> None:
+    ground.send({"source": _source(number)})
+
+
+def _is_ready(ground: Ground, number: int) -> bool:
+    return ground.states().get(_source(number)) == "ready"
+
+
+def _have_ready(ground: Ground, number: int) -> None:
+    _put(ground, number)
+    _announce(ground, number)
+    worker = ground.hatch()
+    ground.await_that(lambda: _is_ready(ground, number))
+    worker.stop()
+
+
+def _ask_to_delete(ground: Ground, number: int) -> None:
+    [row] = rows_of(ground.catalog, f"SELECT id FROM uploads WHERE source = '{_source(number)}'")
+    ground.send({"delete": row["id"], "original": True})
+
+
+def _is_gone(ground: Ground, number: int) -> bool:
+    gone = not (ground.root / _source(number)).exists()
+    return gone and ground.states().get(_source(number)) == "deleted"
+
+
+def _put_three_and_forget_the_last_walk(ground: Ground, number: int) -> None:
+    for n in (3 * number, 3 * number + 1, 3 * number + 2):
+        _put(ground, n)
+    if ground.catalog.exists():
+        with closing(sqlite3.connect(ground.catalog, timeout=10)) as connection, connection:
+            connection.execute("DELETE FROM facts WHERE name = 'walk:adoption'")
+
+
+def _three_are_ready_and_the_walk_has_ended(ground: Ground, number: int) -> bool:
+    if not ground.states():
+        return False
+    walks = rows_of(ground.catalog, "SELECT value FROM facts WHERE name = 'walk:adoption'")
+    ended = [walk for walk in walks if json.loads(walk["value"])["finished_ms"]]
+    return bool(ended) and all(_is_ready(ground, n) for n in (3 * number, 3 * number + 1, 3 * number + 2))
+
+
+def _lose_the_catalog(ground: Ground, number: int) -> None:
+    _put(ground, number)
+    (ground.root / "variants" / "ab").mkdir(parents=True, exist_ok=True)
+    for path in ground.home.glob("catalog.db*"):
+        path.unlink()
+
+
+def _all_are_queued(ground: Ground, _number: int) -> bool:
+    there = {str(path.relative_to(ground.root)) for path in (ground.root / "uploads").glob("*.jpg")}
+    return ground.states() == dict.fromkeys(there, "queued")
+
+
+UPLOAD = Errand(steps.UPLOAD, _is_ready, prepare=_put, send=_announce)
+DELETION = Errand(steps.DELETION, _is_gone, prepare=_have_ready, send=_ask_to_delete)
+ADOPTION = Errand(
+    steps.ADOPTION,
+    _three_are_ready_and_the_walk_has_ended,
+    prepare=_put_three_and_forget_the_last_walk,
+    from_the_start=True,
+    mischief={"page": 2},
+)
+REBUILDING = Errand(
+    steps.REBUILDING,
+    _all_are_queued,
+    prepare=_lose_the_catalog,
+    words=("rebuild", "--yes"),
+    from_the_start=True,
+    mischief={"page": 2},
+)
+
+
+def _die_at_each(grounds: Grounds, errand: Errand, cases: list[Case]) -> list[str]:
+    """What went wrong with any of `cases`, several grounds at once."""
+
+    def chain(first: int) -> list[str]:
+        ground = grounds(f"ground-{first}")
+        wrong = [die_at(ground, errand, case, n) for n, case in enumerate(cases[first::AT_ONCE])]
+        heir = ground.hatch()
+        ground.await_rest()
+        heir.stop()
+        ground.check()
+        return [one for one in wrong if one]
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return [one for wrong in pool.map(chain, range(AT_ONCE)) for one in wrong]
+
+
+def test_fault_01_a_worker_killed_at_any_step_of_an_upload_loses_nothing_and_makes_nothing_twice(
+    grounds: Grounds,
+) -> None:
+    cases = record(grounds("recorded"), UPLOAD)
+    assert {step for step, _, _ in cases} == steps.UPLOAD.keys()
+    firsts = [case for case in cases if case[2] == 1]
+
+    assert _die_at_each(grounds, UPLOAD, firsts) == []
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    "errand",
+    [
+        pytest.param(UPLOAD, id="upload"),
+        pytest.param(DELETION, id="deletion"),
+        pytest.param(ADOPTION, id="adoption"),
+        pytest.param(REBUILDING, id="rebuild"),
+    ],
+)
+def test_fault_01_a_kill_the_first_or_the_nth_time_at_any_step_of_any_way_is_made_good(
+    grounds: Grounds, errand: Errand
+) -> None:
+    cases = record(grounds("recorded"), errand)
+    assert {step for step, _, _ in cases} == errand.way.keys()
+
+    assert _die_at_each(grounds, errand, cases) == []
