@@ -117,7 +117,7 @@ def test_a_worker_that_cannot_start_is_told_with_its_reason(env: dict[str, str],
 
     ended = subprocess.run(
         [MEDIA, "demo"],
-        env=env,
+        env={**env, "PYTHONDONTWRITEBYTECODE": "1"},  # it would leave broken ones
         cwd=tmp_path,
         capture_output=True,
         text=True,
