@@ -2,15 +2,15 @@
 # everything else is installed inside this folder. `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check setup clean
+.PHONY: help demo test check campaign chaos fuzz limits corpus bench setup clean
 MAKEFLAGS += --no-builtin-rules
 INSTALLED := .venv/.installed
 
 # Handed on through the environment, so that a folder's name may hold spaces and quotes.
-export PHOTOS PYTHON
+export PHOTOS PYTHON CORPUS
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## Pictures become variants before your eyes: bundled ones, or yours with PHOTOS=DIR
 	@.venv/bin/media demo $${PHOTOS:+"$$PHOTOS"}
@@ -20,6 +20,24 @@ test: $(INSTALLED) ## All tests; some of them with ARGS="-k name"
 
 check: $(INSTALLED) ## Format, lint, types, import rules, lock file, container files
 	scripts/check
+
+campaign: $(INSTALLED) ## The tests that take minutes
+	.venv/bin/pytest -m campaign $(ARGS)
+
+chaos: $(INSTALLED) ## Workers killed, frozen, cut off and starved for ten minutes; ARGS="--seed 7 --seconds 60"
+	.venv/bin/python -m tests.chaos $(ARGS)
+
+fuzz: $(INSTALLED) ## 20,000 broken pictures through the decoders; ARGS="--inputs 300 --seed 7"
+	.venv/bin/python -m tests.campaigns.fuzz $(ARGS)
+
+limits: $(INSTALLED) ## The worst pictures inside 512 MiB and one CPU (root, cgroups)
+	.venv/bin/python -m tests.campaigns.limits $(ARGS)
+
+corpus: $(INSTALLED) ## A folder of pictures with a manifest, judged: make corpus CORPUS=DIR
+	.venv/bin/python -m tests.corpus "$${CORPUS:?which folder?}" $(ARGS)
+
+bench: $(INSTALLED) ## This worker beside its peers; ARGS="--quick"
+	.venv/bin/python -m bench $(ARGS)
 
 setup: $(INSTALLED) ## Only install what the others need, in .venv
 
