@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from storage.catalog import tables
+from storage.catalog.connection import connect
 from storage.errors import CatalogTooNew, CatalogUnavailable, NoCatalog
 
 HEAD = "0004"  # the newest migration; a test compares it with the migrations' folder
@@ -65,7 +66,8 @@ async def open_database(
         raise NoCatalog(f"There is no catalog at {path} yet; a worker makes it when it first starts.")
     with _mapped():
         path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url, connect_args={"timeout": busy_timeout_s}, pool_size=4)
+    options = {"timeout": busy_timeout_s, "async_creator_fn": connect}
+    engine = create_async_engine(url, connect_args=options, pool_size=4)
     event.listen(engine.sync_engine, "connect", _tune)
     event.listen(engine.sync_engine, "begin", _begin)
     try:

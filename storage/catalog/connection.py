@@ -1,0 +1,80 @@
+"""SQLite connections that visit their thread once for a statement, and not for each of its four parts."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from threading import Thread
+from typing import Any
+
+import aiosqlite
+
+Parameters = Any
+Description = Sequence[Sequence[Any]] | None
+
+
+class Cursor:
+    """One statement at a time: run, read to its end and closed in a single visit."""
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self._rows: list[Any] = []
+        self.description: Description = None
+        self.rowcount = -1
+        self.lastrowid: int | None = None
+        self.arraysize = 1
+
+    async def __aenter__(self) -> "Cursor":
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    async def execute(self, sql: str, parameters: Parameters = ()) -> "Cursor":
+        """Run a statement and keep its rows."""
+        return await self._visit(lambda cursor: cursor.execute(sql, parameters))
+
+    async def executemany(self, sql: str, parameters: Parameters) -> "Cursor":
+        """Run a statement with each of many parameters."""
+        return await self._visit(lambda cursor: cursor.executemany(sql, parameters))
+
+    async def fetchall(self) -> list[Any]:
+        """The rows, once."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    async def close(self) -> None:
+        """Nothing is open any more."""
+
+    async def _visit(self, run: Callable[[sqlite3.Cursor], object]) -> "Cursor":
+        found = await self._connection.visit(partial(_run, run))
+        self.description, self.rowcount, self.lastrowid, self._rows = found
+        return self
+
+
+class Connection(aiosqlite.Connection):
+    """An aiosqlite connection with such cursors, as SQLAlchemy uses it."""
+
+    def cursor(self) -> Cursor:  # type: ignore[override]
+        return Cursor(self)
+
+    async def visit(self, do: Callable[[sqlite3.Connection], Any]) -> Any:  # noqa: ANN401
+        """What `do` gives, called in the connection's thread."""
+        return await self._execute(do, self._conn)  # type: ignore[no-untyped-call]
+
+
+def connect(path: str, **options: Any) -> Connection:  # noqa: ANN401 (sqlite3's)
+    """A connection to be awaited, with the options of `sqlite3.connect`."""
+    connection = Connection(partial(sqlite3.connect, path, **options), iter_chunk_size=64)
+    thread = connection if isinstance(connection, Thread) else connection._thread  # before and since 0.22
+    thread.daemon = True  # one that is left over after a failed start must not keep the process alive
+    return connection
+
+
+def _run(run: Callable[[sqlite3.Cursor], object], connection: sqlite3.Connection) -> tuple[Any, ...]:
+    cursor = connection.cursor()
+    try:
+        run(cursor)
+        rows = cursor.fetchall() if cursor.description else []
+        return cursor.description, cursor.rowcount, cursor.lastrowid, rows
+    finally:
+        cursor.close()

@@ -1,0 +1,46 @@
+"""Connections that visit their thread once for a statement."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from storage.catalog.connection import Connection, connect
+
+
+@pytest.fixture
+async def connection(tmp_path: Path) -> AsyncIterator[Connection]:
+    opened = connect(str(tmp_path / "some.db"), timeout=1, check_same_thread=False)
+    await opened
+    yield opened
+    await opened.close()
+
+
+async def test_a_cursor_gives_the_rows_and_the_columns_of_its_statement(connection: Connection) -> None:
+    async with connection.cursor() as cursor:
+        await cursor.execute("SELECT ? AS number, 'x' AS letter", (7,))
+        rows = await cursor.fetchall()
+
+        assert rows == [(7, "x")]
+        assert [column[0] for column in cursor.description or ()] == ["number", "letter"]
+        assert await cursor.fetchall() == []
+
+
+async def test_a_cursor_says_how_many_rows_a_statement_changed(connection: Connection) -> None:
+    async with connection.cursor() as cursor:
+        await cursor.execute("CREATE TABLE things (number INTEGER PRIMARY KEY)")
+        await cursor.executemany("INSERT INTO things VALUES (?)", [(1,), (2,), (3,)])
+        await cursor.execute("DELETE FROM things WHERE number > ?", (1,))
+
+        assert cursor.rowcount == 2
+        assert cursor.description is None
+
+
+async def test_a_failed_statement_leaves_nothing_open(connection: Connection) -> None:
+    async with connection.cursor() as cursor:
+        with pytest.raises(sqlite3.OperationalError):
+            await cursor.execute("SELECT nonsense")
+        await cursor.execute("SELECT 1")
+
+        assert await cursor.fetchall() == [(1,)]
