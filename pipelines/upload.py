@@ -11,7 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 from pipelines.blame import DEADLY, Blame
-from pipelines.errors import DecoderCrashed, SourceChanged
+from pipelines.errors import DecoderCrashed, PictureRefused, SourceChanged
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
 from storage.blobs import Delete, Existence, Exists, Move, Open, Publish, Source, Stage, Staged
@@ -64,8 +64,11 @@ async def make_variants(
                 rendered = await sandbox.render(
                     source.fd, source.bytes, wanted, known.sha256 if known else None
                 )
-            except DEADLY as error:
-                await blame.remember(source, error)
+            except (PictureRefused, *DEADLY) as error:
+                # Half of one file and half of the next may be refused, or kill; what is there now did not.
+                await _prove_unchanged(upload.source or "", source, blobs)
+                if isinstance(error, DEADLY):
+                    await blame.remember(source, error)
                 raise
             rendered_at = time.perf_counter()
             await _prove_unchanged(upload.source or "", source, blobs)
