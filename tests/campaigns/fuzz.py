@@ -2,7 +2,7 @@
 
 python -m tests.campaigns.fuzz [--inputs N] [--seed N] [--first N] [--corpus DIR] [--crashers DIR]
 
-What kills or hangs a decoder is saved, and is then a test.
+What kills or hangs a decoder is saved in var/crashers. The tests run what lies in tests/pictures/crashers.
 """
 
 # ruff: noqa: T201 (a program that prints what it finds)
@@ -113,7 +113,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--corpus", type=Path, default=corpus_folder())
-    parser.add_argument("--crashers", type=Path, default=CRASHERS)
+    parser.add_argument("--crashers", type=Path, default=Path("var/crashers"))
     asked = parser.parse_args()
     pictures, found = originals(asked.corpus), Findings()
     print(f"Seed {asked.seed}, {asked.inputs} mutants of {len(pictures)} pictures", flush=True)
