@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import redis
 
+from scripts.doctor import examine
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.support.commands import document, media
 from tests.support.workplace import Workplace
+from worker.settings import Settings
 
 Findings = dict[str, dict[str, Any]]
 
@@ -162,17 +164,31 @@ def _catalog_cannot_be_made(place: Workplace) -> dict[str, str]:
         (_staging_is_a_file, "Writing", "staging"),
     ],
 )
-def test_each_thing_that_is_broken_is_named_with_what_to_do(
-    used: Workplace, break_it: Callable[[Workplace], dict[str, str] | None], what: str, told: str
+async def test_each_thing_that_is_broken_is_named_with_what_to_do(
+    used: Workplace,
+    break_it: Callable[[Workplace], dict[str, str] | None],
+    what: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    code, found = examined(used, False, **(break_it(used) or {}))
+    env = used.env(MEDIA_CPUS="1", **(break_it(used) or {}))
+    for name in env.keys() - {"PATH", "HOME"}:
+        monkeypatch.setenv(name, env[name])
 
-    assert code == 1
-    finding = found[what]
-    assert finding["level"] == "error"
-    assert told in f"{finding['detail']} {finding['advice']}"
-    assert finding["advice"]
+    found = {finding.what: finding async for finding in examine(Settings.load())}
+
+    assert found[what].level == "error"
+    assert told in f"{found[what].detail} {found[what].advice}"
+    assert found[what].advice
     assert "Decoders" in found  # what is broken keeps nothing else from being looked at
+
+
+def test_what_is_broken_ends_it_with_exit_code_1(used: Workplace) -> None:
+    _no_marker(used)
+
+    code, found = examined(used)
+
+    assert (code, found["Storage root"]["level"]) == (1, "error")
 
 
 @pytest.mark.parametrize("folder", [".", "staging", "variants"])
