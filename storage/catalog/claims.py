@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import BindParameter, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,6 +31,36 @@ from storage.catalog.tables import condemned, uploads, variants
 CONDEMNED_DELAY_MS = 1000
 _WAITING = (State.QUEUED, State.PROCESSING, State.DELETING)
 
+# What every upload asks, made once: making a statement costs more than running it.
+_DUE = select(uploads).where(
+    uploads.c.id == bindparam("upload"),
+    uploads.c.ticket == bindparam("ticket"),
+    uploads.c.state.in_(_WAITING),
+    uploads.c.not_before_ms <= bindparam("now"),
+)
+_HELD = select(uploads).where(
+    uploads.c.id == bindparam("upload"),
+    uploads.c.claim == bindparam("number"),
+    uploads.c.state.in_((State.PROCESSING, State.DELETING)),
+)
+_OF_UPLOAD = variants.c.upload_id == bindparam("upload"), variants.c.superseded_ms.is_(None)
+_KEYS: BindParameter[str] = bindparam("keys", expanding=True)
+_CURRENT = select(variants).where(*_OF_UPLOAD)
+_SUPERSEDE = (
+    update(variants)
+    .where(*_OF_UPLOAD, variants.c.key.not_in(_KEYS))
+    .values(superseded_ms=bindparam("superseded_ms"))
+)
+_CONDEMNED = select(condemned.c.key).where(condemned.c.key.in_(_KEYS)).limit(1)
+_NEW = insert(variants)
+_STORE = _NEW.on_conflict_do_update(
+    index_elements=["key"],
+    set_={
+        **{name: _NEW.excluded[name] for name in ("width", "height", "bytes", "sha256")},
+        "superseded_ms": None,
+    },
+)
+
 
 class Claims:
     """The rights to work on uploads."""
@@ -46,27 +76,22 @@ class Claims:
         Raises: CatalogUnavailable.
         """
         now = now_ms()
-        due = [
-            uploads.c.id == str(upload_id),
-            uploads.c.ticket == ticket,
-            uploads.c.state.in_(_WAITING),
-            uploads.c.not_before_ms <= now,
-        ]
         async with self._database.writing() as connection:
-            found = (await connection.execute(select(uploads).where(*due))).mappings().one_or_none()
+            due = {"upload": str(upload_id), "ticket": ticket, "now": now}
+            found = (await connection.execute(_DUE, due)).mappings().one_or_none()
             if found is None:
                 return None
             died = found["holder"] not in (None, holder)
-            row = {
-                **found,
+            news = {
                 "claim": found["claim"] + 1,
                 "dead_claims": found["dead_claims"] + died,
                 "holder": holder,
                 "state": State.DELETING if found["state"] == State.DELETING else State.PROCESSING,
                 "changed_ms": now,
             }
-            await _update(connection, row["id"], row)
-            current = await _current(connection, row["id"])
+            await _update(connection, found["id"], news)
+            row = {**found, **news}
+            current = await _current(connection, found["id"])
         return Claim(
             upload=to_upload(row, current),
             number=row["claim"],
@@ -157,12 +182,8 @@ class Claims:
 
 
 async def _held(connection: AsyncConnection, claim: Claim) -> Row | None:
-    query = select(uploads).where(
-        uploads.c.id == str(claim.upload.id),
-        uploads.c.claim == claim.number,
-        uploads.c.state.in_((State.PROCESSING, State.DELETING)),
-    )
-    found = (await connection.execute(query)).mappings().one_or_none()
+    mine = {"upload": str(claim.upload.id), "number": claim.number}
+    found = (await connection.execute(_HELD, mine)).mappings().one_or_none()
     return dict(found) if found is not None else None
 
 
@@ -190,8 +211,8 @@ async def _write(connection: AsyncConnection, outcome: Outcome, now: int) -> Com
 
 
 async def _is_condemned(connection: AsyncConnection, outcome: Ready) -> bool:
-    query = select(condemned.c.key).where(condemned.c.key.in_([one.key for one in outcome.variants])).limit(1)
-    return (await connection.execute(query)).first() is not None
+    keys = [one.key for one in outcome.variants]
+    return (await connection.execute(_CONDEMNED, {"keys": keys})).first() is not None
 
 
 def _is_stale(outcome: Outcome, row: Row) -> bool:
@@ -230,22 +251,16 @@ def _read(original: Original | None) -> Row:
 
 async def _replace_variants(connection: AsyncConnection, outcome: Ready, now: int) -> None:
     upload_id = str(outcome.claim.upload.id)
-    current = variants.c.upload_id == upload_id, variants.c.superseded_ms.is_(None)
     keys = [variant.key for variant in outcome.variants]
+    await connection.execute(_SUPERSEDE, {"upload": upload_id, "keys": keys, "superseded_ms": now})
     await connection.execute(
-        update(variants).where(*current, variants.c.key.not_in(keys)).values(superseded_ms=now)
-    )
-    statement = insert(variants)
-    again = {name: statement.excluded[name] for name in ("width", "height", "bytes", "sha256")}
-    await connection.execute(
-        statement.on_conflict_do_update(index_elements=["key"], set_={**again, "superseded_ms": None}),
+        _STORE,
         [{**asdict(variant), "upload_id": upload_id, "made_ms": now} for variant in outcome.variants],
     )
 
 
 async def _current(connection: AsyncConnection, upload_id: str) -> Sequence[StoredVariant]:
-    query = select(variants).where(variants.c.upload_id == upload_id, variants.c.superseded_ms.is_(None))
-    found = (await connection.execute(query)).mappings()
+    found = (await connection.execute(_CURRENT, {"upload": upload_id})).mappings()
     return [to_variant(dict(row)) for row in found]
 
 
