@@ -49,7 +49,7 @@ def _mib(place: Workplace) -> float:
 
 
 def test_a_single_upload_is_ready_soon(workplace: Workplace, corpus: Path) -> None:
-    """The median counts; where others keep the CPUs busy, it is the least disturbed one that can be judged."""
+    """The median counts; where others keep the CPUs busy, only the least disturbed one can be judged."""
     photo = (corpus / "photos" / "Issue_266.jpg").read_bytes()
     worker = workplace.start("arq", MEDIA_RECONCILE_INTERVAL="15", MEDIA_LEASE="15")
     times = [_ms_until_ready(workplace, f"uploads/{number}.jpg", photo) for number in range(15)]
