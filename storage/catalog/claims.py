@@ -76,7 +76,7 @@ class Claims:
         Raises: CatalogUnavailable.
         """
         now = now_ms()
-        async with self._database.writing() as connection:
+        async with self._database.writing(quick=True) as connection:
             due = {"upload": str(upload_id), "ticket": ticket, "now": now}
             found = (await connection.execute(_DUE, due)).mappings().one_or_none()
             if found is None:
@@ -122,7 +122,7 @@ class Claims:
         Raises: CatalogUnavailable; then none of them was written.
         """
         now = now_ms()
-        async with self._database.writing() as connection:
+        async with self._database.writing(quick=True) as connection:
             written = [await _write(connection, outcome, now) for outcome in outcomes]
             notices = await insert_notices(
                 connection, [result.notice for result in written if result.notice is not None]

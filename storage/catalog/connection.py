@@ -54,11 +54,31 @@ class Cursor:
 class Connection(aiosqlite.Connection):
     """An aiosqlite connection with such cursors, as SQLAlchemy uses it."""
 
+    quick = False
+    """Until the transaction ends its statements run here and now: it has the lock and looks up few rows."""
+    _settled = True
+
+    async def commit(self) -> None:
+        """End the transaction, in the thread: this waits for the disk."""
+        self.quick = False
+        await super().commit()
+        self._settled = True
+
+    async def rollback(self) -> None:
+        """End the transaction if there is one; a pool asks for it again after every commit."""
+        self.quick = False
+        if not self._settled:
+            await super().rollback()
+            self._settled = True
+
     def cursor(self) -> Cursor:  # type: ignore[override]
         return Cursor(self)
 
     async def visit(self, do: Callable[[sqlite3.Connection], Any]) -> Any:  # noqa: ANN401
-        """What `do` gives, called in the connection's thread."""
+        """What `do` gives, called in the connection's thread or, if that is quicker, in this one."""
+        self._settled = False
+        if self.quick:
+            return do(self._conn)
         return await self._execute(do, self._conn)  # type: ignore[no-untyped-call]
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from storage.catalog import tables
+from storage.catalog.connection import Connection as Quick
 from storage.catalog.connection import connect
 from storage.errors import CatalogTooNew, CatalogUnavailable, NoCatalog
 
@@ -42,11 +43,14 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that holds the write lock from its start. Raises: CatalogUnavailable."""
+    async def writing(self, *, quick: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction that holds the write lock from its start; `quick` if it looks up few rows, by key.
+
+        Raises: CatalogUnavailable.
+        """
         with _mapped():
             async with self._writers, self._engine.connect() as connection:
-                await connection.execution_options(writes=True)
+                await connection.execution_options(writes=True, quick=quick)
                 async with connection.begin():
                     yield connection
 
@@ -112,6 +116,8 @@ def _begin(connection: Connection) -> None:
     if not options.get("autocommits"):
         # A read that turns into a write fails at once, whatever the busy timeout: say it beforehand.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")
+    if options.get("quick") and isinstance(driver := connection.connection.driver_connection, Quick):
+        driver.quick = True  # waiting for the lock and for the disk is left to the thread
 
 
 def _migrate(connection: Connection) -> None:
