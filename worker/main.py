@@ -122,7 +122,8 @@ async def start_up(ctx: Context) -> None:
         log.error("cannot_start", reason=str(error))  # noqa: TRY400 (the reason says it all)
         raise SystemExit(1) from error
     ctx["app"] = app
-    health.warn(await app.queue.facts())
+    if not ctx.get("away"):
+        health.warn(await app.queue.facts())
     await app.queue.make_group()
     await (app.intake.drain_all() if ctx["burst"] else app.intake.drain(_START_DRAIN))
     await tasks.reconcile_now(app, unsent_ms=0 if ctx["burst"] else None)
@@ -134,6 +135,7 @@ async def start_up(ctx: Context) -> None:
         memory_mb=settings.memory_mb,
         consumer=app.queue.consumer,
     )
+    ctx["away"] = False
 
 
 async def shut_down(ctx: Context) -> None:
@@ -152,10 +154,11 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
     configure_logs(settings.log)
     shutdown = Shutdown()
     back_off = _FIRST_BACK_OFF_S
+    away = False
     while not shutdown.stopping.is_set():
         worker: Worker = create_worker(worker_settings(settings, burst=burst, decoder=decoder))
         worker.in_progress_timeout_s = settings.lease
-        worker.ctx["shutdown"] = shutdown
+        worker.ctx.update(shutdown=shutdown, away=away)
         shutdown.listen()
         began = time.monotonic()
         try:
@@ -163,11 +166,15 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
         except asyncio.CancelledError:
             return  # arq's way to stop at a signal
         except (*UNREACHABLE, RedisError) as error:
-            log.warning("redis_away", reason=str(error))
+            if not worker.ctx["away"]:  # otherwise it has been told: this was one more try to start
+                log.warning("redis_away", reason=str(error))
+            away = True
             await _hand_back(worker)
         finally:
             await _close(worker)
         if burst:
+            if away:
+                raise SystemExit(1)
             return
         back_off = _FIRST_BACK_OFF_S if time.monotonic() - began > _HEALTHY_S else back_off * 2
         with suppress(TimeoutError):

@@ -1,6 +1,8 @@
 """A Redis, a nursery of workers, and a ground for each test."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.chaos.ground import Ground
 from tests.chaos.nursery import Nursery
+from tests.chaos.own_redis import OwnRedis
+from tests.chaos.proxy import Proxy
 from tests.support.workplace import database_on
 
 
@@ -22,6 +26,42 @@ def nursery() -> Iterator[Nursery]:
     opened = Nursery()
     yield opened
     opened.close()
+
+
+@dataclass(frozen=True)
+class World:
+    """A ground with a Redis to itself, and a proxy between the two."""
+
+    ground: Ground
+    server: OwnRedis
+    proxy: Proxy
+
+
+Worlds = Callable[[str], World]
+
+
+@pytest.fixture
+def worlds(nursery: Nursery, tmp_path: Path) -> Iterator[Worlds]:
+    """As many worlds as one wants to break, by name."""
+    with ExitStack() as stack:
+
+        def world(name: str) -> World:
+            server = OwnRedis(tmp_path / name / "redis")
+            stack.callback(server.close)
+            proxy = Proxy(server.port, 0)
+            stack.callback(proxy.close)
+            settings = {"MEDIA_CPUS": "1", "MEDIA_REDIS_URL": proxy.url}
+            ground = Ground(tmp_path / name / "ground", server.url, nursery, **settings)
+            stack.callback(ground.close)
+            return World(ground, server, proxy)
+
+        yield world
+
+
+@pytest.fixture
+def world(worlds: Worlds) -> World:
+    """One of them."""
+    return worlds("world")
 
 
 @pytest.fixture

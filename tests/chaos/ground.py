@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.nursery import ForkedWorker, Nursery
+from tests.support import pictures
 from tests.support.checker import rows_of
 from tests.support.workplace import PATIENCE_S, Workplace, eventually
 
@@ -32,6 +33,12 @@ class Ground(Workplace):
         if ready and not words:
             worker.await_log("worker_started")
         return worker
+
+    def upload(self, *numbers: int) -> list[str]:
+        """Put and announce so many small pictures; gives their sources."""
+        sources = [self.put(f"uploads/{number}.jpg", pictures.small(number)) for number in numbers]
+        self.send_all({"source": source} for source in sources)
+        return sources
 
     def states(self) -> dict[str, str]:
         """The state of each source."""

@@ -1,0 +1,119 @@
+"""A proxy before Redis that cuts, hangs and refuses when it is told to."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Coroutine
+from typing import Any, Literal
+
+Mode = Literal["pass", "cut_on_multi", "drop_exec_reply", "blackhole"]
+_CHUNK = 65536
+
+
+class Proxy:
+    """Stands before the Redis at `port`, in a thread of its own; `url` is what workers are told."""
+
+    def __init__(self, port: int, database: int) -> None:
+        self._upstream = port
+        self.mode: Mode = "pass"
+        self.struck = 0  # how often a mode has done something
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port: int = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self._port}/{database}"
+        self._server: asyncio.Server | None = None
+        self.accept()
+
+    def accept(self) -> None:
+        """Listen (again)."""
+        self._do(self._open())
+
+    def refuse(self) -> None:
+        """Cut what is connected, and let nobody connect."""
+        self._do(self._close())
+
+    def cut(self) -> None:
+        """Cut what is connected; whoever comes back is let in."""
+        self._do(self._cut())
+
+    def close(self) -> None:
+        """End."""
+        self._do(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _open(self) -> None:
+        if self._server is None:
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        await self._cut()
+
+    async def _cut(self) -> None:
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._upstream)
+        except OSError:
+            writer.transport.abort()
+            self._writers.discard(writer)
+            return
+        dropping = asyncio.Event()
+        ways = [
+            asyncio.create_task(self._upward(reader, back, dropping)),
+            asyncio.create_task(self._downward(there, writer, dropping)),
+        ]
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        for end in (writer, back):
+            end.transport.abort()
+        self._writers.discard(writer)
+
+    async def _upward(
+        self, reader: asyncio.StreamReader, back: asyncio.StreamWriter, dropping: asyncio.Event
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(_CHUNK):
+                if self.mode == "cut_on_multi" and b"MULTI\r\n" in chunk:
+                    self.struck += 1
+                    return
+                if self.mode == "drop_exec_reply" and b"EXEC\r\n" in chunk:
+                    self.struck += 1
+                    dropping.set()
+                await self._hole()
+                back.write(chunk)
+                await back.drain()
+
+    async def _downward(
+        self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, dropping: asyncio.Event
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await there.read(_CHUNK):
+                if dropping.is_set():
+                    return
+                await self._hole()
+                writer.write(chunk)
+                await writer.drain()
+
+    async def _hole(self) -> None:
+        while self.mode == "blackhole":
+            self.struck += 1
+            await asyncio.sleep(0.05)

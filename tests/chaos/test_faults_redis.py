@@ -1,0 +1,183 @@
+"""A Redis that dies, hangs, cuts, refuses, is full, is read-only or forgets everything."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.chaos.conftest import World, Worlds
+from tests.chaos.ground import Ground
+from tests.chaos.own_redis import OwnRedis
+from tests.chaos.proxy import Proxy
+from tests.support.workplace import WorkerProcess, eventually
+
+BACK_WITHIN_S = 10.0
+RED_WITHIN_S = 30.0
+Break = Callable[[OwnRedis, Proxy], None]
+
+
+def _kill(server: OwnRedis, _proxy: Proxy) -> None:
+    server.kill()
+
+
+def _start(server: OwnRedis, _proxy: Proxy) -> None:
+    server.start()
+
+
+def _freeze(server: OwnRedis, _proxy: Proxy) -> None:
+    server.freeze()
+
+
+def _thaw(server: OwnRedis, _proxy: Proxy) -> None:
+    server.thaw()
+
+
+def _refuse(_server: OwnRedis, proxy: Proxy) -> None:
+    proxy.refuse()
+
+
+def _accept(_server: OwnRedis, proxy: Proxy) -> None:
+    proxy.accept()
+
+
+def _swallow(_server: OwnRedis, proxy: Proxy) -> None:
+    proxy.mode = "blackhole"
+
+
+def _pass(_server: OwnRedis, proxy: Proxy) -> None:
+    proxy.mode = "pass"
+
+
+def _fill(server: OwnRedis, _proxy: Proxy) -> None:
+    server.client.config_set("maxmemory", "1")
+
+
+def _empty(server: OwnRedis, _proxy: Proxy) -> None:
+    server.client.config_set("maxmemory", "0")
+
+
+def _replicate(server: OwnRedis, _proxy: Proxy) -> None:
+    server.client.replicaof("127.0.0.1", "1")
+
+
+def _promote(server: OwnRedis, _proxy: Proxy) -> None:
+    server.client.replicaof("NO", "ONE")
+
+
+def _cannot_save(server: OwnRedis, _proxy: Proxy) -> None:
+    (server.folder / "dump.rdb").mkdir()
+    server.client.config_set("save", "3600 1")
+    server.client.bgsave()
+    _await_save(server, "err")
+
+
+def _can_save(server: OwnRedis, _proxy: Proxy) -> None:
+    (server.folder / "dump.rdb").rmdir()
+    server.client.bgsave()
+    _await_save(server, "ok")
+
+
+def _await_save(server: OwnRedis, status: str) -> None:
+    def saved() -> bool:
+        facts: Any = server.client.info("persistence")
+        return bool(facts["rdb_last_bgsave_status"] == status)
+
+    eventually(saved)
+
+
+AWAY: dict[str, tuple[Break, Break]] = {
+    "fault_12_killed": (_kill, _start),
+    "fault_12_refused": (_refuse, _accept),
+    "fault_09_blackholed": (_swallow, _pass),
+    "fault_12_frozen": (_freeze, _thaw),
+    "fault_17_full": (_fill, _empty),
+    "fault_18_read_only": (_replicate, _promote),
+    "fault_18_cannot_save": (_cannot_save, _can_save),
+}
+
+
+@contextmanager
+def _away(way: str, world: World) -> Iterator[None]:
+    away, back = AWAY[way]
+    away(world.server, world.proxy)
+    try:
+        yield
+    finally:
+        back(world.server, world.proxy)
+
+
+def _awaits_red(ground: Ground) -> float:
+    """How long it takes until `arq --check` says that the worker is not well."""
+    began = time.monotonic()
+    while ground.run("arq", "--check").returncode == 0:
+        assert time.monotonic() - began < RED_WITHIN_S, "health stays green"
+    return time.monotonic() - began
+
+
+def _complaints(worker: WorkerProcess) -> Counter[str]:
+    return Counter(line["event"] for line in worker.log if line.get("level") in ("warning", "error"))
+
+
+def _is_at_work(ground: Ground, number: int) -> None:
+    ground.await_state("ready", *ground.upload(number), within=BACK_WITHIN_S)
+
+
+def _in_each(worlds: Worlds, body: Callable[[World, str], None]) -> None:
+    """Try `body` with each way for a Redis to be away, in worlds side by side."""
+    with ThreadPoolExecutor(len(AWAY)) as pool:
+        list(pool.map(lambda way: body(worlds(way), way), AWAY))
+
+
+def test_fault_12_17_18_the_worker_is_at_work_within_ten_seconds_of_the_return_of_its_redis(
+    worlds: Worlds,
+) -> None:
+    def body(world: World, way: str) -> None:
+        worker = world.ground.hatch()
+        _is_at_work(world.ground, 1)
+        with _away(way, world):
+            time.sleep(3)  # an outage takes its time
+
+        _is_at_work(world.ground, 2)
+
+        assert worker.stop() == 0, way
+        world.ground.check()
+
+    _in_each(worlds, body)
+
+
+@pytest.mark.campaign
+def test_fault_12_17_18_56_health_is_red_while_redis_is_away_and_the_log_tells_each_change_once(
+    worlds: Worlds,
+) -> None:
+    def body(world: World, way: str) -> None:
+        worker = world.ground.hatch()
+        _is_at_work(world.ground, 1)
+        with _away(way, world):
+            _awaits_red(world.ground)
+            time.sleep(15)
+            told = _complaints(worker)
+        began = time.monotonic()
+        _is_at_work(world.ground, 2)
+        eventually(lambda: world.ground.run("arq", "--check").returncode == 0)
+
+        assert time.monotonic() - began < BACK_WITHIN_S + 5, way
+        assert worker.stop() == 0, way
+        world.ground.check()
+        repeated[way] = {event: count for event, count in told.items() if count > 1}
+
+    repeated: dict[str, dict[str, int]] = {}
+    _in_each(worlds, body)
+    assert repeated == dict.fromkeys(AWAY, {})
+
+
+def test_a_burst_that_loses_its_redis_ends_with_exit_code_1(world: World) -> None:
+    world.proxy.refuse()
+
+    ended = world.ground.run("media", "--burst")
+
+    assert ended.returncode == 1
+    assert "redis_away" in ended.stderr
