@@ -58,7 +58,7 @@ class Intake:
         back_off = _FIRST_BACK_OFF_S
         while not self._stopping.is_set():
             try:
-                if await self._queue.waiting_jobs() >= self._backlog:
+                if await self._queue.untaken_jobs() >= self._backlog:
                     await asyncio.sleep(_PAUSE_S)
                     continue
                 await self.step(_BLOCK_MS)

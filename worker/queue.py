@@ -30,6 +30,7 @@ _CONNECTIONS = 32
 _JOB_KEYS = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
 _ARQS_LOCK = b"1"  # what arq itself writes when a job starts
 _LOOKED_AT = 200  # jobs at the head of the queue, for the health
+_HEAD = 1000  # jobs that arq itself looks at in a poll
 
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a Redis that is away answers with."""
@@ -269,6 +270,20 @@ class Queue:
         """How many jobs in the queue are due, those in work included; the postponed hold up nobody."""
         return int(await self.redis.zcount(self.jobs, "-inf", time.time() * 1000))
 
+    async def untaken_jobs(self) -> int:
+        """How many of the jobs that are due nobody works on, among those that a worker looks at.
+
+        The locked ones are in work, or were when their worker died; neither may hold up the intake.
+        """
+        due = await self.redis.zrangebyscore(self.jobs, "-inf", time.time() * 1000, start=0, num=_HEAD)
+        return len(due) - sum(await self._are_locked(due))
+
+    async def _are_locked(self, jobs: Sequence[bytes]) -> Sequence[int]:
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for job in jobs:
+                pipe.exists(in_progress_key_prefix.encode() + job)
+            return list(await pipe.execute())
+
     # -- messages out
 
     async def send(self, messages: Sequence[Mapping[str, Any]]) -> None:
@@ -299,10 +314,7 @@ class Queue:
         )
         if not due:
             return None
-        async with self.redis.pipeline(transaction=False) as pipe:
-            for job, _ in due:
-                pipe.exists(in_progress_key_prefix.encode() + job)
-            running = await pipe.execute()
+        running = await self._are_locked([job for job, _ in due])
         waiting = [score for (_, score), busy in zip(due, running, strict=True) if not busy]
         return time.time() - min(waiting) / 1000 if waiting else None
 

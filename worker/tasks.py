@@ -61,7 +61,7 @@ async def adopt(ctx: Context) -> None:
 async def adopt_now(app: App, pause_s: float = PAUSE_S) -> None:
     """One tick of the walk, unless there is enough to do, or the last walk ended less than `pause_s` ago."""
     try:
-        if await app.queue.waiting_jobs() < BACKLOG:
+        if await app.queue.untaken_jobs() < BACKLOG:
             await app.adoption.tick(app.settings.adopt, pause_s=pause_s)
     except (*UNREACHABLE, RedisError, StorageError) as error:
         log.warning("adoption_failed", reason=str(error))

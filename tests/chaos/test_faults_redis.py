@@ -171,7 +171,7 @@ def test_fault_12_17_18_56_health_is_red_while_redis_is_away_and_the_log_tells_e
 
     repeated: dict[str, dict[str, int]] = {}
     _in_each(worlds, body)
-    assert repeated == dict.fromkeys(AWAY, {})
+    assert repeated == {way: {} for way in AWAY}
 
 
 def test_a_burst_that_loses_its_redis_ends_with_exit_code_1(world: World) -> None:

@@ -1,0 +1,141 @@
+"""A queue that forgets, repeats, cuts transactions or holds rubbish: the catalog knows what is to be done."""
+
+import signal
+import time
+
+import pytest
+
+from tests.chaos.conftest import World
+from tests.chaos.ground import Ground
+from tests.support.checker import rows_of
+from tests.support.workplace import eventually
+
+PERIOD_S = 1.0  # of the reconciler
+WORK_S = 5.0  # that a hundred small pictures may take on a busy machine
+
+
+def test_fault_14_a_hundred_queued_uploads_outlive_a_redis_that_lost_everything(ground: Ground) -> None:
+    doomed = ground.hatch(mischief={"crash": ("take", "after", 1)}, MEDIA_BATCH_SIZE="200")
+    doomed.arm()
+    sources = ground.upload(*range(100))
+    doomed.wait()
+    assert list(ground.states().values()) == ["queued"] * len(ground.states())
+    ground.redis.flushdb()
+    heir = ground.hatch()
+
+    took = ground.await_state("ready", *ground.states(), within=2 * PERIOD_S + WORK_S)
+
+    assert took < 2 * PERIOD_S + WORK_S
+    assert len(ground.states()) > 0
+    heir.stop()
+    ground.check()
+    assert set(ground.states()) <= set(sources)
+
+
+def test_fault_14_rows_are_queued_again_within_two_periods_under_a_living_worker(ground: Ground) -> None:
+    ground.hatch()
+    worker = ground.workers[0]
+    worker.signal(signal.SIGSTOP)
+    sources = ground.upload(*range(20))
+    worker.signal(signal.SIGCONT)
+    eventually(lambda: len(ground.states()) == 20)
+    ground.redis.flushdb()
+
+    ground.await_state("ready", *sources, within=2 * PERIOD_S + WORK_S)
+
+    ground.check()
+
+
+def test_fault_14_events_that_nobody_had_taken_come_back_by_adoption_after_the_grace(ground: Ground) -> None:
+    sources = ground.upload(1, 2, 3)
+    ground.redis.flushdb()
+    time.sleep(1.1)  # the grace
+    ground.hatch(MEDIA_GRACE="1")
+
+    ground.await_state("ready", *sources)
+
+    ground.check()
+
+
+def test_fault_15_a_storm_of_cut_connections_loses_nothing(world: World) -> None:
+    worker = world.ground.hatch()
+    sources = world.ground.upload(*range(60))
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        world.proxy.cut()
+        time.sleep(0.02)
+
+    world.ground.await_state("ready", *sources)
+
+    world.ground.await_rest()
+    assert worker.stop() == 0
+    world.ground.check()
+    assert rows_of(world.ground.catalog, "SELECT DISTINCT attempts FROM uploads") == [{"attempts": 0}]
+
+
+@pytest.mark.parametrize("mode", ["cut_on_multi", "drop_exec_reply"])
+def test_fault_16_transactions_that_are_cut_or_whose_reply_is_lost_make_nothing_twice(
+    world: World, mode: str
+) -> None:
+    worker = world.ground.hatch()
+    world.proxy.mode = mode  # type: ignore[assignment]
+    sources = world.ground.upload(*range(10))
+    eventually(lambda: world.proxy.struck >= 5)
+    world.proxy.mode = "pass"
+
+    world.ground.await_state("ready", *sources)
+
+    world.ground.await_rest()
+    assert worker.stop() == 0
+    world.ground.check()
+    made = rows_of(world.ground.catalog, "SELECT count(*) AS number FROM variants")
+    assert made == [{"number": 30}]
+
+
+def test_fault_22_25_jobs_whose_payload_has_gone_are_carried_again(ground: Ground) -> None:
+    ground.upload(0)
+    doomed = ground.hatch(mischief={"crash": ("acknowledge", "after", 1), "armed": True}, ready=False)
+    doomed.wait()
+    for key in ground.redis.scan_iter("arq:job:*"):
+        ground.redis.delete(key)
+    ground.hatch()
+
+    ground.await_state("ready", "uploads/0.jpg")
+
+    ground.await_rest()
+    ground.check()
+
+
+@pytest.mark.parametrize("with_lock", [True, False])
+def test_fault_24_two_hundred_dead_ids_at_the_head_of_the_queue_hold_nobody_up(
+    ground: Ground, with_lock: bool
+) -> None:
+    for n in range(200):
+        ground.redis.zadd("media:uploads:jobs", {f"dead:{n}": 1})
+        if with_lock:
+            ground.redis.psetex(f"arq:in-progress:dead:{n}", 60_000, b"somebody")
+    ground.hatch()
+
+    took = ground.await_state("ready", *ground.upload(1))
+
+    assert took < 0.05 + 1 + WORK_S / 5
+    ground.check(settled=False)
+
+
+def test_fault_19_a_redis_without_file_that_evicts_or_is_a_replica_is_warned_of_by_name(world: World) -> None:
+    world.server.client.config_set("appendonly", "no")
+    world.server.client.config_set("maxmemory-policy", "allkeys-lru")
+    worker = world.ground.hatch()
+    worker.stop()
+    world.server.client.replicaof("127.0.0.1", "1")
+    replica = world.ground.hatch(ready=False)
+    replica.await_log("redis_away")
+    replica.stop()
+
+    warned = {line["event"]: line["found"] for line in worker.log + replica.log if "found" in line}
+
+    assert warned == {
+        "redis_durability": "no append-only file",
+        "redis_eviction": "allkeys-lru",
+        "redis_role": "slave",
+    }
