@@ -147,7 +147,7 @@ def dominant(image: Image) -> str:
     """Return the commonest colour of a small eight-bit picture as #rrggbb."""
     pixels = bytes(image.write_to_memory())
     bands = image.bands
-    step = bands * max(1, len(pixels) // bands // 4096)
+    step = bands * max(1, len(pixels) // bands // 1024)
     planes = [pixels[band::step] for band in (range(3) if bands >= 3 else (0, 0, 0))]
     groups: Counter[tuple[int, int, int]] = Counter(
         zip(*(plane.translate(_COARSE) for plane in planes), strict=False)

@@ -18,6 +18,9 @@ _TURNS = {
     8: lambda image: image.rot270(),
 }
 
+# Two lobes instead of three save a twentieth of a photo's time; what changes is far below what JPEG changes.
+_FROM_WHOLE = "lanczos2"
+
 
 @dataclass(frozen=True)
 class Target:
@@ -69,7 +72,7 @@ def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -
         image = colour.to_eight_bits(image)
         if len(backgrounds) == 1:
             image = flatten(image, next(iter(backgrounds)))
-    image = resize(image, width, height)
+    image = resize(image, width, height, _FROM_WHOLE)
     if profile is not None or image.format != "uchar" or image.interpretation not in ("srgb", "b-w"):
         again = image.hasalpha() or colour.is_open(image)  # a picture that streams can be read only once
         image = colour.to_srgb(image.copy_memory() if again else image, profile)
@@ -82,16 +85,15 @@ def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -
     return turn(image).copy_memory() if turn else image
 
 
-def resize(image: Image, width: int, height: int) -> Image:
+def resize(image: Image, width: int, height: int, kernel: str = "lanczos3") -> Image:
     """Scale down to exactly that size; colour under transparent pixels does not bleed."""
     if (image.width, image.height) == (width, height):
         return image
     across, down = width / image.width, height / image.height
     if not image.hasalpha():
-        return image.resize(across, vscale=down)
-    return (
-        image.premultiply().cast(image.format).resize(across, vscale=down).unpremultiply().cast(image.format)
-    )
+        return image.resize(across, vscale=down, kernel=kernel)
+    scaled = image.premultiply().cast(image.format).resize(across, vscale=down, kernel=kernel)
+    return scaled.unpremultiply().cast(image.format)
 
 
 def smaller(image: Image, width: int, height: int) -> Image:
