@@ -62,14 +62,15 @@ async def render(
 
 
 def children() -> dict[int, str]:
-    """The processes that this one has started and not yet buried, and the state of each."""
+    """The decoders that this process has started and not yet buried, and the state of each."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            command = (folder / "cmdline").read_bytes()  # empty once it is dead and unburied
         except OSError:
             continue
-        if int(parent) == os.getpid():
+        if int(parent) == os.getpid() and (b"decoder" in command or state == "Z"):
             found[int(folder.name)] = state
     return found
 
