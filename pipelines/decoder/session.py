@@ -10,9 +10,10 @@ import pyvips
 
 from pipelines import formats
 from pipelines.decoder import colour, reading, refusal, render, vips
+from pipelines.decoder.limits import tighten
 from pipelines.decoder.picture import Picture
 from pipelines.decoder.refusal import Refused
-from pipelines.decoder.wire import Channel
+from pipelines.decoder.wire import Channel, close_all
 
 
 class Decoder(Protocol):
@@ -89,6 +90,7 @@ def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], li
         work.bug = True
         return work
     if reply is not None:
+        tighten()  # before the parent looks at what is kept
         channel.send(reply)
     return work
 
