@@ -14,6 +14,8 @@ from worker.queue import UNREACHABLE, Queue, RedisError
 
 log = structlog.get_logger(__name__)
 
+_PATIENCE_S = 5.0  # with a Redis or catalog that is slow when the worker ends; the outbox keeps the rest
+
 
 class Announcer:
     """Tells the outside, in the background, in the order of what it was handed."""
@@ -23,6 +25,7 @@ class Announcer:
         self._queue = queue
         self._waiting: list[Notice] = []
         self._wake = asyncio.Event()
+        self._sending: asyncio.Future[None] | None = None
 
     def tell(self, notices: Sequence[Notice]) -> None:
         """Send `notices` as soon as possible, without waiting for it."""
@@ -30,10 +33,11 @@ class Announcer:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send what is told, for ever."""
+        """Send what is told, for ever; what is being sent when this is cancelled, `close` waits for."""
         while True:
             await self._wake.wait()
-            await self.flush()
+            self._sending = asyncio.ensure_future(self.flush())
+            await asyncio.shield(self._sending)
 
     async def flush(self) -> None:
         """Send everything that waits. What cannot be sent stays unmarked in the outbox."""
@@ -55,5 +59,7 @@ class Announcer:
     async def close(self) -> None:
         """Send what still waits, if that goes quickly."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(_PATIENCE_S):
+                if self._sending is not None:
+                    await self._sending
                 await self.flush()

@@ -39,8 +39,7 @@ def test_importing_the_worker_reads_no_environment() -> None:
     assert ended.stdout == "imported\n"
 
 
-@BOTH
-@pytest.mark.parametrize("events", [0, 1, 30])
+@pytest.mark.parametrize(("by", "events"), [("arq", 0), ("media", 1), ("arq", 30), ("media", 30)])
 def test_a_burst_drains_the_stream_then_the_jobs_then_ends(
     workplace: Workplace, by: str, events: int
 ) -> None:
@@ -65,26 +64,22 @@ def test_a_burst_takes_what_a_dead_worker_had_read(workplace: Workplace) -> None
     assert workplace.check().states == {"ready": 5}
 
 
-@BOTH
-def test_a_burst_does_what_a_killed_worker_left(workplace: Workplace, by: str) -> None:
+def test_a_burst_does_what_a_killed_worker_left(workplace: Workplace) -> None:
     sources = [workplace.put(f"uploads/{n}.jpg", pictures.medium(n)) for n in range(20)]
-    worker = workplace.start(by)
+    worker = workplace.start("media")
     workplace.send_all({"source": source} for source in sources)
     workplace.listen(lambda heard: len(heard) >= 3)
     worker.kill()
 
-    ended = workplace.run(by, "--burst")
+    ended = workplace.run("arq", "--burst")
 
     assert ended.returncode == 0, ended.stderr
     assert workplace.check().states == {"ready": 20}
 
 
-@BOTH
-def test_the_health_check_is_good_with_a_worker_on_this_host_and_bad_without(
-    workplace: Workplace, by: str
-) -> None:
+def test_the_health_check_is_good_with_a_worker_on_this_host_and_bad_without(workplace: Workplace) -> None:
     before = workplace.run("arq", "--check")
-    first, second = workplace.start(by), workplace.start(by)
+    first, second = workplace.start("arq"), workplace.start("media")
     during = workplace.run("arq", "--check")
     first.stop()
     after_one_left = workplace.run("arq", "--check")
@@ -116,8 +111,9 @@ def _unmount(place: Workplace) -> None:
     place.root.rename(place.home / "elsewhere")
 
 
-@BOTH
-@pytest.mark.parametrize("mishap", [_lose_marker, _bring_another_root, _unmount])
+@pytest.mark.parametrize(
+    ("by", "mishap"), [("arq", _lose_marker), ("media", _bring_another_root), ("arq", _unmount)]
+)
 def test_a_worker_does_not_start_on_a_root_that_is_not_its_catalogs(
     workplace: Workplace, by: str, mishap: object
 ) -> None:
