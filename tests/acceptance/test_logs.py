@@ -41,7 +41,6 @@ def test_the_password_of_redis_is_in_no_log(workplace: Workplace) -> None:
         place.redis.config_set("requirepass", "hunter2")
         place.redis_url = f"redis://:hunter2@127.0.0.1:{server.port}/0"
         worker = place.start("media")
-        place.redis.execute_command("AUTH", "hunter2")
         place.redis.config_set("requirepass", "other")
         place.redis.client_kill_filter(_type="normal", skipme=True)
         worker.await_log("redis_away")

@@ -1,5 +1,6 @@
 """Whatever an app writes to the stream: good events go on, bad ones become dead letters."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid5
@@ -91,14 +92,26 @@ def test_an_entry_from_the_future_is_a_dead_letter_and_holds_up_nobody(workplace
     assert "future" in letter["message"]
 
 
-def test_an_event_without_a_file_fails_after_it_was_looked_for_again(workplace: Workplace) -> None:
-    workplace.start("arq")
+def test_an_event_that_comes_before_its_file_waits_for_it(workplace: Workplace) -> None:
+    worker = workplace.start("arq")
     workplace.send({"source": "uploads/late.jpg"})
-    workplace.send({"source": "uploads/never.jpg"})
+    worker.await_log("upload_not_ready")
     workplace.put("uploads/late.jpg", pictures.small())
 
-    ends = workplace.await_end_of("uploads/late.jpg", "uploads/never.jpg")
+    ends = workplace.await_end_of("uploads/late.jpg")
 
     assert ends["uploads/late.jpg"]["type"] == "upload.ready"
+    assert workplace.check().uploads["uploads/late.jpg"]["attempts"] == 0
+
+
+@pytest.mark.campaign
+def test_an_event_without_a_file_fails_after_it_was_looked_for_again(workplace: Workplace) -> None:
+    workplace.start("arq")
+    began = time.monotonic()
+    workplace.send({"source": "uploads/never.jpg"})
+
+    ends = workplace.await_end_of("uploads/never.jpg")
+
     assert ends["uploads/never.jpg"]["error"]["code"] == "source_missing"
+    assert 10 <= time.monotonic() - began < 15
     workplace.check()

@@ -18,7 +18,7 @@ def _in_the_middle_of_a_hundred(
 ) -> tuple[WorkerProcess, list[str]]:
     """A worker with some of a hundred uploads ready and others in its hands."""
     sources = [place.put(f"uploads/{n}.jpg", pictures.medium(n % 5)) for n in range(100)]
-    worker = place.start(by, **settings)
+    worker = place.start(by)
     place.send_all({"source": source} for source in sources)
     place.listen(lambda heard: len(heard) >= 10)
     return worker, sources
@@ -105,10 +105,11 @@ def test_sigkill_in_the_middle_of_a_batch_costs_the_lease_and_nobody_an_attempt(
     workplace.check()
 
 
-def test_deploys_in_a_row_lose_nothing_and_blame_nobody(workplace: Workplace) -> None:
+@pytest.mark.campaign
+def test_twenty_deploys_in_a_row_lose_nothing_and_blame_nobody(workplace: Workplace) -> None:
     sources = [workplace.put(f"uploads/{n}.jpg", pictures.medium(n % 5)) for n in range(40)]
     workplace.send_all({"source": source} for source in sources)
-    for _ in range(3):
+    for _ in range(20):
         workplace.start("arq").stop()
 
     workplace.start("arq")

@@ -16,11 +16,14 @@ from uuid import uuid4
 
 import redis
 
+from scripts.redis_server import LAUNCHER
 from tests.support import processes
 from tests.support.checker import Findings, check
 
 BIN = Path(sys.executable).parent
 PATIENCE_S = 20.0  # on a busy machine; what must be fast is measured, not timed out
+# A worker rides out the end of its Redis; it must not ride out the end of the tests that were killed.
+_MORTAL = [sys.executable, "-I", "-S", "-c", LAUNCHER]
 STARTS = {
     "arq": [str(BIN / "arq"), "worker.main.WorkerSettings"],
     "media": [str(BIN / "media"), "worker"],
@@ -36,7 +39,11 @@ class WorkerProcess:
     def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
         self.began = time.monotonic()
         self.process = subprocess.Popen(
-            command, env=dict(env), cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+            [*_MORTAL, str(os.getpid()), *command],
+            env=dict(env),
+            cwd=cwd,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
         )
         self.pid = self.process.pid
         self.lines: list[str] = []
@@ -214,8 +221,7 @@ class Workplace:
         for worker in self.workers:
             with contextlib.suppress(ProcessLookupError):
                 worker.signal(signal.SIGCONT)
-            if worker.process.poll() is None:
-                worker.kill()
+            worker.kill()
         self.redis.close()
 
 
