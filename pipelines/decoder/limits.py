@@ -11,7 +11,20 @@ _PR_SET_NO_NEW_PRIVS = 38
 _DESCRIPTORS = 128
 _LARGEST_FILE = 256 * 1024 * 1024  # a variant is far smaller; a decoder gone wild is not
 
+_LOOSE = 32 * 1024 * 1024  # freed bytes that the C library may keep: asking for them again takes time
+
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Mallinfo(ctypes.Structure):
+    """What glibc says of its heap; only the bytes that are free are of interest."""
+
+    _others = tuple((f"_{number}", ctypes.c_size_t) for number in range(8))
+    _fields_ = (*_others, ("free", ctypes.c_size_t), ("_", ctypes.c_size_t))
+
+
+if hasattr(_libc, "mallinfo2"):
+    _libc.mallinfo2.restype = _Mallinfo
 
 
 def give_up(parent: int, memory_mb: int | None) -> None:
@@ -30,6 +43,12 @@ def give_up(parent: int, memory_mb: int | None) -> None:
     _limit(resource.RLIMIT_FSIZE, _LARGEST_FILE)
     if memory_mb is not None:
         _limit(resource.RLIMIT_DATA, memory_mb * 1024 * 1024)
+
+
+def tighten() -> None:
+    """Give freed memory back before it adds up: a child that keeps much between pictures is ended."""
+    if hasattr(_libc, "mallinfo2") and _libc.mallinfo2().free > _LOOSE:
+        shrink()
 
 
 def shrink() -> None:

@@ -89,6 +89,7 @@ def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], li
         channel.send({"status": "bug", "message": message, "traceback": traceback.format_exc()[-8000:]})
         work.bug = True
         return work
+    close_all(descriptors)  # before the answer: whoever hears it may rely on it
     if reply is not None:
         tighten()  # before the parent looks at what is kept
         channel.send(reply)
