@@ -25,7 +25,7 @@ _WALL_FACTOR = 3  # a throttled core must not blame good pictures
 _OVERDRAFT = 1.25  # times its estimate that a picture may take before its child is killed,
 _SLACK = 16 * MIB  # and this: estimates of small pictures are rough
 _PROBING = CHILD_MEMORY  # growth, beside the source itself, before a picture has an estimate
-_FAT = 32 * MIB  # growth that an idle child may keep: it and the idle child are _IDLE_MEMORY
+_FAT = 40 * MIB  # growth that an idle child may keep; it tightens its heap when 32 of them are free
 
 
 @dataclass(frozen=True)
