@@ -10,6 +10,7 @@ from typing import Any
 from tests.chaos.nursery import ForkedWorker, Nursery
 from tests.support import pictures
 from tests.support.checker import rows_of
+from tests.support.commands import document, media
 from tests.support.workplace import PATIENCE_S, Workplace, eventually
 
 Case = tuple[str, str, int]
@@ -39,6 +40,10 @@ class Ground(Workplace):
         sources = [self.put(f"uploads/{number}.jpg", pictures.small(number)) for number in numbers]
         self.send_all({"source": source} for source in sources)
         return sources
+
+    def media(self, *words: str) -> Any:
+        """Run the command `media … --json`; gives the document that it prints."""
+        return document(media(self.env(), *words, "--json"))
 
     def states(self) -> dict[str, str]:
         """The state of each source."""

@@ -1,5 +1,6 @@
 """A Redis of a test's own, which can be killed and comes back on the same port with what it has saved."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -20,36 +22,42 @@ class OwnRedis:
         executable = find_executable()
         if executable is None:
             raise RedisNotFoundError
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self._words = [str(executable.resolve()), "--bind", "127.0.0.1", "--dir", str(folder)]
         given = {f"--{name}": value for name, value in options.items()}
-        place = {"--port": str(self.port), "--dir": str(folder), "--logfile": str(folder / "log")}
-        words = [word for option in {**OPTIONS, **place, **given}.items() for word in option]
-        self._command = [
-            sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), str(executable.resolve()),
-            "--bind", "127.0.0.1", *words,
-        ]  # fmt: skip
+        self._words += [word for option in {**OPTIONS, **given}.items() for word in option]
+        self.port = _free_port()
+        self._begin()
+        while not self._answers():  # somebody else was quicker to take the port
+            self.port = _free_port()
+            self._begin()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.client: redis.Redis = redis.Redis.from_url(self.url, socket_timeout=5)
-        self.start()
 
     def start(self) -> None:
-        """Start it (again) and wait until it answers."""
+        """Start it again and wait until it answers."""
+        self._begin()
+        assert self._answers(), "the Redis does not come up"
+
+    def _begin(self) -> None:
+        launch = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid())]
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+            [*launch, *self._words, "--port", str(self.port), "--logfile", str(self.folder / "log")],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
+        self.client: redis.Redis = redis.Redis(port=self.port, socket_timeout=5)
+
+    def _answers(self) -> bool:
         until = time.monotonic() + 10
-        while True:
-            try:
-                self.client.ping()
-            except redis.RedisError:
-                assert time.monotonic() < until, "the Redis does not come up"
-                time.sleep(0.01)
-            else:
-                return
+        while self._process.poll() is None and time.monotonic() < until:
+            with contextlib.suppress(redis.RedisError):
+                facts: Any = self.client.info("server")
+                if facts["process_id"] == self._process.pid:
+                    return True
+            time.sleep(0.01)
+        return False
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -70,3 +78,10 @@ class OwnRedis:
         self.client.close()
         self.thaw()
         self.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 import threading
 from collections.abc import Coroutine
 from typing import Any, Literal
@@ -22,12 +21,10 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port: int = probe.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self._port}/{database}"
+        self._port = 0  # any, at first
         self._server: asyncio.Server | None = None
         self.accept()
+        self.url = f"redis://127.0.0.1:{self._port}/{database}"
 
     def accept(self) -> None:
         """Listen (again)."""
@@ -54,6 +51,7 @@ class Proxy:
     async def _open(self) -> None:
         if self._server is None:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+            self._port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
         if self._server is not None:

@@ -1,0 +1,52 @@
+"""The long form of the chaos.
+
+    python -m tests.chaos [--uploads 10000] [--seconds 600] [--workers 3] [--seed N] [--home DIR]
+
+Ends with exit code 1 where anything was lost, doubled, leaked or left behind.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.driver import Report, run_chaos
+
+_MEMORY, _DESCRIPTORS = (
+    1.3,
+    8,
+)  # how much more there may be of each at the end: caches fill, connections differ
+
+
+def _leaks(report: Report) -> list[str]:
+    first, last = report.memory_kib[0], report.memory_kib[-1]
+    wrong = [f"memory went from {first} to {last} KiB"] if last > _MEMORY * first else []
+    opened = report.descriptors[-1] - report.descriptors[0]
+    return wrong + ([f"{opened} descriptors leaked"] if opened > _DESCRIPTORS else [])
+
+
+def main() -> int:
+    """Run it, and print what came of it as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--uploads", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--home", type=Path, help="a folder that keeps everything; default: one that goes")
+    asked = parser.parse_args()
+    print(f"seed {asked.seed}", file=sys.stderr)  # noqa: T201
+    with tempfile.TemporaryDirectory(prefix="media-chaos-") as folder:
+        home = asked.home or Path(folder)
+        home.mkdir(parents=True, exist_ok=True)
+        report = run_chaos(
+            home, uploads=asked.uploads, seconds=asked.seconds, workers=asked.workers, seed=asked.seed
+        )
+    wrong = _leaks(report)
+    print(json.dumps({"seed": asked.seed, **vars(report), "wrong": wrong}, indent=1))  # noqa: T201
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

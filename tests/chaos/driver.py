@@ -1,0 +1,326 @@
+"""The chaos: uploads of every kind, a random fault every second, and at the end nothing may be wrong.
+
+Everything random comes from one seed; what the machine makes of it does not.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import redis
+
+from tests.chaos.ground import Ground
+from tests.chaos.nursery import ForkedWorker, Nursery
+from tests.chaos.own_redis import OwnRedis
+from tests.chaos.proxy import Mode, Proxy
+from tests.chaos.steps import UPLOAD
+from tests.support import pictures, processes
+from tests.support.checker import Findings, rows_of
+from tests.support.workplace import eventually
+
+GRACE_S = 5
+_REST_S = 180.0  # a few uploads are put off for a while
+_ADOPTED_S = 90.0  # a worker that starts looks for foundlings once a minute
+_DISK = [("create", "ENOSPC"), ("fsync", "EIO"), ("rename", "EIO"), ("all", "EIO"), ("mkdir", "EACCES")]
+
+
+@dataclass
+class Report:
+    """What happened, and what was left of it."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    deaths: Counter[str] = field(default_factory=Counter)  # by exit code
+    states: Counter[str] = field(default_factory=Counter)
+    unexpected: dict[str, str] = field(default_factory=dict)  # source: state and code
+    dead_letters: int = 0
+    unreferenced: int = 0
+    adopted: int = 0
+    seconds: float = 0.0
+    rest_s: float = 0.0
+    memory_kib: list[int] = field(default_factory=list)  # of the worker that lived all the time
+    descriptors: list[int] = field(default_factory=list)
+    keys_left: list[str] = field(default_factory=list)
+    log_lines: int = 0
+
+
+class Chaos:
+    """One run; hold it through `open_chaos`."""
+
+    def __init__(self, ground: Ground, server: OwnRedis, proxy: Proxy, seed: int, *, forgets: bool) -> None:
+        self.ground, self.server, self.proxy = ground, server, proxy
+        self.report = Report()
+        self._random = random.Random(seed)
+        self._wished: dict[str, str] = {}  # the state that each source is to end in
+        self._workers: list[ForkedWorker] = []
+        self._sending = True
+        self._forgets = forgets
+
+    def run(self, *, uploads: int, seconds: float, workers: int) -> Report:
+        """Send so many uploads in so many seconds, with a fault every second; gives what came of it."""
+        began = time.monotonic()
+        self._workers = [self._hatch() for _ in range(workers)]
+        self._warm_up()
+        self._measure()
+        app = threading.Thread(target=self._send_all, args=(uploads, seconds * 0.9), daemon=True)
+        app.start()
+        while time.monotonic() - began < seconds or app.is_alive():
+            self._strike()
+            time.sleep(self._random.uniform(0.5, 1.0))
+            if int(time.monotonic() - began) % 30 == 0:
+                self._measure()
+        app.join()
+        self._make_peace()
+        self._settle()
+        self.report.seconds = time.monotonic() - began
+        return self.report
+
+    # -- the app
+
+    def _send_all(self, uploads: int, seconds: float) -> None:
+        chance = random.Random(self._random.random())
+        began = time.monotonic()
+        for number in range(uploads):
+            self._send_one(number, chance)
+            ahead = number / uploads * seconds - (time.monotonic() - began)
+            if ahead > 0:
+                time.sleep(ahead)
+
+    def _send_one(self, number: int, chance: random.Random) -> None:
+        source = f"uploads/{number % 97:02}/{number}.jpg"
+        content, state = pictures.small(number), "ready"
+        match chance.random():
+            case luck if luck < 0.02:
+                content = pictures.medium(number % 5)
+            case luck if luck < 0.03:
+                content, state = content[: len(content) // 2], "failed"
+            case luck if luck < 0.04:
+                self._say({"source": "uploads/../x", "number": number})
+        self._wished[source] = state
+        self.ground.put(source, content)
+        self._say({"source": source, "metadata": {"number": number}})
+        if chance.random() < 0.02:  # once more, with other content
+            self._wished[source] = "ready"
+            self.ground.put(source, pictures.small(number + 50_000))
+            self._say({"source": source})
+        elif chance.random() < 0.02:
+            self._wished[source] = "deleted"
+            self._say({"delete": str(uuid5(NAMESPACE_URL, "media:" + source))})
+
+    def _say(self, event: dict[str, Any]) -> None:
+        """As apps do: try until Redis has taken it, even if it takes it twice."""
+        while True:
+            with contextlib.suppress(redis.RedisError, OSError):
+                self.ground.send(event)
+                return
+            time.sleep(0.2)
+
+    # -- the faults
+
+    def _hatch(self) -> ForkedWorker:
+        chance = self._random
+        mischief: dict[str, Any] = {}
+        if chance.random() < 0.5:
+            step, moment = chance.choice([(name, when) for name in UPLOAD for when in UPLOAD[name].whens])
+            mischief["crash"] = (step, moment, chance.randint(1, 20))
+        else:
+            call, error = chance.choice(_DISK)
+            mischief["disk"] = {"call": call, "errno": error, "nth": None}
+        return self.ground.hatch(mischief=mischief, ready=False)
+
+    def _strike(self) -> None:
+        faults: list[Callable[[], None]] = [
+            self._kill, self._kill, self._terminate, self._freeze, self._kill_decoder, self._arm,
+            self._arm, self._cut, self._hold_up, self._refuse, self._restart_redis, self._fill_redis,
+            self._lock_catalog,
+        ]  # fmt: skip
+        if self._forgets:
+            faults.append(self._forget)
+        fault = self._random.choice(faults)
+        self.report.faults[fault.__name__.removeprefix("_")] += 1
+        fault()
+        self._replace_the_dead()
+
+    def _mortal(self) -> int:
+        """A worker that may die; the first one lives on, so that a leak would show."""
+        return self._random.randrange(1, len(self._workers))
+
+    def _replace_the_dead(self) -> None:
+        for number, worker in enumerate(self._workers):
+            if worker.process.poll() is not None:
+                assert number, worker.text[-5000:]  # it was never told to die
+                self.report.deaths[str(worker.wait())] += 1
+                self.report.log_lines += len(worker.lines)
+                worker.lines.clear()
+                self._workers[number] = self._hatch()
+
+    def _kill(self) -> None:
+        self._workers[self._mortal()].process.kill()
+
+    def _terminate(self) -> None:
+        worker = self._workers[self._mortal()]
+        worker.signal(signal.SIGTERM)
+        worker.wait(40)
+
+    def _freeze(self) -> None:
+        worker = self._workers[self._random.randrange(len(self._workers))]
+        worker.signal(signal.SIGSTOP)
+        time.sleep(self._random.uniform(0.2, 3))
+        worker.signal(signal.SIGCONT)
+
+    def _kill_decoder(self) -> None:
+        worker = self._workers[self._random.randrange(len(self._workers))]
+        for pid in worker.decoders()[:1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _arm(self) -> None:
+        worker = self._workers[self._mortal()]
+        if not worker.logged("worker_started"):
+            return
+        worker.arm()
+        time.sleep(self._random.uniform(0.2, 2))
+        if worker.process.poll() is None:
+            worker.disarm()
+
+    def _cut(self) -> None:
+        for _ in range(self._random.randint(1, 20)):
+            self.proxy.cut()
+            time.sleep(0.02)
+
+    def _hold_up(self) -> None:
+        modes: list[Mode] = ["cut_on_multi", "drop_exec_reply", "blackhole"]
+        self.proxy.mode = self._random.choice(modes)
+        time.sleep(self._random.uniform(0.2, 2))
+        self.proxy.mode = "pass"
+
+    def _refuse(self) -> None:
+        self.proxy.refuse()
+        time.sleep(self._random.uniform(0.1, 1.5))
+        self.proxy.accept()
+
+    def _restart_redis(self) -> None:
+        self.server.kill()
+        time.sleep(self._random.uniform(0, 1))
+        self.server.start()
+
+    def _fill_redis(self) -> None:
+        self.server.client.config_set("maxmemory", "1")
+        time.sleep(self._random.uniform(0.2, 1.5))
+        self.server.client.config_set("maxmemory", "0")
+
+    def _lock_catalog(self) -> None:
+        with closing(sqlite3.connect(self.ground.catalog, isolation_level=None, timeout=10)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            time.sleep(self._random.uniform(0.2, 2))
+            other.execute("ROLLBACK")
+
+    def _forget(self) -> None:
+        """Redis loses what it knew, but for the messages, from which the checker reads."""
+        gone = [key for key in self.server.client.scan_iter(count=1000) if key != b"media:events"]
+        if gone:
+            self.server.client.delete(*gone)
+
+    # -- the end
+
+    def _warm_up(self) -> None:
+        self._workers[0].await_log("worker_started")
+        self.ground.await_state("ready", *self.ground.upload(-1, -2, -3, -4))
+
+    def _measure(self) -> None:
+        pid = self._workers[0].pid
+        self.report.memory_kib.append(processes.proportional_kib([pid]))
+        with contextlib.suppress(OSError):
+            self.report.descriptors.append(len(os.listdir(f"/proc/{pid}/fd")))
+
+    def _make_peace(self) -> None:
+        self.proxy.mode = "pass"
+        self.proxy.accept()
+        for worker in self._workers:
+            worker.signal(signal.SIGCONT)
+        self._replace_the_dead()
+
+    def _settle(self) -> None:
+        self.report.rest_s = self.ground.await_rest(_REST_S)
+        self._await_adoption()
+        found = self.ground.check()
+        self._compare(found)
+        time.sleep(1)
+        self._measure()
+        for worker in self._workers:
+            worker.await_log("worker_started")
+        codes = [worker.stop() for worker in self._workers]
+        assert codes == [0] * len(codes), [worker.text[-3000:] for worker in self._workers]
+        self.report.log_lines += sum(len(worker.lines) for worker in self._workers)
+        self.report.unreferenced = len(self.ground.check().unreferenced)
+        keys = self.server.client.scan_iter(count=1000)
+        self.report.keys_left = sorted(key.decode() for key in keys if b":1" not in key)
+
+    def _await_adoption(self) -> None:
+        """What Redis forgot before anybody had taken it is found in the storage by a worker that starts."""
+        until = time.monotonic() + _ADOPTED_S
+        while missing := self._wished.keys() - self.ground.states().keys():
+            self.report.adopted = max(self.report.adopted, len(missing))
+            assert time.monotonic() < until, f"nobody adopts {sorted(missing)[:5]}"
+            worker = self.ground.hatch()
+            time.sleep(3)
+            assert worker.stop() == 0
+        self.ground.await_rest(_REST_S)
+
+    def _compare(self, found: Findings) -> None:
+        self.report.states = found.states
+        self.report.dead_letters = len(found.letters)
+        for source, wished in self._wished.items():
+            row = found.uploads[source]
+            if row["state"] != wished:
+                self.report.unexpected[source] = f"{row['state']} {row['error_code']}"
+
+
+def run_chaos(
+    home: Path,
+    *,
+    uploads: int,
+    seconds: float,
+    workers: int,
+    seed: int,
+    forgets: bool = True,
+    nursery: Nursery | None = None,
+) -> Report:
+    """Chaos from its beginning to its end. Fails with all that is wrong then."""
+    with ExitStack() as stack:
+        if nursery is None:
+            nursery = Nursery()
+            stack.callback(nursery.close)
+        server = OwnRedis(home / "redis")
+        stack.callback(server.close)
+        proxy = Proxy(server.port, 0)
+        stack.callback(proxy.close)
+        settings = {"MEDIA_CPUS": "1", "MEDIA_REDIS_URL": proxy.url, "MEDIA_GRACE": str(GRACE_S)}
+        ground = Ground(home / "ground", server.url, nursery, **settings)
+        stack.callback(ground.close)
+        chaos = Chaos(ground, server, proxy, seed, forgets=forgets)
+        try:
+            report = chaos.run(uploads=uploads, seconds=seconds, workers=workers)
+        finally:
+            _keep_logs(ground, home / "logs")
+        left = rows_of(ground.catalog, "SELECT count(*) AS number FROM outbox WHERE sent_ms IS NULL")
+        assert left == [{"number": 0}]
+        eventually(lambda: not any(processes.lives(worker.pid) for worker in ground.workers))
+        return report
+
+
+def _keep_logs(ground: Ground, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for worker in ground.workers:
+        if worker.lines:
+            (folder / f"{worker.pid}.log").write_text(worker.text)

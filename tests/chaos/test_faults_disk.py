@@ -1,0 +1,181 @@
+"""A disk that is full, broken, slow to be true or gone, and a catalog that is locked: all of it passes."""
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos.ground import Ground
+from tests.chaos.nursery import ForkedWorker
+from tests.support import processes
+from tests.support.checker import rows_of
+
+BACK_WITHIN_S = 20.0  # the longest pause is 15 s
+# Calls of the storage; the first few of each are those of one upload.
+WRITES = {"create": 3, "fchmod": 3, "fsync": 8, "mkdir": 3, "rename": 3}
+
+
+def _mischief(call: str, error: str, nth: int | None = None) -> dict[str, Any]:
+    return {"disk": {"call": call, "errno": error, "nth": nth}}
+
+
+def _attempts(ground: Ground) -> set[int]:
+    return {row["attempts"] for row in rows_of(ground.catalog, "SELECT attempts FROM uploads")}
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def _does_not_spin(worker: ForkedWorker, seconds: float) -> Iterator[None]:
+    """So many seconds of a fault cost the worker little CPU and few lines."""
+    cpu, lines = _cpu_s(worker.pid), len(worker.lines)
+    yield
+    time.sleep(seconds)
+    assert _cpu_s(worker.pid) - cpu < 0.5 * seconds
+    assert len(worker.lines) - lines < 10 + 5 * seconds, worker.text
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
+def test_fault_32_33_a_disk_that_fails_once_at_any_write_delays_an_upload_and_leaves_nothing(
+    ground: Ground, error: str
+) -> None:
+    number = 0
+    for call, times in WRITES.items():
+        for nth in range(1, times + 1):
+            worker = ground.hatch(mischief=_mischief(call, error, nth))
+            worker.await_log("health_green")
+            worker.arm()
+            [source] = ground.upload(number)
+            number += 1
+            ground.await_state("ready", source)
+            assert worker.stop() == 0
+    found = ground.check()
+
+    assert found.unreferenced == set()
+    assert found.states == {"ready": number}
+
+
+@pytest.mark.parametrize(
+    ("call", "error"), [("all", "EIO"), ("create", "EACCES"), ("create", "EROFS"), ("fsync", "ENOSPC")]
+)
+def test_fault_32_33_35_a_storage_that_is_down_is_waited_for_and_blames_nobody(
+    ground: Ground, call: str, error: str
+) -> None:
+    worker = ground.hatch(mischief=_mischief(call, error))
+    worker.await_log("health_green")
+    worker.arm()
+    sources = ground.upload(*range(10))
+    with _does_not_spin(worker, 3):
+        pass
+    assert set(ground.states().values()) == {"queued"}
+    worker.disarm()
+
+    ground.await_state("ready", *sources, within=BACK_WITHIN_S)
+
+    assert _attempts(ground) == {0}
+    assert worker.stop() == 0
+    ground.check()
+
+
+def test_fault_35_a_root_that_vanishes_under_a_worker_is_waited_for(ground: Ground) -> None:
+    worker = ground.hatch()
+    ground.await_state("ready", *ground.upload(1))
+    away = ground.home / "away"
+    ground.put("uploads/2.jpg", b"")
+    for folder in ("uploads", "variants", "staging"):
+        (away / folder).parent.mkdir(exist_ok=True)
+        (ground.root / folder).rename(away / folder)
+    ground.send({"source": "uploads/2.jpg"})
+    time.sleep(2)
+    assert worker.process.poll() is None
+    for folder in ("uploads", "variants", "staging"):
+        shutil.rmtree(ground.root / folder, ignore_errors=True)
+        (away / folder).rename(ground.root / folder)
+
+    ground.await_state("ready", *ground.upload(2), within=BACK_WITHIN_S)
+
+    assert worker.stop() == 0
+    ground.check()
+
+
+def test_fault_26_an_error_that_stays_ends_as_failed_and_a_person_can_try_again(ground: Ground) -> None:
+    unreadable = ground.put("uploads/1.jpg", b"x")
+    worker = ground.hatch(mischief=_mischief("rename", "EIO"), MEDIA_MAX_ATTEMPTS="2")
+    worker.arm()
+    ground.upload(1)
+    ground.await_state("failed", unreadable)
+    listed = ground.media("failed", "list")["uploads"]
+    worker.disarm()
+
+    assert ground.media("failed", "retry", "--all")["uploads"] == [listed[0]["id"]]
+
+    ground.await_state("ready", unreadable)
+    assert (listed[0]["attempts"], listed[0]["error"]["code"]) == (2, "storage_unavailable")
+    assert worker.stop() == 0
+    ground.check()
+
+
+def test_fault_29_a_catalog_that_another_writer_locks_for_long_is_waited_for(ground: Ground) -> None:
+    worker = ground.hatch()
+    ground.await_state("ready", *ground.upload(0))
+    with closing(sqlite3.connect(ground.catalog, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        sources = ground.upload(1, 2, 3)
+        with _does_not_spin(worker, 12):  # longer than SQLite's own patience
+            pass
+        other.execute("ROLLBACK")
+
+    ground.await_state("ready", *sources)
+
+    assert _attempts(ground) == {0}
+    assert "Traceback" not in worker.text
+    assert worker.stop() == 0
+    ground.check()
+
+
+@pytest.mark.parametrize("kind", ["full", "locked"])
+def test_fault_31_32_a_catalog_that_cannot_commit_is_waited_for(ground: Ground, kind: str) -> None:
+    worker = ground.hatch(mischief={"catalog": kind})
+    ground.await_state("ready", *ground.upload(0))
+    worker.arm()
+    sources = ground.upload(1, 2, 3)
+    with _does_not_spin(worker, 2):
+        pass
+    worker.disarm()
+
+    ground.await_state("ready", *sources)
+
+    assert _attempts(ground) == {0}
+    assert worker.stop() == 0
+    ground.check()
+
+
+def test_fault_34_everything_is_durable_before_what_relies_on_it_is_said(ground: Ground) -> None:
+    trace = ground.home / "trace"
+    worker = ground.hatch(mischief={"trace": str(trace)})
+    worker.await_log("health_green")
+    worker.arm()
+    ground.await_state("ready", *ground.upload(1))
+    worker.stop()
+    told = [line.rsplit(" ", 1)[0] for line in trace.read_text().splitlines()]
+    published = told[told.index("publish before") : told.index("publish after")]
+
+    files = [n for n, line in enumerate(published) if line == "os.fsync-file before"]
+    renames = [n for n, line in enumerate(published) if line == "os.rename after"]
+
+    assert (len(files), len(renames)) == (3, 3)
+    assert max(files) < min(renames)
+    for renamed, end in zip(renames, [*renames[1:], len(published)], strict=True):
+        assert "os.fsync-folder before" in published[renamed:end]
+    assert told.index("publish after") < told.index("commit commit") < told.index("send before")
+    assert told.index("take commit") < told.index("enqueue before") < told.index("acknowledge before")
+    assert not any(processes.lives(pid) for pid in worker.decoders())
