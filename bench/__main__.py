@@ -1,4 +1,8 @@
-"""`python -m bench`: measure this worker, its peers and the bare libvips loop side by side."""
+"""`python -m bench`: measure this worker, its peers and the bare libvips loop side by side.
+
+`python -m bench scale` measures uploads in large catalogs and behind long queues, `python -m bench load` how
+long they take under a load.
+"""
 
 import argparse
 import json
@@ -8,16 +12,29 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import compare, contenders, figures, machine, report
+from bench import compare, contenders, figures, load, machine, report, scale
 
 _HERE = Path(__file__).parent
 _RESULTS = _HERE / "results"
 _DOCS = _HERE.parent / "docs"
+_WHAT = "Measure this worker, its peers and the bare libvips loop side by side. See also: scale, load."
 _ALONE = (contenders.MediaWorker, contenders.Floor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what was asked for; 0 when it could be measured, 1 when somebody failed."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    commands = {"scale": _scale, "load": _load}
+    try:
+        if arguments and arguments[0] in commands:
+            return commands[arguments[0]](arguments[1:])
+        return _compare(arguments)
+    except contenders.BenchError as error:
+        compare.tell(str(error))
+        return 1
+
+
+def _compare(arguments: Sequence[str]) -> int:
     asked = _parser().parse_args(arguments)
     wish = compare.Wish(
         folder=asked.photos,
@@ -29,11 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         small=0 if asked.quick else 1000,
         work=asked.work or compare.Wish().work,
     )
-    try:
-        measured = compare.run(wish)
-    except contenders.BenchError as error:
-        compare.tell(str(error))
-        return 1
+    measured = compare.run(wish)
     where = machine.describe()
     table = report.markdown(measured, where)
     _save(asked.into, json.dumps(report.as_json(measured, where), indent=1), table, measured)
@@ -43,8 +56,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _scale(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench scale", description=scale.__doc__)
+    parser.add_argument("--rows", type=int, nargs="*", default=scale.ROWS, help="rows in the catalog")
+    parser.add_argument("--depths", type=int, nargs="*", default=scale.DEPTHS, help="events in the stream")
+    parser.add_argument("--uploads", type=int, default=scale.UPLOADS, help="uploads to measure")
+    asked = parser.parse_args(arguments)
+    (cores,) = _cores([1])
+    sys.stdout.write(scale.table(scale.run(cores, asked.rows, asked.depths, asked.uploads)))
+    return 0
+
+
+def _load(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench load", description=load.__doc__)
+    parser.add_argument("--profile", choices=load.PROFILES, default="smoke")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder of JPEGs")
+    parser.add_argument("--cores", type=int, default=1, help="how many cores")
+    parser.add_argument("--seconds", type=float, help="another time than the profile's")
+    asked = parser.parse_args(arguments)
+    (cores,) = _cores([asked.cores])
+    sys.stdout.write(load.main(asked.profile, asked.photos, cores, asked.seconds))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench", description=_WHAT)
     parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder of JPEGs")
     parser.add_argument("--rounds", type=int, help="rounds for each; 5 by default")
     parser.add_argument("--seconds", type=float, help="the least time of a round; 10 by default")

@@ -1,0 +1,167 @@
+"""Load tests: how long uploads take from XADD to ready under a steady, a sudden and a long load."""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from bench import photos
+from bench.compare import tell
+from bench.contenders import BenchError, Contender, MediaWorker
+from bench.processes import descriptors, memory, pinned, tree
+from bench.rounds import place, started
+from bench.statistics import percentile, slope
+from scripts.redis_server import temporary_redis
+
+_PATIENCE_S = 120.0
+_LOOK_S = 0.1
+_SAMPLE_S = 2.0
+_SETTLED = 0.25  # the part of a run after which memory should not grow any more
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A load: so many uploads a second for so long, or as many as there is room for, after a burst."""
+
+    seconds: float
+    per_second: float | None = None
+    burst: int = 0
+    depth: int = 0
+    """Keep so many events waiting."""
+
+
+PROFILES: Mapping[str, Profile] = {
+    "smoke": Profile(seconds=5, per_second=2),
+    "load": Profile(seconds=60, per_second=5),
+    "spike": Profile(seconds=20, per_second=1, burst=200),
+    "soak": Profile(seconds=20 * 60, depth=40),
+}
+
+
+@dataclass
+class Found:
+    """Latencies in ms, and memory (bytes) and open descriptors over time (s)."""
+
+    latencies: list[float] = field(default_factory=list)
+    memory: list[tuple[float, float]] = field(default_factory=list)
+    descriptors: list[tuple[float, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def run(profile: Profile, folder: Path | None, cores: Sequence[int]) -> Found:
+    """Put a worker of its own under that load. Raises: BenchError."""
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        pictures = photos.copied(photos.find(folder), work / "photos")
+        with pinned(cores):
+            server = stack.enter_context(temporary_redis())
+        where = stack.enter_context(place(work, server, len(cores)))
+        worker = stack.enter_context(started(MediaWorker, where, cores))
+        return _Run(worker, profile, pictures).go()
+
+
+class _Run:
+    def __init__(self, worker: Contender, profile: Profile, pictures: Sequence[Path]) -> None:
+        self._worker = worker
+        self._profile = profile
+        self._pictures = cycle(pictures)
+        self._sent: dict[str, int] = {}
+        self._number = 0
+        self._last = "0"
+        self._found = Found()
+
+    def go(self) -> Found:
+        began = time.monotonic()
+        self._put(self._profile.burst)
+        sampled = 0.0
+        while (now := time.monotonic() - began) < self._profile.seconds:
+            self._put(self._due(now))
+            self._hear()
+            if now - sampled > _SAMPLE_S:
+                sampled = now
+                self._sample(now)
+            time.sleep(_LOOK_S)
+        until = time.monotonic() + _PATIENCE_S
+        while self._sent:
+            self._hear()
+            if time.monotonic() > until:
+                raise BenchError(f"{len(self._sent)} uploads were not ready in time")
+            time.sleep(_LOOK_S)
+        self._found.seconds = time.monotonic() - began
+        return self._found
+
+    def _due(self, now: float) -> int:
+        if self._profile.per_second is None:
+            return max(0, self._profile.depth - len(self._sent))
+        return int(now * self._profile.per_second) + self._profile.burst - self._number
+
+    def _put(self, count: int) -> None:
+        for _ in range(count):
+            file = self._worker.place.uploads / f"{self._number // 1000}" / f"{self._number}.jpg"
+            file.parent.mkdir(exist_ok=True)
+            shutil.copyfile(next(self._pictures), file)
+            source = str(file.relative_to(self._worker.place.root))
+            found: Any = self._worker.redis.xadd("media:uploads", {"event": json.dumps({"source": source})})
+            self._sent[source] = _ms(found)
+            self._number += 1
+
+    def _hear(self) -> None:
+        for entry_id, message in self._messages():
+            if message["type"] != "upload.ready":
+                raise BenchError(f"an upload failed: {message}")
+            sent = self._sent.pop(message["source"], None)
+            if sent is not None:
+                self._found.latencies.append(_ms(entry_id) - sent)
+                (self._worker.place.root / message["source"]).unlink()
+                for variant in message["variants"]:
+                    (self._worker.place.root / variant["key"]).unlink(missing_ok=True)
+
+    def _messages(self) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
+        found: Any = self._worker.redis.xread({"media:events": self._last}, count=1000)
+        for entry_id, fields in found[0][1] if found else ():
+            self._last = entry_id.decode()
+            yield entry_id, json.loads(fields[b"event"])
+
+    def _sample(self, now: float) -> None:
+        pids = tree(self._worker.process.pid)
+        self._found.memory.append((now, memory(pids)))
+        self._found.descriptors.append((now, descriptors(pids)))
+
+
+def _ms(entry_id: bytes) -> int:
+    return int(entry_id.partition(b"-")[0])
+
+
+def summary(name: str, found: Found) -> str:
+    """The percentiles, and how memory and descriptors develop once it runs."""
+    p50, p95, p99 = (percentile(found.latencies, percent) for percent in (50, 95, 99))
+    count = len(found.latencies)
+    lines = [
+        f"{name}: {count} uploads in {found.seconds:.0f} s, {count / found.seconds:.1f}/s",
+        f"from XADD to ready: p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms",
+    ]
+    settled = _SETTLED * found.seconds
+    for what, points, unit in (
+        ("memory", [(at, size / 1e6) for at, size in found.memory], " MB"),
+        ("descriptors", found.descriptors, ""),
+    ):
+        late = [point for point in points if point[0] >= settled]
+        if len(late) > 2:
+            most = max(value for _, value in points)
+            lines.append(f"{what}: at most {most:.0f}{unit}, slope {slope(late) * 3600:+.1f}{unit} an hour")
+    return "\n".join(lines) + "\n"
+
+
+def main(name: str, folder: Path | None, cores: Sequence[int], seconds: float | None) -> str:
+    """Run a profile by its name; gives what to print. Raises: BenchError."""
+    profile = PROFILES[name]
+    if seconds is not None:
+        profile = Profile(seconds, profile.per_second, profile.burst, profile.depth)
+    tell(f"{name} for {profile.seconds:.0f} s")
+    return summary(name, run(profile, folder, cores))

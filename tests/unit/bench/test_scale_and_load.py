@@ -1,0 +1,42 @@
+"""A catalog can be filled for a measurement, and a load is summed up."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bench import load, scale
+from storage.catalog import Catalog
+
+
+async def test_a_filled_catalog_has_finished_uploads_with_three_variants_and_a_message(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    scale.fill(tmp_path / "catalog.db", 20)
+
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as connection:
+        counts = [
+            connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
+            for name in ("uploads", "variants", "outbox")
+        ]
+    assert counts == [20, 60, 20]
+    assert await catalog.outbox.unsent() == []
+
+
+@pytest.mark.parametrize(("costs", "said"), [((10.0, 11.9), "flat"), ((10.0, 13.0), "not flat")])
+def test_costs_are_flat_within_a_fifth(costs: Sequence[float], said: str) -> None:
+    found = [scale.Cost(f"{size} rows", size, 20.0, cost) for size, cost in enumerate(costs)]
+
+    assert f"By rows: {said}" in scale.table(found)
+
+
+def test_a_load_is_summed_up_by_percentiles_and_slopes() -> None:
+    grown = [(float(second), 100e6 + 1e3 * second) for second in range(0, 3600, 60)]
+    found = load.Found([100.0, 200.0, 300.0], grown, [(at, 40.0) for at, _ in grown], 3600)
+    told = load.summary("soak", found)
+
+    assert "p50 200 ms" in told
+    assert "slope +3.6 MB an hour" in told
+    assert "descriptors: at most 40, slope +0.0" in told
