@@ -186,7 +186,9 @@ async def _attempt(claim: Claim, workshop: Workshop, report: Report) -> Outcome:
     if claim.upload.state is State.DELETING:
         keys = await workshop.claims.keys_of(claim.upload.id)
         with_original = claim.delete_original and await _may_go(claim, workshop)
-        return await remove_upload(claim, keys, workshop.blobs, with_original=with_original)
+        return await remove_upload(
+            claim, keys, workshop.blobs, with_original=with_original, holds=workshop.claims.holds
+        )
     if claim.dead_claims > ALONE_AFTER:
         raise WorkerKiller("Every worker that took this upload died with it, the last one working alone.")
     recipe = workshop.recipes.get(claim.upload.recipe)

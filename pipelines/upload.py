@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -94,15 +94,24 @@ async def make_variants(
 
 
 async def remove_upload(
-    claim: Claim, keys: Sequence[str], blobs: DoomedBlobs, *, with_original: bool
+    claim: Claim,
+    keys: Sequence[str],
+    blobs: DoomedBlobs,
+    *,
+    with_original: bool,
+    holds: Callable[[Claim], Awaitable[bool]],
 ) -> Removed:
     """Remove the blobs under `keys`, and move the original to the trash if it goes too.
+
+    `holds` is asked before each: a worker that was frozen must not remove what has been made again since.
 
     Raises: StorageError; the same call again does the rest.
     """
     for key in keys:
+        if not await holds(claim):
+            return Removed(claim)  # and its outcome is not written
         await blobs.delete(key)
-    if with_original and claim.upload.source is not None:
+    if with_original and claim.upload.source is not None and await holds(claim):
         with suppress(BlobRefused):  # what is no regular file was never this upload's
             await blobs.move(
                 claim.upload.source, trash_key(f"{DELETED}{claim.upload.id}", claim.upload.source)

@@ -100,6 +100,11 @@ class Claims:
             delete_original=row["delete_original"],
         )
 
+    async def holds(self, claim: Claim) -> bool:
+        """Whether `claim` is still the newest of its upload. Raises: CatalogUnavailable."""
+        async with self._database.reading() as connection:
+            return await _held(connection, claim) is not None
+
     async def keys_of(self, upload_id: UUID) -> Sequence[str]:
         """The keys of all the upload's variants, superseded ones too. Raises: CatalogUnavailable."""
         query = select(variants.c.key).where(variants.c.upload_id == str(upload_id))

@@ -294,7 +294,9 @@ async def removed(bench: Bench, name: str, *, with_original: bool) -> Claim:
     await bench.uploads.announce(name)
     claim = await bench.uploads.claim(name)
     found = await bench.catalog.claims.keys_of(claim.upload.id)
-    await remove_upload(claim, found, bench.blobs, with_original=with_original)
+    await remove_upload(
+        claim, found, bench.blobs, with_original=with_original, holds=bench.catalog.claims.holds
+    )
     return claim
 
 
@@ -309,6 +311,20 @@ async def test_removing_takes_the_variants_and_where_asked_the_original_to_the_t
     assert bench.uploads.variants() == {}
     assert bench.uploads.path("cat.jpg").exists() is not with_original
     assert trash.exists() is with_original
+
+
+async def test_a_worker_that_has_lost_its_claim_removes_nothing_that_was_made_again(bench: Bench) -> None:
+    await bench.put("cat.jpg", jpeg())
+    await bench.uploads.announce("cat.jpg")
+    frozen = await bench.uploads.claim("cat.jpg")
+    keys = await bench.catalog.claims.keys_of(frozen.upload.id)
+    await bench.uploads.claim("cat.jpg")
+    before = bench.uploads.variants()
+
+    await remove_upload(frozen, keys, bench.blobs, with_original=True, holds=bench.catalog.claims.holds)
+
+    assert bench.uploads.variants() == before
+    assert bench.uploads.path("cat.jpg").exists()
 
 
 async def test_removing_twice_is_removing_once(bench: Bench) -> None:
