@@ -119,6 +119,8 @@ async def start_up(ctx: Context) -> None:
     try:
         app = await stack.enter_async_context(open_app(settings, ctx["redis"], shutdown, ctx["decoder"]))
     except (StorageError, DecoderUnavailable) as error:
+        if ctx.get("proven"):
+            raise  # it has been at work here: this is an outage too, and passes
         log.error("cannot_start", reason=str(error))  # noqa: TRY400 (the reason says it all)
         raise SystemExit(1) from error
     ctx["app"] = app
@@ -135,7 +137,7 @@ async def start_up(ctx: Context) -> None:
         memory_mb=settings.memory_mb,
         consumer=app.queue.consumer,
     )
-    ctx["away"] = False
+    ctx["started"] = True
 
 
 async def shut_down(ctx: Context) -> None:
@@ -149,26 +151,29 @@ async def shut_down(ctx: Context) -> None:
 async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECODER) -> None:
     """The worker, through outages of Redis: it is started anew, with back-off, until it is told to stop.
 
+    Where it has been at work before, it also waits for a storage or catalog that is away when it starts anew.
+
     `decoder` is the program that its children run.
     """
     configure_logs(settings.log)
     shutdown = Shutdown()
     back_off = _FIRST_BACK_OFF_S
-    away = False
+    away = proven = False
     while not shutdown.stopping.is_set():
         worker: Worker = create_worker(worker_settings(settings, burst=burst, decoder=decoder))
         worker.in_progress_timeout_s = settings.lease
-        worker.ctx.update(shutdown=shutdown, away=away)
+        worker.ctx.update(shutdown=shutdown, away=away, proven=proven, started=False)
         shutdown.listen()
         began = time.monotonic()
         try:
             await worker.async_run()
         except asyncio.CancelledError:
             return  # arq's way to stop at a signal
-        except (*UNREACHABLE, RedisError) as error:
-            if not worker.ctx["away"]:  # otherwise it has been told: this was one more try to start
-                log.warning("redis_away", reason=str(error))
-            away = True
+        except (*UNREACHABLE, RedisError, StorageError, DecoderUnavailable) as error:
+            if worker.ctx["started"] or not away:  # otherwise this was one more try to start
+                name = "redis_away" if isinstance(error, (*UNREACHABLE, RedisError)) else "cannot_start"
+                log.warning(name, reason=str(error))
+            away, proven = True, proven or worker.ctx["started"]
             await _hand_back(worker)
         finally:
             await _close(worker)

@@ -181,3 +181,22 @@ def test_a_burst_that_loses_its_redis_ends_with_exit_code_1(world: World) -> Non
 
     assert ended.returncode == 1
     assert "redis_away" in ended.stderr
+
+
+def test_a_worker_that_was_at_work_waits_for_a_storage_that_is_away_when_redis_comes_back(
+    world: World,
+) -> None:
+    worker = world.ground.hatch()
+    _is_at_work(world.ground, 1)
+    world.proxy.refuse()
+    worker.await_log("redis_away")
+    elsewhere = world.ground.home / "elsewhere"
+    world.ground.root.rename(elsewhere)
+    world.proxy.accept()
+    time.sleep(3)
+    elsewhere.rename(world.ground.root)
+
+    _is_at_work(world.ground, 2)
+
+    assert worker.stop() == 0
+    world.ground.check()
