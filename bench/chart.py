@@ -7,6 +7,7 @@ from html import escape
 _WIDTH, _LABEL, _NUMBER = 760, 190, 80
 _BAR, _GAP, _GROUP_GAP = 20, 8, 46
 _TOP = 34
+_COLUMNS = 3  # of a legend
 _STYLE = """
   text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #57606a; }
   .title { font-weight: 600; fill: #24292f; }
@@ -18,7 +19,10 @@ _STYLE = """
   }
 """
 OURS, OTHER, FLOOR = "#2f81f7", "#8b949e", "#57ab5a"
-_PALETTE = ("#8b949e", "#57ab5a", "#c69026", "#2f81f7", "#986ee2", "#39c5cf", "#e0823d", "#e5534b", "#768390")
+_PALETTE = (
+    *("#8b949e", "#bf8700", "#c69026", "#2f81f7", "#986ee2"),
+    *("#39c5cf", "#e0823d", "#e5534b", "#768390", FLOOR),
+)
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,9 @@ def stacked(rows: Sequence[tuple[str, Mapping[str, float], str]], title: str) ->
         y += 28 + _GAP + 4
     y += 12
     for number, name in enumerate(names):
-        x, line = _LABEL + number % 4 * 140, y + number // 4 * 22
+        x, line = _LABEL + number % _COLUMNS * 190, y + number // _COLUMNS * 22
         body += [_rect(x, line, 12, colours[name], height=12), _text(x + 18, line + 11, name)]
-    return _page(body, y + (len(names) + 3) // 4 * 22, title)
+    return _page(body, y + -(-len(names) // _COLUMNS) * 22, title)
 
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
