@@ -17,6 +17,7 @@ import typer
 from scripts.progress import Progress
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, size, table
 from storage.blobs import Existence, Exists, Put
+from storage.catalog.letters import Letters
 from worker.app import open_queue, open_stores
 from worker.events import default_id
 from worker.queue import Queue
@@ -24,6 +25,7 @@ from worker.settings import Settings
 
 _CHUNK = 1024 * 1024
 _PATIENCE_S = 3  # before someone who waits is told that no worker is there
+_LETTERS_EVERY_S, _LETTERS_AT_ONCE = 1.0, 500
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
 
 
@@ -43,6 +45,7 @@ class Sent:
     variants: Sequence[dict[str, Any]] = ()
     original: dict[str, Any] | None = None
     error: dict[str, str] | None = None
+    entry: str | None = None
 
     def fail(self, code: str, message: str) -> None:
         """The file never became an upload, or its upload failed."""
@@ -87,7 +90,7 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
 
     Raises: CommandError for a path that does not exist.
     """
-    for path in paths:
+    for path in map(Path.expanduser, paths):  # make and other callers hand a tilde on as it is
         if path.is_dir():
             for folder, folders, names in os.walk(path):
                 folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -106,7 +109,7 @@ async def enqueue(
     sent = [Sent(path) for path in files]
     async with open_stores(settings) as stores, open_queue(settings) as queue:
         sender = Sender(stores.blobs, queue, settings.max_source_bytes, recipe)
-        follower = Follower(queue, await queue.last_message_id())
+        follower = Follower(queue, stores.catalog.letters, await queue.last_message_id())
         with Progress("pictures", len(sent)) as progress:
             if wait:
                 await asyncio.gather(_send_all(sent, sender, follower, progress), follower.run(progress))
@@ -162,15 +165,17 @@ class Sender:
     async def announce(self, sent: Sent) -> None:
         """Put the event of a stored file on the stream."""
         if sent.status != "failed":
-            await self._queue.add({"source": sent.source, "recipe": self._recipe})
+            sent.entry = await self._queue.add({"source": sent.source, "recipe": self._recipe})
 
 
 class Follower:
     """Listens for the outcomes of what was sent."""
 
-    def __init__(self, queue: Queue, since: str) -> None:
+    def __init__(self, queue: Queue, letters: Letters, since: str) -> None:
         self._queue = queue
+        self._letters = letters
         self._since = since
+        self._looks_for_letters_at = 0.0
         self._expected: dict[str, list[Sent]] = {}
         self._looks_for_worker_at = time.monotonic() + _PATIENCE_S
         self.all_sent = asyncio.Event()
@@ -188,9 +193,25 @@ class Follower:
                 for sent in self._expected.pop(str(message.get("id")), []):
                     _note(sent, message)
                     progress.advance(failed=sent.status == "failed")
+            await self._note_refused(progress)
             await self._say_when_nobody_works()
             if (task := asyncio.current_task()) and task.cancelling():
                 raise asyncio.CancelledError  # wait_for, which redis-py uses, may lose it on Python 3.11
+
+    async def _note_refused(self, progress: Progress) -> None:
+        """An event that a worker refused has no message: it is a dead letter."""
+        if time.monotonic() < self._looks_for_letters_at:
+            return
+        self._looks_for_letters_at = time.monotonic() + _LETTERS_EVERY_S
+        by_entry = {one.entry: one for sent in self._expected.values() for one in sent if one.entry}
+        for letter in await self._letters.among(list(by_entry)[:_LETTERS_AT_ONCE]):
+            refused = by_entry[letter.stream_id]
+            refused.fail(letter.code, letter.message)
+            progress.advance(failed=True)
+            waiting = self._expected[str(refused.id)]
+            waiting.remove(refused)
+            if not waiting:
+                del self._expected[str(refused.id)]
 
     async def _say_when_nobody_works(self) -> None:
         if time.monotonic() > self._looks_for_worker_at:

@@ -13,8 +13,7 @@ from storage.errors import RootMismatch
 from worker.adoption import Adoption, Page
 from worker.app import IDS_A_DECODER, open_queue
 from worker.settings import Settings
-
-WALK = "rebuild"
+from worker.sweeping import REBUILD
 
 
 def command(
@@ -41,7 +40,7 @@ def command(
 
 
 async def _refuse_a_living_catalog(catalog: Catalog, settings: Settings) -> None:
-    walk = await catalog.walks.at(WALK)
+    walk = await catalog.walks.at(REBUILD)
     if not catalog.is_new and not walk.begun:  # one that was interrupted goes on
         raise CommandError(
             f"{settings.catalog_path} is the catalog of a storage root already. Move it away first, "
@@ -60,10 +59,10 @@ async def _rebuild(catalog: Catalog, settings: Settings) -> int:
         raise RootMismatch(f"The storage root {settings.storage_root} does not exist.")
     async with open_local(settings.storage_root, create=False) as blobs, open_queue(settings) as queue:
         blobs.rebind(catalog.id)
-        await catalog.walks.begun(WALK)
+        await catalog.walks.begun(REBUILD)
         await catalog.mark_bound()
         per_ticket = IDS_A_DECODER * settings.decoders
-        adoption = Adoption(blobs, catalog, queue, grace_s=0, per_ticket=per_ticket, name=WALK)
+        adoption = Adoption(blobs, catalog, queue, grace_s=0, per_ticket=per_ticket, name=REBUILD)
         queued = 0
         with Progress("originals", None) as progress:
 

@@ -11,7 +11,7 @@ from pipelines.sweep.plan import Plan, PlanUnknown
 from scripts.terminal import AsJson, CommandError, output, print_json, run, size, table
 from worker.app import open_queue, open_stores
 from worker.settings import Settings
-from worker.sweeping import sweeper_of
+from worker.sweeping import forbidden, sweeper_of
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -51,7 +51,7 @@ def sweep(
             _print(plan, done, applied=apply)
         return 1 if plan.stopped else 0
 
-    _with_sweeper(body)
+    _with_sweeper(body, deletes=apply or force is not None)
 
 
 @app.command("restore")
@@ -75,12 +75,14 @@ def purge(as_json: AsJson = False) -> None:
         _tell({"done": done}, "Purged.", done, as_json=as_json)
         return 0
 
-    _with_sweeper(body)
+    _with_sweeper(body, deletes=True)
 
 
-def _with_sweeper(body: Callable[[Sweeper], Awaitable[int]]) -> None:
+def _with_sweeper(body: Callable[[Sweeper], Awaitable[int]], *, deletes: bool = False) -> None:
     async def opened(settings: Settings) -> int:
         async with open_stores(settings) as stores, open_queue(settings) as queue:
+            if deletes and (reason := await forbidden(stores.catalog)):
+                raise CommandError(f"Nothing was touched: {reason}.")
             try:
                 return await body(sweeper_of(settings, stores.catalog, stores.blobs, queue))
             except (SweepRefused, PlanUnknown) as error:

@@ -22,6 +22,7 @@ from storage.keys import MAX_SOURCE_BYTES, source_key
 
 MAX_EVENT_BYTES = 64 * 1024
 MAX_METADATA_BYTES = 4 * 1024
+OUR_FAULT = "An error of the worker itself; `media show` has the traceback."
 FUTURE_MS = 5 * 60 * 1000  # a stream ID further ahead than this is not a time
 
 
@@ -189,7 +190,7 @@ def message(notice: Notice) -> dict[str, Any]:
         ]
     if notice.kind is State.FAILED:
         told["attempts"] = notice.attempts
-        told["error"] = {"code": notice.error_code, "message": notice.error_message}
+        told["error"] = {"code": notice.error_code, "message": _error(notice)}
     return told
 
 
@@ -199,6 +200,11 @@ def _reasons(error: ValidationError) -> str:
         f"{mistake['msg'].removeprefix('Value error, ')}"
         for mistake in error.errors(include_url=False)[:5]
     )[:1000]
+
+
+def _error(notice: Notice) -> str | None:
+    # Of a bug, the catalog keeps the traceback; that is not for the outside.
+    return OUR_FAULT if notice.error_code == "internal_error" else notice.error_message
 
 
 def _iso(ms: int) -> str:

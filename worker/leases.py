@@ -24,7 +24,8 @@ _GONE_AFTER_S = 3600  # a consumer that nothing was heard of
 @asynccontextmanager
 async def held(queue: Queue, ticket: str, lease_s: float) -> AsyncIterator[None]:
     """The job's lock, renewed while the body runs, so that it ends soon after its worker does."""
-    await queue.renew(ticket, lease_s)
+    with suppress(*UNREACHABLE, RedisError):  # arq ends for good what raises; the renewal tries again
+        await queue.renew(ticket, lease_s)
     renewal = asyncio.create_task(_renew(queue, ticket, lease_s))
     try:
         yield

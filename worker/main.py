@@ -168,6 +168,7 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
         try:
             await worker.async_run()
         except asyncio.CancelledError:
+            await _hand_back(worker)
             return  # arq's way to stop at a signal
         except (*UNREACHABLE, RedisError, StorageError, DecoderUnavailable) as error:
             if worker.ctx["started"] or not away:  # otherwise this was one more try to start
@@ -191,7 +192,8 @@ async def _hand_back(worker: Worker) -> None:
     """End the jobs before what they work with is closed: no decoder that we end may look like a crash."""
     jobs = list(worker.tasks.values())
     for job in jobs:
-        job.cancel()
+        if not job.cancelling():  # once is enough: it may be giving back what it has
+            job.cancel()
     await asyncio.gather(*jobs, return_exceptions=True)
     worker.tasks.clear()
 

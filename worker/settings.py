@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis import ConnectionPool
 
 from pipelines import formats
 from pipelines.recipe import BUILT_IN, Recipes
@@ -29,8 +30,24 @@ class SettingsError(Exception):
 
 
 def _redis_url(value: str) -> str:
-    if urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+    parts = urlsplit(value)
+    if parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must begin with redis://, rediss:// or unix://")
+    if not (parts.path if parts.scheme == "unix" else parts.hostname):
+        raise ValueError("names no server")
+    try:
+        ConnectionPool.from_url(value)
+    except ValueError as error:
+        raise ValueError("names a port that is no number") from error
+    database = "" if parts.scheme == "unix" else parts.path.strip("/")
+    if database and not database.isdecimal():
+        raise ValueError("names a database that is no number")
+    return value
+
+
+def _stream(value: str) -> str:
+    if value == "media:events":
+        raise ValueError("is the stream of the messages; events need another")
     return value
 
 
@@ -60,6 +77,10 @@ def _known_formats(value: tuple[str, ...]) -> tuple[str, ...]:
     if unknown or not value:
         raise ValueError(f"knows {', '.join(known)}, not {', '.join(unknown) or 'an empty list'}")
     return value
+
+
+def _or_none(value: object) -> object:
+    return None if value == "" else value
 
 
 def _recipes(value: Path | None) -> Path | None:
@@ -103,7 +124,9 @@ class Settings(BaseSettings):
     catalog_url: Annotated[str, AfterValidator(_catalog_url)] = Field(
         "sqlite+aiosqlite:///./var/catalog.db", description="`sqlite+aiosqlite:///PATH`"
     )
-    stream: str = Field("media:uploads", min_length=1, description="the stream that apps write")
+    stream: Annotated[str, AfterValidator(_stream)] = Field(
+        "media:uploads", min_length=1, description="the stream that apps write"
+    )
     max_source_bytes: int = Field(
         10_485_760, ge=1, le=100 * MIB, description="larger uploads are refused before they are read"
     )
@@ -143,7 +166,7 @@ class Settings(BaseSettings):
             description="input formats that are accepted, separated by commas",
         )
     )
-    recipes: Annotated[Path | None, AfterValidator(_recipes)] = Field(
+    recipes: Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_recipes)] = Field(
         None, description="a TOML file of recipes, see [Recipes](#recipes); default: the built-in one"
     )
     adopt: Literal["enqueue", "report", "off"] = Field(

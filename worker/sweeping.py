@@ -6,11 +6,13 @@ from uuid import UUID
 from pipelines.sweep.chores import Sweeper
 from storage.blobs import Blobs
 from storage.catalog import Catalog
+from storage.catalog.facts import State
 from worker.intake import new_ticket
 from worker.queue import Queue
 from worker.settings import Settings
 
 IDS_A_JOB = 8
+REBUILD = "rebuild"  # the walk that gives a root to a new catalog
 
 
 def sweeper_of(settings: Settings, catalog: Catalog, blobs: Blobs, queue: Queue) -> Sweeper:
@@ -29,3 +31,15 @@ def sweeper_of(settings: Settings, catalog: Catalog, blobs: Blobs, queue: Queue)
         retention_s=settings.retention,
         requeue=requeue,
     )
+
+
+async def forbidden(catalog: Catalog) -> str | None:
+    """Why nothing may be deleted now: a rebuild is not over before its originals are done with."""
+    walk = await catalog.walks.at(REBUILD)
+    if not walk.begun:
+        return None
+    states = await catalog.reports.states()
+    waiting = states[State.QUEUED] + states[State.PROCESSING]
+    if walk.finished_ms and not waiting:
+        return None
+    return f"a rebuild is under way, and {waiting} uploads still wait"

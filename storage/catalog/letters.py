@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import RowMapping, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,17 +31,14 @@ class Letters:
             query = query.where(dead_letters.c.code == code)
         async with self._database.reading() as connection:
             found = (await connection.execute(query)).mappings().all()
-        return [
-            DeadLetter(
-                stream_id=row["stream_id"],
-                code=row["code"],
-                message=row["message"],
-                body=row["body"],
-                time_ms=row["received_ms"],
-                id=row["id"],
-            )
-            for row in found
-        ]
+        return [_letter(row) for row in found]
+
+    async def among(self, stream_ids: Sequence[str]) -> Sequence[DeadLetter]:
+        """The dead letters that these entries of the stream have become. Raises: CatalogUnavailable."""
+        query = select(dead_letters).where(dead_letters.c.stream_id.in_(stream_ids))
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query)).mappings().all()
+        return [_letter(row) for row in found]
 
     async def discard(self, ids: Sequence[int]) -> None:
         """Throw these dead letters away. Raises: CatalogUnavailable."""
@@ -52,6 +49,17 @@ class Letters:
         """How many dead letters there are. Raises: CatalogUnavailable."""
         async with self._database.reading() as connection:
             return (await connection.execute(select(func.count()).select_from(dead_letters))).scalar_one()
+
+
+def _letter(row: RowMapping) -> DeadLetter:
+    return DeadLetter(
+        stream_id=row["stream_id"],
+        code=row["code"],
+        message=row["message"],
+        body=row["body"],
+        time_ms=row["received_ms"],
+        id=row["id"],
+    )
 
 
 async def insert_letters(connection: AsyncConnection, letters: Sequence[DeadLetter], now: int) -> None:

@@ -228,3 +228,15 @@ def test_waiting_says_so_when_there_is_no_worker_and_goes_on(live: Workplace, tm
     assert waiting.poll() is None
     waiting.send_signal(signal.SIGINT)
     assert waiting.wait(10) == 130
+
+
+def test_waiting_ends_when_a_worker_refuses_the_event(live: Workplace, tmp_path: Path) -> None:
+    path = a_file(tmp_path / "cat.jpg", pictures.small(77))
+    recipes = a_file(tmp_path / "recipes.toml", b"[banner.wide]\nbox = 100\n")
+
+    ended = media(
+        live.env(MEDIA_RECIPES=str(recipes)), "enqueue", path, "--wait", "--json", "--recipe", "banner"
+    )
+
+    told = document(ended)
+    assert (ended.returncode, told["status"], told["error"]["code"]) == (1, "failed", "unknown_recipe")

@@ -98,6 +98,10 @@ def test_all_mistakes_are_told_at_once_each_by_its_variable(env: pytest.MonkeyPa
 
 MISTAKES = [
     ("MEDIA_REDIS_URL", "http://localhost", "must begin with redis://, rediss:// or unix://"),
+    ("MEDIA_REDIS_URL", "redis://localhost:abc/0", "a port that is no number"),
+    ("MEDIA_REDIS_URL", "redis://localhost/main", "a database that is no number"),
+    ("MEDIA_REDIS_URL", "unix://", "names no server"),
+    ("MEDIA_STREAM", "media:events", "the stream of the messages"),
     ("MEDIA_STORAGE_URL", "s3://bucket/prefix", "S3 is not supported yet; use file:PATH"),
     ("MEDIA_STORAGE_URL", "/srv/media", "must be file:PATH"),
     ("MEDIA_STORAGE_URL", "file:", "must be file:PATH"),
@@ -126,6 +130,12 @@ def test_a_mistake_is_told_with_its_variable_and_a_reason(
     [line] = str(refused.value).splitlines()
     assert line.startswith(f"{name}: ")
     assert expected in line
+
+
+def test_an_empty_name_of_a_recipe_file_is_none(env: pytest.MonkeyPatch) -> None:
+    env.setenv("MEDIA_RECIPES", "")
+
+    assert Settings.load().recipes is None
 
 
 def test_a_password_is_not_told_with_the_mistake(env: pytest.MonkeyPatch) -> None:
