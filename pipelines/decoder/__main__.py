@@ -27,10 +27,11 @@ def main(argument: str) -> None:
         decoder=decoder,
     )
     vips.set_up(bounds.formats)
+    staging = warmup.staging()
     # Before libvips starts its first thread: both bind the calling thread and those it starts.
     confined = landlock.confine()
     seccomp.confine()
-    warmup.run(bounds)
+    warmup.run(bounds, staging)
     gc.collect()
     gc.freeze()
     channel = Channel(socket.socket(fileno=0))

@@ -1,9 +1,11 @@
 """One decoder process: started, spoken to in frames, watched while it works, and surely ended."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -192,6 +194,11 @@ class Child:
         """End the process, whatever it does, and leave no zombie."""
         if self._sock.fileno() == -1:
             return
+        # With whatever it has started, although it should not be able to. Not yet waited for, it is the
+        # leader of its group still; once it is, the number may be another's.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self._process.kill()
         self._sock.close()
         os.close(self._errors)

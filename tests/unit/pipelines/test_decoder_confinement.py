@@ -17,7 +17,7 @@ from pipelines.decoder import landlock, seccomp
 from tests.support.decoder_child import ALL, Child
 
 ATTEMPTS = """
-import os, socket, threading
+import ctypes, os, socket, threading
 from pipelines.decoder import landlock, seccomp
 
 def told(attempt):
@@ -31,6 +31,16 @@ def tcp():
     with socket.socket() as tried:
         tried.connect(("127.0.0.1", 9))
 
+def fork():
+    if os.fork() == 0:
+        os._exit(0)
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+def call(*numbers):
+    if libc.syscall(*numbers) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
 attempts = {
     "read": lambda: open("/etc/hostname"),
     "write": lambda: open("/tmp/of-a-confined-process", "w"),
@@ -40,6 +50,10 @@ attempts = {
     "unix": lambda: socket.socket(socket.AF_UNIX),
     "program": lambda: os.execv("/bin/true", ["true"]),
     "signal": lambda: os.kill(os.getppid(), 0),
+    "fork": fork,
+    "spawn": lambda: os.posix_spawn("/bin/true", ["true"], {}),
+    "clone3": lambda: call(435, 0, 0),
+    "memory": lambda: os.memfd_create("hidden"),
 }
 CONFINE
 found = {}
@@ -82,9 +96,17 @@ def test_seccomp_leaves_a_process_no_socket_no_program_and_nobody_to_signal() ->
     assert found["read"] == "allowed"
 
 
+@pytest.mark.skipif(not Path("/proc/sys/kernel/seccomp").exists(), reason="the kernel has no seccomp filters")
+def test_seccomp_leaves_a_process_threads_and_no_other_process() -> None:
+    found = attempts("seccomp.confine()")  # each attempt is made in a thread
+
+    assert {found[name] for name in ("fork", "spawn", "memory")} == {"Operation not permitted"}
+    assert found["clone3"] == "Function not implemented"
+
+
 def test_every_call_that_is_refused_has_a_number_on_each_architecture() -> None:
     for column in range(2):
-        numbers = [pair[column] for pair in seccomp._CALLS.values()]
+        numbers = [pair[column] for pair in (*seccomp._CALLS.values(), seccomp._CLONE, seccomp._CLONE3)]
 
         assert len(set(numbers)) == len(numbers)
 
