@@ -9,7 +9,7 @@ from pathlib import Path
 PEERS = Path(__file__).parent / ".peers"
 NODE = PEERS / "node"
 CELERY = PEERS / "celery"
-_NODE_PACKAGES = ("bullmq@5", "sharp@0.34", "ioredis@5")
+_NODE_PACKAGES = ("bullmq@6", "sharp@0.35", "ioredis@5")
 _PYTHON_PACKAGES = ("celery[redis]>=5.5", "pillow>=12")
 _QUIETLY = subprocess.DEVNULL
 
