@@ -1,6 +1,5 @@
 """One upload: read it, decode it once, publish what is missing. It raises where it cannot."""
 
-import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,8 +15,9 @@ from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
 from storage.blobs import Delete, Existence, Exists, Move, Open, Publish, Source, Stage, Staged
 from storage.catalog.facts import Claim, Original, Ready, Removed, StoredVariant
-from storage.errors import BlobNotFound, BlobRefused, BlobsUnavailable
+from storage.errors import BlobNotFound, BlobRefused, BlobsUnavailable, unwritable
 from storage.keys import DELETED, trash_key, variant_key
+from storage.threads import in_thread
 
 Milliseconds = Mapping[str, float]
 
@@ -78,7 +78,7 @@ async def make_variants(
             if rendered is None:
                 raise DecoderCrashed("the decoder took new content for known content")
             made = _stored(upload.id, recipe.variants, rendered)
-            await asyncio.to_thread(_copy, made, drawn, staged)
+            await in_thread(_copy, made, drawn, staged)
             await blobs.publish(await _missing(claim, made, staged, blobs))
         original = Original(
             stamp=source.stamp,
@@ -176,8 +176,11 @@ def _copy(made: Sequence[StoredVariant], drawn: Sequence[Staged], staged: Sequen
         if sha256(content).hexdigest() != variant.sha256:
             raise DecoderCrashed("the decoder changed a variant after it had been checked")
         written = 0
-        while written < len(content):
-            written += os.pwrite(file.fd, content[written:], written)
+        try:
+            while written < len(content):
+                written += os.pwrite(file.fd, content[written:], written)
+        except OSError as error:
+            raise unwritable(error.errno or 0) from error
 
 
 def key_of(upload_id: UUID, variant: Variant, content_sha256: str) -> str:

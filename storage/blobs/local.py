@@ -1,25 +1,24 @@
 """Blobs as files below one folder: nothing outside it, whatever the key or a link in it says."""
 
-import asyncio
 import errno
 import fcntl
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from itertools import count as counter
 from pathlib import Path
 from threading import Lock
 from typing import ParamSpec, TypeVar
 from uuid import uuid4
 
-import aiofiles
 import orjson
-from aiofiles.os import wrap
 
 from storage import keys
 from storage.blobs import BlobInfo, Existence, Source, Staged
 from storage.errors import (
+    NO_ROOM,
     BlobNotFound,
     BlobRefused,
     BlobsUnavailable,
@@ -29,6 +28,7 @@ from storage.errors import (
     StorageError,
     StorageFull,
 )
+from storage.threads import in_thread, in_thread_or_undo
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,7 +37,6 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_MODE = 0o644  # the web server that serves variants is another user
 _FOLDER_MODE = 0o755
 _PROBE_BYTES = 64 * 1024
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NOT_A_FILE = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EMLINK}
 
 
@@ -54,7 +53,8 @@ class LocalBlobs:
 
     @asynccontextmanager
     async def open(self, key: str) -> AsyncIterator[Source]:
-        fd = await _call(self._open_file, key)
+        with _mapped(key):
+            fd = await in_thread_or_undo(os.close, partial(self._open_file, key))
         try:
             facts = os.fstat(fd)
             yield Source(fd, facts.st_size, _stamp(facts))
@@ -63,27 +63,25 @@ class LocalBlobs:
 
     async def get(self, key: str) -> bytes:
         async with self.open(key) as source:
-            with _mapped(key):
-                async with aiofiles.open(source.fd, "rb", closefd=False) as file:
-                    return await file.read()
+            return await _call(_read, key, source)
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
         async with self.stage(1) as [staged]:
+            size = 0
             with _mapped(key):
-                async with aiofiles.open(staged.fd, "wb", closefd=False) as file:
-                    async for chunk in chunks:
-                        await file.write(chunk)
-                    size = await file.tell()
+                async for chunk in chunks:
+                    size += await _call(_append, key, staged, chunk)
             await self.publish([(staged, key)])
         return size
 
     @asynccontextmanager
     async def stage(self, count: int) -> AsyncIterator[Sequence[Staged]]:
-        staged = await _call(self._stage, count)
+        with _mapped("a staged file"):
+            staged = await in_thread_or_undo(self._unstage, partial(self._stage, count))
         try:
             yield staged
         finally:
-            await asyncio.shield(_call(self._unstage, staged))
+            await _call(self._unstage, staged)
 
     async def publish(self, files: Sequence[tuple[Staged, str]]) -> None:
         await _call(self._publish, files)
@@ -413,6 +411,19 @@ def _remove_folder(parent: int, name: str) -> None:
     os.rmdir(name, dir_fd=parent)
 
 
+def _read(_key: str, source: Source) -> bytes:
+    with os.fdopen(source.fd, "rb", closefd=False) as file:
+        return file.read()
+
+
+def _append(_key: str, staged: Staged, chunk: bytes) -> int:
+    with os.fdopen(staged.fd, "wb", buffering=0, closefd=False) as file:
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[file.write(rest) :]
+    return len(chunk)
+
+
 def _stamp(facts: os.stat_result) -> str:
     return f"{facts.st_dev}:{facts.st_ino}:{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}"
 
@@ -428,7 +439,7 @@ def _mapped(key: object) -> Iterator[None]:
     except FileNotFoundError as error:
         raise BlobNotFound(f"there is no {key}") from error
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise StorageFull(f"no room left on the storage: {error.strerror}") from error
         if error.errno in _NOT_A_FILE:
             raise BlobRefused(f"{key} is not a regular file below the root") from error
@@ -436,8 +447,7 @@ def _mapped(key: object) -> Iterator[None]:
 
 
 async def _call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `function` in a thread, its errors told in this module's words."""
+    """What `function` gives `in_thread`, its errors told in this module's words."""
     subject = args[0] if args and isinstance(args[0], str) else "a staged file"
     with _mapped(subject):
-        result: T = await wrap(function)(*args, **kwargs)
-        return result
+        return await in_thread(function, *args, **kwargs)

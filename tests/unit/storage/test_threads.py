@@ -1,0 +1,107 @@
+"""Work in threads: nobody leaves before it has ended."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from storage.blobs.local import LocalBlobs
+from storage.threads import in_thread, in_thread_or_undo
+
+
+async def cancelled(task: asyncio.Task[object], started: Event, go: Event, times: int = 1) -> bool:
+    """Cancel who waits while its thread works; whether it waited for the thread each time."""
+    await asyncio.to_thread(started.wait, 10)
+    waited = True
+    for _ in range(times):
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=0.05)
+        waited = waited and not done
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    return waited
+
+
+async def test_who_is_cancelled_leaves_only_when_its_thread_has_ended() -> None:
+    started, go = Event(), Event()
+
+    def work() -> None:
+        started.set()
+        go.wait(10)
+
+    task: asyncio.Task[object] = asyncio.create_task(in_thread(work))
+    assert await cancelled(task, started, go, times=3)
+
+
+async def test_what_nobody_is_left_to_take_is_undone() -> None:
+    started, go = Event(), Event()
+    undone: list[object] = []
+
+    def work() -> object:
+        started.set()
+        go.wait(10)
+        return "made"
+
+    task: asyncio.Task[object] = asyncio.create_task(in_thread_or_undo(undone.append, work))
+    await cancelled(task, started, go)
+
+    assert undone == ["made"]
+
+
+@pytest.mark.parametrize("verb", ["open", "stage"])
+async def test_a_descriptor_that_nobody_takes_any_more_is_closed(
+    local_blobs: LocalBlobs, root: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    (root / "uploads").mkdir()
+    (root / "uploads/cat.jpg").write_bytes(b"cat")
+    async with local_blobs.stage(1):
+        pass
+    started, go = Event(), Event()
+    inner = {"open": "_open_file", "stage": "_stage"}[verb]
+    real = getattr(local_blobs, inner)
+
+    def slow(argument: object) -> object:
+        started.set()
+        go.wait(10)
+        return real(argument)
+
+    async def use() -> None:
+        async with local_blobs.open("uploads/cat.jpg") if verb == "open" else local_blobs.stage(3):
+            pytest.fail("it was cancelled before")
+
+    monkeypatch.setattr(local_blobs, inner, slow)
+    before = os.listdir("/proc/self/fd")
+    task: asyncio.Task[object] = asyncio.create_task(use())
+    await cancelled(task, started, go)
+
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert not [path for path in (root / "staging").rglob("*") if path.is_file()]
+
+
+async def test_a_put_that_is_cancelled_twice_keeps_its_descriptor_while_a_thread_uses_it(
+    local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, go = Event(), Event()
+    real = os.fsync
+    failures: list[OSError] = []
+
+    def slow(fd: int) -> None:
+        started.set()
+        go.wait(10)
+        try:
+            real(fd)
+        except OSError as error:
+            failures.append(error)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"bytes"
+
+    task: asyncio.Task[object] = asyncio.create_task(local_blobs.put("variants/a", chunks()))
+    monkeypatch.setattr(os, "fsync", slow)
+
+    assert await cancelled(task, started, go, times=2)
+    assert failures == []
