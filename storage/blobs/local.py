@@ -377,9 +377,12 @@ def _is_name(name: str) -> bool:
 
 def _new_bench(staging: int) -> tuple[str | None, int]:
     name = f"w{uuid4().hex}"
-    fd = _enter(staging, name, create=True)
+    try:
+        fd = _enter(staging, name, create=True)
+    except FileNotFoundError:  # another process took it for abandoned before it was opened
+        return None, -1
     fcntl.flock(fd, fcntl.LOCK_EX)
-    if os.fstat(fd).st_nlink == 0:  # another process took it for abandoned before it was locked
+    if os.fstat(fd).st_nlink == 0:  # or before it was locked
         os.close(fd)
         return None, -1
     return name, fd
@@ -395,8 +398,8 @@ def _remove_if_abandoned(staging: int, name: str) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove_folder(staging, name)
-    except BlockingIOError:
-        pass  # its owner lives
+    except (BlockingIOError, FileNotFoundError):
+        pass  # its owner lives, or a neighbour that starts too has removed it
     finally:
         os.close(fd)
 

@@ -529,6 +529,21 @@ async def test_a_root_that_is_not_there_stops_unless_it_may_be_made(tmp_path: Pa
     assert not (tmp_path / "none").exists()
 
 
+STARTER = """
+import asyncio, sys
+from pathlib import Path
+from storage.blobs.local import open_local
+
+async def main():
+    async with open_local(Path(sys.argv[1]), create=True) as blobs:
+        print("ready", flush=True)
+        sys.stdin.read()
+        blobs.occupy_staging()
+        print("started", flush=True)
+
+asyncio.run(main())
+"""
+
 BINDER = """
 import asyncio, sys
 from pathlib import Path
@@ -550,12 +565,15 @@ asyncio.run(main())
 """
 
 
-def raced(root: Path, catalogs: list[str]) -> list[str]:
+def raced(root: Path, catalogs: list[str], program: str = BINDER) -> list[str]:
     """What each process says that binds the root to its catalog, all at the same moment."""
     start, go = os.pipe()
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", BINDER, str(root), catalog], stdin=start, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", program, str(root), catalog],
+            stdin=start,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for catalog in catalogs
     ]
@@ -576,3 +594,11 @@ def test_two_workers_of_one_new_catalog_both_start_on_a_new_root(root: Path) -> 
 
 def test_of_two_new_catalogs_on_a_new_root_one_is_refused(root: Path) -> None:
     assert sorted(raced(root, ["one", "two"])) == ["bound", "refused"]
+
+
+def test_workers_that_start_together_after_a_crash_all_start(root: Path) -> None:
+    for _ in range(300):
+        (root / f"staging/w{uuid4().hex}").mkdir(parents=True)
+
+    assert raced(root, [""] * 6, STARTER) == ["started"] * 6
+    assert os.listdir(root / "staging") == []
