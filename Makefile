@@ -37,7 +37,7 @@ corpus: $(INSTALLED) ## A folder of pictures with a manifest, judged: make corpu
 	.venv/bin/python -m tests.corpus "$${CORPUS:?which folder?}" $(ARGS)
 
 bench: $(INSTALLED) ## This worker beside its peers; ARGS="--quick"
-	.venv/bin/python -m bench $(ARGS)
+	.venv/bin/python -m bench --docs $(ARGS)
 
 setup: $(INSTALLED) ## Only install what the others need, in .venv
 
