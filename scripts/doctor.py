@@ -11,6 +11,7 @@ from typing import Literal
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import FORMATS, MIB, Format
 from pipelines.sandbox import open_sandbox
+from pipelines.sandbox.answers import Hello
 from scripts.terminal import AsJson, output, print_json, run, safe, size
 from storage import keys
 from storage.blobs.local import open_local
@@ -205,20 +206,31 @@ async def _decoders(settings: Settings) -> Sequence[Finding]:
             budget = sandbox.most
     except DecoderUnavailable as error:
         return [Finding("Decoders", "error", str(error), "Install the package again: a library is missing.")]
-    confined = all(hello.confined for hello in hellos)
     accepted = [known for known in FORMATS if known.name in settings.formats]
     return [
         Finding("Decoders", "ok", "; ".join(hello.version for hello in hellos)),
-        Finding(
-            "Confinement",
-            "ok" if confined else "warning",
-            "a decoder can open no file and no TCP connection" if confined else "this kernel has no Landlock",
-            None
-            if confined
-            else "Use Linux 5.13 or newer: decoders are separate processes, but can open files.",
-        ),
+        _judge_confinement(hellos),
         Finding("Formats", "ok", ", ".join(_described(known, budget, settings) for known in accepted)),
     ]
+
+
+def _judge_confinement(hellos: Sequence[Hello]) -> Finding:
+    files_closed = all(hello.files_closed for hello in hellos)
+    calls_closed = all(hello.calls_closed for hello in hellos)
+    if files_closed and calls_closed:
+        detail = "a decoder can open no file and no socket, and start no process"
+        return Finding("Confinement", "ok", detail)
+    lacks = [name for name, closed in (("Landlock", files_closed), ("seccomp", calls_closed)) if not closed]
+    left = [
+        *([] if files_closed else ["open files"]),
+        *([] if calls_closed else ["open sockets and start processes"]),
+    ]
+    return Finding(
+        "Confinement",
+        "warning",
+        f"there is no {' and no '.join(lacks)}: a decoder can {' and '.join(left)}",
+        "Use Linux 5.13 or newer with both, on x86-64 or arm64, and a container that allows them.",
+    )
 
 
 def _described(known: Format, budget: int, settings: Settings) -> str:

@@ -29,8 +29,7 @@ def main(argument: str) -> None:
     vips.set_up(bounds.formats)
     staging = warmup.staging()
     # Before libvips starts its first thread: both bind the calling thread and those it starts.
-    confined = landlock.confine()
-    seccomp.confine()
+    files_closed, calls_closed = landlock.confine(), seccomp.confine()
     warmup.run(bounds, staging)
     gc.collect()
     gc.freeze()
@@ -41,7 +40,8 @@ def main(argument: str) -> None:
             "engine": bounds.engine,
             "version": decoder.version(),
             "formats": bounds.formats,
-            "confined": confined,
+            "files_closed": files_closed,
+            "calls_closed": calls_closed,
         }
     )
     serve(channel, bounds)

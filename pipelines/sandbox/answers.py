@@ -26,13 +26,14 @@ class _Frame(BaseModel):
 
 
 class Hello(_Frame):
-    """A child is ready."""
+    """A child is ready: it can open no file (Landlock), and make no call that it does not need (seccomp)."""
 
     hello: Literal[1]
     engine: Literal["vips", "pillow"]
     version: Sentence
     formats: list[Word]
-    confined: bool
+    files_closed: bool
+    calls_closed: bool
 
 
 class Unchanged(_Frame):

@@ -320,7 +320,8 @@ def hello(config: Message) -> Message:
         "engine": config["engine"],
         "version": "rogue",
         "formats": ["jpeg"],
-        "confined": False,
+        "files_closed": False,
+        "calls_closed": False,
     }
 
 
