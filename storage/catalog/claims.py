@@ -205,6 +205,9 @@ async def _write(connection: AsyncConnection, outcome: Outcome, now: int) -> Com
         await _replace_variants(connection, outcome, now)
     if isinstance(outcome, Removed):
         await connection.execute(delete(variants).where(variants.c.upload_id == row["id"]))
+    if _is_half(outcome, row):
+        news |= {"state": State.DELETING, "metadata": row["metadata"], "delete_original": True}
+        news |= {"not_before_ms": now}
     if _is_stale(outcome, row):
         news |= {"state": State.QUEUED, "attempts": 0, "not_before_ms": now, "revive": False}
     await _update(connection, row["id"], news)
@@ -225,6 +228,12 @@ def _is_stale(outcome: Outcome, row: Row) -> bool:
     if row["state"] == State.DELETING:
         return isinstance(outcome, Removed) and bool(row["revive"])
     return bool(row["generation"] != outcome.claim.generation)
+
+
+def _is_half(outcome: Outcome, row: Row) -> bool:
+    """Whether the original is to go too, which whoever removed the rest could not know."""
+    wanted = row["delete_original"] and not row["revive"]
+    return isinstance(outcome, Removed) and wanted and not outcome.claim.delete_original
 
 
 def _news(outcome: Outcome, row: Row, now: int) -> Row:

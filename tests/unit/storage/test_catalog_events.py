@@ -305,6 +305,24 @@ async def test_a_later_upload_event_saves_the_original_from_the_deletion(catalog
     assert not (await claim(catalog)).delete_original
 
 
+async def test_a_wish_to_delete_the_original_that_comes_during_the_deletion_is_met_too(
+    catalog: Catalog,
+) -> None:
+    await is_ready(catalog)
+    before = await catalog.outbox.last_seq()
+    await take(catalog, unwish(5))
+    held = await claim(catalog)
+    await take(catalog, unwish(6, original=True))
+    first = await commit(catalog, Removed(held))
+    again = await claim(catalog)
+    last = await commit(catalog, Removed(again))
+
+    assert (first.state, first.notice, first.due_in_ms) == (State.DELETING, None, 0)
+    assert (again.delete_original, again.dead_claims) == (True, 0)
+    assert last.state is State.DELETED
+    assert [notice.metadata for notice in await told(catalog, before)] == [held.upload.metadata]
+
+
 async def test_a_wish_to_delete_the_original_ends_with_that_deletion(catalog: Catalog) -> None:
     await is_ready(catalog)
     await take(catalog, unwish(5, original=True))
