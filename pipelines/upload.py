@@ -113,9 +113,9 @@ async def remove_upload(
         await blobs.delete(key)
     if with_original and claim.upload.source is not None and await holds(claim):
         with suppress(BlobRefused):  # what is no regular file was never this upload's
-            await blobs.move(
-                claim.upload.source, trash_key(f"{DELETED}{claim.upload.id}", claim.upload.source)
-            )
+            # By claim: a source that is used again must not replace in the trash what went there before.
+            folder = f"{DELETED}{claim.upload.id}-{claim.number}"
+            await blobs.move(claim.upload.source, trash_key(folder, claim.upload.source))
     return Removed(claim)
 
 

@@ -10,7 +10,9 @@ UPLOADS = "uploads"
 VARIANTS = "variants"
 STAGING = "staging"
 TRASH = "trash"
-DELETED = "delete-"  # with an upload's id: the folder of the trash that its original goes to
+DELETED = (
+    "delete-"  # with an upload's id and a claim's number: the folder of the trash that its original goes to
+)
 
 MAX_SOURCE_BYTES = 1024
 MAX_BYTES = 2048  # of any key: an original's in the trash is longer than it was

@@ -307,7 +307,7 @@ async def test_removing_takes_the_variants_and_where_asked_the_original_to_the_t
     await bench.put("cat.jpg", jpeg())
     claim = await removed(bench, "cat.jpg", with_original=with_original)
 
-    trash = root / f"trash/delete-{claim.upload.id}/uploads/cat.jpg"
+    trash = root / f"trash/delete-{claim.upload.id}-{claim.number}/uploads/cat.jpg"
     assert bench.uploads.variants() == {}
     assert bench.uploads.path("cat.jpg").exists() is not with_original
     assert trash.exists() is with_original
@@ -333,6 +333,18 @@ async def test_removing_twice_is_removing_once(bench: Bench) -> None:
         await removed(bench, "cat.jpg", with_original=True)
 
     assert bench.uploads.variants() == {}
+
+
+async def test_removing_a_source_that_was_used_again_keeps_both_originals_in_the_trash(
+    bench: Bench, root: Path
+) -> None:
+    contents = [jpeg(64, 48), jpeg(48, 64)]
+    for content in contents:
+        await bench.put("cat.jpg", content)
+        await removed(bench, "cat.jpg", with_original=True)
+
+    kept = [path.read_bytes() for path in (root / "trash").rglob("cat.jpg")]
+    assert sorted(kept) == sorted(contents)
 
 
 async def test_removing_an_upload_whose_source_is_a_folder_leaves_the_folder(bench: Bench) -> None:
