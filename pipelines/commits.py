@@ -1,13 +1,18 @@
 """Group commits: outcomes that are ready at about the same time share one transaction."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from storage.catalog.claims import Claims
-from storage.catalog.facts import Committed, Notice, Outcome
+from storage.catalog.facts import Claim, Committed, Notice, Outcome
+from storage.errors import CatalogUnavailable
 
 FULL = 16  # outcomes
 PATIENCE_S = 0.1
+PAUSES_S = (0.1, 0.4, 1.6)  # before each try to give back what could not be written
+OWED = 1000  # claims that are still to be given back, at most
 
 
 class Committer:
@@ -21,6 +26,7 @@ class Committer:
         self._told = told
         self._waiting: list[tuple[Outcome, asyncio.Future[Committed]]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._owed: deque[Claim] = deque(maxlen=OWED)
         self._flushing: set[asyncio.Task[None]] = set()
 
     async def submit(self, outcome: Outcome) -> Committed:
@@ -57,6 +63,12 @@ class Committer:
         try:
             committed = await self._claims.commit([outcome for outcome, _ in group])
         except Exception as error:  # handed to everyone who waits
+            self._owed.extend(outcome.claim for outcome, _ in group)
+            # Before their job ends: the next worker must not take these claims for those of a dead one.
+            for pause in PAUSES_S:
+                await asyncio.sleep(pause)
+                if await self._settle():
+                    break
             for _, future in group:
                 if not future.done():
                     future.set_exception(error)
@@ -65,3 +77,17 @@ class Committer:
         for (_, future), result in zip(group, committed, strict=True):
             if not future.done():
                 future.set_result(result)
+        await self._settle()
+
+    async def _settle(self) -> bool:
+        """Give back the claims whose outcome could not be written; whether the catalog took them."""
+        owed = list(self._owed)
+        try:
+            if owed:
+                await self._claims.release(owed)
+        except CatalogUnavailable:
+            return False
+        for claim in owed:
+            with suppress(ValueError):
+                self._owed.remove(claim)
+        return True

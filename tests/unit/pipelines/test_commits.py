@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from pipelines import commits
 from pipelines.commits import FULL, PATIENCE_S, Committer
 from storage.catalog import Catalog
 from storage.catalog.facts import Claim, Notice, State
@@ -92,6 +93,26 @@ async def test_a_catalog_that_is_away_is_told_to_everyone_who_waits(catalog: Cat
     answers = await asyncio.gather(*(group.submit(ready(each)) for each in waiting), return_exceptions=True)
 
     assert [type(answer) for answer in answers] == [CatalogUnavailable] * 3
+
+
+@pytest.mark.parametrize("away", ["outbox", "uploads"], ids=["for a moment", "for longer"])
+async def test_a_claim_whose_outcome_could_not_be_written_is_not_taken_for_that_of_a_dead_worker(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    monkeypatch.setattr(commits, "PAUSES_S", (0.01, 0.01))
+    lost, other = await claims(catalog, 2)
+    group = committer(catalog, busy=False)
+    async with catalog.database._engine.begin() as connection:
+        await connection.exec_driver_sql(f"ALTER TABLE {away} RENAME TO away")
+    with pytest.raises(CatalogUnavailable):
+        await group.submit(ready(lost))
+    async with catalog.database._engine.begin() as connection:
+        await connection.exec_driver_sql(f"ALTER TABLE away RENAME TO {away}")
+    if away == "uploads":
+        await group.submit(ready(other))
+        await asyncio.wait(group._flushing or {asyncio.create_task(asyncio.sleep(0))})
+
+    assert (await claim(catalog, lost.upload.id, "another worker")).dead_claims == 0
 
 
 async def test_what_was_submitted_is_written_even_if_its_batch_is_cancelled(catalog: Catalog) -> None:
