@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 ROWS_A_TICK = 1000
 KEEP_MESSAGES_MS = 7 * 24 * 3600 * 1000
+KEEP_LETTERS_MS = 30 * 24 * 3600 * 1000
 _UNSENT_AFTER_MS = 2_000  # a message that was just written is on its way
 _GONE_AFTER_S = 3600  # a consumer that nothing was heard of
 
@@ -76,5 +77,6 @@ async def reconcile(
         await announcer.send(unsent)
     await catalog.outbox.prune(now_ms() - KEEP_MESSAGES_MS)
     await catalog.verdicts.prune(now_ms() - REMEMBERED_MS)
+    await catalog.letters.prune(now_ms() - KEEP_LETTERS_MS)
     await queue.forget_consumers(_GONE_AFTER_S * 1000)
     return len(gone)

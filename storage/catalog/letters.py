@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import RowMapping, delete, func, select
+from sqlalchemy import RowMapping, delete, func, select, true
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -44,6 +44,16 @@ class Letters:
         """Throw these dead letters away. Raises: CatalogUnavailable."""
         async with self._database.writing() as connection:
             await connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(ids)))
+
+    async def prune(self, before_ms: int) -> None:
+        """Throw away what came before `before_ms`. Raises: CatalogUnavailable."""
+        # In order of arrival, so that only what goes, and the first that stays, is read.
+        young = dead_letters.c.received_ms >= before_ms
+        first = select(dead_letters.c.id).where(young).order_by(dead_letters.c.id).limit(1)
+        async with self._database.writing() as connection:
+            stays = (await connection.execute(first)).scalar_one_or_none()
+            old = dead_letters.c.id < stays if stays is not None else true()
+            await connection.execute(delete(dead_letters).where(old))
 
     async def count(self) -> int:
         """How many dead letters there are. Raises: CatalogUnavailable."""

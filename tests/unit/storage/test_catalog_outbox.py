@@ -4,7 +4,7 @@ from sqlalchemy import update
 
 from storage.catalog import Catalog
 from storage.catalog.facts import Failed, State
-from storage.catalog.tables import outbox
+from storage.catalog.tables import dead_letters, outbox
 from tests.support.catalogs import claim, commit, failed, letter, new_ticket, ready, take, told, unwish, wish
 
 
@@ -135,3 +135,20 @@ async def test_dead_letters_are_told_newest_first(catalog: Catalog) -> None:
     await catalog.intake.take([], letters, per_ticket=1, new_ticket=new_ticket)
 
     assert [kept.stream_id for kept in await catalog.letters.newest(3)] == ["4-0", "3-0", "2-0"]
+
+
+async def test_letters_that_are_old_are_pruned(catalog: Catalog) -> None:
+    await catalog.intake.take(
+        [], [letter(f"{number}-0") for number in range(4)], per_ticket=1, new_ticket=new_ticket
+    )
+    async with catalog.database.writing() as connection:
+        await connection.execute(update(dead_letters).where(dead_letters.c.id <= 2).values(received_ms=5))
+    await catalog.letters.prune(5)
+    untouched = await catalog.letters.count()
+    await catalog.letters.prune(6)
+    left = [kept.stream_id for kept in await catalog.letters.newest(9)]
+    await catalog.letters.prune(2**60)
+
+    assert untouched == 4
+    assert left == ["3-0", "2-0"]
+    assert await catalog.letters.count() == 0
