@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -13,7 +13,7 @@ from pipelines.formats import MIB, Engine
 from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
 from pipelines.sandbox.answers import Answer, Changed, Done, Hello, Probed, Refused, Unchanged
-from pipelines.sandbox.child import DECODER, Child, Limits
+from pipelines.sandbox.child import DECODER, Budget, Child
 from pipelines.sandbox.staged import check_staged
 
 PARENT_MEMORY = 96 * MIB
@@ -24,6 +24,7 @@ _DECODERS = ("pyvips-binary", "pillow", "pillow-heif")
 _WALL_FACTOR = 3  # a throttled core must not blame good pictures
 _OVERDRAFT = 1.25  # times its estimate that a picture may take before its child is killed,
 _SLACK = 16 * MIB  # and this: estimates of small pictures are rough
+_PROBING_SHARE, _PROBING_LEAST_S = 1 / 4, 1.0  # of a picture's time, for its header
 _PROBING = CHILD_MEMORY  # growth, beside the source itself, before a picture has an estimate
 _FAT = 40 * MIB  # growth that an idle child may keep; it tightens its heap when 32 of them are free
 
@@ -144,6 +145,8 @@ class Sandbox:
             return await self._attempt(task, granted=self.most)
 
     async def _attempt(self, task: _Task, granted: int | None = None) -> Rendered | None:
+        cpu_s = self._allowance.image_timeout_s
+        budget = Budget(cpu_s, cpu_s * _WALL_FACTOR)
         known = formats.sniff(os.pread(task.source_fd, formats.HEAD, 0))
         async with self._borrow(known.engine if known else "vips") as child:
             request = {
@@ -152,10 +155,14 @@ class Sandbox:
                 "variants": [_wish(variant) for variant, _ in task.wanted],
             }
             await child.send(request, [task.source_fd, *(fd for _, fd in task.wanted)])
-            answer = await child.receive(self._limits(lambda growth: growth > task.source_bytes + _PROBING))
+            answer = await child.receive(
+                budget,
+                lambda growth: growth > task.source_bytes + _PROBING,
+                max(_PROBING_LEAST_S, cpu_s * _PROBING_SHARE),
+            )
             match answer:
                 case Probed():
-                    done = await self._proceed(child, answer, granted)
+                    done = await self._proceed(child, answer, granted, budget)
                     return await asyncio.to_thread(_checked, answer, done, task.wanted)
                 case Unchanged() if answer.sha256 == task.known_sha256:
                     return None
@@ -164,7 +171,7 @@ class Sandbox:
                 case _:
                     raise _refusal(answer)
 
-    async def _proceed(self, child: Child, probed: Probed, granted: int | None) -> Done:
+    async def _proceed(self, child: Child, probed: Probed, granted: int | None, budget: Budget) -> Done:
         need = probed.estimate
         if need > self.most:
             await child.send({"proceed": False})
@@ -180,9 +187,7 @@ class Sandbox:
             with self.admission.memory_now(need) if granted is None else nullcontext():
                 before = child.memory() - child.idle_memory
                 await child.send({"proceed": True})
-                answer = await child.receive(
-                    self._limits(lambda growth: self._bloated(growth - before, need))
-                )
+                answer = await child.receive(budget, lambda growth: self._bloated(growth - before, need))
         except NoRoomError:
             await child.send({"proceed": False})
             raise
@@ -195,10 +200,6 @@ class Sandbox:
         if growth <= need:
             return False
         return growth > need * _OVERDRAFT + _SLACK or self.growth() > self.most
-
-    def _limits(self, bloated: Callable[[int], bool]) -> Limits:
-        cpu_s = self._allowance.image_timeout_s
-        return Limits(cpu_s, cpu_s * _WALL_FACTOR, bloated)
 
     @asynccontextmanager
     async def _borrow(self, engine: Engine) -> AsyncIterator[Child]:

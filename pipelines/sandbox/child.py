@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,13 +37,14 @@ _TICK = os.sysconf("SC_CLK_TCK")
 _LENGTH = struct.Struct(">I")
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What one picture may cost: CPU seconds, wall seconds, and which growth in bytes is too much."""
+@dataclass
+class Budget:
+    """The CPU and wall seconds for one try at a picture, and how much of them is spent."""
 
     cpu_s: float
     wall_s: float
-    bloated: Callable[[int], bool]
+    cpu_used: float = 0.0
+    waited: float = 0.0
 
 
 class Child:
@@ -107,15 +109,17 @@ class Child:
         except OSError as error:
             raise DecoderCrashed(await self._obituary()) from error
 
-    async def receive(self, limits: Limits) -> Answer:
-        """The next answer, within `limits` counted from now.
+    async def receive(
+        self, budget: Budget, bloated: Callable[[int], bool], most_cpu_s: float = inf
+    ) -> Answer:
+        """The next answer, within what `budget` has left and `most_cpu_s`, and no growth that is `bloated`.
 
         Raises: DecodeTimeout, DecoderBloated, DecoderCrashed. After each of them the
         child is of no more use.
         """
         reading = asyncio.ensure_future(self._frame())
         try:
-            await self._watch(reading, limits)
+            await self._watch(reading, budget, bloated, min(budget.cpu_s, most_cpu_s))
             answer = ANSWER.validate_json(reading.result())
         except ValidationError as error:
             raise DecoderCrashed("the decoder answered what no decoder may answer") from error
@@ -125,18 +129,29 @@ class Child:
             raise DecoderCrashed(f"the decoder failed: {answer.message}")
         return answer
 
-    async def _watch(self, reading: asyncio.Future[bytes], limits: Limits) -> None:
-        looked, waited, cpu_began = time.monotonic(), 0.0, self._cpu()
-        while not (await asyncio.wait({reading}, timeout=_WATCH_S))[0]:
+    async def _watch(
+        self,
+        reading: asyncio.Future[bytes],
+        budget: Budget,
+        bloated: Callable[[int], bool],
+        most_cpu_s: float,
+    ) -> None:
+        looked, cpu = time.monotonic(), self._cpu()
+        answered = False
+        while not answered:
+            answered = bool((await asyncio.wait({reading}, timeout=_WATCH_S))[0])
             looked, before = time.monotonic(), looked
             # A worker that was frozen for a while has not seen its child work: that time blames nobody.
-            waited += min(looked - before, 10 * _WATCH_S)
-            used = self._cpu() - cpu_began
-            if used > limits.cpu_s or waited > limits.wall_s:
+            budget.waited += min(looked - before, 10 * _WATCH_S)
+            cpu, cpu_before = max(cpu, self._cpu()), cpu  # 0 once it is dead
+            budget.cpu_used += cpu - cpu_before
+            if answered:
+                return
+            if budget.cpu_used > most_cpu_s or budget.waited > budget.wall_s:
                 raise DecodeTimeout(
-                    f"The picture took longer to decode than the {limits.cpu_s:g} seconds allowed."
+                    f"The picture took longer to decode than the {most_cpu_s:g} seconds allowed."
                 )
-            if limits.bloated(self.memory() - self.idle_memory):
+            if bloated(self.memory() - self.idle_memory):
                 raise DecoderBloated
 
     async def _frame(self) -> bytes:

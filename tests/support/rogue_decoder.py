@@ -188,6 +188,25 @@ def spin(job: Job) -> None:
         pass
 
 
+def burn(seconds: float) -> None:
+    began = time.process_time()
+    while time.process_time() - began < seconds:
+        pass
+
+
+def slow_twice(job: Job) -> None:
+    burn(0.15)
+    job.probe()
+    burn(0.15)
+    job.write()
+    job.say(job.done())
+
+
+def slow_header(job: Job) -> None:
+    burn(1.5)
+    job.honest()
+
+
 def half_a_frame(job: Job) -> None:
     raw(job, struct.pack(">I", 1000) + b'{"status"')
     forever()
@@ -298,6 +317,8 @@ MISCHIEF: dict[str, Callable[[Job], None]] = {
     "hang": lambda job: forever(),
     "spin": spin,
     "deaf": deaf,
+    "slow twice": slow_twice,
+    "slow header": slow_header,
     "half a frame": half_a_frame,
     "grow": grow,
     "grow when told": grow_when_told,

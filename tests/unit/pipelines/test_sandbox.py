@@ -84,6 +84,17 @@ async def test_a_decoder_that_never_answers_is_ended_soon_after_its_time(
     assert await renders_well(rogue)
 
 
+async def test_header_and_pixels_share_one_time_limit(rogue: Sandbox) -> None:
+    with pytest.raises(DecodeTimeout):  # 0.15 s for each, of 0.2 s
+        await render(rogue, ordered("slow twice"))
+
+
+async def test_a_header_gets_a_quarter_of_the_time_but_at_least_a_second() -> None:
+    async with open_sandbox(allowance(seconds=4), (*ROGUE, "starts")) as rogue:
+        with pytest.raises(DecodeTimeout, match="the 1 seconds allowed"):
+            await render(rogue, ordered("slow header"))
+
+
 @pytest.mark.parametrize("mischief", ["grow", "grow when told"])
 async def test_a_decoder_that_takes_more_memory_than_announced_is_ended(mischief: str) -> None:
     async with open_sandbox(allowance(seconds=5), (*ROGUE, "starts")) as rogue:
