@@ -177,7 +177,8 @@ async def _report(
             }
         )
         return
-    output.print(table("", ("picture", "#size", "became"), (_row(one) for one in sent[:_ROWS])))
+    refused_first = sorted(sent, key=lambda one: one.error is None) if len(sent) > _ROWS else sent
+    output.print(table("", ("picture", "#size", "became"), (_row(one) for one in refused_first[:_ROWS])))
     if len(sent) > _ROWS:
         output.print(f"… and {len(sent) - _ROWS} more; the contact sheet shows them all.")
     print_report(report)

@@ -64,7 +64,9 @@ class Sent:
 
 
 def command(
-    paths: Annotated[list[Path], typer.Argument(help="Files, or folders with everything in them.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Files, or folders with all but hidden files and links.")
+    ],
     wait: Annotated[
         bool, typer.Option("--wait", help="Follow the uploads until each is ready or failed.")
     ] = False,
@@ -86,7 +88,9 @@ def command(
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Path]:
-    """The regular files that `paths` name or contain, sorted; hidden ones only if they are named.
+    """The regular files that `paths` name or contain, sorted; hidden ones and links only if they are named.
+
+    A link in a folder may lead to what its owner never meant to upload.
 
     Raises: CommandError for a path that does not exist.
     """
@@ -95,7 +99,7 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
             for folder, folders, names in os.walk(path):
                 folders[:] = sorted(name for name in folders if not name.startswith("."))
                 candidates = (Path(folder, name) for name in sorted(names) if not name.startswith("."))
-                yield from (candidate for candidate in candidates if candidate.is_file())
+                yield from (one for one in candidates if one.is_file() and not one.is_symlink())
         elif path.is_file():
             yield path
         else:

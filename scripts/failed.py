@@ -11,7 +11,7 @@ from pipelines.blame import DEADLY_CODES, forgive
 from scripts.show import parse_id
 from scripts.terminal import AsJson, CommandError, moment, output, print_json, run, safe, table
 from storage.catalog import Catalog, open_catalog
-from storage.catalog.facts import DeadLetter, Upload
+from storage.catalog.facts import DeadLetter, State, Upload
 from worker.app import IDS_A_DECODER, open_queue, open_stores
 from worker.intake import new_ticket
 from worker.settings import Settings
@@ -46,14 +46,19 @@ def list_failed(
         async with open_catalog(settings.catalog_url, create=False) as catalog:
             uploads = await catalog.failures.newest(limit)
             letters = await catalog.letters.newest(limit)
+            failed = (await catalog.reports.states())[State.FAILED]
+            refused = await catalog.letters.count()
         if as_json:
             told = {
                 "uploads": [_upload(upload) for upload in uploads],
                 "dead_letters": [_letter(one) for one in letters],
+                "total": {"uploads": failed, "dead_letters": refused},
             }
             print_json(told)
         else:
             _print([_upload(upload) for upload in uploads], [_letter(letter) for letter in letters])
+            if more := failed + refused - len(uploads) - len(letters):
+                output.print(f"… and {more} more; see --limit.")
         return 0
 
     run(body)

@@ -23,7 +23,7 @@ def command(
         async with open_catalog(settings.catalog_url, create=False) as catalog:
             found = await catalog.reports.find(upload_id)
         if found is None:
-            raise CommandError(f"There is no upload {upload_id}.")
+            raise CommandError(f"There is no upload {upload}.")
         if as_json:
             print_json(facts(found))
         else:

@@ -44,7 +44,7 @@ def sweep(
             _tell({"plan": force, "done": done}, f"Plan {force} is applied.", done, as_json=as_json)
             return 0
         plan = await chores.make_plan(sweeper)
-        done = await chores.apply_plan(plan.id, sweeper) if apply and not plan.stopped else {}
+        done = await chores.apply_plan(plan.id, sweeper) if apply and plan.counts and not plan.stopped else {}
         if as_json:
             print_json({**_facts(plan), "done": done})
         else:

@@ -36,6 +36,7 @@ CHORES: Sequence[WorkerCoroutine] = (tasks.reconcile, tasks.adopt)
 _START_PAUSE_S = 60  # a worker that starts again and again need not look for foundlings each time
 _START_DRAIN = 1000  # events taken before the first poll
 _JOB_S = 30 + 60  # new images are taken for 30 s; the rest is for the last ones' images and commits
+_GOODBYE_S = 5  # for the last words to a Redis that may hang
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S, _HEALTHY_S = 0.5, 5.0, 30
 
 Context = dict[str, Any]
@@ -145,7 +146,8 @@ async def shut_down(ctx: Context) -> None:
     stack: AsyncExitStack | None = ctx.pop("stack", None)
     if stack is not None:
         await stack.aclose()
-        log.info("worker_stopped")
+        ends = ctx["burst"] or ctx["shutdown"].stopping.is_set()
+        log.info("worker_stopped" if ends else "worker_closed")  # `run` may start it anew
 
 
 async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECODER) -> None:
@@ -189,21 +191,27 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
 
 
 async def _hand_back(worker: Worker) -> None:
-    """End the jobs before what they work with is closed: no decoder that we end may look like a crash."""
+    """End the jobs before what they work with is closed: no decoder that we end may look like a crash.
+
+    What a job still has to say to a Redis that hangs is left unsaid.
+    """
     jobs = list(worker.tasks.values())
     for job in jobs:
         if not job.cancelling():  # once is enough: it may be giving back what it has
             job.cancel()
-    await asyncio.gather(*jobs, return_exceptions=True)
+    if jobs:
+        ended, _ = await asyncio.wait(jobs, timeout=_GOODBYE_S)
+        await asyncio.gather(*ended, return_exceptions=True)
     worker.tasks.clear()
 
 
 async def _close(worker: Worker) -> None:
     redis = worker.pool
     try:
-        await worker.close()
-    except (*UNREACHABLE, RedisError):
-        pass  # it was Redis that made us stop
+        async with asyncio.timeout(_GOODBYE_S):
+            await redis.delete(worker.health_check_key)
+    except (*UNREACHABLE, RedisError, TimeoutError):
+        pass  # it is Redis that is away
     finally:
         await shut_down(worker.ctx)
         await redis.aclose(close_connection_pool=True)

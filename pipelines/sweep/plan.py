@@ -77,10 +77,11 @@ class Writer:
             await self._flush()
 
     async def close(self, files: int, rows: int) -> Plan:
-        """Write the head. Raises: StorageError."""
+        """Write the head, unless there is nothing to write down. Raises: StorageError."""
         await self._flush()
         plan = Plan(self.id, now(), dict(self.counts), dict(self.bytes), files, rows, self._parts)
-        await save(plan, self.blobs)
+        if plan.counts:
+            await save(plan, self.blobs)
         return plan
 
     async def _flush(self) -> None:
