@@ -1,11 +1,15 @@
 """What headers say about the memory that decoding takes, and libvips does not tell."""
 
 import re
+import struct
 from collections.abc import Iterator
 
 from pipelines.formats import Shape
 
 _MOST = 4096  # segments looked at: a file made of tiny ones must not cost seconds
+_MOST_TAG_WORK = 4_000_000  # libtiff's time grows with the square of a directory's tags: some 0.2 s
+_TAG_SLACK = 16 * 1024 * 1024
+_TAG_BYTES = dict(enumerate((0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)))
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _SCAN = 0xDA
 
@@ -57,4 +61,34 @@ def is_lossless_webp(data: bytearray) -> bool:
         if kind in (b"VP8 ", b"VP8L"):
             return kind == b"VP8L"
         at += 8 + (16 if kind == b"ANMF" else length + length % 2)  # a frame's chunks lie behind 16 bytes
+    return True
+
+
+def has_cheap_tags(data: bytearray) -> bool:
+    """Say whether a TIFF's directories are few and small enough that reading them costs next to nothing."""
+    order = "<" if data[:2] == b"II" else ">"
+    if bytes(data[2:4]) in (b"+\0", b"\0+"):
+        count, entry, link, at = (struct.Struct(order + each) for each in ("Q", "HHQQ", "Q", "8xQ"))
+    else:
+        count, entry, link, at = (struct.Struct(order + each) for each in ("H", "HHII", "I", "4xI"))
+    work, stored, seen = 0, 0, set[int]()
+    try:
+        place = at.unpack_from(data)[0]
+        while place and place not in seen:
+            seen.add(place)
+            tags = count.unpack_from(data, place)[0]
+            work += tags * tags
+            if work > _MOST_TAG_WORK:
+                return False
+            first = place + count.size
+            end = first + tags * entry.size
+            for _, kind, length, where in entry.iter_unpack(memoryview(data)[first:end]):
+                size = length * _TAG_BYTES.get(kind, 0)
+                # Beyond the end there is nothing to read; within, no two tags' data are the same bytes.
+                stored += size if where + size <= len(data) else 0
+            if stored > 2 * len(data) + _TAG_SLACK:
+                return False
+            place = link.unpack_from(data, end)[0]
+    except struct.error:
+        return True  # libtiff says what it thinks of it
     return True

@@ -15,9 +15,9 @@ from PIL import AvifImagePlugin, BmpImagePlugin, IcoImagePlugin, ImageFile, Tiff
 from PIL import Image as PillowImage
 from PIL import __version__ as pillow_version
 
-from pipelines.decoder import vips
+from pipelines.decoder import headers, vips
 from pipelines.decoder.picture import Image, Picture
-from pipelines.decoder.refusal import Refused
+from pipelines.decoder.refusal import Refused, corrupt
 from pipelines.formats import Format, Shape
 
 _Probe = Callable[[Format, bytes, str], Picture]
@@ -96,6 +96,8 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
         return _probe(format, data, damaged)
     planes = False
     if format.name == "tiff":
+        if not headers.has_cheap_tags(data):
+            raise corrupt(format.title, "its directories hold too much")
         able, planes = _tiff_for_vips(data)
         if not able:
             return _probe(format, data, damaged)

@@ -104,7 +104,23 @@ def _icon(inside: bytes) -> bytes:
     return b"\0\0\1\0\1\0" + entry + inside
 
 
+def tags(directories: int, each: int, kind: int = 4, count: int = 1, length: int = 0) -> bytes:
+    """A TIFF of 16 by 16 grey pixels with so many unknown tags in each of its directories."""
+    usual = [(256, 3, 1, 16), (257, 3, 1, 16), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    usual += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, 16), (279, 4, 1, 256)]
+    entries = b"".join(
+        struct.pack("<HHII", *entry) for entry in (*usual, *((1000 + n, kind, count, 8) for n in range(each)))
+    )
+    made = bytearray(b"II*\0" + struct.pack("<I", 8))
+    for left in reversed(range(directories)):
+        made += struct.pack("<H", len(usual) + each) + entries
+        made += struct.pack("<I", len(made) + 4 if left else 0)
+    return bytes(made.ljust(max(length, len(made) + 256), b"\0"))
+
+
 BOMBS: Mapping[str, bytes] = {
+    "tiff of 180 directories of 4,000 tags": tags(180, 4000),
+    "tiff of 400 tags over the same 8 MB": tags(1, 400, kind=3, count=4_000_000, length=9_000_000),
     "png of 400 MP in 48 KiB": png(20_000, 20_000, rows=2400),
     "png of 3,600 MP": png(_SIDE, _SIDE),
     "png of 2^31 rows": png(2**31 - 1, 2**31 - 1),
