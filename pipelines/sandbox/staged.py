@@ -16,6 +16,7 @@ _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 # Tables, restart interval, JFIF and Adobe say how to read it. What says who made it, or comes after
 # the end, is none of a variant's.
 _EXPECTED = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xEE, _SOS}) | _START_OF_FRAME
+_WEBP_CHUNKS = {(b"VP8 ",), (b"VP8L",), (b"VP8X", b"VP8 "), (b"VP8X", b"ALPH", b"VP8 "), (b"VP8X", b"VP8L")}
 
 
 def check_staged(fd: int, variant: Variant, written: Written, size: tuple[int, int]) -> str:
@@ -65,28 +66,63 @@ def _jpeg_size(content: bytes) -> tuple[int, int] | None:
 
 
 def _webp_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height of a WebP of one picture, its opacity at most, and nothing else to its end."""
     complete = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
     if not complete or int.from_bytes(content[4:8], "little") + 8 != len(content):
         return None
-    match content[12:16]:
+    kinds: list[bytes] = []
+    sizes: set[tuple[int, int]] = set()
+    at = 12
+    while at < len(content):
+        kind, length = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+        body = content[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+        if kind != b"ALPH":
+            sizes.add(_webp_chunk_size(kind, body))
+        kinds.append(kind)
+    # A WebP of several chunks says its size twice.
+    if at != len(content) or tuple(kinds) not in _WEBP_CHUNKS or len(sizes) != 1:
+        return None
+    return sizes.pop()
+
+
+def _webp_chunk_size(kind: bytes, body: bytes) -> tuple[int, int]:
+    match kind:
         case b"VP8 ":
-            width, height = (int.from_bytes(content[at : at + 2], "little") & 0x3FFF for at in (26, 28))
-            return width, height
+            width, height = (int.from_bytes(body[at : at + 2], "little") & 0x3FFF for at in (6, 8))
         case b"VP8L":
-            bits = int.from_bytes(content[21:25], "little")
-            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-        case b"VP8X":
-            width, height = (int.from_bytes(content[at : at + 3], "little") + 1 for at in (24, 27))
-            return width, height
+            bits = int.from_bytes(body[1:5], "little")
+            width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
         case _:
-            return None
+            width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
+    return width, height
 
 
 def _avif_size(content: bytes) -> tuple[int, int] | None:
-    extents = content.find(b"ispe")
-    if content[4:8] != b"ftyp" or content[8:12] not in (b"avif", b"avis") or extents < 0:
+    """Width and height of an AVIF of one size, without metadata, that ends with its last box."""
+    boxes = _boxes(content, 0)
+    if boxes is None or content[8:12] != b"avif":
         return None
-    return (
-        int.from_bytes(content[extents + 8 : extents + 12]),
-        int.from_bytes(content[extents + 12 : extents + 16]),
-    )
+    kinds = [kind for kind, _ in boxes]
+    if kinds[:2] != [b"ftyp", b"meta"] or not set(kinds[2:]) <= {b"mdat", b"free"} or b"mdat" not in kinds:
+        return None
+    meta = boxes[1][1]
+    if any(word in meta for word in (b"Exif", b"mime", b"xml ", b"uri ", b"uuid")):
+        return None
+    properties = dict(_boxes(dict(_boxes(meta, 4) or ()).get(b"iprp", b""), 0) or ()).get(b"ipco", b"")
+    extents = [body for kind, body in _boxes(properties, 0) or () if kind == b"ispe"]
+    if len({*extents}) != 1 or len(extents[0]) != 12:
+        return None
+    return int.from_bytes(extents[0][4:8]), int.from_bytes(extents[0][8:12])
+
+
+def _boxes(content: bytes, at: int) -> list[tuple[bytes, bytes]] | None:
+    """The kinds and bodies of the boxes that fill `content` from `at` to its end, None if they do not."""
+    found = []
+    while at < len(content):
+        length = int.from_bytes(content[at : at + 4])
+        if length < 8 or at + length > len(content):
+            return None
+        found.append((content[at + 4 : at + 8], content[at + 8 : at + length]))
+        at += length
+    return found
