@@ -1,5 +1,8 @@
 """What can go wrong with bytes and rows: the one tree of storage errors."""
 
+import errno
+import os
+
 
 class StorageError(Exception):
     """Anything that bytes or rows answered instead of doing what was asked."""
@@ -43,3 +46,13 @@ class CatalogTooNew(StorageError):
 
 class NoCatalog(StorageError):
     """There is no catalog yet where one was expected."""
+
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def unwritable(number: int) -> BlobsUnavailable:
+    """The error that a write which failed with the errno `number` is."""
+    if number in NO_ROOM:
+        return StorageFull(f"no room left on the storage: {os.strerror(number)}")
+    return BlobsUnavailable(f"the storage failed at a staged file: {os.strerror(number)}")

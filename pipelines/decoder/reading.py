@@ -2,8 +2,26 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _CHUNK = 1024 * 1024
+
+
+class Unwritable(Exception):
+    """The system failed at a file that the parent gave, with the errno `number`; no picture can cause it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.strerror(number))
+        self.number = number
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable(error.errno or 0) from error
 
 
 def read_once(descriptor: int, size: int) -> bytearray | None:
@@ -11,11 +29,12 @@ def read_once(descriptor: int, size: int) -> bytearray | None:
     data = bytearray(size + 1)  # one more than expected, to see that it grew
     view = memoryview(data)
     offset = 0
-    while offset <= size:
-        count = os.preadv(descriptor, [view[offset : offset + _CHUNK]], offset)
-        if count == 0:
-            break
-        offset += count
+    with _told():
+        while offset <= size:
+            count = os.preadv(descriptor, [view[offset : offset + _CHUNK]], offset)
+            if count == 0:
+                break
+            offset += count
     view.release()
     if offset != size:
         return None
@@ -30,8 +49,9 @@ def sha256(data: bytearray) -> str:
 
 def write_all(descriptor: int, data: bytes) -> None:
     """Make `data` the whole content of the staging file."""
-    os.ftruncate(descriptor, 0)
     view = memoryview(data)
     offset = 0
-    while offset < len(data):
-        offset += os.pwrite(descriptor, view[offset:], offset)
+    with _told():
+        os.ftruncate(descriptor, 0)
+        while offset < len(data):
+            offset += os.pwrite(descriptor, view[offset:], offset)

@@ -84,6 +84,8 @@ def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], li
         reply = _refusal(refused, work)
     except MemoryError:
         reply = _refusal(refusal.too_much_memory(_title(work)), work)
+    except reading.Unwritable as error:
+        reply = {"status": "unwritable", "errno": error.number}
     except Exception as error:
         message = f"{type(error).__name__}: {error}"[:300]
         channel.send({"status": "bug", "message": message, "traceback": traceback.format_exc()[-8000:]})

@@ -12,9 +12,10 @@ from pipelines.errors import DecoderBloated, DecoderCrashed, DecodeTimeout, Pict
 from pipelines.formats import MIB, Engine
 from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
-from pipelines.sandbox.answers import Answer, Changed, Done, Hello, Probed, Refused, Unchanged
+from pipelines.sandbox.answers import Answer, Changed, Done, Hello, Probed, Refused, Unchanged, Unwritable
 from pipelines.sandbox.child import DECODER, Budget, Child
 from pipelines.sandbox.staged import check_staged
+from storage.errors import BlobsUnavailable, unwritable
 
 PARENT_MEMORY = 96 * MIB
 CHILD_MEMORY = 96 * MIB  # an idle decoder, and one ordinary picture
@@ -281,9 +282,11 @@ def _wish(variant: Variant) -> dict[str, object]:
     }
 
 
-def _refusal(answer: Answer) -> PictureRefused | DecoderCrashed:
+def _refusal(answer: Answer) -> PictureRefused | DecoderCrashed | BlobsUnavailable:
     if isinstance(answer, Refused):
         return PictureRefused(answer.code, answer.message)
+    if isinstance(answer, Unwritable):
+        return unwritable(answer.errno)
     return DecoderCrashed("the decoder answered out of turn")
 
 

@@ -102,6 +102,13 @@ class Refused(_Frame):
     ms: dict[Word, float]
 
 
+class Unwritable(_Frame):
+    """The source could not be read, or a staged file not be written, for a reason of the system's."""
+
+    status: Literal["unwritable"]
+    errno: Annotated[int, Field(ge=0, le=4095)]
+
+
 class Bug(_Frame):
     """The child itself failed; it ends after saying so."""
 
@@ -110,7 +117,7 @@ class Bug(_Frame):
     traceback: str
 
 
-Answer = Unchanged | Changed | Probed | Done | Refused | Bug
+Answer = Unchanged | Changed | Probed | Done | Refused | Unwritable | Bug
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Annotated[Answer, Field(discriminator="status")])
 
 

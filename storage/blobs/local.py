@@ -65,7 +65,7 @@ class LocalBlobs:
     async def get(self, key: str) -> bytes:
         async with self.open(key) as source:
             with _mapped(key):
-                # A read that goes on after a cancellation harms nobody; writes go through `_call`, which waits.
+                # A read that outlives a cancellation harms nobody; writes go through `_call`, which waits.
                 async with aiofiles.open(source.fd, "rb", closefd=False) as file:
                     return await file.read()
 
