@@ -70,3 +70,21 @@ def ground(redis_server: RedisServer, nursery: Nursery, tmp_path: Path) -> Itera
     place = Ground(tmp_path, database_on(redis_server.url), nursery, MEDIA_CPUS="1")
     yield place
     place.close()
+
+
+Grounds = Callable[[str], Ground]
+
+
+@pytest.fixture
+def grounds(redis_server: RedisServer, nursery: Nursery, tmp_path: Path) -> Iterator[Grounds]:
+    """As many grounds as one wants, by name."""
+    made: list[Ground] = []
+
+    def ground(name: str) -> Ground:
+        settings = {"MEDIA_CPUS": "1", "MEDIA_GRACE": "0", "MEDIA_DELETE_ORIGINALS": "1"}
+        made.append(Ground(tmp_path / name, database_on(redis_server.url), nursery, **settings))
+        return made[-1]
+
+    yield ground
+    for place in made:
+        place.close()

@@ -42,6 +42,7 @@ class Mischief:
     """What is to go wrong, once it is armed."""
 
     crash: tuple[str, When, int] | None = None  # the step, the moment, and how often it was there
+    signal: str | None = None  # what it sends itself there instead of dying
     trace: str | None = None  # a file that every step is told to
     disk: dict[str, Any] | None = None  # {"call": "fsync", "errno": "ENOSPC", "nth": 2 or null: always}
     catalog: str | None = None  # "full" or "locked": what SQLite answers to a COMMIT
@@ -60,7 +61,9 @@ class Mischief:
             with open(self.trace, "a") as file:
                 file.write(f"{step} {when} {self.seen[step, when]}\n")
         if self.crash == (step, when, self.seen[step, when]):
-            os._exit(DIED)
+            if self.signal is None:
+                os._exit(DIED)
+            os.kill(os.getpid(), signal.Signals[self.signal])
 
     def strike(self, call: str) -> None:
         """Come by a call of the operating system, which may fail."""

@@ -65,6 +65,7 @@ class Proxy:
         for task in serving:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
+        await asyncio.sleep(0.01)  # what was aborted is closed in the loop's next turns
 
     async def _cut(self) -> None:
         for writer in list(self._writers):
@@ -84,10 +85,10 @@ class Proxy:
             asyncio.create_task(self._upward(reader, back, dropping)),
             asyncio.create_task(self._downward(there, writer, dropping)),
         ]
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        with contextlib.suppress(asyncio.CancelledError):  # asyncio complains of a server's cancelled tasks
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         for way in ways:
             way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
         for end in (writer, back):
             end.transport.abort()
         self._writers.discard(writer)

@@ -2,39 +2,19 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from scripts.redis_server import RedisServer
 from tests.chaos import steps
+from tests.chaos.conftest import Grounds
 from tests.chaos.crashes import Errand, die_at, record
 from tests.chaos.ground import Case, Ground
-from tests.chaos.nursery import Nursery
 from tests.support import pictures
 from tests.support.checker import rows_of
-from tests.support.workplace import database_on
 
 AT_ONCE = 8  # grounds, for most of the time they wait
-Grounds = Callable[[str], Ground]
-
-
-@pytest.fixture
-def grounds(redis_server: RedisServer, nursery: Nursery, tmp_path: Path) -> Iterator[Grounds]:
-    """As many grounds as one wants, by name."""
-    made: list[Ground] = []
-
-    def ground(name: str) -> Ground:
-        settings = {"MEDIA_CPUS": "1", "MEDIA_GRACE": "0", "MEDIA_DELETE_ORIGINALS": "1"}
-        made.append(Ground(tmp_path / name, database_on(redis_server.url), nursery, **settings))
-        return made[-1]
-
-    yield ground
-    for place in made:
-        place.close()
 
 
 def _source(number: int) -> str:

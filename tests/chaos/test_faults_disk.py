@@ -5,12 +5,14 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.chaos.conftest import Grounds
 from tests.chaos.ground import Ground
 from tests.chaos.nursery import ForkedWorker
 from tests.support import processes
@@ -44,24 +46,24 @@ def _does_not_spin(worker: ForkedWorker, seconds: float) -> Iterator[None]:
     assert len(worker.lines) - lines < 10 + 5 * seconds, worker.text
 
 
-@pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
+@pytest.mark.parametrize("error", ["ENOSPC", pytest.param("EIO", marks=pytest.mark.campaign)])
 def test_fault_32_33_a_disk_that_fails_once_at_any_write_delays_an_upload_and_leaves_nothing(
-    ground: Ground, error: str
+    grounds: Grounds, error: str
 ) -> None:
-    number = 0
-    for call, times in WRITES.items():
-        for nth in range(1, times + 1):
+    def fail_at_each(call: str) -> None:
+        ground = grounds(call)
+        for nth in range(1, WRITES[call] + 1):
             worker = ground.hatch(mischief=_mischief(call, error, nth))
             worker.await_log("health_green")
             worker.arm()
-            [source] = ground.upload(number)
-            number += 1
-            ground.await_state("ready", source)
+            ground.await_state("ready", *ground.upload(nth))
             assert worker.stop() == 0
-    found = ground.check()
+        found = ground.check()
+        assert found.unreferenced == set()
+        assert found.states == {"ready": WRITES[call]}
 
-    assert found.unreferenced == set()
-    assert found.states == {"ready": number}
+    with ThreadPoolExecutor(len(WRITES)) as pool:
+        list(pool.map(fail_at_each, WRITES))
 
 
 @pytest.mark.parametrize(
@@ -124,6 +126,7 @@ def test_fault_26_an_error_that_stays_ends_as_failed_and_a_person_can_try_again(
     ground.check()
 
 
+@pytest.mark.campaign
 def test_fault_29_a_catalog_that_another_writer_locks_for_long_is_waited_for(ground: Ground) -> None:
     worker = ground.hatch()
     ground.await_state("ready", *ground.upload(0))
@@ -142,7 +145,7 @@ def test_fault_29_a_catalog_that_another_writer_locks_for_long_is_waited_for(gro
     ground.check()
 
 
-@pytest.mark.parametrize("kind", ["full", "locked"])
+@pytest.mark.parametrize("kind", ["full", pytest.param("locked", marks=pytest.mark.campaign)])
 def test_fault_31_32_a_catalog_that_cannot_commit_is_waited_for(ground: Ground, kind: str) -> None:
     worker = ground.hatch(mischief={"catalog": kind})
     ground.await_state("ready", *ground.upload(0))
