@@ -120,7 +120,7 @@ def test_twenty_deploys_in_a_row_lose_nothing_and_blame_nobody(workplace: Workpl
 
 def test_a_worker_frozen_longer_than_its_lease_is_fenced(workplace: Workplace) -> None:
     frozen, sources = _in_the_middle_of_a_hundred(workplace, "arq")
-    frozen.signal(signal.SIGSTOP)
+    workplace.freeze(frozen)
     workplace.start("arq")
     workplace.await_end_of(*sources)
 

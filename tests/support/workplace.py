@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -204,6 +205,24 @@ class Workplace:
         if ready:
             worker.await_log("worker_started")
         return worker
+
+    def freeze(self, worker: WorkerProcess) -> None:
+        """SIGSTOP, but not while it writes: the lock of SQLite has no lease, and would be frozen too."""
+
+        def freezes() -> bool:
+            worker.signal(signal.SIGSTOP)
+            with contextlib.closing(
+                sqlite3.connect(self.catalog, isolation_level=None, timeout=0.1)
+            ) as other:
+                try:
+                    other.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    worker.signal(signal.SIGCONT)
+                    return False
+                other.execute("ROLLBACK")
+            return True
+
+        eventually(freezes)
 
     def run(self, by: str, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run a worker's command to its end."""
