@@ -128,6 +128,8 @@ async def start_up(ctx: Context) -> None:
     if not ctx.get("away"):
         health.warn(await app.queue.facts())
     await app.queue.make_group()
+    if scrubbed := await app.queue.scrub():
+        log.warning("unreadable_jobs_removed", count=scrubbed)
     await (app.intake.drain_all() if ctx["burst"] else app.intake.drain(_START_DRAIN))
     await tasks.reconcile_now(app, unsent_ms=0 if ctx["burst"] else None)
     await tasks.adopt_now(app, pause_s=_START_PAUSE_S)

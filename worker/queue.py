@@ -1,9 +1,11 @@
 """Redis: the only place that names a key. Entries in, jobs between, messages out."""
 
 import asyncio
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
@@ -28,6 +30,8 @@ _SOCKET_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 2
 _CONNECTIONS = 32
 _JOB_KEYS = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
+_JOB_ID = re.compile(rb"[0-9a-f]{32}|[\w.]+:[ -~]+:\d+")  # a ticket, or a tick of a chore
+_PAYLOAD = {"t": int, "f": str, "a": list, "k": dict, "et": int}
 _ARQS_LOCK = b"1"  # what arq itself writes when a job starts
 _LOOKED_AT = 200  # jobs at the head of the queue, for the health
 _HEAD = 1000  # jobs that arq itself looks at in a poll
@@ -257,6 +261,31 @@ class Queue:
                 pipe.delete(*(prefix + ticket for prefix in _JOB_KEYS))
             await pipe.execute()
 
+    async def scrub(self) -> int:
+        """Remove jobs that arq cannot read, which would end every worker that meets them; gives their number.
+
+        Nobody but this project may write them. Whatever they were to do is in the catalog.
+        """
+        try:
+            found = await self.redis.zrange(self.jobs, 0, -1, withscores=True)
+        except ResponseError:  # it is no queue at all
+            return int(await self.redis.delete(self.jobs))
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for job, _ in found:
+                pipe.get(job_key_prefix.encode() + job)
+            payloads = await pipe.execute(raise_on_error=False)
+        bad = [
+            job
+            for (job, score), payload in zip(found, payloads, strict=True)
+            if not (_JOB_ID.fullmatch(job) and isfinite(score) and _is_readable(payload))
+        ]
+        if bad:
+            async with self.redis.pipeline(transaction=True) as pipe:
+                pipe.zrem(self.jobs, *bad)
+                pipe.delete(*(job_key_prefix.encode() + job for job in bad))
+                await pipe.execute()
+        return len(bad)
+
     async def renew(self, ticket: str, lease_s: float) -> bool:
         """Keep the job's lock for `lease_s` more seconds; False when another worker has it now."""
         key = in_progress_key_prefix + ticket
@@ -366,6 +395,20 @@ class Queue:
         """Put bytes on the stream as an event, whatever they are; gives the entry's ID."""
         entry_id: bytes = await self.redis.xadd(self.stream, {FIELD: body})
         return entry_id.decode()
+
+
+def _is_readable(payload: object) -> bool:
+    """Whether arq survives that payload of a job; it drops by itself what is none, or no JSON."""
+    try:
+        job = orjson.loads(payload) if isinstance(payload, bytes) else payload
+    except orjson.JSONDecodeError:
+        return True
+    if payload is None:
+        return True
+    return isinstance(job, dict) and all(
+        isinstance(job.get(name), kind) or (name == "t" and job.get(name) is None)
+        for name, kind in _PAYLOAD.items()
+    )
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:

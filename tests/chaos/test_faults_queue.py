@@ -1,7 +1,9 @@
 """A queue that forgets, repeats, cuts transactions or holds rubbish: the catalog knows what is to be done."""
 
+import json
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -139,3 +141,47 @@ def test_fault_19_a_redis_without_file_that_evicts_or_is_a_replica_is_warned_of_
         "redis_eviction": "allkeys-lru",
         "redis_role": "slave",
     }
+
+
+_GOOD_ID = b"%032x"
+_BAD_IDS = [b"\xff\xfe", b"x" * 10_000, b"../../x", b"new\nline", b"", b"UPPER"]
+_BAD_JOBS: list[Any] = [
+    {"t": None, "f": "process_batch", "a": [[]], "k": {}, "et": None},
+    {"t": "1", "f": "process_batch", "a": [[]], "k": {}, "et": 1},
+    {"t": 1, "f": ["process_batch"], "a": [[]], "k": {}, "et": 1},
+    {"t": 1, "f": "process_batch", "a": {}, "k": [], "et": 1},
+    {"t": 1, "f": "process_batch", "a": [[]], "k": {}, "et": "2026-11-21T10:00:00Z"},
+    [1, 2],
+]
+
+
+def test_fault_20_21_jobs_that_arq_cannot_read_end_no_worker_and_hold_up_no_queue(ground: Ground) -> None:
+    jobs = "media:uploads:jobs"
+    for job_id in _BAD_IDS:
+        ground.redis.zadd(jobs, {job_id: 1})
+    for number, job in enumerate(_BAD_JOBS):
+        ground.redis.zadd(jobs, {_GOOD_ID % number: 1})
+        ground.redis.set(b"arq:job:" + _GOOD_ID % number, json.dumps(job))
+    for number, score in enumerate(("-inf", "+inf")):
+        ground.redis.zadd(jobs, {_GOOD_ID % (100 + number): score})
+    for number, payload in enumerate((b"\x80\x04pickle", b"[" * 5000, b"x" * 500_000)):
+        ground.redis.zadd(jobs, {_GOOD_ID % (200 + number): 1})
+        ground.redis.set(b"arq:job:" + _GOOD_ID % (200 + number), payload)
+    worker = ground.hatch()
+
+    ground.await_state("ready", *ground.upload(1))
+
+    ground.await_rest()
+    assert worker.logged("unreadable_jobs_removed")
+    assert worker.stop() == 0
+    ground.check()
+
+
+def test_fault_21_a_queue_of_jobs_of_another_type_heals(ground: Ground) -> None:
+    ground.redis.set("media:uploads:jobs", "not a queue")
+    worker = ground.hatch()
+
+    ground.await_state("ready", *ground.upload(1))
+
+    assert worker.stop() == 0
+    ground.check()
