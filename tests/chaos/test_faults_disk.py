@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from storage.blobs.local import LocalBlobs
 from tests.chaos.conftest import Grounds
 from tests.chaos.ground import Ground
 from tests.chaos.nursery import ForkedWorker
@@ -182,3 +183,15 @@ def test_fault_34_everything_is_durable_before_what_relies_on_it_is_said(ground:
     assert told.index("publish after") < told.index("commit commit") < told.index("send before")
     assert told.index("take commit") < told.index("enqueue before") < told.index("acknowledge before")
     assert not any(processes.lives(pid) for pid in worker.decoders())
+
+
+async def test_fault_46_a_file_that_keeps_an_old_date_is_as_young_as_its_arrival(
+    local_blobs: LocalBlobs, root: Path
+) -> None:
+    (root / "uploads").mkdir()
+    (root / "uploads/old.jpg").write_bytes(b"moved here with its date")
+    os.utime(root / "uploads/old.jpg", (1_577_836_800, 1_577_836_800))
+
+    [info] = [info async for info in local_blobs.list("uploads")]
+
+    assert info.changed_at == pytest.approx(time.time(), abs=60)

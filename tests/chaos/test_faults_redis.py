@@ -1,5 +1,6 @@
 """A Redis that dies, hangs, cuts, refuses, is full, is read-only or forgets everything."""
 
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -198,5 +199,26 @@ def test_a_worker_that_was_at_work_waits_for_a_storage_that_is_away_when_redis_c
 
     _is_at_work(world.ground, 2)
 
+    assert worker.stop() == 0
+    world.ground.check()
+
+
+def test_fault_13_a_job_that_cannot_say_that_it_has_finished_is_not_done_twice(world: World) -> None:
+    worker = world.ground.hatch(mischief={"crash": ("commit", "after", 1), "signal": "SIGSTOP"})
+    worker.await_log("health_green")
+    worker.arm()
+    [source] = world.ground.upload(1)
+    world.ground.await_state("ready", source)
+    world.proxy.refuse()
+    worker.signal(signal.SIGCONT)
+    worker.await_log("redis_away")
+    made = {path: path.stat().st_mtime_ns for path in (world.ground.root / "variants").rglob("*.jpg")}
+    world.proxy.accept()
+
+    world.ground.await_rest()
+
+    now = {path: path.stat().st_mtime_ns for path in (world.ground.root / "variants").rglob("*.jpg")}
+    assert now == made
+    assert len(made) == 3
     assert worker.stop() == 0
     world.ground.check()
