@@ -18,7 +18,7 @@ from worker.queue import UNREACHABLE, Entry, Queue, RedisError
 
 log = structlog.get_logger(__name__)
 
-MAX_LETTER_BYTES = 64 * 1024  # of a bad entry that are kept
+MAX_LETTER_BYTES = 128 * 1024  # of a bad entry that are kept; the largest good event has half of it
 
 _BLOCK_MS = 1000
 _PAUSE_S = 0.1  # while there is enough in hand
