@@ -236,7 +236,7 @@ FAULTS: dict[int, tuple[str, list[str]]] = {
     ),
     54: (
         "Everything at once",
-        ["test_fault_54_a_quarter_of_a_minute_of_everything_at_once_loses_nothing"],
+        ["test_fault_54_ten_seconds_of_everything_at_once_loses_nothing"],
     ),
     56: (
         "A worker that hangs or stalls",

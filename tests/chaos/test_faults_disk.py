@@ -68,7 +68,13 @@ def test_fault_32_33_a_disk_that_fails_once_at_any_write_delays_an_upload_and_le
 
 
 @pytest.mark.parametrize(
-    ("call", "error"), [("all", "EIO"), ("create", "EACCES"), ("create", "EROFS"), ("fsync", "ENOSPC")]
+    ("call", "error"),
+    [
+        ("all", "EIO"),
+        pytest.param("create", "EACCES", marks=pytest.mark.campaign),
+        pytest.param("create", "EROFS", marks=pytest.mark.campaign),
+        pytest.param("fsync", "ENOSPC", marks=pytest.mark.campaign),
+    ],
 )
 def test_fault_32_33_35_a_storage_that_is_down_is_waited_for_and_blames_nobody(
     ground: Ground, call: str, error: str
