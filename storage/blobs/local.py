@@ -290,7 +290,8 @@ class LocalBlobs:
         if found != catalog_id:
             raise RootMismatch(
                 f"{self.root} belongs to the catalog {found}, but the catalog in use is {catalog_id}. "
-                "Check MEDIA_STORAGE_URL and MEDIA_CATALOG_URL: one of them points to another installation."
+                "Check MEDIA_STORAGE_URL and MEDIA_CATALOG_URL: one of them points to another installation. "
+                "If this root's catalog is lost, `media rebuild` makes a new one."
             )
 
     def rebind(self, catalog_id: str) -> None:

@@ -1,0 +1,101 @@
+"""`media failed`: what failed is listed, tried again or forgotten, by id, by code or all of it."""
+
+from typing import Any
+
+import pytest
+
+from tests.support import pictures
+from tests.support.commands import document, media
+from tests.support.workplace import Workplace
+
+BROKEN, UNKNOWN = "uploads/broken.jpg", "uploads/unknown.bin"
+
+
+@pytest.fixture
+def place(workplace: Workplace) -> Workplace:
+    """A workplace where two uploads have failed and two events were refused."""
+    workplace.put(BROKEN, pictures.medium()[:5000])
+    workplace.put(UNKNOWN, b"no picture at all")
+    workplace.send_all({"source": source} for source in (BROKEN, UNKNOWN))
+    workplace.send({"source": "elsewhere/x.jpg"})
+    workplace.send({"source": "uploads/x.jpg", "recipe": "nobody-knows"})
+    assert workplace.run("media", "--burst").returncode == 0
+    return workplace
+
+
+def _failed(place: Workplace, *words: str, code: int = 0) -> Any:
+    ended = media(place.env(), "failed", *words, "--json")
+    assert ended.returncode == code, ended.stderr
+    return document(ended)
+
+
+def _ids(place: Workplace) -> dict[str, str]:
+    return {upload["source"]: upload["id"] for upload in _failed(place, "list")["uploads"]}
+
+
+def _mend(place: Workplace) -> None:
+    place.put(BROKEN, pictures.small(1))
+    place.put(UNKNOWN, pictures.small(2))
+
+
+def _states(place: Workplace) -> dict[str, str]:
+    assert place.run("media", "--burst").returncode == 0
+    return {source: row["state"] for source, row in place.check().uploads.items()}
+
+
+def test_an_upload_is_tried_again_by_its_id_and_the_others_are_left_alone(place: Workplace) -> None:
+    _mend(place)
+
+    wanted = _ids(place)[BROKEN]
+
+    assert _failed(place, "retry", wanted)["uploads"] == [wanted]
+
+    assert _states(place) == {BROKEN: "ready", UNKNOWN: "failed"}
+
+
+def test_uploads_are_tried_again_by_their_code(place: Workplace) -> None:
+    _mend(place)
+
+    assert len(_failed(place, "retry", "--code", "unsupported_format")["uploads"]) == 1
+
+    assert _states(place) == {BROKEN: "failed", UNKNOWN: "ready"}
+
+
+def test_everything_is_tried_again_and_events_that_are_still_wrong_are_refused_again(
+    place: Workplace,
+) -> None:
+    _mend(place)
+
+    retried = _failed(place, "retry", "--all")
+
+    assert (len(retried["uploads"]), len(retried["dead_letters"])) == (2, 2)
+    assert _states(place) == {BROKEN: "ready", UNKNOWN: "ready"}
+    assert len(_failed(place, "list")["dead_letters"]) == 2
+
+
+def test_a_refused_event_is_thrown_away_by_its_number(place: Workplace) -> None:
+    first, second = (letter["id"] for letter in _failed(place, "list")["dead_letters"])
+
+    assert _failed(place, "discard", str(first))["dead_letters"] == [first]
+
+    assert [letter["id"] for letter in _failed(place, "list")["dead_letters"]] == [second]
+
+
+def test_failed_uploads_are_forgotten_and_their_originals_stay(place: Workplace) -> None:
+    _failed(place, "discard", "--all")
+
+    left = _failed(place, "list")
+    assert (left["uploads"], left["dead_letters"]) == ([], [])
+    assert (place.root / BROKEN).exists()
+    assert _states(place) == {BROKEN: "deleted", UNKNOWN: "deleted"}
+
+
+def test_what_has_not_failed_is_said_with_exit_code_1(place: Workplace) -> None:
+    told = _failed(place, "retry", "00000000-0000-4000-8000-000000000000", "999", code=1)
+
+    assert told["not_failed"] == ["00000000-0000-4000-8000-000000000000", "999"]
+
+
+def test_not_to_say_which_is_bad_usage(place: Workplace) -> None:
+    for words in ([], ["--all", "--code", "corrupt_image"], ["--all", "1"]):
+        assert media(place.env(), "failed", "retry", *words).returncode == 2

@@ -1,0 +1,77 @@
+"""`media rebuild`: a lost catalog is made anew from the originals, and nothing is deleted on the way."""
+
+import pytest
+
+from tests.support import pictures
+from tests.support.commands import document, media
+from tests.support.workplace import Workplace
+
+SOURCES = [f"uploads/deep/{n}.jpg" for n in range(3)]
+
+
+@pytest.fixture
+def place(workplace: Workplace) -> Workplace:
+    """A workplace with three ready uploads."""
+    for number, source in enumerate(SOURCES):
+        workplace.put(source, pictures.small(number))
+    workplace.send_all({"source": source} for source in SOURCES)
+    assert workplace.run("media", "--burst").returncode == 0
+    assert workplace.check().states == {"ready": 3}
+    return workplace
+
+
+def _lose_the_catalog(place: Workplace) -> None:
+    for path in place.home.glob("catalog.db*"):
+        path.unlink()
+
+
+def _files(place: Workplace) -> dict[str, int]:
+    return {
+        str(path.relative_to(place.root)): path.stat().st_size
+        for folder in ("uploads", "variants")
+        for path in (place.root / folder).rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_lost_catalog_comes_back_with_the_same_names(place: Workplace) -> None:
+    before = _files(place)
+    _lose_the_catalog(place)
+    assert "rebuild" in place.run("media", "--burst").stderr
+
+    rebuilt = document(media(place.env(), "rebuild", "--json"))
+    assert rebuilt["queued"] == 3
+    assert _files(place) == before
+    assert place.run("media", "--burst").returncode == 0
+
+    place.redis.delete("media:events")  # those of the lost catalog
+    assert place.check().states == {"ready": 3}
+    assert _files(place) == before
+
+
+def test_a_catalog_that_is_alive_is_not_replaced(place: Workplace) -> None:
+    ended = media(place.env(), "rebuild", "--yes")
+
+    assert ended.returncode == 1
+    assert "Move it away first" in ended.stderr
+    assert place.check().states == {"ready": 3}
+
+
+def test_a_person_is_asked_first(place: Workplace) -> None:
+    _lose_the_catalog(place)
+
+    ended = media(place.env(), "rebuild")  # nobody answers
+
+    assert ended.returncode != 0
+    assert str(place.root) in ended.stderr
+
+
+def test_a_root_that_does_not_exist_is_not_made(place: Workplace) -> None:
+    _lose_the_catalog(place)
+    away = place.home / "away"
+    place.root.rename(away)
+
+    ended = media(place.env(), "rebuild", "--yes")
+
+    assert ended.returncode == 1
+    assert not place.root.exists()
