@@ -31,6 +31,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+@pytest.mark.campaign
 def test_an_upload_that_meets_a_full_disk_is_ready_once_there_is_room(
     redis_server: RedisServer, small_disk: Path, tmp_path: Path
 ) -> None:
