@@ -1,6 +1,5 @@
 """Blame: a picture that killed its decoder is remembered, so that uploading it again costs no other child."""
 
-import asyncio
 import hashlib
 import os
 import time
@@ -11,6 +10,7 @@ from pipelines.errors import DecoderBloated, DecoderCrashed, DecodeTimeout, Pict
 from storage.blobs import Open, Source
 from storage.catalog.verdicts import Verdict, Verdicts
 from storage.errors import BlobNotFound
+from storage.threads import in_thread
 
 REMEMBERED_MS = 7 * 24 * 3600 * 1000
 _REFRESH_S = 15.0  # how late one worker may hear of another's verdicts
@@ -40,7 +40,7 @@ class Blame:
             await self._read()
         if source.bytes not in self._sizes:
             return
-        digest = await asyncio.to_thread(_sha256, source.fd)
+        digest = await in_thread(_sha256, source.fd)
         if digest in self._known:
             await self._read()  # somebody may have forgiven it since
         verdict = self._known.get(digest)
@@ -50,7 +50,7 @@ class Blame:
     async def remember(self, source: Source, error: Exception) -> None:
         """Blame the content of `source` for `error`. Raises: CatalogUnavailable."""
         verdict = Verdict(
-            sha256=await asyncio.to_thread(_sha256, source.fd),
+            sha256=await in_thread(_sha256, source.fd),
             bytes=source.bytes,
             version=self._version,
             code=_code(error),
@@ -72,7 +72,7 @@ async def forgive(sources: Iterable[str], blobs: Open, verdicts: Verdicts) -> No
     for key in sources:
         with suppress(BlobNotFound):
             async with blobs.open(key) as source:
-                contents.append(await asyncio.to_thread(_sha256, source.fd))
+                contents.append(await in_thread(_sha256, source.fd))
     await verdicts.forget(contents)
 
 

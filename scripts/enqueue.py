@@ -18,6 +18,7 @@ from scripts.progress import Progress
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, size, table
 from storage.blobs import Existence, Exists, Put
 from storage.catalog.letters import Letters
+from storage.tasks import together
 from worker.app import open_queue, open_stores
 from worker.events import default_id
 from worker.queue import Queue
@@ -116,7 +117,7 @@ async def enqueue(
         follower = Follower(queue, stores.catalog.letters, await queue.last_message_id())
         with Progress("pictures", len(sent)) as progress:
             if wait:
-                await asyncio.gather(_send_all(sent, sender, follower, progress), follower.run(progress))
+                await together(_send_all(sent, sender, follower, progress), follower.run(progress))
             else:
                 await _send_all(sent, sender, None, progress)
     return sent

@@ -20,6 +20,7 @@ from pipelines.outage import Outage
 from pipelines.sandbox import DECODER, Allowance, Sandbox, decoder_version, open_sandbox
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog, open_catalog
+from storage.threads import in_thread
 from worker.adoption import Adoption
 from worker.announcer import Announcer
 from worker.health import Health
@@ -108,7 +109,7 @@ async def open_app(
     recipes = settings.recipe_book
     async with AsyncExitStack() as stack:
         stores = await stack.enter_async_context(open_stores(settings))
-        await asyncio.to_thread(stores.blobs.occupy_staging)
+        await in_thread(stores.blobs.occupy_staging)
         sandbox = await stack.enter_async_context(open_sandbox(allowance(settings), decoder))
         announcer = Announcer(stores.catalog.outbox, queue)
         stack.push_async_callback(announcer.close)

@@ -1,6 +1,5 @@
 """Decoders as children: how many there are, how much each may take, and what they may answer."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -16,6 +15,8 @@ from pipelines.sandbox.answers import Answer, Changed, Done, Hello, Probed, Refu
 from pipelines.sandbox.child import DECODER, Budget, Child
 from pipelines.sandbox.staged import check_staged
 from storage.errors import BlobsUnavailable, unwritable
+from storage.tasks import together
+from storage.threads import in_thread
 
 PARENT_MEMORY = 96 * MIB
 CHILD_MEMORY = 96 * MIB  # an idle decoder, and one ordinary picture
@@ -114,7 +115,7 @@ class Sandbox:
     async def warm_up(self) -> None:
         """Start as many decoders as may work at once. Raises: DecoderUnavailable."""
         missing = self._allowance.decoders - len(self._idle["vips"])
-        self._idle["vips"] += await asyncio.gather(*(self._start("vips") for _ in range(missing)))
+        self._idle["vips"] += await together(*(self._start("vips") for _ in range(missing)))
 
     async def greet(self, engine: Engine) -> Hello:
         """What a decoder of that engine says of itself when it is ready. Raises: DecoderUnavailable."""
@@ -127,7 +128,7 @@ class Sandbox:
 
     async def close(self) -> None:
         """End every child."""
-        await asyncio.gather(*(child.kill() for child in self._all))
+        await together(*(child.kill() for child in self._all))
         self._all.clear()
 
     async def _beside_others(self, task: _Task) -> Rendered | None:
@@ -142,7 +143,7 @@ class Sandbox:
 
     async def _alone(self, task: _Task) -> Rendered | None:
         async with self.admission.alone():
-            await asyncio.gather(*(self._end(child) for idle in self._idle.values() for child in idle[:]))
+            await together(*(self._end(child) for idle in self._idle.values() for child in idle[:]))
             return await self._attempt(task, granted=self.most)
 
     async def _attempt(self, task: _Task, granted: int | None = None) -> Rendered | None:
@@ -164,7 +165,7 @@ class Sandbox:
             match answer:
                 case Probed():
                     done = await self._proceed(child, answer, granted, budget)
-                    return await asyncio.to_thread(_checked, answer, done, task.wanted)
+                    return await in_thread(_checked, answer, done, task.wanted)
                 case Unchanged() if answer.sha256 == task.known_sha256:
                     return None
                 case Changed():
