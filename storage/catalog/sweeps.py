@@ -1,12 +1,14 @@
 """What a sweep asks of the catalog: which keys have rows, and the marks and the lease that make it safe."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 import orjson
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.backfill import queue_again
 from storage.catalog.clock import now_ms
@@ -16,6 +18,7 @@ from storage.catalog.tables import condemned, facts, variants
 
 _PAGE = 5000
 _LEASE = "lease:sweep"
+_LAST = "sweep:last"
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,34 @@ class Held:
     upload_id: UUID
     bytes: int
     superseded_ms: int | None
+
+
+@dataclass(frozen=True)
+class Tally:
+    """A number of files (or rows) and their bytes."""
+
+    count: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep found when it had looked at everything: the drift between catalog and disk.
+
+    `files` is what lies below `variants/`, `rows` is what the catalog holds there; `findings` says where
+    they differ, by kind (orphan, missing, leftover, retired, unknown; a kind of which there is none is
+    left out). `trash` is all of `trash/`, plans included.
+    """
+
+    plan: str
+    time_ms: int
+    files: Tally
+    rows: Tally
+    findings: Mapping[str, Tally]
+    trash: Tally
+    stopped: str | None = None  # why the breaker stopped it
+    applied_ms: int | None = None  # when the plan was carried out
+    done: Mapping[str, int] = field(default_factory=dict)  # how many of each kind were dealt with then
 
 
 class Sweeps:
@@ -104,20 +135,32 @@ class Sweeps:
                 connection, upload_ids, State.READY, per_ticket=per_ticket, new_ticket=new_ticket
             )
 
+    async def last(self) -> Swept | None:
+        """What the last sweep found that came to its end, None before the first. Raises: CatalogUnavailable.
+
+        What it says of the disk was true at `time_ms`.
+        """
+        async with self._database.reading() as connection:
+            value = await read_fact(connection, _LAST)
+        if value is None:
+            return None
+        said = {**value, **{name: Tally(**value[name]) for name in ("files", "rows", "trash")}}
+        return Swept(**{**said, "findings": {kind: Tally(**one) for kind, one in value["findings"].items()}})
+
+    async def remember(self, swept: Swept) -> None:
+        """Keep what a sweep found, in place of what the one before did. Raises: CatalogUnavailable."""
+        async with self._database.writing() as connection:
+            await write_fact(connection, _LAST, swept)
+
     async def lease(self, holder: str, seconds: float) -> bool:
         """Take or renew the right to sweep; False while somebody else has it. Raises: CatalogUnavailable."""
         now = now_ms()
         async with self._database.writing() as connection:
-            query = select(facts.c.value).where(facts.c.name == _LEASE)
-            value = (await connection.execute(query)).scalar_one_or_none()
-            if value is not None:
-                current = orjson.loads(value)
-                if current["holder"] != holder and current["until_ms"] > now:
-                    return False
-            mine = orjson.dumps({"holder": holder, "until_ms": now + int(seconds * 1000)}).decode()
-            row = {"name": _LEASE, "value": mine}
-            statement = insert(facts).values(row)
-            await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=row))
+            current = await read_fact(connection, _LEASE)
+            if current is not None and current["holder"] != holder and current["until_ms"] > now:
+                return False
+            mine = {"holder": holder, "until_ms": now + int(seconds * 1000)}
+            await write_fact(connection, _LEASE, mine)
         return True
 
     async def end_lease(self, holder: str) -> None:
@@ -125,3 +168,18 @@ class Sweeps:
         if await self.lease(holder, 0):
             async with self._database.writing() as connection:
                 await connection.execute(delete(facts).where(facts.c.name == _LEASE))
+
+
+async def read_fact(connection: AsyncConnection, name: str) -> dict[str, Any] | None:
+    """What is kept under `name`, None when nothing is."""
+    query = select(facts.c.value).where(facts.c.name == name)
+    value = (await connection.execute(query)).scalar_one_or_none()
+    found: dict[str, Any] | None = None if value is None else orjson.loads(value)
+    return found
+
+
+async def write_fact(connection: AsyncConnection, name: str, value: object) -> None:
+    """Keep something small under `name`."""
+    row = {"name": name, "value": orjson.dumps(value).decode()}
+    statement = insert(facts).values(row)
+    await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=row))
