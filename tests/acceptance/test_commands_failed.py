@@ -1,25 +1,39 @@
 """`media failed`: what failed is listed, tried again or forgotten, by id, by code or all of it."""
 
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from scripts.redis_server import RedisServer
 from tests.support import pictures
 from tests.support.commands import document, media
-from tests.support.workplace import Workplace
+from tests.support.workplace import Workplace, database_on
 
 BROKEN, UNKNOWN = "uploads/broken.jpg", "uploads/unknown.bin"
 
 
+@pytest.fixture(scope="module")
+def failed(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """Where two uploads have failed and two events were refused."""
+    place = Workplace(tmp_path_factory.mktemp("failed"), database_on(redis_server.url))
+    place.put(BROKEN, pictures.medium()[:5000])
+    place.put(UNKNOWN, b"no picture at all")
+    place.send_all({"source": source} for source in (BROKEN, UNKNOWN))
+    place.send({"source": "elsewhere/x.jpg"})
+    place.send({"source": "uploads/x.jpg", "recipe": "nobody-knows"})
+    assert place.run("media", "--burst").returncode == 0
+    yield place
+    place.close()
+
+
 @pytest.fixture
-def place(workplace: Workplace) -> Workplace:
-    """A workplace where two uploads have failed and two events were refused."""
-    workplace.put(BROKEN, pictures.medium()[:5000])
-    workplace.put(UNKNOWN, b"no picture at all")
-    workplace.send_all({"source": source} for source in (BROKEN, UNKNOWN))
-    workplace.send({"source": "elsewhere/x.jpg"})
-    workplace.send({"source": "uploads/x.jpg", "recipe": "nobody-knows"})
-    assert workplace.run("media", "--burst").returncode == 0
+def place(failed: Workplace, workplace: Workplace) -> Workplace:
+    """A copy of it to try things on."""
+    shutil.copytree(failed.home, workplace.home, dirs_exist_ok=True)
+    for key in failed.redis.scan_iter():
+        workplace.redis.restore(key, 0, failed.redis.dump(key))
     return workplace
 
 

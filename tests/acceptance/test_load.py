@@ -14,7 +14,7 @@ _GROWTH_MIB = 48  # of two process trees between a quarter and the end of the wo
 _SOON_MS = 250.0
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(2000, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.campaign)])
 def test_two_workers_on_one_catalog_do_everything_once(workplace: Workplace, count: int) -> None:
     workers = [workplace.start(by, MEDIA_LEASE="15") for by in ("arq", "media")]
     sources = [workplace.put(f"uploads/{n % 50}/{n}.jpg", pictures.small(n)) for n in range(count)]

@@ -227,7 +227,6 @@ def test_media_worker_does_not_hang_on_a_redis_that_never_answers(own: tuple[Wor
     assert time.monotonic() - began < 15
 
 
-@pytest.mark.campaign
 def test_arq_ends_with_an_error_and_leaves_nothing_when_redis_is_away(
     own: tuple[Workplace, Interrupted],
 ) -> None:

@@ -10,7 +10,7 @@ from tests.support.checker import Findings, rows_of
 from tests.support.workplace import WorkerProcess, Workplace, eventually
 
 _PROCESSING = "SELECT 1 FROM uploads WHERE state = 'processing'"
-BOTH = pytest.mark.parametrize("by", ["arq", "media"])
+SLOW = pytest.mark.campaign
 
 
 def _in_the_middle_of_a_hundred(
@@ -31,7 +31,7 @@ def _all_are_ready_and_none_is_blamed(place: Workplace, count: int = 100) -> Fin
     return found
 
 
-@BOTH
+@pytest.mark.parametrize("by", [pytest.param("arq", marks=SLOW), "media"])
 def test_sigterm_in_the_middle_of_a_batch_counts_no_attempt_and_leaves_nothing(
     workplace: Workplace, by: str
 ) -> None:
@@ -85,7 +85,7 @@ def test_sigterm_ends_within_the_shutdown_wait_though_a_picture_hangs(workplace:
     assert found.uploads[source]["attempts"] == 0
 
 
-@BOTH
+@pytest.mark.parametrize("by", ["arq", pytest.param("media", marks=SLOW)])
 def test_sigkill_in_the_middle_of_a_batch_costs_the_lease_and_nobody_an_attempt(
     workplace: Workplace, by: str
 ) -> None:
