@@ -1,6 +1,7 @@
 """What tests of every kind share: a fresh catalog, a fresh storage root, and which tests take minutes."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +15,11 @@ from storage.catalog import Catalog, open_catalog
 def pytest_configure(config: pytest.Config) -> None:
     """Tests that take minutes are marked as a campaign: `pytest -m campaign` runs them, `pytest` does not."""
     config.addinivalue_line("markers", "campaign: takes minutes; run by `pytest -m campaign`")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are CPUs: many tests wait for what workers do in their own time."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -33,7 +33,8 @@ def place(failed: Workplace, workplace: Workplace) -> Workplace:
     """A copy of it to try things on."""
     shutil.copytree(failed.home, workplace.home, dirs_exist_ok=True)
     for key in failed.redis.scan_iter():
-        workplace.redis.restore(key, 0, failed.redis.dump(key))
+        dumped: Any = failed.redis.dump(key)
+        workplace.redis.restore(key, 0, dumped)
     return workplace
 
 
