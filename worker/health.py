@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 INTERVAL_S = 5.0
 EXPIRY_S = 15.0  # a worker that is silent for so long is taken for dead
 STALLED_AFTER_S = 20.0  # a due job waits that long though this worker has room for it
+_BREATH_S = 0.5
 LAG_S = 1.0  # of the event loop, worth a line in the log
 
 OLDEST_REDIS = (6, 2)
@@ -90,10 +91,8 @@ class Health:
         while True:
             began = time.monotonic()
             await self.tell()
-            await asyncio.sleep(max(0.0, INTERVAL_S - (time.monotonic() - began)))
-            lag = time.monotonic() - began - INTERVAL_S
-            if lag > LAG_S:
-                log.warning("event_loop_lagged", seconds=round(lag, 1))
+            while time.monotonic() - began < INTERVAL_S:
+                await _watch_the_loop()
 
     async def tell(self) -> None:
         """Look once; a change of state is one line in the log."""
@@ -130,6 +129,15 @@ class Health:
     async def close(self) -> None:
         """A worker that stops is not well any more, at once."""
         await self._say_unwell()
+
+
+async def _watch_the_loop() -> None:
+    """A short sleep, and a line in the log if it was long: what blocks the loop blocks the leases too."""
+    began = time.monotonic()
+    await asyncio.sleep(_BREATH_S)
+    lag = time.monotonic() - began - _BREATH_S
+    if lag > LAG_S:
+        log.warning("event_loop_lagged", seconds=round(lag, 1))
 
 
 def warn(facts: ServerFacts) -> None:

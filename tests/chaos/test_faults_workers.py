@@ -80,7 +80,14 @@ def test_fault_06_08_a_sigterm_at_any_step_is_obeyed_and_costs_nobody_anything(g
     assert ground.check().states == {"ready": len(firsts) + 1}
 
 
-@pytest.mark.parametrize("case", [("job", "before", 1), ("renew", "before", 1), ("claim", "commit", 1)])
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("claim", "commit", 1),
+        pytest.param(("job", "before", 1), marks=pytest.mark.campaign),
+        pytest.param(("renew", "before", 1), marks=pytest.mark.campaign),
+    ],
+)
 def test_fault_08_a_sigterm_while_a_job_starts_leaves_no_lock_and_no_blame(
     ground: Ground, case: tuple[str, str, int]
 ) -> None:
@@ -115,7 +122,7 @@ def test_fault_09_a_worker_whose_redis_hangs_ends_at_sigterm_all_the_same(world:
 
 
 def test_fault_11_a_worker_whose_loop_was_blocked_for_long_is_fenced(ground: Ground) -> None:
-    blocked = ground.hatch(mischief={"slow": 6.5})
+    blocked = ground.hatch(mischief={"slow": 4.0})
     blocked.await_log("health_green")
     blocked.arm()
     [source] = ground.upload(1)
@@ -206,9 +213,9 @@ def test_fault_56_a_frozen_worker_is_told_as_unwell_within_30_seconds(ground: Gr
     eventually(lambda: ground.run("arq", "--check").returncode == 0)
 
 
-def test_fault_54_ten_seconds_of_everything_at_once_loses_nothing(ground: Ground, nursery: Nursery) -> None:
+def test_fault_54_six_seconds_of_everything_at_once_lose_nothing(ground: Ground, nursery: Nursery) -> None:
     report = run_chaos(
-        ground.home / "chaos", uploads=120, seconds=10, workers=2, seed=7, forgets=False, nursery=nursery
+        ground.home / "chaos", uploads=60, seconds=6, workers=2, seed=7, forgets=False, nursery=nursery
     )
 
     assert sum(report.faults.values()) >= 3
