@@ -3,6 +3,8 @@
 import re
 
 _LONGEST = 300
+_SAYS_NOTHING = ("unable to call", "unable to copy", "unable to open source")
+_NUMBERS = re.compile(r" ?\([\d.]+\)$")  # libheif's own error numbers
 _PREFIX = re.compile(r"^((VIPS|Vips\w+|vips\w+|\w+2vips|\w+load_source|heif|webp|source input): )+")
 _ODD = re.compile(r"[^\w .,:;()'%/+=-]|(?<!\w)/[\w./-]+|0x[0-9a-fA-F]+", re.ASCII)
 
@@ -35,10 +37,13 @@ def empty() -> Refused:
 
 def corrupt(title: str, detail: str = "") -> Refused:
     """The picture is damaged, incomplete or malformed; `detail` is the library's word for it."""
-    words = _PREFIX.sub("", plain(detail))
-    words = "" if words.startswith("unable to call") or words.startswith("unable to copy") else words
+    return Refused("corrupt_image", f"The {title} picture is damaged or incomplete{_in_brackets(detail)}.")
+
+
+def unknown_kind(title: str, detail: str) -> Refused:
+    """The format is accepted, but this way to write it is none that the libraries can read."""
     return Refused(
-        "corrupt_image", f"The {title} picture is damaged or incomplete{f' ({words})' if words else ''}."
+        "unsupported_format", f"This kind of {title} picture is not supported{_in_brackets(detail)}."
     )
 
 
@@ -60,6 +65,11 @@ def plain(text: str, longest: int = 120) -> str:
     """Return the first line of a library's message without paths, addresses or anything unprintable."""
     line = next((line for line in text.splitlines() if line.strip()), "")
     return " ".join(_ODD.sub("", line).split())[:longest].rstrip(" .:")
+
+
+def _in_brackets(detail: str) -> str:
+    words = _NUMBERS.sub("", _PREFIX.sub("", plain(detail)))
+    return f" ({words})" if words and not words.startswith(_SAYS_NOTHING) else ""
 
 
 def _megabytes(size: int) -> str:

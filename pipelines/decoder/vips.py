@@ -9,7 +9,7 @@ import pyvips
 
 from pipelines.decoder import headers, png
 from pipelines.decoder.picture import Image, Picture
-from pipelines.decoder.refusal import Refused, corrupt, too_much_memory
+from pipelines.decoder.refusal import Refused, corrupt, too_much_memory, unknown_kind
 from pipelines.formats import Format, Shape, loaders
 
 LARGEST_PROFILE = 4 * 1024 * 1024  # the largest press profiles have 3 MB; beyond that it is a bomb
@@ -119,6 +119,8 @@ def refusal(format: Format, error: Exception) -> Refused:
     short = any(words in detail.lower() for words in _SHORT) and "security limit" not in detail.lower()
     if isinstance(error, MemoryError) or short:
         return too_much_memory(format.title)
+    if detail.startswith("Unsupported"):
+        return unknown_kind(format.title, detail)
     return corrupt(format.title, detail)
 
 

@@ -1,0 +1,38 @@
+"""The words for a refused picture: a code of the contract and a reason that its owner understands."""
+
+import pytest
+
+from pipelines.decoder import vips
+from pipelines.decoder.refusal import corrupt
+from pipelines.formats import FORMATS
+
+BMP = next(known for known in FORMATS if known.name == "bmp")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("VipsJpeg: Premature end of JPEG file", "is damaged or incomplete (Premature end of JPEG file)."),
+        (
+            "heif: Invalid input: No ftyp box (2.100)",
+            "is damaged or incomplete (Invalid input: No ftyp box).",
+        ),
+        ("(2.100)", "is damaged or incomplete."),
+        ("VipsForeignLoad: unable to open source for input", "is damaged or incomplete."),
+        ("unable to call heifload_source", "is damaged or incomplete."),
+        ("", "is damaged or incomplete."),
+    ],
+)
+def test_a_librarys_word_is_told_as_far_as_it_says_something(said: str, told: str) -> None:
+    assert corrupt("HEIC", said).message == f"The HEIC picture {told}"
+
+
+@pytest.mark.parametrize(
+    "said", ["Unsupported BMP compression (4)", "Unsupported feature: Unsupported codec (4.3000)"]
+)
+def test_a_kind_that_the_library_does_not_know_is_unsupported_and_not_called_damaged(said: str) -> None:
+    refused = vips.refusal(BMP, OSError(said))
+
+    assert refused.code == "unsupported_format"
+    assert "damaged" not in refused.message
+    assert "BMP" in refused.message
