@@ -3,10 +3,21 @@
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from pipelines.recipe import BUILT_IN, Fit, OutputFormat, Recipe, Recipes, Variant
 
@@ -15,10 +26,19 @@ LARGEST_BOX = 16_384  # px
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
 _NAME: TypeAdapter[str] = TypeAdapter(_Name)
+_Mistake = tuple[int, str]  # its line, and the reason
 
 
 class RecipeMistakes(Exception):
     """The file does not describe recipes; the message has a line for each mistake."""
+
+
+_WORDS = {
+    "missing": "{where} is missing",
+    "extra_forbidden": "{where} means nothing here; there are {keys}",
+    "string_pattern_mismatch": "{where}: a colour is # and six hexadecimal digits",
+}
+_PART = re.compile(r"\"([^\"]*)\"|'([^']*)'|([^.\s\"']+)")  # of a dotted key
 
 
 class _Wish(BaseModel):
@@ -32,6 +52,13 @@ class _Wish(BaseModel):
     format: OutputFormat = "jpeg"
     background: Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")] = "#ffffff"
     progressive: bool = False
+
+    @field_validator("progressive")
+    @classmethod
+    def _is_for_jpeg(cls, progressive: bool, info: ValidationInfo) -> bool:
+        if progressive and info.data.get("format", "jpeg") != "jpeg":
+            raise PydanticCustomError("progressive", "only a JPEG can be progressive")
+        return progressive
 
     def variant(self, name: str) -> Variant:
         red, green, blue = bytes.fromhex(self.background[1:])
@@ -56,40 +83,38 @@ def load_recipes(path: Path) -> Recipes:
         tables = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeMistakes(str(error)) from error
-    mistakes: list[str] = []
+    mistakes: list[_Mistake] = []
     recipes = {name: _recipe(name, table, text, mistakes) for name, table in tables.items()}
     if mistakes:
-        raise RecipeMistakes("\n".join(mistakes))
+        raise RecipeMistakes("\n".join(f"line {line}: {reason}" for line, reason in sorted(mistakes)))
     return {**BUILT_IN, **recipes}
 
 
-def _recipe(name: str, table: object, text: str, mistakes: list[str]) -> Recipe:
+def _recipe(name: str, table: object, text: str, mistakes: list[_Mistake]) -> Recipe:
     for part in (name, *(table if isinstance(table, dict) else ())):
         try:
             _NAME.validate_python(part)
         except ValidationError:
             reason = f"a name is 1 to 32 of a-z, 0-9, _ and -, not {part!r}"
-            mistakes.append(_placed(text, [name, part][: 1 + (part != name)], reason))
+            mistakes.append((_line_of(text, [name, part][: 1 + (part != name)]), reason))
     if not isinstance(table, dict) or not table or len(table) > MOST_VARIANTS:
-        mistakes.append(_placed(text, [name], f"a recipe has 1 to {MOST_VARIANTS} tables [{name}.VARIANT]"))
+        reason = f"a recipe has 1 to {MOST_VARIANTS} tables [{name}.VARIANT]"
+        mistakes.append((_line_of(text, [name]), reason))
         return Recipe(name, ())
     made = [_variant(name, variant, wish, text, mistakes) for variant, wish in table.items()]
     return Recipe(name, tuple(variant for variant in made if variant is not None))
 
 
-def _variant(recipe: str, name: str, wish: object, text: str, mistakes: list[str]) -> Variant | None:
+def _variant(recipe: str, name: str, wish: object, text: str, mistakes: list[_Mistake]) -> Variant | None:
     try:
         return _Wish.model_validate(wish).variant(name)
     except ValidationError as error:
         for mistake in error.errors(include_url=False):
             where = [recipe, name, *(str(part) for part in mistake["loc"][:1])]
-            reason = f"{'.'.join(where)}: {mistake['msg'].removeprefix('Value error, ')}"
-            mistakes.append(_placed(text, where, reason))
+            words = _WORDS.get(mistake["type"], "{where}: {said}")
+            told = {"where": ".".join(where), "keys": ", ".join(_Wish.model_fields), "said": mistake["msg"]}
+            mistakes.append((_line_of(text, where), words.format(**told)))
     return None
-
-
-def _placed(text: str, where: Sequence[str], reason: str) -> str:
-    return f"line {_line_of(text, where)}: {reason}"
 
 
 def _line_of(text: str, where: Sequence[str]) -> int:
@@ -107,11 +132,11 @@ def _line_of(text: str, where: Sequence[str]) -> int:
             here = (*inside, *_words(key[1]))
         else:
             continue
-        matched = len(here) if tuple(where[: len(here)]) == here else 0
+        matched = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(where, here, strict=False)))
         if matched > depth:
             best, depth = number, matched
     return best
 
 
 def _words(dotted: str) -> Iterator[str]:
-    return (part.strip().strip("\"'") for part in dotted.split("."))
+    return ("".join(found.groups(default="")) for found in _PART.finditer(dotted))

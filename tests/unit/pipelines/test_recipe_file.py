@@ -28,17 +28,17 @@ fit = "cover"
 quality = 70
 format = "webp"
 background = "#102030"
-progressive = true
 
 [avatar.large]
 box = 512
+progressive = true
 """
 
     recipes = load_recipes(written(tmp_path, file))
 
     assert recipes["avatar"].variants == (
-        Variant("small", 64, "cover", "webp", 70, (16, 32, 48), True),
-        Variant("large", 512),
+        Variant("small", 64, "cover", "webp", 70, (16, 32, 48)),
+        Variant("large", 512, progressive=True),
     )
 
 
@@ -70,6 +70,20 @@ colour = "red"
     assert "avatar.small.fit" in mistakes[1]
 
 
+def test_mistakes_of_every_kind_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
+    file = """[a.b]
+box = 0
+size = 3
+
+[A.b]
+box = 1
+"""
+
+    mistakes = mistakes_of(tmp_path, file)
+
+    assert [mistake.partition(": ")[0] for mistake in mistakes] == ["line 2", "line 3", "line 5"]
+
+
 @pytest.mark.parametrize(
     ("text", "line", "word"),
     [
@@ -80,6 +94,12 @@ colour = "red"
         ("[a.b]\nbox = 10\nbackground = 'white'\n", 3, "background"),
         ("[a.b]\nbox = true\n", 2, "box"),
         ("[a.b]\nbox = 10\nbox = 11\n", 3, "line 3"),
+        ('[x.y]\nbox = 1\n[a."b.c"]\nbox = 10\n', 3, "'b.c'"),
+        ("[x.y]\nbox = 1\n[ 'a' . b ]\n'box' = 0\n", 4, "a.b.box"),
+        ("[x]\ny = {box = 1}\nz = {box = 0}\n", 3, "x.z.box"),
+        ("[a.b]\nbox = 1\nformat = 'webp'\nprogressive = true\n", 4, "JPEG"),
+        ("[a.b]\nquality = 80\n", 1, "a.b.box is missing"),
+        ("[a.b]\nbox = 1\ncolour = 3\n", 3, "there are box, fit, quality, format"),
     ],
 )
 def test_a_mistake_is_found_where_a_person_looks_for_it(
