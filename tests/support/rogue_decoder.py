@@ -162,7 +162,7 @@ def grow_when_told(job: Job) -> None:
 
 def grow_and_keep(job: Job) -> None:
     global keepsake
-    keepsake = os.urandom(MIB) * 100
+    keepsake = os.urandom(MIB) * 60  # fat, but less than a header may cost
     job.honest()
 
 
