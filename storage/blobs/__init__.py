@@ -4,7 +4,7 @@ Every verb raises KeyRefused for a key that leaves the root, BlobsUnavailable wh
 answer, StorageFull when there is no room.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -26,7 +26,7 @@ class BlobInfo:
     key: str
     bytes: int
     changed_at: float
-    identity: str = ""  # which file it is; another under the same key has another (a list leaves it out)
+    identity: str = ""  # which file it is; another under the same key has another
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,11 @@ class Delete(Protocol):
 
 
 class Move(Protocol):
-    async def move(self, key: str, to: str) -> None:
-        """Give the blob under `key` another key; moving what is absent is fine. Raises: BlobRefused."""
+    async def move(self, key: str, to: str, *, replace: bool = True) -> None:
+        """Give the blob under `key` another key; moving what is absent is fine. Raises: BlobRefused.
+
+        What is under `to` is replaced; or, without `replace`, it stays, and so does the blob under `key`.
+        """
 
 
 class Exists(Protocol):
@@ -99,6 +102,16 @@ class Info(Protocol):
         """Size and age mark of the blob under `key`. Raises: BlobNotFound, BlobRefused."""
 
 
+class Look(Protocol):
+    async def look(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+        """What is known of the blob under each of `keys`, in one go: how it is, or MISSING, or UNKNOWN."""
+
+
+class Keys(Protocol):
+    def keys(self, prefix: str, after: str = "") -> AsyncGenerator[Sequence[str], None]:
+        """The keys that `list` tells, page by page: much quicker, for no blob is looked at."""
+
+
 class List(Protocol):
     def list(self, prefix: str, after: str = "") -> AsyncGenerator[BlobInfo, None]:
         """Every blob below the folder `prefix`, in order of key, each once, if its key is acceptable.
@@ -107,7 +120,7 @@ class List(Protocol):
         """
 
 
-class Blobs(Open, Get, Put, Stage, Publish, Delete, Move, Exists, Info, Probe, List, Protocol):
+class Blobs(Open, Get, Put, Stage, Publish, Delete, Move, Exists, Info, Probe, Look, Keys, List, Protocol):
     """All verbs: what a backend implements. Ask for less wherever less will do."""
 
 
@@ -119,7 +132,9 @@ __all__ = [
     "Exists",
     "Get",
     "Info",
+    "Keys",
     "List",
+    "Look",
     "Move",
     "Open",
     "Probe",

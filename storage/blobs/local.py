@@ -4,10 +4,11 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from itertools import count as counter
+from itertools import groupby
 from pathlib import Path
 from threading import Lock
 from typing import ParamSpec, TypeVar
@@ -18,6 +19,7 @@ import orjson
 
 from storage import keys
 from storage.blobs import BlobInfo, Existence, Source, Staged
+from storage.blobs.folders import DIRECTORY, Run, runs
 from storage.errors import (
     NO_ROOM,
     BlobNotFound,
@@ -34,7 +36,7 @@ from storage.threads import in_thread, in_thread_or_undo
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_KEYS_A_PAGE = 5000
 _FILE_MODE = 0o644  # the web server that serves variants is another user
 _FOLDER_MODE = 0o755
 _PROBE_BYTES = 64 * 1024
@@ -93,8 +95,8 @@ class LocalBlobs:
     async def delete(self, key: str) -> None:
         await _call(self._delete, key)
 
-    async def move(self, key: str, to: str) -> None:
-        await _call(self._move, key, to)
+    async def move(self, key: str, to: str, *, replace: bool = True) -> None:
+        await _call(self._move, key, to, replace=replace)
 
     async def exists(self, key: str) -> Existence:
         try:
@@ -110,12 +112,20 @@ class LocalBlobs:
     async def info(self, key: str) -> BlobInfo:
         return await _call(self._info, key)
 
+    async def look(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+        return await _call(self._look, keys)
+
+    async def keys(self, prefix: str, after: str = "") -> AsyncGenerator[Sequence[str], None]:
+        with _mapped(prefix), closing(self._runs(prefix, after)) as found:
+            while page := await in_thread(_take_keys, found):
+                yield page
+
     async def list(self, prefix: str, after: str = "") -> AsyncGenerator[BlobInfo, None]:
-        parts = keys.segments(prefix)
-        walk = self._walk(parts, after)
-        while page := await _call(_take, walk, 500):
-            for info in page:
-                yield info
+        with _mapped(prefix), closing(self._runs(prefix, after)) as found:
+            infos = _infos(found)
+            while page := await in_thread(_take, infos, 500):
+                for info in page:
+                    yield info
 
     # -- folders and names, each opened relative to the one before and never through a link
 
@@ -148,11 +158,9 @@ class LocalBlobs:
     def _info(self, key: str) -> BlobInfo:
         fd = self._open_file(key)
         try:
-            facts = os.fstat(fd)
+            return _info_of(key, os.fstat(fd))
         finally:
             os.close(fd)
-        identity = f"{facts.st_dev}:{facts.st_ino}"
-        return BlobInfo(key, facts.st_size, max(facts.st_mtime, facts.st_ctime), identity)
 
     def _delete(self, key: str) -> None:
         *folders, name = keys.segments(key)
@@ -160,7 +168,7 @@ class LocalBlobs:
             os.unlink(name, dir_fd=folder)
             os.fsync(folder)
 
-    def _move(self, key: str, to: str) -> None:
+    def _move(self, key: str, to: str, *, replace: bool) -> None:
         *folders, name = keys.segments(key)
         *target_folders, target = keys.segments(to)
         with suppress(FileNotFoundError), self._folder(folders) as here:
@@ -168,31 +176,38 @@ class LocalBlobs:
             if not stat.S_ISREG(facts.st_mode):  # a folder would take everything in it along
                 raise BlobRefused(f"{key} is not a regular file")
             with self._folder(target_folders, create=True) as there:
-                os.rename(name, target, src_dir_fd=here, dst_dir_fd=there)
+                if replace:
+                    os.rename(name, target, src_dir_fd=here, dst_dir_fd=there)
+                elif not _rename_aside(name, target, here, there):
+                    return
                 os.fsync(there)
             os.fsync(here)
 
-    def _walk(self, parts: Sequence[str], after: str) -> Iterator[BlobInfo]:
+    def _runs(self, prefix: str, after: str) -> Generator[Run, None, None]:
+        parts = keys.segments(prefix)
+
+        def below() -> Generator[Run, None, None]:
+            with suppress(FileNotFoundError), self._folder(parts) as folder:
+                yield from runs(folder, prefix, after)
+
+        return below()
+
+    def _look(self, wanted: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+        for key in wanted:
+            keys.segments(key)
+        found: dict[str, BlobInfo | Existence] = {}
+        for path, group in groupby(wanted, key=lambda key: key.rpartition("/")[0]):
+            found |= self._look_into(path, list(group))
+        return found
+
+    def _look_into(self, path: str, wanted: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
         try:
-            with self._folder(parts) as folder:
-                names = _names(folder)
+            with self._folder(path.split("/") if path else []) as folder:
+                return {key: _seen(folder, key) for key in wanted}
         except FileNotFoundError:
-            return
-        for name in names:
-            key = "/".join([*parts, name])
-            if key.encode() <= after.encode() and not (name.endswith("/") and after.startswith(key)):
-                continue
-            if name.endswith("/"):
-                yield from self._walk([*parts, name[:-1]], after)
-                continue
-            try:
-                with self._folder(parts) as folder:
-                    facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if stat.S_ISREG(facts.st_mode):
-                changed_at = max(facts.st_mtime, facts.st_ctime)
-                yield BlobInfo(key, facts.st_size, changed_at)
+            return dict.fromkeys(wanted, Existence.MISSING)
+        except OSError:
+            return dict.fromkeys(wanted, Existence.UNKNOWN)
 
     # -- staging: a folder for each process, locked by it, so that others can tell when it has died
 
@@ -353,31 +368,16 @@ async def open_local(root: Path, *, create: bool) -> AsyncIterator[LocalBlobs]:
 
 def _enter(folder: int, name: str, *, create: bool) -> int:
     try:
-        return os.open(name, _DIRECTORY, dir_fd=folder)
+        return os.open(name, DIRECTORY, dir_fd=folder)
     except FileNotFoundError:
         if not create:
             raise
     with suppress(FileExistsError):
         os.mkdir(name, _FOLDER_MODE, dir_fd=folder)
-    fd = os.open(name, _DIRECTORY, dir_fd=folder)
+    fd = os.open(name, DIRECTORY, dir_fd=folder)
     os.fchmod(fd, _FOLDER_MODE)
     os.fsync(folder)
     return fd
-
-
-def _names(folder: int) -> list[str]:
-    """What keys are made of in `folder`, in the order of the keys: a folder's name ends with a slash."""
-    with os.scandir(folder) as entries:
-        found = [entry.name + "/" * entry.is_dir(follow_symlinks=False) for entry in entries]
-    return sorted(filter(_is_name, found), key=os.fsencode)
-
-
-def _is_name(name: str) -> bool:
-    try:
-        keys.segments(name.removesuffix("/"))
-    except KeyRefused:
-        return False
-    return True
 
 
 def _new_bench(staging: int) -> tuple[str | None, int]:
@@ -419,6 +419,17 @@ def _remove_folder(parent: int, name: str) -> None:
     os.rmdir(name, dir_fd=parent)
 
 
+def _rename_aside(name: str, target: str, here: int, there: int) -> bool:
+    """Give a file another name, unless there is something under it already; gives whether it was done."""
+    try:
+        os.link(name, target, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    os.fsync(there)  # the new name is durable before the old one goes
+    os.unlink(name, dir_fd=here)
+    return True
+
+
 def _append(_key: str, staged: Staged, chunk: bytes) -> int:
     with os.fdopen(staged.fd, "wb", buffering=0, closefd=False) as file:
         rest = memoryview(chunk)
@@ -431,8 +442,42 @@ def _stamp(facts: os.stat_result) -> str:
     return f"{facts.st_dev}:{facts.st_ino}:{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}"
 
 
-def _take(walk: Iterator[BlobInfo], count: int) -> list[BlobInfo]:
-    return [info for _, info in zip(range(count), walk, strict=False)]
+def _take(infos: Iterator[BlobInfo], count: int) -> list[BlobInfo]:
+    return [info for _, info in zip(range(count), infos, strict=False)]
+
+
+def _take_keys(found: Iterator[Run]) -> list[str]:
+    page: list[str] = []
+    for run in found:
+        path = f"{run.path}/"
+        page += [path + name for name in run.names]
+        if len(page) >= _KEYS_A_PAGE:
+            break
+    return page
+
+
+def _infos(found: Iterator[Run]) -> Iterator[BlobInfo]:
+    for run in found:
+        for name in run.names:
+            info = _seen(run.folder, f"{run.path}/{name}")
+            if isinstance(info, BlobInfo):
+                yield info
+
+
+def _seen(folder: int, key: str) -> BlobInfo | Existence:
+    """What lies under the last name of `key` in its open folder; never what a link there points to."""
+    try:
+        facts = os.stat(key.rpartition("/")[2], dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return Existence.MISSING
+    except OSError:
+        return Existence.UNKNOWN
+    return _info_of(key, facts) if stat.S_ISREG(facts.st_mode) else Existence.UNKNOWN
+
+
+def _info_of(key: str, facts: os.stat_result) -> BlobInfo:
+    changed_at = max(facts.st_mtime, facts.st_ctime)  # a rename and `cp -p` keep an old mtime
+    return BlobInfo(key, facts.st_size, changed_at, f"{facts.st_dev}:{facts.st_ino}")
 
 
 @contextmanager

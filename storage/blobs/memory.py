@@ -2,14 +2,15 @@
 
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from dataclasses import replace as with_changes
 from itertools import count as counter
 
-from storage import keys
 from storage.blobs import BlobInfo, Existence, Source, Staged
 from storage.errors import BlobNotFound, BlobSwapped
+from storage.keys import segments
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class MemoryBlobs:
         return self._blob(key).content
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
-        keys.segments(key)
+        segments(key)
         content = b"".join([chunk async for chunk in chunks])
         self._store(key, content)
         return len(content)
@@ -58,7 +59,7 @@ class MemoryBlobs:
 
     async def publish(self, files: Sequence[tuple[Staged, str]]) -> None:
         for file, key in files:
-            keys.segments(key)
+            segments(key)
             if self._staged.get(file) != os.fstat(file.fd).st_ino:
                 raise BlobSwapped("a staged file is not the one that was handed out")
         for file, key in files:
@@ -66,35 +67,44 @@ class MemoryBlobs:
             del self._staged[file]
 
     async def delete(self, key: str) -> None:
-        keys.segments(key)
+        segments(key)
         self._blobs.pop(key, None)
 
-    async def move(self, key: str, to: str) -> None:
-        keys.segments(key)
-        keys.segments(to)
-        if key in self._blobs:
-            self._blobs[to] = replace(self._blobs.pop(key), changed_at=time.time())
+    async def move(self, key: str, to: str, *, replace: bool = True) -> None:
+        segments(key)
+        segments(to)
+        if key in self._blobs and (replace or to not in self._blobs):
+            self._blobs[to] = with_changes(self._blobs.pop(key), changed_at=time.time())
 
     async def exists(self, key: str) -> Existence:
-        keys.segments(key)
+        segments(key)
         return Existence.PRESENT if key in self._blobs else Existence.MISSING
 
     async def info(self, key: str) -> BlobInfo:
         blob = self._blob(key)
         return BlobInfo(key, len(blob.content), blob.changed_at, str(blob.version))
 
+    async def look(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+        for key in keys:
+            segments(key)
+        return {key: await self.info(key) if key in self._blobs else Existence.MISSING for key in keys}
+
     async def probe(self) -> None:
         """Memory that can be asked is there."""
 
+    async def keys(self, prefix: str, after: str = "") -> AsyncGenerator[Sequence[str], None]:
+        if page := [info.key async for info in self.list(prefix, after)]:
+            yield page
+
     async def list(self, prefix: str, after: str = "") -> AsyncGenerator[BlobInfo, None]:
-        keys.segments(prefix)
+        segments(prefix)
         for key in sorted(self._blobs, key=str.encode):
             blob = self._blobs.get(key)
             if blob is not None and key.startswith(f"{prefix}/") and key.encode() > after.encode():
-                yield BlobInfo(key, len(blob.content), blob.changed_at)
+                yield BlobInfo(key, len(blob.content), blob.changed_at, str(blob.version))
 
     def _blob(self, key: str) -> _Blob:
-        keys.segments(key)
+        segments(key)
         if key not in self._blobs:
             raise BlobNotFound(f"there is no {key}")
         return self._blobs[key]

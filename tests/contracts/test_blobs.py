@@ -62,6 +62,8 @@ VERBS: dict[str, Verb] = {
     "move to": lambda blobs, key: blobs.move("uploads/there", key),
     "exists": lambda blobs, key: blobs.exists(key),
     "list": listed,
+    "keys": lambda blobs, key: anext(blobs.keys(key), None),
+    "look": lambda blobs, key: blobs.look(["uploads/there", key]),
 }
 
 
@@ -134,6 +136,26 @@ class BlobsContract:
         assert await blobs.get("trash/plan/uploads/a") == b"a"
         assert await listed(blobs, "trash") == ["trash/plan/uploads/a"]
 
+    async def test_moving_without_replacing_leaves_both_blobs_where_they_are(self, blobs: Blobs) -> None:
+        await blobs.put("uploads/a", chunks(b"a"))
+        await blobs.put("uploads/b", chunks(b"b"))
+        await blobs.move("uploads/a", "uploads/b", replace=False)
+        await blobs.move("uploads/b", "trash/b", replace=False)
+        await blobs.move("uploads/none", "trash/c", replace=False)
+
+        assert await blobs.get("uploads/a") == b"a"
+        assert await listed(blobs, "trash") == ["trash/b"]
+
+    async def test_many_keys_are_looked_at_in_one_go(self, blobs: Blobs) -> None:
+        for key in ("uploads/a", "variants/ab/c", "variants/ab/d"):
+            await blobs.put(key, chunks(key.encode()))
+        wanted = ["uploads/a", "variants/ab/c", "variants/ab/none", "variants/none/e"]
+
+        found = await blobs.look(wanted)
+
+        there = [await blobs.info(key) for key in wanted[:2]]
+        assert found == dict(zip(wanted, [*there, Existence.MISSING, Existence.MISSING], strict=True))
+
     async def test_present_and_missing_are_told_apart(self, blobs: Blobs) -> None:
         await blobs.put("uploads/a", chunks(b"a"))
 
@@ -148,6 +170,7 @@ class BlobsContract:
             await blobs.publish(list(zip(staged, names, strict=True)))
 
         assert await listed(blobs, "variants") == sorted(names, key=str.encode)
+        assert [key async for page in blobs.keys("variants") for key in page] == sorted(names, key=str.encode)
 
     async def test_a_list_goes_on_after_any_key_wherever_that_lies(self, blobs: Blobs) -> None:
         names = ["uploads/a", "uploads/b/c", "uploads/b/d/e", "uploads/b.jpg", "uploads/z"]
@@ -157,8 +180,9 @@ class BlobsContract:
 
         for at, key in enumerate(whole):
             rest = [info.key async for info in blobs.list("uploads", after=key)]
+            keys = [found async for page in blobs.keys("uploads", after=key) for found in page]
 
-            assert rest == whole[at + 1 :]
+            assert rest == keys == whole[at + 1 :]
 
     async def test_a_list_holds_only_what_is_below_its_folder(self, blobs: Blobs) -> None:
         for key in ("uploads/a", "uploads-of-another/b", "variants/c"):

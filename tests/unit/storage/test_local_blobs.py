@@ -179,6 +179,8 @@ async def test_whether_a_link_is_there_is_unknown_so_that_nothing_is_deleted_for
 
     assert await local_blobs.exists("uploads/link") is Existence.UNKNOWN
     assert await local_blobs.exists("uploads/folder/secret") is Existence.UNKNOWN
+    looked = await local_blobs.look(["uploads/link", "uploads/folder/secret"])
+    assert set(looked.values()) == {Existence.UNKNOWN}
 
 
 async def test_a_list_passes_over_links_pipes_and_names_that_are_no_keys(
@@ -191,6 +193,27 @@ async def test_a_list_passes_over_links_pipes_and_names_that_are_no_keys(
         Path(os.fsdecode(bytes(uploads) + b"/" + name)).write_bytes(b"x")
 
     assert await listed(local_blobs, "uploads") == ["uploads/cat.jpg"]
+
+
+async def test_a_list_opens_a_folder_once_and_none_of_its_files(
+    local_blobs: LocalBlobs, uploads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("a", "b"):
+        (uploads / folder).mkdir()
+        for number in range(5):
+            (uploads / folder / f"{number}.jpg").write_bytes(b"x")
+    opened: list[str] = []
+    real = os.open
+
+    def noted(name: Any, *args: Any, **more: Any) -> int:
+        opened.append(str(name))
+        return real(name, *args, **more)
+
+    monkeypatch.setattr(os, "open", noted)
+    found = await listed(local_blobs, "uploads")
+
+    assert len(found) == 10
+    assert opened == ["uploads", "a", "b"]
 
 
 # -- modes, order of writes, what is left after an error

@@ -1,0 +1,78 @@
+"""Names in open folders, in the order of their keys: what a listing is made of."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from storage import keys
+from storage.errors import KeyRefused
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLAIN = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._-]{,254}")  # surely a segment; others are looked at one by one
+
+
+@dataclass(frozen=True)
+class Run:
+    """Files that follow one another in the order of keys, by name, in one folder that is open meanwhile."""
+
+    folder: int
+    path: str
+    names: Sequence[str]
+
+
+def runs(folder: int, path: str, after: str) -> Iterator[Run]:
+    """All files below `folder`, whose key is `path`, after the key `after`; links are never followed.
+
+    A folder is open only until the next run is asked for.
+    """
+    here = f"{path}/"
+    if not after.startswith(here):
+        after = ""  # the folder as a whole comes after it
+    names: list[str] = []
+    for name in _names(folder):
+        key = here + name
+        if after and key <= after and not (name[-1] == "/" and after.startswith(key)):
+            continue
+        if name[-1] != "/":
+            names.append(name)
+            continue
+        if names:
+            yield Run(folder, path, names)
+            names = []
+        try:
+            deeper = os.open(name[:-1], DIRECTORY, dir_fd=folder)
+        except FileNotFoundError:
+            continue
+        try:
+            yield from runs(deeper, key[:-1], after)
+        finally:
+            os.close(deeper)
+    if names:
+        yield Run(folder, path, names)
+
+
+def _names(folder: int) -> Sequence[str]:
+    """The regular files and the folders in `folder`, these with a slash at the end, in the order of keys.
+
+    Texts are in the order of their code points, which is that of their UTF-8 bytes.
+    """
+    found: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if _PLAIN.fullmatch(name) is None and not _is_name(name):
+                continue
+            if entry.is_file(follow_symlinks=False):
+                found.append(name)
+            elif entry.is_dir(follow_symlinks=False):
+                found.append(f"{name}/")
+    return sorted(found)
+
+
+def _is_name(name: str) -> bool:
+    try:
+        keys.segments(name)
+    except KeyRefused:
+        return False
+    return True
