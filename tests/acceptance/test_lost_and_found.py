@@ -37,7 +37,7 @@ def test_jobs_that_vanish_are_carried_again_within_two_intervals(workplace: Work
 
     workplace.await_end_of(*sources)
 
-    assert time.monotonic() - began < 1 + 2 * 1 + 2  # lease, two intervals, and the work
+    assert time.monotonic() - began < 1 + 2 * 1 + 5  # lease, two intervals, and the work
     assert workplace.check().states == {"ready": 20}
 
 
@@ -103,7 +103,7 @@ def test_postponed_jobs_hold_up_no_other_event(workplace: Workplace) -> None:
 
     workplace.await_end_of(source)
 
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 6
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_media_worker_ends_while_redis_is_away(own: tuple[Workplace, Interrupted
     began = time.monotonic()
 
     assert worker.stop() == 0
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
 
 
 def test_media_worker_starts_before_its_redis(own: tuple[Workplace, Interrupted]) -> None:

@@ -161,7 +161,7 @@ def test_stopping_an_idle_worker_is_quick_and_leaves_nothing(workplace: Workplac
     began = time.monotonic()
 
     assert worker.stop() == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     assert decoders
     assert not any(processes.lives(pid) for pid in decoders)
     assert workplace.redis.xinfo_consumers("media:uploads", "workers") == []

@@ -21,7 +21,7 @@ def test_entries_of_a_dead_consumer_are_taken_over_within_the_lease(live: Workpl
 
     live.await_end_of(*sources)
 
-    assert time.monotonic() - began < 1 + 1.5  # the lease, and its turn
+    assert time.monotonic() - began < 1 + 5  # the lease, and its turn on a busy machine
     live.check()
 
 

@@ -79,7 +79,7 @@ async def test_a_decoder_that_never_answers_is_ended_soon_after_its_time(
     with pytest.raises(DecodeTimeout, match=r"longer to decode than the 0\.2 seconds"):
         await render(rogue, ordered(mischief))
 
-    assert time.monotonic() - began < 2 * 0.6 + 1
+    assert time.monotonic() - began < 2 * 0.6 + 5
     assert children() == {}
     assert await renders_well(rogue)
 
