@@ -150,6 +150,8 @@ async def shut_down(ctx: Context) -> None:
         await stack.aclose()
         ends = ctx["burst"] or ctx["shutdown"].stopping.is_set()
         log.info("worker_stopped" if ends else "worker_closed")  # `run` may start it anew
+        if ctx["shutdown"].stopping.is_set():
+            ctx["shutdown"].turn_deaf()
 
 
 async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECODER) -> None:

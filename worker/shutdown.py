@@ -34,6 +34,16 @@ class Shutdown:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, heard)
 
+    def turn_deaf(self) -> None:
+        """Hear no more signals: all is closed, and what is left is to end with the right exit code.
+
+        A loop that closes gives signals their default back, which is to die of them.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+
     def heard(self) -> None:
         """Take note of a signal."""
         if self.stopping.is_set():

@@ -18,7 +18,7 @@ def _in_the_middle_of_a_hundred(
 ) -> tuple[WorkerProcess, list[str]]:
     """A worker with some of a hundred uploads ready and others in its hands."""
     sources = [place.put(f"uploads/{n}.jpg", pictures.medium(n % 5)) for n in range(100)]
-    worker = place.start(by)
+    worker = place.start(by, MEDIA_CPUS="2")
     place.send_all({"source": source} for source in sources)
     place.listen(lambda heard: len(heard) >= 10)
     return worker, sources
@@ -58,6 +58,7 @@ def test_a_second_sigterm_hands_back_what_is_in_hand_and_ends_at_once(workplace:
     worker = workplace.start("stub")
     workplace.send_all({"source": source} for source in [*good, hanging])
     workplace.await_end_of(*good)
+    eventually(lambda: bool(rows_of(workplace.catalog, _PROCESSING)))
     worker.signal(signal.SIGTERM)
     time.sleep(0.2)  # two signals at the same moment are one
     began = time.monotonic()
@@ -68,6 +69,17 @@ def test_a_second_sigterm_hands_back_what_is_in_hand_and_ends_at_once(workplace:
     assert time.monotonic() - began < 8
     back = workplace.check(settled=False).uploads[hanging]
     assert (back["state"], back["attempts"], back["holder"]) == ("queued", 0, None)
+
+
+def test_signals_that_come_while_it_ends_change_nothing(workplace: Workplace) -> None:
+    worker = workplace.start("media")
+
+    while worker.process.poll() is None:
+        worker.signal(signal.SIGTERM)
+        time.sleep(0.005)
+
+    assert worker.wait() == 0
+    assert worker.logged("worker_stopped")
 
 
 def test_sigterm_ends_within_the_shutdown_wait_though_a_picture_hangs(workplace: Workplace) -> None:
