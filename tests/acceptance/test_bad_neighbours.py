@@ -17,7 +17,7 @@ CODES = {CRASH: "decoder_crashed", HANG: "decode_timeout", EAT: "too_much_memory
 
 
 def test_of_a_hundred_uploads_the_three_that_kill_their_decoder_fail_alone(workplace: Workplace) -> None:
-    worker = workplace.start("stub", MEDIA_IMAGE_TIMEOUT="1")
+    worker = workplace.start("stub", MEDIA_IMAGE_TIMEOUT="1", MEDIA_CPUS="2")
     good = [workplace.put(f"uploads/good/{n}.jpg", pictures.small(n)) for n in range(97)]
     bad = {workplace.put(f"uploads/{CODES[mark]}", pictures.small() + mark): mark for mark in CODES}
     sources = [*good[:40], *bad, *good[40:]]

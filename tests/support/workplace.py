@@ -192,7 +192,7 @@ class Workplace:
             "MEDIA_CATALOG_URL": f"sqlite+aiosqlite:///{self.catalog}",
             "MEDIA_LEASE": "1",
             "MEDIA_RECONCILE_INTERVAL": "1",
-            "MEDIA_CPUS": "2",
+            "MEDIA_CPUS": "1",
             "MEDIA_LOG": "json",
             **self.settings,
             **settings,
