@@ -5,9 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.sweep import chores
-from pipelines.sweep.chores import Sweeper, SweepRefused
+from pipelines.sweep import trash
+from pipelines.sweep.applying import apply_plan
 from pipelines.sweep.plan import Plan, PlanUnknown
+from pipelines.sweep.planning import make_plan
+from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from scripts.terminal import AsJson, CommandError, output, print_json, run, size, table
 from worker.app import open_queue, open_stores
 from worker.settings import Settings
@@ -40,11 +42,11 @@ def sweep(
 
     async def body(sweeper: Sweeper) -> int:
         if force is not None:
-            done = await chores.apply_plan(force, sweeper, force=True)
+            done = await apply_plan(force, sweeper, force=True)
             _tell({"plan": force, "done": done}, f"Plan {force} is applied.", done, as_json=as_json)
             return 0
-        plan = await chores.make_plan(sweeper)
-        done = await chores.apply_plan(plan.id, sweeper) if apply and plan.counts and not plan.stopped else {}
+        plan = await make_plan(sweeper)
+        done = await apply_plan(plan.id, sweeper) if apply and plan.counts and not plan.stopped else {}
         if as_json:
             print_json({**_facts(plan), "done": done})
         else:
@@ -59,7 +61,7 @@ def restore(plan: Annotated[str, typer.Argument(metavar="PLAN")], as_json: AsJso
     """Put back everything that a plan has moved to the trash."""
 
     async def body(sweeper: Sweeper) -> int:
-        restored = await chores.restore(plan, sweeper)
+        restored = await trash.restore(plan, sweeper)
         _tell({"plan": plan, "restored": restored}, f"{restored} files are back.", {}, as_json=as_json)
         return 0
 
@@ -71,7 +73,7 @@ def purge(as_json: AsJson = False) -> None:
     """Remove for good what has lain in the trash for longer than MEDIA_RETENTION."""
 
     async def body(sweeper: Sweeper) -> int:
-        done = await chores.purge(sweeper)
+        done = await trash.purge(sweeper)
         _tell({"done": done}, "Purged.", done, as_json=as_json)
         return 0
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from pipelines.sweep.chores import Sweeper
+from pipelines.sweep.sweeper import Sweeper
 from storage.blobs import Blobs
 from storage.catalog import Catalog
 from storage.catalog.facts import State

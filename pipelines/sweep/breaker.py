@@ -17,7 +17,7 @@ class Totals:
 
 def implausible(totals: Totals) -> str | None:
     """Why a plan with these totals must not be applied without a person's word; None when it may."""
-    if totals.files and not totals.rows:
+    if totals.orphans and not totals.rows:
         return (
             f"the catalog holds no variant at all, but there are {totals.files} files: "
             "this looks like another catalog, or an empty one"

@@ -1,17 +1,18 @@
-"""What a sweep finds: two sorted sequences, the files and the rows, walked side by side."""
+"""What a sweep finds: two sorted sequences, the files and the rows, laid side by side stretch by stretch."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
 
-from storage.blobs import BlobInfo, List
-from storage.catalog.sweeps import Held, Sweeps
+from pipelines.sweep.sweeper import Sweeper
+from storage.blobs import BlobInfo, Existence, Look
 from storage.keys import STAGING, VARIANTS, parse_variant_key
 
-T = TypeVar("T")
+STRETCH = 20_000  # keys that are compared in one step
+_LOOKED_AT = 2_000  # blobs at once
 
 
 class Kind(StrEnum):
@@ -48,58 +49,103 @@ class Ages:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One key with its file, its row, or both."""
+class Looked:
+    """What one step came to: findings, how much was looked at, and where the next begins (None: nowhere).
 
-    key: str
-    file: BlobInfo | None
-    row: Held | None
-
-
-async def pairs(blobs: List, sweeps: Sweeps, after: str) -> AsyncGenerator[Pair, None]:
-    """Every key below `variants/` after the key `after`, with its file and its row, in order.
-
-    Memory does not grow with their number. Raises: StorageError.
+    `surplus` is how many bytes there are more in the files that were met than in the rows.
     """
-    async with (
-        aclosing(blobs.list(VARIANTS, after)) as files,
-        aclosing(sweeps.held(after)) as rows,
-    ):
-        file, row = await _next(files), await _next(rows)
-        while file is not None or row is not None:
-            if row is None or (file is not None and file.key < row.key):
-                assert file is not None
-                yield Pair(file.key, file, None)
-                file = await _next(files)
-            elif file is None or row.key < file.key:
-                yield Pair(row.key, None, row)
-                row = await _next(rows)
-            else:
-                yield Pair(row.key, file, row)
-                file, row = await _next(files), await _next(rows)
+
+    findings: Sequence[Finding]
+    after: str | None
+    files: int = 0
+    rows: int = 0
+    surplus: int = 0
 
 
-def judge(pair: Pair, ages: Ages) -> Finding | None:
-    """What there is to say about a key, if anything."""
-    file, row = pair.file, pair.row
-    if file is not None and parse_variant_key(file.key) is None:
-        return Finding(Kind.UNKNOWN, pair.key, file.bytes)
-    if row is None and file is not None:
-        return Finding(Kind.ORPHAN, pair.key, file.bytes) if file.changed_at < ages.orphan_before else None
-    if row is None:
-        return None
-    if row.superseded_ms is not None and row.superseded_ms < ages.retired_before_ms:
-        return Finding(Kind.RETIRED, pair.key, row.bytes)
-    return Finding(Kind.MISSING, pair.key, row.bytes) if file is None else None
+async def compare(after: str, sweeper: Sweeper) -> Looked:
+    """Lay the next stretch of files beside the rows that hold them. Raises: StorageError.
+
+    Memory does not grow with their number, and only files without a row are looked at.
+    """
+    files, upto = await _files(after, sweeper)
+    rows = await sweeper.sweeps.keys(after, upto, 2 * STRETCH)
+    if len(rows) == 2 * STRETCH:  # the stretch holds more rows than files
+        upto = rows[-1]
+        files = files[: bisect_right(files, upto)]
+    there, held = set(files), set(rows)
+    loose = [key for key in files if key not in held]
+    absent = [key for key in rows if key not in there]
+    ages = Ages.now(sweeper.grace_s, sweeper.retention_s)
+    found = await look_at(loose, sweeper.blobs)
+    findings = [one for info in _infos(found) if (one := judge(info, ages))]
+    missing, lacking = await _missing(absent, ages, sweeper)
+    surplus = sum(info.bytes for info in _infos(found)) - lacking
+    ordered = sorted([*findings, *missing], key=lambda one: one.key)
+    return Looked(ordered, upto, len(files), len(rows), surplus)
 
 
-async def leftovers(blobs: List, ages: Ages) -> AsyncIterator[Finding]:
-    """Unfinished writes that are old enough. Raises: StorageError."""
-    async with aclosing(blobs.list(STAGING)) as files:
+async def retired(after: str, sweeper: Sweeper) -> Looked:
+    """The next superseded variants whose time is over. Raises: StorageError."""
+    before_ms = Ages.now(sweeper.grace_s, sweeper.retention_s).retired_before_ms
+    rows = await sweeper.sweeps.superseded(before_ms, after, STRETCH)
+    findings = [Finding(Kind.RETIRED, row.key, row.bytes) for row in rows]
+    return Looked(findings, rows[-1].key if len(rows) == STRETCH else None)
+
+
+async def leftovers(after: str, sweeper: Sweeper) -> Looked:
+    """The next unfinished writes that are old enough. Raises: StorageError."""
+    ages = Ages.now(sweeper.grace_s, sweeper.retention_s)
+    findings: list[Finding] = []
+    async with aclosing(sweeper.blobs.list(STAGING, after)) as files:
         async for file in files:
             if file.changed_at < ages.orphan_before:
-                yield Finding(Kind.LEFTOVER, file.key, file.bytes)
+                findings.append(Finding(Kind.LEFTOVER, file.key, file.bytes))
+            if len(findings) == STRETCH:
+                return Looked(findings, file.key)
+    return Looked(findings, None)
 
 
-async def _next(items: AsyncGenerator[T, None]) -> T | None:
-    return await anext(items, None)
+def judge(file: BlobInfo, ages: Ages) -> Finding | None:
+    """What there is to say about a file that no row holds, if anything."""
+    if parse_variant_key(file.key) is None:
+        return Finding(Kind.UNKNOWN, file.key, file.bytes)
+    return Finding(Kind.ORPHAN, file.key, file.bytes) if file.changed_at < ages.orphan_before else None
+
+
+async def look_at(keys: Sequence[str], blobs: Look) -> Mapping[str, BlobInfo | Existence]:
+    """What is known of the blobs under `keys`, however many there are. Raises: StorageError."""
+    found: dict[str, BlobInfo | Existence] = {}
+    for start in range(0, len(keys), _LOOKED_AT):
+        found |= await blobs.look(keys[start : start + _LOOKED_AT])
+    return found
+
+
+async def _files(after: str, sweeper: Sweeper) -> tuple[Sequence[str], str | None]:
+    """The next files, and up to which key they are all there are; None: there are no more."""
+    files: list[str] = []
+    async with aclosing(sweeper.blobs.keys(VARIANTS, after)) as pages:
+        async for page in pages:
+            files += page
+            if len(files) >= STRETCH:
+                return files, files[-1]
+    return files, None
+
+
+async def _missing(absent: Sequence[str], ages: Ages, sweeper: Sweeper) -> tuple[Sequence[Finding], int]:
+    """Rows whose file is surely not there, and the bytes that they speak of.
+
+    An old superseded one is found by its time, whether its file is there or not.
+    """
+    found = await look_at(absent, sweeper.blobs)
+    gone = [key for key in absent if found[key] is Existence.MISSING]
+    held = await sweeper.sweeps.find_held(gone)  # those that still are; a file goes after its row
+    findings = [
+        Finding(Kind.MISSING, key, row.bytes)
+        for key, row in held.items()
+        if row.superseded_ms is None or row.superseded_ms >= ages.retired_before_ms
+    ]
+    return findings, sum(row.bytes for row in held.values())
+
+
+def _infos(found: Mapping[str, BlobInfo | Existence]) -> Iterator[BlobInfo]:
+    return (info for info in found.values() if isinstance(info, BlobInfo))

@@ -1,27 +1,24 @@
 """Plans: what a sweep found, written down key by key before anything is touched."""
 
 import re
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any
 from uuid import uuid4
 
 import orjson
 
 from pipelines.sweep.breaker import Totals, implausible
-from pipelines.sweep.findings import Finding, Kind
-from storage.blobs import Get, List, Put
+from pipelines.sweep.findings import Finding, Kind, Looked
+from storage.blobs import Get, Put
 from storage.errors import BlobNotFound
 from storage.keys import TRASH
 
 _ID = re.compile(r"sweep-[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
-_PART = 5000  # findings in one file of a plan
-
-
-class PlanBlobs(Get, Put, List, Protocol):
-    """What writing and reading plans needs of a storage."""
+_PART = re.compile(rf"{TRASH}/{_ID.pattern}/plan-[0-9]{{6}}\.jsonl")
 
 
 class PlanUnknown(Exception):
@@ -47,49 +44,72 @@ class Plan:
         return implausible(Totals(self.files, self.rows, self.counts.get(Kind.ORPHAN, 0)))
 
 
-def new_id() -> str:
-    """A name for a new plan, which tells its age."""
-    return f"sweep-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
-
-
 def now() -> str:
     """This moment, as plans write it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-@dataclass
-class Writer:
-    """Writes a plan while it is being made; until its head is there, there is no plan."""
+def age_s(plan: Plan) -> float:
+    """How many seconds ago the plan was made."""
+    return time.time() - datetime.fromisoformat(plan.made).timestamp()
 
-    blobs: PlanBlobs
+
+@dataclass(frozen=True)
+class Draft:
+    """A plan in the making: everything of `stage` up to the key `after` has been looked at."""
+
     id: str
-    counts: Counter[str] = field(default_factory=Counter)
-    bytes: Counter[str] = field(default_factory=Counter)
-    _waiting: list[Finding] = field(default_factory=list)
-    _parts: int = 0
+    begun: float  # s since 1970
+    stage: str = "compare"
+    after: str = ""
+    files: int = 0
+    rows: int = 0
+    surplus: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+    bytes: Mapping[str, int] = field(default_factory=dict)
+    parts: int = 0
 
-    async def add(self, finding: Finding) -> None:
-        """Write one finding down. Raises: StorageError."""
-        self.counts[finding.kind.value] += 1
-        self.bytes[finding.kind.value] += finding.bytes
-        self._waiting.append(finding)
-        if len(self._waiting) == _PART:
-            await self._flush()
+    @classmethod
+    def new(cls) -> "Draft":
+        """One that begins now."""
+        return cls(f"sweep-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}", time.time())
 
-    async def close(self, files: int, rows: int) -> Plan:
-        """Write the head, unless there is nothing to write down. Raises: StorageError."""
-        await self._flush()
-        plan = Plan(self.id, now(), dict(self.counts), dict(self.bytes), files, rows, self._parts)
-        if plan.counts:
-            await save(plan, self.blobs)
-        return plan
+    def as_json(self) -> dict[str, Any]:
+        """The draft as JSON-ready data."""
+        return asdict(self)
 
-    async def _flush(self) -> None:
-        if self._waiting:
-            lines = [orjson.dumps(finding) + b"\n" for finding in self._waiting]
-            await self.blobs.put(_part_key(self.id, self._parts), _chunks(lines))
-            self._parts += 1
-            self._waiting = []
+
+async def write_down(draft: Draft, looked: Looked, next_stage: str, blobs: Put) -> Draft:
+    """The draft with what a step has found, which is written to a file of its own. Raises: StorageError.
+
+    The same step again replaces that file.
+    """
+    counts, sizes = Counter(draft.counts), Counter(draft.bytes)
+    for finding in looked.findings:
+        counts[finding.kind.value] += 1
+        sizes[finding.kind.value] += finding.bytes
+    if looked.findings:
+        lines = [orjson.dumps(finding) + b"\n" for finding in looked.findings]
+        await blobs.put(_part_key(draft.id, draft.parts), _chunks([b"".join(lines)]))
+    return replace(
+        draft,
+        stage=draft.stage if looked.after is not None else next_stage,
+        after=looked.after or "",
+        files=draft.files + looked.files,
+        rows=draft.rows + looked.rows,
+        surplus=draft.surplus + looked.surplus,
+        counts=dict(counts),
+        bytes=dict(sizes),
+        parts=draft.parts + bool(looked.findings),
+    )
+
+
+async def finish(draft: Draft, blobs: Put) -> Plan:
+    """The plan that the draft has become, written down where it says anything. Raises: StorageError."""
+    plan = Plan(draft.id, now(), dict(draft.counts), dict(draft.bytes), draft.files, draft.rows, draft.parts)
+    if plan.counts:
+        await save(plan, blobs)
+    return plan
 
 
 async def save(plan: Plan, blobs: Put) -> None:
@@ -107,9 +127,9 @@ async def load(plan_id: str, blobs: Get) -> Plan:
         raise PlanUnknown(f"There is no plan {plan_id}.") from error
 
 
-async def findings(plan: Plan, blobs: Get) -> AsyncIterator[Sequence[Finding]]:
-    """What the plan says, part by part. Raises: StorageError."""
-    for part in range(plan.parts):
+async def findings(plan: Plan, blobs: Get, first: int = 0) -> AsyncIterator[Sequence[Finding]]:
+    """What the plan says, part by part from the part `first` on. Raises: StorageError."""
+    for part in range(first, plan.parts):
         lines = (await blobs.get(_part_key(plan.id, part))).splitlines()
         yield [_finding(line) for line in lines]
 
@@ -120,8 +140,13 @@ def quarantine_key(plan_id: str, key: str) -> str:
 
 
 def own_keys(plan: Plan) -> Sequence[str]:
-    """The keys of the plan's own files, its head last."""
-    return [*(_part_key(plan.id, part) for part in range(plan.parts)), _head_key(plan.id)]
+    """The keys of the plan's own files, its head first: without it there is no plan."""
+    return [_head_key(plan.id), *(_part_key(plan.id, part) for part in range(plan.parts))]
+
+
+def is_part(key: str) -> bool:
+    """Whether there are findings under that key of the trash."""
+    return _PART.fullmatch(key) is not None
 
 
 def _finding(line: bytes) -> Finding:

@@ -29,6 +29,7 @@ from storage.catalog.rows import Row, load_metadata, to_original, to_upload, to_
 from storage.catalog.tables import condemned, uploads, variants
 
 CONDEMNED_DELAY_MS = 1000
+_LATER = 2**62  # while a sweep is at it
 _WAITING = (State.QUEUED, State.PROCESSING, State.DELETING)
 
 # What every upload asks, made once: making a statement costs more than running it.
@@ -51,7 +52,12 @@ _SUPERSEDE = (
     .where(*_OF_UPLOAD, variants.c.key.not_in(_KEYS))
     .values(superseded_ms=bindparam("superseded_ms"))
 )
-_CONDEMNED = select(condemned.c.key).where(condemned.c.key.in_(_KEYS)).limit(1)
+_CONDEMNED = (
+    select(condemned.c.key)
+    # A file that was moved away since the claim began may be one that its worker has found or published.
+    .where(condemned.c.key.in_(_KEYS), func.coalesce(condemned.c.moved_ms, _LATER) >= bindparam("began_ms"))
+    .limit(1)
+)
 _NEW = insert(variants)
 _STORE = _NEW.on_conflict_do_update(
     index_elements=["key"],
@@ -98,6 +104,7 @@ class Claims:
             generation=row["generation"],
             dead_claims=row["dead_claims"],
             delete_original=row["delete_original"],
+            began_ms=now,
         )
 
     async def holds(self, claim: Claim) -> bool:
@@ -219,8 +226,8 @@ async def _write(connection: AsyncConnection, outcome: Outcome, now: int) -> Com
 
 
 async def _is_condemned(connection: AsyncConnection, outcome: Ready) -> bool:
-    keys = [one.key for one in outcome.variants]
-    return (await connection.execute(_CONDEMNED, {"keys": keys})).first() is not None
+    told = {"keys": [one.key for one in outcome.variants], "began_ms": outcome.claim.began_ms}
+    return (await connection.execute(_CONDEMNED, told)).first() is not None
 
 
 def _is_stale(outcome: Outcome, row: Row) -> bool:

@@ -19,8 +19,8 @@ from storage.catalog.connection import Connection as Quick
 from storage.catalog.connection import connect
 from storage.errors import CatalogTooNew, CatalogUnavailable, NoCatalog
 
-HEAD = "0004"  # the newest migration; a test compares it with the migrations' folder
-_KNOWN = {"0001", "0002", "0003", HEAD}
+HEAD = "0006"  # the newest migration; a test compares it with the migrations' folder
+_KNOWN = {"0001", "0002", "0003", "0004", HEAD}
 
 BUSY_TIMEOUT_S = 10.0
 _WAL_TRIES = 100
@@ -142,6 +142,14 @@ def _migrate(connection: Connection) -> None:
         connection.execute(
             insert(tables.facts), [{"name": "id", "value": str(uuid4())}, {"name": "root", "value": "new"}]
         )
+
+
+async def prove_schema(database: Database) -> None:
+    """Raises: CatalogTooNew when the schema is not this program's (any more), CatalogUnavailable."""
+    async with database.reading() as connection:
+        found = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
+    if found != HEAD:
+        raise CatalogTooNew(f"The catalog's schema is {found}, but this program's is {HEAD}.")
 
 
 async def identity(database: Database) -> tuple[str, bool]:

@@ -115,6 +115,7 @@ class Claim:
     generation: int
     dead_claims: int
     delete_original: bool = False
+    began_ms: int = 0
 
 
 @dataclass(frozen=True)

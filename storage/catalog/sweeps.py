@@ -1,34 +1,39 @@
 """What a sweep asks of the catalog: which keys have rows, and the marks and the lease that make it safe."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.backfill import queue_again
 from storage.catalog.clock import now_ms
-from storage.catalog.database import Database
+from storage.catalog.database import Database, prove_schema
 from storage.catalog.facts import State
 from storage.catalog.tables import condemned, facts, variants
 
 _PAGE = 5000
 _LEASE = "lease:sweep"
 _LAST = "sweep:last"
+KEEP_MARKS_MS = 7 * 24 * 3600 * 1000  # longer than any worker works on an upload
+_HELD = select(
+    variants.c.key, variants.c.upload_id, variants.c.bytes, variants.c.sha256, variants.c.superseded_ms
+)
 
 
 @dataclass(frozen=True)
 class Held:
-    """A key that a row holds: whose it is, how large, and since when it is superseded (ms; None: current)."""
+    """A key that a row holds: whose it is, its bytes and their hash, and since when it is superseded (ms)."""
 
     key: str
     upload_id: UUID
     bytes: int
-    superseded_ms: int | None
+    sha256: str
+    superseded_ms: int | None  # None: current
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Swept:
     findings: Mapping[str, Tally]
     trash: Tally
     stopped: str | None = None  # why the breaker stopped it
+    stops: int = 0  # how many sweeps in a row were stopped, this one included
     applied_ms: int | None = None  # when the plan was carried out
     done: Mapping[str, int] = field(default_factory=dict)  # how many of each kind were dealt with then
 
@@ -65,36 +71,53 @@ class Sweeps:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def held(self, after: str = "") -> AsyncGenerator[Held, None]:
-        """Every key that a row holds, after the key `after`, in order of key."""
-        while True:
-            query = (
-                select(variants.c.key, variants.c.upload_id, variants.c.bytes, variants.c.superseded_ms)
-                .where(variants.c.key > after)
-                .order_by(variants.c.key)
-                .limit(_PAGE)
-            )
-            async with self._database.reading() as connection:
-                page = (await connection.execute(query)).all()
-            for row in page:
-                yield Held(row.key, UUID(row.upload_id), row.bytes, row.superseded_ms)
-            if len(page) < _PAGE:
-                return
-            after = page[-1].key
+    async def keys(self, after: str, upto: str | None, limit: int) -> Sequence[str]:
+        """The first `limit` keys that rows hold, after the key `after` and up to `upto`, in order.
+
+        Raises: CatalogUnavailable.
+        """
+        query = select(variants.c.key).where(variants.c.key > after)
+        if upto is not None:
+            query = query.where(variants.c.key <= upto)
+        page = query.order_by(variants.c.key).limit(limit).subquery()
+        async with self._database.reading() as connection:
+            # One text is had in a third of the time that as many rows take.
+            text = (await connection.execute(select(func.group_concat(page.c.key, "\n")))).scalar_one()
+        return sorted(text.split("\n")) if text else []
+
+    async def held(self, after: str, limit: int) -> Sequence[Held]:
+        """The next rows after the key `after`, in order of key. Raises: CatalogUnavailable."""
+        query = _HELD.where(variants.c.key > after).order_by(variants.c.key).limit(limit)
+        async with self._database.reading() as connection:
+            return [_held(row) for row in await connection.execute(query)]
+
+    async def superseded(self, before_ms: float, after: str, limit: int) -> Sequence[Held]:
+        """The next rows after the key `after` that were superseded before that, in order of key.
+
+        Raises: CatalogUnavailable.
+        """
+        old = variants.c.superseded_ms < before_ms, variants.c.key > after
+        async with self._database.reading() as connection:
+            found = await connection.execute(_HELD.where(*old).order_by(variants.c.key).limit(limit))
+            return [_held(row) for row in found]
 
     async def find_held(self, keys: Sequence[str]) -> Mapping[str, Held]:
         """Those of `keys` that a row holds, now. Raises: CatalogUnavailable."""
-        query = select(
-            variants.c.key, variants.c.upload_id, variants.c.bytes, variants.c.superseded_ms
-        ).where(variants.c.key.in_(keys))
+        found: dict[str, Held] = {}
         async with self._database.reading() as connection:
-            found = (await connection.execute(query)).all()
-        return {row.key: Held(row.key, UUID(row.upload_id), row.bytes, row.superseded_ms) for row in found}
+            for start in range(0, len(keys), _PAGE):
+                query = _HELD.where(variants.c.key.in_(keys[start : start + _PAGE]))
+                found |= {row.key: _held(row) for row in await connection.execute(query)}
+        return found
 
-    async def count(self) -> int:
-        """How many keys rows hold. Raises: CatalogUnavailable."""
+    async def total(self) -> Tally:
+        """How many keys rows hold, and of how many bytes they speak. Raises: CatalogUnavailable."""
+        query = select(func.count(), func.coalesce(func.sum(variants.c.bytes), 0))
         async with self._database.reading() as connection:
-            return (await connection.execute(select(func.count()).select_from(variants))).scalar_one()
+            count, size = (await connection.execute(query.select_from(variants))).one()
+        return Tally(count, size)
+
+    # -- marks: while a key is condemned, no row can take it
 
     async def condemn(self, keys: Sequence[str]) -> frozenset[str]:
         """Mark those of `keys` that no row holds, so that no row can take them; gives which.
@@ -105,18 +128,54 @@ class Sweeps:
             query = select(variants.c.key).where(variants.c.key.in_(keys))
             held = set((await connection.execute(query)).scalars())
             free = [key for key in keys if key not in held]
-            if free:
-                statement = insert(condemned).on_conflict_do_nothing()
-                await connection.execute(statement, [{"key": key, "made_ms": now_ms()} for key in free])
+            await _mark(connection, free)
         return frozenset(free)
 
-    async def pardon(self, keys: Sequence[str] | None = None) -> None:
-        """Take the marks off `keys`, or off all. Raises: CatalogUnavailable."""
-        query = delete(condemned)
-        if keys is not None:
-            query = query.where(condemned.c.key.in_(keys))
+    async def condemn_superseded(self, keys: Sequence[str], before_ms: float) -> frozenset[str]:
+        """Forget the rows of those of `keys` that were superseded before that, and mark them; gives which.
+
+        Raises: CatalogUnavailable.
+        """
+        old = variants.c.key.in_(keys), variants.c.superseded_ms < before_ms
         async with self._database.writing() as connection:
-            await connection.execute(query)
+            gone = list((await connection.execute(select(variants.c.key).where(*old))).scalars())
+            await connection.execute(delete(variants).where(variants.c.key.in_(gone)))
+            await _mark(connection, gone)
+        return frozenset(gone)
+
+    async def settle(self, *, moved: Sequence[str], untouched: Sequence[str]) -> frozenset[str]:
+        """End the marks of keys whose files were moved away, or were not; gives the moved that a row holds.
+
+        There are such only where somebody took this sweep for dead. The marks of what was moved stay, with
+        the time: who began before it may count on a file that is gone, and has to publish it again.
+
+        Raises: CatalogUnavailable.
+        """
+        async with self._database.writing() as connection:
+            await connection.execute(delete(condemned).where(condemned.c.key.in_(untouched)))
+            await connection.execute(
+                update(condemned).where(condemned.c.key.in_(moved)).values(moved_ms=now_ms())
+            )
+            query = select(variants.c.key).where(variants.c.key.in_(moved))
+            return frozenset((await connection.execute(query)).scalars())
+
+    async def settle_abandoned(self, holder: str = "") -> int:
+        """End the marks of a sweep that died, as if it had moved every file; gives how many there were.
+
+        Not while another than `holder` sweeps. Raises: CatalogUnavailable.
+        """
+        open_marks = condemned.c.moved_ms.is_(None)
+        async with self._database.reading() as connection:
+            if (await connection.execute(select(condemned.c.key).limit(1))).first() is None:
+                return 0
+        now = now_ms()
+        async with self._database.writing() as connection:
+            await connection.execute(delete(condemned).where(condemned.c.moved_ms < now - KEEP_MARKS_MS))
+            lease = await read_fact(connection, _LEASE)
+            if lease is not None and lease["holder"] != holder and _is_live(lease, now):
+                return 0
+            settled = await connection.execute(update(condemned).where(open_marks).values(moved_ms=now))
+            return settled.rowcount
 
     async def drop_superseded(self, keys: Sequence[str]) -> Sequence[str]:
         """Forget those of `keys` that are superseded; gives which. A current one stays."""
@@ -152,22 +211,67 @@ class Sweeps:
         async with self._database.writing() as connection:
             await write_fact(connection, _LAST, swept)
 
-    async def lease(self, holder: str, seconds: float) -> bool:
-        """Take or renew the right to sweep; False while somebody else has it. Raises: CatalogUnavailable."""
+    async def note_stop(self, reason: str) -> None:
+        """Remember that a sweep was stopped before it had found anything. Raises: CatalogUnavailable."""
+        before = await self.last() or Swept("", now_ms(), Tally(), Tally(), {}, Tally())
+        await self.remember(replace(before, stopped=reason, stops=before.stops + 1))
+
+    # -- how far a sweep has come, and who sweeps
+
+    async def progress(self, of: str) -> dict[str, Any] | None:
+        """How far the work of that name had come when it was last saved. Raises: CatalogUnavailable."""
+        async with self._database.reading() as connection:
+            return await read_fact(connection, f"sweep:{of}")
+
+    async def save_progress(self, of: str, value: Mapping[str, Any] | None) -> None:
+        """Keep how far it has come; None when it is done. Raises: CatalogUnavailable."""
+        async with self._database.writing() as connection:
+            if value is None:
+                await connection.execute(delete(facts).where(facts.c.name == f"sweep:{of}"))
+            else:
+                await write_fact(connection, f"sweep:{of}", value)
+
+    async def prove_schema(self) -> None:
+        """Raises: CatalogTooNew when the schema is not this program's, CatalogUnavailable."""
+        await prove_schema(self._database)
+
+    async def lease(
+        self, holder: str, seconds: float, *, is_dead: Callable[[str], bool] = lambda _holder: False
+    ) -> bool:
+        """Take or renew the right to sweep; False while somebody else has it. Raises: CatalogUnavailable.
+
+        A holder that is surely dead is not waited for.
+        """
         now = now_ms()
         async with self._database.writing() as connection:
             current = await read_fact(connection, _LEASE)
-            if current is not None and current["holder"] != holder and current["until_ms"] > now:
-                return False
-            mine = {"holder": holder, "until_ms": now + int(seconds * 1000)}
-            await write_fact(connection, _LEASE, mine)
+            if current is not None and current["holder"] != holder and _is_live(current, now):  # noqa: SIM102
+                if not is_dead(current["holder"]):
+                    return False
+            await write_fact(connection, _LEASE, {"holder": holder, "until_ms": now + int(seconds * 1000)})
         return True
 
     async def end_lease(self, holder: str) -> None:
-        """Give the right to sweep back. Raises: CatalogUnavailable."""
-        if await self.lease(holder, 0):
-            async with self._database.writing() as connection:
+        """Give the right to sweep back, if it still is this holder's. Raises: CatalogUnavailable."""
+        async with self._database.writing() as connection:
+            current = await read_fact(connection, _LEASE)
+            if current is not None and current["holder"] == holder:
                 await connection.execute(delete(facts).where(facts.c.name == _LEASE))
+
+
+def _held(row: Any) -> Held:  # noqa: ANN401 (a row)
+    return Held(row.key, UUID(row.upload_id), row.bytes, row.sha256, row.superseded_ms)
+
+
+async def _mark(connection: AsyncConnection, keys: Sequence[str]) -> None:
+    if keys:
+        mark = {"made_ms": now_ms(), "moved_ms": None}
+        statement = insert(condemned).on_conflict_do_update(index_elements=["key"], set_=mark)
+        await connection.execute(statement, [{"key": key, **mark} for key in keys])
+
+
+def _is_live(lease: Mapping[str, Any], now: int) -> bool:
+    return bool(lease["until_ms"] > now)
 
 
 async def read_fact(connection: AsyncConnection, name: str) -> dict[str, Any] | None:

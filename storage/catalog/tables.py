@@ -118,4 +118,5 @@ condemned = Table(
     metadata,
     Column("key", String(128), primary_key=True),
     Column("made_ms", Integer, nullable=False),
+    Column("moved_ms", Integer),  # null: a sweep is at it; otherwise when the file was moved away
 )

@@ -3,13 +3,17 @@
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
-from pipelines.sweep.chores import Sweeper, SweepRefused, apply_plan, make_plan, purge, restore
+from pipelines.sweep.applying import apply_plan
 from pipelines.sweep.plan import PlanUnknown, quarantine_key
+from pipelines.sweep.planning import make_plan
+from pipelines.sweep.sweeper import Sweeper, SweepRefused
+from pipelines.sweep.trash import purge, restore
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import DeadLetter, Mark, Original, Ready, State, StoredVariant, Wished
@@ -233,9 +237,8 @@ async def test_a_purge_spares_what_is_young_and_what_a_row_holds_again(
     aged(monkeypatch)
     plan = await make_plan(sweeper)
     await apply_plan(plan.id, sweeper)
-    young = await purge(sweeper)
+    young = await purge(replace(sweeper, retention_s=5 * GRACE_S))
     await recorded(catalog, [wanted])
-    monkeypatch.setattr("pipelines.sweep.chores._age_s", lambda _moment: GRACE_S * 2)
 
     old = await purge(sweeper)
 

@@ -1,7 +1,14 @@
-"""What sweeps keep in the catalog: what the last one found."""
+"""What sweeps keep in the catalog: what the last one found, marks on keys, and who sweeps."""
+
+from dataclasses import replace
+
+from sqlalchemy import update
 
 from storage.catalog import Catalog
+from storage.catalog.facts import State
 from storage.catalog.sweeps import Swept, Tally
+from storage.catalog.tables import uploads
+from tests.support.catalogs import claim, commit, ready, take, wish
 
 
 async def test_before_the_first_sweep_there_is_nothing_to_tell(catalog: Catalog) -> None:
@@ -12,9 +19,69 @@ async def test_what_the_last_sweep_found_is_told_as_it_was(catalog: Catalog) -> 
     findings = {"orphan": Tally(3, 300), "unknown": Tally(1, 5)}
     first = Swept("sweep-1", 1, Tally(1, 1), Tally(), {}, Tally(), stopped="too much")
     second = Swept(
-        "sweep-2", 2, Tally(10, 1000), Tally(8, 800), findings, Tally(2, 20), None, 3, {"orphan": 3}
+        "sweep-2", 2, Tally(10, 1000), Tally(8, 800), findings, Tally(2, 20), None, 0, 3, {"orphan": 3}
     )
     for swept in (first, second):
         await catalog.sweeps.remember(swept)
 
     assert await catalog.sweeps.last() == second
+
+
+async def test_a_row_takes_no_key_whose_file_was_moved_away_since_the_work_began(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+    before = await claim(catalog)
+    keys = [one.key for one in ready(before).variants]
+    await catalog.sweeps.condemn(keys)
+    await catalog.sweeps.settle(moved=keys[:1], untouched=keys[1:])
+
+    late = await commit(catalog, ready(before))
+    await due_now(catalog)
+    again = await commit(catalog, ready(await claim(catalog)))
+
+    assert (late.state, late.attempts, again.state) == (State.QUEUED, 0, State.READY)
+
+
+async def test_marks_of_a_sweep_that_died_end_as_if_it_had_moved_everything(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+    before = await claim(catalog)
+    await catalog.sweeps.lease("sweep", 60)
+    await catalog.sweeps.condemn([one.key for one in ready(before).variants])
+    alive = await catalog.sweeps.settle_abandoned()
+    await catalog.sweeps.lease("sweep", 0)
+
+    dead = await catalog.sweeps.settle_abandoned()
+    late = await commit(catalog, ready(before))
+    await due_now(catalog)
+
+    assert (alive, dead, late.state) == (0, 2, State.QUEUED)
+    assert (await commit(catalog, ready(await claim(catalog)))).state is State.READY
+
+
+async def test_a_row_that_a_sweep_did_not_know_of_is_told_to_it(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+    outcome = ready(await claim(catalog))
+    key = outcome.variants[0].key
+    await catalog.sweeps.condemn([key])
+    await catalog.sweeps.settle_abandoned()  # somebody took the sweep for dead
+    await due_now(catalog)
+    await commit(catalog, replace(outcome, claim=replace(outcome.claim, began_ms=2**60)))
+
+    assert await catalog.sweeps.settle(moved=[key], untouched=[]) == {key}
+
+
+async def test_the_right_to_sweep_is_anothers_until_it_ends_or_its_holder_is_surely_dead(
+    catalog: Catalog,
+) -> None:
+    taken = await catalog.sweeps.lease("first", 60)
+    waits = await catalog.sweeps.lease("second", 60)
+    inherits = await catalog.sweeps.lease("second", 60, is_dead=lambda holder: holder == "first")
+    await catalog.sweeps.end_lease("first")  # which it has lost
+
+    assert (taken, waits, inherits) == (True, False, True)
+    assert not await catalog.sweeps.lease("third", 60)
+
+
+async def due_now(catalog: Catalog) -> None:
+    """Let the pause of what was postponed be over."""
+    async with catalog.database.writing() as connection:
+        await connection.execute(update(uploads).values(not_before_ms=0))

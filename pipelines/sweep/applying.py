@@ -1,0 +1,170 @@
+"""Applying: what a plan says is done, each key looked at again immediately before."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pipelines.sweep import plan as plans
+from pipelines.sweep.findings import Ages, Finding, Kind, look_at
+from pipelines.sweep.plan import Plan, PlanUnknown, quarantine_key
+from pipelines.sweep.sweeper import Sweeper, SweepRefused
+from pipelines.sweep.trash import bring_back, known_plans
+from storage.blobs import BlobInfo, Existence
+from storage.catalog.clock import now_ms
+from storage.errors import BlobNotFound
+
+_APPLY = "apply"
+_GROUP = 200  # keys that are condemned together
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How far a plan has been applied."""
+
+    part: int = 0
+    at: int = 0
+    done: Mapping[str, int] | None = None
+
+
+async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> Mapping[str, int]:
+    """Do what the plan says; gives how many of each kind were dealt with, by all tries together.
+
+    It goes on from where it was left.
+
+    Raises: SweepRefused when the breaker stops it or another sweep is at work, SweepPaused, PlanUnknown,
+    StorageError.
+    """
+    plan = await plans.load(plan_id, sweeper.blobs)
+    if plan.stopped and not force:
+        raise SweepRefused(f"Nothing was touched: {plan.stopped}.")
+    async with sweeper.at_work():
+        await sweeper.sweeps.settle_abandoned(sweeper.holder)
+        place = await _place(plan, sweeper)
+        trash = await known_plans(sweeper) if plan.counts.get(Kind.MISSING) else []
+        done: Counter[str] = Counter(place.done)
+        part, first = place.part, place.at
+        async for findings in plans.findings(plan, sweeper.blobs, part):
+            for at in range(first, len(findings), _GROUP):
+                await sweeper.next_step()
+                done += await _apply_group(plan, findings[at : at + _GROUP], trash, sweeper)
+                await _save(plan, part, at + _GROUP, done, sweeper)
+            part, first = part + 1, 0
+        await plans.save(replace(plan, applied=plan.applied or plans.now()), sweeper.blobs)
+        await _tell(plan, done, sweeper)
+        await sweeper.sweeps.save_progress(_APPLY, None)
+    return dict(done)
+
+
+async def begun(sweeper: Sweeper) -> Plan | None:
+    """The plan whose application was begun and not finished, if there is one. Raises: StorageError."""
+    saved = await sweeper.sweeps.progress(_APPLY)
+    try:
+        return await plans.load(saved["plan"], sweeper.blobs) if saved else None
+    except PlanUnknown:
+        return None
+
+
+async def _place(plan: Plan, sweeper: Sweeper) -> _Place:
+    saved = await sweeper.sweeps.progress(_APPLY)
+    if saved is None or saved["plan"] != plan.id:
+        return _Place()
+    return _Place(saved["part"], saved["at"], saved["done"])
+
+
+async def _save(plan: Plan, part: int, at: int, done: Mapping[str, int], sweeper: Sweeper) -> None:
+    place = {"plan": plan.id, "part": part, "at": at, "done": dict(done)}
+    await sweeper.sweeps.save_progress(_APPLY, place)
+
+
+async def _tell(plan: Plan, done: Mapping[str, int], sweeper: Sweeper) -> None:
+    last = await sweeper.sweeps.last()
+    if last is not None and last.plan == plan.id:
+        await sweeper.sweeps.remember(replace(last, applied_ms=now_ms(), done=dict(done)))
+
+
+async def _apply_group(
+    plan: Plan, group: Sequence[Finding], trash: Sequence[Plan], sweeper: Sweeper
+) -> Counter[str]:
+    done: Counter[str] = Counter()
+    by_kind = {kind: [one.key for one in group if one.kind is kind] for kind in Kind}
+    done[Kind.ORPHAN.value] += await _quarantine(plan, by_kind[Kind.ORPHAN], sweeper)
+    done[Kind.RETIRED.value] += await _retire(plan, by_kind[Kind.RETIRED], sweeper)
+    done[Kind.MISSING.value] += await _remake(by_kind[Kind.MISSING], trash, sweeper)
+    for key in by_kind[Kind.LEFTOVER]:
+        if await _old(key, sweeper):
+            await sweeper.blobs.delete(key)
+            done[Kind.LEFTOVER.value] += 1
+    return done
+
+
+async def _quarantine(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> int:
+    """Move away what no row holds, and no row can take while it is condemned."""
+    if not keys:
+        return 0
+    return len(await _set_aside(plan, await sweeper.sweeps.condemn(keys), sweeper))
+
+
+async def _retire(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> int:
+    """Row first, then bytes: a crash in between leaves an orphan, never a row without its file."""
+    if not keys:
+        return 0
+    before_ms = Ages.now(sweeper.grace_s, sweeper.retention_s).retired_before_ms
+    gone = await sweeper.sweeps.condemn_superseded(keys, before_ms)
+    for key in await _set_aside(plan, gone, sweeper):
+        await sweeper.blobs.delete(quarantine_key(plan.id, key))
+    return len(gone)
+
+
+async def _set_aside(plan: Plan, condemned: frozenset[str], sweeper: Sweeper) -> Sequence[str]:
+    """Move condemned keys to the plan's trash, and end their marks; gives those that were moved."""
+    moved: list[str] = []
+    untouched: list[str] = []
+    try:
+        for key in sorted(condemned):
+            (moved if await _move_away(plan, key, sweeper) else untouched).append(key)
+    finally:
+        # Where an error has ended it, nobody knows what became of the rest.
+        doubtful = sorted(condemned.difference(untouched))
+        held = await sweeper.sweeps.settle(moved=doubtful, untouched=untouched)
+        await bring_back([plan], sorted(held), sweeper)
+    return [key for key in moved if key not in held]
+
+
+async def _move_away(plan: Plan, key: str, sweeper: Sweeper) -> bool:
+    judged = await _old(key, sweeper)
+    if judged is None:  # gone, or made again since the plan
+        return False
+    kept = quarantine_key(plan.id, key)
+    await sweeper.blobs.move(key, kept)
+    moved = (await sweeper.blobs.look([kept]))[kept]
+    if isinstance(moved, BlobInfo) and moved.identity == judged.identity:
+        return True
+    # A writer made it again after it was judged: what was moved is the new file. Its row cannot have been
+    # committed yet, for the key is condemned.
+    await bring_back([plan], [key], sweeper)
+    return False
+
+
+async def _remake(keys: Sequence[str], trash: Sequence[Plan], sweeper: Sweeper) -> int:
+    """What is still missing comes back from the trash, or is made again; a superseded one is let go."""
+    found = await look_at(keys, sweeper.blobs)
+    missing = [key for key in keys if found[key] is Existence.MISSING]
+    if not missing:
+        return 0
+    held = await sweeper.sweeps.find_held(missing)
+    back = await bring_back(trash, sorted(held), sweeper)
+    lost = {key: row for key, row in held.items() if key not in back}
+    old = [key for key, row in lost.items() if row.superseded_ms is not None]
+    dropped = await sweeper.sweeps.drop_superseded(old)
+    current = [row.upload_id for row in lost.values() if row.superseded_ms is None]
+    await sweeper.requeue(sorted(set(current)))
+    return len(back) + len(dropped) + len(current)
+
+
+async def _old(key: str, sweeper: Sweeper) -> BlobInfo | None:
+    """The blob under `key` if it is there and older than the grace."""
+    try:
+        info = await sweeper.blobs.info(key)
+    except BlobNotFound:
+        return None
+    return info if info.changed_at < Ages.now(sweeper.grace_s, 0).orphan_before else None

@@ -1,0 +1,86 @@
+"""Planning: everything is looked at, step by step, and what is to be done is written down."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
+
+from pipelines.sweep import findings
+from pipelines.sweep.findings import Kind, Looked
+from pipelines.sweep.plan import Draft, Plan, finish, write_down
+from pipelines.sweep.sweeper import Sweeper
+from storage.catalog.clock import now_ms
+from storage.catalog.sweeps import Swept, Tally
+from storage.errors import CatalogTooNew, StorageError
+from storage.keys import TRASH
+
+DRAFT = "draft"
+_STALE_S = 24 * 3600  # a draft that was left so long says little of today
+
+_STAGES: Mapping[str, Callable[[str, Sweeper], Awaitable[Looked]]] = {
+    "compare": findings.compare,
+    "retired": findings.retired,
+    "leftovers": findings.leftovers,
+}
+
+
+async def make_plan(sweeper: Sweeper) -> Plan:
+    """Look at every file and every row, and write down what is to be done. Nothing else is touched.
+
+    It goes on from where the last one stopped that was not finished.
+
+    Raises: SweepRefused while another sweep is at work, SweepPaused, StorageError when a listing ends in
+    an error; that is remembered as a sweep that was stopped.
+    """
+    try:
+        async with sweeper.at_work():
+            draft = await _begun(sweeper)
+            while draft.stage != "done":
+                await sweeper.next_step()
+                looked = await _STAGES[draft.stage](draft.after, sweeper)
+                draft = await write_down(draft, looked, _after(draft.stage), sweeper.blobs)
+                await sweeper.sweeps.save_progress(DRAFT, draft.as_json())
+            plan = await finish(draft, sweeper.blobs)
+            await sweeper.sweeps.remember(await _swept(plan, draft.surplus, sweeper))
+            await sweeper.sweeps.save_progress(DRAFT, None)
+    except StorageError as error:
+        if not isinstance(error, CatalogTooNew):  # which is not ours to write to
+            with suppress(StorageError):
+                await sweeper.sweeps.note_stop(str(error))
+        raise
+    return plan
+
+
+async def _begun(sweeper: Sweeper) -> Draft:
+    saved = await sweeper.sweeps.progress(DRAFT)
+    draft = Draft(**saved) if saved else Draft.new()
+    return draft if time.time() - draft.begun < _STALE_S else Draft.new()
+
+
+def _after(stage: str) -> str:
+    stages = [*_STAGES, "done"]
+    return stages[stages.index(stage) + 1]
+
+
+async def _swept(plan: Plan, surplus: int, sweeper: Sweeper) -> Swept:
+    rows = await sweeper.sweeps.total()
+    before = await sweeper.sweeps.last()
+    return Swept(
+        plan=plan.id,
+        time_ms=now_ms(),
+        files=Tally(plan.files, rows.bytes + surplus),
+        rows=Tally(plan.rows, rows.bytes),
+        findings={
+            kind.value: Tally(plan.counts[kind], plan.bytes[kind]) for kind in Kind if plan.counts.get(kind)
+        },
+        trash=await _trash(sweeper),
+        stopped=plan.stopped,
+        stops=(before.stops if before else 0) + 1 if plan.stopped else 0,
+    )
+
+
+async def _trash(sweeper: Sweeper) -> Tally:
+    count = size = 0
+    async with aclosing(sweeper.blobs.list(TRASH)) as blobs:
+        async for blob in blobs:
+            count, size = count + 1, size + blob.bytes
+    return Tally(count, size)

@@ -1,0 +1,133 @@
+"""The trash: what a plan has put there comes back, or goes for good once its time is over."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from pipelines.sweep import plan as plans
+from pipelines.sweep.findings import Ages, Kind, look_at
+from pipelines.sweep.plan import Plan, PlanUnknown, quarantine_key
+from pipelines.sweep.planning import DRAFT
+from pipelines.sweep.sweeper import Sweeper
+from storage.blobs import BlobInfo, Existence
+from storage.keys import DELETED, TRASH, VARIANTS
+
+_GROUP = 1000  # keys in one step
+_KINDS = (Kind.ORPHAN, Kind.RETIRED)  # whose files a plan moves
+
+
+async def purge(sweeper: Sweeper) -> Mapping[str, int]:
+    """Remove for good what was quarantined longer ago than the retention, and is still held by no row.
+
+    What a row holds and has lost goes back to its place.
+
+    Raises: SweepRefused, SweepPaused, StorageError; purging again does the rest.
+    """
+    done: Counter[str] = Counter()
+    async with sweeper.at_work():
+        for plan in await known_plans(sweeper):
+            if plans.age_s(plan) <= sweeper.retention_s:
+                continue
+            async for part in plans.findings(plan, sweeper.blobs):
+                keys = [finding.key for finding in part if finding.kind in _KINDS]
+                for start in range(0, len(keys), _GROUP):
+                    await sweeper.next_step()
+                    done += await _purge_group(plan, keys[start : start + _GROUP], sweeper)
+            done["plans"] += await _forget(plan, sweeper)
+        done += await _purge_others(sweeper)
+    return dict(done)
+
+
+async def restore(plan_id: str, sweeper: Sweeper) -> int:
+    """Put back everything that the plan took away and that is not there again; gives how many files.
+
+    Raises: SweepRefused, SweepPaused, PlanUnknown, StorageError; restoring again does the rest.
+    """
+    plan = await plans.load(plan_id, sweeper.blobs)
+    restored = 0
+    async with sweeper.at_work():
+        async for part in plans.findings(plan, sweeper.blobs):
+            keys = [finding.key for finding in part if finding.kind in _KINDS]
+            for start in range(0, len(keys), _GROUP):
+                await sweeper.next_step()
+                restored += len(await bring_back([plan], keys[start : start + _GROUP], sweeper))
+        await plans.save(replace(plan, applied=None), sweeper.blobs)
+    return restored
+
+
+async def known_plans(sweeper: Sweeper) -> Sequence[Plan]:
+    """The complete plans there are, oldest first. Raises: StorageError."""
+    names: set[str] = set()
+    async with aclosing(sweeper.blobs.keys(TRASH)) as pages:
+        async for page in pages:
+            names |= {key.split("/")[1] for key in page}
+    found = []
+    for name in sorted(names):
+        try:
+            found.append(await plans.load(name, sweeper.blobs))
+        except PlanUnknown:
+            continue
+    return found
+
+
+async def bring_back(among: Sequence[Plan], keys: Sequence[str], sweeper: Sweeper) -> Sequence[str]:
+    """Put those of `keys` back that surely are not in their place and are in the trash; gives which."""
+    there = await look_at(keys, sweeper.blobs)
+    wanted = [key for key in keys if there[key] is Existence.MISSING]
+    back: list[str] = []
+    for plan in reversed(among):  # the newest first
+        kept = await look_at([quarantine_key(plan.id, key) for key in wanted], sweeper.blobs)
+        for key in list(wanted):
+            if isinstance(kept[quarantine_key(plan.id, key)], BlobInfo):
+                # A writer who makes it again meanwhile has the newer one.
+                await sweeper.blobs.move(quarantine_key(plan.id, key), key, replace=False)
+                wanted.remove(key)
+                back.append(key)
+    return back
+
+
+async def _purge_group(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> Counter[str]:
+    before = Ages.now(sweeper.retention_s, 0).orphan_before
+    kept = await look_at([quarantine_key(plan.id, key) for key in keys], sweeper.blobs)
+    old = [key for key in keys if _is_older(kept[quarantine_key(plan.id, key)], before)]
+    held = await sweeper.sweeps.find_held(old)
+    there = await look_at(sorted(held), sweeper.blobs)
+    lost = [key for key in held if there[key] is Existence.MISSING]
+    done: Counter[str] = Counter(restored=len(await bring_back([plan], lost, sweeper)))
+    for key in old:
+        if key not in held or isinstance(there[key], BlobInfo):  # it is unknown: it may be the only one
+            await sweeper.blobs.delete(quarantine_key(plan.id, key))
+            done["purged"] += 1
+    return done
+
+
+def _is_older(found: BlobInfo | Existence, before: float) -> bool:
+    return isinstance(found, BlobInfo) and found.changed_at < before
+
+
+async def _forget(plan: Plan, sweeper: Sweeper) -> bool:
+    """Remove the plan's own files, unless something is still quarantined under it."""
+    async with aclosing(sweeper.blobs.keys(f"{TRASH}/{plan.id}/{VARIANTS}")) as left:
+        if await anext(left, None) is not None:
+            return False
+    for key in plans.own_keys(plan):
+        await sweeper.blobs.delete(key)
+    return True
+
+
+async def _purge_others(sweeper: Sweeper) -> Counter[str]:
+    """Remove what delete events have sent to the trash, and parts of plans that were never finished."""
+    before = Ages.now(sweeper.retention_s, 0).orphan_before
+    draft = await sweeper.sweeps.progress(DRAFT)
+    living = {plan.id for plan in await known_plans(sweeper)} | ({draft["id"]} if draft else set())
+    done: Counter[str] = Counter()
+    async with aclosing(sweeper.blobs.list(TRASH)) as blobs:
+        async for blob in blobs:
+            folder = blob.key.split("/")[1]
+            if blob.changed_at < before and folder.startswith(DELETED):
+                await sweeper.blobs.delete(blob.key)
+                done["originals"] += 1
+            elif blob.changed_at < before and folder not in living and plans.is_part(blob.key):
+                await sweeper.blobs.delete(blob.key)
+    return done
