@@ -4,9 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import FORMATS, MIB, Format
@@ -18,25 +16,13 @@ from storage.blobs.local import open_local
 from storage.catalog import Catalog, open_catalog
 from storage.errors import StorageError
 from worker.app import allowance, open_queue
-from worker.queue import UNREACHABLE, RedisError, ServerFacts
-from worker.settings import Settings, available_cpus
+from worker.health import Finding, judge_redis
+from worker.queue import UNREACHABLE, RedisError
+from worker.settings import Settings, available_cpus, unknown_variables
 
-Level = Literal["ok", "warning", "error"]
-
-OLDEST_REDIS = (6, 2)
 LITTLE_ROOM = 1024 * MIB
 _PROBE = 4096  # bytes written to see whether writing works
 _COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at: how it is, and what to do if it is not well."""
-
-    what: str
-    level: Level
-    detail: str
-    advice: str | None = None
 
 
 def command(as_json: AsJson = False) -> None:
@@ -63,52 +49,17 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     for finding in await _decoders(settings):
         yield finding
     yield _limits(settings)
+    for finding in _variables():
+        yield finding
 
 
 async def _redis(settings: Settings) -> Sequence[Finding]:
     try:
         async with open_queue(settings) as queue:
-            return list(_judge_redis(await queue.facts()))
+            return judge_redis(await queue.facts())
     except (*UNREACHABLE, RedisError) as error:
         advice = "Start Redis, or correct MEDIA_REDIS_URL."
         return [Finding("Redis", "error", f"does not answer: {error}", advice)]
-
-
-def _judge_redis(facts: ServerFacts) -> Sequence[Finding]:
-    version = tuple(int(part) for part in facts.version.split(".")[:2])
-    new_enough = version >= OLDEST_REDIS
-    return [
-        Finding(
-            "Redis version",
-            "ok" if new_enough else "error",
-            facts.version,
-            None if new_enough else "Update to Redis 6.2 or newer, or Valkey.",
-        ),
-        Finding(
-            "Redis role",
-            "ok" if facts.role == "master" else "error",
-            facts.role,
-            None
-            if facts.role == "master"
-            else "Point MEDIA_REDIS_URL at the primary: a replica takes no writes.",
-        ),
-        Finding(
-            "Redis durability",
-            "ok" if facts.keeps_data else "warning",
-            "append-only file" if facts.keeps_data else "no append-only file",
-            None
-            if facts.keeps_data
-            else "Set `appendonly yes`, or events not yet taken are lost in a crash.",
-        ),
-        Finding(
-            "Redis eviction",
-            "ok" if facts.policy == "noeviction" else "warning",
-            facts.policy,
-            None
-            if facts.policy == "noeviction"
-            else "Set `maxmemory-policy noeviction`, or a full Redis forgets events.",
-        ),
-    ]
 
 
 async def _storage(settings: Settings) -> AsyncIterator[Finding]:
@@ -245,6 +196,18 @@ def _limits(settings: Settings) -> Finding:
     if settings.decoders < settings.cpus:
         return Finding("Limits", "ok", f"{detail}; more decoders need a larger MEDIA_MEMORY_MB")
     return Finding("Limits", "ok", detail)
+
+
+def _variables() -> Sequence[Finding]:
+    return [
+        Finding(
+            "Settings",
+            "warning",
+            f"there is no setting {unknown}",
+            f"Did you mean {nearest}?" if nearest else "The README lists them all.",
+        )
+        for unknown, nearest in unknown_variables().items()
+    ]
 
 
 def _print(finding: Finding) -> None:

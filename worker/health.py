@@ -8,9 +8,11 @@ from typing import Literal
 
 import structlog
 
+from pipelines.formats import MIB
 from storage.blobs import Probe
 from storage.catalog import Catalog
 from storage.errors import StorageError
+from worker.events import FUTURE_MS
 from worker.queue import UNREACHABLE, Queue, RedisError, ServerFacts
 
 log = structlog.get_logger(__name__)
@@ -22,11 +24,17 @@ _BREATH_S = 0.5
 LAG_S = 1.0  # of the event loop, worth a line in the log
 
 OLDEST_REDIS = (6, 2)
+LARGEST_VALUE = 8 * MIB
+CURE = (
+    "Find who sends IDs of its own instead of `*`. Once XLEN of the stream is 0, DEL it; workers make it again. "
+    "(XSETID is not enough: the group `workers` keeps the ID too.) Then `media failed retry --code "
+    "invalid_event` sends again what was refused."
+)
 
 
 @dataclass(frozen=True)
-class Advice:
-    """One thing about a Redis: how it is, and what to do where that will not do."""
+class Finding:
+    """One thing that was looked at: how it is, and what to do if it is not well."""
 
     what: str
     level: Literal["ok", "warning", "error"]
@@ -34,7 +42,7 @@ class Advice:
     advice: str | None = None
 
 
-def judge_redis(facts: ServerFacts) -> Sequence[Advice]:
+def judge_redis(facts: ServerFacts) -> Sequence[Finding]:
     """What an operator should know of the Redis that says this of itself."""
     version = tuple(int(part) for part in facts.version.split(".")[:2])
     return [
@@ -64,13 +72,33 @@ def judge_redis(facts: ServerFacts) -> Sequence[Advice]:
             "Set `maxmemory-policy noeviction`, or a full Redis forgets events.",
             "warning",
         ),
+        *_judge_size(facts.largest_bytes),
+        _judged(
+            "Redis stream",
+            "its IDs go with the clock" if facts.ahead_ms <= FUTURE_MS else poisoned(facts.ahead_ms),
+            facts.ahead_ms <= FUTURE_MS,
+            CURE,
+        ),
     ]
+
+
+def poisoned(ahead_ms: int) -> str:
+    """What is wrong with a stream whose newest ID is that far ahead."""
+    return f"its newest ID is {ahead_ms // 1000} s ahead of the clock, so that every event to come is refused"
+
+
+def _judge_size(largest: int | None) -> Sequence[Finding]:
+    if largest is None:
+        return []
+    detail = f"takes values of up to {largest // MIB} MiB"
+    advice = "Set `proto-max-bulk-len 1mb`: a worker reads a whole entry before it can refuse it."
+    return [_judged("Redis values", detail, largest <= LARGEST_VALUE, advice, "warning")]
 
 
 def _judged(
     what: str, detail: str, well: bool, advice: str, level: Literal["warning", "error"] = "error"
-) -> Advice:
-    return Advice(what, "ok", detail) if well else Advice(what, level, detail, advice)
+) -> Finding:
+    return Finding(what, "ok", detail) if well else Finding(what, level, detail, advice)
 
 
 class Health:
@@ -108,6 +136,10 @@ class Health:
         try:
             await self._catalog.reports.answer()
             await self._storage.probe()
+            ahead = await self._queue.ahead_ms()
+            if ahead > FUTURE_MS:
+                await self._queue.unwell(self._key)
+                return f"{self._queue.stream}: {poisoned(ahead)}; `media doctor` says what to do"
             waited = await self._queue.longest_due_s()
             if waited is not None and waited > STALLED_AFTER_S and self._has_room():
                 await self._queue.unwell(self._key)

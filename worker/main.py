@@ -23,7 +23,7 @@ from worker import health, queue, tasks
 from worker.app import JOBS_AT_ONCE, in_background, open_app
 from worker.logs import configure_logs, quiet_arq
 from worker.queue import UNREACHABLE, RedisError
-from worker.settings import Settings, SettingsError
+from worker.settings import Settings, SettingsError, unknown_variables
 from worker.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
@@ -127,6 +127,8 @@ async def start_up(ctx: Context) -> None:
     ctx["app"] = app
     if not ctx.get("away"):
         health.warn(await app.queue.facts())
+        for unknown, nearest in unknown_variables().items():
+            log.warning("unknown_setting", variable=unknown, nearest=nearest)
     await app.queue.make_group()
     if scrubbed := await app.queue.scrub():
         log.warning("unreadable_jobs_removed", count=scrubbed)

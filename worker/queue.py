@@ -51,12 +51,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What a Redis says of itself: version, role, whether it has an append-only file, eviction policy."""
+    """What a Redis says of itself: version, role, whether it has an append-only file, eviction policy.
+
+    And the largest value that it takes (None: it does not say), and how far the stream's IDs are ahead of it.
+    """
 
     version: str
     role: str
     keeps_data: bool
     policy: str
+    largest_bytes: int | None = None
+    ahead_ms: int = 0
 
 
 def serialize(job: dict[str, Any]) -> bytes:
@@ -369,7 +374,28 @@ class Queue:
             role=str(info.get("role", "unknown")),
             keeps_data=bool(info.get("aof_enabled")),
             policy=str(info.get("maxmemory_policy", "unknown")),
+            largest_bytes=await self._largest_bytes(),
+            ahead_ms=await self.ahead_ms(),
         )
+
+    async def _largest_bytes(self) -> int | None:
+        try:
+            found = await self.redis.config_get("proto-max-bulk-len")
+        except ResponseError:  # who rents a Redis may not ask that
+            return None
+        size = found.get("proto-max-bulk-len")
+        return int(size) if size else None
+
+    async def ahead_ms(self) -> int:
+        """How far the stream's newest ID is ahead of Redis' clock; each ID to come is newer than that one."""
+        try:
+            info = await self.redis.xinfo_stream(self.stream)
+        except ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+            return 0
+        newest = int(info["last-generated-id"].partition(b"-")[0])
+        return max(0, newest - await self.now_ms())
 
     async def depth(self) -> int:
         """How many entries wait in the stream."""

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -225,6 +226,15 @@ class Settings(BaseSettings):
 def variable(field: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + field.upper()
+
+
+def unknown_variables() -> Mapping[str, str | None]:
+    """Variables of the environment that are named like settings and are none, each with the nearest that is."""
+    known = [name.upper() for name in Settings.model_fields]
+    given = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+    rests = {name: name.upper().removeprefix(PREFIX) for name in given}
+    nearest = {name: get_close_matches(rest, known, 1) for name, rest in rests.items() if rest not in known}
+    return {name: PREFIX + close[0] if close else None for name, close in nearest.items()}
 
 
 def _complaints(error: ValidationError) -> Sequence[str]:

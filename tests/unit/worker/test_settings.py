@@ -7,7 +7,7 @@ import pytest
 
 from pipelines import formats
 from worker import settings as module
-from worker.settings import Settings, SettingsError, available_cpus, variable
+from worker.settings import Settings, SettingsError, available_cpus, unknown_variables, variable
 
 
 @pytest.fixture(autouse=True)
@@ -194,3 +194,22 @@ def test_settings_cannot_be_changed_afterwards() -> None:
 
     with pytest.raises(ValueError, match="frozen"):
         loaded.batch_size = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("given", "nearest"),
+    [
+        ("MEDIA_GRACES", "MEDIA_GRACE"),
+        ("MEDIA_REDIS_URI", "MEDIA_REDIS_URL"),
+        ("media_leese", "MEDIA_LEASE"),
+        ("MEDIA_XYZZY", None),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_told_with_the_nearest_one(
+    env: pytest.MonkeyPatch, given: str, nearest: str | None
+) -> None:
+    env.setenv(given, "1")
+    env.setenv("media_cpus", "1")  # lower case will do
+    env.setenv("MULTIMEDIA_GRACES", "1")  # somebody else's
+
+    assert unknown_variables() == {given: nearest}

@@ -1,0 +1,21 @@
+"""What is said of a Redis that works and would still let somebody down."""
+
+import pytest
+
+from worker.health import judge_redis
+from worker.queue import ServerFacts
+
+
+@pytest.mark.parametrize(("largest", "level"), [(1 << 20, "ok"), (8 << 20, "ok"), (512 << 20, "warning")])
+def test_a_redis_that_takes_huge_values_is_warned_of(largest: int, level: str) -> None:
+    facts = ServerFacts("7.2.4", "master", True, "noeviction", largest, 0)
+    [found] = [one for one in judge_redis(facts) if one.what == "Redis values"]
+
+    assert found.level == level
+    assert ("proto-max-bulk-len" in (found.advice or "")) == (level == "warning")
+
+
+def test_a_redis_that_does_not_say_how_large_a_value_may_be_is_not_asked_again() -> None:
+    facts = ServerFacts("7.2.4", "master", True, "noeviction", None, 0)
+
+    assert "Redis values" not in [one.what for one in judge_redis(facts)]
