@@ -1,11 +1,9 @@
 """One upload: read it, decode it once, publish what is missing. It raises where it cannot."""
 
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Protocol
 from uuid import UUID
 
@@ -13,16 +11,15 @@ from pipelines.blame import DEADLY, Blame
 from pipelines.errors import DecoderCrashed, PictureRefused, SourceChanged
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
-from storage.blobs import Delete, Existence, Exists, Move, Open, Publish, Source, Stage, Staged
+from storage.blobs import Delete, Existence, Exists, Move, Open, Source, Store
 from storage.catalog.facts import Claim, Original, Ready, Removed, StoredVariant
-from storage.errors import BlobNotFound, BlobRefused, BlobsUnavailable, unwritable
+from storage.errors import BlobNotFound, BlobRefused, BlobsUnavailable
 from storage.keys import DELETED, trash_key, variant_key
-from storage.threads import in_thread
 
 Milliseconds = Mapping[str, float]
 
 
-class PictureBlobs(Open, Stage, Publish, Exists, Protocol):
+class PictureBlobs(Open, Store, Exists, Protocol):
     """What making variants needs of a storage; it can destroy nothing."""
 
 
@@ -55,31 +52,26 @@ async def make_variants(
         if kept and upload.original and upload.original.stamp == source.stamp:
             return Made(Ready(claim, upload.original, kept), _clocked({}, began))
         known = upload.original if kept else None
-        # A child may keep the descriptors that it was given, so what it drew is copied and then published.
-        async with blobs.stage(2 * len(recipe.variants)) as files:
-            drawn, staged = files[: len(recipe.variants)], files[len(recipe.variants) :]
-            wanted = [(variant, file.fd) for variant, file in zip(recipe.variants, drawn, strict=True)]
-            await blame.check(source)
-            try:
-                rendered = await sandbox.render(
-                    source.fd, source.bytes, wanted, known.sha256 if known else None
-                )
-            except (PictureRefused, *DEADLY) as error:
-                # Half of one file and half of the next may be refused, or kill; what is there now did not.
-                await _prove_unchanged(upload.source or "", source, blobs)
-                if isinstance(error, DEADLY):
-                    await blame.remember(source, error)
-                raise
-            rendered_at = time.perf_counter()
+        await blame.check(source)
+        try:
+            rendered = await sandbox.render(
+                source.fd, source.bytes, recipe.variants, known.sha256 if known else None
+            )
+        except (PictureRefused, *DEADLY) as error:
+            # Half of one file and half of the next may be refused, or kill; what is there now did not.
             await _prove_unchanged(upload.source or "", source, blobs)
-            if rendered is None and known is not None:
-                same = replace(known, stamp=source.stamp)
-                return Made(Ready(claim, same, kept), _clocked({}, began))
-            if rendered is None:
-                raise DecoderCrashed("the decoder took new content for known content")
-            made = _stored(upload.id, recipe.variants, rendered)
-            await in_thread(_copy, made, drawn, staged)
-            await blobs.publish(await _missing(claim, made, staged, blobs))
+            if isinstance(error, DEADLY):
+                await blame.remember(source, error)
+            raise
+        rendered_at = time.perf_counter()
+        await _prove_unchanged(upload.source or "", source, blobs)
+        if rendered is None and known is not None:
+            same = replace(known, stamp=source.stamp)
+            return Made(Ready(claim, same, kept), _clocked({}, began))
+        if rendered is None:
+            raise DecoderCrashed("the decoder took new content for known content")
+        made = _stored(upload.id, recipe.variants, rendered)
+        await blobs.store(await _missing(claim, made, rendered, blobs))
         original = Original(
             stamp=source.stamp,
             sha256=rendered.sha256,
@@ -134,12 +126,12 @@ async def _kept(claim: Claim, recipe: Recipe, blobs: Exists) -> Sequence[StoredV
 
 
 async def _missing(
-    claim: Claim, made: Sequence[StoredVariant], staged: Sequence[Staged], blobs: Exists
-) -> Sequence[tuple[Staged, str]]:
+    claim: Claim, made: Sequence[StoredVariant], rendered: Rendered, blobs: Exists
+) -> Sequence[tuple[str, bytes]]:
     stored = set(claim.upload.variants)
     return [
-        (file, variant.key)
-        for file, variant in zip(staged, made, strict=True)
+        (variant.key, drawn.content)
+        for variant, drawn in zip(made, rendered.variants, strict=True)
         if variant not in stored or not await _is_there(variant.key, blobs)
     ]
 
@@ -165,22 +157,9 @@ async def _prove_unchanged(key: str, source: Source, blobs: Open) -> None:
 def _stored(upload_id: UUID, wanted: Sequence[Variant], rendered: Rendered) -> Sequence[StoredVariant]:
     def stored(variant: Variant, made: RenderedVariant) -> StoredVariant:
         key = key_of(upload_id, variant, rendered.sha256)
-        return StoredVariant(variant.name, key, made.width, made.height, made.bytes, made.sha256)
+        return StoredVariant(variant.name, key, made.width, made.height, len(made.content), made.sha256)
 
     return [stored(variant, made) for variant, made in zip(wanted, rendered.variants, strict=True)]
-
-
-def _copy(made: Sequence[StoredVariant], drawn: Sequence[Staged], staged: Sequence[Staged]) -> None:
-    for variant, draft, file in zip(made, drawn, staged, strict=True):
-        content = os.pread(draft.fd, variant.bytes, 0)
-        if sha256(content).hexdigest() != variant.sha256:
-            raise DecoderCrashed("the decoder changed a variant after it had been checked")
-        written = 0
-        try:
-            while written < len(content):
-                written += os.pwrite(file.fd, content[written:], written)
-        except OSError as error:
-            raise unwritable(error.errno or 0) from error
 
 
 def key_of(upload_id: UUID, variant: Variant, content_sha256: str) -> str:

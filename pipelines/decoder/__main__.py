@@ -16,7 +16,7 @@ _FAT = (
 def main(argument: str) -> None:
     """Serve the parent at descriptor 0 until it closes."""
     config = json.loads(argument)
-    limits.give_up(config["parent"], config["memory_mb"])
+    drawing = limits.give_up(config["parent"], config["memory_mb"], config["drawing"])
     decoder = _engine(config["engine"], config["max_pixels"])
     bounds = session.Limits(
         engine=config["engine"],
@@ -25,12 +25,12 @@ def main(argument: str) -> None:
         formats=tuple(config["formats"]),
         damaged=config["damaged"],
         decoder=decoder,
+        drawing=drawing,
     )
     vips.set_up(bounds.formats)
-    staging = warmup.staging()
     # Before libvips starts its first thread: both bind the calling thread and those it starts.
     files_closed, calls_closed = landlock.confine(), seccomp.confine()
-    warmup.run(bounds, staging)
+    warmup.run(bounds)
     gc.collect()
     gc.freeze()
     channel = Channel(socket.socket(fileno=0))

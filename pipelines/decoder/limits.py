@@ -9,7 +9,8 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _DESCRIPTORS = 128
-_LARGEST_FILE = 256 * 1024 * 1024  # a variant is far smaller; a decoder gone wild is not
+_DRAWING = 3  # the descriptor of the file for variants, after the socket and standard output and error
+_LARGEST_FILE = 256 * 1024 * 1024  # all variants together are far smaller; a decoder gone wild is not
 
 _LOOSE = 32 * 1024 * 1024  # freed bytes that the C library may keep: asking for them again takes time
 
@@ -27,13 +28,18 @@ if hasattr(_libc, "mallinfo2"):
     _libc.mallinfo2.restype = _Mallinfo
 
 
-def give_up(parent: int, memory_mb: int | None) -> None:
-    """Die with the parent, be the first to be killed for memory, and hold nothing that was inherited."""
+def give_up(parent: int, memory_mb: int | None, drawing: int) -> int:
+    """Die with the parent, be the first to be killed for memory, and hold nothing that was inherited.
+
+    Nothing but `drawing`, which is moved; returns where it is now.
+    """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise SystemExit("the parent is gone")
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    if drawing != _DRAWING:
+        os.dup2(drawing, _DRAWING, inheritable=False)
+    os.closerange(_DRAWING + 1, os.sysconf("SC_OPEN_MAX"))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # sent to the group; the parent decides when a child ends
     Path("/proc/self/oom_score_adj").write_text("1000")
@@ -43,6 +49,7 @@ def give_up(parent: int, memory_mb: int | None) -> None:
     _limit(resource.RLIMIT_FSIZE, _LARGEST_FILE)
     if memory_mb is not None:
         _limit(resource.RLIMIT_DATA, memory_mb * 1024 * 1024)
+    return _DRAWING
 
 
 def tighten() -> None:

@@ -1,4 +1,4 @@
-"""Reading the source: once, whole, into memory, and never by mmap, so that it cannot change underneath."""
+"""Files of the parent's: the source, read once, whole and never by mmap; and the one to draw variants in."""
 
 import hashlib
 import os
@@ -47,11 +47,19 @@ def sha256(data: bytearray) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def write_all(descriptor: int, data: bytes) -> None:
-    """Make `data` the whole content of the staging file."""
-    view = memoryview(data)
-    offset = 0
-    with _told():
+class Drawing:
+    """The file that the parent gave for variants, filled with one behind the other."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._end = 0
         os.ftruncate(descriptor, 0)
-        while offset < len(data):
-            offset += os.pwrite(descriptor, view[offset:], offset)
+
+    def add(self, content: bytes) -> int:
+        """Append a variant and return where it begins."""
+        began, view = self._end, memoryview(content)
+        with _told():
+            while view:
+                count = os.pwrite(self._descriptor, view, self._end)
+                self._end, view = self._end + count, view[count:]
+        return began

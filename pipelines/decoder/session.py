@@ -36,6 +36,8 @@ class Limits:
     formats: tuple[str, ...]
     damaged: str
     decoder: Decoder
+    drawing: int
+    """The descriptor of the file for variants."""
 
 
 class Elsewhere(Exception):
@@ -109,10 +111,8 @@ def _title(work: Work) -> str:
 def _process(
     channel: Channel, request: dict[str, Any], descriptors: list[int], limits: Limits, work: Work
 ) -> dict[str, Any] | None:
-    source, *staging = descriptors
+    [source] = descriptors
     wishes = request["variants"]
-    if len(staging) != len(wishes):
-        raise ValueError(f"{len(staging)} staging files for {len(wishes)} variants")
     size = int(request["bytes"])
     if size > limits.max_bytes:
         raise refusal.too_large(size, limits.max_bytes)
@@ -136,7 +136,7 @@ def _process(
     if not consent["proceed"]:
         return None
     work.resume()
-    return make(picture, wishes, staging, work)
+    return make(picture, wishes, limits.drawing, work)
 
 
 def _estimate(picture: Picture, wishes: Sequence[dict[str, Any]], size: int) -> int:
@@ -169,14 +169,13 @@ def check(data: bytearray, limits: Limits, work: Work) -> Picture:
     return picture
 
 
-def make(
-    picture: Picture, wishes: Sequence[dict[str, Any]], staging: Sequence[int], work: Work
-) -> dict[str, Any]:
-    """Fill the staging files with the wished variants, all from one decode, and return the answer."""
+def make(picture: Picture, wishes: Sequence[dict[str, Any]], file: int, work: Work) -> dict[str, Any]:
+    """Draw the wished variants into the file, all from one decode, and return the answer."""
     order = render.targets(picture.width, picture.height, wishes)
     backgrounds = {target.background for target in order}
+    drawing = reading.Drawing(file)
     made: dict[int, dict[str, Any]] = {}
-    written: dict[tuple[Any, ...], bytes] = {}
+    places: dict[tuple[Any, ...], tuple[int, int]] = {}
     try:
         image = render.first(picture, order[0], backgrounds)
         work.lap("decode")
@@ -185,14 +184,16 @@ def make(
             part = render.flatten(render.crop(image, target), target.background)
             work.lap("resize")
             key = target.look
-            if key not in written:
-                written[key] = render.encode(part, target)
-            reading.write_all(staging[target.index], written[key])
+            if key not in places:
+                content = render.encode(part, target)
+                places[key] = drawing.add(content), len(content)
+            start, count = places[key]
             made[target.index] = {
                 "name": target.wish["name"],
                 "width": part.width,
                 "height": part.height,
-                "bytes": len(written[key]),
+                "start": start,
+                "bytes": count,
             }
             work.lap("encode")
         dominant = colour.dominant(part)

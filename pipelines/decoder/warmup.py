@@ -1,6 +1,5 @@
 """Warming up: tiny pictures go the whole way, so that nothing needs a file later."""
 
-import os
 import traceback
 from collections.abc import Iterator
 
@@ -14,22 +13,15 @@ _WISHES = tuple(
 )
 
 
-def staging() -> list[int]:
-    """Return files for the tiny pictures; to be called before confinement, which allows no new ones."""
-    return [os.memfd_create("warm") for _ in _WISHES]
-
-
-def run(limits: session.Limits, staging: list[int]) -> None:
-    """Load what the codecs and Python load lazily, before anything untrusted arrives; close `staging`."""
+def run(limits: session.Limits) -> None:
+    """Load what the codecs and Python load lazily, before anything untrusted arrives."""
     for data in _samples(limits):
         work = session.Work()
-        session.make(session.check(bytearray(data), limits, work), _WISHES, staging, work)
+        session.make(session.check(bytearray(data), limits, work), _WISHES, limits.drawing, work)
     try:
         session.check(bytearray(b"nothing"), limits, session.Work())
     except Refused:
         traceback.format_exc()
-    for descriptor in staging:
-        os.close(descriptor)
 
 
 def _samples(limits: session.Limits) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
 from pipelines.sandbox.answers import Answer, Changed, Done, Hello, Probed, Refused, Unchanged, Unwritable
 from pipelines.sandbox.child import DECODER, Budget, Child
-from pipelines.sandbox.staged import check_staged
+from pipelines.sandbox.drawn import check_claim, check_content
 from storage.errors import BlobsUnavailable, unwritable
 from storage.tasks import together
 from storage.threads import in_thread
@@ -46,18 +46,18 @@ class Allowance:
 
 @dataclass(frozen=True)
 class RenderedVariant:
-    """A checked picture in a staged file: size in pixels and bytes, and the SHA-256 of the bytes."""
+    """A checked picture: its size in pixels, its file, and the SHA-256 of that."""
 
     name: str
     width: int
     height: int
-    bytes: int
+    content: bytes
     sha256: str
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """What came of one picture. No `variants` means: the content is the one that was known."""
+    """What came of one picture."""
 
     sha256: str
     format: str
@@ -72,7 +72,7 @@ class Rendered:
 class _Task:
     source_fd: int
     source_bytes: int
-    wanted: Sequence[tuple[Variant, int]]
+    wanted: Sequence[Variant]
     known_sha256: str | None
 
 
@@ -96,10 +96,10 @@ class Sandbox:
         self,
         source_fd: int,
         source_bytes: int,
-        wanted: Sequence[tuple[Variant, int]],
+        wanted: Sequence[Variant],
         known_sha256: str | None,
     ) -> Rendered | None:
-        """Read the picture at `source_fd` once and write each wanted variant to its staged descriptor.
+        """Read the picture at `source_fd` once and make each wanted variant of it.
 
         None when its content is `known_sha256`. A child that dies of the picture, or runs past its time
         on it, costs it one more try alone.
@@ -154,9 +154,9 @@ class Sandbox:
             request = {
                 "bytes": task.source_bytes,
                 "known_sha256": task.known_sha256,
-                "variants": [_wish(variant) for variant, _ in task.wanted],
+                "variants": [_wish(variant) for variant in task.wanted],
             }
-            await child.send(request, [task.source_fd, *(fd for _, fd in task.wanted)])
+            await child.send(request, [task.source_fd])
             answer = await child.receive(
                 budget,
                 lambda growth: growth > task.source_bytes + _PROBING,
@@ -165,7 +165,7 @@ class Sandbox:
             match answer:
                 case Probed():
                     done = await self._proceed(child, answer, granted, budget)
-                    return await in_thread(_checked, answer, done, task.wanted)
+                    return await in_thread(_checked, answer, done, task.wanted, child)
                 case Unchanged() if answer.sha256 == task.known_sha256:
                     return None
                 case Changed():
@@ -291,20 +291,23 @@ def _refusal(answer: Answer) -> PictureRefused | DecoderCrashed | BlobsUnavailab
     return DecoderCrashed("the decoder answered out of turn")
 
 
-def _checked(probed: Probed, done: Done, wanted: Sequence[tuple[Variant, int]]) -> Rendered:
+def _checked(probed: Probed, done: Done, wanted: Sequence[Variant], child: Child) -> Rendered:
     if any(getattr(done, fact) != getattr(probed, fact) for fact in ("sha256", "format", "width", "height")):
         raise DecoderCrashed("the decoder made its variants of another picture than it had looked at")
-    if [written.name for written in done.variants] != [variant.name for variant, _ in wanted]:
+    if [written.name for written in done.variants] != [variant.name for variant in wanted]:
         raise DecoderCrashed("the decoder made other variants than it was asked for")
+    for written, variant in zip(done.variants, wanted, strict=True):
+        check_claim(written, variant.size_of(done.width, done.height))
+    contents = child.drawn([(written.start, written.bytes) for written in done.variants])
     checked = [
         RenderedVariant(
-            name=written.name,
+            name=variant.name,
             width=written.width,
             height=written.height,
-            bytes=written.bytes,
-            sha256=check_staged(fd, variant, written, variant.size_of(done.width, done.height)),
+            content=content,
+            sha256=check_content(content, variant, written),
         )
-        for written, (variant, fd) in zip(done.variants, wanted, strict=True)
+        for variant, written, content in zip(wanted, done.variants, contents, strict=True)
     ]
     return Rendered(done.sha256, done.format, done.width, done.height, done.color, checked, done.ms)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 MAX_FRAME = 64 * 1024  # bytes
+MAX_DRAWING = 256 * 1024 * 1024  # bytes of all variants together
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Pixels = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -67,16 +68,17 @@ class Probed(_Frame):
 
 
 class Written(_Frame):
-    """One variant, as the child says it wrote it."""
+    """One variant, as the child says it wrote it, and where in its drawing."""
 
     name: Word
     width: Pixels
     height: Pixels
-    bytes: Annotated[int, Field(ge=1)]
+    start: Annotated[int, Field(ge=0, le=MAX_DRAWING)]
+    bytes: Annotated[int, Field(ge=1, le=MAX_DRAWING)]
 
 
 class Done(_Frame):
-    """All variants are in their staged files."""
+    """All variants are drawn."""
 
     status: Literal["done"]
     sha256: Sha256
@@ -103,7 +105,7 @@ class Refused(_Frame):
 
 
 class Unwritable(_Frame):
-    """The source could not be read, or a staged file not be written, for a reason of the system's."""
+    """The source could not be read, or the variants not be drawn, for a reason of the system's."""
 
     status: Literal["unwritable"]
     errno: Annotated[int, Field(ge=0, le=4095)]

@@ -33,6 +33,7 @@ _WATCH_S = 0.05  # between two looks at a working child
 _DYING_S = 0.5  # between closing its socket and being dead
 _ERRORS_BYTES = 64 * 1024
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_BLOCK = 512  # what st_blocks counts, whatever the file system
 _TICK = os.sysconf("SC_CLK_TCK")
 _LENGTH = struct.Struct(">I")
 
@@ -50,10 +51,13 @@ class Budget:
 class Child:
     """A decoder process that is ready for pictures; hold it through `start` and end it with `kill`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], sock: socket.socket, errors: int) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], sock: socket.socket, errors: int, drawing: int
+    ) -> None:
         self._process = process
         self._sock = sock
         self._errors = errors
+        self._drawing = drawing
         self.hello: Hello
         self.idle_memory = 0
 
@@ -63,10 +67,12 @@ class Child:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         errors = _errors()
+        drawing = os.memfd_create("decoder-drawing", os.MFD_CLOEXEC)
         try:
             # From the main thread: a child's death signal is tied to the thread that started it.
             process = subprocess.Popen(  # noqa: S603, ASYNC220
-                [*command, orjson.dumps({**config, "parent": os.getpid()}).decode()],
+                [*command, orjson.dumps({**config, "parent": os.getpid(), "drawing": drawing}).decode()],
+                pass_fds=[drawing],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -77,10 +83,11 @@ class Child:
         except OSError as error:
             ours.close()
             os.close(errors)
+            os.close(drawing)
             raise DecoderUnavailable(f"a decoder could not be started: {error}") from error
         finally:
             theirs.close()
-        child = cls(process, ours, errors)
+        child = cls(process, ours, errors, drawing)
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 child.hello = Hello.model_validate_json(await child._frame())
@@ -173,12 +180,25 @@ class Child:
             parts += part
         return bytes(parts)
 
+    def drawn(self, places: Sequence[tuple[int, int]]) -> Sequence[bytes]:
+        """What is at these places (start, length) of the drawing, which is empty afterwards.
+
+        A copy: the child keeps its descriptor, and what is checked must not change any more. It may be
+        shorter where there is not so much.
+        """
+        contents = [os.pread(self._drawing, count, start) for start, count in places]
+        os.ftruncate(self._drawing, 0)
+        return contents
+
     def memory(self) -> int:
-        """Resident bytes now, 0 once the process has died."""
+        """Bytes of memory now: what is resident, and the drawing; 0 once the process has died."""
+        if self._sock.fileno() == -1:
+            return 0
         try:
-            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE
+            resident = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE
         except (OSError, IndexError):
             return 0
+        return resident + os.fstat(self._drawing).st_blocks * _BLOCK
 
     def _cpu(self) -> float:
         try:
@@ -217,6 +237,7 @@ class Child:
         self._process.kill()
         self._sock.close()
         os.close(self._errors)
+        os.close(self._drawing)
         await asyncio.shield(asyncio.to_thread(self._process.wait))
 
 

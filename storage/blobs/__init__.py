@@ -74,6 +74,11 @@ class Publish(Protocol):
         """
 
 
+class Store(Protocol):
+    async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
+        """Store each content under its key, whole or not at all: durable first, then visible."""
+
+
 class Delete(Protocol):
     async def delete(self, key: str) -> None:
         """Remove the blob under `key`; removing what is absent is fine."""
@@ -120,7 +125,9 @@ class List(Protocol):
         """
 
 
-class Blobs(Open, Get, Put, Stage, Publish, Delete, Move, Exists, Info, Probe, Look, Keys, List, Protocol):
+class Blobs(
+    Open, Get, Put, Stage, Publish, Store, Delete, Move, Exists, Info, Probe, Look, Keys, List, Protocol
+):
     """All verbs: what a backend implements. Ask for less wherever less will do."""
 
 
@@ -143,4 +150,5 @@ __all__ = [
     "Source",
     "Stage",
     "Staged",
+    "Store",
 ]

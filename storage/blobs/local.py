@@ -92,6 +92,9 @@ class LocalBlobs:
     async def publish(self, files: Sequence[tuple[Staged, str]]) -> None:
         await _call(self._publish, files)
 
+    async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
+        await _call(self._store, contents)
+
     async def delete(self, key: str) -> None:
         await _call(self._delete, key)
 
@@ -251,6 +254,15 @@ class LocalBlobs:
             os.close(file.fd)
             with suppress(FileNotFoundError):
                 os.unlink(file.name, dir_fd=self._bench_fd)
+
+    def _store(self, contents: Sequence[tuple[str, bytes]]) -> None:
+        staged = self._stage(len(contents))
+        try:
+            for file, (_, content) in zip(staged, contents, strict=True):
+                _write(file, content)
+            self._publish([(file, key) for file, (key, _) in zip(staged, contents, strict=True)])
+        finally:
+            self._unstage(staged)
 
     def _publish(self, files: Sequence[tuple[Staged, str]]) -> None:
         places = [keys.segments(key) for _, key in files]
@@ -431,11 +443,14 @@ def _rename_aside(name: str, target: str, here: int, there: int) -> bool:
 
 
 def _append(_key: str, staged: Staged, chunk: bytes) -> int:
-    with os.fdopen(staged.fd, "wb", buffering=0, closefd=False) as file:
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[file.write(rest) :]
+    _write(staged, chunk)
     return len(chunk)
+
+
+def _write(staged: Staged, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(staged.fd, rest) :]
 
 
 def _stamp(facts: os.stat_result) -> str:

@@ -66,6 +66,12 @@ class MemoryBlobs:
             self._store(key, os.pread(file.fd, os.fstat(file.fd).st_size, 0))
             del self._staged[file]
 
+    async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
+        for key, _ in contents:
+            segments(key)
+        for key, content in contents:
+            self._store(key, content)
+
     async def delete(self, key: str) -> None:
         segments(key)
         self._blobs.pop(key, None)

@@ -9,22 +9,21 @@ What kills or hangs a decoder is saved in var/crashers. The tests run what lies 
 
 import argparse
 import asyncio
-import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 from pipelines.errors import DecoderCrashed, DecodeTimeout, PictureRefused
 from pipelines.formats import MIB
-from pipelines.recipe import BUILT_IN, Variant
+from pipelines.recipe import BUILT_IN
 from pipelines.sandbox import Allowance, Sandbox, open_sandbox
 from tests.campaigns.limits import REFUSALS, corpus_folder
 from tests.support.mutations import LARGEST, mutant, own_pictures
+from tests.support.sandboxes import descriptor
 
 CRASHERS = Path(__file__).parents[1] / "pictures" / "crashers"
 AT_ONCE = 2
@@ -71,8 +70,8 @@ async def outcome(sandbox: Sandbox, content: bytes) -> str:
     """One word for what becomes of that content."""
     wanted = BUILT_IN["default"].variants
     try:
-        with _files(content, wanted) as (source, staged):
-            made = await sandbox.render(source, len(content), list(zip(wanted, staged, strict=True)), None)
+        with descriptor(content) as source:
+            made = await sandbox.render(source, len(content), wanted, None)
     except PictureRefused as error:
         return error.code
     except DecodeTimeout:
@@ -80,17 +79,6 @@ async def outcome(sandbox: Sandbox, content: bytes) -> str:
     except DecoderCrashed as error:
         return f"decoder_crashed: {error}"
     return "ready" if made is not None else "nothing"
-
-
-@contextmanager
-def _files(content: bytes, wanted: Sequence[Variant]) -> Iterator[tuple[int, list[int]]]:
-    files = [os.memfd_create("fuzz") for _ in range(len(wanted) + 1)]
-    try:
-        os.write(files[0], content)
-        yield files[0], files[1:]
-    finally:
-        for file in files:
-            os.close(file)
 
 
 async def _watch(sandbox: Sandbox, found: Findings) -> None:

@@ -48,14 +48,14 @@ JOB: Mapping[str, Step] = {
 }
 RENDER: Mapping[str, Step] = {
     "source": Step(LocalBlobs, "open"),
-    "stage": Step(LocalBlobs, "stage", _AFTER),
+    "stage": Step(LocalBlobs, "_stage", _AFTER),
     "ask": Step(Child, "send"),
     "answer": Step(Child, "receive"),
     "render": Step(Sandbox, "render", _AFTER),
 }
 # Calls of the operating system by the storage: dying after one is dying before the next.
 DISK: Mapping[str, Step] = {
-    "publish": Step(LocalBlobs, "publish"),
+    "store": Step(LocalBlobs, "store"),
     "os.mkdir": Step("os", "mkdir", _AFTER),
     "os.fsync": Step("os", "fsync", _AFTER),
     "os.rename": Step("os", "rename", _AFTER),

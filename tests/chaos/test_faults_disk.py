@@ -185,7 +185,7 @@ def test_fault_34_everything_is_durable_before_what_relies_on_it_is_said(ground:
     ground.await_state("ready", *ground.upload(1))
     worker.stop()
     told = [line.rsplit(" ", 1)[0] for line in trace.read_text().splitlines()]
-    published = told[told.index("publish before") : told.index("publish after")]
+    published = told[told.index("store before") : told.index("store after")]
 
     files = [n for n, line in enumerate(published) if line == "os.fsync-file before"]
     renames = [n for n, line in enumerate(published) if line == "os.rename after"]
@@ -194,7 +194,7 @@ def test_fault_34_everything_is_durable_before_what_relies_on_it_is_said(ground:
     assert max(files) < min(renames)
     for renamed, end in zip(renames, [*renames[1:], len(published)], strict=True):
         assert "os.fsync-folder before" in published[renamed:end]
-    assert told.index("publish after") < told.index("commit commit") < told.index("send before")
+    assert told.index("store after") < told.index("commit commit") < told.index("send before")
     assert told.index("take commit") < told.index("enqueue before") < told.index("acknowledge before")
     assert not any(processes.lives(pid) for pid in worker.decoders())
 

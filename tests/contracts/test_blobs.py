@@ -57,6 +57,7 @@ VERBS: dict[str, Verb] = {
     "get": lambda blobs, key: blobs.get(key),
     "put": lambda blobs, key: blobs.put(key, chunks(b"x")),
     "publish": published,
+    "store": lambda blobs, key: blobs.store([(key, b"x")]),
     "delete": lambda blobs, key: blobs.delete(key),
     "move": lambda blobs, key: blobs.move(key, "trash/a"),
     "move to": lambda blobs, key: blobs.move("uploads/there", key),
@@ -229,6 +230,26 @@ class BlobsContract:
             await blobs.delete("uploads/a")
 
             assert os.pread(source.fd, 99, 0) == b"12345"
+
+    async def test_what_is_stored_together_can_be_got(self, blobs: Blobs) -> None:
+        await blobs.store([("variants/thumb", b"small"), ("variants/large", b"big" * 100_000)])
+
+        assert await blobs.get("variants/thumb") == b"small"
+        assert await blobs.get("variants/large") == b"big" * 100_000
+        assert await _files_in_staging(blobs) == []
+
+    async def test_what_is_stored_again_replaces_what_was_there(self, blobs: Blobs) -> None:
+        await blobs.store([("variants/thumb", b"a longer one")])
+        await blobs.store([("variants/thumb", b"another")])
+
+        assert await blobs.get("variants/thumb") == b"another"
+
+    async def test_nothing_is_stored_where_one_key_is_refused(self, blobs: Blobs) -> None:
+        with pytest.raises(KeyRefused):
+            await blobs.store([("variants/thumb", b"small"), ("../large", b"big")])
+
+        assert await listed(blobs, "variants") == []
+        assert await _files_in_staging(blobs) == []
 
     async def test_a_staged_file_is_visible_only_once_it_is_published(self, blobs: Blobs) -> None:
         async with blobs.stage(2) as [thumb, large]:

@@ -49,11 +49,14 @@ class Child:
         }
         self._socket, theirs = socket.socketpair()
         self.errors = os.memfd_create("stderr")
+        self.drawing = os.memfd_create("drawing")
+        config["drawing"] = self.drawing
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-m", "pipelines.decoder", json.dumps(config)],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=self.errors,
+            pass_fds=[self.drawing],
             env={"MALLOC_ARENA_MAX": "1"},
             start_new_session=True,
         )
@@ -71,6 +74,7 @@ class Child:
         self._socket.close()
         self.process.wait(10)
         os.close(self.errors)
+        os.close(self.drawing)
 
     def send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
         body = orjson.dumps(message)
@@ -114,26 +118,25 @@ class Child:
         known: str | None = None,
     ) -> "Outcome":
         """Push one picture through; the outcome holds the last answer, the probe and the variants' bytes."""
-        files = [os.memfd_create("file") for _ in range(len(wishes) + 1)]
+        file = os.memfd_create("file")
         try:
             data = source if isinstance(source, bytes) else source.read_bytes()
-            os.write(files[0], data)
+            os.write(file, data)
             request = {
                 "bytes": len(data) if size is None else size,
                 "known_sha256": known,
                 "variants": list(wishes),
             }
-            self.send(request, files)
+            self.send(request, [file])
             answer = self.receive()
             probe = answer if answer["status"] == "probed" else None
             if probe is not None:
                 self.send({"proceed": proceed})
                 answer = self.receive() if proceed else probe
-            variants = [os.pread(file, os.fstat(file).st_size, 0) for file in files[1:]]
-            return Outcome(answer, probe, variants)
+            made = answer.get("variants", [])
+            return Outcome(answer, probe, [os.pread(self.drawing, v["bytes"], v["start"]) for v in made])
         finally:
-            for file in files:
-                os.close(file)
+            os.close(file)
 
 
 class Outcome:

@@ -44,10 +44,10 @@ def forever() -> None:
 class Job:
     """One request, answered honestly step by step; what goes wrong changes a step."""
 
-    def __init__(self, connection: socket.socket, request: Message, descriptors: list[int]) -> None:
+    def __init__(self, connection: socket.socket, request: Message, source: int, drawing: int) -> None:
         self.connection = connection
         self.request = request
-        self.source, *self.staged = descriptors
+        self.source, self.drawing = source, drawing
         content = os.pread(self.source, request["bytes"], 0)
         end = content.rfind(b"\xff\xd9") + 2
         self.picture, self.mischief = content[:end], content[end:].decode().strip("-")
@@ -70,7 +70,7 @@ class Job:
         }
 
     def written(self) -> list[Message]:
-        size = {"width": self.width, "height": self.height, "bytes": len(self.picture)}
+        size = {"width": self.width, "height": self.height, "start": 0, "bytes": len(self.picture)}
         return [{"name": wish["name"], **size} for wish in self.request["variants"]]
 
     def done(self) -> Message:
@@ -84,8 +84,7 @@ class Job:
         return bool(receive(self.connection)[0]["proceed"])
 
     def write(self, content: bytes | None = None) -> None:
-        for fd in self.staged:
-            os.pwrite(fd, self.picture if content is None else content, 0)
+        os.pwrite(self.drawing, self.picture if content is None else content, 0)
 
     def honest(self) -> None:
         if self.request["known_sha256"] == self.sha256:
@@ -122,22 +121,21 @@ def with_segment(job: Job, marker: int, body: bytes) -> bytes:
     return job.picture[:2] + segment + job.picture[2:]
 
 
-def link(job: Job) -> None:
-    job.probe()
-    job.write()
-    folder = os.path.dirname(os.readlink(f"/proc/self/fd/{job.staged[0]}"))
-    for name in os.listdir(folder):
-        os.unlink(os.path.join(folder, name))
-        os.symlink("/etc/passwd", os.path.join(folder, name))
-    job.say(job.done())
-
-
 kept: list[int] = []
 
 
 def keep_writing(job: Job) -> None:
     job.honest()
-    kept.extend(os.dup(fd) for fd in job.staged)
+    kept.append(job.drawing)
+
+
+def draw_too_much(job: Job) -> None:
+    job.probe()
+    at = 0
+    while True:
+        os.pwrite(job.drawing, bytes(MIB), at)
+        at += MIB
+        time.sleep(0.01)
 
 
 def replace_source(job: Job) -> None:
@@ -295,6 +293,13 @@ MISCHIEF: dict[str, Callable[[Job], None]] = {
     "more bytes than written": answered(
         lambda job: {"variants": [{**each, "bytes": each["bytes"] + 1} for each in job.written()]}
     ),
+    "far more bytes than a picture takes": answered(
+        lambda job: {"variants": [{**each, "bytes": 200 * MIB} for each in job.written()]}
+    ),
+    "another place": answered(lambda job: {"variants": [{**each, "start": 1} for each in job.written()]}),
+    "a place before the first": answered(
+        lambda job: {"variants": [{**each, "start": -1} for each in job.written()]}
+    ),
     "another content": answered(lambda job: {"sha256": "0" * 64}),
     "another picture": answered(lambda job: {"width": 99}),
     "nothing written": answer_only,
@@ -325,12 +330,12 @@ MISCHIEF: dict[str, Callable[[Job], None]] = {
     "grow and keep": grow_and_keep,
     "shout": shout,
     "babble": babble,
-    "link": link,
     "refuse colourfully": lambda job: refuse(
         job, "corrupt_image", "\x1b[31mred\r\n\u202e\x9bname" + "x" * 999
     ),
     "once": once,
     "keep writing": keep_writing,
+    "draw too much": draw_too_much,
     "replace the source": replace_source,
 }
 
@@ -362,7 +367,7 @@ def main() -> None:
             send(connection, hello(config))
     while True:
         request, descriptors = receive(connection)
-        job = Job(connection, request, descriptors)
+        job = Job(connection, request, descriptors[0], config["drawing"])
         for fd in kept:
             os.pwrite(fd, b"<script>", 0)
         MISCHIEF.get(job.mischief, Job.honest)(job)

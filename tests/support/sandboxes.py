@@ -42,23 +42,22 @@ def ordered(mischief: str) -> bytes:
 
 
 @contextmanager
-def descriptors(content: bytes, count: int) -> Iterator[tuple[int, list[int]]]:
-    """A source with that content, and so many staged files."""
-    files = [os.memfd_create("test") for _ in range(count + 1)]
+def descriptor(content: bytes) -> Iterator[int]:
+    """A source with that content."""
+    file = os.memfd_create("test")
     try:
-        os.pwrite(files[0], content, 0)
-        yield files[0], files[1:]
+        os.pwrite(file, content, 0)
+        yield file
     finally:
-        for fd in files:
-            os.close(fd)
+        os.close(file)
 
 
 async def render(
     sandbox: Sandbox, content: bytes, wanted: Sequence[Variant] = BOTH, known: str | None = None
 ) -> Rendered | None:
     """Push one picture through."""
-    with descriptors(content, len(wanted)) as (source, staged):
-        return await sandbox.render(source, len(content), list(zip(wanted, staged, strict=True)), known)
+    with descriptor(content) as source:
+        return await sandbox.render(source, len(content), wanted, known)
 
 
 def children() -> dict[int, str]:

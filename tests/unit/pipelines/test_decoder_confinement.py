@@ -120,8 +120,8 @@ def test_the_child_says_what_it_is_and_whether_it_is_confined(child: Child) -> N
     assert child.hello["calls_closed"] == Path("/proc/sys/kernel/seccomp").exists()
 
 
-def test_the_child_holds_no_descriptor_but_its_three(child: Child) -> None:
-    assert child.descriptors() == {0, 1, 2}
+def test_the_child_holds_no_descriptor_but_its_four(child: Child) -> None:
+    assert child.descriptors() == {0, 1, 2, 3}
 
 
 def test_the_child_is_the_first_to_go_when_memory_runs_out_and_leaves_no_core(child: Child) -> None:

@@ -28,7 +28,7 @@ from tests.support.sandboxes import (
     ROGUE,
     allowance,
     children,
-    descriptors,
+    descriptor,
     has_ended,
     jpeg,
     ordered,
@@ -54,6 +54,7 @@ LIES = {
     "turns": ["done without being told to", "probed twice", "unchanged although nothing was known"],
     "variants": ["too many variants", "too few variants", "other names", "other order"],
     "facts": ["another size", "more bytes than written", "another content", "another picture"],
+    "places": ["another place", "a place before the first", "far more bytes than a picture takes"],
     "files": ["nothing written", "not a jpeg", "a truncated jpeg", "a jpeg without its end"],
     "extras": ["trailing bytes", "a second picture behind the first", "bytes hidden between two ends"],
     "contents": ["a second frame header", "exif", "a comment", "an icc profile"],
@@ -95,7 +96,7 @@ async def test_a_header_gets_a_quarter_of_the_time_but_at_least_a_second() -> No
             await render(rogue, ordered("slow header"))
 
 
-@pytest.mark.parametrize("mischief", ["grow", "grow when told"])
+@pytest.mark.parametrize("mischief", ["grow", "grow when told", "draw too much"])
 async def test_a_decoder_that_takes_more_memory_than_announced_is_ended(mischief: str) -> None:
     async with open_sandbox(allowance(seconds=5), (*ROGUE, "starts")) as rogue:
         with pytest.raises(DecoderBloated, match="more memory than its header announced") as refused:
@@ -104,6 +105,16 @@ async def test_a_decoder_that_takes_more_memory_than_announced_is_ended(mischief
         assert refused.value.code == "too_much_memory"
         assert children() == {}
         assert await renders_well(rogue)
+
+
+async def test_what_a_decoder_draws_later_is_not_in_what_was_checked(rogue: Sandbox) -> None:
+    content = ordered("keep writing")
+    rendered = await render(rogue, content)
+    await render(rogue, jpeg())
+
+    assert rendered is not None
+    assert {variant.content for variant in rendered.variants} == {jpeg()}
+    assert {variant.sha256 for variant in rendered.variants} == {sha256(jpeg()).hexdigest()}
 
 
 async def test_a_decoder_that_shouts_fills_no_memory(rogue: Sandbox) -> None:
@@ -152,10 +163,8 @@ async def test_a_picture_that_kills_its_decoder_gets_one_more_try_alone(
 ) -> None:
     file = tmp_path / "picture"
     file.write_bytes(ordered("once"))
-    with file.open("rb") as source, descriptors(b"", 2) as (_, staged):
-        rendered = await rogue.render(
-            source.fileno(), file.stat().st_size, list(zip(BOTH, staged, strict=True)), None
-        )
+    with file.open("rb") as source:
+        rendered = await rogue.render(source.fileno(), file.stat().st_size, BOTH, None)
 
     assert rendered is not None
     assert len(rendered.variants) == 2
@@ -256,8 +265,8 @@ async def test_known_content_is_not_decoded(sandbox: Sandbox) -> None:
 async def test_a_source_of_another_size_than_said_has_changed(sandbox: Sandbox) -> None:
     content = jpeg()
     for said in (len(content) - 1, len(content) + 1):
-        with descriptors(content, 1) as (source, [staged]), pytest.raises(SourceChanged):
-            await sandbox.render(source, said, [(BOTH[0], staged)], None)
+        with descriptor(content) as source, pytest.raises(SourceChanged):
+            await sandbox.render(source, said, BOTH, None)
 
 
 async def test_a_picture_that_is_none_is_refused_in_words(sandbox: Sandbox) -> None:
@@ -331,10 +340,11 @@ async def test_a_decoder_holds_no_descriptor_but_its_own(sandbox: Sandbox, tmp_p
         os.close(inherited)
 
     for targets in held:
-        assert targets.keys() == {0, 1, 2}
+        assert targets.keys() == {0, 1, 2, 3}
         assert targets[0].startswith("socket:")
         assert targets[1] == "/dev/null"
         assert targets[2].startswith("/memfd:decoder-errors")
+        assert targets[3].startswith("/memfd:decoder-drawing")
 
 
 def _targets(pid: int) -> dict[int, str]:

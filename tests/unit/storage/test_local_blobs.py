@@ -282,6 +282,16 @@ async def test_bytes_are_durable_before_they_are_visible_and_their_folder_after(
     assert calls == expected
 
 
+async def test_all_that_is_stored_is_durable_before_any_of_it_is_visible(
+    local_blobs: LocalBlobs, calls: list[tuple[str, str]]
+) -> None:
+    await local_blobs.store([("variants/a", b"one"), ("variants/b", b"two")])
+
+    kinds = [kind for kind, _ in calls]
+    assert kinds[-6:] == ["fsync", "fsync", "rename", "fsync", "rename", "fsync"]
+    assert [what for kind, what in calls[-4:] if kind == "fsync"] == ["variants", "variants"]
+
+
 async def test_a_new_folder_is_durable_before_a_file_is_put_into_it(
     local_blobs: LocalBlobs, calls: list[tuple[str, str]]
 ) -> None:

@@ -1,15 +1,13 @@
-"""The check of what a child wrote: each staged file is the picture it was said to be, from start to end."""
+"""The check of what a child drew: each variant is the picture it was said to be, from start to end."""
 
-import os
 import re
-import stat
 from hashlib import sha256
 
 from pipelines.errors import DecoderCrashed
 from pipelines.recipe import Variant
 from pipelines.sandbox.answers import Written
 
-_MAX_BYTES = 64 * 1024 * 1024  # no variant comes near; a larger one is not read into memory
+_MOST, _LEAST, _A_PIXEL = 64 * 1024 * 1024, 64 * 1024, 4  # bytes: no variant comes near what they allow
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _START_OF_FRAME = frozenset({0xC0, 0xC1, 0xC2})
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
@@ -19,17 +17,19 @@ _EXPECTED = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xEE, _SOS}) | _START_OF_FRAME
 _WEBP_CHUNKS = {(b"VP8 ",), (b"VP8L",), (b"VP8X", b"VP8 "), (b"VP8X", b"ALPH", b"VP8 "), (b"VP8X", b"VP8L")}
 
 
-def check_staged(fd: int, variant: Variant, written: Written, size: tuple[int, int]) -> str:
-    """The SHA-256 of the staged file, once it has proved to be what `written` says: a picture of `size`.
-
-    Raises: DecoderCrashed.
-    """
-    facts = os.fstat(fd)
-    if not stat.S_ISREG(facts.st_mode) or facts.st_size != written.bytes or facts.st_size > _MAX_BYTES:
-        raise DecoderCrashed("the decoder wrote another number of bytes than it said")
+def check_claim(written: Written, size: tuple[int, int]) -> None:
+    """Whether that can be a variant of `size`, before any of it is read. Raises: DecoderCrashed."""
     if (written.width, written.height) != size:
         raise DecoderCrashed("the decoder made a variant of another size than it should have")
-    content = os.pread(fd, facts.st_size, 0)
+    if written.bytes > min(_MOST, _LEAST + _A_PIXEL * size[0] * size[1]):
+        raise DecoderCrashed("the decoder made a variant of more bytes than a picture of its size takes")
+
+
+def check_content(content: bytes, variant: Variant, written: Written) -> str:
+    """The SHA-256 of `content`, once it has proved to be what `written` says. Raises: DecoderCrashed."""
+    size = written.width, written.height
+    if len(content) != written.bytes:
+        raise DecoderCrashed("the decoder wrote fewer bytes than it said")
     if _size_of(content, variant.format) != size:
         raise DecoderCrashed(f"the decoder did not write a {variant.format} of the size it said")
     return sha256(content).hexdigest()

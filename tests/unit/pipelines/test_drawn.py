@@ -3,7 +3,7 @@
 import pytest
 import pyvips
 
-from pipelines.sandbox.staged import _size_of
+from pipelines.sandbox.drawn import _size_of
 
 
 def _made(kind: str, bands: int = 3, **options: object) -> bytes:
