@@ -26,8 +26,8 @@ LAG_S = 1.0  # of the event loop, worth a line in the log
 OLDEST_REDIS = (6, 2)
 LARGEST_VALUE = 8 * MIB
 CURE = (
-    "Find who sends IDs of its own instead of `*`. Once XLEN of the stream is 0, DEL it; workers make it again. "
-    "(XSETID is not enough: the group `workers` keeps the ID too.) Then `media failed retry --code "
+    "Find who sends IDs of its own instead of `*`. Once XLEN of the stream is 0, DEL it; workers make it "
+    "again. (XSETID is not enough: the group `workers` keeps the ID too.) Then `media failed retry --code "
     "invalid_event` sends again what was refused."
 )
 

@@ -229,7 +229,7 @@ def variable(field: str) -> str:
 
 
 def unknown_variables() -> Mapping[str, str | None]:
-    """Variables of the environment that are named like settings and are none, each with the nearest that is."""
+    """Variables that are named like settings and are none, each with the nearest that is one."""
     known = [name.upper() for name in Settings.model_fields]
     given = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
     rests = {name: name.upper().removeprefix(PREFIX) for name in given}

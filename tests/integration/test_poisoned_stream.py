@@ -1,4 +1,4 @@
-"""A stream with an ID far in the future: each ID to come is newer still, until a person removes the stream."""
+"""A stream with an ID far in the future: all later ones are newer still, until somebody removes it."""
 
 import asyncio
 import time
