@@ -22,6 +22,12 @@ def lives(pid: int) -> bool:
     return bool(state) and state[0] != b"Z"
 
 
+def is_frozen(pid: int) -> bool:
+    """Whether every thread has stopped: after SIGSTOP another CPU may run one of them for a moment."""
+    tasks = [found.name for found in Path(f"/proc/{pid}/task").iterdir()]
+    return all(_read(pid, f"task/{task}/stat").rpartition(b")")[2].split()[:1] == [b"T"] for task in tasks)
+
+
 def decoders_of(pid: int) -> list[int]:
     """The decoder children that the worker `pid` started, also when it has died."""
     mine = re.compile(rb'"parent":\s*%d\b' % pid)

@@ -211,6 +211,7 @@ class Workplace:
 
         def freezes() -> bool:
             worker.signal(signal.SIGSTOP)
+            eventually(lambda: processes.is_frozen(worker.pid))
             with contextlib.closing(
                 sqlite3.connect(self.catalog, isolation_level=None, timeout=0.1)
             ) as other:
