@@ -64,7 +64,7 @@ def die_at(ground: Ground, errand: Errand, case: Case, number: int) -> str | Non
     worker = _go(ground, errand, number, {"crash": case})
     ground.await_that(lambda: worker.process.poll() is not None or errand.is_done(ground, number))
     with suppress(subprocess.TimeoutExpired):
-        worker.wait(_LAST_STEPS_S if case[2] == 1 else 0.1)
+        worker.wait(5 * _LAST_STEPS_S if case[2] == 1 else 0.1)
     died = worker.process.poll() is not None
     if not died:  # it had not to come by that often
         worker.kill()
