@@ -46,6 +46,18 @@ class Staged:
     name: str
 
 
+@dataclass(frozen=True)
+class Space:
+    """How much room a storage has: bytes in all, bytes that are free for us, and files that may still come.
+
+    `free_files` is None where only bytes count.
+    """
+
+    bytes: int
+    free_bytes: int
+    free_files: int | None
+
+
 class Open(Protocol):
     def open(self, key: str) -> AbstractAsyncContextManager[Source]:
         """The blob under `key` as a descriptor. Raises: BlobNotFound, BlobRefused."""
@@ -102,6 +114,11 @@ class Probe(Protocol):
         """Write and remove a little, as a test of the storage as a whole."""
 
 
+class Room(Protocol):
+    async def space(self) -> Space | None:
+        """How much room there is; None where nobody can say."""
+
+
 class Info(Protocol):
     async def info(self, key: str) -> BlobInfo:
         """Size and age mark of the blob under `key`. Raises: BlobNotFound, BlobRefused."""
@@ -126,7 +143,7 @@ class List(Protocol):
 
 
 class Blobs(
-    Open, Get, Put, Stage, Publish, Store, Delete, Move, Exists, Info, Probe, Look, Keys, List, Protocol
+    Open, Get, Put, Stage, Publish, Store, Delete, Move, Exists, Info, Probe, Room, Look, Keys, List, Protocol
 ):
     """All verbs: what a backend implements. Ask for less wherever less will do."""
 
@@ -147,7 +164,9 @@ __all__ = [
     "Probe",
     "Publish",
     "Put",
+    "Room",
     "Source",
+    "Space",
     "Stage",
     "Staged",
     "Store",

@@ -18,7 +18,7 @@ import aiofiles
 import orjson
 
 from storage import keys
-from storage.blobs import BlobInfo, Existence, Source, Staged
+from storage.blobs import BlobInfo, Existence, Source, Space, Staged
 from storage.blobs.folders import DIRECTORY, Run, runs
 from storage.errors import (
     NO_ROOM,
@@ -293,6 +293,13 @@ class LocalBlobs:
     def _fill(self, staged: Staged) -> None:
         os.write(staged.fd, bytes(_PROBE_BYTES))
         os.fsync(staged.fd)
+
+    async def space(self) -> Space:
+        """How much room the file system of the root has for this user. Raises: BlobsUnavailable."""
+        facts = await _call(os.fstatvfs, self._root_fd)
+        block = facts.f_frsize
+        free_files = facts.f_favail if facts.f_files else None  # some make room for files as they come
+        return Space(facts.f_blocks * block, facts.f_bavail * block, free_files)
 
     # -- the root's identity
 

@@ -102,6 +102,9 @@ class MemoryBlobs:
         if page := [info.key async for info in self.list(prefix, after)]:
             yield page
 
+    async def space(self) -> None:
+        """Nobody can say."""
+
     async def list(self, prefix: str, after: str = "") -> AsyncGenerator[BlobInfo, None]:
         segments(prefix)
         for key in sorted(self._blobs, key=str.encode):

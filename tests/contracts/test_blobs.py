@@ -311,6 +311,11 @@ class BlobsContract:
 
         assert await listed(blobs, "variants") == []
 
+    async def test_there_is_no_more_room_than_all_room(self, blobs: Blobs) -> None:
+        space = await blobs.space()
+
+        assert space is None or 0 <= space.free_bytes <= space.bytes
+
     @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS.keys())
     async def test_every_verb_refuses_hostile_keys(self, blobs: Blobs, verb: Verb) -> None:
         await blobs.put("uploads/there", chunks(b"kept"))
