@@ -46,10 +46,10 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module's attribute)
     if name != "WorkerSettings":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     settings = load_or_exit()
-    quiet_arq()
     options = _command_line()
     if options.get("check"):
         return type(name, (), check_settings(settings))
+    quiet_arq()
     return type(name, (), worker_settings(settings, burst=bool(options.get("burst"))))
 
 

@@ -353,8 +353,10 @@ class Queue:
         return time.time() - min(waiting) / 1000 if waiting else None
 
     async def well(self, key: str, expiry_s: float) -> None:
-        """Say under `key` that a worker is well, for so many seconds."""
-        await self.redis.set(key, b"ok", px=int(expiry_s * 1000))
+        """Say under `key` that a worker is well, for so many seconds, and what waits for it."""
+        depth, oldest = await self.depth(), await self.oldest_age_s()
+        since = "" if oldest is None else f", the oldest for {oldest} s"
+        await self.redis.set(key, f"{depth} events wait{since}", px=int(expiry_s * 1000))
 
     async def unwell(self, key: str) -> None:
         """Do not say so any longer."""

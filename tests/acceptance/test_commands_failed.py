@@ -105,6 +105,20 @@ def test_failed_uploads_are_forgotten_and_their_originals_stay(place: Workplace)
     assert _states(place) == {BROKEN: "deleted", UNKNOWN: "deleted"}
 
 
+def test_who_listens_is_told_of_what_was_forgotten_by_a_worker_that_runs(place: Workplace) -> None:
+    place.listen(lambda heard: len(heard) == 2)
+    worker = place.start()
+    _failed(place, "discard", "--all")
+
+    told = place.listen(lambda heard: len(heard) == 4, within=10)[2:]
+
+    assert {message["source"]: message["type"] for message in told} == dict.fromkeys(
+        (BROKEN, UNKNOWN), "upload.deleted"
+    )
+    assert worker.stop() == 0
+    place.check()
+
+
 def test_what_has_not_failed_is_said_with_exit_code_1(place: Workplace) -> None:
     told = _failed(place, "retry", "00000000-0000-4000-8000-000000000000", "999", code=1)
 

@@ -88,6 +88,7 @@ def test_the_health_check_is_good_with_a_worker_on_this_host_and_bad_without(wor
 
     codes = [ended.returncode for ended in (before, during, after_one_left, after)]
     assert codes == [1, 0, 0, 1]
+    assert "0 events wait" in during.stderr
 
 
 def test_the_health_check_of_a_redis_that_is_away_fails_without_a_traceback(workplace: Workplace) -> None:

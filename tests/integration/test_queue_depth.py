@@ -1,0 +1,33 @@
+"""What waits, as the health key and `media stats` tell it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from scripts.redis_server import RedisServer, temporary_redis
+from worker.queue import Queue, connect, job_queue_of
+
+_KEY = "media:uploads:health:here:1"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with temporary_redis() as running:
+        yield running
+
+
+async def test_a_worker_that_is_well_says_how_much_waits_and_since_when(server: RedisServer) -> None:
+    redis = connect(server.url, job_queue_of("media:uploads"))
+    queue = Queue(redis, "media:uploads", "me", 1000)
+    await queue.well(_KEY, 15)
+    nothing = await redis.get(_KEY)
+    a_minute_ago = await queue.now_ms() - 60_000
+    for number in range(3):
+        await redis.xadd("media:uploads", {"event": b"{}"}, id=f"{a_minute_ago}-{number + 1}")
+
+    await queue.well(_KEY, 15)
+
+    something = await redis.get(_KEY)
+    await redis.aclose(close_connection_pool=True)
+    assert nothing == b"0 events wait"
+    assert something in (b"3 events wait, the oldest for 60 s", b"3 events wait, the oldest for 61 s")
