@@ -15,9 +15,9 @@ from storage import keys
 from storage.blobs.local import open_local
 from storage.catalog import Catalog, open_catalog
 from storage.errors import StorageError
-from worker.app import allowance, open_queue
+from worker.app import allowance
 from worker.health import Finding, judge_redis
-from worker.queue import UNREACHABLE, RedisError
+from worker.queue import UNREACHABLE, RedisError, open_queue
 from worker.settings import Settings, available_cpus, unknown_variables
 
 LITTLE_ROOM = 1024 * MIB

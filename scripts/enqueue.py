@@ -19,9 +19,9 @@ from scripts.terminal import AsJson, CommandError, errors, output, print_json, r
 from storage.blobs import Existence, Exists, Put
 from storage.catalog.letters import Letters
 from storage.tasks import together
-from worker.app import open_queue, open_stores
+from worker.app import open_stores
 from worker.events import default_id
-from worker.queue import Queue
+from worker.queue import Queue, open_queue
 from worker.settings import Settings
 
 _CHUNK = 1024 * 1024

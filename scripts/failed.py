@@ -12,8 +12,9 @@ from scripts.show import parse_id
 from scripts.terminal import AsJson, CommandError, moment, output, print_json, run, safe, table
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.facts import DeadLetter, State, Upload
-from worker.app import IDS_A_DECODER, open_queue, open_stores
+from worker.app import IDS_A_DECODER, open_stores
 from worker.intake import new_ticket
+from worker.queue import open_queue
 from worker.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)

@@ -11,7 +11,8 @@ from storage.blobs.local import open_local
 from storage.catalog import Catalog, open_catalog
 from storage.errors import RootMismatch
 from worker.adoption import Adoption, Page
-from worker.app import IDS_A_DECODER, open_queue
+from worker.app import IDS_A_DECODER
+from worker.queue import open_queue
 from worker.settings import Settings
 from worker.sweeping import REBUILD
 

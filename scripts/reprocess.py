@@ -16,9 +16,9 @@ from storage.blobs import Exists
 from storage.catalog import Catalog
 from storage.catalog.backfill import Filter
 from storage.catalog.facts import State, Upload
-from worker.app import IDS_A_DECODER, open_queue, open_stores
+from worker.app import IDS_A_DECODER, open_stores
 from worker.intake import new_ticket
-from worker.queue import Queue
+from worker.queue import Queue, open_queue
 from worker.settings import Settings
 
 _PAGE = 200

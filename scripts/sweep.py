@@ -11,7 +11,8 @@ from pipelines.sweep.plan import Plan, PlanUnknown
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from scripts.terminal import AsJson, CommandError, output, print_json, run, size, table
-from worker.app import open_queue, open_stores
+from worker.app import open_stores
+from worker.queue import open_queue
 from worker.settings import Settings
 from worker.sweeping import forbidden, sweeper_of
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from uuid import uuid4
 
 import structlog
 from arq.connections import ArqRedis
@@ -25,7 +24,7 @@ from worker.adoption import Adoption
 from worker.announcer import Announcer
 from worker.health import Health
 from worker.intake import Intake
-from worker.queue import UNREACHABLE, Queue, RedisError, connect, health_key, job_queue_of
+from worker.queue import UNREACHABLE, Queue, RedisError, health_key, queue_on
 from worker.retry import judge
 from worker.settings import Settings
 from worker.shutdown import Shutdown
@@ -79,22 +78,6 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
         if catalog.is_new:
             await catalog.mark_bound()
         yield Stores(catalog, blobs)
-
-
-@asynccontextmanager
-async def open_queue(settings: Settings) -> AsyncIterator[Queue]:
-    """What apps and scripts say to Redis, for a while."""
-    redis = connect(settings.redis_url, job_queue_of(settings.stream))
-    try:
-        yield queue_on(redis, settings)
-    finally:
-        await redis.aclose(close_connection_pool=True)
-
-
-def queue_on(redis: ArqRedis, settings: Settings) -> Queue:
-    """The queue on an open connection, as a consumer of its own."""
-    consumer = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-    return Queue(redis, settings.stream, consumer, settings.events_maxlen)
 
 
 @asynccontextmanager

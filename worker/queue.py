@@ -1,14 +1,17 @@
 """Redis: the only place that names a key. Entries in, jobs between, messages out."""
 
 import asyncio
+import os
 import re
+import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 from arq.connections import ArqRedis, RedisSettings
@@ -21,6 +24,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from worker.settings import Settings
+
 GROUP = "workers"
 EVENTS = "media:events"
 FIELD = "event"
@@ -30,7 +35,8 @@ _SOCKET_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 2
 _CONNECTIONS = 32
 _JOB_KEYS = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
-_JOB_ID = re.compile(rb"[0-9a-f]{32}|[\w.]+:[ -~]+:\d+")  # a ticket, or a tick of a chore
+_TICK = re.compile(rb"[\w.]+:[ -~]+:\d+")  # of a chore
+_JOB_ID = re.compile(rb"[0-9a-f]{32}|" + _TICK.pattern)  # a ticket, or a tick
 _PAYLOAD = {"t": int, "f": str, "a": list, "k": dict, "et": int}
 _ARQS_LOCK = b"1"  # what arq itself writes when a job starts
 _LOOKED_AT = 200  # jobs at the head of the queue, for the health
@@ -151,6 +157,22 @@ def health_pattern(stream: str, host: str) -> str:
 def health_key(stream: str, host: str, pid: int) -> str:
     """The key under which one worker says that it is well."""
     return f"{stream}:health:{host}:{pid}"
+
+
+@asynccontextmanager
+async def open_queue(settings: Settings) -> AsyncIterator["Queue"]:
+    """What apps and scripts say to Redis, for a while."""
+    redis = connect(settings.redis_url, job_queue_of(settings.stream))
+    try:
+        yield queue_on(redis, settings)
+    finally:
+        await redis.aclose(close_connection_pool=True)
+
+
+def queue_on(redis: ArqRedis, settings: Settings) -> "Queue":
+    """The queue on an open connection, as a consumer of its own."""
+    consumer = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+    return Queue(redis, settings.stream, consumer, settings.events_maxlen)
 
 
 class Queue:
@@ -301,16 +323,24 @@ class Queue:
         return True
 
     async def waiting_jobs(self) -> int:
-        """How many jobs in the queue are due, those in work included; the postponed hold up nobody."""
-        return int(await self.redis.zcount(self.jobs, "-inf", time.time() * 1000))
+        """How many jobs with uploads are due, those in work included; the postponed hold up nobody."""
+        due, now = await self._due(_HEAD)
+        jobs = sum(not _TICK.fullmatch(job) for job in due)
+        if len(due) < _HEAD:
+            return jobs
+        return jobs + int(await self.redis.zcount(self.jobs, "-inf", now)) - _HEAD
 
     async def untaken_jobs(self) -> int:
         """How many of the jobs that are due nobody works on, among those that a worker looks at.
 
         The locked ones are in work, or were when their worker died; neither may hold up the intake.
         """
-        due = await self.redis.zrangebyscore(self.jobs, "-inf", time.time() * 1000, start=0, num=_HEAD)
+        due, _ = await self._due(_HEAD)
         return len(due) - sum(await self._are_locked(due))
+
+    async def _due(self, count: int) -> tuple[Sequence[bytes], float]:
+        now = time.time() * 1000
+        return await self.redis.zrangebyscore(self.jobs, "-inf", now, start=0, num=count), now
 
     async def _are_locked(self, jobs: Sequence[bytes]) -> Sequence[int]:
         async with self.redis.pipeline(transaction=False) as pipe:
