@@ -20,7 +20,7 @@ from storage.catalog.connection import connect
 from storage.errors import CatalogTooNew, CatalogUnavailable, NoCatalog
 
 HEAD = "0006"  # the newest migration; a test compares it with the migrations' folder
-_KNOWN = {"0001", "0002", "0003", "0004", HEAD}
+_KNOWN = {"0001", "0002", "0003", "0004", "0005", HEAD}
 
 BUSY_TIMEOUT_S = 10.0
 _WAL_TRIES = 100
@@ -65,13 +65,15 @@ async def open_database(
 
     Raises: NoCatalog, CatalogUnavailable, CatalogTooNew.
     """
-    path = Path(make_url(url).database or "")
+    # The path as it stands there: whether SQLAlchemy takes %20 for a space depends on its version.
+    path = Path(url.partition(":///")[2])
     if not create and not path.exists():
         raise NoCatalog(f"There is no catalog at {path} yet; a worker makes it when it first starts.")
     with _mapped():
         path.parent.mkdir(parents=True, exist_ok=True)
     options = {"timeout": busy_timeout_s, "async_creator_fn": connect}
-    engine = create_async_engine(url, connect_args=options, pool_size=4)
+    address = make_url(url).set(database=str(path))
+    engine = create_async_engine(address, connect_args=options, pool_size=4)
     event.listen(engine.sync_engine, "connect", _tune)
     event.listen(engine.sync_engine, "begin", _begin)
     try:

@@ -205,12 +205,3 @@ class Stray:
     id: UUID
     ticket: str
     not_before_ms: int
-
-
-@dataclass(frozen=True)
-class VariantTotal:
-    """How many files and bytes the current variants of one name take."""
-
-    name: str
-    files: int
-    bytes: int

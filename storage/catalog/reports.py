@@ -1,14 +1,56 @@
-"""Questions about the whole: one upload, the failed ones, and the totals."""
+"""Questions about the whole: one upload, the states, and whether the totals are right.
 
+`storage.ledger` reads the totals themselves.
+"""
+
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Executable, func, literal, select, text
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
-from storage.catalog.facts import State, Upload, VariantTotal
+from storage.catalog.facts import State, Upload
 from storage.catalog.rows import to_upload, to_variant
-from storage.catalog.tables import uploads, variants
+from storage.catalog.tables import snapshots, totals, uploads, variants
+from storage.ledger import Tally, Total
+
+Place = tuple[str, str, str, int]
+
+# What the triggers add up, row by row.
+_COUNTED = """
+    SELECT 'upload', state, coalesce(error_code, ''), 0, count(*), 0 FROM uploads GROUP BY 2, 3
+    UNION ALL
+    SELECT 'original', coalesce(format, ''), '', 0, count(*), sum(bytes)
+    FROM uploads WHERE bytes IS NOT NULL GROUP BY 2
+    UNION ALL
+    SELECT iif(superseded_ms IS NULL, 'variant', 'superseded'), name, substr(key, instr(key, '.') + 1),
+        made_ms / 86400000, count(*), sum(bytes) FROM variants GROUP BY 1, 2, 3, 4
+    UNION ALL
+    SELECT 'letter', code, '', 0, count(*), sum(length(body)) FROM dead_letters GROUP BY 2
+"""
+
+
+def _sum(column: str, what: str, name: str | None = None) -> ColumnElement[int]:
+    query = select(func.coalesce(func.sum(totals.c[column]), 0)).where(totals.c.what == what)
+    return (query if name is None else query.where(totals.c.name == name)).scalar_subquery()
+
+
+_SUMMED = {
+    "uploads": _sum("files", "upload") - _sum("files", "upload", State.DELETED),
+    "ready": _sum("files", "upload", State.READY),
+    "failed": _sum("files", "upload", State.FAILED),
+    "originals": _sum("files", "original"),
+    "original_bytes": _sum("bytes", "original"),
+    "variants": _sum("files", "variant"),
+    "variant_bytes": _sum("bytes", "variant"),
+    "superseded": _sum("files", "superseded"),
+    "superseded_bytes": _sum("bytes", "superseded"),
+}
 
 
 class Reports:
@@ -37,33 +79,58 @@ class Reports:
 
     async def states(self) -> Mapping[State, int]:
         """How many uploads stand where; every state is named. Raises: CatalogUnavailable."""
-        query = select(uploads.c.state, func.count()).group_by(uploads.c.state)
-        async with self._database.reading() as connection:
-            found = {State(state): count for state, count in await connection.execute(query)}
-        return {state: found.get(state, 0) for state in State}
-
-    async def variant_totals(self) -> Sequence[VariantTotal]:
-        """Files and bytes of the current variants, by name. Raises: CatalogUnavailable."""
-        query = (
-            select(variants.c.name, func.count(), func.sum(variants.c.bytes))
-            .where(variants.c.superseded_ms.is_(None))
-            .group_by(variants.c.name)
-            .order_by(func.sum(variants.c.bytes))
+        query = select(totals.c.name, func.sum(totals.c.files).label("files")).where(
+            totals.c.what == "upload"
         )
         async with self._database.reading() as connection:
-            return [VariantTotal(name, files, size) for name, files, size in await connection.execute(query)]
+            found = (await connection.execute(query.group_by(totals.c.name))).all()
+        counts = {row.name: row.files for row in found}
+        return {state: counts.get(state, 0) for state in State}
 
-    async def superseded_total(self) -> tuple[int, int]:
-        """Files and bytes of the variants that wait to be retired. Raises: CatalogUnavailable."""
-        query = select(func.count(), func.coalesce(func.sum(variants.c.bytes), 0))
-        async with self._database.reading() as connection:
-            found = await connection.execute(query.where(variants.c.superseded_ms.is_not(None)))
-            files, size = found.one()
-        return files, size
+    async def prove(self) -> Sequence[Total]:
+        """What the totals are short of, compared with all rows counted; nothing when they are right.
 
-    async def original_total(self) -> tuple[int, int]:
-        """Number and bytes of the originals that were read. Raises: CatalogUnavailable."""
-        query = select(func.count(uploads.c.bytes), func.coalesce(func.sum(uploads.c.bytes), 0))
+        This reads every row, while others go on writing. Raises: CatalogUnavailable.
+        """
         async with self._database.reading() as connection:
-            files, size = (await connection.execute(query)).one()
-        return files, size
+            kept = await _amounts(connection, select(totals))
+            counted = await _amounts(connection, text(_COUNTED))
+        wrong = sorted(place for place in kept.keys() | counted.keys() if kept[place] != counted[place])
+        return [
+            Total(*place, counted[place].count - kept[place].count, counted[place].bytes - kept[place].bytes)
+            for place in wrong
+        ]
+
+    async def correct(self, short: Sequence[Total]) -> None:
+        """Add to the totals what `prove` has found them short of, then. Raises: CatalogUnavailable."""
+        if not short:
+            return
+        statement = insert(totals)
+        changes = {name: totals.c[name] + statement.excluded[name] for name in ("files", "bytes")}
+        async with self._database.writing() as connection:
+            await connection.execute(
+                statement.on_conflict_do_update(set_=changes), [asdict(total) for total in short]
+            )
+
+    async def snapshot(self, day: int, free_bytes: int | None) -> bool:
+        """Keep the totals of now as those of `day` (since 1970, UTC); False when that day has them already.
+
+        Raises: CatalogUnavailable.
+        """
+        row = {"day": day, "time_ms": now_ms(), "free_bytes": free_bytes}
+        statement = insert(snapshots).from_select(
+            [*row, *_SUMMED], select(*map(literal, row.values()), *_SUMMED.values())
+        )
+        async with self._database.writing() as connection:
+            known = select(snapshots.c.day).where(snapshots.c.day == day)
+            if (await connection.execute(known)).first() is not None:
+                return False
+            await connection.execute(statement)
+        return True
+
+
+async def _amounts(connection: AsyncConnection, query: Executable) -> Mapping[Place, Tally]:
+    found: defaultdict[Place, Tally] = defaultdict(Tally)
+    for what, name, detail, day, files, size in await connection.execute(query):
+        found[what, name, detail, day] = Tally(files, size)
+    return found

@@ -1,7 +1,7 @@
 """What a sweep asks of the catalog: which keys have rows, and the marks and the lease that make it safe."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +15,10 @@ from storage.catalog.clock import now_ms
 from storage.catalog.database import Database, prove_schema
 from storage.catalog.facts import State
 from storage.catalog.tables import condemned, facts, variants
+from storage.ledger import LAST_SWEEP, Swept, Tally
 
 _PAGE = 5000
 _LEASE = "lease:sweep"
-_LAST = "sweep:last"
 KEEP_MARKS_MS = 7 * 24 * 3600 * 1000  # longer than any worker works on an upload
 _HELD = select(
     variants.c.key, variants.c.upload_id, variants.c.bytes, variants.c.sha256, variants.c.superseded_ms
@@ -34,35 +34,6 @@ class Held:
     bytes: int
     sha256: str
     superseded_ms: int | None  # None: current
-
-
-@dataclass(frozen=True)
-class Tally:
-    """A number of files (or rows) and their bytes."""
-
-    count: int = 0
-    bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Swept:
-    """What a sweep found when it had looked at everything: the drift between catalog and disk.
-
-    `files` is what lies below `variants/`, `rows` is what the catalog holds there; `findings` says where
-    they differ, by kind (orphan, missing, leftover, retired, unknown; a kind of which there is none is
-    left out). `trash` is all of `trash/`, plans included.
-    """
-
-    plan: str
-    time_ms: int
-    files: Tally
-    rows: Tally
-    findings: Mapping[str, Tally]
-    trash: Tally
-    stopped: str | None = None  # why the breaker stopped it
-    stops: int = 0  # how many sweeps in a row were stopped, this one included
-    applied_ms: int | None = None  # when the plan was carried out
-    done: Mapping[str, int] = field(default_factory=dict)  # how many of each kind were dealt with then
 
 
 class Sweeps:
@@ -200,16 +171,13 @@ class Sweeps:
         What it says of the disk was true at `time_ms`.
         """
         async with self._database.reading() as connection:
-            value = await read_fact(connection, _LAST)
-        if value is None:
-            return None
-        said = {**value, **{name: Tally(**value[name]) for name in ("files", "rows", "trash")}}
-        return Swept(**{**said, "findings": {kind: Tally(**one) for kind, one in value["findings"].items()}})
+            value = await read_fact(connection, LAST_SWEEP)
+        return None if value is None else Swept.told(value)
 
     async def remember(self, swept: Swept) -> None:
         """Keep what a sweep found, in place of what the one before did. Raises: CatalogUnavailable."""
         async with self._database.writing() as connection:
-            await write_fact(connection, _LAST, swept)
+            await write_fact(connection, LAST_SWEEP, swept)
 
     async def note_stop(self, reason: str) -> None:
         """Remember that a sweep was stopped before it had found anything. Raises: CatalogUnavailable."""
@@ -287,3 +255,6 @@ async def write_fact(connection: AsyncConnection, name: str, value: object) -> N
     row = {"name": name, "value": orjson.dumps(value).decode()}
     statement = insert(facts).values(row)
     await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=row))
+
+
+__all__ = ["Held", "Sweeps", "Swept", "Tally", "read_fact", "write_fact"]

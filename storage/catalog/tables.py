@@ -57,6 +57,7 @@ uploads = Table(
     Column("color", String(7)),
     Index("uploads_by_state", "state", "changed_ms"),
     Index("uploads_by_source", "source"),
+    Index("uploads_by_bytes", "bytes", sqlite_where=text("bytes IS NOT NULL")),
 )
 
 variants = Table(
@@ -74,7 +75,6 @@ variants = Table(
     Index("variants_by_upload", "upload_id"),
     Index("variants_current", "upload_id", "name", unique=True, sqlite_where=text("superseded_ms IS NULL")),
     Index("variants_superseded", "superseded_ms", sqlite_where=text("superseded_ms IS NOT NULL")),
-    Index("variants_totals", "name", "superseded_ms", "bytes"),
 )
 
 outbox = Table(
@@ -119,4 +119,36 @@ condemned = Table(
     Column("key", String(128), primary_key=True),
     Column("made_ms", Integer, nullable=False),
     Column("moved_ms", Integer),  # null: a sweep is at it; otherwise when the file was moved away
+)
+
+# Kept up by triggers (see the migrations): in every transaction, whatever writes the rows. `what` is
+# upload (name: state, detail: error code), original (format), variant and superseded (name, detail: the
+# key's ending, day: since 1970, when it was made) or letter (code).
+totals = Table(
+    "totals",
+    metadata,
+    Column("what", String(16), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("detail", String(64), primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("files", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),  # since 1970, UTC
+    Column("time_ms", Integer, nullable=False),
+    Column("uploads", Integer, nullable=False),
+    Column("ready", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("originals", Integer, nullable=False),
+    Column("original_bytes", Integer, nullable=False),
+    Column("variants", Integer, nullable=False),
+    Column("variant_bytes", Integer, nullable=False),
+    Column("superseded", Integer, nullable=False),
+    Column("superseded_bytes", Integer, nullable=False),
+    Column("free_bytes", Integer),
 )

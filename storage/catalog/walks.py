@@ -1,15 +1,18 @@
 """Long walks through the storage, remembered so that whoever goes on starts where the last one stopped."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, replace
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
+from storage.catalog.facts import State
 from storage.catalog.tables import facts, uploads
+
+_PAGE = 5000
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,15 @@ class Walk:
     after: str = ""
     finished_ms: int = 0
     begun: bool = False
+
+
+@dataclass(frozen=True)
+class Announced:
+    """An original's key, whether an upload still wants it, and its bytes (0 if it was never read)."""
+
+    key: str
+    wanted: bool
+    bytes: int
 
 
 class Walks:
@@ -60,3 +72,18 @@ class Walks:
         query = select(uploads.c.source).where(uploads.c.source.in_(list(sources)))
         async with self._database.reading() as connection:
             return frozenset((await connection.execute(query)).scalars())
+
+    async def sources(self) -> AsyncGenerator[Announced, None]:
+        """Every original that some upload has, in order of key, each once. Raises: CatalogUnavailable."""
+        kept = uploads.c.state.not_in((State.DELETED, State.DELETING))
+        query = select(uploads.c.source, func.max(kept), func.coalesce(func.max(uploads.c.bytes), 0))
+        after = ""
+        while True:
+            page = query.where(uploads.c.source > after).group_by(uploads.c.source)
+            async with self._database.reading() as connection:
+                found = (await connection.execute(page.order_by(uploads.c.source).limit(_PAGE))).all()
+            for key, wanted, size in found:
+                yield Announced(key, bool(wanted), size)
+            if len(found) < _PAGE:
+                return
+            after = found[-1][0]

@@ -62,6 +62,12 @@ async def test_folders_of_a_new_catalog_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "var/lib/catalog.db").exists()
 
 
+async def test_a_path_is_taken_as_it_stands(tmp_path: Path) -> None:
+    await opened(f"sqlite+aiosqlite:///{tmp_path}/per%20cent h#sh/catalog.db")
+
+    assert (tmp_path / "per%20cent h#sh/catalog.db").exists()
+
+
 async def test_what_was_committed_is_there_after_closing(catalog_url: str) -> None:
     async with open_catalog(catalog_url) as catalog:
         await take(catalog, wish(1))

@@ -1,0 +1,178 @@
+"""The catalog's totals, read straight from its file: a report must come at once, without the engine."""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import orjson
+
+from storage.errors import CatalogUnavailable, NoCatalog
+from storage.threads import in_thread
+
+LAST_SWEEP = "sweep:last"  # the name of a row of `facts`
+LARGEST = 10
+_PATIENCE_S = 10.0
+
+_TOTALS = "SELECT what, name, detail, day, files, bytes FROM totals WHERE files != 0 OR bytes != 0"
+_LARGEST = """
+    SELECT id, source, bytes,
+        (SELECT coalesce(sum(variants.bytes), 0) FROM variants WHERE upload_id = uploads.id)
+    FROM uploads WHERE bytes IS NOT NULL ORDER BY bytes DESC LIMIT ?
+"""
+_SNAPSHOTS = """
+    SELECT day, time_ms, uploads, ready, failed, originals, original_bytes, variants, variant_bytes,
+        superseded, superseded_bytes, free_bytes
+    FROM snapshots ORDER BY day
+"""
+
+
+@dataclass(frozen=True)
+class Total:
+    """How many rows count under `what`, `name`, `detail` and `day` (since 1970), and their bytes."""
+
+    what: str
+    name: str
+    detail: str
+    day: int
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Large:
+    """One of the largest uploads: the bytes of its original, and those of all its variants together."""
+
+    id: str
+    source: str | None
+    bytes: int
+    variant_bytes: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The totals as they were at the first look of one day (since 1970, UTC); `free_bytes` if known."""
+
+    day: int
+    time_ms: int
+    uploads: int
+    ready: int
+    failed: int
+    originals: int
+    original_bytes: int
+    variants: int
+    variant_bytes: int
+    superseded: int
+    superseded_bytes: int
+    free_bytes: int | None
+
+    @property
+    def bytes(self) -> int:
+        """All that uploads take: originals, variants, and superseded variants."""
+        return self.original_bytes + self.variant_bytes + self.superseded_bytes
+
+
+@dataclass(frozen=True)
+class Tally:
+    """A number of files (or rows) and their bytes."""
+
+    count: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep found when it had looked at everything: the drift between catalog and disk.
+
+    `files` is what lies below `variants/`, `rows` is what the catalog holds there; `findings` says where
+    they differ, by kind (orphan, missing, leftover, retired, unknown; a kind of which there is none is
+    left out). `trash` is all of `trash/`, plans included.
+    """
+
+    plan: str
+    time_ms: int
+    files: Tally
+    rows: Tally
+    findings: Mapping[str, Tally]
+    trash: Tally
+    stopped: str | None = None  # why the breaker stopped it
+    stops: int = 0  # how many sweeps in a row were stopped, this one included
+    applied_ms: int | None = None  # when the plan was carried out
+    done: Mapping[str, int] = field(default_factory=dict)  # how many of each kind were dealt with then
+    wrong_totals: int | None = None  # how many totals were not what it counted; None: it did not count
+
+    @classmethod
+    def told(cls, said: Mapping[str, Any]) -> Self:
+        """The same out of its JSON."""
+        tallies = {name: Tally(**said[name]) for name in ("files", "rows", "trash")}
+        findings = {kind: Tally(**one) for kind, one in said["findings"].items()}
+        return cls(**{**said, **tallies, "findings": findings})
+
+
+@dataclass(frozen=True)
+class Account:
+    """One moment of the catalog, in totals."""
+
+    totals: Sequence[Total]
+    largest: Sequence[Large]
+    snapshots: Sequence[Snapshot]
+    sweep: Swept | None = None
+
+    def of(self, what: str) -> Sequence[Total]:
+        """The totals of one kind of row."""
+        return [total for total in self.totals if total.what == what]
+
+    def amount(self, what: str) -> Tally:
+        """All rows of one kind."""
+        return added(self.of(what))
+
+    def grouped(self, what: str, by: Callable[[Total], Any]) -> dict[Any, Tally]:
+        """The rows of one kind, by whatever is asked."""
+        groups: dict[Any, list[Total]] = {}
+        for total in self.of(what):
+            groups.setdefault(by(total), []).append(total)
+        return {name: added(totals) for name, totals in groups.items()}
+
+
+def added(totals: Sequence[Total]) -> Tally:
+    """Totals taken together."""
+    return Tally(sum(total.files for total in totals), sum(total.bytes for total in totals))
+
+
+async def read_account(path: Path, *, largest: int = LARGEST) -> Account | None:
+    """What the catalog in the file `path` says now; None: its schema is older than the totals.
+
+    It is never written to. Raises: NoCatalog, CatalogUnavailable.
+    """
+    return await in_thread(_read, path, largest)
+
+
+def _read(path: Path, largest: int) -> Account | None:
+    with _opened(path) as ledger:
+        known = {name for (name,) in ledger.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not {"totals", "snapshots"} <= known:
+            return None
+        ledger.execute("BEGIN")  # everything in one moment of the catalog
+        sweep = ledger.execute("SELECT value FROM facts WHERE name = ?", [LAST_SWEEP]).fetchone()
+        return Account(
+            totals=[Total(*row) for row in ledger.execute(_TOTALS)],
+            largest=[Large(*row) for row in ledger.execute(_LARGEST, [largest])],
+            snapshots=[Snapshot(*row) for row in ledger.execute(_SNAPSHOTS)],
+            sweep=Swept.told(orjson.loads(sweep[0])) if sweep else None,
+        )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    if not path.exists():
+        raise NoCatalog(f"There is no catalog at {path} yet; a worker makes it when it first starts.")
+    try:
+        # "rw" makes no file, and turns into read-only where there is no right to write.
+        address = f"file:{quote(str(path))}?mode=rw"
+        with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE_S, isolation_level=None)) as opened:
+            yield opened
+    except (sqlite3.DatabaseError, OSError) as error:
+        raise CatalogUnavailable(f"the catalog did not answer: {error}") from error

@@ -1,0 +1,351 @@
+"""The totals: kept up by whatever writes rows, proved by counting, and remembered day by day."""
+
+import random
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
+
+import storage.catalog
+from storage import ledger
+from storage.catalog import Catalog, open_catalog
+from storage.catalog.facts import State
+from storage.errors import CatalogUnavailable, NoCatalog
+from storage.ledger import Account, Large, Snapshot, Tally, Total, read_account
+from tests.support.catalogs import (
+    claim,
+    commit,
+    failed,
+    letter,
+    new_ticket,
+    postponed,
+    ready,
+    take,
+    try_claim,
+    unwish,
+    wish,
+    work,
+)
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "catalog.db"
+
+
+async def account(path: Path) -> Account:
+    found = await read_account(path)
+    assert found is not None
+    return found
+
+
+@contextmanager
+def another(path: Path) -> Iterator[sqlite3.Connection]:
+    """Another program at the catalog."""
+    with closing(sqlite3.connect(path)) as database, database:
+        yield database
+
+
+# -- what is counted
+
+
+async def test_uploads_are_counted_by_state_and_by_what_they_failed_of(catalog: Catalog, path: Path) -> None:
+    ids = [uuid4() for _ in range(3)]
+    await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids))
+    await commit(catalog, failed(await claim(catalog, ids[0])))
+    await commit(catalog, postponed(await claim(catalog, ids[1])))
+
+    states = (await account(path)).grouped("upload", lambda total: (total.name, total.detail))
+
+    assert states == {
+        ("failed", "corrupt_image"): Tally(1),
+        ("queued", "storage_full"): Tally(1),
+        ("queued", ""): Tally(1),
+    }
+    assert await catalog.reports.states() == dict.fromkeys(State, 0) | {State.FAILED: 1, State.QUEUED: 2}
+
+
+async def test_variants_are_counted_by_name_format_and_day(catalog: Catalog, path: Path) -> None:
+    await take(catalog, wish(1))
+    await commit(catalog, ready(await claim(catalog)))
+    with another(path) as database:
+        database.execute("UPDATE variants SET made_ms = ? WHERE name = 'large'", [3 * DAY_MS - 1])
+        database.execute("UPDATE variants SET key = 'variants/a.webp', made_ms = ? WHERE name = 'thumb'", [0])
+
+    totals = (await account(path)).of("variant")
+
+    assert totals == [
+        Total("variant", "large", "jpg", 2, 1, 1000),
+        Total("variant", "thumb", "webp", 0, 1, 500),
+    ]
+
+
+async def test_originals_are_counted_beside_the_variants_by_format(catalog: Catalog, path: Path) -> None:
+    await take(catalog, wish(1))
+    await work(catalog)
+
+    found = await account(path)
+
+    assert found.grouped("original", lambda total: total.name) == {"jpeg": Tally(1, 1000)}
+    assert (found.amount("variant"), found.amount("superseded")) == (Tally(2, 1500), Tally())
+
+
+async def test_a_superseded_variant_is_counted_apart(catalog: Catalog, path: Path) -> None:
+    await take(catalog, wish(1))
+    await work(catalog)
+    await take(catalog, wish(2))
+    await commit(catalog, ready(await claim(catalog), "b" * 64, ("thumb",)))
+
+    found = await account(path)
+
+    assert (found.amount("variant"), found.amount("superseded")) == (Tally(1, 500), Tally(2, 1500))
+
+
+async def test_a_deleted_upload_leaves_a_tombstone_and_no_bytes(catalog: Catalog, path: Path) -> None:
+    await take(catalog, wish(1))
+    await work(catalog)
+    await take(catalog, unwish(2))
+    await work(catalog)
+
+    assert (await account(path)).totals == [Total("upload", "deleted", "", 0, 1, 0)]
+
+
+async def test_refused_events_are_counted_until_they_are_thrown_away(catalog: Catalog, path: Path) -> None:
+    letters = [letter("1-0"), letter("2-0")]
+    await catalog.intake.take([], letters, per_ticket=1, new_ticket=new_ticket)
+    kept = (await account(path)).amount("letter")
+    await catalog.letters.discard([1])
+
+    assert (kept, (await account(path)).amount("letter")) == (Tally(2, 10), Tally(1, 5))
+
+
+async def test_the_largest_come_first_with_what_their_variants_take(catalog: Catalog, path: Path) -> None:
+    ids = [uuid4() for _ in range(12)]
+    await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids))
+    for each in ids:
+        await commit(catalog, ready(await claim(catalog, each)))
+    with another(path) as database:
+        for size, each in enumerate(ids):
+            database.execute("UPDATE uploads SET bytes = ? WHERE id = ?", [size, str(each)])
+
+    largest = (await account(path)).largest
+
+    assert [large.bytes for large in largest] == list(range(11, 1, -1))
+    assert largest[0] == Large(str(ids[11]), f"uploads/{ids[11]}", 11, 1500)
+
+
+# -- and stays right
+
+
+async def test_an_account_is_quick_because_no_query_reads_a_whole_table(catalog: Catalog, path: Path) -> None:
+    with another(path) as database:
+        plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {ledger._LARGEST}", [10])]
+
+    assert plan == [  # and no sorting
+        "SEARCH uploads USING INDEX uploads_by_bytes (bytes>?)",
+        "CORRELATED SCALAR SUBQUERY 1",
+        "SEARCH variants USING INDEX variants_by_upload (upload_id=?)",
+    ]
+
+
+Step = Callable[[Catalog, UUID, int], Awaitable[object]]
+
+
+async def _end(catalog: Catalog, upload_id: UUID, how: str, number: int) -> None:
+    taken = await try_claim(catalog, upload_id)
+    if taken is None:
+        return
+    if taken.upload.state is State.DELETING:
+        await work(catalog, upload_id)
+    elif how == "ready":
+        names = ("thumb", "large")[: number % 2 + 1]
+        await commit(catalog, ready(taken, f"{number % 3:064}", names))
+    elif how == "release":
+        await catalog.claims.release([taken])
+    else:
+        await commit(catalog, failed(taken) if how == "failed" else postponed(taken, 0))
+
+
+async def _drop(catalog: Catalog, upload_id: UUID, _number: int) -> None:
+    await catalog.sweeps.drop_superseded(await catalog.claims.keys_of(upload_id))
+
+
+async def _refuse(catalog: Catalog, _upload_id: UUID, number: int) -> None:
+    await catalog.intake.take([], [letter(f"{number}-0")], per_ticket=1, new_ticket=new_ticket)
+
+
+STEPS: dict[str, Step] = {
+    "wish": lambda catalog, each, number: take(catalog, wish(number, each, f"uploads/{each}")),
+    "unwish": lambda catalog, each, number: take(catalog, unwish(number, each)),
+    "claim": lambda catalog, each, _: try_claim(catalog, each),
+    "ready": lambda catalog, each, number: _end(catalog, each, "ready", number),
+    "failed": lambda catalog, each, number: _end(catalog, each, "failed", number),
+    "postponed": lambda catalog, each, number: _end(catalog, each, "postponed", number),
+    "release": lambda catalog, each, number: _end(catalog, each, "release", number),
+    "remake": lambda catalog, each, _: catalog.sweeps.remake([each], per_ticket=1, new_ticket=new_ticket),
+    "retry": lambda catalog, each, _: catalog.failures.requeue([each], per_ticket=1, new_ticket=new_ticket),
+    "discard": lambda catalog, each, _: catalog.failures.discard([each]),
+    "drop": _drop,
+    "refuse": _refuse,
+    "prune": lambda catalog, _each, number: catalog.letters.prune(number),
+}
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.campaign)])
+async def test_whatever_happens_to_uploads_the_totals_are_what_one_counts(
+    catalog: Catalog, path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    ids = [UUID(int=number) for number in range(5)]
+    names = [*STEPS, *["wish", "ready", "ready"] * 3]
+    seen: set[str] = set()
+    for number in range(1, 300):
+        name = chance.choice(names)
+        await STEPS[name](catalog, chance.choice(ids), number)
+        assert await catalog.reports.prove() == [], f"step {number}, {name}"
+        seen |= {total.what for total in (await account(path)).totals}
+
+    assert seen == {"upload", "original", "variant", "superseded", "letter"}
+
+
+async def test_what_was_not_committed_was_not_counted(catalog: Catalog, path: Path) -> None:
+    await take(catalog, wish(1))
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("UPDATE uploads SET state = 'ready'")
+        other.rollback()
+
+    assert await catalog.reports.states() == dict.fromkeys(State, 0) | {State.QUEUED: 1}
+
+
+async def test_a_wrong_total_is_found_and_corrected_though_others_write_meanwhile(
+    catalog: Catalog, path: Path
+) -> None:
+    await take(catalog, wish(1))
+    await work(catalog)
+    with another(path) as database:
+        database.execute("UPDATE totals SET files = files + 7, bytes = bytes - 5 WHERE what = 'original'")
+        database.execute("DELETE FROM totals WHERE what = 'upload'")
+
+    short = await catalog.reports.prove()
+    await take(catalog, wish(2, uuid4(), "uploads/other"))
+    await catalog.reports.correct(short)
+
+    assert short == [Total("original", "jpeg", "", 0, -7, 5), Total("upload", "ready", "", 0, 1, 0)]
+    assert await catalog.reports.prove() == []
+
+
+# -- catalogs from before
+
+
+OLD_ROWS = """
+INSERT INTO facts VALUES ('id', 'old'), ('root', 'bound');
+INSERT INTO uploads (id, source, state, recipe, metadata, event_ms, event_n, ticket, generation, claim,
+    dead_claims, attempts, queued_ms, changed_ms, not_before_ms, revive, delete_original,
+    error_code, format, bytes)
+VALUES ('a', 'uploads/a', 'ready', 'default', '{}', 1, 0, '', 0, 1, 0, 0, 1, 1, 1, 0, 0, NULL, 'png', 900),
+    ('b', 'uploads/b', 'ready', 'default', '{}', 1, 0, '', 0, 1, 0, 0, 1, 1, 1, 0, 0, NULL, 'png', 100),
+    ('c', 'uploads/c', 'failed', 'default', '{}', 1, 0, '', 0, 1, 0, 0, 1, 1, 1, 0, 0,
+        'corrupt_image', NULL, NULL);
+INSERT INTO variants (key, upload_id, name, width, height, bytes, sha256, made_ms, superseded_ms)
+VALUES ('variants/1.jpg', 'a', 'thumb', 1, 1, 10, '', 86400000, NULL),
+    ('variants/2.webp', 'b', 'thumb', 1, 1, 20, '', 86400000, NULL),
+    ('variants/3.jpg', 'b', 'thumb', 1, 1, 40, '', 1, 5);
+INSERT INTO dead_letters (stream_id, code, message, body, received_ms)
+VALUES ('1-0', 'invalid_event', '', 'abc', 1);
+"""
+
+
+def make_old(path: Path, schema: str = "0004") -> None:
+    """A catalog as an older version of this program left it."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(storage.catalog.__file__).parent / "migrations"))
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, schema)
+        for statement in filter(str.strip, OLD_ROWS.split(";\n")):
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+async def test_a_catalog_from_before_gets_the_totals_of_the_rows_it_has(path: Path, catalog_url: str) -> None:
+    make_old(path)
+    before = await read_account(path)
+    async with open_catalog(catalog_url, create=False) as catalog:
+        short = await catalog.reports.prove()
+        states = await catalog.reports.states()
+
+    found = await account(path)
+    assert (before, short) == (None, [])
+    assert (states[State.READY], states[State.FAILED]) == (2, 1)
+    assert found.of("variant") == [
+        Total("variant", "thumb", "jpg", 1, 1, 10),
+        Total("variant", "thumb", "webp", 1, 1, 20),
+    ]
+    assert [found.amount(what) for what in ("original", "superseded", "letter")] == [
+        Tally(2, 1000),
+        Tally(1, 40),
+        Tally(1, 3),
+    ]
+
+
+async def test_the_newest_schema_still_has_every_trigger(catalog: Catalog, path: Path) -> None:
+    """SQLite drops a table's triggers with it, so a migration that copies a table must make them again."""
+    with another(path) as database:
+        names = {
+            name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+        }
+
+    kinds, moments = ("upload", "original", "variant", "letter"), ("comes", "goes", "changes")
+    assert names >= {f"{kind}_{moment}" for kind in kinds for moment in moments}
+
+
+# -- what cannot be read
+
+
+async def test_without_a_catalog_there_is_no_account_and_nothing_is_made(tmp_path: Path) -> None:
+    with pytest.raises(NoCatalog, match="no catalog"):
+        await read_account(tmp_path / "nowhere.db")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_file_that_is_no_catalog_does_not_answer(path: Path) -> None:
+    path.write_bytes(b"this is no database" * 100)
+
+    with pytest.raises(CatalogUnavailable, match="not a database"):
+        await read_account(path)
+
+
+async def test_an_account_does_not_wait_for_a_writer(catalog: Catalog, path: Path) -> None:
+    await take(catalog, wish(1))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("DELETE FROM uploads")
+
+        assert (await account(path)).amount("upload") == Tally(1)
+
+
+# -- day by day
+
+
+async def test_a_day_keeps_the_totals_of_its_first_snapshot(catalog: Catalog, path: Path) -> None:
+    await take(catalog, wish(1))
+    await work(catalog)
+    await take(catalog, unwish(1, uuid4()))  # a tombstone is no upload
+
+    kept = [await catalog.reports.snapshot(day, 4711) for day in (20_000, 20_000, 20_001)]
+
+    snapshots = (await account(path)).snapshots
+    assert kept == [True, False, True]
+    assert [snapshot.day for snapshot in snapshots] == [20_000, 20_001]
+    assert snapshots[0] == Snapshot(20_000, snapshots[0].time_ms, 1, 1, 0, 1, 1000, 2, 1500, 0, 0, 4711)
+    assert snapshots[0].bytes == 2500
