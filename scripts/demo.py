@@ -22,11 +22,11 @@ from scripts.redis_server import (
     RedisNotStartedError,
     temporary_redis,
 )
-from scripts.storage_stats import print_report, stored
+from scripts.stats_report import report
+from scripts.storage_stats import print_stored, stored
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, safe, size, table
 from scripts.variables import environment
-from storage.catalog import open_catalog
-from worker.app import open_queue
+from worker.queue import open_queue
 from worker.settings import Settings
 
 T = TypeVar("T")
@@ -164,8 +164,7 @@ def _entry(sent: Sent) -> Entry:
 async def _report(
     sent: Sequence[Sent], settings: Settings, seconds: float, sheet: Path, *, as_json: bool
 ) -> None:
-    async with open_catalog(settings.catalog_url, create=False) as catalog:
-        report = await stored(catalog)
+    stats = report(await stored(settings))
     if as_json:
         print_json(
             {
@@ -173,7 +172,7 @@ async def _report(
                 "storage": str(settings.storage_root),
                 "contact_sheet": str(sheet),
                 "seconds": round(seconds, 3),
-                "stats": report,
+                "stats": stats,
             }
         )
         return
@@ -181,7 +180,7 @@ async def _report(
     output.print(table("", ("picture", "#size", "became"), (_row(one) for one in refused_first[:_ROWS])))
     if len(sent) > _ROWS:
         output.print(f"… and {len(sent) - _ROWS} more; the contact sheet shows them all.")
-    print_report(report)
+    print_stored(stats)
     ready = sum(one.status == "ready" for one in sent)
     output.print(
         f"\n{ready} of {len(sent)} pictures are ready, in {seconds:.1f} s ({len(sent) / seconds:.1f}/s)."

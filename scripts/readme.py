@@ -1,4 +1,4 @@
-"""Writes what the documentation takes from the code: settings, formats, the schema of an event.
+"""Writes what the documentation takes from the code: settings, formats, the schemas of events and reports.
 
 Run it with `.venv/bin/python -m scripts.readme`.
 """
@@ -11,26 +11,33 @@ from pydantic.fields import FieldInfo
 
 from pipelines.formats import FORMATS, Format
 from pipelines.sandbox import Sandbox
+from scripts import stats_report
 from scripts.variables import written
 from worker.app import allowance
 from worker.events import event_schema
 from worker.settings import Settings, variable
 
 README = Path(__file__).parents[1] / "README.md"
-SCHEMA = README.parent / "docs/event.schema.json"
+SCHEMAS = {"event": event_schema, "stats": stats_report.json_schema}
 COMMAND = ".venv/bin/python -m scripts.readme"
 _CPUS = "CPUs of the cgroup or affinity mask"
 
 
 def main() -> None:
-    """Bring README.md and the schema up to date."""
+    """Bring README.md and the schemas up to date."""
     README.write_text(updated(README.read_text("utf-8")), "utf-8")
-    SCHEMA.write_text(schema(), "utf-8")
+    for name in SCHEMAS:
+        schema_file(name).write_text(schema(name), "utf-8")
 
 
-def schema() -> str:
-    """What apps may send, as the text of a JSON Schema."""
-    return json.dumps(event_schema(), indent=2) + "\n"
+def schema_file(name: str) -> Path:
+    """Where the schema of events or reports is published."""
+    return README.parent / f"docs/{name}.schema.json"
+
+
+def schema(name: str) -> str:
+    """What apps may send, or what reports hold, as the text of a JSON Schema."""
+    return json.dumps(SCHEMAS[name](), indent=2) + "\n"
 
 
 def updated(page: str) -> str:

@@ -1,82 +1,224 @@
-"""`media stats`: what is stored, and what waits."""
+"""`media stats`: what is stored, what waits, what drifts, and how it grows."""
 
-from typing import Any
+import asyncio
+from typing import Annotated
 
+import typer
+
+from scripts import stats_report
+from scripts.stats_chart import Point, chart
+from scripts.stats_report import Drift, Report
 from scripts.terminal import AsJson, output, print_json, run, size, table
-from storage.catalog import Catalog, open_catalog
-from worker.app import open_queue
-from worker.queue import UNREACHABLE, RedisError
+from storage.blobs import Space
+from storage.blobs.local import open_local
+from storage.errors import StorageError
+from storage.ledger import Account, read_account
+from worker.queue import UNREACHABLE, RedisError, open_queue
 from worker.settings import Settings
 
+_DAYS = 7  # shown to people
+_MEANING = {
+    "orphan": "files that no record knows",
+    "missing": "records whose file is gone",
+    "leftover": "unfinished writes",
+    "retired": "superseded variants whose time is over",
+    "unknown": "names that are not ours",
+    "young": "files without a record that may still get one",
+    "resized": "files that are not as large as recorded",
+    "unannounced": "originals that no upload has",
+    "lost": "uploads whose original is gone",
+}
 
-def command(as_json: AsJson = False) -> None:
-    """Report uploads by state, files and bytes by variant, and the depth of the queue."""
+
+def command(
+    scan: Annotated[bool, typer.Option("--scan", help="Look at every file and every record now.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Draw how it has grown, day by day.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Report what is stored and what waits: by state, variant, day and size; drift, room and growth."""
 
     async def body(settings: Settings) -> int:
-        async with open_catalog(settings.catalog_url, create=False) as catalog:
-            report = await stored(catalog) | {"queue": await waiting(settings)}
+        drift = await _scan(settings) if scan else None
+        account, queue, space = await asyncio.gather(stored(settings), waiting(settings), room(settings))
+        report = stats_report.report(account, queue=queue, space=space, drift=drift, history=history)
         if as_json:
             print_json(report)
+        elif history:
+            _print_history(report)
         else:
-            print_report(report)
-            _print_queue(report["queue"])
+            _print(report)
         return 0
 
     run(body)
 
 
-async def stored(catalog: Catalog) -> dict[str, Any]:
-    """What the catalog knows to be stored, as JSON-ready data; sizes in bytes."""
-    originals, original_bytes = await catalog.reports.original_total()
-    superseded, superseded_bytes = await catalog.reports.superseded_total()
-    return {
-        "uploads": {str(state): count for state, count in (await catalog.reports.states()).items()},
-        "originals": {"files": originals, "bytes": original_bytes},
-        "variants": [
-            {"name": total.name, "files": total.files, "bytes": total.bytes}
-            for total in await catalog.reports.variant_totals()
-        ],
-        "superseded": {"files": superseded, "bytes": superseded_bytes},
-        "dead_letters": await catalog.letters.count(),
-    }
+async def stored(settings: Settings) -> Account:
+    """What the catalog says, which is migrated first where it is an older program's.
+
+    Raises: NoCatalog, CatalogTooNew, CatalogUnavailable.
+    """
+    account = await read_account(settings.catalog_path)
+    if account is None:
+        from storage.catalog import open_catalog  # takes a while, and is rarely needed
+
+        async with open_catalog(settings.catalog_url, create=False):
+            account = await read_account(settings.catalog_path)
+        assert account is not None
+    return account
 
 
-async def waiting(settings: Settings) -> dict[str, Any] | None:
+async def waiting(settings: Settings) -> stats_report.Queue | None:
     """How many events and jobs wait, and since when (seconds); None when Redis does not answer."""
     try:
         async with open_queue(settings) as queue:
-            return {
-                "depth": await queue.depth(),
-                "oldest_seconds": await queue.oldest_age_s(),
-                "jobs": await queue.waiting_jobs(),
-            }
+            return stats_report.Queue(
+                depth=await queue.depth(),
+                oldest_seconds=await queue.oldest_age_s(),
+                jobs=await queue.waiting_jobs(),
+            )
     except (*UNREACHABLE, RedisError):
         return None
 
 
-def print_report(report: dict[str, Any]) -> None:
-    """What is stored, for people."""
-    states = [(state, count) for state, count in report["uploads"].items() if count]
+async def room(settings: Settings) -> Space | None:
+    """How much room the storage has; None when it does not answer."""
+    try:
+        async with open_local(settings.storage_root, create=False) as blobs:
+            return await blobs.space()
+    except StorageError:
+        return None
+
+
+async def _scan(settings: Settings) -> Drift:
+    # Everything that a report does without is imported here: it must come at once.
+    from pipelines.stats.drift import look
+    from pipelines.sweep.findings import Ages
+    from scripts.progress import Progress
+    from storage.catalog import open_catalog
+
+    async with (
+        open_catalog(settings.catalog_url, create=False) as catalog,
+        open_local(settings.storage_root, create=False) as blobs,
+    ):
+        blobs.bind(catalog.id, catalog_is_new=False)
+        account = await read_account(settings.catalog_path)
+        assert account is not None
+        expected = [account.amount(what).count for what in ("original", "variant", "superseded")]
+        ages = Ages.now(settings.grace, settings.retention)
+        with Progress("files", sum(expected)) as progress:
+            found = await look(catalog, blobs, ages, progress.advance)
+    return stats_report.scanned(found.disk, found.catalog, found.findings, found.areas)
+
+
+def _print(report: Report) -> None:
+    print_stored(report)
+    _print_days(report)
+    _print_largest(report)
+    _print_queue(report.queue)
+    _print_disk(report)
+
+
+def print_stored(report: Report) -> None:
+    """Uploads and files, for people."""
+    states = [(state, count) for state, count in report.uploads.items() if count]
     output.print(table("Uploads", ("state", "#number"), states))
-    rows = [(total["name"], total["files"], size(total["bytes"])) for total in report["variants"]]
-    if report["superseded"]["files"]:
-        rows.append(("superseded", report["superseded"]["files"], size(report["superseded"]["bytes"])))
-    rows.append(("originals", report["originals"]["files"], size(report["originals"]["bytes"])))
-    output.print(table("Files", ("what", "#files", "#size"), rows))
-    if report["dead_letters"]:
-        output.print(f"{report['dead_letters']} events were refused; see `media failed list`")
+    failures = [(one.code, one.uploads) for one in report.failures]
+    failures += [(f"{one.code} (tried again)", one.uploads) for one in report.retrying]
+    if failures:
+        output.print(table("Failures", ("code", "#uploads"), failures))
+    rows = [(one.name, one.format, one.files, size(one.bytes)) for one in report.variants]
+    if report.superseded.files:
+        rows.append(("superseded", "", report.superseded.files, size(report.superseded.bytes)))
+    rows.append(("originals", "", report.originals.files, size(report.originals.bytes)))
+    output.print(table("Files", ("what", "format", "#files", "#size"), rows))
+    if report.proportion is not None:
+        output.print(f"Variants take {report.proportion:.1%} of what their originals take.")
+    if report.dead_letters:
+        output.print(f"{report.dead_letters} events were refused; see `media failed list`")
 
 
-def _print_queue(queue: dict[str, Any] | None) -> None:
+def _print_days(report: Report) -> None:
+    rows = [(day.day, day.files, size(day.bytes)) for day in report.days[-_DAYS:]]
+    if rows:
+        output.print(table("Variants by the day they were made", ("day", "#files", "#size"), rows))
+
+
+def _print_largest(report: Report) -> None:
+    rows = [
+        (one.source, size(one.bytes), size(one.variant_bytes), one.id) for one in report.largest if one.bytes
+    ]
+    if rows:
+        output.print(table("Largest uploads", ("source", "#original", "#variants", "id"), rows))
+
+
+def _print_queue(queue: stats_report.Queue | None) -> None:
     output.print("[bold]Queue[/bold]")
     if queue is None:
         output.print("Redis does not answer; what waits there is not known.")
         return
-    oldest = "" if queue["oldest_seconds"] is None else f", the oldest for {queue['oldest_seconds']} s"
-    output.print(f"{queue['depth']} events wait{oldest}; {queue['jobs']} jobs")
+    oldest = "" if queue.oldest_seconds is None else f", the oldest for {queue.oldest_seconds} s"
+    output.print(f"{queue.depth} events wait{oldest}; {queue.jobs} jobs")
+
+
+def _print_disk(report: Report) -> None:
+    output.print("[bold]Disk[/bold]")
+    if report.sweep is None:
+        output.print("There was no sweep yet; `media sweep` plans one.")
+    else:
+        output.print(f"The last sweep was at {report.sweep.time}: {report.sweep.plan}")
+        if report.sweep.applied:
+            done = ", ".join(f"{count} {kind}" for kind, count in report.sweep.done.items() if count)
+            output.print(f"It was carried out at {report.sweep.applied}: {done or 'nothing was left to do'}.")
+        if report.sweep.wrong_totals:
+            output.print(f"{report.sweep.wrong_totals} totals of the catalog were wrong.")
+        if report.sweep.stopped:
+            output.print(f"[bold red]It touched nothing:[/bold red] {report.sweep.stopped}")
+    if report.drift is not None:
+        _print_drift(report.drift)
+    if report.trash is not None and report.trash.count:
+        output.print(f"The trash holds {report.trash.count} files, {size(report.trash.bytes)}.")
+    _print_room(report)
+
+
+def _print_drift(drift: Drift) -> None:
+    seen = "now" if drift.origin == "scan" else drift.time
+    if drift.areas is not None:
+        areas = [(f"{name}/", amount.count, size(amount.bytes)) for name, amount in drift.areas.items()]
+        output.print(table("Folders", ("folder", "#files", "#size"), areas))
+    output.print(
+        f"Variants on the disk ({seen}): {drift.disk.count} files, {size(drift.disk.bytes)}; "
+        f"in the catalog: {drift.catalog.count}, {size(drift.catalog.bytes)}."
+    )
+    rows = [
+        (name, found.count, size(found.bytes), _MEANING.get(name, ""))
+        for name, found in drift.findings.items()
+        if found.count
+    ]
+    output.print(table("", ("drift", "#number", "#size", "meaning"), rows) if rows else "They agree.")
+
+
+def _print_room(report: Report) -> None:
+    space, growth = report.space, report.growth
+    if space is None:
+        output.print("The storage does not say how much room there is.")
+        return
+    told = f"{size(space.free_bytes)} of {size(space.bytes)} are free"
+    if growth.bytes_per_day is not None:
+        told += f"; {size(growth.bytes_per_day)} came each day lately"
+    if growth.days_until_full is not None:
+        told += f", so it is full in {growth.days_until_full:.0f} days"
+    output.print(f"{told}.")
+
+
+def _print_history(report: Report) -> None:
+    days = [Point(past.day, past.uploads, past.bytes) for past in report.history or ()]
+    if not days:
+        output.print("There is no snapshot yet; a worker makes one each day.")
+        return
+    uploads = sum(count for state, count in report.uploads.items() if state != "deleted")
+    output.print(chart([*days, Point("now", uploads, report.bytes)], output.encoding))
+    _print_room(report)
 
 
 if __name__ == "__main__":
-    import typer
-
     typer.run(command)

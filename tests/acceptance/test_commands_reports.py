@@ -10,6 +10,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from scripts.redis_server import RedisServer
 from tests.support import pictures
@@ -19,6 +20,7 @@ from tests.support.workplace import Told, Workplace, database_on
 CAT, PDF = "uploads/cat.jpg", "uploads/paper.pdf"
 HOSTILE = "uploads/[red]x[/red]\u202e\N{ZERO WIDTH SPACE}.jpg"
 EVIL = {"name": "\x1b]0;owned\x07[link=http://evil]x[/link]", "turn\u202e": "\u2028"}
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs/stats.schema.json").read_text("utf-8"))
 REFUSED = '{"source": "\x1b[31m[bold]elsewhere"}'
 
 
@@ -177,29 +179,62 @@ def test_following_prints_new_messages_until_ctrl_c(used: Workplace) -> None:
 # -- stats and failed
 
 
-def test_the_stats_are_told_under_documented_keys(used: Workplace) -> None:
+def test_the_stats_are_told_as_their_published_schema_says(used: Workplace) -> None:
     told = document(media(used.env(), "stats", "--json"))
 
-    states = {"queued", "processing", "ready", "failed", "deleting", "deleted"}
-    assert told["uploads"].keys() == states
-    assert (told["uploads"]["failed"], told["uploads"]["queued"]) == (1, 0)
-    assert told["queue"] == {"depth": 0, "oldest_seconds": None, "jobs": told["queue"]["jobs"]}
+    Draft202012Validator(SCHEMA).validate(told)
     ready = told["uploads"]["ready"]
-    assert {total["name"]: total["files"] for total in told["variants"]} == dict.fromkeys(
-        ("thumb", "medium", "large"), ready
-    )
-    assert sum(total["bytes"] for total in told["variants"]) == sum(
-        path.stat().st_size for path in (used.root / "variants").rglob("*.jpg")
-    )
+    assert (told["uploads"]["failed"], told["uploads"]["queued"]) == (1, 0)
+    assert told["queue"] == {"depth": 0, "oldest_seconds": None, "jobs": 0}
+    assert {(total["name"], total["format"]): total["files"] for total in told["variants"]} == {
+        (name, "jpeg"): ready for name in ("thumb", "medium", "large")
+    }
     assert told["originals"]["files"] == ready
+    assert told["failures"] == [{"code": "unsupported_format", "uploads": 1}]
     assert (told["dead_letters"], told["superseded"]) == (1, {"files": 0, "bytes": 0})
+    assert (told["largest"][0]["source"], told["history"]) == (CAT, None)
+
+
+def test_the_bytes_in_the_stats_are_those_on_the_disk(used: Workplace) -> None:
+    told = document(media(used.env(), "stats", "--json"))
+
+    on_disk = sum(path.stat().st_size for path in (used.root / "variants").rglob("*.jpg"))
+    originals = sum(
+        path.stat().st_size for path in (used.root / "uploads").rglob("*.jpg") if path.name[0] != "."
+    )
+    assert sum(total["bytes"] for total in told["variants"]) == on_disk
+    assert sum(day["bytes"] for day in told["days"]) == on_disk
+    assert (told["originals"]["bytes"], told["bytes"]) == (originals, originals + on_disk)
+    assert told["proportion"] == pytest.approx(on_disk / originals, abs=1e-4)
+
+
+def test_a_scan_tells_how_the_disk_differs_from_the_catalog(used: Workplace) -> None:
+    agreed = document(media(used.env(), "stats", "--scan", "--json"))["drift"]
+    [thumb, *_] = document(media(used.env(), "show", "--json", CAT))["variants"]
+    (used.root / thumb["key"]).rename(used.root / "variants/strange.txt")
+    used.put("uploads/nobody.jpg", b"1234567")
+
+    told = document(media(used.env(), "stats", "--scan", "--json"))
+    for_people = media(used.env(), "stats", "--scan").stdout
+
+    (used.root / "variants/strange.txt").rename(used.root / thumb["key"])
+    (used.root / "uploads/nobody.jpg").unlink()
+    Draft202012Validator(SCHEMA).validate(told)
+    files = {"count": agreed["disk"]["count"], "bytes": agreed["disk"]["bytes"]}
+    assert agreed["disk"] == agreed["catalog"] == agreed["areas"]["variants"] == files
+    assert [name for name, found in agreed["findings"].items() if found["count"]] == []
+    odd = {name: found for name, found in told["drift"]["findings"].items() if found["count"]}
+    assert odd["missing"] == odd["unknown"] == {"count": 1, "bytes": thumb["bytes"]}
+    assert odd["unannounced"] == {"count": 1, "bytes": 7}
+    assert re.search(r"missing +1 ", for_people)
 
 
 def test_the_stats_name_states_files_and_queue_for_people(used: Workplace) -> None:
     ended = media(used.env(), "stats")
 
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert all(word in ended.stdout for word in ("ready", "failed", "thumb", "originals", "0 events wait"))
+    words = ("ready", "failed", "thumb", "originals", "0 events wait", "Largest", "are free", "no sweep yet")
+    assert [word for word in words if word not in ended.stdout] == []
     assert "1 events were refused" in ended.stdout
 
 

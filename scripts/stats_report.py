@@ -1,0 +1,298 @@
+"""What `media stats --json` prints: the one place that says what is in it, and the source of its schema."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, TypeAdapter
+
+from pipelines.stats.growth import Growth, growth
+from storage.blobs import Space
+from storage.keys import EXTENSIONS
+from storage.ledger import Account, Large, Snapshot, Swept, Tally, Total
+
+DAYS = 30  # of made variants that are told one by one
+_FORMATS = {extension: name for name, extension in EXTENSIONS.items()}
+_EPOCH = date(1970, 1, 1)
+
+State = Literal["queued", "processing", "ready", "failed", "deleting", "deleted"]
+STATES: tuple[State, ...] = get_args(State)
+Time = Annotated[str, Field(description="ISO 8601, UTC")]
+
+
+@dataclass(frozen=True)
+class Files:
+    """A number of files and their bytes."""
+
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Uploads that share an error code."""
+
+    code: str
+    uploads: int
+
+
+@dataclass(frozen=True)
+class Format:
+    """Originals of one format."""
+
+    format: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Originals:
+    """The originals that were read, and their formats."""
+
+    files: int
+    bytes: int
+    formats: Sequence[Format]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The current variants of one name and format."""
+
+    name: str
+    format: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Day:
+    """The current variants that were made on one day (UTC)."""
+
+    day: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What waits in Redis: events on the stream, seconds since the oldest came, jobs that are due."""
+
+    depth: int
+    oldest_seconds: int | None
+    jobs: int
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The last sweep: when, the name of its plan, why it was stopped or when it was carried out.
+
+    `done` says how many of each kind were dealt with then; `wrong_totals`, how many totals of the catalog
+    were not what the sweep counted (null: it did not count).
+    """
+
+    time: Time
+    plan: str
+    stopped: str | None
+    applied: Time | None
+    done: Mapping[str, int]
+    wrong_totals: int | None
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Catalog against disk: files below `variants/`, rows about variants, and what does not fit, by class.
+
+    `origin` says who looked, the last sweep or `--scan`; `areas` are the files of each folder, known to
+    `--scan` only.
+    """
+
+    origin: Literal["sweep", "scan"]
+    time: Time
+    disk: Tally
+    catalog: Tally
+    findings: Mapping[str, Tally]
+    areas: Mapping[str, Tally] | None
+
+
+@dataclass(frozen=True)
+class Past:
+    """The totals at the first look of one day (UTC); `bytes` are those of all files together."""
+
+    day: str
+    time: Time
+    uploads: int
+    ready: int
+    failed: int
+    originals: Files
+    variants: Files
+    superseded: Files
+    bytes: int
+    free_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `media stats --json` prints. Sizes are in bytes; null is what is not known."""
+
+    time: Time
+    uploads: Annotated[Mapping[State, int], Field(description="how many uploads stand where")]
+    failures: Annotated[
+        Sequence[Coded], Field(description="failed uploads by error code, the most frequent first")
+    ]
+    retrying: Annotated[
+        Sequence[Coded], Field(description="uploads that wait for another try, by what stopped the last")
+    ]
+    dead_letters: Annotated[int, Field(description="events that were refused in the last 30 days")]
+    originals: Originals
+    variants: Annotated[Sequence[Variant], Field(description="the smallest sort first")]
+    superseded: Annotated[Files, Field(description="older variants that are still served")]
+    bytes: Annotated[int, Field(description="originals, variants and superseded variants together")]
+    proportion: Annotated[
+        float | None,
+        Field(description="bytes of all variants, the superseded too, for each byte of originals"),
+    ]
+    days: Annotated[
+        Sequence[Day], Field(description=f"the last {DAYS} days on which variants were made, oldest first")
+    ]
+    largest: Annotated[
+        Sequence[Large], Field(description="the uploads with the largest originals, largest first")
+    ]
+    queue: Annotated[Queue | None, Field(description="null: Redis did not answer")]
+    sweep: Annotated[Sweep | None, Field(description="null: there was none yet")]
+    trash: Annotated[
+        Tally | None, Field(description="files below `trash/`, as of the last sweep or `--scan`")
+    ]
+    drift: Annotated[Drift | None, Field(description="null: nobody has looked yet")]
+    space: Annotated[Space | None, Field(description="room on the storage; null: it did not answer")]
+    growth: Growth
+    history: Annotated[
+        Sequence[Past] | None, Field(description="a snapshot a day, oldest first; null without `--history`")
+    ]
+
+
+def report(
+    account: Account,
+    *,
+    queue: Queue | None = None,
+    space: Space | None = None,
+    drift: Drift | None = None,
+    history: bool = False,
+) -> Report:
+    """The whole document; `drift` is that of a scan, where there was one."""
+    now_ms = time.time_ns() // 1_000_000
+    made = [account.amount(what) for what in ("original", "variant", "superseded")]
+    originals, variants, superseded = made
+    swept = account.sweep
+    found = drift or (_drift(swept) if swept else None)
+    stored = sum(amount.bytes for amount in made)
+    return Report(
+        time=_moment(now_ms),
+        uploads={state: _states(account).get(state, 0) for state in STATES},
+        failures=_coded(account, {"failed"}),
+        retrying=_coded(account, {"queued", "processing"}),
+        dead_letters=account.amount("letter").count,
+        originals=Originals(originals.count, originals.bytes, _formats(account)),
+        variants=_variants(account),
+        superseded=_files(superseded),
+        bytes=stored,
+        proportion=round((variants.bytes + superseded.bytes) / originals.bytes, 4)
+        if originals.bytes
+        else None,
+        days=_days(account),
+        largest=account.largest,
+        queue=queue,
+        sweep=_sweep(swept) if swept else None,
+        trash=drift.areas["trash"] if drift and drift.areas else swept.trash if swept else None,
+        drift=found,
+        space=space,
+        growth=growth(account.snapshots, stored, space.free_bytes if space else None, now_ms),
+        history=[_past(snapshot) for snapshot in account.snapshots] if history else None,
+    )
+
+
+def scanned(disk: Tally, catalog: Tally, findings: Mapping[str, Tally], areas: Mapping[str, Tally]) -> Drift:
+    """The drift that a scan has found just now."""
+    return Drift("scan", _moment(time.time_ns() // 1_000_000), disk, catalog, findings, areas)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the document, which holds nothing else."""
+    schema = TypeAdapter(Report).json_schema(mode="serialization")
+    for described in (schema, *schema["$defs"].values()):
+        described["additionalProperties"] = False
+        described["required"] = list(described["properties"])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _states(account: Account) -> Mapping[str, int]:
+    return {name: one.count for name, one in account.grouped("upload", lambda total: total.name).items()}
+
+
+def _coded(account: Account, states: set[str]) -> Sequence[Coded]:
+    codes = account.grouped("upload", lambda total: total.detail if total.name in states else "")
+    found = [Coded(code, amount.count) for code, amount in codes.items() if code and amount.count]
+    return sorted(found, key=lambda coded: (-coded.uploads, coded.code))
+
+
+def _formats(account: Account) -> Sequence[Format]:
+    formats = account.grouped("original", lambda total: total.name)
+    found = [Format(name, amount.count, amount.bytes) for name, amount in formats.items()]
+    return sorted(found, key=lambda one: -one.bytes)
+
+
+def _variants(account: Account) -> Sequence[Variant]:
+    def sort(total: Total) -> tuple[str, str]:
+        return total.name, _FORMATS.get(total.detail, total.detail)
+
+    sorts = account.grouped("variant", sort)
+    found = [Variant(name, format_, amount.count, amount.bytes) for (name, format_), amount in sorts.items()]
+    return sorted(found, key=lambda one: one.bytes)
+
+
+def _days(account: Account) -> Sequence[Day]:
+    days = sorted(account.grouped("variant", lambda total: total.day).items())
+    return [Day(_day(day), amount.count, amount.bytes) for day, amount in days[-DAYS:]]
+
+
+def _sweep(swept: Swept) -> Sweep:
+    return Sweep(
+        time=_moment(swept.time_ms),
+        plan=swept.plan,
+        stopped=swept.stopped,
+        applied=None if swept.applied_ms is None else _moment(swept.applied_ms),
+        done=swept.done,
+        wrong_totals=swept.wrong_totals,
+    )
+
+
+def _drift(swept: Swept) -> Drift:
+    return Drift("sweep", _moment(swept.time_ms), swept.files, swept.rows, swept.findings, None)
+
+
+def _past(snapshot: Snapshot) -> Past:
+    return Past(
+        day=_day(snapshot.day),
+        time=_moment(snapshot.time_ms),
+        uploads=snapshot.uploads,
+        ready=snapshot.ready,
+        failed=snapshot.failed,
+        originals=Files(snapshot.originals, snapshot.original_bytes),
+        variants=Files(snapshot.variants, snapshot.variant_bytes),
+        superseded=Files(snapshot.superseded, snapshot.superseded_bytes),
+        bytes=snapshot.bytes,
+        free_bytes=snapshot.free_bytes,
+    )
+
+
+def _files(amount: Tally) -> Files:
+    return Files(amount.count, amount.bytes)
+
+
+def _day(number: int) -> str:
+    return (_EPOCH + timedelta(days=number)).isoformat()
+
+
+def _moment(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
