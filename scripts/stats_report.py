@@ -185,7 +185,7 @@ def report(
     made = [account.amount(what) for what in ("original", "variant", "superseded")]
     originals, variants, superseded = made
     swept = account.sweep
-    found = drift or (_drift(swept) if swept else None)
+    found = drift or (_drift(swept) if swept and swept.plan else None)
     stored = sum(amount.bytes for amount in made)
     return Report(
         time=_moment(now_ms),
@@ -204,7 +204,11 @@ def report(
         largest=account.largest,
         queue=queue,
         sweep=_sweep(swept) if swept else None,
-        trash=drift.areas["trash"] if drift and drift.areas else swept.trash if swept else None,
+        trash=drift.areas["trash"]
+        if drift and drift.areas
+        else swept.trash
+        if swept and swept.plan
+        else None,
         drift=found,
         space=space,
         growth=growth(account.snapshots, stored, space.free_bytes if space else None, now_ms),

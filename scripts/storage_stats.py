@@ -165,7 +165,7 @@ def _print_disk(report: Report) -> None:
     if report.sweep is None:
         output.print("There was no sweep yet; `media sweep` plans one.")
     else:
-        output.print(f"The last sweep was at {report.sweep.time}: {report.sweep.plan}")
+        output.print(f"The last sweep was at {report.sweep.time}: {report.sweep.plan or 'it had no plan'}")
         if report.sweep.applied:
             done = ", ".join(f"{count} {kind}" for kind, count in report.sweep.done.items() if count)
             output.print(f"It was carried out at {report.sweep.applied}: {done or 'nothing was left to do'}.")
