@@ -91,6 +91,7 @@ class Sandbox:
         self._idle: dict[Engine, list[Child]] = {"vips": [], "pillow": []}
         self._all: set[Child] = set()
         self._starting = 0
+        self._announced: dict[Child, int] = {}  # bytes that a working child is to have at most
 
     async def render(
         self,
@@ -189,19 +190,31 @@ class Sandbox:
             with self.admission.memory_now(need) if granted is None else nullcontext():
                 before = child.memory() - child.idle_memory
                 await child.send({"proceed": True})
-                answer = await child.receive(budget, lambda growth: self._bloated(growth - before, need))
+                self._announced[child] = child.idle_memory + before + need
+                answer = await child.receive(
+                    budget, lambda growth: self._bloated(child, growth - before, need)
+                )
         except NoRoomError:
             await child.send({"proceed": False})
             raise
+        finally:
+            self._announced.pop(child, None)
         if not isinstance(answer, Done):
             raise _refusal(answer)
         return answer
 
-    def _bloated(self, growth: int, need: int) -> bool:
-        """Whether a picture takes more than it may: far beyond its estimate, or beyond it at others' cost."""
+    def _bloated(self, child: Child, growth: int, need: int) -> bool:
+        """Whether a picture takes more than it may: far beyond its estimate, or beyond it at others' cost.
+
+        Of several beyond their estimates the one farthest beyond has to go.
+        """
         if growth <= need:
             return False
-        return growth > need * _OVERDRAFT + _SLACK or self.growth() > self.most
+        if growth > need * _OVERDRAFT + _SLACK:
+            return True
+        if self.growth() <= self.most:
+            return False
+        return child is max(self._announced, key=lambda one: one.memory() - self._announced[one])
 
     @asynccontextmanager
     async def _borrow(self, engine: Engine) -> AsyncIterator[Child]:

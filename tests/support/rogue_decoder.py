@@ -158,6 +158,16 @@ def grow_when_told(job: Job) -> None:
     grow(job)
 
 
+def grow_somewhat(job: Job, mib: int) -> None:
+    """Take so much beyond what is honest, and have it for a while."""
+    job.probe()
+    hoard = os.urandom(MIB) * mib
+    time.sleep(1)
+    del hoard
+    job.write()
+    job.say(job.done())
+
+
 def grow_and_keep(job: Job) -> None:
     global keepsake
     keepsake = os.urandom(MIB) * 60  # fat, but less than a header may cost
@@ -328,6 +338,8 @@ MISCHIEF: dict[str, Callable[[Job], None]] = {
     "grow": grow,
     "grow when told": grow_when_told,
     "grow and keep": grow_and_keep,
+    "grow a little": lambda job: grow_somewhat(job, 34),
+    "grow a lot": lambda job: grow_somewhat(job, 48),
     "shout": shout,
     "babble": babble,
     "refuse colourfully": lambda job: refuse(

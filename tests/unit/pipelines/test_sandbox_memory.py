@@ -60,6 +60,19 @@ async def test_a_picture_beyond_its_estimate_is_killed_at_once_where_all_is_give
         assert rogue.growth() < 8 * MIB
 
 
+async def test_of_two_beyond_their_estimates_the_one_farther_beyond_is_killed() -> None:
+    async with open_sandbox(allowance(decoders=2), (*ROGUE, "starts")) as rogue:
+        rogue.most = 70 * MIB  # each alone would be within its overdraft
+        little, lot = await asyncio.gather(
+            render(rogue, ordered("grow a little")),
+            render(rogue, ordered("grow a lot")),
+            return_exceptions=True,
+        )
+
+    assert isinstance(little, Rendered)
+    assert isinstance(lot, DecoderBloated)
+
+
 async def test_a_worker_frozen_while_its_decoder_works_blames_no_picture() -> None:
     async with open_sandbox(allowance(seconds=0.2)) as sandbox:
         [decoder] = children()
