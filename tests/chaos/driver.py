@@ -30,6 +30,7 @@ from tests.support.checker import Findings, rows_of
 from tests.support.workplace import eventually
 
 GRACE_S = 5
+_EXPECTED = (-9, 0, 137)  # SIGKILL, SIGTERM, and death at a step
 _REST_S = 180.0  # a few uploads are put off for a while
 _ADOPTED_S = 90.0  # a worker that starts looks for foundlings once a minute
 _DISK = [("create", "ENOSPC"), ("fsync", "EIO"), ("rename", "EIO"), ("all", "EIO"), ("mkdir", "EACCES")]
@@ -41,6 +42,8 @@ class Report:
 
     faults: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)  # by exit code
+    last_words: list[str] = field(default_factory=list)  # of workers that ended with an error
+    sweeps: Counter[str] = field(default_factory=Counter)  # by exit code
     states: Counter[str] = field(default_factory=Counter)
     unexpected: dict[str, str] = field(default_factory=dict)  # source: state and code
     forgotten_deletes: int = 0
@@ -58,14 +61,13 @@ class Report:
 class Chaos:
     """One run; hold it through `open_chaos`."""
 
-    def __init__(self, ground: Ground, server: OwnRedis, proxy: Proxy, seed: int, *, forgets: bool) -> None:
+    def __init__(self, ground: Ground, server: OwnRedis, proxy: Proxy, seed: int, *, in_full: bool) -> None:
         self.ground, self.server, self.proxy = ground, server, proxy
         self.report = Report()
         self._random = random.Random(seed)
         self._wished: dict[str, str] = {}  # the state that each source is to end in
         self._workers: list[ForkedWorker] = []
-        self._sending = True
-        self._forgets = forgets
+        self._in_full = in_full
 
     def run(self, *, uploads: int, seconds: float, workers: int) -> Report:
         """Send so many uploads in so many seconds, with a fault every second; gives what came of it."""
@@ -145,8 +147,8 @@ class Chaos:
             self._arm, self._cut, self._hold_up, self._refuse, self._restart_redis, self._fill_redis,
             self._lock_catalog,
         ]  # fmt: skip
-        if self._forgets:
-            faults.append(self._forget)
+        if self._in_full:
+            faults += [self._forget, self._sweep]
         fault = self._random.choice(faults)
         self.report.faults[fault.__name__.removeprefix("_")] += 1
         fault()
@@ -160,7 +162,10 @@ class Chaos:
         for number, worker in enumerate(self._workers):
             if worker.process.poll() is not None:
                 assert number, worker.text[-5000:]  # it was never told to die
-                self.report.deaths[str(worker.wait())] += 1
+                code = worker.wait()
+                self.report.deaths[str(code)] += 1
+                if code not in _EXPECTED:
+                    self.report.last_words.append(worker.text[-2000:])
                 self.report.log_lines += len(worker.lines)
                 worker.lines.clear()
                 self._workers[number] = self._hatch()
@@ -232,6 +237,14 @@ class Chaos:
         if gone:
             self.server.client.delete(*gone)
 
+    def _sweep(self) -> None:
+        """Sweep beside all that, and kill every other sweep in the middle."""
+        sweep = self.ground.hatch("sweep", "--apply", "--json", ready=False)
+        if self._random.random() < 0.5:
+            time.sleep(self._random.uniform(0.2, 1))
+            sweep.kill()
+        self.report.sweeps[str(sweep.wait(60))] += 1
+
     # -- the end
 
     def _warm_up(self) -> None:
@@ -264,9 +277,21 @@ class Chaos:
         assert codes == [0] * len(codes), [worker.text[-3000:] for worker in self._workers]
         self.report.log_lines += sum(len(worker.lines) for worker in self._workers)
         self.report.unreferenced = len(self.ground.check().unreferenced)
+        if self._in_full:
+            self._tidy_up()
         client = self.server.client
         lasting = [key for key in client.scan_iter(count=1000) if client.pttl(key) == -1]
         self.report.keys_left = sorted(key.decode() for key in lasting)
+
+    def _tidy_up(self) -> None:
+        """After the grace, a sweep takes away every file that nobody knows, and nothing else."""
+        time.sleep(GRACE_S + 1)
+
+        def swept() -> bool:  # the right to sweep may still be that of one that was killed
+            return self.ground.hatch("sweep", "--apply", "--json", ready=False).wait(60) == 0
+
+        eventually(swept, _REST_S)
+        assert self.ground.check().unreferenced == set()
 
     def _await_adoption(self) -> None:
         """What Redis forgot before anybody had taken it is found in the storage by a worker that starts."""
@@ -301,10 +326,13 @@ def run_chaos(
     seconds: float,
     workers: int,
     seed: int,
-    forgets: bool = True,
+    in_full: bool = True,
     nursery: Nursery | None = None,
 ) -> Report:
-    """Chaos from its beginning to its end. Fails with all that is wrong then."""
+    """Chaos from its beginning to its end; `in_full` with sweeps, and with a Redis that forgets everything.
+
+    Fails with all that is wrong at the end.
+    """
     with ExitStack() as stack:
         if nursery is None:
             nursery = Nursery()
@@ -316,7 +344,7 @@ def run_chaos(
         settings = {"MEDIA_CPUS": "1", "MEDIA_REDIS_URL": proxy.url, "MEDIA_GRACE": str(GRACE_S)}
         ground = Ground(home / "ground", server.url, nursery, **settings)
         stack.callback(ground.close)
-        chaos = Chaos(ground, server, proxy, seed, forgets=forgets)
+        chaos = Chaos(ground, server, proxy, seed, in_full=in_full)
         try:
             report = chaos.run(uploads=uploads, seconds=seconds, workers=workers)
         finally:

@@ -215,7 +215,7 @@ def test_fault_56_a_frozen_worker_is_told_as_unwell_within_30_seconds(ground: Gr
 
 def test_fault_54_six_seconds_of_everything_at_once_lose_nothing(ground: Ground, nursery: Nursery) -> None:
     report = run_chaos(
-        ground.home / "chaos", uploads=60, seconds=6, workers=2, seed=7, forgets=False, nursery=nursery
+        ground.home / "chaos", uploads=60, seconds=6, workers=2, seed=7, in_full=False, nursery=nursery
     )
 
     assert sum(report.faults.values()) >= 3
