@@ -4,19 +4,34 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pipelines.sweep import trash
 from pipelines.sweep.applying import apply_plan
-from pipelines.sweep.plan import Plan, PlanUnknown
+from pipelines.sweep.plan import Plan, PlanUnknown, is_name
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
-from scripts.terminal import AsJson, CommandError, output, print_json, run, size, table
+from pipelines.sweep.verify import Pace, Verified
+from scripts.terminal import AsJson, CommandError, output, print_json, run, safe, size, table
+from storage.errors import StorageError
 from worker.app import open_stores
-from worker.queue import open_queue
-from worker.settings import Settings
-from worker.sweeping import forbidden, sweeper_of
+from worker.queue import Queue, open_queue
+from worker.settings import MIB, Settings
+from worker.sweeping import Verifying, alarm, forbidden, sweeper_of, verifying_of
 
-app = typer.Typer(invoke_without_command=True)
+
+class _Words(TyperGroup):
+    """`--apply` alone applies a new plan; with the name of a plan behind it, that one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 (typer's own click)
+        for at, word in enumerate(args[:-1]):
+            if word == "--apply" and is_name(args[at + 1]):
+                args = [*args[: at + 1], "--plan", *args[at + 1 :]]
+                break
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(invoke_without_command=True, cls=_Words)
 
 _MEANING = {
     "orphan": "files that no record knows: moved to trash/",
@@ -30,29 +45,46 @@ _MEANING = {
 @app.callback()
 def sweep(
     context: typer.Context,
-    apply: Annotated[bool, typer.Option("--apply", help="Do what the new plan says.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Do what the new plan says; or that of a PLAN named behind it.")
+    ] = False,
+    plan: Annotated[str | None, typer.Option("--plan", hidden=True)] = None,
     force: Annotated[
         str | None,
         typer.Option(metavar="PLAN", help="Apply an implausible plan, after a look at it."),
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all variants again, and have the damaged ones made again.")
+    ] = False,
+    rate: Annotated[
+        float, typer.Option(metavar="MIB", min=0.001, help="With --verify: MiB a second, at most.")
+    ] = 16,
     as_json: AsJson = False,
 ) -> None:
     """Compare files and records, and write a plan; with --apply, carry it out."""
     if context.invoked_subcommand is not None:
         return
+    if verify:
+        if apply or force:
+            raise typer.BadParameter("--verify goes alone.")
+        _verify(rate, as_json=as_json)
+        return
 
-    async def body(sweeper: Sweeper) -> int:
-        if force is not None:
-            done = await apply_plan(force, sweeper, force=True)
-            _tell({"plan": force, "done": done}, f"Plan {force} is applied.", done, as_json=as_json)
+    async def body(sweeper: Sweeper, queue: Queue) -> int:
+        known = force or plan
+        if known is not None:
+            done = await apply_plan(known, sweeper, force=force is not None)
+            _tell({"plan": known, "done": done}, f"Plan {known} is applied.", done, as_json=as_json)
             return 0
-        plan = await make_plan(sweeper)
-        done = await apply_plan(plan.id, sweeper) if apply and plan.counts and not plan.stopped else {}
+        made = await make_plan(sweeper)
+        done = await apply_plan(made.id, sweeper) if apply and made.counts and not made.stopped else {}
         if as_json:
-            print_json({**_facts(plan), "done": done})
+            print_json({**_facts(made), "done": done})
         else:
-            _print(plan, done, applied=apply)
-        return 1 if plan.stopped else 0
+            _print(made, done, applied=apply)
+        if made.stopped:
+            await alarm(queue, made.stopped, made)
+        return 1 if made.stopped else 0
 
     _with_sweeper(body, deletes=apply or force is not None)
 
@@ -61,7 +93,7 @@ def sweep(
 def restore(plan: Annotated[str, typer.Argument(metavar="PLAN")], as_json: AsJson = False) -> None:
     """Put back everything that a plan has moved to the trash."""
 
-    async def body(sweeper: Sweeper) -> int:
+    async def body(sweeper: Sweeper, _queue: Queue) -> int:
         restored = await trash.restore(plan, sweeper)
         _tell({"plan": plan, "restored": restored}, f"{restored} files are back.", {}, as_json=as_json)
         return 0
@@ -73,7 +105,7 @@ def restore(plan: Annotated[str, typer.Argument(metavar="PLAN")], as_json: AsJso
 def purge(as_json: AsJson = False) -> None:
     """Remove for good what has lain in the trash for longer than MEDIA_RETENTION."""
 
-    async def body(sweeper: Sweeper) -> int:
+    async def body(sweeper: Sweeper, _queue: Queue) -> int:
         done = await trash.purge(sweeper)
         _tell({"done": done}, "Purged.", done, as_json=as_json)
         return 0
@@ -81,15 +113,36 @@ def purge(as_json: AsJson = False) -> None:
     _with_sweeper(body, deletes=True)
 
 
-def _with_sweeper(body: Callable[[Sweeper], Awaitable[int]], *, deletes: bool = False) -> None:
+def _verify(rate: float, *, as_json: bool) -> None:
     async def opened(settings: Settings) -> int:
-        async with open_stores(settings) as stores, open_queue(settings) as queue:
-            if deletes and (reason := await forbidden(stores.catalog)):
-                raise CommandError(f"Nothing was touched: {reason}.")
+        async with open_queue(settings) as queue, open_stores(settings, create=False) as stores:
+            verifying: Verifying = verifying_of(settings, stores.catalog, stores.blobs, queue)
             try:
-                return await body(sweeper_of(settings, stores.catalog, stores.blobs, queue))
+                found = await verifying(Pace(rate * MIB))
+            except SweepRefused as error:
+                raise CommandError(str(error)) from error
+        if as_json:
+            print_json(found)
+        else:
+            _print_verified(found)
+        return 1 if found.unreadable else 0
+
+    run(opened)
+
+
+def _with_sweeper(body: Callable[[Sweeper, Queue], Awaitable[int]], *, deletes: bool = False) -> None:
+    async def opened(settings: Settings) -> int:
+        async with open_queue(settings) as queue:
+            try:
+                async with open_stores(settings, create=False) as stores:
+                    if deletes and (reason := await forbidden(stores.catalog)):
+                        raise CommandError(f"Nothing was touched: {reason}.")
+                    return await body(sweeper_of(settings, stores.catalog, stores.blobs, queue), queue)
             except (SweepRefused, PlanUnknown) as error:
                 raise CommandError(str(error)) from error
+            except StorageError as error:
+                await alarm(queue, str(error), None)
+                raise
 
     run(opened)
 
@@ -131,6 +184,17 @@ def _print(plan: Plan, done: Mapping[str, int], *, applied: bool) -> None:
         output.print(f"[bold red]Nothing was touched:[/bold red] {plan.stopped}.")
         output.print(f"If that is right after all: media sweep --force {plan.id}")
     elif rows and not applied:
-        output.print(
-            f"This is a plan, {plan.id}; nothing was touched. `media sweep --apply` carries one out."
-        )
+        output.print("This is a plan; nothing was touched. Every key is named below its folder in trash/.")
+        output.print(f"To carry it out: media sweep --apply {plan.id}")
+
+
+def _print_verified(found: Verified) -> None:
+    output.print(f"{found.files} files with {size(found.bytes)} were read.")
+    kinds = {"damaged": found.damaged, "unreadable": found.unreadable, "missing": found.missing}
+    for kind, keys in kinds.items():
+        for key in keys:
+            output.print(f"  {kind}  {safe(key)}")
+    if not any(kinds.values()):
+        output.print("Each is what its record says.")
+    if found.remade:
+        output.print(f"{found.remade} uploads were queued, to be made again.")

@@ -65,13 +65,14 @@ class App:
 
 
 @asynccontextmanager
-async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
+async def open_stores(settings: Settings, *, create: bool = True) -> AsyncIterator[Stores]:
     """The catalog and the storage root that the settings name, proved to belong to each other.
 
-    Raises: RootMismatch, CatalogTooNew, CatalogUnavailable, BlobsUnavailable.
+    Raises: NoCatalog unless it may be made, RootMismatch, CatalogTooNew, CatalogUnavailable,
+    BlobsUnavailable.
     """
     async with (
-        open_catalog(settings.catalog_url) as catalog,
+        open_catalog(settings.catalog_url, create=create) as catalog,
         open_local(settings.storage_root, create=catalog.is_new) as blobs,
     ):
         blobs.bind(catalog.id, catalog_is_new=catalog.is_new)

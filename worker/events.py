@@ -1,5 +1,6 @@
 """The wire contract: what apps may send, and what they are told."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -192,6 +193,19 @@ def message(notice: Notice) -> dict[str, Any]:
         told["attempts"] = notice.attempts
         told["error"] = {"code": notice.error_code, "message": _error(notice)}
     return told
+
+
+def sweep_stopped(reason: str, plan: str | None, time_ms: int, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """What apps are told of a sweep that was stopped; it is about no upload."""
+    nobody: dict[str, Any] = {"seq": 0, "id": None, "source": None, "metadata": {}}
+    return {
+        "type": "sweep.stopped",
+        **nobody,
+        "time": _iso(time_ms),
+        "plan": plan,
+        "reason": reason,
+        **numbers,
+    }
 
 
 def _reasons(error: ValidationError) -> str:

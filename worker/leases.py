@@ -77,6 +77,7 @@ async def reconcile(
         await announcer.send(unsent)
     await catalog.outbox.prune(now_ms() - KEEP_MESSAGES_MS)
     await catalog.verdicts.prune(now_ms() - REMEMBERED_MS)
+    await catalog.sweeps.settle_abandoned()
     await catalog.letters.prune(now_ms() - KEEP_LETTERS_MS)
     await queue.forget_consumers(_GONE_AFTER_S * 1000)
     return len(gone)

@@ -21,6 +21,7 @@ from pipelines.sandbox import DECODER
 from storage.errors import StorageError
 from worker import health, queue, tasks
 from worker.app import JOBS_AT_ONCE, in_background, open_app
+from worker.crontab import parse_crontab
 from worker.logs import configure_logs, quiet_arq
 from worker.queue import UNREACHABLE, RedisError
 from worker.settings import Settings, SettingsError, unknown_variables
@@ -33,9 +34,11 @@ QUEUE_READ_LIMIT = 1000  # ids looked at in a poll, so that locked ones at the h
 OUT_OF_REACH = 1_000_000_000  # tries are counted in the catalog, not by arq
 ARQ_HEALTH_S = 60
 CHORES: Sequence[WorkerCoroutine] = (tasks.reconcile, tasks.adopt)
+_SWEEP: WorkerCoroutine = tasks.sweep
 _START_PAUSE_S = 60  # a worker that starts again and again need not look for foundlings each time
 _START_DRAIN = 1000  # events taken before the first poll
 _JOB_S = 30 + 60  # new images are taken for 30 s; the rest is for the last ones' images and commits
+_SWEEP_TIMEOUT_S = 300  # for the last step, on a slow disk
 _GOODBYE_S = 5  # for the last words to a Redis that may hang
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S, _HEALTHY_S = 0.5, 5.0, 30
 
@@ -70,11 +73,11 @@ def worker_settings(settings: Settings, *, burst: bool = False, decoder: Sequenc
     return {
         "functions": [
             func(tasks.process_batch, name=queue.PROCESS, timeout=timeout),
-            *(func(chore, name=_name_of(chore, settings)) for chore in CHORES if burst),
+            *(func(chore, name=_name_of(chore, settings)) for chore in (*CHORES, _SWEEP) if burst),
         ],
         # A burst ends when the queue is empty, which it never is while the next tick waits in it: it
         # plans no ticks, and only does those that another worker has planned.
-        "cron_jobs": [] if burst else [_chore(chore, settings) for chore in CHORES],
+        "cron_jobs": [] if burst else [*(_chore(chore, settings) for chore in CHORES), *_sweeps(settings)],
         "queue_name": job_queue,
         "redis_pool": queue.connect(settings.redis_url, job_queue),
         "redis_settings": queue.arq_settings(settings.redis_url),
@@ -232,6 +235,16 @@ def _chore(coroutine: WorkerCoroutine, settings: Settings) -> CronJob:
         else {"minute": set(range(0, 60, interval // 60)), "second": 0}
     )
     return cron(coroutine, name=_name_of(coroutine, settings), timeout=60, microsecond=0, **when)
+
+
+def _sweeps(settings: Settings) -> Sequence[CronJob]:
+    """The sweep at its times, if it has any; it comes back again and again until it is done."""
+    if not settings.sweep_cron:
+        return []
+    name = _name_of(_SWEEP, settings)
+    when: dict[str, Any] = dict(parse_crontab(settings.sweep_cron))
+    again: dict[str, Any] = {"max_tries": OUT_OF_REACH, "timeout": _SWEEP_TIMEOUT_S}
+    return [cron(_SWEEP, name=name, second=0, microsecond=0, **again, **when)]
 
 
 def _name_of(coroutine: WorkerCoroutine, settings: Settings) -> str:

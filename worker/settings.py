@@ -16,6 +16,7 @@ from pipelines import formats
 from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.recipe_file import RecipeMistakes, load_recipes
 from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY
+from worker.crontab import parse_crontab
 
 PREFIX = "MEDIA_"
 _SECRET = {"redis_url"}  # may hold a password
@@ -65,6 +66,12 @@ def _catalog_url(value: str) -> str:
         raise ValueError("Postgres is not supported yet; use sqlite+aiosqlite:///PATH")
     if not re.fullmatch(r"sqlite\+aiosqlite:///[^?:]+", value):
         raise ValueError("must be sqlite+aiosqlite:///PATH")
+    return value
+
+
+def _crontab(value: str) -> str:
+    if value:
+        parse_crontab(value)
     return value
 
 
@@ -185,6 +192,14 @@ class Settings(BaseSettings):
     )
     delete_originals: bool = Field(
         False, description="whether a delete event may move the original to the trash"
+    )
+    sweep_cron: Annotated[str, AfterValidator(_crontab)] = Field(
+        "0 3 * * *",
+        description="when a worker sweeps, as a crontab line in its local time; empty: never",
+    )
+    sweep_apply: bool = Field(
+        False,
+        description="whether that sweep also carries its plan out and empties the trash of what is over time",
     )
     events_maxlen: int = Field(
         100_000, ge=100, description="messages kept in the stream `media:events` (approximately)"

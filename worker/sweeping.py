@@ -1,21 +1,44 @@
 """The sweep as a worker and a script run it: with this installation's stores, rules and queue."""
 
-from collections.abc import Sequence
-from uuid import UUID
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from uuid import UUID, uuid4
 
+import structlog
+
+from pipelines.sweep.applying import apply_plan
+from pipelines.sweep.findings import Kind
+from pipelines.sweep.plan import Plan, PlanUnknown, load
+from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper
-from storage.blobs import Blobs
+from pipelines.sweep.trash import purge
+from pipelines.sweep.verify import Pace, Verified, verify
+from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
+from storage.catalog.clock import now_ms
 from storage.catalog.facts import State
+from storage.errors import StorageError
+from storage.threads import in_thread
+from worker.events import sweep_stopped
 from worker.intake import new_ticket
-from worker.queue import Queue
+from worker.queue import UNREACHABLE, Queue, RedisError
 from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 IDS_A_JOB = 8
 REBUILD = "rebuild"  # the walk that gives a root to a new catalog
 
 
-def sweeper_of(settings: Settings, catalog: Catalog, blobs: Blobs, queue: Queue) -> Sweeper:
+def sweeper_of(
+    settings: Settings,
+    catalog: Catalog,
+    blobs: LocalBlobs,
+    queue: Queue,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Sweeper:
     """A sweeper that has missing variants made again through `queue`."""
 
     async def requeue(upload_ids: Sequence[UUID]) -> int:
@@ -23,14 +46,83 @@ def sweeper_of(settings: Settings, catalog: Catalog, blobs: Blobs, queue: Queue)
         await queue.enqueue(tickets)
         return sum(len(ids) for ids in tickets.values())
 
+    async def prove() -> None:
+        await in_thread(blobs.bind, catalog.id, catalog_is_new=False)
+        await catalog.sweeps.prove_schema()
+
     return Sweeper(
         blobs=blobs,
         sweeps=catalog.sweeps,
-        holder=queue.consumer,
+        holder=f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}",
         grace_s=settings.grace,
         retention_s=settings.retention,
         requeue=requeue,
+        prove=prove,
+        is_dead=is_dead,
+        stopping=stopping,
     )
+
+
+async def sweep_by_itself(
+    sweeper: Sweeper, catalog: Catalog, queue: Queue, *, apply: bool, since_ms: int
+) -> None:
+    """The sweep that a worker was told to do at `since_ms`; called again, it goes on from where it stopped.
+
+    Raises: SweepPaused, SweepBusy, StorageError.
+    """
+    if reason := await forbidden(catalog):
+        log.info("sweep_put_off", reason=reason)
+        return
+    try:
+        plan = await _made_since(since_ms, sweeper)
+        if plan is None:
+            plan = await make_plan(sweeper)
+            log.info("swept", plan=plan.id, files=plan.files, rows=plan.rows, **plan.counts)
+            if plan.stopped:
+                await alarm(queue, plan.stopped, plan)
+        if apply and plan.counts and not plan.stopped and plan.applied is None:
+            log.info("sweep_applied", plan=plan.id, **await apply_plan(plan.id, sweeper))
+        if apply:
+            log.info("sweep_purged", **await purge(sweeper))
+    except StorageError as error:
+        await alarm(queue, str(error), None)
+        raise
+
+
+async def _made_since(since_ms: int, sweeper: Sweeper) -> Plan | None:
+    last = await sweeper.sweeps.last()
+    if last is None or last.time_ms < since_ms:
+        return None
+    try:
+        return await load(last.plan, sweeper.blobs)
+    except PlanUnknown:  # it found nothing, and was not written down
+        return Plan(last.plan, "", {}, {}, last.files.count, last.rows.count, 0)
+
+
+async def alarm(queue: Queue, reason: str, plan: Plan | None) -> None:
+    """Tell log and apps, as far as Redis listens, that a sweep was stopped."""
+    numbers = {"files": plan.files, "rows": plan.rows} if plan else {}
+    numbers |= {"orphans": plan.counts.get(Kind.ORPHAN, 0)} if plan else {}
+    log.error("sweep_stopped", reason=reason, plan=plan.id if plan else None, **numbers)
+    try:
+        await queue.send([sweep_stopped(reason, plan.id if plan else None, now_ms(), numbers)])
+    except (*UNREACHABLE, RedisError) as error:
+        log.warning("sweep_stop_not_told", reason=str(error))
+
+
+def is_dead(holder: str) -> bool:
+    """Whether the process that has the right to sweep has surely ended: it was on this host, and is not."""
+    host, _, rest = holder.partition(":")
+    pid = rest.partition(":")[0]
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 async def forbidden(catalog: Catalog) -> str | None:
@@ -43,3 +135,17 @@ async def forbidden(catalog: Catalog) -> str | None:
     if walk.finished_ms and not waiting:
         return None
     return f"a rebuild is under way, and {waiting} uploads still wait"
+
+
+Verifying = Callable[[Pace], Awaitable[Verified]]
+
+
+def verifying_of(settings: Settings, catalog: Catalog, blobs: LocalBlobs, queue: Queue) -> Verifying:
+    """A verification that has damaged variants made again through `queue`."""
+
+    async def remake(damaged: Mapping[str, str]) -> int:
+        tickets = await catalog.sweeps.doubt(damaged, per_ticket=IDS_A_JOB, new_ticket=new_ticket)
+        await queue.enqueue(tickets)
+        return sum(len(ids) for ids in tickets.values())
+
+    return partial(verify, sweeper_of(settings, catalog, blobs, queue), remake)

@@ -1,5 +1,6 @@
 """The functions that arq runs: parse, call, answer."""
 
+import time
 from typing import Any
 from uuid import UUID
 
@@ -7,14 +8,20 @@ import structlog
 from arq.worker import Retry
 
 from pipelines.batch import Report, process_uploads
+from pipelines.sweep.sweeper import SweepBusy, SweepPaused
 from storage.errors import CatalogUnavailable, StorageError
 from worker import leases
 from worker.adoption import PAUSE_S
 from worker.app import BACKLOG, App
 from worker.queue import UNREACHABLE, RedisError
 from worker.retry import delay_ms, verdict
+from worker.sweeping import sweep_by_itself, sweeper_of
 
 log = structlog.get_logger(__name__)
+
+SWEEP_S = 20.0  # of one job
+_SWEEP_ON_S = 0.1
+_BUSY_S = 60.0
 
 Context = dict[str, Any]
 
@@ -65,6 +72,32 @@ async def adopt_now(app: App, pause_s: float = PAUSE_S) -> None:
             await app.adoption.tick(app.settings.adopt, pause_s=pause_s)
     except (*UNREACHABLE, RedisError, StorageError) as error:
         log.warning("adoption_failed", reason=str(error))
+
+
+async def sweep(ctx: Context) -> None:
+    """The sweep of the night: some of it, for a job is short; the rest comes back in a moment."""
+    app: App = ctx["app"]
+    until = time.monotonic() + SWEEP_S
+    sweeper = sweeper_of(
+        app.settings,
+        app.catalog,
+        app.blobs,
+        app.queue,
+        lambda: time.monotonic() > until or app.shutdown.stopping.is_set(),
+    )
+    since_ms = int(ctx["enqueue_time"].timestamp() * 1000)
+    async with leases.held(app.queue, ctx["job_id"], app.settings.lease):
+        try:
+            await sweep_by_itself(
+                sweeper, app.catalog, app.queue, apply=app.settings.sweep_apply, since_ms=since_ms
+            )
+        except SweepPaused:
+            raise Retry(defer=_SWEEP_ON_S) from None
+        except SweepBusy as error:
+            log.info("sweep_waits", reason=str(error))
+            raise Retry(defer=_BUSY_S) from None
+        except (*UNREACHABLE, RedisError, StorageError) as error:
+            log.warning("sweep_failed", reason=str(error))
 
 
 async def _process(ids: list[UUID], ctx: Context, app: App) -> Report:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from pipelines.sweep import plan as plans
 from pipelines.sweep.findings import Ages, Finding, Kind, look_at
-from pipelines.sweep.plan import Plan, PlanUnknown, quarantine_key
+from pipelines.sweep.plan import Plan, quarantine_key
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from pipelines.sweep.trash import bring_back, known_plans
 from storage.blobs import BlobInfo, Existence
@@ -53,15 +53,6 @@ async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> 
         await _tell(plan, done, sweeper)
         await sweeper.sweeps.save_progress(_APPLY, None)
     return dict(done)
-
-
-async def begun(sweeper: Sweeper) -> Plan | None:
-    """The plan whose application was begun and not finished, if there is one. Raises: StorageError."""
-    saved = await sweeper.sweeps.progress(_APPLY)
-    try:
-        return await plans.load(saved["plan"], sweeper.blobs) if saved else None
-    except PlanUnknown:
-        return None
 
 
 async def _place(plan: Plan, sweeper: Sweeper) -> _Place:

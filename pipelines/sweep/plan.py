@@ -44,6 +44,11 @@ class Plan:
         return implausible(Totals(self.files, self.rows, self.counts.get(Kind.ORPHAN, 0)))
 
 
+def is_name(word: str) -> bool:
+    """Whether a plan can have that name."""
+    return _ID.fullmatch(word) is not None
+
+
 def now() -> str:
     """This moment, as plans write it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -119,7 +124,7 @@ async def save(plan: Plan, blobs: Put) -> None:
 
 async def load(plan_id: str, blobs: Get) -> Plan:
     """The head of a plan. Raises: PlanUnknown, StorageError."""
-    if not _ID.fullmatch(plan_id):
+    if not is_name(plan_id):
         raise PlanUnknown(f"{plan_id!r} is not the name of a plan.")
     try:
         return Plan(**orjson.loads(await blobs.get(_head_key(plan_id))))

@@ -28,7 +28,7 @@ async def make_plan(sweeper: Sweeper) -> Plan:
 
     It goes on from where the last one stopped that was not finished.
 
-    Raises: SweepRefused while another sweep is at work, SweepPaused, StorageError when a listing ends in
+    Raises: SweepBusy while another sweep is at work, SweepPaused, StorageError when a listing ends in
     an error; that is remembered as a sweep that was stopped.
     """
     try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from storage.blobs import Blobs
-from storage.catalog.sweeps import Sweeps
+from storage.catalog.sweeps import SWEEP, Sweeps
 from storage.errors import StorageError
 
 _LEASE_S = 60.0
@@ -14,6 +14,10 @@ _LEASE_S = 60.0
 
 class SweepRefused(Exception):
     """The sweep does not go on; nothing was touched. The message says why, with the numbers."""
+
+
+class SweepBusy(SweepRefused):
+    """Another sweep is at work."""
 
 
 class SweepPaused(Exception):
@@ -43,12 +47,13 @@ class Sweeper:
     is_dead: Callable[[str], bool] = lambda _holder: False
     """Whether a holder of the right to sweep has surely ended."""
     stopping: Callable[[], bool] = lambda: False
+    lease: str = SWEEP
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
         """The right to sweep, while the body runs.
 
-        Raises: SweepRefused while another has it, StorageError.
+        Raises: SweepBusy while another has it, StorageError.
         """
         await self.prove()
         await self._hold()
@@ -56,14 +61,14 @@ class Sweeper:
             yield
         finally:
             with suppress(StorageError):  # it ends by itself
-                await self.sweeps.end_lease(self.holder)
+                await self.sweeps.end_lease(self.holder, name=self.lease)
 
     async def next_step(self) -> None:
-        """Between two steps. Raises: SweepPaused when it is to stop, SweepRefused, StorageError."""
+        """Between two steps. Raises: SweepPaused when it is to stop, SweepBusy, StorageError."""
         if self.stopping():
             raise SweepPaused
         await self._hold()
 
     async def _hold(self) -> None:
-        if not await self.sweeps.lease(self.holder, _LEASE_S, is_dead=self.is_dead):
-            raise SweepRefused("Another sweep is at work.")
+        if not await self.sweeps.lease(self.holder, _LEASE_S, is_dead=self.is_dead, name=self.lease):
+            raise SweepBusy("Another sweep is at work.")

@@ -14,12 +14,14 @@ from storage.catalog.backfill import queue_again
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database, prove_schema
 from storage.catalog.facts import State
-from storage.catalog.tables import condemned, facts, variants
+from storage.catalog.tables import condemned, facts, uploads, variants
 from storage.ledger import LAST_SWEEP, Swept, Tally
 
 _PAGE = 5000
-_LEASE = "lease:sweep"
+SWEEP = "lease:sweep"
+VERIFY = "lease:verify"  # beside it: verifying takes long and touches nothing
 KEEP_MARKS_MS = 7 * 24 * 3600 * 1000  # longer than any worker works on an upload
+DAMAGED = ""  # in place of a hash: no file has it
 _HELD = select(
     variants.c.key, variants.c.upload_id, variants.c.bytes, variants.c.sha256, variants.c.superseded_ms
 )
@@ -135,14 +137,14 @@ class Sweeps:
 
         Not while another than `holder` sweeps. Raises: CatalogUnavailable.
         """
-        open_marks = condemned.c.moved_ms.is_(None)
-        async with self._database.reading() as connection:
-            if (await connection.execute(select(condemned.c.key).limit(1))).first() is None:
-                return 0
         now = now_ms()
+        open_marks, old = condemned.c.moved_ms.is_(None), condemned.c.moved_ms < now - KEEP_MARKS_MS
+        async with self._database.reading() as connection:
+            if (await connection.execute(select(condemned.c.key).where(open_marks | old))).first() is None:
+                return 0
         async with self._database.writing() as connection:
-            await connection.execute(delete(condemned).where(condemned.c.moved_ms < now - KEEP_MARKS_MS))
-            lease = await read_fact(connection, _LEASE)
+            await connection.execute(delete(condemned).where(old))
+            lease = await read_fact(connection, SWEEP)
             if lease is not None and lease["holder"] != holder and _is_live(lease, now):
                 return 0
             settled = await connection.execute(update(condemned).where(open_marks).values(moved_ms=now))
@@ -163,6 +165,32 @@ class Sweeps:
         async with self._database.writing() as connection:
             return await queue_again(
                 connection, upload_ids, State.READY, per_ticket=per_ticket, new_ticket=new_ticket
+            )
+
+    async def doubt(
+        self, damaged: Mapping[str, str], *, per_ticket: int, new_ticket: Callable[[], str]
+    ) -> Mapping[str, Sequence[UUID]]:
+        """Queue the uploads whose files under these keys have not the hash that is named, to be made again.
+
+        Until they are replaced the files stay where they are. Only where the row still says that hash, is
+        current, and its upload is ready. Raises: CatalogUnavailable.
+        """
+        found: set[str] = set()
+        async with self._database.writing() as connection:
+            for key, sha256 in damaged.items():
+                mine = variants.c.key == key, variants.c.sha256 == sha256, variants.c.superseded_ms.is_(None)
+                upload = (
+                    select(variants.c.upload_id).join(uploads).where(*mine, uploads.c.state == State.READY)
+                )
+                found |= set((await connection.execute(upload)).scalars())
+                # What differs from its row is published again, whatever is there.
+                row = update(variants).where(*mine, variants.c.upload_id.in_(found)).values(sha256=DAMAGED)
+                await connection.execute(row)
+            # What was read of the original is forgotten, or nothing would be made of the same file again.
+            await connection.execute(update(uploads).where(uploads.c.id.in_(found)).values(sha256=None))
+            ids = [UUID(upload_id) for upload_id in sorted(found)]
+            return await queue_again(
+                connection, ids, State.READY, per_ticket=per_ticket, new_ticket=new_ticket
             )
 
     async def last(self) -> Swept | None:
@@ -204,27 +232,32 @@ class Sweeps:
         await prove_schema(self._database)
 
     async def lease(
-        self, holder: str, seconds: float, *, is_dead: Callable[[str], bool] = lambda _holder: False
+        self,
+        holder: str,
+        seconds: float,
+        *,
+        is_dead: Callable[[str], bool] = lambda _holder: False,
+        name: str = SWEEP,
     ) -> bool:
-        """Take or renew the right to sweep; False while somebody else has it. Raises: CatalogUnavailable.
+        """Take or renew the right to sweep (or the one of that name); False while somebody else has it.
 
-        A holder that is surely dead is not waited for.
+        A holder that is surely dead is not waited for. Raises: CatalogUnavailable.
         """
         now = now_ms()
         async with self._database.writing() as connection:
-            current = await read_fact(connection, _LEASE)
+            current = await read_fact(connection, name)
             if current is not None and current["holder"] != holder and _is_live(current, now):  # noqa: SIM102
                 if not is_dead(current["holder"]):
                     return False
-            await write_fact(connection, _LEASE, {"holder": holder, "until_ms": now + int(seconds * 1000)})
+            await write_fact(connection, name, {"holder": holder, "until_ms": now + int(seconds * 1000)})
         return True
 
-    async def end_lease(self, holder: str) -> None:
-        """Give the right to sweep back, if it still is this holder's. Raises: CatalogUnavailable."""
+    async def end_lease(self, holder: str, *, name: str = SWEEP) -> None:
+        """Give that right back, if it still is this holder's. Raises: CatalogUnavailable."""
         async with self._database.writing() as connection:
-            current = await read_fact(connection, _LEASE)
+            current = await read_fact(connection, name)
             if current is not None and current["holder"] == holder:
-                await connection.execute(delete(facts).where(facts.c.name == _LEASE))
+                await connection.execute(delete(facts).where(facts.c.name == name))
 
 
 def _held(row: Any) -> Held:  # noqa: ANN401 (a row)

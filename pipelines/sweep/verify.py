@@ -1,0 +1,100 @@
+"""Verifying: variants are read again, not too fast, and compared with the hashes that their rows name."""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+from pipelines.sweep.sweeper import Sweeper
+from storage.catalog.sweeps import VERIFY, Held
+from storage.errors import BlobNotFound, StorageError
+from storage.threads import in_thread
+
+PROGRESS = "verify"
+_PAGE = 20  # files in one step
+_CHUNK = 1 << 20
+
+Remake = Callable[[Mapping[str, str]], Awaitable[int]]
+"""Has the uploads of damaged keys (each with the hash that it should have) made again; gives how many."""
+
+
+@dataclass
+class Verified:
+    """What a verification came to: files and bytes that were read, and what is wrong with which keys."""
+
+    files: int = 0
+    bytes: int = 0
+    damaged: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()  # a sweep has these made again
+    remade: int = 0  # uploads that were queued for it
+
+
+class Pace:
+    """Lets no more than `rate` bytes a second through, over all."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._began = time.monotonic()
+        self._bytes = 0
+
+    async def passed(self, count: int) -> None:
+        """Wait until so many more bytes are in order."""
+        self._bytes += count
+        await asyncio.sleep(max(0.0, self._began + self._bytes / self._rate - time.monotonic()))
+
+
+async def verify(sweeper: Sweeper, remake: Remake, pace: Pace) -> Verified:
+    """Read every variant, from where the last verification stopped, and have the damaged ones made again.
+
+    What cannot be read is told, and left alone.
+
+    Raises: SweepBusy while another verifies, SweepPaused, StorageError.
+    """
+    verifier = replace(sweeper, lease=VERIFY)
+    found = Verified()
+    async with verifier.at_work():
+        after = (await sweeper.sweeps.progress(PROGRESS) or {}).get("after", "")
+        while page := await sweeper.sweeps.held(after, _PAGE):
+            await verifier.next_step()
+            damaged: dict[str, str] = {}
+            for row in page:
+                if await _differs(row, verifier, found):
+                    damaged[row.key] = row.sha256
+                await pace.passed(row.bytes)
+            found.damaged += tuple(damaged)
+            found.remade += await remake(damaged) if damaged else 0
+            after = page[-1].key
+            await sweeper.sweeps.save_progress(PROGRESS, {"after": after})
+        await sweeper.sweeps.save_progress(PROGRESS, None)
+    return found
+
+
+async def _differs(row: Held, verifier: Sweeper, found: Verified) -> bool:
+    """Whether the file under a row's key surely is not what the row says."""
+    try:
+        async with verifier.blobs.open(row.key) as source:
+            actual = await in_thread(_hash, source.fd)
+            found.files, found.bytes = found.files + 1, found.bytes + source.bytes
+    except BlobNotFound:
+        if row.key in await verifier.sweeps.find_held([row.key]):
+            found.missing += (row.key,)
+        return False
+    except (StorageError, OSError):
+        found.unreadable += (row.key,)
+        return False
+    if actual == row.sha256:
+        return False
+    now = (await verifier.sweeps.find_held([row.key])).get(row.key)
+    return now is not None and now.sha256 == row.sha256  # otherwise it was made again meanwhile
+
+
+def _hash(fd: int) -> str:
+    made = sha256()
+    at = 0
+    while chunk := os.pread(fd, _CHUNK, at):
+        made.update(chunk)
+        at += len(chunk)
+    return made.hexdigest()

@@ -1,0 +1,137 @@
+"""Verifying: what is read again, what is made again, and what is left alone."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from pipelines.sweep.sweeper import Sweeper, SweepPaused
+from pipelines.sweep.verify import Pace, Verified, verify
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
+from storage.catalog.facts import Original, Ready, State, StoredVariant
+from tests.support.catalogs import claim, commit, new_ticket, take, upload, wish
+
+CONTENT = b"a picture"
+
+
+@dataclass
+class Verifier:
+    """Somebody who verifies, and what lies there."""
+
+    catalog: Catalog
+    blobs: LocalBlobs
+    root: Path
+    stop_after: int = 1_000
+    paces: list[int] = field(default_factory=list)
+
+    async def put(self) -> str:
+        name = str(uuid4())
+        key = f"variants/{name[:2]}/{name[2:4]}/{name}.jpg"
+        async with self.blobs.stage(1) as [staged]:
+            os.write(staged.fd, CONTENT)
+            await self.blobs.publish([(staged, key)])
+        return key
+
+    async def recorded(self, *keys: str) -> None:
+        await take(self.catalog, wish(1))
+        taken = await claim(self.catalog)
+        made = [
+            StoredVariant(f"v{at}", key, 1, 1, len(CONTENT), sha256(CONTENT).hexdigest())
+            for at, key in enumerate(keys)
+        ]
+        await commit(self.catalog, Ready(taken, Original("stamp", "0" * 64, 3, "jpeg", 10, 10), made))
+
+    async def run(self) -> Verified:
+        async def requeue(_ids: object) -> int:
+            return 0
+
+        async def remake(damaged: Mapping[str, str]) -> int:
+            tickets = await self.catalog.sweeps.doubt(damaged, per_ticket=8, new_ticket=new_ticket)
+            return sum(map(len, tickets.values()))
+
+        steps = iter(range(10_000))
+        sweeper = Sweeper(
+            self.blobs,
+            self.catalog.sweeps,
+            "me",
+            0,
+            0,
+            requeue,
+            stopping=lambda: next(steps) >= self.stop_after,
+        )
+        return await verify(sweeper, remake, Pace(1e9))
+
+
+@pytest.fixture
+def verifier(catalog: Catalog, local_blobs: LocalBlobs, root: Path) -> Verifier:
+    return Verifier(catalog, local_blobs, root)
+
+
+async def test_whole_files_are_read_and_nothing_is_made_again(verifier: Verifier) -> None:
+    await verifier.recorded(await verifier.put(), await verifier.put())
+
+    assert await verifier.run() == Verified(2, 2 * len(CONTENT))
+    assert (await upload(verifier.catalog)).state is State.READY
+
+
+@pytest.mark.parametrize("damage", [b"a picturf", b"a pic", b""], ids=["a bit", "cut off", "empty"])
+async def test_a_damaged_file_is_told_and_stays_until_it_is_made_again(
+    verifier: Verifier, damage: bytes
+) -> None:
+    whole, damaged = await verifier.put(), await verifier.put()
+    await verifier.recorded(whole, damaged)
+    (verifier.root / damaged).write_bytes(damage)
+
+    found = await verifier.run()
+
+    assert (found.damaged, found.remade) == ((damaged,), 1)
+    assert (verifier.root / damaged).read_bytes() == damage
+    row = await upload(verifier.catalog)
+    assert (row.state, row.original) == (State.QUEUED, None)
+    assert [one.sha256 == "" for one in row.variants] == [one.key == damaged for one in row.variants]
+
+
+async def test_what_cannot_be_read_is_unknown_and_left_alone(verifier: Verifier) -> None:
+    linked, gone = await verifier.put(), await verifier.put()
+    await verifier.recorded(linked, gone)
+    (verifier.root / linked).rename(verifier.root / "elsewhere")
+    (verifier.root / linked).symlink_to(verifier.root / "elsewhere")
+    (verifier.root / gone).unlink()
+
+    found = await verifier.run()
+
+    assert (found.unreadable, found.missing, found.damaged, found.remade) == ((linked,), (gone,), (), 0)
+    assert (await upload(verifier.catalog)).state is State.READY
+
+
+async def test_it_goes_on_where_it_was_stopped_and_begins_anew_once_it_is_done(verifier: Verifier) -> None:
+    await verifier.recorded(*[await verifier.put() for _ in range(50)])
+    verifier.stop_after = 1
+    with pytest.raises(SweepPaused):
+        await verifier.run()
+    verifier.stop_after = 1_000
+
+    assert [(await verifier.run()).files for _ in range(2)] == [30, 50]
+
+
+async def test_it_reads_no_faster_than_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, slept = [0.0], list[float]()
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr("pipelines.sweep.verify.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("pipelines.sweep.verify.asyncio.sleep", sleep)
+    pace = Pace(1000)
+    for _ in range(4):
+        await pace.passed(500)
+    clock[0] += 10  # the disk was slow: that is not made up for by a pause
+    await pace.passed(500)
+
+    assert slept == [0.5, 0.5, 0.5, 0.5, 0]
