@@ -50,6 +50,11 @@ def sweeper_of(
         await in_thread(blobs.bind, catalog.id, catalog_is_new=False)
         await catalog.sweeps.prove_schema()
 
+    async def prove_totals() -> int:
+        short = await catalog.reports.prove()
+        await catalog.reports.correct(short)
+        return len(short)
+
     return Sweeper(
         blobs=blobs,
         sweeps=catalog.sweeps,
@@ -59,6 +64,7 @@ def sweeper_of(
         requeue=requeue,
         prove=prove,
         is_dead=is_dead,
+        prove_totals=prove_totals,
         stopping=stopping,
     )
 

@@ -62,6 +62,7 @@ def _after(stage: str) -> str:
 
 
 async def _swept(plan: Plan, surplus: int, sweeper: Sweeper) -> Swept:
+    wrong_totals = await sweeper.prove_totals()
     rows = await sweeper.sweeps.total()
     before = await sweeper.sweeps.last()
     return Swept(
@@ -74,6 +75,7 @@ async def _swept(plan: Plan, surplus: int, sweeper: Sweeper) -> Swept:
         },
         trash=await _trash(sweeper),
         stopped=plan.stopped,
+        wrong_totals=wrong_totals,
         stops=(before.stops if before else 0) + 1 if plan.stopped else 0,
     )
 

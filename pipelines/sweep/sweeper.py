@@ -32,6 +32,10 @@ async def _nothing() -> None:
     pass
 
 
+async def _uncounted() -> int | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Sweeper:
     """What sweeping needs, and the rules it follows."""
@@ -46,6 +50,8 @@ class Sweeper:
     """Raises a StorageError when root or schema are not this catalog's."""
     is_dead: Callable[[str], bool] = lambda _holder: False
     """Whether a holder of the right to sweep has surely ended."""
+    prove_totals: Callable[[], Awaitable[int | None]] = _uncounted
+    """Counts all rows, sets the catalog's totals right, and gives how many were wrong; None: it did not."""
     stopping: Callable[[], bool] = lambda: False
     lease: str = SWEEP
 

@@ -14,7 +14,7 @@ from storage.catalog.backfill import queue_again
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database, prove_schema
 from storage.catalog.facts import State
-from storage.catalog.tables import condemned, facts, uploads, variants
+from storage.catalog.tables import condemned, facts, totals, uploads, variants
 from storage.ledger import LAST_SWEEP, Swept, Tally
 
 _PAGE = 5000
@@ -85,10 +85,12 @@ class Sweeps:
 
     async def total(self) -> Tally:
         """How many keys rows hold, and of how many bytes they speak. Raises: CatalogUnavailable."""
-        query = select(func.count(), func.coalesce(func.sum(variants.c.bytes), 0))
+        files, size = func.sum(totals.c.files), func.sum(totals.c.bytes)
+        query = select(func.coalesce(files, 0), func.coalesce(size, 0))
         async with self._database.reading() as connection:
-            count, size = (await connection.execute(query.select_from(variants))).one()
-        return Tally(count, size)
+            found = await connection.execute(query.where(totals.c.what.in_(("variant", "superseded"))))
+            count, size_of_all = found.one()
+        return Tally(count, size_of_all)
 
     # -- marks: while a key is condemned, no row can take it
 
