@@ -33,7 +33,8 @@ POLL_DELAY_S = 0.05
 QUEUE_READ_LIMIT = 1000  # ids looked at in a poll, so that locked ones at the head starve nobody
 OUT_OF_REACH = 1_000_000_000  # tries are counted in the catalog, not by arq
 ARQ_HEALTH_S = 60
-CHORES: Sequence[WorkerCoroutine] = (tasks.reconcile, tasks.adopt)
+CHORES: Sequence[WorkerCoroutine] = (tasks.reconcile, tasks.adopt, tasks.snapshot)
+_HOURLY = {"minute": 0, "second": 0}  # what is done once a day is not left out by who was away at midnight
 _SWEEP: WorkerCoroutine = tasks.sweep
 _START_PAUSE_S = 60  # a worker that starts again and again need not look for foundlings each time
 _START_DRAIN = 1000  # events taken before the first poll
@@ -138,6 +139,7 @@ async def start_up(ctx: Context) -> None:
     await (app.intake.drain_all() if ctx["burst"] else app.intake.drain(_START_DRAIN))
     await tasks.reconcile_now(app, unsent_ms=0 if ctx["burst"] else None)
     await tasks.adopt_now(app, pause_s=_START_PAUSE_S)
+    await tasks.snapshot_now(app)
     await stack.enter_async_context(in_background(app))
     log.info(
         "worker_started",
@@ -234,6 +236,8 @@ def _chore(coroutine: WorkerCoroutine, settings: Settings) -> CronJob:
         if interval < 60
         else {"minute": set(range(0, 60, interval // 60)), "second": 0}
     )
+    if coroutine is tasks.snapshot:
+        when = dict(_HOURLY)
     return cron(coroutine, name=_name_of(coroutine, settings), timeout=60, microsecond=0, **when)
 
 

@@ -8,6 +8,7 @@ import structlog
 from arq.worker import Retry
 
 from pipelines.batch import Report, process_uploads
+from pipelines.stats.snapshots import keep_snapshot
 from pipelines.sweep.sweeper import SweepBusy, SweepPaused
 from storage.errors import CatalogUnavailable, StorageError
 from worker import leases
@@ -56,6 +57,22 @@ async def reconcile_now(app: App, unsent_ms: int | None = None) -> None:
         )
     except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
         log.warning("reconcile_failed", reason=str(error))
+
+
+async def snapshot(ctx: Context) -> None:
+    """The totals of the day, as a job of each hour: whoever comes first on a day keeps them."""
+    app: App = ctx["app"]
+    async with leases.held(app.queue, ctx["job_id"], app.settings.lease):
+        await snapshot_now(app)
+
+
+async def snapshot_now(app: App) -> None:
+    """Keep the totals of the day unless they are kept; what fails is for the next hour."""
+    try:
+        if await keep_snapshot(app.catalog.reports, app.blobs):
+            log.info("snapshot_kept")
+    except StorageError as error:
+        log.warning("snapshot_failed", reason=str(error))
 
 
 async def adopt(ctx: Context) -> None:

@@ -27,8 +27,3 @@ def growth(snapshots: Sequence[Snapshot], stored: int, free: int | None, now_ms:
     rate = (stored - lately[0].bytes) / days
     left = round(free / rate, 1) if free is not None and rate > 0 else None
     return Growth(round(rate), left)
-
-
-def day_of(time_ms: int) -> int:
-    """The day of a moment, counted since 1970 in UTC."""
-    return time_ms // DAY_MS

@@ -48,6 +48,14 @@ def test_what_needs_no_command_imports_none(env: dict[str, str], argument: str) 
     assert ended.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_report_waits_for_no_engine(env: dict[str, str]) -> None:
+    code = "import sys, scripts.storage_stats; print('sqlalchemy' in sys.modules)"
+
+    ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+
+    assert ended.stdout == "False\n"
+
+
 def test_the_help_comes_at_once(env: dict[str, str]) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
 

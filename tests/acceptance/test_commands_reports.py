@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from scripts.redis_server import RedisServer
 from tests.support import pictures
 from tests.support.commands import MEDIA, document, documents, media, on_a_terminal
+from tests.support.old_catalogs import make_old
 from tests.support.workplace import Told, Workplace, database_on
 
 CAT, PDF = "uploads/cat.jpg", "uploads/paper.pdf"
@@ -238,6 +239,28 @@ def test_the_stats_name_states_files_and_queue_for_people(used: Workplace) -> No
     assert "1 events were refused" in ended.stdout
 
 
+def test_a_worker_keeps_the_totals_of_the_day_and_the_growth_since_is_drawn(used: Workplace) -> None:
+    told = document(media(used.env(), "stats", "--history", "--json"))
+    _, drawn = on_a_terminal(used.env(), "stats", "--history")
+
+    Draft202012Validator(SCHEMA).validate(told)
+    [first] = told["history"]
+    assert (first["uploads"], first["bytes"], first["free_bytes"] > 0) == (0, 0, True)
+    assert told["growth"] == {"bytes_per_day": None, "days_until_full": None}  # it has been here for seconds
+    [_, now] = [line for line in drawn.splitlines() if line.split()[:1] in ([first["day"]], ["now"])]
+    assert "█" * 40 in now
+
+
+def test_the_stats_migrate_an_older_catalog(used: Workplace, tmp_path: Path) -> None:
+    make_old(tmp_path / "catalog.db")
+    env = used.env(MEDIA_CATALOG_URL=f"sqlite+aiosqlite:///{tmp_path}/catalog.db")
+
+    told = document(media(env, "stats", "--json"))
+
+    Draft202012Validator(SCHEMA).validate(told)
+    assert (told["uploads"]["ready"], told["originals"]["bytes"]) == (2, 1000)
+
+
 def test_the_stats_do_without_redis(used: Workplace) -> None:
     ended = media(used.env(MEDIA_REDIS_URL="redis://127.0.0.1:1/0"), "stats", "--json")
 
@@ -263,7 +286,7 @@ def test_failed_uploads_and_refused_events_are_listed_with_their_reasons(used: W
 # -- and where there is nothing yet
 
 
-@pytest.mark.parametrize("command", [["show", CAT], ["failed", "list"]])
+@pytest.mark.parametrize("command", [["show", CAT], ["failed", "list"], ["stats"], ["stats", "--scan"]])
 def test_without_a_catalog_it_is_said_and_nothing_is_made(
     used: Workplace, tmp_path: Path, command: list[str]
 ) -> None:

@@ -1,0 +1,181 @@
+"""What reports say beyond counting: how storage grows, and where catalog and disk do not agree."""
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from pipelines.stats.drift import CLASSES, Drift, look
+from pipelines.stats.growth import DAY_MS, Growth, growth
+from pipelines.stats.snapshots import keep_snapshot
+from pipelines.sweep.findings import Ages
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog, open_catalog
+from storage.catalog.facts import Original, Ready, StoredVariant
+from storage.ledger import Snapshot, Tally, read_account
+from tests.support.catalogs import claim, commit, take, unwish, wish
+
+NOW = 20_000 * DAY_MS
+OLD = Ages(time.time() + 60, 0)  # whatever is there is older than the grace
+
+
+def snapshot(days_ago: float, stored: int) -> Snapshot:
+    time_ms = int(NOW - days_ago * DAY_MS)
+    return Snapshot(time_ms // DAY_MS, time_ms, 1, 1, 0, 1, stored, 0, 0, 0, 0, None)
+
+
+# -- growth
+
+
+def test_growth_is_what_came_each_day_of_the_last_week() -> None:
+    snapshots = [snapshot(30, 0), snapshot(5, 1_000), snapshot(1, 1_200)]
+
+    assert growth(snapshots, 2_000, 1_000, NOW) == Growth(200, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "why"),
+    [([], "there is none"), ([snapshot(0.2, 0)], "it is of today"), ([snapshot(40, 0)], "it is too old")],
+)
+def test_growth_is_not_guessed_when_no_snapshot_is_of_the_last_days(
+    snapshots: list[Snapshot], why: str
+) -> None:
+    assert growth(snapshots, 2_000, 1_000, NOW) == Growth(None, None), why
+
+
+@pytest.mark.parametrize(("stored", "free"), [(1_000, 500), (900, 500), (2_000, None)])
+def test_a_disk_that_does_not_fill_or_does_not_say_how_full_it_is_is_never_full(
+    stored: int, free: int | None
+) -> None:
+    found = growth([snapshot(1, 1_000)], stored, free, NOW)
+
+    assert found == Growth(stored - 1_000, None)
+
+
+# -- a snapshot a day
+
+
+async def test_of_all_workers_one_keeps_the_totals_of_the_day(
+    catalog: Catalog, catalog_url: str, tmp_path: Path, local_blobs: LocalBlobs
+) -> None:
+    await take(catalog, wish(1))
+    async with open_catalog(catalog_url) as another:
+        kept = await asyncio.gather(*(keep_snapshot(one.reports, local_blobs) for one in (catalog, another)))
+
+    account = await read_account(tmp_path / "catalog.db")
+    assert account is not None
+    [only] = account.snapshots
+    assert sorted(kept) == [False, True]
+    assert (only.uploads, only.day) == (1, only.time_ms // DAY_MS)
+    assert only.free_bytes is not None
+    assert only.free_bytes > 0
+
+
+# -- drift
+
+
+async def put(blobs: LocalBlobs, key: str, content: bytes = b"1234567") -> str:
+    async with blobs.stage(1) as [staged]:
+        os.write(staged.fd, content)
+        await blobs.publish([(staged, key)])
+    return key
+
+
+def new_key() -> str:
+    name = str(uuid4())
+    return f"variants/{name[:2]}/{name[2:4]}/{name}.jpg"
+
+
+async def recorded(catalog: Catalog, source: str, *keys: str, upload_id: UUID | None = None) -> UUID:
+    """An upload of 100 bytes that is ready, with variants of 7 bytes."""
+    upload_id = upload_id or uuid4()
+    await take(catalog, wish(time.time_ns() // 1000, upload_id, source))
+    of = await claim(catalog, upload_id)
+    variants = [StoredVariant(f"v{at}", key, 1, 1, 7, "f" * 64) for at, key in enumerate(keys)]
+    await commit(catalog, Ready(of, Original("stamp", "0" * 64, 100, "jpeg", 1, 1), variants))
+    return upload_id
+
+
+def found_by(drift: Drift) -> Mapping[str, Tally]:
+    assert set(drift.findings) == set(CLASSES)
+    return {name: tally for name, tally in drift.findings.items() if tally.count}
+
+
+async def test_catalog_and_disk_that_agree_have_no_drift(catalog: Catalog, local_blobs: LocalBlobs) -> None:
+    source = await put(local_blobs, "uploads/a/cat.jpg", b"x" * 100)
+    await recorded(catalog, source, *[await put(local_blobs, new_key()) for _ in range(3)])
+    seen: list[None] = []
+
+    drift = await look(catalog, local_blobs, OLD, lambda: seen.append(None))
+
+    assert found_by(drift) == {}
+    assert drift.disk == drift.catalog == drift.areas["variants"] == Tally(3, 21)
+    assert (drift.areas["uploads"], len(seen)) == (Tally(1, 100), 4)
+
+
+async def test_every_class_of_drift_is_counted_with_its_bytes(
+    catalog: Catalog, local_blobs: LocalBlobs, root: Path
+) -> None:
+    await put(local_blobs, "uploads/there", b"x" * 100)
+    await put(local_blobs, "uploads/nobody", b"x" * 50)
+    await put(local_blobs, "trash/delete-1/uploads/gone", b"x" * 9)
+    await put(local_blobs, "variants/README.txt", b"hi")
+    await put(local_blobs, new_key(), b"orphan")
+    resized = await put(local_blobs, new_key(), b"123")
+    old = await put(local_blobs, new_key())
+    upload_id = await recorded(catalog, "uploads/there", old)
+    await recorded(catalog, "uploads/there", resized, new_key(), upload_id=upload_id)
+    await recorded(catalog, "uploads/lost", await put(local_blobs, new_key()))
+    (root / "staging").mkdir(exist_ok=True)
+    (root / "staging/left").write_bytes(b"1234")
+
+    drift = await look(catalog, local_blobs, Ages(time.time() + 60, time.time() * 1000 + 1))
+
+    assert found_by(drift) == {
+        "orphan": Tally(1, 6),
+        "missing": Tally(1, 7),
+        "leftover": Tally(1, 4),
+        "retired": Tally(1, 7),
+        "unknown": Tally(1, 2),
+        "resized": Tally(1, 3),
+        "unannounced": Tally(1, 50),
+        "lost": Tally(1, 100),
+    }
+    assert drift.areas == {
+        "uploads": Tally(2, 150),
+        "variants": Tally(5, 25),
+        "trash": Tally(1, 9),
+        "staging": Tally(1, 4),
+    }
+
+
+async def test_a_young_file_is_no_orphan_yet(catalog: Catalog, local_blobs: LocalBlobs) -> None:
+    await put(local_blobs, new_key())
+
+    assert found_by(await look(catalog, local_blobs, Ages(0, 0))) == {"young": Tally(1, 7)}
+
+
+async def test_a_deleted_upload_misses_no_original_and_announces_none(
+    catalog: Catalog, local_blobs: LocalBlobs
+) -> None:
+    kept = await put(local_blobs, "uploads/kept")
+    for source in (kept, "uploads/gone"):
+        upload_id = await recorded(catalog, source, await put(local_blobs, new_key()))
+        await take(catalog, unwish(time.time_ns(), upload_id))
+
+    assert found_by(await look(catalog, local_blobs, OLD)) == {}
+
+
+async def test_looking_touches_nothing(catalog: Catalog, local_blobs: LocalBlobs, root: Path) -> None:
+    await put(local_blobs, new_key())
+    await recorded(catalog, "uploads/lost", new_key())
+    before = sorted(root.rglob("*"))
+
+    await look(catalog, local_blobs, OLD)
+
+    assert sorted(root.rglob("*")) == before
+    assert sum((await catalog.reports.states()).values()) == 1
