@@ -3,6 +3,7 @@
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.chaos.nursery import ForkedWorker
 from tests.chaos.steps import Step
 from tests.support.workplace import PATIENCE_S
 
+AT_ONCE = 8  # grounds, for most of the time they wait
 WITHIN_S = 1 + 5.0  # the lease, and five seconds
 _LAST_STEPS_S = 2.0  # what comes after the work is done: the message, the job's end
 
@@ -32,6 +34,7 @@ class Errand:
     words: Sequence[str] = ()  # of a command, where it is not the worker
     from_the_start: bool = False  # what a start does itself
     mischief: dict[str, Any] = field(default_factory=dict)
+    before_the_heir: Callable[[Ground], None] = lambda _ground: None  # what passes until then
 
 
 def record(ground: Ground, errand: Errand) -> list[Case]:
@@ -59,7 +62,41 @@ def cases_of(trace: Path, way: Mapping[str, Step]) -> list[Case]:
     ]
 
 
-def die_at(ground: Ground, errand: Errand, case: Case, number: int) -> str | None:
+def die_at_each(
+    grounds: Callable[[str], Ground], errand: Errand, cases: Sequence[Case], at_once: int = AT_ONCE
+) -> list[str]:
+    """What is wrong with any of `cases`, on several grounds at once.
+
+    Those that took too long have a second try with nothing beside them: it may have been the machine.
+    """
+
+    def chain(name: str, cases: Sequence[Case]) -> list[Wrong]:
+        ground = grounds(name)
+        wrong = [die_at(ground, errand, case, n) for n, case in enumerate(cases)]
+        heir = ground.hatch()
+        ground.await_rest()
+        heir.stop()
+        ground.check()
+        return [one for one in wrong if one]
+
+    with ThreadPoolExecutor(at_once) as pool:
+        chains = pool.map(lambda n: chain(f"ground-{n}", cases[n::at_once]), range(at_once))
+        wrong = [one for found in chains for one in found]
+    late = [one.case for one in wrong if one.is_late]
+    again = chain("again", late) if late else []
+    return [f"{one.case}: {one.reason}" for one in [*(one for one in wrong if not one.is_late), *again]]
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """What is wrong with a case, and whether it is only that it took too long."""
+
+    case: Case
+    reason: str
+    is_late: bool = False
+
+
+def die_at(ground: Ground, errand: Errand, case: Case, number: int) -> Wrong | None:
     """Let a worker die at `case` of the errand, and another one go on; gives what is wrong with that."""
     worker = _go(ground, errand, number, {"crash": case})
     ground.await_that(lambda: worker.process.poll() is not None or errand.is_done(ground, number))
@@ -68,6 +105,7 @@ def die_at(ground: Ground, errand: Errand, case: Case, number: int) -> str | Non
     died = worker.process.poll() is not None
     if not died:  # it had not to come by that often
         worker.kill()
+    errand.before_the_heir(ground)
     heir = ground.hatch(*errand.words, ready=False)
     began = time.monotonic()
     if errand.words:
@@ -78,8 +116,8 @@ def die_at(ground: Ground, errand: Errand, case: Case, number: int) -> str | Non
         heir.await_log("worker_started")
         heir.stop()
     if took > WITHIN_S:
-        return f"{case}: it took {took:.1f} s"
-    return None if died or case[2] > 1 else f"{case}: the worker never came by"
+        return Wrong(case, f"it took {took:.1f} s", is_late=True)
+    return None if died or case[2] > 1 else Wrong(case, "the worker never came by")
 
 
 def _go(ground: Ground, errand: Errand, number: int, mischief: dict[str, Any]) -> ForkedWorker:

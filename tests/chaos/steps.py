@@ -13,6 +13,7 @@ from storage.catalog import Catalog
 from storage.catalog.claims import Claims
 from storage.catalog.intake import Intake
 from storage.catalog.outbox import Outbox
+from storage.catalog.sweeps import Sweeps
 from storage.catalog.walks import Walks
 from worker import tasks
 from worker.adoption import Adoption
@@ -82,8 +83,17 @@ REBUILD: Mapping[str, Step] = {
     "bound": Step(Catalog, "mark_bound", _DURABLE),
 }
 
+SWEEP: Mapping[str, Step] = {
+    "lease": Step(Sweeps, "lease", _DURABLE),
+    "progress": Step(Sweeps, "save_progress", _DURABLE),
+    "remember": Step(Sweeps, "remember", _DURABLE),
+    "condemn": Step(Sweeps, "condemn", _DURABLE),
+    "settle": Step(Sweeps, "settle", _DURABLE),
+}
+
 UPLOAD = {**INTAKE, **JOB, **RENDER, **DISK, **OUTCOME}
 DELETION = {**INTAKE, **JOB, **DELETE, "os.fsync": DISK["os.fsync"], **OUTCOME}
 ADOPTION = {**ADOPT, "take": INTAKE["take"], "enqueue": INTAKE["enqueue"]}
 REBUILDING = {**REBUILD, **ADOPTION, "os.fsync": DISK["os.fsync"]}
-EVERY = {**UPLOAD, **DELETE, **ADOPT, **REBUILD}
+SWEEPING = {**SWEEP, "move": DELETE["move"], "os.rename": DISK["os.rename"]}
+EVERY = {**UPLOAD, **DELETE, **ADOPT, **REBUILD, **SWEEP}

@@ -46,7 +46,13 @@ FAULTS: dict[int, tuple[str, list[str]]] = {
             "test_fault_09_a_worker_whose_redis_hangs_ends_at_sigterm_all_the_same",
         ],
     ),
-    10: ("A worker freezes for long", ["test_a_worker_frozen_longer_than_its_lease_is_fenced"]),
+    10: (
+        "A worker freezes for long",
+        [
+            "test_a_worker_frozen_longer_than_its_lease_is_fenced",
+            "test_fault_10_what_a_writer_that_a_deletion_has_fenced_publishes_late_is_an_orphan",
+        ],
+    ),
     11: (
         "The event loop is blocked for long",
         ["test_fault_11_a_worker_whose_loop_was_blocked_for_long_is_fenced"],
@@ -126,11 +132,13 @@ FAULTS: dict[int, tuple[str, list[str]]] = {
         [
             "test_only_one_sweep_is_at_work_at_a_time",
             "test_a_lease_of_a_sweeper_that_died_runs_out",
+            "test_fault_27_50_a_sweep_that_is_killed_at_any_step_is_finished_by_the_next",
         ],
     ),
     28: (
         "Clocks differ",
         [
+            "test_a_stream_whose_newest_id_lies_ahead_is_an_error_that_names_the_cure",
             "test_a_worker_whose_clock_is_slow_refuses_no_event",
             "test_an_entry_from_the_future_is_a_dead_letter_and_holds_up_nobody",
         ],
@@ -207,17 +215,27 @@ FAULTS: dict[int, tuple[str, list[str]]] = {
         [
             "test_a_young_file_is_left_to_its_writer",
             "test_a_file_that_gets_a_record_after_the_plan_stays",
+            "test_fault_44_45_whenever_a_slow_writer_commits_beside_a_sweep_no_row_is_without_its_files",
         ],
     ),
     45: (
         "A sweep while a writer is frozen",
-        ["test_a_row_cannot_take_a_key_that_is_condemned_and_tries_again"],
+        [
+            "test_a_row_cannot_take_a_key_that_is_condemned_and_tries_again",
+            "test_fault_44_45_whenever_a_slow_writer_commits_beside_a_sweep_no_row_is_without_its_files",
+        ],
     ),
     46: (
         "A file with an old date arrives",
         ["test_fault_46_a_file_that_keeps_an_old_date_is_as_young_as_its_arrival"],
     ),
-    47: ("A sweep beside an empty catalog", ["test_an_empty_catalog_beside_a_full_disk_stops_the_sweep"]),
+    47: (
+        "A sweep beside an empty catalog, or half a listing",
+        [
+            "test_an_empty_catalog_beside_a_full_disk_stops_the_sweep",
+            "test_fault_47_a_listing_that_breaks_off_moves_nothing",
+        ],
+    ),
     48: (
         "An implausible plan",
         ["test_an_implausible_plan_touches_nothing_until_a_person_has_looked"],
@@ -227,10 +245,24 @@ FAULTS: dict[int, tuple[str, list[str]]] = {
         ["test_an_old_file_without_a_record_goes_to_the_trash_and_all_else_stays"],
     ),
     50: (
-        "A purge that finds more than it should",
-        ["test_a_purge_spares_what_is_young_and_what_a_row_holds_again"],
+        "A sweep that is killed, a purge that finds more than it should",
+        [
+            "test_fault_27_50_a_sweep_that_is_killed_at_any_step_is_finished_by_the_next",
+            "test_a_purge_spares_what_is_young_and_what_a_row_holds_again",
+        ],
     ),
-    51: ("The lease of a sweeper is lost", ["test_a_lease_of_a_sweeper_that_died_runs_out"]),
+    51: (
+        "The lease of a sweeper is lost",
+        ["test_fault_51_a_sweeper_that_has_lost_its_lease_touches_nothing_more"],
+    ),
+    52: (
+        "Stats beside writers",
+        [
+            "test_whatever_happens_to_uploads_the_totals_are_what_one_counts",
+            "test_a_wrong_total_is_found_and_corrected_though_others_write_meanwhile",
+            "test_the_bytes_in_the_stats_are_those_on_the_disk",
+        ],
+    ),
     53: (
         "A batch with bad pictures in it",
         ["test_of_a_hundred_uploads_the_three_that_kill_their_decoder_fail_alone"],
@@ -238,6 +270,13 @@ FAULTS: dict[int, tuple[str, list[str]]] = {
     54: (
         "Everything at once",
         ["test_fault_54_six_seconds_of_everything_at_once_lose_nothing"],
+    ),
+    55: (
+        "An older worker beside a newer one",
+        [
+            "test_fault_55_jobs_that_another_version_wrote_are_carried_again_by_this_one",
+            "test_a_newer_schema_is_refused_in_words",
+        ],
     ),
     56: (
         "A worker that hangs or stalls",
@@ -247,20 +286,18 @@ FAULTS: dict[int, tuple[str, list[str]]] = {
             "test_the_health_check_is_good_with_a_worker_on_this_host_and_bad_without",
         ],
     ),
+    57: (
+        "Another redis-py, inherited settings",
+        [
+            "test_fault_57_the_installed_arq_and_redis_are_those_that_were_measured",
+            "test_fault_57_the_settings_are_arqs_own_and_what_inherits_them_is_refused_at_once",
+        ],
+    ),
 }
 
 WITHOUT_A_TEST: dict[int, tuple[str, str]] = {
     30: ("Postgres restarts, a transaction cannot be serialized", _POSTGRES),
     36: ("S3 fails, is slow, or lists late", _S3),
-    52: (
-        "Stats beside writers",
-        "the stats read one snapshot; comparing it with the disk is to come",
-    ),
-    55: ("An older worker beside a newer one", "there is one version so far, and a newer schema is refused"),
-    57: (
-        "Another redis-py",
-        "the lock file pins it, `arq` asks for `redis<6`, CI installs from the lock",
-    ),
 }
 
 

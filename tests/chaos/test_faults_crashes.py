@@ -2,19 +2,16 @@
 
 import json
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 
 from tests.chaos import steps
 from tests.chaos.conftest import Grounds
-from tests.chaos.crashes import Errand, die_at, record
+from tests.chaos.crashes import Errand, die_at_each, record
 from tests.chaos.ground import Case, Ground
 from tests.support import pictures
 from tests.support.checker import rows_of
-
-AT_ONCE = 8  # grounds, for most of the time they wait
 
 
 def _source(number: int) -> str:
@@ -110,26 +107,10 @@ BETWEEN_PROMISES: list[Case] = [
 ]
 
 
-def _die_at_each(grounds: Grounds, errand: Errand, cases: list[Case], at_once: int = AT_ONCE) -> list[str]:
-    """What went wrong with any of `cases`, several grounds at once."""
-
-    def chain(first: int) -> list[str]:
-        ground = grounds(f"ground-{first}")
-        wrong = [die_at(ground, errand, case, n) for n, case in enumerate(cases[first::at_once])]
-        heir = ground.hatch()
-        ground.await_rest()
-        heir.stop()
-        ground.check()
-        return [one for one in wrong if one]
-
-    with ThreadPoolExecutor(at_once) as pool:
-        return [one for wrong in pool.map(chain, range(at_once)) for one in wrong]
-
-
 def test_fault_01_a_worker_killed_between_two_promises_loses_nothing_and_makes_nothing_twice(
     grounds: Grounds,
 ) -> None:
-    assert _die_at_each(grounds, UPLOAD, BETWEEN_PROMISES, at_once=4) == []
+    assert die_at_each(grounds, UPLOAD, BETWEEN_PROMISES, at_once=4) == []
 
 
 @pytest.mark.campaign
@@ -148,4 +129,4 @@ def test_fault_01_a_kill_the_first_or_the_nth_time_at_any_step_of_any_way_is_mad
     cases = record(grounds("recorded"), errand)
     assert {step for step, _, _ in cases} == errand.way.keys()
 
-    assert _die_at_each(grounds, errand, cases) == []
+    assert die_at_each(grounds, errand, cases) == []

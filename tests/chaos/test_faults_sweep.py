@@ -1,0 +1,258 @@
+"""Sweeps beside writers, beside each other, on a disk that fails, and killed at any step."""
+
+import os
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+import pytest
+from sqlalchemy import update
+
+from pipelines.sweep import applying
+from pipelines.sweep.applying import apply_plan
+from pipelines.sweep.plan import Plan
+from pipelines.sweep.planning import make_plan
+from pipelines.sweep.sweeper import Sweeper, SweepRefused
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
+from storage.catalog.facts import Claim, Original, Ready, State, StoredVariant
+from storage.catalog.tables import uploads
+from storage.errors import BlobsUnavailable
+from tests.chaos import steps
+from tests.chaos.conftest import Grounds
+from tests.chaos.crashes import Errand, die_at_each, record
+from tests.chaos.ground import Ground
+from tests.support.catalogs import claim, commit, take, unwish, upload, wish, work
+
+HOUR_S = 3600
+_NEIGHBOUR = 0
+
+
+def _key(number: int) -> str:
+    name = str(uuid5(NAMESPACE_OID, str(number)))
+    return f"variants/{name[:2]}/{name[2:4]}/{name}.jpg"
+
+
+async def _put(blobs: LocalBlobs, *numbers: int) -> list[str]:
+    for number in numbers:
+        async with blobs.stage(1) as [staged]:
+            os.write(staged.fd, b"picture")
+            await blobs.publish([(staged, _key(number))])
+    return [_key(number) for number in numbers]
+
+
+def _ready(of: Claim, keys: Sequence[str]) -> Ready:
+    original = Original("stamp", "0" * 64, 3, "jpeg", 10, 10)
+    return Ready(
+        of, original, [StoredVariant(f"v{n}", key, 10, 10, 7, "f" * 64) for n, key in enumerate(keys)]
+    )
+
+
+@pytest.fixture
+async def sweeper(catalog: Catalog, local_blobs: LocalBlobs) -> Sweeper:
+    """One whose catalog has an upload already: beside an empty one, no sweep touches anything."""
+    neighbour = uuid5(NAMESPACE_OID, "neighbour")
+    await take(catalog, wish(1, neighbour, "uploads/neighbour.jpg"))
+    await commit(catalog, _ready(await claim(catalog, neighbour), await _put(local_blobs, _NEIGHBOUR)))
+    return _sweeper(catalog, local_blobs)
+
+
+def _sweeper(catalog: Catalog, blobs: LocalBlobs) -> Sweeper:
+    async def requeue(_ids: Sequence[UUID]) -> int:
+        raise AssertionError("nothing is missing here")
+
+    return Sweeper(blobs, catalog.sweeps, "me", HOUR_S, HOUR_S, requeue)
+
+
+@pytest.fixture
+def hours_go_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """What makes every file two hours older."""
+
+    def older() -> None:
+        later = time.time() + 2 * HOUR_S
+        monkeypatch.setattr("pipelines.sweep.findings.time.time", lambda: later)
+
+    return older
+
+
+async def _sweep(sweeper: Sweeper) -> Plan:
+    plan = await make_plan(sweeper)
+    if plan.counts:
+        await apply_plan(plan.id, sweeper)
+    return plan
+
+
+def _there(root: Path) -> set[str]:
+    """The files, but for the neighbour's, which is always there."""
+    found = {str(path.relative_to(root)) for path in root.glob("variants/**/*.jpg")}
+    return found.difference({_key(_NEIGHBOUR)}) if _key(_NEIGHBOUR) in found else {"the neighbour's is gone"}
+
+
+async def test_fault_10_what_a_writer_that_a_deletion_has_fenced_publishes_late_is_an_orphan(
+    catalog: Catalog, local_blobs: LocalBlobs, root: Path, sweeper: Sweeper, hours_go_by: Callable[[], None]
+) -> None:
+    await take(catalog, wish(1))
+    frozen = await claim(catalog, holder="frozen")
+    await take(catalog, unwish(2))
+    await work(catalog)
+    late = await _put(local_blobs, 1, 2, 3)
+
+    fenced = await commit(catalog, _ready(frozen, late))
+
+    young = await _sweep(sweeper)
+    assert (fenced.state, young.counts, _there(root)) == (None, {}, set(late))
+    hours_go_by()
+    assert (await _sweep(sweeper)).counts == {"orphan": 3}
+    assert _there(root) == set()
+    assert (await upload(catalog)).state is State.DELETED
+
+
+@pytest.mark.parametrize(
+    "moment", ["condemn before", "condemn after", "settle before", "settle after", "end"]
+)
+async def test_fault_44_45_whenever_a_slow_writer_commits_beside_a_sweep_no_row_is_without_its_files(
+    catalog: Catalog,
+    local_blobs: LocalBlobs,
+    root: Path,
+    sweeper: Sweeper,
+    hours_go_by: Callable[[], None],
+    moment: str,
+) -> None:
+    await take(catalog, wish(1))
+    slow = await claim(catalog)
+    keys = await _put(local_blobs, 1, 2, 3)
+    hours_go_by()
+
+    async def write() -> None:
+        await commit(catalog, _ready(slow, keys))
+
+    name, _, when = moment.partition(" ")
+    if when:
+        _hook(catalog.sweeps, name, when, write)
+    await _sweep(sweeper)
+    if not when:
+        await write()
+
+    if (await upload(catalog)).state is State.QUEUED:  # it is put off, and then does its work again
+        await _due_now(catalog)
+        again = await claim(catalog)
+        await commit(catalog, _ready(again, await _put(local_blobs, 1, 2, 3)))
+    assert (await upload(catalog)).state is State.READY
+    assert _there(root) == {variant.key for variant in (await upload(catalog)).variants} == set(keys)
+
+
+def _hook(owner: object, name: str, when: str, act: Callable[[], Awaitable[None]]) -> None:
+    """Let `act` happen just before or after the first call of that method."""
+    original = getattr(owner, name)
+    calls = iter([act])
+
+    async def hooked(*args: object, **kwargs: object) -> object:
+        first = next(calls, None)
+        if first and when == "before":
+            await first()
+        result = await original(*args, **kwargs)
+        if first and when == "after":
+            await first()
+        return result
+
+    setattr(owner, name, hooked)
+
+
+async def _due_now(catalog: Catalog) -> None:
+    async with catalog.database.writing() as connection:
+        await connection.execute(update(uploads).values(not_before_ms=0))
+
+
+class _HalfListed(LocalBlobs):
+    """A storage that stops answering in the middle of a listing."""
+
+    async def keys(self, prefix: str, after: str = "") -> AsyncGenerator[Sequence[str], None]:
+        async for page in super().keys(prefix, after):
+            yield page[:2]
+            raise BlobsUnavailable("the storage has stopped answering")
+
+
+async def test_fault_47_a_listing_that_breaks_off_moves_nothing(
+    catalog: Catalog,
+    local_blobs: LocalBlobs,
+    root: Path,
+    sweeper: Sweeper,
+    hours_go_by: Callable[[], None],
+) -> None:
+    orphans = await _put(local_blobs, 1, 2, 3, 4)
+    hours_go_by()
+    half = _HalfListed.__new__(_HalfListed)
+    vars(half).update(vars(local_blobs))
+
+    with pytest.raises(BlobsUnavailable):
+        await _sweep(replace(sweeper, blobs=half))
+
+    assert _there(root) == set(orphans)
+
+
+async def test_fault_51_a_sweeper_that_has_lost_its_lease_touches_nothing_more(
+    catalog: Catalog,
+    local_blobs: LocalBlobs,
+    root: Path,
+    sweeper: Sweeper,
+    hours_go_by: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(applying, "_GROUP", 1)
+    await _put(local_blobs, 1, 2, 3, 4)
+    hours_go_by()
+    plan = await make_plan(sweeper)
+
+    async def another_takes_over() -> None:
+        await catalog.sweeps.end_lease("me")
+        assert await catalog.sweeps.lease("another", 60)
+
+    _hook(catalog.sweeps, "settle", "after", another_takes_over)
+
+    with pytest.raises(SweepRefused):
+        await apply_plan(plan.id, sweeper)
+
+    assert len(_there(root)) == 3
+
+
+def _an_orphan_beside_an_upload(ground: Ground, number: int) -> None:
+    if not ground.catalog.exists():
+        worker = ground.hatch()
+        ground.await_state("ready", *ground.upload(1000))
+        worker.stop()
+    _expire_the_lease(ground)
+    path = ground.root / _key(number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"nobody knows me")
+
+
+def _expire_the_lease(ground: Ground) -> None:
+    with closing(sqlite3.connect(ground.catalog, timeout=10)) as connection, connection:
+        connection.execute("DELETE FROM facts WHERE name = 'lease:sweep'")
+
+
+def _is_in_the_trash(ground: Ground, number: int) -> bool:
+    kept = list(ground.root.glob(f"trash/sweep-*/{_key(number)}"))
+    return len(kept) == 1 and not (ground.root / _key(number)).exists()
+
+
+SWEEPING = Errand(
+    steps.SWEEPING,
+    _is_in_the_trash,
+    prepare=_an_orphan_beside_an_upload,
+    words=("sweep", "--apply"),
+    from_the_start=True,
+    before_the_heir=_expire_the_lease,
+)
+
+
+@pytest.mark.campaign
+def test_fault_27_50_a_sweep_that_is_killed_at_any_step_is_finished_by_the_next(grounds: Grounds) -> None:
+    cases = record(grounds("recorded"), SWEEPING)
+    assert {step for step, _, _ in cases} == steps.SWEEPING.keys()
+
+    assert die_at_each(grounds, SWEEPING, cases) == []

@@ -1,0 +1,51 @@
+"""Other versions: of this program beside this one, of arq and redis-py below it, of its settings above it."""
+
+import json
+from importlib import metadata
+
+import pytest
+from arq.worker import create_worker, get_kwargs
+from packaging.requirements import Requirement
+
+from tests.chaos.ground import Ground
+from worker.main import worker_settings
+from worker.settings import Settings
+
+
+def test_fault_55_jobs_that_another_version_wrote_are_carried_again_by_this_one(ground: Ground) -> None:
+    sources = ground.upload(*range(12))
+    doomed = ground.hatch(mischief={"crash": ("acknowledge", "after", 1), "armed": True}, ready=False)
+    doomed.wait()
+    jobs = sorted(ground.redis.scan_iter("arq:job:*"))
+    assert len(jobs) == 3
+    of_others = [
+        ("process_upload", ["an id"]),
+        ("process_batch", [["no id"]]),
+        ("process_batch", [[], {}, 7]),
+    ]
+    for job, (name, arguments) in zip(jobs, of_others, strict=True):
+        ground.redis.set(job, json.dumps({"t": 1, "f": name, "a": arguments, "k": {}, "et": 1}))
+    heir = ground.hatch()
+
+    ground.await_state("ready", *sources)
+
+    ground.await_rest()
+    assert heir.stop() == 0
+    ground.check()
+
+
+def test_fault_57_the_installed_arq_and_redis_are_those_that_were_measured() -> None:
+    asked = {found.name: found for line in metadata.requires("arq") or () if (found := Requirement(line))}
+
+    assert metadata.version("arq").startswith("0.28.")
+    assert asked["redis"].specifier.contains(metadata.version("redis"))
+
+
+def test_fault_57_the_settings_are_arqs_own_and_what_inherits_them_is_refused_at_once() -> None:
+    kinds = worker_settings(Settings())
+    ours = type("WorkerSettings", (), kinds)
+    heir = type("Mine", (ours,), {"max_jobs": 1})
+
+    assert get_kwargs(ours).keys() == kinds.keys()
+    with pytest.raises(RuntimeError, match="at least one function"):
+        create_worker(heir)
