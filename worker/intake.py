@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 MAX_LETTER_BYTES = 128 * 1024  # of a bad entry that are kept; the largest good event has half of it
 
 _BLOCK_MS = 1000
-_PAUSE_S = 0.1  # while there is enough in hand
+_PAUSE_S = 0.25  # while there is enough in hand
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S = 0.1, 5.0
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 
 from pipelines import formats
@@ -28,6 +29,7 @@ _OVERDRAFT = 1.25  # times its estimate that a picture may take before its child
 _SLACK = 16 * MIB  # and this: estimates of small pictures are rough
 _PROBING_SHARE, _PROBING_LEAST_S = 1 / 4, 1.0  # of a picture's time, for its header
 _PROBING = CHILD_MEMORY  # growth, beside the source itself, before a picture has an estimate
+_AT_ONCE = 2 * MIB  # of variants are checked without a thread
 _FAT = 40 * MIB  # growth that an idle child may keep; it tightens its heap when 32 of them are free
 
 
@@ -166,7 +168,10 @@ class Sandbox:
             match answer:
                 case Probed():
                     done = await self._proceed(child, answer, granted, budget)
-                    return await in_thread(_checked, answer, done, task.wanted, child)
+                    check = partial(_checked, answer, done, task.wanted, child)
+                    # What is usual is checked in a millisecond, of which a visit to a thread takes a part.
+                    usual = sum(written.bytes for written in done.variants) < _AT_ONCE
+                    return check() if usual else await in_thread(check)
                 case Unchanged() if answer.sha256 == task.known_sha256:
                     return None
                 case Changed():

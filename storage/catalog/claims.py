@@ -44,6 +44,7 @@ _HELD = select(uploads).where(
     uploads.c.claim == bindparam("number"),
     uploads.c.state.in_((State.PROCESSING, State.DELETING)),
 )
+_CHANGE = update(uploads).where(uploads.c.id == bindparam("upload"))
 _OF_UPLOAD = variants.c.upload_id == bindparam("upload"), variants.c.superseded_ms.is_(None)
 _KEYS: BindParameter[str] = bindparam("keys", expanding=True)
 _CURRENT = select(variants).where(*_OF_UPLOAD)
@@ -286,7 +287,7 @@ async def _current(connection: AsyncConnection, upload_id: str) -> Sequence[Stor
 
 
 async def _update(connection: AsyncConnection, upload_id: str, values: Row) -> None:
-    await connection.execute(update(uploads).where(uploads.c.id == upload_id).values(values))
+    await connection.execute(_CHANGE, {"upload": upload_id, **values})
 
 
 def _notice(row: Row, metadata: str, outcome: Outcome, now: int) -> Notice:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import now_ms
@@ -13,6 +13,9 @@ from storage.catalog.rows import dump_notice, to_notice
 from storage.catalog.tables import outbox
 
 _PAGE = 500
+
+_MARK = update(outbox).where(outbox.c.seq.in_(bindparam("sent", expanding=True)))
+_INSERT = insert(outbox).returning(outbox.c.seq, sort_by_parameter_order=True)
 
 
 class Outbox:
@@ -34,9 +37,9 @@ class Outbox:
 
     async def mark_sent(self, notices: Sequence[Notice]) -> None:
         """Remember that `notices` were sent. Raises: CatalogUnavailable."""
-        query = update(outbox).where(outbox.c.seq.in_([notice.seq for notice in notices]))
-        async with self._database.writing() as connection:
-            await connection.execute(query.values(sent_ms=now_ms()))
+        sent = {"sent": [notice.seq for notice in notices], "sent_ms": now_ms()}
+        async with self._database.writing(quick=True) as connection:
+            await connection.execute(_MARK, sent)
 
     async def since(self, seq: int, limit: int = _PAGE) -> Sequence[Notice]:
         """The notices after `seq`, sent or not, oldest first. Raises: CatalogUnavailable."""
@@ -62,7 +65,6 @@ async def insert_notices(connection: AsyncConnection, notices: Sequence[Notice])
     """Put `notices` into the outbox, in the transaction that made them true; gives them with their `seq`."""
     if not notices:
         return []
-    statement = insert(outbox).returning(outbox.c.seq, sort_by_parameter_order=True)
     rows = [{"body": dump_notice(notice), "made_ms": notice.time_ms} for notice in notices]
-    given = (await connection.execute(statement, rows)).scalars().all()
+    given = (await connection.execute(_INSERT, rows)).scalars().all()
     return [replace(notice, seq=seq) for notice, seq in zip(notices, given, strict=True)]
