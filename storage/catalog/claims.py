@@ -83,7 +83,8 @@ class Claims:
         Raises: CatalogUnavailable.
         """
         now = now_ms()
-        async with self._database.writing(quick=True) as connection:
+        # Light: when the power goes, whoever holds the claim goes too, and the upload is queued as before.
+        async with self._database.writing(quick=True, light=True) as connection:
             due = {"upload": str(upload_id), "ticket": ticket, "now": now}
             found = (await connection.execute(_DUE, due)).mappings().one_or_none()
             if found is None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import aiosqlite
 
+_LOG_PAGES = 1000  # SQLite's own default
+
 Parameters = Any
 Description = Sequence[Sequence[Any]] | None
 
@@ -56,12 +58,38 @@ class Connection(aiosqlite.Connection):
 
     quick = False
     """Until the transaction ends its statements run here and now: it has the lock and looks up few rows."""
+    patience_ms = 0
     _settled = True
+    _light = False
+
+    def begin_now(self, *, light: bool) -> bool:
+        """Begin to write, here and now, if nobody else is writing; whether it could.
+
+        A `light` transaction does not wait for the disk when it ends, nor does it tidy the log up: the
+        next that is not light does both for it.
+        """
+        if light:
+            self._run("PRAGMA synchronous=NORMAL", "PRAGMA wal_autocheckpoint=0")
+        self._light = light
+        self._run("PRAGMA busy_timeout=0")
+        try:
+            self._run("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            self._weigh()
+            return False
+        finally:
+            self._run(f"PRAGMA busy_timeout={self.patience_ms}")
+        self._settled = False
+        return True
 
     async def commit(self) -> None:
-        """End the transaction, in the thread: this waits for the disk."""
+        """End the transaction; in the thread if this waits for the disk."""
         self.quick = False
-        await super().commit()
+        if self._light:
+            self._conn.commit()
+            self._weigh()
+        else:
+            await super().commit()
         self._settled = True
 
     async def rollback(self) -> None:
@@ -70,6 +98,16 @@ class Connection(aiosqlite.Connection):
         if not self._settled:
             await super().rollback()
             self._settled = True
+        self._weigh()
+
+    def _weigh(self) -> None:
+        if self._light:
+            self._run("PRAGMA synchronous=FULL", f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
+            self._light = False
+
+    def _run(self, *statements: str) -> None:
+        for statement in statements:
+            self._conn.execute(statement).close()
 
     def cursor(self) -> Cursor:  # type: ignore[override]
         return Cursor(self)
@@ -85,6 +123,7 @@ class Connection(aiosqlite.Connection):
 def connect(path: str, **options: Any) -> Connection:  # noqa: ANN401 (sqlite3's)
     """A connection to be awaited, with the options of `sqlite3.connect`."""
     connection = Connection(partial(sqlite3.connect, path, **options), iter_chunk_size=64)
+    connection.patience_ms = int(options.get("timeout", 0) * 1000)
     thread = connection if isinstance(connection, Thread) else connection._thread  # before and since 0.22
     thread.daemon = True  # one that is left over after a failed start must not keep the process alive
     return connection

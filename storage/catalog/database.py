@@ -43,14 +43,17 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def writing(self, *, quick: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def writing(self, *, quick: bool = False, light: bool = False) -> AsyncIterator[AsyncConnection]:
         """A transaction that holds the write lock from its start; `quick` if it looks up few rows, by key.
+
+        What a `light` one writes may be lost when the power goes, until the next that is not light: every
+        process sees it, but nothing that lasts longer than they do may rely on it.
 
         Raises: CatalogUnavailable.
         """
         with _mapped():
             async with self._writers, self._engine.connect() as connection:
-                await connection.execution_options(writes=True, quick=quick)
+                await connection.execution_options(writes=True, quick=quick, light=light)
                 async with connection.begin():
                     yield connection
 
@@ -115,11 +118,14 @@ def _tune(connection: Any, _record: Any) -> None:  # noqa: ANN401 (a driver's co
 
 def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
-    if not options.get("autocommits"):
+    driver = connection.connection.driver_connection
+    quick = driver if options.get("quick") and isinstance(driver, Quick) else None
+    begun = quick is not None and quick.begin_now(light=bool(options.get("light")))
+    if not begun and not options.get("autocommits"):
         # A read that turns into a write fails at once, whatever the busy timeout: say it beforehand.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")
-    if options.get("quick") and isinstance(driver := connection.connection.driver_connection, Quick):
-        driver.quick = True  # waiting for the lock and for the disk is left to the thread
+    if quick is not None:
+        quick.quick = True  # waiting for the lock and for the disk is left to the thread
 
 
 def _migrate(connection: Connection) -> None:

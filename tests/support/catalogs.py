@@ -120,14 +120,14 @@ async def work(catalog: Catalog, upload_id: UUID = CAT) -> None:
 
 @contextmanager
 def transactions(catalog: Catalog) -> Iterator[list[str]]:
-    """Every begin and end of a transaction that writes, as the database itself is told it."""
+    """Every begin and end of a transaction that writes."""
     seen: list[str] = []
     writing: set[int] = set()
     engine = catalog.database._engine.sync_engine
 
-    def began(connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
-        if statement == "BEGIN IMMEDIATE":
-            seen.append(statement)
+    def began(connection: Any) -> None:
+        if connection.get_execution_options().get("writes"):
+            seen.append("BEGIN IMMEDIATE")
             writing.add(id(connection))
 
     def committed(connection: Any) -> None:
@@ -135,12 +135,12 @@ def transactions(catalog: Catalog) -> Iterator[list[str]]:
             seen.append("COMMIT")
             writing.discard(id(connection))
 
-    event.listen(engine, "before_cursor_execute", began)
+    event.listen(engine, "begin", began)
     event.listen(engine, "commit", committed)
     try:
         yield seen
     finally:
-        event.remove(engine, "before_cursor_execute", began)
+        event.remove(engine, "begin", began)
         event.remove(engine, "commit", committed)
 
 

@@ -26,9 +26,12 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 import storage.catalog
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.database import HEAD
+from storage.catalog.facts import State
 from storage.catalog.tables import metadata
 from storage.errors import CatalogTooNew, CatalogUnavailable, NoCatalog
 from tests.support.catalogs import CAT, SOURCE, claim, commit, new_ticket, ready, take, unwish, wish, work
+
+_SETTINGS, _FULL = ("synchronous", "wal_autocheckpoint", "busy_timeout"), 2
 
 
 @pytest.fixture
@@ -225,6 +228,37 @@ async def test_a_writer_in_another_process_is_waited_for(catalog: Catalog, path:
         taken = await take(catalog, wish(1))
 
     assert len(taken.tickets) == 1
+
+
+async def test_a_writer_in_another_process_holds_up_a_claim_and_nothing_else(
+    catalog: Catalog, path: Path
+) -> None:
+    await take(catalog, wish(1))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        claiming = asyncio.create_task(claim(catalog))
+        await asyncio.wait({claiming}, timeout=0.3)
+        still_waiting = not claiming.done()
+        other.execute("COMMIT")
+        claimed = await claiming
+
+    assert still_waiting
+    assert (await commit(catalog, ready(claimed))).state is State.READY
+
+
+async def test_a_claim_is_seen_by_other_processes_at_once_and_what_follows_is_durable(
+    catalog: Catalog, path: Path
+) -> None:
+    await take(catalog, wish(1))
+    claimed = await claim(catalog)
+    with closing(sqlite3.connect(path)) as other:
+        seen = other.execute("SELECT claim, state FROM uploads").fetchall()
+    async with catalog.database.writing(quick=True) as connection:
+        asked = [await connection.exec_driver_sql(f"PRAGMA {name}") for name in _SETTINGS]
+        found = [answer.scalar_one() for answer in asked]
+
+    assert seen == [(claimed.number, "processing")]
+    assert found == [_FULL, 1000, 10_000]
 
 
 async def test_a_writer_that_never_ends_makes_the_catalog_unavailable(impatient: Catalog, path: Path) -> None:
