@@ -1,0 +1,205 @@
+"""What a sweep leaves where it is, each kind beside one true orphan, which goes."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from pipelines.sweep.applying import apply_plan
+from pipelines.sweep.planning import make_plan
+from pipelines.sweep.sweeper import Sweeper
+from pipelines.sweep.trash import restore
+from storage.blobs.local import LocalBlobs, open_local
+from storage.catalog import Catalog
+from storage.catalog.facts import Original, Ready, StoredVariant
+from tests.support.catalogs import claim, commit, take, wish
+
+GRACE_S = 3600.0
+
+
+@dataclass
+class Ground:
+    """A root and its catalog, in which time can go by."""
+
+    catalog: Catalog
+    blobs: LocalBlobs
+    root: Path
+    stack: AsyncExitStack
+    monkeypatch: pytest.MonkeyPatch
+
+    @property
+    def sweeper(self) -> Sweeper:
+        async def requeue(_ids: Sequence[UUID]) -> int:
+            raise AssertionError("nothing is missing here")
+
+        return Sweeper(self.blobs, self.catalog.sweeps, "me", GRACE_S, GRACE_S, requeue)
+
+    async def put(self, key: str | None = None) -> Path:
+        if key is None:
+            name = str(uuid4())
+            key = f"variants/{name[:2]}/{name[2:4]}/{name}.jpg"
+        async with self.blobs.stage(1) as [staged]:
+            os.write(staged.fd, b"picture")
+            await self.blobs.publish([(staged, key)])
+        return self.root / key
+
+    async def record(self, *paths: Path) -> None:
+        keys = [str(path.relative_to(self.root)) for path in paths]
+        await take(self.catalog, wish(1, upload_id := uuid4(), f"uploads/{upload_id}.jpg"))
+        made = [StoredVariant(f"v{at}", key, 1, 1, 7, "f" * 64) for at, key in enumerate(keys)]
+        outcome = Ready(
+            await claim(self.catalog, upload_id), Original("stamp", "0" * 64, 3, "jpeg", 10, 10), made
+        )
+        await commit(self.catalog, outcome)
+
+    def after(self, older: Path) -> float:
+        """The time that the file system gives to a new file, once that is later than that of `older`."""
+        probe = self.root / "probe"
+        while True:
+            probe.write_bytes(b"")
+            born = probe.stat().st_ctime
+            probe.unlink()
+            if born > older.stat().st_ctime:
+                return born
+
+    def only_grows_old(self, older: Path, born: float) -> None:
+        """Let so much time go by that `older` is old enough, and what came at `born` or later is not."""
+        now = (older.stat().st_ctime + born) / 2 + GRACE_S
+        self.monkeypatch.setattr("pipelines.sweep.findings.time.time", lambda: now)
+
+
+@pytest.fixture
+async def ground(
+    catalog: Catalog, local_blobs: LocalBlobs, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Ground]:
+    async with AsyncExitStack() as stack:
+        yield Ground(catalog, local_blobs, root, stack, monkeypatch)
+
+
+async def an_original(ground: Ground) -> Path:
+    return await ground.put("uploads/2026/11/cat.jpg")
+
+
+async def an_original_with_the_name_of_a_variant(ground: Ground) -> Path:
+    return await ground.put(f"uploads/variants/ab/cd/{uuid4()}.jpg")
+
+
+async def a_variant(ground: Ground, which: int) -> Path:
+    made = [await ground.put() for _ in range(3)]
+    await ground.record(*made)
+    return made[which]
+
+
+async def a_superseded_variant(ground: Ground) -> Path:
+    """It is served for as long as the retention says, which is not over."""
+    old, new = await ground.put(), await ground.put()
+    key = str(old.relative_to(ground.root))
+    for ms, path in enumerate((old, new), 1):
+        await take(ground.catalog, wish(ms))
+        made = StoredVariant("thumb", str(path.relative_to(ground.root)), 1, 1, 7, "f" * 64)
+        original = Original("stamp", "0" * 64, 3, "jpeg", 10, 10)
+        await commit(ground.catalog, Ready(await claim(ground.catalog), original, [made]))
+    assert (await ground.catalog.sweeps.find_held([key]))[key].superseded_ms is not None
+    return old
+
+
+async def a_name_that_is_not_ours(ground: Ground) -> Path:
+    return await ground.put("variants/ab/cd/README.txt")
+
+
+async def a_variant_in_anothers_folder(ground: Ground) -> Path:
+    return await ground.put("variants/ab/cd/01234567-89ab-4cde-8f01-23456789abcd.jpg")
+
+
+OLD: dict[str, Callable[[Ground], Awaitable[Path]]] = {
+    "an original": an_original,
+    "an original that looks like a variant": an_original_with_the_name_of_a_variant,
+    "the first variant": lambda ground: a_variant(ground, 0),
+    "the second variant": lambda ground: a_variant(ground, 1),
+    "the third variant": lambda ground: a_variant(ground, 2),
+    "an unknown file": a_name_that_is_not_ours,
+    "a variant where none belongs": a_variant_in_anothers_folder,
+}
+
+
+async def published_and_not_committed(ground: Ground) -> Path:
+    return await ground.put()
+
+
+async def with_an_old_mtime(ground: Ground) -> Path:
+    """It came a moment ago, by `cp -p` or `mv`, with the time that it had elsewhere."""
+    path = await ground.put()
+    os.utime(path, (0, 0))
+    return path
+
+
+async def in_staging(ground: Ground) -> Path:
+    other = await ground.stack.enter_async_context(open_local(ground.root, create=False))
+    [staged] = await ground.stack.enter_async_context(other.stage(1))
+    os.write(staged.fd, b"half")
+    return Path(os.readlink(f"/proc/self/fd/{staged.fd}"))
+
+
+YOUNG: dict[str, Callable[[Ground], Awaitable[Path]]] = {
+    "a young file": published_and_not_committed,
+    "an upload in flight, between rename and commit": published_and_not_committed,
+    "a file with an old mtime that arrived just now": with_an_old_mtime,
+    "a file in staging": in_staging,
+    "a superseded variant": a_superseded_variant,
+}
+
+
+async def sweep(ground: Ground) -> None:
+    await apply_plan((await make_plan(ground.sweeper)).id, ground.sweeper)
+
+
+@pytest.mark.parametrize("kind", OLD.values(), ids=OLD.keys())
+async def test_an_old_file_of_this_kind_stays_beside_an_orphan_that_goes(
+    ground: Ground, kind: Callable[[Ground], Awaitable[Path]]
+) -> None:
+    await ground.record(await ground.put())
+    stays, orphan = await kind(ground), await ground.put()
+    inode = stays.stat().st_ino
+    later = time.time() + 2 * GRACE_S
+    ground.monkeypatch.setattr("pipelines.sweep.findings.time.time", lambda: later)
+    await sweep(ground)
+
+    assert not orphan.exists()
+    assert stays.stat().st_ino == inode
+
+
+@pytest.mark.parametrize("kind", YOUNG.values(), ids=YOUNG.keys())
+async def test_a_young_file_of_this_kind_stays_beside_an_orphan_that_goes(
+    ground: Ground, kind: Callable[[Ground], Awaitable[Path]]
+) -> None:
+    await ground.record(await ground.put())
+    orphan = await ground.put()
+    born = ground.after(orphan)
+    stays = await kind(ground)
+    inode = stays.stat().st_ino
+    ground.only_grows_old(orphan, born)
+    await sweep(ground)
+
+    assert not orphan.exists()
+    assert stays.stat().st_ino == inode
+
+
+async def test_a_restored_file_stays_beside_an_orphan_that_goes(ground: Ground) -> None:
+    await ground.record(await ground.put())
+    file = await ground.put()
+    eager = replace(ground.sweeper, grace_s=0)
+    plan = await make_plan(eager)
+    orphan = await ground.put()
+    born = ground.after(orphan)
+    taken = await apply_plan(plan.id, eager)
+    assert await restore(plan.id, eager) == taken["orphan"] == 1
+    ground.only_grows_old(orphan, born)
+    await sweep(ground)
+
+    assert not orphan.exists()
+    assert file.read_bytes() == b"picture"
