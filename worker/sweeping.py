@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -85,12 +86,14 @@ async def sweep_by_itself(
             plan = await make_plan(sweeper)
             log.info("swept", plan=plan.id, files=plan.files, rows=plan.rows, **plan.counts)
             if plan.stopped:
+                log.error("sweep_stopped", reason=plan.stopped, plan=plan.id, **_numbers(plan))
                 await alarm(queue, plan.stopped, plan)
         if apply and plan.counts and not plan.stopped and plan.applied is None:
             log.info("sweep_applied", plan=plan.id, **await apply_plan(plan.id, sweeper))
         if apply:
             log.info("sweep_purged", **await purge(sweeper))
     except StorageError as error:
+        log.error("sweep_stopped", reason=str(error))  # noqa: TRY400 (the reason says it all)
         await alarm(queue, str(error), None)
         raise
 
@@ -106,14 +109,16 @@ async def _made_since(since_ms: int, sweeper: Sweeper) -> Plan | None:
 
 
 async def alarm(queue: Queue, reason: str, plan: Plan | None) -> None:
-    """Tell log and apps, as far as Redis listens, that a sweep was stopped."""
-    numbers = {"files": plan.files, "rows": plan.rows} if plan else {}
-    numbers |= {"orphans": plan.counts.get(Kind.ORPHAN, 0)} if plan else {}
-    log.error("sweep_stopped", reason=reason, plan=plan.id if plan else None, **numbers)
-    try:
-        await queue.send([sweep_stopped(reason, plan.id if plan else None, now_ms(), numbers)])
-    except (*UNREACHABLE, RedisError) as error:
-        log.warning("sweep_stop_not_told", reason=str(error))
+    """Tell apps, as far as Redis listens, that a sweep was stopped."""
+    told = sweep_stopped(reason, plan.id if plan else None, now_ms(), _numbers(plan))
+    with suppress(*UNREACHABLE, RedisError):
+        await queue.send([told])
+
+
+def _numbers(plan: Plan | None) -> Mapping[str, int]:
+    if plan is None:
+        return {}
+    return {"files": plan.files, "rows": plan.rows, "orphans": plan.counts.get(Kind.ORPHAN, 0)}
 
 
 def is_dead(holder: str) -> bool:

@@ -114,7 +114,7 @@ async def sweep(ctx: Context) -> None:
             log.info("sweep_waits", reason=str(error))
             raise Retry(defer=_BUSY_S) from None
         except (*UNREACHABLE, RedisError, StorageError) as error:
-            log.warning("sweep_failed", reason=str(error))
+            log.warning("sweep_failed", reason=str(error))  # the next night does it
 
 
 async def _process(ids: list[UUID], ctx: Context, app: App) -> Report:
