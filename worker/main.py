@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from types import FrameType
 from typing import Any
 
 import click
@@ -40,6 +42,7 @@ _START_PAUSE_S = 60  # a worker that starts again and again need not look for fo
 _START_DRAIN = 1000  # events taken before the first poll
 _JOB_S = 30 + 60  # new images are taken for 30 s; the rest is for the last ones' images and commits
 _SWEEP_TIMEOUT_S = 300  # for the last step, on a slow disk
+_CHECK_S = 8
 _GOODBYE_S = 5  # for the last words to a Redis that may hang
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S, _HEALTHY_S = 0.5, 5.0, 30
 
@@ -101,7 +104,9 @@ def worker_settings(settings: Settings, *, burst: bool = False, decoder: Sequenc
 
 
 def check_settings(settings: Settings) -> Context:
-    """What `arq --check` needs: the health key of a worker on this host."""
+    """What `arq --check` needs: the health key of a worker on this host. It ends within a few seconds."""
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.alarm(_CHECK_S)  # arq's own connection waits for ever for a Redis that hangs
     host = socket.gethostname()
     key = queue.health_key(settings.stream, host, 0)
     try:
@@ -112,6 +117,11 @@ def check_settings(settings: Settings) -> Context:
         print(f"Redis does not answer: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from error
     return {"redis_settings": queue.arq_settings(settings.redis_url), "health_check_key": key}
+
+
+def _give_up(_number: int, _frame: FrameType | None) -> None:
+    os.write(sys.stderr.fileno(), b"Redis does not answer in time\n")
+    os._exit(1)
 
 
 async def start_up(ctx: Context) -> None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, Literal
 
-Mode = Literal["pass", "cut_on_multi", "drop_exec_reply", "blackhole"]
+Mode = Literal["pass", "cut_on_multi", "drop_exec_reply", "blackhole", "first_only"]
 _CHUNK = 65536
 
 
@@ -74,6 +74,9 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        if self.mode == "first_only":  # whoever comes after the first one hears nothing
+            self.mode = "blackhole" if self.struck else "first_only"
+            self.struck += 1
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self._upstream)
         except OSError:

@@ -1,6 +1,7 @@
 """A Redis that dies, hangs, cuts, refuses, is full, is read-only or forgets everything."""
 
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -182,6 +183,17 @@ def test_fault_12_17_18_56_health_is_red_while_redis_is_away_and_the_log_tells_e
     repeated: dict[str, dict[str, int]] = {}
     _in_each(worlds, AWAY, body)
     assert repeated == {way: {} for way in AWAY}
+
+
+@pytest.mark.campaign
+def test_fault_56_a_health_check_whose_redis_falls_silent_meanwhile_ends_all_the_same(world: World) -> None:
+    world.server.client.set(f"media:uploads:health:{socket.gethostname()}:1", "0 events wait")
+    world.proxy.mode = "first_only"
+
+    ended = world.ground.run("arq", "--check")
+
+    assert ended.returncode == 1
+    assert "in time" in ended.stderr
 
 
 def test_a_burst_that_loses_its_redis_ends_with_exit_code_1(world: World) -> None:

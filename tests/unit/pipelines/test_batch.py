@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import event, update
 
+from pipelines import commits
 from pipelines.batch import ALONE_AFTER, DELETE_AGAIN_MS, Lanes, Report, Workshop, process_uploads
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox, open_sandbox
@@ -189,6 +190,31 @@ async def test_a_batch_that_is_cancelled_gives_its_claims_back(
     other = await catalog.claims.claim(ids[0], "job", "another worker")
     assert other is not None
     assert other.dead_claims == 0
+
+
+async def test_what_a_batch_that_is_cancelled_had_drawn_and_handed_in_is_ready_and_the_rest_is_queued(
+    catalog: Catalog, local_blobs: LocalBlobs, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "PATIENCE_S", 60)  # so that what was handed in waits for the others
+
+    async with open_sandbox(allowance(decoders=2), (*ROGUE, "starts")) as rogue:
+        busy = workshop(catalog, local_blobs, rogue)
+
+        async def handed_in() -> bool:
+            return len(busy.committer._waiting) == 3
+
+        good = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(3)]
+        hanging = await uploads.put("hang.jpg", ordered("hang"))
+        batch = asyncio.create_task(process(catalog, [*good, hanging], busy))
+        await until(handed_in)
+        batch.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await batch
+
+    assert {(await found(catalog, each)).state for each in good} == {State.READY}
+    back = await found(catalog, hanging)
+    assert (back.state, back.attempts) == (State.QUEUED, 0)
+    assert Counter(notice.kind for notice in await told(catalog)) == Counter(ready=3)
 
 
 async def test_a_batch_that_is_cancelled_while_it_claims_leaves_no_dead_claim(
