@@ -17,21 +17,18 @@ WORK_S = 5.0  # that a hundred small pictures may take on a busy machine
 
 
 def test_fault_14_a_hundred_queued_uploads_outlive_a_redis_that_lost_everything(ground: Ground) -> None:
-    doomed = ground.hatch(mischief={"crash": ("take", "after", 1)}, MEDIA_BATCH_SIZE="200")
-    doomed.arm()
     sources = ground.upload(*range(100))
+    mischief = {"crash": ("take", "after", 1), "armed": True}
+    doomed = ground.hatch(mischief=mischief, ready=False, MEDIA_BATCH_SIZE="200")
     doomed.wait()
-    assert list(ground.states().values()) == ["queued"] * len(ground.states())
+    assert ground.states() == dict.fromkeys(sources, "queued")
     ground.redis.flushdb()
     heir = ground.hatch()
 
-    took = ground.await_state("ready", *ground.states(), within=2 * PERIOD_S + WORK_S)
+    ground.await_state("ready", *sources, within=2 * PERIOD_S + WORK_S)
 
-    assert took < 2 * PERIOD_S + WORK_S
-    assert len(ground.states()) > 0
-    heir.stop()
+    assert heir.stop() == 0
     ground.check()
-    assert set(ground.states()) <= set(sources)
 
 
 def test_fault_14_rows_are_queued_again_within_two_periods_under_a_living_worker(ground: Ground) -> None:
