@@ -4,25 +4,29 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from pipelines.blame import DEADLY_CODES, forgive
+from pipelines.recipe import Recipes
 from pipelines.reprocess import is_stale, with_missing_files
 from scripts.progress import Progress
-from scripts.terminal import AsJson, CommandError, output, print_json, run
-from storage.blobs import Exists
+from scripts.terminal import AsJson, CommandError, complain, output, print_json, run
+from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.backfill import Filter
 from storage.catalog.facts import State, Upload
 from worker.app import IDS_A_DECODER, open_stores
 from worker.intake import new_ticket
 from worker.queue import Queue, open_queue
+from worker.retry import CODES
 from worker.settings import Settings
 
 _PAGE = 200
-_SHORT = 4  # jobs: with more than that in the queue, live uploads go first
+_SHORT = 4  # jobs and events: with more than that, live uploads go first
 _LOOK_S = 0.2
 _AGO = re.compile(r"(\d+)([hd])")
 
@@ -41,13 +45,12 @@ def command(
     """Queue uploads again; what they have stays until something newer is published."""
 
     async def body(settings: Settings) -> int:
+        _check_names(settings, recipe, failed)
         state = State.READY if failed is None else State.FAILED
         wanted = Filter(state, recipe, failed, None if since is None else moment_ms(since))
         async with open_stores(settings) as stores, open_queue(settings) as queue:
-            chosen = Backfiller(
-                settings, stores.catalog, stores.blobs, queue, wanted, stale=stale, missing=missing
-            )
-            queued = await chosen.run(limit)
+            wish = Wish(wanted, since, stale, missing)
+            queued = await Backfiller(settings, stores.catalog, stores.blobs, queue, wish).run(limit)
         if as_json:
             print_json({"queued": queued})
         else:
@@ -57,71 +60,95 @@ def command(
     run(body)
 
 
+def _check_names(settings: Settings, recipe: str | None, code: str | None) -> None:
+    """A name that nothing has would look like nothing to do. Raises: CommandError."""
+    for what, name, known in (("recipe", recipe, set(settings.recipe_book)), ("code", code, CODES)):
+        if name is not None and name not in known:
+            raise CommandError(f"There is no {what} {name}; there is: {', '.join(sorted(known))}.", code=2)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which uploads are to be done again: those that `wanted` finds, since when in the user's own words."""
+
+    wanted: Filter
+    since: str | None
+    stale: bool
+    missing: bool
+
+    def walk(self, recipes: Recipes) -> str:
+        """The name of the walk that fulfils it; the recipes count where they decide what is stale."""
+        names = self.wanted.state, self.wanted.recipe, self.wanted.code, self.since
+        wish = repr((*names, self.stale, self.missing, recipes if self.stale else ""))
+        return f"reprocess-{hashlib.sha256(wish.encode()).hexdigest()[:16]}"
+
+
 class Backfiller:
     """One back-fill, which remembers in the catalog how far it is."""
 
     def __init__(
-        self,
-        settings: Settings,
-        catalog: Catalog,
-        blobs: Exists,
-        queue: Queue,
-        wanted: Filter,
-        *,
-        stale: bool,
-        missing: bool,
+        self, settings: Settings, catalog: Catalog, blobs: LocalBlobs, queue: Queue, wish: Wish
     ) -> None:
         self._recipes = settings.recipe_book
         self._per_ticket = IDS_A_DECODER * settings.decoders
         self._catalog = catalog
         self._blobs = blobs
         self._queue = queue
-        self._wanted = wanted
-        self._stale = stale
-        self._missing = missing
-        # Another wish is another walk; the recipes count, for they decide what is stale.
-        wish = repr(
-            (wanted.state, wanted.recipe, wanted.code, stale, missing, self._recipes if stale else "")
-        )
-        self._name = f"reprocess-{hashlib.sha256(wish.encode()).hexdigest()[:16]}"
+        self._wish = wish
+        self._walk = wish.walk(self._recipes)
 
     async def run(self, limit: int | None) -> int:
         """Queue what is worth it, from where the same back-fill stopped; gives how many uploads."""
-        after = (await self._catalog.walks.at(self._name)).after
+        walks, backfill, wanted = self._catalog.walks, self._catalog.backfill, self._wish.wanted
+        after = (await walks.at(self._walk)).after
+        total = await backfill.count(wanted, after)
+        if after:
+            complain(f"Going on where the last run stopped; {total} uploads are still to be looked at.")
         queued = 0
-        with Progress("uploads", await self._catalog.backfill.count(self._wanted, after)) as progress:
-            while limit is None or queued < limit:
-                page = await self._catalog.backfill.page(self._wanted, after, _PAGE)
-                chosen = await self._worth(page)
-                if limit is not None and len(chosen) > limit - queued:
-                    chosen = chosen[: limit - queued]
-                    page = page[: page.index(chosen[-1]) + 1]
-                queued += await self._queue_up(chosen)
-                progress.advance(len(page))
-                if not page or (len(page) < _PAGE and (limit is None or queued < limit)):
-                    await self._catalog.walks.ended(self._name)
-                    break
+        with Progress("uploads", total) as progress:
+            while page := await backfill.page(wanted, after, _PAGE):
+                for start in range(0, len(page), self._per_ticket):
+                    piece = page[start : start + self._per_ticket]
+                    chosen = (await self._worth(piece))[: None if limit is None else limit - queued]
+                    if chosen:
+                        queued += await self._queue_up(chosen)
+                        last = chosen if queued == limit else piece
+                        await walks.moved(self._walk, str(last[-1].id))
+                    progress.advance(len(piece))
+                    if queued == limit:
+                        return queued
                 after = str(page[-1].id)
-                await self._catalog.walks.moved(self._name, after)
+                await walks.moved(self._walk, after)
+        await walks.ended(self._walk)
         return queued
 
-    async def _worth(self, page: Sequence[Upload]) -> Sequence[Upload]:
-        if self._stale:
-            page = [upload for upload in page if is_stale(upload, self._recipes)]
-        return await with_missing_files(page, self._blobs) if self._missing else page
+    async def _worth(self, uploads: Sequence[Upload]) -> Sequence[Upload]:
+        if self._wish.stale:
+            uploads = [upload for upload in uploads if is_stale(upload, self._recipes)]
+        return await with_missing_files(uploads, self._blobs) if self._wish.missing else uploads
 
     async def _queue_up(self, uploads: Sequence[Upload]) -> int:
-        queued = 0
-        for start in range(0, len(uploads), self._per_ticket):
-            while await self._queue.waiting_jobs() > _SHORT:  # noqa: ASYNC110 (another process' work)
-                await asyncio.sleep(_LOOK_S)
-            group = [upload.id for upload in uploads[start : start + self._per_ticket]]
-            tickets = await self._catalog.backfill.requeue(
-                group, self._wanted.state, per_ticket=self._per_ticket, new_ticket=new_ticket
-            )
-            await self._queue.enqueue(tickets)
-            queued += sum(len(ids) for ids in tickets.values())
-        return queued
+        await self._until_short()
+        deadly = [one.source for one in uploads if one.error_code in DEADLY_CODES and one.source]
+        if deadly:  # or what is remembered of them would be told again
+            await forgive(deadly, self._blobs, self._catalog.verdicts)
+        tickets = await self._catalog.backfill.requeue(
+            [upload.id for upload in uploads],
+            self._wish.wanted.state,
+            per_ticket=self._per_ticket,
+            new_ticket=new_ticket,
+        )
+        await self._queue.enqueue(tickets)
+        return sum(len(ids) for ids in tickets.values())
+
+    async def _until_short(self) -> None:
+        """Live uploads go first: those that have jobs, and those whose events nobody has taken yet."""
+        told = False
+        while await self._queue.waiting_jobs() + await self._queue.depth() > _SHORT:
+            if not told and not await self._queue.has_worker():
+                complain("Nobody works the queue off; is a worker running?")
+            told = True
+            await asyncio.sleep(_LOOK_S)
 
 
 def moment_ms(text: str) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipelines import errors as pictures
+from pipelines.sandbox.answers import REFUSALS
 from storage import errors as stores
 from storage.catalog.clock import now_ms
 from storage.catalog.facts import Claim, Failed, Postponed
@@ -47,6 +48,10 @@ VERDICTS: Mapping[type[Exception], Verdict] = {
     stores.CatalogTooNew: Verdict("catalog_unavailable", transient=True, counted=False),
     stores.NoCatalog: Verdict("catalog_unavailable", transient=True, counted=False),
 }
+
+
+CODES = frozenset({found.code for found in VERDICTS.values()} | set(REFUSALS))
+"""Every code that an upload can fail with."""
 
 
 def verdict(error: Exception) -> Verdict:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
@@ -20,6 +20,7 @@ Sentence = Annotated[
 Code = Literal[
     "source_too_large", "unsupported_format", "corrupt_image", "too_many_pixels", "too_much_memory"
 ]
+REFUSALS: tuple[str, ...] = get_args(Code)
 
 
 class _Frame(BaseModel):

@@ -1,0 +1,291 @@
+"""`media reprocess`: which uploads are done again, from where, and how it makes room for live ones."""
+
+import re
+import signal
+import sqlite3
+import subprocess
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import closing
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from pipelines.recipe import Variant
+from pipelines.recipe_file import load_recipes
+from pipelines.upload import key_of
+from scripts.redis_server import RedisServer
+from storage.blobs.local import open_local
+from storage.catalog import Catalog, open_catalog
+from storage.catalog.facts import DeadLetter, Failed, Mark, Original, Ready, StoredVariant, Wished
+from storage.catalog.verdicts import Verdict
+from tests.conftest import url_of
+from tests.support import pictures
+from tests.support.commands import MEDIA, document, media, on_a_terminal
+from tests.support.workplace import Workplace, database_on, eventually
+
+RECIPES = "[default.thumb]\nbox = 150\n[avatar.small]\nbox = 64\n"
+JOBS = "media:uploads:jobs"
+SHA = "0" * 64
+A_JOB = 4  # uploads, with one decoder
+AT_MOST = 5  # jobs that a back-fill leaves in the queue
+
+
+class Ground:
+    """A workplace without a worker, whose uploads are made row by row."""
+
+    def __init__(self, place: Workplace, catalog: Catalog) -> None:
+        self.place = place
+        self.catalog = catalog
+        self.recipes = load_recipes(place.home / "recipes.toml")
+        self.names: dict[str, str] = {}
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        return self.place.env()
+
+    async def upload(self, name: str, *, recipe: str = "default", code: str | None = None) -> UUID:
+        """An upload that is ready, its files there; or that has failed with `code`."""
+        upload_id = uuid4()
+        self.names[str(upload_id)] = name
+        wish = Wished(Mark(1), upload_id, f"uploads/{name}-{upload_id}.jpg", recipe)
+        nobody = DeadLetter("1-0", "invalid_event", "", b"")
+        taken = await self.catalog.intake.take(
+            [(wish, nobody)], [], per_ticket=1, new_ticket=lambda: uuid4().hex
+        )
+        claim = await self.catalog.claims.claim(upload_id, next(iter(taken.tickets)), "me")
+        assert claim is not None
+        original = Original("stamp", SHA, 3, "jpeg", 10, 10)
+        ready = Ready(claim, original, [self._made(upload_id, one) for one in self.recipes[recipe].variants])
+        await self.catalog.claims.commit([Failed(claim, code, "no") if code else ready])
+        return upload_id
+
+    def _made(self, upload_id: UUID, variant: Variant) -> StoredVariant:
+        key = key_of(upload_id, variant, SHA)
+        self.place.put(key, b"abc")
+        return StoredVariant(variant.name, key, 10, 10, 3, SHA)
+
+    async def file_of(self, upload_id: UUID) -> Path:
+        found = await self.catalog.reports.find(upload_id)
+        assert found is not None
+        return self.place.root / found.variants[0].key
+
+    def sql(self, statement: str, *values: Any) -> list[Any]:
+        with closing(sqlite3.connect(self.place.catalog)) as database, database:
+            return database.execute(statement, values).fetchall()
+
+    def queued(self) -> list[str]:
+        """The names of the uploads that wait for work, in order of their ids."""
+        rows = self.sql("SELECT id FROM uploads WHERE state = 'queued' ORDER BY id")
+        return [self.names[upload_id] for (upload_id,) in rows]
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(MEDIA), "reprocess", "--json", *options],
+            env=dict(self.env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+async def ground(redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Ground]:
+    (tmp_path / "recipes.toml").write_text(RECIPES)
+    recipes = str(tmp_path / "recipes.toml")
+    place = Workplace(tmp_path, database_on(redis_server.url), MEDIA_RECIPES=recipes, MEDIA_CPUS="1")
+    async with (
+        open_catalog(url_of(place.catalog)) as catalog,
+        open_local(place.root, create=True) as blobs,
+    ):
+        blobs.bind(catalog.id, catalog_is_new=True)
+        await catalog.mark_bound()
+        yield Ground(place, catalog)
+    place.close()
+
+
+@pytest.fixture
+async def assorted(ground: Ground) -> Ground:
+    """One upload of each kind that an option tells from the others."""
+    await ground.upload("current")
+    await ground.upload("avatar", recipe="avatar")
+    await ground.upload("damaged", code="corrupt_image")
+    await ground.upload("hung", code="decode_timeout")
+    old, holed = await ground.upload("old"), await ground.upload("holed")
+    ground.sql("UPDATE variants SET key = 'variants/00/00/old.jpg' WHERE upload_id = ?", str(old))
+    ground.place.put("variants/00/00/old.jpg", b"abc")
+    ground.sql("UPDATE uploads SET changed_ms = changed_ms - 7200000 WHERE id != ?", str(old))
+    (await ground.file_of(holed)).unlink()
+    return ground
+
+
+# -- which ones
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ([], {"current", "avatar", "old", "holed"}),
+        (["--stale"], {"old"}),
+        (["--missing"], {"holed"}),
+        (["--recipe", "avatar"], {"avatar"}),
+        (["--failed", "decode_timeout"], {"hung"}),
+        (["--since", "1h"], {"old"}),
+        (["--since", "1h", "--missing"], set()),
+    ],
+    ids=" ".join,
+)
+def test_an_option_says_which_uploads_are_done_again(
+    assorted: Ground, options: list[str], names: set[str]
+) -> None:
+    ended = media(assorted.env, "reprocess", "--json", *options)
+
+    assert ended.returncode == 0
+    assert document(ended) == {"queued": len(names)}
+    assert set(assorted.queued()) == names
+    assert assorted.place.redis.zcard(JOBS) == -(-len(names) // A_JOB)
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        (["--recipe", "nobody"], "no recipe nobody; there is: avatar, default"),
+        (["--failed", "nonsense"], "no code nonsense; there is: catalog_unavailable"),
+        (["--since", "yesterday"], "yesterday is no date"),
+        (["--limit", "0"], "--limit"),
+    ],
+)
+def test_a_name_that_nothing_has_is_bad_usage(assorted: Ground, options: list[str], hint: str) -> None:
+    ended = media({**assorted.env, "COLUMNS": "200"}, "reprocess", *options)
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert hint in ended.stderr
+    assert assorted.queued() == []
+
+
+async def test_what_is_remembered_of_a_picture_that_killed_its_decoder_is_forgotten(ground: Ground) -> None:
+    upload_id = await ground.upload("hung", code="decode_timeout")
+    ground.place.put(f"uploads/hung-{upload_id}.jpg", b"deadly")
+    deadly = Verdict(sha256(b"deadly").hexdigest(), 6, "decoder 1", "decode_timeout", "It hung.")
+    other = replace(deadly, sha256=SHA)
+    for verdict in (deadly, other):
+        await ground.catalog.verdicts.remember(verdict)
+
+    media(ground.env, "reprocess", "--failed", "decode_timeout")
+
+    assert await ground.catalog.verdicts.all("decoder 1") == [other]
+
+
+# -- from where
+
+
+async def test_a_limit_is_kept_and_the_next_run_goes_on_behind_it(ground: Ground) -> None:
+    for number in range(7):
+        await ground.upload(f"{number}")
+    everything = [ground.names[upload_id] for upload_id in sorted(ground.names)]
+
+    told, seen = [], []
+    for _ in range(4):
+        told.append(document(media(ground.env, "reprocess", "--limit", "3", "--json"))["queued"])
+        seen.append(ground.queued())
+        ground.sql("UPDATE uploads SET state = 'ready'")  # they are done
+
+    assert told == [3, 3, 1, 3]
+    assert [*seen[0], *seen[1], *seen[2]] == everything
+    assert seen[3] == seen[0]  # having come to its end it begins anew
+
+
+async def test_a_backfill_that_was_killed_goes_on_where_it_stopped(ground: Ground) -> None:
+    both = 2 * AT_MOST * A_JOB
+    for number in range(both):
+        await ground.upload(f"{number}")
+    with ground.start() as killed:
+        eventually(lambda: ground.place.redis.zcard(JOBS) == AT_MOST)
+        eventually(lambda: ground.sql("SELECT 1 FROM facts WHERE name LIKE 'walk:reprocess%'") != [])
+        killed.send_signal(signal.SIGKILL)
+    before = ground.queued()
+    ground.place.redis.delete(JOBS)
+    ground.sql("UPDATE uploads SET state = 'ready'")
+
+    ended = media(ground.env, "reprocess", "--json")
+
+    assert len(before) == AT_MOST * A_JOB
+    assert f"Going on where the last run stopped; {both - len(before)} uploads" in ended.stderr
+    assert document(ended) == {"queued": both - len(before)}
+    assert sorted([*before, *ground.queued()]) == sorted(ground.names.values())
+
+
+# -- beside live uploads
+
+
+def _fill_queue(place: Workplace) -> None:
+    place.redis.zadd(JOBS, {uuid4().hex: 1 for _ in range(AT_MOST)})
+
+
+def _fill_stream(place: Workplace) -> None:
+    place.send_all({"source": f"uploads/{number}.jpg"} for number in range(AT_MOST))
+
+
+@pytest.mark.parametrize(
+    ("fill", "key"), [(_fill_queue, JOBS), (_fill_stream, "media:uploads")], ids=["jobs", "events"]
+)
+async def test_live_uploads_go_first(ground: Ground, fill: Callable[[Workplace], None], key: str) -> None:
+    await ground.upload("old")
+    fill(ground.place)
+    looks = _looks(ground.place)
+    with ground.start() as waiting:
+        eventually(lambda: _looks(ground.place) > looks + 3)
+        meanwhile = ground.queued()
+        ground.place.redis.delete(key)
+        told, said = waiting.communicate(timeout=20)
+
+    assert (meanwhile, waiting.returncode) == ([], 0)
+    assert (told, ground.queued()) == ('{"queued":1}\n', ["old"])
+    assert "is a worker running?" in said
+
+
+def _looks(place: Workplace) -> int:
+    commands: Any = place.redis.info("commandstats")
+    return int(commands.get("cmdstat_zrangebyscore", {"calls": 0})["calls"])
+
+
+def test_what_there_is_stays_until_something_newer_is_published(workplace: Workplace) -> None:
+    recipes = workplace.home / "recipes.toml"
+    recipes.write_text(RECIPES)
+    workplace.settings["MEDIA_RECIPES"] = str(recipes)
+    source = workplace.put("uploads/cat.jpg", pictures.medium())
+    workplace.send({"source": source})
+    workplace.run("media", "--burst")
+    old = document(media(workplace.env(), "show", source, "--json"))["variants"]
+    recipes.write_text(RECIPES.replace("150", "200"))
+
+    queued = document(media(workplace.env(), "reprocess", "--stale", "--json"))
+    meanwhile = document(media(workplace.env(), "show", source, "--json"))
+    workplace.run("media", "--burst")
+    after = document(media(workplace.env(), "show", source, "--json"))
+
+    assert queued == {"queued": 1}
+    assert (meanwhile["state"], meanwhile["variants"]) == ("queued", old)
+    assert (after["state"], after["variants"][0]["width"]) == ("ready", 200)
+    assert all((workplace.root / one["key"]).exists() for one in [*old, *after["variants"]])
+
+
+# -- and what it shows
+
+
+def test_a_terminal_sees_how_far_it_is_and_what_time_remains(assorted: Ground) -> None:
+    code, shown = on_a_terminal(assorted.env, "reprocess")
+
+    assert code == 0
+    assert re.search(r"4/4\S* \S*uploads", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown))
+    assert re.search(r"\d:\d\d:\d\d", shown)
+    assert "4 uploads are queued again." in shown
+
+
+def test_a_pipe_sees_only_the_outcome(assorted: Ground) -> None:
+    ended = media(assorted.env, "reprocess")
+
+    assert (ended.stdout, ended.stderr) == ("4 uploads are queued again.\n", "")
