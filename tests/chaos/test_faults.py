@@ -152,6 +152,7 @@ FAULTS: dict[int, tuple[str, list[str]]] = {
         "The disk is full at any write",
         [
             "test_fault_32_33_a_disk_that_fails_once_at_any_write_delays_an_upload_and_leaves_nothing",
+            "test_fault_32_a_worker_whose_log_cannot_be_written_does_its_work",
             "test_fault_32_33_35_a_storage_that_is_down_is_waited_for_and_blames_nobody",
         ],
     ),

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from tests.chaos.ground import Ground
 from tests.chaos.nursery import ForkedWorker
 from tests.support import processes
 from tests.support.checker import rows_of
+from tests.support.workplace import STARTS
 
 BACK_WITHIN_S = 20.0  # the longest pause is 15 s
 # Calls of the storage; the first few of each are those of one upload.
@@ -175,6 +177,15 @@ def test_fault_31_32_a_catalog_that_cannot_commit_is_waited_for(ground: Ground, 
     assert _attempts(ground) == {0}
     assert worker.stop() == 0
     ground.check()
+
+
+@pytest.mark.campaign
+def test_fault_32_a_worker_whose_log_cannot_be_written_does_its_work(ground: Ground) -> None:
+    ground.upload(*range(5))
+    with open("/dev/full", "w") as full:
+        subprocess.run([*STARTS["media"], "--burst"], env=ground.env(), stderr=full, timeout=60, check=False)
+
+    assert ground.check().states == {"ready": 5}
 
 
 def test_fault_34_everything_is_durable_before_what_relies_on_it_is_said(ground: Ground) -> None:

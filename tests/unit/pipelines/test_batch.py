@@ -3,9 +3,11 @@
 import asyncio
 import errno
 import os
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -165,6 +167,30 @@ async def test_a_stop_leaves_what_was_not_begun_untouched(
     one_by_one = workshop(catalog, local_blobs, sandbox, judged_by=stop, lanes=1)
     ids = [await uploads.put(f"{n}.jpg", jpeg() if n != 2 else b"bad") for n in range(6)]
     report = await process(catalog, ids, one_by_one)
+
+    assert report.outcomes == Counter(ready=2, failed=1)
+    assert (report.left_over, report.due_in_ms) == (ids[3:], 0)
+    assert [(await found(catalog, each)).claims for each in ids] == [1, 1, 1, 0, 0, 0]
+
+
+async def test_a_batch_takes_no_new_upload_after_30_seconds_and_hands_the_rest_back(
+    catalog: Catalog,
+    local_blobs: LocalBlobs,
+    sandbox: Sandbox,
+    uploads: Uploads,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter)
+    monkeypatch.setattr("pipelines.batch.time", clock)
+
+    def half_a_minute_later(error: Exception, claim: Claim) -> Failed:
+        now[0] = 30.1
+        return Failed(claim, "corrupt_image", str(error))
+
+    slow = workshop(catalog, local_blobs, sandbox, judged_by=half_a_minute_later, lanes=1)
+    ids = [await uploads.put(f"{n}.jpg", jpeg() if n != 2 else b"bad") for n in range(6)]
+    report = await process(catalog, ids, slow)
 
     assert report.outcomes == Counter(ready=2, failed=1)
     assert (report.left_over, report.due_in_ms) == (ids[3:], 0)

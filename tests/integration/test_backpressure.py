@@ -1,0 +1,68 @@
+"""Backpressure: while enough waits to be done, nothing more is taken from the stream."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from uuid import uuid4
+
+import pytest
+
+from scripts.redis_server import temporary_redis
+from storage.catalog import Catalog
+from worker.announcer import Announcer
+from worker.intake import Intake
+from worker.queue import Queue, connect, job_queue_of
+
+BACKLOG = 16
+
+
+@pytest.fixture
+async def queue() -> AsyncIterator[Queue]:
+    with temporary_redis() as server:
+        redis = connect(server.url, job_queue_of("media:uploads"))
+        yield Queue(redis, "media:uploads", "me", 1000)
+        await redis.aclose(close_connection_pool=True)
+
+
+async def until(true: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what only Redis knows."""
+    async with asyncio.timeout(10):
+        while not await true():  # noqa: ASYNC110 (it is no event of this process)
+            await asyncio.sleep(0.01)
+
+
+async def test_an_intake_with_enough_in_hand_takes_nothing_until_some_of_it_is_done(
+    queue: Queue, catalog: Catalog
+) -> None:
+    stopping = asyncio.Event()
+    intake = Intake(
+        queue,
+        catalog.intake,
+        Announcer(catalog.outbox, queue),
+        recipes=frozenset({"default"}),
+        batch_size=10,
+        per_ticket=8,
+        backlog=BACKLOG,
+        lease_s=1,
+        stopping=stopping,
+    )
+    tickets = [uuid4().hex for _ in range(BACKLOG)]
+    await queue.make_group()
+    await queue.enqueue({ticket: [] for ticket in tickets})
+    await queue.add({"source": "uploads/cat.jpg"})
+
+    async def has_looked_three_times() -> bool:
+        stats = await queue.redis.info("commandstats")
+        return bool(stats.get("cmdstat_zrangebyscore", {}).get("calls", 0) >= 3)
+
+    async def has_taken_it() -> bool:
+        return await queue.depth() == 0
+
+    running = asyncio.create_task(intake.run())
+    await until(has_looked_three_times)
+    assert await queue.depth() == 1
+
+    await queue.discard(tickets[:1])
+    await until(has_taken_it)
+
+    stopping.set()
+    await running
