@@ -216,14 +216,15 @@ FAULTS: dict[int, tuple[str, list[str]]] = {
         [
             "test_a_young_file_is_left_to_its_writer",
             "test_a_file_that_gets_a_record_after_the_plan_stays",
-            "test_fault_44_45_whenever_a_slow_writer_commits_beside_a_sweep_no_row_is_without_its_files",
+            "test_a_writer_between_some_steps_of_a_sweep_keeps_row_and_file_together",
+            "test_a_writer_between_any_steps_of_a_sweep_keeps_row_and_file_together",
         ],
     ),
     45: (
         "A sweep while a writer is frozen",
         [
             "test_a_row_cannot_take_a_key_that_is_condemned_and_tries_again",
-            "test_fault_44_45_whenever_a_slow_writer_commits_beside_a_sweep_no_row_is_without_its_files",
+            "test_a_worker_that_was_frozen_while_its_file_was_taken_and_purged_publishes_it_again",
         ],
     ),
     46: (
@@ -239,11 +240,19 @@ FAULTS: dict[int, tuple[str, list[str]]] = {
     ),
     48: (
         "An implausible plan",
-        ["test_an_implausible_plan_touches_nothing_until_a_person_has_looked"],
+        [
+            "test_an_implausible_plan_touches_nothing_until_a_person_has_looked",
+            "test_a_sweep_that_is_stopped_touches_nothing_and_says_so_everywhere",
+        ],
     ),
     49: (
         "One orphan among everything else",
-        ["test_an_old_file_without_a_record_goes_to_the_trash_and_all_else_stays"],
+        [
+            "test_an_old_file_without_a_record_goes_to_the_trash_and_all_else_stays",
+            "test_an_old_file_of_this_kind_stays_beside_an_orphan_that_goes",
+            "test_a_young_file_of_this_kind_stays_beside_an_orphan_that_goes",
+            "test_a_restored_file_stays_beside_an_orphan_that_goes",
+        ],
     ),
     50: (
         "A sweep that is killed, a purge that finds more than it should",

@@ -10,7 +10,6 @@ from pathlib import Path
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import pytest
-from sqlalchemy import update
 
 from pipelines.sweep import applying
 from pipelines.sweep.applying import apply_plan
@@ -20,7 +19,6 @@ from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Claim, Original, Ready, State, StoredVariant
-from storage.catalog.tables import uploads
 from storage.errors import BlobsUnavailable
 from tests.chaos import steps
 from tests.chaos.conftest import Grounds
@@ -111,40 +109,6 @@ async def test_fault_10_what_a_writer_that_a_deletion_has_fenced_publishes_late_
     assert (await upload(catalog)).state is State.DELETED
 
 
-@pytest.mark.parametrize(
-    "moment", ["condemn before", "condemn after", "settle before", "settle after", "end"]
-)
-async def test_fault_44_45_whenever_a_slow_writer_commits_beside_a_sweep_no_row_is_without_its_files(
-    catalog: Catalog,
-    local_blobs: LocalBlobs,
-    root: Path,
-    sweeper: Sweeper,
-    hours_go_by: Callable[[], None],
-    moment: str,
-) -> None:
-    await take(catalog, wish(1))
-    slow = await claim(catalog)
-    keys = await _put(local_blobs, 1, 2, 3)
-    hours_go_by()
-
-    async def write() -> None:
-        await commit(catalog, _ready(slow, keys))
-
-    name, _, when = moment.partition(" ")
-    if when:
-        _hook(catalog.sweeps, name, when, write)
-    await _sweep(sweeper)
-    if not when:
-        await write()
-
-    if (await upload(catalog)).state is State.QUEUED:  # it is put off, and then does its work again
-        await _due_now(catalog)
-        again = await claim(catalog)
-        await commit(catalog, _ready(again, await _put(local_blobs, 1, 2, 3)))
-    assert (await upload(catalog)).state is State.READY
-    assert _there(root) == {variant.key for variant in (await upload(catalog)).variants} == set(keys)
-
-
 def _hook(owner: object, name: str, when: str, act: Callable[[], Awaitable[None]]) -> None:
     """Let `act` happen just before or after the first call of that method."""
     original = getattr(owner, name)
@@ -160,11 +124,6 @@ def _hook(owner: object, name: str, when: str, act: Callable[[], Awaitable[None]
         return result
 
     setattr(owner, name, hooked)
-
-
-async def _due_now(catalog: Catalog) -> None:
-    async with catalog.database.writing() as connection:
-        await connection.execute(update(uploads).values(not_before_ms=0))
 
 
 class _HalfListed(LocalBlobs):

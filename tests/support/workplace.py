@@ -229,7 +229,7 @@ class Workplace:
         """Run a worker's command to its end."""
         command = [*STARTS[by], *options]
         return subprocess.run(
-            command, env=self.env(**settings), cwd=self.home, capture_output=True, text=True, timeout=20
+            command, env=self.env(**settings), cwd=self.home, capture_output=True, text=True, timeout=60
         )
 
     def check(self, *, settled: bool = True) -> Findings:
