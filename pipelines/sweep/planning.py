@@ -1,8 +1,9 @@
 """Planning: everything is looked at, step by step, and what is to be done is written down."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 
 from pipelines.sweep import findings
 from pipelines.sweep.findings import Kind, Looked
@@ -33,14 +34,11 @@ async def make_plan(sweeper: Sweeper) -> Plan:
     """
     try:
         async with sweeper.at_work():
-            draft = await _begun(sweeper)
-            while draft.stage != "done":
-                await sweeper.next_step()
-                looked = await _STAGES[draft.stage](draft.after, sweeper)
-                draft = await write_down(draft, looked, _after(draft.stage), sweeper.blobs)
-                await sweeper.sweeps.save_progress(DRAFT, draft.as_json())
+            async with _counting(sweeper) as wrong_totals:
+                draft = await _look_at_all(await _begun(sweeper), sweeper)
+                wrong = await wrong_totals
             plan = await finish(draft, sweeper.blobs)
-            await sweeper.sweeps.remember(await _swept(plan, draft.surplus, sweeper))
+            await sweeper.sweeps.remember(await _swept(plan, draft.surplus, wrong, sweeper))
             await sweeper.sweeps.save_progress(DRAFT, None)
     except StorageError as error:
         if not isinstance(error, CatalogTooNew):  # which is not ours to write to
@@ -48,6 +46,25 @@ async def make_plan(sweeper: Sweeper) -> Plan:
                 await sweeper.sweeps.note_stop(str(error))
         raise
     return plan
+
+
+async def _look_at_all(draft: Draft, sweeper: Sweeper) -> Draft:
+    while draft.stage != "done":
+        await sweeper.next_step()
+        looked = await _STAGES[draft.stage](draft.after, sweeper)
+        draft = await write_down(draft, looked, _after(draft.stage), sweeper.blobs)
+        await sweeper.sweeps.save_progress(DRAFT, draft.as_json())
+    return draft
+
+
+@asynccontextmanager
+async def _counting(sweeper: Sweeper) -> AsyncIterator[asyncio.Task[int | None]]:
+    """The catalog's totals are proved beside the body, which waits for other things."""
+    counting = asyncio.ensure_future(sweeper.prove_totals())
+    try:
+        yield counting
+    finally:
+        await asyncio.gather(counting, return_exceptions=True)  # a query cannot be stopped
 
 
 async def _begun(sweeper: Sweeper) -> Draft:
@@ -61,8 +78,7 @@ def _after(stage: str) -> str:
     return stages[stages.index(stage) + 1]
 
 
-async def _swept(plan: Plan, surplus: int, sweeper: Sweeper) -> Swept:
-    wrong_totals = await sweeper.prove_totals()
+async def _swept(plan: Plan, surplus: int, wrong_totals: int | None, sweeper: Sweeper) -> Swept:
     rows = await sweeper.sweeps.total()
     before = await sweeper.sweeps.last()
     return Swept(

@@ -74,17 +74,24 @@ async def known_plans(sweeper: Sweeper) -> Sequence[Plan]:
 async def bring_back(among: Sequence[Plan], keys: Sequence[str], sweeper: Sweeper) -> Sequence[str]:
     """Put those of `keys` back that surely are not in their place and are in the trash; gives which."""
     there = await look_at(keys, sweeper.blobs)
-    wanted = [key for key in keys if there[key] is Existence.MISSING]
     back: list[str] = []
     for plan in reversed(among):  # the newest first
+        wanted = [key for key in keys if key not in back]
         kept = await look_at([quarantine_key(plan.id, key) for key in wanted], sweeper.blobs)
-        for key in list(wanted):
-            if isinstance(kept[quarantine_key(plan.id, key)], BlobInfo):
+        for key in wanted:
+            if _may_come_back(kept[quarantine_key(plan.id, key)], there[key]):
                 # A writer who makes it again meanwhile has the newer one.
                 await sweeper.blobs.move(quarantine_key(plan.id, key), key, replace=False)
-                wanted.remove(key)
                 back.append(key)
     return back
+
+
+def _may_come_back(kept: BlobInfo | Existence, there: BlobInfo | Existence) -> bool:
+    if not isinstance(kept, BlobInfo):
+        return False
+    if isinstance(there, BlobInfo):
+        return there.identity == kept.identity  # somebody died who had put it back by half
+    return there is Existence.MISSING
 
 
 async def _purge_group(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> Counter[str]:

@@ -439,11 +439,15 @@ def _remove_folder(parent: int, name: str) -> None:
 
 
 def _rename_aside(name: str, target: str, here: int, there: int) -> bool:
-    """Give a file another name, unless there is something under it already; gives whether it was done."""
+    """Give a file another name, unless another is under it already; gives whether it was done."""
     try:
         os.link(name, target, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
     except FileExistsError:
-        return False
+        ours, other = (
+            os.stat(one, dir_fd=at, follow_symlinks=False) for one, at in ((name, here), (target, there))
+        )
+        if (ours.st_dev, ours.st_ino) != (other.st_dev, other.st_ino):
+            return False
     os.fsync(there)  # the new name is durable before the old one goes
     os.unlink(name, dir_fd=here)
     return True

@@ -100,23 +100,18 @@ class Sweeps:
         Raises: CatalogUnavailable.
         """
         async with self._database.writing() as connection:
-            query = select(variants.c.key).where(variants.c.key.in_(keys))
-            held = set((await connection.execute(query)).scalars())
-            free = [key for key in keys if key not in held]
-            await _mark(connection, free)
-        return frozenset(free)
+            return await _condemn(connection, keys)
 
     async def condemn_superseded(self, keys: Sequence[str], before_ms: float) -> frozenset[str]:
-        """Forget the rows of those of `keys` that were superseded before that, and mark them; gives which.
+        """Forget the rows of those of `keys` that were superseded before that; then as `condemn`.
 
+        So those are among them whose rows were forgotten by a sweep that died then.
         Raises: CatalogUnavailable.
         """
-        old = variants.c.key.in_(keys), variants.c.superseded_ms < before_ms
         async with self._database.writing() as connection:
-            gone = list((await connection.execute(select(variants.c.key).where(*old))).scalars())
-            await connection.execute(delete(variants).where(variants.c.key.in_(gone)))
-            await _mark(connection, gone)
-        return frozenset(gone)
+            old = variants.c.key.in_(keys), variants.c.superseded_ms < before_ms
+            await connection.execute(delete(variants).where(*old))
+            return await _condemn(connection, keys)
 
     async def settle(self, *, moved: Sequence[str], untouched: Sequence[str]) -> frozenset[str]:
         """End the marks of keys whose files were moved away, or were not; gives the moved that a row holds.
@@ -266,11 +261,14 @@ def _held(row: Any) -> Held:  # noqa: ANN401 (a row)
     return Held(row.key, UUID(row.upload_id), row.bytes, row.sha256, row.superseded_ms)
 
 
-async def _mark(connection: AsyncConnection, keys: Sequence[str]) -> None:
-    if keys:
+async def _condemn(connection: AsyncConnection, keys: Sequence[str]) -> frozenset[str]:
+    query = select(variants.c.key).where(variants.c.key.in_(keys))
+    free = frozenset(keys).difference((await connection.execute(query)).scalars())
+    if free:
         mark = {"made_ms": now_ms(), "moved_ms": None}
         statement = insert(condemned).on_conflict_do_update(index_elements=["key"], set_=mark)
-        await connection.execute(statement, [{"key": key, **mark} for key in keys])
+        await connection.execute(statement, [{"key": key, **mark} for key in sorted(free)])
+    return free
 
 
 def _is_live(lease: Mapping[str, Any], now: int) -> bool:

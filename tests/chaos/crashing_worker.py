@@ -129,6 +129,7 @@ class _Disk(SimpleNamespace):
         for call in (
             "fsync",
             "rename",
+            "link",
             "fchmod",
             "mkdir",
             "unlink",

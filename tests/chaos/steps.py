@@ -95,5 +95,13 @@ UPLOAD = {**INTAKE, **JOB, **RENDER, **DISK, **OUTCOME}
 DELETION = {**INTAKE, **JOB, **DELETE, "os.fsync": DISK["os.fsync"], **OUTCOME}
 ADOPTION = {**ADOPT, "take": INTAKE["take"], "enqueue": INTAKE["enqueue"]}
 REBUILDING = {**REBUILD, **ADOPTION, "os.fsync": DISK["os.fsync"]}
+TIDY: Mapping[str, Step] = {
+    "condemn_superseded": Step(Sweeps, "condemn_superseded", _DURABLE),
+    "drop_superseded": Step(Sweeps, "drop_superseded", _DURABLE),
+    "remake": Step(Sweeps, "remake", _DURABLE),
+    "os.link": Step("os", "link", _AFTER),
+}
+
 SWEEPING = {**SWEEP, "move": DELETE["move"], "os.rename": DISK["os.rename"]}
-EVERY = {**UPLOAD, **DELETE, **ADOPT, **REBUILD, **SWEEP}
+KILLED_SWEEP = {**SWEEP, **TIDY, **DELETE, "put": Step(LocalBlobs, "put"), **DISK}
+EVERY = {**UPLOAD, **DELETE, **ADOPT, **REBUILD, **KILLED_SWEEP}
