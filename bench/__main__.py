@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import compare, contenders, figures, load, machine, report, scale
+from scripts import readme
 
 _HERE = Path(__file__).parent
 _RESULTS = _HERE / "results"
@@ -52,6 +53,8 @@ def _compare(arguments: Sequence[str]) -> int:
     _save(asked.into, json.dumps(report.as_json(measured, where), indent=1), table, measured)
     if asked.docs:
         _illustrate(_DOCS, measured)
+        lines = report.for_readme(measured, where)
+        readme.README.write_text(readme.with_part(readme.README.read_text("utf-8"), "bench", lines), "utf-8")
     sys.stdout.write(table)
     return 0
 
@@ -89,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-peers", action="store_true", help="only this worker and the libvips loop")
     parser.add_argument("--quick", action="store_true", help="one short round, no small pictures")
-    parser.add_argument("--docs", action="store_true", help="write the charts to docs/ as well")
+    parser.add_argument(
+        "--docs", action="store_true", help="write charts and table to docs/ and README.md too"
+    )
     parser.add_argument("--into", type=Path, default=_RESULTS, help="where results go")
     parser.add_argument("--work", type=Path, help="where storage, catalog and Redis live meanwhile")
     return parser

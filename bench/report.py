@@ -153,6 +153,12 @@ def markdown(measured: Measured, machine: Mapping[str, str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def for_readme(measured: Measured, machine: Mapping[str, str]) -> Sequence[str]:
+    """The lines of the README's part: the photos, and where they were measured."""
+    photos = summarise(measured.rounds)
+    return [_table(photos), "", _where(photos, machine)]
+
+
 def _table(found: Sequence[Summary]) -> str:
     floors = {one.cores: one.undisturbed.median for one in found if one.title == FLOOR}
     rows = [

@@ -43,13 +43,18 @@ def schema(name: str) -> str:
 def updated(page: str) -> str:
     """`page` with its generated parts made anew. Raises: ValueError when it has no place for one."""
     for name, lines in _parts().items():
-        opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        if page.count(opening) != 1 or page.count(closing) != 1:
-            raise ValueError(f"The page needs {opening.strip()} and {closing} once each.")
-        before, _, rest = page.partition(opening)
-        _, _, after = rest.partition(closing)
-        page = before + opening + "".join(f"{line}\n" for line in lines) + closing + after
+        page = with_part(page, name, lines)
     return page
+
+
+def with_part(page: str, name: str, lines: Sequence[str]) -> str:
+    """`page` with `lines` between the marks of that name. Raises: ValueError when it has no such place."""
+    opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    if page.count(opening) != 1 or page.count(closing) != 1:
+        raise ValueError(f"The page needs {opening.strip()} and {closing} once each.")
+    before, _, rest = page.partition(opening)
+    _, _, after = rest.partition(closing)
+    return before + opening + "".join(f"{line}\n" for line in lines) + closing + after
 
 
 def _parts() -> Mapping[str, Sequence[str]]:

@@ -12,6 +12,7 @@ from bench import chart, processes, report
 from bench.compare import Measured
 from bench.rounds import Round
 from bench.statistics import percentile, slope, spread
+from scripts import readme
 
 
 def a_round(title: str, seconds: float, cores: int = 1, others: float = 0.0) -> Round:
@@ -114,3 +115,15 @@ def test_bars_are_as_long_as_their_values() -> None:
     ]
 
     assert widths[0] == pytest.approx(2 * widths[1])
+
+
+def test_the_readme_gets_the_table_of_the_last_run_and_where_it_was_made() -> None:
+    measured = Measured([a_round("media-worker", 10), a_round("libvips loop", 8)], [], [])
+    lines = report.for_readme(measured, {"cpu": "a fast one"})
+    page = readme.README.read_text("utf-8")
+
+    once = readme.with_part(page, "bench", lines)
+
+    assert "| **media-worker** | 1 | 10.0 ± 0 % | 0.80 |" in once
+    assert "Measured on: cpu a fast one." in once
+    assert readme.with_part(once, "bench", lines) == once
