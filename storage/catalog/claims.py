@@ -275,7 +275,8 @@ def _read(original: Original | None) -> Row:
 async def _replace_variants(connection: AsyncConnection, outcome: Ready, now: int) -> None:
     upload_id = str(outcome.claim.upload.id)
     keys = [variant.key for variant in outcome.variants]
-    await connection.execute(_SUPERSEDE, {"upload": upload_id, "keys": keys, "superseded_ms": now})
+    if outcome.claim.upload.variants:  # whoever else could have added some would hold the claim
+        await connection.execute(_SUPERSEDE, {"upload": upload_id, "keys": keys, "superseded_ms": now})
     await connection.execute(
         _STORE,
         [{**asdict(variant), "upload_id": upload_id, "made_ms": now} for variant in outcome.variants],
