@@ -15,7 +15,7 @@ import click
 import structlog
 from arq.cron import CronJob, cron
 from arq.typing import WorkerCoroutine
-from arq.worker import Worker, create_worker, func
+from arq.worker import Worker, func
 from redis import Redis
 
 from pipelines.errors import DecoderUnavailable
@@ -183,7 +183,7 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
     back_off = _FIRST_BACK_OFF_S
     away = proven = False
     while not shutdown.stopping.is_set():
-        worker: Worker = create_worker(worker_settings(settings, burst=burst, decoder=decoder))
+        worker = PromptWorker(**worker_settings(settings, burst=burst, decoder=decoder))
         worker.in_progress_timeout_s = settings.lease
         worker.ctx.update(shutdown=shutdown, away=away, proven=proven, started=False)
         shutdown.listen()
@@ -209,6 +209,18 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
         with suppress(TimeoutError):
             async with asyncio.timeout(min(back_off, _LONGEST_BACK_OFF_S)):
                 await shutdown.stopping.wait()
+
+
+class PromptWorker(Worker):
+    """arq's worker, which also looks at the queue as soon as this process has enqueued a job."""
+
+    async def _poll_iteration(self) -> None:
+        queued: asyncio.Event = self.ctx["app"].queue.queued
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.poll_delay_s):
+                await queued.wait()
+        queued.clear()
+        await super()._poll_iteration()
 
 
 async def _hand_back(worker: Worker) -> None:

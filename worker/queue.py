@@ -183,6 +183,7 @@ class Queue:
         self.stream = stream
         self.consumer = consumer
         self.jobs = job_queue_of(stream)
+        self.queued = asyncio.Event()  # a job was enqueued from here
         self._events_maxlen = events_maxlen
 
     # -- entries in
@@ -261,6 +262,7 @@ class Queue:
         """Enqueue a job for each ticket. Whether it arrived is not known; the reconciler settles it."""
         for ticket, ids in tickets.items():
             await self.redis.enqueue_job(PROCESS, [str(upload_id) for upload_id in ids], _job_id=ticket)
+        self.queued.set()
 
     async def alive(self, tickets: Sequence[str]) -> frozenset[str]:
         """Those of `tickets` whose job waits in the queue or is being worked on.
