@@ -34,7 +34,6 @@ class Errand:
     words: Sequence[str] = ()  # of a command, where it is not the worker
     from_the_start: bool = False  # what a start does itself
     mischief: dict[str, Any] = field(default_factory=dict)
-    before_the_heir: Callable[[Ground], None] = lambda _ground: None  # what passes until then
 
 
 def record(ground: Ground, errand: Errand) -> list[Case]:
@@ -105,7 +104,6 @@ def die_at(ground: Ground, errand: Errand, case: Case, number: int) -> Wrong | N
     died = worker.process.poll() is not None
     if not died:  # it had not to come by that often
         worker.kill()
-    errand.before_the_heir(ground)
     heir = ground.hatch(*errand.words, ready=False)
     began = time.monotonic()
     if errand.words:

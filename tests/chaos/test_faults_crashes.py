@@ -110,7 +110,7 @@ BETWEEN_PROMISES: list[Case] = [
 def test_fault_01_a_worker_killed_between_two_promises_loses_nothing_and_makes_nothing_twice(
     grounds: Grounds,
 ) -> None:
-    assert die_at_each(grounds, UPLOAD, BETWEEN_PROMISES, at_once=4) == []
+    assert die_at_each(grounds, UPLOAD, BETWEEN_PROMISES, at_once=2) == []
 
 
 @pytest.mark.campaign

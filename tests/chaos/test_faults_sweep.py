@@ -1,10 +1,8 @@
 """Sweeps beside writers, beside each other, on a disk that fails, and killed at any step."""
 
 import os
-import sqlite3
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -183,15 +181,9 @@ def _an_orphan_beside_an_upload(ground: Ground, number: int) -> None:
         worker = ground.hatch()
         ground.await_state("ready", *ground.upload(1000))
         worker.stop()
-    _expire_the_lease(ground)
     path = ground.root / _key(number)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"nobody knows me")
-
-
-def _expire_the_lease(ground: Ground) -> None:
-    with closing(sqlite3.connect(ground.catalog, timeout=10)) as connection, connection:
-        connection.execute("DELETE FROM facts WHERE name = 'lease:sweep'")
 
 
 def _is_in_the_trash(ground: Ground, number: int) -> bool:
@@ -205,7 +197,6 @@ SWEEPING = Errand(
     prepare=_an_orphan_beside_an_upload,
     words=("sweep", "--apply"),
     from_the_start=True,
-    before_the_heir=_expire_the_lease,
 )
 
 

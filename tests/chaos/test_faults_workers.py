@@ -35,8 +35,8 @@ def _are_under_way(ground: Ground, at_least: int) -> None:
 
 def test_fault_02_a_decoder_that_is_killed_costs_nobody_an_attempt(ground: Ground) -> None:
     worker = ground.hatch()
-    sources = _upload_medium(ground, 30)
-    _are_under_way(ground, 5)
+    sources = _upload_medium(ground, 15)
+    _are_under_way(ground, 3)
     [decoder] = worker.decoders()[:1]
     os.kill(decoder, signal.SIGKILL)
 
