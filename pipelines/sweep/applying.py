@@ -101,7 +101,9 @@ async def _retire(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> int:
         return 0
     before_ms = Ages.now(sweeper.grace_s, sweeper.retention_s).retired_before_ms
     gone = await sweeper.sweeps.condemn_superseded(keys, before_ms)
-    for key in await _set_aside(plan, gone, sweeper):
+    await _set_aside(plan, gone, sweeper)
+    held = await sweeper.sweeps.find_held(sorted(gone))
+    for key in sorted(gone.difference(held)):  # also what a sweep that died then has moved
         await sweeper.blobs.delete(quarantine_key(plan.id, key))
     return len(gone)
 
