@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -18,6 +18,11 @@ LARGEST = 10
 _PATIENCE_S = 10.0
 
 _TOTALS = "SELECT what, name, detail, day, files, bytes FROM totals WHERE files != 0 OR bytes != 0"
+# A claim writes no totals: they know the waiting, and those in work are few, and counted.
+_WAITING = "waiting"
+_IN_WORK = """
+    SELECT coalesce(error_code, ''), count(*) FROM uploads WHERE state = 'processing' GROUP BY 1
+"""
 _LARGEST = """
     SELECT id, source, bytes,
         (SELECT coalesce(sum(variants.bytes), 0) FROM variants WHERE upload_id = uploads.id)
@@ -158,11 +163,22 @@ def _read(path: Path, largest: int) -> Account | None:
         ledger.execute("BEGIN")  # everything in one moment of the catalog
         sweep = ledger.execute("SELECT value FROM facts WHERE name = ?", [LAST_SWEEP]).fetchone()
         return Account(
-            totals=[Total(*row) for row in ledger.execute(_TOTALS)],
+            totals=_split(
+                [Total(*row) for row in ledger.execute(_TOTALS)], dict(ledger.execute(_IN_WORK).fetchall())
+            ),
             largest=[Large(*row) for row in ledger.execute(_LARGEST, [largest])],
             snapshots=[Snapshot(*row) for row in ledger.execute(_SNAPSHOTS)],
             sweep=Swept.told(orjson.loads(sweep[0])) if sweep else None,
         )
+
+
+def _split(totals: Sequence[Total], in_work: Mapping[str, int]) -> Sequence[Total]:
+    """The totals, the waiting told apart: how many are in work, by what stopped their last try, is given."""
+    waiting = [total for total in totals if (total.what, total.name) == ("upload", _WAITING)]
+    queued = [replace(one, name="queued", files=one.files - in_work.get(one.detail, 0)) for one in waiting]
+    working = [Total("upload", "processing", code, 0, count, 0) for code, count in in_work.items()]
+    rest = [total for total in totals if total not in waiting]
+    return [*rest, *(total for total in (*queued, *working) if total.files)]
 
 
 @contextmanager

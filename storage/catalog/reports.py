@@ -23,7 +23,8 @@ Place = tuple[str, str, str, int]
 
 # What the triggers add up, row by row.
 _COUNTED = """
-    SELECT 'upload', state, coalesce(error_code, ''), 0, count(*), 0 FROM uploads GROUP BY 2, 3
+    SELECT 'upload', iif(state IN ('queued', 'processing'), 'waiting', state), coalesce(error_code, ''), 0,
+        count(*), 0 FROM uploads GROUP BY 2, 3
     UNION ALL
     SELECT 'original', coalesce(format, ''), '', 0, count(*), sum(bytes)
     FROM uploads WHERE bytes IS NOT NULL GROUP BY 2
@@ -79,12 +80,13 @@ class Reports:
 
     async def states(self) -> Mapping[State, int]:
         """How many uploads stand where; every state is named. Raises: CatalogUnavailable."""
-        query = select(totals.c.name, func.sum(totals.c.files).label("files")).where(
-            totals.c.what == "upload"
-        )
+        kept = select(totals.c.name, func.sum(totals.c.files).label("files")).where(totals.c.what == "upload")
+        working = select(func.count()).where(uploads.c.state == State.PROCESSING)
         async with self._database.reading() as connection:
-            found = (await connection.execute(query.group_by(totals.c.name))).all()
+            found = (await connection.execute(kept.group_by(totals.c.name))).all()
+            in_work = (await connection.execute(working)).scalar_one()
         counts = {row.name: row.files for row in found}
+        counts |= {State.QUEUED: counts.get("waiting", 0) - in_work, State.PROCESSING: in_work}
         return {state: counts.get(state, 0) for state in State}
 
     async def prove(self) -> Sequence[Total]:

@@ -122,8 +122,9 @@ condemned = Table(
 )
 
 # Kept up by triggers (see the migrations): in every transaction, whatever writes the rows. `what` is
-# upload (name: state, detail: error code), original (format), variant and superseded (name, detail: the
-# key's ending, day: since 1970, when it was made) or letter (code).
+# upload (name: state, or waiting for queued and processing together; detail: error code), original
+# (format), variant and superseded (name, detail: the key's ending, day: since 1970, when it was made) or
+# letter (code).
 totals = Table(
     "totals",
     metadata,

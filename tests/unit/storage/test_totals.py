@@ -70,6 +70,30 @@ async def test_uploads_are_counted_by_state_and_by_what_they_failed_of(catalog: 
     assert await catalog.reports.states() == dict.fromkeys(State, 0) | {State.FAILED: 1, State.QUEUED: 2}
 
 
+async def test_uploads_in_work_are_told_from_those_that_wait_though_a_claim_writes_no_totals(
+    catalog: Catalog, path: Path
+) -> None:
+    ids = [uuid4() for _ in range(3)]
+    await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids))
+    await commit(catalog, postponed(await claim(catalog, ids[0]), 0))
+    with another(path) as database:
+        database.execute(
+            "CREATE TRIGGER no_totals BEFORE UPDATE ON totals BEGIN SELECT raise(ABORT, 'no'); END"
+        )
+    for each in ids[:2]:
+        await claim(catalog, each)
+
+    states = (await account(path)).grouped("upload", lambda total: (total.name, total.detail))
+
+    assert states == {
+        ("processing", "storage_full"): Tally(1),
+        ("processing", ""): Tally(1),
+        ("queued", ""): Tally(1),
+    }
+    expected = {State.PROCESSING: 2, State.QUEUED: 1}
+    assert await catalog.reports.states() == dict.fromkeys(State, 0) | expected
+
+
 async def test_variants_are_counted_by_name_format_and_day(catalog: Catalog, path: Path) -> None:
     await take(catalog, wish(1))
     await commit(catalog, ready(await claim(catalog)))

@@ -16,7 +16,8 @@ depends_on = None
 class Counted:
     """Rows of `table` that count: under what, name, detail and day, with how many bytes.
 
-    `when` says whether a row counts at all; a change of anything but `columns` makes no difference.
+    `when` says whether a row counts at all; a change of anything but `columns` makes no difference, and
+    one of those only if it changes what is counted.
     """
 
     table: str
@@ -31,7 +32,13 @@ class Counted:
 
 _COUNTED = {
     "upload": Counted(
-        "uploads", ["state", "error_code"], "'upload'", "{row}.state", "coalesce({row}.error_code, '')"
+        "uploads",
+        ["state", "error_code"],
+        "'upload'",
+        # A claim moves one upload of a few from queued to processing and back: whoever reads counts those,
+        # and the transaction of a claim writes no totals.
+        "iif({row}.state IN ('queued', 'processing'), 'waiting', {row}.state)",
+        "coalesce({row}.error_code, '')",
     ),
     "original": Counted(
         "uploads",
@@ -100,7 +107,10 @@ def _fill(counted: Counted) -> str:
 
 def _triggers(name: str, counted: Counted) -> Sequence[str]:
     plus, minus = _filled(_ADD, counted, "NEW"), _filled(_ADD, counted, "OLD", sign="-")
-    changed = " OR ".join(f"OLD.{column} IS NOT NEW.{column}" for column in counted.columns)
+    counts = (counted.what, counted.name, counted.detail, counted.day, counted.bytes)
+    changed = " OR ".join(
+        f"{part.format(row='OLD')} IS NOT {part.format(row='NEW')}" for part in counts if "{row}" in part
+    )
     return [
         f"CREATE TRIGGER {name}_comes AFTER INSERT ON {counted.table} BEGIN {plus} END",
         f"CREATE TRIGGER {name}_goes AFTER DELETE ON {counted.table} BEGIN {minus} END",
