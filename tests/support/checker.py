@@ -22,6 +22,17 @@ Row = dict[str, Any]
 _BOXES = {"thumb": 150, "medium": 800, "large": 1920}
 _SETTLE_S = 5.0
 
+# What the totals say of which rows: their kinds, their column, and how the rows are counted.
+_TOTALS = {
+    "uploads": ("'upload'", "files", "uploads", "count(*)"),
+    "originals": ("'original'", "files", "uploads", "count(bytes)"),
+    "bytes of originals": ("'original'", "bytes", "uploads", "sum(bytes)"),
+    "current variants": ("'variant'", "files", "variants", "sum(superseded_ms IS NULL)"),
+    "bytes of variants": ("'variant', 'superseded'", "bytes", "variants", "sum(bytes)"),
+    "variants": ("'variant', 'superseded'", "files", "variants", "count(*)"),
+    "letters": ("'letter'", "files", "dead_letters", "count(*)"),
+}
+
 
 @dataclass
 class Findings:
@@ -40,6 +51,7 @@ def check(root: Path, catalog: Path, server: redis.Redis, workers: list[int], se
     if settled:
         _check_redis(server, found)
     _check_catalog(root, catalog, found, settled)
+    _check_totals(catalog, found)
     if settled:
         _check_messages(catalog, server, found)
     if not any(processes.lives(pid) for pid in workers):
@@ -98,6 +110,17 @@ def _check_catalog(root: Path, catalog: Path, found: Findings, settled: bool) ->
     kept = {variant["key"] for rows in variants.values() for variant in rows}
     there = {str(path.relative_to(root)) for path in (root / "variants").rglob("*") if path.is_file()}
     found.unreferenced = there - kept
+
+
+def _check_totals(catalog: Path, found: Findings) -> None:
+    kept = ", ".join(
+        f"(SELECT coalesce(sum({column}), 0) FROM totals WHERE what IN ({whats})) AS '{name}, kept', "
+        f"(SELECT coalesce({counted}, 0) FROM {table}) AS '{name}, counted'"
+        for name, (whats, column, table, counted) in _TOTALS.items()
+    )
+    [row] = rows_of(catalog, f"SELECT {kept}")
+    if any(row[f"{name}, kept"] != row[f"{name}, counted"] for name in _TOTALS):
+        found.wrong.append(f"the totals are wrong: {row}")
 
 
 def _check_file(root: Path, variant: Row, found: Findings) -> None:
