@@ -186,6 +186,8 @@ class Chaos:
 
     def _kill_decoder(self) -> None:
         worker = self._workers[self._random.randrange(len(self._workers))]
+        if not worker.logged("worker_started"):
+            return  # whose first decoder dies is right to say that it cannot start
         for pid in worker.decoders()[:1]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
