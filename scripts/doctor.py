@@ -75,6 +75,10 @@ async def _storage(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding("Catalog", "ok", f"{path}, {uploads} uploads")
             for finding in await _root(settings, catalog):
                 yield finding
+            swept = await catalog.sweeps.last()
+            if swept is not None and swept.stopped:
+                advice = f"Look at it; where it is right after all: media sweep --force {swept.plan}"
+                yield Finding("Sweep", "warning", f"{swept.stops} stopped: {swept.stopped}", advice)
     except (StorageError, OSError) as error:
         advice = "See MEDIA_CATALOG_URL, and restore the file if it is damaged."
         yield Finding("Catalog", "error", str(error), advice)
