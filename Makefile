@@ -15,7 +15,7 @@ help: ## This list
 demo: $(INSTALLED) ## Pictures become variants before your eyes: bundled ones, or yours with PHOTOS=DIR
 	@.venv/bin/media demo $${PHOTOS:+"$$PHOTOS"}
 
-test: $(INSTALLED) ## All tests; some of them with ARGS="-k name"
+test: $(INSTALLED) ## All tests but the campaigns; some of them with ARGS="-k name"
 	.venv/bin/pytest -n auto --dist loadfile $(ARGS)
 
 check: $(INSTALLED) ## Format, lint, types, import rules, lock file, container files

@@ -45,6 +45,8 @@ def command(
             print_json(report)
         elif history:
             _print_history(report)
+            if scan and report.drift is not None:
+                _print_drift(report.drift)
         else:
             _print(report)
         return 0
@@ -172,7 +174,7 @@ def _print_disk(report: Report) -> None:
         if report.sweep.wrong_totals:
             output.print(f"{report.sweep.wrong_totals} totals of the catalog were wrong.")
         if report.sweep.stopped:
-            output.print(f"[bold red]It touched nothing:[/bold red] {report.sweep.stopped}")
+            output.print(f"[bold red]A sweep was stopped:[/bold red] {report.sweep.stopped}")
     if report.drift is not None:
         _print_drift(report.drift)
     if report.trash is not None and report.trash.count:

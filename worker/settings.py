@@ -195,7 +195,7 @@ class Settings(BaseSettings):
     )
     sweep_cron: Annotated[str, AfterValidator(_crontab)] = Field(
         "0 3 * * *",
-        description="when a worker sweeps, as a crontab line in its local time; empty: never",
+        description="when a worker sweeps, as a crontab line in its local time when it started; empty: never",
     )
     sweep_apply: bool = Field(
         False,
