@@ -70,7 +70,9 @@ async def _save(plan: Plan, part: int, at: int, done: Mapping[str, int], sweeper
 async def _tell(plan: Plan, done: Mapping[str, int], sweeper: Sweeper) -> None:
     last = await sweeper.sweeps.last()
     if last is not None and last.plan == plan.id:
-        await sweeper.sweeps.remember(replace(last, applied_ms=now_ms(), done=dict(done), stopped=None, stops=0))
+        await sweeper.sweeps.remember(
+            replace(last, applied_ms=now_ms(), done=dict(done), stopped=None, stops=0)
+        )
 
 
 async def _apply_group(

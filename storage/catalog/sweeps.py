@@ -207,9 +207,7 @@ class Sweeps:
     async def note_stop(self, reason: str) -> None:
         """Remember that a sweep was stopped before it had found anything. Raises: CatalogUnavailable."""
         before = await self.last() or Swept("", now_ms(), Tally(), Tally(), {}, Tally())
-        await self.remember(
-            replace(before, stopped=reason, stops=before.stops + 1, applied_ms=None, done={})
-        )
+        await self.remember(replace(before, stopped=reason, stops=before.stops + 1, applied_ms=None, done={}))
 
     # -- how far a sweep has come, and who sweeps
 
