@@ -136,7 +136,7 @@ async def assorted(ground: Ground) -> Ground:
         (["--since", "1h"], {"old"}),
         (["--since", "1h", "--missing"], set()),
     ],
-    ids=" ".join,
+    ids=lambda words: " ".join(sorted(words)),
 )
 def test_an_option_says_which_uploads_are_done_again(
     assorted: Ground, options: list[str], names: set[str]
