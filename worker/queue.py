@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import orjson
 from arq.connections import ArqRedis, RedisSettings
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+from arq.utils import timestamp_ms
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
@@ -340,8 +341,8 @@ class Queue:
         due, _ = await self._due(_HEAD)
         return len(due) - sum(await self._are_locked(due))
 
-    async def _due(self, count: int) -> tuple[Sequence[bytes], float]:
-        now = time.time() * 1000
+    async def _due(self, count: int) -> tuple[Sequence[bytes], int]:
+        now = timestamp_ms()  # rounded as arq rounds when it enqueues, else the newest job may not be due yet
         return await self.redis.zrangebyscore(self.jobs, "-inf", now, start=0, num=count), now
 
     async def _are_locked(self, jobs: Sequence[bytes]) -> Sequence[int]:

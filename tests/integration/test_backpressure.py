@@ -30,6 +30,12 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_a_job_counts_from_the_moment_it_is_enqueued(queue: Queue) -> None:
+    for waiting in range(1, 101):
+        await queue.enqueue({uuid4().hex: []})
+        assert await queue.untaken_jobs() == waiting
+
+
 async def test_an_intake_with_enough_in_hand_takes_nothing_until_some_of_it_is_done(
     queue: Queue, catalog: Catalog
 ) -> None:
