@@ -1,4 +1,7 @@
-"""The check of what a child drew: each variant is the picture it was said to be, from start to end."""
+"""The check of what a child drew: each variant is the picture it was said to be, from start to end.
+
+A child may have drawn it to keep its reader busy: every check takes a few parts, and bytes in a line.
+"""
 
 import re
 from hashlib import sha256
@@ -14,7 +17,9 @@ _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 # Tables, restart interval, JFIF and Adobe say how to read it. What says who made it, or comes after
 # the end, is none of a variant's.
 _EXPECTED = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xEE, _SOS}) | _START_OF_FRAME
+_MOST_PARTS = 256  # segments or boxes; a progressive JPEG of many scans has some fifty
 _WEBP_CHUNKS = {(b"VP8 ",), (b"VP8L",), (b"VP8X", b"VP8 "), (b"VP8X", b"ALPH", b"VP8 "), (b"VP8X", b"VP8L")}
+_MOST_CHUNKS = 3
 
 
 def check_claim(written: Written, size: tuple[int, int]) -> None:
@@ -50,9 +55,11 @@ def _jpeg_size(content: bytes) -> tuple[int, int] | None:
     if content[:2] != bytes((0xFF, _SOI)):
         return None
     size, at = None, 2
-    while at + 4 <= len(content) and content[at] == 0xFF:
+    for _ in range(_MOST_PARTS):
+        if at + 4 > len(content) or content[at] != 0xFF:
+            return None
         marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4])
-        if marker not in _EXPECTED or (marker in _START_OF_FRAME and size is not None):
+        if marker not in _EXPECTED or length < 2 or (marker in _START_OF_FRAME and size is not None):
             return None
         if marker in _START_OF_FRAME:
             size = int.from_bytes(content[at + 7 : at + 9]), int.from_bytes(content[at + 5 : at + 7])
@@ -60,7 +67,7 @@ def _jpeg_size(content: bytes) -> tuple[int, int] | None:
         if marker == _SOS:
             found = _MARKER.search(content, at)
             at = found.start() if found else len(content)
-        if content[at:] == bytes((0xFF, _EOI)):
+        if content[at : at + 3] == bytes((0xFF, _EOI)):  # and nothing behind it
             return size
     return None
 
@@ -73,7 +80,7 @@ def _webp_size(content: bytes) -> tuple[int, int] | None:
     kinds: list[bytes] = []
     sizes: set[tuple[int, int]] = set()
     at = 12
-    while at < len(content):
+    while at < len(content) and len(kinds) < _MOST_CHUNKS:
         kind, length = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
         body = content[at + 8 : at + 8 + length]
         at += 8 + length + length % 2
@@ -118,10 +125,10 @@ def _avif_size(content: bytes) -> tuple[int, int] | None:
 
 def _boxes(content: bytes, at: int) -> list[tuple[bytes, bytes]] | None:
     """The kinds and bodies of the boxes that fill `content` from `at` to its end, None if they do not."""
-    found = []
+    found: list[tuple[bytes, bytes]] = []
     while at < len(content):
         length = int.from_bytes(content[at : at + 4])
-        if length < 8 or at + length > len(content):
+        if length < 8 or at + length > len(content) or len(found) == _MOST_PARTS:
             return None
         found.append((content[at + 4 : at + 8], content[at + 8 : at + length]))
         at += length

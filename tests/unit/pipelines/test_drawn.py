@@ -1,4 +1,6 @@
-"""What a decoder may have written as a WebP or AVIF: one picture, and nothing beside or behind it."""
+"""What a decoder may have written as a variant: one picture, and nothing beside or behind it."""
+
+import time
 
 import pytest
 import pyvips
@@ -8,9 +10,9 @@ from pipelines.sandbox.drawn import _size_of
 
 def _made(kind: str, bands: int = 3, **options: object) -> bytes:
     image = (pyvips.Image.black(40, 30, bands=bands) + 90).cast("uchar").copy(interpretation="srgb")
-    save = image.webpsave_buffer if kind == "webp" else image.heifsave_buffer
-    codec = {} if kind == "webp" else {"compression": "av1", "effort": 0}
-    return bytes(save(keep="none", **codec, **options))
+    saves = {"jpeg": image.jpegsave_buffer, "webp": image.webpsave_buffer, "avif": image.heifsave_buffer}
+    codec = {"compression": "av1", "effort": 0} if kind == "avif" else {}
+    return bytes(saves[kind](keep="none", **codec, **options))
 
 
 def _with_chunk(content: bytes, kind: bytes) -> bytes:
@@ -23,6 +25,46 @@ def _with_chunk(content: bytes, kind: bytes) -> bytes:
 @pytest.mark.parametrize("lossless", [False, True])
 def test_what_libvips_writes_is_accepted(kind: str, bands: int, lossless: bool) -> None:
     assert _size_of(_made(kind, bands, lossless=lossless), kind) == (40, 30)
+
+
+@pytest.mark.parametrize("interlace", [False, True])
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_jpeg_of_one_scan_or_many_is_accepted(bands: int, interlace: bool) -> None:
+    assert _size_of(_made("jpeg", bands, interlace=interlace), "jpeg") == (40, 30)
+
+
+@pytest.mark.parametrize("length", [0, 1])
+def test_a_jpeg_whose_scan_is_shorter_than_its_own_length_is_refused(length: int) -> None:
+    content = bytearray(_made("jpeg"))
+    at = content.index(b"\xff\xda") + 2
+    content[at : at + 2] = length.to_bytes(2)
+
+    assert _size_of(bytes(content), "jpeg") is None
+
+
+_SCAN = b"\xff\xd8\xff\xda\x00\x02"
+_BYTES = 2 * 1024 * 1024  # a variant that is checked between two turns of the event loop
+_TEDIOUS = {
+    "segments of nothing": ("jpeg", b"\xff\xd8" + b"\xff\xdd\x00\x02" * (_BYTES // 4)),
+    "scans of nothing": ("jpeg", b"\xff\xd8" + b"\xff\xda\x00\x02" * (_BYTES // 4)),
+    "fill bytes": ("jpeg", _SCAN + b"\xff" * _BYTES),
+    "restarts": ("jpeg", _SCAN + b"\xff\xd0" * (_BYTES // 2)),
+    "chunks of nothing": (
+        "webp",
+        b"RIFF" + (_BYTES + 4).to_bytes(4, "little") + b"WEBP" + b"VP8 \0\0\0\0" * (_BYTES // 8),
+    ),
+    "boxes of nothing": ("avif", b"\0\0\0\x0cftypavif" + b"\0\0\0\x08free" * (_BYTES // 8)),
+}
+
+
+@pytest.mark.parametrize("what", _TEDIOUS)
+def test_what_was_drawn_to_be_tedious_is_refused_in_no_time(what: str) -> None:
+    kind, content = _TEDIOUS[what]
+    began = time.process_time()
+    size = _size_of(content, kind)
+
+    assert size is None
+    assert time.process_time() - began < 0.1
 
 
 @pytest.mark.parametrize("chunk", [b"EXIF", b"XMP ", b"ICCP", b"ANIM", b"VP8 ", b"what"])
