@@ -14,7 +14,7 @@ from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
 from pipelines.sandbox.answers import Answer, Changed, Done, Hello, Probed, Refused, Unchanged, Unwritable
 from pipelines.sandbox.child import DECODER, Budget, Child
-from pipelines.sandbox.drawn import check_claim, check_content
+from pipelines.sandbox.drawn import check_claim, check_content, check_places
 from storage.errors import BlobsUnavailable, unwritable
 from storage.tasks import together
 from storage.threads import in_thread
@@ -168,7 +168,7 @@ class Sandbox:
             match answer:
                 case Probed():
                     done = await self._proceed(child, answer, granted, budget)
-                    check = partial(_checked, answer, done, task.wanted, child)
+                    check = partial(_checked, answer, done, task.wanted, child, self._most_drawn(answer))
                     # What is usual is checked in a millisecond, of which a visit to a thread takes a part.
                     usual = sum(written.bytes for written in done.variants) < _AT_ONCE
                     return check() if usual else await in_thread(check)
@@ -220,6 +220,10 @@ class Sandbox:
         if self.growth() <= self.most:
             return False
         return child is max(self._announced, key=lambda one: one.memory() - self._announced[one])
+
+    def _most_drawn(self, probed: Probed) -> int:
+        """Bytes of variants: what the picture was let in for, and for a moment they are there twice."""
+        return int(min(probed.estimate * _OVERDRAFT + _SLACK, self.most / 2))
 
     @asynccontextmanager
     async def _borrow(self, engine: Engine) -> AsyncIterator[Child]:
@@ -309,13 +313,14 @@ def _refusal(answer: Answer) -> PictureRefused | DecoderCrashed | BlobsUnavailab
     return DecoderCrashed("the decoder answered out of turn")
 
 
-def _checked(probed: Probed, done: Done, wanted: Sequence[Variant], child: Child) -> Rendered:
+def _checked(probed: Probed, done: Done, wanted: Sequence[Variant], child: Child, most: int) -> Rendered:
     if any(getattr(done, fact) != getattr(probed, fact) for fact in ("sha256", "format", "width", "height")):
         raise DecoderCrashed("the decoder made its variants of another picture than it had looked at")
     if [written.name for written in done.variants] != [variant.name for variant in wanted]:
         raise DecoderCrashed("the decoder made other variants than it was asked for")
     for written, variant in zip(done.variants, wanted, strict=True):
         check_claim(written, variant.size_of(done.width, done.height))
+    check_places(done.variants, most)
     contents = child.drawn([(written.start, written.bytes) for written in done.variants])
     checked = [
         RenderedVariant(

@@ -185,12 +185,12 @@ class Child:
     def drawn(self, places: Sequence[tuple[int, int]]) -> Sequence[bytes]:
         """What is at these places (start, length) of the drawing, which is empty afterwards.
 
-        A copy: the child keeps its descriptor, and what is checked must not change any more. It may be
-        shorter where there is not so much.
+        A copy, one of each place: the child keeps its descriptor, and what is checked must not change any
+        more. It may be shorter where there is not so much.
         """
-        contents = [os.pread(self._drawing, count, start) for start, count in places]
+        contents = {(start, count): os.pread(self._drawing, count, start) for start, count in {*places}}
         os.ftruncate(self._drawing, 0)
-        return contents
+        return [contents[place] for place in places]
 
     def memory(self) -> int:
         """Bytes of memory now: what is resident, and the drawing; 0 once the process has died."""

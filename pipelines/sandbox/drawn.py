@@ -4,7 +4,9 @@ A child may have drawn it to keep its reader busy: every check takes a few parts
 """
 
 import re
+from collections.abc import Sequence
 from hashlib import sha256
+from itertools import pairwise
 
 from pipelines.errors import DecoderCrashed
 from pipelines.recipe import Variant
@@ -28,6 +30,15 @@ def check_claim(written: Written, size: tuple[int, int]) -> None:
         raise DecoderCrashed("the decoder made a variant of another size than it should have")
     if written.bytes > min(_MOST, _LEAST + _A_PIXEL * size[0] * size[1]):
         raise DecoderCrashed("the decoder made a variant of more bytes than a picture of its size takes")
+
+
+def check_places(variants: Sequence[Written], most: int) -> None:
+    """Whether all of them are `most` bytes, each beside the others or the same. Raises: DecoderCrashed."""
+    places = sorted({(one.start, one.bytes) for one in variants})
+    if sum(count for _, count in places) > most:
+        raise DecoderCrashed("the decoder made variants of more bytes than its picture may take")
+    if any(start + count > following for (start, count), (following, _) in pairwise(places)):
+        raise DecoderCrashed("the decoder made variants that overlap")
 
 
 def check_content(content: bytes, variant: Variant, written: Written) -> str:

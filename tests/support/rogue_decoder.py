@@ -138,6 +138,17 @@ def draw_too_much(job: Job) -> None:
         time.sleep(0.01)
 
 
+def claim_too_much(job: Job) -> None:
+    """Say of each variant that it has 20 MiB, of its own, as one of its size may have."""
+    job.width = job.height = 4000
+    job.probe()
+    os.ftruncate(job.drawing, 256 * MIB)
+    size = {"width": job.width, "height": job.height, "bytes": 20 * MIB}
+    wishes = enumerate(job.request["variants"])
+    variants = [{"name": wish["name"], "start": at * 20 * MIB, **size} for at, wish in wishes]
+    job.say({**job.done(), "variants": variants})
+
+
 def replace_source(job: Job) -> None:
     place = os.readlink(f"/proc/self/fd/{job.source}")
     with open(place + ".new", "wb") as file:
@@ -310,6 +321,9 @@ MISCHIEF: dict[str, Callable[[Job], None]] = {
     "a place before the first": answered(
         lambda job: {"variants": [{**each, "start": -1} for each in job.written()]}
     ),
+    "places that overlap": answered(
+        lambda job: {"variants": [{**each, "start": at} for at, each in enumerate(job.written())]}
+    ),
     "another content": answered(lambda job: {"sha256": "0" * 64}),
     "another picture": answered(lambda job: {"width": 99}),
     "nothing written": answer_only,
@@ -348,6 +362,7 @@ MISCHIEF: dict[str, Callable[[Job], None]] = {
     "once": once,
     "keep writing": keep_writing,
     "draw too much": draw_too_much,
+    "claim too much": claim_too_much,
     "replace the source": replace_source,
 }
 

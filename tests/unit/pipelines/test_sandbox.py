@@ -117,6 +117,27 @@ async def test_what_a_decoder_draws_later_is_not_in_what_was_checked(rogue: Sand
     assert {variant.sha256 for variant in rendered.variants} == {sha256(jpeg()).hexdigest()}
 
 
+@pytest.mark.parametrize(("count", "most_mib"), [(1, 32), (4, 300)], ids=["the budget", "the estimate"])
+async def test_no_more_is_read_than_a_picture_may_take(rogue: Sandbox, count: int, most_mib: int) -> None:
+    rogue.most = most_mib * MIB
+    wanted = [Variant(f"large-{number}", 4000) for number in range(count)]
+    with pytest.raises(DecoderCrashed, match="variants of more bytes than its picture may take"):
+        await render(rogue, ordered("claim too much"), wanted)
+
+
+async def test_variants_that_overlap_are_refused(rogue: Sandbox) -> None:
+    with pytest.raises(DecoderCrashed, match="overlap"):
+        await render(rogue, ordered("places that overlap"))
+
+
+async def test_variants_that_are_one_file_are_read_once(rogue: Sandbox) -> None:
+    rendered = await render(rogue, jpeg())
+
+    assert rendered is not None
+    first, second = rendered.variants
+    assert first.content is second.content
+
+
 async def test_a_decoder_that_shouts_fills_no_memory(rogue: Sandbox) -> None:
     await render(rogue, ordered("shout"))
 
