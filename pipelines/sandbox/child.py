@@ -66,30 +66,10 @@ class Child:
     @classmethod
     async def start(cls, config: dict[str, Any], command: Sequence[str] = DECODER) -> Self:
         """Start a decoder and wait until it has warmed up. Raises: DecoderUnavailable."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        errors = _errors()
-        drawing = os.memfd_create("decoder-drawing", os.MFD_CLOEXEC)
         try:
-            # From the main thread: a child's death signal is tied to the thread that started it.
-            process = subprocess.Popen(  # noqa: S603, ASYNC220
-                [*command, orjson.dumps({**config, "parent": os.getpid(), "drawing": drawing}).decode()],
-                pass_fds=[drawing],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                env=_ENVIRONMENT,
-                cwd="/",
-                start_new_session=True,
-            )
+            child = cls._spawn(config, command)
         except OSError as error:
-            ours.close()
-            os.close(errors)
-            os.close(drawing)
             raise DecoderUnavailable(f"a decoder could not be started: {error}") from error
-        finally:
-            theirs.close()
-        child = cls(process, ours, errors, drawing)
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 child.hello = Hello.model_validate_json(await child._frame())
@@ -101,6 +81,35 @@ class Child:
             await child.kill()
             raise
         child.idle_memory = child.memory()
+        return child
+
+    @classmethod
+    def _spawn(cls, config: dict[str, Any], command: Sequence[str]) -> Self:
+        """A process that was not heard of yet; where it fails, nothing stays open. Raises: OSError."""
+        with contextlib.ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            with theirs:
+                ours.setblocking(False)
+                errors = _errors()
+                undo.callback(os.close, errors)
+                drawing = os.memfd_create("decoder-drawing", os.MFD_CLOEXEC)
+                undo.callback(os.close, drawing)
+                # From the main thread: a child's death signal is tied to the thread that started it.
+                process = subprocess.Popen(  # noqa: S603
+                    [*command, orjson.dumps({**config, "parent": os.getpid(), "drawing": drawing}).decode()],
+                    pass_fds=[drawing],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    env=_ENVIRONMENT,
+                    cwd="/",
+                    start_new_session=True,
+                )
+            undo.callback(process.wait)
+            undo.callback(process.kill)
+            child = cls(process, ours, errors, drawing)
+            undo.pop_all()
         return child
 
     @property

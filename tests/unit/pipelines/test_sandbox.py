@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from pipelines.errors import (
 from pipelines.formats import MIB
 from pipelines.recipe import Variant
 from pipelines.sandbox import Rendered, Sandbox, open_sandbox
+from pipelines.sandbox.child import Child
 from tests.support.sandboxes import (
     BOTH,
     ROGUE,
@@ -235,6 +239,40 @@ async def test_a_decoder_that_is_not_installed_is_told() -> None:
     with pytest.raises(DecoderUnavailable, match="could not be started"):
         async with open_sandbox(allowance(), ("/no/such/program",)):
             pass
+
+
+@contextmanager
+def room_for(count: int) -> Iterator[None]:
+    """This process may open so many descriptors and no more."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(_descriptors()) + 1 + count
+    taken: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(2))
+        for _ in range(count):
+            os.close(taken.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+def _descriptors() -> list[int]:
+    return [int(name) for name in os.listdir("/proc/self/fd")]
+
+
+@pytest.mark.parametrize("count", range(7))
+async def test_without_descriptors_a_decoder_is_unavailable_and_none_is_lost(count: int) -> None:
+    before = len(_descriptors())
+    with room_for(count), pytest.raises(DecoderUnavailable, match=r"could not be started: .*open files"):
+        await Child.start({"engine": "vips"}, (*ROGUE, "starts"))
+
+    assert len(_descriptors()) == before
+    assert children() == {}
 
 
 async def test_a_render_that_is_cancelled_ends_its_decoder(rogue: Sandbox) -> None:
