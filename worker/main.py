@@ -36,12 +36,13 @@ QUEUE_READ_LIMIT = 1000  # ids looked at in a poll, so that locked ones at the h
 OUT_OF_REACH = 1_000_000_000  # tries are counted in the catalog, not by arq
 ARQ_HEALTH_S = 60
 CHORES: Sequence[WorkerCoroutine] = (tasks.reconcile, tasks.adopt, tasks.snapshot)
-_HOURLY = {"minute": 0, "second": 0}  # what is done once a day is not left out by who was away at midnight
 _SWEEP: WorkerCoroutine = tasks.sweep
+_SWEEP_ON: WorkerCoroutine = tasks.sweep_on
+_HOURLY = {"minute": 0, "second": 0}  # what is done once a day is not left out by who was away at midnight
 _START_PAUSE_S = 60  # a worker that starts again and again need not look for foundlings each time
 _START_DRAIN = 1000  # events taken before the first poll
 _JOB_S = 30 + 60  # new images are taken for 30 s; the rest is for the last ones' images and commits
-_SWEEP_TIMEOUT_S = 300  # for the last step, on a slow disk
+_SWEEP_TIMEOUT_S = 300  # of one try: its last step may meet a slow disk
 _CHECK_S = 8
 _GOODBYE_S = 5  # for the last words to a Redis that may hang
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S, _HEALTHY_S = 0.5, 5.0, 30
@@ -77,6 +78,7 @@ def worker_settings(settings: Settings, *, burst: bool = False, decoder: Sequenc
     return {
         "functions": [
             func(tasks.process_batch, name=queue.PROCESS, timeout=timeout),
+            func(_SWEEP_ON, name=_name_of(_SWEEP_ON, settings), timeout=_SWEEP_TIMEOUT_S),
             *(func(chore, name=_name_of(chore, settings)) for chore in (*CHORES, _SWEEP) if burst),
         ],
         # A burst ends when the queue is empty, which it never is while the next tick waits in it: it
@@ -264,13 +266,12 @@ def _chore(coroutine: WorkerCoroutine, settings: Settings) -> CronJob:
 
 
 def _sweeps(settings: Settings) -> Sequence[CronJob]:
-    """The sweep at its times, if it has any; it comes back again and again until it is done."""
+    """The tick that begins a sweep at its times, if it has any."""
     if not settings.sweep_cron:
         return []
     name = _name_of(_SWEEP, settings)
     when: dict[str, Any] = dict(parse_crontab(settings.sweep_cron))
-    again: dict[str, Any] = {"max_tries": OUT_OF_REACH, "timeout": _SWEEP_TIMEOUT_S}
-    return [cron(_SWEEP, name=name, second=0, microsecond=0, **again, **when)]
+    return [cron(_SWEEP, name=name, timeout=60, second=0, microsecond=0, **when)]
 
 
 def _name_of(coroutine: WorkerCoroutine, settings: Settings) -> str:

@@ -36,7 +36,7 @@ _SOCKET_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 2
 _CONNECTIONS = 32
 _JOB_KEYS = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
-_TICK = re.compile(rb"[\w.]+:[ -~]+:\d+")  # of a chore
+_TICK = re.compile(rb"[\w.]+:[ -~]+:\d+")  # of a chore, and what it has begun
 _JOB_ID = re.compile(rb"[0-9a-f]{32}|" + _TICK.pattern)  # a ticket, or a tick
 _PAYLOAD = {"t": int, "f": str, "a": list, "k": dict, "et": int}
 _ARQS_LOCK = b"1"  # what arq itself writes when a job starts
@@ -263,6 +263,12 @@ class Queue:
         """Enqueue a job for each ticket. Whether it arrived is not known; the reconciler settles it."""
         for ticket, ids in tickets.items():
             await self.redis.enqueue_job(PROCESS, [str(upload_id) for upload_id in ids], _job_id=ticket)
+        self.queued.set()
+
+    async def enqueue_chore(self, name: str, since_ms: int) -> None:
+        """Enqueue the chore of that name that was begun then; one that is there already stays alone."""
+        chore = f"{name}:{self.stream}"
+        await self.redis.enqueue_job(chore, since_ms, _job_id=f"{chore}:{since_ms}")
         self.queued.set()
 
     async def alive(self, tickets: Sequence[str]) -> frozenset[str]:

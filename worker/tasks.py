@@ -20,7 +20,7 @@ from worker.sweeping import sweep_by_itself, sweeper_of
 
 log = structlog.get_logger(__name__)
 
-SWEEP_S = 20.0  # of one job
+SWEEP_S = 20.0  # of one try
 _SWEEP_ON_S = 0.1
 _BUSY_S = 60.0
 
@@ -92,7 +92,18 @@ async def adopt_now(app: App, pause_s: float = PAUSE_S) -> None:
 
 
 async def sweep(ctx: Context) -> None:
-    """The sweep of the night: some of it, for a job is short; the rest comes back in a moment."""
+    """Begin the sweep of the night, which is a job of its own: after each try of a tick arq keeps its lock
+    for a minute.
+    """
+    app: App = ctx["app"]
+    try:
+        await app.queue.enqueue_chore(sweep_on.__name__, int(ctx["enqueue_time"].timestamp() * 1000))
+    except (*UNREACHABLE, RedisError) as error:
+        log.warning("sweep_failed", reason=str(error))  # the next night does it
+
+
+async def sweep_on(ctx: Context, since_ms: int) -> None:
+    """Some of the sweep that was begun then, for a try is short; the rest comes back in a moment."""
     app: App = ctx["app"]
     until = time.monotonic() + SWEEP_S
     sweeper = sweeper_of(
@@ -102,7 +113,6 @@ async def sweep(ctx: Context) -> None:
         app.queue,
         lambda: time.monotonic() > until or app.shutdown.stopping.is_set(),
     )
-    since_ms = int(ctx["enqueue_time"].timestamp() * 1000)
     async with leases.held(app.queue, ctx["job_id"], app.settings.lease):
         try:
             await sweep_by_itself(
