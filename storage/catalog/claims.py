@@ -83,31 +83,14 @@ class Claims:
         Raises: CatalogUnavailable.
         """
         now = now_ms()
+        due = {"upload": str(upload_id), "ticket": ticket, "now": now}
         # Light: when the power goes, whoever holds the claim goes too, and the upload is queued as before.
         async with self._database.writing(quick=True, light=True) as connection:
-            due = {"upload": str(upload_id), "ticket": ticket, "now": now}
-            found = (await connection.execute(_DUE, due)).mappings().one_or_none()
-            if found is None:
-                return None
-            died = found["holder"] not in (None, holder)
-            news = {
-                "claim": found["claim"] + 1,
-                "dead_claims": found["dead_claims"] + died,
-                "holder": holder,
-                "state": State.DELETING if found["state"] == State.DELETING else State.PROCESSING,
-                "changed_ms": now,
-            }
-            await _update(connection, found["id"], news)
-            row = {**found, **news}
-            current = await _current(connection, found["id"])
-        return Claim(
-            upload=to_upload(row, current),
-            number=row["claim"],
-            generation=row["generation"],
-            dead_claims=row["dead_claims"],
-            delete_original=row["delete_original"],
-            began_ms=now,
-        )
+            found = await _due(connection, due)
+            if found is None or _may_be_forgotten(found, holder):
+                return await _claim(connection, found, holder, now)
+        async with self._database.writing(quick=True) as connection:
+            return await _claim(connection, await _due(connection, due), holder, now)
 
     async def holds(self, claim: Claim) -> bool:
         """Whether `claim` is still the newest of its upload. Raises: CatalogUnavailable."""
@@ -193,6 +176,43 @@ class Claims:
                 if moved.rowcount:
                     tickets[ticket].append(stray.id)
         return {ticket: ids for ticket, ids in tickets.items() if ids}
+
+
+async def _due(connection: AsyncConnection, due: Row) -> Row | None:
+    found = (await connection.execute(_DUE, due)).mappings().one_or_none()
+    return dict(found) if found is not None else None
+
+
+def _may_be_forgotten(found: Row, holder: str) -> bool:
+    """Whether a claim of it says nothing that must outlast the power: no deletion, and nobody who died."""
+    return found["state"] != State.DELETING and not (found["dead_claims"] or _has_died(found, holder))
+
+
+def _has_died(found: Row, holder: str) -> bool:
+    return found["holder"] not in (None, holder)
+
+
+async def _claim(connection: AsyncConnection, found: Row | None, holder: str, now: int) -> Claim | None:
+    if found is None:
+        return None
+    news = {
+        "claim": found["claim"] + 1,
+        "dead_claims": found["dead_claims"] + _has_died(found, holder),
+        "holder": holder,
+        "state": State.DELETING if found["state"] == State.DELETING else State.PROCESSING,
+        "changed_ms": now,
+    }
+    await _update(connection, found["id"], news)
+    row = {**found, **news}
+    current = await _current(connection, found["id"])
+    return Claim(
+        upload=to_upload(row, current),
+        number=row["claim"],
+        generation=row["generation"],
+        dead_claims=row["dead_claims"],
+        delete_original=row["delete_original"],
+        began_ms=now,
+    )
 
 
 async def _held(connection: AsyncConnection, claim: Claim) -> Row | None:

@@ -144,6 +144,23 @@ def transactions(catalog: Catalog) -> Iterator[list[str]]:
         event.remove(engine, "commit", committed)
 
 
+@contextmanager
+def levels(catalog: Catalog) -> Iterator[list[int]]:
+    """How surely each transaction was committed: 2 once the disk has it, 1 once other processes see it."""
+    seen: list[int] = []
+    engine = catalog.database._engine.sync_engine
+
+    def committing(connection: Any) -> None:
+        [level] = connection.connection.driver_connection._conn.execute("PRAGMA synchronous").fetchone()
+        seen.append(level)
+
+    event.listen(engine, "commit", committing)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "commit", committing)
+
+
 async def told(catalog: Catalog, after: int = 0) -> list[Notice]:
     """The notices after that one."""
     return list(await catalog.outbox.since(after))

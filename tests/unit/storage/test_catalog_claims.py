@@ -17,6 +17,7 @@ from tests.support.catalogs import (
     commit,
     failed,
     key,
+    levels,
     new_ticket,
     postponed,
     ready,
@@ -167,6 +168,32 @@ async def test_a_released_claim_does_not_count_as_dead(catalog: Catalog) -> None
     await catalog.claims.release([await claim(catalog, holder="a")])
 
     assert (await claim(catalog, holder="b")).dead_claims == 0
+
+
+async def test_a_first_claim_does_not_wait_for_the_disk(catalog: Catalog) -> None:
+    await take(catalog, wish(1))
+    stray = await catalog.claims.strays(-1000, 1)
+    with levels(catalog) as seen:
+        await catalog.claims.claim(CAT, stray[0].ticket, "a")
+
+    assert seen == [1]
+
+
+@pytest.mark.parametrize("holders", ["ab", "abb"])
+async def test_the_count_of_the_dead_outlasts_a_power_cut(catalog: Catalog, holders: str) -> None:
+    await take(catalog, wish(1))
+    with levels(catalog) as seen:
+        dead = (await claimed_by(catalog, *holders)).dead_claims
+
+    assert (dead, seen[-1]) == (1, 2)
+
+
+async def test_a_claim_to_delete_outlasts_a_power_cut(catalog: Catalog) -> None:
+    await take(catalog, wish(1), unwish(2))
+    with levels(catalog) as seen:
+        await claim(catalog)
+
+    assert seen[-1] == 2
 
 
 @pytest.mark.parametrize("outcome", [ready, failed, postponed], ids=lambda outcome: outcome.__name__)
