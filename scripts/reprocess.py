@@ -109,10 +109,12 @@ class Backfiller:
             while page := await backfill.page(wanted, after, _PAGE):
                 for start in range(0, len(page), self._per_ticket):
                     piece = page[start : start + self._per_ticket]
-                    chosen = (await self._worth(piece))[: None if limit is None else limit - queued]
-                    if chosen:
+                    worth = await self._worth(piece)
+                    while worth and queued != limit:  # somebody may have been quicker with some of them
+                        room = len(worth) if limit is None else limit - queued
+                        chosen, worth = worth[:room], worth[room:]
                         queued += await self._queue_up(chosen)
-                        last = chosen if queued == limit else piece
+                        last = chosen if worth or queued == limit else piece
                         await walks.moved(self._walk, str(last[-1].id))
                     progress.advance(len(piece))
                     if queued == limit:

@@ -18,14 +18,18 @@ from pipelines.recipe import Variant
 from pipelines.recipe_file import load_recipes
 from pipelines.upload import key_of
 from scripts.redis_server import RedisServer
+from scripts.reprocess import Backfiller, Wish
 from storage.blobs.local import open_local
 from storage.catalog import Catalog, open_catalog
-from storage.catalog.facts import DeadLetter, Failed, Mark, Original, Ready, StoredVariant, Wished
+from storage.catalog.backfill import Filter
+from storage.catalog.facts import DeadLetter, Failed, Mark, Original, Ready, State, StoredVariant, Wished
 from storage.catalog.verdicts import Verdict
 from tests.conftest import url_of
 from tests.support import pictures
 from tests.support.commands import MEDIA, document, media, on_a_terminal
 from tests.support.workplace import Workplace, database_on, eventually
+from worker.queue import Queue, open_queue
+from worker.settings import Settings
 
 RECIPES = "[default.thumb]\nbox = 150\n[avatar.small]\nbox = 64\n"
 JOBS = "media:uploads:jobs"
@@ -198,13 +202,39 @@ async def test_a_limit_is_kept_and_the_next_run_goes_on_behind_it(ground: Ground
     assert seen[3] == seen[0]  # having come to its end it begins anew
 
 
+async def test_what_a_limit_leaves_for_later_is_not_passed_over_where_others_were_quicker(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(A_JOB):
+        await ground.upload(f"{number}")
+    _, *others = [ground.names[upload_id] for upload_id in sorted(ground.names)]
+    looks = Queue.waiting_jobs
+
+    async def somebody_is_quicker(queue: Queue) -> int:
+        ground.sql("UPDATE uploads SET state = 'failed' WHERE id = ?", min(ground.names))
+        return await looks(queue)
+
+    monkeypatch.setattr(Queue, "waiting_jobs", somebody_is_quicker)
+    for name, value in ground.env.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    wish = Wish(Filter(State.READY, None, None, None), None, stale=False, missing=False)
+    async with open_local(ground.place.root, create=False) as blobs, open_queue(settings) as queue:
+        queued = await Backfiller(settings, ground.catalog, blobs, queue, wish).run(2)
+        rest = await Backfiller(settings, ground.catalog, blobs, queue, wish).run(None)
+
+    assert (queued, rest) == (2, 1)
+    assert ground.queued() == others
+
+
 async def test_a_backfill_that_was_killed_goes_on_where_it_stopped(ground: Ground) -> None:
     both = 2 * AT_MOST * A_JOB
     for number in range(both):
         await ground.upload(f"{number}")
     with ground.start() as killed:
         eventually(lambda: ground.place.redis.zcard(JOBS) == AT_MOST)
-        eventually(lambda: ground.sql("SELECT 1 FROM facts WHERE name LIKE 'walk:reprocess%'") != [])
+        last = sorted(ground.names)[AT_MOST * A_JOB - 1]
+        eventually(lambda: ground.sql("SELECT 1 FROM facts WHERE value LIKE ?", f"%{last}%") != [])
         killed.send_signal(signal.SIGKILL)
     before = ground.queued()
     ground.place.redis.delete(JOBS)
