@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from pipelines.recipe import BUILT_IN, Fit, OutputFormat, Recipe, Recipes, Variant
 
-MOST_VARIANTS = 16  # of one recipe: a decoder gets a descriptor for each
+MOST_VARIANTS = 16  # of one recipe: a decoder tells of all of them in one answer
 LARGEST_BOX = 16_384  # px
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]

@@ -20,10 +20,6 @@ class BlobRefused(StorageError):
     """What lies under this key is not a regular file inside the root (a link, a pipe, a folder)."""
 
 
-class BlobSwapped(StorageError):
-    """A staged file is not the one that was handed out: whoever held it put something else in its place."""
-
-
 class BlobsUnavailable(StorageError):
     """The storage did not answer as a storage does; the same call may work later."""
 
@@ -52,7 +48,7 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def unwritable(number: int) -> BlobsUnavailable:
-    """The error that a write which failed with the errno `number` is."""
+    """The error that it is when a decoder fails to read or draw with the errno `number`."""
     if number in NO_ROOM:
         return StorageFull(f"no room left on the storage: {os.strerror(number)}")
-    return BlobsUnavailable(f"the storage failed at a staged file: {os.strerror(number)}")
+    return BlobsUnavailable(f"an original could not be read, or nothing be drawn: {os.strerror(number)}")

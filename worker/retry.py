@@ -39,7 +39,6 @@ VERDICTS: Mapping[type[Exception], Verdict] = {
     stores.KeyRefused: Verdict("invalid_event"),
     stores.BlobNotFound: Verdict("source_missing"),  # transient for the first ten seconds
     stores.BlobRefused: Verdict("unsupported_format"),
-    stores.BlobSwapped: Verdict("decoder_crashed"),
     stores.BlobsUnavailable: Verdict("storage_unavailable", transient=True),
     stores.StorageFull: Verdict("storage_full", transient=True),
     stores.CatalogUnavailable: Verdict("catalog_unavailable", transient=True, counted=False),

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 MAX_FRAME = 64 * 1024
-_MAX_DESCRIPTORS = 100
+_MOST_DESCRIPTORS = 1  # the picture
 
 
 class Channel:
@@ -39,7 +39,7 @@ class Channel:
 
     def _exactly(self, count: int, descriptors: list[int]) -> bytes:
         parts = b""
-        room = socket.CMSG_SPACE(_MAX_DESCRIPTORS * array.array("i").itemsize)
+        room = socket.CMSG_SPACE(_MOST_DESCRIPTORS * array.array("i").itemsize)
         while len(parts) < count:
             part, ancillary, _, _ = self._connection.recvmsg(count - len(parts), room)
             descriptors += _descriptors(ancillary)

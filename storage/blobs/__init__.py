@@ -82,7 +82,7 @@ class Publish(Protocol):
     async def publish(self, files: Sequence[tuple[Staged, str]]) -> None:
         """Give staged files their keys: durable first, then visible, then the folder durable.
 
-        Raises: BlobSwapped when a staged file is not the one that was handed out.
+        Raises: BlobsUnavailable when there is another file in the place of a staged one.
         """
 
 

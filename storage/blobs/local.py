@@ -25,7 +25,6 @@ from storage.errors import (
     BlobNotFound,
     BlobRefused,
     BlobsUnavailable,
-    BlobSwapped,
     KeyRefused,
     RootMismatch,
     StorageError,
@@ -276,14 +275,14 @@ class LocalBlobs:
                 os.fsync(folder)
 
     def _recognise(self, staged: Staged) -> None:
-        """Whoever held the descriptor may have put something else in the file's place."""
+        """Whoever tidies the storage may have put something else in the file's place."""
         try:
             there = os.stat(staged.name, dir_fd=self._bench_fd, follow_symlinks=False)
         except FileNotFoundError as error:
             raise BlobsUnavailable("a staged file is gone") from error
         ours = os.fstat(staged.fd)
         if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino) or not stat.S_ISREG(ours.st_mode):
-            raise BlobSwapped("a staged file is not the one that was handed out")
+            raise BlobsUnavailable("there is another file in the place of a staged one")
 
     async def probe(self) -> None:
         """Write and remove a little, as a test of the storage. Raises: StorageFull, BlobsUnavailable."""

@@ -9,7 +9,7 @@ from dataclasses import replace as with_changes
 from itertools import count as counter
 
 from storage.blobs import BlobInfo, Existence, Source, Staged
-from storage.errors import BlobNotFound, BlobSwapped
+from storage.errors import BlobNotFound, BlobsUnavailable
 from storage.keys import segments
 
 
@@ -61,7 +61,7 @@ class MemoryBlobs:
         for file, key in files:
             segments(key)
             if self._staged.get(file) != os.fstat(file.fd).st_ino:
-                raise BlobSwapped("a staged file is not the one that was handed out")
+                raise BlobsUnavailable("there is another file in the place of a staged one")
         for file, key in files:
             self._store(key, os.pread(file.fd, os.fstat(file.fd).st_size, 0))
             del self._staged[file]

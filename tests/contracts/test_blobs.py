@@ -10,7 +10,7 @@ import pytest
 from storage.blobs import Blobs, Existence, Staged
 from storage.blobs.local import LocalBlobs
 from storage.blobs.memory import MemoryBlobs
-from storage.errors import BlobNotFound, BlobSwapped, KeyRefused
+from storage.errors import BlobNotFound, BlobsUnavailable, KeyRefused
 
 HOSTILE = {
     "empty": "",
@@ -306,7 +306,7 @@ class BlobsContract:
     async def test_only_a_file_that_was_handed_out_is_published(self, blobs: Blobs) -> None:
         async with blobs.stage(2) as [first, second]:
             mixed = Staged(first.fd, second.name)
-            with pytest.raises(BlobSwapped):
+            with pytest.raises(BlobsUnavailable, match="another file"):
                 await blobs.publish([(second, "variants/second"), (mixed, "variants/mixed")])
 
         assert await listed(blobs, "variants") == []

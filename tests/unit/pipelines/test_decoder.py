@@ -1,4 +1,4 @@
-"""The decoder's child: one picture after another, from descriptors to descriptors."""
+"""The decoder's child: one picture after another, from a descriptor to a drawing."""
 
 import hashlib
 import io

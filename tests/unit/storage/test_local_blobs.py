@@ -19,7 +19,7 @@ import pytest
 
 from storage.blobs import Existence
 from storage.blobs.local import LocalBlobs, open_local
-from storage.errors import BlobRefused, BlobsUnavailable, BlobSwapped, RootMismatch, StorageFull
+from storage.errors import BlobRefused, BlobsUnavailable, RootMismatch, StorageFull
 
 SECRET = b"what lies outside the root"
 
@@ -371,7 +371,7 @@ async def test_whether_a_blob_is_there_is_unknown_while_the_disk_fails(local_blo
     assert answer is Existence.UNKNOWN
 
 
-# -- staged files in hostile hands
+# -- staged files that others have touched
 
 
 async def test_a_staged_file_that_became_a_link_is_not_published(
@@ -381,7 +381,7 @@ async def test_a_staged_file_that_became_a_link_is_not_published(
         place = Path(os.readlink(f"/proc/self/fd/{swapped.fd}"))
         place.unlink()
         place.symlink_to(outside / "secret")
-        with pytest.raises(BlobSwapped):
+        with pytest.raises(BlobsUnavailable, match="another file"):
             await local_blobs.publish([(honest, "variants/a"), (swapped, "variants/b")])
 
     assert await listed(local_blobs, "variants") == []
@@ -394,7 +394,7 @@ async def test_a_staged_file_that_became_another_file_is_not_published(local_blo
         place = Path(os.readlink(f"/proc/self/fd/{staged.fd}"))
         place.unlink()
         place.write_bytes(b"another")
-        with pytest.raises(BlobSwapped):
+        with pytest.raises(BlobsUnavailable, match="another file"):
             await local_blobs.publish([(staged, "variants/a")])
 
     assert await listed(local_blobs, "variants") == []
