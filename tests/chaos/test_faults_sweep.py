@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import pytest
@@ -70,7 +71,7 @@ def hours_go_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def older() -> None:
         later = time.time() + 2 * HOUR_S
-        monkeypatch.setattr("pipelines.sweep.findings.time.time", lambda: later)
+        monkeypatch.setattr("pipelines.sweep.findings.time", SimpleNamespace(time=lambda: later))
 
     return older
 

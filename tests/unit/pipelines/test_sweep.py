@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
@@ -45,7 +46,7 @@ async def put(blobs: LocalBlobs, key: str) -> str:
 def aged(monkeypatch: pytest.MonkeyPatch, hours: float = 2) -> None:
     """Let time go by: files that were made until now are that much older."""
     later = time.time() + hours * 3600
-    monkeypatch.setattr("pipelines.sweep.findings.time.time", lambda: later)
+    monkeypatch.setattr("pipelines.sweep.findings.time", SimpleNamespace(time=lambda: later))
 
 
 async def recorded(catalog: Catalog, keys: Sequence[str], ms: int = 1, upload_id: UUID | None = None) -> UUID:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
@@ -166,7 +167,7 @@ async def test_an_old_file_of_this_kind_stays_beside_an_orphan_that_goes(
     stays, orphan = await kind(ground), await ground.put()
     inode = stays.stat().st_ino
     later = time.time() + 2 * GRACE_S
-    ground.monkeypatch.setattr("pipelines.sweep.findings.time.time", lambda: later)
+    ground.monkeypatch.setattr("pipelines.sweep.findings.time", SimpleNamespace(time=lambda: later))
     await sweep(ground)
 
     assert not orphan.exists()

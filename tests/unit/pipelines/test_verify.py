@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -126,8 +127,8 @@ async def test_it_reads_no_faster_than_it_was_told(monkeypatch: pytest.MonkeyPat
         slept.append(seconds)
         clock[0] += seconds
 
-    monkeypatch.setattr("pipelines.sweep.verify.time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("pipelines.sweep.verify.asyncio.sleep", sleep)
+    monkeypatch.setattr("pipelines.sweep.verify.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("pipelines.sweep.verify.asyncio", SimpleNamespace(sleep=sleep))
     pace = Pace(1000)
     for _ in range(4):
         await pace.passed(500)
