@@ -9,10 +9,12 @@ from enum import StrEnum
 
 from pipelines.sweep.sweeper import Sweeper
 from storage.blobs import BlobInfo, Existence, Look
-from storage.keys import STAGING, VARIANTS, parse_variant_key
+from storage.keys import STAGING, TRASH, VARIANTS, parse_variant_key
+from storage.ledger import Tally
 
 STRETCH = 20_000  # keys that are compared in one step
 _LOOKED_AT = 2_000  # blobs at once
+_NOTHING = Tally()
 
 
 class Kind(StrEnum):
@@ -52,7 +54,8 @@ class Ages:
 class Looked:
     """What one step came to: findings, how much was looked at, and where the next begins (None: nowhere).
 
-    `surplus` is how many bytes there are more in the files that were met than in the rows.
+    `surplus` is how many bytes there are more in the files that were met than in the rows, `trash` what
+    was met in the trash.
     """
 
     findings: Sequence[Finding]
@@ -60,6 +63,7 @@ class Looked:
     files: int = 0
     rows: int = 0
     surplus: int = 0
+    trash: Tally = _NOTHING
 
 
 async def compare(after: str, sweeper: Sweeper) -> Looked:
@@ -105,6 +109,17 @@ async def leftovers(after: str, sweeper: Sweeper) -> Looked:
             if len(findings) == STRETCH:
                 return Looked(findings, file.key)
     return Looked(findings, None)
+
+
+async def thrown_away(after: str, sweeper: Sweeper) -> Looked:
+    """The next files of the trash, which are only counted. Raises: StorageError."""
+    count = size = 0
+    async with aclosing(sweeper.blobs.list(TRASH, after)) as files:
+        async for file in files:
+            count, size = count + 1, size + file.bytes
+            if count == STRETCH:
+                return Looked([], file.key, trash=Tally(count, size))
+    return Looked([], None, trash=Tally(count, size))
 
 
 def judge(file: BlobInfo, ages: Ages) -> Finding | None:

@@ -70,6 +70,8 @@ class Draft:
     files: int = 0
     rows: int = 0
     surplus: int = 0
+    trash_files: int = 0
+    trash_bytes: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
     bytes: Mapping[str, int] = field(default_factory=dict)
     parts: int = 0
@@ -103,6 +105,8 @@ async def write_down(draft: Draft, looked: Looked, next_stage: str, blobs: Put) 
         files=draft.files + looked.files,
         rows=draft.rows + looked.rows,
         surplus=draft.surplus + looked.surplus,
+        trash_files=draft.trash_files + looked.trash.count,
+        trash_bytes=draft.trash_bytes + looked.trash.bytes,
         counts=dict(counts),
         bytes=dict(sizes),
         parts=draft.parts + bool(looked.findings),

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 
 from pipelines.sweep import findings
 from pipelines.sweep.findings import Kind, Looked
@@ -12,7 +12,6 @@ from pipelines.sweep.sweeper import Sweeper
 from storage.catalog.clock import now_ms
 from storage.catalog.sweeps import Swept, Tally
 from storage.errors import CatalogTooNew, StorageError
-from storage.keys import TRASH
 
 DRAFT = "draft"
 _STALE_S = 24 * 3600  # a draft that was left so long says little of today
@@ -21,6 +20,7 @@ _STAGES: Mapping[str, Callable[[str, Sweeper], Awaitable[Looked]]] = {
     "compare": findings.compare,
     "retired": findings.retired,
     "leftovers": findings.leftovers,
+    "trash": findings.thrown_away,
 }
 
 
@@ -38,7 +38,7 @@ async def make_plan(sweeper: Sweeper) -> Plan:
                 draft = await _look_at_all(await _begun(sweeper), sweeper)
                 wrong = await wrong_totals
             plan = await finish(draft, sweeper.blobs)
-            await sweeper.sweeps.remember(await _swept(plan, draft.surplus, wrong, sweeper))
+            await sweeper.sweeps.remember(await _swept(plan, draft, wrong, sweeper))
             await sweeper.sweeps.save_progress(DRAFT, None)
     except StorageError as error:
         if not isinstance(error, CatalogTooNew):  # which is not ours to write to
@@ -78,27 +78,19 @@ def _after(stage: str) -> str:
     return stages[stages.index(stage) + 1]
 
 
-async def _swept(plan: Plan, surplus: int, wrong_totals: int | None, sweeper: Sweeper) -> Swept:
+async def _swept(plan: Plan, draft: Draft, wrong_totals: int | None, sweeper: Sweeper) -> Swept:
     rows = await sweeper.sweeps.total()
     before = await sweeper.sweeps.last()
     return Swept(
         plan=plan.id,
         time_ms=now_ms(),
-        files=Tally(plan.files, rows.bytes + surplus),
+        files=Tally(plan.files, rows.bytes + draft.surplus),
         rows=Tally(plan.rows, rows.bytes),
         findings={
             kind.value: Tally(plan.counts[kind], plan.bytes[kind]) for kind in Kind if plan.counts.get(kind)
         },
-        trash=await _trash(sweeper),
+        trash=Tally(draft.trash_files, draft.trash_bytes),
         stopped=plan.stopped,
         wrong_totals=wrong_totals,
         stops=(before.stops if before else 0) + 1 if plan.stopped else 0,
     )
-
-
-async def _trash(sweeper: Sweeper) -> Tally:
-    count = size = 0
-    async with aclosing(sweeper.blobs.list(TRASH)) as blobs:
-        async for blob in blobs:
-            count, size = count + 1, size + blob.bytes
-    return Tally(count, size)

@@ -1,5 +1,6 @@
 """Who sweeps: what sweeping needs, the right to do it, and the pause between two steps."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -58,15 +59,19 @@ class Sweeper:
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
-        """The right to sweep, while the body runs.
+        """The right to sweep, while the body runs, however long its steps are.
 
         Raises: SweepBusy while another has it, StorageError.
         """
         await self.prove()
         await self._hold()
+        ended = asyncio.Event()
+        holding = asyncio.create_task(self._hold_until(ended))
         try:
             yield
         finally:
+            ended.set()
+            await holding
             with suppress(StorageError):  # it ends by itself
                 await self.sweeps.end_lease(self.holder, name=self.lease)
 
@@ -75,6 +80,14 @@ class Sweeper:
         if self.stopping():
             raise SweepPaused
         await self._hold()
+
+    async def _hold_until(self, ended: asyncio.Event) -> None:
+        while not ended.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LEASE_S / 4):
+                    await ended.wait()
+            with suppress(StorageError, SweepBusy):  # the next step tells it
+                await self._hold()
 
     async def _hold(self) -> None:
         if not await self.sweeps.lease(self.holder, _LEASE_S, is_dead=self.is_dead, name=self.lease):

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import replace
+from contextlib import aclosing, suppress
+from dataclasses import asdict, dataclass, field, replace
 
 from pipelines.sweep import plan as plans
 from pipelines.sweep.findings import Ages, Kind, look_at
@@ -13,30 +13,39 @@ from pipelines.sweep.sweeper import Sweeper
 from storage.blobs import BlobInfo, Existence
 from storage.keys import DELETED, TRASH, VARIANTS
 
+_PURGE = "purge"
 _GROUP = 1000  # keys in one step
+_BEHIND = chr(ord("/") + 1)  # behind the name of a folder: where its keys end
 _KINDS = (Kind.ORPHAN, Kind.RETIRED)  # whose files a plan moves
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How far a purge has come: in which plan, or, once all are done with, behind which key of the trash."""
+
+    plan: str = ""
+    part: int = 0
+    at: int = 0
+    after: str = ""
+    done: Mapping[str, int] = field(default_factory=dict)
 
 
 async def purge(sweeper: Sweeper) -> Mapping[str, int]:
     """Remove for good what was quarantined longer ago than the retention, and is still held by no row.
 
-    What a row holds and has lost goes back to its place.
+    What a row holds and has lost goes back to its place. It goes on from where it was left, and gives what
+    all tries together have done.
 
     Raises: SweepRefused, SweepPaused, StorageError; purging again does the rest.
     """
-    done: Counter[str] = Counter()
     async with sweeper.at_work():
-        for plan in await known_plans(sweeper):
-            if plans.age_s(plan) <= sweeper.retention_s:
-                continue
-            async for part in plans.findings(plan, sweeper.blobs):
-                keys = [finding.key for finding in part if finding.kind in _KINDS]
-                for start in range(0, len(keys), _GROUP):
-                    await sweeper.next_step()
-                    done += await _purge_group(plan, keys[start : start + _GROUP], sweeper)
-            done["plans"] += await _forget(plan, sweeper)
-        done += await _purge_others(sweeper)
-    return dict(done)
+        place = _Place(**(await sweeper.sweeps.progress(_PURGE) or {}))
+        for plan in [] if place.after else await known_plans(sweeper):
+            if plan.id >= place.plan and plans.age_s(plan) > sweeper.retention_s:
+                place = await _purge_plan(plan, place, sweeper)
+        done = await _purge_others(place, sweeper)
+        await sweeper.sweeps.save_progress(_PURGE, None)
+    return done
 
 
 async def restore(plan_id: str, sweeper: Sweeper) -> int:
@@ -58,17 +67,21 @@ async def restore(plan_id: str, sweeper: Sweeper) -> int:
 
 async def known_plans(sweeper: Sweeper) -> Sequence[Plan]:
     """The complete plans there are, oldest first. Raises: StorageError."""
-    names: set[str] = set()
-    async with aclosing(sweeper.blobs.keys(TRASH)) as pages:
-        async for page in pages:
-            names |= {key.split("/")[1] for key in page}
     found = []
-    for name in sorted(names):
-        try:
+    after = ""
+    while name := await _next_folder(after, sweeper):
+        with suppress(PlanUnknown):
             found.append(await plans.load(name, sweeper.blobs))
-        except PlanUnknown:
-            continue
+        after = f"{TRASH}/{name}{_BEHIND}"
     return found
+
+
+async def _next_folder(after: str, sweeper: Sweeper) -> str | None:
+    """The first folder of the trash with a key that comes after that one."""
+    async with aclosing(sweeper.blobs.keys(TRASH, after)) as pages:
+        async for page in pages:
+            return page[0].split("/")[1]
+    return None
 
 
 async def bring_back(among: Sequence[Plan], keys: Sequence[str], sweeper: Sweeper) -> Sequence[str]:
@@ -92,6 +105,26 @@ def _may_come_back(kept: BlobInfo | Existence, there: BlobInfo | Existence) -> b
     if isinstance(there, BlobInfo):
         return there.identity == kept.identity  # somebody died who had put it back by half
     return there is Existence.MISSING
+
+
+async def _purge_plan(plan: Plan, place: _Place, sweeper: Sweeper) -> _Place:
+    if place.plan != plan.id:
+        place = _Place(plan.id, done=place.done)
+    done = Counter(place.done)
+    first = place.at
+    async for part in plans.findings(plan, sweeper.blobs, place.part):
+        keys = [finding.key for finding in part if finding.kind in _KINDS]
+        for start in range(first, len(keys), _GROUP):
+            await sweeper.next_step()
+            done += await _purge_group(plan, keys[start : start + _GROUP], sweeper)
+            await _save(replace(place, at=start + _GROUP, done=dict(done)), sweeper)
+        place, first = replace(place, part=place.part + 1), 0
+    done["plans"] += await _forget(plan, sweeper)
+    return replace(place, at=0, done=dict(done))
+
+
+async def _save(place: _Place, sweeper: Sweeper) -> None:
+    await sweeper.sweeps.save_progress(_PURGE, asdict(place))
 
 
 async def _purge_group(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> Counter[str]:
@@ -123,13 +156,17 @@ async def _forget(plan: Plan, sweeper: Sweeper) -> bool:
     return True
 
 
-async def _purge_others(sweeper: Sweeper) -> Counter[str]:
-    """Remove what delete events have sent to the trash, and parts of plans that were never finished."""
+async def _purge_others(place: _Place, sweeper: Sweeper) -> Mapping[str, int]:
+    """Remove what delete events have sent to the trash, and parts of plans that were never finished.
+
+    Gives what the whole purge has done.
+    """
     before = Ages.now(sweeper.retention_s, 0).orphan_before
     draft = await sweeper.sweeps.progress(DRAFT)
     living = {plan.id for plan in await known_plans(sweeper)} | ({draft["id"]} if draft else set())
-    done: Counter[str] = Counter()
-    async with aclosing(sweeper.blobs.list(TRASH)) as blobs:
+    done = Counter(place.done)
+    async with aclosing(sweeper.blobs.list(TRASH, place.after)) as blobs:
+        looked_at = 0
         async for blob in blobs:
             folder = blob.key.split("/")[1]
             if blob.changed_at < before and folder.startswith(DELETED):
@@ -137,4 +174,8 @@ async def _purge_others(sweeper: Sweeper) -> Counter[str]:
                 done["originals"] += 1
             elif blob.changed_at < before and folder not in living and plans.is_part(blob.key):
                 await sweeper.blobs.delete(blob.key)
-    return done
+            looked_at += 1
+            if looked_at % _GROUP == 0:
+                await _save(replace(place, after=blob.key, done=dict(done)), sweeper)
+                await sweeper.next_step()
+    return dict(done)

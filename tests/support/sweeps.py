@@ -1,0 +1,61 @@
+"""Short words for what the tests of the sweep do again and again: files, their rows, and who sweeps."""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from pipelines.sweep.sweeper import Sweeper
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
+from storage.catalog.facts import Original, Ready, StoredVariant
+from storage.keys import variant_key
+from tests.support.catalogs import claim, commit, new_ticket, take, wish
+
+GRACE_S = 3600.0
+CONTENT = b"picture"
+
+
+def new_key() -> str:
+    """A key that no variant has yet."""
+    return variant_key(uuid4(), "jpeg")
+
+
+async def put(blobs: LocalBlobs, key: str | None = None) -> str:
+    """A file, published as a writer does it; gives its key."""
+    key = key or new_key()
+    async with blobs.stage(1) as [staged]:
+        os.write(staged.fd, CONTENT)
+        await blobs.publish([(staged, key)])
+    return key
+
+
+async def recorded(catalog: Catalog, keys: Sequence[str], ms: int = 1, upload_id: UUID | None = None) -> UUID:
+    """An upload that is ready with those variants."""
+    upload_id = upload_id or uuid4()
+    await take(catalog, wish(ms, upload_id, f"uploads/{upload_id}.jpg"))
+    original = Original("stamp", "0" * 64, 3, "jpeg", 10, 10)
+    made = [StoredVariant(f"v{at}", key, 10, 10, len(CONTENT), "f" * 64) for at, key in enumerate(keys)]
+    await commit(catalog, Ready(await claim(catalog, upload_id), original, made))
+    return upload_id
+
+
+def sweeper_on(
+    catalog: Catalog, blobs: LocalBlobs, grace_s: float = GRACE_S, retention_s: float = GRACE_S, **more: Any
+) -> Sweeper:
+    """Somebody who sweeps there, and queues what is missing."""
+
+    async def requeue(upload_ids: Sequence[UUID]) -> int:
+        tickets = await catalog.sweeps.remake(upload_ids, per_ticket=8, new_ticket=new_ticket)
+        return sum(map(len, tickets.values()))
+
+    return Sweeper(blobs, catalog.sweeps, "me", grace_s, retention_s, requeue, **more)
+
+
+def hours_go_by(monkeypatch: pytest.MonkeyPatch, hours: float = 2) -> None:
+    """Let time go by: files that were made until now are that much older."""
+    later = time.time() + hours * 3600
+    monkeypatch.setattr("pipelines.sweep.findings.time.time", lambda: later)

@@ -1,0 +1,136 @@
+"""Sweeping step by step: what was stopped goes on from there, and whoever sweeps keeps the right to it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import pytest
+
+from pipelines.sweep import findings, trash
+from pipelines.sweep.applying import apply_plan
+from pipelines.sweep.planning import make_plan
+from pipelines.sweep.sweeper import Sweeper, SweepPaused
+from pipelines.sweep.trash import known_plans, purge
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
+from storage.catalog.sweeps import Sweeps, Tally
+from tests.support.sweeps import CONTENT, hours_go_by, put, recorded, sweeper_on
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def sweeper(catalog: Catalog, local_blobs: LocalBlobs) -> Sweeper:
+    return sweeper_on(catalog, local_blobs)
+
+
+async def step_by_step(work: Callable[[Sweeper], Awaitable[T]], sweeper: Sweeper) -> tuple[T, int]:
+    """What it gives when it may do one step at a time; and how often it was asked to stop."""
+    allowed = [1]
+
+    def stopping() -> bool:
+        allowed[0] -= 1
+        return allowed[0] < 0
+
+    for stops in range(100):
+        allowed[0] = 1
+        try:
+            return await work(replace(sweeper, stopping=stopping)), stops
+        except SweepPaused:
+            continue
+    raise AssertionError("it never comes to its end")
+
+
+async def in_the_trash(
+    catalog: Catalog, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, count: int
+) -> str:
+    """So many files that a plan took long ago; gives its name."""
+    blobs: Any = sweeper.blobs
+    await recorded(catalog, [await put(blobs)])
+    for _ in range(count):
+        await put(blobs)
+    hours_go_by(monkeypatch)
+    plan = await make_plan(sweeper)
+    await apply_plan(plan.id, sweeper)
+    return plan.id
+
+
+async def test_a_purge_that_was_stopped_goes_on_behind_what_it_has_purged(
+    sweeper: Sweeper, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trash, "_GROUP", 1)
+    await in_the_trash(catalog, sweeper, monkeypatch, 3)
+
+    done, stops = await step_by_step(purge, sweeper)
+
+    assert (done["purged"], done["plans"]) == (3, 1)
+    assert stops >= 2
+
+
+async def test_a_purge_of_originals_that_was_stopped_goes_on_behind_them(
+    sweeper: Sweeper, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trash, "_GROUP", 1)
+    for number in range(5):
+        await put(local_blobs, f"trash/delete-{number}-1/uploads/cat.jpg")
+    hours_go_by(monkeypatch)
+
+    done, stops = await step_by_step(purge, sweeper)
+
+    assert done["originals"] == 5
+    assert stops >= 2
+    assert [info.key async for info in local_blobs.list("trash")] == []
+
+
+async def test_the_trash_is_counted_in_steps(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(findings, "STRETCH", 2)
+    for number in range(5):
+        await put(local_blobs, f"trash/delete-{number}-1/uploads/cat.jpg")
+
+    _, stops = await step_by_step(make_plan, sweeper)
+
+    last = await catalog.sweeps.last()
+    assert last is not None
+    assert last.trash == Tally(5, 5 * len(CONTENT))
+    assert stops >= 5
+
+
+async def test_plans_are_found_without_a_look_at_all_that_they_hold(
+    sweeper: Sweeper, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = await in_the_trash(catalog, sweeper, monkeypatch, 20)
+    pages = []
+    keys = LocalBlobs.keys
+
+    async def noted(blobs: LocalBlobs, prefix: str, after: str = "") -> Any:
+        async for page in keys(blobs, prefix, after):
+            pages.append(page)
+            yield page
+
+    monkeypatch.setattr("storage.blobs.local._KEYS_A_PAGE", 1)
+    monkeypatch.setattr(LocalBlobs, "keys", noted)
+
+    assert [found.id for found in await known_plans(sweeper)] == [plan]
+    assert len(pages) == 1
+
+
+async def test_the_right_to_sweep_does_not_run_out_during_a_long_step(
+    sweeper: Sweeper, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.sweep.sweeper._LEASE_S", 0.04)
+    renewed, calls = asyncio.Event(), []
+    lease = Sweeps.lease
+
+    async def noted(sweeps: Sweeps, holder: str, *args: Any, **more: Any) -> bool:
+        calls.append(holder)
+        if len(calls) == 3:
+            renewed.set()
+        return await lease(sweeps, holder, *args, **more)
+
+    monkeypatch.setattr(Sweeps, "lease", noted)
+    async with sweeper.at_work():
+        await asyncio.wait_for(renewed.wait(), 10)
+    assert await catalog.sweeps.lease("another", 60)
