@@ -46,7 +46,8 @@ async def put(blobs: LocalBlobs, key: str) -> str:
 def aged(monkeypatch: pytest.MonkeyPatch, hours: float = 2) -> None:
     """Let time go by: files that were made until now are that much older."""
     later = time.time() + hours * 3600
-    monkeypatch.setattr("pipelines.sweep.findings.time", SimpleNamespace(time=lambda: later))
+    for module in ("findings", "plan"):
+        monkeypatch.setattr(f"pipelines.sweep.{module}.time", SimpleNamespace(time=lambda: later))
 
 
 async def recorded(catalog: Catalog, keys: Sequence[str], ms: int = 1, upload_id: UUID | None = None) -> UUID:
