@@ -65,10 +65,12 @@ def sweep(
     if context.invoked_subcommand is not None:
         return
     if verify:
-        if apply or force:
+        if apply or force or plan:
             raise typer.BadParameter("--verify goes alone.")
         _verify(rate, as_json=as_json)
         return
+    if plan and (force or not apply):
+        raise typer.BadParameter("A plan is named behind --apply or behind --force.")
 
     async def body(sweeper: Sweeper, queue: Queue) -> int:
         known = force or plan

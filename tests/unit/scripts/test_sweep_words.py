@@ -1,0 +1,24 @@
+"""What `media sweep` refuses to understand."""
+
+import pytest
+from typer.testing import CliRunner
+
+from scripts.sweep import app
+
+PLAN = "sweep-20261121T100000-00000000"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--plan", PLAN], "--apply"),  # it would carry out a plan that nobody said to apply
+        (["--apply", PLAN, "--force", PLAN], "--force"),
+        (["--verify", "--apply"], "--verify goes alone"),
+        (["--verify", "--plan", PLAN], "--verify goes alone"),
+    ],
+)
+def test_words_that_do_not_belong_together_are_bad_usage(words: list[str], reason: str) -> None:
+    ended = CliRunner().invoke(app, words)
+
+    assert ended.exit_code == 2
+    assert reason in ended.output
