@@ -8,7 +8,7 @@ import typer
 from scripts import stats_report
 from scripts.stats_chart import Point, chart
 from scripts.stats_report import Drift, Report
-from scripts.terminal import AsJson, output, print_json, run, size, table
+from scripts.terminal import AsJson, output, print_json, run, safe, size, table
 from storage.blobs import Space
 from storage.blobs.local import open_local
 from storage.errors import StorageError
@@ -174,7 +174,7 @@ def _print_disk(report: Report) -> None:
         if report.sweep.wrong_totals:
             output.print(f"{report.sweep.wrong_totals} totals of the catalog were wrong.")
         if report.sweep.stopped:
-            output.print(f"[bold red]A sweep was stopped:[/bold red] {report.sweep.stopped}")
+            output.print(f"[bold red]A sweep was stopped:[/bold red] {safe(report.sweep.stopped)}")
     if report.drift is not None:
         _print_drift(report.drift)
     if report.trash is not None and report.trash.count:
