@@ -5,6 +5,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import structlog
@@ -59,7 +60,7 @@ def sweeper_of(
     return Sweeper(
         blobs=blobs,
         sweeps=catalog.sweeps,
-        holder=f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}",
+        holder=holder_of(os.getpid()),
         grace_s=settings.grace,
         retention_s=settings.retention,
         requeue=requeue,
@@ -121,11 +122,26 @@ def _numbers(plan: Plan | None) -> Mapping[str, int]:
     return {"files": plan.files, "rows": plan.rows, "orphans": plan.counts.get(Kind.ORPHAN, 0)}
 
 
+def holder_of(pid: int) -> str:
+    """A new name for the process with that number here, under which it may have the right to sweep."""
+    return f"{socket.gethostname()}:{_realm()}:{pid}:{uuid4().hex[:8]}"
+
+
+def _realm() -> str:
+    """Where a number means one process: containers may share a host's name, and each counts its own."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid').strip('pid:[]')}"
+    except OSError:
+        return ""
+
+
 def is_dead(holder: str) -> bool:
-    """Whether the process that has the right to sweep has surely ended: it was on this host, and is not."""
-    host, _, rest = holder.partition(":")
+    """Whether the process that has the right to sweep has surely ended: its number was given here."""
+    _host, _, rest = holder.partition(":")
+    realm, _, rest = rest.partition(":")
     pid = rest.partition(":")[0]
-    if host != socket.gethostname() or not pid.isdecimal():
+    if not realm or realm != _realm() or not pid.isdecimal():
         return False
     try:
         os.kill(int(pid), 0)
