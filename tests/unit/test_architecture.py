@@ -1,8 +1,14 @@
 """The shape of the house: imports go one way, and each foreign library has one room."""
 
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 HOUSE = Path(__file__).parents[2]
 
@@ -19,3 +25,22 @@ def test_the_house_has_only_the_rooms_that_are_named() -> None:
     packages = {path.parent.name for path in HOUSE.glob("*/__init__.py")} - {"bench"}
 
     assert packages == {"worker", "pipelines", "storage", "scripts"}
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    asked = tomllib.loads((HOUSE / "pyproject.toml").read_text())
+    extras = asked["project"]["optional-dependencies"]["redis"]
+    lines = [*asked["project"]["dependencies"], *extras, *asked["dependency-groups"]["dev"]]
+    lines += ["media-worker", "pydantic-core"]  # which is pydantic's own, and where it keeps its errors
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
+    folders = ("worker", "pipelines", "storage", "scripts", "tests")
+    sources = [*(HOUSE / "bench").glob("*.py")]  # what is below may be the peers' own
+    sources += [path for folder in folders for path in (HOUSE / folder).rglob("*.py")]
+    imported = {name for path in sources for name in _IMPORT.findall(path.read_text())}
+    known = packages_distributions()
+
+    foreign = {name: {canonicalize_name(one) for one in known[name]} for name in imported & known.keys()}
+    assert {name for name, packages in foreign.items() if not packages & declared} == set()
+
+
+_IMPORT = re.compile(r"^\s*(?:from|import) (\w+)", re.MULTILINE)
