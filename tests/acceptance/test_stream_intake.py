@@ -10,7 +10,7 @@ def _put(place: Workplace, name: str, number: int = 0) -> str:
     return place.put(f"uploads/{name}.jpg", pictures.small(number))
 
 
-def test_entries_of_a_dead_consumer_are_taken_over_within_the_lease(live: Workplace) -> None:
+def test_entries_of_a_dead_consumer_are_taken_over_a_few_seconds_after_the_lease(live: Workplace) -> None:
     sources = [_put(live, f"dead-{n}", n) for n in range(3)]
     pipe = live.redis.pipeline()  # in one transaction, so that the live worker cannot be first
     for source in sources:

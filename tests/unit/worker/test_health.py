@@ -15,7 +15,7 @@ def test_a_redis_that_takes_huge_values_is_warned_of(largest: int, level: str) -
     assert ("proto-max-bulk-len" in (found.advice or "")) == (level == "warning")
 
 
-def test_a_redis_that_does_not_say_how_large_a_value_may_be_is_not_asked_again() -> None:
+def test_of_a_redis_that_does_not_say_how_large_a_value_may_be_nothing_is_said_of_values() -> None:
     facts = ServerFacts("7.2.4", "master", True, "noeviction", None, 0)
 
     assert "Redis values" not in [one.what for one in judge_redis(facts)]
