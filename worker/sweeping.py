@@ -20,7 +20,6 @@ from pipelines.sweep.verify import Pace, Verified, verify
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
-from storage.catalog.facts import State
 from storage.errors import StorageError
 from storage.threads import in_thread
 from worker.events import sweep_stopped
@@ -155,11 +154,9 @@ def is_dead(holder: str) -> bool:
 async def forbidden(catalog: Catalog) -> str | None:
     """Why nothing may be deleted now: a rebuild is not over before its originals are done with."""
     walk = await catalog.walks.at(REBUILD)
-    if not walk.begun:
-        return None
-    states = await catalog.reports.states()
-    waiting = states[State.QUEUED] + states[State.PROCESSING]
-    if walk.finished_ms and not waiting:
+    under_way = walk.begun and not walk.finished_ms
+    waiting = await catalog.reports.waiting(None if under_way else walk.finished_ms)
+    if not under_way and not waiting:
         return None
     return f"a rebuild is under way, and {waiting} uploads still wait"
 

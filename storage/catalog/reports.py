@@ -89,6 +89,17 @@ class Reports:
         counts |= {State.QUEUED: counts.get("waiting", 0) - in_work, State.PROCESSING: in_work}
         return {state: counts.get(state, 0) for state in State}
 
+    async def waiting(self, upto_ms: int | None = None) -> int:
+        """How many uploads are queued or worked on, of those queued up to that moment; the rows are counted.
+
+        Raises: CatalogUnavailable.
+        """
+        query = select(func.count()).where(uploads.c.state.in_((State.QUEUED, State.PROCESSING)))
+        if upto_ms is not None:
+            query = query.where(uploads.c.queued_ms <= upto_ms)
+        async with self._database.reading() as connection:
+            return int((await connection.execute(query)).scalar_one())
+
     async def prove(self) -> Sequence[Total]:
         """What the totals are short of, compared with all rows counted; nothing when they are right.
 

@@ -1,11 +1,16 @@
-"""Who sweeps here, and whether somebody who did has surely ended."""
+"""Who sweeps here, whether somebody who did has surely ended, and when nobody may."""
 
 import os
 import subprocess
 
 import pytest
+from sqlalchemy import update
 
-from worker.sweeping import holder_of, is_dead
+from storage.catalog import Catalog
+from storage.catalog.clock import now_ms
+from storage.catalog.tables import totals
+from tests.support.catalogs import take, wish, work
+from worker.sweeping import REBUILD, forbidden, holder_of, is_dead
 
 
 @pytest.fixture
@@ -46,3 +51,37 @@ def test_where_namespaces_cannot_be_told_apart_nobody_is_surely_dead(
 @pytest.mark.parametrize("holder", ["", "me", f"{os.uname().nodename}:1:abc", "a:b:c:d"])
 def test_who_is_not_known_is_not_dead(holder: str) -> None:
     assert not is_dead(holder)
+
+
+async def test_a_rebuild_forbids_sweeps_until_all_its_originals_are_done_with(catalog: Catalog) -> None:
+    never = await forbidden(catalog)
+    await catalog.walks.begun(REBUILD)
+    under_way = await forbidden(catalog)
+    await take(catalog, wish(1))
+    await catalog.walks.ended(REBUILD)
+    waits = await forbidden(catalog)
+    await work(catalog)
+    over = await forbidden(catalog)
+
+    assert (never, over) == (None, None)
+    assert under_way == "a rebuild is under way, and 0 uploads still wait"
+    assert waits == "a rebuild is under way, and 1 uploads still wait"
+
+
+async def test_wrong_totals_do_not_allow_what_a_rebuild_forbids(catalog: Catalog) -> None:
+    await catalog.walks.begun(REBUILD)
+    await take(catalog, wish(1))
+    await catalog.walks.ended(REBUILD)
+    async with catalog.database.writing() as connection:
+        await connection.execute(update(totals).values(files=0))
+
+    assert await forbidden(catalog) == "a rebuild is under way, and 1 uploads still wait"
+
+
+async def test_uploads_that_came_after_a_rebuild_hold_up_no_sweep(catalog: Catalog) -> None:
+    await catalog.walks.ended(REBUILD)
+    while now_ms() <= (await catalog.walks.at(REBUILD)).finished_ms:
+        pass
+    await take(catalog, wish(1))
+
+    assert await forbidden(catalog) is None
