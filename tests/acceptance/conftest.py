@@ -17,16 +17,18 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def workplace(redis_server: RedisServer, tmp_path: Path) -> Iterator[Workplace]:
-    place = Workplace(tmp_path, database_on(redis_server.url))
+def workplace(redis_server: RedisServer, migrated: Path, tmp_path: Path) -> Iterator[Workplace]:
+    place = Workplace(tmp_path, database_on(redis_server.url), migrated)
     yield place
     place.close()
 
 
 @pytest.fixture(scope="module")
-def live(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+def live(
+    redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workplace]:
     """A workplace with one worker that lives as long as the module's tests."""
-    place = Workplace(tmp_path_factory.mktemp("live"), database_on(redis_server.url))
+    place = Workplace(tmp_path_factory.mktemp("live"), database_on(redis_server.url), migrated)
     place.start("arq")
     yield place
     place.close()

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ BROKEN, UNKNOWN = "uploads/broken.jpg", "uploads/unknown.bin"
 
 
 @pytest.fixture(scope="module")
-def failed(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+def failed(
+    redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workplace]:
     """Where two uploads have failed and two events were refused."""
-    place = Workplace(tmp_path_factory.mktemp("failed"), database_on(redis_server.url))
+    place = Workplace(tmp_path_factory.mktemp("failed"), database_on(redis_server.url), migrated)
     place.put(BROKEN, pictures.medium()[:5000])
     place.put(UNKNOWN, b"no picture at all")
     place.send_all({"source": source} for source in (BROKEN, UNKNOWN))

@@ -26,9 +26,11 @@ REFUSED = '{"source": "\x1b[31m[bold]elsewhere"}'
 
 
 @pytest.fixture(scope="module")
-def used(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+def used(
+    redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workplace]:
     """A workplace where one upload is ready, one has failed, one is hostile, and one event was refused."""
-    place = Workplace(tmp_path_factory.mktemp("used"), database_on(redis_server.url))
+    place = Workplace(tmp_path_factory.mktemp("used"), database_on(redis_server.url), migrated)
     worker = place.start("media")
     place.put(CAT, pictures.medium())
     place.put(PDF, b"%PDF-1.7 \x1b[31m")

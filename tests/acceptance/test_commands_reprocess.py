@@ -97,10 +97,10 @@ class Ground:
 
 
 @pytest.fixture
-async def ground(redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Ground]:
+async def ground(redis_server: RedisServer, migrated: Path, tmp_path: Path) -> AsyncIterator[Ground]:
     (tmp_path / "recipes.toml").write_text(RECIPES)
     recipes = str(tmp_path / "recipes.toml")
-    place = Workplace(tmp_path, database_on(redis_server.url), MEDIA_RECIPES=recipes, MEDIA_CPUS="1")
+    place = Workplace(tmp_path, database_on(redis_server.url), migrated, MEDIA_RECIPES=recipes)
     async with (
         open_catalog(url_of(place.catalog)) as catalog,
         open_local(place.root, create=True) as blobs,

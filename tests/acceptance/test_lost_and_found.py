@@ -107,11 +107,11 @@ def test_postponed_jobs_hold_up_no_other_event(workplace: Workplace) -> None:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[tuple[Workplace, "Interrupted"]]:
+def own(migrated: Path, tmp_path: Path) -> Iterator[tuple[Workplace, "Interrupted"]]:
     """A workplace whose Redis stands behind a relay that can refuse, hang or forget."""
     with temporary_redis() as server:
         relay = Interrupted(server)
-        place = Workplace(tmp_path, f"redis://127.0.0.1:{relay.port}/0")
+        place = Workplace(tmp_path, f"redis://127.0.0.1:{relay.port}/0", migrated)
         yield place, relay
         place.close()
         relay.close()

@@ -143,6 +143,7 @@ def test_a_catalog_that_cannot_be_made_ends_the_start(workplace: Workplace, by: 
 
 
 def test_two_workers_that_start_at_once_on_nothing_make_one_catalog(workplace: Workplace) -> None:
+    workplace.catalog.unlink()
     source = workplace.put("uploads/a.jpg", pictures.small())
     workers = [workplace.start("arq", ready=False) for _ in range(2)]
     for worker in workers:

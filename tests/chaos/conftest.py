@@ -41,7 +41,7 @@ Worlds = Callable[[str], World]
 
 
 @pytest.fixture
-def worlds(nursery: Nursery, tmp_path: Path) -> Iterator[Worlds]:
+def worlds(nursery: Nursery, migrated: Path, tmp_path: Path) -> Iterator[Worlds]:
     """As many worlds as one wants to break, by name."""
     with ExitStack() as stack:
 
@@ -51,7 +51,7 @@ def worlds(nursery: Nursery, tmp_path: Path) -> Iterator[Worlds]:
             proxy = Proxy(server.port, 0)
             stack.callback(proxy.close)
             settings = {"MEDIA_CPUS": "1", "MEDIA_REDIS_URL": proxy.url}
-            ground = Ground(tmp_path / name / "ground", server.url, nursery, **settings)
+            ground = Ground(tmp_path / name / "ground", server.url, nursery, migrated, **settings)
             stack.callback(ground.close)
             return World(ground, server, proxy)
 
@@ -65,9 +65,9 @@ def world(worlds: Worlds) -> World:
 
 
 @pytest.fixture
-def ground(redis_server: RedisServer, nursery: Nursery, tmp_path: Path) -> Iterator[Ground]:
+def ground(redis_server: RedisServer, nursery: Nursery, migrated: Path, tmp_path: Path) -> Iterator[Ground]:
     """A ground with one CPU a worker, a lease of a second, and nobody at work."""
-    place = Ground(tmp_path, database_on(redis_server.url), nursery, MEDIA_CPUS="1")
+    place = Ground(tmp_path, database_on(redis_server.url), nursery, migrated, MEDIA_CPUS="1")
     yield place
     place.close()
 
@@ -76,13 +76,13 @@ Grounds = Callable[[str], Ground]
 
 
 @pytest.fixture
-def grounds(redis_server: RedisServer, nursery: Nursery, tmp_path: Path) -> Iterator[Grounds]:
+def grounds(redis_server: RedisServer, nursery: Nursery, migrated: Path, tmp_path: Path) -> Iterator[Grounds]:
     """As many grounds as one wants, by name."""
     made: list[Ground] = []
 
     def ground(name: str) -> Ground:
         settings = {"MEDIA_CPUS": "1", "MEDIA_GRACE": "0", "MEDIA_DELETE_ORIGINALS": "1"}
-        made.append(Ground(tmp_path / name, database_on(redis_server.url), nursery, **settings))
+        made.append(Ground(tmp_path / name, database_on(redis_server.url), nursery, migrated, **settings))
         return made[-1]
 
     yield ground

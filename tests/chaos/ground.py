@@ -20,8 +20,10 @@ Case = tuple[str, str, int]
 class Ground(Workplace):
     """A workplace with mischief in it."""
 
-    def __init__(self, home: Path, redis_url: str, nursery: Nursery, **settings: str) -> None:
-        super().__init__(home, redis_url, **settings)
+    def __init__(
+        self, home: Path, redis_url: str, nursery: Nursery, catalog: Path | None = None, **settings: str
+    ) -> None:
+        super().__init__(home, redis_url, catalog, **settings)
         self._nursery = nursery
 
     def hatch(

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -115,7 +116,8 @@ class WorkerProcess:
 class Workplace:
     """Everything of one installation; the tests' hands and eyes in it."""
 
-    def __init__(self, home: Path, redis_url: str, **settings: str) -> None:
+    def __init__(self, home: Path, redis_url: str, catalog: Path | None = None, /, **settings: str) -> None:
+        """`catalog` is one that is migrated and empty, to copy: otherwise the first worker makes one."""
         self.home = home
         self.root = home / "media"
         self.catalog = home / "catalog.db"
@@ -127,6 +129,8 @@ class Workplace:
         self.heard: list[Told] = []
         self._last = "0"
         (self.root / "uploads").mkdir(parents=True)
+        if catalog is not None:
+            shutil.copy(catalog, self.catalog)
 
     # -- what an app does
 
