@@ -9,9 +9,10 @@ import pytest
 
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.chaos.ground import Ground
-from tests.chaos.nursery import Nursery
+from tests.chaos.nursery import open_nursery
 from tests.chaos.own_redis import OwnRedis
 from tests.chaos.proxy import Proxy
+from tests.support.nursery import Nursery
 from tests.support.workplace import database_on
 
 
@@ -23,7 +24,7 @@ def redis_server() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
-    opened = Nursery()
+    opened = open_nursery()
     yield opened
     opened.close()
 

@@ -6,19 +6,17 @@ A worker's mischief is JSON in the variable CHAOS; it begins at SIGUSR1 and ends
 """
 
 import asyncio
-import contextlib
 import errno
 import functools
 import inspect
 import json
 import os
 import signal
-import socket
 import sqlite3
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -30,6 +28,7 @@ from sqlalchemy import Connection, Engine, event
 from scripts import media
 from storage.blobs import local
 from tests.chaos.steps import EVERY, Step, When
+from tests.support.nursery import nurse
 from worker import adoption
 from worker.main import load_or_exit, run
 
@@ -223,50 +222,5 @@ def work(words: Sequence[str]) -> None:
     asyncio.run(run(load_or_exit(), burst="--burst" in words))
 
 
-@contextlib.contextmanager
-def _as_a_process() -> Iterator[None]:
-    try:
-        yield
-        code = 0
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 1
-    except BaseException as error:
-        sys.excepthook(type(error), error, error.__traceback__)
-        code = 1
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def _fork(order: dict[str, Any], stderr: int, forget: Callable[[], None]) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    with _as_a_process():
-        forget()
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for fd, target in ((nothing, 0), (nothing, 1), (stderr, 2)):
-            os.dup2(fd, target)
-        os.environ.clear()
-        os.environ.update(order["env"])
-        os.chdir(order["cwd"])
-        work(order["words"])
-    raise AssertionError("unreachable")
-
-
-def nurse(orders: socket.socket) -> None:
-    """Fork a worker for each order: importing everything once is quicker than once a worker."""
-    while True:
-        body, fds, _, _ = socket.recv_fds(orders, 65536, 1)
-        if not body:
-            return
-        order = json.loads(body)
-        if "reap" in order:
-            answer = os.waitstatus_to_exitcode(os.waitpid(order["reap"], 0)[1])
-        else:
-            answer = _fork(order, fds[0], orders.close)
-            os.close(fds[0])
-        orders.send(json.dumps(answer).encode())
-
-
 if __name__ == "__main__":
-    nurse(socket.socket(fileno=0))
+    nurse(work)

@@ -21,12 +21,13 @@ from uuid import NAMESPACE_URL, uuid5
 import redis
 
 from tests.chaos.ground import Ground
-from tests.chaos.nursery import ForkedWorker, Nursery
+from tests.chaos.nursery import ForkedWorker, open_nursery
 from tests.chaos.own_redis import OwnRedis
 from tests.chaos.proxy import Mode, Proxy
 from tests.chaos.steps import UPLOAD
 from tests.support import pictures, processes
 from tests.support.checker import Findings, rows_of
+from tests.support.nursery import Nursery
 from tests.support.workplace import eventually
 
 GRACE_S = 5
@@ -337,7 +338,7 @@ def run_chaos(
     """
     with ExitStack() as stack:
         if nursery is None:
-            nursery = Nursery()
+            nursery = open_nursery()
             stack.callback(nursery.close)
         server = OwnRedis(home / "redis")
         stack.callback(server.close)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.nursery import ForkedWorker, Nursery
+from tests.chaos.nursery import ForkedWorker
 from tests.support import pictures
 from tests.support.checker import rows_of
 from tests.support.commands import document, media
+from tests.support.nursery import Nursery
 from tests.support.workplace import PATIENCE_S, Workplace, eventually
 
 Case = tuple[str, str, int]
@@ -21,7 +22,13 @@ class Ground(Workplace):
     """A workplace with mischief in it."""
 
     def __init__(
-        self, home: Path, redis_url: str, nursery: Nursery, catalog: Path | None = None, **settings: str
+        self,
+        home: Path,
+        redis_url: str,
+        nursery: Nursery,
+        catalog: Path | None = None,
+        /,
+        **settings: str,
     ) -> None:
         super().__init__(home, redis_url, catalog, **settings)
         self._nursery = nursery

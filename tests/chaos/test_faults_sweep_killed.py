@@ -19,9 +19,9 @@ from tests.chaos.conftest import Grounds
 from tests.chaos.crashes import cases_of
 from tests.chaos.crashing_worker import DIED
 from tests.chaos.ground import Case, Ground
-from tests.chaos.nursery import Nursery
 from tests.chaos.steps import KILLED_SWEEP
 from tests.support.checker import rows_of
+from tests.support.nursery import Nursery
 from tests.support.workplace import database_on
 
 SAMPLE = 4  # cases of each kind, every day

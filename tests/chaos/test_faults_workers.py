@@ -12,9 +12,10 @@ from tests.chaos.conftest import Grounds, World
 from tests.chaos.crashes import cases_of
 from tests.chaos.driver import run_chaos
 from tests.chaos.ground import Ground
-from tests.chaos.nursery import ForkedWorker, Nursery
+from tests.chaos.nursery import ForkedWorker
 from tests.support import pictures, processes
 from tests.support.checker import rows_of
+from tests.support.nursery import Nursery
 from tests.support.workplace import eventually
 
 MORE_S = 20.0  # than undisturbed

@@ -1,39 +1,75 @@
 """The command `media`, run as its user runs it: a process, its output, its exit code, or a terminal."""
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import pty
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.nursery import Nursery, Nursling
+
 MEDIA = Path(sys.executable).parent / "media"
 Ended = subprocess.CompletedProcess[str]
 
 _PATIENCE_S = 60
+_OF_THE_INTERPRETER = {"LC_ALL", "PYTHONPATH", "PYTHONUTF8"}  # read when Python starts
 _WITHOUT_ROOTS_RIGHTS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
 
 def media(
     env: Mapping[str, str], *arguments: str | Path, cwd: Path | None = None, confined: bool = False
 ) -> Ended:
-    """Run `media` to its end; `confined` to what files' modes allow, also when root runs the tests."""
-    command = [str(MEDIA), *(str(argument) for argument in arguments)]
-    if confined and os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("root, and no setpriv to give its rights up")
-        command = [*_WITHOUT_ROOTS_RIGHTS, *command]
+    """Run `media` to its end; `confined` to what files' modes allow, also when root runs the tests.
+
+    Forked from a process that has imported it, for the import costs more than most commands do; where the
+    environment is to change the interpreter itself, it is the installed script.
+    """
+    words = [str(argument) for argument in arguments]
     where = cwd or Path(env["HOME"])
+    as_root = confined and os.geteuid() == 0
+    if as_root and shutil.which("setpriv") is None:
+        pytest.skip("root, and no setpriv to give its rights up")
+    if not as_root and not _OF_THE_INTERPRETER & env.keys():
+        return _forked(env, words, where)
+    command = [*(_WITHOUT_ROOTS_RIGHTS if as_root else ()), str(MEDIA), *words]
     return subprocess.run(
         command, env=dict(env), cwd=where, capture_output=True, encoding="utf-8", timeout=_PATIENCE_S
     )
+
+
+@functools.cache
+def _nursery() -> Nursery:
+    opened = Nursery("tests.support.forked_media")
+    atexit.register(opened.close)
+    return opened
+
+
+def _forked(env: Mapping[str, str], words: Sequence[str], cwd: Path) -> Ended:
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as out,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as err,
+    ):
+        process = Nursling(_nursery(), words, env, cwd, stdout=out.fileno(), stderr=err.fileno())
+        try:
+            code = process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        out.seek(0)
+        err.seek(0)
+        return Ended(["media", *words], code, out.read(), err.read())
 
 
 def documents(ended: Ended) -> list[Any]:

@@ -1,0 +1,128 @@
+"""Processes forked from one that has imported everything: what they do is real, only quicker begun."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+class Nursery:
+    """The process that forks them: `python -m module`, which calls `nurse`."""
+
+    def __init__(self, module: str) -> None:
+        self._lock = threading.Lock()
+        self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module], stdin=theirs.fileno(), stdout=sys.stderr
+        )
+        theirs.close()
+
+    def order(self, order: Mapping[str, Any], *fds: int) -> int:
+        """Send one order; gives its answer."""
+        with self._lock:
+            socket.send_fds(self._sock, [json.dumps(order).encode()], fds)
+            answer: int = json.loads(self._sock.recv(100))
+        return answer
+
+    def close(self) -> None:
+        """No more children."""
+        self._sock.close()
+        self._process.wait(10)
+
+
+class Nursling:
+    """A forked process, with what is used of a `Popen`."""
+
+    def __init__(
+        self,
+        nursery: Nursery,
+        words: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path,
+        *,
+        stdout: int,
+        stderr: int,
+    ) -> None:
+        self._nursery = nursery
+        order = {"words": list(words), "env": dict(env), "cwd": str(cwd)}
+        self.pid = nursery.order(order, stdout, stderr)
+        self._fd = os.pidfd_open(self.pid)
+        self._lock = threading.Lock()
+        self.returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None and not select.select([self._fd], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired("worker", timeout or 0)
+        with self._lock:
+            if self.returncode is None:
+                self.returncode = self._nursery.order({"reap": self.pid})
+                os.close(self._fd)
+        return self.returncode
+
+    def poll(self) -> int | None:
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            signal.pidfd_send_signal(self._fd, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def nurse(work: Callable[[Sequence[str]], None]) -> None:
+    """Fork a process for each order on the standard input; each does `work` with its words."""
+    orders = socket.socket(fileno=os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    while True:
+        body, fds, _, _ = socket.recv_fds(orders, 65536, 2)
+        if not body:
+            return
+        order = json.loads(body)
+        if "reap" in order:
+            answer = os.waitstatus_to_exitcode(os.waitpid(order["reap"], 0)[1])
+        else:
+            answer = os.fork()
+            if answer == 0:
+                with _as_a_process():
+                    orders.close()
+                    _take_up(order, *fds)
+                    work(order["words"])
+            for fd in fds:
+                os.close(fd)
+        orders.send(json.dumps(answer).encode())
+
+
+def _take_up(order: Mapping[str, Any], stdout: int, stderr: int) -> None:
+    for fd, target in ((stdout, 1), (stderr, 2)):
+        os.dup2(fd, target)
+        os.close(fd)
+    os.environ.clear()
+    os.environ.update(order["env"])
+    os.chdir(order["cwd"])
+
+
+@contextlib.contextmanager
+def _as_a_process() -> Iterator[None]:
+    try:
+        yield
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else bool(ended.code)
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
