@@ -135,9 +135,8 @@ async def _move_away(plan: Plan, key: str, sweeper: Sweeper) -> bool:
     if isinstance(moved, BlobInfo) and moved.identity == judged.identity:
         return True
     # A writer made it again after it was judged: what was moved is the new file. Its row cannot have been
-    # committed yet, for the key is condemned.
-    await bring_back([plan], [key], sweeper)
-    return False
+    # committed yet, for the key is condemned. What is not surely back counts as moved.
+    return key not in await bring_back([plan], [key], sweeper)
 
 
 async def _remake(keys: Sequence[str], trash: Sequence[Plan], sweeper: Sweeper) -> int:

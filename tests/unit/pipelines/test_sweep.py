@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +15,11 @@ from pipelines.sweep.plan import PlanUnknown, quarantine_key
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from pipelines.sweep.trash import purge, restore
+from storage.blobs import BlobInfo, Existence
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import DeadLetter, Mark, Original, Ready, State, StoredVariant, Wished
+from tests.support.catalogs import claim, commit, take, wish
 
 GRACE_S = 3600
 LETTER = DeadLetter("1-0", "invalid_event", "", b"")
@@ -184,6 +186,30 @@ async def test_a_file_that_is_made_again_while_it_is_moved_away_comes_back(
     await apply_plan(plan.id, sweeper)
 
     assert await local_blobs.get(orphan) == b"picture"
+
+
+async def test_a_file_that_was_moved_away_and_cannot_be_brought_back_gets_no_row(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
+    orphan = await put(local_blobs, key_of(uuid4()))
+    await take(catalog, wish(1))
+    writer = await claim(catalog)
+    aged(monkeypatch)
+    plan = await make_plan(sweeper)
+    look = local_blobs.look
+
+    async def unknown_in_the_trash(keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+        hidden = {key: Existence.UNKNOWN for key in keys if key.startswith("trash/")}
+        return {**await look(keys), **hidden}
+
+    monkeypatch.setattr(local_blobs, "look", unknown_in_the_trash)
+    await apply_plan(plan.id, sweeper)
+    made = StoredVariant("thumb", orphan, 10, 10, 7, "f" * 64)
+    told = await commit(catalog, Ready(writer, Original("stamp", "0" * 64, 3, "jpeg", 10, 10), [made]))
+
+    assert not (root / orphan).exists()
+    assert told.state is State.QUEUED  # it publishes again
 
 
 async def test_an_implausible_plan_touches_nothing_until_a_person_has_looked(
