@@ -88,7 +88,7 @@ def sweep(
             await alarm(queue, made.stopped, made)
         return 1 if made.stopped else 0
 
-    _with_sweeper(body, deletes=apply or force is not None)
+    _with_sweeper(body, deletes=apply or force is not None, sweeps=True)
 
 
 @app.command("restore")
@@ -132,7 +132,9 @@ def _verify(rate: float, *, as_json: bool) -> None:
     run(opened)
 
 
-def _with_sweeper(body: Callable[[Sweeper, Queue], Awaitable[int]], *, deletes: bool = False) -> None:
+def _with_sweeper(
+    body: Callable[[Sweeper, Queue], Awaitable[int]], *, deletes: bool = False, sweeps: bool = False
+) -> None:
     async def opened(settings: Settings) -> int:
         async with open_queue(settings) as queue:
             try:
@@ -143,7 +145,8 @@ def _with_sweeper(body: Callable[[Sweeper, Queue], Awaitable[int]], *, deletes: 
             except (SweepRefused, PlanUnknown) as error:
                 raise CommandError(str(error)) from error
             except StorageError as error:
-                await alarm(queue, str(error), None)
+                if sweeps:
+                    await alarm(queue, str(error), None)
                 raise
 
     run(opened)

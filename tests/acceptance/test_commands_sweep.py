@@ -177,6 +177,16 @@ def files_and_folders(place: Workplace) -> set[tuple[str, int, float]]:
     return {(str(path), path.stat().st_ino, path.stat().st_mtime) for path in found - {place.root}}
 
 
+def test_a_restoration_that_fails_is_told_to_who_asked_for_it_and_stops_no_sweep(place: Workplace) -> None:
+    no_marker(place)
+
+    ended = media(place.env(), "sweep", "restore", "sweep-20261121T100000-00000000")
+
+    assert ended.returncode == 1
+    assert "no .media-root.json" in " ".join(ended.stderr.split())
+    assert [one["type"] for one in told(place) if one["type"] == "sweep.stopped"] == []
+
+
 def test_a_stop_is_counted_until_a_sweep_is_plausible_again(place: Workplace) -> None:
     too_many(place)
     stops = []
