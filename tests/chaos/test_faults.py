@@ -257,7 +257,10 @@ FAULTS: dict[int, tuple[str, list[str]]] = {
     50: (
         "A sweep that is killed, a purge that finds more than it should",
         [
+            "test_a_sweep_that_is_killed_at_some_step_is_finished_when_it_is_run_again",
+            "test_a_sweep_that_is_killed_at_any_step_is_finished_when_it_is_run_again",
             "test_fault_27_50_a_sweep_that_is_killed_at_any_step_is_finished_by_the_next",
+            "test_marks_of_a_sweep_that_died_end_as_if_it_had_moved_everything",
             "test_a_purge_spares_what_is_young_and_what_a_row_holds_again",
         ],
     ),
