@@ -19,8 +19,8 @@ from storage.catalog.connection import Connection as Quick
 from storage.catalog.connection import connect
 from storage.errors import CatalogTooNew, CatalogUnavailable, NoCatalog
 
-HEAD = "0006"  # the newest migration; a test compares it with the migrations' folder
-_KNOWN = {"0001", "0002", "0003", "0004", "0005", HEAD}
+HEAD = "0007"  # the newest migration; a test compares it with the migrations' folder
+_KNOWN = {"0001", "0002", "0003", "0004", "0005", "0006", HEAD}
 
 BUSY_TIMEOUT_S = 10.0
 _WAL_TRIES = 100

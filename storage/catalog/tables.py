@@ -119,6 +119,7 @@ condemned = Table(
     Column("key", String(128), primary_key=True),
     Column("made_ms", Integer, nullable=False),
     Column("moved_ms", Integer),  # null: a sweep is at it; otherwise when the file was moved away
+    Index("condemned_by_age", "moved_ms"),
 )
 
 # Kept up by triggers (see the migrations): in every transaction, whatever writes the rows. `what` is

@@ -1,8 +1,9 @@
 """What sweeps keep in the catalog: what the last one found, marks on keys, and who sweeps."""
 
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from storage.catalog import Catalog
 from storage.catalog.facts import State
@@ -55,6 +56,25 @@ async def test_marks_of_a_sweep_that_died_end_as_if_it_had_moved_everything(cata
 
     assert (alive, dead, late.state) == (0, 2, State.QUEUED)
     assert (await commit(catalog, ready(await claim(catalog)))).state is State.READY
+
+
+async def test_marks_are_looked_for_without_reading_all_of_them(catalog: Catalog) -> None:
+    seen: list[tuple[str, Any]] = []
+
+    def noted(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
+        if "FROM condemned" in statement:
+            seen.append((statement, parameters))
+
+    engine = catalog.database._engine.sync_engine
+    event.listen(engine, "before_cursor_execute", noted)
+    await catalog.sweeps.settle_abandoned()
+    event.remove(engine, "before_cursor_execute", noted)
+    [(statement, parameters)] = seen
+    async with catalog.database.reading() as connection:
+        plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        steps = [row.detail for row in plan]
+
+    assert not [step for step in steps if step.startswith("SCAN")], steps
 
 
 async def test_a_row_that_a_sweep_did_not_know_of_is_told_to_it(catalog: Catalog) -> None:
