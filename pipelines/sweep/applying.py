@@ -69,7 +69,8 @@ async def _save(plan: Plan, part: int, at: int, done: Mapping[str, int], sweeper
 
 async def _tell(plan: Plan, done: Mapping[str, int], sweeper: Sweeper) -> None:
     last = await sweeper.sweeps.last()
-    if last is not None and last.plan == plan.id:
+    told = plan.applied is not None and last is not None and last.applied_ms is not None
+    if last is not None and last.plan == plan.id and not told:  # applied again, it found nothing left to do
         await sweeper.sweeps.remember(
             replace(last, applied_ms=now_ms(), done=dict(done), stopped=None, stops=0)
         )

@@ -276,6 +276,22 @@ async def test_a_purge_spares_what_is_young_and_what_a_row_holds_again(
     assert orphan not in [info.key async for info in local_blobs.list("variants")]
 
 
+async def test_a_plan_that_is_applied_again_does_not_take_back_what_was_told_of_it(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
+    await put(local_blobs, key_of(uuid4()))
+    aged(monkeypatch)
+    plan = await make_plan(sweeper)
+    await apply_plan(plan.id, sweeper)
+    told = await catalog.sweeps.last()
+    again = await apply_plan(plan.id, sweeper)
+
+    assert told is not None
+    assert (told.done["orphan"], again.get("orphan", 0)) == (1, 0)
+    assert await catalog.sweeps.last() == told
+
+
 async def test_only_one_sweep_is_at_work_at_a_time(sweeper: Sweeper, catalog: Catalog) -> None:
     await catalog.sweeps.lease("somebody else", 60)
 
