@@ -1,6 +1,5 @@
 """`media stats`: what is stored, what waits, what drifts, and how it grows."""
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from storage.blobs import Space
 from storage.blobs.local import open_local
 from storage.errors import StorageError
 from storage.ledger import Account, read_account
+from storage.tasks import together
 from worker.queue import UNREACHABLE, RedisError, open_queue
 from worker.settings import Settings
 
@@ -39,7 +39,7 @@ def command(
 
     async def body(settings: Settings) -> int:
         drift = await _scan(settings) if scan else None
-        account, queue, space = await asyncio.gather(stored(settings), waiting(settings), room(settings))
+        account, queue, space = await together(stored(settings), waiting(settings), room(settings))
         report = stats_report.report(account, queue=queue, space=space, drift=drift, history=history)
         if as_json:
             print_json(report)

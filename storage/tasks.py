@@ -2,12 +2,25 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
 
 
-async def together(*works: Coroutine[Any, Any, T]) -> list[T]:
+@overload
+async def together(
+    first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B], third: Coroutine[Any, Any, C], /
+) -> tuple[A, B, C]: ...
+
+
+@overload
+async def together(*works: Coroutine[Any, Any, T]) -> tuple[T, ...]: ...
+
+
+async def together(*works: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
     """What `works` give, in their order; the first error ends the others and is raised as it is.
 
     `asyncio.gather` leaves at the first error or cancellation while the others still work with what the
@@ -18,4 +31,4 @@ async def together(*works: Coroutine[Any, Any, T]) -> list[T]:
             tasks = [group.create_task(work) for work in works]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return tuple(task.result() for task in tasks)

@@ -18,7 +18,7 @@ async def test_what_is_done_together_gives_its_results_in_the_order_of_the_work(
         first_may_end.set()
         return 2
 
-    assert await together(first(), second()) == [1, 2]
+    assert await together(first(), second()) == (1, 2)
 
 
 async def test_an_error_ends_the_others_and_is_raised_as_it_is_when_they_have_ended() -> None:
