@@ -95,24 +95,27 @@ async def test_files_that_have_their_rows_are_not_looked_at(
 
 
 async def test_memory_does_not_grow_with_the_number_of_files(
-    catalog: Catalog, local_blobs: LocalBlobs, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, local_blobs: LocalBlobs, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(findings, "STRETCH", 100)
-    monkeypatch.setattr("storage.blobs.local._KEYS_A_PAGE", 100)
-    peaks = []
-    for first, last in ((0, 200), (200, 1200)):
-        keys = [key_of(number) for number in range(first, last)]
-        make_files(root, [*keys, key_of(-last)])
-        if first == 0:
-            make_rows(tmp_path / "catalog.db", keys)
+    async def peak(stretch: int) -> int:
+        monkeypatch.setattr(findings, "STRETCH", stretch)
+        monkeypatch.setattr("storage.blobs.local._KEYS_A_PAGE", stretch)
         tracemalloc.start()
-        plan = await make_plan(sweeper_of(catalog, local_blobs))
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        await make_plan(sweeper_of(catalog, local_blobs))
+        try:
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
 
-    few, many = peaks
-    assert plan.files == 1202
+    await peak(100)  # what is kept from the first time on is not the files'
+    make_files(root, [key_of(number) for number in range(200)])
+    few = await peak(100)
+    make_files(root, [key_of(number) for number in range(200, 1000)])
+    many = await peak(100)
+    all_at_once = await peak(1000)
+
     assert many < 2 * few
+    assert all_at_once > 2 * few  # it would be seen
 
 
 async def a_plan(root: Path, catalog_url: str) -> Plan:

@@ -5,11 +5,11 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from storage import ledger
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.facts import State
 from storage.errors import CatalogUnavailable, NoCatalog
@@ -166,15 +166,30 @@ async def test_the_largest_come_first_with_what_their_variants_take(catalog: Cat
 # -- and stays right
 
 
-async def test_an_account_is_quick_because_no_query_reads_a_whole_table(catalog: Catalog, path: Path) -> None:
-    with another(path) as database:
-        plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {ledger._LARGEST}", [10])]
+async def test_an_account_is_quick_because_no_query_reads_all_uploads_or_variants(
+    catalog: Catalog, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    connect = sqlite3.connect
 
-    assert plan == [  # and no sorting
+    def overheard(*args: Any, **more: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*args, **more)
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", overheard)
+        await account(path)
+    queries = [each for each in asked if "SELECT" in each]
+    with another(path) as database:
+        plans = [[row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {each}")] for each in queries]
+
+    assert not [step for plan in plans for step in plan if step.startswith(("SCAN uploads", "SCAN variants"))]
+    assert [  # and no sorting
         "SEARCH uploads USING INDEX uploads_by_bytes (bytes>?)",
         "CORRELATED SCALAR SUBQUERY 1",
         "SEARCH variants USING INDEX variants_by_upload (upload_id=?)",
-    ]
+    ] in plans
 
 
 Step = Callable[[Catalog, UUID, int], Awaitable[object]]
