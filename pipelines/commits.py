@@ -46,7 +46,7 @@ class Committer:
         except asyncio.CancelledError:
             self._flush()
             if self._flushing:
-                await asyncio.shield(asyncio.wait(self._flushing))
+                await asyncio.shield(asyncio.wait({*self._flushing}))  # which changes meanwhile
             raise
 
     def _flush(self) -> None:

@@ -140,6 +140,23 @@ async def test_one_who_is_cancelled_does_not_take_others_along(catalog: Catalog)
         await tasks[0]
 
 
+async def test_one_who_is_cancelled_while_its_outcome_becomes_durable_is_cancelled_and_no_more(
+    catalog: Catalog,
+) -> None:
+    [only] = await claims(catalog, 1)
+    tasks: list[asyncio.Task[object]] = []
+
+    def told(_: object) -> None:
+        tasks[0].cancel()
+
+    group = Committer(catalog.claims, expected=lambda: False, told=told)
+    tasks.append(asyncio.create_task(group.submit(ready(only))))
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+
+    assert await states(catalog, [only]) == [State.READY]
+
+
 async def states(catalog: Catalog, of: list[Claim]) -> list[State]:
     async def state(upload_id: UUID) -> State:
         found = await catalog.reports.find(upload_id)
