@@ -216,6 +216,21 @@ def let_it_be_night(place: Workplace) -> None:
     asyncio.run(enqueue())
 
 
+def test_a_worker_whose_sweep_is_stopped_says_so_and_touches_nothing(place: Workplace) -> None:
+    too_many(place)
+    before = files_and_folders(place)
+    let_it_be_night(place)
+
+    ended = place.run("media", "--burst", MEDIA_SWEEP_APPLY="1")
+
+    [line] = [json.loads(line) for line in ended.stderr.splitlines() if '"sweep_stopped"' in line]
+    [event] = [one for one in told(place) if one["type"] == "sweep.stopped"]
+    assert (ended.returncode, line["event"], line["orphans"]) == (0, "sweep_stopped", 101)
+    assert "101 of 107 files" in line["reason"]
+    assert event["reason"] == line["reason"]
+    assert files_and_folders(place) == before
+
+
 @pytest.mark.parametrize(("apply", "stays"), [("0", True), ("1", False)])
 def test_a_worker_sweeps_at_night_and_tidies_up_only_if_it_may(
     place: Workplace, apply: str, stays: bool

@@ -18,3 +18,28 @@ def test_the_totals_of_a_day_are_looked_at_every_hour_so_that_no_midnight_is_mis
     assert after == datetime(2026, 11, 22, 0, 0, 0)
     assert next_cron(after, microsecond=0, **when) == datetime(2026, 11, 22, 1, 0, 0)
     assert job.unique  # one worker does it
+
+
+def test_a_crontab_line_says_when_a_sweep_begins() -> None:
+    jobs: list[CronJob] = worker_settings(Settings(sweep_cron="30 4 * * 1"))["cron_jobs"]
+    [job] = [job for job in jobs if job.name.startswith("sweep")]
+    when = {name: getattr(job, name) for name in ("month", "day", "weekday", "hour", "minute", "second")}
+
+    assert job.name == "sweep:media:uploads"
+    assert job.unique  # one worker does it
+    saturday = datetime(2026, 11, 21, 12, 0, 0)
+    assert next_cron(saturday, microsecond=0, **when) == datetime(2026, 11, 23, 4, 30, 0)
+
+
+def test_without_a_crontab_line_no_sweep_begins() -> None:
+    jobs: list[CronJob] = worker_settings(Settings(sweep_cron=""))["cron_jobs"]
+
+    assert [job.name for job in jobs if "sweep" in job.name] == []
+    assert len(jobs) > 0
+
+
+def test_every_worker_goes_on_with_a_sweep_that_was_begun_also_one_that_begins_none() -> None:
+    for burst in (False, True):
+        functions = worker_settings(Settings(sweep_cron=""), burst=burst)["functions"]
+
+        assert "sweep_on:media:uploads" in {function.name for function in functions}
