@@ -18,7 +18,8 @@ _MORE_MEMORY, _MORE_DESCRIPTORS = 1.2, 8  # at the end than in the second quarte
 _KEYS = {"media:events", "media:uploads", "media:uploads:jobs"}  # whatever else lasts has leaked
 
 
-def _leaks(report: Report) -> list[str]:
+def what_is_wrong(report: Report) -> list[str]:
+    """Why this run is red, if it is."""
     quarter = len(report.memory_kib) // 4
     early, late = max(report.memory_kib[quarter : 2 * quarter + 1]), report.memory_kib[-1]
     opened = report.descriptors[-1] - max(report.descriptors[quarter : 2 * quarter + 1])
@@ -27,6 +28,8 @@ def _leaks(report: Report) -> list[str]:
         f"memory went from {early} to {late} KiB": late > _MORE_MEMORY * early,
         f"{opened} descriptors leaked": opened > _MORE_DESCRIPTORS,
         f"the keys {report.keys_left} last": not _KEYS.issuperset(report.keys_left),
+        f"tracebacks that no fault explains: {report.tracebacks}": bool(report.tracebacks),
+        f"sweeps that failed: {report.failed_sweeps}": bool(report.failed_sweeps),
         f"unexpected ends: {report.unexpected}": len(report.unexpected) > report.faults["kill_decoder"],
     }
     return [wrong for wrong, is_so in found.items() if is_so]
@@ -48,7 +51,7 @@ def main() -> int:
         report = run_chaos(
             home, uploads=asked.uploads, seconds=asked.seconds, workers=asked.workers, seed=asked.seed
         )
-    wrong = _leaks(report)
+    wrong = what_is_wrong(report)
     print(json.dumps({"seed": asked.seed, **vars(report), "wrong": wrong}, indent=1))  # noqa: T201
     return 1 if wrong else 0
 

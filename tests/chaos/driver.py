@@ -25,6 +25,7 @@ from tests.chaos.nursery import ForkedWorker, open_nursery
 from tests.chaos.own_redis import OwnRedis
 from tests.chaos.proxy import Mode, Proxy
 from tests.chaos.steps import UPLOAD
+from tests.chaos.tracebacks import unexplained
 from tests.support import pictures, processes
 from tests.support.checker import Findings, rows_of
 from tests.support.nursery import Nursery
@@ -32,6 +33,7 @@ from tests.support.workplace import eventually
 
 GRACE_S = 5
 _EXPECTED = (-9, 0, 137)  # SIGKILL, SIGTERM, and death at a step
+_BUSY = "Another sweep is at work"  # or was, until it was killed
 _REST_S = 180.0  # a few uploads are put off for a while
 _ADOPTED_S = 90.0  # a worker that starts looks for foundlings once a minute
 _DISK = [("create", "ENOSPC"), ("fsync", "EIO"), ("rename", "EIO"), ("all", "EIO"), ("mkdir", "EACCES")]
@@ -44,7 +46,9 @@ class Report:
     faults: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)  # by exit code
     last_words: list[str] = field(default_factory=list)  # of workers that ended with an error
+    tracebacks: list[str] = field(default_factory=list)  # in the logs, that no fault explains
     sweeps: Counter[str] = field(default_factory=Counter)  # by exit code
+    failed_sweeps: list[str] = field(default_factory=list)  # that were not killed, nor kept waiting by one
     states: Counter[str] = field(default_factory=Counter)
     unexpected: dict[str, str] = field(default_factory=dict)  # source: state and code
     forgotten_deletes: int = 0
@@ -167,9 +171,13 @@ class Chaos:
                 self.report.deaths[str(code)] += 1
                 if code not in _EXPECTED:
                     self.report.last_words.append(worker.text[-2000:])
-                self.report.log_lines += len(worker.lines)
+                self._read(worker)
                 worker.lines.clear()
                 self._workers[number] = self._hatch()
+
+    def _read(self, worker: ForkedWorker) -> None:
+        self.report.log_lines += len(worker.lines)
+        self.report.tracebacks += unexplained(worker.lines, self.report.faults)
 
     def _kill(self) -> None:
         self._workers[self._mortal()].process.kill()
@@ -243,10 +251,19 @@ class Chaos:
     def _sweep(self) -> None:
         """Sweep beside all that, and kill every other sweep in the middle."""
         sweep = self.ground.hatch("sweep", "--apply", "--json", ready=False)
-        if self._random.random() < 0.5:
+        killed = self._random.random() < 0.5
+        if killed:
             time.sleep(self._random.uniform(0.2, 1))
             sweep.kill()
-        self.report.sweeps[str(sweep.wait(60))] += 1
+        self._judge(sweep, killed=killed)
+
+    def _judge(self, sweep: ForkedWorker, *, killed: bool = False) -> int:
+        """The exit code of a sweep; while it runs no fault strikes but its own end."""
+        code = sweep.wait(60)
+        self.report.sweeps[str(code)] += 1
+        if code != 0 and not (killed and code == -signal.SIGKILL) and _BUSY not in sweep.text:
+            self.report.failed_sweeps.append(f"{code}: {sweep.text[-2000:]}")
+        return code
 
     # -- the end
 
@@ -278,7 +295,8 @@ class Chaos:
             worker.await_log("worker_started")
         codes = [worker.stop() for worker in self._workers]
         assert codes == [0] * len(codes), [worker.text[-3000:] for worker in self._workers]
-        self.report.log_lines += sum(len(worker.lines) for worker in self._workers)
+        for worker in self._workers:
+            self._read(worker)
         self.report.unreferenced = len(self.ground.check().unreferenced)
         if self._in_full:
             self._tidy_up()
@@ -291,7 +309,7 @@ class Chaos:
         time.sleep(GRACE_S + 1)
 
         def swept() -> bool:  # the right to sweep may still be that of one that was killed
-            return self.ground.hatch("sweep", "--apply", "--json", ready=False).wait(60) == 0
+            return self._judge(self.ground.hatch("sweep", "--apply", "--json", ready=False)) == 0
 
         eventually(swept, _REST_S)
         assert self.ground.check().unreferenced == set()
@@ -305,6 +323,7 @@ class Chaos:
             worker = self.ground.hatch()
             time.sleep(3)
             assert worker.stop() == 0
+            self._read(worker)
         self.ground.await_rest(_REST_S)
 
     def _unknown(self) -> list[str]:
