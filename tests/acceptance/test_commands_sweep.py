@@ -15,6 +15,7 @@ import pytest
 from scripts.redis_server import RedisServer
 from tests.support import pictures
 from tests.support.commands import document, media
+from tests.support.sweeps import new_key
 from tests.support.workplace import Workplace, database_on
 from worker.queue import connect, job_queue_of
 
@@ -44,8 +45,7 @@ def place(settled: Path, redis_server: RedisServer, tmp_path: Path) -> Iterator[
 
 
 def orphan(place: Workplace) -> Path:
-    name = str(uuid4())
-    path = place.root / "variants" / name[:2] / name[2:4] / f"{name}.jpg"
+    path = place.root / new_key()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"nobody's")
     return path

@@ -1,6 +1,5 @@
 """Sweeps beside writers, beside each other, on a disk that fails, and killed at any step."""
 
-import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -19,27 +18,24 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Claim, Original, Ready, State, StoredVariant
 from storage.errors import BlobsUnavailable
+from storage.keys import variant_key
 from tests.chaos import steps
 from tests.chaos.conftest import Grounds
 from tests.chaos.crashes import Errand, die_at_each, record
 from tests.chaos.ground import Ground
 from tests.support.catalogs import claim, commit, take, unwish, upload, wish, work
+from tests.support.sweeps import put
 
 HOUR_S = 3600
 _NEIGHBOUR = 0
 
 
 def _key(number: int) -> str:
-    name = str(uuid5(NAMESPACE_OID, str(number)))
-    return f"variants/{name[:2]}/{name[2:4]}/{name}.jpg"
+    return variant_key(uuid5(NAMESPACE_OID, str(number)), "jpeg")
 
 
 async def _put(blobs: LocalBlobs, *numbers: int) -> list[str]:
-    for number in numbers:
-        async with blobs.stage(1) as [staged]:
-            os.write(staged.fd, b"picture")
-            await blobs.publish([(staged, _key(number))])
-    return [_key(number) for number in numbers]
+    return [await put(blobs, _key(number)) for number in numbers]
 
 
 def _ready(of: Claim, keys: Sequence[str]) -> Ready:

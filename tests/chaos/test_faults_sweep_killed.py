@@ -22,6 +22,7 @@ from tests.chaos.ground import Case, Ground
 from tests.chaos.steps import KILLED_SWEEP
 from tests.support.checker import rows_of
 from tests.support.nursery import Nursery
+from tests.support.sweeps import new_key
 from tests.support.workplace import database_on
 
 SAMPLE = 4  # cases of each kind, every day
@@ -79,8 +80,7 @@ def scene(ground: Ground, settled: Path) -> Scene:
     with closing(sqlite3.connect(ground.catalog)) as connection, connection:
         connection.execute("UPDATE variants SET superseded_ms = 1 WHERE key = ?", [retired])
     (ground.root / missing).unlink()
-    name = str(uuid4())
-    orphan, leftover = f"variants/{name[:2]}/{name[2:4]}/{name}.jpg", f"staging/x{name}/0"
+    orphan, leftover = new_key(), f"staging/x{uuid4()}/0"
     for key in (orphan, leftover):
         (ground.root / key).parent.mkdir(parents=True, exist_ok=True)
         (ground.root / key).write_bytes(b"nobody's")

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -58,4 +59,5 @@ def sweeper_on(
 def hours_go_by(monkeypatch: pytest.MonkeyPatch, hours: float = 2) -> None:
     """Let time go by: files that were made until now are that much older."""
     later = time.time() + hours * 3600
-    monkeypatch.setattr("pipelines.sweep.findings.time.time", lambda: later)
+    for module in ("findings", "plan"):
+        monkeypatch.setattr(f"pipelines.sweep.{module}.time", SimpleNamespace(time=lambda: later))

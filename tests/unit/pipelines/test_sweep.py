@@ -1,12 +1,9 @@
 """The sweep: what goes, what stays, and what stops it."""
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from uuid import UUID, uuid4
 
 import pytest
 
@@ -18,62 +15,25 @@ from pipelines.sweep.trash import purge, restore
 from storage.blobs import BlobInfo, Existence
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import DeadLetter, Mark, Original, Ready, State, StoredVariant, Wished
+from storage.catalog.facts import Original, Ready, State, StoredVariant
 from tests.support.catalogs import claim, commit, take, wish
-
-GRACE_S = 3600
-LETTER = DeadLetter("1-0", "invalid_event", "", b"")
-
-
-def key_of(name: UUID) -> str:
-    return f"variants/{str(name)[:2]}/{str(name)[2:4]}/{name}.jpg"
+from tests.support.sweeps import GRACE_S, hours_go_by, new_key, put, recorded, sweeper_on
 
 
 @pytest.fixture
 def sweeper(catalog: Catalog, local_blobs: LocalBlobs) -> Sweeper:
-    async def requeue(upload_ids: Sequence[UUID]) -> int:
-        tickets = await catalog.sweeps.remake(upload_ids, per_ticket=8, new_ticket=lambda: uuid4().hex)
-        return sum(map(len, tickets.values()))
-
-    return Sweeper(local_blobs, catalog.sweeps, "me", GRACE_S, GRACE_S, requeue)
-
-
-async def put(blobs: LocalBlobs, key: str) -> str:
-    async with blobs.stage(1) as [staged]:
-        os.write(staged.fd, b"picture")
-        await blobs.publish([(staged, key)])
-    return key
-
-
-def aged(monkeypatch: pytest.MonkeyPatch, hours: float = 2) -> None:
-    """Let time go by: files that were made until now are that much older."""
-    later = time.time() + hours * 3600
-    for module in ("findings", "plan"):
-        monkeypatch.setattr(f"pipelines.sweep.{module}.time", SimpleNamespace(time=lambda: later))
-
-
-async def recorded(catalog: Catalog, keys: Sequence[str], ms: int = 1, upload_id: UUID | None = None) -> UUID:
-    """An upload that is ready with those variants."""
-    upload_id = upload_id or uuid4()
-    wish = Wished(Mark(ms), upload_id, f"uploads/{upload_id}.jpg", "default")
-    taken = await catalog.intake.take([(wish, LETTER)], [], per_ticket=8, new_ticket=lambda: uuid4().hex)
-    claim = await catalog.claims.claim(upload_id, next(iter(taken.tickets)), "me")
-    assert claim is not None
-    original = Original("stamp", "0" * 64, 3, "jpeg", 10, 10)
-    variants = [StoredVariant(f"v{at}", key, 10, 10, 7, "f" * 64) for at, key in enumerate(keys)]
-    await catalog.claims.commit([Ready(claim, original, variants)])
-    return upload_id
+    return sweeper_on(catalog, local_blobs)
 
 
 async def test_an_old_file_without_a_record_goes_to_the_trash_and_all_else_stays(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    orphan = await put(local_blobs, key_of(uuid4()))
-    variant = await put(local_blobs, key_of(uuid4()))
+    orphan = await put(local_blobs)
+    variant = await put(local_blobs)
     original = await put(local_blobs, "uploads/cat.jpg")
     strange = await put(local_blobs, "variants/README.txt")
     await recorded(catalog, [variant])
-    aged(monkeypatch)
+    hours_go_by(monkeypatch)
 
     plan = await make_plan(sweeper)
     await apply_plan(plan.id, sweeper)
@@ -88,8 +48,8 @@ async def test_an_old_file_without_a_record_goes_to_the_trash_and_all_else_stays
 async def test_a_young_file_is_left_to_its_writer(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, root: Path
 ) -> None:
-    young = await put(local_blobs, key_of(uuid4()))
-    old_by_its_looks = root / await put(local_blobs, key_of(uuid4()))
+    young = await put(local_blobs)
+    old_by_its_looks = root / await put(local_blobs)
     os.utime(old_by_its_looks, (0, 0))  # moved here a moment ago, with the time it had elsewhere
 
     plan = await make_plan(sweeper)
@@ -101,9 +61,9 @@ async def test_a_young_file_is_left_to_its_writer(
 async def test_planning_touches_nothing(
     sweeper: Sweeper, local_blobs: LocalBlobs, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
-    orphan = await put(local_blobs, key_of(uuid4()))
-    aged(monkeypatch)
+    await recorded(catalog, [await put(local_blobs)])
+    orphan = await put(local_blobs)
+    hours_go_by(monkeypatch)
 
     await make_plan(sweeper)
 
@@ -113,7 +73,7 @@ async def test_planning_touches_nothing(
 async def test_a_missing_file_is_made_again(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs
 ) -> None:
-    there, gone = await put(local_blobs, key_of(uuid4())), key_of(uuid4())
+    there, gone = await put(local_blobs), new_key()
     upload = await recorded(catalog, [there, gone])
 
     plan = await make_plan(sweeper)
@@ -128,11 +88,11 @@ async def test_a_missing_file_is_made_again(
 async def test_a_superseded_variant_goes_with_its_row_once_its_time_is_over(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, new = await put(local_blobs, key_of(uuid4())), await put(local_blobs, key_of(uuid4()))
+    old, new = await put(local_blobs), await put(local_blobs)
     upload = await recorded(catalog, [old])
     await recorded(catalog, [new], ms=2, upload_id=upload)
     before = await make_plan(sweeper)
-    aged(monkeypatch)
+    hours_go_by(monkeypatch)
 
     after = await make_plan(sweeper)
     await apply_plan(after.id, sweeper)
@@ -145,9 +105,9 @@ async def test_a_superseded_variant_goes_with_its_row_once_its_time_is_over(
 async def test_a_file_that_gets_a_record_after_the_plan_stays(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
-    orphan = await put(local_blobs, key_of(uuid4()))
-    aged(monkeypatch)
+    await recorded(catalog, [await put(local_blobs)])
+    orphan = await put(local_blobs)
+    hours_go_by(monkeypatch)
     plan = await make_plan(sweeper)
     await recorded(catalog, [orphan])
 
@@ -158,7 +118,7 @@ async def test_a_file_that_gets_a_record_after_the_plan_stays(
 
 
 async def test_a_row_cannot_take_a_key_that_is_condemned_and_tries_again(catalog: Catalog) -> None:
-    key = key_of(uuid4())
+    key = new_key()
     await catalog.sweeps.condemn([key])
 
     upload = await recorded(catalog, [key])
@@ -171,9 +131,9 @@ async def test_a_row_cannot_take_a_key_that_is_condemned_and_tries_again(catalog
 async def test_a_file_that_is_made_again_while_it_is_moved_away_comes_back(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
-    orphan = await put(local_blobs, key_of(uuid4()))
-    aged(monkeypatch)
+    await recorded(catalog, [await put(local_blobs)])
+    orphan = await put(local_blobs)
+    hours_go_by(monkeypatch)
     plan = await make_plan(sweeper)
     move = local_blobs.move
 
@@ -191,11 +151,11 @@ async def test_a_file_that_is_made_again_while_it_is_moved_away_comes_back(
 async def test_a_file_that_was_moved_away_and_cannot_be_brought_back_gets_no_row(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
-    orphan = await put(local_blobs, key_of(uuid4()))
+    await recorded(catalog, [await put(local_blobs)])
+    orphan = await put(local_blobs)
     await take(catalog, wish(1))
     writer = await claim(catalog)
-    aged(monkeypatch)
+    hours_go_by(monkeypatch)
     plan = await make_plan(sweeper)
     look = local_blobs.look
 
@@ -215,11 +175,11 @@ async def test_a_file_that_was_moved_away_and_cannot_be_brought_back_gets_no_row
 async def test_an_implausible_plan_touches_nothing_until_a_person_has_looked(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
-    names = [key_of(uuid4()) for _ in range(101)]
+    await recorded(catalog, [await put(local_blobs)])
+    names = [new_key() for _ in range(101)]
     async with local_blobs.stage(len(names)) as staged:
         await local_blobs.publish(list(zip(staged, names, strict=True)))
-    aged(monkeypatch)
+    hours_go_by(monkeypatch)
     plan = await make_plan(sweeper)
 
     with pytest.raises(SweepRefused, match="101 of 102 files"):
@@ -233,8 +193,8 @@ async def test_an_implausible_plan_touches_nothing_until_a_person_has_looked(
 async def test_an_empty_catalog_beside_a_full_disk_stops_the_sweep(
     sweeper: Sweeper, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await put(local_blobs, key_of(uuid4()))
-    aged(monkeypatch)
+    await put(local_blobs)
+    hours_go_by(monkeypatch)
 
     plan = await make_plan(sweeper)
 
@@ -245,9 +205,9 @@ async def test_an_empty_catalog_beside_a_full_disk_stops_the_sweep(
 async def test_what_was_quarantined_comes_back_whole(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
-    orphan = await put(local_blobs, key_of(uuid4()))
-    aged(monkeypatch)
+    await recorded(catalog, [await put(local_blobs)])
+    orphan = await put(local_blobs)
+    hours_go_by(monkeypatch)
     plan = await make_plan(sweeper)
     await apply_plan(plan.id, sweeper)
 
@@ -260,9 +220,9 @@ async def test_what_was_quarantined_comes_back_whole(
 async def test_a_purge_spares_what_is_young_and_what_a_row_holds_again(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
-    orphan, wanted = [await put(local_blobs, key_of(uuid4())) for _ in range(2)]
-    aged(monkeypatch)
+    await recorded(catalog, [await put(local_blobs)])
+    orphan, wanted = [await put(local_blobs) for _ in range(2)]
+    hours_go_by(monkeypatch)
     plan = await make_plan(sweeper)
     await apply_plan(plan.id, sweeper)
     young = await purge(replace(sweeper, retention_s=5 * GRACE_S))
@@ -279,9 +239,9 @@ async def test_a_purge_spares_what_is_young_and_what_a_row_holds_again(
 async def test_a_plan_that_is_applied_again_does_not_take_back_what_was_told_of_it(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await recorded(catalog, [await put(local_blobs, key_of(uuid4()))])
-    await put(local_blobs, key_of(uuid4()))
-    aged(monkeypatch)
+    await recorded(catalog, [await put(local_blobs)])
+    await put(local_blobs)
+    hours_go_by(monkeypatch)
     plan = await make_plan(sweeper)
     await apply_plan(plan.id, sweeper)
     told = await catalog.sweeps.last()

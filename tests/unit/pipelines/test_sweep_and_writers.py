@@ -1,6 +1,5 @@
 """A sweep and a writer at the same time: whatever comes between which steps, no row is without its file."""
 
-import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
@@ -20,7 +19,8 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Claim, Original, Ready, State, StoredVariant
 from storage.catalog.tables import uploads
-from tests.support.catalogs import claim, commit, new_ticket, take, try_claim, wish
+from tests.support.catalogs import claim, commit, take, try_claim, wish
+from tests.support.sweeps import new_key, put, sweeper_on
 
 STEPS = 3  # of a writer: it claims, publishes, commits
 GATES = (
@@ -74,9 +74,7 @@ class Writer:
         assert self._claim is not None
         stored = [one.key for one in self._claim.upload.variants]
         if self.key not in stored or await self.blobs.exists(self.key) is Existence.MISSING:
-            async with self.blobs.stage(1) as [staged]:
-                os.write(staged.fd, b"picture")
-                await self.blobs.publish([(staged, self.key)])
+            await put(self.blobs, self.key)
 
     async def _commit(self) -> None:
         assert self._claim is not None
@@ -145,22 +143,7 @@ class Meeting:
 
 @pytest.fixture
 def sweeper(catalog: Catalog, local_blobs: LocalBlobs) -> Sweeper:
-    async def requeue(ids: Sequence[UUID]) -> int:
-        tickets = await catalog.sweeps.remake(ids, per_ticket=8, new_ticket=new_ticket)
-        return sum(map(len, tickets.values()))
-
-    return Sweeper(local_blobs, catalog.sweeps, "me", 0, 0, requeue)
-
-
-def new_key() -> str:
-    name = str(uuid4())
-    return f"variants/{name[:2]}/{name[2:4]}/{name}.jpg"
-
-
-async def put(blobs: LocalBlobs, key: str) -> None:
-    async with blobs.stage(1) as [staged]:
-        os.write(staged.fd, b"picture")
-        await blobs.publish([(staged, key)])
+    return sweeper_on(catalog, local_blobs, grace_s=0, retention_s=0)
 
 
 async def wished(catalog: Catalog, upload_id: UUID, ms: int) -> None:

@@ -1,7 +1,6 @@
 """What a sweep leaves where it is, each kind beside one true orphan, which goes."""
 
 import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -19,8 +18,7 @@ from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog
 from storage.catalog.facts import Original, Ready, StoredVariant
 from tests.support.catalogs import claim, commit, take, wish
-
-GRACE_S = 3600.0
+from tests.support.sweeps import GRACE_S, hours_go_by, put, recorded
 
 
 @dataclass
@@ -41,22 +39,10 @@ class Ground:
         return Sweeper(self.blobs, self.catalog.sweeps, "me", GRACE_S, GRACE_S, requeue)
 
     async def put(self, key: str | None = None) -> Path:
-        if key is None:
-            name = str(uuid4())
-            key = f"variants/{name[:2]}/{name[2:4]}/{name}.jpg"
-        async with self.blobs.stage(1) as [staged]:
-            os.write(staged.fd, b"picture")
-            await self.blobs.publish([(staged, key)])
-        return self.root / key
+        return self.root / await put(self.blobs, key)
 
     async def record(self, *paths: Path) -> None:
-        keys = [str(path.relative_to(self.root)) for path in paths]
-        await take(self.catalog, wish(1, upload_id := uuid4(), f"uploads/{upload_id}.jpg"))
-        made = [StoredVariant(f"v{at}", key, 1, 1, 7, "f" * 64) for at, key in enumerate(keys)]
-        outcome = Ready(
-            await claim(self.catalog, upload_id), Original("stamp", "0" * 64, 3, "jpeg", 10, 10), made
-        )
-        await commit(self.catalog, outcome)
+        await recorded(self.catalog, [str(path.relative_to(self.root)) for path in paths])
 
     def after(self, older: Path) -> float:
         """The time that the file system gives to a new file, once that is later than that of `older`."""
@@ -71,7 +57,7 @@ class Ground:
     def only_grows_old(self, older: Path, born: float) -> None:
         """Let so much time go by that `older` is old enough, and what came at `born` or later is not."""
         now = (older.stat().st_ctime + born) / 2 + GRACE_S
-        self.monkeypatch.setattr("pipelines.sweep.findings.time.time", lambda: now)
+        self.monkeypatch.setattr("pipelines.sweep.findings.time", SimpleNamespace(time=lambda: now))
 
 
 @pytest.fixture
@@ -166,8 +152,7 @@ async def test_an_old_file_of_this_kind_stays_beside_an_orphan_that_goes(
     await ground.record(await ground.put())
     stays, orphan = await kind(ground), await ground.put()
     inode = stays.stat().st_ino
-    later = time.time() + 2 * GRACE_S
-    ground.monkeypatch.setattr("pipelines.sweep.findings.time", SimpleNamespace(time=lambda: later))
+    hours_go_by(ground.monkeypatch)
     await sweep(ground)
 
     assert not orphan.exists()

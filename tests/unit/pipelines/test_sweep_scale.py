@@ -23,6 +23,7 @@ from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog, open_catalog
+from storage.keys import variant_key
 
 MILLION = 1_000_000
 FIND = "find {} -type f -printf '%s %T@ %P\\n' | LC_ALL=C sort >/dev/null"
@@ -33,8 +34,7 @@ _NAMES = uuid4()
 
 
 def key_of(number: int) -> str:
-    name = str(uuid5(_NAMES, str(number)))
-    return f"variants/{name[:2]}/{name[2:4]}/{name}.jpg"
+    return variant_key(uuid5(_NAMES, str(number)), "jpeg")
 
 
 def make_files(root: Path, keys: Sequence[str]) -> None:

@@ -1,12 +1,10 @@
 """Verifying: what is read again, what is made again, and what is left alone."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
-from uuid import uuid4
 
 import pytest
 
@@ -16,8 +14,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Original, Ready, State, StoredVariant
 from tests.support.catalogs import claim, commit, new_ticket, take, upload, wish
-
-CONTENT = b"a picture"
+from tests.support.sweeps import CONTENT, put
 
 
 @dataclass
@@ -29,14 +26,6 @@ class Verifier:
     root: Path
     stop_after: int = 1_000
     paces: list[int] = field(default_factory=list)
-
-    async def put(self) -> str:
-        name = str(uuid4())
-        key = f"variants/{name[:2]}/{name[2:4]}/{name}.jpg"
-        async with self.blobs.stage(1) as [staged]:
-            os.write(staged.fd, CONTENT)
-            await self.blobs.publish([(staged, key)])
-        return key
 
     async def recorded(self, *keys: str) -> None:
         await take(self.catalog, wish(1))
@@ -74,17 +63,17 @@ def verifier(catalog: Catalog, local_blobs: LocalBlobs, root: Path) -> Verifier:
 
 
 async def test_whole_files_are_read_and_nothing_is_made_again(verifier: Verifier) -> None:
-    await verifier.recorded(await verifier.put(), await verifier.put())
+    await verifier.recorded(await put(verifier.blobs), await put(verifier.blobs))
 
     assert await verifier.run() == Verified(2, 2 * len(CONTENT))
     assert (await upload(verifier.catalog)).state is State.READY
 
 
-@pytest.mark.parametrize("damage", [b"a picturf", b"a pic", b""], ids=["a bit", "cut off", "empty"])
+@pytest.mark.parametrize("damage", [b"picturf", b"pic", b""], ids=["a bit", "cut off", "empty"])
 async def test_a_damaged_file_is_told_and_stays_until_it_is_made_again(
     verifier: Verifier, damage: bytes
 ) -> None:
-    whole, damaged = await verifier.put(), await verifier.put()
+    whole, damaged = await put(verifier.blobs), await put(verifier.blobs)
     await verifier.recorded(whole, damaged)
     (verifier.root / damaged).write_bytes(damage)
 
@@ -98,7 +87,7 @@ async def test_a_damaged_file_is_told_and_stays_until_it_is_made_again(
 
 
 async def test_what_cannot_be_read_is_unknown_and_left_alone(verifier: Verifier) -> None:
-    linked, gone = await verifier.put(), await verifier.put()
+    linked, gone = await put(verifier.blobs), await put(verifier.blobs)
     await verifier.recorded(linked, gone)
     (verifier.root / linked).rename(verifier.root / "elsewhere")
     (verifier.root / linked).symlink_to(verifier.root / "elsewhere")
@@ -111,7 +100,7 @@ async def test_what_cannot_be_read_is_unknown_and_left_alone(verifier: Verifier)
 
 
 async def test_it_goes_on_where_it_was_stopped_and_begins_anew_once_it_is_done(verifier: Verifier) -> None:
-    await verifier.recorded(*[await verifier.put() for _ in range(50)])
+    await verifier.recorded(*[await put(verifier.blobs) for _ in range(50)])
     verifier.stop_after = 1
     with pytest.raises(SweepPaused):
         await verifier.run()
