@@ -18,7 +18,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Claim, Original, Ready, State, StoredVariant
 from storage.errors import BlobsUnavailable
-from storage.keys import variant_key
+from storage.keys import MARKER, variant_key
 from tests.chaos import steps
 from tests.chaos.conftest import Grounds
 from tests.chaos.crashes import Errand, die_at_each, record
@@ -174,7 +174,7 @@ async def test_fault_51_a_sweeper_that_has_lost_its_lease_touches_nothing_more(
 
 
 def _an_orphan_beside_an_upload(ground: Ground, number: int) -> None:
-    if not ground.catalog.exists():
+    if not (ground.root / MARKER).exists():
         worker = ground.hatch()
         ground.await_state("ready", *ground.upload(1000))
         worker.stop()
