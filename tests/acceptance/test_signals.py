@@ -56,8 +56,9 @@ def test_a_second_sigterm_hands_back_what_is_in_hand_and_ends_at_once(workplace:
     hanging = workplace.put("uploads/hang.jpg", pictures.small() + b"--hang--")
     good = [workplace.put(f"uploads/{n}.jpg", pictures.small(n)) for n in range(5)]
     worker = workplace.start("stub")
-    workplace.send_all({"source": source} for source in [*good, hanging])
+    workplace.send_all({"source": source} for source in good)
     workplace.await_end_of(*good)
+    workplace.send({"source": hanging})  # it would keep the only decoder from them
     eventually(lambda: bool(rows_of(workplace.catalog, _PROCESSING)))
     worker.signal(signal.SIGTERM)
     time.sleep(0.2)  # two signals at the same moment are one
