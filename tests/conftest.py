@@ -18,8 +18,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are CPUs: many tests wait for what workers do in their own time."""
-    return len(os.sched_getaffinity(0)) + 1
+    """Two more than there are CPUs: many tests wait for what workers do in their own time."""
+    return len(os.sched_getaffinity(0)) + 2
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

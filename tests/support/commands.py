@@ -1,8 +1,6 @@
 """The command `media`, run as its user runs it: a process, its output, its exit code, or a terminal."""
 
-import atexit
 import contextlib
-import functools
 import json
 import os
 import pty
@@ -17,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.nursery import Nursery, Nursling
+from tests.support import nursery
+from tests.support.nursery import Nursling
 
 MEDIA = Path(sys.executable).parent / "media"
 Ended = subprocess.CompletedProcess[str]
@@ -48,19 +47,14 @@ def media(
     )
 
 
-@functools.cache
-def _nursery() -> Nursery:
-    opened = Nursery("tests.support.forked_media")
-    atexit.register(opened.close)
-    return opened
-
-
 def _forked(env: Mapping[str, str], words: Sequence[str], cwd: Path) -> Ended:
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as out,
         tempfile.TemporaryFile("w+", encoding="utf-8") as err,
     ):
-        process = Nursling(_nursery(), words, env, cwd, stdout=out.fileno(), stderr=err.fileno())
+        process = Nursling(
+            nursery.commands(), ["media", *words], env, cwd, stdout=out.fileno(), stderr=err.fileno()
+        )
         try:
             code = process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:

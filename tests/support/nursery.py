@@ -1,6 +1,9 @@
 """Processes forked from one that has imported everything: what they do is real, only quicker begun."""
 
+import atexit
 import contextlib
+import ctypes
+import functools
 import json
 import os
 import select
@@ -12,6 +15,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+_PR_SET_PDEATHSIG = 1
 
 
 class Nursery:
@@ -36,6 +41,14 @@ class Nursery:
         """No more children."""
         self._sock.close()
         self._process.wait(10)
+
+
+@functools.cache
+def commands() -> Nursery:
+    """The one that forks the project's commands, until the tests end."""
+    opened = Nursery("tests.support.forked_commands")
+    atexit.register(opened.close)
+    return opened
 
 
 class Nursling:
@@ -81,6 +94,18 @@ class Nursling:
         self.send_signal(signal.SIGKILL)
 
 
+class LoggingNursling(Nursling):
+    """One that writes its log into a pipe, and else nothing."""
+
+    def __init__(self, nursery: Nursery, words: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
+        ours, theirs = os.pipe()
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        super().__init__(nursery, words, env, cwd, stdout=nothing, stderr=theirs)
+        os.close(nothing)
+        os.close(theirs)
+        self.stderr = os.fdopen(ours, "rb")
+
+
 def nurse(work: Callable[[Sequence[str]], None]) -> None:
     """Fork a process for each order on the standard input; each does `work` with its words."""
     orders = socket.socket(fileno=os.dup(0))
@@ -97,6 +122,7 @@ def nurse(work: Callable[[Sequence[str]], None]) -> None:
             if answer == 0:
                 with _as_a_process():
                     orders.close()
+                    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # it dies with the nursery
                     _take_up(order, *fds)
                     work(order["words"])
             for fd in fds:

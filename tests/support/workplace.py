@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -19,8 +19,9 @@ from uuid import uuid4
 import redis
 
 from scripts.redis_server import LAUNCHER
-from tests.support import processes
+from tests.support import nursery, processes
 from tests.support.checker import Findings, check
+from tests.support.nursery import LoggingNursling
 
 BIN = Path(sys.executable).parent
 PATIENCE_S = 20.0  # on a busy machine; what must be fast is measured, not timed out
@@ -31,6 +32,8 @@ STARTS = {
     "media": [str(BIN / "media"), "worker"],
     "stub": [sys.executable, "-m", "tests.support.stub_worker"],
 }
+_FORKED = {"arq": ["arq", "worker.main.WorkerSettings"], "media": ["media", "worker"]}
+Started = subprocess.Popen[bytes] | LoggingNursling
 Event = Mapping[str, Any]
 Told = dict[str, Any]
 
@@ -38,15 +41,9 @@ Told = dict[str, Any]
 class WorkerProcess:
     """One worker that runs, its log read line by line."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
+    def __init__(self, process: Started) -> None:
         self.began = time.monotonic()
-        self.process = subprocess.Popen(
-            [*_MORTAL, str(os.getpid()), *command],
-            env=dict(env),
-            cwd=cwd,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-        )
+        self.process = process
         self.pid = self.process.pid
         self.lines: list[str] = []
         self._told = threading.Condition()
@@ -203,8 +200,20 @@ class Workplace:
         }
 
     def start(self, by: str = "media", *options: str, ready: bool = True, **settings: str) -> WorkerProcess:
-        """Start a worker and wait until it says that it has started."""
-        worker = WorkerProcess([*STARTS[by], *options], self.env(**settings), self.home)
+        """Start a worker and wait until it says that it has started.
+
+        It is forked from a process that has imported it; `run` starts the installed command.
+        """
+        env = self.env(**settings)
+        process: Started
+        if by in _FORKED:
+            process = LoggingNursling(nursery.commands(), [*_FORKED[by], *options], env, self.home)
+        else:
+            command = [*_MORTAL, str(os.getpid()), *STARTS[by], *options]
+            process = subprocess.Popen(
+                command, env=env, cwd=self.home, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+            )
+        worker = WorkerProcess(process)
         self.workers.append(worker)
         if ready:
             worker.await_log("worker_started")
