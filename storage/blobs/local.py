@@ -169,6 +169,18 @@ class LocalBlobs:
         with suppress(FileNotFoundError), self._folder(folders) as folder:
             os.unlink(name, dir_fd=folder)
             os.fsync(folder)
+        self._prune(folders)
+
+    def _prune(self, folders: Sequence[str]) -> None:
+        """Remove these folders of the trash as far as they are empty; others stay, they fill again."""
+        if folders[:1] != [keys.TRASH]:
+            return
+        for depth in range(len(folders) - 1, 0, -1):
+            try:
+                with self._folder(folders[:depth]) as parent:
+                    os.rmdir(folders[depth], dir_fd=parent)
+            except OSError:
+                return  # something is in it, or it has gone
 
     def _move(self, key: str, to: str, *, replace: bool) -> None:
         *folders, name = keys.segments(key)

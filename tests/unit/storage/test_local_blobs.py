@@ -307,6 +307,21 @@ async def test_a_new_folder_is_durable_before_a_file_is_put_into_it(
     ]
 
 
+async def test_a_folder_of_the_trash_goes_with_its_last_file_and_other_folders_stay(
+    local_blobs: LocalBlobs, root: Path
+) -> None:
+    old, young, served = "trash/sweep-1/variants/ab/a", "trash/sweep-1/plan.json", "variants/ab/a"
+    await local_blobs.store([(key, b"x") for key in (old, young, served)])
+
+    for key in (old, served):
+        await local_blobs.delete(key)
+    assert [path.name for path in (root / "trash" / "sweep-1").iterdir()] == ["plan.json"]
+    await local_blobs.delete(young)
+
+    assert list((root / "trash").iterdir()) == []
+    assert (root / "variants" / "ab").is_dir()
+
+
 async def test_a_deletion_is_durable(local_blobs: LocalBlobs, calls: list[tuple[str, str]]) -> None:
     await local_blobs.put("variants/ab/a", chunks(b"x"))
     calls.clear()
