@@ -10,6 +10,7 @@ from pipelines.sandbox.answers import REFUSALS
 from storage import errors as stores
 from storage.catalog.clock import now_ms
 from storage.catalog.facts import Claim, Failed, Postponed
+from storage.keys import UPLOADS
 
 FIRST_DELAY_MS = 1_000
 LONGEST_DELAY_MS = 600_000
@@ -81,4 +82,6 @@ def delay_ms(attempts: int) -> int:
 
 def _told(error: Exception) -> str:
     text = str(error).strip()
-    return text[:1].upper() + text[1:] if text else type(error).__name__
+    if not text:
+        return type(error).__name__
+    return text if text.startswith(f"{UPLOADS}/") else text[:1].upper() + text[1:]  # a key stays as it is

@@ -117,6 +117,14 @@ def test_a_refused_picture_brings_its_own_code(code: str) -> None:
     assert (outcome.code, outcome.message) == (code, "Too big for us")
 
 
+def test_a_reason_begins_like_a_sentence_unless_a_key_comes_first() -> None:
+    refused = judge(stores.BlobRefused("uploads/a is not a regular file"), claim(), 8)
+    full = judge(stores.StorageFull("no room"), claim(), 8)
+
+    assert refused.message == "uploads/a is not a regular file"
+    assert full.message == "No room"
+
+
 def test_an_error_without_words_is_told_by_its_name() -> None:
     assert judge(pictures.DecodeTimeout(), claim(), 8).message == "DecodeTimeout"
 
