@@ -19,7 +19,7 @@ from pydantic import (
 
 from storage.catalog.facts import Mark, Notice, State, Unwished, Wished
 from storage.errors import KeyRefused
-from storage.keys import MAX_SOURCE_BYTES, source_key
+from storage.keys import MAX_SOURCE_BYTES, UPLOADS, source_key
 
 MAX_EVENT_BYTES = 64 * 1024
 MAX_METADATA_BYTES = 4 * 1024
@@ -33,6 +33,9 @@ class InvalidEvent(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+_WORDS = {"extra_forbidden": "there is no such field"}
 
 
 def _source(value: str) -> str:
@@ -71,7 +74,7 @@ class UploadEvent(_Event):
     source: Annotated[str, AfterValidator(_source)] = Field(
         min_length=1,
         max_length=MAX_SOURCE_BYTES,
-        pattern="^uploads/",
+        json_schema_extra={"pattern": f"^{UPLOADS}/"},  # told by `source_key` in its own words
         description="The original's key: at most 1,024 bytes, no empty, `.` or `..` segment, no control "
         "character.",
     )
@@ -211,7 +214,7 @@ def sweep_stopped(reason: str, plan: str | None, time_ms: int, numbers: Mapping[
 def _reasons(error: ValidationError) -> str:
     return "; ".join(
         f"{'.'.join(repr(str(part))[1:-1] for part in mistake['loc']) or 'event'}: "
-        f"{mistake['msg'].removeprefix('Value error, ')}"
+        + _WORDS.get(mistake["type"], mistake["msg"].removeprefix("Value error, "))
         for mistake in error.errors(include_url=False)[:5]
     )[:1000]
 

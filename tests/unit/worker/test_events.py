@@ -104,9 +104,9 @@ MISTAKES: Mapping[str, tuple[object, str]] = {
     "a string": ("uploads/a", "not a JSON object"),
     "null": (None, "not a JSON object"),
     "no source": ({}, "source: Field required"),
-    "an unknown field": ({"source": "uploads/a", "soucre": 1}, "soucre: Extra inputs are not permitted"),
+    "an unknown field": ({"source": "uploads/a", "soucre": 1}, "soucre: there is no such field"),
     "a source that is a number": ({"source": 1}, "source: Input should be a valid string"),
-    "a source elsewhere": ({"source": "etc/passwd"}, "source: String should match pattern '^uploads/'"),
+    "a source elsewhere": ({"source": "etc/passwd"}, "source: source must start with uploads/"),
     "a source that climbs": ({"source": "uploads/../a"}, "source: a key must not contain an empty, '.' or"),
     "a source that is a folder": (
         {"source": "uploads/a/"},
@@ -141,7 +141,7 @@ MISTAKES: Mapping[str, tuple[object, str]] = {
     "a delete of no id": ({"delete": "cat"}, "delete: Input should be a valid UUID"),
     "a delete with a source": (
         {"delete": CAT, "source": "uploads/a"},
-        "source: Extra inputs are not permitted",
+        "source: there is no such field",
     ),
     "an original that is a word": (
         {"delete": CAT, "original": "yes"},
