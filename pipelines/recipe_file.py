@@ -36,6 +36,7 @@ class RecipeMistakes(Exception):
 _WORDS = {
     "missing": "{where} is missing",
     "extra_forbidden": "{where} means nothing here; there are {keys}",
+    "model_type": "{where}: a variant is a table [{where}]",
     "string_pattern_mismatch": "{where}: a colour is # and six hexadecimal digits",
 }
 _PART = re.compile(r"\"([^\"]*)\"|'([^']*)'|([^.\s\"']+)")  # of a dotted key
@@ -81,7 +82,9 @@ def load_recipes(path: Path) -> Recipes:
     try:
         text = path.read_text("utf-8")
         tables = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise RecipeMistakes(error.strerror) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeMistakes(str(error)) from error
     mistakes: list[_Mistake] = []
     recipes = {name: _recipe(name, table, text, mistakes) for name, table in tables.items()}
@@ -97,7 +100,10 @@ def _recipe(name: str, table: object, text: str, mistakes: list[_Mistake]) -> Re
         except ValidationError:
             reason = f"a name is 1 to 32 of a-z, 0-9, _ and -, not {part!r}"
             mistakes.append((_line_of(text, [name, part][: 1 + (part != name)]), reason))
-    if not isinstance(table, dict) or not table or len(table) > MOST_VARIANTS:
+    if not isinstance(table, dict):
+        mistakes.append((_line_of(text, [name]), f"{name} stands in no table; a variant is [RECIPE.VARIANT]"))
+        return Recipe(name, ())
+    if not table or len(table) > MOST_VARIANTS:
         reason = f"a recipe has 1 to {MOST_VARIANTS} tables [{name}.VARIANT]"
         mistakes.append((_line_of(text, [name]), reason))
         return Recipe(name, ())

@@ -89,7 +89,8 @@ box = 1
     [
         ("[avatar.small]\nquality = 80\n", 1, "box"),
         ("[avatar.Small]\nbox = 10\n", 1, "'Small'"),
-        ("avatar = 3\n", 1, "avatar"),
+        ("avatar = 3\n", 1, "avatar stands in no table; a variant is [RECIPE.VARIANT]"),
+        ("[avatar]\nsmall = 3\n", 2, "avatar.small: a variant is a table [avatar.small]"),
         ("[other.fine]\nbox = 1\n\n[empty]\n", 4, "empty"),
         ("[a.b]\nbox = 10\nbackground = 'white'\n", 3, "background"),
         ("[a.b]\nbox = true\n", 2, "box"),
@@ -112,7 +113,7 @@ def test_a_mistake_is_found_where_a_person_looks_for_it(
 
 
 def test_a_file_that_is_not_there_is_a_mistake_and_not_an_empty_book(tmp_path: Path) -> None:
-    with pytest.raises(RecipeMistakes, match="No such file"):
+    with pytest.raises(RecipeMistakes, match=r"^No such file or directory$"):
         load_recipes(tmp_path / "none.toml")
 
 
