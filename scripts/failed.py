@@ -9,12 +9,23 @@ import typer
 
 from pipelines.blame import DEADLY_CODES, forgive
 from scripts.show import parse_id
-from scripts.terminal import AsJson, CommandError, moment, output, print_json, run, safe, table
+from scripts.terminal import (
+    AsJson,
+    CommandError,
+    moment,
+    output,
+    print_json,
+    require_one_of,
+    run,
+    safe,
+    table,
+)
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.facts import DeadLetter, State, Upload
 from worker.app import IDS_A_DECODER, open_stores
 from worker.intake import new_ticket
 from worker.queue import open_queue
+from worker.retry import CODES
 from worker.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
@@ -77,6 +88,7 @@ def retry_failed(
     async def body(settings: Settings) -> int:
         async with open_stores(settings) as stores, open_queue(settings) as queue:
             chosen = await _choose(stores.catalog, ids, code, everything=everything)
+            await queue.depth()  # a Redis that is away is found before anything is changed
             deadly = [one.source for one in chosen.uploads if one.error_code in DEADLY_CODES and one.source]
             await forgive(deadly, stores.blobs, stores.catalog.verdicts)
             tickets = await stores.catalog.failures.requeue(
@@ -123,6 +135,7 @@ async def _choose(
 ) -> Chosen:
     if sum((bool(ids), code is not None, everything)) != 1:
         raise CommandError("Say which: ids, --code or --all.", code=2)
+    require_one_of("code", code, CODES)
     numbers = [int(one) for one in ids if one.isdecimal()] if ids else None
     uuids = [parse_id(one) for one in ids if not one.isdecimal()] if ids else None
     uploads = await catalog.failures.newest(_ALL, ids=uuids, code=code)

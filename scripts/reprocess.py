@@ -14,7 +14,7 @@ from pipelines.blame import DEADLY_CODES, forgive
 from pipelines.recipe import Recipes
 from pipelines.reprocess import is_stale, with_missing_files
 from scripts.progress import Progress
-from scripts.terminal import AsJson, CommandError, complain, output, print_json, run
+from scripts.terminal import AsJson, CommandError, complain, output, print_json, require_one_of, run
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.backfill import Filter
@@ -45,7 +45,8 @@ def command(
     """Queue uploads again; what they have stays until something newer is published."""
 
     async def body(settings: Settings) -> int:
-        _check_names(settings, recipe, failed)
+        require_one_of("recipe", recipe, settings.recipe_book)
+        require_one_of("code", failed, CODES)
         state = State.READY if failed is None else State.FAILED
         wanted = Filter(state, recipe, failed, None if since is None else moment_ms(since))
         async with open_stores(settings) as stores, open_queue(settings) as queue:
@@ -58,13 +59,6 @@ def command(
         return 0
 
     run(body)
-
-
-def _check_names(settings: Settings, recipe: str | None, code: str | None) -> None:
-    """A name that nothing has would look like nothing to do. Raises: CommandError."""
-    for what, name, known in (("recipe", recipe, set(settings.recipe_book)), ("code", code, CODES)):
-        if name is not None and name not in known:
-            raise CommandError(f"There is no {what} {name}; there is: {', '.join(sorted(known))}.", code=2)
 
 
 @dataclass(frozen=True)

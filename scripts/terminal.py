@@ -59,7 +59,7 @@ def run(body: Callable[[Settings], Coroutine[Any, Any, int]]) -> None:
         complain(str(error))
         code = 1
     except RedisError as error:
-        complain(f"Redis did not answer: {error}. Is MEDIA_REDIS_URL right?")
+        complain(f"Redis did not answer: {str(error).rstrip('.')}. Is MEDIA_REDIS_URL right?")
         code = 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
@@ -87,6 +87,12 @@ async def _until_stopped(body: Coroutine[Any, Any, int]) -> int:
         if not told:
             raise
         return 128 + told[0]
+
+
+def require_one_of(what: str, name: str | None, known: Iterable[str]) -> None:
+    """A name that nothing has would look like nothing to do. Raises: CommandError."""
+    if name is not None and name not in known:
+        raise CommandError(f"There is no {what} {name}; there is: {', '.join(sorted(known))}.", code=2)
 
 
 def complain(message: str) -> None:

@@ -129,5 +129,13 @@ def test_what_has_not_failed_is_said_with_exit_code_1(place: Workplace) -> None:
 
 
 def test_not_to_say_which_is_bad_usage(place: Workplace) -> None:
-    for words in ([], ["--all", "--code", "corrupt_image"], ["--all", "1"]):
+    for words in ([], ["--all", "--code", "corrupt_image"], ["--all", "1"], ["--code", "corupt_image"]):
         assert media(place.env(), "failed", "retry", *words).returncode == 2
+
+
+def test_nothing_is_tried_again_while_redis_is_away(place: Workplace) -> None:
+    away = place.env(MEDIA_REDIS_URL="redis://127.0.0.1:1/0")
+
+    assert media(away, "failed", "retry", "--all").returncode == 1
+
+    assert place.check(settled=False).states == {"failed": 2}
