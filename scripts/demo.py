@@ -59,13 +59,15 @@ def command(
         results = results.absolute()
         own = _own_settings(settings, results)
         results.mkdir(parents=True, exist_ok=True)
-        await _show(pictures, results, own, as_json=as_json)
-        return 0
+        sent = await _show(pictures, results, own, as_json=as_json)
+        return 0 if any(one.status == "ready" for one in sent) else 1
 
     run(body)
 
 
-async def _show(pictures: Sequence[Path], results: Path, settings: Settings, *, as_json: bool) -> None:
+async def _show(
+    pictures: Sequence[Path], results: Path, settings: Settings, *, as_json: bool
+) -> Sequence[Sent]:
     try:
         with temporary_redis() as redis:
             own = settings.model_copy(update={"redis_url": redis.url})
@@ -83,6 +85,7 @@ async def _show(pictures: Sequence[Path], results: Path, settings: Settings, *, 
         seconds=seconds,
     )
     await _report(sent, own, seconds, sheet, as_json=as_json)
+    return sent
 
 
 async def _work(pictures: Sequence[Path], settings: Settings) -> tuple[Sequence[Sent], float]:
@@ -183,7 +186,7 @@ async def _report(
     print_stored(stats)
     ready = sum(one.status == "ready" for one in sent)
     output.print(
-        f"\n{ready} of {len(sent)} pictures are ready, in {seconds:.1f} s ({len(sent) / seconds:.1f}/s)."
+        f"\n{ready} of {len(sent)} pictures are ready, in {seconds:.1f} s ({ready / seconds:.1f}/s)."
     )
     output.print(f"The contact sheet is {safe(sheet)}")
 
