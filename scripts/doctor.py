@@ -106,7 +106,7 @@ async def _root(settings: Settings, catalog: Catalog | None) -> Sequence[Finding
     used = [name for name in (keys.MARKER, keys.VARIANTS) if (root / name).exists()]
     if first_start and used:
         detail = f"{root} has {used[0]} already, and there is no catalog that describes it"
-        advice = "Correct MEDIA_CATALOG_URL, or restore the catalog."
+        advice = "Correct MEDIA_CATALOG_URL, or restore the catalog; if it is lost: media rebuild."
         return [Finding("Storage root", "error", detail, advice), *await _room(settings)]
     if catalog is not None and not first_start:
         try:

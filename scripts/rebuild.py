@@ -51,7 +51,9 @@ async def _refuse_a_living_catalog(catalog: Catalog, settings: Settings) -> None
 
 def _ask(settings: Settings) -> None:
     typer.confirm(
-        f"Give {settings.storage_root} to a new catalog {settings.catalog_path}?", abort=True, err=True
+        f"Give {settings.storage_root} to a new catalog {settings.catalog_path}? (--yes: do not ask)",
+        abort=True,
+        err=True,
     )
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 
 class StorageError(Exception):
@@ -42,6 +43,12 @@ class CatalogTooNew(StorageError):
 
 class NoCatalog(StorageError):
     """There is no catalog yet where one was expected."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"There is no catalog at {path} yet; a worker makes it when it first starts, and `media rebuild` "
+            "where the one of an existing storage folder was lost."
+        )
 
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})

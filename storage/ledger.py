@@ -184,7 +184,7 @@ def _split(totals: Sequence[Total], in_work: Mapping[str, int]) -> Sequence[Tota
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     if not path.exists():
-        raise NoCatalog(f"There is no catalog at {path} yet; a worker makes it when it first starts.")
+        raise NoCatalog(path)
     try:
         # "rw" makes no file, and turns into read-only where there is no right to write.
         address = f"file:{quote(str(path))}?mode=rw"

@@ -71,7 +71,7 @@ async def open_database(
     # The path as it stands there: whether SQLAlchemy takes %20 for a space depends on its version.
     path = Path(url.partition(":///")[2])
     if not create and not path.exists():
-        raise NoCatalog(f"There is no catalog at {path} yet; a worker makes it when it first starts.")
+        raise NoCatalog(path)
     with _mapped():
         path.parent.mkdir(parents=True, exist_ok=True)
     options = {"timeout": busy_timeout_s, "async_creator_fn": connect}

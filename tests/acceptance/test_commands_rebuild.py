@@ -64,6 +64,7 @@ def test_a_person_is_asked_first(place: Workplace) -> None:
 
     assert ended.returncode != 0
     assert str(place.root) in ended.stderr
+    assert "--yes" in ended.stderr
 
 
 def test_a_root_that_does_not_exist_is_not_made(place: Workplace) -> None:
