@@ -196,6 +196,7 @@ class LocalBlobs:
                     return
                 os.fsync(there)
             os.fsync(here)
+        self._prune(folders)
 
     def _runs(self, prefix: str, after: str) -> Generator[Run, None, None]:
         parts = keys.segments(prefix)

@@ -322,6 +322,17 @@ async def test_a_folder_of_the_trash_goes_with_its_last_file_and_other_folders_s
     assert (root / "variants" / "ab").is_dir()
 
 
+async def test_a_folder_of_the_trash_goes_with_what_comes_back_from_it(
+    local_blobs: LocalBlobs, root: Path
+) -> None:
+    await local_blobs.store([("trash/sweep-1/variants/ab/a", b"x")])
+
+    await local_blobs.move("trash/sweep-1/variants/ab/a", "variants/ab/a")
+
+    assert list((root / "trash").iterdir()) == []
+    assert (root / "variants" / "ab" / "a").read_bytes() == b"x"
+
+
 async def test_a_deletion_is_durable(local_blobs: LocalBlobs, calls: list[tuple[str, str]]) -> None:
     await local_blobs.put("variants/ab/a", chunks(b"x"))
     calls.clear()
