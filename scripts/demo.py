@@ -59,15 +59,13 @@ def command(
         results = results.absolute()
         own = _own_settings(settings, results)
         results.mkdir(parents=True, exist_ok=True)
-        sent = await _show(pictures, results, own, as_json=as_json)
-        return 0 if any(one.status == "ready" for one in sent) else 1
+        await _show(pictures, results, own, as_json=as_json)
+        return 0
 
     run(body)
 
 
-async def _show(
-    pictures: Sequence[Path], results: Path, settings: Settings, *, as_json: bool
-) -> Sequence[Sent]:
+async def _show(pictures: Sequence[Path], results: Path, settings: Settings, *, as_json: bool) -> None:
     try:
         with temporary_redis() as redis:
             own = settings.model_copy(update={"redis_url": redis.url})
@@ -85,7 +83,6 @@ async def _show(
         seconds=seconds,
     )
     await _report(sent, own, seconds, sheet, as_json=as_json)
-    return sent
 
 
 async def _work(pictures: Sequence[Path], settings: Settings) -> tuple[Sequence[Sent], float]:

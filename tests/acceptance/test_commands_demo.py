@@ -93,15 +93,6 @@ def test_a_folder_with_a_refused_file_is_shown_with_its_reason_and_exit_code_0(
     assert "unsupported_format" in (results / "index.html").read_text()
 
 
-def test_a_demo_in_which_nothing_becomes_ready_has_failed(env: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "text.jpg").write_bytes(b"hello")
-
-    ended = media(env, "demo", tmp_path / "text.jpg", "--into", tmp_path / "results")
-
-    assert ended.returncode == 1
-    assert "0 of 1 pictures are ready" in ended.stdout
-
-
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
