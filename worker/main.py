@@ -167,8 +167,8 @@ async def shut_down(ctx: Context) -> None:
     stack: AsyncExitStack | None = ctx.pop("stack", None)
     if stack is not None:
         await stack.aclose()
-        if ctx["burst"] or ctx["shutdown"].stopping.is_set():  # otherwise `run` starts it anew
-            log.info("worker_stopped")
+        if ctx["burst"] or ctx["shutdown"].stopping.is_set():
+            log.info("worker_stopped")  # otherwise Redis is away: `run` says so and starts it anew, arq ends
         if ctx["shutdown"].stopping.is_set():
             ctx["shutdown"].turn_deaf()
 
