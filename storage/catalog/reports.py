@@ -16,7 +16,7 @@ from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
 from storage.catalog.facts import State, Upload
 from storage.catalog.rows import to_upload, to_variant
-from storage.catalog.tables import snapshots, totals, uploads, variants
+from storage.catalog.tables import row_id, snapshots, totals, uploads, variants
 from storage.ledger import Tally, Total
 
 Place = tuple[str, str, str, int]
@@ -89,14 +89,19 @@ class Reports:
         counts |= {State.QUEUED: counts.get("waiting", 0) - in_work, State.PROCESSING: in_work}
         return {state: counts.get(state, 0) for state in State}
 
-    async def waiting(self, upto_ms: int | None = None) -> int:
-        """How many uploads are queued or worked on, of those queued up to that moment; the rows are counted.
+    async def unmade(self, upto: int | None = None) -> int:
+        """How many uploads wait for their first variants; the rows are counted.
 
-        Raises: CatalogUnavailable.
+        With `upto`, only those whose original some row had up to that one: an upload that was announced
+        again waits on in its row, or, under another id, in a new one. Raises: CatalogUnavailable.
         """
-        query = select(func.count()).where(uploads.c.state.in_((State.QUEUED, State.PROCESSING)))
-        if upto_ms is not None:
-            query = query.where(uploads.c.queued_ms <= upto_ms)
+        waits = uploads.c.state.in_((State.QUEUED, State.PROCESSING, State.DELETING))
+        wanted = (uploads.c.state != State.DELETING) | uploads.c.revive
+        query = select(func.count()).select_from(uploads).where(waits, wanted, uploads.c.bytes.is_(None))
+        if upto is not None:
+            early = uploads.alias("early")
+            same = select(early.c.id).where(early.c.source == uploads.c.source, row_id(early) <= upto)
+            query = query.where((row_id(uploads) <= upto) | same.exists())
         async with self._database.reading() as connection:
             return int((await connection.execute(query)).scalar_one())
 

@@ -3,6 +3,7 @@
 from sqlalchemy import (
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -11,8 +12,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    literal_column,
     text,
 )
+from sqlalchemy.sql.selectable import NamedFromClause
 
 metadata = MetaData()
 
@@ -154,3 +157,8 @@ snapshots = Table(
     Column("superseded_bytes", Integer, nullable=False),
     Column("free_bytes", Integer),
 )
+
+
+def row_id(table: NamedFromClause) -> ColumnElement[int]:
+    """SQLite's own number of a row: later rows have greater ones, and no update changes it."""
+    return literal_column(f"{table.name}.rowid", Integer)

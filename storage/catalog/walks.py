@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
 from storage.catalog.facts import State
-from storage.catalog.tables import facts, uploads
+from storage.catalog.tables import facts, row_id, uploads
 
 _PAGE = 5000
 
@@ -25,6 +25,7 @@ class Walk:
     after: str = ""
     finished_ms: int = 0
     begun: bool = False
+    rows: int = 0  # the last row of `uploads` there was at that end
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,10 @@ class Walks:
 
     async def ended(self, name: str) -> None:
         """Remember that the walk has reached the end, and begins anew the next time."""
-        await self._save(name, Walk("", now_ms()))
+        last = select(func.coalesce(func.max(row_id(uploads)), 0)).select_from(uploads)
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(last)).scalar_one()
+        await self._save(name, Walk("", now_ms(), rows=rows))
 
     async def _save(self, name: str, walk: Walk) -> None:
         row = {"name": f"walk:{name}", "value": orjson.dumps(walk).decode()}

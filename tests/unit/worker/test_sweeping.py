@@ -2,15 +2,24 @@
 
 import os
 import subprocess
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import update
 
 from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
+from storage.catalog.facts import Mark, Wished
 from storage.catalog.tables import totals
-from tests.support.catalogs import take, wish, work
+from tests.support.catalogs import CAT, SOURCE, take, unwish, wish, work
 from worker.sweeping import REBUILD, forbidden, holder_of, is_dead
+
+FOUND = uuid4()
+
+
+def foundling() -> Wished:
+    """An original that a rebuild has found."""
+    return Wished(Mark(), FOUND, SOURCE, "default", adopted=True)
 
 
 @pytest.fixture
@@ -79,9 +88,38 @@ async def test_wrong_totals_do_not_allow_what_a_rebuild_forbids(catalog: Catalog
 
 
 async def test_uploads_that_came_after_a_rebuild_hold_up_no_sweep(catalog: Catalog) -> None:
+    await take(catalog, foundling())
+    await work(catalog, FOUND)
     await catalog.walks.ended(REBUILD)
-    while now_ms() <= (await catalog.walks.at(REBUILD)).finished_ms:
-        pass
-    await take(catalog, wish(1))
+    await take(catalog, wish(1, source="uploads/new.jpg"), wish(2, FOUND))
 
     assert await forbidden(catalog) is None
+
+
+@pytest.mark.parametrize("upload_id", [FOUND, CAT], ids=["same id", "another id"])
+async def test_originals_of_a_rebuild_that_are_announced_again_still_forbid_sweeps(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, upload_id: UUID
+) -> None:
+    await take(catalog, foundling())
+    monkeypatch.setattr("storage.catalog.walks.now_ms", lambda: now_ms() - 1000)
+    await catalog.walks.ended(REBUILD)
+    await take(catalog, wish(1, upload_id))
+    waits = await forbidden(catalog)
+    await work(catalog, FOUND)
+    await work(catalog, upload_id)
+
+    assert waits == "a rebuild is under way, and 1 uploads still wait"
+    assert await forbidden(catalog) is None
+
+
+async def test_an_original_of_a_rebuild_that_is_wanted_again_while_it_is_deleted_forbids_sweeps(
+    catalog: Catalog,
+) -> None:
+    await take(catalog, foundling())
+    await catalog.walks.ended(REBUILD)
+    await take(catalog, unwish(1, FOUND))
+    unwanted = await forbidden(catalog)
+    await take(catalog, wish(2, FOUND))
+
+    assert unwanted is None
+    assert await forbidden(catalog) == "a rebuild is under way, and 1 uploads still wait"
