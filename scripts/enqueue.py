@@ -25,6 +25,7 @@ from worker.queue import Queue, open_queue
 from worker.settings import Settings
 
 _CHUNK = 1024 * 1024
+_ROWS = 40  # of the table of ids
 _PATIENCE_S = 3  # before someone who waits is told that no worker is there
 _LETTERS_EVERY_S, _LETTERS_AT_ONCE = 1.0, 500
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
@@ -254,6 +255,11 @@ def _report(sent: Sequence[Sent], *, wait: bool, as_json: bool) -> None:
             print_json(one.facts())
         return
     failed = [one for one in sent if one.error is not None]
+    if known := [one for one in sent if one.error is None]:
+        shown = known[:_ROWS]
+        output.print(table("", ("file", "id"), ((one.path, one.id) for one in shown)))
+        if len(known) > len(shown):
+            output.print(f"… and {len(known) - len(shown)} more; --json names all.")
     if failed:
         rows = [(one.path, (one.error or {})["code"], (one.error or {})["message"]) for one in failed]
         output.print(table("Failed", ("file", "code", "reason"), rows))

@@ -67,6 +67,7 @@ def test_a_refused_file_ends_the_waiting_with_exit_code_1_and_its_reason(
     assert second["error"].keys() == {"code", "message"}
     assert second["error"]["code"] == "unsupported_format"
     assert "bad.jpg" in for_people.stdout
+    assert first["id"] in for_people.stdout
     assert "unsupported_format" in for_people.stdout
     assert "1 ready, 1 failed" in for_people.stdout
 
@@ -202,7 +203,9 @@ def test_nothing_but_the_report_is_printed_where_there_is_no_terminal(
 ) -> None:
     ended = media(live.env(), "enqueue", a_file(tmp_path / "a.jpg", pictures.small(26)), "--wait")
 
-    assert (ended.stdout, ended.stderr) == ("1 ready, 0 failed\n", "")
+    heading, row, summary = ended.stdout.splitlines()
+    assert (heading.split(), row.split()[0]) == (["file", "id"], str(tmp_path / "a.jpg"))
+    assert (summary, ended.stderr) == ("1 ready, 0 failed", "")
 
 
 def test_a_reader_that_goes_away_early_is_no_error(live: Workplace, tmp_path: Path) -> None:
