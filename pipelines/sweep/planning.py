@@ -14,7 +14,7 @@ from storage.catalog.sweeps import Swept, Tally
 from storage.errors import CatalogTooNew, StorageError
 
 DRAFT = "draft"
-_STALE_S = 24 * 3600  # a draft that was left so long says little of today
+STALE_S = 24 * 3600  # what was left so long says little of today
 
 _STAGES: Mapping[str, Callable[[str, Sweeper], Awaitable[Looked]]] = {
     "compare": findings.compare,
@@ -70,7 +70,7 @@ async def _counting(sweeper: Sweeper) -> AsyncIterator[asyncio.Task[int | None]]
 async def _begun(sweeper: Sweeper) -> Draft:
     saved = await sweeper.sweeps.progress(DRAFT)
     draft = Draft(**saved) if saved else Draft.new()
-    return draft if time.time() - draft.begun < _STALE_S else Draft.new()
+    return draft if time.time() - draft.begun < STALE_S else Draft.new()
 
 
 def _after(stage: str) -> str:

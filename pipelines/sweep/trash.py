@@ -1,5 +1,6 @@
 """The trash: what a plan has put there comes back, or goes for good once its time is over."""
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -8,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pipelines.sweep import plan as plans
 from pipelines.sweep.findings import Ages, Kind, look_at
 from pipelines.sweep.plan import Plan, PlanUnknown, quarantine_key
-from pipelines.sweep.planning import DRAFT
+from pipelines.sweep.planning import DRAFT, STALE_S
 from pipelines.sweep.sweeper import Sweeper
 from storage.blobs import BlobInfo, Existence
 from storage.keys import DELETED, TRASH, VARIANTS
@@ -23,6 +24,7 @@ _KINDS = (Kind.ORPHAN, Kind.RETIRED)  # whose files a plan moves
 class _Place:
     """How far a purge has come: in which plan, or, once all are done with, behind which key of the trash."""
 
+    begun: float = 0.0  # s since 1970
     plan: str = ""
     part: int = 0
     at: int = 0
@@ -33,13 +35,13 @@ class _Place:
 async def purge(sweeper: Sweeper) -> Mapping[str, int]:
     """Remove for good what was quarantined longer ago than the retention, and is still held by no row.
 
-    What a row holds and has lost goes back to its place. It goes on from where it was left, and gives what
-    all tries together have done.
+    What a row holds and has lost goes back to its place. It goes on from where it was left, unless that was
+    so long ago that other plans have come of age, and gives what all its tries together have done.
 
     Raises: SweepRefused, SweepPaused, StorageError; purging again does the rest.
     """
     async with sweeper.at_work():
-        place = _Place(**(await sweeper.sweeps.progress(_PURGE) or {}))
+        place = await _begun(sweeper)
         for plan in [] if place.after else await known_plans(sweeper):
             if plan.id >= place.plan and plans.age_s(plan) > sweeper.retention_s:
                 place = await _purge_plan(plan, place, sweeper)
@@ -107,9 +109,14 @@ def _may_come_back(kept: BlobInfo | Existence, there: BlobInfo | Existence) -> b
     return there is Existence.MISSING
 
 
+async def _begun(sweeper: Sweeper) -> _Place:
+    place = _Place(**(await sweeper.sweeps.progress(_PURGE) or {}))
+    return place if time.time() - place.begun < STALE_S else _Place(time.time())
+
+
 async def _purge_plan(plan: Plan, place: _Place, sweeper: Sweeper) -> _Place:
     if place.plan != plan.id:
-        place = _Place(plan.id, done=place.done)
+        place = replace(place, plan=plan.id, part=0, at=0)
     done = Counter(place.done)
     first = place.at
     async for part in plans.findings(plan, sweeper.blobs, place.part):

@@ -59,5 +59,5 @@ def sweeper_on(
 def hours_go_by(monkeypatch: pytest.MonkeyPatch, hours: float = 2) -> None:
     """Let time go by: files that were made until now are that much older."""
     later = time.time() + hours * 3600
-    for module in ("findings", "plan"):
+    for module in ("findings", "plan", "trash"):
         monkeypatch.setattr(f"pipelines.sweep.{module}.time", SimpleNamespace(time=lambda: later))

@@ -83,6 +83,22 @@ async def test_a_purge_of_originals_that_was_stopped_goes_on_behind_them(
     assert [info.key async for info in local_blobs.list("trash")] == []
 
 
+async def test_a_purge_that_was_left_long_ago_begins_anew(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trash, "_GROUP", 1)
+    await put(local_blobs, "trash/delete-1-1/uploads/cat.jpg")
+    hours_go_by(monkeypatch)
+    with pytest.raises(SweepPaused):
+        await purge(replace(sweeper, stopping=lambda: True))
+    await in_the_trash(catalog, sweeper, monkeypatch, 3)
+    hours_go_by(monkeypatch, 27)
+
+    done = await purge(sweeper)
+
+    assert (done["purged"], done["plans"]) == (3, 1)
+
+
 async def test_the_trash_is_counted_in_steps(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
