@@ -127,7 +127,9 @@ async def _purge_plan(plan: Plan, place: _Place, sweeper: Sweeper) -> _Place:
             await _save(replace(place, at=start + _GROUP, done=dict(done)), sweeper)
         place, first = replace(place, part=place.part + 1), 0
     done["plans"] += await _forget(plan, sweeper)
-    return replace(place, at=0, done=dict(done))
+    place = replace(place, at=0, done=dict(done))
+    await _save(place, sweeper)
+    return place
 
 
 async def _save(place: _Place, sweeper: Sweeper) -> None:

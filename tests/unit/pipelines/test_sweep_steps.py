@@ -83,6 +83,18 @@ async def test_a_purge_of_originals_that_was_stopped_goes_on_behind_them(
     assert [info.key async for info in local_blobs.list("trash")] == []
 
 
+async def test_a_purge_of_several_plans_that_was_stopped_counts_them_all(
+    sweeper: Sweeper, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        await in_the_trash(catalog, sweeper, monkeypatch, 1)
+
+    done, stops = await step_by_step(purge, sweeper)
+
+    assert (done["purged"], done["plans"]) == (3, 3)
+    assert stops >= 2
+
+
 async def test_a_purge_that_was_left_long_ago_begins_anew(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
