@@ -14,6 +14,7 @@ from storage.catalog.sweeps import Swept, Tally
 from storage.errors import CatalogTooNew, StorageError
 
 DRAFT = "draft"
+_COUNTED = "counted"
 STALE_S = 24 * 3600  # what was left so long says little of today
 
 _STAGES: Mapping[str, Callable[[str, Sweeper], Awaitable[Looked]]] = {
@@ -34,12 +35,14 @@ async def make_plan(sweeper: Sweeper) -> Plan:
     """
     try:
         async with sweeper.at_work():
-            async with _counting(sweeper) as wrong_totals:
-                draft = await _look_at_all(await _begun(sweeper), sweeper)
+            draft = await _begun(sweeper)
+            async with _counting(draft, sweeper) as wrong_totals:
+                draft = await _look_at_all(draft, sweeper)
                 wrong = await wrong_totals
             plan = await finish(draft, sweeper.blobs)
             await sweeper.sweeps.remember(await _swept(plan, draft, wrong, sweeper))
-            await sweeper.sweeps.save_progress(DRAFT, None)
+            for progress in (DRAFT, _COUNTED):
+                await sweeper.sweeps.save_progress(progress, None)
     except StorageError as error:
         if not isinstance(error, CatalogTooNew):  # which is not ours to write to
             with suppress(StorageError):
@@ -58,13 +61,23 @@ async def _look_at_all(draft: Draft, sweeper: Sweeper) -> Draft:
 
 
 @asynccontextmanager
-async def _counting(sweeper: Sweeper) -> AsyncIterator[asyncio.Task[int | None]]:
+async def _counting(draft: Draft, sweeper: Sweeper) -> AsyncIterator[asyncio.Task[int | None]]:
     """The catalog's totals are proved beside the body, which waits for other things."""
-    counting = asyncio.ensure_future(sweeper.prove_totals())
+    counting = asyncio.create_task(_wrong_totals(draft, sweeper))
     try:
         yield counting
     finally:
         await asyncio.gather(counting, return_exceptions=True)  # a query cannot be stopped
+
+
+async def _wrong_totals(draft: Draft, sweeper: Sweeper) -> int | None:
+    """How many totals were wrong; once they are set right, another try would find none."""
+    counted = await sweeper.sweeps.progress(_COUNTED)
+    if counted is None or counted["plan"] != draft.id:
+        counted = {"plan": draft.id, "wrong": await sweeper.prove_totals()}
+        await sweeper.sweeps.save_progress(_COUNTED, counted)
+    wrong: int | None = counted["wrong"]
+    return wrong
 
 
 async def _begun(sweeper: Sweeper) -> Draft:

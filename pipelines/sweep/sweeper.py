@@ -1,10 +1,9 @@
 """Who sweeps: what sweeping needs, the right to do it, and the pause between two steps."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from storage.blobs import Blobs
@@ -52,7 +51,7 @@ class Sweeper:
     """Raises a StorageError when root or schema are not this catalog's."""
     is_dead: Callable[[str], bool] = lambda _holder: False
     """Whether a holder of the right to sweep has surely ended."""
-    prove_totals: Callable[[], Coroutine[Any, Any, int | None]] = _uncounted
+    prove_totals: Callable[[], Awaitable[int | None]] = _uncounted
     """Counts all rows, sets the catalog's totals right, and gives how many were wrong; None: it did not."""
     stopping: Callable[[], bool] = lambda: False
     lease: str = SWEEP

@@ -126,6 +126,26 @@ async def test_the_trash_is_counted_in_steps(
     assert stops >= 5
 
 
+async def test_a_plan_in_several_tries_counts_the_rows_once_and_tells_what_was_wrong(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(findings, "STRETCH", 2)
+    for number in range(5):
+        await put(local_blobs, f"trash/delete-{number}-1/uploads/cat.jpg")
+    counts = iter([3, 0, *[9] * 100])  # what was set right is right the next time
+
+    async def prove_totals() -> int:
+        return next(counts)
+
+    told = []
+    for _ in range(2):
+        await step_by_step(make_plan, replace(sweeper, prove_totals=prove_totals))
+        last = await catalog.sweeps.last()
+        told.append(last and last.wrong_totals)
+
+    assert told == [3, 0]
+
+
 async def test_plans_are_found_without_a_look_at_all_that_they_hold(
     sweeper: Sweeper, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
