@@ -81,10 +81,12 @@ class Sweeper:
         await self._hold()
 
     async def _hold_until(self, ended: asyncio.Event) -> None:
-        while not ended.is_set():
+        while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LEASE_S / 4):
                     await ended.wait()
+            if ended.is_set():  # a right that has run out meanwhile is not taken again, to do nothing with it
+                return
             with suppress(StorageError, SweepBusy):  # the next step tells it
                 await self._hold()
 

@@ -165,6 +165,23 @@ async def test_plans_are_found_without_a_look_at_all_that_they_hold(
     assert len(pages) == 1
 
 
+async def test_whoever_leaves_does_not_renew_the_right_to_sweep(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    lease = Sweeps.lease
+
+    async def noted(sweeps: Sweeps, holder: str, *args: Any, **more: Any) -> bool:
+        calls.append(holder)
+        return await lease(sweeps, holder, *args, **more)
+
+    monkeypatch.setattr(Sweeps, "lease", noted)
+    async with sweeper.at_work():
+        await sweeper.next_step()
+
+    assert calls == ["me", "me"]  # when it came, and at the step
+
+
 async def test_the_right_to_sweep_does_not_run_out_during_a_long_step(
     sweeper: Sweeper, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
