@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from pipelines.sweep import plan as plans
 from pipelines.sweep.findings import Ages, Finding, Kind, look_at
@@ -19,11 +19,12 @@ _GROUP = 200  # keys that are condemned together
 
 @dataclass(frozen=True)
 class _Place:
-    """How far a plan has been applied."""
+    """How far a plan has been applied, what was done, and what was told of it before that."""
 
     part: int = 0
     at: int = 0
-    done: Mapping[str, int] | None = None
+    done: Mapping[str, int] = field(default_factory=dict)
+    told: Mapping[str, int] = field(default_factory=dict)
 
 
 async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> Mapping[str, int]:
@@ -34,10 +35,10 @@ async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> 
     Raises: SweepRefused when the breaker stops it or another sweep is at work, SweepPaused, PlanUnknown,
     StorageError.
     """
-    plan = await plans.load(plan_id, sweeper.blobs)
-    if plan.stopped and not force:
-        raise SweepRefused(f"Nothing was touched: {plan.stopped}.")
     async with sweeper.at_work():
+        plan = await plans.load(plan_id, sweeper.blobs)
+        if plan.stopped and not force:
+            raise SweepRefused(f"Nothing was touched: {plan.stopped}.")
         await sweeper.sweeps.settle_abandoned(sweeper.holder)
         place = await _place(plan, sweeper)
         trash = await known_plans(sweeper) if plan.counts.get(Kind.MISSING) else []
@@ -47,33 +48,37 @@ async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> 
             for at in range(first, len(findings), _GROUP):
                 await sweeper.next_step()
                 done += await _apply_group(plan, findings[at : at + _GROUP], trash, sweeper)
-                await _save(plan, part, at + _GROUP, done, sweeper)
+                await _save(plan, replace(place, part=part, at=at + _GROUP, done=dict(done)), sweeper)
             part, first = part + 1, 0
         await plans.save(replace(plan, applied=plan.applied or plans.now()), sweeper.blobs)
-        await _tell(plan, done, sweeper)
+        await _tell(plan, done, place.told, sweeper)
         await sweeper.sweeps.save_progress(_APPLY, None)
     return dict(done)
 
 
 async def _place(plan: Plan, sweeper: Sweeper) -> _Place:
     saved = await sweeper.sweeps.progress(_APPLY)
-    if saved is None or saved["plan"] != plan.id:
-        return _Place()
-    return _Place(saved["part"], saved["at"], saved["done"])
-
-
-async def _save(plan: Plan, part: int, at: int, done: Mapping[str, int], sweeper: Sweeper) -> None:
-    place = {"plan": plan.id, "part": part, "at": at, "done": dict(done)}
-    await sweeper.sweeps.save_progress(_APPLY, place)
-
-
-async def _tell(plan: Plan, done: Mapping[str, int], sweeper: Sweeper) -> None:
+    if saved is not None and saved.pop("plan") == plan.id:
+        return _Place(**saved)
     last = await sweeper.sweeps.last()
-    told = plan.applied is not None and last is not None and last.applied_ms is not None
-    if last is not None and last.plan == plan.id and not told:  # applied again, it found nothing left to do
-        await sweeper.sweeps.remember(
-            replace(last, applied_ms=now_ms(), done=dict(done), stopped=None, stops=0)
-        )
+    if plan.applied is None or last is None or last.plan != plan.id:  # or it was taken back since
+        return _Place()
+    return _Place(told=last.done)
+
+
+async def _save(plan: Plan, place: _Place, sweeper: Sweeper) -> None:
+    await sweeper.sweeps.save_progress(_APPLY, {"plan": plan.id, **asdict(place)})
+
+
+async def _tell(plan: Plan, done: Counter[str], before: Mapping[str, int], sweeper: Sweeper) -> None:
+    """Add what was done to what was told of the plan before; whoever does that twice tells the same."""
+    last = await sweeper.sweeps.last()
+    if last is None or last.plan != plan.id:
+        return
+    if last.applied_ms is not None and not any(done.values()):  # applied again, it found nothing left to do
+        return
+    told = dict(done + Counter(before))
+    await sweeper.sweeps.remember(replace(last, applied_ms=now_ms(), done=told, stopped=None, stops=0))
 
 
 async def _apply_group(

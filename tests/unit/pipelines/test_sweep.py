@@ -252,6 +252,42 @@ async def test_a_plan_that_is_applied_again_does_not_take_back_what_was_told_of_
     assert await catalog.sweeps.last() == told
 
 
+async def test_what_a_plan_does_when_it_is_applied_again_is_added_to_what_was_told_of_it(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await recorded(catalog, [await put(local_blobs)])
+    _, late = [await put(local_blobs) for _ in range(2)]
+    hours_go_by(monkeypatch)
+    plan = await make_plan(sweeper)
+    await local_blobs.move(late, "trash/elsewhere")
+    await apply_plan(plan.id, sweeper)
+    first = await catalog.sweeps.last()
+    await local_blobs.move("trash/elsewhere", late)
+
+    await apply_plan(plan.id, sweeper)
+
+    both = await catalog.sweeps.last()
+    assert [told and told.done for told in (first, both)] == [{"orphan": 1}, {"orphan": 2}]
+
+
+async def test_a_plan_that_another_applies_meanwhile_does_not_take_back_what_was_told_of_it(
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await recorded(catalog, [await put(local_blobs)])
+    await put(local_blobs)
+    hours_go_by(monkeypatch)
+    plan = await make_plan(sweeper)
+
+    async def another_applies() -> None:
+        await apply_plan(plan.id, sweeper)
+
+    await apply_plan(plan.id, replace(sweeper, prove=another_applies))
+
+    told = await catalog.sweeps.last()
+    assert told is not None
+    assert told.done == {"orphan": 1}
+
+
 async def test_only_one_sweep_is_at_work_at_a_time(sweeper: Sweeper, catalog: Catalog) -> None:
     await catalog.sweeps.lease("somebody else", 60)
 
