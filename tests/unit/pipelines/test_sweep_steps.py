@@ -186,16 +186,21 @@ async def test_the_right_to_sweep_does_not_run_out_during_a_long_step(
     sweeper: Sweeper, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipelines.sweep.sweeper._LEASE_S", 0.04)
-    renewed, calls = asyncio.Event(), []
+    clock_ms, renewed = 1_000_000, asyncio.Event()
+    monkeypatch.setattr("storage.catalog.sweeps.now_ms", lambda: clock_ms)
     lease = Sweeps.lease
 
-    async def noted(sweeps: Sweeps, holder: str, *args: Any, **more: Any) -> bool:
-        calls.append(holder)
-        if len(calls) == 3:
+    async def noted(sweeps: Sweeps, *args: Any, **more: Any) -> bool:
+        began_ms = clock_ms
+        given = await lease(sweeps, *args, **more)
+        if began_ms == 1_000_030:
             renewed.set()
-        return await lease(sweeps, holder, *args, **more)
+        return given
 
     monkeypatch.setattr(Sweeps, "lease", noted)
     async with sweeper.at_work():
+        clock_ms = 1_000_030
         await asyncio.wait_for(renewed.wait(), 10)
+        clock_ms = 1_000_060  # the first right has run out
+        assert not await catalog.sweeps.lease("another", 60)
     assert await catalog.sweeps.lease("another", 60)
