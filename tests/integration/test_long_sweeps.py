@@ -1,6 +1,7 @@
 """A sweep by night that takes many jobs: arq keeps the lock of a tick for a minute, but none of theirs."""
 
 import asyncio
+from datetime import datetime
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +36,8 @@ async def test_the_jobs_of_a_long_sweep_follow_each_other_at_once(
     monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: next(seconds)))  # one step a job
     local_blobs.bind(catalog.id, catalog_is_new=True)
     with temporary_redis() as server:
-        settings = Settings(redis_url=server.url)
+        hour = (datetime.now().hour + 12) % 24  # noqa: DTZ005 (a crontab's time is local)
+        settings = Settings(redis_url=server.url, stream="media:long-sweeps", sweep_cron=f"0 {hour} * * *")
         options = worker_settings(settings)
         queue = queue_on(options["redis_pool"], settings)
         app = SimpleNamespace(
@@ -44,7 +46,7 @@ async def test_the_jobs_of_a_long_sweep_follow_each_other_at_once(
         options |= {"on_startup": nothing, "on_shutdown": nothing, "after_job_end": job_ended}
         options["cron_jobs"] = [job for job in options["cron_jobs"] if job.name.startswith("sweep")]
         worker = PromptWorker(**{**options, "handle_signals": False, "ctx": {"app": app}})
-        await queue.redis.enqueue_job("sweep:media:uploads", _job_id="sweep:media:uploads:1")
+        await queue.redis.enqueue_job(job := f"sweep:{settings.stream}", _job_id=f"{job}:1")
         running = asyncio.create_task(worker.async_run())
 
         await asyncio.wait_for(swept.wait(), TICK_LOCK_S / 4)
