@@ -214,12 +214,15 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
 
 
 class PromptWorker(Worker):
-    """arq's worker, which also looks at the queue as soon as this process has enqueued a job."""
+    """arq's worker, which also looks at the queue as soon as this process has enqueued a job.
+
+    So one without a job may look half as often: what it can miss is a retry, or another worker's job.
+    """
 
     async def _poll_iteration(self) -> None:
         queued: asyncio.Event = self.ctx["app"].queue.queued
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.poll_delay_s):
+            async with asyncio.timeout(self.poll_delay_s if self.tasks else 2 * self.poll_delay_s):
                 await queued.wait()
         queued.clear()
         await super()._poll_iteration()

@@ -1,10 +1,15 @@
 """A worker starts at once what it has enqueued itself, however rarely it looks at the queue."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+from arq import ArqRedis
 from arq.worker import func
 
 from scripts.redis_server import temporary_redis
@@ -12,17 +17,42 @@ from worker.main import PromptWorker
 from worker.queue import PROCESS, Queue, connect, deserialize, job_queue_of, serialize
 
 RARELY_S = 60.0
+OFTEN_S = 0.1
+LOOKS = 5
 
 
-async def test_a_job_that_the_worker_itself_has_enqueued_does_not_wait_for_the_next_look() -> None:
-    started, begun = asyncio.Event(), asyncio.Event()
+@dataclass(frozen=True)
+class Running:
+    queue: Queue
+    redis: ArqRedis
+    begun: asyncio.Event
+    """Set when a job has begun."""
+
+    async def looked(self) -> float:
+        """The seconds that so many looks at the queue took."""
+        async with self.redis.monitor() as monitor:
+            looks = (each async for each in monitor.listen() if each["command"].startswith("ZRANGEBYSCORE"))
+            await anext(looks)
+            began = monotonic()
+            for _ in range(LOOKS):
+                await anext(looks)
+            return monotonic() - began
+
+
+@asynccontextmanager
+async def running(poll_delay: float, *, work: asyncio.Event | None = None) -> AsyncIterator[Running]:
+    """A worker at work, whose jobs last until `work` is set, with a Redis of its own."""
+    started = asyncio.Event()
 
     async def process(ctx: dict[Any, Any], ids: list[str]) -> None:
         begun.set()
+        if work is not None:
+            await work.wait()
 
     async def start_up(ctx: dict[Any, Any]) -> None:
         started.set()
 
+    begun = asyncio.Event()
     with temporary_redis() as server:
         redis = connect(server.url, job_queue_of("uploads"))
         queue = Queue(redis, "uploads", "me", 1000)
@@ -31,18 +61,41 @@ async def test_a_job_that_the_worker_itself_has_enqueued_does_not_wait_for_the_n
             queue_name=queue.jobs,
             redis_pool=redis,
             on_startup=start_up,
-            poll_delay=RARELY_S,
+            poll_delay=poll_delay,
             handle_signals=False,
             job_serializer=serialize,
             job_deserializer=deserialize,
             ctx={"app": SimpleNamespace(queue=queue)},
         )
-        running = asyncio.create_task(worker.async_run())
+        task = asyncio.create_task(worker.async_run())
         await started.wait()
-        await queue.enqueue({uuid4().hex: [uuid4()]})
+        try:
+            yield Running(queue, redis, begun)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await redis.aclose(close_connection_pool=True)
 
-        await asyncio.wait_for(begun.wait(), RARELY_S / 4)
 
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await redis.aclose(close_connection_pool=True)
+async def test_a_job_that_the_worker_itself_has_enqueued_does_not_wait_for_the_next_look() -> None:
+    async with running(RARELY_S) as worker:
+        await worker.queue.enqueue({uuid4().hex: [uuid4()]})
+
+        await asyncio.wait_for(worker.begun.wait(), RARELY_S / 4)
+
+
+async def test_a_worker_without_a_job_looks_half_as_often() -> None:
+    async with running(OFTEN_S) as worker:
+        assert await worker.looked() > LOOKS * OFTEN_S * 1.9
+
+
+async def test_a_worker_with_a_job_looks_as_often_as_arq_does() -> None:
+    work = asyncio.Event()
+    async with running(OFTEN_S, work=work) as worker:
+        await worker.queue.enqueue({uuid4().hex: [uuid4()]})
+        await worker.begun.wait()
+
+        fastest = min([await worker.looked() for _ in range(3)])
+
+        work.set()
+        assert fastest < LOOKS * OFTEN_S * 1.9
