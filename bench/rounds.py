@@ -19,7 +19,7 @@ from scripts.redis_server import RedisServer
 
 _PATIENCE_S = 300.0
 _PAUSE_S = 0.15  # between two single uploads
-_IDLE_S = 2.0
+_IDLE_S = 10.0  # the kernel counts CPU time in hundredths of a second
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _measure(
         disk_bytes=disk // count,
         others=max(0.0, busy - sum(spent.values())) / (seconds * 1000 * len(plan.cores)),
         stages=_stages(contender, lines, count),
-        idle=_idle(root, server) if plan.singles else 0.0,
+        idle=_idle(root, server) if plan.singles and isinstance(contender, MediaWorker) else 0.0,
         singles=_singles(contender, files, before + count, plan.singles),
     )
 
