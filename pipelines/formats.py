@@ -69,6 +69,10 @@ class Format:
         per_pixel = self.memory(self.costliest) / self.costliest.pixels
         return max(0, int((budget - self.estimate(Shape(0, 0))) / per_pixel))
 
+    def reach(self, budget: int, max_pixels: int) -> str:
+        """Return what people are told of that, in whole megapixels: `78 MP`."""
+        return f"{min(self.largest(budget), max_pixels) // 1_000_000} MP"
+
 
 def _streamed(shape: Shape) -> float:
     # libvips keeps the source rows of some 250 rows of the variant: a share of the picture.

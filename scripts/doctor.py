@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from pipelines.errors import DecoderUnavailable
-from pipelines.formats import FORMATS, MIB, Format
+from pipelines.formats import FORMATS, MIB
 from pipelines.sandbox import open_sandbox
 from pipelines.sandbox.answers import Hello
 from scripts.terminal import AsJson, output, print_json, run, safe, size
@@ -162,10 +162,11 @@ async def _decoders(settings: Settings) -> Sequence[Finding]:
     except DecoderUnavailable as error:
         return [Finding("Decoders", "error", str(error), "Install the package again: a library is missing.")]
     accepted = [known for known in FORMATS if known.name in settings.formats]
+    reach = ", ".join(f"{known.title} (to {known.reach(budget, settings.max_pixels)})" for known in accepted)
     return [
         Finding("Decoders", "ok", "; ".join(hello.version for hello in hellos)),
         _judge_confinement(hellos),
-        Finding("Formats", "ok", ", ".join(_described(known, budget, settings) for known in accepted)),
+        Finding("Formats", "ok", reach),
     ]
 
 
@@ -186,10 +187,6 @@ def _judge_confinement(hellos: Sequence[Hello]) -> Finding:
         f"there is no {' and no '.join(lacks)}: a decoder can {' and '.join(left)}",
         "Use Linux 5.13 or newer with both, on x86-64 or arm64, and a container that allows them.",
     )
-
-
-def _described(known: Format, budget: int, settings: Settings) -> str:
-    return f"{known.title} (to {min(known.largest(budget), settings.max_pixels) / 1e6:.0f} MP)"
 
 
 def _limits(settings: Settings) -> Finding:

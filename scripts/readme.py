@@ -78,7 +78,7 @@ def _default(field: FieldInfo) -> str:
 def _formats(settings: Settings) -> Sequence[str]:
     budget = Sandbox(allowance(settings)).most
     rows = (
-        (known.title, _decoder(known), f"{_largest(known, budget, settings.max_pixels)} MP", known.note)
+        (known.title, _decoder(known), known.reach(budget, settings.max_pixels), known.note)
         for known in FORMATS
     )
     return _table(("format", "decoder", f"largest, one at a time in {settings.memory_mb} MiB", "note"), rows)
@@ -88,10 +88,6 @@ def _decoder(known: Format) -> str:
     if known.engine == "vips":
         return "libvips"
     return "libvips, Pillow" if known.loaders else "Pillow"
-
-
-def _largest(known: Format, budget: int, max_pixels: int) -> int:
-    return min(known.largest(budget), max_pixels) // 1_000_000
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Sequence[str]:

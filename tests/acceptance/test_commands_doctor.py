@@ -1,5 +1,6 @@
 """`media doctor`: green where a worker would do well, red and helpful for each thing that is broken."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.support.workplace import Workplace
 from worker.settings import Settings
 
 Findings = dict[str, dict[str, Any]]
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +239,11 @@ def test_a_redis_that_wants_a_password_is_an_error_that_does_not_tell_the_url(pl
     assert code == 1
     assert found["Redis"]["level"] == "error"
     assert "secret" not in str(found)
+
+
+def test_formats_reach_as_far_as_the_readme_says(used: Workplace) -> None:
+    told = re.findall(r"^\| (\w+) \| [\w, ]+ \| (\d+ MP) \|", README.read_text("utf-8"), re.MULTILINE)
+
+    _, findings = examined(used)
+
+    assert findings["Formats"]["detail"] == ", ".join(f"{title} (to {largest})" for title, largest in told)
