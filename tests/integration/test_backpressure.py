@@ -8,11 +8,8 @@ import pytest
 
 from scripts.redis_server import temporary_redis
 from storage.catalog import Catalog
-from worker.announcer import Announcer
-from worker.intake import Intake
+from tests.support.intakes import BACKLOG, intake_on
 from worker.queue import Queue, connect, job_queue_of
-
-BACKLOG = 16
 
 
 @pytest.fixture
@@ -40,17 +37,7 @@ async def test_an_intake_with_enough_in_hand_takes_nothing_until_some_of_it_is_d
     queue: Queue, catalog: Catalog
 ) -> None:
     stopping = asyncio.Event()
-    intake = Intake(
-        queue,
-        catalog.intake,
-        Announcer(catalog.outbox, queue),
-        recipes=frozenset({"default"}),
-        batch_size=10,
-        per_ticket=8,
-        backlog=BACKLOG,
-        lease_s=1,
-        stopping=stopping,
-    )
+    intake = intake_on(queue, catalog, stopping)
     tickets = [uuid4().hex for _ in range(BACKLOG)]
     await queue.make_group()
     await queue.enqueue({ticket: [] for ticket in tickets})

@@ -1,6 +1,5 @@
 """The intake's clock: an entry is judged by the clock that gave it its ID."""
 
-import asyncio
 import time
 from collections.abc import Iterator
 from uuid import uuid4
@@ -10,9 +9,8 @@ import pytest
 from scripts.redis_server import RedisServer, temporary_redis
 from storage.catalog import Catalog
 from storage.catalog.facts import State
-from worker.announcer import Announcer
+from tests.support.intakes import intake_on
 from worker.events import default_id
-from worker.intake import Intake
 from worker.queue import Queue, connect, job_queue_of
 
 SOURCE = "uploads/cat.jpg"
@@ -23,20 +21,6 @@ TEN_MINUTES_MS = 600_000
 def server() -> Iterator[RedisServer]:
     with temporary_redis() as running:
         yield running
-
-
-def intake_on(queue: Queue, catalog: Catalog) -> Intake:
-    return Intake(
-        queue,
-        catalog.intake,
-        Announcer(catalog.outbox, queue),
-        recipes=frozenset({"default"}),
-        batch_size=10,
-        per_ticket=8,
-        backlog=16,
-        lease_s=1,
-        stopping=asyncio.Event(),
-    )
 
 
 async def test_a_worker_whose_clock_is_slow_refuses_no_event(

@@ -1,6 +1,5 @@
 """A stream with an ID far in the future: all later ones are newer still, until somebody removes it."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -11,11 +10,10 @@ from scripts.redis_server import RedisServer, temporary_redis
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import State
+from tests.support.intakes import intake_on
 from worker import health
-from worker.announcer import Announcer
 from worker.events import default_id
 from worker.health import Health, judge_redis
-from worker.intake import Intake
 from worker.queue import Queue, connect, job_queue_of
 
 AN_HOUR_MS = 3_600_000
@@ -44,20 +42,6 @@ async def poisoned(queue: Queue, catalog: Catalog) -> Queue:
     await queue.redis.xadd(queue.stream, {"event": b"{}"}, id=f"{ahead}-0")
     await intake_on(queue, catalog).drain(10)
     return queue
-
-
-def intake_on(queue: Queue, catalog: Catalog) -> Intake:
-    return Intake(
-        queue,
-        catalog.intake,
-        Announcer(catalog.outbox, queue),
-        recipes=frozenset({"default"}),
-        batch_size=10,
-        per_ticket=8,
-        backlog=16,
-        lease_s=1,
-        stopping=asyncio.Event(),
-    )
 
 
 async def stream_of(queue: Queue) -> health.Finding:

@@ -1,0 +1,25 @@
+"""An intake as the tests of the stream make one, without its worker."""
+
+import asyncio
+
+from storage.catalog import Catalog
+from worker.announcer import Announcer
+from worker.intake import Intake
+from worker.queue import Queue
+
+BACKLOG = 16
+
+
+def intake_on(queue: Queue, catalog: Catalog, stopping: asyncio.Event | None = None) -> Intake:
+    """One that reads batches of 10, and stops reading while `BACKLOG` jobs wait."""
+    return Intake(
+        queue,
+        catalog.intake,
+        Announcer(catalog.outbox, queue),
+        recipes=frozenset({"default"}),
+        batch_size=10,
+        per_ticket=8,
+        backlog=BACKLOG,
+        lease_s=1,
+        stopping=stopping or asyncio.Event(),
+    )
