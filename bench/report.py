@@ -10,6 +10,7 @@ from bench.rounds import Round
 from bench.statistics import Spread, percentile, spread
 
 OURS, FLOOR = MediaWorker.title, Floor.title
+_SMALL = "Small uploads (640 x 480, under 100 KB), one core:"
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def markdown(measured: Measured, machine: Mapping[str, str]) -> str:
     photos, small = summarise(measured.rounds), summarise(measured.small)
     parts = ["<!-- made by `make bench` -->", _table(photos)]
     if small:
-        parts += ["Small uploads (640 x 480, under 100 KB), one core:", _table(small)]
+        parts += [_SMALL, _table(small)]
     if found := goals(photos, small):
         parts.append(_goal_table(found))
     parts += [f"Not measured: {line}" for line in measured.missing]
@@ -154,25 +155,28 @@ def markdown(measured: Measured, machine: Mapping[str, str]) -> str:
 
 
 def for_readme(measured: Measured, machine: Mapping[str, str]) -> Sequence[str]:
-    """The lines of the README's part: the photos, and where they were measured."""
-    photos = summarise(measured.rounds)
-    return [_table(photos), "", _where(photos, machine)]
+    """The lines of the README's part: the photos, the small pictures, and where they were measured."""
+    photos, small = summarise(measured.rounds), summarise(measured.small)
+    tables = [_table(photos), "", *([_SMALL, "", _table(small), ""] if small else ())]
+    return [*tables, _where(photos, machine)]
 
 
 def _table(found: Sequence[Summary]) -> str:
     floors = {one.cores: one.undisturbed.median for one in found if one.title == FLOOR}
+    waited = any(one.singles for one in found)
     rows = [
-        "| | cores | images/s | of the libvips loop | CPU ms an image | peak memory "
-        "| one upload when idle, p50 / p95 / p99 |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| | cores | images/s | of the libvips loop | CPU ms an image | peak memory |"
+        + (" one upload when idle, p50 / p95 / p99 |" if waited else ""),
+        "|---|---:|---:|---:|---:|---:|" + ("---:|" if waited else ""),
     ]
     for one in found:
         name = f"**{one.title}**" if one.title == OURS else one.title
         part = f"{one.undisturbed.median / floors[one.cores]:.2f}" if one.cores in floors else ""
         single = " / ".join(f"{ms:.0f}" for ms in one.singles) + " ms" if one.singles else ""
+        last = f" {single} |" if waited else ""
         rows.append(
             f"| {name} | {one.cores} | {one.undisturbed.median:.1f} ± {one.undisturbed.percent:.0f} % "
-            f"| {part} | {one.cpu_ms:.0f} | {one.peak / 1e6:.0f} MB | {single} |"
+            f"| {part} | {one.cpu_ms:.0f} | {one.peak / 1e6:.0f} MB |{last}"
         )
     return "\n".join(rows)
 

@@ -118,12 +118,14 @@ def test_bars_are_as_long_as_their_values() -> None:
 
 
 def test_the_readme_gets_the_table_of_the_last_run_and_where_it_was_made() -> None:
-    measured = Measured([a_round("media-worker", 10), a_round("libvips loop", 8)], [], [])
+    small = [a_round("media-worker", 20), a_round("libvips loop", 8)]
+    measured = Measured([a_round("media-worker", 10), a_round("libvips loop", 8)], small, [])
     lines = report.for_readme(measured, {"cpu": "a fast one"})
     page = readme.README.read_text("utf-8")
 
     once = readme.with_part(page, "bench", lines)
 
     assert "| **media-worker** | 1 | 10.0 ± 0 % | 0.80 |" in once
+    assert "| **media-worker** | 1 | 5.0 ± 0 % | 0.40 |" in once, "the small pictures"
     assert "Measured on: cpu a fast one." in once
     assert readme.with_part(once, "bench", lines) == once
