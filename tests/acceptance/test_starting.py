@@ -18,7 +18,7 @@ BOTH = pytest.mark.parametrize("by", ["arq", "media"])
 def test_wrong_settings_are_told_all_at_once_with_exit_code_2(workplace: Workplace, by: str) -> None:
     wrong = {"MEDIA_REDIS_URL": "http://:hunter2@x", "MEDIA_LEASE": "never", "MEDIA_DAMAGED": "perhaps"}
 
-    ended = workplace.run(by, MEDIA_STORAGE_URL="s3://bucket", **wrong)
+    ended = workplace.run(by, installed=True, MEDIA_STORAGE_URL="s3://bucket", **wrong)
 
     assert ended.returncode == 2
     assert all(name in ended.stderr for name in [*wrong, "MEDIA_STORAGE_URL"])
@@ -46,7 +46,7 @@ def test_a_burst_drains_the_stream_then_the_jobs_then_ends(
     sources = [workplace.put(f"uploads/{n}.jpg", pictures.small(n)) for n in range(events)]
     workplace.send_all({"source": source} for source in sources)
 
-    ended = workplace.run(by, "--burst")
+    ended = workplace.run(by, "--burst", installed=True)
 
     assert ended.returncode == 0, ended.stderr
     assert workplace.check().states == ({"ready": events} if events else {})
@@ -78,13 +78,13 @@ def test_a_burst_does_what_a_killed_worker_left(workplace: Workplace) -> None:
 
 
 def test_the_health_check_is_good_with_a_worker_on_this_host_and_bad_without(workplace: Workplace) -> None:
-    before = workplace.run("arq", "--check")
+    before = workplace.run("arq", "--check", installed=True)
     first, second = workplace.start("arq"), workplace.start("media")
     during = workplace.run("arq", "--check")
     first.stop()
     after_one_left = workplace.run("arq", "--check")
     second.stop()
-    after = workplace.run("arq", "--check")
+    after = workplace.run("arq", "--check", installed=True)
 
     codes = [ended.returncode for ended in (before, during, after_one_left, after)]
     assert codes == [1, 0, 0, 1]

@@ -40,21 +40,20 @@ def media(
     if as_root and shutil.which("setpriv") is None:
         pytest.skip("root, and no setpriv to give its rights up")
     if not as_root and not _OF_THE_INTERPRETER & env.keys():
-        return _forked(env, words, where)
+        return forked(["media", *words], env, where)
     command = [*(_WITHOUT_ROOTS_RIGHTS if as_root else ()), str(MEDIA), *words]
     return subprocess.run(
         command, env=dict(env), cwd=where, capture_output=True, encoding="utf-8", timeout=_PATIENCE_S
     )
 
 
-def _forked(env: Mapping[str, str], words: Sequence[str], cwd: Path) -> Ended:
+def forked(words: Sequence[str], env: Mapping[str, str], cwd: Path) -> Ended:
+    """Run `media …` or `arq …` to its end, forked."""
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as out,
         tempfile.TemporaryFile("w+", encoding="utf-8") as err,
     ):
-        process = Nursling(
-            nursery.commands(), ["media", *words], env, cwd, stdout=out.fileno(), stderr=err.fileno()
-        )
+        process = Nursling(nursery.commands(), words, env, cwd, stdout=out.fileno(), stderr=err.fileno())
         try:
             code = process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -63,7 +62,7 @@ def _forked(env: Mapping[str, str], words: Sequence[str], cwd: Path) -> Ended:
             raise
         out.seek(0)
         err.seek(0)
-        return Ended(["media", *words], code, out.read(), err.read())
+        return Ended(list(words), code, out.read(), err.read())
 
 
 def documents(ended: Ended) -> list[Any]:

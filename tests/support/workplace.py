@@ -21,6 +21,7 @@ import redis
 from scripts.redis_server import LAUNCHER
 from tests.support import nursery, processes
 from tests.support.checker import Findings, check
+from tests.support.commands import Ended, forked
 from tests.support.nursery import LoggingNursling
 
 BIN = Path(sys.executable).parent
@@ -202,7 +203,7 @@ class Workplace:
     def start(self, by: str = "media", *options: str, ready: bool = True, **settings: str) -> WorkerProcess:
         """Start a worker and wait until it says that it has started.
 
-        It is forked from a process that has imported it; `run` starts the installed command.
+        It is forked from a process that has imported it.
         """
         env = self.env(**settings)
         process: Started
@@ -238,8 +239,10 @@ class Workplace:
 
         eventually(freezes)
 
-    def run(self, by: str, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Run a worker's command to its end."""
+    def run(self, by: str, *options: str, installed: bool = False, **settings: str) -> Ended:
+        """Run a worker's command to its end: forked like one that is started, or as it is installed."""
+        if not installed:
+            return forked([*_FORKED[by], *options], self.env(**settings), self.home)
         command = [*STARTS[by], *options]
         return subprocess.run(
             command, env=self.env(**settings), cwd=self.home, capture_output=True, text=True, timeout=60
