@@ -18,6 +18,7 @@ class Proxy:
         self.mode: Mode = "pass"
         self.struck = 0  # how often a mode has done something
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -40,6 +41,7 @@ class Proxy:
 
     def close(self) -> None:
         """End."""
+        self._do(asyncio.sleep(0.01))  # asyncio forgets whom it has accepted while its server closes
         self._do(self._close())
         self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -51,7 +53,7 @@ class Proxy:
 
     async def _open(self) -> None:
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+            self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self._port)
             self._port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
@@ -61,10 +63,12 @@ class Proxy:
         await self._cut()
 
     async def _end(self) -> None:
-        serving = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in serving:
+        accepting = asyncio.all_tasks() - self._tasks - {asyncio.current_task()}
+        await asyncio.gather(*accepting, return_exceptions=True)  # asyncio's own: they know who has come
+        await self._cut()
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0.01)  # what was aborted is closed in the loop's next turns
 
     async def _cut(self) -> None:
@@ -72,29 +76,49 @@ class Proxy:
             writer.transport.abort()
         await asyncio.sleep(0)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        self._begin(self._serve(reader, writer))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.mode == "first_only":  # whoever comes after the first one hears nothing
             self.mode = "blackhole" if self.struck else "first_only"
             self.struck += 1
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self._upstream)
+            try:
+                await self._relay(reader, writer, there, back)
+            finally:
+                back.transport.abort()
         except OSError:
+            pass  # Redis itself is away
+        finally:
             writer.transport.abort()
             self._writers.discard(writer)
-            return
+
+    async def _relay(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        there: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+    ) -> None:
         dropping = asyncio.Event()
         ways = [
-            asyncio.create_task(self._upward(reader, back, dropping)),
-            asyncio.create_task(self._downward(there, writer, dropping)),
+            self._begin(self._upward(reader, back, dropping)),
+            self._begin(self._downward(there, writer, dropping)),
         ]
-        with contextlib.suppress(asyncio.CancelledError):  # asyncio complains of a server's cancelled tasks
+        try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in ways:
-            way.cancel()
-        for end in (writer, back):
-            end.transport.abort()
-        self._writers.discard(writer)
+        finally:
+            for way in ways:
+                way.cancel()
 
     async def _upward(
         self, reader: asyncio.StreamReader, back: asyncio.StreamWriter, dropping: asyncio.Event
