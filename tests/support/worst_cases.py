@@ -14,17 +14,21 @@ from PIL import Image
 Picture = Callable[[int], bytes]
 """Makes a picture of about so many pixels."""
 
+_TILE = 2048
+
 
 def _scene(pixels: int, bands: int = 3, *, deep: bool = False, widest: int = 10_000) -> pyvips.Image:
     width = min(isqrt(pixels), widest)
     height = min(pixels // width, widest)
-    waves = pyvips.Image.xyz(width, height).linear([0.005, 0.007], [0, 0]).math("sin")
+    waves = pyvips.Image.xyz(_TILE, _TILE).linear([0.005, 0.007], [0, 0]).math("sin")
     mixed = waves.bandjoin(waves[0] * waves[1]) if bands != 1 else waves[0]
     mixed = (mixed * 0.5 + 0.5) * (65535 if deep else 255)
     mixed = mixed.cast("ushort" if deep else "uchar")
     if bands == 4:
         mixed = mixed.bandjoin(mixed[0])
     kind = {1: "b-w", 3: "srgb", 4: "srgb"}[bands]
+    tile = mixed.copy_memory()  # a hundred million sines would take seconds
+    mixed = tile.replicate(-(-width // _TILE), -(-height // _TILE)).crop(0, 0, width, height)
     return mixed.copy(interpretation=kind if not deep else "rgb16")
 
 
