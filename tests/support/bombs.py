@@ -3,7 +3,7 @@
 import io
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pillow_heif
 from PIL import Image
@@ -118,24 +118,26 @@ def tags(directories: int, each: int, kind: int = 4, count: int = 1, length: int
     return bytes(made.ljust(max(length, len(made) + 256), b"\0"))
 
 
-BOMBS: Mapping[str, bytes] = {
-    "tiff of 180 directories of 4,000 tags": tags(180, 4000),
-    "tiff of 400 tags over the same 8 MB": tags(1, 400, kind=3, count=4_000_000, length=9_000_000),
-    "png of 400 MP in 48 KiB": png(20_000, 20_000, rows=2400),
-    "png of 3,600 MP": png(_SIDE, _SIDE),
-    "png of 2^31 rows": png(2**31 - 1, 2**31 - 1),
-    "png with a profile of 128 MB": png(_SIDE, _SIDE, inflating(b"iCCP", 128 << 20)),
-    "png with a text of 128 MB": png(_SIDE, _SIDE, inflating(b"zTXt", 128 << 20)),
-    "png with nine megabytes of EXIF": png(_SIDE, _SIDE, _chunk(b"eXIf", b"II*\0" + bytes(9_000_000))),
-    "jpeg of 3,600 MP": jpeg(_SIDE, _SIDE),
-    "jpeg with a profile of 9 MB": _icc_jpeg(),
-    "gif of 4,295 MP": gif(65_535, 65_535),
-    "webp of 268 MP": _webp(),
-    "webp with nine megabytes of EXIF": _webp(bytes(9_000_000)),
-    "avif of 3,600 MP": boxed(avif()),
-    "heic of 3,600 MP": boxed(heic()),
-    "tiff of 3,600 MP": _tiff(),
-    "bmp of 3,600 MP": _bmp(_SIDE, _SIDE),
-    "bmp of 2^31 rows": _bmp(64, -(2**31)),
-    "ico with a png of 3,600 MP": _icon(png(_SIDE, _SIDE)),
+BOMBS: Mapping[str, Callable[[], bytes]] = {
+    "tiff of 180 directories of 4,000 tags": lambda: tags(180, 4000),
+    "tiff of 400 tags over the same 8 MB": lambda: tags(1, 400, kind=3, count=4_000_000, length=9_000_000),
+    "png of 400 MP in 48 KiB": lambda: png(20_000, 20_000, rows=2400),
+    "png of 3,600 MP": lambda: png(_SIDE, _SIDE),
+    "png of 2^31 rows": lambda: png(2**31 - 1, 2**31 - 1),
+    "png with a profile of 128 MB": lambda: png(_SIDE, _SIDE, inflating(b"iCCP", 128 << 20)),
+    "png with a text of 128 MB": lambda: png(_SIDE, _SIDE, inflating(b"zTXt", 128 << 20)),
+    "png with nine megabytes of EXIF": lambda: png(
+        _SIDE, _SIDE, _chunk(b"eXIf", b"II*\0" + bytes(9_000_000))
+    ),
+    "jpeg of 3,600 MP": lambda: jpeg(_SIDE, _SIDE),
+    "jpeg with a profile of 9 MB": _icc_jpeg,
+    "gif of 4,295 MP": lambda: gif(65_535, 65_535),
+    "webp of 268 MP": _webp,
+    "webp with nine megabytes of EXIF": lambda: _webp(bytes(9_000_000)),
+    "avif of 3,600 MP": lambda: boxed(avif()),
+    "heic of 3,600 MP": lambda: boxed(heic()),
+    "tiff of 3,600 MP": _tiff,
+    "bmp of 3,600 MP": lambda: _bmp(_SIDE, _SIDE),
+    "bmp of 2^31 rows": lambda: _bmp(64, -(2**31)),
+    "ico with a png of 3,600 MP": lambda: _icon(png(_SIDE, _SIDE)),
 }
