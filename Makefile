@@ -16,7 +16,7 @@ demo: $(INSTALLED) ## Pictures become variants before your eyes: bundled ones, o
 	@.venv/bin/media demo $${PHOTOS:+"$$PHOTOS"}
 
 test: $(INSTALLED) ## All tests but the campaigns; some of them with ARGS="-k name"
-	.venv/bin/pytest -n auto --dist loadfile $(ARGS)
+	.venv/bin/pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(INSTALLED) ## Format, lint, types, import rules, lock file, container files
 	scripts/check
