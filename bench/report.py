@@ -10,7 +10,6 @@ from bench.rounds import Round
 from bench.statistics import Spread, percentile, spread
 
 OURS, FLOOR = MediaWorker.title, Floor.title
-_SMALL = "Small uploads (640 x 480, under 100 KB), one core:"
 
 
 @dataclass(frozen=True)
@@ -144,9 +143,7 @@ def _of(found: Sequence[Summary], title: str, cores: int) -> Summary | None:
 def markdown(measured: Measured, machine: Mapping[str, str]) -> str:
     """Tables for a README: the photos, the small pictures, the goals, and where it was measured."""
     photos, small = summarise(measured.rounds), summarise(measured.small)
-    parts = ["<!-- made by `make bench` -->", _table(photos)]
-    if small:
-        parts += [_SMALL, _table(small)]
+    parts = ["<!-- made by `make bench` -->", *_tables(photos, small)]
     if found := goals(photos, small):
         parts.append(_goal_table(found))
     parts += [f"Not measured: {line}" for line in measured.missing]
@@ -157,8 +154,13 @@ def markdown(measured: Measured, machine: Mapping[str, str]) -> str:
 def for_readme(measured: Measured, machine: Mapping[str, str]) -> Sequence[str]:
     """The lines of the README's part: the photos, the small pictures, and where they were measured."""
     photos, small = summarise(measured.rounds), summarise(measured.small)
-    tables = [_table(photos), "", *([_SMALL, "", _table(small), ""] if small else ())]
-    return [*tables, _where(photos, machine)]
+    return "\n\n".join([*_tables(photos, small), _where(photos, machine)]).splitlines()
+
+
+def _tables(photos: Sequence[Summary], small: Sequence[Summary]) -> Sequence[str]:
+    if not small:
+        return [_table(photos)]
+    return [_table(photos), "Small uploads (640 x 480, under 100 KB), one core:", _table(small)]
 
 
 def _table(found: Sequence[Summary]) -> str:
