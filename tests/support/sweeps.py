@@ -9,6 +9,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from pipelines.sweep.plan import Plan
+from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
@@ -54,6 +56,22 @@ def sweeper_on(
         return sum(map(len, tickets.values()))
 
     return Sweeper(blobs, catalog.sweeps, "me", grace_s, retention_s, requeue, **more)
+
+
+async def planned(
+    orphans: int, sweeper: Sweeper, catalog: Catalog, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Plan, Sequence[str]]:
+    """A plan for so many orphans, old and beside an upload that is ready; and their keys."""
+    await recorded(catalog, [await put(blobs)])
+    keys = [await put(blobs) for _ in range(orphans)]
+    hours_go_by(monkeypatch)
+    return await make_plan(sweeper), keys
+
+
+async def deleted_originals(count: int, blobs: LocalBlobs) -> None:
+    """The originals of so many deleted uploads, in the trash."""
+    for number in range(count):
+        await put(blobs, f"trash/delete-{number}-1/uploads/cat.jpg")
 
 
 def hours_go_by(monkeypatch: pytest.MonkeyPatch, hours: float = 2) -> None:

@@ -17,7 +17,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Original, Ready, State, StoredVariant
 from tests.support.catalogs import claim, commit, take, wish
-from tests.support.sweeps import GRACE_S, hours_go_by, new_key, put, recorded, sweeper_on
+from tests.support.sweeps import GRACE_S, hours_go_by, new_key, planned, put, recorded, sweeper_on
 
 
 @pytest.fixture
@@ -105,10 +105,7 @@ async def test_a_superseded_variant_goes_with_its_row_once_its_time_is_over(
 async def test_a_file_that_gets_a_record_after_the_plan_stays(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await recorded(catalog, [await put(local_blobs)])
-    orphan = await put(local_blobs)
-    hours_go_by(monkeypatch)
-    plan = await make_plan(sweeper)
+    plan, [orphan] = await planned(1, sweeper, catalog, local_blobs, monkeypatch)
     await recorded(catalog, [orphan])
 
     done = await apply_plan(plan.id, sweeper)
@@ -131,10 +128,7 @@ async def test_a_row_cannot_take_a_key_that_is_condemned_and_tries_again(catalog
 async def test_a_file_that_is_made_again_while_it_is_moved_away_comes_back(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await recorded(catalog, [await put(local_blobs)])
-    orphan = await put(local_blobs)
-    hours_go_by(monkeypatch)
-    plan = await make_plan(sweeper)
+    plan, [orphan] = await planned(1, sweeper, catalog, local_blobs, monkeypatch)
     move = local_blobs.move
 
     async def made_again_then_moved(key: str, to: str) -> None:
@@ -205,10 +199,7 @@ async def test_an_empty_catalog_beside_a_full_disk_stops_the_sweep(
 async def test_what_was_quarantined_comes_back_whole(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await recorded(catalog, [await put(local_blobs)])
-    orphan = await put(local_blobs)
-    hours_go_by(monkeypatch)
-    plan = await make_plan(sweeper)
+    plan, [orphan] = await planned(1, sweeper, catalog, local_blobs, monkeypatch)
     await apply_plan(plan.id, sweeper)
 
     restored = await restore(plan.id, sweeper)
@@ -220,10 +211,7 @@ async def test_what_was_quarantined_comes_back_whole(
 async def test_a_purge_spares_what_is_young_and_what_a_row_holds_again(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await recorded(catalog, [await put(local_blobs)])
-    orphan, wanted = [await put(local_blobs) for _ in range(2)]
-    hours_go_by(monkeypatch)
-    plan = await make_plan(sweeper)
+    plan, [orphan, wanted] = await planned(2, sweeper, catalog, local_blobs, monkeypatch)
     await apply_plan(plan.id, sweeper)
     young = await purge(replace(sweeper, retention_s=5 * GRACE_S))
     await recorded(catalog, [wanted])
@@ -239,10 +227,7 @@ async def test_a_purge_spares_what_is_young_and_what_a_row_holds_again(
 async def test_a_plan_that_is_applied_again_does_not_take_back_what_was_told_of_it(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await recorded(catalog, [await put(local_blobs)])
-    await put(local_blobs)
-    hours_go_by(monkeypatch)
-    plan = await make_plan(sweeper)
+    plan, _ = await planned(1, sweeper, catalog, local_blobs, monkeypatch)
     await apply_plan(plan.id, sweeper)
     told = await catalog.sweeps.last()
     again = await apply_plan(plan.id, sweeper)
@@ -255,10 +240,7 @@ async def test_a_plan_that_is_applied_again_does_not_take_back_what_was_told_of_
 async def test_what_a_plan_does_when_it_is_applied_again_is_added_to_what_was_told_of_it(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await recorded(catalog, [await put(local_blobs)])
-    _, late = [await put(local_blobs) for _ in range(2)]
-    hours_go_by(monkeypatch)
-    plan = await make_plan(sweeper)
+    plan, [_, late] = await planned(2, sweeper, catalog, local_blobs, monkeypatch)
     await local_blobs.move(late, "trash/elsewhere")
     await apply_plan(plan.id, sweeper)
     first = await catalog.sweeps.last()
@@ -273,10 +255,7 @@ async def test_what_a_plan_does_when_it_is_applied_again_is_added_to_what_was_to
 async def test_a_plan_that_another_applies_meanwhile_does_not_take_back_what_was_told_of_it(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await recorded(catalog, [await put(local_blobs)])
-    await put(local_blobs)
-    hours_go_by(monkeypatch)
-    plan = await make_plan(sweeper)
+    plan, _ = await planned(1, sweeper, catalog, local_blobs, monkeypatch)
 
     async def another_applies() -> None:
         await apply_plan(plan.id, sweeper)

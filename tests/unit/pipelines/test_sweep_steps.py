@@ -15,7 +15,7 @@ from pipelines.sweep.trash import known_plans, purge
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.sweeps import Sweeps, Tally
-from tests.support.sweeps import CONTENT, hours_go_by, put, recorded, sweeper_on
+from tests.support.sweeps import CONTENT, deleted_originals, hours_go_by, put, recorded, sweeper_on
 
 T = TypeVar("T")
 
@@ -72,8 +72,7 @@ async def test_a_purge_of_originals_that_was_stopped_goes_on_behind_them(
     sweeper: Sweeper, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trash, "_GROUP", 1)
-    for number in range(5):
-        await put(local_blobs, f"trash/delete-{number}-1/uploads/cat.jpg")
+    await deleted_originals(5, local_blobs)
     hours_go_by(monkeypatch)
 
     done, stops = await step_by_step(purge, sweeper)
@@ -115,8 +114,7 @@ async def test_the_trash_is_counted_in_steps(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(findings, "STRETCH", 2)
-    for number in range(5):
-        await put(local_blobs, f"trash/delete-{number}-1/uploads/cat.jpg")
+    await deleted_originals(5, local_blobs)
 
     _, stops = await step_by_step(make_plan, sweeper)
 
@@ -130,8 +128,7 @@ async def test_a_plan_in_several_tries_counts_the_rows_once_and_tells_what_was_w
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(findings, "STRETCH", 2)
-    for number in range(5):
-        await put(local_blobs, f"trash/delete-{number}-1/uploads/cat.jpg")
+    await deleted_originals(5, local_blobs)
     counts = iter([3, 0, *[9] * 100])  # what was set right is right the next time
 
     async def prove_totals() -> int:
