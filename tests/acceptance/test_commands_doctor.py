@@ -10,13 +10,13 @@ import pytest
 import redis
 
 from scripts.doctor import examine
+from scripts.readme import README
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.support.commands import document, media
 from tests.support.workplace import Workplace
 from worker.settings import Settings
 
 Findings = dict[str, dict[str, Any]]
-README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(scope="module")

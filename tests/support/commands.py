@@ -42,8 +42,13 @@ def media(
     if not as_root and not _OF_THE_INTERPRETER & env.keys():
         return forked(["media", *words], env, where)
     command = [*(_WITHOUT_ROOTS_RIGHTS if as_root else ()), str(MEDIA), *words]
+    return run_installed(command, env, where)
+
+
+def run_installed(command: Sequence[str], env: Mapping[str, str], cwd: Path) -> Ended:
+    """Run a command to its end, as a process of its own."""
     return subprocess.run(
-        command, env=dict(env), cwd=where, capture_output=True, encoding="utf-8", timeout=_PATIENCE_S
+        command, env=dict(env), cwd=cwd, capture_output=True, encoding="utf-8", timeout=_PATIENCE_S
     )
 
 

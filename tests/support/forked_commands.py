@@ -15,7 +15,8 @@ def work(words: Sequence[str]) -> None:
     sys.argv = list(words)
     if words[0] == "arq":
         arq()
-    media.main()
+    else:
+        media.main()
 
 
 if __name__ == "__main__":

@@ -21,19 +21,18 @@ import redis
 from scripts.redis_server import LAUNCHER
 from tests.support import nursery, processes
 from tests.support.checker import Findings, check
-from tests.support.commands import Ended, forked
+from tests.support.commands import Ended, forked, run_installed
 from tests.support.nursery import LoggingNursling
 
 BIN = Path(sys.executable).parent
 PATIENCE_S = 20.0  # on a busy machine; what must be fast is measured, not timed out
 # A worker rides out the end of its Redis; it must not ride out the end of the tests that were killed.
 _MORTAL = [sys.executable, "-I", "-S", "-c", LAUNCHER]
+_FORKED = {"arq": ["arq", "worker.main.WorkerSettings"], "media": ["media", "worker"]}
 STARTS = {
-    "arq": [str(BIN / "arq"), "worker.main.WorkerSettings"],
-    "media": [str(BIN / "media"), "worker"],
+    **{by: [str(BIN / program), *words] for by, (program, *words) in _FORKED.items()},
     "stub": [sys.executable, "-m", "tests.support.stub_worker"],
 }
-_FORKED = {"arq": ["arq", "worker.main.WorkerSettings"], "media": ["media", "worker"]}
 Started = subprocess.Popen[bytes] | LoggingNursling
 Event = Mapping[str, Any]
 Told = dict[str, Any]
@@ -241,12 +240,10 @@ class Workplace:
 
     def run(self, by: str, *options: str, installed: bool = False, **settings: str) -> Ended:
         """Run a worker's command to its end: forked like one that is started, or as it is installed."""
-        if not installed:
-            return forked([*_FORKED[by], *options], self.env(**settings), self.home)
-        command = [*STARTS[by], *options]
-        return subprocess.run(
-            command, env=self.env(**settings), cwd=self.home, capture_output=True, text=True, timeout=60
-        )
+        env = self.env(**settings)
+        if installed:
+            return run_installed([*STARTS[by], *options], env, self.home)
+        return forked([*_FORKED[by], *options], env, self.home)
 
     def check(self, *, settled: bool = True) -> Findings:
         """What the one checker finds of stream, jobs, catalog, disk and processes."""
