@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.sandbox.answers import Hello
-from scripts.doctor import _judge_confinement
+from scripts.doctor.decoders import judge_confinement
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_the_doctor_says_which_half_of_the_confinement_is_missing(
     hello = Hello(
         hello=1, engine="vips", version="libvips", formats=[], files_closed=files, calls_closed=calls
     )
-    finding = _judge_confinement([hello])
+    finding = judge_confinement([hello])
 
     assert finding.level == level
     assert words in finding.detail

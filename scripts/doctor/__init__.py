@@ -1,0 +1,61 @@
+"""`media doctor`: looks at everything that a worker stands on, and says what to do about what is wrong."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from scripts.doctor.broker import look_at_redis
+from scripts.doctor.decoders import look_at_decoders, look_at_limits
+from scripts.doctor.rows import look_at_catalog
+from scripts.terminal import AsJson, output, print_json, run, safe
+from worker.health import Finding
+from worker.settings import Settings, unknown_variables
+
+_COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+def command(as_json: AsJson = False) -> None:
+    """Check Redis, catalog, storage root, decoders and limits."""
+
+    async def body(settings: Settings) -> int:
+        findings = [finding async for finding in examine(settings)]
+        if as_json:
+            print_json([vars(finding) for finding in findings])
+        else:
+            for finding in findings:
+                _print(finding)
+        return 1 if any(finding.level == "error" for finding in findings) else 0
+
+    run(body)
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """Look at each thing in turn; what is broken keeps nothing else from being looked at."""
+    for finding in await look_at_redis(settings):
+        yield finding
+    async for finding in look_at_catalog(settings):
+        yield finding
+    for finding in await look_at_decoders(settings):
+        yield finding
+    yield look_at_limits(settings)
+    for finding in _variables():
+        yield finding
+
+
+def _variables() -> Sequence[Finding]:
+    return [
+        Finding(
+            "Settings",
+            "warning",
+            f"there is no setting {unknown}",
+            f"Did you mean {nearest}?" if nearest else "The README lists them all.",
+        )
+        for unknown, nearest in unknown_variables().items()
+    ]
+
+
+def _print(finding: Finding) -> None:
+    color = _COLORS[finding.level]
+    output.print(
+        f"[{color}]{finding.level:>7}[/{color}]  [bold]{finding.what}[/bold]: {safe(finding.detail)}"
+    )
+    if finding.advice:
+        output.print(f"         {safe(finding.advice)}")

@@ -1,0 +1,59 @@
+"""The decoders and their limits, as `media doctor` finds them."""
+
+from collections.abc import Sequence
+
+from pipelines.errors import DecoderUnavailable
+from pipelines.formats import FORMATS
+from pipelines.sandbox import open_sandbox
+from pipelines.sandbox.answers import Hello
+from worker.app import allowance
+from worker.health import Finding
+from worker.settings import Settings, available_cpus
+
+
+async def look_at_decoders(settings: Settings) -> Sequence[Finding]:
+    """Whether decoders start, what confines them, and how large a picture they take."""
+    try:
+        async with open_sandbox(allowance(settings)) as sandbox:
+            hellos = [await sandbox.greet(engine) for engine in ("vips", "pillow")]
+            budget = sandbox.most
+    except DecoderUnavailable as error:
+        return [Finding("Decoders", "error", str(error), "Install the package again: a library is missing.")]
+    accepted = [known for known in FORMATS if known.name in settings.formats]
+    reach = ", ".join(f"{known.title} (to {known.reach(budget, settings.max_pixels)})" for known in accepted)
+    return [
+        Finding("Decoders", "ok", "; ".join(hello.version for hello in hellos)),
+        judge_confinement(hellos),
+        Finding("Formats", "ok", reach),
+    ]
+
+
+def judge_confinement(hellos: Sequence[Hello]) -> Finding:
+    """What the decoders say of their confinement."""
+    files_closed = all(hello.files_closed for hello in hellos)
+    calls_closed = all(hello.calls_closed for hello in hellos)
+    if files_closed and calls_closed:
+        detail = "a decoder can open no file and no socket, and start no process"
+        return Finding("Confinement", "ok", detail)
+    lacks = [name for name, closed in (("Landlock", files_closed), ("seccomp", calls_closed)) if not closed]
+    left = [
+        *([] if files_closed else ["open files"]),
+        *([] if calls_closed else ["open sockets and start processes"]),
+    ]
+    return Finding(
+        "Confinement",
+        "warning",
+        f"there is no {' and no '.join(lacks)}: a decoder can {' and '.join(left)}",
+        "Use Linux 5.13 or newer with both, on x86-64 or arm64, and a container that allows them.",
+    )
+
+
+def look_at_limits(settings: Settings) -> Finding:
+    """How many decoders there are, and why not more."""
+    detail = (
+        f"{settings.decoders} decoders for {available_cpus()} CPUs, "
+        f"{settings.memory_mb} MiB for the process tree"
+    )
+    if settings.decoders < settings.cpus:
+        return Finding("Limits", "ok", f"{detail}; more decoders need a larger MEDIA_MEMORY_MB")
+    return Finding("Limits", "ok", detail)
