@@ -22,7 +22,7 @@ from storage.catalog import Catalog, open_catalog
 from storage.threads import in_thread
 from worker.adoption import Adoption
 from worker.announcer import Announcer
-from worker.health import Health
+from worker.health import Check, Health, check_jobs, check_stream
 from worker.intake import Intake
 from worker.queue import UNREACHABLE, Queue, RedisError, health_key, queue_on
 from worker.retry import judge
@@ -127,9 +127,12 @@ async def open_app(
         health = Health(
             health_key(settings.stream, socket.gethostname(), os.getpid()),
             queue,
-            stores.catalog,
-            stores.blobs,
-            has_room=lambda: shutdown.batches < JOBS_AT_ONCE,
+            {
+                "catalog": _quiet(stores.catalog.reports.answer),
+                "storage": _quiet(stores.blobs.probe),
+                "stream": check_stream(queue),
+                "jobs": check_jobs(queue, lambda: shutdown.batches < JOBS_AT_ONCE),
+            },
         )
         yield App(
             settings=settings,
@@ -147,6 +150,15 @@ async def open_app(
             shutdown=shutdown,
             per_ticket=per_ticket,
         )
+
+
+def _quiet(look: Callable[[], Awaitable[object]]) -> Check:
+    """A check that raises where something is wrong."""
+
+    async def check() -> None:
+        await look()
+
+    return check
 
 
 @asynccontextmanager

@@ -2,15 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import structlog
 
 from pipelines.formats import MIB
-from storage.blobs import Probe
-from storage.catalog import Catalog
 from storage.errors import StorageError
 from worker.events import FUTURE_MS
 from worker.queue import UNREACHABLE, Queue, RedisError, ServerFacts
@@ -101,17 +99,21 @@ def _judged(
     return Finding(what, "ok", detail) if well else Finding(what, level, detail, advice)
 
 
-class Health:
-    """The state of one worker, kept under its key in Redis for as long as it is good."""
+Check = Callable[[], Awaitable[str | None]]
+"""Looks at one thing; gives what is wrong with it, or None."""
 
-    def __init__(
-        self, key: str, queue: Queue, catalog: Catalog, storage: Probe, *, has_room: Callable[[], bool]
-    ) -> None:
+
+class Health:
+    """The state of one worker, kept under its key in Redis for as long as all its checks are good.
+
+    A check that raises StorageError has found something wrong, too. One that raises a Redis error
+    leaves the key to expire by itself.
+    """
+
+    def __init__(self, key: str, queue: Queue, checks: Mapping[str, Check]) -> None:
         self._key = key
         self._queue = queue
-        self._catalog = catalog
-        self._storage = storage
-        self._has_room = has_room
+        self._checks = checks
         self._said: str | None = ""
 
     async def run(self) -> None:
@@ -134,16 +136,10 @@ class Health:
 
     async def _problem(self) -> str | None:
         try:
-            await self._catalog.reports.answer()
-            await self._storage.probe()
-            ahead = await self._queue.ahead_ms()
-            if ahead > FUTURE_MS:
-                await self._queue.unwell(self._key)
-                return f"{self._queue.stream}: {poisoned(ahead)}; `media doctor` says what to do"
-            waited = await self._queue.longest_due_s()
-            if waited is not None and waited > STALLED_AFTER_S and self._has_room():
-                await self._queue.unwell(self._key)
-                return f"a job has been due for {waited:.0f} s and does not start"
+            for check in self._checks.values():
+                if problem := await check():
+                    await self._queue.unwell(self._key)
+                    return problem
             await self._queue.well(self._key, EXPIRY_S)
         except StorageError as error:
             await self._say_unwell()
@@ -161,6 +157,30 @@ class Health:
     async def close(self) -> None:
         """A worker that stops is not well any more, at once."""
         await self._say_unwell()
+
+
+def check_stream(queue: Queue) -> Check:
+    """The stream's IDs go with the clock."""
+
+    async def check() -> str | None:
+        ahead = await queue.ahead_ms()
+        if ahead <= FUTURE_MS:
+            return None
+        return f"{queue.stream}: {poisoned(ahead)}; `media doctor` says what to do"
+
+    return check
+
+
+def check_jobs(queue: Queue, has_room: Callable[[], bool]) -> Check:
+    """Jobs that are due start, as far as this worker has room for them."""
+
+    async def check() -> str | None:
+        waited = await queue.longest_due_s()
+        if waited is None or waited <= STALLED_AFTER_S or not has_room():
+            return None
+        return f"a job has been due for {waited:.0f} s and does not start"
+
+    return check
 
 
 async def _watch_the_loop() -> None:

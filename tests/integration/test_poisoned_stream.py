@@ -7,13 +7,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from scripts.redis_server import RedisServer, temporary_redis
-from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import State
 from tests.support.intakes import intake_on
 from worker import health
 from worker.events import default_id
-from worker.health import Health, judge_redis
+from worker.health import Health, check_stream, judge_redis
 from worker.queue import Queue, connect, job_queue_of
 
 AN_HOUR_MS = 3_600_000
@@ -67,10 +66,8 @@ async def test_a_stream_whose_newest_id_lies_ahead_is_an_error_that_names_the_cu
     assert all(word in found.advice for word in ("DEL", "XSETID", "media failed retry"))
 
 
-async def test_a_worker_on_such_a_stream_says_that_it_is_unwell(
-    poisoned: Queue, catalog: Catalog, local_blobs: LocalBlobs
-) -> None:
-    worker = Health(_KEY, poisoned, catalog, local_blobs, has_room=lambda: True)
+async def test_a_worker_on_such_a_stream_says_that_it_is_unwell(poisoned: Queue) -> None:
+    worker = Health(_KEY, poisoned, {"stream": check_stream(poisoned)})
     await poisoned.well(_KEY, 15)
     with capture_logs() as lines:
         await worker.tell()
