@@ -17,7 +17,7 @@ from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
 from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
 from storage.catalog.claims import Claims
-from storage.catalog.facts import Claim, Committed, Failed, Outcome, Postponed, State
+from storage.catalog.facts import Claim, Committed, Failed, Outcome, Postponed, Removed, State
 from storage.errors import BlobsUnavailable
 
 ALONE_AFTER = 3  # workers that died with an upload, before it runs alone
@@ -74,6 +74,7 @@ class Report:
     outcomes: Counter[str] = field(default_factory=Counter)
     ms: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     complaints: list[tuple[UUID, str, str]] = field(default_factory=list)
+    kept: list[tuple[UUID, str]] = field(default_factory=list)  # originals that were to go, and why they stay
     left_over: list[UUID] = field(default_factory=list)
     due_in_ms: int | None = None
 
@@ -185,9 +186,13 @@ async def _judged(error: Exception, claim: Claim, workshop: Workshop) -> Outcome
 async def _attempt(claim: Claim, workshop: Workshop, report: Report) -> Outcome:
     if claim.upload.state is State.DELETING:
         keys = await workshop.claims.keys_of(claim.upload.id)
-        with_original = claim.delete_original and await _may_go(claim, workshop)
         return await remove_upload(
-            claim, keys, workshop.blobs, with_original=with_original, holds=workshop.claims.holds
+            claim,
+            keys,
+            workshop.blobs,
+            with_original=claim.delete_original,
+            holds=workshop.claims.holds,
+            forbidden=await _why_forbidden(claim, workshop) if claim.delete_original else None,
         )
     if claim.dead_claims > ALONE_AFTER:
         raise WorkerKiller("Every worker that took this upload died with it, the last one working alone.")
@@ -199,15 +204,20 @@ async def _attempt(claim: Claim, workshop: Workshop, report: Report) -> Outcome:
     return made.outcome
 
 
-async def _may_go(claim: Claim, workshop: Workshop) -> bool:
+async def _why_forbidden(claim: Claim, workshop: Workshop) -> str | None:
+    """Why the original must not go, though an app wants it to; None: it may."""
     source = claim.upload.source
-    if not workshop.may_delete_originals or source is None:
-        return False
-    return not await workshop.claims.others_with(source, claim.upload.id)
+    if not workshop.may_delete_originals:
+        return "MEDIA_DELETE_ORIGINALS is 0"
+    if source is not None and await workshop.claims.others_with(source, claim.upload.id):
+        return "another upload has the same source"
+    return None
 
 
 def _note(committed: Committed, outcome: Outcome, report: Report) -> None:
     report.outcomes[str(committed.state or "fenced")] += 1
+    if isinstance(outcome, Removed) and outcome.kept is not None:
+        report.kept.append((committed.id, outcome.kept))
     if isinstance(outcome, Failed | Postponed):
         report.complaints.append((committed.id, outcome.code, outcome.message))
     if committed.state in (State.QUEUED, State.DELETING):

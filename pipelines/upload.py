@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
@@ -23,7 +22,7 @@ class PictureBlobs(Open, Store, Exists, Protocol):
     """What making variants needs of a storage; it can destroy nothing."""
 
 
-class DoomedBlobs(Delete, Move, Protocol):
+class DoomedBlobs(Delete, Move, Exists, Protocol):
     """What removing an upload needs of a storage."""
 
 
@@ -92,10 +91,12 @@ async def remove_upload(
     *,
     with_original: bool,
     holds: Callable[[Claim], Awaitable[bool]],
+    forbidden: str | None = None,
 ) -> Removed:
     """Remove the blobs under `keys`, and move the original to the trash if it goes too.
 
-    `holds` is asked before each: a worker that was frozen must not remove what has been made again since.
+    `forbidden` is why it may not go: the outcome says that it was kept. `holds` is asked before each: a
+    worker that was frozen must not remove what has been made again since.
 
     Raises: StorageError; the same call again does the rest.
     """
@@ -103,11 +104,18 @@ async def remove_upload(
         if not await holds(claim):
             return Removed(claim)  # and its outcome is not written
         await blobs.delete(key)
-    if with_original and claim.upload.source is not None and await holds(claim):
-        with suppress(BlobRefused):  # what is no regular file was never this upload's
-            # By claim: a source that is used again must not replace in the trash what went there before.
-            folder = f"{DELETED}{claim.upload.id}-{claim.number}"
-            await blobs.move(claim.upload.source, trash_key(folder, claim.upload.source))
+    source = claim.upload.source
+    if not with_original or source is None or not await holds(claim):
+        return Removed(claim)
+    if forbidden is not None:
+        is_there = await blobs.exists(source) is not Existence.MISSING
+        return Removed(claim, kept=forbidden if is_there else None)
+    # By claim: a source that is used again must not replace in the trash what went there before.
+    folder = f"{DELETED}{claim.upload.id}-{claim.number}"
+    try:
+        await blobs.move(source, trash_key(folder, source))
+    except BlobRefused as error:  # what is no regular file was never this upload's
+        return Removed(claim, kept=str(error))
     return Removed(claim)
 
 

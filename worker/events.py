@@ -195,6 +195,8 @@ def message(notice: Notice) -> dict[str, Any]:
     if notice.kind is State.FAILED:
         told["attempts"] = notice.attempts
         told["error"] = {"code": notice.error_code, "message": _error(notice)}
+    if notice.original_kept:
+        told["original"] = "kept"
     return told
 
 

@@ -137,6 +137,8 @@ async def _process(ids: list[UUID], ctx: Context, app: App) -> Report:
         raise Retry(defer=delay_ms(min(ctx["job_try"], 5)) / 1000) from group
     for upload_id, code, message in report.complaints:
         log.warning("upload_not_ready", upload=str(upload_id), code=code, reason=message)
+    for upload_id, why in report.kept:
+        log.warning("original_kept", upload=str(upload_id), reason=why)
     stages = {f"{stage}_ms": round(ms, 1) for stage, ms in report.ms.items()}
     log.info("batch", uploads=len(ids), left_over=len(report.left_over), **report.outcomes, **stages)
     return report

@@ -326,4 +326,5 @@ def _notice(row: Row, metadata: str, outcome: Outcome, now: int) -> Notice:
         error_message=row["error_message"],
         original=to_original(row),
         variants=outcome.variants if isinstance(outcome, Ready) else (),
+        original_kept=isinstance(outcome, Removed) and outcome.kept is not None,
     )

@@ -149,9 +149,10 @@ class Postponed:
 
 @dataclass(frozen=True)
 class Removed:
-    """Every blob of the upload that was to go is gone."""
+    """Every blob of the upload that was to go is gone, or `kept` says why its original stays."""
 
     claim: Claim
+    kept: str | None = None
 
 
 Outcome = Ready | Failed | Postponed | Removed
@@ -173,6 +174,7 @@ class Notice:
     error_message: str | None = None
     original: Original | None = None
     variants: Sequence[StoredVariant] = ()
+    original_kept: bool = False
 
 
 @dataclass(frozen=True)

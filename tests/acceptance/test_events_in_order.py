@@ -165,9 +165,10 @@ def test_an_original_stays_where_the_operator_has_not_allowed_it(workplace: Work
     source, upload_id = _fresh(workplace, pictures.small(7))
     _settle(workplace, upload_id, workplace.send({"source": source}))
 
-    _settle(workplace, upload_id, workplace.send({"delete": upload_id, "original": True}))
+    [_, told] = _settle(workplace, upload_id, workplace.send({"delete": upload_id, "original": True}))
 
     assert (workplace.root / source).exists()
+    assert told["original"] == "kept"
 
 
 def test_the_delete_of_an_id_never_seen_is_answered(place: Workplace) -> None:

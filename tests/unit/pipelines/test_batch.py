@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import event, update
@@ -22,7 +22,7 @@ from storage.catalog import Catalog
 from storage.catalog.facts import Claim, Failed, Mark, State, Unwished, Upload
 from storage.catalog.tables import uploads as rows
 from storage.errors import CatalogUnavailable
-from tests.support.catalogs import take, told, transactions
+from tests.support.catalogs import take, told, transactions, wish
 from tests.support.sandboxes import ROGUE, allowance, jpeg, ordered
 from tests.support.workshops import Uploads, workshop
 
@@ -374,10 +374,38 @@ async def test_an_original_goes_only_where_the_operator_allows_it(
     shop = workshop(catalog, local_blobs, sandbox, may_delete_originals=allowed)
     upload_id = await uploads.put("cat.jpg", jpeg())
     await delete(catalog, upload_id, original=True)
-    await process(catalog, [upload_id], shop)
+    report = await process(catalog, [upload_id], shop)
 
     assert (await found(catalog, upload_id)).state is State.DELETED
     assert uploads.path("cat.jpg").exists() is not allowed
+    assert [notice.original_kept for notice in await told(catalog)] == [not allowed]
+    assert [why for _, why in report.kept] == ([] if allowed else ["MEDIA_DELETE_ORIGINALS is 0"])
+
+
+async def test_an_original_that_another_upload_has_is_kept_and_that_is_said(
+    catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads
+) -> None:
+    shop = workshop(catalog, local_blobs, sandbox, may_delete_originals=True)
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    await take(catalog, wish(500, uuid4(), "uploads/cat.jpg"))
+    await delete(catalog, upload_id, original=True)
+    report = await process(catalog, [upload_id], shop)
+
+    assert uploads.path("cat.jpg").exists()
+    assert report.kept == [(upload_id, "another upload has the same source")]
+
+
+@pytest.mark.parametrize("original", [True, False])
+async def test_an_original_is_said_to_be_kept_only_where_it_was_to_go_and_is_there(
+    catalog: Catalog, uploads: Uploads, shop: Workshop, *, original: bool
+) -> None:
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    if original:
+        uploads.path("cat.jpg").unlink()
+    await delete(catalog, upload_id, original=original)
+    await process(catalog, [upload_id], shop)
+
+    assert [notice.original_kept for notice in await told(catalog)] == [False]
 
 
 async def test_a_deletion_is_not_told_as_a_crash_however_many_workers_died_with_it(

@@ -247,6 +247,10 @@ def test_a_deleted_upload_is_told_with_nothing_else() -> None:
     assert told["type"] == "upload.deleted"
 
 
+def test_an_original_that_was_to_go_and_stays_is_told() -> None:
+    assert message(notice(State.DELETED, original_kept=True))["original"] == "kept"
+
+
 @pytest.mark.parametrize("kind", [State.READY, State.FAILED, State.DELETED])
 def test_every_message_is_json(kind: State) -> None:
     told = message(notice(kind, original=ORIGINAL, variants=[VARIANT]))
