@@ -13,6 +13,7 @@ import pytest
 
 from scripts import media, readme
 from scripts.redis_server import find_executable
+from tests.support.clients import OLDEST_IOREDIS, ioredis, missing
 from tests.support.workplace import BIN, Told, Workplace
 
 ROOT = readme.README.parent
@@ -23,32 +24,7 @@ SNIPPETS = {
     name: (language, code)
     for name, language, code in re.findall(r"<!-- snippet: (\S+) -->\n```(\w+)\n(.*?)```\n", PAGE, re.DOTALL)
 }
-IOREDIS = "ioredis@5.8.2"
-NODE_MODULES = ROOT / ".tools/node/node_modules"
 _PATIENCE_S = 60
-
-
-def missing(what: str) -> None:
-    """Skip at home, where a program may be missing; fail in CI, where nothing may."""
-    if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
-
-
-@pytest.fixture(scope="session")
-def node_modules() -> Path:
-    """A folder that holds ioredis, kept beside the other tools."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("no node, or no npm")
-    if not (NODE_MODULES / "ioredis").is_dir():
-        NODE_MODULES.parent.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", IOREDIS]
-        done = subprocess.run(
-            [*command, "--prefix", NODE_MODULES.parent], capture_output=True, text=True, timeout=180
-        )
-        if done.returncode:
-            missing(f"npm could not install {IOREDIS}: {done.stderr[-500:]}")
-    return NODE_MODULES
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +52,7 @@ def env(name: str, live: Workplace, request: pytest.FixtureRequest) -> Mapping[s
     variables = {"PATH": os.environ["PATH"], "REDIS_URL": live.redis_url, "LAST_ID": "0"}
     match SNIPPETS[name][0]:
         case "js":
-            variables["NODE_PATH"] = str(request.getfixturevalue("node_modules"))
+            variables["NODE_PATH"] = str(ioredis(OLDEST_IOREDIS))
         case "sh":
             variables["PATH"] += f":{request.getfixturevalue('redis_cli')}"
     return variables

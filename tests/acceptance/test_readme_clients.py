@@ -1,0 +1,92 @@
+"""The README's examples with the clients that apps have: the oldest and the newest of each, and between."""
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts import readme
+from tests.support.clients import OLDEST_IOREDIS, ioredis, redis_py
+from tests.support.workplace import Workplace
+
+SOURCE = "uploads/2026/11/cat.jpg"
+PICTURE = readme.README.parent / "scripts/pictures/cairn.jpg"
+SNIPPETS = re.findall(
+    r"<!-- snippet: (\w+)-(python|python-async|node) -->\n```\w+\n(.*?)```\n",
+    readme.README.read_text("utf-8"),
+    re.DOTALL,
+)
+# redis-py and ioredis; the suite has the newest here, and old ones where it tests the README.
+CLIENTS = [
+    ("8.1.0", "6.0.0"),
+    *(
+        pytest.param(python, node, marks=pytest.mark.campaign)
+        for python, node in [
+            ("5.0.8", OLDEST_IOREDIS),
+            ("6.4.0", "5.11.1"),
+            ("7.4.1", "6.0.0"),
+            ("8.0.1", "6.0.0"),
+        ]
+    ),
+]
+_PATIENCE_S = 60
+
+Running = subprocess.Popen[str]
+
+
+@pytest.mark.parametrize(("python", "node"), CLIENTS)
+def test_an_app_hears_of_its_uploads_after_a_silence_with_any_client(
+    python: str, node: str, live: Workplace, tmp_path: Path
+) -> None:
+    env = {"PATH": os.environ["PATH"], "REDIS_URL": live.redis_url, "PYTHONPATH": str(redis_py(python))}
+    last: Any = live.redis.xrevrange("media:events", count=1)
+    env["LAST_ID"] = last[0][0].decode() if last else "0"
+    env["NODE_PATH"] = str(ioredis(node))
+    live.put(SOURCE, PICTURE.read_bytes())
+
+    with ExitStack() as stack:
+        listening = [stack.enter_context(run(script, env)) for script in scripts("receive", tmp_path)]
+        await_second_read(live, listening)
+        sending = [stack.enter_context(run(script, env)) for script in scripts("send", tmp_path)]
+
+        assert [process.wait(_PATIENCE_S) for process in sending] == [0] * 3
+        heard = [process.stdout.readline() for process in listening if process.stdout]
+        for process in listening:
+            process.kill()
+        assert ["upload.ready" in line for line in heard] == [True] * 3
+
+
+def scripts(verb: str, folder: Path) -> Iterator[Path]:
+    for its_verb, language, code in SNIPPETS:
+        if its_verb == verb:
+            script = folder / f"{verb}-{language}"
+            script.write_text(code)
+            yield script
+
+
+def run(script: Path, env: Mapping[str, str]) -> Running:
+    runner = "node" if script.name.endswith("node") else sys.executable
+    return subprocess.Popen(
+        [runner, str(script)], env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def await_second_read(live: Workplace, listening: list[Running]) -> None:
+    """Wait until each has read once in vain, and reads again."""
+    reads: Counter[str] = Counter()
+    redis: Any = live.redis
+    with redis.monitor() as monitor:
+        for told in monitor.listen():
+            if str(told["command"]).lower().startswith("xread ") and "media:events" in told["command"]:
+                reads[told["client_port"]] += 1
+            if sum(count >= 2 for count in reads.values()) == len(listening):
+                return
+            for process in listening:
+                assert process.poll() is None, process.communicate()[1]

@@ -1,0 +1,74 @@
+"""The Redis clients that apps use, in chosen versions, installed once in `.tools` beside the other tools."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+OLDEST_IOREDIS = "5.0.6"
+ROOT = Path(__file__).parents[2]
+_TOOLS = ROOT / ".tools"
+_PATIENCE_S = 180
+
+
+def missing(what: str) -> None:
+    """Skip at home, where a program may be missing; fail in CI, where nothing may."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def redis_py(version: str) -> Path:
+    """A folder for PYTHONPATH that holds this version of redis-py."""
+    wanted = f"redis=={version}"
+    uv = shutil.which("uv", path=os.pathsep.join([os.environ["PATH"], f"{_TOOLS}/bin", f"{_TOOLS}/venv/bin"]))
+    by_pip = [f"{sys.base_prefix}/bin/python3", "-m", "pip", "install", "--quiet", wanted, "--target"]
+    by_uv = [uv or "uv", "pip", "install", "--quiet", "--python", sys.executable, wanted, "--target"]
+    return _installed(wanted, [by_uv, by_pip] if uv else [by_pip])
+
+
+def ioredis(version: str) -> Path:
+    """A folder for NODE_PATH that holds this version of ioredis."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("no node, or no npm")
+    wanted = f"ioredis@{version}"
+    command = [
+        "npm",
+        "install",
+        "--no-save",
+        "--no-audit",
+        "--no-fund",
+        "--ignore-scripts",
+        wanted,
+        "--prefix",
+    ]
+    return _installed(wanted, [command]) / "node_modules"
+
+
+def _installed(wanted: str, ways: Sequence[Sequence[str]]) -> Path:
+    """The folder of a package: one that is there already, else made by the first of `ways` that can."""
+    folder = _TOOLS / "clients" / wanted
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as aside:
+        installing = (
+            subprocess.run([*way, aside], capture_output=True, text=True, timeout=_PATIENCE_S) for way in ways
+        )
+        complaints: list[str] = []
+        for done in installing:
+            if done.returncode == 0:
+                break
+            complaints.append(done.stderr[-500:])
+        else:
+            missing(f"{wanted} could not be installed: {complaints}")
+        try:
+            Path(aside).rename(folder)
+        except OSError:
+            assert folder.is_dir()  # another process of the tests was quicker
+    return folder
