@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pipelines.blame import Blame
 from pipelines.commits import Committer
-from pipelines.errors import RecipeUnknown, WorkerKiller
+from pipelines.errors import DecoderUnavailable, RecipeUnknown, WorkerKiller
 from pipelines.outage import Outage
 from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
@@ -100,6 +100,8 @@ class Workshop:
     sandbox: Sandbox
     blame: Blame
     outage: Outage
+    """The storage's."""
+    decoder_outage: Outage
     committer: Committer
     lanes: Lanes
     judge: Judge
@@ -129,8 +131,8 @@ async def _process(upload_id: UUID, ticket: str, workshop: Workshop, report: Rep
         if workshop.stopping.is_set() or time.monotonic() > until:
             report.leave(upload_id, 0)
             return
-        if workshop.outage.pause_ms:
-            report.leave(upload_id, workshop.outage.pause_ms)
+        if pause_ms := _pause_ms(workshop):
+            report.leave(upload_id, pause_ms)
             return
         claim = await _claim(upload_id, ticket, workshop)
         if claim is None:
@@ -144,6 +146,13 @@ async def _process(upload_id: UUID, ticket: str, workshop: Workshop, report: Rep
     committed = await workshop.committer.submit(outcome)
     report.ms["commit"] += (time.perf_counter() - submitted) * 1000
     _note(committed, outcome, report)
+
+
+def _pause_ms(workshop: Workshop) -> int:
+    """How long nothing is to be attempted. Decoders that live go on while no other can be started."""
+    if workshop.sandbox.has_decoders:
+        return workshop.outage.pause_ms
+    return max(workshop.outage.pause_ms, workshop.decoder_outage.pause_ms)
 
 
 async def _claim(upload_id: UUID, ticket: str, workshop: Workshop) -> Claim | None:
@@ -175,12 +184,23 @@ async def _outcome(
 
 async def _judged(error: Exception, claim: Claim, workshop: Workshop) -> Outcome:
     judged = workshop.judge(error, claim)
-    if isinstance(error, BlobsUnavailable) and await workshop.outage.strikes():
-        return Postponed(claim, judged.code, judged.message, workshop.outage.pause_ms, counted=False)
+    outage = _outage_of(error, workshop)
+    if outage is not None and await outage.strikes():
+        return Postponed(claim, judged.code, judged.message, outage.pause_ms, counted=False)
     if isinstance(judged, Failed) and claim.upload.state is State.DELETING:
         # What somebody wants gone is not given up, and not told as a picture that failed.
         return Postponed(claim, judged.code, judged.message, DELETE_AGAIN_MS, counted=True)
     return judged
+
+
+def _outage_of(error: Exception, workshop: Workshop) -> Outage | None:
+    match error:
+        case BlobsUnavailable():
+            return workshop.outage
+        case DecoderUnavailable():
+            return workshop.decoder_outage
+        case _:
+            return None
 
 
 async def _attempt(claim: Claim, workshop: Workshop, report: Report) -> Outcome:

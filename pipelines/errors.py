@@ -43,4 +43,9 @@ class WorkerKiller(PipelineError):
 
 
 class DecoderUnavailable(PipelineError):
-    """No decoder could be started; that says nothing about the picture."""
+    """No decoder could be started; that says nothing about the picture. `remedy` is for an operator."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{reason}. {remedy}" if remedy else reason)
+        self.reason = reason
+        self.remedy = remedy

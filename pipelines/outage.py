@@ -1,5 +1,6 @@
-"""Outages: while the storage as a whole is down, nothing is attempted, and no upload is blamed for it."""
+"""Outages: while what all uploads stand on is down, nothing is attempted, and no upload is blamed for it."""
 
+import asyncio
 import time
 
 from storage.blobs import Probe
@@ -9,27 +10,42 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 15.0
 
 
 class Outage:
-    """Whether the storage is down, and when it is worth looking again."""
+    """Whether the storage is down, or whatever else `probe` tries, and when it is worth looking again."""
 
-    def __init__(self, storage: Probe) -> None:
-        self._storage = storage
+    def __init__(self, stands_on: Probe, error: type[Exception] = StorageError) -> None:
+        self._stands_on = stands_on
+        self._error = error
         self._pause_s = _FIRST_PAUSE_S
-        self._until = float("-inf")
+        self._until = self._looked = float("-inf")
+        self._looking = asyncio.Lock()
+        self.problem: str | None = None
+        """What the last look found, until one finds that it is over."""
 
     @property
     def pause_ms(self) -> int:
-        """How long no new work is to be taken; 0 while the storage is well."""
+        """How long no new work is to be taken; 0 while all is well."""
         return int(max(0.0, self._until - time.monotonic()) * 1000)
 
     async def strikes(self) -> bool:
-        """Whether an error that was just met is the whole storage's, found out by trying it."""
-        if self.pause_ms:
-            return True
+        """Whether an error that was just met is everybody's, found out by trying it.
+
+        Many who ask at once are answered by one look.
+        """
+        asked = time.monotonic()
+        async with self._looking:
+            if not self.pause_ms and self._looked < asked:
+                await self._look()
+            return self.problem is not None
+
+    async def _look(self) -> None:
+        began = time.monotonic()
         try:
-            await self._storage.probe()
-        except StorageError:
+            await self._stands_on.probe()
+        except self._error as error:
+            self.problem = str(error)
             self._until = time.monotonic() + self._pause_s
             self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
-            return True
-        self._pause_s = _FIRST_PAUSE_S
-        return False
+        else:
+            self.problem = None
+            self._pause_s = _FIRST_PAUSE_S
+        self._looked = began

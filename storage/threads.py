@@ -1,13 +1,41 @@
 """Blocking work in a thread, which does not outlive the one who waits for it."""
 
 import asyncio
+import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_THREADS = min(32, (os.cpu_count() or 1) + 4)  # as many as asyncio would start, one after another
+
+
+async def start_threads() -> None:
+    """Start all threads that `in_thread` may ever use, so that none has to be started when there is no room.
+
+    Raises: RuntimeError where the machine allows no more threads.
+    """
+    pool = ThreadPoolExecutor(_THREADS, "blocking")
+    together = threading.Barrier(_THREADS + 1)
+    try:
+        for _ in range(_THREADS):
+            pool.submit(together.wait)  # until all are there, for an idle one would be used again
+    except RuntimeError:
+        together.abort()
+        pool.shutdown(wait=False)
+        raise
+    together.wait()
+    asyncio.get_running_loop().set_default_executor(pool)
+
+
+def is_lack_of_threads(error: RuntimeError) -> bool:
+    """Whether that is Python's word for a machine that allows no more threads."""
+    return "can't start new thread" in str(error)
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -14,15 +14,16 @@ from arq.connections import ArqRedis
 from pipelines.batch import Lanes, Workshop
 from pipelines.blame import Blame
 from pipelines.commits import Committer
+from pipelines.errors import DecoderUnavailable
 from pipelines.formats import MIB
 from pipelines.outage import Outage
-from pipelines.sandbox import DECODER, Allowance, Sandbox, decoder_version, open_sandbox
+from pipelines.sandbox import DECODER, TOO_CROWDED, Allowance, Sandbox, decoder_version, open_sandbox
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog, open_catalog
-from storage.threads import in_thread
+from storage.threads import in_thread, start_threads
 from worker.adoption import Adoption
 from worker.announcer import Announcer
-from worker.health import Check, Health, check_jobs, check_stream
+from worker.health import Check, Health, check_decoders, check_jobs, check_stream
 from worker.intake import Intake
 from worker.queue import UNREACHABLE, Queue, RedisError, health_key, queue_on
 from worker.retry import judge
@@ -93,6 +94,10 @@ async def open_app(
     recipes = settings.recipe_book
     async with AsyncExitStack() as stack:
         stores = await stack.enter_async_context(open_stores(settings))
+        try:
+            await start_threads()
+        except RuntimeError as error:
+            raise DecoderUnavailable(str(error), TOO_CROWDED) from error
         await in_thread(stores.blobs.occupy_staging)
         sandbox = await stack.enter_async_context(open_sandbox(allowance(settings), decoder))
         announcer = Announcer(stores.catalog.outbox, queue)
@@ -107,6 +112,7 @@ async def open_app(
             sandbox=sandbox,
             blame=Blame(stores.catalog.verdicts, decoder_version()),
             outage=Outage(stores.blobs),
+            decoder_outage=Outage(sandbox, DecoderUnavailable),
             committer=Committer(stores.catalog.claims, expected=lambda: lanes.busy > 0, told=announcer.tell),
             lanes=lanes,
             judge=partial(judge, max_attempts=settings.max_attempts),
@@ -130,6 +136,7 @@ async def open_app(
             {
                 "catalog": _quiet(stores.catalog.reports.answer),
                 "storage": _quiet(stores.blobs.probe),
+                "decoders": check_decoders(workshop.decoder_outage),
                 "stream": check_stream(queue),
                 "jobs": check_jobs(queue, lambda: shutdown.batches < JOBS_AT_ONCE),
             },

@@ -9,6 +9,7 @@ from typing import Literal
 import structlog
 
 from pipelines.formats import MIB
+from pipelines.outage import Outage
 from storage.errors import StorageError
 from worker.events import FUTURE_MS
 from worker.queue import UNREACHABLE, Queue, RedisError, ServerFacts
@@ -167,6 +168,17 @@ def check_stream(queue: Queue) -> Check:
         if ahead <= FUTURE_MS:
             return None
         return f"{queue.stream}: {poisoned(ahead)}; `media doctor` says what to do"
+
+    return check
+
+
+def check_decoders(outage: Outage) -> Check:
+    """Decoders can be started. Looked at again once they could not, so that it is green when that is over."""
+
+    async def check() -> str | None:
+        if outage.problem is not None and not outage.pause_ms:
+            await outage.strikes()
+        return outage.problem
 
     return check
 

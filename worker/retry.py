@@ -36,7 +36,7 @@ VERDICTS: Mapping[type[Exception], Verdict] = {
     pictures.DecodeTimeout: Verdict("decode_timeout"),
     pictures.DecoderCrashed: Verdict("decoder_crashed"),
     pictures.WorkerKiller: Verdict("decoder_crashed"),
-    pictures.DecoderUnavailable: INTERNAL,
+    pictures.DecoderUnavailable: Verdict("decoder_unavailable", transient=True, counted=False),
     stores.KeyRefused: Verdict("invalid_event"),
     stores.BlobNotFound: Verdict("source_missing"),  # transient for the first ten seconds
     stores.BlobRefused: Verdict("unsupported_format"),

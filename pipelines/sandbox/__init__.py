@@ -8,12 +8,19 @@ from functools import partial
 from importlib.metadata import version
 
 from pipelines import formats
-from pipelines.errors import DecoderBloated, DecoderCrashed, DecodeTimeout, PictureRefused, SourceChanged
+from pipelines.errors import (
+    DecoderBloated,
+    DecoderCrashed,
+    DecoderUnavailable,
+    DecodeTimeout,
+    PictureRefused,
+    SourceChanged,
+)
 from pipelines.formats import MIB, Engine
 from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
 from pipelines.sandbox.answers import Answer, Changed, Done, Hello, Probed, Refused, Unchanged, Unwritable
-from pipelines.sandbox.child import DECODER, Budget, Child
+from pipelines.sandbox.child import DECODER, TOO_CROWDED, Budget, Child
 from pipelines.sandbox.drawn import check_claim, check_content, check_places
 from storage.errors import BlobsUnavailable, unwritable
 from storage.tasks import together
@@ -93,6 +100,7 @@ class Sandbox:
         self._idle: dict[Engine, list[Child]] = {"vips": [], "pillow": []}
         self._all: set[Child] = set()
         self._starting = 0
+        self._missed: Engine = "vips"  # the kind that could not be started last
         self._announced: dict[Child, int] = {}  # bytes that a working child is to have at most
 
     async def render(
@@ -119,6 +127,24 @@ class Sandbox:
         """Start as many decoders as may work at once. Raises: DecoderUnavailable."""
         missing = self._allowance.decoders - len(self._idle["vips"])
         self._idle["vips"] += await together(*(self._start("vips") for _ in range(missing)))
+
+    @property
+    def has_decoders(self) -> bool:
+        """Whether a decoder lives that was started before."""
+        return bool(self._all)
+
+    async def probe(self) -> None:
+        """Start a decoder of the kind that could not be started last, and keep it where there is room.
+
+        Raises: DecoderUnavailable.
+        """
+        engine = self._missed
+        async with self.admission.slot():
+            child = await self._start(engine)
+            if len(self._idle[engine]) < self._allowance.decoders:
+                self._idle[engine].append(child)
+            else:
+                await self._end(child)
 
     async def greet(self, engine: Engine) -> Hello:
         """What a decoder of that engine says of itself when it is ready. Raises: DecoderUnavailable."""
@@ -254,6 +280,9 @@ class Sandbox:
                 await self._end(others[0])
             child = await Child.start(self._config(engine), self._command)
             self._all.add(child)
+        except DecoderUnavailable:
+            self._missed = engine
+            raise
         finally:
             self._starting -= 1
         return child
@@ -339,6 +368,7 @@ __all__ = [
     "CHILD_MEMORY",
     "DECODER",
     "PARENT_MEMORY",
+    "TOO_CROWDED",
     "Allowance",
     "Rendered",
     "RenderedVariant",

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
+import re
 import select
 import signal
 import socket
@@ -35,6 +37,16 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _BLOCK = 512  # what st_blocks counts, whatever the file system
 _CLOCK_OF_PROCESS = 2  # Linux: the clock of all CPU time of the process whose number is in the other bits
 _LENGTH = struct.Struct(">I")
+_MOVED = re.compile("No module named|cannot import name")
+TOO_CROWDED = "Raise the limit of processes and threads (TasksMax, pids.max, ulimit -u)."
+RESTART = "Was the program replaced or removed? Restart the worker, or install it again."
+_REMEDIES = {
+    errno.EAGAIN: TOO_CROWDED,
+    errno.ENOENT: RESTART,
+    errno.EMFILE: "Raise the limit of open files (LimitNOFILE, ulimit -n).",
+    errno.ENFILE: "Raise the machine's limit of open files (fs.file-max).",
+    errno.ENOMEM: "The machine is out of memory: free some, or give it more.",
+}
 
 
 @dataclass
@@ -69,14 +81,15 @@ class Child:
         try:
             child = cls._spawn(config, command)
         except OSError as error:
-            raise DecoderUnavailable(f"a decoder could not be started: {error}") from error
+            remedy = _REMEDIES.get(error.errno or 0, "")
+            raise DecoderUnavailable(f"a decoder could not be started: {error}", remedy) from error
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 child.hello = Hello.model_validate_json(await child._frame())
         except (TimeoutError, DecoderCrashed, ValidationError) as error:
-            said = child.last_words()
+            reason, remedy = child._why_it_did_not_start(error)
             await child.kill()
-            raise DecoderUnavailable(f"a decoder did not start: {said or error}") from error
+            raise DecoderUnavailable(f"a decoder did not start: {reason}", remedy) from error
         except asyncio.CancelledError:
             await child.kill()
             raise
@@ -111,6 +124,17 @@ class Child:
             child = cls(process, ours, errors, drawing)
             undo.pop_all()
         return child
+
+    def _why_it_did_not_start(self, error: Exception) -> tuple[str, str]:
+        """The reason, and the remedy where one is known."""
+        match error:
+            case ValidationError():
+                return "it is of another version than this worker", RESTART
+            case TimeoutError():
+                return f"it was not ready within {_START_TIMEOUT_S} s", ""
+        said = self.last_words().splitlines()
+        reason = said[-1] if said else str(error)
+        return reason, RESTART if _MOVED.search(reason) else ""
 
     @property
     def pid(self) -> int:

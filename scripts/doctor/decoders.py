@@ -18,7 +18,8 @@ async def look_at_decoders(settings: Settings) -> Sequence[Finding]:
             hellos = [await sandbox.greet(engine) for engine in ("vips", "pillow")]
             budget = sandbox.most
     except DecoderUnavailable as error:
-        return [Finding("Decoders", "error", str(error), "Install the package again: a library is missing.")]
+        remedy = error.remedy or "Install the package again: a library is missing."
+        return [Finding("Decoders", "error", error.reason, remedy)]
     accepted = [known for known in FORMATS if known.name in settings.formats]
     reach = ", ".join(f"{known.title} (to {known.reach(budget, settings.max_pixels)})" for known in accepted)
     return [

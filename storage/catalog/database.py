@@ -18,6 +18,7 @@ from storage.catalog import tables
 from storage.catalog.connection import Connection as Quick
 from storage.catalog.connection import connect
 from storage.errors import CatalogTooNew, CatalogUnavailable, NoCatalog
+from storage.threads import is_lack_of_threads
 
 HEAD = "0007"  # the newest migration; a test compares it with the migrations' folder
 _KNOWN = {"0001", "0002", "0003", "0004", "0005", "0006", HEAD}
@@ -183,3 +184,7 @@ def _mapped() -> Iterator[None]:
         raise  # a mistake of ours, and no other try would help
     except (DBAPIError, PoolTimeout, sqlite3.DatabaseError, OSError) as error:
         raise CatalogUnavailable(f"the catalog did not answer: {error}") from error
+    except RuntimeError as error:
+        if is_lack_of_threads(error):  # each connection has one
+            raise CatalogUnavailable(f"the catalog did not answer: {error}") from error
+        raise

@@ -84,3 +84,39 @@ def _remove(folders: Sequence[Path]) -> None:
                 folder.rmdir()
                 break
             time.sleep(0.02)
+
+
+@contextmanager
+def no_more_threads(room: int = 0) -> Iterator[None]:
+    """This process and its children may start `room` more threads or processes, and no more.
+
+    Raises: NoCgroupsError.
+    """
+    top = _ROOT if (_ROOT / "cgroup.controllers").exists() else _ROOT / "pids"
+    home = _here("" if top == _ROOT else "pids", top)
+    folder = top / f"media-worker-{os.getpid()}-{time.monotonic_ns()}"
+    try:
+        folder.mkdir()
+        (folder / "cgroup.procs").write_text(str(os.getpid()))
+        (folder / "pids.max").write_text(str(int((folder / "pids.current").read_text()) + room))
+    except OSError as error:
+        if folder.exists():
+            (home / "cgroup.procs").write_text(str(os.getpid()))
+        _remove([folder])
+        raise NoCgroupsError(f"no control group for processes can be made here: {error}") from error
+    try:
+        yield
+    finally:
+        (folder / "pids.max").write_text("max")
+        for pid in (folder / "cgroup.procs").read_text().split():
+            with suppress(ProcessLookupError):
+                (home / "cgroup.procs").write_text(pid)
+        _remove([folder])
+
+
+def _here(controller: str, top: Path) -> Path:
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            return top / path.lstrip("/")
+    raise NoCgroupsError(f"this process is in no control group for {controller or 'anything'}")

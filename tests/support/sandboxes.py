@@ -36,6 +36,13 @@ def jpeg(width: int = 40, height: int = 30, color: tuple[int, int, int] = (200, 
     return file.getvalue()
 
 
+def bitmap() -> bytes:
+    """A small BMP, which the other kind of decoder reads."""
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), (10, 200, 10)).save(file, "bmp")
+    return file.getvalue()
+
+
 def ordered(mischief: str) -> bytes:
     """A picture that tells the rogue what to do."""
     return jpeg() + f"--{mischief}--".encode()

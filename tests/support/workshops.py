@@ -10,6 +10,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from pipelines.batch import Judge, Lanes, Workshop
 from pipelines.blame import Blame
 from pipelines.commits import Committer
+from pipelines.errors import DecoderUnavailable
 from pipelines.outage import Outage
 from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.sandbox import Sandbox
@@ -42,6 +43,7 @@ def workshop(
         sandbox=sandbox,
         blame=Blame(catalog.verdicts, "test"),
         outage=Outage(blobs),
+        decoder_outage=Outage(sandbox, DecoderUnavailable),
         committer=Committer(catalog.claims, expected=lambda: places.busy > 0, told=told),
         lanes=places,
         judge=judged_by or partial(judge, max_attempts=8),

@@ -31,6 +31,7 @@ from tests.support.sandboxes import (
     BOTH,
     ROGUE,
     allowance,
+    bitmap,
     children,
     descriptor,
     has_ended,
@@ -356,23 +357,12 @@ async def test_an_idle_decoder_grown_fat_is_replaced(rogue: Sandbox) -> None:
 
 
 async def test_decoders_of_both_kinds_are_kept_but_only_one_more_than_there_are_places() -> None:
-    bitmap = _bitmap()
     async with open_sandbox(allowance(decoders=2)) as sandbox:
-        answers = await asyncio.gather(*(render(sandbox, content) for content in (bitmap, bitmap)))
+        answers = await asyncio.gather(*(render(sandbox, bitmap()) for _ in range(2)))
         at_most = len(children())
 
     assert all(answers)
     assert at_most == 3
-
-
-def _bitmap() -> bytes:
-    import io
-
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.new("RGB", (40, 30), (10, 200, 10)).save(file, "bmp")
-    return file.getvalue()
 
 
 async def test_a_decoder_has_no_environment_worth_reading(

@@ -23,7 +23,14 @@ PERMANENT = {
     "decode_timeout",
     "decoder_crashed",
 }
-TRANSIENT = {"storage_unavailable", "storage_full", "catalog_unavailable", "internal_error", "source_missing"}
+TRANSIENT = {
+    "storage_unavailable",
+    "storage_full",
+    "catalog_unavailable",
+    "decoder_unavailable",
+    "internal_error",
+    "source_missing",
+}
 
 
 def every(kind: type[Exception]) -> Iterator[type[Exception]]:
@@ -140,9 +147,10 @@ def test_one_try_means_one_try() -> None:
     assert isinstance(judge(stores.StorageFull("full"), claim(), 1), Failed)
 
 
+@pytest.mark.parametrize("kind", [stores.CatalogUnavailable, pictures.DecoderUnavailable])
 @pytest.mark.parametrize("attempts", [0, 7, 1000])
-def test_a_catalog_that_is_away_counts_against_no_upload(attempts: int) -> None:
-    outcome = judge(stores.CatalogUnavailable("away"), claim(attempts), 8)
+def test_what_no_upload_can_help_counts_against_none(attempts: int, kind: type[Exception]) -> None:
+    outcome = judge(kind("away"), claim(attempts), 8)
 
     assert isinstance(outcome, Postponed)
     assert not outcome.counted
