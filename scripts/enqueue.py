@@ -17,7 +17,6 @@ import typer
 from scripts.progress import Progress
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, size, table
 from storage.blobs import Existence, Exists, Put
-from storage.catalog.letters import Letters
 from storage.tasks import together
 from worker.app import open_stores
 from worker.events import default_id
@@ -27,7 +26,6 @@ from worker.settings import Settings
 _CHUNK = 1024 * 1024
 _ROWS = 40  # of the table of ids
 _PATIENCE_S = 3  # before someone who waits is told that no worker is there
-_LETTERS_EVERY_S, _LETTERS_AT_ONCE = 1.0, 500
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
 
 
@@ -115,7 +113,7 @@ async def enqueue(
     sent = [Sent(path) for path in files]
     async with open_stores(settings) as stores, open_queue(settings) as queue:
         sender = Sender(stores.blobs, queue, settings.max_source_bytes, recipe)
-        follower = Follower(queue, stores.catalog.letters, await queue.last_message_id())
+        follower = Follower(queue, await queue.last_message_id())
         with Progress("pictures", len(sent)) as progress:
             if wait:
                 await together(_send_all(sent, sender, follower, progress), follower.run(progress))
@@ -177,11 +175,9 @@ class Sender:
 class Follower:
     """Listens for the outcomes of what was sent."""
 
-    def __init__(self, queue: Queue, letters: Letters, since: str) -> None:
+    def __init__(self, queue: Queue, since: str) -> None:
         self._queue = queue
-        self._letters = letters
         self._since = since
-        self._looks_for_letters_at = 0.0
         self._expected: dict[str, list[Sent]] = {}
         self._looks_for_worker_at = time.monotonic() + _PATIENCE_S
         self.all_sent = asyncio.Event()
@@ -196,28 +192,20 @@ class Follower:
         while self._expected or not self.all_sent.is_set():
             for entry_id, message in await self._queue.messages_after(self._since, block_ms=200):
                 self._since = entry_id
-                for sent in self._expected.pop(str(message.get("id")), []):
+                for sent in self._told(message):
                     _note(sent, message)
                     progress.advance(failed=sent.status == "failed")
-            await self._note_refused(progress)
             await self._say_when_nobody_works()
             if (task := asyncio.current_task()) and task.cancelling():
                 raise asyncio.CancelledError  # wait_for, which redis-py uses, may lose it on Python 3.11
 
-    async def _note_refused(self, progress: Progress) -> None:
-        """An event that a worker refused has no message: it is a dead letter."""
-        if time.monotonic() < self._looks_for_letters_at:
-            return
-        self._looks_for_letters_at = time.monotonic() + _LETTERS_EVERY_S
-        by_entry = {one.entry: one for sent in self._expected.values() for one in sent if one.entry}
-        for letter in await self._letters.among(list(by_entry)[:_LETTERS_AT_ONCE]):
-            refused = by_entry[letter.stream_id]
-            refused.fail(letter.code, letter.message)
-            progress.advance(failed=True)
-            waiting = self._expected[str(refused.id)]
-            waiting.remove(refused)
-            if not waiting:
-                del self._expected[str(refused.id)]
+    def _told(self, message: Mapping[str, Any]) -> Sequence[Sent]:
+        """Those that `message` is about; one about an entry only about the file that was sent with it."""
+        waiting = self._expected.pop(str(message.get("id")), [])
+        others = [one for one in waiting if one.entry not in (None, message.get("entry", one.entry))]
+        if others:
+            self._expected[str(message.get("id"))] = others
+        return [one for one in waiting if one not in others]
 
     async def _say_when_nobody_works(self) -> None:
         if time.monotonic() > self._looks_for_worker_at:

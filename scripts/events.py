@@ -44,6 +44,6 @@ def _print(notice: Notice, *, as_json: bool) -> None:
         return
     detail = " ".join(variant.name for variant in notice.variants) or notice.error_code or ""
     output.print(
-        f"[dim]{notice.seq:>6} {told['time']}[/dim] {told['type']:<15} {notice.id} "
+        f"[dim]{notice.seq:>6} {told['time']}[/dim] {told['type']:<15} {notice.id or '-'} "
         f"{safe(notice.source or '')} [dim]{safe(detail)}[/dim]"
     )

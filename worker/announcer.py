@@ -58,8 +58,13 @@ class Announcer:
             log.warning("messages_delayed", count=len(waiting), reason=str(error))
 
     async def send(self, notices: Sequence[Notice]) -> None:
-        """Send `notices` now and mark them. Raises: RedisError, OSError, CatalogUnavailable."""
-        await self._tell(notices)
+        """Send `notices` now and mark them; none that was handed to `tell` too goes out twice.
+
+        Raises: RedisError, OSError, CatalogUnavailable.
+        """
+        taken, sent = ({notice.seq for notice in some} for some in (notices, self._sent))
+        self._waiting = [notice for notice in self._waiting if notice.seq not in taken]
+        await self._tell([notice for notice in notices if notice.seq not in sent])
         await self._mark()
 
     async def close(self) -> None:

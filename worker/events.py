@@ -1,5 +1,6 @@
 """The wire contract: what apps may send, and what they are told."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -17,12 +18,13 @@ from pydantic import (
     ValidationError,
 )
 
-from storage.catalog.facts import Mark, Notice, State, Unwished, Wished
+from storage.catalog.facts import About, Mark, Notice, State, Unwished, Wished
 from storage.errors import KeyRefused
 from storage.keys import MAX_SOURCE_BYTES, UPLOADS, source_key
 
 MAX_EVENT_BYTES = 64 * 1024
 MAX_METADATA_BYTES = 4 * 1024
+MAX_READ_BYTES = 1024 * 1024  # of an event that is refused, to find out whom it is about
 OUR_FAULT = "An error of the worker itself; `media show` has the traceback."
 FUTURE_MS = 5 * 60 * 1000  # a stream ID further ahead than this is not a time
 
@@ -99,6 +101,7 @@ class DeleteEvent(_Event):
     )
 
 
+_ID: TypeAdapter[UUID] = TypeAdapter(Id)
 _EVENT: TypeAdapter[UploadEvent | DeleteEvent] = TypeAdapter(UploadEvent | DeleteEvent)
 
 
@@ -162,12 +165,56 @@ def parse_event(body: bytes | None, mark: Mark, recipes: frozenset[str]) -> Wish
     return Wished(mark, upload_id, event.source, event.recipe, event.metadata)
 
 
+def read_about(body: bytes | None) -> About | None:
+    """Whom an event is about that `parse_event` refuses; None where neither id nor source can be read."""
+    content = _read(body) if body is not None and len(body) <= MAX_READ_BYTES else None
+    if not isinstance(content, dict):
+        return None
+    source = _within(content.get("source"))
+    given = content.get("delete", content.get("id"))
+    upload_id = _uuid(given) if given is not None else default_id(source) if source else None
+    if upload_id is None and source is None:
+        return None
+    metadata = content.get("metadata")
+    try:
+        return About(upload_id, source, _metadata(metadata) if isinstance(metadata, dict) else {})
+    except ValueError:
+        return About(upload_id, source)
+
+
+def _read(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        content: object = json.loads(body)  # which takes what some apps write, such as NaN
+    except (ValueError, RecursionError):
+        return None
+    return content
+
+
+def _within(source: object) -> str | None:
+    """A source as it was given, if that is a text of a source's length."""
+    try:
+        return source if isinstance(source, str) and 0 < len(source.encode()) <= MAX_SOURCE_BYTES else None
+    except UnicodeEncodeError:  # half a surrogate
+        return None
+
+
+def _uuid(given: object) -> UUID | None:
+    try:
+        return _ID.validate_python(given)
+    except ValidationError:
+        return None
+
+
 def message(notice: Notice) -> dict[str, Any]:
     """What apps are told of a notice, as JSON-ready data."""
     told: dict[str, Any] = {
         "type": f"upload.{notice.kind}",
         "seq": notice.seq,
-        "id": str(notice.id),
+        "id": str(notice.id) if notice.id else None,
         "source": notice.source,
         "metadata": notice.metadata,
         "time": _iso(notice.time_ms),
@@ -195,6 +242,8 @@ def message(notice: Notice) -> dict[str, Any]:
     if notice.kind is State.FAILED:
         told["attempts"] = notice.attempts
         told["error"] = {"code": notice.error_code, "message": _error(notice)}
+    if notice.entry is not None:
+        told["entry"] = notice.entry
     if notice.original_kept:
         told["original"] = "kept"
     return told

@@ -3,17 +3,18 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 import structlog
 
 from storage.catalog.clock import now_ms
-from storage.catalog.facts import DeadLetter, Taken
+from storage.catalog.facts import About, DeadLetter, Taken, Wished
 from storage.catalog.intake import Event
 from storage.catalog.intake import Intake as Register
 from storage.errors import CatalogUnavailable
 from worker.announcer import Announcer
-from worker.events import InvalidEvent, is_ahead, parse_event, parse_mark
+from worker.events import InvalidEvent, is_ahead, parse_event, parse_mark, read_about
 from worker.queue import UNREACHABLE, Entry, Queue, RedisError
 
 log = structlog.get_logger(__name__)
@@ -94,6 +95,8 @@ class Intake:
         if entries:
             self._has_pending = True
             taken = await self._take(entries)
+            if taken.outdated:
+                log.info("outdated_events_answered", count=len(taken.outdated), first=taken.outdated[0])
             await self._queue.enqueue(taken.tickets)
             await self._queue.acknowledge(entries)
             self._has_pending = False
@@ -124,9 +127,9 @@ class Intake:
             try:
                 event = parse_event(entry.event, parse_mark(entry.id, now), self._recipes)
             except InvalidEvent as error:
-                letters.append(_letter(entry, error.code, str(error)))
+                letters.append(_letter(entry, error.code, str(error), read_about(entry.event)))
             else:
-                owned = _letter(entry, "invalid_event", "the id belongs to another source")
+                owned = _letter(entry, "invalid_event", "the id belongs to another source", _about(event))
                 events.append((event, owned))
         for letter in letters:
             log.warning("event_refused", stream_id=letter.stream_id, code=letter.code, reason=letter.message)
@@ -156,12 +159,13 @@ class Intake:
             except Exception as error:
                 log.exception("event_failed", stream_id=letter.stream_id)
                 reason = f"could not be recorded: {error}"[:1000]
-                failed = DeadLetter(letter.stream_id, "internal_error", reason, letter.body)
+                failed = replace(letter, code="internal_error", message=reason)
                 parts.append(await self._put([], [failed]))
         return Taken(
             tickets={ticket: ids for part in parts for ticket, ids in part.tickets.items()},
             refused=[letter for part in parts for letter in part.refused],
             notices=[notice for part in parts for notice in part.notices],
+            outdated=[entry for part in parts for entry in part.outdated],
         )
 
     async def _put(self, events: Sequence[tuple[Event, DeadLetter]], letters: Sequence[DeadLetter]) -> Taken:
@@ -173,5 +177,11 @@ def new_ticket() -> str:
     return uuid4().hex
 
 
-def _letter(entry: Entry, code: str, reason: str) -> DeadLetter:
-    return DeadLetter(entry.id, code, reason, entry.raw[:MAX_LETTER_BYTES])
+def _letter(entry: Entry, code: str, reason: str, about: About | None) -> DeadLetter:
+    return DeadLetter(entry.id, code, reason, entry.raw[:MAX_LETTER_BYTES], about=about)
+
+
+def _about(event: Event) -> About:
+    if isinstance(event, Wished):
+        return About(event.id, event.source, event.metadata)
+    return About(event.id, None)

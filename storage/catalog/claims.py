@@ -25,7 +25,7 @@ from storage.catalog.facts import (
     Stray,
 )
 from storage.catalog.outbox import insert_notices
-from storage.catalog.rows import Row, load_metadata, to_original, to_upload, to_variant
+from storage.catalog.rows import Row, notice_of, to_upload, to_variant
 from storage.catalog.tables import condemned, uploads, variants
 
 CONDEMNED_DELAY_MS = 1000
@@ -313,18 +313,6 @@ async def _update(connection: AsyncConnection, upload_id: str, values: Row) -> N
 
 
 def _notice(row: Row, metadata: str, outcome: Outcome, now: int) -> Notice:
-    return Notice(
-        seq=0,
-        kind=State(row["state"]),
-        id=UUID(row["id"]),
-        source=row["source"],
-        recipe=row["recipe"],
-        metadata=load_metadata(metadata),
-        time_ms=now,
-        attempts=row["attempts"],
-        error_code=row["error_code"],
-        error_message=row["error_message"],
-        original=to_original(row),
-        variants=outcome.variants if isinstance(outcome, Ready) else (),
-        original_kept=isinstance(outcome, Removed) and outcome.kept is not None,
-    )
+    made = outcome.variants if isinstance(outcome, Ready) else ()
+    kept = isinstance(outcome, Removed) and outcome.kept is not None
+    return replace(notice_of(row, metadata, made, now), original_kept=kept)

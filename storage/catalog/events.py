@@ -19,21 +19,24 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Outdated:
+    """The event is older than what the row has, or the same: it changes nothing, and is answered."""
+
+
+@dataclass(frozen=True)
 class NotYours:
     """The event's id belongs to another source."""
 
     owner: str
 
 
-def apply(row: Row | None, event: Wished | Unwished, now_ms: int) -> Change | NotYours | None:
-    """The change that `event` makes to `row` (None: an id never seen), or None when it is an old event."""
-    if row is not None and event.mark <= Mark(row["event_ms"], row["event_n"]):
-        return None
-    if isinstance(event, Unwished):
-        return _unwish(row, event, now_ms)
-    if row is not None and row["source"] not in (None, event.source):
+def apply(row: Row | None, event: Wished | Unwished, now_ms: int) -> Change | Outdated | NotYours:
+    """The change that `event` makes to `row` (None: an id never seen), or why it makes none."""
+    if row is not None and isinstance(event, Wished) and row["source"] not in (None, event.source):
         return NotYours(row["source"])
-    return _wish(row, event, now_ms)
+    if row is not None and event.mark <= Mark(row["event_ms"], row["event_n"]):
+        return Outdated()
+    return _unwish(row, event, now_ms) if isinstance(event, Unwished) else _wish(row, event, now_ms)
 
 
 def _wish(row: Row | None, event: Wished, now_ms: int) -> Change:

@@ -50,8 +50,20 @@ class Unwished:
 
 
 @dataclass(frozen=True)
+class About:
+    """Whom a refused event is about, as far as that can be read."""
+
+    id: UUID | None
+    source: str | None
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class DeadLetter:
-    """Bytes that never became an upload: where they stood in the stream, and why they were refused."""
+    """Bytes that never became an upload: where they stood in the stream, and why they were refused.
+
+    Who sent them is told so if they say whom they are `about`.
+    """
 
     stream_id: str
     code: str
@@ -59,6 +71,7 @@ class DeadLetter:
     body: bytes
     time_ms: int = 0
     id: int = 0
+    about: About | None = None
 
 
 @dataclass(frozen=True)
@@ -160,11 +173,14 @@ Outcome = Ready | Failed | Postponed | Removed
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that the outside is to be told, in the order of `seq`."""
+    """Something that the outside is to be told, in the order of `seq`.
+
+    With `entry` it is about that entry of the stream, which was refused, and not about any upload.
+    """
 
     seq: int
     kind: State
-    id: UUID
+    id: UUID | None
     source: str | None
     recipe: str
     metadata: Metadata
@@ -175,15 +191,20 @@ class Notice:
     original: Original | None = None
     variants: Sequence[StoredVariant] = ()
     original_kept: bool = False
+    entry: str | None = None
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What an intake batch came to: what each new ticket carries, what was refused, and who is told."""
+    """What an intake batch came to: what each new ticket carries, what was refused, and who is told.
+
+    `outdated` are the entries that came after a newer one of their upload, or once more.
+    """
 
     tickets: Mapping[str, Sequence[UUID]]
     refused: Sequence[DeadLetter]
     notices: Sequence[Notice] = ()
+    outdated: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

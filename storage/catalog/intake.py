@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.catalog import outbox
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
-from storage.catalog.events import NotYours, apply
-from storage.catalog.facts import DeadLetter, Notice, State, Taken, Unwished, Wished
+from storage.catalog.events import NotYours, Outdated, apply
+from storage.catalog.facts import DeadLetter, Notice, State, StoredVariant, Taken, Unwished, Wished
 from storage.catalog.letters import insert_letters
-from storage.catalog.rows import Row
-from storage.catalog.tables import uploads
+from storage.catalog.rows import Row, notice_of, to_variant
+from storage.catalog.tables import row_id, uploads, variants
 
 Event = Wished | Unwished
 
@@ -47,23 +47,29 @@ class Intake:
             rows |= foundlings
             known = set(rows)
             waiting: dict[str, None] = {}
-            answered: list[Row] = []
+            answered: dict[str, None] = {}
+            outdated: list[str] = []
             refused: list[DeadLetter] = []
             for event, letter in _with_takeovers(events, foundlings):
                 change = apply(rows.get(str(event.id)), event, now)
                 if isinstance(change, NotYours):
                     refused.append(letter)
-                elif change is not None:
+                elif isinstance(change, Outdated):
+                    if not _is_adoption(event):
+                        outdated.append(letter.stream_id)
+                        answered[str(event.id)] = None
+                else:
                     rows[str(event.id)] = change.row
                     if change.wants_ticket:
                         waiting[str(event.id)] = None
                     if change.answers:
-                        answered.append(change.row)
+                        answered[str(event.id)] = None
             tickets = _hand_out(rows, list(waiting), per_ticket, new_ticket)
             await _store(connection, rows, known)
-            notices = await outbox.insert_notices(connection, [_gone(row, now) for row in answered])
-            await insert_letters(connection, [*letters, *refused], now)
-        return Taken(tickets, refused, notices)
+            new = await insert_letters(connection, [*letters, *refused], now)
+            answers = await _present(connection, [rows[each] for each in answered], now)
+            notices = await outbox.insert_notices(connection, [*answers, *_refusals(new, now)])
+        return Taken(tickets, refused, notices, outdated)
 
 
 def _with_takeovers(
@@ -73,10 +79,14 @@ def _with_takeovers(
     by_source = {row["source"]: UUID(row["id"]) for row in foundlings.values()}
     for event, letter in events:
         yield event, letter
-        if isinstance(event, Wished) and not event.adopted:
+        if isinstance(event, Wished) and not _is_adoption(event):
             foundling = by_source.pop(event.source, event.id)
             if foundling != event.id:
                 yield Unwished(event.mark, foundling), letter
+
+
+def _is_adoption(event: Event) -> bool:
+    return isinstance(event, Wished) and event.adopted
 
 
 def _hand_out(
@@ -122,5 +132,31 @@ async def _store(connection: AsyncConnection, rows: dict[str, Row], known: set[s
         )
 
 
-def _gone(row: Row, now: int) -> Notice:
-    return Notice(0, State.DELETED, UUID(row["id"]), row["source"], row["recipe"], {}, now)
+def _refusals(letters: Sequence[DeadLetter], now: int) -> Iterator[Notice]:
+    for letter in letters:
+        if (about := letter.about) is not None:
+            yield Notice(
+                seq=0,
+                kind=State.FAILED,
+                id=about.id,
+                source=about.source,
+                recipe="",
+                metadata=about.metadata,
+                time_ms=now,
+                error_code=letter.code,
+                error_message=letter.message,
+                entry=letter.stream_id,
+            )
+
+
+async def _present(connection: AsyncConnection, rows: Sequence[Row], now: int) -> Sequence[Notice]:
+    """The present state of those uploads that nobody works on; of the others a message is to come."""
+    final = [row for row in rows if row["state"] in (State.READY, State.FAILED, State.DELETED)]
+    ready = [row["id"] for row in final if row["state"] == State.READY]
+    made: dict[str, list[StoredVariant]] = {upload_id: [] for upload_id in ready}
+    if ready:
+        current = variants.c.upload_id.in_(ready), variants.c.superseded_ms.is_(None)
+        found = await connection.execute(select(variants).where(*current).order_by(row_id(variants)))
+        for variant in found.mappings():
+            made[variant["upload_id"]].append(to_variant(dict(variant)))
+    return [notice_of(row, row["metadata"], made.get(row["id"], ()), now) for row in final]

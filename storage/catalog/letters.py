@@ -33,13 +33,6 @@ class Letters:
             found = (await connection.execute(query)).mappings().all()
         return [_letter(row) for row in found]
 
-    async def among(self, stream_ids: Sequence[str]) -> Sequence[DeadLetter]:
-        """The dead letters that these entries of the stream have become. Raises: CatalogUnavailable."""
-        query = select(dead_letters).where(dead_letters.c.stream_id.in_(stream_ids))
-        async with self._database.reading() as connection:
-            found = (await connection.execute(query)).mappings().all()
-        return [_letter(row) for row in found]
-
     async def discard(self, ids: Sequence[int]) -> None:
         """Throw these dead letters away. Raises: CatalogUnavailable."""
         async with self._database.writing() as connection:
@@ -72,19 +65,24 @@ def _letter(row: RowMapping) -> DeadLetter:
     )
 
 
-async def insert_letters(connection: AsyncConnection, letters: Sequence[DeadLetter], now: int) -> None:
-    """Keep `letters`; one that is there already (its entry was read twice) stays as it is."""
-    if letters:
-        await connection.execute(
-            insert(dead_letters).on_conflict_do_nothing(),
-            [
-                {
-                    "stream_id": letter.stream_id,
-                    "code": letter.code,
-                    "message": letter.message,
-                    "body": letter.body,
-                    "received_ms": now,
-                }
-                for letter in letters
-            ],
-        )
+async def insert_letters(
+    connection: AsyncConnection, letters: Sequence[DeadLetter], now: int
+) -> Sequence[DeadLetter]:
+    """Keep `letters` and give the new ones: one that is there already (its entry was read twice) stays."""
+    if not letters:
+        return []
+    found = await connection.execute(
+        insert(dead_letters).on_conflict_do_nothing().returning(dead_letters.c.stream_id),
+        [
+            {
+                "stream_id": letter.stream_id,
+                "code": letter.code,
+                "message": letter.message,
+                "body": letter.body,
+                "received_ms": now,
+            }
+            for letter in letters
+        ],
+    )
+    new = set(found.scalars())
+    return [letter for letter in letters if letter.stream_id in new]

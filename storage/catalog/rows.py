@@ -54,6 +54,26 @@ def to_upload(row: Mapping[str, Any], variants: Sequence[StoredVariant]) -> Uplo
     )
 
 
+def notice_of(
+    row: Mapping[str, Any], metadata: str, variants: Sequence[StoredVariant], now_ms: int
+) -> Notice:
+    """What the outside is told of a row as it is; `metadata` is the app's own JSON."""
+    return Notice(
+        seq=0,
+        kind=State(row["state"]),
+        id=UUID(row["id"]),
+        source=row["source"],
+        recipe=row["recipe"],
+        metadata=load_metadata(metadata),
+        time_ms=now_ms,
+        attempts=row["attempts"],
+        error_code=row["error_code"],
+        error_message=row["error_message"],
+        original=to_original(row),
+        variants=variants,
+    )
+
+
 def dump_notice(notice: Notice) -> str:
     """A notice as JSON text; its `seq` is the row's."""
     return orjson.dumps(notice).decode()
@@ -68,7 +88,7 @@ def to_notice(seq: int, body: str) -> Notice:
             **facts,
             "seq": seq,
             "kind": State(facts["kind"]),
-            "id": UUID(facts["id"]),
+            "id": UUID(facts["id"]) if facts["id"] else None,
             "original": Original(**original) if original else None,
             "variants": [StoredVariant(**variant) for variant in facts["variants"]],
         }

@@ -109,11 +109,11 @@ def test_failed_uploads_are_forgotten_and_their_originals_stay(place: Workplace)
 
 
 def test_who_listens_is_told_of_what_was_forgotten_by_a_worker_that_runs(place: Workplace) -> None:
-    place.listen(lambda heard: len(heard) == 2)
+    place.listen(lambda heard: len(heard) == 4)
     worker = place.start()
     _failed(place, "discard", "--all")
 
-    told = place.listen(lambda heard: len(heard) == 4, within=10)[2:]
+    told = place.listen(lambda heard: len(heard) == 6, within=10)[4:]
 
     assert {message["source"]: message["type"] for message in told} == dict.fromkeys(
         (BROKEN, UNKNOWN), "upload.deleted"

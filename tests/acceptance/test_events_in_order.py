@@ -179,7 +179,7 @@ def test_the_delete_of_an_id_never_seen_is_answered(place: Workplace) -> None:
     assert (told["type"], told["source"]) == ("upload.deleted", None)
 
 
-def test_an_older_event_that_comes_late_is_ignored(place: Workplace) -> None:
+def test_an_older_event_that_comes_late_changes_nothing_and_is_answered(place: Workplace) -> None:
     source, upload_id = _fresh(place, pictures.small(8))
     newest = place.send({"source": source, "metadata": {"v": 2}})
     _settle(place, upload_id, newest)
@@ -188,8 +188,8 @@ def test_an_older_event_that_comes_late_is_ignored(place: Workplace) -> None:
     place.send_raw({"event": json.dumps({"source": source, "metadata": {"v": 1}})}, stream_id="1-1")
     eventually(lambda: place.redis.xlen("media:uploads") == 0)
 
-    [told] = _settle(place, upload_id, newest)
-    assert told["metadata"] == {"v": 2}
+    [_, told] = _settle(place, upload_id, newest)
+    assert (told["type"], told["metadata"]) == ("upload.ready", {"v": 2})
 
 
 def _keys(told: dict[str, Any]) -> list[str]:

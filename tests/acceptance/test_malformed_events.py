@@ -78,6 +78,21 @@ def test_malformed_events_of_every_kind_between_good_ones_harm_none(
         assert letter["code"] == code, kind
         assert reason in letter["message"], kind
         assert letter["body"] == sent or name != "event", kind
+    _check_answers(workplace, {letter["stream_id"]: letter for letter in letters})
+
+
+def _check_answers(workplace: Workplace, letters: Mapping[str, Mapping[str, Any]]) -> None:
+    answers = [told for told in workplace.heard if "entry" in told]
+    silent = {"not JSON", "not an object", "null", "source of a wrong type", "half a surrogate", "deep"}
+    silent |= {"missing source", "no event field", "non-UTF-8", "non-UTF-8 field", "a delete of no id"}
+    silent |= {"a huge number"}
+
+    assert len(answers) == len(MALFORMED) - len(silent) == len({told["entry"] for told in answers})
+    for told in answers:
+        letter = letters[told["entry"]]
+        assert (told["type"], told["attempts"]) == ("upload.failed", 0)
+        assert told["error"] == {"code": letter["code"], "message": letter["message"]}
+        assert told["source"] or told["id"]
 
 
 def test_an_entry_from_the_future_is_a_dead_letter_and_holds_up_nobody(workplace: Workplace) -> None:

@@ -1,13 +1,25 @@
 """What an event does to an upload in each state, and that each event is answered."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import pytest
 
 from storage.catalog import Catalog
-from storage.catalog.facts import Claim, Failed, Mark, Postponed, Removed, State, Unwished, Wished
+from storage.catalog.facts import (
+    About,
+    Claim,
+    DeadLetter,
+    Failed,
+    Mark,
+    Notice,
+    Postponed,
+    Removed,
+    State,
+    Unwished,
+    Wished,
+)
 from tests.support.catalogs import (
     CAT,
     SOURCE,
@@ -15,6 +27,7 @@ from tests.support.catalogs import (
     commit,
     failed,
     letter,
+    new_ticket,
     postponed,
     ready,
     take,
@@ -184,6 +197,50 @@ async def test_an_older_or_equal_event_changes_nothing(catalog: Catalog, start: 
 
     assert await upload(catalog) == before
     assert [part.tickets for part in taken] == [{}, {}]
+    assert [part.outdated for part in taken] == [[f"{place}-0"], [f"{place}-0"]]
+
+
+@pytest.mark.parametrize("place", [1, 2])
+@pytest.mark.parametrize("start", [is_ready, has_failed, deleted], ids=lambda start: start.__name__)
+async def test_an_outdated_event_is_answered_with_the_present_state(
+    catalog: Catalog, start: Start, place: int
+) -> None:
+    await start(catalog)
+    last = (await told(catalog))[-1]
+    if start is not deleted and place > 1:
+        await take(catalog, wish(2))
+        await work(catalog)
+        last = (await told(catalog))[-1]
+    taken = await take(catalog, wish(place), unwish(place))
+
+    [answer] = taken.notices
+    assert answer.seq > last.seq
+    assert (answer.kind, answer.id, answer.source) == (last.kind, CAT, SOURCE)
+    assert (answer.error_code, answer.attempts) == (last.error_code, last.attempts)
+    assert (answer.original, list(answer.variants)) == (last.original, last.variants)
+    assert (await told(catalog))[-1].seq == answer.seq
+
+
+@pytest.mark.parametrize("start", [queued, processing, deleting, being_deleted], ids=lambda one: one.__name__)
+async def test_an_outdated_event_is_answered_by_the_message_that_is_to_come(
+    catalog: Catalog, start: Start
+) -> None:
+    held = await start(catalog)
+    before = await catalog.outbox.last_seq()
+    taken = await take(catalog, wish(1))
+    if held is not None:
+        await commit(catalog, Removed(held) if held.upload.state is State.DELETING else ready(held))
+    await work(catalog)
+
+    assert (taken.notices, len(taken.outdated)) == ([], 1)
+    assert len(await told(catalog, before)) == 1
+
+
+async def test_an_adoption_that_comes_late_is_no_event_and_is_not_answered(catalog: Catalog) -> None:
+    await is_ready(catalog)
+    taken = await take(catalog, replace(wish(0), adopted=True))
+
+    assert (taken.notices, taken.outdated, taken.refused) == ([], [], [])
 
 
 async def test_events_of_the_same_millisecond_apply_in_their_order(catalog: Catalog) -> None:
@@ -200,6 +257,65 @@ async def test_an_id_belongs_to_its_first_source(catalog: Catalog) -> None:
     assert [refused.stream_id for refused in taken.refused] == ["2-0"]
     assert (await upload(catalog)).source == SOURCE
     assert [kept.stream_id for kept in await catalog.letters.newest(9)] == ["2-0"]
+
+
+@pytest.mark.parametrize("place", [1, 2])
+async def test_an_event_for_anothers_id_is_refused_however_old_it_is(catalog: Catalog, place: int) -> None:
+    await take(catalog, wish(2))
+    before = await upload(catalog)
+    taken = await take(catalog, wish(place, source="uploads/another.jpg"))
+
+    assert (len(taken.refused), taken.outdated) == (1, [])
+    assert await upload(catalog) == before
+
+
+# -- the answers to what is refused
+
+
+def refused(entry: str, about: About | None) -> DeadLetter:
+    return replace(letter(entry), about=about)
+
+
+async def refuse(catalog: Catalog, *letters: DeadLetter) -> Sequence[Notice]:
+    return (await catalog.intake.take([], letters, per_ticket=1, new_ticket=new_ticket)).notices
+
+
+async def test_a_refused_event_is_answered_with_its_entry(catalog: Catalog) -> None:
+    [answer] = await refuse(catalog, refused("7-1", About(CAT, SOURCE, {"owner": "42"})))
+
+    assert (answer.kind, answer.entry, answer.id, answer.source) == (State.FAILED, "7-1", CAT, SOURCE)
+    assert (answer.error_code, answer.error_message) == ("invalid_event", "refused")
+    assert (answer.attempts, answer.metadata) == (0, {"owner": "42"})
+    assert [one.seq for one in await told(catalog)] == [answer.seq]
+    assert [one.seq for one in await catalog.outbox.unsent()] == [answer.seq]
+
+
+async def test_a_refused_event_that_says_nothing_of_whom_it_is_about_is_a_dead_letter_only(
+    catalog: Catalog,
+) -> None:
+    assert await refuse(catalog, refused("7-1", None)) == []
+    assert await catalog.letters.count() == 1
+
+
+async def test_a_refused_entry_that_is_read_twice_is_answered_once(catalog: Catalog) -> None:
+    about = About(None, SOURCE)
+    await refuse(catalog, refused("7-1", about))
+    again = await refuse(catalog, refused("7-1", about), refused("7-2", about))
+
+    assert [answer.entry for answer in again] == ["7-2"]
+    assert [answer.entry for answer in await told(catalog)] == ["7-1", "7-2"]
+
+
+async def test_an_event_for_anothers_id_is_answered_and_its_upload_stays_as_it_is(catalog: Catalog) -> None:
+    await is_ready(catalog)
+    before = await upload(catalog)
+    other = "uploads/another.jpg"
+    pair = wish(9, source=other), refused("9-0", About(CAT, other))
+    taken = await catalog.intake.take([pair], [], per_ticket=1, new_ticket=new_ticket)
+
+    [answer] = taken.notices
+    assert (answer.entry, answer.id, answer.source) == ("9-0", CAT, other)
+    assert await upload(catalog) == before
 
 
 async def test_an_id_keeps_its_source_even_when_it_is_deleted(catalog: Catalog) -> None:

@@ -1,6 +1,7 @@
 """The wire contract: which events are taken, how each mistake is told, and what apps hear."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -8,16 +9,18 @@ from uuid import UUID
 import orjson
 import pytest
 
-from storage.catalog.facts import Mark, Notice, Original, State, StoredVariant, Unwished, Wished
+from storage.catalog.facts import About, Mark, Notice, Original, State, StoredVariant, Unwished, Wished
 from worker.events import (
     MAX_EVENT_BYTES,
     MAX_METADATA_BYTES,
+    MAX_READ_BYTES,
     InvalidEvent,
     default_id,
     event_schema,
     message,
     parse_event,
     parse_mark,
+    read_about,
 )
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "event.schema.json"
@@ -179,6 +182,69 @@ def test_an_unknown_recipe_has_a_code_of_its_own_and_is_told_the_known_ones() ->
 def test_a_refusal_shows_nothing_that_a_terminal_obeys() -> None:
     for event in ({"source": "uploads/a", "recipe": "\x1b[31m"}, {"source": "uploads/a", "\x1b[31m": 1}):
         assert refusal(event)[1].isprintable()
+
+
+# -- whom a refused event is about
+
+ABOUT: Mapping[str, tuple[object, About | None]] = {
+    "an id and a source": ({"id": CAT, "source": "uploads/a", "x": 1}, About(UUID(CAT), "uploads/a")),
+    "a source, whose id is derived": (
+        {"source": "etc/passwd"},
+        About(default_id("etc/passwd"), "etc/passwd"),
+    ),
+    "a source with a zero": ({"source": "uploads/a\0"}, About(default_id("uploads/a\0"), "uploads/a\0")),
+    "an id that is none": ({"id": "cat", "source": "uploads/a"}, About(None, "uploads/a")),
+    "an id that is a number": ({"id": 7, "source": "uploads/a"}, About(None, "uploads/a")),
+    "an id alone": ({"id": CAT}, About(UUID(CAT), None)),
+    "a long source": ({"id": CAT, "source": "uploads/" + "a" * 2000}, About(UUID(CAT), None)),
+    "a source that is a list": ({"source": [1]}, None),
+    "no source": ({"source": ""}, None),
+    "a delete": ({"delete": CAT, "source": "uploads/a"}, About(UUID(CAT), "uploads/a")),
+    "a delete of no id": ({"delete": "all"}, None),
+    "metadata": ({"source": 7, "id": CAT, "metadata": {"o": 1}}, About(UUID(CAT), None, {"o": 1})),
+    "much metadata": ({"id": CAT, "metadata": {"o": "x" * MAX_METADATA_BYTES}}, About(UUID(CAT), None)),
+    "metadata that is none": ({"id": CAT, "metadata": 7}, About(UUID(CAT), None)),
+    "a large event": (
+        b'{"id": "%s", "x": "%s"}' % (CAT.encode(), b"x" * MAX_EVENT_BYTES),
+        About(UUID(CAT), None),
+    ),
+    "a number that is none": (b'{"id": "%s", "x": NaN}' % CAT.encode(), About(UUID(CAT), None)),
+    "half a surrogate": (b'{"id": "%s", "source": "uploads/\\ud800"}' % CAT.encode(), About(UUID(CAT), None)),
+    "a huge event": (b'{"id": "%s", "x": "%s"}' % (CAT.encode(), b"x" * MAX_READ_BYTES), None),
+    "deep": (b"[" * 30_000, None),
+    "not utf-8": (b'{"source": "uploads/\xff"}', None),
+    "not json": (b"{", None),
+    "a list": ([1], None),
+    "nothing": ({}, None),
+}
+
+
+@pytest.mark.parametrize(("event", "expected"), ABOUT.values(), ids=ABOUT.keys())
+def test_whom_a_refused_event_is_about_is_read_wherever_it_can_be(
+    event: object, expected: About | None
+) -> None:
+    body = event if isinstance(event, bytes) else orjson.dumps(event)
+    with pytest.raises(InvalidEvent):
+        parse_event(body, Mark(), RECIPES)
+
+    assert read_about(body) == expected
+
+
+def test_an_entry_without_an_event_is_about_nobody() -> None:
+    assert read_about(None) is None
+
+
+def test_a_refused_event_is_told_with_its_entry() -> None:
+    told = message(notice(State.FAILED, error_code="unknown_recipe", error_message="None.", entry="7-1"))
+
+    assert (told["type"], told["entry"], told["attempts"]) == ("upload.failed", "7-1", 0)
+    assert told["error"] == {"code": "unknown_recipe", "message": "None."}
+
+
+def test_a_message_about_an_entry_whose_id_cannot_be_read_has_none() -> None:
+    told = message(replace(notice(State.FAILED, entry="7-1"), id=None))
+
+    assert told["id"] is None
 
 
 def test_the_place_of_an_entry_is_its_id() -> None:
