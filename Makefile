@@ -1,4 +1,4 @@
-# What people and CI run. A machine needs python3 (3.11 to 3.13, with pip), make and a package index;
+# What people and CI run. A machine needs python3 (3.11 to 3.14, with pip), make and a package index;
 # everything else is installed inside this folder. `make help` lists the targets.
 
 .DEFAULT_GOAL := help

@@ -50,7 +50,7 @@ def test_a_python_that_is_too_old_is_named_together_with_the_ones_that_would_do(
 
     done = make(checkout, "setup", f"PYTHON={old}")
     assert done.returncode == 2
-    assert "needs Python 3.11, 3.12 or 3.13; here is Python 3.9.2." in done.stderr
+    assert "needs Python 3.11, 3.12, 3.13 or 3.14; here is Python 3.9.2." in done.stderr
 
 
 def test_what_is_installed_already_is_not_installed_again(checkout: Path) -> None:
