@@ -16,16 +16,17 @@ from pipelines.outage import Outage
 from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
 from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
+from storage.blobs import Prove
 from storage.catalog.claims import Claims
 from storage.catalog.facts import Claim, Committed, Failed, Outcome, Postponed, Removed, State
-from storage.errors import BlobsUnavailable
+from storage.errors import BlobForbidden, BlobNotFound, BlobsUnavailable, RootMismatch, StorageError
 
 ALONE_AFTER = 3  # workers that died with an upload, before it runs alone
 DELETE_AGAIN_MS = 600_000  # a deletion that cannot be done now is tried for ever
 NEW_WORK_S = 30  # a batch takes no new upload after this time, so that a crash costs seconds of work
 
 
-class BatchBlobs(PictureBlobs, DoomedBlobs, Protocol):
+class BatchBlobs(PictureBlobs, DoomedBlobs, Prove, Protocol):
     """What uploads need of a storage."""
 
 
@@ -184,6 +185,9 @@ async def _outcome(
 
 async def _judged(error: Exception, claim: Claim, workshop: Workshop) -> Outcome:
     judged = workshop.judge(error, claim)
+    if isinstance(error, BlobNotFound) and isinstance(judged, Failed):
+        error = await _cause(error, workshop)
+        judged = workshop.judge(error, claim)
     outage = _outage_of(error, workshop)
     if outage is not None and await outage.strikes():
         return Postponed(claim, judged.code, judged.message, outage.pause_ms, counted=False)
@@ -193,9 +197,20 @@ async def _judged(error: Exception, claim: Claim, workshop: Workshop) -> Outcome
     return judged
 
 
+async def _cause(missing: BlobNotFound, workshop: Workshop) -> Exception:
+    """Why there is no file: before anybody hears that it is missing for good, the root is looked at."""
+    try:
+        await workshop.blobs.prove()
+    except StorageError as error:
+        return error
+    return missing
+
+
 def _outage_of(error: Exception, workshop: Workshop) -> Outage | None:
     match error:
-        case BlobsUnavailable():
+        case BlobForbidden():  # the rights of one file say nothing of the others
+            return None
+        case BlobsUnavailable() | RootMismatch():
             return workshop.outage
         case DecoderUnavailable():
             return workshop.decoder_outage

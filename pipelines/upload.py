@@ -12,7 +12,7 @@ from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
 from storage.blobs import Delete, Existence, Exists, Move, Open, Source, Store
 from storage.catalog.facts import Claim, Original, Ready, Removed, StoredVariant
-from storage.errors import BlobNotFound, BlobRefused, BlobsUnavailable
+from storage.errors import BlobNotFound, BlobPinned, BlobRefused, BlobsUnavailable
 from storage.keys import DELETED, trash_key, variant_key
 
 Milliseconds = Mapping[str, float]
@@ -114,7 +114,7 @@ async def remove_upload(
     folder = f"{DELETED}{claim.upload.id}-{claim.number}"
     try:
         await blobs.move(source, trash_key(folder, source))
-    except BlobRefused as error:  # what is no regular file was never this upload's
+    except (BlobRefused, BlobPinned) as error:  # what is no regular file was never this upload's
         return Removed(claim, kept=str(error))
     return Removed(claim)
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pwd
 from pathlib import Path
 
 
@@ -29,6 +30,18 @@ class StorageFull(BlobsUnavailable):
     """There is no room left for what was to be written."""
 
 
+class BlobForbidden(BlobsUnavailable):
+    """This user may not read the file under this key; everything around it may be well."""
+
+
+class BlobPinned(BlobsUnavailable):
+    """The file under this key cannot be taken away from where it lies: its folder cannot be written."""
+
+
+class FileSystemUnfit(StorageError):
+    """A file system cannot do what is needed on it; the message names it, and says what to do."""
+
+
 class RootMismatch(StorageError):
     """The storage root is not the one that this catalog describes."""
 
@@ -49,6 +62,14 @@ class NoCatalog(StorageError):
             f"There is no catalog at {path} yet; a worker makes it when it first starts, and `media rebuild` "
             "where the one of an existing storage folder was lost."
         )
+
+
+def user() -> str:
+    """Who this process is, for messages about rights: name and number."""
+    try:
+        return f"{pwd.getpwuid(os.geteuid()).pw_name} ({os.geteuid()})"
+    except KeyError:
+        return str(os.geteuid())
 
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})

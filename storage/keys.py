@@ -10,6 +10,10 @@ UPLOADS = "uploads"
 VARIANTS = "variants"
 STAGING = "staging"
 TRASH = "trash"
+AREAS = (UPLOADS, VARIANTS, TRASH, STAGING)  # each may be a volume of its own
+HIDDEN = ".media-"  # names directly in an area that begin so are this program's own, and no blobs
+BESIDE = f"{HIDDEN}staging"  # in an area on another volume than `staging/`: its own unfinished writes
+UNFINISHED = (STAGING, *(f"{area}/{BESIDE}" for area in (TRASH, UPLOADS, VARIANTS)))
 DELETED = (
     "delete-"  # with an upload's id and a claim's number: the folder of the trash that its original goes to
 )
@@ -48,13 +52,19 @@ def source_key(source: str) -> str:
         raise KeyRefused(f"source must start with {UPLOADS}/")
     if len(source.encode(errors="replace")) > MAX_SOURCE_BYTES:
         raise KeyRefused(f"source has more than {MAX_SOURCE_BYTES} bytes")
-    segments(source)
+    if is_hidden(segments(source)[1]):
+        raise KeyRefused(f"source must not lie in {source.split('/')[1]}, which is not the app's")
     return source
 
 
 def trash_key(plan: str, key: str) -> str:
     """Where the blob under `key` is kept once `plan` has moved it out of the way."""
     return f"{TRASH}/{plan}/{key}"
+
+
+def is_hidden(name: str) -> bool:
+    """Whether what lies directly in an area under that name is nobody's blob."""
+    return name.startswith(HIDDEN) or name == "lost+found"
 
 
 def segments(key: str) -> tuple[str, ...]:

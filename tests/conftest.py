@@ -3,7 +3,8 @@
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,14 @@ async def local_blobs(root: Path) -> AsyncIterator[LocalBlobs]:
     """Blobs as files, none yet."""
     async with open_local(root, create=True) as blobs:
         yield blobs
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than `tmp_path`."""
+    shm = Path("/dev/shm")
+    if not os.access(shm, os.W_OK) or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system here")
+    with tempfile.TemporaryDirectory(dir=shm) as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)

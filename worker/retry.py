@@ -41,10 +41,13 @@ VERDICTS: Mapping[type[Exception], Verdict] = {
     stores.BlobNotFound: Verdict("source_missing"),  # transient for the first ten seconds
     stores.BlobRefused: Verdict("unsupported_format"),
     stores.BlobsUnavailable: Verdict("storage_unavailable", transient=True),
+    stores.BlobForbidden: Verdict("storage_unavailable", transient=True),
+    stores.BlobPinned: Verdict("storage_unavailable", transient=True),
     stores.StorageFull: Verdict("storage_full", transient=True),
     stores.CatalogUnavailable: Verdict("catalog_unavailable", transient=True, counted=False),
     # These end a worker before it takes a job; should one meet an upload, it is not the upload's fault.
     stores.RootMismatch: Verdict("storage_unavailable", transient=True, counted=False),
+    stores.FileSystemUnfit: Verdict("storage_unavailable", transient=True, counted=False),
     stores.CatalogTooNew: Verdict("catalog_unavailable", transient=True, counted=False),
     stores.NoCatalog: Verdict("catalog_unavailable", transient=True, counted=False),
 }

@@ -10,7 +10,7 @@ from pipelines.sweep.findings import Ages, Kind, judge
 from storage.blobs import BlobInfo, Existence, Exists, List
 from storage.catalog import Catalog
 from storage.catalog.sweeps import Held
-from storage.keys import STAGING, TRASH, UPLOADS, VARIANTS
+from storage.keys import STAGING, TRASH, UNFINISHED, UPLOADS, VARIANTS
 from storage.ledger import Tally
 
 _PAGE = 5000  # rows
@@ -64,10 +64,11 @@ async def look(
         elif source is not None and source.wanted and await blobs.exists(source.key) is Existence.MISSING:
             counts.add(LOST, source.bytes)
         seen()
-    async for unfinished in blobs.list(STAGING):
-        counts.add(STAGING, unfinished.bytes)
-        if unfinished.changed_at < ages.orphan_before:
-            counts.add(Kind.LEFTOVER, unfinished.bytes)
+    for place in UNFINISHED:
+        async for unfinished in blobs.list(place):
+            counts.add(STAGING, unfinished.bytes)
+            if unfinished.changed_at < ages.orphan_before:
+                counts.add(Kind.LEFTOVER, unfinished.bytes)
     async for thrown_away in blobs.list(TRASH):
         counts.add(TRASH, thrown_away.bytes)
     areas = {name: counts[name] for name in (UPLOADS, VARIANTS, TRASH, STAGING)}

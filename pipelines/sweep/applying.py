@@ -135,10 +135,8 @@ async def _move_away(plan: Plan, key: str, sweeper: Sweeper) -> bool:
     judged = await _old(key, sweeper)
     if judged is None:  # gone, or made again since the plan
         return False
-    kept = quarantine_key(plan.id, key)
-    await sweeper.blobs.move(key, kept)
-    moved = (await sweeper.blobs.look([kept]))[kept]
-    if isinstance(moved, BlobInfo) and moved.identity == judged.identity:
+    moved = await sweeper.blobs.move(key, quarantine_key(plan.id, key))
+    if moved is not None and moved.is_same_file(judged):
         return True
     # A writer made it again after it was judged: what was moved is the new file. Its row cannot have been
     # committed yet, for the key is condemned. What is not surely back counts as moved.

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from pipelines.sweep.sweeper import Sweeper
 from storage.blobs import BlobInfo, Existence, Look
-from storage.keys import STAGING, TRASH, VARIANTS, parse_variant_key
+from storage.keys import TRASH, UNFINISHED, VARIANTS, parse_variant_key
 from storage.ledger import Tally
 
 STRETCH = 20_000  # keys that are compared in one step
@@ -102,12 +102,13 @@ async def leftovers(after: str, sweeper: Sweeper) -> Looked:
     """The next unfinished writes that are old enough. Raises: StorageError."""
     ages = Ages.now(sweeper.grace_s, sweeper.retention_s)
     findings: list[Finding] = []
-    async with aclosing(sweeper.blobs.list(STAGING, after)) as files:
-        async for file in files:
-            if file.changed_at < ages.orphan_before:
-                findings.append(Finding(Kind.LEFTOVER, file.key, file.bytes))
-            if len(findings) == STRETCH:
-                return Looked(findings, file.key)
+    for place in UNFINISHED:
+        async with aclosing(sweeper.blobs.list(place, after)) as files:
+            async for file in files:
+                if file.key > after and file.changed_at < ages.orphan_before:
+                    findings.append(Finding(Kind.LEFTOVER, file.key, file.bytes))
+                if len(findings) == STRETCH:
+                    return Looked(findings, file.key)
     return Looked(findings, None)
 
 

@@ -105,7 +105,7 @@ def _may_come_back(kept: BlobInfo | Existence, there: BlobInfo | Existence) -> b
     if not isinstance(kept, BlobInfo):
         return False
     if isinstance(there, BlobInfo):
-        return there.identity == kept.identity  # somebody died who had put it back by half
+        return there.is_same_file(kept)  # somebody died who had put it back by half
     return there is Existence.MISSING
 
 

@@ -27,6 +27,15 @@ class BlobInfo:
     bytes: int
     changed_at: float
     identity: str = ""  # which file it is; another under the same key has another
+    written_ns: int = 0  # mtime
+
+    def is_same_file(self, other: "BlobInfo") -> bool:
+        """Whether both are one file, whatever its key.
+
+        There are file systems on which a file that gets another name gets another identity too.
+        """
+        same_bytes = (self.bytes, self.written_ns) == (other.bytes, other.written_ns)
+        return self.identity == other.identity or same_bytes
 
 
 @dataclass(frozen=True)
@@ -97,10 +106,13 @@ class Delete(Protocol):
 
 
 class Move(Protocol):
-    async def move(self, key: str, to: str, *, replace: bool = True) -> None:
-        """Give the blob under `key` another key; moving what is absent is fine. Raises: BlobRefused.
+    async def move(self, key: str, to: str, *, replace: bool = True) -> BlobInfo | None:
+        """Give the blob under `key` another key; gives what was moved, None where nothing was.
 
-        What is under `to` is replaced; or, without `replace`, it stays, and so does the blob under `key`.
+        Moving what is absent is fine. What is under `to` is replaced; or, without `replace`, it stays, and
+        so does the blob under `key`.
+
+        Raises: BlobRefused, BlobPinned where it cannot be taken away from under `key`.
         """
 
 
@@ -112,6 +124,11 @@ class Exists(Protocol):
 class Probe(Protocol):
     async def probe(self) -> None:
         """Write and remove a little, as a test of the storage as a whole."""
+
+
+class Prove(Protocol):
+    async def prove(self) -> None:
+        """Raises: RootMismatch where this is not the storage that it was."""
 
 
 class Room(Protocol):
@@ -143,7 +160,23 @@ class List(Protocol):
 
 
 class Blobs(
-    Open, Get, Put, Stage, Publish, Store, Delete, Move, Exists, Info, Probe, Room, Look, Keys, List, Protocol
+    Open,
+    Get,
+    Put,
+    Stage,
+    Publish,
+    Store,
+    Delete,
+    Move,
+    Exists,
+    Info,
+    Probe,
+    Prove,
+    Room,
+    Look,
+    Keys,
+    List,
+    Protocol,
 ):
     """All verbs: what a backend implements. Ask for less wherever less will do."""
 
@@ -162,6 +195,7 @@ __all__ = [
     "Move",
     "Open",
     "Probe",
+    "Prove",
     "Publish",
     "Put",
     "Room",

@@ -27,11 +27,14 @@ def runs(folder: int, path: str, after: str) -> Iterator[Run]:
     A folder is open only until the next run is asked for.
     """
     here = f"{path}/"
+    is_area = path in keys.AREAS
     if not after.startswith(here):
         after = ""  # the folder as a whole comes after it
     names: list[str] = []
     for name in _names(folder):
         key = here + name
+        if is_area and keys.is_hidden(name.rstrip("/")):
+            continue
         if after and key <= after and not (name[-1] == "/" and after.startswith(key)):
             continue
         if name[-1] != "/":

@@ -76,11 +76,13 @@ class MemoryBlobs:
         segments(key)
         self._blobs.pop(key, None)
 
-    async def move(self, key: str, to: str, *, replace: bool = True) -> None:
+    async def move(self, key: str, to: str, *, replace: bool = True) -> BlobInfo | None:
         segments(key)
         segments(to)
-        if key in self._blobs and (replace or to not in self._blobs):
-            self._blobs[to] = with_changes(self._blobs.pop(key), changed_at=time.time())
+        if key not in self._blobs or (to in self._blobs and not replace):
+            return None
+        self._blobs[to] = with_changes(self._blobs.pop(key), changed_at=time.time())
+        return await self.info(to)
 
     async def exists(self, key: str) -> Existence:
         segments(key)
@@ -88,7 +90,7 @@ class MemoryBlobs:
 
     async def info(self, key: str) -> BlobInfo:
         blob = self._blob(key)
-        return BlobInfo(key, len(blob.content), blob.changed_at, str(blob.version))
+        return _info(key, blob)
 
     async def look(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
         for key in keys:
@@ -97,6 +99,9 @@ class MemoryBlobs:
 
     async def probe(self) -> None:
         """Memory that can be asked is there."""
+
+    async def prove(self) -> None:
+        """Nobody can exchange it."""
 
     async def keys(self, prefix: str, after: str = "") -> AsyncGenerator[Sequence[str], None]:
         if page := [info.key async for info in self.list(prefix, after)]:
@@ -110,7 +115,7 @@ class MemoryBlobs:
         for key in sorted(self._blobs, key=str.encode):
             blob = self._blobs.get(key)
             if blob is not None and key.startswith(f"{prefix}/") and key.encode() > after.encode():
-                yield BlobInfo(key, len(blob.content), blob.changed_at, str(blob.version))
+                yield _info(key, blob)
 
     def _blob(self, key: str) -> _Blob:
         segments(key)
@@ -120,6 +125,10 @@ class MemoryBlobs:
 
     def _store(self, key: str, content: bytes) -> None:
         self._blobs[key] = _Blob(content, time.time(), next(self._numbers))
+
+
+def _info(key: str, blob: _Blob) -> BlobInfo:
+    return BlobInfo(key, len(blob.content), blob.changed_at, str(blob.version), blob.version)
 
 
 def _readable(content: bytes) -> int:

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from storage.blobs import Blobs, Existence, Staged
 from storage.blobs.local import LocalBlobs
 from storage.blobs.memory import MemoryBlobs
 from storage.errors import BlobNotFound, BlobsUnavailable, KeyRefused
+from storage.keys import UNFINISHED
 
 HOSTILE = {
     "empty": "",
@@ -337,5 +339,21 @@ class TestLocalBlobs(BlobsContract):
         return local_blobs
 
 
+class TestLocalBlobsOnSeveralVolumes(BlobsContract):
+    @pytest.fixture
+    def blobs(self, local_blobs: LocalBlobs, root: Path, volume: Path) -> LocalBlobs:
+        for area in ("uploads", "variants"):
+            (volume / area).mkdir()
+            (root / area).symlink_to(volume / area)
+        return local_blobs
+
+
+class TestLocalBlobsWithItsStagingElsewhere(BlobsContract):
+    @pytest.fixture
+    def blobs(self, local_blobs: LocalBlobs, root: Path, volume: Path) -> LocalBlobs:
+        (root / "staging").symlink_to(volume)
+        return local_blobs
+
+
 async def _files_in_staging(blobs: Blobs) -> Sequence[str]:
-    return await listed(blobs, "staging")
+    return [key for place in UNFINISHED for key in await listed(blobs, place)]

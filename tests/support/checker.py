@@ -109,7 +109,7 @@ def _check_catalog(root: Path, catalog: Path, found: Findings, settled: bool) ->
     found.letters = rows_of(catalog, "SELECT * FROM dead_letters ORDER BY id")
     kept = {variant["key"] for rows in variants.values() for variant in rows}
     there = {str(path.relative_to(root)) for path in (root / "variants").rglob("*") if path.is_file()}
-    found.unreferenced = there - kept
+    found.unreferenced = {key for key in there - kept if not key.startswith("variants/.media-")}
 
 
 def _check_totals(catalog: Path, found: Findings) -> None:

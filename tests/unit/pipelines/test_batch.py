@@ -395,6 +395,31 @@ async def test_an_original_that_another_upload_has_is_kept_and_that_is_said(
     assert report.kept == [(upload_id, "another upload has the same source")]
 
 
+async def test_an_original_that_cannot_be_moved_ends_the_deletion_all_the_same_and_that_is_said(
+    catalog: Catalog,
+    local_blobs: LocalBlobs,
+    sandbox: Sandbox,
+    uploads: Uploads,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shop = workshop(catalog, local_blobs, sandbox, may_delete_originals=True)
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    await process(catalog, [upload_id], shop)
+    await delete(catalog, upload_id, original=True)
+
+    def refuse(*_args: object, **_more: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "rename", refuse)
+    report = await process(catalog, [upload_id], shop)
+
+    assert (await found(catalog, upload_id)).state is State.DELETED
+    assert uploads.variants() == {}
+    assert [notice.original_kept for notice in await told(catalog)] == [False, True]
+    [(_, why)] = report.kept
+    assert str(uploads.path("cat.jpg")) in why
+
+
 @pytest.mark.parametrize("original", [True, False])
 async def test_an_original_is_said_to_be_kept_only_where_it_was_to_go_and_is_there(
     catalog: Catalog, uploads: Uploads, shop: Workshop, *, original: bool

@@ -539,7 +539,7 @@ async def test_originals_that_are_there_already_do_not_keep_a_new_catalog_away(
 
 
 async def test_variants_without_a_marker_stop_a_new_catalog(local_blobs: LocalBlobs, root: Path) -> None:
-    (root / "variants").mkdir()
+    (root / "variants/ab").mkdir(parents=True)
     with pytest.raises(RootMismatch, match="media rebuild"):
         local_blobs.bind("first", catalog_is_new=True)
 

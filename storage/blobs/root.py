@@ -1,0 +1,206 @@
+"""The root folder: the one place that opens folders below it, and notices when it is exchanged."""
+
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+
+from storage.blobs.folders import DIRECTORY
+from storage.blobs.mapping import mapped, unavailable
+from storage.blobs.marker import read_marker, replace_marker, write_marker
+from storage.blobs.syscalls import grant, same_folder, sync_folder
+from storage.errors import BlobsUnavailable, RootMismatch
+from storage.keys import AREAS, MARKER, UPLOADS, VARIANTS, is_hidden
+
+FOLDER_MODE = 0o755  # the web server that serves variants is another user
+_THROUGH_LINKS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Root:
+    """The folder at `path`, open as `fd`; `close` it.
+
+    An area (`uploads/` and the like, directly below) may be a volume of its own, or a link that the operator
+    has made. Below it no link is followed.
+    """
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self._catalog_id: str | None = None
+        self._lock = Lock()
+        self._devices: dict[str, int] = {}  # of each area that was entered
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    # -- folders, each opened relative to the one before
+
+    @contextmanager
+    def folder(self, parts: Sequence[str], *, create: bool = False) -> Iterator[int]:
+        """The folder under these names, open. Raises: OSError, BlobsUnavailable, RootMismatch."""
+        self._prove_place()
+        fd = os.dup(self.fd)
+        try:
+            for depth, part in enumerate(parts):
+                if depth == 0 and part in AREAS:
+                    deeper = self._enter_area(part, create=create)
+                else:
+                    name = part if create else spelled(fd, part, parts[0])
+                    deeper = enter(fd, name, create=create)
+                os.close(fd)
+                fd = deeper
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _enter_area(self, name: str, *, create: bool) -> int:
+        path = self.path / name
+        try:
+            fd = self._open_area(name, create=create)
+        except FileNotFoundError:
+            raise
+        except OSError as error:  # whatever lies under it, this says nothing of any file below
+            raise unavailable(path, error) from error
+        device = os.fstat(fd).st_dev
+        if self._devices.setdefault(name, device) != device:
+            os.close(fd)
+            raise BlobsUnavailable(
+                f"{path} is on another file system than when this process began. Is a disk not mounted? "
+                "If it is meant to be so, start the worker anew."
+            )
+        return fd
+
+    def _open_area(self, name: str, *, create: bool) -> int:
+        try:
+            return os.open(name, _THROUGH_LINKS, dir_fd=self.fd)
+        except FileNotFoundError:
+            self._prove_nothing_is_there(name)
+            if not create:
+                raise
+        return _make(self.fd, name, _THROUGH_LINKS)
+
+    def _prove_nothing_is_there(self, name: str) -> None:
+        """A disk that is not mounted must not look like files that are gone."""
+        path = self.path / name
+        with suppress(FileNotFoundError, OSError):
+            target = os.readlink(name, dir_fd=self.fd)
+            raise BlobsUnavailable(
+                f"{path} is a link to {target}, which is not there. Is a disk not mounted?"
+            )
+        if name == UPLOADS and name in self._devices:
+            raise BlobsUnavailable(f"{path} is gone. Is a disk not mounted, or was it moved away?")
+
+    # -- the root's identity
+
+    def bind(self, catalog_id: str, *, catalog_is_new: bool) -> None:
+        """Make sure that this root belongs to the catalog `catalog_id`; a new pair is married here.
+
+        Raises: RootMismatch when the marker is another catalog's, or missing where it must be,
+        BlobsUnavailable.
+        """
+        with mapped(MARKER):
+            found = read_marker(self.fd)
+            if found is None and catalog_is_new:
+                if not self._holds_variants():
+                    write_marker(self.fd, catalog_id)
+                found = read_marker(self.fd)  # where there are variants now, another worker was first
+        self._judge(found, catalog_id)
+        self._catalog_id = catalog_id
+
+    def rebind(self, catalog_id: str) -> None:
+        """Give this root to the catalog `catalog_id`, whatever it belonged to. Raises: BlobsUnavailable."""
+        with mapped(MARKER):
+            replace_marker(self.fd, catalog_id)
+        self._catalog_id = catalog_id
+
+    def prove(self) -> None:
+        """Raises: RootMismatch where the root is not the one that was bound (any more), BlobsUnavailable."""
+        self._prove_place()
+        if self._catalog_id is not None:
+            with mapped(MARKER):
+                found = read_marker(self.fd)
+            self._judge(found, self._catalog_id)
+
+    def _judge(self, found: str | None, catalog_id: str) -> None:
+        if found is None:
+            raise RootMismatch(
+                f"{self.path} has no {MARKER}, but its catalog has described a root before, or there "
+                "are variants already. Is a disk not mounted, or the catalog another one's? "
+                "`media rebuild` makes a new catalog for an existing root."
+            )
+        if found != catalog_id:
+            raise RootMismatch(
+                f"{self.path} belongs to the catalog {found}, but the catalog in use is {catalog_id}. "
+                "Check MEDIA_STORAGE_URL and MEDIA_CATALOG_URL: one of them points to another installation. "
+                "If this root's catalog is lost, `media rebuild` makes a new one."
+            )
+
+    def _holds_variants(self) -> bool:
+        try:
+            with self.folder([VARIANTS]) as folder:
+                return any(not is_hidden(name) for name in os.listdir(folder))
+        except FileNotFoundError:
+            return False
+
+    def _prove_place(self) -> None:
+        """The folder that is open still is the one at `path`; another there that is ours takes its place."""
+        if self._catalog_id is None:
+            return
+        try:
+            if same_folder(os.stat(self.path), os.fstat(self.fd)):
+                return
+            with self._lock:
+                self._open_anew(self._catalog_id)
+        except FileNotFoundError as error:
+            raise RootMismatch(f"The storage root {self.path} is gone. Is a disk not mounted?") from error
+        except OSError as error:
+            raise unavailable(self.path, error) from error
+
+    def _open_anew(self, catalog_id: str) -> None:
+        fd = os.open(self.path, _THROUGH_LINKS)
+        try:
+            self._judge(read_marker(fd), catalog_id)
+            os.dup2(fd, self.fd, inheritable=False)
+            self._devices.clear()
+        finally:
+            os.close(fd)
+
+
+def enter(folder: int, name: str, *, create: bool, mode: int = FOLDER_MODE) -> int:
+    """The folder under that name, open, never through a link; it is made first where `create` is true."""
+    try:
+        return os.open(name, DIRECTORY, dir_fd=folder)
+    except FileNotFoundError:
+        if not create:
+            raise
+    return _make(folder, name, DIRECTORY, mode)
+
+
+def _make(folder: int, name: str, flags: int, mode: int = FOLDER_MODE) -> int:
+    with suppress(FileExistsError):
+        os.mkdir(name, mode, dir_fd=folder)
+    fd = os.open(name, flags, dir_fd=folder)
+    try:
+        grant(fd, mode)  # whatever the umask
+        sync_folder(folder)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def spelled(folder: int, name: str, key: str) -> str:
+    """`name` as it is spelled in that folder, which lies on the way to `key`.
+
+    An app and a file system may each write an `ä` in its own way (Unicode's normal forms C and D); that is
+    one name, unless there are two files. Only apps name files so, and only in `uploads/`.
+    """
+    if name.isascii() or key.partition("/")[0] != UPLOADS:
+        return name
+    for form in (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))):
+        with suppress(OSError):
+            os.stat(form, dir_fd=folder, follow_symlinks=False)
+            return form
+    return name

@@ -1,0 +1,218 @@
+"""Staging: a folder for each process, locked by it, so that others can tell when it has died.
+
+It lies in `staging/`; and, for an area on another volume than that, in the area itself, beside what its
+files become.
+"""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count as counter
+from pathlib import PurePosixPath
+from threading import RLock
+from uuid import uuid4
+
+from storage import keys
+from storage.blobs import Staged
+from storage.blobs.root import Root, enter
+from storage.blobs.syscalls import same_folder
+from storage.errors import BlobsUnavailable
+
+_TRIES = 100  # to get a folder of one's own, before whoever takes it away each time is told of
+_PRIVATE = 0o700
+
+
+@dataclass
+class Bench:
+    """A staging folder of this process: its place, its name there, and the files that are in it."""
+
+    place: tuple[str, ...]
+    name: str
+    fd: int
+    files: set[str] = field(default_factory=set)
+    lost: bool = False
+
+
+class Staging:
+    """The staging folders of this process; `leave` them."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._benches: dict[tuple[str, ...], Bench] = {}
+        self._of_file: dict[str, Bench] = {}
+        self._apart: set[str] = set()
+        self._lock = RLock()
+        self._numbers = counter()
+
+    def occupy(self) -> None:
+        """Take a staging folder of one's own and remove those of processes that died."""
+        with self._lock:
+            for area in keys.AREAS:
+                if area != keys.STAGING:
+                    self._tidy_beside(area)
+            self._bench((keys.STAGING,))
+
+    def leave(self) -> None:
+        """Give the staging folders back."""
+        with self._lock:
+            for bench in self._benches.values():
+                with suppress(OSError, BlobsUnavailable), self._root.folder(bench.place) as place:
+                    _remove_folder(place, bench.name)
+                os.close(bench.fd)
+            self._benches.clear()
+
+    def lies_beside(self, staged: Staged, area: str) -> bool:
+        """Whether the file was made in that area itself."""
+        return self._of_file[staged.name].place == (area, keys.BESIDE)
+
+    def set_apart(self, area: str) -> None:
+        """Remember that the area is on another volume than `staging/`."""
+        self._apart.add(area)
+
+    def make(self, count: int, area: str) -> Sequence[Staged]:
+        """`count` empty files on the volume of `area`, as far as it is known."""
+        place = (area, keys.BESIDE) if area in self._apart else (keys.STAGING,)
+        with self._lock:
+            bench = self._bench(place)
+            names = [f"{next(self._numbers)}" for _ in range(count)]
+            bench.files.update(names)
+            self._of_file |= dict.fromkeys(names, bench)
+        staged: list[Staged] = []
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            for name in names:
+                staged.append(Staged(os.open(name, flags, 0o600, dir_fd=bench.fd), name))
+        except OSError:
+            self.drop(staged)
+            self._forget(names)
+            raise
+        return staged
+
+    def folder_of(self, staged: Staged) -> int:
+        """The folder that the file was made in. Raises: BlobsUnavailable where it has left."""
+        try:
+            return self._of_file[staged.name].fd
+        except KeyError as error:
+            raise BlobsUnavailable("a staged file is gone") from error
+
+    def drop(self, staged: Sequence[Staged]) -> None:
+        """Close files, and remove those that have not become anything."""
+        for file in staged:
+            os.close(file.fd)
+            with suppress(FileNotFoundError):
+                os.unlink(file.name, dir_fd=self._of_file[file.name].fd)
+        self._forget([file.name for file in staged])
+
+    def _forget(self, names: Sequence[str]) -> None:
+        with self._lock:
+            for name in names:
+                bench = self._of_file.pop(name, None)
+                if bench is not None:
+                    bench.files.discard(name)
+                    if bench.lost and not bench.files:
+                        os.close(bench.fd)
+
+    def _bench(self, place: tuple[str, ...]) -> Bench:
+        bench = self._benches.get(place)
+        if bench is not None and not self._is_there(bench):  # somebody has cleared it away under us
+            del self._benches[place]
+            bench.lost = True
+            if not bench.files:
+                os.close(bench.fd)
+            bench = None
+        if bench is None:
+            bench = self._benches[place] = self._new_bench(place)
+        return bench
+
+    def _is_there(self, bench: Bench) -> bool:
+        path = PurePosixPath(*bench.place, bench.name)
+        try:
+            found = os.stat(path, dir_fd=self._root.fd, follow_symlinks=False)
+        except OSError:
+            return False
+        return same_folder(found, os.fstat(bench.fd))
+
+    def _new_bench(self, place: tuple[str, ...]) -> Bench:
+        with self._place(place) as folder:
+            _remove_abandoned(folder)
+            for _ in range(_TRIES):
+                name = f"w{uuid4().hex}"
+                fd = _occupied(folder, name)
+                if fd is not None:
+                    return Bench(place, name, fd)
+        raise BlobsUnavailable(f"each new folder in {self._root.path.joinpath(*place)} is taken away at once")
+
+    @contextmanager
+    def _place(self, place: tuple[str, ...]) -> Iterator[int]:
+        """Where staging folders are, made if it is missing; what lies beside blobs is nobody else's."""
+        with self._root.folder(place[:1], create=True) as area:
+            if len(place) == 1:
+                yield area
+                return
+            fd = enter(area, place[1], create=True, mode=_PRIVATE)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
+
+    def _tidy_beside(self, area: str) -> None:
+        with suppress(OSError), self._root.folder([area, keys.BESIDE]) as folder:
+            _remove_abandoned(folder)
+
+
+def _occupied(place: int, name: str) -> int | None:
+    """A new folder, open and locked; None if another process took it for abandoned before it was."""
+    try:
+        fd = enter(place, name, create=True, mode=_PRIVATE)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        # Not by its number of links: there are file systems that count none.
+        if same_folder(os.stat(name, dir_fd=place, follow_symlinks=False), os.fstat(fd)):
+            return fd
+    except FileNotFoundError:
+        pass
+    except OSError:
+        os.close(fd)
+        with suppress(OSError):
+            os.rmdir(name, dir_fd=place)
+        raise
+    os.close(fd)
+    return None
+
+
+def _remove_abandoned(place: int) -> None:
+    for name in os.listdir(place):
+        if name.startswith("w"):
+            _remove_if_abandoned(place, name)
+
+
+def _remove_if_abandoned(place: int, name: str) -> None:
+    try:
+        fd = enter(place, name, create=False)
+    except OSError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove_folder(place, name)
+    except (BlockingIOError, FileNotFoundError):
+        pass  # its owner lives, or a neighbour that starts too has removed it
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:  # something else lies in it than files
+            raise
+    finally:
+        os.close(fd)
+
+
+def _remove_folder(parent: int, name: str) -> None:
+    fd = enter(parent, name, create=False)
+    try:
+        for entry in os.listdir(fd):
+            os.unlink(entry, dir_fd=fd)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=parent)

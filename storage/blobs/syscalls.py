@@ -1,0 +1,110 @@
+"""Calls that not every file system knows, each with the next best way where it is missing."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from storage.blobs.mapping import NOT_OFFERED
+
+_NOREPLACE = 1
+_NO_LINK = NOT_OFFERED
+_NO_SYNC = NOT_OFFERED - {errno.EPERM}
+
+
+def sync_folder(folder: int) -> bool:
+    """Make the names in a folder durable; False where its file system has no such call."""
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno in _NO_SYNC:
+            return False
+        raise
+    return True
+
+
+def grant(fd: int, mode: int) -> None:
+    """Give an open file or folder its mode; a file system that keeps none shows all with modes of its own."""
+    try:
+        os.fchmod(fd, mode)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+
+
+def rename_aside(name: str, target: str, here: int, there: int) -> bool:
+    """Give a file another name, unless another file is under it already; gives whether it was done."""
+    try:
+        os.link(name, target, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
+    except FileExistsError:
+        if not _same(name, target, here, there):
+            return False
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        return _rename_noreplace(name, target, here, there)
+    sync_folder(there)  # the new name is durable before the old one goes
+    os.unlink(name, dir_fd=here)
+    return True
+
+
+@contextmanager
+def alone_in(folder: int) -> Iterator[None]:
+    """The only process of this host in the body for that folder, where its file system has locks."""
+    locked = False
+    with suppress(OSError):
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        locked = True
+    try:
+        yield
+    finally:
+        if locked:
+            fcntl.flock(folder, fcntl.LOCK_UN)
+
+
+def _rename_noreplace(name: str, target: str, here: int, there: int) -> bool:
+    """The same where there are no hard links."""
+    try:
+        _renameat2(name, target, here, there)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+        # Nothing of the kind: two who do it at the same moment may both succeed, with the later one's file.
+        try:
+            os.stat(target, dir_fd=there, follow_symlinks=False)
+        except FileNotFoundError:
+            os.rename(name, target, src_dir_fd=here, dst_dir_fd=there)
+        else:
+            return False
+    return True
+
+
+def _renameat2(name: str, target: str, here: int, there: int) -> None:
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError as error:  # a C library older than the system call
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from error
+    if call(here, os.fsencode(name), there, os.fsencode(target), _NOREPLACE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), name)
+
+
+def _same(name: str, target: str, here: int, there: int) -> bool:
+    one = os.stat(name, dir_fd=here, follow_symlinks=False)
+    other = os.stat(target, dir_fd=there, follow_symlinks=False)
+    return same_file(one, other)
+
+
+def same_file(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether both describe the same regular file."""
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino) and stat.S_ISREG(one.st_mode)
+
+
+def same_folder(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether both describe the same folder."""
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)

@@ -1,0 +1,112 @@
+"""A storage root that is exchanged under a worker: nothing is attempted, nobody hears of missing files."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipelines.batch import Workshop, process_uploads
+from pipelines.sandbox import Sandbox
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
+from storage.catalog.facts import State
+from storage.errors import RootMismatch
+from tests.support.sandboxes import jpeg
+from tests.support.workshops import Uploads, workshop
+from worker import retry
+
+Exchange = Callable[[Path], None]
+
+
+def moved_away(root: Path) -> None:
+    root.rename(root.with_name("away"))
+
+
+def another_mounted(root: Path) -> None:
+    moved_away(root)
+    root.mkdir()
+
+
+def another_catalogs(root: Path) -> None:
+    another_mounted(root)
+    (root / ".media-root.json").write_text('{"catalog": "another", "version": 1}')
+
+
+def emptied(root: Path) -> None:
+    shutil.copytree(root, root.with_name("away"))
+    for path in (root / "uploads", root / "variants"):
+        shutil.rmtree(path, ignore_errors=True)
+    (root / ".media-root.json").unlink()
+
+
+EXCHANGES: dict[str, Exchange] = {
+    "moved away": moved_away,
+    "another folder": another_mounted,
+    "another catalog's": another_catalogs,
+    "emptied in place": emptied,
+}
+
+
+@pytest.fixture
+def shop(
+    catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> Workshop:
+    local_blobs.bind(catalog.id, catalog_is_new=True)
+    monkeypatch.setattr(retry, "MISSING_FOR_MS", 0)  # a file that is missing is missing for good
+    return workshop(catalog, local_blobs, sandbox)
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES.keys())
+async def test_nobody_hears_of_missing_files_while_the_root_is_another(
+    catalog: Catalog, uploads: Uploads, shop: Workshop, root: Path, exchange: Exchange
+) -> None:
+    ids = [await uploads.put(f"{number}.jpg", jpeg()) for number in range(3)]
+    exchange(root)
+    for upload_id in ids:
+        await process_uploads([upload_id], await uploads.ticket(upload_id), shop)
+
+    waiting = [await catalog.reports.find(upload_id) for upload_id in ids]
+    assert [(one.state, one.attempts) for one in waiting if one] == [(State.QUEUED, 0)] * 3
+    assert await catalog.outbox.unsent(0, 10) == []
+    assert shop.outage.pause_ms > 0
+    with pytest.raises(RootMismatch, match=str(root)):
+        await shop.blobs.prove()
+
+
+@pytest.mark.parametrize("copied", [True, False], ids=["a copy of it", "itself"])
+async def test_work_goes_on_by_itself_when_the_root_is_back(
+    catalog: Catalog,
+    local_blobs: LocalBlobs,
+    uploads: Uploads,
+    shop: Workshop,
+    root: Path,
+    *,
+    copied: bool,
+) -> None:
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    away = root.with_name("away")
+    moved_away(root)
+    assert await shop.outage.strikes()
+    shutil.copytree(away, root) if copied else away.rename(root)
+    await local_blobs.probe()
+    fresh = workshop(catalog, local_blobs, shop.sandbox)
+    await process_uploads([upload_id], await uploads.ticket(upload_id), fresh)
+
+    found = await catalog.reports.find(upload_id)
+    assert found is not None
+    assert found.state is State.READY
+    assert len(uploads.variants()) == 3
+    assert uploads.staged() == []
+
+
+async def test_a_file_that_is_missing_in_the_right_root_is_told(
+    catalog: Catalog, uploads: Uploads, shop: Workshop
+) -> None:
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    uploads.path("cat.jpg").unlink()
+    await process_uploads([upload_id], await uploads.ticket(upload_id), shop)
+
+    found = await catalog.reports.find(upload_id)
+    assert found is not None
+    assert (found.state, found.error_code) == (State.FAILED, "source_missing")
