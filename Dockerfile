@@ -13,6 +13,7 @@ COPY storage storage
 COPY pipelines pipelines
 COPY worker worker
 COPY scripts scripts
+COPY media_worker.py ./
 RUN uv sync --frozen --no-dev --no-editable
 
 

@@ -124,7 +124,7 @@ def _own_settings(settings: Settings, results: Path) -> Settings:
 @contextmanager
 def _worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A worker in a process of its own, as an operator would run it; it ends when the block does."""
-    command = [sys.executable, "-m", "scripts.media", "worker"]
+    command = [sys.executable, "-P", "-m", "media_worker", "worker"]
     with log.open("wb") as lines:
         process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), *command],

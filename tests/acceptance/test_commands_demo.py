@@ -15,6 +15,7 @@ import pytest
 
 from tests.support import pictures, processes
 from tests.support.commands import MEDIA, document, media, on_a_terminal
+from tests.support.namesakes import make_namesakes
 from tests.support.trees import at_work_in, descendants, runs
 from tests.support.workplace import eventually
 
@@ -133,12 +134,24 @@ def test_a_worker_that_cannot_start_is_told_with_its_reason(env: dict[str, str],
     assert at_work_in(tmp_path) == []
 
 
+def test_it_runs_in_the_folder_of_an_app_that_has_packages_of_the_same_names(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/one.jpg").write_bytes(pictures.small())
+
+    ended = media({**env, **make_namesakes(tmp_path)}, "demo", "photos", "--json")
+
+    assert ended.returncode == 0, ended.stderr
+    assert [one["status"] for one in document(ended)["pictures"]] == ["ready"]
+
+
 def test_a_worker_that_dies_in_the_middle_ends_the_demo(
     env: dict[str, str], tmp_path: Path, photos: Path
 ) -> None:
     with in_the_middle(env, photos, tmp_path / "results", MEDIA_CPUS="1") as demo:
         tree = descendants(demo.pid)
-        [worker] = [pid for pid in tree if runs(pid, "scripts.media", "worker")]
+        [worker] = [pid for pid in tree if runs(pid, "media_worker", "worker")]
         os.kill(worker, signal.SIGKILL)
 
         assert demo.wait(60) == 1

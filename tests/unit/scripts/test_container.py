@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
+import media_worker
 from scripts import redis_server
+from tests.support.namesakes import make_namesakes
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -85,9 +87,15 @@ def test_the_steps_that_install_the_image_install_a_working_media(uv: str, conte
             pytest.skip(f"no package index within reach: {done.stderr.decode()[-200:]}")
         assert done.returncode == 0, done.stderr.decode()
 
-    shutil.rmtree(context / "scripts")
-    help_text = subprocess.check_output([".venv/bin/media", "worker", "--help"], cwd=context, env={})
-    assert b"worker" in help_text
+    for name in media_worker.PACKAGES:
+        shutil.rmtree(context / name)
+    (context / "media_worker.py").unlink()
+    env = {**make_namesakes(context), "MEDIA_REDIS_URL": "redis://127.0.0.1:1/0"}
+    doctor = subprocess.run(
+        [".venv/bin/media", "doctor", "--json"], cwd=context, env=env, capture_output=True
+    )
+    levels = {finding["what"]: finding["level"] for finding in json.loads(doctor.stdout)}
+    assert levels["Decoders"] == "ok"
     [pictures] = context.glob(".venv/lib/python*/site-packages/scripts/pictures")
     assert len(list(pictures.glob("*.jpg"))) == 3
 

@@ -1,0 +1,37 @@
+"""Entry of the command `media`: it runs the packages beside this file, whatever else has their names.
+
+An app's own folders are often called `worker`, `storage` or `scripts` too, and what PYTHONPATH names comes
+before what is installed.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+
+PACKAGES = ("scripts", "worker", "pipelines", "storage")
+_HERE = str(Path(__file__).parent)
+
+
+class OwnPackages(MetaPathFinder):
+    """Finds this project's packages, and no others, so that everything else is found as ever."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Where one of our packages is; None for anything else."""
+        return PathFinder.find_spec(name, [_HERE], target) if name in PACKAGES else None
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.meta_path.insert(0, OwnPackages())
+    from scripts.media import main as media  # only now is it sure that this is ours
+
+    media()
+
+
+if __name__ == "__main__":
+    main()
