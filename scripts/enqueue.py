@@ -113,7 +113,8 @@ async def enqueue(
     sent = [Sent(path) for path in files]
     async with open_stores(settings) as stores, open_queue(settings) as queue:
         sender = Sender(stores.blobs, queue, settings.max_source_bytes, recipe)
-        follower = Follower(queue, await queue.last_message_id())
+        since = await queue.last_message_id() if wait else "0"  # an app may have no right to read
+        follower = Follower(queue, since)
         with Progress("pictures", len(sent)) as progress:
             if wait:
                 await together(_send_all(sent, sender, follower, progress), follower.run(progress))

@@ -7,13 +7,14 @@ import typer
 from scripts import stats_report
 from scripts.stats_chart import Point, chart
 from scripts.stats_report import Drift, Report
-from scripts.terminal import AsJson, output, print_json, run, safe, size, table
+from scripts.terminal import AsJson, complain, output, print_json, run, safe, size, table
 from storage.blobs import Space
 from storage.blobs.local import open_local
 from storage.errors import StorageError
 from storage.ledger import Account, read_account
 from storage.tasks import together
 from worker.queue import UNREACHABLE, RedisError, open_queue
+from worker.refusals import explain, refusal_of
 from worker.settings import Settings
 
 _DAYS = 7  # shown to people
@@ -78,7 +79,9 @@ async def waiting(settings: Settings) -> stats_report.Queue | None:
                 oldest_seconds=await queue.oldest_age_s(),
                 jobs=await queue.waiting_jobs(),
             )
-    except (*UNREACHABLE, RedisError):
+    except (*UNREACHABLE, RedisError) as error:
+        if refusal_of(error):
+            complain(explain(error))
         return None
 
 

@@ -20,6 +20,7 @@ from pipelines.errors import PipelineError
 from scripts.contact_sheet import visible
 from storage.errors import StorageError
 from worker.queue import RedisError
+from worker.refusals import explain, refusal_of
 from worker.settings import Settings, SettingsError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
@@ -59,7 +60,8 @@ def run(body: Callable[[Settings], Coroutine[Any, Any, int]]) -> None:
         complain(str(error))
         code = 1
     except RedisError as error:
-        complain(f"Redis did not answer: {str(error).rstrip('.')}. Is MEDIA_REDIS_URL right?")
+        asks = "" if refusal_of(error) else ". Is MEDIA_REDIS_URL right?"
+        complain(f"{explain(error)}{asks}")
         code = 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough

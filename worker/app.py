@@ -23,7 +23,7 @@ from storage.catalog import Catalog, open_catalog
 from storage.threads import in_thread, start_threads
 from worker.adoption import Adoption
 from worker.announcer import Announcer
-from worker.health import Check, Health, check_decoders, check_jobs, check_stream
+from worker.health import Check, Health, check_decoders, check_jobs, check_rights, check_stream
 from worker.intake import Intake
 from worker.queue import UNREACHABLE, Queue, RedisError, health_key, queue_on
 from worker.retry import judge
@@ -137,6 +137,7 @@ async def open_app(
                 "catalog": _quiet(stores.catalog.reports.answer),
                 "storage": _quiet(stores.blobs.probe),
                 "decoders": check_decoders(workshop.decoder_outage),
+                "rights": check_rights(queue),
                 "stream": check_stream(queue),
                 "jobs": check_jobs(queue, lambda: shutdown.batches < JOBS_AT_ONCE),
             },

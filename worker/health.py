@@ -13,6 +13,7 @@ from pipelines.outage import Outage
 from storage.errors import StorageError
 from worker.events import FUTURE_MS
 from worker.queue import UNREACHABLE, Queue, RedisError, ServerFacts
+from worker.refusals import explain
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,22 @@ class Finding:
 
 def judge_redis(facts: ServerFacts) -> Sequence[Finding]:
     """What an operator should know of the Redis that says this of itself."""
+    return [
+        *_judge_server(facts),
+        *_judge_size(facts.largest_bytes),
+        _judged(
+            "Redis stream",
+            "its IDs go with the clock" if facts.ahead_ms <= FUTURE_MS else poisoned(facts.ahead_ms),
+            facts.ahead_ms <= FUTURE_MS,
+            CURE,
+        ),
+    ]
+
+
+def _judge_server(facts: ServerFacts) -> Sequence[Finding]:
+    if facts.version is None:
+        told = "not told: this user may not run INFO, which is fine for a worker"
+        return [Finding("Redis version", "ok", told)]
     version = tuple(int(part) for part in facts.version.split(".")[:2])
     return [
         _judged(
@@ -53,30 +70,23 @@ def judge_redis(facts: ServerFacts) -> Sequence[Finding]:
         ),
         _judged(
             "Redis role",
-            facts.role,
-            facts.role == "master",
+            facts.role or "not told",
+            facts.role in ("master", None),
             "Point MEDIA_REDIS_URL at the primary: a replica takes no writes.",
         ),
         _judged(
             "Redis durability",
             "append-only file" if facts.keeps_data else "no append-only file",
-            facts.keeps_data,
+            facts.keeps_data is not False,
             "Set `appendonly yes`, or events not yet taken are lost in a crash.",
             "warning",
         ),
         _judged(
             "Redis eviction",
-            facts.policy,
-            facts.policy == "noeviction",
+            facts.policy or "not told",
+            facts.policy in ("noeviction", None),
             "Set `maxmemory-policy noeviction`, or a full Redis forgets events.",
             "warning",
-        ),
-        *_judge_size(facts.largest_bytes),
-        _judged(
-            "Redis stream",
-            "its IDs go with the clock" if facts.ahead_ms <= FUTURE_MS else poisoned(facts.ahead_ms),
-            facts.ahead_ms <= FUTURE_MS,
-            CURE,
         ),
     ]
 
@@ -146,7 +156,7 @@ class Health:
             await self._say_unwell()
             return str(error)
         except (*UNREACHABLE, RedisError) as error:
-            return f"Redis: {error}"  # the key expires by itself
+            return explain(error)  # the key expires by itself
         return None
 
     async def _say_unwell(self) -> None:
@@ -158,6 +168,16 @@ class Health:
     async def close(self) -> None:
         """A worker that stops is not well any more, at once."""
         await self._say_unwell()
+
+
+def check_rights(queue: Queue) -> Check:
+    """Redis does all that a worker asks of it."""
+
+    async def check() -> str | None:
+        refusal = await queue.refusal()
+        return f"Redis says no: {refusal}" if refusal else None
+
+    return check
 
 
 def check_stream(queue: Queue) -> Check:

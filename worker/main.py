@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, suppress
 from types import FrameType
 from typing import Any
 
+import arq.worker
 import click
 import structlog
 from arq.cron import CronJob, cron
@@ -26,10 +27,18 @@ from worker.app import JOBS_AT_ONCE, in_background, open_app
 from worker.crontab import parse_crontab
 from worker.logs import configure_logs, quiet_arq
 from worker.queue import UNREACHABLE, RedisError
+from worker.refusals import RedisRefused, explain, refusal_of
 from worker.settings import Settings, SettingsError, unknown_variables
 from worker.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
+
+
+async def _ask_nothing(*_: object) -> None:
+    """In the place of arq's question for INFO, which is a right that a worker can do without."""
+
+
+arq.worker.log_redis_info = _ask_nothing  # type: ignore[attr-defined,assignment]
 
 POLL_DELAY_S = 0.05
 QUEUE_READ_LIMIT = 1000  # ids looked at in a poll, so that locked ones at the head starve nobody
@@ -57,6 +66,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module's attribute)
     options = _command_line()
     if options.get("check"):
         return type(name, (), check_settings(settings))
+    if options:
+        asyncio.run(_refuse_to_start(settings))
     quiet_arq()
     return type(name, (), worker_settings(settings, burst=bool(options.get("burst"))))
 
@@ -68,6 +79,22 @@ def load_or_exit() -> Settings:
     except SettingsError as error:
         print(f"The settings are not right:\n{error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from error
+
+
+async def _refuse_to_start(settings: Settings) -> None:
+    """Exit code 1 and one line where Redis says no; one that is away is found by arq itself.
+
+    arq cannot end quietly later on, for it has last words to Redis.
+    """
+    try:
+        async with queue.open_queue(settings) as opened:
+            refusal = await opened.refusal()
+    except (*UNREACHABLE, RedisError) as error:
+        refusal = refusal_of(error)
+    if refusal:
+        configure_logs(settings.log)
+        log.error("cannot_start", reason=f"Redis says no: {refusal}")
+        raise SystemExit(1)
 
 
 def worker_settings(settings: Settings, *, burst: bool = False, decoder: Sequence[str] = DECODER) -> Context:
@@ -116,7 +143,7 @@ def check_settings(settings: Settings) -> Context:
             keys = redis.scan_iter(queue.health_pattern(settings.stream, host), count=1000)
             key = next((found.decode() for found in keys), key)
     except (RedisError, OSError) as error:
-        print(f"Redis does not answer: {error}", file=sys.stderr)  # noqa: T201
+        print(explain(error), file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from error
     return {"redis_settings": queue.arq_settings(settings.redis_url), "health_check_key": key}
 
@@ -133,6 +160,7 @@ async def start_up(ctx: Context) -> None:
     shutdown: Shutdown = ctx.setdefault("shutdown", Shutdown())
     shutdown.listen()
     stack = ctx["stack"] = AsyncExitStack()
+    await _prove_rights(ctx, settings)
     try:
         app = await stack.enter_async_context(open_app(settings, ctx["redis"], shutdown, ctx["decoder"]))
     except (StorageError, DecoderUnavailable) as error:
@@ -162,6 +190,25 @@ async def start_up(ctx: Context) -> None:
     ctx["started"] = True
 
 
+async def _prove_rights(ctx: Context, settings: Settings) -> None:
+    """End with 1 where Redis says no for good; what passes, or was lost by a worker at work, is waited for.
+
+    Raises: RedisRefused, for those who wait.
+    """
+    try:
+        refusal = await queue.queue_on(ctx["redis"], settings).refusal()
+    except (*UNREACHABLE, RedisError) as error:
+        refusal = refusal_of(error)
+        if refusal is None:
+            raise
+    if refusal is None:
+        return
+    if ctx.get("proven") or refusal.passes:
+        raise RedisRefused(refusal)
+    log.error("cannot_start", reason=f"Redis says no: {refusal}")
+    raise SystemExit(1)
+
+
 async def shut_down(ctx: Context) -> None:
     """Close everything that was opened, in reverse."""
     stack: AsyncExitStack | None = ctx.pop("stack", None)
@@ -184,6 +231,7 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
     shutdown = Shutdown()
     back_off = _FIRST_BACK_OFF_S
     away = proven = False
+    told = ""
     while not shutdown.stopping.is_set():
         worker = PromptWorker(**worker_settings(settings, burst=burst, decoder=decoder))
         worker.in_progress_timeout_s = settings.lease
@@ -196,9 +244,11 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
             await _hand_back(worker)
             return  # arq's way to stop at a signal
         except (*UNREACHABLE, RedisError, StorageError, DecoderUnavailable) as error:
-            if worker.ctx["started"] or not away:  # otherwise this was one more try to start
-                name = "redis_away" if isinstance(error, (*UNREACHABLE, RedisError)) else "cannot_start"
-                log.warning(name, reason=str(error))
+            event, reason = _outage(error)
+            # Otherwise this was one more try to start.
+            if worker.ctx["started"] or not away or (event == "redis_refuses" and reason != told):
+                log.warning(event, reason=reason)
+            told = reason
             away, proven = True, proven or worker.ctx["started"]
             await _hand_back(worker)
         finally:
@@ -211,6 +261,13 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
         with suppress(TimeoutError):
             async with asyncio.timeout(min(back_off, _LONGEST_BACK_OFF_S)):
                 await shutdown.stopping.wait()
+
+
+def _outage(error: BaseException) -> tuple[str, str]:
+    """The event and the reason in the log for what ended a worker."""
+    if refusal_of(error):
+        return "redis_refuses", explain(error)
+    return "redis_away" if isinstance(error, (*UNREACHABLE, RedisError)) else "cannot_start", str(error)
 
 
 class PromptWorker(Worker):

@@ -5,11 +5,11 @@ import os
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 from uuid import UUID, uuid4
 
@@ -18,14 +18,18 @@ from arq.connections import ArqRedis, RedisSettings
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.utils import timestamp_ms
 from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from worker.settings import Settings
+from worker.refusals import RedisRefused, Refusal, is_missing_right, refusal_of
+from worker.rights import try_rights
+from worker.settings import URL_OPTIONS, Settings
+
+T = TypeVar("T")
 
 GROUP = "workers"
 EVENTS = "media:events"
@@ -35,6 +39,7 @@ PROCESS = "process_batch"  # the arq function that works on uploads
 _SOCKET_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 2
 _CONNECTIONS = 32
+_OF_THE_SERVER = ("connection_class", "host", "port", "path")  # what `parse_url` makes of the rest of a URL
 _JOB_KEYS = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
 _TICK = re.compile(rb"[\w.]+:[ -~]+:\d+")  # of a chore, and what it has begun
 _JOB_ID = re.compile(rb"[0-9a-f]{32}|" + _TICK.pattern)  # a ticket, or a tick
@@ -60,13 +65,13 @@ class Entry:
 class ServerFacts:
     """What a Redis says of itself: version, role, whether it has an append-only file, eviction policy.
 
-    And the largest value that it takes (None: it does not say), and how far the stream's IDs are ahead of it.
+    And the largest value that it takes, and how far the stream's IDs are ahead of it. None: it does not say.
     """
 
-    version: str
-    role: str
-    keeps_data: bool
-    policy: str
+    version: str | None
+    role: str | None
+    keeps_data: bool | None
+    policy: str | None
     largest_bytes: int | None = None
     ahead_ms: int = 0
 
@@ -84,18 +89,33 @@ def deserialize(job: bytes) -> dict[str, Any]:
     return content
 
 
-class _Cancellable(AbstractConnection):
-    """A connection that loses no cancellation.
+class _Connection(AbstractConnection):
+    """A connection that loses no cancellation, and takes a Redis that says no at its word.
 
     redis-py writes under `asyncio.wait_for`, which on Python 3.11 drops a cancellation that comes just when
     the writing is done; the worker then never learns that it is to stop.
     """
 
+    async def connect(self) -> None:
+        try:
+            await super().connect()  # type: ignore[no-untyped-call]
+        except RedisConnectionError as error:
+            if isinstance(error.__cause__, RedisRefused):  # wrapped where it is a Unix socket
+                raise error.__cause__ from None
+            raise
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (as redis-py has it)
+        try:
+            return await super().read_response(*args, **options)
+        except AuthenticationError as error:  # to redis-py a lost connection, which it makes again and again
+            refusal = refusal_of(error)
+            raise (RedisRefused(refusal) if refusal else error) from error
+
     async def send_packed_command(
         self, command: bytes | str | Iterable[bytes], check_health: bool = True
     ) -> None:
         if not self.is_connected:
-            await self.connect()  # type: ignore[no-untyped-call]
+            await self.connect()
         elif check_health:
             await self.check_health()  # type: ignore[no-untyped-call]
         command = command.encode() if isinstance(command, str) else command
@@ -115,25 +135,33 @@ class _Cancellable(AbstractConnection):
 
 def connect(url: str, job_queue: str) -> ArqRedis:
     """A client that gives up on a Redis that hangs and tries again where a connection was cut."""
-    pool = BlockingConnectionPool.from_url(
-        url,
+    server = _server_of(url)
+    if not url.startswith("unix"):
+        server["socket_keepalive"] = True
+    pool = BlockingConnectionPool(
+        **server,
         max_connections=_CONNECTIONS,
         timeout=_SOCKET_TIMEOUT_S,
         socket_timeout=_SOCKET_TIMEOUT_S,
         socket_connect_timeout=_CONNECT_TIMEOUT_S,
-        **({} if url.startswith("unix") else {"socket_keepalive": True}),
         health_check_interval=30,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
         retry_on_error=list(UNREACHABLE),
     )
     kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_Cancellable, kind), {})
+    pool.connection_class = type(kind.__name__, (_Connection, kind), {})
     return ArqRedis(
         pool_or_conn=pool,
         job_serializer=serialize,
         job_deserializer=deserialize,
         default_queue_name=job_queue,
     )
+
+
+def _server_of(url: str) -> dict[str, Any]:
+    """What a URL says of the server; apps may share it, and what it says of a client is theirs."""
+    given = parse_url(url).items()
+    return {name: value for name, value in given if name in (*_OF_THE_SERVER, *URL_OPTIONS)}
 
 
 def arq_settings(url: str) -> RedisSettings:
@@ -186,6 +214,10 @@ class Queue:
         self.jobs = job_queue_of(stream)
         self.queued = asyncio.Event()  # a job was enqueued from here
         self._events_maxlen = events_maxlen
+
+    async def refusal(self) -> Refusal | None:
+        """What Redis refuses of all that a worker does; None: nothing. Raises: RedisError, OSError."""
+        return await try_rights(self.redis, self.stream, EVENTS)
 
     # -- entries in
 
@@ -245,7 +277,7 @@ class Queue:
 
     async def forget_consumers(self, idle_ms: int) -> None:
         """Remove consumers of workers that are gone, once nothing is pending with them."""
-        for consumer in await self.redis.xinfo_consumers(self.stream, GROUP):
+        for consumer in await _unless_refused(self.redis.xinfo_consumers(self.stream, GROUP)) or ():
             if consumer["pending"] == 0 and consumer["idle"] > idle_ms:
                 await self.redis.xgroup_delconsumer(self.stream, GROUP, consumer["name"])
 
@@ -409,31 +441,30 @@ class Queue:
 
     async def facts(self) -> ServerFacts:
         """What the server says of itself."""
-        info = await self.redis.info()
+        info = await _unless_refused(self.redis.info()) or {}
         return ServerFacts(
-            version=str(info.get("valkey_version") or info.get("redis_version", "0")),
-            role=str(info.get("role", "unknown")),
-            keeps_data=bool(info.get("aof_enabled")),
-            policy=str(info.get("maxmemory_policy", "unknown")),
+            version=info.get("valkey_version") or info.get("redis_version"),
+            role=info.get("role"),
+            keeps_data=None if "aof_enabled" not in info else bool(info["aof_enabled"]),
+            policy=info.get("maxmemory_policy"),
             largest_bytes=await self._largest_bytes(),
             ahead_ms=await self.ahead_ms(),
         )
 
     async def _largest_bytes(self) -> int | None:
-        try:
-            found = await self.redis.config_get("proto-max-bulk-len")
-        except ResponseError:  # who rents a Redis may not ask that
-            return None
+        found = await _unless_refused(self.redis.config_get("proto-max-bulk-len")) or {}
         size = found.get("proto-max-bulk-len")
         return int(size) if size else None
 
     async def ahead_ms(self) -> int:
         """How far the stream's newest ID is ahead of Redis' clock; each ID to come is newer than that one."""
         try:
-            info = await self.redis.xinfo_stream(self.stream)
+            info = await _unless_refused(self.redis.xinfo_stream(self.stream))
         except ResponseError as error:
             if "no such key" not in str(error):
                 raise
+            return 0
+        if info is None:
             return 0
         newest = int(info["last-generated-id"].partition(b"-")[0])
         return max(0, newest - await self.now_ms())
@@ -443,8 +474,14 @@ class Queue:
         return int(await self.redis.xlen(self.stream))
 
     async def now_ms(self) -> int:
-        """This moment by Redis' clock, which gives entries their IDs, in ms since 1970."""
-        seconds, microseconds = await self.redis.time()
+        """This moment by Redis' clock, which gives entries their IDs, in ms since 1970.
+
+        By this machine's, where Redis does not tell its own.
+        """
+        found = await _unless_refused(self.redis.time())
+        if found is None:
+            return timestamp_ms()
+        seconds, microseconds = found
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def oldest_age_s(self) -> int | None:
@@ -462,6 +499,16 @@ class Queue:
         """Put bytes on the stream as an event, whatever they are; gives the entry's ID."""
         entry_id: bytes = await self.redis.xadd(self.stream, {FIELD: body})
         return entry_id.decode()
+
+
+async def _unless_refused(asked: Awaitable[T]) -> T | None:
+    """The answer to what can be done without; None where this user may not ask, as one who rents a Redis."""
+    try:
+        return await asked
+    except ResponseError as error:
+        if is_missing_right(error):
+            return None
+        raise
 
 
 def _is_readable(payload: object) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis import ConnectionPool
+from redis.connection import URL_QUERY_ARGUMENT_PARSERS
 
 from pipelines import formats
 from pipelines.recipe import BUILT_IN, Recipes
@@ -20,6 +21,22 @@ from worker.crontab import parse_crontab
 
 PREFIX = "MEDIA_"
 _SECRET = {"redis_url"}  # may hold a password
+URL_OPTIONS = (
+    "db",
+    "username",
+    "password",
+    "client_name",
+    "ssl_cert_reqs",
+    "ssl_ca_certs",
+    "ssl_ca_data",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_check_hostname",
+    "ssl_ciphers",
+)
+"""What may follow the `?` in MEDIA_REDIS_URL."""
+_URL_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_OF_OTHER_CLIENTS = ("protocol", "decode_responses", "encoding", "encoding_errors")
 MIB = 1024 * 1024
 _CGROUP_QUOTAS = (
     ("/sys/fs/cgroup/cpu.max", None),
@@ -40,11 +57,27 @@ def _redis_url(value: str) -> str:
     try:
         ConnectionPool.from_url(value)
     except ValueError as error:
-        raise ValueError("names a port that is no number") from error
+        told = str(error)
+        raise ValueError(told if "Invalid value" in told else "names a port that is no number") from error
     database = "" if parts.scheme == "unix" else parts.path.strip("/")
     if database and not database.isdecimal():
         raise ValueError("names a database that is no number")
+    _check_options(parts.scheme, {name: unquote(last) for name, (*_, last) in parse_qs(parts.query).items()})
     return value
+
+
+def _check_options(scheme: str, options: Mapping[str, str]) -> None:
+    """Options of a client may be there, and are passed over: an app may share the URL."""
+    known = (*URL_OPTIONS, *_OF_OTHER_CLIENTS, *URL_QUERY_ARGUMENT_PARSERS)
+    if unknown := [name for name in options if name not in known]:
+        raise ValueError(f"has the option {unknown[0]}, which is none of {', '.join(URL_OPTIONS)}")
+    if scheme != "rediss" and (of_tls := [name for name in options if name.startswith("ssl_")]):
+        raise ValueError(f"has the option {of_tls[0]}, which only rediss:// takes")
+    if options.get("ssl_cert_reqs", "none") not in ("none", "optional", "required"):
+        raise ValueError("has another ssl_cert_reqs than none, optional or required")
+    for name in _URL_FILES:
+        if name in options and not os.access(options[name], os.R_OK):
+            raise ValueError(f"names with {name} a file that is not there or cannot be read: {options[name]}")
 
 
 def _stream(value: str) -> str:

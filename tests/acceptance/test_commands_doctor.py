@@ -66,7 +66,15 @@ def test_everything_is_well_where_a_worker_has_been(used: Workplace) -> None:
 
     assert code == 0
     assert {finding["level"] for finding in found.values()} <= {"ok", "warning"}
-    well = ("Redis version", "Redis role", "Redis durability", "Redis eviction", "Redis values", "Catalog")
+    well = (
+        "Redis",
+        "Redis version",
+        "Redis role",
+        "Redis durability",
+        "Redis eviction",
+        "Redis values",
+        "Catalog",
+    )
     assert [found[what]["level"] for what in well] == ["ok"] * len(well)
     assert [found[what]["level"] for what in ("Redis stream", "Storage root", "Writing")] == ["ok"] * 3
     assert "Settings" not in found

@@ -212,3 +212,29 @@ def test_a_variable_that_is_no_setting_is_told_with_the_nearest_one(
     env.setenv("MULTIMEDIA_GRACES", "1")  # somebody else's
 
     assert unknown_variables() == {given: nearest}
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://h/0?ssl_ca_certs=/etc/hosts", "only rediss:// takes"),
+        ("rediss://h/0?ssl_ca_cert=/etc/hosts", "the option ssl_ca_cert, which is none of"),
+        ("rediss://h/0?ssl_ca_certs=/no/such/file", "/no/such/file"),
+        ("rediss://h/0?ssl_cert_reqs=never", "none, optional or required"),
+        ("redis://h/0?db=first", "Invalid value for 'db'"),
+        ("rediss://h/0?ssl_ca_certs=/etc/hosts&ssl_cert_reqs=none", None),
+        ("redis://h/0?protocol=3&decode_responses=True", None),
+        ("unix:///run/redis.sock?db=3&password=x", None),
+    ],
+)
+def test_options_of_the_redis_url_are_known_or_a_mistake(
+    env: pytest.MonkeyPatch, url: str, told: str | None
+) -> None:
+    env.setenv("MEDIA_REDIS_URL", url)
+    if told is None:
+        assert Settings.load().redis_url == url
+        return
+    with pytest.raises(SettingsError, match="MEDIA_REDIS_URL") as refused:
+        Settings.load()
+
+    assert told in str(refused.value)

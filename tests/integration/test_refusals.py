@@ -1,0 +1,251 @@
+"""What Redis refuses, by name and with its remedy, as everything that talks to it hears it."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from scripts.redis_server import RedisServer, temporary_redis
+from tests.chaos.own_redis import OwnRedis
+from tests.support.workplace import eventually
+from worker.health import judge_redis
+from worker.queue import Queue, RedisError, ServerFacts, connect, job_queue_of
+from worker.refusals import Refusal, refusal_of
+
+SECRET = "hunter2"
+STREAM = "media:uploads"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with temporary_redis() as own:
+        yield own
+
+
+@pytest.fixture
+def admin(server: RedisServer) -> Iterator[Any]:
+    client: Any = redis.Redis.from_url(server.url)
+    yield client
+    client.config_set("requirepass", "")
+    client.flushall()
+    client.close()
+
+
+async def refused(url: str) -> Refusal:
+    """What a worker is refused there, within the time that it may take to say so."""
+    client = connect(url, job_queue_of(STREAM))
+    try:
+        async with asyncio.timeout(5):
+            found = await Queue(client, STREAM, "me", 1000).refusal()
+    except RedisError as error:
+        found = refusal_of(error)
+    finally:
+        await client.aclose(close_connection_pool=True)
+    assert found is not None
+    assert SECRET not in str(found)
+    return found
+
+
+@pytest.fixture
+async def queue(server: RedisServer) -> AsyncIterator[Queue]:
+    client = connect(server.url, job_queue_of(STREAM))
+    yield Queue(client, STREAM, "me", 1000)
+    await client.aclose(close_connection_pool=True)
+
+
+async def test_trying_what_a_worker_does_leaves_nothing_behind(queue: Queue, admin: Any) -> None:
+    assert await queue.refusal() is None
+    assert admin.keys() == []
+
+    await queue.make_group()
+    await queue.add({"source": "uploads/a.jpg"})
+    before = [admin.dump(STREAM), admin.xinfo_consumers(STREAM, "workers"), admin.keys()]
+
+    assert await queue.refusal() is None
+    assert [admin.dump(STREAM), admin.xinfo_consumers(STREAM, "workers"), admin.keys()] == before
+
+
+@pytest.mark.parametrize(
+    ("user", "told"),
+    [
+        ("", "wants a password"),
+        (":other@", "password is wrong"),
+        ("nobody:other@", "password is wrong"),
+        (f"nobody:{SECRET}@", "password is wrong"),
+    ],
+)
+async def test_a_password_that_is_missing_or_wrong_is_told_at_once(
+    server: RedisServer, admin: Any, user: str, told: str
+) -> None:
+    admin.config_set("requirepass", SECRET)
+
+    found = await refused(server.url.replace("//", f"//{user}"))
+
+    assert told in found.what
+    assert "redis://user:password@" in found.remedy
+
+
+async def test_a_password_for_a_redis_that_has_none_is_told_as_one(server: RedisServer) -> None:
+    assert "has no password" in (await refused(server.url.replace("//", f"//:{SECRET}@"))).what
+
+
+@pytest.mark.parametrize(
+    ("rules", "what", "remedy"),
+    [
+        ("~media:* +@all", "touch the keys arq:*", "~arq:*"),
+        (f"~arq:* ~{STREAM} ~{STREAM}:* +@all", "touch the keys media:events", "~media:events"),
+        (f"~arq:* ~{STREAM} ~media:events +@all", f"touch the keys {STREAM}:*", f"~{STREAM}:*"),
+        ("~* +@all -xautoclaim", "run XAUTOCLAIM", "+xautoclaim"),
+        ("~* +@all -psetex -zadd", "run ZADD, PSETEX", "+psetex"),
+        ("~* +@all -watch", "run WATCH", "+watch"),
+        ("~* +@all -ping", "run PING", "+ping"),
+        ("~* +@all -xgroup", "run XGROUP CREATE", "+xgroup|create"),
+        ("~* -@all +ping", " more", "docs/redis.md"),
+        ("~media:events +xread", " more", "docs/redis.md"),
+    ],
+)
+async def test_a_right_that_is_missing_is_named_with_its_rule(
+    server: RedisServer, admin: Any, rules: str, what: str, remedy: str
+) -> None:
+    admin.execute_command(f"ACL SETUSER limited reset on >{SECRET} {rules}")
+
+    found = await refused(server.url.replace("//", f"//limited:{SECRET}@"))
+
+    assert what in found.what
+    assert remedy in found.remedy
+    assert not found.passes
+
+
+def own_redis(folder: Path, line: str) -> OwnRedis:
+    """One with that line in its configuration."""
+    config = folder / "extra.conf"
+    config.write_text(line)
+    return OwnRedis(folder / "redis", include=str(config))
+
+
+@pytest.mark.parametrize("slots", [0, 16384])
+async def test_a_cluster_is_told_as_not_supported(tmp_path: Path, slots: int) -> None:
+    server = own_redis(tmp_path, "cluster-enabled yes")
+    if slots:
+        client: Any = server.client
+        client.execute_command("CLUSTER", "ADDSLOTS", *range(slots))
+        eventually(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+
+    found = await refused(server.url)
+
+    server.close()
+    assert "cluster mode, which is not supported" in found.what
+
+
+async def test_a_command_that_was_renamed_is_named(tmp_path: Path) -> None:
+    server = own_redis(tmp_path, "rename-command XADD something-else")
+
+    found = await refused(server.url)
+
+    server.close()
+    assert "no command XADD" in found.what
+    assert "rename-command" in found.remedy
+
+
+async def test_a_redis_without_info_config_and_scan_is_good_enough(tmp_path: Path) -> None:
+    server = own_redis(
+        tmp_path, "".join(f'rename-command {name} ""\n' for name in ("CONFIG", "SCAN", "KEYS"))
+    )
+    client = connect(server.url, job_queue_of(STREAM))
+
+    assert await Queue(client, STREAM, "me", 1000).refusal() is None
+
+    await client.aclose(close_connection_pool=True)
+    server.close()
+
+
+async def test_what_redis_says_of_itself_may_be_untold(server: RedisServer, admin: Any) -> None:
+    admin.execute_command(f"ACL SETUSER limited reset on >{SECRET} ~* +@all -info -config -xinfo -time")
+    client = connect(server.url.replace("//", f"//limited:{SECRET}@"), job_queue_of(STREAM))
+    queue = Queue(client, STREAM, "me", 1000)
+    await queue.make_group()
+    await queue.add({"source": "uploads/a.jpg"})
+
+    facts = await queue.facts()
+    await queue.forget_consumers(0)
+
+    assert await queue.refusal() is None
+    assert facts == ServerFacts(None, None, None, None, None, 0)
+    assert {finding.level for finding in judge_redis(facts)} == {"ok"}
+    assert await queue.oldest_age_s() == 0
+    await client.aclose(close_connection_pool=True)
+
+
+async def test_what_is_no_redis_is_told_as_that() -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as web:
+        found = await refused(f"redis://127.0.0.1:{web.sockets[0].getsockname()[1]}/0")
+
+    assert "does not speak Redis' protocol" in found.what
+
+
+async def test_a_database_that_is_not_there_is_told_as_that(server: RedisServer) -> None:
+    assert "no database of that number" in (await refused(server.url.replace("/0", "/99"))).what
+
+
+@pytest.mark.parametrize("key", [STREAM, "media:events"])
+async def test_a_stream_that_is_none_is_named_by_its_key(server: RedisServer, admin: Any, key: str) -> None:
+    admin.lpush(key, "something of another program")
+
+    assert f"the key {key} is no stream" in (await refused(server.url)).what
+
+
+async def test_a_full_redis_and_a_replica_are_told_as_what_passes(server: RedisServer, admin: Any) -> None:
+    admin.config_set("maxmemory", 1)
+    full = await refused(server.url)
+    admin.config_set("maxmemory", 0)
+    admin.replicaof("127.0.0.1", "1")
+    replica = await refused(server.url)
+    admin.replicaof("NO", "ONE")
+
+    assert "maxmemory" in full.what
+    assert "replica" in replica.what
+    assert full.passes
+    assert replica.passes
+
+
+@pytest.mark.parametrize(
+    "options", ["?protocol=3", "?decode_responses=True&protocol=3", "?socket_timeout=0.001"]
+)
+async def test_what_a_shared_url_says_of_a_client_is_not_this_ones(
+    queue: Queue, options: str, server: RedisServer
+) -> None:
+    client = connect(server.url + options, job_queue_of(STREAM))
+    shared = Queue(client, STREAM, "me", 1000)
+    await shared.make_group()
+    await queue.add({"source": "uploads/a.jpg"})
+
+    [entry] = await shared.read(10, 1000)
+
+    await client.aclose(close_connection_pool=True)
+    assert entry.event == b'{"source":"uploads/a.jpg"}'
+
+
+async def test_a_redis_that_nobody_runs_is_away_and_refuses_nothing(free_port: int) -> None:
+    client = connect(f"redis://127.0.0.1:{free_port}/0", job_queue_of(STREAM))
+
+    with pytest.raises(RedisError) as away:
+        await Queue(client, STREAM, "me", 1000).refusal()
+
+    await client.aclose(close_connection_pool=True)
+    assert refusal_of(away.value) is None
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,174 @@
+"""A Redis that answers and says no: the one place that knows what its refusals mean, and their remedies."""
+
+import re
+import ssl
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from redis.exceptions import (
+    AuthenticationError,
+    InvalidResponse,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+_SHOWN = 6  # names in one message
+DOCS = "docs/redis.md has the lines for worker, reader and app"
+_WITH_PASSWORD = "redis://user:password@host:port/0 in MEDIA_REDIS_URL"  # noqa: S105 (how it is written)
+_CLUSTER = ("CROSSSLOT", "MOVED", "ASK ", "CLUSTERDOWN", "TRYAGAIN", "SELECT is not allowed in cluster mode")
+_NO_WRITES = re.compile(r"(?:MISCONF|NOREPLICAS) (.*)")
+_COMMAND = re.compile(r"(?:run the '|[Uu]nknown (?:sub)?command [`'\"]?)([^'`\",]+)")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a Redis refuses, and the remedy; `passes` where it may end without anybody's doing."""
+
+    what: str
+    remedy: str
+    passes: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.remedy}"
+
+
+class RedisRefused(RedisError):
+    """Redis answers, and says no: trying again does not help until somebody has done something."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
+
+
+def refusal_of(error: BaseException) -> Refusal | None:
+    """What a Redis that answered with `error` refuses; None where it is away, or it is another mistake."""
+    return next((found for cause in _causes(error) if (found := _translated(cause))), None)
+
+
+def is_missing_right(error: BaseException) -> bool:
+    """Whether that user may not run that command on that key, or the server has no such command."""
+    return isinstance(error, NoPermissionError) or "unknown command" in str(error).lower()
+
+
+def explain(error: BaseException) -> str:
+    """The error for people: by name and with its remedy where Redis says no."""
+    refusal = refusal_of(error)
+    return f"Redis says no: {refusal}" if refusal else f"Redis does not answer: {str(error).rstrip('.')}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _translated(error: BaseException) -> Refusal | None:
+    if isinstance(error, RedisRefused):
+        return error.refusal
+    if isinstance(error, ssl.SSLError):
+        return _of_tls(error)
+    if not isinstance(error, AuthenticationError | ResponseError | InvalidResponse):
+        return None
+    said = str(error)
+    if isinstance(error, AuthenticationError):
+        return _of_password(said)
+    if any(word in said for word in _CLUSTER):
+        return Refusal(
+            "it is in cluster mode, which is not supported: keys that belong together lie apart there",
+            "Use one that is not in cluster mode; a primary with replicas is right",
+        )
+    if isinstance(error, InvalidResponse):
+        return Refusal(
+            "what answers there does not speak Redis' protocol", "Correct host and port in MEDIA_REDIS_URL"
+        )
+    return _of_right(error, said) or _of_state(error, said)
+
+
+def _of_password(said: str) -> Refusal:
+    if "required" in said.lower():
+        return Refusal("it wants a password", f"Write {_WITH_PASSWORD}")
+    if "without any password" in said:
+        return Refusal(
+            "it has no password, and was sent one", "Take user and password out of MEDIA_REDIS_URL"
+        )
+    return Refusal("the user or the password is wrong", f"Correct {_WITH_PASSWORD}")
+
+
+def _of_tls(error: ssl.SSLError) -> Refusal:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Refusal(
+            f"its certificate is not trusted: {error.verify_message}",
+            "Name the authority's file: rediss://…?ssl_ca_certs=/path/ca.pem in MEDIA_REDIS_URL",
+        )
+    return Refusal(
+        f"TLS fails: {error.reason or error}",
+        "Use redis:// where it does not speak TLS; where it wants a certificate of ours: "
+        "rediss://…?ssl_certfile=/path&ssl_keyfile=/path",
+    )
+
+
+def _of_right(error: BaseException, said: str) -> Refusal | None:
+    if isinstance(error, NoPermissionError):
+        if command := _COMMAND.search(said):
+            return missing_rights([command[1].replace("|", " ").upper()])
+        return Refusal(
+            "this user may not touch one of the keys that this needs", f"`media doctor` says which; {DOCS}"
+        )
+    if is_missing_right(error):
+        command = _COMMAND.search(said)
+        return no_command(command[1].strip() if command else said)
+    return None
+
+
+def missing_rights(commands: Sequence[str] = (), keys: Sequence[str] = ()) -> Refusal:
+    """The user may not run `commands`, or not touch `keys` (patterns of an ACL)."""
+    lacks = [f"run {_some(commands)}"] if commands else []
+    lacks += [f"touch the keys {_some(keys)}"] if keys else []
+    rules = [f"+{name.lower().replace(' ', '|')}" for name in commands] + [f"~{key}" for key in keys]
+    rule = f"Give it {' '.join(rules)}; " if 0 < len(rules) <= _SHOWN else ""
+    return Refusal(f"this user may not {', and not '.join(lacks)}", f"{rule}{DOCS}")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def no_command(name: str) -> Refusal:
+    """A command that the server does not have."""
+    return Refusal(
+        f"it has no command {name.upper()}",
+        "Update to Redis 6.2 or newer, or Valkey; or take back the `rename-command` of it",
+    )
+
+
+def _of_state(error: BaseException, said: str) -> Refusal | None:
+    if isinstance(error, OutOfMemoryError):
+        return Refusal(
+            "it is full (over `maxmemory`) and takes no event, no job and no message",
+            "Raise `maxmemory`, or find out what fills it",
+            passes=True,
+        )
+    if isinstance(error, ReadOnlyError):
+        return Refusal(
+            "it is a replica, which takes no writes", "Point MEDIA_REDIS_URL at the primary", passes=True
+        )
+    if found := _NO_WRITES.search(said):
+        return Refusal(
+            f"it takes no writes: {found[1]}",
+            "See its log: a full disk, a folder that it may not write, replicas that are away",
+            passes=True,
+        )
+    if "WRONGTYPE" in said:
+        return Refusal(
+            "a key of ours holds something else",
+            "Another program writes it: name other keys in MEDIA_STREAM and MEDIA_EVENTS",
+        )
+    if "DB index" in said:
+        return Refusal("it has no database of that number", "Correct the number in MEDIA_REDIS_URL")
+    return None

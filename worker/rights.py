@@ -1,0 +1,145 @@
+"""What a worker does on Redis, command by command, tried without effect to name what is refused.
+
+`ACL DRYRUN` came with Redis 7 and is itself a right. Redis looks at rights, memory and role before it looks
+at what a command is to do; so each command is sent in a form that does nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from arq.connections import ArqRedis
+from arq.constants import (
+    abort_jobs_ss,
+    in_progress_key_prefix,
+    job_key_prefix,
+    result_key_prefix,
+    retry_key_prefix,
+)
+from redis.exceptions import NoPermissionError, ResponseError
+
+from worker.refusals import Refusal, is_missing_right, missing_rights, no_command, refusal_of
+
+_NOBODY = "media-worker-tries-its-rights"  # no group, no consumer, no job has that name
+_OF_ARQ = "arq:*"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A command that does nothing, and the keys that it is about, as an ACL names them."""
+
+    words: tuple[str, ...]
+    keys: str
+    command: str
+
+
+def attempts(stream: str, events: str) -> Sequence[Attempt]:
+    """Everything that a worker on `stream` does, which writes its messages to `events`."""
+    ours = f"{stream}:*"
+    jobs = f"{stream}:jobs"
+    job, lock, retry, result = (
+        prefix + _NOBODY
+        for prefix in (job_key_prefix, in_progress_key_prefix, retry_key_prefix, result_key_prefix)
+    )
+    return [
+        _on(stream, "XLEN", stream),
+        _on(stream, "XADD", stream, "0-0", "event", ""),  # no entry has that ID
+        _on(stream, "XRANGE", stream, "0-0", "0-0"),
+        _on(stream, "XGROUP CREATE", stream, _NOBODY, "no-id"),
+        _on(stream, "XGROUP DELCONSUMER", stream, _NOBODY, _NOBODY),
+        _on(stream, "XREADGROUP", "GROUP", _NOBODY, _NOBODY, "STREAMS", stream, "0"),
+        _on(stream, "XAUTOCLAIM", stream, _NOBODY, _NOBODY, "1", "0"),
+        _on(stream, "XPENDING", stream, _NOBODY),
+        _on(stream, "XACK", stream, _NOBODY, "0-1"),
+        _on(stream, "XDEL", stream, "no-id"),
+        _on(events, "XADD", events, "0-0", "event", ""),
+        _on(events, "XREVRANGE", events, "0-0", "0-0"),
+        _on(ours, "ZADD", jobs, "no-score", _NOBODY),
+        _on(ours, "ZINCRBY", jobs, "no-score", _NOBODY),
+        _on(ours, "ZREM", jobs, _NOBODY),
+        _on(ours, "ZSCORE", jobs, _NOBODY),
+        _on(ours, "ZCARD", jobs),
+        _on(ours, "ZCOUNT", jobs, "1", "0"),
+        _on(ours, "ZRANGE", jobs, "1", "0"),
+        _on(ours, "ZRANGEBYSCORE", jobs, "1", "0"),
+        _on(ours, "ZREMRANGEBYSCORE", jobs, "1", "0"),
+        _on(ours, "GET", f"{stream}:{_NOBODY}"),
+        _on(ours, "MGET", f"{stream}:{_NOBODY}"),
+        _on(ours, "SET", f"{stream}:{_NOBODY}", "", "NX", "XX"),  # it can be only one of them
+        _on(ours, "DEL", f"{stream}:{_NOBODY}"),
+        _on(_OF_ARQ, "GET", job),
+        _on(_OF_ARQ, "EXISTS", job, result, lock),  # two at once: a cluster refuses that
+        _on(_OF_ARQ, "PSETEX", job, "no-time", ""),
+        _on(_OF_ARQ, "SETEX", retry, "no-time", ""),
+        _on(_OF_ARQ, "SET", lock, "", "NX", "XX"),
+        _on(_OF_ARQ, "PEXPIRE", lock, "no-time"),
+        _on(_OF_ARQ, "INCR", retry),  # the only one with an effect, which DEL ends
+        _on(_OF_ARQ, "EXPIRE", retry, "no-time"),
+        _on(_OF_ARQ, "ZREM", abort_jobs_ss, _NOBODY),
+        _on(_OF_ARQ, "DEL", job, lock, retry),
+        _on(_OF_ARQ, "PING"),
+    ]
+
+
+def _on(keys: str, command: str, *rest: str) -> Attempt:
+    return Attempt((*command.split(), *rest), keys, command)
+
+
+async def try_rights(redis: ArqRedis, stream: str, events: str) -> Refusal | None:
+    """What Redis refuses of all that a worker does, if anything. Raises: RedisError, OSError."""
+    tried = attempts(stream, events)
+    async with redis.pipeline(transaction=False) as pipe:
+        for attempt in tried:
+            pipe.execute_command(*attempt.words)
+        answers = await pipe.execute(raise_on_error=False)
+    refused = [
+        (attempt, answer)
+        for attempt, answer in zip(tried, answers, strict=True)
+        if isinstance(answer, ResponseError)
+    ]
+    return (
+        _of_cluster(refused)
+        or _of_type(refused, (stream, events))
+        or _of_rights(refused)
+        or await _try_transaction(redis)
+        or next((found for _, error in refused if (found := refusal_of(error)) and found.passes), None)
+    )
+
+
+Refused = Sequence[tuple[Attempt, ResponseError]]
+
+
+def _of_cluster(refused: Refused) -> Refusal | None:
+    found = (refusal_of(error) for _, error in refused)
+    return next((one for one in found if one and "cluster" in one.what), None)
+
+
+def _of_type(refused: Refused, streams: Iterable[str]) -> Refusal | None:
+    for attempt, error in refused:
+        if "WRONGTYPE" in str(error) and attempt.keys in streams:
+            return Refusal(
+                f"the key {attempt.keys} is no stream",
+                "Another program writes it: name other keys in MEDIA_STREAM and MEDIA_EVENTS",
+            )
+    return None
+
+
+def _of_rights(refused: Refused) -> Refusal | None:
+    lacks = [(attempt, str(error)) for attempt, error in refused if isinstance(error, NoPermissionError)]
+    commands = [attempt.command for attempt, said in lacks if "run the" in said]
+    keys = [attempt.keys for attempt, said in lacks if "run the" not in said]
+    if lacks:
+        return missing_rights(list(dict.fromkeys(commands)), list(dict.fromkeys(keys)))
+    unknown = [attempt.command for attempt, error in refused if is_missing_right(error)]
+    return no_command(", ".join(dict.fromkeys(unknown))) if unknown else None
+
+
+async def _try_transaction(redis: ArqRedis) -> Refusal | None:
+    try:
+        async with redis.pipeline(transaction=True) as pipe:
+            await pipe.watch(job_key_prefix + _NOBODY)
+            pipe.multi()  # type: ignore[no-untyped-call]
+            pipe.exists(job_key_prefix + _NOBODY)
+            await pipe.execute()
+    except ResponseError as error:
+        return refusal_of(error)
+    return None
