@@ -11,7 +11,13 @@ from uuid import UUID
 
 from pipelines.blame import Blame
 from pipelines.commits import Committer
-from pipelines.errors import DecoderUnavailable, RecipeUnknown, WorkerKiller
+from pipelines.errors import (
+    DecoderKilled,
+    DecoderStarved,
+    DecoderUnavailable,
+    RecipeUnknown,
+    WorkerKiller,
+)
 from pipelines.outage import Outage
 from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
@@ -212,7 +218,7 @@ def _outage_of(error: Exception, workshop: Workshop) -> Outage | None:
             return None
         case BlobsUnavailable() | RootMismatch():
             return workshop.outage
-        case DecoderUnavailable():
+        case DecoderUnavailable() | DecoderStarved() | DecoderKilled():
             return workshop.decoder_outage
         case _:
             return None

@@ -42,6 +42,23 @@ class WorkerKiller(PipelineError):
     """Every worker that took this upload died with it, the last one while it ran alone."""
 
 
+class DecoderStarved(PipelineError):
+    """The machine refused a decoder a thread, memory or a descriptor; that may or may not be the picture's
+    doing.
+    """
+
+
+class DecoderKilled(PipelineError):
+    """A decoder was killed, and not by this program; that may or may not be the picture's doing.
+
+    `for_memory` where the kernel says that it killed for lack of memory.
+    """
+
+    def __init__(self, reason: str, *, for_memory: bool = False) -> None:
+        super().__init__(reason)
+        self.for_memory = for_memory
+
+
 class DecoderUnavailable(PipelineError):
     """No decoder could be started; that says nothing about the picture. `remedy` is for an operator."""
 

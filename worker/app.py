@@ -23,7 +23,7 @@ from storage.catalog import Catalog, open_catalog
 from storage.threads import in_thread, start_threads
 from worker.adoption import Adoption
 from worker.announcer import Announcer
-from worker.health import Check, Health, check_decoders, check_jobs, check_rights, check_stream
+from worker.health import Check, Health, check_decoders, check_jobs, check_memory, check_rights, check_stream
 from worker.intake import Intake
 from worker.queue import UNREACHABLE, Queue, RedisError, health_key, queue_on
 from worker.retry import judge
@@ -138,6 +138,7 @@ async def open_app(
                 "storage": _quiet(stores.blobs.probe),
                 "decoders": check_decoders(workshop.decoder_outage),
                 "rights": check_rights(queue),
+                "memory": check_memory(sandbox),
                 "stream": check_stream(queue),
                 "jobs": check_jobs(queue, lambda: shutdown.batches < JOBS_AT_ONCE),
             },

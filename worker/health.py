@@ -10,6 +10,7 @@ import structlog
 
 from pipelines.formats import MIB
 from pipelines.outage import Outage
+from pipelines.sandbox import Sandbox
 from storage.errors import StorageError
 from worker.events import FUTURE_MS
 from worker.queue import UNREACHABLE, Queue, RedisError, ServerFacts
@@ -20,6 +21,7 @@ log = structlog.get_logger(__name__)
 INTERVAL_S = 5.0
 EXPIRY_S = 15.0  # a worker that is silent for so long is taken for dead
 STALLED_AFTER_S = 20.0  # a due job waits that long though this worker has room for it
+SHORT_FOR_S = 60.0  # that health is red after the kernel has killed for memory
 _BREATH_S = 0.5
 LAG_S = 1.0  # of the event loop, worth a line in the log
 
@@ -199,6 +201,15 @@ def check_decoders(outage: Outage) -> Check:
         if outage.problem is not None and not outage.pause_ms:
             await outage.strikes()
         return outage.problem
+
+    return check
+
+
+def check_memory(sandbox: Sandbox) -> Check:
+    """The kernel has not killed a decoder for lack of memory in the last minute."""
+
+    async def check() -> str | None:
+        return sandbox.was_short_of_memory(SHORT_FOR_S)
 
     return check
 

@@ -36,6 +36,10 @@ VERDICTS: Mapping[type[Exception], Verdict] = {
     pictures.DecodeTimeout: Verdict("decode_timeout"),
     pictures.DecoderCrashed: Verdict("decoder_crashed"),
     pictures.WorkerKiller: Verdict("decoder_crashed"),
+    # What the machine did to a decoder. The sandbox has tried it once more alone, so it is counted: it may
+    # be the picture's doing after all, and must end.
+    pictures.DecoderStarved: Verdict("decoder_unavailable", transient=True),
+    pictures.DecoderKilled: Verdict("decoder_crashed", transient=True),
     pictures.DecoderUnavailable: Verdict("decoder_unavailable", transient=True, counted=False),
     stores.KeyRefused: Verdict("invalid_event"),
     stores.BlobNotFound: Verdict("source_missing"),  # transient for the first ten seconds

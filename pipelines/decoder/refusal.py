@@ -2,6 +2,7 @@
 
 import re
 
+STARVED = "starved"  # no code of the contract: the parent is told, not who uploaded it
 _LONGEST = 300
 _SAYS_NOTHING = ("unable to call", "unable to copy", "unable to open source")
 _NUMBERS = re.compile(r" ?\([\d.]+\)$")  # libheif's own error numbers
@@ -59,6 +60,11 @@ def too_many_pixels(width: int, height: int, limit: int) -> Refused:
 def too_much_memory(title: str) -> Refused:
     """The picture cannot be decoded within the memory there is."""
     return Refused("too_much_memory", f"The {title} picture needs more memory to decode than is allowed.")
+
+
+def starved(lack: str) -> Refused:
+    """The machine refused what decoding needs: nothing is known of the picture."""
+    return Refused(STARVED, f"The machine refused a decoder what it needs{_in_brackets(lack)}.")
 
 
 def plain(text: str, longest: int = 120) -> str:

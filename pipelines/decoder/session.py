@@ -1,5 +1,6 @@
 """One request from start to end: read, check in order of cost, ask, decode once, write."""
 
+import gc
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 import pyvips
 
 from pipelines import formats
-from pipelines.decoder import colour, reading, refusal, render, vips
+from pipelines.decoder import colour, reading, refusal, render, shortage, vips
 from pipelines.decoder.limits import tighten
 from pipelines.decoder.picture import Picture
 from pipelines.decoder.refusal import Refused
@@ -80,6 +81,7 @@ class Work:
 def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], limits: Limits) -> Work:
     """Answer one request and return what it took; after a bug the child must not be used again."""
     work = Work()
+    reply: dict[str, Any] | None
     try:
         reply = _process(channel, request, descriptors, limits, work)
     except Refused as refused:
@@ -90,14 +92,33 @@ def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], li
         reply = {"status": "unwritable", "errno": error.number}
     except Exception as error:
         message = f"{type(error).__name__}: {error}"[:300]
-        channel.send({"status": "bug", "message": message, "traceback": traceback.format_exc()[-8000:]})
+        reply = {"status": "bug", "message": message, "traceback": traceback.format_exc()[-8000:]}
         work.bug = True
-        return work
     close_all(descriptors)  # before the answer: whoever hears it may rely on it
     if reply is not None:
         tighten()  # before the parent looks at what is kept
-        channel.send(reply)
+        lack = _lack(reply, work)
+        channel.send({"status": "starved", "message": lack} if lack else reply)
     return work
+
+
+def _lack(reply: dict[str, Any], work: Work) -> str:
+    """What the machine refused, where an answer may be due to that; "" where the answer is to be believed.
+
+    Libraries say "unable to read pixels" for a thread that they did not get.
+    """
+    match reply:
+        case {"status": "refused", "code": refusal.STARVED, "message": message}:
+            return str(message)
+        case {"status": "refused", "code": "too_much_memory"}:
+            gc.collect()
+            return shortage.found(work.estimate)
+        case {"status": "refused", "code": "corrupt_image" | "unsupported_format"} if work.format:
+            return shortage.found()
+        case {"status": "bug", "message": message}:
+            return str(message) if shortage.is_told_by(str(message)) else shortage.found()
+        case _:
+            return ""
 
 
 def _refusal(refused: Refused, work: Work) -> dict[str, Any]:
@@ -111,6 +132,8 @@ def _title(work: Work) -> str:
 def _process(
     channel: Channel, request: dict[str, Any], descriptors: list[int], limits: Limits, work: Work
 ) -> dict[str, Any] | None:
+    if not descriptors:
+        raise refusal.starved("the picture did not arrive: too many open files")
     [source] = descriptors
     wishes = request["variants"]
     size = int(request["bytes"])

@@ -7,9 +7,9 @@ from typing import Any
 
 import pyvips
 
-from pipelines.decoder import headers, png
+from pipelines.decoder import headers, png, shortage
 from pipelines.decoder.picture import Image, Picture
-from pipelines.decoder.refusal import Refused, corrupt, too_much_memory, unknown_kind
+from pipelines.decoder.refusal import Refused, corrupt, starved, too_much_memory, unknown_kind
 from pipelines.formats import Format, Shape, loaders
 
 LARGEST_PROFILE = 4 * 1024 * 1024  # the largest press profiles have 3 MB; beyond that it is a bomb
@@ -115,7 +115,10 @@ def damage() -> str:
 
 def refusal(format: Format, error: Exception) -> Refused:
     """Say what an error of the library means for the picture."""
-    detail = _last_word(str(getattr(error, "detail", "") or error))
+    said = str(getattr(error, "detail", "") or error)
+    if shortage.is_told_by(said):
+        return starved(_last_word(said))
+    detail = _last_word(said)
     short = any(words in detail.lower() for words in _SHORT) and "security limit" not in detail.lower()
     if isinstance(error, MemoryError) or short:
         return too_much_memory(format.title)

@@ -1,6 +1,7 @@
 """Decoders as children: how many there are, how much each may take, and what they may answer."""
 
 import os
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -11,15 +12,28 @@ from pipelines import formats
 from pipelines.errors import (
     DecoderBloated,
     DecoderCrashed,
+    DecoderKilled,
+    DecoderStarved,
     DecoderUnavailable,
     DecodeTimeout,
     PictureRefused,
+    PipelineError,
     SourceChanged,
 )
 from pipelines.formats import MIB, Engine
 from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
-from pipelines.sandbox.answers import Answer, Changed, Done, Hello, Probed, Refused, Unchanged, Unwritable
+from pipelines.sandbox.answers import (
+    Answer,
+    Changed,
+    Done,
+    Hello,
+    Probed,
+    Refused,
+    Starved,
+    Unchanged,
+    Unwritable,
+)
 from pipelines.sandbox.child import DECODER, TOO_CROWDED, Budget, Child
 from pipelines.sandbox.drawn import check_claim, check_content, check_places
 from storage.errors import BlobsUnavailable, unwritable
@@ -100,6 +114,7 @@ class Sandbox:
         self._idle: dict[Engine, list[Child]] = {"vips": [], "pillow": []}
         self._all: set[Child] = set()
         self._starting = 0
+        self._short_of_memory = float("-inf"), ""
         self._missed: Engine = "vips"  # the kind that could not be started last
         self._announced: dict[Child, int] = {}  # bytes that a working child is to have at most
 
@@ -112,15 +127,16 @@ class Sandbox:
     ) -> Rendered | None:
         """Read the picture at `source_fd` once and make each wanted variant of it.
 
-        None when its content is `known_sha256`. A child that dies of the picture, or runs past its time
-        on it, costs it one more try alone.
+        None when its content is `known_sha256`. A child that dies or starves on the picture, or runs past
+        its time, costs it one more try alone.
 
-        Raises: PictureRefused, SourceChanged, DecodeTimeout, DecoderCrashed, DecoderUnavailable.
+        Raises: PictureRefused, SourceChanged, DecodeTimeout, DecoderCrashed, DecoderKilled, DecoderStarved,
+        DecoderUnavailable.
         """
         task = _Task(source_fd, source_bytes, wanted, known_sha256)
         try:
             return await self._beside_others(task)
-        except (DecodeTimeout, DecoderCrashed):
+        except (DecodeTimeout, DecoderCrashed, DecoderKilled, DecoderStarved):
             return await self._alone(task)
 
     async def warm_up(self) -> None:
@@ -132,6 +148,11 @@ class Sandbox:
     def has_decoders(self) -> bool:
         """Whether a decoder lives that was started before."""
         return bool(self._all)
+
+    def was_short_of_memory(self, within_s: float) -> str | None:
+        """What was said when the kernel killed a decoder for lack of memory, if that is not longer ago."""
+        at, reason = self._short_of_memory
+        return reason if time.monotonic() - at < within_s else None
 
     async def probe(self) -> None:
         """Start a decoder of the kind that could not be started last, and keep it where there is room.
@@ -257,6 +278,8 @@ class Sandbox:
         try:
             yield child
         except BaseException as error:
+            if isinstance(error, DecoderKilled) and error.for_memory:
+                self._short_of_memory = time.monotonic(), str(error)
             unhurt = isinstance(error, PictureRefused | NoRoomError)
             if unhurt and not isinstance(error, DecoderBloated):
                 await self._give_back(child, engine)
@@ -334,12 +357,16 @@ def _wish(variant: Variant) -> dict[str, object]:
     }
 
 
-def _refusal(answer: Answer) -> PictureRefused | DecoderCrashed | BlobsUnavailable:
-    if isinstance(answer, Refused):
-        return PictureRefused(answer.code, answer.message)
-    if isinstance(answer, Unwritable):
-        return unwritable(answer.errno)
-    return DecoderCrashed("the decoder answered out of turn")
+def _refusal(answer: Answer) -> PipelineError | BlobsUnavailable:
+    match answer:
+        case Refused():
+            return PictureRefused(answer.code, answer.message)
+        case Unwritable():
+            return unwritable(answer.errno)
+        case Starved():
+            return DecoderStarved(answer.message)
+        case _:
+            return DecoderCrashed("the decoder answered out of turn")
 
 
 def _checked(probed: Probed, done: Done, wanted: Sequence[Variant], child: Child, most: int) -> Rendered:

@@ -112,6 +112,13 @@ class Unwritable(_Frame):
     errno: Annotated[int, Field(ge=0, le=4095)]
 
 
+class Starved(_Frame):
+    """The machine refused the child what it needs: a thread, memory, a descriptor."""
+
+    status: Literal["starved"]
+    message: Sentence
+
+
 class Bug(_Frame):
     """The child itself failed; it ends after saying so."""
 
@@ -120,7 +127,7 @@ class Bug(_Frame):
     traceback: str
 
 
-Answer = Unchanged | Changed | Probed | Done | Refused | Unwritable | Bug
+Answer = Unchanged | Changed | Probed | Done | Refused | Unwritable | Starved | Bug
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Annotated[Answer, Field(discriminator="status")])
 
 

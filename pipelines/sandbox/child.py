@@ -21,7 +21,16 @@ from typing import Any, Self
 import orjson
 from pydantic import ValidationError
 
-from pipelines.errors import DecoderBloated, DecoderCrashed, DecoderUnavailable, DecodeTimeout
+from pipelines import cgroups
+from pipelines.errors import (
+    DecoderBloated,
+    DecoderCrashed,
+    DecoderKilled,
+    DecoderStarved,
+    DecoderUnavailable,
+    DecodeTimeout,
+)
+from pipelines.formats import MIB
 from pipelines.sandbox.answers import ANSWER, MAX_FRAME, Answer, Bug, Hello
 
 DECODER = (sys.executable, "-I", "-m", "pipelines.decoder")
@@ -40,6 +49,9 @@ _LENGTH = struct.Struct(">I")
 _MOVED = re.compile("No module named|cannot import name")
 TOO_CROWDED = "Raise the limit of processes and threads (TasksMax, pids.max, ulimit -u)."
 RESTART = "Was the program replaced or removed? Restart the worker, or install it again."
+_FILTERED = "a system call filter killed the decoder (SIGSYS)"
+UNFILTER = "Let the filter refuse calls instead of killing: SystemCallErrorNumber=EPERM in a systemd unit."
+_NO_THREAD = "rror creating thread"
 _REMEDIES = {
     errno.EAGAIN: TOO_CROWDED,
     errno.ENOENT: RESTART,
@@ -72,6 +84,7 @@ class Child:
         self._clock = ~process.pid << 3 | _CLOCK_OF_PROCESS
         self._statm = os.open(f"/proc/{process.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._unread = b""
+        self._oom_kills = cgroups.oom_kills()
         self.hello: Hello
         self.idle_memory = 0
 
@@ -86,7 +99,7 @@ class Child:
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 child.hello = Hello.model_validate_json(await child._frame())
-        except (TimeoutError, DecoderCrashed, ValidationError) as error:
+        except (TimeoutError, DecoderCrashed, DecoderKilled, DecoderStarved, ValidationError) as error:
             reason, remedy = child._why_it_did_not_start(error)
             await child.kill()
             raise DecoderUnavailable(f"a decoder did not start: {reason}", remedy) from error
@@ -132,6 +145,8 @@ class Child:
                 return "it is of another version than this worker", RESTART
             case TimeoutError():
                 return f"it was not ready within {_START_TIMEOUT_S} s", ""
+            case DecoderKilled():
+                return str(error), ""
         said = self.last_words().splitlines()
         reason = said[-1] if said else str(error)
         return reason, RESTART if _MOVED.search(reason) else ""
@@ -142,22 +157,22 @@ class Child:
         return self._process.pid
 
     async def send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
-        """Send one frame, with `descriptors` beside its first bytes. Raises: DecoderCrashed."""
+        """Send one frame, with `descriptors` beside its first bytes. Raises: what its death means."""
         body = orjson.dumps(message)
         frame = _LENGTH.pack(len(body)) + body
         try:
             sent = socket.send_fds(self._sock, [frame], descriptors)
             await asyncio.get_running_loop().sock_sendall(self._sock, frame[sent:])
         except OSError as error:
-            raise DecoderCrashed(await self._obituary()) from error
+            raise await self._death() from error
 
     async def receive(
         self, budget: Budget, bloated: Callable[[int], bool], most_cpu_s: float = inf
     ) -> Answer:
         """The next answer, within what `budget` has left and `most_cpu_s`, and no growth that is `bloated`.
 
-        Raises: DecodeTimeout, DecoderBloated, DecoderCrashed. After each of them the
-        child is of no more use.
+        Raises: DecodeTimeout, DecoderBloated, DecoderCrashed, DecoderKilled, DecoderStarved. After each of
+        them the child is of no more use.
         """
         reading = asyncio.ensure_future(self._frame())
         try:
@@ -208,9 +223,9 @@ class Child:
             try:
                 part = await loop.sock_recv(self._sock, MAX_FRAME)
             except OSError as error:
-                raise DecoderCrashed(await self._obituary()) from error
+                raise await self._death() from error
             if not part:
-                raise DecoderCrashed(await self._obituary())
+                raise await self._death()
             self._unread += part
         wanted, self._unread = self._unread[:count], self._unread[count:]
         return wanted
@@ -245,14 +260,32 @@ class Child:
         """Whether nothing has come that was not asked for."""
         return not (self._unread or select.select([self._sock], [], [], 0)[0])
 
-    async def _obituary(self) -> str:
+    async def _death(self) -> DecoderCrashed | DecoderKilled | DecoderStarved:
+        """What it means that the process ended, or at least is not there any more."""
+        if self._sock.fileno() == -1:
+            return DecoderKilled("the worker itself ended the decoder")
         try:
             status = await asyncio.to_thread(self._process.wait, _DYING_S)
         except subprocess.TimeoutExpired:
-            return "the decoder closed its connection"
-        if status < 0:
-            return f"the decoder died of signal {-status} on this picture"
-        return f"the decoder ended with status {status} on this picture"
+            return DecoderCrashed("the decoder closed its connection")
+        match -status:
+            case signal.SIGKILL:  # no decoder is killed by us while somebody waits for its answer
+                return self._killed()
+            case signal.SIGSYS:
+                return DecoderKilled(f"{_FILTERED}. {UNFILTER}")
+            case died if died > 0:
+                said = self.last_words()
+                if _NO_THREAD in said:  # glib ends the process then
+                    return DecoderStarved(f"the decoder died for want of a thread. {TOO_CROWDED}")
+                return DecoderCrashed(f"the decoder died of signal {died}")
+        return DecoderCrashed(f"the decoder ended with status {status}")
+
+    def _killed(self) -> DecoderKilled:
+        if cgroups.oom_kills() == self._oom_kills:
+            return DecoderKilled("the decoder was killed, and not by the worker or for lack of memory")
+        limit = cgroups.memory_limit()
+        where = "the machine" if limit is None else f"the container of {limit // MIB} MiB"
+        return DecoderKilled(f"the kernel killed the decoder, for {where} ran out of memory", for_memory=True)
 
     def last_words(self) -> str:
         """The end of what the process wrote on its standard error, for a log."""

@@ -87,8 +87,8 @@ def _remove(folders: Sequence[Path]) -> None:
 
 
 @contextmanager
-def no_more_threads(room: int = 0) -> Iterator[None]:
-    """This process and its children may start `room` more threads or processes, and no more.
+def no_more_threads(*pids: int) -> Iterator[None]:
+    """This process and those with `pids` may start no more threads and processes.
 
     Raises: NoCgroupsError.
     """
@@ -97,8 +97,9 @@ def no_more_threads(room: int = 0) -> Iterator[None]:
     folder = top / f"media-worker-{os.getpid()}-{time.monotonic_ns()}"
     try:
         folder.mkdir()
-        (folder / "cgroup.procs").write_text(str(os.getpid()))
-        (folder / "pids.max").write_text(str(int((folder / "pids.current").read_text()) + room))
+        for mine in (os.getpid(), *pids):
+            (folder / "cgroup.procs").write_text(str(mine))
+        (folder / "pids.max").write_text((folder / "pids.current").read_text())
     except OSError as error:
         if folder.exists():
             (home / "cgroup.procs").write_text(str(os.getpid()))

@@ -262,13 +262,30 @@ def probe_twice(job: Job) -> None:
     job.say(job.probed())
 
 
-def once(job: Job) -> None:
-    """Crash only where another child has not done so before, told by a mark on the source's folder."""
-    mark = os.readlink(f"/proc/self/fd/{job.source}") + ".mark"
-    if not os.path.exists(mark):
-        os.close(os.open(mark, os.O_CREAT))
-        os.abort()
-    job.honest()
+def once(mischief: Callable[[Job], object]) -> Callable[[Job], None]:
+    """Only where another child has not done so before, told by a mark on the source's folder."""
+
+    def first(job: Job) -> None:
+        mark = os.readlink(f"/proc/self/fd/{job.source}") + ".mark"
+        if not os.path.exists(mark):
+            os.close(os.open(mark, os.O_CREAT))
+            mischief(job)
+        else:
+            job.honest()
+
+    return first
+
+
+def die_of(number: signal.Signals, last_words: str = "") -> Callable[[Job], None]:
+    def mischief(job: Job) -> None:
+        os.write(2, last_words.encode())
+        os.kill(os.getpid(), number)
+
+    return mischief
+
+
+def starve(job: Job) -> None:
+    job.say({"status": "starved", "message": "no thread can be started"})
 
 
 def hidden(job: Job) -> bytes:
@@ -359,7 +376,14 @@ MISCHIEF: dict[str, Callable[[Job], None]] = {
     "refuse colourfully": lambda job: refuse(
         job, "corrupt_image", "\x1b[31mred\r\n\u202e\x9bname" + "x" * 999
     ),
-    "once": once,
+    "once": once(lambda job: os.abort()),
+    # what the machine does, or is said to have done
+    "killed": die_of(signal.SIGKILL),
+    "killed once": once(die_of(signal.SIGKILL)),
+    "filtered": die_of(signal.SIGSYS),
+    "starved": starve,
+    "starved once": once(starve),
+    "died for a thread": die_of(signal.SIGTRAP, "GLib: creating thread 'pool': Error creating thread"),
     "keep writing": keep_writing,
     "draw too much": draw_too_much,
     "claim too much": claim_too_much,

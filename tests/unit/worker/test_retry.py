@@ -28,6 +28,7 @@ TRANSIENT = {
     "storage_full",
     "catalog_unavailable",
     "decoder_unavailable",
+    "decoder_crashed",  # by whoever killed the decoder, which may pass
     "internal_error",
     "source_missing",
 }

@@ -1,0 +1,32 @@
+"""Whether the machine, and not the picture, is why something failed: no thread, memory or descriptor."""
+
+import _thread
+import mmap
+
+_MOST = 32 * 1024 * 1024  # bytes that are asked for as a test
+_WORDS = (
+    "creating thread",
+    "can't start new thread",
+    "resource temporarily unavailable",
+    "too many open files",
+)
+
+
+def is_told_by(words: str) -> bool:
+    """Whether a library says so itself."""
+    return any(known in words.lower() for known in _WORDS)
+
+
+def found(memory: int = 0) -> str:
+    """What the machine refuses now: a thread, or so many bytes of memory (tried with few); "" if nothing."""
+    try:
+        _thread.start_new_thread(int, ())
+    except RuntimeError:
+        return "no thread can be started"
+    if memory:
+        size = min(memory, _MOST)
+        try:
+            mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+        except OSError:
+            return f"{size >> 20} MiB of memory cannot be had"
+    return ""

@@ -1,0 +1,188 @@
+"""What the machine refuses a decoder, or does to it, is not the picture's fault."""
+
+import io
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipelines.batch import process_uploads
+from pipelines.errors import DecoderKilled, DecoderStarved, PipelineError
+from pipelines.sandbox import Sandbox
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
+from storage.catalog.facts import State
+from tests.support import cgroups
+from tests.support.decoder_child import Child
+from tests.support.sandboxes import BOTH, jpeg, ordered, render
+from tests.support.workshops import Uploads, workshop
+from worker import retry
+from worker.health import check_memory
+
+PICTURES = {"vips": ("WEBP", "JPEG", "PNG", "GIF"), "pillow": ("BMP", "ICO", "TIFF", "AVIF")}
+
+
+def picture(kind: str) -> bytes:
+    """A good picture with something in it."""
+    file = io.BytesIO()
+    noise = Image.frombytes("RGB", (90, 60), os.urandom(90 * 60 * 3))
+    noise.resize((256, 256) if kind == "ICO" else (900, 600)).save(file, kind)
+    return file.getvalue()
+
+
+@contextmanager
+def crowded(child: Child) -> Iterator[None]:
+    """The machine gives the child no thread more."""
+    try:
+        with cgroups.no_more_threads(child.process.pid):
+            yield
+    except cgroups.NoCgroupsError as error:
+        pytest.skip(str(error))
+
+
+@contextmanager
+def short_of_memory(child: Child) -> Iterator[None]:
+    """The machine gives the child hardly a page more than it has, as with strict overcommit."""
+    pages = int(Path(f"/proc/{child.process.pid}/statm").read_text().split()[0])
+    before = resource.prlimit(child.process.pid, resource.RLIMIT_AS)
+    most = pages * resource.getpagesize() + 1024 * 1024
+    resource.prlimit(child.process.pid, resource.RLIMIT_AS, (most, before[1]))
+    yield
+    resource.prlimit(child.process.pid, resource.RLIMIT_AS, before)
+
+
+@contextmanager
+def without_descriptors(child: Child) -> Iterator[None]:
+    """The machine gives the child no descriptor more."""
+    before = resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE, (max(child.descriptors()) + 1, before[1]))
+    yield
+    resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE, before)
+
+
+Shortage = Callable[[Child], AbstractContextManager[None]]
+SHORTAGES: list[Shortage] = [crowded, short_of_memory, without_descriptors]
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES, ids=lambda shortage: shortage.__name__)
+@pytest.mark.parametrize("engine", PICTURES)
+def test_no_picture_is_refused_for_what_the_machine_lacks(engine: str, shortage: Shortage) -> None:
+    contents = [picture(kind) for kind in PICTURES[engine]]
+    with Child(engine) as child:
+        for content in contents:
+            with shortage(child):
+                meanwhile = child.run(content)
+
+            assert meanwhile.status in ("starved", "done"), meanwhile.answer
+            assert child.run(content).status == "done"
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES[:1], ids=lambda shortage: shortage.__name__)
+def test_a_damaged_picture_is_not_called_so_before_the_machine_gives_what_it_takes(
+    shortage: Shortage,
+) -> None:
+    damaged = picture("WEBP")[:-100]
+    with Child() as child:
+        with shortage(child):
+            meanwhile = child.run(damaged)
+
+        assert meanwhile.status == "starved"
+        assert child.run(damaged).code == "corrupt_image"
+
+
+# -- what the machine does to a decoder
+
+
+FATES: dict[str, tuple[type[PipelineError], str, str]] = {
+    "killed": (DecoderKilled, "decoder_crashed", "killed, and not by the worker"),
+    "filtered": (DecoderKilled, "decoder_crashed", "SystemCallErrorNumber=EPERM"),
+    "starved": (DecoderStarved, "decoder_unavailable", "no thread can be started"),
+    "died for a thread": (DecoderStarved, "decoder_unavailable", "TasksMax"),
+}
+
+
+@pytest.mark.parametrize("fate", ["killed once", "starved once"])
+async def test_what_happened_to_a_decoder_beside_others_costs_its_picture_only_another_try(
+    rogue: Sandbox, tmp_path: Path, fate: str
+) -> None:
+    file = tmp_path / "picture"
+    file.write_bytes(ordered(fate))
+    with file.open("rb") as source:
+        rendered = await rogue.render(source.fileno(), file.stat().st_size, BOTH, None)
+
+    assert rendered is not None
+
+
+@pytest.mark.parametrize("fate", FATES)
+async def test_what_a_machine_does_to_a_decoder_is_told_apart_from_a_crash(rogue: Sandbox, fate: str) -> None:
+    kind, _, words = FATES[fate]
+    with pytest.raises(kind, match=words):
+        await render(rogue, ordered(fate))
+
+    assert await render(rogue, jpeg()) is not None
+    assert await check_memory(rogue)() is None  # who kills itself turns no light red
+
+
+@pytest.mark.parametrize("fate", FATES)
+async def test_a_picture_that_only_pretends_so_ends_after_its_tries_and_is_not_remembered(
+    rogue: Sandbox,
+    catalog: Catalog,
+    local_blobs: LocalBlobs,
+    uploads: Uploads,
+    monkeypatch: pytest.MonkeyPatch,
+    fate: str,
+) -> None:
+    monkeypatch.setattr(retry, "FIRST_DELAY_MS", 0)
+    shop = workshop(catalog, local_blobs, rogue, judged_by=partial(retry.judge, max_attempts=3))
+    upload_id = await uploads.put("cat.jpg", ordered(fate))
+    attempts = []
+    for _ in range(3):
+        report = await process_uploads([upload_id], await uploads.ticket(upload_id), shop)
+        found = await catalog.reports.find(upload_id)
+        assert found is not None
+        attempts.append((found.state, found.attempts))
+        told = found.error_code, found.error_message
+
+    assert attempts == [(State.QUEUED, 1), (State.QUEUED, 2), (State.FAILED, 3)]
+    assert [(code, words) for _, code, words in report.complaints] == [told]
+    assert told[0] == FATES[fate][1]
+    assert await catalog.verdicts.all("test") == []
+
+
+CAGED = """
+import asyncio, sys
+from pipelines.errors import PipelineError
+from pipelines.sandbox import open_sandbox
+from tests.support.sandboxes import ROGUE, allowance, ordered, render
+from worker.health import check_memory
+
+async def main():
+    async with open_sandbox(allowance(), (*ROGUE, "starts")) as sandbox:
+        try:
+            await render(sandbox, ordered("grow"))
+        except PipelineError as error:
+            print(type(error).__name__, error, "Red:", await check_memory(sandbox)())
+
+asyncio.run(main())
+"""
+
+
+def test_a_decoder_that_the_kernel_kills_for_memory_is_not_the_pictures_fault_and_turns_health_red() -> None:
+    words = "the kernel killed the decoder, for the container of 128 MiB ran out of memory"
+    try:
+        with cgroups.open_cage(128, 2) as cage:
+            command = cage.inside([sys.executable, "-c", CAGED])
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+            kills = cage.kills
+    except cgroups.NoCgroupsError as error:
+        pytest.skip(str(error))
+
+    assert said == f"DecoderKilled {words} Red: {words}"
+    assert kills >= 2
