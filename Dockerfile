@@ -14,6 +14,8 @@ COPY pipelines pipelines
 COPY worker worker
 COPY scripts scripts
 COPY media_worker.py ./
+# The context has no git to ask; docker build --build-arg names the version where it matters.
+ARG SETUPTOOLS_SCM_PRETEND_VERSION
 RUN uv sync --frozen --no-dev --no-editable
 
 

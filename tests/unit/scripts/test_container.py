@@ -96,6 +96,8 @@ def test_the_steps_that_install_the_image_install_a_working_media(uv: str, conte
     )
     levels = {finding["what"]: finding["level"] for finding in json.loads(doctor.stdout)}
     assert levels["Decoders"] == "ok"
+    version = subprocess.check_output([".venv/bin/media", "--version"], cwd=context, env=env, text=True)
+    assert version == "0.1.dev0\n"  # the context has no git
     [pictures] = context.glob(".venv/lib/python*/site-packages/scripts/pictures")
     assert len(list(pictures.glob("*.jpg"))) == 3
 
