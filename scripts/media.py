@@ -19,6 +19,7 @@ COMMANDS = {
     "reprocess": "Do uploads again, beside live ones.",
     "rebuild": "Make a new catalog for an existing storage folder.",
     "failed": "List failed uploads and refused events.",
+    "stream": "Begin the stream of events anew.",
     "doctor": "Check Redis, catalog, storage and decoders, and say what to do.",
 }
 _MODULES = {"stats": "storage_stats"}

@@ -23,7 +23,7 @@ from storage.catalog import Catalog, open_catalog
 from storage.threads import in_thread, start_threads
 from worker.adoption import Adoption
 from worker.announcer import Announcer
-from worker.health import Check, Health, check_decoders, check_jobs, check_memory, check_rights, check_stream
+from worker.health import Check, Health, check_decoders, check_jobs, check_memory, check_rights
 from worker.intake import Intake
 from worker.queue import UNREACHABLE, Queue, RedisError, health_key, queue_on
 from worker.retry import judge
@@ -122,6 +122,7 @@ async def open_app(
         intake = Intake(
             queue,
             stores.catalog.intake,
+            stores.catalog.epochs,
             announcer,
             recipes=frozenset(recipes),
             batch_size=settings.batch_size,
@@ -139,7 +140,6 @@ async def open_app(
                 "decoders": check_decoders(workshop.decoder_outage),
                 "rights": check_rights(queue),
                 "memory": check_memory(sandbox),
-                "stream": check_stream(queue),
                 "jobs": check_jobs(queue, lambda: shutdown.batches < JOBS_AT_ONCE),
             },
         )

@@ -26,7 +26,6 @@ MAX_EVENT_BYTES = 64 * 1024
 MAX_METADATA_BYTES = 4 * 1024
 MAX_READ_BYTES = 1024 * 1024  # of an event that is refused, to find out whom it is about
 OUR_FAULT = "An error of the worker itself; `media show` has the traceback."
-FUTURE_MS = 5 * 60 * 1000  # a stream ID further ahead than this is not a time
 
 
 class InvalidEvent(Exception):
@@ -119,17 +118,10 @@ def default_id(source: str) -> UUID:
     return uuid5(NAMESPACE_URL, f"media:{source}")
 
 
-def is_ahead(stream_id: str, now_ms: int) -> bool:
-    """Whether an entry's ID lies further in the future than any clock goes wrong."""
-    return int(stream_id.partition("-")[0]) > now_ms + FUTURE_MS
-
-
-def parse_mark(stream_id: str, now_ms: int) -> Mark:
-    """The place in the stream that an entry's ID names. Raises: InvalidEvent when it lies in the future."""
-    if is_ahead(stream_id, now_ms):
-        raise InvalidEvent("invalid_event", "the entry's ID lies more than 5 minutes in the future")
+def parse_mark(stream_id: str, epoch: int = 0) -> Mark:
+    """The place that an entry's ID names in that epoch of the stream."""
     ms, _, n = stream_id.partition("-")
-    return Mark(int(ms), int(n or 0))
+    return Mark(int(ms), int(n or 0), epoch)
 
 
 def parse_event(body: bytes | None, mark: Mark, recipes: frozenset[str]) -> Wished | Unwished:

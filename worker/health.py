@@ -12,7 +12,6 @@ from pipelines.formats import MIB
 from pipelines.outage import Outage
 from pipelines.sandbox import Sandbox
 from storage.errors import StorageError
-from worker.events import FUTURE_MS
 from worker.queue import UNREACHABLE, Queue, RedisError, ServerFacts
 from worker.refusals import explain
 
@@ -27,10 +26,10 @@ LAG_S = 1.0  # of the event loop, worth a line in the log
 
 OLDEST_REDIS = (6, 2)
 LARGEST_VALUE = 8 * MIB
+AHEAD_MS = 5 * 60 * 1000  # further ahead than this a stream's IDs say nothing of how long its events wait
 CURE = (
-    "Find who sends IDs of its own instead of `*`. Once XLEN of the stream is 0, DEL it; workers make it "
-    "again. (XSETID is not enough: the group `workers` keeps the ID too.) Then `media failed retry --code "
-    "invalid_event` sends again what was refused."
+    "Events are taken nevertheless, and in their order; only how long they wait cannot be told. If no clock "
+    "was wrong, find who sends IDs of its own instead of `*`. `media stream reset` begins the stream anew."
 )
 
 
@@ -51,9 +50,12 @@ def judge_redis(facts: ServerFacts) -> Sequence[Finding]:
         *_judge_size(facts.largest_bytes),
         _judged(
             "Redis stream",
-            "its IDs go with the clock" if facts.ahead_ms <= FUTURE_MS else poisoned(facts.ahead_ms),
-            facts.ahead_ms <= FUTURE_MS,
+            "its IDs go with the clock"
+            if facts.ahead_ms <= AHEAD_MS
+            else f"its newest ID is {facts.ahead_ms // 1000} s ahead of the clock, as all to come will be",
+            facts.ahead_ms <= AHEAD_MS,
             CURE,
+            "warning",
         ),
     ]
 
@@ -91,11 +93,6 @@ def _judge_server(facts: ServerFacts) -> Sequence[Finding]:
             "warning",
         ),
     ]
-
-
-def poisoned(ahead_ms: int) -> str:
-    """What is wrong with a stream whose newest ID is that far ahead."""
-    return f"its newest ID is {ahead_ms // 1000} s ahead of the clock, so that every event to come is refused"
 
 
 def _judge_size(largest: int | None) -> Sequence[Finding]:
@@ -178,18 +175,6 @@ def check_rights(queue: Queue) -> Check:
     async def check() -> str | None:
         refusal = await queue.refusal()
         return f"Redis says no: {refusal}" if refusal else None
-
-    return check
-
-
-def check_stream(queue: Queue) -> Check:
-    """The stream's IDs go with the clock."""
-
-    async def check() -> str | None:
-        ahead = await queue.ahead_ms()
-        if ahead <= FUTURE_MS:
-            return None
-        return f"{queue.stream}: {poisoned(ahead)}; `media doctor` says what to do"
 
     return check
 

@@ -2,20 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from uuid import uuid4
 
 import structlog
 
-from storage.catalog.clock import now_ms
-from storage.catalog.facts import About, DeadLetter, Taken, Wished
+from storage.catalog.epochs import Epochs
+from storage.catalog.facts import About, DeadLetter, Doubt, Mark, Taken, Wished
 from storage.catalog.intake import Event
 from storage.catalog.intake import Intake as Register
 from storage.errors import CatalogUnavailable
 from worker.announcer import Announcer
-from worker.events import InvalidEvent, is_ahead, parse_event, parse_mark, read_about
-from worker.queue import UNREACHABLE, Entry, Queue, RedisError
+from worker.events import InvalidEvent, parse_event, parse_mark, read_about
+from worker.queue import UNREACHABLE, Entry, NoGroup, Queue, RedisError
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +24,11 @@ MAX_LETTER_BYTES = 128 * 1024  # of a bad entry that are kept; the largest good 
 
 _BLOCK_MS = 1000
 _PAUSE_S = 0.25  # while there is enough in hand
+_A_YEAR_MS = 365 * 24 * 3600 * 1000  # longer ago than this an ID is no time
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S = 0.1, 5.0
+
+
+_Put = Callable[[Sequence[tuple[Event, DeadLetter]], Sequence[DeadLetter]], Awaitable[Taken | Doubt]]
 
 
 class Intake:
@@ -33,6 +38,7 @@ class Intake:
         self,
         queue: Queue,
         register: Register,
+        epochs: Epochs,
         announcer: Announcer,
         *,
         recipes: frozenset[str],
@@ -44,6 +50,7 @@ class Intake:
     ) -> None:
         self._queue = queue
         self._register = register
+        self._epochs = epochs
         self._announcer = announcer
         self._recipes = recipes
         self._batch_size = batch_size
@@ -53,6 +60,16 @@ class Intake:
         self._stopping = stopping
         self._has_pending = False
         self._looked_at = float("-inf")
+        self._epoch: int | None = None  # of the stream, as known when entries are read
+
+    async def join(self) -> None:
+        """Make the stream and its group where they are missing.
+
+        Raises: RedisError, OSError, CatalogUnavailable.
+        """
+        self._epoch = (await self._epochs.current()).number
+        if not await self._queue.has_group():
+            await self._begin_anew(self._epoch)
 
     async def run(self) -> None:
         """Take events until the worker stops; a Redis or catalog that is away is waited for."""
@@ -91,7 +108,13 @@ class Intake:
 
     async def step(self, block_ms: int | None) -> int:
         """Take one batch: this consumer's own leftovers, a dead one's, or new entries."""
-        entries = await self._next(block_ms)
+        if self._epoch is None:
+            await self.join()
+        try:
+            entries = await self._next(block_ms)
+        except NoGroup:  # the stream was deleted, or Redis lost its data
+            await self._begin_anew(self._epoch or 0)
+            return 0
         if entries:
             self._has_pending = True
             taken = await self._take(entries)
@@ -117,50 +140,100 @@ class Intake:
                 return orphaned
         return await self._queue.read(self._batch_size, block_ms)
 
+    async def _begin_anew(self, epoch: int) -> None:
+        """Make the group, and before it a new epoch: nobody can read before both are there."""
+        await self._move_to(await self._epochs.begin(epoch))
+        await self._queue.make_group()
+
+    async def _move_to(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            log.warning("stream_began_anew", stream=self._queue.stream, epoch=epoch)
+        self._epoch = epoch
+
     async def _take(self, entries: Sequence[Entry]) -> Taken:
-        now = now_ms()
-        if any(is_ahead(entry.id, now) for entry in entries):
-            now = await self._queue.now_ms()  # it may be this machine's clock that is wrong
+        """Record `entries`, each as of the epoch in which it was read."""
+        epochs = dict.fromkeys((entry.id for entry in entries), self._epoch or 0)
+        sure = False
+        while True:
+            epoch = self._epoch or 0
+            events, letters = self._parse(entries, epochs)
+            taken = await self._record(events, letters, epoch, sure=sure)
+            if isinstance(taken, Taken):
+                self._tell_of([*letters, *taken.refused])
+                return taken
+            sure = taken.epoch == epoch and not await self._is_anew(taken.newest)
+            if not sure:
+                await self._move_to(taken.epoch if taken.epoch != epoch else await self._epochs.begin(epoch))
+                # What the stream does not know of was read before it began anew.
+                here = await self._queue.pending(entries)
+                epochs |= dict.fromkeys(here, self._epoch or 0)
+
+    async def _is_anew(self, newest: Mark | None) -> bool:
+        """Whether the stream is another than the one in which that entry was taken.
+
+        An older state of it, which was restored, is the same: what it numbers from now on is newer than all
+        that was taken, and what is older has been taken. Unless a clock has gone back since, that is.
+        """
+        last = await self._queue.last_entry_id()
+        if newest is None or last is None or newest <= parse_mark(last, newest.epoch):
+            return False
+        return not 0 <= await self._queue.now_ms() - newest.ms < _A_YEAR_MS
+
+    def _parse(
+        self, entries: Sequence[Entry], epochs: Mapping[str, int]
+    ) -> tuple[Sequence[tuple[Event, DeadLetter]], Sequence[DeadLetter]]:
         events: list[tuple[Event, DeadLetter]] = []
         letters: list[DeadLetter] = []
         for entry in entries:
             try:
-                event = parse_event(entry.event, parse_mark(entry.id, now), self._recipes)
+                mark = parse_mark(entry.id, epochs[entry.id])
+                event = parse_event(entry.event, mark, self._recipes)
             except InvalidEvent as error:
                 letters.append(_letter(entry, error.code, str(error), read_about(entry.event)))
             else:
                 owned = _letter(entry, "invalid_event", "the id belongs to another source", _about(event))
                 events.append((event, owned))
+        return events, letters
+
+    def _tell_of(self, letters: Sequence[DeadLetter]) -> None:
         for letter in letters:
             log.warning("event_refused", stream_id=letter.stream_id, code=letter.code, reason=letter.message)
-        return await self._record(events, letters)
 
     async def _record(
-        self, events: Sequence[tuple[Event, DeadLetter]], letters: Sequence[DeadLetter]
-    ) -> Taken:
+        self,
+        events: Sequence[tuple[Event, DeadLetter]],
+        letters: Sequence[DeadLetter],
+        epoch: int,
+        *,
+        sure: bool,
+    ) -> Taken | Doubt:
+        put = partial(self._put, epoch=epoch, sure=sure)
         try:
-            return await self._put(events, letters)
+            return await put(events, letters)
         except CatalogUnavailable:
             raise
         except Exception:
             log.exception("intake_batch_failed", events=len(events))
-        return await self._record_singly(events, letters)
+        return await self._record_singly(events, letters, put)
 
     async def _record_singly(
-        self, events: Sequence[tuple[Event, DeadLetter]], letters: Sequence[DeadLetter]
-    ) -> Taken:
+        self, events: Sequence[tuple[Event, DeadLetter]], letters: Sequence[DeadLetter], put: _Put
+    ) -> Taken | Doubt:
         """One by one, so that what cannot be recorded harms nobody else."""
-        parts = [await self._put([], letters)]
+        found = [await put([], letters)]
         for event, letter in events:
             try:
-                parts.append(await self._put([(event, letter)], []))
+                found.append(await put([(event, letter)], []))
             except CatalogUnavailable:
                 raise
             except Exception as error:
                 log.exception("event_failed", stream_id=letter.stream_id)
                 reason = f"could not be recorded: {error}"[:1000]
                 failed = replace(letter, code="internal_error", message=reason)
-                parts.append(await self._put([], [failed]))
+                found.append(await put([], [failed]))
+        parts = [part for part in found if isinstance(part, Taken)]
+        if doubts := [part for part in found if isinstance(part, Doubt)]:
+            return doubts[0]  # all of it once more; what has been taken changes nothing then
         return Taken(
             tickets={ticket: ids for part in parts for ticket, ids in part.tickets.items()},
             refused=[letter for part in parts for letter in part.refused],
@@ -168,8 +241,17 @@ class Intake:
             outdated=[entry for part in parts for entry in part.outdated],
         )
 
-    async def _put(self, events: Sequence[tuple[Event, DeadLetter]], letters: Sequence[DeadLetter]) -> Taken:
-        return await self._register.take(events, letters, per_ticket=self._per_ticket, new_ticket=new_ticket)
+    async def _put(
+        self,
+        events: Sequence[tuple[Event, DeadLetter]],
+        letters: Sequence[DeadLetter],
+        *,
+        epoch: int,
+        sure: bool,
+    ) -> Taken | Doubt:
+        return await self._register.take_read(
+            events, letters, epoch=epoch, sure=sure, per_ticket=self._per_ticket, new_ticket=new_ticket
+        )
 
 
 def new_ticket() -> str:

@@ -173,7 +173,7 @@ async def start_up(ctx: Context) -> None:
         health.warn(await app.queue.facts())
         for unknown, nearest in unknown_variables().items():
             log.warning("unknown_setting", variable=unknown, nearest=nearest)
-    await app.queue.make_group()
+    await app.intake.join()
     if scrubbed := await app.queue.scrub():
         log.warning("unreadable_jobs_removed", count=scrubbed)
     await (app.intake.drain_all() if ctx["burst"] else app.intake.drain(_START_DRAIN))

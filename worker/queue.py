@@ -21,7 +21,7 @@ from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError, WatchError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -50,6 +50,10 @@ _HEAD = 1000  # jobs that arq itself looks at in a poll
 
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a Redis that is away answers with."""
+
+
+class NoGroup(Exception):
+    """The stream or its consumer group is not there (any more)."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +225,16 @@ class Queue:
 
     # -- entries in
 
+    async def has_group(self) -> bool:
+        """Whether the stream has its consumer group."""
+        try:
+            await self.redis.xpending(self.stream, GROUP)
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            return False
+        return True
+
     async def make_group(self) -> None:
         """Make the stream and its consumer group where they are missing."""
         try:
@@ -230,11 +244,14 @@ class Queue:
                 raise
 
     async def read(self, count: int, block_ms: int | None) -> Sequence[Entry]:
-        """Up to `count` new entries, waiting up to `block_ms` (None: not at all) for the first."""
+        """Up to `count` new entries, waiting up to `block_ms` (None: not at all) for the first.
+
+        Raises: NoGroup.
+        """
         return await self._read(">", count, block_ms)
 
     async def read_own(self, count: int) -> Sequence[Entry]:
-        """Entries that this consumer has read before and not acknowledged."""
+        """Entries that this consumer has read before and not acknowledged. Raises: NoGroup."""
         return await self._read("0", count, None)
 
     async def _read(self, start: str, count: int, block_ms: int | None) -> Sequence[Entry]:
@@ -242,10 +259,11 @@ class Queue:
         try:
             found = await self.redis.xreadgroup(GROUP, self.consumer, streams, count=count, block=block_ms)
         except ResponseError as error:
+            if "UNBLOCKED" in str(error):  # the stream was deleted while this waited
+                return []
             if "NOGROUP" not in str(error):
                 raise
-            await self.make_group()  # the stream was deleted, or Redis lost its data
-            return []
+            raise NoGroup from error
         entries = found[0][1] if found else []
         gone = [entry_id for entry_id, fields in entries if fields is None]
         if gone:  # deleted while they were pending
@@ -253,7 +271,10 @@ class Queue:
         return [_entry(entry_id, fields) for entry_id, fields in entries if fields is not None]
 
     async def take_over(self, idle_ms: int, count: int) -> Sequence[Entry]:
-        """Entries that another consumer read and left alone for `idle_ms`; they are this one's now."""
+        """Entries that another consumer read and left alone for `idle_ms`; they are this one's now.
+
+        Raises: NoGroup.
+        """
         try:
             answer = await self.redis.xautoclaim(
                 self.stream, GROUP, self.consumer, min_idle_time=idle_ms, count=count
@@ -261,11 +282,48 @@ class Queue:
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
-            await self.make_group()
-            return []
+            raise NoGroup from error
         if any(entry_id is None for entry_id, _ in answer[1]):
             return await self.read_own(count)  # Redis 6.2 does not name deleted entries; reading them does
         return [_entry(entry_id, fields) for entry_id, fields in answer[1]]
+
+    async def pending(self, entries: Sequence[Entry]) -> frozenset[str]:
+        """The IDs of those `entries` that the stream, as it is now, has given to this consumer."""
+        ids = sorted((entry.id for entry in entries), key=lambda each: tuple(map(int, each.split("-"))))
+        try:
+            found = await self.redis.xpending_range(
+                self.stream, GROUP, min=ids[0], max=ids[-1], count=len(ids), consumername=self.consumer
+            )
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            return frozenset()
+        return frozenset(each["message_id"].decode() for each in found).intersection(ids)
+
+    async def last_entry_id(self) -> str | None:
+        """The greatest ID that the stream remembers to have given; `0-0`: there is none; None: not told."""
+        try:
+            info = await _unless_refused(self.redis.xinfo_stream(self.stream))
+        except ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+            return "0-0"
+        return info["last-generated-id"].decode() if info is not None else None
+
+    async def reset(self, *, even_with_entries: bool = False) -> bool:
+        """Delete the stream and make it anew; False where entries wait and it must not be done with them."""
+        async with self.redis.pipeline(transaction=True) as pipe:
+            await pipe.watch(self.stream)
+            if await pipe.xlen(self.stream) and not even_with_entries:
+                return False
+            pipe.multi()  # type: ignore[no-untyped-call]
+            pipe.delete(self.stream)
+            pipe.xgroup_create(self.stream, GROUP, id="0", mkstream=True)
+            try:
+                await pipe.execute()
+            except WatchError:  # an event came meanwhile
+                return False
+        return True
 
     async def acknowledge(self, entries: Sequence[Entry]) -> None:
         """Take `entries` out of the stream, so that its length is the depth of what waits."""
@@ -458,15 +516,7 @@ class Queue:
 
     async def ahead_ms(self) -> int:
         """How far the stream's newest ID is ahead of Redis' clock; each ID to come is newer than that one."""
-        try:
-            info = await _unless_refused(self.redis.xinfo_stream(self.stream))
-        except ResponseError as error:
-            if "no such key" not in str(error):
-                raise
-            return 0
-        if info is None:
-            return 0
-        newest = int(info["last-generated-id"].partition(b"-")[0])
+        newest = int((await self.last_entry_id() or "0").partition("-")[0])
         return max(0, newest - await self.now_ms())
 
     async def depth(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from storage.catalog.backfill import Backfill
 from storage.catalog.claims import Claims
 from storage.catalog.database import BUSY_TIMEOUT_S, Database, identity, mark_bound, open_database
+from storage.catalog.epochs import Epochs
 from storage.catalog.failures import Failures
 from storage.catalog.intake import Intake
 from storage.catalog.letters import Letters
@@ -24,6 +25,7 @@ class Catalog:
     id: str
     is_new: bool
     intake: Intake
+    epochs: Epochs
     claims: Claims
     outbox: Outbox
     letters: Letters
@@ -54,6 +56,7 @@ async def open_catalog(
             id=catalog_id,
             is_new=is_new,
             intake=Intake(database),
+            epochs=Epochs(database),
             claims=Claims(database),
             outbox=Outbox(database),
             letters=Letters(database),

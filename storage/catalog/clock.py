@@ -1,8 +1,13 @@
-"""The catalog's time: milliseconds since 1970, UTC."""
+"""The catalog's time: milliseconds since 1970, UTC.
+
+The clock may be wrong, and may be put right: it goes back, or leaps.
+"""
 
 import time
+
+wall_ns = time.time_ns
 
 
 def now_ms() -> int:
     """This moment in ms since 1970."""
-    return time.time_ns() // 1_000_000
+    return wall_ns() // 1_000_000

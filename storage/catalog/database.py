@@ -20,8 +20,8 @@ from storage.catalog.connection import connect
 from storage.errors import CatalogTooNew, CatalogUnavailable, NoCatalog
 from storage.threads import is_lack_of_threads
 
-HEAD = "0007"  # the newest migration; a test compares it with the migrations' folder
-_KNOWN = {"0001", "0002", "0003", "0004", "0005", "0006", HEAD}
+HEAD = "0008"  # the newest migration; a test compares it with the migrations' folder
+_KNOWN = {"0001", "0002", "0003", "0004", "0005", "0006", "0007", HEAD}
 
 BUSY_TIMEOUT_S = 10.0
 _WAL_TRIES = 100

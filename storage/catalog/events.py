@@ -1,11 +1,13 @@
 """What an event does to an upload: the state machine, as functions without a database."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from storage.catalog.facts import Mark, State, Unwished, Wished
 from storage.catalog.rows import Row, dump_metadata
 
+_UNSIGNED = 2**64 - 1
 _NOTHING_READ = dict.fromkeys(("stamp", "sha256", "bytes", "format", "width", "height", "color"))
 
 
@@ -34,7 +36,7 @@ def apply(row: Row | None, event: Wished | Unwished, now_ms: int) -> Change | Ou
     """The change that `event` makes to `row` (None: an id never seen), or why it makes none."""
     if row is not None and isinstance(event, Wished) and row["source"] not in (None, event.source):
         return NotYours(row["source"])
-    if row is not None and event.mark <= Mark(row["event_ms"], row["event_n"]):
+    if row is not None and event.mark <= mark_of(row):
         return Outdated()
     return _unwish(row, event, now_ms) if isinstance(event, Unwished) else _wish(row, event, now_ms)
 
@@ -85,7 +87,22 @@ def _unwish(row: Row | None, event: Unwished, now_ms: int) -> Change:
 
 
 def _marked(mark: Mark, now_ms: int) -> dict[str, Any]:
-    return {"event_ms": mark.ms, "event_n": mark.n, "changed_ms": now_ms}
+    return {
+        "event_ms": _signed(mark.ms),
+        "event_n": _signed(mark.n),
+        "event_epoch": mark.epoch,
+        "changed_ms": now_ms,
+    }
+
+
+def mark_of(row: Mapping[str, Any]) -> Mark:
+    """The newest event that was applied to `row`."""
+    return Mark(row["event_ms"] & _UNSIGNED, row["event_n"] & _UNSIGNED, row["event_epoch"])
+
+
+def _signed(number: int) -> int:
+    """A number of an ID, which has 64 bits and no sign, as a column holds it."""
+    return number if number <= _UNSIGNED >> 1 else number - _UNSIGNED - 1
 
 
 def _blank(upload_id: str, now_ms: int) -> Row:

@@ -20,12 +20,19 @@ class State(StrEnum):
     DELETED = "deleted"
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Mark:
-    """The place of an event in its stream; events of one upload apply in this order."""
+    """The place of an event in its stream; events of one upload apply in this order.
+
+    It is the entry's ID in that `epoch` of the stream: those of a later epoch are newer, wherever they lie.
+    """
 
     ms: int = 0
     n: int = 0
+    epoch: int = 0
+
+    def __le__(self, other: "Mark") -> bool:
+        return (self.epoch, self.ms, self.n) <= (other.epoch, other.ms, other.n)
 
 
 @dataclass(frozen=True)
@@ -205,6 +212,17 @@ class Taken:
     refused: Sequence[DeadLetter]
     notices: Sequence[Notice] = ()
     outdated: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Nothing was taken: the stream is in another `epoch`, or entries are not newer than its `newest`.
+
+    Either others read the stream too, or it has begun anew.
+    """
+
+    epoch: int
+    newest: Mark | None
 
 
 @dataclass(frozen=True)

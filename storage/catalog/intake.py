@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.catalog import outbox
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
+from storage.catalog.epochs import note_taken, read_epoch
 from storage.catalog.events import NotYours, Outdated, apply
-from storage.catalog.facts import DeadLetter, Notice, State, StoredVariant, Taken, Unwished, Wished
+from storage.catalog.facts import DeadLetter, Doubt, Notice, State, StoredVariant, Taken, Unwished, Wished
 from storage.catalog.letters import insert_letters
 from storage.catalog.rows import Row, notice_of, to_variant
 from storage.catalog.tables import row_id, uploads, variants
@@ -40,36 +41,73 @@ class Intake:
 
         Raises: CatalogUnavailable.
         """
-        now = now_ms()
         async with self._database.writing() as connection:
-            rows = await _find(connection, {str(event.id) for event, _ in events})
-            foundlings = await _find_adopted(connection, [event for event, _ in events])
-            rows |= foundlings
-            known = set(rows)
-            waiting: dict[str, None] = {}
-            answered: dict[str, None] = {}
-            outdated: list[str] = []
-            refused: list[DeadLetter] = []
-            for event, letter in _with_takeovers(events, foundlings):
-                change = apply(rows.get(str(event.id)), event, now)
-                if isinstance(change, NotYours):
-                    refused.append(letter)
-                elif isinstance(change, Outdated):
-                    if not _is_adoption(event):
-                        outdated.append(letter.stream_id)
-                        answered[str(event.id)] = None
-                else:
-                    rows[str(event.id)] = change.row
-                    if change.wants_ticket:
-                        waiting[str(event.id)] = None
-                    if change.answers:
-                        answered[str(event.id)] = None
-            tickets = _hand_out(rows, list(waiting), per_ticket, new_ticket)
-            await _store(connection, rows, known)
-            new = await insert_letters(connection, [*letters, *refused], now)
-            answers = await _present(connection, [rows[each] for each in answered], now)
-            notices = await outbox.insert_notices(connection, [*answers, *_refusals(new, now)])
-        return Taken(tickets, refused, notices, outdated)
+            return await _take(connection, events, letters, per_ticket, new_ticket)
+
+    async def take_read(
+        self,
+        events: Sequence[tuple[Event, DeadLetter]],
+        letters: Sequence[DeadLetter],
+        *,
+        epoch: int,
+        sure: bool,
+        per_ticket: int,
+        new_ticket: Callable[[], str],
+    ) -> Taken | Doubt:
+        """The same with what was read from the stream when it was thought to be in `epoch`.
+
+        Nothing is taken where it is in another, or, unless it is `sure` that it has not begun anew, where
+        entries of this epoch are not newer than all that were taken in it.
+
+        Raises: CatalogUnavailable.
+        """
+        async with self._database.writing() as connection:
+            current = await read_epoch(connection)
+            marks = [event.mark for event, _ in events if event.mark.epoch == current.number]
+            is_old = current.newest is not None and any(mark <= current.newest for mark in marks)
+            if current.number != epoch or (is_old and not sure):
+                return Doubt(current.number, current.newest)
+            if marks:
+                await note_taken(connection, current, max(marks, key=lambda mark: (mark.ms, mark.n)))
+            return await _take(connection, events, letters, per_ticket, new_ticket)
+
+
+async def _take(
+    connection: AsyncConnection,
+    events: Sequence[tuple[Event, DeadLetter]],
+    letters: Sequence[DeadLetter],
+    per_ticket: int,
+    new_ticket: Callable[[], str],
+) -> Taken:
+    now = now_ms()
+    rows = await _find(connection, {str(event.id) for event, _ in events})
+    foundlings = await _find_adopted(connection, [event for event, _ in events])
+    rows |= foundlings
+    known = set(rows)
+    waiting: dict[str, None] = {}
+    answered: dict[str, None] = {}
+    outdated: list[str] = []
+    refused: list[DeadLetter] = []
+    for event, letter in _with_takeovers(events, foundlings):
+        change = apply(rows.get(str(event.id)), event, now)
+        if isinstance(change, NotYours):
+            refused.append(letter)
+        elif isinstance(change, Outdated):
+            if not _is_adoption(event):
+                outdated.append(letter.stream_id)
+                answered[str(event.id)] = None
+        else:
+            rows[str(event.id)] = change.row
+            if change.wants_ticket:
+                waiting[str(event.id)] = None
+            if change.answers:
+                answered[str(event.id)] = None
+    tickets = _hand_out(rows, list(waiting), per_ticket, new_ticket)
+    await _store(connection, rows, known)
+    new = await insert_letters(connection, [*letters, *refused], now)
+    answers = await _present(connection, [rows[each] for each in answered], now)
+    notices = await outbox.insert_notices(connection, [*answers, *_refusals(new, now)])
+    return Taken(tickets, refused, notices, outdated)
 
 
 def _with_takeovers(

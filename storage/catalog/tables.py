@@ -36,6 +36,7 @@ uploads = Table(
     Column("metadata", Text, nullable=False),
     Column("event_ms", Integer, nullable=False),
     Column("event_n", Integer, nullable=False),
+    Column("event_epoch", Integer, nullable=False, server_default=text("0")),
     Column("ticket", String(64), nullable=False),
     Column("generation", Integer, nullable=False),
     Column("claim", Integer, nullable=False),

@@ -95,18 +95,6 @@ def _check_answers(workplace: Workplace, letters: Mapping[str, Mapping[str, Any]
         assert told["source"] or told["id"]
 
 
-def test_an_entry_from_the_future_is_a_dead_letter_and_holds_up_nobody(workplace: Workplace) -> None:
-    workplace.start("arq")
-    source = workplace.put("uploads/a.jpg", pictures.small())
-    workplace.send({"source": source})
-    workplace.send_raw({"event": '{"source": "uploads/b.jpg"}'}, stream_id="99999999999999-0")
-
-    workplace.await_end_of(source)
-
-    [letter] = workplace.check().letters
-    assert "future" in letter["message"]
-
-
 def test_an_event_that_comes_before_its_file_waits_for_it(workplace: Workplace) -> None:
     worker = workplace.start("arq")
     workplace.send({"source": "uploads/late.jpg"})

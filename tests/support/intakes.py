@@ -15,6 +15,7 @@ def intake_on(queue: Queue, catalog: Catalog, stopping: asyncio.Event | None = N
     return Intake(
         queue,
         catalog.intake,
+        catalog.epochs,
         Announcer(catalog.outbox, queue),
         recipes=frozenset({"default"}),
         batch_size=10,

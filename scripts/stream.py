@@ -1,0 +1,45 @@
+"""`media stream`: the stream that apps write, begun anew where its IDs have gone astray."""
+
+from typing import Annotated
+
+import typer
+
+from scripts.terminal import AsJson, CommandError, output, print_json, run
+from storage.catalog import open_catalog
+from worker.queue import open_queue
+from worker.settings import Settings
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command("reset")
+def reset(
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Also if events wait in it: they are thrown away.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete the stream and begin it anew, with IDs that go with the clock. Workers may go on meanwhile."""
+
+    async def body(settings: Settings) -> int:
+        async with open_catalog(settings.catalog_url, create=False) as catalog, open_queue(settings) as queue:
+            waiting = await queue.depth()
+            # Before the stream: what comes into the new one must be newer than all that was taken.
+            epoch = await catalog.epochs.begin((await catalog.epochs.current()).number)
+            if not await queue.reset(even_with_entries=discard):
+                raise CommandError(
+                    f"{await queue.depth()} events wait in {queue.stream}: let a worker take them first, or "
+                    "throw them away with --discard."
+                )
+        if as_json:
+            print_json({"stream": settings.stream, "epoch": epoch, "discarded": waiting})
+        else:
+            output.print(f"{settings.stream} begins anew.")
+        return 0
+
+    run(body)

@@ -1,0 +1,67 @@
+"""Epochs: a stream that begins anew (deleted, another server, restored) numbers its entries anew, too.
+
+Within one epoch a later entry has a greater ID, whatever the clocks say. An event of a later epoch is newer
+than every event of an earlier one.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.catalog.database import Database
+from storage.catalog.facts import Mark
+from storage.catalog.sweeps import read_fact, write_fact
+
+_NAME = "stream"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The epoch that the stream is in, and the newest entry of it that was taken (None: none yet)."""
+
+    number: int = 0
+    newest: Mark | None = None
+
+
+class Epochs:
+    """The epochs of one catalog's stream."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def current(self) -> Epoch:
+        """The epoch that the stream is in. Raises: CatalogUnavailable."""
+        async with self._database.reading() as connection:
+            return await read_epoch(connection)
+
+    async def begin(self, after: int) -> int:
+        """End the epoch `after` and begin the next, unless somebody has: gives the epoch that is on then.
+
+        The first one goes on while nothing was taken in it. Raises: CatalogUnavailable.
+        """
+        async with self._database.writing() as connection:
+            current = await read_epoch(connection)
+            if current.number == after and current != Epoch():
+                current = Epoch(after + 1)
+                await _write(connection, current)
+        return current.number
+
+
+async def read_epoch(connection: AsyncConnection) -> Epoch:
+    """The epoch that the stream is in, in this transaction."""
+    found = await read_fact(connection, _NAME)
+    if found is None:
+        return Epoch()
+    newest = found["newest"]
+    return Epoch(found["epoch"], Mark(newest[0], newest[1], found["epoch"]) if newest else None)
+
+
+async def note_taken(connection: AsyncConnection, current: Epoch, newest: Mark) -> None:
+    """Remember the entry `newest` of the current epoch as taken, if it is the newest."""
+    if current.newest is None or not newest <= current.newest:
+        await _write(connection, Epoch(current.number, newest))
+
+
+async def _write(connection: AsyncConnection, epoch: Epoch) -> None:
+    newest = [epoch.newest.ms, epoch.newest.n] if epoch.newest else None
+    await write_fact(connection, _NAME, {"epoch": epoch.number, "newest": newest})

@@ -1,0 +1,336 @@
+"""Events apply in the order of the stream, wherever clocks that were wrong have put its IDs."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from scripts.redis_server import RedisServer, temporary_redis
+from storage.catalog import Catalog
+from storage.catalog.facts import State
+from tests.support.catalogs import told, work
+from tests.support.intakes import intake_on
+from worker.events import default_id
+from worker.health import judge_redis
+from worker.queue import Entry, Queue, connect, job_queue_of
+
+AN_HOUR_MS = 3_600_000
+CAT, DOG = "uploads/cat.jpg", "uploads/dog.jpg"
+STREAM = "media:uploads"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with temporary_redis() as running:
+        yield running
+
+
+@asynccontextmanager
+async def queue_at(url: str, kind: type[Queue] = Queue, consumer: str = "me") -> AsyncIterator[Any]:
+    redis = connect(url, job_queue_of(STREAM))
+    yield kind(redis, STREAM, consumer, 1000)
+    await redis.aclose(close_connection_pool=True)
+
+
+@pytest.fixture
+async def queue(server: RedisServer) -> AsyncIterator[Queue]:
+    async with queue_at(server.url) as opened:
+        await opened.redis.flushall()
+        yield opened
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def add(queue: Queue, event: dict[str, Any], entry: str = "*") -> None:
+    await queue.redis.xadd(STREAM, {"event": str(event).replace("'", '"')}, id=entry)
+
+
+async def state(catalog: Catalog, source: str) -> State:
+    upload = await catalog.reports.find(default_id(source))
+    assert upload is not None
+    return upload.state
+
+
+async def intake_all(queue: Queue, catalog: Catalog) -> None:
+    """As a worker that starts now, until nothing waits."""
+    intake = intake_on(queue, catalog)
+    await intake.join()
+    await intake.drain_all()
+
+
+async def both_ready(queue: Queue, catalog: Catalog, ahead_ms: int = AN_HOUR_MS) -> None:
+    """Two uploads that were announced while the clock was ahead."""
+    intake = intake_on(queue, catalog)
+    await intake.join()
+    for number, source in enumerate((CAT, DOG)):
+        await add(queue, {"source": source}, f"{now_ms() + ahead_ms}-{number}")
+    await intake.drain_all()
+    for source in (CAT, DOG):
+        await work(catalog, default_id(source))
+
+
+# -- IDs that lie ahead
+
+
+@pytest.mark.parametrize("ms", [99_999_999_999_999, 2**63 - 1, 2**63, 2**64 - 1])
+async def test_an_entry_is_taken_wherever_its_id_lies_and_so_are_later_ones(
+    queue: Queue, catalog: Catalog, ms: int
+) -> None:
+    await add(queue, {"source": CAT}, f"{ms}-0")
+    await add(queue, {"source": DOG}, "*")
+    await intake_all(queue, catalog)
+    await add(queue, {"delete": str(default_id(CAT))}, "*")
+    await intake_all(queue, catalog)
+
+    assert [await state(catalog, source) for source in (CAT, DOG)] == [State.DELETING, State.QUEUED]
+    assert await catalog.letters.count() == 0
+
+
+async def test_a_stream_that_lies_ahead_is_a_warning_that_names_a_command(
+    queue: Queue, catalog: Catalog
+) -> None:
+    await both_ready(queue, catalog)
+    [found] = [one for one in judge_redis(await queue.facts()) if one.what == "Redis stream"]
+    assert await queue.reset()
+    [after] = [one for one in judge_redis(await queue.facts()) if one.what == "Redis stream"]
+
+    assert (found.level, after.level) == ("warning", "ok")
+    assert "media stream reset" in (found.advice or "")
+
+
+# -- a stream that begins anew
+
+Beginning = Callable[[Queue, Catalog], Awaitable[None]]
+
+
+async def deleted(queue: Queue, _catalog: Catalog) -> None:
+    await queue.redis.delete(STREAM)
+
+
+async def flushed(queue: Queue, _catalog: Catalog) -> None:
+    await queue.redis.flushall()
+
+
+async def reset_by_command(queue: Queue, catalog: Catalog) -> None:
+    await catalog.epochs.begin((await catalog.epochs.current()).number)
+    assert await queue.reset(even_with_entries=True)
+
+
+async def restored(queue: Queue, _catalog: Catalog) -> None:
+    """To a state of long before, with its group."""
+    await queue.redis.delete(STREAM)
+    await queue.make_group()
+
+
+@pytest.mark.parametrize("begin_anew", [deleted, flushed, reset_by_command, restored])
+@pytest.mark.parametrize("runs", [True, False], ids=["a worker runs", "a worker starts later"])
+async def test_changes_and_deletes_of_earlier_uploads_are_done_when_a_stream_begins_anew(
+    queue: Queue, catalog: Catalog, begin_anew: Beginning, *, runs: bool
+) -> None:
+    await both_ready(queue, catalog)
+    running = intake_on(queue, catalog)
+    await running.join()
+    await begin_anew(queue, catalog)
+    if runs:
+        await running.step(None)
+    await add(queue, {"source": CAT, "metadata": {"v": 2}})
+    await add(queue, {"delete": str(default_id(DOG))})
+    before = await catalog.outbox.last_seq()
+    await (running.drain_all() if runs else intake_all(queue, catalog))
+    for source in (CAT, DOG):
+        await work(catalog, default_id(source))
+
+    assert [(one.kind, one.metadata) for one in await told(catalog, before)] == [
+        (State.READY, {"v": 2}),
+        (State.DELETED, {}),
+    ]
+
+
+async def test_another_server_whose_clock_is_behind_begins_anew(queue: Queue, catalog: Catalog) -> None:
+    await both_ready(queue, catalog, ahead_ms=4 * 60 * 1000)
+    with temporary_redis() as other:
+        async with queue_at(other.url) as there:
+            await add(there, {"delete": str(default_id(DOG))})
+            await intake_all(there, catalog)
+
+    assert await state(catalog, DOG) is State.DELETING
+
+
+async def test_entries_that_a_restored_redis_brings_back_change_nothing_and_are_answered(
+    queue: Queue, catalog: Catalog
+) -> None:
+    await intake_on(queue, catalog).join()
+    await add(queue, {"delete": str(default_id(CAT))})
+    early: Any = await queue.redis.dump(STREAM)
+    await intake_all(queue, catalog)
+    await both_ready(queue, catalog, ahead_ms=0)
+    await queue.redis.restore(STREAM, 0, cast(bytes, early), replace=True)
+    before = await catalog.outbox.last_seq()
+    await intake_all(queue, catalog)
+    came_back = await state(catalog, CAT)
+    await add(queue, {"delete": str(default_id(DOG))})
+    await intake_all(queue, catalog)
+
+    assert (came_back, await state(catalog, DOG)) == (State.READY, State.DELETING)
+    assert [one.kind for one in await told(catalog, before)] == [State.READY]
+
+
+async def test_a_new_catalog_begins_no_epoch_when_it_makes_the_group(queue: Queue, catalog: Catalog) -> None:
+    with capture_logs() as lines:
+        await intake_all(queue, catalog)
+
+    assert (await catalog.epochs.current()).number == 0
+    assert lines == []
+
+
+async def test_what_was_refused_is_sent_again_into_a_stream_that_began_anew(
+    queue: Queue, catalog: Catalog
+) -> None:
+    await both_ready(queue, catalog)
+    await queue.redis.delete(STREAM)
+    await add(queue, {"source": CAT, "recipe": "none"})
+    await intake_all(queue, catalog)
+    [letter] = await catalog.letters.newest(9)
+
+    assert letter.code == "unknown_recipe"
+
+
+# -- several workers
+
+
+class HeldQueue(Queue):
+    """A queue whose reader stops between reading and recording."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.has_read, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def read(self, count: int, block_ms: int | None) -> list[Entry]:
+        found = await super().read(count, block_ms)
+        if found and not self.has_read.is_set():
+            self.has_read.set()
+            await self.goes_on.wait()
+        return list(found)
+
+
+@asynccontextmanager
+async def holding(
+    server: RedisServer, catalog: Catalog, between: Callable[[], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """While another worker has read what is in the stream; it records that after `between`."""
+    async with queue_at(server.url, HeldQueue, "held") as queue:
+        intake = intake_on(queue, catalog)
+        await intake.join()
+        step = asyncio.create_task(intake.step(None))
+        await queue.has_read.wait()
+        await between()
+        queue.goes_on.set()
+        await step
+        yield
+
+
+@pytest.mark.parametrize("begin_anew", [deleted, flushed, reset_by_command, restored])
+async def test_what_was_read_before_a_stream_began_anew_is_older_than_what_comes_after(
+    server: RedisServer, queue: Queue, catalog: Catalog, begin_anew: Beginning
+) -> None:
+    await both_ready(queue, catalog)
+    await add(queue, {"source": CAT, "metadata": {"v": "old"}})
+
+    async def between() -> None:
+        await begin_anew(queue, catalog)
+        await add(queue, {"delete": str(default_id(CAT))})
+        await intake_all(queue, catalog)
+
+    async with holding(server, catalog, between):
+        assert await state(catalog, CAT) is State.DELETING
+
+
+async def test_what_was_read_before_a_stream_began_anew_is_not_lost(
+    server: RedisServer, queue: Queue, catalog: Catalog
+) -> None:
+    await both_ready(queue, catalog)
+    await add(queue, {"delete": str(default_id(DOG))})
+
+    async def between() -> None:
+        await deleted(queue, catalog)
+        await add(queue, {"delete": str(default_id(CAT))})
+        await intake_all(queue, catalog)
+
+    async with holding(server, catalog, between):
+        assert [await state(catalog, one) for one in (CAT, DOG)] == [State.DELETING, State.DELETING]
+
+
+async def test_what_is_read_of_a_stream_that_another_worker_began_anew_is_of_the_new_one(
+    queue: Queue, server: RedisServer, catalog: Catalog
+) -> None:
+    await both_ready(queue, catalog)
+    unaware = intake_on(queue, catalog)
+    await unaware.join()
+    await queue.redis.delete(STREAM)
+    async with queue_at(server.url, consumer="another") as another:
+        await intake_all(another, catalog)
+        await add(queue, {"delete": str(default_id(CAT))})
+        await unaware.step(None)
+
+    assert await state(catalog, CAT) is State.DELETING
+    assert (await catalog.epochs.current()).number == 1
+
+
+async def test_workers_that_read_side_by_side_begin_no_epoch(
+    server: RedisServer, queue: Queue, catalog: Catalog
+) -> None:
+    for number in range(20):
+        await add(queue, {"source": f"uploads/{number}.jpg"})
+
+    async def between() -> None:
+        await intake_all_but_held(queue, catalog)
+
+    async with holding(server, catalog, between):
+        assert (await catalog.epochs.current()).number == 0
+        states = [await state(catalog, f"uploads/{number}.jpg") for number in range(20)]
+        assert set(states) == {State.QUEUED}
+
+
+async def intake_all_but_held(queue: Queue, catalog: Catalog) -> None:
+    intake = intake_on(queue, catalog)
+    while await intake.step(None):
+        pass
+
+
+async def test_workers_that_find_a_stream_gone_together_begin_one_epoch(
+    server: RedisServer, queue: Queue, catalog: Catalog
+) -> None:
+    await both_ready(queue, catalog)
+    async with queue_at(server.url, consumer="another") as another:
+        both = [intake_on(each, catalog) for each in (queue, another)]
+        for intake in both:
+            await intake.join()
+        await queue.redis.delete(STREAM)
+        await asyncio.gather(*(intake.step(None) for intake in both))
+
+    assert (await catalog.epochs.current()).number == 1
+
+
+async def test_a_worker_whose_clock_is_slow_takes_every_event(
+    queue: Queue, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.catalog.clock.wall_ns", lambda: (now_ms() - AN_HOUR_MS) * 1_000_000)
+    await add(queue, {"source": CAT})
+    await intake_all(queue, catalog)
+
+    assert (await state(catalog, CAT), await catalog.letters.count()) == (State.QUEUED, 0)
+
+
+async def test_a_stream_with_events_is_reset_only_where_that_is_said(queue: Queue) -> None:
+    await add(queue, {"source": CAT})
+
+    assert not await queue.reset()
+    assert await queue.depth() == 1
+    assert await queue.reset(even_with_entries=True)
+    assert (await queue.depth(), await queue.has_group()) == (0, True)
