@@ -25,10 +25,18 @@ from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_up
 from storage.blobs import Prove
 from storage.catalog.claims import Claims
 from storage.catalog.facts import Claim, Committed, Failed, Outcome, Postponed, Removed, State
-from storage.errors import BlobForbidden, BlobNotFound, BlobsUnavailable, RootMismatch, StorageError
+from storage.errors import (
+    BlobForbidden,
+    BlobNotFound,
+    BlobsUnavailable,
+    CatalogDamaged,
+    RootMismatch,
+    StorageError,
+)
 
 ALONE_AFTER = 3  # workers that died with an upload, before it runs alone
 DELETE_AGAIN_MS = 600_000  # a deletion that cannot be done now is tried for ever
+DAMAGED_AGAIN_MS = 60_000  # an upload whose rows cannot be read: somebody has to mend the catalog first
 NEW_WORK_S = 30  # a batch takes no new upload after this time, so that a crash costs seconds of work
 
 
@@ -127,8 +135,18 @@ async def process_uploads(ids: Iterable[UUID], ticket: str, workshop: Workshop) 
     until = time.monotonic() + NEW_WORK_S
     async with asyncio.TaskGroup() as group:
         for upload_id in ids:
-            group.create_task(_process(upload_id, ticket, workshop, report, until))
+            group.create_task(_keep_apart(upload_id, ticket, workshop, report, until))
     return report
+
+
+async def _keep_apart(upload_id: UUID, ticket: str, workshop: Workshop, report: Report, until: float) -> None:
+    """An upload whose rows cannot be read or written any more keeps no other from its outcome."""
+    try:
+        await _process(upload_id, ticket, workshop, report, until)
+    except CatalogDamaged as error:
+        report.outcomes["unrecorded"] += 1
+        report.complaints.append((upload_id, "catalog_unavailable", str(error)))
+        report.leave(upload_id, DAMAGED_AGAIN_MS)
 
 
 async def _process(upload_id: UUID, ticket: str, workshop: Workshop, report: Report, until: float) -> None:

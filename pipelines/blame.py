@@ -9,7 +9,7 @@ from contextlib import suppress
 from pipelines.errors import DecoderBloated, DecoderCrashed, DecodeTimeout, PictureRefused
 from storage.blobs import Open, Source
 from storage.catalog.verdicts import Verdict, Verdicts
-from storage.errors import BlobNotFound
+from storage.errors import BlobNotFound, CatalogDamaged
 from storage.threads import in_thread
 
 REMEMBERED_MS = 7 * 24 * 3600 * 1000
@@ -56,12 +56,17 @@ class Blame:
             code=_code(error),
             message=str(error),
         )
-        await self._verdicts.remember(verdict)
+        with suppress(CatalogDamaged):
+            await self._verdicts.remember(verdict)
         await self._read()
 
     async def _read(self) -> None:
         began = time.monotonic()
-        self._known = {verdict.sha256: verdict for verdict in await self._verdicts.all(self._version)}
+        try:
+            verdicts = await self._verdicts.all(self._version)
+        except CatalogDamaged:
+            verdicts = []  # a known killer costs another decoder: that is better than no picture at all
+        self._known = {verdict.sha256: verdict for verdict in verdicts}
         self._sizes = frozenset(verdict.bytes for verdict in self._known.values())
         self._read_at = began  # only now: a check meanwhile must not take what is not read yet for known
 

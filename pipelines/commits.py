@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from storage.catalog.claims import Claims
 from storage.catalog.facts import Claim, Committed, Notice, Outcome
-from storage.errors import CatalogUnavailable
+from storage.errors import CatalogDamaged, CatalogUnavailable
 
 FULL = 16  # outcomes
 PATIENCE_S = 0.1
@@ -63,6 +63,10 @@ class Committer:
         try:
             committed = await self._claims.commit([outcome for outcome, _ in group])
         except Exception as error:  # handed to everyone who waits
+            if isinstance(error, CatalogDamaged) and len(group) > 1:
+                # One by one, so that a row which cannot be written keeps no other from its outcome.
+                await asyncio.gather(*(self._commit([one]) for one in group))
+                return
             self._owed.extend(outcome.claim for outcome, _ in group)
             # Before their job ends: the next worker must not take these claims for those of a dead one.
             for pause in PAUSES_S:
@@ -84,10 +88,18 @@ class Committer:
         owed = list(self._owed)
         try:
             if owed:
-                await self._claims.release(owed)
+                await self._release(owed)
         except CatalogUnavailable:
             return False
         for claim in owed:
             with suppress(ValueError):
                 self._owed.remove(claim)
         return True
+
+    async def _release(self, owed: Sequence[Claim]) -> None:
+        try:
+            await self._claims.release(owed)
+        except CatalogDamaged:
+            for claim in owed:
+                with suppress(CatalogDamaged):  # it stays as it is: nobody can change that row
+                    await self._claims.release([claim])

@@ -50,6 +50,10 @@ class CatalogUnavailable(StorageError):
     """The catalog did not answer, or stayed locked too long; the same call may work later."""
 
 
+class CatalogDamaged(CatalogUnavailable):
+    """A part of the catalog's file cannot be read or written any more; the rest of it may well be."""
+
+
 class CatalogTooNew(StorageError):
     """The catalog was written by a newer version of this program."""
 

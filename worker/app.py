@@ -23,7 +23,15 @@ from storage.catalog import Catalog, open_catalog
 from storage.threads import in_thread, start_threads
 from worker.adoption import Adoption
 from worker.announcer import Announcer
-from worker.health import Check, Health, check_decoders, check_jobs, check_memory, check_rights
+from worker.health import (
+    Check,
+    Health,
+    check_catalog,
+    check_decoders,
+    check_jobs,
+    check_memory,
+    check_rights,
+)
 from worker.intake import Intake
 from worker.queue import UNREACHABLE, Queue, RedisError, health_key, queue_on
 from worker.retry import judge
@@ -135,7 +143,7 @@ async def open_app(
             health_key(settings.stream, socket.gethostname(), os.getpid()),
             queue,
             {
-                "catalog": _quiet(stores.catalog.reports.answer),
+                "catalog": check_catalog(stores.catalog),
                 "storage": _quiet(stores.blobs.probe),
                 "decoders": check_decoders(workshop.decoder_outage),
                 "rights": check_rights(queue),

@@ -11,6 +11,7 @@ import structlog
 from pipelines.formats import MIB
 from pipelines.outage import Outage
 from pipelines.sandbox import Sandbox
+from storage.catalog import Catalog
 from storage.errors import StorageError
 from worker.queue import UNREACHABLE, Queue, RedisError, ServerFacts
 from worker.refusals import explain
@@ -177,6 +178,11 @@ def check_rights(queue: Queue) -> Check:
         return f"Redis says no: {refusal}" if refusal else None
 
     return check
+
+
+def check_catalog(catalog: Catalog) -> Check:
+    """The catalog answers, and nobody has met damage in it."""
+    return catalog.database.problem
 
 
 def check_decoders(outage: Outage) -> Check:

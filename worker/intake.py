@@ -13,7 +13,7 @@ from storage.catalog.epochs import Epochs
 from storage.catalog.facts import About, DeadLetter, Doubt, Mark, Taken, Wished
 from storage.catalog.intake import Event
 from storage.catalog.intake import Intake as Register
-from storage.errors import CatalogUnavailable
+from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.announcer import Announcer
 from worker.events import InvalidEvent, parse_event, parse_mark, read_about
 from worker.queue import UNREACHABLE, Entry, NoGroup, Queue, RedisError
@@ -59,7 +59,9 @@ class Intake:
         self._lease_s = lease_s
         self._stopping = stopping
         self._has_pending = False
+        self._reads_new = False
         self._looked_at = float("-inf")
+        self._unrecorded: set[str] = set()  # IDs of entries that the catalog could not take
         self._epoch: int | None = None  # of the stream, as known when entries are read
 
     async def join(self) -> None:
@@ -94,20 +96,40 @@ class Intake:
         """Take what is there now, at most about `most` events; gives their number."""
         taken = 0
         while taken < most and not self._stopping.is_set():
-            count = await self.step(None)
+            try:
+                count = await self.step(None)
+            except CatalogDamaged:
+                break  # health says so, and what can still be done is
             if not count:
                 break
             taken += count
         return taken
 
     async def drain_all(self) -> None:
-        """Take everything, also what others have read: either they finish it, or their lease runs out."""
-        while not self._stopping.is_set() and await self._queue.depth():
-            if not await self.step(None):
+        """Take everything, also what others have read: either they finish it, or their lease runs out.
+
+        Raises: CatalogDamaged when there is something that cannot be recorded.
+        """
+        while not self._stopping.is_set() and await self._queue.depth() > len(self._unrecorded):
+            try:
+                taken = await self.step(None)
+            except CatalogDamaged:
+                if not self._unrecorded:
+                    raise
+                taken = 0
+            if not taken:
                 await asyncio.sleep(_PAUSE_S)
+        if self._unrecorded:
+            raise CatalogDamaged(f"{len(self._unrecorded)} events could not be recorded")
 
     async def step(self, block_ms: int | None) -> int:
-        """Take one batch: this consumer's own leftovers, a dead one's, or new entries."""
+        """Take one batch: this consumer's own leftovers, a dead one's, or new entries.
+
+        An entry that meets a damaged page of the catalog stays in the stream, unacknowledged, and is tried
+        again with each lease; the others go on.
+
+        Raises: CatalogDamaged when new entries came and none of them could be recorded.
+        """
         if self._epoch is None:
             await self.join()
         try:
@@ -121,12 +143,17 @@ class Intake:
             if taken.outdated:
                 log.info("outdated_events_answered", count=len(taken.outdated), first=taken.outdated[0])
             await self._queue.enqueue(taken.tickets)
-            await self._queue.acknowledge(entries)
+            recorded = [entry for entry in entries if entry.id not in self._unrecorded]
+            if recorded:
+                await self._queue.acknowledge(recorded)
             self._has_pending = False
             self._announcer.tell(taken.notices)
+            if not recorded and self._reads_new:
+                raise CatalogDamaged(f"none of {len(entries)} events could be recorded")
         return len(entries)
 
     async def _next(self, block_ms: int | None) -> Sequence[Entry]:
+        self._reads_new = False
         if self._has_pending:
             own = await self._queue.read_own(self._batch_size)
             self._has_pending = bool(own)
@@ -138,6 +165,7 @@ class Intake:
             if orphaned:
                 self._looked_at = float("-inf")  # there may be more
                 return orphaned
+        self._reads_new = True
         return await self._queue.read(self._batch_size, block_ms)
 
     async def _begin_anew(self, epoch: int) -> None:
@@ -209,28 +237,34 @@ class Intake:
     ) -> Taken | Doubt:
         put = partial(self._put, epoch=epoch, sure=sure)
         try:
-            return await put(events, letters)
+            taken = await put(events, letters)
+        except CatalogDamaged:
+            pass  # where one event meets a damaged page, the others need not
         except CatalogUnavailable:
             raise
         except Exception:
             log.exception("intake_batch_failed", events=len(events))
+        else:
+            if isinstance(taken, Taken):
+                self._note_recorded(*(letter for _, letter in events), *letters)
+            return taken
         return await self._record_singly(events, letters, put)
 
     async def _record_singly(
         self, events: Sequence[tuple[Event, DeadLetter]], letters: Sequence[DeadLetter], put: _Put
     ) -> Taken | Doubt:
         """One by one, so that what cannot be recorded harms nobody else."""
-        found = [await put([], letters)]
+        found = [await self._record_one([], letter, put) for letter in letters]
         for event, letter in events:
             try:
-                found.append(await put([(event, letter)], []))
+                found.append(await self._record_one([(event, letter)], letter, put))
             except CatalogUnavailable:
                 raise
             except Exception as error:
                 log.exception("event_failed", stream_id=letter.stream_id)
                 reason = f"could not be recorded: {error}"[:1000]
                 failed = replace(letter, code="internal_error", message=reason)
-                found.append(await put([], [failed]))
+                found.append(await self._record_one([], failed, put))
         parts = [part for part in found if isinstance(part, Taken)]
         if doubts := [part for part in found if isinstance(part, Doubt)]:
             return doubts[0]  # all of it once more; what has been taken changes nothing then
@@ -240,6 +274,25 @@ class Intake:
             notices=[notice for part in parts for notice in part.notices],
             outdated=[entry for part in parts for entry in part.outdated],
         )
+
+    async def _record_one(
+        self, event: Sequence[tuple[Event, DeadLetter]], letter: DeadLetter, put: _Put
+    ) -> Taken | Doubt:
+        """An event, or without one its letter; one that meets a damaged page is noted as unrecorded."""
+        try:
+            taken = await put(event, [] if event else [letter])
+        except CatalogDamaged as error:
+            if letter.stream_id not in self._unrecorded:
+                log.error("event_not_recorded", stream_id=letter.stream_id, reason=str(error))  # noqa: TRY400
+            self._unrecorded.add(letter.stream_id)
+            return Taken({}, [])
+        if isinstance(taken, Taken):
+            self._note_recorded(letter)
+        return taken
+
+    def _note_recorded(self, *letters: DeadLetter) -> None:
+        if self._unrecorded:
+            self._unrecorded -= {letter.stream_id for letter in letters}
 
     async def _put(
         self,

@@ -1,14 +1,18 @@
 """Leases and the reconciler: a running job keeps its lock alive, and what nobody carries is carried again."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from uuid import UUID
 
 import structlog
 
 from pipelines.blame import REMEMBERED_MS
 from storage.catalog import Catalog
+from storage.catalog.claims import Claims
 from storage.catalog.clock import now_ms
+from storage.catalog.facts import Stray
+from storage.errors import CatalogDamaged
 from worker.announcer import Announcer
 from worker.intake import new_ticket
 from worker.queue import UNREACHABLE, Queue, RedisError
@@ -67,17 +71,46 @@ async def reconcile(
     alive = await queue.alive(sorted({stray.ticket for stray in due}))
     gone = [stray for stray in due if stray.ticket not in alive]
     if gone:
-        tickets = await catalog.claims.carry(gone, per_ticket=per_ticket, new_ticket=new_ticket)
+        tickets = await _carry(catalog.claims, gone, per_ticket)
         await queue.enqueue(tickets)
         await queue.discard(sorted({stray.ticket for stray in gone}))
         log.info("uploads_carried_again", uploads=len(gone), jobs=len(tickets))
     on_its_way_ms = max(_UNSENT_AFTER_MS, int(lease_s * 1000)) if unsent_ms is None else unsent_ms
-    unsent = await catalog.outbox.unsent(older_than_ms=on_its_way_ms)
-    if unsent:
-        await announcer.send(unsent)
-    await catalog.outbox.prune(now_ms() - KEEP_MESSAGES_MS)
-    await catalog.verdicts.prune(now_ms() - REMEMBERED_MS)
-    await catalog.sweeps.settle_abandoned()
-    await catalog.letters.prune(now_ms() - KEEP_LETTERS_MS)
-    await queue.forget_consumers(_GONE_AFTER_S * 1000)
+
+    async def send_unsent() -> None:
+        if unsent := await catalog.outbox.unsent(older_than_ms=on_its_way_ms):
+            await announcer.send(unsent)
+
+    await _each(
+        send_unsent,
+        lambda: catalog.outbox.prune(now_ms() - KEEP_MESSAGES_MS),
+        lambda: catalog.verdicts.prune(now_ms() - REMEMBERED_MS),
+        catalog.sweeps.settle_abandoned,
+        lambda: catalog.letters.prune(now_ms() - KEEP_LETTERS_MS),
+        lambda: queue.forget_consumers(_GONE_AFTER_S * 1000),
+    )
     return len(gone)
+
+
+async def _carry(claims: Claims, gone: Sequence[Stray], per_ticket: int) -> dict[str, Sequence[UUID]]:
+    try:
+        return dict(await claims.carry(gone, per_ticket=per_ticket, new_ticket=new_ticket))
+    except CatalogDamaged as error:
+        log.error("uploads_not_carried", reason=str(error))  # noqa: TRY400 (the reason says it all)
+    tickets: dict[str, Sequence[UUID]] = {}
+    for stray in gone:  # one by one, so that a row which cannot be written holds up no other
+        with suppress(CatalogDamaged):
+            tickets |= await claims.carry([stray], per_ticket=per_ticket, new_ticket=new_ticket)
+    return tickets
+
+
+async def _each(*chores: Callable[[], Awaitable[object]]) -> None:
+    """Every chore in turn; a damaged page that one of them meets keeps no other from its work."""
+    damaged: CatalogDamaged | None = None
+    for chore in chores:
+        try:
+            await chore()
+        except CatalogDamaged as error:
+            damaged = error
+    if damaged is not None:
+        raise damaged

@@ -41,6 +41,7 @@ _CONNECT_TIMEOUT_S = 2
 _CONNECTIONS = 32
 _OF_THE_SERVER = ("connection_class", "host", "port", "path")  # what `parse_url` makes of the rest of a URL
 _JOB_KEYS = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
+_FIRST = "0-0"  # of all IDs
 _TICK = re.compile(rb"[\w.]+:[ -~]+:\d+")  # of a chore, and what it has begun
 _JOB_ID = re.compile(rb"[0-9a-f]{32}|" + _TICK.pattern)  # a ticket, or a tick
 _PAYLOAD = {"t": int, "f": str, "a": list, "k": dict, "et": int}
@@ -218,6 +219,7 @@ class Queue:
         self.jobs = job_queue_of(stream)
         self.queued = asyncio.Event()  # a job was enqueued from here
         self._events_maxlen = events_maxlen
+        self._looked_up_to = _FIRST  # where the next look for entries of dead consumers begins
 
     async def refusal(self) -> Refusal | None:
         """What Redis refuses of all that a worker does; None: nothing. Raises: RedisError, OSError."""
@@ -277,12 +279,19 @@ class Queue:
         """
         try:
             answer = await self.redis.xautoclaim(
-                self.stream, GROUP, self.consumer, min_idle_time=idle_ms, count=count
+                self.stream,
+                GROUP,
+                self.consumer,
+                min_idle_time=idle_ms,
+                start_id=self._looked_up_to,
+                count=count,
             )
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
             raise NoGroup from error
+        # Redis looks at ten times `count` entries at most: with many pending ones, the rest comes next time.
+        self._looked_up_to = answer[0]
         if any(entry_id is None for entry_id, _ in answer[1]):
             return await self.read_own(count)  # Redis 6.2 does not name deleted entries; reading them does
         return [_entry(entry_id, fields) for entry_id, fields in answer[1]]

@@ -49,6 +49,7 @@ VERDICTS: Mapping[type[Exception], Verdict] = {
     stores.BlobPinned: Verdict("storage_unavailable", transient=True),
     stores.StorageFull: Verdict("storage_full", transient=True),
     stores.CatalogUnavailable: Verdict("catalog_unavailable", transient=True, counted=False),
+    stores.CatalogDamaged: Verdict("catalog_unavailable", transient=True, counted=False),
     # These end a worker before it takes a job; should one meet an upload, it is not the upload's fault.
     stores.RootMismatch: Verdict("storage_unavailable", transient=True, counted=False),
     stores.FileSystemUnfit: Verdict("storage_unavailable", transient=True, counted=False),

@@ -1,12 +1,16 @@
 """The catalog, as `media doctor` finds it, and the root that belongs to it."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from scripts.doctor.files import look_at_room, look_at_root, to_be_made
 from storage.catalog import open_catalog
-from storage.errors import StorageError
+from storage.catalog.soundness import find_damage
+from storage.errors import CatalogDamaged, StorageError
 from worker.health import Finding
 from worker.settings import Settings
+
+CHECK_S = 10.0  # for SQLite's own check of the whole file
 
 
 async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
@@ -21,6 +25,7 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
         async with open_catalog(settings.catalog_url, create=False) as catalog:
             uploads = sum((await catalog.reports.states()).values())
             yield Finding("Catalog", "ok", f"{path}, {uploads} uploads")
+            yield await _look_for_damage(path)
             for finding in await look_at_root(settings, catalog):
                 yield finding
             swept = await catalog.sweeps.last()
@@ -28,7 +33,25 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
                 advice = f"Look at it; where it is right after all: media sweep --force {swept.plan}"
                 yield Finding("Sweep", "warning", f"{swept.stops} stopped: {swept.stopped}", advice)
     except (StorageError, OSError) as error:
-        advice = "See MEDIA_CATALOG_URL, and restore the file if it is damaged."
+        advice = cure(path) if isinstance(error, CatalogDamaged) else "See MEDIA_CATALOG_URL."
         yield Finding("Catalog", "error", str(error), advice)
         for finding in await look_at_room(settings):
             yield finding
+
+
+async def _look_for_damage(path: Path) -> Finding:
+    found = await find_damage(path, CHECK_S)
+    if found is None:
+        advice = f"Look at all of it when there is time: sqlite3 {path} 'PRAGMA quick_check'"
+        return Finding("Catalog pages", "ok", f"no damage was found within {CHECK_S:.0f} s", advice)
+    if found:
+        return Finding("Catalog pages", "error", "; ".join(found), cure(path))
+    return Finding("Catalog pages", "ok", "all are sound")
+
+
+def cure(path: Path) -> str:
+    """What to do about a damaged catalog."""
+    return (
+        "Stop the workers, and keep the damaged file. Restore a backup; without one save what can be read "
+        f"(sqlite3 {path} .recover | sqlite3 new.db) and put that in its place, or else: media rebuild."
+    )

@@ -1,29 +1,31 @@
 """The catalog's engine: opened, tuned and migrated here, and every transaction begun here."""
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, event, insert, inspect, select, text, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from storage.catalog import tables
+from storage.catalog.condition import Condition
 from storage.catalog.connection import Connection as Quick
 from storage.catalog.connection import connect
-from storage.errors import CatalogTooNew, CatalogUnavailable, NoCatalog
-from storage.threads import is_lack_of_threads
+from storage.catalog.soundness import find_damage
+from storage.errors import CatalogTooNew, NoCatalog
 
 HEAD = "0008"  # the newest migration; a test compares it with the migrations' folder
 _KNOWN = {"0001", "0002", "0003", "0004", "0005", "0006", "0007", HEAD}
 
 BUSY_TIMEOUT_S = 10.0
+CHECK_AGAIN_S = 300.0  # of a damaged file: it may have been the memory, or another disk's fault
+_CHECK_S = 5.0
 _WAL_TRIES = 100
 _WAL_PAUSE_S = 0.05
 
@@ -31,15 +33,17 @@ _WAL_PAUSE_S = 0.05
 class Database:
     """Transactions on one catalog: readers side by side, writers of this process one after another."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, condition: Condition) -> None:
         self._engine = engine
+        self.condition = condition
         # SQLite's own busy wait polls and is unfair; within a process an ordinary queue is neither.
         self._writers = asyncio.Lock()
+        self._checked_at = float("-inf")
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that sees one moment of the catalog. Raises: CatalogUnavailable."""
-        with _mapped():
+        """A transaction that sees one moment of the catalog. Raises: CatalogUnavailable, CatalogDamaged."""
+        with self.condition.watched():
             async with self._engine.connect() as connection, connection.begin():
                 yield connection
 
@@ -50,13 +54,26 @@ class Database:
         What a `light` one writes may be lost when the power goes, until the next that is not light: every
         process sees it, but nothing that lasts longer than they do may rely on it.
 
-        Raises: CatalogUnavailable.
+        Raises: CatalogUnavailable, CatalogDamaged.
         """
-        with _mapped():
+        with self.condition.watched():
             async with self._writers, self._engine.connect() as connection:
                 await connection.execution_options(writes=True, quick=quick, light=light)
                 async with connection.begin():
                     yield connection
+
+    async def problem(self) -> str | None:
+        """What is wrong with the catalog as a whole; None where everything that was tried worked.
+
+        Damage that was met is told until a check of the whole file finds none. Raises: CatalogUnavailable.
+        """
+        async with self.reading() as connection:
+            await connection.execute(select(1))
+        if self.condition.damage is not None and time.monotonic() - self._checked_at > CHECK_AGAIN_S:
+            if await find_damage(self.condition.path, _CHECK_S) == []:
+                self.condition.damage = None
+            self._checked_at = time.monotonic()
+        return self.condition.damage
 
 
 @asynccontextmanager
@@ -67,13 +84,14 @@ async def open_database(
 
     Another process that writes is waited for, `busy_timeout_s` at most.
 
-    Raises: NoCatalog, CatalogUnavailable, CatalogTooNew.
+    Raises: NoCatalog, CatalogUnavailable, CatalogDamaged, CatalogTooNew.
     """
     # The path as it stands there: whether SQLAlchemy takes %20 for a space depends on its version.
     path = Path(url.partition(":///")[2])
     if not create and not path.exists():
         raise NoCatalog(path)
-    with _mapped():
+    condition = Condition(path)
+    with condition.watched():
         path.parent.mkdir(parents=True, exist_ok=True)
     options = {"timeout": busy_timeout_s, "async_creator_fn": connect}
     address = make_url(url).set(database=str(path))
@@ -81,13 +99,13 @@ async def open_database(
     event.listen(engine.sync_engine, "connect", _tune)
     event.listen(engine.sync_engine, "begin", _begin)
     try:
-        with _mapped():
+        with condition.watched():
             await _use_wal(engine)
             async with engine.connect() as connection:
                 await connection.execution_options(writes=True)
                 async with connection.begin():
                     await connection.run_sync(_migrate)
-        yield Database(engine)
+        yield Database(engine, condition)
     finally:
         await engine.dispose()
 
@@ -174,17 +192,3 @@ async def mark_bound(database: Database) -> None:
         await connection.execute(
             update(tables.facts).where(tables.facts.c.name == "root").values(value="bound")
         )
-
-
-@contextmanager
-def _mapped() -> Iterator[None]:
-    try:
-        yield
-    except (IntegrityError, ProgrammingError, DataError):
-        raise  # a mistake of ours, and no other try would help
-    except (DBAPIError, PoolTimeout, sqlite3.DatabaseError, OSError) as error:
-        raise CatalogUnavailable(f"the catalog did not answer: {error}") from error
-    except RuntimeError as error:
-        if is_lack_of_threads(error):  # each connection has one
-            raise CatalogUnavailable(f"the catalog did not answer: {error}") from error
-        raise

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,6 +12,7 @@ from storage.catalog.database import Database
 from storage.catalog.facts import Notice
 from storage.catalog.rows import dump_notice, to_notice
 from storage.catalog.tables import outbox
+from storage.errors import CatalogDamaged
 
 _PAGE = 500
 
@@ -33,7 +35,7 @@ class Outbox:
         query = select(outbox.c.seq, outbox.c.body).where(*late)
         async with self._database.reading() as connection:
             found = (await connection.execute(query.order_by(outbox.c.seq).limit(limit))).all()
-        return [to_notice(row.seq, row.body) for row in found]
+        return self._readable(found)
 
     async def mark_sent(self, notices: Sequence[Notice]) -> None:
         """Remember that `notices` were sent. Raises: CatalogUnavailable."""
@@ -46,7 +48,17 @@ class Outbox:
         query = select(outbox.c.seq, outbox.c.body).where(outbox.c.seq > seq)
         async with self._database.reading() as connection:
             found = (await connection.execute(query.order_by(outbox.c.seq).limit(limit))).all()
-        return [to_notice(row.seq, row.body) for row in found]
+        return self._readable(found)
+
+    def _readable(self, rows: Sequence[Any]) -> Sequence[Notice]:
+        """Those of the rows that can be read; one that cannot keeps no other from being sent."""
+        notices = []
+        for row in rows:
+            try:
+                notices.append(to_notice(row.seq, row.body))
+            except CatalogDamaged as error:
+                self._database.condition.met(error)
+        return notices
 
     async def last_seq(self) -> int:
         """The newest notice's `seq`, 0 when there is none. Raises: CatalogUnavailable."""

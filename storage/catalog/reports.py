@@ -60,11 +60,6 @@ class Reports:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def answer(self) -> None:
-        """Do nothing but answer. Raises: CatalogUnavailable."""
-        async with self._database.reading() as connection:
-            await connection.execute(select(1))
-
     async def find(self, upload_id: UUID) -> Upload | None:
         """The upload with its current variants, None when there is none. Raises: CatalogUnavailable."""
         current = variants.c.upload_id == str(upload_id), variants.c.superseded_ms.is_(None)
@@ -76,7 +71,7 @@ class Reports:
                 .mappings()
                 .all()
             )
-        return None if row is None else to_upload(dict(row), [to_variant(dict(variant)) for variant in kept])
+            return None if row is None else to_upload(dict(row), [to_variant(dict(one)) for one in kept])
 
     async def states(self) -> Mapping[State, int]:
         """How many uploads stand where; every state is named. Raises: CatalogUnavailable."""

@@ -7,6 +7,7 @@ from uuid import UUID
 import orjson
 
 from storage.catalog.facts import Metadata, Notice, Original, State, StoredVariant, Upload
+from storage.errors import CatalogDamaged
 
 Row = dict[str, Any]
 
@@ -17,9 +18,17 @@ def dump_metadata(metadata: Metadata) -> str:
 
 
 def load_metadata(text: str) -> Metadata:
-    """An app's metadata out of its JSON text."""
-    metadata: Metadata = orjson.loads(text)
+    """An app's metadata out of its JSON text. Raises: CatalogDamaged."""
+    metadata: Metadata = load_json(text)
     return metadata
+
+
+def load_json(text: str) -> Any:  # noqa: ANN401 (whatever was written)
+    """What was written as JSON. Raises: CatalogDamaged, as nothing but JSON was ever written there."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise CatalogDamaged(f"a row of the catalog is damaged: {error}") from error
 
 
 def to_original(row: Mapping[str, Any]) -> Original | None:
@@ -35,7 +44,7 @@ def to_variant(row: Mapping[str, Any]) -> StoredVariant:
 
 
 def to_upload(row: Mapping[str, Any], variants: Sequence[StoredVariant]) -> Upload:
-    """An upload with its current variants."""
+    """An upload with its current variants. Raises: CatalogDamaged."""
     return Upload(
         id=UUID(row["id"]),
         source=row["source"],
@@ -80,8 +89,8 @@ def dump_notice(notice: Notice) -> str:
 
 
 def to_notice(seq: int, body: str) -> Notice:
-    """A notice out of the outbox."""
-    facts = orjson.loads(body)
+    """A notice out of the outbox. Raises: CatalogDamaged."""
+    facts = load_json(body)
     original = facts["original"]
     return Notice(
         **{

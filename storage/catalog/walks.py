@@ -10,6 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
 from storage.catalog.facts import State
+from storage.catalog.rows import load_json
 from storage.catalog.tables import facts, row_id, uploads
 
 _PAGE = 5000
@@ -48,7 +49,7 @@ class Walks:
         query = select(facts.c.value).where(facts.c.name == f"walk:{name}")
         async with self._database.reading() as connection:
             value = (await connection.execute(query)).scalar_one_or_none()
-        return Walk(**orjson.loads(value)) if value else Walk()
+            return Walk(**load_json(value)) if value else Walk()
 
     async def begun(self, name: str) -> None:
         """Remember that the walk is under way, wherever it stands. Raises: CatalogUnavailable."""

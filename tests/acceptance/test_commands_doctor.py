@@ -13,6 +13,7 @@ from scripts.doctor import examine
 from scripts.readme import README
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.support.commands import document, media
+from tests.support.damage import roots, settle, zero
 from tests.support.workplace import Workplace
 from worker.settings import Settings
 
@@ -150,6 +151,11 @@ def _damaged_catalog(place: Workplace) -> None:
     place.catalog.write_bytes(b"no database" * 1000)
 
 
+def _damaged_page(place: Workplace) -> None:
+    settle(place.catalog)
+    zero(place.catalog, roots(place.catalog)["condemned"])  # nothing that doctor asks for
+
+
 def _staging_is_a_file(place: Workplace) -> None:
     (place.root / "staging").rmdir()
     (place.root / "staging").write_text("")
@@ -170,7 +176,8 @@ def _catalog_cannot_be_made(place: Workplace) -> dict[str, str]:
         (_vanished_root, "Storage root", "does not exist"),
         (_root_is_a_file, "Storage root", "media"),
         (_vanished_catalog, "Storage root", "no catalog"),
-        (_damaged_catalog, "Catalog", "MEDIA_CATALOG_URL"),
+        (_damaged_catalog, "Catalog", ".recover"),
+        (_damaged_page, "Catalog pages", ".recover"),
         (_catalog_cannot_be_made, "Catalog", "cannot be made"),
         (_staging_is_a_file, "Writing", "staging"),
     ],
