@@ -40,7 +40,7 @@ class Blame:
             await self._read()
         if source.bytes not in self._sizes:
             return
-        digest = await in_thread(_sha256, source.fd)
+        digest = await in_thread(content_sha256, source.fd)
         if digest in self._known:
             await self._read()  # somebody may have forgiven it since
         verdict = self._known.get(digest)
@@ -50,7 +50,7 @@ class Blame:
     async def remember(self, source: Source, error: Exception) -> None:
         """Blame the content of `source` for `error`. Raises: CatalogUnavailable."""
         verdict = Verdict(
-            sha256=await in_thread(_sha256, source.fd),
+            sha256=await in_thread(content_sha256, source.fd),
             bytes=source.bytes,
             version=self._version,
             code=_code(error),
@@ -77,7 +77,7 @@ async def forgive(sources: Iterable[str], blobs: Open, verdicts: Verdicts) -> No
     for key in sources:
         with suppress(BlobNotFound):
             async with blobs.open(key) as source:
-                contents.append(await in_thread(_sha256, source.fd))
+                contents.append(await in_thread(content_sha256, source.fd))
     await verdicts.forget(contents)
 
 
@@ -91,7 +91,8 @@ def _code(error: Exception) -> str:
             return "decoder_crashed"
 
 
-def _sha256(fd: int) -> str:
+def content_sha256(fd: int) -> str:
+    """The SHA-256 of a whole file."""
     digest, at = hashlib.sha256(), 0
     while chunk := os.pread(fd, _CHUNK, at):
         digest.update(chunk)

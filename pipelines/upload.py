@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
 
-from pipelines.blame import DEADLY, Blame
+from pipelines.blame import DEADLY, Blame, content_sha256
 from pipelines.errors import DecoderCrashed, PictureRefused, SourceChanged
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
 from storage.blobs import Delete, Existence, Exists, Move, Open, Source, Store
 from storage.catalog.facts import Claim, Original, Ready, Removed, StoredVariant
+from storage.catalog.sweeps import DAMAGED
 from storage.errors import BlobNotFound, BlobPinned, BlobRefused, BlobsUnavailable
 from storage.keys import DELETED, trash_key, variant_key
+from storage.threads import in_thread
 
 Milliseconds = Mapping[str, float]
 
@@ -69,8 +71,8 @@ async def make_variants(
             return Made(Ready(claim, same, kept), _clocked({}, began))
         if rendered is None:
             raise DecoderCrashed("the decoder took new content for known content")
-        made = _stored(upload.id, recipe.variants, rendered)
-        await blobs.store(await _missing(claim, made, rendered, blobs))
+        made, missing = await _told_apart(claim, recipe.variants, rendered, blobs)
+        await blobs.store(missing)
         original = Original(
             stamp=source.stamp,
             sha256=rendered.sha256,
@@ -133,15 +135,43 @@ async def _kept(claim: Claim, recipe: Recipe, blobs: Exists) -> Sequence[StoredV
     return [by_key[key] for key in keys]
 
 
-async def _missing(
-    claim: Claim, made: Sequence[StoredVariant], rendered: Rendered, blobs: Exists
-) -> Sequence[tuple[str, bytes]]:
-    stored = set(claim.upload.variants)
-    return [
-        (variant.key, drawn.content)
-        for variant, drawn in zip(made, rendered.variants, strict=True)
-        if variant not in stored or not await _is_there(variant.key, blobs)
-    ]
+async def _told_apart(
+    claim: Claim, wanted: Sequence[Variant], rendered: Rendered, blobs: PictureBlobs
+) -> tuple[Sequence[StoredVariant], Sequence[tuple[str, bytes]]]:
+    """All variants, and the content of those that are to be stored.
+
+    What is stored under a name stays, although it might come out otherwise now: each variant is drawn from
+    the next larger one of its recipe.
+    """
+    made: list[StoredVariant] = []
+    missing: list[tuple[str, bytes]] = []
+    for variant, drawn in zip(wanted, rendered.variants, strict=True):
+        fresh = _stored(claim.upload.id, variant, rendered.sha256, drawn)
+        stored = await _stored_before(fresh.key, claim, blobs)
+        made.append(stored or fresh)
+        if stored is None:
+            missing.append((fresh.key, drawn.content))
+    return made, missing
+
+
+async def _stored_before(key: str, claim: Claim, blobs: PictureBlobs) -> StoredVariant | None:
+    """What is known to be stored under that key, if it really is."""
+    for known in claim.upload.variants:
+        if known.key == key:
+            return known if known.sha256 != DAMAGED and await _is_there(key, blobs) else None
+    for known in claim.superseded:
+        if known.key == key:
+            # Nobody has a superseded one that is damaged made again, so it is looked at before it is current.
+            return known if await _is_whole(known, blobs) else None
+    return None
+
+
+async def _is_whole(variant: StoredVariant, blobs: Open) -> bool:
+    try:
+        async with blobs.open(variant.key) as file:
+            return await in_thread(content_sha256, file.fd) == variant.sha256
+    except (BlobNotFound, BlobRefused):
+        return False
 
 
 async def _is_there(key: str, blobs: Exists) -> bool:
@@ -162,12 +192,9 @@ async def _prove_unchanged(key: str, source: Source, blobs: Open) -> None:
     raise SourceChanged("the original was replaced or changed while it was being read")
 
 
-def _stored(upload_id: UUID, wanted: Sequence[Variant], rendered: Rendered) -> Sequence[StoredVariant]:
-    def stored(variant: Variant, made: RenderedVariant) -> StoredVariant:
-        key = key_of(upload_id, variant, rendered.sha256)
-        return StoredVariant(variant.name, key, made.width, made.height, len(made.content), made.sha256)
-
-    return [stored(variant, made) for variant, made in zip(wanted, rendered.variants, strict=True)]
+def _stored(upload_id: UUID, variant: Variant, sha256: str, made: RenderedVariant) -> StoredVariant:
+    key = key_of(upload_id, variant, sha256)
+    return StoredVariant(variant.name, key, made.width, made.height, len(made.content), made.sha256)
 
 
 def key_of(upload_id: UUID, variant: Variant, content_sha256: str) -> str:

@@ -47,7 +47,7 @@ _HELD = select(uploads).where(
 _CHANGE = update(uploads).where(uploads.c.id == bindparam("upload"))
 _OF_UPLOAD = variants.c.upload_id == bindparam("upload"), variants.c.superseded_ms.is_(None)
 _KEYS: BindParameter[str] = bindparam("keys", expanding=True)
-_CURRENT = select(variants).where(*_OF_UPLOAD)
+_ALL_OF_UPLOAD = select(variants).where(variants.c.upload_id == bindparam("upload"))
 _SUPERSEDE = (
     update(variants)
     .where(*_OF_UPLOAD, variants.c.key.not_in(_KEYS))
@@ -204,7 +204,7 @@ async def _claim(connection: AsyncConnection, found: Row | None, holder: str, no
     }
     await _update(connection, found["id"], news)
     row = {**found, **news}
-    current = await _current(connection, found["id"])
+    current, superseded = await _variants(connection, found["id"])
     return Claim(
         upload=to_upload(row, current),
         number=row["claim"],
@@ -212,6 +212,7 @@ async def _claim(connection: AsyncConnection, found: Row | None, holder: str, no
         dead_claims=row["dead_claims"],
         delete_original=row["delete_original"],
         began_ms=now,
+        superseded=superseded,
     )
 
 
@@ -303,9 +304,13 @@ async def _replace_variants(connection: AsyncConnection, outcome: Ready, now: in
     )
 
 
-async def _current(connection: AsyncConnection, upload_id: str) -> Sequence[StoredVariant]:
-    found = (await connection.execute(_CURRENT, {"upload": upload_id})).mappings()
-    return [to_variant(dict(row)) for row in found]
+async def _variants(
+    connection: AsyncConnection, upload_id: str
+) -> tuple[Sequence[StoredVariant], Sequence[StoredVariant]]:
+    """The upload's current variants, and its superseded ones."""
+    found = (await connection.execute(_ALL_OF_UPLOAD, {"upload": upload_id})).mappings().all()
+    current = [to_variant(dict(row)) for row in found if row["superseded_ms"] is None]
+    return current, [to_variant(dict(row)) for row in found if row["superseded_ms"] is not None]
 
 
 async def _update(connection: AsyncConnection, upload_id: str, values: Row) -> None:

@@ -136,6 +136,8 @@ class Claim:
     dead_claims: int
     delete_original: bool = False
     began_ms: int = 0
+    superseded: Sequence[StoredVariant] = ()
+    """Variants of the upload that are not its current ones, and not yet removed."""
 
 
 @dataclass(frozen=True)

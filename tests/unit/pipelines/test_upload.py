@@ -14,8 +14,9 @@ from pipelines.sandbox import Sandbox
 from pipelines.upload import Made, make_variants, remove_upload
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import Claim
+from storage.catalog.facts import Claim, StoredVariant
 from storage.errors import BlobNotFound, BlobRefused
+from tests.support import pictures
 from tests.support.catalogs import commit
 from tests.support.sandboxes import allowance, children, jpeg, ordered
 from tests.support.workshops import Uploads
@@ -201,6 +202,50 @@ async def test_a_recipe_with_one_more_variant_leaves_the_files_of_the_others(
     assert keys(second)[:3] == keys(first)
     assert times(root, keys(first)) == before
     assert second.outcome.variants[3].width == 16
+
+
+LARGER = Variant("larger", 1000)  # the smaller ones are drawn from it, so that they would come out otherwise
+NARROW = Variant("large", 700)
+WITHOUT_LARGE = DEFAULT.variants[:2]
+RECIPES = {
+    "one more variant": [*DEFAULT.variants, LARGER],
+    "one more, first": [LARGER, *DEFAULT.variants],
+    "one that changed": [*WITHOUT_LARGE, NARROW],
+    "one less": WITHOUT_LARGE,
+    "another one": [*WITHOUT_LARGE, LARGER],
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+async def test_whatever_becomes_of_a_recipe_no_name_ever_gets_other_bytes(
+    bench: Bench, root: Path, name: str
+) -> None:
+    recipes = [DEFAULT, Recipe("default", RECIPES[name]), DEFAULT, Recipe("default", RECIPES[name])]
+    told: dict[str, StoredVariant] = {}
+    served: dict[str, str] = {}
+    await bench.uploads.put("cat.jpg", pictures.medium(5))
+    for recipe in recipes:
+        await bench.uploads.announce("cat.jpg")
+        made = (await bench.make("cat.jpg", recipe)).outcome.variants
+        files = bench.uploads.variants()
+
+        assert [variant.name for variant in made] == [variant.name for variant in recipe.variants]
+        assert all(told.setdefault(variant.key, variant) == variant for variant in made)
+        assert all(served.setdefault(key, digest) == digest for key, digest in files.items())
+        assert all(files[variant.key] == variant.sha256 for variant in made)
+
+
+async def test_a_superseded_variant_that_was_damaged_is_made_again_when_it_is_wanted_again(
+    bench: Bench, root: Path
+) -> None:
+    first = await bench.put("cat.jpg", pictures.medium(5))
+    await bench.again("cat.jpg", Recipe("default", WITHOUT_LARGE))
+    *_, large = first.outcome.variants
+    (root / large.key).write_bytes(b"damaged")
+    third = await bench.again("cat.jpg")
+
+    assert third.outcome.variants == first.outcome.variants
+    assert bench.uploads.variants()[large.key] == large.sha256
 
 
 async def test_two_uploads_of_the_same_content_share_no_file(bench: Bench) -> None:
