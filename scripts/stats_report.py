@@ -77,11 +77,15 @@ class Day:
 
 @dataclass(frozen=True)
 class Queue:
-    """What waits in Redis: events on the stream, seconds since the oldest came, jobs that are due."""
+    """What waits in Redis: events on the stream, seconds since the oldest came, jobs that are due.
+
+    And how many workers live, well or not.
+    """
 
     depth: int
     oldest_seconds: int | None
     jobs: int
+    workers: int
 
 
 @dataclass(frozen=True)

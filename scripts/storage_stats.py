@@ -78,6 +78,7 @@ async def waiting(settings: Settings) -> stats_report.Queue | None:
                 depth=await queue.depth(),
                 oldest_seconds=await queue.oldest_age_s(),
                 jobs=await queue.waiting_jobs(),
+                workers=len(await queue.heartbeats.living()),
             )
     except (*UNREACHABLE, RedisError) as error:
         if refusal_of(error):
@@ -162,7 +163,12 @@ def _print_queue(queue: stats_report.Queue | None) -> None:
         output.print("Redis does not answer; what waits there is not known.")
         return
     oldest = "" if queue.oldest_seconds is None else f", the oldest for {queue.oldest_seconds} s"
-    output.print(f"{queue.depth} events wait{oldest}; {queue.jobs} jobs")
+    lives = "1 worker lives" if queue.workers == 1 else f"{queue.workers} workers live"
+    output.print(f"{queue.depth} events wait{oldest}; {queue.jobs} jobs; {lives}")
+    if not queue.workers and (queue.depth or queue.jobs):
+        output.print(
+            "[bold red]No worker lives, and nothing of that is done:[/bold red] start `media worker`."
+        )
 
 
 def _print_disk(report: Report) -> None:

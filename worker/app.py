@@ -1,8 +1,6 @@
 """The composition root: opens catalog, blobs and decoders in order, and closes them in reverse."""
 
 import asyncio
-import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -32,8 +30,9 @@ from worker.health import (
     check_memory,
     check_rights,
 )
+from worker.heartbeats import new_instance
 from worker.intake import Intake
-from worker.queue import UNREACHABLE, Queue, RedisError, health_key, queue_on
+from worker.queue import UNREACHABLE, Queue, RedisError, queue_on
 from worker.retry import judge
 from worker.settings import Settings
 from worker.shutdown import Shutdown
@@ -140,7 +139,7 @@ async def open_app(
             stopping=shutdown.stopping,
         )
         health = Health(
-            health_key(settings.stream, socket.gethostname(), os.getpid()),
+            new_instance(),
             queue,
             {
                 "catalog": check_catalog(stores.catalog),

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ from pipelines.sandbox import Sandbox
 from storage.catalog import Catalog
 from storage.errors import StorageError
 from worker.queue import UNREACHABLE, Queue, RedisError, ServerFacts
-from worker.refusals import explain
+from worker.refusals import explain, refusal_of
 
 log = structlog.get_logger(__name__)
 
@@ -115,14 +116,13 @@ Check = Callable[[], Awaitable[str | None]]
 
 
 class Health:
-    """The state of one worker, kept under its key in Redis for as long as all its checks are good.
+    """The state of one worker, told with its heartbeats: well for as long as all its checks are good.
 
-    A check that raises StorageError has found something wrong, too. One that raises a Redis error
-    leaves the key to expire by itself.
+    A check that raises StorageError has found something wrong, too. Where Redis is away, nothing is told.
     """
 
-    def __init__(self, key: str, queue: Queue, checks: Mapping[str, Check]) -> None:
-        self._key = key
+    def __init__(self, instance: str, queue: Queue, checks: Mapping[str, Check]) -> None:
+        self._instance = instance
         self._queue = queue
         self._checks = checks
         self._said: str | None = ""
@@ -147,27 +147,33 @@ class Health:
 
     async def _problem(self) -> str | None:
         try:
+            problem = await self._found()
+            await self._beat(problem or await self._queue.waits(), well=problem is None)
+        except (*UNREACHABLE, RedisError) as error:
+            problem = explain(error)
+            if refusal_of(error):
+                with suppress(*UNREACHABLE, RedisError):
+                    await self._beat(problem, well=False)
+        return problem
+
+    async def _found(self) -> str | None:
+        try:
             for check in self._checks.values():
                 if problem := await check():
-                    await self._queue.unwell(self._key)
                     return problem
-            await self._queue.well(self._key, EXPIRY_S)
         except StorageError as error:
-            await self._say_unwell()
             return str(error)
-        except (*UNREACHABLE, RedisError) as error:
-            return explain(error)  # the key expires by itself
         return None
 
-    async def _say_unwell(self) -> None:
-        try:
-            await self._queue.unwell(self._key)
-        except (*UNREACHABLE, RedisError) as error:
-            log.warning("health_not_told", reason=str(error))
+    async def _beat(self, told: str, *, well: bool) -> None:
+        await self._queue.heartbeats.beat(self._instance, told, well=well, expiry_s=EXPIRY_S)
 
     async def close(self) -> None:
-        """A worker that stops is not well any more, at once."""
-        await self._say_unwell()
+        """A worker that stops does not live any longer, at once."""
+        try:
+            await self._queue.heartbeats.end(self._instance)
+        except (*UNREACHABLE, RedisError) as error:
+            log.warning("health_not_told", reason=str(error))
 
 
 def check_rights(queue: Queue) -> Check:

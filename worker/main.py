@@ -3,13 +3,13 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from types import FrameType
 from typing import Any
+from uuid import uuid4
 
 import arq.worker
 import click
@@ -17,7 +17,6 @@ import structlog
 from arq.cron import CronJob, cron
 from arq.typing import WorkerCoroutine
 from arq.worker import Worker, func
-from redis import Redis
 
 from pipelines.errors import DecoderUnavailable
 from pipelines.sandbox import DECODER
@@ -25,6 +24,7 @@ from storage.errors import StorageError
 from worker import health, queue, tasks
 from worker.app import JOBS_AT_ONCE, in_background, open_app
 from worker.crontab import parse_crontab
+from worker.heartbeats import Heartbeat
 from worker.logs import configure_logs, quiet_arq
 from worker.queue import UNREACHABLE, RedisError
 from worker.refusals import RedisRefused, explain, refusal_of
@@ -65,7 +65,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module's attribute)
     settings = load_or_exit()
     options = _command_line()
     if options.get("check"):
-        return type(name, (), check_settings(settings))
+        raise SystemExit(check(settings))
     if options:
         asyncio.run(_refuse_to_start(settings))
     quiet_arq()
@@ -113,7 +113,6 @@ def worker_settings(settings: Settings, *, burst: bool = False, decoder: Sequenc
         "cron_jobs": [] if burst else [*(_chore(chore, settings) for chore in CHORES), *_sweeps(settings)],
         "queue_name": job_queue,
         "redis_pool": queue.connect(settings.redis_url, job_queue),
-        "redis_settings": queue.arq_settings(settings.redis_url),
         "job_serializer": queue.serialize,
         "job_deserializer": queue.deserialize,
         "on_startup": start_up,
@@ -126,26 +125,39 @@ def worker_settings(settings: Settings, *, burst: bool = False, decoder: Sequenc
         "job_completion_wait": settings.shutdown_wait,
         # arq's own sign of life stays when jobs do not start; `worker.health` gives a better one.
         "health_check_interval": ARQ_HEALTH_S,
-        "health_check_key": f"{job_queue}:{socket.gethostname()}:{os.getpid()}",
+        "health_check_key": f"{job_queue}:arq:{uuid4().hex}",
         "burst": burst,
         "ctx": {"settings": settings, "burst": burst, "decoder": decoder},
     }
 
 
-def check_settings(settings: Settings) -> Context:
-    """What `arq --check` needs: the health key of a worker on this host. It ends within a few seconds."""
+def check(settings: Settings) -> int:
+    """Whether a worker of this container, or of this host, is well: 0 or 1, said within a few seconds.
+
+    arq's own check knows one key, and few of the options that a URL may have.
+    """
     signal.signal(signal.SIGALRM, _give_up)
-    signal.alarm(_CHECK_S)  # arq's own connection waits for ever for a Redis that hangs
-    host = socket.gethostname()
-    key = queue.health_key(settings.stream, host, 0)
+    signal.alarm(_CHECK_S)  # a Redis that hangs is asked more than once
     try:
-        with Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2) as redis:
-            keys = redis.scan_iter(queue.health_pattern(settings.stream, host), count=1000)
-            key = next((found.decode() for found in keys), key)
-    except (RedisError, OSError) as error:
+        workers = asyncio.run(_living(settings))
+    except (*UNREACHABLE, RedisError) as error:
         print(explain(error), file=sys.stderr)  # noqa: T201
-        raise SystemExit(1) from error
-    return {"redis_settings": queue.arq_settings(settings.redis_url), "health_check_key": key}
+        return 1
+    here = [worker for worker in workers if worker.is_here]
+    well = [worker for worker in here if worker.well]
+    if well:
+        told = f"Health check successful: {well[0].told}"
+    elif here:
+        told = f"Health check failed: {here[0].told}"
+    else:
+        told = f"Health check failed: no worker is heard of here; {len(workers)} elsewhere"
+    print(told, file=sys.stderr)  # noqa: T201
+    return 0 if well else 1
+
+
+async def _living(settings: Settings) -> Sequence[Heartbeat]:
+    async with queue.open_queue(settings) as opened:
+        return await opened.heartbeats.living()
 
 
 def _give_up(_number: int, _frame: FrameType | None) -> None:

@@ -10,11 +10,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
 from uuid import UUID, uuid4
 
 import orjson
-from arq.connections import ArqRedis, RedisSettings
+from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.utils import timestamp_ms
 from redis.asyncio import BlockingConnectionPool
@@ -25,6 +24,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError, Wat
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from worker.heartbeats import Heartbeats
 from worker.refusals import RedisRefused, Refusal, is_missing_right, refusal_of
 from worker.rights import try_rights
 from worker.settings import URL_OPTIONS, Settings
@@ -169,28 +169,9 @@ def _server_of(url: str) -> dict[str, Any]:
     return {name: value for name, value in given if name in (*_OF_THE_SERVER, *URL_OPTIONS)}
 
 
-def arq_settings(url: str) -> RedisSettings:
-    """The same Redis in arq's words, for `arq --check`."""
-    settings = RedisSettings.from_dsn(url)
-    parts = urlsplit(url)
-    settings.username = unquote(parts.username) if parts.username else None
-    settings.password = unquote(parts.password) if parts.password else None
-    return settings
-
-
 def job_queue_of(stream: str) -> str:
     """The name of arq's queue: each stream has its own, so that two installations can share a Redis."""
     return f"{stream}:jobs"
-
-
-def health_pattern(stream: str, host: str) -> str:
-    """The health keys of all workers on `host`, as a pattern."""
-    return f"{stream}:health:{host}:*"
-
-
-def health_key(stream: str, host: str, pid: int) -> str:
-    """The key under which one worker says that it is well."""
-    return f"{stream}:health:{host}:{pid}"
 
 
 @asynccontextmanager
@@ -217,6 +198,7 @@ class Queue:
         self.stream = stream
         self.consumer = consumer
         self.jobs = job_queue_of(stream)
+        self.heartbeats = Heartbeats(redis, stream)
         self.queued = asyncio.Event()  # a job was enqueued from here
         self._events_maxlen = events_maxlen
         self._looked_up_to = _FIRST  # where the next look for entries of dead consumers begins
@@ -490,21 +472,15 @@ class Queue:
         waiting = [score for (_, score), busy in zip(due, running, strict=True) if not busy]
         return time.time() - min(waiting) / 1000 if waiting else None
 
-    async def well(self, key: str, expiry_s: float) -> None:
-        """Say under `key` that a worker is well, for so many seconds, and what waits for it."""
+    async def waits(self) -> str:
+        """How many events wait, and since when, for people."""
         depth, oldest = await self.depth(), await self.oldest_age_s()
         since = "" if oldest is None else f", the oldest for {oldest} s"
-        await self.redis.set(key, f"{depth} events wait{since}", px=int(expiry_s * 1000))
-
-    async def unwell(self, key: str) -> None:
-        """Do not say so any longer."""
-        await self.redis.delete(key)
+        return f"{depth} events wait{since}"
 
     async def has_worker(self) -> bool:
         """Whether any worker has said lately that it is well."""
-        async for _ in self.redis.scan_iter(health_pattern(self.stream, "*"), count=1000):
-            return True
-        return False
+        return any(worker.well for worker in await self.heartbeats.living())
 
     async def facts(self) -> ServerFacts:
         """What the server says of itself."""

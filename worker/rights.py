@@ -61,7 +61,7 @@ def attempts(stream: str, events: str) -> Sequence[Attempt]:
         _on(ours, "ZCOUNT", jobs, "1", "0"),
         _on(ours, "ZRANGE", jobs, "1", "0"),
         _on(ours, "ZRANGEBYSCORE", jobs, "1", "0"),
-        _on(ours, "ZREMRANGEBYSCORE", jobs, "1", "0"),
+        _on(ours, "EXPIRE", jobs, "no-time"),
         _on(ours, "GET", f"{stream}:{_NOBODY}"),
         _on(ours, "MGET", f"{stream}:{_NOBODY}"),
         _on(ours, "SET", f"{stream}:{_NOBODY}", "", "NX", "XX"),  # it can be only one of them

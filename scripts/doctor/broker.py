@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from worker.health import Finding, judge_redis
-from worker.queue import UNREACHABLE, RedisError, open_queue
+from worker.queue import UNREACHABLE, Queue, RedisError, open_queue
 from worker.refusals import Refusal, refusal_of
 from worker.settings import Settings
 
@@ -13,7 +13,9 @@ async def look_at_redis(settings: Settings) -> Sequence[Finding]:
     try:
         async with open_queue(settings) as queue:
             refusal = await queue.refusal()
-            findings = [*judge_redis(await queue.facts())]
+            if refusal is not None and not refusal.passes:
+                return [refused(refusal)]
+            findings = [*judge_redis(await queue.facts()), await look_at_workers(queue)]
     except (*UNREACHABLE, RedisError) as error:
         if refusal := refusal_of(error):
             return [refused(refusal)]
@@ -28,3 +30,22 @@ ANSWERS = Finding("Redis", "ok", "answers, and does all that a worker asks of it
 def refused(refusal: Refusal) -> Finding:
     """What Redis refuses."""
     return Finding("Redis", "error", refusal.what, refusal.remedy)
+
+
+async def look_at_workers(queue: Queue) -> Finding:
+    """Whether workers live where something waits for them, and what those say that are not well."""
+    workers = await queue.heartbeats.living()
+    unwell = [worker for worker in workers if not worker.well]
+    waits = await queue.waits()
+    if not workers:
+        if await queue.depth() or await queue.waiting_jobs():
+            detail = f"none lives, and {waits}"
+            return Finding(
+                "Workers", "error", detail, "Start one: media worker. Where one runs: see its log."
+            )
+        return Finding("Workers", "ok", f"none lives; {waits}")
+    if unwell:
+        return Finding(
+            "Workers", "error", f"{len(unwell)} of {len(workers)} unwell: {unwell[0].told}", "See its log."
+        )
+    return Finding("Workers", "ok", f"{len(workers)} live; {waits}")

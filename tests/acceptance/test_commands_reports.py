@@ -188,7 +188,7 @@ def test_the_stats_are_told_as_their_published_schema_says(used: Workplace) -> N
     Draft202012Validator(SCHEMA).validate(told)
     ready = told["uploads"]["ready"]
     assert (told["uploads"]["failed"], told["uploads"]["queued"]) == (1, 0)
-    assert told["queue"] == {"depth": 0, "oldest_seconds": None, "jobs": 0}
+    assert told["queue"] == {"depth": 0, "oldest_seconds": None, "jobs": 0, "workers": 1}
     assert {(total["name"], total["format"]): total["files"] for total in told["variants"]} == {
         (name, "jpeg"): ready for name in ("thumb", "medium", "large")
     }

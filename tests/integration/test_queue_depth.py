@@ -1,4 +1,4 @@
-"""What waits, as the health key and `media stats` tell it."""
+"""What waits, as the health check and `media stats` tell it."""
 
 from collections.abc import Iterator
 
@@ -6,8 +6,6 @@ import pytest
 
 from scripts.redis_server import RedisServer, temporary_redis
 from worker.queue import Queue, connect, job_queue_of
-
-_KEY = "media:uploads:health:here:1"
 
 
 @pytest.fixture(scope="module")
@@ -19,15 +17,12 @@ def server() -> Iterator[RedisServer]:
 async def test_a_worker_that_is_well_says_how_much_waits_and_since_when(server: RedisServer) -> None:
     redis = connect(server.url, job_queue_of("media:uploads"))
     queue = Queue(redis, "media:uploads", "me", 1000)
-    await queue.well(_KEY, 15)
-    nothing = await redis.get(_KEY)
+    nothing = await queue.waits()
     a_minute_ago = await queue.now_ms() - 60_000
     for number in range(3):
         await redis.xadd("media:uploads", {"event": b"{}"}, id=f"{a_minute_ago}-{number + 1}")
 
-    await queue.well(_KEY, 15)
-
-    something = await redis.get(_KEY)
+    something = await queue.waits()
     await redis.aclose(close_connection_pool=True)
-    assert nothing == b"0 events wait"
-    assert something in (b"3 events wait, the oldest for 60 s", b"3 events wait, the oldest for 61 s")
+    assert nothing == "0 events wait"
+    assert something in ("3 events wait, the oldest for 60 s", "3 events wait, the oldest for 61 s")

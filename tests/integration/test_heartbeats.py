@@ -1,0 +1,136 @@
+"""Which workers live: each process says it for itself, and a check judges those of its own container."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.doctor.broker import look_at_workers
+from scripts.redis_server import RedisServer, temporary_redis
+from worker import heartbeats
+from worker.heartbeats import Heartbeat, new_instance, place
+from worker.queue import Queue, connect, job_queue_of
+
+ELSEWHERE = "another-boot:1:0"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with temporary_redis() as running:
+        yield running
+
+
+@pytest.fixture
+async def queue(server: RedisServer) -> AsyncIterator[Queue]:
+    redis = connect(server.url, job_queue_of("media:uploads"))
+    await redis.flushdb()
+    yield Queue(redis, "media:uploads", "me", 1000)
+    await redis.aclose(close_connection_pool=True)
+
+
+async def test_each_process_is_a_worker_of_its_own_under_whatever_host_name_and_pid(queue: Queue) -> None:
+    first, second = new_instance(), new_instance()
+    await queue.heartbeats.beat(first, "0 events wait", well=True, expiry_s=15)
+    await queue.heartbeats.beat(second, "the disk is full", well=False, expiry_s=15)
+    await queue.heartbeats.beat(ELSEWHERE, "0 events wait", well=True, expiry_s=15)
+
+    living = {worker.instance: worker for worker in await queue.heartbeats.living()}
+
+    assert living.keys() == {first, second, ELSEWHERE}
+    assert living[second] == Heartbeat(second, False, "the disk is full")
+    assert [living[one].is_here for one in (first, second, ELSEWHERE)] == [True, True, False]
+
+
+async def test_a_worker_that_ends_is_gone_at_once_and_the_others_stay(queue: Queue) -> None:
+    await queue.heartbeats.beat(ELSEWHERE, "", well=True, expiry_s=15)
+    mine = new_instance()
+    await queue.heartbeats.beat(mine, "", well=True, expiry_s=15)
+
+    await queue.heartbeats.end(mine)
+
+    assert [worker.instance for worker in await queue.heartbeats.living()] == [ELSEWHERE]
+    assert await queue.redis.exists(f"media:uploads:health:{mine}") == 0
+
+
+async def test_one_that_is_silent_is_forgotten_by_the_next_heartbeat_of_another(queue: Queue) -> None:
+    await queue.heartbeats.beat(ELSEWHERE, "", well=True, expiry_s=0.01)
+    await asyncio.sleep(0.05)  # Redis' own clock ends a key
+    assert await queue.heartbeats.living() == []
+
+    mine = new_instance()
+    await queue.heartbeats.beat(mine, "", well=True, expiry_s=15)
+
+    assert await queue.redis.zrange("media:uploads:workers", 0, -1) == [mine.encode()]
+    assert 0 < await queue.redis.ttl("media:uploads:workers") <= 3600
+
+
+@pytest.mark.parametrize(
+    ("here", "code", "told"),
+    [
+        ([True], 0, "3 events"),
+        ([False], 1, "the disk is full"),
+        ([True, False], 0, "3 events"),
+        ([], 1, "no worker is heard of here; 1 elsewhere"),
+    ],
+)
+async def test_the_check_judges_the_workers_of_its_own_container(
+    queue: Queue, server: RedisServer, here: list[bool], code: int, told: str
+) -> None:
+    await queue.heartbeats.beat(ELSEWHERE, "0 events wait", well=True, expiry_s=15)
+    for well in here:
+        await queue.heartbeats.beat(
+            new_instance(), "3 events wait" if well else "the disk is full", well=well, expiry_s=15
+        )
+
+    ended = await asyncio.to_thread(checked_by_another, server.url)
+
+    assert ended.returncode == code
+    assert told in ended.stderr
+
+
+def checked_by_another(url: str) -> "subprocess.CompletedProcess[str]":
+    command = [str(Path(sys.executable).parent / "arq"), "worker.main.WorkerSettings", "--check"]
+    return subprocess.run(command, env={"MEDIA_REDIS_URL": url}, capture_output=True, text=True)
+
+
+def test_another_pid_namespace_is_another_place() -> None:
+    code = "from worker.heartbeats import place; print(place())"
+    command = ["unshare", "--pid", "--fork", sys.executable, "-c", code]
+    if shutil.which("unshare") is None:
+        pytest.skip("no unshare")
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if "Operation not permitted" in ended.stderr:
+        pytest.skip(f"no namespace of its own: {ended.stderr.strip()}")
+
+    assert ended.stdout.strip() not in ("", place())
+    assert ended.stdout.split("-")[0] == place().split("-")[0]  # the same boot
+
+
+def test_where_the_kernel_does_not_tell_it_is_the_host_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(heartbeats, "_BOOT_ID", tmp_path / "none")
+
+    assert place() == socket.gethostname()
+
+
+async def test_doctor_tells_events_that_wait_without_a_worker_and_workers_that_are_unwell(
+    queue: Queue,
+) -> None:
+    idle = await look_at_workers(queue)
+    await queue.add({"source": "uploads/a.jpg"})
+    deserted = await look_at_workers(queue)
+    await queue.heartbeats.beat(ELSEWHERE, "the disk is full", well=False, expiry_s=15)
+    unwell = await look_at_workers(queue)
+    await queue.heartbeats.beat(ELSEWHERE, "1 events wait", well=True, expiry_s=15)
+    well = await look_at_workers(queue)
+
+    assert [found.level for found in (idle, deserted, unwell, well)] == ["ok", "error", "error", "ok"]
+    assert "none lives, and 1 events wait" in deserted.detail
+    assert "media worker" in (deserted.advice or "")
+    assert "the disk is full" in unwell.detail

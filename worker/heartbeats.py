@@ -1,0 +1,90 @@
+"""Heartbeats: which workers live on a stream, where, and how each of them is.
+
+Each process has a key of its own, which ends when it is silent. A sorted set has the names of all of them, so
+that nobody needs a SCAN. Three replicas may share a host name and a PID; what a health check shares with the
+worker that it is run beside is the kernel's boot and the PID namespace.
+"""
+
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import orjson
+from arq.connections import ArqRedis
+from arq.utils import timestamp_ms
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PID_NAMESPACE = "/proc/self/ns/pid"
+_INDEX_KEPT_S = 3600  # without any heartbeat
+
+
+def place() -> str:
+    """What all processes of this container or host share; its name where the kernel does not tell."""
+    with suppress(OSError):
+        boot = _BOOT_ID.read_text().strip().replace("-", "")
+        return f"{boot}-{os.stat(_PID_NAMESPACE).st_ino}"
+    return socket.gethostname()
+
+
+def new_instance() -> str:
+    """A name for this process as a worker, which no other has or had."""
+    return f"{place()}:{os.getpid()}:{uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """What a living worker said of itself last: whether it is well, and what waits or what is wrong."""
+
+    instance: str
+    well: bool
+    told: str
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it came from this container, or from this host."""
+        return self.instance.startswith(f"{place()}:")
+
+
+class Heartbeats:
+    """Those of all workers on one stream."""
+
+    def __init__(self, redis: ArqRedis, stream: str) -> None:
+        self._redis = redis
+        self._index = f"{stream}:workers"
+        self._prefix = f"{stream}:health:"
+
+    async def beat(self, instance: str, told: str, *, well: bool, expiry_s: float) -> None:
+        """Say that a worker lives, for so many seconds, and how it is; forget those that are silent."""
+        body = orjson.dumps({"well": well, "told": told})
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(self._prefix + instance, body, px=int(expiry_s * 1000))
+            pipe.zadd(self._index, {instance: timestamp_ms()})
+            pipe.expire(self._index, _INDEX_KEPT_S)
+            await pipe.execute()
+        _, silent = await self._look()
+        if silent:  # one that only slept is back with its next heartbeat
+            await self._redis.zrem(self._index, *silent)
+
+    async def end(self, instance: str) -> None:
+        """It does not live any longer."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(self._prefix + instance)
+            pipe.zrem(self._index, instance)
+            await pipe.execute()
+
+    async def living(self) -> Sequence[Heartbeat]:
+        """All workers that were heard of lately."""
+        return (await self._look())[0]
+
+    async def _look(self) -> tuple[Sequence[Heartbeat], Sequence[str]]:
+        instances = [member.decode() for member in await self._redis.zrange(self._index, 0, -1)]
+        if not instances:
+            return [], []
+        bodies = await self._redis.mget([self._prefix + instance for instance in instances])
+        pairs = list(zip(instances, bodies, strict=True))
+        living = [Heartbeat(instance, **orjson.loads(body)) for instance, body in pairs if body is not None]
+        return living, [instance for instance, body in pairs if body is None]
