@@ -61,7 +61,8 @@ class Adoption:
         Raises: StorageError, RedisError, OSError; the next tick begins at the same place.
         """
         walk = await self._catalog.walks.at(self._name)
-        resting = not walk.after and now_ms() - walk.finished_ms < pause_s * 1000
+        # The clock may have been put back since.
+        resting = not walk.after and abs(now_ms() - walk.finished_ms) < pause_s * 1000
         if mode == "off" or resting:
             return 0
         page = await self.look(walk.after)

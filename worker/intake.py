@@ -302,7 +302,7 @@ class Intake:
         epoch: int,
         sure: bool,
     ) -> Taken | Doubt:
-        return await self._register.take_read(
+        return await self._register.take(
             events, letters, epoch=epoch, sure=sure, per_ticket=self._per_ticket, new_ticket=new_ticket
         )
 

@@ -66,10 +66,10 @@ async def reconcile(
 
     Raises: RedisError, OSError, CatalogUnavailable; the next tick does the rest.
     """
+    await queue.pull_in()
     strays = await catalog.claims.strays(int(lease_s * 1000), ROWS_A_TICK)
-    due = [stray for stray in strays if stray.not_before_ms <= now_ms()]
-    alive = await queue.alive(sorted({stray.ticket for stray in due}))
-    gone = [stray for stray in due if stray.ticket not in alive]
+    alive = await queue.alive(sorted({stray.ticket for stray in strays}))
+    gone = [stray for stray in strays if stray.ticket not in alive]
     if gone:
         tickets = await _carry(catalog.claims, gone, per_ticket)
         await queue.enqueue(tickets)

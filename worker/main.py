@@ -14,7 +14,7 @@ from uuid import uuid4
 import arq.worker
 import click
 import structlog
-from arq.cron import CronJob, cron
+from arq.cron import CronJob
 from arq.typing import WorkerCoroutine
 from arq.worker import Worker, func
 
@@ -30,6 +30,7 @@ from worker.queue import UNREACHABLE, RedisError
 from worker.refusals import RedisRefused, explain, refusal_of
 from worker.settings import Settings, SettingsError, unknown_variables
 from worker.shutdown import Shutdown
+from worker.ticks import tick
 
 log = structlog.get_logger(__name__)
 
@@ -334,7 +335,7 @@ def _chore(coroutine: WorkerCoroutine, settings: Settings) -> CronJob:
     )
     if coroutine is tasks.snapshot:
         when = dict(_HOURLY)
-    return cron(coroutine, name=_name_of(coroutine, settings), timeout=60, microsecond=0, **when)
+    return tick(coroutine, name=_name_of(coroutine, settings), timeout=60, microsecond=0, **when)
 
 
 def _sweeps(settings: Settings) -> Sequence[CronJob]:
@@ -343,7 +344,7 @@ def _sweeps(settings: Settings) -> Sequence[CronJob]:
         return []
     name = _name_of(_SWEEP, settings)
     when: dict[str, Any] = dict(parse_crontab(settings.sweep_cron))
-    return [cron(_SWEEP, name=name, timeout=60, second=0, microsecond=0, **when)]
+    return [tick(_SWEEP, name=name, timeout=60, second=0, microsecond=0, **when)]
 
 
 def _name_of(coroutine: WorkerCoroutine, settings: Settings) -> str:

@@ -46,6 +46,8 @@ _TICK = re.compile(rb"[\w.]+:[ -~]+:\d+")  # of a chore, and what it has begun
 _JOB_ID = re.compile(rb"[0-9a-f]{32}|" + _TICK.pattern)  # a ticket, or a tick
 _PAYLOAD = {"t": int, "f": str, "a": list, "k": dict, "et": int}
 _ARQS_LOCK = b"1"  # what arq itself writes when a job starts
+_LONGEST_PAUSE_MS = 60_000  # of a batch as a whole
+_LATEST_MS = 20 * 60_000  # twice the longest that an upload is put off
 _LOOKED_AT = 200  # jobs at the head of the queue, for the health
 _HEAD = 1000  # jobs that arq itself looks at in a poll
 
@@ -355,8 +357,10 @@ class Queue:
     async def alive(self, tickets: Sequence[str]) -> frozenset[str]:
         """Those of `tickets` whose job waits in the queue or is being worked on.
 
-        A lock that is still arq's own is neither: its worker died before it could make it a lease.
+        A lock that is still arq's own is neither: its worker died before it could make it a lease. A job
+        that is due far later than the longest pause of a batch was put there by a clock that was ahead.
         """
+        latest = timestamp_ms() + _LONGEST_PAUSE_MS
         async with self.redis.pipeline(transaction=False) as pipe:
             for ticket in tickets:
                 pipe.get(in_progress_key_prefix + ticket)
@@ -367,8 +371,16 @@ class Queue:
         return frozenset(
             ticket
             for ticket, holder, payload, score in facts
-            if holder != _ARQS_LOCK and (holder is not None or (payload and score is not None))
+            if holder != _ARQS_LOCK
+            and (holder is not None or (payload and score is not None and score <= latest))
         )
+
+    async def pull_in(self) -> None:
+        """Make due what is put off for longer than anything is: a clock that was ahead did that."""
+        later = timestamp_ms() + _LATEST_MS
+        found = await self.redis.zrangebyscore(self.jobs, later, "+inf", start=0, num=_HEAD)
+        if found:
+            await self.redis.zadd(self.jobs, dict.fromkeys(found, timestamp_ms()), xx=True)
 
     async def discard(self, tickets: Sequence[str]) -> None:
         """Remove what is left of jobs that carry nothing any more."""

@@ -19,7 +19,7 @@ from pipelines.sweep.trash import purge
 from pipelines.sweep.verify import Pace, Verified, verify
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.clock import now_ms
+from storage.catalog.clock import SKEW_MS, now_ms
 from storage.errors import StorageError
 from storage.threads import in_thread
 from worker.events import sweep_stopped
@@ -100,7 +100,7 @@ async def sweep_by_itself(
 
 async def _made_since(since_ms: int, sweeper: Sweeper) -> Plan | None:
     last = await sweeper.sweeps.last()
-    if last is None or last.time_ms < since_ms:
+    if last is None or not since_ms <= last.time_ms <= now_ms() + SKEW_MS:
         return None
     try:
         return await load(last.plan, sweeper.blobs)

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from uuid import UUID
 
-from sqlalchemy import BindParameter, bindparam, delete, func, select, update
+from sqlalchemy import BindParameter, bindparam, case, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.catalog.clock import now_ms
+from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database
 from storage.catalog.facts import (
     Claim,
@@ -30,6 +30,8 @@ from storage.catalog.tables import condemned, uploads, variants
 
 CONDEMNED_DELAY_MS = 1000
 _LATER = 2**62  # while a sweep is at it
+_A_CLAIM_MS = 600_000  # longer than anybody holds one
+_A_CENTURY_MS = 100 * 365 * 86_400_000  # by which a clock can have been put back
 _WAITING = (State.QUEUED, State.PROCESSING, State.DELETING)
 
 # What every upload asks, made once: making a statement costs more than running it.
@@ -37,7 +39,8 @@ _DUE = select(uploads).where(
     uploads.c.id == bindparam("upload"),
     uploads.c.ticket == bindparam("ticket"),
     uploads.c.state.in_(_WAITING),
-    uploads.c.not_before_ms <= bindparam("now"),
+    # Whoever put it off did so by a clock that has been put back since: how long it was to wait is lost.
+    (uploads.c.not_before_ms <= bindparam("now")) | (uploads.c.changed_ms > bindparam("now") + SKEW_MS),
 )
 _HELD = select(uploads).where(
     uploads.c.id == bindparam("upload"),
@@ -56,7 +59,11 @@ _SUPERSEDE = (
 _CONDEMNED = (
     select(condemned.c.key)
     # A file that was moved away since the claim began may be one that its worker has found or published.
-    .where(condemned.c.key.in_(_KEYS), func.coalesce(condemned.c.moved_ms, _LATER) >= bindparam("began_ms"))
+    .where(
+        condemned.c.key.in_(_KEYS),
+        func.coalesce(condemned.c.moved_ms, _LATER) >= bindparam("began_ms"),
+        (condemned.c.moved_ms <= bindparam("until_ms")) | condemned.c.moved_ms.is_(None),
+    )
     .limit(1)
 )
 _NEW = insert(variants)
@@ -140,25 +147,34 @@ class Claims:
                     )
 
     async def strays(self, untouched_ms: int, limit: int) -> Sequence[Stray]:
-        """Rows that are due for work and have not changed for `untouched_ms`, oldest first."""
+        """Rows that are due for work and have not changed for `untouched_ms`, oldest first.
+
+        After them those whose last change lies ahead: the clock has been put back since.
+        """
         now = now_ms()
-        due = uploads.c.state.in_(_WAITING), uploads.c.not_before_ms <= now
-        query = (
-            select(uploads.c.id, uploads.c.ticket, uploads.c.not_before_ms)
-            .where(*due, uploads.c.changed_ms <= now - untouched_ms)
-            .order_by(uploads.c.changed_ms)
-            .limit(limit)
+        waiting = select(uploads.c.id, uploads.c.ticket, uploads.c.not_before_ms).where(
+            uploads.c.state.in_(_WAITING)
         )
+        old = uploads.c.not_before_ms <= now, uploads.c.changed_ms <= now - untouched_ms
+        queries = (waiting.where(*old), waiting.where(uploads.c.changed_ms > now + SKEW_MS))
+        found: list[Stray] = []
         async with self._database.reading() as connection:
-            found = (await connection.execute(query)).all()
-        return [Stray(UUID(row.id), row.ticket, row.not_before_ms) for row in found]
+            for query in queries:
+                page = query.order_by(uploads.c.changed_ms).limit(limit - len(found))
+                rows = await connection.execute(page)
+                found += [Stray(UUID(row.id), row.ticket, row.not_before_ms) for row in rows]
+        return found
 
     async def carry(
         self, strays: Sequence[Stray], *, per_ticket: int, new_ticket: Callable[[], str]
     ) -> Mapping[str, Sequence[UUID]]:
-        """Put strays that still are where they were on new tickets; gives what each ticket carries."""
+        """Put strays that still are where they were on new tickets; gives what each ticket carries.
+
+        They are due now, unless they have been put off since.
+        """
         tickets: dict[str, list[UUID]] = {}
         ticket = ""
+        now = now_ms()
         async with self._database.writing() as connection:
             for stray in strays:
                 if not tickets or len(tickets[ticket]) == per_ticket:
@@ -171,7 +187,14 @@ class Claims:
                         uploads.c.ticket == stray.ticket,
                         uploads.c.state.in_(_WAITING),
                     )
-                    .values(ticket=ticket, changed_ms=now_ms())
+                    .values(
+                        ticket=ticket,
+                        changed_ms=now,
+                        not_before_ms=case(
+                            (uploads.c.not_before_ms == stray.not_before_ms, now),
+                            else_=uploads.c.not_before_ms,
+                        ),
+                    )
                 )
                 if moved.rowcount:
                     tickets[ticket].append(stray.id)
@@ -226,7 +249,7 @@ async def _write(connection: AsyncConnection, outcome: Outcome, now: int) -> Com
     row = await _held(connection, outcome.claim)
     if row is None:
         return Committed(outcome.claim.upload.id, None)
-    if isinstance(outcome, Ready) and await _is_condemned(connection, outcome):
+    if isinstance(outcome, Ready) and await _is_condemned(connection, outcome, now):
         # A sweep is moving one of these files away: publish them again in a moment.
         reason = "a sweep is moving a file of this name away"
         outcome = Postponed(outcome.claim, "storage_unavailable", reason, CONDEMNED_DELAY_MS, counted=False)
@@ -248,8 +271,11 @@ async def _write(connection: AsyncConnection, outcome: Outcome, now: int) -> Com
     return Committed(outcome.claim.upload.id, State(told["state"]), told["attempts"], notice, due_in_ms)
 
 
-async def _is_condemned(connection: AsyncConnection, outcome: Ready) -> bool:
-    told = {"keys": [one.key for one in outcome.variants], "began_ms": outcome.claim.began_ms}
+async def _is_condemned(connection: AsyncConnection, outcome: Ready, now: int) -> bool:
+    began, until = outcome.claim.began_ms, now + _A_CLAIM_MS
+    if now < began < now + _A_CENTURY_MS:
+        began, until = 0, _LATER  # the clock was put back meanwhile: nobody knows what came after what
+    told = {"keys": [one.key for one in outcome.variants], "began_ms": began, "until_ms": until}
     return (await connection.execute(_CONDEMNED, told)).first() is not None
 
 

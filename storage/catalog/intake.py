@@ -1,6 +1,7 @@
 """Events become rows: one transaction for a whole batch."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypedDict, Unpack, overload
 from uuid import UUID
 
 from sqlalchemy import bindparam, select, update
@@ -18,6 +19,15 @@ from storage.catalog.rows import Row, notice_of, to_variant
 from storage.catalog.tables import row_id, uploads, variants
 
 Event = Wished | Unwished
+Read = Sequence[tuple[Event, DeadLetter]]
+Refused = Sequence[DeadLetter]
+
+
+class Tickets(TypedDict):
+    """How uploads that wait for work are spread over tickets."""
+
+    per_ticket: int
+    new_ticket: Callable[[], str]
 
 
 class Intake:
@@ -26,56 +36,51 @@ class Intake:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @overload
+    async def take(self, events: Read, letters: Refused, **options: Unpack[Tickets]) -> Taken: ...
+
+    @overload
+    async def take(
+        self, events: Read, letters: Refused, *, epoch: int, sure: bool, **options: Unpack[Tickets]
+    ) -> Taken | Doubt: ...
+
     async def take(
         self,
-        events: Sequence[tuple[Event, DeadLetter]],
-        letters: Sequence[DeadLetter],
+        events: Read,
+        letters: Refused,
         *,
-        per_ticket: int,
-        new_ticket: Callable[[], str],
-    ) -> Taken:
+        epoch: int | None = None,
+        sure: bool = False,
+        **options: Unpack[Tickets],
+    ) -> Taken | Doubt:
         """Apply `events` in order and keep `letters`, all or nothing.
 
         Each event comes with the letter that it becomes should the catalog refuse it. Uploads that now
         wait for work are spread over new tickets, at most `per_ticket` on each.
 
-        Raises: CatalogUnavailable.
-        """
-        async with self._database.writing() as connection:
-            return await _take(connection, events, letters, per_ticket, new_ticket)
-
-    async def take_read(
-        self,
-        events: Sequence[tuple[Event, DeadLetter]],
-        letters: Sequence[DeadLetter],
-        *,
-        epoch: int,
-        sure: bool,
-        per_ticket: int,
-        new_ticket: Callable[[], str],
-    ) -> Taken | Doubt:
-        """The same with what was read from the stream when it was thought to be in `epoch`.
-
-        Nothing is taken where it is in another, or, unless it is `sure` that it has not begun anew, where
-        entries of this epoch are not newer than all that were taken in it.
+        With `epoch` they were read from the stream when it was thought to be in that. Then nothing is
+        taken where it is in another, or, unless it is `sure` that it has not begun anew, where entries of
+        this epoch are not newer than all that were taken in it.
 
         Raises: CatalogUnavailable.
         """
         async with self._database.writing() as connection:
-            current = await read_epoch(connection)
-            marks = [event.mark for event, _ in events if event.mark.epoch == current.number]
-            is_old = current.newest is not None and any(mark <= current.newest for mark in marks)
-            if current.number != epoch or (is_old and not sure):
-                return Doubt(current.number, current.newest)
-            if marks:
-                await note_taken(connection, current, max(marks, key=lambda mark: (mark.ms, mark.n)))
-            return await _take(connection, events, letters, per_ticket, new_ticket)
+            if epoch is not None:
+                current = await read_epoch(connection)
+                marks = [event.mark for event, _ in events if event.mark.epoch == current.number]
+                is_old = current.newest is not None and any(mark <= current.newest for mark in marks)
+                if current.number != epoch or (is_old and not sure):
+                    return Doubt(current.number, current.newest)
+                if marks:
+                    await note_taken(connection, current, max(marks, key=lambda mark: (mark.ms, mark.n)))
+            return await _take(connection, events, letters, **options)
 
 
 async def _take(
     connection: AsyncConnection,
-    events: Sequence[tuple[Event, DeadLetter]],
-    letters: Sequence[DeadLetter],
+    events: Read,
+    letters: Refused,
+    *,
     per_ticket: int,
     new_ticket: Callable[[], str],
 ) -> Taken:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.catalog.clock import now_ms
+from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database
 from storage.catalog.facts import Notice
 from storage.catalog.rows import dump_notice, to_notice
@@ -31,8 +31,10 @@ class Outbox:
 
         Raises: CatalogUnavailable.
         """
-        late = outbox.c.sent_ms.is_(None), outbox.c.made_ms <= now_ms() - older_than_ms
-        query = select(outbox.c.seq, outbox.c.body).where(*late)
+        now = now_ms()
+        # One from ahead was made before the clock was put back.
+        late = (outbox.c.made_ms <= now - older_than_ms) | (outbox.c.made_ms > now + SKEW_MS)
+        query = select(outbox.c.seq, outbox.c.body).where(outbox.c.sent_ms.is_(None), late)
         async with self._database.reading() as connection:
             found = (await connection.execute(query.order_by(outbox.c.seq).limit(limit))).all()
         return self._readable(found)

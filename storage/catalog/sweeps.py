@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.backfill import queue_again
-from storage.catalog.clock import now_ms
+from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database, prove_schema
 from storage.catalog.facts import State
 from storage.catalog.tables import condemned, facts, totals, uploads, variants
@@ -246,7 +246,9 @@ class Sweeps:
             if current is not None and current["holder"] != holder and _is_live(current, now):  # noqa: SIM102
                 if not is_dead(current["holder"]):
                     return False
-            await write_fact(connection, name, {"holder": holder, "until_ms": now + int(seconds * 1000)})
+            for_ms = int(seconds * 1000)
+            lease = {"holder": holder, "until_ms": now + for_ms, "for_ms": for_ms}
+            await write_fact(connection, name, lease)
         return True
 
     async def end_lease(self, holder: str, *, name: str = SWEEP) -> None:
@@ -272,7 +274,9 @@ async def _condemn(connection: AsyncConnection, keys: Sequence[str]) -> frozense
 
 
 def _is_live(lease: Mapping[str, Any], now: int) -> bool:
-    return bool(lease["until_ms"] > now)
+    # One that would last longer than it was given for is of before the clock was put back.
+    longest = lease.get("for_ms", lease["until_ms"]) + SKEW_MS
+    return bool(now < lease["until_ms"] <= now + longest)
 
 
 async def read_fact(connection: AsyncConnection, name: str) -> dict[str, Any] | None:

@@ -1,0 +1,232 @@
+"""A clock that leaps ahead, or is put back: work goes on as if nothing had happened."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from arq.worker import Worker, func
+
+from scripts.redis_server import RedisServer, temporary_redis
+from storage.catalog import Catalog
+from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.facts import State
+from tests.support.catalogs import (
+    CAT,
+    claim,
+    commit,
+    key,
+    postponed,
+    ready,
+    take,
+    try_claim,
+    unwish,
+    upload,
+    wish,
+)
+from worker import leases
+from worker.announcer import Announcer
+from worker.main import worker_settings
+from worker.queue import Queue, connect, job_queue_of
+from worker.settings import Settings
+from worker.tasks import process_batch
+
+AN_HOUR_S, THREE_DAYS_S, SINCE_1970_S = 3600.0, 3 * 24 * 3600.0, 56 * 365 * 24 * 3600.0
+STREAM = "media:uploads"
+
+Clock = Callable[[float], None]
+
+
+@pytest.fixture
+def put_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Put this process' clock so many seconds ahead of the right time, or behind it."""
+    right = time.time_ns
+
+    def put(seconds: float) -> None:
+        monkeypatch.setattr("storage.catalog.clock.wall_ns", lambda: right() + int(seconds * 1e9))
+
+    return put
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with temporary_redis() as running:
+        yield running
+
+
+@pytest.fixture
+async def queue(server: RedisServer) -> AsyncIterator[Queue]:
+    redis = connect(server.url, job_queue_of(STREAM))
+    await redis.flushall()
+    queue = Queue(redis, STREAM, "me", 1000)
+    await queue.make_group()
+    yield queue
+    await redis.aclose(close_connection_pool=True)
+
+
+# -- chores
+
+
+async def chores_after(queue: Queue, put_clock: Clock, seconds: float) -> list[str]:
+    """The chores that a worker enqueues in a minute of heart beats, after its clock has made a step."""
+    jobs = worker_settings(Settings(reconcile_interval=15))["cron_jobs"]
+    worker = Worker(
+        [func(process_batch, name="work")],
+        queue_name=queue.jobs,
+        cron_jobs=jobs,
+        redis_pool=queue.redis,
+        handle_signals=False,
+    )
+    began = datetime.now(UTC)
+    await worker.run_cron(began, 0.5)
+    for beat in range(1, 61):
+        put_clock(seconds + beat)
+        await worker.run_cron(began + timedelta(seconds=seconds + beat), 0.5)
+    return [job.decode().partition(":")[0] for job in await queue.redis.zrange(queue.jobs, 0, -1)]
+
+
+@pytest.mark.parametrize("seconds", [0, THREE_DAYS_S, -AN_HOUR_S, -SINCE_1970_S])
+async def test_a_chore_comes_at_its_pace_after_every_step_of_the_clock(
+    queue: Queue, put_clock: Clock, seconds: float
+) -> None:
+    found = await chores_after(queue, put_clock, seconds)
+
+    assert 4 <= found.count("reconcile") <= 5
+    assert 4 <= found.count("adopt") <= 5
+    assert found.count("snapshot") <= 2
+
+
+# -- uploads that wait
+
+
+async def reconciled(queue: Queue, catalog: Catalog) -> int:
+    return await leases.reconcile(queue, catalog, Announcer(catalog.outbox, queue), lease_s=1, per_ticket=8)
+
+
+async def in_the_queue(queue: Queue) -> list[Any]:
+    due = await queue.redis.zrangebyscore(queue.jobs, "-inf", now_ms() + 1000)
+    return list(due)
+
+
+@pytest.mark.parametrize("ahead_s", [AN_HOUR_S, 90.0, SINCE_1970_S])
+@pytest.mark.parametrize("lost", [True, False], ids=["the job is lost", "the job lies ahead"])
+async def test_an_upload_that_was_queued_before_the_clock_was_put_back_is_worked_on_at_once(
+    queue: Queue, catalog: Catalog, put_clock: Clock, ahead_s: float, *, lost: bool
+) -> None:
+    put_clock(ahead_s)
+    taken = await take(catalog, wish(1))
+    await queue.enqueue(taken.tickets)
+    [ticket] = taken.tickets
+    if lost:
+        await queue.discard([ticket])
+    else:
+        await queue.redis.zadd(queue.jobs, {ticket: now_ms()})
+    put_clock(0)
+    await reconciled(queue, catalog)
+
+    [job] = await in_the_queue(queue)
+    assert await catalog.claims.claim(CAT, job.decode(), "worker") is not None
+
+
+async def test_an_upload_whose_job_is_as_it_was_can_be_claimed_after_the_clock_was_put_back(
+    catalog: Catalog, put_clock: Clock
+) -> None:
+    put_clock(AN_HOUR_S)
+    [ticket] = (await take(catalog, wish(1))).tickets
+    put_clock(0)
+
+    assert await catalog.claims.claim(CAT, ticket, "worker") is not None
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, AN_HOUR_S])
+async def test_an_upload_that_was_put_off_waits_unless_the_clock_was_put_back(
+    queue: Queue, catalog: Catalog, put_clock: Clock, ahead_s: float
+) -> None:
+    put_clock(ahead_s)
+    await take(catalog, wish(1))
+    await commit(catalog, postponed(await claim(catalog), 60_000))
+    put_clock(0)
+
+    assert await reconciled(queue, catalog) == (1 if ahead_s else 0)
+    assert (await try_claim(catalog) is not None) is bool(ahead_s)
+
+
+async def test_a_clock_that_is_a_little_off_changes_nothing(catalog: Catalog, put_clock: Clock) -> None:
+    await take(catalog, wish(1))
+    await commit(catalog, postponed(await claim(catalog), 60_000))
+    put_clock(-SKEW_MS / 2000)
+
+    assert await catalog.claims.strays(0, 10) == []
+
+
+async def test_whoever_died_with_an_upload_is_found_out_after_the_clock_was_put_back(
+    queue: Queue, catalog: Catalog, put_clock: Clock
+) -> None:
+    put_clock(AN_HOUR_S)
+    await take(catalog, wish(1))
+    await claim(catalog, holder="dead")
+    put_clock(0)
+
+    assert await reconciled(queue, catalog) == 1
+
+
+async def test_jobs_far_ahead_are_made_due_and_those_that_are_put_off_stay(queue: Queue) -> None:
+    now = time.time() * 1000
+    await queue.redis.zadd(queue.jobs, {"lost": now + 3_600_000, "put off": now + 600_000, "due": now})
+    await queue.pull_in()
+
+    assert await in_the_queue(queue) == [b"due", b"lost"]
+
+
+# -- messages, leases, sweeps
+
+
+async def test_a_message_that_was_not_sent_before_the_clock_was_put_back_is_sent(
+    catalog: Catalog, put_clock: Clock
+) -> None:
+    put_clock(AN_HOUR_S)
+    await take(catalog, unwish(1))
+    put_clock(0)
+
+    assert len(await catalog.outbox.unsent(older_than_ms=2000)) == 1
+
+
+async def test_the_lease_of_a_dead_sweep_ends_in_its_time_though_the_clock_was_put_back(
+    catalog: Catalog, put_clock: Clock
+) -> None:
+    put_clock(AN_HOUR_S)
+    await catalog.sweeps.lease("dead", 30)
+    put_clock(0)
+    late = await catalog.sweeps.lease("living", 30)
+
+    assert late
+    assert not await catalog.sweeps.lease("third", 30)
+
+
+async def test_a_file_that_was_moved_away_while_the_clock_was_put_back_is_published_again(
+    catalog: Catalog, put_clock: Clock
+) -> None:
+    await take(catalog, wish(1))
+    held = await claim(catalog)
+    put_clock(-AN_HOUR_S)
+    keys = [key(CAT, "a" * 64, name) for name in ("thumb", "large")]
+    await catalog.sweeps.condemn(keys)
+    await catalog.sweeps.settle(moved=keys, untouched=[])
+    committed = await commit(catalog, ready(held))
+
+    assert committed.state is State.QUEUED
+
+
+async def test_a_file_that_was_moved_away_before_the_clock_was_put_back_stops_nobody(
+    catalog: Catalog, put_clock: Clock
+) -> None:
+    put_clock(AN_HOUR_S)
+    keys = [key(CAT, "a" * 64, name) for name in ("thumb", "large")]
+    await catalog.sweeps.condemn(keys)
+    await catalog.sweeps.settle(moved=keys, untouched=[])
+    put_clock(0)
+    await take(catalog, wish(1))
+    await commit(catalog, ready(await claim(catalog)))
+
+    assert (await upload(catalog)).state is State.READY
