@@ -106,6 +106,8 @@ async def open_app(
         except RuntimeError as error:
             raise DecoderUnavailable(str(error), TOO_CROWDED) from error
         await in_thread(stores.blobs.occupy_staging)
+        for lack in await stores.blobs.try_file_system():
+            log.warning("file_system_lacks", reason=lack)
         sandbox = await stack.enter_async_context(open_sandbox(allowance(settings), decoder))
         announcer = Announcer(stores.catalog.outbox, queue)
         stack.push_async_callback(announcer.close)

@@ -19,6 +19,7 @@ from storage.blobs.moving import Mover
 from storage.blobs.root import FOLDER_MODE, Root, spelled
 from storage.blobs.staging import Staging
 from storage.blobs.syscalls import grant, same_file, sync_folder
+from storage.blobs.trial import find_lacks
 from storage.errors import (
     BlobForbidden,
     BlobNotFound,
@@ -266,6 +267,14 @@ class LocalBlobs:
             pass
         self._store([(_PROBE, bytes(_PROBE_BYTES))])
         self._delete(_PROBE)
+
+    async def try_file_system(self) -> Sequence[str]:
+        """What the file system lacks, in words, as far as one can do without.
+
+        Raises: FileSystemUnfit where one cannot, RootMismatch, StorageFull, BlobsUnavailable.
+        """
+        await self.probe()  # which finds out where variants lie
+        return await _call(find_lacks, self._root, self._staging)
 
     async def prove(self) -> None:
         """Raises: RootMismatch where the root is not the one that was bound (any more), BlobsUnavailable."""

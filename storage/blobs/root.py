@@ -11,8 +11,9 @@ from storage.blobs.folders import DIRECTORY
 from storage.blobs.mapping import mapped, unavailable
 from storage.blobs.marker import read_marker, replace_marker, write_marker
 from storage.blobs.syscalls import grant, same_folder, sync_folder
-from storage.errors import BlobsUnavailable, RootMismatch
+from storage.errors import BlobsUnavailable, FileSystemUnfit, RootMismatch, StorageError
 from storage.keys import AREAS, MARKER, UPLOADS, VARIANTS, is_hidden
+from storage.mounts import file_system_of
 
 FOLDER_MODE = 0o755  # the web server that serves variants is another user
 _THROUGH_LINKS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -63,14 +64,22 @@ class Root:
             raise
         except OSError as error:  # whatever lies under it, this says nothing of any file below
             raise unavailable(path, error) from error
-        device = os.fstat(fd).st_dev
-        if self._devices.setdefault(name, device) != device:
+        try:
+            self._prove_volume(name, fd)
+        except StorageError:
             os.close(fd)
+            raise
+        return fd
+
+    def _prove_volume(self, area: str, fd: int) -> None:
+        path, device = self.path / area, os.fstat(fd).st_dev
+        if area not in self._devices:
+            _prove_numbers(path, fd)
+        if self._devices.setdefault(area, device) != device:
             raise BlobsUnavailable(
                 f"{path} is on another file system than when this process began. Is a disk not mounted? "
                 "If it is meant to be so, start the worker anew."
             )
-        return fd
 
     def _open_area(self, name: str, *, create: bool) -> int:
         try:
@@ -204,3 +213,14 @@ def spelled(folder: int, name: str, key: str) -> str:
             os.stat(form, dir_fd=folder, follow_symlinks=False)
             return form
     return name
+
+
+def _prove_numbers(path: Path, folder: int) -> None:
+    """Raises: FileSystemUnfit where what lies in this folder has another number at each look."""
+    looks = [os.stat(".", dir_fd=folder) for _ in range(3)]
+    if len({look.st_ino for look in looks}) != 1:
+        raise FileSystemUnfit(
+            f"The file system of {path} ({file_system_of(path)}) gives a file another number (inode) at each "
+            "look, so that nobody can tell whether a file was exchanged. Use another file system, or an "
+            "option of this one that keeps the numbers."
+        )

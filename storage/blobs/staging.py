@@ -17,9 +17,10 @@ from uuid import uuid4
 
 from storage import keys
 from storage.blobs import Staged
+from storage.blobs.mapping import NOT_OFFERED
 from storage.blobs.root import Root, enter
 from storage.blobs.syscalls import same_folder
-from storage.errors import BlobsUnavailable
+from storage.errors import BlobsUnavailable, FileSystemUnfit
 
 _TRIES = 100  # to get a folder of one's own, before whoever takes it away each time is told of
 _PRIVATE = 0o700
@@ -176,10 +177,15 @@ def _occupied(place: int, name: str) -> int | None:
             return fd
     except FileNotFoundError:
         pass
-    except OSError:
+    except OSError as error:
         os.close(fd)
         with suppress(OSError):
             os.rmdir(name, dir_fd=place)
+        if error.errno in NOT_OFFERED | {errno.ENOLCK}:
+            raise FileSystemUnfit(
+                f"The file system of {os.readlink(f'/proc/self/fd/{place}')} has no locks (flock), without "
+                "which nobody can tell whether another worker lives. Use another file system for it."
+            ) from error
         raise
     os.close(fd)
     return None

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from storage.blobs.mapping import NOT_OFFERED
 
 _NOREPLACE = 1
-_NO_LINK = NOT_OFFERED
+# A file of which the file system says that it has no name (link count 0) cannot be linked either.
+_NO_LINKS = NOT_OFFERED | {errno.ENOENT}
 _NO_SYNC = NOT_OFFERED - {errno.EPERM}
 
 
@@ -35,6 +36,27 @@ def grant(fd: int, mode: int) -> None:
             raise
 
 
+def can_rename_aside(name: str, target: str, here: int, there: int) -> bool:
+    """Give a file another name that is not taken; whether the file system would have kept one that is."""
+    try:
+        os.link(name, target, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
+        os.unlink(target, dir_fd=there)
+        keeps = True
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        keeps = False
+    try:
+        _renameat2(name, target, here, there)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+        os.rename(name, target, src_dir_fd=here, dst_dir_fd=there)
+    else:
+        keeps = True
+    return keeps
+
+
 def rename_aside(name: str, target: str, here: int, there: int) -> bool:
     """Give a file another name, unless another file is under it already; gives whether it was done."""
     try:
@@ -43,7 +65,7 @@ def rename_aside(name: str, target: str, here: int, there: int) -> bool:
         if not _same(name, target, here, there):
             return False
     except OSError as error:
-        if error.errno not in _NO_LINK:
+        if error.errno not in _NO_LINKS:
             raise
         return _rename_noreplace(name, target, here, there)
     sync_folder(there)  # the new name is durable before the old one goes

@@ -17,6 +17,7 @@ from storage.catalog import tables
 from storage.catalog.condition import Condition
 from storage.catalog.connection import Connection as Quick
 from storage.catalog.connection import connect
+from storage.catalog.place import prove_local
 from storage.catalog.soundness import find_damage
 from storage.errors import CatalogTooNew, NoCatalog
 
@@ -93,6 +94,7 @@ async def open_database(
     condition = Condition(path)
     with condition.watched():
         path.parent.mkdir(parents=True, exist_ok=True)
+    prove_local(path)
     options = {"timeout": busy_timeout_s, "async_creator_fn": connect}
     address = make_url(url).set(database=str(path))
     engine = create_async_engine(address, connect_args=options, pool_size=4)

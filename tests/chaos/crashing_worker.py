@@ -26,7 +26,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 
 from scripts import media
-from storage.blobs import local
+from storage.blobs import local, marker, moving, root, staging, syscalls
 from tests.chaos.steps import EVERY, Step, When
 from tests.support.nursery import nurse
 from worker import adoption
@@ -169,7 +169,8 @@ def prepare(mischief: Mischief) -> None:
     for name, step in EVERY.items():
         if step.owner != "os":
             _wrap_step(name, step, mischief)
-    setattr(local, "os", _Disk(mischief))  # noqa: B010 (mypy minds the other way)
+    for module in (local, marker, moving, root, staging, syscalls):
+        setattr(module, "os", _Disk(mischief))  # noqa: B010 (mypy minds the other way)
 
     @event.listens_for(Engine, "commit")
     def before_commit(connection: Connection) -> None:

@@ -17,6 +17,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Original, Ready, State, StoredVariant
 from tests.support.catalogs import claim, commit, take, wish
+from tests.support.file_systems import with_numbers_of_paths
 from tests.support.sweeps import GRACE_S, hours_go_by, new_key, planned, put, recorded, sweeper_on
 
 
@@ -284,3 +285,14 @@ async def test_a_lease_of_a_sweeper_that_died_runs_out(sweeper: Sweeper, catalog
 async def test_a_plan_that_is_not_there_is_not_applied(sweeper: Sweeper, name: str) -> None:
     with pytest.raises(PlanUnknown):
         await apply_plan(name, sweeper)
+
+
+async def test_where_a_renamed_file_gets_another_number_orphans_go_all_the_same(
+    catalog: Catalog, local_blobs: LocalBlobs, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_numbers_of_paths(monkeypatch)
+    plan, orphans = await planned(3, sweeper, catalog, local_blobs, monkeypatch)
+    done = await apply_plan(plan.id, sweeper)
+
+    assert done["orphan"] == 3
+    assert set((await local_blobs.look(orphans)).values()) == {Existence.MISSING}

@@ -1,0 +1,27 @@
+"""Which file system a path is on, as the kernel names it."""
+
+import re
+from pathlib import Path
+
+TABLE = Path("/proc/self/mountinfo")
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
+
+
+def file_system_of(path: Path, table: Path | None = None) -> str | None:
+    """The type of the file system below `path` ("ext4", "nfs4", "fuse.sshfs"); None: nobody says."""
+    try:
+        lines = (table or TABLE).read_bytes().splitlines()
+        place = bytes(path.resolve())
+    except OSError:
+        return None
+    found: tuple[int, str] | None = None
+    for line in lines:
+        fields, _, rest = line.partition(b" - ")
+        mounted = fields.split(b" ")[4:5]
+        if not mounted or not rest:
+            continue
+        point = _ESCAPED.sub(lambda octal: bytes([int(octal[1], 8)]), mounted[0]).rstrip(b"/")
+        is_above = place == point or place.startswith(point + b"/")
+        if is_above and (found is None or len(point) >= found[0]):  # the last one hides those before it
+            found = len(point), rest.split(b" ")[0].decode()
+    return found[1] if found else None

@@ -1,0 +1,187 @@
+"""File systems that lack what others have: what can be done without is done without, and said."""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from storage.blobs import staging
+from storage.blobs.local import LocalBlobs, open_local
+from storage.catalog import open_catalog
+from storage.catalog import place as catalog_place
+from storage.errors import BlobsUnavailable, FileSystemUnfit
+from storage.mounts import file_system_of
+from tests.support import file_systems
+from tests.support.file_systems import WORKABLE, Oddity
+
+
+async def once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+@pytest.mark.parametrize("oddity", WORKABLE.values(), ids=WORKABLE.keys())
+async def test_a_root_there_is_bound_and_takes_files_and_gives_them_back(
+    root: Path, oddity: Oddity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oddity(monkeypatch)
+    async with open_local(root, create=True) as blobs:
+        blobs.bind("first", catalog_is_new=True)
+        blobs.bind("first", catalog_is_new=False)
+        blobs.occupy_staging()
+        await blobs.try_file_system()
+        await blobs.store([("variants/ab/a", b"a"), ("variants/ab/b", b"b")])
+        await blobs.move("variants/ab/a", "trash/plan/a")
+        await blobs.move("trash/plan/a", "variants/ab/b", replace=False)
+        await blobs.move("trash/plan/a", "variants/ab/c", replace=False)
+
+        assert [info.key async for info in blobs.list("variants")] == ["variants/ab/b", "variants/ab/c"]
+        assert await blobs.get("variants/ab/b") == b"b"
+    assert sorted(os.listdir(root)) == [".media-root.json", "staging", "trash", "variants"]
+    assert os.listdir(root / "staging") == []
+
+
+@pytest.mark.parametrize(
+    ("oddity", "said"),
+    [
+        (file_systems.without_folder_fsync, "fsync of a folder"),
+        (file_systems.without_links_and_flags, "hard links"),
+        (file_systems.with_numbers_of_paths, "inodecalc"),
+    ],
+)
+async def test_what_is_missing_is_said_with_the_folder_and_its_file_system(
+    local_blobs: LocalBlobs, root: Path, oddity: Oddity, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await local_blobs.try_file_system() == []
+    oddity(monkeypatch)
+    [lack] = await local_blobs.try_file_system()
+
+    assert said in lack
+    assert f"{root}/variants ({file_system_of(root)})" in lack
+    assert [path for path in (root / "variants").rglob("*") if path.is_file()] == []
+
+
+async def test_modes_that_hide_variants_from_the_web_server_are_said(
+    local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_systems.without_modes(monkeypatch)  # staged files are nobody else's, and would stay so
+    [lack] = await local_blobs.try_file_system()
+
+    assert "web server" in lack
+
+
+async def test_a_file_system_that_numbers_its_files_anew_at_each_look_is_refused_by_name(
+    local_blobs: LocalBlobs, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_systems.with_new_numbers(monkeypatch)
+
+    with pytest.raises(FileSystemUnfit, match=rf"{root}/\w+ .*inode"):
+        await local_blobs.try_file_system()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+async def test_a_file_system_without_locks_is_refused_by_name(
+    local_blobs: LocalBlobs, root: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(_fd: int, _how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+    with pytest.raises(FileSystemUnfit, match=f"{root}/staging has no locks"):
+        local_blobs.occupy_staging()
+    assert os.listdir(root / "staging") == []
+
+
+async def test_a_staging_folder_that_is_taken_away_each_time_ends_in_words(
+    local_blobs: LocalBlobs, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, taken = fcntl.flock, []
+
+    def flock(fd: int, how: int) -> None:
+        real(fd, how)
+        taken.append(fd)
+        shutil.rmtree(os.readlink(f"/proc/self/fd/{fd}"))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+    with pytest.raises(BlobsUnavailable, match=f"{root}/staging is taken away"):
+        local_blobs.occupy_staging()
+    assert len(taken) == staging._TRIES
+
+
+# -- which file system a path is on
+
+MOUNTS = """\
+22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+30 22 0:30 / /srv rw,relatime shared:1 - nfs4 server:/srv rw
+31 30 0:31 / /srv/local rw - ext4 /dev/vdb rw
+32 22 0:32 / /media/a\\040b rw - fuse.sshfs host: rw
+33 22 0:33 / /over rw - tmpfs tmpfs rw
+34 33 0:34 / /over rw - cifs //server/share rw
+a line that says nothing
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/home/me", "ext4"),
+        ("/srv", "nfs4"),
+        ("/srv/media", "nfs4"),
+        ("/srvandmore", "ext4"),
+        ("/srv/local/media", "ext4"),
+        ("/media/a b/c", "fuse.sshfs"),
+        ("/over", "cifs"),
+    ],
+)
+def test_a_path_is_on_the_file_system_that_was_mounted_last_and_nearest(
+    tmp_path: Path, path: str, kind: str
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(MOUNTS)
+
+    assert file_system_of(Path(path), table) == kind
+
+
+def test_where_the_kernel_says_nothing_nobody_knows(tmp_path: Path) -> None:
+    assert file_system_of(tmp_path, tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph"])
+async def test_a_catalog_on_a_network_file_system_is_refused_by_name(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(f"22 1 0:9 / / rw - {kind} server:/share rw\n")
+    monkeypatch.setattr("storage.mounts.TABLE", table)
+
+    with pytest.raises(FileSystemUnfit, match=rf"is on a network file system \({kind}\).*local disk"):
+        async with open_catalog(f"sqlite+aiosqlite:///{tmp_path}/catalog.db"):
+            pass
+    assert not (tmp_path / "catalog.db").exists()
+
+
+@pytest.mark.parametrize("maps", [True, False])
+async def test_a_catalog_on_a_file_system_in_user_space_needs_maps_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, maps: bool
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text("22 1 0:9 / / rw - fuse.mergerfs a:b rw\n")
+    monkeypatch.setattr("storage.mounts.TABLE", table)
+    if not maps:
+        monkeypatch.setattr("storage.catalog.place.mmap.mmap", _no_device)
+        with pytest.raises(FileSystemUnfit, match=r"fuse.mergerfs.*memory"):
+            catalog_place.prove_local(tmp_path / "catalog.db")
+        return
+
+    catalog_place.prove_local(tmp_path / "catalog.db")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["mountinfo"]
+
+
+def _no_device(*_args: object) -> None:
+    raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
