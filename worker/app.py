@@ -34,7 +34,7 @@ from worker.heartbeats import new_instance
 from worker.intake import Intake
 from worker.queue import UNREACHABLE, Queue, RedisError, queue_on
 from worker.retry import judge
-from worker.settings import Settings
+from worker.settings import LEAST_MEMORY_MB, Settings
 from worker.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
@@ -213,10 +213,15 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 def allowance(settings: Settings) -> Allowance:
-    """What the settings allow a picture to cost."""
+    """What the settings allow a picture to cost. Raises: DecoderUnavailable in too small a container."""
+    if settings.budget_mb < LEAST_MEMORY_MB:
+        raise DecoderUnavailable(
+            f"the container's memory limit of {settings.budget_mb} MiB is too small for a decoder",
+            f"Raise it to {LEAST_MEMORY_MB} MiB at least, better to 512.",
+        )
     return Allowance(
         decoders=settings.decoders,
-        memory=settings.memory_mb * MIB,
+        memory=settings.budget_mb * MIB,
         max_source_bytes=settings.max_source_bytes,
         max_pixels=settings.max_pixels,
         image_timeout_s=settings.image_timeout,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +16,7 @@ from storage.catalog import Catalog
 from storage.errors import StorageError
 from worker.queue import UNREACHABLE, Queue, RedisError, ServerFacts
 from worker.refusals import explain, refusal_of
+from worker.settings import LEAST_MEMORY_MB, Settings
 
 log = structlog.get_logger(__name__)
 
@@ -232,8 +233,27 @@ async def _watch_the_loop() -> None:
         log.warning("event_loop_lagged", seconds=round(lag, 1))
 
 
+def judge_memory(settings: Settings) -> Finding:
+    """Whether the memory that the settings speak of is there."""
+    budget, wanted = settings.budget_mb, settings.memory_mb
+    limited = budget < wanted
+    least = max(budget, LEAST_MEMORY_MB)
+    return _judged(
+        "Memory budget",
+        f"{budget} MiB, the container's limit; MEDIA_MEMORY_MB is {wanted}" if limited else f"{budget} MiB",
+        not limited,
+        f"Raise the container's limit to {wanted} MiB, or set MEDIA_MEMORY_MB={least}.",
+        "warning",
+    )
+
+
 def warn(facts: ServerFacts) -> None:
     """Log what is wrong with the Redis, by name."""
-    for found in judge_redis(facts):
+    warn_of(judge_redis(facts))
+
+
+def warn_of(findings: Iterable[Finding]) -> None:
+    """Log what is wrong of these, by name."""
+    for found in findings:
         if found.level != "ok":
             log.warning(found.what.lower().replace(" ", "_"), found=found.detail, advice=found.advice)

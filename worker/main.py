@@ -184,6 +184,7 @@ async def start_up(ctx: Context) -> None:
     ctx["app"] = app
     if not ctx.get("away"):
         health.warn(await app.queue.facts())
+        health.warn_of([health.judge_memory(settings)])
         for unknown, nearest in unknown_variables().items():
             log.warning("unknown_setting", variable=unknown, nearest=nearest)
     await app.intake.join()
@@ -197,7 +198,7 @@ async def start_up(ctx: Context) -> None:
     log.info(
         "worker_started",
         decoders=settings.decoders,
-        memory_mb=settings.memory_mb,
+        memory_mb=settings.budget_mb,
         consumer=app.queue.consumer,
     )
     ctx["started"] = True

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -13,7 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis import ConnectionPool
 from redis.connection import URL_QUERY_ARGUMENT_PARSERS
 
-from pipelines import formats
+from pipelines import cgroups, formats
 from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.recipe_file import RecipeMistakes, load_recipes
 from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY
@@ -38,10 +39,7 @@ URL_OPTIONS = (
 _URL_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _OF_OTHER_CLIENTS = ("protocol", "decode_responses", "encoding", "encoding_errors")
 MIB = 1024 * 1024
-_CGROUP_QUOTAS = (
-    ("/sys/fs/cgroup/cpu.max", None),
-    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-)
+LEAST_MEMORY_MB = 192  # for a worker, an idle decoder and one that draws an ordinary picture
 
 
 class SettingsError(Exception):
@@ -134,19 +132,10 @@ def _recipes(value: Path | None) -> Path | None:
 
 
 def available_cpus() -> int:
-    """The CPUs that this process may use: the cgroup's quota or the affinity mask, whichever is less."""
+    """The CPUs that this process may use: the cgroups' quota or the affinity mask, whichever is less."""
     cpus = len(os.sched_getaffinity(0))
-    for quota_file, period_file in _CGROUP_QUOTAS:
-        try:
-            words = Path(quota_file).read_text().split()
-            if period_file is not None:
-                words.append(Path(period_file).read_text().strip())
-            quota, period = int(words[0]), int(words[1])
-        except (OSError, ValueError, IndexError):
-            continue  # no such controller, or "max"
-        if quota > 0:
-            cpus = min(cpus, max(1, quota // period))
-    return cpus
+    quota = cgroups.cpu_quota()
+    return cpus if quota is None else min(cpus, max(1, int(quota)))
 
 
 class Settings(BaseSettings):
@@ -174,7 +163,11 @@ class Settings(BaseSettings):
     max_pixels: int = Field(
         100_000_000, ge=1, le=1_000_000_000, description="more pixels are refused from the header"
     )
-    memory_mb: int = Field(512, ge=192, description="MiB, the budget of the whole process tree")
+    memory_mb: int = Field(
+        512,
+        ge=LEAST_MEMORY_MB,
+        description="MiB, the budget of the whole process tree; at most the container's limit",
+    )
     cpus: int = Field(
         default_factory=available_cpus,
         ge=1,
@@ -256,10 +249,16 @@ class Settings(BaseSettings):
         """The file that `MEDIA_CATALOG_URL` names."""
         return Path(self.catalog_url.removeprefix("sqlite+aiosqlite:///")).absolute()
 
+    @cached_property
+    def budget_mb(self) -> int:
+        """MiB for the process tree: what the setting says, or the container's limit where that is less."""
+        limit = cgroups.memory_limit()
+        return self.memory_mb if limit is None else min(self.memory_mb, limit // MIB)
+
     @property
     def decoders(self) -> int:
         """How many decoders run at once: one a CPU, as far as the memory goes."""
-        room = (self.memory_mb * MIB - PARENT_MEMORY) // CHILD_MEMORY
+        room = (self.budget_mb * MIB - PARENT_MEMORY) // CHILD_MEMORY
         return max(1, min(self.cpus, room))
 
     @classmethod

@@ -35,8 +35,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
     for finding in await look_at_decoders(settings):
         yield finding
-    yield look_at_limits(settings)
-    for finding in _variables():
+    for finding in (*look_at_limits(settings), *_variables()):
         yield finding
 
 

@@ -7,7 +7,7 @@ from pipelines.formats import FORMATS
 from pipelines.sandbox import open_sandbox
 from pipelines.sandbox.answers import Hello
 from worker.app import allowance
-from worker.health import Finding
+from worker.health import Finding, judge_memory
 from worker.settings import Settings, available_cpus
 
 
@@ -49,12 +49,12 @@ def judge_confinement(hellos: Sequence[Hello]) -> Finding:
     )
 
 
-def look_at_limits(settings: Settings) -> Finding:
-    """How many decoders there are, and why not more."""
+def look_at_limits(settings: Settings) -> Sequence[Finding]:
+    """How many decoders there are, and why not more; and whether the memory budget is there."""
     detail = (
         f"{settings.decoders} decoders for {available_cpus()} CPUs, "
-        f"{settings.memory_mb} MiB for the process tree"
+        f"{settings.budget_mb} MiB for the process tree"
     )
     if settings.decoders < settings.cpus:
-        return Finding("Limits", "ok", f"{detail}; more decoders need a larger MEDIA_MEMORY_MB")
-    return Finding("Limits", "ok", detail)
+        detail += "; more decoders need a larger MEDIA_MEMORY_MB"
+    return [Finding("Limits", "ok", detail), judge_memory(settings)]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import formats
-from worker import settings as module
+from pipelines import cgroups, formats
+from pipelines.formats import MIB
 from worker.settings import Settings, SettingsError, available_cpus, unknown_variables, variable
 
 
@@ -166,26 +166,27 @@ def test_decoders_are_one_a_cpu_as_far_as_the_memory_goes(
     assert Settings.load().decoders == expected
 
 
-@pytest.mark.parametrize(
-    ("quota", "expected"),
-    [
-        ("max 100000", 2),
-        ("100000 100000", 1),
-        ("150000 100000", 1),
-        ("50000 100000", 1),
-        ("900000 100000", 2),
-        ("", 2),
-    ],
-)
+@pytest.mark.parametrize(("quota", "expected"), [(None, 2), (1.0, 1), (1.5, 1), (0.5, 1), (9.0, 2)])
 def test_the_cpus_are_those_of_the_container(
-    env: pytest.MonkeyPatch, tmp_path: Path, quota: str, expected: int
+    env: pytest.MonkeyPatch, quota: float | None, expected: int
 ) -> None:
-    file = tmp_path / "cpu.max"
-    file.write_text(quota)
-    env.setattr(module, "_CGROUP_QUOTAS", ((str(file), None), (str(tmp_path / "none"), None)))
+    env.setattr(cgroups, "cpu_quota", lambda: quota)
     env.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
 
     assert available_cpus() == expected
+
+
+@pytest.mark.parametrize(
+    ("limit_mb", "budget", "decoders"), [(None, 512, 4), (4096, 512, 4), (512, 512, 4), (300, 300, 2)]
+)
+def test_the_budget_is_the_containers_limit_where_that_is_less(
+    env: pytest.MonkeyPatch, limit_mb: int | None, budget: int, decoders: int
+) -> None:
+    env.setattr(cgroups, "memory_limit", lambda: limit_mb and limit_mb * MIB)
+    env.setenv("MEDIA_CPUS", "8")
+    settings = Settings.load()
+
+    assert (settings.budget_mb, settings.decoders) == (budget, decoders)
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:

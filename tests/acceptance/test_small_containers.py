@@ -1,0 +1,88 @@
+"""Containers that are smaller than the settings say: told at start, and no picture pays for it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.redis_server import RedisServer
+from tests.campaigns.limits import broken, caged_worker, outcome, push
+from tests.support.cgroups import NoCgroupsError, open_cage
+from tests.support.commands import Ended, run_installed
+from tests.support.workplace import STARTS, Workplace, database_on
+from tests.support.worst_cases import WORST
+
+MEDIA = str(Path(sys.executable).parent / "media")
+
+
+def caged(place: Workplace, memory_mib: int, *command: str) -> Ended:
+    """Run a command to its end in a container of that size and half a CPU."""
+    env = place.env(MEDIA_CPUS="")
+    del env["MEDIA_CPUS"]
+    try:
+        with open_cage(memory_mib, 0.5) as cage:
+            ended = run_installed(cage.inside(command), env, place.home)
+            assert cage.kills == 0
+    except NoCgroupsError as error:
+        pytest.skip(str(error))
+    return ended
+
+
+def findings(ended: Ended) -> dict[str, dict[str, Any]]:
+    return {found["what"]: found for found in json.loads(ended.stdout)}
+
+
+def test_a_container_smaller_than_the_budget_is_a_finding_with_advice(workplace: Workplace) -> None:
+    found = findings(caged(workplace, 256, MEDIA, "doctor", "--json"))
+
+    assert found["Memory budget"]["level"] == "warning"
+    assert found["Memory budget"]["detail"] == "256 MiB, the container's limit; MEDIA_MEMORY_MB is 512"
+    assert "MEDIA_MEMORY_MB=256" in found["Memory budget"]["advice"]
+    assert found["Limits"]["detail"].startswith("1 decoders for 1 CPUs, 256 MiB")
+    assert found["Decoders"]["level"] == "ok"
+
+
+def test_a_container_too_small_for_a_decoder_is_named_by_the_doctor_who_survives_it(
+    workplace: Workplace,
+) -> None:
+    ended = caged(workplace, 128, MEDIA, "doctor", "--json")
+
+    assert ended.returncode == 1
+    decoders = findings(ended)["Decoders"]
+    assert decoders["detail"] == "the container's memory limit of 128 MiB is too small for a decoder"
+    assert "192 MiB" in decoders["advice"]
+
+
+def test_a_worker_in_a_container_too_small_for_a_decoder_says_so_and_ends(workplace: Workplace) -> None:
+    ended = caged(workplace, 128, *STARTS["media"])
+
+    [line] = [json.loads(line) for line in ended.stderr.splitlines() if "cannot_start" in line]
+    assert ended.returncode == 1
+    assert line["reason"].startswith("the container's memory limit of 128 MiB is too small for a decoder")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("memory_mib", [192, 256])
+def test_in_a_small_container_what_does_not_fit_is_refused_and_the_kernel_kills_nothing(
+    redis_server: RedisServer, tmp_path: Path, memory_mib: int
+) -> None:
+    sizes = {"progressive.jpg": 40_000_000, "baseline.jpg": 24_000_000}
+    for name, pixels in sizes.items():
+        (tmp_path / name).write_bytes(WORST[name](pixels))
+    place = Workplace(tmp_path / "home", database_on(redis_server.url))
+    try:
+        with caged_worker(place, memory_mib) as cage:
+            told = push(
+                place, {f"uploads/{n}-{name}": tmp_path / name for name in sizes for n in range(3)}, 60
+            )
+            wrong = broken(place, cage, told)
+            [warned] = place.workers[0].logged("memory_budget")
+    except NoCgroupsError as error:
+        pytest.skip(str(error))
+
+    assert wrong == []
+    assert "MEDIA_MEMORY_MB is 512" in warned["found"]
+    outcomes = {source.partition("-")[2]: outcome(message) for source, message in told.items()}
+    assert outcomes == {"progressive.jpg": "too_much_memory", "baseline.jpg": "ready"}
