@@ -52,24 +52,27 @@ def list_failed(
     limit: Annotated[int, typer.Option(min=1, help="At most so many of each kind, newest first.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List failed uploads with their codes, and refused events with reason and bytes."""
+    """List failed uploads with their codes, those that are tried again, and refused events."""
 
     async def body(settings: Settings) -> int:
         async with open_catalog(settings.catalog_url, create=False) as catalog:
             uploads = await catalog.failures.newest(limit)
+            waiting = [_waiting(upload) for upload in await catalog.failures.waiting(limit)]
+            still = await catalog.failures.count_waiting()
             letters = await catalog.letters.newest(limit)
             failed = (await catalog.reports.states())[State.FAILED]
             refused = await catalog.letters.count()
         if as_json:
             told = {
                 "uploads": [_upload(upload) for upload in uploads],
+                "waiting": waiting,
                 "dead_letters": [_letter(one) for one in letters],
-                "total": {"uploads": failed, "dead_letters": refused},
+                "total": {"uploads": failed, "waiting": still, "dead_letters": refused},
             }
             print_json(told)
         else:
-            _print([_upload(upload) for upload in uploads], [_letter(letter) for letter in letters])
-            if more := failed + refused - len(uploads) - len(letters):
+            _print([_upload(upload) for upload in uploads], waiting, [_letter(letter) for letter in letters])
+            if more := failed + still + refused - len(uploads) - len(waiting) - len(letters):
                 output.print(f"… and {more} more; see --limit.")
         return 0
 
@@ -176,6 +179,10 @@ def _upload(upload: Upload) -> dict[str, Any]:
     }
 
 
+def _waiting(upload: Upload) -> dict[str, Any]:
+    return {**_upload(upload), "next_try": moment(upload.not_before_ms)}
+
+
 def _letter(letter: DeadLetter) -> dict[str, Any]:
     return {
         "id": letter.id,
@@ -187,7 +194,14 @@ def _letter(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def _print(uploads: list[dict[str, Any]], letters: list[dict[str, Any]]) -> None:
+def _print(
+    uploads: list[dict[str, Any]], waiting: list[dict[str, Any]], letters: list[dict[str, Any]]
+) -> None:
+    if waiting:
+        rows = [
+            (u["next_try"], u["id"], u["source"], u["error"]["code"], u["error"]["message"]) for u in waiting
+        ]
+        output.print(table("Tried again", ("next try", "id", "source", "code", "reason"), rows))
     if uploads:
         rows = [(u["time"], u["id"], u["source"], u["error"]["code"], u["error"]["message"]) for u in uploads]
         output.print(table("Failed uploads", ("time", "id", "source", "code", "reason"), rows))
@@ -206,5 +220,5 @@ def _print(uploads: list[dict[str, Any]], letters: list[dict[str, Any]]) -> None
         output.print(
             table("Refused events", ("#number", "time", "entry", "code", "reason", "event"), refused)
         )
-    if not uploads and not letters:
+    if not uploads and not waiting and not letters:
         output.print("Nothing has failed.")

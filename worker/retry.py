@@ -14,6 +14,7 @@ from storage.keys import UPLOADS
 
 FIRST_DELAY_MS = 1_000
 LONGEST_DELAY_MS = 600_000
+PATIENT_DELAY_MS = 15_000
 MISSING_FOR_MS = 10_000  # an app may announce a file a moment before the file system shows it
 
 
@@ -24,6 +25,7 @@ class Verdict:
     code: str
     transient: bool = False
     counted: bool = True
+    patient: bool = False  # a person has to do something: many tries in a minute are of no use
 
 
 INTERNAL = Verdict("internal_error", transient=True)
@@ -45,7 +47,7 @@ VERDICTS: Mapping[type[Exception], Verdict] = {
     stores.BlobNotFound: Verdict("source_missing"),  # transient for the first ten seconds
     stores.BlobRefused: Verdict("unsupported_format"),
     stores.BlobsUnavailable: Verdict("storage_unavailable", transient=True),
-    stores.BlobForbidden: Verdict("storage_unavailable", transient=True),
+    stores.BlobForbidden: Verdict("storage_unavailable", transient=True, patient=True),
     stores.BlobPinned: Verdict("storage_unavailable", transient=True),
     stores.StorageFull: Verdict("storage_full", transient=True),
     stores.CatalogUnavailable: Verdict("catalog_unavailable", transient=True, counted=False),
@@ -79,7 +81,13 @@ def judge(error: Exception, claim: Claim, max_attempts: int) -> Failed | Postpon
         return Postponed(claim, code, text, FIRST_DELAY_MS, counted=False)
     if not found.transient or (found.counted and claim.upload.attempts + 1 >= max_attempts):
         return Failed(claim, code, text)
-    return Postponed(claim, code, text, delay_ms(claim.upload.attempts), counted=found.counted)
+    pause = patient_ms(claim.upload.attempts) if found.patient else delay_ms(claim.upload.attempts)
+    return Postponed(claim, code, text, pause, counted=found.counted)
+
+
+def patient_ms(attempts: int) -> int:
+    """How long to wait after that many tries for what a person has to put right: from 15 s to 10 min."""
+    return min(LONGEST_DELAY_MS, PATIENT_DELAY_MS << attempts)
 
 
 def delay_ms(attempts: int) -> int:

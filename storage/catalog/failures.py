@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, Select, exists, select, update
+from sqlalchemy import RowMapping, Select, exists, func, select, update
 
 from storage.catalog.backfill import queue_again
 from storage.catalog.clock import now_ms
@@ -13,6 +13,8 @@ from storage.catalog.facts import Notice, State, Upload
 from storage.catalog.outbox import insert_notices
 from storage.catalog.rows import load_metadata, to_upload
 from storage.catalog.tables import uploads, variants
+
+_WAITING = (uploads.c.state == State.QUEUED, uploads.c.error_code.is_not(None))
 
 
 class Failures:
@@ -31,6 +33,20 @@ class Failures:
         query = _failed(ids, code).order_by(uploads.c.changed_ms.desc()).limit(limit)
         async with self._database.reading() as connection:
             return [to_upload(dict(row), []) for row in (await connection.execute(query)).mappings()]
+
+    async def waiting(self, limit: int) -> Sequence[Upload]:
+        """The uploads whose last try has failed and that will be tried again, newest first.
+
+        Raises: CatalogUnavailable.
+        """
+        query = select(uploads).where(*_WAITING).order_by(uploads.c.changed_ms.desc()).limit(limit)
+        async with self._database.reading() as connection:
+            return [to_upload(dict(row), []) for row in (await connection.execute(query)).mappings()]
+
+    async def count_waiting(self) -> int:
+        """How many those are. Raises: CatalogUnavailable."""
+        async with self._database.reading() as connection:
+            return int((await connection.execute(select(func.count()).where(*_WAITING))).scalar_one())
 
     async def requeue(
         self, ids: Sequence[UUID], *, per_ticket: int, new_ticket: Callable[[], str]

@@ -1,7 +1,9 @@
 """`media failed`: what failed is listed, tried again or forgotten, by id, by code or all of it."""
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,18 @@ def test_who_listens_is_told_of_what_was_forgotten_by_a_worker_that_runs(place: 
     )
     assert worker.stop() == 0
     place.check()
+
+
+def test_what_waits_for_another_try_is_listed_with_its_reason(place: Workplace) -> None:
+    with closing(sqlite3.connect(place.catalog, isolation_level=None)) as catalog:
+        catalog.execute("UPDATE uploads SET state = 'queued' WHERE source = ?", [BROKEN])
+
+    listed = _failed(place, "list")
+
+    assert [(one["source"], one["error"]["code"]) for one in listed["waiting"]] == [(BROKEN, "corrupt_image")]
+    assert listed["waiting"][0]["next_try"]
+    assert listed["total"] == {"uploads": 1, "waiting": 1, "dead_letters": 2}
+    assert "Tried again" in media(place.env(), "failed", "list").stdout
 
 
 def test_what_has_not_failed_is_said_with_exit_code_1(place: Workplace) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -21,7 +22,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Claim, Failed, Mark, State, Unwished, Upload
 from storage.catalog.tables import uploads as rows
-from storage.errors import CatalogUnavailable
+from storage.errors import CatalogUnavailable, user
 from tests.support.catalogs import take, told, transactions, wish
 from tests.support.sandboxes import ROGUE, allowance, jpeg, ordered
 from tests.support.workshops import Uploads, workshop
@@ -291,6 +292,30 @@ async def test_a_storage_that_is_down_blames_no_upload(
 
 
 # -- those that kill their workers
+
+
+async def test_an_original_that_may_not_be_read_waits_with_its_path_and_keeps_nobody_waiting(
+    catalog: Catalog, uploads: Uploads, shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, fine = await uploads.put("secret.jpg", jpeg()), await uploads.put("fine.jpg", jpeg())
+    real = os.open
+
+    def refuse(name: Any, *args: Any, **more: Any) -> int:
+        if name == "secret.jpg":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(name, *args, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    report = await process(catalog, [secret, fine], shop)
+
+    assert report.outcomes == Counter(queued=1, ready=1)
+    assert shop.outage.pause_ms == 0
+    [waiting] = await catalog.failures.waiting(10)
+    assert (waiting.id, waiting.attempts) == (secret, 1)
+    assert f"{uploads.path('secret.jpg')} cannot be read by the user {user()}" in (
+        waiting.error_message or ""
+    )
+    assert 14_000 < waiting.not_before_ms - waiting.changed_ms < 16_000
 
 
 async def died(catalog: Catalog, upload_id: UUID, times: int) -> None:

@@ -3,7 +3,17 @@
 from uuid import UUID, uuid4
 
 from storage.catalog import Catalog
-from storage.catalog.facts import DeadLetter, Failed, Mark, Original, Ready, State, StoredVariant, Wished
+from storage.catalog.facts import (
+    DeadLetter,
+    Failed,
+    Mark,
+    Original,
+    Postponed,
+    Ready,
+    State,
+    StoredVariant,
+    Wished,
+)
 
 LETTER = DeadLetter("1-0", "invalid_event", "not JSON", b"{")
 
@@ -52,6 +62,20 @@ async def test_only_what_failed_is_retried(catalog: Catalog) -> None:
 
     assert dict(tickets) == {}
     assert (await state_of(catalog, upload))[0] is State.READY
+
+
+async def test_what_failed_and_is_tried_again_is_known_until_it_is_done(catalog: Catalog) -> None:
+    fresh, stuck = uuid4(), uuid4()
+    await queued(catalog, fresh)
+    claim = await catalog.claims.claim(stuck, await queued(catalog, stuck), "me")
+    assert claim is not None
+    await catalog.claims.commit([Postponed(claim, "storage_unavailable", "It cannot be read.", 0, True)])
+
+    [found] = await catalog.failures.waiting(10)
+
+    assert (found.id, found.error_code, found.attempts) == (stuck, "storage_unavailable", 1)
+    assert await catalog.failures.count_waiting() == 1
+    assert await catalog.failures.newest(10) == []
 
 
 async def test_failures_are_found_by_their_code(catalog: Catalog) -> None:

@@ -144,6 +144,16 @@ def test_the_last_try_of_a_transient_error_fails(attempts: int, expected: type[o
     assert type(judge(stores.StorageFull("full"), claim(attempts), 8)) is expected
 
 
+def test_what_a_person_must_put_right_is_tried_seldom_and_told_within_half_an_hour() -> None:
+    forbidden = stores.BlobForbidden("/srv/media/uploads/a.jpg cannot be read by the user media (1001)")
+    outcomes = [judge(forbidden, claim(attempts), 8) for attempts in range(8)]
+    pauses = [one.delay_ms / 1000 for one in outcomes if isinstance(one, Postponed)]
+
+    assert pauses == [15, 30, 60, 120, 240, 480, 600]
+    assert isinstance(outcomes[-1], Failed)
+    assert (outcomes[-1].code, outcomes[-1].message) == ("storage_unavailable", str(forbidden))
+
+
 def test_one_try_means_one_try() -> None:
     assert isinstance(judge(stores.StorageFull("full"), claim(), 1), Failed)
 
