@@ -112,6 +112,7 @@ async def enqueue(
     """Copy `files` to the storage, enqueue each, and with `wait` follow them to their outcomes."""
     sent = [Sent(path) for path in files]
     async with open_stores(settings) as stores, open_queue(settings) as queue:
+        await queue.prove_not_of_another(stores.catalog.id)
         sender = Sender(stores.blobs, queue, settings.max_source_bytes, recipe)
         since = await queue.last_message_id() if wait else "0"  # an app may have no right to read
         follower = Follower(queue, since)

@@ -90,6 +90,7 @@ def retry_failed(
 
     async def body(settings: Settings) -> int:
         async with open_stores(settings) as stores, open_queue(settings) as queue:
+            await queue.prove_not_of_another(stores.catalog.id)
             chosen = await _choose(stores.catalog, ids, code, everything=everything)
             await queue.depth()  # a Redis that is away is found before anything is changed
             deadly = [one.source for one in chosen.uploads if one.error_code in DEADLY_CODES and one.source]

@@ -61,6 +61,7 @@ async def _rebuild(catalog: Catalog, settings: Settings) -> int:
     if not settings.storage_root.is_dir():
         raise RootMismatch(f"The storage root {settings.storage_root} does not exist.")
     async with open_local(settings.storage_root, create=False) as blobs, open_queue(settings) as queue:
+        await queue.rebind(catalog.id, before=blobs.catalog_id())
         blobs.rebind(catalog.id)
         await catalog.walks.begun(REBUILD)
         await catalog.mark_bound()

@@ -50,6 +50,7 @@ def command(
         state = State.READY if failed is None else State.FAILED
         wanted = Filter(state, recipe, failed, None if since is None else moment_ms(since))
         async with open_stores(settings) as stores, open_queue(settings) as queue:
+            await queue.prove_not_of_another(stores.catalog.id)
             wish = Wish(wanted, since, stale, missing)
             queued = await Backfiller(settings, stores.catalog, stores.blobs, queue, wish).run(limit)
         if as_json:

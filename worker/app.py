@@ -28,6 +28,7 @@ from worker.health import (
     check_decoders,
     check_jobs,
     check_memory,
+    check_owner,
     check_rights,
 )
 from worker.heartbeats import new_instance
@@ -148,6 +149,7 @@ async def open_app(
                 "storage": _quiet(stores.blobs.probe),
                 "decoders": check_decoders(workshop.decoder_outage),
                 "rights": check_rights(queue),
+                "owner": check_owner(queue),
                 "memory": check_memory(sandbox),
                 "jobs": check_jobs(queue, lambda: shutdown.batches < JOBS_AT_ONCE),
             },

@@ -177,12 +177,21 @@ class Health:
             log.warning("health_not_told", reason=str(error))
 
 
+def check_owner(queue: Queue) -> Check:
+    """The stream is tied to this worker's catalog."""
+
+    async def check() -> None:
+        await queue.prove_bound()
+
+    return check
+
+
 def check_rights(queue: Queue) -> Check:
     """Redis does all that a worker asks of it."""
 
     async def check() -> str | None:
         refusal = await queue.refusal()
-        return f"Redis says no: {refusal}" if refusal else None
+        return f"{refusal.by}: {refusal}" if refusal else None
 
     return check
 

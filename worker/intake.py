@@ -128,16 +128,19 @@ class Intake:
         An entry that meets a damaged page of the catalog stays in the stream, unacknowledged, and is tried
         again with each lease; the others go on.
 
-        Raises: CatalogDamaged when new entries came and none of them could be recorded.
+        Raises: CatalogDamaged when new entries came and none of them could be recorded, RedisRefused when the
+        stream is another catalog's by now.
         """
         if self._epoch is None:
             await self.join()
+        await self._queue.prove_bound(lately=True)
         try:
             entries = await self._next(block_ms)
         except NoGroup:  # the stream was deleted, or Redis lost its data
             await self._begin_anew(self._epoch or 0)
             return 0
         if entries:
+            await self._queue.prove_bound()  # left alone, they are taken over by whose they are
             self._has_pending = True
             taken = await self._take(entries)
             if taken.outdated:

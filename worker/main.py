@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack, suppress
 from types import FrameType
 from typing import Any
@@ -94,7 +94,7 @@ async def _refuse_to_start(settings: Settings) -> None:
         refusal = refusal_of(error)
     if refusal:
         configure_logs(settings.log)
-        log.error("cannot_start", reason=f"Redis says no: {refusal}")
+        log.error("cannot_start", reason=f"{refusal.by}: {refusal}")
         raise SystemExit(1)
 
 
@@ -173,7 +173,7 @@ async def start_up(ctx: Context) -> None:
     shutdown: Shutdown = ctx.setdefault("shutdown", Shutdown())
     shutdown.listen()
     stack = ctx["stack"] = AsyncExitStack()
-    await _prove_rights(ctx, settings)
+    await _or_end(ctx, _prove_rights(ctx, settings))
     try:
         app = await stack.enter_async_context(open_app(settings, ctx["redis"], shutdown, ctx["decoder"]))
     except (StorageError, DecoderUnavailable) as error:
@@ -182,6 +182,7 @@ async def start_up(ctx: Context) -> None:
         log.error("cannot_start", reason=str(error))  # noqa: TRY400 (the reason says it all)
         raise SystemExit(1) from error
     ctx["app"] = app
+    await _or_end(ctx, app.queue.bind(app.catalog.id))
     if not ctx.get("away"):
         health.warn(await app.queue.facts())
         health.warn_of([health.judge_memory(settings)])
@@ -205,22 +206,24 @@ async def start_up(ctx: Context) -> None:
 
 
 async def _prove_rights(ctx: Context, settings: Settings) -> None:
+    refusal = await queue.queue_on(ctx["redis"], settings).refusal()
+    if refusal is not None:
+        raise RedisRefused(refusal)
+
+
+async def _or_end(ctx: Context, asked: Awaitable[None]) -> None:
     """End with 1 where Redis says no for good; what passes, or was lost by a worker at work, is waited for.
 
-    Raises: RedisRefused, for those who wait.
+    Raises: RedisError, OSError, for those who wait.
     """
     try:
-        refusal = await queue.queue_on(ctx["redis"], settings).refusal()
+        await asked
     except (*UNREACHABLE, RedisError) as error:
         refusal = refusal_of(error)
-        if refusal is None:
+        if refusal is None or refusal.passes or ctx.get("proven"):
             raise
-    if refusal is None:
-        return
-    if ctx.get("proven") or refusal.passes:
-        raise RedisRefused(refusal)
-    log.error("cannot_start", reason=f"Redis says no: {refusal}")
-    raise SystemExit(1)
+        log.error("cannot_start", reason=explain(error))  # noqa: TRY400 (the reason says it all)
+        raise SystemExit(1) from error
 
 
 async def shut_down(ctx: Context) -> None:

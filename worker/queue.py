@@ -25,20 +25,20 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.heartbeats import Heartbeats
-from worker.refusals import RedisRefused, Refusal, is_missing_right, refusal_of
+from worker.refusals import RedisRefused, Refusal, is_missing_right, of_another, refusal_of
 from worker.rights import try_rights
 from worker.settings import URL_OPTIONS, Settings
 
 T = TypeVar("T")
 
 GROUP = "workers"
-EVENTS = "media:events"
 FIELD = "event"
 PROCESS = "process_batch"  # the arq function that works on uploads
 
 _SOCKET_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 2
 _CONNECTIONS = 32
+_LATELY_S = 1.0
 _OF_THE_SERVER = ("connection_class", "host", "port", "path")  # what `parse_url` makes of the rest of a URL
 _JOB_KEYS = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
 _FIRST = "0-0"  # of all IDs
@@ -189,17 +189,28 @@ async def open_queue(settings: Settings) -> AsyncIterator["Queue"]:
 def queue_on(redis: ArqRedis, settings: Settings) -> "Queue":
     """The queue on an open connection, as a consumer of its own."""
     consumer = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-    return Queue(redis, settings.stream, consumer, settings.events_maxlen)
+    return Queue(redis, settings.stream, consumer, settings.events_maxlen, settings.events)
 
 
 class Queue:
     """What the worker says to Redis."""
 
-    def __init__(self, redis: ArqRedis, stream: str, consumer: str, events_maxlen: int) -> None:
+    def __init__(
+        self,
+        redis: ArqRedis,
+        stream: str,
+        consumer: str,
+        events_maxlen: int,
+        events: str = "media:events",
+    ) -> None:
         self.redis = redis
         self.stream = stream
+        self.events = events
         self.consumer = consumer
         self.jobs = job_queue_of(stream)
+        self._owner = f"{stream}:catalog"
+        self._catalog_id: str | None = None
+        self._bound_until = float("-inf")
         self.heartbeats = Heartbeats(redis, stream)
         self.queued = asyncio.Event()  # a job was enqueued from here
         self._events_maxlen = events_maxlen
@@ -207,7 +218,47 @@ class Queue:
 
     async def refusal(self) -> Refusal | None:
         """What Redis refuses of all that a worker does; None: nothing. Raises: RedisError, OSError."""
-        return await try_rights(self.redis, self.stream, EVENTS)
+        return await try_rights(self.redis, self.stream, self.events)
+
+    # -- whose stream it is
+
+    async def bind(self, catalog_id: str) -> None:
+        """Tie the stream to this catalog, as the storage root is: another's events and jobs are not taken.
+
+        Raises: RedisRefused where it is another's.
+        """
+        self._catalog_id = catalog_id
+        await self.prove_bound()
+
+    async def prove_bound(self, *, lately: bool = False) -> None:
+        """The stream is still this catalog's; after a loss of Redis' data, whoever comes first has it.
+
+        `lately`: it was within the last second. Raises: RedisRefused.
+        """
+        if self._catalog_id is None or (lately and time.monotonic() < self._bound_until):
+            return
+        self._bound_until = float("-inf")
+        if await self.owner() is None:
+            await self.redis.set(self._owner, self._catalog_id, nx=True)
+        await self.prove_not_of_another(self._catalog_id)
+        self._bound_until = time.monotonic() + _LATELY_S
+
+    async def prove_not_of_another(self, catalog_id: str | None) -> None:
+        """It is this catalog's, or nobody's yet. Raises: RedisRefused."""
+        owner = await self.owner()
+        if catalog_id is not None and owner not in (None, catalog_id):
+            raise RedisRefused(of_another(self.stream, owner or "", catalog_id))
+
+    async def rebind(self, catalog_id: str, before: str | None) -> None:
+        """Give the stream to this catalog, in the place of `before`. Raises: RedisRefused."""
+        if await self.owner() != before:
+            await self.prove_not_of_another(catalog_id)
+        await self.redis.set(self._owner, catalog_id)
+
+    async def owner(self) -> str | None:
+        """The catalog that the stream is tied to, if any."""
+        found: bytes | None = await self.redis.get(self._owner)
+        return None if found is None else found.decode()
 
     # -- entries in
 
@@ -343,7 +394,11 @@ class Queue:
     # -- jobs between
 
     async def enqueue(self, tickets: Mapping[str, Sequence[UUID]]) -> None:
-        """Enqueue a job for each ticket. Whether it arrived is not known; the reconciler settles it."""
+        """Enqueue a job for each ticket. Whether it arrived is not known; the reconciler settles it.
+
+        Raises: RedisRefused where the stream is another catalog's by now.
+        """
+        await self.prove_bound(lately=True)
         for ticket, ids in tickets.items():
             await self.redis.enqueue_job(PROCESS, [str(upload_id) for upload_id in ids], _job_id=ticket)
         self.queued.set()
@@ -456,17 +511,19 @@ class Queue:
         """Append `messages` to the stream of messages, which is kept at about its greatest length."""
         async with self.redis.pipeline(transaction=False) as pipe:
             for told in messages:
-                pipe.xadd(EVENTS, {FIELD: orjson.dumps(told)}, maxlen=self._events_maxlen, approximate=True)
+                pipe.xadd(
+                    self.events, {FIELD: orjson.dumps(told)}, maxlen=self._events_maxlen, approximate=True
+                )
             await pipe.execute()
 
     async def last_message_id(self) -> str:
         """The ID of the newest message, to listen from there on; `0` when there is none."""
-        newest = await self.redis.xrevrange(EVENTS, count=1)
+        newest = await self.redis.xrevrange(self.events, count=1)
         return newest[0][0].decode() if newest else "0"
 
     async def messages_after(self, entry_id: str, block_ms: int) -> Sequence[tuple[str, dict[str, Any]]]:
         """Messages after that ID with their own, waiting up to `block_ms` for the first."""
-        streams: dict[Any, Any] = {EVENTS: entry_id}
+        streams: dict[Any, Any] = {self.events: entry_id}
         found = await self.redis.xread(streams, count=500, block=block_ms)
         entries = found[0][1] if found else []
         return [(told_id.decode(), orjson.loads(fields[FIELD.encode()])) for told_id, fields in entries]

@@ -30,6 +30,7 @@ class Refusal:
     what: str
     remedy: str
     passes: bool = False
+    by: str = "Redis says no"
 
     def __str__(self) -> str:
         return f"{self.what}. {self.remedy}"
@@ -56,7 +57,7 @@ def is_missing_right(error: BaseException) -> bool:
 def explain(error: BaseException) -> str:
     """The error for people: by name and with its remedy where Redis says no."""
     refusal = refusal_of(error)
-    return f"Redis says no: {refusal}" if refusal else f"Redis does not answer: {str(error).rstrip('.')}"
+    return f"{refusal.by}: {refusal}" if refusal else f"Redis does not answer: {str(error).rstrip('.')}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -137,6 +138,17 @@ def missing_rights(commands: Sequence[str] = (), keys: Sequence[str] = ()) -> Re
 def _some(names: Sequence[str]) -> str:
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def of_another(stream: str, owner: str, catalog_id: str) -> Refusal:
+    """The stream is another installation's."""
+    return Refusal(
+        f"{stream} belongs to the catalog {owner}, but the catalog in use is {catalog_id}: "
+        "another installation takes these uploads",
+        "Give one of them other names in MEDIA_STREAM and MEDIA_EVENTS, or another database in "
+        f"MEDIA_REDIS_URL. If the other catalog is gone for good: DEL {stream}:catalog",
+        by="The stream is another's",
+    )
 
 
 def no_command(name: str) -> Refusal:

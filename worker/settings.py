@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis import ConnectionPool
 from redis.connection import URL_QUERY_ARGUMENT_PARSERS
@@ -37,6 +37,7 @@ URL_OPTIONS = (
 )
 """What may follow the `?` in MEDIA_REDIS_URL."""
 _URL_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_OF_THE_QUEUE = ("jobs", "workers", "catalog")  # what follows the stream's name in keys beside it
 _OF_OTHER_CLIENTS = ("protocol", "decode_responses", "encoding", "encoding_errors")
 MIB = 1024 * 1024
 LEAST_MEMORY_MB = 192  # for a worker, an idle decoder and one that draws an ordinary picture
@@ -78,9 +79,12 @@ def _check_options(scheme: str, options: Mapping[str, str]) -> None:
             raise ValueError(f"names with {name} a file that is not there or cannot be read: {options[name]}")
 
 
-def _stream(value: str) -> str:
-    if value == "media:events":
-        raise ValueError("is the stream of the messages; events need another")
+def _stream(value: str, info: ValidationInfo) -> str:
+    events = info.data.get("events")
+    if value == events:
+        raise ValueError("is the stream of the messages, MEDIA_EVENTS; events need another")
+    if str(events).removeprefix(f"{value}:") in _OF_THE_QUEUE or str(events).startswith(f"{value}:health:"):
+        raise ValueError(f"keeps something else under {events}, which MEDIA_EVENTS names")
     return value
 
 
@@ -154,8 +158,13 @@ class Settings(BaseSettings):
     catalog_url: Annotated[str, AfterValidator(_catalog_url)] = Field(
         "sqlite+aiosqlite:///./var/catalog.db", description="`sqlite+aiosqlite:///PATH`"
     )
+    events: str = Field(
+        "media:events",
+        min_length=1,
+        description="the stream of messages; two installations on one Redis need both streams of their own",
+    )
     stream: Annotated[str, AfterValidator(_stream)] = Field(
-        "media:uploads", min_length=1, description="the stream that apps write"
+        "media:uploads", min_length=1, validate_default=True, description="the stream that apps write"
     )
     max_source_bytes: int = Field(
         10_485_760, ge=1, le=100 * MIB, description="larger uploads are refused before they are read"
@@ -227,9 +236,7 @@ class Settings(BaseSettings):
         False,
         description="whether that sweep also carries its plan out and empties the trash of what is over time",
     )
-    events_maxlen: int = Field(
-        100_000, ge=100, description="messages kept in the stream `media:events` (approximately)"
-    )
+    events_maxlen: int = Field(100_000, ge=100, description="messages kept in that stream (approximately)")
     log: Literal["auto", "console", "json"] = Field(
         "auto", description="`console`, `json`, or `auto`: console on a terminal, JSON elsewhere"
     )

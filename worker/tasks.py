@@ -15,6 +15,7 @@ from worker import leases
 from worker.adoption import PAUSE_S
 from worker.app import BACKLOG, App
 from worker.queue import UNREACHABLE, RedisError
+from worker.refusals import RedisRefused
 from worker.retry import delay_ms, verdict
 from worker.sweeping import sweep_by_itself, sweeper_of
 
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 SWEEP_S = 20.0  # of one try
 _SWEEP_ON_S = 0.1
 _BUSY_S = 60.0
+_NOT_OURS_S = 5.0
 
 Context = dict[str, Any]
 
@@ -30,11 +32,22 @@ Context = dict[str, Any]
 async def process_batch(ctx: Context, ids: list[str]) -> None:
     """Work on the uploads `ids`; what is left over comes back when it is due."""
     app: App = ctx["app"]
+    await _leave_to_its_owner(app)
     with structlog.contextvars.bound_contextvars(job_id=ctx["job_id"]), app.shutdown.can_cut():
         async with leases.held(app.queue, ctx["job_id"], app.settings.lease):
             report = await _process([UUID(upload_id) for upload_id in ids], ctx, app)
         if report.due_in_ms is not None:
             raise Retry(defer=report.due_in_ms / 1000)
+
+
+async def _leave_to_its_owner(app: App) -> None:
+    """A job on a stream that is another catalog's by now is another's; done here, it would be lost."""
+    try:
+        await app.queue.prove_bound(lately=True)
+    except RedisRefused:
+        raise Retry(defer=_NOT_OURS_S) from None
+    except (*UNREACHABLE, RedisError):
+        pass  # the catalog knows what to do
 
 
 async def reconcile(ctx: Context) -> None:

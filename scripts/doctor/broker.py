@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from worker.health import Finding, judge_redis
 from worker.queue import UNREACHABLE, Queue, RedisError, open_queue
-from worker.refusals import Refusal, refusal_of
+from worker.refusals import Refusal, of_another, refusal_of
 from worker.settings import Settings
 
 
@@ -49,3 +49,17 @@ async def look_at_workers(queue: Queue) -> Finding:
             "Workers", "error", f"{len(unwell)} of {len(workers)} unwell: {unwell[0].told}", "See its log."
         )
     return Finding("Workers", "ok", f"{len(workers)} live; {waits}")
+
+
+async def look_at_owner(settings: Settings, catalog_id: str | None) -> Sequence[Finding]:
+    """Whether the stream is this catalog's, or nobody's yet; None: there is no catalog yet."""
+    try:
+        async with open_queue(settings) as queue:
+            owner = await queue.owner()
+    except (*UNREACHABLE, RedisError):
+        return []  # it was told with the Redis
+    if owner in (None, catalog_id):
+        detail = "tied to this catalog" if owner else "the first worker ties it to its catalog"
+        return [Finding("Stream", "ok", f"{settings.stream}: {detail}")]
+    refusal = of_another(settings.stream, owner or "", catalog_id or "(none yet)")
+    return [Finding("Stream", "error", refusal.what, refusal.remedy)]

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from scripts.doctor.broker import look_at_owner
 from scripts.doctor.files import look_at_room, look_at_root, to_be_made
 from storage.catalog import open_catalog
 from storage.catalog.soundness import find_damage
@@ -19,7 +20,7 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
     try:
         if not path.exists():
             yield to_be_made("Catalog", path, "MEDIA_CATALOG_URL")
-            for finding in await look_at_root(settings, None):
+            for finding in (*await look_at_root(settings, None), *await look_at_owner(settings, None)):
                 yield finding
             return
         async with open_catalog(settings.catalog_url, create=False) as catalog:
@@ -27,6 +28,8 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding("Catalog", "ok", f"{path}, {uploads} uploads")
             yield await _look_for_damage(path)
             for finding in await look_at_root(settings, catalog):
+                yield finding
+            for finding in await look_at_owner(settings, catalog.id):
                 yield finding
             swept = await catalog.sweeps.last()
             if swept is not None and swept.stopped:

@@ -297,6 +297,10 @@ class LocalBlobs:
         """
         self._root.bind(catalog_id, catalog_is_new=catalog_is_new)
 
+    def catalog_id(self) -> str | None:
+        """The catalog that this root belongs to, if any. Raises: BlobsUnavailable."""
+        return self._root.catalog_id()
+
     def rebind(self, catalog_id: str) -> None:
         """Give this root to the catalog `catalog_id`, whatever it belonged to."""
         self._root.rebind(catalog_id)

@@ -118,6 +118,12 @@ class Root:
         self._judge(found, catalog_id)
         self._catalog_id = catalog_id
 
+    def catalog_id(self) -> str | None:
+        """What the marker says, if there is one that can be read. Raises: BlobsUnavailable."""
+        with mapped(MARKER), suppress(RootMismatch):
+            return read_marker(self.fd)
+        return None
+
     def rebind(self, catalog_id: str) -> None:
         """Give this root to the catalog `catalog_id`, whatever it belonged to. Raises: BlobsUnavailable."""
         with mapped(MARKER):

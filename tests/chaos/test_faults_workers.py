@@ -222,4 +222,9 @@ def test_fault_54_six_seconds_of_everything_at_once_lose_nothing(ground: Ground,
     assert sum(report.faults.values()) >= 3
     assert len(report.unexpected) <= report.faults["kill_decoder"]
     assert report.tracebacks == []
-    assert report.keys_left == ["media:events", "media:uploads", "media:uploads:jobs"]
+    assert report.keys_left == [
+        "media:events",
+        "media:uploads",
+        "media:uploads:catalog",
+        "media:uploads:jobs",
+    ]

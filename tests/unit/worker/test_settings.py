@@ -45,6 +45,7 @@ DEFAULTS: dict[str, object] = {
     "MEDIA_DELETE_ORIGINALS": False,
     "MEDIA_SWEEP_CRON": "0 3 * * *",
     "MEDIA_SWEEP_APPLY": False,
+    "MEDIA_EVENTS": "media:events",
     "MEDIA_EVENTS_MAXLEN": 100_000,
     "MEDIA_LOG": "auto",
 }
@@ -100,6 +101,7 @@ MISTAKES = [
     ("MEDIA_REDIS_URL", "redis://localhost/main", "a database that is no number"),
     ("MEDIA_REDIS_URL", "unix://", "names no server"),
     ("MEDIA_STREAM", "media:events", "the stream of the messages"),
+    ("MEDIA_EVENTS", "", "at least 1 character"),
     ("MEDIA_STORAGE_URL", "s3://bucket/prefix", "S3 is not supported yet; use file:PATH"),
     ("MEDIA_STORAGE_URL", "/srv/media", "must be file:PATH"),
     ("MEDIA_STORAGE_URL", "file:", "must be file:PATH"),
@@ -239,3 +241,13 @@ def test_options_of_the_redis_url_are_known_or_a_mistake(
         Settings.load()
 
     assert told in str(refused.value)
+
+
+@pytest.mark.parametrize("events", ["media:uploads", "media:uploads:jobs", "media:uploads:health:x"])
+def test_messages_go_to_a_key_that_holds_nothing_else(env: pytest.MonkeyPatch, events: str) -> None:
+    env.setenv("MEDIA_EVENTS", events)
+    with pytest.raises(SettingsError, match="MEDIA_EVENTS"):
+        Settings.load()
+
+    env.setenv("MEDIA_EVENTS", "media:uploads:events")
+    assert Settings.load().events == "media:uploads:events"

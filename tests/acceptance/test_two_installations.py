@@ -1,0 +1,69 @@
+"""Two installations on one Redis: the second one is told, and takes nothing."""
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from storage.catalog import open_catalog
+from tests.conftest import url_of
+from tests.support import pictures
+from tests.support.commands import document, media
+from tests.support.workplace import Workplace, eventually
+
+
+async def another(home: Path) -> dict[str, Any]:
+    """The settings of an installation with a catalog and a folder of its own, on the same Redis."""
+    async with open_catalog(url_of(home / "other.db")):
+        pass
+    return {"MEDIA_CATALOG_URL": url_of(home / "other.db"), "MEDIA_STORAGE_URL": f"file:{home / 'other'}"}
+
+
+@pytest.mark.parametrize("by", ["arq", "media"])
+async def test_a_worker_of_another_installation_does_not_start_on_a_stream_that_has_one(
+    workplace: Workplace, tmp_path: Path, by: str
+) -> None:
+    assert workplace.run("media", "--burst").returncode == 0
+    other = await another(tmp_path)
+
+    ended = workplace.run(by, **other)
+    doctor = media(workplace.env(**other), "doctor", "--json")
+    (tmp_path / "a.jpg").write_bytes(pictures.small())
+    sent = media(workplace.env(**other), "enqueue", tmp_path / "a.jpg")
+
+    assert (ended.returncode, doctor.returncode, sent.returncode) == (1, 1, 1)
+    assert "cannot_start" in ended.stderr
+    [found] = [one for one in document(doctor) if one["what"] == "Stream"]
+    for told in (ended.stderr, f"{found['detail']} {found['advice']}", sent.stderr):
+        assert "another installation" in told
+        assert "MEDIA_STREAM" in told
+    assert "Traceback" not in ended.stderr
+    assert workplace.redis.xlen("media:uploads") == 0
+
+
+def test_a_worker_whose_stream_becomes_anothers_takes_nothing_more_of_it(workplace: Workplace) -> None:
+    worker = workplace.start("media")
+    source = workplace.put("uploads/a.jpg", pictures.small())
+    mine: Any = workplace.redis.get("media:uploads:catalog")
+    workplace.redis.set("media:uploads:catalog", str(uuid4()))
+
+    workplace.send({"source": source})
+    red = worker.await_log("health_red")
+    waits = workplace.redis.xlen("media:uploads")
+    workplace.redis.set("media:uploads:catalog", mine)
+
+    assert "another installation" in red["reason"]
+    assert waits == 1
+    assert workplace.await_end_of(source)[source]["type"] == "upload.ready"
+    assert worker.stop() == 0
+
+
+def test_a_worker_ties_a_redis_that_lost_its_data_again(workplace: Workplace) -> None:
+    workplace.start("media")
+    mine: Any = workplace.redis.get("media:uploads:catalog")
+    workplace.redis.flushdb()
+
+    eventually(lambda: workplace.redis.get("media:uploads:catalog") == mine)
+
+    assert mine

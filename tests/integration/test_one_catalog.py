@@ -1,0 +1,135 @@
+"""A stream belongs to one catalog, as a storage root does: nobody eats another installation's uploads."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import pytest
+
+from scripts.doctor.broker import look_at_owner
+from scripts.redis_server import RedisServer, temporary_redis
+from storage.catalog import Catalog
+from tests.support.intakes import intake_on
+from worker.health import Health, check_owner
+from worker.queue import Queue, connect, job_queue_of
+from worker.refusals import RedisRefused
+from worker.settings import Settings
+
+STREAM = "media:uploads"
+OTHER = str(uuid4())
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with temporary_redis() as running:
+        yield running
+
+
+@pytest.fixture
+async def queue(server: RedisServer) -> AsyncIterator[Queue]:
+    redis = connect(server.url, job_queue_of(STREAM))
+    await redis.flushdb()
+    yield Queue(redis, STREAM, "me", 1000)
+    await redis.aclose(close_connection_pool=True)
+
+
+async def test_of_two_first_workers_with_different_catalogs_exactly_one_has_the_stream(queue: Queue) -> None:
+    both = [queue, Queue(queue.redis, STREAM, "other", 1000)]
+
+    ends = await asyncio.gather(*(one.bind(str(uuid4())) for one in both), return_exceptions=True)
+
+    [refused] = [end for end in ends if end is not None]
+    assert isinstance(refused, RedisRefused)
+    assert "another installation" in str(refused)
+    assert "MEDIA_STREAM" in str(refused)
+
+
+async def test_a_redis_that_lost_its_data_is_tied_to_the_same_catalog_again(queue: Queue) -> None:
+    await queue.bind(OTHER)
+    await queue.redis.flushdb()
+
+    await queue.prove_bound()
+
+    assert await queue.owner() == OTHER
+
+
+async def test_an_event_on_a_stream_that_is_anothers_by_now_is_left_to_it(
+    queue: Queue, catalog: Catalog
+) -> None:
+    await queue.bind(catalog.id)
+    intake = intake_on(queue, catalog)
+    await intake.drain(10)
+    await queue.redis.set(f"{STREAM}:catalog", OTHER)
+    await queue.add({"source": "uploads/a.jpg"})
+
+    for _ in range(2):  # what it has read already it reads no more, for that would keep it
+        with pytest.raises(RedisRefused):
+            await intake.drain(10)
+
+    assert sum((await catalog.reports.states()).values()) == 0
+    assert await queue.depth() == 1
+    assert await queue.redis.zcard(queue.jobs) == 0
+    owner = Queue(queue.redis, STREAM, "other", 1000)
+    await owner.bind(OTHER)
+    await asyncio.sleep(0.01)
+    entries = [*await owner.take_over(1, 10), *await owner.read(10, None)]
+    assert [entry.event for entry in entries] == [b'{"source":"uploads/a.jpg"}']
+
+
+async def test_a_worker_whose_stream_is_anothers_by_now_says_so_and_is_well_again_after_it(
+    queue: Queue,
+) -> None:
+    mine = str(uuid4())
+    await queue.bind(mine)
+    health = Health("here:1:1", queue, {"owner": check_owner(queue)})
+    told = []
+    for owner in (mine, OTHER, mine):
+        await queue.redis.set(f"{STREAM}:catalog", owner)
+        await health.tell()
+        [worker] = await queue.heartbeats.living()
+        told.append((worker.well, OTHER in worker.told))
+
+    assert told == [(True, False), (False, True), (True, False)]
+
+
+async def test_doctor_tells_whose_the_stream_is(queue: Queue, server: RedisServer) -> None:
+    settings = Settings(redis_url=server.url)
+    [nobodys] = await look_at_owner(settings, OTHER)
+    await queue.bind(OTHER)
+    [own] = await look_at_owner(settings, OTHER)
+    [anothers] = await look_at_owner(settings, str(uuid4()))
+    [before_a_catalog] = await look_at_owner(settings, None)
+
+    assert [found.level for found in (nobodys, own, anothers, before_a_catalog)] == ["ok", "ok"] + [
+        "error"
+    ] * 2
+    assert OTHER in anothers.detail
+    assert "MEDIA_EVENTS" in (anothers.advice or "")
+
+
+async def test_a_rebuild_gives_the_stream_of_the_lost_catalog_to_the_new_one_and_no_other(
+    queue: Queue,
+) -> None:
+    lost, new = str(uuid4()), str(uuid4())
+    await queue.bind(lost)
+    await queue.rebind(new, before=lost)
+    assert await queue.owner() == new
+    await queue.rebind(new, before=lost)  # one that was interrupted goes on
+
+    with pytest.raises(RedisRefused):
+        await queue.rebind(OTHER, before=lost)
+
+
+async def test_two_installations_with_streams_of_their_own_hear_only_their_own_messages(
+    queue: Queue,
+) -> None:
+    other = Queue(queue.redis, "other:uploads", "other", 1000, "other:events")
+    await queue.bind(str(uuid4()))
+    await other.bind(OTHER)
+
+    await queue.send([{"seq": 1}])
+    await other.send([{"seq": 2}])
+
+    assert [told["seq"] for _, told in await queue.messages_after("0", 1)] == [1]
+    assert [told["seq"] for _, told in await other.messages_after("0", 1)] == [2]
+    assert await other.last_message_id() != "0"
