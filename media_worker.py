@@ -4,6 +4,7 @@ An app's own folders are often called `worker`, `storage` or `scripts` too, and 
 before what is installed.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -27,10 +28,18 @@ class OwnPackages(MetaPathFinder):
 
 def main() -> None:
     """Run the command line."""
+    _open_what_is_closed()
     sys.meta_path.insert(0, OwnPackages())
     from scripts.media import main as media  # only now is it sure that this is ours
 
     media()
+
+
+def _open_what_is_closed() -> None:
+    """A standard stream that is closed becomes /dev/null, lest a database get its number and messages."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (for as long as the process lives)
 
 
 if __name__ == "__main__":

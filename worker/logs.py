@@ -1,12 +1,15 @@
 """Structured logs on standard error: one line an event, for people on a terminal, as JSON elsewhere."""
 
 import logging
+import os
 import sys
 from typing import Literal
 
 import orjson
 import structlog
 from structlog.typing import Processor
+
+from worker.log_writer import LogWriter
 
 _QUIET = ("arq", "sqlalchemy", "alembic", "aiosqlite", "asyncio")  # our own lines say the same, with fields
 
@@ -17,7 +20,9 @@ def quiet_arq() -> None:
 
 
 def configure_logs(style: Literal["auto", "console", "json"]) -> None:
-    """Send everything that is logged to standard error, in one style."""
+    """Send everything that is logged to standard error, in one style; nobody waits for who reads it."""
+    if sys.stderr is None:  # whoever started this process has closed it
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lives)
     if style == "auto":
         style = "console" if sys.stderr.isatty() else "json"
     shared: list[Processor] = [
@@ -25,11 +30,13 @@ def configure_logs(style: Literal["auto", "console", "json"]) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    handler = logging.StreamHandler(sys.stderr)
+    root = logging.getLogger()
+    handler = next((known for known in root.handlers if isinstance(known, LogWriter)), None)
+    if handler is None:
+        handler = LogWriter(sys.stderr.fileno())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_rendering(style))
     )
-    root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
     for name in _QUIET:

@@ -1,10 +1,13 @@
 """What a worker writes to its log: JSON, one canonical line a batch, and no secret."""
 
+import fcntl
 import json
+import os
+import subprocess
 
 from scripts.redis_server import temporary_redis
 from tests.support import pictures
-from tests.support.workplace import Workplace
+from tests.support.workplace import STARTS, Workplace
 
 STAGES = {"wait_ms", "read_ms", "hash_ms", "probe_ms", "decode_ms", "resize_ms", "encode_ms"}
 STAGES |= {"publish_ms", "commit_ms", "upload_ms", "left_over"}
@@ -43,7 +46,7 @@ def test_the_password_of_redis_is_in_no_log(workplace: Workplace) -> None:
         worker = place.start("media")
         place.redis.config_set("requirepass", "other")
         place.redis.client_kill_filter(_type="normal", skipme=True)
-        worker.await_log("redis_away")
+        worker.await_log("redis_refuses")
         worker.stop()
         wrong = place.run("media", MEDIA_REDIS_URL="http://:hunter2@host")
         place.close()
@@ -57,3 +60,21 @@ def test_a_worker_writes_nothing_to_its_standard_output(workplace: Workplace) ->
 
     assert ended.returncode == 0
     assert ended.stdout == ""
+
+
+def test_a_worker_whose_log_nobody_reads_goes_on_and_obeys_sigterm(workplace: Workplace) -> None:
+    ours, theirs = os.pipe()
+    room = fcntl.fcntl(theirs, fcntl.F_GETPIPE_SZ)
+    with open(ours, "rb"), open(theirs, "wb", buffering=0) as stderr:
+        stderr.write(bytes(room))  # no line fits in any more
+        worker = subprocess.Popen(STARTS["media"], env=workplace.env(), cwd=workplace.home, stderr=stderr)
+        try:
+            source = workplace.put("uploads/good.jpg", pictures.small())
+            workplace.send({"source": source})
+
+            assert workplace.await_end_of(source, within=60)[source]["type"] == "upload.ready"
+            worker.terminate()
+            assert worker.wait(60) == 0
+        finally:
+            worker.kill()
+            worker.wait()

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import functools
 import json
+import logging
 import os
 import select
 import signal
@@ -149,6 +150,7 @@ def _as_a_process() -> Iterator[None]:
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         code = 1
+    logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
