@@ -1,9 +1,11 @@
 """The storage root, as `media doctor` finds it."""
 
+import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pipelines.formats import MIB
@@ -11,11 +13,14 @@ from scripts.terminal import size
 from storage import keys
 from storage.blobs.local import open_local
 from storage.catalog import Catalog
-from storage.errors import StorageError
+from storage.errors import NO_ROOM, FileSystemUnfit, StorageError, StorageFull, user
 from worker.health import Finding
 from worker.settings import Settings
 
 LITTLE_ROOM = 1024 * MIB
+_REMOUNT = (
+    "Mount it for writing (mount -o remount,rw); after errors the kernel mounts a disk read-only: see dmesg."
+)
 _PROBE = 4096  # bytes written to see whether writing works
 
 
@@ -24,7 +29,7 @@ def to_be_made(what: str, path: Path, named_by: str) -> Finding:
     there = next(folder for folder in path.parents if folder.exists())
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return Finding(what, "ok", f"{path} does not exist yet; the first worker makes it")
-    advice = f"Let the user {os.geteuid()} make it, or correct {named_by}."
+    advice = f"Let the user {user()} make it, or correct {named_by}."
     return Finding(what, "error", f"{path} does not exist, and cannot be made in {there}", advice)
 
 
@@ -37,9 +42,9 @@ async def look_at_root(settings: Settings, catalog: Catalog | None) -> Sequence[
             return [to_be_made("Storage root", root, "MEDIA_STORAGE_URL")]
         advice = "Mount the disk, or correct MEDIA_STORAGE_URL: the catalog describes another root."
         return [Finding("Storage root", "error", f"{root} does not exist", advice)]
-    used = [name for name in (keys.MARKER, keys.VARIANTS) if (root / name).exists()]
+    used = _used(root)
     if first_start and used:
-        detail = f"{root} has {used[0]} already, and there is no catalog that describes it"
+        detail = f"{root} has {used} already, and there is no catalog that describes it"
         advice = "Correct MEDIA_CATALOG_URL, or restore the catalog; if it is lost: media rebuild."
         return [Finding("Storage root", "error", detail, advice), *await look_at_room(settings)]
     if catalog is not None and not first_start:
@@ -52,37 +57,96 @@ async def look_at_root(settings: Settings, catalog: Catalog | None) -> Sequence[
     return [Finding("Storage root", "ok", str(root)), *await look_at_room(settings)]
 
 
+def _used(root: Path) -> str | None:
+    """What is there only where a catalog has described this root."""
+    if (root / keys.MARKER).exists():
+        return keys.MARKER
+    variants = root / keys.VARIANTS
+    with suppress(OSError):
+        if any(not keys.is_hidden(name) for name in os.listdir(variants)):
+            return keys.VARIANTS
+    return None
+
+
 async def look_at_room(settings: Settings) -> Sequence[Finding]:
-    """Whether files can really be written, and how much room there is."""
+    """Whether each folder is what it must be, files can really be written, and how much room there is."""
     root = settings.storage_root
     if not root.is_dir():
         return []
+    folders = [found for area in keys.AREAS if (found := _look_at_folder(root / area))]
     try:
-        await _write(root)
+        lacks = await _write(root)
     except (StorageError, OSError) as error:
-        advice = f"Let the user {os.geteuid()} make files and folders in {root}."
-        return [Finding("Writing", "error", f"{error}", advice)]
-    free = shutil.disk_usage(root).free
-    short = free < LITTLE_ROOM
+        return [*folders, Finding("Writing", "error", f"{error}", _advice(error, root))]
     return [
+        *folders,
         Finding("Writing", "ok", "a file was written and removed"),
-        Finding(
-            "Free space",
-            "warning" if short else "ok",
-            size(free),
-            "Make room: a full disk stops every upload." if short else None,
-        ),
+        *(Finding("File system", "warning", lack, "Use another where that matters.") for lack in lacks),
+        *_look_at_space(root),
     ]
 
 
-async def _write(root: Path) -> None:
+def _look_at_folder(path: Path) -> Finding | None:
+    what = f"Folder {path.name}/"
+    if path.is_symlink() and not path.exists():
+        advice = "Mount the disk, or point the link to where the folder is."
+        return Finding(what, "error", f"{path} is a link to {path.readlink()}, which is gone", advice)
+    if not path.exists():
+        return None  # as long as there is none, who needs it makes it
+    if not path.is_dir():
+        return Finding(what, "error", f"{path} is not a folder", "Move it out of the way.")
+    needed = os.R_OK | os.X_OK if path.name == keys.UPLOADS else os.R_OK | os.W_OK | os.X_OK
+    if os.access(path, needed):
+        return None
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return Finding(what, "error", f"{path} is mounted read-only", _REMOUNT)
+    does = "read" if path.name == keys.UPLOADS else "read and write"
+    return Finding(what, "error", f"the user {user()} may not {does} {path}", _grant(path))
+
+
+def _advice(error: Exception, root: Path) -> str:
+    """What to do about an error of writing."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    number = cause.errno if isinstance(cause, OSError) else None
+    if isinstance(error, StorageFull) or number in NO_ROOM:
+        return f"Make room on the disk of {root} (or raise the quota): uploads wait until there is some."
+    if number == errno.EROFS:
+        return _REMOUNT
+    if isinstance(error, FileSystemUnfit):
+        return "Move the storage folder to such a file system."
+    if number in (errno.EACCES, errno.EPERM):
+        return _grant(root)
+    return f"See that {root} is there and answers; the system's log says more (dmesg)."
+
+
+def _grant(path: Path) -> str:
+    return f"Let the user {user()} make files and folders in {path}."
+
+
+def _look_at_space(root: Path) -> Iterator[Finding]:
+    """The free space of each disk of the root."""
+    seen: set[int] = set()
+    for path in (root, *(root / area for area in keys.AREAS if area != keys.UPLOADS)):
+        if not path.exists() or path.stat().st_dev in seen:
+            continue
+        seen.add(path.stat().st_dev)
+        free = shutil.disk_usage(path).free
+        short = free < LITTLE_ROOM
+        yield Finding(
+            "Free space" if path == root else f"Free space of {path.name}/",
+            "warning" if short else "ok",
+            size(free),
+            "Make room: a full disk stops every upload." if short else None,
+        )
+
+
+async def _write(root: Path) -> Sequence[str]:
+    """Write and remove a little; gives what the file system lacks, once there is where to try it."""
     with tempfile.TemporaryFile(dir=root) as file:  # nameless, so that even a crash leaves nothing
         file.write(bytes(_PROBE))
         file.flush()
         os.fsync(file.fileno())
-    if (root / keys.STAGING).exists():  # as long as there is none, the first worker makes it
-        async with open_local(root, create=False) as blobs, blobs.stage(1) as [staged]:
-            os.write(staged.fd, bytes(_PROBE))
-            os.fsync(staged.fd)
-    if (root / keys.VARIANTS).exists() and not os.access(root / keys.VARIANTS, os.W_OK | os.X_OK):
-        raise PermissionError(f"{root / keys.VARIANTS} cannot be written")
+    if not all((root / area).exists() for area in (keys.STAGING, keys.VARIANTS)):
+        return []  # the first worker makes them
+    async with open_local(root, create=False) as blobs:
+        return await blobs.try_file_system()
