@@ -22,10 +22,12 @@ from storage.threads import in_thread, start_threads
 from worker.adoption import Adoption
 from worker.announcer import Announcer
 from worker.health import (
+    INTAKE_STALLED_AFTER_S,
     Check,
     Health,
     check_catalog,
     check_decoders,
+    check_intake,
     check_jobs,
     check_memory,
     check_owner,
@@ -151,6 +153,7 @@ async def open_app(
                 "rights": check_rights(queue),
                 "owner": check_owner(queue),
                 "memory": check_memory(sandbox),
+                "intake": check_intake(queue, BACKLOG, settings.lease + INTAKE_STALLED_AFTER_S),
                 "jobs": check_jobs(queue, lambda: shutdown.batches < JOBS_AT_ONCE),
             },
         )

@@ -24,6 +24,7 @@ INTERVAL_S = 5.0
 EXPIRY_S = 15.0  # a worker that is silent for so long is taken for dead
 STALLED_AFTER_S = 20.0  # a due job waits that long though this worker has room for it
 SHORT_FOR_S = 60.0  # that health is red after the kernel has killed for memory
+INTAKE_STALLED_AFTER_S = 30.0  # beyond the lease, after which a dead worker's events are taken over
 _BREATH_S = 0.5
 LAG_S = 1.0  # of the event loop, worth a line in the log
 
@@ -153,9 +154,16 @@ class Health:
         except (*UNREACHABLE, RedisError) as error:
             problem = explain(error)
             if refusal_of(error):
-                with suppress(*UNREACHABLE, RedisError):
-                    await self._beat(problem, well=False)
+                await self._say_what_can_be_said(problem)
         return problem
+
+    async def _say_what_can_be_said(self, problem: str) -> None:
+        """To a Redis that says no: a full one takes no heartbeat, but lets the last one go."""
+        with suppress(*UNREACHABLE, RedisError):
+            try:
+                await self._beat(problem, well=False)
+            except RedisError:
+                await self._queue.heartbeats.end(self._instance)
 
     async def _found(self) -> str | None:
         try:
@@ -229,6 +237,27 @@ def check_jobs(queue: Queue, has_room: Callable[[], bool]) -> Check:
         if waited is None or waited <= STALLED_AFTER_S or not has_room():
             return None
         return f"a job has been due for {waited:.0f} s and does not start"
+
+    return check
+
+
+def check_intake(queue: Queue, backlog: int, patience_s: float) -> Check:
+    """The first event of the stream changes within `patience_s`, unless `backlog` jobs hold the intake up.
+
+    How long it has waited says nothing: in a burst of many it may be an hour, with everybody at work.
+    """
+    first: str | None = None
+    since = time.monotonic()
+
+    async def check() -> str | None:
+        nonlocal first, since
+        now_first = await queue.oldest_id()
+        if now_first is None or now_first != first:
+            first, since = now_first, time.monotonic()
+        waited = time.monotonic() - since
+        if waited <= patience_s or await queue.untaken_jobs() >= backlog:
+            return None
+        return f"the event {first} has been the first to wait for {waited:.0f} s, and nobody takes it"
 
     return check
 

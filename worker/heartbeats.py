@@ -71,7 +71,7 @@ class Heartbeats:
 
     async def end(self, instance: str) -> None:
         """It does not live any longer."""
-        async with self._redis.pipeline(transaction=True) as pipe:
+        async with self._redis.pipeline(transaction=False) as pipe:  # a full Redis begins no transaction
             pipe.delete(self._prefix + instance)
             pipe.zrem(self._index, instance)
             await pipe.execute()

@@ -590,10 +590,15 @@ class Queue:
 
     async def oldest_age_s(self) -> int | None:
         """How long the oldest waiting entry has waited, in s by Redis' clock; None: nothing waits."""
-        oldest = await self.redis.xrange(self.stream, count=1)
-        if not oldest:
+        oldest = await self.oldest_id()
+        if oldest is None:
             return None
-        return max(0, await self.now_ms() - int(oldest[0][0].partition(b"-")[0])) // 1000
+        return max(0, await self.now_ms() - int(oldest.partition("-")[0])) // 1000
+
+    async def oldest_id(self) -> str | None:
+        """The ID of the entry that waits first, read or not; None: nothing waits."""
+        oldest = await self.redis.xrange(self.stream, count=1)
+        return oldest[0][0].decode() if oldest else None
 
     async def add(self, event: Mapping[str, Any]) -> str:
         """Put an event on the stream, as any app does; gives the entry's ID."""

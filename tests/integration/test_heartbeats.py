@@ -37,7 +37,7 @@ async def test_each_process_is_a_worker_of_its_own_under_whatever_host_name_and_
     first, second = new_instance(), new_instance()
     await queue.heartbeats.beat(first, "0 events wait", well=True, expiry_s=15)
     await queue.heartbeats.beat(second, "the disk is full", well=False, expiry_s=15)
-    await queue.heartbeats.beat(ELSEWHERE, "0 events wait", well=True, expiry_s=15)
+    await queue.heartbeats.beat(ELSEWHERE, "0 events wait", well=True, expiry_s=60)
 
     living = {worker.instance: worker for worker in await queue.heartbeats.living()}
 
@@ -81,10 +81,10 @@ async def test_one_that_is_silent_is_forgotten_by_the_next_heartbeat_of_another(
 async def test_the_check_judges_the_workers_of_its_own_container(
     queue: Queue, server: RedisServer, here: list[bool], code: int, told: str
 ) -> None:
-    await queue.heartbeats.beat(ELSEWHERE, "0 events wait", well=True, expiry_s=15)
+    await queue.heartbeats.beat(ELSEWHERE, "0 events wait", well=True, expiry_s=60)
     for well in here:
         await queue.heartbeats.beat(
-            new_instance(), "3 events wait" if well else "the disk is full", well=well, expiry_s=15
+            new_instance(), "3 events wait" if well else "the disk is full", well=well, expiry_s=60
         )
 
     ended = await asyncio.to_thread(checked_by_another, server.url)

@@ -1,0 +1,105 @@
+"""Green only when work gets done: what stands still, and what Redis refuses, turns a worker red."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+
+from scripts.doctor.broker import look_at_redis
+from scripts.redis_server import RedisServer, temporary_redis
+from storage.catalog import Catalog
+from tests.support.intakes import BACKLOG, intake_on
+from worker.health import Health, check_intake, check_rights
+from worker.queue import Queue, connect, job_queue_of
+from worker.settings import Settings
+
+STREAM = "media:uploads"
+SOON_S = 0.05
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with temporary_redis() as running:
+        yield running
+
+
+@pytest.fixture
+def admin(server: RedisServer) -> Iterator[Any]:
+    client: Any = redis.Redis.from_url(server.url)
+    yield client
+    client.config_set("maxmemory", 0)
+    client.replicaof("NO", "ONE")
+    client.flushall()
+    client.close()
+
+
+@pytest.fixture
+async def queue(server: RedisServer, admin: Any) -> AsyncIterator[Queue]:
+    client = connect(server.url, job_queue_of(STREAM))
+    yield Queue(client, STREAM, "me", 1000)
+    await client.aclose(close_connection_pool=True)
+
+
+async def test_an_intake_that_stands_turns_red_and_one_that_goes_on_does_not(
+    queue: Queue, catalog: Catalog
+) -> None:
+    check = check_intake(queue, BACKLOG, SOON_S)
+    intake = intake_on(queue, catalog)
+    assert await check() is None  # nothing waits
+
+    first = await queue.add({"source": "uploads/a.jpg"})
+    assert await check() is None  # it has only come
+    await asyncio.sleep(2 * SOON_S)
+    problem = await check()
+    assert problem is not None
+    assert first in problem
+
+    while await queue.depth():
+        await intake.drain(10)
+    await queue.add({"source": "uploads/b.jpg"})
+    assert await check() is None  # another one is the first
+
+
+async def test_an_intake_that_waits_for_work_in_hand_does_not_stand(queue: Queue) -> None:
+    check = check_intake(queue, 2, SOON_S)
+    await queue.add({"source": "uploads/a.jpg"})
+    await check()
+    await asyncio.sleep(2 * SOON_S)
+    assert await check() is not None
+
+    await queue.enqueue({uuid4().hex: [uuid4()] for _ in range(2)})
+
+    assert await check() is None
+
+
+def _fill(admin: Any) -> None:
+    admin.config_set("maxmemory", 1)
+
+
+def _make_a_replica(admin: Any) -> None:
+    admin.replicaof("127.0.0.1", "1")
+
+
+@pytest.mark.parametrize(("hinder", "told"), [(_fill, "maxmemory"), (_make_a_replica, "replica")])
+async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by_doctor(
+    queue: Queue, server: RedisServer, admin: Any, hinder: Any, told: str
+) -> None:
+    health = Health("here:1:1", queue, {"rights": check_rights(queue)})
+    await health.tell()
+    assert await queue.has_worker()
+    hinder(admin)
+
+    await health.tell()
+    found = (await look_at_redis(Settings(redis_url=server.url)))[0]
+
+    assert told != "maxmemory" or not await queue.has_worker()  # a replica takes not even that
+    assert found.level == "error"
+    assert told in found.detail
+    assert found.advice
+    admin.config_set("maxmemory", 0)
+    admin.replicaof("NO", "ONE")
+    await health.tell()
+    assert await queue.has_worker()
