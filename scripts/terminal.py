@@ -19,6 +19,7 @@ from rich.table import Table
 from pipelines.errors import PipelineError
 from scripts.contact_sheet import visible
 from storage.errors import StorageError
+from worker.env_files import find_env_files
 from worker.queue import RedisError
 from worker.refusals import explain, refusal_of
 from worker.settings import Settings, SettingsError
@@ -49,6 +50,9 @@ def run(body: Callable[[Settings], Coroutine[Any, Any, int]]) -> None:
     """
     try:
         settings = Settings.load()
+        for file in find_env_files():
+            if file.problem:
+                complain(f"{file.path} cannot be read ({file.problem}): what it sets does not hold.")
         code = asyncio.run(_until_stopped(body(settings)))
     except SettingsError as error:
         complain(f"The settings are not right:\n{error}")

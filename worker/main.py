@@ -24,6 +24,7 @@ from storage.errors import StorageError
 from worker import health, queue, tasks
 from worker.app import JOBS_AT_ONCE, in_background, open_app
 from worker.crontab import parse_crontab
+from worker.env_files import find_env_files
 from worker.heartbeats import Heartbeat
 from worker.logs import configure_logs, quiet_arq
 from worker.queue import UNREACHABLE, RedisError
@@ -186,6 +187,9 @@ async def start_up(ctx: Context) -> None:
     if not ctx.get("away"):
         health.warn(await app.queue.facts())
         health.warn_of([health.judge_memory(settings)])
+        for file in find_env_files():
+            if file.problem:
+                log.warning("env_file_not_read", file=str(file.path), reason=file.problem)
         for unknown, nearest in unknown_variables().items():
             log.warning("unknown_setting", variable=unknown, nearest=nearest)
     await app.intake.join()
@@ -201,6 +205,7 @@ async def start_up(ctx: Context) -> None:
         decoders=settings.decoders,
         memory_mb=settings.budget_mb,
         consumer=app.queue.consumer,
+        env_files=[str(file.path) for file in find_env_files() if not file.problem],
     )
     ctx["started"] = True
 

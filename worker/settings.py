@@ -19,9 +19,15 @@ from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.recipe_file import RecipeMistakes, load_recipes
 from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY
 from worker.crontab import parse_crontab
+from worker.env_files import ENCODING, INSTEAD, EnvFile, find_env_files
 
 PREFIX = "MEDIA_"
 _SECRET = {"redis_url"}  # may hold a password
+_OF_OTHERS = {
+    INSTEAD,
+    "MEDIA_ROOT",
+    "MEDIA_URL",
+}  # the latter are Django's, which often shares our environment
 URL_OPTIONS = (
     "db",
     "username",
@@ -270,11 +276,15 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """The settings that the environment describes. Raises: SettingsError, with all its mistakes."""
+        """The settings that environment and files describe. Raises: SettingsError, with all mistakes."""
+        files = find_env_files()
+        if unread := [file for file in files if file.problem and INSTEAD in os.environ]:
+            raise SettingsError(f"{INSTEAD}: {unread[0].path} cannot be read ({unread[0].problem})")
+        readable = [file.path for file in files if file.problem is None]
         try:
-            return cls()
+            return cls(_env_file=readable, _env_file_encoding=ENCODING)
         except ValidationError as error:
-            raise SettingsError("\n".join(_complaints(error))) from error
+            raise SettingsError("\n".join(_complaints(error, files))) from error
 
 
 def variable(field: str) -> str:
@@ -285,15 +295,25 @@ def variable(field: str) -> str:
 def unknown_variables() -> Mapping[str, str | None]:
     """Variables that are named like settings and are none, each with the nearest that is one."""
     known = [name.upper() for name in Settings.model_fields]
-    given = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+    names = {*os.environ, *(name for file in find_env_files() for name in file.variables)}
+    given = sorted(
+        name for name in names if name.upper().startswith(PREFIX) and name.upper() not in _OF_OTHERS
+    )
     rests = {name: name.upper().removeprefix(PREFIX) for name in given}
     nearest = {name: get_close_matches(rest, known, 1) for name, rest in rests.items() if rest not in known}
     return {name: PREFIX + close[0] if close else None for name, close in nearest.items()}
 
 
-def _complaints(error: ValidationError) -> Sequence[str]:
+def _complaints(error: ValidationError, files: Sequence[EnvFile]) -> Sequence[str]:
     return [
-        f"{variable(str(mistake['loc'][0]))}: {mistake['msg'].removeprefix('Value error, ')}"
+        f"{_said_in(variable(str(mistake['loc'][0])), files)}: {mistake['msg'].removeprefix('Value error, ')}"
         + ("" if mistake["loc"][0] in _SECRET else f" (it is {mistake['input']!r})")
         for mistake in error.errors(include_url=False)
     ]
+
+
+def _said_in(name: str, files: Sequence[EnvFile]) -> str:
+    """A variable's name, with the file that it is from unless the environment has it."""
+    if name in {given.upper() for given in os.environ}:
+        return name
+    return next((f"{name} in {file.path}" for file in reversed(files) if name in file.variables), name)

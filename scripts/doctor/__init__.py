@@ -1,11 +1,13 @@
 """`media doctor`: looks at everything that a worker stands on, and says what to do about what is wrong."""
 
+import os
 from collections.abc import AsyncIterator, Sequence
 
 from scripts.doctor.broker import look_at_redis
 from scripts.doctor.decoders import look_at_decoders, look_at_limits
 from scripts.doctor.rows import look_at_catalog
 from scripts.terminal import AsJson, output, print_json, run, safe
+from worker.env_files import EnvFile, find_env_files
 from worker.health import Finding
 from worker.settings import Settings, unknown_variables
 
@@ -40,6 +42,21 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
 
 
 def _variables() -> Sequence[Finding]:
+    return [*map(judge_env_file, find_env_files()), *_misspelt()]
+
+
+def judge_env_file(file: EnvFile) -> Finding:
+    """Whether a file of variables is read, and keeps its password."""
+    if file.problem:
+        advice = f"Let the user {os.geteuid()} read it, or give its variables in the environment."
+        return Finding("Settings", "warning", f"{file.path} cannot be read ({file.problem})", advice)
+    if file.shows_a_password:
+        detail = f"everybody on this machine can read the password in {file.path}"
+        return Finding("Settings", "warning", detail, f"chmod o-r {file.path}")
+    return Finding("Settings", "ok", f"read from {file.path}, where the environment does not say otherwise")
+
+
+def _misspelt() -> Sequence[Finding]:
     return [
         Finding(
             "Settings",

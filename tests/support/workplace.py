@@ -188,6 +188,7 @@ class Workplace:
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
+            "MEDIA_ENV_FILE": "",
             "MEDIA_REDIS_URL": self.redis_url,
             "MEDIA_STORAGE_URL": f"file:{self.root}",
             "MEDIA_CATALOG_URL": f"sqlite+aiosqlite:///{self.catalog}",

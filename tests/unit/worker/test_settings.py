@@ -14,6 +14,7 @@ from worker.settings import Settings, SettingsError, available_cpus, unknown_var
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.upper().startswith("MEDIA_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("MEDIA_ENV_FILE", "")
 
 
 @pytest.fixture

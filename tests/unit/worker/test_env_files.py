@@ -1,0 +1,122 @@
+"""Files of variables: found, outdone by the environment, named where they are wrong, and kept from others."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.doctor import judge_env_file
+from worker import env_files
+from worker.env_files import find_env_files
+from worker.settings import Settings, SettingsError, unknown_variables
+
+
+@pytest.fixture
+def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What stands for /etc/media-worker.env; the current folder is another."""
+    for name in [name for name in os.environ if name.startswith("MEDIA_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(env_files, "PLACES", (str(tmp_path / "media-worker.env"), ".env"))
+    return tmp_path / "media-worker.env"
+
+
+def test_the_environment_outdoes_the_folder_s_file_and_that_the_machine_s(
+    etc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    etc.write_text("MEDIA_BATCH_SIZE=1\nMEDIA_LEASE=2\nMEDIA_GRACE=3\n")
+    Path(".env").write_text("export MEDIA_LEASE='20'\nmedia_grace=30\nOTHER=1\n")
+    monkeypatch.setenv("MEDIA_GRACE", "300")
+
+    settings = Settings.load()
+
+    assert (settings.batch_size, settings.lease, settings.grace) == (1, 20, 300)
+    assert [file.path for file in find_env_files()] == [etc, Path(".env").absolute()]
+
+
+def test_a_mistake_is_told_with_the_file_that_it_is_in(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    etc.write_text("MEDIA_LEASE=soon\nMEDIA_CPUS=many\n")
+    Path(".env").write_text("MEDIA_LEASE=later\nMEDIA_GRACE=never\n")
+    monkeypatch.setenv("MEDIA_GRACE", "ever")
+
+    with pytest.raises(SettingsError) as told:
+        Settings.load()
+    lines = sorted(str(told.value).splitlines())
+    assert [line.partition(":")[0] for line in lines] == [
+        f"MEDIA_CPUS in {etc}",
+        "MEDIA_GRACE",
+        f"MEDIA_LEASE in {Path('.env').absolute()}",
+    ]
+
+
+def test_one_file_may_be_named_instead_and_then_it_must_be_there(
+    etc: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    etc.write_text("MEDIA_LEASE=2\n")
+    monkeypatch.setenv("MEDIA_ENV_FILE", str(tmp_path / "mine"))
+    with pytest.raises(SettingsError, match=r"MEDIA_ENV_FILE: .*/mine cannot be read \(No such file"):
+        Settings.load()
+
+    (tmp_path / "mine").write_text("MEDIA_CPUS=3\n")
+    settings = Settings.load()
+
+    assert (settings.cpus, settings.lease) == (3, 15)
+    assert unknown_variables() == {}
+
+
+def test_a_virtual_environment_of_that_name_is_no_file(etc: Path) -> None:
+    Path(".env").mkdir()
+
+    assert find_env_files() == []
+    Settings.load()
+
+
+def test_a_file_that_cannot_be_read_is_told_and_does_not_hold(etc: Path) -> None:
+    etc.write_bytes(b"MEDIA_LEASE=\xff\n")
+
+    [file] = find_env_files()
+
+    assert Settings.load().lease == 15
+    assert judge_env_file(file).level == "warning"
+    assert judge_env_file(file).detail == f"{etc} cannot be read (it is not UTF-8)"
+
+
+@pytest.mark.parametrize(
+    ("mode", "url", "level"),
+    [
+        (0o644, "redis://:hunter2@h/0", "warning"),
+        (0o640, "redis://:hunter2@h/0", "ok"),
+        (0o644, "redis://h/0", "ok"),
+    ],
+)
+def test_a_password_that_everybody_can_read_is_told_but_not_shown(
+    etc: Path, mode: int, url: str, level: str
+) -> None:
+    etc.write_text(f"MEDIA_REDIS_URL={url}\n")
+    etc.chmod(mode)
+
+    finding = judge_env_file(find_env_files()[0])
+
+    assert finding.level == level
+    assert "hunter2" not in f"{finding.detail} {finding.advice}"
+
+
+def test_what_django_calls_its_media_is_no_misspelt_setting(
+    etc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    etc.write_text("MEDIA_ROOT=/srv/media\nMEDIA_LEASES=3\n")
+    monkeypatch.setenv("MEDIA_URL", "/media/")
+
+    assert unknown_variables() == {"MEDIA_LEASES": "MEDIA_LEASE"}
+
+
+def test_a_command_says_which_file_it_cannot_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff")
+    command = [str(Path(sys.executable).parent / "media"), "stats"]
+
+    done = subprocess.run(command, env={"MEDIA_LOG": "json"}, cwd=tmp_path, capture_output=True, text=True)
+
+    assert f"{tmp_path}/.env cannot be read (it is not UTF-8)" in done.stderr

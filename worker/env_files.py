@@ -1,0 +1,61 @@
+"""Files of variables: where they are looked for, what they hold, and who may read a password in one."""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+ENCODING = "utf-8-sig"  # with or without the mark that some editors put first
+PLACES = ("/etc/media-worker.env", ".env")  # what a later one says holds
+INSTEAD = "MEDIA_ENV_FILE"  # names one file instead of those; empty: none
+
+
+@dataclass(frozen=True)
+class EnvFile:
+    """A file that is there, with its variables, or with the reason why it cannot be read."""
+
+    path: Path
+    variables: Mapping[str, str]
+    problem: str | None = None
+
+    @property
+    def shows_a_password(self) -> bool:
+        """Whether every user of this machine may read a password in it."""
+        try:
+            everybody = self.path.stat().st_mode & stat.S_IROTH
+        except OSError:
+            return False
+        return bool(everybody) and any(map(_has_password, self.variables.values()))
+
+
+def find_env_files() -> Sequence[EnvFile]:
+    """The files that are there, in the order of `PLACES`. A folder of that name is none: it may be a venv."""
+    named = os.environ.get(INSTEAD)
+    places = PLACES if named is None else (named,) if named else ()
+    return [_read(Path(place).absolute()) for place in places if os.path.isfile(place) or place == named]
+
+
+def _read(path: Path) -> EnvFile:
+    try:
+        with path.open(encoding=ENCODING) as lines:
+            values = dotenv_values(stream=lines)
+    except OSError as error:
+        return EnvFile(path, {}, error.strerror or str(error))
+    except UnicodeDecodeError:
+        return EnvFile(path, {}, "it is not UTF-8")
+    return EnvFile(path, dict(_set(values)))
+
+
+def _set(values: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
+    return ((name.upper(), value) for name, value in values.items() if value is not None)
+
+
+def _has_password(value: str) -> bool:
+    try:
+        return bool("://" in value and urlsplit(value).password)
+    except ValueError:
+        return False
