@@ -18,6 +18,7 @@ from pipelines.errors import (
     RecipeUnknown,
     WorkerKiller,
 )
+from pipelines.lookout import Lookout
 from pipelines.outage import Outage
 from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
@@ -122,6 +123,7 @@ class Workshop:
     judge: Judge
     may_delete_originals: bool
     stopping: asyncio.Event
+    lookout: Lookout | None = None
 
 
 async def process_uploads(ids: Iterable[UUID], ticket: str, workshop: Workshop) -> Report:
@@ -171,6 +173,16 @@ async def _process(upload_id: UUID, ticket: str, workshop: Workshop, report: Rep
     committed = await workshop.committer.submit(outcome)
     report.ms["commit"] += (time.perf_counter() - submitted) * 1000
     _note(committed, outcome, report)
+    _watch(committed, outcome, workshop)
+
+
+def _watch(committed: Committed, outcome: Outcome, workshop: Workshop) -> None:
+    """Look at the original of what is put off because of it: it may be there before the time is over."""
+    if workshop.lookout is None or not isinstance(outcome, Postponed) or outcome.seen is None:
+        return
+    source = outcome.claim.upload.source
+    if committed.state is State.QUEUED and committed.due_in_ms and source is not None:
+        workshop.lookout.watch(committed.id, source, outcome.seen, committed.due_in_ms / 1000)
 
 
 def _pause_ms(workshop: Workshop) -> int:

@@ -1,16 +1,22 @@
 """What can go wrong with a picture: errors say what happened; what to do about it is said elsewhere."""
 
+from storage.blobs import BlobInfo
+
 
 class PipelineError(Exception):
     """Anything that kept an upload from becoming variants."""
 
 
 class PictureRefused(PipelineError):
-    """The decoder looked at the picture and declined it: `code` from the wire contract, and a sentence."""
+    """The decoder looked at the picture and declined it: `code` from the wire contract, and a sentence.
 
-    def __init__(self, code: str, message: str) -> None:
+    `seen` is how the file was, if it may be one that is still being written.
+    """
+
+    def __init__(self, code: str, message: str, seen: BlobInfo | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.seen = seen
 
 
 class RecipeUnknown(PipelineError):

@@ -1,5 +1,6 @@
 """One upload: read it, decode it once, publish what is missing. It raises where it cannot."""
 
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from storage.catalog.sweeps import DAMAGED
 from storage.errors import BlobNotFound, BlobPinned, BlobRefused, BlobsUnavailable
 from storage.keys import DELETED, trash_key, variant_key
 from storage.threads import in_thread
+
+_BEGIN = 16  # bytes, by which every format can be told
 
 Milliseconds = Mapping[str, float]
 
@@ -63,6 +66,8 @@ async def make_variants(
             await _prove_unchanged(upload.source or "", source, blobs)
             if isinstance(error, DEADLY):
                 await blame.remember(source, error)
+            elif isinstance(error, PictureRefused) and _may_be_unfinished(error, source):
+                raise PictureRefused(error.code, str(error), source.info) from error
             raise
         rendered_at = time.perf_counter()
         await _prove_unchanged(upload.source or "", source, blobs)
@@ -180,6 +185,14 @@ async def _is_there(key: str, blobs: Exists) -> bool:
             raise BlobsUnavailable(f"the storage did not say whether {key} is there")
         case existence:
             return existence is Existence.PRESENT
+
+
+def _may_be_unfinished(error: PictureRefused, source: Source) -> bool:
+    """Whether the file is one as it lies there while somebody writes it: damaged, empty, or not begun."""
+    if error.code != "unsupported_format":
+        return error.code == "corrupt_image"
+    begin = os.pread(source.fd, _BEGIN, 0)
+    return len(begin) < _BEGIN or not any(begin)
 
 
 async def _prove_unchanged(key: str, source: Source, blobs: Open) -> None:

@@ -68,7 +68,8 @@ def command(
 async def _show(pictures: Sequence[Path], results: Path, settings: Settings, *, as_json: bool) -> None:
     try:
         with temporary_redis() as redis:
-            own = settings.model_copy(update={"redis_url": redis.url})
+            # Nobody writes on at its pictures: a damaged one needs no time to settle.
+            own = settings.model_copy(update={"redis_url": redis.url, "settle": 0})
             errors.print(f"Redis {redis.version} and a worker with {own.decoders} decoders are at work.")
             with _worker(own, results / "worker.log") as process:
                 sent, seconds = await _while_alive(process, _work(pictures, own), results / "worker.log")

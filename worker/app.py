@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from uuid import UUID
 
 import structlog
 from arq.connections import ArqRedis
@@ -14,10 +15,12 @@ from pipelines.blame import Blame
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import MIB
+from pipelines.lookout import Lookout
 from pipelines.outage import Outage
 from pipelines.sandbox import DECODER, TOO_CROWDED, Allowance, Sandbox, decoder_version, open_sandbox
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog, open_catalog
+from storage.errors import CatalogUnavailable
 from storage.threads import in_thread, start_threads
 from worker.adoption import Adoption
 from worker.announcer import Announcer
@@ -34,7 +37,7 @@ from worker.health import (
     check_rights,
 )
 from worker.heartbeats import new_instance
-from worker.intake import Intake
+from worker.intake import Intake, new_ticket
 from worker.queue import UNREACHABLE, Queue, RedisError, queue_on
 from worker.retry import judge
 from worker.settings import LEAST_MEMORY_MB, Settings
@@ -116,6 +119,7 @@ async def open_app(
         stack.push_async_callback(announcer.close)
         lanes = Lanes(2 * settings.decoders + 2)
         per_ticket = IDS_A_DECODER * settings.decoders
+        lookout = Lookout(stores.blobs, _hastening(stores.catalog, queue, per_ticket))
         workshop = Workshop(
             holder=queue.consumer,
             recipes=recipes,
@@ -127,9 +131,10 @@ async def open_app(
             decoder_outage=Outage(sandbox, DecoderUnavailable),
             committer=Committer(stores.catalog.claims, expected=lambda: lanes.busy > 0, told=announcer.tell),
             lanes=lanes,
-            judge=partial(judge, max_attempts=settings.max_attempts),
+            judge=partial(judge, max_attempts=settings.max_attempts, settle_ms=settings.settle * 1000),
             may_delete_originals=settings.delete_originals,
             stopping=shutdown.stopping,
+            lookout=lookout,
         )
         intake = Intake(
             queue,
@@ -175,6 +180,23 @@ async def open_app(
         )
 
 
+def _hastening(
+    catalog: Catalog, queue: Queue, per_ticket: int
+) -> Callable[[Sequence[UUID]], Awaitable[None]]:
+    """Has uploads worked on before the time to which they were put off."""
+
+    async def hasten(ids: Sequence[UUID]) -> None:
+        try:
+            tickets = await catalog.claims.hasten(ids, per_ticket=per_ticket, new_ticket=new_ticket)
+            await queue.enqueue(tickets)
+        except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
+            log.warning(
+                "uploads_not_hastened", uploads=len(ids), reason=str(error)
+            )  # they come in their time
+
+    return hasten
+
+
 def _quiet(look: Callable[[], Awaitable[object]]) -> Check:
     """A check that raises where something is wrong."""
 
@@ -187,7 +209,9 @@ def _quiet(look: Callable[[], Awaitable[object]]) -> Check:
 @asynccontextmanager
 async def in_background(app: App) -> AsyncIterator[None]:
     """The intake and the announcer at work; at the end the consumer leaves the group."""
-    works = (app.intake.run, app.announcer.run, app.health.run)
+    works = [app.intake.run, app.announcer.run, app.health.run]
+    if app.workshop.lookout is not None:
+        works.append(app.workshop.lookout.run)
     tasks = [asyncio.create_task(_kept_up(work)) for work in works]
     try:
         yield

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pipelines import errors as pictures
 from pipelines.sandbox.answers import REFUSALS
 from storage import errors as stores
-from storage.catalog.clock import now_ms
+from storage.blobs import BlobInfo, Existence
+from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.facts import Claim, Failed, Postponed
 from storage.keys import UPLOADS
 
@@ -16,6 +17,7 @@ FIRST_DELAY_MS = 1_000
 LONGEST_DELAY_MS = 600_000
 PATIENT_DELAY_MS = 15_000
 MISSING_FOR_MS = 10_000  # an app may announce a file a moment before the file system shows it
+LONGEST_WRITE_MS = 600_000  # a file that never settles is judged as it is
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,17 @@ def verdict(error: Exception) -> Verdict:
     return INTERNAL
 
 
-def judge(error: Exception, claim: Claim, max_attempts: int) -> Failed | Postponed:
-    """The outcome that `error` is for the upload that met it."""
+def judge(error: Exception, claim: Claim, max_attempts: int, settle_ms: int = 0) -> Failed | Postponed:
+    """The outcome that `error` is for the upload that met it.
+
+    An original that may still be written is tried again until it has not changed for `settle_ms`.
+    """
     found = verdict(error)
     code = error.code if isinstance(error, pictures.PictureRefused) else found.code
     text = _told(error) if found is not INTERNAL else "".join(traceback.format_exception(error))[-4000:]
-    if isinstance(error, stores.BlobNotFound) and now_ms() - claim.upload.queued_ms < MISSING_FOR_MS:
-        return Postponed(claim, code, text, FIRST_DELAY_MS, counted=False)
+    wait = _wait_for_original(error, claim, settle_ms)
+    if wait is not None:
+        return Postponed(claim, code, text, wait.ms, counted=False, seen=wait.seen)
     if not found.transient or (found.counted and claim.upload.attempts + 1 >= max_attempts):
         return Failed(claim, code, text)
     pause = patient_ms(claim.upload.attempts) if found.patient else delay_ms(claim.upload.attempts)
@@ -88,6 +94,32 @@ def judge(error: Exception, claim: Claim, max_attempts: int) -> Failed | Postpon
 def patient_ms(attempts: int) -> int:
     """How long to wait after that many tries for what a person has to put right: from 15 s to 10 min."""
     return min(LONGEST_DELAY_MS, PATIENT_DELAY_MS << attempts)
+
+
+@dataclass(frozen=True)
+class _Wait:
+    """How long an original is waited for, unless it is not as it was `seen` any more."""
+
+    ms: int
+    seen: BlobInfo | Existence
+
+
+def _wait_for_original(error: Exception, claim: Claim, settle_ms: int) -> _Wait | None:
+    waited_ms = now_ms() - claim.upload.queued_ms
+    if waited_ms < -SKEW_MS:  # the clock was put back since; without a measure nothing is waited for
+        return None
+    match error:
+        case stores.BlobNotFound() if waited_ms < MISSING_FOR_MS:
+            return _Wait(MISSING_FOR_MS - max(0, waited_ms), Existence.MISSING)
+        case pictures.SourceChanged() if settle_ms and waited_ms < LONGEST_WRITE_MS:
+            return _Wait(settle_ms, Existence.UNKNOWN)
+        case pictures.PictureRefused(seen=BlobInfo() as seen) if waited_ms < LONGEST_WRITE_MS:
+            still_ms = now_ms() - int(seen.changed_at * 1000)
+            if still_ms < 0:  # by another clock than ours
+                still_ms = waited_ms
+            return _Wait(settle_ms - max(0, still_ms), seen) if still_ms < settle_ms else None
+        case _:
+            return None
 
 
 def delay_ms(attempts: int) -> int:

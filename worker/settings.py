@@ -221,6 +221,12 @@ class Settings(BaseSettings):
     adopt: Literal["enqueue", "report", "off"] = Field(
         "enqueue", description="originals without a record: `enqueue`, `report` in the log, or `off`"
     )
+    settle: int = Field(
+        10,
+        ge=0,
+        le=3600,
+        description="seconds that a damaged or empty original must not have changed before it is refused",
+    )
     grace: int = Field(
         86_400,
         ge=0,

@@ -40,11 +40,15 @@ class BlobInfo:
 
 @dataclass(frozen=True)
 class Source:
-    """An original, open for reading: a descriptor, its size in bytes, a stamp that changes with it."""
+    """An original, open for reading: a descriptor, its size in bytes, a stamp that changes with it.
+
+    `info` is what a look at it tells, too.
+    """
 
     fd: int
     bytes: int
     stamp: str
+    info: BlobInfo
 
 
 @dataclass(frozen=True)

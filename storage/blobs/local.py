@@ -60,7 +60,7 @@ class LocalBlobs:
             fd = await in_thread_or_undo(os.close, partial(self._open_file, key))
         try:
             facts = os.fstat(fd)
-            yield Source(fd, facts.st_size, _stamp(facts))
+            yield Source(fd, facts.st_size, _stamp(facts), _info_of(key, facts))
         finally:
             os.close(fd)
 

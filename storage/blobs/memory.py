@@ -33,7 +33,7 @@ class MemoryBlobs:
         blob = self._blob(key)
         fd = _readable(blob.content)
         try:
-            yield Source(fd, len(blob.content), f"{blob.version}:{len(blob.content)}")
+            yield Source(fd, len(blob.content), f"{blob.version}:{len(blob.content)}", _info(key, blob))
         finally:
             os.close(fd)
 

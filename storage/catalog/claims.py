@@ -134,6 +134,26 @@ class Claims:
         told = {notice.id: notice for notice in notices}
         return [replace(result, notice=told.get(result.id)) for result in written]
 
+    async def hasten(
+        self, ids: Sequence[UUID], *, per_ticket: int, new_ticket: Callable[[], str]
+    ) -> Mapping[str, Sequence[UUID]]:
+        """Make those of `ids` due that are put off, on new tickets; gives what each ticket carries."""
+        now = now_ms()
+        put_off = uploads.c.state == State.QUEUED, uploads.c.not_before_ms > now
+        tickets: dict[str, Sequence[UUID]] = {}
+        async with self._database.writing() as connection:
+            for start in range(0, len(ids), per_ticket):
+                ticket, group = new_ticket(), [str(each) for each in ids[start : start + per_ticket]]
+                chosen = uploads.c.id.in_(group), *put_off
+                moved = await connection.execute(
+                    update(uploads)
+                    .where(*chosen)
+                    .values(ticket=ticket, changed_ms=now, not_before_ms=now)
+                    .returning(uploads.c.id)
+                )
+                tickets[ticket] = [UUID(each) for each in moved.scalars()]
+        return {ticket: carried for ticket, carried in tickets.items() if carried}
+
     async def release(self, claims: Sequence[Claim]) -> None:
         """Give claims back untouched, as if they had never been taken. Raises: CatalogUnavailable."""
         async with self._database.writing() as connection:
@@ -298,7 +318,7 @@ def _news(outcome: Outcome, row: Row, now: int) -> Row:
             return {"state": State.READY, "attempts": 0, **_error(None, None), **_read(original)}
         case Failed(_, code, message):
             return {"state": State.FAILED, "attempts": row["attempts"] + 1, **_error(code, message)}
-        case Postponed(_, code, message, delay_ms, counted):
+        case Postponed(_, code, message, delay_ms, counted, _):
             return {
                 "state": State.DELETING if row["state"] == State.DELETING else State.QUEUED,
                 "attempts": row["attempts"] + counted,

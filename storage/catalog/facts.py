@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from storage.blobs import BlobInfo, Existence
+
 Metadata = Mapping[str, Any]
 
 
@@ -160,13 +162,17 @@ class Failed:
 
 @dataclass(frozen=True)
 class Postponed:
-    """Not now: the same again after `delay_ms`. `counted` when it was the upload's own try that failed."""
+    """Not now: the same again after `delay_ms`. `counted` when it was the upload's own try that failed.
+
+    With `seen` it may be sooner: as soon as the original is not as it was seen any more.
+    """
 
     claim: Claim
     code: str
     message: str
     delay_ms: int
     counted: bool
+    seen: BlobInfo | Existence | None = None
 
 
 @dataclass(frozen=True)

@@ -194,6 +194,7 @@ class Workplace:
             "MEDIA_CATALOG_URL": f"sqlite+aiosqlite:///{self.catalog}",
             "MEDIA_LEASE": "1",
             "MEDIA_RECONCILE_INTERVAL": "1",
+            "MEDIA_SETTLE": "0",
             "MEDIA_CPUS": "1",
             "MEDIA_LOG": "json",
             **self.settings,

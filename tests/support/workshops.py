@@ -57,13 +57,13 @@ class Uploads:
 
     def __init__(self, catalog: Catalog, blobs: LocalBlobs, root: Path) -> None:
         self._catalog = catalog
-        self._blobs = blobs
+        self.blobs = blobs
         self._root = root
         self._ms = 0
 
     async def put(self, name: str, content: bytes, *, recipe: str = "default") -> UUID:
         """Store the picture under that name and announce it; gives its id."""
-        await self._blobs.put(f"uploads/{name}", _once(content))
+        await self.blobs.put(f"uploads/{name}", _once(content))
         return await self.announce(name, recipe=recipe)
 
     async def announce(self, name: str, *, recipe: str = "default") -> UUID:

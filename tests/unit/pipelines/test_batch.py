@@ -118,7 +118,8 @@ async def test_a_missing_source_is_looked_for_again_at_first(
 
     upload = await found(catalog, upload_id)
     assert (upload.state, upload.attempts, upload.error_code) == (State.QUEUED, 0, "source_missing")
-    assert (report.left_over, report.due_in_ms) == ([upload_id], 1000)
+    assert report.left_over == [upload_id]
+    assert 9_000 < (report.due_in_ms or 0) <= 10_000
 
 
 async def test_a_recipe_that_is_gone_fails_in_words(

@@ -7,9 +7,10 @@ import pytest
 
 from pipelines import errors as pictures
 from storage import errors as stores
+from storage.blobs import BlobInfo, Existence
 from storage.catalog.clock import now_ms
 from storage.catalog.facts import Claim, Failed, Postponed, State, Upload
-from worker.retry import VERDICTS, delay_ms, judge, verdict
+from worker.retry import LONGEST_WRITE_MS, VERDICTS, delay_ms, judge, verdict
 
 PERMANENT = {
     "invalid_event",
@@ -173,6 +174,69 @@ def test_a_missing_source_is_looked_for_again_for_ten_seconds(age_ms: int, expec
 
     assert type(outcome) is expected
     assert outcome.code == "source_missing"
+
+
+def test_a_missing_source_is_looked_for_to_the_end_of_its_ten_seconds_and_sooner_if_it_comes() -> None:
+    outcome = judge(stores.BlobNotFound("gone"), claim(queued_ms=now_ms() - 4_000), 8)
+
+    assert isinstance(outcome, Postponed)
+    assert (outcome.counted, outcome.seen) == (False, Existence.MISSING)
+    assert 5_500 < outcome.delay_ms <= 6_000
+
+
+def refused(still_s: float, code: str = "corrupt_image") -> pictures.PictureRefused:
+    """A picture that was refused, and whose file had not changed for so long."""
+    return pictures.PictureRefused(code, "damaged", BlobInfo("uploads/a", 9, now_ms() / 1000 - still_s))
+
+
+@pytest.mark.parametrize("code", ["corrupt_image", "unsupported_format"])
+@pytest.mark.parametrize(
+    ("still_s", "expected"), [(0, Postponed), (9, Postponed), (11, Failed), (1e6, Failed)]
+)
+def test_a_damaged_file_is_refused_once_it_has_not_changed_for_ten_seconds(
+    still_s: float, expected: type[object], code: str
+) -> None:
+    outcome = judge(refused(still_s, code), claim(queued_ms=now_ms() - 60_000), 8, 10_000)
+
+    assert (type(outcome), outcome.code) == (expected, code)
+    if isinstance(outcome, Postponed):
+        assert (outcome.counted, 0 < outcome.delay_ms <= 10_000 - still_s * 1000) == (False, True)
+
+
+def test_a_damaged_file_that_nobody_can_be_writing_is_refused_at_once() -> None:
+    assert isinstance(
+        judge(pictures.PictureRefused("corrupt_image", ""), claim(queued_ms=now_ms()), 8, 10_000), Failed
+    )
+
+
+@pytest.mark.parametrize("error", [refused(0), pictures.SourceChanged("changed")])
+def test_a_file_that_never_settles_is_judged_as_it_is_at_last(error: Exception) -> None:
+    outcome = judge(error, claim(attempts=7, queued_ms=now_ms() - LONGEST_WRITE_MS), 8, 10_000)
+
+    assert isinstance(outcome, Failed)
+
+
+def test_a_file_that_changes_while_it_is_read_is_tried_again_when_it_has_settled() -> None:
+    outcome = judge(pictures.SourceChanged("changed"), claim(attempts=7, queued_ms=now_ms()), 8, 10_000)
+
+    assert isinstance(outcome, Postponed)
+    assert (outcome.counted, outcome.seen) == (False, Existence.UNKNOWN)
+
+
+@pytest.mark.parametrize("error", [refused(0), stores.BlobNotFound("gone")])
+def test_after_the_clock_was_put_back_no_original_is_waited_for(error: Exception) -> None:
+    assert isinstance(judge(error, claim(queued_ms=now_ms() + 3_600_000), 8, 10_000), Failed)
+
+
+@pytest.mark.parametrize(("waited_ms", "expected"), [(0, Postponed), (11_000, Failed)])
+def test_a_file_that_changed_in_the_future_is_waited_for_by_the_time_of_its_event(
+    waited_ms: int, expected: type[object]
+) -> None:
+    assert type(judge(refused(-3600), claim(queued_ms=now_ms() - waited_ms), 8, 10_000)) is expected
+
+
+def test_without_a_time_to_settle_every_file_is_judged_at_once() -> None:
+    assert isinstance(judge(refused(0), claim(queued_ms=now_ms()), 8), Failed)
 
 
 @pytest.mark.parametrize(

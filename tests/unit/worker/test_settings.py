@@ -36,6 +36,7 @@ DEFAULTS: dict[str, object] = {
     "MEDIA_MAX_ATTEMPTS": 8,
     "MEDIA_LEASE": 15,
     "MEDIA_RECONCILE_INTERVAL": 15,
+    "MEDIA_SETTLE": 10,
     "MEDIA_SHUTDOWN_WAIT": 25,
     "MEDIA_DAMAGED": "reject",
     "MEDIA_FORMATS": tuple(known.name for known in formats.FORMATS),

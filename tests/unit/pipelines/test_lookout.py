@@ -1,0 +1,221 @@
+"""Originals that are still being written, or come after their event: each upload is due in time."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from pipelines import lookout as lookouts
+from pipelines.batch import Judge, Report, Workshop, process_uploads
+from pipelines.lookout import Lookout
+from pipelines.sandbox import Sandbox
+from storage.blobs import BlobInfo, Existence
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
+from storage.catalog.facts import State
+from tests.support import pictures
+from tests.support.catalogs import told
+from tests.support.workshops import Uploads, workshop
+from worker.retry import judge
+
+SETTLE_S = 1.5
+PICTURE = pictures.small()
+HALF = len(PICTURE) // 2
+
+
+class Shop:
+    """Works on uploads as a worker does, their jobs included."""
+
+    def __init__(self, catalog: Catalog, uploads: Uploads, parts: Callable[[Lookout], Workshop]) -> None:
+        self.catalog, self.uploads = catalog, uploads
+        self._tickets = (f"hastened-{number}" for number in count())
+        self.lookout = Lookout(uploads.blobs, self._hasten)
+        self._workshop = parts(self.lookout)
+        self.due: asyncio.Queue[tuple[list[UUID], str]] = asyncio.Queue()
+        self.reports: list[Report] = []
+
+    async def _hasten(self, ids: Sequence[UUID]) -> None:
+        tickets = await self.catalog.claims.hasten(ids, per_ticket=9, new_ticket=lambda: next(self._tickets))
+        for ticket, carried in tickets.items():
+            self.due.put_nowait((list(carried), ticket))
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            ids, ticket = await self.due.get()
+            report = await process_uploads(ids, ticket, self._workshop)
+            self.reports.append(report)
+            if report.due_in_ms is not None:
+                loop.call_later(report.due_in_ms / 1000, self.due.put_nowait, (report.left_over, ticket))
+
+    async def announce(self, name: str) -> UUID:
+        upload_id = await self.uploads.announce(name)
+        self.due.put_nowait(([upload_id], await self.uploads.ticket(upload_id)))
+        return upload_id
+
+    async def outcome(self) -> tuple[State, str | None, int]:
+        async with asyncio.timeout(20):
+            while not (notices := await told(self.catalog)):  # noqa: ASYNC110 (another's work is no event)
+                await asyncio.sleep(0.02)
+        return notices[0].kind, notices[0].error_code, notices[0].attempts
+
+
+@pytest.fixture
+async def shop(
+    catalog: Catalog,
+    local_blobs: LocalBlobs,
+    sandbox: Sandbox,
+    uploads: Uploads,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Shop]:
+    monkeypatch.setattr(lookouts, "EVERY_S", 0.05)
+    monkeypatch.setattr(lookouts, "STILL_S", 0.2)
+    judged_by = partial(judge, max_attempts=8, settle_ms=int(SETTLE_S * 1000))
+    shop = Shop(catalog, uploads, partial(_made, catalog, local_blobs, sandbox, judged_by))
+    tasks = [asyncio.create_task(shop.run()), asyncio.create_task(shop.lookout.run())]
+    yield shop
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _made(
+    catalog: Catalog, blobs: LocalBlobs, sandbox: Sandbox, judged_by: Judge, lookout: Lookout
+) -> Workshop:
+    return replace(workshop(catalog, blobs, sandbox, judged_by=judged_by), lookout=lookout)
+
+
+# -- the ways in which apps write a file in place
+
+
+async def steadily(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        for start in range(0, len(PICTURE), len(PICTURE) // 12):
+            file.write(PICTURE[start : start + len(PICTURE) // 12])
+            await asyncio.sleep(0.1)
+
+
+async def slowly(path: Path) -> None:
+    """For longer than a file has to be still."""
+    with path.open("wb", buffering=0) as file:
+        for start in range(0, len(PICTURE), len(PICTURE) // 20):
+            file.write(PICTURE[start : start + len(PICTURE) // 20])
+            await asyncio.sleep(0.15)
+
+
+async def in_halves(path: Path) -> None:
+    path.write_bytes(PICTURE[:HALF])
+    await asyncio.sleep(0.6)
+    with path.open("ab") as file:
+        file.write(PICTURE[HALF:])
+
+
+async def empty_first(path: Path) -> None:
+    path.touch()
+    await asyncio.sleep(0.6)
+    path.write_bytes(PICTURE)
+
+
+async def with_its_room_first(path: Path) -> None:
+    path.write_bytes(bytes(len(PICTURE)))
+    await asyncio.sleep(0.6)
+    with path.open("r+b") as file:
+        file.write(PICTURE)
+
+
+async def long_after_its_event(path: Path) -> None:
+    await asyncio.sleep(0.6)
+    await in_halves(path)
+
+
+Writer = Callable[[Path], "asyncio.Future[None]"]
+
+
+@pytest.mark.parametrize(
+    "write", [steadily, slowly, in_halves, empty_first, with_its_room_first, long_after_its_event]
+)
+async def test_a_file_that_is_still_being_written_is_ready_when_it_is_whole(
+    shop: Shop, write: Writer
+) -> None:
+    path = shop.uploads.path("cat.jpg")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writing = asyncio.ensure_future(write(path))
+    await asyncio.sleep(0.05)
+    upload_id = await shop.announce("cat.jpg")
+    outcome = await shop.outcome()
+    await writing
+
+    assert outcome == (State.READY, None, 0)
+    found = await shop.catalog.reports.find(upload_id)
+    assert found is not None
+    assert found.original is not None
+    assert found.original.bytes == len(PICTURE)
+
+
+async def test_a_damaged_file_that_was_just_written_is_refused_when_it_has_settled(shop: Shop) -> None:
+    await shop.uploads.blobs.put("uploads/cat.jpg", _once(PICTURE[:HALF]))
+    began = time.monotonic()
+    await shop.announce("cat.jpg")
+
+    assert await shop.outcome() == (State.FAILED, "corrupt_image", 1)
+    assert time.monotonic() - began > SETTLE_S - 0.2
+    assert len(shop.reports) == 2
+
+
+async def test_a_file_that_is_no_picture_is_refused_at_once(shop: Shop) -> None:
+    await shop.uploads.blobs.put("uploads/cat.jpg", _once(b"%PDF-1.7 and what follows in a document"))
+    await shop.announce("cat.jpg")
+
+    assert await shop.outcome() == (State.FAILED, "unsupported_format", 1)
+    assert len(shop.reports) == 1
+
+
+async def test_a_file_that_comes_after_its_event_is_worked_on_when_it_is_there(shop: Shop) -> None:
+    upload_id = await shop.announce("cat.jpg")
+    while not shop.reports:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    began = time.monotonic()
+    await shop.uploads.blobs.put("uploads/cat.jpg", _once(PICTURE))
+
+    assert await shop.outcome() == (State.READY, None, 0)
+    assert time.monotonic() - began < 5
+    assert [report.left_over for report in shop.reports] == [[upload_id], []]
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+# -- the lookout alone
+
+
+async def test_a_file_that_is_as_it_was_seen_hastens_nothing(local_blobs: LocalBlobs) -> None:
+    hastened: list[UUID] = []
+
+    async def hasten(ids: Sequence[UUID]) -> None:
+        hastened.extend(ids)
+
+    await local_blobs.put("uploads/a", _once(b"a"))
+    seen = (await local_blobs.look(["uploads/a"]))["uploads/a"]
+    assert isinstance(seen, BlobInfo)
+    lookout = Lookout(local_blobs, hasten)
+    same, other, over = UUID(int=1), UUID(int=2), UUID(int=3)
+    lookout.watch(same, "uploads/a", seen, 60)
+    lookout.watch(other, "uploads/a", Existence.MISSING, 60)
+    lookout.watch(over, "uploads/a", Existence.MISSING, 0)
+    await lookout.look()
+
+    assert hastened == [other]
+
+
+async def test_an_upload_is_hastened_only_while_it_is_put_off(catalog: Catalog, uploads: Uploads) -> None:
+    upload_id = await uploads.announce("cat.jpg")
+
+    assert await catalog.claims.hasten([upload_id], per_ticket=1, new_ticket=lambda: "hastened") == {}
+    assert await uploads.ticket(upload_id) != "hastened"
