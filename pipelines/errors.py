@@ -60,8 +60,10 @@ class DecoderKilled(PipelineError):
     `for_memory` where the kernel says that it killed for lack of memory.
     """
 
-    def __init__(self, reason: str, *, for_memory: bool = False) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, remedy: str = "", *, for_memory: bool = False) -> None:
+        super().__init__(f"{reason}. {remedy}" if remedy else reason)
+        self.reason = reason
+        self.remedy = remedy
         self.for_memory = for_memory
 
 

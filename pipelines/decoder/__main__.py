@@ -16,7 +16,7 @@ _FAT = (
 def main(argument: str) -> None:
     """Serve the parent at descriptor 0 until it closes."""
     config = json.loads(argument)
-    drawing = limits.give_up(config["parent"], config["memory_mb"], config["drawing"])
+    drawing, lacks = limits.give_up(config["parent"], config["memory_mb"], config["drawing"])
     decoder = _engine(config["engine"], config["max_pixels"])
     bounds = session.Limits(
         engine=config["engine"],
@@ -42,6 +42,7 @@ def main(argument: str) -> None:
             "formats": bounds.formats,
             "files_closed": files_closed,
             "calls_closed": calls_closed,
+            "lacks": lacks,
         }
     )
     serve(channel, bounds)

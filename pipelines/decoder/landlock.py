@@ -1,6 +1,7 @@
 """Confinement by Landlock: a process that may open no file, no TCP socket, and signal nobody outside."""
 
 import ctypes
+import errno
 import os
 
 _CREATE_RULESET = 444
@@ -12,6 +13,9 @@ _PR_SET_NO_NEW_PRIVS = 38
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _NET_RIGHTS = 0b11  # TCP bind and connect, since version 4
 _SCOPES = 0b11  # abstract unix sockets and signals, since version 6
+
+# How a system call filter, or a kernel with Landlock switched off, says no.
+_FORBIDDEN = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -36,12 +40,17 @@ def confine() -> bool:
         scopes=_SCOPES if known >= 6 else 0,
     )
     size = ctypes.sizeof(_Ruleset) if known >= 6 else 16 if known >= 4 else 8
-    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0))
-    ruleset = _check(_libc.syscall(_CREATE_RULESET, ctypes.byref(rights), ctypes.c_size_t(size), 0))
     try:
-        _check(_libc.syscall(_RESTRICT_SELF, ruleset, 0))
-    finally:
-        os.close(ruleset)
+        _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0))
+        ruleset = _check(_libc.syscall(_CREATE_RULESET, ctypes.byref(rights), ctypes.c_size_t(size), 0))
+        try:
+            _check(_libc.syscall(_RESTRICT_SELF, ruleset, 0))
+        finally:
+            os.close(ruleset)
+    except OSError as error:
+        if error.errno in _FORBIDDEN:
+            return False
+        raise
     return True
 
 

@@ -4,6 +4,8 @@ import ctypes
 import os
 import resource
 import signal
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -28,10 +30,11 @@ if hasattr(_libc, "mallinfo2"):
     _libc.mallinfo2.restype = _Mallinfo
 
 
-def give_up(parent: int, memory_mb: int | None, drawing: int) -> int:
+def give_up(parent: int, memory_mb: int | None, drawing: int) -> tuple[int, list[str]]:
     """Die with the parent, be the first to be killed for memory, and hold nothing that was inherited.
 
-    Nothing but `drawing`, which is moved; returns where it is now.
+    Nothing but `drawing`, which is moved; returns where it is now, and what the system did not allow: a
+    child without it is still watched and killed by its parent.
     """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -39,17 +42,40 @@ def give_up(parent: int, memory_mb: int | None, drawing: int) -> int:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if drawing != _DRAWING:
         os.dup2(drawing, _DRAWING, inheritable=False)
-    os.closerange(_DRAWING + 1, os.sysconf("SC_OPEN_MAX"))
+    _close_from(_DRAWING + 1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # sent to the group; the parent decides when a child ends
-    Path("/proc/self/oom_score_adj").write_text("1000")
-    os.nice(5)
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_NOFILE, _DESCRIPTORS)
-    _limit(resource.RLIMIT_FSIZE, _LARGEST_FILE)
+    wishes: dict[str, Callable[[], object]] = {
+        "oom-score": lambda: Path("/proc/self/oom_score_adj").write_text("1000"),
+        "nice": lambda: os.nice(5),
+        "core-limit": lambda: _limit(resource.RLIMIT_CORE, 0),
+        "files-limit": lambda: _limit(resource.RLIMIT_NOFILE, _DESCRIPTORS),
+        "file-size-limit": lambda: _limit(resource.RLIMIT_FSIZE, _LARGEST_FILE),
+    }
     if memory_mb is not None:
-        _limit(resource.RLIMIT_DATA, memory_mb * 1024 * 1024)
-    return _DRAWING
+        wishes["memory-limit"] = lambda: _limit(resource.RLIMIT_DATA, memory_mb * 1024 * 1024)
+    return _DRAWING, [name for name, wish in wishes.items() if not _is_granted(wish)]
+
+
+def _is_granted(wish: Callable[[], object]) -> bool:
+    try:
+        wish()
+    except OSError:
+        return False
+    return True
+
+
+def _close_from(first: int) -> None:
+    """Close every descriptor from `first` on, however many there may be: the limit can be a billion."""
+    try:
+        is_open = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+        return
+    for descriptor in is_open:
+        if descriptor >= first:
+            with suppress(OSError):  # that of the listing is closed already
+                os.close(descriptor)
 
 
 def tighten() -> None:

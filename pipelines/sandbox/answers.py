@@ -28,7 +28,10 @@ class _Frame(BaseModel):
 
 
 class Hello(_Frame):
-    """A child is ready: it can open no file (Landlock), and make no call that it does not need (seccomp)."""
+    """A child is ready: it can open no file (Landlock), and make no call that it does not need (seccomp).
+
+    It `lacks` those of its limits that the system did not let it set.
+    """
 
     hello: Literal[1]
     engine: Literal["vips", "pillow"]
@@ -36,6 +39,7 @@ class Hello(_Frame):
     formats: list[Word]
     files_closed: bool
     calls_closed: bool
+    lacks: list[Word] = []
 
 
 class Unchanged(_Frame):

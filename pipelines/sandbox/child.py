@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import select
@@ -12,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,9 @@ _ENVIRONMENT = {
 _START_TIMEOUT_S = 30
 _WATCH_S = 0.05  # between two looks at a working child
 _DYING_S = 0.5  # between closing its socket and being dead
-_ERRORS_BYTES = 64 * 1024
+_ERRORS_BYTES = 64 * 1024  # what a pipe holds
+_LAST_WORDS = 2000
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 (a nameless file there)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _BLOCK = 512  # what st_blocks counts, whatever the file system
 _CLOCK_OF_PROCESS = 2  # Linux: the clock of all CPU time of the process whose number is in the other bits
@@ -49,8 +51,8 @@ _LENGTH = struct.Struct(">I")
 _MOVED = re.compile("No module named|cannot import name")
 TOO_CROWDED = "Raise the limit of processes and threads (TasksMax, pids.max, ulimit -u)."
 RESTART = "Was the program replaced or removed? Restart the worker, or install it again."
-_FILTERED = "a system call filter killed the decoder (SIGSYS)"
 UNFILTER = "Let the filter refuse calls instead of killing: SystemCallErrorNumber=EPERM in a systemd unit."
+MORE_MEMORY = "Give it more memory, or let less run beside the worker."
 _NO_THREAD = "rror creating thread"
 _REMEDIES = {
     errno.EAGAIN: TOO_CROWDED,
@@ -83,7 +85,7 @@ class Child:
         self._drawing = drawing
         self._clock = ~process.pid << 3 | _CLOCK_OF_PROCESS
         self._statm = os.open(f"/proc/{process.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
-        self._unread = b""
+        self._unread = self._said = b""
         self._oom_kills = cgroups.oom_kills()
         self.hello: Hello
         self.idle_memory = 0
@@ -117,21 +119,26 @@ class Child:
             undo.callback(ours.close)
             with theirs:
                 ours.setblocking(False)
-                errors = _errors()
+                # What it says is kept as far as the pipe holds it; the rest is refused at once.
+                errors, saying = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
                 undo.callback(os.close, errors)
-                drawing = os.memfd_create("decoder-drawing", os.MFD_CLOEXEC)
-                undo.callback(os.close, drawing)
-                # From the main thread: a child's death signal is tied to the thread that started it.
-                process = subprocess.Popen(  # noqa: S603
-                    [*command, orjson.dumps({**config, "parent": os.getpid(), "drawing": drawing}).decode()],
-                    pass_fds=[drawing],
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=errors,
-                    env=_ENVIRONMENT,
-                    cwd="/",
-                    start_new_session=True,
-                )
+                with os.fdopen(saying, "wb") as said:
+                    drawing = _drawing()
+                    undo.callback(os.close, drawing)
+                    # From the main thread: a child's death signal is tied to the thread that started it.
+                    process = subprocess.Popen(  # noqa: S603
+                        [
+                            *command,
+                            orjson.dumps({**config, "parent": os.getpid(), "drawing": drawing}).decode(),
+                        ],
+                        pass_fds=[drawing],
+                        stdin=theirs.fileno(),
+                        stdout=subprocess.DEVNULL,
+                        stderr=said,
+                        env=_ENVIRONMENT,
+                        cwd="/",
+                        start_new_session=True,
+                    )
             undo.callback(process.wait)
             undo.callback(process.kill)
             child = cls(process, ours, errors, drawing)
@@ -146,7 +153,7 @@ class Child:
             case TimeoutError():
                 return f"it was not ready within {_START_TIMEOUT_S} s", ""
             case DecoderKilled():
-                return str(error), ""
+                return error.reason, error.remedy or "Find out who ends the worker's processes."
         said = self.last_words().splitlines()
         reason = said[-1] if said else str(error)
         return reason, RESTART if _MOVED.search(reason) else ""
@@ -272,7 +279,7 @@ class Child:
             case signal.SIGKILL:  # no decoder is killed by us while somebody waits for its answer
                 return self._killed()
             case signal.SIGSYS:
-                return DecoderKilled(f"{_FILTERED}. {UNFILTER}")
+                return DecoderKilled("a system call filter killed the decoder (SIGSYS)", UNFILTER)
             case died if died > 0:
                 said = self.last_words()
                 if _NO_THREAD in said:  # glib ends the process then
@@ -285,12 +292,15 @@ class Child:
             return DecoderKilled("the decoder was killed, and not by the worker or for lack of memory")
         limit = cgroups.memory_limit()
         where = "the machine" if limit is None else f"the container of {limit // MIB} MiB"
-        return DecoderKilled(f"the kernel killed the decoder, for {where} ran out of memory", for_memory=True)
+        reason = f"the kernel killed the decoder, for {where} ran out of memory"
+        return DecoderKilled(reason, MORE_MEMORY, for_memory=True)
 
     def last_words(self) -> str:
         """The end of what the process wrote on its standard error, for a log."""
-        end = min(os.lseek(self._errors, 0, os.SEEK_CUR), _ERRORS_BYTES)
-        return os.pread(self._errors, min(end, 2000), max(0, end - 2000)).decode(errors="replace").strip()
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(self._errors, _ERRORS_BYTES):
+                self._said = (self._said + part)[-_LAST_WORDS:]
+        return self._said.decode(errors="replace").strip()
 
     async def kill(self) -> None:
         """End the process, whatever it does, and leave no zombie."""
@@ -309,9 +319,12 @@ class Child:
         await asyncio.shield(asyncio.to_thread(self._process.wait))
 
 
-def _errors() -> int:
-    """Where a child's standard error goes: so much and no more, for this is memory."""
-    fd = os.memfd_create("decoder-errors", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, _ERRORS_BYTES)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
-    return fd
+def _drawing() -> int:
+    """The file that a child draws in: in memory, also where a system call filter refuses the usual way."""
+    try:
+        return os.memfd_create("decoder-drawing", os.MFD_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EACCES, errno.ENOSYS):
+            raise
+    with tempfile.TemporaryFile(dir=_SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None) as file:
+        return os.dup(file.fileno())

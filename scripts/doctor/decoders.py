@@ -25,6 +25,7 @@ async def look_at_decoders(settings: Settings) -> Sequence[Finding]:
     return [
         Finding("Decoders", "ok", "; ".join(hello.version for hello in hellos)),
         judge_confinement(hellos),
+        *judge_lacks(hellos),
         Finding("Formats", "ok", reach),
     ]
 
@@ -47,6 +48,26 @@ def judge_confinement(hellos: Sequence[Hello]) -> Finding:
         f"there is no {' and no '.join(lacks)}: a decoder can {' and '.join(left)}",
         "Use Linux 5.13 or newer with both, on x86-64 or arm64, and a container that allows them.",
     )
+
+
+_LACKS = {
+    "oom-score": "to be the first that the kernel kills for memory (oom_score_adj)",
+    "nice": "to give way to others (nice)",
+    "core-limit": "to leave no core dump",
+    "files-limit": "a limit of open files",
+    "file-size-limit": "a limit of what it writes",
+    "memory-limit": "a limit of memory, which only the worker watches then",
+}
+
+
+def judge_lacks(hellos: Sequence[Hello]) -> Sequence[Finding]:
+    """What the system did not let the decoders set, if there is such a thing."""
+    lacks = {lack for hello in hellos for lack in hello.lacks}
+    if not lacks:
+        return []
+    refused = ", ".join(words for name, words in _LACKS.items() if name in lacks)
+    advice = "Allow @resources in SystemCallFilter=, and let /proc/self/oom_score_adj be written."
+    return [Finding("Decoder limits", "warning", f"the system refuses a decoder {refused}", advice)]
 
 
 def look_at_limits(settings: Settings) -> Sequence[Finding]:

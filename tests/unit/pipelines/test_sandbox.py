@@ -147,7 +147,7 @@ async def test_a_decoder_that_shouts_fills_no_memory(rogue: Sandbox) -> None:
     await render(rogue, ordered("shout"))
 
     [pid] = children()
-    assert Path(f"/proc/{pid}/fd/2").stat().st_size < MIB
+    assert os.readlink(f"/proc/{pid}/fd/2").startswith("pipe:")  # which holds 64 KiB
 
 
 async def test_what_a_decoder_says_after_its_answer_is_not_taken_for_the_next_one(rogue: Sandbox) -> None:
@@ -392,7 +392,7 @@ async def test_a_decoder_holds_no_descriptor_but_its_own(sandbox: Sandbox, tmp_p
         assert targets.keys() == {0, 1, 2, 3}
         assert targets[0].startswith("socket:")
         assert targets[1] == "/dev/null"
-        assert targets[2].startswith("/memfd:decoder-errors")
+        assert targets[2].startswith("pipe:")
         assert targets[3].startswith("/memfd:decoder-drawing")
 
 

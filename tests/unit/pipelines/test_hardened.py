@@ -1,0 +1,122 @@
+"""Hardened units: what a system refuses a decoder costs no more than what it stands for, and is told."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import DecoderUnavailable
+from pipelines.sandbox import DECODER, open_sandbox
+from pipelines.sandbox.answers import Hello
+from scripts.doctor.decoders import judge_confinement, judge_lacks
+from tests.support import filtered
+from tests.support.sandboxes import allowance, jpeg, render
+
+FILTER = str(Path(filtered.__file__))
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/sys/kernel/seccomp").exists() or os.uname().machine not in ("x86_64", "aarch64"),
+    reason="there are no seccomp filters here",
+)
+
+
+def under(action: str, *calls: str) -> Sequence[str]:
+    """The decoder, to which these calls are refused."""
+    return (sys.executable, FILTER, action, *calls, "--", *DECODER)
+
+
+async def greeted(command: Sequence[str]) -> Hello:
+    """What a decoder says that then draws a picture."""
+    async with open_sandbox(allowance(seconds=10), command) as sandbox:
+        assert await render(sandbox, jpeg()) is not None
+        return await sandbox.greet("vips")
+
+
+@pytest.mark.parametrize("action", ["EPERM", "ENOSYS"])
+async def test_limits_that_cannot_be_set_keep_no_decoder_from_its_work_and_are_told(action: str) -> None:
+    hello = await greeted(under(action, "nice", "setrlimit"))
+
+    [finding] = judge_lacks([hello])
+    assert set(hello.lacks) >= {"nice", "memory-limit", "core-limit"}
+    assert finding.level == "warning"
+    assert "a limit of memory, which only the worker watches then" in finding.detail
+    assert "@resources" in (finding.advice or "")
+
+
+@pytest.mark.parametrize("call", ["landlock_create_ruleset", "landlock_restrict_self"])
+async def test_a_decoder_that_may_not_use_landlock_works_and_says_so(call: str) -> None:
+    hello = await greeted(under("EPERM", call))
+
+    assert not hello.files_closed
+    assert hello.calls_closed
+    assert "no Landlock" in judge_confinement([hello]).detail
+
+
+async def test_where_nothing_is_refused_nothing_is_said() -> None:
+    assert judge_lacks([await greeted(DECODER)]) == []
+
+
+@pytest.mark.parametrize("call", ["landlock_create_ruleset", "nice"])
+async def test_a_filter_that_kills_is_named_with_the_directive_that_mends_it(call: str) -> None:
+    with pytest.raises(DecoderUnavailable) as told:
+        await greeted(under("kill", call))
+
+    assert told.value.reason == "a decoder did not start: a system call filter killed the decoder (SIGSYS)"
+    assert "SystemCallErrorNumber=EPERM" in told.value.remedy
+
+
+RENDERS = """
+import asyncio, os, tempfile
+from pipelines.sandbox import open_sandbox
+from tests.support.sandboxes import BOTH, allowance, children, jpeg
+
+async def main():
+    with tempfile.TemporaryFile() as file:
+        size = file.write(jpeg())
+        file.flush()
+        async with open_sandbox(allowance(seconds=10)) as sandbox:
+            rendered = await sandbox.render(file.fileno(), size, BOTH, None)
+            [pid] = children()
+            print(len(rendered.variants), *sorted(os.listdir(f"/proc/{pid}/fd")))
+
+asyncio.run(main())
+"""
+
+
+def renders_under(*wrapper: str) -> str:
+    """What a process says that makes two variants and looks at its decoder's descriptors."""
+    command = [*wrapper, sys.executable, "-c", RENDERS]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return ended.stdout.strip() or ended.stderr
+
+
+@pytest.mark.parametrize(("action", "call"), [("EPERM", "memfd_create"), ("ENOSYS", "close_range")])
+def test_without_files_in_memory_or_a_quick_way_to_close_them_all_is_done(action: str, call: str) -> None:
+    assert renders_under(sys.executable, FILTER, action, call, "--") == "2 0 1 2 3"
+
+
+def test_a_read_only_proc_keeps_no_decoder_from_its_work() -> None:
+    if shutil.which("unshare") is None or os.geteuid() != 0:
+        pytest.skip("mounting a read-only /proc needs root and unshare")
+    readonly = ["/bin/sh", "-c", 'mount -o remount,ro /proc && exec "$@"', "sh"]
+    said = renders_under("unshare", "--mount", "--pid", "--fork", "--mount-proc", *readonly)
+    if "unshare" in said:
+        pytest.skip(f"no namespaces can be had here: {said}")
+
+    assert said == "2 0 1 2 3"
+
+
+def test_only_descriptors_that_are_open_are_closed_for_the_limit_can_be_a_billion() -> None:
+    program = (
+        "import os, resource; from pipelines.decoder import limits\n"
+        "os.dup2(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1)\n"
+        "os.sysconf = lambda _: 2**30\n"
+        "limits._close_from(3); print(*os.listdir('/proc/self/fd'))"
+    )
+    command = [sys.executable, FILTER, "ENOSYS", "close_range", "--", sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+
+    assert set(ended.stdout.split()) == {"0", "1", "2", "3"}  # the last is the listing's own
