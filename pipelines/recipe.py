@@ -68,3 +68,9 @@ DEFAULT = Recipe("default", (Variant("thumb", 150), Variant("medium", 800), Vari
 
 Recipes = Mapping[str, Recipe]
 BUILT_IN: Recipes = {DEFAULT.name: DEFAULT}
+
+
+def dropped_from_default(recipes: Recipes) -> Sequence[str]:
+    """The names of the built-in recipe's variants that `default` has not any more."""
+    kept = {variant.name for variant in recipes[DEFAULT.name].variants}
+    return [variant.name for variant in DEFAULT.variants if variant.name not in kept]

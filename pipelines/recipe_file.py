@@ -1,8 +1,11 @@
-"""Recipes from a TOML file: a table a variant, `[recipe.variant]`, its mistakes told by line."""
+"""Recipes from a TOML file: a table a variant, `[recipe.variant]`, its mistakes told by line.
+
+`extends` in a recipe's own table names another one, whose variants it has too.
+"""
 
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +27,7 @@ from pipelines.recipe import BUILT_IN, Fit, OutputFormat, Recipe, Recipes, Varia
 MOST_VARIANTS = 16  # of one recipe: a decoder tells of all of them in one answer
 LARGEST_BOX = 16_384  # px
 
+_EXTENDS = "extends"
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
 _NAME: TypeAdapter[str] = TypeAdapter(_Name)
 _Mistake = tuple[int, str]  # its line, and the reason
@@ -75,7 +79,7 @@ class _Wish(BaseModel):
 
 
 def load_recipes(path: Path) -> Recipes:
-    """The recipes of the file at `path`, beside the built-in one, which a `default` of its own replaces.
+    """The recipes of the file at `path`, beside the built-in one unless it has a `default` of its own.
 
     Raises: RecipeMistakes, with all mistakes and their lines.
     """
@@ -87,13 +91,58 @@ def load_recipes(path: Path) -> Recipes:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeMistakes(str(error)) from error
     mistakes: list[_Mistake] = []
-    recipes = {name: _recipe(name, table, text, mistakes) for name, table in tables.items()}
+    bases = {name: _base(table) for name, table in tables.items()}
+    own = {name: _recipe(name, table, text, mistakes) for name, table in tables.items()}
+    recipes = {name: _extended(recipe, own, bases, text, mistakes) for name, recipe in own.items()}
     if mistakes:
         raise RecipeMistakes("\n".join(f"line {line}: {reason}" for line, reason in sorted(mistakes)))
     return {**BUILT_IN, **recipes}
 
 
+def _base(table: object) -> str | None:
+    """The recipe that a table extends; a table of that name is a variant like any other."""
+    base = table.get(_EXTENDS) if isinstance(table, dict) else None
+    return base if isinstance(base, str) else None
+
+
+def _extended(
+    recipe: Recipe, own: Recipes, bases: Mapping[str, str | None], text: str, mistakes: list[_Mistake]
+) -> Recipe:
+    """`recipe` with the variants of what it extends, unless it has one of that name itself."""
+    try:
+        line_of_descent = [*_bases_of(recipe.name, own, bases)]
+    except LookupError as error:
+        line_of_descent = []
+        mistakes.append((_line_of(text, [recipe.name, _EXTENDS]), f"{recipe.name} extends {error.args[0]}"))
+    variants: dict[str, Variant] = {}
+    for one in (*reversed(line_of_descent), recipe):
+        variants |= {variant.name: variant for variant in one.variants}
+    if line_of_descent and len(variants) > MOST_VARIANTS:
+        reason = f"{recipe.name} has {len(variants)} variants; {MOST_VARIANTS} are the most"
+        mistakes.append((_line_of(text, [recipe.name, _EXTENDS]), reason))
+    return Recipe(recipe.name, tuple(variants.values()))
+
+
+def _bases_of(name: str, own: Recipes, bases: Mapping[str, str | None]) -> Iterator[Recipe]:
+    """What a recipe extends, what that extends, and so on. Raises: LookupError where that leads nowhere."""
+    seen = {name}
+    while base := bases.get(name):
+        if base == name and base in BUILT_IN:
+            yield BUILT_IN[base]
+            return
+        if base in seen:
+            raise LookupError("itself")
+        if base not in own and base not in BUILT_IN:
+            raise LookupError(f"{base!r}, and there is no such recipe")
+        yield own.get(base) or BUILT_IN[base]
+        seen.add(base)
+        name = base
+
+
 def _recipe(name: str, table: object, text: str, mistakes: list[_Mistake]) -> Recipe:
+    extends = _base(table) is not None
+    if extends and isinstance(table, dict):
+        table = {variant: wish for variant, wish in table.items() if variant != _EXTENDS}
     for part in (name, *(table if isinstance(table, dict) else ())):
         try:
             _NAME.validate_python(part)
@@ -103,7 +152,7 @@ def _recipe(name: str, table: object, text: str, mistakes: list[_Mistake]) -> Re
     if not isinstance(table, dict):
         mistakes.append((_line_of(text, [name]), f"{name} stands in no table; a variant is [RECIPE.VARIANT]"))
         return Recipe(name, ())
-    if not table or len(table) > MOST_VARIANTS:
+    if not (table or extends) or len(table) > MOST_VARIANTS:
         reason = f"a recipe has 1 to {MOST_VARIANTS} tables [{name}.VARIANT]"
         mistakes.append((_line_of(text, [name]), reason))
         return Recipe(name, ())

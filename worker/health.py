@@ -11,6 +11,7 @@ import structlog
 
 from pipelines.formats import MIB
 from pipelines.outage import Outage
+from pipelines.recipe import dropped_from_default
 from pipelines.sandbox import Sandbox
 from storage.catalog import Catalog
 from storage.errors import StorageError
@@ -281,6 +282,19 @@ def judge_memory(settings: Settings) -> Finding:
         f"{budget} MiB, the container's limit; MEDIA_MEMORY_MB is {wanted}" if limited else f"{budget} MiB",
         not limited,
         f"Raise the container's limit to {wanted} MiB, or set MEDIA_MEMORY_MB={least}.",
+        "warning",
+    )
+
+
+def judge_recipes(settings: Settings) -> Finding:
+    """Whether a `default` of one's own still makes what the built-in one does."""
+    recipes = settings.recipe_book
+    dropped = ", ".join(dropped_from_default(recipes))
+    return _judged(
+        "Recipes",
+        f"the default in {settings.recipes} makes no {dropped}" if dropped else ", ".join(recipes),
+        not dropped,
+        'To keep them: extends = "default" in its table [default].',
         "warning",
     )
 

@@ -186,7 +186,7 @@ async def start_up(ctx: Context) -> None:
     await _or_end(ctx, app.queue.bind(app.catalog.id))
     if not ctx.get("away"):
         health.warn(await app.queue.facts())
-        health.warn_of([health.judge_memory(settings)])
+        health.warn_of([health.judge_memory(settings), health.judge_recipes(settings)])
         for file in find_env_files():
             if file.problem:
                 log.warning("env_file_not_read", file=str(file.path), reason=file.problem)

@@ -8,7 +8,7 @@ from scripts.doctor.decoders import look_at_decoders, look_at_limits
 from scripts.doctor.rows import look_at_catalog
 from scripts.terminal import AsJson, output, print_json, run, safe
 from worker.env_files import EnvFile, find_env_files
-from worker.health import Finding
+from worker.health import Finding, judge_recipes
 from worker.settings import Settings, unknown_variables
 
 _COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -37,7 +37,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
     for finding in await look_at_decoders(settings):
         yield finding
-    for finding in (*look_at_limits(settings), *_variables()):
+    for finding in (*look_at_limits(settings), judge_recipes(settings), *_variables()):
         yield finding
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.recipe import DEFAULT, Variant
+from pipelines.recipe import DEFAULT, Variant, dropped_from_default
 from pipelines.recipe_file import RecipeMistakes, load_recipes
 
 
@@ -52,6 +52,74 @@ def test_a_file_may_replace_the_default_recipe(tmp_path: Path) -> None:
     recipes = load_recipes(written(tmp_path, "[default.only]\nbox = 10\n"))
 
     assert recipes["default"].variants == (Variant("only", 10),)
+
+
+def test_a_recipe_that_extends_another_has_its_variants_too(tmp_path: Path) -> None:
+    file = """
+[default]
+extends = "default"
+
+[default.xlarge]
+box = 2560
+
+[banner]
+extends = "default"
+thumb = {box = 100}
+
+[again]
+extends = "banner"
+"""
+
+    recipes = load_recipes(written(tmp_path, file))
+
+    assert recipes["default"].variants == (*DEFAULT.variants, Variant("xlarge", 2560))
+    assert set(recipes["banner"].variants) == {
+        Variant("thumb", 100),
+        *DEFAULT.variants[1:],
+        Variant("xlarge", 2560),
+    }
+    assert set(recipes["again"].variants) == set(recipes["banner"].variants)
+
+
+def test_a_variant_may_be_called_extends(tmp_path: Path) -> None:
+    recipes = load_recipes(written(tmp_path, "[avatar.extends]\nbox = 10\n"))
+
+    assert recipes["avatar"].variants == (Variant("extends", 10),)
+
+
+@pytest.mark.parametrize(
+    ("text", "mistakes"),
+    [
+        ('[a]\nextends = "none"\n', ["line 2: a extends 'none', and there is no such recipe"]),
+        ('[a]\nextends = "a"\nb = {box = 1}\n', ["line 2: a extends itself"]),
+        (
+            '[a]\nextends = "b"\n[b]\nextends = "a"\n',
+            ["line 2: a extends itself", "line 4: b extends itself"],
+        ),
+        ("[a]\nextends = 3\n", ["line 2: a.extends: a variant is a table [a.extends]"]),
+        (
+            '[default]\nextends = "default"\n' + "".join(f"v{n} = {{box = 1}}\n" for n in range(14)),
+            ["line 2: default has 17 variants; 16 are the most"],
+        ),
+    ],
+)
+def test_what_cannot_be_extended_is_told_by_line(tmp_path: Path, text: str, mistakes: list[str]) -> None:
+    assert mistakes_of(tmp_path, text) == mistakes
+
+
+@pytest.mark.parametrize(
+    ("text", "dropped"),
+    [
+        ("[default.xlarge]\nbox = 2560\n", ["thumb", "medium", "large"]),
+        ("[default.medium]\nbox = 700\n", ["thumb", "large"]),
+        ('[default]\nextends = "default"\nxlarge = {box = 2560}\n', []),
+        ("[avatar.small]\nbox = 64\n", []),
+    ],
+)
+def test_what_a_default_of_ones_own_makes_no_more_is_known(
+    tmp_path: Path, text: str, dropped: list[str]
+) -> None:
+    assert dropped_from_default(load_recipes(written(tmp_path, text))) == dropped
 
 
 def test_all_mistakes_are_told_at_once_each_by_its_line(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """What is said of a Redis that works and would still let somebody down."""
 
+from pathlib import Path
+
 import pytest
 
-from worker.health import judge_redis
+from worker.health import judge_recipes, judge_redis
 from worker.queue import ServerFacts
+from worker.settings import Settings
 
 
 @pytest.mark.parametrize(("largest", "level"), [(1 << 20, "ok"), (8 << 20, "ok"), (512 << 20, "warning")])
@@ -19,3 +22,16 @@ def test_of_a_redis_that_does_not_say_how_large_a_value_may_be_nothing_is_said_o
     facts = ServerFacts("7.2.4", "master", True, "noeviction", None, 0)
 
     assert "Redis values" not in [one.what for one in judge_redis(facts)]
+
+
+def test_a_default_recipe_that_drops_a_built_in_size_is_warned_of(tmp_path: Path) -> None:
+    recipes = tmp_path / "recipes.toml"
+    recipes.write_text("[default.xlarge]\nbox = 2560\n")
+    dropping = judge_recipes(Settings(recipes=recipes))
+    recipes.write_text('[default]\nextends = "default"\n\n[default.xlarge]\nbox = 2560\n')
+    extending = judge_recipes(Settings(recipes=recipes))
+
+    assert dropping.level == "warning"
+    assert dropping.detail == f"the default in {recipes} makes no thumb, medium, large"
+    assert 'extends = "default"' in (dropping.advice or "")
+    assert extending.level == "ok"
