@@ -28,6 +28,7 @@ def reset(
 
     async def body(settings: Settings) -> int:
         async with open_catalog(settings.catalog_url, create=False) as catalog, open_queue(settings) as queue:
+            await queue.prove_not_of_another(catalog.id)
             waiting = await queue.depth()
             # Before the stream: what comes into the new one must be newer than all that was taken.
             epoch = await catalog.epochs.begin((await catalog.epochs.current()).number)

@@ -62,6 +62,7 @@ class Intake:
         self._reads_new = False
         self._looked_at = float("-inf")
         self._unrecorded: set[str] = set()  # IDs of entries that the catalog could not take
+        self._pending_since: dict[tuple[str, str, int], float] = {}
         self._epoch: int | None = None  # of the stream, as known when entries are read
 
     async def join(self) -> None:
@@ -165,11 +166,21 @@ class Intake:
         if time.monotonic() - self._looked_at > self._lease_s / 3:
             self._looked_at = time.monotonic()
             orphaned = await self._queue.take_over(int(self._lease_s * 1000), self._batch_size)
+            orphaned = orphaned or await self._take_over_forgotten()
             if orphaned:
                 self._looked_at = float("-inf")  # there may be more
                 return orphaned
         self._reads_new = True
         return await self._queue.read(self._batch_size, block_ms)
+
+    async def _take_over_forgotten(self) -> Sequence[Entry]:
+        """What others have had for twice the lease; Redis does not say so once its clock was put back."""
+        now = time.monotonic()
+        pending = await self._queue.pending_elsewhere(self._batch_size)
+        self._pending_since = {each: self._pending_since.get(each, now) for each in pending}
+        late = [each[0] for each, since in self._pending_since.items() if now - since > 2 * self._lease_s]
+        found = [await self._queue.take_over_one(entry_id) for entry_id in late]
+        return [entry for entries in found for entry in entries]
 
     async def _begin_anew(self, epoch: int) -> None:
         """Make the group, and before it a new epoch: nobody can read before both are there."""

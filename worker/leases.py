@@ -23,6 +23,7 @@ ROWS_A_TICK = 1000
 KEEP_MESSAGES_MS = 7 * 24 * 3600 * 1000
 KEEP_LETTERS_MS = 30 * 24 * 3600 * 1000
 _UNSENT_AFTER_MS = 2_000  # a message that was just written is on its way
+_LONGEST_LOCK_MS = 600_000  # a lease of other workers may be longer than ours
 _GONE_AFTER_S = 3600  # a consumer that nothing was heard of
 
 
@@ -68,7 +69,8 @@ async def reconcile(
     """
     await queue.pull_in()
     strays = await catalog.claims.strays(int(lease_s * 1000), ROWS_A_TICK)
-    alive = await queue.alive(sorted({stray.ticket for stray in strays}))
+    longest_ms = max(_LONGEST_LOCK_MS, int(4 * lease_s * 1000))
+    alive = await queue.alive(sorted({stray.ticket for stray in strays}), longest_ms)
     gone = [stray for stray in strays if stray.ticket not in alive]
     if gone:
         tickets = await _carry(catalog.claims, gone, per_ticket)

@@ -331,6 +331,27 @@ class Queue:
             return await self.read_own(count)  # Redis 6.2 does not name deleted entries; reading them does
         return [_entry(entry_id, fields) for entry_id, fields in answer[1]]
 
+    async def pending_elsewhere(self, count: int) -> frozenset[tuple[str, str, int]]:
+        """The oldest entries that others have read: ID, whose they are, and how often they were read."""
+        try:
+            found = await self.redis.xpending_range(self.stream, GROUP, min="-", max="+", count=count)
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            raise NoGroup from error
+        return frozenset(
+            (each["message_id"].decode(), each["consumer"].decode(), each["times_delivered"])
+            for each in found
+            if each["consumer"].decode() != self.consumer
+        )
+
+    async def take_over_one(self, entry_id: str) -> Sequence[Entry]:
+        """That entry, whoever has read it and whenever; none if it is not pending any more."""
+        answer = await self.redis.xautoclaim(
+            self.stream, GROUP, self.consumer, min_idle_time=0, start_id=entry_id, count=1
+        )
+        return [_entry(found, fields) for found, fields in answer[1] if found and fields is not None]
+
     async def pending(self, entries: Sequence[Entry]) -> frozenset[str]:
         """The IDs of those `entries` that the stream, as it is now, has given to this consumer."""
         ids = sorted((entry.id for entry in entries), key=lambda each: tuple(map(int, each.split("-"))))
@@ -409,11 +430,12 @@ class Queue:
         await self.redis.enqueue_job(chore, since_ms, _job_id=f"{chore}:{since_ms}")
         self.queued.set()
 
-    async def alive(self, tickets: Sequence[str]) -> frozenset[str]:
+    async def alive(self, tickets: Sequence[str], longest_lock_ms: int = 600_000) -> frozenset[str]:
         """Those of `tickets` whose job waits in the queue or is being worked on.
 
         A lock that is still arq's own is neither: its worker died before it could make it a lease. A job
-        that is due far later than the longest pause of a batch was put there by a clock that was ahead.
+        that is due far later than the longest pause of a batch was put there by a clock that was ahead, and
+        so was a lock that lasts far longer than any lease.
         """
         latest = timestamp_ms() + _LONGEST_PAUSE_MS
         async with self.redis.pipeline(transaction=False) as pipe:
@@ -421,12 +443,14 @@ class Queue:
                 pipe.get(in_progress_key_prefix + ticket)
                 pipe.exists(job_key_prefix + ticket)
                 pipe.zscore(self.jobs, ticket)
+                pipe.pttl(in_progress_key_prefix + ticket)
             answers = await pipe.execute()
-        facts = zip(tickets, answers[0::3], answers[1::3], answers[2::3], strict=True)
+        facts = zip(tickets, *(answers[each::4] for each in range(4)), strict=True)
         return frozenset(
             ticket
-            for ticket, holder, payload, score in facts
+            for ticket, holder, payload, score, left_ms in facts
             if holder != _ARQS_LOCK
+            and left_ms <= longest_lock_ms
             and (holder is not None or (payload and score is not None and score <= latest))
         )
 

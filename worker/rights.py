@@ -67,6 +67,7 @@ def attempts(stream: str, events: str) -> Sequence[Attempt]:
         _on(ours, "SET", f"{stream}:{_NOBODY}", "", "NX", "XX"),  # it can be only one of them
         _on(ours, "DEL", f"{stream}:{_NOBODY}"),
         _on(_OF_ARQ, "GET", job),
+        _on(_OF_ARQ, "PTTL", lock),
         _on(_OF_ARQ, "EXISTS", job, result, lock),  # two at once: a cluster refuses that
         _on(_OF_ARQ, "PSETEX", job, "no-time", ""),
         _on(_OF_ARQ, "SETEX", retry, "no-time", ""),

@@ -107,6 +107,22 @@ def test_an_event_that_comes_before_its_file_waits_for_it(workplace: Workplace) 
     assert workplace.check().uploads["uploads/late.jpg"]["attempts"] == 0
 
 
+def test_a_file_that_is_announced_while_it_is_written_is_ready_when_it_is_whole(workplace: Workplace) -> None:
+    worker = workplace.start("media", MEDIA_SETTLE="10")
+    whole = pictures.small()
+    path = workplace.root / "uploads" / "slow.jpg"
+    with path.open("wb", buffering=0) as file:
+        file.write(whole[: len(whole) // 2])
+        workplace.send({"source": "uploads/slow.jpg"})
+        worker.await_log("upload_not_ready")
+        file.write(whole[len(whole) // 2 :])
+
+    ends = workplace.await_end_of("uploads/slow.jpg")
+
+    assert ends["uploads/slow.jpg"]["type"] == "upload.ready"
+    assert workplace.check().uploads["uploads/slow.jpg"]["attempts"] == 0
+
+
 @pytest.mark.campaign
 def test_an_event_without_a_file_fails_after_it_was_looked_for_again(workplace: Workplace) -> None:
     workplace.start("arq")

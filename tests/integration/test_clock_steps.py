@@ -14,6 +14,7 @@ from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.facts import State
 from tests.support.catalogs import (
     CAT,
+    SOURCE,
     claim,
     commit,
     key,
@@ -25,6 +26,7 @@ from tests.support.catalogs import (
     upload,
     wish,
 )
+from tests.support.intakes import intake_on
 from worker import leases
 from worker.announcer import Announcer
 from worker.main import worker_settings
@@ -169,6 +171,50 @@ async def test_whoever_died_with_an_upload_is_found_out_after_the_clock_was_put_
     put_clock(0)
 
     assert await reconciled(queue, catalog) == 1
+
+
+async def test_a_lock_that_lasts_an_hour_because_redis_clock_was_put_back_is_no_lease(
+    queue: Queue, catalog: Catalog
+) -> None:
+    [ticket] = (await take(catalog, wish(1))).tickets
+    await queue.redis.set(f"arq:in-progress:{ticket}", "dead", px=int(AN_HOUR_S * 1000))
+
+    assert await queue.alive([ticket]) == frozenset()
+    await queue.redis.set(f"arq:in-progress:{ticket}", "living", px=15_000)
+    assert await queue.alive([ticket]) == {ticket}
+
+
+def _made_later(dumped: bytes, ms: int) -> bytes:
+    """A stream as DUMP gives it, with its checksum, whose entries were delivered that much later."""
+    body, now = bytearray(dumped[:-8]), now_ms()
+    for at in range(len(body) - 8):
+        moment = int.from_bytes(body[at : at + 8], "little")
+        if now - 60_000 < moment <= now:
+            body[at : at + 8] = (moment + ms).to_bytes(8, "little")
+    checksum = 0
+    for byte in body:
+        checksum ^= byte
+        for _ in range(8):
+            checksum = checksum >> 1 ^ (0x95AC9329AC4BC9B5 if checksum & 1 else 0)
+    return bytes(body) + checksum.to_bytes(8, "little")
+
+
+@pytest.mark.parametrize("ahead_ms", [0, int(AN_HOUR_S * 1000)])
+async def test_entries_of_a_dead_worker_are_taken_over_though_redis_clock_was_put_back(
+    queue: Queue, catalog: Catalog, ahead_ms: int
+) -> None:
+    await queue.add({"source": SOURCE})
+    await Queue(queue.redis, STREAM, "dead", 1000).read(9, None)
+    dumped: Any = await queue.redis.dump(STREAM)
+    await queue.redis.restore(STREAM, 0, _made_later(dumped, ahead_ms), replace=True)
+    intake = intake_on(queue, catalog)
+    await intake.join()
+    began = time.monotonic()
+    while not await intake.step(50):
+        assert time.monotonic() - began < 10
+
+    assert (await upload(catalog)).state is State.QUEUED
+    assert time.monotonic() - began > 0.5  # its lease is a second
 
 
 async def test_jobs_far_ahead_are_made_due_and_those_that_are_put_off_stay(queue: Queue) -> None:
