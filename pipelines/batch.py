@@ -19,11 +19,12 @@ from pipelines.errors import (
     WorkerKiller,
 )
 from pipelines.lookout import Lookout
+from pipelines.originals import same_file_as
 from pipelines.outage import Outage
 from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
 from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
-from storage.blobs import Prove
+from storage.blobs import Look, Prove
 from storage.catalog.claims import Claims
 from storage.catalog.facts import Claim, Committed, Failed, Outcome, Postponed, Removed, State
 from storage.errors import (
@@ -41,7 +42,7 @@ DAMAGED_AGAIN_MS = 60_000  # an upload whose rows cannot be read: somebody has t
 NEW_WORK_S = 30  # a batch takes no new upload after this time, so that a crash costs seconds of work
 
 
-class BatchBlobs(PictureBlobs, DoomedBlobs, Prove, Protocol):
+class BatchBlobs(PictureBlobs, DoomedBlobs, Look, Prove, Protocol):
     """What uploads need of a storage."""
 
 
@@ -280,7 +281,10 @@ async def _why_forbidden(claim: Claim, workshop: Workshop) -> str | None:
     source = claim.upload.source
     if not workshop.may_delete_originals:
         return "MEDIA_DELETE_ORIGINALS is 0"
-    if source is not None and await workshop.claims.others_with(source, claim.upload.id):
+    if source is None:
+        return None
+    sources = [source, *await same_file_as(source, workshop.blobs)]
+    if await workshop.claims.others_with(sources, claim.upload.id):
         return "another upload has the same source"
     return None
 

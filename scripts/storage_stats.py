@@ -27,6 +27,7 @@ _MEANING = {
     "young": "files without a record that may still get one",
     "resized": "files that are not as large as recorded",
     "unannounced": "originals that no upload has",
+    "misnamed": "names that are no UTF-8, or hold control characters",
     "lost": "uploads whose original is gone",
 }
 

@@ -1,6 +1,9 @@
 """Where everything lives: the one place that composes or parses a key."""
 
+import os
 import re
+import unicodedata
+from collections.abc import Sequence
 from uuid import UUID
 
 from storage.errors import KeyRefused
@@ -65,6 +68,20 @@ def trash_key(plan: str, key: str) -> str:
 def is_hidden(name: str) -> bool:
     """Whether what lies directly in an area under that name is nobody's blob."""
     return name.startswith(HIDDEN) or name == "lost+found"
+
+
+def spellings(key: str) -> Sequence[str]:
+    """The same key as others write it: in the other normal forms of Unicode (C and D)."""
+    if key.isascii():
+        return []
+    forms = (unicodedata.normalize(form, key) for form in ("NFC", "NFD"))
+    return [form for form in dict.fromkeys(forms) if form != key]
+
+
+def shown(name: str) -> str:
+    """A name of the file system for people: bytes that are no text, and control characters, are escaped."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text)
 
 
 def segments(key: str) -> tuple[str, ...]:

@@ -4,16 +4,17 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import structlog
 
-from storage.blobs import BlobInfo, List
+from pipelines.originals import announced_otherwise
+from storage.blobs import BlobInfo, List, Look
 from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
 from storage.catalog.facts import DeadLetter, Mark, Wished
 from storage.errors import KeyRefused
-from storage.keys import UPLOADS, source_key
+from storage.keys import UPLOADS, shown, source_key
 from worker.events import default_id
 from worker.intake import new_ticket
 from worker.queue import Queue
@@ -22,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 PAGE = 2000  # names a tick
 PAUSE_S = 3600  # between the end of a walk and the next
+
+ADOPTION = "adoption"  # the walk that all workers of a catalog share
 
 Mode = Literal["enqueue", "report", "off"]
 
@@ -33,6 +36,11 @@ class Page:
     names: int
     unknown: Sequence[str]
     last: str | None
+    strange: Sequence[str] = ()  # for people: what has a name that no source can have
+
+
+class Originals(List, Look, Protocol):
+    """What a walk needs of a storage."""
 
 
 class Adoption:
@@ -40,13 +48,13 @@ class Adoption:
 
     def __init__(
         self,
-        blobs: List,
+        blobs: Originals,
         catalog: Catalog,
         queue: Queue,
         *,
         grace_s: float,
         per_ticket: int,
-        name: str = "adoption",
+        name: str = ADOPTION,
     ) -> None:
         self._blobs = blobs
         self._catalog = catalog
@@ -88,16 +96,27 @@ class Adoption:
     async def look(self, after: str) -> Page:
         """The next page of names, and which old enough originals among them have no record."""
         found: list[BlobInfo] = []
-        async with aclosing(self._blobs.list(UPLOADS, after)) as names:
+        strange: list[str] = []
+        async with aclosing(self._blobs.list(UPLOADS, after, passed_over=strange.append)) as names:
             async for info in names:
                 found.append(info)
                 if len(found) == PAGE:
                     break
         born_before = time.time() - self._grace_s
-        old = [info.key for info in found if info.changed_at <= born_before and _is_source(info.key)]
-        known = await self._catalog.walks.known_sources(old)
+        old = [info for info in found if info.changed_at <= born_before and _is_source(info.key)]
+        known = await self._catalog.walks.known_sources([info.key for info in old])
+        unknown = [info for info in old if info.key not in known]
+        known |= await announced_otherwise(unknown, self._catalog.walks, self._blobs)
         last = found[-1].key if len(found) == PAGE else None
-        return Page(len(found), [key for key in old if key not in known], last)
+        strange += [info.key for info in found if not _is_source(info.key)]
+        # A listing looks ahead: what lies behind the page is met again by the next one.
+        met = sorted({path for path in strange if after < path and (last is None or path <= last)})
+        return Page(
+            len(found),
+            [info.key for info in unknown if info.key not in known],
+            last,
+            [shown(path) for path in met],
+        )
 
     async def _take_in(self, sources: Sequence[str]) -> None:
         nobody = DeadLetter("0-0", "invalid_event", "an adopted upload has no event", b"")
@@ -108,10 +127,12 @@ class Adoption:
         await self._queue.enqueue(taken.tickets)
 
     async def _move(self, page: Page) -> None:
-        if page.last is None:
-            await self._catalog.walks.ended(self._name)
-        else:
-            await self._catalog.walks.moved(self._name, page.last)
+        if page.last is not None:
+            await self._catalog.walks.moved(self._name, page.last, page.strange)
+            return
+        walk = await self._catalog.walks.ended(self._name, page.strange)
+        if walk.strange:
+            log.warning("names_passed_over", count=walk.strange, first=walk.first_strange)
 
 
 def _is_source(key: str) -> bool:

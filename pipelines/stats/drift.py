@@ -6,8 +6,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from pipelines.originals import announced_otherwise
 from pipelines.sweep.findings import Ages, Kind, judge
-from storage.blobs import BlobInfo, Existence, Exists, List
+from storage.blobs import BlobInfo, Existence, Exists, List, Look
 from storage.catalog import Catalog
 from storage.catalog.sweeps import Held
 from storage.keys import STAGING, TRASH, UNFINISHED, UPLOADS, VARIANTS
@@ -19,10 +20,11 @@ YOUNG = "young"  # a file without a row that a writer may still commit
 RESIZED = "resized"  # a file that is not as large as its row says
 UNANNOUNCED = "unannounced"  # an original that no upload has
 LOST = "lost"  # an upload whose original is gone
-CLASSES = (*(kind.value for kind in Kind), YOUNG, RESIZED, UNANNOUNCED, LOST)
+MISNAMED = "misnamed"  # files and folders with names that no key can have
+CLASSES = (*(kind.value for kind in Kind), YOUNG, RESIZED, UNANNOUNCED, LOST, MISNAMED)
 
 
-class Looks(List, Exists, Protocol):
+class Looks(List, Look, Exists, Protocol):
     """What looking needs of a storage."""
 
 
@@ -47,7 +49,12 @@ async def look(
     Memory does not grow with their number. Raises: StorageError when a listing ends in an error.
     """
     counts = _Counts()
-    async for key, file, row in _side_by_side(blobs.list(VARIANTS), _held(catalog)):
+
+    def misnamed(_path: str) -> None:
+        counts.add(MISNAMED, 0)
+
+    variants = blobs.list(VARIANTS, passed_over=misnamed)
+    async for key, file, row in _side_by_side(variants, _held(catalog)):
         if file is not None:
             counts.add(VARIANTS, file.bytes)
         if row is not None:
@@ -56,10 +63,11 @@ async def look(
             if name != Kind.MISSING or await _is_missing(key, catalog, blobs):
                 counts.add(name, size)
         seen()
-    async for _, original, source in _side_by_side(blobs.list(UPLOADS), catalog.walks.sources()):
+    originals = blobs.list(UPLOADS, passed_over=misnamed)
+    async for _, original, source in _side_by_side(originals, catalog.walks.sources()):
         if original is not None:
             counts.add(UPLOADS, original.bytes)
-            if source is None:
+            if source is None and not await announced_otherwise([original], catalog.walks, blobs):
                 counts.add(UNANNOUNCED, original.bytes)
         elif source is not None and source.wanted and await blobs.exists(source.key) is Existence.MISSING:
             counts.add(LOST, source.bytes)

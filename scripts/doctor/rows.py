@@ -7,7 +7,9 @@ from scripts.doctor.broker import look_at_owner
 from scripts.doctor.files import look_at_room, look_at_root, to_be_made
 from storage.catalog import open_catalog
 from storage.catalog.soundness import find_damage
+from storage.catalog.walks import Walk
 from storage.errors import CatalogDamaged, StorageError
+from worker.adoption import ADOPTION
 from worker.health import Finding
 from worker.settings import Settings
 
@@ -31,6 +33,8 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
                 yield finding
             for finding in await look_at_owner(settings, catalog.id):
                 yield finding
+            if found := _judge_names(await catalog.walks.at(ADOPTION)):
+                yield found
             swept = await catalog.sweeps.last()
             if swept is not None and swept.stopped:
                 advice = f"Look at it; where it is right after all: media sweep --force {swept.plan}"
@@ -40,6 +44,16 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("Catalog", "error", str(error), advice)
         for finding in await look_at_room(settings):
             yield finding
+
+
+def _judge_names(walk: Walk) -> Finding | None:
+    if not walk.strange:
+        return None
+    detail = (
+        f"{walk.strange} below uploads/ cannot be announced or adopted; the first is {walk.first_strange}"
+    )
+    advice = "Rename them: in UTF-8, without control characters, in at most 1,024 bytes with all folders."
+    return Finding("Names", "warning", detail, advice)
 
 
 async def _look_for_damage(path: Path) -> Finding:

@@ -4,7 +4,7 @@ Every verb raises KeyRefused for a key that leaves the root, BlobsUnavailable wh
 answer, StorageFull when there is no room.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -156,10 +156,13 @@ class Keys(Protocol):
 
 
 class List(Protocol):
-    def list(self, prefix: str, after: str = "") -> AsyncGenerator[BlobInfo, None]:
+    def list(
+        self, prefix: str, after: str = "", *, passed_over: Callable[[str], object] = lambda _: None
+    ) -> AsyncGenerator[BlobInfo, None]:
         """Every blob below the folder `prefix`, in order of key, each once, if its key is acceptable.
 
-        Those up to the key `after` are passed over.
+        Those up to the key `after` are left out. Of what has a name that no key can have, `passed_over` gets
+        the path.
         """
 
 

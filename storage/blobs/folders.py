@@ -19,6 +19,7 @@ class Run:
     folder: int
     path: str
     names: Sequence[str]
+    strange: frozenset[str] = frozenset()  # those of them that no key can have, folders too
 
 
 def runs(folder: int, path: str, after: str) -> Iterator[Run]:
@@ -31,7 +32,8 @@ def runs(folder: int, path: str, after: str) -> Iterator[Run]:
     if not after.startswith(here):
         after = ""  # the folder as a whole comes after it
     names: list[str] = []
-    for name in _names(folder):
+    found, strange = _names(folder)
+    for name in found:
         key = here + name
         if is_area and keys.is_hidden(name.rstrip("/")):
             continue
@@ -41,7 +43,7 @@ def runs(folder: int, path: str, after: str) -> Iterator[Run]:
             names.append(name)
             continue
         if names:
-            yield Run(folder, path, names)
+            yield Run(folder, path, names, strange)
             names = []
         try:
             deeper = os.open(name[:-1], DIRECTORY, dir_fd=folder)
@@ -52,25 +54,29 @@ def runs(folder: int, path: str, after: str) -> Iterator[Run]:
         finally:
             os.close(deeper)
     if names:
-        yield Run(folder, path, names)
+        yield Run(folder, path, names, strange)
 
 
-def _names(folder: int) -> Sequence[str]:
+def _names(folder: int) -> tuple[Sequence[str], frozenset[str]]:
     """The regular files and the folders in `folder`, these with a slash at the end, in the order of keys.
 
-    Texts are in the order of their code points, which is that of their UTF-8 bytes.
+    Texts are in the order of their code points, which is that of their UTF-8 bytes. What has a name that no
+    key can have is told apart; it has no slash.
     """
     found: list[str] = []
+    strange: set[str] = set()
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
             if _PLAIN.fullmatch(name) is None and not _is_name(name):
+                if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
+                    strange.add(name)
                 continue
             if entry.is_file(follow_symlinks=False):
                 found.append(name)
             elif entry.is_dir(follow_symlinks=False):
                 found.append(f"{name}/")
-    return sorted(found)
+    return sorted([*found, *strange]), frozenset(strange)
 
 
 def _is_name(name: str) -> bool:

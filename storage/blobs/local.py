@@ -123,9 +123,11 @@ class LocalBlobs:
             while page := await in_thread(_take_keys, found):
                 yield page
 
-    async def list(self, prefix: str, after: str = "") -> AsyncGenerator[BlobInfo, None]:
+    async def list(
+        self, prefix: str, after: str = "", *, passed_over: Callable[[str], object] = lambda _: None
+    ) -> AsyncGenerator[BlobInfo, None]:
         with mapped(prefix), closing(self._runs(prefix, after)) as found:
-            infos = _infos(found)
+            infos = _infos(found, passed_over)
             while page := await in_thread(_take, infos, 500):
                 for info in page:
                     yield info
@@ -353,15 +355,18 @@ def _take_keys(found: Iterator[Run]) -> list[str]:
     page: list[str] = []
     for run in found:
         path = f"{run.path}/"
-        page += [path + name for name in run.names]
+        page += [path + name for name in run.names if name not in run.strange]
         if len(page) >= _KEYS_A_PAGE:
             break
     return page
 
 
-def _infos(found: Iterator[Run]) -> Iterator[BlobInfo]:
+def _infos(found: Iterator[Run], passed_over: Callable[[str], object]) -> Iterator[BlobInfo]:
     for run in found:
         for name in run.names:
+            if name in run.strange:
+                passed_over(f"{run.path}/{name}")
+                continue
             info = _seen(run.folder, f"{run.path}/{name}")
             if isinstance(info, BlobInfo):
                 yield info

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from dataclasses import replace as with_changes
@@ -110,7 +110,9 @@ class MemoryBlobs:
     async def space(self) -> None:
         """Nobody can say."""
 
-    async def list(self, prefix: str, after: str = "") -> AsyncGenerator[BlobInfo, None]:
+    async def list(
+        self, prefix: str, after: str = "", *, passed_over: Callable[[str], object] = lambda _: None
+    ) -> AsyncGenerator[BlobInfo, None]:
         segments(prefix)
         for key in sorted(self._blobs, key=str.encode):
             blob = self._blobs.get(key)

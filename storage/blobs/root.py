@@ -1,7 +1,6 @@
 """The root folder: the one place that opens folders below it, and notices when it is exchanged."""
 
 import os
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from storage.blobs.mapping import mapped, unavailable
 from storage.blobs.marker import read_marker, replace_marker, write_marker
 from storage.blobs.syscalls import grant, same_folder, sync_folder
 from storage.errors import BlobsUnavailable, FileSystemUnfit, RootMismatch, StorageError
-from storage.keys import AREAS, MARKER, UPLOADS, VARIANTS, is_hidden
+from storage.keys import AREAS, MARKER, UPLOADS, VARIANTS, is_hidden, spellings
 from storage.mounts import file_system_of
 
 FOLDER_MODE = 0o755  # the web server that serves variants is another user
@@ -214,7 +213,7 @@ def spelled(folder: int, name: str, key: str) -> str:
     """
     if name.isascii() or key.partition("/")[0] != UPLOADS:
         return name
-    for form in (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))):
+    for form in (name, *spellings(name)):
         with suppress(OSError):
             os.stat(form, dir_fd=folder, follow_symlinks=False)
             return form

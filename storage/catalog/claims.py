@@ -110,10 +110,10 @@ class Claims:
         async with self._database.reading() as connection:
             return list((await connection.execute(query)).scalars())
 
-    async def others_with(self, source: str, upload_id: UUID) -> int:
-        """How many other uploads that are not deleted have this source. Raises: CatalogUnavailable."""
+    async def others_with(self, sources: Sequence[str], upload_id: UUID) -> int:
+        """How many other uploads that are not deleted have one of these. Raises: CatalogUnavailable."""
         query = select(func.count()).where(
-            uploads.c.source == source,
+            uploads.c.source.in_(list(sources)),
             uploads.c.id != str(upload_id),
             uploads.c.state.not_in((State.DELETED, State.DELETING)),
         )

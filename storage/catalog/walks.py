@@ -1,6 +1,6 @@
 """Long walks through the storage, remembered so that whoever goes on starts where the last one stopped."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import orjson
@@ -27,6 +27,8 @@ class Walk:
     finished_ms: int = 0
     begun: bool = False
     rows: int = 0  # the last row of `uploads` there was at that end
+    strange: int = 0  # names so far that no key can have
+    first_strange: str = ""  # for people
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,23 @@ class Walks:
         """Remember that the walk is under way, wherever it stands. Raises: CatalogUnavailable."""
         await self._save(name, replace(await self.at(name), begun=True))
 
-    async def moved(self, name: str, after: str) -> None:
-        """Remember that the walk has come to the key `after`. Raises: CatalogUnavailable."""
-        await self._save(name, replace(await self.at(name), after=after))
+    async def moved(self, name: str, after: str, strange: Sequence[str] = ()) -> None:
+        """Remember that the walk has come to the key `after`, past those `strange` names.
 
-    async def ended(self, name: str) -> None:
-        """Remember that the walk has reached the end, and begins anew the next time."""
+        Raises: CatalogUnavailable.
+        """
+        walk = _with_strange(await self.at(name), strange)
+        await self._save(name, replace(walk, after=after))
+
+    async def ended(self, name: str, strange: Sequence[str] = ()) -> Walk:
+        """Remember that the walk has reached the end, and begins anew the next time; gives how it was."""
+        walk = _with_strange(await self.at(name), strange)
         last = select(func.coalesce(func.max(row_id(uploads)), 0)).select_from(uploads)
         async with self._database.reading() as connection:
             rows = (await connection.execute(last)).scalar_one()
-        await self._save(name, Walk("", now_ms(), rows=rows))
+        walk = Walk("", now_ms(), rows=rows, strange=walk.strange, first_strange=walk.first_strange)
+        await self._save(name, walk)
+        return walk
 
     async def _save(self, name: str, walk: Walk) -> None:
         row = {"name": f"walk:{name}", "value": orjson.dumps(walk).decode()}
@@ -92,3 +101,9 @@ class Walks:
             if len(found) < _PAGE:
                 return
             after = found[-1][0]
+
+
+def _with_strange(walk: Walk, strange: Sequence[str]) -> Walk:
+    """The walk, those names counted too; one that begins anew has met none before."""
+    before, first = (walk.strange, walk.first_strange) if walk.after else (0, "")
+    return replace(walk, strange=before + len(strange), first_strange=first or next(iter(strange), ""))

@@ -446,6 +446,23 @@ async def test_an_original_that_cannot_be_moved_ends_the_deletion_all_the_same_a
     assert str(uploads.path("cat.jpg")) in why
 
 
+@pytest.mark.parametrize("two_files", [True, False])
+async def test_an_original_that_another_upload_has_by_another_spelling_is_kept(
+    catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads, *, two_files: bool
+) -> None:
+    shop = workshop(catalog, local_blobs, sandbox, may_delete_originals=True)
+    upload_id = await uploads.put("\u00e4.jpg", jpeg())
+    if two_files:
+        await uploads.put("a\u0308.jpg", jpeg())
+    else:
+        await take(catalog, wish(500, uuid4(), "uploads/a\u0308.jpg"))
+    await delete(catalog, upload_id, original=True)
+    await process(catalog, [upload_id], shop)
+
+    assert uploads.path("\u00e4.jpg").exists() is not two_files
+    assert uploads.path("a\u0308.jpg").exists() is two_files
+
+
 @pytest.mark.parametrize("original", [True, False])
 async def test_an_original_is_said_to_be_kept_only_where_it_was_to_go_and_is_there(
     catalog: Catalog, uploads: Uploads, shop: Workshop, *, original: bool

@@ -179,3 +179,18 @@ async def test_looking_touches_nothing(catalog: Catalog, local_blobs: LocalBlobs
 
     assert sorted(root.rglob("*")) == before
     assert sum((await catalog.reports.states()).values()) == 1
+
+
+async def test_names_that_no_key_can_have_are_counted_and_spellings_are_one_name(
+    catalog: Catalog, local_blobs: LocalBlobs, root: Path
+) -> None:
+    await recorded(catalog, "uploads/\u00e4.jpg", await put(local_blobs, new_key()))
+    for name in (b"uploads/a\xcc\x88.jpg", b"uploads/b\xe9.jpg", b"variants/c\n"):
+        path = Path(os.fsdecode(bytes(root) + b"/" + name))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+
+    drift = await look(catalog, local_blobs, Ages.now(3600, 3600))
+
+    counts = {name: found.count for name, found in drift.findings.items() if found.count}
+    assert counts == {"misnamed": 2}

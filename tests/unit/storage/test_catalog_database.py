@@ -342,7 +342,7 @@ FREQUENT: dict[str, Callable[[Catalog], Awaitable[object]]] = {
     "strays": lambda catalog: catalog.claims.strays(0, 10),
     "carry": asking_carry,
     "remove": asking_removal,
-    "others": lambda catalog: catalog.claims.others_with(SOURCE, CAT),
+    "others": lambda catalog: catalog.claims.others_with([SOURCE], CAT),
     "unsent": lambda catalog: catalog.outbox.unsent(0, 10),
     "mark sent": asking_sent,
     "since": lambda catalog: catalog.outbox.since(5, 10),

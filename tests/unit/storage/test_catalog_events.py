@@ -453,11 +453,11 @@ async def test_a_wish_to_delete_the_original_ends_with_that_deletion(catalog: Ca
 async def test_an_original_is_shared_while_another_upload_that_lives_has_it(catalog: Catalog) -> None:
     other = uuid4()
     await take(catalog, wish(1), wish(1, upload_id=other))
-    shared = await catalog.claims.others_with(SOURCE, CAT)
+    shared = await catalog.claims.others_with([SOURCE], CAT)
     await take(catalog, unwish(2, upload_id=other))
 
     assert shared == 1
-    assert await catalog.claims.others_with(SOURCE, CAT) == 0
+    assert await catalog.claims.others_with([SOURCE], CAT) == 0
 
 
 # -- many at once

@@ -20,6 +20,7 @@ import pytest
 from storage.blobs import Existence
 from storage.blobs.local import LocalBlobs, open_local
 from storage.errors import BlobRefused, BlobsUnavailable, RootMismatch, StorageFull
+from storage.keys import shown
 
 SECRET = b"what lies outside the root"
 
@@ -193,6 +194,67 @@ async def test_a_list_passes_over_links_pipes_and_names_that_are_no_keys(
         Path(os.fsdecode(bytes(uploads) + b"/" + name)).write_bytes(b"x")
 
     assert await listed(local_blobs, "uploads") == ["uploads/cat.jpg"]
+
+
+async def test_a_list_names_what_it_passes_over_because_no_key_can_have_its_name(
+    local_blobs: LocalBlobs, uploads: Path
+) -> None:
+    (uploads / "2026").mkdir()
+    for name in (b"2026/caf\xe9.jpg", b"a\nb.jpg", b"del\x7f.jpg", b"cat.jpg", b"2026/dog.jpg"):
+        Path(os.fsdecode(bytes(uploads) + b"/" + name)).write_bytes(b"x")
+    Path(os.fsdecode(bytes(uploads) + b"/b\xff")).mkdir()
+    met: list[str] = []
+    found = [info.key async for info in local_blobs.list("uploads", passed_over=met.append)]
+    pages = [keys async for keys in local_blobs.keys("uploads")]
+
+    assert found == [key for page in pages for key in page] == ["uploads/2026/dog.jpg", "uploads/cat.jpg"]
+    assert [shown(path) for path in met] == [
+        "uploads/2026/caf\\xe9.jpg",
+        "uploads/a\\x0ab.jpg",
+        "uploads/b\\xff",
+        "uploads/del\\x7f.jpg",
+    ]
+
+
+# -- one name, spelled in two ways: an `ä` of one character, or of two
+
+COMPOSED, DECOMPOSED = "uploads/B\u00e4r/\u00e4.jpg", "uploads/Ba\u0308r/a\u0308.jpg"
+MIXED = "uploads/B\u00e4r/a\u0308.jpg"
+
+
+@pytest.mark.parametrize("on_disk", [COMPOSED, DECOMPOSED, MIXED])
+@pytest.mark.parametrize("asked", [COMPOSED, DECOMPOSED, MIXED])
+async def test_an_original_is_found_however_its_name_is_spelled(
+    local_blobs: LocalBlobs, root: Path, on_disk: str, asked: str
+) -> None:
+    (root / on_disk).parent.mkdir(parents=True)
+    (root / on_disk).write_bytes(b"bear")
+
+    assert await local_blobs.get(asked) == b"bear"
+    assert await local_blobs.exists(asked) is Existence.PRESENT
+    looked = (await local_blobs.look([asked]))[asked]
+    assert looked == await local_blobs.info(asked)
+    await local_blobs.move(asked, "trash/bear")
+    assert not (root / on_disk).exists()
+    assert await local_blobs.exists(asked) is Existence.MISSING
+
+
+async def test_of_two_files_that_differ_only_in_spelling_each_is_found_under_its_own(
+    local_blobs: LocalBlobs, uploads: Path
+) -> None:
+    one, other = "uploads/\u00e4.jpg", "uploads/a\u0308.jpg"
+    for key in (one, other):
+        await local_blobs.put(key, chunks(key.encode()))
+    await local_blobs.move(one, "trash/one")
+
+    assert await local_blobs.get("trash/one") == one.encode()
+    assert await local_blobs.get(other) == other.encode()
+
+
+async def test_only_originals_have_spellings(local_blobs: LocalBlobs) -> None:
+    await local_blobs.put("variants/\u00e4", chunks(b"x"))
+
+    assert await local_blobs.exists("variants/a\u0308") is Existence.MISSING
 
 
 async def test_a_list_opens_a_folder_once_and_none_of_its_files(

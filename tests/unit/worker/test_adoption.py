@@ -1,0 +1,85 @@
+"""Adoption: which originals nobody knows, and which names nobody can announce."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
+from storage.keys import spellings
+from tests.support.catalogs import take, wish
+from worker import adoption
+from worker.adoption import Adoption
+from worker.queue import Queue, connect, job_queue_of
+
+COMPOSED = "uploads/B\u00e4r/\u00e4.jpg"
+[DECOMPOSED] = spellings(COMPOSED)
+
+
+@pytest.fixture
+async def walking(catalog: Catalog, local_blobs: LocalBlobs, root: Path) -> AsyncIterator[Adoption]:
+    """An adoption that only reports, and so asks nothing of its Redis."""
+    (root / "uploads").mkdir()
+    redis = connect("redis://127.0.0.1:1/0", job_queue_of("media:uploads"))
+    queue = Queue(redis, "media:uploads", "me", 1000)
+    yield Adoption(local_blobs, catalog, queue, grace_s=-1, per_ticket=8)
+    await redis.aclose(close_connection_pool=True)
+
+
+def put(root: Path, *names: bytes) -> None:
+    for name in names:
+        path = Path(os.fsdecode(bytes(root) + b"/" + name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 100])
+async def test_names_that_cannot_be_announced_are_told_once_a_walk_with_their_number_and_the_first(
+    walking: Adoption, catalog: Catalog, root: Path, page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adoption, "PAGE", page)
+    put(root, b"uploads/a.jpg", b"uploads/b\xe9.jpg", b"uploads/c.jpg", b"uploads/d/e\nf", b"uploads/g.jpg")
+    put(root, b"uploads/" + b"/".join([b"h" * 200] * 6), b"uploads/z\x7f")
+    for _ in range(2):
+        with capture_logs() as logged:
+            ticks = 0
+            while not (told := [one for one in logged if one["event"] == "names_passed_over"]):
+                await walking.tick("report", pause_s=0)
+                assert (ticks := ticks + 1) < 20
+
+        assert [(one["count"], one["first"]) for one in told] == [(4, "uploads/b\\xe9.jpg")]
+    walk = await catalog.walks.at("adoption")
+    assert (walk.after, walk.strange, walk.first_strange) == ("", 4, "uploads/b\\xe9.jpg")
+
+
+async def test_a_walk_past_good_names_only_tells_nothing(
+    walking: Adoption, catalog: Catalog, root: Path
+) -> None:
+    put(root, b"uploads/a.jpg")
+    with capture_logs() as logged:
+        await walking.tick("report", pause_s=0)
+
+    assert [one["event"] for one in logged] == ["originals_without_record"]
+    assert (await catalog.walks.at("adoption")).strange == 0
+
+
+@pytest.mark.parametrize(("announced", "on_disk"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+async def test_an_original_that_was_announced_in_another_spelling_is_known(
+    walking: Adoption, catalog: Catalog, root: Path, announced: str, on_disk: str
+) -> None:
+    put(root, on_disk.encode(), b"uploads/other.jpg")
+    await take(catalog, wish(1, source=announced))
+
+    assert (await walking.look("")).unknown == ["uploads/other.jpg"]
+
+
+async def test_an_original_beside_an_announced_one_that_differs_only_in_spelling_is_its_own(
+    walking: Adoption, catalog: Catalog, root: Path
+) -> None:
+    put(root, COMPOSED.encode(), DECOMPOSED.encode())
+    await take(catalog, wish(1, source=COMPOSED))
+
+    assert (await walking.look("")).unknown == [DECOMPOSED]
