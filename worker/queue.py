@@ -256,8 +256,8 @@ class Queue:
         await self.redis.set(self._owner, catalog_id)
 
     async def owner(self) -> str | None:
-        """The catalog that the stream is tied to, if any."""
-        found: bytes | None = await self.redis.get(self._owner)
+        """The catalog that the stream is tied to; None: to none yet, or an app's user may not know."""
+        found: bytes | None = await _unless_refused(self.redis.get(self._owner))
         return None if found is None else found.decode()
 
     # -- entries in

@@ -111,6 +111,14 @@ def test_another_pid_namespace_is_another_place() -> None:
     assert ended.stdout.split("-")[0] == place().split("-")[0]  # the same boot
 
 
+def test_a_host_that_is_renamed_is_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = place()
+
+    monkeypatch.setattr(socket, "gethostname", lambda: "renamed")
+
+    assert place() == before
+
+
 def test_where_the_kernel_does_not_tell_it_is_the_host_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
