@@ -38,9 +38,13 @@ class Root:
     # -- folders, each opened relative to the one before
 
     @contextmanager
-    def folder(self, parts: Sequence[str], *, create: bool = False) -> Iterator[int]:
-        """The folder under these names, open. Raises: OSError, BlobsUnavailable, RootMismatch."""
-        self._prove_place()
+    def folder(self, parts: Sequence[str], *, create: bool = False, moved: bool = False) -> Iterator[int]:
+        """The folder under these names, open; `moved`: also where the root was moved away meanwhile.
+
+        Raises: OSError, BlobsUnavailable, RootMismatch.
+        """
+        if not moved:
+            self._prove_place()
         fd = os.dup(self.fd)
         try:
             for depth, part in enumerate(parts):

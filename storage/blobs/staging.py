@@ -60,7 +60,7 @@ class Staging:
         """Give the staging folders back."""
         with self._lock:
             for bench in self._benches.values():
-                with suppress(OSError, BlobsUnavailable), self._root.folder(bench.place) as place:
+                with suppress(OSError, BlobsUnavailable), self._root.folder(bench.place, moved=True) as place:
                     _remove_folder(place, bench.name)
                 os.close(bench.fd)
             self._benches.clear()

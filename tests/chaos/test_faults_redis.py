@@ -14,6 +14,7 @@ from tests.chaos.conftest import World, Worlds
 from tests.chaos.ground import Ground
 from tests.chaos.own_redis import OwnRedis
 from tests.chaos.proxy import Proxy
+from tests.support import processes
 from tests.support.workplace import WorkerProcess, eventually
 
 BACK_WITHIN_S = 10.0
@@ -224,6 +225,7 @@ def test_fault_13_a_job_that_cannot_say_that_it_has_finished_is_not_done_twice(w
     worker.arm()
     [source] = world.ground.upload(1)
     world.ground.await_state("ready", source)
+    eventually(lambda: processes.is_frozen(worker.pid))  # or it would be stopped after it was to go on
     world.proxy.refuse()
     worker.signal(signal.SIGCONT)
     worker.await_log("redis_away")
