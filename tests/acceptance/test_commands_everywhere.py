@@ -111,3 +111,21 @@ def test_a_terminal_that_knows_only_ascii_is_no_reason_to_fail(env: dict[str, st
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
     assert "There is no recipe" in ended.stderr
+
+
+def test_no_file_gets_the_number_of_a_standard_stream_that_is_closed(env: dict[str, str]) -> None:
+    code = (
+        "import media_worker, os, sys; sys.argv = ['media', '--version']\n"
+        "try: media_worker.main()\n"
+        "finally: sys.stdout.write(os.readlink('/proc/self/fd/2'))"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env=env,
+        preexec_fn=lambda: os.close(2),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    assert ended.stdout.splitlines()[-1] == "/dev/null"
