@@ -51,6 +51,7 @@ _LENGTH = struct.Struct(">I")
 _MOVED = re.compile("No module named|cannot import name")
 TOO_CROWDED = "Raise the limit of processes and threads (TasksMax, pids.max, ulimit -u)."
 RESTART = "Was the program replaced or removed? Restart the worker, or install it again."
+ROOM = "Is there room for its threads (TasksMax, pids.max, ulimit -u) and its memory?"
 UNFILTER = "Let the filter refuse calls instead of killing: SystemCallErrorNumber=EPERM in a systemd unit."
 MORE_MEMORY = "Give it more memory, or let less run beside the worker."
 _NO_THREAD = "rror creating thread"
@@ -155,8 +156,9 @@ class Child:
             case DecoderKilled():
                 return error.reason, error.remedy or "Find out who ends the worker's processes."
         said = self.last_words().splitlines()
-        reason = said[-1] if said else str(error)
-        return reason, RESTART if _MOVED.search(reason) else ""
+        if not said:
+            return str(error), ROOM
+        return said[-1], RESTART if _MOVED.search(said[-1]) else ""
 
     @property
     def pid(self) -> int:

@@ -408,6 +408,8 @@ def main() -> None:
     match start:
         case "exits":
             sys.exit("no libvips here")
+        case "crashes":
+            os.kill(os.getpid(), signal.SIGSEGV)
         case "lies":
             send(connection, {**hello(config), "hello": 2})
         case "stammers":

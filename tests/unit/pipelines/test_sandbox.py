@@ -236,6 +236,12 @@ async def test_the_last_words_of_a_decoder_that_cannot_start_are_told() -> None:
             pass
 
 
+async def test_of_a_decoder_that_dies_at_start_without_a_word_it_is_asked_whether_it_had_room() -> None:
+    with pytest.raises(DecoderUnavailable, match=r"died of signal 11\. Is there room for its threads"):
+        async with open_sandbox(allowance(), (*ROGUE, "crashes")):
+            pass
+
+
 async def test_a_decoder_that_is_not_installed_is_told() -> None:
     with pytest.raises(DecoderUnavailable, match="could not be started"):
         async with open_sandbox(allowance(), ("/no/such/program",)):
