@@ -23,6 +23,7 @@ from storage.blobs.trial import find_lacks
 from storage.errors import (
     BlobForbidden,
     BlobNotFound,
+    BlobPinned,
     BlobRefused,
     BlobsUnavailable,
     KeyRefused,
@@ -181,7 +182,11 @@ class LocalBlobs:
     def _move(self, key: str, to: str, *, replace: bool) -> BlobInfo | None:
         parts, target = keys.segments(key), keys.segments(to)
         with suppress(FileNotFoundError):
-            moved = self._mover.move(parts, target, replace=replace)
+            try:
+                moved = self._mover.move(parts, target, replace=replace)
+            except BlobPinned:
+                self._prune(target[:-1])
+                raise
             self._prune(parts[:-1])
             return _info_of(to, moved) if moved else None
         return None

@@ -33,4 +33,5 @@ def unavailable(subject: object, error: OSError) -> BlobsUnavailable:
         return StorageFull(f"no room left on the storage: {error.strerror}")
     if error.errno in NOT_ALLOWED:
         return BlobsUnavailable(f"the storage refused {subject} to the user {user()}: {error.strerror}")
-    return BlobsUnavailable(f"the storage failed at {subject}: {error}")
+    # Without the name that the error brings: it is another at each try, and would be news each time.
+    return BlobsUnavailable(f"the storage failed at {subject}: {error.strerror or error}")

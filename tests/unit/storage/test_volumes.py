@@ -246,7 +246,7 @@ async def test_an_original_whose_folder_cannot_be_written_stays_and_nothing_is_l
         await local_blobs.move("uploads/cat.jpg", "trash/plan/kept.jpg")
 
     assert (uploads / "cat.jpg").read_bytes() == b"cat"
-    assert await listed(local_blobs, "trash") == []
+    assert list((root / "trash").iterdir()) == []
 
 
 def refusing(real: Callable[..., None], name: str) -> Callable[..., None]:
@@ -343,3 +343,18 @@ async def test_a_probe_leaves_nothing_that_anybody_sees(local_blobs: LocalBlobs,
 
     assert [file for file in elsewhere.rglob("*") if file.is_file()] == []
     assert await listed(local_blobs, "variants") == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EROFS, errno.ENOSPC])
+@pytest.mark.parametrize("call", ["mkdir", "rename", "fsync"])
+async def test_a_probe_that_fails_in_the_same_way_says_the_same(root: Path, call: str, number: int) -> None:
+    said = []
+    async with open_local(root, create=True) as blobs:
+        await blobs.probe()
+    for _ in range(2):
+        async with open_local(root, create=True) as blobs:
+            with failing(call, number), pytest.raises(BlobsUnavailable) as caught:
+                await blobs.probe()
+            said.append(str(caught.value))
+
+    assert said[0] == said[1]
