@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -32,6 +32,7 @@ from storage.errors import (
     BlobNotFound,
     BlobsUnavailable,
     CatalogDamaged,
+    CatalogUnavailable,
     RootMismatch,
     StorageError,
 )
@@ -93,6 +94,7 @@ class Report:
     complaints: list[tuple[UUID, str, str]] = field(default_factory=list)
     kept: list[tuple[UUID, str]] = field(default_factory=list)  # originals that were to go, and why they stay
     left_over: list[UUID] = field(default_factory=list)
+    watched: set[UUID] = field(default_factory=set)  # of them those that may be due sooner
     due_in_ms: int | None = None
 
     def add(self, ms: Mapping[str, float]) -> None:
@@ -127,7 +129,7 @@ class Workshop:
     lookout: Lookout | None = None
 
 
-async def process_uploads(ids: Iterable[UUID], ticket: str, workshop: Workshop) -> Report:
+async def process_uploads(ids: Sequence[UUID], ticket: str, workshop: Workshop) -> Report:
     """Work on those uploads that `ticket` carries and whose time has come.
 
     An upload that fails is an outcome in the report; only what keeps the whole batch from going on raises.
@@ -139,7 +141,22 @@ async def process_uploads(ids: Iterable[UUID], ticket: str, workshop: Workshop) 
     async with asyncio.TaskGroup() as group:
         for upload_id in ids:
             group.create_task(_keep_apart(upload_id, ticket, workshop, report, until))
+    if report.outcomes["skipped"] or report.watched:
+        await _keep_on(ids, ticket, workshop, report)
     return report
+
+
+async def _keep_on(ids: Sequence[UUID], ticket: str, workshop: Workshop, report: Report) -> None:
+    """What is put off stays with its job; what has been hastened since is due."""
+    try:
+        waits = await workshop.claims.waits_ms(ids, ticket)
+    except CatalogUnavailable:  # the reconciler finds them when they are due
+        return
+    for upload_id, wait_ms in waits.items():
+        if upload_id in report.watched and not wait_ms:
+            report.due_in_ms = 0
+        elif upload_id not in report.left_over and wait_ms:
+            report.leave(upload_id, wait_ms)
 
 
 async def _keep_apart(upload_id: UUID, ticket: str, workshop: Workshop, report: Report, until: float) -> None:
@@ -174,15 +191,16 @@ async def _process(upload_id: UUID, ticket: str, workshop: Workshop, report: Rep
     committed = await workshop.committer.submit(outcome)
     report.ms["commit"] += (time.perf_counter() - submitted) * 1000
     _note(committed, outcome, report)
-    _watch(committed, outcome, workshop)
+    _watch(committed, outcome, workshop, report)
 
 
-def _watch(committed: Committed, outcome: Outcome, workshop: Workshop) -> None:
+def _watch(committed: Committed, outcome: Outcome, workshop: Workshop, report: Report) -> None:
     """Look at the original of what is put off because of it: it may be there before the time is over."""
     if workshop.lookout is None or not isinstance(outcome, Postponed) or outcome.seen is None:
         return
     source = outcome.claim.upload.source
     if committed.state is State.QUEUED and committed.due_in_ms and source is not None:
+        report.watched.add(committed.id)
         workshop.lookout.watch(committed.id, source, outcome.seen, committed.due_in_ms / 1000)
 
 

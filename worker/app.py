@@ -37,7 +37,7 @@ from worker.health import (
     check_rights,
 )
 from worker.heartbeats import new_instance
-from worker.intake import Intake, new_ticket
+from worker.intake import Intake
 from worker.queue import UNREACHABLE, Queue, RedisError, queue_on
 from worker.retry import judge
 from worker.settings import LEAST_MEMORY_MB, Settings
@@ -119,7 +119,7 @@ async def open_app(
         stack.push_async_callback(announcer.close)
         lanes = Lanes(2 * settings.decoders + 2)
         per_ticket = IDS_A_DECODER * settings.decoders
-        lookout = Lookout(stores.blobs, _hastening(stores.catalog, queue, per_ticket))
+        lookout = Lookout(stores.blobs, _hastening(stores.catalog, queue))
         workshop = Workshop(
             holder=queue.consumer,
             recipes=recipes,
@@ -180,15 +180,12 @@ async def open_app(
         )
 
 
-def _hastening(
-    catalog: Catalog, queue: Queue, per_ticket: int
-) -> Callable[[Sequence[UUID]], Awaitable[None]]:
+def _hastening(catalog: Catalog, queue: Queue) -> Callable[[Sequence[UUID]], Awaitable[None]]:
     """Has uploads worked on before the time to which they were put off."""
 
     async def hasten(ids: Sequence[UUID]) -> None:
         try:
-            tickets = await catalog.claims.hasten(ids, per_ticket=per_ticket, new_ticket=new_ticket)
-            await queue.enqueue(tickets)
+            await queue.make_due(await catalog.claims.hasten(ids))
         except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
             log.warning(
                 "uploads_not_hastened", uploads=len(ids), reason=str(error)

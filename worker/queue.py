@@ -454,6 +454,12 @@ class Queue:
             and (holder is not None or (payload and score is not None and score <= latest))
         )
 
+    async def make_due(self, tickets: Sequence[str]) -> None:
+        """Have the jobs of `tickets` that are put off begin now."""
+        if tickets:
+            await self.redis.zadd(self.jobs, dict.fromkeys(tickets, timestamp_ms()), xx=True)
+            self.queued.set()
+
     async def pull_in(self) -> None:
         """Make due what is put off for longer than anything is: a clock that was ahead did that."""
         later = timestamp_ms() + _LATEST_MS

@@ -1,6 +1,6 @@
 """Claims and outcomes: who may write an upload's next state, and how it is written."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from uuid import UUID
 
@@ -134,25 +134,25 @@ class Claims:
         told = {notice.id: notice for notice in notices}
         return [replace(result, notice=told.get(result.id)) for result in written]
 
-    async def hasten(
-        self, ids: Sequence[UUID], *, per_ticket: int, new_ticket: Callable[[], str]
-    ) -> Mapping[str, Sequence[UUID]]:
-        """Make those of `ids` due that are put off, on new tickets; gives what each ticket carries."""
+    async def hasten(self, ids: Sequence[UUID]) -> Sequence[str]:
+        """Make those of `ids` due that are put off; gives the tickets that carry them."""
         now = now_ms()
-        put_off = uploads.c.state == State.QUEUED, uploads.c.not_before_ms > now
-        tickets: dict[str, Sequence[UUID]] = {}
+        chosen = uploads.c.id.in_([str(each) for each in ids]), uploads.c.not_before_ms > now
+        news = {"changed_ms": now, "not_before_ms": now}
+        hastened = update(uploads).where(*chosen, uploads.c.state == State.QUEUED).values(news)
         async with self._database.writing() as connection:
-            for start in range(0, len(ids), per_ticket):
-                ticket, group = new_ticket(), [str(each) for each in ids[start : start + per_ticket]]
-                chosen = uploads.c.id.in_(group), *put_off
-                moved = await connection.execute(
-                    update(uploads)
-                    .where(*chosen)
-                    .values(ticket=ticket, changed_ms=now, not_before_ms=now)
-                    .returning(uploads.c.id)
-                )
-                tickets[ticket] = [UUID(each) for each in moved.scalars()]
-        return {ticket: carried for ticket, carried in tickets.items() if carried}
+            found = await connection.execute(hastened.returning(uploads.c.ticket))
+            return sorted(set(found.scalars()))
+
+    async def waits_ms(self, ids: Iterable[UUID], ticket: str) -> Mapping[UUID, int]:
+        """How long those of `ids` that `ticket` carries, and that nobody works on, are still to wait."""
+        now = now_ms()
+        chosen = uploads.c.id.in_([str(each) for each in ids]), uploads.c.ticket == ticket
+        waiting = uploads.c.state.in_((State.QUEUED, State.DELETING)), uploads.c.holder.is_(None)
+        query = select(uploads.c.id, uploads.c.not_before_ms).where(*chosen, *waiting)
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query)).all()
+        return {UUID(row.id): max(0, row.not_before_ms - now) for row in found}
 
     async def release(self, claims: Sequence[Claim]) -> None:
         """Give claims back untouched, as if they had never been taken. Raises: CatalogUnavailable."""

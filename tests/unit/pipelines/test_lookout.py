@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 from uuid import UUID
 
@@ -20,7 +19,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import State
 from tests.support import pictures
-from tests.support.catalogs import told
+from tests.support.catalogs import commit, postponed, told
 from tests.support.workshops import Uploads, workshop
 from worker.retry import judge
 
@@ -34,21 +33,21 @@ class Shop:
 
     def __init__(self, catalog: Catalog, uploads: Uploads, parts: Callable[[Lookout], Workshop]) -> None:
         self.catalog, self.uploads = catalog, uploads
-        self._tickets = (f"hastened-{number}" for number in count())
         self.lookout = Lookout(uploads.blobs, self._hasten)
         self._workshop = parts(self.lookout)
         self.due: asyncio.Queue[tuple[list[UUID], str]] = asyncio.Queue()
+        self.jobs: dict[str, list[UUID]] = {}
         self.reports: list[Report] = []
 
     async def _hasten(self, ids: Sequence[UUID]) -> None:
-        tickets = await self.catalog.claims.hasten(ids, per_ticket=9, new_ticket=lambda: next(self._tickets))
-        for ticket, carried in tickets.items():
-            self.due.put_nowait((list(carried), ticket))
+        for ticket in await self.catalog.claims.hasten(ids):
+            self.due.put_nowait((self.jobs[ticket], ticket))
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             ids, ticket = await self.due.get()
+            self.jobs.setdefault(ticket, ids)
             report = await process_uploads(ids, ticket, self._workshop)
             self.reports.append(report)
             if report.due_in_ms is not None:
@@ -58,6 +57,12 @@ class Shop:
         upload_id = await self.uploads.announce(name)
         self.due.put_nowait(([upload_id], await self.uploads.ticket(upload_id)))
         return upload_id
+
+    async def reported(self, count: int) -> list[Report]:
+        async with asyncio.timeout(20):
+            while len(self.reports) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        return self.reports
 
     async def outcome(self) -> tuple[State, str | None, int]:
         async with asyncio.timeout(20):
@@ -165,7 +170,7 @@ async def test_a_damaged_file_that_was_just_written_is_refused_when_it_has_settl
 
     assert await shop.outcome() == (State.FAILED, "corrupt_image", 1)
     assert time.monotonic() - began > SETTLE_S - 0.2
-    assert len(shop.reports) == 2
+    assert len(await shop.reported(2)) == 2
 
 
 async def test_a_file_that_is_no_picture_is_refused_at_once(shop: Shop) -> None:
@@ -173,19 +178,18 @@ async def test_a_file_that_is_no_picture_is_refused_at_once(shop: Shop) -> None:
     await shop.announce("cat.jpg")
 
     assert await shop.outcome() == (State.FAILED, "unsupported_format", 1)
-    assert len(shop.reports) == 1
+    assert len(await shop.reported(1)) == 1
 
 
 async def test_a_file_that_comes_after_its_event_is_worked_on_when_it_is_there(shop: Shop) -> None:
     upload_id = await shop.announce("cat.jpg")
-    while not shop.reports:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    await shop.reported(1)
     began = time.monotonic()
     await shop.uploads.blobs.put("uploads/cat.jpg", _once(PICTURE))
 
     assert await shop.outcome() == (State.READY, None, 0)
     assert time.monotonic() - began < 5
-    assert [report.left_over for report in shop.reports] == [[upload_id], []]
+    assert [report.left_over for report in await shop.reported(2)] == [[upload_id], []]
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:
@@ -216,6 +220,25 @@ async def test_a_file_that_is_as_it_was_seen_hastens_nothing(local_blobs: LocalB
 
 async def test_an_upload_is_hastened_only_while_it_is_put_off(catalog: Catalog, uploads: Uploads) -> None:
     upload_id = await uploads.announce("cat.jpg")
+    ticket = await uploads.ticket(upload_id)
+    early = await catalog.claims.hasten([upload_id])
+    await commit(catalog, postponed(await uploads.claim("cat.jpg")))
 
-    assert await catalog.claims.hasten([upload_id], per_ticket=1, new_ticket=lambda: "hastened") == {}
-    assert await uploads.ticket(upload_id) != "hastened"
+    assert early == []
+    assert await catalog.claims.hasten([upload_id]) == [ticket]
+    assert await uploads.ticket(upload_id) == ticket
+
+
+async def test_what_is_put_off_stays_with_its_job_when_another_of_it_is_hastened(
+    shop: Shop, uploads: Uploads
+) -> None:
+    first, second = await uploads.announce("first.jpg"), await uploads.announce("second.jpg")
+    strays = await shop.catalog.claims.strays(-1000, 9)
+    await shop.catalog.claims.carry(strays, per_ticket=9, new_ticket=lambda: "both")
+    shop.due.put_nowait(([first, second], "both"))
+    await shop.reported(1)
+    await uploads.blobs.put("uploads/first.jpg", _once(PICTURE))
+    await shop.outcome()
+
+    assert [set(report.left_over) for report in await shop.reported(2)] == [{first, second}, {second}]
+    assert 5_000 < (shop.reports[1].due_in_ms or 0) <= 10_000
