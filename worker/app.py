@@ -107,6 +107,7 @@ async def open_app(
     recipes = settings.recipe_book
     async with AsyncExitStack() as stack:
         stores = await stack.enter_async_context(open_stores(settings))
+        await stores.catalog.database.prove_writable()
         try:
             await start_threads()
         except RuntimeError as error:

@@ -206,7 +206,7 @@ def check_rights(queue: Queue) -> Check:
 
 
 def check_catalog(catalog: Catalog) -> Check:
-    """The catalog answers, and nobody has met damage in it."""
+    """The catalog is the file that was opened, can be read and written, and no damage was met in it."""
     return catalog.database.problem
 
 

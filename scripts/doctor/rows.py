@@ -1,5 +1,7 @@
 """The catalog, as `media doctor` finds it, and the root that belongs to it."""
 
+import os
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from worker.adoption import ADOPTION
 from worker.health import Finding
 from worker.settings import Settings
 
+_PROBE = 64 * 1024  # bytes written to see whether there is room
 CHECK_S = 10.0  # for SQLite's own check of the whole file
 
 
@@ -28,6 +31,7 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
         async with open_catalog(settings.catalog_url, create=False) as catalog:
             uploads = sum((await catalog.reports.states()).values())
             yield Finding("Catalog", "ok", f"{path}, {uploads} uploads")
+            yield _try_to_write(path)
             yield await _look_for_damage(path)
             for finding in await look_at_root(settings, catalog):
                 yield finding
@@ -64,6 +68,28 @@ async def _look_for_damage(path: Path) -> Finding:
     if found:
         return Finding("Catalog pages", "error", "; ".join(found), cure(path))
     return Finding("Catalog pages", "ok", "all are sound")
+
+
+def _try_to_write(path: Path) -> Finding:
+    """Whether a worker could write there; the catalog itself is left alone."""
+    beside = [path.with_name(path.name + ending) for ending in ("-wal", "-shm")]
+    shut = [one for one in (path, *beside) if one.exists() and not os.access(one, os.W_OK)]
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        shut.append(path.parent)
+    if shut:
+        detail = f"{', '.join(map(str, shut))} cannot be written by the user {os.geteuid()}"
+        advice = "Give that user the right to, or mount the file system for writing."
+        return Finding("Catalog writing", "error", detail, advice)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            file.write(bytes(_PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return Finding(
+            "Catalog writing", "error", f"{path.parent}: {error.strerror}", "Make room on its disk."
+        )
+    return Finding("Catalog writing", "ok", "the file and its folder can be written")
 
 
 def cure(path: Path) -> str:

@@ -1,9 +1,10 @@
 """How the catalog's file is: the one place that tells a damaged file from one that is locked or full."""
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
@@ -13,6 +14,8 @@ from storage.errors import CatalogDamaged, CatalogUnavailable
 from storage.threads import is_lack_of_threads
 
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_REFUSED = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+LEAST_ROOM = 1024 * 1024  # bytes
 _PRIMARY = 0xFF  # the rest of an error's number says more about it
 
 
@@ -20,11 +23,46 @@ class Condition:
     """What was met in one catalog's file and stays true until it is proved otherwise.
 
     `damage` is what a damaged page was met with, by whatever statement; None: no such page was met.
+    `takes_writes` is false from a write that the file or its disk refused until one that worked.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damage: str | None = None
+        self.takes_writes = True
+        self._file: tuple[int, int] | None = None
+
+    def opened(self) -> None:
+        """Remember which file it is that was opened."""
+        self._file = self._found()
+
+    def exchanged(self) -> str | None:
+        """What to do where another file, or none, lies there by now: nobody would see what is written."""
+        found = self._found()
+        if self._file is None or found == self._file:
+            return None
+        happened = "another file lies there" if found else "it was deleted or moved away"
+        return (
+            f"the catalog {self.path} was exchanged under this worker ({happened}), and nothing more is "
+            "recorded: put the file back, or restart the worker if it is to go on with what lies there now"
+        )
+
+    def prove_room(self) -> None:
+        """Raises: CatalogUnavailable when the disk has too little room for what is written all the time."""
+        with suppress(OSError):
+            if shutil.disk_usage(self.path.parent).free >= LEAST_ROOM:
+                return
+            self.takes_writes = False
+            raise CatalogUnavailable(f"the disk of the catalog {self.path} is full: make room")
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            facts = self.path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return self._file  # nobody can say
+        return facts.st_dev, facts.st_ino
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -57,13 +95,18 @@ class Condition:
             )
             self.met(damaged)
             return damaged
-        if code == sqlite3.SQLITE_READONLY:
+        if code in _REFUSED:
+            self.takes_writes = False
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             return CatalogUnavailable(
-                f"the catalog {self.path} cannot be written: let the user {os.geteuid()} write it, the files "
-                "beside it that begin with its name, and its folder, and mount its file system for writing"
+                f"the catalog {self.path} cannot be written ({cause}): let the user {os.geteuid()} write it, "
+                "the files beside it that begin with its name, and its folder, and mount its file system "
+                "for writing"
             )
         if code == sqlite3.SQLITE_FULL:
             return CatalogUnavailable(
-                f"there is no room left for the catalog: make some in {self.path.parent}"
+                f"the catalog {self.path} cannot be written ({cause}): make room on its disk"
             )
+        if code == sqlite3.SQLITE_IOERR:
+            return CatalogUnavailable(f"the disk under the catalog {self.path} fails or is full ({cause})")
         return CatalogUnavailable(f"the catalog did not answer: {cause}")

@@ -19,13 +19,14 @@ from storage.catalog.connection import Connection as Quick
 from storage.catalog.connection import connect
 from storage.catalog.place import prove_local
 from storage.catalog.soundness import find_damage
-from storage.errors import CatalogTooNew, NoCatalog
+from storage.errors import CatalogTooNew, CatalogUnavailable, NoCatalog
 
 HEAD = "0008"  # the newest migration; a test compares it with the migrations' folder
 _KNOWN = {"0001", "0002", "0003", "0004", "0005", "0006", "0007", HEAD}
 
 BUSY_TIMEOUT_S = 10.0
 CHECK_AGAIN_S = 300.0  # of a damaged file: it may have been the memory, or another disk's fault
+WRITE_AGAIN_S = 30.0  # of a catalog in which nobody may have written for long
 _CHECK_S = 5.0
 _WAL_TRIES = 100
 _WAL_PAUSE_S = 0.05
@@ -39,7 +40,7 @@ class Database:
         self.condition = condition
         # SQLite's own busy wait polls and is unfair; within a process an ordinary queue is neither.
         self._writers = asyncio.Lock()
-        self._checked_at = float("-inf")
+        self._checked_at = self._wrote_at = float("-inf")
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -58,6 +59,8 @@ class Database:
         Raises: CatalogUnavailable, CatalogDamaged.
         """
         with self.condition.watched():
+            if exchanged := self.condition.exchanged():
+                raise CatalogUnavailable(exchanged)
             async with self._writers, self._engine.connect() as connection:
                 await connection.execution_options(writes=True, quick=quick, light=light)
                 async with connection.begin():
@@ -68,13 +71,26 @@ class Database:
 
         Damage that was met is told until a check of the whole file finds none. Raises: CatalogUnavailable.
         """
+        if exchanged := self.condition.exchanged():
+            return exchanged
         async with self.reading() as connection:
             await connection.execute(select(1))
         if self.condition.damage is not None and time.monotonic() - self._checked_at > CHECK_AGAIN_S:
             if await find_damage(self.condition.path, _CHECK_S) == []:
                 self.condition.damage = None
             self._checked_at = time.monotonic()
+        if not self.condition.takes_writes or time.monotonic() - self._wrote_at > WRITE_AGAIN_S:
+            await self.prove_writable()
         return self.condition.damage
+
+    async def prove_writable(self) -> None:
+        """Write a row as it is. Raises: CatalogUnavailable, which says why it cannot be written."""
+        same = update(tables.facts).where(tables.facts.c.name == "root").values(value=tables.facts.c.value)
+        async with self.writing(quick=True) as connection:
+            await connection.execute(same)
+        self.condition.prove_room()  # a little still finds some where more does not
+        self.condition.takes_writes = True
+        self._wrote_at = time.monotonic()
 
 
 @asynccontextmanager
@@ -107,6 +123,7 @@ async def open_database(
                 await connection.execution_options(writes=True)
                 async with connection.begin():
                     await connection.run_sync(_migrate)
+        condition.opened()
         yield Database(engine, condition)
     finally:
         await engine.dispose()

@@ -274,6 +274,23 @@ def test_a_disk_that_was_mounted_for_variants_before_the_first_worker_is_well(pl
     assert code == 0, found
 
 
+@pytest.mark.parametrize("shut", ["catalog.db", "."])
+def test_a_catalog_that_cannot_be_written_is_an_error_for_doctor_and_worker(
+    used: Workplace, shut: str
+) -> None:
+    (used.home / shut).chmod(0o555)
+
+    code, found = examined(used, confined=True)
+    worker = media(used.env(), "worker", "--burst", confined=True)
+
+    (used.home / shut).chmod(0o755)
+    assert (code, worker.returncode) == (1, 1)
+    told = found["Catalog writing"] if "Catalog writing" in found else found["Catalog"]
+    assert told["level"] == "error"
+    assert "cannot be written" in told["detail"]
+    assert f"{used.catalog} cannot be written" in worker.stderr
+
+
 def test_what_is_broken_ends_it_with_exit_code_1(used: Workplace) -> None:
     _no_marker(used)
 

@@ -1,0 +1,36 @@
+"""Disks of a test's own: small ones, which fill, and can be mounted for reading only."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def small_disk(folder: Path, mib: int) -> Iterator[Path]:
+    """A file system of that size at `folder`; only root can make one."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("mounting a small file system needs root")
+    folder.mkdir()
+    mounting: list[str | Path] = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", folder]
+    mounted = subprocess.run(mounting, capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(filler: Path) -> None:
+    """Write until there is no room at all."""
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+
+
+def make_read_only(folder: Path) -> None:
+    """From now on nothing can be written there; nobody may have a file open for writing."""
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
