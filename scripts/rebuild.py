@@ -6,15 +6,21 @@ from typing import Annotated
 import typer
 
 from scripts.progress import Progress
-from scripts.terminal import AsJson, CommandError, output, print_json, run
+from scripts.terminal import AsJson, CommandError, errors, output, print_json, run
 from storage.blobs.local import open_local
 from storage.catalog import Catalog, open_catalog
 from storage.errors import RootMismatch
 from worker.adoption import Adoption, Page
 from worker.app import IDS_A_DECODER
+from worker.numbering import go_on_above
 from worker.queue import open_queue
 from worker.settings import Settings
 from worker.sweeping import REBUILD
+
+_LOSSES = """\
+A new catalog knows the originals, and nothing of what was in the lost one: the ids that apps gave themselves,
+recipes, metadata, failures and refused events are forgotten. Every original gets its default id and recipe,
+also one whose upload had been deleted. Originals and variants stay. A backup of the catalog has all of it."""
 
 
 def command(
@@ -50,6 +56,7 @@ async def _refuse_a_living_catalog(catalog: Catalog, settings: Settings) -> None
 
 
 def _ask(settings: Settings) -> None:
+    errors.print(_LOSSES)
     typer.confirm(
         f"Give {settings.storage_root} to a new catalog {settings.catalog_path}? (--yes: do not ask)",
         abort=True,
@@ -65,6 +72,7 @@ async def _rebuild(catalog: Catalog, settings: Settings) -> int:
         blobs.rebind(catalog.id)
         await catalog.walks.begun(REBUILD)
         await catalog.mark_bound()
+        await go_on_above(catalog.outbox, queue, rebuilt=True)
         per_ticket = IDS_A_DECODER * settings.decoders
         adoption = Adoption(blobs, catalog, queue, grace_s=0, per_ticket=per_ticket, name=REBUILD)
         queued = 0

@@ -27,6 +27,7 @@ from worker.crontab import parse_crontab
 from worker.env_files import find_env_files
 from worker.heartbeats import Heartbeat
 from worker.logs import configure_logs, quiet_arq
+from worker.numbering import go_on_above
 from worker.queue import UNREACHABLE, RedisError
 from worker.refusals import RedisRefused, explain, refusal_of
 from worker.settings import Settings, SettingsError, unknown_variables
@@ -192,6 +193,8 @@ async def start_up(ctx: Context) -> None:
                 log.warning("env_file_not_read", file=str(file.path), reason=file.problem)
         for unknown, nearest in unknown_variables().items():
             log.warning("unknown_setting", variable=unknown, nearest=nearest)
+    if raised := await go_on_above(app.catalog.outbox, app.queue):
+        log.info("seq_raised", above=raised)
     await app.intake.join()
     if scrubbed := await app.queue.scrub():
         log.warning("unreadable_jobs_removed", count=scrubbed)

@@ -49,6 +49,7 @@ _ARQS_LOCK = b"1"  # what arq itself writes when a job starts
 _LONGEST_PAUSE_MS = 60_000  # of a batch as a whole
 _LATEST_MS = 20 * 60_000  # twice the longest that an upload is put off
 _LOOKED_AT = 200  # jobs at the head of the queue, for the health
+_NEWEST = 1000  # messages among which the newest is
 _HEAD = 1000  # jobs that arq itself looks at in a poll
 
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
@@ -546,6 +547,11 @@ class Queue:
                 )
             await pipe.execute()
 
+    async def newest_seq(self) -> int:
+        """The greatest `seq` among the newest messages, which may be out of order; 0 when there is none."""
+        newest = await self.redis.xrevrange(EVENTS, count=_NEWEST)
+        return max((_seq(fields.get(FIELD.encode())) for _, fields in newest), default=0)
+
     async def last_message_id(self) -> str:
         """The ID of the newest message, to listen from there on; `0` when there is none."""
         newest = await self.redis.xrevrange(self.events, count=1)
@@ -662,6 +668,15 @@ def _is_readable(payload: object) -> bool:
         isinstance(job.get(name), kind) or (name == "t" and job.get(name) is None)
         for name, kind in _PAYLOAD.items()
     )
+
+
+def _seq(body: bytes | None) -> int:
+    """The `seq` of a message; 0 for what is none."""
+    try:
+        seq = orjson.loads(body or b"")["seq"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return 0
+    return seq if isinstance(seq, int) else 0
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:

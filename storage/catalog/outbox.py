@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS, now_ms
@@ -18,6 +18,11 @@ _PAGE = 500
 
 _MARK = update(outbox).where(outbox.c.seq.in_(bindparam("sent", expanding=True)))
 _INSERT = insert(outbox).returning(outbox.c.seq, sort_by_parameter_order=True)
+
+# SQLite's own table of the numbers that it gave; a row comes with a table's first row.
+_GIVEN = text("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
+_RAISE = text("UPDATE sqlite_sequence SET seq = max(seq, :seq) WHERE name = 'outbox'")
+_FIRST = text("INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', :seq)")
 
 
 class Outbox:
@@ -67,6 +72,19 @@ class Outbox:
         async with self._database.reading() as connection:
             newest: int | None = (await connection.execute(select(func.max(outbox.c.seq)))).scalar_one()
         return newest or 0
+
+    async def given_seq(self) -> int:
+        """The greatest `seq` that was given, also of notices that are gone. Raises: CatalogUnavailable."""
+        async with self._database.reading() as connection:
+            given = (await connection.execute(_GIVEN)).scalar_one_or_none()
+        return int(given or 0)
+
+    async def begin_above(self, seq: int) -> None:
+        """Give no `seq` from now on that is not above that one. Raises: CatalogUnavailable."""
+        async with self._database.writing() as connection:
+            raised = await connection.execute(_RAISE, {"seq": seq})
+            if not raised.rowcount:
+                await connection.execute(_FIRST, {"seq": seq})
 
     async def prune(self, before_ms: int) -> int:
         """Forget notices made before `before_ms` that were sent; gives their number."""

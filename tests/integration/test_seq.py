@@ -1,0 +1,107 @@
+"""`seq` rises over everything that was ever told, whatever became of the catalog in between."""
+
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from scripts.redis_server import RedisServer, temporary_redis
+from storage.catalog import Catalog, open_catalog
+from storage.catalog.clock import now_ms
+from tests.conftest import url_of
+from tests.support.catalogs import take, told, unwish
+from tests.support.damage import settle
+from worker.events import message
+from worker.numbering import go_on_above
+from worker.queue import Queue, connect, job_queue_of
+
+JAVASCRIPT = 2**53
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with temporary_redis() as running:
+        yield running
+
+
+@pytest.fixture
+async def queue(server: RedisServer) -> AsyncIterator[Queue]:
+    redis = connect(server.url, job_queue_of("media:uploads"))
+    await redis.flushdb()
+    yield Queue(redis, "media:uploads", "me", 1000)
+    await redis.aclose(close_connection_pool=True)
+
+
+async def _tell(catalog: Catalog, queue: Queue, *ms: int) -> list[int]:
+    """Messages about deletions; gives the `seq` of each."""
+    notices = [notice for each in ms for notice in (await take(catalog, unwish(each, uuid4()))).notices]
+    await queue.send([message(notice) for notice in notices])
+    return [notice.seq for notice in notices]
+
+
+async def test_a_new_catalog_counts_from_one(catalog: Catalog, queue: Queue) -> None:
+    await go_on_above(catalog.outbox, queue)
+
+    assert await _tell(catalog, queue, 1) == [1]
+
+
+async def test_a_catalog_goes_on_where_it_was_also_when_its_messages_were_pruned(
+    catalog: Catalog, queue: Queue
+) -> None:
+    first = await _tell(catalog, queue, 1, 2)
+    await catalog.outbox.mark_sent(await told(catalog))
+    await catalog.outbox.prune(now_ms() + 1000)
+    await go_on_above(catalog.outbox, queue)
+
+    assert await _tell(catalog, queue, 3) == [max(first) + 1]
+
+
+async def test_a_restored_backup_goes_on_above_what_was_told_since(
+    catalog: Catalog, queue: Queue, tmp_path: Path
+) -> None:
+    await _tell(catalog, queue, 1)
+    settle(tmp_path / "catalog.db")
+    backup = Path(shutil.copy(tmp_path / "catalog.db", tmp_path / "backup.db"))
+    since = await _tell(catalog, queue, 2, 3, 4)
+    await queue.redis.xadd("media:events", {"event": "no message"})
+
+    async with open_catalog(url_of(backup)) as restored:
+        await go_on_above(restored.outbox, queue)
+        assert await _tell(restored, queue, 5) == [max(since) + 1]
+
+
+@pytest.mark.parametrize("rebuilt", [True, False])
+async def test_without_a_stream_of_messages_the_clock_is_above_all_that_was_counted(
+    catalog: Catalog, queue: Queue, *, rebuilt: bool
+) -> None:
+    if not rebuilt:
+        await _tell(catalog, queue, 1)
+        await queue.redis.delete("media:events")
+    before = now_ms()
+    await go_on_above(catalog.outbox, queue, rebuilt=rebuilt)
+    await go_on_above(catalog.outbox, queue, rebuilt=rebuilt)
+
+    [seq] = await _tell(catalog, queue, 2)
+    assert before < seq < JAVASCRIPT
+
+
+async def test_a_rebuilt_catalog_goes_on_above_the_newest_message(catalog: Catalog, queue: Queue) -> None:
+    await queue.send([{"type": "upload.ready", "seq": 100_000}, {"type": "sweep.stopped", "seq": 0}])
+    await go_on_above(catalog.outbox, queue, rebuilt=True)
+
+    assert await _tell(catalog, queue, 1) == [100_001]
+
+
+async def test_the_number_is_kept_in_the_catalog_and_not_in_the_process(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    await catalog.outbox.begin_above(500)
+    await catalog.outbox.begin_above(400)
+
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as database:
+        query = "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'"
+        assert database.execute(query).fetchall() == [(500,)]
