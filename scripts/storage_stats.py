@@ -57,17 +57,16 @@ def command(
 
 
 async def stored(settings: Settings) -> Account:
-    """What the catalog says, which is migrated first where it is an older program's.
+    """What the catalog says, also one of an older schema that has totals.
 
-    Raises: NoCatalog, CatalogTooNew, CatalogUnavailable.
+    Raises: NoCatalog, CatalogTooOld, CatalogTooNew, CatalogUnavailable.
     """
     account = await read_account(settings.catalog_path)
     if account is None:
         from storage.catalog import open_catalog  # takes a while, and is rarely needed
 
         async with open_catalog(settings.catalog_url, create=False):
-            account = await read_account(settings.catalog_path)
-        assert account is not None
+            raise AssertionError("a catalog of today has totals")
     return account
 
 

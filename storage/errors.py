@@ -58,6 +58,10 @@ class CatalogTooNew(StorageError):
     """The catalog was written by a newer version of this program."""
 
 
+class CatalogTooOld(StorageError):
+    """The catalog's schema is older than this program's, and only a worker changes it."""
+
+
 class NoCatalog(StorageError):
     """There is no catalog yet where one was expected."""
 

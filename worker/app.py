@@ -18,9 +18,10 @@ from pipelines.formats import MIB
 from pipelines.lookout import Lookout
 from pipelines.outage import Outage
 from pipelines.sandbox import DECODER, TOO_CROWDED, Allowance, Sandbox, decoder_version, open_sandbox
+from storage import keys
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog, open_catalog
-from storage.errors import CatalogUnavailable
+from storage.errors import CatalogUnavailable, RootMismatch
 from storage.threads import in_thread, start_threads
 from worker.adoption import Adoption
 from worker.announcer import Announcer
@@ -79,20 +80,37 @@ class App:
 
 
 @asynccontextmanager
-async def open_stores(settings: Settings, *, create: bool = True) -> AsyncIterator[Stores]:
+async def open_stores(
+    settings: Settings, *, create: bool = True, migrate: bool = False
+) -> AsyncIterator[Stores]:
     """The catalog and the storage root that the settings name, proved to belong to each other.
 
-    Raises: NoCatalog unless it may be made, RootMismatch, CatalogTooNew, CatalogUnavailable,
-    BlobsUnavailable.
+    Raises: NoCatalog unless it may be made, RootMismatch, CatalogTooNew, CatalogTooOld unless it may be
+    migrated, CatalogUnavailable, BlobsUnavailable.
     """
+    if create:
+        _prove_unused(settings)
     async with (
-        open_catalog(settings.catalog_url, create=create) as catalog,
+        open_catalog(settings.catalog_url, create=create, migrate=migrate) as catalog,
         open_local(settings.storage_root, create=catalog.is_new) as blobs,
     ):
         blobs.bind(catalog.id, catalog_is_new=catalog.is_new)
         if catalog.is_new:
             await catalog.mark_bound()
         yield Stores(catalog, blobs)
+
+
+def _prove_unused(settings: Settings) -> None:
+    """Raises: RootMismatch where a catalog that does not exist would be made for a root that has another."""
+    path, root = settings.catalog_path, settings.storage_root
+    if path.exists():
+        return
+    bound = (root / keys.MARKER).exists()
+    if bound and not path.exists():  # otherwise another worker, which starts too, has just made both
+        raise RootMismatch(
+            f"There is no catalog at {path}, but {root} has a {keys.MARKER} already. Correct MEDIA_CATALOG_URL, or "
+            "restore the catalog; where it is lost, `media rebuild` begins a new one."
+        )
 
 
 @asynccontextmanager
@@ -106,7 +124,10 @@ async def open_app(
     queue = queue_on(redis, settings)
     recipes = settings.recipe_book
     async with AsyncExitStack() as stack:
-        stores = await stack.enter_async_context(open_stores(settings))
+        stores = await stack.enter_async_context(open_stores(settings, migrate=True))
+        if migrated := stores.catalog.database.migrated:
+            facts = {"before": migrated.before, "after": migrated.after, "copy": str(migrated.copy)}
+            log.info("catalog_migrated", **facts)
         await stores.catalog.database.prove_writable()
         try:
             await start_threads()

@@ -58,6 +58,7 @@ VERDICTS: Mapping[type[Exception], Verdict] = {
     stores.RootMismatch: Verdict("storage_unavailable", transient=True, counted=False),
     stores.FileSystemUnfit: Verdict("storage_unavailable", transient=True, counted=False),
     stores.CatalogTooNew: Verdict("catalog_unavailable", transient=True, counted=False),
+    stores.CatalogTooOld: Verdict("catalog_unavailable", transient=True, counted=False),
     stores.NoCatalog: Verdict("catalog_unavailable", transient=True, counted=False),
 }
 

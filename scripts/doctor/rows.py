@@ -10,7 +10,7 @@ from scripts.doctor.files import look_at_room, look_at_root, to_be_made
 from storage.catalog import open_catalog
 from storage.catalog.soundness import find_damage
 from storage.catalog.walks import Walk
-from storage.errors import CatalogDamaged, StorageError
+from storage.errors import CatalogDamaged, CatalogTooOld, StorageError
 from worker.adoption import ADOPTION
 from worker.health import Finding
 from worker.settings import Settings
@@ -43,6 +43,12 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
             if swept is not None and swept.stopped:
                 advice = f"Look at it; where it is right after all: media sweep --force {swept.plan}"
                 yield Finding("Sweep", "warning", f"{swept.stops} stopped: {swept.stopped}", advice)
+    except CatalogTooOld as error:
+        yield Finding("Catalog", "warning", str(error), "Start a worker of this version when it is time.")
+        yield _try_to_write(path)
+        yield await _look_for_damage(path)
+        for finding in await look_at_room(settings):
+            yield finding
     except (StorageError, OSError) as error:
         advice = cure(path) if isinstance(error, CatalogDamaged) else "See MEDIA_CATALOG_URL."
         yield Finding("Catalog", "error", str(error), advice)

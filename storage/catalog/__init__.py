@@ -44,13 +44,15 @@ class Catalog:
 
 @asynccontextmanager
 async def open_catalog(
-    url: str, *, create: bool = True, busy_timeout_s: float = BUSY_TIMEOUT_S
+    url: str, *, create: bool = True, migrate: bool = False, busy_timeout_s: float = BUSY_TIMEOUT_S
 ) -> AsyncIterator[Catalog]:
-    """The catalog at the SQLAlchemy URL `url`, migrated where needed, and made first where `create` is true.
+    """The catalog at the SQLAlchemy URL `url`, made first where `create` is true.
 
-    Raises: NoCatalog, CatalogUnavailable, CatalogTooNew.
+    Only a worker may `migrate` one of an older schema: other workers may be at work on it.
+
+    Raises: NoCatalog, CatalogUnavailable, CatalogTooNew, CatalogTooOld.
     """
-    async with open_database(url, create=create, busy_timeout_s=busy_timeout_s) as database:
+    async with open_database(url, create=create, migrate=migrate, busy_timeout_s=busy_timeout_s) as database:
         catalog_id, is_new = await identity(database)
         yield Catalog(
             id=catalog_id,

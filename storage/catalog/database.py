@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,9 +18,11 @@ from storage.catalog import tables
 from storage.catalog.condition import Condition
 from storage.catalog.connection import Connection as Quick
 from storage.catalog.connection import connect
+from storage.catalog.copying import copy_before
 from storage.catalog.place import prove_local
 from storage.catalog.soundness import find_damage
-from storage.errors import CatalogTooNew, CatalogUnavailable, NoCatalog
+from storage.errors import CatalogTooNew, CatalogTooOld, CatalogUnavailable, NoCatalog
+from storage.threads import in_thread
 
 HEAD = "0008"  # the newest migration; a test compares it with the migrations' folder
 _KNOWN = {"0001", "0002", "0003", "0004", "0005", "0006", "0007", HEAD}
@@ -32,11 +35,21 @@ _WAL_TRIES = 100
 _WAL_PAUSE_S = 0.05
 
 
+@dataclass(frozen=True)
+class Migrated:
+    """A catalog that was brought from one schema to another, and the copy of it as it was before."""
+
+    before: str
+    after: str
+    copy: Path
+
+
 class Database:
     """Transactions on one catalog: readers side by side, writers of this process one after another."""
 
-    def __init__(self, engine: AsyncEngine, condition: Condition) -> None:
+    def __init__(self, engine: AsyncEngine, condition: Condition, migrated: Migrated | None = None) -> None:
         self._engine = engine
+        self.migrated = migrated
         self.condition = condition
         # SQLite's own busy wait polls and is unfair; within a process an ordinary queue is neither.
         self._writers = asyncio.Lock()
@@ -95,19 +108,21 @@ class Database:
 
 @asynccontextmanager
 async def open_database(
-    url: str, *, create: bool, busy_timeout_s: float = BUSY_TIMEOUT_S
+    url: str, *, create: bool, migrate: bool, busy_timeout_s: float = BUSY_TIMEOUT_S
 ) -> AsyncIterator[Database]:
-    """The catalog at `url`, migrated to this program's schema, and made first where `create` is true.
+    """The catalog at `url`, made first where `create` is true.
 
-    Another process that writes is waited for, `busy_timeout_s` at most.
+    One of an older schema is copied and brought up to date where `migrate` is true. Another process that
+    writes is waited for, `busy_timeout_s` at most.
 
-    Raises: NoCatalog, CatalogUnavailable, CatalogDamaged, CatalogTooNew.
+    Raises: NoCatalog, CatalogUnavailable, CatalogDamaged, CatalogTooNew, CatalogTooOld.
     """
     # The path as it stands there: whether SQLAlchemy takes %20 for a space depends on its version.
     path = Path(url.partition(":///")[2])
     if not create and not path.exists():
         raise NoCatalog(path)
     condition = Condition(path)
+    migrated: Migrated | None = None
     with condition.watched():
         path.parent.mkdir(parents=True, exist_ok=True)
     prove_local(path)
@@ -122,9 +137,14 @@ async def open_database(
             async with engine.connect() as connection:
                 await connection.execution_options(writes=True)
                 async with connection.begin():
-                    await connection.run_sync(_migrate)
+                    found = await connection.run_sync(_schema)
+                    if found not in (None, HEAD):
+                        _prove_known(found, migrate=migrate)
+                        migrated = Migrated(found, HEAD, await in_thread(copy_before, path, HEAD))
+                    if found != HEAD:
+                        await connection.run_sync(_migrate, found)
         condition.opened()
-        yield Database(engine, condition)
+        yield Database(engine, condition, migrated)
     finally:
         await engine.dispose()
 
@@ -166,16 +186,25 @@ def _begin(connection: Connection) -> None:
         quick.quick = True  # waiting for the lock and for the disk is left to the thread
 
 
-def _migrate(connection: Connection) -> None:
-    found = None
-    if inspect(connection).has_table("alembic_version"):
-        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    if found == HEAD:
-        return
-    if found is not None and found not in _KNOWN:
+def _schema(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _prove_known(schema: str | None, *, migrate: bool) -> None:
+    if schema not in _KNOWN:
         raise CatalogTooNew(
-            f"The catalog's schema is {found}; this program knows schemas up to {HEAD}. Update the program."
+            f"The catalog's schema is {schema}; this program knows schemas up to {HEAD}. Update the program."
         )
+    if not migrate:
+        raise CatalogTooOld(
+            f"The catalog's schema is {schema}, and the migration to {HEAD} is pending: the next start of a "
+            "worker of this version copies the catalog and makes it. Older workers cannot start then."
+        )
+
+
+def _migrate(connection: Connection, found: str | None) -> None:
     # Imported here because a start on a current catalog needs none of it.
     from alembic import command
     from alembic.config import Config

@@ -18,6 +18,7 @@ from scripts.redis_server import RedisServer, temporary_redis
 from tests.support.commands import document, media
 from tests.support.damage import roots, settle, zero
 from tests.support.file_systems import without_folder_fsync
+from tests.support.old_catalogs import make_old
 from tests.support.workplace import Workplace
 from worker.settings import Settings
 
@@ -289,6 +290,21 @@ def test_a_catalog_that_cannot_be_written_is_an_error_for_doctor_and_worker(
     assert told["level"] == "error"
     assert "cannot be written" in told["detail"]
     assert f"{used.catalog} cannot be written" in worker.stderr
+
+
+def test_a_migration_that_is_pending_is_a_warning_until_a_worker_makes_it(place: Workplace) -> None:
+    make_old(place.catalog, "0006")
+    (place.root / ".media-root.json").write_text('{"catalog": "old", "version": 1}')
+
+    code, found = examined(place)
+    worker = place.run("media", "--burst")
+    _, after = examined(place)
+
+    assert (code, found["Catalog"]["level"]) == (0, "warning")
+    assert "is pending" in found["Catalog"]["detail"]
+    [migrated] = [line for line in worker.stderr.splitlines() if "catalog_migrated" in line]
+    assert str(place.catalog.with_name("catalog.db.before-")) in migrated
+    assert after["Catalog"]["level"] == "ok"
 
 
 def test_what_is_broken_ends_it_with_exit_code_1(used: Workplace) -> None:

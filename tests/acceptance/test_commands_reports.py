@@ -3,11 +3,13 @@
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -253,14 +255,36 @@ def test_a_worker_keeps_the_totals_of_the_day_and_the_growth_since_is_drawn(used
     assert "█" * 40 in now
 
 
-def test_the_stats_migrate_an_older_catalog(used: Workplace, tmp_path: Path) -> None:
-    make_old(tmp_path / "catalog.db")
+def test_the_stats_leave_an_older_catalog_as_it_is(used: Workplace, tmp_path: Path) -> None:
+    make_old(tmp_path / "catalog.db", "0006")
     env = used.env(MEDIA_CATALOG_URL=f"sqlite+aiosqlite:///{tmp_path}/catalog.db")
 
     told = document(media(env, "stats", "--json"))
 
     Draft202012Validator(SCHEMA).validate(told)
     assert (told["uploads"]["ready"], told["originals"]["bytes"]) == (2, 1000)
+    assert _schema_in(tmp_path / "catalog.db") == "0006"
+
+
+def test_a_command_that_needs_the_schema_of_today_refuses_an_older_one_in_a_sentence(
+    used: Workplace, tmp_path: Path
+) -> None:
+    make_old(tmp_path / "catalog.db")
+    env = used.env(MEDIA_CATALOG_URL=f"sqlite+aiosqlite:///{tmp_path}/catalog.db")
+
+    ended = [media(env, *words) for words in (["show", str(UUID(int=1))], ["stats"], ["failed", "list"])]
+
+    assert [each.returncode for each in ended] == [1] * 3
+    assert ["is pending: the next start of a worker" in each.stderr.replace("\n", " ") for each in ended] == [
+        True
+    ] * 3
+    assert _schema_in(tmp_path / "catalog.db") == "0004"
+
+
+def _schema_in(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as database:
+        [schema] = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(schema)
 
 
 def test_the_stats_do_without_redis(used: Workplace) -> None:

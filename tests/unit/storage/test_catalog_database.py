@@ -28,8 +28,9 @@ from storage.catalog import Catalog, open_catalog
 from storage.catalog.database import HEAD
 from storage.catalog.facts import State
 from storage.catalog.tables import metadata
-from storage.errors import CatalogTooNew, CatalogUnavailable, NoCatalog
+from storage.errors import CatalogTooNew, CatalogTooOld, CatalogUnavailable, NoCatalog
 from tests.support.catalogs import CAT, SOURCE, claim, commit, new_ticket, ready, take, unwish, wish, work
+from tests.support.old_catalogs import make_old
 
 _SETTINGS, _FULL = ("synchronous", "wal_autocheckpoint", "busy_timeout"), 2
 
@@ -172,7 +173,53 @@ async def test_a_catalog_of_the_first_schema_is_migrated_with_its_rows(catalog_u
         connection.execute(text("INSERT INTO facts VALUES ('id', 'old'), ('root', 'bound')"))
     engine.dispose()
 
-    assert await opened(catalog_url, create=False) == "old"
+    assert await opened(catalog_url, create=False, migrate=True) == "old"
+
+
+async def test_only_who_may_migrate_changes_an_older_schema(catalog_url: str, path: Path) -> None:
+    make_old(path, "0006")
+    before = path.read_bytes()
+
+    with pytest.raises(CatalogTooOld, match=f"schema is 0006, and the migration to {HEAD} is pending"):
+        await opened(catalog_url)
+
+    assert _schema_in(path) == "0006"
+    assert len(path.read_bytes()) == len(before)
+    assert list(path.parent.glob("*before*")) == []
+
+
+async def test_before_a_migration_the_catalog_is_copied_as_it_was(catalog_url: str, path: Path) -> None:
+    make_old(path, "0006")
+    path.chmod(0o640)
+    path.with_name("catalog.db.before-0005").touch()
+    async with open_catalog(catalog_url, migrate=True) as catalog:
+        migrated = catalog.database.migrated
+
+    [copy] = path.parent.glob("*before*")
+    assert migrated is not None
+    assert (migrated.before, migrated.after, migrated.copy) == ("0006", HEAD, copy)
+    assert (_schema_in(copy), _schema_in(path)) == ("0006", HEAD)
+    assert copy.stat().st_mode & 0o777 == 0o640
+    with closing(sqlite3.connect(copy)) as database:
+        assert database.execute("SELECT count(*) FROM uploads").fetchone() == (3,)
+
+
+async def test_a_catalog_is_not_migrated_where_there_is_no_room_for_its_copy(
+    catalog_url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.catalog.copying._FACTOR", 10**12)
+    make_old(path, "0006")
+
+    with pytest.raises(CatalogUnavailable, match=f"MiB of room in {path.parent}"):
+        await opened(catalog_url, migrate=True)
+
+    assert _schema_in(path) == "0006"
+
+
+def _schema_in(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as database:
+        [schema] = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(schema)
 
 
 # -- processes beside each other

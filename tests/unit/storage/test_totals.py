@@ -284,7 +284,7 @@ async def test_a_wrong_total_is_found_and_corrected_though_others_write_meanwhil
 async def test_a_catalog_from_before_gets_the_totals_of_the_rows_it_has(path: Path, catalog_url: str) -> None:
     make_old(path)
     before = await read_account(path)
-    async with open_catalog(catalog_url, create=False) as catalog:
+    async with open_catalog(catalog_url, create=False, migrate=True) as catalog:
         short = await catalog.reports.prove()
         states = await catalog.reports.states()
 

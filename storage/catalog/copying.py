@@ -1,0 +1,48 @@
+"""The copy of a catalog that is kept when a newer program changes its schema."""
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from storage.errors import CatalogUnavailable
+
+_MIB = 1024 * 1024
+_FACTOR = 3  # of the catalog's size: the copy, what the change writes, and some air
+
+
+def copy_before(path: Path, schema: str) -> Path:
+    """A copy of the catalog at `path` beside it, as it was before `schema`; an earlier such copy goes.
+
+    Others may read and write meanwhile: it is one moment of the catalog.
+
+    Raises: CatalogUnavailable where there is no room, OSError, sqlite3.Error.
+    """
+    wanted = _FACTOR * sum(_size(path.with_name(path.name + ending)) for ending in ("", "-wal"))
+    if shutil.disk_usage(path.parent).free < wanted:
+        raise CatalogUnavailable(
+            f"the catalog {path} is to be brought up to date, and before that a copy of it is kept: "
+            f"make {wanted // _MIB + 1} MiB of room in {path.parent}"
+        )
+    target = path.with_name(f"{path.name}.before-{schema}")
+    aside = target.with_name(f"{target.name}.part")
+    aside.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(aside)) as copy:
+        source.backup(copy)
+    _make_durable(aside, path.stat().st_mode & 0o777)
+    aside.replace(target)
+    for old in path.parent.glob(f"{path.name}.before-*"):
+        if old != target:
+            old.unlink()
+    return target
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _make_durable(path: Path, mode: int) -> None:
+    with path.open("rb") as file:
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
