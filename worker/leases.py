@@ -89,6 +89,7 @@ async def reconcile(
         lambda: catalog.verdicts.prune(now_ms() - REMEMBERED_MS),
         catalog.sweeps.settle_abandoned,
         lambda: catalog.letters.prune(now_ms() - KEEP_LETTERS_MS),
+        lambda: _bound(catalog),
         lambda: queue.forget_consumers(_GONE_AFTER_S * 1000),
     )
     return len(gone)
@@ -104,6 +105,17 @@ async def _carry(claims: Claims, gone: Sequence[Stray], per_ticket: int) -> dict
         with suppress(CatalogDamaged):
             tickets |= await claims.carry([stray], per_ticket=per_ticket, new_ticket=new_ticket)
     return tickets
+
+
+async def _bound(catalog: Catalog) -> None:
+    """Keep the catalog's file as small as what is in it."""
+    if gone := await catalog.letters.prune_surplus():
+        log.warning(
+            "dead_letters_forgotten", count=gone, reason="there are too many; see `media failed list`"
+        )
+    await catalog.database.give_back()
+    if problem := catalog.database.large_log():
+        log.warning("catalog_log_large", reason=problem)
 
 
 async def _each(*chores: Callable[[], Awaitable[object]]) -> None:

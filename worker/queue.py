@@ -549,7 +549,7 @@ class Queue:
 
     async def newest_seq(self) -> int:
         """The greatest `seq` among the newest messages, which may be out of order; 0 when there is none."""
-        newest = await self.redis.xrevrange(EVENTS, count=_NEWEST)
+        newest = await self.redis.xrevrange(self.events, count=_NEWEST)
         return max((_seq(fields.get(FIELD.encode())) for _, fields in newest), default=0)
 
     async def last_message_id(self) -> str:

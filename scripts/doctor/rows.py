@@ -7,15 +7,19 @@ from pathlib import Path
 
 from scripts.doctor.broker import look_at_owner
 from scripts.doctor.files import look_at_room, look_at_root, to_be_made
+from scripts.terminal import size
 from storage.catalog import open_catalog
+from storage.catalog.database import LARGE_LOG, TOLD_LOG, log_bytes
 from storage.catalog.soundness import find_damage
 from storage.catalog.walks import Walk
 from storage.errors import CatalogDamaged, CatalogTooOld, StorageError
+from storage.ledger import Account, read_account
 from worker.adoption import ADOPTION
 from worker.health import Finding
 from worker.settings import Settings
 
 _PROBE = 64 * 1024  # bytes written to see whether there is room
+MUCH = 1024 * 1024 * 1024  # bytes that lie there for nothing
 CHECK_S = 10.0  # for SQLite's own check of the whole file
 
 
@@ -33,6 +37,11 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding("Catalog", "ok", f"{path}, {uploads} uploads")
             yield _try_to_write(path)
             yield await _look_for_damage(path)
+            if log_bytes(path) > LARGE_LOG:
+                yield Finding("Catalog log", "warning", TOLD_LOG, f"Who it is: fuser {path}-wal")
+            account = await read_account(path)
+            if account and (growth := judge_growth(account, applied=settings.sweep_apply)):
+                yield growth
             for finding in await look_at_root(settings, catalog):
                 yield finding
             for finding in await look_at_owner(settings, catalog.id):
@@ -74,6 +83,24 @@ async def _look_for_damage(path: Path) -> Finding:
     if found:
         return Finding("Catalog pages", "error", "; ".join(found), cure(path))
     return Finding("Catalog pages", "ok", "all are sound")
+
+
+def judge_growth(account: Account, *, applied: bool) -> Finding | None:
+    """That much lies there which nobody tidies; None where it is little, or the worker does it."""
+    found = account.sweep.findings if account.sweep else {}
+    idle = {
+        "superseded variants": account.amount("superseded").bytes,
+        "orphans": found["orphan"].bytes if "orphan" in found else 0,
+        "the trash": account.sweep.trash.bytes if account.sweep else 0,
+    }
+    used = account.amount("variant").bytes + account.amount("original").bytes
+    if applied or sum(idle.values()) < max(MUCH, used // 10):
+        return None
+    told = ", ".join(f"{size(amount)} in {what}" for what, amount in idle.items() if amount)
+    advice = (
+        "Look at `media sweep`, then: media sweep --apply, and media sweep purge; or set MEDIA_SWEEP_APPLY=1."
+    )
+    return Finding("Tidying", "warning", f"{told}, and no worker tidies up (MEDIA_SWEEP_APPLY=0)", advice)
 
 
 def _try_to_write(path: Path) -> Finding:

@@ -118,6 +118,12 @@ class Root:
                 if not self._holds_variants():
                     write_marker(self.fd, catalog_id)
                 found = read_marker(self.fd)  # where there are variants now, another worker was first
+                if found is None:
+                    raise RootMismatch(
+                        f"{self.path} has no {MARKER}, but there are variants already, of another catalog. "
+                        "Correct MEDIA_CATALOG_URL, or restore that one; where it is lost, `media rebuild` "
+                        "makes a new one for an existing root."
+                    )
         self._judge(found, catalog_id)
         self._catalog_id = catalog_id
 
@@ -144,9 +150,10 @@ class Root:
     def _judge(self, found: str | None, catalog_id: str) -> None:
         if found is None:
             raise RootMismatch(
-                f"{self.path} has no {MARKER}, but its catalog has described a root before, or there "
-                "are variants already. Is a disk not mounted, or the catalog another one's? "
-                "`media rebuild` makes a new catalog for an existing root."
+                f"{self.path} has no {MARKER}, but its catalog has described a root before. Is a disk not "
+                "mounted, or the catalog another one's? If this is its root, restored from a backup without "
+                "the marker, give it back: "
+                f'echo \'{{"catalog": "{catalog_id}", "version": 1}}\' > {self.path}/{MARKER}'
             )
         if found != catalog_id:
             raise RootMismatch(

@@ -27,10 +27,19 @@ from storage.threads import in_thread
 HEAD = "0008"  # the newest migration; a test compares it with the migrations' folder
 _KNOWN = {"0001", "0002", "0003", "0004", "0005", "0006", "0007", HEAD}
 
+_MIB = 1024 * 1024
 BUSY_TIMEOUT_S = 10.0
 CHECK_AGAIN_S = 300.0  # of a damaged file: it may have been the memory, or another disk's fault
 WRITE_AGAIN_S = 30.0  # of a catalog in which nobody may have written for long
 _CHECK_S = 5.0
+LARGE_LOG = 64 * _MIB
+TOLD_LOG = (
+    f"the log beside the catalog is larger than {LARGE_LOG // _MIB} MiB: another process keeps a read "
+    "transaction open (a database browser, a backup that hangs); end it, and the log shrinks by itself"
+)
+_LOG_KEPT = 16 * _MIB
+_FREE_KEPT = 1024  # pages that will be used again soon
+_PAGES_AT_ONCE = 2000
 _WAL_TRIES = 100
 _WAL_PAUSE_S = 0.05
 
@@ -53,6 +62,7 @@ class Database:
         self.condition = condition
         # SQLite's own busy wait polls and is unfair; within a process an ordinary queue is neither.
         self._writers = asyncio.Lock()
+        self._told_log = False
         self._checked_at = self._wrote_at = float("-inf")
 
     @asynccontextmanager
@@ -95,6 +105,29 @@ class Database:
         if not self.condition.takes_writes or time.monotonic() - self._wrote_at > WRITE_AGAIN_S:
             await self.prove_writable()
         return self.condition.damage
+
+    async def give_back(self) -> None:
+        """Give some pages that are not used any more back to the disk. Raises: CatalogUnavailable.
+
+        Those of a catalog that was made before this was possible stay; they are used again.
+        """
+        async with self.reading() as connection:
+            free = (await connection.exec_driver_sql("PRAGMA freelist_count")).scalar_one()
+        if free <= _FREE_KEPT:
+            return
+        with self.condition.watched():
+            async with self._writers, self._engine.connect() as connection:
+                driver = (await connection.get_raw_connection()).driver_connection
+                assert isinstance(driver, Quick)
+                # As a script, and alone: one that gives no columns is otherwise left after its first step.
+                script = f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})"
+                await driver.visit(lambda opened: opened.executescript(script).close())
+
+    def large_log(self) -> str | None:
+        """That the log beside the catalog has become large, and why; told once each time."""
+        large = log_bytes(self.condition.path) > LARGE_LOG
+        told, self._told_log = self._told_log, large
+        return TOLD_LOG if large and not told else None
 
     async def prove_writable(self) -> None:
         """Write a row as it is. Raises: CatalogUnavailable, which says why it cannot be written."""
@@ -157,6 +190,8 @@ async def _use_wal(engine: AsyncEngine) -> None:
                 await connection.execution_options(autocommits=True)
                 mode = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar_one()
                 if mode != "wal":
+                    # Before anything is in it: space that is not used any more can be given back later.
+                    await connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")
                     await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         except DBAPIError as error:
             if "locked" not in str(error) or attempt == _WAL_TRIES - 1:
@@ -171,6 +206,7 @@ def _tune(connection: Any, _record: Any) -> None:  # noqa: ANN401 (a driver's co
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous=FULL")  # NORMAL may lose committed rows when the power goes
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute(f"PRAGMA journal_size_limit={_LOG_KEPT}")  # once a reader is gone that made it grow
     cursor.close()
 
 
@@ -217,6 +253,12 @@ def _migrate(connection: Connection, found: str | None) -> None:
         connection.execute(
             insert(tables.facts), [{"name": "id", "value": str(uuid4())}, {"name": "root", "value": "new"}]
         )
+
+
+def log_bytes(path: Path) -> int:
+    """The size of the log beside the catalog at `path`."""
+    log = path.with_name(f"{path.name}-wal")
+    return log.stat().st_size if log.exists() else 0
 
 
 async def prove_schema(database: Database) -> None:

@@ -8,7 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.database import Database
 from storage.catalog.facts import DeadLetter
-from storage.catalog.tables import dead_letters
+from storage.catalog.tables import dead_letters, totals
+from storage.ledger import Tally
+
+MOST = 10_000  # dead letters that are kept, and their bytes
+MOST_BYTES = 64 * 1024 * 1024
+SHORT_BYTES = 4096  # of each that are kept once half of the room is taken
 
 
 class Letters:
@@ -48,6 +53,27 @@ class Letters:
             old = dead_letters.c.id < stays if stays is not None else true()
             await connection.execute(delete(dead_letters).where(old))
 
+    async def prune_surplus(self, most: int = MOST, most_bytes: int = MOST_BYTES) -> int:
+        """Throw the oldest away where there are more, or more bytes of them; gives how many went.
+
+        Then a tenth of the room is free. Raises: CatalogUnavailable.
+        """
+        async with self._database.reading() as connection:
+            kept = await _amount(connection)
+        if kept.count <= most and kept.bytes <= most_bytes:
+            return 0
+        spare, spare_bytes = kept.count - most * 9 // 10, kept.bytes - most_bytes * 9 // 10
+        sizes = select(dead_letters.c.id, func.length(dead_letters.c.body)).order_by(dead_letters.c.id)
+        gone = 0
+        async with self._database.writing() as connection:
+            for letter_id, size in await connection.execute(sizes.limit(kept.count)):
+                if spare <= 0 and spare_bytes <= 0:
+                    break
+                last, gone, spare, spare_bytes = letter_id, gone + 1, spare - 1, spare_bytes - size
+            if gone:
+                await connection.execute(delete(dead_letters).where(dead_letters.c.id <= last))
+        return gone
+
     async def count(self) -> int:
         """How many dead letters there are. Raises: CatalogUnavailable."""
         async with self._database.reading() as connection:
@@ -65,12 +91,21 @@ def _letter(row: RowMapping) -> DeadLetter:
     )
 
 
+async def _amount(connection: AsyncConnection) -> Tally:
+    """How many there are, and their bytes, by the totals."""
+    sums = [func.coalesce(func.sum(totals.c[name]), 0) for name in ("files", "bytes")]
+    count, size = (await connection.execute(select(*sums).where(totals.c.what == "letter"))).one()
+    return Tally(count, size)
+
+
 async def insert_letters(
     connection: AsyncConnection, letters: Sequence[DeadLetter], now: int
 ) -> Sequence[DeadLetter]:
     """Keep `letters` and give the new ones: one that is there already (its entry was read twice) stays."""
     if not letters:
         return []
+    # An app that sends nonsense all day is to push neither the disk's nor other apps' letters out.
+    most = SHORT_BYTES if (await _amount(connection)).bytes > MOST_BYTES // 2 else None
     found = await connection.execute(
         insert(dead_letters).on_conflict_do_nothing().returning(dead_letters.c.stream_id),
         [
@@ -78,7 +113,7 @@ async def insert_letters(
                 "stream_id": letter.stream_id,
                 "code": letter.code,
                 "message": letter.message,
-                "body": letter.body,
+                "body": letter.body[:most],
                 "received_ms": now,
             }
             for letter in letters

@@ -4,6 +4,8 @@ import pytest
 
 from pipelines.sandbox.answers import Hello
 from scripts.doctor.decoders import judge_confinement
+from scripts.doctor.rows import judge_growth
+from storage.ledger import Account, Swept, Tally, Total
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,39 @@ def test_the_doctor_says_which_half_of_the_confinement_is_missing(
 
     assert finding.level == level
     assert words in finding.detail
+
+
+GB = 10**9
+
+
+def grown(superseded: int, orphans: int = 0, trash: int = 0, variants: int = 0) -> Account:
+    """A catalog with so many bytes of each."""
+    totals = [
+        Total("superseded", "thumb", "jpg", 1, 5, superseded),
+        Total("variant", "thumb", "jpg", 1, 5, variants),
+    ]
+    found = {"orphan": Tally(1, orphans)} if orphans else {}
+    return Account(totals, [], [], Swept("plan", 1, Tally(), Tally(), found, Tally(1, trash)))
+
+
+def test_what_lies_there_and_nobody_tidies_is_told_with_its_size() -> None:
+    found = judge_growth(grown(2 * GB, 3 * GB, 4 * GB), applied=False)
+
+    assert found is not None
+    assert found.level == "warning"
+    for part in (
+        "2.0 GB in superseded variants",
+        "3.0 GB in orphans",
+        "4.0 GB in the trash",
+        "MEDIA_SWEEP_APPLY=0",
+    ):
+        assert part in found.detail
+
+
+@pytest.mark.parametrize(
+    ("account", "applied"),
+    [(grown(GB), False), (grown(9 * GB, variants=100 * GB), False), (grown(5 * GB), True)],
+    ids=["little", "little beside the rest", "the worker does it"],
+)
+def test_what_is_little_or_tidied_by_the_worker_is_not_told(account: Account, *, applied: bool) -> None:
+    assert judge_growth(account, applied=applied) is None

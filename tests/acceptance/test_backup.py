@@ -1,0 +1,110 @@
+"""The README's backup: its lines are run beside a worker, and all is there where they are restored."""
+
+import re
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from scripts.readme import README
+from scripts.redis_server import RedisServer
+from tests.support import pictures
+from tests.support.commands import media
+from tests.support.workplace import Workplace, database_on, eventually
+
+[LINES] = re.findall(r"<!-- backup -->\n```sh\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+SOURCES = [f"uploads/2026/{number}.jpg" for number in range(4)]
+OWN_ID = "6f1c0000-0000-4000-8000-000000000000"
+
+
+def _workplace(home: Path, redis_url: str) -> Workplace:
+    """One with the settings' defaults: everything below `var/`."""
+    place = Workplace(home, redis_url)
+    place.root.rename(home / "away")
+    (home / "var").mkdir()
+    place.root, place.catalog = home / "var/media", home / "var/catalog.db"
+    (home / "away").rename(place.root)
+    return place
+
+
+@pytest.fixture
+def place(redis_server: RedisServer, tmp_path: Path) -> Iterator[Workplace]:
+    workplace = _workplace(tmp_path / "here", database_on(redis_server.url))
+    yield workplace
+    workplace.close()
+
+
+@pytest.fixture
+def elsewhere(redis_server: RedisServer, tmp_path: Path) -> Iterator[Workplace]:
+    workplace = _workplace(tmp_path / "elsewhere", database_on(redis_server.url))
+    yield workplace
+    workplace.close()
+
+
+def _rows(catalog: Path) -> dict[str, list[tuple[object, ...]]]:
+    queries = {
+        "uploads": "SELECT id, source, state, metadata FROM uploads ORDER BY id",
+        "variants": "SELECT key, sha256 FROM variants WHERE superseded_ms IS NULL ORDER BY key",
+    }
+    with closing(sqlite3.connect(catalog)) as database:
+        return {name: database.execute(query).fetchall() for name, query in queries.items()}
+
+
+def _restore(backup: Path, place: Workplace) -> None:
+    shutil.rmtree(place.root / "uploads")
+    shutil.copytree(backup / "uploads", place.root / "uploads")
+    shutil.copy(backup / "catalog.db", place.catalog)
+
+
+def test_what_the_readme_backs_up_is_served_again_where_it_is_restored(
+    place: Workplace, elsewhere: Workplace
+) -> None:
+    if shutil.which("sqlite3") is None:
+        pytest.skip("no sqlite3 to run the README's line with")
+    place.start()
+    for number, source in enumerate(SOURCES):
+        place.put(source, pictures.small(number))
+    place.send({"source": SOURCES[0], "id": OWN_ID, "metadata": {"owner": "42"}})
+    place.send_all({"source": source} for source in SOURCES[1:])
+    place.await_end_of(*SOURCES)
+    place.send({"delete": OWN_ID})
+    place.listen(lambda heard: any(told["type"] == "upload.deleted" for told in heard))
+    backup = place.home / "backup"
+    backup.mkdir()
+
+    subprocess.run(["sh", "-ec", LINES], cwd=place.home, check=True)
+
+    before = _rows(place.catalog)
+    _restore(backup, elsewhere)
+    refused = elsewhere.run("media", "--burst")
+    shutil.copy(backup / ".media-root.json", elsewhere.root)
+    elsewhere.start()
+    ended = media(elsewhere.env(), "reprocess", "--missing")
+    eventually(lambda: _rows(elsewhere.catalog) == before)
+    assert refused.returncode == 1
+    assert ended.returncode == 0, ended.stderr
+    assert {key for key, _ in before["variants"]} == {
+        str(path.relative_to(elsewhere.root)) for path in elsewhere.root.glob("variants/*/*/*")
+    }
+
+
+def test_a_root_that_was_restored_without_its_marker_gets_it_back_by_the_line_that_is_told(
+    place: Workplace,
+) -> None:
+    place.put(SOURCES[0], pictures.small())
+    place.send({"source": SOURCES[0], "id": OWN_ID})
+    assert place.run("media", "--burst").returncode == 0
+    (place.root / ".media-root.json").unlink()
+    shutil.rmtree(place.root / "variants")
+
+    assert place.run("media", "--burst").returncode == 1
+    told = media(place.env(), "doctor").stdout
+    [line] = re.findall(r"echo '.*?' > \S+\.media-root\.json", told)
+    subprocess.run(["sh", "-ec", line], check=True)
+
+    assert place.run("media", "--burst").returncode == 0
+    assert _rows(place.catalog)["uploads"][0][0] == OWN_ID
