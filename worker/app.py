@@ -108,8 +108,8 @@ def _prove_unused(settings: Settings) -> None:
     bound = (root / keys.MARKER).exists()
     if bound and not path.exists():  # otherwise another worker, which starts too, has just made both
         raise RootMismatch(
-            f"There is no catalog at {path}, but {root} has a {keys.MARKER} already. Correct MEDIA_CATALOG_URL, or "
-            "restore the catalog; where it is lost, `media rebuild` begins a new one."
+            f"There is no catalog at {path}, but {root} has a {keys.MARKER} already: "
+            "correct MEDIA_CATALOG_URL, or restore the catalog; where it is lost: `media rebuild`."
         )
 
 
