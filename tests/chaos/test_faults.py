@@ -195,7 +195,7 @@ FAULTS: dict[int, tuple[str, list[str]]] = {
         ],
     ),
     40: ("What is no picture", ["test_what_is_no_picture_is_refused_in_words_for_a_person"]),
-    41: ("Mutated pictures", ["test_three_hundred_mutants_end_in_variants_or_an_error_code"]),
+    41: ("Mutated pictures", ["test_a_hundred_mutants_end_in_variants_or_an_error_code"]),
     42: (
         "Unusual pictures",
         [
