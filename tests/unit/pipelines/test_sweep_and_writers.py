@@ -220,7 +220,7 @@ BEFORE = [nothing_there, an_orphan_of_that_name, superseded, missing]
 async def test_a_writer_between_some_steps_of_a_sweep_keeps_row_and_file_together(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, before: Any
 ) -> None:
-    assert await in_every_order(sweeper, catalog, local_blobs, before, share=12) == []
+    assert await in_every_order(sweeper, catalog, local_blobs, before, share=24) == []
 
 
 @pytest.mark.campaign
