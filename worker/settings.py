@@ -22,7 +22,7 @@ from worker.crontab import parse_crontab
 from worker.env_files import ENCODING, INSTEAD, EnvFile, find_env_files
 
 PREFIX = "MEDIA_"
-_SECRET = {"redis_url"}  # may hold a password
+_SECRET = {"redis_url"}  # is not shown at all: any part of a wrong one may be a password
 _OF_OTHERS = {
     INSTEAD,
     "MEDIA_ROOT",
@@ -151,7 +151,9 @@ def available_cpus() -> int:
 class Settings(BaseSettings):
     """What an operator can say. Field descriptions are the README's table."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
         "redis://127.0.0.1:6379/0",
@@ -313,9 +315,17 @@ def unknown_variables() -> Mapping[str, str | None]:
 def _complaints(error: ValidationError, files: Sequence[EnvFile]) -> Sequence[str]:
     return [
         f"{_said_in(variable(str(mistake['loc'][0])), files)}: {mistake['msg'].removeprefix('Value error, ')}"
-        + ("" if mistake["loc"][0] in _SECRET else f" (it is {mistake['input']!r})")
+        + ("" if mistake["loc"][0] in _SECRET else f" (it is {_shown(mistake['input'])!r})")
         for mistake in error.errors(include_url=False)
     ]
+
+
+def _shown(value: object) -> object:
+    """What was given, without the parts of a URL that may hold a password."""
+    if not isinstance(value, str):
+        return value
+    without_user = re.sub(r"^(.*?//)?.*@", r"\1…@", value)
+    return re.sub(r"(//.*)\?.*", r"\1?…", without_user)
 
 
 def _said_in(name: str, files: Sequence[EnvFile]) -> str:
