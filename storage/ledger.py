@@ -11,6 +11,7 @@ from urllib.parse import quote
 import orjson
 
 from storage.errors import CatalogUnavailable, NoCatalog
+from storage.paths import has_catalog
 from storage.threads import in_thread
 
 LAST_SWEEP = "sweep:last"  # the name of a row of `facts`
@@ -183,7 +184,7 @@ def _split(totals: Sequence[Total], in_work: Mapping[str, int]) -> Sequence[Tota
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    if not path.exists():
+    if not has_catalog(path):
         raise NoCatalog(path)
     try:
         # "rw" makes no file, and turns into read-only where there is no right to write.

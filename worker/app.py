@@ -20,8 +20,10 @@ from pipelines.outage import Outage
 from pipelines.sandbox import DECODER, TOO_CROWDED, Allowance, Sandbox, decoder_version, open_sandbox
 from storage import keys
 from storage.blobs.local import LocalBlobs, open_local
+from storage.blobs.mapping import mapped
 from storage.catalog import Catalog, open_catalog
 from storage.errors import CatalogUnavailable, RootMismatch
+from storage.paths import has_catalog, is_there
 from storage.threads import in_thread, start_threads
 from worker.adoption import Adoption
 from worker.announcer import Announcer
@@ -101,12 +103,16 @@ async def open_stores(
 
 
 def _prove_unused(settings: Settings) -> None:
-    """Raises: RootMismatch where a catalog that does not exist would be made for a root that has another."""
+    """Raises: RootMismatch where a catalog that does not exist would be made for a root that has another.
+
+    Also CatalogUnavailable or BlobsUnavailable where nobody can say what is there.
+    """
     path, root = settings.catalog_path, settings.storage_root
-    if path.exists():
+    if has_catalog(path):
         return
-    bound = (root / keys.MARKER).exists()
-    if bound and not path.exists():  # otherwise another worker, which starts too, has just made both
+    with mapped(root / keys.MARKER):
+        bound = is_there(root / keys.MARKER)
+    if bound and not has_catalog(path):  # otherwise another worker, which starts too, has just made both
         raise RootMismatch(
             f"There is no catalog at {path}, but {root} has a {keys.MARKER} already: "
             "correct MEDIA_CATALOG_URL, or restore the catalog; where it is lost: `media rebuild`."

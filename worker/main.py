@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Sequence
@@ -58,6 +59,9 @@ _SWEEP_TIMEOUT_S = 300  # of one try: its last step may meet a slow disk
 _CHECK_S = 8
 _GOODBYE_S = 5  # for the last words to a Redis that may hang
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S, _HEALTHY_S = 0.5, 5.0, 30
+
+# Of the errors of the system only those of a connection; others are a disk's or a folder's.
+_OF_REDIS = (RedisError, ConnectionError, TimeoutError, socket.gaierror)
 
 Context = dict[str, Any]
 
@@ -178,7 +182,7 @@ async def start_up(ctx: Context) -> None:
     await _or_end(ctx, _prove_rights(ctx, settings))
     try:
         app = await stack.enter_async_context(open_app(settings, ctx["redis"], shutdown, ctx["decoder"]))
-    except (StorageError, DecoderUnavailable) as error:
+    except (StorageError, DecoderUnavailable, OSError) as error:
         if ctx.get("proven"):
             raise  # it has been at work here: this is an outage too, and passes
         log.error("cannot_start", reason=str(error))  # noqa: TRY400 (the reason says it all)
@@ -292,7 +296,7 @@ def _outage(error: BaseException) -> tuple[str, str]:
     """The event and the reason in the log for what ended a worker."""
     if refusal_of(error):
         return "redis_refuses", explain(error)
-    return "redis_away" if isinstance(error, (*UNREACHABLE, RedisError)) else "cannot_start", str(error)
+    return "redis_away" if isinstance(error, _OF_REDIS) else "cannot_start", str(error)
 
 
 class PromptWorker(Worker):

@@ -31,6 +31,7 @@ from storage.errors import (
     StorageError,
     user,
 )
+from storage.paths import is_there
 from storage.threads import in_thread, in_thread_or_undo
 
 P = ParamSpec("P")
@@ -319,8 +320,8 @@ async def open_local(root: Path, *, create: bool) -> AsyncIterator[LocalBlobs]:
 
     Raises: RootMismatch when the folder does not exist and may not be made, BlobsUnavailable.
     """
-    with mapped(str(root)):
-        if create and not root.exists():
+    with mapped(root):
+        if create and not is_there(root):
             root.mkdir(parents=True, exist_ok=True)
             root.chmod(FOLDER_MODE)  # whatever the umask
         try:

@@ -3,8 +3,10 @@
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from storage.errors import NO_ROOM, BlobNotFound, BlobRefused, BlobsUnavailable, StorageFull, user
+from storage.paths import barrier
 
 NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 NOT_OFFERED = frozenset(
@@ -31,6 +33,8 @@ def unavailable(subject: object, error: OSError) -> BlobsUnavailable:
     """The outage that `error` is."""
     if error.errno in NO_ROOM:
         return StorageFull(f"no room left on the storage: {error.strerror}")
+    if isinstance(subject, Path) and error.errno == errno.EACCES and (shut := barrier(subject)):
+        return BlobsUnavailable(f"the storage cannot be reached: {shut}")
     if error.errno in NOT_ALLOWED:
         return BlobsUnavailable(f"the storage refused {subject} to the user {user()}: {error.strerror}")
     # Without the name that the error brings: it is another at each try, and would be news each time.

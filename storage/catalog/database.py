@@ -22,6 +22,7 @@ from storage.catalog.copying import copy_before
 from storage.catalog.place import prove_local
 from storage.catalog.soundness import find_damage
 from storage.errors import CatalogTooNew, CatalogTooOld, CatalogUnavailable, NoCatalog
+from storage.paths import has_catalog
 from storage.threads import in_thread
 
 HEAD = "0008"  # the newest migration; a test compares it with the migrations' folder
@@ -152,7 +153,7 @@ async def open_database(
     """
     # The path as it stands there: whether SQLAlchemy takes %20 for a space depends on its version.
     path = Path(url.partition(":///")[2])
-    if not create and not path.exists():
+    if not has_catalog(path) and not create:
         raise NoCatalog(path)
     condition = Condition(path)
     migrated: Migrated | None = None

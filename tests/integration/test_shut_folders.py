@@ -1,0 +1,71 @@
+"""Folders that the worker's user may not enter: each is told by name, and for none is Redis blamed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.storage_stats import room, stored
+from storage.errors import CatalogUnavailable, StorageError
+from tests.support.rights import without_roots_rights
+from worker.app import open_stores
+from worker.main import _outage
+from worker.queue import RedisError
+from worker.settings import Settings
+
+
+@pytest.fixture(params=["catalog", "storage", "both"])
+def shut(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Settings, Path]]:
+    """Settings of which something lies in a folder that may not be entered, and that folder."""
+    folder = tmp_path / "shut"
+    folder.mkdir()
+    there = {"catalog": tmp_path, "storage": tmp_path}
+    there |= dict.fromkeys(there, folder) if request.param == "both" else {request.param: folder}
+    settings = Settings(
+        redis_url="redis://localhost:1/0",
+        catalog_url=f"sqlite+aiosqlite:///{there['catalog']}/catalog.db",
+        storage_url=f"file:{there['storage']}/media",
+    )
+    folder.chmod(0)
+    with without_roots_rights():
+        yield settings, folder
+    folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("create", [True, False])
+async def test_a_folder_that_may_not_be_entered_is_named_and_nothing_is_made(
+    shut: tuple[Settings, Path], tmp_path: Path, *, create: bool
+) -> None:
+    settings, folder = shut
+    catalog_is_shut = settings.catalog_path.parent == folder
+    reason = f"may not enter {folder}" if create or catalog_is_shut else "There is no catalog"
+    with pytest.raises(StorageError, match=reason) as caught:
+        async with open_stores(settings, create=create):
+            pass
+
+    assert isinstance(caught.value, CatalogUnavailable) == catalog_is_shut
+    assert [path.name for path in tmp_path.iterdir()] == ["shut"]
+
+
+async def test_a_report_names_a_folder_that_may_not_be_entered(shut: tuple[Settings, Path]) -> None:
+    settings, folder = shut
+    if settings.catalog_path.parent == folder:
+        with pytest.raises(CatalogUnavailable, match=f"may not enter {folder}"):
+            await stored(settings)
+    assert await room(settings) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "event"),
+    [
+        (PermissionError(13, "Permission denied", "/srv/media"), "cannot_start"),
+        (FileNotFoundError(2, "No such file", "/srv/media"), "cannot_start"),
+        (OSError(5, "Input/output error"), "cannot_start"),
+        (ConnectionRefusedError(111, "Connection refused"), "redis_away"),
+        (TimeoutError(), "redis_away"),
+        (RedisError("away"), "redis_away"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
+)
+def test_only_what_comes_from_redis_is_told_as_a_redis_that_is_away(error: Exception, event: str) -> None:
+    assert _outage(error)[0] == event
