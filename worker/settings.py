@@ -45,6 +45,7 @@ URL_OPTIONS = (
 _URL_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _OF_THE_QUEUE = ("jobs", "workers", "catalog")  # what follows the stream's name in keys beside it
 _OF_OTHER_CLIENTS = ("protocol", "decode_responses", "encoding", "encoding_errors")
+_WHERE = ("MEDIA_REDIS_URL", "MEDIA_STORAGE_URL", "MEDIA_CATALOG_URL")  # a default may be somebody else's
 MIB = 1024 * 1024
 LEAST_MEMORY_MB = 192  # for a worker, an idle decoder and one that draws an ordinary picture
 
@@ -288,11 +289,30 @@ class Settings(BaseSettings):
         files = find_env_files()
         if unread := [file for file in files if file.problem and INSTEAD in os.environ]:
             raise SettingsError(f"{INSTEAD}: {unread[0].path} cannot be read ({unread[0].problem})")
+        if lacking := _hidden(files):
+            raise SettingsError("\n".join(lacking))
         readable = [file.path for file in files if file.problem is None]
         try:
             return cls(_env_file=readable, _env_file_encoding=ENCODING)
         except ValidationError as error:
             raise SettingsError("\n".join(_complaints(error, files))) from error
+
+
+def _hidden(files: Sequence[EnvFile]) -> Sequence[str]:
+    """Files that cannot be read where nothing outdoes what they may say of Redis, storage and catalog.
+
+    A unit's EnvironmentFile= may be for root only: systemd reads it, and gives its variables.
+    """
+    given = {name.upper() for name in os.environ}
+    told = []
+    for file in reversed(files):
+        if file.problem and (lacks := [name for name in _WHERE if name not in given]):
+            told.append(
+                f"{file.path} cannot be read ({file.problem}), and nothing else says {', '.join(lacks)}. "
+                f"Let the user {os.geteuid()} read it, or say that in the environment."
+            )
+        given |= file.variables.keys()
+    return told
 
 
 def variable(field: str) -> str:

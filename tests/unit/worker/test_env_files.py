@@ -74,14 +74,56 @@ def test_a_virtual_environment_of_that_name_is_no_file(etc: Path) -> None:
     Settings.load()
 
 
-def test_a_file_that_cannot_be_read_is_told_and_does_not_hold(etc: Path) -> None:
+WHERE = {
+    "MEDIA_REDIS_URL": "redis://h/0",
+    "MEDIA_STORAGE_URL": "file:/srv/media",
+    "MEDIA_CATALOG_URL": "sqlite+aiosqlite:////srv/catalog.db",
+}
+
+
+def test_a_file_that_cannot_be_read_is_told_and_does_not_hold_where_the_environment_says_enough(
+    etc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     etc.write_bytes(b"MEDIA_LEASE=\xff\n")
+    for name, value in WHERE.items():
+        monkeypatch.setenv(name, value)
 
     [file] = find_env_files()
 
     assert Settings.load().lease == 15
     assert judge_env_file(file).level == "warning"
     assert judge_env_file(file).detail == f"{etc} cannot be read (it is not UTF-8)"
+
+
+@pytest.mark.parametrize("lacking", WHERE)
+@pytest.mark.parametrize("shut", ["media-worker.env", "here/.env"])
+def test_nothing_starts_on_defaults_because_its_file_cannot_be_read(
+    etc: Path, monkeypatch: pytest.MonkeyPatch, shut: str, lacking: str
+) -> None:
+    unreadable = etc.parent / shut
+    unreadable.write_bytes(b"\xff")
+    for name in WHERE.keys() - {lacking}:
+        monkeypatch.setenv(name.lower(), WHERE[name])
+
+    with pytest.raises(SettingsError) as refused:
+        Settings.load()
+
+    assert f"{unreadable} cannot be read (it is not UTF-8)" in str(refused.value)
+    assert lacking in str(refused.value)
+    assert not any(name in str(refused.value) for name in WHERE.keys() - {lacking})
+
+
+def test_what_a_later_file_says_outdoes_one_that_cannot_be_read_but_not_what_an_earlier_one_does(
+    etc: Path,
+) -> None:
+    etc.write_bytes(b"\xff")
+    Path(".env").write_text("".join(f"{name}={value}\n" for name, value in WHERE.items()))
+    assert Settings.load().redis_url == "redis://h/0"
+
+    etc.write_bytes(Path(".env").read_bytes())
+    Path(".env").write_bytes(b"\xff")
+    with pytest.raises(SettingsError, match=r"\.env cannot be read"):
+        Settings.load()
 
 
 @pytest.mark.parametrize(
@@ -113,10 +155,15 @@ def test_what_django_calls_its_media_is_no_misspelt_setting(
     assert unknown_variables() == {"MEDIA_LEASES": "MEDIA_LEASE"}
 
 
-def test_a_command_says_which_file_it_cannot_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("given", "code"), [({}, 2), (WHERE, 1)])
+def test_a_command_says_which_file_it_cannot_read(tmp_path: Path, given: dict[str, str], code: int) -> None:
     (tmp_path / ".env").write_bytes(b"\xff")
     command = [str(Path(sys.executable).parent / "media"), "stats"]
 
-    done = subprocess.run(command, env={"MEDIA_LOG": "json"}, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env={"MEDIA_LOG": "json", **given}, cwd=tmp_path, capture_output=True, text=True
+    )
 
     assert f"{tmp_path}/.env cannot be read (it is not UTF-8)" in done.stderr
+    assert done.returncode == code
+    assert not (tmp_path / "var").exists()
