@@ -29,9 +29,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing el
 _WIDE = 1000  # characters
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
-errors = Console(stderr=True, highlight=False)
+# A name may hold `:up:`, which is no emoji.
+errors = Console(stderr=True, highlight=False, emoji=False)
 # Whoever reads a table from a pipe wants whole lines.
-output = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
+output = Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 
 
 class CommandError(Exception):

@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from rich.console import Console
 
-from scripts.terminal import moment, print_json, safe, size
+from scripts.terminal import errors, moment, output, print_json, safe, size, table
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,17 @@ def test_json_says_what_it_was_told_on_one_line_and_shows_nothing_invisible(
 )
 def test_text_from_outside_has_no_markup_and_no_control_characters(text: object, shown: str) -> None:
     assert safe(text) == shown
+
+
+@pytest.mark.parametrize("console", [output, errors], ids=["output", "errors"])
+def test_a_name_with_colons_is_shown_as_it_is(console: Console) -> None:
+    name = "uploads/a:up:b:smile:.jpg"
+
+    with console.capture() as shown:
+        console.print(safe(name))
+        console.print(table("Uploads", ("source",), [(name,)]))
+
+    assert shown.get().count(name) == 2
 
 
 def test_lines_are_kept_where_they_may_be() -> None:
