@@ -62,6 +62,7 @@ class Intake:
         self._reads_new = False
         self._looked_at = float("-inf")
         self._unrecorded: set[str] = set()  # IDs of entries that the catalog could not take
+        self._recorded: set[str] = set()  # of those that it took and Redis did not let go of yet
         self._pending_since: dict[tuple[str, str, int], float] = {}
         self._epoch: int | None = None  # of the stream, as known when entries are read
 
@@ -143,15 +144,19 @@ class Intake:
         if entries:
             await self._queue.prove_bound()  # left alone, they are taken over by whose they are
             self._has_pending = True
-            taken = await self._take(entries)
+            # One that was recorded and could not be acknowledged is not answered again each time.
+            fresh = [entry for entry in entries if entry.id not in self._recorded]
+            taken = await self._take(fresh) if fresh else Taken({}, [])
+            self._recorded |= {entry.id for entry in fresh if entry.id not in self._unrecorded}
+            self._announcer.tell(taken.notices)
             if taken.outdated:
                 log.info("outdated_events_answered", count=len(taken.outdated), first=taken.outdated[0])
             await self._queue.enqueue(taken.tickets)
             recorded = [entry for entry in entries if entry.id not in self._unrecorded]
             if recorded:
                 await self._queue.acknowledge(recorded)
+            self._recorded.clear()
             self._has_pending = False
-            self._announcer.tell(taken.notices)
             if not recorded and self._reads_new:
                 raise CatalogDamaged(f"none of {len(entries)} events could be recorded")
         return len(entries)
@@ -190,6 +195,7 @@ class Intake:
     async def _move_to(self, epoch: int) -> None:
         if epoch != self._epoch:
             log.warning("stream_began_anew", stream=self._queue.stream, epoch=epoch)
+            self._recorded.clear()  # the same IDs may be others' now
         self._epoch = epoch
 
     async def _take(self, entries: Sequence[Entry]) -> Taken:

@@ -12,8 +12,9 @@ from scripts.doctor.broker import look_at_redis
 from scripts.redis_server import RedisServer, temporary_redis
 from storage.catalog import Catalog
 from tests.support.intakes import BACKLOG, intake_on
+from worker.events import default_id
 from worker.health import Health, check_intake, check_rights
-from worker.queue import Queue, connect, job_queue_of
+from worker.queue import Queue, RedisError, connect, job_queue_of
 from worker.settings import Settings
 
 STREAM = "media:uploads"
@@ -61,6 +62,35 @@ async def test_an_intake_that_stands_turns_red_and_one_that_goes_on_does_not(
         await intake.drain(10)
     await queue.add({"source": "uploads/b.jpg"})
     assert await check() is None  # another one is the first
+
+
+@pytest.mark.parametrize(
+    "event", [{"source": "uploads/a.jpg"}, {"source": "uploads/a.jpg", "recipe": "none"}]
+)
+async def test_an_entry_that_redis_does_not_let_go_of_is_answered_once(
+    queue: Queue, catalog: Catalog, admin: Any, event: dict[str, str]
+) -> None:
+    intake = intake_on(queue, catalog)
+    await intake.join()
+    await queue.add({"source": "uploads/a.jpg"})
+    await queue.add({"delete": str(default_id("uploads/a.jpg"))})
+    await intake.drain(10)
+    answered = await catalog.outbox.last_seq()
+    await queue.add(event)
+    await queue.add({"delete": str(uuid4())})
+    admin.execute_command("ACL", "SETUSER", "default", "-xdel")
+    try:
+        for _ in range(5):
+            with pytest.raises(RedisError):
+                await intake.drain(10)
+        once = await catalog.outbox.last_seq()
+    finally:
+        admin.execute_command("ACL", "SETUSER", "default", "+xdel")
+    await intake.drain(10)
+
+    assert once - answered == (2 if "recipe" in event else 1)
+    assert await catalog.outbox.last_seq() == once
+    assert await queue.depth() == 0
 
 
 async def test_an_intake_that_waits_for_work_in_hand_does_not_stand(queue: Queue) -> None:
