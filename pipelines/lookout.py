@@ -51,8 +51,13 @@ class Lookout:
         self._watched = {one: watched for one, watched in self._watched.items() if watched.until > now}
         if not self._watched:
             return
-        found = await self._blobs.look(sorted({watched.source for watched in self._watched.values()}))
-        due = [one for one, watched in self._watched.items() if _is_due(watched, found[watched.source], now)]
+        looked_at = dict(self._watched)  # others begin to watch while this waits
+        found = await self._blobs.look(sorted({watched.source for watched in looked_at.values()}))
+        due = [
+            one
+            for one, watched in looked_at.items()
+            if self._watched.get(one) is watched and _is_due(watched, found[watched.source], now)
+        ]
         for upload_id in due:
             del self._watched[upload_id]
         if due:

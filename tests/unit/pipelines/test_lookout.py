@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -216,6 +216,36 @@ async def test_a_file_that_is_as_it_was_seen_hastens_nothing(local_blobs: LocalB
     await lookout.look()
 
     assert hastened == [other]
+
+
+@pytest.mark.parametrize("upload_id", [UUID(int=1), UUID(int=2)], ids=["the same upload", "another"])
+async def test_what_is_watched_while_the_originals_are_looked_at_is_looked_at_next_time(
+    local_blobs: LocalBlobs, upload_id: UUID
+) -> None:
+    hastened: list[UUID] = []
+
+    async def hasten(ids: Sequence[UUID]) -> None:
+        hastened.extend(ids)
+
+    class Meanwhile:
+        """Blobs that are looked at while somebody else puts an upload off."""
+
+        async def look(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+            found = await local_blobs.look(keys)
+            if "uploads/b" not in keys:
+                lookout.watch(upload_id, "uploads/b", Existence.MISSING, 60)
+            return found
+
+    await local_blobs.put("uploads/a", _once(b"a"))
+    await local_blobs.put("uploads/b", _once(b"b"))
+    lookout = Lookout(Meanwhile(), hasten)
+    lookout.watch(UUID(int=1), "uploads/a", Existence.MISSING, 60)
+    await lookout.look()
+    first = list(hastened)
+    await lookout.look()
+
+    assert first == ([] if upload_id == UUID(int=1) else [UUID(int=1)])
+    assert hastened == [*first, upload_id]
 
 
 async def test_an_upload_is_hastened_only_while_it_is_put_off(catalog: Catalog, uploads: Uploads) -> None:
