@@ -1,5 +1,6 @@
 """Writes log lines to a file descriptor, from a thread: whoever logs never waits for whoever reads."""
 
+import json
 import logging
 import os
 import select
@@ -29,7 +30,11 @@ class LogWriter(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand a line over, or drop it where too many wait."""
-        line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+        try:
+            text = self.format(record)
+        except Exception as error:  # a line in the log ends nobody's work
+            text = _failed(record, error)
+        line = f"{text}\n".encode(errors="backslashreplace")
         with self._changed:
             if self._bytes + len(line) > ROOM:
                 self._dropped += 1
@@ -64,3 +69,9 @@ class LogWriter(logging.Handler):
                 select.select((), (self._fd,), ())
             except OSError:
                 return  # it is closed, and nobody will read on
+
+
+def _failed(record: logging.LogRecord, error: Exception) -> str:
+    """What stands in the place of a line that cannot be made."""
+    where = {"logger": record.name, "error": type(error).__name__}
+    return json.dumps({"event": "log_line_failed", "level": "error", **where})

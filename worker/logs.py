@@ -1,7 +1,9 @@
 """Structured logs on standard error: one line an event, for people on a terminal, as JSON elsewhere."""
 
+import json
 import logging
 import os
+import re
 import sys
 from typing import Literal
 
@@ -12,6 +14,7 @@ from structlog.typing import Processor
 from worker.log_writer import LogWriter
 
 _QUIET = ("arq", "sqlalchemy", "alembic", "aiosqlite", "asyncio")  # our own lines say the same, with fields
+_SURROGATE = re.compile("[\ud800-\udfff]")  # a byte of a file's name that is not UTF-8
 
 
 def quiet_arq() -> None:
@@ -68,4 +71,15 @@ def _rendering(style: str) -> list[Processor]:
 
 
 def _dump(content: object, **_: object) -> str:
-    return orjson.dumps(content, default=str).decode()
+    try:
+        return orjson.dumps(content, default=str).decode()
+    except orjson.JSONEncodeError:  # a name that is not UTF-8, a number of more than 64 bits
+        text = json.dumps(content, ensure_ascii=False, default=_words)
+        return _SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text)
+
+
+def _words(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # whatever it is, the rest of the line can be read
+        return f"<{type(value).__name__}>"

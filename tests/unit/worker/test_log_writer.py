@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
+import orjson
 import pytest
 
 LOGS = """
@@ -18,6 +19,25 @@ for number in range(int(sys.argv[1])):
     log.info("line", number=number, text="x" * 1000)
 print("went on", flush=True)
 input()
+"""
+LOGS_ODD_VALUES = """
+import sys, structlog
+from worker.logs import configure_logs
+class NoWords:
+    def __str__(self):
+        raise ValueError("it has no words")
+    __repr__ = __str__
+deep = []
+for _ in range(100_000):
+    deep = [deep]
+configure_logs(sys.argv[1])
+log = structlog.get_logger()
+odd = ["caf\\udce9.jpg", 2**64, {1: "one"}, {"\\udce9": 1}, {2, 3}, b"\\xff", NoWords(), deep]
+for number, value in enumerate(odd):
+    log.info("odd", number=number, value=value)
+log.info("odd", number=len(odd), value=0)
+while deep:
+    deep = deep.pop()
 """
 MANY, FEW = 3_000, 900  # more than wait for a reader, and less
 Process = subprocess.Popen[str]
@@ -88,3 +108,24 @@ def test_a_standard_error_that_does_not_block_loses_nothing(pipe: Pipe) -> None:
     lines = read_late(start(FEW, pipe[1]), pipe)
 
     assert [line["number"] for line in lines] == list(range(FEW))
+
+
+def test_a_value_that_cannot_be_written_ends_nobody_and_costs_at_most_its_own_line() -> None:
+    lines = _odd_lines("json")
+    read = [orjson.loads(line) for line in lines]
+
+    assert len(read) == 9
+    assert [line["number"] for line in read if line["event"] == "odd"] == [0, 1, 2, 3, 4, 5, 6, 8]
+    assert read[0]["value"] == "caf\\udce9.jpg"
+    assert (read[7]["event"], read[7]["level"]) == ("log_line_failed", "error")
+
+
+def test_a_value_that_has_no_words_ends_nobody_on_a_terminal() -> None:
+    assert "number=8" in _odd_lines("console")[-1]
+
+
+def _odd_lines(style: str) -> list[str]:
+    command = [sys.executable, "-c", LOGS_ODD_VALUES, style]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.returncode) == ("", 0), done.stderr[-2000:]
+    return done.stderr.splitlines()
