@@ -109,7 +109,7 @@ async def _take(
                 answered[str(event.id)] = None
     tickets = _hand_out(rows, list(waiting), per_ticket, new_ticket)
     await _store(connection, rows, known)
-    new = await insert_letters(connection, [*letters, *refused], now)
+    new = await insert_letters(connection, letters, refused, now)
     answers = await _present(connection, [rows[each] for each in answered], now)
     notices = await outbox.insert_notices(connection, [*answers, *_refusals(new, now)])
     return Taken(tickets, refused, notices, outdated)

@@ -1,6 +1,7 @@
 """Dead letters: bytes that never became an upload, kept with the reason."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import RowMapping, delete, func, select, true
 from sqlalchemy.dialects.sqlite import insert
@@ -13,7 +14,8 @@ from storage.ledger import Tally
 
 MOST = 10_000  # dead letters that are kept, and their bytes
 MOST_BYTES = 64 * 1024 * 1024
-SHORT_BYTES = 4096  # of each that are kept once half of the room is taken
+SHORT_BYTES = 4096  # of each that is no event, once half of the room is taken
+NO_EVENT = "invalid_event"
 
 
 class Letters:
@@ -99,13 +101,15 @@ async def _amount(connection: AsyncConnection) -> Tally:
 
 
 async def insert_letters(
-    connection: AsyncConnection, letters: Sequence[DeadLetter], now: int
+    connection: AsyncConnection, letters: Sequence[DeadLetter], refused: Sequence[DeadLetter], now: int
 ) -> Sequence[DeadLetter]:
-    """Keep `letters` and give the new ones: one that is there already (its entry was read twice) stays."""
+    """Keep `letters`, and those of events that could be read but were `refused`; gives the new ones.
+
+    One that is there already (its entry was read twice) stays.
+    """
+    letters = [*await _shortened(connection, letters), *refused]
     if not letters:
         return []
-    # An app that sends nonsense all day is to push neither the disk's nor other apps' letters out.
-    most = SHORT_BYTES if (await _amount(connection)).bytes > MOST_BYTES // 2 else None
     found = await connection.execute(
         insert(dead_letters).on_conflict_do_nothing().returning(dead_letters.c.stream_id),
         [
@@ -113,7 +117,7 @@ async def insert_letters(
                 "stream_id": letter.stream_id,
                 "code": letter.code,
                 "message": letter.message,
-                "body": letter.body[:most],
+                "body": letter.body,
                 "received_ms": now,
             }
             for letter in letters
@@ -121,3 +125,17 @@ async def insert_letters(
     )
     new = set(found.scalars())
     return [letter for letter in letters if letter.stream_id in new]
+
+
+async def _shortened(connection: AsyncConnection, letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
+    """The letters, those that are no event with less of their bytes once half of the room is taken.
+
+    An app that sends nonsense all day is to push neither the disk's nor other apps' letters out. What may
+    succeed when it is sent once more has to stay whole.
+    """
+    if not letters or (await _amount(connection)).bytes <= MOST_BYTES // 2:
+        return letters
+    return [
+        replace(letter, body=letter.body[:SHORT_BYTES]) if letter.code == NO_EVENT else letter
+        for letter in letters
+    ]

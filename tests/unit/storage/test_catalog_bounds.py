@@ -16,6 +16,7 @@ from tests.support.damage import settle
 
 KIB = 1024
 MIB = 1024 * KIB
+RETRIED = ("unknown_recipe", "internal_error")  # of events that can be read
 
 
 @pytest.fixture
@@ -43,6 +44,21 @@ async def test_large_refused_events_are_kept_short_once_they_take_half_of_the_ro
     assert account.amount("letter").count == 200
     assert account.amount("letter").bytes < 3 * MIB
     assert await catalog.reports.prove() == []
+
+
+async def test_what_can_be_sent_once_more_is_kept_whole_however_little_room_is_left(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = bytes(60 * KIB)
+    await take(catalog, wish(1))
+    await refuse(catalog, 10, 10, KIB)
+    monkeypatch.setattr("storage.catalog.letters.MOST_BYTES", KIB)
+    for_later = [DeadLetter(f"20-{n}", code, "", body) for n, code in enumerate(RETRIED)]
+    of_anothers_id = wish(30, source="uploads/other.jpg"), DeadLetter("30-0", "invalid_event", "", body)
+    await catalog.intake.take([of_anothers_id], for_later, per_ticket=1, new_ticket=new_ticket)
+
+    kept = {letter.stream_id: len(letter.body) for letter in await catalog.letters.newest(3)}
+    assert kept == {"20-0": len(body), "20-1": len(body), "30-0": len(body)}
 
 
 async def test_the_oldest_refused_events_go_first_by_number(catalog: Catalog) -> None:
