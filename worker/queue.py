@@ -50,6 +50,7 @@ _LONGEST_PAUSE_MS = 60_000  # of a batch as a whole
 _LATEST_MS = 20 * 60_000  # twice the longest that an upload is put off
 _LOOKED_AT = 200  # jobs at the head of the queue, for the health
 _NEWEST = 1000  # messages among which the newest is
+_NO_SEQ = 2**53  # and above: the catalog gives none, and JavaScript could not tell it from its neighbour
 _HEAD = 1000  # jobs that arq itself looks at in a poll
 
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
@@ -676,7 +677,7 @@ def _seq(body: bytes | None) -> int:
         seq = orjson.loads(body or b"")["seq"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return 0
-    return seq if isinstance(seq, int) else 0
+    return seq if type(seq) is int and 0 <= seq < _NO_SEQ else 0
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
+import orjson
 import pytest
 
 from scripts.redis_server import RedisServer, temporary_redis
@@ -94,6 +95,17 @@ async def test_a_rebuilt_catalog_goes_on_above_the_newest_message(catalog: Catal
     await go_on_above(catalog.outbox, queue, rebuilt=True)
 
     assert await _tell(catalog, queue, 1) == [100_001]
+
+
+@pytest.mark.parametrize("seq", [2**64 - 1, 2**63, JAVASCRIPT, -1, True, 1.5, "7", None])
+async def test_a_number_that_no_message_has_is_left_out_of_account(
+    catalog: Catalog, queue: Queue, seq: object
+) -> None:
+    await queue.send([{"type": "upload.ready", "seq": 41}])
+    await queue.redis.xadd("media:events", {"event": orjson.dumps({"seq": seq})})
+    await go_on_above(catalog.outbox, queue)
+
+    assert await _tell(catalog, queue, 1) == [42]
 
 
 async def test_the_number_is_kept_in_the_catalog_and_not_in_the_process(
