@@ -164,7 +164,8 @@ def _print_queue(queue: stats_report.Queue | None) -> None:
         return
     oldest = "" if queue.oldest_seconds is None else f", the oldest for {queue.oldest_seconds} s"
     lives = "1 worker lives" if queue.workers == 1 else f"{queue.workers} workers live"
-    output.print(f"{queue.depth} events wait{oldest}; {queue.jobs} jobs; {lives}")
+    events, jobs = "event waits" if queue.depth == 1 else "events wait", "job" if queue.jobs == 1 else "jobs"
+    output.print(f"{queue.depth} {events}{oldest}; {queue.jobs} {jobs}; {lives}")
     if not queue.workers and (queue.depth or queue.jobs):
         output.print(
             "[bold red]No worker lives, and nothing of that is done:[/bold red] start `media worker`."

@@ -276,12 +276,15 @@ def judge_memory(settings: Settings) -> Finding:
     """Whether the memory that the settings speak of is there."""
     budget, wanted = settings.budget_mb, settings.memory_mb
     limited = budget < wanted
-    least = max(budget, LEAST_MEMORY_MB)
+    if budget >= LEAST_MEMORY_MB:
+        otherwise = f", or set MEDIA_MEMORY_MB={budget}."
+    else:
+        otherwise = "." if wanted == LEAST_MEMORY_MB else f"; {LEAST_MEMORY_MB} MiB are the least."
     return _judged(
         "Memory budget",
         f"{budget} MiB, the container's limit; MEDIA_MEMORY_MB is {wanted}" if limited else f"{budget} MiB",
         not limited,
-        f"Raise the container's limit to {wanted} MiB, or set MEDIA_MEMORY_MB={least}.",
+        f"Raise the container's limit to {wanted} MiB{otherwise}",
         "warning",
     )
 

@@ -582,7 +582,7 @@ class Queue:
         """How many events wait, and since when, for people."""
         depth, oldest = await self.depth(), await self.oldest_age_s()
         since = "" if oldest is None else f", the oldest for {oldest} s"
-        return f"{depth} events wait{since}"
+        return f"{depth} event{' waits' if depth == 1 else 's wait'}{since}"
 
     async def has_worker(self) -> bool:
         """Whether any worker has said lately that it is well."""

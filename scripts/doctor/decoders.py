@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from pipelines import cgroups
 from pipelines.errors import DecoderUnavailable
-from pipelines.formats import FORMATS
-from pipelines.sandbox import open_sandbox
+from pipelines.formats import FORMATS, MIB
+from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY, open_sandbox
 from pipelines.sandbox.answers import Hello
 from worker.app import allowance
 from worker.health import Finding, judge_memory
@@ -73,9 +74,23 @@ def judge_lacks(hellos: Sequence[Hello]) -> Sequence[Finding]:
 def look_at_limits(settings: Settings) -> Sequence[Finding]:
     """How many decoders there are, and why not more; and whether the memory budget is there."""
     detail = (
-        f"{settings.decoders} decoders for {available_cpus()} CPUs, "
+        f"{_counted(settings.decoders, 'decoder')} for {_counted(available_cpus(), 'CPU')}, "
         f"{settings.budget_mb} MiB for the process tree"
     )
     if settings.decoders < settings.cpus:
-        detail += "; more decoders need a larger MEDIA_MEMORY_MB"
+        detail += f"; more decoders need a larger {' and '.join(_too_small_for_another(settings))}"
     return [Finding("Limits", "ok", detail), judge_memory(settings)]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _too_small_for_another(settings: Settings) -> Sequence[str]:
+    """What leaves no room for one more decoder."""
+    needed = PARENT_MEMORY + CHILD_MEMORY * (settings.decoders + 1)
+    limit = cgroups.memory_limit()
+    return [
+        *(["container"] if limit is not None and limit < needed else []),
+        *(["MEDIA_MEMORY_MB"] if settings.memory_mb * MIB < needed else []),
+    ]

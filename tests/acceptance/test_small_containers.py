@@ -40,7 +40,7 @@ def test_a_container_smaller_than_the_budget_is_a_finding_with_advice(workplace:
     assert found["Memory budget"]["level"] == "warning"
     assert found["Memory budget"]["detail"] == "256 MiB, the container's limit; MEDIA_MEMORY_MB is 512"
     assert "MEDIA_MEMORY_MB=256" in found["Memory budget"]["advice"]
-    assert found["Limits"]["detail"].startswith("1 decoders for 1 CPUs, 256 MiB")
+    assert found["Limits"]["detail"].startswith("1 decoder for 1 CPU, 256 MiB")
     assert found["Decoders"]["level"] == "ok"
 
 

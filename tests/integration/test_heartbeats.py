@@ -135,10 +135,10 @@ async def test_doctor_tells_events_that_wait_without_a_worker_and_workers_that_a
     deserted = await look_at_workers(queue)
     await queue.heartbeats.beat(ELSEWHERE, "the disk is full", well=False, expiry_s=15)
     unwell = await look_at_workers(queue)
-    await queue.heartbeats.beat(ELSEWHERE, "1 events wait", well=True, expiry_s=15)
+    await queue.heartbeats.beat(ELSEWHERE, "1 event waits", well=True, expiry_s=15)
     well = await look_at_workers(queue)
 
     assert [found.level for found in (idle, deserted, unwell, well)] == ["ok", "error", "error", "ok"]
-    assert "none lives, and 1 events wait" in deserted.detail
+    assert "none lives, and 1 event waits" in deserted.detail
     assert "media worker" in (deserted.advice or "")
     assert "the disk is full" in unwell.detail

@@ -2,10 +2,14 @@
 
 import pytest
 
+from pipelines import cgroups
+from pipelines.formats import MIB
 from pipelines.sandbox.answers import Hello
-from scripts.doctor.decoders import judge_confinement
+from scripts.doctor import decoders
+from scripts.doctor.decoders import judge_confinement, look_at_limits
 from scripts.doctor.rows import judge_growth
 from storage.ledger import Account, Swept, Tally, Total
+from worker.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -63,3 +67,42 @@ def test_what_lies_there_and_nobody_tidies_is_told_with_its_size() -> None:
 )
 def test_what_is_little_or_tidied_by_the_worker_is_not_told(account: Account, *, applied: bool) -> None:
     assert judge_growth(account, applied=applied) is None
+
+
+@pytest.mark.parametrize(
+    ("limit_mb", "memory_mb", "wider", "advice"),
+    [
+        (None, 288, "a larger MEDIA_MEMORY_MB", None),
+        (4096, 288, "a larger MEDIA_MEMORY_MB", None),
+        (288, 288, "a larger container and MEDIA_MEMORY_MB", None),
+        (
+            256,
+            512,
+            "a larger container",
+            "Raise the container's limit to 512 MiB, or set MEDIA_MEMORY_MB=256.",
+        ),
+        (128, 512, "a larger container", "Raise the container's limit to 512 MiB; 192 MiB are the least."),
+        (128, 192, "a larger container and MEDIA_MEMORY_MB", "Raise the container's limit to 192 MiB."),
+        (None, 2048, None, None),
+    ],
+)
+def test_what_is_said_of_memory_helps_and_contradicts_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    limit_mb: int | None,
+    memory_mb: int,
+    wider: str | None,
+    advice: str | None,
+) -> None:
+    monkeypatch.setattr(cgroups, "memory_limit", lambda: limit_mb and limit_mb * MIB)
+
+    limits, budget = look_at_limits(Settings(memory_mb=memory_mb, cpus=4))
+
+    assert limits.detail.partition("more decoders need ")[2] == (wider or "")
+    assert budget.advice == advice
+
+
+@pytest.mark.parametrize(("cpus", "told"), [(1, "1 decoder for 1 CPU,"), (2, "2 decoders for 2 CPUs,")])
+def test_one_is_no_plural(monkeypatch: pytest.MonkeyPatch, cpus: int, told: str) -> None:
+    monkeypatch.setattr(decoders, "available_cpus", lambda: cpus)
+
+    assert look_at_limits(Settings(cpus=cpus))[0].detail.startswith(told)
