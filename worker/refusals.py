@@ -49,9 +49,14 @@ def refusal_of(error: BaseException) -> Refusal | None:
     return next((found for cause in _causes(error) if (found := _translated(cause))), None)
 
 
+def is_no_permission(error: BaseException) -> bool:
+    """Whether that user may not run that command on that key; an EXEC is refused with EXECABORT."""
+    return isinstance(error, NoPermissionError) or "NOPERM" in str(error)
+
+
 def is_missing_right(error: BaseException) -> bool:
     """Whether that user may not run that command on that key, or the server has no such command."""
-    return isinstance(error, NoPermissionError) or "unknown command" in str(error).lower()
+    return is_no_permission(error) or "unknown command" in str(error).lower()
 
 
 def explain(error: BaseException) -> str:
@@ -114,7 +119,9 @@ def _of_tls(error: ssl.SSLError) -> Refusal:
 
 
 def _of_right(error: BaseException, said: str) -> Refusal | None:
-    if isinstance(error, NoPermissionError):
+    if "EXEC without MULTI" in said:  # MULTI was refused, which the client passes over
+        return missing_rights(["MULTI"])
+    if is_no_permission(error):
         if command := _COMMAND.search(said):
             return missing_rights([command[1].replace("|", " ").upper()])
         return Refusal(

@@ -15,9 +15,16 @@ from arq.constants import (
     result_key_prefix,
     retry_key_prefix,
 )
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import ResponseError
 
-from worker.refusals import Refusal, is_missing_right, missing_rights, no_command, refusal_of
+from worker.refusals import (
+    Refusal,
+    is_missing_right,
+    is_no_permission,
+    missing_rights,
+    no_command,
+    refusal_of,
+)
 
 _NOBODY = "media-worker-tries-its-rights"  # no group, no consumer, no job has that name
 _OF_ARQ = "arq:*"
@@ -73,11 +80,15 @@ def attempts(stream: str, events: str) -> Sequence[Attempt]:
         _on(_OF_ARQ, "SETEX", retry, "no-time", ""),
         _on(_OF_ARQ, "SET", lock, "", "NX", "XX"),
         _on(_OF_ARQ, "PEXPIRE", lock, "no-time"),
-        _on(_OF_ARQ, "INCR", retry),  # the only one with an effect, which DEL ends
+        _on(_OF_ARQ, "INCRBY", retry, "1"),  # the only one with an effect, which DEL ends
         _on(_OF_ARQ, "EXPIRE", retry, "no-time"),
         _on(_OF_ARQ, "ZREM", abort_jobs_ss, _NOBODY),
         _on(_OF_ARQ, "DEL", job, lock, retry),
         _on(_OF_ARQ, "PING"),
+        _on(_OF_ARQ, "WATCH", job),
+        _on(_OF_ARQ, "UNWATCH"),
+        _on(_OF_ARQ, "MULTI"),
+        _on(_OF_ARQ, "EXEC"),  # right after it, so that nothing is in the transaction
     ]
 
 
@@ -90,7 +101,7 @@ async def try_rights(redis: ArqRedis, stream: str, events: str) -> Refusal | Non
     tried = attempts(stream, events)
     async with redis.pipeline(transaction=False) as pipe:
         for attempt in tried:
-            pipe.execute_command(*attempt.words)
+            pipe.pipeline_execute_command(*attempt.words)  # type: ignore[no-untyped-call]
         answers = await pipe.execute(raise_on_error=False)
     refused = [
         (attempt, answer)
@@ -101,7 +112,6 @@ async def try_rights(redis: ArqRedis, stream: str, events: str) -> Refusal | Non
         _of_cluster(refused)
         or _of_type(refused, (stream, events))
         or _of_rights(refused)
-        or await _try_transaction(redis)
         or next((found for _, error in refused if (found := refusal_of(error)) and found.passes), None)
     )
 
@@ -125,22 +135,10 @@ def _of_type(refused: Refused, streams: Iterable[str]) -> Refusal | None:
 
 
 def _of_rights(refused: Refused) -> Refusal | None:
-    lacks = [(attempt, str(error)) for attempt, error in refused if isinstance(error, NoPermissionError)]
+    lacks = [(attempt, str(error)) for attempt, error in refused if is_no_permission(error)]
     commands = [attempt.command for attempt, said in lacks if "run the" in said]
     keys = [attempt.keys for attempt, said in lacks if "run the" not in said]
     if lacks:
         return missing_rights(list(dict.fromkeys(commands)), list(dict.fromkeys(keys)))
     unknown = [attempt.command for attempt, error in refused if is_missing_right(error)]
     return no_command(", ".join(dict.fromkeys(unknown))) if unknown else None
-
-
-async def _try_transaction(redis: ArqRedis) -> Refusal | None:
-    try:
-        async with redis.pipeline(transaction=True) as pipe:
-            await pipe.watch(job_key_prefix + _NOBODY)
-            pipe.multi()  # type: ignore[no-untyped-call]
-            pipe.exists(job_key_prefix + _NOBODY)
-            await pipe.execute()
-    except ResponseError as error:
-        return refusal_of(error)
-    return None

@@ -13,7 +13,16 @@ from scripts.redis_server import RedisServer, temporary_redis
 from tests.support import pictures
 from tests.support.commands import document, media
 from tests.support.workplace import Workplace
+from worker.rights import attempts
 
+_DONE_WITHOUT = {"info", "time", "xinfo", "config", "client"}
+_OF_OTHERS = {
+    "acl",
+    "auth",
+    "flushdb",
+    "xread",
+    "select",
+}  # the test's own, the reader's, and what goes with the URL
 _NO_MUST = ("client|setinfo", "client", "config|get", "config")
 LINE = re.compile(r"^ACL SETUSER (?P<user>\w+) on >(?P<password>\S+) .*$", re.MULTILINE)
 
@@ -58,6 +67,17 @@ def refused_by(place: Workplace) -> list[Any]:
     return [one for one in log if one["object"] not in _NO_MUST]
 
 
+def run_on(place: Workplace) -> set[str]:
+    """The commands that the server has run, without their subcommands."""
+    admin: Any = place.redis
+    return {name.removeprefix("cmdstat_").partition("|")[0] for name in admin.info("commandstats")}
+
+
+def tried() -> set[str]:
+    """Those that `media doctor` tries."""
+    return {one.command.lower().partition(" ")[0] for one in attempts("media:uploads", "media:events")}
+
+
 def test_with_the_lines_of_the_docs_worker_reader_and_app_do_their_work(
     place: Workplace, urls: dict[str, str]
 ) -> None:
@@ -75,6 +95,7 @@ def test_with_the_lines_of_the_docs_worker_reader_and_app_do_their_work(
     assert place.run("arq", "--burst").returncode == 0
     assert worker.stop() == 0
     assert refused_by(place) == []
+    assert run_on(place) <= tried() | _DONE_WITHOUT | _OF_OTHERS
     assert not [line for line in worker.log if line["level"] in ("warning", "error")]
     app.close()
     reader.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+from redis.exceptions import ResponseError
 
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.chaos.own_redis import OwnRedis
@@ -15,6 +16,7 @@ from tests.support.workplace import eventually
 from worker.health import judge_redis
 from worker.queue import Queue, RedisError, ServerFacts, connect, job_queue_of
 from worker.refusals import Refusal, refusal_of
+from worker.rights import attempts
 
 SECRET = "hunter2"
 STREAM = "media:uploads"
@@ -118,6 +120,40 @@ async def test_a_right_that_is_missing_is_named_with_its_rule(
     assert what in found.what
     assert remedy in found.remedy
     assert not found.passes
+
+
+@pytest.mark.parametrize("command", sorted({one.command for one in attempts(STREAM, "media:events")}))
+async def test_each_command_of_a_worker_is_named_where_it_alone_may_not_be_run(
+    server: RedisServer, admin: Any, command: str
+) -> None:
+    name = command.lower().replace(" ", "|")
+    admin.execute_command(f"ACL SETUSER limited reset on >{SECRET} ~* +@all -{name.partition('|')[0]}")
+
+    found = await refused(server.url.replace("//", f"//limited:{SECRET}@"))
+
+    assert f"run {command}" in found.what or f", {command}" in found.what
+    assert f"+{name}" in found.remedy.replace(";", "").split()
+
+
+async def test_a_transaction_that_can_be_begun_but_not_ended_holds_up_no_connection(
+    server: RedisServer, admin: Any
+) -> None:
+    admin.execute_command(f"ACL SETUSER limited reset on >{SECRET} ~* +@all -exec -discard")
+    client = connect(server.url.replace("//", f"//limited:{SECRET}@"), job_queue_of(STREAM))
+
+    found = await Queue(client, STREAM, "me", 1000).refusal()
+
+    assert found is not None
+    assert "run EXEC" in found.what
+    assert await client.get("nothing") is None
+    await client.aclose(close_connection_pool=True)
+
+
+def test_an_end_of_a_transaction_that_could_not_begin_is_told_as_the_missing_right() -> None:
+    found = refusal_of(ResponseError("EXEC without MULTI"))
+
+    assert found is not None
+    assert "+multi" in found.remedy
 
 
 def own_redis(folder: Path, line: str) -> OwnRedis:
