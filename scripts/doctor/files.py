@@ -14,6 +14,7 @@ from storage import keys
 from storage.blobs.local import open_local
 from storage.catalog import Catalog
 from storage.errors import NO_ROOM, FileSystemUnfit, StorageError, StorageFull, user
+from storage.paths import barrier, is_there
 from worker.health import Finding
 from worker.settings import Settings
 
@@ -37,6 +38,8 @@ async def look_at_root(settings: Settings, catalog: Catalog | None) -> Sequence[
     """Whether the root is there, belongs to the catalog, and takes files; nothing of it is changed."""
     root = settings.storage_root
     first_start = catalog is None or catalog.is_new
+    if shut := _find_shut("Storage root", root, root / keys.MARKER):
+        return [shut]
     if not root.exists():
         if first_start:
             return [to_be_made("Storage root", root, "MEDIA_STORAGE_URL")]
@@ -57,6 +60,17 @@ async def look_at_root(settings: Settings, catalog: Catalog | None) -> Sequence[
     return [Finding("Storage root", "ok", str(root)), *await look_at_room(settings)]
 
 
+def _find_shut(what: str, path: Path, looked_for: Path) -> Finding | None:
+    """That nobody can say whether something lies at `looked_for`, in `path`; None where one can."""
+    try:
+        is_there(looked_for)
+    except OSError as error:
+        reason = barrier(looked_for) or barrier(looked_for.resolve()) or error.strerror
+        advice = "Let that user enter it (x in its mode), or name another folder."
+        return Finding(what, "error", f"{path} cannot be reached: {reason}", advice)
+    return None
+
+
 def _used(root: Path) -> str | None:
     """What is there only where a catalog has described this root."""
     if (root / keys.MARKER).exists():
@@ -71,6 +85,8 @@ def _used(root: Path) -> str | None:
 async def look_at_room(settings: Settings) -> Sequence[Finding]:
     """Whether each folder is what it must be, files can really be written, and how much room there is."""
     root = settings.storage_root
+    if shut := _find_shut("Storage root", root, root / keys.MARKER):
+        return [shut]
     if not root.is_dir():
         return []
     folders = [found for area in keys.AREAS if (found := _look_at_folder(root / area))]
@@ -88,6 +104,8 @@ async def look_at_room(settings: Settings) -> Sequence[Finding]:
 
 def _look_at_folder(path: Path) -> Finding | None:
     what = f"Folder {path.name}/"
+    if shut := _find_shut(what, path, path):
+        return shut
     if path.is_symlink() and not path.exists():
         advice = "Mount the disk, or point the link to where the folder is."
         return Finding(what, "error", f"{path} is a link to {path.readlink()}, which is gone", advice)
@@ -127,9 +145,13 @@ def _look_at_space(root: Path) -> Iterator[Finding]:
     """The free space of each disk of the root."""
     seen: set[int] = set()
     for path in (root, *(root / area for area in keys.AREAS if area != keys.UPLOADS)):
-        if not path.exists() or path.stat().st_dev in seen:
+        try:
+            device = path.stat().st_dev
+        except OSError:
+            continue  # it is not there, or was told of already
+        if device in seen:
             continue
-        seen.add(path.stat().st_dev)
+        seen.add(device)
         free = shutil.disk_usage(path).free
         short = free < LITTLE_ROOM
         yield Finding(

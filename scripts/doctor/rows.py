@@ -14,6 +14,7 @@ from storage.catalog.soundness import find_damage
 from storage.catalog.walks import Walk
 from storage.errors import CatalogDamaged, CatalogTooOld, StorageError
 from storage.ledger import Account, read_account
+from storage.paths import has_catalog
 from worker.adoption import ADOPTION
 from worker.health import Finding
 from worker.settings import Settings
@@ -27,7 +28,7 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
     """The catalog, then the storage root."""
     path = settings.catalog_path
     try:
-        if not path.exists():
+        if not has_catalog(path):
             yield to_be_made("Catalog", path, "MEDIA_CATALOG_URL")
             for finding in (*await look_at_root(settings, None), *await look_at_owner(settings, None)):
                 yield finding

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from scripts.doctor.rows import look_at_catalog
 from scripts.storage_stats import room, stored
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
 from storage.errors import CatalogUnavailable, StorageError
 from tests.support.rights import without_roots_rights
 from worker.app import open_stores
@@ -53,6 +56,46 @@ async def test_a_report_names_a_folder_that_may_not_be_entered(shut: tuple[Setti
         with pytest.raises(CatalogUnavailable, match=f"may not enter {folder}"):
             await stored(settings)
     assert await room(settings) is None
+
+
+async def test_the_doctor_names_a_folder_that_may_not_be_entered_and_looks_at_the_rest(
+    shut: tuple[Settings, Path],
+) -> None:
+    settings, folder = shut
+
+    findings = [finding async for finding in look_at_catalog(settings)]
+
+    errors = {finding.what: finding.detail for finding in findings if finding.level == "error"}
+    lies_there = {"Catalog": settings.catalog_path, "Storage root": settings.storage_root}
+    assert errors.keys() == {what for what, path in lies_there.items() if path.parent == folder}
+    assert all(f"may not enter {folder}" in detail for detail in errors.values())
+    assert {finding.what for finding in findings} >= {"Catalog", "Storage root"} or "Catalog" in errors
+
+
+@pytest.mark.parametrize("name", [".", "uploads", "trash"])
+async def test_the_doctor_names_a_folder_of_the_storage_that_may_not_be_entered(
+    catalog: Catalog, catalog_url: str, local_blobs: LocalBlobs, root: Path, tmp_path: Path, name: str
+) -> None:
+    local_blobs.bind(catalog.id, catalog_is_new=True)
+    await catalog.mark_bound()
+    shut = tmp_path / "shut"
+    (shut / "folder").mkdir(parents=True)
+    if name == ".":
+        shut = root
+    else:
+        (root / name).symlink_to(shut / "folder")
+    settings = Settings(
+        redis_url="redis://localhost:1/0", catalog_url=catalog_url, storage_url=f"file:{root}"
+    )
+    shut.chmod(0)
+
+    with without_roots_rights():
+        findings = [finding async for finding in look_at_catalog(settings)]
+    shut.chmod(0o755)
+
+    errors = {finding.what: finding.detail for finding in findings if finding.level == "error"}
+    assert f"may not enter {shut}" in errors["Storage root" if name == "." else f"Folder {name}/"]
+    assert "Catalog" in {finding.what for finding in findings} - errors.keys()
 
 
 @pytest.mark.parametrize(
