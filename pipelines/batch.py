@@ -35,6 +35,7 @@ from storage.errors import (
     CatalogUnavailable,
     RootMismatch,
     StorageError,
+    TargetUnavailable,
 )
 
 ALONE_AFTER = 3  # workers that died with an upload, before it runs alone
@@ -247,6 +248,8 @@ async def _judged(error: Exception, claim: Claim, workshop: Workshop) -> Outcome
     if outage is not None and await outage.strikes():
         return Postponed(claim, judged.code, judged.message, outage.pause_ms, counted=False)
     if isinstance(judged, Failed) and claim.upload.state is State.DELETING:
+        if isinstance(error, TargetUnavailable):  # the variants are gone, and only the original is left
+            return Removed(claim, kept=str(error))
         # What somebody wants gone is not given up, and not told as a picture that failed.
         return Postponed(claim, judged.code, judged.message, DELETE_AGAIN_MS, counted=True)
     return judged

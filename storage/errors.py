@@ -38,6 +38,10 @@ class BlobPinned(BlobsUnavailable):
     """The file under this key cannot be taken away from where it lies: its folder cannot be written."""
 
 
+class TargetUnavailable(BlobsUnavailable):
+    """A file cannot be moved, because nothing can be written where it is to go; it lies where it lay."""
+
+
 class FileSystemUnfit(StorageError):
     """A file system cannot do what is needed on it; the message names it, and says what to do."""
 

@@ -51,6 +51,7 @@ VERDICTS: Mapping[type[Exception], Verdict] = {
     stores.BlobsUnavailable: Verdict("storage_unavailable", transient=True),
     stores.BlobForbidden: Verdict("storage_unavailable", transient=True, patient=True),
     stores.BlobPinned: Verdict("storage_unavailable", transient=True),
+    stores.TargetUnavailable: Verdict("storage_unavailable", transient=True),
     stores.StorageFull: Verdict("storage_full", transient=True),
     stores.CatalogUnavailable: Verdict("catalog_unavailable", transient=True, counted=False),
     stores.CatalogDamaged: Verdict("catalog_unavailable", transient=True, counted=False),

@@ -116,7 +116,8 @@ class Move(Protocol):
         Moving what is absent is fine. What is under `to` is replaced; or, without `replace`, it stays, and
         so does the blob under `key`.
 
-        Raises: BlobRefused, BlobPinned where it cannot be taken away from under `key`.
+        Raises: BlobRefused, BlobPinned where it cannot be taken away from under `key`, TargetUnavailable
+        where nothing can be written under `to`.
         """
 
 

@@ -6,14 +6,15 @@ A copy is durable under its new name before the old one goes, so that a crash le
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from storage.blobs import Staged
 from storage.blobs.mapping import NOT_ALLOWED
 from storage.blobs.root import Root, spelled
 from storage.blobs.staging import Staging
 from storage.blobs.syscalls import grant, rename_aside, same_file, sync_folder
-from storage.errors import BlobPinned, BlobRefused, BlobsUnavailable, user
+from storage.errors import BlobPinned, BlobRefused, BlobsUnavailable, TargetUnavailable, user
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CHUNK = 1 << 20
@@ -40,14 +41,14 @@ class Mover:
     def move(self, parts: Sequence[str], to: Sequence[str], *, replace: bool) -> os.stat_result | None:
         """Give a regular file another place; gives how it was found there, None if it stays where it is.
 
-        Raises: OSError, BlobRefused, BlobPinned.
+        Raises: OSError, BlobRefused, BlobPinned, TargetUnavailable.
         """
         with self._root.folder(parts[:-1]) as here:
             name = spelled(here, parts[-1], parts[0])
             facts = os.stat(name, dir_fd=here, follow_symlinks=False)
             if not stat.S_ISREG(facts.st_mode):  # a folder would take everything in it along
                 raise BlobRefused(f"{'/'.join(parts)} is not a regular file")
-            with self._root.folder(to[:-1], create=True) as there:
+            with self._target(to[0]), self._root.folder(to[:-1], create=True) as there:
                 try:
                     moved = _renamed(name, to[-1], here, there, replace=replace)
                 except OSError as error:
@@ -58,6 +59,20 @@ class Mover:
                 sync_folder(there)
             sync_folder(here)
         return moved
+
+    @contextmanager
+    def _target(self, area: str) -> Iterator[None]:
+        """What fails in the body fails because of where the file is to go."""
+        try:
+            yield
+        except (BlobPinned, FileNotFoundError):
+            raise  # it is the file's own folder, or the file is gone
+        except (BlobsUnavailable, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            path = self._root.path / area
+            raise TargetUnavailable(
+                f"nothing can be moved to {path} by the user {user()}: {reason}"
+            ) from error
 
     def _carry(
         self, parts: Sequence[str], name: str, to: Sequence[str], here: int, there: int, *, replace: bool

@@ -14,7 +14,7 @@ from storage.catalog.outbox import insert_notices
 from storage.catalog.rows import load_metadata, to_upload
 from storage.catalog.tables import uploads, variants
 
-_WAITING = (uploads.c.state == State.QUEUED, uploads.c.error_code.is_not(None))
+_WAITING = (uploads.c.state.in_((State.QUEUED, State.DELETING)), uploads.c.error_code.is_not(None))
 
 
 class Failures:
@@ -35,7 +35,7 @@ class Failures:
             return [to_upload(dict(row), []) for row in (await connection.execute(query)).mappings()]
 
     async def waiting(self, limit: int) -> Sequence[Upload]:
-        """The uploads whose last try has failed and that will be tried again, newest first.
+        """The uploads and deletions whose last try has failed and that will be tried again, newest first.
 
         Raises: CatalogUnavailable.
         """

@@ -27,6 +27,8 @@ from tests.support.catalogs import take, told, transactions, wish
 from tests.support.sandboxes import ROGUE, allowance, jpeg, ordered
 from tests.support.workshops import Uploads, workshop
 
+MAX_ATTEMPTS = 8  # of `workshop`
+
 
 @pytest.fixture
 def shop(catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox) -> Workshop:
@@ -446,6 +448,60 @@ async def test_an_original_that_cannot_be_moved_ends_the_deletion_all_the_same_a
     assert str(uploads.path("cat.jpg")) in why
 
 
+@pytest.mark.parametrize("lack", ["right", "room", "folder"])
+async def test_a_deletion_ends_and_is_told_where_the_trash_cannot_be_written(
+    catalog: Catalog,
+    local_blobs: LocalBlobs,
+    sandbox: Sandbox,
+    uploads: Uploads,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lack: str,
+) -> None:
+    shop = workshop(catalog, local_blobs, sandbox, may_delete_originals=True)
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    await process(catalog, [upload_id], shop)
+    await delete(catalog, upload_id, original=True)
+    if lack == "folder":
+        (root / "trash").write_bytes(b"")
+    else:
+        (root / "trash").mkdir()
+        no_trash(monkeypatch, root, errno.EACCES if lack == "right" else errno.ENOSPC)
+
+    reports = []
+    for _ in range(MAX_ATTEMPTS):
+        reports.append(await process(catalog, [upload_id], shop))
+        [*waiting] = await catalog.failures.waiting(10)
+        if not reports[-1].outcomes["deleting"]:
+            break
+        assert [(one.id, one.state) for one in waiting] == [(upload_id, State.DELETING)]
+        assert f"moved to {root}/trash" in (waiting[0].error_message or "")
+        await make_due(catalog)
+
+    assert [report.outcomes for report in reports[1:]] == [Counter(deleting=1)] * 6 + [Counter(deleted=1)]
+    assert [notice.original_kept for notice in await told(catalog)] == [False, True]
+    assert f"moved to {root}/trash" in reports[-1].kept[0][1]
+    assert uploads.path("cat.jpg").exists()
+    assert waiting == []
+
+
+def no_trash(monkeypatch: pytest.MonkeyPatch, root: Path, number: int) -> None:
+    """No folder can be made in `trash/`."""
+    real = os.mkdir
+
+    def refuse(path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        if dir_fd is not None and os.path.samestat(os.fstat(dir_fd), (root / "trash").stat()):
+            raise OSError(number, os.strerror(number))
+        real(path, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+
+
+async def make_due(catalog: Catalog) -> None:
+    async with catalog.database.writing() as connection:
+        await connection.execute(update(rows).values(not_before_ms=0))
+
+
 @pytest.mark.parametrize("two_files", [True, False])
 async def test_an_original_that_another_upload_has_by_another_spelling_is_kept(
     catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads, *, two_files: bool
@@ -501,6 +557,5 @@ async def test_a_deletion_that_cannot_be_done_is_never_given_up(
     assert (await found(catalog, upload_id)).state is State.DELETING
     assert (report.left_over, report.due_in_ms) == ([upload_id], DELETE_AGAIN_MS)
     (root / thumb).rmdir()
-    async with catalog.database.writing() as connection:
-        await connection.execute(update(rows).values(not_before_ms=0))
+    await make_due(catalog)
     assert (await process(catalog, [upload_id], shop)).outcomes == Counter(deleted=1)
