@@ -1,6 +1,7 @@
 """The copy of a catalog that is kept when a newer program changes its schema."""
 
 import os
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -9,6 +10,7 @@ from pathlib import Path
 from storage.errors import CatalogUnavailable
 
 _MIB = 1024 * 1024
+_OURS = re.compile(r"\.before-\d{4}")
 _FACTOR = 3  # of the catalog's size: the copy, what the change writes, and some air
 
 
@@ -28,12 +30,13 @@ def copy_before(path: Path, schema: str) -> Path:
     target = path.with_name(f"{path.name}.before-{schema}")
     aside = target.with_name(f"{target.name}.part")
     aside.unlink(missing_ok=True)
+    os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # it holds what the catalog holds
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(aside)) as copy:
         source.backup(copy)
     _make_durable(aside, path.stat().st_mode & 0o777)
     aside.replace(target)
-    for old in path.parent.glob(f"{path.name}.before-*"):
-        if old != target:
+    for old in path.parent.iterdir():
+        if old != target and _OURS.fullmatch(old.name.removeprefix(path.name)):
             old.unlink()
     return target
 
