@@ -5,7 +5,7 @@ import errno
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -91,12 +91,18 @@ async def test_a_file_in_the_place_of_a_folder_is_an_outage_and_no_refused_pictu
         await local_blobs.get(f"{area}/cat.jpg")
 
 
+@pytest.fixture
+def strict_umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("strict_umask")
 async def test_what_is_published_to_another_volume_is_whole_durable_and_readable_for_a_web_server(
     local_blobs: LocalBlobs, elsewhere: Path
 ) -> None:
-    os.umask(before := os.umask(0o077))
     await local_blobs.store([("variants/ab/cd/a.jpg", b"a" * 3_000_000), ("variants/ab/b.jpg", b"b")])
-    os.umask(before)
 
     file = elsewhere / "variants/ab/cd/a.jpg"
     assert file.read_bytes() == b"a" * 3_000_000
