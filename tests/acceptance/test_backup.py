@@ -74,7 +74,6 @@ def test_what_the_readme_backs_up_is_served_again_where_it_is_restored(
     place.send({"delete": OWN_ID})
     place.listen(lambda heard: any(told["type"] == "upload.deleted" for told in heard))
     backup = place.home / "backup"
-    backup.mkdir()
 
     subprocess.run(["sh", "-ec", LINES], cwd=place.home, check=True)
 
