@@ -10,7 +10,7 @@ from scripts.stats_report import Drift, Report
 from scripts.terminal import AsJson, complain, output, print_json, run, safe, size, table
 from storage.blobs import Space
 from storage.blobs.local import open_local
-from storage.errors import StorageError
+from storage.errors import CatalogUnavailable, StorageError
 from storage.ledger import Account, read_account
 from storage.tasks import together
 from worker.queue import UNREACHABLE, RedisError, open_queue
@@ -65,8 +65,10 @@ async def stored(settings: Settings) -> Account:
     if account is None:
         from storage.catalog import open_catalog  # takes a while, and is rarely needed
 
-        async with open_catalog(settings.catalog_url, create=False):
-            raise AssertionError("a catalog of today has totals")
+        async with open_catalog(settings.catalog_url, create=False):  # it says what is wrong with it
+            account = await read_account(settings.catalog_path)
+    if account is None:
+        raise CatalogUnavailable(f"the catalog {settings.catalog_path} changed while it was read: ask again")
     return account
 
 

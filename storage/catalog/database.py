@@ -167,6 +167,8 @@ async def open_database(
     event.listen(engine.sync_engine, "begin", _begin)
     try:
         with condition.watched():
+            if not create:
+                await _prove_made(engine, path)
             await _use_wal(engine)
             async with engine.connect() as connection:
                 await connection.execution_options(writes=True)
@@ -181,6 +183,13 @@ async def open_database(
         yield Database(engine, condition, migrated)
     finally:
         await engine.dispose()
+
+
+async def _prove_made(engine: AsyncEngine, path: Path) -> None:
+    """Raises: NoCatalog where the file is empty, or another program's; nothing is written."""
+    async with engine.connect() as connection, connection.begin():
+        if await connection.run_sync(_schema) is None:
+            raise NoCatalog(path)
 
 
 async def _use_wal(engine: AsyncEngine) -> None:

@@ -24,6 +24,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 import storage.catalog
+from scripts.storage_stats import stored
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.database import HEAD
 from storage.catalog.facts import State
@@ -31,6 +32,7 @@ from storage.catalog.tables import metadata
 from storage.errors import CatalogTooNew, CatalogTooOld, CatalogUnavailable, NoCatalog
 from tests.support.catalogs import CAT, SOURCE, claim, commit, new_ticket, ready, take, unwish, wish, work
 from tests.support.old_catalogs import make_old
+from worker.settings import Settings
 
 _SETTINGS, _FULL = ("synchronous", "wal_autocheckpoint", "busy_timeout"), 2
 
@@ -188,6 +190,28 @@ async def test_only_who_may_migrate_changes_an_older_schema(catalog_url: str, pa
     assert list(path.parent.glob("*before*")) == []
 
 
+@pytest.mark.parametrize("content", ["", "CREATE TABLE notes (text)"], ids=["empty", "somebody else's"])
+async def test_a_file_that_is_no_catalog_yet_is_told_and_left_as_it_is(
+    catalog_url: str, path: Path, content: str
+) -> None:
+    path.touch()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(content)
+    before = path.read_bytes()
+    settings = Settings(redis_url="redis://localhost:1/0", catalog_url=catalog_url)
+
+    for asked in (
+        opened(catalog_url, create=False),
+        opened(catalog_url, create=False, migrate=True),
+        stored(settings),
+    ):
+        with pytest.raises(NoCatalog, match=f"There is no catalog at {path}"):
+            await asked
+
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
 async def test_before_a_migration_the_catalog_is_copied_as_it_was(catalog_url: str, path: Path) -> None:
     make_old(path, "0006")
     path.chmod(0o640)
@@ -202,6 +226,38 @@ async def test_before_a_migration_the_catalog_is_copied_as_it_was(catalog_url: s
     assert copy.stat().st_mode & 0o777 == 0o640
     with closing(sqlite3.connect(copy)) as database:
         assert database.execute("SELECT count(*) FROM uploads").fetchone() == (3,)
+
+
+async def test_a_copy_that_somebody_else_made_stays(catalog_url: str, path: Path) -> None:
+    make_old(path, "0006")
+    theirs = [path.with_name(f"catalog.db.before-{name}") for name in ("upgrade", "2026-11-28", "0005.gz")]
+    for one in theirs:
+        one.touch()
+
+    await opened(catalog_url, migrate=True)
+
+    assert set(path.parent.glob("*before*")) == {*theirs, path.with_name(f"catalog.db.before-{HEAD}")}
+
+
+async def test_nobody_else_can_read_a_copy_before_it_has_the_catalogs_mode(
+    catalog_url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_old(path, "0006")
+    modes: list[int] = []
+    real = os.fchmod
+
+    def note(fd: int, mode: int) -> None:
+        modes.append(os.fstat(fd).st_mode & 0o777)
+        real(fd, mode)
+
+    monkeypatch.setattr(os, "fchmod", note)
+    before = os.umask(0)
+    try:
+        await opened(catalog_url, migrate=True)
+    finally:
+        os.umask(before)
+
+    assert modes == [0o600]
 
 
 async def test_a_catalog_is_not_migrated_where_there_is_no_room_for_its_copy(
