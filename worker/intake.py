@@ -233,13 +233,14 @@ class Intake:
         events: list[tuple[Event, DeadLetter]] = []
         letters: list[DeadLetter] = []
         for entry in entries:
+            mark = parse_mark(entry.id, epochs[entry.id])
             try:
-                mark = parse_mark(entry.id, epochs[entry.id])
                 event = parse_event(entry.event, mark, self._recipes)
             except InvalidEvent as error:
-                letters.append(_letter(entry, error.code, str(error), read_about(entry.event)))
+                letters.append(_letter(entry, mark, error.code, str(error), read_about(entry.event)))
             else:
-                owned = _letter(entry, "invalid_event", "the id belongs to another source", _about(event))
+                reason = "the id belongs to another source"
+                owned = _letter(entry, mark, "invalid_event", reason, _about(event))
                 events.append((event, owned))
         return events, letters
 
@@ -332,8 +333,8 @@ def new_ticket() -> str:
     return uuid4().hex
 
 
-def _letter(entry: Entry, code: str, reason: str, about: About | None) -> DeadLetter:
-    return DeadLetter(entry.id, code, reason, entry.raw[:MAX_LETTER_BYTES], about=about)
+def _letter(entry: Entry, mark: Mark, code: str, reason: str, about: About | None) -> DeadLetter:
+    return DeadLetter(entry.id, code, reason, entry.raw[:MAX_LETTER_BYTES], about=about, mark=mark)
 
 
 def _about(event: Event) -> About:

@@ -81,6 +81,7 @@ class DeadLetter:
     time_ms: int = 0
     id: int = 0
     about: About | None = None
+    mark: Mark = Mark()  # its place in the stream, with the epoch
 
 
 @dataclass(frozen=True)

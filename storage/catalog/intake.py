@@ -67,7 +67,8 @@ class Intake:
         async with self._database.writing() as connection:
             if epoch is not None:
                 current = await read_epoch(connection)
-                marks = [event.mark for event, _ in events if event.mark.epoch == current.number]
+                places = [*(event.mark for event, _ in events), *(letter.mark for letter in letters)]
+                marks = [mark for mark in places if mark.epoch == current.number]
                 is_old = current.newest is not None and any(mark <= current.newest for mark in marks)
                 if current.number != epoch or (is_old and not sure):
                     return Doubt(current.number, current.newest)

@@ -111,10 +111,13 @@ async def insert_letters(
     if not letters:
         return []
     found = await connection.execute(
-        insert(dead_letters).on_conflict_do_nothing().returning(dead_letters.c.stream_id),
+        insert(dead_letters)
+        .on_conflict_do_nothing()
+        .returning(dead_letters.c.epoch, dead_letters.c.stream_id),
         [
             {
                 "stream_id": letter.stream_id,
+                "epoch": letter.mark.epoch,
                 "code": letter.code,
                 "message": letter.message,
                 "body": letter.body,
@@ -123,8 +126,8 @@ async def insert_letters(
             for letter in letters
         ],
     )
-    new = set(found.scalars())
-    return [letter for letter in letters if letter.stream_id in new]
+    new = {(row.epoch, row.stream_id) for row in found}
+    return [letter for letter in letters if (letter.mark.epoch, letter.stream_id) in new]
 
 
 async def _shortened(connection: AsyncConnection, letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:

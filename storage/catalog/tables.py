@@ -12,6 +12,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     literal_column,
     text,
 )
@@ -97,11 +98,13 @@ dead_letters = Table(
     "dead_letters",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("stream_id", String(64), nullable=False, unique=True),
+    Column("stream_id", String(64), nullable=False),
+    Column("epoch", Integer, nullable=False, server_default=text("0")),
     Column("code", String(32), nullable=False),
     Column("message", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("received_ms", Integer, nullable=False),
+    UniqueConstraint("epoch", "stream_id"),
     sqlite_autoincrement=True,
 )
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import orjson
 import pytest
 from structlog.testing import capture_logs
 
@@ -199,6 +200,25 @@ async def test_what_was_refused_is_sent_again_into_a_stream_that_began_anew(
     [letter] = await catalog.letters.newest(9)
 
     assert letter.code == "unknown_recipe"
+
+
+@pytest.mark.parametrize("begin_anew", [deleted, flushed, reset_by_command])
+@pytest.mark.parametrize("has_taken", [True, False], ids=["with uploads", "with nothing else"])
+async def test_an_entry_of_another_epoch_that_has_the_id_of_a_refused_one_is_kept_and_answered_too(
+    queue: Queue, catalog: Catalog, begin_anew: Beginning, *, has_taken: bool
+) -> None:
+    if has_taken:
+        await add(queue, {"source": CAT}, "4-1")
+    for recipe in ("none", "neither"):
+        await add(queue, {"source": DOG, "recipe": recipe}, "5-1")
+        await add(queue, {"source": DOG, "recipe": "last"}, "6-1")
+        await intake_all(queue, catalog)
+        await begin_anew(queue, catalog)
+
+    refused = [("5-1", "neither"), ("5-1", "none"), ("6-1", "last"), ("6-1", "last")]
+    letters = await catalog.letters.newest(9)
+    assert sorted((one.stream_id, orjson.loads(one.body)["recipe"]) for one in letters) == refused
+    assert sorted(one.entry or "" for one in await told(catalog)) == [entry for entry, _ in refused]
 
 
 # -- several workers

@@ -30,7 +30,19 @@ from storage.catalog.database import HEAD
 from storage.catalog.facts import State
 from storage.catalog.tables import metadata
 from storage.errors import CatalogTooNew, CatalogTooOld, CatalogUnavailable, NoCatalog
-from tests.support.catalogs import CAT, SOURCE, claim, commit, new_ticket, ready, take, unwish, wish, work
+from tests.support.catalogs import (
+    CAT,
+    SOURCE,
+    claim,
+    commit,
+    letter,
+    new_ticket,
+    ready,
+    take,
+    unwish,
+    wish,
+    work,
+)
 from tests.support.old_catalogs import make_old
 from worker.settings import Settings
 
@@ -176,6 +188,24 @@ async def test_a_catalog_of_the_first_schema_is_migrated_with_its_rows(catalog_u
     engine.dispose()
 
     assert await opened(catalog_url, create=False, migrate=True) == "old"
+
+
+async def test_refused_events_of_an_older_schema_stay_and_keep_their_numbers(
+    catalog_url: str, path: Path
+) -> None:
+    make_old(path, "0008")
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("DELETE FROM dead_letters")
+        for number in (7, 8):
+            row = (number, f"{number}-0", "invalid_event", "no event", b"bytes", 1)
+            database.execute("INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?)", row)
+        database.execute("DELETE FROM dead_letters WHERE id = 8")
+    async with open_catalog(catalog_url, migrate=True) as catalog:
+        await catalog.intake.take([], [letter("9-0")], per_ticket=1, new_ticket=lambda: "")
+        kept = [(one.id, one.stream_id, one.body) for one in await catalog.letters.newest(9)]
+
+        assert kept == [(9, "9-0", b"bytes"), (7, "7-0", b"bytes")]
+        assert await catalog.reports.prove() == []
 
 
 async def test_only_who_may_migrate_changes_an_older_schema(catalog_url: str, path: Path) -> None:
