@@ -349,10 +349,10 @@ class Queue:
 
     async def take_over_one(self, entry_id: str) -> Sequence[Entry]:
         """That entry, whoever has read it and whenever; none if it is not pending any more."""
-        answer = await self.redis.xautoclaim(
-            self.stream, GROUP, self.consumer, min_idle_time=0, start_id=entry_id, count=1
+        answer = await self.redis.xclaim(
+            self.stream, GROUP, self.consumer, min_idle_time=0, message_ids=[entry_id]
         )
-        return [_entry(found, fields) for found, fields in answer[1] if found and fields is not None]
+        return [_entry(found, fields) for found, fields in answer if found and fields is not None]
 
     async def pending(self, entries: Sequence[Entry]) -> frozenset[str]:
         """The IDs of those `entries` that the stream, as it is now, has given to this consumer."""

@@ -101,6 +101,7 @@ async def test_a_password_for_a_redis_that_has_none_is_told_as_one(server: Redis
         ("~media:* +@all", "touch the keys arq:*", "~arq:*"),
         (f"~arq:* ~{STREAM} ~{STREAM}:* +@all", "touch the keys media:events", "~media:events"),
         (f"~arq:* ~{STREAM} ~media:events +@all", f"touch the keys {STREAM}:*", f"~{STREAM}:*"),
+        ("~* +@all -xclaim", "run XCLAIM", "+xclaim"),
         ("~* +@all -xautoclaim", "run XAUTOCLAIM", "+xautoclaim"),
         ("~* +@all -psetex -zadd", "run ZADD, PSETEX", "+psetex"),
         ("~* +@all -watch", "run WATCH", "+watch"),

@@ -224,6 +224,22 @@ async def test_an_entry_of_another_epoch_that_has_the_id_of_a_refused_one_is_kep
 # -- several workers
 
 
+async def test_an_entry_that_is_not_pending_any_more_is_taken_over_as_no_other(
+    server: RedisServer, queue: Queue
+) -> None:
+    await queue.make_group()
+    for source in (CAT, DOG):
+        await queue.add({"source": source})
+    async with queue_at(server.url, consumer="other") as other:
+        first, second = await other.read(2, None)
+        await other.acknowledge([first])
+
+        assert await queue.take_over_one(first.id) == []
+        assert await queue.take_over_one(second.id) == [second]
+        await other.redis.xdel(STREAM, second.id)
+        assert await queue.take_over_one(second.id) == []
+
+
 class HeldQueue(Queue):
     """A queue whose reader stops between reading and recording."""
 
