@@ -182,7 +182,7 @@ async def open_app(
             {
                 "catalog": check_catalog(stores.catalog),
                 "storage": _quiet(stores.blobs.probe),
-                "decoders": check_decoders(workshop.decoder_outage),
+                "decoders": check_decoders(workshop.decoder_outage, sandbox),
                 "rights": check_rights(queue),
                 "owner": check_owner(queue),
                 "memory": check_memory(sandbox),

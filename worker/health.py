@@ -210,11 +210,14 @@ def check_catalog(catalog: Catalog) -> Check:
     return catalog.database.problem
 
 
-def check_decoders(outage: Outage) -> Check:
-    """Decoders can be started. Looked at again once they could not, so that it is green when that is over."""
+def check_decoders(outage: Outage, sandbox: Sandbox) -> Check:
+    """Decoders can be started. Looked at again once they could not, so that it is green when that is over.
+
+    While every place is taken by pictures, what is known is told: a check waits for none of them.
+    """
 
     async def check() -> str | None:
-        if outage.problem is not None and not outage.pause_ms:
+        if outage.problem is not None and not outage.pause_ms and sandbox.has_slot:
             await outage.strikes()
         return outage.problem
 

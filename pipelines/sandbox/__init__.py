@@ -154,6 +154,11 @@ class Sandbox:
         at, reason = self._short_of_memory
         return reason if time.monotonic() - at < within_s else None
 
+    @property
+    def has_slot(self) -> bool:
+        """Whether a picture, or `probe`, would begin at once."""
+        return self.admission.has_slot
+
     async def probe(self) -> None:
         """Start a decoder of the kind that could not be started last, and keep it where there is room.
 

@@ -45,6 +45,11 @@ class Admission:
         async with self._slots:
             yield
 
+    @property
+    def has_slot(self) -> bool:
+        """Whether a place is free, so that whoever asks for one now does not wait."""
+        return not self._slots.locked()
+
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """All places and all memory at once: nobody decodes beside the holder."""

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -122,7 +122,7 @@ async def test_while_no_decoder_can_be_started_no_upload_is_blamed_and_all_are_r
     ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(UPLOADS)]
     sandbox = Sandbox(allowance(), release.command)
     shop = workshop(catalog, local_blobs, sandbox, lanes=LANES)
-    is_well = check_decoders(shop.decoder_outage)
+    is_well = check_decoders(shop.decoder_outage, sandbox)
     await start_threads()
     await asyncio.gather(*(states(catalog, ids) for _ in range(10)))  # each connection has a thread, too
     with way(release):
@@ -156,11 +156,30 @@ async def test_decoders_that_live_go_on_while_no_other_can_be_started(
         with release.gone():
             await work_off(catalog, shop)
             await work_off(catalog, shop)
-            red = await check_decoders(shop.decoder_outage)()
+            red = await check_decoders(shop.decoder_outage, sandbox)()
 
     assert red is not None
     assert [state for state, _, _ in await states(catalog, mine)] == [State.READY] * UPLOADS
     assert [found[:2] for found in await states(catalog, [other_kind])] == [(State.QUEUED, 0)]
+
+
+async def test_while_every_place_is_taken_the_health_tells_what_is_known_and_waits_for_nobody(
+    release: Release,
+) -> None:
+    async with open_sandbox(allowance(), release.command) as sandbox:
+        struck = outage.Outage(sandbox, DecoderUnavailable)
+        with release.broken():
+            sandbox._idle["vips"].clear()
+            assert await struck.strikes()
+        struck._until = 0
+        is_well = check_decoders(struck, sandbox)
+        async with AsyncExitStack() as busy, asyncio.timeout(5):
+            for _ in range(sandbox.admission.slots):
+                await busy.enter_async_context(sandbox.admission.slot())
+            known = await is_well()
+
+        assert "a_library_that_is_gone" in (known or "")
+        assert await is_well() is None
 
 
 async def test_many_uploads_that_ask_at_once_start_one_decoder_as_a_test(release: Release) -> None:
