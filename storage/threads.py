@@ -1,36 +1,47 @@
 """Blocking work in a thread, which does not outlive the one who waits for it."""
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_THREADS = min(32, (os.cpu_count() or 1) + 4)  # as many as asyncio would start, one after another
+LEAST_THREADS = 8  # they mostly wait for a disk, whatever the CPUs
+_MOST_THREADS = 32
+
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, ThreadPoolExecutor] = WeakKeyDictionary()
 
 
-async def start_threads() -> None:
+async def start_threads(cpus: int) -> None:
     """Start all threads that `in_thread` may ever use, so that none has to be started when there is no room.
+
+    They are as many as so many CPUs can use. A loop keeps those that it has: a worker that starts again in
+    it needs no others.
 
     Raises: RuntimeError where the machine allows no more threads.
     """
-    pool = ThreadPoolExecutor(_THREADS, "blocking")
-    together = threading.Barrier(_THREADS + 1)
+    loop = asyncio.get_running_loop()
+    if loop in _pools:
+        return
+    threads = min(_MOST_THREADS, max(LEAST_THREADS, cpus + 4))
+    pool = ThreadPoolExecutor(threads, "blocking")
+    together = threading.Barrier(threads + 1)
     try:
-        for _ in range(_THREADS):
+        for _ in range(threads):
             pool.submit(together.wait)  # until all are there, for an idle one would be used again
     except RuntimeError:
         together.abort()
         pool.shutdown(wait=False)
         raise
     together.wait()
-    asyncio.get_running_loop().set_default_executor(pool)
+    loop.set_default_executor(pool)
+    _pools[loop] = pool
 
 
 def is_lack_of_threads(error: RuntimeError) -> bool:

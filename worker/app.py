@@ -43,7 +43,7 @@ from worker.heartbeats import new_instance
 from worker.intake import Intake
 from worker.queue import UNREACHABLE, Queue, RedisError, queue_on
 from worker.retry import judge
-from worker.settings import LEAST_MEMORY_MB, Settings
+from worker.settings import LEAST_MEMORY_MB, Settings, available_cpus
 from worker.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
@@ -136,7 +136,7 @@ async def open_app(
             log.info("catalog_migrated", **facts)
         await stores.catalog.database.prove_writable()
         try:
-            await start_threads()
+            await start_threads(available_cpus())
         except RuntimeError as error:
             raise DecoderUnavailable(str(error), TOO_CROWDED) from error
         await in_thread(stores.blobs.occupy_staging)

@@ -123,7 +123,7 @@ async def test_while_no_decoder_can_be_started_no_upload_is_blamed_and_all_are_r
     sandbox = Sandbox(allowance(), release.command)
     shop = workshop(catalog, local_blobs, sandbox, lanes=LANES)
     is_well = check_decoders(shop.decoder_outage, sandbox)
-    await start_threads()
+    await start_threads(1)
     await asyncio.gather(*(states(catalog, ids) for _ in range(10)))  # each connection has a thread, too
     with way(release):
         await work_off(catalog, shop)

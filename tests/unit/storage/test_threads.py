@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from threading import Event
@@ -9,7 +10,7 @@ from threading import Event
 import pytest
 
 from storage.blobs.local import LocalBlobs
-from storage.threads import in_thread, in_thread_or_undo
+from storage.threads import in_thread, in_thread_or_undo, start_threads
 
 
 async def cancelled(task: asyncio.Task[object], started: Event, go: Event, times: int = 1) -> bool:
@@ -35,6 +36,19 @@ async def test_who_is_cancelled_leaves_only_when_its_thread_has_ended() -> None:
 
     task: asyncio.Task[object] = asyncio.create_task(in_thread(work))
     assert await cancelled(task, started, go, times=3)
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(1, 8), (16, 20), (64, 32)])
+async def test_threads_are_started_once_in_a_loop_and_as_many_as_its_cpus_can_use(
+    cpus: int, threads: int
+) -> None:
+    before = set(threading.enumerate())
+    for _ in range(3):
+        await start_threads(cpus)
+    started = set(threading.enumerate()) - before
+
+    assert {await asyncio.to_thread(threading.current_thread)} < started
+    assert len(started) == threads
 
 
 async def test_what_nobody_is_left_to_take_is_undone() -> None:
