@@ -1,6 +1,7 @@
 """`media sweep`: plans what is to be tidied, and does it only when it is told to."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -13,9 +14,10 @@ from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from pipelines.sweep.verify import Pace, Verified
 from scripts.terminal import AsJson, CommandError, output, print_json, run, safe, size, table
+from storage.catalog import Catalog
 from storage.errors import StorageError
 from worker.app import open_stores
-from worker.queue import Queue, open_queue
+from worker.queue import UNREACHABLE, Queue, open_queue
 from worker.settings import MIB, Settings
 from worker.sweeping import Verifying, alarm, forbidden, sweeper_of, verifying_of
 
@@ -118,6 +120,7 @@ def purge(as_json: AsJson = False) -> None:
 def _verify(rate: float, *, as_json: bool) -> None:
     async def opened(settings: Settings) -> int:
         async with open_queue(settings) as queue, open_stores(settings, create=False) as stores:
+            await _prove_owner(queue, stores.catalog)
             verifying: Verifying = verifying_of(settings, stores.catalog, stores.blobs, queue)
             try:
                 found = await verifying(Pace(rate * MIB))
@@ -141,6 +144,8 @@ def _with_sweeper(
                 async with open_stores(settings, create=False) as stores:
                     if deletes and (reason := await forbidden(stores.catalog)):
                         raise CommandError(f"Nothing was touched: {reason}.")
+                    if sweeps:
+                        await _prove_owner(queue, stores.catalog)
                     return await body(sweeper_of(settings, stores.catalog, stores.blobs, queue), queue)
             except (SweepRefused, PlanUnknown) as error:
                 raise CommandError(str(error)) from error
@@ -150,6 +155,12 @@ def _with_sweeper(
                 raise
 
     run(opened)
+
+
+async def _prove_owner(queue: Queue, catalog: Catalog) -> None:
+    """The stream is not another catalog's. One that is away takes nothing anyway. Raises: RedisRefused."""
+    with suppress(*UNREACHABLE):
+        await queue.prove_not_of_another(catalog.id)
 
 
 def _facts(plan: Plan) -> dict[str, Any]:

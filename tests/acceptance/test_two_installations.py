@@ -59,6 +59,23 @@ def test_a_worker_whose_stream_becomes_anothers_takes_nothing_more_of_it(workpla
     assert worker.stop() == 0
 
 
+def test_a_sweep_has_nothing_made_again_through_a_stream_that_is_anothers(workplace: Workplace) -> None:
+    source = workplace.put("uploads/a.jpg", pictures.small())
+    workplace.send({"source": source})
+    assert workplace.run("media", "--burst").returncode == 0
+    for variant in (workplace.root / "variants").rglob("*.jpg"):
+        variant.unlink()
+    workplace.redis.set("media:uploads:catalog", str(uuid4()))
+    told = workplace.redis.xlen("media:events")
+
+    for words in ([], ["--apply"], ["--verify"]):
+        ended = media(workplace.env(), "sweep", *words)
+
+        assert (ended.returncode, "another installation" in ended.stderr) == (1, True), ended
+    assert workplace.redis.xlen("media:events") == told
+    assert workplace.redis.zcard("media:uploads:jobs") == 0
+
+
 def test_a_worker_ties_a_redis_that_lost_its_data_again(workplace: Workplace) -> None:
     workplace.start("media")
     mine: Any = workplace.redis.get("media:uploads:catalog")
