@@ -251,7 +251,9 @@ class Settings(BaseSettings):
         False,
         description="whether that sweep also carries its plan out and empties the trash of what is over time",
     )
-    events_maxlen: int = Field(100_000, ge=100, description="messages kept in that stream (approximately)")
+    events_maxlen: int = Field(
+        100_000, ge=100, description="messages kept in the stream of messages (approximately)"
+    )
     log: Literal["auto", "console", "json"] = Field(
         "auto", description="`console`, `json`, or `auto`: console on a terminal, JSON elsewhere"
     )
