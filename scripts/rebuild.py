@@ -32,6 +32,7 @@ def command(
     async def body(settings: Settings) -> int:
         async with open_catalog(settings.catalog_url) as catalog:
             await _refuse_a_living_catalog(catalog, settings)
+            errors.print(_LOSSES)
             if not yes and not as_json:
                 await asyncio.to_thread(_ask, settings)
             queued = await _rebuild(catalog, settings)
@@ -56,7 +57,6 @@ async def _refuse_a_living_catalog(catalog: Catalog, settings: Settings) -> None
 
 
 def _ask(settings: Settings) -> None:
-    errors.print(_LOSSES)
     typer.confirm(
         f"Give {settings.storage_root} to a new catalog {settings.catalog_path}? (--yes: do not ask)",
         abort=True,

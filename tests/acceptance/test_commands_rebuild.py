@@ -71,6 +71,17 @@ def test_a_person_is_asked_first(place: Workplace) -> None:
     assert "--yes" in ended.stderr
 
 
+@pytest.mark.parametrize("how", ["--yes", "--json"])
+def test_who_is_not_asked_is_told_what_is_lost_too(place: Workplace, how: str) -> None:
+    _lose_the_catalog(place)
+
+    ended = media(place.env(), "rebuild", how)
+
+    assert ended.returncode == 0
+    assert "metadata" in ended.stderr
+    assert "metadata" not in ended.stdout
+
+
 def test_a_root_that_does_not_exist_is_not_made(place: Workplace) -> None:
     _lose_the_catalog(place)
     away = place.home / "away"
