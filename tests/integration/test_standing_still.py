@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 import redis
+from structlog.testing import capture_logs
 
 from scripts.doctor.broker import look_at_redis
 from scripts.redis_server import RedisServer, temporary_redis
@@ -122,10 +123,15 @@ async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by
     assert await queue.has_worker()
     hinder(admin)
 
-    await health.tell()
+    with capture_logs() as logged:
+        await health.tell()
     found = (await look_at_redis(Settings(redis_url=server.url)))[0]
 
-    assert told != "maxmemory" or not await queue.has_worker()  # a replica takes not even that
+    [red] = logged
+    assert red["event"] == "health_red"
+    assert told in red["reason"]
+    if told == "maxmemory":  # a replica does not even let the last heartbeat go
+        assert not await queue.has_worker()
     assert found.level == "error"
     assert told in found.detail
     assert found.advice
