@@ -218,6 +218,7 @@ async def start_up(ctx: Context) -> None:
 
 
 async def _prove_rights(ctx: Context, settings: Settings) -> None:
+    await queue.prove_answers(ctx["redis"], settings.redis_url)
     refusal = await queue.queue_on(ctx["redis"], settings).refusal()
     if refusal is not None:
         raise RedisRefused(refusal)

@@ -38,6 +38,7 @@ PROCESS = "process_batch"  # the arq function that works on uploads
 _SOCKET_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 2
 _CONNECTIONS = 32
+_ANSWERS_WITHIN_S = 3  # the first time, over all tries
 _LATELY_S = 1.0
 _OF_THE_SERVER = ("connection_class", "host", "port", "path")  # what `parse_url` makes of the rest of a URL
 _JOB_KEYS = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
@@ -180,12 +181,30 @@ def job_queue_of(stream: str) -> str:
 
 @asynccontextmanager
 async def open_queue(settings: Settings) -> AsyncIterator["Queue"]:
-    """What apps and scripts say to Redis, for a while."""
+    """What apps and scripts say to Redis, for a while. Raises: RedisError where it is silent."""
     redis = connect(settings.redis_url, job_queue_of(settings.stream))
     try:
+        await prove_answers(redis, settings.redis_url)
         yield queue_on(redis, settings)
     finally:
         await redis.aclose(close_connection_pool=True)
+
+
+async def prove_answers(redis: ArqRedis, url: str) -> None:
+    """Redis answers anything at all within a few seconds, tries of the client included. Raises: RedisError.
+
+    A server that speaks TLS and a client that does not may wait for each other for ever.
+    """
+    try:
+        async with asyncio.timeout(_ANSWERS_WITHIN_S):
+            await redis.ping()
+    except (TimeoutError, RedisTimeoutError) as error:
+        scheme = url.partition(":")[0]
+        other = {"redis": "rediss", "rediss": "redis"}.get(scheme)
+        asks = f". Does it want {other}:// instead of {scheme}://?" if other else ""
+        raise RedisTimeoutError(f"nothing came within {_ANSWERS_WITHIN_S} s{asks}") from error
+    except ResponseError:
+        pass  # an answer, too: not everybody may ask for it
 
 
 def queue_on(redis: ArqRedis, settings: Settings) -> "Queue":

@@ -15,6 +15,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
+_OF_ANOTHER_NAME = (62, 64)  # OpenSSL's codes for a host and an address that do not match
 _SHOWN = 6  # names in one message
 DOCS = "docs/redis.md has the lines for worker, reader and app"
 _WITH_PASSWORD = "redis://user:password@host:port/0 in MEDIA_REDIS_URL"  # noqa: S105 (how it is written)
@@ -107,6 +108,11 @@ def _of_password(said: str) -> Refusal:
 
 def _of_tls(error: ssl.SSLError) -> Refusal:
     if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _OF_ANOTHER_NAME:
+            return Refusal(
+                f"its certificate is for another name: {error.verify_message.rstrip('.')}",
+                "Write the name in the certificate as the host in MEDIA_REDIS_URL",
+            )
         return Refusal(
             f"its certificate is not trusted: {error.verify_message}",
             "Name the authority's file: rediss://…?ssl_ca_certs=/path/ca.pem in MEDIA_REDIS_URL",

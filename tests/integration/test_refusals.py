@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,17 @@ import pytest
 import redis
 from redis.exceptions import ResponseError
 
+from scripts.doctor.broker import look_at_redis
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.chaos.own_redis import OwnRedis
 from tests.support.workplace import eventually
 from worker.health import judge_redis
-from worker.queue import Queue, RedisError, ServerFacts, connect, job_queue_of
+from worker.main import start_up
+from worker.queue import Queue, RedisError, ServerFacts, connect, job_queue_of, open_queue
 from worker.refusals import Refusal, refusal_of
 from worker.rights import attempts
+from worker.settings import Settings
+from worker.shutdown import Shutdown
 
 SECRET = "hunter2"
 STREAM = "media:uploads"
@@ -278,6 +283,52 @@ async def test_a_redis_that_nobody_runs_is_away_and_refuses_nothing(free_port: i
 
     await client.aclose(close_connection_pool=True)
     assert refusal_of(away.value) is None
+
+
+@pytest.mark.parametrize(("scheme", "other"), [("redis", "rediss"), ("rediss", "redis")])
+async def test_what_accepts_and_never_answers_is_told_within_seconds_with_the_other_scheme(
+    scheme: str, other: str
+) -> None:
+    async def be_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(be_silent, "127.0.0.1", 0) as silent:
+        settings = Settings(redis_url=f"{scheme}://127.0.0.1:{silent.sockets[0].getsockname()[1]}/0")
+        client = connect(settings.redis_url, job_queue_of(STREAM))
+        async with asyncio.timeout(10):
+            looked, worker, command = await asyncio.gather(
+                look_at_redis(settings),
+                start_up({"settings": settings, "redis": client, "shutdown": Shutdown()}),
+                ping_through(settings),
+                return_exceptions=True,
+            )
+        await client.aclose(close_connection_pool=True)
+
+    assert not isinstance(looked, BaseException)
+    for told in (looked[0].detail, str(worker), str(command)):
+        assert f"{other}://" in told
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"), [(62, "name in the certificate"), (64, "name in the certificate")]
+)
+def test_a_certificate_of_another_name_is_told_as_that_and_not_as_an_unknown_authority(
+    code: int, remedy: str
+) -> None:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = code, "Hostname mismatch"
+
+    found = refusal_of(error)
+
+    assert found is not None
+    assert remedy in found.remedy
+    assert "ssl_ca_certs" not in str(found)
+
+
+async def ping_through(settings: Settings) -> None:
+    async with asyncio.timeout(5), open_queue(settings):
+        pass
 
 
 @pytest.fixture
