@@ -110,12 +110,14 @@ def _wait_for_original(error: Exception, claim: Claim, settle_ms: int) -> _Wait 
     waited_ms = now_ms() - claim.upload.queued_ms
     if waited_ms < -SKEW_MS:  # the clock was put back since; without a measure nothing is waited for
         return None
+    # The first look may come late, behind a long queue, and finds a file that has only just been written.
+    may_be_written = waited_ms < LONGEST_WRITE_MS or claim.upload.error_code is None
     match error:
         case stores.BlobNotFound() if waited_ms < MISSING_FOR_MS:
             return _Wait(MISSING_FOR_MS - max(0, waited_ms), Existence.MISSING)
-        case pictures.SourceChanged() if settle_ms and waited_ms < LONGEST_WRITE_MS:
+        case pictures.SourceChanged() if settle_ms and may_be_written:
             return _Wait(settle_ms, Existence.UNKNOWN)
-        case pictures.PictureRefused(seen=BlobInfo() as seen) if waited_ms < LONGEST_WRITE_MS:
+        case pictures.PictureRefused(seen=BlobInfo() as seen) if may_be_written:
             still_ms = now_ms() - int(seen.changed_at * 1000)
             if still_ms < 0:  # by another clock than ours
                 still_ms = waited_ms

@@ -227,7 +227,7 @@ class Settings(BaseSettings):
     settle: int = Field(
         10,
         ge=0,
-        le=3600,
+        le=600,  # as long as a file is waited for that never settles
         description="seconds that a damaged or empty original must not have changed before it is refused",
     )
     grace: int = Field(

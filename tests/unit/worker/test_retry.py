@@ -50,7 +50,7 @@ def made(kind: type[Exception], text: str = "what happened") -> Exception:
     return pictures.PictureRefused("corrupt_image", text) if kind is pictures.PictureRefused else kind(text)
 
 
-def claim(attempts: int = 0, queued_ms: int = 0) -> Claim:
+def claim(attempts: int = 0, queued_ms: int = 0, error_code: str | None = None) -> Claim:
     upload = Upload(
         id=uuid4(),
         source="uploads/a",
@@ -62,7 +62,7 @@ def claim(attempts: int = 0, queued_ms: int = 0) -> Claim:
         queued_ms=queued_ms,
         changed_ms=0,
         not_before_ms=0,
-        error_code=None,
+        error_code=error_code,
         error_message=None,
         original=None,
         variants=[],
@@ -211,9 +211,15 @@ def test_a_damaged_file_that_nobody_can_be_writing_is_refused_at_once() -> None:
 
 @pytest.mark.parametrize("error", [refused(0), pictures.SourceChanged("changed")])
 def test_a_file_that_never_settles_is_judged_as_it_is_at_last(error: Exception) -> None:
-    outcome = judge(error, claim(attempts=7, queued_ms=now_ms() - LONGEST_WRITE_MS), 8, 10_000)
+    waited = claim(attempts=7, queued_ms=now_ms() - LONGEST_WRITE_MS, error_code="corrupt_image")
 
-    assert isinstance(outcome, Failed)
+    assert isinstance(judge(error, waited, 8, 10_000), Failed)
+
+
+def test_a_file_that_is_looked_at_late_may_settle_all_the_same() -> None:
+    late = claim(queued_ms=now_ms() - LONGEST_WRITE_MS)
+
+    assert isinstance(judge(refused(1), late, 8, 10_000), Postponed)
 
 
 def test_a_file_that_changes_while_it_is_read_is_tried_again_when_it_has_settled() -> None:
