@@ -13,7 +13,7 @@ NOT_OFFERED = frozenset(
     {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.EMLINK, errno.ENOTTY}
 )
 """What file systems answer to a call that they do not know."""
-_NOT_A_FILE = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EMLINK})
+NOT_A_FILE = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EMLINK})
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def mapped(subject: object) -> Iterator[None]:
     except FileNotFoundError as error:
         raise BlobNotFound(f"there is no {subject}") from error
     except OSError as error:
-        if error.errno in _NOT_A_FILE:
+        if error.errno in NOT_A_FILE:
             raise BlobRefused(f"{subject} is not a regular file below the root") from error
         raise unavailable(subject, error) from error
 

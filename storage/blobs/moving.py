@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from storage.blobs import Staged
-from storage.blobs.mapping import NOT_ALLOWED
+from storage.blobs.mapping import NOT_A_FILE, NOT_ALLOWED
 from storage.blobs.root import Root, spelled
 from storage.blobs.staging import Staging
 from storage.blobs.syscalls import grant, rename_aside, same_file, sync_folder
@@ -68,6 +68,8 @@ class Mover:
         except (BlobPinned, FileNotFoundError):
             raise  # it is the file's own folder, or the file is gone
         except (BlobsUnavailable, OSError) as error:
+            if isinstance(error, OSError) and error.errno in NOT_A_FILE:
+                raise  # a link on the way, which is refused wherever it is met
             reason = error.strerror if isinstance(error, OSError) else str(error)
             path = self._root.path / area
             raise TargetUnavailable(
