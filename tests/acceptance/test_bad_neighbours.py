@@ -31,7 +31,7 @@ def test_of_a_hundred_uploads_the_three_that_kill_their_decoder_fail_alone(workp
     assert {source: ends[source]["error"]["code"] for source in bad} == {
         source: CODES[mark] for source, mark in bad.items()
     }
-    assert took < 15
+    assert took < 15 * max(1, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
     assert worker.process.poll() is None
     rows = workplace.check().uploads
     assert {(rows[source]["attempts"], rows[source]["claim"]) for source in good} == {(0, 1)}
