@@ -1,14 +1,14 @@
 """A clock that leaps ahead, or is put back: work goes on as if nothing had happened."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from arq.worker import Worker, func
 
-from scripts.redis_server import RedisServer, temporary_redis
+from scripts.redis_server import RedisServer
 from storage.catalog import Catalog
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.facts import State
@@ -49,12 +49,6 @@ def put_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         monkeypatch.setattr("storage.catalog.clock.wall_ns", lambda: right() + int(seconds * 1e9))
 
     return put
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with temporary_redis() as running:
-        yield running
 
 
 @pytest.fixture

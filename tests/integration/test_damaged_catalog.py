@@ -2,14 +2,14 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
 
-from scripts.redis_server import RedisServer, temporary_redis
+from scripts.redis_server import RedisServer
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.facts import State
 from storage.catalog.soundness import find_damage
@@ -27,12 +27,6 @@ from worker.queue import Queue, connect, job_queue_of
 
 UPLOADS = 120
 DOZEN = 12
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with temporary_redis() as running:
-        yield running
 
 
 @pytest.fixture

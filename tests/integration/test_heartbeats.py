@@ -5,32 +5,17 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from scripts.doctor.broker import look_at_workers
-from scripts.redis_server import RedisServer, temporary_redis
+from scripts.redis_server import RedisServer
 from worker import heartbeats
 from worker.heartbeats import Heartbeat, new_instance, place
-from worker.queue import Queue, connect, job_queue_of
+from worker.queue import Queue
 
 ELSEWHERE = "another-boot:1:0"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with temporary_redis() as running:
-        yield running
-
-
-@pytest.fixture
-async def queue(server: RedisServer) -> AsyncIterator[Queue]:
-    redis = connect(server.url, job_queue_of("media:uploads"))
-    await redis.flushdb()
-    yield Queue(redis, "media:uploads", "me", 1000)
-    await redis.aclose(close_connection_pool=True)
 
 
 async def test_each_process_is_a_worker_of_its_own_under_whatever_host_name_and_pid(queue: Queue) -> None:

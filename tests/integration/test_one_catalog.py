@@ -1,36 +1,21 @@
 """A stream belongs to one catalog, as a storage root does: nobody eats another installation's uploads."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import pytest
 
 from scripts.doctor.broker import look_at_owner
-from scripts.redis_server import RedisServer, temporary_redis
+from scripts.redis_server import RedisServer
 from storage.catalog import Catalog
 from tests.support.intakes import intake_on
 from worker.health import Health, check_owner
-from worker.queue import Queue, connect, job_queue_of
+from worker.queue import Queue
 from worker.refusals import RedisRefused
 from worker.settings import Settings
 
 STREAM = "media:uploads"
 OTHER = str(uuid4())
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with temporary_redis() as running:
-        yield running
-
-
-@pytest.fixture
-async def queue(server: RedisServer) -> AsyncIterator[Queue]:
-    redis = connect(server.url, job_queue_of(STREAM))
-    await redis.flushdb()
-    yield Queue(redis, STREAM, "me", 1000)
-    await redis.aclose(close_connection_pool=True)
 
 
 async def test_of_two_first_workers_with_different_catalogs_exactly_one_has_the_stream(queue: Queue) -> None:

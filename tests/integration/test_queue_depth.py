@@ -1,17 +1,7 @@
 """What waits, as the health check and `media stats` tell it."""
 
-from collections.abc import Iterator
-
-import pytest
-
-from scripts.redis_server import RedisServer, temporary_redis
+from scripts.redis_server import RedisServer
 from worker.queue import Queue, connect, job_queue_of
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with temporary_redis() as running:
-        yield running
 
 
 async def test_a_worker_that_is_well_says_how_much_waits_and_since_when(server: RedisServer) -> None:

@@ -2,7 +2,6 @@
 
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
@@ -10,7 +9,6 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from scripts.redis_server import RedisServer, temporary_redis
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.clock import now_ms
 from tests.conftest import url_of
@@ -18,23 +16,9 @@ from tests.support.catalogs import take, told, unwish
 from tests.support.damage import settle
 from worker.events import message
 from worker.numbering import go_on_above
-from worker.queue import Queue, connect, job_queue_of
+from worker.queue import Queue
 
 JAVASCRIPT = 2**53
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with temporary_redis() as running:
-        yield running
-
-
-@pytest.fixture
-async def queue(server: RedisServer) -> AsyncIterator[Queue]:
-    redis = connect(server.url, job_queue_of("media:uploads"))
-    await redis.flushdb()
-    yield Queue(redis, "media:uploads", "me", 1000)
-    await redis.aclose(close_connection_pool=True)
 
 
 async def _tell(catalog: Catalog, queue: Queue, *ms: int) -> list[int]:

@@ -10,7 +10,7 @@ import redis
 from structlog.testing import capture_logs
 
 from scripts.doctor.broker import look_at_redis
-from scripts.redis_server import RedisServer, temporary_redis
+from scripts.redis_server import RedisServer
 from storage.catalog import Catalog
 from tests.support.intakes import BACKLOG, intake_on
 from worker.events import default_id
@@ -20,12 +20,6 @@ from worker.settings import Settings
 
 STREAM = "media:uploads"
 SOON_S = 0.05
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with temporary_redis() as running:
-        yield running
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -22,12 +22,6 @@ from worker.queue import Entry, Queue, connect, job_queue_of
 AN_HOUR_MS = 3_600_000
 CAT, DOG = "uploads/cat.jpg", "uploads/dog.jpg"
 STREAM = "media:uploads"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with temporary_redis() as running:
-        yield running
 
 
 @asynccontextmanager
