@@ -1,17 +1,16 @@
 """Pictures that kill their decoder, among good ones: each costs itself, and nobody anything else."""
 
-import json
 import os
 import signal
-import subprocess
 import time
 from collections import Counter
 from contextlib import closing
 from sqlite3 import connect
 
 from tests.support import pictures
+from tests.support.commands import document, media
 from tests.support.stub_decoder import CRASH, EAT, HANG
-from tests.support.workplace import BIN, Workplace, eventually
+from tests.support.workplace import Workplace, eventually
 
 CODES = {CRASH: "decoder_crashed", HANG: "decode_timeout", EAT: "too_much_memory"}
 
@@ -72,17 +71,10 @@ def test_failed_retry_forgets_what_killed_a_decoder_in_every_worker(workplace: W
     workplace.send_all({"source": source} for source in again)
     workplace.await_end_of(*again)
 
-    retried = subprocess.run(
-        [BIN / "media", "failed", "retry", "--all", "--json"],
-        env=workplace.env(),
-        cwd=workplace.home,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    retried = media(workplace.env(), "failed", "retry", "--all", "--json")
     ends = workplace.await_end_of(killer, *again, times=2)
 
-    assert len(json.loads(retried.stdout)["uploads"]) == 5
+    assert len(document(retried)["uploads"]) == 5
     assert {told["type"] for told in ends.values()} == {"upload.ready"}
     workplace.check()
 

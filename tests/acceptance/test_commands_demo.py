@@ -95,7 +95,12 @@ def test_a_folder_with_a_refused_file_is_shown_with_its_reason_and_exit_code_0(
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.campaign),
+        (signal.SIGKILL, -9),
+    ],
 )
 def test_whatever_ends_it_in_the_middle_nothing_is_left_running(
     env: dict[str, str], tmp_path: Path, photos: Path, number: signal.Signals, code: int

@@ -20,7 +20,7 @@ QUEUED = "SELECT id, ticket FROM uploads WHERE state = 'queued'"
 def _queue_without_a_worker(place: Workplace, count: int) -> list[str]:
     """Uploads that are rows and jobs; the worker that made them so could not finish one."""
     sources = [place.put(f"uploads/{n}.jpg", pictures.small(n) + b"--stop--") for n in range(count)]
-    worker = place.start("stub")
+    worker = place.start("stub", MEDIA_IMAGE_TIMEOUT="120")  # it must not blame one before all are queued
     place.send_all({"source": source} for source in sources)
     eventually(lambda: place.redis.xlen("media:uploads") == 0)
     worker.kill()

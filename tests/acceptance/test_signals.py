@@ -11,20 +11,19 @@ from tests.support.workplace import WorkerProcess, Workplace, eventually
 
 _PROCESSING = "SELECT 1 FROM uploads WHERE state = 'processing'"
 SLOW = pytest.mark.campaign
+MANY = 50
 
 
-def _in_the_middle_of_a_hundred(
-    place: Workplace, by: str, **settings: str
-) -> tuple[WorkerProcess, list[str]]:
-    """A worker with some of a hundred uploads ready and others in its hands."""
-    sources = [place.put(f"uploads/{n}.jpg", pictures.medium(n % 5)) for n in range(100)]
+def _in_the_middle_of_many(place: Workplace, by: str, **settings: str) -> tuple[WorkerProcess, list[str]]:
+    """A worker with some of many uploads ready and others in its hands."""
+    sources = [place.put(f"uploads/{n}.jpg", pictures.medium(n % 5)) for n in range(MANY)]
     worker = place.start(by, MEDIA_CPUS="2")
     place.send_all({"source": source} for source in sources)
     place.listen(lambda heard: len(heard) >= 10)
     return worker, sources
 
 
-def _all_are_ready_and_none_is_blamed(place: Workplace, count: int = 100) -> Findings:
+def _all_are_ready_and_none_is_blamed(place: Workplace, count: int = MANY) -> Findings:
     found = place.check()
     assert found.states == {"ready": count}
     assert {upload["attempts"] for upload in found.uploads.values()} == {0}
@@ -35,13 +34,13 @@ def _all_are_ready_and_none_is_blamed(place: Workplace, count: int = 100) -> Fin
 def test_sigterm_in_the_middle_of_a_batch_counts_no_attempt_and_leaves_nothing(
     workplace: Workplace, by: str
 ) -> None:
-    worker, sources = _in_the_middle_of_a_hundred(workplace, by)
+    worker, sources = _in_the_middle_of_many(workplace, by)
     began = time.monotonic()
     assert worker.stop() == 0
     assert time.monotonic() - began < 10
     half = workplace.check(settled=False)
     assert half.states["processing"] == 0
-    assert 0 < half.states["ready"] < 100
+    assert 0 < half.states["ready"] < MANY
 
     workplace.start(by)
     workplace.await_end_of(*sources)
@@ -102,7 +101,7 @@ def test_sigterm_ends_within_the_shutdown_wait_though_a_picture_hangs(workplace:
 def test_sigkill_in_the_middle_of_a_batch_costs_the_lease_and_nobody_an_attempt(
     workplace: Workplace, by: str
 ) -> None:
-    worker, sources = _in_the_middle_of_a_hundred(workplace, by)
+    worker, sources = _in_the_middle_of_many(workplace, by)
     decoders = worker.decoders()
     worker.kill()
 
@@ -132,7 +131,7 @@ def test_twenty_deploys_in_a_row_lose_nothing_and_blame_nobody(workplace: Workpl
 
 
 def test_a_worker_frozen_longer_than_its_lease_is_fenced(workplace: Workplace) -> None:
-    frozen, sources = _in_the_middle_of_a_hundred(workplace, "arq")
+    frozen, sources = _in_the_middle_of_many(workplace, "arq")
     workplace.freeze(frozen)
     workplace.start("arq")
     workplace.await_end_of(*sources)
@@ -142,7 +141,7 @@ def test_a_worker_frozen_longer_than_its_lease_is_fenced(workplace: Workplace) -
     workplace.send({"source": later})
     workplace.await_end_of(later)
 
-    _all_are_ready_and_none_is_blamed(workplace, 101)
+    _all_are_ready_and_none_is_blamed(workplace, MANY + 1)
     assert [worker.stop() for worker in workplace.workers] == [0, 0]
-    found = _all_are_ready_and_none_is_blamed(workplace, 101)
+    found = _all_are_ready_and_none_is_blamed(workplace, MANY + 1)
     assert found.unreferenced == set()

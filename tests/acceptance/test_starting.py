@@ -39,14 +39,17 @@ def test_importing_the_worker_reads_no_environment() -> None:
     assert ended.stdout == "imported\n"
 
 
-@pytest.mark.parametrize(("by", "events"), [("arq", 0), ("media", 1), ("arq", 30), ("media", 30)])
+@pytest.mark.parametrize(
+    ("by", "events", "installed"),
+    [("arq", 0, False), ("media", 1, True), ("arq", 30, True), ("media", 30, False)],
+)
 def test_a_burst_drains_the_stream_then_the_jobs_then_ends(
-    workplace: Workplace, by: str, events: int
+    workplace: Workplace, by: str, events: int, installed: bool
 ) -> None:
     sources = [workplace.put(f"uploads/{n}.jpg", pictures.small(n)) for n in range(events)]
     workplace.send_all({"source": source} for source in sources)
 
-    ended = workplace.run(by, "--burst", installed=True)
+    ended = workplace.run(by, "--burst", installed=installed)
 
     assert ended.returncode == 0, ended.stderr
     assert workplace.check().states == ({"ready": events} if events else {})
@@ -84,7 +87,7 @@ def test_the_health_check_is_good_with_a_worker_on_this_host_and_bad_without(wor
     first.stop()
     after_one_left = workplace.run("arq", "--check")
     second.stop()
-    after = workplace.run("arq", "--check", installed=True)
+    after = workplace.run("arq", "--check")
 
     codes = [ended.returncode for ended in (before, during, after_one_left, after)]
     assert codes == [1, 0, 0, 1]

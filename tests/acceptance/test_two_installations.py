@@ -42,6 +42,19 @@ async def test_a_worker_of_another_installation_does_not_start_on_a_stream_that_
     assert workplace.redis.xlen("media:uploads") == 0
 
 
+async def test_the_health_check_of_one_installation_does_not_take_anothers_worker_for_its_own(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    workplace.start("media")
+    other = await another(tmp_path)
+    assert workplace.run("media", **other).returncode == 1  # it has made its folder, and may not start
+
+    mine, others = workplace.run("arq", "--check"), workplace.run("arq", "--check", **other)
+
+    assert (mine.returncode, others.returncode) == (0, 1)
+    assert "another installation" in others.stderr
+
+
 def test_a_worker_whose_stream_becomes_anothers_takes_nothing_more_of_it(workplace: Workplace) -> None:
     worker = workplace.start("media")
     source = workplace.put("uploads/a.jpg", pictures.small())

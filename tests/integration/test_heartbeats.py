@@ -11,6 +11,7 @@ import pytest
 
 from scripts.doctor.broker import look_at_workers
 from scripts.redis_server import RedisServer
+from tests.support.commands import Ended, forked
 from worker import heartbeats
 from worker.heartbeats import Heartbeat, new_instance, place
 from worker.queue import Queue
@@ -64,7 +65,7 @@ async def test_one_that_is_silent_is_forgotten_by_the_next_heartbeat_of_another(
     ],
 )
 async def test_the_check_judges_the_workers_of_its_own_container(
-    queue: Queue, server: RedisServer, here: list[bool], code: int, told: str
+    queue: Queue, server: RedisServer, tmp_path: Path, here: list[bool], code: int, told: str
 ) -> None:
     await queue.heartbeats.beat(ELSEWHERE, "0 events wait", well=True, expiry_s=60)
     for well in here:
@@ -72,15 +73,14 @@ async def test_the_check_judges_the_workers_of_its_own_container(
             new_instance(), "3 events wait" if well else "the disk is full", well=well, expiry_s=60
         )
 
-    ended = await asyncio.to_thread(checked_by_another, server.url)
+    ended = await asyncio.to_thread(checked_by_another, server.url, tmp_path)
 
     assert ended.returncode == code
     assert told in ended.stderr
 
 
-def checked_by_another(url: str) -> "subprocess.CompletedProcess[str]":
-    command = [str(Path(sys.executable).parent / "arq"), "worker.main.WorkerSettings", "--check"]
-    return subprocess.run(command, env={"MEDIA_REDIS_URL": url}, capture_output=True, text=True)
+def checked_by_another(url: str, home: Path) -> Ended:
+    return forked(["arq", "worker.main.WorkerSettings", "--check"], {"MEDIA_REDIS_URL": url}, home)
 
 
 def test_another_pid_namespace_is_another_place() -> None:

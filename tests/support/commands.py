@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import pty
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,8 +11,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.support import nursery
 from tests.support.nursery import Nursling
@@ -23,7 +20,6 @@ Ended = subprocess.CompletedProcess[str]
 
 _PATIENCE_S = 60
 _OF_THE_INTERPRETER = {"LC_ALL", "PYTHONPATH", "PYTHONUTF8"}  # read when Python starts
-_WITHOUT_ROOTS_RIGHTS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
 
 def media(
@@ -36,13 +32,10 @@ def media(
     """
     words = [str(argument) for argument in arguments]
     where = cwd or Path(env["HOME"])
-    as_root = confined and os.geteuid() == 0
-    if as_root and shutil.which("setpriv") is None:
-        pytest.skip("root, and no setpriv to give its rights up")
-    if not as_root and not _OF_THE_INTERPRETER & env.keys():
-        return forked(["media", *words], env, where)
-    command = [*(_WITHOUT_ROOTS_RIGHTS if as_root else ()), str(MEDIA), *words]
-    return run_installed(command, env, where)
+    if _OF_THE_INTERPRETER & env.keys():
+        assert not confined, "only what is forked can be confined"
+        return run_installed([str(MEDIA), *words], env, where)
+    return forked(["media", *words], env, where, confined=confined)
 
 
 def run_installed(command: Sequence[str], env: Mapping[str, str], cwd: Path) -> Ended:
@@ -52,13 +45,15 @@ def run_installed(command: Sequence[str], env: Mapping[str, str], cwd: Path) -> 
     )
 
 
-def forked(words: Sequence[str], env: Mapping[str, str], cwd: Path) -> Ended:
+def forked(words: Sequence[str], env: Mapping[str, str], cwd: Path, *, confined: bool = False) -> Ended:
     """Run `media …` or `arq …` to its end, forked."""
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as out,
         tempfile.TemporaryFile("w+", encoding="utf-8") as err,
     ):
-        process = Nursling(nursery.commands(), words, env, cwd, stdout=out.fileno(), stderr=err.fileno())
+        process = Nursling(
+            nursery.commands(), words, env, cwd, stdout=out.fileno(), stderr=err.fileno(), confined=confined
+        )
         try:
             code = process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.rights import give_up_roots_rights
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -64,9 +66,10 @@ class Nursling:
         *,
         stdout: int,
         stderr: int,
+        confined: bool = False,
     ) -> None:
         self._nursery = nursery
-        order = {"words": list(words), "env": dict(env), "cwd": str(cwd)}
+        order = {"words": list(words), "env": dict(env), "cwd": str(cwd), "confined": confined}
         self.pid = nursery.order(order, stdout, stderr)
         self._fd = os.pidfd_open(self.pid)
         self._lock = threading.Lock()
@@ -135,6 +138,8 @@ def _take_up(order: Mapping[str, Any], stdout: int, stderr: int) -> None:
     for fd, target in ((stdout, 1), (stderr, 2)):
         os.dup2(fd, target)
         os.close(fd)
+    if order["confined"]:
+        give_up_roots_rights()
     os.environ.clear()
     os.environ.update(order["env"])
     os.chdir(order["cwd"])

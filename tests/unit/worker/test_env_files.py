@@ -1,13 +1,12 @@
 """Files of variables: found, outdone by the environment, named where they are wrong, and kept from others."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from scripts.doctor import judge_env_file
+from tests.support.commands import forked
 from worker import env_files
 from worker.env_files import find_env_files
 from worker.settings import Settings, SettingsError, unknown_variables
@@ -155,14 +154,20 @@ def test_what_django_calls_its_media_is_no_misspelt_setting(
     assert unknown_variables() == {"MEDIA_LEASES": "MEDIA_LEASE"}
 
 
+def test_a_command_says_which_file_it_reads_and_not_among_its_json(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MEDIA_LEASE=20\n")
+
+    done = forked(["media", "stats", "--json"], {"HOME": str(tmp_path)}, tmp_path)
+
+    assert f"Settings are read from {tmp_path}/.env" in done.stderr
+    assert "Settings" not in done.stdout
+
+
 @pytest.mark.parametrize(("given", "code"), [({}, 2), (WHERE, 1)])
 def test_a_command_says_which_file_it_cannot_read(tmp_path: Path, given: dict[str, str], code: int) -> None:
     (tmp_path / ".env").write_bytes(b"\xff")
-    command = [str(Path(sys.executable).parent / "media"), "stats"]
 
-    done = subprocess.run(
-        command, env={"MEDIA_LOG": "json", **given}, cwd=tmp_path, capture_output=True, text=True
-    )
+    done = forked(["media", "stats"], {"MEDIA_LOG": "json", **given}, tmp_path)
 
     assert f"{tmp_path}/.env cannot be read (it is not UTF-8)" in done.stderr
     assert done.returncode == code
