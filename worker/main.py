@@ -21,12 +21,12 @@ from arq.worker import Worker, func
 
 from pipelines.errors import DecoderUnavailable
 from pipelines.sandbox import DECODER
+from storage.blobs.marker import read_marker_at
 from storage.errors import StorageError
 from worker import health, queue, tasks
 from worker.app import JOBS_AT_ONCE, in_background, open_app
 from worker.crontab import parse_crontab
 from worker.env_files import find_env_files
-from worker.heartbeats import Heartbeat
 from worker.logs import configure_logs, quiet_arq
 from worker.numbering import go_on_above
 from worker.queue import UNREACHABLE, RedisError
@@ -146,25 +146,31 @@ def check(settings: Settings) -> int:
     signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(_CHECK_S)  # a Redis that hangs is asked more than once
     try:
-        workers = asyncio.run(_living(settings))
+        is_well, told = asyncio.run(_judge_workers(settings))
     except (*UNREACHABLE, RedisError) as error:
-        print(explain(error), file=sys.stderr)  # noqa: T201
-        return 1
-    here = [worker for worker in workers if worker.is_here]
-    well = [worker for worker in here if worker.well]
-    if well:
-        told = f"Health check successful: {well[0].told}"
-    elif here:
-        told = f"Health check failed: {here[0].told}"
-    else:
-        told = f"Health check failed: no worker is heard of here; {len(workers)} elsewhere"
-    print(told, file=sys.stderr)  # noqa: T201
-    return 0 if well else 1
+        is_well, told = False, explain(error)
+    print(f"Health check {'successful' if is_well else 'failed'}: {told}", file=sys.stderr)  # noqa: T201
+    return 0 if is_well else 1
 
 
-async def _living(settings: Settings) -> Sequence[Heartbeat]:
+async def _judge_workers(settings: Settings) -> tuple[bool, str]:
+    """Whether one of this installation is well here, and what is told of it.
+
+    Raises: RedisError, OSError.
+    """
     async with queue.open_queue(settings) as opened:
-        return await opened.heartbeats.living()
+        # The storage folder says whose it is without the catalog's engine, which takes long to start.
+        await opened.prove_not_of_another(read_marker_at(settings.storage_root))
+        workers = await opened.heartbeats.living()
+        here = [worker for worker in workers if worker.is_here]
+        if well := [worker for worker in here if worker.well]:
+            return True, well[0].told
+        if here:
+            return False, here[0].told
+        told = f"no worker is heard of here; {len(workers)} elsewhere"
+        if refusal := await opened.refusal():  # then one may be there, and wait for that to end
+            told += f". {refusal.by}: {refusal}"
+        return False, told
 
 
 def _give_up(_number: int, _frame: FrameType | None) -> None:

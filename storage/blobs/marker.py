@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from pathlib import Path
 from uuid import uuid4
 
 import orjson
@@ -28,6 +29,20 @@ def read_marker(root: int) -> str | None:
         return str(orjson.loads(content)["catalog"])
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise RootMismatch(f"{MARKER} is damaged: {error}") from error
+
+
+def read_marker_at(root: Path) -> str | None:
+    """The catalog that the folder belongs to; None where it says none, or cannot be read."""
+    try:
+        fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return read_marker(fd)
+    except (OSError, RootMismatch):
+        return None
+    finally:
+        os.close(fd)
 
 
 def write_marker(root: int, catalog_id: str) -> None:
