@@ -54,6 +54,8 @@ def run(body: Callable[[Settings], Coroutine[Any, Any, int]]) -> None:
         for file in find_env_files():
             if file.problem:
                 complain(f"{file.path} cannot be read ({file.problem}): what it sets does not hold.")
+            else:
+                errors.print(f"[dim]Settings are read from {safe(file.path)}[/dim]", soft_wrap=True)
         code = asyncio.run(_until_stopped(body(settings)))
     except SettingsError as error:
         complain(f"The settings are not right:\n{error}")
