@@ -41,6 +41,7 @@ TOLD_LOG = (
 _LOG_KEPT = 16 * _MIB
 _FREE_KEPT = 1024  # pages that will be used again soon
 _PAGES_AT_ONCE = 2000
+_INCREMENTAL = 2  # what SQLite calls the mode of a file that can give pages back
 _WAL_TRIES = 100
 _WAL_PAUSE_S = 0.05
 
@@ -113,8 +114,9 @@ class Database:
         Those of a catalog that was made before this was possible stay; they are used again.
         """
         async with self.reading() as connection:
+            mode = (await connection.exec_driver_sql("PRAGMA auto_vacuum")).scalar_one()
             free = (await connection.exec_driver_sql("PRAGMA freelist_count")).scalar_one()
-        if free <= _FREE_KEPT:
+        if mode != _INCREMENTAL or free <= _FREE_KEPT:
             return
         with self.condition.watched():
             async with self._writers, self._engine.connect() as connection:

@@ -1,5 +1,6 @@
 """The catalog's file stays as small as what is in it, whatever apps send and whoever reads."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -103,6 +104,22 @@ async def test_a_step_gives_back_a_bounded_number_of_pages(
     await catalog.database.give_back()
 
     assert before - 105 <= _pragma(path, "page_count") <= before - 100
+
+
+async def test_a_catalog_that_cannot_give_back_lets_no_writer_wait_for_it(
+    catalog: Catalog, path: Path
+) -> None:
+    await refuse(catalog, 0, 100, 128 * KIB)
+    await catalog.letters.prune_surplus(most=10)
+    settle(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.executescript("PRAGMA auto_vacuum=NONE; VACUUM")
+    await refuse(catalog, 100, 100, 128 * KIB)
+    await catalog.letters.prune_surplus(most=10)
+    assert _pragma(path, "freelist_count") > 1024
+
+    async with catalog.database.writing(), asyncio.timeout(2):
+        await catalog.database.give_back()
 
 
 async def test_the_log_is_told_while_a_reader_makes_it_grow_and_shrinks_once_it_is_gone(
