@@ -572,6 +572,14 @@ class Queue:
         newest = await self.redis.xrevrange(self.events, count=_NEWEST)
         return max((_seq(fields.get(FIELD.encode())) for _, fields in newest), default=0)
 
+    async def told_lately(self, count: int, within_ms: int) -> Sequence[tuple[int, str | None]]:
+        """`seq` and upload of the newest messages that are no older than that, by the clock of Redis."""
+        newest = await self.redis.xrevrange(
+            self.events, min=str(await self.now_ms() - within_ms), count=count
+        )
+        bodies = (fields.get(FIELD.encode()) for _, fields in newest)
+        return [(_seq(body), orjson.loads(body)["id"]) for body in bodies if body is not None and _seq(body)]
+
     async def last_message_id(self) -> str:
         """The ID of the newest message, to listen from there on; `0` when there is none."""
         newest = await self.redis.xrevrange(self.events, count=1)

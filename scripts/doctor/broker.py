@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 
+from storage.catalog import Catalog
 from worker.health import Finding, judge_redis
 from worker.queue import UNREACHABLE, Queue, RedisError, open_queue
 from worker.refusals import Refusal, of_another, refusal_of
 from worker.settings import Settings
+
+_MESSAGES = 100  # that are looked at
+_LATELY_MS = 24 * 60 * 60 * 1000  # the catalog keeps what it told for longer
 
 
 async def look_at_redis(settings: Settings) -> Sequence[Finding]:
@@ -49,6 +53,28 @@ async def look_at_workers(queue: Queue) -> Finding:
             "Workers", "error", f"{len(unwell)} of {len(workers)} unwell: {unwell[0].told}", "See its log."
         )
     return Finding("Workers", "ok", f"{len(workers)} live; {waits}")
+
+
+async def look_at_messages(settings: Settings, catalog: Catalog) -> Sequence[Finding]:
+    """Whether what apps were told lately was told by this catalog; nothing where it was."""
+    try:
+        async with open_queue(settings) as queue:
+            told = await queue.told_lately(_MESSAGES, _LATELY_MS)
+    except (*UNREACHABLE, RedisError):
+        return []  # it was told with the Redis
+    own = {
+        (notice.seq, str(notice.id) if notice.id else None)
+        for notice in await catalog.outbox.with_seqs([seq for seq, _ in told])
+    }
+    others = [message for message in told if message not in own]
+    if not others:
+        return []
+    detail = f"{len(others)} of the newest {len(told)} on {settings.events} are not this catalog's"
+    advice = (
+        "If another installation has the same MEDIA_EVENTS, apps hear of each other's uploads: give it "
+        "another. If this catalog was restored or rebuilt today, it is no fault."
+    )
+    return [Finding("Messages", "warning", detail, advice)]
 
 
 async def look_at_owner(settings: Settings, catalog_id: str | None) -> Sequence[Finding]:

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from scripts.doctor.broker import look_at_owner
+from scripts.doctor.broker import look_at_messages, look_at_owner
 from scripts.doctor.files import look_at_room, look_at_root, to_be_made
 from scripts.terminal import size
 from storage.catalog import open_catalog
@@ -45,7 +45,10 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
                 yield growth
             for finding in await look_at_root(settings, catalog):
                 yield finding
-            for finding in await look_at_owner(settings, catalog.id):
+            for finding in (
+                *await look_at_owner(settings, catalog.id),
+                *await look_at_messages(settings, catalog),
+            ):
                 yield finding
             if found := _judge_names(await catalog.walks.at(ADOPTION)):
                 yield found

@@ -57,6 +57,13 @@ class Outbox:
             found = (await connection.execute(query.order_by(outbox.c.seq).limit(limit))).all()
         return self._readable(found)
 
+    async def with_seqs(self, seqs: Sequence[int]) -> Sequence[Notice]:
+        """The notices with these `seq` that are still kept. Raises: CatalogUnavailable."""
+        query = select(outbox.c.seq, outbox.c.body).where(outbox.c.seq.in_(seqs))
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query)).all()
+        return self._readable(found)
+
     def _readable(self, rows: Sequence[Any]) -> Sequence[Notice]:
         """Those of the rows that can be read; one that cannot keeps no other from being sent."""
         notices = []

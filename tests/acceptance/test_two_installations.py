@@ -55,6 +55,31 @@ async def test_the_health_check_of_one_installation_does_not_take_anothers_worke
     assert "another installation" in others.stderr
 
 
+def test_doctor_warns_where_two_installations_tell_their_apps_on_one_stream_of_messages(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    other = {
+        "MEDIA_STREAM": "other:uploads",
+        "MEDIA_CATALOG_URL": url_of(tmp_path / "other.db"),
+        "MEDIA_STORAGE_URL": f"file:{tmp_path / 'other'}",
+    }
+    (tmp_path / "other/uploads").mkdir(parents=True)
+    (tmp_path / "other/uploads/a.jpg").write_bytes(pictures.small())
+    workplace.send({"source": workplace.put("uploads/b.jpg", pictures.small())})
+    assert workplace.run("media", "--burst").returncode == 0
+    before = media(workplace.env(), "doctor", "--json")
+    workplace.redis.xadd("other:uploads", {"event": '{"source": "uploads/a.jpg"}'})
+    assert workplace.run("media", "--burst", **other).returncode == 0
+
+    after = media(workplace.env(), "doctor", "--json")
+
+    assert not [one for one in document(before) if one["what"] == "Messages"]
+    [found] = [one for one in document(after) if one["what"] == "Messages"]
+    assert (found["level"], after.returncode) == ("warning", 0)
+    assert "1 of the newest 2 on media:events" in found["detail"]
+    assert "MEDIA_EVENTS" in found["advice"]
+
+
 def test_a_worker_whose_stream_becomes_anothers_takes_nothing_more_of_it(workplace: Workplace) -> None:
     worker = workplace.start("media")
     source = workplace.put("uploads/a.jpg", pictures.small())
