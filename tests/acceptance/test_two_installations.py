@@ -58,7 +58,7 @@ async def test_the_health_check_of_one_installation_does_not_take_anothers_worke
 def test_doctor_warns_where_two_installations_tell_their_apps_on_one_stream_of_messages(
     workplace: Workplace, tmp_path: Path
 ) -> None:
-    other = {
+    other: dict[str, Any] = {
         "MEDIA_STREAM": "other:uploads",
         "MEDIA_CATALOG_URL": url_of(tmp_path / "other.db"),
         "MEDIA_STORAGE_URL": f"file:{tmp_path / 'other'}",
