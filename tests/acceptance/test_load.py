@@ -10,7 +10,7 @@ from tests.support.floor import floor_in
 from tests.support.workplace import Workplace
 
 _GROWTH_MIB = 48  # of two process trees between a quarter and the end of the work
-_SOON = 3.0  # times what the libvips loop takes, of one upload of a photo
+_SOON = 2.0  # times what the libvips loop takes, of one upload of a photo
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.campaign)])
