@@ -18,12 +18,13 @@ def command(as_json: AsJson = False) -> None:
     """Check Redis, catalog, storage root, decoders and limits."""
 
     async def body(settings: Settings) -> int:
-        findings = [finding async for finding in examine(settings)]
+        findings = []
+        async for finding in examine(settings):
+            findings.append(finding)
+            if not as_json:
+                _print(finding)
         if as_json:
             print_json([vars(finding) for finding in findings])
-        else:
-            for finding in findings:
-                _print(finding)
         return 1 if any(finding.level == "error" for finding in findings) else 0
 
     run(body)

@@ -1,18 +1,21 @@
 """The catalog, as `media doctor` finds it, and the root that belongs to it."""
 
+import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 from scripts.doctor.broker import look_at_messages, look_at_owner
 from scripts.doctor.files import look_at_room, look_at_root, to_be_made
 from scripts.terminal import size
-from storage.catalog import open_catalog
+from storage.blobs.local import open_local
+from storage.catalog import Catalog, open_catalog
 from storage.catalog.database import LARGE_LOG, TOLD_LOG, log_bytes
 from storage.catalog.soundness import find_damage
-from storage.catalog.walks import Walk
 from storage.errors import CatalogDamaged, CatalogTooOld, StorageError
+from storage.keys import UPLOADS, shown
 from storage.ledger import Account, read_account
 from storage.paths import has_catalog
 from worker.adoption import ADOPTION
@@ -21,6 +24,7 @@ from worker.settings import Settings
 
 _PROBE = 64 * 1024  # bytes written to see whether there is room
 MUCH = 1024 * 1024 * 1024  # bytes that lie there for nothing
+NAMES_S = 5.0  # for the names of originals
 CHECK_S = 10.0  # for SQLite's own check of the whole file
 
 
@@ -50,7 +54,7 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
                 *await look_at_messages(settings, catalog),
             ):
                 yield finding
-            if found := _judge_names(await catalog.walks.at(ADOPTION)):
+            if found := await _look_at_names(settings, catalog):
                 yield found
             swept = await catalog.sweeps.last()
             if swept is not None and swept.stopped:
@@ -69,14 +73,30 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
 
 
-def _judge_names(walk: Walk) -> Finding | None:
-    if not walk.strange:
+async def _look_at_names(settings: Settings, catalog: Catalog) -> Finding | None:
+    """What has a name below uploads/ that no event can say, by the last walk of the workers.
+
+    Where they do not walk there, by a look of its own, for NAMES_S at most.
+    """
+    if settings.adopt == "off":
+        count, first = await _find_names(settings)
+    else:
+        walk = await catalog.walks.at(ADOPTION)
+        count, first = walk.strange, walk.first_strange
+    if not count:
         return None
-    detail = (
-        f"{walk.strange} below uploads/ cannot be announced or adopted; the first is {walk.first_strange}"
-    )
+    detail = f"{count} below uploads/ cannot be announced or adopted; the first is {first}"
     advice = "Rename them: in UTF-8, without control characters, in at most 1,024 bytes with all folders."
     return Finding("Names", "warning", detail, advice)
+
+
+async def _find_names(settings: Settings) -> tuple[int, str]:
+    found: list[str] = []
+    with suppress(TimeoutError, StorageError):
+        async with asyncio.timeout(NAMES_S), open_local(settings.storage_root, create=False) as blobs:
+            async for _ in blobs.list(UPLOADS, passed_over=found.append):
+                pass
+    return len(found), shown(min(found, default=""))
 
 
 async def _look_for_damage(path: Path) -> Finding:

@@ -15,6 +15,7 @@ from scripts.doctor import examine
 from scripts.doctor.files import look_at_room
 from scripts.readme import README
 from scripts.redis_server import RedisServer, temporary_redis
+from tests.support import pictures
 from tests.support.commands import document, media
 from tests.support.damage import roots, settle, zero
 from tests.support.file_systems import without_folder_fsync
@@ -305,6 +306,22 @@ def test_a_migration_that_is_pending_is_a_warning_until_a_worker_makes_it(place:
     [migrated] = [line for line in worker.stderr.splitlines() if "catalog_migrated" in line]
     assert str(place.catalog.with_name("catalog.db.before-")) in migrated
     assert after["Catalog"]["level"] == "ok"
+
+
+@pytest.mark.parametrize("adopt", ["enqueue", "off"])
+def test_names_that_no_event_can_say_are_counted_whether_workers_look_for_originals_or_not(
+    place: Workplace, adopt: str
+) -> None:
+    for name in (b"l\xe9.jpg", b"new\nline.jpg", b"good.jpg"):
+        path = os.fsencode(place.root / "uploads") + b"/" + name
+        with open(path, "wb") as file:
+            file.write(pictures.small())
+    assert place.run("media", "--burst", MEDIA_ADOPT=adopt).returncode == 0
+
+    code, found = examined(place, MEDIA_ADOPT=adopt)
+
+    assert (code, found["Names"]["level"]) == (0, "warning")
+    assert found["Names"]["detail"].startswith("2 below uploads/ cannot be announced")
 
 
 def test_what_is_broken_ends_it_with_exit_code_1(used: Workplace) -> None:
