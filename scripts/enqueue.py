@@ -26,6 +26,7 @@ from worker.settings import Settings
 _CHUNK = 1024 * 1024
 _ROWS = 40  # of the table of ids
 _PATIENCE_S = 3  # before someone who waits is told that no worker is there
+_OF_A_VARIANT = {"name", "key", "width", "height", "bytes"}
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
 
 
@@ -203,6 +204,8 @@ class Follower:
 
     def _told(self, message: Mapping[str, Any]) -> Sequence[Sent]:
         """Those that `message` is about; one about an entry only about the file that was sent with it."""
+        if not _is_outcome(message):
+            return []
         waiting = self._expected.pop(str(message.get("id")), [])
         others = [one for one in waiting if one.entry not in (None, message.get("entry", one.entry))]
         if others:
@@ -214,6 +217,18 @@ class Follower:
             self._looks_for_worker_at = math.inf
             if not await self._queue.has_worker():
                 errors.print("No worker is running; this waits for one (`media worker`).")
+
+
+def _is_outcome(message: Mapping[str, Any]) -> bool:
+    """Whether that is a message of ours about an upload; other programs may write to that stream too."""
+    match message:
+        case {"type": "upload.ready", "variants": [*variants]}:
+            return isinstance(message.get("original"), dict | None) and all(
+                isinstance(variant, dict) and variant.keys() >= _OF_A_VARIANT for variant in variants
+            )
+        case {"type": "upload.failed", "error": {"code": str(), "message": str()}}:
+            return True
+    return message.get("type") == "upload.deleted"
 
 
 def _note(sent: Sent, message: Mapping[str, Any]) -> None:

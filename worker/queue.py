@@ -51,6 +51,7 @@ _LONGEST_PAUSE_MS = 60_000  # of a batch as a whole
 _LATEST_MS = 20 * 60_000  # twice the longest that an upload is put off
 _LOOKED_AT = 200  # jobs at the head of the queue, for the health
 _NEWEST = 1000  # messages among which the newest is
+_UNKEPT = "sweep.stopped"  # the type of those that are about no upload, and in no catalog
 _NO_SEQ = 2**53  # and above: the catalog gives none, and JavaScript could not tell it from its neighbour
 _HEAD = 1000  # jobs that arq itself looks at in a poll
 
@@ -570,15 +571,18 @@ class Queue:
     async def newest_seq(self) -> int:
         """The greatest `seq` among the newest messages, which may be out of order; 0 when there is none."""
         newest = await self.redis.xrevrange(self.events, count=_NEWEST)
-        return max((_seq(fields.get(FIELD.encode())) for _, fields in newest), default=0)
+        return max((_seq(_message(fields)) for _, fields in newest), default=0)
 
-    async def told_lately(self, count: int, within_ms: int) -> Sequence[tuple[int, str | None]]:
-        """`seq` and upload of the newest messages that are no older than that, by the clock of Redis."""
+    async def told_lately(self, count: int, within_ms: int) -> Sequence[tuple[int, str | None] | None]:
+        """`seq` and upload of the newest messages that are no older than that, by the clock of Redis.
+
+        None for an entry that is no message of an upload; those that no catalog keeps are left out.
+        """
         newest = await self.redis.xrevrange(
             self.events, min=str(await self.now_ms() - within_ms), count=count
         )
-        bodies = (fields.get(FIELD.encode()) for _, fields in newest)
-        return [(_seq(body), orjson.loads(body)["id"]) for body in bodies if body is not None and _seq(body)]
+        messages = [_message(fields) for _, fields in newest]
+        return [_identity(message) for message in messages if message.get("type") != _UNKEPT]
 
     async def last_message_id(self) -> str:
         """The ID of the newest message, to listen from there on; `0` when there is none."""
@@ -586,11 +590,14 @@ class Queue:
         return newest[0][0].decode() if newest else "0"
 
     async def messages_after(self, entry_id: str, block_ms: int) -> Sequence[tuple[str, dict[str, Any]]]:
-        """Messages after that ID with their own, waiting up to `block_ms` for the first."""
+        """Messages after that ID with their own, waiting up to `block_ms` for the first.
+
+        What another program wrote there may hold anything; where it is no JSON object, it is empty.
+        """
         streams: dict[Any, Any] = {self.events: entry_id}
         found = await self.redis.xread(streams, count=500, block=block_ms)
         entries = found[0][1] if found else []
-        return [(told_id.decode(), orjson.loads(fields[FIELD.encode()])) for told_id, fields in entries]
+        return [(told_id.decode(), _message(fields)) for told_id, fields in entries]
 
     # -- for reports
 
@@ -698,13 +705,25 @@ def _is_readable(payload: object) -> bool:
     )
 
 
-def _seq(body: bytes | None) -> int:
-    """The `seq` of a message; 0 for what is none."""
+def _message(fields: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """An entry's message; empty where it has none, for other programs may write there too."""
     try:
-        seq = orjson.loads(body or b"")["seq"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return 0
+        found = orjson.loads(fields.get(FIELD.encode(), b""))
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _seq(message: Mapping[str, Any]) -> int:
+    """The `seq` of a message; 0 for what is none."""
+    seq = message.get("seq")
     return seq if type(seq) is int and 0 <= seq < _NO_SEQ else 0
+
+
+def _identity(message: Mapping[str, Any]) -> tuple[int, str | None] | None:
+    """The `seq` and the upload of a message; None for what is none."""
+    seq, upload = _seq(message), message.get("id", _NO_SEQ)
+    return (seq, upload) if seq and (upload is None or isinstance(upload, str)) else None
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:

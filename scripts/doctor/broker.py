@@ -64,7 +64,7 @@ async def look_at_messages(settings: Settings, catalog: Catalog) -> Sequence[Fin
         return []  # it was told with the Redis
     own = {
         (notice.seq, str(notice.id) if notice.id else None)
-        for notice in await catalog.outbox.with_seqs([seq for seq, _ in told])
+        for notice in await catalog.outbox.with_seqs([message[0] for message in told if message])
     }
     others = [message for message in told if message not in own]
     if not others:
