@@ -383,6 +383,7 @@ MISCHIEF: dict[str, Callable[[Job], None]] = {
     "filtered": die_of(signal.SIGSYS),
     "starved": starve,
     "starved once": once(starve),
+    **{f"died of {number.name}": die_of(number) for number in signal.Signals if number != signal.SIGCHLD},
     "died for a thread": die_of(signal.SIGTRAP, "GLib: creating thread 'pool': Error creating thread"),
     "keep writing": keep_writing,
     "draw too much": draw_too_much,
@@ -404,6 +405,8 @@ def hello(config: Message) -> Message:
 
 def main() -> None:
     start, config = sys.argv[1], json.loads(sys.argv[-1])
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")  # as every decoder: it is killed for memory before its worker
     connection = socket.socket(fileno=0)
     match start:
         case "exits":
