@@ -14,6 +14,12 @@ _DESCRIPTORS = 128
 _DRAWING = 3  # the descriptor of the file for variants, after the socket and standard output and error
 _LARGEST_FILE = 256 * 1024 * 1024  # all variants together are far smaller; a decoder gone wild is not
 
+_NOT_HEARD = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),  # sent to the group
+    *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPWR),  # sent by an operator
+    signal.SIGXCPU,  # a limit of CPU time that was inherited
+)
+
 _LOOSE = 32 * 1024 * 1024  # freed bytes that the C library may keep: asking for them again takes time
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -43,8 +49,8 @@ def give_up(parent: int, memory_mb: int | None, drawing: int) -> tuple[int, list
     if drawing != _DRAWING:
         os.dup2(drawing, _DRAWING, inheritable=False)
     _close_from(_DRAWING + 1)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # sent to the group; the parent decides when a child ends
+    for number in _NOT_HEARD:
+        signal.signal(number, signal.SIG_IGN)  # the parent decides when a child ends
     wishes: dict[str, Callable[[], object]] = {
         "oom-score": lambda: Path("/proc/self/oom_score_adj").write_text("1000"),
         "nice": lambda: os.nice(5),

@@ -53,7 +53,12 @@ TOO_CROWDED = "Raise the limit of processes and threads (TasksMax, pids.max, uli
 RESTART = "Was the program replaced or removed? Restart the worker, or install it again."
 ROOM = "Is there room for its threads (TasksMax, pids.max, ulimit -u) and its memory?"
 UNFILTER = "Let the filter refuse calls instead of killing: SystemCallErrorNumber=EPERM in a systemd unit."
+NO_CPU_LIMIT = "Give the worker no limit of CPU time (LimitCPU, ulimit -t): it works for as long as it runs."
 MORE_MEMORY = "Give it more memory, or let less run beside the worker."
+_OWN_FAULTS = frozenset(
+    {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP}
+)
+"""The signals that a program brings on itself; every other comes from elsewhere."""
 _NO_THREAD = "rror creating thread"
 _REMEDIES = {
     errno.EAGAIN: TOO_CROWDED,
@@ -282,6 +287,10 @@ class Child:
                 return self._killed()
             case signal.SIGSYS:
                 return DecoderKilled("a system call filter killed the decoder (SIGSYS)", UNFILTER)
+            case signal.SIGXCPU:  # we set no limit of CPU time
+                return DecoderKilled("a limit of CPU time ended the decoder (SIGXCPU)", NO_CPU_LIMIT)
+            case died if died > 0 and died not in _OWN_FAULTS:
+                return DecoderKilled(f"somebody ended the decoder with {_name(died)}")
             case died if died > 0:
                 said = self.last_words()
                 if _NO_THREAD in said:  # glib ends the process then
@@ -319,6 +328,13 @@ class Child:
         os.close(self._drawing)
         os.close(self._statm)
         await asyncio.shield(asyncio.to_thread(self._process.wait))
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def _drawing() -> int:

@@ -139,9 +139,9 @@ def test_the_memory_it_may_ask_for_is_limited() -> None:
         assert resource.prlimit(child.process.pid, resource.RLIMIT_DATA) == (200 * 1024 * 1024,) * 2
 
 
-def test_signals_to_the_group_do_not_end_it(child: Child) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        child.process.send_signal(number)
+def test_no_signal_ends_it_that_is_sent_to_the_group_or_by_an_operator(child: Child) -> None:
+    for name in ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "PWR", "XCPU"):
+        child.process.send_signal(signal.Signals[f"SIG{name}"])
 
     assert child.run(b"").code == "corrupt_image"
 

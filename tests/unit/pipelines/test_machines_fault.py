@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pipelines.batch import process_uploads
-from pipelines.errors import DecoderKilled, DecoderStarved, PipelineError
+from pipelines.errors import DecoderCrashed, DecoderKilled, DecoderStarved, PipelineError
 from pipelines.sandbox import Sandbox
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
@@ -103,6 +103,8 @@ def test_a_damaged_picture_is_not_called_so_before_the_machine_gives_what_it_tak
 FATES: dict[str, tuple[type[PipelineError], str, str]] = {
     "killed": (DecoderKilled, "decoder_crashed", "killed, and not by the worker"),
     "filtered": (DecoderKilled, "decoder_crashed", "SystemCallErrorNumber=EPERM"),
+    "died of SIGQUIT": (DecoderKilled, "decoder_crashed", "somebody ended the decoder with SIGQUIT"),
+    "died of SIGXCPU": (DecoderKilled, "decoder_crashed", "LimitCPU"),
     "starved": (DecoderStarved, "decoder_unavailable", "no thread can be started"),
     "died for a thread": (DecoderStarved, "decoder_unavailable", "TasksMax"),
 }
@@ -128,6 +130,21 @@ async def test_what_a_machine_does_to_a_decoder_is_told_apart_from_a_crash(rogue
 
     assert await render(rogue, jpeg()) is not None
     assert await check_memory(rogue)() is None  # who kills itself turns no light red
+
+
+FROM_OUTSIDE = ["HUP", "INT", "TERM", "QUIT", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "PWR", "XCPU"]
+
+
+@pytest.mark.parametrize("name", FROM_OUTSIDE)
+async def test_no_picture_is_blamed_for_a_signal_that_only_others_send(rogue: Sandbox, name: str) -> None:
+    with pytest.raises(DecoderKilled, match=f"SIG{name}"):
+        await render(rogue, ordered(f"died of SIG{name}"))
+
+
+@pytest.mark.parametrize("name", ["SEGV", "BUS", "ABRT", "ILL", "FPE", "TRAP"])
+async def test_a_signal_that_a_program_brings_on_itself_is_a_crash(rogue: Sandbox, name: str) -> None:
+    with pytest.raises(DecoderCrashed, match="died of signal"):
+        await render(rogue, ordered(f"died of SIG{name}"))
 
 
 @pytest.mark.parametrize("fate", FATES)
