@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from worker.standard_error import say
+
 OLDEST = (6, 2)
 NAMES = ("redis-server", "valkey-server")
 START_SECONDS = 10.0
@@ -122,7 +124,7 @@ def _start_the_first_that_works(folder: Path) -> tuple[subprocess.Popen[bytes], 
             unusable.append(f"{path} {error.reason}")
         else:
             if unusable:
-                print(f"Using {path}, because {'; '.join(unusable)}.", file=sys.stderr)  # noqa: T201
+                say(f"Using {path}, because {'; '.join(unusable)}.")
             return started
     raise RedisNotFoundError(unusable)
 

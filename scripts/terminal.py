@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import IO, Annotated, Any, cast
 
 import orjson
 import typer
@@ -23,6 +23,7 @@ from worker.env_files import find_env_files
 from worker.queue import RedisError
 from worker.refusals import explain, refusal_of
 from worker.settings import Settings, SettingsError
+from worker.standard_error import StandardError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
@@ -30,7 +31,7 @@ _WIDE = 1000  # characters
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 # A name may hold `:up:`, which is no emoji.
-errors = Console(stderr=True, highlight=False, emoji=False)
+errors = Console(file=cast(IO[str], StandardError()), stderr=True, highlight=False, emoji=False)
 # Whoever reads a table from a pipe wants whole lines.
 output = Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 
@@ -43,40 +44,55 @@ class CommandError(Exception):
         self.code = code
 
 
-def run(body: Callable[[Settings], Coroutine[Any, Any, int]]) -> None:
+def run(body: Callable[[Settings], Coroutine[Any, Any, int]], *, tells_files: bool = False) -> None:
     """Run a command with the settings, and end with the code that it gives.
 
     Wrong settings end it with 2; a catalog, storage or Redis that does not answer with 1; a signal with 128
-    and its number, once everything that was opened is closed.
+    and its number, once everything that was opened is closed. Which files the settings are from is said on
+    a terminal, and elsewhere beside an error, unless the command `tells_files` itself.
     """
     try:
         settings = Settings.load()
-        for file in find_env_files():
-            if file.problem:
-                complain(f"{file.path} cannot be read ({file.problem}): what it sets does not hold.")
-            else:
-                errors.print(f"[dim]Settings are read from {safe(file.path)}[/dim]", soft_wrap=True)
+        if not tells_files:
+            _tell_unread()
+            if errors.file.isatty():
+                _tell_files()
         code = asyncio.run(_until_stopped(body(settings)))
     except SettingsError as error:
         complain(f"The settings are not right:\n{error}")
         code = 2
     except CommandError as error:
-        complain(str(error))
-        code = error.code
+        code = _fail(str(error), error.code)
     except (StorageError, PipelineError) as error:
-        complain(str(error))
-        code = 1
+        code = _fail(str(error))
     except RedisError as error:
         asks = "" if refusal_of(error) else ". Is MEDIA_REDIS_URL right?"
-        complain(f"{explain(error)}{asks}")
-        code = 1
+        code = _fail(f"{explain(error)}{asks}")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
         code = 0
     except OSError as error:
-        complain(str(error))
-        code = 1
+        code = _fail(str(error))
     raise typer.Exit(code)
+
+
+def _fail(message: str, code: int = 1) -> int:
+    complain(message)
+    if not errors.file.isatty():  # cron mails whatever is written there: it was not said before
+        _tell_files()
+    return code
+
+
+def _tell_files() -> None:
+    for file in find_env_files():
+        if file.problem is None:
+            errors.print(f"[dim]Settings are read from {safe(file.path)}[/dim]", soft_wrap=True)
+
+
+def _tell_unread() -> None:
+    for file in find_env_files():
+        if file.problem:
+            complain(f"{file.path} cannot be read ({file.problem}): what it sets does not hold.")
 
 
 async def _until_stopped(body: Coroutine[Any, Any, int]) -> int:

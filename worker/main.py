@@ -33,6 +33,7 @@ from worker.queue import UNREACHABLE, RedisError
 from worker.refusals import RedisRefused, explain, refusal_of
 from worker.settings import Settings, SettingsError, unknown_variables
 from worker.shutdown import Shutdown
+from worker.standard_error import say
 from worker.ticks import tick
 
 log = structlog.get_logger(__name__)
@@ -84,7 +85,7 @@ def load_or_exit() -> Settings:
     try:
         return Settings.load()
     except SettingsError as error:
-        print(f"The settings are not right:\n{error}", file=sys.stderr)  # noqa: T201
+        say(f"The settings are not right:\n{error}")
         raise SystemExit(2) from error
 
 
@@ -149,7 +150,7 @@ def check(settings: Settings) -> int:
         is_well, told = asyncio.run(_judge_workers(settings))
     except (*UNREACHABLE, RedisError) as error:
         is_well, told = False, explain(error)
-    print(f"Health check {'successful' if is_well else 'failed'}: {told}", file=sys.stderr)  # noqa: T201
+    say(f"Health check {'successful' if is_well else 'failed'}: {told}")
     return 0 if is_well else 1
 
 

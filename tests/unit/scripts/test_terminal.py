@@ -1,11 +1,32 @@
 """What people and programs see of a command."""
 
+import io
 import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
 
-from scripts.terminal import errors, moment, output, print_json, safe, size, table
+from scripts.progress import Progress
+from scripts.terminal import (
+    CommandError,
+    complain,
+    errors,
+    moment,
+    output,
+    print_json,
+    run,
+    safe,
+    size,
+    table,
+)
+from worker.settings import Settings
+from worker.standard_error import StandardError, say
 
 
 @pytest.mark.parametrize(
@@ -70,3 +91,134 @@ def test_bytes_are_written_for_people(count: int, text: str) -> None:
 def test_a_moment_is_written_in_utc() -> None:
     assert moment(0) == "1970-01-01T00:00:00+00:00"
     assert moment(None) is None
+
+
+def nobody_reads() -> io.TextIOWrapper:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w", buffering=1)
+
+
+def closed() -> io.TextIOWrapper:
+    stream = nobody_reads()
+    stream.close()
+    return stream
+
+
+def closed_below() -> io.TextIOWrapper:
+    reader, writer = os.pipe()
+    os.close(writer)
+    stream = nobody_reads()
+    os.dup2(reader, stream.fileno())  # what is written there is refused
+    os.close(reader)
+    return stream
+
+
+def full() -> io.TextIOWrapper:
+    return Path("/dev/full").open("w", buffering=1)
+
+
+BROKEN = {"nobody reads": nobody_reads, "closed": closed, "not writable": closed_below, "a full disk": full}
+
+
+@contextmanager
+def broken(how: str) -> Iterator[None]:
+    """Standard error, broken in that way; not as a fixture, for pytest gives each phase of a test its own."""
+    stream, usual = BROKEN[how]() if how in BROKEN else None, sys.stderr
+    sys.stderr = stream
+    try:
+        yield
+    finally:
+        sys.stderr = usual
+    if stream is not None:
+        stream.close()  # raises where something waits to be written that never can be, as Python's end does
+
+
+@pytest.fixture
+def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that the settings are read from."""
+    (tmp_path / "mine.env").write_text("MEDIA_LEASE=2\n")
+    monkeypatch.setenv("MEDIA_ENV_FILE", str(tmp_path / "mine.env"))
+    return tmp_path / "mine.env"
+
+
+@pytest.mark.parametrize("how", [*BROKEN, "none"])
+@pytest.mark.usefixtures("env_file")
+def test_no_standard_error_keeps_a_command_from_its_work(how: str) -> None:
+    done = []
+
+    async def body(settings: Settings) -> int:
+        complain("Look at this.")
+        with Progress("pictures", 1) as progress:
+            progress.advance()
+        errors.print("x" * 100_000)
+        say("also this")
+        done.append(settings.lease)
+        return 3
+
+    with broken(how), pytest.raises(typer.Exit) as ended:
+        run(body)
+
+    assert done == [2]
+    assert ended.value.exit_code == 3
+
+
+@pytest.mark.parametrize("how", [*BROKEN, "none"])
+@pytest.mark.usefixtures("env_file")
+def test_a_command_that_fails_ends_with_its_code_though_nobody_hears_why(how: str) -> None:
+    async def body(_: Settings) -> int:
+        raise CommandError("no", code=7)
+
+    with broken(how), pytest.raises(typer.Exit) as ended:
+        run(body)
+
+    assert ended.value.exit_code == 7
+
+
+class Terminal(io.StringIO):
+    """A standard error that somebody looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "error", "tells_files", "said"),
+    [
+        (io.StringIO, None, False, False),
+        (io.StringIO, CommandError("no"), False, True),
+        (io.StringIO, OSError("no"), False, True),
+        (Terminal, None, False, True),
+        (Terminal, CommandError("no"), False, True),
+        (Terminal, None, True, False),
+    ],
+)
+def test_the_files_of_the_settings_are_said_on_a_terminal_and_elsewhere_beside_an_error(
+    env_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stream: type[io.StringIO],
+    error: Exception | None,
+    tells_files: bool,
+    said: bool,
+) -> None:
+    async def body(_: Settings) -> int:
+        if error is not None:
+            raise error
+        return 0
+
+    seen = stream()
+    monkeypatch.setattr(sys, "stderr", seen)
+    with pytest.raises(typer.Exit):
+        run(body, tells_files=tells_files)
+
+    shown = seen.getvalue()
+    assert shown.count(f"Settings are read from {env_file}") == said
+    assert shown.startswith("no") == (error is not None and stream is io.StringIO)
+
+
+def test_what_is_no_terminal_has_no_number_and_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+
+    assert not StandardError().isatty()
+    with pytest.raises(OSError, match="fileno"):
+        StandardError().fileno()
