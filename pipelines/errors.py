@@ -49,8 +49,8 @@ class WorkerKiller(PipelineError):
 
 
 class DecoderStarved(PipelineError):
-    """The machine refused a decoder a thread, memory or a descriptor; that may or may not be the picture's
-    doing.
+    """The machine refused a decoder a thread, memory, a descriptor or CPU time; that may or may not be the
+    picture's doing.
     """
 
 

@@ -131,7 +131,7 @@ class Sandbox:
         its time, costs it one more try alone.
 
         Raises: PictureRefused, SourceChanged, DecodeTimeout, DecoderCrashed, DecoderKilled, DecoderStarved,
-        DecoderUnavailable.
+        DecoderUnavailable, BlobsUnavailable where the original cannot be read in time.
         """
         task = _Task(source_fd, source_bytes, wanted, known_sha256)
         try:
@@ -219,6 +219,7 @@ class Sandbox:
             )
             match answer:
                 case Probed():
+                    budget.has_picture = True
                     done = await self._proceed(child, answer, granted, budget)
                     check = partial(_checked, answer, done, task.wanted, child, self._most_drawn(answer))
                     # What is usual is checked in a millisecond, of which a visit to a thread takes a part.

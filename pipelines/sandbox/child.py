@@ -32,6 +32,7 @@ from pipelines.errors import (
 )
 from pipelines.formats import MIB
 from pipelines.sandbox.answers import ANSWER, MAX_FRAME, Answer, Bug, Hello
+from storage.errors import BlobsUnavailable
 
 DECODER = (sys.executable, "-I", "-m", "pipelines.decoder")
 _ENVIRONMENT = {
@@ -47,6 +48,8 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (a nameless file there)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _BLOCK = 512  # what st_blocks counts, whatever the file system
 _CLOCK_OF_PROCESS = 2  # Linux: the clock of all CPU time of the process whose number is in the other bits
+_ASLEEP, _WAITS_FOR_DISK = "S", "D"  # states of a process; a throttled one is R, one that was stopped T
+_LITTLE = 1 / 2  # of its CPU time; with less, a picture cannot be called slow
 _LENGTH = struct.Struct(">I")
 _MOVED = re.compile("No module named|cannot import name")
 TOO_CROWDED = "Raise the limit of processes and threads (TasksMax, pids.max, ulimit -u)."
@@ -54,6 +57,7 @@ RESTART = "Was the program replaced or removed? Restart the worker, or install i
 ROOM = "Is there room for its threads (TasksMax, pids.max, ulimit -u) and its memory?"
 UNFILTER = "Let the filter refuse calls instead of killing: SystemCallErrorNumber=EPERM in a systemd unit."
 NO_CPU_LIMIT = "Give the worker no limit of CPU time (LimitCPU, ulimit -t): it works for as long as it runs."
+MORE_CPU = "Give the worker a larger CPU quota, or let less run beside it."
 MORE_MEMORY = "Give it more memory, or let less run beside the worker."
 _OWN_FAULTS = frozenset(
     {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP}
@@ -71,12 +75,17 @@ _REMEDIES = {
 
 @dataclass
 class Budget:
-    """The CPU and wall seconds for one try at a picture, and how much of them is spent."""
+    """The CPU and wall seconds for one try at a picture, and how much of them is spent.
+
+    `slept` are those of the wall's that the decoder lay idle though it had the picture: nothing held it up.
+    """
 
     cpu_s: float
     wall_s: float
     cpu_used: float = 0.0
     waited: float = 0.0
+    slept: float = 0.0
+    has_picture: bool = False
 
 
 class Child:
@@ -90,7 +99,9 @@ class Child:
         self._errors = errors
         self._drawing = drawing
         self._clock = ~process.pid << 3 | _CLOCK_OF_PROCESS
-        self._statm = os.open(f"/proc/{process.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._statm, self._stat = (
+            os.open(f"/proc/{process.pid}/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("statm", "stat")
+        )
         self._unread = self._said = b""
         self._oom_kills = cgroups.oom_kills()
         self.hello: Hello
@@ -185,8 +196,8 @@ class Child:
     ) -> Answer:
         """The next answer, within what `budget` has left and `most_cpu_s`, and no growth that is `bloated`.
 
-        Raises: DecodeTimeout, DecoderBloated, DecoderCrashed, DecoderKilled, DecoderStarved. After each of
-        them the child is of no more use.
+        Raises: DecodeTimeout, DecoderBloated, DecoderCrashed, DecoderKilled, DecoderStarved,
+        BlobsUnavailable. After each of them the child is of no more use.
         """
         reading = asyncio.ensure_future(self._frame())
         try:
@@ -218,12 +229,29 @@ class Child:
             budget.cpu_used += cpu - cpu_before
             if answered:
                 return
-            if budget.cpu_used > most_cpu_s or budget.waited > budget.wall_s:
-                raise DecodeTimeout(
-                    f"The picture took longer to decode than the {most_cpu_s:g} seconds allowed."
-                )
+            if budget.has_picture and self._state() == _ASLEEP:
+                budget.slept += min(looked - before, 10 * _WATCH_S)
+            if budget.cpu_used > most_cpu_s:
+                raise _too_slow(most_cpu_s)
+            if budget.waited > budget.wall_s:
+                raise self._why_it_took_so_long(budget)
             if bloated(self.memory() - self.idle_memory):
                 raise DecoderBloated
+
+    def _why_it_took_so_long(self, budget: Budget) -> DecodeTimeout | DecoderStarved | BlobsUnavailable:
+        """Whose fault it is that the time on the wall is over, and that of the CPU is not."""
+        if budget.cpu_used + budget.slept > budget.cpu_s * _LITTLE:
+            return _too_slow(budget.cpu_s)
+        if not budget.has_picture and self._state() in (_ASLEEP, _WAITS_FOR_DISK):
+            return BlobsUnavailable(f"the original could not be read within {budget.wall_s:.3g} s")
+        given = f"{budget.cpu_used:.1f} s of CPU time in {budget.wall_s:.3g} s"
+        return DecoderStarved(f"the machine gave the decoder {given}. {MORE_CPU}")
+
+    def _state(self) -> str:
+        """What the kernel says that the process does now: R, S, D, T, …"""
+        with contextlib.suppress(OSError, IndexError):
+            return os.pread(self._stat, 1000, 0).rpartition(b")")[2].split()[0].decode()
+        return ""
 
     async def _frame(self) -> bytes:
         length = _LENGTH.unpack(await self._exactly(_LENGTH.size))[0]
@@ -327,7 +355,12 @@ class Child:
         os.close(self._errors)
         os.close(self._drawing)
         os.close(self._statm)
+        os.close(self._stat)
         await asyncio.shield(asyncio.to_thread(self._process.wait))
+
+
+def _too_slow(most_cpu_s: float) -> DecodeTimeout:
+    return DecodeTimeout(f"The picture took longer to decode than the {most_cpu_s:g} seconds allowed.")
 
 
 def _name(number: int) -> str:

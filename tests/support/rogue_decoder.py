@@ -196,7 +196,19 @@ def shout(job: Job) -> None:
     job.honest()
 
 
+def hang(job: Job) -> None:
+    job.probe()
+    forever()
+
+
+def stop(job: Job) -> None:
+    """Get no CPU time more, as under a quota that is used up."""
+    job.probe()
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def deaf(job: Job) -> None:
+    job.probe()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     forever()
@@ -227,6 +239,7 @@ def slow_header(job: Job) -> None:
 
 
 def half_a_frame(job: Job) -> None:
+    job.probe()
     raw(job, struct.pack(">I", 1000) + b'{"status"')
     forever()
 
@@ -360,7 +373,7 @@ MISCHIEF: dict[str, Callable[[Job], None]] = {
     "segv": lambda job: os.kill(os.getpid(), signal.SIGSEGV),
     "abort": lambda job: os.abort(),
     "exit": lambda job: os._exit(3),
-    "hang": lambda job: forever(),
+    "hang": hang,
     "spin": spin,
     "deaf": deaf,
     "slow twice": slow_twice,
@@ -381,6 +394,9 @@ MISCHIEF: dict[str, Callable[[Job], None]] = {
     "killed": die_of(signal.SIGKILL),
     "killed once": once(die_of(signal.SIGKILL)),
     "filtered": die_of(signal.SIGSYS),
+    "stopped": stop,
+    "stopped once": once(stop),
+    "waits for the storage": lambda job: forever(),
     "starved": starve,
     "starved once": once(starve),
     **{f"died of {number.name}": die_of(number) for number in signal.Signals if number != signal.SIGCHLD},

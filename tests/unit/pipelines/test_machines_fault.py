@@ -14,11 +14,12 @@ import pytest
 from PIL import Image
 
 from pipelines.batch import process_uploads
-from pipelines.errors import DecoderCrashed, DecoderKilled, DecoderStarved, PipelineError
+from pipelines.errors import DecoderCrashed, DecoderKilled, DecoderStarved
 from pipelines.sandbox import Sandbox
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import State
+from storage.errors import BlobsUnavailable
 from tests.support import cgroups
 from tests.support.decoder_child import Child
 from tests.support.sandboxes import BOTH, jpeg, ordered, render
@@ -100,17 +101,19 @@ def test_a_damaged_picture_is_not_called_so_before_the_machine_gives_what_it_tak
 # -- what the machine does to a decoder
 
 
-FATES: dict[str, tuple[type[PipelineError], str, str]] = {
+FATES: dict[str, tuple[type[Exception], str, str]] = {
     "killed": (DecoderKilled, "decoder_crashed", "killed, and not by the worker"),
     "filtered": (DecoderKilled, "decoder_crashed", "SystemCallErrorNumber=EPERM"),
     "died of SIGQUIT": (DecoderKilled, "decoder_crashed", "somebody ended the decoder with SIGQUIT"),
     "died of SIGXCPU": (DecoderKilled, "decoder_crashed", "LimitCPU"),
     "starved": (DecoderStarved, "decoder_unavailable", "no thread can be started"),
     "died for a thread": (DecoderStarved, "decoder_unavailable", "TasksMax"),
+    "stopped": (DecoderStarved, "decoder_unavailable", "the machine gave the decoder .* of CPU time"),
+    "waits for the storage": (BlobsUnavailable, "storage_unavailable", "could not be read within 0.6 s"),
 }
 
 
-@pytest.mark.parametrize("fate", ["killed once", "starved once"])
+@pytest.mark.parametrize("fate", ["killed once", "starved once", "stopped once"])
 async def test_what_happened_to_a_decoder_beside_others_costs_its_picture_only_another_try(
     rogue: Sandbox, tmp_path: Path, fate: str
 ) -> None:
