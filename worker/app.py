@@ -43,7 +43,7 @@ from worker.heartbeats import new_instance
 from worker.intake import Intake
 from worker.queue import UNREACHABLE, Queue, RedisError, queue_on
 from worker.retry import judge
-from worker.settings import LEAST_MEMORY_MB, Settings, available_cpus
+from worker.settings import LEAST_MEMORY_MB, OF_A_PROCESS, Settings, available_cpus
 from worker.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
@@ -266,11 +266,16 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
         _, pending = await asyncio.wait(pending, timeout=_PATIENCE_S)
 
 
+def _limit_of(settings: Settings) -> str:
+    limit = settings.memory_limit
+    return OF_A_PROCESS if limit and limit.by == OF_A_PROCESS else "the container's memory limit"
+
+
 def allowance(settings: Settings) -> Allowance:
     """What the settings allow a picture to cost. Raises: DecoderUnavailable in too small a container."""
     if settings.budget_mb < LEAST_MEMORY_MB:
         raise DecoderUnavailable(
-            f"the container's memory limit of {settings.budget_mb} MiB is too small for a decoder",
+            f"{_limit_of(settings)} of {settings.budget_mb} MiB is too small for a decoder",
             f"Raise it to {LEAST_MEMORY_MB} MiB at least, better to 512.",
         )
     return Allowance(

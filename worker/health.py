@@ -278,16 +278,17 @@ async def _watch_the_loop() -> None:
 def judge_memory(settings: Settings) -> Finding:
     """Whether the memory that the settings speak of is there."""
     budget, wanted = settings.budget_mb, settings.memory_mb
-    limited = budget < wanted
+    limit = settings.memory_limit
+    limited, by = budget < wanted, limit.by if limit else ""
     if budget >= LEAST_MEMORY_MB:
         otherwise = f", or set MEDIA_MEMORY_MB={budget}."
     else:
         otherwise = "." if wanted == LEAST_MEMORY_MB else f"; {LEAST_MEMORY_MB} MiB are the least."
     return _judged(
         "Memory budget",
-        f"{budget} MiB, the container's limit; MEDIA_MEMORY_MB is {wanted}" if limited else f"{budget} MiB",
+        f"{budget} MiB, {by}; MEDIA_MEMORY_MB is {wanted}" if limited else f"{budget} MiB",
         not limited,
-        f"Raise the container's limit to {wanted} MiB{otherwise}",
+        f"Raise {by} to {wanted} MiB{otherwise}",
         "warning",
     )
 

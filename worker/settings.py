@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis import ConnectionPool
 from redis.connection import URL_QUERY_ARGUMENT_PARSERS
 
-from pipelines import cgroups, formats
+from pipelines import cgroups, formats, rlimits
 from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.recipe_file import RecipeMistakes, load_recipes
 from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY
@@ -48,6 +49,18 @@ _OF_OTHER_CLIENTS = ("protocol", "decode_responses", "encoding", "encoding_error
 _WHERE = ("MEDIA_REDIS_URL", "MEDIA_STORAGE_URL", "MEDIA_CATALOG_URL")  # a default may be somebody else's
 MIB = 1024 * 1024
 LEAST_MEMORY_MB = 192  # for a worker, an idle decoder and one that draws an ordinary picture
+
+
+CONTAINERS = "the container's limit"
+OF_A_PROCESS = "the limit of a process (LimitAS, LimitDATA, ulimit -v, -d)"
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """MiB that the system allows at most, and what says so."""
+
+    mb: int
+    by: str
 
 
 class SettingsError(Exception):
@@ -184,7 +197,7 @@ class Settings(BaseSettings):
     memory_mb: int = Field(
         512,
         ge=LEAST_MEMORY_MB,
-        description="MiB, the budget of the whole process tree; at most the container's limit",
+        description="MiB, the budget of the whole process tree; at most the container's or a process's limit",
     )
     cpus: int = Field(
         default_factory=available_cpus,
@@ -274,10 +287,17 @@ class Settings(BaseSettings):
         return Path(self.catalog_url.removeprefix("sqlite+aiosqlite:///")).absolute()
 
     @cached_property
+    def memory_limit(self) -> MemoryLimit | None:
+        """The least limit of memory that the system sets, None where it sets none."""
+        limits = ((cgroups.memory_limit(), CONTAINERS), (rlimits.memory_limit(), OF_A_PROCESS))
+        found = (MemoryLimit(limit // MIB, of) for limit, of in limits if limit is not None)
+        return min(found, key=lambda limit: limit.mb, default=None)
+
+    @cached_property
     def budget_mb(self) -> int:
-        """MiB for the process tree: what the setting says, or the container's limit where that is less."""
-        limit = cgroups.memory_limit()
-        return self.memory_mb if limit is None else min(self.memory_mb, limit // MIB)
+        """MiB for the process tree: what the setting says, or the system's limit where that is less."""
+        limit = self.memory_limit
+        return self.memory_mb if limit is None else min(self.memory_mb, limit.mb)
 
     @property
     def decoders(self) -> int:

@@ -16,6 +16,8 @@ from pipelines.decoder.picture import Picture
 from pipelines.decoder.refusal import Refused
 from pipelines.decoder.wire import Channel, close_all
 
+_FOR_A_HEADER = 96 * formats.MIB  # beside the file itself; beyond that the parent ends its decoder
+
 
 class Decoder(Protocol):
     """A module that reads headers; `vips` and `pillow` are the two."""
@@ -54,6 +56,7 @@ class Work:
     width: int | None = None
     height: int | None = None
     ms: dict[str, float] = field(default_factory=dict)
+    bytes: int = 0
     estimate: int = 0
     bug: bool = False
     _since: float = field(default_factory=perf_counter)
@@ -112,11 +115,11 @@ def _lack(reply: dict[str, Any], work: Work) -> str:
             return str(message)
         case {"status": "refused", "code": "too_much_memory"}:
             gc.collect()
-            return shortage.found(work.estimate)
+            return shortage.found(work.estimate or work.bytes + _FOR_A_HEADER)
         case {"status": "refused", "code": "corrupt_image" | "unsupported_format"} if work.format:
-            return shortage.found()
+            return shortage.found(work.estimate)
         case {"status": "bug", "message": message}:
-            return str(message) if shortage.is_told_by(str(message)) else shortage.found()
+            return str(message) if shortage.is_told_by(str(message)) else shortage.found(work.estimate)
         case _:
             return ""
 
@@ -136,7 +139,7 @@ def _process(
         raise refusal.starved("the picture did not arrive: too many open files")
     [source] = descriptors
     wishes = request["variants"]
-    size = int(request["bytes"])
+    size = work.bytes = int(request["bytes"])
     if size > limits.max_bytes:
         raise refusal.too_large(size, limits.max_bytes)
     data = reading.read_once(source, size)

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-from pipelines import cgroups
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import FORMATS, MIB
 from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY, open_sandbox
 from pipelines.sandbox.answers import Hello
 from worker.app import allowance
 from worker.health import Finding, judge_memory
-from worker.settings import Settings, available_cpus
+from worker.settings import CONTAINERS, OF_A_PROCESS, Settings, available_cpus
 
 
 async def look_at_decoders(settings: Settings) -> Sequence[Finding]:
@@ -89,8 +88,9 @@ def _counted(number: int, what: str) -> str:
 def _too_small_for_another(settings: Settings) -> Sequence[str]:
     """What leaves no room for one more decoder."""
     needed = PARENT_MEMORY + CHILD_MEMORY * (settings.decoders + 1)
-    limit = cgroups.memory_limit()
+    limit = settings.memory_limit
+    larger = "container" if limit is None or limit.by == CONTAINERS else OF_A_PROCESS.removeprefix("the ")
     return [
-        *(["container"] if limit is not None and limit < needed else []),
+        *([larger] if limit is not None and limit.mb * MIB < needed else []),
         *(["MEDIA_MEMORY_MB"] if settings.memory_mb * MIB < needed else []),
     ]

@@ -15,6 +15,7 @@ from PIL import Image
 
 from pipelines.batch import process_uploads
 from pipelines.errors import DecoderCrashed, DecoderKilled, DecoderStarved
+from pipelines.formats import MIB
 from pipelines.sandbox import Sandbox
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
@@ -49,11 +50,11 @@ def crowded(child: Child) -> Iterator[None]:
 
 
 @contextmanager
-def short_of_memory(child: Child) -> Iterator[None]:
+def short_of_memory(child: Child, left_mib: int = 1) -> Iterator[None]:
     """The machine gives the child hardly a page more than it has, as with strict overcommit."""
     pages = int(Path(f"/proc/{child.process.pid}/statm").read_text().split()[0])
     before = resource.prlimit(child.process.pid, resource.RLIMIT_AS)
-    most = pages * resource.getpagesize() + 1024 * 1024
+    most = pages * resource.getpagesize() + left_mib * MIB
     resource.prlimit(child.process.pid, resource.RLIMIT_AS, (most, before[1]))
     yield
     resource.prlimit(child.process.pid, resource.RLIMIT_AS, before)
@@ -83,6 +84,25 @@ def test_no_picture_is_refused_for_what_the_machine_lacks(engine: str, shortage:
 
             assert meanwhile.status in ("starved", "done"), meanwhile.answer
             assert child.run(content).status == "done"
+
+
+def large(kind: str) -> bytes:
+    """A picture whose pixels are all in memory at once."""
+    file = io.BytesIO()
+    Image.new("L", (9000, 6000), 200).save(file, kind, **{"JPEG": {"progressive": True}}.get(kind, {}))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("engine", "kind"), [("vips", "JPEG"), ("pillow", "BMP")])
+def test_no_picture_is_too_large_for_a_machine_that_gives_only_what_a_small_one_needs(
+    engine: str, kind: str
+) -> None:
+    left = 60 if kind == "JPEG" else 80
+    with Child(engine, max_bytes=100 * MIB, memory_mb=512) as child, short_of_memory(child, left):
+        meanwhile = child.run(large(kind))
+
+    assert meanwhile.status == "starved"
+    assert "MiB of memory cannot be had" in meanwhile.answer["message"]
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES[:1], ids=lambda shortage: shortage.__name__)

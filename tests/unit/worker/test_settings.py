@@ -1,6 +1,7 @@
 """Settings: what an operator can say, and how mistakes are told, all at once and without secrets."""
 
 import os
+import resource
 import traceback
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from pipelines import cgroups, formats
 from pipelines.formats import MIB
+from worker.health import judge_memory
 from worker.settings import Settings, SettingsError, available_cpus, unknown_variables, variable
 
 
@@ -205,6 +207,23 @@ def test_the_budget_is_the_containers_limit_where_that_is_less(
     settings = Settings.load()
 
     assert (settings.budget_mb, settings.decoders) == (budget, decoders)
+
+
+@pytest.mark.parametrize("what", [resource.RLIMIT_AS, resource.RLIMIT_DATA], ids=["AS", "DATA"])
+def test_the_budget_is_what_a_process_may_have_where_that_is_less(env: pytest.MonkeyPatch, what: int) -> None:
+    env.setattr(cgroups, "memory_limit", lambda: None)
+    soft, hard = resource.getrlimit(what)
+    resource.setrlimit(what, (8000 * MIB, hard))
+    try:
+        settings = Settings(memory_mb=16_000)
+        told = judge_memory(settings)
+    finally:
+        resource.setrlimit(what, (soft, hard))
+
+    assert settings.budget_mb == 8000
+    assert told.detail.startswith("8000 MiB, the limit of a process (LimitAS, LimitDATA")
+    assert told.advice is not None
+    assert told.advice.endswith("-v, -d) to 16000 MiB, or set MEDIA_MEMORY_MB=8000.")
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:
