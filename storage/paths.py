@@ -31,9 +31,27 @@ def barrier(path: Path) -> str | None:
 
 
 def has_catalog(path: Path) -> bool:
-    """Whether a catalog's file lies there. Raises: CatalogUnavailable where nobody can say."""
+    """Whether a catalog's file lies there.
+
+    Raises: CatalogUnavailable where nobody can say, or a link on the way leads nowhere.
+    """
     try:
-        return is_there(path)
+        if is_there(path):
+            return True
     except OSError as error:
         reason = barrier(path) or error.strerror
         raise CatalogUnavailable(f"the catalog {path} cannot be reached: {reason}") from error
+    if lost := _lost_link(path):
+        raise CatalogUnavailable(
+            f"the catalog {path} cannot be reached: {lost} is a link to {lost.readlink()}, "
+            "which is not there. Is a disk not mounted?"
+        )
+    return False
+
+
+def _lost_link(path: Path) -> Path | None:
+    """A link on the way to `path` of which nothing can be made; a file can, where its folder is."""
+    for link in (*reversed(path.absolute().parents), path.absolute()):
+        if link.is_symlink() and not link.exists():
+            return None if link == path.absolute() and link.resolve().parent.is_dir() else link
+    return None

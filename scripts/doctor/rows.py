@@ -40,10 +40,10 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
         async with open_catalog(settings.catalog_url, create=False) as catalog:
             uploads = sum((await catalog.reports.states()).values())
             yield Finding("Catalog", "ok", f"{path}, {uploads} uploads")
-            yield _try_to_write(path)
+            yield _try_to_write(path.resolve())
             yield await _look_for_damage(path)
-            if log_bytes(path) > LARGE_LOG:
-                yield Finding("Catalog log", "warning", TOLD_LOG, f"Who it is: fuser {path}-wal")
+            if log_bytes(path.resolve()) > LARGE_LOG:
+                yield Finding("Catalog log", "warning", TOLD_LOG, f"Who it is: fuser {path.resolve()}-wal")
             account = await read_account(path)
             if account and (growth := judge_growth(account, applied=settings.sweep_apply)):
                 yield growth
@@ -62,7 +62,7 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
                 yield Finding("Sweep", "warning", f"{swept.stops} stopped: {swept.stopped}", advice)
     except CatalogTooOld as error:
         yield Finding("Catalog", "warning", str(error), "Start a worker of this version when it is time.")
-        yield _try_to_write(path)
+        yield _try_to_write(path.resolve())
         yield await _look_for_damage(path)
         for finding in await look_at_room(settings):
             yield finding

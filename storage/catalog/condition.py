@@ -28,6 +28,7 @@ class Condition:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.file = path.resolve()  # beside which SQLite's log lies, wherever a link may lead later
         self.damage: str | None = None
         self.takes_writes = True
         self._file: tuple[int, int] | None = None
@@ -50,7 +51,7 @@ class Condition:
     def prove_room(self) -> None:
         """Raises: CatalogUnavailable when the disk has too little room for what is written all the time."""
         with suppress(OSError):
-            if shutil.disk_usage(self.path.parent).free >= LEAST_ROOM:
+            if shutil.disk_usage(self.file.parent).free >= LEAST_ROOM:
                 return
             self.takes_writes = False
             raise CatalogUnavailable(f"the disk of the catalog {self.path} is full: make room")

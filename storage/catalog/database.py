@@ -101,7 +101,7 @@ class Database:
         async with self.reading() as connection:
             await connection.execute(select(1))
         if self.condition.damage is not None and time.monotonic() - self._checked_at > CHECK_AGAIN_S:
-            if await find_damage(self.condition.path, _CHECK_S) == []:
+            if await find_damage(self.condition.file, _CHECK_S) == []:
                 self.condition.damage = None
             self._checked_at = time.monotonic()
         if not self.condition.takes_writes or time.monotonic() - self._wrote_at > WRITE_AGAIN_S:
@@ -128,7 +128,7 @@ class Database:
 
     def large_log(self) -> str | None:
         """That the log beside the catalog has become large, and why; told once each time."""
-        large = log_bytes(self.condition.path) > LARGE_LOG
+        large = log_bytes(self.condition.file) > LARGE_LOG
         told, self._told_log = self._told_log, large
         return TOLD_LOG if large and not told else None
 
@@ -160,10 +160,10 @@ async def open_database(
     condition = Condition(path)
     migrated: Migrated | None = None
     with condition.watched():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        condition.file.parent.mkdir(parents=True, exist_ok=True)
     prove_local(path)
     options = {"timeout": busy_timeout_s, "async_creator_fn": connect}
-    address = make_url(url).set(database=str(path))
+    address = make_url(url).set(database=str(condition.file))
     engine = create_async_engine(address, connect_args=options, pool_size=4)
     event.listen(engine.sync_engine, "connect", _tune)
     event.listen(engine.sync_engine, "begin", _begin)
@@ -178,7 +178,7 @@ async def open_database(
                     found = await connection.run_sync(_schema)
                     if found not in (None, HEAD):
                         _prove_known(found, migrate=migrate)
-                        migrated = Migrated(found, HEAD, await in_thread(copy_before, path, HEAD))
+                        migrated = Migrated(found, HEAD, await in_thread(copy_before, condition.file, HEAD))
                     if found != HEAD:
                         await connection.run_sync(_migrate, found)
         condition.opened()
@@ -268,7 +268,7 @@ def _migrate(connection: Connection, found: str | None) -> None:
 
 
 def log_bytes(path: Path) -> int:
-    """The size of the log beside the catalog at `path`."""
+    """The size of the log beside the catalog's file `path`, which is no link."""
     log = path.with_name(f"{path.name}-wal")
     return log.stat().st_size if log.exists() else 0
 

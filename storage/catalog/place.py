@@ -17,18 +17,23 @@ _REMEDY = "Put the catalog on a local disk (MEDIA_CATALOG_URL); the storage fold
 
 
 def prove_local(path: Path) -> None:
-    """Raises: FileSystemUnfit where the catalog `path` is on a file system that no catalog can be on."""
-    kind = file_system_of(path.parent)
+    """Raises: FileSystemUnfit where the catalog `path` is on a file system that no catalog can be on.
+
+    Where it is a link, that is where it leads: SQLite's log lies beside the file itself.
+    """
+    file = path.resolve()
+    named = f"catalog {path}" if file == path.absolute() else f"catalog {path} (which is {file})"
+    kind = file_system_of(file.parent)
     if kind is None:
         return
     family, _, name = kind.partition(".")
     if kind in _NETWORK or name in _NETWORK:
         raise FileSystemUnfit(
-            f"The catalog {path} is on a network file system ({kind}), where SQLite may damage it. {_REMEDY}"
+            f"The {named} is on a network file system ({kind}), where SQLite may damage it. {_REMEDY}"
         )
-    if family == "fuse" and not _shares_memory(path.parent):
+    if family == "fuse" and not _shares_memory(file.parent):
         raise FileSystemUnfit(
-            f"The catalog {path} is on a file system ({kind}) without shared memory maps. {_REMEDY}"
+            f"The {named} is on a file system ({kind}) without shared memory maps. {_REMEDY}"
         )
 
 
