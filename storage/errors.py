@@ -26,6 +26,10 @@ class BlobsUnavailable(StorageError):
     """The storage did not answer as a storage does; the same call may work later."""
 
 
+class VolumeMissing(BlobsUnavailable):
+    """A folder of the root is a volume of its own that is not there; it may come back."""
+
+
 class StorageFull(BlobsUnavailable):
     """There is no room left for what was to be written."""
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from storage.errors import KeyRefused
 
 MARKER = ".media-root.json"
+VOLUMES = ".media-volumes"  # the areas that are volumes of their own, a line each
 UPLOADS = "uploads"
 VARIANTS = "variants"
 STAGING = "staging"

@@ -22,7 +22,7 @@ from storage import keys
 from storage.blobs.local import LocalBlobs, open_local
 from storage.blobs.mapping import mapped
 from storage.catalog import Catalog, open_catalog
-from storage.errors import CatalogUnavailable, RootMismatch
+from storage.errors import CatalogUnavailable, RootMismatch, VolumeMissing
 from storage.paths import has_catalog, is_there
 from storage.threads import in_thread, start_threads
 from worker.adoption import Adoption
@@ -139,9 +139,7 @@ async def open_app(
             await start_threads(available_cpus())
         except RuntimeError as error:
             raise DecoderUnavailable(str(error), TOO_CROWDED) from error
-        await in_thread(stores.blobs.occupy_staging)
-        for lack in await stores.blobs.try_file_system():
-            log.warning("file_system_lacks", reason=lack)
+        await _prepare(stores.blobs)
         sandbox = await stack.enter_async_context(open_sandbox(allowance(settings), decoder))
         announcer = Announcer(stores.catalog.outbox, queue)
         stack.push_async_callback(announcer.close)
@@ -206,6 +204,16 @@ async def open_app(
             shutdown=shutdown,
             per_ticket=per_ticket,
         )
+
+
+async def _prepare(blobs: LocalBlobs) -> None:
+    """Take a staging folder, and try what the file system can do; a volume that is missing may still come."""
+    try:
+        await in_thread(blobs.occupy_staging)
+        for lack in await blobs.try_file_system():
+            log.warning("file_system_lacks", reason=lack)
+    except VolumeMissing as error:
+        log.warning("volume_missing", reason=str(error))
 
 
 def _hastening(catalog: Catalog, queue: Queue) -> Callable[[Sequence[UUID]], Awaitable[None]]:

@@ -189,6 +189,8 @@ async def start_up(ctx: Context) -> None:
     await _or_end(ctx, _prove_rights(ctx, settings))
     try:
         app = await stack.enter_async_context(open_app(settings, ctx["redis"], shutdown, ctx["decoder"]))
+        if ctx["burst"]:
+            await app.blobs.probe()  # others wait for a volume that is missing
     except (StorageError, DecoderUnavailable, OSError) as error:
         if ctx.get("proven"):
             raise  # it has been at work here: this is an outage too, and passes

@@ -49,6 +49,7 @@ VERDICTS: Mapping[type[Exception], Verdict] = {
     stores.BlobNotFound: Verdict("source_missing"),  # transient for the first ten seconds
     stores.BlobRefused: Verdict("unsupported_format"),
     stores.BlobsUnavailable: Verdict("storage_unavailable", transient=True),
+    stores.VolumeMissing: Verdict("storage_unavailable", transient=True, counted=False),
     stores.BlobForbidden: Verdict("storage_unavailable", transient=True, patient=True),
     stores.BlobPinned: Verdict("storage_unavailable", transient=True),
     stores.TargetUnavailable: Verdict("storage_unavailable", transient=True),

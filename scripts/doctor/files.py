@@ -13,8 +13,9 @@ from scripts.terminal import size
 from storage import keys
 from storage.blobs.local import open_local
 from storage.catalog import Catalog
-from storage.errors import NO_ROOM, FileSystemUnfit, StorageError, StorageFull, user
+from storage.errors import NO_ROOM, FileSystemUnfit, StorageError, StorageFull, VolumeMissing, user
 from storage.paths import barrier, is_there
+from storage.threads import in_thread
 from worker.health import Finding
 from worker.settings import Settings
 
@@ -89,7 +90,11 @@ async def look_at_room(settings: Settings) -> Sequence[Finding]:
         return [shut]
     if not root.is_dir():
         return []
-    folders = [found for area in keys.AREAS if (found := _look_at_folder(root / area))]
+    folders = [
+        found
+        for area in keys.AREAS
+        if (found := _look_at_folder(root / area) or await _look_for_volume(root, area))
+    ]
     try:
         lacks = await _write(root)
     except (StorageError, OSError) as error:
@@ -120,6 +125,18 @@ def _look_at_folder(path: Path) -> Finding | None:
         return Finding(what, "error", f"{path} is mounted read-only", _REMOUNT)
     does = "read" if path.name == keys.UPLOADS else "read and write"
     return Finding(what, "error", f"the user {user()} may not {does} {path}", _grant(path))
+
+
+async def _look_for_volume(root: Path, area: str) -> Finding | None:
+    """That a folder was a volume of its own, and is none; None where it is as it was."""
+    try:
+        async with open_local(root, create=False) as blobs:
+            await in_thread(blobs.enter, area)
+    except VolumeMissing as error:
+        return Finding(f"Folder {area}/", "error", str(error), "Mount the disk: a worker goes on by itself.")
+    except (StorageError, OSError):
+        pass  # it is told of otherwise
+    return None
 
 
 def _advice(error: Exception, root: Path) -> str:

@@ -271,10 +271,15 @@ class LocalBlobs:
 
     def _probe(self) -> None:
         self._root.prove()
-        with suppress(FileNotFoundError), self._root.folder([keys.UPLOADS]):
-            pass
+        self.enter(keys.UPLOADS)
         self._store([(_PROBE, bytes(_PROBE_BYTES))])
         self._delete(_PROBE)
+        self._root.remember_volumes()
+
+    def enter(self, area: str) -> None:
+        """Raises: BlobsUnavailable where a folder of the root cannot be entered, or is a missing volume."""
+        with mapped(area), suppress(FileNotFoundError), self._root.folder([area]):
+            pass
 
     async def try_file_system(self) -> Sequence[str]:
         """What the file system lacks, in words, as far as one can do without.

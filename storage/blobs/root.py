@@ -10,8 +10,9 @@ from storage.blobs.folders import DIRECTORY
 from storage.blobs.mapping import mapped, unavailable
 from storage.blobs.marker import read_marker, replace_marker, write_marker
 from storage.blobs.syscalls import grant, same_folder, sync_folder
-from storage.errors import BlobsUnavailable, FileSystemUnfit, RootMismatch, StorageError
-from storage.keys import AREAS, MARKER, UPLOADS, VARIANTS, is_hidden, spellings
+from storage.blobs.volumes import read_volumes, remember_volumes, why_missing
+from storage.errors import FileSystemUnfit, RootMismatch, StorageError, VolumeMissing
+from storage.keys import AREAS, MARKER, UPLOADS, VARIANTS, VOLUMES, is_hidden, spellings
 from storage.mounts import file_system_of
 
 FOLDER_MODE = 0o755  # the web server that serves variants is another user
@@ -75,14 +76,22 @@ class Root:
         return fd
 
     def _prove_volume(self, area: str, fd: int) -> None:
-        path, device = self.path / area, os.fstat(fd).st_dev
-        if area not in self._devices:
+        device = os.fstat(fd).st_dev
+        known = self._devices.get(area)
+        if known == device:
+            return
+        path = self.path / area
+        is_volume = area in read_volumes(self.fd)
+        if is_volume and (missing := why_missing(self.path, self.fd, area, fd)):
+            raise VolumeMissing(missing)
+        if known is None:
             _prove_numbers(path, fd)
-        if self._devices.setdefault(area, device) != device:
-            raise BlobsUnavailable(
+        elif not is_volume:  # one that is mounted again may have another number
+            raise VolumeMissing(
                 f"{path} is on another file system than when this process began. Is a disk not mounted? "
                 "If it is meant to be so, start the worker anew."
             )
+        self._devices[area] = device
 
     def _open_area(self, name: str, *, create: bool) -> int:
         try:
@@ -98,11 +107,14 @@ class Root:
         path = self.path / name
         with suppress(FileNotFoundError, OSError):
             target = os.readlink(name, dir_fd=self.fd)
-            raise BlobsUnavailable(
-                f"{path} is a link to {target}, which is not there. Is a disk not mounted?"
+            raise VolumeMissing(f"{path} is a link to {target}, which is not there. Is a disk not mounted?")
+        if name in read_volumes(self.fd):
+            raise VolumeMissing(
+                f"{path} was a volume of its own, and is gone. Is a disk not mounted? "
+                f"If it is to be a folder of this one: rm {self.path / VOLUMES}"
             )
         if name == UPLOADS and name in self._devices:
-            raise BlobsUnavailable(f"{path} is gone. Is a disk not mounted, or was it moved away?")
+            raise VolumeMissing(f"{path} is gone. Is a disk not mounted, or was it moved away?")
 
     # -- the root's identity
 
@@ -146,6 +158,15 @@ class Root:
             with mapped(MARKER):
                 found = read_marker(self.fd)
             self._judge(found, self._catalog_id)
+
+    def remember_volumes(self) -> None:
+        """Write down which areas are volumes by now, so that the next process knows one that is missing.
+
+        Nothing is written in a root that is not bound, or lets nothing be written.
+        """
+        if self._catalog_id is not None:
+            with suppress(OSError):
+                remember_volumes(self.fd)
 
     def _judge(self, found: str | None, catalog_id: str) -> None:
         if found is None:

@@ -268,6 +268,21 @@ async def test_what_the_file_system_lacks_is_a_warning(
     assert "fsync" in found["File system"].detail
 
 
+def test_a_volume_that_is_not_mounted_is_an_error_of_its_folder(used: Workplace, volume: Path) -> None:
+    uploads = used.root / "uploads"
+    shutil.rmtree(uploads, ignore_errors=True)
+    uploads.symlink_to(volume)
+    (volume / "a.jpg").write_bytes(pictures.small())
+    assert used.run("media", "--burst").returncode == 0
+    uploads.unlink()
+    uploads.mkdir()
+
+    code, found = examined(used)
+
+    assert code == 1
+    assert f"{uploads} was a volume of its own, and is none now" in found["Folder uploads/"]["detail"]
+
+
 def test_a_disk_that_was_mounted_for_variants_before_the_first_worker_is_well(place: Workplace) -> None:
     (place.root / "variants/lost+found").mkdir(parents=True)
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -133,6 +134,32 @@ def test_a_worker_does_not_start_on_a_root_that_is_not_its_catalogs(
     assert "cannot_start" in ended.stderr
     assert str(workplace.root) in ended.stderr
     assert time.monotonic() - began < 10
+
+
+@BOTH
+def test_a_worker_that_starts_before_a_volume_is_mounted_is_red_by_name_and_goes_on_when_it_is(
+    workplace: Workplace, volume: Path, by: str
+) -> None:
+    uploads = workplace.root / "uploads"
+    uploads.rmdir()
+    uploads.symlink_to(volume)
+    workplace.put("uploads/a.jpg", pictures.small())
+    assert workplace.run("media", "--burst").returncode == 0
+    uploads.unlink()
+    uploads.mkdir()
+    workplace.send({"source": "uploads/a.jpg", "id": str(uuid4())})
+    burst = workplace.run("media", "--burst")
+
+    worker = workplace.start(by)
+    red = worker.await_log("health_red")
+    uploads.rmdir()
+    uploads.symlink_to(volume)
+    [told] = workplace.await_end_of("uploads/a.jpg").values()
+
+    assert burst.returncode == 1
+    assert "Is a disk not mounted?" in burst.stderr
+    assert str(uploads) in red["reason"]
+    assert told["type"] == "upload.ready"
 
 
 @BOTH

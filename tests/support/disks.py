@@ -24,6 +24,21 @@ def small_disk(folder: Path, mib: int) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+@contextmanager
+def bound(folder: Path, to: Path) -> Iterator[None]:
+    """The folder `folder` mounted at `to`, too, as a container has it; only root can do that."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("mounting a folder needs root")
+    to.mkdir()
+    mounted = subprocess.run(["mount", "--bind", folder, to], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no folder can be mounted here: {mounted.stderr.decode()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", to], check=True)
+
+
 def fill(filler: Path) -> None:
     """Write until there is no room at all."""
     with filler.open("wb", buffering=0) as file, suppress(OSError):

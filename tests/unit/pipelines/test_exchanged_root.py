@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.batch import Workshop, process_uploads
 from pipelines.sandbox import Sandbox
-from storage.blobs.local import LocalBlobs
+from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog
 from storage.catalog.facts import State
 from storage.errors import RootMismatch
@@ -98,6 +98,25 @@ async def test_work_goes_on_by_itself_when_the_root_is_back(
     assert found.state is State.READY
     assert len(uploads.variants()) == 3
     assert uploads.staged() == []
+
+
+async def test_nobody_hears_of_missing_files_while_their_volume_was_missing_from_the_start(
+    catalog: Catalog, local_blobs: LocalBlobs, uploads: Uploads, shop: Workshop, root: Path, volume: Path
+) -> None:
+    (root / "uploads").symlink_to(volume)
+    ids = [await uploads.put(f"{number}.jpg", jpeg()) for number in range(3)]
+    await local_blobs.probe()
+    (root / "uploads").unlink()
+    (root / "uploads").mkdir()
+    async with open_local(root, create=False) as blobs:
+        blobs.bind(catalog.id, catalog_is_new=False)
+        fresh = workshop(catalog, blobs, shop.sandbox)
+        for upload_id in ids:
+            await process_uploads([upload_id], await uploads.ticket(upload_id), fresh)
+
+    waiting = [await catalog.reports.find(upload_id) for upload_id in ids]
+    assert [(one.state, one.attempts) for one in waiting if one] == [(State.QUEUED, 0)] * 3
+    assert f"{root}/uploads was a volume" in (fresh.outage.problem or "")
 
 
 async def test_a_file_that_is_missing_in_the_right_root_is_told(

@@ -264,6 +264,7 @@ async def test_a_list_opens_a_folder_once_and_none_of_its_files(
         (uploads / folder).mkdir()
         for number in range(5):
             (uploads / folder / f"{number}.jpg").write_bytes(b"x")
+    local_blobs.enter("uploads")  # for the first time
     opened: list[str] = []
     real = os.open
 

@@ -3,8 +3,10 @@
 import asyncio
 import errno
 import os
+import re
 import shutil
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import pytest
 
 from storage.blobs import Existence
 from storage.blobs.local import LocalBlobs, open_local
-from storage.errors import BlobPinned, BlobRefused, BlobsUnavailable
+from storage.errors import BlobPinned, BlobRefused, BlobsUnavailable, VolumeMissing
+from tests.support.disks import bound, small_disk
 from tests.unit.storage.test_local_blobs import another_process, failing, said
 
 AREAS = ("uploads", "variants", "trash", "staging")
@@ -295,6 +298,171 @@ async def test_a_folder_of_originals_that_was_there_and_is_gone_is_an_outage(
 
     with pytest.raises(BlobsUnavailable, match=f"{root}/uploads is gone"):
         await local_blobs.get("uploads/cat.jpg")
+
+
+# -- a volume that is missing already when a process begins
+
+
+@pytest.fixture
+async def volumes(local_blobs: LocalBlobs, root: Path, volume: Path) -> Path:
+    """Every area was a link to a volume when a worker was there; a link stands for a mount."""
+    local_blobs.bind("first", catalog_is_new=True)
+    for area in AREAS:
+        (volume / area).mkdir()
+        (volume / area / "content").write_bytes(b"cat")
+        (root / area).symlink_to(volume / area)
+    await local_blobs.probe()
+    return volume
+
+
+def unmounted(folder: Path) -> None:
+    folder.unlink()
+    folder.mkdir()
+
+
+def unmounted_with_something_under_it(folder: Path) -> None:
+    unmounted(folder)
+    (folder / "other").write_bytes(b"written while it was not mounted")
+
+
+def without_its_mount_point(folder: Path) -> None:
+    folder.unlink()
+
+
+def another_empty_folder_mounted(folder: Path) -> None:
+    empty = folder.resolve().with_name("empty")
+    empty.mkdir()
+    folder.unlink()
+    folder.symlink_to(empty)
+
+
+LOSSES = [unmounted, unmounted_with_something_under_it, without_its_mount_point]
+MISSING = [(loss, area) for loss in LOSSES for area in AREAS]
+MISSING += [(another_empty_folder_mounted, area) for area in ("uploads", "variants")]
+
+
+@pytest.mark.parametrize(("lose", "area"), MISSING)
+async def test_a_volume_that_is_missing_when_a_process_begins_is_an_outage_by_name_until_it_is_back(
+    root: Path, volumes: Path, lose: Callable[[Path], None], area: str
+) -> None:
+    lose(root / area)
+    async with open_local(root, create=False) as blobs:
+        blobs.bind("first", catalog_is_new=False)
+        with pytest.raises(VolumeMissing, match=rf"{root}/{area} .* not mounted"):
+            await blobs.get(f"{area}/content")
+        with pytest.raises(VolumeMissing):
+            await blobs.put(f"{area}/more", once(b"x"))
+        assert await blobs.exists(f"{area}/content") is Existence.UNKNOWN
+        assert not (root / area / "more").exists()
+
+        remount(root / area, volumes / area)
+        assert await blobs.get(f"{area}/content") == b"cat"
+        await blobs.probe()
+
+
+def remount(folder: Path, volume: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.symlink_to(volume)
+
+
+async def test_a_volume_that_is_back_under_another_number_needs_no_new_process(
+    local_blobs: LocalBlobs, root: Path, tmp_path: Path, volumes: Path
+) -> None:
+    with small_disk(tmp_path / "disk", mib=1) as disk:
+        (disk / "content").write_bytes(b"cat")
+        unmounted(root / "uploads")
+        with pytest.raises(VolumeMissing):
+            await local_blobs.probe()
+        remount(root / "uploads", disk)
+
+        await local_blobs.probe()
+        assert await local_blobs.get("uploads/content") == b"cat"
+
+
+@pytest.mark.parametrize("lose", [*LOSSES, another_empty_folder_mounted])
+async def test_a_volume_that_is_given_up_on_purpose_is_forgotten_by_the_line_that_is_told(
+    root: Path, volumes: Path, lose: Callable[[Path], None]
+) -> None:
+    lose(root / "uploads")
+    async with open_local(root, create=False) as blobs:
+        blobs.bind("first", catalog_is_new=False)
+        with pytest.raises(VolumeMissing, match="rm ") as caught:
+            await blobs.probe()
+        [line] = re.findall(r"rm \S+", str(caught.value))
+        subprocess.run(["sh", "-ec", line], check=True)  # noqa: ASYNC221
+
+        await blobs.probe()
+        assert await blobs.exists("uploads/cat.jpg") is Existence.MISSING
+
+
+@pytest.mark.parametrize("area", ["trash", "staging"])
+async def test_a_volume_that_only_passes_files_on_may_be_empty(root: Path, volumes: Path, area: str) -> None:
+    (volumes / area / "content").unlink()
+    async with open_local(root, create=False) as blobs:
+        blobs.bind("first", catalog_is_new=False)
+
+        assert await blobs.exists(f"{area}/content") is Existence.MISSING
+
+
+async def test_a_volume_whose_last_file_goes_before_our_eyes_is_there(
+    local_blobs: LocalBlobs, volumes: Path
+) -> None:
+    (volumes / "uploads/content").unlink()
+    await local_blobs.probe()
+
+    assert await local_blobs.exists("uploads/content") is Existence.MISSING
+
+
+async def test_a_volume_that_was_always_empty_is_no_missing_one(
+    local_blobs: LocalBlobs, root: Path, elsewhere: Path
+) -> None:
+    local_blobs.bind("first", catalog_is_new=True)
+    await local_blobs.probe()
+    async with open_local(root, create=False) as blobs:
+        blobs.bind("first", catalog_is_new=False)
+        await blobs.probe()
+
+        assert await blobs.exists("uploads/cat.jpg") is Existence.MISSING
+
+
+async def test_a_root_on_one_volume_remembers_none(local_blobs: LocalBlobs, root: Path) -> None:
+    local_blobs.bind("first", catalog_is_new=True)
+    await local_blobs.put("uploads/cat.jpg", once(b"cat"))
+    await local_blobs.probe()
+
+    assert not (root / ".media-volumes").exists()
+
+
+async def test_a_root_that_is_restored_on_one_volume_is_well(
+    root: Path, tmp_path: Path, volumes: Path
+) -> None:
+    restored = tmp_path / "restored"
+    (restored / "uploads").mkdir(parents=True)
+    shutil.copy(root / ".media-root.json", restored)
+    shutil.copy(volumes / "uploads/content", restored / "uploads")
+    async with open_local(restored, create=False) as blobs:
+        blobs.bind("first", catalog_is_new=False)
+        await blobs.probe()
+
+        assert await blobs.get("uploads/content") == b"cat"
+
+
+async def test_a_folder_that_is_mounted_from_the_same_disk_is_a_volume_too(
+    local_blobs: LocalBlobs, root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "originals").mkdir()
+    (tmp_path / "originals/cat.jpg").write_bytes(b"cat")
+    local_blobs.bind("first", catalog_is_new=True)
+    with bound(tmp_path / "originals", root / "uploads"):
+        await local_blobs.probe()
+    async with open_local(root, create=False) as blobs:
+        blobs.bind("first", catalog_is_new=False)
+
+        with pytest.raises(VolumeMissing, match="uploads was a volume"):
+            await blobs.probe()
 
 
 # -- a volume that is mounted before the first start
