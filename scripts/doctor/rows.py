@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -43,7 +44,7 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
             yield _try_to_write(path.resolve())
             yield await _look_for_damage(path)
             if log_bytes(path.resolve()) > LARGE_LOG:
-                yield Finding("Catalog log", "warning", TOLD_LOG, f"Who it is: fuser {path.resolve()}-wal")
+                yield Finding("Catalog log", "warning", TOLD_LOG, _holders(path.resolve()))
             account = await read_account(path)
             if account and (growth := judge_growth(account, applied=settings.sweep_apply)):
                 yield growth
@@ -102,7 +103,7 @@ async def _find_names(settings: Settings) -> tuple[int, str]:
 async def _look_for_damage(path: Path) -> Finding:
     found = await find_damage(path, CHECK_S)
     if found is None:
-        advice = f"Look at all of it when there is time: sqlite3 {path} 'PRAGMA quick_check'"
+        advice = f"Look at all of it when there is time: {by_python(path, 'PRAGMA quick_check')}"
         return Finding("Catalog pages", "ok", f"no damage was found within {CHECK_S:.0f} s", advice)
     if found:
         return Finding("Catalog pages", "error", "; ".join(found), cure(path))
@@ -153,5 +154,18 @@ def cure(path: Path) -> str:
     """What to do about a damaged catalog."""
     return (
         "Stop the workers, and keep the damaged file. Restore a backup; without one save what can be read "
-        f"(sqlite3 {path} .recover | sqlite3 new.db) and put that in its place, or else: media rebuild."
+        f"(sqlite3 {path} .recover | sqlite3 new.db, by the program of the package sqlite3; also on another "
+        "machine, to which you copy it) and put that in its place, or else: media rebuild."
     )
+
+
+def _holders(path: Path) -> str:
+    return (
+        f"Who it is: fuser {path}-wal (of the package psmisc; on the host, where workers are in containers)"
+    )
+
+
+def by_python(path: Path, sql: str) -> str:
+    """A line for a shell that runs `sql` on the catalog: not every system has the program sqlite3."""
+    code = f"import sqlite3; print(*sqlite3.connect({str(path)!r}).execute({sql!r}))"
+    return f"python3 -c {shlex.quote(code)}"

@@ -4,6 +4,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -54,6 +55,12 @@ def _rows(catalog: Path) -> dict[str, list[tuple[object, ...]]]:
         return {name: database.execute(query).fetchall() for name, query in queries.items()}
 
 
+def _back_up(folder: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run the README's lines there, with nothing but Python and what every system has."""
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    return subprocess.run(["sh", "-ec", LINES], cwd=folder, env={"PATH": path}, capture_output=True)
+
+
 def _restore(backup: Path, place: Workplace) -> None:
     shutil.rmtree(place.root / "uploads")
     shutil.copytree(backup / "uploads", place.root / "uploads")
@@ -63,8 +70,6 @@ def _restore(backup: Path, place: Workplace) -> None:
 def test_what_the_readme_backs_up_is_served_again_where_it_is_restored(
     place: Workplace, elsewhere: Workplace
 ) -> None:
-    if shutil.which("sqlite3") is None:
-        pytest.skip("no sqlite3 to run the README's line with")
     place.start()
     for number, source in enumerate(SOURCES):
         place.put(source, pictures.small(number))
@@ -73,9 +78,9 @@ def test_what_the_readme_backs_up_is_served_again_where_it_is_restored(
     place.await_end_of(*SOURCES)
     place.send({"delete": OWN_ID})
     place.listen(lambda heard: any(told["type"] == "upload.deleted" for told in heard))
-    backup = place.home / "backup"
+    backup = place.home / "var/backup"
 
-    subprocess.run(["sh", "-ec", LINES], cwd=place.home, check=True)
+    assert _back_up(place.home / "var").returncode == 0
 
     before = _rows(place.catalog)
     _restore(backup, elsewhere)
@@ -89,6 +94,16 @@ def test_what_the_readme_backs_up_is_served_again_where_it_is_restored(
     assert {key for key, _ in before["variants"]} == {
         str(path.relative_to(elsewhere.root)) for path in elsewhere.root.glob("variants/*/*/*")
     }
+
+
+def test_a_backup_in_the_wrong_folder_fails_and_makes_no_catalog_there(tmp_path: Path) -> None:
+    assert _back_up(tmp_path).returncode != 0
+    assert not (tmp_path / "catalog.db").exists()
+
+
+def test_a_backup_is_three_lines_that_call_nothing_but_python_and_what_every_system_has() -> None:
+    assert len(LINES.splitlines()) == 3
+    assert set(re.findall(r"(?:^|&& )(\w+)", LINES, re.MULTILINE)) == {"mkdir", "python3", "cp"}
 
 
 def test_a_root_that_was_restored_without_its_marker_gets_it_back_by_the_line_that_is_told(

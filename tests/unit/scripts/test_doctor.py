@@ -1,5 +1,11 @@
 """`media doctor`: what it says of decoders that are confined, half or not at all."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from pipelines import cgroups
@@ -7,7 +13,7 @@ from pipelines.formats import MIB
 from pipelines.sandbox.answers import Hello
 from scripts.doctor import decoders
 from scripts.doctor.decoders import judge_confinement, look_at_limits
-from scripts.doctor.rows import judge_growth
+from scripts.doctor.rows import by_python, judge_growth
 from storage.ledger import Account, Swept, Tally, Total
 from worker.settings import Settings
 
@@ -106,3 +112,12 @@ def test_one_is_no_plural(monkeypatch: pytest.MonkeyPatch, cpus: int, told: str)
     monkeypatch.setattr(decoders, "available_cpus", lambda: cpus)
 
     assert look_at_limits(Settings(cpus=cpus))[0].detail.startswith(told)
+
+
+def test_what_the_doctor_has_sqlite_do_needs_no_program_but_python(migrated: Path, tmp_path: Path) -> None:
+    path = tmp_path / "it's a catalog.db"
+    shutil.copy(migrated, path)
+    line = by_python(path, "PRAGMA quick_check")
+    env = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}/bin"}
+
+    assert subprocess.run(["sh", "-c", line], env=env, capture_output=True, text=True).stdout == "('ok',)\n"
