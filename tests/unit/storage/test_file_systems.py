@@ -122,6 +122,8 @@ MOUNTS = """\
 32 22 0:32 / /media/a\\040b rw - fuse.sshfs host: rw
 33 22 0:33 / /over rw - tmpfs tmpfs rw
 34 33 0:34 / /over rw - cifs //server/share rw
+35 22 0:35 / /blobs rw - fuse blobfuse2 rw
+36 22 0:36 / /disk rw - fuse /dev/sdb1 rw
 a line that says nothing
 """
 
@@ -136,6 +138,8 @@ a line that says nothing
         ("/srv/local/media", "ext4"),
         ("/media/a b/c", "fuse.sshfs"),
         ("/over", "cifs"),
+        ("/blobs", "fuse.blobfuse2"),
+        ("/disk", "fuse"),
     ],
 )
 def test_a_path_is_on_the_file_system_that_was_mounted_last_and_nearest(
@@ -151,7 +155,10 @@ def test_where_the_kernel_says_nothing_nobody_knows(tmp_path: Path) -> None:
     assert file_system_of(tmp_path, tmp_path / "none") is None
 
 
-@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph"])
+@pytest.mark.parametrize(
+    "kind",
+    ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "fuse.mfs", "fuse.seaweedfs", "fuse.juicefs"],
+)
 async def test_a_catalog_on_a_network_file_system_is_refused_by_name(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,16 +172,54 @@ async def test_a_catalog_on_a_network_file_system_is_refused_by_name(
     assert not (tmp_path / "catalog.db").exists()
 
 
-@pytest.mark.parametrize("maps", [True, False])
-async def test_a_catalog_on_a_file_system_in_user_space_needs_maps_of_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, maps: bool
+@pytest.mark.parametrize("kind", ["vboxsf", "fuse.vmhgfs-fuse", "virtiofs", "fakeowner"])
+def test_a_catalog_in_a_folder_that_a_host_shares_with_a_virtual_machine_is_refused_by_name(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = tmp_path / "mountinfo"
-    table.write_text("22 1 0:9 / / rw - fuse.mergerfs a:b rw\n")
-    monkeypatch.setattr("storage.mounts.TABLE", table)
+    with_file_systems(monkeypatch, tmp_path, f"22 1 0:9 / / rw - {kind} share rw")
+
+    with pytest.raises(FileSystemUnfit, match=rf"another machine shares \({kind}\).*local disk"):
+        catalog_place.prove_local(tmp_path / "catalog.db")
+
+
+def test_a_catalog_that_is_mounted_alone_from_a_network_file_system_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [
+        "22 1 0:8 / / rw - ext4 /dev/vda rw",
+        f"23 22 0:9 /catalog.db {tmp_path}/catalog.db rw - nfs a: rw",
+    ]
+    with_file_systems(monkeypatch, tmp_path, *lines)
+
+    with pytest.raises(FileSystemUnfit, match=r"network file system \(nfs\)"):
+        catalog_place.prove_local(tmp_path / "catalog.db")
+
+
+def with_file_systems(patch: pytest.MonkeyPatch, folder: Path, *lines: str) -> None:
+    """The kernel's table of mounts, for this test."""
+    (folder / "mountinfo").write_text("".join(f"{line}\n" for line in lines))
+    patch.setattr("storage.mounts.TABLE", folder / "mountinfo")
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay"])
+def test_a_catalog_on_an_ordinary_disk_needs_no_trial(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_file_systems(monkeypatch, tmp_path, f"22 1 0:9 / / rw - {kind} /dev/vda rw")
+    monkeypatch.setattr("storage.catalog.place.mmap.mmap", _no_device)
+
+    catalog_place.prove_local(tmp_path / "catalog.db")
+
+
+@pytest.mark.parametrize("kind", ["fuse.mergerfs", "exfat", "fuse", "one-of-tomorrow"])
+@pytest.mark.parametrize("maps", [True, False])
+def test_a_catalog_on_any_other_file_system_needs_maps_of_files(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, *, maps: bool
+) -> None:
+    with_file_systems(monkeypatch, tmp_path, f"22 1 0:9 / / rw - {kind} a:b rw")
     if not maps:
         monkeypatch.setattr("storage.catalog.place.mmap.mmap", _no_device)
-        with pytest.raises(FileSystemUnfit, match=r"fuse.mergerfs.*memory"):
+        with pytest.raises(FileSystemUnfit, match=rf"{kind}.*memory"):
             catalog_place.prove_local(tmp_path / "catalog.db")
         return
 
