@@ -8,6 +8,7 @@ from uuid import UUID
 import structlog
 
 from pipelines.blame import REMEMBERED_MS
+from pipelines.formats import MIB
 from storage.catalog import Catalog
 from storage.catalog.claims import Claims
 from storage.catalog.clock import now_ms
@@ -113,7 +114,8 @@ async def _bound(catalog: Catalog) -> None:
         log.warning(
             "dead_letters_forgotten", count=gone, reason="there are too many; see `media failed list`"
         )
-    await catalog.database.give_back()
+    if given := await catalog.database.give_back():
+        log.info("catalog_rewritten", mib_given_back=given // MIB)
     if problem := catalog.database.large_log():
         log.warning("catalog_log_large", reason=problem)
 

@@ -13,7 +13,7 @@ from scripts.doctor.files import look_at_room, look_at_root, to_be_made
 from scripts.terminal import size
 from storage.blobs.local import open_local
 from storage.catalog import Catalog, open_catalog
-from storage.catalog.database import LARGE_LOG, TOLD_LOG, log_bytes
+from storage.catalog.database import LARGE_LOG, REWRITE, TOLD_LOG, Room, log_bytes
 from storage.catalog.soundness import find_damage
 from storage.errors import CatalogDamaged, CatalogTooOld, StorageError
 from storage.keys import UPLOADS, shown
@@ -45,6 +45,8 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
             yield await _look_for_damage(path)
             if log_bytes(path.resolve()) > LARGE_LOG:
                 yield Finding("Catalog log", "warning", TOLD_LOG, _holders(path.resolve()))
+            if found := judge_room(await catalog.database.room(), path):
+                yield found
             account = await read_account(path)
             if account and (growth := judge_growth(account, applied=settings.sweep_apply)):
                 yield growth
@@ -128,6 +130,26 @@ def judge_growth(account: Account, *, applied: bool) -> Finding | None:
     return Finding("Tidying", "warning", f"{told}, and no worker tidies up (MEDIA_SWEEP_APPLY=0)", advice)
 
 
+def judge_room(room: Room, path: Path) -> Finding | None:
+    """That most of the catalog's file is free and stays so; None where it is little, or is given back."""
+    if not room.is_worth_a_rewrite:
+        return None
+    detail = (
+        f"{size(room.free_bytes)} of {size(room.free_bytes + room.used_bytes)} are free, and are used again"
+    )
+    if room.is_small:
+        advice = "A worker gives them back to the disk by itself, once no upload waits."
+        return Finding("Catalog size", "ok", detail, advice)
+    line = by_python(path, REWRITE)
+    return Finding(
+        "Catalog size",
+        "warning",
+        detail,
+        f"To give them back to the disk (it takes {size(room.used_bytes)} of memory, and of room beside the "
+        f"file) stop the workers, and then: {line}",
+    )
+
+
 def _try_to_write(path: Path) -> Finding:
     """Whether a worker could write there; the catalog itself is left alone."""
     beside = [path.with_name(path.name + ending) for ending in ("-wal", "-shm")]
@@ -167,5 +189,6 @@ def _holders(path: Path) -> str:
 
 def by_python(path: Path, sql: str) -> str:
     """A line for a shell that runs `sql` on the catalog: not every system has the program sqlite3."""
-    code = f"import sqlite3; print(*sqlite3.connect({str(path)!r}).execute({sql!r}))"
+    call = "executescript" if ";" in sql else "execute"
+    code = f"import sqlite3; print(*sqlite3.connect({str(path)!r}).{call}({sql!r}))"
     return f"python3 -c {shlex.quote(code)}"

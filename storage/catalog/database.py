@@ -1,9 +1,10 @@
 """The catalog's engine: opened, tuned and migrated here, and every transaction begun here."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from storage.catalog import tables
-from storage.catalog.condition import Condition
+from storage.catalog.condition import LEAST_ROOM, Condition
 from storage.catalog.connection import Connection as Quick
 from storage.catalog.connection import connect
 from storage.catalog.copying import copy_before
@@ -41,7 +42,12 @@ TOLD_LOG = (
 _LOG_KEPT = 16 * _MIB
 _FREE_KEPT = 1024  # pages that will be used again soon
 _PAGES_AT_ONCE = 2000
+MUCH_FREE = 64 * _MIB
+SMALL = 64 * _MIB  # 3 s on a slow machine: others wait for BUSY_TIMEOUT_S
+_REWRITE_AGAIN_S = 3600.0
 _INCREMENTAL = 2  # what SQLite calls the mode of a file that can give pages back
+# In one transaction of the log. Aside is memory: the folder of temporary files may be small.
+REWRITE = f"PRAGMA temp_store=MEMORY; PRAGMA auto_vacuum={_INCREMENTAL}; VACUUM; PRAGMA temp_store=DEFAULT"
 _WAL_TRIES = 100
 _WAL_PAUSE_S = 0.05
 
@@ -55,6 +61,39 @@ class Migrated:
     copy: Path
 
 
+@dataclass(frozen=True)
+class Room:
+    """How much of a catalog's file is used, in pages of `page_size` bytes."""
+
+    auto_vacuum: int
+    page_size: int
+    pages: int
+    free: int
+
+    @property
+    def gives_back(self) -> bool:
+        """Whether SQLite can cut pages that are free off, without rewriting all others."""
+        return self.auto_vacuum == _INCREMENTAL
+
+    @property
+    def free_bytes(self) -> int:
+        return self.free * self.page_size
+
+    @property
+    def used_bytes(self) -> int:
+        return (self.pages - self.free) * self.page_size
+
+    @property
+    def is_worth_a_rewrite(self) -> bool:
+        """Whether most of the file, and much, is free for good."""
+        return not self.gives_back and self.free_bytes > max(MUCH_FREE, self.used_bytes)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether a rewrite takes a few seconds, for which others may wait, and little memory."""
+        return self.used_bytes <= SMALL
+
+
 class Database:
     """Transactions on one catalog: readers side by side, writers of this process one after another."""
 
@@ -65,7 +104,7 @@ class Database:
         # SQLite's own busy wait polls and is unfair; within a process an ordinary queue is neither.
         self._writers = asyncio.Lock()
         self._told_log = False
-        self._checked_at = self._wrote_at = float("-inf")
+        self._checked_at = self._wrote_at = self._rewrite_at = float("-inf")
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -108,22 +147,52 @@ class Database:
             await self.prove_writable()
         return self.condition.damage
 
-    async def give_back(self) -> None:
-        """Give some pages that are not used any more back to the disk. Raises: CatalogUnavailable.
+    async def give_back(self) -> int:
+        """Give some pages that are not used any more back to the disk; how many bytes, if it was a rewrite.
 
-        Those of a catalog that was made before this was possible stay; they are used again.
+        A file that was made before this was possible is rewritten once, in a quiet moment, where little is
+        in it and much is free. Raises: CatalogUnavailable.
         """
+        room = await self.room()
+        if room.gives_back:
+            if room.free > _FREE_KEPT:
+                # As a script, and alone: one that gives no columns is otherwise left after its first step.
+                await self._run(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+            return 0
+        if not room.is_worth_a_rewrite or not room.is_small or time.monotonic() < self._rewrite_at:
+            return 0
+        if await self._is_busy() or not self._has_room_for(room.used_bytes):
+            return 0
+        self._rewrite_at = time.monotonic() + _REWRITE_AGAIN_S
+        await self._run(REWRITE)
+        return room.free_bytes
+
+    async def room(self) -> Room:
+        """How much of the file is used. Raises: CatalogUnavailable."""
         async with self.reading() as connection:
-            mode = (await connection.exec_driver_sql("PRAGMA auto_vacuum")).scalar_one()
-            free = (await connection.exec_driver_sql("PRAGMA freelist_count")).scalar_one()
-        if mode != _INCREMENTAL or free <= _FREE_KEPT:
-            return
+            names = ("auto_vacuum", "page_size", "page_count", "freelist_count")
+            facts = [(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one() for name in names]
+        return Room(*facts)
+
+    async def _is_busy(self) -> bool:
+        states = ("queued", "processing", "deleting")
+        waiting = select(tables.uploads.c.id).where(tables.uploads.c.state.in_(states)).limit(1)
+        async with self.reading() as connection:
+            return (await connection.execute(waiting)).first() is not None
+
+    def _has_room_for(self, used: int) -> bool:
+        """The log takes all that is written anew, before the file becomes smaller."""
+        with suppress(OSError):
+            return shutil.disk_usage(self.condition.file.parent).free > 2 * used + LEAST_ROOM
+        return False
+
+    async def _run(self, script: str) -> None:
         with self.condition.watched():
+            if exchanged := self.condition.exchanged():
+                raise CatalogUnavailable(exchanged)
             async with self._writers, self._engine.connect() as connection:
                 driver = (await connection.get_raw_connection()).driver_connection
                 assert isinstance(driver, Quick)
-                # As a script, and alone: one that gives no columns is otherwise left after its first step.
-                script = f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})"
                 await driver.visit(lambda opened: opened.executescript(script).close())
 
     def large_log(self) -> str | None:

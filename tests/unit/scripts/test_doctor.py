@@ -13,7 +13,8 @@ from pipelines.formats import MIB
 from pipelines.sandbox.answers import Hello
 from scripts.doctor import decoders
 from scripts.doctor.decoders import judge_confinement, look_at_limits
-from scripts.doctor.rows import by_python, judge_growth
+from scripts.doctor.rows import by_python, judge_growth, judge_room
+from storage.catalog.database import Room
 from storage.ledger import Account, Swept, Tally, Total
 from worker.settings import Settings
 
@@ -121,3 +122,29 @@ def test_what_the_doctor_has_sqlite_do_needs_no_program_but_python(migrated: Pat
     env = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}/bin"}
 
     assert subprocess.run(["sh", "-c", line], env=env, capture_output=True, text=True).stdout == "('ok',)\n"
+
+
+MIB_PAGES = 1024 * 1024 // 4096
+
+
+@pytest.mark.parametrize(
+    ("mode", "used", "free", "level"),
+    [
+        (2, 100, 5000, None),
+        (0, 100, 90, None),
+        (0, 10, 60, None),
+        (0, 10, 100, "ok"),
+        (0, 100, 300, "warning"),
+    ],
+)
+def test_a_catalog_that_keeps_much_free_space_is_told_and_how_it_gives_it_back(
+    migrated: Path, tmp_path: Path, mode: int, used: int, free: int, level: str | None
+) -> None:
+    shutil.copy(migrated, tmp_path / "catalog.db")
+    room = Room(mode, 4096, (used + free) * MIB_PAGES, free * MIB_PAGES)
+    found = judge_room(room, tmp_path / "catalog.db")
+
+    assert (found and found.level) == level
+    if found and level == "warning":
+        line = str(found.advice).partition("and then: ")[2]
+        assert subprocess.run(["sh", "-c", line], capture_output=True).returncode == 0

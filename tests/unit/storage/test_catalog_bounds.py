@@ -1,19 +1,27 @@
 """The catalog's file stays as small as what is in it, whatever apps send and whoever reads."""
 
 import asyncio
+import shutil
+import signal
 import sqlite3
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from storage.catalog import Catalog
-from storage.catalog.database import log_bytes
-from storage.catalog.facts import DeadLetter
+from storage.catalog import Catalog, open_catalog
+from storage.catalog.database import REWRITE, log_bytes
+from storage.catalog.facts import DeadLetter, State
+from storage.catalog.soundness import find_damage
+from storage.errors import CatalogUnavailable
 from storage.ledger import read_account
-from tests.support.catalogs import new_ticket, take, wish
+from tests.conftest import url_of
+from tests.support.catalogs import new_ticket, take, upload, wish, work
 from tests.support.damage import settle
+from tests.unit.storage.test_local_blobs import another_process
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -120,6 +128,121 @@ async def test_a_catalog_that_cannot_give_back_lets_no_writer_wait_for_it(
 
     async with catalog.database.writing(), asyncio.timeout(2):
         await catalog.database.give_back()
+
+
+@pytest.fixture
+async def old(migrated: Path, path: Path) -> AsyncIterator[Catalog]:
+    """A catalog of before space could be given back, of which most is free by now."""
+    shutil.copy(migrated, path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.executescript("PRAGMA auto_vacuum=NONE; VACUUM")
+    async with open_catalog(url_of(path)) as catalog:
+        await refuse(catalog, 0, 100, 128 * KIB)
+        await catalog.letters.prune_surplus(most=10)
+        await take(catalog, wish(1))
+        yield catalog
+
+
+@pytest.fixture
+def little_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.catalog.database.MUCH_FREE", 4 * MIB)
+
+
+@pytest.mark.usefixtures("little_is_much")
+async def test_an_old_catalog_is_rewritten_once_nothing_waits_and_gives_space_back_from_then_on(
+    old: Catalog, path: Path
+) -> None:
+    while_one_waits = await old.database.give_back()
+    await work(old)
+    given = await old.database.give_back()
+    settle(path)
+
+    assert while_one_waits == 0
+    assert given > 8 * MIB
+    assert path.stat().st_size < 4 * MIB
+    assert (_pragma(path, "auto_vacuum"), _pragma(path, "quick_check")) == (2, "ok")
+    assert (await old.database.problem(), await old.database.give_back()) == (None, 0)
+
+
+@pytest.mark.usefixtures("little_is_much")
+@pytest.mark.parametrize("why", ["much is in it", "the disk is full", "little is free"])
+async def test_an_old_catalog_is_left_as_it_is_where(
+    old: Catalog, path: Path, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await work(old)
+    if why == "much is in it":
+        monkeypatch.setattr("storage.catalog.database.SMALL", MIB)
+    elif why == "little is free":
+        monkeypatch.setattr("storage.catalog.database.MUCH_FREE", 64 * MIB)
+    else:
+        monkeypatch.setattr("shutil.disk_usage", lambda _path: shutil._ntuple_diskusage(MIB, MIB, 0))
+
+    assert await old.database.give_back() == 0
+    assert _pragma(path, "auto_vacuum") == 0
+
+
+@pytest.mark.usefixtures("little_is_much")
+async def test_a_rewrite_waits_for_who_writes_and_is_tried_again_much_later(old: Catalog, path: Path) -> None:
+    await work(old)
+    async with open_catalog(url_of(path), busy_timeout_s=0.1) as impatient:
+        async with old.database.writing():
+            with pytest.raises(CatalogUnavailable, match="locked"):
+                await impatient.database.give_back()
+
+        assert await impatient.database.give_back() == 0
+    assert _pragma(path, "auto_vacuum") == 0
+
+
+async def test_a_rewrite_keeps_the_numbers_of_rows_by_which_walks_go(old: Catalog, path: Path) -> None:
+    for ms in range(2, 12):
+        await take(old, wish(ms, uuid4(), f"uploads/{ms}.jpg"))
+    query = "SELECT rowid, id FROM uploads ORDER BY rowid"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("DELETE FROM uploads WHERE rowid IN (1, 5)")
+        before = other.execute(query).fetchall()
+        other.executescript(REWRITE)
+
+        assert other.execute(query).fetchall() == before
+        assert len(before) == 9
+
+
+REWRITER = """
+import asyncio, os, signal, sys, threading
+from pathlib import Path
+from storage.catalog import database, open_catalog
+
+database.MUCH_FREE = 1 << 22
+path = Path(sys.argv[1])
+
+def kill():
+    while database.log_bytes(path) < int(sys.argv[2]):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    async with open_catalog(f"sqlite+aiosqlite:///{path}") as catalog:
+        threading.Thread(target=kill, daemon=True).start()
+        await catalog.database.give_back()
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("log", [0, 32 * KIB, MIB])
+async def test_a_worker_that_is_killed_while_it_rewrites_a_catalog_has_harmed_nothing(
+    old: Catalog, path: Path, log: int
+) -> None:
+    await work(old)
+    settle(path)
+    kept = await old.letters.newest(100)
+    with another_process(REWRITER, str(path), str(log)) as rewriter:
+        assert rewriter.wait(60) == -signal.SIGKILL
+
+    assert await find_damage(path, 60) == []
+    assert await old.letters.newest(100) == kept
+    assert (await upload(old)).state is State.READY
+    await take(old, wish(2))
 
 
 async def test_the_log_is_told_while_a_reader_makes_it_grow_and_shrinks_once_it_is_gone(
