@@ -26,7 +26,7 @@ from pipelines.sandbox import Sandbox
 from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
 from storage.blobs import Look, Prove
 from storage.catalog.claims import Claims
-from storage.catalog.facts import Claim, Committed, Failed, Outcome, Postponed, Removed, State
+from storage.catalog.facts import Claim, Committed, Failed, Outcome, Postponed, Ready, Removed, State
 from storage.errors import (
     BlobForbidden,
     BlobNotFound,
@@ -196,11 +196,18 @@ async def _process(upload_id: UUID, ticket: str, workshop: Workshop, report: Rep
 
 
 def _watch(committed: Committed, outcome: Outcome, workshop: Workshop, report: Report) -> None:
-    """Look at the original of what is put off because of it: it may be there before the time is over."""
-    if workshop.lookout is None or not isinstance(outcome, Postponed) or outcome.seen is None:
-        return
+    """Look at the original of what is put off because of it: it may be there before the time is over.
+
+    And at that of what is ready: half of a picture may be one, too.
+    """
     source = outcome.claim.upload.source
-    if committed.state is State.QUEUED and committed.due_in_ms and source is not None:
+    if workshop.lookout is None or source is None:
+        return
+    if isinstance(outcome, Ready) and committed.state is State.READY and outcome.seen is not None:
+        workshop.lookout.watch_made(outcome.claim, source, outcome.seen)
+    if not isinstance(outcome, Postponed) or outcome.seen is None:
+        return
+    if committed.state is State.QUEUED and committed.due_in_ms:
         report.watched.add(committed.id)
         workshop.lookout.watch(committed.id, source, outcome.seen, committed.due_in_ms / 1000)
 

@@ -54,7 +54,7 @@ async def make_variants(
     async with blobs.open(upload.source or "") as source:
         kept = await _kept(claim, recipe, blobs)
         if kept and upload.original and upload.original.stamp == source.stamp:
-            return Made(Ready(claim, upload.original, kept), _clocked({}, began))
+            return Made(Ready(claim, upload.original, kept, source.info), _clocked({}, began))
         known = upload.original if kept else None
         await blame.check(source)
         try:
@@ -73,7 +73,7 @@ async def make_variants(
         await _prove_unchanged(upload.source or "", source, blobs)
         if rendered is None and known is not None:
             same = replace(known, stamp=source.stamp)
-            return Made(Ready(claim, same, kept), _clocked({}, began))
+            return Made(Ready(claim, same, kept, source.info), _clocked({}, began))
         if rendered is None:
             raise DecoderCrashed("the decoder took new content for known content")
         made, missing = await _told_apart(claim, recipe.variants, rendered, blobs)
@@ -88,7 +88,8 @@ async def make_variants(
             color=rendered.color,
         )
         publish_ms = (time.perf_counter() - rendered_at) * 1000
-        return Made(Ready(claim, original, made), _clocked({**rendered.ms, "publish": publish_ms}, began))
+        ms = _clocked({**rendered.ms, "publish": publish_ms}, began)
+        return Made(Ready(claim, original, made, source.info), ms)
 
 
 async def remove_upload(

@@ -1,7 +1,7 @@
 """The composition root: opens catalog, blobs and decoders in order, and closes them in reverse."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +40,7 @@ from worker.health import (
     check_rights,
 )
 from worker.heartbeats import new_instance
-from worker.intake import Intake
+from worker.intake import Intake, new_ticket
 from worker.queue import UNREACHABLE, Queue, RedisError, queue_on
 from worker.retry import judge
 from worker.settings import LEAST_MEMORY_MB, OF_A_PROCESS, Settings, available_cpus
@@ -145,7 +145,12 @@ async def open_app(
         stack.push_async_callback(announcer.close)
         lanes = Lanes(2 * settings.decoders + 2)
         per_ticket = IDS_A_DECODER * settings.decoders
-        lookout = Lookout(stores.blobs, _hastening(stores.catalog, queue))
+        lookout = Lookout(
+            stores.blobs,
+            _hastening(stores.catalog, queue),
+            _repeating(stores.catalog, queue, per_ticket),
+            settings.settle,
+        )
         workshop = Workshop(
             holder=queue.consumer,
             recipes=recipes,
@@ -228,6 +233,24 @@ def _hastening(catalog: Catalog, queue: Queue) -> Callable[[Sequence[UUID]], Awa
             )  # they come in their time
 
     return hasten
+
+
+def _repeating(
+    catalog: Catalog, queue: Queue, per_ticket: int
+) -> Callable[[Mapping[UUID, int]], Awaitable[None]]:
+    """Has ready uploads done again, whose originals have been written to since."""
+
+    async def repeat(made: Mapping[UUID, int]) -> None:
+        try:
+            tickets = await catalog.claims.again(made, per_ticket=per_ticket, new_ticket=new_ticket)
+            await queue.enqueue(tickets)
+        except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
+            # Without a row that waits they stay as they are; with one the reconciler finds them.
+            log.warning("uploads_not_repeated", uploads=len(made), reason=str(error))
+        else:
+            log.info("originals_written_to_since", uploads=len(made))
+
+    return repeat
 
 
 def _quiet(look: Callable[[], Awaitable[object]]) -> Check:

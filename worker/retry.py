@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipelines import errors as pictures
+from pipelines.lookout import CLOCKS_DIFFER_MS, LONGEST_WRITE_MS
 from pipelines.sandbox.answers import REFUSALS
 from storage import errors as stores
-from storage.blobs import BlobInfo, Existence
+from storage.blobs import BlobInfo, Existence, sight
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.facts import Claim, Failed, Postponed
 from storage.keys import UPLOADS
@@ -17,7 +18,6 @@ FIRST_DELAY_MS = 1_000
 LONGEST_DELAY_MS = 600_000
 PATIENT_DELAY_MS = 15_000
 MISSING_FOR_MS = 10_000  # an app may announce a file a moment before the file system shows it
-LONGEST_WRITE_MS = 600_000  # a file that never settles is judged as it is
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def verdict(error: Exception) -> Verdict:
 def judge(error: Exception, claim: Claim, max_attempts: int, settle_ms: int = 0) -> Failed | Postponed:
     """The outcome that `error` is for the upload that met it.
 
-    An original that may still be written is tried again until it has not changed for `settle_ms`.
+    An original that may still be written is tried again until it has been seen the same for `settle_ms`.
     """
     found = verdict(error)
     code = error.code if isinstance(error, pictures.PictureRefused) else found.code
@@ -108,21 +108,25 @@ class _Wait:
 
 
 def _wait_for_original(error: Exception, claim: Claim, settle_ms: int) -> _Wait | None:
+    """How long the original is to be waited for; each wait is had once in full, whatever the clocks say.
+
+    Clocks are put right, a queue may be long, and a file server has a clock of its own: whether an original
+    is still is told by two looks at it.
+    """
+    seen_before = claim.upload.seen
     waited_ms = now_ms() - claim.upload.queued_ms
-    if waited_ms < -SKEW_MS:  # the clock was put back since; without a measure nothing is waited for
-        return None
-    # The first look may come late, behind a long queue, and finds a file that has only just been written.
-    may_be_written = waited_ms < LONGEST_WRITE_MS or claim.upload.error_code is None
+    may_be_written = seen_before is None or -SKEW_MS <= waited_ms < LONGEST_WRITE_MS
     match error:
-        case stores.BlobNotFound() if waited_ms < MISSING_FOR_MS:
-            return _Wait(MISSING_FOR_MS - max(0, waited_ms), Existence.MISSING)
+        case stores.BlobNotFound() if may_be_written:
+            if seen_before != sight(Existence.MISSING):
+                return _Wait(MISSING_FOR_MS, Existence.MISSING)
+            left_ms = MISSING_FOR_MS - max(0, waited_ms)
+            return _Wait(left_ms, Existence.MISSING) if left_ms > 0 else None
         case pictures.SourceChanged() if settle_ms and may_be_written:
             return _Wait(settle_ms, Existence.UNKNOWN)
-        case pictures.PictureRefused(seen=BlobInfo() as seen) if may_be_written:
-            still_ms = now_ms() - int(seen.changed_at * 1000)
-            if still_ms < 0:  # by another clock than ours
-                still_ms = waited_ms
-            return _Wait(settle_ms - max(0, still_ms), seen) if still_ms < settle_ms else None
+        case pictures.PictureRefused(seen=BlobInfo() as seen) if settle_ms and may_be_written:
+            is_old = now_ms() - seen.changed_at * 1000 > CLOCKS_DIFFER_MS
+            return None if is_old or sight(seen) == seen_before else _Wait(settle_ms, seen)
         case _:
             return None
 

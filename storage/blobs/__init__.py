@@ -38,6 +38,13 @@ class BlobInfo:
         return self.identity == other.identity or same_bytes
 
 
+def sight(seen: BlobInfo | Existence) -> str:
+    """How a blob was, as a text that is another one after every change."""
+    if isinstance(seen, BlobInfo):
+        return f"{seen.bytes}:{seen.written_ns}:{seen.changed_at}"
+    return seen.value
+
+
 @dataclass(frozen=True)
 class Source:
     """An original, open for reading: a descriptor, its size in bytes, a stamp that changes with it.
@@ -212,4 +219,5 @@ __all__ = [
     "Stage",
     "Staged",
     "Store",
+    "sight",
 ]

@@ -8,6 +8,8 @@ from sqlalchemy import BindParameter, bindparam, case, delete, func, select, upd
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.blobs import sight
+from storage.catalog.backfill import queue_again
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database
 from storage.catalog.facts import (
@@ -143,6 +145,25 @@ class Claims:
         async with self._database.writing() as connection:
             found = await connection.execute(hastened.returning(uploads.c.ticket))
             return sorted(set(found.scalars()))
+
+    async def again(
+        self, made: Mapping[UUID, int], *, per_ticket: int, new_ticket: Callable[[], str]
+    ) -> Mapping[str, Sequence[UUID]]:
+        """Queue those uploads that are still as the claim of that number made them; gives their tickets.
+
+        They are as old as their last event, and what they have stays until something newer is published.
+        """
+        current = uploads.c.id.in_([str(each) for each in made]), uploads.c.state == State.READY
+        query = select(uploads.c.id, uploads.c.claim, uploads.c.queued_ms).where(*current)
+        async with self._database.writing() as connection:
+            rows = (await connection.execute(query)).all()
+            ids = [UUID(row.id) for row in rows if made[UUID(row.id)] == row.claim]
+            tickets = await queue_again(
+                connection, ids, State.READY, per_ticket=per_ticket, new_ticket=new_ticket
+            )
+            for row in rows:
+                await _update(connection, row.id, {"queued_ms": row.queued_ms})
+            return tickets
 
     async def waits_ms(self, ids: Iterable[UUID], ticket: str) -> Mapping[UUID, int]:
         """How long those of `ids` that `ticket` carries, and that nobody works on, are still to wait."""
@@ -315,11 +336,14 @@ def _is_half(outcome: Outcome, row: Row) -> bool:
 def _news(outcome: Outcome, row: Row, now: int) -> Row:
     match outcome:
         case Ready(_, original):
-            return {"state": State.READY, "attempts": 0, **_error(None, None), **_read(original)}
+            done = {"state": State.READY, "attempts": 0, "seen": None}
+            return {**done, **_error(None, None), **_read(original)}
         case Failed(_, code, message):
-            return {"state": State.FAILED, "attempts": row["attempts"] + 1, **_error(code, message)}
-        case Postponed(_, code, message, delay_ms, counted, _):
+            failed = {"state": State.FAILED, "attempts": row["attempts"] + 1, "seen": None}
+            return {**failed, **_error(code, message)}
+        case Postponed(_, code, message, delay_ms, counted, seen):
             return {
+                "seen": row["seen"] if seen is None else sight(seen),
                 "state": State.DELETING if row["state"] == State.DELETING else State.QUEUED,
                 "attempts": row["attempts"] + counted,
                 "not_before_ms": now + delay_ms,
@@ -327,7 +351,7 @@ def _news(outcome: Outcome, row: Row, now: int) -> Row:
             }
         case Removed():
             gone = {"metadata": "{}"} if not row["revive"] else {}
-            done = {"state": State.DELETED, "attempts": 0, "delete_original": False}
+            done = {"state": State.DELETED, "attempts": 0, "delete_original": False, "seen": None}
             return {**done, **gone, **_error(None, None), **_read(None)}
 
 

@@ -64,7 +64,7 @@ def _wish(row: Row | None, event: Wished, now_ms: int) -> Change:
             # Wanted again, so its original is too.
             return Change({**row, **news, "revive": True, "delete_original": False})
         case _:
-            return Change({**row, **news, "state": State.QUEUED}, wants_ticket=True)
+            return Change({**row, **news, "state": State.QUEUED, "seen": None}, wants_ticket=True)
 
 
 def _unwish(row: Row | None, event: Unwished, now_ms: int) -> Change:
@@ -123,5 +123,6 @@ def _blank(upload_id: str, now_ms: int) -> Row:
         "adopted": False,
         "error_code": None,
         "error_message": None,
+        "seen": None,
         **_NOTHING_READ,
     }

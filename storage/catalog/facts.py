@@ -127,6 +127,8 @@ class Upload:
     error_message: str | None
     original: Original | None
     variants: Sequence[StoredVariant]
+    seen: str | None = None
+    """The `sight` of its original when the upload was put off because of that."""
 
 
 @dataclass(frozen=True)
@@ -145,11 +147,12 @@ class Claim:
 
 @dataclass(frozen=True)
 class Ready:
-    """All variants are published."""
+    """All variants are published, of an original that was `seen` so when it was read."""
 
     claim: Claim
     original: Original
     variants: Sequence[StoredVariant]
+    seen: BlobInfo | None = None
 
 
 @dataclass(frozen=True)

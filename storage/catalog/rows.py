@@ -60,6 +60,7 @@ def to_upload(row: Mapping[str, Any], variants: Sequence[StoredVariant]) -> Uplo
         error_message=row["error_message"],
         original=to_original(row),
         variants=variants,
+        seen=row["seen"],
     )
 
 

@@ -53,6 +53,7 @@ uploads = Table(
     Column("adopted", Boolean, nullable=False, server_default=text("0")),
     Column("error_code", String(32)),
     Column("error_message", Text),
+    Column("seen", Text),  # how its original was when it was put off because of that
     Column("stamp", Text),
     Column("sha256", String(64)),
     Column("bytes", Integer),

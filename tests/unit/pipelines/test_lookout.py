@@ -1,14 +1,19 @@
 """Originals that are still being written, or come after their event: each upload is due in time."""
 
 import asyncio
+import io
+import os
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from PIL import Image
 
 from pipelines import lookout as lookouts
 from pipelines.batch import Judge, Report, Workshop, process_uploads
@@ -17,9 +22,9 @@ from pipelines.sandbox import Sandbox
 from storage.blobs import BlobInfo, Existence
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import State
+from storage.catalog.facts import Notice, State
 from tests.support import pictures
-from tests.support.catalogs import commit, postponed, told
+from tests.support.catalogs import commit, postponed, ready, told
 from tests.support.workshops import Uploads, workshop
 from worker.retry import judge
 
@@ -33,7 +38,7 @@ class Shop:
 
     def __init__(self, catalog: Catalog, uploads: Uploads, parts: Callable[[Lookout], Workshop]) -> None:
         self.catalog, self.uploads = catalog, uploads
-        self.lookout = Lookout(uploads.blobs, self._hasten)
+        self.lookout = Lookout(uploads.blobs, self._hasten, self._again, SETTLE_S)
         self._workshop = parts(self.lookout)
         self.due: asyncio.Queue[tuple[list[UUID], str]] = asyncio.Queue()
         self.jobs: dict[str, list[UUID]] = {}
@@ -42,6 +47,12 @@ class Shop:
     async def _hasten(self, ids: Sequence[UUID]) -> None:
         for ticket in await self.catalog.claims.hasten(ids):
             self.due.put_nowait((self.jobs[ticket], ticket))
+
+    async def _again(self, made: Mapping[UUID, int]) -> None:
+        number = len(self.jobs)
+        tickets = await self.catalog.claims.again(made, per_ticket=9, new_ticket=lambda: f"again-{number}")
+        for ticket, ids in tickets.items():
+            self.due.put_nowait((list(ids), ticket))
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -65,10 +76,14 @@ class Shop:
         return self.reports
 
     async def outcome(self) -> tuple[State, str | None, int]:
+        [notice] = await self.notices(1)
+        return notice.kind, notice.error_code, notice.attempts
+
+    async def notices(self, count: int) -> Sequence[Notice]:
         async with asyncio.timeout(20):
-            while not (notices := await told(self.catalog)):  # noqa: ASYNC110 (another's work is no event)
+            while len(notices := await told(self.catalog)) < count:  # noqa: ASYNC110 (another's work is no event)
                 await asyncio.sleep(0.02)
-        return notices[0].kind, notices[0].error_code, notices[0].attempts
+        return notices
 
 
 @pytest.fixture
@@ -190,6 +205,112 @@ async def test_a_file_that_comes_after_its_event_is_worked_on_when_it_is_there(s
     assert await shop.outcome() == (State.READY, None, 0)
     assert time.monotonic() - began < 5
     assert [report.left_over for report in await shop.reported(2)] == [[upload_id], []]
+
+
+# -- half of a picture that is one, too
+
+
+def picture(kind: str) -> bytes:
+    """A picture whose second half, of zeros, decodes as well."""
+    file = io.BytesIO()
+    Image.frombytes("L", (300, 200), random.Random(1).randbytes(300 * 200)).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP"])
+async def test_a_picture_that_was_ready_before_it_was_whole_is_made_again_when_it_is(
+    shop: Shop, kind: str
+) -> None:
+    whole = picture(kind)
+    half = whole[: len(whole) // 2]
+    path = shop.uploads.path("cat")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(half + bytes(len(whole) - len(half)))
+    await shop.announce("cat")
+    [first] = await shop.notices(1)
+    with path.open("r+b") as file:
+        file.write(whole)
+    _, second = await shop.notices(2)
+
+    assert (first.kind, second.kind) == (State.READY, State.READY)
+    assert second.seq > first.seq
+    assert second.original is not None
+    assert second.original.sha256 == sha256(whole).hexdigest()
+    assert {one.key for one in first.variants} & {one.key for one in second.variants} == set()
+
+
+class Counted:
+    """Blobs whose looks are counted."""
+
+    def __init__(self, blobs: LocalBlobs) -> None:
+        self._blobs, self.looks = blobs, 0
+
+    async def look(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+        self.looks += len(keys)
+        return await self._blobs.look(keys)
+
+
+Change = Callable[[Path], object]
+NO_WRITING: dict[str, Change] = {
+    "nothing": lambda path: None,
+    "another name": lambda path: path.rename(path.with_name("b")),
+    "another mode": lambda path: path.chmod(0o600),
+    "a link": lambda path: path.with_name("b").hardlink_to(path),
+    "removed": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("change", NO_WRITING)
+async def test_a_ready_upload_costs_two_looks_at_most_and_no_second_try_unless_it_is_written_to(
+    local_blobs: LocalBlobs, uploads: Uploads, change: str
+) -> None:
+    repeated: list[Mapping[UUID, int]] = []
+
+    async def again(made: Mapping[UUID, int]) -> None:
+        repeated.append(made)
+
+    await uploads.put("a", b"a")
+    blobs = Counted(local_blobs)
+    lookout = Lookout(blobs, nobody, again, settle_s=0.05)
+    lookout.watch_made(await uploads.claim("a"), "uploads/a", await local_blobs.info("uploads/a"))
+    NO_WRITING[change](uploads.path("a"))
+    while lookout.made:
+        await lookout.look_at_made()
+        await asyncio.sleep(0)
+
+    assert 1 <= blobs.looks <= 2
+    assert repeated == []
+
+
+async def test_an_original_that_was_written_long_ago_is_not_looked_at_once_it_is_ready(
+    local_blobs: LocalBlobs, uploads: Uploads
+) -> None:
+    await uploads.put("a", b"a")
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(uploads.path("a"), (two_days_ago, two_days_ago))
+    lookout = Lookout(local_blobs, nobody, nobody, settle_s=10)
+    lookout.watch_made(await uploads.claim("a"), "uploads/a", await local_blobs.info("uploads/a"))
+
+    assert lookout.made == 0
+
+
+async def test_what_another_has_done_since_is_not_done_again(catalog: Catalog, uploads: Uploads) -> None:
+    upload_id = await uploads.announce("cat.jpg")
+    made = await uploads.claim("cat.jpg")
+    await commit(catalog, ready(made))
+    before = await catalog.claims.again(
+        {upload_id: made.number - 1}, per_ticket=9, new_ticket=lambda: "before"
+    )
+    now = await catalog.claims.again({upload_id: made.number}, per_ticket=9, new_ticket=lambda: "now")
+    found = await catalog.reports.find(upload_id)
+
+    assert (before, now) == ({}, {"now": [upload_id]})
+    assert found is not None
+    assert (found.state, found.queued_ms) == (State.QUEUED, made.upload.queued_ms)
+
+
+async def nobody(_: object) -> None:
+    """Has nothing to do."""
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:
