@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import Any, Self
 
 import orjson
@@ -48,7 +49,8 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (a nameless file there)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _BLOCK = 512  # what st_blocks counts, whatever the file system
 _CLOCK_OF_PROCESS = 2  # Linux: the clock of all CPU time of the process whose number is in the other bits
-_ASLEEP, _WAITS_FOR_DISK = "S", "D"  # states of a process; a throttled one is R, one that was stopped T
+_ASLEEP, _WAITING = frozenset("S"), frozenset("SD")  # D: for a disk; throttled is R, stopped T
+_A_MOMENT_S = 0.001
 _LITTLE = 1 / 2  # of its CPU time; with less, a picture cannot be called slow
 _LENGTH = struct.Struct(">I")
 _MOVED = re.compile("No module named|cannot import name")
@@ -99,9 +101,7 @@ class Child:
         self._errors = errors
         self._drawing = drawing
         self._clock = ~process.pid << 3 | _CLOCK_OF_PROCESS
-        self._statm, self._stat = (
-            os.open(f"/proc/{process.pid}/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("statm", "stat")
-        )
+        self._statm = os.open(f"/proc/{process.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._unread = self._said = b""
         self._oom_kills = cgroups.oom_kills()
         self.hello: Hello
@@ -229,7 +229,8 @@ class Child:
             budget.cpu_used += cpu - cpu_before
             if answered:
                 return
-            if budget.has_picture and self._state() == _ASLEEP:
+            is_idle = budget.has_picture and cpu - cpu_before < _A_MOMENT_S
+            if is_idle and states(self.pid) == _ASLEEP:
                 budget.slept += min(looked - before, 10 * _WATCH_S)
             if budget.cpu_used > most_cpu_s:
                 raise _too_slow(most_cpu_s)
@@ -242,16 +243,10 @@ class Child:
         """Whose fault it is that the time on the wall is over, and that of the CPU is not."""
         if budget.cpu_used + budget.slept > budget.cpu_s * _LITTLE:
             return _too_slow(budget.cpu_s)
-        if not budget.has_picture and self._state() in (_ASLEEP, _WAITS_FOR_DISK):
+        if not budget.has_picture and states(self.pid) <= _WAITING:
             return BlobsUnavailable(f"the original could not be read within {budget.wall_s:.3g} s")
         given = f"{budget.cpu_used:.1f} s of CPU time in {budget.wall_s:.3g} s"
         return DecoderStarved(f"the machine gave the decoder {given}. {MORE_CPU}")
-
-    def _state(self) -> str:
-        """What the kernel says that the process does now: R, S, D, T, …"""
-        with contextlib.suppress(OSError, IndexError):
-            return os.pread(self._stat, 1000, 0).rpartition(b")")[2].split()[0].decode()
-        return ""
 
     async def _frame(self) -> bytes:
         length = _LENGTH.unpack(await self._exactly(_LENGTH.size))[0]
@@ -355,8 +350,17 @@ class Child:
         os.close(self._errors)
         os.close(self._drawing)
         os.close(self._statm)
-        os.close(self._stat)
         await asyncio.shield(asyncio.to_thread(self._process.wait))
+
+
+def states(pid: int) -> frozenset[str]:
+    """What the kernel says that the threads of a process do now: R, S, D, T, …"""
+    found = set()
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # it has just ended
+                found.add((thread / "stat").read_text().rpartition(")")[2].split()[0])
+    return frozenset(found)
 
 
 def _too_slow(most_cpu_s: float) -> DecodeTimeout:

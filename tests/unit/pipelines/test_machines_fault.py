@@ -17,6 +17,7 @@ from pipelines.batch import process_uploads
 from pipelines.errors import DecoderCrashed, DecoderKilled, DecoderStarved
 from pipelines.formats import MIB
 from pipelines.sandbox import Sandbox
+from pipelines.sandbox.child import states
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import State
@@ -194,6 +195,29 @@ async def test_a_picture_that_only_pretends_so_ends_after_its_tries_and_is_not_r
     assert [(code, words) for _, code, words in report.complaints] == [told]
     assert told[0] == FATES[fate][1]
     assert await catalog.verdicts.all("test") == []
+
+
+ONE_OF_TWO = """
+import os, threading
+
+def work():
+    while True:
+        pass
+
+threading.Thread(target=work).start()
+os.write(1, b"!")
+threading.Event().wait()
+"""
+
+
+def test_a_decoder_is_at_work_while_one_of_its_threads_is() -> None:
+    with subprocess.Popen([sys.executable, "-c", ONE_OF_TWO], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        found = states(process.pid)
+        process.kill()
+
+    assert "R" in found
 
 
 CAGED = """
