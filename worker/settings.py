@@ -241,7 +241,8 @@ class Settings(BaseSettings):
         10,
         ge=0,
         le=600,  # as long as a file is waited for that never settles
-        description="seconds that a damaged or empty original must not have changed before it is refused",
+        description="seconds after which a damaged or empty original must be found the same to be refused, "
+        "and for which a ready one is done again if it is written to; 0: never",
     )
     grace: int = Field(
         86_400,
