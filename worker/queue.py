@@ -16,6 +16,7 @@ import orjson
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.utils import timestamp_ms
+from redis._parsers.socket import SERVER_CLOSED_CONNECTION_ERROR
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
@@ -25,7 +26,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.heartbeats import Heartbeats
-from worker.refusals import RedisRefused, Refusal, is_missing_right, of_another, refusal_of
+from worker.refusals import RedisRefused, Refusal, is_denied, is_missing_right, of_another, refusal_of
 from worker.rights import try_rights
 from worker.settings import URL_OPTIONS, Settings
 
@@ -108,6 +109,9 @@ class _Connection(AbstractConnection):
     """
 
     async def connect(self) -> None:
+        if not self.is_connected and self.health_check_interval:
+            # Or redis-py asks for a PING before a new connection is ready, and makes others to ask again.
+            self.next_health_check = asyncio.get_running_loop().time() + self.health_check_interval
         try:
             await super().connect()  # type: ignore[no-untyped-call]
         except RedisConnectionError as error:
@@ -118,9 +122,12 @@ class _Connection(AbstractConnection):
     async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (as redis-py has it)
         try:
             return await super().read_response(*args, **options)
-        except AuthenticationError as error:  # to redis-py a lost connection, which it makes again and again
-            refusal = refusal_of(error)
-            raise (RedisRefused(refusal) if refusal else error) from error
+        except (AuthenticationError, ResponseError) as error:
+            # To redis-py the one is a lost connection, which it makes again and again; it passes over others.
+            refusal = refusal_of(error) if is_denied(error) else None
+            if refusal is None:
+                raise
+            raise RedisRefused(refusal) from error
 
     async def send_packed_command(
         self, command: bytes | str | Iterable[bytes], check_health: bool = True
@@ -158,6 +165,9 @@ def connect(url: str, job_queue: str) -> ArqRedis:
         health_check_interval=30,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
         retry_on_error=list(UNREACHABLE),
+        # To write before an answer is read loses what a Redis says that closes the connection at once.
+        lib_name=None,
+        lib_version=None,
     )
     kind = pool.connection_class
     pool.connection_class = type(kind.__name__, (_Connection, kind), {})
@@ -196,14 +206,20 @@ async def prove_answers(redis: ArqRedis, url: str) -> None:
 
     A server that speaks TLS and a client that does not may wait for each other for ever.
     """
+    scheme = url.partition(":")[0]
+    other = {"redis": "rediss", "rediss": "redis"}.get(scheme)
+    asks = f". Does it want {other}:// instead of {scheme}://?" if other else ""
     try:
         async with asyncio.timeout(_ANSWERS_WITHIN_S):
             await redis.ping()
     except (TimeoutError, RedisTimeoutError) as error:
-        scheme = url.partition(":")[0]
-        other = {"redis": "rediss", "rediss": "redis"}.get(scheme)
-        asks = f". Does it want {other}:// instead of {scheme}://?" if other else ""
+        if refusal := refusal_of(error):  # it did answer, before the last try
+            raise RedisRefused(refusal) from error
         raise RedisTimeoutError(f"nothing came within {_ANSWERS_WITHIN_S} s{asks}") from error
+    except RedisConnectionError as error:
+        if str(error) == SERVER_CLOSED_CONNECTION_ERROR:
+            raise RedisConnectionError(f"it closes each connection at once{asks}") from error
+        raise
     except ResponseError:
         pass  # an answer, too: not everybody may ask for it
 
@@ -504,8 +520,10 @@ class Queue:
         """
         try:
             found = await self.redis.zrange(self.jobs, 0, -1, withscores=True)
-        except ResponseError:  # it is no queue at all
-            return int(await self.redis.delete(self.jobs))
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            return int(await self.redis.delete(self.jobs))  # it is no queue at all
         async with self.redis.pipeline(transaction=False) as pipe:
             for job, _ in found:
                 pipe.get(job_key_prefix.encode() + job)

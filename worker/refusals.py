@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import (
     AuthenticationError,
+    BusyLoadingError,
     InvalidResponse,
     NoPermissionError,
     OutOfMemoryError,
@@ -14,6 +15,7 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 _OF_ANOTHER_NAME = (62, 64)  # OpenSSL's codes for a host and an address that do not match
 _SHOWN = 6  # names in one message
@@ -21,6 +23,11 @@ DOCS = "docs/redis.md has the lines for worker, reader and app"
 _WITH_PASSWORD = "redis://user:password@host:port/0 in MEDIA_REDIS_URL"  # noqa: S105 (how it is written)
 _CLUSTER = ("CROSSSLOT", "MOVED", "ASK ", "CLUSTERDOWN", "TRYAGAIN", "SELECT is not allowed in cluster mode")
 _NO_WRITES = re.compile(r"(?:MISCONF|NOREPLICAS) (.*)")
+_NO_MORE_CLIENTS = re.compile("max number of clients")
+_DENIED = re.compile(r"^DENIED ")  # instead of any answer, and then the connection is closed
+_BUSY = re.compile(r"(?:^|: )BUSY ")
+_PRIMARY_DOWN = re.compile(r"(?:^|: )MASTERDOWN ")
+_LONGEST = 200  # characters of what a Redis says that nobody knows
 _COMMAND = re.compile(r"(?:run the '|[Uu]nknown (?:sub)?command [`'\"]?)([^'`\",]+)")
 
 
@@ -50,6 +57,11 @@ def refusal_of(error: BaseException) -> Refusal | None:
     return next((found for cause in _causes(error) if (found := _translated(cause))), None)
 
 
+def is_denied(error: BaseException) -> bool:
+    """Whether Redis takes no connection from there, and has said so instead of an answer."""
+    return isinstance(error, AuthenticationError) or bool(_DENIED.search(str(error)))
+
+
 def is_no_permission(error: BaseException) -> bool:
     """Whether that user may not run that command on that key; an EXEC is refused with EXECABORT."""
     return isinstance(error, NoPermissionError) or "NOPERM" in str(error)
@@ -63,7 +75,10 @@ def is_missing_right(error: BaseException) -> bool:
 def explain(error: BaseException) -> str:
     """The error for people: by name and with its remedy where Redis says no."""
     refusal = refusal_of(error)
-    return f"{refusal.by}: {refusal}" if refusal else f"Redis does not answer: {str(error).rstrip('.')}"
+    if refusal is not None:
+        return f"{refusal.by}: {refusal}"
+    says = "Redis says no" if isinstance(error, ResponseError) else "Redis does not answer"
+    return f"{says}: {str(error).rstrip('.')}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -79,9 +94,13 @@ def _translated(error: BaseException) -> Refusal | None:
         return error.refusal
     if isinstance(error, ssl.SSLError):
         return _of_tls(error)
+    said = str(error)
+    if isinstance(error, BusyLoadingError):
+        return _LOADING
+    if isinstance(error, RedisConnectionError) and _NO_MORE_CLIENTS.search(said):
+        return _TOO_MANY
     if not isinstance(error, AuthenticationError | ResponseError | InvalidResponse):
         return None
-    said = str(error)
     if isinstance(error, AuthenticationError):
         return _of_password(said)
     if any(word in said for word in _CLUSTER):
@@ -164,11 +183,38 @@ def of_another(stream: str, owner: str, catalog_id: str) -> Refusal:
     )
 
 
+SENTINEL = Refusal(
+    "it is a Sentinel, which only knows where the primary is",
+    "Name the primary's own host and port in MEDIA_REDIS_URL; a Sentinel is not asked for it",
+)
+_LOADING = Refusal("it is loading its data from the disk", "Wait: its log says how far it is", passes=True)
+_TOO_MANY = Refusal(
+    "it has as many clients as it takes",
+    "Raise `maxclients`, and its limit of open files; CLIENT LIST there says who they are",
+    passes=True,
+)
+
+
+def unknown(command: str, said: str) -> Refusal:
+    """What nobody knows, and no command that a worker runs is ever answered with."""
+    return Refusal(
+        f"it answers {command} with: {said[:_LONGEST].rstrip('.')}",
+        "See its log, and that of a proxy before it",
+        passes=True,
+    )
+
+
 def no_command(name: str) -> Refusal:
     """A command that the server does not have."""
+    if name.upper() == "SELECT":
+        return Refusal(
+            "it has no command SELECT, as a Sentinel or a proxy",
+            "Name the primary's own host and port in MEDIA_REDIS_URL; where that is the one, no database",
+        )
     return Refusal(
         f"it has no command {name.upper()}",
-        "Update to Redis 6.2 or newer, or Valkey; or take back the `rename-command` of it",
+        "Update to Redis 6.2 or newer, or Valkey; take back the `rename-command` of it; or, where a Sentinel "
+        "listens there, name the primary",
     )
 
 
@@ -188,6 +234,24 @@ def _of_state(error: BaseException, said: str) -> Refusal | None:
             f"it takes no writes: {found[1]}",
             "See its log: a full disk, a folder that it may not write, replicas that are away",
             passes=True,
+        )
+    if _BUSY.search(said):
+        return Refusal(
+            "it is busy with a script or a module, and does nothing else",
+            "Wait, or end it there: SCRIPT KILL, FUNCTION KILL",
+            passes=True,
+        )
+    if _PRIMARY_DOWN.search(said):
+        return Refusal(
+            "it is a replica that has lost its primary, and tells nothing old",
+            "Point MEDIA_REDIS_URL at the primary, or mend the replication",
+            passes=True,
+        )
+    if _DENIED.search(said):
+        return Refusal(
+            "it is in protected mode: without a password it only serves its own machine",
+            f"Give it a password (`requirepass`, or ACL SETUSER), and write {_WITH_PASSWORD}; or set "
+            "`protected-mode no` where nobody else can reach it",
         )
     if "WRONGTYPE" in said:
         return Refusal(

@@ -18,16 +18,20 @@ from arq.constants import (
 from redis.exceptions import ResponseError
 
 from worker.refusals import (
+    SENTINEL,
     Refusal,
     is_missing_right,
     is_no_permission,
     missing_rights,
     no_command,
     refusal_of,
+    unknown,
 )
 
 _NOBODY = "media-worker-tries-its-rights"  # no group, no consumer, no job has that name
 _OF_ARQ = "arq:*"
+_NEVER_WRONG = ("PING", "XLEN", "ZCARD", "GET", "EXISTS")  # the others are written so that Redis objects
+_EVERY_REDIS_HAS = {"GET", "SET", "DEL"}
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,11 @@ async def try_rights(redis: ArqRedis, stream: str, events: str) -> Refusal | Non
     ]
     return (
         _of_cluster(refused)
+        or await _of_sentinel(redis, refused)
         or _of_type(refused, (stream, events))
         or _of_rights(refused)
         or next((found for _, error in refused if (found := refusal_of(error)) and found.passes), None)
+        or _of_what_nobody_knows(refused)
     )
 
 
@@ -123,6 +129,24 @@ Refused = Sequence[tuple[Attempt, ResponseError]]
 def _of_cluster(refused: Refused) -> Refusal | None:
     found = (refusal_of(error) for _, error in refused)
     return next((one for one in found if one and "cluster" in one.what), None)
+
+
+async def _of_sentinel(redis: ArqRedis, refused: Refused) -> Refusal | None:
+    lacks = {attempt.command for attempt, error in refused if is_missing_right(error)}
+    if not lacks >= _EVERY_REDIS_HAS:
+        return None
+    try:
+        told = await redis.info("server")
+    except ResponseError:
+        return None
+    return SENTINEL if told.get("redis_mode") == "sentinel" else None
+
+
+def _of_what_nobody_knows(refused: Refused) -> Refusal | None:
+    for attempt, error in refused:
+        if attempt.command in _NEVER_WRONG and refusal_of(error) is None:
+            return unknown(attempt.command, str(error))
+    return None
 
 
 def _of_type(refused: Refused, streams: Iterable[str]) -> Refusal | None:
@@ -141,5 +165,5 @@ def _of_rights(refused: Refused) -> Refusal | None:
     keys = [attempt.keys for attempt, said in lacks if "run the" not in said]
     if lacks:
         return missing_rights(list(dict.fromkeys(commands)), list(dict.fromkeys(keys)))
-    unknown = [attempt.command for attempt, error in refused if is_missing_right(error)]
-    return no_command(", ".join(dict.fromkeys(unknown))) if unknown else None
+    absent = [attempt.command for attempt, error in refused if is_missing_right(error)]
+    return no_command(", ".join(dict.fromkeys(absent))) if absent else None

@@ -14,6 +14,7 @@ _LATELY_MS = 24 * 60 * 60 * 1000  # the catalog keeps what it told for longer
 
 async def look_at_redis(settings: Settings) -> Sequence[Finding]:
     """What the Redis says of itself, or why it does not answer."""
+    refusal = None
     try:
         async with open_queue(settings) as queue:
             refusal = await queue.refusal()
@@ -21,7 +22,7 @@ async def look_at_redis(settings: Settings) -> Sequence[Finding]:
                 return [refused(refusal)]
             findings = [*judge_redis(await queue.facts()), await look_at_workers(queue)]
     except (*UNREACHABLE, RedisError) as error:
-        if refusal := refusal_of(error):
+        if refusal := refusal or refusal_of(error):
             return [refused(refusal)]
         advice = "Start Redis, or correct MEDIA_REDIS_URL."
         return [Finding("Redis", "error", f"does not answer: {error}", advice)]

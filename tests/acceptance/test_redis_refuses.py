@@ -120,3 +120,23 @@ def test_a_worker_that_loses_a_right_says_which_is_red_and_goes_on_when_it_has_i
 
     assert checked.returncode == 1
     assert worker.stop() == 0
+
+
+def test_a_worker_whose_redis_loses_its_primary_waits_at_start_and_at_work_and_goes_on(
+    place: Workplace, server: RedisServer, admin: Any
+) -> None:
+    def lose_the_primary() -> None:
+        admin.config_set("replica-serve-stale-data", "no")
+        admin.replicaof("127.0.0.1", "1")
+
+    lose_the_primary()
+    worker = place.start("media", ready=False)
+    eventually(lambda: any("primary" in line["reason"] for line in worker.logged("redis_refuses")))
+    admin.replicaof("NO", "ONE")
+    worker.await_log("health_green")
+    lose_the_primary()
+    eventually(lambda: len(worker.logged("redis_refuses")) > 1)
+    admin.replicaof("NO", "ONE")
+    eventually(lambda: place.run("arq", "--check").returncode == 0)
+
+    assert worker.stop() == 0

@@ -108,7 +108,15 @@ def _make_a_replica(admin: Any) -> None:
     admin.replicaof("127.0.0.1", "1")
 
 
-@pytest.mark.parametrize(("hinder", "told"), [(_fill, "maxmemory"), (_make_a_replica, "replica")])
+def _lose_the_primary(admin: Any) -> None:
+    admin.config_set("replica-serve-stale-data", "no")
+    _make_a_replica(admin)
+
+
+@pytest.mark.parametrize(
+    ("hinder", "told"),
+    [(_fill, "maxmemory"), (_make_a_replica, "replica"), (_lose_the_primary, "replica")],
+)
 async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by_doctor(
     queue: Queue, server: RedisServer, admin: Any, hinder: Any, told: str
 ) -> None:
@@ -124,12 +132,13 @@ async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by
     [red] = logged
     assert red["event"] == "health_red"
     assert told in red["reason"]
-    if told == "maxmemory":  # a replica does not even let the last heartbeat go
+    if told == "maxmemory":  # a replica does not even let the last heartbeat go, or not even tells it
         assert not await queue.has_worker()
     assert found.level == "error"
     assert told in found.detail
     assert found.advice
     admin.config_set("maxmemory", 0)
     admin.replicaof("NO", "ONE")
+    admin.config_set("replica-serve-stale-data", "yes")
     await health.tell()
     assert await queue.has_worker()

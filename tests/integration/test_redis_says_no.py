@@ -1,0 +1,153 @@
+"""What a Redis, or what stands at its port, may say instead of working: each by name, with the remedy."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.exceptions import RedisError
+
+from scripts.doctor.broker import look_at_redis
+from scripts.redis_server import RedisServer
+from tests.support.commands import forked
+from tests.support.fake_redis import saying
+from worker.main import start_up
+from worker.queue import Queue, connect, job_queue_of, open_queue
+from worker.refusals import explain, refusal_of
+from worker.settings import Settings
+from worker.shutdown import Shutdown
+
+STREAM = "media:uploads"
+PONG = {"PING": b"+PONG\r\n", "CLIENT": b"+OK\r\n"}
+SENTINEL = {**PONG, "INFO": b"$23\r\nredis_mode:sentinel\r\nx:1\r\n"}
+
+# What is said, to which commands something else, whether the connection is closed; how it is told.
+SAYS: Mapping[str, tuple[bytes, Mapping[str, bytes], bool, str, str]] = {
+    "loading": (b"-LOADING Redis is loading the dataset in memory\r\n", {}, False, "loading", "Wait"),
+    "loading Valkey": (b"-LOADING Valkey is loading the dataset in memory\r\n", {}, False, "loading", "Wait"),
+    "clients": (b"-ERR max number of clients reached\r\n", {}, True, "as many clients", "maxclients"),
+    "busy": (
+        b"-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n",
+        {},
+        False,
+        "busy with a script",
+        "SCRIPT KILL",
+    ),
+    "busy after PING": (b"-BUSY Redis is busy running a module command.\r\n", PONG, False, "busy", "Wait"),
+    "master down": (
+        b"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n",
+        PONG,
+        False,
+        "lost its primary",
+        "MEDIA_REDIS_URL at the primary",
+    ),
+    "no replicas": (b"-NOREPLICAS Not enough good replicas to write.\r\n", PONG, False, "no writes", "log"),
+    "a proxy": (b"-upstream failure\r\n", {}, False, "upstream failure", "proxy"),
+    "a limit": (b"-ERR max daily request limit exceeded.\r\n", PONG, False, "daily request limit", "log"),
+    "protected": (
+        b"-DENIED Redis is running in protected mode because protected mode is enabled and\r\n",
+        {},
+        True,
+        "protected mode",
+        "password",
+    ),
+    "sentinel": (
+        b"-ERR unknown command 'X', with args beginning with: \r\n",
+        SENTINEL,
+        False,
+        "Sentinel",
+        "",
+    ),
+    "memcached": (b"ERROR\r\n", {}, False, "does not speak Redis' protocol", "host and port"),
+    "web": (b"HTTP/1.1 400 Bad Request\r\n\r\n", {}, True, "does not speak Redis' protocol", "port"),
+    "ssh": (b"SSH-2.0-OpenSSH_9.2\r\n", {}, False, "does not speak Redis' protocol", "port"),
+}
+STAYS = {"protected", "sentinel", "memcached", "web", "ssh"}
+
+
+@pytest.fixture(params=SAYS)
+async def said(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Settings, str, str, bool]]:
+    """Settings for what says that, the words that it is told with, and whether it may pass."""
+    answer, others, closes, what, remedy = SAYS[request.param]
+    async with saying(answer, others, closes=closes) as fake:
+        yield Settings(redis_url=fake.url), what, remedy, request.param not in STAYS
+
+
+Said = tuple[Settings, str, str, bool]
+
+
+async def test_doctor_names_it_with_its_remedy(said: Said) -> None:
+    settings, what, remedy, _ = said
+
+    found = (await look_at_redis(settings))[0]
+
+    assert found.level == "error"
+    assert what in found.detail
+    assert remedy in (found.advice or "")
+    assert "rediss://" not in str(found)
+
+
+async def test_a_worker_ends_at_start_or_waits_where_it_may_pass(
+    said: Said, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings, what, _, passes = said
+    client = connect(settings.redis_url, job_queue_of(STREAM))
+
+    with pytest.raises(RedisError if passes else SystemExit) as ended:
+        await start_up({"settings": settings, "redis": client, "shutdown": Shutdown()})
+
+    await client.aclose(close_connection_pool=True)
+    if passes:
+        assert what in explain(ended.value)
+        assert getattr(refusal_of(ended.value), "passes", False)
+
+
+async def test_the_health_check_names_it(said: Said, tmp_path: Path) -> None:
+    settings, what, _, _ = said
+
+    ended = await asyncio.to_thread(
+        forked,
+        ["arq", "worker.main.WorkerSettings", "--check"],
+        {"MEDIA_REDIS_URL": settings.redis_url},
+        tmp_path,
+    )
+
+    assert ended.returncode == 1
+    assert "Health check failed: " in ended.stderr
+    assert what in ended.stderr
+
+
+async def test_a_sentinel_is_told_as_one_also_where_the_url_names_a_database() -> None:
+    async with saying(b"-ERR unknown command 'SELECT', with args beginning with: \r\n", PONG) as fake:
+        [found] = await look_at_redis(Settings(redis_url=fake.url.replace("/0", "/1")))
+
+    assert "Sentinel" in found.detail
+
+
+async def test_a_port_that_closes_each_connection_is_told_with_the_other_scheme() -> None:
+    async with saying(b"", closes=True) as fake:
+        [found] = await look_at_redis(Settings(redis_url=fake.url))
+
+    assert "closes" in found.detail
+    assert "rediss://" in found.detail
+
+
+async def test_a_redis_that_is_loading_for_a_moment_is_not_told_at_all() -> None:
+    answers = {"PING": b"-LOADING Redis is loading the dataset in memory\r\n"}
+
+    async with saying(b"+OK\r\n", answers) as fake:
+        asyncio.get_running_loop().call_later(0.05, answers.update, {"PING": b"+PONG\r\n"})
+        async with open_queue(Settings(redis_url=fake.url)):
+            pass
+
+
+async def test_a_redis_that_takes_no_more_clients_is_told_at_once(queue: Queue, server: RedisServer) -> None:
+    await queue.redis.ping()
+    before: Any = await queue.redis.config_get("maxclients")
+    await queue.redis.config_set("maxclients", 1)
+
+    [found] = await look_at_redis(Settings(redis_url=server.url))
+
+    await queue.redis.config_set("maxclients", before["maxclients"])
+    assert "as many clients" in found.detail
