@@ -1,4 +1,4 @@
-"""Blocking work in a thread, which does not outlive the one who waits for it."""
+"""Blocking work in a thread, which does not outlive the one who waits for it, unless it is left alone."""
 
 import asyncio
 import threading
@@ -73,3 +73,28 @@ async def in_thread_or_undo(undo: Callable[[T], object], function: Callable[[], 
         with suppress(OSError):
             await in_thread(undo, running.result())
     raise cancelled
+
+
+async def in_thread_within(seconds: float, function: Callable[[], T]) -> T:
+    """What `function` gives in a thread of its own, which is left alone where it takes longer.
+
+    Neither the loop nor the process waits for that thread at its end. Raises: TimeoutError.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def settle(settled: Callable[[], None]) -> None:
+        if not answer.done():
+            settled()
+
+    def work() -> None:
+        try:
+            settled = partial(answer.set_result, function())
+        except Exception as error:  # for whoever awaits it
+            settled = partial(answer.set_exception, error)
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, settled)
+
+    threading.Thread(target=work, name="left-alone", daemon=True).start()
+    async with asyncio.timeout(seconds):
+        return await answer

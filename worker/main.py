@@ -4,10 +4,10 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 from uuid import uuid4
@@ -23,6 +23,7 @@ from pipelines.errors import DecoderUnavailable
 from pipelines.sandbox import DECODER
 from storage.blobs.marker import read_marker_at
 from storage.errors import StorageError
+from storage.threads import in_thread_within
 from worker import health, queue, tasks
 from worker.app import JOBS_AT_ONCE, in_background, open_app
 from worker.crontab import parse_crontab
@@ -57,7 +58,8 @@ _START_PAUSE_S = 60  # a worker that starts again and again need not look for fo
 _START_DRAIN = 1000  # events taken before the first poll
 _JOB_S = 30 + 60  # new images are taken for 30 s; the rest is for the last ones' images and commits
 _SWEEP_TIMEOUT_S = 300  # of one try: its last step may meet a slow disk
-_CHECK_S = 8
+_CHECK_S = 8  # of a health check, whatever happens
+_ANSWERS_S, _STORAGE_S = 6, 2  # of it for Redis and the storage together, and for the storage
 _GOODBYE_S = 5  # for the last words to a Redis that may hang
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S, _HEALTHY_S = 0.5, 5.0, 30
 
@@ -145,9 +147,11 @@ def check(settings: Settings) -> int:
     arq's own check knows one key, and few of the options that a URL may have.
     """
     signal.signal(signal.SIGALRM, _give_up)
-    signal.alarm(_CHECK_S)  # a Redis that hangs is asked more than once
+    signal.alarm(_CHECK_S)
     try:
         is_well, told = asyncio.run(_judge_workers(settings))
+    except TimeoutError:  # a Redis that hangs is asked more than once
+        is_well, told = False, f"Redis does not answer within {_ANSWERS_S} s"
     except (*UNREACHABLE, RedisError) as error:
         is_well, told = False, explain(error)
     say(f"Health check {'successful' if is_well else 'failed'}: {told}")
@@ -157,17 +161,22 @@ def check(settings: Settings) -> int:
 async def _judge_workers(settings: Settings) -> tuple[bool, str]:
     """Whether one of this installation is well here, and what is told of it.
 
-    Raises: RedisError, OSError.
+    Raises: RedisError, OSError; TimeoutError where Redis takes too long.
     """
-    async with queue.open_queue(settings) as opened:
-        # The storage folder says whose it is without the catalog's engine, which takes long to start.
-        await opened.prove_not_of_another(read_marker_at(settings.storage_root))
+    async with asyncio.timeout(_ANSWERS_S), queue.open_queue(settings) as opened:
         workers = await opened.heartbeats.living()
         here = [worker for worker in workers if worker.is_here]
-        if well := [worker for worker in here if worker.well]:
-            return True, well[0].told
-        if here:
+        is_well = any(worker.well for worker in here)
+        if here and not is_well:
             return False, here[0].told
+        try:
+            # The storage folder says whose it is without the catalog's engine, which takes long to start.
+            mine = await in_thread_within(_STORAGE_S, partial(read_marker_at, settings.storage_root))
+        except TimeoutError:
+            return False, f"the storage folder {settings.storage_root} does not answer within {_STORAGE_S} s"
+        await opened.prove_not_of_another(mine)
+        if is_well:
+            return True, next(worker.told for worker in here if worker.well)
         told = f"no worker is heard of here; {len(workers)} elsewhere"
         if refusal := await opened.refusal():  # then one may be there, and wait for that to end
             told += f". {refusal.by}: {refusal}"
@@ -175,7 +184,8 @@ async def _judge_workers(settings: Settings) -> tuple[bool, str]:
 
 
 def _give_up(_number: int, _frame: FrameType | None) -> None:
-    os.write(sys.stderr.fileno(), b"Redis does not answer in time\n")
+    with suppress(OSError):
+        os.write(2, b"Health check failed: Redis, the storage folder or this machine took too long\n")
     os._exit(1)
 
 

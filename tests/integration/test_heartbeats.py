@@ -1,6 +1,7 @@
 """Which workers live: each process says it for itself, and a check judges those of its own container."""
 
 import asyncio
+import os
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from scripts.doctor.broker import look_at_workers
 from scripts.redis_server import RedisServer
 from tests.support.commands import Ended, forked
+from tests.support.fake_redis import saying
 from worker import heartbeats
 from worker.heartbeats import Heartbeat, new_instance, place
 from worker.queue import Queue
@@ -81,6 +83,31 @@ async def test_the_check_judges_the_workers_of_its_own_container(
 
 def checked_by_another(url: str, home: Path) -> Ended:
     return forked(["arq", "worker.main.WorkerSettings", "--check"], {"MEDIA_REDIS_URL": url}, home)
+
+
+@pytest.mark.parametrize(
+    ("well", "told"), [(True, "var/media does not answer within 2 s"), (False, "the disk is full")]
+)
+async def test_a_check_says_that_the_storage_hangs_or_what_its_worker_knows_and_ends(
+    queue: Queue, server: RedisServer, tmp_path: Path, well: bool, told: str
+) -> None:
+    (tmp_path / "var/media").mkdir(parents=True)
+    os.mkfifo(tmp_path / "var/media/.media-root.json")  # who opens that waits for ever
+    await queue.heartbeats.beat(new_instance(), "the disk is full", well=well, expiry_s=60)
+
+    ended = await asyncio.to_thread(checked_by_another, server.url, tmp_path)
+
+    assert ended.returncode == 1
+    assert told in ended.stderr
+    assert "Redis" not in ended.stderr
+
+
+async def test_a_check_of_a_redis_that_hangs_says_that_it_is_redis(tmp_path: Path) -> None:
+    async with saying(None, {"PING": b"+PONG\r\n"}) as fake:
+        ended = await asyncio.to_thread(checked_by_another, fake.url, tmp_path)
+
+    assert ended.returncode == 1
+    assert ended.stderr == "Health check failed: Redis does not answer within 6 s\n"
 
 
 def test_another_pid_namespace_is_another_place() -> None:

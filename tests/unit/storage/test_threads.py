@@ -10,7 +10,7 @@ from threading import Event
 import pytest
 
 from storage.blobs.local import LocalBlobs
-from storage.threads import in_thread, in_thread_or_undo, start_threads
+from storage.threads import in_thread, in_thread_or_undo, in_thread_within, start_threads
 
 
 async def cancelled(task: asyncio.Task[object], started: Event, go: Event, times: int = 1) -> bool:
@@ -119,3 +119,24 @@ async def test_a_put_that_is_cancelled_twice_keeps_its_descriptor_while_a_thread
 
     assert await cancelled(task, started, go, times=2)
     assert failures == []
+
+
+def test_a_thread_that_hangs_is_left_alone_and_keeps_no_loop_from_ending() -> None:
+    go = Event()
+
+    async def wait() -> None:
+        with pytest.raises(TimeoutError):
+            await in_thread_within(0.01, go.wait)
+
+    asyncio.run(wait())
+
+    [left] = [thread for thread in threading.enumerate() if thread.name == "left-alone"]
+    assert left.daemon
+    go.set()  # what it has to say when the loop is gone is lost
+    left.join(10)
+
+
+async def test_a_thread_that_ends_in_time_gives_what_it_has_or_raises() -> None:
+    assert await in_thread_within(10, lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        await in_thread_within(10, lambda: 1 // 0)
