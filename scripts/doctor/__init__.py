@@ -32,9 +32,10 @@ def command(as_json: AsJson = False) -> None:
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Look at each thing in turn; what is broken keeps nothing else from being looked at."""
-    for finding in await look_at_redis(settings):
+    heard = await look_at_redis(settings)
+    for finding in heard.findings:
         yield finding
-    async for finding in look_at_catalog(settings):
+    async for finding in look_at_catalog(settings, heard):
         yield finding
     for finding in await look_at_decoders(settings):
         yield finding

@@ -1,6 +1,8 @@
 """The Redis that the settings name, as `media doctor` finds it."""
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from storage.catalog import Catalog
 from worker.health import Finding, judge_redis
@@ -8,25 +10,45 @@ from worker.queue import UNREACHABLE, Queue, RedisError, open_queue
 from worker.refusals import Refusal, of_another, refusal_of
 from worker.settings import Settings
 
+_PATIENCE_S = 5  # with a Redis that answers slowly, or at first and then no more
 _MESSAGES = 100  # that are looked at
 _LATELY_MS = 24 * 60 * 60 * 1000  # the catalog keeps what it told for longer
 
 
-async def look_at_redis(settings: Settings) -> Sequence[Finding]:
-    """What the Redis says of itself, or why it does not answer."""
+@dataclass(frozen=True)
+class Heard:
+    """What Redis said the one time that it is asked; `answers`: also what is compared with the catalog."""
+
+    findings: Sequence[Finding]
+    answers: bool = False
+    owner: str | None = None
+    told: Sequence[tuple[int, str | None] | None] = ()
+
+
+NOTHING_HEARD = Heard(())
+
+
+async def look_at_redis(settings: Settings) -> Heard:
+    """What the Redis says of itself and of the catalog's streams, or why it does not answer."""
     refusal = None
     try:
-        async with open_queue(settings) as queue:
+        async with asyncio.timeout(_PATIENCE_S), open_queue(settings) as queue:
             refusal = await queue.refusal()
             if refusal is not None and not refusal.passes:
-                return [refused(refusal)]
-            findings = [*judge_redis(await queue.facts()), await look_at_workers(queue)]
+                return Heard([refused(refusal)])
+            first = refused(refusal) if refusal else ANSWERS
+            return Heard(
+                [first, *judge_redis(await queue.facts()), await look_at_workers(queue)],
+                answers=True,
+                owner=await queue.owner(),
+                told=await queue.told_lately(_MESSAGES, _LATELY_MS),
+            )
     except (*UNREACHABLE, RedisError) as error:
         if refusal := refusal or refusal_of(error):
-            return [refused(refusal)]
+            return Heard([refused(refusal)])
+        told = str(error) or f"not everything within {_PATIENCE_S} s"
         advice = "Start Redis, or correct MEDIA_REDIS_URL."
-        return [Finding("Redis", "error", f"does not answer: {error}", advice)]
-    return [refused(refusal), *findings] if refusal else [ANSWERS, *findings]
+        return Heard([Finding("Redis", "error", f"does not answer: {told}", advice)])
 
 
 ANSWERS = Finding("Redis", "ok", "answers, and does all that a worker asks of it")
@@ -56,13 +78,9 @@ async def look_at_workers(queue: Queue) -> Finding:
     return Finding("Workers", "ok", f"{len(workers)} live; {waits}")
 
 
-async def look_at_messages(settings: Settings, catalog: Catalog) -> Sequence[Finding]:
+async def look_at_messages(settings: Settings, heard: Heard, catalog: Catalog) -> Sequence[Finding]:
     """Whether what apps were told lately was told by this catalog; nothing where it was."""
-    try:
-        async with open_queue(settings) as queue:
-            told = await queue.told_lately(_MESSAGES, _LATELY_MS)
-    except (*UNREACHABLE, RedisError):
-        return []  # it was told with the Redis
+    told = heard.told
     own = {
         (notice.seq, str(notice.id) if notice.id else None)
         for notice in await catalog.outbox.with_seqs([message[0] for message in told if message])
@@ -78,13 +96,11 @@ async def look_at_messages(settings: Settings, catalog: Catalog) -> Sequence[Fin
     return [Finding("Messages", "warning", detail, advice)]
 
 
-async def look_at_owner(settings: Settings, catalog_id: str | None) -> Sequence[Finding]:
+def look_at_owner(settings: Settings, heard: Heard, catalog_id: str | None) -> Sequence[Finding]:
     """Whether the stream is this catalog's, or nobody's yet; None: there is no catalog yet."""
-    try:
-        async with open_queue(settings) as queue:
-            owner = await queue.owner()
-    except (*UNREACHABLE, RedisError):
-        return []  # it was told with the Redis
+    if not heard.answers:
+        return []
+    owner = heard.owner
     if owner in (None, catalog_id):
         detail = "tied to this catalog" if owner else "the first worker ties it to its catalog"
         return [Finding("Stream", "ok", f"{settings.stream}: {detail}")]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
-from scripts.doctor.broker import look_at_messages, look_at_owner
+from scripts.doctor.broker import NOTHING_HEARD, Heard, look_at_messages, look_at_owner
 from scripts.doctor.files import look_at_room, look_at_root, to_be_made
 from scripts.terminal import size
 from storage.blobs.local import open_local
@@ -29,13 +29,13 @@ NAMES_S = 5.0  # for the names of originals
 CHECK_S = 10.0  # for SQLite's own check of the whole file
 
 
-async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
-    """The catalog, then the storage root."""
+async def look_at_catalog(settings: Settings, heard: Heard = NOTHING_HEARD) -> AsyncIterator[Finding]:
+    """The catalog beside what was heard from Redis, then the storage root."""
     path = settings.catalog_path
     try:
         if not has_catalog(path):
             yield to_be_made("Catalog", path, "MEDIA_CATALOG_URL")
-            for finding in (*await look_at_root(settings, None), *await look_at_owner(settings, None)):
+            for finding in (*await look_at_root(settings, None), *look_at_owner(settings, heard, None)):
                 yield finding
             return
         async with open_catalog(settings.catalog_url, create=False) as catalog:
@@ -53,8 +53,8 @@ async def look_at_catalog(settings: Settings) -> AsyncIterator[Finding]:
             for finding in await look_at_root(settings, catalog):
                 yield finding
             for finding in (
-                *await look_at_owner(settings, catalog.id),
-                *await look_at_messages(settings, catalog),
+                *look_at_owner(settings, heard, catalog.id),
+                *await look_at_messages(settings, heard, catalog),
             ):
                 yield finding
             if found := await _look_at_names(settings, catalog):

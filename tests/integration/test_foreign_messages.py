@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from scripts.doctor.broker import look_at_messages
+from scripts.doctor.broker import look_at_messages, look_at_redis
 from scripts.enqueue import Follower, Sent
 from scripts.progress import Progress
 from scripts.redis_server import RedisServer
@@ -41,7 +41,8 @@ async def test_each_foreign_entry_is_counted_as_not_this_catalogs(
         await queue.redis.xadd(queue.events, fields)
     await queue.send([{"type": "sweep.stopped", "seq": 0, "id": None}])  # no catalog keeps that
 
-    [found] = await look_at_messages(Settings(redis_url=server.url), catalog)
+    settings = Settings(redis_url=server.url)
+    [found] = await look_at_messages(settings, await look_at_redis(settings), catalog)
 
     assert found.level == "warning"
     assert f"{len(FOREIGN)} of the newest {len(FOREIGN)} on media:events" in found.detail

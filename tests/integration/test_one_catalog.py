@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from scripts.doctor.broker import look_at_owner
+from scripts.doctor.broker import look_at_owner, look_at_redis
 from scripts.redis_server import RedisServer
 from storage.catalog import Catalog
 from tests.support.intakes import intake_on
@@ -79,11 +79,12 @@ async def test_a_worker_whose_stream_is_anothers_by_now_says_so_and_is_well_agai
 
 async def test_doctor_tells_whose_the_stream_is(queue: Queue, server: RedisServer) -> None:
     settings = Settings(redis_url=server.url)
-    [nobodys] = await look_at_owner(settings, OTHER)
+    [nobodys] = look_at_owner(settings, await look_at_redis(settings), OTHER)
     await queue.bind(OTHER)
-    [own] = await look_at_owner(settings, OTHER)
-    [anothers] = await look_at_owner(settings, str(uuid4()))
-    [before_a_catalog] = await look_at_owner(settings, None)
+    heard = await look_at_redis(settings)
+    [own] = look_at_owner(settings, heard, OTHER)
+    [anothers] = look_at_owner(settings, heard, str(uuid4()))
+    [before_a_catalog] = look_at_owner(settings, heard, None)
 
     assert [found.level for found in (nobodys, own, anothers, before_a_catalog)] == ["ok", "ok"] + [
         "error"

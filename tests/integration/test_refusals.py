@@ -306,7 +306,7 @@ async def test_what_accepts_and_never_answers_is_told_within_seconds_with_the_ot
         await client.aclose(close_connection_pool=True)
 
     assert not isinstance(looked, BaseException)
-    for told in (looked[0].detail, str(worker), str(command)):
+    for told in (looked.findings[0].detail, str(worker), str(command)):
         assert f"{other}://" in told
 
 

@@ -127,7 +127,7 @@ async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by
 
     with capture_logs() as logged:
         await health.tell()
-    found = (await look_at_redis(Settings(redis_url=server.url)))[0]
+    found = (await look_at_redis(Settings(redis_url=server.url))).findings[0]
 
     [red] = logged
     assert red["event"] == "health_red"
