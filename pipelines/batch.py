@@ -24,7 +24,7 @@ from pipelines.outage import Outage
 from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
 from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
-from storage.blobs import Look, Prove
+from storage.blobs import Existence, Look, Prove
 from storage.catalog.claims import Claims
 from storage.catalog.facts import Claim, Committed, Failed, Outcome, Postponed, Ready, Removed, State
 from storage.errors import (
@@ -41,6 +41,7 @@ from storage.errors import (
 ALONE_AFTER = 3  # workers that died with an upload, before it runs alone
 DELETE_AGAIN_MS = 600_000  # a deletion that cannot be done now is tried for ever
 DAMAGED_AGAIN_MS = 60_000  # an upload whose rows cannot be read: somebody has to mend the catalog first
+_ABOUT_S = 0.5  # a job is on time if it is no earlier
 NEW_WORK_S = 30  # a batch takes no new upload after this time, so that a crash costs seconds of work
 
 
@@ -248,6 +249,8 @@ async def _outcome(
 
 async def _judged(error: Exception, claim: Claim, workshop: Workshop) -> Outcome:
     judged = workshop.judge(error, claim)
+    if isinstance(judged, Failed) and (early := _came_early(error, judged, workshop)):
+        return early
     if isinstance(error, BlobNotFound) and isinstance(judged, Failed):
         error = await _cause(error, workshop)
         judged = workshop.judge(error, claim)
@@ -260,6 +263,15 @@ async def _judged(error: Exception, claim: Claim, workshop: Workshop) -> Outcome
         # What somebody wants gone is not given up, and not told as a picture that failed.
         return Postponed(claim, judged.code, judged.message, DELETE_AGAIN_MS, counted=True)
     return judged
+
+
+def _came_early(error: Exception, judged: Failed, workshop: Workshop) -> Postponed | None:
+    """The rest of a wait for an original that a leap of the clock has cut short."""
+    seen = Existence.MISSING if isinstance(error, BlobNotFound) else getattr(error, "seen", None)
+    rest_s = workshop.lookout.rest_s(judged.claim.upload.id) if workshop.lookout else 0.0
+    if seen is None or rest_s < _ABOUT_S:
+        return None
+    return Postponed(judged.claim, judged.code, judged.message, int(rest_s * 1000), counted=False, seen=seen)
 
 
 async def _cause(missing: BlobNotFound, workshop: Workshop) -> Exception:

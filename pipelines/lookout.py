@@ -69,6 +69,11 @@ class Lookout:
             now = time.monotonic()
             self._watched[upload_id] = _Watched(source, seen, now + for_s, Existence.UNKNOWN, now)
 
+    def rest_s(self, upload_id: UUID) -> float:
+        """How much longer it is to be watched: more than nothing where its job came before its time."""
+        watched = self._watched.get(upload_id)
+        return max(0.0, watched.until - time.monotonic()) if watched else 0.0
+
     def watch_made(self, claim: Claim, source: str, seen: BlobInfo) -> None:
         """Have the upload done again if its original, `seen` so when it was read, is written to meanwhile.
 

@@ -6,6 +6,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -18,14 +19,16 @@ from PIL import Image
 from pipelines import lookout as lookouts
 from pipelines.batch import Judge, Report, Workshop, process_uploads
 from pipelines.lookout import Lookout
-from pipelines.sandbox import Sandbox
+from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs import BlobInfo, Existence
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Notice, State
 from tests.support import pictures
 from tests.support.catalogs import commit, postponed, ready, told
+from tests.support.sandboxes import allowance
 from tests.support.workshops import Uploads, workshop
+from worker import retry
 from worker.retry import judge
 
 SETTLE_S = 1.5
@@ -88,6 +91,30 @@ class Shop:
 
 @pytest.fixture
 async def shop(
+    catalog: Catalog,
+    local_blobs: LocalBlobs,
+    sandbox: Sandbox,
+    uploads: Uploads,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Shop]:
+    async with opened(catalog, local_blobs, sandbox, uploads, monkeypatch) as shop:
+        yield shop
+
+
+@pytest.fixture
+async def accepting(
+    catalog: Catalog, local_blobs: LocalBlobs, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Shop]:
+    """A shop that takes damaged pictures."""
+    async with (
+        open_sandbox(replace(allowance(), accept_damaged=True)) as sandbox,
+        opened(catalog, local_blobs, sandbox, uploads, monkeypatch) as shop,
+    ):
+        yield shop
+
+
+@asynccontextmanager
+async def opened(
     catalog: Catalog,
     local_blobs: LocalBlobs,
     sandbox: Sandbox,
@@ -188,6 +215,23 @@ async def test_a_damaged_file_that_was_just_written_is_refused_when_it_has_settl
     assert len(await shop.reported(2)) == 2
 
 
+@pytest.mark.parametrize("content", [PICTURE[:HALF], None], ids=["damaged", "missing"])
+async def test_a_wait_that_a_leap_of_the_clock_cuts_short_is_waited_to_its_end(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    if content:
+        await shop.uploads.blobs.put("uploads/cat.jpg", _once(content))
+    monkeypatch.setattr(retry, "MISSING_FOR_MS", int(SETTLE_S * 1000))
+    began = time.monotonic()
+    upload_id = await shop.announce("cat.jpg")
+    await shop.reported(1)
+    await shop._hasten([upload_id])  # as if the clock had leapt to the end of the wait
+    kind, code, _ = await shop.outcome()
+
+    assert (kind, code) == (State.FAILED, "corrupt_image" if content else "source_missing")
+    assert time.monotonic() - began > SETTLE_S - 0.6
+
+
 async def test_a_file_that_is_no_picture_is_refused_at_once(shop: Shop) -> None:
     await shop.uploads.blobs.put("uploads/cat.jpg", _once(b"%PDF-1.7 and what follows in a document"))
     await shop.announce("cat.jpg")
@@ -237,6 +281,24 @@ async def test_a_picture_that_was_ready_before_it_was_whole_is_made_again_when_i
     assert second.original is not None
     assert second.original.sha256 == sha256(whole).hexdigest()
     assert {one.key for one in first.variants} & {one.key for one in second.variants} == set()
+
+
+async def test_half_a_picture_that_is_accepted_is_made_again_when_the_rest_has_come(
+    accepting: Shop,
+) -> None:
+    whole = picture("PNG")
+    path = accepting.uploads.path("cat")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(whole[: len(whole) // 2])
+    await accepting.announce("cat")
+    [first] = await accepting.notices(1)
+    with path.open("r+b") as file:
+        file.write(whole)
+    second = (await accepting.notices(2))[1]
+
+    assert (first.kind, second.kind) == (State.READY, State.READY)
+    assert second.original is not None
+    assert second.original.bytes == len(whole)
 
 
 class Counted:
