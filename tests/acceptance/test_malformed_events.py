@@ -1,11 +1,14 @@
 """Whatever an app writes to the stream: good events go on, bad ones become dead letters."""
 
+import io
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid5
 
 import pytest
+from PIL import Image
 
 from tests.support import pictures
 from tests.support.workplace import Workplace
@@ -121,6 +124,25 @@ def test_a_file_that_is_announced_while_it_is_written_is_ready_when_it_is_whole(
 
     assert ends["uploads/slow.jpg"]["type"] == "upload.ready"
     assert workplace.check().uploads["uploads/slow.jpg"]["attempts"] == 0
+
+
+def test_a_picture_that_is_ready_before_it_is_whole_is_told_again_when_it_is(workplace: Workplace) -> None:
+    workplace.start("media", MEDIA_SETTLE="4")
+    drawn = io.BytesIO()
+    Image.frombytes("L", (120, 80), os.urandom(120 * 80)).save(drawn, "GIF")
+    whole, source = drawn.getvalue(), "uploads/copied.gif"
+    half = whole[: len(whole) // 2]
+    workplace.put(source, half + bytes(len(whole) - len(half)))
+    workplace.send({"source": source})
+    first = workplace.await_end_of(source)[source]
+    with (workplace.root / source).open("r+b") as file:
+        file.write(whole)
+    second = workplace.await_end_of(source, times=2)[source]
+
+    assert (first["type"], second["type"]) == ("upload.ready", "upload.ready")
+    assert second["seq"] > first["seq"]
+    assert second["variants"][0]["key"] != first["variants"][0]["key"]
+    workplace.check()
 
 
 @pytest.mark.campaign
