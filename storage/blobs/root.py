@@ -1,7 +1,7 @@
 """The root folder: the one place that opens folders below it, and notices when it is exchanged."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -10,7 +10,7 @@ from storage.blobs.folders import DIRECTORY
 from storage.blobs.mapping import mapped, unavailable
 from storage.blobs.marker import read_marker, replace_marker, write_marker
 from storage.blobs.syscalls import grant, same_folder, sync_folder
-from storage.blobs.volumes import read_volumes, remember_volumes, why_missing
+from storage.blobs.volumes import Volume, read_volumes, remember_volumes, why_missing
 from storage.errors import FileSystemUnfit, RootMismatch, StorageError, VolumeMissing
 from storage.keys import AREAS, MARKER, UPLOADS, VARIANTS, VOLUMES, is_hidden, spellings
 from storage.mounts import file_system_of
@@ -81,12 +81,12 @@ class Root:
         if known == device:
             return
         path = self.path / area
-        is_volume = area in read_volumes(self.fd)
-        if is_volume and (missing := why_missing(self.path, self.fd, area, fd)):
+        was = self._volumes().get(area)
+        if was and (missing := why_missing(self.path, self.fd, area, fd, was)):
             raise VolumeMissing(missing)
         if known is None:
             _prove_numbers(path, fd)
-        elif not is_volume:  # one that is mounted again may have another number
+        elif was is None:  # one that is mounted again may have another number
             raise VolumeMissing(
                 f"{path} is on another file system than when this process began. Is a disk not mounted? "
                 "If it is meant to be so, start the worker anew."
@@ -108,7 +108,7 @@ class Root:
         with suppress(FileNotFoundError, OSError):
             target = os.readlink(name, dir_fd=self.fd)
             raise VolumeMissing(f"{path} is a link to {target}, which is not there. Is a disk not mounted?")
-        if name in read_volumes(self.fd):
+        if name in self._volumes():
             raise VolumeMissing(
                 f"{path} was a volume of its own, and is gone. Is a disk not mounted? "
                 f"If it is to be a folder of this one: rm {self.path / VOLUMES}"
@@ -166,7 +166,13 @@ class Root:
         """
         if self._catalog_id is not None:
             with suppress(OSError):
-                remember_volumes(self.fd)
+                remember_volumes(self.fd, proven=self._devices.keys())
+
+    def _volumes(self) -> Mapping[str, Volume]:
+        try:
+            return read_volumes(self.fd)
+        except OSError as error:
+            raise unavailable(self.path / VOLUMES, error) from error
 
     def _judge(self, found: str | None, catalog_id: str) -> None:
         if found is None:

@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Set
+from collections.abc import Container, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,48 +14,61 @@ from storage.keys import AREAS, UPLOADS, VARIANTS, VOLUMES
 _MODE = 0o644
 _LONGEST = 4096  # bytes
 _MOUNT = re.compile(rb"^mnt_id:\s*(\d+)", re.MULTILINE)
-_NEVER_EMPTY = frozenset({UPLOADS, VARIANTS})  # once something was in them; the others are emptied again
+_KEPT_IN = frozenset({UPLOADS, VARIANTS})  # the others are emptied again
+_IS_APART, _HELD = "apart", "held"
 
 
-def read_volumes(root: int) -> Set[str]:
-    """The areas that were volumes of their own, and held something. Raises: OSError."""
+@dataclass(frozen=True)
+class Volume:
+    """A folder that is mounted: whether on another file system than the root, and whether it held anything.
+
+    A container may have a folder of the root's own file system mounted; others see it without that mount.
+    """
+
+    is_apart: bool
+    held: bool
+
+
+def read_volumes(root: int) -> Mapping[str, Volume]:
+    """The areas that were volumes of their own when they were last looked at. Raises: OSError."""
     try:
         fd = os.open(VOLUMES, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
     except FileNotFoundError:
-        return frozenset()
+        return {}
     try:
-        names = os.read(fd, _LONGEST).decode(errors="replace").split()
+        lines = os.read(fd, _LONGEST).decode(errors="replace").splitlines()
     finally:
         os.close(fd)
-    return frozenset(names) & frozenset(AREAS)
+    words = [line.split() for line in lines if line.strip()]
+    return {area: Volume(_IS_APART in rest, _HELD in rest) for area, *rest in words if area in AREAS}
 
 
-def remember_volumes(root: int) -> None:
-    """Write down which areas are volumes of their own, as far as they hold something. Raises: OSError."""
+def remember_volumes(root: int, proven: Container[str]) -> None:
+    """Write down which areas are volumes by now; of one that is `proven` to be it, also that it is empty.
+
+    Raises: OSError.
+    """
     known = read_volumes(root)
-    new = {area for area in AREAS if area not in known and _is_volume(root, area)}
-    if not new:
-        return
-    aside = f"{VOLUMES}.{uuid4().hex}"
-    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE, dir_fd=root)
-    with open(fd, "w", encoding="ascii") as file:
-        file.writelines(f"{area}\n" for area in sorted(known | new))
-        grant(fd, _MODE)
-        file.flush()
-        os.fsync(fd)
-    os.rename(aside, VOLUMES, src_dir_fd=root, dst_dir_fd=root)
-    sync_folder(root)
+    found = dict(known)
+    for area in AREAS:
+        now, before = _look(root, area), known.get(area, Volume(is_apart=False, held=False))
+        if now is not None:
+            held = now.held or (before.held and area not in proven)
+            found[area] = Volume(now.is_apart or before.is_apart, held)
+    found = {area: volume for area, volume in found.items() if volume.is_apart or volume.held}
+    if found != known:
+        _write(root, found)
 
 
-def why_missing(root: Path, root_fd: int, area: str, fd: int) -> str | None:
+def why_missing(root: Path, root_fd: int, area: str, fd: int, was: Volume) -> str | None:
     """Why the folder `fd` is not the volume that `area` was, in words; None where it may well be it."""
     path = root / area
-    if not is_apart(root_fd, fd):
+    if was.is_apart and not _is_apart(root_fd, fd):
         return (
             f"{path} was a volume of its own, and is none now. Is a disk not mounted? "
             f"If it was moved here on purpose: rm {root / VOLUMES}"
         )
-    if area in _NEVER_EMPTY and _is_empty(fd):
+    if was.held and area in _KEPT_IN and _is_empty(fd):
         return (
             f"{path} is a volume on which there was something, and there is nothing now. "
             f"Is a disk not mounted? If it was emptied on purpose: rm {root / VOLUMES}"
@@ -62,11 +76,20 @@ def why_missing(root: Path, root_fd: int, area: str, fd: int) -> str | None:
     return None
 
 
-def is_apart(one: int, other: int) -> bool:
-    """Whether two open folders are on different mounts: of another file system, or of a folder (bind)."""
-    if os.fstat(one).st_dev != os.fstat(other).st_dev:
-        return True
-    return _mount_of(one) != _mount_of(other)
+def _look(root: int, area: str) -> Volume | None:
+    with suppress(OSError):
+        fd = os.open(area, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+        try:
+            is_apart = _is_apart(root, fd)
+            if is_apart or _mount_of(root) != _mount_of(fd):
+                return Volume(is_apart, not _is_empty(fd))
+        finally:
+            os.close(fd)
+    return None
+
+
+def _is_apart(one: int, other: int) -> bool:
+    return os.fstat(one).st_dev != os.fstat(other).st_dev
 
 
 def _mount_of(fd: int) -> bytes | None:
@@ -76,16 +99,25 @@ def _mount_of(fd: int) -> bytes | None:
     return None
 
 
-def _is_volume(root: int, area: str) -> bool:
-    with suppress(OSError):
-        fd = os.open(area, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
-        try:
-            return is_apart(root, fd) and not _is_empty(fd)
-        finally:
-            os.close(fd)
-    return False
-
-
 def _is_empty(fd: int) -> bool:
     with os.scandir(fd) as entries:
         return next(entries, None) is None
+
+
+def _write(root: int, volumes: Mapping[str, Volume]) -> None:
+    aside = f"{VOLUMES}.{uuid4().hex}"
+    try:
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE, dir_fd=root)
+        with open(fd, "w", encoding="ascii") as file:
+            for area, volume in sorted(volumes.items()):
+                words = [area, *([_IS_APART] if volume.is_apart else []), *([_HELD] if volume.held else [])]
+                print(*words, file=file)
+            grant(fd, _MODE)
+            file.flush()
+            os.fsync(fd)
+        os.rename(aside, VOLUMES, src_dir_fd=root, dst_dir_fd=root)
+    except OSError:
+        with suppress(OSError):  # on a full disk, each try would leave one
+            os.unlink(aside, dir_fd=root)
+        raise
+    sync_folder(root)

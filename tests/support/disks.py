@@ -29,7 +29,7 @@ def bound(folder: Path, to: Path) -> Iterator[None]:
     """The folder `folder` mounted at `to`, too, as a container has it; only root can do that."""
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("mounting a folder needs root")
-    to.mkdir()
+    to.mkdir(exist_ok=True)
     mounted = subprocess.run(["mount", "--bind", folder, to], capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip(f"no folder can be mounted here: {mounted.stderr.decode()}")

@@ -408,12 +408,15 @@ async def test_a_volume_that_only_passes_files_on_may_be_empty(root: Path, volum
 
 
 async def test_a_volume_whose_last_file_goes_before_our_eyes_is_there(
-    local_blobs: LocalBlobs, volumes: Path
+    local_blobs: LocalBlobs, root: Path, volumes: Path
 ) -> None:
     (volumes / "uploads/content").unlink()
     await local_blobs.probe()
 
-    assert await local_blobs.exists("uploads/content") is Existence.MISSING
+    async with open_local(root, create=False) as the_next_process:
+        the_next_process.bind("first", catalog_is_new=False)
+        for blobs in (local_blobs, the_next_process):
+            assert await blobs.exists("uploads/content") is Existence.MISSING
 
 
 async def test_a_volume_that_was_always_empty_is_no_missing_one(
@@ -461,8 +464,47 @@ async def test_a_folder_that_is_mounted_from_the_same_disk_is_a_volume_too(
     async with open_local(root, create=False) as blobs:
         blobs.bind("first", catalog_is_new=False)
 
-        with pytest.raises(VolumeMissing, match="uploads was a volume"):
+        with pytest.raises(VolumeMissing, match=r"uploads is a volume .* nothing now"):
             await blobs.probe()
+
+
+async def test_a_folder_that_only_some_have_mounted_is_there_for_all(
+    local_blobs: LocalBlobs, root: Path
+) -> None:
+    """A container may have the originals mounted once more, for reading only; commands outside of it not."""
+    (root / "uploads").mkdir()
+    (root / "uploads/cat.jpg").write_bytes(b"cat")
+    local_blobs.bind("first", catalog_is_new=True)
+    with bound(root / "uploads", root / "uploads"):
+        await local_blobs.probe()
+    async with open_local(root, create=False) as blobs:
+        blobs.bind("first", catalog_is_new=False)
+
+        assert await blobs.get("uploads/cat.jpg") == b"cat"
+
+
+async def test_what_cannot_be_written_down_is_no_outage_and_leaves_nothing(
+    local_blobs: LocalBlobs, root: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local_blobs.bind("first", catalog_is_new=True)
+    monkeypatch.setattr("storage.blobs.volumes.grant", _full)
+    await local_blobs.probe()
+
+    assert {path.name for path in root.iterdir()} == {".media-root.json", "uploads", "variants", "staging"}
+
+
+def _full(*_args: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def test_what_cannot_be_read_is_an_outage_and_no_refused_picture(
+    local_blobs: LocalBlobs, root: Path
+) -> None:
+    (root / ".media-volumes").mkdir()
+    (root / "uploads").mkdir()
+
+    with pytest.raises(BlobsUnavailable, match=f"{root}/.media-volumes"):
+        await local_blobs.get("uploads/cat.jpg")
 
 
 # -- a volume that is mounted before the first start
