@@ -1,8 +1,9 @@
 """A storage root that is exchanged under a worker: nothing is attempted, nobody hears of missing files."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -57,14 +58,29 @@ def shop(
     return workshop(catalog, local_blobs, sandbox)
 
 
+async def missed_once(uploads: Uploads, shop: Workshop) -> list[UUID]:
+    """Uploads whose files were not there at the first look: at the next they are missing for good."""
+    ids = []
+    for name in ("0.jpg", "1.jpg", "2.jpg"):
+        ids.append(await uploads.put(name, jpeg()))
+        aside = uploads.path(name).rename(uploads.path(f"{name}.part"))
+        await process([ids[-1]], uploads, shop)
+        aside.rename(uploads.path(name))
+    return ids
+
+
+async def process(ids: Sequence[UUID], uploads: Uploads, shop: Workshop) -> None:
+    for upload_id in ids:
+        await process_uploads([upload_id], await uploads.ticket(upload_id), shop)
+
+
 @pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES.keys())
 async def test_nobody_hears_of_missing_files_while_the_root_is_another(
     catalog: Catalog, uploads: Uploads, shop: Workshop, root: Path, exchange: Exchange
 ) -> None:
-    ids = [await uploads.put(f"{number}.jpg", jpeg()) for number in range(3)]
+    ids = await missed_once(uploads, shop)
     exchange(root)
-    for upload_id in ids:
-        await process_uploads([upload_id], await uploads.ticket(upload_id), shop)
+    await process(ids, uploads, shop)
 
     waiting = [await catalog.reports.find(upload_id) for upload_id in ids]
     assert [(one.state, one.attempts) for one in waiting if one] == [(State.QUEUED, 0)] * 3
@@ -104,15 +120,14 @@ async def test_nobody_hears_of_missing_files_while_their_volume_was_missing_from
     catalog: Catalog, local_blobs: LocalBlobs, uploads: Uploads, shop: Workshop, root: Path, volume: Path
 ) -> None:
     (root / "uploads").symlink_to(volume)
-    ids = [await uploads.put(f"{number}.jpg", jpeg()) for number in range(3)]
+    ids = await missed_once(uploads, shop)
     await local_blobs.probe()
     (root / "uploads").unlink()
     (root / "uploads").mkdir()
     async with open_local(root, create=False) as blobs:
         blobs.bind(catalog.id, catalog_is_new=False)
         fresh = workshop(catalog, blobs, shop.sandbox)
-        for upload_id in ids:
-            await process_uploads([upload_id], await uploads.ticket(upload_id), fresh)
+        await process(ids, uploads, fresh)
 
     waiting = [await catalog.reports.find(upload_id) for upload_id in ids]
     assert [(one.state, one.attempts) for one in waiting if one] == [(State.QUEUED, 0)] * 3
@@ -124,7 +139,7 @@ async def test_a_file_that_is_missing_in_the_right_root_is_told(
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
     uploads.path("cat.jpg").unlink()
-    await process_uploads([upload_id], await uploads.ticket(upload_id), shop)
+    await process([upload_id, upload_id], uploads, shop)
 
     found = await catalog.reports.find(upload_id)
     assert found is not None
