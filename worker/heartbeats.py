@@ -2,7 +2,12 @@
 
 Each process has a key of its own, which ends when it is silent. A sorted set has the names of all of them, so
 that nobody needs a SCAN. Three replicas may share a host name and a PID; what a health check shares with the
-worker that it is run beside is the kernel's boot and the PID namespace.
+worker that it is run beside is the kernel's boot, the PID namespace and the root folder.
+
+Containers that share the host's or a pod's PID namespace have root folders of their own. The mount namespace
+or the cgroup would tell them apart too, but also a check on the host from a worker whose unit gives it a
+private /tmp, or any cgroup; its root is still the host's. A worker with another root (RootDirectory=,
+RootImage=, a chroot) is found from there. Containers on one and the same root folder are not told apart.
 """
 
 import os
@@ -26,7 +31,8 @@ def place() -> str:
     """What all processes of this container or host share; its name where the kernel does not tell."""
     with suppress(OSError):
         boot = _BOOT_ID.read_text().strip().replace("-", "")
-        return f"{boot}-{os.stat(_PID_NAMESPACE).st_ino}"
+        root = os.stat("/")
+        return f"{boot}-{os.stat(_PID_NAMESPACE).st_ino}-{root.st_dev:x}-{root.st_ino:x}"
     return socket.gethostname()
 
 
@@ -86,5 +92,14 @@ class Heartbeats:
             return [], []
         bodies = await self._redis.mget([self._prefix + instance for instance in instances])
         pairs = list(zip(instances, bodies, strict=True))
-        living = [Heartbeat(instance, **orjson.loads(body)) for instance, body in pairs if body is not None]
+        living = [_read(instance, body) for instance, body in pairs if body is not None]
         return living, [instance for instance, body in pairs if body is None]
+
+
+def _read(instance: str, body: bytes) -> Heartbeat:
+    """What was said, also by a worker of another version."""
+    try:
+        said = orjson.loads(body)
+        return Heartbeat(instance, bool(said["well"]), str(said["told"]))
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return Heartbeat(instance, False, "it says of itself what nobody can read")

@@ -34,6 +34,26 @@ async def test_each_process_is_a_worker_of_its_own_under_whatever_host_name_and_
     assert [living[one].is_here for one in (first, second, ELSEWHERE)] == [True, True, False]
 
 
+@pytest.mark.parametrize("body", [b"no JSON", b"[]", b'{"well":true}', b"7"])
+async def test_a_heartbeat_that_nobody_can_read_is_that_of_an_unwell_worker(
+    queue: Queue, body: bytes
+) -> None:
+    await queue.heartbeats.beat(ELSEWHERE, "", well=True, expiry_s=15)
+    await queue.redis.set(f"media:uploads:health:{ELSEWHERE}", body)
+
+    [worker] = await queue.heartbeats.living()
+
+    assert not worker.well
+
+
+async def test_a_heartbeat_of_a_newer_version_may_say_more(queue: Queue) -> None:
+    await queue.heartbeats.beat(ELSEWHERE, "", well=True, expiry_s=15)
+    body = b'{"well":true,"told":"fine","more":1}'
+    await queue.redis.set(f"media:uploads:health:{ELSEWHERE}", body)
+
+    assert await queue.heartbeats.living() == [Heartbeat(ELSEWHERE, True, "fine")]
+
+
 async def test_a_worker_that_ends_is_gone_at_once_and_the_others_stay(queue: Queue) -> None:
     await queue.heartbeats.beat(ELSEWHERE, "", well=True, expiry_s=15)
     mine = new_instance()
@@ -110,17 +130,44 @@ async def test_a_check_of_a_redis_that_hangs_says_that_it_is_redis(tmp_path: Pat
     assert ended.stderr == "Health check failed: Redis does not answer within 6 s\n"
 
 
-def test_another_pid_namespace_is_another_place() -> None:
-    code = "from worker.heartbeats import place; print(place())"
-    command = ["unshare", "--pid", "--fork", sys.executable, "-c", code]
+PLACE = "import os, sys; from worker.heartbeats import place; os.chroot(sys.argv[1]); print(place())"
+
+
+def place_of(root: Path | str, *namespaces: str, shows: str = "/proc") -> str:
+    """The place of a process with these namespaces and that folder as its root, where `shows` is mounted."""
     if shutil.which("unshare") is None:
         pytest.skip("no unshare")
+    mounted = 'test "$1" = / || mount --rbind "$4" "$1/${4#/}"; exec "$2" -c "$3" "$1"'
+    command = ["unshare", *namespaces, "sh", "-c", mounted, "sh", str(root), sys.executable, PLACE, shows]
     ended = subprocess.run(command, capture_output=True, text=True)
-    if "Operation not permitted" in ended.stderr:
-        pytest.skip(f"no namespace of its own: {ended.stderr.strip()}")
+    for denied in ("Operation not permitted", "permission denied"):
+        if denied in ended.stderr:
+            pytest.skip(f"no namespace of its own: {ended.stderr.strip()}")
+    assert ended.stdout.strip() not in ("", socket.gethostname())
+    return ended.stdout.strip()
 
-    assert ended.stdout.strip() not in ("", place())
-    assert ended.stdout.split("-")[0] == place().split("-")[0]  # the same boot
+
+def test_another_pid_namespace_is_another_place() -> None:
+    another = place_of("/", "--pid", "--fork")
+
+    assert another != place()
+    assert another.split("-")[0] == place().split("-")[0]  # the same boot
+
+
+def test_two_containers_in_one_pid_namespace_are_two_places(tmp_path: Path) -> None:
+    roots = [tmp_path / "first", tmp_path / "second"]
+    for root in roots:
+        (root / "proc").mkdir(parents=True)
+
+    first, second = (place_of(root, "--mount") for root in roots)
+
+    assert len({first, second, place()}) == 3
+    assert place_of(roots[0], "--mount") == first  # as `docker exec` finds it, and a health check
+
+
+def test_a_worker_with_mounts_and_a_cgroup_of_its_own_is_in_the_place_of_its_host(tmp_path: Path) -> None:
+    assert place_of("/", "--mount", "--cgroup", "--ipc") == place()
+    assert place_of(tmp_path, "--mount", shows="/") == place()  # as systemd makes a unit's root of the host's
 
 
 def test_a_host_that_is_renamed_is_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None:
