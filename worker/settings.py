@@ -202,8 +202,7 @@ class Settings(BaseSettings):
     cpus: int = Field(
         default_factory=available_cpus,
         ge=1,
-        description="decoders at once, at most (`MEDIA_MEMORY_MB` - 96) / 96; "
-        "default: the CPUs of the cgroup or affinity mask",
+        description="decoders at once, at most (`MEDIA_MEMORY_MB` - 96) / 96",
     )
     batch_size: int = Field(50, ge=1, le=1000, description="events that are taken from the stream at once")
     image_timeout: float = Field(
