@@ -1,5 +1,8 @@
 """`media rebuild`: a lost catalog is made anew from the originals, and nothing is deleted on the way."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from tests.support import pictures
@@ -91,3 +94,23 @@ def test_a_root_that_does_not_exist_is_not_made(place: Workplace) -> None:
 
     assert ended.returncode == 1
     assert not place.root.exists()
+
+
+def test_originals_whose_volume_is_not_mounted_are_waited_for(place: Workplace, volume: Path) -> None:
+    uploads = place.root / "uploads"
+    shutil.copytree(uploads, volume, dirs_exist_ok=True)
+    shutil.rmtree(uploads)
+    uploads.symlink_to(volume)
+    assert place.run("media", "--burst").returncode == 0
+    _lose_the_catalog(place)
+    uploads.unlink()
+    uploads.mkdir()
+    ended = media(place.env(), "rebuild", "--yes")
+    uploads.rmdir()
+    uploads.symlink_to(volume)
+    again = document(media(place.env(), "rebuild", "--json"))
+
+    assert ended.returncode == 1
+    assert f"{uploads} was a volume" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert again["queued"] == 3
