@@ -248,7 +248,8 @@ def _repeating(
             # Without a row that waits they stay as they are; with one the reconciler finds them.
             log.warning("uploads_not_repeated", uploads=len(made), reason=str(error))
         else:
-            log.info("originals_written_to_since", uploads=len(made))
+            if tickets:
+                log.info("originals_written_to_since", uploads=sum(map(len, tickets.values())))
 
     return repeat
 
