@@ -57,11 +57,11 @@ async def _refuse_a_living_catalog(catalog: Catalog, settings: Settings) -> None
 
 
 def _ask(settings: Settings) -> None:
-    typer.confirm(
-        f"Give {settings.storage_root} to a new catalog {settings.catalog_path}? (--yes: do not ask)",
-        abort=True,
-        err=True,
-    )
+    question = f"Give {settings.storage_root} to a new catalog {settings.catalog_path}? (--yes: do not ask)"
+    try:
+        typer.confirm(question, abort=True, err=True)
+    except OSError as error:
+        raise CommandError(f"Nobody can be asked on standard error ({error}); --yes does not ask.") from error
 
 
 async def _rebuild(catalog: Catalog, settings: Settings) -> int:

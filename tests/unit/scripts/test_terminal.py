@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from scripts.progress import Progress
+from scripts.rebuild import _ask
 from scripts.terminal import (
     CommandError,
     complain,
@@ -173,6 +174,18 @@ def test_a_command_that_fails_ends_with_its_code_though_nobody_hears_why(how: st
         run(body)
 
     assert ended.value.exit_code == 7
+
+
+@pytest.mark.parametrize("how", ["nobody reads", "not writable", "a full disk"])
+def test_a_question_that_nobody_hears_is_no_success(how: str) -> None:
+    async def body(settings: Settings) -> int:
+        _ask(settings)
+        return 0
+
+    with broken(how), pytest.raises(typer.Exit) as ended:
+        run(body)
+
+    assert ended.value.exit_code == 1
 
 
 class Terminal(io.StringIO):
