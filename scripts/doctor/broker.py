@@ -10,7 +10,7 @@ from worker.queue import UNREACHABLE, Queue, RedisError, open_queue
 from worker.refusals import Refusal, of_another, refusal_of
 from worker.settings import Settings
 
-_PATIENCE_S = 5  # with a Redis that answers slowly, or at first and then no more
+_PATIENCE_S = 4  # with a Redis that answers slowly, or at first and then no more
 _MESSAGES = 100  # that are looked at
 _LATELY_MS = 24 * 60 * 60 * 1000  # the catalog keeps what it told for longer
 
