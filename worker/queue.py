@@ -528,6 +528,10 @@ class Queue:
             for job, _ in found:
                 pipe.get(job_key_prefix.encode() + job)
             payloads = await pipe.execute(raise_on_error=False)
+        if refused := [
+            one for one in payloads if isinstance(one, ResponseError) and "WRONGTYPE" not in str(one)
+        ]:
+            raise refused[0]  # nobody knows what is in those jobs
         bad = [
             job
             for (job, score), payload in zip(found, payloads, strict=True)

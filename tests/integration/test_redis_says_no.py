@@ -169,3 +169,20 @@ async def test_doctor_asks_a_redis_that_hangs_no_second_time(
     [found] = heard.findings
     assert "does not answer" in found.detail
     assert found.advice
+
+
+JOB = b"*2\r\n$32\r\n" + b"a" * 32 + b"\r\n$1\r\n1\r\n"
+
+
+@pytest.mark.parametrize("told", [{}, {"ZRANGE": JOB}], ids=["no jobs", "no payload"])
+async def test_jobs_that_a_busy_redis_does_not_show_are_not_taken_for_unreadable_ones(
+    told: Mapping[str, bytes],
+) -> None:
+    async with (
+        saying(SAYS["busy"][0], {**PONG, **told}) as fake,
+        open_queue(Settings(redis_url=fake.url)) as queue,
+    ):
+        with pytest.raises(RedisError, match="BUSY"):
+            await queue.scrub()
+
+    assert not {"DEL", "ZREM", "MULTI"} & set(fake.commands)

@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
 class FakeRedis:
-    """Its URL, and how many connections it has had."""
+    """Its URL, how many connections it has had, and the commands."""
 
     url: str = ""
     connections: int = 0
+    commands: list[str] = field(default_factory=list)
 
 
 @asynccontextmanager
@@ -28,6 +29,7 @@ async def saying(
         fake.connections += 1
         with suppress(OSError, asyncio.IncompleteReadError, ValueError):
             while word := await _command(reader):
+                fake.commands.append(word)
                 said = (others or {}).get(word, answer)
                 if said is not None:
                     writer.write(said)
