@@ -7,7 +7,11 @@ from tests.support.workplace import Workplace
 
 
 @pytest.mark.parametrize(
-    ("ending", "code"), [(b"--crash--", "decoder_crashed"), (b"--hang--", "decode_timeout")]
+    ("ending", "code"),
+    [
+        (b"--crash--", "decoder_crashed"),
+        pytest.param(b"--hang--", "decode_timeout", marks=pytest.mark.campaign),
+    ],
 )
 def test_a_picture_that_kills_its_decoder_harms_no_neighbour(
     workplace: Workplace, ending: bytes, code: str

@@ -55,7 +55,11 @@ def _settle(place: Workplace, upload_id: str, mark: str) -> list[dict[str, Any]]
     return heard
 
 
-@pytest.mark.parametrize("kinds", ["UU", "UD", "DU", "DD", "UUD", "UDU", "DUU", "DUD", "DDU", "UDD"])
+@pytest.mark.parametrize(
+    "kinds",
+    ["UU", "UD", "DU", "UDU", "DUD"]
+    + [pytest.param(kinds, marks=pytest.mark.campaign) for kinds in ("DD", "UUD", "DUU", "DDU", "UDD")],
+)
 def test_events_while_an_upload_is_processed_end_as_the_last_one_wants(place: Workplace, kinds: str) -> None:
     source, upload_id = _fresh(place, pictures.large())
     place.send({"source": source})

@@ -54,6 +54,7 @@ def test_half_a_job_is_carried_again(workplace: Workplace, lost: str) -> None:
     assert workplace.check(settled=False).states == {"ready": 10}
 
 
+@pytest.mark.campaign
 def test_a_redis_that_lost_a_hundred_queued_uploads_gets_them_back_from_the_catalog(
     workplace: Workplace,
 ) -> None:

@@ -292,6 +292,8 @@ def once(mischief: Callable[[Job], object]) -> Callable[[Job], None]:
 def die_of(number: signal.Signals, last_words: str = "") -> Callable[[Job], None]:
     def mischief(job: Job) -> None:
         os.write(2, last_words.encode())
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)  # what a shell starts in the background ignores some
         os.kill(os.getpid(), number)
 
     return mischief
