@@ -162,7 +162,7 @@ def _print_largest(report: Report) -> None:
 def _print_queue(queue: stats_report.Queue | None) -> None:
     output.print("[bold]Queue[/bold]")
     if queue is None:
-        output.print("Redis does not answer; what waits there is not known.")
+        output.print("What waits in Redis is not known.")
         return
     oldest = "" if queue.oldest_seconds is None else f", the oldest for {queue.oldest_seconds} s"
     lives = "1 worker lives" if queue.workers == 1 else f"{queue.workers} workers live"

@@ -179,7 +179,7 @@ async def _judge_workers(settings: Settings) -> tuple[bool, str]:
             return True, next(worker.told for worker in here if worker.well)
         told = f"no worker is heard of here; {len(workers)} elsewhere"
         if refusal := await opened.refusal():  # then one may be there, and wait for that to end
-            told += f". {refusal.by}: {refusal}"
+            told = f"{refusal.by}: {refusal.what}; {told}. {refusal.remedy}"
         return False, told
 
 

@@ -96,11 +96,19 @@ async def look_at_messages(settings: Settings, heard: Heard, catalog: Catalog) -
     return [Finding("Messages", "warning", detail, advice)]
 
 
-def look_at_owner(settings: Settings, heard: Heard, catalog_id: str | None) -> Sequence[Finding]:
-    """Whether the stream is this catalog's, or nobody's yet; None: there is no catalog yet."""
+def look_at_owner(
+    settings: Settings, heard: Heard, catalog_id: str | None, root_of: str | None = None
+) -> Sequence[Finding]:
+    """Whether the stream is this catalog's, or nobody's yet; None: there is no catalog.
+
+    Then it is the lost one's, if the storage folder is too (`root_of`); `media rebuild` takes over both.
+    """
     if not heard.answers:
         return []
     owner = heard.owner
+    if catalog_id is None and owner is not None and owner == root_of:
+        detail = f"{settings.stream}: tied to the catalog of the storage folder"
+        return [Finding("Stream", "ok", detail)]
     if owner in (None, catalog_id):
         detail = "tied to this catalog" if owner else "the first worker ties it to its catalog"
         return [Finding("Stream", "ok", f"{settings.stream}: {detail}")]

@@ -12,6 +12,7 @@ from scripts.doctor.broker import NOTHING_HEARD, Heard, look_at_messages, look_a
 from scripts.doctor.files import look_at_room, look_at_root, to_be_made
 from scripts.terminal import size
 from storage.blobs.local import open_local
+from storage.blobs.marker import read_marker_at
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.database import LARGE_LOG, REWRITE, TOLD_LOG, Room, log_bytes
 from storage.catalog.soundness import find_damage
@@ -35,7 +36,10 @@ async def look_at_catalog(settings: Settings, heard: Heard = NOTHING_HEARD) -> A
     try:
         if not has_catalog(path):
             yield to_be_made("Catalog", path, "MEDIA_CATALOG_URL")
-            for finding in (*await look_at_root(settings, None), *look_at_owner(settings, heard, None)):
+            for finding in (
+                *await look_at_root(settings, None),
+                *look_at_owner(settings, heard, None, read_marker_at(settings.storage_root)),
+            ):
                 yield finding
             return
         async with open_catalog(settings.catalog_url, create=False) as catalog:

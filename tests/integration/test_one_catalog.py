@@ -89,6 +89,7 @@ async def test_doctor_tells_whose_the_stream_is(queue: Queue, server: RedisServe
     assert [found.level for found in (nobodys, own, anothers, before_a_catalog)] == ["ok", "ok"] + [
         "error"
     ] * 2
+    assert look_at_owner(settings, heard, None, root_of=OTHER)[0].level == "ok"  # the catalog is lost
     assert OTHER in anothers.detail
     assert "MEDIA_EVENTS" in (anothers.advice or "")
 
