@@ -84,3 +84,11 @@ def volume(tmp_path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=shm) as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
+
+
+@pytest.fixture
+def strict_umask() -> Iterator[None]:
+    """Files that are made are for their owner alone, unless somebody says otherwise."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)

@@ -3,15 +3,13 @@
 import os
 from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 import orjson
 
-from storage.blobs.syscalls import alone_in, grant, rename_aside, sync_folder
+from storage.blobs.syscalls import alone_in, rename_aside, replace_file, sync_folder, write_aside
 from storage.errors import RootMismatch
 from storage.keys import MARKER
 
-_MODE = 0o644
 _LONGEST = 4096  # bytes
 
 
@@ -48,7 +46,7 @@ def read_marker_at(root: Path) -> str | None:
 def write_marker(root: int, catalog_id: str) -> None:
     """Give a root without a marker to that catalog; who comes second changes nothing."""
     # Written aside first, because a file made with O_EXCL can be read while it is still empty.
-    aside = _written_aside(root, catalog_id)
+    aside = write_aside(root, MARKER, _content(catalog_id))
     try:
         with alone_in(root):  # for file systems that know no exclusive rename
             rename_aside(aside, MARKER, root, root)
@@ -60,16 +58,8 @@ def write_marker(root: int, catalog_id: str) -> None:
 
 def replace_marker(root: int, catalog_id: str) -> None:
     """Give the root to that catalog, whatever it belonged to."""
-    os.rename(_written_aside(root, catalog_id), MARKER, src_dir_fd=root, dst_dir_fd=root)
-    sync_folder(root)
+    replace_file(root, MARKER, _content(catalog_id))
 
 
-def _written_aside(root: int, catalog_id: str) -> str:
-    name = f"{MARKER}.{uuid4().hex}"
-    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE, dir_fd=root)
-    with open(fd, "wb") as file:
-        file.write(orjson.dumps({"catalog": catalog_id, "version": 1}))
-        grant(fd, _MODE)
-        file.flush()
-        os.fsync(fd)
-    return name
+def _content(catalog_id: str) -> bytes:
+    return orjson.dumps({"catalog": catalog_id, "version": 1})

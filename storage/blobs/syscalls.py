@@ -7,10 +7,12 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from uuid import uuid4
 
 from storage.blobs.mapping import NOT_OFFERED
 
 _NOREPLACE = 1
+_READABLE = 0o644
 # A file of which the file system says that it has no name (link count 0) cannot be linked either.
 _NO_LINKS = NOT_OFFERED | {errno.ENOENT}
 _NO_SYNC = NOT_OFFERED - {errno.EPERM}
@@ -130,3 +132,32 @@ def same_file(one: os.stat_result, other: os.stat_result) -> bool:
 def same_folder(one: os.stat_result, other: os.stat_result) -> bool:
     """Whether both describe the same folder."""
     return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def write_aside(folder: int, name: str, content: bytes) -> str:
+    """A durable file beside `name` that everybody may read; gives its own name. Half of one does not stay."""
+    aside = f"{name}.{uuid4().hex}"
+    try:
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _READABLE, dir_fd=folder)
+        with open(fd, "wb") as file:
+            file.write(content)
+            grant(fd, _READABLE)
+            file.flush()
+            os.fsync(fd)
+    except OSError:
+        with suppress(OSError):  # on a full disk, each try would leave one
+            os.unlink(aside, dir_fd=folder)
+        raise
+    return aside
+
+
+def replace_file(folder: int, name: str, content: bytes) -> None:
+    """Have `name` hold that, at once and durably, whatever it held. Raises: OSError."""
+    aside = write_aside(folder, name, content)
+    try:
+        os.rename(aside, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(aside, dir_fd=folder)
+        raise
+    sync_folder(folder)

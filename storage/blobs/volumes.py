@@ -6,12 +6,10 @@ from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
-from storage.blobs.syscalls import grant, sync_folder
+from storage.blobs.syscalls import replace_file
 from storage.keys import AREAS, UPLOADS, VARIANTS, VOLUMES
 
-_MODE = 0o644
 _LONGEST = 4096  # bytes
 _MOUNT = re.compile(rb"^mnt_id:\s*(\d+)", re.MULTILINE)
 _KEPT_IN = frozenset({UPLOADS, VARIANTS})  # the others are emptied again
@@ -57,7 +55,7 @@ def remember_volumes(root: int, proven: Container[str]) -> None:
             found[area] = Volume(now.is_apart or before.is_apart, held)
     found = {area: volume for area, volume in found.items() if volume.is_apart or volume.held}
     if found != known:
-        _write(root, found)
+        replace_file(root, VOLUMES, _written(found))
 
 
 def why_missing(root: Path, root_fd: int, area: str, fd: int, was: Volume) -> str | None:
@@ -104,20 +102,9 @@ def _is_empty(fd: int) -> bool:
         return next(entries, None) is None
 
 
-def _write(root: int, volumes: Mapping[str, Volume]) -> None:
-    aside = f"{VOLUMES}.{uuid4().hex}"
-    try:
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE, dir_fd=root)
-        with open(fd, "w", encoding="ascii") as file:
-            for area, volume in sorted(volumes.items()):
-                words = [area, *([_IS_APART] if volume.is_apart else []), *([_HELD] if volume.held else [])]
-                print(*words, file=file)
-            grant(fd, _MODE)
-            file.flush()
-            os.fsync(fd)
-        os.rename(aside, VOLUMES, src_dir_fd=root, dst_dir_fd=root)
-    except OSError:
-        with suppress(OSError):  # on a full disk, each try would leave one
-            os.unlink(aside, dir_fd=root)
-        raise
-    sync_folder(root)
+def _written(volumes: Mapping[str, Volume]) -> bytes:
+    words = (
+        [area, *([_IS_APART] if volume.is_apart else []), *([_HELD] if volume.held else [])]
+        for area, volume in sorted(volumes.items())
+    )
+    return "".join(f"{' '.join(line)}\n" for line in words).encode()

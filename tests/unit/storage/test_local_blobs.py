@@ -282,13 +282,6 @@ async def test_a_list_opens_a_folder_once_and_none_of_its_files(
 # -- modes, order of writes, what is left after an error
 
 
-@pytest.fixture
-def strict_umask() -> Iterator[None]:
-    before = os.umask(0o077)
-    yield
-    os.umask(before)
-
-
 @pytest.mark.usefixtures("strict_umask")
 async def test_the_web_server_can_read_what_is_published_whatever_the_umask(tmp_path: Path) -> None:
     root = tmp_path / "strict"

@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -92,13 +92,6 @@ async def test_a_file_in_the_place_of_a_folder_is_an_outage_and_no_refused_pictu
 
     with pytest.raises(BlobsUnavailable, match=str(root / area)):
         await local_blobs.get(f"{area}/cat.jpg")
-
-
-@pytest.fixture
-def strict_umask() -> Iterator[None]:
-    before = os.umask(0o077)
-    yield
-    os.umask(before)
 
 
 @pytest.mark.usefixtures("strict_umask")
@@ -487,7 +480,7 @@ async def test_what_cannot_be_written_down_is_no_outage_and_leaves_nothing(
     local_blobs: LocalBlobs, root: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local_blobs.bind("first", catalog_is_new=True)
-    monkeypatch.setattr("storage.blobs.volumes.grant", _full)
+    monkeypatch.setattr("storage.blobs.syscalls.grant", _full)
     await local_blobs.probe()
 
     assert {path.name for path in root.iterdir()} == {".media-root.json", "uploads", "variants", "staging"}
