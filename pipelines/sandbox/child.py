@@ -51,7 +51,7 @@ _BLOCK = 512  # what st_blocks counts, whatever the file system
 _CLOCK_OF_PROCESS = 2  # Linux: the clock of all CPU time of the process whose number is in the other bits
 _ASLEEP, _WAITING = frozenset("S"), frozenset("SD")  # D: for a disk; throttled is R, stopped T
 _A_MOMENT_S = 0.001
-_LITTLE = 1 / 2  # of its CPU time; with less, a picture cannot be called slow
+_LITTLE = 1 / 2  # of its CPU time; with less, a picture cannot be called slow, nor a storage with less waiting
 _LENGTH = struct.Struct(">I")
 _MOVED = re.compile("No module named|cannot import name")
 TOO_CROWDED = "Raise the limit of processes and threads (TasksMax, pids.max, ulimit -u)."
@@ -80,6 +80,7 @@ class Budget:
     """The CPU and wall seconds for one try at a picture, and how much of them is spent.
 
     `slept` are those of the wall's that the decoder lay idle though it had the picture: nothing held it up.
+    `held_up` are those that it lay idle before it had it.
     """
 
     cpu_s: float
@@ -87,6 +88,7 @@ class Budget:
     cpu_used: float = 0.0
     waited: float = 0.0
     slept: float = 0.0
+    held_up: float = 0.0
     has_picture: bool = False
 
 
@@ -229,9 +231,8 @@ class Child:
             budget.cpu_used += cpu - cpu_before
             if answered:
                 return
-            is_idle = budget.has_picture and cpu - cpu_before < _A_MOMENT_S
-            if is_idle and states(self.pid) == _ASLEEP:
-                budget.slept += min(looked - before, 10 * _WATCH_S)
+            if cpu - cpu_before < _A_MOMENT_S:
+                self._count_idle(budget, min(looked - before, 10 * _WATCH_S))
             if budget.cpu_used > most_cpu_s:
                 raise _too_slow(most_cpu_s)
             if budget.waited > budget.wall_s:
@@ -239,11 +240,18 @@ class Child:
             if bloated(self.memory() - self.idle_memory):
                 raise DecoderBloated
 
+    def _count_idle(self, budget: Budget, seconds: float) -> None:
+        now = states(self.pid)
+        if budget.has_picture and now == _ASLEEP:
+            budget.slept += seconds
+        elif not budget.has_picture and now and now <= _WAITING:
+            budget.held_up += seconds
+
     def _why_it_took_so_long(self, budget: Budget) -> DecodeTimeout | DecoderStarved | BlobsUnavailable:
         """Whose fault it is that the time on the wall is over, and that of the CPU is not."""
         if budget.cpu_used + budget.slept > budget.cpu_s * _LITTLE:
             return _too_slow(budget.cpu_s)
-        if not budget.has_picture and states(self.pid) <= _WAITING:
+        if budget.held_up > budget.waited * _LITTLE:
             return BlobsUnavailable(f"the original could not be read within {budget.wall_s:.3g} s")
         given = f"{budget.cpu_used:.1f} s of CPU time in {budget.wall_s:.3g} s"
         return DecoderStarved(f"the machine gave the decoder {given}. {MORE_CPU}")

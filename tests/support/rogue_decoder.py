@@ -207,6 +207,17 @@ def stop(job: Job) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def stop_until_the_last_moment(job: Job) -> None:
+    """Lie stopped for two thirds of the time on the wall, and then asleep."""
+    myself = os.getpid()
+    if os.fork() == 0:
+        time.sleep(0.4)
+        os.kill(myself, signal.SIGCONT)
+        os._exit(0)
+    os.kill(myself, signal.SIGSTOP)
+    forever()
+
+
 def deaf(job: Job) -> None:
     job.probe()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -398,6 +409,7 @@ MISCHIEF: dict[str, Callable[[Job], None]] = {
     "filtered": die_of(signal.SIGSYS),
     "stopped": stop,
     "stopped once": once(stop),
+    "stopped, then asleep": stop_until_the_last_moment,
     "waits for the storage": lambda job: forever(),
     "starved": starve,
     "starved once": once(starve),

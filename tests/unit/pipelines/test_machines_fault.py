@@ -130,6 +130,7 @@ FATES: dict[str, tuple[type[Exception], str, str]] = {
     "starved": (DecoderStarved, "decoder_unavailable", "no thread can be started"),
     "died for a thread": (DecoderStarved, "decoder_unavailable", "TasksMax"),
     "stopped": (DecoderStarved, "decoder_unavailable", "the machine gave the decoder .* of CPU time"),
+    "stopped, then asleep": (DecoderStarved, "decoder_unavailable", "the machine gave the decoder"),
     "waits for the storage": (BlobsUnavailable, "storage_unavailable", "could not be read within 0.6 s"),
 }
 

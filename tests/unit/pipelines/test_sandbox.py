@@ -211,7 +211,7 @@ def _seconds_of_children() -> float:
 
 async def test_neighbours_of_a_bad_picture_are_rendered() -> None:
     orders = ["abort", "spin", "not json", "exif", "hang"]
-    async with open_sandbox(allowance(decoders=2, seconds=0.6), (*ROGUE, "starts")) as rogue:
+    async with open_sandbox(allowance(decoders=2, seconds=1), (*ROGUE, "starts")) as rogue:
         pictures = [content for order in orders for content in (ordered(order), jpeg())]
         answers = await asyncio.gather(
             *(render(rogue, picture) for picture in pictures), return_exceptions=True
