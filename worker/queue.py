@@ -276,9 +276,9 @@ class Queue:
         if self._catalog_id is None or (lately and time.monotonic() < self._bound_until):
             return
         self._bound_until = float("-inf")
-        if await self.owner() is None:
+        if await self.owner() != self._catalog_id:
             await self.redis.set(self._owner, self._catalog_id, nx=True)
-        await self.prove_not_of_another(self._catalog_id)
+            await self.prove_not_of_another(self._catalog_id)
         self._bound_until = time.monotonic() + _LATELY_S
 
     async def prove_not_of_another(self, catalog_id: str | None) -> None:

@@ -142,3 +142,24 @@ async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by
     admin.config_set("replica-serve-stale-data", "yes")
     await health.tell()
     assert await queue.has_worker()
+
+
+async def test_rights_are_tried_again_at_once_while_one_is_missing_and_else_only_now_and_then(
+    queue: Queue, server: RedisServer, admin: Any
+) -> None:
+    def tried() -> int:
+        return int(admin.info("commandstats").get("cmdstat_watch", {"calls": 0})["calls"])
+
+    admin.config_resetstat()
+    check = check_rights(queue, again_after_s=1)
+    assert await check() is None
+    assert await check() is None
+    assert tried() == 1
+    admin.execute_command("ACL SETUSER default -watch")
+    async with asyncio.timeout(10):
+        while await check() is None:  # noqa: ASYNC110 (nothing tells that the second is over)
+            await asyncio.sleep(0.02)
+    admin.execute_command("ACL SETUSER default +watch")
+
+    assert await check() is None
+    assert tried() == 2
