@@ -573,11 +573,12 @@ class Queue:
         now = timestamp_ms()  # rounded as arq rounds when it enqueues, else the newest job may not be due yet
         return await self.redis.zrangebyscore(self.jobs, "-inf", now, start=0, num=count), now
 
-    async def _are_locked(self, jobs: Sequence[bytes]) -> Sequence[int]:
-        async with self.redis.pipeline(transaction=False) as pipe:
-            for job in jobs:
-                pipe.exists(in_progress_key_prefix.encode() + job)
-            return list(await pipe.execute())
+    async def _are_locked(self, jobs: Sequence[bytes]) -> Sequence[bool]:
+        if not jobs:
+            return []
+        # One command for all: this is asked all the time, and one each would be most of what a worker asks.
+        locks = await self.redis.mget(in_progress_key_prefix.encode() + job for job in jobs)
+        return [lock is not None for lock in locks]
 
     # -- messages out
 
