@@ -85,7 +85,8 @@ def test_what_a_frozen_reader_misses_is_counted_and_told_when_it_reads_on(pipe: 
 
     numbers = [line["number"] for line in lines if line["event"] == "line"]
     [dropped] = [line["count"] for line in lines if line["event"] == "log_lines_dropped"]
-    assert numbers == list(range(len(numbers)))
+    assert numbers == sorted({*numbers})
+    assert numbers[:100] == list(range(100))  # later ones are missed wherever there was no room just then
     assert len(numbers) + dropped == MANY
 
 
