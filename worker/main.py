@@ -1,6 +1,7 @@
 """What arq is told. Importing this module reads no environment; asking it for `WorkerSettings` does."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -234,6 +235,8 @@ async def start_up(ctx: Context) -> None:
         env_files=[str(file.path) for file in find_env_files() if not file.problem],
     )
     ctx["started"] = True
+    # What was loaded by now stays for good: to search it for garbage would stop all work again and again.
+    gc.freeze()
 
 
 async def _prove_rights(ctx: Context, settings: Settings) -> None:
