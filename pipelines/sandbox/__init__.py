@@ -91,12 +91,14 @@ class Rendered:
     ms: Mapping[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Task:
     source_fd: int
     source_bytes: int
     wanted: Sequence[Variant]
     known_sha256: str | None
+    needs_new_child: bool = False
+    has_used_child: bool = False
 
 
 class Sandbox:
@@ -135,7 +137,7 @@ class Sandbox:
         """
         task = _Task(source_fd, source_bytes, wanted, known_sha256)
         try:
-            return await self._beside_others(task)
+            return await self._in_a_child_that_reads(task)
         except (DecodeTimeout, DecoderCrashed, DecoderKilled, DecoderStarved):
             return await self._alone(task)
 
@@ -186,6 +188,15 @@ class Sandbox:
         await together(*(child.kill() for child in self._all))
         self._all.clear()
 
+    async def _in_a_child_that_reads(self, task: _Task) -> Rendered | None:
+        try:
+            return await self._beside_others(task)
+        except BlobsUnavailable:
+            if not task.has_used_child:
+                raise
+            task.needs_new_child = True  # the picture before may have left the other hanging
+            return await self._beside_others(task)
+
     async def _beside_others(self, task: _Task) -> Rendered | None:
         try:
             async with self.admission.slot():
@@ -205,7 +216,8 @@ class Sandbox:
         cpu_s = self._allowance.image_timeout_s
         budget = Budget(cpu_s, cpu_s * _WALL_FACTOR)
         known = formats.sniff(os.pread(task.source_fd, formats.HEAD, 0))
-        async with self._borrow(known.engine if known else "vips") as child:
+        async with self._borrow(known.engine if known else "vips", new=task.needs_new_child) as child:
+            task.has_used_child = child.is_used
             request = {
                 "bytes": task.source_bytes,
                 "known_sha256": task.known_sha256,
@@ -279,8 +291,9 @@ class Sandbox:
         return int(min(probed.estimate * _OVERDRAFT + _SLACK, self.most / 2))
 
     @asynccontextmanager
-    async def _borrow(self, engine: Engine) -> AsyncIterator[Child]:
-        child = self._idle[engine].pop() if self._idle[engine] else await self._start(engine)
+    async def _borrow(self, engine: Engine, *, new: bool = False) -> AsyncIterator[Child]:
+        idle = self._idle[engine]
+        child = idle.pop() if idle and not new else await self._start(engine)
         try:
             yield child
         except BaseException as error:
@@ -297,6 +310,7 @@ class Sandbox:
     async def _give_back(self, child: Child, engine: Engine) -> None:
         # What it says unasked would be taken for the answer to the next picture.
         if child.memory() - child.idle_memory < _FAT and child.is_silent():
+            child.is_used = True
             self._idle[engine].append(child)
         else:
             await self._end(child)

@@ -108,6 +108,7 @@ class Child:
         self._oom_kills = cgroups.oom_kills()
         self.hello: Hello
         self.idle_memory = 0
+        self.is_used = False
 
     @classmethod
     async def start(cls, config: dict[str, Any], command: Sequence[str] = DECODER) -> Self:

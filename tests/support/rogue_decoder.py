@@ -201,6 +201,11 @@ def hang(job: Job) -> None:
     forever()
 
 
+def hang_afterwards(job: Job) -> None:
+    job.honest()
+    forever()
+
+
 def stop(job: Job) -> None:
     """Get no CPU time more, as under a quota that is used up."""
     job.probe()
@@ -407,6 +412,7 @@ MISCHIEF: dict[str, Callable[[Job], None]] = {
     "killed": die_of(signal.SIGKILL),
     "killed once": once(die_of(signal.SIGKILL)),
     "filtered": die_of(signal.SIGSYS),
+    "hang afterwards": hang_afterwards,
     "stopped": stop,
     "stopped once": once(stop),
     "stopped, then asleep": stop_until_the_last_moment,

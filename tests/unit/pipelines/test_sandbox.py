@@ -221,6 +221,14 @@ async def test_neighbours_of_a_bad_picture_are_rendered() -> None:
     assert all(isinstance(answer, PipelineError) for answer in answers[::2])
 
 
+async def test_a_picture_whose_decoder_hangs_once_it_has_answered_does_not_cost_the_next(
+    rogue: Sandbox,
+) -> None:
+    assert await render(rogue, ordered("hang afterwards")) is not None
+
+    assert await render(rogue, jpeg()) is not None
+
+
 @pytest.mark.parametrize("start", ["exits", "lies", "stammers", "says deep things"])
 async def test_a_decoder_that_cannot_start_says_nothing_about_a_picture(start: str) -> None:
     with pytest.raises(DecoderUnavailable, match="did not start"):
