@@ -65,7 +65,7 @@ _OWN_FAULTS = frozenset(
     {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP}
 )
 """The signals that a program brings on itself; every other comes from elsewhere."""
-_NO_THREAD = "rror creating thread"
+_NO_THREAD, _NO_MEMORY = "rror creating thread", "failed to allocate"
 _REMEDIES = {
     errno.EAGAIN: TOO_CROWDED,
     errno.ENOENT: RESTART,
@@ -325,8 +325,10 @@ class Child:
                 return DecoderKilled(f"somebody ended the decoder with {_name(died)}")
             case died if died > 0:
                 said = self.last_words()
-                if _NO_THREAD in said:  # glib ends the process then
+                if _NO_THREAD in said:  # glib ends the process then, as it does for memory
                     return DecoderStarved(f"the decoder died for want of a thread. {TOO_CROWDED}")
+                if _NO_MEMORY in said:
+                    return DecoderStarved(f"the decoder died for want of memory. {MORE_MEMORY}")
                 return DecoderCrashed(f"the decoder died of signal {died}")
         return DecoderCrashed(f"the decoder ended with status {status}")
 

@@ -421,6 +421,7 @@ MISCHIEF: dict[str, Callable[[Job], None]] = {
     "starved once": once(starve),
     **{f"died of {number.name}": die_of(number) for number in signal.Signals if number != signal.SIGCHLD},
     "died for a thread": die_of(signal.SIGTRAP, "GLib: creating thread 'pool': Error creating thread"),
+    "died for memory": die_of(signal.SIGTRAP, "GLib: failed to allocate 2160000 bytes"),
     "keep writing": keep_writing,
     "draw too much": draw_too_much,
     "claim too much": claim_too_much,
