@@ -135,7 +135,7 @@ def _upload(upload: str) -> dict[str, object]:
         "state": "ready",
         "recipe": "default",
         "metadata": "{}",
-        "ticket": upload,
+        "job_id": upload,
         "queued_ms": _NOW,
         "changed_ms": _NOW,
         "stamp": "1:2:3:4:5",

@@ -131,8 +131,8 @@ class Workshop:
     lookout: Lookout | None = None
 
 
-async def process_uploads(ids: Sequence[UUID], ticket: str, workshop: Workshop) -> Report:
-    """Work on those uploads that `ticket` carries and whose time has come.
+async def process_uploads(ids: Sequence[UUID], job_id: str, workshop: Workshop) -> Report:
+    """Work on those uploads that the job carries and whose time has come.
 
     An upload that fails is an outcome in the report; only what keeps the whole batch from going on raises.
 
@@ -142,16 +142,16 @@ async def process_uploads(ids: Sequence[UUID], ticket: str, workshop: Workshop) 
     until = time.monotonic() + NEW_WORK_S
     async with asyncio.TaskGroup() as group:
         for upload_id in ids:
-            group.create_task(_keep_apart(upload_id, ticket, workshop, report, until))
+            group.create_task(_keep_apart(upload_id, job_id, workshop, report, until))
     if report.outcomes["skipped"] or report.watched:
-        await _keep_on(ids, ticket, workshop, report)
+        await _keep_on(ids, job_id, workshop, report)
     return report
 
 
-async def _keep_on(ids: Sequence[UUID], ticket: str, workshop: Workshop, report: Report) -> None:
+async def _keep_on(ids: Sequence[UUID], job_id: str, workshop: Workshop, report: Report) -> None:
     """What is put off stays with its job; what has been hastened since is due."""
     try:
-        waits = await workshop.claims.waits_ms(ids, ticket)
+        waits = await workshop.claims.waits_ms(ids, job_id)
     except CatalogUnavailable:  # the reconciler finds them when they are due
         return
     for upload_id, wait_ms in waits.items():
@@ -161,17 +161,17 @@ async def _keep_on(ids: Sequence[UUID], ticket: str, workshop: Workshop, report:
             report.leave(upload_id, wait_ms)
 
 
-async def _keep_apart(upload_id: UUID, ticket: str, workshop: Workshop, report: Report, until: float) -> None:
+async def _keep_apart(upload_id: UUID, job_id: str, workshop: Workshop, report: Report, until: float) -> None:
     """An upload whose rows cannot be read or written any more keeps no other from its outcome."""
     try:
-        await _process(upload_id, ticket, workshop, report, until)
+        await _process(upload_id, job_id, workshop, report, until)
     except CatalogDamaged as error:
         report.outcomes["unrecorded"] += 1
         report.complaints.append((upload_id, "catalog_unavailable", str(error)))
         report.leave(upload_id, DAMAGED_AGAIN_MS)
 
 
-async def _process(upload_id: UUID, ticket: str, workshop: Workshop, report: Report, until: float) -> None:
+async def _process(upload_id: UUID, job_id: str, workshop: Workshop, report: Report, until: float) -> None:
     waited_from = time.perf_counter()
     async with workshop.lanes.one():
         report.ms["wait"] += (time.perf_counter() - waited_from) * 1000
@@ -181,7 +181,7 @@ async def _process(upload_id: UUID, ticket: str, workshop: Workshop, report: Rep
         if pause_ms := _pause_ms(workshop):
             report.leave(upload_id, pause_ms)
             return
-        claim = await _claim(upload_id, ticket, workshop)
+        claim = await _claim(upload_id, job_id, workshop)
         if claim is None:
             report.outcomes["skipped"] += 1
             return
@@ -220,8 +220,8 @@ def _pause_ms(workshop: Workshop) -> int:
     return max(workshop.outage.pause_ms, workshop.decoder_outage.pause_ms)
 
 
-async def _claim(upload_id: UUID, ticket: str, workshop: Workshop) -> Claim | None:
-    taking = asyncio.ensure_future(workshop.claims.claim(upload_id, ticket, workshop.holder))
+async def _claim(upload_id: UUID, job_id: str, workshop: Workshop) -> Claim | None:
+    taking = asyncio.ensure_future(workshop.claims.claim(upload_id, job_id, workshop.holder))
     try:
         return await asyncio.shield(taking)
     except asyncio.CancelledError:

@@ -23,7 +23,7 @@ from scripts.terminal import (
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.facts import DeadLetter, State, Upload
 from worker.app import IDS_A_DECODER, open_stores
-from worker.intake import new_ticket
+from worker.intake import new_job_id
 from worker.queue import open_queue
 from worker.retry import CODES
 from worker.settings import Settings
@@ -95,12 +95,12 @@ def retry_failed(
             await queue.depth()  # a Redis that is away is found before anything is changed
             deadly = [one.source for one in chosen.uploads if one.error_code in DEADLY_CODES and one.source]
             await forgive(deadly, stores.blobs, stores.catalog.verdicts)
-            tickets = await stores.catalog.failures.requeue(
+            jobs = await stores.catalog.failures.requeue(
                 [upload.id for upload in chosen.uploads],
-                per_ticket=IDS_A_DECODER * settings.decoders,
-                new_ticket=new_ticket,
+                uploads_per_job=IDS_A_DECODER * settings.decoders,
+                new_job_id=new_job_id,
             )
-            await queue.enqueue(tickets)
+            await queue.enqueue(jobs)
             for letter in chosen.letters:
                 await queue.add_raw(letter.body)
             await stores.catalog.letters.discard([letter.id for letter in chosen.letters])

@@ -73,8 +73,8 @@ async def _rebuild(catalog: Catalog, settings: Settings) -> int:
         await catalog.walks.begun(REBUILD)
         await catalog.mark_bound()
         await go_on_above(catalog.outbox, queue, rebuilt=True)
-        per_ticket = IDS_A_DECODER * settings.decoders
-        adoption = Adoption(blobs, catalog, queue, grace_s=0, per_ticket=per_ticket, name=REBUILD)
+        uploads_per_job = IDS_A_DECODER * settings.decoders
+        adoption = Adoption(blobs, catalog, queue, grace_s=0, uploads_per_job=uploads_per_job, name=REBUILD)
         queued = 0
         with Progress("originals", None) as progress:
 

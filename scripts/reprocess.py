@@ -20,7 +20,7 @@ from storage.catalog import Catalog
 from storage.catalog.backfill import Filter
 from storage.catalog.facts import State, Upload
 from worker.app import IDS_A_DECODER, open_stores
-from worker.intake import new_ticket
+from worker.intake import new_job_id
 from worker.queue import Queue, open_queue
 from worker.retry import CODES
 from worker.settings import Settings
@@ -85,7 +85,7 @@ class Backfiller:
         self, settings: Settings, catalog: Catalog, blobs: LocalBlobs, queue: Queue, wish: Wish
     ) -> None:
         self._recipes = settings.recipe_book
-        self._per_ticket = IDS_A_DECODER * settings.decoders
+        self._uploads_per_job = IDS_A_DECODER * settings.decoders
         self._catalog = catalog
         self._blobs = blobs
         self._queue = queue
@@ -102,8 +102,8 @@ class Backfiller:
         queued = 0
         with Progress("uploads", total) as progress:
             while page := await backfill.page(wanted, after, _PAGE):
-                for start in range(0, len(page), self._per_ticket):
-                    piece = page[start : start + self._per_ticket]
+                for start in range(0, len(page), self._uploads_per_job):
+                    piece = page[start : start + self._uploads_per_job]
                     worth = await self._worth(piece)
                     while worth and queued != limit:  # somebody may have been quicker with some of them
                         room = len(worth) if limit is None else limit - queued
@@ -129,14 +129,14 @@ class Backfiller:
         deadly = [one.source for one in uploads if one.error_code in DEADLY_CODES and one.source]
         if deadly:  # or what is remembered of them would be told again
             await forgive(deadly, self._blobs, self._catalog.verdicts)
-        tickets = await self._catalog.backfill.requeue(
+        jobs = await self._catalog.backfill.requeue(
             [upload.id for upload in uploads],
             self._wish.wanted.state,
-            per_ticket=self._per_ticket,
-            new_ticket=new_ticket,
+            uploads_per_job=self._uploads_per_job,
+            new_job_id=new_job_id,
         )
-        await self._queue.enqueue(tickets)
-        return sum(len(ids) for ids in tickets.values())
+        await self._queue.enqueue(jobs)
+        return sum(len(ids) for ids in jobs.values())
 
     async def _until_short(self) -> None:
         """Live uploads go first: those that have jobs, and those whose events nobody has taken yet."""

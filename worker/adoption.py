@@ -16,7 +16,7 @@ from storage.catalog.facts import DeadLetter, Mark, Wished
 from storage.errors import KeyRefused
 from storage.keys import UPLOADS, shown, source_key
 from worker.events import default_id
-from worker.intake import new_ticket
+from worker.intake import new_job_id
 from worker.queue import Queue
 
 log = structlog.get_logger(__name__)
@@ -53,14 +53,14 @@ class Adoption:
         queue: Queue,
         *,
         grace_s: float,
-        per_ticket: int,
+        uploads_per_job: int,
         name: str = ADOPTION,
     ) -> None:
         self._blobs = blobs
         self._catalog = catalog
         self._queue = queue
         self._grace_s = grace_s
-        self._per_ticket = per_ticket
+        self._uploads_per_job = uploads_per_job
         self._name = name
 
     async def tick(self, mode: Mode, *, pause_s: float = PAUSE_S) -> int:
@@ -122,9 +122,12 @@ class Adoption:
         nobody = DeadLetter("0-0", "invalid_event", "an adopted upload has no event", b"")
         wishes = [Wished(Mark(), default_id(source), source, "default", adopted=True) for source in sources]
         taken = await self._catalog.intake.take(
-            [(wish, nobody) for wish in wishes], [], per_ticket=self._per_ticket, new_ticket=new_ticket
+            [(wish, nobody) for wish in wishes],
+            [],
+            uploads_per_job=self._uploads_per_job,
+            new_job_id=new_job_id,
         )
-        await self._queue.enqueue(taken.tickets)
+        await self._queue.enqueue(taken.jobs)
 
     async def _move(self, page: Page) -> None:
         if page.last is not None:

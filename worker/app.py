@@ -40,7 +40,7 @@ from worker.health import (
     check_rights,
 )
 from worker.heartbeats import new_instance
-from worker.intake import Intake, new_ticket
+from worker.intake import Intake, new_job_id
 from worker.queue import UNREACHABLE, Queue, RedisError, queue_on
 from worker.retry import judge
 from worker.settings import LEAST_MEMORY_MB, OF_A_PROCESS, Settings, available_cpus
@@ -78,7 +78,7 @@ class App:
     health: Health
     adoption: Adoption
     shutdown: Shutdown
-    per_ticket: int
+    uploads_per_job: int
 
 
 @asynccontextmanager
@@ -144,11 +144,11 @@ async def open_app(
         announcer = Announcer(stores.catalog.outbox, queue)
         stack.push_async_callback(announcer.close)
         lanes = Lanes(2 * settings.decoders + 2)
-        per_ticket = IDS_A_DECODER * settings.decoders
+        uploads_per_job = IDS_A_DECODER * settings.decoders
         lookout = Lookout(
             stores.blobs,
             _hastening(stores.catalog, queue),
-            _repeating(stores.catalog, queue, per_ticket),
+            _repeating(stores.catalog, queue, uploads_per_job),
             settings.settle,
         )
         workshop = Workshop(
@@ -174,7 +174,7 @@ async def open_app(
             announcer,
             recipes=frozenset(recipes),
             batch_size=settings.batch_size,
-            per_ticket=per_ticket,
+            uploads_per_job=uploads_per_job,
             backlog=BACKLOG,
             lease_s=settings.lease,
             stopping=shutdown.stopping,
@@ -204,10 +204,10 @@ async def open_app(
             intake=intake,
             health=health,
             adoption=Adoption(
-                stores.blobs, stores.catalog, queue, grace_s=settings.grace, per_ticket=per_ticket
+                stores.blobs, stores.catalog, queue, grace_s=settings.grace, uploads_per_job=uploads_per_job
             ),
             shutdown=shutdown,
-            per_ticket=per_ticket,
+            uploads_per_job=uploads_per_job,
         )
 
 
@@ -236,20 +236,20 @@ def _hastening(catalog: Catalog, queue: Queue) -> Callable[[Sequence[UUID]], Awa
 
 
 def _repeating(
-    catalog: Catalog, queue: Queue, per_ticket: int
+    catalog: Catalog, queue: Queue, uploads_per_job: int
 ) -> Callable[[Mapping[UUID, int]], Awaitable[None]]:
     """Has ready uploads done again, whose originals have been written to since."""
 
     async def repeat(made: Mapping[UUID, int]) -> None:
         try:
-            tickets = await catalog.claims.again(made, per_ticket=per_ticket, new_ticket=new_ticket)
-            await queue.enqueue(tickets)
+            jobs = await catalog.claims.again(made, uploads_per_job=uploads_per_job, new_job_id=new_job_id)
+            await queue.enqueue(jobs)
         except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
             # Without a row that waits they stay as they are; with one the reconciler finds them.
             log.warning("uploads_not_repeated", uploads=len(made), reason=str(error))
         else:
-            if tickets:
-                log.info("originals_written_to_since", uploads=sum(map(len, tickets.values())))
+            if jobs:
+                log.info("originals_written_to_since", uploads=sum(map(len, jobs.values())))
 
     return repeat
 

@@ -43,7 +43,7 @@ class Intake:
         *,
         recipes: frozenset[str],
         batch_size: int,
-        per_ticket: int,
+        uploads_per_job: int,
         backlog: int,
         lease_s: float,
         stopping: asyncio.Event,
@@ -54,7 +54,7 @@ class Intake:
         self._announcer = announcer
         self._recipes = recipes
         self._batch_size = batch_size
-        self._per_ticket = per_ticket
+        self._uploads_per_job = uploads_per_job
         self._backlog = backlog
         self._lease_s = lease_s
         self._stopping = stopping
@@ -151,7 +151,7 @@ class Intake:
             self._announcer.tell(taken.notices)
             if taken.outdated:
                 log.info("outdated_events_answered", count=len(taken.outdated), first=taken.outdated[0])
-            await self._queue.enqueue(taken.tickets)
+            await self._queue.enqueue(taken.jobs)
             recorded = [entry for entry in entries if entry.id not in self._unrecorded]
             if recorded:
                 await self._queue.acknowledge(recorded)
@@ -290,7 +290,7 @@ class Intake:
         if doubts := [part for part in found if isinstance(part, Doubt)]:
             return doubts[0]  # all of it once more; what has been taken changes nothing then
         return Taken(
-            tickets={ticket: ids for part in parts for ticket, ids in part.tickets.items()},
+            jobs={job_id: ids for part in parts for job_id, ids in part.jobs.items()},
             refused=[letter for part in parts for letter in part.refused],
             notices=[notice for part in parts for notice in part.notices],
             outdated=[entry for part in parts for entry in part.outdated],
@@ -324,11 +324,16 @@ class Intake:
         sure: bool,
     ) -> Taken | Doubt:
         return await self._register.take(
-            events, letters, epoch=epoch, sure=sure, per_ticket=self._per_ticket, new_ticket=new_ticket
+            events,
+            letters,
+            epoch=epoch,
+            sure=sure,
+            uploads_per_job=self._uploads_per_job,
+            new_job_id=new_job_id,
         )
 
 
-def new_ticket() -> str:
+def new_job_id() -> str:
     """The id of a job to come."""
     return uuid4().hex
 

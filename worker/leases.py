@@ -15,7 +15,7 @@ from storage.catalog.clock import now_ms
 from storage.catalog.facts import Stray
 from storage.errors import CatalogDamaged
 from worker.announcer import Announcer
-from worker.intake import new_ticket
+from worker.intake import new_job_id
 from worker.queue import UNREACHABLE, Queue, RedisError
 
 log = structlog.get_logger(__name__)
@@ -29,11 +29,11 @@ _GONE_AFTER_S = 3600  # a consumer that nothing was heard of
 
 
 @asynccontextmanager
-async def held(queue: Queue, ticket: str, lease_s: float) -> AsyncIterator[None]:
+async def held(queue: Queue, job_id: str, lease_s: float) -> AsyncIterator[None]:
     """The job's lock, renewed while the body runs, so that it ends soon after its worker does."""
     with suppress(*UNREACHABLE, RedisError):  # arq ends for good what raises; the renewal tries again
-        await queue.renew(ticket, lease_s)
-    renewal = asyncio.create_task(_renew(queue, ticket, lease_s))
+        await queue.renew(job_id, lease_s)
+    renewal = asyncio.create_task(_renew(queue, job_id, lease_s))
     try:
         yield
     finally:
@@ -42,15 +42,15 @@ async def held(queue: Queue, ticket: str, lease_s: float) -> AsyncIterator[None]
             await renewal
 
 
-async def _renew(queue: Queue, ticket: str, lease_s: float) -> None:
+async def _renew(queue: Queue, job_id: str, lease_s: float) -> None:
     while True:
         await asyncio.sleep(lease_s / 3)
         try:
-            if not await queue.renew(ticket, lease_s):
-                log.warning("lease_lost", job_id=ticket)  # what we still write is fenced by the claims
+            if not await queue.renew(job_id, lease_s):
+                log.warning("lease_lost", job_id=job_id)  # what we still write is fenced by the claims
                 return
         except (*UNREACHABLE, RedisError) as error:
-            log.warning("lease_not_renewed", job_id=ticket, reason=str(error))
+            log.warning("lease_not_renewed", job_id=job_id, reason=str(error))
 
 
 async def reconcile(
@@ -59,7 +59,7 @@ async def reconcile(
     announcer: Announcer,
     *,
     lease_s: float,
-    per_ticket: int,
+    uploads_per_job: int,
     unsent_ms: int | None = None,
 ) -> int:
     """Carry rows without a job, send what was not sent, forget what is old; gives the rows carried.
@@ -71,13 +71,13 @@ async def reconcile(
     await queue.pull_in()
     strays = await catalog.claims.strays(int(lease_s * 1000), ROWS_A_TICK)
     longest_ms = max(_LONGEST_LOCK_MS, int(4 * lease_s * 1000))
-    alive = await queue.alive(sorted({stray.ticket for stray in strays}), longest_ms)
-    gone = [stray for stray in strays if stray.ticket not in alive]
+    alive = await queue.alive(sorted({stray.job_id for stray in strays}), longest_ms)
+    gone = [stray for stray in strays if stray.job_id not in alive]
     if gone:
-        tickets = await _carry(catalog.claims, gone, per_ticket)
-        await queue.enqueue(tickets)
-        await queue.discard(sorted({stray.ticket for stray in gone}))
-        log.info("uploads_carried_again", uploads=len(gone), jobs=len(tickets))
+        jobs = await _carry(catalog.claims, gone, uploads_per_job)
+        await queue.enqueue(jobs)
+        await queue.discard(sorted({stray.job_id for stray in gone}))
+        log.info("uploads_carried_again", uploads=len(gone), jobs=len(jobs))
     on_its_way_ms = max(_UNSENT_AFTER_MS, int(lease_s * 1000)) if unsent_ms is None else unsent_ms
 
     async def send_unsent() -> None:
@@ -96,16 +96,16 @@ async def reconcile(
     return len(gone)
 
 
-async def _carry(claims: Claims, gone: Sequence[Stray], per_ticket: int) -> dict[str, Sequence[UUID]]:
+async def _carry(claims: Claims, gone: Sequence[Stray], uploads_per_job: int) -> dict[str, Sequence[UUID]]:
     try:
-        return dict(await claims.carry(gone, per_ticket=per_ticket, new_ticket=new_ticket))
+        return dict(await claims.carry(gone, uploads_per_job=uploads_per_job, new_job_id=new_job_id))
     except CatalogDamaged as error:
         log.error("uploads_not_carried", reason=str(error))  # noqa: TRY400 (the reason says it all)
-    tickets: dict[str, Sequence[UUID]] = {}
+    jobs: dict[str, Sequence[UUID]] = {}
     for stray in gone:  # one by one, so that a row which cannot be written holds up no other
         with suppress(CatalogDamaged):
-            tickets |= await claims.carry([stray], per_ticket=per_ticket, new_ticket=new_ticket)
-    return tickets
+            jobs |= await claims.carry([stray], uploads_per_job=uploads_per_job, new_job_id=new_job_id)
+    return jobs
 
 
 async def _bound(catalog: Catalog) -> None:

@@ -45,7 +45,7 @@ _OF_THE_SERVER = ("connection_class", "host", "port", "path")  # what `parse_url
 _JOB_KEYS = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
 _FIRST = "0-0"  # of all IDs
 _TICK = re.compile(rb"[\w.]+:[ -~]+:\d+")  # of a chore, and what it has begun
-_JOB_ID = re.compile(rb"[0-9a-f]{32}|" + _TICK.pattern)  # a ticket, or a tick
+_JOB_ID = re.compile(rb"[0-9a-f]{32}|" + _TICK.pattern)  # of uploads, or of a tick
 _PAYLOAD = {"t": int, "f": str, "a": list, "k": dict, "et": int}
 _ARQS_LOCK = b"1"  # what arq itself writes when a job starts
 _LONGEST_PAUSE_MS = 60_000  # of a batch as a whole
@@ -452,14 +452,14 @@ class Queue:
 
     # -- jobs between
 
-    async def enqueue(self, tickets: Mapping[str, Sequence[UUID]]) -> None:
-        """Enqueue a job for each ticket. Whether it arrived is not known; the reconciler settles it.
+    async def enqueue(self, job_ids: Mapping[str, Sequence[UUID]]) -> None:
+        """Enqueue a job for the uploads under each ID. An answer that is lost is settled by the reconciler.
 
         Raises: RedisRefused where the stream is another catalog's by now.
         """
         await self.prove_bound(lately=True)
-        for ticket, ids in tickets.items():
-            await self.redis.enqueue_job(PROCESS, [str(upload_id) for upload_id in ids], _job_id=ticket)
+        for job_id, ids in job_ids.items():
+            await self.redis.enqueue_job(PROCESS, [str(upload_id) for upload_id in ids], _job_id=job_id)
         self.queued.set()
 
     async def enqueue_chore(self, name: str, since_ms: int) -> None:
@@ -468,8 +468,8 @@ class Queue:
         await self.redis.enqueue_job(chore, since_ms, _job_id=f"{chore}:{since_ms}")
         self.queued.set()
 
-    async def alive(self, tickets: Sequence[str], longest_lock_ms: int = 600_000) -> frozenset[str]:
-        """Those of `tickets` whose job waits in the queue or is being worked on.
+    async def alive(self, job_ids: Sequence[str], longest_lock_ms: int = 600_000) -> frozenset[str]:
+        """Those of `job_ids` that wait in the queue or are being worked on.
 
         A lock that is still arq's own is neither: its worker died before it could make it a lease. A job
         that is due far later than the longest pause of a batch was put there by a clock that was ahead, and
@@ -477,25 +477,25 @@ class Queue:
         """
         latest = timestamp_ms() + _LONGEST_PAUSE_MS
         async with self.redis.pipeline(transaction=False) as pipe:
-            for ticket in tickets:
-                pipe.get(in_progress_key_prefix + ticket)
-                pipe.exists(job_key_prefix + ticket)
-                pipe.zscore(self.jobs, ticket)
-                pipe.pttl(in_progress_key_prefix + ticket)
+            for job_id in job_ids:
+                pipe.get(in_progress_key_prefix + job_id)
+                pipe.exists(job_key_prefix + job_id)
+                pipe.zscore(self.jobs, job_id)
+                pipe.pttl(in_progress_key_prefix + job_id)
             answers = await pipe.execute()
-        facts = zip(tickets, *(answers[each::4] for each in range(4)), strict=True)
+        facts = zip(job_ids, *(answers[each::4] for each in range(4)), strict=True)
         return frozenset(
-            ticket
-            for ticket, holder, payload, score, left_ms in facts
+            job_id
+            for job_id, holder, payload, score, left_ms in facts
             if holder != _ARQS_LOCK
             and left_ms <= longest_lock_ms
             and (holder is not None or (payload and score is not None and score <= latest))
         )
 
-    async def make_due(self, tickets: Sequence[str]) -> None:
-        """Have the jobs of `tickets` that are put off begin now."""
-        if tickets:
-            await self.redis.zadd(self.jobs, dict.fromkeys(tickets, timestamp_ms()), xx=True)
+    async def make_due(self, job_ids: Sequence[str]) -> None:
+        """Have those of `job_ids` that are put off begin now."""
+        if job_ids:
+            await self.redis.zadd(self.jobs, dict.fromkeys(job_ids, timestamp_ms()), xx=True)
             self.queued.set()
 
     async def pull_in(self) -> None:
@@ -505,12 +505,12 @@ class Queue:
         if found:
             await self.redis.zadd(self.jobs, dict.fromkeys(found, timestamp_ms()), xx=True)
 
-    async def discard(self, tickets: Sequence[str]) -> None:
+    async def discard(self, job_ids: Sequence[str]) -> None:
         """Remove what is left of jobs that carry nothing any more."""
         async with self.redis.pipeline(transaction=True) as pipe:
-            for ticket in tickets:
-                pipe.zrem(self.jobs, ticket)
-                pipe.delete(*(prefix + ticket for prefix in _JOB_KEYS))
+            for job_id in job_ids:
+                pipe.zrem(self.jobs, job_id)
+                pipe.delete(*(prefix + job_id for prefix in _JOB_KEYS))
             await pipe.execute()
 
     async def scrub(self) -> int:
@@ -544,9 +544,9 @@ class Queue:
                 await pipe.execute()
         return len(bad)
 
-    async def renew(self, ticket: str, lease_s: float) -> bool:
+    async def renew(self, job_id: str, lease_s: float) -> bool:
         """Keep the job's lock for `lease_s` more seconds; False when another worker has it now."""
-        key = in_progress_key_prefix + ticket
+        key = in_progress_key_prefix + job_id
         holder = await self.redis.get(key)
         if holder not in (None, _ARQS_LOCK, self.consumer.encode()):
             return False

@@ -23,7 +23,7 @@ from storage.catalog.clock import SKEW_MS, now_ms
 from storage.errors import StorageError
 from storage.threads import in_thread
 from worker.events import sweep_stopped
-from worker.intake import new_ticket
+from worker.intake import new_job_id
 from worker.queue import UNREACHABLE, Queue, RedisError
 from worker.settings import Settings
 
@@ -43,9 +43,9 @@ def sweeper_of(
     """A sweeper that has missing variants made again through `queue`."""
 
     async def requeue(upload_ids: Sequence[UUID]) -> int:
-        tickets = await catalog.sweeps.remake(upload_ids, per_ticket=IDS_A_JOB, new_ticket=new_ticket)
-        await queue.enqueue(tickets)
-        return sum(len(ids) for ids in tickets.values())
+        jobs = await catalog.sweeps.remake(upload_ids, uploads_per_job=IDS_A_JOB, new_job_id=new_job_id)
+        await queue.enqueue(jobs)
+        return sum(len(ids) for ids in jobs.values())
 
     async def prove() -> None:
         await in_thread(blobs.bind, catalog.id, catalog_is_new=False)
@@ -168,8 +168,8 @@ def verifying_of(settings: Settings, catalog: Catalog, blobs: LocalBlobs, queue:
     """A verification that has damaged variants made again through `queue`."""
 
     async def remake(damaged: Mapping[str, str]) -> int:
-        tickets = await catalog.sweeps.doubt(damaged, per_ticket=IDS_A_JOB, new_ticket=new_ticket)
-        await queue.enqueue(tickets)
-        return sum(len(ids) for ids in tickets.values())
+        jobs = await catalog.sweeps.doubt(damaged, uploads_per_job=IDS_A_JOB, new_job_id=new_job_id)
+        await queue.enqueue(jobs)
+        return sum(len(ids) for ids in jobs.values())
 
     return partial(verify, sweeper_of(settings, catalog, blobs, queue), remake)

@@ -65,7 +65,7 @@ async def reconcile_now(app: App, unsent_ms: int | None = None) -> None:
             app.catalog,
             app.announcer,
             lease_s=app.settings.lease,
-            per_ticket=app.per_ticket,
+            uploads_per_job=app.uploads_per_job,
             unsent_ms=unsent_ms,
         )
     except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:

@@ -54,14 +54,16 @@ class Backfill:
             return (await connection.execute(query)).scalar_one()
 
     async def requeue(
-        self, ids: Sequence[UUID], state: State, *, per_ticket: int, new_ticket: Callable[[], str]
+        self, ids: Sequence[UUID], state: State, *, uploads_per_job: int, new_job_id: Callable[[], str]
     ) -> Mapping[str, Sequence[UUID]]:
-        """Queue those of `ids` that are in `state`, as if their event had just come; gives their tickets.
+        """Queue those of `ids` that are in `state`, as if their event had just come; gives their jobs.
 
         What they have stays until something newer is published. Raises: CatalogUnavailable.
         """
         async with self._database.writing() as connection:
-            return await queue_again(connection, ids, state, per_ticket=per_ticket, new_ticket=new_ticket)
+            return await queue_again(
+                connection, ids, state, uploads_per_job=uploads_per_job, new_job_id=new_job_id
+            )
 
 
 def _conditions(wanted: Filter, after: str) -> list[ColumnElement[bool]]:
@@ -80,20 +82,20 @@ async def queue_again(
     ids: Sequence[UUID],
     state: State,
     *,
-    per_ticket: int,
-    new_ticket: Callable[[], str],
+    uploads_per_job: int,
+    new_job_id: Callable[[], str],
 ) -> Mapping[str, Sequence[UUID]]:
-    """Put those of `ids` that are in `state` on new tickets, with no attempts against them."""
+    """Put those of `ids` that are in `state` on new jobs, with no attempts against them."""
     now = now_ms()
     fresh: dict[str, Any] = {"state": State.QUEUED, "attempts": 0, "dead_claims": 0, "seen": None}
     fresh |= {"queued_ms": now, "changed_ms": now, "not_before_ms": now}
     chosen = uploads.c.id.in_([str(upload_id) for upload_id in ids]), uploads.c.state == state
     found = list((await connection.execute(select(uploads.c.id).where(*chosen))).scalars())
-    tickets: dict[str, Sequence[UUID]] = {}
-    for start in range(0, len(found), per_ticket):
-        ticket, group = new_ticket(), found[start : start + per_ticket]
+    jobs: dict[str, Sequence[UUID]] = {}
+    for start in range(0, len(found), uploads_per_job):
+        job_id, group = new_job_id(), found[start : start + uploads_per_job]
         await connection.execute(
-            update(uploads).where(uploads.c.id.in_(group)).values(ticket=ticket, **fresh)
+            update(uploads).where(uploads.c.id.in_(group)).values(job_id=job_id, **fresh)
         )
-        tickets[ticket] = [UUID(upload_id) for upload_id in group]
-    return tickets
+        jobs[job_id] = [UUID(upload_id) for upload_id in group]
+    return jobs

@@ -39,7 +39,7 @@ _WAITING = (State.QUEUED, State.PROCESSING, State.DELETING)
 # What every upload asks, made once: making a statement costs more than running it.
 _DUE = select(uploads).where(
     uploads.c.id == bindparam("upload"),
-    uploads.c.ticket == bindparam("ticket"),
+    uploads.c.job_id == bindparam("job_id"),
     uploads.c.state.in_(_WAITING),
     # Whoever put it off did so by a clock that has been put back since: how long it was to wait is lost.
     (uploads.c.not_before_ms <= bindparam("now")) | (uploads.c.changed_ms > bindparam("now") + SKEW_MS),
@@ -84,15 +84,15 @@ class Claims:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, upload_id: UUID, ticket: str, holder: str) -> Claim | None:
+    async def claim(self, upload_id: UUID, job_id: str, holder: str) -> Claim | None:
         """Take the right to the upload's next outcome from whoever has it.
 
-        None when there is nothing to do: another ticket carries it, it is done, or its time has not come.
+        None when there is nothing to do: another job carries it, it is done, or its time has not come.
 
         Raises: CatalogUnavailable.
         """
         now = now_ms()
-        due = {"upload": str(upload_id), "ticket": ticket, "now": now}
+        due = {"upload": str(upload_id), "job_id": job_id, "now": now}
         # Light: when the power goes, whoever holds the claim goes too, and the upload is queued as before.
         async with self._database.writing(quick=True, light=True) as connection:
             found = await _due(connection, due)
@@ -137,19 +137,19 @@ class Claims:
         return [replace(result, notice=told.get(result.id)) for result in written]
 
     async def hasten(self, ids: Sequence[UUID]) -> Sequence[str]:
-        """Make those of `ids` due that are put off; gives the tickets that carry them."""
+        """Make those of `ids` due that are put off; gives the jobs that carry them."""
         now = now_ms()
         chosen = uploads.c.id.in_([str(each) for each in ids]), uploads.c.not_before_ms > now
         news = {"changed_ms": now, "not_before_ms": now}
         hastened = update(uploads).where(*chosen, uploads.c.state == State.QUEUED).values(news)
         async with self._database.writing() as connection:
-            found = await connection.execute(hastened.returning(uploads.c.ticket))
+            found = await connection.execute(hastened.returning(uploads.c.job_id))
             return sorted(set(found.scalars()))
 
     async def again(
-        self, made: Mapping[UUID, int], *, per_ticket: int, new_ticket: Callable[[], str]
+        self, made: Mapping[UUID, int], *, uploads_per_job: int, new_job_id: Callable[[], str]
     ) -> Mapping[str, Sequence[UUID]]:
-        """Queue those uploads that are still as the claim of that number made them; gives their tickets.
+        """Queue those uploads that are still as the claim of that number made them; gives their jobs.
 
         They are as old as their last event, and what they have stays until something newer is published.
         """
@@ -158,17 +158,17 @@ class Claims:
         async with self._database.writing() as connection:
             rows = (await connection.execute(query)).all()
             ids = [UUID(row.id) for row in rows if made[UUID(row.id)] == row.claim]
-            tickets = await queue_again(
-                connection, ids, State.READY, per_ticket=per_ticket, new_ticket=new_ticket
+            jobs = await queue_again(
+                connection, ids, State.READY, uploads_per_job=uploads_per_job, new_job_id=new_job_id
             )
             for row in rows:
                 await _update(connection, row.id, {"queued_ms": row.queued_ms})
-            return tickets
+            return jobs
 
-    async def waits_ms(self, ids: Iterable[UUID], ticket: str) -> Mapping[UUID, int]:
-        """How long those of `ids` that `ticket` carries, and that nobody works on, are still to wait."""
+    async def waits_ms(self, ids: Iterable[UUID], job_id: str) -> Mapping[UUID, int]:
+        """How long those of `ids` that the job carries, and that nobody works on, are still to wait."""
         now = now_ms()
-        chosen = uploads.c.id.in_([str(each) for each in ids]), uploads.c.ticket == ticket
+        chosen = uploads.c.id.in_([str(each) for each in ids]), uploads.c.job_id == job_id
         waiting = uploads.c.state.in_((State.QUEUED, State.DELETING)), uploads.c.holder.is_(None)
         query = select(uploads.c.id, uploads.c.not_before_ms).where(*chosen, *waiting)
         async with self._database.reading() as connection:
@@ -193,7 +193,7 @@ class Claims:
         After them those whose last change lies ahead: the clock has been put back since.
         """
         now = now_ms()
-        waiting = select(uploads.c.id, uploads.c.ticket, uploads.c.not_before_ms).where(
+        waiting = select(uploads.c.id, uploads.c.job_id, uploads.c.not_before_ms).where(
             uploads.c.state.in_(_WAITING)
         )
         old = uploads.c.not_before_ms <= now, uploads.c.changed_ms <= now - untouched_ms
@@ -203,33 +203,33 @@ class Claims:
             for query in queries:
                 page = query.order_by(uploads.c.changed_ms).limit(limit - len(found))
                 rows = await connection.execute(page)
-                found += [Stray(UUID(row.id), row.ticket, row.not_before_ms) for row in rows]
+                found += [Stray(UUID(row.id), row.job_id, row.not_before_ms) for row in rows]
         return found
 
     async def carry(
-        self, strays: Sequence[Stray], *, per_ticket: int, new_ticket: Callable[[], str]
+        self, strays: Sequence[Stray], *, uploads_per_job: int, new_job_id: Callable[[], str]
     ) -> Mapping[str, Sequence[UUID]]:
-        """Put strays that still are where they were on new tickets; gives what each ticket carries.
+        """Put strays that still are where they were on new jobs; gives what each job carries.
 
         They are due now, unless they have been put off since.
         """
-        tickets: dict[str, list[UUID]] = {}
-        ticket = ""
+        jobs: dict[str, list[UUID]] = {}
+        job_id = ""
         now = now_ms()
         async with self._database.writing() as connection:
             for stray in strays:
-                if not tickets or len(tickets[ticket]) == per_ticket:
-                    ticket = new_ticket()
-                    tickets[ticket] = []
+                if not jobs or len(jobs[job_id]) == uploads_per_job:
+                    job_id = new_job_id()
+                    jobs[job_id] = []
                 moved = await connection.execute(
                     update(uploads)
                     .where(
                         uploads.c.id == str(stray.id),
-                        uploads.c.ticket == stray.ticket,
+                        uploads.c.job_id == stray.job_id,
                         uploads.c.state.in_(_WAITING),
                     )
                     .values(
-                        ticket=ticket,
+                        job_id=job_id,
                         changed_ms=now,
                         not_before_ms=case(
                             (uploads.c.not_before_ms == stray.not_before_ms, now),
@@ -238,8 +238,8 @@ class Claims:
                     )
                 )
                 if moved.rowcount:
-                    tickets[ticket].append(stray.id)
-        return {ticket: ids for ticket, ids in tickets.items() if ids}
+                    jobs[job_id].append(stray.id)
+        return {job_id: ids for job_id, ids in jobs.items() if ids}
 
 
 async def _due(connection: AsyncConnection, due: Row) -> Row | None:

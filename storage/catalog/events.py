@@ -13,10 +13,10 @@ _NOTHING_READ = dict.fromkeys(("stamp", "sha256", "bytes", "format", "width", "h
 
 @dataclass(frozen=True)
 class Change:
-    """A row as it is to be, and whether it waits for a new ticket or answers at once."""
+    """A row as it is to be, and whether it waits for a new job or answers at once."""
 
     row: Row
-    wants_ticket: bool = False
+    wants_job: bool = False
     answers: bool = False
 
 
@@ -54,7 +54,7 @@ def _wish(row: Row | None, event: Wished, now_ms: int) -> Change:
         "not_before_ms": now_ms,
     }
     if row is None:
-        return Change({**_blank(str(event.id), now_ms), **news, "state": State.QUEUED}, wants_ticket=True)
+        return Change({**_blank(str(event.id), now_ms), **news, "state": State.QUEUED}, wants_job=True)
     match row["state"]:
         case State.QUEUED:
             return Change({**row, **news, "not_before_ms": row["not_before_ms"]})
@@ -64,7 +64,7 @@ def _wish(row: Row | None, event: Wished, now_ms: int) -> Change:
             # Wanted again, so its original is too.
             return Change({**row, **news, "revive": True, "delete_original": False})
         case _:
-            return Change({**row, **news, "state": State.QUEUED, "seen": None}, wants_ticket=True)
+            return Change({**row, **news, "state": State.QUEUED, "seen": None}, wants_job=True)
 
 
 def _unwish(row: Row | None, event: Unwished, now_ms: int) -> Change:
@@ -77,13 +77,13 @@ def _unwish(row: Row | None, event: Unwished, now_ms: int) -> Change:
     match row["state"]:
         case State.QUEUED | State.DELETING:
             # A job that is put off comes too late: what is to be deleted goes at once.
-            return Change({**row, **news}, wants_ticket=row["not_before_ms"] > now_ms)
+            return Change({**row, **news}, wants_job=row["not_before_ms"] > now_ms)
         case State.PROCESSING:
             # Whoever works on it now must not write its result any more.
             fenced = {"claim": row["claim"] + 1, "holder": None}
-            return Change({**row, **news, **fenced}, wants_ticket=True)
+            return Change({**row, **news, **fenced}, wants_job=True)
         case _:
-            return Change({**row, **news}, wants_ticket=True)
+            return Change({**row, **news}, wants_job=True)
 
 
 def _marked(mark: Mark, now_ms: int) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _blank(upload_id: str, now_ms: int) -> Row:
         "source": None,
         "recipe": "default",
         "metadata": "{}",
-        "ticket": "",
+        "job_id": "",
         "generation": 0,
         "claim": 0,
         "holder": None,

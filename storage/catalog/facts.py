@@ -215,12 +215,12 @@ class Notice:
 
 @dataclass(frozen=True)
 class Taken:
-    """What an intake batch came to: what each new ticket carries, what was refused, and who is told.
+    """What an intake batch came to: what each new job carries, what was refused, and who is told.
 
     `outdated` are the entries that came after a newer one of their upload, or once more.
     """
 
-    tickets: Mapping[str, Sequence[UUID]]
+    jobs: Mapping[str, Sequence[UUID]]
     refused: Sequence[DeadLetter]
     notices: Sequence[Notice] = ()
     outdated: Sequence[str] = ()
@@ -253,8 +253,8 @@ class Committed:
 
 @dataclass(frozen=True)
 class Stray:
-    """A row that waits for work, and the ticket that should be carrying it."""
+    """A row that waits for work, and the job that should be carrying it."""
 
     id: UUID
-    ticket: str
+    job_id: str
     not_before_ms: int

@@ -49,15 +49,15 @@ class Failures:
             return int((await connection.execute(select(func.count()).where(*_WAITING))).scalar_one())
 
     async def requeue(
-        self, ids: Sequence[UUID], *, per_ticket: int, new_ticket: Callable[[], str]
+        self, ids: Sequence[UUID], *, uploads_per_job: int, new_job_id: Callable[[], str]
     ) -> Mapping[str, Sequence[UUID]]:
-        """Queue those of `ids` that are failed, as if their event had just come; gives their tickets.
+        """Queue those of `ids` that are failed, as if their event had just come; gives their jobs.
 
         Raises: CatalogUnavailable.
         """
         async with self._database.writing() as connection:
             return await queue_again(
-                connection, ids, State.FAILED, per_ticket=per_ticket, new_ticket=new_ticket
+                connection, ids, State.FAILED, uploads_per_job=uploads_per_job, new_job_id=new_job_id
             )
 
     async def discard(self, ids: Sequence[UUID]) -> Sequence[UUID]:

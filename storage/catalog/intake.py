@@ -23,11 +23,11 @@ Read = Sequence[tuple[Event, DeadLetter]]
 Refused = Sequence[DeadLetter]
 
 
-class Tickets(TypedDict):
-    """How uploads that wait for work are spread over tickets."""
+class JobOptions(TypedDict):
+    """How uploads that wait for work are spread over jobs."""
 
-    per_ticket: int
-    new_ticket: Callable[[], str]
+    uploads_per_job: int
+    new_job_id: Callable[[], str]
 
 
 class Intake:
@@ -37,11 +37,11 @@ class Intake:
         self._database = database
 
     @overload
-    async def take(self, events: Read, letters: Refused, **options: Unpack[Tickets]) -> Taken: ...
+    async def take(self, events: Read, letters: Refused, **options: Unpack[JobOptions]) -> Taken: ...
 
     @overload
     async def take(
-        self, events: Read, letters: Refused, *, epoch: int, sure: bool, **options: Unpack[Tickets]
+        self, events: Read, letters: Refused, *, epoch: int, sure: bool, **options: Unpack[JobOptions]
     ) -> Taken | Doubt: ...
 
     async def take(
@@ -51,12 +51,12 @@ class Intake:
         *,
         epoch: int | None = None,
         sure: bool = False,
-        **options: Unpack[Tickets],
+        **options: Unpack[JobOptions],
     ) -> Taken | Doubt:
         """Apply `events` in order and keep `letters`, all or nothing.
 
         Each event comes with the letter that it becomes should the catalog refuse it. Uploads that now
-        wait for work are spread over new tickets, at most `per_ticket` on each.
+        wait for work are spread over new jobs, at most `uploads_per_job` on each.
 
         With `epoch` they were read from the stream when it was thought to be in that. Then nothing is
         taken where it is in another, or, unless it is `sure` that it has not begun anew, where entries of
@@ -82,8 +82,8 @@ async def _take(
     events: Read,
     letters: Refused,
     *,
-    per_ticket: int,
-    new_ticket: Callable[[], str],
+    uploads_per_job: int,
+    new_job_id: Callable[[], str],
 ) -> Taken:
     now = now_ms()
     rows = await _find(connection, {str(event.id) for event, _ in events})
@@ -104,16 +104,16 @@ async def _take(
                 answered[str(event.id)] = None
         else:
             rows[str(event.id)] = change.row
-            if change.wants_ticket:
+            if change.wants_job:
                 waiting[str(event.id)] = None
             if change.answers:
                 answered[str(event.id)] = None
-    tickets = _hand_out(rows, list(waiting), per_ticket, new_ticket)
+    jobs = _hand_out(rows, list(waiting), uploads_per_job, new_job_id)
     await _store(connection, rows, known)
     new = await insert_letters(connection, letters, refused, now)
     answers = await _present(connection, [rows[each] for each in answered], now)
     notices = await outbox.insert_notices(connection, [*answers, *_refusals(new, now)])
-    return Taken(tickets, refused, notices, outdated)
+    return Taken(jobs, refused, notices, outdated)
 
 
 def _with_takeovers(
@@ -134,16 +134,16 @@ def _is_adoption(event: Event) -> bool:
 
 
 def _hand_out(
-    rows: dict[str, Row], waiting: Sequence[str], per_ticket: int, new_ticket: Callable[[], str]
+    rows: dict[str, Row], waiting: Sequence[str], uploads_per_job: int, new_job_id: Callable[[], str]
 ) -> dict[str, list[UUID]]:
-    tickets: dict[str, list[UUID]] = {}
-    for start in range(0, len(waiting), per_ticket):
-        ticket = new_ticket()
-        ids = waiting[start : start + per_ticket]
-        tickets[ticket] = [UUID(upload_id) for upload_id in ids]
+    jobs: dict[str, list[UUID]] = {}
+    for start in range(0, len(waiting), uploads_per_job):
+        job_id = new_job_id()
+        ids = waiting[start : start + uploads_per_job]
+        jobs[job_id] = [UUID(upload_id) for upload_id in ids]
         for upload_id in ids:
-            rows[upload_id] = {**rows[upload_id], "ticket": ticket}
-    return tickets
+            rows[upload_id] = {**rows[upload_id], "job_id": job_id}
+    return jobs
 
 
 async def _find(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, Row]:

@@ -156,16 +156,16 @@ class Sweeps:
         return gone
 
     async def remake(
-        self, upload_ids: Sequence[UUID], *, per_ticket: int, new_ticket: Callable[[], str]
+        self, upload_ids: Sequence[UUID], *, uploads_per_job: int, new_job_id: Callable[[], str]
     ) -> Mapping[str, Sequence[UUID]]:
         """Queue those of the uploads that are ready, so that what is missing is made again."""
         async with self._database.writing() as connection:
             return await queue_again(
-                connection, upload_ids, State.READY, per_ticket=per_ticket, new_ticket=new_ticket
+                connection, upload_ids, State.READY, uploads_per_job=uploads_per_job, new_job_id=new_job_id
             )
 
     async def doubt(
-        self, damaged: Mapping[str, str], *, per_ticket: int, new_ticket: Callable[[], str]
+        self, damaged: Mapping[str, str], *, uploads_per_job: int, new_job_id: Callable[[], str]
     ) -> Mapping[str, Sequence[UUID]]:
         """Queue the uploads whose files under these keys have not the hash that is named, to be made again.
 
@@ -187,7 +187,7 @@ class Sweeps:
             await connection.execute(update(uploads).where(uploads.c.id.in_(found)).values(sha256=None))
             ids = [UUID(upload_id) for upload_id in sorted(found)]
             return await queue_again(
-                connection, ids, State.READY, per_ticket=per_ticket, new_ticket=new_ticket
+                connection, ids, State.READY, uploads_per_job=uploads_per_job, new_job_id=new_job_id
             )
 
     async def last(self) -> Swept | None:

@@ -38,7 +38,7 @@ uploads = Table(
     Column("event_ms", Integer, nullable=False),
     Column("event_n", Integer, nullable=False),
     Column("event_epoch", Integer, nullable=False, server_default=text("0")),
-    Column("ticket", String(64), nullable=False),
+    Column("job_id", String(64), nullable=False),
     Column("generation", Integer, nullable=False),
     Column("claim", Integer, nullable=False),
     Column("holder", String(128)),  # who claimed it; null once that claim has ended

@@ -58,9 +58,9 @@ class Ground:
         wish = Wished(Mark(1), upload_id, f"uploads/{name}-{upload_id}.jpg", recipe)
         nobody = DeadLetter("1-0", "invalid_event", "", b"")
         taken = await self.catalog.intake.take(
-            [(wish, nobody)], [], per_ticket=1, new_ticket=lambda: uuid4().hex
+            [(wish, nobody)], [], uploads_per_job=1, new_job_id=lambda: uuid4().hex
         )
-        claim = await self.catalog.claims.claim(upload_id, next(iter(taken.tickets)), "me")
+        claim = await self.catalog.claims.claim(upload_id, next(iter(taken.jobs)), "me")
         assert claim is not None
         original = Original("stamp", SHA, 3, "jpeg", 10, 10)
         ready = Ready(claim, original, [self._made(upload_id, one) for one in self.recipes[recipe].variants])

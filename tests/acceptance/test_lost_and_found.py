@@ -14,7 +14,7 @@ from scripts.redis_server import RedisServer, temporary_redis
 from tests.support import pictures, processes
 from tests.support.workplace import Workplace, eventually
 
-QUEUED = "SELECT id, ticket FROM uploads WHERE state = 'queued'"
+QUEUED = "SELECT id, job_id FROM uploads WHERE state = 'queued'"
 
 
 def _queue_without_a_worker(place: Workplace, count: int) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.facts import Original, Ready, StoredVariant
 from tests.conftest import url_of
-from tests.support.catalogs import letter, new_ticket, wish
+from tests.support.catalogs import letter, new_job_id, wish
 
 ROUNDS = 15
 UPLOADS = 320  # in a round, as a worker writes them: 16 in a commit
@@ -57,11 +57,11 @@ async def _cpu_s(catalog: Catalog) -> float:
     for start in range(0, UPLOADS, 16):
         group = ids[start : start + 16]
         events = [(wish(1, each, f"uploads/{each}"), letter("1-0")) for each in group]
-        taken = await catalog.intake.take(events, [], per_ticket=16, new_ticket=new_ticket)
-        [ticket] = taken.tickets
+        taken = await catalog.intake.take(events, [], uploads_per_job=16, new_job_id=new_job_id)
+        [job_id] = taken.jobs
         outcomes = []
         for number, each in enumerate(group):
-            claim = await catalog.claims.claim(each, ticket, "me")
+            claim = await catalog.claims.claim(each, job_id, "me")
             assert claim is not None
             original = Original("stamp", "0" * 64, start * 1000 + number, "jpeg", 10, 10)
             made = [

@@ -38,9 +38,9 @@ async def test_an_intake_with_enough_in_hand_takes_nothing_until_some_of_it_is_d
 ) -> None:
     stopping = asyncio.Event()
     intake = intake_on(queue, catalog, stopping)
-    tickets = [uuid4().hex for _ in range(BACKLOG)]
+    jobs = [uuid4().hex for _ in range(BACKLOG)]
     await queue.make_group()
-    await queue.enqueue({ticket: [] for ticket in tickets})
+    await queue.enqueue({job_id: [] for job_id in jobs})
     await queue.add({"source": "uploads/cat.jpg"})
 
     async def has_looked_three_times() -> bool:
@@ -54,7 +54,7 @@ async def test_an_intake_with_enough_in_hand_takes_nothing_until_some_of_it_is_d
     await until(has_looked_three_times)
     assert await queue.depth() == 1
 
-    await queue.discard(tickets[:1])
+    await queue.discard(jobs[:1])
     await until(has_taken_it)
 
     stopping.set()

@@ -97,7 +97,9 @@ async def test_a_chore_comes_at_its_pace_after_every_step_of_the_clock(
 
 
 async def reconciled(queue: Queue, catalog: Catalog) -> int:
-    return await leases.reconcile(queue, catalog, Announcer(catalog.outbox, queue), lease_s=1, per_ticket=8)
+    return await leases.reconcile(
+        queue, catalog, Announcer(catalog.outbox, queue), lease_s=1, uploads_per_job=8
+    )
 
 
 async def in_the_queue(queue: Queue) -> list[Any]:
@@ -112,12 +114,12 @@ async def test_an_upload_that_was_queued_before_the_clock_was_put_back_is_worked
 ) -> None:
     put_clock(ahead_s)
     taken = await take(catalog, wish(1))
-    await queue.enqueue(taken.tickets)
-    [ticket] = taken.tickets
+    await queue.enqueue(taken.jobs)
+    [job_id] = taken.jobs
     if lost:
-        await queue.discard([ticket])
+        await queue.discard([job_id])
     else:
-        await queue.redis.zadd(queue.jobs, {ticket: now_ms()})
+        await queue.redis.zadd(queue.jobs, {job_id: now_ms()})
     put_clock(0)
     await reconciled(queue, catalog)
 
@@ -129,10 +131,10 @@ async def test_an_upload_whose_job_is_as_it_was_can_be_claimed_after_the_clock_w
     catalog: Catalog, put_clock: Clock
 ) -> None:
     put_clock(AN_HOUR_S)
-    [ticket] = (await take(catalog, wish(1))).tickets
+    [job_id] = (await take(catalog, wish(1))).jobs
     put_clock(0)
 
-    assert await catalog.claims.claim(CAT, ticket, "worker") is not None
+    assert await catalog.claims.claim(CAT, job_id, "worker") is not None
 
 
 @pytest.mark.parametrize("ahead_s", [0.0, AN_HOUR_S])
@@ -170,12 +172,12 @@ async def test_whoever_died_with_an_upload_is_found_out_after_the_clock_was_put_
 async def test_a_lock_that_lasts_an_hour_because_redis_clock_was_put_back_is_no_lease(
     queue: Queue, catalog: Catalog
 ) -> None:
-    [ticket] = (await take(catalog, wish(1))).tickets
-    await queue.redis.set(f"arq:in-progress:{ticket}", "dead", px=int(AN_HOUR_S * 1000))
+    [job_id] = (await take(catalog, wish(1))).jobs
+    await queue.redis.set(f"arq:in-progress:{job_id}", "dead", px=int(AN_HOUR_S * 1000))
 
-    assert await queue.alive([ticket]) == frozenset()
-    await queue.redis.set(f"arq:in-progress:{ticket}", "living", px=15_000)
-    assert await queue.alive([ticket]) == {ticket}
+    assert await queue.alive([job_id]) == frozenset()
+    await queue.redis.set(f"arq:in-progress:{job_id}", "living", px=15_000)
+    assert await queue.alive([job_id]) == {job_id}
 
 
 def _made_later(dumped: bytes, ms: int) -> bytes:

@@ -32,7 +32,7 @@ CAT = UUID("4a2ca705-03aa-52b8-a8b8-e2aa1374070e")
 SOURCE = "uploads/2026/11/cat.jpg"
 SHA = "a" * 64
 
-_tickets: Iterator[int] = count()
+_jobs: Iterator[int] = count()
 
 
 def wish(ms: int, upload_id: UUID = CAT, source: str = SOURCE, **metadata: object) -> Wished:
@@ -50,15 +50,15 @@ def letter(stream_id: str, message: str = "refused") -> DeadLetter:
     return DeadLetter(stream_id, "invalid_event", message, b"bytes")
 
 
-async def take(catalog: Catalog, *events: Wished | Unwished, per_ticket: int = 100) -> Taken:
+async def take(catalog: Catalog, *events: Wished | Unwished, uploads_per_job: int = 100) -> Taken:
     """Put events into the catalog as one batch."""
     pairs = [(event, letter(f"{event.mark.ms}-{event.mark.n}")) for event in events]
-    return await catalog.intake.take(pairs, [], per_ticket=per_ticket, new_ticket=new_ticket)
+    return await catalog.intake.take(pairs, [], uploads_per_job=uploads_per_job, new_job_id=new_job_id)
 
 
-def new_ticket() -> str:
-    """A ticket that nothing else carries."""
-    return f"ticket-{next(_tickets)}"
+def new_job_id() -> str:
+    """A job that nothing else carries."""
+    return f"job-{next(_jobs)}"
 
 
 async def upload(catalog: Catalog, upload_id: UUID = CAT) -> Upload:
@@ -69,7 +69,7 @@ async def upload(catalog: Catalog, upload_id: UUID = CAT) -> Upload:
 
 
 async def claim(catalog: Catalog, upload_id: UUID = CAT, holder: str = "worker") -> Claim:
-    """The right to the upload's next outcome, by whatever ticket carries it."""
+    """The right to the upload's next outcome, by whatever job carries it."""
     taken = await try_claim(catalog, upload_id, holder)
     assert taken is not None
     return taken
@@ -77,8 +77,8 @@ async def claim(catalog: Catalog, upload_id: UUID = CAT, holder: str = "worker")
 
 async def try_claim(catalog: Catalog, upload_id: UUID = CAT, holder: str = "worker") -> Claim | None:
     """The same where it is there to be had."""
-    tickets = {stray.id: stray.ticket for stray in await catalog.claims.strays(-1000, 1000)}
-    return await catalog.claims.claim(upload_id, tickets.get(upload_id, ""), holder)
+    jobs = {stray.id: stray.job_id for stray in await catalog.claims.strays(-1000, 1000)}
+    return await catalog.claims.claim(upload_id, jobs.get(upload_id, ""), holder)
 
 
 def ready(of: Claim, sha256: str = SHA, names: tuple[str, ...] = ("thumb", "large")) -> Ready:

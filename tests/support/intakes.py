@@ -19,7 +19,7 @@ def intake_on(queue: Queue, catalog: Catalog, stopping: asyncio.Event | None = N
         Announcer(catalog.outbox, queue),
         recipes=frozenset({"default"}),
         batch_size=10,
-        per_ticket=8,
+        uploads_per_job=8,
         backlog=BACKLOG,
         lease_s=1,
         stopping=stopping or asyncio.Event(),

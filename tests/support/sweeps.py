@@ -16,7 +16,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Original, Ready, StoredVariant
 from storage.keys import variant_key
-from tests.support.catalogs import claim, commit, new_ticket, take, wish
+from tests.support.catalogs import claim, commit, new_job_id, take, wish
 
 GRACE_S = 3600.0
 CONTENT = b"picture"
@@ -52,8 +52,8 @@ def sweeper_on(
     """Somebody who sweeps there, and queues what is missing."""
 
     async def requeue(upload_ids: Sequence[UUID]) -> int:
-        tickets = await catalog.sweeps.remake(upload_ids, per_ticket=8, new_ticket=new_ticket)
-        return sum(map(len, tickets.values()))
+        jobs = await catalog.sweeps.remake(upload_ids, uploads_per_job=8, new_job_id=new_job_id)
+        return sum(map(len, jobs.values()))
 
     return Sweeper(blobs, catalog.sweeps, "me", grace_s, retention_s, requeue, **more)
 

@@ -79,14 +79,14 @@ class Uploads:
     async def claim(self, name: str, holder: str = "worker") -> Claim:
         """The right to the upload's next outcome."""
         upload_id = uuid5(NAMESPACE_URL, f"media:uploads/{name}")
-        claimed = await self._catalog.claims.claim(upload_id, await self.ticket(upload_id), holder)
+        claimed = await self._catalog.claims.claim(upload_id, await self.job_id(upload_id), holder)
         assert claimed is not None
         return claimed
 
-    async def ticket(self, upload_id: UUID) -> str:
-        """The ticket that carries the upload."""
+    async def job_id(self, upload_id: UUID) -> str:
+        """The job that carries the upload."""
         strays = await self._catalog.claims.strays(-1000, 10_000)
-        return next(stray.ticket for stray in strays if stray.id == upload_id)
+        return next(stray.job_id for stray in strays if stray.id == upload_id)
 
     def variants(self) -> dict[str, str]:
         """Every published file by its key, and the digest of its bytes."""

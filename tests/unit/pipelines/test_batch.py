@@ -35,15 +35,15 @@ def shop(catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox) -> Worksho
     return workshop(catalog, local_blobs, sandbox)
 
 
-async def on_one_ticket(catalog: Catalog, ids: list[UUID]) -> str:
-    """Put uploads on one ticket, as a job carries them."""
+async def on_one_job(catalog: Catalog, ids: list[UUID]) -> str:
+    """Put uploads on one job, as a job carries them."""
     strays = [stray for stray in await catalog.claims.strays(-1000, 10_000) if stray.id in ids]
-    [ticket] = await catalog.claims.carry(strays, per_ticket=10_000, new_ticket=lambda: "job")
-    return ticket
+    [job_id] = await catalog.claims.carry(strays, uploads_per_job=10_000, new_job_id=lambda: "job")
+    return job_id
 
 
 async def process(catalog: Catalog, ids: list[UUID], shop: Workshop) -> Report:
-    return await process_uploads(ids, await on_one_ticket(catalog, ids), shop)
+    return await process_uploads(ids, await on_one_job(catalog, ids), shop)
 
 
 async def found(catalog: Catalog, upload_id: UUID) -> Upload:
@@ -93,9 +93,9 @@ async def test_what_a_batch_did_takes_few_transactions(
     catalog: Catalog, uploads: Uploads, shop: Workshop
 ) -> None:
     ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(12)]
-    ticket = await on_one_ticket(catalog, ids)
+    job_id = await on_one_job(catalog, ids)
     with transactions(catalog) as seen:
-        await process_uploads(ids, ticket, shop)
+        await process_uploads(ids, job_id, shop)
 
     claims, commits = 12, seen.count("COMMIT") - 12
     assert seen.count("BEGIN IMMEDIATE") == claims + commits
@@ -251,8 +251,8 @@ async def test_a_batch_that_is_cancelled_while_it_claims_leaves_no_dead_claim(
     catalog: Catalog, uploads: Uploads, shop: Workshop
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
-    ticket = await on_one_ticket(catalog, [upload_id])
-    batch = asyncio.create_task(process_uploads([upload_id], ticket, shop))
+    job_id = await on_one_job(catalog, [upload_id])
+    batch = asyncio.create_task(process_uploads([upload_id], job_id, shop))
     event.listen(
         catalog.database._engine.sync_engine, "commit", lambda _connection: batch.cancel(), once=True
     )
@@ -260,7 +260,7 @@ async def test_a_batch_that_is_cancelled_while_it_claims_leaves_no_dead_claim(
         await batch
 
     assert (await found(catalog, upload_id)).state is State.QUEUED
-    other = await catalog.claims.claim(upload_id, ticket, "another worker")
+    other = await catalog.claims.claim(upload_id, job_id, "another worker")
     assert other is not None
     assert (other.number, other.dead_claims) == (2, 0)
 
@@ -269,12 +269,12 @@ async def test_a_catalog_that_goes_away_stops_the_batch(
     catalog: Catalog, uploads: Uploads, shop: Workshop
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
-    ticket = await on_one_ticket(catalog, [upload_id])
+    job_id = await on_one_job(catalog, [upload_id])
     async with catalog.database._engine.begin() as connection:
         await connection.exec_driver_sql("ALTER TABLE outbox RENAME TO away")
 
     with pytest.raises(ExceptionGroup) as stopped:
-        await process_uploads([upload_id], ticket, shop)
+        await process_uploads([upload_id], job_id, shop)
     assert stopped.group_contains(CatalogUnavailable)
 
 
@@ -323,9 +323,9 @@ async def test_an_original_that_may_not_be_read_waits_with_its_path_and_keeps_no
 
 async def died(catalog: Catalog, upload_id: UUID, times: int) -> None:
     """So many workers claim the upload and are never heard of again."""
-    ticket = await on_one_ticket(catalog, [upload_id])
+    job_id = await on_one_job(catalog, [upload_id])
     for number in range(times):
-        await catalog.claims.claim(upload_id, ticket, f"dead-{number}")
+        await catalog.claims.claim(upload_id, job_id, f"dead-{number}")
 
 
 async def test_an_upload_that_workers_died_with_runs_while_nothing_else_does(

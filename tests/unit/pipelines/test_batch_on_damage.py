@@ -29,23 +29,23 @@ async def damaged(catalog: Catalog, tmp_path: Path) -> tuple[Path, str, list[UUI
     """A catalog with many uploads on one job, some of whose rows lie on a page of zeros."""
     ids = [uuid4() for _ in range(COUNT)]
     wishes = [Wished(wish(1).mark, each, f"uploads/{each}", "gone") for each in ids]
-    taken = await take(catalog, *wishes, per_ticket=COUNT)
-    [ticket] = taken.tickets
+    taken = await take(catalog, *wishes, uploads_per_job=COUNT)
+    [job_id] = taken.jobs
     path = tmp_path / "damaged.db"
     settle(tmp_path / "catalog.db")
     path.write_bytes((tmp_path / "catalog.db").read_bytes())
     zero(path, page_with(path, f"uploads/{ids[0]}"))
-    return path, ticket, ids
+    return path, job_id, ids
 
 
 async def test_a_batch_goes_on_with_the_uploads_whose_rows_can_be_read(
     damaged: tuple[Path, str, list[UUID]], local_blobs: LocalBlobs
 ) -> None:
-    path, ticket, ids = damaged
+    path, job_id, ids = damaged
     async with open_catalog(url_of(path)) as catalog:
         nobody = cast(Sandbox, SimpleNamespace(has_decoders=True))  # a recipe that is gone decodes nothing
         batch = ids[:: COUNT // BATCH]
-        report = await process_uploads(batch, ticket, workshop(catalog, local_blobs, nobody))
+        report = await process_uploads(batch, job_id, workshop(catalog, local_blobs, nobody))
 
         assert report.outcomes["failed"] > BATCH / 2
         assert 0 < report.outcomes["unrecorded"] < BATCH / 2

@@ -71,7 +71,7 @@ async def missed_once(uploads: Uploads, shop: Workshop) -> list[UUID]:
 
 async def process(ids: Sequence[UUID], uploads: Uploads, shop: Workshop) -> None:
     for upload_id in ids:
-        await process_uploads([upload_id], await uploads.ticket(upload_id), shop)
+        await process_uploads([upload_id], await uploads.job_id(upload_id), shop)
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES.keys())
@@ -107,7 +107,7 @@ async def test_work_goes_on_by_itself_when_the_root_is_back(
     shutil.copytree(away, root) if copied else away.rename(root)
     await local_blobs.probe()
     fresh = workshop(catalog, local_blobs, shop.sandbox)
-    await process_uploads([upload_id], await uploads.ticket(upload_id), fresh)
+    await process_uploads([upload_id], await uploads.job_id(upload_id), fresh)
 
     found = await catalog.reports.find(upload_id)
     assert found is not None

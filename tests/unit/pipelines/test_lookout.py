@@ -48,28 +48,28 @@ class Shop:
         self.reports: list[Report] = []
 
     async def _hasten(self, ids: Sequence[UUID]) -> None:
-        for ticket in await self.catalog.claims.hasten(ids):
-            self.due.put_nowait((self.jobs[ticket], ticket))
+        for job_id in await self.catalog.claims.hasten(ids):
+            self.due.put_nowait((self.jobs[job_id], job_id))
 
     async def _again(self, made: Mapping[UUID, int]) -> None:
         number = len(self.jobs)
-        tickets = await self.catalog.claims.again(made, per_ticket=9, new_ticket=lambda: f"again-{number}")
-        for ticket, ids in tickets.items():
-            self.due.put_nowait((list(ids), ticket))
+        jobs = await self.catalog.claims.again(made, uploads_per_job=9, new_job_id=lambda: f"again-{number}")
+        for job_id, ids in jobs.items():
+            self.due.put_nowait((list(ids), job_id))
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            ids, ticket = await self.due.get()
-            self.jobs.setdefault(ticket, ids)
-            report = await process_uploads(ids, ticket, self._workshop)
+            ids, job_id = await self.due.get()
+            self.jobs.setdefault(job_id, ids)
+            report = await process_uploads(ids, job_id, self._workshop)
             self.reports.append(report)
             if report.due_in_ms is not None:
-                loop.call_later(report.due_in_ms / 1000, self.due.put_nowait, (report.left_over, ticket))
+                loop.call_later(report.due_in_ms / 1000, self.due.put_nowait, (report.left_over, job_id))
 
     async def announce(self, name: str) -> UUID:
         upload_id = await self.uploads.announce(name)
-        self.due.put_nowait(([upload_id], await self.uploads.ticket(upload_id)))
+        self.due.put_nowait(([upload_id], await self.uploads.job_id(upload_id)))
         return upload_id
 
     async def reported(self, count: int) -> list[Report]:
@@ -361,9 +361,9 @@ async def test_what_another_has_done_since_is_not_done_again(catalog: Catalog, u
     made = await uploads.claim("cat.jpg")
     await commit(catalog, ready(made))
     before = await catalog.claims.again(
-        {upload_id: made.number - 1}, per_ticket=9, new_ticket=lambda: "before"
+        {upload_id: made.number - 1}, uploads_per_job=9, new_job_id=lambda: "before"
     )
-    now = await catalog.claims.again({upload_id: made.number}, per_ticket=9, new_ticket=lambda: "now")
+    now = await catalog.claims.again({upload_id: made.number}, uploads_per_job=9, new_job_id=lambda: "now")
     found = await catalog.reports.find(upload_id)
 
     assert (before, now) == ({}, {"now": [upload_id]})
@@ -433,13 +433,13 @@ async def test_what_is_watched_while_the_originals_are_looked_at_is_looked_at_ne
 
 async def test_an_upload_is_hastened_only_while_it_is_put_off(catalog: Catalog, uploads: Uploads) -> None:
     upload_id = await uploads.announce("cat.jpg")
-    ticket = await uploads.ticket(upload_id)
+    job_id = await uploads.job_id(upload_id)
     early = await catalog.claims.hasten([upload_id])
     await commit(catalog, postponed(await uploads.claim("cat.jpg")))
 
     assert early == []
-    assert await catalog.claims.hasten([upload_id]) == [ticket]
-    assert await uploads.ticket(upload_id) == ticket
+    assert await catalog.claims.hasten([upload_id]) == [job_id]
+    assert await uploads.job_id(upload_id) == job_id
 
 
 async def test_what_is_put_off_stays_with_its_job_when_another_of_it_is_hastened(
@@ -447,7 +447,7 @@ async def test_what_is_put_off_stays_with_its_job_when_another_of_it_is_hastened
 ) -> None:
     first, second = await uploads.announce("first.jpg"), await uploads.announce("second.jpg")
     strays = await shop.catalog.claims.strays(-1000, 9)
-    await shop.catalog.claims.carry(strays, per_ticket=9, new_ticket=lambda: "both")
+    await shop.catalog.claims.carry(strays, uploads_per_job=9, new_job_id=lambda: "both")
     shop.due.put_nowait(([first, second], "both"))
     await shop.reported(1)
     await uploads.blobs.put("uploads/first.jpg", _once(PICTURE))

@@ -191,7 +191,7 @@ async def test_a_picture_that_only_pretends_so_ends_after_its_tries_and_is_not_r
     upload_id = await uploads.put("cat.jpg", ordered(fate))
     attempts = []
     for _ in range(3):
-        report = await process_uploads([upload_id], await uploads.ticket(upload_id), shop)
+        report = await process_uploads([upload_id], await uploads.job_id(upload_id), shop)
         found = await catalog.reports.find(upload_id)
         assert found is not None
         attempts.append((found.state, found.attempts))

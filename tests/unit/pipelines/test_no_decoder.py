@@ -99,9 +99,11 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
 async def work_off(catalog: Catalog, shop: Workshop) -> None:
     """Do what jobs do with all uploads that are due."""
     strays = await catalog.claims.strays(-1000, 10_000)
-    for ticket, ids in (await catalog.claims.carry(strays, per_ticket=100, new_ticket=lambda: "job")).items():
+    for job_id, ids in (
+        await catalog.claims.carry(strays, uploads_per_job=100, new_job_id=lambda: "job")
+    ).items():
         try:
-            await process_uploads(ids, ticket, shop)
+            await process_uploads(ids, job_id, shop)
         except* CatalogUnavailable:
             pass  # the job comes back
 

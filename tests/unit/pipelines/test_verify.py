@@ -13,7 +13,7 @@ from pipelines.sweep.verify import Pace, Verified, verify
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Original, Ready, State, StoredVariant
-from tests.support.catalogs import claim, commit, new_ticket, take, upload, wish
+from tests.support.catalogs import claim, commit, new_job_id, take, upload, wish
 from tests.support.sweeps import CONTENT, put
 
 
@@ -41,8 +41,8 @@ class Verifier:
             return 0
 
         async def remake(damaged: Mapping[str, str]) -> int:
-            tickets = await self.catalog.sweeps.doubt(damaged, per_ticket=8, new_ticket=new_ticket)
-            return sum(map(len, tickets.values()))
+            jobs = await self.catalog.sweeps.doubt(damaged, uploads_per_job=8, new_job_id=new_job_id)
+            return sum(map(len, jobs.values()))
 
         steps = iter(range(10_000))
         sweeper = Sweeper(

@@ -11,7 +11,7 @@ SOURCE = "uploads/found.jpg"
 async def take(catalog: Catalog, *events: Wished | Unwished) -> Taken:
     letter = DeadLetter("1-0", "invalid_event", "the id belongs to another source", b"")
     return await catalog.intake.take(
-        [(event, letter) for event in events], [], per_ticket=8, new_ticket=lambda: uuid4().hex
+        [(event, letter) for event in events], [], uploads_per_job=8, new_job_id=lambda: uuid4().hex
     )
 
 
@@ -29,7 +29,7 @@ async def test_an_adopted_upload_waits_for_work_like_any_other(catalog: Catalog)
 
     taken = await take(catalog, found(adopted))
 
-    assert [list(ids) for ids in taken.tickets.values()] == [[adopted]]
+    assert [list(ids) for ids in taken.jobs.values()] == [[adopted]]
     assert await state_of(catalog, adopted) is State.QUEUED
 
 
@@ -40,7 +40,7 @@ async def test_adopting_what_is_known_changes_nothing(catalog: Catalog) -> None:
     taken = await take(catalog, found(known))
 
     upload = await catalog.reports.find(known)
-    assert (taken.tickets, upload and upload.metadata) == ({}, {"owner": "42"})
+    assert (taken.jobs, upload and upload.metadata) == ({}, {"owner": "42"})
 
 
 async def test_an_event_with_another_id_takes_the_adopted_upload_over(catalog: Catalog) -> None:

@@ -16,8 +16,8 @@ async def upload(catalog: Catalog, *, recipe: str = "default", code: str | None 
     """An upload that is ready, or failed with `code`."""
     upload_id = uuid4()
     wish = Wished(Mark(1), upload_id, f"uploads/{upload_id}.jpg", recipe)
-    taken = await catalog.intake.take([(wish, LETTER)], [], per_ticket=8, new_ticket=lambda: uuid4().hex)
-    claim = await catalog.claims.claim(upload_id, next(iter(taken.tickets)), "me")
+    taken = await catalog.intake.take([(wish, LETTER)], [], uploads_per_job=8, new_job_id=lambda: uuid4().hex)
+    claim = await catalog.claims.claim(upload_id, next(iter(taken.jobs)), "me")
     assert claim is not None
     variant = StoredVariant("thumb", f"variants/ab/cd/{upload_id}.jpg", 10, 10, 3, "f" * 64)
     ready = Ready(claim, Original("stamp", "0" * 64, 3, "jpeg", 10, 10), [variant])
@@ -72,9 +72,11 @@ async def test_a_filter_names_what_is_looked_at(catalog: Catalog, wanted: Filter
 async def test_what_is_queued_again_keeps_what_it_has(catalog: Catalog) -> None:
     again = await upload(catalog)
 
-    tickets = await catalog.backfill.requeue([again], State.READY, per_ticket=8, new_ticket=lambda: "ticket")
+    jobs = await catalog.backfill.requeue(
+        [again], State.READY, uploads_per_job=8, new_job_id=lambda: "job_id"
+    )
 
     found = await catalog.reports.find(again)
-    assert dict(tickets) == {"ticket": [again]}
+    assert dict(jobs) == {"job_id": [again]}
     assert found is not None
     assert (found.state, len(found.variants)) == (State.QUEUED, 1)

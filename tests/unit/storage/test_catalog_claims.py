@@ -18,7 +18,7 @@ from tests.support.catalogs import (
     failed,
     key,
     levels,
-    new_ticket,
+    new_job_id,
     postponed,
     ready,
     take,
@@ -50,10 +50,10 @@ async def test_a_claim_makes_a_queued_upload_processing(catalog: Catalog) -> Non
     assert (taken.number, taken.dead_claims, taken.upload.state) == (1, 0, State.PROCESSING)
 
 
-async def test_a_ticket_that_no_longer_carries_the_upload_gets_no_claim(catalog: Catalog) -> None:
-    [old] = (await take(catalog, wish(1))).tickets
+async def test_a_job_that_no_longer_carries_the_upload_gets_no_claim(catalog: Catalog) -> None:
+    [old] = (await take(catalog, wish(1))).jobs
     await catalog.claims.carry(
-        await catalog.claims.strays(-1000, 9), per_ticket=1, new_ticket=lambda: "newer"
+        await catalog.claims.strays(-1000, 9), uploads_per_job=1, new_job_id=lambda: "newer"
     )
 
     assert await catalog.claims.claim(CAT, old, "worker") is None
@@ -62,32 +62,32 @@ async def test_a_ticket_that_no_longer_carries_the_upload_gets_no_claim(catalog:
 
 @pytest.mark.parametrize("outcome", [ready, failed], ids=lambda outcome: outcome.__name__)
 async def test_an_upload_that_is_done_gets_no_claim(catalog: Catalog, outcome: object) -> None:
-    [ticket] = (await take(catalog, wish(1))).tickets
+    [job_id] = (await take(catalog, wish(1))).jobs
     assert callable(outcome)
     await commit(catalog, outcome(await claim(catalog)))
 
-    assert await catalog.claims.claim(CAT, ticket, "worker") is None
+    assert await catalog.claims.claim(CAT, job_id, "worker") is None
 
 
 async def test_an_unknown_upload_gets_no_claim(catalog: Catalog) -> None:
-    assert await catalog.claims.claim(uuid4(), "ticket", "worker") is None
+    assert await catalog.claims.claim(uuid4(), "job_id", "worker") is None
 
 
 async def test_an_upload_that_is_put_off_gets_no_claim_before_its_time(catalog: Catalog) -> None:
-    [ticket] = (await take(catalog, wish(1))).tickets
+    [job_id] = (await take(catalog, wish(1))).jobs
     await commit(catalog, postponed(await claim(catalog), delay_ms=60_000))
-    early = await catalog.claims.claim(CAT, ticket, "worker")
+    early = await catalog.claims.claim(CAT, job_id, "worker")
     await take(catalog, wish(2))
     async with catalog.database.writing() as connection:
         await connection.execute(uploads.update().values(not_before_ms=0))
 
     assert early is None
-    assert await catalog.claims.claim(CAT, ticket, "worker") is not None
+    assert await catalog.claims.claim(CAT, job_id, "worker") is not None
 
 
 async def test_of_many_who_claim_at_once_only_the_last_may_write(catalog: Catalog) -> None:
-    [ticket] = (await take(catalog, wish(1))).tickets
-    taken = await asyncio.gather(*(catalog.claims.claim(CAT, ticket, f"worker-{n}") for n in range(5)))
+    [job_id] = (await take(catalog, wish(1))).jobs
+    taken = await asyncio.gather(*(catalog.claims.claim(CAT, job_id, f"worker-{n}") for n in range(5)))
     claims = sorted((each for each in taken if each), key=lambda each: each.number)
     states = [committed.state for committed in await catalog.claims.commit([ready(each) for each in claims])]
 
@@ -174,7 +174,7 @@ async def test_a_first_claim_does_not_wait_for_the_disk(catalog: Catalog) -> Non
     await take(catalog, wish(1))
     stray = await catalog.claims.strays(-1000, 1)
     with levels(catalog) as seen:
-        await catalog.claims.claim(CAT, stray[0].ticket, "a")
+        await catalog.claims.claim(CAT, stray[0].job_id, "a")
 
     assert seen == [1]
 
@@ -413,16 +413,16 @@ async def test_what_is_put_off_does_not_hide_what_is_stranded(catalog: Catalog) 
     assert [stray.id for stray in await catalog.claims.strays(-1000, 1)] == [second]
 
 
-async def test_strays_are_carried_by_new_tickets(catalog: Catalog) -> None:
+async def test_strays_are_carried_by_new_jobs(catalog: Catalog) -> None:
     ids = await uploads_of(catalog, 5)
-    tickets = await catalog.claims.carry(
-        await catalog.claims.strays(-1000, 10), per_ticket=2, new_ticket=new_ticket
+    jobs = await catalog.claims.carry(
+        await catalog.claims.strays(-1000, 10), uploads_per_job=2, new_job_id=new_job_id
     )
 
-    assert [len(carried) for carried in tickets.values()] == [2, 2, 1]
-    assert sorted(each for carried in tickets.values() for each in carried) == sorted(ids)
-    for ticket, carried in tickets.items():
-        assert [await catalog.claims.claim(each, ticket, "worker") is not None for each in carried].count(
+    assert [len(carried) for carried in jobs.values()] == [2, 2, 1]
+    assert sorted(each for carried in jobs.values() for each in carried) == sorted(ids)
+    for job_id, carried in jobs.items():
+        assert [await catalog.claims.claim(each, job_id, "worker") is not None for each in carried].count(
             False
         ) == 0
 
@@ -433,5 +433,5 @@ async def test_a_stray_that_was_carried_or_finished_meanwhile_is_not_carried_aga
     await commit(catalog, ready(await claim(catalog, first)))
     outdated = [Stray(stray.id, "older", 0) if stray.id == second else stray for stray in strays]
 
-    assert await catalog.claims.carry(outdated, per_ticket=9, new_ticket=new_ticket) == {}
+    assert await catalog.claims.carry(outdated, uploads_per_job=9, new_job_id=new_job_id) == {}
     assert await try_claim(catalog, second) is not None

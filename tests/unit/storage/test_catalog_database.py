@@ -36,7 +36,7 @@ from tests.support.catalogs import (
     claim,
     commit,
     letter,
-    new_ticket,
+    new_job_id,
     ready,
     take,
     unwish,
@@ -201,7 +201,7 @@ async def test_refused_events_of_an_older_schema_stay_and_keep_their_numbers(
             database.execute("INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?)", row)
         database.execute("DELETE FROM dead_letters WHERE id = 8")
     async with open_catalog(catalog_url, migrate=True) as catalog:
-        await catalog.intake.take([], [letter("9-0")], per_ticket=1, new_ticket=lambda: "")
+        await catalog.intake.take([], [letter("9-0")], uploads_per_job=1, new_job_id=lambda: "")
         kept = [(one.id, one.stream_id, one.body) for one in await catalog.letters.newest(9)]
 
         assert kept == [(9, "9-0", b"bytes"), (7, "7-0", b"bytes")]
@@ -360,7 +360,7 @@ async def test_a_writer_in_another_process_is_waited_for(catalog: Catalog, path:
         asyncio.get_running_loop().call_later(1, other.execute, "COMMIT")
         taken = await take(catalog, wish(1))
 
-    assert len(taken.tickets) == 1
+    assert len(taken.jobs) == 1
 
 
 async def test_a_writer_in_another_process_holds_up_a_claim_and_nothing_else(
@@ -401,7 +401,7 @@ async def test_a_writer_that_never_ends_makes_the_catalog_unavailable(impatient:
             await take(impatient, wish(1))
         other.execute("ROLLBACK")
 
-    assert len((await take(impatient, wish(1))).tickets) == 1
+    assert len((await take(impatient, wish(1))).jobs) == 1
 
 
 async def test_readers_do_not_wait_for_a_writer(impatient: Catalog, path: Path) -> None:
@@ -433,7 +433,7 @@ async def test_a_writer_that_is_cancelled_while_it_waits_leaves_the_catalog_usab
 
     assert done == set()
     assert await catalog.reports.find(CAT) is None
-    assert len((await take(catalog, wish(1))).tickets) == 1
+    assert len((await take(catalog, wish(1))).jobs) == 1
 
 
 # -- speed
@@ -453,7 +453,7 @@ async def asking_release(catalog: Catalog) -> None:
 
 async def asking_carry(catalog: Catalog) -> None:
     strays = await catalog.claims.strays(-1000, 10)
-    await catalog.claims.carry(strays, per_ticket=1, new_ticket=new_ticket)
+    await catalog.claims.carry(strays, uploads_per_job=1, new_job_id=new_job_id)
 
 
 async def asking_removal(catalog: Catalog) -> None:

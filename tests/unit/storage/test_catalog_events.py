@@ -27,7 +27,7 @@ from tests.support.catalogs import (
     commit,
     failed,
     letter,
-    new_ticket,
+    new_job_id,
     postponed,
     ready,
     take,
@@ -135,7 +135,7 @@ async def test_an_event_brings_an_upload_from_each_state_to_the_next(
     taken = await take(catalog, event)
 
     assert (await upload(catalog)).state is row.then
-    assert [list(ids) for ids in taken.tickets.values()] == ([[CAT]] if row.job else [])
+    assert [list(ids) for ids in taken.jobs.values()] == ([[CAT]] if row.job else [])
     assert taken.refused == []
 
 
@@ -196,7 +196,7 @@ async def test_an_older_or_equal_event_changes_nothing(catalog: Catalog, start: 
     taken = [await take(catalog, wish(place, owner="old")), await take(catalog, unwish(place))]
 
     assert await upload(catalog) == before
-    assert [part.tickets for part in taken] == [{}, {}]
+    assert [part.jobs for part in taken] == [{}, {}]
     assert [part.outdated for part in taken] == [[f"{place}-0"], [f"{place}-0"]]
 
 
@@ -277,7 +277,7 @@ def refused(entry: str, about: About | None) -> DeadLetter:
 
 
 async def refuse(catalog: Catalog, *letters: DeadLetter) -> Sequence[Notice]:
-    return (await catalog.intake.take([], letters, per_ticket=1, new_ticket=new_ticket)).notices
+    return (await catalog.intake.take([], letters, uploads_per_job=1, new_job_id=new_job_id)).notices
 
 
 async def test_a_refused_event_is_answered_with_its_entry(catalog: Catalog) -> None:
@@ -311,7 +311,7 @@ async def test_an_event_for_anothers_id_is_answered_and_its_upload_stays_as_it_i
     before = await upload(catalog)
     other = "uploads/another.jpg"
     pair = wish(9, source=other), refused("9-0", About(CAT, other))
-    taken = await catalog.intake.take([pair], [], per_ticket=1, new_ticket=new_ticket)
+    taken = await catalog.intake.take([pair], [], uploads_per_job=1, new_job_id=new_job_id)
 
     [answer] = taken.notices
     assert (answer.entry, answer.id, answer.source) == ("9-0", CAT, other)
@@ -338,7 +338,7 @@ async def test_an_upload_event_from_before_the_delete_of_its_unknown_id_is_ignor
     await take(catalog, unwish(5))
     taken = await take(catalog, wish(4))
 
-    assert taken.tickets == {}
+    assert taken.jobs == {}
     assert (await upload(catalog)).state is State.DELETED
 
 
@@ -463,21 +463,21 @@ async def test_an_original_is_shared_while_another_upload_that_lives_has_it(cata
 # -- many at once
 
 
-async def test_uploads_that_wait_are_spread_over_tickets(catalog: Catalog) -> None:
+async def test_uploads_that_wait_are_spread_over_jobs(catalog: Catalog) -> None:
     ids = [uuid4() for _ in range(7)]
-    taken = await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids), per_ticket=3)
+    taken = await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids), uploads_per_job=3)
 
-    assert [len(carried) for carried in taken.tickets.values()] == [3, 3, 1]
-    assert [each for carried in taken.tickets.values() for each in carried] == ids
+    assert [len(carried) for carried in taken.jobs.values()] == [3, 3, 1]
+    assert [each for carried in taken.jobs.values() for each in carried] == ids
 
 
 async def test_a_batch_that_cannot_be_recorded_leaves_nothing(catalog: Catalog) -> None:
-    def no_ticket() -> str:
-        raise LookupError("no ticket")
+    def no_job() -> str:
+        raise LookupError("no job")
 
     with pytest.raises(LookupError):
         await catalog.intake.take(
-            [(wish(1), letter("1-0"))], [letter("2-0")], per_ticket=1, new_ticket=no_ticket
+            [(wish(1), letter("1-0"))], [letter("2-0")], uploads_per_job=1, new_job_id=no_job
         )
 
     assert await catalog.reports.find(CAT) is None

@@ -20,8 +20,8 @@ LETTER = DeadLetter("1-0", "invalid_event", "not JSON", b"{")
 
 async def queued(catalog: Catalog, upload_id: UUID, ms: int = 1) -> str:
     wish = Wished(Mark(ms), upload_id, f"uploads/{upload_id}.jpg", "default", {"owner": "42"})
-    taken = await catalog.intake.take([(wish, LETTER)], [], per_ticket=8, new_ticket=lambda: uuid4().hex)
-    return next(iter(taken.tickets))
+    taken = await catalog.intake.take([(wish, LETTER)], [], uploads_per_job=8, new_job_id=lambda: uuid4().hex)
+    return next(iter(taken.jobs))
 
 
 async def failed(catalog: Catalog, upload_id: UUID, code: str = "corrupt_image", ms: int = 1) -> None:
@@ -48,9 +48,9 @@ async def test_a_failed_upload_that_is_retried_begins_without_attempts(catalog: 
     upload = uuid4()
     await failed(catalog, upload)
 
-    tickets = await catalog.failures.requeue([upload], per_ticket=8, new_ticket=lambda: "again")
+    jobs = await catalog.failures.requeue([upload], uploads_per_job=8, new_job_id=lambda: "again")
 
-    assert dict(tickets) == {"again": [upload]}
+    assert dict(jobs) == {"again": [upload]}
     assert await state_of(catalog, upload) == (State.QUEUED, 0)
 
 
@@ -58,9 +58,9 @@ async def test_only_what_failed_is_retried(catalog: Catalog) -> None:
     upload = uuid4()
     await ready(catalog, upload)
 
-    tickets = await catalog.failures.requeue([upload], per_ticket=8, new_ticket=lambda: "again")
+    jobs = await catalog.failures.requeue([upload], uploads_per_job=8, new_job_id=lambda: "again")
 
-    assert dict(tickets) == {}
+    assert dict(jobs) == {}
     assert (await state_of(catalog, upload))[0] is State.READY
 
 
@@ -114,7 +114,7 @@ async def test_discarding_a_failure_takes_away_nothing_that_is_served(catalog: C
 
 async def test_dead_letters_are_chosen_by_number_or_code_and_thrown_away(catalog: Catalog) -> None:
     other = DeadLetter("2-0", "unknown_recipe", "there is no recipe", b"{}")
-    await catalog.intake.take([], [LETTER, other], per_ticket=8, new_ticket=lambda: "none")
+    await catalog.intake.take([], [LETTER, other], uploads_per_job=8, new_job_id=lambda: "none")
 
     [chosen] = await catalog.letters.newest(10, code="unknown_recipe")
     await catalog.letters.discard([chosen.id])

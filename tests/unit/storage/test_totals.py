@@ -19,7 +19,7 @@ from tests.support.catalogs import (
     commit,
     failed,
     letter,
-    new_ticket,
+    new_job_id,
     postponed,
     ready,
     take,
@@ -141,7 +141,7 @@ async def test_a_deleted_upload_leaves_a_tombstone_and_no_bytes(catalog: Catalog
 
 async def test_refused_events_are_counted_until_they_are_thrown_away(catalog: Catalog, path: Path) -> None:
     letters = [letter("1-0"), letter("2-0")]
-    await catalog.intake.take([], letters, per_ticket=1, new_ticket=new_ticket)
+    await catalog.intake.take([], letters, uploads_per_job=1, new_job_id=new_job_id)
     kept = (await account(path)).amount("letter")
     await catalog.letters.discard([1])
 
@@ -215,7 +215,7 @@ async def _drop(catalog: Catalog, upload_id: UUID, _number: int) -> None:
 
 
 async def _refuse(catalog: Catalog, _upload_id: UUID, number: int) -> None:
-    await catalog.intake.take([], [letter(f"{number}-0")], per_ticket=1, new_ticket=new_ticket)
+    await catalog.intake.take([], [letter(f"{number}-0")], uploads_per_job=1, new_job_id=new_job_id)
 
 
 STEPS: dict[str, Step] = {
@@ -226,8 +226,12 @@ STEPS: dict[str, Step] = {
     "failed": lambda catalog, each, number: _end(catalog, each, "failed", number),
     "postponed": lambda catalog, each, number: _end(catalog, each, "postponed", number),
     "release": lambda catalog, each, number: _end(catalog, each, "release", number),
-    "remake": lambda catalog, each, _: catalog.sweeps.remake([each], per_ticket=1, new_ticket=new_ticket),
-    "retry": lambda catalog, each, _: catalog.failures.requeue([each], per_ticket=1, new_ticket=new_ticket),
+    "remake": lambda catalog, each, _: catalog.sweeps.remake(
+        [each], uploads_per_job=1, new_job_id=new_job_id
+    ),
+    "retry": lambda catalog, each, _: catalog.failures.requeue(
+        [each], uploads_per_job=1, new_job_id=new_job_id
+    ),
     "discard": lambda catalog, each, _: catalog.failures.discard([each]),
     "drop": _drop,
     "refuse": _refuse,

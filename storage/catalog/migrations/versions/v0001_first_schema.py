@@ -48,7 +48,7 @@ def upgrade() -> None:
         sa.Column("metadata", sa.Text(), nullable=False),
         sa.Column("event_ms", sa.Integer(), nullable=False),
         sa.Column("event_n", sa.Integer(), nullable=False),
-        sa.Column("ticket", sa.String(length=64), nullable=False),
+        sa.Column("job_id", sa.String(length=64), nullable=False),
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("claim", sa.Integer(), nullable=False),
         sa.Column("holder", sa.String(length=128), nullable=True),
