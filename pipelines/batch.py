@@ -132,7 +132,7 @@ class Workshop:
 
 
 async def process_uploads(ids: Sequence[UUID], job_id: str, workshop: Workshop) -> Report:
-    """Work on those uploads that the job carries and whose time has come.
+    """Work on those uploads of a job whose time has come.
 
     An upload that fails is an outcome in the report; only what keeps the whole batch from going on raises.
 

@@ -1,4 +1,4 @@
-"""Leases and the reconciler: a running job keeps its lock alive, and what nobody carries is carried again."""
+"""Leases and the reconciler: a running job renews its lock, and uploads whose job is gone are requeued."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -12,7 +12,7 @@ from pipelines.formats import MIB
 from storage.catalog import Catalog
 from storage.catalog.claims import Claims
 from storage.catalog.clock import now_ms
-from storage.catalog.facts import Stray
+from storage.catalog.facts import StalledUpload
 from storage.errors import CatalogDamaged
 from worker.announcer import Announcer
 from worker.intake import new_job_id
@@ -62,22 +62,22 @@ async def reconcile(
     uploads_per_job: int,
     unsent_ms: int | None = None,
 ) -> int:
-    """Carry rows without a job, send what was not sent, forget what is old; gives the rows carried.
+    """Requeue uploads whose job is gone, send unsent messages, prune old records; returns how many.
 
     A message is on its way for as long as its worker may live, or for `unsent_ms`.
 
     Raises: RedisError, OSError, CatalogUnavailable; the next tick does the rest.
     """
     await queue.pull_in()
-    strays = await catalog.claims.strays(int(lease_s * 1000), ROWS_A_TICK)
+    stalled = await catalog.claims.stalled(int(lease_s * 1000), ROWS_A_TICK)
     longest_ms = max(_LONGEST_LOCK_MS, int(4 * lease_s * 1000))
-    alive = await queue.alive(sorted({stray.job_id for stray in strays}), longest_ms)
-    gone = [stray for stray in strays if stray.job_id not in alive]
+    alive = await queue.alive(sorted({upload.job_id for upload in stalled}), longest_ms)
+    gone = [upload for upload in stalled if upload.job_id not in alive]
     if gone:
-        jobs = await _carry(catalog.claims, gone, uploads_per_job)
+        jobs = await _requeue(catalog.claims, gone, uploads_per_job)
         await queue.enqueue(jobs)
-        await queue.discard(sorted({stray.job_id for stray in gone}))
-        log.info("uploads_carried_again", uploads=len(gone), jobs=len(jobs))
+        await queue.discard(sorted({upload.job_id for upload in gone}))
+        log.info("uploads_requeued", uploads=len(gone), jobs=len(jobs))
     on_its_way_ms = max(_UNSENT_AFTER_MS, int(lease_s * 1000)) if unsent_ms is None else unsent_ms
 
     async def send_unsent() -> None:
@@ -96,15 +96,17 @@ async def reconcile(
     return len(gone)
 
 
-async def _carry(claims: Claims, gone: Sequence[Stray], uploads_per_job: int) -> dict[str, Sequence[UUID]]:
+async def _requeue(
+    claims: Claims, gone: Sequence[StalledUpload], uploads_per_job: int
+) -> dict[str, Sequence[UUID]]:
     try:
-        return dict(await claims.carry(gone, uploads_per_job=uploads_per_job, new_job_id=new_job_id))
+        return dict(await claims.requeue(gone, uploads_per_job=uploads_per_job, new_job_id=new_job_id))
     except CatalogDamaged as error:
-        log.error("uploads_not_carried", reason=str(error))  # noqa: TRY400 (the reason says it all)
+        log.error("uploads_not_requeued", reason=str(error))  # noqa: TRY400 (the reason says it all)
     jobs: dict[str, Sequence[UUID]] = {}
-    for stray in gone:  # one by one, so that a row which cannot be written holds up no other
+    for upload in gone:  # one by one, so that a row which cannot be written holds up no other
         with suppress(CatalogDamaged):
-            jobs |= await claims.carry([stray], uploads_per_job=uploads_per_job, new_job_id=new_job_id)
+            jobs |= await claims.requeue([upload], uploads_per_job=uploads_per_job, new_job_id=new_job_id)
     return jobs
 
 

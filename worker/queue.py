@@ -506,7 +506,7 @@ class Queue:
             await self.redis.zadd(self.jobs, dict.fromkeys(found, timestamp_ms()), xx=True)
 
     async def discard(self, job_ids: Sequence[str]) -> None:
-        """Remove what is left of jobs that carry nothing any more."""
+        """Remove what is left of jobs without an upload."""
         async with self.redis.pipeline(transaction=True) as pipe:
             for job_id in job_ids:
                 pipe.zrem(self.jobs, job_id)

@@ -22,9 +22,9 @@ from storage.catalog.facts import (
     Postponed,
     Ready,
     Removed,
+    StalledUpload,
     State,
     StoredVariant,
-    Stray,
 )
 from storage.catalog.outbox import insert_notices
 from storage.catalog.rows import Row, notice_of, to_upload, to_variant
@@ -87,7 +87,7 @@ class Claims:
     async def claim(self, upload_id: UUID, job_id: str, holder: str) -> Claim | None:
         """Take the right to the upload's next outcome from whoever has it.
 
-        None when there is nothing to do: another job carries it, it is done, or its time has not come.
+        None when there is nothing to do: it is on another job, it is done, or its time has not come.
 
         Raises: CatalogUnavailable.
         """
@@ -137,7 +137,7 @@ class Claims:
         return [replace(result, notice=told.get(result.id)) for result in written]
 
     async def hasten(self, ids: Sequence[UUID]) -> Sequence[str]:
-        """Make those of `ids` due that are put off; gives the jobs that carry them."""
+        """Make those of `ids` due that are put off; returns their jobs."""
         now = now_ms()
         chosen = uploads.c.id.in_([str(each) for each in ids]), uploads.c.not_before_ms > now
         news = {"changed_ms": now, "not_before_ms": now}
@@ -166,7 +166,7 @@ class Claims:
             return jobs
 
     async def waits_ms(self, ids: Iterable[UUID], job_id: str) -> Mapping[UUID, int]:
-        """How long those of `ids` that the job carries, and that nobody works on, are still to wait."""
+        """How long those of `ids` on that job that nobody works on, are still to wait."""
         now = now_ms()
         chosen = uploads.c.id.in_([str(each) for each in ids]), uploads.c.job_id == job_id
         waiting = uploads.c.state.in_((State.QUEUED, State.DELETING)), uploads.c.holder.is_(None)
@@ -187,7 +187,7 @@ class Claims:
                         connection, row["id"], {"state": back, "holder": None, "changed_ms": now_ms()}
                     )
 
-    async def strays(self, untouched_ms: int, limit: int) -> Sequence[Stray]:
+    async def stalled(self, untouched_ms: int, limit: int) -> Sequence[StalledUpload]:
         """Rows that are due for work and have not changed for `untouched_ms`, oldest first.
 
         After them those whose last change lies ahead: the clock has been put back since.
@@ -198,18 +198,18 @@ class Claims:
         )
         old = uploads.c.not_before_ms <= now, uploads.c.changed_ms <= now - untouched_ms
         queries = (waiting.where(*old), waiting.where(uploads.c.changed_ms > now + SKEW_MS))
-        found: list[Stray] = []
+        found: list[StalledUpload] = []
         async with self._database.reading() as connection:
             for query in queries:
                 page = query.order_by(uploads.c.changed_ms).limit(limit - len(found))
                 rows = await connection.execute(page)
-                found += [Stray(UUID(row.id), row.job_id, row.not_before_ms) for row in rows]
+                found += [StalledUpload(UUID(row.id), row.job_id, row.not_before_ms) for row in rows]
         return found
 
-    async def carry(
-        self, strays: Sequence[Stray], *, uploads_per_job: int, new_job_id: Callable[[], str]
+    async def requeue(
+        self, stalled: Sequence[StalledUpload], *, uploads_per_job: int, new_job_id: Callable[[], str]
     ) -> Mapping[str, Sequence[UUID]]:
-        """Put strays that still are where they were on new jobs; gives what each job carries.
+        """Requeue those that are still on the job that is gone; returns the uploads of each new job.
 
         They are due now, unless they have been put off since.
         """
@@ -217,28 +217,28 @@ class Claims:
         job_id = ""
         now = now_ms()
         async with self._database.writing() as connection:
-            for stray in strays:
+            for upload in stalled:
                 if not jobs or len(jobs[job_id]) == uploads_per_job:
                     job_id = new_job_id()
                     jobs[job_id] = []
                 moved = await connection.execute(
                     update(uploads)
                     .where(
-                        uploads.c.id == str(stray.id),
-                        uploads.c.job_id == stray.job_id,
+                        uploads.c.id == str(upload.id),
+                        uploads.c.job_id == upload.job_id,
                         uploads.c.state.in_(_WAITING),
                     )
                     .values(
                         job_id=job_id,
                         changed_ms=now,
                         not_before_ms=case(
-                            (uploads.c.not_before_ms == stray.not_before_ms, now),
+                            (uploads.c.not_before_ms == upload.not_before_ms, now),
                             else_=uploads.c.not_before_ms,
                         ),
                     )
                 )
                 if moved.rowcount:
-                    jobs[job_id].append(stray.id)
+                    jobs[job_id].append(upload.id)
         return {job_id: ids for job_id, ids in jobs.items() if ids}
 
 

@@ -215,7 +215,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Taken:
-    """What an intake batch came to: what each new job carries, what was refused, and who is told.
+    """What an intake batch came to: the uploads of each new job, what was refused, and who is told.
 
     `outdated` are the entries that came after a newer one of their upload, or once more.
     """
@@ -252,8 +252,8 @@ class Committed:
 
 
 @dataclass(frozen=True)
-class Stray:
-    """A row that waits for work, and the job that should be carrying it."""
+class StalledUpload:
+    """An upload that is due, and the job that should be working on it."""
 
     id: UUID
     job_id: str

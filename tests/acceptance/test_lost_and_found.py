@@ -27,7 +27,7 @@ def _queue_without_a_worker(place: Workplace, count: int) -> list[str]:
     return sources
 
 
-def test_jobs_that_vanish_are_carried_again_a_few_seconds_later(workplace: Workplace) -> None:
+def test_jobs_that_vanish_are_requeued_a_few_seconds_later(workplace: Workplace) -> None:
     sources = _queue_without_a_worker(workplace, 20)
     for key in workplace.redis.scan_iter("arq:job:*"):
         workplace.redis.delete(key)
@@ -42,7 +42,7 @@ def test_jobs_that_vanish_are_carried_again_a_few_seconds_later(workplace: Workp
 
 
 @pytest.mark.parametrize("lost", ["payloads", "places"])
-def test_half_a_job_is_carried_again(workplace: Workplace, lost: str) -> None:
+def test_half_a_job_is_requeued(workplace: Workplace, lost: str) -> None:
     sources = _queue_without_a_worker(workplace, 10)
     keys = list(workplace.redis.scan_iter("arq:job:*")) if lost == "payloads" else [b"media:uploads:jobs"]
     workplace.redis.delete(*keys)

@@ -72,7 +72,7 @@ class Ground(Workplace):
         return self.await_that(reached, within)
 
     def await_rest(self, within: float = PATIENCE_S) -> float:
-        """Wait until nothing is queued, carried or untold any more; gives the seconds that it took."""
+        """Wait until nothing is queued, on a job or untold any more; gives the seconds that it took."""
         restless = (
             "SELECT (SELECT count(*) FROM uploads WHERE state IN ('queued', 'processing', 'deleting')) "
             "+ (SELECT count(*) FROM outbox WHERE sent_ms IS NULL) AS number"
@@ -80,9 +80,9 @@ class Ground(Workplace):
 
         def rests() -> bool:
             queued: Any = self.redis.zrange("media:uploads:jobs", 0, -1)
-            carried = [job for job in queued if b":" not in job]  # the others are the ticks
+            jobs = [job for job in queued if b":" not in job]  # the others are the ticks
             waiting = self.redis.xlen("media:uploads")
-            return not carried and not waiting and rows_of(self.catalog, restless)[0]["number"] == 0
+            return not jobs and not waiting and rows_of(self.catalog, restless)[0]["number"] == 0
 
         return self.await_that(rests, within)
 

@@ -109,7 +109,7 @@ FAULTS: dict[int, tuple[str, list[str]]] = {
             "test_fault_21_a_queue_of_jobs_of_another_type_heals",
         ],
     ),
-    22: ("A job without its payload", ["test_fault_22_25_jobs_whose_payload_has_gone_are_carried_again"]),
+    22: ("A job without its payload", ["test_fault_22_25_jobs_whose_payload_has_gone_are_requeued"]),
     23: (
         "The same event again, at once, while it runs",
         [
@@ -122,7 +122,7 @@ FAULTS: dict[int, tuple[str, list[str]]] = {
         "Dead ids at the head of the queue",
         ["test_fault_24_two_hundred_dead_ids_at_the_head_of_the_queue_hold_nobody_up"],
     ),
-    25: ("A job expires", ["test_fault_22_25_jobs_whose_payload_has_gone_are_carried_again"]),
+    25: ("A job expires", ["test_fault_22_25_jobs_whose_payload_has_gone_are_requeued"]),
     26: (
         "An error that stays",
         ["test_fault_26_an_error_that_stays_ends_as_failed_and_a_person_can_try_again"],
@@ -288,7 +288,7 @@ FAULTS: dict[int, tuple[str, list[str]]] = {
     55: (
         "An older worker beside a newer one",
         [
-            "test_fault_55_jobs_that_another_version_wrote_are_carried_again_by_this_one",
+            "test_fault_55_jobs_that_another_version_wrote_are_requeued_by_this_one",
             "test_a_newer_schema_is_refused_in_words",
         ],
     ),

@@ -91,7 +91,7 @@ def test_fault_16_transactions_that_are_cut_or_whose_reply_is_lost_make_nothing_
     assert made == [{"number": 30}]
 
 
-def test_fault_22_25_jobs_whose_payload_has_gone_are_carried_again(ground: Ground) -> None:
+def test_fault_22_25_jobs_whose_payload_has_gone_are_requeued(ground: Ground) -> None:
     ground.upload(0)
     doomed = ground.hatch(mischief={"crash": ("acknowledge", "after", 1), "armed": True}, ready=False)
     doomed.wait()

@@ -12,7 +12,7 @@ from worker.main import worker_settings
 from worker.settings import Settings
 
 
-def test_fault_55_jobs_that_another_version_wrote_are_carried_again_by_this_one(ground: Ground) -> None:
+def test_fault_55_jobs_that_another_version_wrote_are_requeued_by_this_one(ground: Ground) -> None:
     sources = ground.upload(*range(12))
     doomed = ground.hatch(mischief={"crash": ("acknowledge", "after", 1), "armed": True}, ready=False)
     doomed.wait()

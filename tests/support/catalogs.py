@@ -57,7 +57,7 @@ async def take(catalog: Catalog, *events: Wished | Unwished, uploads_per_job: in
 
 
 def new_job_id() -> str:
-    """A job that nothing else carries."""
+    """An ID that no other job has."""
     return f"job-{next(_jobs)}"
 
 
@@ -69,7 +69,7 @@ async def upload(catalog: Catalog, upload_id: UUID = CAT) -> Upload:
 
 
 async def claim(catalog: Catalog, upload_id: UUID = CAT, holder: str = "worker") -> Claim:
-    """The right to the upload's next outcome, by whatever job carries it."""
+    """The right to the upload's next outcome, on whatever job it is."""
     taken = await try_claim(catalog, upload_id, holder)
     assert taken is not None
     return taken
@@ -77,7 +77,7 @@ async def claim(catalog: Catalog, upload_id: UUID = CAT, holder: str = "worker")
 
 async def try_claim(catalog: Catalog, upload_id: UUID = CAT, holder: str = "worker") -> Claim | None:
     """The same where it is there to be had."""
-    jobs = {stray.id: stray.job_id for stray in await catalog.claims.strays(-1000, 1000)}
+    jobs = {upload.id: upload.job_id for upload in await catalog.claims.stalled(-1000, 1000)}
     return await catalog.claims.claim(upload_id, jobs.get(upload_id, ""), holder)
 
 

@@ -84,9 +84,9 @@ class Uploads:
         return claimed
 
     async def job_id(self, upload_id: UUID) -> str:
-        """The job that carries the upload."""
-        strays = await self._catalog.claims.strays(-1000, 10_000)
-        return next(stray.job_id for stray in strays if stray.id == upload_id)
+        """The job of the upload."""
+        stalled = await self._catalog.claims.stalled(-1000, 10_000)
+        return next(upload.job_id for upload in stalled if upload.id == upload_id)
 
     def variants(self) -> dict[str, str]:
         """Every published file by its key, and the digest of its bytes."""

@@ -36,9 +36,9 @@ def shop(catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox) -> Worksho
 
 
 async def on_one_job(catalog: Catalog, ids: list[UUID]) -> str:
-    """Put uploads on one job, as a job carries them."""
-    strays = [stray for stray in await catalog.claims.strays(-1000, 10_000) if stray.id in ids]
-    [job_id] = await catalog.claims.carry(strays, uploads_per_job=10_000, new_job_id=lambda: "job")
+    """Put uploads on one job."""
+    stalled = [upload for upload in await catalog.claims.stalled(-1000, 10_000) if upload.id in ids]
+    [job_id] = await catalog.claims.requeue(stalled, uploads_per_job=10_000, new_job_id=lambda: "job")
     return job_id
 
 

@@ -446,8 +446,8 @@ async def test_what_is_put_off_stays_with_its_job_when_another_of_it_is_hastened
     shop: Shop, uploads: Uploads
 ) -> None:
     first, second = await uploads.announce("first.jpg"), await uploads.announce("second.jpg")
-    strays = await shop.catalog.claims.strays(-1000, 9)
-    await shop.catalog.claims.carry(strays, uploads_per_job=9, new_job_id=lambda: "both")
+    stalled = await shop.catalog.claims.stalled(-1000, 9)
+    await shop.catalog.claims.requeue(stalled, uploads_per_job=9, new_job_id=lambda: "both")
     shop.due.put_nowait(([first, second], "both"))
     await shop.reported(1)
     await uploads.blobs.put("uploads/first.jpg", _once(PICTURE))

@@ -98,9 +98,9 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
 
 async def work_off(catalog: Catalog, shop: Workshop) -> None:
     """Do what jobs do with all uploads that are due."""
-    strays = await catalog.claims.strays(-1000, 10_000)
+    stalled = await catalog.claims.stalled(-1000, 10_000)
     for job_id, ids in (
-        await catalog.claims.carry(strays, uploads_per_job=100, new_job_id=lambda: "job")
+        await catalog.claims.requeue(stalled, uploads_per_job=100, new_job_id=lambda: "job")
     ).items():
         try:
             await process_uploads(ids, job_id, shop)

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from storage.catalog import Catalog
-from storage.catalog.facts import Claim, Removed, State, Stray
+from storage.catalog.facts import Claim, Removed, StalledUpload, State
 from storage.catalog.tables import uploads, variants
 from tests.support.catalogs import (
     CAT,
@@ -52,8 +52,8 @@ async def test_a_claim_makes_a_queued_upload_processing(catalog: Catalog) -> Non
 
 async def test_a_job_that_no_longer_carries_the_upload_gets_no_claim(catalog: Catalog) -> None:
     [old] = (await take(catalog, wish(1))).jobs
-    await catalog.claims.carry(
-        await catalog.claims.strays(-1000, 9), uploads_per_job=1, new_job_id=lambda: "newer"
+    await catalog.claims.requeue(
+        await catalog.claims.stalled(-1000, 9), uploads_per_job=1, new_job_id=lambda: "newer"
     )
 
     assert await catalog.claims.claim(CAT, old, "worker") is None
@@ -172,9 +172,9 @@ async def test_a_released_claim_does_not_count_as_dead(catalog: Catalog) -> None
 
 async def test_a_first_claim_does_not_wait_for_the_disk(catalog: Catalog) -> None:
     await take(catalog, wish(1))
-    stray = await catalog.claims.strays(-1000, 1)
+    stalled = await catalog.claims.stalled(-1000, 1)
     with levels(catalog) as seen:
-        await catalog.claims.claim(CAT, stray[0].job_id, "a")
+        await catalog.claims.claim(CAT, stalled[0].job_id, "a")
 
     assert seen == [1]
 
@@ -384,10 +384,10 @@ async def test_one_fenced_claim_does_not_keep_its_group_from_being_written(catal
     assert [(each.id, each.state) for each in committed] == [(first, None), (second, State.READY)]
 
 
-# -- strays
+# -- stalled uploads
 
 
-async def test_strays_are_what_waits_untouched_oldest_first(catalog: Catalog) -> None:
+async def test_stalled_is_what_waits_untouched_oldest_first(catalog: Catalog) -> None:
     first, second, third = await uploads_of(catalog, 3)
     await commit(catalog, ready(await claim(catalog, second)))
     async with catalog.database.writing() as connection:
@@ -396,42 +396,44 @@ async def test_strays_are_what_waits_untouched_oldest_first(catalog: Catalog) ->
                 uploads.update().where(uploads.c.id == str(each)).values(changed_ms=changed)
             )
 
-    assert [stray.id for stray in await catalog.claims.strays(60_000, 10)] == [third, first]
-    assert [stray.id for stray in await catalog.claims.strays(60_000, 1)] == [third]
+    assert [upload.id for upload in await catalog.claims.stalled(60_000, 10)] == [third, first]
+    assert [upload.id for upload in await catalog.claims.stalled(60_000, 1)] == [third]
 
 
-async def test_what_was_just_touched_is_no_stray(catalog: Catalog) -> None:
+async def test_what_was_just_touched_is_not_stalled(catalog: Catalog) -> None:
     await take(catalog, wish(1))
 
-    assert await catalog.claims.strays(60_000, 10) == []
+    assert await catalog.claims.stalled(60_000, 10) == []
 
 
 async def test_what_is_put_off_does_not_hide_what_is_stranded(catalog: Catalog) -> None:
     first, second = await uploads_of(catalog, 2)
     await commit(catalog, postponed(await claim(catalog, first)))
 
-    assert [stray.id for stray in await catalog.claims.strays(-1000, 1)] == [second]
+    assert [upload.id for upload in await catalog.claims.stalled(-1000, 1)] == [second]
 
 
-async def test_strays_are_carried_by_new_jobs(catalog: Catalog) -> None:
+async def test_stalled_uploads_are_requeued_on_new_jobs(catalog: Catalog) -> None:
     ids = await uploads_of(catalog, 5)
-    jobs = await catalog.claims.carry(
-        await catalog.claims.strays(-1000, 10), uploads_per_job=2, new_job_id=new_job_id
+    jobs = await catalog.claims.requeue(
+        await catalog.claims.stalled(-1000, 10), uploads_per_job=2, new_job_id=new_job_id
     )
 
-    assert [len(carried) for carried in jobs.values()] == [2, 2, 1]
-    assert sorted(each for carried in jobs.values() for each in carried) == sorted(ids)
-    for job_id, carried in jobs.items():
-        assert [await catalog.claims.claim(each, job_id, "worker") is not None for each in carried].count(
+    assert [len(group) for group in jobs.values()] == [2, 2, 1]
+    assert sorted(each for group in jobs.values() for each in group) == sorted(ids)
+    for job_id, group in jobs.items():
+        assert [await catalog.claims.claim(each, job_id, "worker") is not None for each in group].count(
             False
         ) == 0
 
 
-async def test_a_stray_that_was_carried_or_finished_meanwhile_is_not_carried_again(catalog: Catalog) -> None:
+async def test_a_stalled_upload_that_was_requeued_or_finished_meanwhile_is_left_alone(
+    catalog: Catalog,
+) -> None:
     first, second = await uploads_of(catalog, 2)
-    strays = await catalog.claims.strays(-1000, 10)
+    stalled = await catalog.claims.stalled(-1000, 10)
     await commit(catalog, ready(await claim(catalog, first)))
-    outdated = [Stray(stray.id, "older", 0) if stray.id == second else stray for stray in strays]
+    outdated = [StalledUpload(one.id, "older", 0) if one.id == second else one for one in stalled]
 
-    assert await catalog.claims.carry(outdated, uploads_per_job=9, new_job_id=new_job_id) == {}
+    assert await catalog.claims.requeue(outdated, uploads_per_job=9, new_job_id=new_job_id) == {}
     assert await try_claim(catalog, second) is not None

@@ -451,9 +451,9 @@ async def asking_release(catalog: Catalog) -> None:
     await catalog.claims.release([await claim(catalog)])
 
 
-async def asking_carry(catalog: Catalog) -> None:
-    strays = await catalog.claims.strays(-1000, 10)
-    await catalog.claims.carry(strays, uploads_per_job=1, new_job_id=new_job_id)
+async def asking_requeue(catalog: Catalog) -> None:
+    stalled = await catalog.claims.stalled(-1000, 10)
+    await catalog.claims.requeue(stalled, uploads_per_job=1, new_job_id=new_job_id)
 
 
 async def asking_removal(catalog: Catalog) -> None:
@@ -472,8 +472,8 @@ FREQUENT: dict[str, Callable[[Catalog], Awaitable[object]]] = {
     "claim": asking_claim,
     "commit": asking_commit,
     "release": asking_release,
-    "strays": lambda catalog: catalog.claims.strays(0, 10),
-    "carry": asking_carry,
+    "stalled": lambda catalog: catalog.claims.stalled(0, 10),
+    "requeue": asking_requeue,
     "remove": asking_removal,
     "others": lambda catalog: catalog.claims.others_with([SOURCE], CAT),
     "unsent": lambda catalog: catalog.outbox.unsent(0, 10),

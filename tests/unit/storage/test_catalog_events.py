@@ -467,8 +467,8 @@ async def test_uploads_that_wait_are_spread_over_jobs(catalog: Catalog) -> None:
     ids = [uuid4() for _ in range(7)]
     taken = await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids), uploads_per_job=3)
 
-    assert [len(carried) for carried in taken.jobs.values()] == [3, 3, 1]
-    assert [each for carried in taken.jobs.values() for each in carried] == ids
+    assert [len(group) for group in taken.jobs.values()] == [3, 3, 1]
+    assert [each for group in taken.jobs.values() for each in group] == ids
 
 
 async def test_a_batch_that_cannot_be_recorded_leaves_nothing(catalog: Catalog) -> None:
