@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(arguments: Sequence[str]) -> int:
     asked = _parser().parse_args(arguments)
-    wish = compare.Wish(
+    options = compare.Options(
         folder=asked.photos,
         kinds=_ALONE if asked.no_peers else contenders.ALL,
         cores=_cores(asked.cores),
@@ -45,9 +45,9 @@ def _compare(arguments: Sequence[str]) -> int:
         seconds=asked.seconds or (0.5 if asked.quick else 10.0),
         singles=2 if asked.quick else 13,
         small=0 if asked.quick else 1000,
-        work=asked.work or compare.Wish().work,
+        work=asked.work or compare.Options().work,
     )
-    measured = compare.run(wish)
+    measured = compare.run(options)
     where = machine.describe()
     table = report.markdown(measured, where)
     _save(asked.into, json.dumps(report.as_json(measured, where), indent=1), table, measured)

@@ -15,7 +15,7 @@ from scripts.redis_server import RedisServer, temporary_redis
 
 
 @dataclass(frozen=True)
-class Wish:
+class Options:
     """What to measure."""
 
     folder: Path | None = None
@@ -37,14 +37,14 @@ class Measured:
     missing: Sequence[str]
 
 
-def run(wish: Wish) -> Measured:
+def run(options: Options) -> Measured:
     """Measure; says on standard error how it goes. Raises: BenchError."""
-    kinds, missing = _present(wish.kinds)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=wish.work, ignore_cleanup_errors=True) as folder:
+    kinds, missing = _present(options.kinds)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.work, ignore_cleanup_errors=True) as folder:
         work = Path(folder)
-        pictures = photos.copied(photos.find(wish.folder), work / "photos")
-        found = list(_rounds(wish, kinds, pictures, work))
-        little = list(_small(wish, kinds, pictures, work)) if wish.small else []
+        pictures = photos.copied(photos.find(options.folder), work / "photos")
+        found = list(_rounds(options, kinds, pictures, work))
+        little = list(_small(options, kinds, pictures, work)) if options.small else []
     return Measured(found, little, missing)
 
 
@@ -57,25 +57,25 @@ def _present(kinds: Sequence[type[Contender]]) -> tuple[Sequence[type[Contender]
 
 
 def _rounds(
-    wish: Wish, kinds: Sequence[type[Contender]], pictures: Sequence[Path], work: Path
+    options: Options, kinds: Sequence[type[Contender]], pictures: Sequence[Path], work: Path
 ) -> Iterator[Round]:
     with ExitStack() as stack:
-        servers = [(cores, _server(stack, cores)) for cores in wish.cores]
+        servers = [(cores, _server(stack, cores)) for cores in options.cores]
         for cores, server in servers:
-            plan = Plan(cores, wish.seconds, singles=wish.singles if len(cores) == 1 else 0, work=work)
-            for number in range(wish.count):
+            plan = Plan(cores, options.seconds, singles=options.singles if len(cores) == 1 else 0, work=work)
+            for number in range(options.count):
                 for kind in _turned(kinds, number):
                     yield _told(rounds.run(kind, pictures, server, plan), f"round {number + 1}")
 
 
 def _small(
-    wish: Wish, kinds: Sequence[type[Contender]], pictures: Sequence[Path], work: Path
+    options: Options, kinds: Sequence[type[Contender]], pictures: Sequence[Path], work: Path
 ) -> Iterator[Round]:
-    little = photos.small(pictures, wish.small, work / "small")
+    little = photos.small(pictures, options.small, work / "small")
     with ExitStack() as stack:
-        server = _server(stack, wish.cores[0])
-        plan = Plan(wish.cores[0], wish.seconds, passes=1, work=work)
-        for number in range(min(wish.count, 3)):
+        server = _server(stack, options.cores[0])
+        plan = Plan(options.cores[0], options.seconds, passes=1, work=work)
+        for number in range(min(options.count, 3)):
             for kind in _turned(kinds, number):
                 yield _told(rounds.run(kind, little, server, plan), f"small {number + 1}")
 
@@ -103,4 +103,4 @@ def tell(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
-__all__ = ["BenchError", "Measured", "Wish", "run", "tell"]
+__all__ = ["BenchError", "Measured", "Options", "run", "tell"]

@@ -32,15 +32,15 @@ class Variant:
     @property
     def fingerprint(self) -> str:
         """16 hex digits that change with anything that changes the bytes."""
-        wish: dict[str, object] = {"v": 1}
+        spec: dict[str, object] = {"v": 1}
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in _ALWAYS_NAMED or (field.name != "name" and value != field.default):
-                wish[field.name] = value
-        return sha256(orjson.dumps(wish, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+                spec[field.name] = value
+        return sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
     def uuid(self, upload_id: UUID, content_sha256: str) -> UUID:
-        """This variant's name for that upload and content: the same wish and bytes give the same name."""
+        """This variant's name for that upload and content: the same spec and bytes give the same name."""
         return uuid5(upload_id, f"{content_sha256}/{self.name}/{self.fingerprint}")
 
     def size_of(self, width: int, height: int) -> tuple[int, int]:

@@ -46,7 +46,7 @@ _WORDS = {
 _PART = re.compile(r"\"([^\"]*)\"|'([^']*)'|([^.\s\"']+)")  # of a dotted key
 
 
-class _Wish(BaseModel):
+class _VariantTable(BaseModel):
     """What a table may say of a variant."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -142,7 +142,7 @@ def _bases_of(name: str, own: Recipes, bases: Mapping[str, str | None]) -> Itera
 def _recipe(name: str, table: object, text: str, mistakes: list[_Mistake]) -> Recipe:
     extends = _base(table) is not None
     if extends and isinstance(table, dict):
-        table = {variant: wish for variant, wish in table.items() if variant != _EXTENDS}
+        table = {variant: entry for variant, entry in table.items() if variant != _EXTENDS}
     for part in (name, *(table if isinstance(table, dict) else ())):
         try:
             _NAME.validate_python(part)
@@ -156,18 +156,22 @@ def _recipe(name: str, table: object, text: str, mistakes: list[_Mistake]) -> Re
         reason = f"a recipe has 1 to {MOST_VARIANTS} tables [{name}.VARIANT]"
         mistakes.append((_line_of(text, [name]), reason))
         return Recipe(name, ())
-    made = [_variant(name, variant, wish, text, mistakes) for variant, wish in table.items()]
+    made = [_variant(name, variant, entry, text, mistakes) for variant, entry in table.items()]
     return Recipe(name, tuple(variant for variant in made if variant is not None))
 
 
-def _variant(recipe: str, name: str, wish: object, text: str, mistakes: list[_Mistake]) -> Variant | None:
+def _variant(recipe: str, name: str, entry: object, text: str, mistakes: list[_Mistake]) -> Variant | None:
     try:
-        return _Wish.model_validate(wish).variant(name)
+        return _VariantTable.model_validate(entry).variant(name)
     except ValidationError as error:
         for mistake in error.errors(include_url=False):
             where = [recipe, name, *(str(part) for part in mistake["loc"][:1])]
             words = _WORDS.get(mistake["type"], "{where}: {said}")
-            told = {"where": ".".join(where), "keys": ", ".join(_Wish.model_fields), "said": mistake["msg"]}
+            told = {
+                "where": ".".join(where),
+                "keys": ", ".join(_VariantTable.model_fields),
+                "said": mistake["msg"],
+            }
             mistakes.append((_line_of(text, where), words.format(**told)))
     return None
 

@@ -9,7 +9,7 @@ from storage.catalog.facts import Upload
 
 
 def is_stale(upload: Upload, recipes: Recipes) -> bool:
-    """Whether the upload's variants were made by an older wish than its recipe is now."""
+    """Whether the upload's variants were made by an older version of its recipe."""
     recipe = recipes.get(upload.recipe)
     if recipe is None or upload.original is None:
         return False

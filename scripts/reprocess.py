@@ -51,8 +51,8 @@ def command(
         wanted = Filter(state, recipe, failed, None if since is None else moment_ms(since))
         async with open_stores(settings) as stores, open_queue(settings) as queue:
             await queue.prove_not_of_another(stores.catalog.id)
-            wish = Wish(wanted, since, stale, missing)
-            queued = await Backfiller(settings, stores.catalog, stores.blobs, queue, wish).run(limit)
+            selection = Selection(wanted, since, stale, missing)
+            queued = await Backfiller(settings, stores.catalog, stores.blobs, queue, selection).run(limit)
         if as_json:
             print_json({"queued": queued})
         else:
@@ -63,7 +63,7 @@ def command(
 
 
 @dataclass(frozen=True)
-class Wish:
+class Selection:
     """Which uploads are to be done again: those that `wanted` finds, since when in the user's own words."""
 
     wanted: Filter
@@ -74,27 +74,27 @@ class Wish:
     def walk(self, recipes: Recipes) -> str:
         """The name of the walk that fulfils it; the recipes count where they decide what is stale."""
         names = self.wanted.state, self.wanted.recipe, self.wanted.code, self.since
-        wish = repr((*names, self.stale, self.missing, recipes if self.stale else ""))
-        return f"reprocess-{hashlib.sha256(wish.encode()).hexdigest()[:16]}"
+        selection = repr((*names, self.stale, self.missing, recipes if self.stale else ""))
+        return f"reprocess-{hashlib.sha256(selection.encode()).hexdigest()[:16]}"
 
 
 class Backfiller:
     """One back-fill, which remembers in the catalog how far it is."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, blobs: LocalBlobs, queue: Queue, wish: Wish
+        self, settings: Settings, catalog: Catalog, blobs: LocalBlobs, queue: Queue, selection: Selection
     ) -> None:
         self._recipes = settings.recipe_book
         self._uploads_per_job = IDS_A_DECODER * settings.decoders
         self._catalog = catalog
         self._blobs = blobs
         self._queue = queue
-        self._wish = wish
-        self._walk = wish.walk(self._recipes)
+        self._selection = selection
+        self._walk = selection.walk(self._recipes)
 
     async def run(self, limit: int | None) -> int:
         """Queue what is worth it, from where the same back-fill stopped; gives how many uploads."""
-        walks, backfill, wanted = self._catalog.walks, self._catalog.backfill, self._wish.wanted
+        walks, backfill, wanted = self._catalog.walks, self._catalog.backfill, self._selection.wanted
         after = (await walks.at(self._walk)).after
         total = await backfill.count(wanted, after)
         if after:
@@ -120,9 +120,9 @@ class Backfiller:
         return queued
 
     async def _worth(self, uploads: Sequence[Upload]) -> Sequence[Upload]:
-        if self._wish.stale:
+        if self._selection.stale:
             uploads = [upload for upload in uploads if is_stale(upload, self._recipes)]
-        return await with_missing_files(uploads, self._blobs) if self._wish.missing else uploads
+        return await with_missing_files(uploads, self._blobs) if self._selection.missing else uploads
 
     async def _queue_up(self, uploads: Sequence[Upload]) -> int:
         await self._until_short()
@@ -131,7 +131,7 @@ class Backfiller:
             await forgive(deadly, self._blobs, self._catalog.verdicts)
         jobs = await self._catalog.backfill.requeue(
             [upload.id for upload in uploads],
-            self._wish.wanted.state,
+            self._selection.wanted.state,
             uploads_per_job=self._uploads_per_job,
             new_job_id=new_job_id,
         )

@@ -12,7 +12,7 @@ from pipelines.originals import announced_otherwise
 from storage.blobs import BlobInfo, List, Look
 from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
-from storage.catalog.facts import DeadLetter, Mark, Wished
+from storage.catalog.facts import DeadLetter, Mark, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import UPLOADS, shown, source_key
 from worker.events import default_id
@@ -120,9 +120,11 @@ class Adoption:
 
     async def _take_in(self, sources: Sequence[str]) -> None:
         nobody = DeadLetter("0-0", "invalid_event", "an adopted upload has no event", b"")
-        wishes = [Wished(Mark(), default_id(source), source, "default", adopted=True) for source in sources]
+        requests = [
+            UploadRequested(Mark(), default_id(source), source, "default", adopted=True) for source in sources
+        ]
         taken = await self._catalog.intake.take(
-            [(wish, nobody) for wish in wishes],
+            [(request, nobody) for request in requests],
             [],
             uploads_per_job=self._uploads_per_job,
             new_job_id=new_job_id,

@@ -18,7 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
-from storage.catalog.facts import About, Mark, Notice, State, Unwished, Wished
+from storage.catalog.facts import About, DeletionRequested, Mark, Notice, State, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import MAX_SOURCE_BYTES, UPLOADS, source_key
 
@@ -124,7 +124,9 @@ def parse_mark(stream_id: str, epoch: int = 0) -> Mark:
     return Mark(int(ms), int(n or 0), epoch)
 
 
-def parse_event(body: bytes | None, mark: Mark, recipes: frozenset[str]) -> Wished | Unwished:
+def parse_event(
+    body: bytes | None, mark: Mark, recipes: frozenset[str]
+) -> UploadRequested | DeletionRequested:
     """The event in the field `event` of a stream entry (None: it has no such field).
 
     Raises: InvalidEvent, with a reason that the sender understands.
@@ -147,14 +149,14 @@ def parse_event(body: bytes | None, mark: Mark, recipes: frozenset[str]) -> Wish
     except ValidationError as error:
         raise InvalidEvent("invalid_event", _reasons(error)) from error
     if isinstance(event, DeleteEvent):
-        return Unwished(mark, event.delete, event.original)
+        return DeletionRequested(mark, event.delete, event.original)
     if not isinstance(event, UploadEvent):
         raise TypeError(event)
     if event.recipe not in recipes:
         known = ", ".join(sorted(recipes))
         raise InvalidEvent("unknown_recipe", f"there is no recipe {event.recipe[:64]!r}; there is: {known}")
     upload_id = event.id or default_id(event.source)
-    return Wished(mark, upload_id, event.source, event.recipe, event.metadata)
+    return UploadRequested(mark, upload_id, event.source, event.recipe, event.metadata)
 
 
 def read_about(body: bytes | None) -> About | None:

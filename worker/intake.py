@@ -10,7 +10,7 @@ from uuid import uuid4
 import structlog
 
 from storage.catalog.epochs import Epochs
-from storage.catalog.facts import About, DeadLetter, Doubt, Mark, Taken, Wished
+from storage.catalog.facts import About, DeadLetter, Doubt, Mark, Taken, UploadRequested
 from storage.catalog.intake import Event
 from storage.catalog.intake import Intake as Register
 from storage.errors import CatalogDamaged, CatalogUnavailable
@@ -343,6 +343,6 @@ def _letter(entry: Entry, mark: Mark, code: str, reason: str, about: About | Non
 
 
 def _about(event: Event) -> About:
-    if isinstance(event, Wished):
+    if isinstance(event, UploadRequested):
         return About(event.id, event.source, event.metadata)
     return About(event.id, None)

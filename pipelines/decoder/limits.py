@@ -51,7 +51,7 @@ def give_up(parent: int, memory_mb: int | None, drawing: int) -> tuple[int, list
     _close_from(_DRAWING + 1)
     for number in _NOT_HEARD:
         signal.signal(number, signal.SIG_IGN)  # the parent decides when a child ends
-    wishes: dict[str, Callable[[], object]] = {
+    measures: dict[str, Callable[[], object]] = {
         "oom-score": lambda: Path("/proc/self/oom_score_adj").write_text("1000"),
         "nice": lambda: os.nice(5),
         "core-limit": lambda: _limit(resource.RLIMIT_CORE, 0),
@@ -59,13 +59,13 @@ def give_up(parent: int, memory_mb: int | None, drawing: int) -> tuple[int, list
         "file-size-limit": lambda: _limit(resource.RLIMIT_FSIZE, _LARGEST_FILE),
     }
     if memory_mb is not None:
-        wishes["memory-limit"] = lambda: _limit(resource.RLIMIT_DATA, memory_mb * 1024 * 1024)
-    return _DRAWING, [name for name, wish in wishes.items() if not _is_granted(wish)]
+        measures["memory-limit"] = lambda: _limit(resource.RLIMIT_DATA, memory_mb * 1024 * 1024)
+    return _DRAWING, [name for name, measure in measures.items() if not _is_granted(measure)]
 
 
-def _is_granted(wish: Callable[[], object]) -> bool:
+def _is_granted(measure: Callable[[], object]) -> bool:
     try:
-        wish()
+        measure()
     except OSError:
         return False
     return True

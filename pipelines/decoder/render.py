@@ -27,7 +27,7 @@ class Target:
     """One variant to make: the size to scale the whole picture to, and the size to crop that to."""
 
     index: int
-    wish: dict[str, Any]
+    spec: dict[str, Any]
     width: int
     height: int
     crop_width: int
@@ -36,26 +36,26 @@ class Target:
     @property
     def look(self) -> tuple[Any, ...]:
         """What decides the variant's bytes: two targets that look the same are one file."""
-        wish = {name: value for name, value in self.wish.items() if name not in ("name", "box")}
-        return (self.width, self.height, self.crop_width, self.crop_height, repr(sorted(wish.items())))
+        spec = {name: value for name, value in self.spec.items() if name not in ("name", "box")}
+        return (self.width, self.height, self.crop_width, self.crop_height, repr(sorted(spec.items())))
 
     @property
     def background(self) -> tuple[int, ...]:
-        return tuple(self.wish["background"])
+        return tuple(self.spec["background"])
 
 
-def targets(width: int, height: int, wishes: Sequence[dict[str, Any]]) -> list[Target]:
+def targets(width: int, height: int, specs: Sequence[dict[str, Any]]) -> list[Target]:
     """Return what to make of a picture of that size, the largest first."""
-    found = [_target(index, wish, width, height) for index, wish in enumerate(wishes)]
+    found = [_target(index, spec, width, height) for index, spec in enumerate(specs)]
     return sorted(found, key=lambda target: target.width * target.height, reverse=True)
 
 
-def _target(index: int, wish: dict[str, Any], width: int, height: int) -> Target:
-    box = int(wish["box"])
-    side = min(width, height) if wish["fit"] == "cover" else max(width, height)
+def _target(index: int, spec: dict[str, Any], width: int, height: int) -> Target:
+    box = int(spec["box"])
+    side = min(width, height) if spec["fit"] == "cover" else max(width, height)
     scaled = (width, height) if side <= box else (_part(width, box, side), _part(height, box, side))
-    cropped = scaled if wish["fit"] != "cover" else (min(scaled[0], box), min(scaled[1], box))
-    return Target(index, wish, *scaled, *cropped)
+    cropped = scaled if spec["fit"] != "cover" else (min(scaled[0], box), min(scaled[1], box))
+    return Target(index, spec, *scaled, *cropped)
 
 
 def _part(length: int, box: int, side: int) -> int:
@@ -123,8 +123,8 @@ def crop(image: Image, target: Target) -> Image:
 
 def encode(image: Image, target: Target) -> bytes:
     """Return the variant's file, with no metadata of any kind."""
-    quality = int(target.wish["quality"])
-    match target.wish["format"]:
+    quality = int(target.spec["quality"])
+    match target.spec["format"]:
         case "jpeg":
             return bytes(
                 image.jpegsave_buffer(
@@ -132,7 +132,7 @@ def encode(image: Image, target: Target) -> bytes:
                     keep="none",
                     subsample_mode="on",
                     optimize_coding=False,
-                    interlace=bool(target.wish.get("progressive")),
+                    interlace=bool(target.spec.get("progressive")),
                 )
             )
         case "webp":

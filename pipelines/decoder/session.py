@@ -138,7 +138,7 @@ def _process(
     if not descriptors:
         raise refusal.starved("the picture did not arrive: too many open files")
     [source] = descriptors
-    wishes = request["variants"]
+    specs = request["variants"]
     size = work.bytes = int(request["bytes"])
     if size > limits.max_bytes:
         raise refusal.too_large(size, limits.max_bytes)
@@ -154,7 +154,7 @@ def _process(
         picture = check(data, limits, work)
     except Elsewhere:
         return {"status": "changed"}
-    work.estimate = _estimate(picture, wishes, size)
+    work.estimate = _estimate(picture, specs, size)
     work.lap("probe")
     channel.send({"status": "probed", **work.facts(), "frames": picture.frames, "estimate": work.estimate})
     consent, more = channel.receive() or ({"proceed": False}, [])
@@ -162,13 +162,13 @@ def _process(
     if not consent["proceed"]:
         return None
     work.resume()
-    return make(picture, wishes, limits.drawing, work)
+    return make(picture, specs, limits.drawing, work)
 
 
-def _estimate(picture: Picture, wishes: Sequence[dict[str, Any]], size: int) -> int:
-    order = render.targets(picture.width, picture.height, wishes)
+def _estimate(picture: Picture, specs: Sequence[dict[str, Any]], size: int) -> int:
+    order = render.targets(picture.width, picture.height, specs)
     pixels = order[0].width * order[0].height
-    costs = (picture.format.estimate(picture.shape, size, pixels, wish["format"]) for wish in wishes)
+    costs = (picture.format.estimate(picture.shape, size, pixels, spec["format"]) for spec in specs)
     return max(costs)
 
 
@@ -195,9 +195,9 @@ def check(data: bytearray, limits: Limits, work: Work) -> Picture:
     return picture
 
 
-def make(picture: Picture, wishes: Sequence[dict[str, Any]], file: int, work: Work) -> dict[str, Any]:
-    """Draw the wished variants into the file, all from one decode, and return the answer."""
-    order = render.targets(picture.width, picture.height, wishes)
+def make(picture: Picture, specs: Sequence[dict[str, Any]], file: int, work: Work) -> dict[str, Any]:
+    """Draw the variants into the file, all from one decode, and return the answer."""
+    order = render.targets(picture.width, picture.height, specs)
     backgrounds = {target.background for target in order}
     drawing = reading.Drawing(file)
     made: dict[int, dict[str, Any]] = {}
@@ -215,7 +215,7 @@ def make(picture: Picture, wishes: Sequence[dict[str, Any]], file: int, work: Wo
                 places[key] = drawing.add(content), len(content)
             start, count = places[key]
             made[target.index] = {
-                "name": target.wish["name"],
+                "name": target.spec["name"],
                 "width": part.width,
                 "height": part.height,
                 "start": start,
@@ -231,5 +231,5 @@ def make(picture: Picture, wishes: Sequence[dict[str, Any]], file: int, work: Wo
         **work.facts(),
         "frames": picture.frames,
         "color": dominant,
-        "variants": [made[index] for index in range(len(wishes))],
+        "variants": [made[index] for index in range(len(specs))],
     }

@@ -7,7 +7,7 @@ from pipelines import formats
 from pipelines.decoder import session
 from pipelines.decoder.refusal import Refused
 
-_WISHES = tuple(
+_SPECS = tuple(
     {"name": "warm", "box": 40, "fit": fit, "format": kind, "quality": 80, "background": [255, 255, 255]}
     for fit, kind in (("inside", "jpeg"), ("cover", "webp"))
 )
@@ -17,7 +17,7 @@ def run(limits: session.Limits) -> None:
     """Load what the codecs and Python load lazily, before anything untrusted arrives."""
     for data in _samples(limits):
         work = session.Work()
-        session.make(session.check(bytearray(data), limits, work), _WISHES, limits.drawing, work)
+        session.make(session.check(bytearray(data), limits, work), _SPECS, limits.drawing, work)
     try:
         session.check(bytearray(b"nothing"), limits, session.Work())
     except Refused:

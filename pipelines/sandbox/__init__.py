@@ -221,7 +221,7 @@ class Sandbox:
             request = {
                 "bytes": task.source_bytes,
                 "known_sha256": task.known_sha256,
-                "variants": [_wish(variant) for variant in task.wanted],
+                "variants": [_spec(variant) for variant in task.wanted],
             }
             await child.send(request, [task.source_fd])
             answer = await child.receive(
@@ -365,7 +365,7 @@ def decoder_version() -> str:
     return ", ".join(f"{package} {version(package)}" for package in _DECODERS)
 
 
-def _wish(variant: Variant) -> dict[str, object]:
+def _spec(variant: Variant) -> dict[str, object]:
     return {
         "name": variant.name,
         "box": variant.box,

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-PATIENCE_S = 5.0  # how long a big wish lets small ones that fit beside the others go first
+PATIENCE_S = 5.0  # how long a big request lets small ones that fit beside the others go first
 
 
 class NoRoomError(Exception):
@@ -19,7 +19,7 @@ class NoRoomError(Exception):
 
 
 @dataclass(eq=False)
-class _Wish:
+class _Request:
     need: int
     turn: asyncio.Future[None]
     since: float = field(default_factory=time.monotonic)
@@ -37,7 +37,7 @@ class Admission:
         self.budget = budget
         self._free = budget
         self._slots = asyncio.Semaphore(slots)
-        self._waiting: deque[_Wish] = deque()
+        self._waiting: deque[_Request] = deque()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -78,14 +78,14 @@ class Admission:
     @asynccontextmanager
     async def memory(self, need: int) -> AsyncIterator[None]:
         """`need` bytes of the budget, which must be able to hold them, in the order of asking."""
-        wish = _Wish(need, asyncio.get_running_loop().create_future())
-        self._waiting.append(wish)
+        request = _Request(need, asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
         self._serve()
         try:
-            await wish.turn
+            await request.turn
         except asyncio.CancelledError:
-            if wish in self._waiting:
-                self._waiting.remove(wish)
+            if request in self._waiting:
+                self._waiting.remove(request)
                 self._serve()
             else:
                 self._return(need)
@@ -104,6 +104,6 @@ class Admission:
 
     def _serve(self) -> None:
         while self._waiting and self._waiting[0].need <= self._free:
-            wish = self._waiting.popleft()
-            self._free -= wish.need
-            wish.turn.set_result(None)
+            request = self._waiting.popleft()
+            self._free -= request.need
+            request.turn.set_result(None)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from storage.catalog.facts import Mark, State, Unwished, Wished
+from storage.catalog.facts import DeletionRequested, Mark, State, UploadRequested
 from storage.catalog.rows import Row, dump_metadata
 
 _UNSIGNED = 2**64 - 1
@@ -32,16 +32,22 @@ class NotYours:
     owner: str
 
 
-def apply(row: Row | None, event: Wished | Unwished, now_ms: int) -> Change | Outdated | NotYours:
+def apply(
+    row: Row | None, event: UploadRequested | DeletionRequested, now_ms: int
+) -> Change | Outdated | NotYours:
     """The change that `event` makes to `row` (None: an id never seen), or why it makes none."""
-    if row is not None and isinstance(event, Wished) and row["source"] not in (None, event.source):
+    if row is not None and isinstance(event, UploadRequested) and row["source"] not in (None, event.source):
         return NotYours(row["source"])
     if row is not None and event.mark <= mark_of(row):
         return Outdated()
-    return _unwish(row, event, now_ms) if isinstance(event, Unwished) else _wish(row, event, now_ms)
+    return (
+        _request_deletion(row, event, now_ms)
+        if isinstance(event, DeletionRequested)
+        else _request_upload(row, event, now_ms)
+    )
 
 
-def _wish(row: Row | None, event: Wished, now_ms: int) -> Change:
+def _request_upload(row: Row | None, event: UploadRequested, now_ms: int) -> Change:
     news = {
         **_marked(event.mark, now_ms),
         "source": event.source,
@@ -67,7 +73,7 @@ def _wish(row: Row | None, event: Wished, now_ms: int) -> Change:
             return Change({**row, **news, "state": State.QUEUED, "seen": None}, wants_job=True)
 
 
-def _unwish(row: Row | None, event: Unwished, now_ms: int) -> Change:
+def _request_deletion(row: Row | None, event: DeletionRequested, now_ms: int) -> Change:
     fresh = {"revive": False, "attempts": 0, "dead_claims": 0, "not_before_ms": now_ms}
     news = {**_marked(event.mark, now_ms), **fresh}
     if row is None:

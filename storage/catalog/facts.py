@@ -38,8 +38,8 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Wished:
-    """An app wants this upload to have variants; or, `adopted`, nobody said so, but its original is there."""
+class UploadRequested:
+    """An app has announced this upload; or it is `adopted`: nobody did, but its original is there."""
 
     mark: Mark
     id: UUID
@@ -50,8 +50,8 @@ class Wished:
 
 
 @dataclass(frozen=True)
-class Unwished:
-    """An app wants this upload to be gone, and with `original` its original too."""
+class DeletionRequested:
+    """An app has asked to delete this upload, and with `original` its original too."""
 
     mark: Mark
     id: UUID

@@ -13,12 +13,21 @@ from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
 from storage.catalog.epochs import note_taken, read_epoch
 from storage.catalog.events import NotYours, Outdated, apply
-from storage.catalog.facts import DeadLetter, Doubt, Notice, State, StoredVariant, Taken, Unwished, Wished
+from storage.catalog.facts import (
+    DeadLetter,
+    DeletionRequested,
+    Doubt,
+    Notice,
+    State,
+    StoredVariant,
+    Taken,
+    UploadRequested,
+)
 from storage.catalog.letters import insert_letters
 from storage.catalog.rows import Row, notice_of, to_variant
 from storage.catalog.tables import row_id, uploads, variants
 
-Event = Wished | Unwished
+Event = UploadRequested | DeletionRequested
 Read = Sequence[tuple[Event, DeadLetter]]
 Refused = Sequence[DeadLetter]
 
@@ -123,14 +132,14 @@ def _with_takeovers(
     by_source = {row["source"]: UUID(row["id"]) for row in foundlings.values()}
     for event, letter in events:
         yield event, letter
-        if isinstance(event, Wished) and not _is_adoption(event):
+        if isinstance(event, UploadRequested) and not _is_adoption(event):
             foundling = by_source.pop(event.source, event.id)
             if foundling != event.id:
-                yield Unwished(event.mark, foundling), letter
+                yield DeletionRequested(event.mark, foundling), letter
 
 
 def _is_adoption(event: Event) -> bool:
-    return isinstance(event, Wished) and event.adopted
+    return isinstance(event, UploadRequested) and event.adopted
 
 
 def _hand_out(
@@ -152,7 +161,7 @@ async def _find(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, Ro
 
 
 async def _find_adopted(connection: AsyncConnection, events: Sequence[Event]) -> dict[str, Row]:
-    sources = {event.source for event in events if isinstance(event, Wished) and not event.adopted}
+    sources = {event.source for event in events if isinstance(event, UploadRequested) and not event.adopted}
     if not sources:
         return {}
     query = select(uploads).where(

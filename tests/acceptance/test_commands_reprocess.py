@@ -18,11 +18,20 @@ from pipelines.recipe import Variant
 from pipelines.recipe_file import load_recipes
 from pipelines.upload import key_of
 from scripts.redis_server import RedisServer
-from scripts.reprocess import Backfiller, Wish
+from scripts.reprocess import Backfiller, Selection
 from storage.blobs.local import open_local
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.backfill import Filter
-from storage.catalog.facts import DeadLetter, Failed, Mark, Original, Ready, State, StoredVariant, Wished
+from storage.catalog.facts import (
+    DeadLetter,
+    Failed,
+    Mark,
+    Original,
+    Ready,
+    State,
+    StoredVariant,
+    UploadRequested,
+)
 from storage.catalog.verdicts import Verdict
 from tests.conftest import url_of
 from tests.support import pictures
@@ -55,10 +64,10 @@ class Ground:
         """An upload that is ready, its files there; or that has failed with `code`."""
         upload_id = uuid4()
         self.names[str(upload_id)] = name
-        wish = Wished(Mark(1), upload_id, f"uploads/{name}-{upload_id}.jpg", recipe)
+        event = UploadRequested(Mark(1), upload_id, f"uploads/{name}-{upload_id}.jpg", recipe)
         nobody = DeadLetter("1-0", "invalid_event", "", b"")
         taken = await self.catalog.intake.take(
-            [(wish, nobody)], [], uploads_per_job=1, new_job_id=lambda: uuid4().hex
+            [(event, nobody)], [], uploads_per_job=1, new_job_id=lambda: uuid4().hex
         )
         claim = await self.catalog.claims.claim(upload_id, next(iter(taken.jobs)), "me")
         assert claim is not None
@@ -218,10 +227,10 @@ async def test_what_a_limit_leaves_for_later_is_not_passed_over_where_others_wer
     for name, value in ground.env.items():
         monkeypatch.setenv(name, value)
     settings = Settings.load()
-    wish = Wish(Filter(State.READY, None, None, None), None, stale=False, missing=False)
+    selection = Selection(Filter(State.READY, None, None, None), None, stale=False, missing=False)
     async with open_local(ground.place.root, create=False) as blobs, open_queue(settings) as queue:
-        queued = await Backfiller(settings, ground.catalog, blobs, queue, wish).run(2)
-        rest = await Backfiller(settings, ground.catalog, blobs, queue, wish).run(None)
+        queued = await Backfiller(settings, ground.catalog, blobs, queue, selection).run(2)
+        rest = await Backfiller(settings, ground.catalog, blobs, queue, selection).run(None)
 
     assert (queued, rest) == (2, 1)
     assert ground.queued() == others

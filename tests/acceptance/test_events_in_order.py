@@ -66,8 +66,8 @@ def test_events_while_an_upload_is_processed_end_as_the_last_one_wants(place: Wo
     eventually(lambda: _state(place, upload_id) == "processing")
 
     for number, kind in enumerate(kinds):
-        wish = {"source": source, "metadata": {"n": number}}
-        mark = place.send(wish if kind == "U" else {"delete": upload_id})
+        event = {"source": source, "metadata": {"n": number}}
+        mark = place.send(event if kind == "U" else {"delete": upload_id})
         time.sleep(0.01)
     told = _settle(place, upload_id, mark)
 

@@ -13,7 +13,7 @@ import pytest
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.facts import Original, Ready, StoredVariant
 from tests.conftest import url_of
-from tests.support.catalogs import letter, new_job_id, wish
+from tests.support.catalogs import letter, new_job_id, upload_event
 
 ROUNDS = 15
 UPLOADS = 320  # in a round, as a worker writes them: 16 in a commit
@@ -56,7 +56,7 @@ async def _cpu_s(catalog: Catalog) -> float:
     ids = [uuid4() for _ in range(UPLOADS)]
     for start in range(0, UPLOADS, 16):
         group = ids[start : start + 16]
-        events = [(wish(1, each, f"uploads/{each}"), letter("1-0")) for each in group]
+        events = [(upload_event(1, each, f"uploads/{each}"), letter("1-0")) for each in group]
         taken = await catalog.intake.take(events, [], uploads_per_job=16, new_job_id=new_job_id)
         [job_id] = taken.jobs
         outcomes = []

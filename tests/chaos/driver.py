@@ -70,7 +70,7 @@ class Chaos:
         self.ground, self.server, self.proxy = ground, server, proxy
         self.report = Report()
         self._random = random.Random(seed)
-        self._wished: dict[str, str] = {}  # the state that each source is to end in
+        self._expected: dict[str, str] = {}  # the state that each source is to end in
         self._workers: list[ForkedWorker] = []
         self._in_full = in_full
 
@@ -114,15 +114,15 @@ class Chaos:
                 content, state = content[: len(content) // 2], "failed"
             case luck if luck < 0.04:
                 self._say({"source": "uploads/../x", "number": number})
-        self._wished[source] = state
+        self._expected[source] = state
         self.ground.put(source, content)
         self._say({"source": source, "metadata": {"number": number}})
         if chance.random() < 0.02:  # once more, with other content
-            self._wished[source] = "ready"
+            self._expected[source] = "ready"
             self.ground.put(source, pictures.small(number + 50_000))
             self._say({"source": source})
         elif chance.random() < 0.02:
-            self._wished[source] = "deleted"
+            self._expected[source] = "deleted"
             self._say({"delete": _id(source)})
 
     def _say(self, event: dict[str, Any]) -> None:
@@ -328,16 +328,16 @@ class Chaos:
 
     def _unknown(self) -> list[str]:
         known = self.ground.states()  # a tombstone for an upload that was forgotten has no source
-        return [source for source in self._wished if source not in known and _id(source) not in known]
+        return [source for source in self._expected if source not in known and _id(source) not in known]
 
     def _compare(self, found: Findings) -> None:
         self.report.states = found.states
         self.report.dead_letters = len(found.letters)
-        for source, wished in self._wished.items():
+        for source, expected in self._expected.items():
             row = found.uploads.get(source) or found.uploads[_id(source)]
-            if wished == "deleted" and row["state"] == "ready" and self.report.faults["forget"]:
+            if expected == "deleted" and row["state"] == "ready" and self.report.faults["forget"]:
                 self.report.forgotten_deletes += 1  # nothing in the storage tells of an event to delete
-            elif row["state"] != wished:
+            elif row["state"] != expected:
                 self.report.unexpected[source] = f"{row['state']} {row['error_code']}"
 
 

@@ -23,7 +23,7 @@ from tests.chaos import steps
 from tests.chaos.conftest import Grounds
 from tests.chaos.crashes import Errand, die_at_each, record
 from tests.chaos.ground import Ground
-from tests.support.catalogs import claim, commit, take, unwish, upload, wish, work
+from tests.support.catalogs import claim, commit, delete_event, take, upload, upload_event, work
 from tests.support.sweeps import put
 
 HOUR_S = 3600
@@ -49,7 +49,7 @@ def _ready(of: Claim, keys: Sequence[str]) -> Ready:
 async def sweeper(catalog: Catalog, local_blobs: LocalBlobs) -> Sweeper:
     """One whose catalog has an upload already: beside an empty one, no sweep touches anything."""
     neighbour = uuid5(NAMESPACE_OID, "neighbour")
-    await take(catalog, wish(1, neighbour, "uploads/neighbour.jpg"))
+    await take(catalog, upload_event(1, neighbour, "uploads/neighbour.jpg"))
     await commit(catalog, _ready(await claim(catalog, neighbour), await _put(local_blobs, _NEIGHBOUR)))
     return _sweeper(catalog, local_blobs)
 
@@ -88,9 +88,9 @@ def _there(root: Path) -> set[str]:
 async def test_fault_10_what_a_writer_that_a_deletion_has_fenced_publishes_late_is_an_orphan(
     catalog: Catalog, local_blobs: LocalBlobs, root: Path, sweeper: Sweeper, hours_go_by: Callable[[], None]
 ) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     frozen = await claim(catalog, holder="frozen")
-    await take(catalog, unwish(2))
+    await take(catalog, delete_event(2))
     await work(catalog)
     late = await _put(local_blobs, 1, 2, 3)
 

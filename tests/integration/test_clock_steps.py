@@ -17,14 +17,14 @@ from tests.support.catalogs import (
     SOURCE,
     claim,
     commit,
+    delete_event,
     key,
     postponed,
     ready,
     take,
     try_claim,
-    unwish,
     upload,
-    wish,
+    upload_event,
 )
 from tests.support.intakes import intake_on
 from worker import leases
@@ -113,7 +113,7 @@ async def test_an_upload_that_was_queued_before_the_clock_was_put_back_is_worked
     queue: Queue, catalog: Catalog, put_clock: Clock, ahead_s: float, *, lost: bool
 ) -> None:
     put_clock(ahead_s)
-    taken = await take(catalog, wish(1))
+    taken = await take(catalog, upload_event(1))
     await queue.enqueue(taken.jobs)
     [job_id] = taken.jobs
     if lost:
@@ -131,7 +131,7 @@ async def test_an_upload_whose_job_is_as_it_was_can_be_claimed_after_the_clock_w
     catalog: Catalog, put_clock: Clock
 ) -> None:
     put_clock(AN_HOUR_S)
-    [job_id] = (await take(catalog, wish(1))).jobs
+    [job_id] = (await take(catalog, upload_event(1))).jobs
     put_clock(0)
 
     assert await catalog.claims.claim(CAT, job_id, "worker") is not None
@@ -142,7 +142,7 @@ async def test_an_upload_that_was_put_off_waits_unless_the_clock_was_put_back(
     queue: Queue, catalog: Catalog, put_clock: Clock, ahead_s: float
 ) -> None:
     put_clock(ahead_s)
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await commit(catalog, postponed(await claim(catalog), 60_000))
     put_clock(0)
 
@@ -151,7 +151,7 @@ async def test_an_upload_that_was_put_off_waits_unless_the_clock_was_put_back(
 
 
 async def test_a_clock_that_is_a_little_off_changes_nothing(catalog: Catalog, put_clock: Clock) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await commit(catalog, postponed(await claim(catalog), 60_000))
     put_clock(-SKEW_MS / 2000)
 
@@ -162,7 +162,7 @@ async def test_whoever_died_with_an_upload_is_found_out_after_the_clock_was_put_
     queue: Queue, catalog: Catalog, put_clock: Clock
 ) -> None:
     put_clock(AN_HOUR_S)
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await claim(catalog, holder="dead")
     put_clock(0)
 
@@ -172,7 +172,7 @@ async def test_whoever_died_with_an_upload_is_found_out_after_the_clock_was_put_
 async def test_a_lock_that_lasts_an_hour_because_redis_clock_was_put_back_is_no_lease(
     queue: Queue, catalog: Catalog
 ) -> None:
-    [job_id] = (await take(catalog, wish(1))).jobs
+    [job_id] = (await take(catalog, upload_event(1))).jobs
     await queue.redis.set(f"arq:in-progress:{job_id}", "dead", px=int(AN_HOUR_S * 1000))
 
     assert await queue.alive([job_id]) == frozenset()
@@ -228,7 +228,7 @@ async def test_a_message_that_was_not_sent_before_the_clock_was_put_back_is_sent
     catalog: Catalog, put_clock: Clock
 ) -> None:
     put_clock(AN_HOUR_S)
-    await take(catalog, unwish(1))
+    await take(catalog, delete_event(1))
     put_clock(0)
 
     assert len(await catalog.outbox.unsent(older_than_ms=2000)) == 1
@@ -249,7 +249,7 @@ async def test_the_lease_of_a_dead_sweep_ends_in_its_time_though_the_clock_was_p
 async def test_a_file_that_was_moved_away_while_the_clock_was_put_back_is_published_again(
     catalog: Catalog, put_clock: Clock
 ) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     held = await claim(catalog)
     put_clock(-AN_HOUR_S)
     keys = [key(CAT, "a" * 64, name) for name in ("thumb", "large")]
@@ -268,7 +268,7 @@ async def test_a_file_that_was_moved_away_before_the_clock_was_put_back_stops_no
     await catalog.sweeps.condemn(keys)
     await catalog.sweeps.settle(moved=keys, untouched=[])
     put_clock(0)
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await commit(catalog, ready(await claim(catalog)))
 
     assert (await upload(catalog)).state is State.READY

@@ -15,7 +15,7 @@ from storage.catalog.facts import State
 from storage.catalog.soundness import find_damage
 from storage.errors import CatalogDamaged
 from tests.conftest import url_of
-from tests.support.catalogs import claim, commit, letter, new_job_id, ready, try_claim, upload, wish
+from tests.support.catalogs import claim, commit, letter, new_job_id, ready, try_claim, upload, upload_event
 from tests.support.damage import PAGE, page_with, roots, settle, zero
 from tests.support.intakes import intake_on
 from worker.announcer import Announcer
@@ -49,7 +49,9 @@ def used(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     async def work() -> None:
         async with open_catalog(url_of(path)) as catalog:
             ids = [default_id(_source(number)) for number in range(UPLOADS)]
-            events = [(wish(1, each, _source(number)), letter("1-0")) for number, each in enumerate(ids)]
+            events = [
+                (upload_event(1, each, _source(number)), letter("1-0")) for number, each in enumerate(ids)
+            ]
             letters = [letter(f"{number}-1", "no event " * 20) for number in range(UPLOADS)]
             await catalog.intake.take(events, letters, uploads_per_job=100, new_job_id=new_job_id)
             for each in ids:

@@ -12,7 +12,7 @@ import pytest
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.clock import now_ms
 from tests.conftest import url_of
-from tests.support.catalogs import take, told, unwish
+from tests.support.catalogs import delete_event, take, told
 from tests.support.damage import settle
 from worker.events import message
 from worker.numbering import go_on_above
@@ -23,7 +23,7 @@ JAVASCRIPT = 2**53
 
 async def _tell(catalog: Catalog, queue: Queue, *ms: int) -> list[int]:
     """Messages about deletions; gives the `seq` of each."""
-    notices = [notice for each in ms for notice in (await take(catalog, unwish(each, uuid4()))).notices]
+    notices = [notice for each in ms for notice in (await take(catalog, delete_event(each, uuid4()))).notices]
     await queue.send([message(notice) for notice in notices])
     return [notice.seq for notice in notices]
 

@@ -13,6 +13,7 @@ from storage.catalog.facts import (
     Claim,
     Committed,
     DeadLetter,
+    DeletionRequested,
     Failed,
     Mark,
     Notice,
@@ -23,9 +24,8 @@ from storage.catalog.facts import (
     State,
     StoredVariant,
     Taken,
-    Unwished,
     Upload,
-    Wished,
+    UploadRequested,
 )
 
 CAT = UUID("4a2ca705-03aa-52b8-a8b8-e2aa1374070e")
@@ -35,14 +35,14 @@ SHA = "a" * 64
 _jobs: Iterator[int] = count()
 
 
-def wish(ms: int, upload_id: UUID = CAT, source: str = SOURCE, **metadata: object) -> Wished:
+def upload_event(ms: int, upload_id: UUID = CAT, source: str = SOURCE, **metadata: object) -> UploadRequested:
     """An upload event at that place in the stream."""
-    return Wished(Mark(ms, 0), upload_id, source, "default", metadata)
+    return UploadRequested(Mark(ms, 0), upload_id, source, "default", metadata)
 
 
-def unwish(ms: int, upload_id: UUID = CAT, *, original: bool = False) -> Unwished:
+def delete_event(ms: int, upload_id: UUID = CAT, *, original: bool = False) -> DeletionRequested:
     """A delete event at that place in the stream."""
-    return Unwished(Mark(ms, 0), upload_id, original)
+    return DeletionRequested(Mark(ms, 0), upload_id, original)
 
 
 def letter(stream_id: str, message: str = "refused") -> DeadLetter:
@@ -50,7 +50,9 @@ def letter(stream_id: str, message: str = "refused") -> DeadLetter:
     return DeadLetter(stream_id, "invalid_event", message, b"bytes")
 
 
-async def take(catalog: Catalog, *events: Wished | Unwished, uploads_per_job: int = 100) -> Taken:
+async def take(
+    catalog: Catalog, *events: UploadRequested | DeletionRequested, uploads_per_job: int = 100
+) -> Taken:
     """Put events into the catalog as one batch."""
     pairs = [(event, letter(f"{event.mark.ms}-{event.mark.n}")) for event in events]
     return await catalog.intake.take(pairs, [], uploads_per_job=uploads_per_job, new_job_id=new_job_id)

@@ -18,7 +18,7 @@ from PIL import Image
 from tests.support import processes
 
 Row = dict[str, Any]
-# The wish as the contract writes it, not as the program does.
+# The spec as the contract writes it, not as the program does.
 _BOXES = {"thumb": 150, "medium": 800, "large": 1920}
 _SETTLE_S = 5.0
 
@@ -162,10 +162,10 @@ def _check_upload(upload: Row, variants: list[Row], found: Findings, settled: bo
 
 def _check_derived(upload: Row, variant: Row, found: Findings) -> None:
     box = _BOXES[variant["name"]]
-    wish = json.dumps(
+    spec = json.dumps(
         {"box": box, "fit": "inside", "format": "jpeg", "quality": 80, "v": 1}, separators=(",", ":")
     )
-    fingerprint = sha256(wish.encode()).hexdigest()[:16]
+    fingerprint = sha256(spec.encode()).hexdigest()[:16]
     name = str(uuid5(UUID(upload["id"]), f"{upload['sha256']}/{variant['name']}/{fingerprint}"))
     if variant["key"] != f"variants/{name[:2]}/{name[2:4]}/{name}.jpg":
         found.wrong.append(f"{variant['key']} is not the name of {upload['source']}'s {variant['name']}")

@@ -18,7 +18,7 @@ BOXES = (150, 800, 1920)
 ALL = tuple(format.name for format in formats.FORMATS)
 
 
-def wish(box: int, **changes: Any) -> dict[str, Any]:
+def spec(box: int, **changes: Any) -> dict[str, Any]:
     """One variant as the default recipe has it, with changes."""
     usual = {
         "fit": "inside",
@@ -30,7 +30,7 @@ def wish(box: int, **changes: Any) -> dict[str, Any]:
     return {"name": str(box), "box": box, **usual, **changes}
 
 
-DEFAULT = tuple(wish(box) for box in BOXES)
+DEFAULT = tuple(spec(box) for box in BOXES)
 
 
 class Child:
@@ -111,7 +111,7 @@ class Child:
     def run(
         self,
         source: bytes | Path,
-        wishes: Sequence[dict[str, Any]] = DEFAULT,
+        specs: Sequence[dict[str, Any]] = DEFAULT,
         *,
         proceed: bool = True,
         size: int | None = None,
@@ -125,7 +125,7 @@ class Child:
             request = {
                 "bytes": len(data) if size is None else size,
                 "known_sha256": known,
-                "variants": list(wishes),
+                "variants": list(specs),
             }
             self.send(request, [file])
             answer = self.receive()

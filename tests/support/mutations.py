@@ -48,7 +48,7 @@ def own_pictures() -> tuple[bytes, ...]:
     clear = colours.copy()
     clear.putalpha(scene)
     profile = Image.new("L", (1, 1)).tobytes() * 200
-    wishes: list[tuple[Image.Image, str, dict[str, object]]] = [
+    specs: list[tuple[Image.Image, str, dict[str, object]]] = [
         (colours, "JPEG", {"icc_profile": profile}),
         (colours, "JPEG", {"progressive": True, "exif": _turned()}),
         (colours.convert("CMYK"), "JPEG", {}),
@@ -66,7 +66,7 @@ def own_pictures() -> tuple[bytes, ...]:
         (colours.convert("P"), "BMP", {}),
         (clear.resize((64, 64)), "ICO", {}),
     ]
-    return (*(_saved(*wish) for wish in wishes), _heic(colours), _heic(clear))
+    return (*(_saved(*spec) for spec in specs), _heic(colours), _heic(clear))
 
 
 def mutant(seed: int, number: int, originals: Sequence[bytes]) -> bytes:

@@ -71,7 +71,7 @@ class Job:
 
     def written(self) -> list[Message]:
         size = {"width": self.width, "height": self.height, "start": 0, "bytes": len(self.picture)}
-        return [{"name": wish["name"], **size} for wish in self.request["variants"]]
+        return [{"name": spec["name"], **size} for spec in self.request["variants"]]
 
     def done(self) -> Message:
         return {"status": "done", **self.facts(), "color": "#102030", "variants": self.written()}
@@ -144,8 +144,8 @@ def claim_too_much(job: Job) -> None:
     job.probe()
     os.ftruncate(job.drawing, 256 * MIB)
     size = {"width": job.width, "height": job.height, "bytes": 20 * MIB}
-    wishes = enumerate(job.request["variants"])
-    variants = [{"name": wish["name"], "start": at * 20 * MIB, **size} for at, wish in wishes]
+    specs = enumerate(job.request["variants"])
+    variants = [{"name": spec["name"], "start": at * 20 * MIB, **size} for at, spec in specs]
     job.say({**job.done(), "variants": variants})
 
 

@@ -16,7 +16,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Original, Ready, StoredVariant
 from storage.keys import variant_key
-from tests.support.catalogs import claim, commit, new_job_id, take, wish
+from tests.support.catalogs import claim, commit, new_job_id, take, upload_event
 
 GRACE_S = 3600.0
 CONTENT = b"picture"
@@ -39,7 +39,7 @@ async def put(blobs: LocalBlobs, key: str | None = None) -> str:
 async def recorded(catalog: Catalog, keys: Sequence[str], ms: int = 1, upload_id: UUID | None = None) -> UUID:
     """An upload that is ready with those variants."""
     upload_id = upload_id or uuid4()
-    await take(catalog, wish(ms, upload_id, f"uploads/{upload_id}.jpg"))
+    await take(catalog, upload_event(ms, upload_id, f"uploads/{upload_id}.jpg"))
     original = Original("stamp", "0" * 64, 3, "jpeg", 10, 10)
     made = [StoredVariant(f"v{at}", key, 10, 10, len(CONTENT), "f" * 64) for at, key in enumerate(keys)]
     await commit(catalog, Ready(await claim(catalog, upload_id), original, made))

@@ -73,7 +73,7 @@ async def test_memory_is_given_out_in_the_order_of_asking(crowd: Crowd) -> None:
     assert steps == [["a"], ["b"], ["c"]]
 
 
-async def test_a_small_wish_that_waits_stays_behind_a_big_one_that_came_first(crowd: Crowd) -> None:
+async def test_a_small_request_that_waits_stays_behind_a_big_one_that_came_first(crowd: Crowd) -> None:
     admission = Admission(9, 100)
     for name, need in (("half", 50), ("big", 100), ("small", 1)):
         await crowd.enter(name, admission.memory(need))

@@ -20,10 +20,10 @@ from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import Claim, Failed, Mark, State, Unwished, Upload
+from storage.catalog.facts import Claim, DeletionRequested, Failed, Mark, State, Upload
 from storage.catalog.tables import uploads as rows
 from storage.errors import CatalogUnavailable, user
-from tests.support.catalogs import take, told, transactions, wish
+from tests.support.catalogs import take, told, transactions, upload_event
 from tests.support.sandboxes import ROGUE, allowance, jpeg, ordered
 from tests.support.workshops import Uploads, workshop
 
@@ -379,7 +379,7 @@ async def test_lanes_hold_so_many_and_one_alone_holds_all() -> None:
 
 
 async def delete(catalog: Catalog, upload_id: UUID, ms: int = 1000, *, original: bool = False) -> None:
-    await take(catalog, Unwished(Mark(ms), upload_id, original))
+    await take(catalog, DeletionRequested(Mark(ms), upload_id, original))
 
 
 async def test_a_deleted_upload_loses_its_files_and_is_told(
@@ -415,7 +415,7 @@ async def test_an_original_that_another_upload_has_is_kept_and_that_is_said(
 ) -> None:
     shop = workshop(catalog, local_blobs, sandbox, may_delete_originals=True)
     upload_id = await uploads.put("cat.jpg", jpeg())
-    await take(catalog, wish(500, uuid4(), "uploads/cat.jpg"))
+    await take(catalog, upload_event(500, uuid4(), "uploads/cat.jpg"))
     await delete(catalog, upload_id, original=True)
     report = await process(catalog, [upload_id], shop)
 
@@ -511,7 +511,7 @@ async def test_an_original_that_another_upload_has_by_another_spelling_is_kept(
     if two_files:
         await uploads.put("a\u0308.jpg", jpeg())
     else:
-        await take(catalog, wish(500, uuid4(), "uploads/a\u0308.jpg"))
+        await take(catalog, upload_event(500, uuid4(), "uploads/a\u0308.jpg"))
     await delete(catalog, upload_id, original=True)
     await process(catalog, [upload_id], shop)
 

@@ -14,10 +14,10 @@ from pipelines.commits import Committer
 from pipelines.sandbox import Sandbox
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog, open_catalog
-from storage.catalog.facts import Committed, State, Wished
+from storage.catalog.facts import Committed, State, UploadRequested
 from storage.errors import CatalogDamaged
 from tests.conftest import url_of
-from tests.support.catalogs import claim, failed, take, wish
+from tests.support.catalogs import claim, failed, take, upload_event
 from tests.support.damage import page_with, settle, zero
 from tests.support.workshops import workshop
 
@@ -28,8 +28,8 @@ COUNT, BATCH = 300, 30
 async def damaged(catalog: Catalog, tmp_path: Path) -> tuple[Path, str, list[UUID]]:
     """A catalog with many uploads on one job, some of whose rows lie on a page of zeros."""
     ids = [uuid4() for _ in range(COUNT)]
-    wishes = [Wished(wish(1).mark, each, f"uploads/{each}", "gone") for each in ids]
-    taken = await take(catalog, *wishes, uploads_per_job=COUNT)
+    requests = [UploadRequested(upload_event(1).mark, each, f"uploads/{each}", "gone") for each in ids]
+    taken = await take(catalog, *requests, uploads_per_job=COUNT)
     [job_id] = taken.jobs
     path = tmp_path / "damaged.db"
     settle(tmp_path / "catalog.db")
@@ -59,7 +59,7 @@ async def test_outcomes_that_share_a_transaction_with_one_that_cannot_be_written
 ) -> None:
     monkeypatch.setattr(commits, "PAUSES_S", ())
     ids = [uuid4() for _ in range(COUNT)]
-    await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids))
+    await take(catalog, *(upload_event(1, each, f"uploads/{each}") for each in ids))
     waiting = [await claim(catalog, each) for each in (ids[0], *ids[-3:])]
     path = tmp_path / "damaged.db"
     settle(tmp_path / "catalog.db")

@@ -49,7 +49,7 @@ class Desk:
     async def work(self, blame: Blame, source: str) -> str:
         """Announce the file and work on it; its end in one word."""
         ms = next(self._clock)
-        upload = catalogs.wish(ms, UUID(int=ms), source)
+        upload = catalogs.upload_event(ms, UUID(int=ms), source)
         await catalogs.take(self.catalog, upload)
         claim = await catalogs.claim(self.catalog, upload.id)
         try:

@@ -11,12 +11,12 @@ from pipelines.commits import FULL, PATIENCE_S, Committer
 from storage.catalog import Catalog
 from storage.catalog.facts import Claim, Notice, State
 from storage.errors import CatalogUnavailable
-from tests.support.catalogs import claim, ready, take, transactions, wish
+from tests.support.catalogs import claim, ready, take, transactions, upload_event
 
 
 async def claims(catalog: Catalog, count: int) -> list[Claim]:
     ids = [uuid4() for _ in range(count)]
-    await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids))
+    await take(catalog, *(upload_event(1, each, f"uploads/{each}") for each in ids))
     return [await claim(catalog, each) for each in ids]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image, JpegImagePlugin
 
-from tests.support.decoder_child import Child, wish
+from tests.support.decoder_child import Child, spec
 
 RED = (200, 30, 30)
 
@@ -80,14 +80,14 @@ def test_a_file_that_changed_while_it_was_read_is_told_apart(child: Child, diffe
 def test_the_drawing_holds_the_variants_and_nothing_of_what_it_held_before(child: Child) -> None:
     os.pwrite(child.drawing, b"x" * 1_000_000, 0)
 
-    made = child.run(jpeg(), [wish(150), wish(100)]).answer["variants"]
+    made = child.run(jpeg(), [spec(150), spec(100)]).answer["variants"]
 
     assert os.fstat(child.drawing).st_size == sum(variant["bytes"] for variant in made) < 1_000_000
     assert sorted(variant["start"] for variant in made) == [0, made[0]["bytes"]]
 
 
 def test_variants_that_look_the_same_are_drawn_once(child: Child) -> None:
-    first, second = child.run(jpeg(), [wish(150), wish(150, name="again")]).answer["variants"]
+    first, second = child.run(jpeg(), [spec(150), spec(150, name="again")]).answer["variants"]
 
     assert (first["start"], first["bytes"]) == (second["start"], second["bytes"])
 
@@ -106,13 +106,13 @@ def test_a_variant_is_a_baseline_jpeg_with_subsampled_colour_and_no_metadata(chi
 
 def test_a_recipe_decides_format_quality_fit_background_and_progression(child: Child) -> None:
     source = saved(Image.new("RGBA", (900, 600), (0, 0, 0, 0)), "PNG")
-    wishes = [
-        wish(300, fit="cover", background=[0, 0, 255]),
-        wish(200, format="webp", quality=50),
-        wish(100, progressive=True, background=[0, 255, 0]),
+    specs = [
+        spec(300, fit="cover", background=[0, 0, 255]),
+        spec(200, format="webp", quality=50),
+        spec(100, progressive=True, background=[0, 255, 0]),
     ]
 
-    square, webp, progressive = (opened(data) for data in child.run(source, wishes).variants)
+    square, webp, progressive = (opened(data) for data in child.run(source, specs).variants)
 
     assert (square.size, webp.size, progressive.size) == ((300, 300), (200, 133), (100, 67))
     assert (square.format, webp.format, progressive.info.get("progressive")) == ("JPEG", "WEBP", 1)
@@ -126,7 +126,7 @@ def test_a_recipe_decides_format_quality_fit_background_and_progression(child: C
 def test_every_output_format_takes_colour_and_grey(child: Child, format: str, mode: str) -> None:
     source = saved(Image.new("RGB", (200, 200), RED).convert(mode), "PNG")
 
-    variant = opened(child.run(source, [wish(100, format=format)]).variants[0])
+    variant = opened(child.run(source, [spec(100, format=format)]).variants[0])
 
     assert variant.format == format.upper()
     assert near(variant, RED if mode == "RGB" else (81, 81, 81))
@@ -136,7 +136,7 @@ def test_a_cover_is_the_middle_of_the_picture_and_is_not_enlarged(child: Child) 
     picture = Image.new("RGB", (900, 300), "blue")
     picture.paste(RED, (300, 0, 600, 300))
 
-    outcome = child.run(saved(picture, "PNG"), [wish(200, fit="cover"), wish(400, fit="cover")])
+    outcome = child.run(saved(picture, "PNG"), [spec(200, fit="cover"), spec(400, fit="cover")])
 
     small, large = (opened(data) for data in outcome.variants)
     assert (small.size, large.size) == ((200, 200), (400, 300))
@@ -155,7 +155,7 @@ def test_a_cover_is_the_middle_of_the_picture_and_is_not_enlarged(child: Child) 
 def test_sizes_are_rounded_half_up_with_one_pixel_at_least_and_never_enlarged(
     child: Child, size: tuple[int, int], box: int, expected: tuple[int, int]
 ) -> None:
-    outcome = child.run(saved(Image.new("RGB", size, RED), "PNG"), [wish(box)])
+    outcome = child.run(saved(Image.new("RGB", size, RED), "PNG"), [spec(box)])
 
     assert opened(outcome.variants[0]).size == expected
 
@@ -269,7 +269,7 @@ def test_memory_that_is_not_there_is_said_and_the_next_picture_goes_on() -> None
 
 def test_a_bug_is_told_with_its_traceback_and_ends_the_child() -> None:
     with Child(names=["jpeg"]) as child:
-        outcome = child.run(jpeg(), [wish(150, format="tga")])
+        outcome = child.run(jpeg(), [spec(150, format="tga")])
 
         assert outcome.status == "bug"
         assert "tga" in outcome.answer["message"]

@@ -11,10 +11,10 @@ import pytest
 import pyvips
 from PIL import Image, ImageCms, ImageOps
 
-from tests.support.decoder_child import Child, wish
+from tests.support.decoder_child import Child, spec
 
 RED, GREEN, BLUE, WHITE = (210, 40, 40), (40, 180, 60), (40, 60, 210), (255, 255, 255)
-LIKE_IT_IS = (wish(1000),)
+LIKE_IT_IS = (spec(1000),)
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def test_colour_under_transparent_pixels_does_not_bleed_when_scaled(child: Child
     picture.paste((0, 0, 255, 255), (256, 0, 512, 512))
     profile = swapped_profile()  # makes it take the way through premultiplied pixels
 
-    outcome = child.run(saved(picture, "PNG", icc_profile=profile), [wish(100)])
+    outcome = child.run(saved(picture, "PNG", icc_profile=profile), [spec(100)])
 
     edge = Image.open(io.BytesIO(outcome.variants[0])).convert("RGB").crop((40, 0, 60, 100)).tobytes()
     assert all(abs(red - green) <= 12 for red, green in zip(edge[::3], edge[1::3], strict=True))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageOps
 
-from tests.support.decoder_child import BOXES, Child, wish
+from tests.support.decoder_child import BOXES, Child, spec
 from tests.support.likeness import ssim
 
 ALIKE = 0.98
@@ -57,7 +57,7 @@ def check(photo: Path, child: Child) -> None:
 
 
 def render(child: Child, photo: Path, quality: int) -> Sequence[Image.Image]:
-    outcome = child.run(photo, [wish(box, quality=quality) for box in BOXES])
+    outcome = child.run(photo, [spec(box, quality=quality) for box in BOXES])
     return [Image.open(io.BytesIO(variant)) for variant in outcome.variants]
 
 

@@ -17,7 +17,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.facts import Original, Ready, StoredVariant
 from storage.ledger import Snapshot, Tally, read_account
-from tests.support.catalogs import claim, commit, take, unwish, wish
+from tests.support.catalogs import claim, commit, delete_event, take, upload_event
 
 NOW = 20_000 * DAY_MS
 OLD = Ages(time.time() + 60, 0)  # whatever is there is older than the grace
@@ -62,7 +62,7 @@ def test_a_disk_that_does_not_fill_or_does_not_say_how_full_it_is_is_never_full(
 async def test_of_all_workers_one_keeps_the_totals_of_the_day(
     catalog: Catalog, catalog_url: str, tmp_path: Path, local_blobs: LocalBlobs
 ) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     async with open_catalog(catalog_url) as another:
         kept = await asyncio.gather(*(keep_snapshot(one.reports, local_blobs) for one in (catalog, another)))
 
@@ -93,7 +93,7 @@ def new_key() -> str:
 async def recorded(catalog: Catalog, source: str, *keys: str, upload_id: UUID | None = None) -> UUID:
     """An upload of 100 bytes that is ready, with variants of 7 bytes."""
     upload_id = upload_id or uuid4()
-    await take(catalog, wish(time.time_ns() // 1000, upload_id, source))
+    await take(catalog, upload_event(time.time_ns() // 1000, upload_id, source))
     of = await claim(catalog, upload_id)
     variants = [StoredVariant(f"v{at}", key, 1, 1, 7, "f" * 64) for at, key in enumerate(keys)]
     await commit(catalog, Ready(of, Original("stamp", "0" * 64, 100, "jpeg", 1, 1), variants))
@@ -165,7 +165,7 @@ async def test_a_deleted_upload_misses_no_original_and_announces_none(
     kept = await put(local_blobs, "uploads/kept")
     for source in (kept, "uploads/gone"):
         upload_id = await recorded(catalog, source, await put(local_blobs, new_key()))
-        await take(catalog, unwish(time.time_ns(), upload_id))
+        await take(catalog, delete_event(time.time_ns(), upload_id))
 
     assert found_by(await look(catalog, local_blobs, OLD)) == {}
 

@@ -16,7 +16,7 @@ from storage.blobs import BlobInfo, Existence
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Original, Ready, State, StoredVariant
-from tests.support.catalogs import claim, commit, take, wish
+from tests.support.catalogs import claim, commit, take, upload_event
 from tests.support.file_systems import with_numbers_of_paths
 from tests.support.sweeps import GRACE_S, hours_go_by, new_key, planned, put, recorded, sweeper_on
 
@@ -148,7 +148,7 @@ async def test_a_file_that_was_moved_away_and_cannot_be_brought_back_gets_no_row
 ) -> None:
     await recorded(catalog, [await put(local_blobs)])
     orphan = await put(local_blobs)
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     writer = await claim(catalog)
     hours_go_by(monkeypatch)
     plan = await make_plan(sweeper)

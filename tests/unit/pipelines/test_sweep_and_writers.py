@@ -19,7 +19,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Claim, Original, Ready, State, StoredVariant
 from storage.catalog.tables import uploads
-from tests.support.catalogs import claim, commit, take, try_claim, wish
+from tests.support.catalogs import claim, commit, take, try_claim, upload_event
 from tests.support.sweeps import new_key, put, sweeper_on
 
 STEPS = 3  # of a writer: it claims, publishes, commits
@@ -146,31 +146,31 @@ def sweeper(catalog: Catalog, local_blobs: LocalBlobs) -> Sweeper:
     return sweeper_on(catalog, local_blobs, grace_s=0, retention_s=0)
 
 
-async def wished(catalog: Catalog, upload_id: UUID, ms: int) -> None:
-    await take(catalog, wish(ms, upload_id, f"uploads/{upload_id}.jpg"))
+async def requested(catalog: Catalog, upload_id: UUID, ms: int) -> None:
+    await take(catalog, upload_event(ms, upload_id, f"uploads/{upload_id}.jpg"))
 
 
 async def nothing_there(catalog: Catalog, blobs: LocalBlobs, upload_id: UUID, key: str) -> None:
-    await wished(catalog, upload_id, 1)
+    await requested(catalog, upload_id, 1)
 
 
 async def an_orphan_of_that_name(catalog: Catalog, blobs: LocalBlobs, upload_id: UUID, key: str) -> None:
     await put(blobs, key)
-    await wished(catalog, upload_id, 1)
+    await requested(catalog, upload_id, 1)
 
 
 async def superseded(catalog: Catalog, blobs: LocalBlobs, upload_id: UUID, key: str) -> None:
     for ms, place in enumerate((key, new_key()), 1):
-        await wished(catalog, upload_id, ms)
+        await requested(catalog, upload_id, ms)
         await put(blobs, place)
         await commit(catalog, ready_with(await claim(catalog, upload_id), place))
-    await wished(catalog, upload_id, 3)
+    await requested(catalog, upload_id, 3)
 
 
 async def missing(catalog: Catalog, blobs: LocalBlobs, upload_id: UUID, key: str) -> None:
-    await wished(catalog, upload_id, 1)
+    await requested(catalog, upload_id, 1)
     await commit(catalog, ready_with(await claim(catalog, upload_id), key))
-    await wished(catalog, upload_id, 2)
+    await requested(catalog, upload_id, 2)
 
 
 def interleavings(gates: int, share: int) -> Iterator[tuple[int, ...]]:
@@ -197,7 +197,7 @@ async def in_every_order(
         return meeting, key
 
     await put(blobs, live := new_key())
-    await wished(catalog, lives := uuid4(), 1)
+    await requested(catalog, lives := uuid4(), 1)
     await commit(catalog, ready_with(await claim(catalog, lives), live))
     gates = (await meet((0, 0, 99)))[0].gates
     wrong = []
@@ -236,7 +236,7 @@ async def test_a_writer_that_makes_the_same_name_again_between_plan_and_apply_ke
 ) -> None:
     upload_id, key = uuid4(), new_key()
     await put(local_blobs, live := new_key())
-    await wished(catalog, lives := uuid4(), 1)
+    await requested(catalog, lives := uuid4(), 1)
     await commit(catalog, ready_with(await claim(catalog, lives), live))
     await an_orphan_of_that_name(catalog, local_blobs, upload_id, key)
     plan = await make_plan(sweeper)
@@ -254,9 +254,9 @@ async def test_a_worker_that_was_frozen_while_its_file_was_taken_and_purged_publ
 ) -> None:
     upload_id, key = uuid4(), new_key()
     await put(local_blobs, live := new_key())
-    await wished(catalog, lives := uuid4(), 1)
+    await requested(catalog, lives := uuid4(), 1)
     await commit(catalog, ready_with(await claim(catalog, lives), live))
-    await wished(catalog, upload_id, 1)
+    await requested(catalog, upload_id, 1)
     frozen = Writer(catalog, local_blobs, upload_id, key)
     await frozen.step()
     await frozen.step()

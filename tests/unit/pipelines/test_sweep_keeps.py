@@ -17,7 +17,7 @@ from pipelines.sweep.trash import restore
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog
 from storage.catalog.facts import Original, Ready, StoredVariant
-from tests.support.catalogs import claim, commit, take, wish
+from tests.support.catalogs import claim, commit, take, upload_event
 from tests.support.sweeps import GRACE_S, hours_go_by, put, recorded
 
 
@@ -87,7 +87,7 @@ async def a_superseded_variant(ground: Ground) -> Path:
     old, new = await ground.put(), await ground.put()
     key = str(old.relative_to(ground.root))
     for ms, path in enumerate((old, new), 1):
-        await take(ground.catalog, wish(ms))
+        await take(ground.catalog, upload_event(ms))
         made = StoredVariant("thumb", str(path.relative_to(ground.root)), 1, 1, 7, "f" * 64)
         original = Original("stamp", "0" * 64, 3, "jpeg", 10, 10)
         await commit(ground.catalog, Ready(await claim(ground.catalog), original, [made]))

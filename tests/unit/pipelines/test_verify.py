@@ -13,7 +13,7 @@ from pipelines.sweep.verify import Pace, Verified, verify
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Original, Ready, State, StoredVariant
-from tests.support.catalogs import claim, commit, new_job_id, take, upload, wish
+from tests.support.catalogs import claim, commit, new_job_id, take, upload, upload_event
 from tests.support.sweeps import CONTENT, put
 
 
@@ -28,7 +28,7 @@ class Verifier:
     paces: list[int] = field(default_factory=list)
 
     async def recorded(self, *keys: str) -> None:
-        await take(self.catalog, wish(1))
+        await take(self.catalog, upload_event(1))
         taken = await claim(self.catalog)
         made = [
             StoredVariant(f"v{at}", key, 1, 1, len(CONTENT), sha256(CONTENT).hexdigest())

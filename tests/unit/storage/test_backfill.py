@@ -7,7 +7,16 @@ import pytest
 from storage.catalog import Catalog
 from storage.catalog.backfill import Filter
 from storage.catalog.clock import now_ms
-from storage.catalog.facts import DeadLetter, Failed, Mark, Original, Ready, State, StoredVariant, Wished
+from storage.catalog.facts import (
+    DeadLetter,
+    Failed,
+    Mark,
+    Original,
+    Ready,
+    State,
+    StoredVariant,
+    UploadRequested,
+)
 
 LETTER = DeadLetter("1-0", "invalid_event", "", b"")
 
@@ -15,8 +24,10 @@ LETTER = DeadLetter("1-0", "invalid_event", "", b"")
 async def upload(catalog: Catalog, *, recipe: str = "default", code: str | None = None) -> UUID:
     """An upload that is ready, or failed with `code`."""
     upload_id = uuid4()
-    wish = Wished(Mark(1), upload_id, f"uploads/{upload_id}.jpg", recipe)
-    taken = await catalog.intake.take([(wish, LETTER)], [], uploads_per_job=8, new_job_id=lambda: uuid4().hex)
+    event = UploadRequested(Mark(1), upload_id, f"uploads/{upload_id}.jpg", recipe)
+    taken = await catalog.intake.take(
+        [(event, LETTER)], [], uploads_per_job=8, new_job_id=lambda: uuid4().hex
+    )
     claim = await catalog.claims.claim(upload_id, next(iter(taken.jobs)), "me")
     assert claim is not None
     variant = StoredVariant("thumb", f"variants/ab/cd/{upload_id}.jpg", 10, 10, 3, "f" * 64)

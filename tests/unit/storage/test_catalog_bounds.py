@@ -19,7 +19,7 @@ from storage.catalog.soundness import find_damage
 from storage.errors import CatalogUnavailable
 from storage.ledger import read_account
 from tests.conftest import url_of
-from tests.support.catalogs import new_job_id, take, upload, wish, work
+from tests.support.catalogs import new_job_id, take, upload, upload_event, work
 from tests.support.damage import settle
 from tests.unit.storage.test_local_blobs import another_process
 
@@ -59,11 +59,14 @@ async def test_what_can_be_sent_once_more_is_kept_whole_however_little_room_is_l
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = bytes(60 * KIB)
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await refuse(catalog, 10, 10, KIB)
     monkeypatch.setattr("storage.catalog.letters.MOST_BYTES", KIB)
     for_later = [DeadLetter(f"20-{n}", code, "", body) for n, code in enumerate(RETRIED)]
-    of_anothers_id = wish(30, source="uploads/other.jpg"), DeadLetter("30-0", "invalid_event", "", body)
+    of_anothers_id = (
+        upload_event(30, source="uploads/other.jpg"),
+        DeadLetter("30-0", "invalid_event", "", body),
+    )
     await catalog.intake.take([of_anothers_id], for_later, uploads_per_job=1, new_job_id=new_job_id)
 
     kept = {letter.stream_id: len(letter.body) for letter in await catalog.letters.newest(3)}
@@ -139,7 +142,7 @@ async def old(migrated: Path, path: Path) -> AsyncIterator[Catalog]:
     async with open_catalog(url_of(path)) as catalog:
         await refuse(catalog, 0, 100, 128 * KIB)
         await catalog.letters.prune_surplus(most=10)
-        await take(catalog, wish(1))
+        await take(catalog, upload_event(1))
         yield catalog
 
 
@@ -195,7 +198,7 @@ async def test_a_rewrite_waits_for_who_writes_and_is_tried_again_much_later(old:
 
 async def test_a_rewrite_keeps_the_numbers_of_rows_by_which_walks_go(old: Catalog, path: Path) -> None:
     for ms in range(2, 12):
-        await take(old, wish(ms, uuid4(), f"uploads/{ms}.jpg"))
+        await take(old, upload_event(ms, uuid4(), f"uploads/{ms}.jpg"))
     query = "SELECT rowid, id FROM uploads ORDER BY rowid"
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("DELETE FROM uploads WHERE rowid IN (1, 5)")
@@ -242,7 +245,7 @@ async def test_a_worker_that_is_killed_while_it_rewrites_a_catalog_has_harmed_no
     assert await find_damage(path, 60) == []
     assert await old.letters.newest(100) == kept
     assert (await upload(old)).state is State.READY
-    await take(old, wish(2))
+    await take(old, upload_event(2))
 
 
 async def test_the_log_is_told_while_a_reader_makes_it_grow_and_shrinks_once_it_is_gone(
@@ -257,7 +260,7 @@ async def test_the_log_is_told_while_a_reader_makes_it_grow_and_shrinks_once_it_
         told = [catalog.database.large_log(), catalog.database.large_log()]
         reader.execute("ROLLBACK")
     for ms in range(3):
-        await take(catalog, wish(ms + 1))
+        await take(catalog, upload_event(ms + 1))
 
     assert grown > 25 * MIB
     assert "read transaction open" in (told[0] or "")

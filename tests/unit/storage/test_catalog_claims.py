@@ -15,6 +15,7 @@ from tests.support.catalogs import (
     CAT,
     claim,
     commit,
+    delete_event,
     failed,
     key,
     levels,
@@ -25,9 +26,8 @@ from tests.support.catalogs import (
     told,
     transactions,
     try_claim,
-    unwish,
     upload,
-    wish,
+    upload_event,
     work,
 )
 
@@ -43,7 +43,7 @@ async def every_variant(catalog: Catalog) -> dict[str, bool]:
 
 
 async def test_a_claim_makes_a_queued_upload_processing(catalog: Catalog) -> None:
-    await take(catalog, wish(1, owner="42"))
+    await take(catalog, upload_event(1, owner="42"))
     taken = await claim(catalog)
 
     assert taken.upload == await upload(catalog)
@@ -51,7 +51,7 @@ async def test_a_claim_makes_a_queued_upload_processing(catalog: Catalog) -> Non
 
 
 async def test_a_job_that_no_longer_carries_the_upload_gets_no_claim(catalog: Catalog) -> None:
-    [old] = (await take(catalog, wish(1))).jobs
+    [old] = (await take(catalog, upload_event(1))).jobs
     await catalog.claims.requeue(
         await catalog.claims.stalled(-1000, 9), uploads_per_job=1, new_job_id=lambda: "newer"
     )
@@ -62,7 +62,7 @@ async def test_a_job_that_no_longer_carries_the_upload_gets_no_claim(catalog: Ca
 
 @pytest.mark.parametrize("outcome", [ready, failed], ids=lambda outcome: outcome.__name__)
 async def test_an_upload_that_is_done_gets_no_claim(catalog: Catalog, outcome: object) -> None:
-    [job_id] = (await take(catalog, wish(1))).jobs
+    [job_id] = (await take(catalog, upload_event(1))).jobs
     assert callable(outcome)
     await commit(catalog, outcome(await claim(catalog)))
 
@@ -74,10 +74,10 @@ async def test_an_unknown_upload_gets_no_claim(catalog: Catalog) -> None:
 
 
 async def test_an_upload_that_is_put_off_gets_no_claim_before_its_time(catalog: Catalog) -> None:
-    [job_id] = (await take(catalog, wish(1))).jobs
+    [job_id] = (await take(catalog, upload_event(1))).jobs
     await commit(catalog, postponed(await claim(catalog), delay_ms=60_000))
     early = await catalog.claims.claim(CAT, job_id, "worker")
-    await take(catalog, wish(2))
+    await take(catalog, upload_event(2))
     async with catalog.database.writing() as connection:
         await connection.execute(uploads.update().values(not_before_ms=0))
 
@@ -86,7 +86,7 @@ async def test_an_upload_that_is_put_off_gets_no_claim_before_its_time(catalog: 
 
 
 async def test_of_many_who_claim_at_once_only_the_last_may_write(catalog: Catalog) -> None:
-    [job_id] = (await take(catalog, wish(1))).jobs
+    [job_id] = (await take(catalog, upload_event(1))).jobs
     taken = await asyncio.gather(*(catalog.claims.claim(CAT, job_id, f"worker-{n}") for n in range(5)))
     claims = sorted((each for each in taken if each), key=lambda each: each.number)
     states = [committed.state for committed in await catalog.claims.commit([ready(each) for each in claims])]
@@ -104,7 +104,7 @@ async def test_of_many_who_claim_at_once_only_the_last_may_write(catalog: Catalo
 async def test_nothing_of_a_claim_that_was_taken_over_becomes_visible(
     catalog: Catalog, outcome: object
 ) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     slow = await claim(catalog, holder="slow")
     await claim(catalog, holder="quick")
     before = await upload(catalog)
@@ -118,7 +118,7 @@ async def test_nothing_of_a_claim_that_was_taken_over_becomes_visible(
 
 
 async def test_an_outcome_is_written_once(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     held = await claim(catalog)
     committed = [await commit(catalog, outcome) for outcome in (ready(held), failed(held), ready(held))]
 
@@ -127,7 +127,7 @@ async def test_an_outcome_is_written_once(catalog: Catalog) -> None:
 
 
 async def test_a_claim_that_was_released_can_write_nothing_any_more(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     held = await claim(catalog)
     await catalog.claims.release([held])
 
@@ -136,7 +136,7 @@ async def test_a_claim_that_was_released_can_write_nothing_any_more(catalog: Cat
 
 
 async def test_releasing_what_was_taken_over_takes_nothing_from_its_new_holder(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     slow, quick = await claim(catalog, holder="slow"), await claim(catalog, holder="quick")
     await catalog.claims.release([slow])
 
@@ -152,26 +152,26 @@ async def claimed_by(catalog: Catalog, *holders: str) -> Claim:
 
 
 async def test_a_claim_of_another_worker_that_never_ended_counts_as_dead(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
 
     assert (await claimed_by(catalog, "a", "b", "c", "d")).dead_claims == 3
 
 
 async def test_a_worker_that_claims_again_has_not_died(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
 
     assert (await claimed_by(catalog, "a", "a", "a")).dead_claims == 0
 
 
 async def test_a_released_claim_does_not_count_as_dead(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await catalog.claims.release([await claim(catalog, holder="a")])
 
     assert (await claim(catalog, holder="b")).dead_claims == 0
 
 
 async def test_a_first_claim_does_not_wait_for_the_disk(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     stalled = await catalog.claims.stalled(-1000, 1)
     with levels(catalog) as seen:
         await catalog.claims.claim(CAT, stalled[0].job_id, "a")
@@ -181,7 +181,7 @@ async def test_a_first_claim_does_not_wait_for_the_disk(catalog: Catalog) -> Non
 
 @pytest.mark.parametrize("holders", ["ab", "abb"])
 async def test_the_count_of_the_dead_outlasts_a_power_cut(catalog: Catalog, holders: str) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     with levels(catalog) as seen:
         dead = (await claimed_by(catalog, *holders)).dead_claims
 
@@ -189,7 +189,7 @@ async def test_the_count_of_the_dead_outlasts_a_power_cut(catalog: Catalog, hold
 
 
 async def test_a_claim_to_delete_outlasts_a_power_cut(catalog: Catalog) -> None:
-    await take(catalog, wish(1), unwish(2))
+    await take(catalog, upload_event(1), delete_event(2))
     with levels(catalog) as seen:
         await claim(catalog)
 
@@ -198,11 +198,11 @@ async def test_a_claim_to_delete_outlasts_a_power_cut(catalog: Catalog) -> None:
 
 @pytest.mark.parametrize("outcome", [ready, failed, postponed], ids=lambda outcome: outcome.__name__)
 async def test_an_outcome_clears_the_count_of_the_dead(catalog: Catalog, outcome: object) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     held = await claimed_by(catalog, "a", "b", "c")
     assert callable(outcome)
     await commit(catalog, outcome(held))
-    await take(catalog, wish(2))
+    await take(catalog, upload_event(2))
     async with catalog.database.writing() as connection:
         await connection.execute(uploads.update().values(not_before_ms=0))
 
@@ -213,7 +213,7 @@ async def test_an_outcome_clears_the_count_of_the_dead(catalog: Catalog, outcome
 
 
 async def test_a_ready_upload_has_its_variants_and_its_original_and_is_announced(catalog: Catalog) -> None:
-    await take(catalog, wish(1, owner="42"))
+    await take(catalog, upload_event(1, owner="42"))
     outcome = ready(await claim(catalog))
     committed = await commit(catalog, outcome)
 
@@ -229,7 +229,7 @@ async def test_a_ready_upload_has_its_variants_and_its_original_and_is_announced
 
 
 async def test_a_failed_upload_keeps_its_error_and_the_number_of_its_tries(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await commit(catalog, postponed(await claim(catalog), delay_ms=0))
     committed = await commit(catalog, failed(await claim(catalog)))
 
@@ -240,7 +240,7 @@ async def test_a_failed_upload_keeps_its_error_and_the_number_of_its_tries(catal
 
 
 async def test_success_clears_the_error(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await commit(catalog, postponed(await claim(catalog), delay_ms=0))
     await commit(catalog, ready(await claim(catalog)))
 
@@ -252,7 +252,7 @@ async def test_success_clears_the_error(catalog: Catalog) -> None:
 async def test_only_a_try_of_the_uploads_own_is_counted(
     catalog: Catalog, *, counted: bool, expected: int
 ) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await commit(catalog, postponed(await claim(catalog), counted=counted))
 
     found = await upload(catalog)
@@ -260,25 +260,25 @@ async def test_only_a_try_of_the_uploads_own_is_counted(
 
 
 async def test_a_deletion_that_is_put_off_stays_a_deletion(catalog: Catalog) -> None:
-    await take(catalog, wish(1), unwish(2))
+    await take(catalog, upload_event(1), delete_event(2))
     committed = await commit(catalog, postponed(await claim(catalog)))
 
     assert (committed.state, committed.notice) == (State.DELETING, None)
 
 
 async def test_a_deletion_that_is_released_stays_a_deletion(catalog: Catalog) -> None:
-    await take(catalog, wish(1), unwish(2))
+    await take(catalog, upload_event(1), delete_event(2))
     await catalog.claims.release([await claim(catalog)])
 
     assert (await upload(catalog)).state is State.DELETING
 
 
 async def test_removing_forgets_superseded_variants_too(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await commit(catalog, ready(await claim(catalog), "a" * 64))
-    await take(catalog, wish(2))
+    await take(catalog, upload_event(2))
     await commit(catalog, ready(await claim(catalog), "b" * 64))
-    await take(catalog, unwish(3))
+    await take(catalog, delete_event(3))
 
     assert len(await catalog.claims.keys_of(CAT)) == 4
     await work(catalog)
@@ -290,7 +290,7 @@ async def test_removing_forgets_superseded_variants_too(catalog: Catalog) -> Non
 
 async def test_changed_content_supersedes_the_variants_of_the_old(catalog: Catalog) -> None:
     for ms, content in ((1, "a" * 64), (2, "b" * 64)):
-        await take(catalog, wish(ms))
+        await take(catalog, upload_event(ms))
         await commit(catalog, ready(await claim(catalog), content))
 
     old = {key(CAT, "a" * 64, name): True for name in ("thumb", "large")}
@@ -304,10 +304,10 @@ async def test_the_same_content_again_changes_no_variant(catalog: Catalog) -> No
         async with catalog.database.reading() as connection:
             return [tuple(row) for row in await connection.execute(select(variants))]
 
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await commit(catalog, ready(await claim(catalog)))
     before = await rows()
-    await take(catalog, wish(2))
+    await take(catalog, upload_event(2))
     await commit(catalog, ready(await claim(catalog)))
 
     assert await rows() == before
@@ -316,7 +316,7 @@ async def test_the_same_content_again_changes_no_variant(catalog: Catalog) -> No
 
 async def test_content_that_returns_takes_its_old_variants_up_again(catalog: Catalog) -> None:
     for ms, content in ((1, "a" * 64), (2, "b" * 64), (3, "a" * 64)):
-        await take(catalog, wish(ms))
+        await take(catalog, upload_event(ms))
         await commit(catalog, ready(await claim(catalog), content))
 
     current = [place for place, superseded in (await every_variant(catalog)).items() if not superseded]
@@ -325,7 +325,7 @@ async def test_content_that_returns_takes_its_old_variants_up_again(catalog: Cat
 
 async def test_a_recipe_with_fewer_variants_supersedes_the_others(catalog: Catalog) -> None:
     for ms, names in ((1, ("thumb", "large")), (2, ("thumb",))):
-        await take(catalog, wish(ms))
+        await take(catalog, upload_event(ms))
         await commit(catalog, ready(await claim(catalog), names=names))
 
     assert [variant.name for variant in (await upload(catalog)).variants] == ["thumb"]
@@ -333,7 +333,7 @@ async def test_a_recipe_with_fewer_variants_supersedes_the_others(catalog: Catal
 
 
 async def test_the_database_itself_allows_one_current_variant_of_a_name(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await commit(catalog, ready(await claim(catalog)))
     async with catalog.database.reading() as connection:
         row = dict((await connection.execute(select(variants).limit(1))).mappings().one())
@@ -348,7 +348,7 @@ async def test_the_database_itself_allows_one_current_variant_of_a_name(catalog:
 
 async def uploads_of(catalog: Catalog, count: int) -> list[UUID]:
     ids = [uuid4() for _ in range(count)]
-    await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids))
+    await take(catalog, *(upload_event(1, each, f"uploads/{each}") for each in ids))
     return ids
 
 
@@ -401,7 +401,7 @@ async def test_stalled_is_what_waits_untouched_oldest_first(catalog: Catalog) ->
 
 
 async def test_what_was_just_touched_is_not_stalled(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
 
     assert await catalog.claims.stalled(60_000, 10) == []
 

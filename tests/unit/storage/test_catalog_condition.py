@@ -12,7 +12,7 @@ from storage.catalog import Catalog, open_catalog
 from storage.catalog.facts import State
 from storage.errors import CatalogUnavailable
 from tests.conftest import url_of
-from tests.support.catalogs import take, upload, wish
+from tests.support.catalogs import take, upload, upload_event
 from tests.support.disks import fill, make_read_only, small_disk
 
 
@@ -51,7 +51,7 @@ async def test_nothing_is_recorded_in_a_file_that_nobody_sees_any_more(
     exchange(path)
 
     with pytest.raises(CatalogUnavailable, match=f"{path} was exchanged under this worker"):
-        await take(catalog, wish(1))
+        await take(catalog, upload_event(1))
     problem = await catalog.database.problem()
     assert problem is not None
     assert "restart the worker" in problem
@@ -60,10 +60,10 @@ async def test_nothing_is_recorded_in_a_file_that_nobody_sees_any_more(
 async def test_a_catalog_that_is_back_where_it_was_is_written_again(catalog: Catalog, path: Path) -> None:
     away = path.rename(path.with_name("away.db"))
     with pytest.raises(CatalogUnavailable):
-        await take(catalog, wish(1))
+        await take(catalog, upload_event(1))
     away.rename(path)
 
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     assert (await upload(catalog)).state is State.QUEUED
     assert await catalog.database.problem() is None
 
@@ -74,13 +74,13 @@ async def test_a_full_disk_under_the_catalog_is_told_until_there_is_room(
     assert await on_disk.database.problem() is None
     fill(disk / "filler")
     with pytest.raises(CatalogUnavailable, match="is full"):
-        await take(on_disk, *(wish(ms, uuid4(), f"uploads/{ms}" + "long" * 200) for ms in range(100)))
+        await take(on_disk, *(upload_event(ms, uuid4(), f"uploads/{ms}" + "long" * 200) for ms in range(100)))
     with pytest.raises(CatalogUnavailable, match=str(disk)):
         await on_disk.database.problem()
     (disk / "filler").unlink()
 
     assert await on_disk.database.problem() is None
-    await take(on_disk, wish(1000))
+    await take(on_disk, upload_event(1000))
 
 
 async def test_a_catalog_on_a_disk_that_is_mounted_for_reading_is_named(disk: Path, migrated: Path) -> None:

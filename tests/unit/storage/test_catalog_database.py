@@ -35,12 +35,12 @@ from tests.support.catalogs import (
     SOURCE,
     claim,
     commit,
+    delete_event,
     letter,
     new_job_id,
     ready,
     take,
-    unwish,
-    wish,
+    upload_event,
     work,
 )
 from tests.support.old_catalogs import make_old
@@ -88,7 +88,7 @@ async def test_a_path_is_taken_as_it_stands(tmp_path: Path) -> None:
 
 async def test_what_was_committed_is_there_after_closing(catalog_url: str) -> None:
     async with open_catalog(catalog_url) as catalog:
-        await take(catalog, wish(1))
+        await take(catalog, upload_event(1))
     async with open_catalog(catalog_url, create=False) as catalog:
         assert await catalog.reports.find(CAT) is not None
 
@@ -358,7 +358,7 @@ async def test_a_writer_in_another_process_is_waited_for(catalog: Catalog, path:
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
         asyncio.get_running_loop().call_later(1, other.execute, "COMMIT")
-        taken = await take(catalog, wish(1))
+        taken = await take(catalog, upload_event(1))
 
     assert len(taken.jobs) == 1
 
@@ -366,7 +366,7 @@ async def test_a_writer_in_another_process_is_waited_for(catalog: Catalog, path:
 async def test_a_writer_in_another_process_holds_up_a_claim_and_nothing_else(
     catalog: Catalog, path: Path
 ) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         claiming = asyncio.create_task(claim(catalog))
@@ -382,7 +382,7 @@ async def test_a_writer_in_another_process_holds_up_a_claim_and_nothing_else(
 async def test_a_claim_is_seen_by_other_processes_at_once_and_what_follows_is_durable(
     catalog: Catalog, path: Path
 ) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     claimed = await claim(catalog)
     with closing(sqlite3.connect(path)) as other:
         seen = other.execute("SELECT claim, state FROM uploads").fetchall()
@@ -398,14 +398,14 @@ async def test_a_writer_that_never_ends_makes_the_catalog_unavailable(impatient:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(CatalogUnavailable, match="locked"):
-            await take(impatient, wish(1))
+            await take(impatient, upload_event(1))
         other.execute("ROLLBACK")
 
-    assert len((await take(impatient, wish(1))).jobs) == 1
+    assert len((await take(impatient, upload_event(1))).jobs) == 1
 
 
 async def test_readers_do_not_wait_for_a_writer(impatient: Catalog, path: Path) -> None:
-    await take(impatient, wish(1))
+    await take(impatient, upload_event(1))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
 
@@ -414,7 +414,7 @@ async def test_readers_do_not_wait_for_a_writer(impatient: Catalog, path: Path) 
 
 async def test_many_writers_of_one_process_take_turns(impatient: Catalog) -> None:
     ids = [uuid4() for _ in range(30)]
-    await asyncio.gather(*(take(impatient, wish(1, each, f"uploads/{each}")) for each in ids))
+    await asyncio.gather(*(take(impatient, upload_event(1, each, f"uploads/{each}")) for each in ids))
 
     assert sum((await impatient.reports.states()).values()) == 30
 
@@ -424,7 +424,7 @@ async def test_a_writer_that_is_cancelled_while_it_waits_leaves_the_catalog_usab
 ) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        waiting = asyncio.create_task(take(catalog, wish(1)))
+        waiting = asyncio.create_task(take(catalog, upload_event(1)))
         done, _ = await asyncio.wait({waiting}, timeout=0.1)
         waiting.cancel()
         other.execute("COMMIT")
@@ -433,7 +433,7 @@ async def test_a_writer_that_is_cancelled_while_it_waits_leaves_the_catalog_usab
 
     assert done == set()
     assert await catalog.reports.find(CAT) is None
-    assert len((await take(catalog, wish(1))).jobs) == 1
+    assert len((await take(catalog, upload_event(1))).jobs) == 1
 
 
 # -- speed
@@ -457,7 +457,7 @@ async def asking_requeue(catalog: Catalog) -> None:
 
 
 async def asking_removal(catalog: Catalog) -> None:
-    await take(catalog, unwish(2))
+    await take(catalog, delete_event(2))
     await catalog.claims.keys_of(CAT)
     await work(catalog)
 
@@ -468,7 +468,7 @@ async def asking_sent(catalog: Catalog) -> None:
 
 
 FREQUENT: dict[str, Callable[[Catalog], Awaitable[object]]] = {
-    "take": lambda catalog: take(catalog, wish(3)),
+    "take": lambda catalog: take(catalog, upload_event(3)),
     "claim": asking_claim,
     "commit": asking_commit,
     "release": asking_release,
@@ -498,7 +498,7 @@ async def test_no_frequent_question_reads_a_whole_table(
         "before_cursor_execute",
         lambda _c, _u, sql, values, _x, many: asked.append((sql, values[0] if many else values)),
     )
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await ask(catalog)
     with closing(sqlite3.connect(path)) as database:
         statements = [each for each in asked if each[0].startswith(("SELECT", "UPDATE", "DELETE"))]

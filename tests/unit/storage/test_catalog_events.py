@@ -11,20 +11,21 @@ from storage.catalog.facts import (
     About,
     Claim,
     DeadLetter,
+    DeletionRequested,
     Failed,
     Mark,
     Notice,
     Postponed,
     Removed,
     State,
-    Unwished,
-    Wished,
+    UploadRequested,
 )
 from tests.support.catalogs import (
     CAT,
     SOURCE,
     claim,
     commit,
+    delete_event,
     failed,
     letter,
     new_job_id,
@@ -32,9 +33,8 @@ from tests.support.catalogs import (
     ready,
     take,
     told,
-    unwish,
     upload,
-    wish,
+    upload_event,
     work,
 )
 
@@ -46,7 +46,7 @@ async def unknown(_catalog: Catalog) -> None:
 
 
 async def queued(catalog: Catalog) -> None:
-    await take(catalog, wish(1, owner="first"))
+    await take(catalog, upload_event(1, owner="first"))
 
 
 async def waiting_for_its_next_try(catalog: Catalog) -> None:
@@ -69,7 +69,7 @@ async def has_failed(catalog: Catalog) -> None:
 
 async def deleting(catalog: Catalog) -> None:
     await is_ready(catalog)
-    await take(catalog, unwish(2))
+    await take(catalog, delete_event(2))
 
 
 async def being_deleted(catalog: Catalog) -> Claim:
@@ -82,7 +82,7 @@ async def deleted(catalog: Catalog) -> None:
 
 
 async def tombstone(catalog: Catalog) -> None:
-    await take(catalog, unwish(1))
+    await take(catalog, delete_event(1))
 
 
 Start = Callable[[Catalog], Awaitable[Claim | None]]
@@ -122,14 +122,14 @@ DELETED = [
     Row(tombstone, State.DELETING, True, State.DELETED),
 ]
 CASES = [
-    *(pytest.param(wish(5), row, id=f"upload event, {row.start.__name__}") for row in UPLOADED),
-    *(pytest.param(unwish(5), row, id=f"delete event, {row.start.__name__}") for row in DELETED),
+    *(pytest.param(upload_event(5), row, id=f"upload event, {row.start.__name__}") for row in UPLOADED),
+    *(pytest.param(delete_event(5), row, id=f"delete event, {row.start.__name__}") for row in DELETED),
 ]
 
 
 @pytest.mark.parametrize(("event", "row"), CASES)
 async def test_an_event_brings_an_upload_from_each_state_to_the_next(
-    catalog: Catalog, event: Wished | Unwished, row: Row
+    catalog: Catalog, event: UploadRequested | DeletionRequested, row: Row
 ) -> None:
     await row.start(catalog)
     taken = await take(catalog, event)
@@ -141,7 +141,7 @@ async def test_an_event_brings_an_upload_from_each_state_to_the_next(
 
 @pytest.mark.parametrize(("event", "row"), CASES)
 async def test_every_event_is_answered_by_a_notice_that_tells_the_state_at_the_end(
-    catalog: Catalog, event: Wished | Unwished, row: Row
+    catalog: Catalog, event: UploadRequested | DeletionRequested, row: Row
 ) -> None:
     held = await row.start(catalog)
     before = await catalog.outbox.last_seq()
@@ -166,7 +166,7 @@ async def test_the_last_of_several_events_wins_while_somebody_works_on_the_uploa
     held = await start(catalog)
     before = await catalog.outbox.last_seq()
     for place, kind in enumerate(order, 10):
-        await take(catalog, wish(place) if kind == "u" else unwish(place))
+        await take(catalog, upload_event(place) if kind == "u" else delete_event(place))
     if held is not None:
         await commit(catalog, Removed(held) if held.upload.state is State.DELETING else ready(held))
     await work(catalog)
@@ -179,7 +179,9 @@ async def test_the_last_of_several_events_wins_while_somebody_works_on_the_uploa
 @pytest.mark.parametrize("order", ORDERS)
 async def test_the_last_event_wins_within_one_batch_too(catalog: Catalog, order: str) -> None:
     await is_ready(catalog)
-    events = [wish(place) if kind == "u" else unwish(place) for place, kind in enumerate(order, 10)]
+    events = [
+        upload_event(place) if kind == "u" else delete_event(place) for place, kind in enumerate(order, 10)
+    ]
     await take(catalog, *events)
     await work(catalog)
 
@@ -191,9 +193,9 @@ async def test_the_last_event_wins_within_one_batch_too(catalog: Catalog, order:
 @pytest.mark.parametrize("start", [queued, processing, is_ready, has_failed, deleting, deleted])
 async def test_an_older_or_equal_event_changes_nothing(catalog: Catalog, start: Start, place: int) -> None:
     await start(catalog)
-    await take(catalog, wish(5, owner="newest"))
+    await take(catalog, upload_event(5, owner="newest"))
     before = await upload(catalog)
-    taken = [await take(catalog, wish(place, owner="old")), await take(catalog, unwish(place))]
+    taken = [await take(catalog, upload_event(place, owner="old")), await take(catalog, delete_event(place))]
 
     assert await upload(catalog) == before
     assert [part.jobs for part in taken] == [{}, {}]
@@ -208,10 +210,10 @@ async def test_an_outdated_event_is_answered_with_the_present_state(
     await start(catalog)
     last = (await told(catalog))[-1]
     if start is not deleted and place > 1:
-        await take(catalog, wish(2))
+        await take(catalog, upload_event(2))
         await work(catalog)
         last = (await told(catalog))[-1]
-    taken = await take(catalog, wish(place), unwish(place))
+    taken = await take(catalog, upload_event(place), delete_event(place))
 
     [answer] = taken.notices
     assert answer.seq > last.seq
@@ -227,7 +229,7 @@ async def test_an_outdated_event_is_answered_by_the_message_that_is_to_come(
 ) -> None:
     held = await start(catalog)
     before = await catalog.outbox.last_seq()
-    taken = await take(catalog, wish(1))
+    taken = await take(catalog, upload_event(1))
     if held is not None:
         await commit(catalog, Removed(held) if held.upload.state is State.DELETING else ready(held))
     await work(catalog)
@@ -238,21 +240,21 @@ async def test_an_outdated_event_is_answered_by_the_message_that_is_to_come(
 
 async def test_an_adoption_that_comes_late_is_no_event_and_is_not_answered(catalog: Catalog) -> None:
     await is_ready(catalog)
-    taken = await take(catalog, replace(wish(0), adopted=True))
+    taken = await take(catalog, replace(upload_event(0), adopted=True))
 
     assert (taken.notices, taken.outdated, taken.refused) == ([], [], [])
 
 
 async def test_events_of_the_same_millisecond_apply_in_their_order(catalog: Catalog) -> None:
     for number, owner in ((9, "ninth"), (10, "tenth"), (2, "second")):
-        await take(catalog, Wished(Mark(1, number), CAT, SOURCE, "default", {"owner": owner}))
+        await take(catalog, UploadRequested(Mark(1, number), CAT, SOURCE, "default", {"owner": owner}))
 
     assert (await upload(catalog)).metadata == {"owner": "tenth"}
 
 
 async def test_an_id_belongs_to_its_first_source(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
-    taken = await take(catalog, wish(2, source="uploads/another.jpg"))
+    await take(catalog, upload_event(1))
+    taken = await take(catalog, upload_event(2, source="uploads/another.jpg"))
 
     assert [refused.stream_id for refused in taken.refused] == ["2-0"]
     assert (await upload(catalog)).source == SOURCE
@@ -261,9 +263,9 @@ async def test_an_id_belongs_to_its_first_source(catalog: Catalog) -> None:
 
 @pytest.mark.parametrize("place", [1, 2])
 async def test_an_event_for_anothers_id_is_refused_however_old_it_is(catalog: Catalog, place: int) -> None:
-    await take(catalog, wish(2))
+    await take(catalog, upload_event(2))
     before = await upload(catalog)
-    taken = await take(catalog, wish(place, source="uploads/another.jpg"))
+    taken = await take(catalog, upload_event(place, source="uploads/another.jpg"))
 
     assert (len(taken.refused), taken.outdated) == (1, [])
     assert await upload(catalog) == before
@@ -310,7 +312,7 @@ async def test_an_event_for_anothers_id_is_answered_and_its_upload_stays_as_it_i
     await is_ready(catalog)
     before = await upload(catalog)
     other = "uploads/another.jpg"
-    pair = wish(9, source=other), refused("9-0", About(CAT, other))
+    pair = upload_event(9, source=other), refused("9-0", About(CAT, other))
     taken = await catalog.intake.take([pair], [], uploads_per_job=1, new_job_id=new_job_id)
 
     [answer] = taken.notices
@@ -320,14 +322,14 @@ async def test_an_event_for_anothers_id_is_answered_and_its_upload_stays_as_it_i
 
 async def test_an_id_keeps_its_source_even_when_it_is_deleted(catalog: Catalog) -> None:
     await deleted(catalog)
-    taken = await take(catalog, wish(9, source="uploads/another.jpg"))
+    taken = await take(catalog, upload_event(9, source="uploads/another.jpg"))
 
     assert len(taken.refused) == 1
     assert (await upload(catalog)).state is State.DELETED
 
 
 async def test_deleting_an_unknown_id_leaves_a_tombstone_and_is_answered_at_once(catalog: Catalog) -> None:
-    taken = await take(catalog, unwish(5))
+    taken = await take(catalog, delete_event(5))
 
     [notice] = taken.notices
     assert (notice.kind, notice.id, notice.source, notice.metadata) == (State.DELETED, CAT, None, {})
@@ -335,15 +337,15 @@ async def test_deleting_an_unknown_id_leaves_a_tombstone_and_is_answered_at_once
 
 
 async def test_an_upload_event_from_before_the_delete_of_its_unknown_id_is_ignored(catalog: Catalog) -> None:
-    await take(catalog, unwish(5))
-    taken = await take(catalog, wish(4))
+    await take(catalog, delete_event(5))
+    taken = await take(catalog, upload_event(4))
 
     assert taken.jobs == {}
     assert (await upload(catalog)).state is State.DELETED
 
 
 async def test_a_queued_upload_takes_the_newer_metadata_and_recipe(catalog: Catalog) -> None:
-    await take(catalog, wish(1, owner="first"), wish(2, owner="second"))
+    await take(catalog, upload_event(1, owner="first"), upload_event(2, owner="second"))
 
     found = await upload(catalog)
     assert found.metadata == {"owner": "second"}
@@ -353,7 +355,7 @@ async def test_a_newer_event_during_the_work_keeps_the_result_and_queues_the_upl
     catalog: Catalog,
 ) -> None:
     held = await processing(catalog)
-    await take(catalog, wish(5))
+    await take(catalog, upload_event(5))
     committed = await commit(catalog, ready(held))
 
     found = await upload(catalog)
@@ -367,7 +369,7 @@ async def test_a_newer_event_during_work_that_fails_is_tried_at_once_and_afresh(
     catalog: Catalog, outcome: Callable[[Claim], Failed | Postponed]
 ) -> None:
     held = await processing(catalog)
-    await take(catalog, wish(5))
+    await take(catalog, upload_event(5))
     committed = await commit(catalog, outcome(held))
 
     again = await claim(catalog)
@@ -377,7 +379,7 @@ async def test_a_newer_event_during_work_that_fails_is_tried_at_once_and_afresh(
 
 async def test_a_delete_event_fences_whoever_works_on_the_upload(catalog: Catalog) -> None:
     held = await processing(catalog)
-    await take(catalog, unwish(5))
+    await take(catalog, delete_event(5))
     committed = await commit(catalog, ready(held))
 
     assert (committed.state, committed.notice) == (None, None)
@@ -396,7 +398,7 @@ async def test_a_deleted_upload_has_no_variants_no_metadata_and_tells_of_both_fo
 
 async def test_an_upload_that_comes_back_during_its_deletion_is_made_afresh(catalog: Catalog) -> None:
     held = await being_deleted(catalog)
-    await take(catalog, wish(5, owner="back"))
+    await take(catalog, upload_event(5, owner="back"))
     committed = await commit(catalog, Removed(held))
 
     found = await upload(catalog)
@@ -407,28 +409,28 @@ async def test_an_upload_that_comes_back_during_its_deletion_is_made_afresh(cata
 # -- the original
 
 
-async def test_the_wish_to_delete_the_original_is_told_to_who_deletes(catalog: Catalog) -> None:
+async def test_the_request_to_delete_the_original_is_told_to_who_deletes(catalog: Catalog) -> None:
     await is_ready(catalog)
-    await take(catalog, unwish(5, original=True))
+    await take(catalog, delete_event(5, original=True))
 
     assert (await claim(catalog)).delete_original
 
 
 async def test_a_later_upload_event_saves_the_original_from_the_deletion(catalog: Catalog) -> None:
     await is_ready(catalog)
-    await take(catalog, unwish(5, original=True), wish(6))
+    await take(catalog, delete_event(5, original=True), upload_event(6))
 
     assert not (await claim(catalog)).delete_original
 
 
-async def test_a_wish_to_delete_the_original_that_comes_during_the_deletion_is_met_too(
+async def test_a_request_to_delete_the_original_that_comes_during_the_deletion_is_met_too(
     catalog: Catalog,
 ) -> None:
     await is_ready(catalog)
     before = await catalog.outbox.last_seq()
-    await take(catalog, unwish(5))
+    await take(catalog, delete_event(5))
     held = await claim(catalog)
-    await take(catalog, unwish(6, original=True))
+    await take(catalog, delete_event(6, original=True))
     first = await commit(catalog, Removed(held))
     again = await claim(catalog)
     last = await commit(catalog, Removed(again))
@@ -439,22 +441,22 @@ async def test_a_wish_to_delete_the_original_that_comes_during_the_deletion_is_m
     assert [notice.metadata for notice in await told(catalog, before)] == [held.upload.metadata]
 
 
-async def test_a_wish_to_delete_the_original_ends_with_that_deletion(catalog: Catalog) -> None:
+async def test_a_request_to_delete_the_original_ends_with_that_deletion(catalog: Catalog) -> None:
     await is_ready(catalog)
-    await take(catalog, unwish(5, original=True))
+    await take(catalog, delete_event(5, original=True))
     held = await claim(catalog)
-    await take(catalog, wish(6))
+    await take(catalog, upload_event(6))
     await commit(catalog, Removed(held))
-    await take(catalog, unwish(7))
+    await take(catalog, delete_event(7))
 
     assert not (await claim(catalog)).delete_original
 
 
 async def test_an_original_is_shared_while_another_upload_that_lives_has_it(catalog: Catalog) -> None:
     other = uuid4()
-    await take(catalog, wish(1), wish(1, upload_id=other))
+    await take(catalog, upload_event(1), upload_event(1, upload_id=other))
     shared = await catalog.claims.others_with([SOURCE], CAT)
-    await take(catalog, unwish(2, upload_id=other))
+    await take(catalog, delete_event(2, upload_id=other))
 
     assert shared == 1
     assert await catalog.claims.others_with([SOURCE], CAT) == 0
@@ -465,7 +467,9 @@ async def test_an_original_is_shared_while_another_upload_that_lives_has_it(cata
 
 async def test_uploads_that_wait_are_spread_over_jobs(catalog: Catalog) -> None:
     ids = [uuid4() for _ in range(7)]
-    taken = await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids), uploads_per_job=3)
+    taken = await take(
+        catalog, *(upload_event(1, each, f"uploads/{each}") for each in ids), uploads_per_job=3
+    )
 
     assert [len(group) for group in taken.jobs.values()] == [3, 3, 1]
     assert [each for group in taken.jobs.values() for each in group] == ids
@@ -477,7 +481,7 @@ async def test_a_batch_that_cannot_be_recorded_leaves_nothing(catalog: Catalog) 
 
     with pytest.raises(LookupError):
         await catalog.intake.take(
-            [(wish(1), letter("1-0"))], [letter("2-0")], uploads_per_job=1, new_job_id=no_job
+            [(upload_event(1), letter("1-0"))], [letter("2-0")], uploads_per_job=1, new_job_id=no_job
         )
 
     assert await catalog.reports.find(CAT) is None

@@ -12,7 +12,7 @@ from storage.catalog import open_catalog
 from storage.catalog.database import log_bytes
 from storage.errors import CatalogUnavailable, FileSystemUnfit
 from tests.conftest import url_of
-from tests.support.catalogs import take, wish
+from tests.support.catalogs import take, upload_event
 from tests.support.old_catalogs import make_old
 from worker.settings import Settings
 
@@ -67,7 +67,7 @@ async def test_the_log_is_that_beside_the_file(
     tmp_path: Path, moved: Path, link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_catalog(url_of(link(moved, tmp_path / "here"))) as catalog:
-        await take(catalog, wish(1))
+        await take(catalog, upload_event(1))
         size = log_bytes(moved / "catalog.db")
         monkeypatch.setattr("storage.catalog.database.LARGE_LOG", size - 1)
 
@@ -149,12 +149,12 @@ async def test_a_link_that_leads_elsewhere_is_an_exchanged_catalog(
     path = link(moved, tmp_path / "here")
     other = tmp_path / "other"
     async with open_catalog(url_of(path)) as catalog:
-        await take(catalog, wish(1))
+        await take(catalog, upload_event(1))
         shutil.copytree(moved, other)
         one = path if path.is_symlink() else path.parent
         one.unlink()
         one.symlink_to(other / "catalog.db" if one == path else other)
 
         with pytest.raises(CatalogUnavailable, match=f"{path} was exchanged under this worker"):
-            await take(catalog, wish(2))
+            await take(catalog, upload_event(2))
         assert "another file" in (await catalog.database.problem() or "")

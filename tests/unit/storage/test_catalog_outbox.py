@@ -5,20 +5,31 @@ from sqlalchemy import update
 from storage.catalog import Catalog
 from storage.catalog.facts import Failed, State
 from storage.catalog.tables import dead_letters, outbox
-from tests.support.catalogs import claim, commit, failed, letter, new_job_id, ready, take, told, unwish, wish
+from tests.support.catalogs import (
+    claim,
+    commit,
+    delete_event,
+    failed,
+    letter,
+    new_job_id,
+    ready,
+    take,
+    told,
+    upload_event,
+)
 
 
 async def make(catalog: Catalog, count: int, first: int = 1) -> None:
     """Notices about one upload, one after another."""
     for ms in range(first, first + count):
-        await take(catalog, wish(ms))
+        await take(catalog, upload_event(ms))
         await commit(catalog, ready(await claim(catalog)))
 
 
 async def test_a_notice_out_of_the_outbox_is_the_one_that_was_put_in(catalog: Catalog) -> None:
-    await take(catalog, wish(1, owner={"name": "ü", "ids": [1, None, True]}))
+    await take(catalog, upload_event(1, owner={"name": "ü", "ids": [1, None, True]}))
     committed = await commit(catalog, ready(await claim(catalog)))
-    await take(catalog, wish(2))
+    await take(catalog, upload_event(2))
     refused = await commit(catalog, failed(await claim(catalog)))
 
     first, second = await told(catalog)
@@ -92,14 +103,14 @@ async def test_an_empty_outbox_has_the_number_zero(catalog: Catalog) -> None:
 
 async def test_a_notice_is_a_picture_of_its_moment(catalog: Catalog) -> None:
     await make(catalog, 1)
-    await take(catalog, wish(5, owner="later"), unwish(6))
+    await take(catalog, upload_event(5, owner="later"), delete_event(6))
 
     [notice] = await told(catalog)
     assert (notice.kind, notice.metadata, len(notice.variants)) == (State.READY, {}, 2)
 
 
 async def test_an_error_message_in_any_script_survives(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await commit(catalog, Failed(await claim(catalog), "corrupt_image", "Кошка \u0000 猫 “quoted”"))
 
     [notice] = await told(catalog)

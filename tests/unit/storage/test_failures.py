@@ -12,15 +12,19 @@ from storage.catalog.facts import (
     Ready,
     State,
     StoredVariant,
-    Wished,
+    UploadRequested,
 )
 
 LETTER = DeadLetter("1-0", "invalid_event", "not JSON", b"{")
 
 
 async def queued(catalog: Catalog, upload_id: UUID, ms: int = 1) -> str:
-    wish = Wished(Mark(ms), upload_id, f"uploads/{upload_id}.jpg", "default", {"owner": "42"})
-    taken = await catalog.intake.take([(wish, LETTER)], [], uploads_per_job=8, new_job_id=lambda: uuid4().hex)
+    upload_event = UploadRequested(
+        Mark(ms), upload_id, f"uploads/{upload_id}.jpg", "default", {"owner": "42"}
+    )
+    taken = await catalog.intake.take(
+        [(upload_event, LETTER)], [], uploads_per_job=8, new_job_id=lambda: uuid4().hex
+    )
     return next(iter(taken.jobs))
 
 

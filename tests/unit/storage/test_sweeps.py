@@ -9,7 +9,7 @@ from storage.catalog import Catalog
 from storage.catalog.facts import State
 from storage.catalog.sweeps import Swept, Tally
 from storage.catalog.tables import uploads
-from tests.support.catalogs import claim, commit, ready, take, wish
+from tests.support.catalogs import claim, commit, ready, take, upload_event
 
 
 async def test_before_the_first_sweep_there_is_nothing_to_tell(catalog: Catalog) -> None:
@@ -29,7 +29,7 @@ async def test_what_the_last_sweep_found_is_told_as_it_was(catalog: Catalog) -> 
 
 
 async def test_a_row_takes_no_key_whose_file_was_moved_away_since_the_work_began(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     before = await claim(catalog)
     keys = [one.key for one in ready(before).variants]
     await catalog.sweeps.condemn(keys)
@@ -43,7 +43,7 @@ async def test_a_row_takes_no_key_whose_file_was_moved_away_since_the_work_began
 
 
 async def test_marks_of_a_sweep_that_died_end_as_if_it_had_moved_everything(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     before = await claim(catalog)
     await catalog.sweeps.lease("sweep", 60)
     await catalog.sweeps.condemn([one.key for one in ready(before).variants])
@@ -78,7 +78,7 @@ async def test_marks_are_looked_for_without_reading_all_of_them(catalog: Catalog
 
 
 async def test_a_row_that_a_sweep_did_not_know_of_is_told_to_it(catalog: Catalog) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     outcome = ready(await claim(catalog))
     key = outcome.variants[0].key
     await catalog.sweeps.condemn([key])

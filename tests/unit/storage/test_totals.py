@@ -17,6 +17,7 @@ from storage.ledger import Account, Large, Snapshot, Tally, Total, read_account
 from tests.support.catalogs import (
     claim,
     commit,
+    delete_event,
     failed,
     letter,
     new_job_id,
@@ -24,8 +25,7 @@ from tests.support.catalogs import (
     ready,
     take,
     try_claim,
-    unwish,
-    wish,
+    upload_event,
     work,
 )
 from tests.support.old_catalogs import make_old
@@ -56,7 +56,7 @@ def another(path: Path) -> Iterator[sqlite3.Connection]:
 
 async def test_uploads_are_counted_by_state_and_by_what_they_failed_of(catalog: Catalog, path: Path) -> None:
     ids = [uuid4() for _ in range(3)]
-    await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids))
+    await take(catalog, *(upload_event(1, each, f"uploads/{each}") for each in ids))
     await commit(catalog, failed(await claim(catalog, ids[0])))
     await commit(catalog, postponed(await claim(catalog, ids[1])))
 
@@ -74,7 +74,7 @@ async def test_uploads_in_work_are_told_from_those_that_wait_though_a_claim_writ
     catalog: Catalog, path: Path
 ) -> None:
     ids = [uuid4() for _ in range(3)]
-    await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids))
+    await take(catalog, *(upload_event(1, each, f"uploads/{each}") for each in ids))
     await commit(catalog, postponed(await claim(catalog, ids[0]), 0))
     with another(path) as database:
         database.execute(
@@ -95,7 +95,7 @@ async def test_uploads_in_work_are_told_from_those_that_wait_though_a_claim_writ
 
 
 async def test_variants_are_counted_by_name_format_and_day(catalog: Catalog, path: Path) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await commit(catalog, ready(await claim(catalog)))
     with another(path) as database:
         database.execute("UPDATE variants SET made_ms = ? WHERE name = 'large'", [3 * DAY_MS - 1])
@@ -110,7 +110,7 @@ async def test_variants_are_counted_by_name_format_and_day(catalog: Catalog, pat
 
 
 async def test_originals_are_counted_beside_the_variants_by_format(catalog: Catalog, path: Path) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await work(catalog)
 
     found = await account(path)
@@ -120,9 +120,9 @@ async def test_originals_are_counted_beside_the_variants_by_format(catalog: Cata
 
 
 async def test_a_superseded_variant_is_counted_apart(catalog: Catalog, path: Path) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await work(catalog)
-    await take(catalog, wish(2))
+    await take(catalog, upload_event(2))
     await commit(catalog, ready(await claim(catalog), "b" * 64, ("thumb",)))
 
     found = await account(path)
@@ -131,9 +131,9 @@ async def test_a_superseded_variant_is_counted_apart(catalog: Catalog, path: Pat
 
 
 async def test_a_deleted_upload_leaves_a_tombstone_and_no_bytes(catalog: Catalog, path: Path) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await work(catalog)
-    await take(catalog, unwish(2))
+    await take(catalog, delete_event(2))
     await work(catalog)
 
     assert (await account(path)).totals == [Total("upload", "deleted", "", 0, 1, 0)]
@@ -150,7 +150,7 @@ async def test_refused_events_are_counted_until_they_are_thrown_away(catalog: Ca
 
 async def test_the_largest_come_first_with_what_their_variants_take(catalog: Catalog, path: Path) -> None:
     ids = [uuid4() for _ in range(12)]
-    await take(catalog, *(wish(1, each, f"uploads/{each}") for each in ids))
+    await take(catalog, *(upload_event(1, each, f"uploads/{each}") for each in ids))
     for each in ids:
         await commit(catalog, ready(await claim(catalog, each)))
     with another(path) as database:
@@ -219,8 +219,8 @@ async def _refuse(catalog: Catalog, _upload_id: UUID, number: int) -> None:
 
 
 STEPS: dict[str, Step] = {
-    "wish": lambda catalog, each, number: take(catalog, wish(number, each, f"uploads/{each}")),
-    "unwish": lambda catalog, each, number: take(catalog, unwish(number, each)),
+    "announce": lambda catalog, each, number: take(catalog, upload_event(number, each, f"uploads/{each}")),
+    "delete": lambda catalog, each, number: take(catalog, delete_event(number, each)),
     "claim": lambda catalog, each, _: try_claim(catalog, each),
     "ready": lambda catalog, each, number: _end(catalog, each, "ready", number),
     "failed": lambda catalog, each, number: _end(catalog, each, "failed", number),
@@ -245,7 +245,7 @@ async def test_whatever_happens_to_uploads_the_totals_are_what_one_counts(
 ) -> None:
     chance = random.Random(seed)
     ids = [UUID(int=number) for number in range(5)]
-    names = [*STEPS, *["wish", "ready", "ready"] * 3]
+    names = [*STEPS, *["announce", "ready", "ready"] * 3]
     seen: set[str] = set()
     for number in range(1, 300):
         name = chance.choice(names)
@@ -257,7 +257,7 @@ async def test_whatever_happens_to_uploads_the_totals_are_what_one_counts(
 
 
 async def test_what_was_not_committed_was_not_counted(catalog: Catalog, path: Path) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     with closing(sqlite3.connect(path)) as other:
         other.execute("UPDATE uploads SET state = 'ready'")
         other.rollback()
@@ -268,14 +268,14 @@ async def test_what_was_not_committed_was_not_counted(catalog: Catalog, path: Pa
 async def test_a_wrong_total_is_found_and_corrected_though_others_write_meanwhile(
     catalog: Catalog, path: Path
 ) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await work(catalog)
     with another(path) as database:
         database.execute("UPDATE totals SET files = files + 7, bytes = bytes - 5 WHERE what = 'original'")
         database.execute("DELETE FROM totals WHERE what = 'upload'")
 
     short = await catalog.reports.prove()
-    await take(catalog, wish(2, uuid4(), "uploads/other"))
+    await take(catalog, upload_event(2, uuid4(), "uploads/other"))
     await catalog.reports.correct(short)
 
     assert short == [Total("original", "jpeg", "", 0, -7, 5), Total("upload", "ready", "", 0, 1, 0)]
@@ -335,7 +335,7 @@ async def test_a_file_that_is_no_catalog_does_not_answer(path: Path) -> None:
 
 
 async def test_an_account_does_not_wait_for_a_writer(catalog: Catalog, path: Path) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         other.execute("DELETE FROM uploads")
@@ -347,9 +347,9 @@ async def test_an_account_does_not_wait_for_a_writer(catalog: Catalog, path: Pat
 
 
 async def test_a_day_keeps_the_totals_of_its_first_snapshot(catalog: Catalog, path: Path) -> None:
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await work(catalog)
-    await take(catalog, unwish(1, uuid4()))  # a tombstone is no upload
+    await take(catalog, delete_event(1, uuid4()))  # a tombstone is no upload
 
     kept = [await catalog.reports.snapshot(day, 4711) for day in (20_000, 20_000, 20_001)]
 

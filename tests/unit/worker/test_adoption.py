@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.keys import spellings
-from tests.support.catalogs import take, wish
+from tests.support.catalogs import take, upload_event
 from worker import adoption
 from worker.adoption import Adoption
 from worker.queue import Queue, connect, job_queue_of
@@ -71,7 +71,7 @@ async def test_an_original_that_was_announced_in_another_spelling_is_known(
     walking: Adoption, catalog: Catalog, root: Path, announced: str, on_disk: str
 ) -> None:
     put(root, on_disk.encode(), b"uploads/other.jpg")
-    await take(catalog, wish(1, source=announced))
+    await take(catalog, upload_event(1, source=announced))
 
     assert (await walking.look("")).unknown == ["uploads/other.jpg"]
 
@@ -80,6 +80,6 @@ async def test_an_original_beside_an_announced_one_that_differs_only_in_spelling
     walking: Adoption, catalog: Catalog, root: Path
 ) -> None:
     put(root, COMPOSED.encode(), DECOMPOSED.encode())
-    await take(catalog, wish(1, source=COMPOSED))
+    await take(catalog, upload_event(1, source=COMPOSED))
 
     assert (await walking.look("")).unknown == [DECOMPOSED]

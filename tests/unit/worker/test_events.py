@@ -9,7 +9,16 @@ from uuid import UUID
 import orjson
 import pytest
 
-from storage.catalog.facts import About, Mark, Notice, Original, State, StoredVariant, Unwished, Wished
+from storage.catalog.facts import (
+    About,
+    DeletionRequested,
+    Mark,
+    Notice,
+    Original,
+    State,
+    StoredVariant,
+    UploadRequested,
+)
 from worker.events import (
     MAX_EVENT_BYTES,
     MAX_METADATA_BYTES,
@@ -28,7 +37,7 @@ RECIPES = frozenset({"default", "posters"})
 CAT = "4a2ca705-03aa-52b8-a8b8-e2aa1374070e"
 
 
-def parsed(event: object) -> Wished | Unwished:
+def parsed(event: object) -> UploadRequested | DeletionRequested:
     body = event if isinstance(event, bytes) else orjson.dumps(event)
     return parse_event(body, Mark(1, 2), RECIPES)
 
@@ -43,7 +52,7 @@ def refusal(event: object) -> tuple[str, str]:
 
 
 def test_an_event_needs_only_a_source() -> None:
-    assert parsed({"source": "uploads/2026/11/cat.jpg"}) == Wished(
+    assert parsed({"source": "uploads/2026/11/cat.jpg"}) == UploadRequested(
         Mark(1, 2), UUID(CAT), "uploads/2026/11/cat.jpg", "default", {}
     )
 
@@ -53,7 +62,7 @@ def test_everything_that_an_event_may_say_is_taken_as_it_is() -> None:
     upload_id = "6f1c0000-0000-4000-8000-000000000001"
     event = {"source": "uploads/a", "id": upload_id, "recipe": "posters", "metadata": metadata}
 
-    assert parsed(event) == Wished(Mark(1, 2), UUID(upload_id), "uploads/a", "posters", metadata)
+    assert parsed(event) == UploadRequested(Mark(1, 2), UUID(upload_id), "uploads/a", "posters", metadata)
 
 
 def test_two_events_for_one_source_are_one_upload() -> None:
@@ -69,7 +78,7 @@ def test_two_events_for_one_source_are_one_upload() -> None:
     ],
 )
 def test_a_delete_event_names_an_id_and_maybe_the_original(event: object, *, original: bool) -> None:
-    assert parsed(event) == Unwished(Mark(1, 2), UUID(CAT), original)
+    assert parsed(event) == DeletionRequested(Mark(1, 2), UUID(CAT), original)
 
 
 SOURCES = [
@@ -85,7 +94,7 @@ SOURCES = [
 def test_unusual_names_are_names(source: str) -> None:
     event = parsed({"source": source})
 
-    assert isinstance(event, Wished)
+    assert isinstance(event, UploadRequested)
     assert event.source == source
 
 

@@ -9,17 +9,17 @@ from sqlalchemy import update
 
 from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
-from storage.catalog.facts import Mark, Wished
+from storage.catalog.facts import Mark, UploadRequested
 from storage.catalog.tables import totals
-from tests.support.catalogs import CAT, SOURCE, take, unwish, wish, work
+from tests.support.catalogs import CAT, SOURCE, delete_event, take, upload_event, work
 from worker.sweeping import REBUILD, forbidden, holder_of, is_dead
 
 FOUND = uuid4()
 
 
-def foundling() -> Wished:
+def foundling() -> UploadRequested:
     """An original that a rebuild has found."""
-    return Wished(Mark(), FOUND, SOURCE, "default", adopted=True)
+    return UploadRequested(Mark(), FOUND, SOURCE, "default", adopted=True)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def test_a_rebuild_forbids_sweeps_until_all_its_originals_are_done_with(ca
     never = await forbidden(catalog)
     await catalog.walks.begun(REBUILD)
     under_way = await forbidden(catalog)
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await catalog.walks.ended(REBUILD)
     waits = await forbidden(catalog)
     await work(catalog)
@@ -79,7 +79,7 @@ async def test_a_rebuild_forbids_sweeps_until_all_its_originals_are_done_with(ca
 
 async def test_wrong_totals_do_not_allow_what_a_rebuild_forbids(catalog: Catalog) -> None:
     await catalog.walks.begun(REBUILD)
-    await take(catalog, wish(1))
+    await take(catalog, upload_event(1))
     await catalog.walks.ended(REBUILD)
     async with catalog.database.writing() as connection:
         await connection.execute(update(totals).values(files=0))
@@ -91,7 +91,7 @@ async def test_uploads_that_came_after_a_rebuild_hold_up_no_sweep(catalog: Catal
     await take(catalog, foundling())
     await work(catalog, FOUND)
     await catalog.walks.ended(REBUILD)
-    await take(catalog, wish(1, source="uploads/new.jpg"), wish(2, FOUND))
+    await take(catalog, upload_event(1, source="uploads/new.jpg"), upload_event(2, FOUND))
 
     assert await forbidden(catalog) is None
 
@@ -103,7 +103,7 @@ async def test_originals_of_a_rebuild_that_are_announced_again_still_forbid_swee
     await take(catalog, foundling())
     monkeypatch.setattr("storage.catalog.walks.now_ms", lambda: now_ms() - 1000)
     await catalog.walks.ended(REBUILD)
-    await take(catalog, wish(1, upload_id))
+    await take(catalog, upload_event(1, upload_id))
     waits = await forbidden(catalog)
     await work(catalog, FOUND)
     await work(catalog, upload_id)
@@ -117,9 +117,9 @@ async def test_an_original_of_a_rebuild_that_is_wanted_again_while_it_is_deleted
 ) -> None:
     await take(catalog, foundling())
     await catalog.walks.ended(REBUILD)
-    await take(catalog, unwish(1, FOUND))
+    await take(catalog, delete_event(1, FOUND))
     unwanted = await forbidden(catalog)
-    await take(catalog, wish(2, FOUND))
+    await take(catalog, upload_event(2, FOUND))
 
     assert unwanted is None
     assert await forbidden(catalog) == "a rebuild is under way, and 1 uploads still wait"
