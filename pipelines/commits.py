@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from storage.catalog.claims import Claims
-from storage.catalog.facts import Claim, Committed, Notice, Outcome
+from storage.catalog.facts import Claim, Committed, Message, Outcome
 from storage.errors import CatalogDamaged, CatalogUnavailable
 
 FULL = 16  # outcomes
@@ -19,11 +19,15 @@ class Committer:
     """Commits outcomes when 16 wait, when 100 ms have passed, or at once when no other can be expected."""
 
     def __init__(
-        self, claims: Claims, *, expected: Callable[[], bool], told: Callable[[Sequence[Notice]], None]
+        self,
+        claims: Claims,
+        *,
+        expected: Callable[[], bool],
+        on_committed: Callable[[Sequence[Message]], None],
     ) -> None:
         self._claims = claims
         self._expected = expected
-        self._told = told
+        self._on_committed = on_committed
         self._waiting: list[tuple[Outcome, asyncio.Future[Committed]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._owed: deque[Claim] = deque(maxlen=OWED)
@@ -77,7 +81,7 @@ class Committer:
                 if not future.done():
                     future.set_exception(error)
             return
-        self._told([result.notice for result in committed if result.notice])
+        self._on_committed([result.message for result in committed if result.message])
         for (_, future), result in zip(group, committed, strict=True):
             if not future.done():
                 future.set_result(result)

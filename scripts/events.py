@@ -7,8 +7,8 @@ import typer
 
 from scripts.terminal import AsJson, output, print_json, run, safe
 from storage.catalog import open_catalog
-from storage.catalog.facts import Notice
-from worker.events import message
+from storage.catalog.facts import Message
+from worker.events import payload
 from worker.settings import Settings
 
 _PAUSE_S = 0.5
@@ -25,25 +25,25 @@ def command(
         last = since
         async with open_catalog(settings.catalog_url, create=False) as catalog:
             while True:
-                notices = await catalog.outbox.since(last)
-                for notice in notices:
-                    last = notice.seq
-                    _print(notice, as_json=as_json)
-                if not notices and not follow:
+                messages = await catalog.outbox.since(last)
+                for message in messages:
+                    last = message.seq
+                    _print(message, as_json=as_json)
+                if not messages and not follow:
                     return 0
-                if not notices:
+                if not messages:
                     await asyncio.sleep(_PAUSE_S)
 
     run(body)
 
 
-def _print(notice: Notice, *, as_json: bool) -> None:
-    told = message(notice)
+def _print(message: Message, *, as_json: bool) -> None:
+    body = payload(message)
     if as_json:
-        print_json(told)
+        print_json(body)
         return
-    detail = " ".join(variant.name for variant in notice.variants) or notice.error_code or ""
+    detail = " ".join(variant.name for variant in message.variants) or message.error_code or ""
     output.print(
-        f"[dim]{notice.seq:>6} {told['time']}[/dim] {told['type']:<15} {notice.id or '-'} "
-        f"{safe(notice.source or '')} [dim]{safe(detail)}[/dim]"
+        f"[dim]{message.seq:>6} {body['time']}[/dim] {body['type']:<15} {message.id or '-'} "
+        f"{safe(message.source or '')} [dim]{safe(detail)}[/dim]"
     )

@@ -26,7 +26,6 @@ from storage.errors import CatalogUnavailable, RootMismatch, VolumeMissing
 from storage.paths import has_catalog, is_there
 from storage.threads import in_thread, start_threads
 from worker.adoption import Adoption
-from worker.announcer import Announcer
 from worker.health import (
     INTAKE_STALLED_AFTER_S,
     Check,
@@ -41,6 +40,7 @@ from worker.health import (
 )
 from worker.heartbeats import new_instance
 from worker.intake import Intake, new_job_id
+from worker.publisher import OutboxPublisher
 from worker.queue import UNREACHABLE, Queue, RedisError, queue_on
 from worker.retry import judge
 from worker.settings import LEAST_MEMORY_MB, OF_A_PROCESS, Settings, available_cpus
@@ -73,7 +73,7 @@ class App:
     blobs: LocalBlobs
     sandbox: Sandbox
     workshop: Workshop
-    announcer: Announcer
+    publisher: OutboxPublisher
     intake: Intake
     health: Health
     adoption: Adoption
@@ -141,8 +141,8 @@ async def open_app(
             raise DecoderUnavailable(str(error), TOO_CROWDED) from error
         await _prepare(stores.blobs)
         sandbox = await stack.enter_async_context(open_sandbox(allowance(settings), decoder))
-        announcer = Announcer(stores.catalog.outbox, queue)
-        stack.push_async_callback(announcer.close)
+        publisher = OutboxPublisher(stores.catalog.outbox, queue)
+        stack.push_async_callback(publisher.close)
         lanes = Lanes(2 * settings.decoders + 2)
         uploads_per_job = IDS_A_DECODER * settings.decoders
         lookout = Lookout(
@@ -160,7 +160,9 @@ async def open_app(
             blame=Blame(stores.catalog.verdicts, decoder_version()),
             outage=Outage(stores.blobs),
             decoder_outage=Outage(sandbox, DecoderUnavailable),
-            committer=Committer(stores.catalog.claims, expected=lambda: lanes.busy > 0, told=announcer.tell),
+            committer=Committer(
+                stores.catalog.claims, expected=lambda: lanes.busy > 0, on_committed=publisher.publish
+            ),
             lanes=lanes,
             judge=partial(judge, max_attempts=settings.max_attempts, settle_ms=settings.settle * 1000),
             may_delete_originals=settings.delete_originals,
@@ -171,7 +173,7 @@ async def open_app(
             queue,
             stores.catalog.intake,
             stores.catalog.epochs,
-            announcer,
+            publisher,
             recipes=frozenset(recipes),
             batch_size=settings.batch_size,
             uploads_per_job=uploads_per_job,
@@ -200,7 +202,7 @@ async def open_app(
             blobs=stores.blobs,
             sandbox=sandbox,
             workshop=workshop,
-            announcer=announcer,
+            publisher=publisher,
             intake=intake,
             health=health,
             adoption=Adoption(
@@ -265,8 +267,8 @@ def _quiet(look: Callable[[], Awaitable[object]]) -> Check:
 
 @asynccontextmanager
 async def in_background(app: App) -> AsyncIterator[None]:
-    """The intake and the announcer at work; at the end the consumer leaves the group."""
-    works = [app.intake.run, app.announcer.run, app.health.run]
+    """The intake and the publisher at work; at the end the consumer leaves the group."""
+    works = [app.intake.run, app.publisher.run, app.health.run]
     if app.workshop.lookout is not None:
         works.append(app.workshop.lookout.run)
     tasks = [asyncio.create_task(_kept_up(work)) for work in works]

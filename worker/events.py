@@ -18,7 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
-from storage.catalog.facts import About, DeletionRequested, Mark, Notice, State, UploadRequested
+from storage.catalog.facts import About, DeletionRequested, Mark, Message, State, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import MAX_SOURCE_BYTES, UPLOADS, source_key
 
@@ -75,7 +75,7 @@ class UploadEvent(_Event):
     source: Annotated[str, AfterValidator(_source)] = Field(
         min_length=1,
         max_length=MAX_SOURCE_BYTES,
-        json_schema_extra={"pattern": f"^{UPLOADS}/"},  # told by `source_key` in its own words
+        json_schema_extra={"pattern": f"^{UPLOADS}/"},  # body by `source_key` in its own words
         description="The original's key: at most 1,024 bytes, no empty, `.` or `..` segment, no control "
         "character.",
     )
@@ -203,27 +203,27 @@ def _uuid(given: object) -> UUID | None:
         return None
 
 
-def message(notice: Notice) -> dict[str, Any]:
-    """What apps are told of a notice, as JSON-ready data."""
-    told: dict[str, Any] = {
-        "type": f"upload.{notice.kind}",
-        "seq": notice.seq,
-        "id": str(notice.id) if notice.id else None,
-        "source": notice.source,
-        "metadata": notice.metadata,
-        "time": _iso(notice.time_ms),
+def payload(message: Message) -> dict[str, Any]:
+    """The JSON-ready payload of a message."""
+    body: dict[str, Any] = {
+        "type": f"upload.{message.kind}",
+        "seq": message.seq,
+        "id": str(message.id) if message.id else None,
+        "source": message.source,
+        "metadata": message.metadata,
+        "time": _iso(message.time_ms),
     }
-    if notice.kind is State.READY:
-        told["recipe"] = notice.recipe
-        if notice.original is not None:
-            told["original"] = {
-                "width": notice.original.width,
-                "height": notice.original.height,
-                "format": notice.original.format,
-                "bytes": notice.original.bytes,
-                "color": notice.original.color,
+    if message.kind is State.READY:
+        body["recipe"] = message.recipe
+        if message.original is not None:
+            body["original"] = {
+                "width": message.original.width,
+                "height": message.original.height,
+                "format": message.original.format,
+                "bytes": message.original.bytes,
+                "color": message.original.color,
             }
-        told["variants"] = [
+        body["variants"] = [
             {
                 "name": variant.name,
                 "key": variant.key,
@@ -231,20 +231,20 @@ def message(notice: Notice) -> dict[str, Any]:
                 "height": variant.height,
                 "bytes": variant.bytes,
             }
-            for variant in notice.variants
+            for variant in message.variants
         ]
-    if notice.kind is State.FAILED:
-        told["attempts"] = notice.attempts
-        told["error"] = {"code": notice.error_code, "message": _error(notice)}
-    if notice.entry is not None:
-        told["entry"] = notice.entry
-    if notice.original_kept:
-        told["original"] = "kept"
-    return told
+    if message.kind is State.FAILED:
+        body["attempts"] = message.attempts
+        body["error"] = {"code": message.error_code, "message": _error(message)}
+    if message.entry is not None:
+        body["entry"] = message.entry
+    if message.original_kept:
+        body["original"] = "kept"
+    return body
 
 
 def sweep_stopped(reason: str, plan: str | None, time_ms: int, numbers: Mapping[str, int]) -> dict[str, Any]:
-    """What apps are told of a sweep that was stopped; it is about no upload."""
+    """What apps are body of a sweep that was stopped; it is about no upload."""
     nobody: dict[str, Any] = {"seq": 0, "id": None, "source": None, "metadata": {}}
     return {
         "type": "sweep.stopped",
@@ -264,9 +264,9 @@ def _reasons(error: ValidationError) -> str:
     )[:1000]
 
 
-def _error(notice: Notice) -> str | None:
+def _error(message: Message) -> str | None:
     # Of a bug, the catalog keeps the traceback; that is not for the outside.
-    return OUR_FAULT if notice.error_code == "internal_error" else notice.error_message
+    return OUR_FAULT if message.error_code == "internal_error" else message.error_message
 
 
 def _iso(ms: int) -> str:

@@ -14,8 +14,8 @@ from storage.catalog.facts import About, DeadLetter, Doubt, Mark, Taken, UploadR
 from storage.catalog.intake import Event
 from storage.catalog.intake import Intake as Register
 from storage.errors import CatalogDamaged, CatalogUnavailable
-from worker.announcer import Announcer
 from worker.events import InvalidEvent, parse_event, parse_mark, read_about
+from worker.publisher import OutboxPublisher
 from worker.queue import UNREACHABLE, Entry, NoGroup, Queue, RedisError
 
 log = structlog.get_logger(__name__)
@@ -39,7 +39,7 @@ class Intake:
         queue: Queue,
         register: Register,
         epochs: Epochs,
-        announcer: Announcer,
+        publisher: OutboxPublisher,
         *,
         recipes: frozenset[str],
         batch_size: int,
@@ -51,7 +51,7 @@ class Intake:
         self._queue = queue
         self._register = register
         self._epochs = epochs
-        self._announcer = announcer
+        self._publisher = publisher
         self._recipes = recipes
         self._batch_size = batch_size
         self._uploads_per_job = uploads_per_job
@@ -148,7 +148,7 @@ class Intake:
             fresh = [entry for entry in entries if entry.id not in self._recorded]
             taken = await self._take(fresh) if fresh else Taken({}, [])
             self._recorded |= {entry.id for entry in fresh if entry.id not in self._unrecorded}
-            self._announcer.tell(taken.notices)
+            self._publisher.publish(taken.messages)
             if taken.outdated:
                 log.info("outdated_events_answered", count=len(taken.outdated), first=taken.outdated[0])
             await self._queue.enqueue(taken.jobs)
@@ -292,7 +292,7 @@ class Intake:
         return Taken(
             jobs={job_id: ids for part in parts for job_id, ids in part.jobs.items()},
             refused=[letter for part in parts for letter in part.refused],
-            notices=[notice for part in parts for notice in part.notices],
+            messages=[message for part in parts for message in part.messages],
             outdated=[entry for part in parts for entry in part.outdated],
         )
 

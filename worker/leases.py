@@ -14,8 +14,8 @@ from storage.catalog.claims import Claims
 from storage.catalog.clock import now_ms
 from storage.catalog.facts import StalledUpload
 from storage.errors import CatalogDamaged
-from worker.announcer import Announcer
 from worker.intake import new_job_id
+from worker.publisher import OutboxPublisher
 from worker.queue import UNREACHABLE, Queue, RedisError
 
 log = structlog.get_logger(__name__)
@@ -56,7 +56,7 @@ async def _renew(queue: Queue, job_id: str, lease_s: float) -> None:
 async def reconcile(
     queue: Queue,
     catalog: Catalog,
-    announcer: Announcer,
+    publisher: OutboxPublisher,
     *,
     lease_s: float,
     uploads_per_job: int,
@@ -82,7 +82,7 @@ async def reconcile(
 
     async def send_unsent() -> None:
         if unsent := await catalog.outbox.unsent(older_than_ms=on_its_way_ms):
-            await announcer.send(unsent)
+            await publisher.send(unsent)
 
     await _each(
         send_unsent,

@@ -585,9 +585,9 @@ class Queue:
     async def send(self, messages: Sequence[Mapping[str, Any]]) -> None:
         """Append `messages` to the stream of messages, which is kept at about its greatest length."""
         async with self.redis.pipeline(transaction=False) as pipe:
-            for told in messages:
+            for message in messages:
                 pipe.xadd(
-                    self.events, {FIELD: orjson.dumps(told)}, maxlen=self._events_maxlen, approximate=True
+                    self.events, {FIELD: orjson.dumps(message)}, maxlen=self._events_maxlen, approximate=True
                 )
             await pipe.execute()
 
@@ -596,7 +596,7 @@ class Queue:
         newest = await self.redis.xrevrange(self.events, count=_NEWEST)
         return max((_seq(_message(fields)) for _, fields in newest), default=0)
 
-    async def told_lately(self, count: int, within_ms: int) -> Sequence[tuple[int, str | None] | None]:
+    async def recent_messages(self, count: int, within_ms: int) -> Sequence[tuple[int, str | None] | None]:
         """`seq` and upload of the newest messages that are no older than that, by the clock of Redis.
 
         None for an entry that is no message of an upload; those that no catalog keeps are left out.
@@ -620,7 +620,7 @@ class Queue:
         streams: dict[Any, Any] = {self.events: entry_id}
         found = await self.redis.xread(streams, count=500, block=block_ms)
         entries = found[0][1] if found else []
-        return [(told_id.decode(), _message(fields)) for told_id, fields in entries]
+        return [(message_id.decode(), _message(fields)) for message_id, fields in entries]
 
     # -- for reports
 

@@ -110,9 +110,9 @@ async def _made_since(since_ms: int, sweeper: Sweeper) -> Plan | None:
 
 async def alarm(queue: Queue, reason: str, plan: Plan | None) -> None:
     """Tell apps, as far as Redis listens, that a sweep was stopped."""
-    told = sweep_stopped(reason, plan.id if plan else None, now_ms(), _numbers(plan))
+    message = sweep_stopped(reason, plan.id if plan else None, now_ms(), _numbers(plan))
     with suppress(*UNREACHABLE, RedisError):
-        await queue.send([told])
+        await queue.send([message])
 
 
 def _numbers(plan: Plan | None) -> Mapping[str, int]:

@@ -63,7 +63,7 @@ async def reconcile_now(app: App, unsent_ms: int | None = None) -> None:
         await leases.reconcile(
             app.queue,
             app.catalog,
-            app.announcer,
+            app.publisher,
             lease_s=app.settings.lease,
             uploads_per_job=app.uploads_per_job,
             unsent_ms=unsent_ms,

@@ -22,7 +22,7 @@ class Heard:
     findings: Sequence[Finding]
     answers: bool = False
     owner: str | None = None
-    told: Sequence[tuple[int, str | None] | None] = ()
+    recent: Sequence[tuple[int, str | None] | None] = ()
 
 
 NOTHING_HEARD = Heard(())
@@ -41,7 +41,7 @@ async def look_at_redis(settings: Settings) -> Heard:
                 [first, *judge_redis(await queue.facts()), await look_at_workers(queue)],
                 answers=True,
                 owner=await queue.owner(),
-                told=await queue.told_lately(_MESSAGES, _LATELY_MS),
+                recent=await queue.recent_messages(_MESSAGES, _LATELY_MS),
             )
     except (*UNREACHABLE, RedisError) as error:
         if refusal := refusal or refusal_of(error):
@@ -80,15 +80,15 @@ async def look_at_workers(queue: Queue) -> Finding:
 
 async def look_at_messages(settings: Settings, heard: Heard, catalog: Catalog) -> Sequence[Finding]:
     """Whether what apps were told lately was told by this catalog; nothing where it was."""
-    told = heard.told
+    recent = heard.recent
     own = {
-        (notice.seq, str(notice.id) if notice.id else None)
-        for notice in await catalog.outbox.with_seqs([message[0] for message in told if message])
+        (message.seq, str(message.id) if message.id else None)
+        for message in await catalog.outbox.with_seqs([message[0] for message in recent if message])
     }
-    others = [message for message in told if message not in own]
+    others = [message for message in recent if message not in own]
     if not others:
         return []
-    detail = f"{len(others)} of the newest {len(told)} on {settings.events} are not this catalog's"
+    detail = f"{len(others)} of the newest {len(recent)} on {settings.events} are not this catalog's"
     advice = (
         "If another installation has the same MEDIA_EVENTS, apps hear of each other's uploads: give it "
         "another. If this catalog was restored or rebuilt today, it is no fault."

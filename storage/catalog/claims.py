@@ -16,7 +16,7 @@ from storage.catalog.facts import (
     Claim,
     Committed,
     Failed,
-    Notice,
+    Message,
     Original,
     Outcome,
     Postponed,
@@ -26,8 +26,8 @@ from storage.catalog.facts import (
     State,
     StoredVariant,
 )
-from storage.catalog.outbox import insert_notices
-from storage.catalog.rows import Row, notice_of, to_upload, to_variant
+from storage.catalog.outbox import insert_messages
+from storage.catalog.rows import Row, message_of, to_upload, to_variant
 from storage.catalog.tables import condemned, uploads, variants
 
 CONDEMNED_DELAY_MS = 1000
@@ -130,11 +130,11 @@ class Claims:
         now = now_ms()
         async with self._database.writing(quick=True) as connection:
             written = [await _write(connection, outcome, now) for outcome in outcomes]
-            notices = await insert_notices(
-                connection, [result.notice for result in written if result.notice is not None]
+            messages = await insert_messages(
+                connection, [result.message for result in written if result.message is not None]
             )
-        told = {notice.id: notice for notice in notices}
-        return [replace(result, notice=told.get(result.id)) for result in written]
+        by_id = {message.id: message for message in messages}
+        return [replace(result, message=by_id.get(result.id)) for result in written]
 
     async def hasten(self, ids: Sequence[UUID]) -> Sequence[str]:
         """Make those of `ids` due that are put off; returns their jobs."""
@@ -305,19 +305,21 @@ async def _write(connection: AsyncConnection, outcome: Outcome, now: int) -> Com
     if _is_stale(outcome, row):
         news |= {"state": State.QUEUED, "attempts": 0, "not_before_ms": now, "revive": False}
     await _update(connection, row["id"], news)
-    told = {**row, **news}
-    final = told["state"] in (State.READY, State.FAILED, State.DELETED)
-    notice = _notice(told, row["metadata"], outcome, now) if final else None
-    due_in_ms = max(0, told["not_before_ms"] - now)
-    return Committed(outcome.claim.upload.id, State(told["state"]), told["attempts"], notice, due_in_ms)
+    changed = {**row, **news}
+    final = changed["state"] in (State.READY, State.FAILED, State.DELETED)
+    message = _message(changed, row["metadata"], outcome, now) if final else None
+    due_in_ms = max(0, changed["not_before_ms"] - now)
+    return Committed(
+        outcome.claim.upload.id, State(changed["state"]), changed["attempts"], message, due_in_ms
+    )
 
 
 async def _is_condemned(connection: AsyncConnection, outcome: Ready, now: int) -> bool:
     began, until = outcome.claim.began_ms, now + _A_CLAIM_MS
     if now < began < now + _A_CENTURY_MS:
         began, until = 0, _LATER  # the clock was put back meanwhile: nobody knows what came after what
-    told = {"keys": [one.key for one in outcome.variants], "began_ms": began, "until_ms": until}
-    return (await connection.execute(_CONDEMNED, told)).first() is not None
+    key_range = {"keys": [one.key for one in outcome.variants], "began_ms": began, "until_ms": until}
+    return (await connection.execute(_CONDEMNED, key_range)).first() is not None
 
 
 def _is_stale(outcome: Outcome, row: Row) -> bool:
@@ -387,7 +389,7 @@ async def _update(connection: AsyncConnection, upload_id: str, values: Row) -> N
     await connection.execute(_CHANGE, {"upload": upload_id, **values})
 
 
-def _notice(row: Row, metadata: str, outcome: Outcome, now: int) -> Notice:
+def _message(row: Row, metadata: str, outcome: Outcome, now: int) -> Message:
     made = outcome.variants if isinstance(outcome, Ready) else ()
     kept = isinstance(outcome, Removed) and outcome.kept is not None
-    return replace(notice_of(row, metadata, made, now), original_kept=kept)
+    return replace(message_of(row, metadata, made, now), original_kept=kept)

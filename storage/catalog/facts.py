@@ -191,8 +191,8 @@ Outcome = Ready | Failed | Postponed | Removed
 
 
 @dataclass(frozen=True)
-class Notice:
-    """Something that the outside is to be told, in the order of `seq`.
+class Message:
+    """A message of the outbox: what apps are told, in the order of `seq`.
 
     With `entry` it is about that entry of the stream, which was refused, and not about any upload.
     """
@@ -215,14 +215,14 @@ class Notice:
 
 @dataclass(frozen=True)
 class Taken:
-    """What an intake batch came to: the uploads of each new job, what was refused, and who is told.
+    """What an intake batch came to: the uploads of each new job, what was refused, and the messages.
 
     `outdated` are the entries that came after a newer one of their upload, or once more.
     """
 
     jobs: Mapping[str, Sequence[UUID]]
     refused: Sequence[DeadLetter]
-    notices: Sequence[Notice] = ()
+    messages: Sequence[Message] = ()
     outdated: Sequence[str] = ()
 
 
@@ -239,7 +239,7 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Committed:
-    """What became of an outcome: the state now (None: the claim no longer held), and who is told what.
+    """What became of an outcome: the state now (None: the claim no longer held), and the message of it.
 
     An upload that waits for work again is due in `due_in_ms`.
     """
@@ -247,7 +247,7 @@ class Committed:
     id: UUID
     state: State | None
     attempts: int = 0
-    notice: Notice | None = None
+    message: Message | None = None
     due_in_ms: int = 0
 
 

@@ -9,8 +9,8 @@ from sqlalchemy import RowMapping, Select, exists, func, select, update
 from storage.catalog.backfill import queue_again
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
-from storage.catalog.facts import Notice, State, Upload
-from storage.catalog.outbox import insert_notices
+from storage.catalog.facts import Message, State, Upload
+from storage.catalog.outbox import insert_messages
 from storage.catalog.rows import load_metadata, to_upload
 from storage.catalog.tables import uploads, variants
 
@@ -77,13 +77,13 @@ class Failures:
             await connection.execute(
                 update(uploads).where(uploads.c.id.in_(chosen)).values(**gone, attempts=0, changed_ms=now)
             )
-            await insert_notices(connection, [_farewell(row, now) for row in found])
+            await insert_messages(connection, [_farewell(row, now) for row in found])
         return [UUID(upload_id) for upload_id in chosen]
 
 
-def _farewell(row: RowMapping, now: int) -> Notice:
+def _farewell(row: RowMapping, now: int) -> Message:
     metadata = load_metadata(row["metadata"])
-    return Notice(0, State.DELETED, UUID(row["id"]), row["source"], row["recipe"], metadata, now)
+    return Message(0, State.DELETED, UUID(row["id"]), row["source"], row["recipe"], metadata, now)
 
 
 def _failed(ids: Sequence[UUID] | None, code: str | None) -> Select[Any]:

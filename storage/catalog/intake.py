@@ -17,14 +17,14 @@ from storage.catalog.facts import (
     DeadLetter,
     DeletionRequested,
     Doubt,
-    Notice,
+    Message,
     State,
     StoredVariant,
     Taken,
     UploadRequested,
 )
 from storage.catalog.letters import insert_letters
-from storage.catalog.rows import Row, notice_of, to_variant
+from storage.catalog.rows import Row, message_of, to_variant
 from storage.catalog.tables import row_id, uploads, variants
 
 Event = UploadRequested | DeletionRequested
@@ -121,8 +121,8 @@ async def _take(
     await _store(connection, rows, known)
     new = await insert_letters(connection, letters, refused, now)
     answers = await _present(connection, [rows[each] for each in answered], now)
-    notices = await outbox.insert_notices(connection, [*answers, *_refusals(new, now)])
-    return Taken(jobs, refused, notices, outdated)
+    messages = await outbox.insert_messages(connection, [*answers, *_refusals(new, now)])
+    return Taken(jobs, refused, messages, outdated)
 
 
 def _with_takeovers(
@@ -185,10 +185,10 @@ async def _store(connection: AsyncConnection, rows: dict[str, Row], known: set[s
         )
 
 
-def _refusals(letters: Sequence[DeadLetter], now: int) -> Iterator[Notice]:
+def _refusals(letters: Sequence[DeadLetter], now: int) -> Iterator[Message]:
     for letter in letters:
         if (about := letter.about) is not None:
-            yield Notice(
+            yield Message(
                 seq=0,
                 kind=State.FAILED,
                 id=about.id,
@@ -202,7 +202,7 @@ def _refusals(letters: Sequence[DeadLetter], now: int) -> Iterator[Notice]:
             )
 
 
-async def _present(connection: AsyncConnection, rows: Sequence[Row], now: int) -> Sequence[Notice]:
+async def _present(connection: AsyncConnection, rows: Sequence[Row], now: int) -> Sequence[Message]:
     """The present state of those uploads that nobody works on; of the others a message is to come."""
     final = [row for row in rows if row["state"] in (State.READY, State.FAILED, State.DELETED)]
     ready = [row["id"] for row in final if row["state"] == State.READY]
@@ -212,4 +212,4 @@ async def _present(connection: AsyncConnection, rows: Sequence[Row], now: int) -
         found = await connection.execute(select(variants).where(*current).order_by(row_id(variants)))
         for variant in found.mappings():
             made[variant["upload_id"]].append(to_variant(dict(variant)))
-    return [notice_of(row, row["metadata"], made.get(row["id"], ()), now) for row in final]
+    return [message_of(row, row["metadata"], made.get(row["id"], ()), now) for row in final]

@@ -1,4 +1,4 @@
-"""The outbox: what the outside is to be told, written with the outcome and marked once it was sent."""
+"""The outbox: messages for apps, written in the outcome's transaction and marked once they were sent."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database
-from storage.catalog.facts import Notice
-from storage.catalog.rows import dump_notice, to_notice
+from storage.catalog.facts import Message
+from storage.catalog.rows import dump_message, to_message
 from storage.catalog.tables import outbox
 from storage.errors import CatalogDamaged
 
@@ -26,13 +26,13 @@ _FIRST = text("INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', :seq)")
 
 
 class Outbox:
-    """The notices of one catalog, in the order of their `seq`."""
+    """The messages of one catalog, in the order of their `seq`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def unsent(self, older_than_ms: int = 0, limit: int = _PAGE) -> Sequence[Notice]:
-        """The oldest notices that have waited that long without being marked as sent.
+    async def unsent(self, older_than_ms: int = 0, limit: int = _PAGE) -> Sequence[Message]:
+        """The oldest messages that have waited that long without being marked as sent.
 
         Raises: CatalogUnavailable.
         """
@@ -44,44 +44,44 @@ class Outbox:
             found = (await connection.execute(query.order_by(outbox.c.seq).limit(limit))).all()
         return self._readable(found)
 
-    async def mark_sent(self, notices: Sequence[Notice]) -> None:
-        """Remember that `notices` were sent. Raises: CatalogUnavailable."""
-        sent = {"sent": [notice.seq for notice in notices], "sent_ms": now_ms()}
+    async def mark_sent(self, messages: Sequence[Message]) -> None:
+        """Remember that `messages` were sent. Raises: CatalogUnavailable."""
+        sent = {"sent": [message.seq for message in messages], "sent_ms": now_ms()}
         async with self._database.writing(quick=True) as connection:
             await connection.execute(_MARK, sent)
 
-    async def since(self, seq: int, limit: int = _PAGE) -> Sequence[Notice]:
-        """The notices after `seq`, sent or not, oldest first. Raises: CatalogUnavailable."""
+    async def since(self, seq: int, limit: int = _PAGE) -> Sequence[Message]:
+        """The messages after `seq`, sent or not, oldest first. Raises: CatalogUnavailable."""
         query = select(outbox.c.seq, outbox.c.body).where(outbox.c.seq > seq)
         async with self._database.reading() as connection:
             found = (await connection.execute(query.order_by(outbox.c.seq).limit(limit))).all()
         return self._readable(found)
 
-    async def with_seqs(self, seqs: Sequence[int]) -> Sequence[Notice]:
-        """The notices with these `seq` that are still kept. Raises: CatalogUnavailable."""
+    async def with_seqs(self, seqs: Sequence[int]) -> Sequence[Message]:
+        """The messages with these `seq` that are still kept. Raises: CatalogUnavailable."""
         query = select(outbox.c.seq, outbox.c.body).where(outbox.c.seq.in_(seqs))
         async with self._database.reading() as connection:
             found = (await connection.execute(query)).all()
         return self._readable(found)
 
-    def _readable(self, rows: Sequence[Any]) -> Sequence[Notice]:
+    def _readable(self, rows: Sequence[Any]) -> Sequence[Message]:
         """Those of the rows that can be read; one that cannot keeps no other from being sent."""
-        notices = []
+        messages = []
         for row in rows:
             try:
-                notices.append(to_notice(row.seq, row.body))
+                messages.append(to_message(row.seq, row.body))
             except CatalogDamaged as error:
                 self._database.condition.met(error)
-        return notices
+        return messages
 
     async def last_seq(self) -> int:
-        """The newest notice's `seq`, 0 when there is none. Raises: CatalogUnavailable."""
+        """The newest message's `seq`, 0 when there is none. Raises: CatalogUnavailable."""
         async with self._database.reading() as connection:
             newest: int | None = (await connection.execute(select(func.max(outbox.c.seq)))).scalar_one()
         return newest or 0
 
     async def given_seq(self) -> int:
-        """The greatest `seq` that was given, also of notices that are gone. Raises: CatalogUnavailable."""
+        """The greatest `seq` that was given, also of messages that are gone. Raises: CatalogUnavailable."""
         async with self._database.reading() as connection:
             given = (await connection.execute(_GIVEN)).scalar_one_or_none()
         return int(given or 0)
@@ -94,16 +94,16 @@ class Outbox:
                 await connection.execute(_FIRST, {"seq": seq})
 
     async def prune(self, before_ms: int) -> int:
-        """Forget notices made before `before_ms` that were sent; gives their number."""
+        """Forget messages made before `before_ms` that were sent; gives their number."""
         query = delete(outbox).where(outbox.c.made_ms < before_ms, outbox.c.sent_ms.is_not(None))
         async with self._database.writing() as connection:
             return (await connection.execute(query)).rowcount
 
 
-async def insert_notices(connection: AsyncConnection, notices: Sequence[Notice]) -> Sequence[Notice]:
-    """Put `notices` into the outbox, in the transaction that made them true; gives them with their `seq`."""
-    if not notices:
+async def insert_messages(connection: AsyncConnection, messages: Sequence[Message]) -> Sequence[Message]:
+    """Put `messages` into the outbox, in the transaction that made them true; gives them with their `seq`."""
+    if not messages:
         return []
-    rows = [{"body": dump_notice(notice), "made_ms": notice.time_ms} for notice in notices]
+    rows = [{"body": dump_message(message), "made_ms": message.time_ms} for message in messages]
     given = (await connection.execute(_INSERT, rows)).scalars().all()
-    return [replace(notice, seq=seq) for notice, seq in zip(notices, given, strict=True)]
+    return [replace(message, seq=seq) for message, seq in zip(messages, given, strict=True)]

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 
-from storage.catalog.facts import Metadata, Notice, Original, State, StoredVariant, Upload
+from storage.catalog.facts import Message, Metadata, Original, State, StoredVariant, Upload
 from storage.errors import CatalogDamaged
 
 Row = dict[str, Any]
@@ -64,11 +64,11 @@ def to_upload(row: Mapping[str, Any], variants: Sequence[StoredVariant]) -> Uplo
     )
 
 
-def notice_of(
+def message_of(
     row: Mapping[str, Any], metadata: str, variants: Sequence[StoredVariant], now_ms: int
-) -> Notice:
-    """What the outside is told of a row as it is; `metadata` is the app's own JSON."""
-    return Notice(
+) -> Message:
+    """The message that tells a row as it is; `metadata` is the app's own JSON."""
+    return Message(
         seq=0,
         kind=State(row["state"]),
         id=UUID(row["id"]),
@@ -84,16 +84,16 @@ def notice_of(
     )
 
 
-def dump_notice(notice: Notice) -> str:
-    """A notice as JSON text; its `seq` is the row's."""
-    return orjson.dumps(notice).decode()
+def dump_message(message: Message) -> str:
+    """A message as JSON text; its `seq` is the row's."""
+    return orjson.dumps(message).decode()
 
 
-def to_notice(seq: int, body: str) -> Notice:
-    """A notice out of the outbox. Raises: CatalogDamaged."""
+def to_message(seq: int, body: str) -> Message:
+    """A message out of the outbox. Raises: CatalogDamaged."""
     facts = load_json(body)
     original = facts["original"]
-    return Notice(
+    return Message(
         **{
             **facts,
             "seq": seq,

@@ -28,8 +28,8 @@ from tests.support.catalogs import (
 )
 from tests.support.intakes import intake_on
 from worker import leases
-from worker.announcer import Announcer
 from worker.main import worker_settings
+from worker.publisher import OutboxPublisher
 from worker.queue import Queue, connect, job_queue_of
 from worker.settings import Settings
 from worker.tasks import process_batch
@@ -98,7 +98,7 @@ async def test_a_chore_comes_at_its_pace_after_every_step_of_the_clock(
 
 async def reconciled(queue: Queue, catalog: Catalog) -> int:
     return await leases.reconcile(
-        queue, catalog, Announcer(catalog.outbox, queue), lease_s=1, uploads_per_job=8
+        queue, catalog, OutboxPublisher(catalog.outbox, queue), lease_s=1, uploads_per_job=8
     )
 
 

@@ -18,11 +18,11 @@ from tests.conftest import url_of
 from tests.support.catalogs import claim, commit, letter, new_job_id, ready, try_claim, upload, upload_event
 from tests.support.damage import PAGE, page_with, roots, settle, zero
 from tests.support.intakes import intake_on
-from worker.announcer import Announcer
 from worker.events import default_id
 from worker.health import check_catalog
 from worker.intake import Intake
 from worker.leases import reconcile
+from worker.publisher import OutboxPublisher
 from worker.queue import Queue, connect, job_queue_of
 
 UPLOADS = 120
@@ -130,7 +130,7 @@ async def _met(catalog: Catalog, queue: Queue) -> str | None:
     """What the reconciler and the work on uploads fail with, if they do."""
     met = None
     try:
-        await reconcile(queue, catalog, Announcer(catalog.outbox, queue), lease_s=0, uploads_per_job=8)
+        await reconcile(queue, catalog, OutboxPublisher(catalog.outbox, queue), lease_s=0, uploads_per_job=8)
     except CatalogDamaged as error:
         met = str(error)
     for number in range(0, UPLOADS, 10):
@@ -206,7 +206,9 @@ async def test_damage_in_one_table_keeps_no_chore_from_the_others(
     zero(path, roots(path)["verdicts_by_age"])
     async with open_catalog(url_of(path)) as catalog:
         with pytest.raises(CatalogDamaged):
-            await reconcile(queue, catalog, Announcer(catalog.outbox, queue), lease_s=0, uploads_per_job=8)
+            await reconcile(
+                queue, catalog, OutboxPublisher(catalog.outbox, queue), lease_s=0, uploads_per_job=8
+            )
 
         assert await catalog.letters.count() == 0
         assert "damaged" in (await check_catalog(catalog)() or "")

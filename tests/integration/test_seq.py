@@ -12,9 +12,9 @@ import pytest
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.clock import now_ms
 from tests.conftest import url_of
-from tests.support.catalogs import delete_event, take, told
+from tests.support.catalogs import delete_event, outbox_of, take
 from tests.support.damage import settle
-from worker.events import message
+from worker.events import payload
 from worker.numbering import go_on_above
 from worker.queue import Queue
 
@@ -23,9 +23,11 @@ JAVASCRIPT = 2**53
 
 async def _tell(catalog: Catalog, queue: Queue, *ms: int) -> list[int]:
     """Messages about deletions; gives the `seq` of each."""
-    notices = [notice for each in ms for notice in (await take(catalog, delete_event(each, uuid4()))).notices]
-    await queue.send([message(notice) for notice in notices])
-    return [notice.seq for notice in notices]
+    messages = [
+        message for each in ms for message in (await take(catalog, delete_event(each, uuid4()))).messages
+    ]
+    await queue.send([payload(message) for message in messages])
+    return [message.seq for message in messages]
 
 
 async def test_a_new_catalog_counts_from_one(catalog: Catalog, queue: Queue) -> None:
@@ -38,7 +40,7 @@ async def test_a_catalog_goes_on_where_it_was_also_when_its_messages_were_pruned
     catalog: Catalog, queue: Queue
 ) -> None:
     first = await _tell(catalog, queue, 1, 2)
-    await catalog.outbox.mark_sent(await told(catalog))
+    await catalog.outbox.mark_sent(await outbox_of(catalog))
     await catalog.outbox.prune(now_ms() + 1000)
     await go_on_above(catalog.outbox, queue)
 

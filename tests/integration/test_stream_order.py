@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from scripts.redis_server import RedisServer, temporary_redis
 from storage.catalog import Catalog
 from storage.catalog.facts import State
-from tests.support.catalogs import told, work
+from tests.support.catalogs import outbox_of, work
 from tests.support.intakes import intake_on
 from worker.events import default_id
 from worker.health import judge_redis
@@ -141,7 +141,7 @@ async def test_changes_and_deletes_of_earlier_uploads_are_done_when_a_stream_beg
     for source in (CAT, DOG):
         await work(catalog, default_id(source))
 
-    assert [(one.kind, one.metadata) for one in await told(catalog, before)] == [
+    assert [(one.kind, one.metadata) for one in await outbox_of(catalog, before)] == [
         (State.READY, {"v": 2}),
         (State.DELETED, {}),
     ]
@@ -173,7 +173,7 @@ async def test_entries_that_a_restored_redis_brings_back_change_nothing_and_are_
     await intake_all(queue, catalog)
 
     assert (came_back, await state(catalog, DOG)) == (State.READY, State.DELETING)
-    assert [one.kind for one in await told(catalog, before)] == [State.READY]
+    assert [one.kind for one in await outbox_of(catalog, before)] == [State.READY]
 
 
 async def test_a_new_catalog_begins_no_epoch_when_it_makes_the_group(queue: Queue, catalog: Catalog) -> None:
@@ -212,7 +212,7 @@ async def test_an_entry_of_another_epoch_that_has_the_id_of_a_refused_one_is_kep
     refused = [("5-1", "neither"), ("5-1", "none"), ("6-1", "last"), ("6-1", "last")]
     letters = await catalog.letters.newest(9)
     assert sorted((one.stream_id, orjson.loads(one.body)["recipe"]) for one in letters) == refused
-    assert sorted(one.entry or "" for one in await told(catalog)) == [entry for entry, _ in refused]
+    assert sorted(one.entry or "" for one in await outbox_of(catalog)) == [entry for entry, _ in refused]
 
 
 # -- several workers

@@ -16,7 +16,7 @@ from storage.catalog.facts import (
     DeletionRequested,
     Failed,
     Mark,
-    Notice,
+    Message,
     Original,
     Postponed,
     Ready,
@@ -163,6 +163,6 @@ def levels(catalog: Catalog) -> Iterator[list[int]]:
         event.remove(engine, "commit", committing)
 
 
-async def told(catalog: Catalog, after: int = 0) -> list[Notice]:
-    """The notices after that one."""
+async def outbox_of(catalog: Catalog, after: int = 0) -> list[Message]:
+    """The messages after that one."""
     return list(await catalog.outbox.since(after))

@@ -3,8 +3,8 @@
 import asyncio
 
 from storage.catalog import Catalog
-from worker.announcer import Announcer
 from worker.intake import Intake
+from worker.publisher import OutboxPublisher
 from worker.queue import Queue
 
 BACKLOG = 16
@@ -16,7 +16,7 @@ def intake_on(queue: Queue, catalog: Catalog, stopping: asyncio.Event | None = N
         queue,
         catalog.intake,
         catalog.epochs,
-        Announcer(catalog.outbox, queue),
+        OutboxPublisher(catalog.outbox, queue),
         recipes=frozenset({"default"}),
         batch_size=10,
         uploads_per_job=8,

@@ -16,7 +16,7 @@ from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.sandbox import Sandbox
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import Claim, Mark, Notice, UploadRequested
+from storage.catalog.facts import Claim, Mark, Message, UploadRequested
 from tests.support.catalogs import take
 from worker.retry import judge
 
@@ -30,7 +30,7 @@ def workshop(
     recipes: Recipes = BUILT_IN,
     may_delete_originals: bool = False,
     judged_by: Judge | None = None,
-    told: Callable[[Sequence[Notice]], None] = lambda _notices: None,
+    on_committed: Callable[[Sequence[Message]], None] = lambda _messages: None,
     lanes: int = 4,
 ) -> Workshop:
     """A workshop of these parts, which stops when its event is set."""
@@ -44,7 +44,7 @@ def workshop(
         blame=Blame(catalog.verdicts, "test"),
         outage=Outage(blobs),
         decoder_outage=Outage(sandbox, DecoderUnavailable),
-        committer=Committer(catalog.claims, expected=lambda: places.busy > 0, told=told),
+        committer=Committer(catalog.claims, expected=lambda: places.busy > 0, on_committed=on_committed),
         lanes=places,
         judge=judged_by or partial(judge, max_attempts=8),
         may_delete_originals=may_delete_originals,

@@ -23,7 +23,7 @@ from storage.catalog import Catalog
 from storage.catalog.facts import Claim, DeletionRequested, Failed, Mark, State, Upload
 from storage.catalog.tables import uploads as rows
 from storage.errors import CatalogUnavailable, user
-from tests.support.catalogs import take, told, transactions, upload_event
+from tests.support.catalogs import outbox_of, take, transactions, upload_event
 from tests.support.sandboxes import ROGUE, allowance, jpeg, ordered
 from tests.support.workshops import Uploads, workshop
 
@@ -73,19 +73,19 @@ async def test_bad_pictures_among_good_ones_cost_only_themselves(
     assert report.outcomes == Counter(ready=97, failed=3)
     assert {each for each, _, _ in report.complaints} == {ids[n] for n in bad}
     assert len(uploads.variants()) == 97 * 3
-    assert Counter(notice.kind for notice in await told(catalog)) == Counter(ready=97, failed=3)
+    assert Counter(message.kind for message in await outbox_of(catalog)) == Counter(ready=97, failed=3)
 
 
-async def test_a_failed_upload_says_why_in_catalog_notice_and_report(
+async def test_a_failed_upload_says_why_in_catalog_message_and_report(
     catalog: Catalog, uploads: Uploads, shop: Workshop
 ) -> None:
     upload_id = await uploads.put("cat.pdf", b"%PDF-1.7")
     report = await process(catalog, [upload_id], shop)
 
     upload = await found(catalog, upload_id)
-    [notice] = await told(catalog)
+    [message] = await outbox_of(catalog)
     assert (upload.state, upload.error_code, upload.attempts) == (State.FAILED, "unsupported_format", 1)
-    assert (notice.error_code, notice.error_message) == (upload.error_code, upload.error_message)
+    assert (message.error_code, message.error_message) == (upload.error_code, upload.error_message)
     assert report.complaints == [(upload_id, upload.error_code, upload.error_message)]
 
 
@@ -244,7 +244,7 @@ async def test_what_a_batch_that_is_cancelled_had_drawn_and_handed_in_is_ready_a
     assert {(await found(catalog, each)).state for each in good} == {State.READY}
     back = await found(catalog, hanging)
     assert (back.state, back.attempts) == (State.QUEUED, 0)
-    assert Counter(notice.kind for notice in await told(catalog)) == Counter(ready=3)
+    assert Counter(message.kind for message in await outbox_of(catalog)) == Counter(ready=3)
 
 
 async def test_a_batch_that_is_cancelled_while_it_claims_leaves_no_dead_claim(
@@ -392,7 +392,7 @@ async def test_a_deleted_upload_loses_its_files_and_is_told(
 
     assert report.outcomes == Counter(deleted=1)
     assert uploads.variants() == {}
-    assert [notice.kind for notice in await told(catalog)] == [State.READY, State.DELETED]
+    assert [message.kind for message in await outbox_of(catalog)] == [State.READY, State.DELETED]
 
 
 @pytest.mark.parametrize("allowed", [True, False])
@@ -406,7 +406,7 @@ async def test_an_original_goes_only_where_the_operator_allows_it(
 
     assert (await found(catalog, upload_id)).state is State.DELETED
     assert uploads.path("cat.jpg").exists() is not allowed
-    assert [notice.original_kept for notice in await told(catalog)] == [not allowed]
+    assert [message.original_kept for message in await outbox_of(catalog)] == [not allowed]
     assert [why for _, why in report.kept] == ([] if allowed else ["MEDIA_DELETE_ORIGINALS is 0"])
 
 
@@ -443,7 +443,7 @@ async def test_an_original_that_cannot_be_moved_ends_the_deletion_all_the_same_a
 
     assert (await found(catalog, upload_id)).state is State.DELETED
     assert uploads.variants() == {}
-    assert [notice.original_kept for notice in await told(catalog)] == [False, True]
+    assert [message.original_kept for message in await outbox_of(catalog)] == [False, True]
     [(_, why)] = report.kept
     assert str(uploads.path("cat.jpg")) in why
 
@@ -479,7 +479,7 @@ async def test_a_deletion_ends_and_is_told_where_the_trash_cannot_be_written(
         await make_due(catalog)
 
     assert [report.outcomes for report in reports[1:]] == [Counter(deleting=1)] * 6 + [Counter(deleted=1)]
-    assert [notice.original_kept for notice in await told(catalog)] == [False, True]
+    assert [message.original_kept for message in await outbox_of(catalog)] == [False, True]
     assert f"moved to {root}/trash" in reports[-1].kept[0][1]
     assert uploads.path("cat.jpg").exists()
     assert waiting == []
@@ -529,7 +529,7 @@ async def test_an_original_is_said_to_be_kept_only_where_it_was_to_go_and_is_the
     await delete(catalog, upload_id, original=original)
     await process(catalog, [upload_id], shop)
 
-    assert [notice.original_kept for notice in await told(catalog)] == [False]
+    assert [message.original_kept for message in await outbox_of(catalog)] == [False]
 
 
 async def test_a_deletion_is_not_told_as_a_crash_however_many_workers_died_with_it(

@@ -66,7 +66,7 @@ async def test_outcomes_that_share_a_transaction_with_one_that_cannot_be_written
     path.write_bytes((tmp_path / "catalog.db").read_bytes())
     zero(path, page_with(path, f"uploads/{ids[0]}"))
     async with open_catalog(url_of(path)) as half:
-        group = Committer(half.claims, expected=lambda: True, told=lambda _: None)
+        group = Committer(half.claims, expected=lambda: True, on_committed=lambda _: None)
         submitted = [group.submit(failed(each)) for each in waiting]
         first, _, *last = await asyncio.gather(*submitted, return_exceptions=True)
         await asyncio.wait(group._flushing or {asyncio.create_task(asyncio.sleep(0))})

@@ -9,7 +9,7 @@ import pytest
 from pipelines import commits
 from pipelines.commits import FULL, PATIENCE_S, Committer
 from storage.catalog import Catalog
-from storage.catalog.facts import Claim, Notice, State
+from storage.catalog.facts import Claim, Message, State
 from storage.errors import CatalogUnavailable
 from tests.support.catalogs import claim, ready, take, transactions, upload_event
 
@@ -20,9 +20,9 @@ async def claims(catalog: Catalog, count: int) -> list[Claim]:
     return [await claim(catalog, each) for each in ids]
 
 
-def committer(catalog: Catalog, told: list[Notice] | None = None, *, busy: bool = True) -> Committer:
+def committer(catalog: Catalog, told: list[Message] | None = None, *, busy: bool = True) -> Committer:
     seen = [] if told is None else told
-    return Committer(catalog.claims, expected=lambda: busy, told=seen.extend)
+    return Committer(catalog.claims, expected=lambda: busy, on_committed=seen.extend)
 
 
 async def test_outcomes_that_are_ready_at_about_the_same_time_share_a_transaction(catalog: Catalog) -> None:
@@ -76,13 +76,13 @@ async def test_an_outcome_that_is_the_only_one_in_hand_does_not_wait_at_all(cata
     assert seen == ["BEGIN IMMEDIATE", "COMMIT"]
 
 
-async def test_notices_are_handed_on_once_they_are_durable(catalog: Catalog) -> None:
-    told: list[Notice] = []
+async def test_messages_are_handed_on_once_they_are_durable(catalog: Catalog) -> None:
+    told: list[Message] = []
     group = committer(catalog, told)
     await asyncio.gather(*(group.submit(ready(each)) for each in await claims(catalog, 3)))
 
-    assert [notice.seq for notice in told] == [1, 2, 3]
-    assert [notice.seq for notice in await catalog.outbox.since(0)] == [1, 2, 3]
+    assert [message.seq for message in told] == [1, 2, 3]
+    assert [message.seq for message in await catalog.outbox.since(0)] == [1, 2, 3]
 
 
 async def test_a_catalog_that_is_away_is_told_to_everyone_who_waits(catalog: Catalog) -> None:
@@ -146,10 +146,10 @@ async def test_one_who_is_cancelled_while_its_outcome_becomes_durable_is_cancell
     [only] = await claims(catalog, 1)
     tasks: list[asyncio.Task[object]] = []
 
-    def told(_: object) -> None:
+    def refuse(_: object) -> None:
         tasks[0].cancel()
 
-    group = Committer(catalog.claims, expected=lambda: False, told=told)
+    group = Committer(catalog.claims, expected=lambda: False, on_committed=refuse)
     tasks.append(asyncio.create_task(group.submit(ready(only))))
     with pytest.raises(asyncio.CancelledError):
         await tasks[0]

@@ -23,9 +23,9 @@ from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs import BlobInfo, Existence
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import Notice, State
+from storage.catalog.facts import Message, State
 from tests.support import pictures
-from tests.support.catalogs import commit, postponed, ready, told
+from tests.support.catalogs import commit, outbox_of, postponed, ready
 from tests.support.sandboxes import allowance
 from tests.support.workshops import Uploads, workshop
 from worker import retry
@@ -79,14 +79,14 @@ class Shop:
         return self.reports
 
     async def outcome(self) -> tuple[State, str | None, int]:
-        [notice] = await self.notices(1)
-        return notice.kind, notice.error_code, notice.attempts
+        [message] = await self.messages(1)
+        return message.kind, message.error_code, message.attempts
 
-    async def notices(self, count: int) -> Sequence[Notice]:
+    async def messages(self, count: int) -> Sequence[Message]:
         async with asyncio.timeout(20):
-            while len(notices := await told(self.catalog)) < count:  # noqa: ASYNC110 (another's work is no event)
+            while len(messages := await outbox_of(self.catalog)) < count:  # noqa: ASYNC110 (another's work is no event)
                 await asyncio.sleep(0.02)
-        return notices
+        return messages
 
 
 @pytest.fixture
@@ -271,10 +271,10 @@ async def test_a_picture_that_was_ready_before_it_was_whole_is_made_again_when_i
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(half + bytes(len(whole) - len(half)))
     await shop.announce("cat")
-    [first] = await shop.notices(1)
+    [first] = await shop.messages(1)
     with path.open("r+b") as file:
         file.write(whole)
-    _, second = await shop.notices(2)
+    _, second = await shop.messages(2)
 
     assert (first.kind, second.kind) == (State.READY, State.READY)
     assert second.seq > first.seq
@@ -291,10 +291,10 @@ async def test_half_a_picture_that_is_accepted_is_made_again_when_the_rest_has_c
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(whole[: len(whole) // 2])
     await accepting.announce("cat")
-    [first] = await accepting.notices(1)
+    [first] = await accepting.messages(1)
     with path.open("r+b") as file:
         file.write(whole)
-    second = (await accepting.notices(2))[1]
+    second = (await accepting.messages(2))[1]
 
     assert (first.kind, second.kind) == (State.READY, State.READY)
     assert second.original is not None

@@ -20,10 +20,10 @@ from tests.support.catalogs import (
     key,
     levels,
     new_job_id,
+    outbox_of,
     postponed,
     ready,
     take,
-    told,
     transactions,
     try_claim,
     upload,
@@ -111,10 +111,10 @@ async def test_nothing_of_a_claim_that_was_taken_over_becomes_visible(
     assert callable(outcome)
     committed = await commit(catalog, outcome(slow))
 
-    assert (committed.state, committed.notice) == (None, None)
+    assert (committed.state, committed.message) == (None, None)
     assert await upload(catalog) == before
     assert await every_variant(catalog) == {}
-    assert await told(catalog) == []
+    assert await outbox_of(catalog) == []
 
 
 async def test_an_outcome_is_written_once(catalog: Catalog) -> None:
@@ -123,7 +123,7 @@ async def test_an_outcome_is_written_once(catalog: Catalog) -> None:
     committed = [await commit(catalog, outcome) for outcome in (ready(held), failed(held), ready(held))]
 
     assert [each.state for each in committed] == [State.READY, None, None]
-    assert len(await told(catalog)) == 1
+    assert len(await outbox_of(catalog)) == 1
 
 
 async def test_a_claim_that_was_released_can_write_nothing_any_more(catalog: Catalog) -> None:
@@ -223,9 +223,9 @@ async def test_a_ready_upload_has_its_variants_and_its_original_and_is_announced
         outcome.original,
         list(outcome.variants),
     )
-    assert committed.notice is not None
-    assert (committed.notice.kind, committed.notice.metadata) == (State.READY, {"owner": "42"})
-    assert list(committed.notice.variants) == list(outcome.variants)
+    assert committed.message is not None
+    assert (committed.message.kind, committed.message.metadata) == (State.READY, {"owner": "42"})
+    assert list(committed.message.variants) == list(outcome.variants)
 
 
 async def test_a_failed_upload_keeps_its_error_and_the_number_of_its_tries(catalog: Catalog) -> None:
@@ -235,8 +235,8 @@ async def test_a_failed_upload_keeps_its_error_and_the_number_of_its_tries(catal
 
     found = await upload(catalog)
     assert (found.state, found.error_code, found.attempts) == (State.FAILED, "corrupt_image", 2)
-    assert committed.notice is not None
-    assert (committed.notice.error_message, committed.notice.attempts) == ("The picture is damaged.", 2)
+    assert committed.message is not None
+    assert (committed.message.error_message, committed.message.attempts) == ("The picture is damaged.", 2)
 
 
 async def test_success_clears_the_error(catalog: Catalog) -> None:
@@ -263,7 +263,7 @@ async def test_a_deletion_that_is_put_off_stays_a_deletion(catalog: Catalog) -> 
     await take(catalog, upload_event(1), delete_event(2))
     committed = await commit(catalog, postponed(await claim(catalog)))
 
-    assert (committed.state, committed.notice) == (State.DELETING, None)
+    assert (committed.state, committed.message) == (State.DELETING, None)
 
 
 async def test_a_deletion_that_is_released_stays_a_deletion(catalog: Catalog) -> None:
@@ -311,7 +311,7 @@ async def test_the_same_content_again_changes_no_variant(catalog: Catalog) -> No
     await commit(catalog, ready(await claim(catalog)))
 
     assert await rows() == before
-    assert len(await told(catalog)) == 2
+    assert len(await outbox_of(catalog)) == 2
 
 
 async def test_content_that_returns_takes_its_old_variants_up_again(catalog: Catalog) -> None:
@@ -372,7 +372,7 @@ async def test_a_group_is_written_whole_or_not_at_all(catalog: Catalog) -> None:
         left = (await connection.execute(select(func.count()).select_from(variants))).scalar_one()
     assert left == 0
     assert (await catalog.reports.states())[State.PROCESSING] == 2
-    assert await told(catalog) == []
+    assert await outbox_of(catalog) == []
 
 
 async def test_one_fenced_claim_does_not_keep_its_group_from_being_written(catalog: Catalog) -> None:

@@ -14,7 +14,7 @@ from storage.catalog.facts import (
     DeletionRequested,
     Failed,
     Mark,
-    Notice,
+    Message,
     Postponed,
     Removed,
     State,
@@ -29,10 +29,10 @@ from tests.support.catalogs import (
     failed,
     letter,
     new_job_id,
+    outbox_of,
     postponed,
     ready,
     take,
-    told,
     upload,
     upload_event,
     work,
@@ -140,7 +140,7 @@ async def test_an_event_brings_an_upload_from_each_state_to_the_next(
 
 
 @pytest.mark.parametrize(("event", "row"), CASES)
-async def test_every_event_is_answered_by_a_notice_that_tells_the_state_at_the_end(
+async def test_every_event_is_answered_by_a_message_that_tells_the_state_at_the_end(
     catalog: Catalog, event: UploadRequested | DeletionRequested, row: Row
 ) -> None:
     held = await row.start(catalog)
@@ -150,8 +150,8 @@ async def test_every_event_is_answered_by_a_notice_that_tells_the_state_at_the_e
         await commit(catalog, Removed(held) if held.upload.state is State.DELETING else ready(held))
     await work(catalog)
 
-    notices = await told(catalog, before)
-    assert notices[-1].kind is row.end
+    messages = await outbox_of(catalog, before)
+    assert messages[-1].kind is row.end
     assert (await upload(catalog)).state is row.end
 
 
@@ -173,7 +173,7 @@ async def test_the_last_of_several_events_wins_while_somebody_works_on_the_uploa
 
     expected = State.READY if order.endswith("u") else State.DELETED
     assert (await upload(catalog)).state is expected
-    assert (await told(catalog, before))[-1].kind is expected
+    assert (await outbox_of(catalog, before))[-1].kind is expected
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -208,19 +208,19 @@ async def test_an_outdated_event_is_answered_with_the_present_state(
     catalog: Catalog, start: Start, place: int
 ) -> None:
     await start(catalog)
-    last = (await told(catalog))[-1]
+    last = (await outbox_of(catalog))[-1]
     if start is not deleted and place > 1:
         await take(catalog, upload_event(2))
         await work(catalog)
-        last = (await told(catalog))[-1]
+        last = (await outbox_of(catalog))[-1]
     taken = await take(catalog, upload_event(place), delete_event(place))
 
-    [answer] = taken.notices
+    [answer] = taken.messages
     assert answer.seq > last.seq
     assert (answer.kind, answer.id, answer.source) == (last.kind, CAT, SOURCE)
     assert (answer.error_code, answer.attempts) == (last.error_code, last.attempts)
     assert (answer.original, list(answer.variants)) == (last.original, last.variants)
-    assert (await told(catalog))[-1].seq == answer.seq
+    assert (await outbox_of(catalog))[-1].seq == answer.seq
 
 
 @pytest.mark.parametrize("start", [queued, processing, deleting, being_deleted], ids=lambda one: one.__name__)
@@ -234,15 +234,15 @@ async def test_an_outdated_event_is_answered_by_the_message_that_is_to_come(
         await commit(catalog, Removed(held) if held.upload.state is State.DELETING else ready(held))
     await work(catalog)
 
-    assert (taken.notices, len(taken.outdated)) == ([], 1)
-    assert len(await told(catalog, before)) == 1
+    assert (taken.messages, len(taken.outdated)) == ([], 1)
+    assert len(await outbox_of(catalog, before)) == 1
 
 
 async def test_an_adoption_that_comes_late_is_no_event_and_is_not_answered(catalog: Catalog) -> None:
     await is_ready(catalog)
     taken = await take(catalog, replace(upload_event(0), adopted=True))
 
-    assert (taken.notices, taken.outdated, taken.refused) == ([], [], [])
+    assert (taken.messages, taken.outdated, taken.refused) == ([], [], [])
 
 
 async def test_events_of_the_same_millisecond_apply_in_their_order(catalog: Catalog) -> None:
@@ -278,8 +278,8 @@ def refused(entry: str, about: About | None) -> DeadLetter:
     return replace(letter(entry), about=about)
 
 
-async def refuse(catalog: Catalog, *letters: DeadLetter) -> Sequence[Notice]:
-    return (await catalog.intake.take([], letters, uploads_per_job=1, new_job_id=new_job_id)).notices
+async def refuse(catalog: Catalog, *letters: DeadLetter) -> Sequence[Message]:
+    return (await catalog.intake.take([], letters, uploads_per_job=1, new_job_id=new_job_id)).messages
 
 
 async def test_a_refused_event_is_answered_with_its_entry(catalog: Catalog) -> None:
@@ -288,7 +288,7 @@ async def test_a_refused_event_is_answered_with_its_entry(catalog: Catalog) -> N
     assert (answer.kind, answer.entry, answer.id, answer.source) == (State.FAILED, "7-1", CAT, SOURCE)
     assert (answer.error_code, answer.error_message) == ("invalid_event", "refused")
     assert (answer.attempts, answer.metadata) == (0, {"owner": "42"})
-    assert [one.seq for one in await told(catalog)] == [answer.seq]
+    assert [one.seq for one in await outbox_of(catalog)] == [answer.seq]
     assert [one.seq for one in await catalog.outbox.unsent()] == [answer.seq]
 
 
@@ -305,7 +305,7 @@ async def test_a_refused_entry_that_is_read_twice_is_answered_once(catalog: Cata
     again = await refuse(catalog, refused("7-1", about), refused("7-2", about))
 
     assert [answer.entry for answer in again] == ["7-2"]
-    assert [answer.entry for answer in await told(catalog)] == ["7-1", "7-2"]
+    assert [answer.entry for answer in await outbox_of(catalog)] == ["7-1", "7-2"]
 
 
 async def test_an_event_for_anothers_id_is_answered_and_its_upload_stays_as_it_is(catalog: Catalog) -> None:
@@ -315,7 +315,7 @@ async def test_an_event_for_anothers_id_is_answered_and_its_upload_stays_as_it_i
     pair = upload_event(9, source=other), refused("9-0", About(CAT, other))
     taken = await catalog.intake.take([pair], [], uploads_per_job=1, new_job_id=new_job_id)
 
-    [answer] = taken.notices
+    [answer] = taken.messages
     assert (answer.entry, answer.id, answer.source) == ("9-0", CAT, other)
     assert await upload(catalog) == before
 
@@ -331,9 +331,9 @@ async def test_an_id_keeps_its_source_even_when_it_is_deleted(catalog: Catalog) 
 async def test_deleting_an_unknown_id_leaves_a_tombstone_and_is_answered_at_once(catalog: Catalog) -> None:
     taken = await take(catalog, delete_event(5))
 
-    [notice] = taken.notices
-    assert (notice.kind, notice.id, notice.source, notice.metadata) == (State.DELETED, CAT, None, {})
-    assert [each.seq for each in await told(catalog)] == [notice.seq]
+    [message] = taken.messages
+    assert (message.kind, message.id, message.source, message.metadata) == (State.DELETED, CAT, None, {})
+    assert [each.seq for each in await outbox_of(catalog)] == [message.seq]
 
 
 async def test_an_upload_event_from_before_the_delete_of_its_unknown_id_is_ignored(catalog: Catalog) -> None:
@@ -359,9 +359,9 @@ async def test_a_newer_event_during_the_work_keeps_the_result_and_queues_the_upl
     committed = await commit(catalog, ready(held))
 
     found = await upload(catalog)
-    assert (committed.state, committed.notice) == (State.QUEUED, None)
+    assert (committed.state, committed.message) == (State.QUEUED, None)
     assert [variant.name for variant in found.variants] == ["thumb", "large"]
-    assert await told(catalog) == []
+    assert await outbox_of(catalog) == []
 
 
 @pytest.mark.parametrize("outcome", [failed, postponed], ids=lambda outcome: outcome.__name__)
@@ -373,7 +373,7 @@ async def test_a_newer_event_during_work_that_fails_is_tried_at_once_and_afresh(
     committed = await commit(catalog, outcome(held))
 
     again = await claim(catalog)
-    assert (committed.state, committed.notice) == (State.QUEUED, None)
+    assert (committed.state, committed.message) == (State.QUEUED, None)
     assert again.upload.attempts == 0
 
 
@@ -382,7 +382,7 @@ async def test_a_delete_event_fences_whoever_works_on_the_upload(catalog: Catalo
     await take(catalog, delete_event(5))
     committed = await commit(catalog, ready(held))
 
-    assert (committed.state, committed.notice) == (None, None)
+    assert (committed.state, committed.message) == (None, None)
     assert (await upload(catalog)).variants == []
 
 
@@ -393,7 +393,7 @@ async def test_a_deleted_upload_has_no_variants_no_metadata_and_tells_of_both_fo
 
     found = await upload(catalog)
     assert (found.metadata, found.variants, found.original) == ({}, [], None)
-    assert (await told(catalog))[-1].metadata == {"owner": "first"}
+    assert (await outbox_of(catalog))[-1].metadata == {"owner": "first"}
 
 
 async def test_an_upload_that_comes_back_during_its_deletion_is_made_afresh(catalog: Catalog) -> None:
@@ -402,7 +402,7 @@ async def test_an_upload_that_comes_back_during_its_deletion_is_made_afresh(cata
     committed = await commit(catalog, Removed(held))
 
     found = await upload(catalog)
-    assert (committed.state, committed.notice) == (State.QUEUED, None)
+    assert (committed.state, committed.message) == (State.QUEUED, None)
     assert (found.metadata, found.original, found.variants) == ({"owner": "back"}, None, [])
 
 
@@ -435,10 +435,10 @@ async def test_a_request_to_delete_the_original_that_comes_during_the_deletion_i
     again = await claim(catalog)
     last = await commit(catalog, Removed(again))
 
-    assert (first.state, first.notice, first.due_in_ms) == (State.DELETING, None, 0)
+    assert (first.state, first.message, first.due_in_ms) == (State.DELETING, None, 0)
     assert (again.delete_original, again.dead_claims) == (True, 0)
     assert last.state is State.DELETED
-    assert [notice.metadata for notice in await told(catalog, before)] == [held.upload.metadata]
+    assert [message.metadata for message in await outbox_of(catalog, before)] == [held.upload.metadata]
 
 
 async def test_a_request_to_delete_the_original_ends_with_that_deletion(catalog: Catalog) -> None:

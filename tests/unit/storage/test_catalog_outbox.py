@@ -12,88 +12,88 @@ from tests.support.catalogs import (
     failed,
     letter,
     new_job_id,
+    outbox_of,
     ready,
     take,
-    told,
     upload_event,
 )
 
 
 async def make(catalog: Catalog, count: int, first: int = 1) -> None:
-    """Notices about one upload, one after another."""
+    """Messages about one upload, one after another."""
     for ms in range(first, first + count):
         await take(catalog, upload_event(ms))
         await commit(catalog, ready(await claim(catalog)))
 
 
-async def test_a_notice_out_of_the_outbox_is_the_one_that_was_put_in(catalog: Catalog) -> None:
+async def test_a_message_out_of_the_outbox_is_the_one_that_was_put_in(catalog: Catalog) -> None:
     await take(catalog, upload_event(1, owner={"name": "ü", "ids": [1, None, True]}))
     committed = await commit(catalog, ready(await claim(catalog)))
     await take(catalog, upload_event(2))
     refused = await commit(catalog, failed(await claim(catalog)))
 
-    first, second = await told(catalog)
-    assert committed.notice is not None
+    first, second = await outbox_of(catalog)
+    assert committed.message is not None
     assert (first.seq, first.metadata, first.original) == (
-        committed.notice.seq,
+        committed.message.seq,
         {"owner": {"name": "ü", "ids": [1, None, True]}},
-        committed.notice.original,
+        committed.message.original,
     )
-    assert first.variants == list(committed.notice.variants)
-    assert refused.notice is not None
-    assert (second.kind, second.error_code) == (State.FAILED, refused.notice.error_code)
+    assert first.variants == list(committed.message.variants)
+    assert refused.message is not None
+    assert (second.kind, second.error_code) == (State.FAILED, refused.message.error_code)
 
 
-async def test_notices_have_a_rising_number(catalog: Catalog) -> None:
+async def test_messages_have_a_rising_number(catalog: Catalog) -> None:
     await make(catalog, 5)
 
-    assert [notice.seq for notice in await told(catalog)] == [1, 2, 3, 4, 5]
+    assert [message.seq for message in await outbox_of(catalog)] == [1, 2, 3, 4, 5]
     assert await catalog.outbox.last_seq() == 5
 
 
-async def test_a_number_is_never_given_twice_even_when_all_notices_were_pruned(catalog: Catalog) -> None:
+async def test_a_number_is_never_given_twice_even_when_all_messages_were_pruned(catalog: Catalog) -> None:
     await make(catalog, 3)
-    await catalog.outbox.mark_sent(await told(catalog))
+    await catalog.outbox.mark_sent(await outbox_of(catalog))
     pruned = await catalog.outbox.prune(2**60)
     await make(catalog, 1, first=9)
 
     assert pruned == 3
-    assert [notice.seq for notice in await told(catalog)] == [4]
+    assert [message.seq for message in await outbox_of(catalog)] == [4]
 
 
 async def test_what_was_not_marked_as_sent_is_given_again(catalog: Catalog) -> None:
     await make(catalog, 3)
-    await catalog.outbox.mark_sent((await told(catalog))[:2])
+    await catalog.outbox.mark_sent((await outbox_of(catalog))[:2])
 
-    assert [notice.seq for notice in await catalog.outbox.unsent()] == [3]
+    assert [message.seq for message in await catalog.outbox.unsent()] == [3]
 
 
-async def test_a_notice_that_was_just_made_is_on_its_way(catalog: Catalog) -> None:
+async def test_a_message_that_was_just_made_is_on_its_way(catalog: Catalog) -> None:
     await make(catalog, 2)
     async with catalog.database.writing() as connection:
         await connection.execute(update(outbox).where(outbox.c.seq == 1).values(made_ms=0))
 
-    assert [notice.seq for notice in await catalog.outbox.unsent(older_than_ms=60_000)] == [1]
-    assert [notice.seq for notice in await catalog.outbox.unsent(limit=1)] == [1]
+    assert [message.seq for message in await catalog.outbox.unsent(older_than_ms=60_000)] == [1]
+    assert [message.seq for message in await catalog.outbox.unsent(limit=1)] == [1]
 
 
-async def test_notices_are_given_since_a_number_sent_or_not(catalog: Catalog) -> None:
+async def test_messages_are_given_since_a_number_sent_or_not(catalog: Catalog) -> None:
     await make(catalog, 4)
-    await catalog.outbox.mark_sent((await told(catalog))[:3])
+    await catalog.outbox.mark_sent((await outbox_of(catalog))[:3])
 
-    assert [notice.seq for notice in await catalog.outbox.since(1)] == [2, 3, 4]
-    assert [notice.seq for notice in await catalog.outbox.since(1, limit=2)] == [2, 3]
+    assert [message.seq for message in await catalog.outbox.since(1)] == [2, 3, 4]
+    assert [message.seq for message in await catalog.outbox.since(1, limit=2)] == [2, 3]
     assert await catalog.outbox.since(4) == []
 
 
 async def test_pruning_keeps_what_is_young_and_what_was_never_sent(catalog: Catalog) -> None:
     await make(catalog, 3)
-    await catalog.outbox.mark_sent((await told(catalog))[1:])
+    await catalog.outbox.mark_sent((await outbox_of(catalog))[1:])
     async with catalog.database.writing() as connection:
         await connection.execute(update(outbox).where(outbox.c.seq < 3).values(made_ms=0))
 
     assert await catalog.outbox.prune(60_000) == 1
-    assert [notice.seq for notice in await told(catalog)] == [1, 3]
+    assert [message.seq for message in await outbox_of(catalog)] == [1, 3]
 
 
 async def test_an_empty_outbox_has_the_number_zero(catalog: Catalog) -> None:
@@ -101,20 +101,20 @@ async def test_an_empty_outbox_has_the_number_zero(catalog: Catalog) -> None:
     assert await catalog.outbox.unsent() == []
 
 
-async def test_a_notice_is_a_picture_of_its_moment(catalog: Catalog) -> None:
+async def test_a_message_is_a_picture_of_its_moment(catalog: Catalog) -> None:
     await make(catalog, 1)
     await take(catalog, upload_event(5, owner="later"), delete_event(6))
 
-    [notice] = await told(catalog)
-    assert (notice.kind, notice.metadata, len(notice.variants)) == (State.READY, {}, 2)
+    [message] = await outbox_of(catalog)
+    assert (message.kind, message.metadata, len(message.variants)) == (State.READY, {}, 2)
 
 
 async def test_an_error_message_in_any_script_survives(catalog: Catalog) -> None:
     await take(catalog, upload_event(1))
     await commit(catalog, Failed(await claim(catalog), "corrupt_image", "Кошка \u0000 猫 “quoted”"))
 
-    [notice] = await told(catalog)
-    assert notice.error_message == "Кошка \u0000 猫 “quoted”"
+    [message] = await outbox_of(catalog)
+    assert message.error_message == "Кошка \u0000 猫 “quoted”"
 
 
 # -- dead letters

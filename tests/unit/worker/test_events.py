@@ -13,7 +13,7 @@ from storage.catalog.facts import (
     About,
     DeletionRequested,
     Mark,
-    Notice,
+    Message,
     Original,
     State,
     StoredVariant,
@@ -26,9 +26,9 @@ from worker.events import (
     InvalidEvent,
     default_id,
     event_schema,
-    message,
     parse_event,
     parse_mark,
+    payload,
     read_about,
 )
 
@@ -163,17 +163,17 @@ MISTAKES: Mapping[str, tuple[object, str]] = {
 
 @pytest.mark.parametrize(("event", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_told_so_that_its_sender_understands_it(event: object, expected: str) -> None:
-    code, told = refusal(event)
+    code, sent = refusal(event)
 
     assert code == "invalid_event"
-    assert expected in told
-    assert len(told) <= 1000
+    assert expected in sent
+    assert len(sent) <= 1000
 
 
 def test_every_mistake_of_an_event_is_told() -> None:
-    _, told = refusal({"source": 1, "id": 2, "metadata": 3})
+    _, sent = refusal({"source": 1, "id": 2, "metadata": 3})
 
-    assert [part.split(":")[0] for part in told.split("; ")] == ["source", "id", "metadata"]
+    assert [part.split(":")[0] for part in sent.split("; ")] == ["source", "id", "metadata"]
 
 
 def test_an_entry_without_an_event_is_told() -> None:
@@ -182,9 +182,9 @@ def test_an_entry_without_an_event_is_told() -> None:
 
 
 def test_an_unknown_recipe_has_a_code_of_its_own_and_is_told_the_known_ones() -> None:
-    code, told = refusal({"source": "uploads/a", "recipe": "poster"})
+    code, sent = refusal({"source": "uploads/a", "recipe": "poster"})
 
-    assert (code, told) == ("unknown_recipe", "there is no recipe 'poster'; there is: default, posters")
+    assert (code, sent) == ("unknown_recipe", "there is no recipe 'poster'; there is: default, posters")
 
 
 def test_a_refusal_shows_nothing_that_a_terminal_obeys() -> None:
@@ -243,16 +243,16 @@ def test_an_entry_without_an_event_is_about_nobody() -> None:
 
 
 def test_a_refused_event_is_told_with_its_entry() -> None:
-    told = message(notice(State.FAILED, error_code="unknown_recipe", error_message="None.", entry="7-1"))
+    sent = payload(message(State.FAILED, error_code="unknown_recipe", error_message="None.", entry="7-1"))
 
-    assert (told["type"], told["entry"], told["attempts"]) == ("upload.failed", "7-1", 0)
-    assert told["error"] == {"code": "unknown_recipe", "message": "None."}
+    assert (sent["type"], sent["entry"], sent["attempts"]) == ("upload.failed", "7-1", 0)
+    assert sent["error"] == {"code": "unknown_recipe", "message": "None."}
 
 
 def test_a_message_about_an_entry_whose_id_cannot_be_read_has_none() -> None:
-    told = message(replace(notice(State.FAILED, entry="7-1"), id=None))
+    sent = payload(replace(message(State.FAILED, entry="7-1"), id=None))
 
-    assert told["id"] is None
+    assert sent["id"] is None
 
 
 def test_the_place_of_an_entry_is_its_id_in_its_epoch() -> None:
@@ -269,20 +269,20 @@ VARIANT = StoredVariant("thumb", "variants/ab/cd/x.jpg", 150, 113, 4211, "a" * 6
 ORIGINAL = Original("stamp", "b" * 64, 1000, "jpeg", 4000, 3000, "#102030")
 
 
-def notice(kind: State, **more: Any) -> Notice:
+def message(kind: State, **more: Any) -> Message:
     facts: dict[str, Any] = {
         "source": "uploads/a",
         "recipe": "default",
         "metadata": {"owner": "42"},
         "time_ms": 0,
     }
-    return Notice(seq=17, kind=kind, id=UUID(CAT), **facts, **more)
+    return Message(seq=17, kind=kind, id=UUID(CAT), **facts, **more)
 
 
 def test_a_ready_upload_is_told_with_its_variants() -> None:
-    told = message(notice(State.READY, original=ORIGINAL, variants=[VARIANT]))
+    sent = payload(message(State.READY, original=ORIGINAL, variants=[VARIANT]))
 
-    assert told == {
+    assert sent == {
         "type": "upload.ready",
         "seq": 17,
         "id": CAT,
@@ -298,26 +298,26 @@ def test_a_ready_upload_is_told_with_its_variants() -> None:
 
 
 def test_a_failed_upload_is_told_with_code_and_message() -> None:
-    told = message(notice(State.FAILED, attempts=3, error_code="corrupt_image", error_message="Damaged."))
+    sent = payload(message(State.FAILED, attempts=3, error_code="corrupt_image", error_message="Damaged."))
 
-    assert (told["type"], told["attempts"]) == ("upload.failed", 3)
-    assert told["error"] == {"code": "corrupt_image", "message": "Damaged."}
-    assert "variants" not in told
+    assert (sent["type"], sent["attempts"]) == ("upload.failed", 3)
+    assert sent["error"] == {"code": "corrupt_image", "message": "Damaged."}
+    assert "variants" not in sent
 
 
 def test_a_deleted_upload_is_told_with_nothing_else() -> None:
-    told = message(notice(State.DELETED))
+    sent = payload(message(State.DELETED))
 
-    assert told.keys() == {"type", "seq", "id", "source", "metadata", "time"}
-    assert told["type"] == "upload.deleted"
+    assert sent.keys() == {"type", "seq", "id", "source", "metadata", "time"}
+    assert sent["type"] == "upload.deleted"
 
 
 def test_an_original_that_was_to_go_and_stays_is_told() -> None:
-    assert message(notice(State.DELETED, original_kept=True))["original"] == "kept"
+    assert payload(message(State.DELETED, original_kept=True))["original"] == "kept"
 
 
 @pytest.mark.parametrize("kind", [State.READY, State.FAILED, State.DELETED])
 def test_every_message_is_json(kind: State) -> None:
-    told = message(notice(kind, original=ORIGINAL, variants=[VARIANT]))
+    sent = payload(message(kind, original=ORIGINAL, variants=[VARIANT]))
 
-    assert orjson.loads(orjson.dumps(told)) == told
+    assert orjson.loads(orjson.dumps(sent)) == sent

@@ -1,4 +1,4 @@
-"""Messages out: each notice is sent, then marked as sent; what is left unmarked is sent again later."""
+"""The outbox publisher: it sends each message, then marks it as sent; an unmarked one is sent again later."""
 
 import asyncio
 import time
@@ -7,10 +7,10 @@ from contextlib import suppress
 
 import structlog
 
-from storage.catalog.facts import Notice
+from storage.catalog.facts import Message
 from storage.catalog.outbox import Outbox
 from storage.errors import CatalogUnavailable
-from worker.events import message
+from worker.events import payload
 from worker.queue import UNREACHABLE, Queue, RedisError
 
 log = structlog.get_logger(__name__)
@@ -19,25 +19,25 @@ _MARKED_AFTER_S = 1.0  # a message that was sent: many share one transaction
 _PATIENCE_S = 5.0  # with a Redis or catalog that is slow when the worker ends; the outbox keeps the rest
 
 
-class Announcer:
+class OutboxPublisher:
     """Tells the outside, in the background, in the order of what it was handed."""
 
     def __init__(self, outbox: Outbox, queue: Queue) -> None:
         self._outbox = outbox
         self._queue = queue
-        self._waiting: list[Notice] = []
-        self._sent: list[Notice] = []
+        self._waiting: list[Message] = []
+        self._sent: list[Message] = []
         self._sent_at = 0.0
         self._wake = asyncio.Event()
         self._sending: asyncio.Future[None] | None = None
 
-    def tell(self, notices: Sequence[Notice]) -> None:
-        """Send `notices` as soon as possible, without waiting for it."""
-        self._waiting.extend(notices)
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Send `messages` as soon as possible, without waiting for it."""
+        self._waiting.extend(messages)
         self._wake.set()
 
     async def run(self) -> None:
-        """Send what is told, for ever; what is being sent when this is cancelled, `close` waits for."""
+        """Send what `publish` is given, until cancelled; `close` waits for what is being sent then."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s()):
@@ -51,20 +51,20 @@ class Announcer:
         waiting, self._waiting = self._waiting, []
         try:
             if waiting:
-                await self._tell(waiting)
+                await self._publish(waiting)
             if self._pause_s() == 0:
                 await self._mark()
         except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
             log.warning("messages_delayed", count=len(waiting), reason=str(error))
 
-    async def send(self, notices: Sequence[Notice]) -> None:
-        """Send `notices` now and mark them; none that was handed to `tell` too goes out twice.
+    async def send(self, messages: Sequence[Message]) -> None:
+        """Send `messages` now and mark them; none that was handed to `publish` too is sent twice.
 
         Raises: RedisError, OSError, CatalogUnavailable.
         """
-        taken, sent = ({notice.seq for notice in some} for some in (notices, self._sent))
-        self._waiting = [notice for notice in self._waiting if notice.seq not in taken]
-        await self._tell([notice for notice in notices if notice.seq not in sent])
+        taken, sent = ({message.seq for message in some} for some in (messages, self._sent))
+        self._waiting = [message for message in self._waiting if message.seq not in taken]
+        await self._publish([message for message in messages if message.seq not in sent])
         await self._mark()
 
     async def close(self) -> None:
@@ -80,9 +80,9 @@ class Announcer:
         """How long what was sent may still stay unmarked; None where there is nothing to mark."""
         return max(0.0, self._sent_at + _MARKED_AFTER_S - time.monotonic()) if self._sent else None
 
-    async def _tell(self, notices: Sequence[Notice]) -> None:
-        ordered = sorted(notices, key=lambda notice: notice.seq)
-        await self._queue.send([message(notice) for notice in ordered])
+    async def _publish(self, messages: Sequence[Message]) -> None:
+        ordered = sorted(messages, key=lambda message: message.seq)
+        await self._queue.send([payload(message) for message in ordered])
         if not self._sent:
             self._sent_at = time.monotonic()
         self._sent += ordered
