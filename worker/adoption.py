@@ -12,7 +12,7 @@ from pipelines.originals import announced_otherwise
 from storage.blobs import BlobInfo, List, Look
 from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
-from storage.catalog.facts import DeadLetter, Mark, UploadRequested
+from storage.catalog.facts import DeadLetter, StreamId, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import UPLOADS, shown, source_key
 from worker.events import default_id
@@ -121,7 +121,8 @@ class Adoption:
     async def _take_in(self, sources: Sequence[str]) -> None:
         nobody = DeadLetter("0-0", "invalid_event", "an adopted upload has no event", b"")
         requests = [
-            UploadRequested(Mark(), default_id(source), source, "default", adopted=True) for source in sources
+            UploadRequested(StreamId(), default_id(source), source, "default", adopted=True)
+            for source in sources
         ]
         taken = await self._catalog.intake.take(
             [(request, nobody) for request in requests],

@@ -18,7 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
-from storage.catalog.facts import About, DeletionRequested, Mark, Message, State, UploadRequested
+from storage.catalog.facts import About, DeletionRequested, Message, State, StreamId, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import MAX_SOURCE_BYTES, UPLOADS, source_key
 
@@ -118,14 +118,14 @@ def default_id(source: str) -> UUID:
     return uuid5(NAMESPACE_URL, f"media:{source}")
 
 
-def parse_mark(stream_id: str, epoch: int = 0) -> Mark:
+def parse_stream_id(stream_id: str, epoch: int = 0) -> StreamId:
     """The place that an entry's ID names in that epoch of the stream."""
     ms, _, n = stream_id.partition("-")
-    return Mark(int(ms), int(n or 0), epoch)
+    return StreamId(int(ms), int(n or 0), epoch)
 
 
 def parse_event(
-    body: bytes | None, mark: Mark, recipes: frozenset[str]
+    body: bytes | None, position: StreamId, recipes: frozenset[str]
 ) -> UploadRequested | DeletionRequested:
     """The event in the field `event` of a stream entry (None: it has no such field).
 
@@ -149,14 +149,14 @@ def parse_event(
     except ValidationError as error:
         raise InvalidEvent("invalid_event", _reasons(error)) from error
     if isinstance(event, DeleteEvent):
-        return DeletionRequested(mark, event.delete, event.original)
+        return DeletionRequested(position, event.delete, event.original)
     if not isinstance(event, UploadEvent):
         raise TypeError(event)
     if event.recipe not in recipes:
         known = ", ".join(sorted(recipes))
         raise InvalidEvent("unknown_recipe", f"there is no recipe {event.recipe[:64]!r}; there is: {known}")
     upload_id = event.id or default_id(event.source)
-    return UploadRequested(mark, upload_id, event.source, event.recipe, event.metadata)
+    return UploadRequested(position, upload_id, event.source, event.recipe, event.metadata)
 
 
 def read_about(body: bytes | None) -> About | None:

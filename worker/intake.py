@@ -10,11 +10,11 @@ from uuid import uuid4
 import structlog
 
 from storage.catalog.epochs import Epochs
-from storage.catalog.facts import About, DeadLetter, Doubt, Mark, Taken, UploadRequested
+from storage.catalog.facts import About, DeadLetter, Doubt, StreamId, Taken, UploadRequested
 from storage.catalog.intake import Event
 from storage.catalog.intake import Intake as Register
 from storage.errors import CatalogDamaged, CatalogUnavailable
-from worker.events import InvalidEvent, parse_event, parse_mark, read_about
+from worker.events import InvalidEvent, parse_event, parse_stream_id, read_about
 from worker.publisher import OutboxPublisher
 from worker.queue import UNREACHABLE, Entry, NoGroup, Queue, RedisError
 
@@ -216,14 +216,14 @@ class Intake:
                 here = await self._queue.pending(entries)
                 epochs |= dict.fromkeys(here, self._epoch or 0)
 
-    async def _is_anew(self, newest: Mark | None) -> bool:
+    async def _is_anew(self, newest: StreamId | None) -> bool:
         """Whether the stream is another than the one in which that entry was taken.
 
         An older state of it, which was restored, is the same: what it numbers from now on is newer than all
         that was taken, and what is older has been taken. Unless a clock has gone back since, that is.
         """
         last = await self._queue.last_entry_id()
-        if newest is None or last is None or newest <= parse_mark(last, newest.epoch):
+        if newest is None or last is None or newest <= parse_stream_id(last, newest.epoch):
             return False
         return not 0 <= await self._queue.now_ms() - newest.ms < _A_YEAR_MS
 
@@ -233,14 +233,14 @@ class Intake:
         events: list[tuple[Event, DeadLetter]] = []
         letters: list[DeadLetter] = []
         for entry in entries:
-            mark = parse_mark(entry.id, epochs[entry.id])
+            position = parse_stream_id(entry.id, epochs[entry.id])
             try:
-                event = parse_event(entry.event, mark, self._recipes)
+                event = parse_event(entry.event, position, self._recipes)
             except InvalidEvent as error:
-                letters.append(_letter(entry, mark, error.code, str(error), read_about(entry.event)))
+                letters.append(_letter(entry, position, error.code, str(error), read_about(entry.event)))
             else:
                 reason = "the id belongs to another source"
-                owned = _letter(entry, mark, "invalid_event", reason, _about(event))
+                owned = _letter(entry, position, "invalid_event", reason, _about(event))
                 events.append((event, owned))
         return events, letters
 
@@ -338,8 +338,8 @@ def new_job_id() -> str:
     return uuid4().hex
 
 
-def _letter(entry: Entry, mark: Mark, code: str, reason: str, about: About | None) -> DeadLetter:
-    return DeadLetter(entry.id, code, reason, entry.raw[:MAX_LETTER_BYTES], about=about, mark=mark)
+def _letter(entry: Entry, position: StreamId, code: str, reason: str, about: About | None) -> DeadLetter:
+    return DeadLetter(entry.id, code, reason, entry.raw[:MAX_LETTER_BYTES], about=about, position=position)
 
 
 def _about(event: Event) -> About:

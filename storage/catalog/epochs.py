@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.database import Database
-from storage.catalog.facts import Mark
+from storage.catalog.facts import StreamId
 from storage.catalog.sweeps import read_fact, write_fact
 
 _NAME = "stream"
@@ -20,7 +20,7 @@ class Epoch:
     """The epoch that the stream is in, and the newest entry of it that was taken (None: none yet)."""
 
     number: int = 0
-    newest: Mark | None = None
+    newest: StreamId | None = None
 
 
 class Epochs:
@@ -53,10 +53,10 @@ async def read_epoch(connection: AsyncConnection) -> Epoch:
     if found is None:
         return Epoch()
     newest = found["newest"]
-    return Epoch(found["epoch"], Mark(newest[0], newest[1], found["epoch"]) if newest else None)
+    return Epoch(found["epoch"], StreamId(newest[0], newest[1], found["epoch"]) if newest else None)
 
 
-async def note_taken(connection: AsyncConnection, current: Epoch, newest: Mark) -> None:
+async def note_taken(connection: AsyncConnection, current: Epoch, newest: StreamId) -> None:
     """Remember the entry `newest` of the current epoch as taken, if it is the newest."""
     if current.newest is None or not newest <= current.newest:
         await _write(connection, Epoch(current.number, newest))

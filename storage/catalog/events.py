@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from storage.catalog.facts import DeletionRequested, Mark, State, UploadRequested
+from storage.catalog.facts import DeletionRequested, State, StreamId, UploadRequested
 from storage.catalog.rows import Row, dump_metadata
 
 _UNSIGNED = 2**64 - 1
@@ -38,7 +38,7 @@ def apply(
     """The change that `event` makes to `row` (None: an id never seen), or why it makes none."""
     if row is not None and isinstance(event, UploadRequested) and row["source"] not in (None, event.source):
         return NotYours(row["source"])
-    if row is not None and event.mark <= mark_of(row):
+    if row is not None and event.position <= position_of(row):
         return Outdated()
     return (
         _request_deletion(row, event, now_ms)
@@ -49,7 +49,7 @@ def apply(
 
 def _request_upload(row: Row | None, event: UploadRequested, now_ms: int) -> Change:
     news = {
-        **_marked(event.mark, now_ms),
+        **_at_position(event.position, now_ms),
         "source": event.source,
         "recipe": event.recipe,
         "adopted": event.adopted,
@@ -75,7 +75,7 @@ def _request_upload(row: Row | None, event: UploadRequested, now_ms: int) -> Cha
 
 def _request_deletion(row: Row | None, event: DeletionRequested, now_ms: int) -> Change:
     fresh = {"revive": False, "attempts": 0, "dead_claims": 0, "not_before_ms": now_ms}
-    news = {**_marked(event.mark, now_ms), **fresh}
+    news = {**_at_position(event.position, now_ms), **fresh}
     if row is None:
         tombstone = {**_blank(str(event.id), now_ms), **news, "state": State.DELETED}
         return Change(tombstone, answers=True)
@@ -92,18 +92,18 @@ def _request_deletion(row: Row | None, event: DeletionRequested, now_ms: int) ->
             return Change({**row, **news}, wants_job=True)
 
 
-def _marked(mark: Mark, now_ms: int) -> dict[str, Any]:
+def _at_position(position: StreamId, now_ms: int) -> dict[str, Any]:
     return {
-        "event_ms": _signed(mark.ms),
-        "event_n": _signed(mark.n),
-        "event_epoch": mark.epoch,
+        "event_ms": _signed(position.ms),
+        "event_n": _signed(position.n),
+        "event_epoch": position.epoch,
         "changed_ms": now_ms,
     }
 
 
-def mark_of(row: Mapping[str, Any]) -> Mark:
+def position_of(row: Mapping[str, Any]) -> StreamId:
     """The newest event that was applied to `row`."""
-    return Mark(row["event_ms"] & _UNSIGNED, row["event_n"] & _UNSIGNED, row["event_epoch"])
+    return StreamId(row["event_ms"] & _UNSIGNED, row["event_n"] & _UNSIGNED, row["event_epoch"])
 
 
 def _signed(number: int) -> int:

@@ -23,8 +23,8 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Mark:
-    """The place of an event in its stream; events of one upload apply in this order.
+class StreamId:
+    """The position of an event in its stream; events of one upload apply in this order.
 
     It is the entry's ID in that `epoch` of the stream: those of a later epoch are newer, wherever they lie.
     """
@@ -33,7 +33,7 @@ class Mark:
     n: int = 0
     epoch: int = 0
 
-    def __le__(self, other: "Mark") -> bool:
+    def __le__(self, other: "StreamId") -> bool:
         return (self.epoch, self.ms, self.n) <= (other.epoch, other.ms, other.n)
 
 
@@ -41,7 +41,7 @@ class Mark:
 class UploadRequested:
     """An app has announced this upload; or it is `adopted`: nobody did, but its original is there."""
 
-    mark: Mark
+    position: StreamId
     id: UUID
     source: str
     recipe: str
@@ -53,7 +53,7 @@ class UploadRequested:
 class DeletionRequested:
     """An app has asked to delete this upload, and with `original` its original too."""
 
-    mark: Mark
+    position: StreamId
     id: UUID
     original: bool = False
 
@@ -81,7 +81,7 @@ class DeadLetter:
     time_ms: int = 0
     id: int = 0
     about: About | None = None
-    mark: Mark = Mark()  # its place in the stream, with the epoch
+    position: StreamId = StreamId()  # the same ID, with its epoch
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ class Doubt:
     """
 
     epoch: int
-    newest: Mark | None
+    newest: StreamId | None
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,17 @@ class Intake:
         async with self._database.writing() as connection:
             if epoch is not None:
                 current = await read_epoch(connection)
-                places = [*(event.mark for event, _ in events), *(letter.mark for letter in letters)]
-                marks = [mark for mark in places if mark.epoch == current.number]
-                is_old = current.newest is not None and any(mark <= current.newest for mark in marks)
+                places = [*(event.position for event, _ in events), *(letter.position for letter in letters)]
+                positions = [position for position in places if position.epoch == current.number]
+                is_old = current.newest is not None and any(
+                    position <= current.newest for position in positions
+                )
                 if current.number != epoch or (is_old and not sure):
                     return Doubt(current.number, current.newest)
-                if marks:
-                    await note_taken(connection, current, max(marks, key=lambda mark: (mark.ms, mark.n)))
+                if positions:
+                    await note_taken(
+                        connection, current, max(positions, key=lambda position: (position.ms, position.n))
+                    )
             return await _take(connection, events, letters, **options)
 
 
@@ -135,7 +139,7 @@ def _with_takeovers(
         if isinstance(event, UploadRequested) and not _is_adoption(event):
             foundling = by_source.pop(event.source, event.id)
             if foundling != event.id:
-                yield DeletionRequested(event.mark, foundling), letter
+                yield DeletionRequested(event.position, foundling), letter
 
 
 def _is_adoption(event: Event) -> bool:

@@ -117,7 +117,7 @@ async def insert_letters(
         [
             {
                 "stream_id": letter.stream_id,
-                "epoch": letter.mark.epoch,
+                "epoch": letter.position.epoch,
                 "code": letter.code,
                 "message": letter.message,
                 "body": letter.body,
@@ -127,7 +127,7 @@ async def insert_letters(
         ],
     )
     new = {(row.epoch, row.stream_id) for row in found}
-    return [letter for letter in letters if (letter.mark.epoch, letter.stream_id) in new]
+    return [letter for letter in letters if (letter.position.epoch, letter.stream_id) in new]
 
 
 async def _shortened(connection: AsyncConnection, letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:

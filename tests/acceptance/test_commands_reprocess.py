@@ -25,11 +25,11 @@ from storage.catalog.backfill import Filter
 from storage.catalog.facts import (
     DeadLetter,
     Failed,
-    Mark,
     Original,
     Ready,
     State,
     StoredVariant,
+    StreamId,
     UploadRequested,
 )
 from storage.catalog.verdicts import Verdict
@@ -64,7 +64,7 @@ class Ground:
         """An upload that is ready, its files there; or that has failed with `code`."""
         upload_id = uuid4()
         self.names[str(upload_id)] = name
-        event = UploadRequested(Mark(1), upload_id, f"uploads/{name}-{upload_id}.jpg", recipe)
+        event = UploadRequested(StreamId(1), upload_id, f"uploads/{name}-{upload_id}.jpg", recipe)
         nobody = DeadLetter("1-0", "invalid_event", "", b"")
         taken = await self.catalog.intake.take(
             [(event, nobody)], [], uploads_per_job=1, new_job_id=lambda: uuid4().hex

@@ -15,7 +15,6 @@ from storage.catalog.facts import (
     DeadLetter,
     DeletionRequested,
     Failed,
-    Mark,
     Message,
     Original,
     Postponed,
@@ -23,6 +22,7 @@ from storage.catalog.facts import (
     Removed,
     State,
     StoredVariant,
+    StreamId,
     Taken,
     Upload,
     UploadRequested,
@@ -37,12 +37,12 @@ _jobs: Iterator[int] = count()
 
 def upload_event(ms: int, upload_id: UUID = CAT, source: str = SOURCE, **metadata: object) -> UploadRequested:
     """An upload event at that place in the stream."""
-    return UploadRequested(Mark(ms, 0), upload_id, source, "default", metadata)
+    return UploadRequested(StreamId(ms, 0), upload_id, source, "default", metadata)
 
 
 def delete_event(ms: int, upload_id: UUID = CAT, *, original: bool = False) -> DeletionRequested:
     """A delete event at that place in the stream."""
-    return DeletionRequested(Mark(ms, 0), upload_id, original)
+    return DeletionRequested(StreamId(ms, 0), upload_id, original)
 
 
 def letter(stream_id: str, message: str = "refused") -> DeadLetter:
@@ -54,7 +54,7 @@ async def take(
     catalog: Catalog, *events: UploadRequested | DeletionRequested, uploads_per_job: int = 100
 ) -> Taken:
     """Put events into the catalog as one batch."""
-    pairs = [(event, letter(f"{event.mark.ms}-{event.mark.n}")) for event in events]
+    pairs = [(event, letter(f"{event.position.ms}-{event.position.n}")) for event in events]
     return await catalog.intake.take(pairs, [], uploads_per_job=uploads_per_job, new_job_id=new_job_id)
 
 

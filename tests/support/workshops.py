@@ -16,7 +16,7 @@ from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.sandbox import Sandbox
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import Claim, Mark, Message, UploadRequested
+from storage.catalog.facts import Claim, Message, StreamId, UploadRequested
 from tests.support.catalogs import take
 from worker.retry import judge
 
@@ -70,7 +70,7 @@ class Uploads:
         """Only the event, about whatever lies there."""
         self._ms += 1
         upload_id = uuid5(NAMESPACE_URL, f"media:uploads/{name}")
-        await take(self._catalog, UploadRequested(Mark(self._ms), upload_id, f"uploads/{name}", recipe))
+        await take(self._catalog, UploadRequested(StreamId(self._ms), upload_id, f"uploads/{name}", recipe))
         return upload_id
 
     def path(self, name: str) -> Path:

@@ -20,7 +20,7 @@ from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import Claim, DeletionRequested, Failed, Mark, State, Upload
+from storage.catalog.facts import Claim, DeletionRequested, Failed, State, StreamId, Upload
 from storage.catalog.tables import uploads as rows
 from storage.errors import CatalogUnavailable, user
 from tests.support.catalogs import outbox_of, take, transactions, upload_event
@@ -379,7 +379,7 @@ async def test_lanes_hold_so_many_and_one_alone_holds_all() -> None:
 
 
 async def delete(catalog: Catalog, upload_id: UUID, ms: int = 1000, *, original: bool = False) -> None:
-    await take(catalog, DeletionRequested(Mark(ms), upload_id, original))
+    await take(catalog, DeletionRequested(StreamId(ms), upload_id, original))
 
 
 async def test_a_deleted_upload_loses_its_files_and_is_told(

@@ -28,7 +28,7 @@ COUNT, BATCH = 300, 30
 async def damaged(catalog: Catalog, tmp_path: Path) -> tuple[Path, str, list[UUID]]:
     """A catalog with many uploads on one job, some of whose rows lie on a page of zeros."""
     ids = [uuid4() for _ in range(COUNT)]
-    requests = [UploadRequested(upload_event(1).mark, each, f"uploads/{each}", "gone") for each in ids]
+    requests = [UploadRequested(upload_event(1).position, each, f"uploads/{each}", "gone") for each in ids]
     taken = await take(catalog, *requests, uploads_per_job=COUNT)
     [job_id] = taken.jobs
     path = tmp_path / "damaged.db"

@@ -3,7 +3,7 @@
 from uuid import UUID, uuid4
 
 from storage.catalog import Catalog
-from storage.catalog.facts import DeadLetter, DeletionRequested, Mark, State, Taken, UploadRequested
+from storage.catalog.facts import DeadLetter, DeletionRequested, State, StreamId, Taken, UploadRequested
 
 SOURCE = "uploads/found.jpg"
 
@@ -21,7 +21,7 @@ async def state_of(catalog: Catalog, upload_id: UUID) -> State | None:
 
 
 def found(upload_id: UUID) -> UploadRequested:
-    return UploadRequested(Mark(), upload_id, SOURCE, "default", adopted=True)
+    return UploadRequested(StreamId(), upload_id, SOURCE, "default", adopted=True)
 
 
 async def test_an_adopted_upload_waits_for_work_like_any_other(catalog: Catalog) -> None:
@@ -35,7 +35,7 @@ async def test_an_adopted_upload_waits_for_work_like_any_other(catalog: Catalog)
 
 async def test_adopting_what_is_known_changes_nothing(catalog: Catalog) -> None:
     known = uuid4()
-    await take(catalog, UploadRequested(Mark(5, 0), known, SOURCE, "default", {"owner": "42"}))
+    await take(catalog, UploadRequested(StreamId(5, 0), known, SOURCE, "default", {"owner": "42"}))
 
     taken = await take(catalog, found(known))
 
@@ -47,7 +47,7 @@ async def test_an_event_with_another_id_takes_the_adopted_upload_over(catalog: C
     adopted, named = uuid4(), uuid4()
     await take(catalog, found(adopted))
 
-    await take(catalog, UploadRequested(Mark(7, 0), named, SOURCE, "default"))
+    await take(catalog, UploadRequested(StreamId(7, 0), named, SOURCE, "default"))
 
     states = [await state_of(catalog, upload_id) for upload_id in (named, adopted)]
     assert states == [State.QUEUED, State.DELETING]
@@ -56,9 +56,9 @@ async def test_an_event_with_another_id_takes_the_adopted_upload_over(catalog: C
 async def test_an_event_with_the_same_id_makes_the_upload_an_announced_one(catalog: Catalog) -> None:
     adopted, other = uuid4(), uuid4()
     await take(catalog, found(adopted))
-    await take(catalog, UploadRequested(Mark(7, 0), adopted, SOURCE, "default"))
+    await take(catalog, UploadRequested(StreamId(7, 0), adopted, SOURCE, "default"))
 
-    await take(catalog, UploadRequested(Mark(8, 0), other, SOURCE, "default"))
+    await take(catalog, UploadRequested(StreamId(8, 0), other, SOURCE, "default"))
 
     states = [await state_of(catalog, upload_id) for upload_id in (adopted, other)]
     assert states == [State.QUEUED, State.QUEUED]
@@ -67,7 +67,9 @@ async def test_an_event_with_the_same_id_makes_the_upload_an_announced_one(catal
 async def test_a_tombstone_keeps_its_source_from_being_adopted(catalog: Catalog) -> None:
     gone = uuid4()
     await take(
-        catalog, UploadRequested(Mark(1, 0), gone, SOURCE, "default"), DeletionRequested(Mark(2, 0), gone)
+        catalog,
+        UploadRequested(StreamId(1, 0), gone, SOURCE, "default"),
+        DeletionRequested(StreamId(2, 0), gone),
     )
 
     known = await catalog.walks.known_sources([SOURCE, "uploads/other.jpg"])

@@ -10,11 +10,11 @@ from storage.catalog.clock import now_ms
 from storage.catalog.facts import (
     DeadLetter,
     Failed,
-    Mark,
     Original,
     Ready,
     State,
     StoredVariant,
+    StreamId,
     UploadRequested,
 )
 
@@ -24,7 +24,7 @@ LETTER = DeadLetter("1-0", "invalid_event", "", b"")
 async def upload(catalog: Catalog, *, recipe: str = "default", code: str | None = None) -> UUID:
     """An upload that is ready, or failed with `code`."""
     upload_id = uuid4()
-    event = UploadRequested(Mark(1), upload_id, f"uploads/{upload_id}.jpg", recipe)
+    event = UploadRequested(StreamId(1), upload_id, f"uploads/{upload_id}.jpg", recipe)
     taken = await catalog.intake.take(
         [(event, LETTER)], [], uploads_per_job=8, new_job_id=lambda: uuid4().hex
     )

@@ -13,11 +13,11 @@ from storage.catalog.facts import (
     DeadLetter,
     DeletionRequested,
     Failed,
-    Mark,
     Message,
     Postponed,
     Removed,
     State,
+    StreamId,
     UploadRequested,
 )
 from tests.support.catalogs import (
@@ -247,7 +247,7 @@ async def test_an_adoption_that_comes_late_is_no_event_and_is_not_answered(catal
 
 async def test_events_of_the_same_millisecond_apply_in_their_order(catalog: Catalog) -> None:
     for number, owner in ((9, "ninth"), (10, "tenth"), (2, "second")):
-        await take(catalog, UploadRequested(Mark(1, number), CAT, SOURCE, "default", {"owner": owner}))
+        await take(catalog, UploadRequested(StreamId(1, number), CAT, SOURCE, "default", {"owner": owner}))
 
     assert (await upload(catalog)).metadata == {"owner": "tenth"}
 

@@ -6,12 +6,12 @@ from storage.catalog import Catalog
 from storage.catalog.facts import (
     DeadLetter,
     Failed,
-    Mark,
     Original,
     Postponed,
     Ready,
     State,
     StoredVariant,
+    StreamId,
     UploadRequested,
 )
 
@@ -20,7 +20,7 @@ LETTER = DeadLetter("1-0", "invalid_event", "not JSON", b"{")
 
 async def queued(catalog: Catalog, upload_id: UUID, ms: int = 1) -> str:
     upload_event = UploadRequested(
-        Mark(ms), upload_id, f"uploads/{upload_id}.jpg", "default", {"owner": "42"}
+        StreamId(ms), upload_id, f"uploads/{upload_id}.jpg", "default", {"owner": "42"}
     )
     taken = await catalog.intake.take(
         [(upload_event, LETTER)], [], uploads_per_job=8, new_job_id=lambda: uuid4().hex

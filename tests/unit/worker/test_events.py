@@ -12,11 +12,11 @@ import pytest
 from storage.catalog.facts import (
     About,
     DeletionRequested,
-    Mark,
     Message,
     Original,
     State,
     StoredVariant,
+    StreamId,
     UploadRequested,
 )
 from worker.events import (
@@ -27,7 +27,7 @@ from worker.events import (
     default_id,
     event_schema,
     parse_event,
-    parse_mark,
+    parse_stream_id,
     payload,
     read_about,
 )
@@ -39,7 +39,7 @@ CAT = "4a2ca705-03aa-52b8-a8b8-e2aa1374070e"
 
 def parsed(event: object) -> UploadRequested | DeletionRequested:
     body = event if isinstance(event, bytes) else orjson.dumps(event)
-    return parse_event(body, Mark(1, 2), RECIPES)
+    return parse_event(body, StreamId(1, 2), RECIPES)
 
 
 def refusal(event: object) -> tuple[str, str]:
@@ -53,7 +53,7 @@ def refusal(event: object) -> tuple[str, str]:
 
 def test_an_event_needs_only_a_source() -> None:
     assert parsed({"source": "uploads/2026/11/cat.jpg"}) == UploadRequested(
-        Mark(1, 2), UUID(CAT), "uploads/2026/11/cat.jpg", "default", {}
+        StreamId(1, 2), UUID(CAT), "uploads/2026/11/cat.jpg", "default", {}
     )
 
 
@@ -62,7 +62,7 @@ def test_everything_that_an_event_may_say_is_taken_as_it_is() -> None:
     upload_id = "6f1c0000-0000-4000-8000-000000000001"
     event = {"source": "uploads/a", "id": upload_id, "recipe": "posters", "metadata": metadata}
 
-    assert parsed(event) == UploadRequested(Mark(1, 2), UUID(upload_id), "uploads/a", "posters", metadata)
+    assert parsed(event) == UploadRequested(StreamId(1, 2), UUID(upload_id), "uploads/a", "posters", metadata)
 
 
 def test_two_events_for_one_source_are_one_upload() -> None:
@@ -78,7 +78,7 @@ def test_two_events_for_one_source_are_one_upload() -> None:
     ],
 )
 def test_a_delete_event_names_an_id_and_maybe_the_original(event: object, *, original: bool) -> None:
-    assert parsed(event) == DeletionRequested(Mark(1, 2), UUID(CAT), original)
+    assert parsed(event) == DeletionRequested(StreamId(1, 2), UUID(CAT), original)
 
 
 SOURCES = [
@@ -178,7 +178,7 @@ def test_every_mistake_of_an_event_is_told() -> None:
 
 def test_an_entry_without_an_event_is_told() -> None:
     with pytest.raises(InvalidEvent, match="no field named event"):
-        parse_event(None, Mark(), RECIPES)
+        parse_event(None, StreamId(), RECIPES)
 
 
 def test_an_unknown_recipe_has_a_code_of_its_own_and_is_told_the_known_ones() -> None:
@@ -233,7 +233,7 @@ def test_whom_a_refused_event_is_about_is_read_wherever_it_can_be(
 ) -> None:
     body = event if isinstance(event, bytes) else orjson.dumps(event)
     with pytest.raises(InvalidEvent):
-        parse_event(body, Mark(), RECIPES)
+        parse_event(body, StreamId(), RECIPES)
 
     assert read_about(body) == expected
 
@@ -256,7 +256,7 @@ def test_a_message_about_an_entry_whose_id_cannot_be_read_has_none() -> None:
 
 
 def test_the_place_of_an_entry_is_its_id_in_its_epoch() -> None:
-    assert parse_mark("1700000000000-7", 3) == Mark(1_700_000_000_000, 7, 3)
+    assert parse_stream_id("1700000000000-7", 3) == StreamId(1_700_000_000_000, 7, 3)
 
 
 def test_the_published_schema_is_the_models() -> None:
