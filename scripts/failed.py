@@ -59,9 +59,9 @@ def list_failed(
             uploads = await catalog.failures.newest(limit)
             waiting = [_waiting(upload) for upload in await catalog.failures.waiting(limit)]
             still = await catalog.failures.count_waiting()
-            letters = await catalog.letters.newest(limit)
+            letters = await catalog.dead_letters.newest(limit)
             failed = (await catalog.reports.states())[State.FAILED]
-            refused = await catalog.letters.count()
+            refused = await catalog.dead_letters.count()
         if as_json:
             told = {
                 "uploads": [_upload(upload) for upload in uploads],
@@ -103,7 +103,7 @@ def retry_failed(
             await queue.enqueue(jobs)
             for letter in chosen.letters:
                 await queue.add_raw(letter.body)
-            await stores.catalog.letters.discard([letter.id for letter in chosen.letters])
+            await stores.catalog.dead_letters.discard([letter.id for letter in chosen.letters])
         return _report("queued", [one.id for one in chosen.uploads], chosen, as_json=as_json)
 
     run(body)
@@ -119,7 +119,7 @@ def discard_failed(
         async with open_catalog(settings.catalog_url, create=False) as catalog:
             chosen = await _choose(catalog, ids, code, everything=everything)
             gone = await catalog.failures.discard([upload.id for upload in chosen.uploads])
-            await catalog.letters.discard([letter.id for letter in chosen.letters])
+            await catalog.dead_letters.discard([letter.id for letter in chosen.letters])
         return _report("discarded", gone, chosen, as_json=as_json)
 
     run(body)
@@ -143,7 +143,7 @@ async def _choose(
     numbers = [int(one) for one in ids if one.isdecimal()] if ids else None
     uuids = [parse_id(one) for one in ids if not one.isdecimal()] if ids else None
     uploads = await catalog.failures.newest(_ALL, ids=uuids, code=code)
-    letters = await catalog.letters.newest(_ALL, ids=numbers, code=code)
+    letters = await catalog.dead_letters.newest(_ALL, ids=numbers, code=code)
     found = {*(upload.id for upload in uploads), *(letter.id for letter in letters)}
     wanted = [*(uuids or ()), *(numbers or ())]
     return Chosen(uploads, letters, [str(one) for one in wanted if one not in found])

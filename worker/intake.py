@@ -20,7 +20,7 @@ from worker.queue import UNREACHABLE, Entry, NoGroup, Queue, RedisError
 
 log = structlog.get_logger(__name__)
 
-MAX_LETTER_BYTES = 128 * 1024  # of a bad entry that are kept; the largest good event has half of it
+MAX_DEAD_LETTER_BYTES = 128 * 1024  # of a bad entry that are kept; the largest good event has half of it
 
 _BLOCK_MS = 1000
 _PAUSE_S = 0.25  # while there is enough in hand
@@ -339,7 +339,9 @@ def new_job_id() -> str:
 
 
 def _letter(entry: Entry, position: StreamId, code: str, reason: str, about: About | None) -> DeadLetter:
-    return DeadLetter(entry.id, code, reason, entry.raw[:MAX_LETTER_BYTES], about=about, position=position)
+    return DeadLetter(
+        entry.id, code, reason, entry.raw[:MAX_DEAD_LETTER_BYTES], about=about, position=position
+    )
 
 
 def _about(event: Event) -> About:

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 ROWS_A_TICK = 1000
 KEEP_MESSAGES_MS = 7 * 24 * 3600 * 1000
-KEEP_LETTERS_MS = 30 * 24 * 3600 * 1000
+KEEP_DEAD_LETTERS_MS = 30 * 24 * 3600 * 1000
 _UNSENT_AFTER_MS = 2_000  # a message that was just written is on its way
 _LONGEST_LOCK_MS = 600_000  # a lease of other workers may be longer than ours
 _GONE_AFTER_S = 3600  # a consumer that nothing was heard of
@@ -89,7 +89,7 @@ async def reconcile(
         lambda: catalog.outbox.prune(now_ms() - KEEP_MESSAGES_MS),
         lambda: catalog.verdicts.prune(now_ms() - REMEMBERED_MS),
         catalog.sweeps.settle_abandoned,
-        lambda: catalog.letters.prune(now_ms() - KEEP_LETTERS_MS),
+        lambda: catalog.dead_letters.prune(now_ms() - KEEP_DEAD_LETTERS_MS),
         lambda: _bound(catalog),
         lambda: queue.forget_consumers(_GONE_AFTER_S * 1000),
     )
@@ -112,7 +112,7 @@ async def _requeue(
 
 async def _bound(catalog: Catalog) -> None:
     """Keep the catalog's file as small as what is in it."""
-    if gone := await catalog.letters.prune_surplus():
+    if gone := await catalog.dead_letters.prune_surplus():
         log.warning(
             "dead_letters_forgotten", count=gone, reason="there are too many; see `media failed list`"
         )

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from storage.catalog.backfill import Backfill
 from storage.catalog.claims import Claims
 from storage.catalog.database import BUSY_TIMEOUT_S, Database, identity, mark_bound, open_database
+from storage.catalog.dead_letters import DeadLetters
 from storage.catalog.epochs import Epochs
 from storage.catalog.failures import Failures
 from storage.catalog.intake import Intake
-from storage.catalog.letters import Letters
 from storage.catalog.outbox import Outbox
 from storage.catalog.reports import Reports
 from storage.catalog.sweeps import Sweeps
@@ -28,7 +28,7 @@ class Catalog:
     epochs: Epochs
     claims: Claims
     outbox: Outbox
-    letters: Letters
+    dead_letters: DeadLetters
     failures: Failures
     backfill: Backfill
     reports: Reports
@@ -61,7 +61,7 @@ async def open_catalog(
             epochs=Epochs(database),
             claims=Claims(database),
             outbox=Outbox(database),
-            letters=Letters(database),
+            dead_letters=DeadLetters(database),
             failures=Failures(database),
             backfill=Backfill(database),
             reports=Reports(database),

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.catalog import outbox
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
+from storage.catalog.dead_letters import insert_dead_letters
 from storage.catalog.epochs import note_taken, read_epoch
 from storage.catalog.events import NotYours, Outdated, apply
 from storage.catalog.facts import (
@@ -23,7 +24,6 @@ from storage.catalog.facts import (
     Taken,
     UploadRequested,
 )
-from storage.catalog.letters import insert_letters
 from storage.catalog.rows import Row, message_of, to_variant
 from storage.catalog.tables import row_id, uploads, variants
 
@@ -123,7 +123,7 @@ async def _take(
                 answered[str(event.id)] = None
     jobs = _hand_out(rows, list(waiting), uploads_per_job, new_job_id)
     await _store(connection, rows, known)
-    new = await insert_letters(connection, letters, refused, now)
+    new = await insert_dead_letters(connection, letters, refused, now)
     answers = await _present(connection, [rows[each] for each in answered], now)
     messages = await outbox.insert_messages(connection, [*answers, *_refusals(new, now)])
     return Taken(jobs, refused, messages, outdated)

@@ -202,7 +202,7 @@ async def test_health_is_green_again_once_a_check_of_the_whole_file_finds_nothin
 async def test_damage_in_one_table_keeps_no_chore_from_the_others(
     path: Path, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.leases.KEEP_LETTERS_MS", -1000)
+    monkeypatch.setattr("worker.leases.KEEP_DEAD_LETTERS_MS", -1000)
     zero(path, roots(path)["verdicts_by_age"])
     async with open_catalog(url_of(path)) as catalog:
         with pytest.raises(CatalogDamaged):
@@ -210,5 +210,5 @@ async def test_damage_in_one_table_keeps_no_chore_from_the_others(
                 queue, catalog, OutboxPublisher(catalog.outbox, queue), lease_s=0, uploads_per_job=8
             )
 
-        assert await catalog.letters.count() == 0
+        assert await catalog.dead_letters.count() == 0
         assert "damaged" in (await check_catalog(catalog)() or "")

@@ -84,7 +84,7 @@ async def test_an_entry_is_taken_wherever_its_id_lies_and_so_are_later_ones(
     await intake_all(queue, catalog)
 
     assert [await state(catalog, source) for source in (CAT, DOG)] == [State.DELETING, State.QUEUED]
-    assert await catalog.letters.count() == 0
+    assert await catalog.dead_letters.count() == 0
 
 
 async def test_a_stream_that_lies_ahead_is_a_warning_that_names_a_command(
@@ -191,7 +191,7 @@ async def test_what_was_refused_is_sent_again_into_a_stream_that_began_anew(
     await queue.redis.delete(STREAM)
     await add(queue, {"source": CAT, "recipe": "none"})
     await intake_all(queue, catalog)
-    [letter] = await catalog.letters.newest(9)
+    [letter] = await catalog.dead_letters.newest(9)
 
     assert letter.code == "unknown_recipe"
 
@@ -210,7 +210,7 @@ async def test_an_entry_of_another_epoch_that_has_the_id_of_a_refused_one_is_kep
         await begin_anew(queue, catalog)
 
     refused = [("5-1", "neither"), ("5-1", "none"), ("6-1", "last"), ("6-1", "last")]
-    letters = await catalog.letters.newest(9)
+    letters = await catalog.dead_letters.newest(9)
     assert sorted((one.stream_id, orjson.loads(one.body)["recipe"]) for one in letters) == refused
     assert sorted(one.entry or "" for one in await outbox_of(catalog)) == [entry for entry, _ in refused]
 
@@ -354,7 +354,7 @@ async def test_a_worker_whose_clock_is_slow_takes_every_event(
     await add(queue, {"source": CAT})
     await intake_all(queue, catalog)
 
-    assert (await state(catalog, CAT), await catalog.letters.count()) == (State.QUEUED, 0)
+    assert (await state(catalog, CAT), await catalog.dead_letters.count()) == (State.QUEUED, 0)
 
 
 async def test_a_stream_with_events_is_reset_only_where_that_is_said(queue: Queue) -> None:

@@ -44,7 +44,7 @@ async def refuse(catalog: Catalog, start: int, count: int, size: int) -> None:
 async def test_large_refused_events_are_kept_short_once_they_take_half_of_the_room(
     catalog: Catalog, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.catalog.letters.MOST_BYTES", MIB)
+    monkeypatch.setattr("storage.catalog.dead_letters.MOST_BYTES", MIB)
     for start in range(0, 200, 10):
         await refuse(catalog, start, 10, 128 * KIB)
 
@@ -61,7 +61,7 @@ async def test_what_can_be_sent_once_more_is_kept_whole_however_little_room_is_l
     body = bytes(60 * KIB)
     await take(catalog, upload_event(1))
     await refuse(catalog, 10, 10, KIB)
-    monkeypatch.setattr("storage.catalog.letters.MOST_BYTES", KIB)
+    monkeypatch.setattr("storage.catalog.dead_letters.MOST_BYTES", KIB)
     for_later = [DeadLetter(f"20-{n}", code, "", body) for n, code in enumerate(RETRIED)]
     of_anothers_id = (
         upload_event(30, source="uploads/other.jpg"),
@@ -69,16 +69,16 @@ async def test_what_can_be_sent_once_more_is_kept_whole_however_little_room_is_l
     )
     await catalog.intake.take([of_anothers_id], for_later, uploads_per_job=1, new_job_id=new_job_id)
 
-    kept = {letter.stream_id: len(letter.body) for letter in await catalog.letters.newest(3)}
+    kept = {letter.stream_id: len(letter.body) for letter in await catalog.dead_letters.newest(3)}
     assert kept == {"20-0": len(body), "20-1": len(body), "30-0": len(body)}
 
 
 async def test_the_oldest_refused_events_go_first_by_number(catalog: Catalog) -> None:
     await refuse(catalog, 0, 100, 10)
 
-    assert await catalog.letters.prune_surplus(most=100) == 0
-    assert await catalog.letters.prune_surplus(most=50) == 55
-    left = [letter.stream_id for letter in await catalog.letters.newest(100)]
+    assert await catalog.dead_letters.prune_surplus(most=100) == 0
+    assert await catalog.dead_letters.prune_surplus(most=50) == 55
+    left = [letter.stream_id for letter in await catalog.dead_letters.newest(100)]
     assert left == [f"{number}-0" for number in range(99, 54, -1)]
     assert await catalog.reports.prove() == []
 
@@ -86,16 +86,16 @@ async def test_the_oldest_refused_events_go_first_by_number(catalog: Catalog) ->
 async def test_the_oldest_refused_events_go_first_by_bytes(catalog: Catalog) -> None:
     await refuse(catalog, 0, 100, KIB)
 
-    assert await catalog.letters.prune_surplus(most_bytes=100 * KIB) == 0
-    assert await catalog.letters.prune_surplus(most_bytes=50 * KIB) == 55
-    assert await catalog.letters.count() == 45
+    assert await catalog.dead_letters.prune_surplus(most_bytes=100 * KIB) == 0
+    assert await catalog.dead_letters.prune_surplus(most_bytes=50 * KIB) == 55
+    assert await catalog.dead_letters.count() == 45
 
 
 async def test_space_that_is_not_used_any_more_goes_back_to_the_disk(catalog: Catalog, path: Path) -> None:
     await refuse(catalog, 0, 200, 128 * KIB)
     settle(path)
     before = path.stat().st_size
-    await catalog.letters.prune_surplus(most=10)
+    await catalog.dead_letters.prune_surplus(most=10)
     for _ in range(10):
         await catalog.database.give_back()
     settle(path)
@@ -109,7 +109,7 @@ async def test_a_step_gives_back_a_bounded_number_of_pages(
 ) -> None:
     monkeypatch.setattr("storage.catalog.database._PAGES_AT_ONCE", 100)
     await refuse(catalog, 0, 100, 128 * KIB)
-    await catalog.letters.prune_surplus(most=10)
+    await catalog.dead_letters.prune_surplus(most=10)
     before = _pragma(path, "page_count")
 
     await catalog.database.give_back()
@@ -121,12 +121,12 @@ async def test_a_catalog_that_cannot_give_back_lets_no_writer_wait_for_it(
     catalog: Catalog, path: Path
 ) -> None:
     await refuse(catalog, 0, 100, 128 * KIB)
-    await catalog.letters.prune_surplus(most=10)
+    await catalog.dead_letters.prune_surplus(most=10)
     settle(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.executescript("PRAGMA auto_vacuum=NONE; VACUUM")
     await refuse(catalog, 100, 100, 128 * KIB)
-    await catalog.letters.prune_surplus(most=10)
+    await catalog.dead_letters.prune_surplus(most=10)
     assert _pragma(path, "freelist_count") > 1024
 
     async with catalog.database.writing(), asyncio.timeout(2):
@@ -141,7 +141,7 @@ async def old(migrated: Path, path: Path) -> AsyncIterator[Catalog]:
         other.executescript("PRAGMA auto_vacuum=NONE; VACUUM")
     async with open_catalog(url_of(path)) as catalog:
         await refuse(catalog, 0, 100, 128 * KIB)
-        await catalog.letters.prune_surplus(most=10)
+        await catalog.dead_letters.prune_surplus(most=10)
         await take(catalog, upload_event(1))
         yield catalog
 
@@ -238,12 +238,12 @@ async def test_a_worker_that_is_killed_while_it_rewrites_a_catalog_has_harmed_no
 ) -> None:
     await work(old)
     settle(path)
-    kept = await old.letters.newest(100)
+    kept = await old.dead_letters.newest(100)
     with another_process(REWRITER, str(path), str(log)) as rewriter:
         assert rewriter.wait(60) == -signal.SIGKILL
 
     assert await find_damage(path, 60) == []
-    assert await old.letters.newest(100) == kept
+    assert await old.dead_letters.newest(100) == kept
     assert (await upload(old)).state is State.READY
     await take(old, upload_event(2))
 

@@ -202,7 +202,7 @@ async def test_refused_events_of_an_older_schema_stay_and_keep_their_numbers(
         database.execute("DELETE FROM dead_letters WHERE id = 8")
     async with open_catalog(catalog_url, migrate=True) as catalog:
         await catalog.intake.take([], [letter("9-0")], uploads_per_job=1, new_job_id=lambda: "")
-        kept = [(one.id, one.stream_id, one.body) for one in await catalog.letters.newest(9)]
+        kept = [(one.id, one.stream_id, one.body) for one in await catalog.dead_letters.newest(9)]
 
         assert kept == [(9, "9-0", b"bytes"), (7, "7-0", b"bytes")]
         assert await catalog.reports.prove() == []
@@ -483,7 +483,7 @@ FREQUENT: dict[str, Callable[[Catalog], Awaitable[object]]] = {
     "prune": lambda catalog: catalog.outbox.prune(5),
     "find": lambda catalog: catalog.reports.find(CAT),
     "failed": lambda catalog: catalog.failures.newest(10),
-    "letters": lambda catalog: catalog.letters.newest(10),
+    "letters": lambda catalog: catalog.dead_letters.newest(10),
 }
 
 

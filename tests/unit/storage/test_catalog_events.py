@@ -258,7 +258,7 @@ async def test_an_id_belongs_to_its_first_source(catalog: Catalog) -> None:
 
     assert [refused.stream_id for refused in taken.refused] == ["2-0"]
     assert (await upload(catalog)).source == SOURCE
-    assert [kept.stream_id for kept in await catalog.letters.newest(9)] == ["2-0"]
+    assert [kept.stream_id for kept in await catalog.dead_letters.newest(9)] == ["2-0"]
 
 
 @pytest.mark.parametrize("place", [1, 2])
@@ -296,7 +296,7 @@ async def test_a_refused_event_that_says_nothing_of_whom_it_is_about_is_a_dead_l
     catalog: Catalog,
 ) -> None:
     assert await refuse(catalog, refused("7-1", None)) == []
-    assert await catalog.letters.count() == 1
+    assert await catalog.dead_letters.count() == 1
 
 
 async def test_a_refused_entry_that_is_read_twice_is_answered_once(catalog: Catalog) -> None:
@@ -485,4 +485,4 @@ async def test_a_batch_that_cannot_be_recorded_leaves_nothing(catalog: Catalog) 
         )
 
     assert await catalog.reports.find(CAT) is None
-    assert await catalog.letters.count() == 0
+    assert await catalog.dead_letters.count() == 0

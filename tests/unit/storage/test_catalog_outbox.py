@@ -123,7 +123,7 @@ async def test_an_error_message_in_any_script_survives(catalog: Catalog) -> None
 async def test_a_dead_letter_keeps_the_bytes_and_the_reason(catalog: Catalog) -> None:
     await catalog.intake.take([], [letter("7-0", "not JSON")], uploads_per_job=1, new_job_id=new_job_id)
 
-    [kept] = await catalog.letters.newest(10)
+    [kept] = await catalog.dead_letters.newest(10)
     assert (kept.stream_id, kept.code, kept.message, kept.body) == (
         "7-0",
         "invalid_event",
@@ -136,16 +136,16 @@ async def test_an_entry_that_is_read_twice_becomes_one_dead_letter(catalog: Cata
     for message in ("first", "second"):
         await catalog.intake.take([], [letter("7-0", message)], uploads_per_job=1, new_job_id=new_job_id)
 
-    [kept] = await catalog.letters.newest(10)
+    [kept] = await catalog.dead_letters.newest(10)
     assert kept.message == "first"
-    assert await catalog.letters.count() == 1
+    assert await catalog.dead_letters.count() == 1
 
 
 async def test_dead_letters_are_told_newest_first(catalog: Catalog) -> None:
     letters = [letter(f"{number}-0") for number in range(5)]
     await catalog.intake.take([], letters, uploads_per_job=1, new_job_id=new_job_id)
 
-    assert [kept.stream_id for kept in await catalog.letters.newest(3)] == ["4-0", "3-0", "2-0"]
+    assert [kept.stream_id for kept in await catalog.dead_letters.newest(3)] == ["4-0", "3-0", "2-0"]
 
 
 async def test_letters_that_are_old_are_pruned(catalog: Catalog) -> None:
@@ -154,12 +154,12 @@ async def test_letters_that_are_old_are_pruned(catalog: Catalog) -> None:
     )
     async with catalog.database.writing() as connection:
         await connection.execute(update(dead_letters).where(dead_letters.c.id <= 2).values(received_ms=5))
-    await catalog.letters.prune(5)
-    untouched = await catalog.letters.count()
-    await catalog.letters.prune(6)
-    left = [kept.stream_id for kept in await catalog.letters.newest(9)]
-    await catalog.letters.prune(2**60)
+    await catalog.dead_letters.prune(5)
+    untouched = await catalog.dead_letters.count()
+    await catalog.dead_letters.prune(6)
+    left = [kept.stream_id for kept in await catalog.dead_letters.newest(9)]
+    await catalog.dead_letters.prune(2**60)
 
     assert untouched == 4
     assert left == ["3-0", "2-0"]
-    assert await catalog.letters.count() == 0
+    assert await catalog.dead_letters.count() == 0

@@ -120,7 +120,7 @@ async def test_dead_letters_are_chosen_by_number_or_code_and_thrown_away(catalog
     other = DeadLetter("2-0", "unknown_recipe", "there is no recipe", b"{}")
     await catalog.intake.take([], [LETTER, other], uploads_per_job=8, new_job_id=lambda: "none")
 
-    [chosen] = await catalog.letters.newest(10, code="unknown_recipe")
-    await catalog.letters.discard([chosen.id])
+    [chosen] = await catalog.dead_letters.newest(10, code="unknown_recipe")
+    await catalog.dead_letters.discard([chosen.id])
 
-    assert [letter.stream_id for letter in await catalog.letters.newest(10)] == ["1-0"]
+    assert [letter.stream_id for letter in await catalog.dead_letters.newest(10)] == ["1-0"]

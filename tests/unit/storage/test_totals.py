@@ -143,7 +143,7 @@ async def test_refused_events_are_counted_until_they_are_thrown_away(catalog: Ca
     letters = [letter("1-0"), letter("2-0")]
     await catalog.intake.take([], letters, uploads_per_job=1, new_job_id=new_job_id)
     kept = (await account(path)).amount("letter")
-    await catalog.letters.discard([1])
+    await catalog.dead_letters.discard([1])
 
     assert (kept, (await account(path)).amount("letter")) == (Tally(2, 10), Tally(1, 5))
 
@@ -235,7 +235,7 @@ STEPS: dict[str, Step] = {
     "discard": lambda catalog, each, _: catalog.failures.discard([each]),
     "drop": _drop,
     "refuse": _refuse,
-    "prune": lambda catalog, _each, number: catalog.letters.prune(number),
+    "prune": lambda catalog, _each, number: catalog.dead_letters.prune(number),
 }
 
 

@@ -18,7 +18,7 @@ SHORT_BYTES = 4096  # of each that is no event, once half of the room is taken
 NO_EVENT = "invalid_event"
 
 
-class Letters:
+class DeadLetters:
     """The dead letters of one catalog."""
 
     def __init__(self, database: Database) -> None:
@@ -100,7 +100,7 @@ async def _amount(connection: AsyncConnection) -> Tally:
     return Tally(count, size)
 
 
-async def insert_letters(
+async def insert_dead_letters(
     connection: AsyncConnection, letters: Sequence[DeadLetter], refused: Sequence[DeadLetter], now: int
 ) -> Sequence[DeadLetter]:
     """Keep `letters`, and those of events that could be read but were `refused`; gives the new ones.
