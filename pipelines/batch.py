@@ -111,7 +111,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class BatchContext:
     """Everything that work on uploads needs, and the rules it follows."""
 
     holder: str
@@ -131,7 +131,7 @@ class Workshop:
     lookout: Lookout | None = None
 
 
-async def process_uploads(ids: Sequence[UUID], job_id: str, workshop: Workshop) -> Report:
+async def process_uploads(ids: Sequence[UUID], job_id: str, context: BatchContext) -> Report:
     """Work on those uploads of a job whose time has come.
 
     An upload that fails is an outcome in the report; only what keeps the whole batch from going on raises.
@@ -142,16 +142,16 @@ async def process_uploads(ids: Sequence[UUID], job_id: str, workshop: Workshop) 
     until = time.monotonic() + NEW_WORK_S
     async with asyncio.TaskGroup() as group:
         for upload_id in ids:
-            group.create_task(_keep_apart(upload_id, job_id, workshop, report, until))
+            group.create_task(_keep_apart(upload_id, job_id, context, report, until))
     if report.outcomes["skipped"] or report.watched:
-        await _keep_on(ids, job_id, workshop, report)
+        await _keep_on(ids, job_id, context, report)
     return report
 
 
-async def _keep_on(ids: Sequence[UUID], job_id: str, workshop: Workshop, report: Report) -> None:
+async def _keep_on(ids: Sequence[UUID], job_id: str, context: BatchContext, report: Report) -> None:
     """What is put off stays with its job; what has been hastened since is due."""
     try:
-        waits = await workshop.claims.waits_ms(ids, job_id)
+        waits = await context.claims.waits_ms(ids, job_id)
     except CatalogUnavailable:  # the reconciler finds them when they are due
         return
     for upload_id, wait_ms in waits.items():
@@ -161,100 +161,102 @@ async def _keep_on(ids: Sequence[UUID], job_id: str, workshop: Workshop, report:
             report.leave(upload_id, wait_ms)
 
 
-async def _keep_apart(upload_id: UUID, job_id: str, workshop: Workshop, report: Report, until: float) -> None:
+async def _keep_apart(
+    upload_id: UUID, job_id: str, context: BatchContext, report: Report, until: float
+) -> None:
     """An upload whose rows cannot be read or written any more keeps no other from its outcome."""
     try:
-        await _process(upload_id, job_id, workshop, report, until)
+        await _process(upload_id, job_id, context, report, until)
     except CatalogDamaged as error:
         report.outcomes["unrecorded"] += 1
         report.complaints.append((upload_id, "catalog_unavailable", str(error)))
         report.leave(upload_id, DAMAGED_AGAIN_MS)
 
 
-async def _process(upload_id: UUID, job_id: str, workshop: Workshop, report: Report, until: float) -> None:
+async def _process(upload_id: UUID, job_id: str, context: BatchContext, report: Report, until: float) -> None:
     waited_from = time.perf_counter()
-    async with workshop.lanes.one():
+    async with context.lanes.one():
         report.ms["wait"] += (time.perf_counter() - waited_from) * 1000
-        if workshop.stopping.is_set() or time.monotonic() > until:
+        if context.stopping.is_set() or time.monotonic() > until:
             report.leave(upload_id, 0)
             return
-        if pause_ms := _pause_ms(workshop):
+        if pause_ms := _pause_ms(context):
             report.leave(upload_id, pause_ms)
             return
-        claim = await _claim(upload_id, job_id, workshop)
+        claim = await _claim(upload_id, job_id, context)
         if claim is None:
             report.outcomes["skipped"] += 1
             return
         lonely = claim.dead_claims == ALONE_AFTER
-        outcome = None if lonely else await _outcome(claim, nullcontext(), workshop, report)
+        outcome = None if lonely else await _outcome(claim, nullcontext(), context, report)
     if outcome is None:
-        outcome = await _outcome(claim, workshop.lanes.all(), workshop, report)
+        outcome = await _outcome(claim, context.lanes.all(), context, report)
     submitted = time.perf_counter()
-    committed = await workshop.committer.submit(outcome)
+    committed = await context.committer.submit(outcome)
     report.ms["commit"] += (time.perf_counter() - submitted) * 1000
     _note(committed, outcome, report)
-    _watch(committed, outcome, workshop, report)
+    _watch(committed, outcome, context, report)
 
 
-def _watch(committed: Committed, outcome: Outcome, workshop: Workshop, report: Report) -> None:
+def _watch(committed: Committed, outcome: Outcome, context: BatchContext, report: Report) -> None:
     """Look at the original of what is put off because of it: it may be there before the time is over.
 
     And at that of what is ready: half of a picture may be one, too.
     """
     source = outcome.claim.upload.source
-    if workshop.lookout is None or source is None:
+    if context.lookout is None or source is None:
         return
     if isinstance(outcome, Ready) and committed.state is State.READY and outcome.seen is not None:
-        workshop.lookout.watch_made(outcome.claim, source, outcome.seen)
+        context.lookout.watch_made(outcome.claim, source, outcome.seen)
     if not isinstance(outcome, Postponed) or outcome.seen is None:
         return
     if committed.state is State.QUEUED and committed.due_in_ms:
         report.watched.add(committed.id)
-        workshop.lookout.watch(committed.id, source, outcome.seen, committed.due_in_ms / 1000)
+        context.lookout.watch(committed.id, source, outcome.seen, committed.due_in_ms / 1000)
 
 
-def _pause_ms(workshop: Workshop) -> int:
+def _pause_ms(context: BatchContext) -> int:
     """How long nothing is to be attempted. Decoders that live go on while no other can be started."""
-    if workshop.sandbox.has_decoders:
-        return workshop.outage.pause_ms
-    return max(workshop.outage.pause_ms, workshop.decoder_outage.pause_ms)
+    if context.sandbox.has_decoders:
+        return context.outage.pause_ms
+    return max(context.outage.pause_ms, context.decoder_outage.pause_ms)
 
 
-async def _claim(upload_id: UUID, job_id: str, workshop: Workshop) -> Claim | None:
-    taking = asyncio.ensure_future(workshop.claims.claim(upload_id, job_id, workshop.holder))
+async def _claim(upload_id: UUID, job_id: str, context: BatchContext) -> Claim | None:
+    taking = asyncio.ensure_future(context.claims.claim(upload_id, job_id, context.holder))
     try:
         return await asyncio.shield(taking)
     except asyncio.CancelledError:
         # It may have been written already, and would then be taken for that of a worker that died.
         claim = await taking
         if claim is not None:
-            await workshop.claims.release([claim])
+            await context.claims.release([claim])
         raise
 
 
 async def _outcome(
-    claim: Claim, place: AbstractAsyncContextManager[None], workshop: Workshop, report: Report
+    claim: Claim, place: AbstractAsyncContextManager[None], context: BatchContext, report: Report
 ) -> Outcome:
     """The one place where an upload's error becomes an outcome."""
     try:
         try:
             async with place:
-                return await _attempt(claim, workshop, report)
+                return await _attempt(claim, context, report)
         except Exception as error:
-            return await _judged(error, claim, workshop)
+            return await _judged(error, claim, context)
     except asyncio.CancelledError:
-        await asyncio.shield(workshop.claims.release([claim]))
+        await asyncio.shield(context.claims.release([claim]))
         raise
 
 
-async def _judged(error: Exception, claim: Claim, workshop: Workshop) -> Outcome:
-    judged = workshop.judge(error, claim)
-    if isinstance(judged, Failed) and (early := _came_early(error, judged, workshop)):
+async def _judged(error: Exception, claim: Claim, context: BatchContext) -> Outcome:
+    judged = context.judge(error, claim)
+    if isinstance(judged, Failed) and (early := _came_early(error, judged, context)):
         return early
     if isinstance(error, BlobNotFound) and isinstance(judged, Failed):
-        error = await _cause(error, workshop)
-        judged = workshop.judge(error, claim)
-    outage = _outage_of(error, workshop)
+        error = await _cause(error, context)
+        judged = context.judge(error, claim)
+    outage = _outage_of(error, context)
     if outage is not None and await outage.strikes():
         return Postponed(claim, judged.code, judged.message, outage.pause_ms, counted=False)
     if isinstance(judged, Failed) and claim.upload.state is State.DELETING:
@@ -265,66 +267,66 @@ async def _judged(error: Exception, claim: Claim, workshop: Workshop) -> Outcome
     return judged
 
 
-def _came_early(error: Exception, judged: Failed, workshop: Workshop) -> Postponed | None:
+def _came_early(error: Exception, judged: Failed, context: BatchContext) -> Postponed | None:
     """The rest of a wait for an original that a leap of the clock has cut short."""
     seen = Existence.MISSING if isinstance(error, BlobNotFound) else getattr(error, "seen", None)
-    rest_s = workshop.lookout.rest_s(judged.claim.upload.id) if workshop.lookout else 0.0
+    rest_s = context.lookout.rest_s(judged.claim.upload.id) if context.lookout else 0.0
     if seen is None or rest_s < _ABOUT_S:
         return None
     return Postponed(judged.claim, judged.code, judged.message, int(rest_s * 1000), counted=False, seen=seen)
 
 
-async def _cause(missing: BlobNotFound, workshop: Workshop) -> Exception:
+async def _cause(missing: BlobNotFound, context: BatchContext) -> Exception:
     """Why there is no file: before anybody hears that it is missing for good, the root is looked at."""
     try:
-        await workshop.blobs.prove()
+        await context.blobs.prove()
     except StorageError as error:
         return error
     return missing
 
 
-def _outage_of(error: Exception, workshop: Workshop) -> Outage | None:
+def _outage_of(error: Exception, context: BatchContext) -> Outage | None:
     match error:
         case BlobForbidden():  # the rights of one file say nothing of the others
             return None
         case BlobsUnavailable() | RootMismatch():
-            return workshop.outage
+            return context.outage
         case DecoderUnavailable() | DecoderStarved() | DecoderKilled():
-            return workshop.decoder_outage
+            return context.decoder_outage
         case _:
             return None
 
 
-async def _attempt(claim: Claim, workshop: Workshop, report: Report) -> Outcome:
+async def _attempt(claim: Claim, context: BatchContext, report: Report) -> Outcome:
     if claim.upload.state is State.DELETING:
-        keys = await workshop.claims.keys_of(claim.upload.id)
+        keys = await context.claims.keys_of(claim.upload.id)
         return await remove_upload(
             claim,
             keys,
-            workshop.blobs,
+            context.blobs,
             with_original=claim.delete_original,
-            holds=workshop.claims.holds,
-            forbidden=await _why_forbidden(claim, workshop) if claim.delete_original else None,
+            holds=context.claims.holds,
+            forbidden=await _why_forbidden(claim, context) if claim.delete_original else None,
         )
     if claim.dead_claims > ALONE_AFTER:
         raise WorkerKiller("Every worker that took this upload died with it, the last one working alone.")
-    recipe = workshop.recipes.get(claim.upload.recipe)
+    recipe = context.recipes.get(claim.upload.recipe)
     if recipe is None:
         raise RecipeUnknown(f"There is no recipe {claim.upload.recipe!r} any more.")
-    made = await make_variants(claim, recipe, workshop.blobs, workshop.sandbox, workshop.blame)
+    made = await make_variants(claim, recipe, context.blobs, context.sandbox, context.blame)
     report.add(made.ms)
     return made.outcome
 
 
-async def _why_forbidden(claim: Claim, workshop: Workshop) -> str | None:
+async def _why_forbidden(claim: Claim, context: BatchContext) -> str | None:
     """Why the original must not go, though an app wants it to; None: it may."""
     source = claim.upload.source
-    if not workshop.may_delete_originals:
+    if not context.may_delete_originals:
         return "MEDIA_DELETE_ORIGINALS is 0"
     if source is None:
         return None
-    sources = [source, *await same_file_as(source, workshop.blobs)]
-    if await workshop.claims.others_with(sources, claim.upload.id):
+    sources = [source, *await same_file_as(source, context.blobs)]
+    if await context.claims.others_with(sources, claim.upload.id):
         return "another upload has the same source"
     return None
 

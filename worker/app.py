@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from arq.connections import ArqRedis
 
-from pipelines.batch import Lanes, Workshop
+from pipelines.batch import BatchContext, Lanes
 from pipelines.blame import Blame
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
@@ -72,7 +72,7 @@ class App:
     catalog: Catalog
     blobs: LocalBlobs
     sandbox: Sandbox
-    workshop: Workshop
+    batch: BatchContext
     publisher: OutboxPublisher
     intake: Intake
     health: Health
@@ -151,7 +151,7 @@ async def open_app(
             _repeating(stores.catalog, queue, uploads_per_job),
             settings.settle,
         )
-        workshop = Workshop(
+        batch = BatchContext(
             holder=queue.consumer,
             recipes=recipes,
             blobs=stores.blobs,
@@ -187,7 +187,7 @@ async def open_app(
             {
                 "catalog": check_catalog(stores.catalog),
                 "storage": _quiet(stores.blobs.probe),
-                "decoders": check_decoders(workshop.decoder_outage, sandbox),
+                "decoders": check_decoders(batch.decoder_outage, sandbox),
                 "rights": check_rights(queue),
                 "owner": check_owner(queue),
                 "memory": check_memory(sandbox),
@@ -201,7 +201,7 @@ async def open_app(
             catalog=stores.catalog,
             blobs=stores.blobs,
             sandbox=sandbox,
-            workshop=workshop,
+            batch=batch,
             publisher=publisher,
             intake=intake,
             health=health,
@@ -269,8 +269,8 @@ def _quiet(look: Callable[[], Awaitable[object]]) -> Check:
 async def in_background(app: App) -> AsyncIterator[None]:
     """The intake and the publisher at work; at the end the consumer leaves the group."""
     works = [app.intake.run, app.publisher.run, app.health.run]
-    if app.workshop.lookout is not None:
-        works.append(app.workshop.lookout.run)
+    if app.batch.lookout is not None:
+        works.append(app.batch.lookout.run)
     tasks = [asyncio.create_task(_kept_up(work)) for work in works]
     try:
         yield

@@ -142,7 +142,7 @@ async def sweep_on(ctx: Context, since_ms: int) -> None:
 
 async def _process(ids: list[UUID], ctx: Context, app: App) -> Report:
     try:
-        report = await process_uploads(ids, ctx["job_id"], app.workshop)
+        report = await process_uploads(ids, ctx["job_id"], app.batch)
     except ExceptionGroup as group:
         # What stops a whole batch is not an upload's fault: nothing is counted, all of it comes back.
         error = group.exceptions[0]

@@ -8,8 +8,8 @@ import pytest
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
+from tests.support.batches import Uploads
 from tests.support.sandboxes import ROGUE, allowance, children
-from tests.support.workshops import Uploads
 
 
 @pytest.fixture

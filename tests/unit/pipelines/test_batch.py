@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import event, update
 
 from pipelines import commits
-from pipelines.batch import ALONE_AFTER, DELETE_AGAIN_MS, Lanes, Report, Workshop, process_uploads
+from pipelines.batch import ALONE_AFTER, DELETE_AGAIN_MS, BatchContext, Lanes, Report, process_uploads
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs.local import LocalBlobs
@@ -23,16 +23,16 @@ from storage.catalog import Catalog
 from storage.catalog.facts import Claim, DeletionRequested, Failed, State, StreamId, Upload
 from storage.catalog.tables import uploads as rows
 from storage.errors import CatalogUnavailable, user
+from tests.support.batches import Uploads, batch_context
 from tests.support.catalogs import outbox_of, take, transactions, upload_event
 from tests.support.sandboxes import ROGUE, allowance, jpeg, ordered
-from tests.support.workshops import Uploads, workshop
 
-MAX_ATTEMPTS = 8  # of `workshop`
+MAX_ATTEMPTS = 8  # of `batch_context`
 
 
 @pytest.fixture
-def shop(catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox) -> Workshop:
-    return workshop(catalog, local_blobs, sandbox)
+def context(catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox) -> BatchContext:
+    return batch_context(catalog, local_blobs, sandbox)
 
 
 async def on_one_job(catalog: Catalog, ids: list[UUID]) -> str:
@@ -42,8 +42,8 @@ async def on_one_job(catalog: Catalog, ids: list[UUID]) -> str:
     return job_id
 
 
-async def process(catalog: Catalog, ids: list[UUID], shop: Workshop) -> Report:
-    return await process_uploads(ids, await on_one_job(catalog, ids), shop)
+async def process(catalog: Catalog, ids: list[UUID], context: BatchContext) -> Report:
+    return await process_uploads(ids, await on_one_job(catalog, ids), context)
 
 
 async def found(catalog: Catalog, upload_id: UUID) -> Upload:
@@ -68,7 +68,7 @@ async def test_bad_pictures_among_good_ones_cost_only_themselves(
     bad = {7: b"", 41: b"no picture at all", 90: jpeg()[:200]}
     ids = [await uploads.put(f"{n}.jpg", bad.get(n, jpeg(20 + n, 30))) for n in range(100)]
     async with open_sandbox(allowance(decoders=2)) as sandbox:
-        report = await process(catalog, ids, workshop(catalog, local_blobs, sandbox))
+        report = await process(catalog, ids, batch_context(catalog, local_blobs, sandbox))
 
     assert report.outcomes == Counter(ready=97, failed=3)
     assert {each for each, _, _ in report.complaints} == {ids[n] for n in bad}
@@ -77,10 +77,10 @@ async def test_bad_pictures_among_good_ones_cost_only_themselves(
 
 
 async def test_a_failed_upload_says_why_in_catalog_message_and_report(
-    catalog: Catalog, uploads: Uploads, shop: Workshop
+    catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.put("cat.pdf", b"%PDF-1.7")
-    report = await process(catalog, [upload_id], shop)
+    report = await process(catalog, [upload_id], context)
 
     upload = await found(catalog, upload_id)
     [message] = await outbox_of(catalog)
@@ -90,12 +90,12 @@ async def test_a_failed_upload_says_why_in_catalog_message_and_report(
 
 
 async def test_what_a_batch_did_takes_few_transactions(
-    catalog: Catalog, uploads: Uploads, shop: Workshop
+    catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(12)]
     job_id = await on_one_job(catalog, ids)
     with transactions(catalog) as seen:
-        await process_uploads(ids, job_id, shop)
+        await process_uploads(ids, job_id, context)
 
     claims, commits = 12, seen.count("COMMIT") - 12
     assert seen.count("BEGIN IMMEDIATE") == claims + commits
@@ -103,20 +103,20 @@ async def test_what_a_batch_did_takes_few_transactions(
 
 
 async def test_a_report_adds_up_what_each_stage_took(
-    catalog: Catalog, uploads: Uploads, shop: Workshop
+    catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(3)]
-    report = await process(catalog, ids, shop)
+    report = await process(catalog, ids, context)
 
     assert {"wait", "read", "decode", "encode", "publish", "upload", "commit"} <= report.ms.keys()
     assert report.ms["upload"] >= report.ms["decode"] > 0
 
 
 async def test_a_missing_source_is_looked_for_again_at_first(
-    catalog: Catalog, uploads: Uploads, shop: Workshop
+    catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.announce("late.jpg")
-    report = await process(catalog, [upload_id], shop)
+    report = await process(catalog, [upload_id], context)
 
     upload = await found(catalog, upload_id)
     assert (upload.state, upload.attempts, upload.error_code) == (State.QUEUED, 0, "source_missing")
@@ -125,10 +125,10 @@ async def test_a_missing_source_is_looked_for_again_at_first(
 
 
 async def test_a_recipe_that_is_gone_fails_in_words(
-    catalog: Catalog, uploads: Uploads, shop: Workshop
+    catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg(), recipe="posters")
-    await process(catalog, [upload_id], shop)
+    await process(catalog, [upload_id], context)
 
     upload = await found(catalog, upload_id)
     assert (upload.error_code, upload.error_message) == (
@@ -143,7 +143,7 @@ async def test_uploads_follow_their_own_recipe(
     recipes = {"default": DEFAULT, "icons": Recipe("icons", [Variant("icon", 16)])}
     cat = await uploads.put("cat.jpg", jpeg())
     dog = await uploads.put("dog.jpg", jpeg(), recipe="icons")
-    await process(catalog, [cat, dog], workshop(catalog, local_blobs, sandbox, recipes=recipes))
+    await process(catalog, [cat, dog], batch_context(catalog, local_blobs, sandbox, recipes=recipes))
 
     assert [len((await found(catalog, each)).variants) for each in (cat, dog)] == [3, 1]
 
@@ -152,10 +152,10 @@ async def test_uploads_follow_their_own_recipe(
 
 
 async def test_uploads_that_another_job_carries_are_skipped(
-    catalog: Catalog, uploads: Uploads, shop: Workshop
+    catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
-    report = await process_uploads([upload_id], "an older job", shop)
+    report = await process_uploads([upload_id], "an older job", context)
 
     assert report.outcomes == Counter(skipped=1)
     assert (await found(catalog, upload_id)).claims == 0
@@ -168,7 +168,7 @@ async def test_a_stop_leaves_what_was_not_begun_untouched(
         one_by_one.stopping.set()
         return Failed(claim, "corrupt_image", str(error))
 
-    one_by_one = workshop(catalog, local_blobs, sandbox, judged_by=stop, lanes=1)
+    one_by_one = batch_context(catalog, local_blobs, sandbox, judged_by=stop, lanes=1)
     ids = [await uploads.put(f"{n}.jpg", jpeg() if n != 2 else b"bad") for n in range(6)]
     report = await process(catalog, ids, one_by_one)
 
@@ -192,7 +192,7 @@ async def test_a_batch_takes_no_new_upload_after_30_seconds_and_hands_the_rest_b
         now[0] = 30.1
         return Failed(claim, "corrupt_image", str(error))
 
-    slow = workshop(catalog, local_blobs, sandbox, judged_by=half_a_minute_later, lanes=1)
+    slow = batch_context(catalog, local_blobs, sandbox, judged_by=half_a_minute_later, lanes=1)
     ids = [await uploads.put(f"{n}.jpg", jpeg() if n != 2 else b"bad") for n in range(6)]
     report = await process(catalog, ids, slow)
 
@@ -208,9 +208,9 @@ async def test_a_batch_that_is_cancelled_gives_its_claims_back(
         return (await catalog.reports.states())[State.PROCESSING] == 4
 
     async with open_sandbox(allowance(), (*ROGUE, "starts")) as rogue:
-        shop = workshop(catalog, local_blobs, rogue)
+        context = batch_context(catalog, local_blobs, rogue)
         ids = [await uploads.put(f"{n}.jpg", ordered("hang")) for n in range(6)]
-        batch = asyncio.create_task(process(catalog, ids, shop))
+        batch = asyncio.create_task(process(catalog, ids, context))
         await until(all_taken)
         batch.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -228,7 +228,7 @@ async def test_what_a_batch_that_is_cancelled_had_drawn_and_handed_in_is_ready_a
     monkeypatch.setattr(commits, "PATIENCE_S", 60)  # so that what was handed in waits for the others
 
     async with open_sandbox(allowance(decoders=2), (*ROGUE, "starts")) as rogue:
-        busy = workshop(catalog, local_blobs, rogue)
+        busy = batch_context(catalog, local_blobs, rogue)
 
         async def handed_in() -> bool:
             return len(busy.committer._waiting) == 3
@@ -248,11 +248,11 @@ async def test_what_a_batch_that_is_cancelled_had_drawn_and_handed_in_is_ready_a
 
 
 async def test_a_batch_that_is_cancelled_while_it_claims_leaves_no_dead_claim(
-    catalog: Catalog, uploads: Uploads, shop: Workshop
+    catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
     job_id = await on_one_job(catalog, [upload_id])
-    batch = asyncio.create_task(process_uploads([upload_id], job_id, shop))
+    batch = asyncio.create_task(process_uploads([upload_id], job_id, context))
     event.listen(
         catalog.database._engine.sync_engine, "commit", lambda _connection: batch.cancel(), once=True
     )
@@ -266,7 +266,7 @@ async def test_a_batch_that_is_cancelled_while_it_claims_leaves_no_dead_claim(
 
 
 async def test_a_catalog_that_goes_away_stops_the_batch(
-    catalog: Catalog, uploads: Uploads, shop: Workshop
+    catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
     job_id = await on_one_job(catalog, [upload_id])
@@ -274,19 +274,19 @@ async def test_a_catalog_that_goes_away_stops_the_batch(
         await connection.exec_driver_sql("ALTER TABLE outbox RENAME TO away")
 
     with pytest.raises(ExceptionGroup) as stopped:
-        await process_uploads([upload_id], job_id, shop)
+        await process_uploads([upload_id], job_id, context)
     assert stopped.group_contains(CatalogUnavailable)
 
 
 async def test_a_storage_that_is_down_blames_no_upload(
-    catalog: Catalog, uploads: Uploads, shop: Workshop, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, uploads: Uploads, context: BatchContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_fd: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(8)]
     monkeypatch.setattr(os, "fsync", broken)
-    await process(catalog, ids, shop)
+    await process(catalog, ids, context)
 
     states = [(await found(catalog, each)).state for each in ids]
     attempts = [(await found(catalog, each)).attempts for each in ids]
@@ -298,7 +298,7 @@ async def test_a_storage_that_is_down_blames_no_upload(
 
 
 async def test_an_original_that_may_not_be_read_waits_with_its_path_and_keeps_nobody_waiting(
-    catalog: Catalog, uploads: Uploads, shop: Workshop, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, uploads: Uploads, context: BatchContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret, fine = await uploads.put("secret.jpg", jpeg()), await uploads.put("fine.jpg", jpeg())
     real = os.open
@@ -309,10 +309,10 @@ async def test_an_original_that_may_not_be_read_waits_with_its_path_and_keeps_no
         return real(name, *args, **more)
 
     monkeypatch.setattr(os, "open", refuse)
-    report = await process(catalog, [secret, fine], shop)
+    report = await process(catalog, [secret, fine], context)
 
     assert report.outcomes == Counter(queued=1, ready=1)
-    assert shop.outage.pause_ms == 0
+    assert context.outage.pause_ms == 0
     [waiting] = await catalog.failures.waiting(10)
     assert (waiting.id, waiting.attempts) == (secret, 1)
     assert f"{uploads.path('secret.jpg')} cannot be read by the user {user()}" in (
@@ -329,21 +329,21 @@ async def died(catalog: Catalog, upload_id: UUID, times: int) -> None:
 
 
 async def test_an_upload_that_workers_died_with_runs_while_nothing_else_does(
-    catalog: Catalog, uploads: Uploads, shop: Workshop
+    catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(4)]
     await died(catalog, ids[0], ALONE_AFTER)
-    report = await process(catalog, ids, shop)
+    report = await process(catalog, ids, context)
 
     assert report.outcomes == Counter(ready=4)
 
 
 async def test_an_upload_that_killed_a_worker_alone_has_crashed_its_decoder(
-    catalog: Catalog, uploads: Uploads, shop: Workshop
+    catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
     await died(catalog, upload_id, ALONE_AFTER + 1)
-    await process(catalog, [upload_id], shop)
+    await process(catalog, [upload_id], context)
 
     upload = await found(catalog, upload_id)
     assert (upload.state, upload.error_code) == (State.FAILED, "decoder_crashed")
@@ -383,12 +383,12 @@ async def delete(catalog: Catalog, upload_id: UUID, ms: int = 1000, *, original:
 
 
 async def test_a_deleted_upload_loses_its_files_and_is_told(
-    catalog: Catalog, uploads: Uploads, shop: Workshop
+    catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
-    await process(catalog, [upload_id], shop)
+    await process(catalog, [upload_id], context)
     await delete(catalog, upload_id)
-    report = await process(catalog, [upload_id], shop)
+    report = await process(catalog, [upload_id], context)
 
     assert report.outcomes == Counter(deleted=1)
     assert uploads.variants() == {}
@@ -399,10 +399,10 @@ async def test_a_deleted_upload_loses_its_files_and_is_told(
 async def test_an_original_goes_only_where_the_operator_allows_it(
     catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads, *, allowed: bool
 ) -> None:
-    shop = workshop(catalog, local_blobs, sandbox, may_delete_originals=allowed)
+    context = batch_context(catalog, local_blobs, sandbox, may_delete_originals=allowed)
     upload_id = await uploads.put("cat.jpg", jpeg())
     await delete(catalog, upload_id, original=True)
-    report = await process(catalog, [upload_id], shop)
+    report = await process(catalog, [upload_id], context)
 
     assert (await found(catalog, upload_id)).state is State.DELETED
     assert uploads.path("cat.jpg").exists() is not allowed
@@ -413,11 +413,11 @@ async def test_an_original_goes_only_where_the_operator_allows_it(
 async def test_an_original_that_another_upload_has_is_kept_and_that_is_said(
     catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads
 ) -> None:
-    shop = workshop(catalog, local_blobs, sandbox, may_delete_originals=True)
+    context = batch_context(catalog, local_blobs, sandbox, may_delete_originals=True)
     upload_id = await uploads.put("cat.jpg", jpeg())
     await take(catalog, upload_event(500, uuid4(), "uploads/cat.jpg"))
     await delete(catalog, upload_id, original=True)
-    report = await process(catalog, [upload_id], shop)
+    report = await process(catalog, [upload_id], context)
 
     assert uploads.path("cat.jpg").exists()
     assert report.kept == [(upload_id, "another upload has the same source")]
@@ -430,16 +430,16 @@ async def test_an_original_that_cannot_be_moved_ends_the_deletion_all_the_same_a
     uploads: Uploads,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shop = workshop(catalog, local_blobs, sandbox, may_delete_originals=True)
+    context = batch_context(catalog, local_blobs, sandbox, may_delete_originals=True)
     upload_id = await uploads.put("cat.jpg", jpeg())
-    await process(catalog, [upload_id], shop)
+    await process(catalog, [upload_id], context)
     await delete(catalog, upload_id, original=True)
 
     def refuse(*_args: object, **_more: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "rename", refuse)
-    report = await process(catalog, [upload_id], shop)
+    report = await process(catalog, [upload_id], context)
 
     assert (await found(catalog, upload_id)).state is State.DELETED
     assert uploads.variants() == {}
@@ -458,9 +458,9 @@ async def test_a_deletion_ends_and_is_told_where_the_trash_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch,
     lack: str,
 ) -> None:
-    shop = workshop(catalog, local_blobs, sandbox, may_delete_originals=True)
+    context = batch_context(catalog, local_blobs, sandbox, may_delete_originals=True)
     upload_id = await uploads.put("cat.jpg", jpeg())
-    await process(catalog, [upload_id], shop)
+    await process(catalog, [upload_id], context)
     await delete(catalog, upload_id, original=True)
     if lack == "folder":
         (root / "trash").write_bytes(b"")
@@ -470,7 +470,7 @@ async def test_a_deletion_ends_and_is_told_where_the_trash_cannot_be_written(
 
     reports = []
     for _ in range(MAX_ATTEMPTS):
-        reports.append(await process(catalog, [upload_id], shop))
+        reports.append(await process(catalog, [upload_id], context))
         [*waiting] = await catalog.failures.waiting(10)
         if not reports[-1].outcomes["deleting"]:
             break
@@ -506,14 +506,14 @@ async def make_due(catalog: Catalog) -> None:
 async def test_an_original_that_another_upload_has_by_another_spelling_is_kept(
     catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads, *, two_files: bool
 ) -> None:
-    shop = workshop(catalog, local_blobs, sandbox, may_delete_originals=True)
+    context = batch_context(catalog, local_blobs, sandbox, may_delete_originals=True)
     upload_id = await uploads.put("\u00e4.jpg", jpeg())
     if two_files:
         await uploads.put("a\u0308.jpg", jpeg())
     else:
         await take(catalog, upload_event(500, uuid4(), "uploads/a\u0308.jpg"))
     await delete(catalog, upload_id, original=True)
-    await process(catalog, [upload_id], shop)
+    await process(catalog, [upload_id], context)
 
     assert uploads.path("\u00e4.jpg").exists() is not two_files
     assert uploads.path("a\u0308.jpg").exists() is two_files
@@ -521,41 +521,41 @@ async def test_an_original_that_another_upload_has_by_another_spelling_is_kept(
 
 @pytest.mark.parametrize("original", [True, False])
 async def test_an_original_is_said_to_be_kept_only_where_it_was_to_go_and_is_there(
-    catalog: Catalog, uploads: Uploads, shop: Workshop, *, original: bool
+    catalog: Catalog, uploads: Uploads, context: BatchContext, *, original: bool
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
     if original:
         uploads.path("cat.jpg").unlink()
     await delete(catalog, upload_id, original=original)
-    await process(catalog, [upload_id], shop)
+    await process(catalog, [upload_id], context)
 
     assert [message.original_kept for message in await outbox_of(catalog)] == [False]
 
 
 async def test_a_deletion_is_not_told_as_a_crash_however_many_workers_died_with_it(
-    catalog: Catalog, uploads: Uploads, shop: Workshop
+    catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
     await delete(catalog, upload_id)
     await died(catalog, upload_id, ALONE_AFTER + 2)
-    report = await process(catalog, [upload_id], shop)
+    report = await process(catalog, [upload_id], context)
 
     assert report.outcomes == Counter(deleted=1)
 
 
 async def test_a_deletion_that_cannot_be_done_is_never_given_up(
-    catalog: Catalog, uploads: Uploads, shop: Workshop, root: Path
+    catalog: Catalog, uploads: Uploads, context: BatchContext, root: Path
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
-    await process(catalog, [upload_id], shop)
+    await process(catalog, [upload_id], context)
     thumb, *_ = sorted(uploads.variants())
     (root / thumb).unlink()
     (root / thumb).mkdir()
     await delete(catalog, upload_id)
-    report = await process(catalog, [upload_id], shop)
+    report = await process(catalog, [upload_id], context)
 
     assert (await found(catalog, upload_id)).state is State.DELETING
     assert (report.left_over, report.due_in_ms) == ([upload_id], DELETE_AGAIN_MS)
     (root / thumb).rmdir()
     await make_due(catalog)
-    assert (await process(catalog, [upload_id], shop)).outcomes == Counter(deleted=1)
+    assert (await process(catalog, [upload_id], context)).outcomes == Counter(deleted=1)

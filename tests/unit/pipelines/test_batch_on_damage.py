@@ -17,9 +17,9 @@ from storage.catalog import Catalog, open_catalog
 from storage.catalog.facts import Committed, State, UploadRequested
 from storage.errors import CatalogDamaged
 from tests.conftest import url_of
+from tests.support.batches import batch_context
 from tests.support.catalogs import claim, failed, take, upload_event
 from tests.support.damage import page_with, settle, zero
-from tests.support.workshops import workshop
 
 COUNT, BATCH = 300, 30
 
@@ -45,7 +45,7 @@ async def test_a_batch_goes_on_with_the_uploads_whose_rows_can_be_read(
     async with open_catalog(url_of(path)) as catalog:
         nobody = cast(Sandbox, SimpleNamespace(has_decoders=True))  # a recipe that is gone decodes nothing
         batch = ids[:: COUNT // BATCH]
-        report = await process_uploads(batch, job_id, workshop(catalog, local_blobs, nobody))
+        report = await process_uploads(batch, job_id, batch_context(catalog, local_blobs, nobody))
 
         assert report.outcomes["failed"] > BATCH / 2
         assert 0 < report.outcomes["unrecorded"] < BATCH / 2

@@ -7,14 +7,14 @@ from uuid import UUID
 
 import pytest
 
-from pipelines.batch import Workshop, process_uploads
+from pipelines.batch import BatchContext, process_uploads
 from pipelines.sandbox import Sandbox
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog
 from storage.catalog.facts import State
 from storage.errors import RootMismatch
+from tests.support.batches import Uploads, batch_context
 from tests.support.sandboxes import jpeg
-from tests.support.workshops import Uploads, workshop
 from worker import retry
 
 Exchange = Callable[[Path], None]
@@ -50,44 +50,44 @@ EXCHANGES: dict[str, Exchange] = {
 
 
 @pytest.fixture
-def shop(
+def context(
     catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> Workshop:
+) -> BatchContext:
     local_blobs.bind(catalog.id, catalog_is_new=True)
     monkeypatch.setattr(retry, "MISSING_FOR_MS", 0)  # a file that is missing is missing for good
-    return workshop(catalog, local_blobs, sandbox)
+    return batch_context(catalog, local_blobs, sandbox)
 
 
-async def missed_once(uploads: Uploads, shop: Workshop) -> list[UUID]:
+async def missed_once(uploads: Uploads, context: BatchContext) -> list[UUID]:
     """Uploads whose files were not there at the first look: at the next they are missing for good."""
     ids = []
     for name in ("0.jpg", "1.jpg", "2.jpg"):
         ids.append(await uploads.put(name, jpeg()))
         aside = uploads.path(name).rename(uploads.path(f"{name}.part"))
-        await process([ids[-1]], uploads, shop)
+        await process([ids[-1]], uploads, context)
         aside.rename(uploads.path(name))
     return ids
 
 
-async def process(ids: Sequence[UUID], uploads: Uploads, shop: Workshop) -> None:
+async def process(ids: Sequence[UUID], uploads: Uploads, context: BatchContext) -> None:
     for upload_id in ids:
-        await process_uploads([upload_id], await uploads.job_id(upload_id), shop)
+        await process_uploads([upload_id], await uploads.job_id(upload_id), context)
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES.keys())
 async def test_nobody_hears_of_missing_files_while_the_root_is_another(
-    catalog: Catalog, uploads: Uploads, shop: Workshop, root: Path, exchange: Exchange
+    catalog: Catalog, uploads: Uploads, context: BatchContext, root: Path, exchange: Exchange
 ) -> None:
-    ids = await missed_once(uploads, shop)
+    ids = await missed_once(uploads, context)
     exchange(root)
-    await process(ids, uploads, shop)
+    await process(ids, uploads, context)
 
     waiting = [await catalog.reports.find(upload_id) for upload_id in ids]
     assert [(one.state, one.attempts) for one in waiting if one] == [(State.QUEUED, 0)] * 3
     assert await catalog.outbox.unsent(0, 10) == []
-    assert shop.outage.pause_ms > 0
+    assert context.outage.pause_ms > 0
     with pytest.raises(RootMismatch, match=str(root)):
-        await shop.blobs.prove()
+        await context.blobs.prove()
 
 
 @pytest.mark.parametrize("copied", [True, False], ids=["a copy of it", "itself"])
@@ -95,7 +95,7 @@ async def test_work_goes_on_by_itself_when_the_root_is_back(
     catalog: Catalog,
     local_blobs: LocalBlobs,
     uploads: Uploads,
-    shop: Workshop,
+    context: BatchContext,
     root: Path,
     *,
     copied: bool,
@@ -103,10 +103,10 @@ async def test_work_goes_on_by_itself_when_the_root_is_back(
     upload_id = await uploads.put("cat.jpg", jpeg())
     away = root.with_name("away")
     moved_away(root)
-    assert await shop.outage.strikes()
+    assert await context.outage.strikes()
     shutil.copytree(away, root) if copied else away.rename(root)
     await local_blobs.probe()
-    fresh = workshop(catalog, local_blobs, shop.sandbox)
+    fresh = batch_context(catalog, local_blobs, context.sandbox)
     await process_uploads([upload_id], await uploads.job_id(upload_id), fresh)
 
     found = await catalog.reports.find(upload_id)
@@ -117,16 +117,21 @@ async def test_work_goes_on_by_itself_when_the_root_is_back(
 
 
 async def test_nobody_hears_of_missing_files_while_their_volume_was_missing_from_the_start(
-    catalog: Catalog, local_blobs: LocalBlobs, uploads: Uploads, shop: Workshop, root: Path, volume: Path
+    catalog: Catalog,
+    local_blobs: LocalBlobs,
+    uploads: Uploads,
+    context: BatchContext,
+    root: Path,
+    volume: Path,
 ) -> None:
     (root / "uploads").symlink_to(volume)
-    ids = await missed_once(uploads, shop)
+    ids = await missed_once(uploads, context)
     await local_blobs.probe()
     (root / "uploads").unlink()
     (root / "uploads").mkdir()
     async with open_local(root, create=False) as blobs:
         blobs.bind(catalog.id, catalog_is_new=False)
-        fresh = workshop(catalog, blobs, shop.sandbox)
+        fresh = batch_context(catalog, blobs, context.sandbox)
         await process(ids, uploads, fresh)
 
     waiting = [await catalog.reports.find(upload_id) for upload_id in ids]
@@ -135,11 +140,11 @@ async def test_nobody_hears_of_missing_files_while_their_volume_was_missing_from
 
 
 async def test_a_file_that_is_missing_in_the_right_root_is_told(
-    catalog: Catalog, uploads: Uploads, shop: Workshop
+    catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
     uploads.path("cat.jpg").unlink()
-    await process([upload_id, upload_id], uploads, shop)
+    await process([upload_id, upload_id], uploads, context)
 
     found = await catalog.reports.find(upload_id)
     assert found is not None

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from pipelines import lookout as lookouts
-from pipelines.batch import Judge, Report, Workshop, process_uploads
+from pipelines.batch import BatchContext, Judge, Report, process_uploads
 from pipelines.lookout import Lookout
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs import BlobInfo, Existence
@@ -25,9 +25,9 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Message, State
 from tests.support import pictures
+from tests.support.batches import Uploads, batch_context
 from tests.support.catalogs import commit, outbox_of, postponed, ready
 from tests.support.sandboxes import allowance
-from tests.support.workshops import Uploads, workshop
 from worker import retry
 from worker.retry import judge
 
@@ -39,7 +39,7 @@ HALF = len(PICTURE) // 2
 class Shop:
     """Works on uploads as a worker does, their jobs included."""
 
-    def __init__(self, catalog: Catalog, uploads: Uploads, parts: Callable[[Lookout], Workshop]) -> None:
+    def __init__(self, catalog: Catalog, uploads: Uploads, parts: Callable[[Lookout], BatchContext]) -> None:
         self.catalog, self.uploads = catalog, uploads
         self.lookout = Lookout(uploads.blobs, self._hasten, self._again, SETTLE_S)
         self._workshop = parts(self.lookout)
@@ -90,15 +90,15 @@ class Shop:
 
 
 @pytest.fixture
-async def shop(
+async def context(
     catalog: Catalog,
     local_blobs: LocalBlobs,
     sandbox: Sandbox,
     uploads: Uploads,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Shop]:
-    async with opened(catalog, local_blobs, sandbox, uploads, monkeypatch) as shop:
-        yield shop
+    async with opened(catalog, local_blobs, sandbox, uploads, monkeypatch) as context:
+        yield context
 
 
 @pytest.fixture
@@ -108,9 +108,9 @@ async def accepting(
     """A shop that takes damaged pictures."""
     async with (
         open_sandbox(replace(allowance(), accept_damaged=True)) as sandbox,
-        opened(catalog, local_blobs, sandbox, uploads, monkeypatch) as shop,
+        opened(catalog, local_blobs, sandbox, uploads, monkeypatch) as context,
     ):
-        yield shop
+        yield context
 
 
 @asynccontextmanager
@@ -124,9 +124,9 @@ async def opened(
     monkeypatch.setattr(lookouts, "EVERY_S", 0.05)
     monkeypatch.setattr(lookouts, "STILL_S", 0.2)
     judged_by = partial(judge, max_attempts=8, settle_ms=int(SETTLE_S * 1000))
-    shop = Shop(catalog, uploads, partial(_made, catalog, local_blobs, sandbox, judged_by))
-    tasks = [asyncio.create_task(shop.run()), asyncio.create_task(shop.lookout.run())]
-    yield shop
+    context = Shop(catalog, uploads, partial(_made, catalog, local_blobs, sandbox, judged_by))
+    tasks = [asyncio.create_task(context.run()), asyncio.create_task(context.lookout.run())]
+    yield context
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -134,8 +134,8 @@ async def opened(
 
 def _made(
     catalog: Catalog, blobs: LocalBlobs, sandbox: Sandbox, judged_by: Judge, lookout: Lookout
-) -> Workshop:
-    return replace(workshop(catalog, blobs, sandbox, judged_by=judged_by), lookout=lookout)
+) -> BatchContext:
+    return replace(batch_context(catalog, blobs, sandbox, judged_by=judged_by), lookout=lookout)
 
 
 # -- the ways in which apps write a file in place
@@ -188,67 +188,67 @@ Writer = Callable[[Path], "asyncio.Future[None]"]
     "write", [steadily, slowly, in_halves, empty_first, with_its_room_first, long_after_its_event]
 )
 async def test_a_file_that_is_still_being_written_is_ready_when_it_is_whole(
-    shop: Shop, write: Writer
+    context: Shop, write: Writer
 ) -> None:
-    path = shop.uploads.path("cat.jpg")
+    path = context.uploads.path("cat.jpg")
     path.parent.mkdir(parents=True, exist_ok=True)
     writing = asyncio.ensure_future(write(path))
     await asyncio.sleep(0.05)
-    upload_id = await shop.announce("cat.jpg")
-    outcome = await shop.outcome()
+    upload_id = await context.announce("cat.jpg")
+    outcome = await context.outcome()
     await writing
 
     assert outcome == (State.READY, None, 0)
-    found = await shop.catalog.reports.find(upload_id)
+    found = await context.catalog.reports.find(upload_id)
     assert found is not None
     assert found.original is not None
     assert found.original.bytes == len(PICTURE)
 
 
-async def test_a_damaged_file_that_was_just_written_is_refused_when_it_has_settled(shop: Shop) -> None:
-    await shop.uploads.blobs.put("uploads/cat.jpg", _once(PICTURE[:HALF]))
+async def test_a_damaged_file_that_was_just_written_is_refused_when_it_has_settled(context: Shop) -> None:
+    await context.uploads.blobs.put("uploads/cat.jpg", _once(PICTURE[:HALF]))
     began = time.monotonic()
-    await shop.announce("cat.jpg")
+    await context.announce("cat.jpg")
 
-    assert await shop.outcome() == (State.FAILED, "corrupt_image", 1)
+    assert await context.outcome() == (State.FAILED, "corrupt_image", 1)
     assert time.monotonic() - began > SETTLE_S - 0.2
-    assert len(await shop.reported(2)) == 2
+    assert len(await context.reported(2)) == 2
 
 
 @pytest.mark.parametrize("content", [PICTURE[:HALF], None], ids=["damaged", "missing"])
 async def test_a_wait_that_a_leap_of_the_clock_cuts_short_is_waited_to_its_end(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+    context: Shop, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
     if content:
-        await shop.uploads.blobs.put("uploads/cat.jpg", _once(content))
+        await context.uploads.blobs.put("uploads/cat.jpg", _once(content))
     monkeypatch.setattr(retry, "MISSING_FOR_MS", int(SETTLE_S * 1000))
     began = time.monotonic()
-    upload_id = await shop.announce("cat.jpg")
-    await shop.reported(1)
-    await shop._hasten([upload_id])  # as if the clock had leapt to the end of the wait
-    kind, code, _ = await shop.outcome()
+    upload_id = await context.announce("cat.jpg")
+    await context.reported(1)
+    await context._hasten([upload_id])  # as if the clock had leapt to the end of the wait
+    kind, code, _ = await context.outcome()
 
     assert (kind, code) == (State.FAILED, "corrupt_image" if content else "source_missing")
     assert time.monotonic() - began > SETTLE_S - 0.6
 
 
-async def test_a_file_that_is_no_picture_is_refused_at_once(shop: Shop) -> None:
-    await shop.uploads.blobs.put("uploads/cat.jpg", _once(b"%PDF-1.7 and what follows in a document"))
-    await shop.announce("cat.jpg")
+async def test_a_file_that_is_no_picture_is_refused_at_once(context: Shop) -> None:
+    await context.uploads.blobs.put("uploads/cat.jpg", _once(b"%PDF-1.7 and what follows in a document"))
+    await context.announce("cat.jpg")
 
-    assert await shop.outcome() == (State.FAILED, "unsupported_format", 1)
-    assert len(await shop.reported(1)) == 1
+    assert await context.outcome() == (State.FAILED, "unsupported_format", 1)
+    assert len(await context.reported(1)) == 1
 
 
-async def test_a_file_that_comes_after_its_event_is_worked_on_when_it_is_there(shop: Shop) -> None:
-    upload_id = await shop.announce("cat.jpg")
-    await shop.reported(1)
+async def test_a_file_that_comes_after_its_event_is_worked_on_when_it_is_there(context: Shop) -> None:
+    upload_id = await context.announce("cat.jpg")
+    await context.reported(1)
     began = time.monotonic()
-    await shop.uploads.blobs.put("uploads/cat.jpg", _once(PICTURE))
+    await context.uploads.blobs.put("uploads/cat.jpg", _once(PICTURE))
 
-    assert await shop.outcome() == (State.READY, None, 0)
+    assert await context.outcome() == (State.READY, None, 0)
     assert time.monotonic() - began < 5
-    assert [report.left_over for report in await shop.reported(2)] == [[upload_id], []]
+    assert [report.left_over for report in await context.reported(2)] == [[upload_id], []]
 
 
 # -- half of a picture that is one, too
@@ -263,18 +263,18 @@ def picture(kind: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP"])
 async def test_a_picture_that_was_ready_before_it_was_whole_is_made_again_when_it_is(
-    shop: Shop, kind: str
+    context: Shop, kind: str
 ) -> None:
     whole = picture(kind)
     half = whole[: len(whole) // 2]
-    path = shop.uploads.path("cat")
+    path = context.uploads.path("cat")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(half + bytes(len(whole) - len(half)))
-    await shop.announce("cat")
-    [first] = await shop.messages(1)
+    await context.announce("cat")
+    [first] = await context.messages(1)
     with path.open("r+b") as file:
         file.write(whole)
-    _, second = await shop.messages(2)
+    _, second = await context.messages(2)
 
     assert (first.kind, second.kind) == (State.READY, State.READY)
     assert second.seq > first.seq
@@ -443,15 +443,15 @@ async def test_an_upload_is_hastened_only_while_it_is_put_off(catalog: Catalog, 
 
 
 async def test_what_is_put_off_stays_with_its_job_when_another_of_it_is_hastened(
-    shop: Shop, uploads: Uploads
+    context: Shop, uploads: Uploads
 ) -> None:
     first, second = await uploads.announce("first.jpg"), await uploads.announce("second.jpg")
-    stalled = await shop.catalog.claims.stalled(-1000, 9)
-    await shop.catalog.claims.requeue(stalled, uploads_per_job=9, new_job_id=lambda: "both")
-    shop.due.put_nowait(([first, second], "both"))
-    await shop.reported(1)
+    stalled = await context.catalog.claims.stalled(-1000, 9)
+    await context.catalog.claims.requeue(stalled, uploads_per_job=9, new_job_id=lambda: "both")
+    context.due.put_nowait(([first, second], "both"))
+    await context.reported(1)
     await uploads.blobs.put("uploads/first.jpg", _once(PICTURE))
-    await shop.outcome()
+    await context.outcome()
 
-    assert [set(report.left_over) for report in await shop.reported(2)] == [{first, second}, {second}]
-    assert 5_000 < (shop.reports[1].due_in_ms or 0) <= 10_000
+    assert [set(report.left_over) for report in await context.reported(2)] == [{first, second}, {second}]
+    assert 5_000 < (context.reports[1].due_in_ms or 0) <= 10_000

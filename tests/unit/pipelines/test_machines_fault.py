@@ -23,9 +23,9 @@ from storage.catalog import Catalog
 from storage.catalog.facts import State
 from storage.errors import BlobsUnavailable
 from tests.support import cgroups
+from tests.support.batches import Uploads, batch_context
 from tests.support.decoder_child import Child
 from tests.support.sandboxes import BOTH, jpeg, ordered, render
-from tests.support.workshops import Uploads, workshop
 from worker import retry
 from worker.health import check_memory
 
@@ -187,11 +187,11 @@ async def test_a_picture_that_only_pretends_so_ends_after_its_tries_and_is_not_r
     fate: str,
 ) -> None:
     monkeypatch.setattr(retry, "FIRST_DELAY_MS", 0)
-    shop = workshop(catalog, local_blobs, rogue, judged_by=partial(retry.judge, max_attempts=3))
+    context = batch_context(catalog, local_blobs, rogue, judged_by=partial(retry.judge, max_attempts=3))
     upload_id = await uploads.put("cat.jpg", ordered(fate))
     attempts = []
     for _ in range(3):
-        report = await process_uploads([upload_id], await uploads.job_id(upload_id), shop)
+        report = await process_uploads([upload_id], await uploads.job_id(upload_id), context)
         found = await catalog.reports.find(upload_id)
         assert found is not None
         attempts.append((found.state, found.attempts))

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from pipelines import outage
-from pipelines.batch import Workshop, process_uploads
+from pipelines.batch import BatchContext, process_uploads
 from pipelines.errors import DecoderUnavailable
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs.local import LocalBlobs
@@ -20,8 +20,8 @@ from storage.catalog.facts import State
 from storage.errors import CatalogUnavailable
 from storage.threads import start_threads
 from tests.support import cgroups
+from tests.support.batches import Uploads, batch_context
 from tests.support.sandboxes import ROGUE, allowance, bitmap, children, jpeg, render
-from tests.support.workshops import Uploads, workshop
 from worker.health import check_decoders
 
 UPLOADS, LANES = 6, 4
@@ -96,14 +96,14 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
     return Release(tmp_path)
 
 
-async def work_off(catalog: Catalog, shop: Workshop) -> None:
+async def work_off(catalog: Catalog, context: BatchContext) -> None:
     """Do what jobs do with all uploads that are due."""
     stalled = await catalog.claims.stalled(-1000, 10_000)
     for job_id, ids in (
         await catalog.claims.requeue(stalled, uploads_per_job=100, new_job_id=lambda: "job")
     ).items():
         try:
-            await process_uploads(ids, job_id, shop)
+            await process_uploads(ids, job_id, context)
         except* CatalogUnavailable:
             pass  # the job comes back
 
@@ -123,14 +123,14 @@ async def test_while_no_decoder_can_be_started_no_upload_is_blamed_and_all_are_r
 ) -> None:
     ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(UPLOADS)]
     sandbox = Sandbox(allowance(), release.command)
-    shop = workshop(catalog, local_blobs, sandbox, lanes=LANES)
-    is_well = check_decoders(shop.decoder_outage, sandbox)
+    context = batch_context(catalog, local_blobs, sandbox, lanes=LANES)
+    is_well = check_decoders(context.decoder_outage, sandbox)
     await start_threads(1)
     await asyncio.gather(*(states(catalog, ids) for _ in range(10)))  # each connection has a thread, too
     with way(release):
-        await work_off(catalog, shop)
+        await work_off(catalog, context)
         tried = sum(claims for _, _, claims in await states(catalog, ids))
-        await work_off(catalog, shop)
+        await work_off(catalog, context)
         waiting = await states(catalog, ids)
         red = await is_well()
     assert WAYS[way] in (red or "")
@@ -142,7 +142,7 @@ async def test_while_no_decoder_can_be_started_no_upload_is_blamed_and_all_are_r
         while await is_well():  # noqa: ASYNC110 (time that passes is no event)
             await asyncio.sleep(0.05)
         while {state for state, _, _ in await states(catalog, ids)} != {State.READY}:
-            await work_off(catalog, shop)
+            await work_off(catalog, context)
 
     await sandbox.close()
     assert [attempts for _, attempts, _ in await states(catalog, ids)] == [0] * UPLOADS
@@ -154,11 +154,11 @@ async def test_decoders_that_live_go_on_while_no_other_can_be_started(
     other_kind = await uploads.put("a.bmp", bitmap())
     mine = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(UPLOADS)]
     async with open_sandbox(allowance(), release.command) as sandbox:
-        shop = workshop(catalog, local_blobs, sandbox)
+        context = batch_context(catalog, local_blobs, sandbox)
         with release.gone():
-            await work_off(catalog, shop)
-            await work_off(catalog, shop)
-            red = await check_decoders(shop.decoder_outage, sandbox)()
+            await work_off(catalog, context)
+            await work_off(catalog, context)
+            red = await check_decoders(context.decoder_outage, sandbox)()
 
     assert red is not None
     assert [state for state, _, _ in await states(catalog, mine)] == [State.READY] * UPLOADS

@@ -17,9 +17,9 @@ from storage.catalog import Catalog
 from storage.catalog.facts import Claim, StoredVariant
 from storage.errors import BlobNotFound, BlobRefused
 from tests.support import pictures
+from tests.support.batches import Uploads
 from tests.support.catalogs import commit
 from tests.support.sandboxes import allowance, children, jpeg, ordered
-from tests.support.workshops import Uploads
 
 
 class Bench:

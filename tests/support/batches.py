@@ -1,4 +1,4 @@
-"""Workshops for tests: a catalog, blobs and a sandbox, put together as a worker does."""
+"""What batches are worked on with in tests: catalog, blobs and sandbox, put together as a worker does."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from pipelines.batch import Judge, Lanes, Workshop
+from pipelines.batch import BatchContext, Judge, Lanes
 from pipelines.blame import Blame
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
@@ -21,7 +21,7 @@ from tests.support.catalogs import take
 from worker.retry import judge
 
 
-def workshop(
+def batch_context(
     catalog: Catalog,
     blobs: LocalBlobs,
     sandbox: Sandbox,
@@ -32,10 +32,10 @@ def workshop(
     judged_by: Judge | None = None,
     on_committed: Callable[[Sequence[Message]], None] = lambda _messages: None,
     lanes: int = 4,
-) -> Workshop:
-    """A workshop of these parts, which stops when its event is set."""
+) -> BatchContext:
+    """A context of these parts, which stops when its event is set."""
     places = Lanes(lanes)
-    return Workshop(
+    return BatchContext(
         holder=holder,
         recipes=recipes,
         blobs=blobs,
