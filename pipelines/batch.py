@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
-from pipelines.blame import Blame
 from pipelines.commits import Committer
 from pipelines.errors import (
     DecoderKilled,
@@ -21,6 +20,7 @@ from pipelines.errors import (
 from pipelines.lookout import Lookout
 from pipelines.originals import same_file_as
 from pipelines.outage import Outage
+from pipelines.poison import PoisonList
 from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
 from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
@@ -49,7 +49,7 @@ class BatchBlobs(PictureBlobs, DoomedBlobs, Look, Prove, Protocol):
     """What uploads need of a storage."""
 
 
-Judge = Callable[[Exception, Claim], Failed | Postponed]
+Classify = Callable[[Exception, Claim], Failed | Postponed]
 """Says what an error means for the upload that met it."""
 
 
@@ -119,13 +119,13 @@ class BatchContext:
     blobs: BatchBlobs
     claims: Claims
     sandbox: Sandbox
-    blame: Blame
+    poison: PoisonList
     outage: Outage
     """The storage's."""
     decoder_outage: Outage
     committer: Committer
     lanes: Lanes
-    judge: Judge
+    classify: Classify
     may_delete_originals: bool
     stopping: asyncio.Event
     lookout: Lookout | None = None
@@ -243,37 +243,39 @@ async def _outcome(
             async with place:
                 return await _attempt(claim, context, report)
         except Exception as error:
-            return await _judged(error, claim, context)
+            return await _classified(error, claim, context)
     except asyncio.CancelledError:
         await asyncio.shield(context.claims.release([claim]))
         raise
 
 
-async def _judged(error: Exception, claim: Claim, context: BatchContext) -> Outcome:
-    judged = context.judge(error, claim)
-    if isinstance(judged, Failed) and (early := _came_early(error, judged, context)):
+async def _classified(error: Exception, claim: Claim, context: BatchContext) -> Outcome:
+    classified = context.classify(error, claim)
+    if isinstance(classified, Failed) and (early := _came_early(error, classified, context)):
         return early
-    if isinstance(error, BlobNotFound) and isinstance(judged, Failed):
+    if isinstance(error, BlobNotFound) and isinstance(classified, Failed):
         error = await _cause(error, context)
-        judged = context.judge(error, claim)
+        classified = context.classify(error, claim)
     outage = _outage_of(error, context)
     if outage is not None and await outage.strikes():
-        return Postponed(claim, judged.code, judged.message, outage.pause_ms, counted=False)
-    if isinstance(judged, Failed) and claim.upload.state is State.DELETING:
+        return Postponed(claim, classified.code, classified.message, outage.pause_ms, counted=False)
+    if isinstance(classified, Failed) and claim.upload.state is State.DELETING:
         if isinstance(error, TargetUnavailable):  # the variants are gone, and only the original is left
             return Removed(claim, kept=str(error))
         # What somebody wants gone is not given up, and not told as a picture that failed.
-        return Postponed(claim, judged.code, judged.message, DELETE_AGAIN_MS, counted=True)
-    return judged
+        return Postponed(claim, classified.code, classified.message, DELETE_AGAIN_MS, counted=True)
+    return classified
 
 
-def _came_early(error: Exception, judged: Failed, context: BatchContext) -> Postponed | None:
+def _came_early(error: Exception, classified: Failed, context: BatchContext) -> Postponed | None:
     """The rest of a wait for an original that a leap of the clock has cut short."""
     seen = Existence.MISSING if isinstance(error, BlobNotFound) else getattr(error, "seen", None)
-    rest_s = context.lookout.rest_s(judged.claim.upload.id) if context.lookout else 0.0
+    rest_s = context.lookout.rest_s(classified.claim.upload.id) if context.lookout else 0.0
     if seen is None or rest_s < _ABOUT_S:
         return None
-    return Postponed(judged.claim, judged.code, judged.message, int(rest_s * 1000), counted=False, seen=seen)
+    return Postponed(
+        classified.claim, classified.code, classified.message, int(rest_s * 1000), counted=False, seen=seen
+    )
 
 
 async def _cause(missing: BlobNotFound, context: BatchContext) -> Exception:
@@ -313,7 +315,7 @@ async def _attempt(claim: Claim, context: BatchContext, report: Report) -> Outco
     recipe = context.recipes.get(claim.upload.recipe)
     if recipe is None:
         raise RecipeUnknown(f"There is no recipe {claim.upload.recipe!r} any more.")
-    made = await make_variants(claim, recipe, context.blobs, context.sandbox, context.blame)
+    made = await make_variants(claim, recipe, context.blobs, context.sandbox, context.poison)
     report.add(made.ms)
     return made.outcome
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
 
-from pipelines.blame import DEADLY, Blame, content_sha256
 from pipelines.errors import DecoderCrashed, PictureRefused, SourceChanged
+from pipelines.poison import DEADLY, PoisonList, content_sha256
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
 from storage.blobs import Delete, Existence, Exists, Move, Open, Source, Store
@@ -40,7 +40,7 @@ class Made:
 
 
 async def make_variants(
-    claim: Claim, recipe: Recipe, blobs: PictureBlobs, sandbox: Sandbox, blame: Blame
+    claim: Claim, recipe: Recipe, blobs: PictureBlobs, sandbox: Sandbox, poison: PoisonList
 ) -> Made:
     """Every variant that `recipe` wants of the claimed upload, published under its name.
 
@@ -56,7 +56,7 @@ async def make_variants(
         if kept and upload.original and upload.original.stamp == source.stamp:
             return Made(Ready(claim, upload.original, kept, source.info), _clocked({}, began))
         known = upload.original if kept else None
-        await blame.check(source)
+        await poison.check(source)
         try:
             rendered = await sandbox.render(
                 source.fd, source.bytes, recipe.variants, known.sha256 if known else None
@@ -65,7 +65,7 @@ async def make_variants(
             # Half of one file and half of the next may be refused, or kill; what is there now did not.
             await _prove_unchanged(upload.source or "", source, blobs)
             if isinstance(error, DEADLY):
-                await blame.remember(source, error)
+                await poison.add(source, error)
             elif isinstance(error, PictureRefused) and _may_be_unfinished(error, source):
                 raise PictureRefused(error.code, str(error), source.info) from error
             raise

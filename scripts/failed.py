@@ -7,7 +7,7 @@ from uuid import UUID
 
 import typer
 
-from pipelines.blame import DEADLY_CODES, forgive
+from pipelines.poison import DEADLY_CODES, remove_poison
 from scripts.show import parse_id
 from scripts.terminal import (
     AsJson,
@@ -94,7 +94,7 @@ def retry_failed(
             chosen = await _choose(stores.catalog, ids, code, everything=everything)
             await queue.depth()  # a Redis that is away is found before anything is changed
             deadly = [one.source for one in chosen.uploads if one.error_code in DEADLY_CODES and one.source]
-            await forgive(deadly, stores.blobs, stores.catalog.verdicts)
+            await remove_poison(deadly, stores.blobs, stores.catalog.poison)
             jobs = await stores.catalog.failures.requeue(
                 [upload.id for upload in chosen.uploads],
                 uploads_per_job=IDS_A_DECODER * settings.decoders,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.blame import DEADLY_CODES, forgive
+from pipelines.poison import DEADLY_CODES, remove_poison
 from pipelines.recipe import Recipes
 from pipelines.reprocess import is_stale, with_missing_files
 from scripts.progress import Progress
@@ -128,7 +128,7 @@ class Backfiller:
         await self._until_short()
         deadly = [one.source for one in uploads if one.error_code in DEADLY_CODES and one.source]
         if deadly:  # or what is remembered of them would be told again
-            await forgive(deadly, self._blobs, self._catalog.verdicts)
+            await remove_poison(deadly, self._blobs, self._catalog.poison)
         jobs = await self._catalog.backfill.requeue(
             [upload.id for upload in uploads],
             self._selection.wanted.state,

@@ -11,12 +11,12 @@ import structlog
 from arq.connections import ArqRedis
 
 from pipelines.batch import BatchContext, Lanes
-from pipelines.blame import Blame
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import MIB
 from pipelines.lookout import Lookout
 from pipelines.outage import Outage
+from pipelines.poison import PoisonList
 from pipelines.sandbox import DECODER, TOO_CROWDED, Allowance, Sandbox, decoder_version, open_sandbox
 from storage import keys
 from storage.blobs.local import LocalBlobs, open_local
@@ -42,7 +42,7 @@ from worker.heartbeats import new_instance
 from worker.intake import Intake, new_job_id
 from worker.publisher import OutboxPublisher
 from worker.queue import UNREACHABLE, Queue, RedisError, queue_on
-from worker.retry import judge
+from worker.retry import classify
 from worker.settings import LEAST_MEMORY_MB, OF_A_PROCESS, Settings, available_cpus
 from worker.shutdown import Shutdown
 
@@ -157,14 +157,14 @@ async def open_app(
             blobs=stores.blobs,
             claims=stores.catalog.claims,
             sandbox=sandbox,
-            blame=Blame(stores.catalog.verdicts, decoder_version()),
+            poison=PoisonList(stores.catalog.poison, decoder_version()),
             outage=Outage(stores.blobs),
             decoder_outage=Outage(sandbox, DecoderUnavailable),
             committer=Committer(
                 stores.catalog.claims, expected=lambda: lanes.busy > 0, on_committed=publisher.publish
             ),
             lanes=lanes,
-            judge=partial(judge, max_attempts=settings.max_attempts, settle_ms=settings.settle * 1000),
+            classify=partial(classify, max_attempts=settings.max_attempts, settle_ms=settings.settle * 1000),
             may_delete_originals=settings.delete_originals,
             stopping=shutdown.stopping,
             lookout=lookout,

@@ -49,12 +49,12 @@ class Finding:
     advice: str | None = None
 
 
-def judge_redis(facts: ServerFacts) -> Sequence[Finding]:
+def inspect_redis(facts: ServerFacts) -> Sequence[Finding]:
     """What an operator should know of the Redis that says this of itself."""
     return [
-        *_judge_server(facts),
-        *_judge_size(facts.largest_bytes),
-        _judged(
+        *_inspect_server(facts),
+        *_inspect_size(facts.largest_bytes),
+        _finding(
             "Redis stream",
             "its IDs go with the clock"
             if facts.ahead_ms <= AHEAD_MS
@@ -66,32 +66,32 @@ def judge_redis(facts: ServerFacts) -> Sequence[Finding]:
     ]
 
 
-def _judge_server(facts: ServerFacts) -> Sequence[Finding]:
+def _inspect_server(facts: ServerFacts) -> Sequence[Finding]:
     if facts.version is None:
         told = "not told: this user may not run INFO, which is fine for a worker"
         return [Finding("Redis version", "ok", told)]
     version = tuple(int(part) for part in facts.version.split(".")[:2])
     return [
-        _judged(
+        _finding(
             "Redis version",
             facts.version,
             version >= OLDEST_REDIS,
             "Update to Redis 6.2 or newer, or Valkey.",
         ),
-        _judged(
+        _finding(
             "Redis role",
             facts.role or "not told",
             facts.role in ("master", None),
             "Point MEDIA_REDIS_URL at the primary: a replica takes no writes.",
         ),
-        _judged(
+        _finding(
             "Redis durability",
             "append-only file" if facts.keeps_data else "no append-only file",
             facts.keeps_data is not False,
             "Set `appendonly yes`, or events not yet taken are lost in a crash.",
             "warning",
         ),
-        _judged(
+        _finding(
             "Redis eviction",
             facts.policy or "not told",
             facts.policy in ("noeviction", None),
@@ -101,15 +101,15 @@ def _judge_server(facts: ServerFacts) -> Sequence[Finding]:
     ]
 
 
-def _judge_size(largest: int | None) -> Sequence[Finding]:
+def _inspect_size(largest: int | None) -> Sequence[Finding]:
     if largest is None:
         return []
     detail = f"takes values of up to {largest // MIB} MiB"
     advice = "Set `proto-max-bulk-len 1mb`: a worker reads a whole entry before it can refuse it."
-    return [_judged("Redis values", detail, largest <= LARGEST_VALUE, advice, "warning")]
+    return [_finding("Redis values", detail, largest <= LARGEST_VALUE, advice, "warning")]
 
 
-def _judged(
+def _finding(
     what: str, detail: str, well: bool, advice: str, level: Literal["warning", "error"] = "error"
 ) -> Finding:
     return Finding(what, "ok", detail) if well else Finding(what, level, detail, advice)
@@ -283,7 +283,7 @@ async def _watch_the_loop() -> None:
         log.warning("event_loop_lagged", seconds=round(lag, 1))
 
 
-def judge_memory(settings: Settings) -> Finding:
+def inspect_memory(settings: Settings) -> Finding:
     """Whether the memory that the settings speak of is there."""
     budget, wanted = settings.budget_mb, settings.memory_mb
     limit = settings.memory_limit
@@ -292,7 +292,7 @@ def judge_memory(settings: Settings) -> Finding:
         otherwise = f", or set MEDIA_MEMORY_MB={budget}."
     else:
         otherwise = "." if wanted == LEAST_MEMORY_MB else f"; {LEAST_MEMORY_MB} MiB are the least."
-    return _judged(
+    return _finding(
         "Memory budget",
         f"{budget} MiB, {by}; MEDIA_MEMORY_MB is {wanted}" if limited else f"{budget} MiB",
         not limited,
@@ -301,11 +301,11 @@ def judge_memory(settings: Settings) -> Finding:
     )
 
 
-def judge_recipes(settings: Settings) -> Finding:
+def inspect_recipes(settings: Settings) -> Finding:
     """Whether a `default` of one's own still makes what the built-in one does."""
     recipes = settings.recipe_book
     dropped = ", ".join(dropped_from_default(recipes))
-    return _judged(
+    return _finding(
         "Recipes",
         f"the default in {settings.recipes} makes no {dropped}" if dropped else ", ".join(recipes),
         not dropped,
@@ -316,7 +316,7 @@ def judge_recipes(settings: Settings) -> Finding:
 
 def warn(facts: ServerFacts) -> None:
     """Log what is wrong with the Redis, by name."""
-    warn_of(judge_redis(facts))
+    warn_of(inspect_redis(facts))
 
 
 def warn_of(findings: Iterable[Finding]) -> None:

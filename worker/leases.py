@@ -7,8 +7,8 @@ from uuid import UUID
 
 import structlog
 
-from pipelines.blame import REMEMBERED_MS
 from pipelines.formats import MIB
+from pipelines.poison import POISON_KEPT_MS
 from storage.catalog import Catalog
 from storage.catalog.claims import Claims
 from storage.catalog.clock import now_ms
@@ -87,7 +87,7 @@ async def reconcile(
     await _each(
         send_unsent,
         lambda: catalog.outbox.prune(now_ms() - KEEP_MESSAGES_MS),
-        lambda: catalog.verdicts.prune(now_ms() - REMEMBERED_MS),
+        lambda: catalog.poison.prune(now_ms() - POISON_KEPT_MS),
         catalog.sweeps.settle_abandoned,
         lambda: catalog.dead_letters.prune(now_ms() - KEEP_DEAD_LETTERS_MS),
         lambda: _bound(catalog),

@@ -150,7 +150,7 @@ def check(settings: Settings) -> int:
     signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(_CHECK_S)
     try:
-        is_well, told = asyncio.run(_judge_workers(settings))
+        is_well, told = asyncio.run(_look_at_workers(settings))
     except TimeoutError:  # a Redis that hangs is asked more than once
         is_well, told = False, f"Redis does not answer within {_ANSWERS_S} s"
     except (*UNREACHABLE, RedisError) as error:
@@ -159,7 +159,7 @@ def check(settings: Settings) -> int:
     return 0 if is_well else 1
 
 
-async def _judge_workers(settings: Settings) -> tuple[bool, str]:
+async def _look_at_workers(settings: Settings) -> tuple[bool, str]:
     """Whether one of this installation is well here, and what is told of it.
 
     Raises: RedisError, OSError; TimeoutError where Redis takes too long.
@@ -211,7 +211,7 @@ async def start_up(ctx: Context) -> None:
     await _or_end(ctx, app.queue.bind(app.catalog.id))
     if not ctx.get("away"):
         health.warn(await app.queue.facts())
-        health.warn_of([health.judge_memory(settings), health.judge_recipes(settings)])
+        health.warn_of([health.inspect_memory(settings), health.inspect_recipes(settings)])
         for file in find_env_files():
             if file.problem:
                 log.warning("env_file_not_read", file=str(file.path), reason=file.problem)

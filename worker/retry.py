@@ -21,7 +21,7 @@ MISSING_FOR_MS = 10_000  # an app may announce a file a moment before the file s
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ErrorPolicy:
     """The code the outside is told, whether another try may help, and whether it counts as the upload's."""
 
     code: str
@@ -30,59 +30,59 @@ class Verdict:
     patient: bool = False  # a person has to do something: many tries in a minute are of no use
 
 
-INTERNAL = Verdict("internal_error", transient=True)
+INTERNAL = ErrorPolicy("internal_error", transient=True)
 
-VERDICTS: Mapping[type[Exception], Verdict] = {
-    pictures.PictureRefused: Verdict("corrupt_image"),  # a refusal brings its own code
-    pictures.RecipeUnknown: Verdict("unknown_recipe"),
-    pictures.DecoderBloated: Verdict("too_much_memory"),
-    pictures.SourceChanged: Verdict("source_missing", transient=True),
-    pictures.DecodeTimeout: Verdict("decode_timeout"),
-    pictures.DecoderCrashed: Verdict("decoder_crashed"),
-    pictures.WorkerKiller: Verdict("decoder_crashed"),
+POLICIES: Mapping[type[Exception], ErrorPolicy] = {
+    pictures.PictureRefused: ErrorPolicy("corrupt_image"),  # a refusal brings its own code
+    pictures.RecipeUnknown: ErrorPolicy("unknown_recipe"),
+    pictures.DecoderBloated: ErrorPolicy("too_much_memory"),
+    pictures.SourceChanged: ErrorPolicy("source_missing", transient=True),
+    pictures.DecodeTimeout: ErrorPolicy("decode_timeout"),
+    pictures.DecoderCrashed: ErrorPolicy("decoder_crashed"),
+    pictures.WorkerKiller: ErrorPolicy("decoder_crashed"),
     # What the machine did to a decoder. The sandbox has tried it once more alone, so it is counted: it may
     # be the picture's doing after all, and must end.
-    pictures.DecoderStarved: Verdict("decoder_unavailable", transient=True),
-    pictures.DecoderKilled: Verdict("decoder_crashed", transient=True),
-    pictures.DecoderUnavailable: Verdict("decoder_unavailable", transient=True, counted=False),
-    stores.KeyRefused: Verdict("invalid_event"),
-    stores.BlobNotFound: Verdict("source_missing"),  # transient for the first ten seconds
-    stores.BlobRefused: Verdict("unsupported_format"),
-    stores.BlobsUnavailable: Verdict("storage_unavailable", transient=True),
-    stores.VolumeMissing: Verdict("storage_unavailable", transient=True, counted=False),
-    stores.BlobForbidden: Verdict("storage_unavailable", transient=True, patient=True),
-    stores.BlobPinned: Verdict("storage_unavailable", transient=True),
-    stores.TargetUnavailable: Verdict("storage_unavailable", transient=True),
-    stores.StorageFull: Verdict("storage_full", transient=True),
-    stores.CatalogUnavailable: Verdict("catalog_unavailable", transient=True, counted=False),
-    stores.CatalogDamaged: Verdict("catalog_unavailable", transient=True, counted=False),
+    pictures.DecoderStarved: ErrorPolicy("decoder_unavailable", transient=True),
+    pictures.DecoderKilled: ErrorPolicy("decoder_crashed", transient=True),
+    pictures.DecoderUnavailable: ErrorPolicy("decoder_unavailable", transient=True, counted=False),
+    stores.KeyRefused: ErrorPolicy("invalid_event"),
+    stores.BlobNotFound: ErrorPolicy("source_missing"),  # transient for the first ten seconds
+    stores.BlobRefused: ErrorPolicy("unsupported_format"),
+    stores.BlobsUnavailable: ErrorPolicy("storage_unavailable", transient=True),
+    stores.VolumeMissing: ErrorPolicy("storage_unavailable", transient=True, counted=False),
+    stores.BlobForbidden: ErrorPolicy("storage_unavailable", transient=True, patient=True),
+    stores.BlobPinned: ErrorPolicy("storage_unavailable", transient=True),
+    stores.TargetUnavailable: ErrorPolicy("storage_unavailable", transient=True),
+    stores.StorageFull: ErrorPolicy("storage_full", transient=True),
+    stores.CatalogUnavailable: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
+    stores.CatalogDamaged: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
     # These end a worker before it takes a job; should one meet an upload, it is not the upload's fault.
-    stores.RootMismatch: Verdict("storage_unavailable", transient=True, counted=False),
-    stores.FileSystemUnfit: Verdict("storage_unavailable", transient=True, counted=False),
-    stores.CatalogTooNew: Verdict("catalog_unavailable", transient=True, counted=False),
-    stores.CatalogTooOld: Verdict("catalog_unavailable", transient=True, counted=False),
-    stores.NoCatalog: Verdict("catalog_unavailable", transient=True, counted=False),
+    stores.RootMismatch: ErrorPolicy("storage_unavailable", transient=True, counted=False),
+    stores.FileSystemUnfit: ErrorPolicy("storage_unavailable", transient=True, counted=False),
+    stores.CatalogTooNew: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
+    stores.CatalogTooOld: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
+    stores.NoCatalog: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
 }
 
 
-CODES = frozenset({found.code for found in VERDICTS.values()} | set(REFUSALS))
+CODES = frozenset({found.code for found in POLICIES.values()} | set(REFUSALS))
 """Every code that an upload can fail with."""
 
 
-def verdict(error: Exception) -> Verdict:
+def policy_of(error: Exception) -> ErrorPolicy:
     """What the table says of `error`, by its nearest class; what it does not know is a bug of ours."""
     for kind in type(error).__mro__:
-        if kind in VERDICTS:
-            return VERDICTS[kind]
+        if kind in POLICIES:
+            return POLICIES[kind]
     return INTERNAL
 
 
-def judge(error: Exception, claim: Claim, max_attempts: int, settle_ms: int = 0) -> Failed | Postponed:
+def classify(error: Exception, claim: Claim, max_attempts: int, settle_ms: int = 0) -> Failed | Postponed:
     """The outcome that `error` is for the upload that met it.
 
     An original that may still be written is tried again until it has been seen the same for `settle_ms`.
     """
-    found = verdict(error)
+    found = policy_of(error)
     code = error.code if isinstance(error, pictures.PictureRefused) else found.code
     text = _told(error) if found is not INTERNAL else "".join(traceback.format_exception(error))[-4000:]
     wait = _wait_for_original(error, claim, settle_ms)

@@ -16,7 +16,7 @@ from worker.adoption import PAUSE_S
 from worker.app import BACKLOG, App
 from worker.queue import UNREACHABLE, RedisError
 from worker.refusals import RedisRefused
-from worker.retry import delay_ms, verdict
+from worker.retry import delay_ms, policy_of
 from worker.sweeping import sweep_by_itself, sweeper_of
 
 log = structlog.get_logger(__name__)
@@ -146,7 +146,7 @@ async def _process(ids: list[UUID], ctx: Context, app: App) -> Report:
     except ExceptionGroup as group:
         # What stops a whole batch is not an upload's fault: nothing is counted, all of it comes back.
         error = group.exceptions[0]
-        log.exception("batch_stopped", code=verdict(error).code, uploads=len(ids))
+        log.exception("batch_stopped", code=policy_of(error).code, uploads=len(ids))
         raise Retry(defer=delay_ms(min(ctx["job_try"], 5)) / 1000) from group
     for upload_id, code, message in report.complaints:
         log.warning("upload_not_ready", upload=str(upload_id), code=code, reason=message)

@@ -8,7 +8,7 @@ import pyvips
 
 from pipelines.decoder.picture import Image
 
-Verdict = Literal["srgb", "usable", "broken"]
+ProfileKind = Literal["srgb", "usable", "broken"]
 
 _TRANSFORM = {"intent": "relative", "black_point_compensation": True, "depth": 8}
 _SPACES = {b"RGB ": 3, b"GRAY": 1, b"CMYK": 4}
@@ -16,18 +16,18 @@ _LEVELS = (0, 64, 128, 200, 255)
 _SAME = 2  # eight-bit steps: sRGB profiles of different makers differ that much
 _MEANINGS = {"srgb", "b-w", "rgb16", "grey16", "cmyk", "lab", "labs", "scrgb", "xyz"}
 _RANGES = (1, 255, 65535, 4294967295)
-_judged: OrderedDict[bytes, Verdict] = OrderedDict()
+_classified: OrderedDict[bytes, ProfileKind] = OrderedDict()
 
 
-def judge(profile: bytes) -> Verdict:
+def classify(profile: bytes) -> ProfileKind:
     """Say whether a profile is sRGB under whatever name, another usable one, or none; once for each."""
     key = hashlib.sha256(profile).digest()
-    verdict = _judged.get(key)
-    if verdict is None:
-        verdict = _judged[key] = _try_out(profile)
-        if len(_judged) > 256:
-            _judged.popitem(last=False)
-    return verdict
+    kind = _classified.get(key)
+    if kind is None:
+        kind = _classified[key] = _try_out(profile)
+        if len(_classified) > 256:
+            _classified.popitem(last=False)
+    return kind
 
 
 def space(profile: bytes) -> int:
@@ -35,7 +35,7 @@ def space(profile: bytes) -> int:
     return _SPACES.get(profile[16:20], 0) if profile[36:40] == b"acsp" else 0
 
 
-def _try_out(profile: bytes) -> Verdict:
+def _try_out(profile: bytes) -> ProfileKind:
     bands = space(profile)
     if bands == 0:
         return "broken"
@@ -67,7 +67,7 @@ def _transform(image: Image, profile: bytes) -> Image:
 
 def needed_profile(image: Image, profile: bytes | None) -> bytes | None:
     """Return the profile if it fits the pixels and says something else than sRGB."""
-    if profile is None or judge(profile) != "usable":
+    if profile is None or classify(profile) != "usable":
         return None
     bands = space(profile)
     colours = colour_bands(image)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from pipelines.originals import announced_otherwise
-from pipelines.sweep.findings import Ages, Kind, judge
+from pipelines.sweep.findings import Ages, Kind, classify
 from storage.blobs import BlobInfo, Existence, Exists, List, Look
 from storage.catalog import Catalog
 from storage.catalog.sweeps import Held
@@ -59,7 +59,7 @@ async def look(
             counts.add(VARIANTS, file.bytes)
         if row is not None:
             counts.add(_ROWS, row.bytes)
-        for name, size in _judged(file, row, ages):
+        for name, size in _classified(file, row, ages):
             if name != Kind.MISSING or await _is_missing(key, catalog, blobs):
                 counts.add(name, size)
         seen()
@@ -129,10 +129,10 @@ async def _held(catalog: Catalog) -> AsyncGenerator[Held, None]:
         after = page[-1].key
 
 
-def _judged(file: BlobInfo | None, row: Held | None, ages: Ages) -> Iterator[tuple[str, int]]:
+def _classified(file: BlobInfo | None, row: Held | None, ages: Ages) -> Iterator[tuple[str, int]]:
     if row is None:
         assert file is not None
-        finding = judge(file, ages)
+        finding = classify(file, ages)
         yield (finding.kind if finding else YOUNG), file.bytes
         return
     if row.superseded_ms is not None and row.superseded_ms < ages.retired_before_ms:

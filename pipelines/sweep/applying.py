@@ -132,13 +132,13 @@ async def _set_aside(plan: Plan, condemned: frozenset[str], sweeper: Sweeper) ->
 
 
 async def _move_away(plan: Plan, key: str, sweeper: Sweeper) -> bool:
-    judged = await _old(key, sweeper)
-    if judged is None:  # gone, or made again since the plan
+    seen = await _old(key, sweeper)
+    if seen is None:  # gone, or made again since the plan
         return False
     moved = await sweeper.blobs.move(key, quarantine_key(plan.id, key))
-    if moved is not None and moved.is_same_file(judged):
+    if moved is not None and moved.is_same_file(seen):
         return True
-    # A writer made it again after it was judged: what was moved is the new file. Its row cannot have been
+    # A writer made it again after it was looked at: what was moved is the new file. Its row cannot have been
     # committed yet, for the key is condemned. What is not surely back counts as moved.
     return key not in await bring_back([plan], [key], sweeper)
 

@@ -83,7 +83,7 @@ async def compare(after: str, sweeper: Sweeper) -> Looked:
     absent = [key for key in rows if key not in there]
     ages = Ages.now(sweeper.grace_s, sweeper.retention_s)
     found = await look_at(loose, sweeper.blobs)
-    findings = [one for info in _infos(found) if (one := judge(info, ages))]
+    findings = [one for info in _infos(found) if (one := classify(info, ages))]
     missing, lacking = await _missing(absent, ages, sweeper)
     surplus = sum(info.bytes for info in _infos(found)) - lacking
     ordered = sorted([*findings, *missing], key=lambda one: one.key)
@@ -123,7 +123,7 @@ async def thrown_away(after: str, sweeper: Sweeper) -> Looked:
     return Looked([], None, trash=Tally(count, size))
 
 
-def judge(file: BlobInfo, ages: Ages) -> Finding | None:
+def classify(file: BlobInfo, ages: Ages) -> Finding | None:
     """What there is to say about a file that no row holds, if anything."""
     if parse_variant_key(file.key) is None:
         return Finding(Kind.UNKNOWN, file.key, file.bytes)

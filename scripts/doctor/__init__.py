@@ -8,7 +8,7 @@ from scripts.doctor.decoders import look_at_decoders, look_at_limits
 from scripts.doctor.rows import look_at_catalog
 from scripts.terminal import AsJson, output, print_json, run, safe
 from worker.env_files import EnvFile, find_env_files
-from worker.health import Finding, judge_recipes
+from worker.health import Finding, inspect_recipes
 from worker.settings import Settings, unknown_variables
 
 _COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -39,15 +39,15 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
     for finding in await look_at_decoders(settings):
         yield finding
-    for finding in (*look_at_limits(settings), judge_recipes(settings), *_variables()):
+    for finding in (*look_at_limits(settings), inspect_recipes(settings), *_variables()):
         yield finding
 
 
 def _variables() -> Sequence[Finding]:
-    return [*map(judge_env_file, find_env_files()), *_misspelt()]
+    return [*map(inspect_env_file, find_env_files()), *_misspelt()]
 
 
-def judge_env_file(file: EnvFile) -> Finding:
+def inspect_env_file(file: EnvFile) -> Finding:
     """Whether a file of variables is read, and keeps its password."""
     if file.problem:
         advice = f"Let the user {os.geteuid()} read it, or give its variables in the environment."

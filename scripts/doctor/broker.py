@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storage.catalog import Catalog
-from worker.health import Finding, judge_redis
+from worker.health import Finding, inspect_redis
 from worker.queue import UNREACHABLE, Queue, RedisError, open_queue
 from worker.refusals import Refusal, of_another, refusal_of
 from worker.settings import Settings
@@ -38,7 +38,7 @@ async def look_at_redis(settings: Settings) -> Heard:
                 return Heard([refused(refusal)])
             first = refused(refusal) if refusal else ANSWERS
             return Heard(
-                [first, *judge_redis(await queue.facts()), await look_at_workers(queue)],
+                [first, *inspect_redis(await queue.facts()), await look_at_workers(queue)],
                 answers=True,
                 owner=await queue.owner(),
                 recent=await queue.recent_messages(_MESSAGES, _LATELY_MS),

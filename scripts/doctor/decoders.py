@@ -7,7 +7,7 @@ from pipelines.formats import FORMATS, MIB
 from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY, open_sandbox
 from pipelines.sandbox.answers import Hello
 from worker.app import allowance
-from worker.health import Finding, judge_memory
+from worker.health import Finding, inspect_memory
 from worker.settings import CONTAINERS, OF_A_PROCESS, Settings, available_cpus
 
 
@@ -24,13 +24,13 @@ async def look_at_decoders(settings: Settings) -> Sequence[Finding]:
     reach = ", ".join(f"{known.title} (to {known.reach(budget, settings.max_pixels)})" for known in accepted)
     return [
         Finding("Decoders", "ok", "; ".join(hello.version for hello in hellos)),
-        judge_confinement(hellos),
-        *judge_lacks(hellos),
+        inspect_confinement(hellos),
+        *inspect_missing(hellos),
         Finding("Formats", "ok", reach),
     ]
 
 
-def judge_confinement(hellos: Sequence[Hello]) -> Finding:
+def inspect_confinement(hellos: Sequence[Hello]) -> Finding:
     """What the decoders say of their confinement."""
     files_closed = all(hello.files_closed for hello in hellos)
     calls_closed = all(hello.calls_closed for hello in hellos)
@@ -60,7 +60,7 @@ _LACKS = {
 }
 
 
-def judge_lacks(hellos: Sequence[Hello]) -> Sequence[Finding]:
+def inspect_missing(hellos: Sequence[Hello]) -> Sequence[Finding]:
     """What the system did not let the decoders set, if there is such a thing."""
     lacks = {lack for hello in hellos for lack in hello.lacks}
     if not lacks:
@@ -78,7 +78,7 @@ def look_at_limits(settings: Settings) -> Sequence[Finding]:
     )
     if settings.decoders < settings.cpus:
         detail += f"; more decoders need a larger {' and '.join(_too_small_for_another(settings))}"
-    return [Finding("Limits", "ok", detail), judge_memory(settings)]
+    return [Finding("Limits", "ok", detail), inspect_memory(settings)]
 
 
 def _counted(number: int, what: str) -> str:

@@ -52,7 +52,7 @@ async def look_at_catalog(settings: Settings, heard: Heard = NOTHING_HEARD) -> A
             if found := judge_room(await catalog.database.room(), path):
                 yield found
             account = await read_account(path)
-            if account and (growth := judge_growth(account, applied=settings.sweep_apply)):
+            if account and (growth := inspect_growth(account, applied=settings.sweep_apply)):
                 yield growth
             for finding in await look_at_root(settings, catalog):
                 yield finding
@@ -116,7 +116,7 @@ async def _look_for_damage(path: Path) -> Finding:
     return Finding("Catalog pages", "ok", "all are sound")
 
 
-def judge_growth(account: Account, *, applied: bool) -> Finding | None:
+def inspect_growth(account: Account, *, applied: bool) -> Finding | None:
     """That much lies there which nobody tidies; None where it is little, or the worker does it."""
     found = account.sweep.findings if account.sweep else {}
     idle = {

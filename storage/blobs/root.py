@@ -136,7 +136,7 @@ class Root:
                         "Correct MEDIA_CATALOG_URL, or restore that one; where it is lost, `media rebuild` "
                         "makes a new one for an existing root."
                     )
-        self._judge(found, catalog_id)
+        self._check_marker(found, catalog_id)
         self._catalog_id = catalog_id
 
     def catalog_id(self) -> str | None:
@@ -157,7 +157,7 @@ class Root:
         if self._catalog_id is not None:
             with mapped(MARKER):
                 found = read_marker(self.fd)
-            self._judge(found, self._catalog_id)
+            self._check_marker(found, self._catalog_id)
 
     def remember_volumes(self) -> None:
         """Write down which areas are volumes by now, so that the next process knows one that is missing.
@@ -174,7 +174,7 @@ class Root:
         except OSError as error:
             raise unavailable(self.path / VOLUMES, error) from error
 
-    def _judge(self, found: str | None, catalog_id: str) -> None:
+    def _check_marker(self, found: str | None, catalog_id: str) -> None:
         if found is None:
             raise RootMismatch(
                 f"{self.path} has no {MARKER}, but its catalog has described a root before. Is a disk not "
@@ -213,7 +213,7 @@ class Root:
     def _open_anew(self, catalog_id: str) -> None:
         fd = os.open(self.path, _THROUGH_LINKS)
         try:
-            self._judge(read_marker(fd), catalog_id)
+            self._check_marker(read_marker(fd), catalog_id)
             os.dup2(fd, self.fd, inheritable=False)
             self._devices.clear()
         finally:

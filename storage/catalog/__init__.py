@@ -12,9 +12,9 @@ from storage.catalog.epochs import Epochs
 from storage.catalog.failures import Failures
 from storage.catalog.intake import Intake
 from storage.catalog.outbox import Outbox
+from storage.catalog.poison import Poison
 from storage.catalog.reports import Reports
 from storage.catalog.sweeps import Sweeps
-from storage.catalog.verdicts import Verdicts
 from storage.catalog.walks import Walks
 
 
@@ -33,7 +33,7 @@ class Catalog:
     backfill: Backfill
     reports: Reports
     sweeps: Sweeps
-    verdicts: Verdicts
+    poison: Poison
     walks: Walks
     database: Database
 
@@ -66,7 +66,7 @@ async def open_catalog(
             backfill=Backfill(database),
             reports=Reports(database),
             sweeps=Sweeps(database),
-            verdicts=Verdicts(database),
+            poison=Poison(database),
             walks=Walks(database),
             database=database,
         )

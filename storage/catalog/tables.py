@@ -109,8 +109,8 @@ dead_letters = Table(
     sqlite_autoincrement=True,
 )
 
-verdicts = Table(
-    "verdicts",
+poison_contents = Table(
+    "poison_contents",
     metadata,
     Column("sha256", String(64), primary_key=True),
     Column("version", String(200), primary_key=True),
@@ -118,7 +118,7 @@ verdicts = Table(
     Column("code", String(32), nullable=False),
     Column("message", Text, nullable=False),
     Column("made_ms", Integer, nullable=False),
-    Index("verdicts_by_age", "made_ms"),
+    Index("poison_by_age", "made_ms"),
 )
 
 condemned = Table(

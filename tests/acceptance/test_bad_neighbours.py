@@ -91,7 +91,7 @@ def test_another_version_of_the_decoder_gives_a_picture_another_try(workplace: W
     workplace.await_end_of(killer)
     worker.stop()
     with closing(connect(workplace.catalog)) as catalog, catalog:
-        catalog.execute("UPDATE verdicts SET version = 'an older one'")
+        catalog.execute("UPDATE poison_contents SET version = 'an older one'")
 
     workplace.start("arq")
     workplace.send({"source": killer})

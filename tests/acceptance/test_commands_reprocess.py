@@ -32,7 +32,7 @@ from storage.catalog.facts import (
     StreamId,
     UploadRequested,
 )
-from storage.catalog.verdicts import Verdict
+from storage.catalog.poison import PoisonContent
 from tests.conftest import url_of
 from tests.support import pictures
 from tests.support.commands import MEDIA, document, media, on_a_terminal
@@ -182,14 +182,14 @@ def test_a_name_that_nothing_has_is_bad_usage(assorted: Ground, options: list[st
 async def test_what_is_remembered_of_a_picture_that_killed_its_decoder_is_forgotten(ground: Ground) -> None:
     upload_id = await ground.upload("hung", code="decode_timeout")
     ground.place.put(f"uploads/hung-{upload_id}.jpg", b"deadly")
-    deadly = Verdict(sha256(b"deadly").hexdigest(), 6, "decoder 1", "decode_timeout", "It hung.")
+    deadly = PoisonContent(sha256(b"deadly").hexdigest(), 6, "decoder 1", "decode_timeout", "It hung.")
     other = replace(deadly, sha256=SHA)
-    for verdict in (deadly, other):
-        await ground.catalog.verdicts.remember(verdict)
+    for poison_content in (deadly, other):
+        await ground.catalog.poison.add(poison_content)
 
     media(ground.env, "reprocess", "--failed", "decode_timeout")
 
-    assert await ground.catalog.verdicts.all("decoder 1") == [other]
+    assert await ground.catalog.poison.all("decoder 1") == [other]
 
 
 # -- from where

@@ -255,9 +255,9 @@ class Chaos:
         if killed:
             time.sleep(self._random.uniform(0.2, 1))
             sweep.kill()
-        self._judge(sweep, killed=killed)
+        self._note_exit(sweep, killed=killed)
 
-    def _judge(self, sweep: ForkedWorker, *, killed: bool = False) -> int:
+    def _note_exit(self, sweep: ForkedWorker, *, killed: bool = False) -> int:
         """The exit code of a sweep; while it runs no fault strikes but its own end."""
         code = sweep.wait(60)
         self.report.sweeps[str(code)] += 1
@@ -309,7 +309,7 @@ class Chaos:
         time.sleep(GRACE_S + 1)
 
         def swept() -> bool:  # the right to sweep may still be that of one that was killed
-            return self._judge(self.ground.hatch("sweep", "--apply", "--json", ready=False)) == 0
+            return self._note_exit(self.ground.hatch("sweep", "--apply", "--json", ready=False)) == 0
 
         eventually(swept, _REST_S)
         assert self.ground.check().unreferenced == set()

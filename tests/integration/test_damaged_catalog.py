@@ -203,7 +203,7 @@ async def test_damage_in_one_table_keeps_no_chore_from_the_others(
     path: Path, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.leases.KEEP_DEAD_LETTERS_MS", -1000)
-    zero(path, roots(path)["verdicts_by_age"])
+    zero(path, roots(path)["poison_by_age"])
     async with open_catalog(url_of(path)) as catalog:
         with pytest.raises(CatalogDamaged):
             await reconcile(

@@ -15,7 +15,7 @@ from scripts.doctor.broker import look_at_redis
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.chaos.own_redis import OwnRedis
 from tests.support.workplace import eventually
-from worker.health import judge_redis
+from worker.health import inspect_redis
 from worker.main import start_up
 from worker.queue import Queue, RedisError, ServerFacts, connect, job_queue_of, open_queue
 from worker.refusals import Refusal, refusal_of
@@ -217,7 +217,7 @@ async def test_what_redis_says_of_itself_may_be_untold(server: RedisServer, admi
 
     assert await queue.refusal() is None
     assert facts == ServerFacts(None, None, None, None, None, 0)
-    assert {finding.level for finding in judge_redis(facts)} == {"ok"}
+    assert {finding.level for finding in inspect_redis(facts)} == {"ok"}
     assert await queue.oldest_age_s() == 0
     await client.aclose(close_connection_pool=True)
 

@@ -16,7 +16,7 @@ from storage.catalog.facts import State
 from tests.support.catalogs import outbox_of, work
 from tests.support.intakes import intake_on
 from worker.events import default_id
-from worker.health import judge_redis
+from worker.health import inspect_redis
 from worker.queue import Entry, Queue, connect, job_queue_of
 
 AN_HOUR_MS = 3_600_000
@@ -91,9 +91,9 @@ async def test_a_stream_that_lies_ahead_is_a_warning_that_names_a_command(
     queue: Queue, catalog: Catalog
 ) -> None:
     await both_ready(queue, catalog)
-    [found] = [one for one in judge_redis(await queue.facts()) if one.what == "Redis stream"]
+    [found] = [one for one in inspect_redis(await queue.facts()) if one.what == "Redis stream"]
     assert await queue.reset()
-    [after] = [one for one in judge_redis(await queue.facts()) if one.what == "Redis stream"]
+    [after] = [one for one in inspect_redis(await queue.facts()) if one.what == "Redis stream"]
 
     assert (found.level, after.level) == ("warning", "ok")
     assert "media stream reset" in (found.advice or "")

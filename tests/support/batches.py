@@ -7,18 +7,18 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from pipelines.batch import BatchContext, Judge, Lanes
-from pipelines.blame import Blame
+from pipelines.batch import BatchContext, Classify, Lanes
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
 from pipelines.outage import Outage
+from pipelines.poison import PoisonList
 from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.sandbox import Sandbox
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.facts import Claim, Message, StreamId, UploadRequested
 from tests.support.catalogs import take
-from worker.retry import judge
+from worker.retry import classify
 
 
 def batch_context(
@@ -29,7 +29,7 @@ def batch_context(
     holder: str = "worker",
     recipes: Recipes = BUILT_IN,
     may_delete_originals: bool = False,
-    judged_by: Judge | None = None,
+    classified_by: Classify | None = None,
     on_committed: Callable[[Sequence[Message]], None] = lambda _messages: None,
     lanes: int = 4,
 ) -> BatchContext:
@@ -41,12 +41,12 @@ def batch_context(
         blobs=blobs,
         claims=catalog.claims,
         sandbox=sandbox,
-        blame=Blame(catalog.verdicts, "test"),
+        poison=PoisonList(catalog.poison, "test"),
         outage=Outage(blobs),
         decoder_outage=Outage(sandbox, DecoderUnavailable),
         committer=Committer(catalog.claims, expected=lambda: places.busy > 0, on_committed=on_committed),
         lanes=places,
-        judge=judged_by or partial(judge, max_attempts=8),
+        classify=classified_by or partial(classify, max_attempts=8),
         may_delete_originals=may_delete_originals,
         stopping=asyncio.Event(),
     )

@@ -168,7 +168,7 @@ async def test_a_stop_leaves_what_was_not_begun_untouched(
         one_by_one.stopping.set()
         return Failed(claim, "corrupt_image", str(error))
 
-    one_by_one = batch_context(catalog, local_blobs, sandbox, judged_by=stop, lanes=1)
+    one_by_one = batch_context(catalog, local_blobs, sandbox, classified_by=stop, lanes=1)
     ids = [await uploads.put(f"{n}.jpg", jpeg() if n != 2 else b"bad") for n in range(6)]
     report = await process(catalog, ids, one_by_one)
 
@@ -192,7 +192,7 @@ async def test_a_batch_takes_no_new_upload_after_30_seconds_and_hands_the_rest_b
         now[0] = 30.1
         return Failed(claim, "corrupt_image", str(error))
 
-    slow = batch_context(catalog, local_blobs, sandbox, judged_by=half_a_minute_later, lanes=1)
+    slow = batch_context(catalog, local_blobs, sandbox, classified_by=half_a_minute_later, lanes=1)
     ids = [await uploads.put(f"{n}.jpg", jpeg() if n != 2 else b"bad") for n in range(6)]
     report = await process(catalog, ids, slow)
 

@@ -12,7 +12,7 @@ import pytest
 from pipelines.errors import DecoderUnavailable
 from pipelines.sandbox import DECODER, open_sandbox
 from pipelines.sandbox.answers import Hello
-from scripts.doctor.decoders import judge_confinement, judge_lacks
+from scripts.doctor.decoders import inspect_confinement, inspect_missing
 from tests.support import filtered
 from tests.support.sandboxes import allowance, jpeg, render
 
@@ -39,7 +39,7 @@ async def greeted(command: Sequence[str]) -> Hello:
 async def test_limits_that_cannot_be_set_keep_no_decoder_from_its_work_and_are_told(action: str) -> None:
     hello = await greeted(under(action, "nice", "setrlimit"))
 
-    [finding] = judge_lacks([hello])
+    [finding] = inspect_missing([hello])
     assert set(hello.lacks) >= {"nice", "memory-limit", "core-limit"}
     assert finding.level == "warning"
     assert "a limit of memory, which only the worker watches then" in finding.detail
@@ -52,11 +52,11 @@ async def test_a_decoder_that_may_not_use_landlock_works_and_says_so(call: str) 
 
     assert not hello.files_closed
     assert hello.calls_closed
-    assert "no Landlock" in judge_confinement([hello]).detail
+    assert "no Landlock" in inspect_confinement([hello]).detail
 
 
 async def test_where_nothing_is_refused_nothing_is_said() -> None:
-    assert judge_lacks([await greeted(DECODER)]) == []
+    assert inspect_missing([await greeted(DECODER)]) == []
 
 
 @pytest.mark.parametrize("call", ["landlock_create_ruleset", "nice"])

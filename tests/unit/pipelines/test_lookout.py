@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from pipelines import lookout as lookouts
-from pipelines.batch import BatchContext, Judge, Report, process_uploads
+from pipelines.batch import BatchContext, Classify, Report, process_uploads
 from pipelines.lookout import Lookout
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs import BlobInfo, Existence
@@ -29,7 +29,7 @@ from tests.support.batches import Uploads, batch_context
 from tests.support.catalogs import commit, outbox_of, postponed, ready
 from tests.support.sandboxes import allowance
 from worker import retry
-from worker.retry import judge
+from worker.retry import classify
 
 SETTLE_S = 1.5
 PICTURE = pictures.small()
@@ -123,8 +123,8 @@ async def opened(
 ) -> AsyncIterator[Shop]:
     monkeypatch.setattr(lookouts, "EVERY_S", 0.05)
     monkeypatch.setattr(lookouts, "STILL_S", 0.2)
-    judged_by = partial(judge, max_attempts=8, settle_ms=int(SETTLE_S * 1000))
-    context = Shop(catalog, uploads, partial(_made, catalog, local_blobs, sandbox, judged_by))
+    classified_by = partial(classify, max_attempts=8, settle_ms=int(SETTLE_S * 1000))
+    context = Shop(catalog, uploads, partial(_made, catalog, local_blobs, sandbox, classified_by))
     tasks = [asyncio.create_task(context.run()), asyncio.create_task(context.lookout.run())]
     yield context
     for task in tasks:
@@ -133,9 +133,9 @@ async def opened(
 
 
 def _made(
-    catalog: Catalog, blobs: LocalBlobs, sandbox: Sandbox, judged_by: Judge, lookout: Lookout
+    catalog: Catalog, blobs: LocalBlobs, sandbox: Sandbox, classified_by: Classify, lookout: Lookout
 ) -> BatchContext:
-    return replace(batch_context(catalog, blobs, sandbox, judged_by=judged_by), lookout=lookout)
+    return replace(batch_context(catalog, blobs, sandbox, classified_by=classified_by), lookout=lookout)
 
 
 # -- the ways in which apps write a file in place

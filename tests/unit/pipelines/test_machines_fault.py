@@ -187,7 +187,9 @@ async def test_a_picture_that_only_pretends_so_ends_after_its_tries_and_is_not_r
     fate: str,
 ) -> None:
     monkeypatch.setattr(retry, "FIRST_DELAY_MS", 0)
-    context = batch_context(catalog, local_blobs, rogue, judged_by=partial(retry.judge, max_attempts=3))
+    context = batch_context(
+        catalog, local_blobs, rogue, classified_by=partial(retry.classify, max_attempts=3)
+    )
     upload_id = await uploads.put("cat.jpg", ordered(fate))
     attempts = []
     for _ in range(3):
@@ -200,7 +202,7 @@ async def test_a_picture_that_only_pretends_so_ends_after_its_tries_and_is_not_r
     assert attempts == [(State.QUEUED, 1), (State.QUEUED, 2), (State.FAILED, 3)]
     assert [(code, words) for _, code, words in report.complaints] == [told]
     assert told[0] == FATES[fate][1]
-    assert await catalog.verdicts.all("test") == []
+    assert await catalog.poison.all("test") == []
 
 
 ONE_OF_TWO = """

@@ -136,7 +136,7 @@ async def test_while_no_decoder_can_be_started_no_upload_is_blamed_and_all_are_r
     assert WAYS[way] in (red or "")
     assert {(state, attempts) for state, attempts, _ in waiting} == {(State.QUEUED, 0)}
     assert sum(claims for _, _, claims in waiting) == tried <= LANES  # nothing in the pause
-    assert await catalog.verdicts.all("test") == []
+    assert await catalog.poison.all("test") == []
 
     async with asyncio.timeout(10):
         while await is_well():  # noqa: ASYNC110 (time that passes is no event)

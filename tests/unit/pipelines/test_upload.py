@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.blame import Blame
 from pipelines.errors import DecoderCrashed, PictureRefused, SourceChanged
+from pipelines.poison import PoisonList
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox
 from pipelines.upload import Made, make_variants, remove_upload
@@ -27,11 +27,11 @@ class Bench:
 
     def __init__(self, catalog: Catalog, blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads) -> None:
         self.catalog, self.blobs, self.sandbox, self.uploads = catalog, blobs, sandbox, uploads
-        self.blame = Blame(catalog.verdicts, "test")
+        self.poison = PoisonList(catalog.poison, "test")
 
     async def make(self, name: str, recipe: Recipe = DEFAULT) -> Made:
         claim = await self.uploads.claim(name)
-        made = await make_variants(claim, recipe, self.blobs, self.sandbox, self.blame)
+        made = await make_variants(claim, recipe, self.blobs, self.sandbox, self.poison)
         await commit(self.catalog, made.outcome)
         return made
 
@@ -260,7 +260,7 @@ async def test_work_that_was_done_but_not_committed_is_done_again_to_the_same_by
     runs = []
     for holder in ("dies", "takes over"):
         claim = await bench.uploads.claim("cat.jpg", holder)
-        made = await make_variants(claim, DEFAULT, bench.blobs, bench.sandbox, bench.blame)
+        made = await make_variants(claim, DEFAULT, bench.blobs, bench.sandbox, bench.poison)
         runs.append((keys(made), bench.uploads.variants()))
 
     assert runs[0] == runs[1]

@@ -12,8 +12,8 @@ from pipelines import cgroups
 from pipelines.formats import MIB
 from pipelines.sandbox.answers import Hello
 from scripts.doctor import decoders
-from scripts.doctor.decoders import judge_confinement, look_at_limits
-from scripts.doctor.rows import by_python, judge_growth, judge_room
+from scripts.doctor.decoders import inspect_confinement, look_at_limits
+from scripts.doctor.rows import by_python, inspect_growth, judge_room
 from storage.catalog.database import Room
 from storage.ledger import Account, Swept, Tally, Total
 from worker.settings import Settings
@@ -34,7 +34,7 @@ def test_the_doctor_says_which_half_of_the_confinement_is_missing(
     hello = Hello(
         hello=1, engine="vips", version="libvips", formats=[], files_closed=files, calls_closed=calls
     )
-    finding = judge_confinement([hello])
+    finding = inspect_confinement([hello])
 
     assert finding.level == level
     assert words in finding.detail
@@ -54,7 +54,7 @@ def grown(superseded: int, orphans: int = 0, trash: int = 0, variants: int = 0) 
 
 
 def test_what_lies_there_and_nobody_tidies_is_told_with_its_size() -> None:
-    found = judge_growth(grown(2 * GB, 3 * GB, 4 * GB), applied=False)
+    found = inspect_growth(grown(2 * GB, 3 * GB, 4 * GB), applied=False)
 
     assert found is not None
     assert found.level == "warning"
@@ -73,7 +73,7 @@ def test_what_lies_there_and_nobody_tidies_is_told_with_its_size() -> None:
     ids=["little", "little beside the rest", "the worker does it"],
 )
 def test_what_is_little_or_tidied_by_the_worker_is_not_told(account: Account, *, applied: bool) -> None:
-    assert judge_growth(account, applied=applied) is None
+    assert inspect_growth(account, applied=applied) is None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.doctor import judge_env_file
+from scripts.doctor import inspect_env_file
 from tests.support.commands import forked
 from worker import env_files
 from worker.env_files import find_env_files
@@ -90,8 +90,8 @@ def test_a_file_that_cannot_be_read_is_told_and_does_not_hold_where_the_environm
     [file] = find_env_files()
 
     assert Settings.load().lease == 15
-    assert judge_env_file(file).level == "warning"
-    assert judge_env_file(file).detail == f"{etc} cannot be read (it is not UTF-8)"
+    assert inspect_env_file(file).level == "warning"
+    assert inspect_env_file(file).detail == f"{etc} cannot be read (it is not UTF-8)"
 
 
 @pytest.mark.parametrize("lacking", WHERE)
@@ -139,7 +139,7 @@ def test_a_password_that_everybody_can_read_is_told_but_not_shown(
     etc.write_text(f"MEDIA_REDIS_URL={url}\n")
     etc.chmod(mode)
 
-    finding = judge_env_file(find_env_files()[0])
+    finding = inspect_env_file(find_env_files()[0])
 
     assert finding.level == level
     assert "hunter2" not in f"{finding.detail} {finding.advice}"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.health import judge_recipes, judge_redis
+from worker.health import inspect_recipes, inspect_redis
 from worker.queue import ServerFacts
 from worker.settings import Settings
 
@@ -12,7 +12,7 @@ from worker.settings import Settings
 @pytest.mark.parametrize(("largest", "level"), [(1 << 20, "ok"), (8 << 20, "ok"), (512 << 20, "warning")])
 def test_a_redis_that_takes_huge_values_is_warned_of(largest: int, level: str) -> None:
     facts = ServerFacts("7.2.4", "master", True, "noeviction", largest, 0)
-    [found] = [one for one in judge_redis(facts) if one.what == "Redis values"]
+    [found] = [one for one in inspect_redis(facts) if one.what == "Redis values"]
 
     assert found.level == level
     assert ("proto-max-bulk-len" in (found.advice or "")) == (level == "warning")
@@ -21,15 +21,15 @@ def test_a_redis_that_takes_huge_values_is_warned_of(largest: int, level: str) -
 def test_of_a_redis_that_does_not_say_how_large_a_value_may_be_nothing_is_said_of_values() -> None:
     facts = ServerFacts("7.2.4", "master", True, "noeviction", None, 0)
 
-    assert "Redis values" not in [one.what for one in judge_redis(facts)]
+    assert "Redis values" not in [one.what for one in inspect_redis(facts)]
 
 
 def test_a_default_recipe_that_drops_a_built_in_size_is_warned_of(tmp_path: Path) -> None:
     recipes = tmp_path / "recipes.toml"
     recipes.write_text("[default.xlarge]\nbox = 2560\n")
-    dropping = judge_recipes(Settings(recipes=recipes))
+    dropping = inspect_recipes(Settings(recipes=recipes))
     recipes.write_text('[default]\nextends = "default"\n\n[default.xlarge]\nbox = 2560\n')
-    extending = judge_recipes(Settings(recipes=recipes))
+    extending = inspect_recipes(Settings(recipes=recipes))
 
     assert dropping.level == "warning"
     assert dropping.detail == f"the default in {recipes} makes no thumb, medium, large"

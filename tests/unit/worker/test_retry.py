@@ -1,4 +1,4 @@
-"""What an error means: every class is judged, each wait is longer, and the last try is the last."""
+"""What an error means: every class has a policy, each wait is longer, and the last try is the last."""
 
 from collections.abc import Iterator
 from uuid import uuid4
@@ -11,7 +11,7 @@ from storage import errors as stores
 from storage.blobs import BlobInfo, Existence, sight
 from storage.catalog.clock import now_ms
 from storage.catalog.facts import Claim, Failed, Postponed, State, Upload
-from worker.retry import VERDICTS, delay_ms, judge, verdict
+from worker.retry import POLICIES, classify, delay_ms, policy_of
 
 PERMANENT = {
     "invalid_event",
@@ -74,26 +74,26 @@ def claim(attempts: int = 0, queued_ms: int = 0, seen: BlobInfo | Existence | No
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_every_error_class_has_a_line_in_the_table(kind: type[Exception]) -> None:
-    assert kind in VERDICTS
+    assert kind in POLICIES
 
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_every_error_has_a_code_that_the_contract_names(kind: type[Exception]) -> None:
-    found = verdict(made(kind))
+    found = policy_of(made(kind))
 
     assert found.code in (TRANSIENT if found.transient else PERMANENT)
 
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_every_error_becomes_an_outcome_in_words(kind: type[Exception]) -> None:
-    outcome = judge(made(kind), claim(seen=Existence.MISSING), 8)
+    outcome = classify(made(kind), claim(seen=Existence.MISSING), 8)
 
-    assert isinstance(outcome, Postponed if verdict(made(kind)).transient else Failed)
+    assert isinstance(outcome, Postponed if policy_of(made(kind)).transient else Failed)
     assert outcome.message.splitlines()[-1].strip() != ""
 
 
 def test_the_table_names_no_class_twice_and_none_that_is_gone() -> None:
-    assert set(VERDICTS) == set(EVERY)
+    assert set(POLICIES) == set(EVERY)
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), RuntimeError("oops"), ZeroDivisionError(), MemoryError()])
@@ -104,7 +104,7 @@ def test_an_unknown_error_is_a_bug_with_its_traceback_and_is_tried_again(error: 
     try:
         fail()
     except Exception as raised:
-        outcome = judge(raised, claim(), 8)
+        outcome = classify(raised, claim(), 8)
 
     assert isinstance(outcome, Postponed)
     assert (outcome.code, outcome.counted) == ("internal_error", True)
@@ -113,43 +113,43 @@ def test_an_unknown_error_is_a_bug_with_its_traceback_and_is_tried_again(error: 
     assert len(outcome.message) <= 4000
 
 
-def test_a_class_that_nobody_judged_yet_is_judged_as_its_nearest_known_one() -> None:
+def test_a_class_that_has_no_policy_yet_has_that_of_its_nearest_known_one() -> None:
     class DiskOnFire(stores.StorageFull):
         pass
 
-    assert verdict(DiskOnFire()).code == "storage_full"
+    assert policy_of(DiskOnFire()).code == "storage_full"
 
 
 @pytest.mark.parametrize("code", ["source_too_large", "unsupported_format", "too_many_pixels"])
 def test_a_refused_picture_brings_its_own_code(code: str) -> None:
-    outcome = judge(pictures.PictureRefused(code, "too big for us"), claim(), 8)
+    outcome = classify(pictures.PictureRefused(code, "too big for us"), claim(), 8)
 
     assert isinstance(outcome, Failed)
     assert (outcome.code, outcome.message) == (code, "Too big for us")
 
 
 def test_a_reason_begins_like_a_sentence_unless_a_key_comes_first() -> None:
-    refused = judge(stores.BlobRefused("uploads/a is not a regular file"), claim(), 8)
-    full = judge(stores.StorageFull("no room"), claim(), 8)
+    refused = classify(stores.BlobRefused("uploads/a is not a regular file"), claim(), 8)
+    full = classify(stores.StorageFull("no room"), claim(), 8)
 
     assert refused.message == "uploads/a is not a regular file"
     assert full.message == "No room"
 
 
 def test_an_error_without_words_is_told_by_its_name() -> None:
-    assert judge(pictures.DecodeTimeout(), claim(), 8).message == "DecodeTimeout"
+    assert classify(pictures.DecodeTimeout(), claim(), 8).message == "DecodeTimeout"
 
 
 @pytest.mark.parametrize(
     ("attempts", "expected"), [(0, Postponed), (6, Postponed), (7, Failed), (99, Failed)]
 )
 def test_the_last_try_of_a_transient_error_fails(attempts: int, expected: type[object]) -> None:
-    assert type(judge(stores.StorageFull("full"), claim(attempts), 8)) is expected
+    assert type(classify(stores.StorageFull("full"), claim(attempts), 8)) is expected
 
 
 def test_what_a_person_must_put_right_is_tried_seldom_and_told_within_half_an_hour() -> None:
     forbidden = stores.BlobForbidden("/srv/media/uploads/a.jpg cannot be read by the user media (1001)")
-    outcomes = [judge(forbidden, claim(attempts), 8) for attempts in range(8)]
+    outcomes = [classify(forbidden, claim(attempts), 8) for attempts in range(8)]
     pauses = [one.delay_ms / 1000 for one in outcomes if isinstance(one, Postponed)]
 
     assert pauses == [15, 30, 60, 120, 240, 480, 600]
@@ -158,13 +158,13 @@ def test_what_a_person_must_put_right_is_tried_seldom_and_told_within_half_an_ho
 
 
 def test_one_try_means_one_try() -> None:
-    assert isinstance(judge(stores.StorageFull("full"), claim(), 1), Failed)
+    assert isinstance(classify(stores.StorageFull("full"), claim(), 1), Failed)
 
 
 @pytest.mark.parametrize("kind", [stores.CatalogUnavailable, pictures.DecoderUnavailable])
 @pytest.mark.parametrize("attempts", [0, 7, 1000])
 def test_what_no_upload_can_help_counts_against_none(attempts: int, kind: type[Exception]) -> None:
-    outcome = judge(kind("away"), claim(attempts), 8)
+    outcome = classify(kind("away"), claim(attempts), 8)
 
     assert isinstance(outcome, Postponed)
     assert not outcome.counted
@@ -178,8 +178,8 @@ CLOCKS_MS = [0, 20_000, AN_HOUR_MS, -AN_HOUR_MS, 56 * 365 * 24 * AN_HOUR_MS]
 @pytest.mark.parametrize("leap_ms", CLOCKS_MS)
 def test_a_missing_original_is_looked_for_again_for_ten_seconds_whatever_the_clock_did(leap_ms: int) -> None:
     gone, queued_ms = stores.BlobNotFound("gone"), now_ms() - leap_ms
-    first = judge(gone, claim(queued_ms=queued_ms), 8)
-    last = judge(gone, claim(queued_ms=queued_ms - 11_000, seen=Existence.MISSING), 8)
+    first = classify(gone, claim(queued_ms=queued_ms), 8)
+    last = classify(gone, claim(queued_ms=queued_ms - 11_000, seen=Existence.MISSING), 8)
 
     assert isinstance(first, Postponed)
     assert (first.delay_ms, first.counted, first.seen) == (10_000, False, Existence.MISSING)
@@ -189,7 +189,7 @@ def test_a_missing_original_is_looked_for_again_for_ten_seconds_whatever_the_clo
 
 def test_an_original_that_came_and_went_is_looked_for_to_the_end_of_its_ten_seconds() -> None:
     seen = claim(queued_ms=now_ms() - 4_000, seen=Existence.MISSING)
-    outcome = judge(stores.BlobNotFound("gone"), seen, 8)
+    outcome = classify(stores.BlobNotFound("gone"), seen, 8)
 
     assert isinstance(outcome, Postponed)
     assert 5_500 < outcome.delay_ms <= 6_000
@@ -212,8 +212,8 @@ def test_a_damaged_file_is_refused_at_the_second_look_that_finds_it_the_same_wha
     behind_ms: int, leap_ms: int, code: str
 ) -> None:
     seen, queued_ms = info(behind_ms), now_ms() - leap_ms
-    first = judge(refused(seen, code), claim(queued_ms=queued_ms), 8, 10_000)
-    second = judge(refused(seen, code), claim(queued_ms=queued_ms, seen=seen), 8, 10_000)
+    first = classify(refused(seen, code), claim(queued_ms=queued_ms), 8, 10_000)
+    second = classify(refused(seen, code), claim(queued_ms=queued_ms, seen=seen), 8, 10_000)
 
     assert isinstance(first, Postponed)
     assert (first.code, first.delay_ms, first.counted, first.seen) == (code, 10_000, False, seen)
@@ -221,7 +221,7 @@ def test_a_damaged_file_is_refused_at_the_second_look_that_finds_it_the_same_wha
 
 
 def test_a_damaged_file_that_has_changed_since_it_was_looked_at_is_waited_for_again() -> None:
-    outcome = judge(refused(info(size=10)), claim(queued_ms=now_ms(), seen=info()), 8, 10_000)
+    outcome = classify(refused(info(size=10)), claim(queued_ms=now_ms(), seen=info()), 8, 10_000)
 
     assert isinstance(outcome, Postponed)
     assert outcome.delay_ms == 10_000
@@ -230,9 +230,9 @@ def test_a_damaged_file_that_has_changed_since_it_was_looked_at_is_waited_for_ag
 def test_a_damaged_file_that_nobody_can_be_writing_is_refused_at_once() -> None:
     old = refused(info(CLOCKS_DIFFER_MS + 60_000))
 
-    assert isinstance(judge(old, claim(queued_ms=now_ms()), 8, 10_000), Failed)
+    assert isinstance(classify(old, claim(queued_ms=now_ms()), 8, 10_000), Failed)
     assert isinstance(
-        judge(pictures.PictureRefused("corrupt_image", ""), claim(queued_ms=now_ms()), 8, 10_000), Failed
+        classify(pictures.PictureRefused("corrupt_image", ""), claim(queued_ms=now_ms()), 8, 10_000), Failed
     )
 
 
@@ -242,24 +242,24 @@ def test_a_damaged_file_that_nobody_can_be_writing_is_refused_at_once() -> None:
 def test_a_file_that_never_settles_is_judged_as_it_is_at_last(error: Exception) -> None:
     waited = claim(attempts=7, queued_ms=now_ms() - LONGEST_WRITE_MS, seen=info(size=5))
 
-    assert isinstance(judge(error, waited, 8, 10_000), Failed)
+    assert isinstance(classify(error, waited, 8, 10_000), Failed)
 
 
 def test_a_file_that_is_looked_at_late_may_settle_all_the_same() -> None:
     late = claim(queued_ms=now_ms() - LONGEST_WRITE_MS)
 
-    assert isinstance(judge(refused(info()), late, 8, 10_000), Postponed)
+    assert isinstance(classify(refused(info()), late, 8, 10_000), Postponed)
 
 
 def test_a_file_that_changes_while_it_is_read_is_tried_again_when_it_has_settled() -> None:
-    outcome = judge(pictures.SourceChanged("changed"), claim(attempts=7, queued_ms=now_ms()), 8, 10_000)
+    outcome = classify(pictures.SourceChanged("changed"), claim(attempts=7, queued_ms=now_ms()), 8, 10_000)
 
     assert isinstance(outcome, Postponed)
     assert (outcome.counted, outcome.seen) == (False, Existence.UNKNOWN)
 
 
 def test_without_a_time_to_settle_every_file_is_judged_at_once() -> None:
-    assert isinstance(judge(refused(info()), claim(queued_ms=now_ms()), 8), Failed)
+    assert isinstance(classify(refused(info()), claim(queued_ms=now_ms()), 8), Failed)
 
 
 @pytest.mark.parametrize(

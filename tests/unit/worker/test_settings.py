@@ -9,7 +9,7 @@ import pytest
 
 from pipelines import cgroups, formats
 from pipelines.formats import MIB
-from worker.health import judge_memory
+from worker.health import inspect_memory
 from worker.settings import Settings, SettingsError, available_cpus, unknown_variables, variable
 
 
@@ -216,7 +216,7 @@ def test_the_budget_is_what_a_process_may_have_where_that_is_less(env: pytest.Mo
     resource.setrlimit(what, (8000 * MIB, hard))
     try:
         settings = Settings(memory_mb=16_000)
-        told = judge_memory(settings)
+        told = inspect_memory(settings)
     finally:
         resource.setrlimit(what, (soft, hard))
 

@@ -1,4 +1,4 @@
-"""Verdicts on contents that killed their reader."""
+"""Contents that killed their decoder."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +11,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
-        "verdicts",
+        "poison_contents",
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("version", sa.String(length=200), nullable=False),
         sa.Column("bytes", sa.Integer(), nullable=False),
@@ -20,4 +20,4 @@ def upgrade() -> None:
         sa.Column("made_ms", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("sha256", "version"),
     )
-    op.create_index("verdicts_by_age", "verdicts", ["made_ms"], unique=False)
+    op.create_index("poison_by_age", "poison_contents", ["made_ms"], unique=False)

@@ -1,4 +1,4 @@
-"""Blame: a picture that killed its decoder is remembered, so that uploading it again costs no other child."""
+"""The poison list: contents that killed their decoder, which are refused without costing another one."""
 
 import hashlib
 import os
@@ -8,12 +8,12 @@ from contextlib import suppress
 
 from pipelines.errors import DecoderBloated, DecoderCrashed, DecodeTimeout, PictureRefused
 from storage.blobs import Open, Source
-from storage.catalog.verdicts import Verdict, Verdicts
+from storage.catalog.poison import Poison, PoisonContent
 from storage.errors import BlobNotFound, CatalogDamaged
 from storage.threads import in_thread
 
-REMEMBERED_MS = 7 * 24 * 3600 * 1000
-_REFRESH_S = 15.0  # how late one worker may hear of another's verdicts
+POISON_KEPT_MS = 7 * 24 * 3600 * 1000
+_REFRESH_S = 15.0  # how late one worker may hear of what another added
 _CHUNK = 1024 * 1024
 
 DEADLY = (DecodeTimeout, DecoderBloated, DecoderCrashed)
@@ -21,13 +21,13 @@ DEADLY = (DecodeTimeout, DecoderBloated, DecoderCrashed)
 DEADLY_CODES = frozenset({"decode_timeout", "too_much_memory", "decoder_crashed"})
 
 
-class Blame:
-    """What is known of pictures that killed a decoder of this version."""
+class PoisonList:
+    """The contents that killed a decoder of this version."""
 
-    def __init__(self, verdicts: Verdicts, version: str) -> None:
-        self._verdicts = verdicts
+    def __init__(self, contents: Poison, version: str) -> None:
+        self._poison = contents
         self._version = version
-        self._known: dict[str, Verdict] = {}
+        self._known: dict[str, PoisonContent] = {}
         self._sizes: frozenset[int] = frozenset()
         self._read_at = float("-inf")
 
@@ -42,14 +42,14 @@ class Blame:
             return
         digest = await in_thread(content_sha256, source.fd)
         if digest in self._known:
-            await self._read()  # somebody may have forgiven it since
-        verdict = self._known.get(digest)
-        if verdict is not None:
-            raise PictureRefused(verdict.code, verdict.message)
+            await self._read()  # somebody may have removed it since
+        content = self._known.get(digest)
+        if content is not None:
+            raise PictureRefused(content.code, content.message)
 
-    async def remember(self, source: Source, error: Exception) -> None:
-        """Blame the content of `source` for `error`. Raises: CatalogUnavailable."""
-        verdict = Verdict(
+    async def add(self, source: Source, error: Exception) -> None:
+        """Add the content of `source`, with the `error` that it caused. Raises: CatalogUnavailable."""
+        content = PoisonContent(
             sha256=await in_thread(content_sha256, source.fd),
             bytes=source.bytes,
             version=self._version,
@@ -57,28 +57,28 @@ class Blame:
             message=str(error),
         )
         with suppress(CatalogDamaged):
-            await self._verdicts.remember(verdict)
+            await self._poison.add(content)
         await self._read()
 
     async def _read(self) -> None:
         began = time.monotonic()
         try:
-            verdicts = await self._verdicts.all(self._version)
+            contents = await self._poison.all(self._version)
         except CatalogDamaged:
-            verdicts = []  # a known killer costs another decoder: that is better than no picture at all
-        self._known = {verdict.sha256: verdict for verdict in verdicts}
-        self._sizes = frozenset(verdict.bytes for verdict in self._known.values())
+            contents = []  # a known killer costs another decoder: that is better than no picture at all
+        self._known = {content.sha256: content for content in contents}
+        self._sizes = frozenset(content.bytes for content in self._known.values())
         self._read_at = began  # only now: a check meanwhile must not take what is not read yet for known
 
 
-async def forgive(sources: Iterable[str], blobs: Open, verdicts: Verdicts) -> None:
-    """Take back what is remembered of the contents of `sources`. Raises: StorageError."""
+async def remove_poison(sources: Iterable[str], blobs: Open, poison: Poison) -> None:
+    """Remove the contents of `sources` from the list. Raises: StorageError."""
     contents = []
     for key in sources:
         with suppress(BlobNotFound):
             async with blobs.open(key) as source:
                 contents.append(await in_thread(content_sha256, source.fd))
-    await verdicts.forget(contents)
+    await poison.remove(contents)
 
 
 def _code(error: Exception) -> str:

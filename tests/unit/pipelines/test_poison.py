@@ -1,4 +1,4 @@
-"""Blame: what killed a decoder is not given to another one, for a week or until it is forgiven."""
+"""The poison list: what killed a decoder is not given to another one, for a week or until it is removed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from pipelines.blame import REMEMBERED_MS, Blame, forgive
 from pipelines.errors import DecoderCrashed, PictureRefused, PipelineError
+from pipelines.poison import POISON_KEPT_MS, PoisonList, remove_poison
 from pipelines.recipe import Recipe
 from pipelines.sandbox import Sandbox, open_sandbox
 from pipelines.upload import make_variants
@@ -43,17 +43,17 @@ class Desk:
         self.sandbox = sandbox
         self._clock = iter(range(1, 1000))
 
-    def blame(self, version: str = "1") -> Blame:
-        return Blame(self.catalog.verdicts, version)
+    def poison(self, version: str = "1") -> PoisonList:
+        return PoisonList(self.catalog.poison, version)
 
-    async def work(self, blame: Blame, source: str) -> str:
+    async def work(self, poison: PoisonList, source: str) -> str:
         """Announce the file and work on it; its end in one word."""
         ms = next(self._clock)
         upload = catalogs.upload_event(ms, UUID(int=ms), source)
         await catalogs.take(self.catalog, upload)
         claim = await catalogs.claim(self.catalog, upload.id)
         try:
-            await make_variants(claim, Recipe("default", BOTH), self.blobs, self.sandbox, blame)
+            await make_variants(claim, Recipe("default", BOTH), self.blobs, self.sandbox, poison)
         except PictureRefused as error:
             return error.code
         except PipelineError as error:
@@ -81,13 +81,13 @@ async def test_what_killed_a_decoder_is_refused_under_another_name_and_costs_no_
     await put(desk.blobs, KILLER, ordered(mischief))
     await put(desk.blobs, "uploads/copy.jpg", ordered(mischief))
     await put(desk.blobs, "uploads/good.jpg", jpeg())
-    blame = desk.blame()
+    poison = desk.poison()
 
-    assert await desk.work(blame, KILLER) == first
-    assert await desk.work(blame, "uploads/good.jpg") == "ready"
+    assert await desk.work(poison, KILLER) == first
+    assert await desk.work(poison, "uploads/good.jpg") == "ready"
     decoders = children()
-    assert await desk.work(blame, "uploads/copy.jpg") == again
-    assert await desk.work(desk.blame(), "uploads/copy.jpg") == again
+    assert await desk.work(poison, "uploads/copy.jpg") == again
+    assert await desk.work(desk.poison(), "uploads/copy.jpg") == again
     assert children() == decoders
 
 
@@ -95,56 +95,56 @@ async def test_an_innocent_picture_of_the_same_size_is_not_blamed(desk: Desk) ->
     innocent = jpeg() + b"--honest--"[:9]
     await put(desk.blobs, KILLER, ordered("abort"))
     await put(desk.blobs, "uploads/good.jpg", innocent)
-    blame = desk.blame()
+    poison = desk.poison()
 
     assert len(innocent) == len(ordered("abort"))
-    assert await desk.work(blame, KILLER) == "DecoderCrashed"
-    assert await desk.work(blame, "uploads/good.jpg") == "ready"
+    assert await desk.work(poison, KILLER) == "DecoderCrashed"
+    assert await desk.work(poison, "uploads/good.jpg") == "ready"
 
 
 async def test_another_version_of_the_decoder_tries_again(desk: Desk) -> None:
     await put(desk.blobs, KILLER, ordered("abort"))
 
-    assert await desk.work(desk.blame("1"), KILLER) == "DecoderCrashed"
-    assert await desk.work(desk.blame("2"), KILLER) == "DecoderCrashed"
-    assert await desk.work(desk.blame("1"), KILLER) == "decoder_crashed"
+    assert await desk.work(desk.poison("1"), KILLER) == "DecoderCrashed"
+    assert await desk.work(desk.poison("2"), KILLER) == "DecoderCrashed"
+    assert await desk.work(desk.poison("1"), KILLER) == "decoder_crashed"
 
 
 async def test_blame_is_forgotten_after_a_week(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     await put(desk.blobs, KILLER, ordered("abort"))
-    blame = desk.blame()
+    poison = desk.poison()
     with monkeypatch.context() as eight_days_ago:
-        then = now_ms() - REMEMBERED_MS - 1
-        eight_days_ago.setattr("storage.catalog.verdicts.now_ms", lambda: then)
-        await desk.work(blame, KILLER)
-    before = await desk.work(blame, KILLER)
+        then = now_ms() - POISON_KEPT_MS - 1
+        eight_days_ago.setattr("storage.catalog.poison.now_ms", lambda: then)
+        await desk.work(poison, KILLER)
+    before = await desk.work(poison, KILLER)
 
-    await desk.catalog.verdicts.prune(now_ms() - REMEMBERED_MS)
+    await desk.catalog.poison.prune(now_ms() - POISON_KEPT_MS)
 
     assert before == "decoder_crashed"
-    assert await desk.work(blame, KILLER) == "DecoderCrashed"
+    assert await desk.work(poison, KILLER) == "DecoderCrashed"
 
 
-async def test_what_is_forgiven_is_tried_again_by_every_worker_and_its_memory_brings_nothing_back(
+async def test_what_is_removed_is_tried_again_by_every_worker_and_its_memory_brings_nothing_back(
     desk: Desk,
 ) -> None:
     await put(desk.blobs, KILLER, ordered("abort"))
-    blame, elsewhere = desk.blame(), desk.blame()
-    await desk.work(blame, KILLER)
+    poison, elsewhere = desk.poison(), desk.poison()
+    await desk.work(poison, KILLER)
     assert await desk.work(elsewhere, KILLER) == "decoder_crashed"
 
-    await forgive([KILLER, "uploads/gone.jpg"], desk.blobs, desk.catalog.verdicts)
+    await remove_poison([KILLER, "uploads/gone.jpg"], desk.blobs, desk.catalog.poison)
     await put(desk.blobs, "uploads/other.jpg", ordered("segv"))
     await desk.work(elsewhere, "uploads/other.jpg")
 
     assert await desk.work(elsewhere, KILLER) == "DecoderCrashed"
 
 
-async def test_uploads_that_come_while_the_verdicts_are_read_are_judged_by_them_too(desk: Desk) -> None:
+async def test_uploads_that_come_while_the_list_is_read_are_checked_against_it_too(desk: Desk) -> None:
     await put(desk.blobs, KILLER, ordered("abort"))
     async with desk.blobs.open(KILLER) as source:
-        await desk.blame().remember(source, DecoderCrashed("it died"))
-        fresh = desk.blame()
+        await desk.poison().add(source, DecoderCrashed("it died"))
+        fresh = desk.poison()
         answers = await asyncio.gather(*(fresh.check(source) for _ in range(5)), return_exceptions=True)
 
     assert [type(answer) for answer in answers] == [PictureRefused] * 5
