@@ -122,7 +122,7 @@ _NOW = int(time.time() * 1000)
 
 
 _ZEROS = (
-    *("event_ms", "event_n", "generation", "claim", "dead_claims"),
+    *("event_ms", "event_n", "generation", "claim", "crash_count"),
     *("attempts", "not_before_ms", "revive", "delete_original", "adopted"),
 )
 

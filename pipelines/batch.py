@@ -38,7 +38,7 @@ from storage.errors import (
     TargetUnavailable,
 )
 
-ALONE_AFTER = 3  # workers that died with an upload, before it runs alone
+QUARANTINE_AFTER = 3  # workers that died with an upload, before it runs alone
 DELETE_AGAIN_MS = 600_000  # a deletion that cannot be done now is tried for ever
 DAMAGED_AGAIN_MS = 60_000  # an upload whose rows cannot be read: somebody has to mend the catalog first
 _ABOUT_S = 0.5  # a job is on time if it is no earlier
@@ -93,7 +93,7 @@ class Report:
 
     outcomes: Counter[str] = field(default_factory=Counter)
     ms: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    complaints: list[tuple[UUID, str, str]] = field(default_factory=list)
+    failures: list[tuple[UUID, str, str]] = field(default_factory=list)
     kept: list[tuple[UUID, str]] = field(default_factory=list)  # originals that were to go, and why they stay
     left_over: list[UUID] = field(default_factory=list)
     watched: set[UUID] = field(default_factory=set)  # of them those that may be due sooner
@@ -169,7 +169,7 @@ async def _keep_apart(
         await _process(upload_id, job_id, context, report, until)
     except CatalogDamaged as error:
         report.outcomes["unrecorded"] += 1
-        report.complaints.append((upload_id, "catalog_unavailable", str(error)))
+        report.failures.append((upload_id, "catalog_unavailable", str(error)))
         report.leave(upload_id, DAMAGED_AGAIN_MS)
 
 
@@ -187,7 +187,7 @@ async def _process(upload_id: UUID, job_id: str, context: BatchContext, report: 
         if claim is None:
             report.outcomes["skipped"] += 1
             return
-        lonely = claim.dead_claims == ALONE_AFTER
+        lonely = claim.crash_count == QUARANTINE_AFTER
         outcome = None if lonely else await _outcome(claim, nullcontext(), context, report)
     if outcome is None:
         outcome = await _outcome(claim, context.lanes.all(), context, report)
@@ -310,7 +310,7 @@ async def _attempt(claim: Claim, context: BatchContext, report: Report) -> Outco
             holds=context.claims.holds,
             forbidden=await _why_forbidden(claim, context) if claim.delete_original else None,
         )
-    if claim.dead_claims > ALONE_AFTER:
+    if claim.crash_count > QUARANTINE_AFTER:
         raise WorkerKiller("Every worker that took this upload died with it, the last one working alone.")
     recipe = context.recipes.get(claim.upload.recipe)
     if recipe is None:
@@ -338,6 +338,6 @@ def _note(committed: Committed, outcome: Outcome, report: Report) -> None:
     if isinstance(outcome, Removed) and outcome.kept is not None:
         report.kept.append((committed.id, outcome.kept))
     if isinstance(outcome, Failed | Postponed):
-        report.complaints.append((committed.id, outcome.code, outcome.message))
+        report.failures.append((committed.id, outcome.code, outcome.message))
     if committed.state in (State.QUEUED, State.DELETING):
         report.leave(committed.id, committed.due_in_ms)

@@ -25,7 +25,7 @@ _MEANING = {
     "retired": "superseded variants whose time is over",
     "unknown": "names that are not ours",
     "young": "files without a record that may still get one",
-    "resized": "files that are not as large as recorded",
+    "size_mismatch": "files that are not as large as recorded",
     "unannounced": "originals that no upload has",
     "misnamed": "names that are no UTF-8, or hold control characters",
     "lost": "uploads whose original is gone",

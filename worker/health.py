@@ -145,9 +145,9 @@ class Health:
         if problem != self._said:
             self._said = problem
             if problem is None:
-                log.info("health_green")
+                log.info("healthy")
             else:
-                log.error("health_red", reason=problem)
+                log.error("unhealthy", reason=problem)
 
     async def _problem(self) -> str | None:
         try:
@@ -184,7 +184,7 @@ class Health:
         try:
             await self._queue.heartbeats.end(self._instance)
         except (*UNREACHABLE, RedisError) as error:
-            log.warning("health_not_told", reason=str(error))
+            log.warning("health_not_reported", reason=str(error))
 
 
 def check_owner(queue: Queue) -> Check:

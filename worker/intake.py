@@ -86,12 +86,12 @@ class Intake:
                 await self.step(_BLOCK_MS)
             except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
                 if back_off == _FIRST_BACK_OFF_S:
-                    log.warning("intake_waits", reason=str(error))
+                    log.warning("intake_paused", reason=str(error))
                 await asyncio.sleep(back_off)
                 back_off = min(back_off * 2, _LONGEST_BACK_OFF_S)
             else:
                 if back_off > _FIRST_BACK_OFF_S:
-                    log.info("intake_goes_on")
+                    log.info("intake_resumed")
                 back_off = _FIRST_BACK_OFF_S
 
     async def drain(self, most: int) -> int:

@@ -55,7 +55,7 @@ CHORES: Sequence[WorkerCoroutine] = (tasks.reconcile, tasks.adopt, tasks.snapsho
 _SWEEP: WorkerCoroutine = tasks.sweep
 _SWEEP_ON: WorkerCoroutine = tasks.sweep_on
 _HOURLY = {"minute": 0, "second": 0}  # what is done once a day is not left out by who was away at midnight
-_START_PAUSE_S = 60  # a worker that starts again and again need not look for foundlings each time
+_START_PAUSE_S = 60  # a worker that starts again and again need not look for originals to adopt each time
 _START_DRAIN = 1000  # events taken before the first poll
 _JOB_S = 30 + 60  # new images are taken for 30 s; the rest is for the last ones' images and commits
 _SWEEP_TIMEOUT_S = 300  # of one try: its last step may meet a slow disk
@@ -319,7 +319,7 @@ def _outage(error: BaseException) -> tuple[str, str]:
     """The event and the reason in the log for what ended a worker."""
     if refusal_of(error):
         return "redis_refuses", explain(error)
-    return "redis_away" if isinstance(error, _OF_REDIS) else "cannot_start", str(error)
+    return "redis_unavailable" if isinstance(error, _OF_REDIS) else "cannot_start", str(error)
 
 
 class PromptWorker(Worker):

@@ -317,7 +317,7 @@ class Settings(BaseSettings):
         try:
             return cls(_env_file=readable, _env_file_encoding=ENCODING)
         except ValidationError as error:
-            raise SettingsError("\n".join(_complaints(error, files))) from error
+            raise SettingsError("\n".join(_errors(error, files))) from error
 
 
 def _hidden(files: Sequence[EnvFile]) -> Sequence[str]:
@@ -354,7 +354,7 @@ def unknown_variables() -> Mapping[str, str | None]:
     return {name: PREFIX + close[0] if close else None for name, close in nearest.items()}
 
 
-def _complaints(error: ValidationError, files: Sequence[EnvFile]) -> Sequence[str]:
+def _errors(error: ValidationError, files: Sequence[EnvFile]) -> Sequence[str]:
     return [
         f"{_said_in(variable(str(mistake['loc'][0])), files)}: {mistake['msg'].removeprefix('Value error, ')}"
         + ("" if mistake["loc"][0] in _SECRET else f" (it is {_shown(mistake['input'])!r})")

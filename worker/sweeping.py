@@ -78,7 +78,7 @@ async def sweep_by_itself(
     Raises: SweepPaused, SweepBusy, StorageError.
     """
     if reason := await forbidden(catalog):
-        log.info("sweep_put_off", reason=reason)
+        log.info("sweep_deferred", reason=reason)
         return
     try:
         plan = await _made_since(since_ms, sweeper)

@@ -148,7 +148,7 @@ async def _process(ids: list[UUID], ctx: Context, app: App) -> Report:
         error = group.exceptions[0]
         log.exception("batch_stopped", code=policy_of(error).code, uploads=len(ids))
         raise Retry(defer=delay_ms(min(ctx["job_try"], 5)) / 1000) from group
-    for upload_id, code, message in report.complaints:
+    for upload_id, code, message in report.failures:
         log.warning("upload_not_ready", upload=str(upload_id), code=code, reason=message)
     for upload_id, why in report.kept:
         log.warning("original_kept", upload=str(upload_id), reason=why)

@@ -49,10 +49,10 @@ def version() -> str:
 
 class _Listener(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        complaints.extend(record.getMessage()[:1000].splitlines())
+        warnings.extend(record.getMessage()[:1000].splitlines())
 
 
-complaints: deque[str] = deque(maxlen=50)
+warnings: deque[str] = deque(maxlen=50)
 """What libvips said of the picture in hand without refusing it."""
 
 
@@ -84,7 +84,7 @@ def samples(name: str) -> list[bytes]:
 
 def probe(format: Format, data: bytearray, damaged: str, planes: bool = False) -> Picture:
     """Read the header, or raise `Refused`."""
-    complaints.clear()
+    warnings.clear()
     source = pyvips.Source.new_from_memory(png.disarmed(data, LARGEST_PROFILE))
     fail_on = "error" if damaged == "reject" else "none"
 
@@ -110,7 +110,7 @@ def probe(format: Format, data: bytearray, damaged: str, planes: bool = False) -
 
 def damage() -> str:
     """Return the warning, if any, that tells of missing or false pixels in the picture just decoded."""
-    return next((line for line in complaints if any(word in line for word in _DAMAGE)), "")
+    return next((line for line in warnings if any(word in line for word in _DAMAGE)), "")
 
 
 def refusal(format: Format, error: Exception) -> Refused:

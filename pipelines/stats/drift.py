@@ -17,11 +17,11 @@ from storage.ledger import Tally
 _PAGE = 5000  # rows
 _ROWS = "rows"
 YOUNG = "young"  # a file without a row that a writer may still commit
-RESIZED = "resized"  # a file that is not as large as its row says
+SIZE_MISMATCH = "size_mismatch"  # a file that is not as large as its row says
 UNANNOUNCED = "unannounced"  # an original that no upload has
 LOST = "lost"  # an upload whose original is gone
 MISNAMED = "misnamed"  # files and folders with names that no key can have
-CLASSES = (*(kind.value for kind in Kind), YOUNG, RESIZED, UNANNOUNCED, LOST, MISNAMED)
+CLASSES = (*(kind.value for kind in Kind), YOUNG, SIZE_MISMATCH, UNANNOUNCED, LOST, MISNAMED)
 
 
 class Looks(List, Look, Exists, Protocol):
@@ -140,7 +140,7 @@ def _classified(file: BlobInfo | None, row: Held | None, ages: Ages) -> Iterator
     elif file is None:
         yield Kind.MISSING, row.bytes
     if file is not None and file.bytes != row.bytes:
-        yield RESIZED, file.bytes
+        yield SIZE_MISMATCH, file.bytes
 
 
 async def _is_missing(key: str, catalog: Catalog, blobs: Exists) -> bool:

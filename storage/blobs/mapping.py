@@ -37,5 +37,5 @@ def unavailable(subject: object, error: OSError) -> BlobsUnavailable:
         return BlobsUnavailable(f"the storage cannot be reached: {shut}")
     if error.errno in NOT_ALLOWED:
         return BlobsUnavailable(f"the storage refused {subject} to the user {user()}: {error.strerror}")
-    # Without the name that the error brings: it is another at each try, and would be news each time.
+    # Without the name that the error brings: it is another at each try, and would be told anew each time.
     return BlobsUnavailable(f"the storage failed at {subject}: {error.strerror or error}")

@@ -27,7 +27,7 @@ _PRIVATE = 0o700
 
 
 @dataclass
-class Bench:
+class StagingFolder:
     """A staging folder of this process: its place, its name there, and the files that are in it."""
 
     place: tuple[str, ...]
@@ -42,8 +42,8 @@ class Staging:
 
     def __init__(self, root: Root) -> None:
         self._root = root
-        self._benches: dict[tuple[str, ...], Bench] = {}
-        self._of_file: dict[str, Bench] = {}
+        self._folders: dict[tuple[str, ...], StagingFolder] = {}
+        self._of_file: dict[str, StagingFolder] = {}
         self._apart: set[str] = set()
         self._lock = RLock()
         self._numbers = counter()
@@ -54,16 +54,19 @@ class Staging:
             for area in keys.AREAS:
                 if area != keys.STAGING:
                     self._tidy_beside(area)
-            self._bench((keys.STAGING,))
+            self._staging_folder((keys.STAGING,))
 
     def leave(self) -> None:
         """Give the staging folders back."""
         with self._lock:
-            for bench in self._benches.values():
-                with suppress(OSError, BlobsUnavailable), self._root.folder(bench.place, moved=True) as place:
-                    _remove_folder(place, bench.name)
-                os.close(bench.fd)
-            self._benches.clear()
+            for staging in self._folders.values():
+                with (
+                    suppress(OSError, BlobsUnavailable),
+                    self._root.folder(staging.place, moved=True) as place,
+                ):
+                    _remove_folder(place, staging.name)
+                os.close(staging.fd)
+            self._folders.clear()
 
     def lies_beside(self, staged: Staged, area: str) -> bool:
         """Whether the file was made in that area itself."""
@@ -77,15 +80,15 @@ class Staging:
         """`count` empty files on the volume of `area`, as far as it is known."""
         place = (area, keys.BESIDE) if area in self._apart else (keys.STAGING,)
         with self._lock:
-            bench = self._bench(place)
+            staging = self._staging_folder(place)
             names = [f"{next(self._numbers)}" for _ in range(count)]
-            bench.files.update(names)
-            self._of_file |= dict.fromkeys(names, bench)
+            staging.files.update(names)
+            self._of_file |= dict.fromkeys(names, staging)
         staged: list[Staged] = []
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             for name in names:
-                staged.append(Staged(os.open(name, flags, 0o600, dir_fd=bench.fd), name))
+                staged.append(Staged(os.open(name, flags, 0o600, dir_fd=staging.fd), name))
         except OSError:
             self.drop(staged)
             self._forget(names)
@@ -110,40 +113,40 @@ class Staging:
     def _forget(self, names: Sequence[str]) -> None:
         with self._lock:
             for name in names:
-                bench = self._of_file.pop(name, None)
-                if bench is not None:
-                    bench.files.discard(name)
-                    if bench.lost and not bench.files:
-                        os.close(bench.fd)
+                staging = self._of_file.pop(name, None)
+                if staging is not None:
+                    staging.files.discard(name)
+                    if staging.lost and not staging.files:
+                        os.close(staging.fd)
 
-    def _bench(self, place: tuple[str, ...]) -> Bench:
-        bench = self._benches.get(place)
-        if bench is not None and not self._is_there(bench):  # somebody has cleared it away under us
-            del self._benches[place]
-            bench.lost = True
-            if not bench.files:
-                os.close(bench.fd)
-            bench = None
-        if bench is None:
-            bench = self._benches[place] = self._new_bench(place)
-        return bench
+    def _staging_folder(self, place: tuple[str, ...]) -> StagingFolder:
+        staging = self._folders.get(place)
+        if staging is not None and not self._is_there(staging):  # somebody has cleared it away under us
+            del self._folders[place]
+            staging.lost = True
+            if not staging.files:
+                os.close(staging.fd)
+            staging = None
+        if staging is None:
+            staging = self._folders[place] = self._new_staging_folder(place)
+        return staging
 
-    def _is_there(self, bench: Bench) -> bool:
-        path = PurePosixPath(*bench.place, bench.name)
+    def _is_there(self, staging: StagingFolder) -> bool:
+        path = PurePosixPath(*staging.place, staging.name)
         try:
             found = os.stat(path, dir_fd=self._root.fd, follow_symlinks=False)
         except OSError:
             return False
-        return same_folder(found, os.fstat(bench.fd))
+        return same_folder(found, os.fstat(staging.fd))
 
-    def _new_bench(self, place: tuple[str, ...]) -> Bench:
+    def _new_staging_folder(self, place: tuple[str, ...]) -> StagingFolder:
         with self._place(place) as folder:
             _remove_abandoned(folder)
             for _ in range(_TRIES):
                 name = f"w{uuid4().hex}"
                 fd = _occupied(folder, name)
                 if fd is not None:
-                    return Bench(place, name, fd)
+                    return StagingFolder(place, name, fd)
         raise BlobsUnavailable(f"each new folder in {self._root.path.joinpath(*place)} is taken away at once")
 
     @contextmanager

@@ -87,7 +87,7 @@ async def queue_again(
 ) -> Mapping[str, Sequence[UUID]]:
     """Put those of `ids` that are in `state` on new jobs, with no attempts against them."""
     now = now_ms()
-    fresh: dict[str, Any] = {"state": State.QUEUED, "attempts": 0, "dead_claims": 0, "seen": None}
+    fresh: dict[str, Any] = {"state": State.QUEUED, "attempts": 0, "crash_count": 0, "seen": None}
     fresh |= {"queued_ms": now, "changed_ms": now, "not_before_ms": now}
     chosen = uploads.c.id.in_([str(upload_id) for upload_id in ids]), uploads.c.state == state
     found = list((await connection.execute(select(uploads.c.id).where(*chosen))).scalars())

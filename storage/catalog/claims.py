@@ -140,8 +140,8 @@ class Claims:
         """Make those of `ids` due that are put off; returns their jobs."""
         now = now_ms()
         chosen = uploads.c.id.in_([str(each) for each in ids]), uploads.c.not_before_ms > now
-        news = {"changed_ms": now, "not_before_ms": now}
-        hastened = update(uploads).where(*chosen, uploads.c.state == State.QUEUED).values(news)
+        changes = {"changed_ms": now, "not_before_ms": now}
+        hastened = update(uploads).where(*chosen, uploads.c.state == State.QUEUED).values(changes)
         async with self._database.writing() as connection:
             found = await connection.execute(hastened.returning(uploads.c.job_id))
             return sorted(set(found.scalars()))
@@ -249,7 +249,7 @@ async def _due(connection: AsyncConnection, due: Row) -> Row | None:
 
 def _may_be_forgotten(found: Row, holder: str) -> bool:
     """Whether a claim of it says nothing that must outlast the power: no deletion, and nobody who died."""
-    return found["state"] != State.DELETING and not (found["dead_claims"] or _has_died(found, holder))
+    return found["state"] != State.DELETING and not (found["crash_count"] or _has_died(found, holder))
 
 
 def _has_died(found: Row, holder: str) -> bool:
@@ -259,21 +259,21 @@ def _has_died(found: Row, holder: str) -> bool:
 async def _claim(connection: AsyncConnection, found: Row | None, holder: str, now: int) -> Claim | None:
     if found is None:
         return None
-    news = {
+    changes = {
         "claim": found["claim"] + 1,
-        "dead_claims": found["dead_claims"] + _has_died(found, holder),
+        "crash_count": found["crash_count"] + _has_died(found, holder),
         "holder": holder,
         "state": State.DELETING if found["state"] == State.DELETING else State.PROCESSING,
         "changed_ms": now,
     }
-    await _update(connection, found["id"], news)
-    row = {**found, **news}
+    await _update(connection, found["id"], changes)
+    row = {**found, **changes}
     current, superseded = await _variants(connection, found["id"])
     return Claim(
         upload=to_upload(row, current),
         number=row["claim"],
         generation=row["generation"],
-        dead_claims=row["dead_claims"],
+        crash_count=row["crash_count"],
         delete_original=row["delete_original"],
         began_ms=now,
         superseded=superseded,
@@ -294,18 +294,18 @@ async def _write(connection: AsyncConnection, outcome: Outcome, now: int) -> Com
         # A sweep is moving one of these files away: publish them again in a moment.
         reason = "a sweep is moving a file of this name away"
         outcome = Postponed(outcome.claim, "storage_unavailable", reason, CONDEMNED_DELAY_MS, counted=False)
-    news = {"holder": None, "dead_claims": 0, "changed_ms": now, **_news(outcome, row, now)}
+    changes = {"holder": None, "crash_count": 0, "changed_ms": now, **_changes(outcome, row, now)}
     if isinstance(outcome, Ready):
         await _replace_variants(connection, outcome, now)
     if isinstance(outcome, Removed):
         await connection.execute(delete(variants).where(variants.c.upload_id == row["id"]))
     if _is_half(outcome, row):
-        news |= {"state": State.DELETING, "metadata": row["metadata"], "delete_original": True}
-        news |= {"not_before_ms": now}
+        changes |= {"state": State.DELETING, "metadata": row["metadata"], "delete_original": True}
+        changes |= {"not_before_ms": now}
     if _is_stale(outcome, row):
-        news |= {"state": State.QUEUED, "attempts": 0, "not_before_ms": now, "revive": False}
-    await _update(connection, row["id"], news)
-    changed = {**row, **news}
+        changes |= {"state": State.QUEUED, "attempts": 0, "not_before_ms": now, "revive": False}
+    await _update(connection, row["id"], changes)
+    changed = {**row, **changes}
     final = changed["state"] in (State.READY, State.FAILED, State.DELETED)
     message = _message(changed, row["metadata"], outcome, now) if final else None
     due_in_ms = max(0, changed["not_before_ms"] - now)
@@ -335,7 +335,7 @@ def _is_half(outcome: Outcome, row: Row) -> bool:
     return isinstance(outcome, Removed) and wanted and not outcome.claim.delete_original
 
 
-def _news(outcome: Outcome, row: Row, now: int) -> Row:
+def _changes(outcome: Outcome, row: Row, now: int) -> Row:
     match outcome:
         case Ready(_, original):
             done = {"state": State.READY, "attempts": 0, "seen": None}

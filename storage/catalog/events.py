@@ -48,48 +48,48 @@ def apply(
 
 
 def _request_upload(row: Row | None, event: UploadRequested, now_ms: int) -> Change:
-    news = {
+    changes = {
         **_at_position(event.position, now_ms),
         "source": event.source,
         "recipe": event.recipe,
         "adopted": event.adopted,
         "metadata": dump_metadata(event.metadata),
         "attempts": 0,
-        "dead_claims": 0,
+        "crash_count": 0,
         "queued_ms": now_ms,
         "not_before_ms": now_ms,
     }
     if row is None:
-        return Change({**_blank(str(event.id), now_ms), **news, "state": State.QUEUED}, wants_job=True)
+        return Change({**_blank(str(event.id), now_ms), **changes, "state": State.QUEUED}, wants_job=True)
     match row["state"]:
         case State.QUEUED:
-            return Change({**row, **news, "not_before_ms": row["not_before_ms"]})
+            return Change({**row, **changes, "not_before_ms": row["not_before_ms"]})
         case State.PROCESSING:
-            return Change({**row, **news, "generation": row["generation"] + 1})
+            return Change({**row, **changes, "generation": row["generation"] + 1})
         case State.DELETING:
             # Wanted again, so its original is too.
-            return Change({**row, **news, "revive": True, "delete_original": False})
+            return Change({**row, **changes, "revive": True, "delete_original": False})
         case _:
-            return Change({**row, **news, "state": State.QUEUED, "seen": None}, wants_job=True)
+            return Change({**row, **changes, "state": State.QUEUED, "seen": None}, wants_job=True)
 
 
 def _request_deletion(row: Row | None, event: DeletionRequested, now_ms: int) -> Change:
-    fresh = {"revive": False, "attempts": 0, "dead_claims": 0, "not_before_ms": now_ms}
-    news = {**_at_position(event.position, now_ms), **fresh}
+    fresh = {"revive": False, "attempts": 0, "crash_count": 0, "not_before_ms": now_ms}
+    changes = {**_at_position(event.position, now_ms), **fresh}
     if row is None:
-        tombstone = {**_blank(str(event.id), now_ms), **news, "state": State.DELETED}
+        tombstone = {**_blank(str(event.id), now_ms), **changes, "state": State.DELETED}
         return Change(tombstone, answers=True)
-    news |= {"state": State.DELETING, "delete_original": row["delete_original"] or event.original}
+    changes |= {"state": State.DELETING, "delete_original": row["delete_original"] or event.original}
     match row["state"]:
         case State.QUEUED | State.DELETING:
             # A job that is put off comes too late: what is to be deleted goes at once.
-            return Change({**row, **news}, wants_job=row["not_before_ms"] > now_ms)
+            return Change({**row, **changes}, wants_job=row["not_before_ms"] > now_ms)
         case State.PROCESSING:
             # Whoever works on it now must not write its result any more.
             fenced = {"claim": row["claim"] + 1, "holder": None}
-            return Change({**row, **news, **fenced}, wants_job=True)
+            return Change({**row, **changes, **fenced}, wants_job=True)
         case _:
-            return Change({**row, **news}, wants_job=True)
+            return Change({**row, **changes}, wants_job=True)
 
 
 def _at_position(position: StreamId, now_ms: int) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _blank(upload_id: str, now_ms: int) -> Row:
         "generation": 0,
         "claim": 0,
         "holder": None,
-        "dead_claims": 0,
+        "crash_count": 0,
         "attempts": 0,
         "queued_ms": now_ms,
         "revive": False,

@@ -138,7 +138,7 @@ class Claim:
     upload: Upload
     number: int
     generation: int
-    dead_claims: int
+    crash_count: int
     delete_original: bool = False
     began_ms: int = 0
     superseded: Sequence[StoredVariant] = ()

@@ -100,14 +100,14 @@ async def _take(
 ) -> Taken:
     now = now_ms()
     rows = await _find(connection, {str(event.id) for event, _ in events})
-    foundlings = await _find_adopted(connection, [event for event, _ in events])
-    rows |= foundlings
+    adopted = await _find_adopted(connection, [event for event, _ in events])
+    rows |= adopted
     known = set(rows)
     waiting: dict[str, None] = {}
     answered: dict[str, None] = {}
     outdated: list[str] = []
     refused: list[DeadLetter] = []
-    for event, letter in _with_takeovers(events, foundlings):
+    for event, letter in _with_takeovers(events, adopted):
         change = apply(rows.get(str(event.id)), event, now)
         if isinstance(change, NotYours):
             refused.append(letter)
@@ -130,16 +130,16 @@ async def _take(
 
 
 def _with_takeovers(
-    events: Sequence[tuple[Event, DeadLetter]], foundlings: Mapping[str, Row]
+    events: Sequence[tuple[Event, DeadLetter]], adopted: Mapping[str, Row]
 ) -> Iterator[tuple[Event, DeadLetter]]:
     """The events, each that names an adopted upload's source under another id followed by its removal."""
-    by_source = {row["source"]: UUID(row["id"]) for row in foundlings.values()}
+    by_source = {row["source"]: UUID(row["id"]) for row in adopted.values()}
     for event, letter in events:
         yield event, letter
         if isinstance(event, UploadRequested) and not _is_adoption(event):
-            foundling = by_source.pop(event.source, event.id)
-            if foundling != event.id:
-                yield DeletionRequested(event.position, foundling), letter
+            adopted_id = by_source.pop(event.source, event.id)
+            if adopted_id != event.id:
+                yield DeletionRequested(event.position, adopted_id), letter
 
 
 def _is_adoption(event: Event) -> bool:

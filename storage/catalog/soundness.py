@@ -10,7 +10,7 @@ from urllib.parse import quote
 from storage.threads import in_thread
 
 _STEPS = 10_000  # of SQLite's machine, between two looks at the clock
-_MOST = 5  # complaints that are told
+_MOST = 5  # problems that are reported
 
 
 async def find_damage(path: Path, within_s: float) -> Sequence[str] | None:

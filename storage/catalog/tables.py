@@ -42,7 +42,7 @@ uploads = Table(
     Column("generation", Integer, nullable=False),
     Column("claim", Integer, nullable=False),
     Column("holder", String(128)),  # who claimed it; null once that claim has ended
-    Column("dead_claims", Integer, nullable=False),
+    Column("crash_count", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("queued_ms", Integer, nullable=False),
     Column("changed_ms", Integer, nullable=False),

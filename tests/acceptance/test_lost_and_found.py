@@ -198,7 +198,7 @@ def test_media_worker_ends_while_redis_is_away(own: tuple[Workplace, Interrupted
     place, relay = own
     worker = place.start("media")
     relay.cut()
-    worker.await_log("redis_away")
+    worker.await_log("redis_unavailable")
     began = time.monotonic()
 
     assert worker.stop() == 0
@@ -209,7 +209,7 @@ def test_media_worker_starts_before_its_redis(own: tuple[Workplace, Interrupted]
     place, relay = own
     relay.cut()
     worker = place.start("media", ready=False)
-    worker.await_log("redis_away")
+    worker.await_log("redis_unavailable")
     relay.mend()
     source = place.put("uploads/a.jpg", pictures.small())
     place.send({"source": source})

@@ -75,7 +75,7 @@ def test_worker_check_and_doctor_trust_the_authority_that_the_url_names(
     place.send({"source": source})
 
     assert place.await_end_of(source)[source]["type"] == "upload.ready"
-    worker.await_log("health_green")
+    worker.await_log("healthy")
     for options in (f"ssl_ca_certs={certificates / 'ca.pem'}&ssl_check_hostname=true", "ssl_cert_reqs=none"):
         checked = place.run("arq", "--check", MEDIA_REDIS_URL=f"{tls_url}?{options}")
         assert checked.returncode == 0, checked.stderr

@@ -110,7 +110,7 @@ def test_a_worker_that_loses_a_right_says_which_is_red_and_goes_on_when_it_has_i
 ) -> None:
     url = limited_to(admin, server, "~* +@all")
     worker = place.start("media", MEDIA_REDIS_URL=url)
-    worker.await_log("health_green")
+    worker.await_log("healthy")
     admin.execute_command("ACL SETUSER limited resetkeys ~media:*")
 
     eventually(lambda: any("~arq:*" in line["reason"] for line in worker.logged("redis_refuses")))
@@ -133,7 +133,7 @@ def test_a_worker_whose_redis_loses_its_primary_waits_at_start_and_at_work_and_g
     worker = place.start("media", ready=False)
     eventually(lambda: any("primary" in line["reason"] for line in worker.logged("redis_refuses")))
     admin.replicaof("NO", "ONE")
-    worker.await_log("health_green")
+    worker.await_log("healthy")
     lose_the_primary()
     eventually(lambda: len(worker.logged("redis_refuses")) > 1)
     admin.replicaof("NO", "ONE")

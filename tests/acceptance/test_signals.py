@@ -46,7 +46,7 @@ def test_sigterm_in_the_middle_of_a_batch_counts_no_attempt_and_leaves_nothing(
     workplace.await_end_of(*sources)
 
     found = _all_are_ready_and_none_is_blamed(workplace)
-    assert {upload["dead_claims"] for upload in found.uploads.values()} == {0}
+    assert {upload["crash_count"] for upload in found.uploads.values()} == {0}
     assert [worker.stop() for worker in workplace.workers[1:]] == [0]
     workplace.check()
 

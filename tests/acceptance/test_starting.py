@@ -151,7 +151,7 @@ def test_a_worker_that_starts_before_a_volume_is_mounted_is_red_by_name_and_goes
     burst = workplace.run("media", "--burst")
 
     worker = workplace.start(by)
-    red = worker.await_log("health_red")
+    red = worker.await_log("unhealthy")
     uploads.rmdir()
     uploads.symlink_to(volume)
     [told] = workplace.await_end_of("uploads/a.jpg").values()

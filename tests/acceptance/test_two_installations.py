@@ -87,7 +87,7 @@ def test_a_worker_whose_stream_becomes_anothers_takes_nothing_more_of_it(workpla
     workplace.redis.set("media:uploads:catalog", str(uuid4()))
 
     workplace.send({"source": source})
-    red = worker.await_log("health_red")
+    red = worker.await_log("unhealthy")
     waits = workplace.redis.xlen("media:uploads")
     workplace.redis.set("media:uploads:catalog", mine)
 

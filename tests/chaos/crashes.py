@@ -123,7 +123,7 @@ def _go(ground: Ground, errand: Errand, number: int, mischief: dict[str, Any]) -
     mischief = {**mischief, **errand.mischief, "armed": errand.from_the_start}
     worker = ground.hatch(*errand.words, ready=not errand.from_the_start, mischief=mischief)
     if not errand.from_the_start:
-        worker.await_log("health_green")
+        worker.await_log("healthy")
         worker.arm()
     errand.send(ground, number)
     return worker

@@ -35,7 +35,7 @@ GRACE_S = 5
 _EXPECTED = (-9, 0, 137)  # SIGKILL, SIGTERM, and death at a step
 _BUSY = "Another sweep is at work"  # or was, until it was killed
 _REST_S = 180.0  # a few uploads are put off for a while
-_ADOPTED_S = 90.0  # a worker that starts looks for foundlings once a minute
+_ADOPTED_S = 90.0  # a worker that starts looks for adopted uploads once a minute
 _DISK = [("create", "ENOSPC"), ("fsync", "EIO"), ("rename", "EIO"), ("all", "EIO"), ("mkdir", "EACCES")]
 
 

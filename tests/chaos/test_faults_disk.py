@@ -65,7 +65,7 @@ def test_fault_32_33_a_disk_that_fails_once_at_any_write_delays_an_upload_and_le
         ground = grounds(call)
         for nth in times[call]:
             worker = ground.hatch(mischief=_mischief(call, error, nth))
-            worker.await_log("health_green")
+            worker.await_log("healthy")
             worker.arm()
             ground.await_state("ready", *ground.upload(nth))
             assert worker.stop() == 0
@@ -90,7 +90,7 @@ def test_fault_32_33_35_a_storage_that_is_down_is_waited_for_and_blames_nobody(
     ground: Ground, call: str, error: str
 ) -> None:
     worker = ground.hatch(mischief=_mischief(call, error))
-    worker.await_log("health_green")
+    worker.await_log("healthy")
     worker.arm()
     sources = ground.upload(*range(10))
     with _does_not_spin(worker, 3):
@@ -130,7 +130,7 @@ def test_fault_26_an_error_that_stays_ends_as_failed_and_a_person_can_try_again(
     unreadable = ground.put("uploads/1.jpg", b"x")
     # Only its own folders cannot be made: all else that is published goes well.
     worker = ground.hatch(mischief=_mischief("mkdir", "EIO"), MEDIA_MAX_ATTEMPTS="2")
-    worker.await_log("health_green")
+    worker.await_log("healthy")
     worker.arm()
     ground.upload(1)
     ground.await_state("failed", unreadable)
@@ -193,7 +193,7 @@ def test_fault_32_a_worker_whose_log_cannot_be_written_does_its_work(ground: Gro
 def test_fault_34_everything_is_durable_before_what_relies_on_it_is_said(ground: Ground) -> None:
     trace = ground.home / "trace"
     worker = ground.hatch(mischief={"trace": str(trace)})
-    worker.await_log("health_green")
+    worker.await_log("healthy")
     worker.arm()
     ground.await_state("ready", *ground.upload(1))
     worker.stop()

@@ -120,7 +120,7 @@ def _awaits_red(ground: Ground) -> float:
     return time.monotonic() - began
 
 
-def _complaints(worker: WorkerProcess) -> Counter[str]:
+def _warnings(worker: WorkerProcess) -> Counter[str]:
     return Counter(line["event"] for line in worker.log if line.get("level") in ("warning", "error"))
 
 
@@ -168,7 +168,7 @@ def test_fault_12_17_18_56_health_is_red_while_redis_is_away_and_the_log_tells_e
         with _away(way, world):
             _awaits_red(world.ground)
             time.sleep(15)
-            told = _complaints(worker)
+            told = _warnings(worker)
         _is_at_work(world.ground, 2)
         eventually(lambda: world.ground.run("arq", "--check").returncode == 0)
 
@@ -197,7 +197,7 @@ def test_a_burst_that_loses_its_redis_ends_with_exit_code_1(world: World) -> Non
     ended = world.ground.run("media", "--burst")
 
     assert ended.returncode == 1
-    assert "redis_away" in ended.stderr
+    assert "redis_unavailable" in ended.stderr
 
 
 def test_a_worker_that_was_at_work_waits_for_a_storage_that_is_away_when_redis_comes_back(
@@ -206,7 +206,7 @@ def test_a_worker_that_was_at_work_waits_for_a_storage_that_is_away_when_redis_c
     worker = world.ground.hatch()
     _is_at_work(world.ground, 1)
     world.proxy.refuse()
-    worker.await_log("redis_away")
+    worker.await_log("redis_unavailable")
     elsewhere = world.ground.home / "elsewhere"
     world.ground.root.rename(elsewhere)
     world.proxy.accept()
@@ -221,14 +221,14 @@ def test_a_worker_that_was_at_work_waits_for_a_storage_that_is_away_when_redis_c
 
 def test_fault_13_a_job_that_cannot_say_that_it_has_finished_is_not_done_twice(world: World) -> None:
     worker = world.ground.hatch(mischief={"crash": ("commit", "after", 1), "signal": "SIGSTOP"})
-    worker.await_log("health_green")
+    worker.await_log("healthy")
     worker.arm()
     [source] = world.ground.upload(1)
     world.ground.await_state("ready", source)
     eventually(lambda: processes.is_frozen(worker.pid))  # or it would be stopped after it was to go on
     world.proxy.refuse()
     worker.signal(signal.SIGCONT)
-    worker.await_log("redis_away")
+    worker.await_log("redis_unavailable")
     made = {path: path.stat().st_mtime_ns for path in (world.ground.root / "variants").rglob("*.jpg")}
     world.proxy.accept()
 

@@ -19,9 +19,9 @@ from tests.support.nursery import Nursery
 from tests.support.workplace import eventually
 
 MORE_S = 20.0  # than undisturbed
-_BLAME = "SELECT DISTINCT attempts, dead_claims FROM uploads"
+_BLAME = "SELECT DISTINCT attempts, crash_count FROM uploads"
 Disturbance = Callable[[Ground, ForkedWorker], None]
-_UNTOUCHED = [{"attempts": 0, "dead_claims": 0}]
+_UNTOUCHED = [{"attempts": 0, "crash_count": 0}]
 
 
 def _upload_medium(ground: Ground, count: int) -> list[str]:
@@ -50,7 +50,7 @@ def test_fault_02_a_decoder_that_is_killed_costs_nobody_an_attempt(ground: Groun
 
 def _terminate_at(ground: Ground, case: tuple[str, str, int], number: int) -> None:
     worker = ground.hatch(mischief={"crash": case, "signal": "SIGTERM"})
-    worker.await_log("health_green")
+    worker.await_log("healthy")
     worker.arm()
     ground.upload(number)
     began = time.monotonic()
@@ -64,7 +64,7 @@ def test_fault_06_08_a_sigterm_at_any_step_is_obeyed_and_costs_nobody_anything(g
     ground = grounds("recorded")
     trace = ground.home / "trace"
     worker = ground.hatch(mischief={"trace": str(trace)})
-    worker.await_log("health_green")
+    worker.await_log("healthy")
     worker.arm()
     ground.await_state("ready", *ground.upload(1000))
     eventually(lambda: "mark_sent after" in trace.read_text())
@@ -124,7 +124,7 @@ def test_fault_09_a_worker_whose_redis_hangs_ends_at_sigterm_all_the_same(world:
 
 def test_fault_11_a_worker_whose_loop_was_blocked_for_long_is_fenced(ground: Ground) -> None:
     blocked = ground.hatch(mischief={"slow": 4.0})
-    blocked.await_log("health_green")
+    blocked.await_log("healthy")
     blocked.arm()
     [source] = ground.upload(1)
     eventually(lambda: ground.states().get(source) == "processing")
@@ -202,7 +202,7 @@ def test_fault_01_a_lease_of_15_seconds_brings_back_what_a_killed_worker_had_wit
 @pytest.mark.campaign
 def test_fault_56_a_frozen_worker_is_told_as_unwell_within_30_seconds(ground: Ground) -> None:
     worker = ground.hatch()
-    worker.await_log("health_green")
+    worker.await_log("healthy")
     assert ground.run("arq", "--check").returncode == 0
     worker.signal(signal.SIGSTOP)
     began = time.monotonic()

@@ -104,9 +104,9 @@ async def test_the_doctor_names_a_folder_of_the_storage_that_may_not_be_entered(
         (PermissionError(13, "Permission denied", "/srv/media"), "cannot_start"),
         (FileNotFoundError(2, "No such file", "/srv/media"), "cannot_start"),
         (OSError(5, "Input/output error"), "cannot_start"),
-        (ConnectionRefusedError(111, "Connection refused"), "redis_away"),
-        (TimeoutError(), "redis_away"),
-        (RedisError("away"), "redis_away"),
+        (ConnectionRefusedError(111, "Connection refused"), "redis_unavailable"),
+        (TimeoutError(), "redis_unavailable"),
+        (RedisError("away"), "redis_unavailable"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
 )

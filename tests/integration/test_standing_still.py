@@ -130,7 +130,7 @@ async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by
     found = (await look_at_redis(Settings(redis_url=server.url))).findings[0]
 
     [red] = logged
-    assert red["event"] == "health_red"
+    assert red["event"] == "unhealthy"
     assert told in red["reason"]
     if told == "maxmemory":  # a replica does not even let the last heartbeat go, or not even tells it
         assert not await queue.has_worker()

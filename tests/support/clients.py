@@ -60,13 +60,13 @@ def _installed(wanted: str, ways: Sequence[Sequence[str]]) -> Path:
         installing = (
             subprocess.run([*way, aside], capture_output=True, text=True, timeout=_PATIENCE_S) for way in ways
         )
-        complaints: list[str] = []
+        failures: list[str] = []
         for done in installing:
             if done.returncode == 0:
                 break
-            complaints.append(done.stderr[-500:])
+            failures.append(done.stderr[-500:])
         else:
-            missing(f"{wanted} could not be installed: {complaints}")
+            missing(f"{wanted} could not be installed: {failures}")
         try:
             Path(aside).rename(folder)
         except OSError:

@@ -22,7 +22,7 @@ _BULK = 20_000  # uploads in a transaction
 
 _UPLOAD = """
     INSERT INTO uploads (id, source, state, recipe, metadata, event_ms, event_n, job_id, generation, claim,
-        dead_claims, attempts, queued_ms, changed_ms, not_before_ms, revive, delete_original, error_code,
+        crash_count, attempts, queued_ms, changed_ms, not_before_ms, revive, delete_original, error_code,
         stamp, sha256, bytes, format, width, height)
     VALUES (?, ?, ?, 'default', '{"owner": "42"}', ?, 0, ?, 0, 1, 0, 0, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?)
 """

@@ -11,7 +11,7 @@ import storage.catalog
 OLD_ROWS = """
 INSERT INTO facts VALUES ('id', 'old'), ('root', 'bound');
 INSERT INTO uploads (id, source, state, recipe, metadata, event_ms, event_n, job_id, generation, claim,
-    dead_claims, attempts, queued_ms, changed_ms, not_before_ms, revive, delete_original,
+    crash_count, attempts, queued_ms, changed_ms, not_before_ms, revive, delete_original,
     error_code, format, bytes)
 VALUES ('a', 'uploads/a', 'ready', 'default', '{}', 1, 0, '', 0, 1, 0, 0, 1, 1, 1, 0, 0, NULL, 'png', 900),
     ('b', 'uploads/b', 'ready', 'default', '{}', 1, 0, '', 0, 1, 0, 0, 1, 1, 1, 0, 0, NULL, 'png', 100),

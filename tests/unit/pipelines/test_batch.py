@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import event, update
 
 from pipelines import commits
-from pipelines.batch import ALONE_AFTER, DELETE_AGAIN_MS, BatchContext, Lanes, Report, process_uploads
+from pipelines.batch import DELETE_AGAIN_MS, QUARANTINE_AFTER, BatchContext, Lanes, Report, process_uploads
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs.local import LocalBlobs
@@ -71,7 +71,7 @@ async def test_bad_pictures_among_good_ones_cost_only_themselves(
         report = await process(catalog, ids, batch_context(catalog, local_blobs, sandbox))
 
     assert report.outcomes == Counter(ready=97, failed=3)
-    assert {each for each, _, _ in report.complaints} == {ids[n] for n in bad}
+    assert {each for each, _, _ in report.failures} == {ids[n] for n in bad}
     assert len(uploads.variants()) == 97 * 3
     assert Counter(message.kind for message in await outbox_of(catalog)) == Counter(ready=97, failed=3)
 
@@ -86,7 +86,7 @@ async def test_a_failed_upload_says_why_in_catalog_message_and_report(
     [message] = await outbox_of(catalog)
     assert (upload.state, upload.error_code, upload.attempts) == (State.FAILED, "unsupported_format", 1)
     assert (message.error_code, message.error_message) == (upload.error_code, upload.error_message)
-    assert report.complaints == [(upload_id, upload.error_code, upload.error_message)]
+    assert report.failures == [(upload_id, upload.error_code, upload.error_message)]
 
 
 async def test_what_a_batch_did_takes_few_transactions(
@@ -219,7 +219,7 @@ async def test_a_batch_that_is_cancelled_gives_its_claims_back(
     assert {(await found(catalog, each)).state for each in ids} == {State.QUEUED}
     other = await catalog.claims.claim(ids[0], "job", "another worker")
     assert other is not None
-    assert other.dead_claims == 0
+    assert other.crash_count == 0
 
 
 async def test_what_a_batch_that_is_cancelled_had_drawn_and_handed_in_is_ready_and_the_rest_is_queued(
@@ -262,7 +262,7 @@ async def test_a_batch_that_is_cancelled_while_it_claims_leaves_no_dead_claim(
     assert (await found(catalog, upload_id)).state is State.QUEUED
     other = await catalog.claims.claim(upload_id, job_id, "another worker")
     assert other is not None
-    assert (other.number, other.dead_claims) == (2, 0)
+    assert (other.number, other.crash_count) == (2, 0)
 
 
 async def test_a_catalog_that_goes_away_stops_the_batch(
@@ -332,7 +332,7 @@ async def test_an_upload_that_workers_died_with_runs_while_nothing_else_does(
     catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(4)]
-    await died(catalog, ids[0], ALONE_AFTER)
+    await died(catalog, ids[0], QUARANTINE_AFTER)
     report = await process(catalog, ids, context)
 
     assert report.outcomes == Counter(ready=4)
@@ -342,7 +342,7 @@ async def test_an_upload_that_killed_a_worker_alone_has_crashed_its_decoder(
     catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
-    await died(catalog, upload_id, ALONE_AFTER + 1)
+    await died(catalog, upload_id, QUARANTINE_AFTER + 1)
     await process(catalog, [upload_id], context)
 
     upload = await found(catalog, upload_id)
@@ -537,7 +537,7 @@ async def test_a_deletion_is_not_told_as_a_crash_however_many_workers_died_with_
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
     await delete(catalog, upload_id)
-    await died(catalog, upload_id, ALONE_AFTER + 2)
+    await died(catalog, upload_id, QUARANTINE_AFTER + 2)
     report = await process(catalog, [upload_id], context)
 
     assert report.outcomes == Counter(deleted=1)

@@ -112,7 +112,7 @@ async def test_a_claim_whose_outcome_could_not_be_written_is_not_taken_for_that_
         await group.submit(ready(other))
         await asyncio.wait(group._flushing or {asyncio.create_task(asyncio.sleep(0))})
 
-    assert (await claim(catalog, lost.upload.id, "another worker")).dead_claims == 0
+    assert (await claim(catalog, lost.upload.id, "another worker")).crash_count == 0
 
 
 async def test_what_was_submitted_is_written_even_if_its_batch_is_cancelled(catalog: Catalog) -> None:

@@ -27,7 +27,7 @@ def test_a_picture_that_says_it_has_no_pixels_or_too_many_is_refused(
     assert child.run(content).status == "done"
 
 
-def test_a_name_that_is_no_text_in_the_complaint_of_the_library_is_refused(child: Child) -> None:
+def test_a_name_that_is_no_text_in_a_warning_of_the_library_is_refused(child: Child) -> None:
     content = _with_an_essential_property_of_an_odd_name(bombs.avif())
 
     told = child.run(content)

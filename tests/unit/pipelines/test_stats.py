@@ -141,7 +141,7 @@ async def test_every_class_of_drift_is_counted_with_its_bytes(
         "leftover": Tally(1, 4),
         "retired": Tally(1, 7),
         "unknown": Tally(1, 2),
-        "resized": Tally(1, 3),
+        "size_mismatch": Tally(1, 3),
         "unannounced": Tally(1, 50),
         "lost": Tally(1, 100),
     }

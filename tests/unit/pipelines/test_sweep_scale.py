@@ -48,7 +48,7 @@ def make_files(root: Path, keys: Sequence[str]) -> None:
 
 def make_rows(catalog: Path, keys: Sequence[str]) -> None:
     columns = (
-        "id, source, state, recipe, metadata, event_ms, event_n, job_id, generation, claim, dead_claims, "
+        "id, source, state, recipe, metadata, event_ms, event_n, job_id, generation, claim, crash_count, "
         "attempts, queued_ms, changed_ms, not_before_ms, revive, delete_original"
     )
     upload = f"INSERT INTO uploads ({columns}) VALUES (?, ?, 'ready', 'default', '{{}}', {'0,' * 11} 0)"

@@ -47,7 +47,7 @@ async def test_a_claim_makes_a_queued_upload_processing(catalog: Catalog) -> Non
     taken = await claim(catalog)
 
     assert taken.upload == await upload(catalog)
-    assert (taken.number, taken.dead_claims, taken.upload.state) == (1, 0, State.PROCESSING)
+    assert (taken.number, taken.crash_count, taken.upload.state) == (1, 0, State.PROCESSING)
 
 
 async def test_a_job_that_no_longer_carries_the_upload_gets_no_claim(catalog: Catalog) -> None:
@@ -154,20 +154,20 @@ async def claimed_by(catalog: Catalog, *holders: str) -> Claim:
 async def test_a_claim_of_another_worker_that_never_ended_counts_as_dead(catalog: Catalog) -> None:
     await take(catalog, upload_event(1))
 
-    assert (await claimed_by(catalog, "a", "b", "c", "d")).dead_claims == 3
+    assert (await claimed_by(catalog, "a", "b", "c", "d")).crash_count == 3
 
 
 async def test_a_worker_that_claims_again_has_not_died(catalog: Catalog) -> None:
     await take(catalog, upload_event(1))
 
-    assert (await claimed_by(catalog, "a", "a", "a")).dead_claims == 0
+    assert (await claimed_by(catalog, "a", "a", "a")).crash_count == 0
 
 
 async def test_a_released_claim_does_not_count_as_dead(catalog: Catalog) -> None:
     await take(catalog, upload_event(1))
     await catalog.claims.release([await claim(catalog, holder="a")])
 
-    assert (await claim(catalog, holder="b")).dead_claims == 0
+    assert (await claim(catalog, holder="b")).crash_count == 0
 
 
 async def test_a_first_claim_does_not_wait_for_the_disk(catalog: Catalog) -> None:
@@ -183,7 +183,7 @@ async def test_a_first_claim_does_not_wait_for_the_disk(catalog: Catalog) -> Non
 async def test_the_count_of_the_dead_outlasts_a_power_cut(catalog: Catalog, holders: str) -> None:
     await take(catalog, upload_event(1))
     with levels(catalog) as seen:
-        dead = (await claimed_by(catalog, *holders)).dead_claims
+        dead = (await claimed_by(catalog, *holders)).crash_count
 
     assert (dead, seen[-1]) == (1, 2)
 
@@ -206,7 +206,7 @@ async def test_an_outcome_clears_the_count_of_the_dead(catalog: Catalog, outcome
     async with catalog.database.writing() as connection:
         await connection.execute(uploads.update().values(not_before_ms=0))
 
-    assert (await claim(catalog, holder="d")).dead_claims == 0
+    assert (await claim(catalog, holder="d")).crash_count == 0
 
 
 # -- outcomes

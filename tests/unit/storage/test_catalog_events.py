@@ -436,7 +436,7 @@ async def test_a_request_to_delete_the_original_that_comes_during_the_deletion_i
     last = await commit(catalog, Removed(again))
 
     assert (first.state, first.message, first.due_in_ms) == (State.DELETING, None, 0)
-    assert (again.delete_original, again.dead_claims) == (True, 0)
+    assert (again.delete_original, again.crash_count) == (True, 0)
     assert last.state is State.DELETED
     assert [message.metadata for message in await outbox_of(catalog, before)] == [held.upload.metadata]
 

@@ -113,12 +113,12 @@ async def test_unfinished_writes_lie_beside_what_they_become_where_nobody_looks(
     async with local_blobs.stage(1):
         pass
     beside = elsewhere / "variants/.media-staging"
-    [bench] = beside.iterdir()
-    (bench / "77").write_bytes(b"half a picture")
+    [staging] = beside.iterdir()
+    (staging / "77").write_bytes(b"half a picture")
 
     assert await listed(local_blobs, "variants") == ["variants/a"]
     assert await listed(local_blobs, "variants/.media-staging") == [
-        f"variants/.media-staging/{bench.name}/77"
+        f"variants/.media-staging/{staging.name}/77"
     ]
     assert beside.stat().st_mode & 0o777 == 0o700
     assert [keys async for keys in local_blobs.keys("variants")] == [["variants/a"]]

@@ -17,7 +17,7 @@ from worker.sweeping import REBUILD, forbidden, holder_of, is_dead
 FOUND = uuid4()
 
 
-def foundling() -> UploadRequested:
+def adopted_upload() -> UploadRequested:
     """An original that a rebuild has found."""
     return UploadRequested(StreamId(), FOUND, SOURCE, "default", adopted=True)
 
@@ -88,7 +88,7 @@ async def test_wrong_totals_do_not_allow_what_a_rebuild_forbids(catalog: Catalog
 
 
 async def test_uploads_that_came_after_a_rebuild_hold_up_no_sweep(catalog: Catalog) -> None:
-    await take(catalog, foundling())
+    await take(catalog, adopted_upload())
     await work(catalog, FOUND)
     await catalog.walks.ended(REBUILD)
     await take(catalog, upload_event(1, source="uploads/new.jpg"), upload_event(2, FOUND))
@@ -100,7 +100,7 @@ async def test_uploads_that_came_after_a_rebuild_hold_up_no_sweep(catalog: Catal
 async def test_originals_of_a_rebuild_that_are_announced_again_still_forbid_sweeps(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, upload_id: UUID
 ) -> None:
-    await take(catalog, foundling())
+    await take(catalog, adopted_upload())
     monkeypatch.setattr("storage.catalog.walks.now_ms", lambda: now_ms() - 1000)
     await catalog.walks.ended(REBUILD)
     await take(catalog, upload_event(1, upload_id))
@@ -115,7 +115,7 @@ async def test_originals_of_a_rebuild_that_are_announced_again_still_forbid_swee
 async def test_an_original_of_a_rebuild_that_is_wanted_again_while_it_is_deleted_forbids_sweeps(
     catalog: Catalog,
 ) -> None:
-    await take(catalog, foundling())
+    await take(catalog, adopted_upload())
     await catalog.walks.ended(REBUILD)
     await take(catalog, delete_event(1, FOUND))
     unwanted = await forbidden(catalog)

@@ -52,7 +52,7 @@ def upgrade() -> None:
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("claim", sa.Integer(), nullable=False),
         sa.Column("holder", sa.String(length=128), nullable=True),
-        sa.Column("dead_claims", sa.Integer(), nullable=False),
+        sa.Column("crash_count", sa.Integer(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("queued_ms", sa.Integer(), nullable=False),
         sa.Column("changed_ms", sa.Integer(), nullable=False),
