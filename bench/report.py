@@ -196,11 +196,11 @@ def _goal_table(found: Sequence[Goal]) -> str:
 def _where(found: Sequence[Summary], machine: Mapping[str, str]) -> str:
     rounds = min(one.rate.count for one in found)
     others = max(one.others for one in found)
-    facts = ", ".join(f"{name} {value}" for name, value in machine.items())
+    described = ", ".join(f"{name} {value}" for name, value in machine.items())
     return (
         f"Medians of {rounds} interleaved rounds, ± half of their range; everybody, its children and its "
         f"Redis pinned to the same cores. Other programs took up to {others:.0%} of their time, which is "
-        f"taken off. Memory is that of all its processes but Redis (PSS). Measured on: {facts}."
+        f"taken off. Memory is that of all its processes but Redis (PSS). Measured on: {described}."
     )
 
 

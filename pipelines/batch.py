@@ -26,7 +26,7 @@ from pipelines.sandbox import Sandbox
 from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
 from storage.blobs import Existence, Look, Prove
 from storage.catalog.claims import Claims
-from storage.catalog.facts import Claim, Committed, Failed, Outcome, Postponed, Ready, Removed, State
+from storage.catalog.records import Claim, Committed, Failed, Outcome, Postponed, Ready, Removed, State
 from storage.errors import (
     BlobForbidden,
     BlobNotFound,

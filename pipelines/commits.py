@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from storage.catalog.claims import Claims
-from storage.catalog.facts import Claim, Committed, Message, Outcome
+from storage.catalog.records import Claim, Committed, Message, Outcome
 from storage.errors import CatalogDamaged, CatalogUnavailable
 
 FULL = 16  # outcomes

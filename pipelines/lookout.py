@@ -8,7 +8,7 @@ from uuid import UUID
 
 from storage.blobs import BlobInfo, Existence, Look
 from storage.catalog.clock import now_ms
-from storage.catalog.facts import Claim
+from storage.catalog.records import Claim
 
 EVERY_S = 0.5
 STILL_S = 1.0  # a file that has not changed for so long is worth another try

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pipelines.recipe import Recipes
 from pipelines.upload import key_of
 from storage.blobs import Existence, Exists
-from storage.catalog.facts import Upload
+from storage.catalog.records import Upload
 
 
 def is_stale(upload: Upload, recipes: Recipes) -> bool:

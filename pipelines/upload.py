@@ -12,7 +12,7 @@ from pipelines.poison import DEADLY, PoisonList, content_sha256
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
 from storage.blobs import Delete, Existence, Exists, Move, Open, Source, Store
-from storage.catalog.facts import Claim, Original, Ready, Removed, StoredVariant
+from storage.catalog.records import Claim, Original, Ready, Removed, StoredVariant
 from storage.catalog.sweeps import DAMAGED
 from storage.errors import BlobNotFound, BlobPinned, BlobRefused, BlobsUnavailable
 from storage.keys import DELETED, trash_key, variant_key

@@ -153,13 +153,13 @@ def _head(title: str, totals: _Totals, seconds: float | None) -> str:
 <p class="kind">Contact sheet</p>
 <h1><bdi>{_html(title)}</bdi></h1>
 <dl class="totals">
-{"".join(_total(*fact) for fact in _facts(totals, seconds))}</dl>
+{"".join(_total(*figure) for figure in _figures(totals, seconds))}</dl>
 </header>
 <main>
 """
 
 
-def _facts(totals: _Totals, seconds: float | None) -> Iterator[tuple[str, str, str]]:
+def _figures(totals: _Totals, seconds: float | None) -> Iterator[tuple[str, str, str]]:
     yield "", f"{totals.ready:,}", _plural(totals.ready, "picture ready", "pictures ready")
     yield "bad" if totals.refused else "", f"{totals.refused:,}", "refused"
     yield "", _size(totals.source_bytes), "before, as uploaded"

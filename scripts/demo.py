@@ -169,7 +169,7 @@ async def _report(
     if as_json:
         print_json(
             {
-                "pictures": [one.facts() for one in sent],
+                "pictures": [one.as_document() for one in sent],
                 "storage": str(settings.storage_root),
                 "contact_sheet": str(sheet),
                 "seconds": round(seconds, 3),

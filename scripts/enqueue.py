@@ -52,7 +52,7 @@ class Sent:
         """The file never became an upload, or its upload failed."""
         self.status, self.error = "failed", {"code": code, "message": message}
 
-    def facts(self) -> dict[str, Any]:
+    def as_document(self) -> dict[str, Any]:
         """The outcome, as the documented JSON."""
         return {
             "path": os.fsdecode(self.path).encode("utf-8", "backslashreplace").decode(),
@@ -257,7 +257,7 @@ def _extension(path: Path) -> str:
 def _report(sent: Sequence[Sent], *, wait: bool, as_json: bool) -> None:
     if as_json:
         for one in sent:
-            print_json(one.facts())
+            print_json(one.as_document())
         return
     failed = [one for one in sent if one.error is not None]
     if known := [one for one in sent if one.error is None]:

@@ -7,7 +7,7 @@ import typer
 
 from scripts.terminal import AsJson, output, print_json, run, safe
 from storage.catalog import open_catalog
-from storage.catalog.facts import Message
+from storage.catalog.records import Message
 from worker.events import payload
 from worker.settings import Settings
 

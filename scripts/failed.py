@@ -21,7 +21,7 @@ from scripts.terminal import (
     table,
 )
 from storage.catalog import Catalog, open_catalog
-from storage.catalog.facts import DeadLetter, State, Upload
+from storage.catalog.records import DeadLetter, State, Upload
 from worker.app import IDS_A_DECODER, open_stores
 from worker.intake import new_job_id
 from worker.queue import open_queue

@@ -224,11 +224,11 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> str |
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            facts = _ask_info(port)
+            info = _ask_info(port)
         except OSError:
-            facts = {}
-        if facts.get("process_id") == str(process.pid):
-            return facts.get("valkey_version") or facts.get("redis_version", "unknown")
+            info = {}
+        if info.get("process_id") == str(process.pid):
+            return info.get("valkey_version") or info.get("redis_version", "unknown")
         time.sleep(0.005)
     return None
 

@@ -18,7 +18,7 @@ from scripts.terminal import AsJson, CommandError, complain, output, print_json,
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.backfill import Filter
-from storage.catalog.facts import State, Upload
+from storage.catalog.records import State, Upload
 from worker.app import IDS_A_DECODER, open_stores
 from worker.intake import new_job_id
 from worker.queue import Queue, open_queue

@@ -7,7 +7,7 @@ import typer
 
 from scripts.terminal import AsJson, CommandError, moment, output, print_json, run, safe, size, table
 from storage.catalog import open_catalog
-from storage.catalog.facts import Upload
+from storage.catalog.records import Upload
 from worker.events import default_id
 from worker.settings import Settings
 
@@ -25,7 +25,7 @@ def command(
         if found is None:
             raise CommandError(f"There is no upload {upload}.")
         if as_json:
-            print_json(facts(found))
+            print_json(as_document(found))
         else:
             _print(found)
         return 0
@@ -43,7 +43,7 @@ def parse_id(text: str) -> UUID:
         raise CommandError(f"{text} is neither an id nor a source.", code=2) from error
 
 
-def facts(upload: Upload) -> dict[str, Any]:
+def as_document(upload: Upload) -> dict[str, Any]:
     """An upload as JSON-ready data."""
     original = upload.original
     return {
@@ -83,7 +83,7 @@ def facts(upload: Upload) -> dict[str, Any]:
 
 
 def _print(upload: Upload) -> None:
-    told = facts(upload)
+    told = as_document(upload)
     for name in ("id", "source", "state", "recipe", "metadata", "attempts", "queued", "changed", "next_try"):
         if told[name] not in (None, {}):
             output.print(f"[dim]{name.replace('_', ' '):>9}[/dim]  {safe(told[name])}")

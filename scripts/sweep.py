@@ -83,7 +83,7 @@ def sweep(
         made = await make_plan(sweeper)
         done = await apply_plan(made.id, sweeper) if apply and made.counts and not made.stopped else {}
         if as_json:
-            print_json({**_facts(made), "done": done})
+            print_json({**_as_json(made), "done": done})
         else:
             _print(made, done, applied=apply)
         if made.stopped:
@@ -163,7 +163,7 @@ async def _prove_owner(queue: Queue, catalog: Catalog) -> None:
         await queue.prove_not_of_another(catalog.id)
 
 
-def _facts(plan: Plan) -> dict[str, Any]:
+def _as_json(plan: Plan) -> dict[str, Any]:
     return {
         "plan": plan.id,
         "made": plan.made,
@@ -176,9 +176,9 @@ def _facts(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _tell(facts: dict[str, Any], text: str, done: Mapping[str, int], *, as_json: bool) -> None:
+def _tell(document: dict[str, Any], text: str, done: Mapping[str, int], *, as_json: bool) -> None:
     if as_json:
-        print_json(facts)
+        print_json(document)
         return
     output.print(text)
     for what, count in sorted(done.items()):

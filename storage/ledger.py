@@ -14,7 +14,7 @@ from storage.errors import CatalogUnavailable, NoCatalog
 from storage.paths import has_catalog
 from storage.threads import in_thread
 
-LAST_SWEEP = "sweep:last"  # the name of a row of `facts`
+LAST_SWEEP = "sweep:last"  # the name of a row of `kv`
 LARGEST = 10
 _PATIENCE_S = 10.0
 
@@ -162,7 +162,7 @@ def _read(path: Path, largest: int) -> Account | None:
         if not {"totals", "snapshots"} <= known:
             return None
         ledger.execute("BEGIN")  # everything in one moment of the catalog
-        sweep = ledger.execute("SELECT value FROM facts WHERE name = ?", [LAST_SWEEP]).fetchone()
+        sweep = ledger.execute("SELECT value FROM kv WHERE name = ?", [LAST_SWEEP]).fetchone()
         return Account(
             totals=_split(
                 [Total(*row) for row in ledger.execute(_TOTALS)], dict(ledger.execute(_IN_WORK).fetchall())

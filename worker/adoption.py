@@ -12,7 +12,7 @@ from pipelines.originals import announced_otherwise
 from storage.blobs import BlobInfo, List, Look
 from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
-from storage.catalog.facts import DeadLetter, StreamId, UploadRequested
+from storage.catalog.records import DeadLetter, StreamId, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import UPLOADS, shown, source_key
 from worker.events import default_id

@@ -132,8 +132,8 @@ async def open_app(
     async with AsyncExitStack() as stack:
         stores = await stack.enter_async_context(open_stores(settings, migrate=True))
         if migrated := stores.catalog.database.migrated:
-            facts = {"before": migrated.before, "after": migrated.after, "copy": str(migrated.copy)}
-            log.info("catalog_migrated", **facts)
+            details = {"before": migrated.before, "after": migrated.after, "copy": str(migrated.copy)}
+            log.info("catalog_migrated", **details)
         await stores.catalog.database.prove_writable()
         try:
             await start_threads(available_cpus())

@@ -18,7 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
-from storage.catalog.facts import About, DeletionRequested, Message, State, StreamId, UploadRequested
+from storage.catalog.records import About, DeletionRequested, Message, State, StreamId, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import MAX_SOURCE_BYTES, UPLOADS, source_key
 

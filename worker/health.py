@@ -15,7 +15,7 @@ from pipelines.recipe import dropped_from_default
 from pipelines.sandbox import Sandbox
 from storage.catalog import Catalog
 from storage.errors import StorageError
-from worker.queue import UNREACHABLE, Queue, RedisError, ServerFacts
+from worker.queue import UNREACHABLE, Queue, RedisError, ServerInfo
 from worker.refusals import explain, refusal_of
 from worker.settings import LEAST_MEMORY_MB, Settings
 
@@ -49,52 +49,52 @@ class Finding:
     advice: str | None = None
 
 
-def inspect_redis(facts: ServerFacts) -> Sequence[Finding]:
+def inspect_redis(info: ServerInfo) -> Sequence[Finding]:
     """What an operator should know of the Redis that says this of itself."""
     return [
-        *_inspect_server(facts),
-        *_inspect_size(facts.largest_bytes),
+        *_inspect_server(info),
+        *_inspect_size(info.largest_bytes),
         _finding(
             "Redis stream",
             "its IDs go with the clock"
-            if facts.ahead_ms <= AHEAD_MS
-            else f"its newest ID is {facts.ahead_ms // 1000} s ahead of the clock, as all to come will be",
-            facts.ahead_ms <= AHEAD_MS,
+            if info.ahead_ms <= AHEAD_MS
+            else f"its newest ID is {info.ahead_ms // 1000} s ahead of the clock, as all to come will be",
+            info.ahead_ms <= AHEAD_MS,
             CURE,
             "warning",
         ),
     ]
 
 
-def _inspect_server(facts: ServerFacts) -> Sequence[Finding]:
-    if facts.version is None:
+def _inspect_server(info: ServerInfo) -> Sequence[Finding]:
+    if info.version is None:
         told = "not told: this user may not run INFO, which is fine for a worker"
         return [Finding("Redis version", "ok", told)]
-    version = tuple(int(part) for part in facts.version.split(".")[:2])
+    version = tuple(int(part) for part in info.version.split(".")[:2])
     return [
         _finding(
             "Redis version",
-            facts.version,
+            info.version,
             version >= OLDEST_REDIS,
             "Update to Redis 6.2 or newer, or Valkey.",
         ),
         _finding(
             "Redis role",
-            facts.role or "not told",
-            facts.role in ("master", None),
+            info.role or "not told",
+            info.role in ("master", None),
             "Point MEDIA_REDIS_URL at the primary: a replica takes no writes.",
         ),
         _finding(
             "Redis durability",
-            "append-only file" if facts.keeps_data else "no append-only file",
-            facts.keeps_data is not False,
+            "append-only file" if info.keeps_data else "no append-only file",
+            info.keeps_data is not False,
             "Set `appendonly yes`, or events not yet taken are lost in a crash.",
             "warning",
         ),
         _finding(
             "Redis eviction",
-            facts.policy or "not told",
-            facts.policy in ("noeviction", None),
+            info.policy or "not told",
+            info.policy in ("noeviction", None),
             "Set `maxmemory-policy noeviction`, or a full Redis forgets events.",
             "warning",
         ),
@@ -314,9 +314,9 @@ def inspect_recipes(settings: Settings) -> Finding:
     )
 
 
-def warn(facts: ServerFacts) -> None:
+def warn(info: ServerInfo) -> None:
     """Log what is wrong with the Redis, by name."""
-    warn_of(inspect_redis(facts))
+    warn_of(inspect_redis(info))
 
 
 def warn_of(findings: Iterable[Finding]) -> None:

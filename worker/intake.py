@@ -10,9 +10,9 @@ from uuid import uuid4
 import structlog
 
 from storage.catalog.epochs import Epochs
-from storage.catalog.facts import About, DeadLetter, Doubt, StreamId, Taken, UploadRequested
 from storage.catalog.intake import Event
 from storage.catalog.intake import Intake as Register
+from storage.catalog.records import About, DeadLetter, Doubt, StreamId, Taken, UploadRequested
 from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.events import InvalidEvent, parse_event, parse_stream_id, read_about
 from worker.publisher import OutboxPublisher

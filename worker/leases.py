@@ -12,7 +12,7 @@ from pipelines.poison import POISON_KEPT_MS
 from storage.catalog import Catalog
 from storage.catalog.claims import Claims
 from storage.catalog.clock import now_ms
-from storage.catalog.facts import StalledUpload
+from storage.catalog.records import StalledUpload
 from storage.errors import CatalogDamaged
 from worker.intake import new_job_id
 from worker.publisher import OutboxPublisher

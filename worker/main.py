@@ -210,7 +210,7 @@ async def start_up(ctx: Context) -> None:
     ctx["app"] = app
     await _or_end(ctx, app.queue.bind(app.catalog.id))
     if not ctx.get("away"):
-        health.warn(await app.queue.facts())
+        health.warn(await app.queue.server_info())
         health.warn_of([health.inspect_memory(settings), health.inspect_recipes(settings)])
         for file in find_env_files():
             if file.problem:

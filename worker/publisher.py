@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import structlog
 
-from storage.catalog.facts import Message
 from storage.catalog.outbox import Outbox
+from storage.catalog.records import Message
 from storage.errors import CatalogUnavailable
 from worker.events import payload
 from worker.queue import UNREACHABLE, Queue, RedisError

@@ -74,7 +74,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class ServerFacts:
+class ServerInfo:
     """What a Redis says of itself: version, role, whether it has an append-only file, eviction policy.
 
     And the largest value that it takes, and how far the stream's IDs are ahead of it. None: it does not say.
@@ -483,10 +483,10 @@ class Queue:
                 pipe.zscore(self.jobs, job_id)
                 pipe.pttl(in_progress_key_prefix + job_id)
             answers = await pipe.execute()
-        facts = zip(job_ids, *(answers[each::4] for each in range(4)), strict=True)
+        states = zip(job_ids, *(answers[each::4] for each in range(4)), strict=True)
         return frozenset(
             job_id
-            for job_id, holder, payload, score, left_ms in facts
+            for job_id, holder, payload, score, left_ms in states
             if holder != _ARQS_LOCK
             and left_ms <= longest_lock_ms
             and (holder is not None or (payload and score is not None and score <= latest))
@@ -645,10 +645,10 @@ class Queue:
         """Whether any worker has said lately that it is well."""
         return any(worker.well for worker in await self.heartbeats.living())
 
-    async def facts(self) -> ServerFacts:
+    async def server_info(self) -> ServerInfo:
         """What the server says of itself."""
         info = await _unless_refused(self.redis.info()) or {}
-        return ServerFacts(
+        return ServerInfo(
             version=info.get("valkey_version") or info.get("redis_version"),
             role=info.get("role"),
             keeps_data=None if "aof_enabled" not in info else bool(info["aof_enabled"]),

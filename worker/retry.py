@@ -11,7 +11,7 @@ from pipelines.sandbox.answers import REFUSALS
 from storage import errors as stores
 from storage.blobs import BlobInfo, Existence, sight
 from storage.catalog.clock import SKEW_MS, now_ms
-from storage.catalog.facts import Claim, Failed, Postponed
+from storage.catalog.records import Claim, Failed, Postponed
 from storage.keys import UPLOADS
 
 FIRST_DELAY_MS = 1_000

@@ -71,7 +71,7 @@ class Work:
         """Count nothing of the time that has passed since the last lap."""
         self._since = perf_counter()
 
-    def facts(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
         return {
             "sha256": self.sha256,
             "format": self.format,
@@ -125,7 +125,7 @@ def _lack(reply: dict[str, Any], work: Work) -> str:
 
 
 def _refusal(refused: Refused, work: Work) -> dict[str, Any]:
-    return {"status": "refused", "code": refused.code, "message": refused.message, **work.facts()}
+    return {"status": "refused", "code": refused.code, "message": refused.message, **work.fields()}
 
 
 def _title(work: Work) -> str:
@@ -149,14 +149,14 @@ def _process(
     work.sha256 = reading.sha256(data)
     work.lap("hash")
     if work.sha256 == request.get("known_sha256"):
-        return {"status": "unchanged", **work.facts()}
+        return {"status": "unchanged", **work.fields()}
     try:
         picture = check(data, limits, work)
     except Elsewhere:
         return {"status": "changed"}
     work.estimate = _estimate(picture, specs, size)
     work.lap("probe")
-    channel.send({"status": "probed", **work.facts(), "frames": picture.frames, "estimate": work.estimate})
+    channel.send({"status": "probed", **work.fields(), "frames": picture.frames, "estimate": work.estimate})
     consent, more = channel.receive() or ({"proceed": False}, [])
     descriptors += more
     if not consent["proceed"]:
@@ -228,7 +228,7 @@ def make(picture: Picture, specs: Sequence[dict[str, Any]], file: int, work: Wor
         raise vips.refusal(picture.format, error) from None
     return {
         "status": "done",
-        **work.facts(),
+        **work.fields(),
         "frames": picture.frames,
         "color": dominant,
         "variants": [made[index] for index in range(len(specs))],

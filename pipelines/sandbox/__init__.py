@@ -390,7 +390,7 @@ def _refusal(answer: Answer) -> PipelineError | BlobsUnavailable:
 
 
 def _checked(probed: Probed, done: Done, wanted: Sequence[Variant], child: Child, most: int) -> Rendered:
-    if any(getattr(done, fact) != getattr(probed, fact) for fact in ("sha256", "format", "width", "height")):
+    if any(getattr(done, name) != getattr(probed, name) for name in ("sha256", "format", "width", "height")):
         raise DecoderCrashed("the decoder made its variants of another picture than it had looked at")
     if [written.name for written in done.variants] != [variant.name for variant in wanted]:
         raise DecoderCrashed("the decoder made other variants than it was asked for")

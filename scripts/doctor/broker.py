@@ -38,7 +38,7 @@ async def look_at_redis(settings: Settings) -> Heard:
                 return Heard([refused(refusal)])
             first = refused(refusal) if refusal else ANSWERS
             return Heard(
-                [first, *inspect_redis(await queue.facts()), await look_at_workers(queue)],
+                [first, *inspect_redis(await queue.server_info()), await look_at_workers(queue)],
                 answers=True,
                 owner=await queue.owner(),
                 recent=await queue.recent_messages(_MESSAGES, _LATELY_MS),

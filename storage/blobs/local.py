@@ -61,8 +61,8 @@ class LocalBlobs:
         with mapped(key):
             fd = await in_thread_or_undo(os.close, partial(self._open_file, key))
         try:
-            facts = os.fstat(fd)
-            yield Source(fd, facts.st_size, _stamp(facts), _info_of(key, facts))
+            status = os.fstat(fd)
+            yield Source(fd, status.st_size, _stamp(status), _info_of(key, status))
         finally:
             os.close(fd)
 
@@ -295,10 +295,10 @@ class LocalBlobs:
 
     async def space(self) -> Space:
         """How much room the file system of the root has for this user. Raises: BlobsUnavailable."""
-        facts = await _call(os.fstatvfs, self._root.fd)
-        block = facts.f_frsize
-        free_files = facts.f_favail if facts.f_files else None  # some make room for files as they come
-        return Space(facts.f_blocks * block, facts.f_bavail * block, free_files)
+        volume = await _call(os.fstatvfs, self._root.fd)
+        block = volume.f_frsize
+        free_files = volume.f_favail if volume.f_files else None  # some make room for files as they come
+        return Space(volume.f_blocks * block, volume.f_bavail * block, free_files)
 
     # -- the root's identity
 
@@ -354,8 +354,8 @@ def _write(staged: Staged, content: bytes) -> None:
         rest = rest[os.write(staged.fd, rest) :]
 
 
-def _stamp(facts: os.stat_result) -> str:
-    return f"{facts.st_dev}:{facts.st_ino}:{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}"
+def _stamp(status: os.stat_result) -> str:
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 def _take(infos: Iterator[BlobInfo], count: int) -> list[BlobInfo]:
@@ -387,17 +387,17 @@ def _seen(folder: int, key: str) -> BlobInfo | Existence:
     """What lies under the last name of `key` in its open folder; never what a link there points to."""
     try:
         name = spelled(folder, key.rpartition("/")[2], key)
-        facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return Existence.MISSING
     except OSError:
         return Existence.UNKNOWN
-    return _info_of(key, facts) if stat.S_ISREG(facts.st_mode) else Existence.UNKNOWN
+    return _info_of(key, status) if stat.S_ISREG(status.st_mode) else Existence.UNKNOWN
 
 
-def _info_of(key: str, facts: os.stat_result) -> BlobInfo:
-    changed_at = max(facts.st_mtime, facts.st_ctime)  # a rename and `cp -p` keep an old mtime
-    return BlobInfo(key, facts.st_size, changed_at, f"{facts.st_dev}:{facts.st_ino}", facts.st_mtime_ns)
+def _info_of(key: str, status: os.stat_result) -> BlobInfo:
+    changed_at = max(status.st_mtime, status.st_ctime)  # a rename and `cp -p` keep an old mtime
+    return BlobInfo(key, status.st_size, changed_at, f"{status.st_dev}:{status.st_ino}", status.st_mtime_ns)
 
 
 async def _call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

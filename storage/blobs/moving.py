@@ -45,8 +45,8 @@ class Mover:
         """
         with self._root.folder(parts[:-1]) as here:
             name = spelled(here, parts[-1], parts[0])
-            facts = os.stat(name, dir_fd=here, follow_symlinks=False)
-            if not stat.S_ISREG(facts.st_mode):  # a folder would take everything in it along
+            status = os.stat(name, dir_fd=here, follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):  # a folder would take everything in it along
                 raise BlobRefused(f"{'/'.join(parts)} is not a regular file")
             with self._target(to[0]), self._root.folder(to[:-1], create=True) as there:
                 try:
@@ -107,13 +107,13 @@ class Mover:
 
     def _publish_copy(self, fd: int, area: str, name: str, folder: int, *, replace: bool) -> bool:
         """Copy an open file to the volume of `area`, and give the copy its name in that folder there."""
-        facts = os.fstat(fd)
+        status = os.fstat(fd)
         while True:
             [staged] = self._staging.make(1, area)
             try:
                 _copy(fd, staged.fd)
-                grant(staged.fd, stat.S_IMODE(facts.st_mode))
-                os.utime(staged.fd, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+                grant(staged.fd, stat.S_IMODE(status.st_mode))
+                os.utime(staged.fd, ns=(status.st_atime_ns, status.st_mtime_ns))
                 os.fsync(staged.fd)
                 here = self._staging.folder_of(staged)
                 return _renamed(staged.name, name, here, folder, replace=replace) is not None

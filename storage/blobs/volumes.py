@@ -91,8 +91,8 @@ def _is_apart(one: int, other: int) -> bool:
 
 
 def _mount_of(fd: int) -> bytes | None:
-    with suppress(OSError), open(f"/proc/self/fdinfo/{fd}", "rb") as facts:
-        found = _MOUNT.search(facts.read())
+    with suppress(OSError), open(f"/proc/self/fdinfo/{fd}", "rb") as status:
+        found = _MOUNT.search(status.read())
         return found[1] if found else None
     return None
 

@@ -12,7 +12,8 @@ from storage.blobs import sight
 from storage.catalog.backfill import queue_again
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database
-from storage.catalog.facts import (
+from storage.catalog.outbox import insert_messages
+from storage.catalog.records import (
     Claim,
     Committed,
     Failed,
@@ -26,7 +27,6 @@ from storage.catalog.facts import (
     State,
     StoredVariant,
 )
-from storage.catalog.outbox import insert_messages
 from storage.catalog.rows import Row, message_of, to_upload, to_variant
 from storage.catalog.tables import condemned, uploads, variants
 

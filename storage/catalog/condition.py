@@ -58,12 +58,12 @@ class Condition:
 
     def _found(self) -> tuple[int, int] | None:
         try:
-            facts = self.path.stat()
+            status = self.path.stat()
         except FileNotFoundError:
             return None
         except OSError:
             return self._file  # nobody can say
-        return facts.st_dev, facts.st_ino
+        return status.st_dev, status.st_ino
 
     @contextmanager
     def watched(self) -> Iterator[None]:

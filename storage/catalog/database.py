@@ -171,8 +171,8 @@ class Database:
         """How much of the file is used. Raises: CatalogUnavailable."""
         async with self.reading() as connection:
             names = ("auto_vacuum", "page_size", "page_count", "freelist_count")
-            facts = [(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one() for name in names]
-        return Room(*facts)
+            kv = [(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one() for name in names]
+        return Room(*kv)
 
     async def _is_busy(self) -> bool:
         states = ("queued", "processing", "deleting")
@@ -203,7 +203,7 @@ class Database:
 
     async def prove_writable(self) -> None:
         """Write a row as it is. Raises: CatalogUnavailable, which says why it cannot be written."""
-        same = update(tables.facts).where(tables.facts.c.name == "root").values(value=tables.facts.c.value)
+        same = update(tables.kv).where(tables.kv.c.name == "root").values(value=tables.kv.c.value)
         async with self.writing(quick=True) as connection:
             await connection.execute(same)
         self.condition.prove_room()  # a little still finds some where more does not
@@ -332,7 +332,7 @@ def _migrate(connection: Connection, found: str | None) -> None:
     command.upgrade(config, "head")
     if found is None:
         connection.execute(
-            insert(tables.facts), [{"name": "id", "value": str(uuid4())}, {"name": "root", "value": "new"}]
+            insert(tables.kv), [{"name": "id", "value": str(uuid4())}, {"name": "root", "value": "new"}]
         )
 
 
@@ -353,13 +353,11 @@ async def prove_schema(database: Database) -> None:
 async def identity(database: Database) -> tuple[str, bool]:
     """The catalog's own UUID, and whether it is new, that is: has never been bound to a root."""
     async with database.reading() as connection:
-        found = {row.name: row.value for row in await connection.execute(select(tables.facts))}
+        found = {row.name: row.value for row in await connection.execute(select(tables.kv))}
     return found["id"], found["root"] == "new"
 
 
 async def mark_bound(database: Database) -> None:
     """Remember that this catalog has a root from now on."""
     async with database.writing() as connection:
-        await connection.execute(
-            update(tables.facts).where(tables.facts.c.name == "root").values(value="bound")
-        )
+        await connection.execute(update(tables.kv).where(tables.kv.c.name == "root").values(value="bound"))

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.database import Database
-from storage.catalog.facts import DeadLetter
+from storage.catalog.records import DeadLetter
 from storage.catalog.tables import dead_letters, totals
 from storage.ledger import Tally
 

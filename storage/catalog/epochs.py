@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.database import Database
-from storage.catalog.facts import StreamId
-from storage.catalog.sweeps import read_fact, write_fact
+from storage.catalog.records import StreamId
+from storage.catalog.sweeps import read_value, write_value
 
 _NAME = "stream"
 
@@ -49,7 +49,7 @@ class Epochs:
 
 async def read_epoch(connection: AsyncConnection) -> Epoch:
     """The epoch that the stream is in, in this transaction."""
-    found = await read_fact(connection, _NAME)
+    found = await read_value(connection, _NAME)
     if found is None:
         return Epoch()
     newest = found["newest"]
@@ -64,4 +64,4 @@ async def note_taken(connection: AsyncConnection, current: Epoch, newest: Stream
 
 async def _write(connection: AsyncConnection, epoch: Epoch) -> None:
     newest = [epoch.newest.ms, epoch.newest.n] if epoch.newest else None
-    await write_fact(connection, _NAME, {"epoch": epoch.number, "newest": newest})
+    await write_value(connection, _NAME, {"epoch": epoch.number, "newest": newest})

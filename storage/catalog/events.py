@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from storage.catalog.facts import DeletionRequested, State, StreamId, UploadRequested
+from storage.catalog.records import DeletionRequested, State, StreamId, UploadRequested
 from storage.catalog.rows import Row, dump_metadata
 
 _UNSIGNED = 2**64 - 1

@@ -9,8 +9,8 @@ from sqlalchemy import RowMapping, Select, exists, func, select, update
 from storage.catalog.backfill import queue_again
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
-from storage.catalog.facts import Message, State, Upload
 from storage.catalog.outbox import insert_messages
+from storage.catalog.records import Message, State, Upload
 from storage.catalog.rows import load_metadata, to_upload
 from storage.catalog.tables import uploads, variants
 

@@ -14,7 +14,7 @@ from storage.catalog.database import Database
 from storage.catalog.dead_letters import insert_dead_letters
 from storage.catalog.epochs import note_taken, read_epoch
 from storage.catalog.events import NotYours, Outdated, apply
-from storage.catalog.facts import (
+from storage.catalog.records import (
     DeadLetter,
     DeletionRequested,
     Doubt,

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database
-from storage.catalog.facts import Message
+from storage.catalog.records import Message
 from storage.catalog.rows import dump_message, to_message
 from storage.catalog.tables import outbox
 from storage.errors import CatalogDamaged

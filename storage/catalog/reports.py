@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
-from storage.catalog.facts import State, Upload
+from storage.catalog.records import State, Upload
 from storage.catalog.rows import to_upload, to_variant
 from storage.catalog.tables import row_id, snapshots, totals, uploads, variants
 from storage.ledger import Tally, Total

@@ -1,4 +1,4 @@
-"""Between rows and facts: the one place that knows how a fact is spelled in a column."""
+"""Between rows and records: the one place that knows how a record's field is stored in a column."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 
-from storage.catalog.facts import Message, Metadata, Original, State, StoredVariant, Upload
+from storage.catalog.records import Message, Metadata, Original, State, StoredVariant, Upload
 from storage.errors import CatalogDamaged
 
 Row = dict[str, Any]
@@ -91,15 +91,15 @@ def dump_message(message: Message) -> str:
 
 def to_message(seq: int, body: str) -> Message:
     """A message out of the outbox. Raises: CatalogDamaged."""
-    facts = load_json(body)
-    original = facts["original"]
+    fields = load_json(body)
+    original = fields["original"]
     return Message(
         **{
-            **facts,
+            **fields,
             "seq": seq,
-            "kind": State(facts["kind"]),
-            "id": UUID(facts["id"]) if facts["id"] else None,
+            "kind": State(fields["kind"]),
+            "id": UUID(fields["id"]) if fields["id"] else None,
             "original": Original(**original) if original else None,
-            "variants": [StoredVariant(**variant) for variant in facts["variants"]],
+            "variants": [StoredVariant(**variant) for variant in fields["variants"]],
         }
     )

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.catalog.backfill import queue_again
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database, prove_schema
-from storage.catalog.facts import State
-from storage.catalog.tables import condemned, facts, totals, uploads, variants
+from storage.catalog.records import State
+from storage.catalog.tables import condemned, kv, totals, uploads, variants
 from storage.ledger import LAST_SWEEP, Swept, Tally
 
 _PAGE = 5000
@@ -141,7 +141,7 @@ class Sweeps:
                 return 0
         async with self._database.writing() as connection:
             await connection.execute(delete(condemned).where(old))
-            lease = await read_fact(connection, SWEEP)
+            lease = await read_value(connection, SWEEP)
             if lease is not None and lease["holder"] != holder and _is_live(lease, now):
                 return 0
             settled = await connection.execute(update(condemned).where(open_marks).values(moved_ms=now))
@@ -196,13 +196,13 @@ class Sweeps:
         What it says of the disk was true at `time_ms`.
         """
         async with self._database.reading() as connection:
-            value = await read_fact(connection, LAST_SWEEP)
+            value = await read_value(connection, LAST_SWEEP)
         return None if value is None else Swept.told(value)
 
     async def remember(self, swept: Swept) -> None:
         """Keep what a sweep found, in place of what the one before did. Raises: CatalogUnavailable."""
         async with self._database.writing() as connection:
-            await write_fact(connection, LAST_SWEEP, swept)
+            await write_value(connection, LAST_SWEEP, swept)
 
     async def note_stop(self, reason: str) -> None:
         """Remember that a sweep was stopped before it had found anything. Raises: CatalogUnavailable."""
@@ -214,15 +214,15 @@ class Sweeps:
     async def progress(self, of: str) -> dict[str, Any] | None:
         """How far the work of that name had come when it was last saved. Raises: CatalogUnavailable."""
         async with self._database.reading() as connection:
-            return await read_fact(connection, f"sweep:{of}")
+            return await read_value(connection, f"sweep:{of}")
 
     async def save_progress(self, of: str, value: Mapping[str, Any] | None) -> None:
         """Keep how far it has come; None when it is done. Raises: CatalogUnavailable."""
         async with self._database.writing() as connection:
             if value is None:
-                await connection.execute(delete(facts).where(facts.c.name == f"sweep:{of}"))
+                await connection.execute(delete(kv).where(kv.c.name == f"sweep:{of}"))
             else:
-                await write_fact(connection, f"sweep:{of}", value)
+                await write_value(connection, f"sweep:{of}", value)
 
     async def prove_schema(self) -> None:
         """Raises: CatalogTooNew when the schema is not this program's, CatalogUnavailable."""
@@ -242,21 +242,21 @@ class Sweeps:
         """
         now = now_ms()
         async with self._database.writing() as connection:
-            current = await read_fact(connection, name)
+            current = await read_value(connection, name)
             if current is not None and current["holder"] != holder and _is_live(current, now):  # noqa: SIM102
                 if not is_dead(current["holder"]):
                     return False
             for_ms = int(seconds * 1000)
             lease = {"holder": holder, "until_ms": now + for_ms, "for_ms": for_ms}
-            await write_fact(connection, name, lease)
+            await write_value(connection, name, lease)
         return True
 
     async def end_lease(self, holder: str, *, name: str = SWEEP) -> None:
         """Give that right back, if it still is this holder's. Raises: CatalogUnavailable."""
         async with self._database.writing() as connection:
-            current = await read_fact(connection, name)
+            current = await read_value(connection, name)
             if current is not None and current["holder"] == holder:
-                await connection.execute(delete(facts).where(facts.c.name == name))
+                await connection.execute(delete(kv).where(kv.c.name == name))
 
 
 def _held(row: Any) -> Held:  # noqa: ANN401 (a row)
@@ -279,19 +279,19 @@ def _is_live(lease: Mapping[str, Any], now: int) -> bool:
     return bool(now < lease["until_ms"] <= now + longest)
 
 
-async def read_fact(connection: AsyncConnection, name: str) -> dict[str, Any] | None:
+async def read_value(connection: AsyncConnection, name: str) -> dict[str, Any] | None:
     """What is kept under `name`, None when nothing is."""
-    query = select(facts.c.value).where(facts.c.name == name)
+    query = select(kv.c.value).where(kv.c.name == name)
     value = (await connection.execute(query)).scalar_one_or_none()
     found: dict[str, Any] | None = None if value is None else orjson.loads(value)
     return found
 
 
-async def write_fact(connection: AsyncConnection, name: str, value: object) -> None:
+async def write_value(connection: AsyncConnection, name: str, value: object) -> None:
     """Keep something small under `name`."""
     row = {"name": name, "value": orjson.dumps(value).decode()}
-    statement = insert(facts).values(row)
+    statement = insert(kv).values(row)
     await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=row))
 
 
-__all__ = ["Held", "Sweeps", "Swept", "Tally", "read_fact", "write_fact"]
+__all__ = ["Held", "Sweeps", "Swept", "Tally", "read_value", "write_value"]

@@ -20,8 +20,8 @@ from sqlalchemy.sql.selectable import NamedFromClause
 
 metadata = MetaData()
 
-facts = Table(
-    "facts",
+kv = Table(
+    "kv",
     metadata,
     Column("name", String(64), primary_key=True),
     Column("value", Text, nullable=False),

@@ -9,9 +9,9 @@ from sqlalchemy.dialects.sqlite import insert
 
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
-from storage.catalog.facts import State
+from storage.catalog.records import State
 from storage.catalog.rows import load_json
-from storage.catalog.tables import facts, row_id, uploads
+from storage.catalog.tables import kv, row_id, uploads
 
 _PAGE = 5000
 
@@ -48,7 +48,7 @@ class Walks:
 
     async def at(self, name: str) -> Walk:
         """Where the walk stands. Raises: CatalogUnavailable."""
-        query = select(facts.c.value).where(facts.c.name == f"walk:{name}")
+        query = select(kv.c.value).where(kv.c.name == f"walk:{name}")
         async with self._database.reading() as connection:
             value = (await connection.execute(query)).scalar_one_or_none()
             return Walk(**load_json(value)) if value else Walk()
@@ -78,7 +78,7 @@ class Walks:
     async def _save(self, name: str, walk: Walk) -> None:
         row = {"name": f"walk:{name}", "value": orjson.dumps(walk).decode()}
         async with self._database.writing() as connection:
-            statement = insert(facts).values(row)
+            statement = insert(kv).values(row)
             await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=row))
 
     async def known_sources(self, sources: Iterable[str]) -> frozenset[str]:

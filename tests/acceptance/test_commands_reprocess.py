@@ -22,7 +22,8 @@ from scripts.reprocess import Backfiller, Selection
 from storage.blobs.local import open_local
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.backfill import Filter
-from storage.catalog.facts import (
+from storage.catalog.poison import PoisonContent
+from storage.catalog.records import (
     DeadLetter,
     Failed,
     Original,
@@ -32,7 +33,6 @@ from storage.catalog.facts import (
     StreamId,
     UploadRequested,
 )
-from storage.catalog.poison import PoisonContent
 from tests.conftest import url_of
 from tests.support import pictures
 from tests.support.commands import MEDIA, document, media, on_a_terminal
@@ -243,7 +243,7 @@ async def test_a_backfill_that_was_killed_goes_on_where_it_stopped(ground: Groun
     with ground.start() as killed:
         eventually(lambda: ground.place.redis.zcard(JOBS) == AT_MOST)
         last = sorted(ground.names)[AT_MOST * A_JOB - 1]
-        eventually(lambda: ground.sql("SELECT 1 FROM facts WHERE value LIKE ?", f"%{last}%") != [])
+        eventually(lambda: ground.sql("SELECT 1 FROM kv WHERE value LIKE ?", f"%{last}%") != [])
         killed.send_signal(signal.SIGKILL)
     before = ground.queued()
     ground.place.redis.delete(JOBS)

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from scripts.readme import schema_file
 from scripts.redis_server import RedisServer
 from storage.catalog import open_catalog
-from storage.catalog.facts import State
+from storage.catalog.records import State
 from storage.ledger import read_account
 from tests.conftest import url_of
 from tests.support.commands import document, media

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from storage.catalog import Catalog, open_catalog
-from storage.catalog.facts import Original, Ready, StoredVariant
+from storage.catalog.records import Original, Ready, StoredVariant
 from tests.conftest import url_of
 from tests.support.catalogs import letter, new_job_id, upload_event
 

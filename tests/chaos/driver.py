@@ -272,10 +272,10 @@ class Chaos:
         self.ground.await_state("ready", *self.ground.upload(-1, -2, -3, -4))
 
     def _measure(self) -> None:
-        facts = Path(f"/proc/{self._workers[0].pid}")
-        pages = int((facts / "statm").read_text().split()[1])
+        proc = Path(f"/proc/{self._workers[0].pid}")
+        pages = int((proc / "statm").read_text().split()[1])
         self.report.memory_kib.append(pages * os.sysconf("SC_PAGE_SIZE") // 1024)
-        self.report.descriptors.append(len(list((facts / "fd").iterdir())))
+        self.report.descriptors.append(len(list((proc / "fd").iterdir())))
 
     def _make_peace(self) -> None:
         self.proxy.mode = "pass"

@@ -51,8 +51,8 @@ class OwnRedis:
         until = time.monotonic() + 10
         while self._process.poll() is None and time.monotonic() < until:
             with contextlib.suppress(redis.RedisError):
-                facts: Any = self.client.info()
-                if facts["process_id"] == self._process.pid and not facts["loading"]:
+                info: Any = self.client.info()
+                if info["process_id"] == self._process.pid and not info["loading"]:
                     return True
             time.sleep(0.01)
         return False

@@ -53,13 +53,13 @@ def _put_three_and_forget_the_last_walk(ground: Ground, number: int) -> None:
         _put(ground, n)
     if ground.catalog.exists():
         with closing(sqlite3.connect(ground.catalog, timeout=10)) as connection, connection:
-            connection.execute("DELETE FROM facts WHERE name = 'walk:adoption'")
+            connection.execute("DELETE FROM kv WHERE name = 'walk:adoption'")
 
 
 def _three_are_ready_and_the_walk_has_ended(ground: Ground, number: int) -> bool:
     if not ground.states():
         return False
-    walks = rows_of(ground.catalog, "SELECT value FROM facts WHERE name = 'walk:adoption'")
+    walks = rows_of(ground.catalog, "SELECT value FROM kv WHERE name = 'walk:adoption'")
     ended = [walk for walk in walks if json.loads(walk["value"])["finished_ms"]]
     return bool(ended) and all(_is_ready(ground, n) for n in (3 * number, 3 * number + 1, 3 * number + 2))
 

@@ -85,8 +85,8 @@ def _can_save(server: OwnRedis, _proxy: Proxy) -> None:
 
 def _await_save(server: OwnRedis, status: str) -> None:
     def saved() -> bool:
-        facts: Any = server.client.info("persistence")
-        return bool(facts["rdb_last_bgsave_status"] == status)
+        info: Any = server.client.info("persistence")
+        return bool(info["rdb_last_bgsave_status"] == status)
 
     eventually(saved)
 

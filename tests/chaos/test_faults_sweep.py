@@ -16,7 +16,7 @@ from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import Claim, Original, Ready, State, StoredVariant
+from storage.catalog.records import Claim, Original, Ready, State, StoredVariant
 from storage.errors import BlobsUnavailable
 from storage.keys import MARKER, variant_key
 from tests.chaos import steps

@@ -56,7 +56,7 @@ class Scene:
 
     @property
     def plan(self) -> str:
-        [row] = rows_of(self.ground.catalog, "SELECT value FROM facts WHERE name = 'sweep:last'")
+        [row] = rows_of(self.ground.catalog, "SELECT value FROM kv WHERE name = 'sweep:last'")
         plan: str = json.loads(row["value"])["plan"]
         return plan
 

@@ -11,7 +11,7 @@ from arq.worker import Worker, func
 from scripts.redis_server import RedisServer
 from storage.catalog import Catalog
 from storage.catalog.clock import SKEW_MS, now_ms
-from storage.catalog.facts import State
+from storage.catalog.records import State
 from tests.support.catalogs import (
     CAT,
     SOURCE,

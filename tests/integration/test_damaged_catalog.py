@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from scripts.redis_server import RedisServer
 from storage.catalog import Catalog, open_catalog
-from storage.catalog.facts import State
+from storage.catalog.records import State
 from storage.catalog.soundness import find_damage
 from storage.errors import CatalogDamaged
 from tests.conftest import url_of

@@ -17,7 +17,7 @@ from tests.chaos.own_redis import OwnRedis
 from tests.support.workplace import eventually
 from worker.health import inspect_redis
 from worker.main import start_up
-from worker.queue import Queue, RedisError, ServerFacts, connect, job_queue_of, open_queue
+from worker.queue import Queue, RedisError, ServerInfo, connect, job_queue_of, open_queue
 from worker.refusals import Refusal, refusal_of
 from worker.rights import attempts
 from worker.settings import Settings
@@ -212,12 +212,12 @@ async def test_what_redis_says_of_itself_may_be_untold(server: RedisServer, admi
     await queue.make_group()
     await queue.add({"source": "uploads/a.jpg"})
 
-    facts = await queue.facts()
+    info = await queue.server_info()
     await queue.forget_consumers(0)
 
     assert await queue.refusal() is None
-    assert facts == ServerFacts(None, None, None, None, None, 0)
-    assert {finding.level for finding in inspect_redis(facts)} == {"ok"}
+    assert info == ServerInfo(None, None, None, None, None, 0)
+    assert {finding.level for finding in inspect_redis(info)} == {"ok"}
     assert await queue.oldest_age_s() == 0
     await client.aclose(close_connection_pool=True)
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from scripts.redis_server import RedisServer, temporary_redis
 from storage.catalog import Catalog
-from storage.catalog.facts import State
+from storage.catalog.records import State
 from tests.support.catalogs import outbox_of, work
 from tests.support.intakes import intake_on
 from worker.events import default_id
@@ -91,9 +91,9 @@ async def test_a_stream_that_lies_ahead_is_a_warning_that_names_a_command(
     queue: Queue, catalog: Catalog
 ) -> None:
     await both_ready(queue, catalog)
-    [found] = [one for one in inspect_redis(await queue.facts()) if one.what == "Redis stream"]
+    [found] = [one for one in inspect_redis(await queue.server_info()) if one.what == "Redis stream"]
     assert await queue.reset()
-    [after] = [one for one in inspect_redis(await queue.facts()) if one.what == "Redis stream"]
+    [after] = [one for one in inspect_redis(await queue.server_info()) if one.what == "Redis stream"]
 
     assert (found.level, after.level) == ("warning", "ok")
     assert "media stream reset" in (found.advice or "")

@@ -16,7 +16,7 @@ from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.sandbox import Sandbox
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import Claim, Message, StreamId, UploadRequested
+from storage.catalog.records import Claim, Message, StreamId, UploadRequested
 from tests.support.catalogs import take
 from worker.retry import classify
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 from sqlalchemy import event
 
 from storage.catalog import Catalog
-from storage.catalog.facts import (
+from storage.catalog.records import (
     Claim,
     Committed,
     DeadLetter,

@@ -78,20 +78,20 @@ def with_whole_seconds(patch: pytest.MonkeyPatch) -> None:
 
 
 def _with_facts(
-    patch: pytest.MonkeyPatch, facts_of: Callable[[str], dict[str, int]], *, whole_seconds: bool = False
+    patch: pytest.MonkeyPatch, status_of: Callable[[str], dict[str, int]], *, whole_seconds: bool = False
 ) -> None:
     real_stat, real_fstat = os.stat, os.fstat
 
     def told(found: os.stat_result, path: str) -> os.stat_result:
         names = ("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size")
-        facts = {name: getattr(found, name) for name in names} | facts_of(path)
+        status = {name: getattr(found, name) for name in names} | status_of(path)
         times: dict[str, float] = {}
         for name in ("st_atime", "st_mtime", "st_ctime"):
             ns = getattr(found, f"{name}_ns")
             ns -= ns % 1_000_000_000 if whole_seconds else 0
             times |= {name: ns / 1e9, f"{name}_ns": ns}
         seconds = [times[name] // 1 for name in ("st_atime", "st_mtime", "st_ctime")]
-        return os.stat_result([*facts.values(), *seconds], times)
+        return os.stat_result([*status.values(), *seconds], times)
 
     def stat_(path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
         found = real_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
-from storage.catalog.facts import State
+from storage.catalog.records import State
 from storage.keys import variant_key
 
 NAMES = {"thumb": 150, "medium": 800, "large": 1920}

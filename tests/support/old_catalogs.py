@@ -9,7 +9,7 @@ from sqlalchemy import create_engine, text
 import storage.catalog
 
 OLD_ROWS = """
-INSERT INTO facts VALUES ('id', 'old'), ('root', 'bound');
+INSERT INTO kv VALUES ('id', 'old'), ('root', 'bound');
 INSERT INTO uploads (id, source, state, recipe, metadata, event_ms, event_n, job_id, generation, claim,
     crash_count, attempts, queued_ms, changed_ms, not_before_ms, revive, delete_original,
     error_code, format, bytes)

@@ -54,12 +54,12 @@ class Job:
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.width, self.height = 40, 30
 
-    def facts(self) -> Message:
+    def fields(self) -> Message:
         size = {"width": self.width, "height": self.height, "frames": 1}
         return {"sha256": self.sha256, "format": "jpeg", **size, "ms": {"read": 0.1}}
 
     def probed(self) -> Message:
-        return {"status": "probed", **self.facts(), "estimate": 30 * MIB}
+        return {"status": "probed", **self.fields(), "estimate": 30 * MIB}
 
     def unchanged(self, sha256: str) -> Message:
         return {
@@ -74,7 +74,7 @@ class Job:
         return [{"name": spec["name"], **size} for spec in self.request["variants"]]
 
     def done(self) -> Message:
-        return {"status": "done", **self.facts(), "color": "#102030", "variants": self.written()}
+        return {"status": "done", **self.fields(), "color": "#102030", "variants": self.written()}
 
     def say(self, message: object) -> None:
         send(self.connection, message)

@@ -14,7 +14,7 @@ from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import Original, Ready, StoredVariant
+from storage.catalog.records import Original, Ready, StoredVariant
 from storage.keys import variant_key
 from tests.support.catalogs import claim, commit, new_job_id, take, upload_event
 

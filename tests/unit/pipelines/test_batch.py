@@ -20,7 +20,7 @@ from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import Claim, DeletionRequested, Failed, State, StreamId, Upload
+from storage.catalog.records import Claim, DeletionRequested, Failed, State, StreamId, Upload
 from storage.catalog.tables import uploads as rows
 from storage.errors import CatalogUnavailable, user
 from tests.support.batches import Uploads, batch_context

@@ -14,7 +14,7 @@ from pipelines.commits import Committer
 from pipelines.sandbox import Sandbox
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog, open_catalog
-from storage.catalog.facts import Committed, State, UploadRequested
+from storage.catalog.records import Committed, State, UploadRequested
 from storage.errors import CatalogDamaged
 from tests.conftest import url_of
 from tests.support.batches import batch_context

@@ -9,7 +9,7 @@ import pytest
 from pipelines import commits
 from pipelines.commits import FULL, PATIENCE_S, Committer
 from storage.catalog import Catalog
-from storage.catalog.facts import Claim, Message, State
+from storage.catalog.records import Claim, Message, State
 from storage.errors import CatalogUnavailable
 from tests.support.catalogs import claim, ready, take, transactions, upload_event
 

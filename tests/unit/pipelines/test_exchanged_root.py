@@ -11,7 +11,7 @@ from pipelines.batch import BatchContext, process_uploads
 from pipelines.sandbox import Sandbox
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog
-from storage.catalog.facts import State
+from storage.catalog.records import State
 from storage.errors import RootMismatch
 from tests.support.batches import Uploads, batch_context
 from tests.support.sandboxes import jpeg

@@ -23,7 +23,7 @@ from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs import BlobInfo, Existence
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import Message, State
+from storage.catalog.records import Message, State
 from tests.support import pictures
 from tests.support.batches import Uploads, batch_context
 from tests.support.catalogs import commit, outbox_of, postponed, ready

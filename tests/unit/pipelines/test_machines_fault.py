@@ -20,7 +20,7 @@ from pipelines.sandbox import Sandbox
 from pipelines.sandbox.child import states
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import State
+from storage.catalog.records import State
 from storage.errors import BlobsUnavailable
 from tests.support import cgroups
 from tests.support.batches import Uploads, batch_context

@@ -16,7 +16,7 @@ from pipelines.errors import DecoderUnavailable
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import State
+from storage.catalog.records import State
 from storage.errors import CatalogUnavailable
 from storage.threads import start_threads
 from tests.support import cgroups

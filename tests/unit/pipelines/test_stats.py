@@ -15,7 +15,7 @@ from pipelines.stats.snapshots import keep_snapshot
 from pipelines.sweep.findings import Ages
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog, open_catalog
-from storage.catalog.facts import Original, Ready, StoredVariant
+from storage.catalog.records import Original, Ready, StoredVariant
 from storage.ledger import Snapshot, Tally, read_account
 from tests.support.catalogs import claim, commit, delete_event, take, upload_event
 

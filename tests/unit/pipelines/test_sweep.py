@@ -15,7 +15,7 @@ from pipelines.sweep.trash import purge, restore
 from storage.blobs import BlobInfo, Existence
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import Original, Ready, State, StoredVariant
+from storage.catalog.records import Original, Ready, State, StoredVariant
 from tests.support.catalogs import claim, commit, take, upload_event
 from tests.support.file_systems import with_numbers_of_paths
 from tests.support.sweeps import GRACE_S, hours_go_by, new_key, planned, put, recorded, sweeper_on

@@ -17,7 +17,7 @@ from pipelines.sweep.trash import purge
 from storage.blobs import Existence
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import Claim, Original, Ready, State, StoredVariant
+from storage.catalog.records import Claim, Original, Ready, State, StoredVariant
 from storage.catalog.tables import uploads
 from tests.support.catalogs import claim, commit, take, try_claim, upload_event
 from tests.support.sweeps import new_key, put, sweeper_on

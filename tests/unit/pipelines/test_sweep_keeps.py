@@ -16,7 +16,7 @@ from pipelines.sweep.sweeper import Sweeper
 from pipelines.sweep.trash import restore
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog
-from storage.catalog.facts import Original, Ready, StoredVariant
+from storage.catalog.records import Original, Ready, StoredVariant
 from tests.support.catalogs import claim, commit, take, upload_event
 from tests.support.sweeps import GRACE_S, hours_go_by, put, recorded
 

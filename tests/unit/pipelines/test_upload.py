@@ -14,7 +14,7 @@ from pipelines.sandbox import Sandbox
 from pipelines.upload import Made, make_variants, remove_upload
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import Claim, StoredVariant
+from storage.catalog.records import Claim, StoredVariant
 from storage.errors import BlobNotFound, BlobRefused
 from tests.support import pictures
 from tests.support.batches import Uploads

@@ -12,7 +12,7 @@ from pipelines.sweep.sweeper import Sweeper, SweepPaused
 from pipelines.sweep.verify import Pace, Verified, verify
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.facts import Original, Ready, State, StoredVariant
+from storage.catalog.records import Original, Ready, State, StoredVariant
 from tests.support.catalogs import claim, commit, new_job_id, take, upload, upload_event
 from tests.support.sweeps import CONTENT, put
 

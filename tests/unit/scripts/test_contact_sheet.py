@@ -93,8 +93,8 @@ def target(link: str, path: Path) -> Path:
 def test_a_ready_picture_is_shown_with_its_name_size_and_three_variants(path: Path, root: Path) -> None:
     page = written(path, root, [ready(root)])
 
-    for fact in ("cat.jpg", "4000 × 3000 · 2.3\xa0MB", "150 × 113", "800 × 600", "1920 × 1440"):  # noqa: RUF001
-        assert fact in page.text
+    for text in ("cat.jpg", "4000 × 3000 · 2.3\xa0MB", "150 × 113", "800 × 600", "1920 × 1440"):  # noqa: RUF001
+        assert text in page.text
 
 
 def test_the_thumbnail_is_part_of_the_page_and_leads_to_the_large_variant(path: Path, root: Path) -> None:
@@ -141,8 +141,8 @@ def test_a_small_picture_whose_variants_are_all_alike_leads_to_the_one_called_la
 def test_a_refused_picture_is_named_with_its_reason_but_not_linked(path: Path, root: Path) -> None:
     page = written(path, root, [refused()])
 
-    for fact in ("bomb.png", "50000 × 50000 · 42\xa0kB", "too_many_pixels", "too many of them"):  # noqa: RUF001
-        assert fact in page.text
+    for text in ("bomb.png", "50000 × 50000 · 42\xa0kB", "too_many_pixels", "too many of them"):  # noqa: RUF001
+        assert text in page.text
     assert page.all("a") == page.all("img") == []
 
 
@@ -219,8 +219,8 @@ def test_the_header_sums_up_what_happened(path: Path, root: Path) -> None:
     page = written(path, root, [ready(root), refused(), ready(root)], seconds=1.5)
 
     totals = page.text[page.text.index("Holiday") :].split("\n")
-    for fact in ("pictures ready2", "refused1", "before, as uploaded4.7\xa0MB", "pictures per second2.0"):
-        assert fact in totals
+    for text in ("pictures ready2", "refused1", "before, as uploaded4.7\xa0MB", "pictures per second2.0"):
+        assert text in totals
 
 
 def test_a_sheet_of_no_pictures_says_so(path: Path, root: Path) -> None:

@@ -53,10 +53,10 @@ def a_program(path: Path, script: str) -> Path:
 
 def test_a_temporary_redis_answers_under_its_url_with_its_own_pid() -> None:
     with temporary_redis() as server:
-        facts = ask(server, "INFO server")
+        info = ask(server, "INFO server")
 
     assert server.url == f"redis://127.0.0.1:{server.port}/0"
-    assert f"process_id:{server.pid}\r\n" in facts
+    assert f"process_id:{server.pid}\r\n" in info
     assert re.fullmatch(r"\d+\.\d+\.\d+", server.version)
 
 

@@ -3,7 +3,7 @@
 from uuid import UUID, uuid4
 
 from storage.catalog import Catalog
-from storage.catalog.facts import DeadLetter, DeletionRequested, State, StreamId, Taken, UploadRequested
+from storage.catalog.records import DeadLetter, DeletionRequested, State, StreamId, Taken, UploadRequested
 
 SOURCE = "uploads/found.jpg"
 

@@ -7,7 +7,7 @@ import pytest
 from storage.catalog import Catalog
 from storage.catalog.backfill import Filter
 from storage.catalog.clock import now_ms
-from storage.catalog.facts import (
+from storage.catalog.records import (
     DeadLetter,
     Failed,
     Original,

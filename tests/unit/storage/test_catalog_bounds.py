@@ -14,7 +14,7 @@ import pytest
 
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.database import REWRITE, log_bytes
-from storage.catalog.facts import DeadLetter, State
+from storage.catalog.records import DeadLetter, State
 from storage.catalog.soundness import find_damage
 from storage.errors import CatalogUnavailable
 from storage.ledger import read_account

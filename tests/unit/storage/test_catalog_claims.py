@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from storage.catalog import Catalog
-from storage.catalog.facts import Claim, Removed, StalledUpload, State
+from storage.catalog.records import Claim, Removed, StalledUpload, State
 from storage.catalog.tables import uploads, variants
 from tests.support.catalogs import (
     CAT,

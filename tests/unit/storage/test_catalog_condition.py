@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from storage.catalog import Catalog, open_catalog
-from storage.catalog.facts import State
+from storage.catalog.records import State
 from storage.errors import CatalogUnavailable
 from tests.conftest import url_of
 from tests.support.catalogs import take, upload, upload_event

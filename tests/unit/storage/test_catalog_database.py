@@ -27,7 +27,7 @@ import storage.catalog
 from scripts.storage_stats import stored
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.database import HEAD
-from storage.catalog.facts import State
+from storage.catalog.records import State
 from storage.catalog.tables import metadata
 from storage.errors import CatalogTooNew, CatalogTooOld, CatalogUnavailable, NoCatalog
 from tests.support.catalogs import (
@@ -63,15 +63,15 @@ async def opened(url: str, **how: Any) -> str:
 
 
 async def test_a_catalog_keeps_its_id_and_is_new_until_it_has_a_root(catalog_url: str) -> None:
-    facts = []
+    found = []
     for _ in range(3):
         async with open_catalog(catalog_url) as catalog:
-            facts.append((catalog.id, catalog.is_new))
-            if len(facts) == 2:
+            found.append((catalog.id, catalog.is_new))
+            if len(found) == 2:
                 await catalog.mark_bound()
 
-    assert [is_new for _, is_new in facts] == [True, True, False]
-    assert len({catalog_id for catalog_id, _ in facts}) == 1
+    assert [is_new for _, is_new in found] == [True, True, False]
+    assert len({catalog_id for catalog_id, _ in found}) == 1
 
 
 async def test_folders_of_a_new_catalog_are_made(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ async def test_a_catalog_of_the_first_schema_is_migrated_with_its_rows(catalog_u
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
-        connection.execute(text("INSERT INTO facts VALUES ('id', 'old'), ('root', 'bound')"))
+        connection.execute(text("INSERT INTO kv VALUES ('id', 'old'), ('root', 'bound')"))
     engine.dispose()
 
     assert await opened(catalog_url, create=False, migrate=True) == "old"

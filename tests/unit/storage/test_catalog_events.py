@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from storage.catalog import Catalog
-from storage.catalog.facts import (
+from storage.catalog.records import (
     About,
     Claim,
     DeadLetter,

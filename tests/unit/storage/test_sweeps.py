@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import event, update
 
 from storage.catalog import Catalog
-from storage.catalog.facts import State
+from storage.catalog.records import State
 from storage.catalog.sweeps import Swept, Tally
 from storage.catalog.tables import uploads
 from tests.support.catalogs import claim, commit, ready, take, upload_event

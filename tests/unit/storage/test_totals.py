@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from storage.catalog import Catalog, open_catalog
-from storage.catalog.facts import State
+from storage.catalog.records import State
 from storage.errors import CatalogUnavailable, NoCatalog
 from storage.ledger import Account, Large, Snapshot, Tally, Total, read_account
 from tests.support.catalogs import (

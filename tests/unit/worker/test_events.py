@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from storage.catalog.facts import (
+from storage.catalog.records import (
     About,
     DeletionRequested,
     Message,
@@ -270,13 +270,13 @@ ORIGINAL = Original("stamp", "b" * 64, 1000, "jpeg", 4000, 3000, "#102030")
 
 
 def message(kind: State, **more: Any) -> Message:
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "source": "uploads/a",
         "recipe": "default",
         "metadata": {"owner": "42"},
         "time_ms": 0,
     }
-    return Message(seq=17, kind=kind, id=UUID(CAT), **facts, **more)
+    return Message(seq=17, kind=kind, id=UUID(CAT), **fields, **more)
 
 
 def test_a_ready_upload_is_told_with_its_variants() -> None:

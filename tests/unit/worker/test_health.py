@@ -5,23 +5,23 @@ from pathlib import Path
 import pytest
 
 from worker.health import inspect_recipes, inspect_redis
-from worker.queue import ServerFacts
+from worker.queue import ServerInfo
 from worker.settings import Settings
 
 
 @pytest.mark.parametrize(("largest", "level"), [(1 << 20, "ok"), (8 << 20, "ok"), (512 << 20, "warning")])
 def test_a_redis_that_takes_huge_values_is_warned_of(largest: int, level: str) -> None:
-    facts = ServerFacts("7.2.4", "master", True, "noeviction", largest, 0)
-    [found] = [one for one in inspect_redis(facts) if one.what == "Redis values"]
+    info = ServerInfo("7.2.4", "master", True, "noeviction", largest, 0)
+    [found] = [one for one in inspect_redis(info) if one.what == "Redis values"]
 
     assert found.level == level
     assert ("proto-max-bulk-len" in (found.advice or "")) == (level == "warning")
 
 
 def test_of_a_redis_that_does_not_say_how_large_a_value_may_be_nothing_is_said_of_values() -> None:
-    facts = ServerFacts("7.2.4", "master", True, "noeviction", None, 0)
+    info = ServerInfo("7.2.4", "master", True, "noeviction", None, 0)
 
-    assert "Redis values" not in [one.what for one in inspect_redis(facts)]
+    assert "Redis values" not in [one.what for one in inspect_redis(info)]
 
 
 def test_a_default_recipe_that_drops_a_built_in_size_is_warned_of(tmp_path: Path) -> None:

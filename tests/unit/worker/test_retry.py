@@ -10,7 +10,7 @@ from pipelines.lookout import CLOCKS_DIFFER_MS, LONGEST_WRITE_MS
 from storage import errors as stores
 from storage.blobs import BlobInfo, Existence, sight
 from storage.catalog.clock import now_ms
-from storage.catalog.facts import Claim, Failed, Postponed, State, Upload
+from storage.catalog.records import Claim, Failed, Postponed, State, Upload
 from worker.retry import POLICIES, classify, delay_ms, policy_of
 
 PERMANENT = {

@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
-from storage.catalog.facts import StreamId, UploadRequested
+from storage.catalog.records import StreamId, UploadRequested
 from storage.catalog.tables import totals
 from tests.support.catalogs import CAT, SOURCE, delete_event, take, upload_event, work
 from worker.sweeping import REBUILD, forbidden, holder_of, is_dead

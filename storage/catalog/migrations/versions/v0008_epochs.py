@@ -18,4 +18,4 @@ def upgrade() -> None:
     newest = op.get_bind().execute(sa.text(_NEWEST)).first()
     if newest is not None and newest.event_ms > 0:
         row = {"name": "stream", "value": json.dumps({"epoch": 0, "newest": list(newest)})}
-        op.get_bind().execute(sa.text("INSERT INTO facts (name, value) VALUES (:name, :value)"), row)
+        op.get_bind().execute(sa.text("INSERT INTO kv (name, value) VALUES (:name, :value)"), row)

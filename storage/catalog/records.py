@@ -1,4 +1,4 @@
-"""What the catalog knows, as facts: the rows that leave storage, and the outcomes that enter it."""
+"""The catalog's records: the rows that leave storage, and the outcomes that enter it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
