@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 from pipelines.stats.growth import Growth, growth
 from storage.blobs import Space
 from storage.keys import EXTENSIONS
-from storage.ledger import Account, Large, Snapshot, Swept, Tally, Total
+from storage.totals import Count, Large, Snapshot, StorageTotals, Swept, Total
 
 DAYS = 30  # of made variants that are told one by one
 _FORMATS = {extension: name for name, extension in EXTENSIONS.items()}
@@ -114,10 +114,10 @@ class Drift:
 
     origin: Literal["sweep", "scan"]
     time: Time
-    disk: Tally
-    catalog: Tally
-    findings: Mapping[str, Tally]
-    areas: Mapping[str, Tally] | None
+    disk: Count
+    catalog: Count
+    findings: Mapping[str, Count]
+    areas: Mapping[str, Count] | None
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Report:
     queue: Annotated[Queue | None, Field(description="null: Redis did not answer")]
     sweep: Annotated[Sweep | None, Field(description="null: there was none yet")]
     trash: Annotated[
-        Tally | None, Field(description="files below `trash/`, as of the last sweep or `--scan`")
+        Count | None, Field(description="files below `trash/`, as of the last sweep or `--scan`")
     ]
     drift: Annotated[Drift | None, Field(description="null: nobody has looked yet")]
     space: Annotated[Space | None, Field(description="room on the storage; null: it did not answer")]
@@ -177,7 +177,7 @@ class Report:
 
 
 def report(
-    account: Account,
+    totals: StorageTotals,
     *,
     queue: Queue | None = None,
     space: Space | None = None,
@@ -186,26 +186,26 @@ def report(
 ) -> Report:
     """The whole document; `drift` is that of a scan, where there was one."""
     now_ms = time.time_ns() // 1_000_000
-    made = [account.amount(what) for what in ("original", "variant", "superseded")]
+    made = [totals.count(what) for what in ("original", "variant", "superseded")]
     originals, variants, superseded = made
-    swept = account.sweep
+    swept = totals.sweep
     found = drift or (_drift(swept) if swept and swept.plan else None)
     stored = sum(amount.bytes for amount in made)
     return Report(
         time=_moment(now_ms),
-        uploads={state: _states(account).get(state, 0) for state in STATES},
-        failures=_coded(account, {"failed"}),
-        retrying=_coded(account, {"queued", "processing"}),
-        dead_letters=account.amount("letter").count,
-        originals=Originals(originals.count, originals.bytes, _formats(account)),
-        variants=_variants(account),
+        uploads={state: _states(totals).get(state, 0) for state in STATES},
+        failures=_coded(totals, {"failed"}),
+        retrying=_coded(totals, {"queued", "processing"}),
+        dead_letters=totals.count("letter").count,
+        originals=Originals(originals.count, originals.bytes, _formats(totals)),
+        variants=_variants(totals),
         superseded=_files(superseded),
         bytes=stored,
         proportion=round((variants.bytes + superseded.bytes) / originals.bytes, 4)
         if originals.bytes
         else None,
-        days=_days(account),
-        largest=account.largest,
+        days=_days(totals),
+        largest=totals.largest,
         queue=queue,
         sweep=_sweep(swept) if swept else None,
         trash=drift.areas["trash"]
@@ -215,12 +215,12 @@ def report(
         else None,
         drift=found,
         space=space,
-        growth=growth(account.snapshots, stored, space.free_bytes if space else None, now_ms),
-        history=[_past(snapshot) for snapshot in account.snapshots] if history else None,
+        growth=growth(totals.snapshots, stored, space.free_bytes if space else None, now_ms),
+        history=[_past(snapshot) for snapshot in totals.snapshots] if history else None,
     )
 
 
-def scanned(disk: Tally, catalog: Tally, findings: Mapping[str, Tally], areas: Mapping[str, Tally]) -> Drift:
+def scanned(disk: Count, catalog: Count, findings: Mapping[str, Count], areas: Mapping[str, Count]) -> Drift:
     """The drift that a scan has found just now."""
     return Drift("scan", _moment(time.time_ns() // 1_000_000), disk, catalog, findings, areas)
 
@@ -234,33 +234,33 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _states(account: Account) -> Mapping[str, int]:
-    return {name: one.count for name, one in account.grouped("upload", lambda total: total.name).items()}
+def _states(totals: StorageTotals) -> Mapping[str, int]:
+    return {name: one.count for name, one in totals.grouped("upload", lambda total: total.name).items()}
 
 
-def _coded(account: Account, states: set[str]) -> Sequence[Coded]:
-    codes = account.grouped("upload", lambda total: total.detail if total.name in states else "")
+def _coded(totals: StorageTotals, states: set[str]) -> Sequence[Coded]:
+    codes = totals.grouped("upload", lambda total: total.detail if total.name in states else "")
     found = [Coded(code, amount.count) for code, amount in codes.items() if code and amount.count]
     return sorted(found, key=lambda coded: (-coded.uploads, coded.code))
 
 
-def _formats(account: Account) -> Sequence[Format]:
-    formats = account.grouped("original", lambda total: total.name)
+def _formats(totals: StorageTotals) -> Sequence[Format]:
+    formats = totals.grouped("original", lambda total: total.name)
     found = [Format(name, amount.count, amount.bytes) for name, amount in formats.items()]
     return sorted(found, key=lambda one: -one.bytes)
 
 
-def _variants(account: Account) -> Sequence[Variant]:
+def _variants(totals: StorageTotals) -> Sequence[Variant]:
     def sort(total: Total) -> tuple[str, str]:
         return total.name, _FORMATS.get(total.detail, total.detail)
 
-    sorts = account.grouped("variant", sort)
+    sorts = totals.grouped("variant", sort)
     found = [Variant(name, format_, amount.count, amount.bytes) for (name, format_), amount in sorts.items()]
     return sorted(found, key=lambda one: one.bytes)
 
 
-def _days(account: Account) -> Sequence[Day]:
-    days = sorted(account.grouped("variant", lambda total: total.day).items())
+def _days(totals: StorageTotals) -> Sequence[Day]:
+    days = sorted(totals.grouped("variant", lambda total: total.day).items())
     return [Day(_day(day), amount.count, amount.bytes) for day, amount in days[-DAYS:]]
 
 
@@ -294,7 +294,7 @@ def _past(snapshot: Snapshot) -> Past:
     )
 
 
-def _files(amount: Tally) -> Files:
+def _files(amount: Count) -> Files:
     return Files(amount.count, amount.bytes)
 
 

@@ -11,8 +11,8 @@ from scripts.terminal import AsJson, complain, output, print_json, run, safe, si
 from storage.blobs import Space
 from storage.blobs.local import open_local
 from storage.errors import CatalogUnavailable, StorageError
-from storage.ledger import Account, read_account
 from storage.tasks import together
+from storage.totals import StorageTotals, read_totals
 from worker.queue import UNREACHABLE, RedisError, open_queue
 from worker.refusals import explain, refusal_of
 from worker.settings import Settings
@@ -41,8 +41,8 @@ def command(
 
     async def body(settings: Settings) -> int:
         drift = await _scan(settings) if scan else None
-        account, queue, space = await together(stored(settings), waiting(settings), room(settings))
-        report = stats_report.report(account, queue=queue, space=space, drift=drift, history=history)
+        totals, queue, space = await together(stored(settings), waiting(settings), room(settings))
+        report = stats_report.report(totals, queue=queue, space=space, drift=drift, history=history)
         if as_json:
             print_json(report)
         elif history:
@@ -56,20 +56,20 @@ def command(
     run(body)
 
 
-async def stored(settings: Settings) -> Account:
+async def stored(settings: Settings) -> StorageTotals:
     """What the catalog says, also one of an older schema that has totals.
 
     Raises: NoCatalog, CatalogTooOld, CatalogTooNew, CatalogUnavailable.
     """
-    account = await read_account(settings.catalog_path)
-    if account is None:
+    totals = await read_totals(settings.catalog_path)
+    if totals is None:
         from storage.catalog import open_catalog  # takes a while, and is rarely needed
 
         async with open_catalog(settings.catalog_url, create=False):  # it says what is wrong with it
-            account = await read_account(settings.catalog_path)
-    if account is None:
+            totals = await read_totals(settings.catalog_path)
+    if totals is None:
         raise CatalogUnavailable(f"the catalog {settings.catalog_path} changed while it was read: ask again")
-    return account
+    return totals
 
 
 async def waiting(settings: Settings) -> stats_report.Queue | None:
@@ -109,9 +109,9 @@ async def _scan(settings: Settings) -> Drift:
         open_local(settings.storage_root, create=False) as blobs,
     ):
         blobs.bind(catalog.id, catalog_is_new=False)
-        account = await read_account(settings.catalog_path)
-        assert account is not None
-        expected = [account.amount(what).count for what in ("original", "variant", "superseded")]
+        totals = await read_totals(settings.catalog_path)
+        assert totals is not None
+        expected = [totals.count(what).count for what in ("original", "variant", "superseded")]
         ages = Ages.now(settings.grace, settings.retention)
         with Progress("files", sum(expected)) as progress:
             found = await look(catalog, blobs, ages, progress.advance)

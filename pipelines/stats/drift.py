@@ -12,7 +12,7 @@ from storage.blobs import BlobInfo, Existence, Exists, List, Look
 from storage.catalog import Catalog
 from storage.catalog.sweeps import Held
 from storage.keys import STAGING, TRASH, UNFINISHED, UPLOADS, VARIANTS
-from storage.ledger import Tally
+from storage.totals import Count
 
 _PAGE = 5000  # rows
 _ROWS = "rows"
@@ -35,10 +35,10 @@ class Drift:
     `areas` are the files of each folder of the root.
     """
 
-    disk: Tally
-    catalog: Tally
-    findings: Mapping[str, Tally]
-    areas: Mapping[str, Tally]
+    disk: Count
+    catalog: Count
+    findings: Mapping[str, Count]
+    areas: Mapping[str, Count]
 
 
 async def look(
@@ -93,8 +93,8 @@ class _Counts:
         self._counts[name] += 1
         self._bytes[name] += size
 
-    def __getitem__(self, name: str) -> Tally:
-        return Tally(self._counts[name], self._bytes[name])
+    def __getitem__(self, name: str) -> Count:
+        return Count(self._counts[name], self._bytes[name])
 
 
 class _Keyed(Protocol):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from storage.ledger import Snapshot
+from storage.totals import Snapshot
 
 DAY_MS = 86_400_000
 _SPAN_DAYS = 7  # long enough for a week's rhythm, short enough to be of now

@@ -10,11 +10,11 @@ from enum import StrEnum
 from pipelines.sweep.sweeper import Sweeper
 from storage.blobs import BlobInfo, Existence, Look
 from storage.keys import TRASH, UNFINISHED, VARIANTS, parse_variant_key
-from storage.ledger import Tally
+from storage.totals import Count
 
 STRETCH = 20_000  # keys that are compared in one step
 _LOOKED_AT = 2_000  # blobs at once
-_NOTHING = Tally()
+_NOTHING = Count()
 
 
 class Kind(StrEnum):
@@ -63,7 +63,7 @@ class Looked:
     files: int = 0
     rows: int = 0
     surplus: int = 0
-    trash: Tally = _NOTHING
+    trash: Count = _NOTHING
 
 
 async def compare(after: str, sweeper: Sweeper) -> Looked:
@@ -119,8 +119,8 @@ async def thrown_away(after: str, sweeper: Sweeper) -> Looked:
         async for file in files:
             count, size = count + 1, size + file.bytes
             if count == STRETCH:
-                return Looked([], file.key, trash=Tally(count, size))
-    return Looked([], None, trash=Tally(count, size))
+                return Looked([], file.key, trash=Count(count, size))
+    return Looked([], None, trash=Count(count, size))
 
 
 def classify(file: BlobInfo, ages: Ages) -> Finding | None:

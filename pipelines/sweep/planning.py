@@ -10,7 +10,7 @@ from pipelines.sweep.findings import Kind, Looked
 from pipelines.sweep.plan import Draft, Plan, finish, write_down
 from pipelines.sweep.sweeper import Sweeper
 from storage.catalog.clock import now_ms
-from storage.catalog.sweeps import Swept, Tally
+from storage.catalog.sweeps import Count, Swept
 from storage.errors import CatalogTooNew, StorageError
 
 DRAFT = "draft"
@@ -97,12 +97,12 @@ async def _swept(plan: Plan, draft: Draft, wrong_totals: int | None, sweeper: Sw
     return Swept(
         plan=plan.id,
         time_ms=now_ms(),
-        files=Tally(plan.files, rows.bytes + draft.surplus),
-        rows=Tally(plan.rows, rows.bytes),
+        files=Count(plan.files, rows.bytes + draft.surplus),
+        rows=Count(plan.rows, rows.bytes),
         findings={
-            kind.value: Tally(plan.counts[kind], plan.bytes[kind]) for kind in Kind if plan.counts.get(kind)
+            kind.value: Count(plan.counts[kind], plan.bytes[kind]) for kind in Kind if plan.counts.get(kind)
         },
-        trash=Tally(draft.trash_files, draft.trash_bytes),
+        trash=Count(draft.trash_files, draft.trash_bytes),
         stopped=plan.stopped,
         wrong_totals=wrong_totals,
         stops=(before.stops if before else 0) + 1 if plan.stopped else 0,

@@ -18,8 +18,8 @@ from storage.catalog.database import LARGE_LOG, REWRITE, TOLD_LOG, Room, log_byt
 from storage.catalog.soundness import find_damage
 from storage.errors import CatalogDamaged, CatalogTooOld, StorageError
 from storage.keys import UPLOADS, shown
-from storage.ledger import Account, read_account
 from storage.paths import has_catalog
+from storage.totals import StorageTotals, read_totals
 from worker.adoption import ADOPTION
 from worker.health import Finding
 from worker.settings import Settings
@@ -51,8 +51,8 @@ async def look_at_catalog(settings: Settings, heard: Heard = NOTHING_HEARD) -> A
                 yield Finding("Catalog log", "warning", TOLD_LOG, _holders(path.resolve()))
             if found := judge_room(await catalog.database.room(), path):
                 yield found
-            account = await read_account(path)
-            if account and (growth := inspect_growth(account, applied=settings.sweep_apply)):
+            totals = await read_totals(path)
+            if totals and (growth := inspect_growth(totals, applied=settings.sweep_apply)):
                 yield growth
             for finding in await look_at_root(settings, catalog):
                 yield finding
@@ -116,15 +116,15 @@ async def _look_for_damage(path: Path) -> Finding:
     return Finding("Catalog pages", "ok", "all are sound")
 
 
-def inspect_growth(account: Account, *, applied: bool) -> Finding | None:
+def inspect_growth(totals: StorageTotals, *, applied: bool) -> Finding | None:
     """That much lies there which nobody tidies; None where it is little, or the worker does it."""
-    found = account.sweep.findings if account.sweep else {}
+    found = totals.sweep.findings if totals.sweep else {}
     idle = {
-        "superseded variants": account.amount("superseded").bytes,
+        "superseded variants": totals.count("superseded").bytes,
         "orphans": found["orphan"].bytes if "orphan" in found else 0,
-        "the trash": account.sweep.trash.bytes if account.sweep else 0,
+        "the trash": totals.sweep.trash.bytes if totals.sweep else 0,
     }
-    used = account.amount("variant").bytes + account.amount("original").bytes
+    used = totals.count("variant").bytes + totals.count("original").bytes
     if applied or sum(idle.values()) < max(MUCH, used // 10):
         return None
     told = ", ".join(f"{size(amount)} in {what}" for what, amount in idle.items() if amount)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.catalog.database import Database
 from storage.catalog.records import DeadLetter
 from storage.catalog.tables import dead_letters, totals
-from storage.ledger import Tally
+from storage.totals import Count
 
 MOST = 10_000  # dead letters that are kept, and their bytes
 MOST_BYTES = 64 * 1024 * 1024
@@ -93,11 +93,11 @@ def _letter(row: RowMapping) -> DeadLetter:
     )
 
 
-async def _amount(connection: AsyncConnection) -> Tally:
+async def _amount(connection: AsyncConnection) -> Count:
     """How many there are, and their bytes, by the totals."""
     sums = [func.coalesce(func.sum(totals.c[name]), 0) for name in ("files", "bytes")]
     count, size = (await connection.execute(select(*sums).where(totals.c.what == "letter"))).one()
-    return Tally(count, size)
+    return Count(count, size)
 
 
 async def insert_dead_letters(

@@ -1,6 +1,6 @@
 """Questions about the whole: one upload, the states, and whether the totals are right.
 
-`storage.ledger` reads the totals themselves.
+`storage.totals` reads the totals themselves.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ from storage.catalog.database import Database
 from storage.catalog.records import State, Upload
 from storage.catalog.rows import to_upload, to_variant
 from storage.catalog.tables import row_id, snapshots, totals, uploads, variants
-from storage.ledger import Tally, Total
+from storage.totals import Count, Total
 
 Place = tuple[str, str, str, int]
 
@@ -142,8 +142,8 @@ class Reports:
         return True
 
 
-async def _amounts(connection: AsyncConnection, query: Executable) -> Mapping[Place, Tally]:
-    found: defaultdict[Place, Tally] = defaultdict(Tally)
+async def _amounts(connection: AsyncConnection, query: Executable) -> Mapping[Place, Count]:
+    found: defaultdict[Place, Count] = defaultdict(Count)
     for what, name, detail, day, files, size in await connection.execute(query):
-        found[what, name, detail, day] = Tally(files, size)
+        found[what, name, detail, day] = Count(files, size)
     return found

@@ -15,7 +15,7 @@ from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database, prove_schema
 from storage.catalog.records import State
 from storage.catalog.tables import condemned, kv, totals, uploads, variants
-from storage.ledger import LAST_SWEEP, Swept, Tally
+from storage.totals import LAST_SWEEP, Count, Swept
 
 _PAGE = 5000
 SWEEP = "lease:sweep"
@@ -83,14 +83,14 @@ class Sweeps:
                 found |= {row.key: _held(row) for row in await connection.execute(query)}
         return found
 
-    async def total(self) -> Tally:
+    async def total(self) -> Count:
         """How many keys rows hold, and of how many bytes they speak. Raises: CatalogUnavailable."""
         files, size = func.sum(totals.c.files), func.sum(totals.c.bytes)
         query = select(func.coalesce(files, 0), func.coalesce(size, 0))
         async with self._database.reading() as connection:
             found = await connection.execute(query.where(totals.c.what.in_(("variant", "superseded"))))
             count, size_of_all = found.one()
-        return Tally(count, size_of_all)
+        return Count(count, size_of_all)
 
     # -- marks: while a key is condemned, no row can take it
 
@@ -197,7 +197,7 @@ class Sweeps:
         """
         async with self._database.reading() as connection:
             value = await read_value(connection, LAST_SWEEP)
-        return None if value is None else Swept.told(value)
+        return None if value is None else Swept.from_json(value)
 
     async def remember(self, swept: Swept) -> None:
         """Keep what a sweep found, in place of what the one before did. Raises: CatalogUnavailable."""
@@ -206,7 +206,7 @@ class Sweeps:
 
     async def note_stop(self, reason: str) -> None:
         """Remember that a sweep was stopped before it had found anything. Raises: CatalogUnavailable."""
-        before = await self.last() or Swept("", now_ms(), Tally(), Tally(), {}, Tally())
+        before = await self.last() or Swept("", now_ms(), Count(), Count(), {}, Count())
         await self.remember(replace(before, stopped=reason, stops=before.stops + 1, applied_ms=None, done={}))
 
     # -- how far a sweep has come, and who sweeps
@@ -294,4 +294,4 @@ async def write_value(connection: AsyncConnection, name: str, value: object) -> 
     await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=row))
 
 
-__all__ = ["Held", "Sweeps", "Swept", "Tally", "read_value", "write_value"]
+__all__ = ["Count", "Held", "Sweeps", "Swept", "read_value", "write_value"]

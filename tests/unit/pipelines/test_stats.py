@@ -16,7 +16,7 @@ from pipelines.sweep.findings import Ages
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.records import Original, Ready, StoredVariant
-from storage.ledger import Snapshot, Tally, read_account
+from storage.totals import Count, Snapshot, read_totals
 from tests.support.catalogs import claim, commit, delete_event, take, upload_event
 
 NOW = 20_000 * DAY_MS
@@ -66,9 +66,9 @@ async def test_of_all_workers_one_keeps_the_totals_of_the_day(
     async with open_catalog(catalog_url) as another:
         kept = await asyncio.gather(*(keep_snapshot(one.reports, local_blobs) for one in (catalog, another)))
 
-    account = await read_account(tmp_path / "catalog.db")
-    assert account is not None
-    [only] = account.snapshots
+    totals = await read_totals(tmp_path / "catalog.db")
+    assert totals is not None
+    [only] = totals.snapshots
     assert sorted(kept) == [False, True]
     assert (only.uploads, only.day) == (1, only.time_ms // DAY_MS)
     assert only.free_bytes is not None
@@ -100,7 +100,7 @@ async def recorded(catalog: Catalog, source: str, *keys: str, upload_id: UUID | 
     return upload_id
 
 
-def found_by(drift: Drift) -> Mapping[str, Tally]:
+def found_by(drift: Drift) -> Mapping[str, Count]:
     assert set(drift.findings) == set(CLASSES)
     return {name: tally for name, tally in drift.findings.items() if tally.count}
 
@@ -113,8 +113,8 @@ async def test_catalog_and_disk_that_agree_have_no_drift(catalog: Catalog, local
     drift = await look(catalog, local_blobs, OLD, lambda: seen.append(None))
 
     assert found_by(drift) == {}
-    assert drift.disk == drift.catalog == drift.areas["variants"] == Tally(3, 21)
-    assert (drift.areas["uploads"], len(seen)) == (Tally(1, 100), 4)
+    assert drift.disk == drift.catalog == drift.areas["variants"] == Count(3, 21)
+    assert (drift.areas["uploads"], len(seen)) == (Count(1, 100), 4)
 
 
 async def test_every_class_of_drift_is_counted_with_its_bytes(
@@ -136,27 +136,27 @@ async def test_every_class_of_drift_is_counted_with_its_bytes(
     drift = await look(catalog, local_blobs, Ages(time.time() + 60, time.time() * 1000 + 1))
 
     assert found_by(drift) == {
-        "orphan": Tally(1, 6),
-        "missing": Tally(1, 7),
-        "leftover": Tally(1, 4),
-        "retired": Tally(1, 7),
-        "unknown": Tally(1, 2),
-        "size_mismatch": Tally(1, 3),
-        "unannounced": Tally(1, 50),
-        "lost": Tally(1, 100),
+        "orphan": Count(1, 6),
+        "missing": Count(1, 7),
+        "leftover": Count(1, 4),
+        "retired": Count(1, 7),
+        "unknown": Count(1, 2),
+        "size_mismatch": Count(1, 3),
+        "unannounced": Count(1, 50),
+        "lost": Count(1, 100),
     }
     assert drift.areas == {
-        "uploads": Tally(2, 150),
-        "variants": Tally(5, 25),
-        "trash": Tally(1, 9),
-        "staging": Tally(1, 4),
+        "uploads": Count(2, 150),
+        "variants": Count(5, 25),
+        "trash": Count(1, 9),
+        "staging": Count(1, 4),
     }
 
 
 async def test_a_young_file_is_no_orphan_yet(catalog: Catalog, local_blobs: LocalBlobs) -> None:
     await put(local_blobs, new_key())
 
-    assert found_by(await look(catalog, local_blobs, Ages(0, 0))) == {"young": Tally(1, 7)}
+    assert found_by(await look(catalog, local_blobs, Ages(0, 0))) == {"young": Count(1, 7)}
 
 
 async def test_a_deleted_upload_misses_no_original_and_announces_none(

@@ -14,7 +14,7 @@ from pipelines.sweep.sweeper import Sweeper, SweepPaused
 from pipelines.sweep.trash import known_plans, purge
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.sweeps import Sweeps, Tally
+from storage.catalog.sweeps import Count, Sweeps
 from tests.support.sweeps import CONTENT, deleted_originals, hours_go_by, put, recorded, sweeper_on
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ async def test_the_trash_is_counted_in_steps(
 
     last = await catalog.sweeps.last()
     assert last is not None
-    assert last.trash == Tally(5, 5 * len(CONTENT))
+    assert last.trash == Count(5, 5 * len(CONTENT))
     assert stops >= 5
 
 

@@ -15,7 +15,7 @@ from scripts.doctor import decoders
 from scripts.doctor.decoders import inspect_confinement, look_at_limits
 from scripts.doctor.rows import by_python, inspect_growth, judge_room
 from storage.catalog.database import Room
-from storage.ledger import Account, Swept, Tally, Total
+from storage.totals import Count, StorageTotals, Swept, Total
 from worker.settings import Settings
 
 
@@ -43,14 +43,14 @@ def test_the_doctor_says_which_half_of_the_confinement_is_missing(
 GB = 10**9
 
 
-def grown(superseded: int, orphans: int = 0, trash: int = 0, variants: int = 0) -> Account:
+def grown(superseded: int, orphans: int = 0, trash: int = 0, variants: int = 0) -> StorageTotals:
     """A catalog with so many bytes of each."""
     totals = [
         Total("superseded", "thumb", "jpg", 1, 5, superseded),
         Total("variant", "thumb", "jpg", 1, 5, variants),
     ]
-    found = {"orphan": Tally(1, orphans)} if orphans else {}
-    return Account(totals, [], [], Swept("plan", 1, Tally(), Tally(), found, Tally(1, trash)))
+    found = {"orphan": Count(1, orphans)} if orphans else {}
+    return StorageTotals(totals, [], [], Swept("plan", 1, Count(), Count(), found, Count(1, trash)))
 
 
 def test_what_lies_there_and_nobody_tidies_is_told_with_its_size() -> None:
@@ -68,12 +68,12 @@ def test_what_lies_there_and_nobody_tidies_is_told_with_its_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("account", "applied"),
+    ("totals", "applied"),
     [(grown(GB), False), (grown(9 * GB, variants=100 * GB), False), (grown(5 * GB), True)],
     ids=["little", "little beside the rest", "the worker does it"],
 )
-def test_what_is_little_or_tidied_by_the_worker_is_not_told(account: Account, *, applied: bool) -> None:
-    assert inspect_growth(account, applied=applied) is None
+def test_what_is_little_or_tidied_by_the_worker_is_not_told(totals: StorageTotals, *, applied: bool) -> None:
+    assert inspect_growth(totals, applied=applied) is None
 
 
 @pytest.mark.parametrize(

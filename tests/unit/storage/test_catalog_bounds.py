@@ -17,7 +17,7 @@ from storage.catalog.database import REWRITE, log_bytes
 from storage.catalog.records import DeadLetter, State
 from storage.catalog.soundness import find_damage
 from storage.errors import CatalogUnavailable
-from storage.ledger import read_account
+from storage.totals import read_totals
 from tests.conftest import url_of
 from tests.support.catalogs import new_job_id, take, upload, upload_event, work
 from tests.support.damage import settle
@@ -48,10 +48,10 @@ async def test_large_refused_events_are_kept_short_once_they_take_half_of_the_ro
     for start in range(0, 200, 10):
         await refuse(catalog, start, 10, 128 * KIB)
 
-    account = await read_account(path)
-    assert account is not None
-    assert account.amount("letter").count == 200
-    assert account.amount("letter").bytes < 3 * MIB
+    totals = await read_totals(path)
+    assert totals is not None
+    assert totals.count("letter").count == 200
+    assert totals.count("letter").bytes < 3 * MIB
     assert await catalog.reports.prove() == []
 
 

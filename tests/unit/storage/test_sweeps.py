@@ -7,7 +7,7 @@ from sqlalchemy import event, update
 
 from storage.catalog import Catalog
 from storage.catalog.records import State
-from storage.catalog.sweeps import Swept, Tally
+from storage.catalog.sweeps import Count, Swept
 from storage.catalog.tables import uploads
 from tests.support.catalogs import claim, commit, ready, take, upload_event
 
@@ -17,10 +17,10 @@ async def test_before_the_first_sweep_there_is_nothing_to_tell(catalog: Catalog)
 
 
 async def test_what_the_last_sweep_found_is_told_as_it_was(catalog: Catalog) -> None:
-    findings = {"orphan": Tally(3, 300), "unknown": Tally(1, 5)}
-    first = Swept("sweep-1", 1, Tally(1, 1), Tally(), {}, Tally(), stopped="too much")
+    findings = {"orphan": Count(3, 300), "unknown": Count(1, 5)}
+    first = Swept("sweep-1", 1, Count(1, 1), Count(), {}, Count(), stopped="too much")
     second = Swept(
-        "sweep-2", 2, Tally(10, 1000), Tally(8, 800), findings, Tally(2, 20), None, 0, 3, {"orphan": 3}
+        "sweep-2", 2, Count(10, 1000), Count(8, 800), findings, Count(2, 20), None, 0, 3, {"orphan": 3}
     )
     for swept in (first, second):
         await catalog.sweeps.remember(swept)

@@ -13,7 +13,7 @@ import pytest
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.records import State
 from storage.errors import CatalogUnavailable, NoCatalog
-from storage.ledger import Account, Large, Snapshot, Tally, Total, read_account
+from storage.totals import Count, Large, Snapshot, StorageTotals, Total, read_totals
 from tests.support.catalogs import (
     claim,
     commit,
@@ -38,8 +38,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "catalog.db"
 
 
-async def account(path: Path) -> Account:
-    found = await read_account(path)
+async def totals_of(path: Path) -> StorageTotals:
+    found = await read_totals(path)
     assert found is not None
     return found
 
@@ -60,12 +60,12 @@ async def test_uploads_are_counted_by_state_and_by_what_they_failed_of(catalog: 
     await commit(catalog, failed(await claim(catalog, ids[0])))
     await commit(catalog, postponed(await claim(catalog, ids[1])))
 
-    states = (await account(path)).grouped("upload", lambda total: (total.name, total.detail))
+    states = (await totals_of(path)).grouped("upload", lambda total: (total.name, total.detail))
 
     assert states == {
-        ("failed", "corrupt_image"): Tally(1),
-        ("queued", "storage_full"): Tally(1),
-        ("queued", ""): Tally(1),
+        ("failed", "corrupt_image"): Count(1),
+        ("queued", "storage_full"): Count(1),
+        ("queued", ""): Count(1),
     }
     assert await catalog.reports.states() == dict.fromkeys(State, 0) | {State.FAILED: 1, State.QUEUED: 2}
 
@@ -83,12 +83,12 @@ async def test_uploads_in_work_are_told_from_those_that_wait_though_a_claim_writ
     for each in ids[:2]:
         await claim(catalog, each)
 
-    states = (await account(path)).grouped("upload", lambda total: (total.name, total.detail))
+    states = (await totals_of(path)).grouped("upload", lambda total: (total.name, total.detail))
 
     assert states == {
-        ("processing", "storage_full"): Tally(1),
-        ("processing", ""): Tally(1),
-        ("queued", ""): Tally(1),
+        ("processing", "storage_full"): Count(1),
+        ("processing", ""): Count(1),
+        ("queued", ""): Count(1),
     }
     expected = {State.PROCESSING: 2, State.QUEUED: 1}
     assert await catalog.reports.states() == dict.fromkeys(State, 0) | expected
@@ -101,7 +101,7 @@ async def test_variants_are_counted_by_name_format_and_day(catalog: Catalog, pat
         database.execute("UPDATE variants SET made_ms = ? WHERE name = 'large'", [3 * DAY_MS - 1])
         database.execute("UPDATE variants SET key = 'variants/a.webp', made_ms = ? WHERE name = 'thumb'", [0])
 
-    totals = (await account(path)).of("variant")
+    totals = (await totals_of(path)).of("variant")
 
     assert totals == [
         Total("variant", "large", "jpg", 2, 1, 1000),
@@ -113,10 +113,10 @@ async def test_originals_are_counted_beside_the_variants_by_format(catalog: Cata
     await take(catalog, upload_event(1))
     await work(catalog)
 
-    found = await account(path)
+    found = await totals_of(path)
 
-    assert found.grouped("original", lambda total: total.name) == {"jpeg": Tally(1, 1000)}
-    assert (found.amount("variant"), found.amount("superseded")) == (Tally(2, 1500), Tally())
+    assert found.grouped("original", lambda total: total.name) == {"jpeg": Count(1, 1000)}
+    assert (found.count("variant"), found.count("superseded")) == (Count(2, 1500), Count())
 
 
 async def test_a_superseded_variant_is_counted_apart(catalog: Catalog, path: Path) -> None:
@@ -125,9 +125,9 @@ async def test_a_superseded_variant_is_counted_apart(catalog: Catalog, path: Pat
     await take(catalog, upload_event(2))
     await commit(catalog, ready(await claim(catalog), "b" * 64, ("thumb",)))
 
-    found = await account(path)
+    found = await totals_of(path)
 
-    assert (found.amount("variant"), found.amount("superseded")) == (Tally(1, 500), Tally(2, 1500))
+    assert (found.count("variant"), found.count("superseded")) == (Count(1, 500), Count(2, 1500))
 
 
 async def test_a_deleted_upload_leaves_a_tombstone_and_no_bytes(catalog: Catalog, path: Path) -> None:
@@ -136,16 +136,16 @@ async def test_a_deleted_upload_leaves_a_tombstone_and_no_bytes(catalog: Catalog
     await take(catalog, delete_event(2))
     await work(catalog)
 
-    assert (await account(path)).totals == [Total("upload", "deleted", "", 0, 1, 0)]
+    assert (await totals_of(path)).totals == [Total("upload", "deleted", "", 0, 1, 0)]
 
 
 async def test_refused_events_are_counted_until_they_are_thrown_away(catalog: Catalog, path: Path) -> None:
     letters = [letter("1-0"), letter("2-0")]
     await catalog.intake.take([], letters, uploads_per_job=1, new_job_id=new_job_id)
-    kept = (await account(path)).amount("letter")
+    kept = (await totals_of(path)).count("letter")
     await catalog.dead_letters.discard([1])
 
-    assert (kept, (await account(path)).amount("letter")) == (Tally(2, 10), Tally(1, 5))
+    assert (kept, (await totals_of(path)).count("letter")) == (Count(2, 10), Count(1, 5))
 
 
 async def test_the_largest_come_first_with_what_their_variants_take(catalog: Catalog, path: Path) -> None:
@@ -157,7 +157,7 @@ async def test_the_largest_come_first_with_what_their_variants_take(catalog: Cat
         for size, each in enumerate(ids):
             database.execute("UPDATE uploads SET bytes = ? WHERE id = ?", [size, str(each)])
 
-    largest = (await account(path)).largest
+    largest = (await totals_of(path)).largest
 
     assert [large.bytes for large in largest] == list(range(11, 1, -1))
     assert largest[0] == Large(str(ids[11]), f"uploads/{ids[11]}", 11, 1500)
@@ -179,7 +179,7 @@ async def test_an_account_is_quick_because_no_query_reads_all_uploads_or_variant
 
     with monkeypatch.context() as patch:
         patch.setattr(sqlite3, "connect", overheard)
-        await account(path)
+        await totals_of(path)
     queries = [each for each in asked if "SELECT" in each]
     with another(path) as database:
         plans = [[row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {each}")] for each in queries]
@@ -251,7 +251,7 @@ async def test_whatever_happens_to_uploads_the_totals_are_what_one_counts(
         name = chance.choice(names)
         await STEPS[name](catalog, chance.choice(ids), number)
         assert await catalog.reports.prove() == [], f"step {number}, {name}"
-        seen |= {total.what for total in (await account(path)).totals}
+        seen |= {total.what for total in (await totals_of(path)).totals}
 
     assert seen == {"upload", "original", "variant", "superseded", "letter"}
 
@@ -287,22 +287,22 @@ async def test_a_wrong_total_is_found_and_corrected_though_others_write_meanwhil
 
 async def test_a_catalog_from_before_gets_the_totals_of_the_rows_it_has(path: Path, catalog_url: str) -> None:
     make_old(path)
-    before = await read_account(path)
+    before = await read_totals(path)
     async with open_catalog(catalog_url, create=False, migrate=True) as catalog:
         short = await catalog.reports.prove()
         states = await catalog.reports.states()
 
-    found = await account(path)
+    found = await totals_of(path)
     assert (before, short) == (None, [])
     assert (states[State.READY], states[State.FAILED]) == (2, 1)
     assert found.of("variant") == [
         Total("variant", "thumb", "jpg", 1, 1, 10),
         Total("variant", "thumb", "webp", 1, 1, 20),
     ]
-    assert [found.amount(what) for what in ("original", "superseded", "letter")] == [
-        Tally(2, 1000),
-        Tally(1, 40),
-        Tally(1, 3),
+    assert [found.count(what) for what in ("original", "superseded", "letter")] == [
+        Count(2, 1000),
+        Count(1, 40),
+        Count(1, 3),
     ]
 
 
@@ -322,7 +322,7 @@ async def test_the_newest_schema_still_has_every_trigger(catalog: Catalog, path:
 
 async def test_without_a_catalog_there_is_no_account_and_nothing_is_made(tmp_path: Path) -> None:
     with pytest.raises(NoCatalog, match="no catalog"):
-        await read_account(tmp_path / "nowhere.db")
+        await read_totals(tmp_path / "nowhere.db")
 
     assert list(tmp_path.iterdir()) == []
 
@@ -331,7 +331,7 @@ async def test_a_file_that_is_no_catalog_does_not_answer(path: Path) -> None:
     path.write_bytes(b"this is no database" * 100)
 
     with pytest.raises(CatalogUnavailable, match="not a database"):
-        await read_account(path)
+        await read_totals(path)
 
 
 async def test_an_account_does_not_wait_for_a_writer(catalog: Catalog, path: Path) -> None:
@@ -340,7 +340,7 @@ async def test_an_account_does_not_wait_for_a_writer(catalog: Catalog, path: Pat
         other.execute("BEGIN IMMEDIATE")
         other.execute("DELETE FROM uploads")
 
-        assert (await account(path)).amount("upload") == Tally(1)
+        assert (await totals_of(path)).count("upload") == Count(1)
 
 
 # -- day by day
@@ -353,7 +353,7 @@ async def test_a_day_keeps_the_totals_of_its_first_snapshot(catalog: Catalog, pa
 
     kept = [await catalog.reports.snapshot(day, 4711) for day in (20_000, 20_000, 20_001)]
 
-    snapshots = (await account(path)).snapshots
+    snapshots = (await totals_of(path)).snapshots
     assert kept == [True, False, True]
     assert [snapshot.day for snapshot in snapshots] == [20_000, 20_001]
     assert snapshots[0] == Snapshot(20_000, snapshots[0].time_ms, 1, 1, 0, 1, 1000, 2, 1500, 0, 0, 4711)

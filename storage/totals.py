@@ -82,7 +82,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Tally:
+class Count:
     """A number of files (or rows) and their bytes."""
 
     count: int = 0
@@ -100,10 +100,10 @@ class Swept:
 
     plan: str
     time_ms: int
-    files: Tally
-    rows: Tally
-    findings: Mapping[str, Tally]
-    trash: Tally
+    files: Count
+    rows: Count
+    findings: Mapping[str, Count]
+    trash: Count
     stopped: str | None = None  # why the breaker stopped it
     stops: int = 0  # how many sweeps in a row were stopped, this one included
     applied_ms: int | None = None  # when the plan was carried out
@@ -111,15 +111,15 @@ class Swept:
     wrong_totals: int | None = None  # how many totals were not what it counted; None: it did not count
 
     @classmethod
-    def told(cls, said: Mapping[str, Any]) -> Self:
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
         """The same out of its JSON."""
-        tallies = {name: Tally(**said[name]) for name in ("files", "rows", "trash")}
-        findings = {kind: Tally(**one) for kind, one in said["findings"].items()}
-        return cls(**{**said, **tallies, "findings": findings})
+        counts = {name: Count(**value[name]) for name in ("files", "rows", "trash")}
+        findings = {kind: Count(**one) for kind, one in value["findings"].items()}
+        return cls(**{**value, **counts, "findings": findings})
 
 
 @dataclass(frozen=True)
-class Account:
+class StorageTotals:
     """One moment of the catalog, in totals."""
 
     totals: Sequence[Total]
@@ -131,11 +131,11 @@ class Account:
         """The totals of one kind of row."""
         return [total for total in self.totals if total.what == what]
 
-    def amount(self, what: str) -> Tally:
+    def count(self, what: str) -> Count:
         """All rows of one kind."""
         return added(self.of(what))
 
-    def grouped(self, what: str, by: Callable[[Total], Any]) -> dict[Any, Tally]:
+    def grouped(self, what: str, by: Callable[[Total], Any]) -> dict[Any, Count]:
         """The rows of one kind, by whatever is asked."""
         groups: dict[Any, list[Total]] = {}
         for total in self.of(what):
@@ -143,12 +143,12 @@ class Account:
         return {name: added(totals) for name, totals in groups.items()}
 
 
-def added(totals: Sequence[Total]) -> Tally:
+def added(totals: Sequence[Total]) -> Count:
     """Totals taken together."""
-    return Tally(sum(total.files for total in totals), sum(total.bytes for total in totals))
+    return Count(sum(total.files for total in totals), sum(total.bytes for total in totals))
 
 
-async def read_account(path: Path, *, largest: int = LARGEST) -> Account | None:
+async def read_totals(path: Path, *, largest: int = LARGEST) -> StorageTotals | None:
     """What the catalog in the file `path` says now; None: its schema is older than the totals.
 
     It is never written to. Raises: NoCatalog, CatalogUnavailable.
@@ -156,25 +156,28 @@ async def read_account(path: Path, *, largest: int = LARGEST) -> Account | None:
     return await in_thread(_read, path, largest)
 
 
-def _read(path: Path, largest: int) -> Account | None:
-    with _opened(path) as ledger:
-        known = {name for (name,) in ledger.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+def _read(path: Path, largest: int) -> StorageTotals | None:
+    with _opened(path) as connection:
+        known = {
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
         if not {"totals", "snapshots"} <= known:
             return None
-        ledger.execute("BEGIN")  # everything in one moment of the catalog
-        sweep = ledger.execute("SELECT value FROM kv WHERE name = ?", [LAST_SWEEP]).fetchone()
-        return Account(
+        connection.execute("BEGIN")  # everything in one moment of the catalog
+        sweep = connection.execute("SELECT value FROM kv WHERE name = ?", [LAST_SWEEP]).fetchone()
+        return StorageTotals(
             totals=_split(
-                [Total(*row) for row in ledger.execute(_TOTALS)], dict(ledger.execute(_IN_WORK).fetchall())
+                [Total(*row) for row in connection.execute(_TOTALS)],
+                dict(connection.execute(_IN_WORK).fetchall()),
             ),
-            largest=[Large(*row) for row in ledger.execute(_LARGEST, [largest])],
-            snapshots=[Snapshot(*row) for row in ledger.execute(_SNAPSHOTS)],
-            sweep=Swept.told(orjson.loads(sweep[0])) if sweep else None,
+            largest=[Large(*row) for row in connection.execute(_LARGEST, [largest])],
+            snapshots=[Snapshot(*row) for row in connection.execute(_SNAPSHOTS)],
+            sweep=Swept.from_json(orjson.loads(sweep[0])) if sweep else None,
         )
 
 
 def _split(totals: Sequence[Total], in_work: Mapping[str, int]) -> Sequence[Total]:
-    """The totals, the waiting told apart: how many are in work, by what stopped their last try, is given."""
+    """The totals with "waiting" split into queued and processing, which `in_work` counts by error code."""
     waiting = [total for total in totals if (total.what, total.name) == ("upload", _WAITING)]
     queued = [replace(one, name="queued", files=one.files - in_work.get(one.detail, 0)) for one in waiting]
     working = [Total("upload", "processing", code, 0, count, 0) for code, count in in_work.items()]
