@@ -88,7 +88,7 @@ class Lanes:
 
 
 @dataclass
-class Report:
+class BatchReport:
     """What came of a batch: how many uploads ended how, what each stage took (ms), and what is left over."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -131,14 +131,14 @@ class BatchContext:
     lookout: Lookout | None = None
 
 
-async def process_uploads(ids: Sequence[UUID], job_id: str, context: BatchContext) -> Report:
+async def process_uploads(ids: Sequence[UUID], job_id: str, context: BatchContext) -> BatchReport:
     """Work on those uploads of a job whose time has come.
 
     An upload that fails is an outcome in the report; only what keeps the whole batch from going on raises.
 
     Raises: ExceptionGroup of what keeps it from going on, mostly CatalogUnavailable.
     """
-    report = Report()
+    report = BatchReport()
     until = time.monotonic() + NEW_WORK_S
     async with asyncio.TaskGroup() as group:
         for upload_id in ids:
@@ -148,7 +148,7 @@ async def process_uploads(ids: Sequence[UUID], job_id: str, context: BatchContex
     return report
 
 
-async def _keep_on(ids: Sequence[UUID], job_id: str, context: BatchContext, report: Report) -> None:
+async def _keep_on(ids: Sequence[UUID], job_id: str, context: BatchContext, report: BatchReport) -> None:
     """What is put off stays with its job; what has been hastened since is due."""
     try:
         waits = await context.claims.waits_ms(ids, job_id)
@@ -162,7 +162,7 @@ async def _keep_on(ids: Sequence[UUID], job_id: str, context: BatchContext, repo
 
 
 async def _keep_apart(
-    upload_id: UUID, job_id: str, context: BatchContext, report: Report, until: float
+    upload_id: UUID, job_id: str, context: BatchContext, report: BatchReport, until: float
 ) -> None:
     """An upload whose rows cannot be read or written any more keeps no other from its outcome."""
     try:
@@ -173,7 +173,9 @@ async def _keep_apart(
         report.leave(upload_id, DAMAGED_AGAIN_MS)
 
 
-async def _process(upload_id: UUID, job_id: str, context: BatchContext, report: Report, until: float) -> None:
+async def _process(
+    upload_id: UUID, job_id: str, context: BatchContext, report: BatchReport, until: float
+) -> None:
     waited_from = time.perf_counter()
     async with context.lanes.one():
         report.ms["wait"] += (time.perf_counter() - waited_from) * 1000
@@ -198,7 +200,7 @@ async def _process(upload_id: UUID, job_id: str, context: BatchContext, report: 
     _watch(committed, outcome, context, report)
 
 
-def _watch(committed: Committed, outcome: Outcome, context: BatchContext, report: Report) -> None:
+def _watch(committed: Committed, outcome: Outcome, context: BatchContext, report: BatchReport) -> None:
     """Look at the original of what is put off because of it: it may be there before the time is over.
 
     And at that of what is ready: half of a picture may be one, too.
@@ -235,7 +237,7 @@ async def _claim(upload_id: UUID, job_id: str, context: BatchContext) -> Claim |
 
 
 async def _outcome(
-    claim: Claim, place: AbstractAsyncContextManager[None], context: BatchContext, report: Report
+    claim: Claim, place: AbstractAsyncContextManager[None], context: BatchContext, report: BatchReport
 ) -> Outcome:
     """The one place where an upload's error becomes an outcome."""
     try:
@@ -299,7 +301,7 @@ def _outage_of(error: Exception, context: BatchContext) -> Outage | None:
             return None
 
 
-async def _attempt(claim: Claim, context: BatchContext, report: Report) -> Outcome:
+async def _attempt(claim: Claim, context: BatchContext, report: BatchReport) -> Outcome:
     if claim.upload.state is State.DELETING:
         keys = await context.claims.keys_of(claim.upload.id)
         return await remove_upload(
@@ -333,7 +335,7 @@ async def _why_forbidden(claim: Claim, context: BatchContext) -> str | None:
     return None
 
 
-def _note(committed: Committed, outcome: Outcome, report: Report) -> None:
+def _note(committed: Committed, outcome: Outcome, report: BatchReport) -> None:
     report.outcomes[str(committed.state or "fenced")] += 1
     if isinstance(outcome, Removed) and outcome.kept is not None:
         report.kept.append((committed.id, outcome.kept))

@@ -39,7 +39,7 @@ class VariantFile:
 
 
 @dataclass(frozen=True)
-class Entry:
+class SheetEntry:
     """What became of one picture: refused if it has an error code. Pixels are upright; not always known."""
 
     name: str
@@ -59,7 +59,7 @@ class _Totals:
     variant_bytes: int = 0
     variant_files: int = 0
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: SheetEntry) -> None:
         if entry.error_code is not None:
             self.refused += 1
             return
@@ -94,7 +94,7 @@ class _Files:
 
 
 def write_contact_sheet(
-    path: Path, storage_root: Path, entries: Iterable[Entry], *, title: str, seconds: float | None = None
+    path: Path, storage_root: Path, entries: Iterable[SheetEntry], *, title: str, seconds: float | None = None
 ) -> None:
     """Writes the page, whole or not at all, in constant memory; `seconds` is how long the pictures took.
 
@@ -190,7 +190,7 @@ def _foot(totals: _Totals) -> str:
 """
 
 
-def _card(entry: Entry, files: _Files) -> str:
+def _card(entry: SheetEntry, files: _Files) -> str:
     name = _html(entry.name)
     rows = "".join(_variant_row(variant, files.link(variant)) for variant in entry.variants)
     return f"""<li class="card">
@@ -205,7 +205,7 @@ def _card(entry: Entry, files: _Files) -> str:
 """
 
 
-def _stage(entry: Entry, files: _Files) -> str:
+def _stage(entry: SheetEntry, files: _Files) -> str:
     """The thumbnail, leading to the largest variant."""
     if not entry.variants:
         return '<div class="stage"><span>no variants</span></div>'
@@ -227,7 +227,7 @@ def _variant_row(variant: VariantFile, link: str) -> str:
     )
 
 
-def _refusal(entry: Entry) -> str:
+def _refusal(entry: SheetEntry) -> str:
     return f"""<li>
 <h3><bdi>{_html(entry.name)}</bdi><small>{_original(entry)}</small></h3>
 <code>{_html(entry.error_code or "")}</code>
@@ -236,7 +236,7 @@ def _refusal(entry: Entry) -> str:
 """
 
 
-def _original(entry: Entry) -> str:
+def _original(entry: SheetEntry) -> str:
     if entry.width is None or entry.height is None:
         return _size(entry.source_bytes)
     return f"{_pixels(entry.width, entry.height)} · {_size(entry.source_bytes)}"

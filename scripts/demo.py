@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from scripts.contact_sheet import Entry, VariantFile, write_contact_sheet
+from scripts.contact_sheet import SheetEntry, VariantFile, write_contact_sheet
 from scripts.enqueue import Sent, enqueue, find_files
 from scripts.redis_server import (
     LAUNCHER,
@@ -146,9 +146,9 @@ def _worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def _entry(sent: Sent) -> Entry:
+def _entry(sent: Sent) -> SheetEntry:
     original = sent.original or {}
-    return Entry(
+    return SheetEntry(
         name=sent.path.name,
         source_bytes=sent.bytes,
         width=original.get("width"),

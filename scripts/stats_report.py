@@ -39,7 +39,7 @@ class Coded:
 
 
 @dataclass(frozen=True)
-class Format:
+class OriginalFormat:
     """Originals of one format."""
 
     format: str
@@ -48,16 +48,16 @@ class Format:
 
 
 @dataclass(frozen=True)
-class Originals:
+class OriginalFiles:
     """The originals that were read, and their formats."""
 
     files: int
     bytes: int
-    formats: Sequence[Format]
+    formats: Sequence[OriginalFormat]
 
 
 @dataclass(frozen=True)
-class Variant:
+class VariantFiles:
     """The current variants of one name and format."""
 
     name: str
@@ -76,7 +76,7 @@ class Day:
 
 
 @dataclass(frozen=True)
-class Queue:
+class QueueDepth:
     """What waits in Redis: events on the stream, seconds since the oldest came, jobs that are due.
 
     And how many workers live, well or not.
@@ -105,7 +105,7 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class Drift:
+class DriftReport:
     """Catalog against disk: files below `variants/`, rows about variants, and what does not fit, by class.
 
     `origin` says who looked, the last sweep or `--scan`; `areas` are the files of each folder, known to
@@ -137,7 +137,7 @@ class Past:
 
 
 @dataclass(frozen=True)
-class Report:
+class StorageReport:
     """What `media stats --json` prints. Sizes are in bytes; null is what is not known."""
 
     time: Time
@@ -149,8 +149,8 @@ class Report:
         Sequence[Coded], Field(description="uploads that wait for another try, by what stopped the last")
     ]
     dead_letters: Annotated[int, Field(description="events that were refused in the last 30 days")]
-    originals: Originals
-    variants: Annotated[Sequence[Variant], Field(description="the smallest sort first")]
+    originals: OriginalFiles
+    variants: Annotated[Sequence[VariantFiles], Field(description="the smallest sort first")]
     superseded: Annotated[Files, Field(description="older variants that are still served")]
     bytes: Annotated[int, Field(description="originals, variants and superseded variants together")]
     proportion: Annotated[
@@ -163,12 +163,12 @@ class Report:
     largest: Annotated[
         Sequence[Large], Field(description="the uploads with the largest originals, largest first")
     ]
-    queue: Annotated[Queue | None, Field(description="null: Redis did not answer")]
+    queue: Annotated[QueueDepth | None, Field(description="null: Redis did not answer")]
     sweep: Annotated[Sweep | None, Field(description="null: there was none yet")]
     trash: Annotated[
         Count | None, Field(description="files below `trash/`, as of the last sweep or `--scan`")
     ]
-    drift: Annotated[Drift | None, Field(description="null: nobody has looked yet")]
+    drift: Annotated[DriftReport | None, Field(description="null: nobody has looked yet")]
     space: Annotated[Space | None, Field(description="room on the storage; null: it did not answer")]
     growth: Growth
     history: Annotated[
@@ -179,11 +179,11 @@ class Report:
 def report(
     totals: StorageTotals,
     *,
-    queue: Queue | None = None,
+    queue: QueueDepth | None = None,
     space: Space | None = None,
-    drift: Drift | None = None,
+    drift: DriftReport | None = None,
     history: bool = False,
-) -> Report:
+) -> StorageReport:
     """The whole document; `drift` is that of a scan, where there was one."""
     now_ms = time.time_ns() // 1_000_000
     made = [totals.count(what) for what in ("original", "variant", "superseded")]
@@ -191,13 +191,13 @@ def report(
     swept = totals.sweep
     found = drift or (_drift(swept) if swept and swept.plan else None)
     stored = sum(amount.bytes for amount in made)
-    return Report(
+    return StorageReport(
         time=_moment(now_ms),
         uploads={state: _states(totals).get(state, 0) for state in STATES},
         failures=_coded(totals, {"failed"}),
         retrying=_coded(totals, {"queued", "processing"}),
         dead_letters=totals.count("letter").count,
-        originals=Originals(originals.count, originals.bytes, _formats(totals)),
+        originals=OriginalFiles(originals.count, originals.bytes, _formats(totals)),
         variants=_variants(totals),
         superseded=_files(superseded),
         bytes=stored,
@@ -220,14 +220,16 @@ def report(
     )
 
 
-def scanned(disk: Count, catalog: Count, findings: Mapping[str, Count], areas: Mapping[str, Count]) -> Drift:
+def scanned(
+    disk: Count, catalog: Count, findings: Mapping[str, Count], areas: Mapping[str, Count]
+) -> DriftReport:
     """The drift that a scan has found just now."""
-    return Drift("scan", _moment(time.time_ns() // 1_000_000), disk, catalog, findings, areas)
+    return DriftReport("scan", _moment(time.time_ns() // 1_000_000), disk, catalog, findings, areas)
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the document, which holds nothing else."""
-    schema = TypeAdapter(Report).json_schema(mode="serialization")
+    schema = TypeAdapter(StorageReport).json_schema(mode="serialization")
     for described in (schema, *schema["$defs"].values()):
         described["additionalProperties"] = False
         described["required"] = list(described["properties"])
@@ -244,18 +246,20 @@ def _coded(totals: StorageTotals, states: set[str]) -> Sequence[Coded]:
     return sorted(found, key=lambda coded: (-coded.uploads, coded.code))
 
 
-def _formats(totals: StorageTotals) -> Sequence[Format]:
+def _formats(totals: StorageTotals) -> Sequence[OriginalFormat]:
     formats = totals.grouped("original", lambda total: total.name)
-    found = [Format(name, amount.count, amount.bytes) for name, amount in formats.items()]
+    found = [OriginalFormat(name, amount.count, amount.bytes) for name, amount in formats.items()]
     return sorted(found, key=lambda one: -one.bytes)
 
 
-def _variants(totals: StorageTotals) -> Sequence[Variant]:
+def _variants(totals: StorageTotals) -> Sequence[VariantFiles]:
     def sort(total: Total) -> tuple[str, str]:
         return total.name, _FORMATS.get(total.detail, total.detail)
 
     sorts = totals.grouped("variant", sort)
-    found = [Variant(name, format_, amount.count, amount.bytes) for (name, format_), amount in sorts.items()]
+    found = [
+        VariantFiles(name, format_, amount.count, amount.bytes) for (name, format_), amount in sorts.items()
+    ]
     return sorted(found, key=lambda one: one.bytes)
 
 
@@ -275,8 +279,8 @@ def _sweep(swept: Swept) -> Sweep:
     )
 
 
-def _drift(swept: Swept) -> Drift:
-    return Drift("sweep", _moment(swept.time_ms), swept.files, swept.rows, swept.findings, None)
+def _drift(swept: Swept) -> DriftReport:
+    return DriftReport("sweep", _moment(swept.time_ms), swept.files, swept.rows, swept.findings, None)
 
 
 def _past(snapshot: Snapshot) -> Past:

@@ -6,7 +6,7 @@ import typer
 
 from scripts import stats_report
 from scripts.stats_chart import Point, chart
-from scripts.stats_report import Drift, Report
+from scripts.stats_report import DriftReport, StorageReport
 from scripts.terminal import AsJson, complain, output, print_json, run, safe, size, table
 from storage.blobs import Space
 from storage.blobs.local import open_local
@@ -72,11 +72,11 @@ async def stored(settings: Settings) -> StorageTotals:
     return totals
 
 
-async def waiting(settings: Settings) -> stats_report.Queue | None:
+async def waiting(settings: Settings) -> stats_report.QueueDepth | None:
     """How many events and jobs wait, and since when (seconds); None when Redis does not answer."""
     try:
         async with open_queue(settings) as queue:
-            return stats_report.Queue(
+            return stats_report.QueueDepth(
                 depth=await queue.depth(),
                 oldest_seconds=await queue.oldest_age_s(),
                 jobs=await queue.waiting_jobs(),
@@ -97,7 +97,7 @@ async def room(settings: Settings) -> Space | None:
         return None
 
 
-async def _scan(settings: Settings) -> Drift:
+async def _scan(settings: Settings) -> DriftReport:
     # Everything that a report does without is imported here: it must come at once.
     from pipelines.stats.drift import look
     from pipelines.sweep.findings import Ages
@@ -118,7 +118,7 @@ async def _scan(settings: Settings) -> Drift:
     return stats_report.scanned(found.disk, found.catalog, found.findings, found.areas)
 
 
-def _print(report: Report) -> None:
+def _print(report: StorageReport) -> None:
     print_stored(report)
     _print_days(report)
     _print_largest(report)
@@ -126,7 +126,7 @@ def _print(report: Report) -> None:
     _print_disk(report)
 
 
-def print_stored(report: Report) -> None:
+def print_stored(report: StorageReport) -> None:
     """Uploads and files, for people."""
     states = [(state, count) for state, count in report.uploads.items() if count]
     output.print(table("Uploads", ("state", "#number"), states))
@@ -145,13 +145,13 @@ def print_stored(report: Report) -> None:
         output.print(f"{report.dead_letters} events were refused; see `media failed list`")
 
 
-def _print_days(report: Report) -> None:
+def _print_days(report: StorageReport) -> None:
     rows = [(day.day, day.files, size(day.bytes)) for day in report.days[-_DAYS:]]
     if rows:
         output.print(table("Variants by the day they were made", ("day", "#files", "#size"), rows))
 
 
-def _print_largest(report: Report) -> None:
+def _print_largest(report: StorageReport) -> None:
     rows = [
         (one.source, size(one.bytes), size(one.variant_bytes), one.id) for one in report.largest if one.bytes
     ]
@@ -159,7 +159,7 @@ def _print_largest(report: Report) -> None:
         output.print(table("Largest uploads", ("source", "#original", "#variants", "id"), rows))
 
 
-def _print_queue(queue: stats_report.Queue | None) -> None:
+def _print_queue(queue: stats_report.QueueDepth | None) -> None:
     output.print("[bold]Queue[/bold]")
     if queue is None:
         output.print("What waits in Redis is not known.")
@@ -174,7 +174,7 @@ def _print_queue(queue: stats_report.Queue | None) -> None:
         )
 
 
-def _print_disk(report: Report) -> None:
+def _print_disk(report: StorageReport) -> None:
     output.print("[bold]Disk[/bold]")
     if report.sweep is None:
         output.print("There was no sweep yet; `media sweep` plans one.")
@@ -194,7 +194,7 @@ def _print_disk(report: Report) -> None:
     _print_room(report)
 
 
-def _print_drift(drift: Drift) -> None:
+def _print_drift(drift: DriftReport) -> None:
     seen = "now" if drift.origin == "scan" else drift.time
     if drift.areas is not None:
         areas = [(f"{name}/", amount.count, size(amount.bytes)) for name, amount in drift.areas.items()]
@@ -211,7 +211,7 @@ def _print_drift(drift: Drift) -> None:
     output.print(table("", ("drift", "#number", "#size", "meaning"), rows) if rows else "They agree.")
 
 
-def _print_room(report: Report) -> None:
+def _print_room(report: StorageReport) -> None:
     space, growth = report.space, report.growth
     if space is None:
         output.print("The storage does not say how much room there is.")
@@ -224,7 +224,7 @@ def _print_room(report: Report) -> None:
     output.print(f"{told}.")
 
 
-def _print_history(report: Report) -> None:
+def _print_history(report: StorageReport) -> None:
     days = [Point(past.day, past.uploads, past.bytes) for past in report.history or ()]
     if not days:
         output.print("There is no snapshot yet; a worker makes one each day.")

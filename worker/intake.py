@@ -10,13 +10,12 @@ from uuid import uuid4
 import structlog
 
 from storage.catalog.epochs import Epochs
-from storage.catalog.intake import Event
-from storage.catalog.intake import Intake as Register
+from storage.catalog.intake import Event, EventStore
 from storage.catalog.records import About, DeadLetter, Doubt, StreamId, Taken, UploadRequested
 from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.events import InvalidEvent, parse_event, parse_stream_id, read_about
 from worker.publisher import OutboxPublisher
-from worker.queue import UNREACHABLE, Entry, NoGroup, Queue, RedisError
+from worker.queue import UNREACHABLE, NoGroup, Queue, RedisError, StreamEntry
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +36,7 @@ class Intake:
     def __init__(
         self,
         queue: Queue,
-        register: Register,
+        register: EventStore,
         epochs: Epochs,
         publisher: OutboxPublisher,
         *,
@@ -161,7 +160,7 @@ class Intake:
                 raise CatalogDamaged(f"none of {len(entries)} events could be recorded")
         return len(entries)
 
-    async def _next(self, block_ms: int | None) -> Sequence[Entry]:
+    async def _next(self, block_ms: int | None) -> Sequence[StreamEntry]:
         self._reads_new = False
         if self._has_pending:
             own = await self._queue.read_own(self._batch_size)
@@ -178,7 +177,7 @@ class Intake:
         self._reads_new = True
         return await self._queue.read(self._batch_size, block_ms)
 
-    async def _take_over_forgotten(self) -> Sequence[Entry]:
+    async def _take_over_forgotten(self) -> Sequence[StreamEntry]:
         """What others have had for twice the lease; Redis does not say so once its clock was put back."""
         now = time.monotonic()
         pending = await self._queue.pending_elsewhere(self._batch_size)
@@ -198,7 +197,7 @@ class Intake:
             self._recorded.clear()  # the same IDs may be others' now
         self._epoch = epoch
 
-    async def _take(self, entries: Sequence[Entry]) -> Taken:
+    async def _take(self, entries: Sequence[StreamEntry]) -> Taken:
         """Record `entries`, each as of the epoch in which it was read."""
         epochs = dict.fromkeys((entry.id for entry in entries), self._epoch or 0)
         sure = False
@@ -228,7 +227,7 @@ class Intake:
         return not 0 <= await self._queue.now_ms() - newest.ms < _A_YEAR_MS
 
     def _parse(
-        self, entries: Sequence[Entry], epochs: Mapping[str, int]
+        self, entries: Sequence[StreamEntry], epochs: Mapping[str, int]
     ) -> tuple[Sequence[tuple[Event, DeadLetter]], Sequence[DeadLetter]]:
         events: list[tuple[Event, DeadLetter]] = []
         letters: list[DeadLetter] = []
@@ -338,7 +337,9 @@ def new_job_id() -> str:
     return uuid4().hex
 
 
-def _letter(entry: Entry, position: StreamId, code: str, reason: str, about: About | None) -> DeadLetter:
+def _letter(
+    entry: StreamEntry, position: StreamId, code: str, reason: str, about: About | None
+) -> DeadLetter:
     return DeadLetter(
         entry.id, code, reason, entry.raw[:MAX_DEAD_LETTER_BYTES], about=about, position=position
     )

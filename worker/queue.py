@@ -65,7 +65,7 @@ class NoGroup(Exception):
 
 
 @dataclass(frozen=True)
-class Entry:
+class StreamEntry:
     """One entry of the stream: its ID, its field `event` if it has one, and all of it as bytes."""
 
     id: str
@@ -318,18 +318,18 @@ class Queue:
             if "BUSYGROUP" not in str(error):
                 raise
 
-    async def read(self, count: int, block_ms: int | None) -> Sequence[Entry]:
+    async def read(self, count: int, block_ms: int | None) -> Sequence[StreamEntry]:
         """Up to `count` new entries, waiting up to `block_ms` (None: not at all) for the first.
 
         Raises: NoGroup.
         """
         return await self._read(">", count, block_ms)
 
-    async def read_own(self, count: int) -> Sequence[Entry]:
+    async def read_own(self, count: int) -> Sequence[StreamEntry]:
         """Entries that this consumer has read before and not acknowledged. Raises: NoGroup."""
         return await self._read("0", count, None)
 
-    async def _read(self, start: str, count: int, block_ms: int | None) -> Sequence[Entry]:
+    async def _read(self, start: str, count: int, block_ms: int | None) -> Sequence[StreamEntry]:
         streams: dict[Any, Any] = {self.stream: start}
         try:
             found = await self.redis.xreadgroup(GROUP, self.consumer, streams, count=count, block=block_ms)
@@ -345,7 +345,7 @@ class Queue:
             await self.redis.xack(self.stream, GROUP, *gone)
         return [_entry(entry_id, fields) for entry_id, fields in entries if fields is not None]
 
-    async def take_over(self, idle_ms: int, count: int) -> Sequence[Entry]:
+    async def take_over(self, idle_ms: int, count: int) -> Sequence[StreamEntry]:
         """Entries that another consumer read and left alone for `idle_ms`; they are this one's now.
 
         Raises: NoGroup.
@@ -383,14 +383,14 @@ class Queue:
             if each["consumer"].decode() != self.consumer
         )
 
-    async def take_over_one(self, entry_id: str) -> Sequence[Entry]:
+    async def take_over_one(self, entry_id: str) -> Sequence[StreamEntry]:
         """That entry, whoever has read it and whenever; none if it is not pending any more."""
         answer = await self.redis.xclaim(
             self.stream, GROUP, self.consumer, min_idle_time=0, message_ids=[entry_id]
         )
         return [_entry(found, fields) for found, fields in answer if found and fields is not None]
 
-    async def pending(self, entries: Sequence[Entry]) -> frozenset[str]:
+    async def pending(self, entries: Sequence[StreamEntry]) -> frozenset[str]:
         """The IDs of those `entries` that the stream, as it is now, has given to this consumer."""
         ids = sorted((entry.id for entry in entries), key=lambda each: tuple(map(int, each.split("-"))))
         try:
@@ -428,7 +428,7 @@ class Queue:
                 return False
         return True
 
-    async def acknowledge(self, entries: Sequence[Entry]) -> None:
+    async def acknowledge(self, entries: Sequence[StreamEntry]) -> None:
         """Take `entries` out of the stream, so that its length is the depth of what waits."""
         ids = [entry.id for entry in entries]
         async with self.redis.pipeline(transaction=True) as pipe:
@@ -749,10 +749,10 @@ def _identity(message: Mapping[str, Any]) -> tuple[int, str | None] | None:
     return (seq, upload) if seq and (upload is None or isinstance(upload, str)) else None
 
 
-def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> StreamEntry:
     event = fields.get(FIELD.encode())
     raw = event if event is not None else b" ".join(name + b"=" + value for name, value in fields.items())
-    return Entry(entry_id.decode(), event, raw)
+    return StreamEntry(entry_id.decode(), event, raw)
 
 
-__all__ = ["UNREACHABLE", "Entry", "Queue", "RedisError", "connect"]
+__all__ = ["UNREACHABLE", "Queue", "RedisError", "StreamEntry", "connect"]

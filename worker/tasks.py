@@ -7,7 +7,7 @@ from uuid import UUID
 import structlog
 from arq.worker import Retry
 
-from pipelines.batch import Report, process_uploads
+from pipelines.batch import BatchReport, process_uploads
 from pipelines.stats.snapshots import keep_snapshot
 from pipelines.sweep.sweeper import SweepBusy, SweepPaused
 from storage.errors import CatalogUnavailable, StorageError
@@ -140,7 +140,7 @@ async def sweep_on(ctx: Context, since_ms: int) -> None:
             log.warning("sweep_failed", reason=str(error))  # the next night does it
 
 
-async def _process(ids: list[UUID], ctx: Context, app: App) -> Report:
+async def _process(ids: list[UUID], ctx: Context, app: App) -> BatchReport:
     try:
         report = await process_uploads(ids, ctx["job_id"], app.batch)
     except ExceptionGroup as group:

@@ -17,7 +17,7 @@ from PIL import __version__ as pillow_version
 
 from pipelines.decoder import headers, vips
 from pipelines.decoder.picture import Image, Picture
-from pipelines.decoder.refusal import Refused, corrupt
+from pipelines.decoder.refusal import Declined, corrupt
 from pipelines.formats import Format, Shape
 
 _Probe = Callable[[Format, bytes, str], Picture]
@@ -103,10 +103,10 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
             return _probe(format, data, damaged)
     try:
         return vips.probe(format, data, damaged, planes)
-    except Refused as refused:
+    except Declined as refused:
         try:
             return _probe(format, data, damaged)
-        except Refused:
+        except Declined:
             raise refused from None
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 _CHUNK = 1024 * 1024
 
 
-class Unwritable(Exception):
+class FileError(Exception):
     """The system failed at a file that the parent gave, with the errno `number`; no picture can cause it."""
 
     def __init__(self, number: int) -> None:
@@ -21,7 +21,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Unwritable(error.errno or 0) from error
+        raise FileError(error.errno or 0) from error
 
 
 def read_once(descriptor: int, size: int) -> bytearray | None:

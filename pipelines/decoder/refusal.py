@@ -10,7 +10,7 @@ _PREFIX = re.compile(r"^((VIPS|Vips\w+|vips\w+|\w+2vips|\w+load_source|heif|webp
 _ODD = re.compile(r"[^\w .,:;()'%/+=-]|(?<!\w)/[\w./-]+|0x[0-9a-fA-F]+", re.ASCII)
 
 
-class Refused(Exception):
+class Declined(Exception):
     """The picture is refused, for good."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -19,52 +19,52 @@ class Refused(Exception):
         self.message = message[:_LONGEST]
 
 
-def too_large(size: int, limit: int) -> Refused:
+def too_large(size: int, limit: int) -> Declined:
     """The file has more bytes than are accepted."""
-    return Refused(
+    return Declined(
         "source_too_large", f"The file has {_megabytes(size)}; at most {_megabytes(limit)} are accepted."
     )
 
 
-def unsupported(what: str, accepted: list[str]) -> Refused:
+def unsupported(what: str, accepted: list[str]) -> Declined:
     """The file is something else than a picture of an accepted format."""
-    return Refused("unsupported_format", f"This is {what}, not a supported picture ({', '.join(accepted)}).")
+    return Declined("unsupported_format", f"This is {what}, not a supported picture ({', '.join(accepted)}).")
 
 
-def empty() -> Refused:
+def empty() -> Declined:
     """The file has no bytes at all."""
-    return Refused("corrupt_image", "The file is empty.")
+    return Declined("corrupt_image", "The file is empty.")
 
 
-def corrupt(title: str, detail: str = "") -> Refused:
+def corrupt(title: str, detail: str = "") -> Declined:
     """The picture is damaged, incomplete or malformed; `detail` is the library's word for it."""
-    return Refused("corrupt_image", f"The {title} picture is damaged or incomplete{_in_brackets(detail)}.")
+    return Declined("corrupt_image", f"The {title} picture is damaged or incomplete{_in_brackets(detail)}.")
 
 
-def unknown_kind(title: str, detail: str) -> Refused:
+def unknown_kind(title: str, detail: str) -> Declined:
     """The format is accepted, but this way to write it is none that the libraries can read."""
-    return Refused(
+    return Declined(
         "unsupported_format", f"This kind of {title} picture is not supported{_in_brackets(detail)}."
     )
 
 
-def too_many_pixels(width: int, height: int, limit: int) -> Refused:
+def too_many_pixels(width: int, height: int, limit: int) -> Declined:
     """The header promises more pixels than are accepted."""
-    return Refused(
+    return Declined(
         "too_many_pixels",
         f"The picture has {_megapixels(width * height)} megapixels ({width} x {height}); "
         f"at most {_megapixels(limit)} are accepted.",
     )
 
 
-def too_much_memory(title: str) -> Refused:
+def too_much_memory(title: str) -> Declined:
     """The picture cannot be decoded within the memory there is."""
-    return Refused("too_much_memory", f"The {title} picture needs more memory to decode than is allowed.")
+    return Declined("too_much_memory", f"The {title} picture needs more memory to decode than is allowed.")
 
 
-def starved(lack: str) -> Refused:
+def starved(lack: str) -> Declined:
     """The machine refused what decoding needs: nothing is known of the picture."""
-    return Refused(STARVED, f"The machine refused a decoder what it needs{_in_brackets(lack)}.")
+    return Declined(STARVED, f"The machine refused a decoder what it needs{_in_brackets(lack)}.")
 
 
 def plain(text: str, longest: int = 120) -> str:

@@ -13,7 +13,7 @@ from pipelines import formats
 from pipelines.decoder import colour, reading, refusal, render, shortage, vips
 from pipelines.decoder.limits import tighten
 from pipelines.decoder.picture import Picture
-from pipelines.decoder.refusal import Refused
+from pipelines.decoder.refusal import Declined
 from pipelines.decoder.wire import Channel, close_all
 
 _FOR_A_HEADER = 96 * formats.MIB  # beside the file itself; beyond that the parent ends its decoder
@@ -87,11 +87,11 @@ def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], li
     reply: dict[str, Any] | None
     try:
         reply = _process(channel, request, descriptors, limits, work)
-    except Refused as refused:
+    except Declined as refused:
         reply = _refusal(refused, work)
     except MemoryError:
         reply = _refusal(refusal.too_much_memory(_title(work)), work)
-    except reading.Unwritable as error:
+    except reading.FileError as error:
         reply = {"status": "unwritable", "errno": error.number}
     except Exception as error:
         message = f"{type(error).__name__}: {error}"[:300]
@@ -124,7 +124,7 @@ def _lack(reply: dict[str, Any], work: Work) -> str:
             return ""
 
 
-def _refusal(refused: Refused, work: Work) -> dict[str, Any]:
+def _refusal(refused: Declined, work: Work) -> dict[str, Any]:
     return {"status": "refused", "code": refused.code, "message": refused.message, **work.fields()}
 
 

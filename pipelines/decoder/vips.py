@@ -9,7 +9,7 @@ import pyvips
 
 from pipelines.decoder import headers, png, shortage
 from pipelines.decoder.picture import Image, Picture
-from pipelines.decoder.refusal import Refused, corrupt, starved, too_much_memory, unknown_kind
+from pipelines.decoder.refusal import Declined, corrupt, starved, too_much_memory, unknown_kind
 from pipelines.formats import Format, Shape, loaders
 
 LARGEST_PROFILE = 4 * 1024 * 1024  # the largest press profiles have 3 MB; beyond that it is a bomb
@@ -113,7 +113,7 @@ def damage() -> str:
     return next((line for line in warnings if any(word in line for word in _DAMAGE)), "")
 
 
-def refusal(format: Format, error: Exception) -> Refused:
+def refusal(format: Format, error: Exception) -> Declined:
     """Say what an error of the library means for the picture."""
     said = str(getattr(error, "detail", "") or error)
     if shortage.is_told_by(said):

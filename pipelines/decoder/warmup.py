@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from pipelines import formats
 from pipelines.decoder import session
-from pipelines.decoder.refusal import Refused
+from pipelines.decoder.refusal import Declined
 
 _SPECS = tuple(
     {"name": "warm", "box": 40, "fit": fit, "format": kind, "quality": 80, "background": [255, 255, 255]}
@@ -20,7 +20,7 @@ def run(limits: session.Limits) -> None:
         session.make(session.check(bytearray(data), limits, work), _SPECS, limits.drawing, work)
     try:
         session.check(bytearray(b"nothing"), limits, session.Work())
-    except Refused:
+    except Declined:
         traceback.format_exc()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from pipelines.sweep import plan as plans
-from pipelines.sweep.findings import Ages, Finding, Kind, look_at
+from pipelines.sweep.findings import Ages, Discrepancy, Kind, look_at
 from pipelines.sweep.plan import Plan, quarantine_key
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from pipelines.sweep.trash import bring_back, known_plans
@@ -18,7 +18,7 @@ _GROUP = 200  # keys that are condemned together
 
 
 @dataclass(frozen=True)
-class _Place:
+class _ApplyProgress:
     """How far a plan has been applied, what was done, and what was told of it before that."""
 
     part: int = 0
@@ -56,17 +56,17 @@ async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> 
     return dict(done)
 
 
-async def _place(plan: Plan, sweeper: Sweeper) -> _Place:
+async def _place(plan: Plan, sweeper: Sweeper) -> _ApplyProgress:
     saved = await sweeper.sweeps.progress(_APPLY)
     if saved is not None and saved.pop("plan") == plan.id:
-        return _Place(**saved)
+        return _ApplyProgress(**saved)
     last = await sweeper.sweeps.last()
     if plan.applied is None or last is None or last.plan != plan.id:  # or it was taken back since
-        return _Place()
-    return _Place(told=last.done)
+        return _ApplyProgress()
+    return _ApplyProgress(told=last.done)
 
 
-async def _save(plan: Plan, place: _Place, sweeper: Sweeper) -> None:
+async def _save(plan: Plan, place: _ApplyProgress, sweeper: Sweeper) -> None:
     await sweeper.sweeps.save_progress(_APPLY, {"plan": plan.id, **asdict(place)})
 
 
@@ -82,7 +82,7 @@ async def _tell(plan: Plan, done: Counter[str], before: Mapping[str, int], sweep
 
 
 async def _apply_group(
-    plan: Plan, group: Sequence[Finding], trash: Sequence[Plan], sweeper: Sweeper
+    plan: Plan, group: Sequence[Discrepancy], trash: Sequence[Plan], sweeper: Sweeper
 ) -> Counter[str]:
     done: Counter[str] = Counter()
     by_kind = {kind: [one.key for one in group if one.kind is kind] for kind in Kind}

@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Discrepancy:
     """One key that a sweep has something to say about; `bytes` is the file's size, or the row's."""
 
     kind: Kind
@@ -58,7 +58,7 @@ class Looked:
     was met in the trash.
     """
 
-    findings: Sequence[Finding]
+    findings: Sequence[Discrepancy]
     after: str | None
     files: int = 0
     rows: int = 0
@@ -94,19 +94,19 @@ async def retired(after: str, sweeper: Sweeper) -> Looked:
     """The next superseded variants whose time is over. Raises: StorageError."""
     before_ms = Ages.now(sweeper.grace_s, sweeper.retention_s).retired_before_ms
     rows = await sweeper.sweeps.superseded(before_ms, after, STRETCH)
-    findings = [Finding(Kind.RETIRED, row.key, row.bytes) for row in rows]
+    findings = [Discrepancy(Kind.RETIRED, row.key, row.bytes) for row in rows]
     return Looked(findings, rows[-1].key if len(rows) == STRETCH else None)
 
 
 async def leftovers(after: str, sweeper: Sweeper) -> Looked:
     """The next unfinished writes that are old enough. Raises: StorageError."""
     ages = Ages.now(sweeper.grace_s, sweeper.retention_s)
-    findings: list[Finding] = []
+    findings: list[Discrepancy] = []
     for place in UNFINISHED:
         async with aclosing(sweeper.blobs.list(place, after)) as files:
             async for file in files:
                 if file.key > after and file.changed_at < ages.orphan_before:
-                    findings.append(Finding(Kind.LEFTOVER, file.key, file.bytes))
+                    findings.append(Discrepancy(Kind.LEFTOVER, file.key, file.bytes))
                 if len(findings) == STRETCH:
                     return Looked(findings, file.key)
     return Looked(findings, None)
@@ -123,11 +123,11 @@ async def thrown_away(after: str, sweeper: Sweeper) -> Looked:
     return Looked([], None, trash=Count(count, size))
 
 
-def classify(file: BlobInfo, ages: Ages) -> Finding | None:
+def classify(file: BlobInfo, ages: Ages) -> Discrepancy | None:
     """What there is to say about a file that no row holds, if anything."""
     if parse_variant_key(file.key) is None:
-        return Finding(Kind.UNKNOWN, file.key, file.bytes)
-    return Finding(Kind.ORPHAN, file.key, file.bytes) if file.changed_at < ages.orphan_before else None
+        return Discrepancy(Kind.UNKNOWN, file.key, file.bytes)
+    return Discrepancy(Kind.ORPHAN, file.key, file.bytes) if file.changed_at < ages.orphan_before else None
 
 
 async def look_at(keys: Sequence[str], blobs: Look) -> Mapping[str, BlobInfo | Existence]:
@@ -149,7 +149,7 @@ async def _files(after: str, sweeper: Sweeper) -> tuple[Sequence[str], str | Non
     return files, None
 
 
-async def _missing(absent: Sequence[str], ages: Ages, sweeper: Sweeper) -> tuple[Sequence[Finding], int]:
+async def _missing(absent: Sequence[str], ages: Ages, sweeper: Sweeper) -> tuple[Sequence[Discrepancy], int]:
     """Rows whose file is surely not there, and the bytes that they speak of.
 
     An old superseded one is found by its time, whether its file is there or not.
@@ -158,7 +158,7 @@ async def _missing(absent: Sequence[str], ages: Ages, sweeper: Sweeper) -> tuple
     gone = [key for key in absent if found[key] is Existence.MISSING]
     held = await sweeper.sweeps.find_held(gone)  # those that still are; a file goes after its row
     findings = [
-        Finding(Kind.MISSING, key, row.bytes)
+        Discrepancy(Kind.MISSING, key, row.bytes)
         for key, row in held.items()
         if row.superseded_ms is None or row.superseded_ms >= ages.retired_before_ms
     ]

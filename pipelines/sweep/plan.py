@@ -12,7 +12,7 @@ from uuid import uuid4
 import orjson
 
 from pipelines.sweep.breaker import Totals, implausible
-from pipelines.sweep.findings import Finding, Kind, Looked
+from pipelines.sweep.findings import Discrepancy, Kind, Looked
 from storage.blobs import Get, Put
 from storage.errors import BlobNotFound
 from storage.keys import TRASH
@@ -136,7 +136,7 @@ async def load(plan_id: str, blobs: Get) -> Plan:
         raise PlanUnknown(f"There is no plan {plan_id}.") from error
 
 
-async def findings(plan: Plan, blobs: Get, first: int = 0) -> AsyncIterator[Sequence[Finding]]:
+async def findings(plan: Plan, blobs: Get, first: int = 0) -> AsyncIterator[Sequence[Discrepancy]]:
     """What the plan says, part by part from the part `first` on. Raises: StorageError."""
     for part in range(first, plan.parts):
         lines = (await blobs.get(_part_key(plan.id, part))).splitlines()
@@ -158,9 +158,9 @@ def is_part(key: str) -> bool:
     return _PART.fullmatch(key) is not None
 
 
-def _finding(line: bytes) -> Finding:
+def _finding(line: bytes) -> Discrepancy:
     said = orjson.loads(line)
-    return Finding(Kind(said["kind"]), said["key"], said["bytes"])
+    return Discrepancy(Kind(said["kind"]), said["key"], said["bytes"])
 
 
 def _head_key(plan_id: str) -> str:

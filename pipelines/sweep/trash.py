@@ -21,7 +21,7 @@ _KINDS = (Kind.ORPHAN, Kind.RETIRED)  # whose files a plan moves
 
 
 @dataclass(frozen=True)
-class _Place:
+class _PurgeProgress:
     """How far a purge has come: in which plan, or, once all are done with, behind which key of the trash."""
 
     begun: float = 0.0  # s since 1970
@@ -109,12 +109,12 @@ def _may_come_back(kept: BlobInfo | Existence, there: BlobInfo | Existence) -> b
     return there is Existence.MISSING
 
 
-async def _begun(sweeper: Sweeper) -> _Place:
-    place = _Place(**(await sweeper.sweeps.progress(_PURGE) or {}))
-    return place if time.time() - place.begun < STALE_S else _Place(time.time())
+async def _begun(sweeper: Sweeper) -> _PurgeProgress:
+    place = _PurgeProgress(**(await sweeper.sweeps.progress(_PURGE) or {}))
+    return place if time.time() - place.begun < STALE_S else _PurgeProgress(time.time())
 
 
-async def _purge_plan(plan: Plan, place: _Place, sweeper: Sweeper) -> _Place:
+async def _purge_plan(plan: Plan, place: _PurgeProgress, sweeper: Sweeper) -> _PurgeProgress:
     if place.plan != plan.id:
         place = replace(place, plan=plan.id, part=0, at=0)
     done = Counter(place.done)
@@ -132,7 +132,7 @@ async def _purge_plan(plan: Plan, place: _Place, sweeper: Sweeper) -> _Place:
     return place
 
 
-async def _save(place: _Place, sweeper: Sweeper) -> None:
+async def _save(place: _PurgeProgress, sweeper: Sweeper) -> None:
     await sweeper.sweeps.save_progress(_PURGE, asdict(place))
 
 
@@ -165,7 +165,7 @@ async def _forget(plan: Plan, sweeper: Sweeper) -> bool:
     return True
 
 
-async def _purge_others(place: _Place, sweeper: Sweeper) -> Mapping[str, int]:
+async def _purge_others(place: _PurgeProgress, sweeper: Sweeper) -> Mapping[str, int]:
     """Remove what delete events have sent to the trash, and parts of plans that were never finished.
 
     Gives what the whole purge has done.

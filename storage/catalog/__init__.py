@@ -10,7 +10,7 @@ from storage.catalog.database import BUSY_TIMEOUT_S, Database, identity, mark_bo
 from storage.catalog.dead_letters import DeadLetters
 from storage.catalog.epochs import Epochs
 from storage.catalog.failures import Failures
-from storage.catalog.intake import Intake
+from storage.catalog.intake import EventStore
 from storage.catalog.outbox import Outbox
 from storage.catalog.poison import Poison
 from storage.catalog.reports import Reports
@@ -24,7 +24,7 @@ class Catalog:
 
     id: str
     is_new: bool
-    intake: Intake
+    intake: EventStore
     epochs: Epochs
     claims: Claims
     outbox: Outbox
@@ -57,7 +57,7 @@ async def open_catalog(
         yield Catalog(
             id=catalog_id,
             is_new=is_new,
-            intake=Intake(database),
+            intake=EventStore(database),
             epochs=Epochs(database),
             claims=Claims(database),
             outbox=Outbox(database),

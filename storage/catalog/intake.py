@@ -39,7 +39,7 @@ class JobOptions(TypedDict):
     new_job_id: Callable[[], str]
 
 
-class Intake:
+class EventStore:
     """The door through which events enter the catalog."""
 
     def __init__(self, database: Database) -> None:

@@ -11,7 +11,7 @@ from pipelines.sandbox.child import Child
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.claims import Claims
-from storage.catalog.intake import Intake
+from storage.catalog.intake import EventStore
 from storage.catalog.outbox import Outbox
 from storage.catalog.sweeps import Sweeps
 from storage.catalog.walks import Walks
@@ -38,7 +38,7 @@ _AFTER: Sequence[When] = ("after",)
 
 INTAKE: Mapping[str, Step] = {
     "read": Step(Queue, "read", _AFTER, only_with_result=True),
-    "take": Step(Intake, "take", _DURABLE),
+    "take": Step(EventStore, "take", _DURABLE),
     "enqueue": Step(Queue, "enqueue"),
     "acknowledge": Step(Queue, "acknowledge"),
 }

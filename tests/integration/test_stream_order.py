@@ -17,7 +17,7 @@ from tests.support.catalogs import outbox_of, work
 from tests.support.intakes import intake_on
 from worker.events import default_id
 from worker.health import inspect_redis
-from worker.queue import Entry, Queue, connect, job_queue_of
+from worker.queue import Queue, StreamEntry, connect, job_queue_of
 
 AN_HOUR_MS = 3_600_000
 CAT, DOG = "uploads/cat.jpg", "uploads/dog.jpg"
@@ -241,7 +241,7 @@ class HeldQueue(Queue):
         super().__init__(*args)
         self.has_read, self.goes_on = asyncio.Event(), asyncio.Event()
 
-    async def read(self, count: int, block_ms: int | None) -> list[Entry]:
+    async def read(self, count: int, block_ms: int | None) -> list[StreamEntry]:
         found = await super().read(count, block_ms)
         if found and not self.has_read.is_set():
             self.has_read.set()

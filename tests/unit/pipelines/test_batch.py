@@ -15,7 +15,14 @@ import pytest
 from sqlalchemy import event, update
 
 from pipelines import commits
-from pipelines.batch import DELETE_AGAIN_MS, QUARANTINE_AFTER, BatchContext, Lanes, Report, process_uploads
+from pipelines.batch import (
+    DELETE_AGAIN_MS,
+    QUARANTINE_AFTER,
+    BatchContext,
+    BatchReport,
+    Lanes,
+    process_uploads,
+)
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs.local import LocalBlobs
@@ -42,7 +49,7 @@ async def on_one_job(catalog: Catalog, ids: list[UUID]) -> str:
     return job_id
 
 
-async def process(catalog: Catalog, ids: list[UUID], context: BatchContext) -> Report:
+async def process(catalog: Catalog, ids: list[UUID], context: BatchContext) -> BatchReport:
     return await process_uploads(ids, await on_one_job(catalog, ids), context)
 
 

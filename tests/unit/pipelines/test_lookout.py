@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from pipelines import lookout as lookouts
-from pipelines.batch import BatchContext, Classify, Report, process_uploads
+from pipelines.batch import BatchContext, BatchReport, Classify, process_uploads
 from pipelines.lookout import Lookout
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs import BlobInfo, Existence
@@ -45,7 +45,7 @@ class Shop:
         self._workshop = parts(self.lookout)
         self.due: asyncio.Queue[tuple[list[UUID], str]] = asyncio.Queue()
         self.jobs: dict[str, list[UUID]] = {}
-        self.reports: list[Report] = []
+        self.reports: list[BatchReport] = []
 
     async def _hasten(self, ids: Sequence[UUID]) -> None:
         for job_id in await self.catalog.claims.hasten(ids):
@@ -72,7 +72,7 @@ class Shop:
         self.due.put_nowait(([upload_id], await self.uploads.job_id(upload_id)))
         return upload_id
 
-    async def reported(self, count: int) -> list[Report]:
+    async def reported(self, count: int) -> list[BatchReport]:
         async with asyncio.timeout(20):
             while len(self.reports) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)

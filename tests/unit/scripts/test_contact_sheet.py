@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from scripts.contact_sheet import Entry, VariantFile, visible, write_contact_sheet
+from scripts.contact_sheet import SheetEntry, VariantFile, visible, write_contact_sheet
 
 THUMB = b"\xff\xd8\xff\xe0 a very small picture \xff\xd9"
 HOSTILE_NAMES = [
@@ -71,17 +71,17 @@ def stored(root: Path, key: str, width: int, height: int, data: bytes = THUMB) -
     return VariantFile(Path(key).stem, Path(key), width, height, len(data))
 
 
-def ready(root: Path, name: str = "cat.jpg", at: str = "variants/ab/cd") -> Entry:
+def ready(root: Path, name: str = "cat.jpg", at: str = "variants/ab/cd") -> SheetEntry:
     sizes = [("thumb", 150, 113), ("medium", 800, 600), ("large", 1920, 1440)]
     variants = [stored(root, f"{at}/{variant}.jpg", width, height) for variant, width, height in sizes]
-    return Entry(name, 2_345_678, 4000, 3000, variants)
+    return SheetEntry(name, 2_345_678, 4000, 3000, variants)
 
 
-def refused(name: str = "bomb.png", message: str = "too many of them") -> Entry:
-    return Entry(name, 42_000, 50_000, 50_000, error_code="too_many_pixels", error_message=message)
+def refused(name: str = "bomb.png", message: str = "too many of them") -> SheetEntry:
+    return SheetEntry(name, 42_000, 50_000, 50_000, error_code="too_many_pixels", error_message=message)
 
 
-def written(path: Path, root: Path, entries: Iterable[Entry], **options: float) -> Page:
+def written(path: Path, root: Path, entries: Iterable[SheetEntry], **options: float) -> Page:
     write_contact_sheet(path, root, entries, title="Holiday", seconds=options.get("seconds"))
     return Page(path.read_text("utf-8"))
 
@@ -133,7 +133,7 @@ def test_a_small_picture_whose_variants_are_all_alike_leads_to_the_one_called_la
     path: Path, root: Path
 ) -> None:
     variants = [stored(root, f"variants/{name}.jpg", 100, 80) for name in ("thumb", "medium", "large")]
-    page = written(path, root, [Entry("icon.png", 900, 100, 80, variants)])
+    page = written(path, root, [SheetEntry("icon.png", 900, 100, 80, variants)])
 
     assert page.all("a")[0]["href"] == "var/media/variants/large.jpg"
 
@@ -238,7 +238,7 @@ def test_a_thumbnail_that_is_gone_meanwhile_costs_only_itself(path: Path, root: 
 
 def test_a_smallest_variant_that_is_large_does_not_fill_the_page(path: Path, root: Path) -> None:
     huge = stored(root, "variants/poster.jpg", 9000, 9000, data=b"\xff" * 300_000)
-    page = written(path, root, [Entry("poster.tif", 10**8, 9000, 9000, [huge])])
+    page = written(path, root, [SheetEntry("poster.tif", 10**8, 9000, 9000, [huge])])
 
     assert page.all("img") == []
     assert len(page.source) < 50_000
@@ -247,7 +247,7 @@ def test_a_smallest_variant_that_is_large_does_not_fill_the_page(path: Path, roo
 def test_a_sheet_that_could_not_be_finished_leaves_the_old_one_as_it_was(path: Path, root: Path) -> None:
     before = written(path, root, [ready(root)]).source
 
-    def entries() -> Iterator[Entry]:
+    def entries() -> Iterator[SheetEntry]:
         yield refused()
         raise KeyboardInterrupt
 
