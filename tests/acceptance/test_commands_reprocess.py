@@ -47,7 +47,7 @@ A_JOB = 4  # uploads, with one decoder
 AT_MOST = 5  # jobs that a back-fill leaves in the queue
 
 
-class Ground:
+class Installation:
     """A workplace without a worker, whose uploads are made row by row."""
 
     def __init__(self, place: Workplace, catalog: Catalog) -> None:
@@ -106,7 +106,9 @@ class Ground:
 
 
 @pytest.fixture
-async def ground(redis_server: RedisServer, migrated: Path, tmp_path: Path) -> AsyncIterator[Ground]:
+async def installation(
+    redis_server: RedisServer, migrated: Path, tmp_path: Path
+) -> AsyncIterator[Installation]:
     (tmp_path / "recipes.toml").write_text(RECIPES)
     recipes = str(tmp_path / "recipes.toml")
     place = Workplace(tmp_path, database_on(redis_server.url), migrated, MEDIA_RECIPES=recipes)
@@ -116,23 +118,23 @@ async def ground(redis_server: RedisServer, migrated: Path, tmp_path: Path) -> A
     ):
         blobs.bind(catalog.id, catalog_is_new=True)
         await catalog.mark_bound()
-        yield Ground(place, catalog)
+        yield Installation(place, catalog)
     place.close()
 
 
 @pytest.fixture
-async def assorted(ground: Ground) -> Ground:
+async def assorted(installation: Installation) -> Installation:
     """One upload of each kind that an option tells from the others."""
-    await ground.upload("current")
-    await ground.upload("avatar", recipe="avatar")
-    await ground.upload("damaged", code="corrupt_image")
-    await ground.upload("hung", code="decode_timeout")
-    old, holed = await ground.upload("old"), await ground.upload("holed")
-    ground.sql("UPDATE variants SET key = 'variants/00/00/old.jpg' WHERE upload_id = ?", str(old))
-    ground.place.put("variants/00/00/old.jpg", b"abc")
-    ground.sql("UPDATE uploads SET changed_ms = changed_ms - 7200000 WHERE id != ?", str(old))
-    (await ground.file_of(holed)).unlink()
-    return ground
+    await installation.upload("current")
+    await installation.upload("avatar", recipe="avatar")
+    await installation.upload("damaged", code="corrupt_image")
+    await installation.upload("hung", code="decode_timeout")
+    old, holed = await installation.upload("old"), await installation.upload("holed")
+    installation.sql("UPDATE variants SET key = 'variants/00/00/old.jpg' WHERE upload_id = ?", str(old))
+    installation.place.put("variants/00/00/old.jpg", b"abc")
+    installation.sql("UPDATE uploads SET changed_ms = changed_ms - 7200000 WHERE id != ?", str(old))
+    (await installation.file_of(holed)).unlink()
+    return installation
 
 
 # -- which ones
@@ -152,7 +154,7 @@ async def assorted(ground: Ground) -> Ground:
     ids=lambda words: " ".join(sorted(words)),
 )
 def test_an_option_says_which_uploads_are_done_again(
-    assorted: Ground, options: list[str], names: set[str]
+    assorted: Installation, options: list[str], names: set[str]
 ) -> None:
     ended = media(assorted.env, "reprocess", "--json", *options)
 
@@ -171,7 +173,7 @@ def test_an_option_says_which_uploads_are_done_again(
         (["--limit", "0"], "--limit"),
     ],
 )
-def test_a_name_that_nothing_has_is_bad_usage(assorted: Ground, options: list[str], hint: str) -> None:
+def test_a_name_that_nothing_has_is_bad_usage(assorted: Installation, options: list[str], hint: str) -> None:
     ended = media({**assorted.env, "COLUMNS": "200"}, "reprocess", *options)
 
     assert (ended.returncode, ended.stdout) == (2, "")
@@ -179,32 +181,34 @@ def test_a_name_that_nothing_has_is_bad_usage(assorted: Ground, options: list[st
     assert assorted.queued() == []
 
 
-async def test_what_is_remembered_of_a_picture_that_killed_its_decoder_is_forgotten(ground: Ground) -> None:
-    upload_id = await ground.upload("hung", code="decode_timeout")
-    ground.place.put(f"uploads/hung-{upload_id}.jpg", b"deadly")
+async def test_what_is_remembered_of_a_picture_that_killed_its_decoder_is_forgotten(
+    installation: Installation,
+) -> None:
+    upload_id = await installation.upload("hung", code="decode_timeout")
+    installation.place.put(f"uploads/hung-{upload_id}.jpg", b"deadly")
     deadly = PoisonContent(sha256(b"deadly").hexdigest(), 6, "decoder 1", "decode_timeout", "It hung.")
     other = replace(deadly, sha256=SHA)
     for poison_content in (deadly, other):
-        await ground.catalog.poison.add(poison_content)
+        await installation.catalog.poison.add(poison_content)
 
-    media(ground.env, "reprocess", "--failed", "decode_timeout")
+    media(installation.env, "reprocess", "--failed", "decode_timeout")
 
-    assert await ground.catalog.poison.all("decoder 1") == [other]
+    assert await installation.catalog.poison.all("decoder 1") == [other]
 
 
 # -- from where
 
 
-async def test_a_limit_is_kept_and_the_next_run_goes_on_behind_it(ground: Ground) -> None:
+async def test_a_limit_is_kept_and_the_next_run_goes_on_behind_it(installation: Installation) -> None:
     for number in range(7):
-        await ground.upload(f"{number}")
-    everything = [ground.names[upload_id] for upload_id in sorted(ground.names)]
+        await installation.upload(f"{number}")
+    everything = [installation.names[upload_id] for upload_id in sorted(installation.names)]
 
     told, seen = [], []
     for _ in range(4):
-        told.append(document(media(ground.env, "reprocess", "--limit", "3", "--json"))["queued"])
-        seen.append(ground.queued())
-        ground.sql("UPDATE uploads SET state = 'ready'")  # they are done
+        told.append(document(media(installation.env, "reprocess", "--limit", "3", "--json"))["queued"])
+        seen.append(installation.queued())
+        installation.sql("UPDATE uploads SET state = 'ready'")  # they are done
 
     assert told == [3, 3, 1, 3]
     assert [*seen[0], *seen[1], *seen[2]] == everything
@@ -212,49 +216,49 @@ async def test_a_limit_is_kept_and_the_next_run_goes_on_behind_it(ground: Ground
 
 
 async def test_what_a_limit_leaves_for_later_is_not_passed_over_where_others_were_quicker(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(A_JOB):
-        await ground.upload(f"{number}")
-    _, *others = [ground.names[upload_id] for upload_id in sorted(ground.names)]
+        await installation.upload(f"{number}")
+    _, *others = [installation.names[upload_id] for upload_id in sorted(installation.names)]
     looks = Queue.waiting_jobs
 
     async def somebody_is_quicker(queue: Queue) -> int:
-        ground.sql("UPDATE uploads SET state = 'failed' WHERE id = ?", min(ground.names))
+        installation.sql("UPDATE uploads SET state = 'failed' WHERE id = ?", min(installation.names))
         return await looks(queue)
 
     monkeypatch.setattr(Queue, "waiting_jobs", somebody_is_quicker)
-    for name, value in ground.env.items():
+    for name, value in installation.env.items():
         monkeypatch.setenv(name, value)
     settings = Settings.load()
     selection = Selection(Filter(State.READY, None, None, None), None, stale=False, missing=False)
-    async with open_local(ground.place.root, create=False) as blobs, open_queue(settings) as queue:
-        queued = await Backfiller(settings, ground.catalog, blobs, queue, selection).run(2)
-        rest = await Backfiller(settings, ground.catalog, blobs, queue, selection).run(None)
+    async with open_local(installation.place.root, create=False) as blobs, open_queue(settings) as queue:
+        queued = await Backfiller(settings, installation.catalog, blobs, queue, selection).run(2)
+        rest = await Backfiller(settings, installation.catalog, blobs, queue, selection).run(None)
 
     assert (queued, rest) == (2, 1)
-    assert ground.queued() == others
+    assert installation.queued() == others
 
 
-async def test_a_backfill_that_was_killed_goes_on_where_it_stopped(ground: Ground) -> None:
+async def test_a_backfill_that_was_killed_goes_on_where_it_stopped(installation: Installation) -> None:
     both = 2 * AT_MOST * A_JOB
     for number in range(both):
-        await ground.upload(f"{number}")
-    with ground.start() as killed:
-        eventually(lambda: ground.place.redis.zcard(JOBS) == AT_MOST)
-        last = sorted(ground.names)[AT_MOST * A_JOB - 1]
-        eventually(lambda: ground.sql("SELECT 1 FROM kv WHERE value LIKE ?", f"%{last}%") != [])
+        await installation.upload(f"{number}")
+    with installation.start() as killed:
+        eventually(lambda: installation.place.redis.zcard(JOBS) == AT_MOST)
+        last = sorted(installation.names)[AT_MOST * A_JOB - 1]
+        eventually(lambda: installation.sql("SELECT 1 FROM kv WHERE value LIKE ?", f"%{last}%") != [])
         killed.send_signal(signal.SIGKILL)
-    before = ground.queued()
-    ground.place.redis.delete(JOBS)
-    ground.sql("UPDATE uploads SET state = 'ready'")
+    before = installation.queued()
+    installation.place.redis.delete(JOBS)
+    installation.sql("UPDATE uploads SET state = 'ready'")
 
-    ended = media(ground.env, "reprocess", "--json")
+    ended = media(installation.env, "reprocess", "--json")
 
     assert len(before) == AT_MOST * A_JOB
     assert f"Going on where the last run stopped; {both - len(before)} uploads" in ended.stderr
     assert document(ended) == {"queued": both - len(before)}
-    assert sorted([*before, *ground.queued()]) == sorted(ground.names.values())
+    assert sorted([*before, *installation.queued()]) == sorted(installation.names.values())
 
 
 # -- beside live uploads
@@ -271,18 +275,20 @@ def _fill_stream(place: Workplace) -> None:
 @pytest.mark.parametrize(
     ("fill", "key"), [(_fill_queue, JOBS), (_fill_stream, "media:uploads")], ids=["jobs", "events"]
 )
-async def test_live_uploads_go_first(ground: Ground, fill: Callable[[Workplace], None], key: str) -> None:
-    await ground.upload("old")
-    fill(ground.place)
-    looks = _looks(ground.place)
-    with ground.start() as waiting:
-        eventually(lambda: _looks(ground.place) > looks + 3)
-        meanwhile = ground.queued()
-        ground.place.redis.delete(key)
+async def test_live_uploads_go_first(
+    installation: Installation, fill: Callable[[Workplace], None], key: str
+) -> None:
+    await installation.upload("old")
+    fill(installation.place)
+    looks = _looks(installation.place)
+    with installation.start() as waiting:
+        eventually(lambda: _looks(installation.place) > looks + 3)
+        meanwhile = installation.queued()
+        installation.place.redis.delete(key)
         told, said = waiting.communicate(timeout=20)
 
     assert (meanwhile, waiting.returncode) == ([], 0)
-    assert (told, ground.queued()) == ('{"queued":1}\n', ["old"])
+    assert (told, installation.queued()) == ('{"queued":1}\n', ["old"])
     assert "is a worker running?" in said
 
 
@@ -315,7 +321,7 @@ def test_what_there_is_stays_until_something_newer_is_published(workplace: Workp
 # -- and what it shows
 
 
-def test_a_terminal_sees_how_far_it_is_and_what_time_remains(assorted: Ground) -> None:
+def test_a_terminal_sees_how_far_it_is_and_what_time_remains(assorted: Installation) -> None:
     code, shown = on_a_terminal(assorted.env, "reprocess")
 
     assert code == 0
@@ -324,7 +330,7 @@ def test_a_terminal_sees_how_far_it_is_and_what_time_remains(assorted: Ground) -
     assert "4 uploads are queued again." in shown
 
 
-def test_a_pipe_sees_only_the_outcome(assorted: Ground) -> None:
+def test_a_pipe_sees_only_the_outcome(assorted: Installation) -> None:
     ended = media(assorted.env, "reprocess")
 
     assert (ended.stdout, ended.stderr) == ("4 uploads are queued again.\n", "")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from scripts.redis_server import RedisServer
-from tests.campaigns.limits import MEMORY_MIB, broken, caged_worker, outcome, push
-from tests.support.cgroups import Cage, NoCgroupsError
+from tests.campaigns.limits import MEMORY_MIB, broken, limited_worker, outcome, push
+from tests.support.cgroups import Cgroup, NoCgroupsError
 from tests.support.workplace import Workplace, database_on
 from tests.support.worst_cases import WORST
 
@@ -16,22 +16,22 @@ TOO_MUCH = ("scans.jpg", "runs.bmp")
 
 
 @pytest.fixture(scope="module")
-def caged(
+def limited(
     redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Workplace, Cage]]:
+) -> Iterator[tuple[Workplace, Cgroup]]:
     place = Workplace(tmp_path_factory.mktemp("caged"), database_on(redis_server.url))
     try:
-        with caged_worker(place) as cage:
-            yield place, cage
+        with limited_worker(place) as cgroup:
+            yield place, cgroup
     except NoCgroupsError as error:
         place.close()
         pytest.skip(str(error))
 
 
 def test_the_worst_pictures_at_the_pixel_limit_end_within_the_budget(
-    caged: tuple[Workplace, Cage], tmp_path: Path
+    limited: tuple[Workplace, Cgroup], tmp_path: Path
 ) -> None:
-    place, cage = caged
+    place, cgroup = limited
     for name in (*READY, *TOO_MUCH):
         (tmp_path / name).write_bytes(WORST[name](99_000_000))
 
@@ -40,15 +40,15 @@ def test_the_worst_pictures_at_the_pixel_limit_end_within_the_budget(
     outcomes = {source.rpartition("/")[2]: outcome(told) for source, told in ends.items()}
     expected = dict.fromkeys(READY, "ready") | dict.fromkeys(TOO_MUCH, "too_much_memory")
     assert outcomes == expected
-    assert broken(place, cage, ends) == []
-    assert cage.peak_mib <= MEMORY_MIB
+    assert broken(place, cgroup, ends) == []
+    assert cgroup.peak_mib <= MEMORY_MIB
 
 
-def test_many_heavy_pictures_at_once_take_turns(caged: tuple[Workplace, Cage], tmp_path: Path) -> None:
-    place, cage = caged
+def test_many_heavy_pictures_at_once_take_turns(limited: tuple[Workplace, Cgroup], tmp_path: Path) -> None:
+    place, cgroup = limited
     (tmp_path / "scans.jpg").write_bytes(WORST["scans.jpg"](40_000_000))
 
     ends = push(place, {f"uploads/heavy/{n}": tmp_path / "scans.jpg" for n in range(8)}, within=120)
 
     assert {outcome(told) for told in ends.values()} == {"ready"}
-    assert broken(place, cage, ends) == []
+    assert broken(place, cgroup, ends) == []

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from scripts.redis_server import RedisServer
-from tests.campaigns.limits import broken, caged_worker, outcome, push
-from tests.support.cgroups import NoCgroupsError, open_cage
+from tests.campaigns.limits import broken, limited_worker, outcome, push
+from tests.support.cgroups import NoCgroupsError, open_cgroup
 from tests.support.commands import Ended, run_installed
 from tests.support.workplace import STARTS, Workplace, database_on
 from tests.support.worst_cases import WORST
@@ -17,14 +17,14 @@ from tests.support.worst_cases import WORST
 MEDIA = str(Path(sys.executable).parent / "media")
 
 
-def caged(place: Workplace, memory_mib: int, *command: str) -> Ended:
+def limited(place: Workplace, memory_mib: int, *command: str) -> Ended:
     """Run a command to its end in a container of that size and half a CPU."""
     env = place.env(MEDIA_CPUS="")
     del env["MEDIA_CPUS"]
     try:
-        with open_cage(memory_mib, 0.5) as cage:
-            ended = run_installed(cage.inside(command), env, place.home)
-            assert cage.kills == 0
+        with open_cgroup(memory_mib, 0.5) as cgroup:
+            ended = run_installed(cgroup.inside(command), env, place.home)
+            assert cgroup.kills == 0
     except NoCgroupsError as error:
         pytest.skip(str(error))
     return ended
@@ -35,7 +35,7 @@ def findings(ended: Ended) -> dict[str, dict[str, Any]]:
 
 
 def test_a_container_smaller_than_the_budget_is_a_finding_with_advice(workplace: Workplace) -> None:
-    found = findings(caged(workplace, 256, MEDIA, "doctor", "--json"))
+    found = findings(limited(workplace, 256, MEDIA, "doctor", "--json"))
 
     assert found["Memory budget"]["level"] == "warning"
     assert found["Memory budget"]["detail"] == "256 MiB, the container's limit; MEDIA_MEMORY_MB is 512"
@@ -47,7 +47,7 @@ def test_a_container_smaller_than_the_budget_is_a_finding_with_advice(workplace:
 def test_a_container_too_small_for_a_decoder_is_named_by_the_doctor_who_survives_it(
     workplace: Workplace,
 ) -> None:
-    ended = caged(workplace, 128, MEDIA, "doctor", "--json")
+    ended = limited(workplace, 128, MEDIA, "doctor", "--json")
 
     assert ended.returncode == 1
     decoders = findings(ended)["Decoders"]
@@ -56,7 +56,7 @@ def test_a_container_too_small_for_a_decoder_is_named_by_the_doctor_who_survives
 
 
 def test_a_worker_in_a_container_too_small_for_a_decoder_says_so_and_ends(workplace: Workplace) -> None:
-    ended = caged(workplace, 128, *STARTS["media"])
+    ended = limited(workplace, 128, *STARTS["media"])
 
     [line] = [json.loads(line) for line in ended.stderr.splitlines() if "cannot_start" in line]
     assert ended.returncode == 1
@@ -73,11 +73,11 @@ def test_in_a_small_container_what_does_not_fit_is_refused_and_the_kernel_kills_
         (tmp_path / name).write_bytes(WORST[name](pixels))
     place = Workplace(tmp_path / "home", database_on(redis_server.url))
     try:
-        with caged_worker(place, memory_mib) as cage:
+        with limited_worker(place, memory_mib) as cgroup:
             told = push(
                 place, {f"uploads/{n}-{name}": tmp_path / name for name in sizes for n in range(3)}, 60
             )
-            wrong = broken(place, cage, told)
+            wrong = broken(place, cgroup, told)
             [warned] = place.workers[0].logged("memory_budget")
     except NoCgroupsError as error:
         pytest.skip(str(error))

@@ -23,7 +23,7 @@ from uuid import uuid4
 
 from scripts.redis_server import temporary_redis
 from tests.support import processes
-from tests.support.cgroups import Cage, NoCgroupsError, open_cage
+from tests.support.cgroups import Cgroup, NoCgroupsError, open_cgroup
 from tests.support.workplace import STARTS, Workplace
 from tests.support.worst_cases import WORST
 
@@ -47,13 +47,13 @@ class Watch:
     peak_kib: int = 0
 
     @contextlib.contextmanager
-    def over(self, cage: Cage) -> Iterator["Watch"]:
+    def over(self, cgroup: Cgroup) -> Iterator["Watch"]:
         """Look at the cage until the block ends."""
         done = threading.Event()
 
         def look() -> None:
             while not done.wait(0.1):
-                self.peak_kib = max(self.peak_kib, processes.proportional_kib(cage.pids()))
+                self.peak_kib = max(self.peak_kib, processes.proportional_kib(cgroup.pids()))
 
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
@@ -65,13 +65,13 @@ class Watch:
 
 
 @contextlib.contextmanager
-def caged_worker(place: Workplace, memory_mib: int = MEMORY_MIB, cpus: int = CPUS) -> Iterator[Cage]:
+def limited_worker(place: Workplace, memory_mib: int = MEMORY_MIB, cpus: int = CPUS) -> Iterator[Cgroup]:
     """A worker with default settings in a cage. Raises: NoCgroupsError."""
-    with open_cage(memory_mib, cpus) as cage:
-        STARTS["caged"] = cage.inside(STARTS["media"])
+    with open_cgroup(memory_mib, cpus) as cgroup:
+        STARTS["caged"] = cgroup.inside(STARTS["media"])
         try:
             place.start("caged", MEDIA_CPUS=str(cpus), MEDIA_LEASE="15", MEDIA_RECONCILE_INTERVAL="15")
-            yield cage
+            yield cgroup
         finally:
             place.close()
 
@@ -93,15 +93,15 @@ def outcome(told: dict[str, Any]) -> str:
     return "ready" if told["type"] == "upload.ready" else str(told["error"]["code"])
 
 
-def broken(place: Workplace, cage: Cage, ends: dict[str, dict[str, Any]]) -> list[str]:
+def broken(place: Workplace, cgroup: Cgroup, ends: dict[str, dict[str, Any]]) -> list[str]:
     """What must not have happened."""
     found = [
         f"{source}: {outcome(told)}: {told['error']['message']}"
         for source, told in ends.items()
         if outcome(told) not in {"ready", *REFUSALS}
     ]
-    if cage.kills:
-        found.append(f"the kernel killed {cage.kills} processes for memory")
+    if cgroup.kills:
+        found.append(f"the kernel killed {cgroup.kills} processes for memory")
     if place.workers[0].process.poll() is not None:
         found.append(f"the worker ended: {place.workers[0].text[-2000:]}")
     return found
@@ -130,8 +130,8 @@ def main() -> int:
         worst = _make_worst(home / "worst", asked.pixels, asked.only)
         place = Workplace(home / "place", redis.url)
         try:
-            with caged_worker(place, cpus=asked.cpus) as cage, Watch().over(cage) as watch:
-                wrong = _campaign(place, cage, watch, worst, asked)
+            with limited_worker(place, cpus=asked.cpus) as cgroup, Watch().over(cgroup) as watch:
+                wrong = _campaign(place, cgroup, watch, worst, asked)
         except NoCgroupsError as error:
             print(f"Skipped: {error}")
             return 0
@@ -141,7 +141,7 @@ def main() -> int:
 
 
 def _campaign(
-    place: Workplace, cage: Cage, watch: Watch, worst: dict[str, Path], asked: argparse.Namespace
+    place: Workplace, cgroup: Cgroup, watch: Watch, worst: dict[str, Path], asked: argparse.Namespace
 ) -> list[str]:
     ends: dict[str, dict[str, Any]] = {}
     if asked.corpus is not None and not asked.only:
@@ -152,10 +152,10 @@ def _campaign(
         ends |= _round(name, place, watch, {f"uploads/{name}/{n}": path for n in range(asked.copies)})
     mixed = {f"uploads/mixed/{n}-{name}": path for n in range(2) for name, path in worst.items()}
     ends |= _round("all of them at once", place, watch, mixed)
-    wrong = broken(place, cage, ends)
+    wrong = broken(place, cgroup, ends)
     print(
-        f"Peak: {watch.peak_kib / 1024:.0f} MiB in processes (PSS), {cage.peak_mib:.0f} MiB charged with "
-        f"page cache, of {MEMORY_MIB}; {cage.kills} processes killed."
+        f"Peak: {watch.peak_kib / 1024:.0f} MiB in processes (PSS), {cgroup.peak_mib:.0f} MiB charged with "
+        f"page cache, of {MEMORY_MIB}; {cgroup.kills} processes killed."
     )
     return wrong
 

@@ -1,4 +1,4 @@
-"""A Redis, a nursery of workers, and a ground for each test."""
+"""A Redis, a fork server of workers, and a place for each test."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from scripts.redis_server import RedisServer, temporary_redis
-from tests.chaos.ground import Ground
-from tests.chaos.nursery import open_nursery
+from tests.chaos.forking import open_fork_server
 from tests.chaos.own_redis import OwnRedis
+from tests.chaos.place import FaultPlace
 from tests.chaos.proxy import Proxy
-from tests.support.nursery import Nursery
+from tests.support.fork_server import ForkServer
 from tests.support.workplace import database_on
 
 
@@ -23,69 +23,75 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    opened = open_nursery()
+def fork_server() -> Iterator[ForkServer]:
+    opened = open_fork_server()
     yield opened
     opened.close()
 
 
 @dataclass(frozen=True)
-class World:
-    """A ground with a Redis to itself, and a proxy between the two."""
+class ProxiedPlace:
+    """A place with a Redis to itself, and a proxy between the two."""
 
-    ground: Ground
+    place: FaultPlace
     server: OwnRedis
     proxy: Proxy
 
 
-Worlds = Callable[[str], World]
+ProxiedPlaces = Callable[[str], ProxiedPlace]
 
 
 @pytest.fixture
-def worlds(nursery: Nursery, migrated: Path, tmp_path: Path) -> Iterator[Worlds]:
+def proxied_places(fork_server: ForkServer, migrated: Path, tmp_path: Path) -> Iterator[ProxiedPlaces]:
     """As many worlds as one wants to break, by name."""
     with ExitStack() as stack:
 
-        def world(name: str) -> World:
+        def proxied(name: str) -> ProxiedPlace:
             server = OwnRedis(tmp_path / name / "redis")
             stack.callback(server.close)
             proxy = Proxy(server.port, 0)
             stack.callback(proxy.close)
             settings = {"MEDIA_CPUS": "1", "MEDIA_REDIS_URL": proxy.url}
-            ground = Ground(tmp_path / name / "ground", server.url, nursery, migrated, **settings)
-            stack.callback(ground.close)
-            return World(ground, server, proxy)
+            place = FaultPlace(tmp_path / name / "place", server.url, fork_server, migrated, **settings)
+            stack.callback(place.close)
+            return ProxiedPlace(place, server, proxy)
 
-        yield world
+        yield proxied
 
 
 @pytest.fixture
-def world(worlds: Worlds) -> World:
+def proxied(proxied_places: ProxiedPlaces) -> ProxiedPlace:
     """One of them."""
-    return worlds("world")
+    return proxied_places("world")
 
 
 @pytest.fixture
-def ground(redis_server: RedisServer, nursery: Nursery, migrated: Path, tmp_path: Path) -> Iterator[Ground]:
-    """A ground with one CPU a worker, a lease of a second, and nobody at work."""
-    place = Ground(tmp_path, database_on(redis_server.url), nursery, migrated, MEDIA_CPUS="1")
+def place(
+    redis_server: RedisServer, fork_server: ForkServer, migrated: Path, tmp_path: Path
+) -> Iterator[FaultPlace]:
+    """A place with one CPU a worker, a lease of a second, and nobody at work."""
+    place = FaultPlace(tmp_path, database_on(redis_server.url), fork_server, migrated, MEDIA_CPUS="1")
     yield place
     place.close()
 
 
-Grounds = Callable[[str], Ground]
+FaultPlaces = Callable[[str], FaultPlace]
 
 
 @pytest.fixture
-def grounds(redis_server: RedisServer, nursery: Nursery, migrated: Path, tmp_path: Path) -> Iterator[Grounds]:
-    """As many grounds as one wants, by name."""
-    made: list[Ground] = []
+def places(
+    redis_server: RedisServer, fork_server: ForkServer, migrated: Path, tmp_path: Path
+) -> Iterator[FaultPlaces]:
+    """As many places as one wants, by name."""
+    made: list[FaultPlace] = []
 
-    def ground(name: str) -> Ground:
+    def new_place(name: str) -> FaultPlace:
         settings = {"MEDIA_CPUS": "1", "MEDIA_GRACE": "0", "MEDIA_DELETE_ORIGINALS": "1"}
-        made.append(Ground(tmp_path / name, database_on(redis_server.url), nursery, migrated, **settings))
+        made.append(
+            FaultPlace(tmp_path / name, database_on(redis_server.url), fork_server, migrated, **settings)
+        )
         return made[-1]
 
-    yield ground
+    yield new_place
     for place in made:
         place.close()

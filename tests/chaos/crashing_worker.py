@@ -2,7 +2,7 @@
 
     python -m tests.chaos.crashing_worker    forks a worker for each order on its standard input
 
-A worker's mischief is JSON in the variable CHAOS; it begins at SIGUSR1 and ends at SIGUSR2.
+A worker's fault is JSON in the variable CHAOS; it begins at SIGUSR1 and ends at SIGUSR2.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from sqlalchemy import Connection, Engine, event
 from scripts import media
 from storage.blobs import local, marker, moving, root, staging, syscalls
 from tests.chaos.steps import EVERY, Step, When
-from tests.support.nursery import nurse
+from tests.support.fork_server import serve_forks
 from worker import adoption
 from worker.main import load_or_exit, run
 
@@ -37,7 +37,7 @@ _verb: ContextVar[str] = ContextVar("verb", default="")
 
 
 @dataclass
-class Mischief:
+class Fault:
     """What is to go wrong, once it is armed."""
 
     crash: tuple[str, When, int] | None = None  # the step, the moment, and how often it was there
@@ -74,17 +74,17 @@ class Mischief:
             raise OSError(number, os.strerror(number))
 
 
-def _wrap_step(name: str, step: Step, mischief: Mischief) -> None:
+def _wrap_step(name: str, step: Step, fault: Fault) -> None:
     original = getattr(step.owner, step.attribute)
 
     def enter() -> None:
         _verb.set(name if "commit" in step.whens else _verb.get())
         if not step.only_with_result:
-            mischief.at(name, "before")
+            fault.at(name, "before")
 
     def leave(result: object) -> None:
         if result or not step.only_with_result:
-            mischief.at(name, "after")
+            fault.at(name, "after")
 
     @functools.wraps(original)
     async def coroutine(*args: Any, **kwargs: Any) -> Any:
@@ -123,7 +123,7 @@ def _wrap_step(name: str, step: Step, mischief: Mischief) -> None:
 class _Disk(SimpleNamespace):
     """The module `os` as the storage sees it: each call is a step, and may fail."""
 
-    def __init__(self, mischief: Mischief) -> None:
+    def __init__(self, fault: Fault) -> None:
         super().__init__(**vars(os))
         for call in (
             "fsync",
@@ -138,25 +138,25 @@ class _Disk(SimpleNamespace):
             "fstat",
             "rmdir",
         ):
-            setattr(self, call, functools.partial(self._call, mischief, call))
+            setattr(self, call, functools.partial(self._call, fault, call))
 
-    def _call(self, mischief: Mischief, call: str, *args: Any, **kwargs: Any) -> Any:
-        mischief.strike("create" if call == "open" and _creates(args) else call)
+    def _call(self, fault: Fault, call: str, *args: Any, **kwargs: Any) -> Any:
+        fault.strike("create" if call == "open" and _creates(args) else call)
         step = f"os.{call}" if f"os.{call}" in EVERY else ""
         if step:
-            mischief.at(step, "before")
+            fault.at(step, "before")
         if call == "fsync":
-            self._tell_what_is_synced(mischief, args[0])
+            self._tell_what_is_synced(fault, args[0])
         result = getattr(os, call)(*args, **kwargs)
         if step:
-            mischief.at(step, "after")
+            fault.at(step, "after")
         return result
 
-    def _tell_what_is_synced(self, mischief: Mischief, fd: int) -> None:
-        if not (mischief.trace and mischief.armed):
+    def _tell_what_is_synced(self, fault: Fault, fd: int) -> None:
+        if not (fault.trace and fault.armed):
             return
         kind = "folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "file"
-        with open(mischief.trace, "a") as file:
+        with open(fault.trace, "a") as file:
             file.write(f"os.fsync-{kind} before 0\n")
 
 
@@ -164,58 +164,58 @@ def _creates(args: Sequence[Any]) -> bool:
     return len(args) > 1 and bool(args[1] & os.O_CREAT)
 
 
-def prepare(mischief: Mischief) -> None:
+def prepare(fault: Fault) -> None:
     """Wrap everything, in this process."""
     for name, step in EVERY.items():
         if step.owner != "os":
-            _wrap_step(name, step, mischief)
+            _wrap_step(name, step, fault)
     for module in (local, marker, moving, root, staging, syscalls):
-        setattr(module, "os", _Disk(mischief))  # noqa: B010 (mypy minds the other way)
+        setattr(module, "os", _Disk(fault))  # noqa: B010 (mypy minds the other way)
 
     @event.listens_for(Engine, "commit")
     def before_commit(connection: Connection) -> None:
         writes = connection.get_execution_options().get("writes")
-        if mischief.armed and mischief.catalog and writes:
-            kind = {"full": "database or disk is full", "locked": "database is locked"}[mischief.catalog]
+        if fault.armed and fault.catalog and writes:
+            kind = {"full": "database or disk is full", "locked": "database is locked"}[fault.catalog]
             raise sqlite3.OperationalError(kind)
         if _verb.get() and writes:
-            mischief.at(_verb.get(), "commit")
+            fault.at(_verb.get(), "commit")
 
-    if mischief.slow:
-        _block_the_loop(mischief)
-    if mischief.page:
-        setattr(adoption, "PAGE", mischief.page)  # noqa: B010
+    if fault.slow:
+        _block_the_loop(fault)
+    if fault.page:
+        setattr(adoption, "PAGE", fault.page)  # noqa: B010
 
     def arm(_number: int, _frame: FrameType | None) -> None:
-        mischief.seen.clear()
-        mischief.calls.clear()
-        mischief.armed = _number == signal.SIGUSR1
-        os.write(2, b'{"event": "%s"}\n' % (b"armed" if mischief.armed else b"disarmed"))
+        fault.seen.clear()
+        fault.calls.clear()
+        fault.armed = _number == signal.SIGUSR1
+        os.write(2, b'{"event": "%s"}\n' % (b"armed" if fault.armed else b"disarmed"))
 
     signal.signal(signal.SIGUSR1, arm)
     signal.signal(signal.SIGUSR2, arm)
 
 
-def _block_the_loop(mischief: Mischief) -> None:
+def _block_the_loop(fault: Fault) -> None:
     from storage.catalog.claims import Claims
 
     claim = Claims.claim
 
     async def slowly(*args: Any, **kwargs: Any) -> Any:
         found = await claim(*args, **kwargs)
-        if mischief.armed:
-            mischief.armed = False
-            time.sleep(mischief.slow)  # noqa: ASYNC251 (this is the fault)
+        if fault.armed:
+            fault.armed = False
+            time.sleep(fault.slow)  # noqa: ASYNC251 (this is the fault)
         return found
 
     setattr(Claims, "claim", slowly)  # noqa: B010
 
 
 def work(words: Sequence[str]) -> None:
-    """Be a worker, or the command `media …`, with the mischief of the variable CHAOS."""
+    """Be a worker, or the command `media …`, with the fault of the variable CHAOS."""
     found = json.loads(os.environ.get("CHAOS", "{}"))
     crash = found.pop("crash", None)
-    prepare(Mischief(**found, crash=tuple(crash) if crash else None))
+    prepare(Fault(**found, crash=tuple(crash) if crash else None))
     if words and words[0] != "--burst":
         sys.argv = ["media", *words]
         media.main()
@@ -224,4 +224,4 @@ def work(words: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    nurse(work)
+    serve_forks(work)

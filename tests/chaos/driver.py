@@ -20,15 +20,15 @@ from uuid import NAMESPACE_URL, uuid5
 
 import redis
 
-from tests.chaos.ground import Ground
-from tests.chaos.nursery import ForkedWorker, open_nursery
+from tests.chaos.forking import ForkedWorker, open_fork_server
 from tests.chaos.own_redis import OwnRedis
+from tests.chaos.place import FaultPlace
 from tests.chaos.proxy import Mode, Proxy
 from tests.chaos.steps import UPLOAD
 from tests.chaos.tracebacks import unexplained
 from tests.support import pictures, processes
 from tests.support.checker import Findings, rows_of
-from tests.support.nursery import Nursery
+from tests.support.fork_server import ForkServer
 from tests.support.workplace import eventually
 
 GRACE_S = 5
@@ -66,8 +66,10 @@ class Report:
 class Chaos:
     """One run; hold it through `open_chaos`."""
 
-    def __init__(self, ground: Ground, server: OwnRedis, proxy: Proxy, seed: int, *, in_full: bool) -> None:
-        self.ground, self.server, self.proxy = ground, server, proxy
+    def __init__(
+        self, place: FaultPlace, server: OwnRedis, proxy: Proxy, seed: int, *, in_full: bool
+    ) -> None:
+        self.place, self.server, self.proxy = place, server, proxy
         self.report = Report()
         self._random = random.Random(seed)
         self._expected: dict[str, str] = {}  # the state that each source is to end in
@@ -77,7 +79,7 @@ class Chaos:
     def run(self, *, uploads: int, seconds: float, workers: int) -> Report:
         """Send so many uploads in so many seconds, with a fault every second; gives what came of it."""
         began = time.monotonic()
-        self._workers = [self._hatch() for _ in range(workers)]
+        self._workers = [self._start_worker() for _ in range(workers)]
         self._warm_up()
         self._measure()
         luck = random.Random(self._random.random())
@@ -115,11 +117,11 @@ class Chaos:
             case luck if luck < 0.04:
                 self._say({"source": "uploads/../x", "number": number})
         self._expected[source] = state
-        self.ground.put(source, content)
+        self.place.put(source, content)
         self._say({"source": source, "metadata": {"number": number}})
         if chance.random() < 0.02:  # once more, with other content
             self._expected[source] = "ready"
-            self.ground.put(source, pictures.small(number + 50_000))
+            self.place.put(source, pictures.small(number + 50_000))
             self._say({"source": source})
         elif chance.random() < 0.02:
             self._expected[source] = "deleted"
@@ -129,22 +131,22 @@ class Chaos:
         """As apps do: try until Redis has taken it, even if it takes it twice."""
         while True:
             with contextlib.suppress(redis.RedisError, OSError):
-                self.ground.send(event)
+                self.place.send(event)
                 return
             time.sleep(0.2)
 
     # -- the faults
 
-    def _hatch(self) -> ForkedWorker:
+    def _start_worker(self) -> ForkedWorker:
         chance = self._random
-        mischief: dict[str, Any] = {}
+        fault: dict[str, Any] = {}
         if chance.random() < 0.5:
             step, moment = chance.choice([(name, when) for name in UPLOAD for when in UPLOAD[name].whens])
-            mischief["crash"] = (step, moment, chance.randint(1, 20))
+            fault["crash"] = (step, moment, chance.randint(1, 20))
         else:
             call, error = chance.choice(_DISK)
-            mischief["disk"] = {"call": call, "errno": error, "nth": None}
-        return self.ground.hatch(mischief=mischief, ready=False)
+            fault["disk"] = {"call": call, "errno": error, "nth": None}
+        return self.place.start_worker(fault=fault, ready=False)
 
     def _strike(self) -> None:
         faults: list[Callable[[], None]] = [
@@ -173,7 +175,7 @@ class Chaos:
                     self.report.last_words.append(worker.text[-2000:])
                 self._read(worker)
                 worker.lines.clear()
-                self._workers[number] = self._hatch()
+                self._workers[number] = self._start_worker()
 
     def _read(self, worker: ForkedWorker) -> None:
         self.report.log_lines += len(worker.lines)
@@ -237,7 +239,7 @@ class Chaos:
         self.server.client.config_set("maxmemory", "0")
 
     def _lock_catalog(self) -> None:
-        with closing(sqlite3.connect(self.ground.catalog, isolation_level=None, timeout=10)) as other:
+        with closing(sqlite3.connect(self.place.catalog, isolation_level=None, timeout=10)) as other:
             other.execute("BEGIN IMMEDIATE")
             time.sleep(self._random.uniform(0.2, 2))
             other.execute("ROLLBACK")
@@ -250,7 +252,7 @@ class Chaos:
 
     def _sweep(self) -> None:
         """Sweep beside all that, and kill every other sweep in the middle."""
-        sweep = self.ground.hatch("sweep", "--apply", "--json", ready=False)
+        sweep = self.place.start_worker("sweep", "--apply", "--json", ready=False)
         killed = self._random.random() < 0.5
         if killed:
             time.sleep(self._random.uniform(0.2, 1))
@@ -269,7 +271,7 @@ class Chaos:
 
     def _warm_up(self) -> None:
         self._workers[0].await_log("worker_started")
-        self.ground.await_state("ready", *self.ground.upload(-1, -2, -3, -4))
+        self.place.await_state("ready", *self.place.upload(-1, -2, -3, -4))
 
     def _measure(self) -> None:
         proc = Path(f"/proc/{self._workers[0].pid}")
@@ -285,9 +287,9 @@ class Chaos:
         self._replace_the_dead()
 
     def _settle(self) -> None:
-        self.report.rest_s = self.ground.await_rest(_REST_S)
+        self.report.rest_s = self.place.await_rest(_REST_S)
         self._await_adoption()
-        found = self.ground.check()
+        found = self.place.check()
         self._compare(found)
         time.sleep(1)
         self._measure()
@@ -297,7 +299,7 @@ class Chaos:
         assert codes == [0] * len(codes), [worker.text[-3000:] for worker in self._workers]
         for worker in self._workers:
             self._read(worker)
-        self.report.unreferenced = len(self.ground.check().unreferenced)
+        self.report.unreferenced = len(self.place.check().unreferenced)
         if self._in_full:
             self._tidy_up()
         client = self.server.client
@@ -309,10 +311,10 @@ class Chaos:
         time.sleep(GRACE_S + 1)
 
         def swept() -> bool:  # the right to sweep may still be that of one that was killed
-            return self._note_exit(self.ground.hatch("sweep", "--apply", "--json", ready=False)) == 0
+            return self._note_exit(self.place.start_worker("sweep", "--apply", "--json", ready=False)) == 0
 
         eventually(swept, _REST_S)
-        assert self.ground.check().unreferenced == set()
+        assert self.place.check().unreferenced == set()
 
     def _await_adoption(self) -> None:
         """What Redis forgot before anybody had taken it is found in the storage by a worker that starts."""
@@ -320,14 +322,14 @@ class Chaos:
         while missing := self._unknown():
             self.report.adopted = max(self.report.adopted, len(missing))
             assert time.monotonic() < until, f"nobody adopts {missing[:5]}"
-            worker = self.ground.hatch()
+            worker = self.place.start_worker()
             time.sleep(3)
             assert worker.stop() == 0
             self._read(worker)
-        self.ground.await_rest(_REST_S)
+        self.place.await_rest(_REST_S)
 
     def _unknown(self) -> list[str]:
-        known = self.ground.states()  # a tombstone for an upload that was forgotten has no source
+        known = self.place.states()  # a tombstone for an upload that was forgotten has no source
         return [source for source in self._expected if source not in known and _id(source) not in known]
 
     def _compare(self, found: Findings) -> None:
@@ -349,31 +351,31 @@ def run_chaos(
     workers: int,
     seed: int,
     in_full: bool = True,
-    nursery: Nursery | None = None,
+    fork_server: ForkServer | None = None,
 ) -> Report:
     """Chaos from its beginning to its end; `in_full` with sweeps, and with a Redis that forgets everything.
 
     Fails with all that is wrong at the end.
     """
     with ExitStack() as stack:
-        if nursery is None:
-            nursery = open_nursery()
-            stack.callback(nursery.close)
+        if fork_server is None:
+            fork_server = open_fork_server()
+            stack.callback(fork_server.close)
         server = OwnRedis(home / "redis")
         stack.callback(server.close)
         proxy = Proxy(server.port, 0)
         stack.callback(proxy.close)
         settings = {"MEDIA_CPUS": "1", "MEDIA_REDIS_URL": proxy.url, "MEDIA_GRACE": str(GRACE_S)}
-        ground = Ground(home / "ground", server.url, nursery, **settings)
-        stack.callback(ground.close)
-        chaos = Chaos(ground, server, proxy, seed, in_full=in_full)
+        place = FaultPlace(home / "place", server.url, fork_server, **settings)
+        stack.callback(place.close)
+        chaos = Chaos(place, server, proxy, seed, in_full=in_full)
         try:
             report = chaos.run(uploads=uploads, seconds=seconds, workers=workers)
         finally:
-            _keep_logs(ground, home / "logs")
-        left = rows_of(ground.catalog, "SELECT count(*) AS number FROM outbox WHERE sent_ms IS NULL")
+            _keep_logs(place, home / "logs")
+        left = rows_of(place.catalog, "SELECT count(*) AS number FROM outbox WHERE sent_ms IS NULL")
         assert left == [{"number": 0}]
-        eventually(lambda: not any(processes.lives(worker.pid) for worker in ground.workers))
+        eventually(lambda: not any(processes.lives(worker.pid) for worker in place.workers))
         return report
 
 
@@ -381,8 +383,8 @@ def _id(source: str) -> str:
     return str(uuid5(NAMESPACE_URL, "media:" + source))
 
 
-def _keep_logs(ground: Ground, folder: Path) -> None:
+def _keep_logs(place: FaultPlace, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    for worker in ground.workers:
+    for worker in place.workers:
         if worker.lines:
             (folder / f"{worker.pid}.log").write_text(worker.text)

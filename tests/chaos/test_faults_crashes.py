@@ -7,9 +7,9 @@ from contextlib import closing
 import pytest
 
 from tests.chaos import steps
-from tests.chaos.conftest import Grounds
-from tests.chaos.crashes import Errand, die_at_each, record
-from tests.chaos.ground import Case, Ground
+from tests.chaos.conftest import FaultPlaces
+from tests.chaos.crashes import Scenario, die_at_each, record
+from tests.chaos.place import Case, FaultPlace
 from tests.support import pictures
 from tests.support.checker import rows_of
 
@@ -18,80 +18,80 @@ def _source(number: int) -> str:
     return f"uploads/{number}.jpg"
 
 
-def _put(ground: Ground, number: int) -> None:
-    ground.put(_source(number), pictures.small(number + 2))
+def _put(place: FaultPlace, number: int) -> None:
+    place.put(_source(number), pictures.small(number + 2))
 
 
-def _announce(ground: Ground, number: int) -> None:
-    ground.send({"source": _source(number)})
+def _announce(place: FaultPlace, number: int) -> None:
+    place.send({"source": _source(number)})
 
 
-def _is_ready(ground: Ground, number: int) -> bool:
-    return ground.states().get(_source(number)) == "ready"
+def _is_ready(place: FaultPlace, number: int) -> bool:
+    return place.states().get(_source(number)) == "ready"
 
 
-def _have_ready(ground: Ground, number: int) -> None:
-    _put(ground, number)
-    _announce(ground, number)
-    worker = ground.hatch()
-    ground.await_that(lambda: _is_ready(ground, number))
+def _have_ready(place: FaultPlace, number: int) -> None:
+    _put(place, number)
+    _announce(place, number)
+    worker = place.start_worker()
+    place.await_that(lambda: _is_ready(place, number))
     worker.stop()
 
 
-def _ask_to_delete(ground: Ground, number: int) -> None:
-    [row] = rows_of(ground.catalog, f"SELECT id FROM uploads WHERE source = '{_source(number)}'")
-    ground.send({"delete": row["id"], "original": True})
+def _ask_to_delete(place: FaultPlace, number: int) -> None:
+    [row] = rows_of(place.catalog, f"SELECT id FROM uploads WHERE source = '{_source(number)}'")
+    place.send({"delete": row["id"], "original": True})
 
 
-def _is_gone(ground: Ground, number: int) -> bool:
-    gone = not (ground.root / _source(number)).exists()
-    return gone and ground.states().get(_source(number)) == "deleted"
+def _is_gone(place: FaultPlace, number: int) -> bool:
+    gone = not (place.root / _source(number)).exists()
+    return gone and place.states().get(_source(number)) == "deleted"
 
 
-def _put_three_and_forget_the_last_walk(ground: Ground, number: int) -> None:
+def _put_three_and_forget_the_last_walk(place: FaultPlace, number: int) -> None:
     for n in (3 * number, 3 * number + 1, 3 * number + 2):
-        _put(ground, n)
-    if ground.catalog.exists():
-        with closing(sqlite3.connect(ground.catalog, timeout=10)) as connection, connection:
+        _put(place, n)
+    if place.catalog.exists():
+        with closing(sqlite3.connect(place.catalog, timeout=10)) as connection, connection:
             connection.execute("DELETE FROM kv WHERE name = 'walk:adoption'")
 
 
-def _three_are_ready_and_the_walk_has_ended(ground: Ground, number: int) -> bool:
-    if not ground.states():
+def _three_are_ready_and_the_walk_has_ended(place: FaultPlace, number: int) -> bool:
+    if not place.states():
         return False
-    walks = rows_of(ground.catalog, "SELECT value FROM kv WHERE name = 'walk:adoption'")
+    walks = rows_of(place.catalog, "SELECT value FROM kv WHERE name = 'walk:adoption'")
     ended = [walk for walk in walks if json.loads(walk["value"])["finished_ms"]]
-    return bool(ended) and all(_is_ready(ground, n) for n in (3 * number, 3 * number + 1, 3 * number + 2))
+    return bool(ended) and all(_is_ready(place, n) for n in (3 * number, 3 * number + 1, 3 * number + 2))
 
 
-def _lose_the_catalog(ground: Ground, number: int) -> None:
-    _put(ground, number)
-    (ground.root / "variants" / "ab").mkdir(parents=True, exist_ok=True)
-    for path in ground.home.glob("catalog.db*"):
+def _lose_the_catalog(place: FaultPlace, number: int) -> None:
+    _put(place, number)
+    (place.root / "variants" / "ab").mkdir(parents=True, exist_ok=True)
+    for path in place.home.glob("catalog.db*"):
         path.unlink()
 
 
-def _all_are_queued(ground: Ground, _number: int) -> bool:
-    there = {str(path.relative_to(ground.root)) for path in (ground.root / "uploads").glob("*.jpg")}
-    return ground.states() == dict.fromkeys(there, "queued")
+def _all_are_queued(place: FaultPlace, _number: int) -> bool:
+    there = {str(path.relative_to(place.root)) for path in (place.root / "uploads").glob("*.jpg")}
+    return place.states() == dict.fromkeys(there, "queued")
 
 
-UPLOAD = Errand(steps.UPLOAD, _is_ready, prepare=_put, send=_announce)
-DELETION = Errand(steps.DELETION, _is_gone, prepare=_have_ready, send=_ask_to_delete)
-ADOPTION = Errand(
+UPLOAD = Scenario(steps.UPLOAD, _is_ready, prepare=_put, send=_announce)
+DELETION = Scenario(steps.DELETION, _is_gone, prepare=_have_ready, send=_ask_to_delete)
+ADOPTION = Scenario(
     steps.ADOPTION,
     _three_are_ready_and_the_walk_has_ended,
     prepare=_put_three_and_forget_the_last_walk,
     from_the_start=True,
-    mischief={"page": 2},
+    fault={"page": 2},
 )
-REBUILDING = Errand(
+REBUILDING = Scenario(
     steps.REBUILDING,
     _all_are_queued,
     prepare=_lose_the_catalog,
     words=("rebuild", "--yes"),
     from_the_start=True,
-    mischief={"page": 2},
+    fault={"page": 2},
 )
 
 
@@ -105,14 +105,14 @@ BETWEEN_PROMISES: list[Case] = [  # the others are in the campaign
 
 
 def test_fault_01_a_worker_killed_between_two_promises_loses_nothing_and_makes_nothing_twice(
-    grounds: Grounds,
+    places: FaultPlaces,
 ) -> None:
-    assert die_at_each(grounds, UPLOAD, BETWEEN_PROMISES, at_once=2) == []
+    assert die_at_each(places, UPLOAD, BETWEEN_PROMISES, at_once=2) == []
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize(
-    "errand",
+    "scenario",
     [
         pytest.param(UPLOAD, id="upload"),
         pytest.param(DELETION, id="deletion"),
@@ -121,9 +121,9 @@ def test_fault_01_a_worker_killed_between_two_promises_loses_nothing_and_makes_n
     ],
 )
 def test_fault_01_a_kill_the_first_or_the_nth_time_at_any_step_of_any_way_is_made_good(
-    grounds: Grounds, errand: Errand
+    places: FaultPlaces, scenario: Scenario
 ) -> None:
-    cases = record(grounds("recorded"), errand)
-    assert {step for step, _, _ in cases} == errand.way.keys()
+    cases = record(places("recorded"), scenario)
+    assert {step for step, _, _ in cases} == scenario.way.keys()
 
-    assert die_at_each(grounds, errand, cases) == []
+    assert die_at_each(places, scenario, cases) == []

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from storage.blobs.local import LocalBlobs
-from tests.chaos.conftest import Grounds
-from tests.chaos.ground import Ground
-from tests.chaos.nursery import ForkedWorker
+from tests.chaos.conftest import FaultPlaces
+from tests.chaos.forking import ForkedWorker
+from tests.chaos.place import FaultPlace
 from tests.support import processes
 from tests.support.checker import rows_of
 from tests.support.workplace import STARTS
@@ -27,12 +27,12 @@ WRITES = {"create": 3, "fchmod": 3, "fsync": 8, "mkdir": 3, "rename": 3}
 EVERY_TIME = {call: range(1, number + 1) for call, number in WRITES.items()}
 
 
-def _mischief(call: str, error: str, nth: int | None = None) -> dict[str, Any]:
+def _fault(call: str, error: str, nth: int | None = None) -> dict[str, Any]:
     return {"disk": {"call": call, "errno": error, "nth": nth}}
 
 
-def _attempts(ground: Ground) -> set[int]:
-    return {row["attempts"] for row in rows_of(ground.catalog, "SELECT attempts FROM uploads")}
+def _attempts(place: FaultPlace) -> set[int]:
+    return {row["attempts"] for row in rows_of(place.catalog, "SELECT attempts FROM uploads")}
 
 
 def _cpu_s(pid: int) -> float:
@@ -59,17 +59,17 @@ def _does_not_spin(worker: ForkedWorker, seconds: float) -> Iterator[None]:
     ],
 )
 def test_fault_32_33_a_disk_that_fails_once_at_any_write_delays_an_upload_and_leaves_nothing(
-    grounds: Grounds, error: str, times: Mapping[str, Sequence[int]]
+    places: FaultPlaces, error: str, times: Mapping[str, Sequence[int]]
 ) -> None:
     def fail_at_each(call: str) -> None:
-        ground = grounds(call)
+        place = places(call)
         for nth in times[call]:
-            worker = ground.hatch(mischief=_mischief(call, error, nth))
+            worker = place.start_worker(fault=_fault(call, error, nth))
             worker.await_log("healthy")
             worker.arm()
-            ground.await_state("ready", *ground.upload(nth))
+            place.await_state("ready", *place.upload(nth))
             assert worker.stop() == 0
-        found = ground.check()
+        found = place.check()
         assert found.unreferenced == set()
         assert found.states == {"ready": len(times[call])}
 
@@ -87,115 +87,115 @@ def test_fault_32_33_a_disk_that_fails_once_at_any_write_delays_an_upload_and_le
     ],
 )
 def test_fault_32_33_35_a_storage_that_is_down_is_waited_for_and_blames_nobody(
-    ground: Ground, call: str, error: str
+    place: FaultPlace, call: str, error: str
 ) -> None:
-    worker = ground.hatch(mischief=_mischief(call, error))
+    worker = place.start_worker(fault=_fault(call, error))
     worker.await_log("healthy")
     worker.arm()
-    sources = ground.upload(*range(10))
+    sources = place.upload(*range(10))
     with _does_not_spin(worker, 3):
         pass
-    assert set(ground.states().values()) == {"queued"}
+    assert set(place.states().values()) == {"queued"}
     worker.disarm()
 
-    ground.await_state("ready", *sources, within=BACK_WITHIN_S)
+    place.await_state("ready", *sources, within=BACK_WITHIN_S)
 
-    assert _attempts(ground) == {0}
+    assert _attempts(place) == {0}
     assert worker.stop() == 0
-    ground.check()
+    place.check()
 
 
-def test_fault_35_a_root_that_vanishes_under_a_worker_is_waited_for(ground: Ground) -> None:
-    worker = ground.hatch()
-    ground.await_state("ready", *ground.upload(1))
-    away = ground.home / "away"
-    ground.put("uploads/2.jpg", b"")
+def test_fault_35_a_root_that_vanishes_under_a_worker_is_waited_for(place: FaultPlace) -> None:
+    worker = place.start_worker()
+    place.await_state("ready", *place.upload(1))
+    away = place.home / "away"
+    place.put("uploads/2.jpg", b"")
     for folder in ("uploads", "variants", "staging"):
         (away / folder).parent.mkdir(exist_ok=True)
-        (ground.root / folder).rename(away / folder)
-    ground.send({"source": "uploads/2.jpg"})
+        (place.root / folder).rename(away / folder)
+    place.send({"source": "uploads/2.jpg"})
     time.sleep(2)
     assert worker.process.poll() is None
     for folder in ("uploads", "variants", "staging"):
-        shutil.rmtree(ground.root / folder, ignore_errors=True)
-        (away / folder).rename(ground.root / folder)
+        shutil.rmtree(place.root / folder, ignore_errors=True)
+        (away / folder).rename(place.root / folder)
 
-    ground.await_state("ready", *ground.upload(2), within=BACK_WITHIN_S)
+    place.await_state("ready", *place.upload(2), within=BACK_WITHIN_S)
 
     assert worker.stop() == 0
-    ground.check()
+    place.check()
 
 
-def test_fault_26_an_error_that_stays_ends_as_failed_and_a_person_can_try_again(ground: Ground) -> None:
-    unreadable = ground.put("uploads/1.jpg", b"x")
+def test_fault_26_an_error_that_stays_ends_as_failed_and_a_person_can_try_again(place: FaultPlace) -> None:
+    unreadable = place.put("uploads/1.jpg", b"x")
     # Only its own folders cannot be made: all else that is published goes well.
-    worker = ground.hatch(mischief=_mischief("mkdir", "EIO"), MEDIA_MAX_ATTEMPTS="2")
+    worker = place.start_worker(fault=_fault("mkdir", "EIO"), MEDIA_MAX_ATTEMPTS="2")
     worker.await_log("healthy")
     worker.arm()
-    ground.upload(1)
-    ground.await_state("failed", unreadable)
-    listed = ground.media("failed", "list")["uploads"]
+    place.upload(1)
+    place.await_state("failed", unreadable)
+    listed = place.media("failed", "list")["uploads"]
     worker.disarm()
 
-    assert ground.media("failed", "retry", "--all")["uploads"] == [listed[0]["id"]]
+    assert place.media("failed", "retry", "--all")["uploads"] == [listed[0]["id"]]
 
-    ground.await_state("ready", unreadable)
+    place.await_state("ready", unreadable)
     assert (listed[0]["attempts"], listed[0]["error"]["code"]) == (2, "storage_unavailable")
     assert worker.stop() == 0
-    ground.check()
+    place.check()
 
 
 @pytest.mark.campaign
-def test_fault_29_a_catalog_that_another_writer_locks_for_long_is_waited_for(ground: Ground) -> None:
-    worker = ground.hatch()
-    ground.await_state("ready", *ground.upload(0))
-    with closing(sqlite3.connect(ground.catalog, isolation_level=None)) as other:
+def test_fault_29_a_catalog_that_another_writer_locks_for_long_is_waited_for(place: FaultPlace) -> None:
+    worker = place.start_worker()
+    place.await_state("ready", *place.upload(0))
+    with closing(sqlite3.connect(place.catalog, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        sources = ground.upload(1, 2, 3)
+        sources = place.upload(1, 2, 3)
         with _does_not_spin(worker, 12):  # longer than SQLite's own patience
             pass
         other.execute("ROLLBACK")
 
-    ground.await_state("ready", *sources)
+    place.await_state("ready", *sources)
 
-    assert _attempts(ground) == {0}
+    assert _attempts(place) == {0}
     assert "Traceback" not in worker.text
     assert worker.stop() == 0
-    ground.check()
+    place.check()
 
 
 @pytest.mark.parametrize("kind", ["full", pytest.param("locked", marks=pytest.mark.campaign)])
-def test_fault_31_32_a_catalog_that_cannot_commit_is_waited_for(ground: Ground, kind: str) -> None:
-    worker = ground.hatch(mischief={"catalog": kind})
-    ground.await_state("ready", *ground.upload(0))
+def test_fault_31_32_a_catalog_that_cannot_commit_is_waited_for(place: FaultPlace, kind: str) -> None:
+    worker = place.start_worker(fault={"catalog": kind})
+    place.await_state("ready", *place.upload(0))
     worker.arm()
-    sources = ground.upload(1, 2, 3)
+    sources = place.upload(1, 2, 3)
     with _does_not_spin(worker, 2):
         pass
     worker.disarm()
 
-    ground.await_state("ready", *sources)
+    place.await_state("ready", *sources)
 
-    assert _attempts(ground) == {0}
+    assert _attempts(place) == {0}
     assert worker.stop() == 0
-    ground.check()
+    place.check()
 
 
 @pytest.mark.campaign
-def test_fault_32_a_worker_whose_log_cannot_be_written_does_its_work(ground: Ground) -> None:
-    ground.upload(*range(5))
+def test_fault_32_a_worker_whose_log_cannot_be_written_does_its_work(place: FaultPlace) -> None:
+    place.upload(*range(5))
     with open("/dev/full", "w") as full:
-        subprocess.run([*STARTS["media"], "--burst"], env=ground.env(), stderr=full, timeout=60, check=False)
+        subprocess.run([*STARTS["media"], "--burst"], env=place.env(), stderr=full, timeout=60, check=False)
 
-    assert ground.check().states == {"ready": 5}
+    assert place.check().states == {"ready": 5}
 
 
-def test_fault_34_everything_is_durable_before_what_relies_on_it_is_said(ground: Ground) -> None:
-    trace = ground.home / "trace"
-    worker = ground.hatch(mischief={"trace": str(trace)})
+def test_fault_34_everything_is_durable_before_what_relies_on_it_is_said(place: FaultPlace) -> None:
+    trace = place.home / "trace"
+    worker = place.start_worker(fault={"trace": str(trace)})
     worker.await_log("healthy")
     worker.arm()
-    ground.await_state("ready", *ground.upload(1))
+    place.await_state("ready", *place.upload(1))
     worker.stop()
     told = [line.rsplit(" ", 1)[0] for line in trace.read_text().splitlines()]
     published = told[told.index("store before") : told.index("store after")]

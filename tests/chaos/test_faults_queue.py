@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.conftest import World
-from tests.chaos.ground import Ground
+from tests.chaos.conftest import ProxiedPlace
+from tests.chaos.place import FaultPlace
 from tests.support.checker import rows_of
 from tests.support.workplace import eventually
 
@@ -16,118 +16,122 @@ PERIOD_S = 1.0  # of the reconciler
 WORK_S = 15.0  # that a hundred small pictures may take on a busy machine
 
 
-def test_fault_14_a_hundred_queued_uploads_outlive_a_redis_that_lost_everything(ground: Ground) -> None:
-    sources = ground.upload(*range(100))
-    mischief = {"crash": ("take", "after", 1), "armed": True}
-    doomed = ground.hatch(mischief=mischief, ready=False, MEDIA_BATCH_SIZE="200")
-    doomed.wait()
-    assert ground.states() == dict.fromkeys(sources, "queued")
-    ground.redis.flushdb()
-    heir = ground.hatch()
+def test_fault_14_a_hundred_queued_uploads_outlive_a_redis_that_lost_everything(place: FaultPlace) -> None:
+    sources = place.upload(*range(100))
+    fault = {"crash": ("take", "after", 1), "armed": True}
+    victim = place.start_worker(fault=fault, ready=False, MEDIA_BATCH_SIZE="200")
+    victim.wait()
+    assert place.states() == dict.fromkeys(sources, "queued")
+    place.redis.flushdb()
+    successor = place.start_worker()
 
-    ground.await_state("ready", *sources, within=2 * PERIOD_S + WORK_S)
+    place.await_state("ready", *sources, within=2 * PERIOD_S + WORK_S)
 
-    assert heir.stop() == 0
-    ground.check()
+    assert successor.stop() == 0
+    place.check()
 
 
-def test_fault_14_rows_are_queued_again_within_two_periods_under_a_living_worker(ground: Ground) -> None:
-    ground.hatch()
-    worker = ground.workers[0]
+def test_fault_14_rows_are_queued_again_within_two_periods_under_a_living_worker(place: FaultPlace) -> None:
+    place.start_worker()
+    worker = place.workers[0]
     worker.signal(signal.SIGSTOP)
-    sources = ground.upload(*range(20))
+    sources = place.upload(*range(20))
     worker.signal(signal.SIGCONT)
-    eventually(lambda: len(ground.states()) == 20)
-    ground.redis.flushdb()
+    eventually(lambda: len(place.states()) == 20)
+    place.redis.flushdb()
 
-    ground.await_state("ready", *sources, within=2 * PERIOD_S + WORK_S)
+    place.await_state("ready", *sources, within=2 * PERIOD_S + WORK_S)
 
-    ground.check()
+    place.check()
 
 
-def test_fault_14_events_that_nobody_had_taken_come_back_by_adoption_after_the_grace(ground: Ground) -> None:
-    sources = ground.upload(1, 2, 3)
-    ground.redis.flushdb()
+def test_fault_14_events_that_nobody_had_taken_come_back_by_adoption_after_the_grace(
+    place: FaultPlace,
+) -> None:
+    sources = place.upload(1, 2, 3)
+    place.redis.flushdb()
     time.sleep(1.1)  # the grace
-    ground.hatch(MEDIA_GRACE="1")
+    place.start_worker(MEDIA_GRACE="1")
 
-    ground.await_state("ready", *sources)
+    place.await_state("ready", *sources)
 
-    ground.check()
+    place.check()
 
 
-def test_fault_15_a_storm_of_cut_connections_loses_nothing(world: World) -> None:
-    worker = world.ground.hatch()
-    sources = world.ground.upload(*range(60))
+def test_fault_15_a_storm_of_cut_connections_loses_nothing(proxied: ProxiedPlace) -> None:
+    worker = proxied.place.start_worker()
+    sources = proxied.place.upload(*range(60))
     until = time.monotonic() + 2
     while time.monotonic() < until:
-        world.proxy.cut()
+        proxied.proxy.cut()
         time.sleep(0.02)
 
-    world.ground.await_state("ready", *sources)
+    proxied.place.await_state("ready", *sources)
 
-    world.ground.await_rest()
+    proxied.place.await_rest()
     assert worker.stop() == 0
-    world.ground.check()
-    assert rows_of(world.ground.catalog, "SELECT DISTINCT attempts FROM uploads") == [{"attempts": 0}]
+    proxied.place.check()
+    assert rows_of(proxied.place.catalog, "SELECT DISTINCT attempts FROM uploads") == [{"attempts": 0}]
 
 
 @pytest.mark.parametrize("mode", ["cut_on_multi", "drop_exec_reply"])
 def test_fault_16_transactions_that_are_cut_or_whose_reply_is_lost_make_nothing_twice(
-    world: World, mode: str
+    proxied: ProxiedPlace, mode: str
 ) -> None:
-    worker = world.ground.hatch()
-    world.proxy.mode = mode  # type: ignore[assignment]
-    sources = world.ground.upload(*range(10))
-    eventually(lambda: world.proxy.struck >= 5)
-    world.proxy.mode = "pass"
+    worker = proxied.place.start_worker()
+    proxied.proxy.mode = mode  # type: ignore[assignment]
+    sources = proxied.place.upload(*range(10))
+    eventually(lambda: proxied.proxy.struck >= 5)
+    proxied.proxy.mode = "pass"
 
-    world.ground.await_state("ready", *sources)
+    proxied.place.await_state("ready", *sources)
 
-    world.ground.await_rest()
+    proxied.place.await_rest()
     assert worker.stop() == 0
-    world.ground.check()
-    made = rows_of(world.ground.catalog, "SELECT count(*) AS number FROM variants")
+    proxied.place.check()
+    made = rows_of(proxied.place.catalog, "SELECT count(*) AS number FROM variants")
     assert made == [{"number": 30}]
 
 
-def test_fault_22_25_jobs_whose_payload_has_gone_are_requeued(ground: Ground) -> None:
-    ground.upload(0)
-    doomed = ground.hatch(mischief={"crash": ("acknowledge", "after", 1), "armed": True}, ready=False)
-    doomed.wait()
-    for key in ground.redis.scan_iter("arq:job:*"):
-        ground.redis.delete(key)
-    ground.hatch()
+def test_fault_22_25_jobs_whose_payload_has_gone_are_requeued(place: FaultPlace) -> None:
+    place.upload(0)
+    victim = place.start_worker(fault={"crash": ("acknowledge", "after", 1), "armed": True}, ready=False)
+    victim.wait()
+    for key in place.redis.scan_iter("arq:job:*"):
+        place.redis.delete(key)
+    place.start_worker()
 
-    ground.await_state("ready", "uploads/0.jpg")
+    place.await_state("ready", "uploads/0.jpg")
 
-    ground.await_rest()
-    ground.check()
+    place.await_rest()
+    place.check()
 
 
 @pytest.mark.parametrize("with_lock", [True, False])
 def test_fault_24_two_hundred_dead_ids_at_the_head_of_the_queue_hold_nobody_up(
-    ground: Ground, with_lock: bool
+    place: FaultPlace, with_lock: bool
 ) -> None:
     for n in range(200):
-        ground.redis.zadd("media:uploads:jobs", {f"dead:{n}": 1})
+        place.redis.zadd("media:uploads:jobs", {f"dead:{n}": 1})
         if with_lock:
-            ground.redis.psetex(f"arq:in-progress:dead:{n}", 60_000, b"somebody")
-    ground.hatch()
+            place.redis.psetex(f"arq:in-progress:dead:{n}", 60_000, b"somebody")
+    place.start_worker()
 
-    took = ground.await_state("ready", *ground.upload(1))
+    took = place.await_state("ready", *place.upload(1))
 
     assert took < 1 + WORK_S
-    ground.check(settled=False)
+    place.check(settled=False)
 
 
-def test_fault_19_a_redis_without_file_that_evicts_or_is_a_replica_is_warned_of_by_name(world: World) -> None:
-    world.server.client.config_set("appendonly", "no")
-    world.server.client.config_set("maxmemory-policy", "allkeys-lru")
-    worker = world.ground.hatch()
+def test_fault_19_a_redis_without_file_that_evicts_or_is_a_replica_is_warned_of_by_name(
+    proxied: ProxiedPlace,
+) -> None:
+    proxied.server.client.config_set("appendonly", "no")
+    proxied.server.client.config_set("maxmemory-policy", "allkeys-lru")
+    worker = proxied.place.start_worker()
     worker.stop()
-    world.server.client.replicaof("127.0.0.1", "1")
-    replica = world.ground.hatch(ready=False)
+    proxied.server.client.replicaof("127.0.0.1", "1")
+    replica = proxied.place.start_worker(ready=False)
     refused = replica.await_log("redis_refuses")
     replica.stop()
 
@@ -149,33 +153,33 @@ _BAD_JOBS: list[Any] = [
 ]
 
 
-def test_fault_20_21_jobs_that_arq_cannot_read_end_no_worker_and_hold_up_no_queue(ground: Ground) -> None:
+def test_fault_20_21_jobs_that_arq_cannot_read_end_no_worker_and_hold_up_no_queue(place: FaultPlace) -> None:
     jobs = "media:uploads:jobs"
     for job_id in _BAD_IDS:
-        ground.redis.zadd(jobs, {job_id: 1})
+        place.redis.zadd(jobs, {job_id: 1})
     for number, job in enumerate(_BAD_JOBS):
-        ground.redis.zadd(jobs, {_GOOD_ID % number: 1})
-        ground.redis.set(b"arq:job:" + _GOOD_ID % number, json.dumps(job))
+        place.redis.zadd(jobs, {_GOOD_ID % number: 1})
+        place.redis.set(b"arq:job:" + _GOOD_ID % number, json.dumps(job))
     for number, score in enumerate(("-inf", "+inf")):
-        ground.redis.zadd(jobs, {_GOOD_ID % (100 + number): score})
+        place.redis.zadd(jobs, {_GOOD_ID % (100 + number): score})
     for number, payload in enumerate((b"\x80\x04pickle", b"[" * 5000, b"x" * 500_000)):
-        ground.redis.zadd(jobs, {_GOOD_ID % (200 + number): 1})
-        ground.redis.set(b"arq:job:" + _GOOD_ID % (200 + number), payload)
-    worker = ground.hatch()
+        place.redis.zadd(jobs, {_GOOD_ID % (200 + number): 1})
+        place.redis.set(b"arq:job:" + _GOOD_ID % (200 + number), payload)
+    worker = place.start_worker()
 
-    ground.await_state("ready", *ground.upload(1))
+    place.await_state("ready", *place.upload(1))
 
-    ground.await_rest()
+    place.await_rest()
     assert worker.logged("unreadable_jobs_removed")
     assert worker.stop() == 0
-    ground.check()
+    place.check()
 
 
-def test_fault_21_a_queue_of_jobs_of_another_type_heals(ground: Ground) -> None:
-    ground.redis.set("media:uploads:jobs", "not a queue")
-    worker = ground.hatch()
+def test_fault_21_a_queue_of_jobs_of_another_type_heals(place: FaultPlace) -> None:
+    place.redis.set("media:uploads:jobs", "not a queue")
+    worker = place.start_worker()
 
-    ground.await_state("ready", *ground.upload(1))
+    place.await_state("ready", *place.upload(1))
 
     assert worker.stop() == 0
-    ground.check()
+    place.check()

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.conftest import World, Worlds
-from tests.chaos.ground import Ground
+from tests.chaos.conftest import ProxiedPlace, ProxiedPlaces
 from tests.chaos.own_redis import OwnRedis
+from tests.chaos.place import FaultPlace
 from tests.chaos.proxy import Proxy
 from tests.support import processes
 from tests.support.workplace import WorkerProcess, eventually
@@ -103,19 +103,19 @@ AWAY: dict[str, tuple[Break, Break]] = {
 
 
 @contextmanager
-def _away(way: str, world: World) -> Iterator[None]:
+def _away(way: str, proxied: ProxiedPlace) -> Iterator[None]:
     away, back = AWAY[way]
-    away(world.server, world.proxy)
+    away(proxied.server, proxied.proxy)
     try:
         yield
     finally:
-        back(world.server, world.proxy)
+        back(proxied.server, proxied.proxy)
 
 
-def _awaits_red(ground: Ground) -> float:
+def _awaits_red(place: FaultPlace) -> float:
     """How long it takes until `arq --check` says that the worker is not well."""
     began = time.monotonic()
-    while ground.run("arq", "--check").returncode == 0:
+    while place.run("arq", "--check").returncode == 0:
         assert time.monotonic() - began < RED_WITHIN_S, "health stays green"
     return time.monotonic() - began
 
@@ -124,14 +124,16 @@ def _warnings(worker: WorkerProcess) -> Counter[str]:
     return Counter(line["event"] for line in worker.log if line.get("level") in ("warning", "error"))
 
 
-def _is_at_work(ground: Ground, number: int) -> None:
-    ground.await_state("ready", *ground.upload(number), within=BACK_WITHIN_S)
+def _is_at_work(place: FaultPlace, number: int) -> None:
+    place.await_state("ready", *place.upload(number), within=BACK_WITHIN_S)
 
 
-def _in_each(worlds: Worlds, ways: Iterable[str], body: Callable[[World, str], None]) -> None:
+def _in_each(
+    proxied_places: ProxiedPlaces, ways: Iterable[str], body: Callable[[ProxiedPlace, str], None]
+) -> None:
     """Try `body` with each of these ways for a Redis to be away, in worlds side by side."""
     with ThreadPoolExecutor(len(AWAY)) as pool:
-        list(pool.map(lambda way: body(worlds(way), way), ways))
+        list(pool.map(lambda way: body(proxied_places(way), way), ways))
 
 
 @pytest.mark.parametrize(
@@ -142,100 +144,100 @@ def _in_each(worlds: Worlds, ways: Iterable[str], body: Callable[[World, str], N
     ],
 )
 def test_fault_12_17_18_the_worker_is_at_work_within_ten_seconds_of_the_return_of_its_redis(
-    worlds: Worlds, ways: Iterable[str]
+    proxied_places: ProxiedPlaces, ways: Iterable[str]
 ) -> None:
-    def body(world: World, way: str) -> None:
-        worker = world.ground.hatch()
-        _is_at_work(world.ground, 1)
-        with _away(way, world):
+    def body(proxied: ProxiedPlace, way: str) -> None:
+        worker = proxied.place.start_worker()
+        _is_at_work(proxied.place, 1)
+        with _away(way, proxied):
             time.sleep(3)  # an outage takes its time
 
-        _is_at_work(world.ground, 2)
+        _is_at_work(proxied.place, 2)
 
         assert worker.stop() == 0, way
-        world.ground.check()
+        proxied.place.check()
 
-    _in_each(worlds, ways, body)
+    _in_each(proxied_places, ways, body)
 
 
 @pytest.mark.campaign
 def test_fault_12_17_18_56_health_is_red_while_redis_is_away_and_the_log_tells_each_change_once(
-    worlds: Worlds,
+    proxied_places: ProxiedPlaces,
 ) -> None:
-    def body(world: World, way: str) -> None:
-        worker = world.ground.hatch()
-        _is_at_work(world.ground, 1)
-        with _away(way, world):
-            _awaits_red(world.ground)
+    def body(proxied: ProxiedPlace, way: str) -> None:
+        worker = proxied.place.start_worker()
+        _is_at_work(proxied.place, 1)
+        with _away(way, proxied):
+            _awaits_red(proxied.place)
             time.sleep(15)
             told = _warnings(worker)
-        _is_at_work(world.ground, 2)
-        eventually(lambda: world.ground.run("arq", "--check").returncode == 0)
+        _is_at_work(proxied.place, 2)
+        eventually(lambda: proxied.place.run("arq", "--check").returncode == 0)
 
         assert worker.stop() == 0, way
-        world.ground.check()
+        proxied.place.check()
         repeated[way] = {event: count for event, count in told.items() if count > 1}
 
     repeated: dict[str, dict[str, int]] = {}
-    _in_each(worlds, AWAY, body)
+    _in_each(proxied_places, AWAY, body)
     assert repeated == {way: {} for way in AWAY}
 
 
 @pytest.mark.campaign
-def test_fault_56_a_health_check_whose_redis_is_silent_ends_all_the_same(world: World) -> None:
-    world.proxy.mode = "blackhole"
+def test_fault_56_a_health_check_whose_redis_is_silent_ends_all_the_same(proxied: ProxiedPlace) -> None:
+    proxied.proxy.mode = "blackhole"
 
-    ended = world.ground.run("arq", "--check")
+    ended = proxied.place.run("arq", "--check")
 
     assert ended.returncode == 1
     assert "Redis does not answer" in ended.stderr
 
 
-def test_a_burst_that_loses_its_redis_ends_with_exit_code_1(world: World) -> None:
-    world.proxy.refuse()
+def test_a_burst_that_loses_its_redis_ends_with_exit_code_1(proxied: ProxiedPlace) -> None:
+    proxied.proxy.refuse()
 
-    ended = world.ground.run("media", "--burst")
+    ended = proxied.place.run("media", "--burst")
 
     assert ended.returncode == 1
     assert "redis_unavailable" in ended.stderr
 
 
 def test_a_worker_that_was_at_work_waits_for_a_storage_that_is_away_when_redis_comes_back(
-    world: World,
+    proxied: ProxiedPlace,
 ) -> None:
-    worker = world.ground.hatch()
-    _is_at_work(world.ground, 1)
-    world.proxy.refuse()
+    worker = proxied.place.start_worker()
+    _is_at_work(proxied.place, 1)
+    proxied.proxy.refuse()
     worker.await_log("redis_unavailable")
-    elsewhere = world.ground.home / "elsewhere"
-    world.ground.root.rename(elsewhere)
-    world.proxy.accept()
+    elsewhere = proxied.place.home / "elsewhere"
+    proxied.place.root.rename(elsewhere)
+    proxied.proxy.accept()
     time.sleep(3)
-    elsewhere.rename(world.ground.root)
+    elsewhere.rename(proxied.place.root)
 
-    _is_at_work(world.ground, 2)
+    _is_at_work(proxied.place, 2)
 
     assert worker.stop() == 0
-    world.ground.check()
+    proxied.place.check()
 
 
-def test_fault_13_a_job_that_cannot_say_that_it_has_finished_is_not_done_twice(world: World) -> None:
-    worker = world.ground.hatch(mischief={"crash": ("commit", "after", 1), "signal": "SIGSTOP"})
+def test_fault_13_a_job_that_cannot_say_that_it_has_finished_is_not_done_twice(proxied: ProxiedPlace) -> None:
+    worker = proxied.place.start_worker(fault={"crash": ("commit", "after", 1), "signal": "SIGSTOP"})
     worker.await_log("healthy")
     worker.arm()
-    [source] = world.ground.upload(1)
-    world.ground.await_state("ready", source)
+    [source] = proxied.place.upload(1)
+    proxied.place.await_state("ready", source)
     eventually(lambda: processes.is_frozen(worker.pid))  # or it would be stopped after it was to go on
-    world.proxy.refuse()
+    proxied.proxy.refuse()
     worker.signal(signal.SIGCONT)
     worker.await_log("redis_unavailable")
-    made = {path: path.stat().st_mtime_ns for path in (world.ground.root / "variants").rglob("*.jpg")}
-    world.proxy.accept()
+    made = {path: path.stat().st_mtime_ns for path in (proxied.place.root / "variants").rglob("*.jpg")}
+    proxied.proxy.accept()
 
-    world.ground.await_rest()
+    proxied.place.await_rest()
 
-    now = {path: path.stat().st_mtime_ns for path in (world.ground.root / "variants").rglob("*.jpg")}
+    now = {path: path.stat().st_mtime_ns for path in (proxied.place.root / "variants").rglob("*.jpg")}
     assert now == made
     assert len(made) == 3
     assert worker.stop() == 0
-    world.ground.check()
+    proxied.place.check()

@@ -20,9 +20,9 @@ from storage.catalog.records import Claim, Original, Ready, State, StoredVariant
 from storage.errors import BlobsUnavailable
 from storage.keys import MARKER, variant_key
 from tests.chaos import steps
-from tests.chaos.conftest import Grounds
-from tests.chaos.crashes import Errand, die_at_each, record
-from tests.chaos.ground import Ground
+from tests.chaos.conftest import FaultPlaces
+from tests.chaos.crashes import Scenario, die_at_each, record
+from tests.chaos.place import FaultPlace
 from tests.support.catalogs import claim, commit, delete_event, take, upload, upload_event, work
 from tests.support.sweeps import put
 
@@ -173,22 +173,22 @@ async def test_fault_51_a_sweeper_that_has_lost_its_lease_touches_nothing_more(
     assert len(_there(root)) == 3
 
 
-def _an_orphan_beside_an_upload(ground: Ground, number: int) -> None:
-    if not (ground.root / MARKER).exists():
-        worker = ground.hatch()
-        ground.await_state("ready", *ground.upload(1000))
+def _an_orphan_beside_an_upload(place: FaultPlace, number: int) -> None:
+    if not (place.root / MARKER).exists():
+        worker = place.start_worker()
+        place.await_state("ready", *place.upload(1000))
         worker.stop()
-    path = ground.root / _key(number)
+    path = place.root / _key(number)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"nobody knows me")
 
 
-def _is_in_the_trash(ground: Ground, number: int) -> bool:
-    kept = list(ground.root.glob(f"trash/sweep-*/{_key(number)}"))
-    return len(kept) == 1 and not (ground.root / _key(number)).exists()
+def _is_in_the_trash(place: FaultPlace, number: int) -> bool:
+    kept = list(place.root.glob(f"trash/sweep-*/{_key(number)}"))
+    return len(kept) == 1 and not (place.root / _key(number)).exists()
 
 
-SWEEPING = Errand(
+SWEEPING = Scenario(
     steps.SWEEPING,
     _is_in_the_trash,
     prepare=_an_orphan_beside_an_upload,
@@ -198,8 +198,8 @@ SWEEPING = Errand(
 
 
 @pytest.mark.campaign
-def test_fault_27_50_a_sweep_that_is_killed_at_any_step_is_finished_by_the_next(grounds: Grounds) -> None:
-    cases = record(grounds("recorded"), SWEEPING)
+def test_fault_27_50_a_sweep_that_is_killed_at_any_step_is_finished_by_the_next(places: FaultPlaces) -> None:
+    cases = record(places("recorded"), SWEEPING)
     assert {step for step, _, _ in cases} == steps.SWEEPING.keys()
 
-    assert die_at_each(grounds, SWEEPING, cases) == []
+    assert die_at_each(places, SWEEPING, cases) == []

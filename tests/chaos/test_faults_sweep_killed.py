@@ -15,13 +15,13 @@ from uuid import uuid4
 import pytest
 
 from scripts.redis_server import RedisServer
-from tests.chaos.conftest import Grounds
+from tests.chaos.conftest import FaultPlaces
 from tests.chaos.crashes import cases_of
 from tests.chaos.crashing_worker import DIED
-from tests.chaos.ground import Case, Ground
+from tests.chaos.place import Case, FaultPlace
 from tests.chaos.steps import KILLED_SWEEP
 from tests.support.checker import rows_of
-from tests.support.nursery import Nursery
+from tests.support.fork_server import ForkServer
 from tests.support.sweeps import new_key
 from tests.support.workplace import database_on
 
@@ -29,72 +29,74 @@ SAMPLE = 4  # cases of each kind, every day
 
 
 @pytest.fixture(scope="module")
-def settled(redis_server: RedisServer, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of a ground where three uploads are ready, and nobody works."""
-    ground = Ground(tmp_path_factory.mktemp("settled"), database_on(redis_server.url), nursery)
-    worker = ground.hatch()
-    ground.await_state("ready", *ground.upload(1, 2, 3))
-    ground.await_rest()
+def settled(
+    redis_server: RedisServer, fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The home of a place where three uploads are ready, and nobody works."""
+    place = FaultPlace(tmp_path_factory.mktemp("settled"), database_on(redis_server.url), fork_server)
+    worker = place.start_worker()
+    place.await_state("ready", *place.upload(1, 2, 3))
+    place.await_rest()
     worker.stop()
-    ground.close()
-    return ground.home
+    place.close()
+    return place.home
 
 
 @dataclass
-class Scene:
+class SweepScene:
     """A copy of it in which there is one of everything that a sweep finds."""
 
-    ground: Ground
+    place: FaultPlace
     orphan: str
     retired: str
     missing: str
     leftover: str
 
-    def run(self, *words: str, **mischief: Any) -> int:
+    def run(self, *words: str, **fault: Any) -> int:
         """Run the command to its end; gives its exit code."""
-        return self.ground.hatch(*words, ready=False, mischief={**mischief, "armed": True}).wait(60)
+        return self.place.start_worker(*words, ready=False, fault={**fault, "armed": True}).wait(60)
 
     @property
     def plan(self) -> str:
-        [row] = rows_of(self.ground.catalog, "SELECT value FROM kv WHERE name = 'sweep:last'")
+        [row] = rows_of(self.place.catalog, "SELECT value FROM kv WHERE name = 'sweep:last'")
         plan: str = json.loads(row["value"])["plan"]
         return plan
 
     @property
     def files(self) -> set[str]:
         """The files below variants/, staging/ and trash/, but for plans."""
-        root = self.ground.root
+        root = self.place.root
         found = [path for top in ("variants", "staging", "trash") for path in (root / top).rglob("*")]
         return {str(path.relative_to(root)) for path in found if path.is_file() and "plan" not in path.name}
 
     @property
     def held(self) -> set[str]:
         """The keys that rows hold."""
-        return {row["key"] for row in rows_of(self.ground.catalog, "SELECT key FROM variants")}
+        return {row["key"] for row in rows_of(self.place.catalog, "SELECT key FROM variants")}
 
 
-def scene(ground: Ground, settled: Path) -> Scene:
-    shutil.copytree(settled, ground.home, dirs_exist_ok=True)
-    rows = rows_of(ground.catalog, "SELECT key, upload_id FROM variants ORDER BY upload_id, key")
+def scene(place: FaultPlace, settled: Path) -> SweepScene:
+    shutil.copytree(settled, place.home, dirs_exist_ok=True)
+    rows = rows_of(place.catalog, "SELECT key, upload_id FROM variants ORDER BY upload_id, key")
     retired, missing = rows[0]["key"], rows[3]["key"]
-    with closing(sqlite3.connect(ground.catalog)) as connection, connection:
+    with closing(sqlite3.connect(place.catalog)) as connection, connection:
         connection.execute("UPDATE variants SET superseded_ms = 1 WHERE key = ?", [retired])
-    (ground.root / missing).unlink()
+    (place.root / missing).unlink()
     orphan, leftover = new_key(), f"staging/x{uuid4()}/0"
     for key in (orphan, leftover):
-        (ground.root / key).parent.mkdir(parents=True, exist_ok=True)
-        (ground.root / key).write_bytes(b"nobody's")
-    return Scene(ground, orphan, retired, missing, leftover)
+        (place.root / key).parent.mkdir(parents=True, exist_ok=True)
+        (place.root / key).write_bytes(b"nobody's")
+    return SweepScene(place, orphan, retired, missing, leftover)
 
 
-def planned(made: Scene) -> Sequence[str]:
+def planned(made: SweepScene) -> Sequence[str]:
     assert made.run("sweep") == 0
     return "sweep", "--apply", made.plan
 
 
-def is_applied(made: Scene) -> None:
+def is_applied(made: SweepScene) -> None:
     [upload] = rows_of(
-        made.ground.catalog,
+        made.place.catalog,
         f"SELECT state FROM uploads JOIN variants ON upload_id = id WHERE key = '{made.missing}'",
     )
     assert upload["state"] == "queued"
@@ -102,32 +104,32 @@ def is_applied(made: Scene) -> None:
     assert made.files == made.held - {made.missing} | {f"trash/{made.plan}/{made.orphan}"}
 
 
-def applied(made: Scene) -> Sequence[str]:
+def applied(made: SweepScene) -> Sequence[str]:
     assert made.run(*planned(made)) == 0
     return "sweep", "purge"
 
 
-def is_purged(made: Scene) -> None:
+def is_purged(made: SweepScene) -> None:
     assert made.files == made.held - {made.missing}
-    assert not [path for path in (made.ground.root / "trash").rglob("*") if path.is_file()]
+    assert not [path for path in (made.place.root / "trash").rglob("*") if path.is_file()]
 
 
-def applied_by_mistake(made: Scene) -> Sequence[str]:
+def applied_by_mistake(made: SweepScene) -> Sequence[str]:
     assert made.run(*planned(made)) == 0
     return "sweep", "restore", made.plan
 
 
-def is_restored(made: Scene) -> None:
+def is_restored(made: SweepScene) -> None:
     assert made.files == made.held - {made.missing} | {made.orphan}
-    assert (made.ground.root / made.orphan).read_bytes() == b"nobody's"
+    assert (made.place.root / made.orphan).read_bytes() == b"nobody's"
 
 
 @dataclass(frozen=True)
 class Chore:
     """What comes before (and which command then), and what holds after it."""
 
-    prepare: Callable[[Scene], Sequence[str]]
-    check: Callable[[Scene], None]
+    prepare: Callable[[SweepScene], Sequence[str]]
+    check: Callable[[SweepScene], None]
 
 
 CHORES = {
@@ -137,50 +139,50 @@ CHORES = {
 }
 
 
-def record(made: Scene, chore: Chore) -> Sequence[Case]:
+def record(made: SweepScene, chore: Chore) -> Sequence[Case]:
     """Every step that the command comes by."""
-    trace = made.ground.home / "trace"
+    trace = made.place.home / "trace"
     words = chore.prepare(made)
     assert made.run(*words, trace=str(trace)) == 0
     chore.check(made)
     return cases_of(trace, KILLED_SWEEP)
 
 
-def die_at(made: Scene, chore: Chore, case: Case) -> None:
+def die_at(made: SweepScene, chore: Chore, case: Case) -> None:
     """Let the command die there, and run it again: at once, and once more."""
     words = chore.prepare(made)
     assert made.run(*words, crash=case) == DIED, case
     for _ in range(2):
         assert made.run(*words) == 0, case
     chore.check(made)
-    marks = rows_of(made.ground.catalog, "SELECT * FROM condemned WHERE moved_ms IS NULL")
+    marks = rows_of(made.place.catalog, "SELECT * FROM condemned WHERE moved_ms IS NULL")
     assert marks == [], case
 
 
-def die_at_some(grounds: Grounds, settled: Path, chore: Chore, number: int | None) -> int:
+def die_at_some(places: FaultPlaces, settled: Path, chore: Chore, number: int | None) -> int:
     """Die at so many steps, at all where no number is said; gives at how many."""
-    cases = list(record(scene(quick(grounds("recorded")), settled), chore))
+    cases = list(record(scene(quick(places("recorded")), settled), chore))
     chosen = cases if number is None else random.Random(os.environ.get("SEED", "1")).sample(cases, number)
     for at, case in enumerate(chosen):
-        die_at(scene(quick(grounds(f"ground-{at}")), settled), chore, case)
+        die_at(scene(quick(places(f"place-{at}")), settled), chore, case)
     return len(chosen)
 
 
-def quick(ground: Ground) -> Ground:
-    ground.settings["MEDIA_RETENTION"] = "0"
-    return ground
+def quick(place: FaultPlace) -> FaultPlace:
+    place.settings["MEDIA_RETENTION"] = "0"
+    return place
 
 
 @pytest.mark.parametrize("chore", CHORES.values(), ids=CHORES.keys())
 def test_a_sweep_that_is_killed_at_some_step_is_finished_when_it_is_run_again(
-    grounds: Grounds, settled: Path, chore: Chore
+    places: FaultPlaces, settled: Path, chore: Chore
 ) -> None:
-    assert die_at_some(grounds, settled, chore, SAMPLE) == SAMPLE
+    assert die_at_some(places, settled, chore, SAMPLE) == SAMPLE
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("chore", CHORES.values(), ids=CHORES.keys())
 def test_a_sweep_that_is_killed_at_any_step_is_finished_when_it_is_run_again(
-    grounds: Grounds, settled: Path, chore: Chore
+    places: FaultPlaces, settled: Path, chore: Chore
 ) -> None:
-    assert die_at_some(grounds, settled, chore, None) > SAMPLE
+    assert die_at_some(places, settled, chore, None) > SAMPLE

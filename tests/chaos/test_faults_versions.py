@@ -7,16 +7,16 @@ import pytest
 from arq.worker import create_worker, get_kwargs
 from packaging.requirements import Requirement
 
-from tests.chaos.ground import Ground
+from tests.chaos.place import FaultPlace
 from worker.main import worker_settings
 from worker.settings import Settings
 
 
-def test_fault_55_jobs_that_another_version_wrote_are_requeued_by_this_one(ground: Ground) -> None:
-    sources = ground.upload(*range(12))
-    doomed = ground.hatch(mischief={"crash": ("acknowledge", "after", 1), "armed": True}, ready=False)
-    doomed.wait()
-    jobs = sorted(ground.redis.scan_iter("arq:job:*"))
+def test_fault_55_jobs_that_another_version_wrote_are_requeued_by_this_one(place: FaultPlace) -> None:
+    sources = place.upload(*range(12))
+    victim = place.start_worker(fault={"crash": ("acknowledge", "after", 1), "armed": True}, ready=False)
+    victim.wait()
+    jobs = sorted(place.redis.scan_iter("arq:job:*"))
     assert len(jobs) == 3
     of_others = [
         ("process_upload", ["an id"]),
@@ -24,14 +24,14 @@ def test_fault_55_jobs_that_another_version_wrote_are_requeued_by_this_one(groun
         ("process_batch", [[], {}, 7]),
     ]
     for job, (name, arguments) in zip(jobs, of_others, strict=True):
-        ground.redis.set(job, json.dumps({"t": 1, "f": name, "a": arguments, "k": {}, "et": 1}))
-    heir = ground.hatch()
+        place.redis.set(job, json.dumps({"t": 1, "f": name, "a": arguments, "k": {}, "et": 1}))
+    successor = place.start_worker()
 
-    ground.await_state("ready", *sources)
+    place.await_state("ready", *sources)
 
-    ground.await_rest()
-    assert heir.stop() == 0
-    ground.check()
+    place.await_rest()
+    assert successor.stop() == 0
+    place.check()
 
 
 def test_fault_57_the_installed_arq_and_redis_are_those_that_were_measured() -> None:
@@ -44,8 +44,8 @@ def test_fault_57_the_installed_arq_and_redis_are_those_that_were_measured() -> 
 def test_fault_57_the_settings_are_arqs_own_and_what_inherits_them_is_refused_at_once() -> None:
     kinds = worker_settings(Settings())
     ours = type("WorkerSettings", (), kinds)
-    heir = type("Mine", (ours,), {"max_jobs": 1})
+    successor = type("Mine", (ours,), {"max_jobs": 1})
 
     assert get_kwargs(ours).keys() == kinds.keys()
     with pytest.raises(RuntimeError, match="at least one function"):
-        create_worker(heir)
+        create_worker(successor)

@@ -116,8 +116,8 @@ async def commit(catalog: Catalog, outcome: Ready | Failed | Postponed | Removed
 async def work(catalog: Catalog, upload_id: UUID = CAT) -> None:
     """Do whatever waits for this upload, as a worker does."""
     while (taken := await try_claim(catalog, upload_id)) is not None:
-        doomed = taken.upload.state is State.DELETING
-        await commit(catalog, Removed(taken) if doomed else ready(taken))
+        victim = taken.upload.state is State.DELETING
+        await commit(catalog, Removed(taken) if victim else ready(taken))
 
 
 @contextmanager

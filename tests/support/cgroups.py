@@ -16,7 +16,7 @@ class NoCgroupsError(RuntimeError):
     """This machine lets us make no control groups for memory and CPU."""
 
 
-class Cage:
+class Cgroup:
     """The groups of one cage; hold it through `open_cage`."""
 
     def __init__(self, folders: Sequence[Path], peak: str, events: str) -> None:
@@ -47,7 +47,7 @@ class Cage:
 
 
 @contextmanager
-def open_cage(memory_mib: int, cpus: float) -> Iterator[Cage]:
+def open_cgroup(memory_mib: int, cpus: float) -> Iterator[Cgroup]:
     """A cage of that size, gone at the end. Raises: NoCgroupsError."""
     name = f"media-worker-{os.getpid()}-{time.monotonic_ns()}"
     second = (_ROOT / "cgroup.controllers").exists()
@@ -68,9 +68,9 @@ def open_cage(memory_mib: int, cpus: float) -> Iterator[Cage]:
         raise NoCgroupsError(f"no control groups for memory and CPU can be made here: {error}") from error
     try:
         yield (
-            Cage(folders, "memory.peak", "memory.events")
+            Cgroup(folders, "memory.peak", "memory.events")
             if second
-            else Cage(folders, "memory.max_usage_in_bytes", "memory.oom_control")
+            else Cgroup(folders, "memory.max_usage_in_bytes", "memory.oom_control")
         )
     finally:
         _remove(folders)

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support import nursery
-from tests.support.nursery import Nursling
+from tests.support import fork_server
+from tests.support.fork_server import ForkedProcess
 
 MEDIA = Path(sys.executable).parent / "media"
 Ended = subprocess.CompletedProcess[str]
@@ -51,8 +51,14 @@ def forked(words: Sequence[str], env: Mapping[str, str], cwd: Path, *, confined:
         tempfile.TemporaryFile("w+", encoding="utf-8") as out,
         tempfile.TemporaryFile("w+", encoding="utf-8") as err,
     ):
-        process = Nursling(
-            nursery.commands(), words, env, cwd, stdout=out.fileno(), stderr=err.fileno(), confined=confined
+        process = ForkedProcess(
+            fork_server.commands(),
+            words,
+            env,
+            cwd,
+            stdout=out.fileno(),
+            stderr=err.fileno(),
+            confined=confined,
         )
         try:
             code = process.wait(_PATIENCE_S)

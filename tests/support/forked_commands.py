@@ -7,7 +7,7 @@ from arq.cli import cli as arq
 
 import worker.main  # noqa: F401 (arq imports it by its name)
 from scripts import media
-from tests.support.nursery import nurse
+from tests.support.fork_server import serve_forks
 
 
 def work(words: Sequence[str]) -> None:
@@ -22,4 +22,4 @@ def work(words: Sequence[str]) -> None:
 if __name__ == "__main__":
     for command in media.COMMANDS:
         media.build([command])
-    nurse(work)
+    serve_forks(work)

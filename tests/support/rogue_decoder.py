@@ -50,7 +50,7 @@ class Job:
         self.source, self.drawing = source, drawing
         content = os.pread(self.source, request["bytes"], 0)
         end = content.rfind(b"\xff\xd9") + 2
-        self.picture, self.mischief = content[:end], content[end:].decode().strip("-")
+        self.picture, self.fault = content[:end], content[end:].decode().strip("-")
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.width, self.height = 40, 30
 
@@ -108,12 +108,12 @@ def raw(job: Job, content: bytes) -> None:
 def answered(change: Callable[[Job], Message]) -> Callable[[Job], None]:
     """Everything honest but the last answer."""
 
-    def mischief(job: Job) -> None:
+    def fault(job: Job) -> None:
         job.probe()
         job.write()
         job.say({**job.done(), **change(job)})
 
-    return mischief
+    return fault
 
 
 def with_segment(job: Job, marker: int, body: bytes) -> bytes:
@@ -291,14 +291,14 @@ def probe_twice(job: Job) -> None:
     job.say(job.probed())
 
 
-def once(mischief: Callable[[Job], object]) -> Callable[[Job], None]:
+def once(fault: Callable[[Job], object]) -> Callable[[Job], None]:
     """Only where another child has not done so before, told by a mark on the source's folder."""
 
     def first(job: Job) -> None:
         mark = os.readlink(f"/proc/self/fd/{job.source}") + ".mark"
         if not os.path.exists(mark):
             os.close(os.open(mark, os.O_CREAT))
-            mischief(job)
+            fault(job)
         else:
             job.honest()
 
@@ -306,13 +306,13 @@ def once(mischief: Callable[[Job], object]) -> Callable[[Job], None]:
 
 
 def die_of(number: signal.Signals, last_words: str = "") -> Callable[[Job], None]:
-    def mischief(job: Job) -> None:
+    def fault(job: Job) -> None:
         os.write(2, last_words.encode())
         if number not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(number, signal.SIG_DFL)  # what a shell starts in the background ignores some
         os.kill(os.getpid(), number)
 
-    return mischief
+    return fault
 
 
 def starve(job: Job) -> None:
@@ -333,7 +333,7 @@ def second_frame(job: Job) -> bytes:
     return job.picture[:at] + huge + job.picture[at:]
 
 
-MISCHIEF: dict[str, Callable[[Job], None]] = {
+FAULTS: dict[str, Callable[[Job], None]] = {
     # frames
     "not json": lambda job: job.say(b"<html>"),
     "not utf-8": lambda job: job.say(b'"\xff\xfe"'),
@@ -463,7 +463,7 @@ def main() -> None:
         job = Job(connection, request, descriptors[0], config["drawing"])
         for fd in kept:
             os.pwrite(fd, b"<script>", 0)
-        MISCHIEF.get(job.mischief, Job.honest)(job)
+        FAULTS.get(job.fault, Job.honest)(job)
         for fd in descriptors:
             os.close(fd)
 

@@ -43,9 +43,9 @@ def bitmap() -> bytes:
     return file.getvalue()
 
 
-def ordered(mischief: str) -> bytes:
+def ordered(fault: str) -> bytes:
     """A picture that tells the rogue what to do."""
-    return jpeg() + f"--{mischief}--".encode()
+    return jpeg() + f"--{fault}--".encode()
 
 
 @contextmanager

@@ -19,10 +19,10 @@ from uuid import uuid4
 import redis
 
 from scripts.redis_server import LAUNCHER
-from tests.support import nursery, processes
+from tests.support import fork_server, processes
 from tests.support.checker import Findings, check
 from tests.support.commands import Ended, forked, run_installed
-from tests.support.nursery import LoggingNursling
+from tests.support.fork_server import LoggedProcess
 
 BIN = Path(sys.executable).parent
 PATIENCE_S = 20.0  # on a busy machine; what must be fast is measured, not timed out
@@ -33,7 +33,7 @@ STARTS = {
     **{by: [str(BIN / program), *words] for by, (program, *words) in _FORKED.items()},
     "stub": [sys.executable, "-m", "tests.support.stub_worker"],
 }
-Started = subprocess.Popen[bytes] | LoggingNursling
+Started = subprocess.Popen[bytes] | LoggedProcess
 Event = Mapping[str, Any]
 Told = dict[str, Any]
 
@@ -209,7 +209,7 @@ class Workplace:
         env = self.env(**settings)
         process: Started
         if by in _FORKED:
-            process = LoggingNursling(nursery.commands(), [*_FORKED[by], *options], env, self.home)
+            process = LoggedProcess(fork_server.commands(), [*_FORKED[by], *options], env, self.home)
         else:
             command = [*_MORTAL, str(os.getpid()), *STARTS[by], *options]
             process = subprocess.Popen(

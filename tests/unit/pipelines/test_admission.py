@@ -9,7 +9,7 @@ from pipelines.sandbox import admission as module
 from pipelines.sandbox.admission import Admission, NoRoomError
 
 
-class Crowd:
+class Holders:
     """Tasks that hold something until they are told to leave."""
 
     def __init__(self) -> None:
@@ -46,115 +46,115 @@ class Crowd:
 
 
 @pytest.fixture
-def crowd() -> Crowd:
-    return Crowd()
+def holders() -> Holders:
+    return Holders()
 
 
-async def test_no_more_decode_at_once_than_there_are_places(crowd: Crowd) -> None:
+async def test_no_more_decode_at_once_than_there_are_places(holders: Holders) -> None:
     admission = Admission(2, 100)
     for name in "abc":
-        await crowd.enter(name, admission.slot())
-    full = list(crowd.inside)
-    await crowd.leave("a")
+        await holders.enter(name, admission.slot())
+    full = list(holders.inside)
+    await holders.leave("a")
 
     assert full == ["a", "b"]
-    assert crowd.inside == ["b", "c"]
+    assert holders.inside == ["b", "c"]
 
 
-async def test_memory_is_given_out_in_the_order_of_asking(crowd: Crowd) -> None:
+async def test_memory_is_given_out_in_the_order_of_asking(holders: Holders) -> None:
     admission = Admission(9, 100)
     for name, need in (("a", 60), ("b", 60), ("c", 60)):
-        await crowd.enter(name, admission.memory(need))
-    steps = [list(crowd.inside)]
+        await holders.enter(name, admission.memory(need))
+    steps = [list(holders.inside)]
     for name in "ab":
-        await crowd.leave(name)
-        steps.append(list(crowd.inside))
+        await holders.leave(name)
+        steps.append(list(holders.inside))
 
     assert steps == [["a"], ["b"], ["c"]]
 
 
-async def test_a_small_request_that_waits_stays_behind_a_big_one_that_came_first(crowd: Crowd) -> None:
+async def test_a_small_request_that_waits_stays_behind_a_big_one_that_came_first(holders: Holders) -> None:
     admission = Admission(9, 100)
     for name, need in (("half", 50), ("big", 100), ("small", 1)):
-        await crowd.enter(name, admission.memory(need))
-    before = list(crowd.inside)
-    await crowd.leave("half")
+        await holders.enter(name, admission.memory(need))
+    before = list(holders.inside)
+    await holders.leave("half")
 
     assert before == ["half"]
-    assert crowd.inside == ["big"]
-    await crowd.leave("big")
-    assert crowd.inside == ["small"]
+    assert holders.inside == ["big"]
+    await holders.leave("big")
+    assert holders.inside == ["small"]
 
 
-async def test_who_gives_up_waiting_lets_the_next_ones_in(crowd: Crowd) -> None:
+async def test_who_gives_up_waiting_lets_the_next_ones_in(holders: Holders) -> None:
     admission = Admission(9, 100)
     for name, need in (("half", 50), ("big", 100), ("small", 50)):
-        await crowd.enter(name, admission.memory(need))
-    await crowd.give_up("big")
+        await holders.enter(name, admission.memory(need))
+    await holders.give_up("big")
 
-    assert crowd.inside == ["half", "small"]
+    assert holders.inside == ["half", "small"]
 
 
-async def test_who_gives_up_while_inside_gives_everything_back(crowd: Crowd) -> None:
+async def test_who_gives_up_while_inside_gives_everything_back(holders: Holders) -> None:
     admission = Admission(9, 100)
-    await crowd.enter("all", admission.memory(100))
-    await crowd.enter("next", admission.memory(100))
-    await crowd.give_up("all")
+    await holders.enter("all", admission.memory(100))
+    await holders.enter("next", admission.memory(100))
+    await holders.give_up("all")
 
-    assert crowd.inside == ["next"]
+    assert holders.inside == ["next"]
 
 
-async def test_who_is_cancelled_at_the_moment_of_its_turn_gives_it_on(crowd: Crowd) -> None:
+async def test_who_is_cancelled_at_the_moment_of_its_turn_gives_it_on(holders: Holders) -> None:
     admission = Admission(9, 100)
-    await crowd.enter("all", admission.memory(100))
-    await crowd.enter("unlucky", admission.memory(100))
-    await crowd.enter("next", admission.memory(100))
-    crowd._exits["all"].set()
+    await holders.enter("all", admission.memory(100))
+    await holders.enter("unlucky", admission.memory(100))
+    await holders.enter("next", admission.memory(100))
+    holders._exits["all"].set()
     await asyncio.sleep(0)
-    await crowd.give_up("unlucky")
+    await holders.give_up("unlucky")
 
-    assert crowd.inside == ["next"]
+    assert holders.inside == ["next"]
 
 
-async def test_alone_waits_for_all_and_keeps_all_out(crowd: Crowd) -> None:
+async def test_alone_waits_for_all_and_keeps_all_out(holders: Holders) -> None:
     admission = Admission(2, 100)
-    await crowd.enter("a", admission.slot())
-    await crowd.enter("alone", admission.alone())
-    await crowd.enter("b", admission.slot())
-    before = list(crowd.inside)
-    await crowd.leave("a")
-    for name in [each for each in crowd.inside if each == "b"]:
-        await crowd.leave(name)
-    alone = list(crowd.inside)
-    await crowd.enter("c", admission.slot())
+    await holders.enter("a", admission.slot())
+    await holders.enter("alone", admission.alone())
+    await holders.enter("b", admission.slot())
+    before = list(holders.inside)
+    await holders.leave("a")
+    for name in [each for each in holders.inside if each == "b"]:
+        await holders.leave(name)
+    alone = list(holders.inside)
+    await holders.enter("c", admission.slot())
 
     assert "alone" not in before
     assert alone == ["alone"]
-    assert crowd.inside == ["alone"]
+    assert holders.inside == ["alone"]
 
 
-async def test_two_who_want_to_be_alone_take_turns(crowd: Crowd) -> None:
+async def test_two_who_want_to_be_alone_take_turns(holders: Holders) -> None:
     admission = Admission(3, 100)
     for name in ("first", "second"):
-        await crowd.enter(name, admission.alone())
-    before = list(crowd.inside)
-    await crowd.leave("first")
+        await holders.enter(name, admission.alone())
+    before = list(holders.inside)
+    await holders.leave("first")
 
     assert before == ["first"]
-    assert crowd.inside == ["second"]
+    assert holders.inside == ["second"]
 
 
-async def test_who_gives_up_being_alone_gives_all_places_back(crowd: Crowd) -> None:
+async def test_who_gives_up_being_alone_gives_all_places_back(holders: Holders) -> None:
     admission = Admission(2, 100)
-    await crowd.enter("a", admission.slot())
-    await crowd.enter("alone", admission.alone())
-    await crowd.give_up("alone")
+    await holders.enter("a", admission.slot())
+    await holders.enter("alone", admission.alone())
+    await holders.give_up("alone")
     async with AsyncExitStack() as stack:
         await asyncio.wait_for(stack.enter_async_context(admission.slot()), 5)
         await asyncio.wait_for(stack.enter_async_context(admission.memory(100)), 5)
 
 
-async def test_memory_that_is_not_there_now_is_refused_and_not_waited_for(crowd: Crowd) -> None:
+async def test_memory_that_is_not_there_now_is_refused_and_not_waited_for(holders: Holders) -> None:
     admission = Admission(2, 100)
     with admission.memory_now(60), pytest.raises(NoRoomError) as refused, admission.memory_now(60):
         pass
@@ -165,16 +165,16 @@ async def test_memory_that_is_not_there_now_is_refused_and_not_waited_for(crowd:
 
 
 async def test_a_small_picture_overtakes_a_big_one_that_waits_but_not_for_ever(
-    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+    holders: Holders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admission = Admission(2, 100)
-    await crowd.enter("half", admission.memory(50))
-    await crowd.enter("big", admission.memory(100))
+    await holders.enter("half", admission.memory(50))
+    await holders.enter("big", admission.memory(100))
     with admission.memory_now(10):
         pass
     monkeypatch.setattr(module, "PATIENCE_S", 0)
 
     with pytest.raises(NoRoomError), admission.memory_now(10):
         pass
-    await crowd.leave("half")
-    assert crowd.inside == ["big"]
+    await holders.leave("half")
+    assert holders.inside == ["big"]

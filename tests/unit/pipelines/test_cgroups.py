@@ -7,7 +7,7 @@ import pytest
 
 from pipelines import cgroups
 from pipelines.formats import MIB
-from tests.support.cgroups import NoCgroupsError, open_cage
+from tests.support.cgroups import NoCgroupsError, open_cgroup
 
 V2 = "30 1 0:26 {top} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw"
 V1_CPU = "31 1 0:27 {top} /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct"
@@ -167,8 +167,8 @@ def test_what_this_machine_says_of_a_cage_is_what_the_cage_was_given() -> None:
 
     look = "from pipelines import cgroups; print(cgroups.memory_limit(), cgroups.cpu_quota())"
     try:
-        with open_cage(256, 0.5) as cage:
-            command = cage.inside([sys.executable, "-c", look])
+        with open_cgroup(256, 0.5) as cgroup:
+            command = cgroup.inside([sys.executable, "-c", look])
             said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     except NoCgroupsError as error:
         pytest.skip(str(error))

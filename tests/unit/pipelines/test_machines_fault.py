@@ -252,10 +252,10 @@ def test_a_decoder_that_the_kernel_kills_for_memory_is_not_the_pictures_fault_an
         "Give it more memory, or let less run beside the worker."
     )
     try:
-        with cgroups.open_cage(128, 2) as cage:
-            command = cage.inside([sys.executable, "-c", CAGED])
+        with cgroups.open_cgroup(128, 2) as cgroup:
+            command = cgroup.inside([sys.executable, "-c", CAGED])
             said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-            kills = cage.kills
+            kills = cgroup.kills
     except cgroups.NoCgroupsError as error:
         pytest.skip(str(error))
 

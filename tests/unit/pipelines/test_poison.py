@@ -34,7 +34,7 @@ async def put(blobs: LocalBlobs, key: str, content: bytes) -> None:
     await blobs.put(key, chunks())
 
 
-class Desk:
+class Pipeline:
     """Where uploads are worked on, one by one."""
 
     def __init__(self, catalog: Catalog, blobs: LocalBlobs, sandbox: Sandbox) -> None:
@@ -62,12 +62,12 @@ class Desk:
 
 
 @pytest.fixture
-def desk(catalog: Catalog, local_blobs: LocalBlobs, rogue: Sandbox) -> Desk:
-    return Desk(catalog, local_blobs, rogue)
+def pipeline(catalog: Catalog, local_blobs: LocalBlobs, rogue: Sandbox) -> Pipeline:
+    return Pipeline(catalog, local_blobs, rogue)
 
 
 @pytest.mark.parametrize(
-    ("mischief", "first", "again"),
+    ("fault", "first", "again"),
     [
         ("abort", "DecoderCrashed", "decoder_crashed"),
         ("not json", "DecoderCrashed", "decoder_crashed"),
@@ -76,75 +76,77 @@ def desk(catalog: Catalog, local_blobs: LocalBlobs, rogue: Sandbox) -> Desk:
     ],
 )
 async def test_what_killed_a_decoder_is_refused_under_another_name_and_costs_no_other(
-    desk: Desk, mischief: str, first: str, again: str
+    pipeline: Pipeline, fault: str, first: str, again: str
 ) -> None:
-    await put(desk.blobs, KILLER, ordered(mischief))
-    await put(desk.blobs, "uploads/copy.jpg", ordered(mischief))
-    await put(desk.blobs, "uploads/good.jpg", jpeg())
-    poison = desk.poison()
+    await put(pipeline.blobs, KILLER, ordered(fault))
+    await put(pipeline.blobs, "uploads/copy.jpg", ordered(fault))
+    await put(pipeline.blobs, "uploads/good.jpg", jpeg())
+    poison = pipeline.poison()
 
-    assert await desk.work(poison, KILLER) == first
-    assert await desk.work(poison, "uploads/good.jpg") == "ready"
+    assert await pipeline.work(poison, KILLER) == first
+    assert await pipeline.work(poison, "uploads/good.jpg") == "ready"
     decoders = children()
-    assert await desk.work(poison, "uploads/copy.jpg") == again
-    assert await desk.work(desk.poison(), "uploads/copy.jpg") == again
+    assert await pipeline.work(poison, "uploads/copy.jpg") == again
+    assert await pipeline.work(pipeline.poison(), "uploads/copy.jpg") == again
     assert children() == decoders
 
 
-async def test_an_innocent_picture_of_the_same_size_is_not_blamed(desk: Desk) -> None:
+async def test_an_innocent_picture_of_the_same_size_is_not_blamed(pipeline: Pipeline) -> None:
     innocent = jpeg() + b"--honest--"[:9]
-    await put(desk.blobs, KILLER, ordered("abort"))
-    await put(desk.blobs, "uploads/good.jpg", innocent)
-    poison = desk.poison()
+    await put(pipeline.blobs, KILLER, ordered("abort"))
+    await put(pipeline.blobs, "uploads/good.jpg", innocent)
+    poison = pipeline.poison()
 
     assert len(innocent) == len(ordered("abort"))
-    assert await desk.work(poison, KILLER) == "DecoderCrashed"
-    assert await desk.work(poison, "uploads/good.jpg") == "ready"
+    assert await pipeline.work(poison, KILLER) == "DecoderCrashed"
+    assert await pipeline.work(poison, "uploads/good.jpg") == "ready"
 
 
-async def test_another_version_of_the_decoder_tries_again(desk: Desk) -> None:
-    await put(desk.blobs, KILLER, ordered("abort"))
+async def test_another_version_of_the_decoder_tries_again(pipeline: Pipeline) -> None:
+    await put(pipeline.blobs, KILLER, ordered("abort"))
 
-    assert await desk.work(desk.poison("1"), KILLER) == "DecoderCrashed"
-    assert await desk.work(desk.poison("2"), KILLER) == "DecoderCrashed"
-    assert await desk.work(desk.poison("1"), KILLER) == "decoder_crashed"
+    assert await pipeline.work(pipeline.poison("1"), KILLER) == "DecoderCrashed"
+    assert await pipeline.work(pipeline.poison("2"), KILLER) == "DecoderCrashed"
+    assert await pipeline.work(pipeline.poison("1"), KILLER) == "decoder_crashed"
 
 
-async def test_blame_is_forgotten_after_a_week(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    await put(desk.blobs, KILLER, ordered("abort"))
-    poison = desk.poison()
+async def test_blame_is_forgotten_after_a_week(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    await put(pipeline.blobs, KILLER, ordered("abort"))
+    poison = pipeline.poison()
     with monkeypatch.context() as eight_days_ago:
         then = now_ms() - POISON_KEPT_MS - 1
         eight_days_ago.setattr("storage.catalog.poison.now_ms", lambda: then)
-        await desk.work(poison, KILLER)
-    before = await desk.work(poison, KILLER)
+        await pipeline.work(poison, KILLER)
+    before = await pipeline.work(poison, KILLER)
 
-    await desk.catalog.poison.prune(now_ms() - POISON_KEPT_MS)
+    await pipeline.catalog.poison.prune(now_ms() - POISON_KEPT_MS)
 
     assert before == "decoder_crashed"
-    assert await desk.work(poison, KILLER) == "DecoderCrashed"
+    assert await pipeline.work(poison, KILLER) == "DecoderCrashed"
 
 
 async def test_what_is_removed_is_tried_again_by_every_worker_and_its_memory_brings_nothing_back(
-    desk: Desk,
+    pipeline: Pipeline,
 ) -> None:
-    await put(desk.blobs, KILLER, ordered("abort"))
-    poison, elsewhere = desk.poison(), desk.poison()
-    await desk.work(poison, KILLER)
-    assert await desk.work(elsewhere, KILLER) == "decoder_crashed"
+    await put(pipeline.blobs, KILLER, ordered("abort"))
+    poison, elsewhere = pipeline.poison(), pipeline.poison()
+    await pipeline.work(poison, KILLER)
+    assert await pipeline.work(elsewhere, KILLER) == "decoder_crashed"
 
-    await remove_poison([KILLER, "uploads/gone.jpg"], desk.blobs, desk.catalog.poison)
-    await put(desk.blobs, "uploads/other.jpg", ordered("segv"))
-    await desk.work(elsewhere, "uploads/other.jpg")
+    await remove_poison([KILLER, "uploads/gone.jpg"], pipeline.blobs, pipeline.catalog.poison)
+    await put(pipeline.blobs, "uploads/other.jpg", ordered("segv"))
+    await pipeline.work(elsewhere, "uploads/other.jpg")
 
-    assert await desk.work(elsewhere, KILLER) == "DecoderCrashed"
+    assert await pipeline.work(elsewhere, KILLER) == "DecoderCrashed"
 
 
-async def test_uploads_that_come_while_the_list_is_read_are_checked_against_it_too(desk: Desk) -> None:
-    await put(desk.blobs, KILLER, ordered("abort"))
-    async with desk.blobs.open(KILLER) as source:
-        await desk.poison().add(source, DecoderCrashed("it died"))
-        fresh = desk.poison()
+async def test_uploads_that_come_while_the_list_is_read_are_checked_against_it_too(
+    pipeline: Pipeline,
+) -> None:
+    await put(pipeline.blobs, KILLER, ordered("abort"))
+    async with pipeline.blobs.open(KILLER) as source:
+        await pipeline.poison().add(source, DecoderCrashed("it died"))
+        fresh = pipeline.poison()
         answers = await asyncio.gather(*(fresh.check(source) for _ in range(5)), return_exceptions=True)
 
     assert [type(answer) for answer in answers] == [PictureRefused] * 5

@@ -67,23 +67,21 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("mischief", [each for kind in LIES.values() for each in kind])
-async def test_a_decoder_that_lies_or_dies_is_ended_and_replaced(rogue: Sandbox, mischief: str) -> None:
+@pytest.mark.parametrize("fault", [each for kind in LIES.values() for each in kind])
+async def test_a_decoder_that_lies_or_dies_is_ended_and_replaced(rogue: Sandbox, fault: str) -> None:
     before = set(children())
     with pytest.raises(DecoderCrashed):
-        await render(rogue, ordered(mischief))
+        await render(rogue, ordered(fault))
 
     assert set(children()) & before == set()
     assert await renders_well(rogue)
 
 
-@pytest.mark.parametrize("mischief", ["hang", "spin", "deaf", "half a frame"])
-async def test_a_decoder_that_never_answers_is_ended_soon_after_its_time(
-    rogue: Sandbox, mischief: str
-) -> None:
+@pytest.mark.parametrize("fault", ["hang", "spin", "deaf", "half a frame"])
+async def test_a_decoder_that_never_answers_is_ended_soon_after_its_time(rogue: Sandbox, fault: str) -> None:
     began = time.monotonic()
     with pytest.raises(DecodeTimeout, match=r"longer to decode than the 0\.2 seconds"):
-        await render(rogue, ordered(mischief))
+        await render(rogue, ordered(fault))
 
     assert time.monotonic() - began < 2 * 0.6 + 5
     assert children() == {}
@@ -101,11 +99,11 @@ async def test_a_header_gets_a_quarter_of_the_time_but_at_least_a_second() -> No
             await render(rogue, ordered("slow header"))
 
 
-@pytest.mark.parametrize("mischief", ["grow", "grow when told", "draw too much"])
-async def test_a_decoder_that_takes_more_memory_than_announced_is_ended(mischief: str) -> None:
+@pytest.mark.parametrize("fault", ["grow", "grow when told", "draw too much"])
+async def test_a_decoder_that_takes_more_memory_than_announced_is_ended(fault: str) -> None:
     async with open_sandbox(allowance(seconds=5), (*ROGUE, "starts")) as rogue:
         with pytest.raises(DecoderBloated, match="more memory than its header announced") as refused:
-            await render(rogue, ordered(mischief))
+            await render(rogue, ordered(fault))
 
         assert refused.value.code == "too_much_memory"
         assert children() == {}

@@ -111,7 +111,7 @@ class Gated:
 
 
 @dataclass
-class Meeting:
+class Interleaving:
     """One writer and one sweep with the smallest grace, where the writer's steps come at given gates."""
 
     sweeper: Sweeper
@@ -189,10 +189,10 @@ async def in_every_order(
 ) -> list[str]:
     """What went wrong in any order of the steps."""
 
-    async def meet(at: Sequence[int]) -> tuple[Meeting, str]:
+    async def meet(at: Sequence[int]) -> tuple[Interleaving, str]:
         upload_id, key = uuid4(), new_key()
         await before(catalog, blobs, upload_id, key)
-        meeting = Meeting(sweeper, Writer(catalog, blobs, upload_id, key), at)
+        meeting = Interleaving(sweeper, Writer(catalog, blobs, upload_id, key), at)
         await meeting.run()
         return meeting, key
 

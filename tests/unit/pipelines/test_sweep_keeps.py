@@ -22,7 +22,7 @@ from tests.support.sweeps import GRACE_S, hours_go_by, put, recorded
 
 
 @dataclass
-class Ground:
+class Installation:
     """A root and its catalog, in which time can go by."""
 
     catalog: Catalog
@@ -61,78 +61,78 @@ class Ground:
 
 
 @pytest.fixture
-async def ground(
+async def installation(
     catalog: Catalog, local_blobs: LocalBlobs, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Ground]:
+) -> AsyncIterator[Installation]:
     async with AsyncExitStack() as stack:
-        yield Ground(catalog, local_blobs, root, stack, monkeypatch)
+        yield Installation(catalog, local_blobs, root, stack, monkeypatch)
 
 
-async def an_original(ground: Ground) -> Path:
-    return await ground.put("uploads/2026/11/cat.jpg")
+async def an_original(installation: Installation) -> Path:
+    return await installation.put("uploads/2026/11/cat.jpg")
 
 
-async def an_original_with_the_name_of_a_variant(ground: Ground) -> Path:
-    return await ground.put(f"uploads/variants/ab/cd/{uuid4()}.jpg")
+async def an_original_with_the_name_of_a_variant(installation: Installation) -> Path:
+    return await installation.put(f"uploads/variants/ab/cd/{uuid4()}.jpg")
 
 
-async def a_variant(ground: Ground, which: int) -> Path:
-    made = [await ground.put() for _ in range(3)]
-    await ground.record(*made)
+async def a_variant(installation: Installation, which: int) -> Path:
+    made = [await installation.put() for _ in range(3)]
+    await installation.record(*made)
     return made[which]
 
 
-async def a_superseded_variant(ground: Ground) -> Path:
+async def a_superseded_variant(installation: Installation) -> Path:
     """It is served for as long as the retention says, which is not over."""
-    old, new = await ground.put(), await ground.put()
-    key = str(old.relative_to(ground.root))
+    old, new = await installation.put(), await installation.put()
+    key = str(old.relative_to(installation.root))
     for ms, path in enumerate((old, new), 1):
-        await take(ground.catalog, upload_event(ms))
-        made = StoredVariant("thumb", str(path.relative_to(ground.root)), 1, 1, 7, "f" * 64)
+        await take(installation.catalog, upload_event(ms))
+        made = StoredVariant("thumb", str(path.relative_to(installation.root)), 1, 1, 7, "f" * 64)
         original = Original("stamp", "0" * 64, 3, "jpeg", 10, 10)
-        await commit(ground.catalog, Ready(await claim(ground.catalog), original, [made]))
-    assert (await ground.catalog.sweeps.find_held([key]))[key].superseded_ms is not None
+        await commit(installation.catalog, Ready(await claim(installation.catalog), original, [made]))
+    assert (await installation.catalog.sweeps.find_held([key]))[key].superseded_ms is not None
     return old
 
 
-async def a_name_that_is_not_ours(ground: Ground) -> Path:
-    return await ground.put("variants/ab/cd/README.txt")
+async def a_name_that_is_not_ours(installation: Installation) -> Path:
+    return await installation.put("variants/ab/cd/README.txt")
 
 
-async def a_variant_in_anothers_folder(ground: Ground) -> Path:
-    return await ground.put("variants/ab/cd/01234567-89ab-4cde-8f01-23456789abcd.jpg")
+async def a_variant_in_anothers_folder(installation: Installation) -> Path:
+    return await installation.put("variants/ab/cd/01234567-89ab-4cde-8f01-23456789abcd.jpg")
 
 
-OLD: dict[str, Callable[[Ground], Awaitable[Path]]] = {
+OLD: dict[str, Callable[[Installation], Awaitable[Path]]] = {
     "an original": an_original,
     "an original that looks like a variant": an_original_with_the_name_of_a_variant,
-    "the first variant": lambda ground: a_variant(ground, 0),
-    "the second variant": lambda ground: a_variant(ground, 1),
-    "the third variant": lambda ground: a_variant(ground, 2),
+    "the first variant": lambda installation: a_variant(installation, 0),
+    "the second variant": lambda installation: a_variant(installation, 1),
+    "the third variant": lambda installation: a_variant(installation, 2),
     "an unknown file": a_name_that_is_not_ours,
     "a variant where none belongs": a_variant_in_anothers_folder,
 }
 
 
-async def published_and_not_committed(ground: Ground) -> Path:
-    return await ground.put()
+async def published_and_not_committed(installation: Installation) -> Path:
+    return await installation.put()
 
 
-async def with_an_old_mtime(ground: Ground) -> Path:
+async def with_an_old_mtime(installation: Installation) -> Path:
     """It came a moment ago, by `cp -p` or `mv`, with the time that it had elsewhere."""
-    path = await ground.put()
+    path = await installation.put()
     os.utime(path, (0, 0))
     return path
 
 
-async def in_staging(ground: Ground) -> Path:
-    other = await ground.stack.enter_async_context(open_local(ground.root, create=False))
-    [staged] = await ground.stack.enter_async_context(other.stage(1))
+async def in_staging(installation: Installation) -> Path:
+    other = await installation.stack.enter_async_context(open_local(installation.root, create=False))
+    [staged] = await installation.stack.enter_async_context(other.stage(1))
     os.write(staged.fd, b"half")
     return Path(os.readlink(f"/proc/self/fd/{staged.fd}"))
 
 
-YOUNG: dict[str, Callable[[Ground], Awaitable[Path]]] = {
+YOUNG: dict[str, Callable[[Installation], Awaitable[Path]]] = {
     "a young file": published_and_not_committed,
     "an upload in flight, between rename and commit": published_and_not_committed,
     "a file with an old mtime that arrived just now": with_an_old_mtime,
@@ -141,19 +141,19 @@ YOUNG: dict[str, Callable[[Ground], Awaitable[Path]]] = {
 }
 
 
-async def sweep(ground: Ground) -> None:
-    await apply_plan((await make_plan(ground.sweeper)).id, ground.sweeper)
+async def sweep(installation: Installation) -> None:
+    await apply_plan((await make_plan(installation.sweeper)).id, installation.sweeper)
 
 
 @pytest.mark.parametrize("kind", OLD.values(), ids=OLD.keys())
 async def test_an_old_file_of_this_kind_stays_beside_an_orphan_that_goes(
-    ground: Ground, kind: Callable[[Ground], Awaitable[Path]]
+    installation: Installation, kind: Callable[[Installation], Awaitable[Path]]
 ) -> None:
-    await ground.record(await ground.put())
-    stays, orphan = await kind(ground), await ground.put()
+    await installation.record(await installation.put())
+    stays, orphan = await kind(installation), await installation.put()
     inode = stays.stat().st_ino
-    hours_go_by(ground.monkeypatch)
-    await sweep(ground)
+    hours_go_by(installation.monkeypatch)
+    await sweep(installation)
 
     assert not orphan.exists()
     assert stays.stat().st_ino == inode
@@ -161,31 +161,31 @@ async def test_an_old_file_of_this_kind_stays_beside_an_orphan_that_goes(
 
 @pytest.mark.parametrize("kind", YOUNG.values(), ids=YOUNG.keys())
 async def test_a_young_file_of_this_kind_stays_beside_an_orphan_that_goes(
-    ground: Ground, kind: Callable[[Ground], Awaitable[Path]]
+    installation: Installation, kind: Callable[[Installation], Awaitable[Path]]
 ) -> None:
-    await ground.record(await ground.put())
-    orphan = await ground.put()
-    born = ground.after(orphan)
-    stays = await kind(ground)
+    await installation.record(await installation.put())
+    orphan = await installation.put()
+    born = installation.after(orphan)
+    stays = await kind(installation)
     inode = stays.stat().st_ino
-    ground.only_grows_old(orphan, born)
-    await sweep(ground)
+    installation.only_grows_old(orphan, born)
+    await sweep(installation)
 
     assert not orphan.exists()
     assert stays.stat().st_ino == inode
 
 
-async def test_a_restored_file_stays_beside_an_orphan_that_goes(ground: Ground) -> None:
-    await ground.record(await ground.put())
-    file = await ground.put()
-    eager = replace(ground.sweeper, grace_s=0)
+async def test_a_restored_file_stays_beside_an_orphan_that_goes(installation: Installation) -> None:
+    await installation.record(await installation.put())
+    file = await installation.put()
+    eager = replace(installation.sweeper, grace_s=0)
     plan = await make_plan(eager)
-    orphan = await ground.put()
-    born = ground.after(orphan)
+    orphan = await installation.put()
+    born = installation.after(orphan)
     taken = await apply_plan(plan.id, eager)
     assert await restore(plan.id, eager) == taken["orphan"] == 1
-    ground.only_grows_old(orphan, born)
-    await sweep(ground)
+    installation.only_grows_old(orphan, born)
+    await sweep(installation)
 
     assert not orphan.exists()
     assert file.read_bytes() == b"picture"

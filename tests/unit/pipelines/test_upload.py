@@ -22,7 +22,7 @@ from tests.support.catalogs import commit
 from tests.support.sandboxes import allowance, children, jpeg, ordered
 
 
-class Bench:
+class Pipeline:
     """Makes variants of one upload after another, and commits them."""
 
     def __init__(self, catalog: Catalog, blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads) -> None:
@@ -45,13 +45,13 @@ class Bench:
 
 
 @pytest.fixture
-def bench(catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads) -> Bench:
-    return Bench(catalog, local_blobs, sandbox, uploads)
+def pipeline(catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads) -> Pipeline:
+    return Pipeline(catalog, local_blobs, sandbox, uploads)
 
 
 @pytest.fixture
-def rogue_bench(catalog: Catalog, local_blobs: LocalBlobs, rogue: Sandbox, uploads: Uploads) -> Bench:
-    return Bench(catalog, local_blobs, rogue, uploads)
+def rogue_pipeline(catalog: Catalog, local_blobs: LocalBlobs, rogue: Sandbox, uploads: Uploads) -> Pipeline:
+    return Pipeline(catalog, local_blobs, rogue, uploads)
 
 
 def keys(made: Made) -> list[str]:
@@ -66,9 +66,9 @@ def times(root: Path, variants: list[str]) -> list[tuple[int, int]]:
 
 
 async def test_an_upload_becomes_a_file_for_each_variant_with_the_facts_that_are_told(
-    bench: Bench, root: Path
+    pipeline: Pipeline, root: Path
 ) -> None:
-    made = await bench.put("cat.jpg", jpeg(1000, 500, (0, 128, 0)))
+    made = await pipeline.put("cat.jpg", jpeg(1000, 500, (0, 128, 0)))
 
     expected = [("thumb", 150, 75), ("medium", 800, 400), ("large", 1000, 500)]
     assert [(each.name, each.width, each.height) for each in made.outcome.variants] == expected
@@ -76,13 +76,13 @@ async def test_an_upload_becomes_a_file_for_each_variant_with_the_facts_that_are
         with Image.open(root / variant.key) as picture:
             assert picture.size == (variant.width, variant.height)
             assert picture.format == "JPEG"
-        assert bench.uploads.variants()[variant.key] == variant.sha256
+        assert pipeline.uploads.variants()[variant.key] == variant.sha256
         assert (root / variant.key).stat().st_size == variant.bytes
 
 
-async def test_what_was_read_of_the_original_is_told(bench: Bench) -> None:
+async def test_what_was_read_of_the_original_is_told(pipeline: Pipeline) -> None:
     content = jpeg(64, 48, (250, 0, 0))
-    original = (await bench.put("cat.jpg", content)).outcome.original
+    original = (await pipeline.put("cat.jpg", content)).outcome.original
 
     assert (original.width, original.height, original.format, original.bytes) == (
         64,
@@ -94,32 +94,32 @@ async def test_what_was_read_of_the_original_is_told(bench: Bench) -> None:
     assert original.color.startswith("#f")
 
 
-async def test_names_are_those_that_the_recipe_derives(bench: Bench) -> None:
-    made = await bench.put("cat.jpg", jpeg())
+async def test_names_are_those_that_the_recipe_derives(pipeline: Pipeline) -> None:
+    made = await pipeline.put("cat.jpg", jpeg())
     upload_id, original = made.outcome.claim.upload.id, made.outcome.original
 
     expected = [str(variant.uuid(upload_id, original.sha256)) for variant in DEFAULT.variants]
     assert [Path(key).stem for key in keys(made)] == expected
 
 
-async def test_nothing_staged_is_left(bench: Bench) -> None:
-    await bench.put("cat.jpg", jpeg())
+async def test_nothing_staged_is_left(pipeline: Pipeline) -> None:
+    await pipeline.put("cat.jpg", jpeg())
     with pytest.raises(PictureRefused):
-        await bench.put("dog.jpg", b"no picture")
+        await pipeline.put("dog.jpg", b"no picture")
 
-    assert bench.uploads.staged() == []
+    assert pipeline.uploads.staged() == []
 
 
 # -- not made again
 
 
-async def test_an_unchanged_file_is_not_even_read(bench: Bench, root: Path) -> None:
-    first = await bench.put("cat.jpg", jpeg())
+async def test_an_unchanged_file_is_not_even_read(pipeline: Pipeline, root: Path) -> None:
+    first = await pipeline.put("cat.jpg", jpeg())
     before = times(root, keys(first))
     idle = Sandbox(allowance())
-    bench.sandbox = idle
+    pipeline.sandbox = idle
     decoders = children()
-    second = await bench.again("cat.jpg")
+    second = await pipeline.again("cat.jpg")
 
     assert second.outcome.variants == first.outcome.variants
     assert second.outcome.original == first.outcome.original
@@ -127,11 +127,13 @@ async def test_an_unchanged_file_is_not_even_read(bench: Bench, root: Path) -> N
     assert children() == decoders
 
 
-async def test_a_touched_file_with_the_same_content_is_read_but_not_decoded(bench: Bench, root: Path) -> None:
-    first = await bench.put("cat.jpg", jpeg())
+async def test_a_touched_file_with_the_same_content_is_read_but_not_decoded(
+    pipeline: Pipeline, root: Path
+) -> None:
+    first = await pipeline.put("cat.jpg", jpeg())
     before = times(root, keys(first))
-    os.utime(bench.uploads.path("cat.jpg"), (0, 0))
-    second = await bench.again("cat.jpg")
+    os.utime(pipeline.uploads.path("cat.jpg"), (0, 0))
+    second = await pipeline.again("cat.jpg")
 
     assert second.outcome.variants == first.outcome.variants
     assert "decode" in first.ms
@@ -141,63 +143,63 @@ async def test_a_touched_file_with_the_same_content_is_read_but_not_decoded(benc
     assert second.outcome.original.stamp != first.outcome.original.stamp
 
 
-async def test_a_touched_file_is_not_read_a_third_time(bench: Bench) -> None:
-    await bench.put("cat.jpg", jpeg())
-    os.utime(bench.uploads.path("cat.jpg"), (0, 0))
-    await bench.again("cat.jpg")
-    bench.sandbox = Sandbox(allowance())
+async def test_a_touched_file_is_not_read_a_third_time(pipeline: Pipeline) -> None:
+    await pipeline.put("cat.jpg", jpeg())
+    os.utime(pipeline.uploads.path("cat.jpg"), (0, 0))
+    await pipeline.again("cat.jpg")
+    pipeline.sandbox = Sandbox(allowance())
     decoders = children()
-    await bench.again("cat.jpg")
+    await pipeline.again("cat.jpg")
 
     assert children() == decoders
 
 
-async def test_changed_content_gets_new_names_and_the_old_files_stay(bench: Bench) -> None:
-    first = await bench.put("cat.jpg", jpeg())
-    second = await bench.put("cat.jpg", jpeg(50, 60))
+async def test_changed_content_gets_new_names_and_the_old_files_stay(pipeline: Pipeline) -> None:
+    first = await pipeline.put("cat.jpg", jpeg())
+    second = await pipeline.put("cat.jpg", jpeg(50, 60))
 
     assert set(keys(first)).isdisjoint(keys(second))
-    assert bench.uploads.variants().keys() == {*keys(first), *keys(second)}
+    assert pipeline.uploads.variants().keys() == {*keys(first), *keys(second)}
 
 
-async def test_content_that_returns_gets_its_old_names_again(bench: Bench) -> None:
-    first = await bench.put("cat.jpg", jpeg())
-    await bench.put("cat.jpg", jpeg(50, 60))
+async def test_content_that_returns_gets_its_old_names_again(pipeline: Pipeline) -> None:
+    first = await pipeline.put("cat.jpg", jpeg())
+    await pipeline.put("cat.jpg", jpeg(50, 60))
     for key in keys(first):
-        await bench.blobs.delete(key)  # as the sweeper does with what was superseded for long
-    third = await bench.put("cat.jpg", jpeg())
+        await pipeline.blobs.delete(key)  # as the sweeper does with what was superseded for long
+    third = await pipeline.put("cat.jpg", jpeg())
 
     assert keys(third) == keys(first)
-    assert set(keys(third)) <= bench.uploads.variants().keys()
+    assert set(keys(third)) <= pipeline.uploads.variants().keys()
 
 
-async def test_a_variant_whose_file_is_missing_is_made_again_alone(bench: Bench, root: Path) -> None:
-    first = await bench.put("cat.jpg", jpeg(1000, 500))
+async def test_a_variant_whose_file_is_missing_is_made_again_alone(pipeline: Pipeline, root: Path) -> None:
+    first = await pipeline.put("cat.jpg", jpeg(1000, 500))
     thumb, *others = keys(first)
     before = times(root, others)
-    await bench.blobs.delete(thumb)
-    second = await bench.again("cat.jpg")
+    await pipeline.blobs.delete(thumb)
+    second = await pipeline.again("cat.jpg")
 
     assert second.outcome.variants == first.outcome.variants
-    assert bench.uploads.variants()[thumb] == first.outcome.variants[0].sha256
+    assert pipeline.uploads.variants()[thumb] == first.outcome.variants[0].sha256
     assert times(root, others) == before
 
 
-async def test_a_recipe_that_changed_makes_only_new_names_for_what_it_changed(bench: Bench) -> None:
-    first = await bench.put("cat.jpg", jpeg(1000, 500))
+async def test_a_recipe_that_changed_makes_only_new_names_for_what_it_changed(pipeline: Pipeline) -> None:
+    first = await pipeline.put("cat.jpg", jpeg(1000, 500))
     thumb, *others = DEFAULT.variants
-    second = await bench.again("cat.jpg", Recipe("default", [replace(thumb, quality=50), *others]))
+    second = await pipeline.again("cat.jpg", Recipe("default", [replace(thumb, quality=50), *others]))
 
     assert keys(second)[0] not in keys(first)
     assert keys(second)[1:] == keys(first)[1:]
 
 
 async def test_a_recipe_with_one_more_variant_leaves_the_files_of_the_others(
-    bench: Bench, root: Path
+    pipeline: Pipeline, root: Path
 ) -> None:
-    first = await bench.put("cat.jpg", jpeg(1000, 500))
+    first = await pipeline.put("cat.jpg", jpeg(1000, 500))
     before = times(root, keys(first))
-    second = await bench.again("cat.jpg", Recipe("default", [*DEFAULT.variants, Variant("tiny", 16)]))
+    second = await pipeline.again("cat.jpg", Recipe("default", [*DEFAULT.variants, Variant("tiny", 16)]))
 
     assert keys(second)[:3] == keys(first)
     assert times(root, keys(first)) == before
@@ -218,16 +220,16 @@ RECIPES = {
 
 @pytest.mark.parametrize("name", RECIPES)
 async def test_whatever_becomes_of_a_recipe_no_name_ever_gets_other_bytes(
-    bench: Bench, root: Path, name: str
+    pipeline: Pipeline, root: Path, name: str
 ) -> None:
     recipes = [DEFAULT, Recipe("default", RECIPES[name]), DEFAULT, Recipe("default", RECIPES[name])]
     told: dict[str, StoredVariant] = {}
     served: dict[str, str] = {}
-    await bench.uploads.put("cat.jpg", pictures.medium(5))
+    await pipeline.uploads.put("cat.jpg", pictures.medium(5))
     for recipe in recipes:
-        await bench.uploads.announce("cat.jpg")
-        made = (await bench.make("cat.jpg", recipe)).outcome.variants
-        files = bench.uploads.variants()
+        await pipeline.uploads.announce("cat.jpg")
+        made = (await pipeline.make("cat.jpg", recipe)).outcome.variants
+        files = pipeline.uploads.variants()
 
         assert [variant.name for variant in made] == [variant.name for variant in recipe.variants]
         assert all(told.setdefault(variant.key, variant) == variant for variant in made)
@@ -236,32 +238,34 @@ async def test_whatever_becomes_of_a_recipe_no_name_ever_gets_other_bytes(
 
 
 async def test_a_superseded_variant_that_was_damaged_is_made_again_when_it_is_wanted_again(
-    bench: Bench, root: Path
+    pipeline: Pipeline, root: Path
 ) -> None:
-    first = await bench.put("cat.jpg", pictures.medium(5))
-    await bench.again("cat.jpg", Recipe("default", WITHOUT_LARGE))
+    first = await pipeline.put("cat.jpg", pictures.medium(5))
+    await pipeline.again("cat.jpg", Recipe("default", WITHOUT_LARGE))
     *_, large = first.outcome.variants
     (root / large.key).write_bytes(b"damaged")
-    third = await bench.again("cat.jpg")
+    third = await pipeline.again("cat.jpg")
 
     assert third.outcome.variants == first.outcome.variants
-    assert bench.uploads.variants()[large.key] == large.sha256
+    assert pipeline.uploads.variants()[large.key] == large.sha256
 
 
-async def test_two_uploads_of_the_same_content_share_no_file(bench: Bench) -> None:
-    cat, dog = [await bench.put(name, jpeg()) for name in ("cat.jpg", "dog.jpg")]
+async def test_two_uploads_of_the_same_content_share_no_file(pipeline: Pipeline) -> None:
+    cat, dog = [await pipeline.put(name, jpeg()) for name in ("cat.jpg", "dog.jpg")]
 
     assert set(keys(cat)).isdisjoint(keys(dog))
     assert cat.outcome.original.sha256 == dog.outcome.original.sha256
 
 
-async def test_work_that_was_done_but_not_committed_is_done_again_to_the_same_bytes(bench: Bench) -> None:
-    await bench.uploads.put("cat.jpg", jpeg())
+async def test_work_that_was_done_but_not_committed_is_done_again_to_the_same_bytes(
+    pipeline: Pipeline,
+) -> None:
+    await pipeline.uploads.put("cat.jpg", jpeg())
     runs = []
     for holder in ("dies", "takes over"):
-        claim = await bench.uploads.claim("cat.jpg", holder)
-        made = await make_variants(claim, DEFAULT, bench.blobs, bench.sandbox, bench.poison)
-        runs.append((keys(made), bench.uploads.variants()))
+        claim = await pipeline.uploads.claim("cat.jpg", holder)
+        made = await make_variants(claim, DEFAULT, pipeline.blobs, pipeline.sandbox, pipeline.poison)
+        runs.append((keys(made), pipeline.uploads.variants()))
 
     assert runs[0] == runs[1]
     assert len(runs[0][1]) == 3
@@ -270,63 +274,63 @@ async def test_work_that_was_done_but_not_committed_is_done_again_to_the_same_by
 # -- not made at all
 
 
-async def test_a_missing_source_is_not_found(bench: Bench) -> None:
-    await bench.uploads.announce("none.jpg")
+async def test_a_missing_source_is_not_found(pipeline: Pipeline) -> None:
+    await pipeline.uploads.announce("none.jpg")
 
     with pytest.raises(BlobNotFound, match=r"uploads/none\.jpg"):
-        await bench.make("none.jpg")
+        await pipeline.make("none.jpg")
 
 
-async def test_a_source_that_is_a_link_is_refused(bench: Bench, tmp_path: Path) -> None:
+async def test_a_source_that_is_a_link_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
     (tmp_path / "secret.jpg").write_bytes(jpeg())
-    bench.uploads.path("").mkdir()
-    bench.uploads.path("cat.jpg").symlink_to(tmp_path / "secret.jpg")
-    await bench.uploads.announce("cat.jpg")
+    pipeline.uploads.path("").mkdir()
+    pipeline.uploads.path("cat.jpg").symlink_to(tmp_path / "secret.jpg")
+    await pipeline.uploads.announce("cat.jpg")
 
     with pytest.raises(BlobRefused):
-        await bench.make("cat.jpg")
-    assert bench.uploads.variants() == {}
+        await pipeline.make("cat.jpg")
+    assert pipeline.uploads.variants() == {}
 
 
-async def test_a_source_that_is_replaced_while_it_is_read_publishes_nothing(rogue_bench: Bench) -> None:
+async def test_a_source_that_is_replaced_while_it_is_read_publishes_nothing(rogue_pipeline: Pipeline) -> None:
     with pytest.raises(SourceChanged):
-        await rogue_bench.put("cat.jpg", ordered("replace the source"))
+        await rogue_pipeline.put("cat.jpg", ordered("replace the source"))
 
-    assert rogue_bench.uploads.variants() == {}
+    assert rogue_pipeline.uploads.variants() == {}
 
 
 @pytest.mark.parametrize(
-    ("mischief", "expected"),
+    ("fault", "expected"),
     [("another place", DecoderCrashed), ("not a jpeg", DecoderCrashed), ("abort", DecoderCrashed)],
 )
 async def test_a_decoder_gone_bad_publishes_nothing(
-    rogue_bench: Bench, mischief: str, expected: type[Exception]
+    rogue_pipeline: Pipeline, fault: str, expected: type[Exception]
 ) -> None:
     with pytest.raises(expected):
-        await rogue_bench.put("cat.jpg", ordered(mischief))
+        await rogue_pipeline.put("cat.jpg", ordered(fault))
 
-    assert rogue_bench.uploads.variants() == {}
-    assert rogue_bench.uploads.staged() == []
+    assert rogue_pipeline.uploads.variants() == {}
+    assert rogue_pipeline.uploads.staged() == []
 
 
 async def test_a_decoder_that_writes_after_its_answer_changes_nothing_that_is_served(
-    rogue_bench: Bench,
+    rogue_pipeline: Pipeline,
 ) -> None:
-    first = await rogue_bench.put("cat.jpg", ordered("keep writing"))
-    await rogue_bench.put("dog.jpg", jpeg())
+    first = await rogue_pipeline.put("cat.jpg", ordered("keep writing"))
+    await rogue_pipeline.put("dog.jpg", jpeg())
 
-    files = rogue_bench.uploads.variants()
+    files = rogue_pipeline.uploads.variants()
     assert [files[variant.key] for variant in first.outcome.variants] == [
         variant.sha256 for variant in first.outcome.variants
     ]
 
 
-async def test_content_that_killed_its_decoder_costs_no_second_one(rogue_bench: Bench) -> None:
+async def test_content_that_killed_its_decoder_costs_no_second_one(rogue_pipeline: Pipeline) -> None:
     with pytest.raises(DecoderCrashed):
-        await rogue_bench.put("cat.jpg", ordered("abort"))
+        await rogue_pipeline.put("cat.jpg", ordered("abort"))
     decoders = children()
     with pytest.raises(PictureRefused) as refused:
-        await rogue_bench.put("dog.jpg", ordered("abort"))
+        await rogue_pipeline.put("dog.jpg", ordered("abort"))
 
     assert refused.value.code == "decoder_crashed"
     assert children() == decoders
@@ -335,65 +339,67 @@ async def test_content_that_killed_its_decoder_costs_no_second_one(rogue_bench: 
 # -- removed
 
 
-async def removed(bench: Bench, name: str, *, with_original: bool) -> Claim:
-    await bench.uploads.announce(name)
-    claim = await bench.uploads.claim(name)
-    found = await bench.catalog.claims.keys_of(claim.upload.id)
+async def removed(pipeline: Pipeline, name: str, *, with_original: bool) -> Claim:
+    await pipeline.uploads.announce(name)
+    claim = await pipeline.uploads.claim(name)
+    found = await pipeline.catalog.claims.keys_of(claim.upload.id)
     await remove_upload(
-        claim, found, bench.blobs, with_original=with_original, holds=bench.catalog.claims.holds
+        claim, found, pipeline.blobs, with_original=with_original, holds=pipeline.catalog.claims.holds
     )
     return claim
 
 
 @pytest.mark.parametrize("with_original", [True, False])
 async def test_removing_takes_the_variants_and_where_asked_the_original_to_the_trash(
-    bench: Bench, root: Path, *, with_original: bool
+    pipeline: Pipeline, root: Path, *, with_original: bool
 ) -> None:
-    await bench.put("cat.jpg", jpeg())
-    claim = await removed(bench, "cat.jpg", with_original=with_original)
+    await pipeline.put("cat.jpg", jpeg())
+    claim = await removed(pipeline, "cat.jpg", with_original=with_original)
 
     trash = root / f"trash/delete-{claim.upload.id}-{claim.number}/uploads/cat.jpg"
-    assert bench.uploads.variants() == {}
-    assert bench.uploads.path("cat.jpg").exists() is not with_original
+    assert pipeline.uploads.variants() == {}
+    assert pipeline.uploads.path("cat.jpg").exists() is not with_original
     assert trash.exists() is with_original
 
 
-async def test_a_worker_that_has_lost_its_claim_removes_nothing_that_was_made_again(bench: Bench) -> None:
-    await bench.put("cat.jpg", jpeg())
-    await bench.uploads.announce("cat.jpg")
-    frozen = await bench.uploads.claim("cat.jpg")
-    keys = await bench.catalog.claims.keys_of(frozen.upload.id)
-    await bench.uploads.claim("cat.jpg")
-    before = bench.uploads.variants()
+async def test_a_worker_that_has_lost_its_claim_removes_nothing_that_was_made_again(
+    pipeline: Pipeline,
+) -> None:
+    await pipeline.put("cat.jpg", jpeg())
+    await pipeline.uploads.announce("cat.jpg")
+    frozen = await pipeline.uploads.claim("cat.jpg")
+    keys = await pipeline.catalog.claims.keys_of(frozen.upload.id)
+    await pipeline.uploads.claim("cat.jpg")
+    before = pipeline.uploads.variants()
 
-    await remove_upload(frozen, keys, bench.blobs, with_original=True, holds=bench.catalog.claims.holds)
+    await remove_upload(frozen, keys, pipeline.blobs, with_original=True, holds=pipeline.catalog.claims.holds)
 
-    assert bench.uploads.variants() == before
-    assert bench.uploads.path("cat.jpg").exists()
+    assert pipeline.uploads.variants() == before
+    assert pipeline.uploads.path("cat.jpg").exists()
 
 
-async def test_removing_twice_is_removing_once(bench: Bench) -> None:
-    await bench.put("cat.jpg", jpeg())
+async def test_removing_twice_is_removing_once(pipeline: Pipeline) -> None:
+    await pipeline.put("cat.jpg", jpeg())
     for _ in range(2):
-        await removed(bench, "cat.jpg", with_original=True)
+        await removed(pipeline, "cat.jpg", with_original=True)
 
-    assert bench.uploads.variants() == {}
+    assert pipeline.uploads.variants() == {}
 
 
 async def test_removing_a_source_that_was_used_again_keeps_both_originals_in_the_trash(
-    bench: Bench, root: Path
+    pipeline: Pipeline, root: Path
 ) -> None:
     contents = [jpeg(64, 48), jpeg(48, 64)]
     for content in contents:
-        await bench.put("cat.jpg", content)
-        await removed(bench, "cat.jpg", with_original=True)
+        await pipeline.put("cat.jpg", content)
+        await removed(pipeline, "cat.jpg", with_original=True)
 
     kept = [path.read_bytes() for path in (root / "trash").rglob("cat.jpg")]
     assert sorted(kept) == sorted(contents)
 
 
-async def test_removing_an_upload_whose_source_is_a_folder_leaves_the_folder(bench: Bench) -> None:
-    await bench.put("folder/cat.jpg", jpeg())
-    await removed(bench, "folder", with_original=True)
+async def test_removing_an_upload_whose_source_is_a_folder_leaves_the_folder(pipeline: Pipeline) -> None:
+    await pipeline.put("folder/cat.jpg", jpeg())
+    await removed(pipeline, "folder", with_original=True)
 
-    assert bench.uploads.path("folder/cat.jpg").exists()
+    assert pipeline.uploads.path("folder/cat.jpg").exists()

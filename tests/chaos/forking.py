@@ -4,20 +4,22 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.support.nursery import LoggingNursling, Nursery
+from tests.support.fork_server import ForkServer, LoggedProcess
 from tests.support.workplace import WorkerProcess
 
 
-def open_nursery() -> Nursery:
+def open_fork_server() -> ForkServer:
     """Where they are forked."""
-    return Nursery("tests.chaos.crashing_worker")
+    return ForkServer("tests.chaos.crashing_worker")
 
 
 class ForkedWorker(WorkerProcess):
-    """A worker of the nursery: arm it, and its mischief begins."""
+    """A worker of the fork server: arm it, and its fault begins."""
 
-    def __init__(self, nursery: Nursery, words: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
-        super().__init__(LoggingNursling(nursery, words, env, cwd))
+    def __init__(
+        self, fork_server: ForkServer, words: Sequence[str], env: Mapping[str, str], cwd: Path
+    ) -> None:
+        super().__init__(LoggedProcess(fork_server, words, env, cwd))
 
     def arm(self) -> None:
         """From now on it goes wrong."""

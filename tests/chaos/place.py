@@ -1,4 +1,4 @@
-"""A workplace for chaos: its workers come from the nursery and can be made to fail."""
+"""A workplace for chaos: its workers come from the fork server and can be made to fail."""
 
 import json
 import sqlite3
@@ -7,38 +7,38 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.nursery import ForkedWorker
+from tests.chaos.forking import ForkedWorker
 from tests.support import pictures
 from tests.support.checker import rows_of
 from tests.support.commands import document, media
-from tests.support.nursery import Nursery
+from tests.support.fork_server import ForkServer
 from tests.support.workplace import PATIENCE_S, Workplace, eventually
 
 Case = tuple[str, str, int]
 """A step, a moment of it, and the how-manieth time."""
 
 
-class Ground(Workplace):
-    """A workplace with mischief in it."""
+class FaultPlace(Workplace):
+    """A workplace whose workers have faults injected."""
 
     def __init__(
         self,
         home: Path,
         redis_url: str,
-        nursery: Nursery,
+        fork_server: ForkServer,
         catalog: Path | None = None,
         /,
         **settings: str,
     ) -> None:
         super().__init__(home, redis_url, catalog, **settings)
-        self._nursery = nursery
+        self._fork_server = fork_server
 
-    def hatch(
-        self, *words: str, ready: bool = True, mischief: dict[str, Any] | None = None, **settings: str
+    def start_worker(
+        self, *words: str, ready: bool = True, fault: dict[str, Any] | None = None, **settings: str
     ) -> ForkedWorker:
         """Start a worker (or the command of `words`), unarmed, and wait until it has started."""
-        env = self.env(**settings, CHAOS=json.dumps(mischief or {}))
-        worker = ForkedWorker(self._nursery, words, env, self.home)
+        env = self.env(**settings, CHAOS=json.dumps(fault or {}))
+        worker = ForkedWorker(self._fork_server, words, env, self.home)
         self.workers.append(worker)
         if ready and not words:
             worker.await_log("worker_started")

@@ -22,7 +22,7 @@ from tests.support.rights import give_up_roots_rights
 _PR_SET_PDEATHSIG = 1
 
 
-class Nursery:
+class ForkServer:
     """The process that forks them: `python -m module`, which calls `nurse`."""
 
     def __init__(self, module: str) -> None:
@@ -47,19 +47,19 @@ class Nursery:
 
 
 @functools.cache
-def commands() -> Nursery:
+def commands() -> ForkServer:
     """The one that forks the project's commands, until the tests end."""
-    opened = Nursery("tests.support.forked_commands")
+    opened = ForkServer("tests.support.forked_commands")
     atexit.register(opened.close)
     return opened
 
 
-class Nursling:
+class ForkedProcess:
     """A forked process, with what is used of a `Popen`."""
 
     def __init__(
         self,
-        nursery: Nursery,
+        fork_server: ForkServer,
         words: Sequence[str],
         env: Mapping[str, str],
         cwd: Path,
@@ -68,9 +68,9 @@ class Nursling:
         stderr: int,
         confined: bool = False,
     ) -> None:
-        self._nursery = nursery
+        self._fork_server = fork_server
         order = {"words": list(words), "env": dict(env), "cwd": str(cwd), "confined": confined}
-        self.pid = nursery.order(order, stdout, stderr)
+        self.pid = fork_server.order(order, stdout, stderr)
         self._fd = os.pidfd_open(self.pid)
         self._lock = threading.Lock()
         self.returncode: int | None = None
@@ -80,7 +80,7 @@ class Nursling:
             raise subprocess.TimeoutExpired("worker", timeout or 0)
         with self._lock:
             if self.returncode is None:
-                self.returncode = self._nursery.order({"reap": self.pid})
+                self.returncode = self._fork_server.order({"reap": self.pid})
                 os.close(self._fd)
         return self.returncode
 
@@ -98,19 +98,21 @@ class Nursling:
         self.send_signal(signal.SIGKILL)
 
 
-class LoggingNursling(Nursling):
+class LoggedProcess(ForkedProcess):
     """One that writes its log into a pipe, and else nothing."""
 
-    def __init__(self, nursery: Nursery, words: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
+    def __init__(
+        self, fork_server: ForkServer, words: Sequence[str], env: Mapping[str, str], cwd: Path
+    ) -> None:
         ours, theirs = os.pipe()
         nothing = os.open(os.devnull, os.O_WRONLY)
-        super().__init__(nursery, words, env, cwd, stdout=nothing, stderr=theirs)
+        super().__init__(fork_server, words, env, cwd, stdout=nothing, stderr=theirs)
         os.close(nothing)
         os.close(theirs)
         self.stderr = os.fdopen(ours, "rb")
 
 
-def nurse(work: Callable[[Sequence[str]], None]) -> None:
+def serve_forks(work: Callable[[Sequence[str]], None]) -> None:
     """Fork a process for each order on the standard input; each does `work` with its words."""
     orders = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
@@ -126,7 +128,7 @@ def nurse(work: Callable[[Sequence[str]], None]) -> None:
             if answer == 0:
                 with _as_a_process():
                     orders.close()
-                    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # it dies with the nursery
+                    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # it dies with the fork server
                     _take_up(order, *fds)
                     work(order["words"])
             for fd in fds:
