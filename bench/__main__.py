@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return commands[arguments[0]](arguments[1:])
         return _compare(arguments)
     except contenders.BenchError as error:
-        compare.tell(str(error))
+        compare.say(str(error))
         return 1
 
 

@@ -52,7 +52,7 @@ def _present(kinds: Sequence[type[Contender]]) -> tuple[Sequence[type[Contender]
     reasons = {kind: kind.missing() for kind in kinds}
     missing = [f"{kind.title}: {reason}" for kind, reason in reasons.items() if reason]
     for line in missing:
-        tell(f"not measured: {line}")
+        say(f"not measured: {line}")
     return [kind for kind, reason in reasons.items() if reason is None], missing
 
 
@@ -65,7 +65,7 @@ def _rounds(
             plan = Plan(cores, options.seconds, singles=options.singles if len(cores) == 1 else 0, work=work)
             for number in range(options.count):
                 for kind in _turned(kinds, number):
-                    yield _told(rounds.run(kind, pictures, server, plan), f"round {number + 1}")
+                    yield _said(rounds.run(kind, pictures, server, plan), f"round {number + 1}")
 
 
 def _small(
@@ -77,7 +77,7 @@ def _small(
         plan = Plan(options.cores[0], options.seconds, passes=1, work=work)
         for number in range(min(options.count, 3)):
             for kind in _turned(kinds, number):
-                yield _told(rounds.run(kind, little, server, plan), f"small {number + 1}")
+                yield _said(rounds.run(kind, little, server, plan), f"small {number + 1}")
 
 
 def _server(stack: ExitStack, cores: Sequence[int]) -> RedisServer:
@@ -90,17 +90,17 @@ def _turned(kinds: Sequence[type[Contender]], by: int) -> Sequence[type[Contende
     return [*kinds[by:], *kinds[:by]]
 
 
-def _told(found: Round, name: str) -> Round:
-    tell(
+def _said(found: Round, name: str) -> Round:
+    say(
         f"{name}, {found.cores} core{'s' * (found.cores > 1)}: {found.title:<24} {found.rate:6.2f} images/s, "
         f"{found.cpu_ms:6.1f} CPU ms, {found.peak / 1e6:4.0f} MB, others took {found.others:.0%}"
     )
     return found
 
 
-def tell(line: str) -> None:
+def say(line: str) -> None:
     """Say on standard error how it goes."""
     sys.stderr.write(line + "\n")
 
 
-__all__ = ["BenchError", "Measured", "Options", "run", "tell"]
+__all__ = ["BenchError", "Measured", "Options", "run", "say"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import photos
-from bench.compare import tell
+from bench.compare import say
 from bench.contenders import BenchError, Contender, MediaWorker
 from bench.processes import descriptors, memory, pinned, tree
 from bench.rounds import place, started
@@ -163,5 +163,5 @@ def main(name: str, folder: Path | None, cores: Sequence[int], seconds: float | 
     profile = PROFILES[name]
     if seconds is not None:
         profile = Profile(seconds, profile.per_second, profile.burst, profile.depth)
-    tell(f"{name} for {profile.seconds:.0f} s")
+    say(f"{name} for {profile.seconds:.0f} s")
     return summary(name, run(profile, folder, cores))

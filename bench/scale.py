@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from bench import photos
-from bench.compare import tell
+from bench.compare import say
 from bench.contenders import MediaWorker, Place
 from bench.processes import Costs, pinned
 from bench.rounds import place, started
@@ -45,10 +45,10 @@ def run(cores: Sequence[int], rows: Sequence[int], depths: Sequence[int], upload
                 server = stack.enter_context(temporary_redis())
             for count in rows:
                 with place(work, server, len(cores)) as where:
-                    found.append(_told(_in_a_catalog_of(count, pictures, where, server, cores)))
+                    found.append(_said(_in_a_catalog_of(count, pictures, where, server, cores)))
             for depth in depths:
                 with place(work, server, len(cores)) as where:
-                    found.append(_told(_behind(depth, pictures, where, server, cores)))
+                    found.append(_said(_behind(depth, pictures, where, server, cores)))
     return found
 
 
@@ -170,8 +170,8 @@ def _insert(connection: sqlite3.Connection, table: str, rows: Iterable[dict[str,
     connection.executemany(f"INSERT INTO {table} ({columns}) VALUES ({places})", found)  # noqa: S608
 
 
-def _told(cost: Cost) -> Cost:
-    tell(f"{cost.what:>16}: {cost.wall_ms:6.1f} ms, {cost.cpu_ms:6.1f} CPU ms an upload")
+def _said(cost: Cost) -> Cost:
+    say(f"{cost.what:>16}: {cost.wall_ms:6.1f} ms, {cost.cpu_ms:6.1f} CPU ms an upload")
     return cost
 
 

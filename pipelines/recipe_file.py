@@ -167,12 +167,12 @@ def _variant(recipe: str, name: str, entry: object, text: str, mistakes: list[_M
         for mistake in error.errors(include_url=False):
             where = [recipe, name, *(str(part) for part in mistake["loc"][:1])]
             words = _WORDS.get(mistake["type"], "{where}: {said}")
-            told = {
+            values = {
                 "where": ".".join(where),
                 "keys": ", ".join(_VariantTable.model_fields),
                 "said": mistake["msg"],
             }
-            mistakes.append((_line_of(text, where), words.format(**told)))
+            mistakes.append((_line_of(text, where), words.format(**values)))
     return None
 
 

@@ -76,7 +76,7 @@ async def make_variants(
             return Made(Ready(claim, same, kept, source.info), _clocked({}, began))
         if rendered is None:
             raise DecoderCrashed("the decoder took new content for known content")
-        made, missing = await _told_apart(claim, recipe.variants, rendered, blobs)
+        made, missing = await _split_stored(claim, recipe.variants, rendered, blobs)
         await blobs.store(missing)
         original = Original(
             stamp=source.stamp,
@@ -141,7 +141,7 @@ async def _kept(claim: Claim, recipe: Recipe, blobs: Exists) -> Sequence[StoredV
     return [by_key[key] for key in keys]
 
 
-async def _told_apart(
+async def _split_stored(
     claim: Claim, wanted: Sequence[Variant], rendered: Rendered, blobs: PictureBlobs
 ) -> tuple[Sequence[StoredVariant], Sequence[tuple[str, bytes]]]:
     """All variants, and the content of those that are to be stored.

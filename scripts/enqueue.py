@@ -195,14 +195,14 @@ class Follower:
         while self._expected or not self.all_sent.is_set():
             for entry_id, message in await self._queue.messages_after(self._since, block_ms=200):
                 self._since = entry_id
-                for sent in self._told(message):
+                for sent in self._sent_about(message):
                     _note(sent, message)
                     progress.advance(failed=sent.status == "failed")
             await self._say_when_nobody_works()
             if (task := asyncio.current_task()) and task.cancelling():
                 raise asyncio.CancelledError  # wait_for, which redis-py uses, may lose it on Python 3.11
 
-    def _told(self, message: Mapping[str, Any]) -> Sequence[Sent]:
+    def _sent_about(self, message: Mapping[str, Any]) -> Sequence[Sent]:
         """Those that `message` is about; one about an entry only about the file that was sent with it."""
         if not _is_outcome(message):
             return []

@@ -63,13 +63,13 @@ def list_failed(
             failed = (await catalog.reports.states())[State.FAILED]
             refused = await catalog.dead_letters.count()
         if as_json:
-            told = {
+            document = {
                 "uploads": [_upload(upload) for upload in uploads],
                 "waiting": waiting,
                 "dead_letters": [_letter(one) for one in letters],
                 "total": {"uploads": failed, "waiting": still, "dead_letters": refused},
             }
-            print_json(told)
+            print_json(document)
         else:
             _print([_upload(upload) for upload in uploads], waiting, [_letter(letter) for letter in letters])
             if more := failed + still + refused - len(uploads) - len(waiting) - len(letters):

@@ -140,11 +140,11 @@ class Backfiller:
 
     async def _until_short(self) -> None:
         """Live uploads go first: those that have jobs, and those whose events nobody has taken yet."""
-        told = False
+        warned = False
         while await self._queue.waiting_jobs() + await self._queue.depth() > _SHORT:
-            if not told and not await self._queue.has_worker():
+            if not warned and not await self._queue.has_worker():
                 complain("Nobody works the queue off; is a worker running?")
-            told = True
+            warned = True
             await asyncio.sleep(_LOOK_S)
 
 

@@ -83,10 +83,10 @@ def as_document(upload: Upload) -> dict[str, Any]:
 
 
 def _print(upload: Upload) -> None:
-    told = as_document(upload)
+    document = as_document(upload)
     for name in ("id", "source", "state", "recipe", "metadata", "attempts", "queued", "changed", "next_try"):
-        if told[name] not in (None, {}):
-            output.print(f"[dim]{name.replace('_', ' '):>9}[/dim]  {safe(told[name])}")
+        if document[name] not in (None, {}):
+            output.print(f"[dim]{name.replace('_', ' '):>9}[/dim]  {safe(document[name])}")
     if upload.error_code:
         output.print(f"[dim]    error[/dim]  [red]{safe(upload.error_code)}[/red] ", end="")
         output.print(safe(upload.error_message, keep_lines=True))

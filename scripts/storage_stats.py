@@ -216,12 +216,12 @@ def _print_room(report: StorageReport) -> None:
     if space is None:
         output.print("The storage does not say how much room there is.")
         return
-    told = f"{size(space.free_bytes)} of {size(space.bytes)} are free"
+    line = f"{size(space.free_bytes)} of {size(space.bytes)} are free"
     if growth.bytes_per_day is not None:
-        told += f"; {size(growth.bytes_per_day)} came each day lately"
+        line += f"; {size(growth.bytes_per_day)} came each day lately"
     if growth.days_until_full is not None:
-        told += f", so it is full in {growth.days_until_full:.0f} days"
-    output.print(f"{told}.")
+        line += f", so it is full in {growth.days_until_full:.0f} days"
+    output.print(f"{line}.")
 
 
 def _print_history(report: StorageReport) -> None:

@@ -78,7 +78,7 @@ def sweep(
         known = force or plan
         if known is not None:
             done = await apply_plan(known, sweeper, force=force is not None)
-            _tell({"plan": known, "done": done}, f"Plan {known} is applied.", done, as_json=as_json)
+            _print_done({"plan": known, "done": done}, f"Plan {known} is applied.", done, as_json=as_json)
             return 0
         made = await make_plan(sweeper)
         done = await apply_plan(made.id, sweeper) if apply and made.counts and not made.stopped else {}
@@ -99,7 +99,7 @@ def restore(plan: Annotated[str, typer.Argument(metavar="PLAN")], as_json: AsJso
 
     async def body(sweeper: Sweeper, _queue: Queue) -> int:
         restored = await trash.restore(plan, sweeper)
-        _tell({"plan": plan, "restored": restored}, f"{restored} files are back.", {}, as_json=as_json)
+        _print_done({"plan": plan, "restored": restored}, f"{restored} files are back.", {}, as_json=as_json)
         return 0
 
     _with_sweeper(body)
@@ -111,7 +111,7 @@ def purge(as_json: AsJson = False) -> None:
 
     async def body(sweeper: Sweeper, _queue: Queue) -> int:
         done = await trash.purge(sweeper)
-        _tell({"done": done}, "Purged.", done, as_json=as_json)
+        _print_done({"done": done}, "Purged.", done, as_json=as_json)
         return 0
 
     _with_sweeper(body, deletes=True)
@@ -176,7 +176,7 @@ def _as_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _tell(document: dict[str, Any], text: str, done: Mapping[str, int], *, as_json: bool) -> None:
+def _print_done(document: dict[str, Any], text: str, done: Mapping[str, int], *, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return

@@ -98,10 +98,10 @@ def _tell_unread() -> None:
 async def _until_stopped(body: Coroutine[Any, Any, int]) -> int:
     # Not asyncio's own way, which knows only SIGINT and may cancel a task in the middle of a step.
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(body)
-    told: list[int] = []
+    signals: list[int] = []
 
     def stop(number: int) -> None:
-        told.append(number)
+        signals.append(number)
         task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -109,9 +109,9 @@ async def _until_stopped(body: Coroutine[Any, Any, int]) -> int:
     try:
         return await task
     except asyncio.CancelledError:
-        if not told:
+        if not signals:
             raise
-        return 128 + told[0]
+        return 128 + signals[0]
 
 
 def require_one_of(what: str, name: str | None, known: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ from pipelines import formats
 from tests.support.decoder_child import BOXES, Child, Outcome
 
 Entry = dict[str, Any]
-Told = dict[str, Any]
+Answer = dict[str, Any]
 
 CODES = {"source_too_large", "unsupported_format", "corrupt_image", "too_many_pixels", "too_much_memory"}
 
@@ -42,7 +42,7 @@ def main() -> int:
     sys.stdout.write("".join(f"{line}\n" for line in wrong))
     sys.stdout.flush()
     accepted = is_accepted(asked)
-    refused = sum("error" in told for told in results.values())
+    refused = sum("error" in answer for answer in results.values())
     sys.stdout.write(
         f"{len(results)} files in {took:.0f} s: {len(results) - refused} rendered, {refused} refused, "
         f"{len(wrong)} answered wrongly; the checker {'accepts them' if accepted else 'FAILED'}\n"
@@ -56,13 +56,13 @@ def manifest(corpus: Path) -> list[Entry]:
     return entries
 
 
-def run(corpus: Path, entries: Sequence[Entry], out: Path) -> dict[str, Told]:
+def run(corpus: Path, entries: Sequence[Entry], out: Path) -> dict[str, Answer]:
     """Push files through children, two at a time; the variants become files in `out`."""
     children = Children()
     with ThreadPoolExecutor(2) as pool:
-        told = list(pool.map(lambda entry: _told(children, corpus, entry["path"], out), entries))
+        answer = list(pool.map(lambda entry: _answer(children, corpus, entry["path"], out), entries))
     children.end()
-    return {entry["path"]: one for entry, one in zip(entries, told, strict=True)}
+    return {entry["path"]: one for entry, one in zip(entries, answer, strict=True)}
 
 
 class Children:
@@ -92,7 +92,7 @@ class Children:
             child.__exit__()
 
 
-def _told(children: Children, corpus: Path, path: str, out: Path) -> Told:
+def _answer(children: Children, corpus: Path, path: str, out: Path) -> Answer:
     try:
         outcome = children.run((corpus / path).read_bytes())
     except (EOFError, OSError) as error:
@@ -107,14 +107,14 @@ def _told(children: Children, corpus: Path, path: str, out: Path) -> Told:
     return files
 
 
-def misjudged(entry: Entry, told: Told) -> str:
+def misjudged(entry: Entry, answer: Answer) -> str:
     """Say what is wrong with an answer, before anybody looks at the variants; empty if nothing."""
     path, expected = entry["path"], entry["expect"]
-    if "error" not in told:
+    if "error" not in answer:
         return f"{path}: should have been refused: {entry['why']}" if expected == "reject" else ""
-    if told["code"] not in CODES:
-        return f"{path}: {told['code']}: {told['error']}"
-    return f"{path}: should have been rendered: {told['error']}" if expected == "ok" else ""
+    if answer["code"] not in CODES:
+        return f"{path}: {answer['code']}: {answer['error']}"
+    return f"{path}: should have been rendered: {answer['error']}" if expected == "ok" else ""
 
 
 def is_accepted(asked: argparse.Namespace) -> bool:

@@ -68,8 +68,8 @@ def inspect_redis(info: ServerInfo) -> Sequence[Finding]:
 
 def _inspect_server(info: ServerInfo) -> Sequence[Finding]:
     if info.version is None:
-        told = "not told: this user may not run INFO, which is fine for a worker"
-        return [Finding("Redis version", "ok", told)]
+        detail = "not told: this user may not run INFO, which is fine for a worker"
+        return [Finding("Redis version", "ok", detail)]
     version = tuple(int(part) for part in info.version.split(".")[:2])
     return [
         _finding(
@@ -135,11 +135,11 @@ class Health:
         """Look and tell, for ever."""
         while True:
             began = time.monotonic()
-            await self.tell()
+            await self.report()
             while time.monotonic() - began < INTERVAL_S:
                 await _watch_the_loop()
 
-    async def tell(self) -> None:
+    async def report(self) -> None:
         """Look once; a change of state is one line in the log."""
         problem = await self._problem()
         if problem != self._said:
@@ -176,8 +176,8 @@ class Health:
             return str(error)
         return None
 
-    async def _beat(self, told: str, *, well: bool) -> None:
-        await self._queue.heartbeats.beat(self._instance, told, well=well, expiry_s=EXPIRY_S)
+    async def _beat(self, detail: str, *, well: bool) -> None:
+        await self._queue.heartbeats.beat(self._instance, detail, well=well, expiry_s=EXPIRY_S)
 
     async def close(self) -> None:
         """A worker that stops does not live any longer, at once."""

@@ -47,7 +47,7 @@ class Heartbeat:
 
     instance: str
     well: bool
-    told: str
+    detail: str
 
     @property
     def is_here(self) -> bool:
@@ -63,9 +63,9 @@ class Heartbeats:
         self._index = f"{stream}:workers"
         self._prefix = f"{stream}:health:"
 
-    async def beat(self, instance: str, told: str, *, well: bool, expiry_s: float) -> None:
+    async def beat(self, instance: str, detail: str, *, well: bool, expiry_s: float) -> None:
         """Say that a worker lives, for so many seconds, and how it is; forget those that are silent."""
-        body = orjson.dumps({"well": well, "told": told})
+        body = orjson.dumps({"well": well, "detail": detail})
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(self._prefix + instance, body, px=int(expiry_s * 1000))
             pipe.zadd(self._index, {instance: timestamp_ms()})
@@ -100,6 +100,6 @@ def _read(instance: str, body: bytes) -> Heartbeat:
     """What was said, also by a worker of another version."""
     try:
         said = orjson.loads(body)
-        return Heartbeat(instance, bool(said["well"]), str(said["told"]))
+        return Heartbeat(instance, bool(said["well"]), str(said["detail"]))
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return Heartbeat(instance, False, "it says of itself what nobody can read")

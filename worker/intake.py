@@ -206,7 +206,7 @@ class Intake:
             events, letters = self._parse(entries, epochs)
             taken = await self._record(events, letters, epoch, sure=sure)
             if isinstance(taken, Taken):
-                self._tell_of([*letters, *taken.refused])
+                self._log_refused([*letters, *taken.refused])
                 return taken
             sure = taken.epoch == epoch and not await self._is_anew(taken.newest)
             if not sure:
@@ -243,7 +243,7 @@ class Intake:
                 events.append((event, owned))
         return events, letters
 
-    def _tell_of(self, letters: Sequence[DeadLetter]) -> None:
+    def _log_refused(self, letters: Sequence[DeadLetter]) -> None:
         for letter in letters:
             log.warning("event_refused", stream_id=letter.stream_id, code=letter.code, reason=letter.message)
 

@@ -150,12 +150,12 @@ def check(settings: Settings) -> int:
     signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(_CHECK_S)
     try:
-        is_well, told = asyncio.run(_look_at_workers(settings))
+        is_well, detail = asyncio.run(_look_at_workers(settings))
     except TimeoutError:  # a Redis that hangs is asked more than once
-        is_well, told = False, f"Redis does not answer within {_ANSWERS_S} s"
+        is_well, detail = False, f"Redis does not answer within {_ANSWERS_S} s"
     except (*UNREACHABLE, RedisError) as error:
-        is_well, told = False, explain(error)
-    say(f"Health check {'successful' if is_well else 'failed'}: {told}")
+        is_well, detail = False, explain(error)
+    say(f"Health check {'successful' if is_well else 'failed'}: {detail}")
     return 0 if is_well else 1
 
 
@@ -169,7 +169,7 @@ async def _look_at_workers(settings: Settings) -> tuple[bool, str]:
         here = [worker for worker in workers if worker.is_here]
         is_well = any(worker.well for worker in here)
         if here and not is_well:
-            return False, here[0].told
+            return False, here[0].detail
         try:
             # The storage folder says whose it is without the catalog's engine, which takes long to start.
             mine = await in_thread_within(_STORAGE_S, partial(read_marker_at, settings.storage_root))
@@ -177,11 +177,11 @@ async def _look_at_workers(settings: Settings) -> tuple[bool, str]:
             return False, f"the storage folder {settings.storage_root} does not answer within {_STORAGE_S} s"
         await opened.prove_not_of_another(mine)
         if is_well:
-            return True, next(worker.told for worker in here if worker.well)
-        told = f"no worker is heard of here; {len(workers)} elsewhere"
+            return True, next(worker.detail for worker in here if worker.well)
+        detail = f"no worker is heard of here; {len(workers)} elsewhere"
         if refusal := await opened.refusal():  # then one may be there, and wait for that to end
-            told = f"{refusal.by}: {refusal.what}; {told}. {refusal.remedy}"
-        return False, told
+            detail = f"{refusal.by}: {refusal.what}; {detail}. {refusal.remedy}"
+        return False, detail
 
 
 def _give_up(_number: int, _frame: FrameType | None) -> None:
@@ -283,7 +283,7 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
     shutdown = Shutdown()
     back_off = _FIRST_BACK_OFF_S
     away = proven = False
-    told = ""
+    reported = ""
     while not shutdown.stopping.is_set():
         worker = PromptWorker(**worker_settings(settings, burst=burst, decoder=decoder))
         worker.in_progress_timeout_s = settings.lease
@@ -298,9 +298,9 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
         except (*UNREACHABLE, RedisError, StorageError, DecoderUnavailable) as error:
             event, reason = _outage(error)
             # Otherwise this was one more try to start.
-            if worker.ctx["started"] or not away or (event == "redis_refuses" and reason != told):
+            if worker.ctx["started"] or not away or (event == "redis_refuses" and reason != reported):
                 log.warning(event, reason=reason)
-            told = reason
+            reported = reason
             away, proven = True, proven or worker.ctx["started"]
             await _hand_back(worker)
         finally:

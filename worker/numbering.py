@@ -15,8 +15,8 @@ async def go_on_above(outbox: Outbox, queue: Queue, *, rebuilt: bool = False) ->
     Raises: RedisError, OSError, CatalogUnavailable.
     """
     given = await outbox.given_seq()
-    told = await queue.newest_seq()
-    floor = told or (now_ms() if given or rebuilt else 0)
+    newest = await queue.newest_seq()
+    floor = newest or (now_ms() if given or rebuilt else 0)
     if floor <= given:
         return None
     await outbox.begin_above(floor)

@@ -84,7 +84,7 @@ def classify(error: Exception, claim: Claim, max_attempts: int, settle_ms: int =
     """
     found = policy_of(error)
     code = error.code if isinstance(error, pictures.PictureRefused) else found.code
-    text = _told(error) if found is not INTERNAL else "".join(traceback.format_exception(error))[-4000:]
+    text = _text_of(error) if found is not INTERNAL else "".join(traceback.format_exception(error))[-4000:]
     wait = _wait_for_original(error, claim, settle_ms)
     if wait is not None:
         return Postponed(claim, code, text, wait.ms, counted=False, seen=wait.seen)
@@ -137,7 +137,7 @@ def delay_ms(attempts: int) -> int:
     return random.randint(0, ceiling)  # noqa: S311 (spreads load, guards nothing)
 
 
-def _told(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     text = str(error).strip()
     if not text:
         return type(error).__name__

@@ -76,8 +76,8 @@ def _redis_url(value: str) -> str:
     try:
         ConnectionPool.from_url(value)
     except ValueError as error:
-        told = str(error)
-        raise ValueError(told if "Invalid value" in told else "names a port that is no number") from error
+        text = str(error)
+        raise ValueError(text if "Invalid value" in text else "names a port that is no number") from error
     database = "" if parts.scheme == "unix" else parts.path.strip("/")
     if database and not database.isdecimal():
         raise ValueError("names a database that is no number")
@@ -326,15 +326,15 @@ def _hidden(files: Sequence[EnvFile]) -> Sequence[str]:
     A unit's EnvironmentFile= may be for root only: systemd reads it, and gives its variables.
     """
     given = {name.upper() for name in os.environ}
-    told = []
+    lines = []
     for file in reversed(files):
         if file.problem and (lacks := [name for name in _WHERE if name not in given]):
-            told.append(
+            lines.append(
                 f"{file.path} cannot be read ({file.problem}), and nothing else says {', '.join(lacks)}. "
                 f"Let the user {os.geteuid()} read it, or say that in the environment."
             )
         given |= file.variables.keys()
-    return told
+    return lines
 
 
 def variable(field: str) -> str:

@@ -17,7 +17,7 @@ class FileError(Exception):
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _as_file_error() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -29,7 +29,7 @@ def read_once(descriptor: int, size: int) -> bytearray | None:
     data = bytearray(size + 1)  # one more than expected, to see that it grew
     view = memoryview(data)
     offset = 0
-    with _told():
+    with _as_file_error():
         while offset <= size:
             count = os.preadv(descriptor, [view[offset : offset + _CHUNK]], offset)
             if count == 0:
@@ -58,7 +58,7 @@ class Drawing:
     def add(self, content: bytes) -> int:
         """Append a variant and return where it begins."""
         began, view = self._end, memoryview(content)
-        with _told():
+        with _as_file_error():
             while view:
                 count = os.pwrite(self._descriptor, view, self._end)
                 self._end, view = self._end + count, view[count:]

@@ -119,7 +119,7 @@ def _lack(reply: dict[str, Any], work: Work) -> str:
         case {"status": "refused", "code": "corrupt_image" | "unsupported_format"} if work.format:
             return shortage.found(work.estimate)
         case {"status": "bug", "message": message}:
-            return str(message) if shortage.is_told_by(str(message)) else shortage.found(work.estimate)
+            return str(message) if shortage.is_meant_by(str(message)) else shortage.found(work.estimate)
         case _:
             return ""
 

@@ -12,7 +12,7 @@ _WORDS = (
 )
 
 
-def is_told_by(words: str) -> bool:
+def is_meant_by(words: str) -> bool:
     """Whether a library says so itself."""
     return any(known in words.lower() for known in _WORDS)
 

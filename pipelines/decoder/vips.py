@@ -116,7 +116,7 @@ def damage() -> str:
 def refusal(format: Format, error: Exception) -> Declined:
     """Say what an error of the library means for the picture."""
     said = str(getattr(error, "detail", "") or error)
-    if shortage.is_told_by(said):
+    if shortage.is_meant_by(said):
         return starved(_last_word(said))
     detail = _last_word(said)
     short = any(words in detail.lower() for words in _SHORT) and "security limit" not in detail.lower()

@@ -19,12 +19,12 @@ _GROUP = 200  # keys that are condemned together
 
 @dataclass(frozen=True)
 class _ApplyProgress:
-    """How far a plan has been applied, what was done, and what was told of it before that."""
+    """How far a plan has been applied, what was done, and what earlier runs did of it."""
 
     part: int = 0
     at: int = 0
     done: Mapping[str, int] = field(default_factory=dict)
-    told: Mapping[str, int] = field(default_factory=dict)
+    before: Mapping[str, int] = field(default_factory=dict)
 
 
 async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> Mapping[str, int]:
@@ -51,7 +51,7 @@ async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> 
                 await _save(plan, replace(place, part=part, at=at + _GROUP, done=dict(done)), sweeper)
             part, first = part + 1, 0
         await plans.save(replace(plan, applied=plan.applied or plans.now()), sweeper.blobs)
-        await _tell(plan, done, place.told, sweeper)
+        await _report(plan, done, place.before, sweeper)
         await sweeper.sweeps.save_progress(_APPLY, None)
     return dict(done)
 
@@ -63,22 +63,22 @@ async def _place(plan: Plan, sweeper: Sweeper) -> _ApplyProgress:
     last = await sweeper.sweeps.last()
     if plan.applied is None or last is None or last.plan != plan.id:  # or it was taken back since
         return _ApplyProgress()
-    return _ApplyProgress(told=last.done)
+    return _ApplyProgress(before=last.done)
 
 
 async def _save(plan: Plan, place: _ApplyProgress, sweeper: Sweeper) -> None:
     await sweeper.sweeps.save_progress(_APPLY, {"plan": plan.id, **asdict(place)})
 
 
-async def _tell(plan: Plan, done: Counter[str], before: Mapping[str, int], sweeper: Sweeper) -> None:
-    """Add what was done to what was told of the plan before; whoever does that twice tells the same."""
+async def _report(plan: Plan, done: Counter[str], before: Mapping[str, int], sweeper: Sweeper) -> None:
+    """Add this run's counts to those stored for the plan. Idempotent."""
     last = await sweeper.sweeps.last()
     if last is None or last.plan != plan.id:
         return
     if last.applied_ms is not None and not any(done.values()):  # applied again, it found nothing left to do
         return
-    told = dict(done + Counter(before))
-    await sweeper.sweeps.remember(replace(last, applied_ms=now_ms(), done=told, stopped=None, stops=0))
+    total = dict(done + Counter(before))
+    await sweeper.sweeps.remember(replace(last, applied_ms=now_ms(), done=total, stopped=None, stops=0))
 
 
 async def _apply_group(

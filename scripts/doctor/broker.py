@@ -73,7 +73,7 @@ async def look_at_workers(queue: Queue) -> Finding:
         return Finding("Workers", "ok", f"none lives; {waits}")
     if unwell:
         return Finding(
-            "Workers", "error", f"{len(unwell)} of {len(workers)} unwell: {unwell[0].told}", "See its log."
+            "Workers", "error", f"{len(unwell)} of {len(workers)} unwell: {unwell[0].detail}", "See its log."
         )
     return Finding("Workers", "ok", f"{len(workers)} live; {waits}")
 

@@ -14,7 +14,7 @@ from scripts.terminal import size
 from storage.blobs.local import open_local
 from storage.blobs.marker import read_marker_at
 from storage.catalog import Catalog, open_catalog
-from storage.catalog.database import LARGE_LOG, REWRITE, TOLD_LOG, Room, log_bytes
+from storage.catalog.database import LARGE_LOG, LARGE_LOG_WARNING, REWRITE, Room, log_bytes
 from storage.catalog.soundness import find_damage
 from storage.errors import CatalogDamaged, CatalogTooOld, StorageError
 from storage.keys import UPLOADS, shown
@@ -48,7 +48,7 @@ async def look_at_catalog(settings: Settings, heard: Heard = NOTHING_HEARD) -> A
             yield _try_to_write(path.resolve())
             yield await _look_for_damage(path)
             if log_bytes(path.resolve()) > LARGE_LOG:
-                yield Finding("Catalog log", "warning", TOLD_LOG, _holders(path.resolve()))
+                yield Finding("Catalog log", "warning", LARGE_LOG_WARNING, _holders(path.resolve()))
             if found := judge_room(await catalog.database.room(), path):
                 yield found
             totals = await read_totals(path)
@@ -127,11 +127,11 @@ def inspect_growth(totals: StorageTotals, *, applied: bool) -> Finding | None:
     used = totals.count("variant").bytes + totals.count("original").bytes
     if applied or sum(idle.values()) < max(MUCH, used // 10):
         return None
-    told = ", ".join(f"{size(amount)} in {what}" for what, amount in idle.items() if amount)
+    amounts = ", ".join(f"{size(amount)} in {what}" for what, amount in idle.items() if amount)
     advice = (
         "Look at `media sweep`, then: media sweep --apply, and media sweep purge; or set MEDIA_SWEEP_APPLY=1."
     )
-    return Finding("Tidying", "warning", f"{told}, and no worker tidies up (MEDIA_SWEEP_APPLY=0)", advice)
+    return Finding("Tidying", "warning", f"{amounts}, and no worker tidies up (MEDIA_SWEEP_APPLY=0)", advice)
 
 
 def judge_room(room: Room, path: Path) -> Finding | None:

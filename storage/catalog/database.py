@@ -35,7 +35,7 @@ CHECK_AGAIN_S = 300.0  # of a damaged file: it may have been the memory, or anot
 WRITE_AGAIN_S = 30.0  # of a catalog in which nobody may have written for long
 _CHECK_S = 5.0
 LARGE_LOG = 64 * _MIB
-TOLD_LOG = (
+LARGE_LOG_WARNING = (
     f"the log beside the catalog is larger than {LARGE_LOG // _MIB} MiB: another process keeps a read "
     "transaction open (a database browser, a backup that hangs); end it, and the log shrinks by itself"
 )
@@ -103,7 +103,7 @@ class Database:
         self.condition = condition
         # SQLite's own busy wait polls and is unfair; within a process an ordinary queue is neither.
         self._writers = asyncio.Lock()
-        self._told_log = False
+        self._reported_log = False
         self._checked_at = self._wrote_at = self._rewrite_at = float("-inf")
 
     @asynccontextmanager
@@ -198,8 +198,8 @@ class Database:
     def large_log(self) -> str | None:
         """That the log beside the catalog has become large, and why; told once each time."""
         large = log_bytes(self.condition.file) > LARGE_LOG
-        told, self._told_log = self._told_log, large
-        return TOLD_LOG if large and not told else None
+        reported, self._reported_log = self._reported_log, large
+        return LARGE_LOG_WARNING if large and not reported else None
 
     async def prove_writable(self) -> None:
         """Write a row as it is. Raises: CatalogUnavailable, which says why it cannot be written."""

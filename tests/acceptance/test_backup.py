@@ -77,7 +77,7 @@ def test_what_the_readme_backs_up_is_served_again_where_it_is_restored(
     place.send_all({"source": source} for source in SOURCES[1:])
     place.await_end_of(*SOURCES)
     place.send({"delete": OWN_ID})
-    place.listen(lambda heard: any(told["type"] == "upload.deleted" for told in heard))
+    place.listen(lambda heard: any(answer["type"] == "upload.deleted" for answer in heard))
     backup = place.home / "var/backup"
 
     assert _back_up(place.home / "var").returncode == 0
@@ -116,8 +116,8 @@ def test_a_root_that_was_restored_without_its_marker_gets_it_back_by_the_line_th
     shutil.rmtree(place.root / "variants")
 
     assert place.run("media", "--burst").returncode == 1
-    told = media(place.env(), "doctor").stdout
-    [line] = re.findall(r"echo '.*?' > \S+\.media-root\.json", told)
+    answer = media(place.env(), "doctor").stdout
+    [line] = re.findall(r"echo '.*?' > \S+\.media-root\.json", answer)
     subprocess.run(["sh", "-ec", line], check=True)
 
     assert place.run("media", "--burst").returncode == 0

@@ -31,7 +31,7 @@ def test_of_a_hundred_uploads_the_three_that_kill_their_decoder_fail_alone(workp
 
     took = time.monotonic() - began
     print(f"30 good ones took {thirty_took:.1f} s, 67 and 3 bad ones {took:.1f} s")  # noqa: T201
-    assert Counter(told["type"] for told in ends.values()) == {"upload.ready": 97, "upload.failed": 3}
+    assert Counter(answer["type"] for answer in ends.values()) == {"upload.ready": 97, "upload.failed": 3}
     assert {source: ends[source]["error"]["code"] for source in bad} == {
         source: CODES[mark] for source, mark in bad.items()
     }
@@ -80,7 +80,7 @@ def test_failed_retry_forgets_what_killed_a_decoder_in_every_worker(workplace: W
     ends = workplace.await_end_of(killer, *again, times=2)
 
     assert len(document(retried)["uploads"]) == 5
-    assert {told["type"] for told in ends.values()} == {"upload.ready"}
+    assert {answer["type"] for answer in ends.values()} == {"upload.ready"}
     workplace.check()
 
 
@@ -95,9 +95,9 @@ def test_another_version_of_the_decoder_gives_a_picture_another_try(workplace: W
 
     workplace.start("arq")
     workplace.send({"source": killer})
-    told = workplace.await_end_of(killer, times=2)[killer]
+    answer = workplace.await_end_of(killer, times=2)[killer]
 
-    assert told["type"] == "upload.ready"
+    assert answer["type"] == "upload.ready"
 
 
 def test_a_worker_frozen_for_longer_than_the_wall_limit_blames_no_picture(workplace: Workplace) -> None:
@@ -112,7 +112,7 @@ def test_a_worker_frozen_for_longer_than_the_wall_limit_blames_no_picture(workpl
 
     for pid in frozen:
         os.kill(pid, signal.SIGCONT)
-    told = workplace.await_end_of(source)[source]
+    answer = workplace.await_end_of(source)[source]
 
-    assert told["type"] == "upload.ready"
+    assert answer["type"] == "upload.ready"
     assert worker.decoders() == frozen[:1]

@@ -32,11 +32,11 @@ def checker(corpus: Path) -> list[str]:
     pytest.skip("no Python with numpy and Pillow: name one in MEDIA_TEST_CHECKER_PYTHON")
 
 
-def a_result(told: dict[str, Any], storage: Path) -> dict[str, str]:
+def a_result(answer: dict[str, Any], storage: Path) -> dict[str, str]:
     """What the checker wants to know of one picture."""
-    if told["error"]:
-        return {"error": f"{told['error']['code']}: {told['error']['message']}"}
-    return {BOXES[variant["name"]]: str(storage / variant["key"]) for variant in told["variants"]}
+    if answer["error"]:
+        return {"error": f"{answer['error']['code']}: {answer['error']['message']}"}
+    return {BOXES[variant["name"]]: str(storage / variant["key"]) for variant in answer["variants"]}
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_a_demo_of_photographs_makes_faultless_variants_within_its_memory(
         subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.PIPE) as demo,
         Watched(demo.pid) as watched,
     ):
-        told = json.loads(demo.communicate(timeout=300)[0])
-    log.info("%s photographs, peak %.0f MiB", len(told["pictures"]), watched.peak_mib)
-    storage = Path(told["storage"])
+        answer = json.loads(demo.communicate(timeout=300)[0])
+    log.info("%s photographs, peak %.0f MiB", len(answer["pictures"]), watched.peak_mib)
+    storage = Path(answer["storage"])
     results = {
-        str(Path(one["path"]).relative_to(tmp_path)): a_result(one, storage) for one in told["pictures"]
+        str(Path(one["path"]).relative_to(tmp_path)): a_result(one, storage) for one in answer["pictures"]
     }
     (tmp_path / "results.json").write_text(json.dumps(results))
     what = [str(corpus / "manifest.json"), str(tmp_path / "results.json"), "--only", chosen]

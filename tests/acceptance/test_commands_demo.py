@@ -60,16 +60,16 @@ def test_three_bundled_photographs_become_a_contact_sheet_and_nothing_is_left_ru
     ended = media(env, "demo", "--json")
 
     assert ended.returncode == 0, ended.stderr
-    told = document(ended)
-    assert {Path(one["path"]).name for one in told["pictures"]} == BUNDLED
-    for one in told["pictures"]:
+    answer = document(ended)
+    assert {Path(one["path"]).name for one in answer["pictures"]} == BUNDLED
+    for one in answer["pictures"]:
         assert (one["status"], one["error"]) == ("ready", None)
-        files = [Path(told["storage"]) / variant["key"] for variant in one["variants"]]
+        files = [Path(answer["storage"]) / variant["key"] for variant in one["variants"]]
         assert [file.stat().st_size for file in files] == [variant["bytes"] for variant in one["variants"]]
         assert len(files) == 3
-    assert "<html" in Path(told["contact_sheet"]).read_text()
-    assert told["stats"]["uploads"]["ready"] == 3
-    assert 0 < told["seconds"] < 60
+    assert "<html" in Path(answer["contact_sheet"]).read_text()
+    assert answer["stats"]["uploads"]["ready"] == 3
+    assert 0 < answer["seconds"] < 60
     assert at_work_in(tmp_path) == []
     assert list((tmp_path / "tmp").iterdir()) == []
 

@@ -174,7 +174,7 @@ def _catalog_cannot_be_made(place: Workplace) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("break_it", "what", "told"),
+    ("break_it", "what", "answer"),
     [
         (_no_redis, "Redis", "MEDIA_REDIS_URL"),
         (_another_marker, "Storage root", "0ea1c0de"),
@@ -193,7 +193,7 @@ async def test_each_thing_that_is_broken_is_named_with_what_to_do(
     used: Workplace,
     break_it: Callable[[Workplace], dict[str, str] | None],
     what: str,
-    told: str,
+    answer: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     env = used.env(MEDIA_CPUS="1", **(break_it(used) or {}))
@@ -203,7 +203,7 @@ async def test_each_thing_that_is_broken_is_named_with_what_to_do(
     found = {finding.what: finding async for finding in examine(Settings.load())}
 
     assert found[what].level == "error"
-    assert told in f"{found[what].detail} {found[what].advice}"
+    assert answer in f"{found[what].detail} {found[what].advice}"
     assert found[what].advice
     assert "Decoders" in found  # what is broken keeps nothing else from being looked at
 
@@ -302,9 +302,9 @@ def test_a_catalog_that_cannot_be_written_is_an_error_for_doctor_and_worker(
 
     (used.home / shut).chmod(0o755)
     assert (code, worker.returncode) == (1, 1)
-    told = found["Catalog writing"] if "Catalog writing" in found else found["Catalog"]
-    assert told["level"] == "error"
-    assert "cannot be written" in told["detail"]
+    answer = found["Catalog writing"] if "Catalog writing" in found else found["Catalog"]
+    assert answer["level"] == "error"
+    assert "cannot be written" in answer["detail"]
     assert f"{used.catalog} cannot be written" in worker.stderr
 
 
@@ -361,14 +361,14 @@ def test_a_folder_that_cannot_be_written_is_an_error(used: Workplace, folder: st
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "usual", "what", "told"),
+    ("option", "value", "usual", "what", "answer"),
     [
         ("appendonly", "no", "yes", "Redis durability", "appendonly yes"),
         ("maxmemory-policy", "allkeys-lru", "noeviction", "Redis eviction", "noeviction"),
     ],
 )
 def test_a_redis_that_may_forget_is_warned_of_but_not_red(
-    place: Workplace, option: str, value: str, usual: str, what: str, told: str
+    place: Workplace, option: str, value: str, usual: str, what: str, answer: str
 ) -> None:
     place.redis.config_set(option, value)
 
@@ -377,7 +377,7 @@ def test_a_redis_that_may_forget_is_warned_of_but_not_red(
     place.redis.config_set(option, usual)
     assert code == 0
     assert found[what]["level"] == "warning"
-    assert told in found[what]["advice"]
+    assert answer in found[what]["advice"]
 
 
 def test_a_redis_that_wants_a_password_is_an_error_that_does_not_tell_the_url(place: Workplace) -> None:
@@ -395,8 +395,8 @@ def test_a_redis_that_wants_a_password_is_an_error_that_does_not_tell_the_url(pl
 
 
 def test_formats_reach_as_far_as_the_readme_says(used: Workplace) -> None:
-    told = re.findall(r"^\| (\w+) \| [\w, ]+ \| (\d+ MP) \|", README.read_text("utf-8"), re.MULTILINE)
+    answer = re.findall(r"^\| (\w+) \| [\w, ]+ \| (\d+ MP) \|", README.read_text("utf-8"), re.MULTILINE)
 
     _, findings = examined(used)
 
-    assert findings["Formats"]["detail"] == ", ".join(f"{title} (to {largest})" for title, largest in told)
+    assert findings["Formats"]["detail"] == ", ".join(f"{title} (to {largest})" for title, largest in answer)

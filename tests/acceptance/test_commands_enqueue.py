@@ -31,11 +31,11 @@ def test_a_file_is_followed_to_its_variants_and_told_as_documented(live: Workpla
     ended = media(live.env(), "enqueue", path, "--wait", "--json")
 
     assert (ended.returncode, ended.stderr) == (0, "")
-    told = document(ended)
-    variants = told.pop("variants")
+    answer = document(ended)
+    variants = answer.pop("variants")
     source = f"uploads/cli/{digest[:2]}/{digest}.jpg"
     upload = live.check().uploads[source]
-    assert told == {
+    assert answer == {
         "path": str(path),
         "id": upload["id"],
         "source": source,
@@ -83,7 +83,7 @@ def test_a_folder_is_enqueued_with_its_folders_but_not_with_what_is_hidden(
     ended = media(live.env(), "enqueue", tmp_path, "--wait", "--json")
 
     assert ended.returncode == 0, ended.stderr
-    names = [str(Path(told["path"]).relative_to(tmp_path)) for told in documents(ended)]
+    names = [str(Path(answer["path"]).relative_to(tmp_path)) for answer in documents(ended)]
     assert names == ["a.jpg", "b/c.jpg", "b/d/e.jpg"]
 
 
@@ -113,9 +113,9 @@ def test_a_file_that_is_too_large_is_refused_without_being_copied(live: Workplac
     ended = media(live.env(MEDIA_MAX_SOURCE_BYTES="2000"), "enqueue", path, "--json")
 
     assert ended.returncode == 1
-    told = document(ended)
-    assert (told["status"], told["error"]["code"]) == ("failed", "source_too_large")
-    assert (told["id"], told["source"]) == (None, None)
+    answer = document(ended)
+    assert (answer["status"], answer["error"]["code"]) == ("failed", "source_too_large")
+    assert (answer["id"], answer["source"]) == (None, None)
     assert copies(live, content) == []
 
 
@@ -155,7 +155,7 @@ def test_hostile_names_are_escaped_for_people_and_valid_for_programs(live: Workp
     assert all(f"{tmp_path}/{text}" in for_people.stdout for text in HOSTILE.values())
     for output in (for_people.stdout, shown):
         assert not any(bad in output for bad in ("\x1b]0;", "\x07", "\u202e", "\x1b[31mmarkup"))
-    assert len({told["path"] for told in documents(as_json)}) == len(HOSTILE)
+    assert len({answer["path"] for answer in documents(as_json)}) == len(HOSTILE)
 
 
 @pytest.mark.parametrize("arguments", [["no-such-file.jpg"], ["--recipe", "huge", "--wait"], []])
@@ -226,8 +226,8 @@ def test_waiting_says_so_when_there_is_no_worker_and_goes_on(live: Workplace, tm
     waiting = subprocess.Popen([MEDIA, "enqueue", path, "--wait"], env=nobody, stderr=subprocess.PIPE)
 
     assert waiting.stderr is not None
-    with waiting.stderr as told:
-        assert b"No worker is running" in told.readline()
+    with waiting.stderr as answer:
+        assert b"No worker is running" in answer.readline()
     assert waiting.poll() is None
     waiting.send_signal(signal.SIGINT)
     assert waiting.wait(10) == 130
@@ -241,5 +241,5 @@ def test_waiting_ends_when_a_worker_refuses_the_event(live: Workplace, tmp_path:
         live.env(MEDIA_RECIPES=str(recipes)), "enqueue", path, "--wait", "--json", "--recipe", "banner"
     )
 
-    told = document(ended)
-    assert (ended.returncode, told["status"], told["error"]["code"]) == (1, "failed", "unknown_recipe")
+    answer = document(ended)
+    assert (ended.returncode, answer["status"], answer["error"]["code"]) == (1, "failed", "unknown_recipe")

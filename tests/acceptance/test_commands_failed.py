@@ -115,9 +115,9 @@ def test_who_listens_is_told_of_what_was_forgotten_by_a_worker_that_runs(place: 
     worker = place.start()
     _failed(place, "discard", "--all")
 
-    told = place.listen(lambda heard: len(heard) == 6, within=10)[4:]
+    answer = place.listen(lambda heard: len(heard) == 6, within=10)[4:]
 
-    assert {message["source"]: message["type"] for message in told} == dict.fromkeys(
+    assert {message["source"]: message["type"] for message in answer} == dict.fromkeys(
         (BROKEN, UNKNOWN), "upload.deleted"
     )
     assert worker.stop() == 0
@@ -137,9 +137,9 @@ def test_what_waits_for_another_try_is_listed_with_its_reason(place: Workplace) 
 
 
 def test_what_has_not_failed_is_said_with_exit_code_1(place: Workplace) -> None:
-    told = _failed(place, "retry", "00000000-0000-4000-8000-000000000000", "999", code=1)
+    answer = _failed(place, "retry", "00000000-0000-4000-8000-000000000000", "999", code=1)
 
-    assert told["not_failed"] == ["00000000-0000-4000-8000-000000000000", "999"]
+    assert answer["not_failed"] == ["00000000-0000-4000-8000-000000000000", "999"]
 
 
 def test_not_to_say_which_is_bad_usage(place: Workplace) -> None:

@@ -39,7 +39,7 @@ def _files(place: Workplace) -> dict[str, int]:
 
 def test_a_lost_catalog_comes_back_with_the_same_names(place: Workplace) -> None:
     before = _files(place)
-    told = max(one["seq"] for one in place.listen(lambda heard: len(heard) >= 3))
+    answer = max(one["seq"] for one in place.listen(lambda heard: len(heard) >= 3))
     _lose_the_catalog(place)
     assert "rebuild" in place.run("media", "--burst").stderr
     assert not place.catalog.exists()  # none is made for a root that has another
@@ -48,7 +48,7 @@ def test_a_lost_catalog_comes_back_with_the_same_names(place: Workplace) -> None
     assert rebuilt["queued"] == 3
     assert _files(place) == before
     assert place.run("media", "--burst").returncode == 0
-    assert all(one["seq"] > told for one in place.listen(lambda heard: len(heard) >= 6)[3:])
+    assert all(one["seq"] > answer for one in place.listen(lambda heard: len(heard) >= 6)[3:])
 
     place.redis.delete("media:events")  # those of the lost catalog
     assert place.check().states == {"ready": 3}

@@ -18,7 +18,7 @@ from scripts.redis_server import RedisServer
 from tests.support import pictures
 from tests.support.commands import MEDIA, document, documents, media, on_a_terminal
 from tests.support.old_catalogs import make_old
-from tests.support.workplace import Told, Workplace, database_on
+from tests.support.workplace import Answer, Workplace, database_on
 
 CAT, PDF = "uploads/cat.jpg", "uploads/paper.pdf"
 HOSTILE = "uploads/[red]x[/red]\u202e\N{ZERO WIDTH SPACE}.jpg"
@@ -71,17 +71,17 @@ def test_an_upload_is_shown_with_its_state_and_variants(used: Workplace) -> None
 
 
 def test_an_upload_is_shown_as_json_with_all_that_is_known(used: Workplace) -> None:
-    told = document(media(used.env(), "show", "--json", id_of(CAT)))
+    answer = document(media(used.env(), "show", "--json", id_of(CAT)))
 
-    assert (told["id"], told["source"], told["state"], told["recipe"]) == (
+    assert (answer["id"], answer["source"], answer["state"], answer["recipe"]) == (
         id_of(CAT),
         CAT,
         "ready",
         "default",
     )
-    assert (told["metadata"], told["attempts"], told["error"]) == ({"owner": "42"}, 0, None)
-    assert told["original"]["format"] == "jpeg"
-    assert [(v["name"], v["width"], v["height"]) for v in told["variants"]] == [
+    assert (answer["metadata"], answer["attempts"], answer["error"]) == ({"owner": "42"}, 0, None)
+    assert answer["original"]["format"] == "jpeg"
+    assert [(v["name"], v["width"], v["height"]) for v in answer["variants"]] == [
         ("thumb", 150, 113),
         ("medium", 800, 600),
         ("large", 1200, 900),
@@ -96,11 +96,15 @@ def test_an_upload_is_also_found_by_its_source(used: Workplace) -> None:
 
 def test_a_failed_upload_is_shown_with_its_reason(used: Workplace) -> None:
     for_people = media(used.env(), "show", PDF)
-    told = document(media(used.env(), "show", PDF, "--json"))
+    answer = document(media(used.env(), "show", PDF, "--json"))
 
     assert for_people.returncode == 0
     assert "unsupported_format" in for_people.stdout
-    assert (told["state"], told["error"]["code"], told["variants"]) == ("failed", "unsupported_format", [])
+    assert (answer["state"], answer["error"]["code"], answer["variants"]) == (
+        "failed",
+        "unsupported_format",
+        [],
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,15 +133,15 @@ def test_what_came_from_outside_is_escaped_on_the_terminal(used: Workplace, comm
 
 
 def test_what_came_from_outside_is_told_to_programs_as_it_was(used: Workplace) -> None:
-    told = document(media(used.env(), "show", HOSTILE, "--json"))
+    answer = document(media(used.env(), "show", HOSTILE, "--json"))
 
-    assert (told["source"], told["metadata"]) == (HOSTILE, EVIL)
+    assert (answer["source"], answer["metadata"]) == (HOSTILE, EVIL)
 
 
 # -- events
 
 
-def sent(place: Workplace) -> list[Told]:
+def sent(place: Workplace) -> list[Answer]:
     entries: Any = place.redis.xrange("media:events")
     return [json.loads(fields[b"event"]) for _, fields in entries]
 
@@ -185,32 +189,32 @@ def test_following_prints_new_messages_until_ctrl_c(used: Workplace) -> None:
 
 
 def test_the_stats_are_told_as_their_published_schema_says(used: Workplace) -> None:
-    told = document(media(used.env(), "stats", "--json"))
+    answer = document(media(used.env(), "stats", "--json"))
 
-    Draft202012Validator(SCHEMA).validate(told)
-    ready = told["uploads"]["ready"]
-    assert (told["uploads"]["failed"], told["uploads"]["queued"]) == (1, 0)
-    assert told["queue"] == {"depth": 0, "oldest_seconds": None, "jobs": 0, "workers": 1}
-    assert {(total["name"], total["format"]): total["files"] for total in told["variants"]} == {
+    Draft202012Validator(SCHEMA).validate(answer)
+    ready = answer["uploads"]["ready"]
+    assert (answer["uploads"]["failed"], answer["uploads"]["queued"]) == (1, 0)
+    assert answer["queue"] == {"depth": 0, "oldest_seconds": None, "jobs": 0, "workers": 1}
+    assert {(total["name"], total["format"]): total["files"] for total in answer["variants"]} == {
         (name, "jpeg"): ready for name in ("thumb", "medium", "large")
     }
-    assert told["originals"]["files"] == ready
-    assert told["failures"] == [{"code": "unsupported_format", "uploads": 1}]
-    assert (told["dead_letters"], told["superseded"]) == (1, {"files": 0, "bytes": 0})
-    assert (told["largest"][0]["source"], told["history"]) == (CAT, None)
+    assert answer["originals"]["files"] == ready
+    assert answer["failures"] == [{"code": "unsupported_format", "uploads": 1}]
+    assert (answer["dead_letters"], answer["superseded"]) == (1, {"files": 0, "bytes": 0})
+    assert (answer["largest"][0]["source"], answer["history"]) == (CAT, None)
 
 
 def test_the_bytes_in_the_stats_are_those_on_the_disk(used: Workplace) -> None:
-    told = document(media(used.env(), "stats", "--json"))
+    answer = document(media(used.env(), "stats", "--json"))
 
     on_disk = sum(path.stat().st_size for path in (used.root / "variants").rglob("*.jpg"))
     originals = sum(
         path.stat().st_size for path in (used.root / "uploads").rglob("*.jpg") if path.name[0] != "."
     )
-    assert sum(total["bytes"] for total in told["variants"]) == on_disk
-    assert sum(day["bytes"] for day in told["days"]) == on_disk
-    assert (told["originals"]["bytes"], told["bytes"]) == (originals, originals + on_disk)
-    assert told["proportion"] == pytest.approx(on_disk / originals, abs=1e-4)
+    assert sum(total["bytes"] for total in answer["variants"]) == on_disk
+    assert sum(day["bytes"] for day in answer["days"]) == on_disk
+    assert (answer["originals"]["bytes"], answer["bytes"]) == (originals, originals + on_disk)
+    assert answer["proportion"] == pytest.approx(on_disk / originals, abs=1e-4)
 
 
 def test_a_scan_tells_how_the_disk_differs_from_the_catalog(used: Workplace) -> None:
@@ -219,16 +223,16 @@ def test_a_scan_tells_how_the_disk_differs_from_the_catalog(used: Workplace) -> 
     (used.root / thumb["key"]).rename(used.root / "variants/strange.txt")
     used.put("uploads/nobody.jpg", b"1234567")
 
-    told = document(media(used.env(), "stats", "--scan", "--json"))
+    answer = document(media(used.env(), "stats", "--scan", "--json"))
     for_people = media(used.env(), "stats", "--scan").stdout
 
     (used.root / "variants/strange.txt").rename(used.root / thumb["key"])
     (used.root / "uploads/nobody.jpg").unlink()
-    Draft202012Validator(SCHEMA).validate(told)
+    Draft202012Validator(SCHEMA).validate(answer)
     files = {"count": agreed["disk"]["count"], "bytes": agreed["disk"]["bytes"]}
     assert agreed["disk"] == agreed["catalog"] == agreed["areas"]["variants"] == files
     assert [name for name, found in agreed["findings"].items() if found["count"]] == []
-    odd = {name: found for name, found in told["drift"]["findings"].items() if found["count"]}
+    odd = {name: found for name, found in answer["drift"]["findings"].items() if found["count"]}
     assert odd["missing"] == odd["unknown"] == {"count": 1, "bytes": thumb["bytes"]}
     assert odd["unannounced"] == {"count": 1, "bytes": 7}
     assert re.search(r"missing +1 ", for_people)
@@ -244,13 +248,16 @@ def test_the_stats_name_states_files_and_queue_for_people(used: Workplace) -> No
 
 
 def test_a_worker_keeps_the_totals_of_the_day_and_the_growth_since_is_drawn(used: Workplace) -> None:
-    told = document(media(used.env(), "stats", "--history", "--json"))
+    answer = document(media(used.env(), "stats", "--history", "--json"))
     _, drawn = on_a_terminal(used.env(), "stats", "--history")
 
-    Draft202012Validator(SCHEMA).validate(told)
-    [first] = told["history"]
+    Draft202012Validator(SCHEMA).validate(answer)
+    [first] = answer["history"]
     assert (first["uploads"], first["bytes"], first["free_bytes"] > 0) == (0, 0, True)
-    assert told["growth"] == {"bytes_per_day": None, "days_until_full": None}  # it has been here for seconds
+    assert answer["growth"] == {
+        "bytes_per_day": None,
+        "days_until_full": None,
+    }  # it has been here for seconds
     [_, now] = [line for line in drawn.splitlines() if line.split()[:1] in ([first["day"]], ["now"])]
     assert "█" * 40 in now
 
@@ -259,10 +266,10 @@ def test_the_stats_leave_an_older_catalog_as_it_is(used: Workplace, tmp_path: Pa
     make_old(tmp_path / "catalog.db", "0006")
     env = used.env(MEDIA_CATALOG_URL=f"sqlite+aiosqlite:///{tmp_path}/catalog.db")
 
-    told = document(media(env, "stats", "--json"))
+    answer = document(media(env, "stats", "--json"))
 
-    Draft202012Validator(SCHEMA).validate(told)
-    assert (told["uploads"]["ready"], told["originals"]["bytes"]) == (2, 1000)
+    Draft202012Validator(SCHEMA).validate(answer)
+    assert (answer["uploads"]["ready"], answer["originals"]["bytes"]) == (2, 1000)
     assert _schema_in(tmp_path / "catalog.db") == "0006"
 
 
@@ -295,10 +302,10 @@ def test_the_stats_do_without_redis(used: Workplace) -> None:
 
 
 def test_failed_uploads_and_refused_events_are_listed_with_their_reasons(used: Workplace) -> None:
-    told = document(media(used.env(), "failed", "list", "--json"))
+    answer = document(media(used.env(), "failed", "list", "--json"))
     for_people = media(used.env(), "failed", "list").stdout
 
-    [upload], [letter] = told["uploads"], told["dead_letters"]
+    [upload], [letter] = answer["uploads"], answer["dead_letters"]
     assert (upload["id"], upload["source"]) == (id_of(PDF), PDF)
     assert upload["error"]["code"] == "unsupported_format"
     assert (letter["error"]["code"], letter["body"], letter["bytes"]) == (

@@ -204,13 +204,13 @@ async def test_a_limit_is_kept_and_the_next_run_goes_on_behind_it(installation: 
         await installation.upload(f"{number}")
     everything = [installation.names[upload_id] for upload_id in sorted(installation.names)]
 
-    told, seen = [], []
+    answer, seen = [], []
     for _ in range(4):
-        told.append(document(media(installation.env, "reprocess", "--limit", "3", "--json"))["queued"])
+        answer.append(document(media(installation.env, "reprocess", "--limit", "3", "--json"))["queued"])
         seen.append(installation.queued())
         installation.sql("UPDATE uploads SET state = 'ready'")  # they are done
 
-    assert told == [3, 3, 1, 3]
+    assert answer == [3, 3, 1, 3]
     assert [*seen[0], *seen[1], *seen[2]] == everything
     assert seen[3] == seen[0]  # having come to its end it begins anew
 
@@ -285,10 +285,10 @@ async def test_live_uploads_go_first(
         eventually(lambda: _looks(installation.place) > looks + 3)
         meanwhile = installation.queued()
         installation.place.redis.delete(key)
-        told, said = waiting.communicate(timeout=20)
+        answer, said = waiting.communicate(timeout=20)
 
     assert (meanwhile, waiting.returncode) == ([], 0)
-    assert (told, installation.queued()) == ('{"queued":1}\n', ["old"])
+    assert (answer, installation.queued()) == ('{"queued":1}\n', ["old"])
     assert "is a worker running?" in said
 
 

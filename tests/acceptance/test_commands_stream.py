@@ -20,9 +20,9 @@ def test_after_the_cure_changes_and_deletes_of_earlier_uploads_are_done_beside_a
         workplace.send_raw({"event": f'{{"source": "{source}"}}'}, stream_id=f"{ahead}-{number}")
     workplace.await_end_of(*sources)
 
-    told = document(media(workplace.env(), "stream", "reset", "--json"))
+    answer = document(media(workplace.env(), "stream", "reset", "--json"))
 
-    assert (told["epoch"], told["discarded"]) == (1, 0)
+    assert (answer["epoch"], answer["discarded"]) == (1, 0)
     workplace.put(sources[0], pictures.small(7))
     workplace.send({"source": sources[0]})
     workplace.send({"delete": str(uuid5(NAMESPACE_URL, f"media:{sources[1]}"))})

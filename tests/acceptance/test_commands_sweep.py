@@ -66,7 +66,7 @@ def change(place: Workplace, *statements: str) -> None:
             connection.execute(statement)
 
 
-def told(place: Workplace) -> list[dict[str, Any]]:
+def answer(place: Workplace) -> list[dict[str, Any]]:
     entries: Any = place.redis.xrange("media:events")
     return [json.loads(fields[b"event"]) for _, fields in entries]
 
@@ -167,7 +167,7 @@ def test_a_sweep_that_is_stopped_touches_nothing_and_says_so_everywhere(
     assert ended.returncode == 1
     assert reason in " ".join((ended.stdout + ended.stderr).split())
     assert files_and_folders(place) == before
-    [event] = [one for one in told(place) if one["type"] == "sweep.stopped"]
+    [event] = [one for one in answer(place) if one["type"] == "sweep.stopped"]
     assert reason in event["reason"]
     assert (event["id"], event["source"]) == (None, None)
 
@@ -184,7 +184,7 @@ def test_a_restoration_that_fails_is_told_to_who_asked_for_it_and_stops_no_sweep
 
     assert ended.returncode == 1
     assert "no .media-root.json" in " ".join(ended.stderr.split())
-    assert [one["type"] for one in told(place) if one["type"] == "sweep.stopped"] == []
+    assert [one["type"] for one in answer(place) if one["type"] == "sweep.stopped"] == []
 
 
 def test_a_stop_is_counted_until_a_sweep_is_plausible_again(place: Workplace) -> None:
@@ -224,7 +224,7 @@ def test_a_worker_whose_sweep_is_stopped_says_so_and_touches_nothing(place: Work
     ended = place.run("media", "--burst", MEDIA_SWEEP_APPLY="1")
 
     [line] = [json.loads(line) for line in ended.stderr.splitlines() if '"sweep_stopped"' in line]
-    [event] = [one for one in told(place) if one["type"] == "sweep.stopped"]
+    [event] = [one for one in answer(place) if one["type"] == "sweep.stopped"]
     assert (ended.returncode, line["event"], line["orphans"]) == (0, "sweep_stopped", 101)
     assert "101 of 107 files" in line["reason"]
     assert event["reason"] == line["reason"]

@@ -49,8 +49,8 @@ def _settle(place: Workplace, upload_id: str, mark: str) -> list[dict[str, Any]]
     eventually(lambda: bool(rows_of(place.catalog, query)))
     place.check()
     place.listen(lambda heard: len(heard) == place.redis.xlen("media:events"))
-    heard = [told for told in place.heard if told["id"] == upload_id]
-    seqs = [told["seq"] for told in heard]
+    heard = [answer for answer in place.heard if answer["id"] == upload_id]
+    seqs = [answer["seq"] for answer in heard]
     assert seqs == sorted(seqs)  # one worker that nobody kills tells them in order
     return heard
 
@@ -69,13 +69,13 @@ def test_events_while_an_upload_is_processed_end_as_the_last_one_wants(place: Wo
         event = {"source": source, "metadata": {"n": number}}
         mark = place.send(event if kind == "U" else {"delete": upload_id})
         time.sleep(0.01)
-    told = _settle(place, upload_id, mark)
+    answer = _settle(place, upload_id, mark)
 
-    assert told[-1]["type"] == ("upload.ready" if kinds[-1] == "U" else "upload.deleted")
+    assert answer[-1]["type"] == ("upload.ready" if kinds[-1] == "U" else "upload.deleted")
     if kinds[-1] == "U":
-        assert told[-1]["metadata"] == {"n": len(kinds) - 1}
+        assert answer[-1]["metadata"] == {"n": len(kinds) - 1}
     marks = rows_of(place.catalog, f"SELECT * FROM uploads WHERE id = '{upload_id}'")[0]
-    assert _ms(told[-1]["time"]) >= marks["event_ms"]
+    assert _ms(answer[-1]["time"]) >= marks["event_ms"]
 
 
 def _ms(time_text: str) -> float:
@@ -88,9 +88,9 @@ def test_events_that_come_at_once_end_as_the_last_one_wants(place: Workplace, ki
     place.send_all({"source": source} if kind == "U" else {"delete": upload_id} for kind in kinds)
     newest = place.send({"source": source} if kinds[-1] == "U" else {"delete": upload_id})
 
-    told = _settle(place, upload_id, newest)
+    answer = _settle(place, upload_id, newest)
 
-    assert told[-1]["type"] == ("upload.ready" if kinds[-1] == "U" else "upload.deleted")
+    assert answer[-1]["type"] == ("upload.ready" if kinds[-1] == "U" else "upload.deleted")
 
 
 def test_the_same_upload_again_is_ready_again_and_nothing_is_written(place: Workplace) -> None:
@@ -170,18 +170,18 @@ def test_an_original_stays_where_the_operator_has_not_allowed_it(workplace: Work
     source, upload_id = _fresh(workplace, pictures.small(7))
     _settle(workplace, upload_id, workplace.send({"source": source}))
 
-    [_, told] = _settle(workplace, upload_id, workplace.send({"delete": upload_id, "original": True}))
+    [_, answer] = _settle(workplace, upload_id, workplace.send({"delete": upload_id, "original": True}))
 
     assert (workplace.root / source).exists()
-    assert told["original"] == "kept"
+    assert answer["original"] == "kept"
 
 
 def test_the_delete_of_an_id_never_seen_is_answered(place: Workplace) -> None:
     unknown = str(uuid5(NAMESPACE_URL, "never seen"))
 
-    [told] = _settle(place, unknown, place.send({"delete": unknown}))
+    [answer] = _settle(place, unknown, place.send({"delete": unknown}))
 
-    assert (told["type"], told["source"]) == ("upload.deleted", None)
+    assert (answer["type"], answer["source"]) == ("upload.deleted", None)
 
 
 def test_an_event_of_a_stream_that_began_anew_is_newer_wherever_its_id_lies(place: Workplace) -> None:
@@ -191,12 +191,12 @@ def test_an_event_of_a_stream_that_began_anew_is_newer_wherever_its_id_lies(plac
 
     again = place.send_raw({"event": json.dumps({"source": source, "metadata": {"v": 2}})}, stream_id="1-1")
 
-    [_, told] = _settle(place, upload_id, again)
-    assert (told["type"], told["metadata"]) == ("upload.ready", {"v": 2})
+    [_, answer] = _settle(place, upload_id, again)
+    assert (answer["type"], answer["metadata"]) == ("upload.ready", {"v": 2})
 
 
-def _keys(told: dict[str, Any]) -> list[str]:
-    return [variant["key"] for variant in told["variants"]]
+def _keys(answer: dict[str, Any]) -> list[str]:
+    return [variant["key"] for variant in answer["variants"]]
 
 
 def _trash(place: Workplace, source: str) -> list[Path]:

@@ -54,8 +54,8 @@ def test_an_upload_that_meets_a_full_disk_is_ready_once_there_is_room(
     waiting = [line["code"] for line in worker.logged("upload_not_ready")]
     filler.unlink()
 
-    told = place.await_end_of("uploads/cat.jpg")
+    answer = place.await_end_of("uploads/cat.jpg")
 
     place.close()
     assert set(waiting) == {"storage_full"}
-    assert told["uploads/cat.jpg"]["type"] == "upload.ready"
+    assert answer["uploads/cat.jpg"]["type"] == "upload.ready"

@@ -71,10 +71,10 @@ def test_a_source_that_is_no_plain_file_is_refused_soon(
 
     source = f"uploads/{make.__name__}/source.jpg"
     live.send({"source": source})
-    told = live.await_end_of(source, within=20)[source]
+    answer = live.await_end_of(source, within=20)[source]
 
-    assert told["type"] == "upload.failed"
-    assert told["error"]["code"] in {"unsupported_format", "corrupt_image", "source_missing"}
+    assert answer["type"] == "upload.failed"
+    assert answer["error"]["code"] in {"unsupported_format", "corrupt_image", "source_missing"}
     live.check()
 
 
@@ -83,10 +83,10 @@ def test_a_folder_that_leads_out_of_the_root_is_not_followed(live: Workplace, tm
     (live.root / "uploads/way-out").symlink_to(tmp_path)
 
     live.send({"source": "uploads/way-out/secret.jpg"})
-    told = live.await_end_of("uploads/way-out/secret.jpg")["uploads/way-out/secret.jpg"]
+    answer = live.await_end_of("uploads/way-out/secret.jpg")["uploads/way-out/secret.jpg"]
 
-    assert told["type"] == "upload.failed"
-    assert "variants" not in told
+    assert answer["type"] == "upload.failed"
+    assert "variants" not in answer
 
 
 @contextmanager

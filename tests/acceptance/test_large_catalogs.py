@@ -72,16 +72,16 @@ async def test_the_totals_of_a_large_catalog_are_what_one_counts(large: Workplac
 
 
 def test_a_report_on_a_large_catalog_is_whole(large: Workplace, uploads: int) -> None:
-    told = document(media(large.env(), "stats", "--json"))
+    answer = document(media(large.env(), "stats", "--json"))
 
-    Draft202012Validator(document_schema()).validate(told)
-    assert sum(told["uploads"].values()) == uploads
-    assert {failure["code"] for failure in told["failures"]} == set(CODES)
-    assert [(one["name"], one["files"]) for one in told["variants"]] == [
+    Draft202012Validator(document_schema()).validate(answer)
+    assert sum(answer["uploads"].values()) == uploads
+    assert {failure["code"] for failure in answer["failures"]} == set(CODES)
+    assert [(one["name"], one["files"]) for one in answer["variants"]] == [
         (name, uploads - uploads // 50) for name in NAMES
     ]
-    assert len(told["days"]) == min(30, DAYS)
-    sizes = [one["bytes"] for one in told["largest"]]
+    assert len(answer["days"]) == min(30, DAYS)
+    sizes = [one["bytes"] for one in answer["largest"]]
     assert sizes == sorted(sizes, reverse=True)
 
 

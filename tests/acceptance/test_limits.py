@@ -37,7 +37,7 @@ def test_the_worst_pictures_at_the_pixel_limit_end_within_the_budget(
 
     ends = push(place, {f"uploads/worst/{name}": tmp_path / name for name in (*READY, *TOO_MUCH)}, within=120)
 
-    outcomes = {source.rpartition("/")[2]: outcome(told) for source, told in ends.items()}
+    outcomes = {source.rpartition("/")[2]: outcome(answer) for source, answer in ends.items()}
     expected = dict.fromkeys(READY, "ready") | dict.fromkeys(TOO_MUCH, "too_much_memory")
     assert outcomes == expected
     assert broken(place, cgroup, ends) == []
@@ -50,5 +50,5 @@ def test_many_heavy_pictures_at_once_take_turns(limited: tuple[Workplace, Cgroup
 
     ends = push(place, {f"uploads/heavy/{n}": tmp_path / "scans.jpg" for n in range(8)}, within=120)
 
-    assert {outcome(told) for told in ends.values()} == {"ready"}
+    assert {outcome(answer) for answer in ends.values()} == {"ready"}
     assert broken(place, cgroup, ends) == []

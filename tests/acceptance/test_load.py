@@ -21,7 +21,7 @@ def test_two_workers_on_one_catalog_do_everything_once(workplace: Workplace, cou
     workplace.send_all({"source": source} for source in sources)
     workplace.listen(lambda heard: len(heard) >= count // 4)
     early = _mib(workplace)
-    told = workplace.await_end_of(*sources, within=600)
+    answer = workplace.await_end_of(*sources, within=600)
     took = time.monotonic() - began
     late = _mib(workplace)
 
@@ -29,7 +29,7 @@ def test_two_workers_on_one_catalog_do_everything_once(workplace: Workplace, cou
         f"{count} in {took:.1f} s, {count / took:.0f} a second; {early:.0f} MiB early, {late:.0f} MiB late"
     )
     print(figures)  # noqa: T201
-    assert {message["type"] for message in told.values()} == {"upload.ready"}
+    assert {message["type"] for message in answer.values()} == {"upload.ready"}
     assert len(workplace.heard) == len({message["seq"] for message in workplace.heard}) == count
     assert late - early < _GROWTH_MIB, figures
     assert [worker.stop() for worker in workers] == [0, 0]

@@ -82,7 +82,7 @@ def test_messages_that_were_never_sent_are_sent_later_in_order(workplace: Workpl
     heard = workplace.await_end_of(*sources)
 
     assert len(heard) == 10
-    seqs = [told["seq"] for told in workplace.heard]
+    seqs = [answer["seq"] for answer in workplace.heard]
     assert seqs == sorted(seqs)
     workplace.check()
 

@@ -71,7 +71,7 @@ def test_malformed_events_of_every_kind_between_good_ones_harm_none(
 
     ends = workplace.await_end_of(*good)
 
-    assert {told["type"] for told in ends.values()} == {"upload.ready"}
+    assert {answer["type"] for answer in ends.values()} == {"upload.ready"}
     assert worker.process.poll() is None
     letters = sorted(workplace.check().letters, key=_place)
     assert len(letters) == len(MALFORMED)
@@ -85,17 +85,17 @@ def test_malformed_events_of_every_kind_between_good_ones_harm_none(
 
 
 def _check_answers(workplace: Workplace, letters: Mapping[str, Mapping[str, Any]]) -> None:
-    answers = [told for told in workplace.heard if "entry" in told]
+    answers = [answer for answer in workplace.heard if "entry" in answer]
     silent = {"not JSON", "not an object", "null", "source of a wrong type", "half a surrogate", "deep"}
     silent |= {"missing source", "no event field", "non-UTF-8", "non-UTF-8 field", "a delete of no id"}
     silent |= {"a huge number"}
 
-    assert len(answers) == len(MALFORMED) - len(silent) == len({told["entry"] for told in answers})
-    for told in answers:
-        letter = letters[told["entry"]]
-        assert (told["type"], told["attempts"]) == ("upload.failed", 0)
-        assert told["error"] == {"code": letter["code"], "message": letter["message"]}
-        assert told["source"] or told["id"]
+    assert len(answers) == len(MALFORMED) - len(silent) == len({answer["entry"] for answer in answers})
+    for answer in answers:
+        letter = letters[answer["entry"]]
+        assert (answer["type"], answer["attempts"]) == ("upload.failed", 0)
+        assert answer["error"] == {"code": letter["code"], "message": letter["message"]}
+        assert answer["source"] or answer["id"]
 
 
 def test_an_event_that_comes_before_its_file_waits_for_it(workplace: Workplace) -> None:

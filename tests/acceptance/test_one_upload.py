@@ -12,11 +12,11 @@ def test_an_upload_becomes_three_variants_through_either_command(workplace: Work
     source = workplace.put("uploads/2026/cat.jpg", pictures.medium())
 
     workplace.send({"source": source, "metadata": {"owner": "42"}})
-    told = workplace.await_end_of(source)[source]
+    answer = workplace.await_end_of(source)[source]
 
-    assert told["type"] == "upload.ready"
-    assert told["metadata"] == {"owner": "42"}
-    sizes = {variant["name"]: (variant["width"], variant["height"]) for variant in told["variants"]}
+    assert answer["type"] == "upload.ready"
+    assert answer["metadata"] == {"owner": "42"}
+    sizes = {variant["name"]: (variant["width"], variant["height"]) for variant in answer["variants"]}
     assert sizes == {"thumb": (150, 113), "medium": (800, 600), "large": (1200, 900)}
     assert worker.stop() == 0
     workplace.check()

@@ -14,7 +14,7 @@ import pytest
 from scripts import media, readme
 from scripts.redis_server import find_executable
 from tests.support.clients import OLDEST_IOREDIS, ioredis, missing
-from tests.support.workplace import BIN, Told, Workplace
+from tests.support.workplace import BIN, Answer, Workplace
 
 ROOT = readme.README.parent
 PAGE = readme.README.read_text("utf-8")
@@ -59,7 +59,7 @@ def env(name: str, live: Workplace, request: pytest.FixtureRequest) -> Mapping[s
 
 
 @pytest.fixture(scope="module")
-def cat(live: Workplace) -> Told:
+def cat(live: Workplace) -> Answer:
     """The picture is there, and one message about it has been sent."""
     live.put(SOURCE, PICTURE.read_bytes())
     live.send({"source": SOURCE})
@@ -91,21 +91,21 @@ def test_every_way_to_send_and_to_receive_is_shown() -> None:
 
 @pytest.mark.parametrize("name", named("send"))
 def test_what_the_readme_sends_becomes_variants(
-    live: Workplace, cat: Told, name: str, command: list[str], env: Mapping[str, str]
+    live: Workplace, cat: Answer, name: str, command: list[str], env: Mapping[str, str]
 ) -> None:
-    told_before = len([told for told in live.heard if told["source"] == SOURCE])
+    told_before = len([answer for answer in live.heard if answer["source"] == SOURCE])
 
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_PATIENCE_S)
 
     assert done.returncode == 0, done.stderr
-    told = live.await_end_of(SOURCE, times=told_before + 1)[SOURCE]
-    assert (told["type"], told["id"]) == ("upload.ready", "4a2ca705-03aa-52b8-a8b8-e2aa1374070e")
-    assert [variant["name"] for variant in told["variants"]] == ["thumb", "medium", "large"]
+    answer = live.await_end_of(SOURCE, times=told_before + 1)[SOURCE]
+    assert (answer["type"], answer["id"]) == ("upload.ready", "4a2ca705-03aa-52b8-a8b8-e2aa1374070e")
+    assert [variant["name"] for variant in answer["variants"]] == ["thumb", "medium", "large"]
 
 
 @pytest.mark.parametrize("name", named("receive"))
 def test_what_the_readme_receives_is_the_message(
-    live: Workplace, cat: Told, name: str, command: list[str], env: Mapping[str, str]
+    live: Workplace, cat: Answer, name: str, command: list[str], env: Mapping[str, str]
 ) -> None:
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as listening:
         assert listening.stdout is not None
@@ -116,7 +116,7 @@ def test_what_the_readme_receives_is_the_message(
     assert SOURCE in line
 
 
-def test_the_message_that_the_readme_shows_has_the_fields_of_a_real_one(cat: Told) -> None:
+def test_the_message_that_the_readme_shows_has_the_fields_of_a_real_one(cat: Answer) -> None:
     [block] = [code for code in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL) if "upload.ready" in code]
     shown = json.loads(block.replace(", …]", "]"))
 
@@ -140,7 +140,7 @@ def shell_lines() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("line", [line for line in shell_lines() if line.startswith("media doctor")])
-def test_the_commands_that_the_readme_runs_do_run(live: Workplace, cat: Told, line: str) -> None:
+def test_the_commands_that_the_readme_runs_do_run(live: Workplace, cat: Answer, line: str) -> None:
     env = live.env(PATH=f"{BIN}:{os.environ['PATH']}")
 
     done = subprocess.run(["sh", "-c", line], env=env, cwd=live.home, capture_output=True, text=True)

@@ -83,9 +83,9 @@ def await_second_read(live: Workplace, listening: list[Running]) -> None:
     reads: Counter[str] = Counter()
     redis: Any = live.redis
     with redis.monitor() as monitor:
-        for told in monitor.listen():
-            if str(told["command"]).lower().startswith("xread ") and "media:events" in told["command"]:
-                reads[told["client_port"]] += 1
+        for answer in monitor.listen():
+            if str(answer["command"]).lower().startswith("xread ") and "media:events" in answer["command"]:
+                reads[answer["client_port"]] += 1
             if sum(count >= 2 for count in reads.values()) == len(listening):
                 return
             for process in listening:

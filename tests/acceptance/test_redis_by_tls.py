@@ -96,8 +96,8 @@ def test_an_authority_that_nobody_trusts_is_told_with_the_option(
     [found] = [one for one in document(media(env, "doctor", "--json")) if one["what"] == "Redis"]
 
     assert (worker.returncode, checked.returncode, found["level"]) == (1, 1, "error")
-    for told in (worker.stderr, checked.stderr, f"{found['detail']} {found['advice']}"):
-        assert "certificate is not trusted" in told
-        assert "ssl_ca_certs" in told
-        assert SECRET not in told
+    for answer in (worker.stderr, checked.stderr, f"{found['detail']} {found['advice']}"):
+        assert "certificate is not trusted" in answer
+        assert "ssl_ca_certs" in answer
+        assert SECRET not in answer
     place.close()

@@ -74,8 +74,8 @@ def told_by_all(place: Workplace, url: str, *words: str) -> None:
 
     assert [doctor.returncode, worker.returncode, arq.returncode] == [1, 1, 1]
     assert found["level"] == "error"
-    for told in (f"{found['detail']} {found['advice']}", worker.stderr, arq.stderr):
-        assert all(word in told for word in words), told
+    for answer in (f"{found['detail']} {found['advice']}", worker.stderr, arq.stderr):
+        assert all(word in answer for word in words), answer
     assert [len(ended.stderr.splitlines()) for ended in (worker, arq)] == [1, 1]
 
 

@@ -87,9 +87,9 @@ def test_with_the_lines_of_the_docs_worker_reader_and_app_do_their_work(
     source = place.put("uploads/a.jpg", pictures.small())
 
     app.xadd("media:uploads", {"event": f'{{"source": "{source}"}}'})
-    told: Any = reader.xread({"media:events": "0"}, block=20_000)
+    answer: Any = reader.xread({"media:events": "0"}, block=20_000)
 
-    assert b'"upload.ready"' in told[0][1][0][1][b"event"]
+    assert b'"upload.ready"' in answer[0][1][0][1][b"event"]
     worker.await_log("healthy")
     assert place.run("arq", "--check").returncode == 0
     assert place.run("arq", "--burst").returncode == 0

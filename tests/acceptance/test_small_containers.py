@@ -74,15 +74,15 @@ def test_in_a_small_container_what_does_not_fit_is_refused_and_the_kernel_kills_
     place = Workplace(tmp_path / "home", database_on(redis_server.url))
     try:
         with limited_worker(place, memory_mib) as cgroup:
-            told = push(
+            answer = push(
                 place, {f"uploads/{n}-{name}": tmp_path / name for name in sizes for n in range(3)}, 60
             )
-            wrong = broken(place, cgroup, told)
+            wrong = broken(place, cgroup, answer)
             [warned] = place.workers[0].logged("memory_budget")
     except NoCgroupsError as error:
         pytest.skip(str(error))
 
     assert wrong == []
     assert "MEDIA_MEMORY_MB is 512" in warned["found"]
-    outcomes = {source.partition("-")[2]: outcome(message) for source, message in told.items()}
+    outcomes = {source.partition("-")[2]: outcome(message) for source, message in answer.items()}
     assert outcomes == {"progressive.jpg": "too_much_memory", "baseline.jpg": "ready"}

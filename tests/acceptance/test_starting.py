@@ -154,12 +154,12 @@ def test_a_worker_that_starts_before_a_volume_is_mounted_is_red_by_name_and_goes
     red = worker.await_log("unhealthy")
     uploads.rmdir()
     uploads.symlink_to(volume)
-    [told] = workplace.await_end_of("uploads/a.jpg").values()
+    [answer] = workplace.await_end_of("uploads/a.jpg").values()
 
     assert burst.returncode == 1
     assert "Is a disk not mounted?" in burst.stderr
     assert str(uploads) in red["reason"]
-    assert told["type"] == "upload.ready"
+    assert answer["type"] == "upload.ready"
 
 
 @BOTH

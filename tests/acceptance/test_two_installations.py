@@ -35,9 +35,9 @@ async def test_a_worker_of_another_installation_does_not_start_on_a_stream_that_
     assert (ended.returncode, doctor.returncode, sent.returncode) == (1, 1, 1)
     assert "cannot_start" in ended.stderr
     [found] = [one for one in document(doctor) if one["what"] == "Stream"]
-    for told in (ended.stderr, f"{found['detail']} {found['advice']}", sent.stderr):
-        assert "another installation" in told
-        assert "MEDIA_STREAM" in told
+    for answer in (ended.stderr, f"{found['detail']} {found['advice']}", sent.stderr):
+        assert "another installation" in answer
+        assert "MEDIA_STREAM" in answer
     assert "Traceback" not in ended.stderr
     assert workplace.redis.xlen("media:uploads") == 0
 
@@ -104,13 +104,13 @@ def test_a_sweep_has_nothing_made_again_through_a_stream_that_is_anothers(workpl
     for variant in (workplace.root / "variants").rglob("*.jpg"):
         variant.unlink()
     workplace.redis.set("media:uploads:catalog", str(uuid4()))
-    told = workplace.redis.xlen("media:events")
+    answer = workplace.redis.xlen("media:events")
 
     for words in ([], ["--apply"], ["--verify"]):
         ended = media(workplace.env(), "sweep", *words)
 
         assert (ended.returncode, "another installation" in ended.stderr) == (1, True), ended
-    assert workplace.redis.xlen("media:events") == told
+    assert workplace.redis.xlen("media:events") == answer
     assert workplace.redis.zcard("media:uploads:jobs") == 0
 
 

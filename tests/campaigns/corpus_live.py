@@ -17,7 +17,7 @@ from typing import Any
 
 from scripts.redis_server import temporary_redis
 from tests.campaigns.limits import REFUSALS, corpus_folder, outcome
-from tests.support.workplace import Told, Workplace
+from tests.support.workplace import Answer, Workplace
 
 BOXES = {"thumb": "150", "medium": "800", "large": "1920"}
 
@@ -45,9 +45,9 @@ def main() -> int:
             place.close()
         took = time.monotonic() - began
         results = place.root / "results.json"
-        results.write_text(json.dumps({path: _result(told) for path, told in ends.items()}, indent=1))
+        results.write_text(json.dumps({path: _result(answer) for path, answer in ends.items()}, indent=1))
         accepted = _is_accepted(asked, results)
-    counts = Counter(outcome(told) for told in ends.values())
+    counts = Counter(outcome(answer) for answer in ends.values())
     print(*wrong, *(f"{count:5} {what}" for what, count in counts.most_common()), sep="\n")
     print(
         f"{len(ends)} files in {took:.0f} s through a live worker: {counts['ready']} ready, "
@@ -57,7 +57,7 @@ def main() -> int:
     return 0 if accepted and not wrong else 1
 
 
-def _send(place: Workplace, corpus: Path, paths: list[str]) -> dict[str, Told]:
+def _send(place: Workplace, corpus: Path, paths: list[str]) -> dict[str, Answer]:
     place.start("media", MEDIA_LEASE="15", MEDIA_RECONCILE_INTERVAL="15")
     sources = {place.put(f"uploads/corpus/{path}", (corpus / path).read_bytes()): path for path in paths}
     place.send_all({"source": source} for source in sources)
@@ -65,18 +65,18 @@ def _send(place: Workplace, corpus: Path, paths: list[str]) -> dict[str, Told]:
     return {path: ends[source] for source, path in sources.items()}
 
 
-def _misjudged(ends: dict[str, Told]) -> list[str]:
+def _misjudged(ends: dict[str, Answer]) -> list[str]:
     return [
-        f"{path}: {outcome(told)}: {told['error']['message']}"
-        for path, told in ends.items()
-        if outcome(told) not in {"ready", *REFUSALS} or told.get("attempts", 1) != 1
+        f"{path}: {outcome(answer)}: {answer['error']['message']}"
+        for path, answer in ends.items()
+        if outcome(answer) not in {"ready", *REFUSALS} or answer.get("attempts", 1) != 1
     ]
 
 
-def _result(told: Told) -> dict[str, Any]:
-    if told["type"] == "upload.ready":
-        return {BOXES[variant["name"]]: variant["key"] for variant in told["variants"]}
-    return {"error": f"{told['error']['code']}: {told['error']['message']}"}
+def _result(answer: Answer) -> dict[str, Any]:
+    if answer["type"] == "upload.ready":
+        return {BOXES[variant["name"]]: variant["key"] for variant in answer["variants"]}
+    return {"error": f"{answer['error']['code']}: {answer['error']['message']}"}
 
 
 def _is_accepted(asked: argparse.Namespace, results: Path) -> bool:

@@ -88,17 +88,17 @@ def push(
     return place.await_end_of(*pictures, within=within)
 
 
-def outcome(told: dict[str, Any]) -> str:
+def outcome(answer: dict[str, Any]) -> str:
     """One word for a message."""
-    return "ready" if told["type"] == "upload.ready" else str(told["error"]["code"])
+    return "ready" if answer["type"] == "upload.ready" else str(answer["error"]["code"])
 
 
 def broken(place: Workplace, cgroup: Cgroup, ends: dict[str, dict[str, Any]]) -> list[str]:
     """What must not have happened."""
     found = [
-        f"{source}: {outcome(told)}: {told['error']['message']}"
-        for source, told in ends.items()
-        if outcome(told) not in {"ready", *REFUSALS}
+        f"{source}: {outcome(answer)}: {answer['error']['message']}"
+        for source, answer in ends.items()
+        if outcome(answer) not in {"ready", *REFUSALS}
     ]
     if cgroup.kills:
         found.append(f"the kernel killed {cgroup.kills} processes for memory")
@@ -163,7 +163,7 @@ def _campaign(
 def _round(name: str, place: Workplace, watch: Watch, pictures: dict[str, Path]) -> dict[str, dict[str, Any]]:
     began, watch.peak_kib, before = time.monotonic(), 0, watch.peak_kib
     ends = push(place, pictures)
-    took, counts = time.monotonic() - began, Counter(outcome(told) for told in ends.values())
+    took, counts = time.monotonic() - began, Counter(outcome(answer) for answer in ends.values())
     said = ", ".join(f"{count} {what}" for what, count in counts.most_common())
     print(f"{name:24} {took:6.1f} s  {watch.peak_kib / 1024:4.0f} MiB  {said}", flush=True)
     watch.peak_kib = max(watch.peak_kib, before)

@@ -29,8 +29,8 @@ class ForkedWorker(WorkerProcess):
         """From now on it goes well."""
         self._signal_and_hear(signal.SIGUSR2, "disarmed")
 
-    def _signal_and_hear(self, number: signal.Signals, told: str) -> None:
-        before = len(self.logged(told))
+    def _signal_and_hear(self, number: signal.Signals, answer: str) -> None:
+        before = len(self.logged(answer))
         self.signal(number)
-        with self._told:
-            self._told.wait_for(lambda: self._ended or len(self.logged(told)) > before, 10)
+        with self._answer:
+            self._answer.wait_for(lambda: self._ended or len(self.logged(answer)) > before, 10)

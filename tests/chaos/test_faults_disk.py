@@ -197,8 +197,8 @@ def test_fault_34_everything_is_durable_before_what_relies_on_it_is_said(place: 
     worker.arm()
     place.await_state("ready", *place.upload(1))
     worker.stop()
-    told = [line.rsplit(" ", 1)[0] for line in trace.read_text().splitlines()]
-    published = told[told.index("store before") : told.index("store after")]
+    answer = [line.rsplit(" ", 1)[0] for line in trace.read_text().splitlines()]
+    published = answer[answer.index("store before") : answer.index("store after")]
 
     files = [n for n, line in enumerate(published) if line == "os.fsync-file before"]
     renames = [n for n, line in enumerate(published) if line == "os.rename after"]
@@ -207,8 +207,8 @@ def test_fault_34_everything_is_durable_before_what_relies_on_it_is_said(place: 
     assert max(files) < min(renames)
     for renamed, end in zip(renames, [*renames[1:], len(published)], strict=True):
         assert "os.fsync-folder before" in published[renamed:end]
-    assert told.index("store after") < told.index("commit commit") < told.index("send before")
-    assert told.index("take commit") < told.index("enqueue before") < told.index("acknowledge before")
+    assert answer.index("store after") < answer.index("commit commit") < answer.index("send before")
+    assert answer.index("take commit") < answer.index("enqueue before") < answer.index("acknowledge before")
     assert not any(processes.lives(pid) for pid in worker.decoders())
 
 

@@ -170,13 +170,13 @@ def test_fault_12_17_18_56_health_is_red_while_redis_is_away_and_the_log_tells_e
         with _away(way, proxied):
             _awaits_red(proxied.place)
             time.sleep(15)
-            told = _warnings(worker)
+            answer = _warnings(worker)
         _is_at_work(proxied.place, 2)
         eventually(lambda: proxied.place.run("arq", "--check").returncode == 0)
 
         assert worker.stop() == 0, way
         proxied.place.check()
-        repeated[way] = {event: count for event, count in told.items() if count > 1}
+        repeated[way] = {event: count for event, count in answer.items() if count > 1}
 
     repeated: dict[str, dict[str, int]] = {}
     _in_each(proxied_places, AWAY, body)

@@ -14,16 +14,16 @@ from tests.chaos.tracebacks import unexplained
 def _logged(error: Exception) -> str:
     """A line of a worker's log about `error`, whose cause was another."""
     error.__cause__ = KeyError("cause")
-    told = "".join(traceback.format_exception(error))
-    return json.dumps({"event": "batch_stopped", "exception": told})
+    answer = "".join(traceback.format_exception(error))
+    return json.dumps({"event": "batch_stopped", "exception": answer})
 
 
 def test_a_traceback_is_told_unless_a_fault_explains_it() -> None:
     log = ['{"event": "batch"}', _logged(CatalogUnavailable("locked"))]
 
     assert unexplained(log, {"lock_catalog"}) == []
-    [told] = unexplained(log, {"cut"})
-    assert told.endswith("storage.errors.CatalogUnavailable: locked\n")
+    [answer] = unexplained(log, {"cut"})
+    assert answer.endswith("storage.errors.CatalogUnavailable: locked\n")
 
 
 def test_no_fault_explains_a_mistake_of_ours() -> None:

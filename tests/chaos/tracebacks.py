@@ -33,9 +33,9 @@ def _tracebacks(log: Sequence[str]) -> Iterator[str]:
         if any(_BEGINS in one for one in bare):
             yield "\n".join(bare)
         bare.clear()
-        told = json.loads(line).get("exception")
-        if told:
-            yield str(told)
+        answer = json.loads(line).get("exception")
+        if answer:
+            yield str(answer)
 
 
 def _is_explained(text: str, faults: Collection[str]) -> bool:

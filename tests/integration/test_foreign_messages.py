@@ -49,7 +49,7 @@ async def test_each_foreign_entry_is_counted_as_not_this_catalogs(
 
 
 @pytest.mark.parametrize(
-    "told",
+    "answer",
     [
         {},
         {"type": ["upload.ready"]},
@@ -62,14 +62,16 @@ async def test_each_foreign_entry_is_counted_as_not_this_catalogs(
         {"type": "upload.failed", "error": {"code": [], "message": 7}},
     ],
 )
-async def test_who_waits_for_an_outcome_waits_on_at_what_is_none(queue: Queue, told: dict[str, Any]) -> None:
+async def test_who_waits_for_an_outcome_waits_on_at_what_is_none(
+    queue: Queue, answer: dict[str, Any]
+) -> None:
     sent = Sent(Path("a.jpg"), id=ID)
     follower = Follower(queue, "0")
     follower.expect(sent)
     follower.all_sent.set()
     for fields in FOREIGN:
         await queue.redis.xadd(queue.events, fields)
-    await queue.send([{"seq": 1, "id": ID, **told}, {"seq": 2, "id": ID, "type": "upload.deleted"}])
+    await queue.send([{"seq": 1, "id": ID, **answer}, {"seq": 2, "id": ID, "type": "upload.deleted"}])
 
     with Progress("pictures", 1) as progress:
         await follower.run(progress)

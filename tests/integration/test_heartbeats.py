@@ -78,7 +78,7 @@ async def test_one_that_is_silent_is_forgotten_by_the_next_heartbeat_of_another(
 
 
 @pytest.mark.parametrize(
-    ("here", "code", "told"),
+    ("here", "code", "answer"),
     [
         ([True], 0, "3 events"),
         ([False], 1, "the disk is full"),
@@ -87,7 +87,7 @@ async def test_one_that_is_silent_is_forgotten_by_the_next_heartbeat_of_another(
     ],
 )
 async def test_the_check_judges_the_workers_of_its_own_container(
-    queue: Queue, server: RedisServer, tmp_path: Path, here: list[bool], code: int, told: str
+    queue: Queue, server: RedisServer, tmp_path: Path, here: list[bool], code: int, answer: str
 ) -> None:
     await queue.heartbeats.beat(ELSEWHERE, "0 events wait", well=True, expiry_s=60)
     for well in here:
@@ -98,7 +98,7 @@ async def test_the_check_judges_the_workers_of_its_own_container(
     ended = await asyncio.to_thread(checked_by_another, server.url, tmp_path)
 
     assert ended.returncode == code
-    assert told in ended.stderr
+    assert answer in ended.stderr
 
 
 def checked_by_another(url: str, home: Path) -> Ended:
@@ -106,10 +106,10 @@ def checked_by_another(url: str, home: Path) -> Ended:
 
 
 @pytest.mark.parametrize(
-    ("well", "told"), [(True, "var/media does not answer within 2 s"), (False, "the disk is full")]
+    ("well", "answer"), [(True, "var/media does not answer within 2 s"), (False, "the disk is full")]
 )
 async def test_a_check_says_that_the_storage_hangs_or_what_its_worker_knows_and_ends(
-    queue: Queue, server: RedisServer, tmp_path: Path, well: bool, told: str
+    queue: Queue, server: RedisServer, tmp_path: Path, well: bool, answer: str
 ) -> None:
     (tmp_path / "var/media").mkdir(parents=True)
     os.mkfifo(tmp_path / "var/media/.media-root.json")  # who opens that waits for ever
@@ -118,7 +118,7 @@ async def test_a_check_says_that_the_storage_hangs_or_what_its_worker_knows_and_
     ended = await asyncio.to_thread(checked_by_another, server.url, tmp_path)
 
     assert ended.returncode == 1
-    assert told in ended.stderr
+    assert answer in ended.stderr
     assert "Redis" not in ended.stderr
 
 

@@ -67,14 +67,14 @@ async def test_a_worker_whose_stream_is_anothers_by_now_says_so_and_is_well_agai
     mine = str(uuid4())
     await queue.bind(mine)
     health = Health("here:1:1", queue, {"owner": check_owner(queue)})
-    told = []
+    answer = []
     for owner in (mine, OTHER, mine):
         await queue.redis.set(f"{STREAM}:catalog", owner)
-        await health.tell()
+        await health.report()
         [worker] = await queue.heartbeats.living()
-        told.append((worker.well, OTHER in worker.told))
+        answer.append((worker.well, OTHER in worker.detail))
 
-    assert told == [(True, False), (False, True), (True, False)]
+    assert answer == [(True, False), (False, True), (True, False)]
 
 
 async def test_doctor_tells_whose_the_stream_is(queue: Queue, server: RedisServer) -> None:
@@ -117,6 +117,6 @@ async def test_two_installations_with_streams_of_their_own_hear_only_their_own_m
     await queue.send([{"seq": 1}])
     await other.send([{"seq": 2}])
 
-    assert [told["seq"] for _, told in await queue.messages_after("0", 1)] == [1]
-    assert [told["seq"] for _, told in await other.messages_after("0", 1)] == [2]
+    assert [answer["seq"] for _, answer in await queue.messages_after("0", 1)] == [1]
+    assert [answer["seq"] for _, answer in await other.messages_after("0", 1)] == [2]
     assert await other.last_message_id() != "0"

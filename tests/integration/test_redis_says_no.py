@@ -174,12 +174,12 @@ async def test_doctor_asks_a_redis_that_hangs_no_second_time(
 JOB = b"*2\r\n$32\r\n" + b"a" * 32 + b"\r\n$1\r\n1\r\n"
 
 
-@pytest.mark.parametrize("told", [{}, {"ZRANGE": JOB}], ids=["no jobs", "no payload"])
+@pytest.mark.parametrize("answer", [{}, {"ZRANGE": JOB}], ids=["no jobs", "no payload"])
 async def test_jobs_that_a_busy_redis_does_not_show_are_not_taken_for_unreadable_ones(
-    told: Mapping[str, bytes],
+    answer: Mapping[str, bytes],
 ) -> None:
     async with (
-        saying(SAYS["busy"][0], {**PONG, **told}) as fake,
+        saying(SAYS["busy"][0], {**PONG, **answer}) as fake,
         open_queue(Settings(redis_url=fake.url)) as queue,
     ):
         with pytest.raises(RedisError, match="BUSY"):

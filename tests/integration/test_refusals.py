@@ -77,7 +77,7 @@ async def test_trying_what_a_worker_does_leaves_nothing_behind(queue: Queue, adm
 
 
 @pytest.mark.parametrize(
-    ("user", "told"),
+    ("user", "answer"),
     [
         ("", "wants a password"),
         (":other@", "password is wrong"),
@@ -86,13 +86,13 @@ async def test_trying_what_a_worker_does_leaves_nothing_behind(queue: Queue, adm
     ],
 )
 async def test_a_password_that_is_missing_or_wrong_is_told_at_once(
-    server: RedisServer, admin: Any, user: str, told: str
+    server: RedisServer, admin: Any, user: str, answer: str
 ) -> None:
     admin.config_set("requirepass", SECRET)
 
     found = await refused(server.url.replace("//", f"//{user}"))
 
-    assert told in found.what
+    assert answer in found.what
     assert "redis://user:password@" in found.remedy
 
 
@@ -306,8 +306,8 @@ async def test_what_accepts_and_never_answers_is_told_within_seconds_with_the_ot
         await client.aclose(close_connection_pool=True)
 
     assert not isinstance(looked, BaseException)
-    for told in (looked.findings[0].detail, str(worker), str(command)):
-        assert f"{other}://" in told
+    for answer in (looked.findings[0].detail, str(worker), str(command)):
+        assert f"{other}://" in answer
 
 
 @pytest.mark.parametrize(

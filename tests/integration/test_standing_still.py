@@ -114,33 +114,33 @@ def _lose_the_primary(admin: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hinder", "told"),
+    ("hinder", "answer"),
     [(_fill, "maxmemory"), (_make_a_replica, "replica"), (_lose_the_primary, "replica")],
 )
 async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by_doctor(
-    queue: Queue, server: RedisServer, admin: Any, hinder: Any, told: str
+    queue: Queue, server: RedisServer, admin: Any, hinder: Any, answer: str
 ) -> None:
     health = Health("here:1:1", queue, {"rights": check_rights(queue)})
-    await health.tell()
+    await health.report()
     assert await queue.has_worker()
     hinder(admin)
 
     with capture_logs() as logged:
-        await health.tell()
+        await health.report()
     found = (await look_at_redis(Settings(redis_url=server.url))).findings[0]
 
     [red] = logged
     assert red["event"] == "unhealthy"
-    assert told in red["reason"]
-    if told == "maxmemory":  # a replica does not even let the last heartbeat go, or not even tells it
+    assert answer in red["reason"]
+    if answer == "maxmemory":  # a replica does not even let the last heartbeat go, or not even tells it
         assert not await queue.has_worker()
     assert found.level == "error"
-    assert told in found.detail
+    assert answer in found.detail
     assert found.advice
     admin.config_set("maxmemory", 0)
     admin.replicaof("NO", "ONE")
     admin.config_set("replica-serve-stale-data", "yes")
-    await health.tell()
+    await health.report()
     assert await queue.has_worker()
 
 

@@ -179,9 +179,9 @@ def _check_messages(catalog: Path, server: redis.Redis, found: Findings) -> None
     found.wrong += _settled(lambda: _unsent(catalog))  # the mark follows the message
     entries: Any = server.xrange("media:events")
     everything = [json.loads(fields[b"event"]) for _, fields in entries]
-    told = [message for message in everything if "entry" not in message]  # the others are about no upload
-    last = {message["id"]: message["type"] for message in sorted(told, key=lambda message: message["seq"])}
-    for upload in found.uploads.values() if told else ():
+    answer = [message for message in everything if "entry" not in message]  # the others are about no upload
+    last = {message["id"]: message["type"] for message in sorted(answer, key=lambda message: message["seq"])}
+    for upload in found.uploads.values() if answer else ():
         if last.get(upload["id"]) != f"upload.{upload['state']}":
             found.wrong.append(
                 f"{upload['source']} is {upload['state']}, last told: {last.get(upload['id'])}"

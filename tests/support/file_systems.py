@@ -82,7 +82,7 @@ def _with_facts(
 ) -> None:
     real_stat, real_fstat = os.stat, os.fstat
 
-    def told(found: os.stat_result, path: str) -> os.stat_result:
+    def answer(found: os.stat_result, path: str) -> os.stat_result:
         names = ("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size")
         status = {name: getattr(found, name) for name in names} | status_of(path)
         times: dict[str, float] = {}
@@ -96,12 +96,12 @@ def _with_facts(
     def stat_(path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
         found = real_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
         if isinstance(path, int):
-            return told(found, os.readlink(f"/proc/self/fd/{path}"))
+            return answer(found, os.readlink(f"/proc/self/fd/{path}"))
         folder = os.readlink(f"/proc/self/fd/{dir_fd}") if dir_fd is not None else ""
-        return told(found, os.path.realpath(os.path.join(folder, path)))
+        return answer(found, os.path.realpath(os.path.join(folder, path)))
 
     def fstat(fd: int) -> os.stat_result:
-        return told(real_fstat(fd), os.readlink(f"/proc/self/fd/{fd}"))
+        return answer(real_fstat(fd), os.readlink(f"/proc/self/fd/{fd}"))
 
     patch.setattr(os, "stat", stat_)
     patch.setattr(os, "fstat", fstat)

@@ -35,7 +35,7 @@ STARTS = {
 }
 Started = subprocess.Popen[bytes] | LoggedProcess
 Event = Mapping[str, Any]
-Told = dict[str, Any]
+Answer = dict[str, Any]
 
 
 class WorkerProcess:
@@ -46,7 +46,7 @@ class WorkerProcess:
         self.process = process
         self.pid = self.process.pid
         self.lines: list[str] = []
-        self._told = threading.Condition()
+        self._answer = threading.Condition()
         self._ended = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -54,26 +54,26 @@ class WorkerProcess:
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            with self._told:
+            with self._answer:
                 self.lines.append(line.decode(errors="replace").rstrip())
-                self._told.notify_all()
-        with self._told:
+                self._answer.notify_all()
+        with self._answer:
             self._ended = True
-            self._told.notify_all()
+            self._answer.notify_all()
 
     @property
-    def log(self) -> list[Told]:
+    def log(self) -> list[Answer]:
         """The lines that are JSON objects."""
         return [json.loads(line) for line in list(self.lines) if line.startswith("{")]
 
-    def logged(self, event: str) -> list[Told]:
+    def logged(self, event: str) -> list[Answer]:
         """The log's lines about one kind of event."""
         return [line for line in self.log if line["event"] == event]
 
-    def await_log(self, event: str, within: float = PATIENCE_S) -> Told:
+    def await_log(self, event: str, within: float = PATIENCE_S) -> Answer:
         """The first line about `event`, once it is there."""
-        with self._told:
-            self._told.wait_for(lambda: self._ended or self.logged(event), within)
+        with self._answer:
+            self._answer.wait_for(lambda: self._ended or self.logged(event), within)
         found = self.logged(event)
         assert found, f"no {event} in the log:\n" + self.text
         return found[0]
@@ -123,7 +123,7 @@ class Workplace:
         self.redis.flushdb()
         self.settings = settings
         self.workers: list[WorkerProcess] = []
-        self.heard: list[Told] = []
+        self.heard: list[Answer] = []
         self._last = "0"
         (self.root / "uploads").mkdir(parents=True)
         if catalog is not None:
@@ -156,7 +156,7 @@ class Workplace:
             pipe.xadd("media:uploads", {"event": json.dumps(event)})
         pipe.execute()
 
-    def listen(self, enough: Callable[[list[Told]], object], within: float = PATIENCE_S) -> list[Told]:
+    def listen(self, enough: Callable[[list[Answer]], object], within: float = PATIENCE_S) -> list[Answer]:
         """All messages so far, once they are `enough`; waits by XREAD BLOCK."""
         until = time.monotonic() + within
         while not enough(self.heard):
@@ -168,11 +168,11 @@ class Workplace:
                 self.heard.append(json.loads(fields[b"event"]))
         return self.heard
 
-    def await_end_of(self, *sources: str, times: int = 1, within: float = PATIENCE_S) -> dict[str, Told]:
+    def await_end_of(self, *sources: str, times: int = 1, within: float = PATIENCE_S) -> dict[str, Answer]:
         """The last message about each of `sources`, once each has had at least `times`."""
 
-        def about(source: str) -> list[Told]:
-            return [told for told in self.heard if told["source"] == source]
+        def about(source: str) -> list[Answer]:
+            return [answer for answer in self.heard if answer["source"] == source]
 
         self.listen(lambda _: all(len(about(source)) >= times for source in sources), within)
         return {source: about(source)[-1] for source in sources}

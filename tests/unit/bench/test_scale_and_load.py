@@ -35,8 +35,8 @@ def test_costs_are_flat_within_a_fifth(costs: Sequence[float], said: str) -> Non
 def test_a_load_is_summed_up_by_percentiles_and_slopes() -> None:
     grown = [(float(second), 100e6 + 1e3 * second) for second in range(0, 3600, 60)]
     found = load.Found([100.0, 200.0, 300.0], grown, [(at, 40.0) for at, _ in grown], 3600)
-    told = load.summary("soak", found)
+    answer = load.summary("soak", found)
 
-    assert "p50 200 ms" in told
-    assert "slope +3.6 MB an hour" in told
-    assert "descriptors: at most 40, slope +0.0" in told
+    assert "p50 200 ms" in answer
+    assert "slope +3.6 MB an hour" in answer
+    assert "descriptors: at most 40, slope +0.0" in answer

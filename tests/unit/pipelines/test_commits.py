@@ -20,8 +20,8 @@ async def claims(catalog: Catalog, count: int) -> list[Claim]:
     return [await claim(catalog, each) for each in ids]
 
 
-def committer(catalog: Catalog, told: list[Message] | None = None, *, busy: bool = True) -> Committer:
-    seen = [] if told is None else told
+def committer(catalog: Catalog, answer: list[Message] | None = None, *, busy: bool = True) -> Committer:
+    seen = [] if answer is None else answer
     return Committer(catalog.claims, expected=lambda: busy, on_committed=seen.extend)
 
 
@@ -77,11 +77,11 @@ async def test_an_outcome_that_is_the_only_one_in_hand_does_not_wait_at_all(cata
 
 
 async def test_messages_are_handed_on_once_they_are_durable(catalog: Catalog) -> None:
-    told: list[Message] = []
-    group = committer(catalog, told)
+    answer: list[Message] = []
+    group = committer(catalog, answer)
     await asyncio.gather(*(group.submit(ready(each)) for each in await claims(catalog, 3)))
 
-    assert [message.seq for message in told] == [1, 2, 3]
+    assert [message.seq for message in answer] == [1, 2, 3]
     assert [message.seq for message in await catalog.outbox.since(0)] == [1, 2, 3]
 
 

@@ -39,8 +39,8 @@ def test_a_picture_becomes_all_its_variants_from_one_read(child: Child) -> None:
 
     assert outcome.status == "done"
     assert [opened(data).size for data in outcome.variants] == [(150, 60), (800, 321), (1000, 401)]
-    for told, data in zip(outcome.answer["variants"], outcome.variants, strict=True):
-        assert (told["width"], told["height"], told["bytes"]) == (*opened(data).size, len(data))
+    for answer, data in zip(outcome.answer["variants"], outcome.variants, strict=True):
+        assert (answer["width"], answer["height"], answer["bytes"]) == (*opened(data).size, len(data))
 
 
 def test_the_answer_tells_what_was_found_and_how_long_it_took(child: Child) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageStat
 
 from tests import corpus
-from tests.corpus import Entry, Told
+from tests.corpus import Answer, Entry
 from tests.support.decoder_child import BOXES
 
 HERE = Path(os.environ.get("MEDIA_TEST_CORPUS") or Path(__file__).parents[4] / "shared" / "corpus")
@@ -34,28 +34,28 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(entries: list[Entry], out: Path) -> dict[str, Told]:
+def results(entries: list[Entry], out: Path) -> dict[str, Answer]:
     return corpus.run(HERE, entries, out)
 
 
 def test_good_pictures_are_rendered_and_bad_ones_refused_with_a_code(
-    entries: list[Entry], results: dict[str, Told]
+    entries: list[Entry], results: dict[str, Answer]
 ) -> None:
     wrong = [line for entry in entries if (line := corpus.misjudged(entry, results[entry["path"]]))]
 
     assert wrong == []
 
 
-def test_every_refusal_is_a_sentence_without_jargon_paths_or_addresses(results: dict[str, Told]) -> None:
-    for path, told in results.items():
-        if "error" in told:
-            assert told["message"].startswith(("The ", "This ")), path
-            assert told["message"].endswith("."), path
-            assert not any(odd in told["message"] for odd in ("vips", "0x", "/", "\n")), told
+def test_every_refusal_is_a_sentence_without_jargon_paths_or_addresses(results: dict[str, Answer]) -> None:
+    for path, answer in results.items():
+        if "error" in answer:
+            assert answer["message"].startswith(("The ", "This ")), path
+            assert answer["message"].endswith("."), path
+            assert not any(odd in answer["message"] for odd in ("vips", "0x", "/", "\n")), answer
 
 
 def test_every_variant_has_the_size_and_the_colours_of_its_picture(
-    entries: list[Entry], results: dict[str, Told], out: Path
+    entries: list[Entry], results: dict[str, Answer], out: Path
 ) -> None:
     failures = [
         f"{entry['path']} {box}: {fault}"

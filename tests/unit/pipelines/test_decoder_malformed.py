@@ -21,18 +21,18 @@ def test_a_picture_that_says_it_has_no_pixels_or_too_many_is_refused(
 ) -> None:
     content = bombs.avif() if kind == "avif" else bombs.heic()
 
-    told = child.run(bombs.boxed(content, *size))
+    answer = child.run(bombs.boxed(content, *size))
 
-    assert told.code in {"corrupt_image", "too_many_pixels"}
+    assert answer.code in {"corrupt_image", "too_many_pixels"}
     assert child.run(content).status == "done"
 
 
 def test_a_name_that_is_no_text_in_a_warning_of_the_library_is_refused(child: Child) -> None:
     content = _with_an_essential_property_of_an_odd_name(bombs.avif())
 
-    told = child.run(content)
+    answer = child.run(content)
 
-    assert told.code == "corrupt_image"
+    assert answer.code == "corrupt_image"
     assert child.run(bombs.avif()).status == "done"
 
 

@@ -61,11 +61,11 @@ async def test_where_nothing_is_refused_nothing_is_said() -> None:
 
 @pytest.mark.parametrize("call", ["landlock_create_ruleset", "nice"])
 async def test_a_filter_that_kills_is_named_with_the_directive_that_mends_it(call: str) -> None:
-    with pytest.raises(DecoderUnavailable) as told:
+    with pytest.raises(DecoderUnavailable) as answer:
         await greeted(under("kill", call))
 
-    assert told.value.reason == "a decoder did not start: a system call filter killed the decoder (SIGSYS)"
-    assert "SystemCallErrorNumber=EPERM" in told.value.remedy
+    assert answer.value.reason == "a decoder did not start: a system call filter killed the decoder (SIGSYS)"
+    assert "SystemCallErrorNumber=EPERM" in answer.value.remedy
 
 
 RENDERS = """

@@ -197,11 +197,11 @@ async def test_a_picture_that_only_pretends_so_ends_after_its_tries_and_is_not_r
         found = await catalog.reports.find(upload_id)
         assert found is not None
         attempts.append((found.state, found.attempts))
-        told = found.error_code, found.error_message
+        answer = found.error_code, found.error_message
 
     assert attempts == [(State.QUEUED, 1), (State.QUEUED, 2), (State.FAILED, 3)]
-    assert [(code, words) for _, code, words in report.failures] == [told]
-    assert told[0] == FATES[fate][1]
+    assert [(code, words) for _, code, words in report.failures] == [answer]
+    assert answer[0] == FATES[fate][1]
     assert await catalog.poison.all("test") == []
 
 

@@ -10,7 +10,7 @@ BMP = next(known for known in FORMATS if known.name == "bmp")
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "answer"),
     [
         ("VipsJpeg: Premature end of JPEG file", "is damaged or incomplete (Premature end of JPEG file)."),
         (
@@ -23,8 +23,8 @@ BMP = next(known for known in FORMATS if known.name == "bmp")
         ("", "is damaged or incomplete."),
     ],
 )
-def test_a_librarys_word_is_told_as_far_as_it_says_something(said: str, told: str) -> None:
-    assert corrupt("HEIC", said).message == f"The HEIC picture {told}"
+def test_a_librarys_word_is_told_as_far_as_it_says_something(said: str, answer: str) -> None:
+    assert corrupt("HEIC", said).message == f"The HEIC picture {answer}"
 
 
 @pytest.mark.parametrize(

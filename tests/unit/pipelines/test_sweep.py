@@ -161,10 +161,10 @@ async def test_a_file_that_was_moved_away_and_cannot_be_brought_back_gets_no_row
     monkeypatch.setattr(local_blobs, "look", unknown_in_the_trash)
     await apply_plan(plan.id, sweeper)
     made = StoredVariant("thumb", orphan, 10, 10, 7, "f" * 64)
-    told = await commit(catalog, Ready(writer, Original("stamp", "0" * 64, 3, "jpeg", 10, 10), [made]))
+    answer = await commit(catalog, Ready(writer, Original("stamp", "0" * 64, 3, "jpeg", 10, 10), [made]))
 
     assert not (root / orphan).exists()
-    assert told.state is State.QUEUED  # it publishes again
+    assert answer.state is State.QUEUED  # it publishes again
 
 
 async def test_an_implausible_plan_touches_nothing_until_a_person_has_looked(
@@ -230,12 +230,12 @@ async def test_a_plan_that_is_applied_again_does_not_take_back_what_was_told_of_
 ) -> None:
     plan, _ = await planned(1, sweeper, catalog, local_blobs, monkeypatch)
     await apply_plan(plan.id, sweeper)
-    told = await catalog.sweeps.last()
+    answer = await catalog.sweeps.last()
     again = await apply_plan(plan.id, sweeper)
 
-    assert told is not None
-    assert (told.done["orphan"], again.get("orphan", 0)) == (1, 0)
-    assert await catalog.sweeps.last() == told
+    assert answer is not None
+    assert (answer.done["orphan"], again.get("orphan", 0)) == (1, 0)
+    assert await catalog.sweeps.last() == answer
 
 
 async def test_what_a_plan_does_when_it_is_applied_again_is_added_to_what_was_told_of_it(
@@ -250,7 +250,7 @@ async def test_what_a_plan_does_when_it_is_applied_again_is_added_to_what_was_to
     await apply_plan(plan.id, sweeper)
 
     both = await catalog.sweeps.last()
-    assert [told and told.done for told in (first, both)] == [{"orphan": 1}, {"orphan": 2}]
+    assert [answer and answer.done for answer in (first, both)] == [{"orphan": 1}, {"orphan": 2}]
 
 
 async def test_a_plan_that_another_applies_meanwhile_does_not_take_back_what_was_told_of_it(
@@ -263,9 +263,9 @@ async def test_a_plan_that_another_applies_meanwhile_does_not_take_back_what_was
 
     await apply_plan(plan.id, replace(sweeper, prove=another_applies))
 
-    told = await catalog.sweeps.last()
-    assert told is not None
-    assert told.done == {"orphan": 1}
+    answer = await catalog.sweeps.last()
+    assert answer is not None
+    assert answer.done == {"orphan": 1}
 
 
 async def test_only_one_sweep_is_at_work_at_a_time(sweeper: Sweeper, catalog: Catalog) -> None:

@@ -123,7 +123,7 @@ async def a_plan(root: Path, catalog_url: str) -> Plan:
         return await make_plan(sweeper_of(catalog, blobs))
 
 
-def told(root: Path, catalog_url: str) -> None:
+def answer(root: Path, catalog_url: str) -> None:
     """Plan, and write down how many seconds and MiB that took, and the files and findings."""
     began = time.monotonic()
     plan = asyncio.run(a_plan(root, catalog_url))
@@ -159,4 +159,4 @@ def test_a_plan_of_a_million_files_takes_at_most_half_as_long_again_as_find(
 
 
 if __name__ == "__main__":
-    told(Path(sys.argv[1]), sys.argv[2])
+    answer(Path(sys.argv[1]), sys.argv[2])

@@ -134,13 +134,13 @@ async def test_a_plan_in_several_tries_counts_the_rows_once_and_tells_what_was_w
     async def prove_totals() -> int:
         return next(counts)
 
-    told = []
+    answer = []
     for _ in range(2):
         await step_by_step(make_plan, replace(sweeper, prove_totals=prove_totals))
         last = await catalog.sweeps.last()
-        told.append(last and last.wrong_totals)
+        answer.append(last and last.wrong_totals)
 
-    assert told == [3, 0]
+    assert answer == [3, 0]
 
 
 async def test_plans_are_found_without_a_look_at_all_that_they_hold(

@@ -223,7 +223,7 @@ async def test_whatever_becomes_of_a_recipe_no_name_ever_gets_other_bytes(
     pipeline: Pipeline, root: Path, name: str
 ) -> None:
     recipes = [DEFAULT, Recipe("default", RECIPES[name]), DEFAULT, Recipe("default", RECIPES[name])]
-    told: dict[str, StoredVariant] = {}
+    answer: dict[str, StoredVariant] = {}
     served: dict[str, str] = {}
     await pipeline.uploads.put("cat.jpg", pictures.medium(5))
     for recipe in recipes:
@@ -232,7 +232,7 @@ async def test_whatever_becomes_of_a_recipe_no_name_ever_gets_other_bytes(
         files = pipeline.uploads.variants()
 
         assert [variant.name for variant in made] == [variant.name for variant in recipe.variants]
-        assert all(told.setdefault(variant.key, variant) == variant for variant in made)
+        assert all(answer.setdefault(variant.key, variant) == variant for variant in made)
         assert all(served.setdefault(key, digest) == digest for key, digest in files.items())
         assert all(files[variant.key] == variant.sha256 for variant in made)
 

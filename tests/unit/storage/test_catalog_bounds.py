@@ -257,14 +257,14 @@ async def test_the_log_is_told_while_a_reader_makes_it_grow_and_shrinks_once_it_
         reader.execute("SELECT count(*) FROM uploads").fetchone()
         await refuse(catalog, 0, 200, 128 * KIB)
         grown = log_bytes(path)
-        told = [catalog.database.large_log(), catalog.database.large_log()]
+        answer = [catalog.database.large_log(), catalog.database.large_log()]
         reader.execute("ROLLBACK")
     for ms in range(3):
         await take(catalog, upload_event(ms + 1))
 
     assert grown > 25 * MIB
-    assert "read transaction open" in (told[0] or "")
-    assert told[1] is None
+    assert "read transaction open" in (answer[0] or "")
+    assert answer[1] is None
     assert log_bytes(path) <= 16 * MIB
     assert catalog.database.large_log() is None
 

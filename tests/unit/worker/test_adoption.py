@@ -46,11 +46,11 @@ async def test_names_that_cannot_be_announced_are_told_once_a_walk_with_their_nu
     for _ in range(2):
         with capture_logs() as logged:
             ticks = 0
-            while not (told := [one for one in logged if one["event"] == "names_passed_over"]):
+            while not (answer := [one for one in logged if one["event"] == "names_passed_over"]):
                 await walking.tick("report", pause_s=0)
                 assert (ticks := ticks + 1) < 20
 
-        assert [(one["count"], one["first"]) for one in told] == [(4, "uploads/b\\xe9.jpg")]
+        assert [(one["count"], one["first"]) for one in answer] == [(4, "uploads/b\\xe9.jpg")]
     walk = await catalog.walks.at("adoption")
     assert (walk.after, walk.strange, walk.first_strange) == ("", 4, "uploads/b\\xe9.jpg")
 

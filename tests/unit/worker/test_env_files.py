@@ -41,9 +41,9 @@ def test_a_mistake_is_told_with_the_file_that_it_is_in(etc: Path, monkeypatch: p
     Path(".env").write_text("MEDIA_LEASE=later\nMEDIA_GRACE=never\n")
     monkeypatch.setenv("MEDIA_GRACE", "ever")
 
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as answer:
         Settings.load()
-    lines = sorted(str(told.value).splitlines())
+    lines = sorted(str(answer.value).splitlines())
     assert [line.partition(":")[0] for line in lines] == [
         f"MEDIA_CPUS in {etc}",
         "MEDIA_GRACE",

@@ -160,10 +160,10 @@ def test_a_password_is_not_told_with_the_mistake(env: pytest.MonkeyPatch, name: 
     with pytest.raises(SettingsError) as refused:
         Settings.load()
 
-    told = "".join(traceback.format_exception(refused.value))
+    answer = "".join(traceback.format_exception(refused.value))
     assert name in str(refused.value)
-    assert "hunter2" not in told
-    assert "ter@" not in told
+    assert "hunter2" not in answer
+    assert "ter@" not in answer
 
 
 def test_a_password_is_not_in_what_settings_look_like(env: pytest.MonkeyPatch) -> None:
@@ -216,14 +216,14 @@ def test_the_budget_is_what_a_process_may_have_where_that_is_less(env: pytest.Mo
     resource.setrlimit(what, (8000 * MIB, hard))
     try:
         settings = Settings(memory_mb=16_000)
-        told = inspect_memory(settings)
+        answer = inspect_memory(settings)
     finally:
         resource.setrlimit(what, (soft, hard))
 
     assert settings.budget_mb == 8000
-    assert told.detail.startswith("8000 MiB, the limit of a process (LimitAS, LimitDATA")
-    assert told.advice is not None
-    assert told.advice.endswith("-v, -d) to 16000 MiB, or set MEDIA_MEMORY_MB=8000.")
+    assert answer.detail.startswith("8000 MiB, the limit of a process (LimitAS, LimitDATA")
+    assert answer.advice is not None
+    assert answer.advice.endswith("-v, -d) to 16000 MiB, or set MEDIA_MEMORY_MB=8000.")
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:
@@ -253,7 +253,7 @@ def test_a_variable_that_is_no_setting_is_told_with_the_nearest_one(
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "answer"),
     [
         ("redis://h/0?ssl_ca_certs=/etc/hosts", "only rediss:// takes"),
         ("rediss://h/0?ssl_ca_cert=/etc/hosts", "the option ssl_ca_cert, which is none of"),
@@ -266,16 +266,16 @@ def test_a_variable_that_is_no_setting_is_told_with_the_nearest_one(
     ],
 )
 def test_options_of_the_redis_url_are_known_or_a_mistake(
-    env: pytest.MonkeyPatch, url: str, told: str | None
+    env: pytest.MonkeyPatch, url: str, answer: str | None
 ) -> None:
     env.setenv("MEDIA_REDIS_URL", url)
-    if told is None:
+    if answer is None:
         assert Settings.load().redis_url == url
         return
     with pytest.raises(SettingsError, match="MEDIA_REDIS_URL") as refused:
         Settings.load()
 
-    assert told in str(refused.value)
+    assert answer in str(refused.value)
 
 
 @pytest.mark.parametrize("events", ["media:uploads", "media:uploads:jobs", "media:uploads:health:x"])
