@@ -16,6 +16,9 @@ from storage.catalog import Catalog, open_catalog
 def pytest_configure(config: pytest.Config) -> None:
     """Tests that take minutes are marked as a campaign: `pytest -m campaign` runs them, `pytest` does not."""
     os.environ["MEDIA_ENV_FILE"] = ""  # no test reads a developer's own .env
+    config.addinivalue_line(
+        "markers", "fault(numbers): the faults of tests/chaos/test_faults.py that it is about"
+    )
     config.addinivalue_line("markers", "campaign: takes minutes; run by `pytest -m campaign`")
 
 

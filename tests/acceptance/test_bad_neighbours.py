@@ -7,6 +7,8 @@ from collections import Counter
 from contextlib import closing
 from sqlite3 import connect
 
+import pytest
+
 from tests.support import pictures
 from tests.support.commands import document, media
 from tests.support.stub_decoder import CRASH, EAT, HANG
@@ -15,6 +17,7 @@ from tests.support.workplace import Workplace, eventually
 CODES = {CRASH: "decoder_crashed", HANG: "decode_timeout", EAT: "too_much_memory"}
 
 
+@pytest.mark.fault(3, 53)
 def test_of_a_hundred_uploads_the_three_that_kill_their_decoder_fail_alone(workplace: Workplace) -> None:
     worker = workplace.start("stub", MEDIA_IMAGE_TIMEOUT="1", MEDIA_CPUS="2")
     good = [workplace.put(f"uploads/good/{n}.jpg", pictures.small(n)) for n in range(97)]

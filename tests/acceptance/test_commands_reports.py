@@ -204,6 +204,7 @@ def test_the_stats_are_told_as_their_published_schema_says(used: Workplace) -> N
     assert (answer["largest"][0]["source"], answer["history"]) == (CAT, None)
 
 
+@pytest.mark.fault(52)
 def test_the_bytes_in_the_stats_are_those_on_the_disk(used: Workplace) -> None:
     answer = document(media(used.env(), "stats", "--json"))
 

@@ -154,6 +154,7 @@ BREAKERS = [
 ]
 
 
+@pytest.mark.fault(48)
 @pytest.mark.parametrize(("case", "reason"), BREAKERS)
 def test_a_sweep_that_is_stopped_touches_nothing_and_says_so_everywhere(
     place: Workplace, case: Callable[[Workplace], None], reason: str

@@ -55,6 +55,7 @@ def _settle(place: Workplace, upload_id: str, mark: str) -> list[dict[str, Any]]
     return heard
 
 
+@pytest.mark.fault(23)
 @pytest.mark.parametrize(
     "kinds",
     ["UU", "UD", "DU", "UDU", "DUD"]
@@ -82,6 +83,7 @@ def _ms(time_text: str) -> float:
     return datetime.fromisoformat(time_text).timestamp() * 1000
 
 
+@pytest.mark.fault(23)
 @pytest.mark.parametrize("kinds", ["UD", "DU", "UDU", "DUD", "DD"])
 def test_events_that_come_at_once_end_as_the_last_one_wants(place: Workplace, kinds: str) -> None:
     source, upload_id = _fresh(place, pictures.small())

@@ -55,6 +55,7 @@ def _empty(path: Path, outside: Path) -> None:
     path.touch()
 
 
+@pytest.mark.fault(43)
 @pytest.mark.parametrize(
     "make",
     [_link, _link_to_a_neighbour, _dangling_link, _fifo, _folder, _socket, _device, _empty],
@@ -78,6 +79,7 @@ def test_a_source_that_is_no_plain_file_is_refused_soon(
     live.check()
 
 
+@pytest.mark.fault(43)
 def test_a_folder_that_leads_out_of_the_root_is_not_followed(live: Workplace, tmp_path: Path) -> None:
     (tmp_path / "secret.jpg").write_bytes(pictures.small())
     (live.root / "uploads/way-out").symlink_to(tmp_path)
@@ -115,6 +117,7 @@ def _overwrite_in_place(place: Workplace, source: str, content: bytes) -> None:
     (place.root / source).write_bytes(content)
 
 
+@pytest.mark.fault(37)
 @pytest.mark.parametrize("change", [_rename_over, _overwrite_in_place])
 def test_a_source_that_changes_while_it_is_read_is_tried_again_and_never_mixed(
     live: Workplace, change: Callable[[Workplace, str, bytes], None]

@@ -57,6 +57,7 @@ def _place(letter: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(int(part) for part in letter["stream_id"].split("-"))
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize("batch_size", ["50", "1"])
 def test_malformed_events_of_every_kind_between_good_ones_harm_none(
     workplace: Workplace, batch_size: str
@@ -145,6 +146,7 @@ def test_a_picture_that_is_ready_before_it_is_whole_is_told_again_when_it_is(wor
     workplace.check()
 
 
+@pytest.mark.fault(37)
 @pytest.mark.campaign
 def test_an_event_without_a_file_fails_after_it_was_looked_for_again(workplace: Workplace) -> None:
     workplace.start("arq")

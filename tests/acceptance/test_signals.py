@@ -30,6 +30,7 @@ def _all_are_ready_and_none_is_blamed(place: Workplace, count: int = MANY) -> Fi
     return found
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize("by", [pytest.param("arq", marks=SLOW), "media"])
 def test_sigterm_in_the_middle_of_a_batch_counts_no_attempt_and_leaves_nothing(
     workplace: Workplace, by: str
@@ -51,6 +52,7 @@ def test_sigterm_in_the_middle_of_a_batch_counts_no_attempt_and_leaves_nothing(
     workplace.check()
 
 
+@pytest.mark.fault(9)
 def test_a_second_sigterm_hands_back_what_is_in_hand_and_ends_at_once(workplace: Workplace) -> None:
     hanging = workplace.put("uploads/hang.jpg", pictures.small() + b"--hang--")
     good = [workplace.put(f"uploads/{n}.jpg", pictures.small(n)) for n in range(5)]
@@ -82,6 +84,7 @@ def test_signals_that_come_while_it_ends_change_nothing(workplace: Workplace) ->
     assert worker.logged("worker_stopped")
 
 
+@pytest.mark.fault(6)
 def test_sigterm_ends_within_the_shutdown_wait_though_a_picture_hangs(workplace: Workplace) -> None:
     source = workplace.put("uploads/hang.jpg", pictures.small() + b"--hang--")
     worker = workplace.start("stub", MEDIA_SHUTDOWN_WAIT="1")
@@ -117,6 +120,7 @@ def test_sigkill_in_the_middle_of_a_batch_costs_the_lease_and_nobody_an_attempt(
     workplace.check()
 
 
+@pytest.mark.fault(7)
 @pytest.mark.campaign
 def test_twenty_deploys_in_a_row_lose_nothing_and_blame_nobody(workplace: Workplace) -> None:
     sources = [workplace.put(f"uploads/{n}.jpg", pictures.medium(n % 5)) for n in range(40)]
@@ -130,6 +134,7 @@ def test_twenty_deploys_in_a_row_lose_nothing_and_blame_nobody(workplace: Workpl
     _all_are_ready_and_none_is_blamed(workplace, 40)
 
 
+@pytest.mark.fault(10)
 def test_a_worker_frozen_longer_than_its_lease_is_fenced(workplace: Workplace) -> None:
     frozen, sources = _in_the_middle_of_many(workplace, "arq")
     workplace.freeze(frozen)

@@ -81,6 +81,7 @@ def test_a_burst_does_what_a_killed_worker_left(workplace: Workplace) -> None:
     assert workplace.check().states == {"ready": 20}
 
 
+@pytest.mark.fault(56)
 def test_the_health_check_is_good_with_a_worker_on_this_host_and_bad_without(workplace: Workplace) -> None:
     before = workplace.run("arq", "--check", installed=True)
     first, second = workplace.start("arq"), workplace.start("media")
@@ -116,6 +117,7 @@ def _unmount(place: Workplace) -> None:
     place.root.rename(place.home / "elsewhere")
 
 
+@pytest.mark.fault(35)
 @pytest.mark.parametrize(
     ("by", "mishap"), [("arq", _lose_marker), ("media", _bring_another_root), ("arq", _unmount)]
 )

@@ -104,12 +104,14 @@ BETWEEN_PROMISES: list[Case] = [  # the others are in the campaign
 ]
 
 
-def test_fault_01_a_worker_killed_between_two_promises_loses_nothing_and_makes_nothing_twice(
+@pytest.mark.fault(1)
+def test_a_worker_killed_between_two_promises_loses_nothing_and_makes_nothing_twice(
     places: FaultPlaces,
 ) -> None:
     assert die_at_each(places, UPLOAD, BETWEEN_PROMISES, at_once=2) == []
 
 
+@pytest.mark.fault(1)
 @pytest.mark.campaign
 @pytest.mark.parametrize(
     "scenario",
@@ -120,7 +122,7 @@ def test_fault_01_a_worker_killed_between_two_promises_loses_nothing_and_makes_n
         pytest.param(REBUILDING, id="rebuild"),
     ],
 )
-def test_fault_01_a_kill_the_first_or_the_nth_time_at_any_step_of_any_way_is_made_good(
+def test_a_kill_the_first_or_the_nth_time_at_any_step_of_any_way_is_made_good(
     places: FaultPlaces, scenario: Scenario
 ) -> None:
     cases = record(places("recorded"), scenario)

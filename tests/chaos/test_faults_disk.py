@@ -50,6 +50,7 @@ def _does_not_spin(worker: ForkedWorker, seconds: float) -> Iterator[None]:
     assert len(worker.lines) - lines < 10 + 5 * seconds, worker.text
 
 
+@pytest.mark.fault(32, 33)
 @pytest.mark.parametrize(
     ("error", "times"),
     [
@@ -58,7 +59,7 @@ def _does_not_spin(worker: ForkedWorker, seconds: float) -> Iterator[None]:
         pytest.param("EIO", EVERY_TIME, marks=pytest.mark.campaign),
     ],
 )
-def test_fault_32_33_a_disk_that_fails_once_at_any_write_delays_an_upload_and_leaves_nothing(
+def test_a_disk_that_fails_once_at_any_write_delays_an_upload_and_leaves_nothing(
     places: FaultPlaces, error: str, times: Mapping[str, Sequence[int]]
 ) -> None:
     def fail_at_each(call: str) -> None:
@@ -77,6 +78,7 @@ def test_fault_32_33_a_disk_that_fails_once_at_any_write_delays_an_upload_and_le
         list(pool.map(fail_at_each, times))
 
 
+@pytest.mark.fault(32, 35)
 @pytest.mark.parametrize(
     ("call", "error"),
     [
@@ -86,7 +88,7 @@ def test_fault_32_33_a_disk_that_fails_once_at_any_write_delays_an_upload_and_le
         pytest.param("fsync", "ENOSPC", marks=pytest.mark.campaign),
     ],
 )
-def test_fault_32_33_35_a_storage_that_is_down_is_waited_for_and_blames_nobody(
+def test_a_storage_that_is_down_is_waited_for_and_blames_nobody(
     place: FaultPlace, call: str, error: str
 ) -> None:
     worker = place.start_worker(fault=_fault(call, error))
@@ -105,7 +107,8 @@ def test_fault_32_33_35_a_storage_that_is_down_is_waited_for_and_blames_nobody(
     place.check()
 
 
-def test_fault_35_a_root_that_vanishes_under_a_worker_is_waited_for(place: FaultPlace) -> None:
+@pytest.mark.fault(35)
+def test_a_root_that_vanishes_under_a_worker_is_waited_for(place: FaultPlace) -> None:
     worker = place.start_worker()
     place.await_state("ready", *place.upload(1))
     away = place.home / "away"
@@ -126,7 +129,8 @@ def test_fault_35_a_root_that_vanishes_under_a_worker_is_waited_for(place: Fault
     place.check()
 
 
-def test_fault_26_an_error_that_stays_ends_as_failed_and_a_person_can_try_again(place: FaultPlace) -> None:
+@pytest.mark.fault(26)
+def test_an_error_that_stays_ends_as_failed_and_a_person_can_try_again(place: FaultPlace) -> None:
     unreadable = place.put("uploads/1.jpg", b"x")
     # Only its own folders cannot be made: all else that is published goes well.
     worker = place.start_worker(fault=_fault("mkdir", "EIO"), MEDIA_MAX_ATTEMPTS="2")
@@ -145,8 +149,9 @@ def test_fault_26_an_error_that_stays_ends_as_failed_and_a_person_can_try_again(
     place.check()
 
 
+@pytest.mark.fault(29)
 @pytest.mark.campaign
-def test_fault_29_a_catalog_that_another_writer_locks_for_long_is_waited_for(place: FaultPlace) -> None:
+def test_a_catalog_that_another_writer_locks_for_long_is_waited_for(place: FaultPlace) -> None:
     worker = place.start_worker()
     place.await_state("ready", *place.upload(0))
     with closing(sqlite3.connect(place.catalog, isolation_level=None)) as other:
@@ -164,8 +169,9 @@ def test_fault_29_a_catalog_that_another_writer_locks_for_long_is_waited_for(pla
     place.check()
 
 
+@pytest.mark.fault(31)
 @pytest.mark.parametrize("kind", ["full", pytest.param("locked", marks=pytest.mark.campaign)])
-def test_fault_31_32_a_catalog_that_cannot_commit_is_waited_for(place: FaultPlace, kind: str) -> None:
+def test_a_catalog_that_cannot_commit_is_waited_for(place: FaultPlace, kind: str) -> None:
     worker = place.start_worker(fault={"catalog": kind})
     place.await_state("ready", *place.upload(0))
     worker.arm()
@@ -181,8 +187,9 @@ def test_fault_31_32_a_catalog_that_cannot_commit_is_waited_for(place: FaultPlac
     place.check()
 
 
+@pytest.mark.fault(32)
 @pytest.mark.campaign
-def test_fault_32_a_worker_whose_log_cannot_be_written_does_its_work(place: FaultPlace) -> None:
+def test_a_worker_whose_log_cannot_be_written_does_its_work(place: FaultPlace) -> None:
     place.upload(*range(5))
     with open("/dev/full", "w") as full:
         subprocess.run([*STARTS["media"], "--burst"], env=place.env(), stderr=full, timeout=60, check=False)
@@ -190,7 +197,8 @@ def test_fault_32_a_worker_whose_log_cannot_be_written_does_its_work(place: Faul
     assert place.check().states == {"ready": 5}
 
 
-def test_fault_34_everything_is_durable_before_what_relies_on_it_is_said(place: FaultPlace) -> None:
+@pytest.mark.fault(34)
+def test_everything_is_durable_before_what_relies_on_it_is_said(place: FaultPlace) -> None:
     trace = place.home / "trace"
     worker = place.start_worker(fault={"trace": str(trace)})
     worker.await_log("healthy")
@@ -212,7 +220,8 @@ def test_fault_34_everything_is_durable_before_what_relies_on_it_is_said(place: 
     assert not any(processes.lives(pid) for pid in worker.decoders())
 
 
-async def test_fault_46_a_file_that_keeps_an_old_date_is_as_young_as_its_arrival(
+@pytest.mark.fault(46)
+async def test_a_file_that_keeps_an_old_date_is_as_young_as_its_arrival(
     local_blobs: LocalBlobs, root: Path
 ) -> None:
     (root / "uploads").mkdir()

@@ -16,7 +16,8 @@ PERIOD_S = 1.0  # of the reconciler
 WORK_S = 15.0  # that a hundred small pictures may take on a busy machine
 
 
-def test_fault_14_a_hundred_queued_uploads_outlive_a_redis_that_lost_everything(place: FaultPlace) -> None:
+@pytest.mark.fault(14)
+def test_a_hundred_queued_uploads_outlive_a_redis_that_lost_everything(place: FaultPlace) -> None:
     sources = place.upload(*range(100))
     fault = {"crash": ("take", "after", 1), "armed": True}
     victim = place.start_worker(fault=fault, ready=False, MEDIA_BATCH_SIZE="200")
@@ -31,7 +32,7 @@ def test_fault_14_a_hundred_queued_uploads_outlive_a_redis_that_lost_everything(
     place.check()
 
 
-def test_fault_14_rows_are_queued_again_within_two_periods_under_a_living_worker(place: FaultPlace) -> None:
+def test_rows_are_queued_again_within_two_periods_under_a_living_worker(place: FaultPlace) -> None:
     place.start_worker()
     worker = place.workers[0]
     worker.signal(signal.SIGSTOP)
@@ -45,7 +46,8 @@ def test_fault_14_rows_are_queued_again_within_two_periods_under_a_living_worker
     place.check()
 
 
-def test_fault_14_events_that_nobody_had_taken_come_back_by_adoption_after_the_grace(
+@pytest.mark.fault(14)
+def test_events_that_nobody_had_taken_come_back_by_adoption_after_the_grace(
     place: FaultPlace,
 ) -> None:
     sources = place.upload(1, 2, 3)
@@ -58,7 +60,8 @@ def test_fault_14_events_that_nobody_had_taken_come_back_by_adoption_after_the_g
     place.check()
 
 
-def test_fault_15_a_storm_of_cut_connections_loses_nothing(proxied: ProxiedPlace) -> None:
+@pytest.mark.fault(15)
+def test_a_storm_of_cut_connections_loses_nothing(proxied: ProxiedPlace) -> None:
     worker = proxied.place.start_worker()
     sources = proxied.place.upload(*range(60))
     until = time.monotonic() + 2
@@ -74,8 +77,9 @@ def test_fault_15_a_storm_of_cut_connections_loses_nothing(proxied: ProxiedPlace
     assert rows_of(proxied.place.catalog, "SELECT DISTINCT attempts FROM uploads") == [{"attempts": 0}]
 
 
+@pytest.mark.fault(16)
 @pytest.mark.parametrize("mode", ["cut_on_multi", "drop_exec_reply"])
-def test_fault_16_transactions_that_are_cut_or_whose_reply_is_lost_make_nothing_twice(
+def test_transactions_that_are_cut_or_whose_reply_is_lost_make_nothing_twice(
     proxied: ProxiedPlace, mode: str
 ) -> None:
     worker = proxied.place.start_worker()
@@ -93,7 +97,8 @@ def test_fault_16_transactions_that_are_cut_or_whose_reply_is_lost_make_nothing_
     assert made == [{"number": 30}]
 
 
-def test_fault_22_25_jobs_whose_payload_has_gone_are_requeued(place: FaultPlace) -> None:
+@pytest.mark.fault(22, 25)
+def test_jobs_whose_payload_has_gone_are_requeued(place: FaultPlace) -> None:
     place.upload(0)
     victim = place.start_worker(fault={"crash": ("acknowledge", "after", 1), "armed": True}, ready=False)
     victim.wait()
@@ -107,8 +112,9 @@ def test_fault_22_25_jobs_whose_payload_has_gone_are_requeued(place: FaultPlace)
     place.check()
 
 
+@pytest.mark.fault(24)
 @pytest.mark.parametrize("with_lock", [True, False])
-def test_fault_24_two_hundred_dead_ids_at_the_head_of_the_queue_hold_nobody_up(
+def test_two_hundred_dead_ids_at_the_head_of_the_queue_hold_nobody_up(
     place: FaultPlace, with_lock: bool
 ) -> None:
     for n in range(200):
@@ -123,7 +129,8 @@ def test_fault_24_two_hundred_dead_ids_at_the_head_of_the_queue_hold_nobody_up(
     place.check(settled=False)
 
 
-def test_fault_19_a_redis_without_file_that_evicts_or_is_a_replica_is_warned_of_by_name(
+@pytest.mark.fault(19)
+def test_a_redis_without_file_that_evicts_or_is_a_replica_is_warned_of_by_name(
     proxied: ProxiedPlace,
 ) -> None:
     proxied.server.client.config_set("appendonly", "no")
@@ -153,7 +160,8 @@ _BAD_JOBS: list[Any] = [
 ]
 
 
-def test_fault_20_21_jobs_that_arq_cannot_read_end_no_worker_and_hold_up_no_queue(place: FaultPlace) -> None:
+@pytest.mark.fault(20, 21)
+def test_jobs_that_arq_cannot_read_end_no_worker_and_hold_up_no_queue(place: FaultPlace) -> None:
     jobs = "media:uploads:jobs"
     for job_id in _BAD_IDS:
         place.redis.zadd(jobs, {job_id: 1})
@@ -175,7 +183,8 @@ def test_fault_20_21_jobs_that_arq_cannot_read_end_no_worker_and_hold_up_no_queu
     place.check()
 
 
-def test_fault_21_a_queue_of_jobs_of_another_type_heals(place: FaultPlace) -> None:
+@pytest.mark.fault(21)
+def test_a_queue_of_jobs_of_another_type_heals(place: FaultPlace) -> None:
     place.redis.set("media:uploads:jobs", "not a queue")
     worker = place.start_worker()
 

@@ -136,6 +136,7 @@ def _in_each(
         list(pool.map(lambda way: body(proxied_places(way), way), ways))
 
 
+@pytest.mark.fault(12, 17, 18)
 @pytest.mark.parametrize(
     "ways",
     [
@@ -143,7 +144,7 @@ def _in_each(
         pytest.param(AWAY, id="all", marks=pytest.mark.campaign),
     ],
 )
-def test_fault_12_17_18_the_worker_is_at_work_within_ten_seconds_of_the_return_of_its_redis(
+def test_the_worker_is_at_work_within_ten_seconds_of_the_return_of_its_redis(
     proxied_places: ProxiedPlaces, ways: Iterable[str]
 ) -> None:
     def body(proxied: ProxiedPlace, way: str) -> None:
@@ -160,8 +161,9 @@ def test_fault_12_17_18_the_worker_is_at_work_within_ten_seconds_of_the_return_o
     _in_each(proxied_places, ways, body)
 
 
+@pytest.mark.fault(17, 56)
 @pytest.mark.campaign
-def test_fault_12_17_18_56_health_is_red_while_redis_is_away_and_the_log_tells_each_change_once(
+def test_health_is_red_while_redis_is_away_and_the_log_tells_each_change_once(
     proxied_places: ProxiedPlaces,
 ) -> None:
     def body(proxied: ProxiedPlace, way: str) -> None:
@@ -183,8 +185,9 @@ def test_fault_12_17_18_56_health_is_red_while_redis_is_away_and_the_log_tells_e
     assert repeated == {way: {} for way in AWAY}
 
 
+@pytest.mark.fault(56)
 @pytest.mark.campaign
-def test_fault_56_a_health_check_whose_redis_is_silent_ends_all_the_same(proxied: ProxiedPlace) -> None:
+def test_a_health_check_whose_redis_is_silent_ends_all_the_same(proxied: ProxiedPlace) -> None:
     proxied.proxy.mode = "blackhole"
 
     ended = proxied.place.run("arq", "--check")
@@ -202,6 +205,7 @@ def test_a_burst_that_loses_its_redis_ends_with_exit_code_1(proxied: ProxiedPlac
     assert "redis_unavailable" in ended.stderr
 
 
+@pytest.mark.fault(12)
 def test_a_worker_that_was_at_work_waits_for_a_storage_that_is_away_when_redis_comes_back(
     proxied: ProxiedPlace,
 ) -> None:
@@ -221,7 +225,8 @@ def test_a_worker_that_was_at_work_waits_for_a_storage_that_is_away_when_redis_c
     proxied.place.check()
 
 
-def test_fault_13_a_job_that_cannot_say_that_it_has_finished_is_not_done_twice(proxied: ProxiedPlace) -> None:
+@pytest.mark.fault(13)
+def test_a_job_that_cannot_say_that_it_has_finished_is_not_done_twice(proxied: ProxiedPlace) -> None:
     worker = proxied.place.start_worker(fault={"crash": ("commit", "after", 1), "signal": "SIGSTOP"})
     worker.await_log("healthy")
     worker.arm()

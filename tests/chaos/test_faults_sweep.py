@@ -85,7 +85,8 @@ def _there(root: Path) -> set[str]:
     return found.difference({_key(_NEIGHBOUR)}) if _key(_NEIGHBOUR) in found else {"the neighbour's is gone"}
 
 
-async def test_fault_10_what_a_writer_that_a_deletion_has_fenced_publishes_late_is_an_orphan(
+@pytest.mark.fault(10)
+async def test_what_a_writer_that_a_deletion_has_fenced_publishes_late_is_an_orphan(
     catalog: Catalog, local_blobs: LocalBlobs, root: Path, sweeper: Sweeper, hours_go_by: Callable[[], None]
 ) -> None:
     await take(catalog, upload_event(1))
@@ -130,7 +131,8 @@ class _HalfListed(LocalBlobs):
             raise BlobsUnavailable("the storage has stopped answering")
 
 
-async def test_fault_47_a_listing_that_breaks_off_moves_nothing(
+@pytest.mark.fault(47)
+async def test_a_listing_that_breaks_off_moves_nothing(
     catalog: Catalog,
     local_blobs: LocalBlobs,
     root: Path,
@@ -148,7 +150,8 @@ async def test_fault_47_a_listing_that_breaks_off_moves_nothing(
     assert _there(root) == set(orphans)
 
 
-async def test_fault_51_a_sweeper_that_has_lost_its_lease_touches_nothing_more(
+@pytest.mark.fault(51)
+async def test_a_sweeper_that_has_lost_its_lease_touches_nothing_more(
     catalog: Catalog,
     local_blobs: LocalBlobs,
     root: Path,
@@ -197,8 +200,9 @@ SWEEPING = Scenario(
 )
 
 
+@pytest.mark.fault(27, 50)
 @pytest.mark.campaign
-def test_fault_27_50_a_sweep_that_is_killed_at_any_step_is_finished_by_the_next(places: FaultPlaces) -> None:
+def test_a_sweep_that_is_killed_at_any_step_is_finished_by_the_next(places: FaultPlaces) -> None:
     cases = record(places("recorded"), SWEEPING)
     assert {step for step, _, _ in cases} == steps.SWEEPING.keys()
 

@@ -173,6 +173,7 @@ def quick(place: FaultPlace) -> FaultPlace:
     return place
 
 
+@pytest.mark.fault(50)
 @pytest.mark.parametrize("chore", CHORES.values(), ids=CHORES.keys())
 def test_a_sweep_that_is_killed_at_some_step_is_finished_when_it_is_run_again(
     places: FaultPlaces, settled: Path, chore: Chore
@@ -180,6 +181,7 @@ def test_a_sweep_that_is_killed_at_some_step_is_finished_when_it_is_run_again(
     assert die_at_some(places, settled, chore, SAMPLE) == SAMPLE
 
 
+@pytest.mark.fault(50)
 @pytest.mark.campaign
 @pytest.mark.parametrize("chore", CHORES.values(), ids=CHORES.keys())
 def test_a_sweep_that_is_killed_at_any_step_is_finished_when_it_is_run_again(

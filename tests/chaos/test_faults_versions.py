@@ -12,7 +12,8 @@ from worker.main import worker_settings
 from worker.settings import Settings
 
 
-def test_fault_55_jobs_that_another_version_wrote_are_requeued_by_this_one(place: FaultPlace) -> None:
+@pytest.mark.fault(55)
+def test_jobs_that_another_version_wrote_are_requeued_by_this_one(place: FaultPlace) -> None:
     sources = place.upload(*range(12))
     victim = place.start_worker(fault={"crash": ("acknowledge", "after", 1), "armed": True}, ready=False)
     victim.wait()
@@ -34,14 +35,16 @@ def test_fault_55_jobs_that_another_version_wrote_are_requeued_by_this_one(place
     place.check()
 
 
-def test_fault_57_the_installed_arq_and_redis_are_those_that_were_measured() -> None:
+@pytest.mark.fault(57)
+def test_the_installed_arq_and_redis_are_those_that_were_measured() -> None:
     asked = {found.name: found for line in metadata.requires("arq") or () if (found := Requirement(line))}
 
     assert metadata.version("arq").startswith("0.28.")
     assert asked["redis"].specifier.contains(metadata.version("redis"))
 
 
-def test_fault_57_the_settings_are_arqs_own_and_what_inherits_them_is_refused_at_once() -> None:
+@pytest.mark.fault(57)
+def test_the_settings_are_arqs_own_and_what_inherits_them_is_refused_at_once() -> None:
     kinds = worker_settings(Settings())
     ours = type("WorkerSettings", (), kinds)
     successor = type("Mine", (ours,), {"max_jobs": 1})

@@ -34,7 +34,8 @@ def _are_under_way(place: FaultPlace, at_least: int) -> None:
     eventually(lambda: list(place.states().values()).count("ready") >= at_least)
 
 
-def test_fault_02_a_decoder_that_is_killed_costs_nobody_an_attempt(place: FaultPlace) -> None:
+@pytest.mark.fault(2)
+def test_a_decoder_that_is_killed_costs_nobody_an_attempt(place: FaultPlace) -> None:
     worker = place.start_worker()
     sources = _upload_medium(place, 15)
     _are_under_way(place, 3)
@@ -59,8 +60,9 @@ def _terminate_at(place: FaultPlace, case: tuple[str, str, int], number: int) ->
     assert not any(processes.lives(pid) for pid in worker.decoders())
 
 
+@pytest.mark.fault(6)
 @pytest.mark.campaign
-def test_fault_06_08_a_sigterm_at_any_step_is_obeyed_and_costs_nobody_anything(places: FaultPlaces) -> None:
+def test_a_sigterm_at_any_step_is_obeyed_and_costs_nobody_anything(places: FaultPlaces) -> None:
     place = places("recorded")
     trace = place.home / "trace"
     worker = place.start_worker(fault={"trace": str(trace)})
@@ -81,6 +83,7 @@ def test_fault_06_08_a_sigterm_at_any_step_is_obeyed_and_costs_nobody_anything(p
     assert place.check().states == {"ready": len(firsts) + 1}
 
 
+@pytest.mark.fault(8)
 @pytest.mark.parametrize(
     "case",
     [
@@ -89,7 +92,7 @@ def test_fault_06_08_a_sigterm_at_any_step_is_obeyed_and_costs_nobody_anything(p
         pytest.param(("renew", "before", 1), marks=pytest.mark.campaign),
     ],
 )
-def test_fault_08_a_sigterm_while_a_job_starts_leaves_no_lock_and_no_blame(
+def test_a_sigterm_while_a_job_starts_leaves_no_lock_and_no_blame(
     place: FaultPlace, case: tuple[str, str, int]
 ) -> None:
     _terminate_at(place, case, 1)
@@ -102,8 +105,9 @@ def test_fault_08_a_sigterm_while_a_job_starts_leaves_no_lock_and_no_blame(
     place.check()
 
 
+@pytest.mark.fault(9)
 @pytest.mark.campaign
-def test_fault_09_a_worker_whose_redis_hangs_ends_at_sigterm_all_the_same(proxied: ProxiedPlace) -> None:
+def test_a_worker_whose_redis_hangs_ends_at_sigterm_all_the_same(proxied: ProxiedPlace) -> None:
     worker = proxied.place.start_worker(MEDIA_SHUTDOWN_WAIT="3")
     sources = _upload_medium(proxied.place, 20)
     _are_under_way(proxied.place, 3)
@@ -122,7 +126,8 @@ def test_fault_09_a_worker_whose_redis_hangs_ends_at_sigterm_all_the_same(proxie
     proxied.place.check()
 
 
-def test_fault_11_a_worker_whose_loop_was_blocked_for_long_is_fenced(place: FaultPlace) -> None:
+@pytest.mark.fault(11)
+def test_a_worker_whose_loop_was_blocked_for_long_is_fenced(place: FaultPlace) -> None:
     blocked = place.start_worker(fault={"slow": 4.0})
     blocked.await_log("healthy")
     blocked.arm()
@@ -170,9 +175,10 @@ def _in_the_middle_of_two_hundred(place: FaultPlace, disturb: Disturbance) -> fl
     return took
 
 
+@pytest.mark.fault(1)
 @pytest.mark.campaign
 @pytest.mark.parametrize("disturb", [_kill, _freeze])
-def test_fault_01_10_of_two_workers_one_may_die_or_freeze_and_all_is_ready_20_s_later_at_most(
+def test_of_two_workers_one_may_die_or_freeze_and_all_is_ready_20_s_later_at_most(
     places: FaultPlaces, disturb: Disturbance
 ) -> None:
     undisturbed = _in_the_middle_of_two_hundred(places("undisturbed"), _leave_alone)
@@ -183,7 +189,7 @@ def test_fault_01_10_of_two_workers_one_may_die_or_freeze_and_all_is_ready_20_s_
 
 
 @pytest.mark.campaign
-def test_fault_01_a_lease_of_15_seconds_brings_back_what_a_killed_worker_had_within_20(
+def test_a_lease_of_15_seconds_brings_back_what_a_killed_worker_had_within_20(
     place: FaultPlace,
 ) -> None:
     victim = place.start_worker(fault={"crash": ("commit", "before", 1)}, MEDIA_LEASE="15")
@@ -199,8 +205,9 @@ def test_fault_01_a_lease_of_15_seconds_brings_back_what_a_killed_worker_had_wit
     place.check()
 
 
+@pytest.mark.fault(56)
 @pytest.mark.campaign
-def test_fault_56_a_frozen_worker_is_told_as_unwell_within_30_seconds(place: FaultPlace) -> None:
+def test_a_frozen_worker_is_told_as_unwell_within_30_seconds(place: FaultPlace) -> None:
     worker = place.start_worker()
     worker.await_log("healthy")
     assert place.run("arq", "--check").returncode == 0
@@ -214,9 +221,8 @@ def test_fault_56_a_frozen_worker_is_told_as_unwell_within_30_seconds(place: Fau
     eventually(lambda: place.run("arq", "--check").returncode == 0)
 
 
-def test_fault_54_six_seconds_of_everything_at_once_lose_nothing(
-    place: FaultPlace, fork_server: ForkServer
-) -> None:
+@pytest.mark.fault(54)
+def test_six_seconds_of_everything_at_once_lose_nothing(place: FaultPlace, fork_server: ForkServer) -> None:
     report = run_chaos(
         place.home / "chaos", uploads=60, seconds=6, workers=2, seed=7, in_full=False, fork_server=fork_server
     )

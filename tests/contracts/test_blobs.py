@@ -318,6 +318,7 @@ class BlobsContract:
 
         assert space is None or 0 <= space.free_bytes <= space.bytes
 
+    @pytest.mark.fault(43)
     @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS.keys())
     async def test_every_verb_refuses_hostile_keys(self, blobs: Blobs, verb: Verb) -> None:
         await blobs.put("uploads/there", chunks(b"kept"))

@@ -73,6 +73,7 @@ async def both_ready(queue: Queue, catalog: Catalog, ahead_ms: int = AN_HOUR_MS)
 # -- IDs that lie ahead
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize("ms", [99_999_999_999_999, 2**63 - 1, 2**63, 2**64 - 1])
 async def test_an_entry_is_taken_wherever_its_id_lies_and_so_are_later_ones(
     queue: Queue, catalog: Catalog, ms: int
@@ -87,6 +88,7 @@ async def test_an_entry_is_taken_wherever_its_id_lies_and_so_are_later_ones(
     assert await catalog.dead_letters.count() == 0
 
 
+@pytest.mark.fault(28)
 async def test_a_stream_that_lies_ahead_is_a_warning_that_names_a_command(
     queue: Queue, catalog: Catalog
 ) -> None:
@@ -123,6 +125,7 @@ async def restored(queue: Queue, _catalog: Catalog) -> None:
     await queue.make_group()
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize("begin_anew", [deleted, flushed, reset_by_command, restored])
 @pytest.mark.parametrize("runs", [True, False], ids=["a worker runs", "a worker starts later"])
 async def test_changes_and_deletes_of_earlier_uploads_are_done_when_a_stream_begins_anew(
@@ -347,6 +350,7 @@ async def test_workers_that_find_a_stream_gone_together_begin_one_epoch(
     assert (await catalog.epochs.current()).number == 1
 
 
+@pytest.mark.fault(28)
 async def test_a_worker_whose_clock_is_slow_takes_every_event(
     queue: Queue, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,6 +169,7 @@ def test_the_dominant_colour_is_the_commonest_one_and_not_a_mixture(child: Child
     assert all(abs(a - b) <= 4 for a, b in zip(bytes.fromhex(colour[1:]), (10, 200, 60), strict=True))
 
 
+@pytest.mark.fault(40)
 @pytest.mark.parametrize(
     ("data", "code", "words"),
     [
@@ -191,6 +192,7 @@ def test_what_is_no_picture_is_refused_in_words_for_a_person(
     assert outcome.answer["message"].isprintable()
 
 
+@pytest.mark.fault(39)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
 def test_half_a_jpeg_is_refused_and_not_half_grey(
@@ -205,6 +207,7 @@ def test_half_a_jpeg_is_refused_and_not_half_grey(
     assert outcome.variants == []
 
 
+@pytest.mark.fault(39)
 def test_a_jpeg_with_a_hole_in_the_middle_is_refused_too(child: Child) -> None:
     noise = Image.frombytes("RGB", (200, 150), os.urandom(90_000)).resize((800, 600))
     data = bytearray(saved(noise, "JPEG"))
@@ -224,6 +227,7 @@ def test_damaged_pictures_are_accepted_as_far_as_they_go_where_that_is_asked_for
     assert opened(outcome.variants[1]).size == (800, 600)
 
 
+@pytest.mark.fault(38)
 def test_too_many_pixels_are_refused_from_the_header_in_no_time(child: Child) -> None:
     source = saved(Image.new("1", (10_001, 10_000)), "PNG")
 

@@ -13,6 +13,7 @@ INPUTS = 100
 SEED = 8
 
 
+@pytest.mark.fault(41)
 async def test_a_hundred_mutants_end_in_variants_or_an_error_code() -> None:
     pictures, found = originals(corpus_folder()), Findings()
     small = [content for content in pictures if len(content) < 200_000]

@@ -31,6 +31,7 @@ def _cpu_ns(child: Child) -> int:
     return int(Path(f"/proc/{child.process.pid}/schedstat").read_text().split()[0])
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_refused_within_100_ms_and_50_mib(children: dict[str, Child], name: str) -> None:
     content = BOMBS[name]()

@@ -77,6 +77,7 @@ async def test_a_decoder_that_lies_or_dies_is_ended_and_replaced(rogue: Sandbox,
     assert await renders_well(rogue)
 
 
+@pytest.mark.fault(5)
 @pytest.mark.parametrize("fault", ["hang", "spin", "deaf", "half a frame"])
 async def test_a_decoder_that_never_answers_is_ended_soon_after_its_time(rogue: Sandbox, fault: str) -> None:
     began = time.monotonic()
@@ -99,6 +100,7 @@ async def test_a_header_gets_a_quarter_of_the_time_but_at_least_a_second() -> No
             await render(rogue, ordered("slow header"))
 
 
+@pytest.mark.fault(4)
 @pytest.mark.parametrize("fault", ["grow", "grow when told", "draw too much"])
 async def test_a_decoder_that_takes_more_memory_than_announced_is_ended(fault: str) -> None:
     async with open_sandbox(allowance(seconds=5), (*ROGUE, "starts")) as rogue:

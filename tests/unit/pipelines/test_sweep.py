@@ -26,6 +26,7 @@ def sweeper(catalog: Catalog, local_blobs: LocalBlobs) -> Sweeper:
     return sweeper_on(catalog, local_blobs)
 
 
+@pytest.mark.fault(49)
 async def test_an_old_file_without_a_record_goes_to_the_trash_and_all_else_stays(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,6 +47,7 @@ async def test_an_old_file_without_a_record_goes_to_the_trash_and_all_else_stays
     assert await local_blobs.get(original) == b"picture"
 
 
+@pytest.mark.fault(44)
 async def test_a_young_file_is_left_to_its_writer(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, root: Path
 ) -> None:
@@ -103,6 +105,7 @@ async def test_a_superseded_variant_goes_with_its_row_once_its_time_is_over(
     assert set(await catalog.sweeps.find_held([old, new])) == {new}
 
 
+@pytest.mark.fault(44)
 async def test_a_file_that_gets_a_record_after_the_plan_stays(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +118,7 @@ async def test_a_file_that_gets_a_record_after_the_plan_stays(
     assert await local_blobs.get(orphan) == b"picture"
 
 
+@pytest.mark.fault(45)
 async def test_a_row_cannot_take_a_key_that_is_condemned_and_tries_again(catalog: Catalog) -> None:
     key = new_key()
     await catalog.sweeps.condemn([key])
@@ -167,6 +171,7 @@ async def test_a_file_that_was_moved_away_and_cannot_be_brought_back_gets_no_row
     assert answer.state is State.QUEUED  # it publishes again
 
 
+@pytest.mark.fault(48)
 async def test_an_implausible_plan_touches_nothing_until_a_person_has_looked(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +190,7 @@ async def test_an_implausible_plan_touches_nothing_until_a_person_has_looked(
     assert (untouched, done["orphan"]) == (102, 101)
 
 
+@pytest.mark.fault(47)
 async def test_an_empty_catalog_beside_a_full_disk_stops_the_sweep(
     sweeper: Sweeper, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +215,7 @@ async def test_what_was_quarantined_comes_back_whole(
     assert await local_blobs.get(orphan) == b"picture"
 
 
+@pytest.mark.fault(50)
 async def test_a_purge_spares_what_is_young_and_what_a_row_holds_again(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +275,7 @@ async def test_a_plan_that_another_applies_meanwhile_does_not_take_back_what_was
     assert answer.done == {"orphan": 1}
 
 
+@pytest.mark.fault(27)
 async def test_only_one_sweep_is_at_work_at_a_time(sweeper: Sweeper, catalog: Catalog) -> None:
     await catalog.sweeps.lease("somebody else", 60)
 
@@ -275,6 +283,7 @@ async def test_only_one_sweep_is_at_work_at_a_time(sweeper: Sweeper, catalog: Ca
         await make_plan(sweeper)
 
 
+@pytest.mark.fault(27)
 async def test_a_lease_of_a_sweeper_that_died_runs_out(sweeper: Sweeper, catalog: Catalog) -> None:
     await catalog.sweeps.lease("somebody dead", 0)
 

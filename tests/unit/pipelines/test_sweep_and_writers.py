@@ -216,6 +216,7 @@ async def in_every_order(
 BEFORE = [nothing_there, an_orphan_of_that_name, superseded, missing]
 
 
+@pytest.mark.fault(44)
 @pytest.mark.parametrize("before", BEFORE)
 async def test_a_writer_between_some_steps_of_a_sweep_keeps_row_and_file_together(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, before: Any
@@ -223,6 +224,7 @@ async def test_a_writer_between_some_steps_of_a_sweep_keeps_row_and_file_togethe
     assert await in_every_order(sweeper, catalog, local_blobs, before, share=24) == []
 
 
+@pytest.mark.fault(44)
 @pytest.mark.campaign
 @pytest.mark.parametrize("before", BEFORE)
 async def test_a_writer_between_any_steps_of_a_sweep_keeps_row_and_file_together(
@@ -249,6 +251,7 @@ async def test_a_writer_that_makes_the_same_name_again_between_plan_and_apply_ke
     assert (root / key).stat().st_ino == inode
 
 
+@pytest.mark.fault(45)
 async def test_a_worker_that_was_frozen_while_its_file_was_taken_and_purged_publishes_it_again(
     sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, root: Path
 ) -> None:

@@ -145,6 +145,7 @@ async def sweep(installation: Installation) -> None:
     await apply_plan((await make_plan(installation.sweeper)).id, installation.sweeper)
 
 
+@pytest.mark.fault(49)
 @pytest.mark.parametrize("kind", OLD.values(), ids=OLD.keys())
 async def test_an_old_file_of_this_kind_stays_beside_an_orphan_that_goes(
     installation: Installation, kind: Callable[[Installation], Awaitable[Path]]
@@ -159,6 +160,7 @@ async def test_an_old_file_of_this_kind_stays_beside_an_orphan_that_goes(
     assert stays.stat().st_ino == inode
 
 
+@pytest.mark.fault(49)
 @pytest.mark.parametrize("kind", YOUNG.values(), ids=YOUNG.keys())
 async def test_a_young_file_of_this_kind_stays_beside_an_orphan_that_goes(
     installation: Installation, kind: Callable[[Installation], Awaitable[Path]]
@@ -175,6 +177,7 @@ async def test_a_young_file_of_this_kind_stays_beside_an_orphan_that_goes(
     assert stays.stat().st_ino == inode
 
 
+@pytest.mark.fault(49)
 async def test_a_restored_file_stays_beside_an_orphan_that_goes(installation: Installation) -> None:
     await installation.record(await installation.put())
     file = await installation.put()

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from sqlalchemy import event, update
 
 from storage.catalog import Catalog
@@ -42,6 +43,7 @@ async def test_a_row_takes_no_key_whose_file_was_moved_away_since_the_work_began
     assert (late.state, late.attempts, again.state) == (State.QUEUED, 0, State.READY)
 
 
+@pytest.mark.fault(50)
 async def test_marks_of_a_sweep_that_died_end_as_if_it_had_moved_everything(catalog: Catalog) -> None:
     await take(catalog, upload_event(1))
     before = await claim(catalog)

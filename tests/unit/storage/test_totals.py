@@ -239,6 +239,7 @@ STEPS: dict[str, Step] = {
 }
 
 
+@pytest.mark.fault(52)
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.campaign)])
 async def test_whatever_happens_to_uploads_the_totals_are_what_one_counts(
     catalog: Catalog, path: Path, seed: int
@@ -265,6 +266,7 @@ async def test_what_was_not_committed_was_not_counted(catalog: Catalog, path: Pa
     assert await catalog.reports.states() == dict.fromkeys(State, 0) | {State.QUEUED: 1}
 
 
+@pytest.mark.fault(52)
 async def test_a_wrong_total_is_found_and_corrected_though_others_write_meanwhile(
     catalog: Catalog, path: Path
 ) -> None:

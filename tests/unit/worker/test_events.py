@@ -65,6 +65,7 @@ def test_everything_that_an_event_may_say_is_taken_as_it_is() -> None:
     assert parsed(event) == UploadRequested(StreamId(1, 2), UUID(upload_id), "uploads/a", "posters", metadata)
 
 
+@pytest.mark.fault(23)
 def test_two_events_for_one_source_are_one_upload() -> None:
     assert parsed({"source": "uploads/a"}).id == parsed({"source": "uploads/a"}).id == default_id("uploads/a")
 
