@@ -36,7 +36,7 @@ from worker.refusals import RedisRefused, explain, refusal_of
 from worker.settings import Settings, SettingsError, unknown_variables
 from worker.shutdown import Shutdown
 from worker.standard_error import say
-from worker.ticks import tick
+from worker.ticks import every, tick
 
 log = structlog.get_logger(__name__)
 
@@ -366,15 +366,10 @@ async def _close(worker: Worker) -> None:
 
 def _chore(coroutine: WorkerCoroutine, settings: Settings) -> CronJob:
     """A chore that comes with every tick; its name holds the stream, for arq's keys know no queue."""
-    interval = settings.reconcile_interval
-    when: dict[str, Any] = (
-        {"second": set(range(0, 60, interval))}
-        if interval < 60
-        else {"minute": set(range(0, 60, interval // 60)), "second": 0}
-    )
+    name = _name_of(coroutine, settings)
     if coroutine is tasks.snapshot:
-        when = dict(_HOURLY)
-    return tick(coroutine, name=_name_of(coroutine, settings), timeout=60, microsecond=0, **when)
+        return tick(coroutine, name=name, timeout=60, microsecond=0, **_HOURLY)
+    return every(settings.reconcile_interval, coroutine, name=name, timeout=60)
 
 
 def _sweeps(settings: Settings) -> Sequence[CronJob]:

@@ -38,6 +38,27 @@ class Tick(CronJob):
         super().calculate_next(max(prev_run, _now(prev_run.tzinfo)))
 
 
+class PeriodicTick(Tick):
+    """A tick every `every_s` seconds, counted from 1970, so that all workers agree on it.
+
+    arq's own `cron` knows only the seconds of a minute and the minutes of an hour.
+    """
+
+    every_s: int
+
+    def calculate_next(self, prev_run: datetime) -> None:
+        """Set the first tick after `prev_run` that is not over."""
+        after = max(prev_run, _now(prev_run.tzinfo)).timestamp()
+        self.next_run = datetime.fromtimestamp((after // self.every_s + 1) * self.every_s, prev_run.tzinfo)
+
+
+def every(seconds: int, coroutine: WorkerCoroutine, **options: Any) -> PeriodicTick:  # noqa: ANN401 (arq's)
+    """A job of arq that comes every so many seconds."""
+    job = PeriodicTick(**vars(cron(coroutine, **options)))
+    job.every_s = seconds
+    return job
+
+
 def tick(coroutine: WorkerCoroutine, **options: Any) -> Tick:  # noqa: ANN401 (arq's)
     """The same as arq's `cron`, as a Tick."""
     return Tick(**vars(cron(coroutine, **options)))

@@ -1,7 +1,9 @@
 """When a worker's chores come."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
+import pytest
 from arq.cron import CronJob, next_cron
 
 from worker.main import worker_settings
@@ -18,6 +20,22 @@ def test_the_totals_of_a_day_are_looked_at_every_hour_so_that_no_midnight_is_mis
     assert after == datetime(2026, 11, 22, 0, 0, 0)
     assert next_cron(after, microsecond=0, **when) == datetime(2026, 11, 22, 1, 0, 0)
     assert job.unique  # one worker does it
+
+
+@pytest.mark.parametrize("seconds", [1, 15, 45, 90, 100, 2700, 3600])
+def test_the_reconciler_comes_every_so_many_seconds_for_every_worker_at_the_same_moment(seconds: int) -> None:
+    jobs: list[CronJob] = worker_settings(Settings(reconcile_interval=seconds))["cron_jobs"]
+    [job] = [job for job in jobs if job.name == "reconcile:media:uploads"]
+    moments = [datetime.now(UTC) + timedelta(days=1)]
+    for _ in range(200):
+        job.calculate_next(moments[-1])
+        assert job.next_run is not None
+        moments.append(job.next_run)
+
+    periods = {(later - sooner).total_seconds() for sooner, later in pairwise(moments[1:])}
+    assert periods == {seconds}
+    assert moments[1].timestamp() % seconds == 0
+    assert moments[1] - moments[0] <= timedelta(seconds=seconds)
 
 
 def test_a_crontab_line_says_when_a_sweep_begins() -> None:
