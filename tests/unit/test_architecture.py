@@ -27,6 +27,18 @@ def test_the_house_has_only_the_rooms_that_are_named() -> None:
     assert packages == {"worker", "pipelines", "storage", "scripts"}
 
 
+def test_only_the_settings_and_the_command_line_read_the_environment() -> None:
+    readers = {
+        str(path.relative_to(HOUSE))
+        for folder in ("worker", "pipelines", "storage", "scripts")
+        for path in (HOUSE / folder).rglob("*.py")
+        if re.search(r"os\.environ|getenv", path.read_text())
+    }
+
+    of_the_shell = {"scripts/media.py", "scripts/demo.py"}  # completion; a child that inherits all of it
+    assert readers == {"worker/settings.py", "worker/env_files.py", *of_the_shell}
+
+
 def test_every_package_that_is_imported_is_declared() -> None:
     asked = tomllib.loads((HOUSE / "pyproject.toml").read_text())
     extras = asked["project"]["optional-dependencies"]["redis"]
