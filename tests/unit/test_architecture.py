@@ -55,4 +55,12 @@ def test_every_package_that_is_imported_is_declared() -> None:
     assert {name for name, packages in foreign.items() if not packages & declared} == set()
 
 
+def test_what_the_map_names_is_there() -> None:
+    page = (HOUSE / "docs/architecture.md").read_text("utf-8")
+    named = re.findall(r"`((?:worker|pipelines|storage|scripts|tests)/[\w/.]*)`", page)
+
+    assert len(named) > 20
+    assert [path for path in named if not (HOUSE / path).exists()] == []
+
+
 _IMPORT = re.compile(r"^\s*(?:from|import) (\w+)", re.MULTILINE)
