@@ -48,7 +48,7 @@ async def test_a_heartbeat_that_nobody_can_read_is_that_of_an_unwell_worker(
 
 async def test_a_heartbeat_of_a_newer_version_may_say_more(queue: Queue) -> None:
     await queue.heartbeats.beat(ELSEWHERE, "", well=True, expiry_s=15)
-    body = b'{"well":true,"told":"fine","more":1}'
+    body = b'{"well":true,"detail":"fine","more":1}'
     await queue.redis.set(f"media:uploads:health:{ELSEWHERE}", body)
 
     assert await queue.heartbeats.living() == [Heartbeat(ELSEWHERE, True, "fine")]
