@@ -18,6 +18,7 @@ from worker.events import event_schema
 from worker.settings import Settings, variable
 
 README = Path(__file__).parents[1] / "README.md"
+DOCS = README.parent / "docs"
 SCHEMAS = {"event": event_schema, "stats": stats_report.json_schema}
 COMMAND = ".venv/bin/python -m scripts.readme"
 _CPUS = "CPUs of the cgroup or affinity mask"
@@ -32,7 +33,7 @@ def main() -> None:
 
 def schema_file(name: str) -> Path:
     """Where the schema of events or reports is published."""
-    return README.parent / f"docs/{name}.schema.json"
+    return DOCS / f"{name}.schema.json"
 
 
 def schema(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The README's backup: its lines are run beside a worker, and all is there where they are restored."""
+"""The backup of docs/operations.md: its lines run beside a worker, and what they save can be restored."""
 
 import re
 import shutil
@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from scripts.readme import README
+from scripts.readme import DOCS
 from scripts.redis_server import RedisServer
 from tests.support import pictures
 from tests.support.commands import media
 from tests.support.workplace import Workplace, database_on, eventually
 
-[LINES] = re.findall(r"<!-- backup -->\n```sh\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+[LINES] = re.findall(
+    r"<!-- backup -->\n```sh\n(.*?)```", (DOCS / "operations.md").read_text("utf-8"), re.DOTALL
+)
 SOURCES = [f"uploads/2026/{number}.jpg" for number in range(4)]
 OWN_ID = "6f1c0000-0000-4000-8000-000000000000"
 
@@ -56,7 +58,7 @@ def _rows(catalog: Path) -> dict[str, list[tuple[object, ...]]]:
 
 
 def _back_up(folder: Path) -> subprocess.CompletedProcess[bytes]:
-    """Run the README's lines there, with nothing but Python and what every system has."""
+    """Run the page's lines there, with nothing but Python and what every system has."""
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     return subprocess.run(["sh", "-ec", LINES], cwd=folder, env={"PATH": path}, capture_output=True)
 
@@ -67,7 +69,7 @@ def _restore(backup: Path, place: Workplace) -> None:
     shutil.copy(backup / "catalog.db", place.catalog)
 
 
-def test_what_the_readme_backs_up_is_served_again_where_it_is_restored(
+def test_what_the_docs_back_up_is_served_again_where_it_is_restored(
     place: Workplace, elsewhere: Workplace
 ) -> None:
     place.start()

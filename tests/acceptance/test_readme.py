@@ -1,4 +1,4 @@
-"""The README: its generated parts are up to date, and its examples do what it says, run as they stand."""
+"""README and docs: generated parts are up to date, examples do what the page says, links lead somewhere."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from tests.support.workplace import BIN, Answer, Workplace
 
 ROOT = readme.README.parent
 PAGE = readme.README.read_text("utf-8")
+PAGES = {page: page.read_text("utf-8") for page in (readme.README, *sorted(readme.DOCS.glob("*.md")))}
 SOURCE = "uploads/2026/11/cat.jpg"
 PICTURE = ROOT / "scripts/pictures/cairn.jpg"
 SNIPPETS = {
@@ -130,7 +131,8 @@ def test_every_command_that_the_readme_names_exists_and_none_is_left_out() -> No
     [table] = re.findall(r"## Commands\n(.*?)\n## ", PAGE, re.DOTALL)
 
     assert set(re.findall(r"^\| `media (\w+)", table, re.MULTILINE)) == set(media.COMMANDS)
-    assert set(re.findall(r"`media (\w+)", PAGE)) <= set(media.COMMANDS)
+    for page in PAGES.values():
+        assert set(re.findall(r"`media (\w+)", page)) <= set(media.COMMANDS)
 
 
 def shell_lines() -> Iterator[str]:
@@ -148,8 +150,8 @@ def test_the_commands_that_the_readme_runs_do_run(live: Workplace, cat: Answer, 
     assert done.returncode == 0, done.stdout
 
 
-def test_the_health_check_that_the_readme_names_sees_the_worker(live: Workplace) -> None:
-    [line] = re.findall(r"`(arq [^`]* --check)`", PAGE)
+def test_the_health_check_that_the_docs_name_sees_the_worker(live: Workplace) -> None:
+    [line] = {line for page in PAGES.values() for line in re.findall(r"`(arq [^`]* --check)`", page)}
     env = live.env(PATH=f"{BIN}:{os.environ['PATH']}")
 
     done = subprocess.run(["sh", "-c", line], env=env, cwd=live.home, capture_output=True, text=True)
@@ -163,13 +165,24 @@ def test_every_target_that_the_readme_makes_exists() -> None:
     assert {line.split()[1] for line in shell_lines() if line.startswith("make ")} <= targets
 
 
-def test_every_file_and_section_that_the_readme_links_to_is_there() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", PAGE)
-    sections = {
-        "#" + re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
-        for title in re.findall(r"^#+ (.*)", PAGE, re.MULTILINE)
-    }
+def sections(page: Path) -> Set[str]:
+    titles = re.findall(r"^#+ (.*)", PAGES.get(page, ""), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
-    local = [link for link in links if "://" not in link]
-    assert [link for link in local if link.startswith("#") and link not in sections] == []
-    assert [link for link in local if not link.startswith("#") and not (ROOT / link).exists()] == []
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_and_section_that_a_page_links_to_is_there(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]) if "://" not in link]
+    targets = [
+        (page.parent / path if path else page, anchor)
+        for path, _, anchor in (link.partition("#") for link in links)
+    ]
+
+    assert [file for file, _ in targets if not file.exists()] == []
+    assert [anchor for file, anchor in targets if anchor and anchor not in sections(file.resolve())] == []
+
+
+def test_every_page_of_the_docs_is_linked_from_the_readme_or_the_contributors_page() -> None:
+    entrances = PAGE + (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+
+    assert [page.name for page in readme.DOCS.glob("*.md") if f"](docs/{page.name}" not in entrances] == []
