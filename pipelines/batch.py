@@ -94,6 +94,7 @@ class BatchReport:
     outcomes: Counter[str] = field(default_factory=Counter)
     ms: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     failures: list[tuple[UUID, str, str]] = field(default_factory=list)
+    details: dict[UUID, str] = field(default_factory=dict)  # of failures, for the log alone
     kept: list[tuple[UUID, str]] = field(default_factory=list)  # originals that were to go, and why they stay
     left_over: list[UUID] = field(default_factory=list)
     watched: set[UUID] = field(default_factory=set)  # of them those that may be due sooner
@@ -245,7 +246,9 @@ async def _outcome(
             async with place:
                 return await _attempt(claim, context, report)
         except Exception as error:
-            return await _classified(error, claim, context)
+            outcome = await _classified(error, claim, context)
+            _note_details(error, outcome, report)
+            return outcome
     except asyncio.CancelledError:
         await asyncio.shield(context.claims.release([claim]))
         raise
@@ -333,6 +336,12 @@ async def _why_forbidden(claim: Claim, context: BatchContext) -> str | None:
     if await context.claims.others_with(sources, claim.upload.id):
         return "another upload has the same source"
     return None
+
+
+def _note_details(error: Exception, outcome: Outcome, report: BatchReport) -> None:
+    notes = "\n".join(getattr(error, "__notes__", ()))
+    if isinstance(outcome, Failed | Postponed) and notes not in outcome.message:
+        report.details[outcome.claim.upload.id] = notes
 
 
 def _note(committed: Committed, outcome: Outcome, report: BatchReport) -> None:

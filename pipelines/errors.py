@@ -1,4 +1,7 @@
-"""What can go wrong with a picture: errors say what happened; what to do about it is said elsewhere."""
+"""What can go wrong with a picture: errors say what happened; what to do about it is said elsewhere.
+
+Notes of an error (`add_note`) are for the log: what the decoder wrote on its standard error, or a traceback.
+"""
 
 from storage.blobs import BlobInfo
 
@@ -42,6 +45,10 @@ class DecodeTimeout(PipelineError):
 
 class DecoderCrashed(PipelineError):
     """The decoder died, or answered what no decoder may answer, on this picture."""
+
+
+class DecoderFailed(PipelineError):
+    """The decoder's own code raised an exception: a bug of ours. Its traceback is a note of this one."""
 
 
 class WorkerKiller(PipelineError):

@@ -39,6 +39,7 @@ POLICIES: Mapping[type[Exception], ErrorPolicy] = {
     pictures.SourceChanged: ErrorPolicy("source_missing", transient=True),
     pictures.DecodeTimeout: ErrorPolicy("decode_timeout"),
     pictures.DecoderCrashed: ErrorPolicy("decoder_crashed"),
+    pictures.DecoderFailed: INTERNAL,
     pictures.WorkerKiller: ErrorPolicy("decoder_crashed"),
     # What the machine did to a decoder. The sandbox has tried it once more alone, so it is counted: it may
     # be the picture's doing after all, and must end.

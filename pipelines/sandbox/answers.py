@@ -128,11 +128,16 @@ class Bug(_Frame):
 
     status: Literal["bug"]
     message: Sentence
-    traceback: str
+    traceback: Annotated[str, AfterValidator(lambda text: printable(text))]
 
 
 Answer = Unchanged | Changed | Probed | Done | Refused | Unwritable | Starved | Bug
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Annotated[Answer, Field(discriminator="status")])
+
+
+def printable(text: str) -> str:
+    """The lines of `text` without anything that a terminal obeys."""
+    return "\n".join(_UNPRINTABLE.sub(" ", line) for line in text.splitlines())
 
 
 def _plain(text: str) -> str:

@@ -26,13 +26,14 @@ from pipelines import cgroups
 from pipelines.errors import (
     DecoderBloated,
     DecoderCrashed,
+    DecoderFailed,
     DecoderKilled,
     DecoderStarved,
     DecoderUnavailable,
     DecodeTimeout,
 )
 from pipelines.formats import MIB
-from pipelines.sandbox.answers import ANSWER, MAX_FRAME, Answer, Bug, Hello
+from pipelines.sandbox.answers import ANSWER, MAX_FRAME, Answer, Bug, Hello, printable
 from storage.errors import BlobsUnavailable
 
 DECODER = (sys.executable, "-I", "-m", "pipelines.decoder")
@@ -44,7 +45,7 @@ _START_TIMEOUT_S = 30
 _WATCH_S = 0.05  # between two looks at a working child
 _DYING_S = 0.5  # between closing its socket and being dead
 _ERRORS_BYTES = 64 * 1024  # what a pipe holds
-_LAST_WORDS = 2000
+_STDERR_TAIL = 2000
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (a nameless file there)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _BLOCK = 512  # what st_blocks counts, whatever the file system
@@ -174,7 +175,7 @@ class Child:
                 return f"it was not ready within {_START_TIMEOUT_S} s", ""
             case DecoderKilled():
                 return error.reason, error.remedy or "Find out who ends the worker's processes."
-        said = self.last_words().splitlines()
+        said = self.stderr_tail().splitlines()
         if not said:
             return str(error), ROOM
         return said[-1], RESTART if _MOVED.search(said[-1]) else ""
@@ -199,7 +200,7 @@ class Child:
     ) -> Answer:
         """The next answer, within what `budget` has left and `most_cpu_s`, and no growth that is `bloated`.
 
-        Raises: DecodeTimeout, DecoderBloated, DecoderCrashed, DecoderKilled, DecoderStarved,
+        Raises: DecodeTimeout, DecoderBloated, DecoderCrashed, DecoderFailed, DecoderKilled, DecoderStarved,
         BlobsUnavailable. After each of them the child is of no more use.
         """
         reading = asyncio.ensure_future(self._frame())
@@ -211,7 +212,9 @@ class Child:
         finally:
             reading.cancel()
         if isinstance(answer, Bug):
-            raise DecoderCrashed(f"the decoder failed: {answer.message}")
+            failed = DecoderFailed(f"the decoder failed: {answer.message}")
+            failed.add_note(answer.traceback)
+            raise failed
         return answer
 
     async def _watch(
@@ -307,7 +310,13 @@ class Child:
         return not (self._unread or select.select([self._sock], [], [], 0)[0])
 
     async def _death(self) -> DecoderCrashed | DecoderKilled | DecoderStarved:
-        """What it means that the process ended, or at least is not there any more."""
+        """What it means that the process ended, with the end of its standard error as a note."""
+        error = await self._why_it_ended()
+        if stderr_tail := self.stderr_tail():
+            error.add_note(stderr_tail)
+        return error
+
+    async def _why_it_ended(self) -> DecoderCrashed | DecoderKilled | DecoderStarved:
         if self._sock.fileno() == -1:
             return DecoderKilled("the worker itself ended the decoder")
         try:
@@ -324,7 +333,7 @@ class Child:
             case died if died > 0 and died not in _OWN_FAULTS:
                 return DecoderKilled(f"somebody ended the decoder with {_name(died)}")
             case died if died > 0:
-                said = self.last_words()
+                said = self.stderr_tail()
                 if _NO_THREAD in said:  # glib ends the process then, as it does for memory
                     return DecoderStarved(f"the decoder died for want of a thread. {TOO_CROWDED}")
                 if _NO_MEMORY in said:
@@ -340,12 +349,13 @@ class Child:
         reason = f"the kernel killed the decoder, for {where} ran out of memory"
         return DecoderKilled(reason, MORE_MEMORY, for_memory=True)
 
-    def last_words(self) -> str:
-        """The end of what the process wrote on its standard error, for a log."""
-        with contextlib.suppress(BlockingIOError):
-            while part := os.read(self._errors, _ERRORS_BYTES):
-                self._said = (self._said + part)[-_LAST_WORDS:]
-        return self._said.decode(errors="replace").strip()
+    def stderr_tail(self) -> str:
+        """The end of what the process wrote on its standard error, printable."""
+        if self._sock.fileno() != -1:  # otherwise the number of the pipe may be another file's by now
+            with contextlib.suppress(BlockingIOError):
+                while part := os.read(self._errors, _ERRORS_BYTES):
+                    self._said = (self._said + part)[-_STDERR_TAIL:]
+        return printable(self._said.decode(errors="replace").strip())
 
     async def kill(self) -> None:
         """End the process, whatever it does, and leave no zombie."""

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import pictures
 from tests.support.commands import document, media
-from tests.support.stub_decoder import CRASH, EAT, HANG
+from tests.support.stub_decoder import CRASH, EAT, FAIL, HANG
 from tests.support.workplace import Workplace, eventually
 
 CODES = {CRASH: "decoder_crashed", HANG: "decode_timeout", EAT: "too_much_memory"}
@@ -85,6 +85,29 @@ def test_failed_retry_forgets_what_killed_a_decoder_in_every_worker(workplace: W
     assert len(document(retried)["uploads"]) == 5
     assert {answer["type"] for answer in ends.values()} == {"upload.ready"}
     workplace.check()
+
+
+def test_a_bug_of_the_decoder_is_an_internal_error_whose_traceback_is_in_the_log(
+    workplace: Workplace,
+) -> None:
+    worker = workplace.start("stub", MEDIA_MAX_ATTEMPTS="1")
+    workplace.send({"source": workplace.put("uploads/cat.jpg", pictures.small() + FAIL)})
+    ends = workplace.await_end_of("uploads/cat.jpg")
+    logged = worker.await_log("upload_not_ready")
+
+    assert ends["uploads/cat.jpg"]["error"]["code"] == logged["code"] == "internal_error"
+    assert "stub_decoder.py" in logged["reason"]
+    assert "KeyError: 'x'" in logged["reason"]
+
+
+def test_what_a_decoder_wrote_before_it_died_is_in_the_log(workplace: Workplace) -> None:
+    worker = workplace.start("stub")
+    workplace.send({"source": workplace.put("uploads/cat.jpg", pictures.small() + CRASH)})
+    ends = workplace.await_end_of("uploads/cat.jpg")
+    logged = worker.await_log("upload_not_ready")
+
+    assert logged["details"] == "vips: out of order"
+    assert "vips" not in ends["uploads/cat.jpg"]["error"]["message"]
 
 
 def test_another_version_of_the_decoder_gives_a_picture_another_try(workplace: Workplace) -> None:

@@ -276,6 +276,10 @@ def refuse(job: Job, code: str, message: str) -> None:
     job.say({"status": "refused", "code": code, "message": message, **nothing, "ms": {}})
 
 
+def fail(job: Job, traceback: str) -> None:
+    job.say({"status": "bug", "message": "KeyError: 'x'", "traceback": f"Traceback:\n{traceback}"})
+
+
 def unasked(job: Job) -> None:
     job.write()
     job.say(job.done())
@@ -347,7 +351,8 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "a number too large": lambda job: job.say({**job.probed(), "width": 10**30}),
     "a negative estimate": lambda job: job.say({**job.probed(), "estimate": -1}),
     "an extra field": lambda job: job.say({**job.probed(), "path": "/etc/passwd"}),
-    "a bug": lambda job: job.say({"status": "bug", "message": "oops", "traceback": ""}),
+    "a bug": lambda job: fail(job, "  File vips.py, line 1"),
+    "a long bug": lambda job: fail(job, "x" * 7000),
     # turns
     "done without being told to": unasked,
     "probed twice": probe_twice,
@@ -420,6 +425,8 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "starved": starve,
     "starved once": once(starve),
     **{f"died of {number.name}": die_of(number) for number in signal.Signals if number != signal.SIGCHLD},
+    "segv with words": die_of(signal.SIGSEGV, "\x1b[31mvips: out of order\nat line 7\n"),
+    "killed with words": die_of(signal.SIGKILL, "\x1b[31mvips: out of order\nat line 7\n"),
     "died for a thread": die_of(signal.SIGTRAP, "GLib: creating thread 'pool': Error creating thread"),
     "died for memory": die_of(signal.SIGTRAP, "GLib: failed to allocate 2160000 bytes"),
     "keep writing": keep_writing,

@@ -1,4 +1,4 @@
-"""The real decoder, except that a picture's last bytes can tell it to crash, to hang or to eat memory."""
+"""The real decoder, except that a picture's last bytes can tell it to crash, to fail, to hang or to eat."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import time
 from pipelines.decoder import reading
 from pipelines.decoder.__main__ import main
 
-CRASH, HANG, STOP, EAT = b"--crash--", b"--hang--", b"--stop--", b"--eat--"
+CRASH, FAIL, HANG, STOP, EAT = b"--crash--", b"--fail--", b"--hang--", b"--stop--", b"--eat--"
 
 _read_once = reading.read_once
 
@@ -16,7 +16,10 @@ _read_once = reading.read_once
 def _read(source: int, size: int) -> bytearray | None:
     data = _read_once(source, size)
     if data is not None and data.endswith(CRASH):
+        os.write(2, b"vips: out of order\n")
         os.abort()
+    if data is not None and data.endswith(FAIL):
+        raise KeyError("x")
     if data is not None and data.endswith(HANG):
         while True:
             pass

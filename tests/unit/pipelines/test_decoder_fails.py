@@ -1,0 +1,107 @@
+"""A bug of our decoder is our fault, not the picture's; and what a decoder says when it dies can be read."""
+
+from functools import partial
+from uuid import UUID
+
+import pytest
+
+from pipelines.batch import BatchReport, process_uploads
+from pipelines.errors import DecoderCrashed, DecoderFailed, DecoderKilled
+from pipelines.sandbox import Sandbox
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
+from storage.catalog.records import State, Upload
+from tests.support.batches import Uploads, batch_context
+from tests.support.sandboxes import children, jpeg, ordered, render
+from worker import retry
+
+
+@pytest.fixture
+def two_attempts(
+    catalog: Catalog,
+    local_blobs: LocalBlobs,
+    rogue: Sandbox,
+    uploads: Uploads,
+    monkeypatch: pytest.MonkeyPatch,
+) -> "TwoAttempts":
+    monkeypatch.setattr(retry, "FIRST_DELAY_MS", 0)
+    return TwoAttempts(catalog, local_blobs, rogue, uploads)
+
+
+class TwoAttempts:
+    """A worker whose decoder does what a picture tells it to, and who gives up after two attempts."""
+
+    def __init__(self, catalog: Catalog, blobs: LocalBlobs, rogue: Sandbox, uploads: Uploads) -> None:
+        self._catalog = catalog
+        self._uploads = uploads
+        classified_by = partial(retry.classify, max_attempts=2)
+        self._context = batch_context(catalog, blobs, rogue, classified_by=classified_by)
+
+    async def work(self, upload_id: UUID) -> tuple[Upload, BatchReport]:
+        report = await process_uploads([upload_id], await self._uploads.job_id(upload_id), self._context)
+        upload = await self._catalog.reports.find(upload_id)
+        assert upload is not None
+        return upload, report
+
+
+async def test_an_exception_in_the_decoder_is_told_with_its_traceback_after_one_try(rogue: Sandbox) -> None:
+    before = set(children())
+    with pytest.raises(DecoderFailed, match="KeyError: 'x'") as failed:
+        await render(rogue, ordered("a bug"))
+
+    assert failed.value.__notes__ == ["Traceback:\n  File vips.py, line 1"]
+    assert not before & set(children())
+    assert await render(rogue, jpeg()) is not None
+
+
+async def test_an_exception_in_the_decoder_is_retried_and_then_an_internal_error_with_its_traceback(
+    two_attempts: TwoAttempts, uploads: Uploads
+) -> None:
+    upload_id = await uploads.put("cat.jpg", ordered("a bug"))
+
+    first, _ = await two_attempts.work(upload_id)
+    second, report = await two_attempts.work(upload_id)
+
+    assert [(one.state, one.attempts) for one in (first, second)] == [(State.QUEUED, 1), (State.FAILED, 2)]
+    assert second.error_code == "internal_error"
+    assert "File vips.py, line 1" in (second.error_message or "")
+    assert [words for _, _, words in report.failures] == [second.error_message]
+
+
+async def test_content_that_met_a_bug_of_the_decoder_is_not_on_the_poison_list(
+    two_attempts: TwoAttempts, uploads: Uploads, catalog: Catalog
+) -> None:
+    upload_id = await uploads.put("cat.jpg", ordered("a bug"))
+    await two_attempts.work(upload_id)
+
+    assert await catalog.poison.all("test") == []
+
+
+async def test_a_traceback_longer_than_a_record_is_whole_in_the_report(
+    two_attempts: TwoAttempts, uploads: Uploads
+) -> None:
+    upload_id = await uploads.put("cat.jpg", ordered("a long bug"))
+    upload, report = await two_attempts.work(upload_id)
+
+    assert len(upload.error_message or "") == 4000
+    assert report.details[upload_id] == "Traceback:\n" + "x" * 7000
+
+
+@pytest.mark.parametrize(("fate", "kind"), [("segv", DecoderCrashed), ("killed", DecoderKilled)])
+async def test_the_last_that_a_decoder_wrote_before_it_died_is_told(
+    rogue: Sandbox, fate: str, kind: type[Exception]
+) -> None:
+    with pytest.raises(kind) as died:
+        await render(rogue, ordered(f"{fate} with words"))
+
+    assert died.value.__notes__ == [" [31mvips: out of order\nat line 7"]
+
+
+async def test_what_a_dying_decoder_wrote_is_in_the_report_and_in_no_message(
+    two_attempts: TwoAttempts, uploads: Uploads
+) -> None:
+    upload_id = await uploads.put("cat.jpg", ordered("segv with words"))
+    upload, report = await two_attempts.work(upload_id)
+
+    assert report.details == {upload_id: " [31mvips: out of order\nat line 7"}
+    assert upload.error_message == "The decoder died of signal 11"
