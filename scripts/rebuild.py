@@ -7,7 +7,7 @@ import typer
 
 from scripts.progress import Progress
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run
-from storage.blobs.local import open_local
+from storage.blobs.opening import open_blobs
 from storage.catalog import Catalog, open_catalog
 from storage.errors import RootMismatch
 from worker.adoption import Adoption, Page
@@ -67,9 +67,9 @@ def _ask(settings: Settings) -> None:
 async def _rebuild(catalog: Catalog, settings: Settings) -> int:
     if not settings.storage_root.is_dir():
         raise RootMismatch(f"The storage root {settings.storage_root} does not exist.")
-    async with open_local(settings.storage_root, create=False) as blobs, open_queue(settings) as queue:
-        await queue.rebind(catalog.id, before=blobs.catalog_id())
-        blobs.rebind(catalog.id)
+    async with open_blobs(settings.storage_url, create=False) as blobs, open_queue(settings) as queue:
+        await queue.rebind(catalog.id, before=await blobs.catalog_id())
+        await blobs.rebind(catalog.id)
         await catalog.walks.begun(REBUILD)
         await catalog.mark_bound()
         await go_on_above(catalog.outbox, queue, rebuilt=True)

@@ -15,7 +15,7 @@ from pipelines.recipe import Recipes
 from pipelines.reprocess import is_stale, with_missing_files
 from scripts.progress import Progress
 from scripts.terminal import AsJson, CommandError, complain, output, print_json, require_one_of, run
-from storage.blobs.local import LocalBlobs
+from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.catalog.backfill import Filter
 from storage.catalog.records import State, Upload
@@ -82,7 +82,7 @@ class Backfiller:
     """One back-fill, which remembers in the catalog how far it is."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, blobs: LocalBlobs, queue: Queue, selection: Selection
+        self, settings: Settings, catalog: Catalog, blobs: Storage, queue: Queue, selection: Selection
     ) -> None:
         self._recipes = settings.recipe_book
         self._uploads_per_job = IDS_A_DECODER * settings.decoders

@@ -9,7 +9,7 @@ from scripts.stats_chart import Point, chart
 from scripts.stats_report import DriftReport, StorageReport
 from scripts.terminal import AsJson, complain, output, print_json, run, safe, size, table
 from storage.blobs import Space
-from storage.blobs.local import open_local
+from storage.blobs.opening import open_blobs
 from storage.errors import CatalogUnavailable, StorageError
 from storage.tasks import together
 from storage.totals import StorageTotals, read_totals
@@ -91,7 +91,7 @@ async def waiting(settings: Settings) -> stats_report.QueueDepth | None:
 async def room(settings: Settings) -> Space | None:
     """How much room the storage has; None when it does not answer."""
     try:
-        async with open_local(settings.storage_root, create=False) as blobs:
+        async with open_blobs(settings.storage_url, create=False) as blobs:
             return await blobs.space()
     except StorageError:
         return None
@@ -106,9 +106,9 @@ async def _scan(settings: Settings) -> DriftReport:
 
     async with (
         open_catalog(settings.catalog_url, create=False) as catalog,
-        open_local(settings.storage_root, create=False) as blobs,
+        open_blobs(settings.storage_url, create=False) as blobs,
     ):
-        blobs.bind(catalog.id, catalog_is_new=False)
+        await blobs.bind(catalog.id, catalog_is_new=False)
         totals = await read_totals(settings.catalog_path)
         assert totals is not None
         expected = [totals.count(what).count for what in ("original", "variant", "superseded")]

@@ -6,6 +6,11 @@ from pathlib import Path
 from storage.errors import CatalogUnavailable, user
 
 
+def folder_of(url: str) -> Path:
+    """The folder that a storage URL (`file:PATH`) names."""
+    return Path(url.removeprefix("file:")).absolute()
+
+
 def is_there(path: Path) -> bool:
     """Whether something lies there, through links. Raises: OSError where nobody can say.
 

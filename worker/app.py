@@ -19,12 +19,13 @@ from pipelines.outage import Outage
 from pipelines.poison import PoisonList
 from pipelines.sandbox import DECODER, TOO_CROWDED, Allowance, Sandbox, decoder_version, open_sandbox
 from storage import keys
-from storage.blobs.local import LocalBlobs, open_local
+from storage.blobs import Storage
 from storage.blobs.mapping import mapped
+from storage.blobs.opening import open_blobs
 from storage.catalog import Catalog, open_catalog
 from storage.errors import CatalogUnavailable, RootMismatch, VolumeMissing
 from storage.paths import has_catalog, is_there
-from storage.threads import in_thread, start_threads
+from storage.threads import start_threads
 from worker.adoption import Adoption
 from worker.health import (
     INTAKE_STALLED_AFTER_S,
@@ -60,7 +61,7 @@ class Stores:
     """Bytes and rows that belong together."""
 
     catalog: Catalog
-    blobs: LocalBlobs
+    blobs: Storage
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class App:
     settings: Settings
     queue: Queue
     catalog: Catalog
-    blobs: LocalBlobs
+    blobs: Storage
     sandbox: Sandbox
     batch: BatchContext
     publisher: OutboxPublisher
@@ -94,9 +95,9 @@ async def open_stores(
         _prove_unused(settings)
     async with (
         open_catalog(settings.catalog_url, create=create, migrate=migrate) as catalog,
-        open_local(settings.storage_root, create=catalog.is_new) as blobs,
+        open_blobs(settings.storage_url, create=catalog.is_new) as blobs,
     ):
-        blobs.bind(catalog.id, catalog_is_new=catalog.is_new)
+        await blobs.bind(catalog.id, catalog_is_new=catalog.is_new)
         if catalog.is_new:
             await catalog.mark_bound()
         yield Stores(catalog, blobs)
@@ -213,11 +214,11 @@ async def open_app(
         )
 
 
-async def _prepare(blobs: LocalBlobs) -> None:
+async def _prepare(blobs: Storage) -> None:
     """Take a staging folder, and try what the file system can do; a volume that is missing may still come."""
     try:
-        await in_thread(blobs.occupy_staging)
-        for lack in await blobs.try_file_system():
+        await blobs.prepare()
+        for lack in await blobs.find_lacks():
             log.warning("file_system_lacks", reason=lack)
     except VolumeMissing as error:
         log.warning("volume_missing", reason=str(error))

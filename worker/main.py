@@ -22,7 +22,7 @@ from arq.worker import Worker, func
 
 from pipelines.errors import DecoderUnavailable
 from pipelines.sandbox import DECODER
-from storage.blobs.marker import read_marker_at
+from storage.blobs.opening import read_owner
 from storage.errors import StorageError
 from storage.threads import in_thread_within
 from worker import health, queue, tasks
@@ -172,7 +172,7 @@ async def _look_at_workers(settings: Settings) -> tuple[bool, str]:
             return False, here[0].detail
         try:
             # The storage folder says whose it is without the catalog's engine, which takes long to start.
-            mine = await in_thread_within(_STORAGE_S, partial(read_marker_at, settings.storage_root))
+            mine = await in_thread_within(_STORAGE_S, partial(read_owner, settings.storage_url))
         except TimeoutError:
             return False, f"the storage folder {settings.storage_root} does not answer within {_STORAGE_S} s"
         await opened.prove_not_of_another(mine)

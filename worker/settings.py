@@ -19,6 +19,7 @@ from pipelines import cgroups, formats, rlimits
 from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.recipe_file import RecipeMistakes, load_recipes
 from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY
+from storage.paths import folder_of
 from worker.crontab import parse_crontab
 from worker.env_files import ENCODING, INSTEAD, EnvFile, find_env_files
 
@@ -279,7 +280,7 @@ class Settings(BaseSettings):
     @property
     def storage_root(self) -> Path:
         """The folder that `MEDIA_STORAGE_URL` names."""
-        return Path(self.storage_url.removeprefix("file:")).absolute()
+        return folder_of(self.storage_url)
 
     @property
     def catalog_path(self) -> Path:

@@ -17,11 +17,10 @@ from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper
 from pipelines.sweep.trash import purge
 from pipelines.sweep.verify import Pace, Verified, verify
-from storage.blobs.local import LocalBlobs
+from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.errors import StorageError
-from storage.threads import in_thread
 from worker.events import sweep_stopped
 from worker.intake import new_job_id
 from worker.queue import UNREACHABLE, Queue, RedisError
@@ -36,7 +35,7 @@ REBUILD = "rebuild"  # the walk that gives a root to a new catalog
 def sweeper_of(
     settings: Settings,
     catalog: Catalog,
-    blobs: LocalBlobs,
+    blobs: Storage,
     queue: Queue,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Sweeper:
@@ -48,7 +47,7 @@ def sweeper_of(
         return sum(len(ids) for ids in jobs.values())
 
     async def prove() -> None:
-        await in_thread(blobs.bind, catalog.id, catalog_is_new=False)
+        await blobs.bind(catalog.id, catalog_is_new=False)
         await catalog.sweeps.prove_schema()
 
     async def prove_totals() -> int:
@@ -164,7 +163,7 @@ async def forbidden(catalog: Catalog) -> str | None:
 Verifying = Callable[[Pace], Awaitable[Verified]]
 
 
-def verifying_of(settings: Settings, catalog: Catalog, blobs: LocalBlobs, queue: Queue) -> Verifying:
+def verifying_of(settings: Settings, catalog: Catalog, blobs: Storage, queue: Queue) -> Verifying:
     """A verification that has damaged variants made again through `queue`."""
 
     async def remake(damaged: Mapping[str, str]) -> int:

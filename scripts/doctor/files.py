@@ -11,11 +11,10 @@ from pathlib import Path
 from pipelines.formats import MIB
 from scripts.terminal import size
 from storage import keys
-from storage.blobs.local import open_local
+from storage.blobs.opening import open_blobs
 from storage.catalog import Catalog
 from storage.errors import NO_ROOM, FileSystemUnfit, StorageError, StorageFull, VolumeMissing, user
 from storage.paths import barrier, is_there
-from storage.threads import in_thread
 from worker.health import Finding
 from worker.settings import Settings
 
@@ -53,8 +52,8 @@ async def look_at_root(settings: Settings, catalog: Catalog | None) -> Sequence[
         return [Finding("Storage root", "error", detail, advice), *await look_at_room(settings)]
     if catalog is not None and not first_start:
         try:
-            async with open_local(root, create=False) as blobs:
-                blobs.bind(catalog.id, catalog_is_new=False)
+            async with open_blobs(settings.storage_url, create=False) as blobs:
+                await blobs.bind(catalog.id, catalog_is_new=False)
         except StorageError as error:
             advice = "Mount the disk, or correct MEDIA_STORAGE_URL and MEDIA_CATALOG_URL."
             return [Finding("Storage root", "error", str(error), advice), *await look_at_room(settings)]
@@ -93,10 +92,10 @@ async def look_at_room(settings: Settings) -> Sequence[Finding]:
     folders = [
         found
         for area in keys.AREAS
-        if (found := _look_at_folder(root / area) or await _look_for_volume(root, area))
+        if (found := _look_at_folder(root / area) or await _look_for_volume(settings.storage_url, area))
     ]
     try:
-        lacks = await _write(root)
+        lacks = await _write(settings)
     except (StorageError, OSError) as error:
         return [*folders, Finding("Writing", "error", f"{error}", _advice(error, root))]
     return [
@@ -127,11 +126,11 @@ def _look_at_folder(path: Path) -> Finding | None:
     return Finding(what, "error", f"the user {user()} may not {does} {path}", _grant(path))
 
 
-async def _look_for_volume(root: Path, area: str) -> Finding | None:
+async def _look_for_volume(url: str, area: str) -> Finding | None:
     """That a folder was a volume of its own, and is none; None where it is as it was."""
     try:
-        async with open_local(root, create=False) as blobs:
-            await in_thread(blobs.enter, area)
+        async with open_blobs(url, create=False) as blobs:
+            await blobs.enter(area)
     except VolumeMissing as error:
         return Finding(f"Folder {area}/", "error", str(error), "Mount the disk: a worker goes on by itself.")
     except (StorageError, OSError):
@@ -179,13 +178,14 @@ def _look_at_space(root: Path) -> Iterator[Finding]:
         )
 
 
-async def _write(root: Path) -> Sequence[str]:
+async def _write(settings: Settings) -> Sequence[str]:
     """Write and remove a little; gives what the file system lacks, once there is where to try it."""
+    root = settings.storage_root
     with tempfile.TemporaryFile(dir=root) as file:  # nameless, so that even a crash leaves nothing
         file.write(bytes(_PROBE))
         file.flush()
         os.fsync(file.fileno())
     if not all((root / area).exists() for area in (keys.STAGING, keys.VARIANTS)):
         return []  # the first worker makes them
-    async with open_local(root, create=False) as blobs:
-        return await blobs.try_file_system()
+    async with open_blobs(settings.storage_url, create=False) as blobs:
+        return await blobs.find_lacks()

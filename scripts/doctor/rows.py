@@ -11,8 +11,7 @@ from pathlib import Path
 from scripts.doctor.broker import NOTHING_HEARD, Heard, look_at_messages, look_at_owner
 from scripts.doctor.files import look_at_room, look_at_root, to_be_made
 from scripts.terminal import size
-from storage.blobs.local import open_local
-from storage.blobs.marker import read_marker_at
+from storage.blobs.opening import open_blobs, read_owner
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.database import LARGE_LOG, LARGE_LOG_WARNING, REWRITE, Room, log_bytes
 from storage.catalog.soundness import find_damage
@@ -38,7 +37,7 @@ async def look_at_catalog(settings: Settings, heard: Heard = NOTHING_HEARD) -> A
             yield to_be_made("Catalog", path, "MEDIA_CATALOG_URL")
             for finding in (
                 *await look_at_root(settings, None),
-                *look_at_owner(settings, heard, None, read_marker_at(settings.storage_root)),
+                *look_at_owner(settings, heard, None, read_owner(settings.storage_url)),
             ):
                 yield finding
             return
@@ -100,7 +99,7 @@ async def _look_at_names(settings: Settings, catalog: Catalog) -> Finding | None
 async def _find_names(settings: Settings) -> tuple[int, str]:
     found: list[str] = []
     with suppress(TimeoutError, StorageError):
-        async with asyncio.timeout(NAMES_S), open_local(settings.storage_root, create=False) as blobs:
+        async with asyncio.timeout(NAMES_S), open_blobs(settings.storage_url, create=False) as blobs:
             async for _ in blobs.list(UPLOADS, passed_over=found.append):
                 pass
     return len(found), shown(min(found, default=""))

@@ -59,14 +59,6 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Staged:
-    """An unfinished write: a descriptor open for reading and writing, and a name that means nothing yet."""
-
-    fd: int
-    name: str
-
-
-@dataclass(frozen=True)
 class Space:
     """How much room a storage has: bytes in all, bytes that are free for us, and files that may still come.
 
@@ -91,19 +83,6 @@ class Get(Protocol):
 class Put(Protocol):
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
         """Store what `chunks` yield under `key`, whole or not at all; gives the number of bytes."""
-
-
-class Stage(Protocol):
-    def stage(self, count: int) -> AbstractAsyncContextManager[Sequence[Staged]]:
-        """`count` empty staged files, closed and removed at the end unless they were published."""
-
-
-class Publish(Protocol):
-    async def publish(self, files: Sequence[tuple[Staged, str]]) -> None:
-        """Give staged files their keys: durable first, then visible, then the folder durable.
-
-        Raises: BlobsUnavailable when there is another file in the place of a staged one.
-        """
 
 
 class Store(Protocol):
@@ -178,8 +157,6 @@ class Blobs(
     Open,
     Get,
     Put,
-    Stage,
-    Publish,
     Store,
     Delete,
     Move,
@@ -193,7 +170,42 @@ class Blobs(
     List,
     Protocol,
 ):
-    """All verbs: what a backend implements. Ask for less wherever less will do."""
+    """All verbs. Ask for less wherever less will do."""
+
+
+class Identity(Protocol):
+    """Which catalog a storage belongs to."""
+
+    async def bind(self, catalog_id: str, *, catalog_is_new: bool) -> None:
+        """Make sure that this storage belongs to the catalog `catalog_id`; a new pair is tied together here.
+
+        Raises: RootMismatch when it is another catalog's, or says none where it must say one,
+        BlobsUnavailable.
+        """
+
+    async def rebind(self, catalog_id: str) -> None:
+        """Give this storage to that catalog, whatever it belonged to. Raises: BlobsUnavailable."""
+
+    async def catalog_id(self) -> str | None:
+        """The catalog that this storage belongs to, if any. Raises: BlobsUnavailable."""
+
+
+class Prepare(Protocol):
+    async def prepare(self) -> None:
+        """Make ready to write: a place for unfinished writes, without those of processes that died."""
+
+    async def find_lacks(self) -> Sequence[str]:
+        """Returns what the storage cannot do, in words, as far as one can do without.
+
+        Raises: FileSystemUnfit where one cannot, RootMismatch, StorageFull, BlobsUnavailable.
+        """
+
+    async def enter(self, area: str) -> None:
+        """Raises: BlobsUnavailable where an area (`keys.AREAS`) cannot be entered, or is a missing volume."""
+
+
+class Storage(Blobs, Identity, Prepare, Protocol):
+    """All that a backend implements."""
 
 
 __all__ = [
@@ -203,21 +215,21 @@ __all__ = [
     "Existence",
     "Exists",
     "Get",
+    "Identity",
     "Info",
     "Keys",
     "List",
     "Look",
     "Move",
     "Open",
+    "Prepare",
     "Probe",
     "Prove",
-    "Publish",
     "Put",
     "Room",
     "Source",
     "Space",
-    "Stage",
-    "Staged",
+    "Storage",
     "Store",
     "sight",
 ]

@@ -12,12 +12,12 @@ from typing import ParamSpec, TypeVar
 import aiofiles
 
 from storage import keys
-from storage.blobs import BlobInfo, Existence, Source, Space, Staged
+from storage.blobs import BlobInfo, Existence, Source, Space
 from storage.blobs.folders import Run, runs
 from storage.blobs.mapping import mapped
 from storage.blobs.moving import Mover
 from storage.blobs.root import FOLDER_MODE, Root, spelled
-from storage.blobs.staging import Staging
+from storage.blobs.staging import Staged, Staging
 from storage.blobs.syscalls import grant, same_file, sync_folder
 from storage.blobs.trial import find_lacks
 from storage.errors import (
@@ -84,6 +84,7 @@ class LocalBlobs:
 
     @asynccontextmanager
     async def stage(self, count: int) -> AsyncIterator[Sequence[Staged]]:
+        """`count` empty staged files, closed and removed at the end unless they were published."""
         with mapped("a staged file"):
             staged = await in_thread_or_undo(self._staging.drop, partial(self._stage, count))
         try:
@@ -92,6 +93,10 @@ class LocalBlobs:
             await _call(self._staging.drop, staged)
 
     async def publish(self, files: Sequence[tuple[Staged, str]]) -> None:
+        """Give staged files their keys: durable first, then visible, then the folder durable.
+
+        Raises: BlobsUnavailable when there is another file in the place of a staged one.
+        """
         await _call(self._publish, files)
 
     async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
@@ -220,14 +225,15 @@ class LocalBlobs:
 
     # -- unfinished writes
 
-    def occupy_staging(self) -> None:
-        """Take a staging folder of one's own and remove those of processes that died."""
+    async def prepare(self) -> None:
         with mapped(keys.STAGING):
-            self._staging.occupy()
+            await in_thread(self._staging.occupy)
 
-    def leave_staging(self) -> None:
-        """Give the staging folders back."""
-        self._staging.leave()
+    def close(self) -> None:
+        """Remove the staging folders of this process, and let go of the root."""
+        with suppress(OSError, StorageError):
+            self._staging.leave()
+        self._root.close()
 
     def _stage(self, count: int) -> Sequence[Staged]:
         return self._staging.make(count, keys.STAGING)
@@ -271,21 +277,19 @@ class LocalBlobs:
 
     def _probe(self) -> None:
         self._root.prove()
-        self.enter(keys.UPLOADS)
+        self._enter(keys.UPLOADS)
         self._store([(_PROBE, bytes(_PROBE_BYTES))])
         self._delete(_PROBE)
         self._root.remember_volumes()
 
-    def enter(self, area: str) -> None:
-        """Raises: BlobsUnavailable where a folder of the root cannot be entered, or is a missing volume."""
+    async def enter(self, area: str) -> None:
+        await _call(self._enter, area)
+
+    def _enter(self, area: str) -> None:
         with mapped(area), suppress(FileNotFoundError), self._root.folder([area]):
             pass
 
-    async def try_file_system(self) -> Sequence[str]:
-        """What the file system lacks, in words, as far as one can do without.
-
-        Raises: FileSystemUnfit where one cannot, RootMismatch, StorageFull, BlobsUnavailable.
-        """
+    async def find_lacks(self) -> Sequence[str]:
         await self.probe()  # which finds out where variants lie
         return await _call(find_lacks, self._root, self._staging)
 
@@ -302,21 +306,14 @@ class LocalBlobs:
 
     # -- the root's identity
 
-    def bind(self, catalog_id: str, *, catalog_is_new: bool) -> None:
-        """Make sure that this root belongs to the catalog `catalog_id`; a new pair is married here.
+    async def bind(self, catalog_id: str, *, catalog_is_new: bool) -> None:
+        await in_thread(self._root.bind, catalog_id, catalog_is_new=catalog_is_new)
 
-        Raises: RootMismatch when the marker is another catalog's, or missing where it must be,
-        BlobsUnavailable.
-        """
-        self._root.bind(catalog_id, catalog_is_new=catalog_is_new)
+    async def catalog_id(self) -> str | None:
+        return await in_thread(self._root.catalog_id)
 
-    def catalog_id(self) -> str | None:
-        """The catalog that this root belongs to, if any. Raises: BlobsUnavailable."""
-        return self._root.catalog_id()
-
-    def rebind(self, catalog_id: str) -> None:
-        """Give this root to the catalog `catalog_id`, whatever it belonged to."""
-        self._root.rebind(catalog_id)
+    async def rebind(self, catalog_id: str) -> None:
+        await in_thread(self._root.rebind, catalog_id)
 
 
 @asynccontextmanager
@@ -333,14 +330,11 @@ async def open_local(root: Path, *, create: bool) -> AsyncIterator[LocalBlobs]:
             fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise RootMismatch(f"The storage root {root} does not exist. Is a disk not mounted?") from error
-    opened = Root(root, fd)
-    blobs = LocalBlobs(opened)
+    blobs = LocalBlobs(Root(root, fd))
     try:
         yield blobs
     finally:
-        with suppress(OSError, StorageError):
-            blobs.leave_staging()
-        opened.close()
+        blobs.close()
 
 
 def _append(_key: str, staged: Staged, chunk: bytes) -> int:

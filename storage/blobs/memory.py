@@ -1,15 +1,18 @@
-"""Blobs as bytes in this process: a backend for tests and trials. Its descriptors are real, for children."""
+"""Blobs as bytes in this process, with the manners of an object store: nothing is renamed, only copied.
 
+It stands in for one in tests and trials. Its descriptors are real, for children.
+"""
+
+import hashlib
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from dataclasses import replace as with_changes
 from itertools import count as counter
 
-from storage.blobs import BlobInfo, Existence, Source, Staged
-from storage.errors import BlobNotFound, BlobsUnavailable
+from storage.blobs import BlobInfo, Existence, Source
+from storage.errors import BlobNotFound, RootMismatch
 from storage.keys import segments
 
 
@@ -25,8 +28,8 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self._blobs: dict[str, _Blob] = {}
-        self._staged: dict[Staged, int] = {}
         self._numbers = counter()
+        self._catalog_id: str | None = None
 
     @asynccontextmanager
     async def open(self, key: str) -> AsyncIterator[Source]:
@@ -46,26 +49,6 @@ class MemoryBlobs:
         self._store(key, content)
         return len(content)
 
-    @asynccontextmanager
-    async def stage(self, count: int) -> AsyncIterator[Sequence[Staged]]:
-        staged = [Staged(os.memfd_create("staged"), f"{next(self._numbers)}") for _ in range(count)]
-        self._staged |= {file: os.fstat(file.fd).st_ino for file in staged}
-        try:
-            yield staged
-        finally:
-            for file in staged:
-                self._staged.pop(file, None)
-                os.close(file.fd)
-
-    async def publish(self, files: Sequence[tuple[Staged, str]]) -> None:
-        for file, key in files:
-            segments(key)
-            if self._staged.get(file) != os.fstat(file.fd).st_ino:
-                raise BlobsUnavailable("there is another file in the place of a staged one")
-        for file, key in files:
-            self._store(key, os.pread(file.fd, os.fstat(file.fd).st_size, 0))
-            del self._staged[file]
-
     async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
         for key, _ in contents:
             segments(key)
@@ -81,7 +64,8 @@ class MemoryBlobs:
         segments(to)
         if key not in self._blobs or (to in self._blobs and not replace):
             return None
-        self._blobs[to] = with_changes(self._blobs.pop(key), changed_at=time.time())
+        self._store(to, self._blobs[key].content)  # a copy: for a moment there are two, and it is a newer one
+        del self._blobs[key]
         return await self.info(to)
 
     async def exists(self, key: str) -> Existence:
@@ -96,6 +80,27 @@ class MemoryBlobs:
         for key in keys:
             segments(key)
         return {key: await self.info(key) if key in self._blobs else Existence.MISSING for key in keys}
+
+    async def bind(self, catalog_id: str, *, catalog_is_new: bool) -> None:
+        if self._catalog_id is None and catalog_is_new:
+            self._catalog_id = catalog_id
+        if self._catalog_id != catalog_id:
+            raise RootMismatch(f"the storage belongs to the catalog {self._catalog_id}, not to {catalog_id}")
+
+    async def rebind(self, catalog_id: str) -> None:
+        self._catalog_id = catalog_id
+
+    async def catalog_id(self) -> str | None:
+        return self._catalog_id
+
+    async def prepare(self) -> None:
+        """Nothing unfinished is ever left over."""
+
+    async def find_lacks(self) -> Sequence[str]:
+        return []
+
+    async def enter(self, area: str) -> None:
+        """There are no folders."""
 
     async def probe(self) -> None:
         """Memory that can be asked is there."""
@@ -130,7 +135,8 @@ class MemoryBlobs:
 
 
 def _info(key: str, blob: _Blob) -> BlobInfo:
-    return BlobInfo(key, len(blob.content), blob.changed_at, str(blob.version), blob.version)
+    etag = hashlib.md5(blob.content, usedforsecurity=False).hexdigest()
+    return BlobInfo(key, len(blob.content), blob.changed_at, etag, blob.version)
 
 
 def _readable(content: bytes) -> int:

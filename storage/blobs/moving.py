@@ -9,10 +9,9 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from storage.blobs import Staged
 from storage.blobs.mapping import NOT_A_FILE, NOT_ALLOWED
 from storage.blobs.root import Root, spelled
-from storage.blobs.staging import Staging
+from storage.blobs.staging import Staged, Staging
 from storage.blobs.syscalls import grant, rename_aside, same_file, sync_folder
 from storage.errors import BlobPinned, BlobRefused, BlobsUnavailable, TargetUnavailable, user
 

@@ -16,7 +16,6 @@ from threading import RLock
 from uuid import uuid4
 
 from storage import keys
-from storage.blobs import Staged
 from storage.blobs.mapping import NOT_OFFERED
 from storage.blobs.root import Root, enter
 from storage.blobs.syscalls import same_folder
@@ -24,6 +23,14 @@ from storage.errors import BlobsUnavailable, FileSystemUnfit
 
 _TRIES = 100  # to get a folder of one's own, before whoever takes it away each time is told of
 _PRIVATE = 0o700
+
+
+@dataclass(frozen=True)
+class Staged:
+    """An unfinished write: a descriptor open for reading and writing, and a name that means nothing yet."""
+
+    fd: int
+    name: str
 
 
 @dataclass

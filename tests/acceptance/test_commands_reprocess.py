@@ -116,7 +116,7 @@ async def installation(
         open_catalog(url_of(place.catalog)) as catalog,
         open_local(place.root, create=True) as blobs,
     ):
-        blobs.bind(catalog.id, catalog_is_new=True)
+        await blobs.bind(catalog.id, catalog_is_new=True)
         await catalog.mark_bound()
         yield Installation(place, catalog)
     place.close()

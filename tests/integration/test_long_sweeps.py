@@ -34,7 +34,7 @@ async def test_the_jobs_of_a_long_sweep_follow_each_other_at_once(
 
     seconds = count(step=tasks.SWEEP_S / 2 + 1)
     monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: next(seconds)))  # one step a job
-    local_blobs.bind(catalog.id, catalog_is_new=True)
+    await local_blobs.bind(catalog.id, catalog_is_new=True)
     with temporary_redis() as server:
         hour = (datetime.now().hour + 12) % 24  # local, as a crontab is
         settings = Settings(redis_url=server.url, stream="media:long-sweeps", sweep_cron=f"0 {hour} * * *")

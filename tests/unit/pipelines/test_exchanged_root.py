@@ -50,10 +50,10 @@ EXCHANGES: dict[str, Exchange] = {
 
 
 @pytest.fixture
-def context(
+async def context(
     catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> BatchContext:
-    local_blobs.bind(catalog.id, catalog_is_new=True)
+    await local_blobs.bind(catalog.id, catalog_is_new=True)
     monkeypatch.setattr(retry, "MISSING_FOR_MS", 0)  # a file that is missing is missing for good
     return batch_context(catalog, local_blobs, sandbox)
 
@@ -130,7 +130,7 @@ async def test_nobody_hears_of_missing_files_while_their_volume_was_missing_from
     (root / "uploads").unlink()
     (root / "uploads").mkdir()
     async with open_local(root, create=False) as blobs:
-        blobs.bind(catalog.id, catalog_is_new=False)
+        await blobs.bind(catalog.id, catalog_is_new=False)
         fresh = batch_context(catalog, blobs, context.sandbox)
         await process(ids, uploads, fresh)
 

@@ -29,10 +29,10 @@ async def test_a_root_there_is_bound_and_takes_files_and_gives_them_back(
 ) -> None:
     oddity(monkeypatch)
     async with open_local(root, create=True) as blobs:
-        blobs.bind("first", catalog_is_new=True)
-        blobs.bind("first", catalog_is_new=False)
-        blobs.occupy_staging()
-        await blobs.try_file_system()
+        await blobs.bind("first", catalog_is_new=True)
+        await blobs.bind("first", catalog_is_new=False)
+        await blobs.prepare()
+        await blobs.find_lacks()
         await blobs.store([("variants/ab/a", b"a"), ("variants/ab/b", b"b")])
         await blobs.move("variants/ab/a", "trash/plan/a")
         await blobs.move("trash/plan/a", "variants/ab/b", replace=False)
@@ -55,9 +55,9 @@ async def test_a_root_there_is_bound_and_takes_files_and_gives_them_back(
 async def test_what_is_missing_is_said_with_the_folder_and_its_file_system(
     local_blobs: LocalBlobs, root: Path, oddity: Oddity, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert await local_blobs.try_file_system() == []
+    assert await local_blobs.find_lacks() == []
     oddity(monkeypatch)
-    [lack] = await local_blobs.try_file_system()
+    [lack] = await local_blobs.find_lacks()
 
     assert said in lack
     assert f"{root}/variants ({file_system_of(root)})" in lack
@@ -68,7 +68,7 @@ async def test_modes_that_hide_variants_from_the_web_server_are_said(
     local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file_systems.without_modes(monkeypatch)  # staged files are nobody else's, and would stay so
-    [lack] = await local_blobs.try_file_system()
+    [lack] = await local_blobs.find_lacks()
 
     assert "web server" in lack
 
@@ -79,7 +79,7 @@ async def test_a_file_system_that_numbers_its_files_anew_at_each_look_is_refused
     file_systems.with_new_numbers(monkeypatch)
 
     with pytest.raises(FileSystemUnfit, match=rf"{root}/\w+ .*inode"):
-        await local_blobs.try_file_system()
+        await local_blobs.find_lacks()
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
@@ -92,7 +92,7 @@ async def test_a_file_system_without_locks_is_refused_by_name(
     monkeypatch.setattr(fcntl, "flock", flock)
 
     with pytest.raises(FileSystemUnfit, match=f"{root}/staging has no locks"):
-        local_blobs.occupy_staging()
+        await local_blobs.prepare()
     assert os.listdir(root / "staging") == []
 
 
@@ -109,7 +109,7 @@ async def test_a_staging_folder_that_is_taken_away_each_time_ends_in_words(
     monkeypatch.setattr(fcntl, "flock", flock)
 
     with pytest.raises(BlobsUnavailable, match=f"{root}/staging is taken away"):
-        local_blobs.occupy_staging()
+        await local_blobs.prepare()
     assert len(taken) == staging._TRIES
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from storage.blobs import Existence
 from storage.blobs.local import LocalBlobs, open_local
+from storage.blobs.staging import Staged
 from storage.errors import BlobRefused, BlobsUnavailable, RootMismatch, StorageFull
 from storage.keys import shown
 
@@ -264,7 +265,7 @@ async def test_a_list_opens_a_folder_once_and_none_of_its_files(
         (uploads / folder).mkdir()
         for number in range(5):
             (uploads / folder / f"{number}.jpg").write_bytes(b"x")
-    local_blobs.enter("uploads")  # for the first time
+    await local_blobs.enter("uploads")  # for the first time
     opened: list[str] = []
     real = os.open
 
@@ -286,13 +287,51 @@ async def test_a_list_opens_a_folder_once_and_none_of_its_files(
 async def test_the_web_server_can_read_what_is_published_whatever_the_umask(tmp_path: Path) -> None:
     root = tmp_path / "strict"
     async with open_local(root, create=True) as blobs:
-        blobs.bind("c", catalog_is_new=True)
+        await blobs.bind("c", catalog_is_new=True)
         await blobs.put("variants/ab/cd/a.jpg", chunks(b"x"))
 
     folders = [root, root / "variants", root / "variants/ab", root / "variants/ab/cd"]
     assert [mode(folder) for folder in folders] == ["0o755"] * 4
     assert mode(root / "variants/ab/cd/a.jpg") == "0o644"
     assert mode(root / ".media-root.json") == "0o644"
+
+
+async def test_a_staged_file_is_visible_only_once_it_is_published(local_blobs: LocalBlobs) -> None:
+    async with local_blobs.stage(2) as [thumb, large]:
+        os.write(thumb.fd, b"small")
+        os.write(large.fd, b"big")
+        before = [await listed(local_blobs, "variants"), await local_blobs.exists("variants/thumb")]
+        await local_blobs.publish([(thumb, "variants/thumb"), (large, "variants/large")])
+
+    assert before == [[], Existence.MISSING]
+    assert await local_blobs.get("variants/thumb") == b"small"
+    assert await local_blobs.get("variants/large") == b"big"
+
+
+async def test_a_staged_file_that_is_not_published_leaves_nothing(local_blobs: LocalBlobs) -> None:
+    async with local_blobs.stage(2) as [first, second]:
+        os.write(first.fd, b"kept")
+        os.write(second.fd, b"dropped")
+        await local_blobs.publish([(first, "variants/first")])
+
+    assert await listed(local_blobs, "variants") == ["variants/first"]
+    assert await listed(local_blobs, "staging") == []
+
+
+async def test_a_staged_file_cannot_be_used_after_its_time(local_blobs: LocalBlobs) -> None:
+    async with local_blobs.stage(1) as [staged]:
+        pass
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(staged.fd)
+
+
+async def test_only_a_file_that_was_handed_out_is_published(local_blobs: LocalBlobs) -> None:
+    async with local_blobs.stage(2) as [first, second]:
+        mixed = Staged(first.fd, second.name)
+        with pytest.raises(BlobsUnavailable, match="another file"):
+            await local_blobs.publish([(second, "variants/second"), (mixed, "variants/mixed")])
+
+    assert await listed(local_blobs, "variants") == []
 
 
 async def test_a_staged_file_is_nobody_elses_before_it_is_published(local_blobs: LocalBlobs) -> None:
@@ -547,12 +586,12 @@ async def test_the_staging_folder_of_a_living_process_stays_and_that_of_a_dead_o
     with another_process(HOLDER, str(root)) as holder:
         assert said(holder) == "holding"
         async with open_local(root, create=False) as blobs:
-            blobs.occupy_staging()
+            await blobs.prepare()
             while_alive = await listed(blobs, "staging")
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
         async with open_local(root, create=False) as blobs:
-            blobs.occupy_staging()
+            await blobs.prepare()
             once_dead = await listed(blobs, "staging")
 
     assert len(while_alive) == 1
@@ -565,7 +604,7 @@ async def test_what_is_not_a_workers_in_the_staging_folder_is_left_alone(root: P
     (root / "staging" / "README").write_text("mine")
     (root / "staging" / "wlink").symlink_to(outside)
     async with open_local(root, create=False) as blobs:
-        blobs.occupy_staging()
+        await blobs.prepare()
 
     assert sorted(file.name for file in (root / "staging").iterdir()) == ["README", "wlink"]
     assert (outside / "secret").read_bytes() == SECRET
@@ -573,15 +612,15 @@ async def test_what_is_not_a_workers_in_the_staging_folder_is_left_alone(root: P
 
 async def test_a_read_only_disk_at_start_is_told_as_storage_that_fails(local_blobs: LocalBlobs) -> None:
     with failing("mkdir", errno.EROFS), pytest.raises(BlobsUnavailable):
-        local_blobs.occupy_staging()
+        await local_blobs.prepare()
 
 
 # -- the root's identity
 
 
 async def test_a_new_catalog_and_a_new_root_are_married(local_blobs: LocalBlobs, root: Path) -> None:
-    local_blobs.bind("first", catalog_is_new=True)
-    local_blobs.bind("first", catalog_is_new=False)
+    await local_blobs.bind("first", catalog_is_new=True)
+    await local_blobs.bind("first", catalog_is_new=False)
 
     assert orjson.loads((root / ".media-root.json").read_bytes()) == {"catalog": "first", "version": 1}
     assert [file.name for file in root.iterdir()] == [".media-root.json"]
@@ -591,31 +630,31 @@ async def test_originals_that_are_there_already_do_not_keep_a_new_catalog_away(
     local_blobs: LocalBlobs, uploads: Path
 ) -> None:
     (uploads / "cat.jpg").write_bytes(b"x")
-    local_blobs.bind("first", catalog_is_new=True)
+    await local_blobs.bind("first", catalog_is_new=True)
 
 
 async def test_variants_without_a_marker_stop_a_new_catalog(local_blobs: LocalBlobs, root: Path) -> None:
     (root / "variants/ab").mkdir(parents=True)
     with pytest.raises(RootMismatch, match="media rebuild"):
-        local_blobs.bind("first", catalog_is_new=True)
+        await local_blobs.bind("first", catalog_is_new=True)
 
     assert not (root / ".media-root.json").exists()
 
 
 async def test_a_root_that_lost_its_marker_stops_its_catalog(local_blobs: LocalBlobs, root: Path) -> None:
-    local_blobs.bind("first", catalog_is_new=True)
+    await local_blobs.bind("first", catalog_is_new=True)
     (root / ".media-root.json").unlink()
 
     with pytest.raises(RootMismatch, match="disk not mounted"):
-        local_blobs.bind("first", catalog_is_new=False)
+        await local_blobs.bind("first", catalog_is_new=False)
 
 
 @pytest.mark.parametrize("is_new", [True, False])
 async def test_another_catalogs_root_is_refused(local_blobs: LocalBlobs, *, is_new: bool) -> None:
-    local_blobs.bind("first", catalog_is_new=True)
+    await local_blobs.bind("first", catalog_is_new=True)
 
     with pytest.raises(RootMismatch, match="belongs to the catalog first, but the catalog in use is second"):
-        local_blobs.bind("second", catalog_is_new=is_new)
+        await local_blobs.bind("second", catalog_is_new=is_new)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b"null", b'"text"'])
@@ -623,17 +662,17 @@ async def test_a_damaged_marker_stops(local_blobs: LocalBlobs, root: Path, conte
     (root / ".media-root.json").write_bytes(content)
 
     with pytest.raises(RootMismatch, match="is damaged"):
-        local_blobs.bind("first", catalog_is_new=True)
+        await local_blobs.bind("first", catalog_is_new=True)
 
 
 async def test_a_marker_that_cannot_be_read_or_written_is_storage_that_fails(
     local_blobs: LocalBlobs, root: Path
 ) -> None:
     with failing("link", errno.ENOSPC), pytest.raises(StorageFull):
-        local_blobs.bind("first", catalog_is_new=True)
+        await local_blobs.bind("first", catalog_is_new=True)
     (root / ".media-root.json").mkdir()
     with pytest.raises(BlobRefused):
-        local_blobs.bind("first", catalog_is_new=True)
+        await local_blobs.bind("first", catalog_is_new=True)
 
 
 async def test_a_root_that_is_not_there_stops_unless_it_may_be_made(tmp_path: Path) -> None:
@@ -653,7 +692,7 @@ async def main():
     async with open_local(Path(sys.argv[1]), create=True) as blobs:
         print("ready", flush=True)
         sys.stdin.read()
-        blobs.occupy_staging()
+        await blobs.prepare()
         print("started", flush=True)
 
 asyncio.run(main())
@@ -670,7 +709,7 @@ async def main():
         print("ready", flush=True)
         sys.stdin.read()
         try:
-            blobs.bind(sys.argv[2], catalog_is_new=True)
+            await blobs.bind(sys.argv[2], catalog_is_new=True)
         except RootMismatch:
             print("refused", flush=True)
         else:

@@ -147,12 +147,12 @@ async def test_what_a_dead_process_left_on_another_volume_goes_when_the_next_one
     with another_process(HOLDER, str(root)) as holder:
         assert said(holder) == "holding"
         async with open_local(root, create=False) as blobs:
-            blobs.occupy_staging()
+            await blobs.prepare()
             while_alive = len(list(beside.rglob("*")))
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
     async with open_local(root, create=False) as blobs:
-        blobs.occupy_staging()
+        await blobs.prepare()
 
     assert while_alive == 2
     assert list(beside.iterdir()) == []
@@ -299,7 +299,7 @@ async def test_a_folder_of_originals_that_was_there_and_is_gone_is_an_outage(
 @pytest.fixture
 async def volumes(local_blobs: LocalBlobs, root: Path, volume: Path) -> Path:
     """Every area was a link to a volume when a worker was there; a link stands for a mount."""
-    local_blobs.bind("first", catalog_is_new=True)
+    await local_blobs.bind("first", catalog_is_new=True)
     for area in AREAS:
         (volume / area).mkdir()
         (volume / area / "content").write_bytes(b"cat")
@@ -340,7 +340,7 @@ async def test_a_volume_that_is_missing_when_a_process_begins_is_an_outage_by_na
 ) -> None:
     lose(root / area)
     async with open_local(root, create=False) as blobs:
-        blobs.bind("first", catalog_is_new=False)
+        await blobs.bind("first", catalog_is_new=False)
         with pytest.raises(VolumeMissing, match=rf"{root}/{area} .* not mounted"):
             await blobs.get(f"{area}/content")
         with pytest.raises(VolumeMissing):
@@ -381,7 +381,7 @@ async def test_a_volume_that_is_given_up_on_purpose_is_forgotten_by_the_line_tha
 ) -> None:
     lose(root / "uploads")
     async with open_local(root, create=False) as blobs:
-        blobs.bind("first", catalog_is_new=False)
+        await blobs.bind("first", catalog_is_new=False)
         with pytest.raises(VolumeMissing, match="rm ") as caught:
             await blobs.probe()
         [line] = re.findall(r"rm \S+", str(caught.value))
@@ -395,7 +395,7 @@ async def test_a_volume_that_is_given_up_on_purpose_is_forgotten_by_the_line_tha
 async def test_a_volume_that_only_passes_files_on_may_be_empty(root: Path, volumes: Path, area: str) -> None:
     (volumes / area / "content").unlink()
     async with open_local(root, create=False) as blobs:
-        blobs.bind("first", catalog_is_new=False)
+        await blobs.bind("first", catalog_is_new=False)
 
         assert await blobs.exists(f"{area}/content") is Existence.MISSING
 
@@ -407,7 +407,7 @@ async def test_a_volume_whose_last_file_goes_before_our_eyes_is_there(
     await local_blobs.probe()
 
     async with open_local(root, create=False) as the_next_process:
-        the_next_process.bind("first", catalog_is_new=False)
+        await the_next_process.bind("first", catalog_is_new=False)
         for blobs in (local_blobs, the_next_process):
             assert await blobs.exists("uploads/content") is Existence.MISSING
 
@@ -415,17 +415,17 @@ async def test_a_volume_whose_last_file_goes_before_our_eyes_is_there(
 async def test_a_volume_that_was_always_empty_is_no_missing_one(
     local_blobs: LocalBlobs, root: Path, elsewhere: Path
 ) -> None:
-    local_blobs.bind("first", catalog_is_new=True)
+    await local_blobs.bind("first", catalog_is_new=True)
     await local_blobs.probe()
     async with open_local(root, create=False) as blobs:
-        blobs.bind("first", catalog_is_new=False)
+        await blobs.bind("first", catalog_is_new=False)
         await blobs.probe()
 
         assert await blobs.exists("uploads/cat.jpg") is Existence.MISSING
 
 
 async def test_a_root_on_one_volume_remembers_none(local_blobs: LocalBlobs, root: Path) -> None:
-    local_blobs.bind("first", catalog_is_new=True)
+    await local_blobs.bind("first", catalog_is_new=True)
     await local_blobs.put("uploads/cat.jpg", once(b"cat"))
     await local_blobs.probe()
 
@@ -440,7 +440,7 @@ async def test_a_root_that_is_restored_on_one_volume_is_well(
     shutil.copy(root / ".media-root.json", restored)
     shutil.copy(volumes / "uploads/content", restored / "uploads")
     async with open_local(restored, create=False) as blobs:
-        blobs.bind("first", catalog_is_new=False)
+        await blobs.bind("first", catalog_is_new=False)
         await blobs.probe()
 
         assert await blobs.get("uploads/content") == b"cat"
@@ -451,11 +451,11 @@ async def test_a_folder_that_is_mounted_from_the_same_disk_is_a_volume_too(
 ) -> None:
     (tmp_path / "originals").mkdir()
     (tmp_path / "originals/cat.jpg").write_bytes(b"cat")
-    local_blobs.bind("first", catalog_is_new=True)
+    await local_blobs.bind("first", catalog_is_new=True)
     with bound(tmp_path / "originals", root / "uploads"):
         await local_blobs.probe()
     async with open_local(root, create=False) as blobs:
-        blobs.bind("first", catalog_is_new=False)
+        await blobs.bind("first", catalog_is_new=False)
 
         with pytest.raises(VolumeMissing, match=r"uploads is a volume .* nothing now"):
             await blobs.probe()
@@ -467,11 +467,11 @@ async def test_a_folder_that_only_some_have_mounted_is_there_for_all(
     """A container may have the originals mounted once more, for reading only; commands outside of it not."""
     (root / "uploads").mkdir()
     (root / "uploads/cat.jpg").write_bytes(b"cat")
-    local_blobs.bind("first", catalog_is_new=True)
+    await local_blobs.bind("first", catalog_is_new=True)
     with bound(root / "uploads", root / "uploads"):
         await local_blobs.probe()
     async with open_local(root, create=False) as blobs:
-        blobs.bind("first", catalog_is_new=False)
+        await blobs.bind("first", catalog_is_new=False)
 
         assert await blobs.get("uploads/cat.jpg") == b"cat"
 
@@ -479,7 +479,7 @@ async def test_a_folder_that_only_some_have_mounted_is_there_for_all(
 async def test_what_cannot_be_written_down_is_no_outage_and_leaves_nothing(
     local_blobs: LocalBlobs, root: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    local_blobs.bind("first", catalog_is_new=True)
+    await local_blobs.bind("first", catalog_is_new=True)
     monkeypatch.setattr("storage.blobs.syscalls.grant", _full)
     await local_blobs.probe()
 
@@ -511,7 +511,7 @@ async def test_a_volume_that_was_mounted_for_variants_is_no_other_catalogs(
         (root / "variants" / name).mkdir(parents=True)
     (root / "variants").mkdir(exist_ok=True)
 
-    local_blobs.bind("first", catalog_is_new=True)
+    await local_blobs.bind("first", catalog_is_new=True)
 
     assert (root / ".media-root.json").exists()
 
