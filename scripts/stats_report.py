@@ -196,7 +196,7 @@ def report(
         uploads={state: _states(totals).get(state, 0) for state in STATES},
         failures=_coded(totals, {"failed"}),
         retrying=_coded(totals, {"queued", "processing"}),
-        dead_letters=totals.count("letter").count,
+        dead_letters=totals.count("dead_letter").count,
         originals=OriginalFiles(originals.count, originals.bytes, _formats(totals)),
         variants=_variants(totals),
         superseded=_files(superseded),

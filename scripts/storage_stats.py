@@ -57,9 +57,9 @@ def command(
 
 
 async def stored(settings: Settings) -> StorageTotals:
-    """What the catalog says, also one of an older schema that has totals.
+    """What the catalog says, also one of an older schema.
 
-    Raises: NoCatalog, CatalogTooOld, CatalogTooNew, CatalogUnavailable.
+    Raises: NoCatalog, CatalogObsolete, CatalogUnavailable.
     """
     totals = await read_totals(settings.catalog_path)
     if totals is None:

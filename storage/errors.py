@@ -70,6 +70,10 @@ class CatalogTooOld(StorageError):
     """The catalog's schema is older than this program's, and only a worker changes it."""
 
 
+class CatalogObsolete(StorageError):
+    """The catalog was written by a development version, and no migration starts from its schema."""
+
+
 class NoCatalog(StorageError):
     """There is no catalog yet where one was expected."""
 

@@ -12,12 +12,14 @@ import orjson
 
 from storage.errors import CatalogUnavailable, NoCatalog
 from storage.paths import has_catalog
+from storage.schemas import is_obsolete
 from storage.threads import in_thread
 
 LAST_SWEEP = "sweep:last"  # the name of a row of `kv`
 LARGEST = 10
 _PATIENCE_S = 10.0
 
+_HAS_SCHEMA = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
 _TOTALS = "SELECT what, name, detail, day, files, bytes FROM totals WHERE files != 0 OR bytes != 0"
 # A claim writes no totals: they know the waiting, and those in work are few, and counted.
 _WAITING = "waiting"
@@ -149,7 +151,7 @@ def added(totals: Sequence[Total]) -> Count:
 
 
 async def read_totals(path: Path, *, largest: int = LARGEST) -> StorageTotals | None:
-    """What the catalog in the file `path` says now; None: its schema is older than the totals.
+    """What the catalog in the file `path` says now; None: it is no catalog, or a development version's.
 
     It is never written to. Raises: NoCatalog, CatalogUnavailable.
     """
@@ -158,10 +160,10 @@ async def read_totals(path: Path, *, largest: int = LARGEST) -> StorageTotals | 
 
 def _read(path: Path, largest: int) -> StorageTotals | None:
     with _opened(path) as connection:
-        known = {
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        }
-        if not {"totals", "snapshots"} <= known:
+        if not connection.execute(_HAS_SCHEMA).fetchone():
+            return None
+        schema = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        if schema is None or is_obsolete(schema[0]):
             return None
         connection.execute("BEGIN")  # everything in one moment of the catalog
         sweep = connection.execute("SELECT value FROM kv WHERE name = ?", [LAST_SWEEP]).fetchone()

@@ -88,8 +88,8 @@ async def open_stores(
 ) -> AsyncIterator[Stores]:
     """The catalog and the storage root that the settings name, proved to belong to each other.
 
-    Raises: NoCatalog unless it may be made, RootMismatch, CatalogTooNew, CatalogTooOld unless it may be
-    migrated, CatalogUnavailable, BlobsUnavailable.
+    Raises: NoCatalog unless it may be made, RootMismatch, CatalogTooNew, CatalogObsolete, CatalogTooOld
+    unless it may be migrated, CatalogUnavailable, BlobsUnavailable.
     """
     if create:
         _prove_unused(settings)
@@ -126,7 +126,8 @@ async def open_app(
 ) -> AsyncIterator[App]:
     """A worker's parts, ready; its background tasks run `in_background`, its children run `decoder`.
 
-    Raises: RootMismatch, CatalogTooNew, CatalogUnavailable, BlobsUnavailable, DecoderUnavailable.
+    Raises: RootMismatch, CatalogTooNew, CatalogObsolete, CatalogUnavailable, BlobsUnavailable,
+    DecoderUnavailable.
     """
     queue = queue_on(redis, settings)
     recipes = settings.recipe_book

@@ -48,7 +48,7 @@ def sweeper_of(
 
     async def prove() -> None:
         await blobs.bind(catalog.id, catalog_is_new=False)
-        await catalog.sweeps.prove_schema()
+        await catalog.sweeps.check_schema()
 
     async def prove_totals() -> int:
         short = await catalog.reports.prove()
@@ -154,7 +154,7 @@ async def forbidden(catalog: Catalog) -> str | None:
     """Why nothing may be deleted now: a rebuild is not over before its originals are done with."""
     walk = await catalog.walks.at(REBUILD)
     under_way = walk.begun and not walk.finished_ms
-    waiting = await catalog.reports.unmade(None if under_way else walk.rows)
+    waiting = await catalog.reports.unmade(None if under_way else walk.newest)
     if not under_way and not waiting:
         return None
     return f"a rebuild is under way, and {waiting} uploads still wait"

@@ -50,7 +50,7 @@ async def open_catalog(
 
     Only a worker may `migrate` one of an older schema: other workers may be at work on it.
 
-    Raises: NoCatalog, CatalogUnavailable, CatalogTooNew, CatalogTooOld.
+    Raises: NoCatalog, CatalogUnavailable, CatalogTooNew, CatalogTooOld, CatalogObsolete.
     """
     async with open_database(url, create=create, migrate=migrate, busy_timeout_s=busy_timeout_s) as database:
         catalog_id, is_new = await identity(database)

@@ -28,7 +28,7 @@ from storage.catalog.records import (
     StoredVariant,
 )
 from storage.catalog.rows import Row, message_of, to_upload, to_variant
-from storage.catalog.tables import condemned, uploads, variants
+from storage.catalog.tables import deletion_marks, uploads, variants
 
 CONDEMNED_DELAY_MS = 1000
 _LATER = 2**62  # while a sweep is at it
@@ -59,12 +59,12 @@ _SUPERSEDE = (
     .values(superseded_ms=bindparam("superseded_ms"))
 )
 _CONDEMNED = (
-    select(condemned.c.key)
+    select(deletion_marks.c.key)
     # A file that was moved away since the claim began may be one that its worker has found or published.
     .where(
-        condemned.c.key.in_(_KEYS),
-        func.coalesce(condemned.c.moved_ms, _LATER) >= bindparam("began_ms"),
-        (condemned.c.moved_ms <= bindparam("until_ms")) | condemned.c.moved_ms.is_(None),
+        deletion_marks.c.key.in_(_KEYS),
+        func.coalesce(deletion_marks.c.moved_ms, _LATER) >= bindparam("began_ms"),
+        (deletion_marks.c.moved_ms <= bindparam("until_ms")) | deletion_marks.c.moved_ms.is_(None),
     )
     .limit(1)
 )
@@ -72,7 +72,7 @@ _NEW = insert(variants)
 _STORE = _NEW.on_conflict_do_update(
     index_elements=["key"],
     set_={
-        **{name: _NEW.excluded[name] for name in ("width", "height", "bytes", "sha256")},
+        **{name: _NEW.excluded[name] for name in ("number", "width", "height", "bytes", "sha256")},
         "superseded_ms": None,
     },
 )
@@ -372,7 +372,10 @@ async def _replace_variants(connection: AsyncConnection, outcome: Ready, now: in
         await connection.execute(_SUPERSEDE, {"upload": upload_id, "keys": keys, "superseded_ms": now})
     await connection.execute(
         _STORE,
-        [{**asdict(variant), "upload_id": upload_id, "made_ms": now} for variant in outcome.variants],
+        [
+            {**asdict(variant), "upload_id": upload_id, "number": number, "made_ms": now}
+            for number, variant in enumerate(outcome.variants)
+        ],
     )
 
 

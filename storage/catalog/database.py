@@ -10,24 +10,22 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, event, insert, inspect, select, text, update
+from sqlalchemy import Connection, event, insert, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from storage.catalog import tables
+from storage.catalog import schema, tables
 from storage.catalog.condition import LEAST_ROOM, Condition
 from storage.catalog.connection import Connection as Quick
 from storage.catalog.connection import connect
 from storage.catalog.copying import copy_before
 from storage.catalog.place import prove_local
 from storage.catalog.soundness import find_damage
-from storage.errors import CatalogTooNew, CatalogTooOld, CatalogUnavailable, NoCatalog
+from storage.errors import CatalogObsolete, CatalogUnavailable, NoCatalog
 from storage.paths import has_catalog
+from storage.schemas import is_obsolete
 from storage.threads import in_thread
-
-HEAD = "0010"  # the newest migration; a test compares it with the migrations' folder
-_KNOWN = {"0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", HEAD}
 
 _MIB = 1024 * 1024
 BUSY_TIMEOUT_S = 10.0
@@ -220,14 +218,13 @@ async def open_database(
     One of an older schema is copied and brought up to date where `migrate` is true. Another process that
     writes is waited for, `busy_timeout_s` at most.
 
-    Raises: NoCatalog, CatalogUnavailable, CatalogDamaged, CatalogTooNew, CatalogTooOld.
+    Raises: NoCatalog, CatalogUnavailable, CatalogDamaged, CatalogTooNew, CatalogTooOld, CatalogObsolete.
     """
     # The path as it stands there: whether SQLAlchemy takes %20 for a space depends on its version.
     path = Path(url.partition(":///")[2])
     if not has_catalog(path) and not create:
         raise NoCatalog(path)
     condition = Condition(path)
-    migrated: Migrated | None = None
     with condition.watched():
         condition.file.parent.mkdir(parents=True, exist_ok=True)
     prove_local(path)
@@ -238,29 +235,48 @@ async def open_database(
     event.listen(engine.sync_engine, "begin", _begin)
     try:
         with condition.watched():
-            if not create:
-                await _prove_made(engine, path)
+            await _check_schema(engine, path, create=create)
             await _use_wal(engine)
             async with engine.connect() as connection:
                 await connection.execution_options(writes=True)
                 async with connection.begin():
-                    found = await connection.run_sync(_schema)
-                    if found not in (None, HEAD):
-                        _prove_known(found, migrate=migrate)
-                        migrated = Migrated(found, HEAD, await in_thread(copy_before, condition.file, HEAD))
-                    if found != HEAD:
-                        await connection.run_sync(_migrate, found)
+                    migrated = await _bring_up_to_date(connection, condition.file, migrate=migrate)
         condition.opened()
         yield Database(engine, condition, migrated)
     finally:
         await engine.dispose()
 
 
-async def _prove_made(engine: AsyncEngine, path: Path) -> None:
-    """Raises: NoCatalog where the file is empty, or another program's; nothing is written."""
+async def _check_schema(engine: AsyncEngine, path: Path, *, create: bool) -> None:
+    """Refuse a file that is no catalog, or one of a development version, before anything is written to it.
+
+    Raises: NoCatalog unless one may be made, CatalogObsolete.
+    """
     async with engine.connect() as connection, connection.begin():
-        if await connection.run_sync(_schema) is None:
-            raise NoCatalog(path)
+        found = await connection.run_sync(schema.read)
+    if found is None and not create:
+        raise NoCatalog(path)
+    if found is not None and is_obsolete(found):
+        raise CatalogObsolete(
+            f"The catalog {path} was written by a development version (its schema is {found}), and this "
+            "version cannot read it: move it away, with the files beside it that begin with its name, and "
+            "run `media rebuild`, which makes a new one from the originals."
+        )
+
+
+async def _bring_up_to_date(connection: AsyncConnection, path: Path, *, migrate: bool) -> Migrated | None:
+    """Make the tables of a new catalog, or copy and migrate one of an older schema where that is allowed."""
+    found, newest = await connection.run_sync(schema.read), schema.newest()
+    copy = None
+    if found not in (None, newest):
+        schema.check_known(found, migrate=migrate)
+        copy = await in_thread(copy_before, path, newest)
+    if found != newest:
+        await connection.run_sync(schema.upgrade)
+    if found is None:
+        rows = [{"name": "id", "value": str(uuid4())}, {"name": "root", "value": "new"}]
+        await connection.execute(insert(tables.kv), rows)
+    return Migrated(found, newest, copy) if found and copy else None
 
 
 async def _use_wal(engine: AsyncEngine) -> None:
@@ -303,51 +319,16 @@ def _begin(connection: Connection) -> None:
         quick.quick = True  # waiting for the lock and for the disk is left to the thread
 
 
-def _schema(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
-
-def _prove_known(schema: str | None, *, migrate: bool) -> None:
-    if schema not in _KNOWN:
-        raise CatalogTooNew(
-            f"The catalog's schema is {schema}; this program knows schemas up to {HEAD}. Update the program."
-        )
-    if not migrate:
-        raise CatalogTooOld(
-            f"The catalog's schema is {schema}, and the migration to {HEAD} is pending: the next start of a "
-            "worker of this version copies the catalog and makes it. Older workers cannot start then."
-        )
-
-
-def _migrate(connection: Connection, found: str | None) -> None:
-    # Imported here because a start on a current catalog needs none of it.
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    if found is None:
-        connection.execute(
-            insert(tables.kv), [{"name": "id", "value": str(uuid4())}, {"name": "root", "value": "new"}]
-        )
-
-
 def log_bytes(path: Path) -> int:
     """The size of the log beside the catalog's file `path`, which is no link."""
     log = path.with_name(f"{path.name}-wal")
     return log.stat().st_size if log.exists() else 0
 
 
-async def prove_schema(database: Database) -> None:
+async def check_schema(database: Database) -> None:
     """Raises: CatalogTooNew when the schema is not this program's (any more), CatalogUnavailable."""
     async with database.reading() as connection:
-        found = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
-    if found != HEAD:
-        raise CatalogTooNew(f"The catalog's schema is {found}, but this program's is {HEAD}.")
+        schema.check_newest(await connection.run_sync(schema.read))
 
 
 async def identity(database: Database) -> tuple[str, bool]:

@@ -96,7 +96,7 @@ def _letter(row: RowMapping) -> DeadLetter:
 async def _amount(connection: AsyncConnection) -> Count:
     """How many there are, and their bytes, by the totals."""
     sums = [func.coalesce(func.sum(totals.c[name]), 0) for name in ("files", "bytes")]
-    count, size = (await connection.execute(select(*sums).where(totals.c.what == "letter"))).one()
+    count, size = (await connection.execute(select(*sums).where(totals.c.what == "dead_letter"))).one()
     return Count(count, size)
 
 

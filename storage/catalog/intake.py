@@ -25,7 +25,7 @@ from storage.catalog.records import (
     UploadRequested,
 )
 from storage.catalog.rows import Row, message_of, to_variant
-from storage.catalog.tables import row_id, uploads, variants
+from storage.catalog.tables import uploads, variants
 
 Event = UploadRequested | DeletionRequested
 Read = Sequence[tuple[Event, DeadLetter]]
@@ -178,14 +178,15 @@ async def _find_adopted(connection: AsyncConnection, events: Sequence[Event]) ->
 
 async def _store(connection: AsyncConnection, rows: dict[str, Row], known: set[str]) -> None:
     new = [row for upload_id, row in rows.items() if upload_id not in known]
-    old = [{**rows[upload_id], "row_id": upload_id} for upload_id in known]
+    old = [{**rows[upload_id], "of_id": upload_id} for upload_id in known]
     if new:
         await connection.execute(insert(uploads), new)
     if old:
-        columns: Row = {column.name: bindparam(column.name) for column in uploads.c if column.name != "id"}
+        changing = [column.name for column in uploads.c if column.name not in ("number", "id")]
+        columns: Row = {name: bindparam(name) for name in changing}
         await connection.execute(
-            update(uploads).where(uploads.c.id == bindparam("row_id")).values(columns),
-            [{name: value for name, value in row.items() if name != "id"} for row in old],
+            update(uploads).where(uploads.c.id == bindparam("of_id")).values(columns),
+            [{name: row[name] for name in (*changing, "of_id")} for row in old],
         )
 
 
@@ -213,7 +214,7 @@ async def _present(connection: AsyncConnection, rows: Sequence[Row], now: int) -
     made: dict[str, list[StoredVariant]] = {upload_id: [] for upload_id in ready}
     if ready:
         current = variants.c.upload_id.in_(ready), variants.c.superseded_ms.is_(None)
-        found = await connection.execute(select(variants).where(*current).order_by(row_id(variants)))
+        found = await connection.execute(select(variants).where(*current).order_by(variants.c.number))
         for variant in found.mappings():
             made[variant["upload_id"]].append(to_variant(dict(variant)))
     return [message_of(row, row["metadata"], made.get(row["id"], ()), now) for row in final]

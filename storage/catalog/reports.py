@@ -16,7 +16,7 @@ from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
 from storage.catalog.records import State, Upload
 from storage.catalog.rows import to_upload, to_variant
-from storage.catalog.tables import row_id, snapshots, totals, uploads, variants
+from storage.catalog.tables import snapshots, totals, uploads, variants
 from storage.totals import Count, Total
 
 Place = tuple[str, str, str, int]
@@ -32,7 +32,7 @@ _COUNTED = """
     SELECT iif(superseded_ms IS NULL, 'variant', 'superseded'), name, substr(key, instr(key, '.') + 1),
         made_ms / 86400000, count(*), sum(bytes) FROM variants GROUP BY 1, 2, 3, 4
     UNION ALL
-    SELECT 'letter', code, '', 0, count(*), sum(length(body)) FROM dead_letters GROUP BY 2
+    SELECT 'dead_letter', code, '', 0, count(*), sum(length(body)) FROM dead_letters GROUP BY 2
 """
 
 
@@ -87,16 +87,18 @@ class Reports:
     async def unmade(self, upto: int | None = None) -> int:
         """How many uploads wait for their first variants; the rows are counted.
 
-        With `upto`, only those whose original some row had up to that one: an upload that was announced
-        again waits on in its row, or, under another id, in a new one. Raises: CatalogUnavailable.
+        With `upto`, count only those whose original some upload up to that number already had: an original
+        that was announced again waits in the same row or, under another id, in a new one.
+
+        Raises: CatalogUnavailable.
         """
         waits = uploads.c.state.in_((State.QUEUED, State.PROCESSING, State.DELETING))
         wanted = (uploads.c.state != State.DELETING) | uploads.c.revive
         query = select(func.count()).select_from(uploads).where(waits, wanted, uploads.c.bytes.is_(None))
         if upto is not None:
             early = uploads.alias("early")
-            same = select(early.c.id).where(early.c.source == uploads.c.source, row_id(early) <= upto)
-            query = query.where((row_id(uploads) <= upto) | same.exists())
+            same = select(early.c.id).where(early.c.source == uploads.c.source, early.c.number <= upto)
+            query = query.where((uploads.c.number <= upto) | same.exists())
         async with self._database.reading() as connection:
             return int((await connection.execute(query)).scalar_one())
 

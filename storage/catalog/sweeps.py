@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.backfill import queue_again
 from storage.catalog.clock import SKEW_MS, now_ms
-from storage.catalog.database import Database, prove_schema
+from storage.catalog.database import Database, check_schema
 from storage.catalog.records import State
-from storage.catalog.tables import condemned, kv, totals, uploads, variants
+from storage.catalog.tables import deletion_marks, kv, totals, uploads, variants
 from storage.totals import LAST_SWEEP, Count, Swept
 
 _PAGE = 5000
@@ -122,9 +122,9 @@ class Sweeps:
         Raises: CatalogUnavailable.
         """
         async with self._database.writing() as connection:
-            await connection.execute(delete(condemned).where(condemned.c.key.in_(untouched)))
+            await connection.execute(delete(deletion_marks).where(deletion_marks.c.key.in_(untouched)))
             await connection.execute(
-                update(condemned).where(condemned.c.key.in_(moved)).values(moved_ms=now_ms())
+                update(deletion_marks).where(deletion_marks.c.key.in_(moved)).values(moved_ms=now_ms())
             )
             query = select(variants.c.key).where(variants.c.key.in_(moved))
             return frozenset((await connection.execute(query)).scalars())
@@ -135,16 +135,18 @@ class Sweeps:
         Not while another than `holder` sweeps. Raises: CatalogUnavailable.
         """
         now = now_ms()
-        open_marks, old = condemned.c.moved_ms.is_(None), condemned.c.moved_ms < now - KEEP_MARKS_MS
+        open_marks, old = deletion_marks.c.moved_ms.is_(None), deletion_marks.c.moved_ms < now - KEEP_MARKS_MS
         async with self._database.reading() as connection:
-            if (await connection.execute(select(condemned.c.key).where(open_marks | old))).first() is None:
+            if (
+                await connection.execute(select(deletion_marks.c.key).where(open_marks | old))
+            ).first() is None:
                 return 0
         async with self._database.writing() as connection:
-            await connection.execute(delete(condemned).where(old))
+            await connection.execute(delete(deletion_marks).where(old))
             lease = await read_value(connection, SWEEP)
             if lease is not None and lease["holder"] != holder and _is_live(lease, now):
                 return 0
-            settled = await connection.execute(update(condemned).where(open_marks).values(moved_ms=now))
+            settled = await connection.execute(update(deletion_marks).where(open_marks).values(moved_ms=now))
             return settled.rowcount
 
     async def drop_superseded(self, keys: Sequence[str]) -> Sequence[str]:
@@ -224,9 +226,9 @@ class Sweeps:
             else:
                 await write_value(connection, f"sweep:{of}", value)
 
-    async def prove_schema(self) -> None:
+    async def check_schema(self) -> None:
         """Raises: CatalogTooNew when the schema is not this program's, CatalogUnavailable."""
-        await prove_schema(self._database)
+        await check_schema(self._database)
 
     async def lease(
         self,
@@ -267,8 +269,8 @@ async def _condemn(connection: AsyncConnection, keys: Sequence[str]) -> frozense
     query = select(variants.c.key).where(variants.c.key.in_(keys))
     free = frozenset(keys).difference((await connection.execute(query)).scalars())
     if free:
-        mark = {"made_ms": now_ms(), "moved_ms": None}
-        statement = insert(condemned).on_conflict_do_update(index_elements=["key"], set_=mark)
+        mark = {"marked_ms": now_ms(), "moved_ms": None}
+        statement = insert(deletion_marks).on_conflict_do_update(index_elements=["key"], set_=mark)
         await connection.execute(statement, [{"key": key, **mark} for key in sorted(free)])
     return free
 

@@ -3,7 +3,6 @@
 from sqlalchemy import (
     Boolean,
     Column,
-    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -13,10 +12,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    literal_column,
     text,
 )
-from sqlalchemy.sql.selectable import NamedFromClause
 
 metadata = MetaData()
 
@@ -30,14 +27,15 @@ kv = Table(
 uploads = Table(
     "uploads",
     metadata,
-    Column("id", String(36), primary_key=True),
+    Column("number", Integer, primary_key=True),  # in order of arrival
+    Column("id", String(36), nullable=False, unique=True),
     Column("source", Text),  # null: a tombstone for an id that was never seen
     Column("state", String(16), nullable=False),
     Column("recipe", String(64), nullable=False),
     Column("metadata", Text, nullable=False),
     Column("event_ms", Integer, nullable=False),
     Column("event_n", Integer, nullable=False),
-    Column("event_epoch", Integer, nullable=False, server_default=text("0")),
+    Column("event_epoch", Integer, nullable=False),
     Column("job_id", String(64), nullable=False),
     Column("generation", Integer, nullable=False),
     Column("claim", Integer, nullable=False),
@@ -50,7 +48,7 @@ uploads = Table(
     Column("revive", Boolean, nullable=False),  # wanted again while it is being deleted
     Column("delete_original", Boolean, nullable=False),
     # Found in the storage, not announced: the first event for its source takes it over.
-    Column("adopted", Boolean, nullable=False, server_default=text("0")),
+    Column("adopted", Boolean, nullable=False),
     Column("error_code", String(32)),
     Column("error_message", Text),
     Column("seen", Text),  # how its original was when it was put off because of that
@@ -72,6 +70,7 @@ variants = Table(
     Column("key", String(128), primary_key=True),
     Column("upload_id", String(36), ForeignKey("uploads.id"), nullable=False),
     Column("name", String(32), nullable=False),
+    Column("number", Integer, nullable=False),  # its place in the recipe, from 0
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     Column("bytes", Integer, nullable=False),
@@ -100,7 +99,7 @@ dead_letters = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("stream_id", String(64), nullable=False),
-    Column("epoch", Integer, nullable=False, server_default=text("0")),
+    Column("epoch", Integer, nullable=False),
     Column("code", String(32), nullable=False),
     Column("message", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
@@ -121,19 +120,19 @@ poison_contents = Table(
     Index("poison_by_age", "made_ms"),
 )
 
-condemned = Table(
-    "condemned",
+deletion_marks = Table(
+    "deletion_marks",
     metadata,
     Column("key", String(128), primary_key=True),
-    Column("made_ms", Integer, nullable=False),
-    Column("moved_ms", Integer),  # null: a sweep is at it; otherwise when the file was moved away
-    Index("condemned_by_age", "moved_ms"),
+    Column("marked_ms", Integer, nullable=False),
+    Column("moved_ms", Integer),  # null: a sweep is moving the file; otherwise when it had moved it
+    Index("deletion_marks_by_age", "moved_ms"),
 )
 
 # Kept up by triggers (see the migrations): in every transaction, whatever writes the rows. `what` is
 # upload (name: state, or waiting for queued and processing together; detail: error code), original
 # (format), variant and superseded (name, detail: the key's ending, day: since 1970, when it was made) or
-# letter (code).
+# dead_letter (code).
 totals = Table(
     "totals",
     metadata,
@@ -162,8 +161,3 @@ snapshots = Table(
     Column("superseded_bytes", Integer, nullable=False),
     Column("free_bytes", Integer),
 )
-
-
-def row_id(table: NamedFromClause) -> ColumnElement[int]:
-    """SQLite's own number of a row: later rows have greater ones, and no update changes it."""
-    return literal_column(f"{table.name}.rowid", Integer)

@@ -11,7 +11,7 @@ from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
 from storage.catalog.records import State
 from storage.catalog.rows import load_json
-from storage.catalog.tables import kv, row_id, uploads
+from storage.catalog.tables import kv, uploads
 
 _PAGE = 5000
 
@@ -26,7 +26,7 @@ class Walk:
     after: str = ""
     finished_ms: int = 0
     begun: bool = False
-    rows: int = 0  # the last row of `uploads` there was at that end
+    newest: int = 0  # the number of the newest upload there was at that end
     strange: int = 0  # names so far that no key can have
     first_strange: str = ""  # for people
 
@@ -68,10 +68,10 @@ class Walks:
     async def ended(self, name: str, strange: Sequence[str] = ()) -> Walk:
         """Remember that the walk has reached the end, and begins anew the next time; gives how it was."""
         walk = _with_strange(await self.at(name), strange)
-        last = select(func.coalesce(func.max(row_id(uploads)), 0)).select_from(uploads)
+        last = select(func.coalesce(func.max(uploads.c.number), 0))
         async with self._database.reading() as connection:
-            rows = (await connection.execute(last)).scalar_one()
-        walk = Walk("", now_ms(), rows=rows, strange=walk.strange, first_strange=walk.first_strange)
+            newest = (await connection.execute(last)).scalar_one()
+        walk = Walk("", now_ms(), newest=newest, strange=walk.strange, first_strange=walk.first_strange)
         await self._save(name, walk)
         return walk
 

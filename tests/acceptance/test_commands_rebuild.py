@@ -7,6 +7,7 @@ import pytest
 
 from tests.support import pictures
 from tests.support.commands import document, media
+from tests.support.old_catalogs import make_development
 from tests.support.workplace import Workplace
 
 SOURCES = [f"uploads/deep/{n}.jpg" for n in range(3)]
@@ -61,6 +62,26 @@ def test_a_catalog_that_is_alive_is_not_replaced(place: Workplace) -> None:
     assert ended.returncode == 1
     assert "Move it away first" in ended.stderr
     assert place.check().states == {"ready": 3}
+
+
+def test_a_catalog_of_a_development_version_is_moved_away_and_made_anew(place: Workplace) -> None:
+    before = _files(place)
+    _lose_the_catalog(place)
+    make_development(place.catalog, "0010")
+    worker = place.run("media", "--burst")
+    in_the_way = media(place.env(), "rebuild", "--yes")
+    place.catalog.rename(place.home / "old.db")
+
+    rebuilt = document(media(place.env(), "rebuild", "--json"))
+
+    for refused in (worker, in_the_way):
+        assert refused.returncode == 1
+        assert "move it away" in refused.stderr.replace("\n", " ")
+    assert rebuilt["queued"] == 3
+    assert place.run("media", "--burst").returncode == 0
+    place.redis.delete("media:events")  # those of the catalog that was moved away
+    assert place.check().states == {"ready": 3}
+    assert _files(place) == before
 
 
 def test_a_person_is_asked_first(place: Workplace) -> None:

@@ -3,10 +3,8 @@
 import json
 import re
 import signal
-import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -16,8 +14,8 @@ from jsonschema import Draft202012Validator
 
 from scripts.redis_server import RedisServer
 from tests.support import pictures
-from tests.support.commands import MEDIA, document, documents, media, on_a_terminal
-from tests.support.old_catalogs import make_old
+from tests.support.commands import MEDIA, document, documents, media, media_of_next_version, on_a_terminal
+from tests.support.old_catalogs import NOW, make_development, make_old, schema_in
 from tests.support.workplace import Answer, Workplace, database_on
 
 CAT, PDF = "uploads/cat.jpg", "uploads/paper.pdf"
@@ -264,14 +262,14 @@ def test_a_worker_keeps_the_totals_of_the_day_and_the_growth_since_is_drawn(used
 
 
 def test_the_stats_leave_an_older_catalog_as_it_is(used: Workplace, tmp_path: Path) -> None:
-    make_old(tmp_path / "catalog.db", "0006")
+    make_old(tmp_path / "catalog.db")
     env = used.env(MEDIA_CATALOG_URL=f"sqlite+aiosqlite:///{tmp_path}/catalog.db")
 
-    answer = document(media(env, "stats", "--json"))
+    answer = document(media_of_next_version(env, tmp_path, "stats", "--json"))
 
     Draft202012Validator(SCHEMA).validate(answer)
     assert (answer["uploads"]["ready"], answer["originals"]["bytes"]) == (2, 1000)
-    assert _schema_in(tmp_path / "catalog.db") == "0006"
+    assert schema_in(tmp_path / "catalog.db") == NOW
 
 
 def test_a_command_that_needs_the_schema_of_today_refuses_an_older_one_in_a_sentence(
@@ -280,19 +278,26 @@ def test_a_command_that_needs_the_schema_of_today_refuses_an_older_one_in_a_sent
     make_old(tmp_path / "catalog.db")
     env = used.env(MEDIA_CATALOG_URL=f"sqlite+aiosqlite:///{tmp_path}/catalog.db")
 
-    ended = [media(env, *words) for words in (["show", str(UUID(int=1))], ["stats"], ["failed", "list"])]
+    ended = media_of_next_version(env, tmp_path, "show", str(UUID(int=1)))
 
-    assert [each.returncode for each in ended] == [1] * 3
-    assert ["is pending: the next start of a worker" in each.stderr.replace("\n", " ") for each in ended] == [
-        True
-    ] * 3
-    assert _schema_in(tmp_path / "catalog.db") == "0004"
+    assert ended.returncode == 1
+    assert "is pending: the next start of a worker" in ended.stderr.replace("\n", " ")
+    assert schema_in(tmp_path / "catalog.db") == NOW
 
 
-def _schema_in(path: Path) -> str:
-    with closing(sqlite3.connect(path)) as database:
-        [schema] = database.execute("SELECT version_num FROM alembic_version").fetchone()
-    return str(schema)
+def test_a_catalog_of_a_development_version_is_refused_in_a_sentence_by_whatever_asks_it(
+    used: Workplace, tmp_path: Path
+) -> None:
+    make_development(tmp_path / "catalog.db", "0010")
+    before = (tmp_path / "catalog.db").read_bytes()
+    env = used.env(MEDIA_CATALOG_URL=f"sqlite+aiosqlite:///{tmp_path}/catalog.db")
+    commands = (["show", str(UUID(int=1))], ["stats"], ["failed", "list"], ["worker", "--burst"])
+
+    ended = [media(env, *words) for words in commands]
+
+    assert [each.returncode for each in ended] == [1] * 4
+    assert ["run `media rebuild`" in each.stderr.replace("\n", " ") for each in ended] == [True] * 4
+    assert (tmp_path / "catalog.db").read_bytes() == before
 
 
 def test_the_stats_do_without_redis(used: Workplace) -> None:

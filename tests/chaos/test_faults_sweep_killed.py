@@ -155,7 +155,7 @@ def die_at(made: SweepScene, chore: Chore, case: Case) -> None:
     for _ in range(2):
         assert made.run(*words) == 0, case
     chore.check(made)
-    marks = rows_of(made.place.catalog, "SELECT * FROM condemned WHERE moved_ms IS NULL")
+    marks = rows_of(made.place.catalog, "SELECT * FROM deletion_marks WHERE moved_ms IS NULL")
     assert marks == [], case
 
 

@@ -30,7 +30,7 @@ _TOTALS = {
     "current variants": ("'variant'", "files", "variants", "sum(superseded_ms IS NULL)"),
     "bytes of variants": ("'variant', 'superseded'", "bytes", "variants", "sum(bytes)"),
     "variants": ("'variant', 'superseded'", "files", "variants", "count(*)"),
-    "letters": ("'letter'", "files", "dead_letters", "count(*)"),
+    "letters": ("'dead_letter'", "files", "dead_letters", "count(*)"),
 }
 
 

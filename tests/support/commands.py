@@ -38,6 +38,12 @@ def media(
     return forked(["media", *words], env, where, confined=confined)
 
 
+def media_of_next_version(env: Mapping[str, str], folder: Path, *words: str) -> Ended:
+    """Run `media` of a version that knows one schema more, whose migrations are put into `folder`."""
+    command = [sys.executable, str(Path(__file__).with_name("old_catalogs.py")), str(folder), *words]
+    return run_installed(command, env, Path(env["HOME"]))
+
+
 def run_installed(command: Sequence[str], env: Mapping[str, str], cwd: Path) -> Ended:
     """Run a command to its end, as a process of its own."""
     return subprocess.run(

@@ -21,14 +21,15 @@ _END_MS = int(datetime(2026, 11, 21, tzinfo=UTC).timestamp() * 1000)
 _BULK = 20_000  # uploads in a transaction
 
 _UPLOAD = """
-    INSERT INTO uploads (id, source, state, recipe, metadata, event_ms, event_n, job_id, generation, claim,
-        crash_count, attempts, queued_ms, changed_ms, not_before_ms, revive, delete_original, error_code,
-        stamp, sha256, bytes, format, width, height)
-    VALUES (?, ?, ?, 'default', '{"owner": "42"}', ?, 0, ?, 0, 1, 0, 0, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO uploads (id, source, state, recipe, metadata, event_ms, event_n, event_epoch, job_id,
+        generation, claim, crash_count, attempts, queued_ms, changed_ms, not_before_ms, revive,
+        delete_original, adopted, error_code, stamp, sha256, bytes, format, width, height)
+    VALUES (?, ?, ?, 'default', '{"owner": "42"}', ?, 0, 0, ?,
+        0, 1, 0, 0, ?, ?, ?, 0, 0, 0, ?, ?, ?, ?, ?, ?, ?)
 """
 _VARIANT = """
-    INSERT INTO variants (key, upload_id, name, width, height, bytes, sha256, made_ms, superseded_ms)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO variants (key, upload_id, name, number, width, height, bytes, sha256, made_ms, superseded_ms)
+    VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?)
 """
 
 Row = tuple[object, ...]

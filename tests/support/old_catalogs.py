@@ -1,39 +1,95 @@
-"""Catalogs as older versions of this program left them."""
+"""Catalogs of earlier versions, and a program that knows one schema more than this one.
 
+As a script: `media` of that program, with a folder for its migrations before its words.
+"""
+
+import shutil
+import sqlite3
+import sys
+from contextlib import closing
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, text
 
-import storage.catalog
+from storage import schemas
+from storage.catalog import schema
 
-OLD_ROWS = """
+NOW = schemas.SCHEMAS[-1]
+NEXT = "1001"
+_MIGRATION = f"""
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "{NEXT}", "{NOW}", None, None
+
+
+def upgrade():
+    op.add_column("snapshots", sa.Column("note", sa.Text()))
+"""
+_ROWS = """
 INSERT INTO kv VALUES ('id', 'old'), ('root', 'bound');
-INSERT INTO uploads (id, source, state, recipe, metadata, event_ms, event_n, job_id, generation, claim,
-    crash_count, attempts, queued_ms, changed_ms, not_before_ms, revive, delete_original,
+INSERT INTO uploads (id, source, state, recipe, metadata, event_ms, event_n, event_epoch, job_id, generation,
+    claim, crash_count, attempts, queued_ms, changed_ms, not_before_ms, revive, delete_original, adopted,
     error_code, format, bytes)
-VALUES ('a', 'uploads/a', 'ready', 'default', '{}', 1, 0, '', 0, 1, 0, 0, 1, 1, 1, 0, 0, NULL, 'png', 900),
-    ('b', 'uploads/b', 'ready', 'default', '{}', 1, 0, '', 0, 1, 0, 0, 1, 1, 1, 0, 0, NULL, 'png', 100),
-    ('c', 'uploads/c', 'failed', 'default', '{}', 1, 0, '', 0, 1, 0, 0, 1, 1, 1, 0, 0,
+VALUES
+    ('a', 'uploads/a', 'ready', 'default', '{}', 1, 0, 0, '', 0, 1, 0, 0, 1, 1, 1, 0, 0, 0, NULL, 'png', 900),
+    ('b', 'uploads/b', 'ready', 'default', '{}', 1, 0, 0, '', 0, 1, 0, 0, 1, 1, 1, 0, 0, 0, NULL, 'png', 100),
+    ('c', 'uploads/c', 'failed', 'default', '{}', 1, 0, 0, '', 0, 1, 0, 0, 1, 1, 1, 0, 0, 0,
         'corrupt_image', NULL, NULL);
-INSERT INTO variants (key, upload_id, name, width, height, bytes, sha256, made_ms, superseded_ms)
-VALUES ('variants/1.jpg', 'a', 'thumb', 1, 1, 10, '', 86400000, NULL),
-    ('variants/2.webp', 'b', 'thumb', 1, 1, 20, '', 86400000, NULL),
-    ('variants/3.jpg', 'b', 'thumb', 1, 1, 40, '', 1, 5);
-INSERT INTO dead_letters (stream_id, code, message, body, received_ms)
-VALUES ('1-0', 'invalid_event', '', 'abc', 1);
+INSERT INTO variants (key, upload_id, name, number, width, height, bytes, sha256, made_ms, superseded_ms)
+VALUES ('variants/1.jpg', 'a', 'thumb', 0, 1, 1, 10, '', 86400000, NULL),
+    ('variants/2.webp', 'b', 'thumb', 0, 1, 1, 20, '', 86400000, NULL),
+    ('variants/3.jpg', 'b', 'thumb', 0, 1, 1, 40, '', 1, 5);
+INSERT INTO dead_letters (stream_id, epoch, code, message, body, received_ms)
+VALUES ('1-0', 0, 'invalid_event', '', 'abc', 1);
+"""
+_DEVELOPMENT = """
+CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY);
+CREATE TABLE kv (name VARCHAR(64) NOT NULL PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE condemned ("key" VARCHAR(128) NOT NULL PRIMARY KEY, made_ms INTEGER NOT NULL, moved_ms INTEGER);
+INSERT INTO kv VALUES ('id', 'old'), ('root', 'bound');
 """
 
 
-def make_old(path: Path, schema: str = "0004") -> None:
-    """A catalog as an older version of this program left it."""
+def make_old(path: Path) -> None:
+    """A catalog of today's schema with some rows; it is old to a program that knows the next."""
     config = Config()
-    config.set_main_option("script_location", str(Path(storage.catalog.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, schema)
-        for statement in filter(str.strip, OLD_ROWS.split(";\n")):
+        command.upgrade(config, NOW)
+        for statement in filter(str.strip, _ROWS.split(";\n")):
             connection.execute(text(statement))
     engine.dispose()
+
+
+def make_development(path: Path, version: str) -> None:
+    """A catalog as a development version left it, with a table that is gone."""
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executescript(_DEVELOPMENT)
+        database.execute("INSERT INTO alembic_version VALUES (?)", [version])
+
+
+def schema_in(path: Path) -> str:
+    """The schema that a catalog's file says it has."""
+    with closing(sqlite3.connect(path)) as database:
+        [found] = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(found)
+
+
+def next_migrations(folder: Path) -> Path:
+    """The migrations of the next version, put into `folder`."""
+    migrations = Path(shutil.copytree(schema.MIGRATIONS, folder / "migrations"))
+    (migrations / "versions" / f"v{NEXT}_next.py").write_text(_MIGRATION)
+    return migrations
+
+
+if __name__ == "__main__":
+    from scripts.media import main
+
+    schema.MIGRATIONS = next_migrations(Path(sys.argv.pop(1)))
+    schemas.SCHEMAS = (*schemas.SCHEMAS, NEXT)
+    main()

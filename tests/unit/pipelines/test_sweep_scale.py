@@ -49,12 +49,12 @@ def make_files(root: Path, keys: Sequence[str]) -> None:
 def make_rows(catalog: Path, keys: Sequence[str]) -> None:
     columns = (
         "id, source, state, recipe, metadata, event_ms, event_n, job_id, generation, claim, crash_count, "
-        "attempts, queued_ms, changed_ms, not_before_ms, revive, delete_original"
+        "attempts, queued_ms, changed_ms, not_before_ms, revive, delete_original, event_epoch, adopted"
     )
-    upload = f"INSERT INTO uploads ({columns}) VALUES (?, ?, 'ready', 'default', '{{}}', {'0,' * 11} 0)"
+    upload = f"INSERT INTO uploads ({columns}) VALUES (?, ?, 'ready', 'default', '{{}}', {'0,' * 13} 0)"
     variant = (
-        "INSERT INTO variants (key, upload_id, name, width, height, bytes, sha256, made_ms) "
-        "VALUES (?, ?, ?, 1, 1, 0, ?, 0)"
+        "INSERT INTO variants (key, upload_id, name, number, width, height, bytes, sha256, made_ms) "
+        "VALUES (?, ?, ?, 0, 1, 1, 0, ?, 0)"
     )
     ids = [str(uuid5(_NAMES, f"upload {number}")) for number in range(len(keys) // 3 + 1)]
     names = ("thumb", "medium", "large")

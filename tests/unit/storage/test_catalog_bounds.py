@@ -50,8 +50,8 @@ async def test_large_refused_events_are_kept_short_once_they_take_half_of_the_ro
 
     totals = await read_totals(path)
     assert totals is not None
-    assert totals.count("letter").count == 200
-    assert totals.count("letter").bytes < 3 * MIB
+    assert totals.count("dead_letter").count == 200
+    assert totals.count("dead_letter").bytes < 3 * MIB
     assert await catalog.reports.prove() == []
 
 
@@ -199,9 +199,9 @@ async def test_a_rewrite_waits_for_who_writes_and_is_tried_again_much_later(old:
 async def test_a_rewrite_keeps_the_numbers_of_rows_by_which_walks_go(old: Catalog, path: Path) -> None:
     for ms in range(2, 12):
         await take(old, upload_event(ms, uuid4(), f"uploads/{ms}.jpg"))
-    query = "SELECT rowid, id FROM uploads ORDER BY rowid"
+    query = "SELECT number, id FROM uploads ORDER BY number"
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("DELETE FROM uploads WHERE rowid IN (1, 5)")
+        other.execute("DELETE FROM uploads WHERE number IN (1, 5)")
         before = other.execute(query).fetchall()
         other.executescript(REWRITE)
 

@@ -14,36 +14,33 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
-import storage.catalog
 from scripts.storage_stats import stored
-from storage.catalog import Catalog, open_catalog
-from storage.catalog.database import HEAD
+from storage.catalog import Catalog, open_catalog, schema
 from storage.catalog.records import State
 from storage.catalog.tables import metadata
-from storage.errors import CatalogTooNew, CatalogTooOld, CatalogUnavailable, NoCatalog
+from storage.errors import CatalogObsolete, CatalogTooNew, CatalogTooOld, CatalogUnavailable, NoCatalog
+from storage.schemas import SCHEMAS
 from tests.support.catalogs import (
     CAT,
     SOURCE,
     claim,
     commit,
     delete_event,
-    letter,
     new_job_id,
     ready,
     take,
     upload_event,
     work,
 )
-from tests.support.old_catalogs import make_old
+from tests.support.old_catalogs import NEXT, NOW, make_development, make_old, next_migrations, schema_in
 from worker.settings import Settings
 
 _SETTINGS, _FULL = ("synchronous", "wal_autocheckpoint", "busy_timeout"), 2
@@ -106,7 +103,7 @@ async def test_a_newer_schema_is_refused_in_words(catalog_url: str, path: Path) 
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
 
-    with pytest.raises(CatalogTooNew, match=f"schema is 9999; .* up to {HEAD}. Update the program"):
+    with pytest.raises(CatalogTooNew, match=f"schema is 9999; .* up to {NOW}. Update the program"):
         await opened(catalog_url)
 
 
@@ -170,53 +167,60 @@ def _squeezed(sql: str) -> str:
     return re.sub(r"\s+", " ", sql).strip()
 
 
-def test_the_schema_that_is_asked_for_is_the_newest_migrations() -> None:
+def test_the_schemas_that_are_known_are_those_of_the_migrations() -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(storage.catalog.__file__).parent / "migrations"))
-    scripts = ScriptDirectory.from_config(config)
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    revisions = ScriptDirectory.from_config(config).walk_revisions()
 
-    assert scripts.get_heads() == [HEAD]
-
-
-async def test_a_catalog_of_the_first_schema_is_migrated_with_its_rows(catalog_url: str, path: Path) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(storage.catalog.__file__).parent / "migrations"))
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        connection.execute(text("INSERT INTO kv VALUES ('id', 'old'), ('root', 'bound')"))
-    engine.dispose()
-
-    assert await opened(catalog_url, create=False, migrate=True) == "old"
+    assert tuple(reversed([each.revision for each in revisions])) == SCHEMAS
 
 
-async def test_refused_events_of_an_older_schema_stay_and_keep_their_numbers(
-    catalog_url: str, path: Path
+@pytest.mark.parametrize("migrate", [False, True])
+@pytest.mark.parametrize("version", ["0001", "0006", "0010"])
+async def test_a_catalog_of_a_development_version_is_refused_in_a_sentence_and_left_as_it_is(
+    catalog_url: str, path: Path, version: str, migrate: bool
 ) -> None:
-    make_old(path, "0008")
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute("DELETE FROM dead_letters")
-        for number in (7, 8):
-            row = (number, f"{number}-0", "invalid_event", "no event", b"bytes", 1)
-            database.execute("INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?)", row)
-        database.execute("DELETE FROM dead_letters WHERE id = 8")
-    async with open_catalog(catalog_url, migrate=True) as catalog:
-        await catalog.intake.take([], [letter("9-0")], uploads_per_job=1, new_job_id=lambda: "")
-        kept = [(one.id, one.stream_id, one.body) for one in await catalog.dead_letters.newest(9)]
+    make_development(path, version)
+    before = path.read_bytes()
+    settings = Settings(redis_url="redis://localhost:1/0", catalog_url=catalog_url)
 
-        assert kept == [(9, "9-0", b"bytes"), (7, "7-0", b"bytes")]
+    for asked in (opened(catalog_url, migrate=migrate), stored(settings)):
+        with pytest.raises(CatalogObsolete, match=f"is {version}\\).* move it away.* run `media rebuild`"):
+            await asked
+
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.fixture
+def next_version(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """This program knows one schema more than it does."""
+    migrations = next_migrations(tmp_path_factory.mktemp("next"))
+    monkeypatch.setattr("storage.catalog.schema.MIGRATIONS", migrations)
+    monkeypatch.setattr("storage.schemas.SCHEMAS", (NOW, NEXT))
+
+
+@pytest.mark.usefixtures("next_version")
+async def test_a_catalog_of_an_older_schema_is_migrated_with_its_rows(catalog_url: str, path: Path) -> None:
+    make_old(path)
+    async with open_catalog(catalog_url, create=False, migrate=True) as catalog:
+        states = await catalog.reports.states()
+
+        assert catalog.id == "old"
+        assert (states[State.READY], states[State.FAILED]) == (2, 1)
         assert await catalog.reports.prove() == []
+    assert schema_in(path) == NEXT
 
 
+@pytest.mark.usefixtures("next_version")
 async def test_only_who_may_migrate_changes_an_older_schema(catalog_url: str, path: Path) -> None:
-    make_old(path, "0006")
+    make_old(path)
     before = path.read_bytes()
 
-    with pytest.raises(CatalogTooOld, match=f"schema is 0006, and the migration to {HEAD} is pending"):
+    with pytest.raises(CatalogTooOld, match=f"schema is {NOW}, and the migration to {NEXT} is pending"):
         await opened(catalog_url)
 
-    assert _schema_in(path) == "0006"
+    assert schema_in(path) == NOW
     assert len(path.read_bytes()) == len(before)
     assert list(path.parent.glob("*before*")) == []
 
@@ -243,8 +247,9 @@ async def test_a_file_that_is_no_catalog_yet_is_told_and_left_as_it_is(
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.usefixtures("next_version")
 async def test_before_a_migration_the_catalog_is_copied_as_it_was(catalog_url: str, path: Path) -> None:
-    make_old(path, "0006")
+    make_old(path)
     path.chmod(0o640)
     path.with_name("catalog.db.before-0005").touch()
     async with open_catalog(catalog_url, migrate=True) as catalog:
@@ -252,28 +257,30 @@ async def test_before_a_migration_the_catalog_is_copied_as_it_was(catalog_url: s
 
     [copy] = path.parent.glob("*before*")
     assert migrated is not None
-    assert (migrated.before, migrated.after, migrated.copy) == ("0006", HEAD, copy)
-    assert (_schema_in(copy), _schema_in(path)) == ("0006", HEAD)
+    assert (migrated.before, migrated.after, migrated.copy) == (NOW, NEXT, copy)
+    assert (schema_in(copy), schema_in(path)) == (NOW, NEXT)
     assert copy.stat().st_mode & 0o777 == 0o640
     with closing(sqlite3.connect(copy)) as database:
         assert database.execute("SELECT count(*) FROM uploads").fetchone() == (3,)
 
 
+@pytest.mark.usefixtures("next_version")
 async def test_a_copy_that_somebody_else_made_stays(catalog_url: str, path: Path) -> None:
-    make_old(path, "0006")
+    make_old(path)
     theirs = [path.with_name(f"catalog.db.before-{name}") for name in ("upgrade", "2026-11-28", "0005.gz")]
     for one in theirs:
         one.touch()
 
     await opened(catalog_url, migrate=True)
 
-    assert set(path.parent.glob("*before*")) == {*theirs, path.with_name(f"catalog.db.before-{HEAD}")}
+    assert set(path.parent.glob("*before*")) == {*theirs, path.with_name(f"catalog.db.before-{NEXT}")}
 
 
+@pytest.mark.usefixtures("next_version")
 async def test_nobody_else_can_read_a_copy_before_it_has_the_catalogs_mode(
     catalog_url: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_old(path, "0006")
+    make_old(path)
     modes: list[int] = []
     real = os.fchmod
 
@@ -291,22 +298,17 @@ async def test_nobody_else_can_read_a_copy_before_it_has_the_catalogs_mode(
     assert modes == [0o600]
 
 
+@pytest.mark.usefixtures("next_version")
 async def test_a_catalog_is_not_migrated_where_there_is_no_room_for_its_copy(
     catalog_url: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.catalog.copying._FACTOR", 10**12)
-    make_old(path, "0006")
+    make_old(path)
 
     with pytest.raises(CatalogUnavailable, match=f"MiB of room in {path.parent}"):
         await opened(catalog_url, migrate=True)
 
-    assert _schema_in(path) == "0006"
-
-
-def _schema_in(path: Path) -> str:
-    with closing(sqlite3.connect(path)) as database:
-        [schema] = database.execute("SELECT version_num FROM alembic_version").fetchone()
-    return str(schema)
+    assert schema_in(path) == NOW
 
 
 # -- processes beside each other

@@ -13,7 +13,7 @@ from storage.catalog.database import log_bytes
 from storage.errors import CatalogUnavailable, FileSystemUnfit
 from tests.conftest import url_of
 from tests.support.catalogs import take, upload_event
-from tests.support.old_catalogs import make_old
+from tests.support.old_catalogs import NEXT, NOW, make_old, next_migrations
 from worker.settings import Settings
 
 Link = Callable[[Path, Path], Path]
@@ -95,8 +95,10 @@ async def test_the_room_is_that_of_the_disk_with_the_file(
 
 @LINKS
 async def test_the_copy_before_a_migration_lies_beside_the_file(
-    tmp_path: Path, there: Path, link: Link
+    tmp_path: Path, there: Path, link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("storage.catalog.schema.MIGRATIONS", next_migrations(tmp_path))
+    monkeypatch.setattr("storage.schemas.SCHEMAS", (NOW, NEXT))
     make_old(there / "catalog.db")
     async with open_catalog(url_of(link(there, tmp_path / "here")), migrate=True) as catalog:
         assert catalog.database.migrated is not None

@@ -64,7 +64,7 @@ async def test_marks_are_looked_for_without_reading_all_of_them(catalog: Catalog
     seen: list[tuple[str, Any]] = []
 
     def noted(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
-        if "FROM condemned" in statement:
+        if "FROM deletion_marks" in statement:
             seen.append((statement, parameters))
 
     engine = catalog.database._engine.sync_engine

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from storage.catalog import Catalog, open_catalog
+from storage.catalog import Catalog
 from storage.catalog.records import State
 from storage.errors import CatalogUnavailable, NoCatalog
 from storage.totals import Count, Large, Snapshot, StorageTotals, Total, read_totals
@@ -28,7 +28,6 @@ from tests.support.catalogs import (
     upload_event,
     work,
 )
-from tests.support.old_catalogs import make_old
 
 DAY_MS = 86_400_000
 
@@ -142,10 +141,10 @@ async def test_a_deleted_upload_leaves_a_tombstone_and_no_bytes(catalog: Catalog
 async def test_refused_events_are_counted_until_they_are_thrown_away(catalog: Catalog, path: Path) -> None:
     letters = [letter("1-0"), letter("2-0")]
     await catalog.intake.take([], letters, uploads_per_job=1, new_job_id=new_job_id)
-    kept = (await totals_of(path)).count("letter")
+    kept = (await totals_of(path)).count("dead_letter")
     await catalog.dead_letters.discard([1])
 
-    assert (kept, (await totals_of(path)).count("letter")) == (Count(2, 10), Count(1, 5))
+    assert (kept, (await totals_of(path)).count("dead_letter")) == (Count(2, 10), Count(1, 5))
 
 
 async def test_the_largest_come_first_with_what_their_variants_take(catalog: Catalog, path: Path) -> None:
@@ -254,7 +253,7 @@ async def test_whatever_happens_to_uploads_the_totals_are_what_one_counts(
         assert await catalog.reports.prove() == [], f"step {number}, {name}"
         seen |= {total.what for total in (await totals_of(path)).totals}
 
-    assert seen == {"upload", "original", "variant", "superseded", "letter"}
+    assert seen == {"upload", "original", "variant", "superseded", "dead_letter"}
 
 
 async def test_what_was_not_committed_was_not_counted(catalog: Catalog, path: Path) -> None:
@@ -284,30 +283,6 @@ async def test_a_wrong_total_is_found_and_corrected_though_others_write_meanwhil
     assert await catalog.reports.prove() == []
 
 
-# -- catalogs from before
-
-
-async def test_a_catalog_from_before_gets_the_totals_of_the_rows_it_has(path: Path, catalog_url: str) -> None:
-    make_old(path)
-    before = await read_totals(path)
-    async with open_catalog(catalog_url, create=False, migrate=True) as catalog:
-        short = await catalog.reports.prove()
-        states = await catalog.reports.states()
-
-    found = await totals_of(path)
-    assert (before, short) == (None, [])
-    assert (states[State.READY], states[State.FAILED]) == (2, 1)
-    assert found.of("variant") == [
-        Total("variant", "thumb", "jpg", 1, 1, 10),
-        Total("variant", "thumb", "webp", 1, 1, 20),
-    ]
-    assert [found.count(what) for what in ("original", "superseded", "letter")] == [
-        Count(2, 1000),
-        Count(1, 40),
-        Count(1, 3),
-    ]
-
-
 async def test_the_newest_schema_still_has_every_trigger(catalog: Catalog, path: Path) -> None:
     """SQLite drops a table's triggers with it, so a migration that copies a table must make them again."""
     with another(path) as database:
@@ -315,7 +290,7 @@ async def test_the_newest_schema_still_has_every_trigger(catalog: Catalog, path:
             name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
         }
 
-    kinds, moments = ("upload", "original", "variant", "letter"), ("comes", "goes", "changes")
+    kinds, moments = ("upload", "original", "variant", "dead_letter"), ("inserted", "deleted", "updated")
     assert names >= {f"{kind}_{moment}" for kind in kinds for moment in moments}
 
 

@@ -1,0 +1,245 @@
+"""The first schema, and the triggers that keep the totals up in every writing transaction.
+
+Its number is 1000: numbers below it were of development versions, whose catalogs no migration starts from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "1000"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Rows of `table` that count: under what, name, detail and day, with how many bytes.
+
+    `when` says whether a row counts at all; a change of anything but `columns` makes no difference, and
+    one of those only if it changes what is counted.
+    """
+
+    table: str
+    columns: Sequence[str]
+    what: str
+    name: str
+    detail: str = "''"
+    day: str = "0"
+    bytes: str = "0"
+    when: str = "1"
+
+
+_COUNTED = {
+    "upload": Counted(
+        "uploads",
+        ["state", "error_code"],
+        "'upload'",
+        # A claim moves one upload of a few from queued to processing and back: whoever reads counts those,
+        # and the transaction of a claim writes no totals.
+        "iif({row}.state IN ('queued', 'processing'), 'waiting', {row}.state)",
+        "coalesce({row}.error_code, '')",
+    ),
+    "original": Counted(
+        "uploads",
+        ["bytes", "format"],
+        "'original'",
+        "coalesce({row}.format, '')",
+        bytes="{row}.bytes",
+        when="{row}.bytes IS NOT NULL",
+    ),
+    "variant": Counted(
+        "variants",
+        ["superseded_ms", "bytes", "name", "key", "made_ms"],
+        "iif({row}.superseded_ms IS NULL, 'variant', 'superseded')",
+        "{row}.name",
+        "substr({row}.key, instr({row}.key, '.') + 1)",  # the key's ending says the format
+        "{row}.made_ms / 86400000",
+        "{row}.bytes",
+    ),
+    "dead_letter": Counted(
+        "dead_letters", ["code"], "'dead_letter'", "{row}.code", bytes="length({row}.body)"
+    ),
+}
+
+
+def upgrade() -> None:
+    op.create_table(
+        "dead_letters",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("stream_id", sa.String(length=64), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("code", sa.String(length=32), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("received_ms", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("epoch", "stream_id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "deletion_marks",
+        sa.Column("key", sa.String(length=128), nullable=False),
+        sa.Column("marked_ms", sa.Integer(), nullable=False),
+        sa.Column("moved_ms", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    op.create_index("deletion_marks_by_age", "deletion_marks", ["moved_ms"], unique=False)
+    op.create_table(
+        "kv",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "outbox",
+        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("made_ms", sa.Integer(), nullable=False),
+        sa.Column("sent_ms", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("seq"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("outbox_by_age", "outbox", ["made_ms"], unique=False)
+    op.create_index("outbox_unsent", "outbox", ["seq"], unique=False, sqlite_where=sa.text("sent_ms IS NULL"))
+    op.create_table(
+        "poison_contents",
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.String(length=200), nullable=False),
+        sa.Column("bytes", sa.Integer(), nullable=False),
+        sa.Column("code", sa.String(length=32), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("made_ms", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("sha256", "version"),
+    )
+    op.create_index("poison_by_age", "poison_contents", ["made_ms"], unique=False)
+    op.create_table(
+        "snapshots",
+        sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("time_ms", sa.Integer(), nullable=False),
+        sa.Column("uploads", sa.Integer(), nullable=False),
+        sa.Column("ready", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("originals", sa.Integer(), nullable=False),
+        sa.Column("original_bytes", sa.Integer(), nullable=False),
+        sa.Column("variants", sa.Integer(), nullable=False),
+        sa.Column("variant_bytes", sa.Integer(), nullable=False),
+        sa.Column("superseded", sa.Integer(), nullable=False),
+        sa.Column("superseded_bytes", sa.Integer(), nullable=False),
+        sa.Column("free_bytes", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("day"),
+    )
+    op.create_table(
+        "totals",
+        sa.Column("what", sa.String(length=16), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("detail", sa.String(length=64), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("files", sa.Integer(), nullable=False),
+        sa.Column("bytes", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("what", "name", "detail", "day"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "uploads",
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("source", sa.Text(), nullable=True),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("recipe", sa.String(length=64), nullable=False),
+        sa.Column("metadata", sa.Text(), nullable=False),
+        sa.Column("event_ms", sa.Integer(), nullable=False),
+        sa.Column("event_n", sa.Integer(), nullable=False),
+        sa.Column("event_epoch", sa.Integer(), nullable=False),
+        sa.Column("job_id", sa.String(length=64), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("claim", sa.Integer(), nullable=False),
+        sa.Column("holder", sa.String(length=128), nullable=True),
+        sa.Column("crash_count", sa.Integer(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("queued_ms", sa.Integer(), nullable=False),
+        sa.Column("changed_ms", sa.Integer(), nullable=False),
+        sa.Column("not_before_ms", sa.Integer(), nullable=False),
+        sa.Column("revive", sa.Boolean(), nullable=False),
+        sa.Column("delete_original", sa.Boolean(), nullable=False),
+        sa.Column("adopted", sa.Boolean(), nullable=False),
+        sa.Column("error_code", sa.String(length=32), nullable=True),
+        sa.Column("error_message", sa.Text(), nullable=True),
+        sa.Column("seen", sa.Text(), nullable=True),
+        sa.Column("stamp", sa.Text(), nullable=True),
+        sa.Column("sha256", sa.String(length=64), nullable=True),
+        sa.Column("bytes", sa.Integer(), nullable=True),
+        sa.Column("format", sa.String(length=16), nullable=True),
+        sa.Column("width", sa.Integer(), nullable=True),
+        sa.Column("height", sa.Integer(), nullable=True),
+        sa.Column("color", sa.String(length=7), nullable=True),
+        sa.PrimaryKeyConstraint("number"),
+        sa.UniqueConstraint("id"),
+    )
+    op.create_index(
+        "uploads_by_bytes", "uploads", ["bytes"], unique=False, sqlite_where=sa.text("bytes IS NOT NULL")
+    )
+    op.create_index("uploads_by_source", "uploads", ["source"], unique=False)
+    op.create_index("uploads_by_state", "uploads", ["state", "changed_ms"], unique=False)
+    op.create_table(
+        "variants",
+        sa.Column("key", sa.String(length=128), nullable=False),
+        sa.Column("upload_id", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=32), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("width", sa.Integer(), nullable=False),
+        sa.Column("height", sa.Integer(), nullable=False),
+        sa.Column("bytes", sa.Integer(), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("made_ms", sa.Integer(), nullable=False),
+        sa.Column("superseded_ms", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["upload_id"],
+            ["uploads.id"],
+        ),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    op.create_index("variants_by_upload", "variants", ["upload_id"], unique=False)
+    op.create_index(
+        "variants_current",
+        "variants",
+        ["upload_id", "name"],
+        unique=True,
+        sqlite_where=sa.text("superseded_ms IS NULL"),
+    )
+    op.create_index(
+        "variants_superseded",
+        "variants",
+        ["superseded_ms"],
+        unique=False,
+        sqlite_where=sa.text("superseded_ms IS NOT NULL"),
+    )
+    for name, counted in _COUNTED.items():
+        for statement in _triggers(name, counted):
+            op.execute(statement)
+
+
+def _triggers(name: str, counted: Counted) -> Sequence[str]:
+    plus, minus = _filled(_ADD, counted, "NEW"), _filled(_ADD, counted, "OLD", sign="-")
+    counts = (counted.what, counted.name, counted.detail, counted.day, counted.bytes)
+    changed = " OR ".join(
+        f"{part.format(row='OLD')} IS NOT {part.format(row='NEW')}" for part in counts if "{row}" in part
+    )
+    return [
+        f"CREATE TRIGGER {name}_inserted AFTER INSERT ON {counted.table} BEGIN {plus} END",
+        f"CREATE TRIGGER {name}_deleted AFTER DELETE ON {counted.table} BEGIN {minus} END",
+        f"CREATE TRIGGER {name}_updated AFTER UPDATE OF {', '.join(counted.columns)} ON {counted.table} "
+        f"WHEN {changed} BEGIN {minus} {plus} END",
+    ]
+
+
+_ADD = """INSERT INTO totals SELECT {what}, {name}, {detail}, {day}, {sign}1, {sign}{bytes} WHERE {when}
+    ON CONFLICT DO UPDATE SET files = files + excluded.files, bytes = bytes + excluded.bytes;"""
+
+
+def _filled(sql: str, counted: Counted, row: str, sign: str = "") -> str:
+    parts = {name: part for name, part in vars(counted).items() if isinstance(part, str)}
+    return sql.format(**parts, sign=sign).format(row=row)
