@@ -113,9 +113,9 @@ async def enqueue(
     """Copy `files` to the storage, enqueue each, and with `wait` follow them to their outcomes."""
     sent = [Sent(path) for path in files]
     async with open_stores(settings) as stores, open_queue(settings) as queue:
-        await queue.prove_not_of_another(stores.catalog.id)
+        await queue.ownership.check_not_of_another(stores.catalog.id)
         sender = Sender(stores.blobs, queue, settings.max_source_bytes, recipe)
-        since = await queue.last_message_id() if wait else "0"  # an app may have no right to read
+        since = await queue.messages.last_id() if wait else "0"  # an app may have no right to read
         follower = Follower(queue, since)
         with Progress("pictures", len(sent)) as progress:
             if wait:
@@ -172,7 +172,7 @@ class Sender:
     async def announce(self, sent: Sent) -> None:
         """Put the event of a stored file on the stream."""
         if sent.status != "failed":
-            sent.entry = await self._queue.add({"source": sent.source, "recipe": self._recipe})
+            sent.entry = await self._queue.stream.add({"source": sent.source, "recipe": self._recipe})
 
 
 class Follower:
@@ -193,7 +193,7 @@ class Follower:
     async def run(self, progress: Progress) -> None:
         """Listen until everything that was sent has an outcome."""
         while self._expected or not self.all_sent.is_set():
-            for entry_id, message in await self._queue.messages_after(self._since, block_ms=200):
+            for entry_id, message in await self._queue.messages.after(self._since, block_ms=200):
                 self._since = entry_id
                 for sent in self._sent_about(message):
                     _note(sent, message)
@@ -215,7 +215,7 @@ class Follower:
     async def _say_when_nobody_works(self) -> None:
         if time.monotonic() > self._looks_for_worker_at:
             self._looks_for_worker_at = math.inf
-            if not await self._queue.has_worker():
+            if not await self._queue.heartbeats.any_well():
                 errors.print("No worker is running; this waits for one (`media worker`).")
 
 

@@ -90,9 +90,9 @@ def retry_failed(
 
     async def body(settings: Settings) -> int:
         async with open_stores(settings) as stores, open_queue(settings) as queue:
-            await queue.prove_not_of_another(stores.catalog.id)
+            await queue.ownership.check_not_of_another(stores.catalog.id)
             chosen = await _choose(stores.catalog, ids, code, everything=everything)
-            await queue.depth()  # a Redis that is away is found before anything is changed
+            await queue.stream.depth()  # a Redis that is away is found before anything is changed
             deadly = [one.source for one in chosen.uploads if one.error_code in DEADLY_CODES and one.source]
             await remove_poison(deadly, stores.blobs, stores.catalog.poison)
             jobs = await stores.catalog.failures.requeue(
@@ -100,9 +100,9 @@ def retry_failed(
                 uploads_per_job=IDS_A_DECODER * settings.decoders,
                 new_job_id=new_job_id,
             )
-            await queue.enqueue(jobs)
+            await queue.jobs.enqueue(jobs)
             for letter in chosen.letters:
-                await queue.add_raw(letter.body)
+                await queue.stream.add_raw(letter.body)
             await stores.catalog.dead_letters.discard([letter.id for letter in chosen.letters])
         return _report("queued", [one.id for one in chosen.uploads], chosen, as_json=as_json)
 

@@ -68,7 +68,7 @@ async def _rebuild(catalog: Catalog, settings: Settings) -> int:
     if not settings.storage_root.is_dir():
         raise RootMismatch(f"The storage root {settings.storage_root} does not exist.")
     async with open_blobs(settings.storage_url, create=False) as blobs, open_queue(settings) as queue:
-        await queue.rebind(catalog.id, before=await blobs.catalog_id())
+        await queue.ownership.rebind(catalog.id, before=await blobs.catalog_id())
         await blobs.rebind(catalog.id)
         await catalog.walks.begun(REBUILD)
         await catalog.mark_bound()

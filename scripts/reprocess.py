@@ -50,7 +50,7 @@ def command(
         state = State.READY if failed is None else State.FAILED
         wanted = Filter(state, recipe, failed, None if since is None else moment_ms(since))
         async with open_stores(settings) as stores, open_queue(settings) as queue:
-            await queue.prove_not_of_another(stores.catalog.id)
+            await queue.ownership.check_not_of_another(stores.catalog.id)
             selection = Selection(wanted, since, stale, missing)
             queued = await Backfiller(settings, stores.catalog, stores.blobs, queue, selection).run(limit)
         if as_json:
@@ -135,14 +135,14 @@ class Backfiller:
             uploads_per_job=self._uploads_per_job,
             new_job_id=new_job_id,
         )
-        await self._queue.enqueue(jobs)
+        await self._queue.jobs.enqueue(jobs)
         return sum(len(ids) for ids in jobs.values())
 
     async def _until_short(self) -> None:
         """Live uploads go first: those that have jobs, and those whose events nobody has taken yet."""
         warned = False
-        while await self._queue.waiting_jobs() + await self._queue.depth() > _SHORT:
-            if not warned and not await self._queue.has_worker():
+        while await self._queue.jobs.waiting() + await self._queue.stream.depth() > _SHORT:
+            if not warned and not await self._queue.heartbeats.any_well():
                 complain("Nobody works the queue off; is a worker running?")
             warned = True
             await asyncio.sleep(_LOOK_S)

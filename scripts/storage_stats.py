@@ -14,7 +14,7 @@ from storage.errors import CatalogUnavailable, StorageError
 from storage.tasks import together
 from storage.totals import StorageTotals, read_totals
 from worker.queue import UNREACHABLE, RedisError, open_queue
-from worker.refusals import explain, refusal_of
+from worker.queue.refusals import explain, refusal_of
 from worker.settings import Settings
 
 _DAYS = 7  # shown to people
@@ -77,9 +77,9 @@ async def waiting(settings: Settings) -> stats_report.QueueDepth | None:
     try:
         async with open_queue(settings) as queue:
             return stats_report.QueueDepth(
-                depth=await queue.depth(),
-                oldest_seconds=await queue.oldest_age_s(),
-                jobs=await queue.waiting_jobs(),
+                depth=await queue.stream.depth(),
+                oldest_seconds=await queue.stream.oldest_age_s(),
+                jobs=await queue.jobs.waiting(),
                 workers=len(await queue.heartbeats.living()),
             )
     except (*UNREACHABLE, RedisError) as error:
@@ -166,7 +166,10 @@ def _print_queue(queue: stats_report.QueueDepth | None) -> None:
         return
     oldest = "" if queue.oldest_seconds is None else f", the oldest for {queue.oldest_seconds} s"
     lives = "1 worker lives" if queue.workers == 1 else f"{queue.workers} workers live"
-    events, jobs = "event waits" if queue.depth == 1 else "events wait", "job" if queue.jobs == 1 else "jobs"
+    events, jobs = (
+        "event waits" if queue.depth == 1 else "events wait",
+        "job" if queue.jobs == 1 else "jobs",
+    )
     output.print(f"{queue.depth} {events}{oldest}; {queue.jobs} {jobs}; {lives}")
     if not queue.workers and (queue.depth or queue.jobs):
         output.print(

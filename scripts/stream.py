@@ -28,14 +28,14 @@ def reset(
 
     async def body(settings: Settings) -> int:
         async with open_catalog(settings.catalog_url, create=False) as catalog, open_queue(settings) as queue:
-            await queue.prove_not_of_another(catalog.id)
-            waiting = await queue.depth()
+            await queue.ownership.check_not_of_another(catalog.id)
+            waiting = await queue.stream.depth()
             # Before the stream: what comes into the new one must be newer than all that was taken.
             epoch = await catalog.epochs.begin((await catalog.epochs.current()).number)
-            if not await queue.reset(even_with_entries=discard):
+            if not await queue.stream.reset(even_with_entries=discard):
                 raise CommandError(
-                    f"{await queue.depth()} events wait in {queue.stream}: let a worker take them first, or "
-                    "throw them away with --discard."
+                    f"{await queue.stream.depth()} events wait in {queue.stream.name}: let a worker take "
+                    "them first, or throw them away with --discard."
                 )
         if as_json:
             print_json({"stream": settings.stream, "epoch": epoch, "discarded": waiting})

@@ -160,7 +160,7 @@ def _with_sweeper(
 async def _prove_owner(queue: Queue, catalog: Catalog) -> None:
     """The stream is not another catalog's. One that is away takes nothing anyway. Raises: RedisRefused."""
     with suppress(*UNREACHABLE):
-        await queue.prove_not_of_another(catalog.id)
+        await queue.ownership.check_not_of_another(catalog.id)
 
 
 def _as_json(plan: Plan) -> dict[str, Any]:

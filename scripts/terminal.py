@@ -21,7 +21,7 @@ from scripts.contact_sheet import visible
 from storage.errors import StorageError
 from worker.env_files import find_env_files
 from worker.queue import RedisError
-from worker.refusals import explain, refusal_of
+from worker.queue.refusals import explain, refusal_of
 from worker.settings import Settings, SettingsError
 from worker.standard_error import StandardError
 

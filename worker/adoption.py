@@ -130,7 +130,7 @@ class Adoption:
             uploads_per_job=self._uploads_per_job,
             new_job_id=new_job_id,
         )
-        await self._queue.enqueue(taken.jobs)
+        await self._queue.jobs.enqueue(taken.jobs)
 
     async def _move(self, page: Page) -> None:
         if page.last is not None:

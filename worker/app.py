@@ -39,10 +39,10 @@ from worker.health import (
     check_owner,
     check_rights,
 )
-from worker.heartbeats import new_instance
 from worker.intake import Intake, new_job_id
 from worker.publisher import OutboxPublisher
 from worker.queue import UNREACHABLE, Queue, RedisError, queue_on
+from worker.queue.heartbeats import new_instance
 from worker.retry import classify
 from worker.settings import LEAST_MEMORY_MB, OF_A_PROCESS, Settings, available_cpus
 from worker.shutdown import Shutdown
@@ -230,7 +230,7 @@ def _hastening(catalog: Catalog, queue: Queue) -> Callable[[Sequence[UUID]], Awa
 
     async def hasten(ids: Sequence[UUID]) -> None:
         try:
-            await queue.make_due(await catalog.claims.hasten(ids))
+            await queue.jobs.make_due(await catalog.claims.hasten(ids))
         except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
             log.warning(
                 "uploads_not_hastened", uploads=len(ids), reason=str(error)
@@ -247,7 +247,7 @@ def _repeating(
     async def repeat(made: Mapping[UUID, int]) -> None:
         try:
             jobs = await catalog.claims.again(made, uploads_per_job=uploads_per_job, new_job_id=new_job_id)
-            await queue.enqueue(jobs)
+            await queue.jobs.enqueue(jobs)
         except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
             # Without a row that waits they stay as they are; with one the reconciler finds them.
             log.warning("uploads_not_repeated", uploads=len(made), reason=str(error))
@@ -281,7 +281,7 @@ async def in_background(app: App) -> AsyncIterator[None]:
         with suppress(*UNREACHABLE, RedisError, TimeoutError):
             async with asyncio.timeout(2):
                 await app.health.close()
-                await app.queue.leave()
+                await app.queue.stream.leave()
 
 
 async def _kept_up(work: Callable[[], Awaitable[None]]) -> None:

@@ -16,7 +16,7 @@ from pipelines.sandbox import Sandbox
 from storage.catalog import Catalog
 from storage.errors import StorageError
 from worker.queue import UNREACHABLE, Queue, RedisError, ServerInfo
-from worker.refusals import explain, refusal_of
+from worker.queue.refusals import explain, refusal_of
 from worker.settings import LEAST_MEMORY_MB, Settings
 
 log = structlog.get_logger(__name__)
@@ -152,7 +152,7 @@ class Health:
     async def _problem(self) -> str | None:
         try:
             problem = await self._found()
-            await self._beat(problem or await self._queue.waits(), well=problem is None)
+            await self._beat(problem or await self._queue.stream.waits(), well=problem is None)
         except (*UNREACHABLE, RedisError) as error:
             problem = explain(error)
             if refusal_of(error):
@@ -191,7 +191,7 @@ def check_owner(queue: Queue) -> Check:
     """The stream is tied to this worker's catalog."""
 
     async def check() -> None:
-        await queue.prove_bound()
+        await queue.ownership.check()
 
     return check
 
@@ -205,7 +205,7 @@ def check_rights(queue: Queue, again_after_s: float = RIGHTS_EVERY_S) -> Check:
         if (began := time.monotonic()) < next_try:
             return None
         next_try = float("-inf")
-        if refusal := await queue.refusal():
+        if refusal := await queue.server.refusal():
             return f"{refusal.by}: {refusal}"
         next_try = began + again_after_s
         return None
@@ -245,7 +245,7 @@ def check_jobs(queue: Queue, has_room: Callable[[], bool]) -> Check:
     """Jobs that are due start, as far as this worker has room for them."""
 
     async def check() -> str | None:
-        waited = await queue.longest_due_s()
+        waited = await queue.jobs.longest_due_s()
         if waited is None or waited <= STALLED_AFTER_S or not has_room():
             return None
         return f"a job has been due for {waited:.0f} s and does not start"
@@ -263,11 +263,11 @@ def check_intake(queue: Queue, backlog: int, patience_s: float) -> Check:
 
     async def check() -> str | None:
         nonlocal first, since
-        now_first = await queue.oldest_id()
+        now_first = await queue.stream.oldest_id()
         if now_first is None or now_first != first:
             first, since = now_first, time.monotonic()
         waited = time.monotonic() - since
-        if waited <= patience_s or await queue.untaken_jobs() >= backlog:
+        if waited <= patience_s or await queue.jobs.untaken() >= backlog:
             return None
         return f"the event {first} has been the first to wait for {waited:.0f} s, and nobody takes it"
 

@@ -71,7 +71,7 @@ class Intake:
         Raises: RedisError, OSError, CatalogUnavailable.
         """
         self._epoch = (await self._epochs.current()).number
-        if not await self._queue.has_group():
+        if not await self._queue.stream.has_group():
             await self._begin_anew(self._epoch)
 
     async def run(self) -> None:
@@ -79,7 +79,7 @@ class Intake:
         back_off = _FIRST_BACK_OFF_S
         while not self._stopping.is_set():
             try:
-                if await self._queue.untaken_jobs() >= self._backlog:
+                if await self._queue.jobs.untaken() >= self._backlog:
                     await asyncio.sleep(_PAUSE_S)
                     continue
                 await self.step(_BLOCK_MS)
@@ -111,7 +111,7 @@ class Intake:
 
         Raises: CatalogDamaged when there is something that cannot be recorded.
         """
-        while not self._stopping.is_set() and await self._queue.depth() > len(self._unrecorded):
+        while not self._stopping.is_set() and await self._queue.stream.depth() > len(self._unrecorded):
             try:
                 taken = await self.step(None)
             except CatalogDamaged:
@@ -134,14 +134,14 @@ class Intake:
         """
         if self._epoch is None:
             await self.join()
-        await self._queue.prove_bound(lately=True)
+        await self._queue.ownership.check(lately=True)
         try:
             entries = await self._next(block_ms)
         except NoGroup:  # the stream was deleted, or Redis lost its data
             await self._begin_anew(self._epoch or 0)
             return 0
         if entries:
-            await self._queue.prove_bound()  # left alone, they are taken over by whose they are
+            await self._queue.ownership.check()  # left alone, they are taken over by whose they are
             self._has_pending = True
             # One that was recorded and could not be acknowledged is not answered again each time.
             fresh = [entry for entry in entries if entry.id not in self._recorded]
@@ -150,10 +150,10 @@ class Intake:
             self._publisher.publish(taken.messages)
             if taken.outdated:
                 log.info("outdated_events_answered", count=len(taken.outdated), first=taken.outdated[0])
-            await self._queue.enqueue(taken.jobs)
+            await self._queue.jobs.enqueue(taken.jobs)
             recorded = [entry for entry in entries if entry.id not in self._unrecorded]
             if recorded:
-                await self._queue.acknowledge(recorded)
+                await self._queue.stream.acknowledge(recorded)
             self._recorded.clear()
             self._has_pending = False
             if not recorded and self._reads_new:
@@ -163,37 +163,37 @@ class Intake:
     async def _next(self, block_ms: int | None) -> Sequence[StreamEntry]:
         self._reads_new = False
         if self._has_pending:
-            own = await self._queue.read_own(self._batch_size)
+            own = await self._queue.stream.read_own(self._batch_size)
             self._has_pending = bool(own)
             if own:
                 return own
         if time.monotonic() - self._looked_at > self._lease_s / 3:
             self._looked_at = time.monotonic()
-            orphaned = await self._queue.take_over(int(self._lease_s * 1000), self._batch_size)
+            orphaned = await self._queue.stream.take_over(int(self._lease_s * 1000), self._batch_size)
             orphaned = orphaned or await self._take_over_forgotten()
             if orphaned:
                 self._looked_at = float("-inf")  # there may be more
                 return orphaned
         self._reads_new = True
-        return await self._queue.read(self._batch_size, block_ms)
+        return await self._queue.stream.read(self._batch_size, block_ms)
 
     async def _take_over_forgotten(self) -> Sequence[StreamEntry]:
         """What others have had for twice the lease; Redis does not say so once its clock was put back."""
         now = time.monotonic()
-        pending = await self._queue.pending_elsewhere(self._batch_size)
+        pending = await self._queue.stream.pending_elsewhere(self._batch_size)
         self._pending_since = {each: self._pending_since.get(each, now) for each in pending}
         late = [each[0] for each, since in self._pending_since.items() if now - since > 2 * self._lease_s]
-        found = [await self._queue.take_over_one(entry_id) for entry_id in late]
+        found = [await self._queue.stream.take_over_one(entry_id) for entry_id in late]
         return [entry for entries in found for entry in entries]
 
     async def _begin_anew(self, epoch: int) -> None:
         """Make the group, and before it a new epoch: nobody can read before both are there."""
         await self._move_to(await self._epochs.begin(epoch))
-        await self._queue.make_group()
+        await self._queue.stream.make_group()
 
     async def _move_to(self, epoch: int) -> None:
         if epoch != self._epoch:
-            log.warning("stream_began_anew", stream=self._queue.stream, epoch=epoch)
+            log.warning("stream_began_anew", stream=self._queue.stream.name, epoch=epoch)
             self._recorded.clear()  # the same IDs may be others' now
         self._epoch = epoch
 
@@ -212,7 +212,7 @@ class Intake:
             if not sure:
                 await self._move_to(taken.epoch if taken.epoch != epoch else await self._epochs.begin(epoch))
                 # What the stream does not know of was read before it began anew.
-                here = await self._queue.pending(entries)
+                here = await self._queue.stream.pending(entries)
                 epochs |= dict.fromkeys(here, self._epoch or 0)
 
     async def _is_anew(self, newest: StreamId | None) -> bool:
@@ -221,10 +221,10 @@ class Intake:
         An older state of it, which was restored, is the same: what it numbers from now on is newer than all
         that was taken, and what is older has been taken. Unless a clock has gone back since, that is.
         """
-        last = await self._queue.last_entry_id()
+        last = await self._queue.stream.last_id()
         if newest is None or last is None or newest <= parse_stream_id(last, newest.epoch):
             return False
-        return not 0 <= await self._queue.now_ms() - newest.ms < _A_YEAR_MS
+        return not 0 <= await self._queue.server.now_ms() - newest.ms < _A_YEAR_MS
 
     def _parse(
         self, entries: Sequence[StreamEntry], epochs: Mapping[str, int]

@@ -32,7 +32,7 @@ _GONE_AFTER_S = 3600  # a consumer that nothing was heard of
 async def held(queue: Queue, job_id: str, lease_s: float) -> AsyncIterator[None]:
     """The job's lock, renewed while the body runs, so that it ends soon after its worker does."""
     with suppress(*UNREACHABLE, RedisError):  # arq ends for good what raises; the renewal tries again
-        await queue.renew(job_id, lease_s)
+        await queue.jobs.renew(job_id, lease_s)
     renewal = asyncio.create_task(_renew(queue, job_id, lease_s))
     try:
         yield
@@ -46,7 +46,7 @@ async def _renew(queue: Queue, job_id: str, lease_s: float) -> None:
     while True:
         await asyncio.sleep(lease_s / 3)
         try:
-            if not await queue.renew(job_id, lease_s):
+            if not await queue.jobs.renew(job_id, lease_s):
                 log.warning("lease_lost", job_id=job_id)  # what we still write is fenced by the claims
                 return
         except (*UNREACHABLE, RedisError) as error:
@@ -68,15 +68,15 @@ async def reconcile(
 
     Raises: RedisError, OSError, CatalogUnavailable; the next tick does the rest.
     """
-    await queue.pull_in()
+    await queue.jobs.pull_in()
     stalled = await catalog.claims.stalled(int(lease_s * 1000), ROWS_A_TICK)
     longest_ms = max(_LONGEST_LOCK_MS, int(4 * lease_s * 1000))
-    alive = await queue.alive(sorted({upload.job_id for upload in stalled}), longest_ms)
+    alive = await queue.jobs.alive(sorted({upload.job_id for upload in stalled}), longest_ms)
     gone = [upload for upload in stalled if upload.job_id not in alive]
     if gone:
         jobs = await _requeue(catalog.claims, gone, uploads_per_job)
-        await queue.enqueue(jobs)
-        await queue.discard(sorted({upload.job_id for upload in gone}))
+        await queue.jobs.enqueue(jobs)
+        await queue.jobs.discard(sorted({upload.job_id for upload in gone}))
         log.info("uploads_requeued", uploads=len(gone), jobs=len(jobs))
     on_its_way_ms = max(_UNSENT_AFTER_MS, int(lease_s * 1000)) if unsent_ms is None else unsent_ms
 
@@ -91,7 +91,7 @@ async def reconcile(
         catalog.sweeps.settle_abandoned,
         lambda: catalog.dead_letters.prune(now_ms() - KEEP_DEAD_LETTERS_MS),
         lambda: _bound(catalog),
-        lambda: queue.forget_consumers(_GONE_AFTER_S * 1000),
+        lambda: queue.stream.forget_consumers(_GONE_AFTER_S * 1000),
     )
     return len(gone)
 

@@ -32,7 +32,7 @@ from worker.env_files import find_env_files
 from worker.logs import configure_logs, quiet_arq
 from worker.numbering import go_on_above
 from worker.queue import UNREACHABLE, RedisError
-from worker.refusals import RedisRefused, explain, refusal_of
+from worker.queue.refusals import RedisRefused, explain, refusal_of
 from worker.settings import Settings, SettingsError, unknown_variables
 from worker.shutdown import Shutdown
 from worker.standard_error import say
@@ -99,7 +99,7 @@ async def _refuse_to_start(settings: Settings) -> None:
     """
     try:
         async with queue.open_queue(settings) as opened:
-            refusal = await opened.refusal()
+            refusal = await opened.server.refusal()
     except (*UNREACHABLE, RedisError) as error:
         refusal = refusal_of(error)
     if refusal:
@@ -175,11 +175,11 @@ async def _look_at_workers(settings: Settings) -> tuple[bool, str]:
             mine = await in_thread_within(_STORAGE_S, partial(read_owner, settings.storage_url))
         except TimeoutError:
             return False, f"the storage folder {settings.storage_root} does not answer within {_STORAGE_S} s"
-        await opened.prove_not_of_another(mine)
+        await opened.ownership.check_not_of_another(mine)
         if is_well:
             return True, next(worker.detail for worker in here if worker.well)
         detail = f"no worker is heard of here; {len(workers)} elsewhere"
-        if refusal := await opened.refusal():  # then one may be there, and wait for that to end
+        if refusal := await opened.server.refusal():  # then one may be there, and wait for that to end
             detail = f"{refusal.by}: {refusal.what}; {detail}. {refusal.remedy}"
         return False, detail
 
@@ -208,9 +208,9 @@ async def start_up(ctx: Context) -> None:
         log.error("cannot_start", reason=str(error))  # noqa: TRY400 (the reason says it all)
         raise SystemExit(1) from error
     ctx["app"] = app
-    await _or_end(ctx, app.queue.bind(app.catalog.id))
+    await _or_end(ctx, app.queue.ownership.bind(app.catalog.id))
     if not ctx.get("away"):
-        health.warn(await app.queue.server_info())
+        health.warn(await app.queue.server.info())
         health.warn_of([health.inspect_memory(settings), health.inspect_recipes(settings)])
         for file in find_env_files():
             if file.problem:
@@ -220,7 +220,7 @@ async def start_up(ctx: Context) -> None:
     if raised := await go_on_above(app.catalog.outbox, app.queue):
         log.info("seq_raised", above=raised)
     await app.intake.join()
-    if scrubbed := await app.queue.scrub():
+    if scrubbed := await app.queue.jobs.remove_corrupt():
         log.warning("unreadable_jobs_removed", count=scrubbed)
     await (app.intake.drain_all() if ctx["burst"] else app.intake.drain(_START_DRAIN))
     await tasks.reconcile_now(app, unsent_ms=0 if ctx["burst"] else None)
@@ -240,8 +240,8 @@ async def start_up(ctx: Context) -> None:
 
 
 async def _prove_rights(ctx: Context, settings: Settings) -> None:
-    await queue.prove_answers(ctx["redis"], settings.redis_url)
-    refusal = await queue.queue_on(ctx["redis"], settings).refusal()
+    await queue.check_answers(ctx["redis"], settings.redis_url)
+    refusal = await queue.queue_on(ctx["redis"], settings).server.refusal()
     if refusal is not None:
         raise RedisRefused(refusal)
 
@@ -329,7 +329,7 @@ class PromptWorker(Worker):
     """
 
     async def _poll_iteration(self) -> None:
-        queued: asyncio.Event = self.ctx["app"].queue.queued
+        queued: asyncio.Event = self.ctx["app"].queue.jobs.queued
         with suppress(TimeoutError):
             async with asyncio.timeout(self.poll_delay_s if self.tasks else 2 * self.poll_delay_s):
                 await queued.wait()

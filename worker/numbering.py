@@ -15,7 +15,7 @@ async def go_on_above(outbox: Outbox, queue: Queue, *, rebuilt: bool = False) ->
     Raises: RedisError, OSError, CatalogUnavailable.
     """
     given = await outbox.given_seq()
-    newest = await queue.newest_seq()
+    newest = await queue.messages.newest_seq()
     floor = newest or (now_ms() if given or rebuilt else 0)
     if floor <= given:
         return None

@@ -82,7 +82,7 @@ class OutboxPublisher:
 
     async def _publish(self, messages: Sequence[Message]) -> None:
         ordered = sorted(messages, key=lambda message: message.seq)
-        await self._queue.send([payload(message) for message in ordered])
+        await self._queue.messages.send([payload(message) for message in ordered])
         if not self._sent:
             self._sent_at = time.monotonic()
         self._sent += ordered

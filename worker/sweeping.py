@@ -43,7 +43,7 @@ def sweeper_of(
 
     async def requeue(upload_ids: Sequence[UUID]) -> int:
         jobs = await catalog.sweeps.remake(upload_ids, uploads_per_job=IDS_A_JOB, new_job_id=new_job_id)
-        await queue.enqueue(jobs)
+        await queue.jobs.enqueue(jobs)
         return sum(len(ids) for ids in jobs.values())
 
     async def prove() -> None:
@@ -111,7 +111,7 @@ async def alarm(queue: Queue, reason: str, plan: Plan | None) -> None:
     """Tell apps, as far as Redis listens, that a sweep was stopped."""
     message = sweep_stopped(reason, plan.id if plan else None, now_ms(), _numbers(plan))
     with suppress(*UNREACHABLE, RedisError):
-        await queue.send([message])
+        await queue.messages.send([message])
 
 
 def _numbers(plan: Plan | None) -> Mapping[str, int]:
@@ -168,7 +168,7 @@ def verifying_of(settings: Settings, catalog: Catalog, blobs: Storage, queue: Qu
 
     async def remake(damaged: Mapping[str, str]) -> int:
         jobs = await catalog.sweeps.doubt(damaged, uploads_per_job=IDS_A_JOB, new_job_id=new_job_id)
-        await queue.enqueue(jobs)
+        await queue.jobs.enqueue(jobs)
         return sum(len(ids) for ids in jobs.values())
 
     return partial(verify, sweeper_of(settings, catalog, blobs, queue), remake)

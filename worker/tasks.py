@@ -15,7 +15,7 @@ from worker import leases
 from worker.adoption import PAUSE_S
 from worker.app import BACKLOG, App
 from worker.queue import UNREACHABLE, RedisError
-from worker.refusals import RedisRefused
+from worker.queue.refusals import RedisRefused
 from worker.retry import delay_ms, policy_of
 from worker.sweeping import sweep_by_itself, sweeper_of
 
@@ -43,7 +43,7 @@ async def process_batch(ctx: Context, ids: list[str]) -> None:
 async def _leave_to_its_owner(app: App) -> None:
     """A job on a stream that is another catalog's by now is another's; done here, it would be lost."""
     try:
-        await app.queue.prove_bound(lately=True)
+        await app.queue.ownership.check(lately=True)
     except RedisRefused:
         raise Retry(defer=_NOT_OURS_S) from None
     except (*UNREACHABLE, RedisError):
@@ -98,7 +98,7 @@ async def adopt(ctx: Context) -> None:
 async def adopt_now(app: App, pause_s: float = PAUSE_S) -> None:
     """One tick of the walk, unless there is enough to do, or the last walk ended less than `pause_s` ago."""
     try:
-        if await app.queue.untaken_jobs() < BACKLOG:
+        if await app.queue.jobs.untaken() < BACKLOG:
             await app.adoption.tick(app.settings.adopt, pause_s=pause_s)
     except (*UNREACHABLE, RedisError, StorageError) as error:
         log.warning("adoption_failed", reason=str(error))
@@ -110,7 +110,7 @@ async def sweep(ctx: Context) -> None:
     """
     app: App = ctx["app"]
     try:
-        await app.queue.enqueue_chore(sweep_on.__name__, int(ctx["enqueue_time"].timestamp() * 1000))
+        await app.queue.jobs.enqueue_chore(sweep_on.__name__, int(ctx["enqueue_time"].timestamp() * 1000))
     except (*UNREACHABLE, RedisError) as error:
         log.warning("sweep_failed", reason=str(error))  # the next night does it
 

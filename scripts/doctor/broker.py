@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from storage.catalog import Catalog
 from worker.health import Finding, inspect_redis
 from worker.queue import UNREACHABLE, Queue, RedisError, open_queue
-from worker.refusals import Refusal, of_another, refusal_of
+from worker.queue.refusals import Refusal, of_another, refusal_of
 from worker.settings import Settings
 
 _PATIENCE_S = 4  # with a Redis that answers slowly, or at first and then no more
@@ -33,15 +33,15 @@ async def look_at_redis(settings: Settings) -> Heard:
     refusal = None
     try:
         async with asyncio.timeout(_PATIENCE_S), open_queue(settings) as queue:
-            refusal = await queue.refusal()
+            refusal = await queue.server.refusal()
             if refusal is not None and not refusal.passes:
                 return Heard([refused(refusal)])
             first = refused(refusal) if refusal else ANSWERS
             return Heard(
-                [first, *inspect_redis(await queue.server_info()), await look_at_workers(queue)],
+                [first, *inspect_redis(await queue.server.info()), await look_at_workers(queue)],
                 answers=True,
-                owner=await queue.owner(),
-                recent=await queue.recent_messages(_MESSAGES, _LATELY_MS),
+                owner=await queue.ownership.owner(),
+                recent=await queue.messages.recent(_MESSAGES, _LATELY_MS),
             )
     except (*UNREACHABLE, RedisError) as error:
         if refusal := refusal or refusal_of(error):
@@ -63,9 +63,9 @@ async def look_at_workers(queue: Queue) -> Finding:
     """Whether workers live where something waits for them, and what those say that are not well."""
     workers = await queue.heartbeats.living()
     unwell = [worker for worker in workers if not worker.well]
-    waits = await queue.waits()
+    waits = await queue.stream.waits()
     if not workers:
-        if await queue.depth() or await queue.waiting_jobs():
+        if await queue.stream.depth() or await queue.jobs.waiting():
             detail = f"none lives, and {waits}"
             return Finding(
                 "Workers", "error", detail, "Start one: media worker. Where one runs: see its log."

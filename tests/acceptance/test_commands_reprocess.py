@@ -37,7 +37,8 @@ from tests.conftest import url_of
 from tests.support import pictures
 from tests.support.commands import MEDIA, document, media, on_a_terminal
 from tests.support.workplace import Workplace, database_on, eventually
-from worker.queue import Queue, open_queue
+from worker.queue import open_queue
+from worker.queue.jobs import Jobs
 from worker.settings import Settings
 
 RECIPES = "[default.thumb]\nbox = 150\n[avatar.small]\nbox = 64\n"
@@ -221,13 +222,13 @@ async def test_what_a_limit_leaves_for_later_is_not_passed_over_where_others_wer
     for number in range(A_JOB):
         await installation.upload(f"{number}")
     _, *others = [installation.names[upload_id] for upload_id in sorted(installation.names)]
-    looks = Queue.waiting_jobs
+    looks = Jobs.waiting
 
-    async def somebody_is_quicker(queue: Queue) -> int:
+    async def somebody_is_quicker(queue: Jobs) -> int:
         installation.sql("UPDATE uploads SET state = 'failed' WHERE id = ?", min(installation.names))
         return await looks(queue)
 
-    monkeypatch.setattr(Queue, "waiting_jobs", somebody_is_quicker)
+    monkeypatch.setattr(Jobs, "waiting", somebody_is_quicker)
     for name, value in installation.env.items():
         monkeypatch.setenv(name, value)
     settings = Settings.load()

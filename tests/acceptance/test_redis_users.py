@@ -13,7 +13,7 @@ from scripts.redis_server import RedisServer, temporary_redis
 from tests.support import pictures
 from tests.support.commands import document, media
 from tests.support.workplace import Workplace
-from worker.rights import attempts
+from worker.queue.rights import attempts
 
 _DONE_WITHOUT = {"info", "time", "xinfo", "config", "client"}
 _OF_OTHERS = {

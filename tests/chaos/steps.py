@@ -17,7 +17,9 @@ from storage.catalog.sweeps import Sweeps
 from storage.catalog.walks import Walks
 from worker import tasks
 from worker.adoption import Adoption
-from worker.queue import Queue
+from worker.queue.jobs import Jobs
+from worker.queue.messages import Messages
+from worker.queue.stream import EventStream
 
 When = Literal["before", "commit", "after"]
 """Before a step begins, before the transaction in it is committed, after it has ended."""
@@ -37,14 +39,14 @@ _DURABLE: Sequence[When] = ("before", "commit", "after")
 _AFTER: Sequence[When] = ("after",)
 
 INTAKE: Mapping[str, Step] = {
-    "read": Step(Queue, "read", _AFTER, only_with_result=True),
+    "read": Step(EventStream, "read", _AFTER, only_with_result=True),
     "take": Step(EventStore, "take", _DURABLE),
-    "enqueue": Step(Queue, "enqueue"),
-    "acknowledge": Step(Queue, "acknowledge"),
+    "enqueue": Step(Jobs, "enqueue"),
+    "acknowledge": Step(EventStream, "acknowledge"),
 }
 JOB: Mapping[str, Step] = {
     "job": Step(tasks, "process_batch", ("before",)),
-    "renew": Step(Queue, "renew"),
+    "renew": Step(Jobs, "renew"),
     "claim": Step(Claims, "claim", _DURABLE),
 }
 RENDER: Mapping[str, Step] = {
@@ -63,7 +65,7 @@ DISK: Mapping[str, Step] = {
 }
 OUTCOME: Mapping[str, Step] = {
     "commit": Step(Claims, "commit", _DURABLE),
-    "send": Step(Queue, "send"),
+    "send": Step(Messages, "send"),
     "mark_sent": Step(Outbox, "mark_sent", _DURABLE),
     "finish": Step(Worker, "finish_job"),
 }

@@ -29,8 +29,8 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
 
 async def test_a_job_counts_from_the_moment_it_is_enqueued(queue: Queue) -> None:
     for waiting in range(1, 101):
-        await queue.enqueue({uuid4().hex: []})
-        assert await queue.untaken_jobs() == waiting
+        await queue.jobs.enqueue({uuid4().hex: []})
+        assert await queue.jobs.untaken() == waiting
 
 
 async def test_an_intake_with_enough_in_hand_takes_nothing_until_some_of_it_is_done(
@@ -39,22 +39,22 @@ async def test_an_intake_with_enough_in_hand_takes_nothing_until_some_of_it_is_d
     stopping = asyncio.Event()
     intake = intake_on(queue, catalog, stopping)
     jobs = [uuid4().hex for _ in range(BACKLOG)]
-    await queue.make_group()
-    await queue.enqueue({job_id: [] for job_id in jobs})
-    await queue.add({"source": "uploads/cat.jpg"})
+    await queue.stream.make_group()
+    await queue.jobs.enqueue({job_id: [] for job_id in jobs})
+    await queue.stream.add({"source": "uploads/cat.jpg"})
 
     async def has_looked_three_times() -> bool:
         stats = await queue.redis.info("commandstats")
         return bool(stats.get("cmdstat_zrangebyscore", {}).get("calls", 0) >= 3)
 
     async def has_taken_it() -> bool:
-        return await queue.depth() == 0
+        return await queue.stream.depth() == 0
 
     running = asyncio.create_task(intake.run())
     await until(has_looked_three_times)
-    assert await queue.depth() == 1
+    assert await queue.stream.depth() == 1
 
-    await queue.discard(jobs[:1])
+    await queue.jobs.discard(jobs[:1])
     await until(has_taken_it)
 
     stopping.set()

@@ -56,7 +56,7 @@ async def queue(server: RedisServer) -> AsyncIterator[Queue]:
     redis = connect(server.url, job_queue_of(STREAM))
     await redis.flushall()
     queue = Queue(redis, STREAM, "me", 1000)
-    await queue.make_group()
+    await queue.stream.make_group()
     yield queue
     await redis.aclose(close_connection_pool=True)
 
@@ -69,7 +69,7 @@ async def chores_after(queue: Queue, put_clock: Clock, seconds: float) -> list[s
     jobs = worker_settings(Settings(reconcile_interval=15))["cron_jobs"]
     worker = Worker(
         [func(process_batch, name="work")],
-        queue_name=queue.jobs,
+        queue_name=queue.jobs.key,
         cron_jobs=jobs,
         redis_pool=queue.redis,
         handle_signals=False,
@@ -79,7 +79,7 @@ async def chores_after(queue: Queue, put_clock: Clock, seconds: float) -> list[s
     for beat in range(1, 61):
         put_clock(seconds + beat)
         await worker.run_cron(began + timedelta(seconds=seconds + beat), 0.5)
-    return [job.decode().partition(":")[0] for job in await queue.redis.zrange(queue.jobs, 0, -1)]
+    return [job.decode().partition(":")[0] for job in await queue.redis.zrange(queue.jobs.key, 0, -1)]
 
 
 @pytest.mark.parametrize("seconds", [0, THREE_DAYS_S, -AN_HOUR_S, -SINCE_1970_S])
@@ -103,7 +103,7 @@ async def reconciled(queue: Queue, catalog: Catalog) -> int:
 
 
 async def in_the_queue(queue: Queue) -> list[Any]:
-    due = await queue.redis.zrangebyscore(queue.jobs, "-inf", now_ms() + 1000)
+    due = await queue.redis.zrangebyscore(queue.jobs.key, "-inf", now_ms() + 1000)
     return list(due)
 
 
@@ -114,12 +114,12 @@ async def test_an_upload_that_was_queued_before_the_clock_was_put_back_is_worked
 ) -> None:
     put_clock(ahead_s)
     taken = await take(catalog, upload_event(1))
-    await queue.enqueue(taken.jobs)
+    await queue.jobs.enqueue(taken.jobs)
     [job_id] = taken.jobs
     if lost:
-        await queue.discard([job_id])
+        await queue.jobs.discard([job_id])
     else:
-        await queue.redis.zadd(queue.jobs, {job_id: now_ms()})
+        await queue.redis.zadd(queue.jobs.key, {job_id: now_ms()})
     put_clock(0)
     await reconciled(queue, catalog)
 
@@ -175,9 +175,9 @@ async def test_a_lock_that_lasts_an_hour_because_redis_clock_was_put_back_is_no_
     [job_id] = (await take(catalog, upload_event(1))).jobs
     await queue.redis.set(f"arq:in-progress:{job_id}", "dead", px=int(AN_HOUR_S * 1000))
 
-    assert await queue.alive([job_id]) == frozenset()
+    assert await queue.jobs.alive([job_id]) == frozenset()
     await queue.redis.set(f"arq:in-progress:{job_id}", "living", px=15_000)
-    assert await queue.alive([job_id]) == {job_id}
+    assert await queue.jobs.alive([job_id]) == {job_id}
 
 
 def _made_later(dumped: bytes, ms: int) -> bytes:
@@ -199,8 +199,8 @@ def _made_later(dumped: bytes, ms: int) -> bytes:
 async def test_entries_of_a_dead_worker_are_taken_over_though_redis_clock_was_put_back(
     queue: Queue, catalog: Catalog, ahead_ms: int
 ) -> None:
-    await queue.add({"source": SOURCE})
-    await Queue(queue.redis, STREAM, "dead", 1000).read(9, None)
+    await queue.stream.add({"source": SOURCE})
+    await Queue(queue.redis, STREAM, "dead", 1000).stream.read(9, None)
     dumped: Any = await queue.redis.dump(STREAM)
     await queue.redis.restore(STREAM, 0, _made_later(dumped, ahead_ms), replace=True)
     intake = intake_on(queue, catalog)
@@ -215,8 +215,8 @@ async def test_entries_of_a_dead_worker_are_taken_over_though_redis_clock_was_pu
 
 async def test_jobs_far_ahead_are_made_due_and_those_that_are_put_off_stay(queue: Queue) -> None:
     now = time.time() * 1000
-    await queue.redis.zadd(queue.jobs, {"lost": now + 3_600_000, "put off": now + 600_000, "due": now})
-    await queue.pull_in()
+    await queue.redis.zadd(queue.jobs.key, {"lost": now + 3_600_000, "put off": now + 600_000, "due": now})
+    await queue.jobs.pull_in()
 
     assert await in_the_queue(queue) == [b"due", b"lost"]
 

@@ -34,7 +34,7 @@ async def queue(server: RedisServer) -> AsyncIterator[Queue]:
     stream = f"uploads-{uuid4()}"
     redis = connect(server.url, job_queue_of(stream))
     queue = Queue(redis, stream, "me", 1000)
-    await queue.make_group()
+    await queue.stream.make_group()
     yield queue
     await redis.flushdb()
     await redis.aclose(close_connection_pool=True)
@@ -72,12 +72,12 @@ def _source(number: int) -> str:
 
 
 async def _left(queue: Queue) -> set[str]:
-    return {entry_id.decode() for entry_id, _ in await queue.redis.xrange(queue.stream)}
+    return {entry_id.decode() for entry_id, _ in await queue.redis.xrange(queue.stream.name)}
 
 
 async def _unread(queue: Queue) -> bool:
-    [group] = await queue.redis.xinfo_groups(queue.stream)
-    stream = await queue.redis.xinfo_stream(queue.stream)
+    [group] = await queue.redis.xinfo_groups(queue.stream.name)
+    stream = await queue.redis.xinfo_stream(queue.stream.name)
     return bool(group["last-delivered-id"] != stream["last-generated-id"])
 
 
@@ -98,9 +98,11 @@ async def test_whatever_page_is_lost_everything_works_or_it_is_told_and_nothing_
 ) -> None:
     pages = path.stat().st_size // PAGE
     zero(path, 2 + nth * (pages - 2) // DOZEN)
-    sent = {await queue.add({"source": _source(number)}): number for number in range(0, UPLOADS + 30, 10)}
-    await queue.add_raw(b"no event")
-    await queue.add({"delete": str(uuid4())})
+    sent = {
+        await queue.stream.add({"source": _source(number)}): number for number in range(0, UPLOADS + 30, 10)
+    }
+    await queue.stream.add_raw(b"no event")
+    await queue.stream.add({"delete": str(uuid4())})
     try:
         async with open_catalog(url_of(path)) as catalog:
             problem = await _used(catalog, queue, sent)
@@ -161,7 +163,7 @@ async def test_an_event_that_cannot_be_recorded_stays_and_is_taken_once_the_cata
     number = page_with(path, bad)
     page = path.read_bytes()[(number - 1) * PAGE : number * PAGE]
     zero(path, number)
-    entries = [await queue.add({"source": source}) for source in (bad, good)]
+    entries = [await queue.stream.add({"source": source}) for source in (bad, good)]
     async with open_catalog(url_of(path)) as catalog:
         await _taken(intake_on(queue, catalog), queue)
         assert await catalog.reports.find(default_id(good)) is not None
@@ -182,7 +184,7 @@ async def test_an_event_that_cannot_be_recorded_stays_and_is_taken_once_the_cata
 async def test_a_burst_ends_with_an_error_when_something_cannot_be_recorded(path: Path, queue: Queue) -> None:
     zero(path, page_with(path, _source(0)))
     for source in (_source(0), "uploads/new.jpg"):
-        await queue.add({"source": source})
+        await queue.stream.add({"source": source})
     async with open_catalog(url_of(path)) as catalog:
         with pytest.raises(CatalogDamaged, match="1 events could not be recorded"):
             await intake_on(queue, catalog).drain_all()

@@ -38,8 +38,8 @@ async def test_each_foreign_entry_is_counted_as_not_this_catalogs(
     queue: Queue, server: RedisServer, catalog: Catalog
 ) -> None:
     for fields in FOREIGN:
-        await queue.redis.xadd(queue.events, fields)
-    await queue.send([{"type": "sweep.stopped", "seq": 0, "id": None}])  # no catalog keeps that
+        await queue.redis.xadd(queue.messages.name, fields)
+    await queue.messages.send([{"type": "sweep.stopped", "seq": 0, "id": None}])  # no catalog keeps that
 
     settings = Settings(redis_url=server.url)
     [found] = await look_at_messages(settings, await look_at_redis(settings), catalog)
@@ -70,8 +70,10 @@ async def test_who_waits_for_an_outcome_waits_on_at_what_is_none(
     follower.expect(sent)
     follower.all_sent.set()
     for fields in FOREIGN:
-        await queue.redis.xadd(queue.events, fields)
-    await queue.send([{"seq": 1, "id": ID, **answer}, {"seq": 2, "id": ID, "type": "upload.deleted"}])
+        await queue.redis.xadd(queue.messages.name, fields)
+    await queue.messages.send(
+        [{"seq": 1, "id": ID, **answer}, {"seq": 2, "id": ID, "type": "upload.deleted"}]
+    )
 
     with Progress("pictures", 1) as progress:
         await follower.run(progress)

@@ -14,9 +14,8 @@ from scripts.doctor.broker import look_at_workers
 from scripts.redis_server import RedisServer
 from tests.support.commands import Ended, forked
 from tests.support.fake_redis import saying
-from worker import heartbeats
-from worker.heartbeats import Heartbeat, new_instance, place
-from worker.queue import Queue
+from worker.queue import Queue, heartbeats
+from worker.queue.heartbeats import Heartbeat, new_instance, place
 
 ELSEWHERE = "another-boot:1:0"
 
@@ -130,7 +129,7 @@ async def test_a_check_of_a_redis_that_hangs_says_that_it_is_redis(tmp_path: Pat
     assert ended.stderr == "Health check failed: Redis does not answer within 6 s\n"
 
 
-PLACE = "import os, sys; from worker.heartbeats import place; os.chroot(sys.argv[1]); print(place())"
+PLACE = "import os, sys; from worker.queue.heartbeats import place; os.chroot(sys.argv[1]); print(place())"
 
 
 def place_of(root: Path | str, *namespaces: str, shows: str = "/proc") -> str:
@@ -190,7 +189,7 @@ async def test_doctor_tells_events_that_wait_without_a_worker_and_workers_that_a
     queue: Queue,
 ) -> None:
     idle = await look_at_workers(queue)
-    await queue.add({"source": "uploads/a.jpg"})
+    await queue.stream.add({"source": "uploads/a.jpg"})
     deserted = await look_at_workers(queue)
     await queue.heartbeats.beat(ELSEWHERE, "the disk is full", well=False, expiry_s=15)
     unwell = await look_at_workers(queue)

@@ -11,7 +11,7 @@ from storage.catalog import Catalog
 from tests.support.intakes import intake_on
 from worker.health import Health, check_owner
 from worker.queue import Queue
-from worker.refusals import RedisRefused
+from worker.queue.refusals import RedisRefused
 from worker.settings import Settings
 
 STREAM = "media:uploads"
@@ -21,7 +21,7 @@ OTHER = str(uuid4())
 async def test_of_two_first_workers_with_different_catalogs_exactly_one_has_the_stream(queue: Queue) -> None:
     both = [queue, Queue(queue.redis, STREAM, "other", 1000)]
 
-    ends = await asyncio.gather(*(one.bind(str(uuid4())) for one in both), return_exceptions=True)
+    ends = await asyncio.gather(*(one.ownership.bind(str(uuid4())) for one in both), return_exceptions=True)
 
     [refused] = [end for end in ends if end is not None]
     assert isinstance(refused, RedisRefused)
@@ -30,34 +30,34 @@ async def test_of_two_first_workers_with_different_catalogs_exactly_one_has_the_
 
 
 async def test_a_redis_that_lost_its_data_is_tied_to_the_same_catalog_again(queue: Queue) -> None:
-    await queue.bind(OTHER)
+    await queue.ownership.bind(OTHER)
     await queue.redis.flushdb()
 
-    await queue.prove_bound()
+    await queue.ownership.check()
 
-    assert await queue.owner() == OTHER
+    assert await queue.ownership.owner() == OTHER
 
 
 async def test_an_event_on_a_stream_that_is_anothers_by_now_is_left_to_it(
     queue: Queue, catalog: Catalog
 ) -> None:
-    await queue.bind(catalog.id)
+    await queue.ownership.bind(catalog.id)
     intake = intake_on(queue, catalog)
     await intake.drain(10)
     await queue.redis.set(f"{STREAM}:catalog", OTHER)
-    await queue.add({"source": "uploads/a.jpg"})
+    await queue.stream.add({"source": "uploads/a.jpg"})
 
     for _ in range(2):  # what it has read already it reads no more, for that would keep it
         with pytest.raises(RedisRefused):
             await intake.drain(10)
 
     assert sum((await catalog.reports.states()).values()) == 0
-    assert await queue.depth() == 1
-    assert await queue.redis.zcard(queue.jobs) == 0
+    assert await queue.stream.depth() == 1
+    assert await queue.redis.zcard(queue.jobs.key) == 0
     owner = Queue(queue.redis, STREAM, "other", 1000)
-    await owner.bind(OTHER)
+    await owner.ownership.bind(OTHER)
     await asyncio.sleep(0.01)
-    entries = [*await owner.take_over(1, 10), *await owner.read(10, None)]
+    entries = [*await owner.stream.take_over(1, 10), *await owner.stream.read(10, None)]
     assert [entry.event for entry in entries] == [b'{"source":"uploads/a.jpg"}']
 
 
@@ -65,7 +65,7 @@ async def test_a_worker_whose_stream_is_anothers_by_now_says_so_and_is_well_agai
     queue: Queue,
 ) -> None:
     mine = str(uuid4())
-    await queue.bind(mine)
+    await queue.ownership.bind(mine)
     health = Health("here:1:1", queue, {"owner": check_owner(queue)})
     answer = []
     for owner in (mine, OTHER, mine):
@@ -80,7 +80,7 @@ async def test_a_worker_whose_stream_is_anothers_by_now_says_so_and_is_well_agai
 async def test_doctor_tells_whose_the_stream_is(queue: Queue, server: RedisServer) -> None:
     settings = Settings(redis_url=server.url)
     [nobodys] = look_at_owner(settings, await look_at_redis(settings), OTHER)
-    await queue.bind(OTHER)
+    await queue.ownership.bind(OTHER)
     heard = await look_at_redis(settings)
     [own] = look_at_owner(settings, heard, OTHER)
     [anothers] = look_at_owner(settings, heard, str(uuid4()))
@@ -98,25 +98,25 @@ async def test_a_rebuild_gives_the_stream_of_the_lost_catalog_to_the_new_one_and
     queue: Queue,
 ) -> None:
     lost, new = str(uuid4()), str(uuid4())
-    await queue.bind(lost)
-    await queue.rebind(new, before=lost)
-    assert await queue.owner() == new
-    await queue.rebind(new, before=lost)  # one that was interrupted goes on
+    await queue.ownership.bind(lost)
+    await queue.ownership.rebind(new, before=lost)
+    assert await queue.ownership.owner() == new
+    await queue.ownership.rebind(new, before=lost)  # one that was interrupted goes on
 
     with pytest.raises(RedisRefused):
-        await queue.rebind(OTHER, before=lost)
+        await queue.ownership.rebind(OTHER, before=lost)
 
 
 async def test_two_installations_with_streams_of_their_own_hear_only_their_own_messages(
     queue: Queue,
 ) -> None:
     other = Queue(queue.redis, "other:uploads", "other", 1000, "other:events")
-    await queue.bind(str(uuid4()))
-    await other.bind(OTHER)
+    await queue.ownership.bind(str(uuid4()))
+    await other.ownership.bind(OTHER)
 
-    await queue.send([{"seq": 1}])
-    await other.send([{"seq": 2}])
+    await queue.messages.send([{"seq": 1}])
+    await other.messages.send([{"seq": 2}])
 
-    assert [answer["seq"] for _, answer in await queue.messages_after("0", 1)] == [1]
-    assert [answer["seq"] for _, answer in await other.messages_after("0", 1)] == [2]
-    assert await other.last_message_id() != "0"
+    assert [answer["seq"] for _, answer in await queue.messages.after("0", 1)] == [1]
+    assert [answer["seq"] for _, answer in await other.messages.after("0", 1)] == [2]
+    assert await other.messages.last_id() != "0"

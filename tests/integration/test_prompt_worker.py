@@ -58,7 +58,7 @@ async def running(poll_delay: float, *, work: asyncio.Event | None = None) -> As
         queue = Queue(redis, "uploads", "me", 1000)
         worker = PromptWorker(
             functions=[func(process, name=PROCESS)],
-            queue_name=queue.jobs,
+            queue_name=queue.jobs.key,
             redis_pool=redis,
             on_startup=start_up,
             poll_delay=poll_delay,
@@ -79,7 +79,7 @@ async def running(poll_delay: float, *, work: asyncio.Event | None = None) -> As
 
 async def test_a_job_that_the_worker_itself_has_enqueued_does_not_wait_for_the_next_look() -> None:
     async with running(RARELY_S) as worker:
-        await worker.queue.enqueue({uuid4().hex: [uuid4()]})
+        await worker.queue.jobs.enqueue({uuid4().hex: [uuid4()]})
 
         await asyncio.wait_for(worker.begun.wait(), RARELY_S / 4)
 
@@ -92,7 +92,7 @@ async def test_a_worker_without_a_job_looks_half_as_often() -> None:
 async def test_a_worker_with_a_job_looks_as_often_as_arq_does() -> None:
     work = asyncio.Event()
     async with running(OFTEN_S, work=work) as worker:
-        await worker.queue.enqueue({uuid4().hex: [uuid4()]})
+        await worker.queue.jobs.enqueue({uuid4().hex: [uuid4()]})
         await worker.begun.wait()
 
         fastest = min([await worker.looked() for _ in range(3)])

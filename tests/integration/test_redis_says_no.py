@@ -16,7 +16,7 @@ from tests.support.commands import forked
 from tests.support.fake_redis import saying
 from worker.main import start_up
 from worker.queue import Queue, connect, job_queue_of, open_queue
-from worker.refusals import explain, refusal_of
+from worker.queue.refusals import explain, refusal_of
 from worker.settings import Settings
 from worker.shutdown import Shutdown
 
@@ -183,6 +183,6 @@ async def test_jobs_that_a_busy_redis_does_not_show_are_not_taken_for_unreadable
         open_queue(Settings(redis_url=fake.url)) as queue,
     ):
         with pytest.raises(RedisError, match="BUSY"):
-            await queue.scrub()
+            await queue.jobs.remove_corrupt()
 
     assert not {"DEL", "ZREM", "MULTI"} & set(fake.commands)

@@ -18,8 +18,8 @@ from tests.support.workplace import eventually
 from worker.health import inspect_redis
 from worker.main import start_up
 from worker.queue import Queue, RedisError, ServerInfo, connect, job_queue_of, open_queue
-from worker.refusals import Refusal, refusal_of
-from worker.rights import attempts
+from worker.queue.refusals import Refusal, refusal_of
+from worker.queue.rights import attempts
 from worker.settings import Settings
 from worker.shutdown import Shutdown
 
@@ -47,7 +47,7 @@ async def refused(url: str) -> Refusal:
     client = connect(url, job_queue_of(STREAM))
     try:
         async with asyncio.timeout(5):
-            found = await Queue(client, STREAM, "me", 1000).refusal()
+            found = await Queue(client, STREAM, "me", 1000).server.refusal()
     except RedisError as error:
         found = refusal_of(error)
     finally:
@@ -65,14 +65,14 @@ async def queue(server: RedisServer) -> AsyncIterator[Queue]:
 
 
 async def test_trying_what_a_worker_does_leaves_nothing_behind(queue: Queue, admin: Any) -> None:
-    assert await queue.refusal() is None
+    assert await queue.server.refusal() is None
     assert admin.keys() == []
 
-    await queue.make_group()
-    await queue.add({"source": "uploads/a.jpg"})
+    await queue.stream.make_group()
+    await queue.stream.add({"source": "uploads/a.jpg"})
     before = [admin.dump(STREAM), admin.xinfo_consumers(STREAM, "workers"), admin.keys()]
 
-    assert await queue.refusal() is None
+    assert await queue.server.refusal() is None
     assert [admin.dump(STREAM), admin.xinfo_consumers(STREAM, "workers"), admin.keys()] == before
 
 
@@ -147,7 +147,7 @@ async def test_a_transaction_that_can_be_begun_but_not_ended_holds_up_no_connect
     admin.execute_command(f"ACL SETUSER limited reset on >{SECRET} ~* +@all -exec -discard")
     client = connect(server.url.replace("//", f"//limited:{SECRET}@"), job_queue_of(STREAM))
 
-    found = await Queue(client, STREAM, "me", 1000).refusal()
+    found = await Queue(client, STREAM, "me", 1000).server.refusal()
 
     assert found is not None
     assert "run EXEC" in found.what
@@ -199,7 +199,7 @@ async def test_a_redis_without_info_config_and_scan_is_good_enough(tmp_path: Pat
     )
     client = connect(server.url, job_queue_of(STREAM))
 
-    assert await Queue(client, STREAM, "me", 1000).refusal() is None
+    assert await Queue(client, STREAM, "me", 1000).server.refusal() is None
 
     await client.aclose(close_connection_pool=True)
     server.close()
@@ -209,16 +209,16 @@ async def test_what_redis_says_of_itself_may_be_untold(server: RedisServer, admi
     admin.execute_command(f"ACL SETUSER limited reset on >{SECRET} ~* +@all -info -config -xinfo -time")
     client = connect(server.url.replace("//", f"//limited:{SECRET}@"), job_queue_of(STREAM))
     queue = Queue(client, STREAM, "me", 1000)
-    await queue.make_group()
-    await queue.add({"source": "uploads/a.jpg"})
+    await queue.stream.make_group()
+    await queue.stream.add({"source": "uploads/a.jpg"})
 
-    info = await queue.server_info()
-    await queue.forget_consumers(0)
+    info = await queue.server.info()
+    await queue.stream.forget_consumers(0)
 
-    assert await queue.refusal() is None
+    assert await queue.server.refusal() is None
     assert info == ServerInfo(None, None, None, None, None, 0)
     assert {finding.level for finding in inspect_redis(info)} == {"ok"}
-    assert await queue.oldest_age_s() == 0
+    assert await queue.stream.oldest_age_s() == 0
     await client.aclose(close_connection_pool=True)
 
 
@@ -266,10 +266,10 @@ async def test_what_a_shared_url_says_of_a_client_is_not_this_ones(
 ) -> None:
     client = connect(server.url + options, job_queue_of(STREAM))
     shared = Queue(client, STREAM, "me", 1000)
-    await shared.make_group()
-    await queue.add({"source": "uploads/a.jpg"})
+    await shared.stream.make_group()
+    await queue.stream.add({"source": "uploads/a.jpg"})
 
-    [entry] = await shared.read(10, 1000)
+    [entry] = await shared.stream.read(10, 1000)
 
     await client.aclose(close_connection_pool=True)
     assert entry.event == b'{"source":"uploads/a.jpg"}'
@@ -279,7 +279,7 @@ async def test_a_redis_that_nobody_runs_is_away_and_refuses_nothing(free_port: i
     client = connect(f"redis://127.0.0.1:{free_port}/0", job_queue_of(STREAM))
 
     with pytest.raises(RedisError) as away:
-        await Queue(client, STREAM, "me", 1000).refusal()
+        await Queue(client, STREAM, "me", 1000).server.refusal()
 
     await client.aclose(close_connection_pool=True)
     assert refusal_of(away.value) is None

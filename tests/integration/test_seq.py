@@ -26,7 +26,7 @@ async def _tell(catalog: Catalog, queue: Queue, *ms: int) -> list[int]:
     messages = [
         message for each in ms for message in (await take(catalog, delete_event(each, uuid4()))).messages
     ]
-    await queue.send([payload(message) for message in messages])
+    await queue.messages.send([payload(message) for message in messages])
     return [message.seq for message in messages]
 
 
@@ -77,7 +77,7 @@ async def test_without_a_stream_of_messages_the_clock_is_above_all_that_was_coun
 
 
 async def test_a_rebuilt_catalog_goes_on_above_the_newest_message(catalog: Catalog, queue: Queue) -> None:
-    await queue.send([{"type": "upload.ready", "seq": 100_000}, {"type": "sweep.stopped", "seq": 0}])
+    await queue.messages.send([{"type": "upload.ready", "seq": 100_000}, {"type": "sweep.stopped", "seq": 0}])
     await go_on_above(catalog.outbox, queue, rebuilt=True)
 
     assert await _tell(catalog, queue, 1) == [100_001]
@@ -87,7 +87,7 @@ async def test_a_rebuilt_catalog_goes_on_above_the_newest_message(catalog: Catal
 async def test_a_number_that_no_message_has_is_left_out_of_account(
     catalog: Catalog, queue: Queue, seq: object
 ) -> None:
-    await queue.send([{"type": "upload.ready", "seq": 41}])
+    await queue.messages.send([{"type": "upload.ready", "seq": 41}])
     await queue.redis.xadd("media:events", {"event": orjson.dumps({"seq": seq})})
     await go_on_above(catalog.outbox, queue)
 

@@ -46,16 +46,16 @@ async def test_an_intake_that_stands_turns_red_and_one_that_goes_on_does_not(
     intake = intake_on(queue, catalog)
     assert await check() is None  # nothing waits
 
-    first = await queue.add({"source": "uploads/a.jpg"})
+    first = await queue.stream.add({"source": "uploads/a.jpg"})
     assert await check() is None  # it has only come
     await asyncio.sleep(2 * SOON_S)
     problem = await check()
     assert problem is not None
     assert first in problem
 
-    while await queue.depth():
+    while await queue.stream.depth():
         await intake.drain(10)
-    await queue.add({"source": "uploads/b.jpg"})
+    await queue.stream.add({"source": "uploads/b.jpg"})
     assert await check() is None  # another one is the first
 
 
@@ -67,12 +67,12 @@ async def test_an_entry_that_redis_does_not_let_go_of_is_answered_once(
 ) -> None:
     intake = intake_on(queue, catalog)
     await intake.join()
-    await queue.add({"source": "uploads/a.jpg"})
-    await queue.add({"delete": str(default_id("uploads/a.jpg"))})
+    await queue.stream.add({"source": "uploads/a.jpg"})
+    await queue.stream.add({"delete": str(default_id("uploads/a.jpg"))})
     await intake.drain(10)
     answered = await catalog.outbox.last_seq()
-    await queue.add(event)
-    await queue.add({"delete": str(uuid4())})
+    await queue.stream.add(event)
+    await queue.stream.add({"delete": str(uuid4())})
     admin.execute_command("ACL", "SETUSER", "default", "-xdel")
     try:
         for _ in range(5):
@@ -85,17 +85,17 @@ async def test_an_entry_that_redis_does_not_let_go_of_is_answered_once(
 
     assert once - answered == (2 if "recipe" in event else 1)
     assert await catalog.outbox.last_seq() == once
-    assert await queue.depth() == 0
+    assert await queue.stream.depth() == 0
 
 
 async def test_an_intake_that_waits_for_work_in_hand_does_not_stand(queue: Queue) -> None:
     check = check_intake(queue, 2, SOON_S)
-    await queue.add({"source": "uploads/a.jpg"})
+    await queue.stream.add({"source": "uploads/a.jpg"})
     await check()
     await asyncio.sleep(2 * SOON_S)
     assert await check() is not None
 
-    await queue.enqueue({uuid4().hex: [uuid4()] for _ in range(2)})
+    await queue.jobs.enqueue({uuid4().hex: [uuid4()] for _ in range(2)})
 
     assert await check() is None
 
@@ -122,7 +122,7 @@ async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by
 ) -> None:
     health = Health("here:1:1", queue, {"rights": check_rights(queue)})
     await health.report()
-    assert await queue.has_worker()
+    assert await queue.heartbeats.any_well()
     hinder(admin)
 
     with capture_logs() as logged:
@@ -133,7 +133,7 @@ async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by
     assert red["event"] == "unhealthy"
     assert answer in red["reason"]
     if answer == "maxmemory":  # a replica does not even let the last heartbeat go, or not even tells it
-        assert not await queue.has_worker()
+        assert not await queue.heartbeats.any_well()
     assert found.level == "error"
     assert answer in found.detail
     assert found.advice
@@ -141,7 +141,7 @@ async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by
     admin.replicaof("NO", "ONE")
     admin.config_set("replica-serve-stale-data", "yes")
     await health.report()
-    assert await queue.has_worker()
+    assert await queue.heartbeats.any_well()
 
 
 async def test_rights_are_tried_again_at_once_while_one_is_missing_and_else_only_now_and_then(

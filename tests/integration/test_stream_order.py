@@ -18,6 +18,7 @@ from tests.support.intakes import intake_on
 from worker.events import default_id
 from worker.health import inspect_redis
 from worker.queue import Queue, StreamEntry, connect, job_queue_of
+from worker.queue.stream import EventStream
 
 AN_HOUR_MS = 3_600_000
 CAT, DOG = "uploads/cat.jpg", "uploads/dog.jpg"
@@ -25,9 +26,9 @@ STREAM = "media:uploads"
 
 
 @asynccontextmanager
-async def queue_at(url: str, kind: type[Queue] = Queue, consumer: str = "me") -> AsyncIterator[Any]:
+async def queue_at(url: str, consumer: str = "me") -> AsyncIterator[Queue]:
     redis = connect(url, job_queue_of(STREAM))
-    yield kind(redis, STREAM, consumer, 1000)
+    yield Queue(redis, STREAM, consumer, 1000)
     await redis.aclose(close_connection_pool=True)
 
 
@@ -93,9 +94,9 @@ async def test_a_stream_that_lies_ahead_is_a_warning_that_names_a_command(
     queue: Queue, catalog: Catalog
 ) -> None:
     await both_ready(queue, catalog)
-    [found] = [one for one in inspect_redis(await queue.server_info()) if one.what == "Redis stream"]
-    assert await queue.reset()
-    [after] = [one for one in inspect_redis(await queue.server_info()) if one.what == "Redis stream"]
+    [found] = [one for one in inspect_redis(await queue.server.info()) if one.what == "Redis stream"]
+    assert await queue.stream.reset()
+    [after] = [one for one in inspect_redis(await queue.server.info()) if one.what == "Redis stream"]
 
     assert (found.level, after.level) == ("warning", "ok")
     assert "media stream reset" in (found.advice or "")
@@ -116,13 +117,13 @@ async def flushed(queue: Queue, _catalog: Catalog) -> None:
 
 async def reset_by_command(queue: Queue, catalog: Catalog) -> None:
     await catalog.epochs.begin((await catalog.epochs.current()).number)
-    assert await queue.reset(even_with_entries=True)
+    assert await queue.stream.reset(even_with_entries=True)
 
 
 async def restored(queue: Queue, _catalog: Catalog) -> None:
     """To a state of long before, with its group."""
     await queue.redis.delete(STREAM)
-    await queue.make_group()
+    await queue.stream.make_group()
 
 
 @pytest.mark.fault(28)
@@ -224,21 +225,21 @@ async def test_an_entry_of_another_epoch_that_has_the_id_of_a_refused_one_is_kep
 async def test_an_entry_that_is_not_pending_any_more_is_taken_over_as_no_other(
     server: RedisServer, queue: Queue
 ) -> None:
-    await queue.make_group()
+    await queue.stream.make_group()
     for source in (CAT, DOG):
-        await queue.add({"source": source})
+        await queue.stream.add({"source": source})
     async with queue_at(server.url, consumer="other") as other:
-        first, second = await other.read(2, None)
-        await other.acknowledge([first])
+        first, second = await other.stream.read(2, None)
+        await other.stream.acknowledge([first])
 
-        assert await queue.take_over_one(first.id) == []
-        assert await queue.take_over_one(second.id) == [second]
+        assert await queue.stream.take_over_one(first.id) == []
+        assert await queue.stream.take_over_one(second.id) == [second]
         await other.redis.xdel(STREAM, second.id)
-        assert await queue.take_over_one(second.id) == []
+        assert await queue.stream.take_over_one(second.id) == []
 
 
-class HeldQueue(Queue):
-    """A queue whose reader stops between reading and recording."""
+class HeldStream(EventStream):
+    """A stream whose reader stops between reading and recording."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -257,13 +258,14 @@ async def holding(
     server: RedisServer, catalog: Catalog, between: Callable[[], Awaitable[None]]
 ) -> AsyncIterator[None]:
     """While another worker has read what is in the stream; it records that after `between`."""
-    async with queue_at(server.url, HeldQueue, "held") as queue:
+    async with queue_at(server.url, "held") as queue:
+        queue.stream = stream = HeldStream(queue.redis, STREAM, "held")
         intake = intake_on(queue, catalog)
         await intake.join()
         step = asyncio.create_task(intake.step(None))
-        await queue.has_read.wait()
+        await stream.has_read.wait()
         await between()
-        queue.goes_on.set()
+        stream.goes_on.set()
         await step
         yield
 
@@ -364,7 +366,7 @@ async def test_a_worker_whose_clock_is_slow_takes_every_event(
 async def test_a_stream_with_events_is_reset_only_where_that_is_said(queue: Queue) -> None:
     await add(queue, {"source": CAT})
 
-    assert not await queue.reset()
-    assert await queue.depth() == 1
-    assert await queue.reset(even_with_entries=True)
-    assert (await queue.depth(), await queue.has_group()) == (0, True)
+    assert not await queue.stream.reset()
+    assert await queue.stream.depth() == 1
+    assert await queue.stream.reset(even_with_entries=True)
+    assert (await queue.stream.depth(), await queue.stream.has_group()) == (0, True)

@@ -17,7 +17,7 @@ from arq.constants import (
 )
 from redis.exceptions import ResponseError
 
-from worker.refusals import (
+from worker.queue.refusals import (
     SENTINEL,
     Refusal,
     is_missing_right,

@@ -86,6 +86,10 @@ class Heartbeats:
         """All workers that were heard of lately."""
         return (await self._look())[0]
 
+    async def any_well(self) -> bool:
+        """Whether any worker has said lately that it is well."""
+        return any(worker.well for worker in await self.living())
+
     async def _look(self) -> tuple[Sequence[Heartbeat], Sequence[str]]:
         instances = [member.decode() for member in await self._redis.zrange(self._index, 0, -1)]
         if not instances:

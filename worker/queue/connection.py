@@ -1,0 +1,135 @@
+"""The connection to Redis: it gives up on a server that hangs, and loses no cancellation."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from arq.connections import ArqRedis
+from redis._parsers.socket import SERVER_CLOSED_CONNECTION_ERROR
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from worker.queue.codec import deserialize, serialize
+from worker.queue.refusals import RedisRefused, is_denied, refusal_of
+from worker.settings import URL_OPTIONS
+
+_SOCKET_TIMEOUT_S = 5
+_CONNECT_TIMEOUT_S = 2
+_CONNECTIONS = 32
+_ANSWERS_WITHIN_S = 3  # the first time, over all tries
+_OF_THE_SERVER = ("connection_class", "host", "port", "path")  # what `parse_url` makes of the rest of a URL
+
+UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
+"""What a Redis that is away answers with."""
+
+
+class _Connection(AbstractConnection):
+    """A connection that loses no cancellation, and takes a Redis that says no at its word.
+
+    redis-py writes under `asyncio.wait_for`, which on Python 3.11 drops a cancellation that comes just when
+    the writing is done; the worker then never learns that it is to stop.
+    """
+
+    async def connect(self) -> None:
+        if not self.is_connected and self.health_check_interval:
+            # Or redis-py asks for a PING before a new connection is ready, and makes others to ask again.
+            self.next_health_check = asyncio.get_running_loop().time() + self.health_check_interval
+        try:
+            await super().connect()  # type: ignore[no-untyped-call]
+        except RedisConnectionError as error:
+            if isinstance(error.__cause__, RedisRefused):  # wrapped where it is a Unix socket
+                raise error.__cause__ from None
+            raise
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (as redis-py has it)
+        try:
+            return await super().read_response(*args, **options)
+        except (AuthenticationError, ResponseError) as error:
+            # To redis-py the one is a lost connection, which it makes again and again; it passes over others.
+            refusal = refusal_of(error) if is_denied(error) else None
+            if refusal is None:
+                raise
+            raise RedisRefused(refusal) from error
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        if not self.is_connected:
+            await self.connect()
+        elif check_health:
+            await self.check_health()  # type: ignore[no-untyped-call]
+        command = command.encode() if isinstance(command, str) else command
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                await self._send_packed_command([command] if isinstance(command, bytes) else command)
+        except TimeoutError:
+            await self.disconnect(nowait=True)
+            raise RedisTimeoutError("Redis takes no more commands") from None
+        except OSError as error:
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(f"the connection to Redis broke: {error}") from error
+        except BaseException:
+            await self.disconnect(nowait=True)  # half a command may have been written
+            raise
+
+
+def connect(url: str, job_queue: str) -> ArqRedis:
+    """A client that gives up on a Redis that hangs and tries again where a connection was cut."""
+    server = _server_of(url)
+    if not url.startswith("unix"):
+        server["socket_keepalive"] = True
+    pool = BlockingConnectionPool(
+        **server,
+        max_connections=_CONNECTIONS,
+        timeout=_SOCKET_TIMEOUT_S,
+        socket_timeout=_SOCKET_TIMEOUT_S,
+        socket_connect_timeout=_CONNECT_TIMEOUT_S,
+        health_check_interval=30,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
+        retry_on_error=list(UNREACHABLE),
+        # To write before an answer is read loses what a Redis says that closes the connection at once.
+        lib_name=None,
+        lib_version=None,
+    )
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (_Connection, kind), {})
+    return ArqRedis(
+        pool_or_conn=pool,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+        default_queue_name=job_queue,
+    )
+
+
+def _server_of(url: str) -> dict[str, Any]:
+    """What a URL says of the server; apps may share it, and what it says of a client is theirs."""
+    given = parse_url(url).items()
+    return {name: value for name, value in given if name in (*_OF_THE_SERVER, *URL_OPTIONS)}
+
+
+async def check_answers(redis: ArqRedis, url: str) -> None:
+    """Redis answers anything at all within a few seconds, tries of the client included. Raises: RedisError.
+
+    A server that speaks TLS and a client that does not may wait for each other for ever.
+    """
+    scheme = url.partition(":")[0]
+    other = {"redis": "rediss", "rediss": "redis"}.get(scheme)
+    asks = f". Does it want {other}:// instead of {scheme}://?" if other else ""
+    try:
+        async with asyncio.timeout(_ANSWERS_WITHIN_S):
+            await redis.ping()
+    except (TimeoutError, RedisTimeoutError) as error:
+        if refusal := refusal_of(error):  # it did answer, before the last try
+            raise RedisRefused(refusal) from error
+        raise RedisTimeoutError(f"nothing came within {_ANSWERS_WITHIN_S} s{asks}") from error
+    except RedisConnectionError as error:
+        if str(error) == SERVER_CLOSED_CONNECTION_ERROR:
+            raise RedisConnectionError(f"it closes each connection at once{asks}") from error
+        raise
+    except ResponseError:
+        pass  # an answer, too: not everybody may ask for it

@@ -1,0 +1,82 @@
+"""The stream of messages, which apps read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from arq.connections import ArqRedis
+
+from worker.queue.optional import now_ms
+
+_FIELD = "event"
+_NEWEST = 1000  # messages among which the newest is
+_UNKEPT = "sweep.stopped"  # the type of those that are about no upload, and in no catalog
+_NO_SEQ = 2**53  # and above: the catalog gives none, and JavaScript could not tell it from its neighbour
+
+
+class Messages:
+    """The messages on the stream `name`."""
+
+    def __init__(self, redis: ArqRedis, name: str, maxlen: int) -> None:
+        self.name = name
+        self._redis = redis
+        self._maxlen = maxlen
+
+    async def send(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        """Append `messages` to the stream of messages, which is kept at about its greatest length."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for message in messages:
+                pipe.xadd(self.name, {_FIELD: orjson.dumps(message)}, maxlen=self._maxlen, approximate=True)
+            await pipe.execute()
+
+    async def newest_seq(self) -> int:
+        """The greatest `seq` among the newest messages, which may be out of order; 0 when there is none."""
+        newest = await self._redis.xrevrange(self.name, count=_NEWEST)
+        return max((_seq(_message(fields)) for _, fields in newest), default=0)
+
+    async def recent(self, count: int, within_ms: int) -> Sequence[tuple[int, str | None] | None]:
+        """`seq` and upload of the newest messages that are no older than that, by the clock of Redis.
+
+        None for an entry that is no message of an upload; those that no catalog keeps are left out.
+        """
+        newest = await self._redis.xrevrange(
+            self.name, min=str(await now_ms(self._redis) - within_ms), count=count
+        )
+        messages = [_message(fields) for _, fields in newest]
+        return [_identity(message) for message in messages if message.get("type") != _UNKEPT]
+
+    async def last_id(self) -> str:
+        """The ID of the newest message, to listen from there on; `0` when there is none."""
+        newest = await self._redis.xrevrange(self.name, count=1)
+        return newest[0][0].decode() if newest else "0"
+
+    async def after(self, entry_id: str, block_ms: int) -> Sequence[tuple[str, dict[str, Any]]]:
+        """Messages after that ID with their own, waiting up to `block_ms` for the first.
+
+        What another program wrote there may hold anything; where it is no JSON object, it is empty.
+        """
+        streams: dict[Any, Any] = {self.name: entry_id}
+        found = await self._redis.xread(streams, count=500, block=block_ms)
+        entries = found[0][1] if found else []
+        return [(message_id.decode(), _message(fields)) for message_id, fields in entries]
+
+
+def _message(fields: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """An entry's message; empty where it has none, for other programs may write there too."""
+    try:
+        found = orjson.loads(fields.get(_FIELD.encode(), b""))
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _seq(message: Mapping[str, Any]) -> int:
+    """The `seq` of a message; 0 for what is none."""
+    seq = message.get("seq")
+    return seq if type(seq) is int and 0 <= seq < _NO_SEQ else 0
+
+
+def _identity(message: Mapping[str, Any]) -> tuple[int, str | None] | None:
+    """The `seq` and the upload of a message; None for what is none."""
+    seq, upload = _seq(message), message.get("id", _NO_SEQ)
+    return (seq, upload) if seq and (upload is None or isinstance(upload, str)) else None

@@ -1,0 +1,59 @@
+"""What a Redis says of itself, and what it refuses."""
+
+from dataclasses import dataclass
+
+from arq.connections import ArqRedis
+
+from worker.queue.optional import now_ms, unless_denied
+from worker.queue.refusals import Refusal
+from worker.queue.rights import try_rights
+from worker.queue.stream import EventStream
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """What a Redis says of itself: version, role, whether it has an append-only file, eviction policy.
+
+    And the largest value that it takes, and how far the stream's IDs are ahead of it. None: it does not say.
+    """
+
+    version: str | None
+    role: str | None
+    keeps_data: bool | None
+    policy: str | None
+    largest_bytes: int | None = None
+    ahead_ms: int = 0
+
+
+class Server:
+    """What the Redis of a stream says of itself, and what it refuses."""
+
+    def __init__(self, redis: ArqRedis, stream: EventStream, events: str) -> None:
+        self._redis = redis
+        self._stream = stream
+        self._events = events
+
+    async def refusal(self) -> Refusal | None:
+        """What Redis refuses of all that a worker does; None: nothing. Raises: RedisError, OSError."""
+        return await try_rights(self._redis, self._stream.name, self._events)
+
+    async def now_ms(self) -> int:
+        """This moment by Redis' clock, which gives entries their IDs, in ms since 1970."""
+        return await now_ms(self._redis)
+
+    async def info(self) -> ServerInfo:
+        """What the server says of itself."""
+        info = await unless_denied(self._redis.info()) or {}
+        return ServerInfo(
+            version=info.get("valkey_version") or info.get("redis_version"),
+            role=info.get("role"),
+            keeps_data=None if "aof_enabled" not in info else bool(info["aof_enabled"]),
+            policy=info.get("maxmemory_policy"),
+            largest_bytes=await self._largest_bytes(),
+            ahead_ms=await self._stream.ahead_ms(),
+        )
+
+    async def _largest_bytes(self) -> int | None:
+        found = await unless_denied(self._redis.config_get("proto-max-bulk-len")) or {}
+        size = found.get("proto-max-bulk-len")
+        return int(size) if size else None
