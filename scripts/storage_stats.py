@@ -13,8 +13,7 @@ from storage.blobs.opening import open_blobs
 from storage.errors import CatalogUnavailable, StorageError
 from storage.tasks import together
 from storage.totals import StorageTotals, read_totals
-from worker.queue import UNREACHABLE, RedisError, open_queue
-from worker.queue.refusals import explain, refusal_of
+from worker.queue import QueueUnavailable, open_queue
 from worker.settings import Settings
 
 _DAYS = 7  # shown to people
@@ -82,9 +81,9 @@ async def waiting(settings: Settings) -> stats_report.QueueDepth | None:
                 jobs=await queue.jobs.waiting(),
                 workers=len(await queue.heartbeats.living()),
             )
-    except (*UNREACHABLE, RedisError) as error:
-        if refusal_of(error):
-            complain(explain(error))
+    except QueueUnavailable as error:
+        if error.refusal:
+            complain(error.explain())
         return None
 
 

@@ -1,7 +1,6 @@
 """`media sweep`: plans what is to be tidied, and does it only when it is told to."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +16,7 @@ from scripts.terminal import AsJson, CommandError, output, print_json, run, safe
 from storage.catalog import Catalog
 from storage.errors import StorageError
 from worker.app import open_stores
-from worker.queue import UNREACHABLE, Queue, open_queue
+from worker.queue import Queue, QueueUnavailable, open_queue
 from worker.settings import MIB, Settings
 from worker.sweeping import Verifying, alarm, forbidden, sweeper_of, verifying_of
 
@@ -158,9 +157,12 @@ def _with_sweeper(
 
 
 async def _prove_owner(queue: Queue, catalog: Catalog) -> None:
-    """The stream is not another catalog's. One that is away takes nothing anyway. Raises: RedisRefused."""
-    with suppress(*UNREACHABLE):
+    """The stream is not another catalog's. One that is away takes nothing anyway. Raises: QueueRefused."""
+    try:
         await queue.ownership.check_not_of_another(catalog.id)
+    except QueueUnavailable as error:
+        if error.refusal:
+            raise
 
 
 def _as_json(plan: Plan) -> dict[str, Any]:

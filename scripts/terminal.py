@@ -20,8 +20,7 @@ from pipelines.errors import PipelineError
 from scripts.contact_sheet import visible
 from storage.errors import StorageError
 from worker.env_files import find_env_files
-from worker.queue import RedisError
-from worker.queue.refusals import explain, refusal_of
+from worker.queue import QueueUnavailable
 from worker.settings import Settings, SettingsError
 from worker.standard_error import StandardError
 
@@ -65,9 +64,9 @@ def run(body: Callable[[Settings], Coroutine[Any, Any, int]], *, tells_files: bo
         code = _fail(str(error), error.code)
     except (StorageError, PipelineError) as error:
         code = _fail(str(error))
-    except RedisError as error:
-        asks = "" if refusal_of(error) else ". Is MEDIA_REDIS_URL right?"
-        code = _fail(f"{explain(error)}{asks}")
+    except QueueUnavailable as error:
+        asks = "" if error.refusal else ". Is MEDIA_REDIS_URL right?"
+        code = _fail(f"{error.explain()}{asks}")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
         code = 0

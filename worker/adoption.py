@@ -66,7 +66,7 @@ class Adoption:
     async def tick(self, mode: Mode, *, pause_s: float = PAUSE_S) -> int:
         """Walk one page if it is time to; gives how many originals nobody knew.
 
-        Raises: StorageError, RedisError, OSError; the next tick begins at the same place.
+        Raises: StorageError, QueueUnavailable; the next tick begins at the same place.
         """
         walk = await self._catalog.walks.at(self._name)
         # The clock may have been put back since.

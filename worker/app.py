@@ -41,7 +41,7 @@ from worker.health import (
 )
 from worker.intake import Intake, new_job_id
 from worker.publisher import OutboxPublisher
-from worker.queue import UNREACHABLE, Queue, RedisError, queue_on
+from worker.queue import Queue, QueueUnavailable, queue_on
 from worker.queue.heartbeats import new_instance
 from worker.retry import classify
 from worker.settings import LEAST_MEMORY_MB, OF_A_PROCESS, Settings, available_cpus
@@ -231,7 +231,7 @@ def _hastening(catalog: Catalog, queue: Queue) -> Callable[[Sequence[UUID]], Awa
     async def hasten(ids: Sequence[UUID]) -> None:
         try:
             await queue.jobs.make_due(await catalog.claims.hasten(ids))
-        except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
+        except (QueueUnavailable, CatalogUnavailable) as error:
             log.warning(
                 "uploads_not_hastened", uploads=len(ids), reason=str(error)
             )  # they come in their time
@@ -248,7 +248,7 @@ def _repeating(
         try:
             jobs = await catalog.claims.again(made, uploads_per_job=uploads_per_job, new_job_id=new_job_id)
             await queue.jobs.enqueue(jobs)
-        except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
+        except (QueueUnavailable, CatalogUnavailable) as error:
             # Without a row that waits they stay as they are; with one the reconciler finds them.
             log.warning("uploads_not_repeated", uploads=len(made), reason=str(error))
         else:
@@ -278,7 +278,7 @@ async def in_background(app: App) -> AsyncIterator[None]:
         yield
     finally:
         await _end(tasks)
-        with suppress(*UNREACHABLE, RedisError, TimeoutError):
+        with suppress(QueueUnavailable, TimeoutError):
             async with asyncio.timeout(2):
                 await app.health.close()
                 await app.queue.stream.leave()

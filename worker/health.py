@@ -15,8 +15,7 @@ from pipelines.recipe import dropped_from_default
 from pipelines.sandbox import Sandbox
 from storage.catalog import Catalog
 from storage.errors import StorageError
-from worker.queue import UNREACHABLE, Queue, RedisError, ServerInfo
-from worker.queue.refusals import explain, refusal_of
+from worker.queue import Queue, QueueUnavailable, ServerInfo
 from worker.settings import LEAST_MEMORY_MB, Settings
 
 log = structlog.get_logger(__name__)
@@ -153,18 +152,18 @@ class Health:
         try:
             problem = await self._found()
             await self._beat(problem or await self._queue.stream.waits(), well=problem is None)
-        except (*UNREACHABLE, RedisError) as error:
-            problem = explain(error)
-            if refusal_of(error):
+        except QueueUnavailable as error:
+            problem = error.explain()
+            if error.refusal:
                 await self._say_what_can_be_said(problem)
         return problem
 
     async def _say_what_can_be_said(self, problem: str) -> None:
         """To a Redis that says no: a full one takes no heartbeat, but lets the last one go."""
-        with suppress(*UNREACHABLE, RedisError):
+        with suppress(QueueUnavailable):
             try:
                 await self._beat(problem, well=False)
-            except RedisError:
+            except QueueUnavailable:
                 await self._queue.heartbeats.end(self._instance)
 
     async def _found(self) -> str | None:
@@ -183,7 +182,7 @@ class Health:
         """A worker that stops does not live any longer, at once."""
         try:
             await self._queue.heartbeats.end(self._instance)
-        except (*UNREACHABLE, RedisError) as error:
+        except QueueUnavailable as error:
             log.warning("health_not_reported", reason=str(error))
 
 

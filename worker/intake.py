@@ -15,7 +15,7 @@ from storage.catalog.records import About, DeadLetter, Doubt, StreamId, Taken, U
 from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.events import InvalidEvent, parse_event, parse_stream_id, read_about
 from worker.publisher import OutboxPublisher
-from worker.queue import UNREACHABLE, NoGroup, Queue, RedisError, StreamEntry
+from worker.queue import NoGroup, Queue, QueueUnavailable, StreamEntry
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ class Intake:
     async def join(self) -> None:
         """Make the stream and its group where they are missing.
 
-        Raises: RedisError, OSError, CatalogUnavailable.
+        Raises: QueueUnavailable, CatalogUnavailable.
         """
         self._epoch = (await self._epochs.current()).number
         if not await self._queue.stream.has_group():
@@ -83,7 +83,7 @@ class Intake:
                     await asyncio.sleep(_PAUSE_S)
                     continue
                 await self.step(_BLOCK_MS)
-            except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
+            except (QueueUnavailable, CatalogUnavailable) as error:
                 if back_off == _FIRST_BACK_OFF_S:
                     log.warning("intake_paused", reason=str(error))
                 await asyncio.sleep(back_off)
@@ -129,8 +129,8 @@ class Intake:
         An entry that meets a damaged page of the catalog stays in the stream, unacknowledged, and is tried
         again with each lease; the others go on.
 
-        Raises: CatalogDamaged when new entries came and none of them could be recorded, RedisRefused when the
-        stream is another catalog's by now.
+        Raises: CatalogDamaged when new entries came and none of them could be recorded, StreamMismatch when
+        the stream is another catalog's by now.
         """
         if self._epoch is None:
             await self.join()

@@ -16,7 +16,7 @@ from storage.catalog.records import StalledUpload
 from storage.errors import CatalogDamaged
 from worker.intake import new_job_id
 from worker.publisher import OutboxPublisher
-from worker.queue import UNREACHABLE, Queue, RedisError
+from worker.queue import Queue, QueueUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ _GONE_AFTER_S = 3600  # a consumer that nothing was heard of
 @asynccontextmanager
 async def held(queue: Queue, job_id: str, lease_s: float) -> AsyncIterator[None]:
     """The job's lock, renewed while the body runs, so that it ends soon after its worker does."""
-    with suppress(*UNREACHABLE, RedisError):  # arq ends for good what raises; the renewal tries again
+    with suppress(QueueUnavailable):  # arq ends for good what raises; the renewal tries again
         await queue.jobs.renew(job_id, lease_s)
     renewal = asyncio.create_task(_renew(queue, job_id, lease_s))
     try:
@@ -49,7 +49,7 @@ async def _renew(queue: Queue, job_id: str, lease_s: float) -> None:
             if not await queue.jobs.renew(job_id, lease_s):
                 log.warning("lease_lost", job_id=job_id)  # what we still write is fenced by the claims
                 return
-        except (*UNREACHABLE, RedisError) as error:
+        except QueueUnavailable as error:
             log.warning("lease_not_renewed", job_id=job_id, reason=str(error))
 
 
@@ -66,7 +66,7 @@ async def reconcile(
 
     A message is on its way for as long as its worker may live, or for `unsent_ms`.
 
-    Raises: RedisError, OSError, CatalogUnavailable; the next tick does the rest.
+    Raises: QueueUnavailable, CatalogUnavailable; the next tick does the rest.
     """
     await queue.jobs.pull_in()
     stalled = await catalog.claims.stalled(int(lease_s * 1000), ROWS_A_TICK)

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import signal
-import socket
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -31,8 +30,8 @@ from worker.crontab import parse_crontab
 from worker.env_files import find_env_files
 from worker.logs import configure_logs, quiet_arq
 from worker.numbering import go_on_above
-from worker.queue import UNREACHABLE, RedisError
-from worker.queue.refusals import RedisRefused, explain, refusal_of
+from worker.queue import QueueRefused, QueueUnavailable
+from worker.queue.mapping import OF_A_CONNECTION, mapped
 from worker.settings import Settings, SettingsError, unknown_variables
 from worker.shutdown import Shutdown
 from worker.standard_error import say
@@ -63,9 +62,6 @@ _CHECK_S = 8  # of a health check, whatever happens
 _ANSWERS_S, _STORAGE_S = 6, 2  # of it for Redis and the storage together, and for the storage
 _GOODBYE_S = 5  # for the last words to a Redis that may hang
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S, _HEALTHY_S = 0.5, 5.0, 30
-
-# Of the errors of the system only those of a connection; others are a disk's or a folder's.
-_OF_REDIS = (RedisError, ConnectionError, TimeoutError, socket.gaierror)
 
 Context = dict[str, Any]
 
@@ -100,8 +96,8 @@ async def _refuse_to_start(settings: Settings) -> None:
     try:
         async with queue.open_queue(settings) as opened:
             refusal = await opened.server.refusal()
-    except (*UNREACHABLE, RedisError) as error:
-        refusal = refusal_of(error)
+    except QueueUnavailable as error:
+        refusal = error.refusal
     if refusal:
         configure_logs(settings.log)
         log.error("cannot_start", reason=f"{refusal.by}: {refusal}")
@@ -153,8 +149,8 @@ def check(settings: Settings) -> int:
         is_well, detail = asyncio.run(_look_at_workers(settings))
     except TimeoutError:  # a Redis that hangs is asked more than once
         is_well, detail = False, f"Redis does not answer within {_ANSWERS_S} s"
-    except (*UNREACHABLE, RedisError) as error:
-        is_well, detail = False, explain(error)
+    except QueueUnavailable as error:
+        is_well, detail = False, error.explain()
     say(f"Health check {'successful' if is_well else 'failed'}: {detail}")
     return 0 if is_well else 1
 
@@ -162,7 +158,7 @@ def check(settings: Settings) -> int:
 async def _look_at_workers(settings: Settings) -> tuple[bool, str]:
     """Whether one of this installation is well here, and what is told of it.
 
-    Raises: RedisError, OSError; TimeoutError where Redis takes too long.
+    Raises: QueueUnavailable; TimeoutError where Redis takes too long.
     """
     async with asyncio.timeout(_ANSWERS_S), queue.open_queue(settings) as opened:
         workers = await opened.heartbeats.living()
@@ -243,21 +239,20 @@ async def _prove_rights(ctx: Context, settings: Settings) -> None:
     await queue.check_answers(ctx["redis"], settings.redis_url)
     refusal = await queue.queue_on(ctx["redis"], settings).server.refusal()
     if refusal is not None:
-        raise RedisRefused(refusal)
+        raise QueueRefused(refusal)
 
 
 async def _or_end(ctx: Context, asked: Awaitable[None]) -> None:
     """End with 1 where Redis says no for good; what passes, or was lost by a worker at work, is waited for.
 
-    Raises: RedisError, OSError, for those who wait.
+    Raises: QueueUnavailable, for those who wait.
     """
     try:
         await asked
-    except (*UNREACHABLE, RedisError) as error:
-        refusal = refusal_of(error)
-        if refusal is None or refusal.passes or ctx.get("proven"):
+    except QueueUnavailable as error:
+        if error.refusal is None or error.refusal.passes or ctx.get("proven"):
             raise
-        log.error("cannot_start", reason=explain(error))  # noqa: TRY400 (the reason says it all)
+        log.error("cannot_start", reason=error.explain())  # noqa: TRY400 (the reason says it all)
         raise SystemExit(1) from error
 
 
@@ -291,11 +286,12 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
         shutdown.listen()
         began = time.monotonic()
         try:
-            await worker.async_run()
+            with mapped(OF_A_CONNECTION):  # what arq itself asks of Redis
+                await worker.async_run()
         except asyncio.CancelledError:
             await _hand_back(worker)
             return  # arq's way to stop at a signal
-        except (*UNREACHABLE, RedisError, StorageError, DecoderUnavailable) as error:
+        except (QueueUnavailable, StorageError, DecoderUnavailable, OSError) as error:
             event, reason = _outage(error)
             # Otherwise this was one more try to start.
             if worker.ctx["started"] or not away or (event == "redis_refuses" and reason != reported):
@@ -317,9 +313,11 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
 
 def _outage(error: BaseException) -> tuple[str, str]:
     """The event and the reason in the log for what ended a worker."""
-    if refusal_of(error):
-        return "redis_refuses", explain(error)
-    return "redis_unavailable" if isinstance(error, _OF_REDIS) else "cannot_start", str(error)
+    if not isinstance(error, QueueUnavailable):
+        return "cannot_start", str(error)
+    if error.refusal:
+        return "redis_refuses", error.explain()
+    return "redis_unavailable", str(error)
 
 
 class PromptWorker(Worker):
@@ -355,10 +353,9 @@ async def _hand_back(worker: Worker) -> None:
 async def _close(worker: Worker) -> None:
     redis = worker.pool
     try:
-        async with asyncio.timeout(_GOODBYE_S):
-            await redis.delete(worker.health_check_key)
-    except (*UNREACHABLE, RedisError, TimeoutError):
-        pass  # it is Redis that is away
+        with suppress(QueueUnavailable), mapped():
+            async with asyncio.timeout(_GOODBYE_S):
+                await redis.delete(worker.health_check_key)
     finally:
         await shut_down(worker.ctx)
         await redis.aclose(close_connection_pool=True)

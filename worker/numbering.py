@@ -12,7 +12,7 @@ async def go_on_above(outbox: Outbox, queue: Queue, *, rebuilt: bool = False) ->
     is taken for a catalog that has told something, which may be a backup, and for one that was `rebuilt`.
     Gives the number that was raised to; None where the catalog's own is above all already.
 
-    Raises: RedisError, OSError, CatalogUnavailable.
+    Raises: QueueUnavailable, CatalogUnavailable.
     """
     given = await outbox.given_seq()
     newest = await queue.messages.newest_seq()

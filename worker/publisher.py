@@ -11,7 +11,7 @@ from storage.catalog.outbox import Outbox
 from storage.catalog.records import Message
 from storage.errors import CatalogUnavailable
 from worker.events import payload
-from worker.queue import UNREACHABLE, Queue, RedisError
+from worker.queue import Queue, QueueUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -54,13 +54,13 @@ class OutboxPublisher:
                 await self._publish(waiting)
             if self._pause_s() == 0:
                 await self._mark()
-        except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
+        except (QueueUnavailable, CatalogUnavailable) as error:
             log.warning("messages_delayed", count=len(waiting), reason=str(error))
 
     async def send(self, messages: Sequence[Message]) -> None:
         """Send `messages` now and mark them; none that was handed to `publish` too is sent twice.
 
-        Raises: RedisError, OSError, CatalogUnavailable.
+        Raises: QueueUnavailable, CatalogUnavailable.
         """
         taken, sent = ({message.seq for message in some} for some in (messages, self._sent))
         self._waiting = [message for message in self._waiting if message.seq not in taken]

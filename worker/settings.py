@@ -8,12 +8,9 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from redis import ConnectionPool
-from redis.connection import URL_QUERY_ARGUMENT_PARSERS
 
 from pipelines import cgroups, formats, rlimits
 from pipelines.recipe import BUILT_IN, Recipes
@@ -22,6 +19,7 @@ from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY
 from storage.paths import folder_of
 from worker.crontab import parse_crontab
 from worker.env_files import ENCODING, INSTEAD, EnvFile, find_env_files
+from worker.queue.url import check_url
 
 PREFIX = "MEDIA_"
 _SECRET = {"redis_url"}  # is not shown at all: any part of a wrong one may be a password
@@ -30,23 +28,7 @@ _OF_OTHERS = {
     "MEDIA_ROOT",
     "MEDIA_URL",
 }  # the latter are Django's, which often shares our environment
-URL_OPTIONS = (
-    "db",
-    "username",
-    "password",
-    "client_name",
-    "ssl_cert_reqs",
-    "ssl_ca_certs",
-    "ssl_ca_data",
-    "ssl_certfile",
-    "ssl_keyfile",
-    "ssl_check_hostname",
-    "ssl_ciphers",
-)
-"""What may follow the `?` in MEDIA_REDIS_URL."""
-_URL_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _OF_THE_QUEUE = ("jobs", "workers", "catalog")  # what follows the stream's name in keys beside it
-_OF_OTHER_CLIENTS = ("protocol", "decode_responses", "encoding", "encoding_errors")
 _WHERE = ("MEDIA_REDIS_URL", "MEDIA_STORAGE_URL", "MEDIA_CATALOG_URL")  # a default may be somebody else's
 MIB = 1024 * 1024
 LEAST_MEMORY_MB = 192  # for a worker, an idle decoder and one that draws an ordinary picture
@@ -66,38 +48,6 @@ class MemoryLimit:
 
 class SettingsError(Exception):
     """The environment does not describe a worker; the message has a line for each mistake."""
-
-
-def _redis_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("must begin with redis://, rediss:// or unix://")
-    if not (parts.path if parts.scheme == "unix" else parts.hostname):
-        raise ValueError("names no server")
-    try:
-        ConnectionPool.from_url(value)
-    except ValueError as error:
-        text = str(error)
-        raise ValueError(text if "Invalid value" in text else "names a port that is no number") from error
-    database = "" if parts.scheme == "unix" else parts.path.strip("/")
-    if database and not database.isdecimal():
-        raise ValueError("names a database that is no number")
-    _check_options(parts.scheme, {name: unquote(last) for name, (*_, last) in parse_qs(parts.query).items()})
-    return value
-
-
-def _check_options(scheme: str, options: Mapping[str, str]) -> None:
-    """Options of a client may be there, and are passed over: an app may share the URL."""
-    known = (*URL_OPTIONS, *_OF_OTHER_CLIENTS, *URL_QUERY_ARGUMENT_PARSERS)
-    if unknown := [name for name in options if name not in known]:
-        raise ValueError(f"has the option {unknown[0]}, which is none of {', '.join(URL_OPTIONS)}")
-    if scheme != "rediss" and (of_tls := [name for name in options if name.startswith("ssl_")]):
-        raise ValueError(f"has the option {of_tls[0]}, which only rediss:// takes")
-    if options.get("ssl_cert_reqs", "none") not in ("none", "optional", "required"):
-        raise ValueError("has another ssl_cert_reqs than none, optional or required")
-    for name in _URL_FILES:
-        if name in options and not os.access(options[name], os.R_OK):
-            raise ValueError(f"names with {name} a file that is not there or cannot be read: {options[name]}")
 
 
 def _stream(value: str, info: ValidationInfo) -> str:
@@ -170,7 +120,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
     )
 
-    redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
+    redis_url: Annotated[str, AfterValidator(check_url)] = Field(
         "redis://127.0.0.1:6379/0",
         repr=False,  # may hold a password
         description="`redis://`, `rediss://` or `unix://`; Redis or Valkey, 6.2 or newer",

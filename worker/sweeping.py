@@ -23,7 +23,7 @@ from storage.catalog.clock import SKEW_MS, now_ms
 from storage.errors import StorageError
 from worker.events import sweep_stopped
 from worker.intake import new_job_id
-from worker.queue import UNREACHABLE, Queue, RedisError
+from worker.queue import Queue, QueueUnavailable
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -110,7 +110,7 @@ async def _made_since(since_ms: int, sweeper: Sweeper) -> Plan | None:
 async def alarm(queue: Queue, reason: str, plan: Plan | None) -> None:
     """Tell apps, as far as Redis listens, that a sweep was stopped."""
     message = sweep_stopped(reason, plan.id if plan else None, now_ms(), _numbers(plan))
-    with suppress(*UNREACHABLE, RedisError):
+    with suppress(QueueUnavailable):
         await queue.messages.send([message])
 
 

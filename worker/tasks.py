@@ -14,8 +14,7 @@ from storage.errors import CatalogUnavailable, StorageError
 from worker import leases
 from worker.adoption import PAUSE_S
 from worker.app import BACKLOG, App
-from worker.queue import UNREACHABLE, RedisError
-from worker.queue.refusals import RedisRefused
+from worker.queue import QueueUnavailable, StreamMismatch
 from worker.retry import delay_ms, policy_of
 from worker.sweeping import sweep_by_itself, sweeper_of
 
@@ -44,9 +43,9 @@ async def _leave_to_its_owner(app: App) -> None:
     """A job on a stream that is another catalog's by now is another's; done here, it would be lost."""
     try:
         await app.queue.ownership.check(lately=True)
-    except RedisRefused:
+    except StreamMismatch:
         raise Retry(defer=_NOT_OURS_S) from None
-    except (*UNREACHABLE, RedisError):
+    except QueueUnavailable:
         pass  # the catalog knows what to do
 
 
@@ -68,7 +67,7 @@ async def reconcile_now(app: App, unsent_ms: int | None = None) -> None:
             uploads_per_job=app.uploads_per_job,
             unsent_ms=unsent_ms,
         )
-    except (*UNREACHABLE, RedisError, CatalogUnavailable) as error:
+    except (QueueUnavailable, CatalogUnavailable) as error:
         log.warning("reconcile_failed", reason=str(error))
 
 
@@ -100,7 +99,7 @@ async def adopt_now(app: App, pause_s: float = PAUSE_S) -> None:
     try:
         if await app.queue.jobs.untaken() < BACKLOG:
             await app.adoption.tick(app.settings.adopt, pause_s=pause_s)
-    except (*UNREACHABLE, RedisError, StorageError) as error:
+    except (QueueUnavailable, StorageError) as error:
         log.warning("adoption_failed", reason=str(error))
 
 
@@ -111,7 +110,7 @@ async def sweep(ctx: Context) -> None:
     app: App = ctx["app"]
     try:
         await app.queue.jobs.enqueue_chore(sweep_on.__name__, int(ctx["enqueue_time"].timestamp() * 1000))
-    except (*UNREACHABLE, RedisError) as error:
+    except QueueUnavailable as error:
         log.warning("sweep_failed", reason=str(error))  # the next night does it
 
 
@@ -136,7 +135,7 @@ async def sweep_on(ctx: Context, since_ms: int) -> None:
         except SweepBusy as error:
             log.info("sweep_waits", reason=str(error))
             raise Retry(defer=_BUSY_S) from None
-        except (*UNREACHABLE, RedisError, StorageError) as error:
+        except (QueueUnavailable, StorageError) as error:
             log.warning("sweep_failed", reason=str(error))  # the next night does it
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from storage.catalog import Catalog
 from worker.health import Finding, inspect_redis
-from worker.queue import UNREACHABLE, Queue, RedisError, open_queue
-from worker.queue.refusals import Refusal, of_another, refusal_of
+from worker.queue import Queue, QueueUnavailable, Refusal, open_queue
+from worker.queue.refusals import of_another, refusal_of
 from worker.settings import Settings
 
 _PATIENCE_S = 4  # with a Redis that answers slowly, or at first and then no more
@@ -43,7 +43,7 @@ async def look_at_redis(settings: Settings) -> Heard:
                 owner=await queue.ownership.owner(),
                 recent=await queue.messages.recent(_MESSAGES, _LATELY_MS),
             )
-    except (*UNREACHABLE, RedisError) as error:
+    except (QueueUnavailable, TimeoutError) as error:
         if refusal := refusal or refusal_of(error):
             return Heard([refused(refusal)])
         told = str(error) or f"not everything within {_PATIENCE_S} s"

@@ -10,8 +10,7 @@ from scripts.redis_server import RedisServer
 from storage.catalog import Catalog
 from tests.support.intakes import intake_on
 from worker.health import Health, check_owner
-from worker.queue import Queue
-from worker.queue.refusals import RedisRefused
+from worker.queue import Queue, StreamMismatch
 from worker.settings import Settings
 
 STREAM = "media:uploads"
@@ -24,7 +23,7 @@ async def test_of_two_first_workers_with_different_catalogs_exactly_one_has_the_
     ends = await asyncio.gather(*(one.ownership.bind(str(uuid4())) for one in both), return_exceptions=True)
 
     [refused] = [end for end in ends if end is not None]
-    assert isinstance(refused, RedisRefused)
+    assert isinstance(refused, StreamMismatch)
     assert "another installation" in str(refused)
     assert "MEDIA_STREAM" in str(refused)
 
@@ -48,7 +47,7 @@ async def test_an_event_on_a_stream_that_is_anothers_by_now_is_left_to_it(
     await queue.stream.add({"source": "uploads/a.jpg"})
 
     for _ in range(2):  # what it has read already it reads no more, for that would keep it
-        with pytest.raises(RedisRefused):
+        with pytest.raises(StreamMismatch):
             await intake.drain(10)
 
     assert sum((await catalog.reports.states()).values()) == 0
@@ -103,7 +102,7 @@ async def test_a_rebuild_gives_the_stream_of_the_lost_catalog_to_the_new_one_and
     assert await queue.ownership.owner() == new
     await queue.ownership.rebind(new, before=lost)  # one that was interrupted goes on
 
-    with pytest.raises(RedisRefused):
+    with pytest.raises(StreamMismatch):
         await queue.ownership.rebind(OTHER, before=lost)
 
 

@@ -17,8 +17,8 @@ from tests.chaos.own_redis import OwnRedis
 from tests.support.workplace import eventually
 from worker.health import inspect_redis
 from worker.main import start_up
-from worker.queue import Queue, RedisError, ServerInfo, connect, job_queue_of, open_queue
-from worker.queue.refusals import Refusal, refusal_of
+from worker.queue import Queue, QueueUnavailable, Refusal, ServerInfo, connect, job_queue_of, open_queue
+from worker.queue.refusals import refusal_of
 from worker.queue.rights import attempts
 from worker.settings import Settings
 from worker.shutdown import Shutdown
@@ -48,8 +48,8 @@ async def refused(url: str) -> Refusal:
     try:
         async with asyncio.timeout(5):
             found = await Queue(client, STREAM, "me", 1000).server.refusal()
-    except RedisError as error:
-        found = refusal_of(error)
+    except QueueUnavailable as error:
+        found = error.refusal
     finally:
         await client.aclose(close_connection_pool=True)
     assert found is not None
@@ -278,11 +278,11 @@ async def test_what_a_shared_url_says_of_a_client_is_not_this_ones(
 async def test_a_redis_that_nobody_runs_is_away_and_refuses_nothing(free_port: int) -> None:
     client = connect(f"redis://127.0.0.1:{free_port}/0", job_queue_of(STREAM))
 
-    with pytest.raises(RedisError) as away:
+    with pytest.raises(QueueUnavailable) as away:
         await Queue(client, STREAM, "me", 1000).server.refusal()
 
     await client.aclose(close_connection_pool=True)
-    assert refusal_of(away.value) is None
+    assert away.value.refusal is None
 
 
 @pytest.mark.parametrize(("scheme", "other"), [("redis", "rediss"), ("rediss", "redis")])

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis.exceptions import RedisError
 
 from scripts.doctor.rows import look_at_catalog
 from scripts.storage_stats import room, stored
@@ -13,7 +14,8 @@ from storage.errors import CatalogUnavailable, StorageError
 from tests.support.rights import without_roots_rights
 from worker.app import open_stores
 from worker.main import _outage
-from worker.queue import RedisError
+from worker.queue import QueueUnavailable
+from worker.queue.mapping import OF_A_CONNECTION, mapped
 from worker.settings import Settings
 
 
@@ -111,4 +113,7 @@ async def test_the_doctor_names_a_folder_of_the_storage_that_may_not_be_entered(
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
 )
 def test_only_what_comes_from_redis_is_told_as_a_redis_that_is_away(error: Exception, event: str) -> None:
-    assert _outage(error)[0] == event
+    with pytest.raises((QueueUnavailable, OSError)) as ended, mapped(OF_A_CONNECTION):
+        raise error
+
+    assert _outage(ended.value)[0] == event

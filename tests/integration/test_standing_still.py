@@ -15,7 +15,7 @@ from storage.catalog import Catalog
 from tests.support.intakes import BACKLOG, intake_on
 from worker.events import default_id
 from worker.health import Health, check_intake, check_rights
-from worker.queue import Queue, RedisError, connect, job_queue_of
+from worker.queue import Queue, QueueUnavailable, connect, job_queue_of
 from worker.settings import Settings
 
 STREAM = "media:uploads"
@@ -76,7 +76,7 @@ async def test_an_entry_that_redis_does_not_let_go_of_is_answered_once(
     admin.execute_command("ACL", "SETUSER", "default", "-xdel")
     try:
         for _ in range(5):
-            with pytest.raises(RedisError):
+            with pytest.raises(QueueUnavailable):
                 await intake.drain(10)
         once = await catalog.outbox.last_seq()
     finally:

@@ -1,22 +1,23 @@
 """Redis: the only place that names a key or a command. Entries in, jobs between, messages out."""
 
-from redis.exceptions import RedisError
-
 from worker.queue.client import Queue, open_queue, queue_on
 from worker.queue.codec import deserialize, serialize
-from worker.queue.connection import UNREACHABLE, check_answers, connect
+from worker.queue.connection import check_answers, connect
+from worker.queue.errors import QueueRefused, QueueUnavailable, Refusal, StreamMismatch
 from worker.queue.jobs import PROCESS, job_queue_of
 from worker.queue.server import ServerInfo
 from worker.queue.stream import NoGroup, StreamEntry
 
 __all__ = [
     "PROCESS",
-    "UNREACHABLE",
     "NoGroup",
     "Queue",
-    "RedisError",
+    "QueueRefused",
+    "QueueUnavailable",
+    "Refusal",
     "ServerInfo",
     "StreamEntry",
+    "StreamMismatch",
     "check_answers",
     "connect",
     "deserialize",

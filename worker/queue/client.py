@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 from uuid import uuid4
 
 from arq.connections import ArqRedis
@@ -15,7 +16,19 @@ from worker.queue.messages import Messages
 from worker.queue.ownership import Ownership
 from worker.queue.server import Server
 from worker.queue.stream import EventStream
-from worker.settings import Settings
+
+
+class QueueSettings(Protocol):
+    """What the queue needs of the settings."""
+
+    @property
+    def redis_url(self) -> str: ...
+    @property
+    def stream(self) -> str: ...
+    @property
+    def events(self) -> str: ...
+    @property
+    def events_maxlen(self) -> int: ...
 
 
 class Queue:
@@ -39,15 +52,15 @@ class Queue:
         self.server = Server(redis, self.stream, events)
 
 
-def queue_on(redis: ArqRedis, settings: Settings) -> Queue:
+def queue_on(redis: ArqRedis, settings: QueueSettings) -> Queue:
     """The queue on an open connection, as a consumer of its own."""
     consumer = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
     return Queue(redis, settings.stream, consumer, settings.events_maxlen, settings.events)
 
 
 @asynccontextmanager
-async def open_queue(settings: Settings) -> AsyncIterator[Queue]:
-    """The queue that the settings name, for a while. Raises: RedisError where Redis is silent."""
+async def open_queue(settings: QueueSettings) -> AsyncIterator[Queue]:
+    """The queue that the settings name, for a while. Raises: QueueUnavailable."""
     redis = connect(settings.redis_url, job_queue_of(settings.stream))
     try:
         await check_answers(redis, settings.redis_url)

@@ -7,7 +7,7 @@ from typing import Any
 from arq.connections import ArqRedis
 from redis._parsers.socket import SERVER_CLOSED_CONNECTION_ERROR
 from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import AuthenticationError, ResponseError
@@ -15,17 +15,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.queue.codec import deserialize, serialize
+from worker.queue.errors import QueueUnavailable
+from worker.queue.mapping import mapped
 from worker.queue.refusals import RedisRefused, is_denied, refusal_of
-from worker.settings import URL_OPTIONS
+from worker.queue.url import server_of
 
 _SOCKET_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 2
 _CONNECTIONS = 32
 _ANSWERS_WITHIN_S = 3  # the first time, over all tries
-_OF_THE_SERVER = ("connection_class", "host", "port", "path")  # what `parse_url` makes of the rest of a URL
-
-UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
-"""What a Redis that is away answers with."""
+_UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
 class _Connection(AbstractConnection):
@@ -80,7 +79,7 @@ class _Connection(AbstractConnection):
 
 def connect(url: str, job_queue: str) -> ArqRedis:
     """A client that gives up on a Redis that hangs and tries again where a connection was cut."""
-    server = _server_of(url)
+    server = server_of(url)
     if not url.startswith("unix"):
         server["socket_keepalive"] = True
     pool = BlockingConnectionPool(
@@ -91,7 +90,7 @@ def connect(url: str, job_queue: str) -> ArqRedis:
         socket_connect_timeout=_CONNECT_TIMEOUT_S,
         health_check_interval=30,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
-        retry_on_error=list(UNREACHABLE),
+        retry_on_error=list(_UNREACHABLE),
         # To write before an answer is read loses what a Redis says that closes the connection at once.
         lib_name=None,
         lib_version=None,
@@ -106,30 +105,27 @@ def connect(url: str, job_queue: str) -> ArqRedis:
     )
 
 
-def _server_of(url: str) -> dict[str, Any]:
-    """What a URL says of the server; apps may share it, and what it says of a client is theirs."""
-    given = parse_url(url).items()
-    return {name: value for name, value in given if name in (*_OF_THE_SERVER, *URL_OPTIONS)}
-
-
 async def check_answers(redis: ArqRedis, url: str) -> None:
-    """Redis answers anything at all within a few seconds, tries of the client included. Raises: RedisError.
+    """Redis answers anything at all within a few seconds, tries of the client included.
 
     A server that speaks TLS and a client that does not may wait for each other for ever.
+
+    Raises: QueueUnavailable.
     """
     scheme = url.partition(":")[0]
     other = {"redis": "rediss", "rediss": "redis"}.get(scheme)
     asks = f". Does it want {other}:// instead of {scheme}://?" if other else ""
-    try:
-        async with asyncio.timeout(_ANSWERS_WITHIN_S):
-            await redis.ping()
-    except (TimeoutError, RedisTimeoutError) as error:
-        if refusal := refusal_of(error):  # it did answer, before the last try
-            raise RedisRefused(refusal) from error
-        raise RedisTimeoutError(f"nothing came within {_ANSWERS_WITHIN_S} s{asks}") from error
-    except RedisConnectionError as error:
-        if str(error) == SERVER_CLOSED_CONNECTION_ERROR:
-            raise RedisConnectionError(f"it closes each connection at once{asks}") from error
-        raise
-    except ResponseError:
-        pass  # an answer, too: not everybody may ask for it
+    with mapped():
+        try:
+            async with asyncio.timeout(_ANSWERS_WITHIN_S):
+                await redis.ping()
+        except (TimeoutError, RedisTimeoutError) as error:
+            if refusal_of(error):  # it did answer, before the last try
+                raise
+            raise QueueUnavailable(f"nothing came within {_ANSWERS_WITHIN_S} s{asks}") from error
+        except RedisConnectionError as error:
+            if str(error) == SERVER_CLOSED_CONNECTION_ERROR:
+                raise QueueUnavailable(f"it closes each connection at once{asks}") from error
+            raise
+        except ResponseError:
+            pass  # an answer, too: not everybody may ask for it

@@ -22,6 +22,8 @@ import orjson
 from arq.connections import ArqRedis
 from arq.utils import timestamp_ms
 
+from worker.queue.mapping import maps_errors
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PID_NAMESPACE = "/proc/self/ns/pid"
 _INDEX_KEPT_S = 3600  # without any heartbeat
@@ -55,6 +57,7 @@ class Heartbeat:
         return self.instance.startswith(f"{place()}:")
 
 
+@maps_errors
 class Heartbeats:
     """Those of all workers on one stream."""
 

@@ -13,6 +13,7 @@ from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_pref
 from arq.utils import timestamp_ms
 from redis.exceptions import ResponseError
 
+from worker.queue.mapping import maps_errors
 from worker.queue.ownership import Ownership
 
 PROCESS = "process_batch"  # the arq function that works on uploads
@@ -33,6 +34,7 @@ def job_queue_of(stream: str) -> str:
     return f"{stream}:jobs"
 
 
+@maps_errors
 class Jobs:
     """The jobs of one stream, in arq's queue `key`."""
 
@@ -47,7 +49,7 @@ class Jobs:
     async def enqueue(self, job_ids: Mapping[str, Sequence[UUID]]) -> None:
         """Enqueue a job for the uploads under each ID. An answer that is lost is settled by the reconciler.
 
-        Raises: RedisRefused where the stream is another catalog's by now.
+        Raises: StreamMismatch where the stream is another catalog's by now.
         """
         await self._ownership.check(lately=True)
         for job_id, ids in job_ids.items():

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from arq.connections import ArqRedis
 
+from worker.queue.mapping import maps_errors
 from worker.queue.optional import now_ms
 
 _FIELD = "event"
@@ -14,6 +15,7 @@ _UNKEPT = "sweep.stopped"  # the type of those that are about no upload, and in 
 _NO_SEQ = 2**53  # and above: the catalog gives none, and JavaScript could not tell it from its neighbour
 
 
+@maps_errors
 class Messages:
     """The messages on the stream `name`."""
 

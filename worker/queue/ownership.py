@@ -4,12 +4,15 @@ import time
 
 from arq.connections import ArqRedis
 
+from worker.queue.errors import StreamMismatch
+from worker.queue.mapping import maps_errors
 from worker.queue.optional import unless_denied
-from worker.queue.refusals import RedisRefused, of_another
+from worker.queue.refusals import of_another
 
 _LATELY_S = 1.0
 
 
+@maps_errors
 class Ownership:
     """The catalog that the stream is tied to, and whether it is ours."""
 
@@ -23,7 +26,7 @@ class Ownership:
     async def bind(self, catalog_id: str) -> None:
         """Tie the stream to this catalog, as the storage root is: another's events and jobs are not taken.
 
-        Raises: RedisRefused where it is another's.
+        Raises: StreamMismatch where it is another's.
         """
         self._catalog_id = catalog_id
         await self.check()
@@ -31,7 +34,7 @@ class Ownership:
     async def check(self, *, lately: bool = False) -> None:
         """The stream is still this catalog's; after a loss of Redis' data, whoever comes first has it.
 
-        `lately`: it was within the last second. Raises: RedisRefused.
+        `lately`: it was within the last second. Raises: StreamMismatch.
         """
         if self._catalog_id is None or (lately and time.monotonic() < self._checked_until):
             return
@@ -42,13 +45,13 @@ class Ownership:
         self._checked_until = time.monotonic() + _LATELY_S
 
     async def check_not_of_another(self, catalog_id: str | None) -> None:
-        """It is this catalog's, or nobody's yet. Raises: RedisRefused."""
+        """It is this catalog's, or nobody's yet. Raises: StreamMismatch."""
         owner = await self.owner()
         if catalog_id is not None and owner not in (None, catalog_id):
-            raise RedisRefused(of_another(self._stream, owner or "", catalog_id))
+            raise StreamMismatch(of_another(self._stream, owner or "", catalog_id))
 
     async def rebind(self, catalog_id: str, before: str | None) -> None:
-        """Give the stream to this catalog, in the place of `before`. Raises: RedisRefused."""
+        """Give the stream to this catalog, in the place of `before`. Raises: StreamMismatch."""
         if await self.owner() != before:
             await self.check_not_of_another(catalog_id)
         await self._redis.set(self._key, catalog_id)

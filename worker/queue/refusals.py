@@ -3,7 +3,6 @@
 import re
 import ssl
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from redis.exceptions import (
     AuthenticationError,
@@ -16,6 +15,8 @@ from redis.exceptions import (
     ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
+
+from worker.queue.errors import QueueRefused, Refusal
 
 _OF_ANOTHER_NAME = (62, 64)  # OpenSSL's codes for a host and an address that do not match
 _SHOWN = 6  # names in one message
@@ -31,21 +32,8 @@ _LONGEST = 200  # characters of what a Redis says that nobody knows
 _COMMAND = re.compile(r"(?:run the '|[Uu]nknown (?:sub)?command [`'\"]?)([^'`\",]+)")
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """What a Redis refuses, and the remedy; `passes` where it may end without anybody's doing."""
-
-    what: str
-    remedy: str
-    passes: bool = False
-    by: str = "Redis says no"
-
-    def __str__(self) -> str:
-        return f"{self.what}. {self.remedy}"
-
-
 class RedisRefused(RedisError):
-    """Redis answers, and says no: trying again does not help until somebody has done something."""
+    """What a connection raises where Redis says no: an error that its client knows as one of Redis."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(str(refusal))
@@ -72,15 +60,6 @@ def is_missing_right(error: BaseException) -> bool:
     return is_no_permission(error) or "unknown command" in str(error).lower()
 
 
-def explain(error: BaseException) -> str:
-    """The error for people: by name and with its remedy where Redis says no."""
-    refusal = refusal_of(error)
-    if refusal is not None:
-        return f"{refusal.by}: {refusal}"
-    says = "Redis says no" if isinstance(error, ResponseError) else "Redis does not answer"
-    return f"{says}: {str(error).rstrip('.')}"
-
-
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -90,7 +69,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _translated(error: BaseException) -> Refusal | None:
-    if isinstance(error, RedisRefused):
+    if isinstance(error, RedisRefused | QueueRefused):
         return error.refusal
     if isinstance(error, ssl.SSLError):
         return _of_tls(error)

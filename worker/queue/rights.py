@@ -17,9 +17,9 @@ from arq.constants import (
 )
 from redis.exceptions import ResponseError
 
+from worker.queue.errors import Refusal
 from worker.queue.refusals import (
     SENTINEL,
-    Refusal,
     is_missing_right,
     is_no_permission,
     missing_rights,
@@ -102,7 +102,7 @@ def _on(keys: str, command: str, *rest: str) -> Attempt:
 
 
 async def try_rights(redis: ArqRedis, stream: str, events: str) -> Refusal | None:
-    """What Redis refuses of all that a worker does, if anything. Raises: RedisError, OSError."""
+    """What Redis refuses of all that a worker does, if anything."""
     tried = attempts(stream, events)
     async with redis.pipeline(transaction=False) as pipe:
         for attempt in tried:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from arq.connections import ArqRedis
 
+from worker.queue.errors import Refusal
+from worker.queue.mapping import maps_errors
 from worker.queue.optional import now_ms, unless_denied
-from worker.queue.refusals import Refusal
 from worker.queue.rights import try_rights
 from worker.queue.stream import EventStream
 
@@ -25,6 +26,7 @@ class ServerInfo:
     ahead_ms: int = 0
 
 
+@maps_errors
 class Server:
     """What the Redis of a stream says of itself, and what it refuses."""
 
@@ -34,7 +36,7 @@ class Server:
         self._events = events
 
     async def refusal(self) -> Refusal | None:
-        """What Redis refuses of all that a worker does; None: nothing. Raises: RedisError, OSError."""
+        """What Redis refuses of all that a worker does; None: nothing. Raises: QueueUnavailable."""
         return await try_rights(self._redis, self._stream.name, self._events)
 
     async def now_ms(self) -> int:

@@ -9,6 +9,7 @@ import orjson
 from arq.connections import ArqRedis
 from redis.exceptions import ResponseError, WatchError
 
+from worker.queue.mapping import maps_errors
 from worker.queue.optional import now_ms, unless_denied
 
 GROUP = "workers"
@@ -39,6 +40,7 @@ def _group_needed() -> Iterator[None]:
         raise NoGroup from error
 
 
+@maps_errors
 class EventStream:
     """The entries of the stream `name`, as `consumer` of the group reads them."""
 

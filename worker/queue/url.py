@@ -1,0 +1,67 @@
+"""The URL of a Redis: what it may say, and what of it holds for us. An app may share it with us."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from redis import ConnectionPool
+from redis.asyncio.connection import parse_url
+from redis.connection import URL_QUERY_ARGUMENT_PARSERS
+
+URL_OPTIONS = (
+    "db",
+    "username",
+    "password",
+    "client_name",
+    "ssl_cert_reqs",
+    "ssl_ca_certs",
+    "ssl_ca_data",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_check_hostname",
+    "ssl_ciphers",
+)
+"""What may follow the `?` in MEDIA_REDIS_URL."""
+_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_OF_OTHER_CLIENTS = ("protocol", "decode_responses", "encoding", "encoding_errors")
+_OF_THE_SERVER = ("connection_class", "host", "port", "path")  # what `parse_url` makes of the rest of a URL
+
+
+def check_url(value: str) -> str:
+    """`value`, if it is the URL of a Redis. Raises: ValueError, with the reason, and no part of a secret."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    if not (parts.path if parts.scheme == "unix" else parts.hostname):
+        raise ValueError("names no server")
+    try:
+        ConnectionPool.from_url(value)
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if "Invalid value" in text else "names a port that is no number") from error
+    database = "" if parts.scheme == "unix" else parts.path.strip("/")
+    if database and not database.isdecimal():
+        raise ValueError("names a database that is no number")
+    _check_options(parts.scheme, {name: unquote(last) for name, (*_, last) in parse_qs(parts.query).items()})
+    return value
+
+
+def _check_options(scheme: str, options: Mapping[str, str]) -> None:
+    """Options of a client may be there, and are passed over: an app may share the URL."""
+    known = (*URL_OPTIONS, *_OF_OTHER_CLIENTS, *URL_QUERY_ARGUMENT_PARSERS)
+    if unknown := [name for name in options if name not in known]:
+        raise ValueError(f"has the option {unknown[0]}, which is none of {', '.join(URL_OPTIONS)}")
+    if scheme != "rediss" and (of_tls := [name for name in options if name.startswith("ssl_")]):
+        raise ValueError(f"has the option {of_tls[0]}, which only rediss:// takes")
+    if options.get("ssl_cert_reqs", "none") not in ("none", "optional", "required"):
+        raise ValueError("has another ssl_cert_reqs than none, optional or required")
+    for name in _FILES:
+        if name in options and not os.access(options[name], os.R_OK):
+            raise ValueError(f"names with {name} a file that is not there or cannot be read: {options[name]}")
+
+
+def server_of(url: str) -> dict[str, Any]:
+    """What a URL says of the server; apps may share it, and what it says of a client is theirs."""
+    given = parse_url(url).items()
+    return {name: value for name, value in given if name in (*_OF_THE_SERVER, *URL_OPTIONS)}
