@@ -4,11 +4,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from pipelines.sweep import trash
 from pipelines.sweep.applying import apply_plan
-from pipelines.sweep.plan import Plan, PlanUnknown, is_name
+from pipelines.sweep.plan import Plan, PlanUnknown
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from pipelines.sweep.verify import Pace, Verified
@@ -20,19 +19,7 @@ from worker.queue import Queue, QueueUnavailable, open_queue
 from worker.settings import MIB, Settings
 from worker.sweeping import Verifying, alarm, forbidden, sweeper_of, verifying_of
 
-
-class _Words(TyperGroup):
-    """`--apply` alone applies a new plan; with the name of a plan behind it, that one."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 (typer's own click)
-        for at, word in enumerate(args[:-1]):
-            if word == "--apply" and is_name(args[at + 1]):
-                args = [*args[: at + 1], "--plan", *args[at + 1 :]]
-                break
-        return super().parse_args(ctx, args)
-
-
-app = typer.Typer(invoke_without_command=True, cls=_Words)
+app = typer.Typer(invoke_without_command=True)
 
 _MEANING = {
     "orphan": "files that no record knows: moved to trash/",
@@ -46,14 +33,7 @@ _MEANING = {
 @app.callback()
 def sweep(
     context: typer.Context,
-    apply: Annotated[
-        bool, typer.Option("--apply", help="Do what the new plan says; or that of a PLAN named behind it.")
-    ] = False,
-    plan: Annotated[str | None, typer.Option("--plan", hidden=True)] = None,
-    force: Annotated[
-        str | None,
-        typer.Option(metavar="PLAN", help="Apply an implausible plan, after a look at it."),
-    ] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Apply the new plan.")] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read all variants again, and have the damaged ones made again.")
     ] = False,
@@ -62,23 +42,16 @@ def sweep(
     ] = 16,
     as_json: AsJson = False,
 ) -> None:
-    """Compare files and records, and write a plan; with --apply, carry it out."""
+    """Compare files and records, and write a plan; with --apply, apply it."""
     if context.invoked_subcommand is not None:
         return
     if verify:
-        if apply or force or plan:
+        if apply:
             raise typer.BadParameter("--verify goes alone.")
         _verify(rate, as_json=as_json)
         return
-    if plan and (force or not apply):
-        raise typer.BadParameter("A plan is named behind --apply or behind --force.")
 
     async def body(sweeper: Sweeper, queue: Queue) -> int:
-        known = force or plan
-        if known is not None:
-            done = await apply_plan(known, sweeper, force=force is not None)
-            _print_done({"plan": known, "done": done}, f"Plan {known} is applied.", done, as_json=as_json)
-            return 0
         made = await make_plan(sweeper)
         done = await apply_plan(made.id, sweeper) if apply and made.counts and not made.stopped else {}
         if as_json:
@@ -89,7 +62,23 @@ def sweep(
             await alarm(queue, made.stopped, made)
         return 1 if made.stopped else 0
 
-    _with_sweeper(body, deletes=apply or force is not None, sweeps=True)
+    _with_sweeper(body, deletes=apply, sweeps=True)
+
+
+@app.command("apply")
+def apply_written(
+    plan: Annotated[str, typer.Argument(metavar="PLAN")],
+    force: Annotated[bool, typer.Option("--force", help="Also if the sweep was stopped.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Apply a plan that was written before."""
+
+    async def body(sweeper: Sweeper, _queue: Queue) -> int:
+        done = await apply_plan(plan, sweeper, force=force)
+        _print_done({"plan": plan, "done": done}, f"Plan {plan} is applied.", done, as_json=as_json)
+        return 0
+
+    _with_sweeper(body, deletes=True, sweeps=True)
 
 
 @app.command("restore")
@@ -200,10 +189,10 @@ def _print(plan: Plan, done: Mapping[str, int], *, applied: bool) -> None:
         output.print("They agree.")
     if plan.stopped:
         output.print(f"[bold red]Nothing was touched:[/bold red] {plan.stopped}.")
-        output.print(f"If that is right after all: media sweep --force {plan.id}")
+        output.print(f"If the plan is right: media sweep apply {plan.id} --force")
     elif rows and not applied:
-        output.print("This is a plan; nothing was touched. Every key is named below its folder in trash/.")
-        output.print(f"To carry it out: media sweep --apply {plan.id}")
+        output.print("This is a plan; nothing was touched. Its folder in trash/ lists every key.")
+        output.print(f"To apply it: media sweep apply {plan.id}")
 
 
 def _print_verified(found: Verified) -> None:

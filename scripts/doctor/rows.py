@@ -64,7 +64,7 @@ async def look_at_catalog(settings: Settings, heard: Heard = NOTHING_HEARD) -> A
                 yield found
             swept = await catalog.sweeps.last()
             if swept is not None and swept.stopped:
-                advice = f"Look at it; where it is right after all: media sweep --force {swept.plan}"
+                advice = f"Look at the plan; if it is right: media sweep apply {swept.plan} --force"
                 yield Finding("Sweep", "warning", f"{swept.stops} stopped: {swept.stopped}", advice)
     except CatalogTooOld as error:
         yield Finding("Catalog", "warning", str(error), "Start a worker of this version when it is time.")

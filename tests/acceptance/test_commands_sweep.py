@@ -75,7 +75,7 @@ def test_a_plan_is_looked_at_then_applied_by_its_name_and_taken_back(place: Work
     before, lost = files(place), orphan(place)
     plan = document(media(place.env(), "sweep", "--json"))
     planned = lost.exists()
-    done = document(media(place.env(), "sweep", "--apply", plan["plan"], "--json"))["done"]
+    done = document(media(place.env(), "sweep", "apply", plan["plan"], "--json"))["done"]
     applied = files(place)
     restored = document(media(place.env(), "sweep", "restore", plan["plan"], "--json"))
 
@@ -195,7 +195,7 @@ def test_a_stop_is_counted_until_a_sweep_is_plausible_again(place: Workplace) ->
         plan = document(media(place.env(), "sweep", "--json"))
         stops.append(document(media(place.env(), "stats", "--json"))["sweep"]["stopped"])
     doctor = " ".join(media(place.env(), "doctor").stdout.split())
-    forced = media(place.env(), "sweep", "--force", plan["plan"], "--json")
+    forced = media(place.env(), "sweep", "apply", plan["plan"], "--force", "--json")
 
     assert all("101 of 107 files" in stopped for stopped in stops)
     assert "2 stopped: 101 of 107 files" in doctor

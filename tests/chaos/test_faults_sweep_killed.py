@@ -91,7 +91,7 @@ def scene(place: FaultPlace, settled: Path) -> SweepScene:
 
 def planned(made: SweepScene) -> Sequence[str]:
     assert made.run("sweep") == 0
-    return "sweep", "--apply", made.plan
+    return "sweep", "apply", made.plan
 
 
 def is_applied(made: SweepScene) -> None:
