@@ -15,7 +15,7 @@ async def look_at_decoders(settings: Settings) -> Sequence[Finding]:
     """Whether decoders start, what confines them, and how large a picture they take."""
     try:
         async with open_sandbox(allowance(settings)) as sandbox:
-            hellos = [await sandbox.greet(engine) for engine in ("vips", "pillow")]
+            hellos = [await sandbox.hello(engine) for engine in ("vips", "pillow")]
             budget = sandbox.most
     except DecoderUnavailable as error:
         remedy = error.remedy or "Install the package again: a library is missing."

@@ -83,7 +83,7 @@ async def outcome(sandbox: Sandbox, content: bytes) -> str:
 
 async def _watch(sandbox: Sandbox, found: Findings) -> None:
     while True:
-        found.largest = max(found.largest, (sandbox.growth() // MIB, f"after {found.inputs}"))
+        found.largest = max(found.largest, (sandbox.pool.growth() // MIB, f"after {found.inputs}"))
         await asyncio.sleep(0.02)
 
 

@@ -32,7 +32,7 @@ async def greeted(command: Sequence[str]) -> Hello:
     """What a decoder says that then draws a picture."""
     async with open_sandbox(allowance(seconds=10), command) as sandbox:
         assert await render(sandbox, jpeg()) is not None
-        return await sandbox.greet("vips")
+        return await sandbox.hello("vips")
 
 
 @pytest.mark.parametrize("action", ["EPERM", "ENOSYS"])

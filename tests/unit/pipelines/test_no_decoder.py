@@ -144,7 +144,7 @@ async def test_while_no_decoder_can_be_started_no_upload_is_blamed_and_all_are_r
         while {state for state, _, _ in await states(catalog, ids)} != {State.READY}:
             await work_off(catalog, context)
 
-    await sandbox.close()
+    await sandbox.pool.close()
     assert [attempts for _, attempts, _ in await states(catalog, ids)] == [0] * UPLOADS
 
 
@@ -171,7 +171,7 @@ async def test_while_every_place_is_taken_the_health_tells_what_is_known_and_wai
     async with open_sandbox(allowance(), release.command) as sandbox:
         struck = outage.Outage(sandbox, DecoderUnavailable)
         with release.broken():
-            sandbox._idle["vips"].clear()
+            sandbox.pool.idle["vips"].clear()
             assert await struck.strikes()
         struck._until = 0
         is_well = check_decoders(struck, sandbox)

@@ -124,7 +124,7 @@ async def test_what_a_decoder_draws_later_is_not_in_what_was_checked(rogue: Sand
 
 @pytest.mark.parametrize(("count", "most_mib"), [(1, 32), (4, 300)], ids=["the budget", "the estimate"])
 async def test_no_more_is_read_than_a_picture_may_take(rogue: Sandbox, count: int, most_mib: int) -> None:
-    rogue.most = most_mib * MIB
+    rogue.guard.most = most_mib * MIB
     wanted = [Variant(f"large-{number}", 4000) for number in range(count)]
     with pytest.raises(DecoderCrashed, match="variants of more bytes than its picture may take"):
         await render(rogue, ordered("claim too much"), wanted)
@@ -352,10 +352,10 @@ async def test_a_picture_that_is_none_is_refused_in_words(sandbox: Sandbox) -> N
 
 async def test_a_picture_that_would_take_more_memory_than_there_is_is_refused_before_it_is_decoded() -> None:
     async with open_sandbox(allowance()) as sandbox:
-        sandbox.most = MIB
+        sandbox.guard.most = MIB
         with pytest.raises(PictureRefused, match=r"would take about \d+ MiB of memory; 1 MiB are there"):
             await render(sandbox, jpeg())
-        sandbox.most = 100 * MIB
+        sandbox.guard.most = 100 * MIB
 
         assert await render(sandbox, jpeg()) is not None
 

@@ -53,16 +53,16 @@ async def test_what_fits_only_without_other_decoders_runs_alone() -> None:
 
 async def test_a_picture_beyond_its_estimate_is_killed_at_once_where_all_is_given_out() -> None:
     async with open_sandbox(allowance(seconds=5), (*ROGUE, "starts")) as rogue:
-        rogue.most = 31 * MIB  # one more than the rogue's estimate
+        rogue.guard.most = 31 * MIB  # one more than the rogue's estimate
         with pytest.raises(DecoderBloated):
             await render(rogue, ordered("grow when told"))
 
-        assert rogue.growth() < 8 * MIB
+        assert rogue.pool.growth() < 8 * MIB
 
 
 async def test_of_two_beyond_their_estimates_the_one_farther_beyond_is_killed() -> None:
     async with open_sandbox(allowance(decoders=2), (*ROGUE, "starts")) as rogue:
-        rogue.most = 70 * MIB  # each alone would be within its overdraft
+        rogue.guard.most = 70 * MIB  # each alone would be within its overdraft
         little, lot = await asyncio.gather(
             render(rogue, ordered("grow a little")),
             render(rogue, ordered("grow a lot")),

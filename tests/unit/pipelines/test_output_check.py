@@ -5,7 +5,7 @@ import time
 import pytest
 import pyvips
 
-from pipelines.sandbox.drawn import _size_of
+from pipelines.sandbox.output_check import _size_of
 
 
 def _made(kind: str, bands: int = 3, **options: object) -> bytes:

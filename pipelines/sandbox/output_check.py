@@ -1,16 +1,17 @@
-"""The check of what a child drew: each variant is the picture it was said to be, from start to end.
+"""The check of a decoder's output: each variant is the picture it was said to be, from start to end.
 
-A child may have drawn it to keep its reader busy: every check takes a few parts, and bytes in a line.
+The decoder may be hostile. Every check looks at a bounded number of segments and runs in linear time.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
 
 from pipelines.errors import DecoderCrashed
 from pipelines.recipe import Variant
-from pipelines.sandbox.answers import Written
+from pipelines.sandbox.answers import Done, Probed, Written
 
 _MOST, _LEAST, _A_PIXEL = 64 * 1024 * 1024, 64 * 1024, 4  # bytes: no variant comes near what they allow
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
@@ -24,7 +25,54 @@ _WEBP_CHUNKS = {(b"VP8 ",), (b"VP8L",), (b"VP8X", b"VP8 "), (b"VP8X", b"ALPH", b
 _MOST_CHUNKS = 3
 
 
-def check_claim(written: Written, size: tuple[int, int]) -> None:
+@dataclass(frozen=True)
+class RenderedVariant:
+    """A checked picture: its size in pixels, its file, and the SHA-256 of that."""
+
+    name: str
+    width: int
+    height: int
+    content: bytes
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What came of one picture."""
+
+    sha256: str
+    format: str
+    width: int
+    height: int
+    color: str | None
+    variants: Sequence[RenderedVariant]
+    ms: Mapping[str, float]
+
+
+ReadOutput = Callable[[Sequence[tuple[int, int]]], Sequence[bytes]]
+"""Returns a copy of what lies at each of these places (start, length) of a decoder's output."""
+
+
+def check_output(
+    probed: Probed, done: Done, wanted: Sequence[Variant], read: ReadOutput, most: int
+) -> Rendered:
+    """The variants, once they have proved to be what was wanted, in `most` bytes. Raises: DecoderCrashed."""
+    if any(getattr(done, name) != getattr(probed, name) for name in ("sha256", "format", "width", "height")):
+        raise DecoderCrashed("the decoder made its variants of another picture than it had looked at")
+    if [written.name for written in done.variants] != [variant.name for variant in wanted]:
+        raise DecoderCrashed("the decoder made other variants than it was asked for")
+    for written, variant in zip(done.variants, wanted, strict=True):
+        _check_claim(written, variant.size_of(done.width, done.height))
+    _check_places(done.variants, most)
+    contents = read([(written.start, written.bytes) for written in done.variants])
+    checked = [
+        _check_content(content, variant, written)
+        for variant, written, content in zip(wanted, done.variants, contents, strict=True)
+    ]
+    return Rendered(done.sha256, done.format, done.width, done.height, done.color, checked, done.ms)
+
+
+def _check_claim(written: Written, size: tuple[int, int]) -> None:
     """Whether that can be a variant of `size`, before any of it is read. Raises: DecoderCrashed."""
     if (written.width, written.height) != size:
         raise DecoderCrashed("the decoder made a variant of another size than it should have")
@@ -32,7 +80,7 @@ def check_claim(written: Written, size: tuple[int, int]) -> None:
         raise DecoderCrashed("the decoder made a variant of more bytes than a picture of its size takes")
 
 
-def check_places(variants: Sequence[Written], most: int) -> None:
+def _check_places(variants: Sequence[Written], most: int) -> None:
     """Whether all of them are `most` bytes, each beside the others or the same. Raises: DecoderCrashed."""
     places = sorted({(one.start, one.bytes) for one in variants})
     if sum(count for _, count in places) > most:
@@ -41,14 +89,13 @@ def check_places(variants: Sequence[Written], most: int) -> None:
         raise DecoderCrashed("the decoder made variants that overlap")
 
 
-def check_content(content: bytes, variant: Variant, written: Written) -> str:
-    """The SHA-256 of `content`, once it has proved to be what `written` says. Raises: DecoderCrashed."""
-    size = written.width, written.height
+def _check_content(content: bytes, variant: Variant, written: Written) -> RenderedVariant:
     if len(content) != written.bytes:
         raise DecoderCrashed("the decoder wrote fewer bytes than it said")
-    if _size_of(content, variant.format) != size:
+    if _size_of(content, variant.format) != (written.width, written.height):
         raise DecoderCrashed(f"the decoder did not write a {variant.format} of the size it said")
-    return sha256(content).hexdigest()
+    digest = sha256(content).hexdigest()
+    return RenderedVariant(variant.name, written.width, written.height, content, digest)
 
 
 def _size_of(content: bytes, output_format: str) -> tuple[int, int] | None:

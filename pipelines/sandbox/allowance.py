@@ -1,0 +1,38 @@
+"""What pictures may cost: the limits that a sandbox is opened with, and how its memory is divided."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pipelines.formats import FORMATS, MIB
+
+PARENT_MEMORY = 96 * MIB
+CHILD_MEMORY = 96 * MIB  # an idle decoder, and one ordinary picture
+_IDLE_MEMORY = CHILD_MEMORY // 2
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What pictures may cost. Sizes in bytes, times in CPU seconds."""
+
+    decoders: int
+    memory: int
+    max_source_bytes: int
+    max_pixels: int
+    image_timeout_s: float
+    accept_damaged: bool = False
+    formats: Sequence[str] = field(default_factory=lambda: tuple(known.name for known in FORMATS))
+
+    @property
+    def children(self) -> int:
+        """How many decoders may live: one more than work, so that alternating engines need no new one."""
+        return self.decoders + 1
+
+    @property
+    def memory_alone(self) -> int:
+        """Bytes for one picture whose decoder is the only one."""
+        return max(_IDLE_MEMORY, self.memory - PARENT_MEMORY - _IDLE_MEMORY)
+
+    @property
+    def memory_shared(self) -> int:
+        """Bytes for all pictures that are decoded at once, beside the idle memory of all decoders."""
+        return max(_IDLE_MEMORY, self.memory - PARENT_MEMORY - self.children * _IDLE_MEMORY)

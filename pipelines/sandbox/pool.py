@@ -1,0 +1,127 @@
+"""The pool of decoders: started when missing, lent for one picture each, ended when they went bad."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from pipelines.errors import DecoderBloated, DecoderKilled, DecoderUnavailable, PictureRefused
+from pipelines.formats import MIB, Engine
+from pipelines.sandbox.admission import NoRoomError
+from pipelines.sandbox.allowance import Allowance
+from pipelines.sandbox.child import Child
+from storage.tasks import together
+
+_MAX_IDLE_GROWTH = 40 * MIB  # of an idle decoder; it trims its heap itself when 32 MiB of that are free
+
+
+class Pool:
+    """The decoders that live: idle ones by engine, and those at work."""
+
+    def __init__(self, allowance: Allowance, command: Sequence[str]) -> None:
+        self._allowance = allowance
+        self._command = command
+        self.idle: dict[Engine, list[Child]] = {"vips": [], "pillow": []}
+        self._all: set[Child] = set()
+        self._starting = 0
+        self._short_of_memory = float("-inf"), ""
+        self._failed_engine: Engine = "vips"  # which could not be started last
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    async def warm_up(self) -> None:
+        """Start as many decoders as may work at once. Raises: DecoderUnavailable."""
+        missing = self._allowance.decoders - len(self.idle["vips"])
+        self.idle["vips"] += await together(*(self._start("vips") for _ in range(missing)))
+
+    async def start_missing(self) -> None:
+        """Start a decoder of the engine that could not be started last, and keep it where there is room.
+
+        Raises: DecoderUnavailable.
+        """
+        engine = self._failed_engine
+        child = await self._start(engine)
+        if len(self.idle[engine]) < self._allowance.decoders:
+            self.idle[engine].append(child)
+        else:
+            await self._end(child)
+
+    @asynccontextmanager
+    async def borrow(self, engine: Engine, *, new: bool = False) -> AsyncIterator[Child]:
+        """A decoder of that engine; it is ended where an error leaves it in an unknown state.
+
+        Raises: DecoderUnavailable.
+        """
+        idle = self.idle[engine]
+        child = idle.pop() if idle and not new else await self._start(engine)
+        try:
+            yield child
+        except BaseException as error:
+            if isinstance(error, DecoderKilled) and error.for_memory:
+                self._short_of_memory = time.monotonic(), str(error)
+            unhurt = isinstance(error, PictureRefused | NoRoomError)
+            if unhurt and not isinstance(error, DecoderBloated):
+                await self._give_back(child, engine)
+            else:
+                await self._end(child)
+            raise
+        await self._give_back(child, engine)
+
+    def growth(self) -> int:
+        """The bytes that all decoders together have now beyond what they had when they were ready."""
+        return sum(child.memory() - child.idle_memory for child in self._all)
+
+    def was_short_of_memory(self, within_s: float) -> str | None:
+        """The message of the last decoder that the kernel killed for lack of memory, if it is not older."""
+        at, reason = self._short_of_memory
+        return reason if time.monotonic() - at < within_s else None
+
+    async def end_idle(self) -> None:
+        """End every idle decoder."""
+        await together(*(self._end(child) for idle in self.idle.values() for child in idle[:]))
+
+    async def close(self) -> None:
+        """End every decoder."""
+        await together(*(child.kill() for child in self._all))
+        self._all.clear()
+
+    async def _give_back(self, child: Child, engine: Engine) -> None:
+        # What it says unasked would be taken for the answer to the next picture.
+        if child.memory() - child.idle_memory < _MAX_IDLE_GROWTH and child.is_silent():
+            child.is_used = True
+            self.idle[engine].append(child)
+        else:
+            await self._end(child)
+
+    async def _start(self, engine: Engine) -> Child:
+        others = [child for kind, idle in self.idle.items() if kind != engine for child in idle]
+        self._starting += 1  # before anything is awaited: two that start at once each make room
+        try:
+            if len(self._all) + self._starting > self._allowance.children and others:
+                await self._end(others[0])
+            child = await Child.start(self._config(engine), self._command)
+            self._all.add(child)
+        except DecoderUnavailable:
+            self._failed_engine = engine
+            raise
+        finally:
+            self._starting -= 1
+        return child
+
+    async def _end(self, child: Child) -> None:
+        self._all.discard(child)
+        for idle in self.idle.values():
+            if child in idle:
+                idle.remove(child)
+        await child.kill()
+
+    def _config(self, engine: Engine) -> dict[str, object]:
+        allowance = self._allowance
+        return {
+            "engine": engine,
+            "max_bytes": allowance.max_source_bytes,
+            "max_pixels": allowance.max_pixels,
+            "formats": list(allowance.formats),
+            "damaged": "accept" if allowance.accept_damaged else "reject",
+            "memory_mb": allowance.memory // MIB,
+        }

@@ -1,0 +1,142 @@
+"""One attempt at one picture: a decoder is asked, reads the header, is told to go on, and answers."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+from pipelines.errors import DecoderCrashed, DecoderStarved, PictureRefused, PipelineError, SourceChanged
+from pipelines.formats import MIB
+from pipelines.recipe import Variant
+from pipelines.sandbox.admission import Admission, NoRoomError
+from pipelines.sandbox.allowance import CHILD_MEMORY
+from pipelines.sandbox.answers import (
+    Answer,
+    Changed,
+    Done,
+    Probed,
+    Refused,
+    Starved,
+    Unchanged,
+    Unwritable,
+)
+from pipelines.sandbox.child import Budget, Child
+from pipelines.sandbox.memory_guard import MemoryGuard
+from pipelines.sandbox.output_check import Rendered, check_output
+from storage.errors import BlobsUnavailable, unwritable
+from storage.threads import in_thread
+
+_WALL_FACTOR = 3  # a throttled core must not blame good pictures
+_PROBING_SHARE, _PROBING_LEAST_S = 1 / 4, 1.0  # of a picture's time, for its header
+_PROBING_MEMORY = CHILD_MEMORY  # growth, beside the source itself, before a picture has an estimate
+_CHECKED_INLINE = 2 * MIB  # more bytes of variants are checked in a thread
+
+
+@dataclass
+class Task:
+    """A picture to decode: the descriptor of its file, its size, and what is wanted of it."""
+
+    source_fd: int
+    source_bytes: int
+    wanted: Sequence[Variant]
+    known_sha256: str | None
+    needs_new_child: bool = False
+    has_used_child: bool = False
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a picture by one decoder, within `cpu_s`; `granted` bytes are reserved already."""
+
+    child: Child
+    task: Task
+    guard: MemoryGuard
+    admission: Admission
+    cpu_s: float
+    granted: int | None
+
+    async def run(self) -> Rendered | None:
+        """The checked variants, None for known content. Raises: as `Sandbox.render`, and NoRoomError."""
+        budget = Budget(self.cpu_s, self.cpu_s * _WALL_FACTOR)
+        answer = await self._probe(budget)
+        match answer:
+            case Probed():
+                budget.has_picture = True
+                done = await self._proceed(answer, budget)
+                most = self.guard.most_output(answer.estimate)
+                check = partial(check_output, answer, done, self.task.wanted, self.child.drawn, most)
+                # The usual is checked in a millisecond, of which the way to a thread takes a part.
+                is_small = sum(written.bytes for written in done.variants) < _CHECKED_INLINE
+                return check() if is_small else await in_thread(check)
+            case Unchanged() if answer.sha256 == self.task.known_sha256:
+                return None
+            case Changed():
+                raise SourceChanged("the original changed while it was being read")
+            case _:
+                raise _error_of(answer)
+
+    async def _probe(self, budget: Budget) -> Answer:
+        task = self.task
+        request = {
+            "bytes": task.source_bytes,
+            "known_sha256": task.known_sha256,
+            "variants": [_spec(variant) for variant in task.wanted],
+        }
+        await self.child.send(request, [task.source_fd])
+        return await self.child.receive(
+            budget,
+            lambda growth: growth > task.source_bytes + _PROBING_MEMORY,
+            max(_PROBING_LEAST_S, self.cpu_s * _PROBING_SHARE),
+        )
+
+    async def _proceed(self, probed: Probed, budget: Budget) -> Done:
+        need = probed.estimate
+        if need > self.guard.most:
+            await self.child.send({"proceed": False})
+            raise _too_much_memory(probed, self.guard.most)
+        if self.granted is not None and need > self.granted:
+            raise SourceChanged("the original changed while it waited for memory")
+        try:
+            room = self.admission.memory_now(need) if self.granted is None else nullcontext()
+            with room, self.guard.watch(self.child, need) as is_too_much:
+                await self.child.send({"proceed": True})
+                answer = await self.child.receive(budget, is_too_much)
+        except NoRoomError:
+            await self.child.send({"proceed": False})
+            raise
+        if not isinstance(answer, Done):
+            raise _error_of(answer)
+        return answer
+
+
+def _spec(variant: Variant) -> dict[str, object]:
+    return {
+        "name": variant.name,
+        "box": variant.box,
+        "fit": variant.fit,
+        "format": variant.format,
+        "quality": variant.quality,
+        "background": list(variant.background),
+        "progressive": variant.progressive,
+    }
+
+
+def _too_much_memory(probed: Probed, most: int) -> PictureRefused:
+    megapixels = probed.width * probed.height / 1e6
+    return PictureRefused(
+        "too_much_memory",
+        f"Decoding this {probed.format} of {megapixels:.0f} megapixels would take about "
+        f"{probed.estimate // MIB} MiB of memory; {most // MIB} MiB are there.",
+    )
+
+
+def _error_of(answer: Answer) -> PipelineError | BlobsUnavailable:
+    match answer:
+        case Refused():
+            return PictureRefused(answer.code, answer.message)
+        case Unwritable():
+            return unwritable(answer.errno)
+        case Starved():
+            return DecoderStarved(answer.message)
+        case _:
+            return DecoderCrashed("the decoder answered out of turn")

@@ -1,0 +1,129 @@
+"""The sandbox: pictures are decoded in child processes, some beside each other, and the rest alone."""
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from pipelines import formats
+from pipelines.errors import DecoderCrashed, DecoderKilled, DecoderStarved, DecodeTimeout
+from pipelines.formats import Engine
+from pipelines.recipe import Variant
+from pipelines.sandbox.admission import Admission, NoRoomError
+from pipelines.sandbox.allowance import Allowance
+from pipelines.sandbox.answers import Hello
+from pipelines.sandbox.child import DECODER
+from pipelines.sandbox.memory_guard import MemoryGuard
+from pipelines.sandbox.output_check import Rendered
+from pipelines.sandbox.pool import Pool
+from pipelines.sandbox.protocol import Attempt, Task
+from storage.errors import BlobsUnavailable
+
+_DECODERS = ("pyvips-binary", "pillow", "pillow-heif")
+
+
+class Sandbox:
+    """Renders pictures in children; hold it through `open_sandbox`."""
+
+    def __init__(self, allowance: Allowance, command: Sequence[str] = DECODER) -> None:
+        self._cpu_s = allowance.image_timeout_s
+        self.pool = Pool(allowance, command)
+        self.guard = MemoryGuard(allowance.memory_alone, self.pool.growth)
+        self.admission = Admission(allowance.decoders, allowance.memory_shared)
+
+    async def render(
+        self,
+        source_fd: int,
+        source_bytes: int,
+        wanted: Sequence[Variant],
+        known_sha256: str | None,
+    ) -> Rendered | None:
+        """Read the picture at `source_fd` once and make each wanted variant of it.
+
+        None when its content is `known_sha256`. A child that dies or starves on the picture, or runs past
+        its time, costs it one more try alone.
+
+        Raises: PictureRefused, SourceChanged, DecodeTimeout, DecoderCrashed, DecoderFailed, DecoderKilled,
+        DecoderStarved, DecoderUnavailable, BlobsUnavailable where the original cannot be read in time.
+        """
+        task = Task(source_fd, source_bytes, wanted, known_sha256)
+        try:
+            return await self._in_a_child_that_reads(task)
+        except (DecodeTimeout, DecoderCrashed, DecoderKilled, DecoderStarved):
+            return await self._alone(task)
+
+    @property
+    def most(self) -> int:
+        """Bytes of memory for one picture that is decoded alone."""
+        return self.guard.most
+
+    @property
+    def has_decoders(self) -> bool:
+        """Whether a decoder lives that was started before."""
+        return len(self.pool) > 0
+
+    @property
+    def has_slot(self) -> bool:
+        """Whether a picture, or `probe`, would begin at once."""
+        return self.admission.has_slot
+
+    def was_short_of_memory(self, within_s: float) -> str | None:
+        """The message of the last decoder that the kernel killed for lack of memory, if it is not older."""
+        return self.pool.was_short_of_memory(within_s)
+
+    async def probe(self) -> None:
+        """Start a decoder of the engine that could not be started last. Raises: DecoderUnavailable."""
+        async with self.admission.slot():
+            await self.pool.start_missing()
+
+    async def hello(self, engine: Engine) -> Hello:
+        """What a decoder of that engine says of itself when it is ready. Raises: DecoderUnavailable."""
+        async with self.pool.borrow(engine) as child:
+            return child.hello
+
+    async def _in_a_child_that_reads(self, task: Task) -> Rendered | None:
+        try:
+            return await self._beside_others(task)
+        except BlobsUnavailable:
+            if not task.has_used_child:
+                raise
+            task.needs_new_child = True  # the picture before may have left the other hanging
+            return await self._beside_others(task)
+
+    async def _beside_others(self, task: Task) -> Rendered | None:
+        try:
+            async with self.admission.slot():
+                return await self._attempt(task)
+        except NoRoomError as big:
+            if big.need > self.admission.budget:
+                return await self._alone(task)
+            async with self.admission.memory(big.need), self.admission.slot():
+                return await self._attempt(task, granted=big.need)
+
+    async def _alone(self, task: Task) -> Rendered | None:
+        async with self.admission.alone():
+            await self.pool.end_idle()
+            return await self._attempt(task, granted=self.most)
+
+    async def _attempt(self, task: Task, granted: int | None = None) -> Rendered | None:
+        known = formats.sniff(os.pread(task.source_fd, formats.HEAD, 0))
+        engine = known.engine if known else "vips"
+        async with self.pool.borrow(engine, new=task.needs_new_child) as child:
+            task.has_used_child = child.is_used
+            return await Attempt(child, task, self.guard, self.admission, self._cpu_s, granted).run()
+
+
+@asynccontextmanager
+async def open_sandbox(allowance: Allowance, command: Sequence[str] = DECODER) -> AsyncIterator[Sandbox]:
+    """A sandbox with its decoders warmed up, which are gone at the end. Raises: DecoderUnavailable."""
+    sandbox = Sandbox(allowance, command)
+    try:
+        await sandbox.pool.warm_up()
+        yield sandbox
+    finally:
+        await sandbox.pool.close()
+
+
+def decoder_version() -> str:
+    """The versions of what decodes: a picture that killed another version may be harmless to this one."""
+    return ", ".join(f"{package} {version(package)}" for package in _DECODERS)
