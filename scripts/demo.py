@@ -89,7 +89,7 @@ async def _show(pictures: Sequence[Path], results: Path, settings: Settings, *, 
 async def _work(pictures: Sequence[Path], settings: Settings) -> tuple[Sequence[Sent], float]:
     """What became of the pictures, and the seconds it took once the worker was there."""
     async with open_queue(settings) as queue:
-        while not await queue.heartbeats.any_well():  # noqa: ASYNC110 (of another process)
+        while not await queue.heartbeats.any_healthy():  # noqa: ASYNC110 (of another process)
             await asyncio.sleep(_LOOK_S)
     began = time.monotonic()
     sent = await enqueue(pictures, settings, wait=True)

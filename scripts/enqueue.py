@@ -215,7 +215,7 @@ class Follower:
     async def _say_when_nobody_works(self) -> None:
         if time.monotonic() > self._looks_for_worker_at:
             self._looks_for_worker_at = math.inf
-            if not await self._queue.heartbeats.any_well():
+            if not await self._queue.heartbeats.any_healthy():
                 errors.print("No worker is running; this waits for one (`media worker`).")
 
 

@@ -142,7 +142,7 @@ class Backfiller:
         """Live uploads go first: those that have jobs, and those whose events nobody has taken yet."""
         warned = False
         while await self._queue.jobs.waiting() + await self._queue.stream.depth() > _SHORT:
-            if not warned and not await self._queue.heartbeats.any_well():
+            if not warned and not await self._queue.heartbeats.any_healthy():
                 complain("Nobody works the queue off; is a worker running?")
             warned = True
             await asyncio.sleep(_LOOK_S)

@@ -79,7 +79,7 @@ class Day:
 class QueueDepth:
     """What waits in Redis: events on the stream, seconds since the oldest came, jobs that are due.
 
-    And how many workers live, well or not.
+    And how many workers live, healthy or not.
     """
 
     depth: int

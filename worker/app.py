@@ -52,7 +52,7 @@ log = structlog.get_logger(__name__)
 IDS_A_DECODER = 4  # uploads in one job for each decoder, so that a burst spreads over workers
 JOBS_AT_ONCE = 4
 _PAUSE_S = 1.0  # after background work has failed
-_PATIENCE_S = 0.2  # until background work is cancelled once more
+_CANCEL_INTERVAL_S = 0.2  # until background work is cancelled once more
 BACKLOG = 16  # jobs that may wait before the intake pauses
 
 
@@ -92,7 +92,7 @@ async def open_stores(
     unless it may be migrated, CatalogUnavailable, BlobsUnavailable.
     """
     if create:
-        _prove_unused(settings)
+        _check_unused(settings)
     async with (
         open_catalog(settings.catalog_url, create=create, migrate=migrate) as catalog,
         open_blobs(settings.storage_url, create=catalog.is_new) as blobs,
@@ -103,7 +103,7 @@ async def open_stores(
         yield Stores(catalog, blobs)
 
 
-def _prove_unused(settings: Settings) -> None:
+def _check_unused(settings: Settings) -> None:
     """Raises: RootMismatch where a catalog that does not exist would be made for a root that has another.
 
     Also CatalogUnavailable or BlobsUnavailable where nobody can say what is there.
@@ -299,7 +299,7 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
     while pending:
         for task in pending:
             task.cancel()  # more than once: redis-py loses a cancellation that meets a time-out of its own
-        _, pending = await asyncio.wait(pending, timeout=_PATIENCE_S)
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_INTERVAL_S)
 
 
 def _limit_of(settings: Settings) -> str:

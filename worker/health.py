@@ -1,4 +1,4 @@
-"""Health: a worker says every few seconds that it is well, and stops saying it when it is not."""
+"""Health: a worker sends a heartbeat every few seconds, which says whether it is healthy."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ STALLED_AFTER_S = 20.0  # a due job waits that long though this worker has room 
 SHORT_FOR_S = 60.0  # that health is red after the kernel has killed for memory
 INTAKE_STALLED_AFTER_S = 30.0  # beyond the lease, after which a dead worker's events are taken over
 RIGHTS_EVERY_S = 60.0  # a right that is needed and missing is seen at once by what needs it
-_BREATH_S = 0.5
+_LAG_INTERVAL_S = 0.5
 LAG_S = 1.0  # of the event loop, worth a line in the log
 
 OLDEST_REDIS = (6, 2)
@@ -40,7 +40,7 @@ CURE = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: how it is, and what to do if it is not well."""
+    """The result of one inspection: what was found, and what to do about it."""
 
     what: str
     level: Literal["ok", "warning", "error"]
@@ -109,19 +109,19 @@ def _inspect_size(largest: int | None) -> Sequence[Finding]:
 
 
 def _finding(
-    what: str, detail: str, well: bool, advice: str, level: Literal["warning", "error"] = "error"
+    what: str, detail: str, ok: bool, advice: str, level: Literal["warning", "error"] = "error"
 ) -> Finding:
-    return Finding(what, "ok", detail) if well else Finding(what, level, detail, advice)
+    return Finding(what, "ok", detail) if ok else Finding(what, level, detail, advice)
 
 
 Check = Callable[[], Awaitable[str | None]]
-"""Looks at one thing; gives what is wrong with it, or None."""
+"""Inspects one thing; returns what is wrong with it, or None."""
 
 
 class Health:
-    """The state of one worker, told with its heartbeats: well for as long as all its checks are good.
+    """The state of one worker, reported with its heartbeats: healthy for as long as all its checks pass.
 
-    A check that raises StorageError has found something wrong, too. Where Redis is away, nothing is told.
+    A check that raises StorageError has failed, too. While Redis is away, no heartbeat is sent.
     """
 
     def __init__(self, instance: str, queue: Queue, checks: Mapping[str, Check]) -> None:
@@ -131,7 +131,7 @@ class Health:
         self._said: str | None = ""
 
     async def run(self) -> None:
-        """Look and tell, for ever."""
+        """Report at each interval, for ever."""
         while True:
             began = time.monotonic()
             await self.report()
@@ -139,7 +139,7 @@ class Health:
                 await _watch_the_loop()
 
     async def report(self) -> None:
-        """Look once; a change of state is one line in the log."""
+        """Run the checks once and send a heartbeat; a change of state is one line in the log."""
         problem = await self._problem()
         if problem != self._said:
             self._said = problem
@@ -151,18 +151,18 @@ class Health:
     async def _problem(self) -> str | None:
         try:
             problem = await self._found()
-            await self._beat(problem or await self._queue.stream.waits(), well=problem is None)
+            await self._beat(problem or await self._queue.stream.waits(), healthy=problem is None)
         except QueueUnavailable as error:
             problem = error.explain()
             if error.refusal:
-                await self._say_what_can_be_said(problem)
+                await self._beat_if_possible(problem)
         return problem
 
-    async def _say_what_can_be_said(self, problem: str) -> None:
-        """To a Redis that says no: a full one takes no heartbeat, but lets the last one go."""
+    async def _beat_if_possible(self, problem: str) -> None:
+        """Report to a Redis that refuses something: a full one takes no heartbeat, but deletes one."""
         with suppress(QueueUnavailable):
             try:
-                await self._beat(problem, well=False)
+                await self._beat(problem, healthy=False)
             except QueueUnavailable:
                 await self._queue.heartbeats.end(self._instance)
 
@@ -175,11 +175,11 @@ class Health:
             return str(error)
         return None
 
-    async def _beat(self, detail: str, *, well: bool) -> None:
-        await self._queue.heartbeats.beat(self._instance, detail, well=well, expiry_s=EXPIRY_S)
+    async def _beat(self, detail: str, *, healthy: bool) -> None:
+        await self._queue.heartbeats.beat(self._instance, detail, healthy=healthy, expiry_s=EXPIRY_S)
 
     async def close(self) -> None:
-        """A worker that stops does not live any longer, at once."""
+        """Delete the heartbeat, so that the worker counts as stopped at once."""
         try:
             await self._queue.heartbeats.end(self._instance)
         except QueueUnavailable as error:
@@ -252,8 +252,8 @@ def check_jobs(queue: Queue, has_room: Callable[[], bool]) -> Check:
     return check
 
 
-def check_intake(queue: Queue, backlog: int, patience_s: float) -> Check:
-    """The first event of the stream changes within `patience_s`, unless `backlog` jobs hold the intake up.
+def check_intake(queue: Queue, backlog: int, stalled_after_s: float) -> Check:
+    """The first event of the stream changes within `stalled_after_s`, unless `backlog` jobs pause the intake.
 
     How long it has waited says nothing: in a burst of many it may be an hour, with everybody at work.
     """
@@ -266,7 +266,7 @@ def check_intake(queue: Queue, backlog: int, patience_s: float) -> Check:
         if now_first is None or now_first != first:
             first, since = now_first, time.monotonic()
         waited = time.monotonic() - since
-        if waited <= patience_s or await queue.jobs.untaken() >= backlog:
+        if waited <= stalled_after_s or await queue.jobs.untaken() >= backlog:
             return None
         return f"the event {first} has been the first to wait for {waited:.0f} s, and nobody takes it"
 
@@ -276,8 +276,8 @@ def check_intake(queue: Queue, backlog: int, patience_s: float) -> Check:
 async def _watch_the_loop() -> None:
     """A short sleep, and a line in the log if it was long: what blocks the loop blocks the leases too."""
     began = time.monotonic()
-    await asyncio.sleep(_BREATH_S)
-    lag = time.monotonic() - began - _BREATH_S
+    await asyncio.sleep(_LAG_INTERVAL_S)
+    lag = time.monotonic() - began - _LAG_INTERVAL_S
     if lag > LAG_S:
         log.warning("event_loop_lagged", seconds=round(lag, 1))
 

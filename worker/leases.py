@@ -122,12 +122,12 @@ async def _bound(catalog: Catalog) -> None:
         log.warning("catalog_log_large", reason=problem)
 
 
-async def _each(*chores: Callable[[], Awaitable[object]]) -> None:
-    """Every chore in turn; a damaged page that one of them meets keeps no other from its work."""
+async def _each(*steps: Callable[[], Awaitable[object]]) -> None:
+    """Run every step, also after one that met a damaged page; its error is raised at the end."""
     damaged: CatalogDamaged | None = None
-    for chore in chores:
+    for step in steps:
         try:
-            await chore()
+            await step()
         except CatalogDamaged as error:
             damaged = error
     if damaged is not None:

@@ -60,7 +60,7 @@ _JOB_S = 30 + 60  # new images are taken for 30 s; the rest is for the last ones
 _SWEEP_TIMEOUT_S = 300  # of one try: its last step may meet a slow disk
 _CHECK_S = 8  # of a health check, whatever happens
 _ANSWERS_S, _STORAGE_S = 6, 2  # of it for Redis and the storage together, and for the storage
-_GOODBYE_S = 5  # for the last words to a Redis that may hang
+_GOODBYE_TIMEOUT_S = 5  # for the last commands to a Redis that may hang
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S, _HEALTHY_S = 0.5, 5.0, 30
 
 Context = dict[str, Any]
@@ -139,32 +139,32 @@ def worker_settings(settings: Settings, *, burst: bool = False, decoder: Sequenc
 
 
 def check(settings: Settings) -> int:
-    """Whether a worker of this container, or of this host, is well: 0 or 1, said within a few seconds.
+    """Whether a worker of this container, or of this host, is healthy: exit code 0 or 1, in a few seconds.
 
     arq's own check knows one key, and few of the options that a URL may have.
     """
     signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(_CHECK_S)
     try:
-        is_well, detail = asyncio.run(_look_at_workers(settings))
+        is_healthy, detail = asyncio.run(_look_at_workers(settings))
     except TimeoutError:  # a Redis that hangs is asked more than once
-        is_well, detail = False, f"Redis does not answer within {_ANSWERS_S} s"
+        is_healthy, detail = False, f"Redis does not answer within {_ANSWERS_S} s"
     except QueueUnavailable as error:
-        is_well, detail = False, error.explain()
-    say(f"Health check {'successful' if is_well else 'failed'}: {detail}")
-    return 0 if is_well else 1
+        is_healthy, detail = False, error.explain()
+    say(f"Health check {'successful' if is_healthy else 'failed'}: {detail}")
+    return 0 if is_healthy else 1
 
 
 async def _look_at_workers(settings: Settings) -> tuple[bool, str]:
-    """Whether one of this installation is well here, and what is told of it.
+    """Whether a worker of this installation is healthy here, and its detail for people.
 
     Raises: QueueUnavailable; TimeoutError where Redis takes too long.
     """
     async with asyncio.timeout(_ANSWERS_S), queue.open_queue(settings) as opened:
         workers = await opened.heartbeats.living()
         here = [worker for worker in workers if worker.is_here]
-        is_well = any(worker.well for worker in here)
-        if here and not is_well:
+        is_healthy = any(worker.healthy for worker in here)
+        if here and not is_healthy:
             return False, here[0].detail
         try:
             # The storage folder says whose it is without the catalog's engine, which takes long to start.
@@ -172,8 +172,8 @@ async def _look_at_workers(settings: Settings) -> tuple[bool, str]:
         except TimeoutError:
             return False, f"the storage folder {settings.storage_root} does not answer within {_STORAGE_S} s"
         await opened.ownership.check_not_of_another(mine)
-        if is_well:
-            return True, next(worker.detail for worker in here if worker.well)
+        if is_healthy:
+            return True, next(worker.detail for worker in here if worker.healthy)
         detail = f"no worker is heard of here; {len(workers)} elsewhere"
         if refusal := await opened.server.refusal():  # then one may be there, and wait for that to end
             detail = f"{refusal.by}: {refusal.what}; {detail}. {refusal.remedy}"
@@ -193,13 +193,13 @@ async def start_up(ctx: Context) -> None:
     shutdown: Shutdown = ctx.setdefault("shutdown", Shutdown())
     shutdown.listen()
     stack = ctx["stack"] = AsyncExitStack()
-    await _or_end(ctx, _prove_rights(ctx, settings))
+    await _or_end(ctx, _check_rights(ctx, settings))
     try:
         app = await stack.enter_async_context(open_app(settings, ctx["redis"], shutdown, ctx["decoder"]))
         if ctx["burst"]:
             await app.blobs.probe()  # others wait for a volume that is missing
     except (StorageError, DecoderUnavailable, OSError) as error:
-        if ctx.get("proven"):
+        if ctx.get("worked_before"):
             raise  # it has been at work here: this is an outage too, and passes
         log.error("cannot_start", reason=str(error))  # noqa: TRY400 (the reason says it all)
         raise SystemExit(1) from error
@@ -216,8 +216,8 @@ async def start_up(ctx: Context) -> None:
     if raised := await go_on_above(app.catalog.outbox, app.queue):
         log.info("seq_raised", above=raised)
     await app.intake.join()
-    if scrubbed := await app.queue.jobs.remove_corrupt():
-        log.warning("unreadable_jobs_removed", count=scrubbed)
+    if removed := await app.queue.jobs.remove_corrupt():
+        log.warning("corrupt_jobs_removed", count=removed)
     await (app.intake.drain_all() if ctx["burst"] else app.intake.drain(_START_DRAIN))
     await tasks.reconcile_now(app, unsent_ms=0 if ctx["burst"] else None)
     await tasks.adopt_now(app, pause_s=_START_PAUSE_S)
@@ -235,7 +235,7 @@ async def start_up(ctx: Context) -> None:
     gc.freeze()
 
 
-async def _prove_rights(ctx: Context, settings: Settings) -> None:
+async def _check_rights(ctx: Context, settings: Settings) -> None:
     await queue.check_answers(ctx["redis"], settings.redis_url)
     refusal = await queue.queue_on(ctx["redis"], settings).server.refusal()
     if refusal is not None:
@@ -250,7 +250,7 @@ async def _or_end(ctx: Context, asked: Awaitable[None]) -> None:
     try:
         await asked
     except QueueUnavailable as error:
-        if error.refusal is None or error.refusal.passes or ctx.get("proven"):
+        if error.refusal is None or error.refusal.passes or ctx.get("worked_before"):
             raise
         log.error("cannot_start", reason=error.explain())  # noqa: TRY400 (the reason says it all)
         raise SystemExit(1) from error
@@ -264,7 +264,7 @@ async def shut_down(ctx: Context) -> None:
         if ctx["burst"] or ctx["shutdown"].stopping.is_set():
             log.info("worker_stopped")  # otherwise Redis is away: `run` says so and starts it anew, arq ends
         if ctx["shutdown"].stopping.is_set():
-            ctx["shutdown"].turn_deaf()
+            ctx["shutdown"].ignore_signals()
 
 
 async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECODER) -> None:
@@ -277,12 +277,12 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
     configure_logs(settings.log)
     shutdown = Shutdown()
     back_off = _FIRST_BACK_OFF_S
-    away = proven = False
+    away = worked_before = False
     reported = ""
     while not shutdown.stopping.is_set():
         worker = PromptWorker(**worker_settings(settings, burst=burst, decoder=decoder))
         worker.in_progress_timeout_s = settings.lease
-        worker.ctx.update(shutdown=shutdown, away=away, proven=proven, started=False)
+        worker.ctx.update(shutdown=shutdown, away=away, worked_before=worked_before, started=False)
         shutdown.listen()
         began = time.monotonic()
         try:
@@ -297,7 +297,7 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
             if worker.ctx["started"] or not away or (event == "redis_refuses" and reason != reported):
                 log.warning(event, reason=reason)
             reported = reason
-            away, proven = True, proven or worker.ctx["started"]
+            away, worked_before = True, worked_before or worker.ctx["started"]
             await _hand_back(worker)
         finally:
             await _close(worker)
@@ -345,7 +345,7 @@ async def _hand_back(worker: Worker) -> None:
         if not job.cancelling():  # once is enough: it may be giving back what it has
             job.cancel()
     if jobs:
-        ended, _ = await asyncio.wait(jobs, timeout=_GOODBYE_S)
+        ended, _ = await asyncio.wait(jobs, timeout=_GOODBYE_TIMEOUT_S)
         await asyncio.gather(*ended, return_exceptions=True)
     worker.tasks.clear()
 
@@ -354,7 +354,7 @@ async def _close(worker: Worker) -> None:
     redis = worker.pool
     try:
         with suppress(QueueUnavailable), mapped():
-            async with asyncio.timeout(_GOODBYE_S):
+            async with asyncio.timeout(_GOODBYE_TIMEOUT_S):
                 await redis.delete(worker.health_check_key)
     finally:
         await shut_down(worker.ctx)

@@ -16,7 +16,7 @@ from worker.queue import Queue, QueueUnavailable
 log = structlog.get_logger(__name__)
 
 _MARKED_AFTER_S = 1.0  # a message that was sent: many share one transaction
-_PATIENCE_S = 5.0  # with a Redis or catalog that is slow when the worker ends; the outbox keeps the rest
+_CLOSE_TIMEOUT_S = 5.0  # with a Redis or catalog that is slow when the worker ends; the outbox keeps the rest
 
 
 class OutboxPublisher:
@@ -70,7 +70,7 @@ class OutboxPublisher:
     async def close(self) -> None:
         """Send what still waits and mark it, if that goes quickly."""
         with suppress(TimeoutError, CatalogUnavailable):
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 if self._sending is not None:
                     await self._sending
                 await self.flush()

@@ -21,38 +21,38 @@ class Shutdown:
         return len(self._batches)
 
     def listen(self) -> None:
-        """Hear SIGTERM and SIGINT from now on.
+        """Handle SIGTERM and SIGINT from now on.
 
         arq has handlers on the event loop; a handler of the process is called beside them, so that
-        both the `arq` command and our own get to know.
+        both the `arq` command and our own learn of the signal.
         """
         loop = asyncio.get_running_loop()
 
-        def heard(_number: int, _frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(self.heard)
+        def on_signal(_number: int, _frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self.on_signal)
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, heard)
+            signal.signal(number, on_signal)
 
-    def turn_deaf(self) -> None:
-        """Hear no more signals: all is closed, and what is left is to end with the right exit code.
+    def ignore_signals(self) -> None:
+        """Ignore signals from now on: everything is closed, and the process only has to exit with its code.
 
-        A loop that closes gives signals their default back, which is to die of them.
+        A loop that closes restores the default handlers, which would kill the process.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
 
-    def heard(self) -> None:
-        """Take note of a signal."""
+    def on_signal(self) -> None:
+        """Begin to stop; at the second signal cancel the batches."""
         if self.stopping.is_set():
             for batch in self._batches:
                 batch.cancel()  # each gives its uploads back untouched
         self.stopping.set()
 
     @contextmanager
-    def can_cut(self) -> Iterator[None]:
+    def cancellable(self) -> Iterator[None]:
         """Let a second signal cancel the task that runs the body."""
         task = asyncio.current_task()
         if task is None:

@@ -32,7 +32,7 @@ async def process_batch(ctx: Context, ids: list[str]) -> None:
     """Work on the uploads `ids`; what is left over comes back when it is due."""
     app: App = ctx["app"]
     await _leave_to_its_owner(app)
-    with structlog.contextvars.bound_contextvars(job_id=ctx["job_id"]), app.shutdown.can_cut():
+    with structlog.contextvars.bound_contextvars(job_id=ctx["job_id"]), app.shutdown.cancellable():
         async with leases.held(app.queue, ctx["job_id"], app.settings.lease):
             report = await _process([UUID(upload_id) for upload_id in ids], ctx, app)
         if report.due_in_ms is not None:
@@ -109,7 +109,7 @@ async def sweep(ctx: Context) -> None:
     """
     app: App = ctx["app"]
     try:
-        await app.queue.jobs.enqueue_chore(sweep_on.__name__, int(ctx["enqueue_time"].timestamp() * 1000))
+        await app.queue.jobs.enqueue_task(sweep_on.__name__, int(ctx["enqueue_time"].timestamp() * 1000))
     except QueueUnavailable as error:
         log.warning("sweep_failed", reason=str(error))  # the next night does it
 

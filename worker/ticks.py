@@ -1,4 +1,4 @@
-"""Ticks: when chores come, by a clock that may leap ahead or go back."""
+"""Ticks: when periodic tasks come, by a clock that may leap ahead or go back."""
 
 import time
 from datetime import datetime, tzinfo
@@ -23,7 +23,7 @@ class Tick(CronJob):
 
     @property
     def next_run(self) -> datetime | None:
-        """When the chore is to come next."""
+        """When the task is to run next."""
         if self._next is not None and _lead_s() < self._ahead_s - _STEP_S:
             self.calculate_next(_now(self._next.tzinfo))
         return self._next

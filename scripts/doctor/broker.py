@@ -62,7 +62,7 @@ def refused(refusal: Refusal) -> Finding:
 async def look_at_workers(queue: Queue) -> Finding:
     """Whether workers live where something waits for them, and what those say that are not well."""
     workers = await queue.heartbeats.living()
-    unwell = [worker for worker in workers if not worker.well]
+    unwell = [worker for worker in workers if not worker.healthy]
     waits = await queue.stream.waits()
     if not workers:
         if await queue.stream.depth() or await queue.jobs.waiting():

@@ -178,7 +178,7 @@ def test_jobs_that_arq_cannot_read_end_no_worker_and_hold_up_no_queue(place: Fau
     place.await_state("ready", *place.upload(1))
 
     place.await_rest()
-    assert worker.logged("unreadable_jobs_removed")
+    assert worker.logged("corrupt_jobs_removed")
     assert worker.stop() == 0
     place.check()
 

@@ -22,9 +22,9 @@ ELSEWHERE = "another-boot:1:0"
 
 async def test_each_process_is_a_worker_of_its_own_under_whatever_host_name_and_pid(queue: Queue) -> None:
     first, second = new_instance(), new_instance()
-    await queue.heartbeats.beat(first, "0 events wait", well=True, expiry_s=15)
-    await queue.heartbeats.beat(second, "the disk is full", well=False, expiry_s=15)
-    await queue.heartbeats.beat(ELSEWHERE, "0 events wait", well=True, expiry_s=60)
+    await queue.heartbeats.beat(first, "0 events wait", healthy=True, expiry_s=15)
+    await queue.heartbeats.beat(second, "the disk is full", healthy=False, expiry_s=15)
+    await queue.heartbeats.beat(ELSEWHERE, "0 events wait", healthy=True, expiry_s=60)
 
     living = {worker.instance: worker for worker in await queue.heartbeats.living()}
 
@@ -33,30 +33,30 @@ async def test_each_process_is_a_worker_of_its_own_under_whatever_host_name_and_
     assert [living[one].is_here for one in (first, second, ELSEWHERE)] == [True, True, False]
 
 
-@pytest.mark.parametrize("body", [b"no JSON", b"[]", b'{"well":true}', b"7"])
+@pytest.mark.parametrize("body", [b"no JSON", b"[]", b'{"healthy":true}', b"7"])
 async def test_a_heartbeat_that_nobody_can_read_is_that_of_an_unwell_worker(
     queue: Queue, body: bytes
 ) -> None:
-    await queue.heartbeats.beat(ELSEWHERE, "", well=True, expiry_s=15)
+    await queue.heartbeats.beat(ELSEWHERE, "", healthy=True, expiry_s=15)
     await queue.redis.set(f"media:uploads:health:{ELSEWHERE}", body)
 
     [worker] = await queue.heartbeats.living()
 
-    assert not worker.well
+    assert not worker.healthy
 
 
 async def test_a_heartbeat_of_a_newer_version_may_say_more(queue: Queue) -> None:
-    await queue.heartbeats.beat(ELSEWHERE, "", well=True, expiry_s=15)
-    body = b'{"well":true,"detail":"fine","more":1}'
+    await queue.heartbeats.beat(ELSEWHERE, "", healthy=True, expiry_s=15)
+    body = b'{"healthy":true,"detail":"fine","more":1}'
     await queue.redis.set(f"media:uploads:health:{ELSEWHERE}", body)
 
     assert await queue.heartbeats.living() == [Heartbeat(ELSEWHERE, True, "fine")]
 
 
 async def test_a_worker_that_ends_is_gone_at_once_and_the_others_stay(queue: Queue) -> None:
-    await queue.heartbeats.beat(ELSEWHERE, "", well=True, expiry_s=15)
+    await queue.heartbeats.beat(ELSEWHERE, "", healthy=True, expiry_s=15)
     mine = new_instance()
-    await queue.heartbeats.beat(mine, "", well=True, expiry_s=15)
+    await queue.heartbeats.beat(mine, "", healthy=True, expiry_s=15)
 
     await queue.heartbeats.end(mine)
 
@@ -65,12 +65,12 @@ async def test_a_worker_that_ends_is_gone_at_once_and_the_others_stay(queue: Que
 
 
 async def test_one_that_is_silent_is_forgotten_by_the_next_heartbeat_of_another(queue: Queue) -> None:
-    await queue.heartbeats.beat(ELSEWHERE, "", well=True, expiry_s=0.01)
+    await queue.heartbeats.beat(ELSEWHERE, "", healthy=True, expiry_s=0.01)
     await asyncio.sleep(0.05)  # Redis' own clock ends a key
     assert await queue.heartbeats.living() == []
 
     mine = new_instance()
-    await queue.heartbeats.beat(mine, "", well=True, expiry_s=15)
+    await queue.heartbeats.beat(mine, "", healthy=True, expiry_s=15)
 
     assert await queue.redis.zrange("media:uploads:workers", 0, -1) == [mine.encode()]
     assert 0 < await queue.redis.ttl("media:uploads:workers") <= 3600
@@ -88,10 +88,10 @@ async def test_one_that_is_silent_is_forgotten_by_the_next_heartbeat_of_another(
 async def test_the_check_judges_the_workers_of_its_own_container(
     queue: Queue, server: RedisServer, tmp_path: Path, here: list[bool], code: int, answer: str
 ) -> None:
-    await queue.heartbeats.beat(ELSEWHERE, "0 events wait", well=True, expiry_s=60)
-    for well in here:
+    await queue.heartbeats.beat(ELSEWHERE, "0 events wait", healthy=True, expiry_s=60)
+    for healthy in here:
         await queue.heartbeats.beat(
-            new_instance(), "3 events wait" if well else "the disk is full", well=well, expiry_s=60
+            new_instance(), "3 events wait" if healthy else "the disk is full", healthy=healthy, expiry_s=60
         )
 
     ended = await asyncio.to_thread(checked_by_another, server.url, tmp_path)
@@ -105,14 +105,14 @@ def checked_by_another(url: str, home: Path) -> Ended:
 
 
 @pytest.mark.parametrize(
-    ("well", "answer"), [(True, "var/media does not answer within 2 s"), (False, "the disk is full")]
+    ("healthy", "answer"), [(True, "var/media does not answer within 2 s"), (False, "the disk is full")]
 )
 async def test_a_check_says_that_the_storage_hangs_or_what_its_worker_knows_and_ends(
-    queue: Queue, server: RedisServer, tmp_path: Path, well: bool, answer: str
+    queue: Queue, server: RedisServer, tmp_path: Path, healthy: bool, answer: str
 ) -> None:
     (tmp_path / "var/media").mkdir(parents=True)
     os.mkfifo(tmp_path / "var/media/.media-root.json")  # who opens that waits for ever
-    await queue.heartbeats.beat(new_instance(), "the disk is full", well=well, expiry_s=60)
+    await queue.heartbeats.beat(new_instance(), "the disk is full", healthy=healthy, expiry_s=60)
 
     ended = await asyncio.to_thread(checked_by_another, server.url, tmp_path)
 
@@ -191,12 +191,12 @@ async def test_doctor_tells_events_that_wait_without_a_worker_and_workers_that_a
     idle = await look_at_workers(queue)
     await queue.stream.add({"source": "uploads/a.jpg"})
     deserted = await look_at_workers(queue)
-    await queue.heartbeats.beat(ELSEWHERE, "the disk is full", well=False, expiry_s=15)
-    unwell = await look_at_workers(queue)
-    await queue.heartbeats.beat(ELSEWHERE, "1 event waits", well=True, expiry_s=15)
-    well = await look_at_workers(queue)
+    await queue.heartbeats.beat(ELSEWHERE, "the disk is full", healthy=False, expiry_s=15)
+    unhealthy = await look_at_workers(queue)
+    await queue.heartbeats.beat(ELSEWHERE, "1 event waits", healthy=True, expiry_s=15)
+    healthy = await look_at_workers(queue)
 
-    assert [found.level for found in (idle, deserted, unwell, well)] == ["ok", "error", "error", "ok"]
+    assert [found.level for found in (idle, deserted, unhealthy, healthy)] == ["ok", "error", "error", "ok"]
     assert "none lives, and 1 event waits" in deserted.detail
     assert "media worker" in (deserted.advice or "")
-    assert "the disk is full" in unwell.detail
+    assert "the disk is full" in unhealthy.detail

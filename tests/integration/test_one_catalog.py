@@ -71,7 +71,7 @@ async def test_a_worker_whose_stream_is_anothers_by_now_says_so_and_is_well_agai
         await queue.redis.set(f"{STREAM}:catalog", owner)
         await health.report()
         [worker] = await queue.heartbeats.living()
-        answer.append((worker.well, OTHER in worker.detail))
+        answer.append((worker.healthy, OTHER in worker.detail))
 
     assert answer == [(True, False), (False, True), (True, False)]
 

@@ -122,7 +122,7 @@ async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by
 ) -> None:
     health = Health("here:1:1", queue, {"rights": check_rights(queue)})
     await health.report()
-    assert await queue.heartbeats.any_well()
+    assert await queue.heartbeats.any_healthy()
     hinder(admin)
 
     with capture_logs() as logged:
@@ -133,7 +133,7 @@ async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by
     assert red["event"] == "unhealthy"
     assert answer in red["reason"]
     if answer == "maxmemory":  # a replica does not even let the last heartbeat go, or not even tells it
-        assert not await queue.heartbeats.any_well()
+        assert not await queue.heartbeats.any_healthy()
     assert found.level == "error"
     assert answer in found.detail
     assert found.advice
@@ -141,7 +141,7 @@ async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by
     admin.replicaof("NO", "ONE")
     admin.config_set("replica-serve-stale-data", "yes")
     await health.report()
-    assert await queue.heartbeats.any_well()
+    assert await queue.heartbeats.any_healthy()
 
 
 async def test_rights_are_tried_again_at_once_while_one_is_missing_and_else_only_now_and_then(

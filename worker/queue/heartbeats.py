@@ -45,10 +45,10 @@ def new_instance() -> str:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """What a living worker said of itself last: whether it is well, and what waits or what is wrong."""
+    """The last heartbeat of a worker: whether it is healthy, and how much waits or what is wrong."""
 
     instance: str
-    well: bool
+    healthy: bool
     detail: str
 
     @property
@@ -59,16 +59,16 @@ class Heartbeat:
 
 @maps_errors
 class Heartbeats:
-    """Those of all workers on one stream."""
+    """The heartbeats of all workers on one stream."""
 
     def __init__(self, redis: ArqRedis, stream: str) -> None:
         self._redis = redis
         self._index = f"{stream}:workers"
         self._prefix = f"{stream}:health:"
 
-    async def beat(self, instance: str, detail: str, *, well: bool, expiry_s: float) -> None:
-        """Say that a worker lives, for so many seconds, and how it is; forget those that are silent."""
-        body = orjson.dumps({"well": well, "detail": detail})
+    async def beat(self, instance: str, detail: str, *, healthy: bool, expiry_s: float) -> None:
+        """Record that a worker lives, for `expiry_s` seconds; remove expired workers from the index."""
+        body = orjson.dumps({"healthy": healthy, "detail": detail})
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(self._prefix + instance, body, px=int(expiry_s * 1000))
             pipe.zadd(self._index, {instance: timestamp_ms()})
@@ -79,19 +79,19 @@ class Heartbeats:
             await self._redis.zrem(self._index, *silent)
 
     async def end(self, instance: str) -> None:
-        """It does not live any longer."""
+        """Delete the heartbeat of a worker that stops."""
         async with self._redis.pipeline(transaction=False) as pipe:  # a full Redis begins no transaction
             pipe.delete(self._prefix + instance)
             pipe.zrem(self._index, instance)
             await pipe.execute()
 
     async def living(self) -> Sequence[Heartbeat]:
-        """All workers that were heard of lately."""
+        """The heartbeats that have not expired."""
         return (await self._look())[0]
 
-    async def any_well(self) -> bool:
-        """Whether any worker has said lately that it is well."""
-        return any(worker.well for worker in await self.living())
+    async def any_healthy(self) -> bool:
+        """Whether any living worker is healthy."""
+        return any(worker.healthy for worker in await self.living())
 
     async def _look(self) -> tuple[Sequence[Heartbeat], Sequence[str]]:
         instances = [member.decode() for member in await self._redis.zrange(self._index, 0, -1)]
@@ -104,9 +104,9 @@ class Heartbeats:
 
 
 def _read(instance: str, body: bytes) -> Heartbeat:
-    """What was said, also by a worker of another version."""
+    """A stored heartbeat, which may be from a worker of another version."""
     try:
         said = orjson.loads(body)
-        return Heartbeat(instance, bool(said["well"]), str(said["detail"]))
+        return Heartbeat(instance, bool(said["healthy"]), str(said["detail"]))
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return Heartbeat(instance, False, "it says of itself what nobody can read")

@@ -18,7 +18,7 @@ from worker.queue.ownership import Ownership
 
 PROCESS = "process_batch"  # the arq function that works on uploads
 
-_TICK = re.compile(rb"[\w.]+:[ -~]+:\d+")  # of a chore, and what it has begun
+_TICK = re.compile(rb"[\w.]+:[ -~]+:\d+")  # of a periodic task, or of what it began
 _JOB_ID = re.compile(rb"[0-9a-f]{32}|" + _TICK.pattern)  # of uploads, or of a tick
 _PAYLOAD = {"t": int, "f": str, "a": list, "k": dict, "et": int}
 _JOB_KEYS = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
@@ -56,10 +56,10 @@ class Jobs:
             await self._redis.enqueue_job(PROCESS, [str(upload_id) for upload_id in ids], _job_id=job_id)
         self.queued.set()
 
-    async def enqueue_chore(self, name: str, since_ms: int) -> None:
-        """Enqueue the chore of that name that was begun then; one that is there already stays alone."""
-        chore = f"{name}:{self._stream}"
-        await self._redis.enqueue_job(chore, since_ms, _job_id=f"{chore}:{since_ms}")
+    async def enqueue_task(self, name: str, since_ms: int) -> None:
+        """Enqueue the task that began at `since_ms`, unless it is queued already."""
+        task = f"{name}:{self._stream}"
+        await self._redis.enqueue_job(task, since_ms, _job_id=f"{task}:{since_ms}")
         self.queued.set()
 
     async def alive(self, job_ids: Sequence[str], longest_lock_ms: int = 600_000) -> frozenset[str]:
@@ -108,7 +108,7 @@ class Jobs:
             await pipe.execute()
 
     async def remove_corrupt(self) -> int:
-        """Remove jobs that arq cannot read, which would end every worker that meets them; gives their number.
+        """Remove jobs that arq cannot read, which would end every worker that meets them; returns how many.
 
         Nobody but this project may write them. Whatever they were to do is in the catalog.
         """
