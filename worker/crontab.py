@@ -1,18 +1,30 @@
-"""Crontab lines, as operators write them, in the words of arq."""
+"""Crontab lines, as operators write them."""
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from arq.cron import next_cron
 
 _FIELDS = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "weekday": (0, 7)}
 _PART = re.compile(r"(?:\*|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,2}))?")
 _LONGEST = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}  # days of a month, where they are not 31
 
 
-def parse_crontab(line: str) -> Mapping[str, set[int]]:
-    """What `arq.cron.cron` is told: the sets of those fields that are not `*`.
+def check_crontab(line: str) -> None:
+    """Raises: ValueError, with a reason that the operator understands."""
+    _parse(line)
 
-    Raises: ValueError, with a reason that the operator understands.
-    """
+
+def next_after(line: str, moment: datetime) -> datetime:
+    """The first time after `moment` that a crontab line names."""
+    when: dict[str, Any] = dict(_parse(line))
+    return next_cron(moment, second=0, microsecond=0, **when)
+
+
+def _parse(line: str) -> Mapping[str, set[int]]:
+    """The sets of those fields that are not `*`, as arq takes them. Raises: ValueError."""
     words = line.split()
     if len(words) != len(_FIELDS):
         raise ValueError("must be five fields: minute, hour, day, month and weekday, as in 0 3 * * *")

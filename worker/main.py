@@ -26,7 +26,7 @@ from storage.errors import StorageError
 from storage.threads import in_thread_within
 from worker import health, queue, tasks
 from worker.app import JOBS_AT_ONCE, in_background, open_app
-from worker.crontab import parse_crontab
+from worker.crontab import next_after
 from worker.env_files import find_env_files
 from worker.logs import configure_logs, quiet_arq
 from worker.numbering import go_on_above
@@ -53,7 +53,7 @@ ARQ_HEALTH_S = 60
 CHORES: Sequence[WorkerCoroutine] = (tasks.reconcile, tasks.adopt, tasks.snapshot)
 _SWEEP: WorkerCoroutine = tasks.sweep
 _SWEEP_ON: WorkerCoroutine = tasks.sweep_on
-_HOURLY = {"minute": 0, "second": 0}  # what is done once a day is not left out by who was away at midnight
+_AN_HOUR_S = 3600  # what is done once a day is not left out by who was away at midnight
 _START_PAUSE_S = 60  # a worker that starts again and again need not look for originals to adopt each time
 _START_DRAIN = 1000  # events taken before the first poll
 _JOB_S = 30 + 60  # new images are taken for 30 s; the rest is for the last ones' images and commits
@@ -363,19 +363,16 @@ async def _close(worker: Worker) -> None:
 
 def _chore(coroutine: WorkerCoroutine, settings: Settings) -> CronJob:
     """A chore that comes with every tick; its name holds the stream, for arq's keys know no queue."""
-    name = _name_of(coroutine, settings)
-    if coroutine is tasks.snapshot:
-        return tick(coroutine, name=name, timeout=60, microsecond=0, **_HOURLY)
-    return every(settings.reconcile_interval, coroutine, name=name, timeout=60)
+    seconds = _AN_HOUR_S if coroutine is tasks.snapshot else settings.reconcile_interval
+    return tick(every(seconds), coroutine, name=_name_of(coroutine, settings), timeout_s=60)
 
 
 def _sweeps(settings: Settings) -> Sequence[CronJob]:
     """The tick that begins a sweep at its times, if it has any."""
     if not settings.sweep_cron:
         return []
-    name = _name_of(_SWEEP, settings)
-    when: dict[str, Any] = dict(parse_crontab(settings.sweep_cron))
-    return [tick(_SWEEP, name=name, timeout=60, second=0, microsecond=0, **when)]
+    schedule = partial(next_after, settings.sweep_cron)
+    return [tick(schedule, _SWEEP, name=_name_of(_SWEEP, settings), timeout_s=60)]
 
 
 def _name_of(coroutine: WorkerCoroutine, settings: Settings) -> str:

@@ -17,7 +17,7 @@ from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.recipe_file import RecipeMistakes, load_recipes
 from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY
 from storage.paths import folder_of
-from worker.crontab import parse_crontab
+from worker.crontab import check_crontab
 from worker.env_files import ENCODING, INSTEAD, EnvFile, find_env_files
 from worker.queue.url import check_url
 
@@ -77,7 +77,7 @@ def _catalog_url(value: str) -> str:
 
 def _crontab(value: str) -> str:
     if value:
-        parse_crontab(value)
+        check_crontab(value)
     return value
 
 

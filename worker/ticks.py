@@ -1,23 +1,27 @@
 """Ticks: when periodic tasks come, by a clock that may leap ahead or go back."""
 
 import time
+from collections.abc import Callable
 from datetime import datetime, tzinfo
-from typing import Any
 
 from arq.cron import CronJob, cron
 from arq.typing import WorkerCoroutine
 
 from storage.catalog.clock import now_ms
 
+Schedule = Callable[[datetime], datetime]
+"""Returns the first tick after a moment."""
+
 _STEP_S = 2.0  # a clock that went back by less is as good as right
 
 
 class Tick(CronJob):
-    """A cron job of arq that makes up for no tick it missed, and waits for none that has moved away.
+    """A cron job of arq that skips missed ticks, and comes at its pace after every step of the clock.
 
-    arq runs each tick that a clock leapt over, one by one, and after a step back none until that is over.
+    arq's own runs each tick that the clock leapt over, and after a step back none before the old time.
     """
 
+    schedule: Schedule
     _next: datetime | None = None
     _ahead_s = 0.0  # the wall clock's lead over the monotonic one, when the next tick was set
 
@@ -35,33 +39,23 @@ class Tick(CronJob):
 
     def calculate_next(self, prev_run: datetime) -> None:
         """Set the first tick after `prev_run` that is not over."""
-        super().calculate_next(max(prev_run, _now(prev_run.tzinfo)))
+        self.next_run = self.schedule(max(prev_run, _now(prev_run.tzinfo)))
 
 
-class PeriodicTick(Tick):
-    """A tick every `every_s` seconds, counted from 1970, so that all workers agree on it.
-
-    arq's own `cron` knows only the seconds of a minute and the minutes of an hour.
-    """
-
-    every_s: int
-
-    def calculate_next(self, prev_run: datetime) -> None:
-        """Set the first tick after `prev_run` that is not over."""
-        after = max(prev_run, _now(prev_run.tzinfo)).timestamp()
-        self.next_run = datetime.fromtimestamp((after // self.every_s + 1) * self.every_s, prev_run.tzinfo)
-
-
-def every(seconds: int, coroutine: WorkerCoroutine, **options: Any) -> PeriodicTick:  # noqa: ANN401 (arq's)
-    """A job of arq that comes every so many seconds."""
-    job = PeriodicTick(**vars(cron(coroutine, **options)))
-    job.every_s = seconds
+def tick(schedule: Schedule, coroutine: WorkerCoroutine, *, name: str, timeout_s: int) -> Tick:
+    """A cron job of arq that runs when the schedule says so."""
+    job = Tick(**vars(cron(coroutine, name=name, timeout=timeout_s)))
+    job.schedule = schedule
     return job
 
 
-def tick(coroutine: WorkerCoroutine, **options: Any) -> Tick:  # noqa: ANN401 (arq's)
-    """The same as arq's `cron`, as a Tick."""
-    return Tick(**vars(cron(coroutine, **options)))
+def every(seconds: int) -> Schedule:
+    """A schedule with a tick every so many seconds, counted from 1970, so that all workers agree on it."""
+
+    def next_after(moment: datetime) -> datetime:
+        return datetime.fromtimestamp((moment.timestamp() // seconds + 1) * seconds, moment.tzinfo)
+
+    return next_after
 
 
 def _now(zone: tzinfo | None) -> datetime:
