@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from worker.main import load_or_exit, run
+from worker.main import load_or_exit
+from worker.supervise import run
 
 
 def command(

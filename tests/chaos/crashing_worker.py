@@ -30,7 +30,8 @@ from storage.blobs import local, marker, moving, root, staging, syscalls
 from tests.chaos.steps import EVERY, Step, When
 from tests.support.fork_server import serve_forks
 from worker import adoption
-from worker.main import load_or_exit, run
+from worker.main import load_or_exit
+from worker.supervise import run
 
 DIED = 137
 _verb: ContextVar[str] = ContextVar("verb", default="")

@@ -12,10 +12,11 @@ from scripts.redis_server import temporary_redis
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from worker import tasks
-from worker.main import PromptWorker, worker_settings
+from worker.main import worker_settings
 from worker.queue import queue_on
 from worker.settings import Settings
 from worker.shutdown import Shutdown
+from worker.supervise import PromptWorker
 
 TICK_LOCK_S = 60
 

@@ -13,8 +13,8 @@ from arq import ArqRedis
 from arq.worker import func
 
 from scripts.redis_server import temporary_redis
-from worker.main import PromptWorker
 from worker.queue import PROCESS, Queue, connect, deserialize, job_queue_of, serialize
+from worker.supervise import PromptWorker
 
 RARELY_S = 60.0
 OFTEN_S = 0.1

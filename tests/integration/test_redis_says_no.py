@@ -13,7 +13,7 @@ from scripts.redis_server import RedisServer
 from storage.catalog import Catalog
 from tests.support.commands import forked
 from tests.support.fake_redis import saying
-from worker.main import start_up
+from worker.lifecycle import start_up
 from worker.queue import Queue, QueueRefused, QueueUnavailable, connect, job_queue_of, open_queue
 from worker.settings import Settings
 from worker.shutdown import Shutdown

@@ -13,10 +13,10 @@ from storage.catalog import Catalog
 from storage.errors import CatalogUnavailable, StorageError
 from tests.support.rights import without_roots_rights
 from worker.app import open_stores
-from worker.main import _outage
 from worker.queue import QueueUnavailable
 from worker.queue.mapping import OF_A_CONNECTION, mapped
 from worker.settings import Settings
+from worker.supervise import _outage
 
 
 @pytest.fixture(params=["catalog", "storage", "both"])

@@ -3,7 +3,8 @@
 import asyncio
 import sys
 
-from worker.main import load_or_exit, run
+from worker.main import load_or_exit
+from worker.supervise import run
 
 if __name__ == "__main__":
     stub = (sys.executable, "-m", "tests.support.stub_decoder")

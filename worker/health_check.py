@@ -1,0 +1,66 @@
+"""`arq --check`: whether a worker lives here and is healthy, found out within seconds, whatever hangs."""
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from functools import partial
+from types import FrameType
+
+from storage.blobs.opening import read_owner
+from storage.threads import in_thread_within
+from worker.queue import QueueUnavailable, open_queue
+from worker.settings import Settings
+from worker.standard_error import say
+
+_TIMEOUT_S = 8  # of the whole check, whatever happens
+_ANSWERS_TIMEOUT_S, _STORAGE_TIMEOUT_S = 6, 2  # for Redis and the storage together, and for the storage
+
+
+def check(settings: Settings) -> int:
+    """Whether a worker of this container, or of this host, is healthy: exit code 0 or 1, in a few seconds.
+
+    arq's own check knows one key, and few of the options that a URL may have.
+    """
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.alarm(_TIMEOUT_S)
+    try:
+        is_healthy, detail = asyncio.run(_check_workers(settings))
+    except TimeoutError:  # a Redis that hangs is asked more than once
+        is_healthy, detail = False, f"Redis does not answer within {_ANSWERS_TIMEOUT_S} s"
+    except QueueUnavailable as error:
+        is_healthy, detail = False, error.explain()
+    say(f"Health check {'successful' if is_healthy else 'failed'}: {detail}")
+    return 0 if is_healthy else 1
+
+
+async def _check_workers(settings: Settings) -> tuple[bool, str]:
+    """Whether a worker of this installation is healthy here, and its detail for people.
+
+    Raises: QueueUnavailable; TimeoutError where Redis takes too long.
+    """
+    async with asyncio.timeout(_ANSWERS_TIMEOUT_S), open_queue(settings) as opened:
+        workers = await opened.heartbeats.living()
+        here = [worker for worker in workers if worker.is_here]
+        is_healthy = any(worker.healthy for worker in here)
+        if here and not is_healthy:
+            return False, here[0].detail
+        try:
+            # The storage folder says whose it is without the catalog's engine, which takes long to start.
+            mine = await in_thread_within(_STORAGE_TIMEOUT_S, partial(read_owner, settings.storage_url))
+        except TimeoutError:
+            detail = f"does not answer within {_STORAGE_TIMEOUT_S} s"
+            return False, f"the storage folder {settings.storage_root} {detail}"
+        await opened.ownership.check_not_of_another(mine)
+        if is_healthy:
+            return True, next(worker.detail for worker in here if worker.healthy)
+        detail = f"no worker is heard of here; {len(workers)} elsewhere"
+        if refusal := await opened.server.refusal():  # then one may be there, and wait for that to end
+            detail = f"{refusal.by}: {refusal.what}; {detail}. {refusal.remedy}"
+        return False, detail
+
+
+def _give_up(_number: int, _frame: FrameType | None) -> None:
+    with suppress(OSError):
+        os.write(2, b"Health check failed: Redis, the storage folder or this machine took too long\n")
+    os._exit(1)

@@ -1,0 +1,119 @@
+"""What arq calls when a worker starts and when it ends: everything is opened, and closed in reverse."""
+
+import gc
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+
+from pipelines.errors import DecoderUnavailable
+from storage.errors import StorageError
+from worker import health, queue, tasks
+from worker.app import App, in_background, open_app
+from worker.env_files import find_env_files
+from worker.logs import configure_logs
+from worker.numbering import go_on_above
+from worker.queue import QueueRefused, QueueUnavailable
+from worker.settings import Settings, unknown_variables
+from worker.shutdown import Shutdown
+
+log = structlog.get_logger(__name__)
+
+_START_PAUSE_S = 60  # a worker that starts again and again need not look for originals to adopt each time
+_START_DRAIN = 1000  # events taken before the first poll
+
+Context = dict[str, Any]
+
+
+async def start_up(ctx: Context) -> None:
+    """Handle signals, open everything, take what waits, and start the background tasks."""
+    settings: Settings = ctx["settings"]
+    configure_logs(settings.log)
+    shutdown: Shutdown = ctx.setdefault("shutdown", Shutdown())
+    shutdown.listen()
+    stack = ctx["stack"] = AsyncExitStack()
+    await _exit_if_refused(ctx, _check_rights(ctx, settings))
+    try:
+        app = await stack.enter_async_context(open_app(settings, ctx["redis"], shutdown, ctx["decoder"]))
+        if ctx["burst"]:
+            await app.blobs.probe()  # others wait for a volume that is missing
+    except (StorageError, DecoderUnavailable, OSError) as error:
+        if ctx.get("worked_before"):
+            raise  # it has been at work here: this is an outage too, and passes
+        log.error("cannot_start", reason=str(error))  # noqa: TRY400 (the reason says it all)
+        raise SystemExit(1) from error
+    ctx["app"] = app
+    await _exit_if_refused(ctx, app.queue.ownership.bind(app.catalog.id))
+    if not ctx.get("away"):
+        await _warn(app)
+    await _take_what_waits(app, burst=ctx["burst"])
+    await stack.enter_async_context(in_background(app))
+    log.info(
+        "worker_started",
+        decoders=settings.decoders,
+        memory_mb=settings.budget_mb,
+        consumer=app.queue.consumer,
+        env_files=[str(file.path) for file in find_env_files() if not file.problem],
+    )
+    ctx["started"] = True
+    # What is loaded by now stays: without this, each full collection would scan it and stop all work.
+    gc.freeze()
+
+
+async def _warn(app: App) -> None:
+    """Log what an operator should know of the Redis and of the settings."""
+    health.warn(await app.queue.server.info())
+    health.warn_of([health.inspect_memory(app.settings), health.inspect_recipes(app.settings)])
+    for file in find_env_files():
+        if file.problem:
+            log.warning("env_file_not_read", file=str(file.path), reason=file.problem)
+    for unknown, nearest in unknown_variables().items():
+        log.warning("unknown_setting", variable=unknown, nearest=nearest)
+
+
+async def _take_what_waits(app: App, *, burst: bool) -> None:
+    """Take events, and run each periodic task once; in a burst take all events, and send all messages."""
+    if raised := await go_on_above(app.catalog.outbox, app.queue):
+        log.info("seq_raised", above=raised)
+    await app.intake.join()
+    if removed := await app.queue.jobs.remove_corrupt():
+        log.warning("corrupt_jobs_removed", count=removed)
+    await (app.intake.drain_all() if burst else app.intake.drain(_START_DRAIN))
+    await tasks.reconcile_now(app, unsent_ms=0 if burst else None)
+    await tasks.adopt_now(app, pause_s=_START_PAUSE_S)
+    await tasks.snapshot_now(app)
+
+
+async def _check_rights(ctx: Context, settings: Settings) -> None:
+    await queue.check_answers(ctx["redis"], settings.redis_url)
+    refusal = await queue.queue_on(ctx["redis"], settings).server.refusal()
+    if refusal is not None:
+        raise QueueRefused(refusal)
+
+
+async def _exit_if_refused(ctx: Context, asked: Awaitable[None]) -> None:
+    """Exit with 1 where Redis refuses something for good, unless this worker has been at work before.
+
+    Raises: QueueUnavailable for what may pass.
+    """
+    try:
+        await asked
+    except QueueUnavailable as error:
+        if error.refusal is None or error.refusal.passes or ctx.get("worked_before"):
+            raise
+        log.error("cannot_start", reason=error.explain())  # noqa: TRY400 (the reason says it all)
+        raise SystemExit(1) from error
+
+
+async def shut_down(ctx: Context) -> None:
+    """Close everything that was opened, in reverse."""
+    stack: AsyncExitStack | None = ctx.pop("stack", None)
+    if stack is not None:
+        await stack.aclose()
+        if ctx["burst"] or ctx["shutdown"].stopping.is_set():
+            log.info(
+                "worker_stopped"
+            )  # otherwise Redis is unreachable: `run` logs that and restarts, arq exits
+        if ctx["shutdown"].stopping.is_set():
+            ctx["shutdown"].ignore_signals()

@@ -1,0 +1,119 @@
+"""The life of the process: a worker that ends in an outage is restarted until a signal stops it."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import structlog
+from arq.worker import Worker
+
+from pipelines.errors import DecoderUnavailable
+from pipelines.sandbox import DECODER
+from storage.errors import StorageError
+from worker.lifecycle import shut_down
+from worker.logs import configure_logs
+from worker.main import worker_settings
+from worker.queue import QueueUnavailable
+from worker.queue.mapping import OF_A_CONNECTION, mapped
+from worker.settings import Settings
+from worker.shutdown import Shutdown
+
+log = structlog.get_logger(__name__)
+
+_GOODBYE_TIMEOUT_S = 5  # for the last commands to a Redis that may hang
+_FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S, _HEALTHY_S = 0.5, 5.0, 30
+
+
+async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECODER) -> None:
+    """Run a worker, and restart it with back-off after an outage of Redis, until a signal stops it.
+
+    Once it has worked, it also waits for a storage or a catalog that is unavailable at a restart.
+
+    `decoder` is the command line of its decoder processes.
+    """
+    configure_logs(settings.log)
+    shutdown = Shutdown()
+    back_off = _FIRST_BACK_OFF_S
+    away = worked_before = False
+    reported = ""
+    while not shutdown.stopping.is_set():
+        worker = PromptWorker(**worker_settings(settings, burst=burst, decoder=decoder))
+        worker.in_progress_timeout_s = settings.lease
+        worker.ctx.update(shutdown=shutdown, away=away, worked_before=worked_before, started=False)
+        shutdown.listen()
+        began = time.monotonic()
+        try:
+            with mapped(OF_A_CONNECTION):  # what arq itself asks of Redis
+                await worker.async_run()
+        except asyncio.CancelledError:
+            await _hand_back(worker)
+            return  # arq's way to stop at a signal
+        except (QueueUnavailable, StorageError, DecoderUnavailable, OSError) as error:
+            event, reason = _outage(error)
+            # A failed restart is not logged again, unless Redis now refuses something else.
+            if worker.ctx["started"] or not away or (event == "redis_refuses" and reason != reported):
+                log.warning(event, reason=reason)
+            reported = reason
+            away, worked_before = True, worked_before or worker.ctx["started"]
+            await _hand_back(worker)
+        finally:
+            await _close(worker)
+        if burst:
+            if away:
+                raise SystemExit(1)
+            return
+        back_off = _FIRST_BACK_OFF_S if time.monotonic() - began > _HEALTHY_S else back_off * 2
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(back_off, _LONGEST_BACK_OFF_S)):
+                await shutdown.stopping.wait()
+
+
+def _outage(error: BaseException) -> tuple[str, str]:
+    """The event and the reason in the log for what ended a worker."""
+    if not isinstance(error, QueueUnavailable):
+        return "cannot_start", str(error)
+    if error.refusal:
+        return "redis_refuses", error.explain()
+    return "redis_unavailable", str(error)
+
+
+class PromptWorker(Worker):
+    """arq's worker, which also polls as soon as this process has enqueued a job.
+
+    While it has no job it polls half as often: only retries and jobs of other workers wait for a poll.
+    """
+
+    async def _poll_iteration(self) -> None:
+        queued: asyncio.Event = self.ctx["app"].queue.jobs.queued
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.poll_delay_s if self.tasks else 2 * self.poll_delay_s):
+                await queued.wait()
+        queued.clear()
+        await super()._poll_iteration()
+
+
+async def _hand_back(worker: Worker) -> None:
+    """End the jobs before their decoders are closed: a decoder that we end must not look like a crash.
+
+    A job that waits for a Redis that hangs is abandoned after a few seconds.
+    """
+    jobs = list(worker.tasks.values())
+    for job in jobs:
+        if not job.cancelling():  # a second cancellation could interrupt the release of its claims
+            job.cancel()
+    if jobs:
+        ended, _ = await asyncio.wait(jobs, timeout=_GOODBYE_TIMEOUT_S)
+        await asyncio.gather(*ended, return_exceptions=True)
+    worker.tasks.clear()
+
+
+async def _close(worker: Worker) -> None:
+    redis = worker.pool
+    try:
+        with suppress(QueueUnavailable), mapped():
+            async with asyncio.timeout(_GOODBYE_TIMEOUT_S):
+                await redis.delete(worker.health_check_key)
+    finally:
+        await shut_down(worker.ctx)
+        await redis.aclose(close_connection_pool=True)
