@@ -62,7 +62,7 @@ class Backfill:
         """
         async with self._database.writing() as connection:
             return await queue_again(
-                connection, ids, state, uploads_per_job=uploads_per_job, new_job_id=new_job_id
+                connection, among(ids, state), uploads_per_job=uploads_per_job, new_job_id=new_job_id
             )
 
 
@@ -79,23 +79,30 @@ def _conditions(wanted: Filter, after: str) -> list[ColumnElement[bool]]:
 
 async def queue_again(
     connection: AsyncConnection,
-    ids: Sequence[UUID],
-    state: State,
+    wanted: Sequence[ColumnElement[bool]],
     *,
     uploads_per_job: int,
     new_job_id: Callable[[], str],
+    as_old: bool = False,
 ) -> Mapping[str, Sequence[UUID]]:
-    """Put those of `ids` that are in `state` on new jobs, with no attempts against them."""
+    """Put the uploads that are as `wanted` on new jobs, with no attempts against them.
+
+    They are queued from now on, or `as_old` as they were.
+    """
     now = now_ms()
     fresh: dict[str, Any] = {"state": State.QUEUED, "attempts": 0, "crash_count": 0, "seen": None}
-    fresh |= {"queued_ms": now, "changed_ms": now, "not_before_ms": now}
-    chosen = uploads.c.id.in_([str(upload_id) for upload_id in ids]), uploads.c.state == state
-    found = list((await connection.execute(select(uploads.c.id).where(*chosen))).scalars())
+    fresh |= {"changed_ms": now, "not_before_ms": now, **({} if as_old else {"queued_ms": now})}
+    found = list((await connection.execute(select(uploads.c.id).where(*wanted))).scalars())
     jobs: dict[str, Sequence[UUID]] = {}
     for start in range(0, len(found), uploads_per_job):
-        job_id, group = new_job_id(), found[start : start + uploads_per_job]
-        await connection.execute(
-            update(uploads).where(uploads.c.id.in_(group)).values(job_id=job_id, **fresh)
-        )
-        jobs[job_id] = [UUID(upload_id) for upload_id in group]
+        job_id, chosen = new_job_id(), uploads.c.id.in_(found[start : start + uploads_per_job])
+        # As wanted still: one that was taken meanwhile is not on the job.
+        queued = update(uploads).where(chosen, *wanted).values(job_id=job_id, **fresh).returning(uploads.c.id)
+        if ids := [UUID(each) for each in (await connection.execute(queued)).scalars()]:
+            jobs[job_id] = ids
     return jobs
+
+
+def among(ids: Sequence[UUID], state: State) -> Sequence[ColumnElement[bool]]:
+    """Those of `ids` that are in `state`, as a condition."""
+    return [uploads.c.id.in_([str(upload_id) for upload_id in ids]), uploads.c.state == state]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.database import Database
+from storage.catalog.kv import Value, read_value, replace_value
 from storage.catalog.records import StreamId
-from storage.catalog.sweeps import read_value, write_value
 
 _NAME = "stream"
 
@@ -41,10 +41,11 @@ class Epochs:
         """
         async with self._database.writing() as connection:
             current = await read_epoch(connection)
-            if current.number == after and current != Epoch():
-                current = Epoch(after + 1)
-                await _write(connection, current)
-        return current.number
+            following = Epoch(after + 1)
+            begins = current.number == after and current != Epoch()
+            if begins and await _replace(connection, current, following):
+                return following.number
+            return (await read_epoch(connection)).number
 
 
 async def read_epoch(connection: AsyncConnection) -> Epoch:
@@ -56,12 +57,19 @@ async def read_epoch(connection: AsyncConnection) -> Epoch:
     return Epoch(found["epoch"], StreamId(newest[0], newest[1], found["epoch"]) if newest else None)
 
 
-async def note_taken(connection: AsyncConnection, current: Epoch, newest: StreamId) -> None:
-    """Remember the entry `newest` of the current epoch as taken, if it is the newest."""
-    if current.newest is None or not newest <= current.newest:
-        await _write(connection, Epoch(current.number, newest))
+async def note_taken(connection: AsyncConnection, current: Epoch, newest: StreamId) -> bool:
+    """Remember the entry `newest` as taken, if it is the newest; False where the epoch is not as it was."""
+    if current.newest is not None and newest <= current.newest:
+        return True
+    return await _replace(connection, current, Epoch(current.number, newest))
 
 
-async def _write(connection: AsyncConnection, epoch: Epoch) -> None:
+async def _replace(connection: AsyncConnection, before: Epoch, after: Epoch) -> bool:
+    return await replace_value(
+        connection, _NAME, None if before == Epoch() else _value(before), _value(after)
+    )
+
+
+def _value(epoch: Epoch) -> Value:
     newest = [epoch.newest.ms, epoch.newest.n] if epoch.newest else None
-    await write_value(connection, _NAME, {"epoch": epoch.number, "newest": newest})
+    return {"epoch": epoch.number, "newest": newest}

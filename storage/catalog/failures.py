@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping, Select, exists, func, select, update
 
-from storage.catalog.backfill import queue_again
+from storage.catalog.backfill import among, queue_again
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
 from storage.catalog.outbox import insert_messages
@@ -57,7 +57,7 @@ class Failures:
         """
         async with self._database.writing() as connection:
             return await queue_again(
-                connection, ids, State.FAILED, uploads_per_job=uploads_per_job, new_job_id=new_job_id
+                connection, among(ids, State.FAILED), uploads_per_job=uploads_per_job, new_job_id=new_job_id
             )
 
     async def discard(self, ids: Sequence[UUID]) -> Sequence[UUID]:
@@ -69,16 +69,15 @@ class Failures:
         Raises: CatalogUnavailable.
         """
         now = now_ms()
-        bare = ~exists().where(variants.c.upload_id == uploads.c.id)
+        bare = [*among(ids, State.FAILED), ~exists().where(variants.c.upload_id == uploads.c.id)]
         gone = {"state": State.DELETED, "metadata": "{}", "error_code": None, "error_message": None}
+        discard = update(uploads).where(*bare).values(**gone, attempts=0, changed_ms=now)
         async with self._database.writing() as connection:
-            found = (await connection.execute(_failed(ids, None).where(bare))).mappings().all()
-            chosen = [row["id"] for row in found]
-            await connection.execute(
-                update(uploads).where(uploads.c.id.in_(chosen)).values(**gone, attempts=0, changed_ms=now)
-            )
-            await insert_messages(connection, [_farewell(row, now) for row in found])
-        return [UUID(upload_id) for upload_id in chosen]
+            found = (await connection.execute(select(uploads).where(*bare))).mappings().all()
+            discarded = set((await connection.execute(discard.returning(uploads.c.id))).scalars())
+            chosen = [row for row in found if row["id"] in discarded]
+            await insert_messages(connection, [_farewell(row, now) for row in chosen])
+        return [UUID(row["id"]) for row in chosen]
 
 
 def _farewell(row: RowMapping, now: int) -> Message:

@@ -1,6 +1,7 @@
 """Events become rows: one transaction for a whole batch."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TypedDict, Unpack, overload
 from uuid import UUID
 
@@ -30,6 +31,18 @@ from storage.catalog.tables import uploads, variants
 Event = UploadRequested | DeletionRequested
 Read = Sequence[tuple[Event, DeadLetter]]
 Refused = Sequence[DeadLetter]
+
+
+# What a claim, an outcome, another event or the reconciler changes: an event does to a row what it does to
+# the row that was read, and to no other.
+_DECISIVE = ("state", "claim", "generation", "job_id", "event_epoch", "event_ms", "event_n")
+_CHANGE = update(uploads).where(
+    *(uploads.c[name] == bindparam(f"seen_{name}") for name in ("id", *_DECISIVE)),
+)
+
+
+class ChangedMeanwhile(Exception):
+    """Somebody else has changed what was read; nothing is written, and everything is done once more."""
 
 
 class JobOptions(TypedDict):
@@ -73,21 +86,31 @@ class EventStore:
 
         Raises: CatalogUnavailable.
         """
-        async with self._database.writing() as connection:
-            if epoch is not None:
-                current = await read_epoch(connection)
-                places = [*(event.position for event, _ in events), *(letter.position for letter in letters)]
-                positions = [position for position in places if position.epoch == current.number]
-                is_old = current.newest is not None and any(
-                    position <= current.newest for position in positions
-                )
-                if current.number != epoch or (is_old and not sure):
-                    return Doubt(current.number, current.newest)
-                if positions:
-                    await note_taken(
-                        connection, current, max(positions, key=lambda position: (position.ms, position.n))
-                    )
-            return await _take(connection, events, letters, **options)
+        while True:
+            with suppress(ChangedMeanwhile):
+                async with self._database.writing() as connection:
+                    if doubt := await _doubt(connection, events, letters, epoch, sure=sure):
+                        return doubt
+                    return await _take(connection, events, letters, **options)
+
+
+async def _doubt(
+    connection: AsyncConnection, events: Read, letters: Refused, epoch: int | None, *, sure: bool
+) -> Doubt | None:
+    """Why nothing is taken; None, and the newest entry counts as taken, where nothing is wrong."""
+    if epoch is None:
+        return None
+    current = await read_epoch(connection)
+    places = [*(event.position for event, _ in events), *(letter.position for letter in letters)]
+    positions = [position for position in places if position.epoch == current.number]
+    is_old = current.newest is not None and any(position <= current.newest for position in positions)
+    if current.number != epoch or (is_old and not sure):
+        return Doubt(current.number, current.newest)
+    if positions:
+        newest = max(positions, key=lambda position: (position.ms, position.n))
+        if not await note_taken(connection, current, newest):
+            raise ChangedMeanwhile
+    return None
 
 
 async def _take(
@@ -102,7 +125,7 @@ async def _take(
     rows = await _find(connection, {str(event.id) for event, _ in events})
     adopted = await _find_adopted(connection, [event for event, _ in events])
     rows |= adopted
-    known = set(rows)
+    known = dict(rows)
     waiting: dict[str, None] = {}
     answered: dict[str, None] = {}
     outdated: list[str] = []
@@ -176,18 +199,16 @@ async def _find_adopted(connection: AsyncConnection, events: Sequence[Event]) ->
     return {row["id"]: dict(row) for row in (await connection.execute(query)).mappings()}
 
 
-async def _store(connection: AsyncConnection, rows: dict[str, Row], known: set[str]) -> None:
+async def _store(connection: AsyncConnection, rows: dict[str, Row], known: dict[str, Row]) -> None:
+    """Raises: ChangedMeanwhile where a row is not any more as it is `known`."""
     new = [row for upload_id, row in rows.items() if upload_id not in known]
-    old = [{**rows[upload_id], "of_id": upload_id} for upload_id in known]
     if new:
         await connection.execute(insert(uploads), new)
-    if old:
-        changing = [column.name for column in uploads.c if column.name not in ("number", "id")]
-        columns: Row = {name: bindparam(name) for name in changing}
-        await connection.execute(
-            update(uploads).where(uploads.c.id == bindparam("of_id")).values(columns),
-            [{name: row[name] for name in (*changing, "of_id")} for row in old],
-        )
+    for upload_id, before in known.items():
+        seen = {f"seen_{name}": before[name] for name in ("id", *_DECISIVE)}
+        changes = {name: value for name, value in rows[upload_id].items() if name not in ("number", "id")}
+        if not (await connection.execute(_CHANGE, {**seen, **changes})).rowcount:
+            raise ChangedMeanwhile
 
 
 def _refusals(letters: Sequence[DeadLetter], now: int) -> Iterator[Message]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Executable, func, literal, select, text
+from sqlalchemy import ColumnElement, Executable, func, literal, select, text, true
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -134,14 +134,10 @@ class Reports:
         """
         row = {"day": day, "time_ms": now_ms(), "free_bytes": free_bytes}
         statement = insert(snapshots).from_select(
-            [*row, *_SUMMED], select(*map(literal, row.values()), *_SUMMED.values())
+            [*row, *_SUMMED], select(*map(literal, row.values()), *_SUMMED.values()).where(true())
         )
         async with self._database.writing() as connection:
-            known = select(snapshots.c.day).where(snapshots.c.day == day)
-            if (await connection.execute(known)).first() is not None:
-                return False
-            await connection.execute(statement)
-        return True
+            return bool((await connection.execute(statement.on_conflict_do_nothing())).rowcount)
 
 
 async def _amounts(connection: AsyncConnection, query: Executable) -> Mapping[Place, Count]:

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-import orjson
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Integer, String, bindparam, delete, exists, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.catalog.backfill import queue_again
+from storage.catalog.backfill import among, queue_again
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database, check_schema
+from storage.catalog.kv import dump, read_value, replace_value, write_value
 from storage.catalog.records import State
 from storage.catalog.tables import deletion_marks, kv, totals, uploads, variants
 from storage.totals import LAST_SWEEP, Count, Swept
@@ -24,6 +24,18 @@ KEEP_MARKS_MS = 7 * 24 * 3600 * 1000  # longer than any worker works on an uploa
 DAMAGED = ""  # in place of a hash: no file has it
 _HELD = select(
     variants.c.key, variants.c.upload_id, variants.c.bytes, variants.c.sha256, variants.c.superseded_ms
+)
+_HAS_ROW = exists().where(variants.c.key == deletion_marks.c.key)
+# Only where no row has the key: a Ready outcome asks for marks in the same way, in its own statement. A
+# database with several writers has to let one of the two wait for the other here.
+_NEW_MARK = insert(deletion_marks).from_select(
+    ["key", "marked_ms"],
+    select(bindparam("marked", type_=String), bindparam("now", type_=Integer)).where(
+        ~exists().where(variants.c.key == bindparam("marked"))
+    ),
+)
+_MARK = _NEW_MARK.on_conflict_do_update(
+    index_elements=["key"], set_={"marked_ms": _NEW_MARK.excluded.marked_ms, "moved_ms": None}
 )
 
 
@@ -135,27 +147,26 @@ class Sweeps:
         Not while another than `holder` sweeps. Raises: CatalogUnavailable.
         """
         now = now_ms()
-        open_marks, old = deletion_marks.c.moved_ms.is_(None), deletion_marks.c.moved_ms < now - KEEP_MARKS_MS
+        unfinished, old = deletion_marks.c.moved_ms.is_(None), deletion_marks.c.moved_ms < now - KEEP_MARKS_MS
         async with self._database.reading() as connection:
-            if (
-                await connection.execute(select(deletion_marks.c.key).where(open_marks | old))
-            ).first() is None:
+            found = await connection.execute(select(deletion_marks.c.key).where(unfinished | old))
+            if found.first() is None:
                 return 0
         async with self._database.writing() as connection:
             await connection.execute(delete(deletion_marks).where(old))
             lease = await read_value(connection, SWEEP)
             if lease is not None and lease["holder"] != holder and _is_live(lease, now):
                 return 0
-            settled = await connection.execute(update(deletion_marks).where(open_marks).values(moved_ms=now))
-            return settled.rowcount
+            # Nobody has begun to sweep since that lease was read.
+            anothers = exists().where(kv.c.name == SWEEP, kv.c.value != dump(lease))
+            finished = update(deletion_marks).where(unfinished, ~anothers).values(moved_ms=now)
+            return (await connection.execute(finished)).rowcount
 
     async def drop_superseded(self, keys: Sequence[str]) -> Sequence[str]:
         """Forget those of `keys` that are superseded; gives which. A current one stays."""
-        chosen = variants.c.key.in_(keys), variants.c.superseded_ms.is_not(None)
+        gone = delete(variants).where(variants.c.key.in_(keys), variants.c.superseded_ms.is_not(None))
         async with self._database.writing() as connection:
-            gone = list((await connection.execute(select(variants.c.key).where(*chosen))).scalars())
-            await connection.execute(delete(variants).where(variants.c.key.in_(gone)))
-        return gone
+            return list((await connection.execute(gone.returning(variants.c.key))).scalars())
 
     async def remake(
         self, upload_ids: Sequence[UUID], *, uploads_per_job: int, new_job_id: Callable[[], str]
@@ -163,7 +174,10 @@ class Sweeps:
         """Queue those of the uploads that are ready, so that what is missing is made again."""
         async with self._database.writing() as connection:
             return await queue_again(
-                connection, upload_ids, State.READY, uploads_per_job=uploads_per_job, new_job_id=new_job_id
+                connection,
+                among(upload_ids, State.READY),
+                uploads_per_job=uploads_per_job,
+                new_job_id=new_job_id,
             )
 
     async def doubt(
@@ -175,21 +189,18 @@ class Sweeps:
         current, and its upload is ready. Raises: CatalogUnavailable.
         """
         found: set[str] = set()
+        of_ready = exists().where(uploads.c.id == variants.c.upload_id, uploads.c.state == State.READY)
         async with self._database.writing() as connection:
             for key, sha256 in damaged.items():
                 mine = variants.c.key == key, variants.c.sha256 == sha256, variants.c.superseded_ms.is_(None)
-                upload = (
-                    select(variants.c.upload_id).join(uploads).where(*mine, uploads.c.state == State.READY)
-                )
-                found |= set((await connection.execute(upload)).scalars())
                 # What differs from its row is published again, whatever is there.
-                row = update(variants).where(*mine, variants.c.upload_id.in_(found)).values(sha256=DAMAGED)
-                await connection.execute(row)
+                doubted = update(variants).where(*mine, of_ready).values(sha256=DAMAGED)
+                found |= set((await connection.execute(doubted.returning(variants.c.upload_id))).scalars())
+            ready = among([UUID(upload_id) for upload_id in sorted(found)], State.READY)
             # What was read of the original is forgotten, or nothing would be made of the same file again.
-            await connection.execute(update(uploads).where(uploads.c.id.in_(found)).values(sha256=None))
-            ids = [UUID(upload_id) for upload_id in sorted(found)]
+            await connection.execute(update(uploads).where(*ready).values(sha256=None))
             return await queue_again(
-                connection, ids, State.READY, uploads_per_job=uploads_per_job, new_job_id=new_job_id
+                connection, ready, uploads_per_job=uploads_per_job, new_job_id=new_job_id
             )
 
     async def last(self) -> Swept | None:
@@ -250,15 +261,14 @@ class Sweeps:
                     return False
             for_ms = int(seconds * 1000)
             lease = {"holder": holder, "until_ms": now + for_ms, "for_ms": for_ms}
-            await write_value(connection, name, lease)
-        return True
+            return await replace_value(connection, name, current, lease)
 
     async def end_lease(self, holder: str, *, name: str = SWEEP) -> None:
         """Give that right back, if it still is this holder's. Raises: CatalogUnavailable."""
         async with self._database.writing() as connection:
             current = await read_value(connection, name)
             if current is not None and current["holder"] == holder:
-                await connection.execute(delete(kv).where(kv.c.name == name))
+                await replace_value(connection, name, current, None)
 
 
 def _held(row: Any) -> Held:  # noqa: ANN401 (a row)
@@ -266,13 +276,12 @@ def _held(row: Any) -> Held:  # noqa: ANN401 (a row)
 
 
 async def _condemn(connection: AsyncConnection, keys: Sequence[str]) -> frozenset[str]:
-    query = select(variants.c.key).where(variants.c.key.in_(keys))
-    free = frozenset(keys).difference((await connection.execute(query)).scalars())
-    if free:
-        mark = {"marked_ms": now_ms(), "moved_ms": None}
-        statement = insert(deletion_marks).on_conflict_do_update(index_elements=["key"], set_=mark)
-        await connection.execute(statement, [{"key": key, **mark} for key in sorted(free)])
-    return free
+    now = now_ms()
+    await connection.execute(_MARK, [{"marked": key, "now": now} for key in sorted(keys)])
+    marked = select(deletion_marks.c.key).where(
+        deletion_marks.c.key.in_(keys), deletion_marks.c.moved_ms.is_(None), ~_HAS_ROW
+    )
+    return frozenset((await connection.execute(marked)).scalars())
 
 
 def _is_live(lease: Mapping[str, Any], now: int) -> bool:
@@ -281,19 +290,4 @@ def _is_live(lease: Mapping[str, Any], now: int) -> bool:
     return bool(now < lease["until_ms"] <= now + longest)
 
 
-async def read_value(connection: AsyncConnection, name: str) -> dict[str, Any] | None:
-    """What is kept under `name`, None when nothing is."""
-    query = select(kv.c.value).where(kv.c.name == name)
-    value = (await connection.execute(query)).scalar_one_or_none()
-    found: dict[str, Any] | None = None if value is None else orjson.loads(value)
-    return found
-
-
-async def write_value(connection: AsyncConnection, name: str, value: object) -> None:
-    """Keep something small under `name`."""
-    row = {"name": name, "value": orjson.dumps(value).decode()}
-    statement = insert(kv).values(row)
-    await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=row))
-
-
-__all__ = ["Count", "Held", "Sweeps", "Swept", "read_value", "write_value"]
+__all__ = ["Count", "Held", "Sweeps", "Swept"]

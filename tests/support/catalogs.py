@@ -147,6 +147,28 @@ def transactions(catalog: Catalog) -> Iterator[list[str]]:
 
 
 @contextmanager
+def meanwhile(catalog: Catalog, before: str, sql: str) -> Iterator[None]:
+    """Somebody else does `sql` between two statements of a transaction: right before one with `before` in it.
+
+    So it is where a database has several writers; SQLite lets nobody in between.
+    """
+    engine, done = catalog.database._engine.sync_engine, False
+
+    def let_in(connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        nonlocal done
+        if before in statement and not done:
+            done = True
+            connection.connection.driver_connection._conn.execute(sql)
+
+    event.listen(engine, "before_cursor_execute", let_in)
+    try:
+        yield
+    finally:
+        event.remove(engine, "before_cursor_execute", let_in)
+    assert done, f"no statement had {before} in it"
+
+
+@contextmanager
 def levels(catalog: Catalog) -> Iterator[list[int]]:
     """How surely each transaction was committed: 2 once the disk has it, 1 once other processes see it."""
     seen: list[int] = []

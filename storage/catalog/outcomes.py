@@ -1,0 +1,203 @@
+"""Outcomes: what came of a try, written only where its claim still holds.
+
+Every condition stands in the statement that writes, and the number of rows that it changed decides: a claim
+that somebody else has taken over, or a mark that a sweep has set, may come between any two statements.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from sqlalchemy import BindParameter, bindparam, delete, exists, func, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.blobs import sight
+from storage.catalog.records import (
+    Claim,
+    Committed,
+    Failed,
+    Message,
+    Original,
+    Outcome,
+    Postponed,
+    Ready,
+    Removed,
+    State,
+    StoredVariant,
+)
+from storage.catalog.rows import Row, message_of
+from storage.catalog.tables import deletion_marks, uploads, variants
+
+MARKED_DELAY_MS = 1000
+_LATER = 2**62  # for a mark of a sweep that is still moving the file
+_A_CLAIM_MS = 600_000  # longer than anybody holds one
+_A_CENTURY_MS = 100 * 365 * 86_400_000  # by which a clock can have been put back
+
+# What every upload asks, made once: making a statement costs more than running it.
+MINE = (
+    uploads.c.id == bindparam("upload"),
+    uploads.c.claim == bindparam("token"),
+    uploads.c.state.in_((State.PROCESSING, State.DELETING)),
+)
+_END_CLAIM = update(uploads).where(*MINE).values(holder=None).returning(uploads)
+_KEYS: BindParameter[Sequence[str]] = bindparam("keys", expanding=True)
+_IS_MARKED = exists().where(
+    deletion_marks.c.key.in_(_KEYS),
+    # A file that was moved away since the claim began may be one that its worker has found or published.
+    func.coalesce(deletion_marks.c.moved_ms, _LATER) >= bindparam("began_ms"),
+    (deletion_marks.c.moved_ms <= bindparam("until_ms")) | deletion_marks.c.moved_ms.is_(None),
+)
+_CHANGE = update(uploads).where(*MINE)
+_CHANGE_UNLESS_MARKED = _CHANGE.where(~_IS_MARKED)
+_SUPERSEDE = (
+    update(variants)
+    .where(
+        variants.c.upload_id == bindparam("upload"),
+        variants.c.superseded_ms.is_(None),
+        variants.c.key.not_in(_KEYS),
+    )
+    .values(superseded_ms=bindparam("now"))
+)
+_NEW = insert(variants)
+_STORE = _NEW.on_conflict_do_update(
+    index_elements=["key"],
+    set_={
+        **{name: _NEW.excluded[name] for name in ("number", "width", "height", "bytes", "sha256")},
+        "superseded_ms": None,
+    },
+)
+
+
+async def write_outcome(connection: AsyncConnection, outcome: Outcome, now: int) -> Committed:
+    """Write `outcome` and end its claim, or nothing where the claim does not hold any more."""
+    row = await _end_claim(connection, outcome.claim)
+    if row is None:
+        return Committed(outcome.claim.upload.id, None)
+    changes = changes_of(outcome, row, now)
+    if not await _write(connection, outcome, changes, now):
+        # A sweep is moving one of these files away: publish them again in a moment.
+        reason = "a sweep is moving a file of this name away"
+        outcome = Postponed(outcome.claim, "storage_unavailable", reason, MARKED_DELAY_MS, counted=False)
+        changes = changes_of(outcome, row, now)
+        await _write(connection, outcome, changes, now)
+    changed = {**row, **changes}
+    final = changed["state"] in (State.READY, State.FAILED, State.DELETED)
+    return Committed(
+        outcome.claim.upload.id,
+        State(changed["state"]),
+        changed["attempts"],
+        _message(changed, row["metadata"], outcome, now) if final else None,
+        max(0, changed["not_before_ms"] - now),
+    )
+
+
+async def _end_claim(connection: AsyncConnection, claim: Claim) -> Row | None:
+    """Take the claim from its holder; returns the row, which nobody else changes in this transaction."""
+    found = (await connection.execute(_END_CLAIM, parameters_of(claim))).mappings().one_or_none()
+    return dict(found) if found is not None else None
+
+
+def parameters_of(claim: Claim) -> Row:
+    """What `MINE` asks."""
+    return {"upload": str(claim.upload.id), "token": claim.number}
+
+
+async def _write(connection: AsyncConnection, outcome: Outcome, changes: Row, now: int) -> bool:
+    """Write the row and its variants; False, and nothing is written, where a file has a deletion mark."""
+    mine = {**parameters_of(outcome.claim), **changes}
+    match outcome:
+        case Ready():
+            marks = _marks_that_count(outcome, now)
+            if not (await connection.execute(_CHANGE_UNLESS_MARKED, {**mine, **marks})).rowcount:
+                return False
+            await _replace_variants(connection, outcome, now)
+        case Removed():
+            await connection.execute(_CHANGE, mine)
+            await connection.execute(delete(variants).where(variants.c.upload_id == mine["upload"]))
+        case _:
+            await connection.execute(_CHANGE, mine)
+    return True
+
+
+def _marks_that_count(outcome: Ready, now: int) -> Row:
+    began, until = outcome.claim.began_ms, now + _A_CLAIM_MS
+    if now < began < now + _A_CENTURY_MS:
+        began, until = 0, _LATER  # the clock was put back meanwhile: nobody knows what came after what
+    return {"keys": [one.key for one in outcome.variants], "began_ms": began, "until_ms": until}
+
+
+async def _replace_variants(connection: AsyncConnection, outcome: Ready, now: int) -> None:
+    upload_id = str(outcome.claim.upload.id)
+    keys = [variant.key for variant in outcome.variants]
+    if outcome.claim.upload.variants:  # whoever else could have added some would hold the claim
+        await connection.execute(_SUPERSEDE, {"upload": upload_id, "keys": keys, "now": now})
+    await connection.execute(
+        _STORE,
+        [
+            {**asdict(variant), "upload_id": upload_id, "number": number, "made_ms": now}
+            for number, variant in enumerate(outcome.variants)
+        ],
+    )
+
+
+# -- the state machine of outcomes, without a database
+
+
+def changes_of(outcome: Outcome, row: Row, now: int) -> Row:
+    """The columns that `outcome` changes in `row`, which may have been changed since the claim began."""
+    changes = {"crash_count": 0, "changed_ms": now, **_plain_changes(outcome, row, now)}
+    if _is_half(outcome, row):
+        changes |= {"state": State.DELETING, "metadata": row["metadata"], "delete_original": True}
+        changes |= {"not_before_ms": now}
+    if _is_stale(outcome, row):
+        changes |= {"state": State.QUEUED, "attempts": 0, "not_before_ms": now, "revive": False}
+    return changes
+
+
+def _is_stale(outcome: Outcome, row: Row) -> bool:
+    """Whether an event has come since the claim that wants the upload done once more."""
+    if row["state"] == State.DELETING:
+        return isinstance(outcome, Removed) and bool(row["revive"])
+    return bool(row["generation"] != outcome.claim.generation)
+
+
+def _is_half(outcome: Outcome, row: Row) -> bool:
+    """Whether the original is to go too, which whoever removed the rest could not know."""
+    wanted = row["delete_original"] and not row["revive"]
+    return isinstance(outcome, Removed) and wanted and not outcome.claim.delete_original
+
+
+def _plain_changes(outcome: Outcome, row: Row, now: int) -> Row:
+    match outcome:
+        case Ready(_, original):
+            done = {"state": State.READY, "attempts": 0, "seen": None}
+            return {**done, **_error(None, None), **_read(original)}
+        case Failed(_, code, message):
+            failed = {"state": State.FAILED, "attempts": row["attempts"] + 1, "seen": None}
+            return {**failed, **_error(code, message)}
+        case Postponed(_, code, message, delay_ms, counted, seen):
+            return {
+                "seen": row["seen"] if seen is None else sight(seen),
+                "state": State.DELETING if row["state"] == State.DELETING else State.QUEUED,
+                "attempts": row["attempts"] + counted,
+                "not_before_ms": now + delay_ms,
+                **_error(code, message),
+            }
+        case Removed():
+            gone = {"metadata": "{}"} if not row["revive"] else {}
+            done = {"state": State.DELETED, "attempts": 0, "delete_original": False, "seen": None}
+            return {**done, **gone, **_error(None, None), **_read(None)}
+
+
+def _error(code: str | None, message: str | None) -> Row:
+    return {"error_code": code, "error_message": message}
+
+
+def _read(original: Original | None) -> Row:
+    return {name: getattr(original, name, None) for name in Original.__dataclass_fields__}
+
+
+def _message(row: Row, metadata: str, outcome: Outcome, now: int) -> Message:
+    made: Sequence[StoredVariant] = outcome.variants if isinstance(outcome, Ready) else ()
+    kept = isinstance(outcome, Removed) and outcome.kept is not None
+    return replace(message_of(row, metadata, made, now), original_kept=kept)
