@@ -18,6 +18,7 @@ from pipelines.errors import (
     WorkerKiller,
 )
 from pipelines.lookout import Lookout
+from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.originals import same_file_as
 from pipelines.outage import Outage
 from pipelines.poison import PoisonList
@@ -130,6 +131,7 @@ class BatchContext:
     may_delete_originals: bool
     stopping: asyncio.Event
     lookout: Lookout | None = None
+    metrics: Metrics = NO_METRICS
 
 
 async def process_uploads(ids: Sequence[UUID], job_id: str, context: BatchContext) -> BatchReport:
@@ -186,6 +188,7 @@ async def _process(
         if pause_ms := _pause_ms(context):
             report.leave(upload_id, pause_ms)
             return
+        claimed_at = time.perf_counter()
         claim = await _claim(upload_id, job_id, context)
         if claim is None:
             report.outcomes["skipped"] += 1
@@ -198,6 +201,8 @@ async def _process(
     committed = await context.committer.submit(outcome)
     report.ms["commit"] += (time.perf_counter() - submitted) * 1000
     _note(committed, outcome, report)
+    code = outcome.code if isinstance(outcome, Failed | Postponed) else None
+    context.metrics.upload_finished(_name(committed), code, time.perf_counter() - claimed_at)
     _watch(committed, outcome, context, report)
 
 
@@ -322,6 +327,7 @@ async def _attempt(claim: Claim, context: BatchContext, report: BatchReport) -> 
         raise RecipeUnknown(f"There is no recipe {claim.upload.recipe!r} any more.")
     made = await make_variants(claim, recipe, context.blobs, context.sandbox, context.poison)
     report.add(made.ms)
+    context.metrics.stages_finished(made.ms)
     return made.outcome
 
 
@@ -344,8 +350,12 @@ def _note_details(error: Exception, outcome: Outcome, report: BatchReport) -> No
         report.details[outcome.claim.upload.id] = notes
 
 
+def _name(committed: Committed) -> str:
+    return str(committed.state or "fenced")
+
+
 def _note(committed: Committed, outcome: Outcome, report: BatchReport) -> None:
-    report.outcomes[str(committed.state or "fenced")] += 1
+    report.outcomes[_name(committed)] += 1
     if isinstance(outcome, Removed) and outcome.kept is not None:
         report.kept.append((committed.id, outcome.kept))
     if isinstance(outcome, Failed | Postponed):

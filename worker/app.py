@@ -15,6 +15,7 @@ from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import MIB
 from pipelines.lookout import Lookout
+from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.outage import Outage
 from pipelines.poison import PoisonList
 from pipelines.sandbox import DECODER, TOO_CROWDED, Allowance, Sandbox, decoder_version, open_sandbox
@@ -122,9 +123,15 @@ def _check_unused(settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_app(
-    settings: Settings, redis: ArqRedis, shutdown: Shutdown, decoder: Sequence[str] = DECODER
+    settings: Settings,
+    redis: ArqRedis,
+    shutdown: Shutdown,
+    decoder: Sequence[str] = DECODER,
+    metrics: Metrics = NO_METRICS,
 ) -> AsyncIterator[App]:
     """A worker's parts, ready; its background tasks run `in_background`, its children run `decoder`.
+
+    `metrics` is told what happens.
 
     Raises: RootMismatch, CatalogTooNew, CatalogObsolete, CatalogUnavailable, BlobsUnavailable,
     DecoderUnavailable.
@@ -143,7 +150,7 @@ async def open_app(
             raise DecoderUnavailable(str(error), TOO_CROWDED) from error
         await _prepare(stores.blobs)
         sandbox = await stack.enter_async_context(open_sandbox(allowance(settings), decoder))
-        publisher = OutboxPublisher(stores.catalog.outbox, queue)
+        publisher = OutboxPublisher(stores.catalog.outbox, queue, metrics)
         stack.push_async_callback(publisher.close)
         lanes = Lanes(2 * settings.decoders + 2)
         uploads_per_job = IDS_A_DECODER * settings.decoders
@@ -170,6 +177,7 @@ async def open_app(
             may_delete_originals=settings.delete_originals,
             stopping=shutdown.stopping,
             lookout=lookout,
+            metrics=metrics,
         )
         intake = Intake(
             queue,
@@ -182,6 +190,7 @@ async def open_app(
             backlog=BACKLOG,
             lease_s=settings.lease,
             stopping=shutdown.stopping,
+            metrics=metrics,
         )
         health = Health(
             new_instance(),

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import structlog
 
+from pipelines.metrics import NO_METRICS, Metrics
 from storage.catalog.epochs import Epochs
 from storage.catalog.intake import Event, EventStore
 from storage.catalog.records import About, DeadLetter, Doubt, StreamId, Taken, UploadRequested
@@ -46,8 +47,10 @@ class Intake:
         backlog: int,
         lease_s: float,
         stopping: asyncio.Event,
+        metrics: Metrics = NO_METRICS,
     ) -> None:
         self._queue = queue
+        self._metrics = metrics
         self._register = register
         self._epochs = epochs
         self._publisher = publisher
@@ -206,7 +209,9 @@ class Intake:
             events, letters = self._parse(entries, epochs)
             taken = await self._record(events, letters, epoch, sure=sure)
             if isinstance(taken, Taken):
-                self._log_refused([*letters, *taken.refused])
+                refused = [*letters, *taken.refused]
+                self._log_refused(refused)
+                self._metrics.events_taken(len(entries) - len(refused), len(refused))
                 return taken
             sure = taken.epoch == epoch and not await self._is_anew(taken.newest)
             if not sure:

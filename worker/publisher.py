@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import structlog
 
+from pipelines.metrics import NO_METRICS, Metrics
 from storage.catalog.outbox import Outbox
 from storage.catalog.records import Message
 from storage.errors import CatalogUnavailable
@@ -22,9 +23,10 @@ _CLOSE_TIMEOUT_S = 5.0  # with a Redis or catalog that is slow when the worker e
 class OutboxPublisher:
     """Tells the outside, in the background, in the order of what it was handed."""
 
-    def __init__(self, outbox: Outbox, queue: Queue) -> None:
+    def __init__(self, outbox: Outbox, queue: Queue, metrics: Metrics = NO_METRICS) -> None:
         self._outbox = outbox
         self._queue = queue
+        self._metrics = metrics
         self._waiting: list[Message] = []
         self._sent: list[Message] = []
         self._sent_at = 0.0
@@ -83,6 +85,7 @@ class OutboxPublisher:
     async def _publish(self, messages: Sequence[Message]) -> None:
         ordered = sorted(messages, key=lambda message: message.seq)
         await self._queue.messages.send([payload(message) for message in ordered])
+        self._metrics.messages_sent(len(ordered))
         if not self._sent:
             self._sent_at = time.monotonic()
         self._sent += ordered

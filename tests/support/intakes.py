@@ -2,6 +2,7 @@
 
 import asyncio
 
+from pipelines.metrics import NO_METRICS, Metrics
 from storage.catalog import Catalog
 from worker.intake import Intake
 from worker.publisher import OutboxPublisher
@@ -10,17 +11,23 @@ from worker.queue import Queue
 BACKLOG = 16
 
 
-def intake_on(queue: Queue, catalog: Catalog, stopping: asyncio.Event | None = None) -> Intake:
+def intake_on(
+    queue: Queue,
+    catalog: Catalog,
+    stopping: asyncio.Event | None = None,
+    metrics: Metrics = NO_METRICS,
+) -> Intake:
     """One that reads batches of 10, and stops reading while `BACKLOG` jobs wait."""
     return Intake(
         queue,
         catalog.intake,
         catalog.epochs,
-        OutboxPublisher(catalog.outbox, queue),
+        OutboxPublisher(catalog.outbox, queue, metrics),
         recipes=frozenset({"default"}),
         batch_size=10,
         uploads_per_job=8,
         backlog=BACKLOG,
         lease_s=1,
         stopping=stopping or asyncio.Event(),
+        metrics=metrics,
     )

@@ -1,0 +1,38 @@
+"""Metrics are told how each upload ended, and how long each stage took."""
+
+from dataclasses import replace
+
+from pipelines.batch import process_uploads
+from pipelines.sandbox import Sandbox
+from storage.blobs.local import LocalBlobs
+from storage.catalog import Catalog
+from tests.support.batches import Uploads, batch_context
+from tests.support.metrics import KeptMetrics
+from tests.support.sandboxes import jpeg
+
+
+async def test_each_upload_that_ends_is_told_with_its_outcome_code_and_time(
+    catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads
+) -> None:
+    metrics = KeptMetrics()
+    context = replace(batch_context(catalog, local_blobs, sandbox), metrics=metrics)
+    for name, content in {"cat.jpg": jpeg(), "cat.pdf": b"%PDF-1.7"}.items():
+        upload_id = await uploads.put(name, content)
+        await process_uploads([upload_id], await uploads.job_id(upload_id), context)
+
+    assert metrics.uploads == [("ready", None), ("failed", "unsupported_format")]
+    assert all(0 < seconds < 60 for seconds in metrics.seconds)
+
+
+async def test_the_stages_of_what_was_made_are_told_and_of_nothing_else(
+    catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads
+) -> None:
+    metrics = KeptMetrics()
+    context = replace(batch_context(catalog, local_blobs, sandbox), metrics=metrics)
+    for name, content in {"cat.jpg": jpeg(), "empty.jpg": b""}.items():
+        upload_id = await uploads.put(name, content)
+        await process_uploads([upload_id], await uploads.job_id(upload_id), context)
+
+    [stages] = metrics.stages
+    assert stages.keys() >= {"read", "hash", "probe", "decode", "resize", "encode", "publish", "upload"}
+    assert sum(stages.values()) > 0
