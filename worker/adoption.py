@@ -64,7 +64,7 @@ class Adoption:
         self._name = name
 
     async def tick(self, mode: Mode, *, pause_s: float = PAUSE_S) -> int:
-        """Walk one page if it is time to; gives how many originals nobody knew.
+        """Look at the next page if it is time to; returns how many originals have no record.
 
         Raises: StorageError, QueueUnavailable; the next tick begins at the same place.
         """

@@ -1,4 +1,4 @@
-"""The composition root: opens catalog, blobs and decoders in order, and closes them in reverse."""
+"""The composition root: opens catalog, blobs and decoders in order, and closes them in reverse order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -70,24 +70,36 @@ class App:
     """Everything that a worker is made of."""
 
     settings: Settings
+    """As they were read once, at the start."""
     queue: Queue
+    """Redis: the stream of events, the jobs, the messages, the heartbeats."""
     catalog: Catalog
+    """The rows: uploads, variants, outbox, dead letters."""
     blobs: Storage
+    """The bytes: originals, variants, trash."""
     sandbox: Sandbox
+    """The pool of decoder processes; it bounds memory and CPU."""
     batch: BatchContext
+    """What a job hands to `process_uploads`."""
     publisher: OutboxPublisher
+    """Sends the messages of the outbox; runs in the background."""
     intake: Intake
+    """Turns events into rows and jobs; runs in the background."""
     health: Health
+    """Sends heartbeats; runs in the background."""
     adoption: Adoption
+    """The walk for originals without a record; the periodic task `adopt` takes its steps."""
     shutdown: Shutdown
+    """Whether to stop, and which batches a second signal cancels."""
     uploads_per_job: int
+    """How many uploads one job is given at most."""
 
 
 @asynccontextmanager
 async def open_stores(
     settings: Settings, *, create: bool = True, migrate: bool = False
 ) -> AsyncIterator[Stores]:
-    """The catalog and the storage root that the settings name, proved to belong to each other.
+    """The catalog and the storage root that the settings name; they are checked to belong together.
 
     Raises: NoCatalog unless it may be made, RootMismatch, CatalogTooNew, CatalogObsolete, CatalogTooOld
     unless it may be migrated, CatalogUnavailable, BlobsUnavailable.
@@ -129,7 +141,7 @@ async def open_app(
     decoder: Sequence[str] = DECODER,
     metrics: Metrics = NO_METRICS,
 ) -> AsyncIterator[App]:
-    """A worker's parts, ready; its background tasks run `in_background`, its children run `decoder`.
+    """Open all parts of a worker; `in_background` runs its background tasks. `decoder` is a command line.
 
     `metrics` is told what happens.
 
@@ -225,7 +237,7 @@ async def open_app(
 
 
 async def _prepare(blobs: Storage) -> None:
-    """Take a staging folder, and try what the file system can do; a volume that is missing may still come."""
+    """Take a staging folder and try the file system's features; a missing volume may appear later."""
     try:
         await blobs.prepare()
         for lack in await blobs.find_lacks():
@@ -235,15 +247,14 @@ async def _prepare(blobs: Storage) -> None:
 
 
 def _hastening(catalog: Catalog, queue: Queue) -> Callable[[Sequence[UUID]], Awaitable[None]]:
-    """Has uploads worked on before the time to which they were put off."""
+    """Returns a function that makes the jobs of postponed uploads due now."""
 
     async def hasten(ids: Sequence[UUID]) -> None:
         try:
             await queue.jobs.make_due(await catalog.claims.hasten(ids))
         except (QueueUnavailable, CatalogUnavailable) as error:
-            log.warning(
-                "uploads_not_hastened", uploads=len(ids), reason=str(error)
-            )  # they come in their time
+            # They become due at their time.
+            log.warning("uploads_not_hastened", uploads=len(ids), reason=str(error))
 
     return hasten
 
@@ -251,14 +262,14 @@ def _hastening(catalog: Catalog, queue: Queue) -> Callable[[Sequence[UUID]], Awa
 def _repeating(
     catalog: Catalog, queue: Queue, uploads_per_job: int
 ) -> Callable[[Mapping[UUID, int]], Awaitable[None]]:
-    """Has ready uploads done again, whose originals have been written to since."""
+    """Returns a function that requeues ready uploads whose originals have been written to since."""
 
     async def repeat(made: Mapping[UUID, int]) -> None:
         try:
             jobs = await catalog.claims.again(made, uploads_per_job=uploads_per_job, new_job_id=new_job_id)
             await queue.jobs.enqueue(jobs)
         except (QueueUnavailable, CatalogUnavailable) as error:
-            # Without a row that waits they stay as they are; with one the reconciler finds them.
+            # If their rows were queued, the reconciler finds them; otherwise they stay as they are.
             log.warning("uploads_not_repeated", uploads=len(made), reason=str(error))
         else:
             if jobs:
@@ -268,7 +279,7 @@ def _repeating(
 
 
 def _quiet(look: Callable[[], Awaitable[object]]) -> Check:
-    """A check that raises where something is wrong."""
+    """Returns a check that passes unless `look` raises."""
 
     async def check() -> None:
         await look()
@@ -278,7 +289,7 @@ def _quiet(look: Callable[[], Awaitable[object]]) -> Check:
 
 @asynccontextmanager
 async def in_background(app: App) -> AsyncIterator[None]:
-    """The intake and the publisher at work; at the end the consumer leaves the group."""
+    """Run the background tasks; at the end the worker's heartbeat and its consumer are removed."""
     works = [app.intake.run, app.publisher.run, app.health.run]
     if app.batch.lookout is not None:
         works.append(app.batch.lookout.run)
@@ -294,7 +305,7 @@ async def in_background(app: App) -> AsyncIterator[None]:
 
 
 async def _kept_up(work: Callable[[], Awaitable[None]]) -> None:
-    """Work that ends when it wants to, and begins again after what it did not expect."""
+    """Run background work until it returns; restart it after an unexpected exception."""
     while True:
         try:
             return await work()
@@ -317,7 +328,7 @@ def _limit_of(settings: Settings) -> str:
 
 
 def allowance(settings: Settings) -> Allowance:
-    """What the settings allow a picture to cost. Raises: DecoderUnavailable in too small a container."""
+    """What a picture may cost by the settings. Raises: DecoderUnavailable if memory is too small for one."""
     if settings.budget_mb < LEAST_MEMORY_MB:
         raise DecoderUnavailable(
             f"{_limit_of(settings)} of {settings.budget_mb} MiB is too small for a decoder",

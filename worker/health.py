@@ -121,7 +121,7 @@ Check = Callable[[], Awaitable[str | None]]
 class Health:
     """The state of one worker, reported with its heartbeats: healthy for as long as all its checks pass.
 
-    A check that raises StorageError has failed, too. While Redis is away, no heartbeat is sent.
+    A check that raises StorageError has failed, too. While Redis is unreachable, no heartbeat is sent.
     """
 
     def __init__(self, instance: str, queue: Queue, checks: Mapping[str, Check]) -> None:

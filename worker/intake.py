@@ -78,7 +78,7 @@ class Intake:
             await self._begin_anew(self._epoch)
 
     async def run(self) -> None:
-        """Take events until the worker stops; a Redis or catalog that is away is waited for."""
+        """Take events until the worker stops; wait while Redis or the catalog is unavailable."""
         back_off = _FIRST_BACK_OFF_S
         while not self._stopping.is_set():
             try:
@@ -97,7 +97,7 @@ class Intake:
                 back_off = _FIRST_BACK_OFF_S
 
     async def drain(self, most: int) -> int:
-        """Take what is there now, at most about `most` events; gives their number."""
+        """Take the events that are there now, at most about `most`; returns how many."""
         taken = 0
         while taken < most and not self._stopping.is_set():
             try:

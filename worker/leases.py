@@ -23,15 +23,15 @@ log = structlog.get_logger(__name__)
 ROWS_A_TICK = 1000
 KEEP_MESSAGES_MS = 7 * 24 * 3600 * 1000
 KEEP_DEAD_LETTERS_MS = 30 * 24 * 3600 * 1000
-_UNSENT_AFTER_MS = 2_000  # a message that was just written is on its way
-_LONGEST_LOCK_MS = 600_000  # a lease of other workers may be longer than ours
-_GONE_AFTER_S = 3600  # a consumer that nothing was heard of
+_UNSENT_AFTER_MS = 2_000  # a younger message is still being sent by its worker
+_LONGEST_LOCK_MS = 600_000  # other workers may have a longer lease than ours
+_GONE_AFTER_S = 3600  # without a command of that consumer
 
 
 @asynccontextmanager
-async def held(queue: Queue, job_id: str, lease_s: float) -> AsyncIterator[None]:
-    """The job's lock, renewed while the body runs, so that it ends soon after its worker does."""
-    with suppress(QueueUnavailable):  # arq ends for good what raises; the renewal tries again
+async def lock_renewed(queue: Queue, job_id: str, lease_s: float) -> AsyncIterator[None]:
+    """Renew the job's lock while the body runs, so that the lock expires soon after its worker dies."""
+    with suppress(QueueUnavailable):  # arq would drop the job; the next renewal tries again
         await queue.jobs.renew(job_id, lease_s)
     renewal = asyncio.create_task(_renew(queue, job_id, lease_s))
     try:
@@ -47,7 +47,7 @@ async def _renew(queue: Queue, job_id: str, lease_s: float) -> None:
         await asyncio.sleep(lease_s / 3)
         try:
             if not await queue.jobs.renew(job_id, lease_s):
-                log.warning("lease_lost", job_id=job_id)  # what we still write is fenced by the claims
+                log.warning("lease_lost", job_id=job_id)  # the claims fence off what this worker still writes
                 return
         except QueueUnavailable as error:
             log.warning("lease_not_renewed", job_id=job_id, reason=str(error))
@@ -62,11 +62,13 @@ async def reconcile(
     uploads_per_job: int,
     unsent_ms: int | None = None,
 ) -> int:
-    """Requeue uploads whose job is gone, send unsent messages, prune old records; returns how many.
+    """Requeue uploads whose job is gone, publish unsent messages, prune old records.
 
-    A message is on its way for as long as its worker may live, or for `unsent_ms`.
+    Messages younger than the lease (or than `unsent_ms`) are left to the worker that wrote them.
 
-    Raises: QueueUnavailable, CatalogUnavailable; the next tick does the rest.
+    Returns how many uploads were requeued.
+
+    Raises: QueueUnavailable, CatalogUnavailable; the next run does the rest.
     """
     await queue.jobs.pull_in()
     stalled = await catalog.claims.stalled(int(lease_s * 1000), ROWS_A_TICK)
@@ -104,14 +106,14 @@ async def _requeue(
     except CatalogDamaged as error:
         log.error("uploads_not_requeued", reason=str(error))  # noqa: TRY400 (the reason says it all)
     jobs: dict[str, Sequence[UUID]] = {}
-    for upload in gone:  # one by one, so that a row which cannot be written holds up no other
+    for upload in gone:  # one by one, so that a damaged row does not stop the others
         with suppress(CatalogDamaged):
             jobs |= await claims.requeue([upload], uploads_per_job=uploads_per_job, new_job_id=new_job_id)
     return jobs
 
 
 async def _bound(catalog: Catalog) -> None:
-    """Keep the catalog's file as small as what is in it."""
+    """Keep the catalog's file small: prune surplus dead letters, and return free pages to the file system."""
     if gone := await catalog.dead_letters.prune_surplus():
         log.warning(
             "dead_letters_forgotten", count=gone, reason="there are too many; see `media failed list`"

@@ -1,4 +1,4 @@
-"""The functions that arq runs: parse, call, answer."""
+"""The functions that arq runs: each parses its arguments, calls what does the work, and answers arq."""
 
 import time
 from typing import Any
@@ -29,35 +29,35 @@ Context = dict[str, Any]
 
 
 async def process_batch(ctx: Context, ids: list[str]) -> None:
-    """Work on the uploads `ids`; what is left over comes back when it is due."""
+    """Process the uploads `ids`. Raises: Retry, for when the first one left over is due."""
     app: App = ctx["app"]
     await _leave_to_its_owner(app)
     with structlog.contextvars.bound_contextvars(job_id=ctx["job_id"]), app.shutdown.cancellable():
-        async with leases.held(app.queue, ctx["job_id"], app.settings.lease):
+        async with leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease):
             report = await _process([UUID(upload_id) for upload_id in ids], ctx, app)
         if report.due_in_ms is not None:
             raise Retry(defer=report.due_in_ms / 1000)
 
 
 async def _leave_to_its_owner(app: App) -> None:
-    """A job on a stream that is another catalog's by now is another's; done here, it would be lost."""
+    """Raises: Retry where the stream belongs to another catalog by now: run here, the job would be lost."""
     try:
         await app.queue.ownership.check(lately=True)
     except StreamMismatch:
         raise Retry(defer=_NOT_OURS_S) from None
     except QueueUnavailable:
-        pass  # the catalog knows what to do
+        pass  # the catalog alone decides what is to be done
 
 
 async def reconcile(ctx: Context) -> None:
-    """One tick of the reconciler, as a job."""
+    """Job: run the reconciler once."""
     app: App = ctx["app"]
-    async with leases.held(app.queue, ctx["job_id"], app.settings.lease):
+    async with leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease):
         await reconcile_now(app)
 
 
 async def reconcile_now(app: App, unsent_ms: int | None = None) -> None:
-    """One tick of the reconciler; what it cannot do is for the next one."""
+    """Run the reconciler once; an outage is logged, and the next run does the rest."""
     try:
         await leases.reconcile(
             app.queue,
@@ -72,14 +72,14 @@ async def reconcile_now(app: App, unsent_ms: int | None = None) -> None:
 
 
 async def snapshot(ctx: Context) -> None:
-    """The totals of the day, as a job of each hour: whoever comes first on a day keeps them."""
+    """Job of each hour: the first worker of a day saves the totals."""
     app: App = ctx["app"]
-    async with leases.held(app.queue, ctx["job_id"], app.settings.lease):
+    async with leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease):
         await snapshot_now(app)
 
 
 async def snapshot_now(app: App) -> None:
-    """Keep the totals of the day unless they are kept; what fails is for the next hour."""
+    """Save the day's totals unless they are saved; after an outage the next hour's run does."""
     try:
         if await keep_snapshot(app.catalog.reports, app.blobs):
             log.info("snapshot_kept")
@@ -88,14 +88,14 @@ async def snapshot_now(app: App) -> None:
 
 
 async def adopt(ctx: Context) -> None:
-    """One tick of the walk for originals without a record, as a job."""
+    """Job: look at the next page of originals for those without a record."""
     app: App = ctx["app"]
-    async with leases.held(app.queue, ctx["job_id"], app.settings.lease):
+    async with leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease):
         await adopt_now(app)
 
 
 async def adopt_now(app: App, pause_s: float = PAUSE_S) -> None:
-    """One tick of the walk, unless there is enough to do, or the last walk ended less than `pause_s` ago."""
+    """Look at the next page, unless jobs wait or the last walk ended less than `pause_s` ago."""
     try:
         if await app.queue.jobs.untaken() < BACKLOG:
             await app.adoption.tick(app.settings.adopt, pause_s=pause_s)
@@ -104,18 +104,19 @@ async def adopt_now(app: App, pause_s: float = PAUSE_S) -> None:
 
 
 async def sweep(ctx: Context) -> None:
-    """Begin the sweep of the night, which is a job of its own: after each try of a tick arq keeps its lock
-    for a minute.
+    """Job of the crontab line: enqueue `sweep_on`.
+
+    The sweep is a job of its own, because arq keeps the lock of a cron job for a minute after each try.
     """
     app: App = ctx["app"]
     try:
         await app.queue.jobs.enqueue_task(sweep_on.__name__, int(ctx["enqueue_time"].timestamp() * 1000))
     except QueueUnavailable as error:
-        log.warning("sweep_failed", reason=str(error))  # the next night does it
+        log.warning("sweep_failed", reason=str(error))  # the next one does it
 
 
 async def sweep_on(ctx: Context, since_ms: int) -> None:
-    """Some of the sweep that was begun then, for a try is short; the rest comes back in a moment."""
+    """Job: run one time slice of the sweep that began at `since_ms`. Raises: Retry if there is more."""
     app: App = ctx["app"]
     until = time.monotonic() + SWEEP_S
     sweeper = sweeper_of(
@@ -125,7 +126,7 @@ async def sweep_on(ctx: Context, since_ms: int) -> None:
         app.queue,
         lambda: time.monotonic() > until or app.shutdown.stopping.is_set(),
     )
-    async with leases.held(app.queue, ctx["job_id"], app.settings.lease):
+    async with leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease):
         try:
             await sweep_by_itself(
                 sweeper, app.catalog, app.queue, apply=app.settings.sweep_apply, since_ms=since_ms
@@ -136,14 +137,14 @@ async def sweep_on(ctx: Context, since_ms: int) -> None:
             log.info("sweep_waits", reason=str(error))
             raise Retry(defer=_BUSY_S) from None
         except (QueueUnavailable, StorageError) as error:
-            log.warning("sweep_failed", reason=str(error))  # the next night does it
+            log.warning("sweep_failed", reason=str(error))  # the next one does it
 
 
 async def _process(ids: list[UUID], ctx: Context, app: App) -> BatchReport:
     try:
         report = await process_uploads(ids, ctx["job_id"], app.batch)
     except ExceptionGroup as group:
-        # What stops a whole batch is not an upload's fault: nothing is counted, all of it comes back.
+        # No upload is at fault when a whole batch stops: no attempt is counted, and all of it is retried.
         error = group.exceptions[0]
         log.exception("batch_stopped", code=policy_of(error).code, uploads=len(ids))
         raise Retry(defer=delay_ms(min(ctx["job_try"], 5)) / 1000) from group

@@ -28,7 +28,7 @@ _UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
 class _Connection(AbstractConnection):
-    """A connection that loses no cancellation, and takes a Redis that says no at its word.
+    """A connection that loses no cancellation, and gives up at once where Redis refuses it.
 
     redis-py writes under `asyncio.wait_for`, which on Python 3.11 drops a cancellation that comes just when
     the writing is done; the worker then never learns that it is to stop.
@@ -106,9 +106,9 @@ def connect(url: str, job_queue: str) -> ArqRedis:
 
 
 async def check_answers(redis: ArqRedis, url: str) -> None:
-    """Redis answers anything at all within a few seconds, tries of the client included.
+    """Check that Redis answers at all within a few seconds, the client's retries included.
 
-    A server that speaks TLS and a client that does not may wait for each other for ever.
+    A server that speaks TLS and a client that does not can wait for each other for ever.
 
     Raises: QueueUnavailable.
     """

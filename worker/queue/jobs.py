@@ -1,4 +1,4 @@
-"""The queue of jobs: the part of it that arq leaves to us."""
+"""The queue of jobs: what a worker does with arq's keys beyond what arq does itself."""
 
 import asyncio
 import re
@@ -47,7 +47,7 @@ class Jobs:
         self._ownership = ownership
 
     async def enqueue(self, job_ids: Mapping[str, Sequence[UUID]]) -> None:
-        """Enqueue a job for the uploads under each ID. An answer that is lost is settled by the reconciler.
+        """Enqueue a job for the uploads under each job ID. If Redis' answer is lost, the reconciler requeues.
 
         Raises: StreamMismatch where the stream is another catalog's by now.
         """
@@ -63,11 +63,11 @@ class Jobs:
         self.queued.set()
 
     async def alive(self, job_ids: Sequence[str], longest_lock_ms: int = 600_000) -> frozenset[str]:
-        """Those of `job_ids` that wait in the queue or are being worked on.
+        """Those of `job_ids` that wait in the queue or are running.
 
-        A lock that is still arq's own is neither: its worker died before it could make it a lease. A job
-        that is due far later than the longest pause of a batch was put there by a clock that was ahead, and
-        so was a lock that lasts far longer than any lease.
+        A lock with arq's own value does not count: its worker died before it could turn it into a lease.
+        Nor does a job that is due later than the longest pause of a batch, or a lock that lasts longer than
+        any lease: a clock that was ahead wrote them.
         """
         latest = timestamp_ms() + _LONGEST_PAUSE_MS
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -87,20 +87,20 @@ class Jobs:
         )
 
     async def make_due(self, job_ids: Sequence[str]) -> None:
-        """Have those of `job_ids` that are put off begin now."""
+        """Make postponed jobs due now."""
         if job_ids:
             await self._redis.zadd(self.key, dict.fromkeys(job_ids, timestamp_ms()), xx=True)
             self.queued.set()
 
     async def pull_in(self) -> None:
-        """Make due what is put off for longer than anything is: a clock that was ahead did that."""
+        """Make jobs due that are postponed for longer than any can be: a clock that was ahead did that."""
         later = timestamp_ms() + _LATEST_MS
         found = await self._redis.zrangebyscore(self.key, later, "+inf", start=0, num=_HEAD)
         if found:
             await self._redis.zadd(self.key, dict.fromkeys(found, timestamp_ms()), xx=True)
 
     async def discard(self, job_ids: Sequence[str]) -> None:
-        """Remove what is left of jobs without an upload."""
+        """Remove all keys of jobs whose uploads have moved to other jobs."""
         async with self._redis.pipeline(transaction=True) as pipe:
             for job_id in job_ids:
                 pipe.zrem(self.key, job_id)
@@ -110,7 +110,7 @@ class Jobs:
     async def remove_corrupt(self) -> int:
         """Remove jobs that arq cannot read, which would end every worker that meets them; returns how many.
 
-        Nobody but this project may write them. Whatever they were to do is in the catalog.
+        Only this project may write to the queue, and what they were to do is in the catalog.
         """
         try:
             found = await self._redis.zrange(self.key, 0, -1, withscores=True)
@@ -125,7 +125,7 @@ class Jobs:
         if refused := [
             one for one in payloads if isinstance(one, ResponseError) and "WRONGTYPE" not in str(one)
         ]:
-            raise refused[0]  # nobody knows what is in those jobs
+            raise refused[0]  # what is in those jobs is unknown
         bad = [
             job
             for (job, score), payload in zip(found, payloads, strict=True)
@@ -148,7 +148,7 @@ class Jobs:
         return True
 
     async def waiting(self) -> int:
-        """How many jobs with uploads are due, those in work included; the postponed hold up nobody."""
+        """How many jobs with uploads are due, running ones included; postponed ones are not counted."""
         due, now = await self._due(_HEAD)
         jobs = sum(not _TICK.fullmatch(job) for job in due)
         if len(due) < _HEAD:
@@ -156,15 +156,15 @@ class Jobs:
         return jobs + int(await self._redis.zcount(self.key, "-inf", now)) - _HEAD
 
     async def untaken(self) -> int:
-        """How many of the jobs that are due nobody works on, among those that a worker looks at.
+        """How many due jobs have no lock, among those that a worker looks at in a poll.
 
-        The locked ones are in work, or were when their worker died; neither may hold up the intake.
+        Locked ones are running, or were when their worker died; neither may pause the intake.
         """
         due, _ = await self._due(_HEAD)
         return len(due) - sum(await self._are_locked(due))
 
     async def longest_due_s(self) -> float | None:
-        """How long the job that is due first, and that nobody works on, has been due; None: there is none."""
+        """How long the oldest due job without a lock has been due, in s; None: there is none."""
         due = await self._redis.zrangebyscore(
             self.key, "-inf", time.time() * 1000, start=0, num=_LOOKED_AT, withscores=True
         )
@@ -187,7 +187,7 @@ class Jobs:
 
 
 def _is_readable(payload: object) -> bool:
-    """Whether arq survives that payload of a job; it drops by itself what is none, or no JSON."""
+    """Whether arq survives that payload of a job; it drops a missing one, and one that is no JSON."""
     try:
         job = orjson.loads(payload) if isinstance(payload, bytes) else payload
     except orjson.JSONDecodeError:

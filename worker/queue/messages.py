@@ -25,7 +25,7 @@ class Messages:
         self._maxlen = maxlen
 
     async def send(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Append `messages` to the stream of messages, which is kept at about its greatest length."""
+        """Append `messages` to the stream, which is trimmed to about `maxlen` entries."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for message in messages:
                 pipe.xadd(self.name, {_FIELD: orjson.dumps(message)}, maxlen=self._maxlen, approximate=True)
@@ -37,7 +37,7 @@ class Messages:
         return max((_seq(_message(fields)) for _, fields in newest), default=0)
 
     async def recent(self, count: int, within_ms: int) -> Sequence[tuple[int, str | None] | None]:
-        """`seq` and upload of the newest messages that are no older than that, by the clock of Redis.
+        """`seq` and upload of up to `count` messages of the last `within_ms`, by Redis' clock.
 
         None for an entry that is no message of an upload; those that no catalog keeps are left out.
         """
@@ -48,12 +48,12 @@ class Messages:
         return [_identity(message) for message in messages if message.get("type") != _UNKEPT]
 
     async def last_id(self) -> str:
-        """The ID of the newest message, to listen from there on; `0` when there is none."""
+        """The ID of the newest message, to read from there on; `0` when there is none."""
         newest = await self._redis.xrevrange(self.name, count=1)
         return newest[0][0].decode() if newest else "0"
 
     async def after(self, entry_id: str, block_ms: int) -> Sequence[tuple[str, dict[str, Any]]]:
-        """Messages after that ID with their own, waiting up to `block_ms` for the first.
+        """Messages after `entry_id`, each with its ID; waits up to `block_ms` for the first.
 
         What another program wrote there may hold anything; where it is no JSON object, it is empty.
         """

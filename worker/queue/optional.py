@@ -1,4 +1,4 @@
-"""What a worker asks of Redis and can do without, where its user may not ask."""
+"""Commands that a worker can do without, where its user may not run them."""
 
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 async def unless_denied(asked: Awaitable[T]) -> T | None:
-    """The answer to what can be done without; None where this user may not ask, as one who rents a Redis."""
+    """The answer, or None where this user may not run the command, as is common on a hosted Redis."""
     try:
         return await asked
     except ResponseError as error:
@@ -23,9 +23,9 @@ async def unless_denied(asked: Awaitable[T]) -> T | None:
 
 
 async def now_ms(redis: ArqRedis) -> int:
-    """This moment by Redis' clock, which gives entries their IDs, in ms since 1970.
+    """Now by Redis' clock, which gives entries their IDs, in ms since 1970.
 
-    By this machine's, where Redis does not tell its own.
+    By this machine's clock, where this user may not ask for Redis'.
     """
     found = await unless_denied(redis.time())
     if found is None:

@@ -1,4 +1,4 @@
-"""Whose a stream is: it is tied to one catalog, as the storage root is."""
+"""Whose a stream is: it is bound to one catalog, as the storage root is."""
 
 import time
 
@@ -14,7 +14,7 @@ _LATELY_S = 1.0
 
 @maps_errors
 class Ownership:
-    """The catalog that the stream is tied to, and whether it is ours."""
+    """The catalog that the stream is bound to, and whether it is ours."""
 
     def __init__(self, redis: ArqRedis, stream: str) -> None:
         self._redis = redis
@@ -24,7 +24,7 @@ class Ownership:
         self._checked_until = float("-inf")
 
     async def bind(self, catalog_id: str) -> None:
-        """Tie the stream to this catalog, as the storage root is: another's events and jobs are not taken.
+        """Bind the stream to this catalog, as the storage root is: events and jobs of others are not taken.
 
         Raises: StreamMismatch where it is another's.
         """
@@ -32,9 +32,9 @@ class Ownership:
         await self.check()
 
     async def check(self, *, lately: bool = False) -> None:
-        """The stream is still this catalog's; after a loss of Redis' data, whoever comes first has it.
+        """Check that the stream is still this catalog's; bind it again if Redis has lost its data.
 
-        `lately`: it was within the last second. Raises: StreamMismatch.
+        `lately`: a check of the last second is enough. Raises: StreamMismatch.
         """
         if self._catalog_id is None or (lately and time.monotonic() < self._checked_until):
             return
@@ -45,18 +45,18 @@ class Ownership:
         self._checked_until = time.monotonic() + _LATELY_S
 
     async def check_not_of_another(self, catalog_id: str | None) -> None:
-        """It is this catalog's, or nobody's yet. Raises: StreamMismatch."""
+        """Check that the stream is this catalog's, or nobody's yet. Raises: StreamMismatch."""
         owner = await self.owner()
         if catalog_id is not None and owner not in (None, catalog_id):
             raise StreamMismatch(of_another(self._stream, owner or "", catalog_id))
 
     async def rebind(self, catalog_id: str, before: str | None) -> None:
-        """Give the stream to this catalog, in the place of `before`. Raises: StreamMismatch."""
+        """Bind the stream to this catalog instead of to `before`. Raises: StreamMismatch."""
         if await self.owner() != before:
             await self.check_not_of_another(catalog_id)
         await self._redis.set(self._key, catalog_id)
 
     async def owner(self) -> str | None:
-        """The catalog that the stream is tied to; None: to none yet, or an app's user may not know."""
+        """The catalog that the stream is bound to; None: to none yet, or this user may not ask."""
         found: bytes | None = await unless_denied(self._redis.get(self._key))
         return None if found is None else found.decode()

@@ -41,7 +41,7 @@ class RedisRefused(RedisError):
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
-    """What a Redis that answered with `error` refuses; None where it is away, or it is another mistake."""
+    """What a Redis that answered with `error` refuses; None where it is unreachable, or for other errors."""
     return next((found for cause in _causes(error) if (found := _translated(cause))), None)
 
 

@@ -48,7 +48,7 @@ class EventStream:
         self.name = name
         self._redis = redis
         self._consumer = consumer
-        self._looked_up_to = _FIRST  # where the next look for entries of dead consumers begins
+        self._looked_up_to = _FIRST  # where the next search for entries of dead consumers begins
 
     async def has_group(self) -> bool:
         """Whether the stream has its consumer group."""
@@ -68,14 +68,14 @@ class EventStream:
                 raise
 
     async def read(self, count: int, block_ms: int | None) -> Sequence[StreamEntry]:
-        """Up to `count` new entries, waiting up to `block_ms` (None: not at all) for the first.
+        """Read up to `count` new entries; wait up to `block_ms` (None: not at all) for the first.
 
         Raises: NoGroup.
         """
         return await self._read(">", count, block_ms)
 
     async def read_own(self, count: int) -> Sequence[StreamEntry]:
-        """Entries that this consumer has read before and not acknowledged. Raises: NoGroup."""
+        """Read the entries again that this consumer has not acknowledged. Raises: NoGroup."""
         return await self._read("0", count, None)
 
     async def _read(self, start: str, count: int, block_ms: int | None) -> Sequence[StreamEntry]:
@@ -96,7 +96,7 @@ class EventStream:
         return [_entry(entry_id, fields) for entry_id, fields in entries if fields is not None]
 
     async def take_over(self, idle_ms: int, count: int) -> Sequence[StreamEntry]:
-        """Entries that another consumer read and left alone for `idle_ms`; they are this one's now.
+        """Claim entries that another consumer read at least `idle_ms` ago and has not acknowledged.
 
         Raises: NoGroup.
         """
@@ -109,14 +109,14 @@ class EventStream:
                 start_id=self._looked_up_to,
                 count=count,
             )
-        # Redis looks at ten times `count` entries at most: with many pending ones, the rest comes next time.
+        # Redis scans at most ten times `count` pending entries a call; the next call goes on from there.
         self._looked_up_to = answer[0]
         if any(entry_id is None for entry_id, _ in answer[1]):
             return await self.read_own(count)  # Redis 6.2 does not name deleted entries; reading them does
         return [_entry(entry_id, fields) for entry_id, fields in answer[1]]
 
     async def pending_elsewhere(self, count: int) -> frozenset[tuple[str, str, int]]:
-        """The oldest entries that others have read: ID, whose they are, and how often they were read."""
+        """The oldest entries pending with other consumers: ID, consumer, and how often they were read."""
         with _group_needed():
             found = await self._redis.xpending_range(self.name, GROUP, min="-", max="+", count=count)
         return frozenset(
@@ -126,14 +126,14 @@ class EventStream:
         )
 
     async def take_over_one(self, entry_id: str) -> Sequence[StreamEntry]:
-        """That entry, whoever has read it and whenever; none if it is not pending any more."""
+        """Claim that entry from whichever consumer has it; empty if it is no longer pending."""
         answer = await self._redis.xclaim(
             self.name, GROUP, self._consumer, min_idle_time=0, message_ids=[entry_id]
         )
         return [_entry(found, fields) for found, fields in answer if found and fields is not None]
 
     async def pending(self, entries: Sequence[StreamEntry]) -> frozenset[str]:
-        """The IDs of those `entries` that the stream, as it is now, has given to this consumer."""
+        """The IDs of those `entries` that are pending with this consumer in the stream as it is now."""
         ids = sorted((entry.id for entry in entries), key=lambda each: tuple(map(int, each.split("-"))))
         try:
             with _group_needed():
@@ -145,7 +145,7 @@ class EventStream:
         return frozenset(each["message_id"].decode() for each in found).intersection(ids)
 
     async def last_id(self) -> str | None:
-        """The greatest ID that the stream remembers to have given; `0-0`: there is none; None: not told."""
+        """The greatest ID the stream ever had; `0-0`: there is no stream; None: this user may not ask."""
         try:
             info = await unless_denied(self._redis.xinfo_stream(self.name))
         except ResponseError as error:
@@ -155,7 +155,7 @@ class EventStream:
         return info["last-generated-id"].decode() if info is not None else None
 
     async def reset(self, *, even_with_entries: bool = False) -> bool:
-        """Delete the stream and make it anew; False where entries wait and it must not be done with them."""
+        """Delete the stream and create it anew; False if entries wait, unless `even_with_entries`."""
         async with self._redis.pipeline(transaction=True) as pipe:
             await pipe.watch(self.name)
             if await pipe.xlen(self.name) and not even_with_entries:
@@ -170,7 +170,7 @@ class EventStream:
         return True
 
     async def acknowledge(self, entries: Sequence[StreamEntry]) -> None:
-        """Take `entries` out of the stream, so that its length is the depth of what waits."""
+        """Acknowledge and delete `entries`, so that the stream's length is the number that wait."""
         ids = [entry.id for entry in entries]
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.xack(self.name, GROUP, *ids)
@@ -178,13 +178,13 @@ class EventStream:
             await pipe.execute()
 
     async def forget_consumers(self, idle_ms: int) -> None:
-        """Remove consumers of workers that are gone, once nothing is pending with them."""
+        """Remove consumers that were idle for `idle_ms` and have nothing pending."""
         for consumer in await unless_denied(self._redis.xinfo_consumers(self.name, GROUP)) or ():
             if consumer["pending"] == 0 and consumer["idle"] > idle_ms:
                 await self._redis.xgroup_delconsumer(self.name, GROUP, consumer["name"])
 
     async def leave(self) -> None:
-        """Remove this consumer, unless it still has entries that another is to take over."""
+        """Remove this consumer, unless entries are pending with it that another is to claim."""
         pending = await self._redis.xpending_range(
             self.name, GROUP, min="-", max="+", count=1, consumername=self._consumer
         )
@@ -196,7 +196,7 @@ class EventStream:
         return int(await self._redis.xlen(self.name))
 
     async def ahead_ms(self) -> int:
-        """How far the stream's newest ID is ahead of Redis' clock; each ID to come is newer than that one."""
+        """How far the stream's newest ID is ahead of Redis' clock, in ms; all later IDs are newer still."""
         newest = int((await self.last_id() or "0").partition("-")[0])
         return max(0, newest - await now_ms(self._redis))
 
@@ -219,11 +219,11 @@ class EventStream:
         return f"{depth} event{' waits' if depth == 1 else 's wait'}{since}"
 
     async def add(self, event: Mapping[str, Any]) -> str:
-        """Put an event on the stream, as any app does; gives the entry's ID."""
+        """Put an event on the stream, as any app does; returns the entry's ID."""
         return await self.add_raw(orjson.dumps(event))
 
     async def add_raw(self, body: bytes) -> str:
-        """Put bytes on the stream as an event, whatever they are; gives the entry's ID."""
+        """Put bytes on the stream as an event, whatever they are; returns the entry's ID."""
         entry_id: bytes = await self._redis.xadd(self.name, {FIELD: body})
         return entry_id.decode()
 
