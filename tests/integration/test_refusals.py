@@ -285,6 +285,24 @@ async def test_a_redis_that_nobody_runs_is_away_and_refuses_nothing(free_port: i
     assert away.value.refusal is None
 
 
+async def test_every_part_of_the_queue_raises_its_own_error_where_nobody_runs_a_redis(free_port: int) -> None:
+    client = connect(f"redis://127.0.0.1:{free_port}/0", job_queue_of(STREAM))
+    queue = Queue(client, STREAM, "me", 1000)
+
+    ends = await asyncio.gather(
+        queue.stream.depth(),
+        queue.jobs.waiting(),
+        queue.messages.last_id(),
+        queue.ownership.owner(),
+        queue.server.info(),
+        queue.heartbeats.living(),
+        return_exceptions=True,
+    )
+
+    await client.aclose(close_connection_pool=True)
+    assert {type(end) for end in ends} == {QueueUnavailable}
+
+
 @pytest.mark.parametrize(("scheme", "other"), [("redis", "rediss"), ("rediss", "redis")])
 async def test_what_accepts_and_never_answers_is_told_within_seconds_with_the_other_scheme(
     scheme: str, other: str
