@@ -9,7 +9,7 @@ import structlog
 
 from pipelines.errors import DecoderUnavailable
 from storage.errors import StorageError
-from worker import health, queue, tasks
+from worker import findings, queue, tasks
 from worker.app import App, in_background, open_app
 from worker.env_files import find_env_files
 from worker.logs import configure_logs
@@ -63,8 +63,9 @@ async def start_up(ctx: Context) -> None:
 
 async def _warn(app: App) -> None:
     """Log what an operator should know of the Redis and of the settings."""
-    health.warn(await app.queue.server.info())
-    health.warn_of([health.inspect_memory(app.settings), health.inspect_recipes(app.settings)])
+    found = findings.inspect_redis(await app.queue.server.info())
+    own = [findings.inspect_memory(app.settings), findings.inspect_recipes(app.settings)]
+    findings.warn_of([*found, *own])
     for file in find_env_files():
         if file.problem:
             log.warning("env_file_not_read", file=str(file.path), reason=file.problem)

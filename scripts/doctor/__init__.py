@@ -8,7 +8,7 @@ from scripts.doctor.decoders import look_at_decoders, look_at_limits
 from scripts.doctor.rows import look_at_catalog
 from scripts.terminal import AsJson, output, print_json, run, safe
 from worker.env_files import EnvFile, find_env_files
-from worker.health import Finding, inspect_recipes
+from worker.findings import Finding, inspect_recipes
 from worker.settings import Settings, unknown_variables
 
 _COLORS = {"ok": "green", "warning": "yellow", "error": "red"}

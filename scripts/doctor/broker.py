@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storage.catalog import Catalog
-from worker.health import Finding, inspect_redis
+from worker.findings import Finding, inspect_redis
 from worker.queue import Queue, QueueUnavailable, Refusal, open_queue
 from worker.queue.refusals import of_another, refusal_of
 from worker.settings import Settings

@@ -7,7 +7,7 @@ from pipelines.formats import FORMATS, MIB
 from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY, open_sandbox
 from pipelines.sandbox.answers import Hello
 from worker.app import allowance
-from worker.health import Finding, inspect_memory
+from worker.findings import Finding, inspect_memory
 from worker.settings import CONTAINERS, OF_A_PROCESS, Settings, available_cpus
 
 

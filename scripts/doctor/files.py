@@ -15,7 +15,7 @@ from storage.blobs.opening import open_blobs
 from storage.catalog import Catalog
 from storage.errors import NO_ROOM, FileSystemUnfit, StorageError, StorageFull, VolumeMissing, user
 from storage.paths import barrier, is_there
-from worker.health import Finding
+from worker.findings import Finding
 from worker.settings import Settings
 
 LITTLE_ROOM = 1024 * MIB

@@ -20,7 +20,7 @@ from storage.keys import UPLOADS, shown
 from storage.paths import has_catalog
 from storage.totals import StorageTotals, read_totals
 from worker.adoption import ADOPTION
-from worker.health import Finding
+from worker.findings import Finding
 from worker.settings import Settings
 
 _PROBE = 64 * 1024  # bytes written to see whether there is room

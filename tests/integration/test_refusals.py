@@ -15,7 +15,7 @@ from scripts.doctor.broker import look_at_redis
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.chaos.own_redis import OwnRedis
 from tests.support.workplace import eventually
-from worker.health import inspect_redis
+from worker.findings import inspect_redis
 from worker.lifecycle import start_up
 from worker.queue import Queue, QueueUnavailable, Refusal, ServerInfo, connect, job_queue_of, open_queue
 from worker.queue.refusals import refusal_of

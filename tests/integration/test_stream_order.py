@@ -16,7 +16,7 @@ from storage.catalog.records import State
 from tests.support.catalogs import outbox_of, work
 from tests.support.intakes import intake_on
 from worker.events import default_id
-from worker.health import inspect_redis
+from worker.findings import inspect_redis
 from worker.queue import Queue, StreamEntry, connect, job_queue_of
 from worker.queue.stream import EventStream
 

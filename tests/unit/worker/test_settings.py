@@ -9,7 +9,7 @@ import pytest
 
 from pipelines import cgroups, formats
 from pipelines.formats import MIB
-from worker.health import inspect_memory
+from worker.findings import inspect_memory
 from worker.settings import Settings, SettingsError, available_cpus, unknown_variables, variable
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.health import inspect_recipes, inspect_redis
+from worker.findings import inspect_recipes, inspect_redis
 from worker.queue import ServerInfo
 from worker.settings import Settings
 

@@ -1,0 +1,136 @@
+"""Findings: what an operator should know of the Redis and of the settings, for the doctor and the log."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+
+from pipelines.formats import MIB
+from pipelines.recipe import dropped_from_default
+from worker.queue import ServerInfo
+from worker.settings import LEAST_MEMORY_MB, Settings
+
+log = structlog.get_logger(__name__)
+
+OLDEST_REDIS = (6, 2)
+LARGEST_VALUE = 8 * MIB
+AHEAD_MS = 5 * 60 * 1000  # further ahead than this a stream's IDs say nothing of how long its events wait
+CURE = (
+    "Events are taken nevertheless, and in their order; only how long they wait cannot be told. If no clock "
+    "was wrong, find who sends IDs of its own instead of `*`. `media stream reset` begins the stream anew."
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one inspection: what was found, and what to do about it."""
+
+    what: str
+    level: Literal["ok", "warning", "error"]
+    detail: str
+    advice: str | None = None
+
+
+def inspect_redis(info: ServerInfo) -> Sequence[Finding]:
+    """What an operator should know of the Redis that says this of itself."""
+    return [
+        *_inspect_server(info),
+        *_inspect_size(info.largest_bytes),
+        _finding(
+            "Redis stream",
+            "its IDs go with the clock"
+            if info.ahead_ms <= AHEAD_MS
+            else f"its newest ID is {info.ahead_ms // 1000} s ahead of the clock, as all to come will be",
+            info.ahead_ms <= AHEAD_MS,
+            CURE,
+            "warning",
+        ),
+    ]
+
+
+def _inspect_server(info: ServerInfo) -> Sequence[Finding]:
+    if info.version is None:
+        detail = "not told: this user may not run INFO, which is fine for a worker"
+        return [Finding("Redis version", "ok", detail)]
+    version = tuple(int(part) for part in info.version.split(".")[:2])
+    return [
+        _finding(
+            "Redis version",
+            info.version,
+            version >= OLDEST_REDIS,
+            "Update to Redis 6.2 or newer, or Valkey.",
+        ),
+        _finding(
+            "Redis role",
+            info.role or "not told",
+            info.role in ("master", None),
+            "Point MEDIA_REDIS_URL at the primary: a replica takes no writes.",
+        ),
+        _finding(
+            "Redis durability",
+            "append-only file" if info.keeps_data else "no append-only file",
+            info.keeps_data is not False,
+            "Set `appendonly yes`, or events not yet taken are lost in a crash.",
+            "warning",
+        ),
+        _finding(
+            "Redis eviction",
+            info.policy or "not told",
+            info.policy in ("noeviction", None),
+            "Set `maxmemory-policy noeviction`, or a full Redis forgets events.",
+            "warning",
+        ),
+    ]
+
+
+def _inspect_size(largest: int | None) -> Sequence[Finding]:
+    if largest is None:
+        return []
+    detail = f"takes values of up to {largest // MIB} MiB"
+    advice = "Set `proto-max-bulk-len 1mb`: a worker reads a whole entry before it can refuse it."
+    return [_finding("Redis values", detail, largest <= LARGEST_VALUE, advice, "warning")]
+
+
+def _finding(
+    what: str, detail: str, ok: bool, advice: str, level: Literal["warning", "error"] = "error"
+) -> Finding:
+    return Finding(what, "ok", detail) if ok else Finding(what, level, detail, advice)
+
+
+def inspect_memory(settings: Settings) -> Finding:
+    """Whether the memory that the settings speak of is there."""
+    budget, wanted = settings.budget_mb, settings.memory_mb
+    limit = settings.memory_limit
+    limited, by = budget < wanted, limit.by if limit else ""
+    if budget >= LEAST_MEMORY_MB:
+        otherwise = f", or set MEDIA_MEMORY_MB={budget}."
+    else:
+        otherwise = "." if wanted == LEAST_MEMORY_MB else f"; {LEAST_MEMORY_MB} MiB are the least."
+    return _finding(
+        "Memory budget",
+        f"{budget} MiB, {by}; MEDIA_MEMORY_MB is {wanted}" if limited else f"{budget} MiB",
+        not limited,
+        f"Raise {by} to {wanted} MiB{otherwise}",
+        "warning",
+    )
+
+
+def inspect_recipes(settings: Settings) -> Finding:
+    """Whether a `default` of one's own still makes what the built-in one does."""
+    recipes = settings.recipe_book
+    dropped = ", ".join(dropped_from_default(recipes))
+    return _finding(
+        "Recipes",
+        f"the default in {settings.recipes} makes no {dropped}" if dropped else ", ".join(recipes),
+        not dropped,
+        'To keep them: extends = "default" in its table [default].',
+        "warning",
+    )
+
+
+def warn_of(findings: Iterable[Finding]) -> None:
+    """Log those that are not ok, by name."""
+    for found in findings:
+        if found.level != "ok":
+            log.warning(found.what.lower().replace(" ", "_"), found=found.detail, advice=found.advice)
