@@ -1,4 +1,4 @@
-"""The wire contract: what apps may send, and what they are told."""
+"""The wire contract: the events that apps may send, and the messages that they receive."""
 
 import json
 from collections.abc import Mapping

@@ -128,9 +128,9 @@ def check_catalog(catalog: Catalog) -> Check:
 
 
 def check_decoders(outage: Outage, sandbox: Sandbox) -> Check:
-    """Decoders can be started. Looked at again once they could not, so that it is green when that is over.
+    """Decoders can be started; after a failure this is tried again, so that the worker recovers by itself.
 
-    While every place is taken by pictures, what is known is told: a check waits for none of them.
+    While pictures take every slot, the last result is returned: a check waits for no picture.
     """
 
     async def check() -> str | None:

@@ -1,4 +1,4 @@
-"""`seq` never goes back: after a restore or a rebuild it begins above all that was told before."""
+"""`seq` never goes back: after a restore or a rebuild it begins above that of every earlier message."""
 
 from storage.catalog.clock import now_ms
 from storage.catalog.outbox import Outbox
@@ -6,11 +6,12 @@ from worker.queue import Queue
 
 
 async def go_on_above(outbox: Outbox, queue: Queue, *, rebuilt: bool = False) -> int | None:
-    """Have the next message numbered above the newest that is on the stream of messages.
+    """Number the next message above the newest one on the stream of messages.
 
-    Where none is there, the clock (ms since 1970, below 2**53) is above all that was counted one by one: it
-    is taken for a catalog that has told something, which may be a backup, and for one that was `rebuilt`.
-    Gives the number that was raised to; None where the catalog's own is above all already.
+    If the stream is empty, `seq` begins at the clock (ms since 1970, below 2**53), which is above everything
+    counted one by one; but only for a catalog that has sent messages (it may be a backup) or was `rebuilt`.
+
+    Returns the number that `seq` was raised to; None if the catalog's own is high enough.
 
     Raises: QueueUnavailable, CatalogUnavailable.
     """

@@ -22,7 +22,7 @@ MISSING_FOR_MS = 10_000  # an app may announce a file a moment before the file s
 
 @dataclass(frozen=True)
 class ErrorPolicy:
-    """The code the outside is told, whether another try may help, and whether it counts as the upload's."""
+    """The code in messages, whether another try may help, and whether it counts as the upload's attempt."""
 
     code: str
     transient: bool = False
@@ -110,10 +110,10 @@ class _Wait:
 
 
 def _wait_for_original(error: Exception, claim: Claim, settle_ms: int) -> _Wait | None:
-    """How long the original is to be waited for; each wait is had once in full, whatever the clocks say.
+    """How long to wait for the original; each wait happens once and in full, whatever the clocks say.
 
-    Clocks are put right, a queue may be long, and a file server has a clock of its own: whether an original
-    is still is told by two looks at it.
+    Clocks are corrected, a queue may be long, and a file server has a clock of its own: an original has
+    settled if two looks at it find it the same.
     """
     seen_before = claim.upload.seen
     waited_ms = now_ms() - claim.upload.queued_ms

@@ -72,7 +72,7 @@ def sweeper_of(
 async def sweep_by_itself(
     sweeper: Sweeper, catalog: Catalog, queue: Queue, *, apply: bool, since_ms: int
 ) -> None:
-    """The sweep that a worker was told to do at `since_ms`; called again, it goes on from where it stopped.
+    """Run the sweep that was enqueued at `since_ms`; called again, it resumes where it stopped.
 
     Raises: SweepPaused, SweepBusy, StorageError.
     """
