@@ -33,7 +33,7 @@ class _Watched:
 
 @dataclass
 class _Made:
-    number: int
+    token: int
     source: str
     seen: BlobInfo
     next: float
@@ -85,7 +85,7 @@ class Lookout:
         if self._again is None or not self._settle_s or is_old or never_settles or len(self._made) >= MOST:
             return
         self._made[claim.upload.id] = _Made(
-            number=claim.number,
+            token=claim.token,
             source=source,
             seen=seen,
             next=now + self._settle_s * _FIRST_LOOK,
@@ -123,7 +123,7 @@ class Lookout:
                     made.next = then
                 case is_written:
                     del self._made[one]
-                    written |= {one: made.number} if is_written else {}
+                    written |= {one: made.token} if is_written else {}
         if written:
             await self._again(written)
 

@@ -119,7 +119,7 @@ async def remove_upload(
         is_there = await blobs.exists(source) is not Existence.MISSING
         return Removed(claim, kept=forbidden if is_there else None)
     # By claim: a source that is used again must not replace in the trash what went there before.
-    folder = f"{DELETED}{claim.upload.id}-{claim.number}"
+    folder = f"{DELETED}{claim.upload.id}-{claim.token}"
     try:
         await blobs.move(source, trash_key(folder, source))
     except (BlobRefused, BlobPinned) as error:  # what is no regular file was never this upload's

@@ -19,7 +19,7 @@ HIDDEN = ".media-"  # names directly in an area that begin so are this program's
 BESIDE = f"{HIDDEN}staging"  # in an area on another volume than `staging/`: its own unfinished writes
 UNFINISHED = (STAGING, *(f"{area}/{BESIDE}" for area in (TRASH, UPLOADS, VARIANTS)))
 DELETED = (
-    "delete-"  # with an upload's id and a claim's number: the folder of the trash that its original goes to
+    "delete-"  # with an upload's id and a claim's token: the folder of the trash that its original goes to
 )
 
 MAX_SOURCE_BYTES = 1024

@@ -155,7 +155,7 @@ async def open_app(
         if migrated := stores.catalog.database.migrated:
             details = {"before": migrated.before, "after": migrated.after, "copy": str(migrated.copy)}
             log.info("catalog_migrated", **details)
-        await stores.catalog.database.prove_writable()
+        await stores.catalog.database.check_writable()
         try:
             await start_threads(available_cpus())
         except RuntimeError as error:

@@ -90,7 +90,7 @@ async def reconcile(
         send_unsent,
         lambda: catalog.outbox.prune(now_ms() - KEEP_MESSAGES_MS),
         lambda: catalog.poison.prune(now_ms() - POISON_KEPT_MS),
-        catalog.sweeps.settle_abandoned,
+        catalog.sweeps.clear_abandoned_marks,
         lambda: catalog.dead_letters.prune(now_ms() - KEEP_DEAD_LETTERS_MS),
         lambda: _bound(catalog),
         lambda: queue.stream.forget_consumers(_GONE_AFTER_S * 1000),

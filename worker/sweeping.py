@@ -51,7 +51,7 @@ def sweeper_of(
         await catalog.sweeps.check_schema()
 
     async def prove_totals() -> int:
-        short = await catalog.reports.prove()
+        short = await catalog.reports.check_totals()
         await catalog.reports.correct(short)
         return len(short)
 

@@ -10,7 +10,7 @@ from pipelines.originals import announced_otherwise
 from pipelines.sweep.findings import Ages, Kind, classify
 from storage.blobs import BlobInfo, Existence, Exists, List, Look
 from storage.catalog import Catalog
-from storage.catalog.sweeps import Held
+from storage.catalog.sweeps import VariantRow
 from storage.keys import STAGING, TRASH, UNFINISHED, UPLOADS, VARIANTS
 from storage.totals import Count
 
@@ -121,15 +121,15 @@ async def _side_by_side(
             row = row if there is None else await anext(rows, None)
 
 
-async def _held(catalog: Catalog) -> AsyncGenerator[Held, None]:
+async def _held(catalog: Catalog) -> AsyncGenerator[VariantRow, None]:
     after = ""
-    while page := await catalog.sweeps.held(after, _PAGE):
+    while page := await catalog.sweeps.rows(after, _PAGE):
         for row in page:
             yield row
         after = page[-1].key
 
 
-def _classified(file: BlobInfo | None, row: Held | None, ages: Ages) -> Iterator[tuple[str, int]]:
+def _classified(file: BlobInfo | None, row: VariantRow | None, ages: Ages) -> Iterator[tuple[str, int]]:
     if row is None:
         assert file is not None
         finding = classify(file, ages)
@@ -146,4 +146,4 @@ def _classified(file: BlobInfo | None, row: Held | None, ages: Ages) -> Iterator
 async def _is_missing(key: str, catalog: Catalog, blobs: Exists) -> bool:
     """The file is surely not there, and the row still is."""
     gone = await blobs.exists(key) is Existence.MISSING
-    return gone and key in await catalog.sweeps.find_held([key])
+    return gone and key in await catalog.sweeps.find_rows([key])

@@ -14,7 +14,7 @@ from storage.catalog.clock import now_ms
 from storage.errors import BlobNotFound
 
 _APPLY = "apply"
-_GROUP = 200  # keys that are condemned together
+_GROUP = 200  # keys that are marked together
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> 
         plan = await plans.load(plan_id, sweeper.blobs)
         if plan.stopped and not force:
             raise SweepRefused(f"Nothing was touched: {plan.stopped}.")
-        await sweeper.sweeps.settle_abandoned(sweeper.holder)
+        await sweeper.sweeps.clear_abandoned_marks(sweeper.holder)
         place = await _place(plan, sweeper)
         trash = await known_plans(sweeper) if plan.counts.get(Kind.MISSING) else []
         done: Counter[str] = Counter(place.done)
@@ -97,10 +97,10 @@ async def _apply_group(
 
 
 async def _quarantine(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> int:
-    """Move away what no row holds, and no row can take while it is condemned."""
+    """Move away what no row holds, and no row can take while it is marked."""
     if not keys:
         return 0
-    return len(await _set_aside(plan, await sweeper.sweeps.condemn(keys), sweeper))
+    return len(await _set_aside(plan, await sweeper.sweeps.mark_for_deletion(keys), sweeper))
 
 
 async def _retire(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> int:
@@ -108,25 +108,25 @@ async def _retire(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> int:
     if not keys:
         return 0
     before_ms = Ages.now(sweeper.grace_s, sweeper.retention_s).retired_before_ms
-    gone = await sweeper.sweeps.condemn_superseded(keys, before_ms)
+    gone = await sweeper.sweeps.mark_superseded(keys, before_ms)
     await _set_aside(plan, gone, sweeper)
-    held = await sweeper.sweeps.find_held(sorted(gone))
+    held = await sweeper.sweeps.find_rows(sorted(gone))
     for key in sorted(gone.difference(held)):  # also what a sweep that died then has moved
         await sweeper.blobs.delete(quarantine_key(plan.id, key))
     return len(gone)
 
 
-async def _set_aside(plan: Plan, condemned: frozenset[str], sweeper: Sweeper) -> Sequence[str]:
-    """Move condemned keys to the plan's trash, and end their marks; gives those that were moved."""
+async def _set_aside(plan: Plan, marked: frozenset[str], sweeper: Sweeper) -> Sequence[str]:
+    """Move marked keys to the plan's trash, and end their marks; gives those that were moved."""
     moved: list[str] = []
     untouched: list[str] = []
     try:
-        for key in sorted(condemned):
+        for key in sorted(marked):
             (moved if await _move_away(plan, key, sweeper) else untouched).append(key)
     finally:
         # Where an error has ended it, nobody knows what became of the rest.
-        doubtful = sorted(condemned.difference(untouched))
-        held = await sweeper.sweeps.settle(moved=doubtful, untouched=untouched)
+        doubtful = sorted(marked.difference(untouched))
+        held = await sweeper.sweeps.clear_marks(moved=doubtful, untouched=untouched)
         await bring_back([plan], sorted(held), sweeper)
     return [key for key in moved if key not in held]
 
@@ -139,7 +139,7 @@ async def _move_away(plan: Plan, key: str, sweeper: Sweeper) -> bool:
     if moved is not None and moved.is_same_file(seen):
         return True
     # A writer made it again after it was looked at: what was moved is the new file. Its row cannot have been
-    # committed yet, for the key is condemned. What is not surely back counts as moved.
+    # committed yet, for the key is marked. What is not surely back counts as moved.
     return key not in await bring_back([plan], [key], sweeper)
 
 
@@ -149,7 +149,7 @@ async def _remake(keys: Sequence[str], trash: Sequence[Plan], sweeper: Sweeper) 
     missing = [key for key in keys if found[key] is Existence.MISSING]
     if not missing:
         return 0
-    held = await sweeper.sweeps.find_held(missing)
+    held = await sweeper.sweeps.find_rows(missing)
     back = await bring_back(trash, sorted(held), sweeper)
     lost = {key: row for key, row in held.items() if key not in back}
     old = [key for key, row in lost.items() if row.superseded_ms is not None]

@@ -156,7 +156,7 @@ async def _missing(absent: Sequence[str], ages: Ages, sweeper: Sweeper) -> tuple
     """
     found = await look_at(absent, sweeper.blobs)
     gone = [key for key in absent if found[key] is Existence.MISSING]
-    held = await sweeper.sweeps.find_held(gone)  # those that still are; a file goes after its row
+    held = await sweeper.sweeps.find_rows(gone)  # those that still are; a file goes after its row
     findings = [
         Discrepancy(Kind.MISSING, key, row.bytes)
         for key, row in held.items()

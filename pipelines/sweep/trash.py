@@ -140,7 +140,7 @@ async def _purge_group(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> Cou
     before = Ages.now(sweeper.retention_s, 0).orphan_before
     kept = await look_at([quarantine_key(plan.id, key) for key in keys], sweeper.blobs)
     old = [key for key in keys if _is_older(kept[quarantine_key(plan.id, key)], before)]
-    held = await sweeper.sweeps.find_held(old)
+    held = await sweeper.sweeps.find_rows(old)
     there = await look_at(sorted(held), sweeper.blobs)
     lost = [key for key in held if there[key] is Existence.MISSING]
     done: Counter[str] = Counter(restored=len(await bring_back([plan], lost, sweeper)))

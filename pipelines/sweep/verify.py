@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from pipelines.sweep.sweeper import Sweeper
-from storage.catalog.sweeps import VERIFY, Held
+from storage.catalog.sweeps import VERIFY, VariantRow
 from storage.errors import BlobNotFound, StorageError
 from storage.threads import in_thread
 
@@ -57,7 +57,7 @@ async def verify(sweeper: Sweeper, remake: Remake, pace: Pace) -> Verified:
     found = Verified()
     async with verifier.at_work():
         after = (await sweeper.sweeps.progress(PROGRESS) or {}).get("after", "")
-        while page := await sweeper.sweeps.held(after, _PAGE):
+        while page := await sweeper.sweeps.rows(after, _PAGE):
             await verifier.next_step()
             damaged: dict[str, str] = {}
             for row in page:
@@ -72,14 +72,14 @@ async def verify(sweeper: Sweeper, remake: Remake, pace: Pace) -> Verified:
     return found
 
 
-async def _differs(row: Held, verifier: Sweeper, found: Verified) -> bool:
+async def _differs(row: VariantRow, verifier: Sweeper, found: Verified) -> bool:
     """Whether the file under a row's key surely is not what the row says."""
     try:
         async with verifier.blobs.open(row.key) as source:
             actual = await in_thread(_hash, source.fd)
             found.files, found.bytes = found.files + 1, found.bytes + source.bytes
     except BlobNotFound:
-        if row.key in await verifier.sweeps.find_held([row.key]):
+        if row.key in await verifier.sweeps.find_rows([row.key]):
             found.missing += (row.key,)
         return False
     except (StorageError, OSError):
@@ -87,7 +87,7 @@ async def _differs(row: Held, verifier: Sweeper, found: Verified) -> bool:
         return False
     if actual == row.sha256:
         return False
-    now = (await verifier.sweeps.find_held([row.key])).get(row.key)
+    now = (await verifier.sweeps.find_rows([row.key])).get(row.key)
     return now is not None and now.sha256 == row.sha256  # otherwise it was made again meanwhile
 
 

@@ -126,7 +126,7 @@ class Claims:
     async def again(
         self, made: Mapping[UUID, int], *, uploads_per_job: int, new_job_id: Callable[[], str]
     ) -> Mapping[str, Sequence[UUID]]:
-        """Queue those uploads that are still as the claim of that number made them; gives their jobs.
+        """Queue those uploads that are still as the claim with that token made them; returns their jobs.
 
         They are as old as their last event, and what they have stays until something newer is published.
         """
@@ -218,7 +218,7 @@ async def _claim(connection: AsyncConnection, statement: Update, due: Row) -> Cl
     current, superseded = await _variants(connection, found["id"])
     return Claim(
         upload=to_upload(found, current),
-        number=found["claim"],
+        token=found["claim"],
         generation=found["generation"],
         crash_count=found["crash_count"],
         delete_original=found["delete_original"],

@@ -48,7 +48,7 @@ class Condition:
             "recorded: put the file back, or restart the worker if it is to go on with what lies there now"
         )
 
-    def prove_room(self) -> None:
+    def check_room(self) -> None:
         """Raises: CatalogUnavailable when the disk has too little room for what is written all the time."""
         with suppress(OSError):
             if shutil.disk_usage(self.file.parent).free >= LEAST_ROOM:

@@ -20,7 +20,7 @@ from storage.catalog.condition import LEAST_ROOM, Condition
 from storage.catalog.connection import Connection as Quick
 from storage.catalog.connection import connect
 from storage.catalog.copying import copy_before
-from storage.catalog.place import prove_local
+from storage.catalog.place import check_local
 from storage.catalog.soundness import find_damage
 from storage.errors import CatalogObsolete, CatalogUnavailable, NoCatalog
 from storage.paths import has_catalog
@@ -142,7 +142,7 @@ class Database:
                 self.condition.damage = None
             self._checked_at = time.monotonic()
         if not self.condition.takes_writes or time.monotonic() - self._wrote_at > WRITE_AGAIN_S:
-            await self.prove_writable()
+            await self.check_writable()
         return self.condition.damage
 
     async def give_back(self) -> int:
@@ -199,12 +199,12 @@ class Database:
         reported, self._reported_log = self._reported_log, large
         return LARGE_LOG_WARNING if large and not reported else None
 
-    async def prove_writable(self) -> None:
+    async def check_writable(self) -> None:
         """Write a row as it is. Raises: CatalogUnavailable, which says why it cannot be written."""
         same = update(tables.kv).where(tables.kv.c.name == "root").values(value=tables.kv.c.value)
         async with self.writing(quick=True) as connection:
             await connection.execute(same)
-        self.condition.prove_room()  # a little still finds some where more does not
+        self.condition.check_room()  # a little still finds some where more does not
         self.condition.takes_writes = True
         self._wrote_at = time.monotonic()
 
@@ -227,7 +227,7 @@ async def open_database(
     condition = Condition(path)
     with condition.watched():
         condition.file.parent.mkdir(parents=True, exist_ok=True)
-    prove_local(path)
+    check_local(path)
     options = {"timeout": busy_timeout_s, "async_creator_fn": connect}
     address = make_url(url).set(database=str(condition.file))
     engine = create_async_engine(address, connect_args=options, pool_size=4)

@@ -99,7 +99,7 @@ async def _end_claim(connection: AsyncConnection, claim: Claim) -> Row | None:
 
 def parameters_of(claim: Claim) -> Row:
     """What `MINE` asks."""
-    return {"upload": str(claim.upload.id), "token": claim.number}
+    return {"upload": str(claim.upload.id), "token": claim.token}
 
 
 async def _write(connection: AsyncConnection, outcome: Outcome, changes: Row, now: int) -> bool:

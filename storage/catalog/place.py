@@ -28,7 +28,7 @@ _SHARED = frozenset(
 _REMEDY = "Put the catalog on a local disk (MEDIA_CATALOG_URL); the storage folder may stay where it is."
 
 
-def prove_local(path: Path) -> None:
+def check_local(path: Path) -> None:
     """Raises: FileSystemUnfit where the catalog `path` is on a file system that no catalog can be on.
 
     Where it is a link, that is where it leads: SQLite's log lies beside the file itself.

@@ -111,24 +111,23 @@ class Original:
 
 @dataclass(frozen=True)
 class Upload:
-    """One upload as the catalog sees it."""
+    """One upload as the catalog sees it; times are ms since 1970."""
 
     id: UUID
-    source: str | None
+    source: str | None  # the key of its original; None: a deletion of an id that was never seen
     state: State
-    recipe: str
-    metadata: Metadata
-    attempts: int
-    claims: int
-    queued_ms: int
-    changed_ms: int
-    not_before_ms: int
-    error_code: str | None
+    recipe: str  # its name
+    metadata: Metadata  # the app's own, returned in every message
+    attempts: int  # tries that failed because of the upload itself, since its newest event
+    claims: int  # how many there were: the token of the newest
+    queued_ms: int  # when its newest event was taken
+    changed_ms: int  # when its row last changed
+    not_before_ms: int  # when the next try is due
+    error_code: str | None  # of the last try, where it failed
     error_message: str | None
-    original: Original | None
-    variants: Sequence[StoredVariant]
-    seen: str | None = None
-    """The `sight` of its original when the upload was put off because of that."""
+    original: Original | None  # as it was last read; None: never
+    variants: Sequence[StoredVariant]  # the current ones
+    seen: str | None = None  # the `sight` of its original when the upload was put off because of that
 
 
 @dataclass(frozen=True)
@@ -136,55 +135,51 @@ class Claim:
     """The right to write the next outcome of an upload, until somebody else claims it."""
 
     upload: Upload
-    number: int
-    generation: int
-    crash_count: int
-    delete_original: bool = False
-    began_ms: int = 0
-    superseded: Sequence[StoredVariant] = ()
-    """Variants of the upload that are not its current ones, and not yet removed."""
+    token: int  # fencing token: the outcome is written only while the row has the same one
+    generation: int  # how many upload events came while it was processed: a greater one in the row is news
+    crash_count: int  # workers that died, one after the other, while they had the upload
+    delete_original: bool = False  # whether a deletion is to take the original too
+    began_ms: int = 0  # when it was claimed: deletion marks that ended before that do not matter
+    superseded: Sequence[StoredVariant] = ()  # not the current ones any more, and not yet removed
 
 
 @dataclass(frozen=True)
 class Ready:
-    """All variants are published, of an original that was `seen` so when it was read."""
+    """All variants are published."""
 
     claim: Claim
     original: Original
-    variants: Sequence[StoredVariant]
-    seen: BlobInfo | None = None
+    variants: Sequence[StoredVariant]  # in the order of the recipe
+    seen: BlobInfo | None = None  # the original as it was when it was read
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The upload cannot be done; a person reads the message."""
+    """The upload cannot be done."""
 
     claim: Claim
-    code: str
-    message: str
+    code: str  # one of the contract's
+    message: str  # for a person
 
 
 @dataclass(frozen=True)
 class Postponed:
-    """Not now: the same again after `delay_ms`. `counted` when it was the upload's own try that failed.
-
-    With `seen` it may be sooner: as soon as the original is not as it was seen any more.
-    """
+    """Not now: the same again later."""
 
     claim: Claim
-    code: str
-    message: str
+    code: str  # one of the contract's
+    message: str  # for a person
     delay_ms: int
-    counted: bool
-    seen: BlobInfo | Existence | None = None
+    counted: bool  # whether it was the upload's own try that failed
+    seen: BlobInfo | Existence | None = None  # tried as soon as the original is not so any more
 
 
 @dataclass(frozen=True)
 class Removed:
-    """Every blob of the upload that was to go is gone, or `kept` says why its original stays."""
+    """Every blob of the upload that was to go is gone."""
 
     claim: Claim
-    kept: str | None = None
+    kept: str | None = None  # why the original stays all the same; None: it is gone, or was not to go
 
 
 Outcome = Ready | Failed | Postponed | Removed

@@ -102,7 +102,7 @@ class Reports:
         async with self._database.reading() as connection:
             return int((await connection.execute(query)).scalar_one())
 
-    async def prove(self) -> Sequence[Total]:
+    async def check_totals(self) -> Sequence[Total]:
         """What the totals are short of, compared with all rows counted; nothing when they are right.
 
         This reads every row, while others go on writing. Raises: CatalogUnavailable.
@@ -117,7 +117,7 @@ class Reports:
         ]
 
     async def correct(self, short: Sequence[Total]) -> None:
-        """Add to the totals what `prove` has found them short of, then. Raises: CatalogUnavailable."""
+        """Add to the totals what `check_totals` has found them short of, then. Raises: CatalogUnavailable."""
         if not short:
             return
         statement = insert(totals)

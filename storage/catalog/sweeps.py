@@ -22,7 +22,7 @@ SWEEP = "lease:sweep"
 VERIFY = "lease:verify"  # beside it: verifying takes long and touches nothing
 KEEP_MARKS_MS = 7 * 24 * 3600 * 1000  # longer than any worker works on an upload
 DAMAGED = ""  # in place of a hash: no file has it
-_HELD = select(
+_ROW = select(
     variants.c.key, variants.c.upload_id, variants.c.bytes, variants.c.sha256, variants.c.superseded_ms
 )
 _HAS_ROW = exists().where(variants.c.key == deletion_marks.c.key)
@@ -40,14 +40,14 @@ _MARK = _NEW_MARK.on_conflict_do_update(
 
 
 @dataclass(frozen=True)
-class Held:
-    """A key that a row holds: whose it is, its bytes and their hash, and since when it is superseded (ms)."""
+class VariantRow:
+    """A row of `variants`: its key, its upload, the size and SHA-256 of its file, when it was superseded."""
 
     key: str
     upload_id: UUID
     bytes: int
     sha256: str
-    superseded_ms: int | None  # None: current
+    superseded_ms: int | None  # None: it is current
 
 
 class Sweeps:
@@ -57,7 +57,7 @@ class Sweeps:
         self._database = database
 
     async def keys(self, after: str, upto: str | None, limit: int) -> Sequence[str]:
-        """The first `limit` keys that rows hold, after the key `after` and up to `upto`, in order.
+        """The first `limit` keys that rows have, after the key `after` and up to `upto`, in order.
 
         Raises: CatalogUnavailable.
         """
@@ -66,37 +66,37 @@ class Sweeps:
             query = query.where(variants.c.key <= upto)
         page = query.order_by(variants.c.key).limit(limit).subquery()
         async with self._database.reading() as connection:
-            # One text is had in a third of the time that as many rows take.
+            # Fetching one long text takes a third of the time of fetching as many rows.
             text = (await connection.execute(select(func.group_concat(page.c.key, "\n")))).scalar_one()
         return sorted(text.split("\n")) if text else []
 
-    async def held(self, after: str, limit: int) -> Sequence[Held]:
+    async def rows(self, after: str, limit: int) -> Sequence[VariantRow]:
         """The next rows after the key `after`, in order of key. Raises: CatalogUnavailable."""
-        query = _HELD.where(variants.c.key > after).order_by(variants.c.key).limit(limit)
+        query = _ROW.where(variants.c.key > after).order_by(variants.c.key).limit(limit)
         async with self._database.reading() as connection:
-            return [_held(row) for row in await connection.execute(query)]
+            return [_to_row(row) for row in await connection.execute(query)]
 
-    async def superseded(self, before_ms: float, after: str, limit: int) -> Sequence[Held]:
+    async def superseded(self, before_ms: float, after: str, limit: int) -> Sequence[VariantRow]:
         """The next rows after the key `after` that were superseded before that, in order of key.
 
         Raises: CatalogUnavailable.
         """
         old = variants.c.superseded_ms < before_ms, variants.c.key > after
         async with self._database.reading() as connection:
-            found = await connection.execute(_HELD.where(*old).order_by(variants.c.key).limit(limit))
-            return [_held(row) for row in found]
+            found = await connection.execute(_ROW.where(*old).order_by(variants.c.key).limit(limit))
+            return [_to_row(row) for row in found]
 
-    async def find_held(self, keys: Sequence[str]) -> Mapping[str, Held]:
-        """Those of `keys` that a row holds, now. Raises: CatalogUnavailable."""
-        found: dict[str, Held] = {}
+    async def find_rows(self, keys: Sequence[str]) -> Mapping[str, VariantRow]:
+        """The rows of those of `keys` that have one, by key. Raises: CatalogUnavailable."""
+        found: dict[str, VariantRow] = {}
         async with self._database.reading() as connection:
             for start in range(0, len(keys), _PAGE):
-                query = _HELD.where(variants.c.key.in_(keys[start : start + _PAGE]))
-                found |= {row.key: _held(row) for row in await connection.execute(query)}
+                query = _ROW.where(variants.c.key.in_(keys[start : start + _PAGE]))
+                found |= {row.key: _to_row(row) for row in await connection.execute(query)}
         return found
 
     async def total(self) -> Count:
-        """How many keys rows hold, and of how many bytes they speak. Raises: CatalogUnavailable."""
+        """The number of rows, and the bytes of their files. Raises: CatalogUnavailable."""
         files, size = func.sum(totals.c.files), func.sum(totals.c.bytes)
         query = select(func.coalesce(files, 0), func.coalesce(size, 0))
         async with self._database.reading() as connection:
@@ -104,32 +104,34 @@ class Sweeps:
             count, size_of_all = found.one()
         return Count(count, size_of_all)
 
-    # -- marks: while a key is condemned, no row can take it
+    # -- deletion marks: while a key has one, no row can take it
 
-    async def condemn(self, keys: Sequence[str]) -> frozenset[str]:
-        """Mark those of `keys` that no row holds, so that no row can take them; gives which.
+    async def mark_for_deletion(self, keys: Sequence[str]) -> frozenset[str]:
+        """Mark those of `keys` that no row has, so that no row can take them; returns the marked keys.
 
         Raises: CatalogUnavailable.
         """
         async with self._database.writing() as connection:
-            return await _condemn(connection, keys)
+            return await _mark(connection, keys)
 
-    async def condemn_superseded(self, keys: Sequence[str], before_ms: float) -> frozenset[str]:
-        """Forget the rows of those of `keys` that were superseded before that; then as `condemn`.
+    async def mark_superseded(self, keys: Sequence[str], before_ms: float) -> frozenset[str]:
+        """Delete the rows of those of `keys` that were superseded before `before_ms`; then mark the keys.
 
-        So those are among them whose rows were forgotten by a sweep that died then.
+        The marked keys that are returned include those whose rows an earlier sweep deleted before it died.
+
         Raises: CatalogUnavailable.
         """
         async with self._database.writing() as connection:
             old = variants.c.key.in_(keys), variants.c.superseded_ms < before_ms
             await connection.execute(delete(variants).where(*old))
-            return await _condemn(connection, keys)
+            return await _mark(connection, keys)
 
-    async def settle(self, *, moved: Sequence[str], untouched: Sequence[str]) -> frozenset[str]:
-        """End the marks of keys whose files were moved away, or were not; gives the moved that a row holds.
+    async def clear_marks(self, *, moved: Sequence[str], untouched: Sequence[str]) -> frozenset[str]:
+        """Clear the marks of `untouched` keys and write the time into those of `moved` keys.
 
-        There are such only where somebody took this sweep for dead. The marks of what was moved stay, with
-        the time: who began before it may count on a file that is gone, and has to publish it again.
+        The marks of moved keys stay, because a writer that claimed its upload before that time may rely on a
+        file that is gone, and has to publish it again. Returns the moved keys that a row references by now;
+        there are some only where another sweep has taken this one for dead.
 
         Raises: CatalogUnavailable.
         """
@@ -141,10 +143,12 @@ class Sweeps:
             query = select(variants.c.key).where(variants.c.key.in_(moved))
             return frozenset((await connection.execute(query)).scalars())
 
-    async def settle_abandoned(self, holder: str = "") -> int:
-        """End the marks of a sweep that died, as if it had moved every file; gives how many there were.
+    async def clear_abandoned_marks(self, holder: str = "") -> int:
+        """Treat the keys that a dead sweep marked as moved; returns how many there were.
 
-        Not while another than `holder` sweeps. Raises: CatalogUnavailable.
+        Does nothing while another than `holder` has the sweep lease. Marks older than a week are deleted.
+
+        Raises: CatalogUnavailable.
         """
         now = now_ms()
         unfinished, old = deletion_marks.c.moved_ms.is_(None), deletion_marks.c.moved_ms < now - KEEP_MARKS_MS
@@ -163,7 +167,7 @@ class Sweeps:
             return (await connection.execute(finished)).rowcount
 
     async def drop_superseded(self, keys: Sequence[str]) -> Sequence[str]:
-        """Forget those of `keys` that are superseded; gives which. A current one stays."""
+        """Delete the rows of those of `keys` that are superseded; returns these keys."""
         gone = delete(variants).where(variants.c.key.in_(keys), variants.c.superseded_ms.is_not(None))
         async with self._database.writing() as connection:
             return list((await connection.execute(gone.returning(variants.c.key))).scalars())
@@ -183,10 +187,12 @@ class Sweeps:
     async def doubt(
         self, damaged: Mapping[str, str], *, uploads_per_job: int, new_job_id: Callable[[], str]
     ) -> Mapping[str, Sequence[UUID]]:
-        """Queue the uploads whose files under these keys have not the hash that is named, to be made again.
+        """Queue the uploads of damaged files, given as key and SHA-256 of their rows, to be made again.
 
-        Until they are replaced the files stay where they are. Only where the row still says that hash, is
-        current, and its upload is ready. Raises: CatalogUnavailable.
+        A row that has another SHA-256 by now, is superseded, or whose upload is not ready is left alone. The
+        files stay where they are until they are replaced. Returns the uploads of each new job.
+
+        Raises: CatalogUnavailable.
         """
         found: set[str] = set()
         of_ready = exists().where(uploads.c.id == variants.c.upload_id, uploads.c.state == State.READY)
@@ -204,9 +210,9 @@ class Sweeps:
             )
 
     async def last(self) -> Swept | None:
-        """What the last sweep found that came to its end, None before the first. Raises: CatalogUnavailable.
+        """What the last finished sweep found at its `time_ms`, None before the first.
 
-        What it says of the disk was true at `time_ms`.
+        Raises: CatalogUnavailable.
         """
         async with self._database.reading() as connection:
             value = await read_value(connection, LAST_SWEEP)
@@ -271,11 +277,11 @@ class Sweeps:
                 await replace_value(connection, name, current, None)
 
 
-def _held(row: Any) -> Held:  # noqa: ANN401 (a row)
-    return Held(row.key, UUID(row.upload_id), row.bytes, row.sha256, row.superseded_ms)
+def _to_row(row: Any) -> VariantRow:  # noqa: ANN401 (a row)
+    return VariantRow(row.key, UUID(row.upload_id), row.bytes, row.sha256, row.superseded_ms)
 
 
-async def _condemn(connection: AsyncConnection, keys: Sequence[str]) -> frozenset[str]:
+async def _mark(connection: AsyncConnection, keys: Sequence[str]) -> frozenset[str]:
     now = now_ms()
     await connection.execute(_MARK, [{"marked": key, "now": now} for key in sorted(keys)])
     marked = select(deletion_marks.c.key).where(
@@ -290,4 +296,4 @@ def _is_live(lease: Mapping[str, Any], now: int) -> bool:
     return bool(now < lease["until_ms"] <= now + longest)
 
 
-__all__ = ["Count", "Held", "Sweeps", "Swept"]
+__all__ = ["Count", "Sweeps", "Swept", "VariantRow"]

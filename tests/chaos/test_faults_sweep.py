@@ -168,7 +168,7 @@ async def test_a_sweeper_that_has_lost_its_lease_touches_nothing_more(
         await catalog.sweeps.end_lease("me")
         assert await catalog.sweeps.lease("another", 60)
 
-    _hook(catalog.sweeps, "settle", "after", another_takes_over)
+    _hook(catalog.sweeps, "clear_marks", "after", another_takes_over)
 
     with pytest.raises(SweepRefused):
         await apply_plan(plan.id, sweeper)

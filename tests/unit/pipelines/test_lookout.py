@@ -361,9 +361,9 @@ async def test_what_another_has_done_since_is_not_done_again(catalog: Catalog, u
     made = await uploads.claim("cat.jpg")
     await commit(catalog, ready(made))
     before = await catalog.claims.again(
-        {upload_id: made.number - 1}, uploads_per_job=9, new_job_id=lambda: "before"
+        {upload_id: made.token - 1}, uploads_per_job=9, new_job_id=lambda: "before"
     )
-    now = await catalog.claims.again({upload_id: made.number}, uploads_per_job=9, new_job_id=lambda: "now")
+    now = await catalog.claims.again({upload_id: made.token}, uploads_per_job=9, new_job_id=lambda: "now")
     found = await catalog.reports.find(upload_id)
 
     assert (before, now) == ({}, {"now": [upload_id]})

@@ -102,7 +102,7 @@ async def test_a_superseded_variant_goes_with_its_row_once_its_time_is_over(
 
     assert (before.counts, after.counts) == ({}, {"retired": 1})
     assert [info.key async for info in local_blobs.list("variants")] == [new]
-    assert set(await catalog.sweeps.find_held([old, new])) == {new}
+    assert set(await catalog.sweeps.find_rows([old, new])) == {new}
 
 
 @pytest.mark.fault(44)
@@ -119,9 +119,9 @@ async def test_a_file_that_gets_a_record_after_the_plan_stays(
 
 
 @pytest.mark.fault(45)
-async def test_a_row_cannot_take_a_key_that_is_condemned_and_tries_again(catalog: Catalog) -> None:
+async def test_a_row_cannot_take_a_key_that_is_marked_and_tries_again(catalog: Catalog) -> None:
     key = new_key()
-    await catalog.sweeps.condemn([key])
+    await catalog.sweeps.mark_for_deletion([key])
 
     upload = await recorded(catalog, [key])
 

@@ -27,12 +27,12 @@ GATES = (
     "blobs.keys",
     "sweeps.keys",
     "blobs.look",
-    "sweeps.condemn",
-    "sweeps.condemn_superseded",
+    "sweeps.mark_for_deletion",
+    "sweeps.mark_superseded",
     "blobs.info",
     "blobs.move",
-    "sweeps.settle",
-    "sweeps.find_held",
+    "sweeps.clear_marks",
+    "sweeps.find_rows",
     "blobs.delete",
 )
 

@@ -91,7 +91,7 @@ async def a_superseded_variant(installation: Installation) -> Path:
         made = StoredVariant("thumb", str(path.relative_to(installation.root)), 1, 1, 7, "f" * 64)
         original = Original("stamp", "0" * 64, 3, "jpeg", 10, 10)
         await commit(installation.catalog, Ready(await claim(installation.catalog), original, [made]))
-    assert (await installation.catalog.sweeps.find_held([key]))[key].superseded_ms is not None
+    assert (await installation.catalog.sweeps.find_rows([key]))[key].superseded_ms is not None
     return old
 
 

@@ -69,7 +69,7 @@ def sweeper_of(catalog: Catalog, blobs: LocalBlobs) -> Sweeper:
         raise AssertionError("a plan queues nothing")
 
     async def prove_totals() -> int:
-        return len(await catalog.reports.prove())
+        return len(await catalog.reports.check_totals())
 
     return Sweeper(blobs, catalog.sweeps, "me", 3600, 3600, requeue, prove_totals=prove_totals)
 

@@ -356,7 +356,7 @@ async def test_removing_takes_the_variants_and_where_asked_the_original_to_the_t
     await pipeline.put("cat.jpg", jpeg())
     claim = await removed(pipeline, "cat.jpg", with_original=with_original)
 
-    trash = root / f"trash/delete-{claim.upload.id}-{claim.number}/uploads/cat.jpg"
+    trash = root / f"trash/delete-{claim.upload.id}-{claim.token}/uploads/cat.jpg"
     assert pipeline.uploads.variants() == {}
     assert pipeline.uploads.path("cat.jpg").exists() is not with_original
     assert trash.exists() is with_original

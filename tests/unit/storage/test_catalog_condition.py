@@ -89,4 +89,4 @@ async def test_a_catalog_on_a_disk_that_is_mounted_for_reading_is_named(disk: Pa
 
     with pytest.raises(CatalogUnavailable, match=f"{disk}/catalog.db cannot be written"):
         async with open_catalog(url_of(disk / "catalog.db")) as catalog:
-            await catalog.database.prove_writable()
+            await catalog.database.check_writable()

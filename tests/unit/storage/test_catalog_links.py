@@ -88,7 +88,7 @@ async def test_the_room_is_that_of_the_disk_with_the_file(
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
     async with open_catalog(url_of(link(volume, tmp_path / "here"))) as catalog:
-        await catalog.database.prove_writable()
+        await catalog.database.check_writable()
 
     assert asked == [volume.stat().st_dev]
 

@@ -179,7 +179,7 @@ def test_a_catalog_in_a_folder_that_a_host_shares_with_a_virtual_machine_is_refu
     with_file_systems(monkeypatch, tmp_path, f"22 1 0:9 / / rw - {kind} share rw")
 
     with pytest.raises(FileSystemUnfit, match=rf"another machine shares \({kind}\).*local disk"):
-        catalog_place.prove_local(tmp_path / "catalog.db")
+        catalog_place.check_local(tmp_path / "catalog.db")
 
 
 def test_a_catalog_that_is_mounted_alone_from_a_network_file_system_is_refused_by_name(
@@ -192,7 +192,7 @@ def test_a_catalog_that_is_mounted_alone_from_a_network_file_system_is_refused_b
     with_file_systems(monkeypatch, tmp_path, *lines)
 
     with pytest.raises(FileSystemUnfit, match=r"network file system \(nfs\)"):
-        catalog_place.prove_local(tmp_path / "catalog.db")
+        catalog_place.check_local(tmp_path / "catalog.db")
 
 
 def with_file_systems(patch: pytest.MonkeyPatch, folder: Path, *lines: str) -> None:
@@ -208,7 +208,7 @@ def test_a_catalog_on_an_ordinary_disk_needs_no_trial(
     with_file_systems(monkeypatch, tmp_path, f"22 1 0:9 / / rw - {kind} /dev/vda rw")
     monkeypatch.setattr("storage.catalog.place.mmap.mmap", _no_device)
 
-    catalog_place.prove_local(tmp_path / "catalog.db")
+    catalog_place.check_local(tmp_path / "catalog.db")
 
 
 @pytest.mark.parametrize("kind", ["fuse.mergerfs", "exfat", "fuse", "one-of-tomorrow"])
@@ -220,10 +220,10 @@ def test_a_catalog_on_any_other_file_system_needs_maps_of_files(
     if not maps:
         monkeypatch.setattr("storage.catalog.place.mmap.mmap", _no_device)
         with pytest.raises(FileSystemUnfit, match=rf"{kind}.*memory"):
-            catalog_place.prove_local(tmp_path / "catalog.db")
+            catalog_place.check_local(tmp_path / "catalog.db")
         return
 
-    catalog_place.prove_local(tmp_path / "catalog.db")
+    catalog_place.check_local(tmp_path / "catalog.db")
 
     assert [path.name for path in tmp_path.iterdir()] == ["mountinfo"]
 

@@ -50,7 +50,7 @@ async def test_of_two_claims_in_the_same_moment_each_has_a_token_of_its_own(cata
     with meanwhile(catalog, "UPDATE uploads", ANOTHERS_CLAIM):
         mine = await claim(catalog)
 
-    assert (mine.number, mine.crash_count) == (2, 1)
+    assert (mine.token, mine.crash_count) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ _STREAM_AT_9 = """UPDATE kv SET value = '{"epoch":0,"newest":[9,0]}' WHERE name 
 async def test_a_key_that_a_row_takes_before_it_is_marked_is_not_marked(catalog: Catalog) -> None:
     await take(catalog, upload_event(1))
     with meanwhile(catalog, "INSERT INTO deletion_marks", A_VARIANT):
-        assert await catalog.sweeps.condemn([A_KEY]) == frozenset()
+        assert await catalog.sweeps.mark_for_deletion([A_KEY]) == frozenset()
 
     assert await rows(catalog, deletion_marks) == []
 
@@ -244,9 +244,9 @@ async def test_a_lease_that_another_has_taken_is_not_ended(catalog: Catalog) -> 
 
 
 async def test_marks_of_a_sweep_that_begins_meanwhile_are_left_to_it(catalog: Catalog) -> None:
-    await catalog.sweeps.condemn([A_KEY])
+    await catalog.sweeps.mark_for_deletion([A_KEY])
     with meanwhile(catalog, "UPDATE deletion_marks", LEASE % 2**60):
-        assert await catalog.sweeps.settle_abandoned() == 0
+        assert await catalog.sweeps.clear_abandoned_marks() == 0
 
 
 async def test_a_superseded_variant_that_is_current_again_is_not_forgotten(catalog: Catalog) -> None:

@@ -33,8 +33,8 @@ async def test_a_row_takes_no_key_whose_file_was_moved_away_since_the_work_began
     await take(catalog, upload_event(1))
     before = await claim(catalog)
     keys = [one.key for one in ready(before).variants]
-    await catalog.sweeps.condemn(keys)
-    await catalog.sweeps.settle(moved=keys[:1], untouched=keys[1:])
+    await catalog.sweeps.mark_for_deletion(keys)
+    await catalog.sweeps.clear_marks(moved=keys[:1], untouched=keys[1:])
 
     late = await commit(catalog, ready(before))
     await due_now(catalog)
@@ -48,11 +48,11 @@ async def test_marks_of_a_sweep_that_died_end_as_if_it_had_moved_everything(cata
     await take(catalog, upload_event(1))
     before = await claim(catalog)
     await catalog.sweeps.lease("sweep", 60)
-    await catalog.sweeps.condemn([one.key for one in ready(before).variants])
-    alive = await catalog.sweeps.settle_abandoned()
+    await catalog.sweeps.mark_for_deletion([one.key for one in ready(before).variants])
+    alive = await catalog.sweeps.clear_abandoned_marks()
     await catalog.sweeps.lease("sweep", 0)
 
-    dead = await catalog.sweeps.settle_abandoned()
+    dead = await catalog.sweeps.clear_abandoned_marks()
     late = await commit(catalog, ready(before))
     await due_now(catalog)
 
@@ -69,7 +69,7 @@ async def test_marks_are_looked_for_without_reading_all_of_them(catalog: Catalog
 
     engine = catalog.database._engine.sync_engine
     event.listen(engine, "before_cursor_execute", noted)
-    await catalog.sweeps.settle_abandoned()
+    await catalog.sweeps.clear_abandoned_marks()
     event.remove(engine, "before_cursor_execute", noted)
     [(statement, parameters)] = seen
     async with catalog.database.reading() as connection:
@@ -83,12 +83,12 @@ async def test_a_row_that_a_sweep_did_not_know_of_is_told_to_it(catalog: Catalog
     await take(catalog, upload_event(1))
     outcome = ready(await claim(catalog))
     key = outcome.variants[0].key
-    await catalog.sweeps.condemn([key])
-    await catalog.sweeps.settle_abandoned()  # somebody took the sweep for dead
+    await catalog.sweeps.mark_for_deletion([key])
+    await catalog.sweeps.clear_abandoned_marks()  # somebody took the sweep for dead
     await due_now(catalog)
     await commit(catalog, replace(outcome, claim=replace(outcome.claim, began_ms=2**60)))
 
-    assert await catalog.sweeps.settle(moved=[key], untouched=[]) == {key}
+    assert await catalog.sweeps.clear_marks(moved=[key], untouched=[]) == {key}
 
 
 async def test_the_right_to_sweep_is_anothers_until_it_ends_or_its_holder_is_surely_dead(
