@@ -1,4 +1,4 @@
-"""Coroutines at work together, none of which outlives the one who waits for them."""
+"""Coroutines that run at the same time, all of which end before their caller goes on."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -21,10 +21,10 @@ async def together(*works: Coroutine[Any, Any, T]) -> tuple[T, ...]: ...
 
 
 async def together(*works: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
-    """What `works` give, in their order; the first error ends the others and is raised as it is.
+    """Return the results of `works`, in their order; the first error cancels the others and is raised.
 
-    `asyncio.gather` leaves at the first error or cancellation while the others still work with what the
-    caller then closes.
+    `asyncio.gather` returns at the first error or cancellation, while the others still use what the caller
+    then closes.
     """
     try:
         async with asyncio.TaskGroup() as group:

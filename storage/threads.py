@@ -1,4 +1,4 @@
-"""Blocking work in a thread, which does not outlive the one who waits for it, unless it is left alone."""
+"""Blocking work in threads: a caller that is cancelled waits until its thread ends, or leaves it alone."""
 
 import asyncio
 import threading
@@ -19,10 +19,9 @@ _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, ThreadPoolExecutor] = WeakK
 
 
 async def start_threads(cpus: int) -> None:
-    """Start all threads that `in_thread` may ever use, so that none has to be started when there is no room.
+    """Start all threads that `in_thread` may ever use, because a crowded machine may allow none later.
 
-    They are as many as so many CPUs can use. A loop keeps those that it has: a worker that starts again in
-    it needs no others.
+    Their number depends on `cpus`. A worker that starts again in the same event loop uses the same threads.
 
     Raises: RuntimeError where the machine allows no more threads.
     """
@@ -34,7 +33,7 @@ async def start_threads(cpus: int) -> None:
     together = threading.Barrier(threads + 1)
     try:
         for _ in range(threads):
-            pool.submit(together.wait)  # until all are there, for an idle one would be used again
+            pool.submit(together.wait)  # an idle thread would be used again: each waits until all are there
     except RuntimeError:
         together.abort()
         pool.shutdown(wait=False)
@@ -45,20 +44,20 @@ async def start_threads(cpus: int) -> None:
 
 
 def is_lack_of_threads(error: RuntimeError) -> bool:
-    """Whether that is Python's word for a machine that allows no more threads."""
+    """Whether `error` says that the machine allows no more threads."""
     return "can't start new thread" in str(error)
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `function` gives in a thread; who is cancelled leaves only when it has ended.
+    """Call `function` in a thread and return its result; a cancelled caller waits until the thread has ended.
 
-    A thread cannot be stopped: whatever it uses must stay until it ends.
+    A thread cannot be stopped, so whatever it uses must stay open until it ends.
     """
     return await in_thread_or_undo(lambda _: None, partial(function, *args, **kwargs))
 
 
 async def in_thread_or_undo(undo: Callable[[T], object], function: Callable[[], T]) -> T:
-    """The same, where what nobody is left to take is given to `undo`."""
+    """Like `in_thread`; if the caller is cancelled, the result is passed to `undo`."""
     # No task: when a loop ends, it cancels all its tasks, and those would not wait.
     running = asyncio.get_running_loop().run_in_executor(None, function)
     cancelled: asyncio.CancelledError | None = None
@@ -76,9 +75,11 @@ async def in_thread_or_undo(undo: Callable[[T], object], function: Callable[[], 
 
 
 async def in_thread_within(seconds: float, function: Callable[[], T]) -> T:
-    """What `function` gives in a thread of its own, which is left alone where it takes longer.
+    """Call `function` in a thread of its own and return its result, if it comes within `seconds`.
 
-    Neither the loop nor the process waits for that thread at its end. Raises: TimeoutError.
+    After that the thread is left alone: neither the event loop nor the process waits for it at its end.
+
+    Raises: TimeoutError.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
