@@ -154,7 +154,7 @@ async def forbidden(catalog: Catalog) -> str | None:
     """Why nothing may be deleted now: a rebuild is not over before its originals are done with."""
     walk = await catalog.walks.at(REBUILD)
     under_way = walk.begun and not walk.finished_ms
-    waiting = await catalog.reports.unmade(None if under_way else walk.newest)
+    waiting = await catalog.reports.count_without_variants(None if under_way else walk.newest)
     if not under_way and not waiting:
         return None
     return f"a rebuild is under way, and {waiting} uploads still wait"

@@ -71,11 +71,11 @@ class Claims:
         Raises: CatalogUnavailable.
         """
         due = {"upload": str(upload_id), "job": job_id, "by": holder, "now": now_ms()}
-        # When the power goes, whoever holds such a claim goes too, and the upload is queued as before.
-        async with self._database.writing(quick=True, light=True) as connection:
+        # A power cut that loses such a claim ends its worker too, and the upload is queued as before.
+        async with self._database.writing(inline=True, relaxed_durability=True) as connection:
             if claim := await _claim(connection, _CLAIM_THAT_MAY_BE_LOST, due):
                 return claim
-        async with self._database.writing(quick=True) as connection:
+        async with self._database.writing(inline=True) as connection:
             return await _claim(connection, _CLAIM, due)
 
     async def holds(self, claim: Claim) -> bool:
@@ -90,7 +90,7 @@ class Claims:
             return list((await connection.execute(query)).scalars())
 
     async def others_with(self, sources: Sequence[str], upload_id: UUID) -> int:
-        """How many other uploads that are not deleted have one of these. Raises: CatalogUnavailable."""
+        """How many other uploads, not deleted, have one of `sources`. Raises: CatalogUnavailable."""
         query = select(func.count()).where(
             uploads.c.source.in_(list(sources)),
             uploads.c.id != str(upload_id),
@@ -105,7 +105,7 @@ class Claims:
         Raises: CatalogUnavailable; then none of them was written.
         """
         now = now_ms()
-        async with self._database.writing(quick=True) as connection:
+        async with self._database.writing(inline=True) as connection:
             written = [await write_outcome(connection, outcome, now) for outcome in outcomes]
             messages = await insert_messages(
                 connection, [result.message for result in written if result.message is not None]
@@ -128,7 +128,7 @@ class Claims:
     ) -> Mapping[str, Sequence[UUID]]:
         """Queue those uploads that are still as the claim with that token made them; returns their jobs.
 
-        They are as old as their last event, and what they have stays until something newer is published.
+        Their age (`queued_ms`) stays, and their variants stay until newer ones are published.
         """
         ids = uploads.c.id.in_([str(each) for each in made])
         claimed = tuple_(uploads.c.id, uploads.c.claim).in_([(str(each), made[each]) for each in made])
@@ -139,7 +139,7 @@ class Claims:
             )
 
     async def waits_ms(self, ids: Iterable[UUID], job_id: str) -> Mapping[UUID, int]:
-        """How long those of `ids` on that job that nobody works on, are still to wait."""
+        """Milliseconds until each of `ids` is due that is on that job and that nobody works on."""
         now = now_ms()
         chosen = uploads.c.id.in_([str(each) for each in ids]), uploads.c.job_id == job_id
         waiting = uploads.c.state.in_((State.QUEUED, State.DELETING)), uploads.c.holder.is_(None)
@@ -149,16 +149,16 @@ class Claims:
         return {UUID(row.id): max(0, row.not_before_ms - now) for row in found}
 
     async def release(self, claims: Sequence[Claim]) -> None:
-        """Give claims back untouched, as if they had never been taken. Raises: CatalogUnavailable."""
+        """Give `claims` back, as if they had never been taken. Raises: CatalogUnavailable."""
         now = now_ms()
         async with self._database.writing() as connection:
             for claim in claims:
                 await connection.execute(_RELEASE, {**parameters_of(claim), "now": now})
 
     async def stalled(self, untouched_ms: int, limit: int) -> Sequence[StalledUpload]:
-        """Rows that are due for work and have not changed for `untouched_ms`, oldest first.
+        """Uploads that are due for work and have not changed for `untouched_ms`, oldest first.
 
-        After them those whose last change lies ahead: the clock has been put back since.
+        After them come those that changed in the future: the clock was put back since.
         """
         now = now_ms()
         waiting = select(uploads.c.id, uploads.c.job_id, uploads.c.not_before_ms).where(

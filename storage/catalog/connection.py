@@ -1,4 +1,4 @@
-"""SQLite connections that visit their thread once for a statement, and not for each of its four parts."""
+"""SQLite connections that hand a whole statement to their thread, instead of each of its four parts."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ Description = Sequence[Sequence[Any]] | None
 
 
 class Cursor:
-    """One statement at a time: run, read to its end and closed in a single visit."""
+    """Runs one statement at a time, reads all its rows and closes it, in one call of the thread."""
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
@@ -33,11 +33,11 @@ class Cursor:
 
     async def execute(self, sql: str, parameters: Parameters = ()) -> "Cursor":
         """Run a statement and keep its rows."""
-        return await self._visit(lambda cursor: cursor.execute(sql, parameters))
+        return await self._run(lambda cursor: cursor.execute(sql, parameters))
 
     async def executemany(self, sql: str, parameters: Parameters) -> "Cursor":
         """Run a statement with each of many parameters."""
-        return await self._visit(lambda cursor: cursor.executemany(sql, parameters))
+        return await self._run(lambda cursor: cursor.executemany(sql, parameters))
 
     async def fetchall(self) -> list[Any]:
         """The rows, once."""
@@ -47,8 +47,8 @@ class Cursor:
     async def close(self) -> None:
         """Nothing is open any more."""
 
-    async def _visit(self, run: Callable[[sqlite3.Cursor], object]) -> "Cursor":
-        found = await self._connection.visit(partial(_run, run))
+    async def _run(self, run: Callable[[sqlite3.Cursor], object]) -> "Cursor":
+        found = await self._connection.in_thread(partial(_run, run))
         self.description, self.rowcount, self.lastrowid, self._rows = found
         return self
 
@@ -56,74 +56,74 @@ class Cursor:
 class Connection(aiosqlite.Connection):
     """An aiosqlite connection with such cursors, as SQLAlchemy uses it."""
 
-    quick = False
-    """Until the transaction ends its statements run here and now: it has the lock and looks up few rows."""
-    patience_ms = 0
-    _settled = True
-    _light = False
+    inline = False
+    """Until the transaction ends statements run in the event loop: it has the lock, and reads few rows."""
+    busy_timeout_ms = 0
+    _is_idle = True  # no statement has run since the last transaction ended
+    _has_relaxed_durability = False
 
-    def begin_now(self, *, light: bool) -> bool:
-        """Begin to write, here and now, if nobody else is writing; whether it could.
+    def begin_inline(self, *, relaxed_durability: bool) -> bool:
+        """Begin a writing transaction at once, in the event loop; returns False where another writer is busy.
 
-        A `light` transaction does not wait for the disk when it ends, nor does it tidy the log up: the
-        next that is not light does both for it.
+        With `relaxed_durability` the commit neither waits for the disk nor moves the log into the file; the
+        next ordinary commit, of whatever connection, does both.
         """
-        if light:
-            self._run("PRAGMA synchronous=NORMAL", "PRAGMA wal_autocheckpoint=0")
-        self._light = light
-        self._run("PRAGMA busy_timeout=0")
+        if relaxed_durability:
+            self._execute_inline("PRAGMA synchronous=NORMAL", "PRAGMA wal_autocheckpoint=0")
+        self._has_relaxed_durability = relaxed_durability
+        self._execute_inline("PRAGMA busy_timeout=0")
         try:
-            self._run("BEGIN IMMEDIATE")
+            self._execute_inline("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
-            self._weigh()
+            self._restore_durability()
             return False
         finally:
-            self._run(f"PRAGMA busy_timeout={self.patience_ms}")
-        self._settled = False
+            self._execute_inline(f"PRAGMA busy_timeout={self.busy_timeout_ms}")
+        self._is_idle = False
         return True
 
     async def commit(self) -> None:
-        """End the transaction; in the thread if this waits for the disk."""
-        self.quick = False
-        if self._light:
+        """Commit, in the thread where that waits for the disk."""
+        self.inline = False
+        if self._has_relaxed_durability:
             self._conn.commit()
-            self._weigh()
+            self._restore_durability()
         else:
             await super().commit()
-        self._settled = True
+        self._is_idle = True
 
     async def rollback(self) -> None:
-        """End the transaction if there is one; a pool asks for it again after every commit."""
-        self.quick = False
-        if not self._settled:
+        """Roll back if there is a transaction; a pool asks for it again after every commit."""
+        self.inline = False
+        if not self._is_idle:
             await super().rollback()
-            self._settled = True
-        self._weigh()
+            self._is_idle = True
+        self._restore_durability()
 
-    def _weigh(self) -> None:
-        if self._light:
-            self._run("PRAGMA synchronous=FULL", f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
-            self._light = False
+    def _restore_durability(self) -> None:
+        if self._has_relaxed_durability:
+            self._execute_inline("PRAGMA synchronous=FULL", f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
+            self._has_relaxed_durability = False
 
-    def _run(self, *statements: str) -> None:
+    def _execute_inline(self, *statements: str) -> None:
         for statement in statements:
             self._conn.execute(statement).close()
 
     def cursor(self) -> Cursor:  # type: ignore[override]
         return Cursor(self)
 
-    async def visit(self, do: Callable[[sqlite3.Connection], Any]) -> Any:  # noqa: ANN401
-        """What `do` gives, called in the connection's thread or, if that is quicker, in this one."""
-        self._settled = False
-        if self.quick:
+    async def in_thread(self, do: Callable[[sqlite3.Connection], Any]) -> Any:  # noqa: ANN401
+        """Call `do` in the connection's thread, or in the event loop while `inline`; returns its result."""
+        self._is_idle = False
+        if self.inline:
             return do(self._conn)
         return await self._execute(do, self._conn)  # type: ignore[no-untyped-call]
 
 
 def connect(path: str, **options: Any) -> Connection:  # noqa: ANN401 (sqlite3's)
-    """A connection to be awaited, with the options of `sqlite3.connect`."""
+    """Returns a connection that still has to be awaited, with the options of `sqlite3.connect`."""
     connection = Connection(partial(sqlite3.connect, path, **options), iter_chunk_size=64)
-    connection.patience_ms = int(options.get("timeout", 0) * 1000)
+    connection.busy_timeout_ms = int(options.get("timeout", 0) * 1000)
     thread = connection if isinstance(connection, Thread) else connection._thread  # before and since 0.22
     thread.daemon = True  # one that is left over after a failed start must not keep the process alive
     return connection

@@ -1,4 +1,4 @@
-"""The catalog's engine: opened, tuned and migrated here, and every transaction begun here."""
+"""The catalog's file: opened, migrated and looked after here, and every transaction begun here."""
 
 import asyncio
 import shutil
@@ -7,18 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, event, insert, select, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from storage.catalog import schema, tables
+from storage.catalog import dialect, schema, tables
 from storage.catalog.condition import LEAST_ROOM, Condition
-from storage.catalog.connection import Connection as Quick
-from storage.catalog.connection import connect
 from storage.catalog.copying import copy_before
 from storage.catalog.place import check_local
 from storage.catalog.soundness import find_damage
@@ -37,7 +32,6 @@ LARGE_LOG_WARNING = (
     f"the log beside the catalog is larger than {LARGE_LOG // _MIB} MiB: another process keeps a read "
     "transaction open (a database browser, a backup that hangs); end it, and the log shrinks by itself"
 )
-_LOG_KEPT = 16 * _MIB
 _FREE_KEPT = 1024  # pages that will be used again soon
 _PAGES_AT_ONCE = 2000
 MUCH_FREE = 64 * _MIB
@@ -46,8 +40,6 @@ _REWRITE_AGAIN_S = 3600.0
 _INCREMENTAL = 2  # what SQLite calls the mode of a file that can give pages back
 # In one transaction of the log. Aside is memory: the folder of temporary files may be small.
 REWRITE = f"PRAGMA temp_store=MEMORY; PRAGMA auto_vacuum={_INCREMENTAL}; VACUUM; PRAGMA temp_store=DEFAULT"
-_WAL_TRIES = 100
-_WAL_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -112,19 +104,22 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def writing(self, *, quick: bool = False, light: bool = False) -> AsyncIterator[AsyncConnection]:
-        """A transaction that holds the write lock from its start; `quick` if it looks up few rows, by key.
+    async def writing(
+        self, *, inline: bool = False, relaxed_durability: bool = False
+    ) -> AsyncIterator[AsyncConnection]:
+        """A transaction that holds the write lock from its start; `inline` if it reads few rows, by key.
 
-        What a `light` one writes may be lost when the power goes, until the next that is not light: every
-        process sees it, but nothing that lasts longer than they do may rely on it.
+        With `relaxed_durability` a power cut may undo it, until the next ordinary commit. Other processes see
+        it at once, so it suits what matters only as long as they live.
 
         Raises: CatalogUnavailable, CatalogDamaged.
         """
+        options = {"writes": True, "inline": inline, "relaxed_durability": relaxed_durability}
         with self.condition.watched():
             if exchanged := self.condition.exchanged():
                 raise CatalogUnavailable(exchanged)
             async with self._writers, self._engine.connect() as connection:
-                await connection.execution_options(writes=True, quick=quick, light=light)
+                await connection.execution_options(**options)
                 async with connection.begin():
                     yield connection
 
@@ -189,9 +184,7 @@ class Database:
             if exchanged := self.condition.exchanged():
                 raise CatalogUnavailable(exchanged)
             async with self._writers, self._engine.connect() as connection:
-                driver = (await connection.get_raw_connection()).driver_connection
-                assert isinstance(driver, Quick)
-                await driver.visit(lambda opened: opened.executescript(script).close())
+                await dialect.run_script(connection, script)
 
     def large_log(self) -> str | None:
         """That the log beside the catalog has become large, and why; told once each time."""
@@ -202,7 +195,7 @@ class Database:
     async def check_writable(self) -> None:
         """Write a row as it is. Raises: CatalogUnavailable, which says why it cannot be written."""
         same = update(tables.kv).where(tables.kv.c.name == "root").values(value=tables.kv.c.value)
-        async with self.writing(quick=True) as connection:
+        async with self.writing(inline=True) as connection:
             await connection.execute(same)
         self.condition.check_room()  # a little still finds some where more does not
         self.condition.takes_writes = True
@@ -228,15 +221,11 @@ async def open_database(
     with condition.watched():
         condition.file.parent.mkdir(parents=True, exist_ok=True)
     check_local(path)
-    options = {"timeout": busy_timeout_s, "async_creator_fn": connect}
-    address = make_url(url).set(database=str(condition.file))
-    engine = create_async_engine(address, connect_args=options, pool_size=4)
-    event.listen(engine.sync_engine, "connect", _tune)
-    event.listen(engine.sync_engine, "begin", _begin)
+    engine = dialect.new_engine(url, condition.file, busy_timeout_s)
     try:
         with condition.watched():
             await _check_schema(engine, path, create=create)
-            await _use_wal(engine)
+            await dialect.use_wal(engine)
             async with engine.connect() as connection:
                 await connection.execution_options(writes=True)
                 async with connection.begin():
@@ -277,46 +266,6 @@ async def _bring_up_to_date(connection: AsyncConnection, path: Path, *, migrate:
         rows = [{"name": "id", "value": str(uuid4())}, {"name": "root", "value": "new"}]
         await connection.execute(insert(tables.kv), rows)
     return Migrated(found, newest, copy) if found and copy else None
-
-
-async def _use_wal(engine: AsyncEngine) -> None:
-    # This pragma ignores the busy timeout: two workers that start at once on a new catalog collide here.
-    for attempt in range(_WAL_TRIES):
-        try:
-            async with engine.connect() as connection:
-                await connection.execution_options(autocommits=True)
-                mode = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar_one()
-                if mode != "wal":
-                    # Before anything is in it: space that is not used any more can be given back later.
-                    await connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")
-                    await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-        except DBAPIError as error:
-            if "locked" not in str(error) or attempt == _WAL_TRIES - 1:
-                raise
-            await asyncio.sleep(_WAL_PAUSE_S)
-        else:
-            return
-
-
-def _tune(connection: Any, _record: Any) -> None:  # noqa: ANN401 (a driver's connection)
-    connection.isolation_level = None  # transactions begin where `_begin` says, not where the driver guesses
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA synchronous=FULL")  # NORMAL may lose committed rows when the power goes
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute(f"PRAGMA journal_size_limit={_LOG_KEPT}")  # once a reader is gone that made it grow
-    cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    driver = connection.connection.driver_connection
-    quick = driver if options.get("quick") and isinstance(driver, Quick) else None
-    begun = quick is not None and quick.begin_now(light=bool(options.get("light")))
-    if not begun and not options.get("autocommits"):
-        # A read that turns into a write fails at once, whatever the busy timeout: say it beforehand.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")
-    if quick is not None:
-        quick.quick = True  # waiting for the lock and for the disk is left to the thread
 
 
 def log_bytes(path: Path) -> int:

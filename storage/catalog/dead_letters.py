@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy import RowMapping, delete, func, select, true
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.database import Database
+from storage.catalog.dialect import insert
 from storage.catalog.records import DeadLetter
 from storage.catalog.tables import dead_letters, totals
 from storage.totals import Count

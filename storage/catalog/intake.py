@@ -6,13 +6,13 @@ from typing import TypedDict, Unpack, overload
 from uuid import UUID
 
 from sqlalchemy import bindparam, select, update
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import outbox
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
 from storage.catalog.dead_letters import insert_dead_letters
+from storage.catalog.dialect import insert
 from storage.catalog.epochs import note_taken, read_epoch
 from storage.catalog.events import NotYours, Outdated, apply
 from storage.catalog.records import (

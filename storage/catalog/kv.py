@@ -4,9 +4,9 @@ from typing import Any
 
 import orjson
 from sqlalchemy import delete, select, update
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog.dialect import insert
 from storage.catalog.rows import load_json
 from storage.catalog.tables import kv
 

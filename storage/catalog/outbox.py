@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, select, text, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database
+from storage.catalog.dialect import FIRST_SEQ, GIVEN_SEQ, RAISE_SEQ
 from storage.catalog.records import Message
 from storage.catalog.rows import dump_message, to_message
 from storage.catalog.tables import outbox
@@ -18,11 +19,6 @@ _PAGE = 500
 
 _MARK = update(outbox).where(outbox.c.seq.in_(bindparam("sent", expanding=True)))
 _INSERT = insert(outbox).returning(outbox.c.seq, sort_by_parameter_order=True)
-
-# SQLite's own table of the numbers that it gave; a row comes with a table's first row.
-_GIVEN = text("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
-_RAISE = text("UPDATE sqlite_sequence SET seq = max(seq, :seq) WHERE name = 'outbox'")
-_FIRST = text("INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', :seq)")
 
 
 class Outbox:
@@ -47,7 +43,7 @@ class Outbox:
     async def mark_sent(self, messages: Sequence[Message]) -> None:
         """Remember that `messages` were sent. Raises: CatalogUnavailable."""
         sent = {"sent": [message.seq for message in messages], "sent_ms": now_ms()}
-        async with self._database.writing(quick=True) as connection:
+        async with self._database.writing(inline=True) as connection:
             await connection.execute(_MARK, sent)
 
     async def since(self, seq: int, limit: int = _PAGE) -> Sequence[Message]:
@@ -83,15 +79,15 @@ class Outbox:
     async def given_seq(self) -> int:
         """The greatest `seq` that was given, also of messages that are gone. Raises: CatalogUnavailable."""
         async with self._database.reading() as connection:
-            given = (await connection.execute(_GIVEN)).scalar_one_or_none()
+            given = (await connection.execute(GIVEN_SEQ)).scalar_one_or_none()
         return int(given or 0)
 
     async def begin_above(self, seq: int) -> None:
         """Give no `seq` from now on that is not above that one. Raises: CatalogUnavailable."""
         async with self._database.writing() as connection:
-            raised = await connection.execute(_RAISE, {"seq": seq})
+            raised = await connection.execute(RAISE_SEQ, {"seq": seq})
             if not raised.rowcount:
-                await connection.execute(_FIRST, {"seq": seq})
+                await connection.execute(FIRST_SEQ, {"seq": seq})
 
     async def prune(self, before_ms: int) -> int:
         """Forget messages made before `before_ms` that were sent; gives their number."""

@@ -8,32 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Executable, func, literal, select, text, true
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import ColumnElement, Executable, func, literal, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
+from storage.catalog.dialect import COUNTED, insert
 from storage.catalog.records import State, Upload
 from storage.catalog.rows import to_upload, to_variant
 from storage.catalog.tables import snapshots, totals, uploads, variants
 from storage.totals import Count, Total
 
 Place = tuple[str, str, str, int]
-
-# What the triggers add up, row by row.
-_COUNTED = """
-    SELECT 'upload', iif(state IN ('queued', 'processing'), 'waiting', state), coalesce(error_code, ''), 0,
-        count(*), 0 FROM uploads GROUP BY 2, 3
-    UNION ALL
-    SELECT 'original', coalesce(format, ''), '', 0, count(*), sum(bytes)
-    FROM uploads WHERE bytes IS NOT NULL GROUP BY 2
-    UNION ALL
-    SELECT iif(superseded_ms IS NULL, 'variant', 'superseded'), name, substr(key, instr(key, '.') + 1),
-        made_ms / 86400000, count(*), sum(bytes) FROM variants GROUP BY 1, 2, 3, 4
-    UNION ALL
-    SELECT 'dead_letter', code, '', 0, count(*), sum(length(body)) FROM dead_letters GROUP BY 2
-"""
 
 
 def _sum(column: str, what: str, name: str | None = None) -> ColumnElement[int]:
@@ -74,7 +60,7 @@ class Reports:
             return None if row is None else to_upload(dict(row), [to_variant(dict(one)) for one in kept])
 
     async def states(self) -> Mapping[State, int]:
-        """How many uploads stand where; every state is named. Raises: CatalogUnavailable."""
+        """The number of uploads in each state, 0 included. Raises: CatalogUnavailable."""
         kept = select(totals.c.name, func.sum(totals.c.files).label("files")).where(totals.c.what == "upload")
         working = select(func.count()).where(uploads.c.state == State.PROCESSING)
         async with self._database.reading() as connection:
@@ -84,8 +70,8 @@ class Reports:
         counts |= {State.QUEUED: counts.get("waiting", 0) - in_work, State.PROCESSING: in_work}
         return {state: counts.get(state, 0) for state in State}
 
-    async def unmade(self, upto: int | None = None) -> int:
-        """How many uploads wait for their first variants; the rows are counted.
+    async def count_without_variants(self, upto: int | None = None) -> int:
+        """How many uploads wait for their first variants: a count of rows, as the totals do not know it.
 
         With `upto`, count only those whose original some upload up to that number already had: an original
         that was announced again waits in the same row or, under another id, in a new one.
@@ -103,13 +89,13 @@ class Reports:
             return int((await connection.execute(query)).scalar_one())
 
     async def check_totals(self) -> Sequence[Total]:
-        """What the totals are short of, compared with all rows counted; nothing when they are right.
+        """Count all rows; returns what has to be added to the totals, nothing where they are right.
 
         This reads every row, while others go on writing. Raises: CatalogUnavailable.
         """
         async with self._database.reading() as connection:
             kept = await _amounts(connection, select(totals))
-            counted = await _amounts(connection, text(_COUNTED))
+            counted = await _amounts(connection, COUNTED)
         wrong = sorted(place for place in kept.keys() | counted.keys() if kept[place] != counted[place])
         return [
             Total(*place, counted[place].count - kept[place].count, counted[place].bytes - kept[place].bytes)
@@ -117,7 +103,7 @@ class Reports:
         ]
 
     async def correct(self, short: Sequence[Total]) -> None:
-        """Add to the totals what `check_totals` has found them short of, then. Raises: CatalogUnavailable."""
+        """Add what `check_totals` returned to the totals. Raises: CatalogUnavailable."""
         if not short:
             return
         statement = insert(totals)
@@ -128,7 +114,7 @@ class Reports:
             )
 
     async def snapshot(self, day: int, free_bytes: int | None) -> bool:
-        """Keep the totals of now as those of `day` (since 1970, UTC); False when that day has them already.
+        """Save the present totals as those of `day` (since 1970, UTC); False when that day has some already.
 
         Raises: CatalogUnavailable.
         """

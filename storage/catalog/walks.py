@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import orjson
 from sqlalchemy import func, select
-from sqlalchemy.dialects.sqlite import insert
 
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
+from storage.catalog.dialect import insert
 from storage.catalog.records import State
 from storage.catalog.rows import load_json
 from storage.catalog.tables import kv, uploads

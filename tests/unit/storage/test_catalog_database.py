@@ -389,7 +389,7 @@ async def test_a_claim_is_seen_by_other_processes_at_once_and_what_follows_is_du
     claimed = await claim(catalog)
     with closing(sqlite3.connect(path)) as other:
         seen = other.execute("SELECT claim, state FROM uploads").fetchall()
-    async with catalog.database.writing(quick=True) as connection:
+    async with catalog.database.writing(inline=True) as connection:
         asked = [await connection.exec_driver_sql(f"PRAGMA {name}") for name in _SETTINGS]
         found = [answer.scalar_one() for answer in asked]
 

@@ -1,4 +1,4 @@
-"""Connections that visit their thread once for a statement."""
+"""Connections that hand a whole statement to their thread."""
 
 import sqlite3
 from collections.abc import AsyncIterator
@@ -46,29 +46,29 @@ async def test_a_failed_statement_leaves_nothing_open(connection: Connection) ->
         assert await cursor.fetchall() == [(1,)]
 
 
-async def test_a_quick_transaction_ends_with_its_commit(connection: Connection) -> None:
+async def test_an_inline_transaction_ends_with_its_commit(connection: Connection) -> None:
     async with connection.cursor() as cursor:
         await cursor.execute("CREATE TABLE things (number INTEGER PRIMARY KEY)")
         await cursor.execute("BEGIN IMMEDIATE")
-        connection.quick = True
+        connection.inline = True
         await cursor.execute("INSERT INTO things VALUES (1)")
         await connection.commit()
         await connection.rollback()
         await cursor.execute("SELECT * FROM things")
 
-        assert not connection.quick
+        assert not connection.inline
         assert await cursor.fetchall() == [(1,)]
 
 
-async def test_a_rollback_undoes_what_a_quick_transaction_did(connection: Connection) -> None:
+async def test_a_rollback_undoes_what_an_inline_transaction_did(connection: Connection) -> None:
     async with connection.cursor() as cursor:
         await cursor.execute("CREATE TABLE things (number INTEGER PRIMARY KEY)")
         await connection.commit()
         await cursor.execute("BEGIN IMMEDIATE")
-        connection.quick = True
+        connection.inline = True
         await cursor.execute("INSERT INTO things VALUES (1)")
         await connection.rollback()
         await cursor.execute("SELECT * FROM things")
 
-        assert not connection.quick
+        assert not connection.inline
         assert await cursor.fetchall() == []
