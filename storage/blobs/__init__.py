@@ -82,7 +82,7 @@ class Get(Protocol):
 
 class Put(Protocol):
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
-        """Store what `chunks` yield under `key`, whole or not at all; gives the number of bytes."""
+        """Store what `chunks` yield under `key`, whole or not at all; returns the number of bytes."""
 
 
 class Store(Protocol):
@@ -97,7 +97,7 @@ class Delete(Protocol):
 
 class Move(Protocol):
     async def move(self, key: str, to: str, *, replace: bool = True) -> BlobInfo | None:
-        """Give the blob under `key` another key; gives what was moved, None where nothing was.
+        """Give the blob under `key` another key; returns what was moved, None where nothing was.
 
         Moving what is absent is fine. What is under `to` is replaced; or, without `replace`, it stays, and
         so does the blob under `key`.

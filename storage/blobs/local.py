@@ -395,7 +395,7 @@ def _info_of(key: str, status: os.stat_result) -> BlobInfo:
 
 
 async def _call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `function` gives `in_thread`, its errors told in this module's words."""
+    """Call `function` in a thread and return its result; its errors become this package's."""
     subject = args[0] if args and isinstance(args[0], str) else "a staged file"
     with mapped(subject):
         return await in_thread(function, *args, **kwargs)

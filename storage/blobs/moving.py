@@ -38,7 +38,7 @@ class Mover:
             os.unlink(staged.name, dir_fd=here)
 
     def move(self, parts: Sequence[str], to: Sequence[str], *, replace: bool) -> os.stat_result | None:
-        """Give a regular file another place; gives how it was found there, None if it stays where it is.
+        """Give a regular file another place; returns how it was found there, None if it stays where it is.
 
         Raises: OSError, BlobRefused, BlobPinned, TargetUnavailable.
         """
@@ -143,7 +143,7 @@ class Mover:
 
 
 def _renamed(name: str, target: str, here: int, there: int, *, replace: bool) -> os.stat_result | None:
-    """Rename a file; gives how it is found then, None if another was there already, which stays."""
+    """Rename a file; returns how it is found then, None if another was there already, which stays."""
     if replace:
         os.rename(name, target, src_dir_fd=here, dst_dir_fd=there)
     elif not rename_aside(name, target, here, there):

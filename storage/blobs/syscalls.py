@@ -60,7 +60,7 @@ def can_rename_aside(name: str, target: str, here: int, there: int) -> bool:
 
 
 def rename_aside(name: str, target: str, here: int, there: int) -> bool:
-    """Give a file another name, unless another file is under it already; gives whether it was done."""
+    """Give a file another name, unless another file is under it already; returns whether it was done."""
     try:
         os.link(name, target, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
     except FileExistsError:
@@ -135,7 +135,7 @@ def same_folder(one: os.stat_result, other: os.stat_result) -> bool:
 
 
 def write_aside(folder: int, name: str, content: bytes) -> str:
-    """A durable file beside `name` that everybody may read; gives its own name. Half of one does not stay."""
+    """Write a durable file beside `name` that all may read; returns its own name. No half of it stays."""
     aside = f"{name}.{uuid4().hex}"
     try:
         fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _READABLE, dir_fd=folder)

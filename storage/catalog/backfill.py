@@ -56,7 +56,7 @@ class Backfill:
     async def requeue(
         self, ids: Sequence[UUID], state: State, *, uploads_per_job: int, new_job_id: Callable[[], str]
     ) -> Mapping[str, Sequence[UUID]]:
-        """Queue those of `ids` that are in `state`, as if their event had just come; gives their jobs.
+        """Queue those of `ids` that are in `state`, as if their event had just come; returns their jobs.
 
         What they have stays until something newer is published. Raises: CatalogUnavailable.
         """

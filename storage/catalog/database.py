@@ -126,7 +126,7 @@ class Database:
     async def problem(self) -> str | None:
         """What is wrong with the catalog as a whole; None where everything that was tried worked.
 
-        Damage that was met is told until a check of the whole file finds none. Raises: CatalogUnavailable.
+        Damage is reported until a check of the whole file finds none. Raises: CatalogUnavailable.
         """
         if exchanged := self.condition.exchanged():
             return exchanged
@@ -141,7 +141,7 @@ class Database:
         return self.condition.damage
 
     async def give_back(self) -> int:
-        """Give some pages that are not used any more back to the disk; how many bytes, if it was a rewrite.
+        """Give some unused pages back to the disk; returns how many bytes, if the file was rewritten.
 
         A file that was made before this was possible is rewritten once, in a quiet moment, where little is
         in it and much is free. Raises: CatalogUnavailable.
@@ -187,7 +187,7 @@ class Database:
                 await dialect.run_script(connection, script)
 
     def large_log(self) -> str | None:
-        """That the log beside the catalog has become large, and why; told once each time."""
+        """A warning where the log beside the catalog has become large, once each time that it does."""
         large = log_bytes(self.condition.file) > LARGE_LOG
         reported, self._reported_log = self._reported_log, large
         return LARGE_LOG_WARNING if large and not reported else None

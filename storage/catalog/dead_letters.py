@@ -56,7 +56,7 @@ class DeadLetters:
             await connection.execute(delete(dead_letters).where(old))
 
     async def prune_surplus(self, most: int = MOST, most_bytes: int = MOST_BYTES) -> int:
-        """Throw the oldest away where there are more, or more bytes of them; gives how many went.
+        """Throw the oldest away where there are more, or more bytes of them; returns how many went.
 
         Then a tenth of the room is free. Raises: CatalogUnavailable.
         """
@@ -103,7 +103,7 @@ async def _amount(connection: AsyncConnection) -> Count:
 async def insert_dead_letters(
     connection: AsyncConnection, letters: Sequence[DeadLetter], refused: Sequence[DeadLetter], now: int
 ) -> Sequence[DeadLetter]:
-    """Keep `letters`, and those of events that could be read but were `refused`; gives the new ones.
+    """Keep `letters`, and those of events that could be read but were `refused`; returns the new ones.
 
     One that is there already (its entry was read twice) stays.
     """

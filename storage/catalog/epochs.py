@@ -35,7 +35,7 @@ class Epochs:
             return await read_epoch(connection)
 
     async def begin(self, after: int) -> int:
-        """End the epoch `after` and begin the next, unless somebody has: gives the epoch that is on then.
+        """End the epoch `after` and begin the next, unless somebody has; returns the present epoch.
 
         The first one goes on while nothing was taken in it. Raises: CatalogUnavailable.
         """

@@ -51,7 +51,7 @@ class Failures:
     async def requeue(
         self, ids: Sequence[UUID], *, uploads_per_job: int, new_job_id: Callable[[], str]
     ) -> Mapping[str, Sequence[UUID]]:
-        """Queue those of `ids` that are failed, as if their event had just come; gives their jobs.
+        """Queue those of `ids` that are failed, as if their event had just come; returns their jobs.
 
         Raises: CatalogUnavailable.
         """
@@ -61,10 +61,10 @@ class Failures:
             )
 
     async def discard(self, ids: Sequence[UUID]) -> Sequence[UUID]:
-        """Turn those of `ids` that are failed and have no variants into tombstones; gives which.
+        """Turn those of `ids` that are failed and have no variants into tombstones; returns these.
 
-        The outside is told that they are deleted. One that still has variants, of content it had before,
-        is left alone: discarding a failure must not take away what is served.
+        A message tells apps of each that it is deleted. An upload that still has variants of earlier content
+        is left alone, because discarding a failure must not remove what is served.
 
         Raises: CatalogUnavailable.
         """

@@ -90,14 +90,14 @@ class Outbox:
                 await connection.execute(FIRST_SEQ, {"seq": seq})
 
     async def prune(self, before_ms: int) -> int:
-        """Forget messages made before `before_ms` that were sent; gives their number."""
+        """Forget messages made before `before_ms` that were sent; returns their number."""
         query = delete(outbox).where(outbox.c.made_ms < before_ms, outbox.c.sent_ms.is_not(None))
         async with self._database.writing() as connection:
             return (await connection.execute(query)).rowcount
 
 
 async def insert_messages(connection: AsyncConnection, messages: Sequence[Message]) -> Sequence[Message]:
-    """Put `messages` into the outbox, in the transaction that made them true; gives them with their `seq`."""
+    """Add `messages` to the outbox, in the transaction that made them true; returns them with their `seq`."""
     if not messages:
         return []
     rows = [{"body": dump_message(message), "made_ms": message.time_ms} for message in messages]

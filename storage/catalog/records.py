@@ -71,7 +71,7 @@ class About:
 class DeadLetter:
     """Bytes that never became an upload: where they stood in the stream, and why they were refused.
 
-    Who sent them is told so if they say whom they are `about`.
+    A message answers the app where the bytes say whom they are `about`.
     """
 
     stream_id: str

@@ -66,7 +66,7 @@ class Walks:
         await self._save(name, replace(walk, after=after))
 
     async def ended(self, name: str, strange: Sequence[str] = ()) -> Walk:
-        """Remember that the walk has reached the end, and begins anew the next time; gives how it was."""
+        """Remember that the walk has reached the end, and begins anew the next time; returns how it was."""
         walk = _with_strange(await self.at(name), strange)
         last = select(func.coalesce(func.max(uploads.c.number), 0))
         async with self._database.reading() as connection:
