@@ -1,4 +1,4 @@
-"""`media demo`: the whole thing on real pictures, with a Redis and a worker of its own."""
+"""`media demo`: everything on real pictures, with a Redis and a worker of its own."""
 
 import asyncio
 import os
@@ -39,10 +39,10 @@ _ROWS = 40  # of the table; the contact sheet shows all
 
 def command(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="Pictures; by default the bundled ones.")
+        Path | None, typer.Argument(metavar="DIR", help="Pictures; default: the bundled ones.")
     ] = None,
     into: Annotated[
-        Path | None, typer.Option(help="A new folder for the results; by default one below var/demo.")
+        Path | None, typer.Option(help="A new folder for the results; default: one in var/demo.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -70,7 +70,7 @@ async def _show(pictures: Sequence[Path], results: Path, settings: Settings, *, 
         with temporary_redis() as redis:
             # Nobody writes on at its pictures: a damaged one needs no time to settle.
             own = settings.model_copy(update={"redis_url": redis.url, "settle": 0})
-            errors.print(f"Redis {redis.version} and a worker with {own.decoders} decoders are at work.")
+            errors.print(f"Redis {redis.version} and a worker with {own.decoders} decoders are running.")
             with _worker(own, results / "worker.log") as process:
                 sent, seconds = await _while_alive(process, _work(pictures, own), results / "worker.log")
     except (RedisNotFoundError, RedisNotStartedError) as error:
@@ -119,7 +119,9 @@ def _own_settings(settings: Settings, results: Path) -> Settings:
     try:
         return Settings.model_validate({**settings.model_dump(), **own})
     except ValueError as error:
-        raise CommandError(f"{results} cannot hold the results: a ? or : is in its path.", code=2) from error
+        raise CommandError(
+            f"{results} cannot hold the results: its path has a ? or a colon.", code=2
+        ) from error
 
 
 @contextmanager
@@ -180,7 +182,7 @@ async def _report(
     refused_first = sorted(sent, key=lambda one: one.error is None) if len(sent) > _ROWS else sent
     output.print(table("", ("picture", "#size", "became"), (_row(one) for one in refused_first[:_ROWS])))
     if len(sent) > _ROWS:
-        output.print(f"… and {len(sent) - _ROWS} more; the contact sheet shows them all.")
+        output.print(f"… and {len(sent) - _ROWS} more; the contact sheet shows all.")
     print_stored(stats)
     ready = sum(one.status == "ready" for one in sent)
     output.print(

@@ -66,7 +66,7 @@ class Sent:
 
 def command(
     paths: Annotated[
-        list[Path], typer.Argument(help="Files, or folders with all but hidden files and links.")
+        list[Path], typer.Argument(help="Files, or folders; hidden files and links in them are skipped.")
     ],
     wait: Annotated[
         bool, typer.Option("--wait", help="Follow the uploads until each is ready or failed.")
@@ -79,7 +79,7 @@ def command(
     async def body(settings: Settings) -> int:
         if recipe not in settings.recipe_book:
             known = ", ".join(sorted(settings.recipe_book))
-            raise CommandError(f"There is no recipe {recipe}; there is: {known}.", code=2)
+            raise CommandError(f"There is no recipe {recipe}; known: {known}.", code=2)
         files = list(find_files(paths))
         sent = await enqueue(files, settings, wait=wait, recipe=recipe)
         _report(sent, wait=wait, as_json=as_json)
@@ -216,7 +216,7 @@ class Follower:
         if time.monotonic() > self._looks_for_worker_at:
             self._looks_for_worker_at = math.inf
             if not await self._queue.heartbeats.any_healthy():
-                errors.print("No worker is running; this waits for one (`media worker`).")
+                errors.print("No worker is running; waiting for one (`media worker`).")
 
 
 def _is_outcome(message: Mapping[str, Any]) -> bool:
@@ -264,7 +264,7 @@ def _report(sent: Sequence[Sent], *, wait: bool, as_json: bool) -> None:
         shown = known[:_ROWS]
         output.print(table("", ("file", "id"), ((one.path, one.id) for one in shown)))
         if len(known) > len(shown):
-            output.print(f"… and {len(known) - len(shown)} more; --json names all.")
+            output.print(f"… and {len(known) - len(shown)} more; --json lists all.")
     if failed:
         rows = [(one.path, (one.error or {})["code"], (one.error or {})["message"]) for one in failed]
         output.print(table("Failed", ("file", "code", "reason"), rows))

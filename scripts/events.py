@@ -16,7 +16,7 @@ _PAUSE_S = 0.5
 
 def command(
     since: Annotated[int, typer.Option(min=0, help="Only messages after this seq.")] = 0,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with new ones as they come.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Print new ones as they come.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the messages of the last 7 days."""

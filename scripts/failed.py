@@ -1,4 +1,4 @@
-"""`media failed`: uploads that failed, and events that never became an upload."""
+"""`media failed`: uploads that failed, and dead letters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,12 +34,12 @@ _ALL = 1_000_000_000
 
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID]...", help="Ids of failed uploads, or numbers of refused events."),
+    typer.Argument(metavar="[ID]...", help="Ids of failed uploads, or numbers of dead letters."),
 ]
 Code = Annotated[str | None, typer.Option(help="All that failed with this code.")]
 Everything = Annotated[bool, typer.Option("--all", help="All that failed.")]
 
-_SHOWN = 60  # characters of a refused event in the table
+_SHOWN = 60  # characters of a dead letter in the table
 
 
 @app.callback()
@@ -49,10 +49,10 @@ def _group() -> None:
 
 @app.command("list")
 def list_failed(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many of each kind, newest first.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many of each kind, newest first.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List failed uploads with their codes, those that are tried again, and refused events."""
+    """List failed uploads with their codes, those that wait for another try, and dead letters."""
 
     async def body(settings: Settings) -> int:
         async with open_catalog(settings.catalog_url, create=False) as catalog:
@@ -83,9 +83,9 @@ def list_failed(
 def retry_failed(
     ids: Ids = None, code: Code = None, everything: Everything = False, as_json: AsJson = False
 ) -> None:
-    """Queue failed uploads again, and send refused events once more.
+    """Queue failed uploads again, and send dead letters to the stream once more.
 
-    What is remembered of pictures that killed their decoder is forgotten.
+    Pictures that killed their decoder are tried again, too.
     """
 
     async def body(settings: Settings) -> int:
@@ -113,7 +113,7 @@ def retry_failed(
 def discard_failed(
     ids: Ids = None, code: Code = None, everything: Everything = False, as_json: AsJson = False
 ) -> None:
-    """Forget failed uploads that have no variants, and refused events. Originals stay where they are."""
+    """Forget failed uploads without variants, and dead letters. Originals stay where they are."""
 
     async def body(settings: Settings) -> int:
         async with open_catalog(settings.catalog_url, create=False) as catalog:
@@ -127,7 +127,7 @@ def discard_failed(
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a person meant, and what of it there is not."""
+    """The failures that a person chose; `missing` are ids that have not failed."""
 
     uploads: Sequence[Upload]
     letters: Sequence[DeadLetter]
@@ -138,7 +138,7 @@ async def _choose(
     catalog: Catalog, ids: Sequence[str] | None, code: str | None, *, everything: bool
 ) -> Chosen:
     if sum((bool(ids), code is not None, everything)) != 1:
-        raise CommandError("Say which: ids, --code or --all.", code=2)
+        raise CommandError("Choose by ids, --code or --all.", code=2)
     require_one_of("code", code, CODES)
     numbers = [int(one) for one in ids if one.isdecimal()] if ids else None
     uuids = [parse_id(one) for one in ids if not one.isdecimal()] if ids else None
@@ -162,7 +162,7 @@ def _report(done: str, uploads: Sequence[UUID], chosen: Chosen, *, as_json: bool
             }
         )
     else:
-        output.print(f"{len(uploads)} uploads and {len(letters)} refused events are {done}.")
+        output.print(f"{len(uploads)} uploads and {len(letters)} dead letters are {done}.")
         for one in kept:
             output.print(f"{one} stays: it has variants. A delete event removes it.")
         for missing in chosen.missing:
@@ -202,7 +202,7 @@ def _print(
         rows = [
             (u["next_try"], u["id"], u["source"], u["error"]["code"], u["error"]["message"]) for u in waiting
         ]
-        output.print(table("Tried again", ("next try", "id", "source", "code", "reason"), rows))
+        output.print(table("Waiting for another try", ("next try", "id", "source", "code", "reason"), rows))
     if uploads:
         rows = [(u["time"], u["id"], u["source"], u["error"]["code"], u["error"]["message"]) for u in uploads]
         output.print(table("Failed uploads", ("time", "id", "source", "code", "reason"), rows))
@@ -218,8 +218,6 @@ def _print(
             )
             for one in letters
         ]
-        output.print(
-            table("Refused events", ("#number", "time", "entry", "code", "reason", "event"), refused)
-        )
+        output.print(table("Dead letters", ("#number", "time", "entry", "code", "reason", "event"), refused))
     if not uploads and not waiting and not letters:
         output.print("Nothing has failed.")

@@ -9,16 +9,16 @@ from typing import Annotated
 import typer
 
 COMMANDS = {
-    "demo": "Show it: an own Redis, a worker, real pictures, a contact sheet.",
-    "worker": "Run a worker; it rides out outages of Redis.",
-    "enqueue": "Copy pictures to the storage and enqueue them.",
+    "demo": "Run everything on real pictures: a Redis and a worker of its own, a contact sheet.",
+    "worker": "Run a worker; it waits for a Redis that is unreachable.",
+    "enqueue": "Copy pictures to the storage root and enqueue them.",
     "show": "Show one upload.",
     "events": "Print the messages about uploads.",
-    "stats": "Report what is stored and what waits.",
+    "stats": "Report stored files, queue depth and drift.",
     "sweep": "Compare files and records, and tidy up.",
-    "reprocess": "Do uploads again, beside live ones.",
-    "rebuild": "Make a new catalog for an existing storage folder.",
-    "failed": "List failed uploads and refused events.",
+    "reprocess": "Queue uploads again, beside live ones.",
+    "rebuild": "Make a new catalog for an existing storage root.",
+    "failed": "List, retry or discard failed uploads and dead letters.",
     "stream": "Begin the stream of events anew.",
     "doctor": "Check Redis, catalog, storage and decoders, and say what to do.",
 }
@@ -37,7 +37,7 @@ def build(arguments: list[str]) -> typer.Typer:
     """The command line with the subcommand that `arguments` name, or with the names of all for the help."""
     app = typer.Typer(
         name="media",
-        help="Turns uploaded pictures into variants.",
+        help="Turn uploaded pictures into variants.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )

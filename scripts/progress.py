@@ -16,7 +16,7 @@ class _Rate(bars.ProgressColumn):
 
 
 class Progress:
-    """A bar of `total` steps (None: nobody knows how many); on anything but a terminal it stays silent."""
+    """A bar of `total` steps (None: unknown); on anything but a terminal it stays silent."""
 
     def __init__(self, what: str, total: int | None) -> None:
         self._failed = 0

@@ -18,9 +18,9 @@ from worker.settings import Settings
 from worker.sweeping import REBUILD
 
 _LOSSES = """\
-A new catalog knows the originals, and nothing of what was in the lost one: the ids that apps gave themselves,
-recipes, metadata, failures and refused events are forgotten. Every original gets its default id and recipe,
-also one whose upload had been deleted. Originals and variants stay. A backup of the catalog has all of it."""
+A new catalog has the originals, and nothing else of the lost one: ids that apps chose, recipes, metadata,
+failures and dead letters are lost. Every original gets its default id and recipe, also the original of a
+deleted upload. Originals and variants stay. A backup of the catalog would keep all of it."""
 
 
 def command(
@@ -39,9 +39,7 @@ def command(
         if as_json:
             print_json({"catalog": catalog.id, "queued": queued})
         else:
-            output.print(
-                f"{queued} originals are queued; start a worker, and `media stats` shows how far it is."
-            )
+            output.print(f"{queued} originals are queued. Start a worker; `media stats` shows its progress.")
         return 0
 
     run(body)
@@ -52,7 +50,7 @@ async def _refuse_a_living_catalog(catalog: Catalog, settings: Settings) -> None
     if not catalog.is_new and not walk.begun:  # one that was interrupted goes on
         raise CommandError(
             f"{settings.catalog_path} is the catalog of a storage root already. Move it away first, "
-            "if it is really to be replaced."
+            "if you mean to replace it."
         )
 
 
@@ -61,7 +59,7 @@ def _ask(settings: Settings) -> None:
     try:
         typer.confirm(question, abort=True, err=True)
     except OSError as error:
-        raise CommandError(f"Nobody can be asked on standard error ({error}); --yes does not ask.") from error
+        raise CommandError(f"Nobody can answer on standard error ({error}); --yes does not ask.") from error
 
 
 async def _rebuild(catalog: Catalog, settings: Settings) -> int:

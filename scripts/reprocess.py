@@ -1,4 +1,4 @@
-"""`media reprocess`: uploads are done again, gently: live ones go first, and it goes on where it stopped."""
+"""`media reprocess`: queues uploads again; live ones go first, and it resumes where it stopped."""
 
 import asyncio
 import hashlib
@@ -34,15 +34,17 @@ _AGO = re.compile(r"(\d+)([hd])")
 def command(
     recipe: Annotated[str | None, typer.Option(help="Only uploads of this recipe.")] = None,
     stale: Annotated[bool, typer.Option("--stale", help="Only those made by an older recipe.")] = False,
-    missing: Annotated[bool, typer.Option("--missing", help="Only those with a file that is gone.")] = False,
-    failed: Annotated[str | None, typer.Option(metavar="CODE", help="Uploads that failed so.")] = None,
+    missing: Annotated[bool, typer.Option("--missing", help="Only those with a missing file.")] = False,
+    failed: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Only those that failed with CODE.")
+    ] = None,
     since: Annotated[
         str | None, typer.Option(help="Only those that changed since: 2026-11-21, 36h or 7d.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Queue uploads again; what they have stays until something newer is published."""
+    """Queue uploads again; their variants stay until newer ones are published."""
 
     async def body(settings: Settings) -> int:
         require_one_of("recipe", recipe, settings.recipe_book)
@@ -93,12 +95,12 @@ class Backfiller:
         self._walk = selection.walk(self._recipes)
 
     async def run(self, limit: int | None) -> int:
-        """Queue what is worth it, from where the same back-fill stopped; gives how many uploads."""
+        """Queue what is worth it, from where the same back-fill stopped; returns how many uploads."""
         walks, backfill, wanted = self._catalog.walks, self._catalog.backfill, self._selection.wanted
         after = (await walks.at(self._walk)).after
         total = await backfill.count(wanted, after)
         if after:
-            complain(f"Going on where the last run stopped; {total} uploads are still to be looked at.")
+            complain(f"Resuming where the last run stopped; {total} uploads are left.")
         queued = 0
         with Progress("uploads", total) as progress:
             while page := await backfill.page(wanted, after, _PAGE):
@@ -143,7 +145,7 @@ class Backfiller:
         warned = False
         while await self._queue.jobs.waiting() + await self._queue.stream.depth() > _SHORT:
             if not warned and not await self._queue.heartbeats.any_healthy():
-                complain("Nobody works the queue off; is a worker running?")
+                complain("The queue does not drain; is a worker running?")
             warned = True
             await asyncio.sleep(_LOOK_S)
 
@@ -156,4 +158,4 @@ def moment_ms(text: str) -> int:
     try:
         return int(datetime.fromisoformat(text).astimezone(UTC).timestamp() * 1000)
     except ValueError as error:
-        raise CommandError(f"{text} is no date, and no span such as 36h or 7d.", code=2) from error
+        raise CommandError(f"{text} is neither a date nor a span such as 36h or 7d.", code=2) from error

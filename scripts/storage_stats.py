@@ -1,4 +1,4 @@
-"""`media stats`: what is stored, what waits, what drifts, and how it grows."""
+"""`media stats`: stored files, queue depth, drift and growth."""
 
 from typing import Annotated
 
@@ -18,25 +18,25 @@ from worker.settings import Settings
 
 _DAYS = 7  # shown to people
 _MEANING = {
-    "orphan": "files that no record knows",
+    "orphan": "files that no record has",
     "missing": "records whose file is gone",
     "leftover": "unfinished writes",
-    "retired": "superseded variants whose time is over",
-    "unknown": "names that are not ours",
+    "retired": "superseded variants that have outlived MEDIA_RETENTION",
+    "unknown": "names that are not of the worker's form",
     "young": "files without a record that may still get one",
-    "size_mismatch": "files that are not as large as recorded",
-    "unannounced": "originals that no upload has",
-    "misnamed": "names that are no UTF-8, or hold control characters",
+    "size_mismatch": "files whose size is not the recorded one",
+    "unannounced": "originals without an upload",
+    "misnamed": "names that are not UTF-8, or have control characters",
     "lost": "uploads whose original is gone",
 }
 
 
 def command(
     scan: Annotated[bool, typer.Option("--scan", help="Look at every file and every record now.")] = False,
-    history: Annotated[bool, typer.Option("--history", help="Draw how it has grown, day by day.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Draw the growth, day by day.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Report what is stored and what waits: by state, variant, day and size; drift, room and growth."""
+    """Report uploads by state, files by variant, day and size, queue depth, drift, free space and growth."""
 
     async def body(settings: Settings) -> int:
         drift = await _scan(settings) if scan else None
@@ -130,7 +130,7 @@ def print_stored(report: StorageReport) -> None:
     states = [(state, count) for state, count in report.uploads.items() if count]
     output.print(table("Uploads", ("state", "#number"), states))
     failures = [(one.code, one.uploads) for one in report.failures]
-    failures += [(f"{one.code} (tried again)", one.uploads) for one in report.retrying]
+    failures += [(f"{one.code} (waiting for another try)", one.uploads) for one in report.retrying]
     if failures:
         output.print(table("Failures", ("code", "#uploads"), failures))
     rows = [(one.name, one.format, one.files, size(one.bytes)) for one in report.variants]
@@ -139,9 +139,9 @@ def print_stored(report: StorageReport) -> None:
     rows.append(("originals", "", report.originals.files, size(report.originals.bytes)))
     output.print(table("Files", ("what", "format", "#files", "#size"), rows))
     if report.proportion is not None:
-        output.print(f"Variants take {report.proportion:.1%} of what their originals take.")
+        output.print(f"Variants take {report.proportion:.1%} of the bytes of their originals.")
     if report.dead_letters:
-        output.print(f"{report.dead_letters} events were refused; see `media failed list`")
+        output.print(f"Dead letters: {report.dead_letters}; see `media failed list`.")
 
 
 def _print_days(report: StorageReport) -> None:
@@ -161,10 +161,10 @@ def _print_largest(report: StorageReport) -> None:
 def _print_queue(queue: stats_report.QueueDepth | None) -> None:
     output.print("[bold]Queue[/bold]")
     if queue is None:
-        output.print("What waits in Redis is not known.")
+        output.print("Redis does not answer: the queue depth is unknown.")
         return
     oldest = "" if queue.oldest_seconds is None else f", the oldest for {queue.oldest_seconds} s"
-    lives = "1 worker lives" if queue.workers == 1 else f"{queue.workers} workers live"
+    lives = "1 worker is running" if queue.workers == 1 else f"{queue.workers} workers are running"
     events, jobs = (
         "event waits" if queue.depth == 1 else "events wait",
         "job" if queue.jobs == 1 else "jobs",
@@ -172,19 +172,19 @@ def _print_queue(queue: stats_report.QueueDepth | None) -> None:
     output.print(f"{queue.depth} {events}{oldest}; {queue.jobs} {jobs}; {lives}")
     if not queue.workers and (queue.depth or queue.jobs):
         output.print(
-            "[bold red]No worker lives, and nothing of that is done:[/bold red] start `media worker`."
+            "[bold red]No worker is running, so nothing of that is done:[/bold red] start `media worker`."
         )
 
 
 def _print_disk(report: StorageReport) -> None:
     output.print("[bold]Disk[/bold]")
     if report.sweep is None:
-        output.print("There was no sweep yet; `media sweep` plans one.")
+        output.print("There was no sweep yet; `media sweep` makes a plan.")
     else:
-        output.print(f"The last sweep was at {report.sweep.time}: {report.sweep.plan or 'it had no plan'}")
+        output.print(f"The last sweep was at {report.sweep.time}: {report.sweep.plan or 'without a plan'}.")
         if report.sweep.applied:
             done = ", ".join(f"{count} {kind}" for kind, count in report.sweep.done.items() if count)
-            output.print(f"It was carried out at {report.sweep.applied}: {done or 'nothing was left to do'}.")
+            output.print(f"Its plan was applied at {report.sweep.applied}: {done or 'nothing to do'}.")
         if report.sweep.wrong_totals:
             output.print(f"{report.sweep.wrong_totals} totals of the catalog were wrong.")
         if report.sweep.stopped:
@@ -210,26 +210,28 @@ def _print_drift(drift: DriftReport) -> None:
         for name, found in drift.findings.items()
         if found.count
     ]
-    output.print(table("", ("drift", "#number", "#size", "meaning"), rows) if rows else "They agree.")
+    output.print(
+        table("", ("drift", "#number", "#size", "meaning"), rows) if rows else "Catalog and disk agree."
+    )
 
 
 def _print_room(report: StorageReport) -> None:
     space, growth = report.space, report.growth
     if space is None:
-        output.print("The storage does not say how much room there is.")
+        output.print("The storage does not answer: its free space is unknown.")
         return
     line = f"{size(space.free_bytes)} of {size(space.bytes)} are free"
     if growth.bytes_per_day is not None:
-        line += f"; {size(growth.bytes_per_day)} came each day lately"
+        line += f"; {size(growth.bytes_per_day)} were added a day lately"
     if growth.days_until_full is not None:
-        line += f", so it is full in {growth.days_until_full:.0f} days"
+        line += f"; the disk is full in {growth.days_until_full:.0f} days"
     output.print(f"{line}.")
 
 
 def _print_history(report: StorageReport) -> None:
     days = [Point(past.day, past.uploads, past.bytes) for past in report.history or ()]
     if not days:
-        output.print("There is no snapshot yet; a worker makes one each day.")
+        output.print("There is no snapshot yet; the first worker each day saves one.")
         return
     uploads = sum(count for state, count in report.uploads.items() if state != "deleted")
     output.print(chart([*days, Point("now", uploads, report.bytes)], output.encoding))

@@ -1,4 +1,4 @@
-"""`media stream`: the stream that apps write, begun anew where its IDs have gone astray."""
+"""`media stream`: begins the stream of events anew, where its IDs lie in the future."""
 
 from typing import Annotated
 
@@ -20,11 +20,11 @@ def _group() -> None:
 @app.command("reset")
 def reset(
     discard: Annotated[
-        bool, typer.Option("--discard", help="Also if events wait in it: they are thrown away.")
+        bool, typer.Option("--discard", help="Also if events wait in it; they are lost.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete the stream and begin it anew, with IDs that go with the clock. Workers may go on meanwhile."""
+    """Delete the stream and begin it anew, with IDs that follow the clock. Workers may keep running."""
 
     async def body(settings: Settings) -> int:
         async with open_catalog(settings.catalog_url, create=False) as catalog, open_queue(settings) as queue:
@@ -35,7 +35,7 @@ def reset(
             if not await queue.stream.reset(even_with_entries=discard):
                 raise CommandError(
                     f"{await queue.stream.depth()} events wait in {queue.stream.name}: let a worker take "
-                    "them first, or throw them away with --discard."
+                    "them first, or discard them with --discard."
                 )
         if as_json:
             print_json({"stream": settings.stream, "epoch": epoch, "discarded": waiting})

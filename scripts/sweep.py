@@ -1,4 +1,4 @@
-"""`media sweep`: plans what is to be tidied, and does it only when it is told to."""
+"""`media sweep`: compares files and records, writes a plan, and applies it only on demand."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
@@ -22,11 +22,11 @@ from worker.sweeping import Verifying, alarm, forbidden, sweeper_of, verifying_o
 app = typer.Typer(invoke_without_command=True)
 
 _MEANING = {
-    "orphan": "files that no record knows: moved to trash/",
+    "orphan": "files that no record has: moved to trash/",
     "missing": "records whose file is gone: made again",
     "leftover": "unfinished writes: removed",
-    "retired": "superseded variants whose time is over: removed",
-    "unknown": "names that are not ours: left alone",
+    "retired": "superseded variants that have outlived MEDIA_RETENTION: removed",
+    "unknown": "names that are not of the worker's form: left alone",
 }
 
 
@@ -35,10 +35,10 @@ def sweep(
     context: typer.Context,
     apply: Annotated[bool, typer.Option("--apply", help="Apply the new plan.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all variants again, and have the damaged ones made again.")
+        bool, typer.Option("--verify", help="Read all variants again; damaged ones are made again.")
     ] = False,
     rate: Annotated[
-        float, typer.Option(metavar="MIB", min=0.001, help="With --verify: MiB a second, at most.")
+        float, typer.Option(metavar="MIB", min=0.001, help="With --verify: at most this many MiB a second.")
     ] = 16,
     as_json: AsJson = False,
 ) -> None:
@@ -47,7 +47,7 @@ def sweep(
         return
     if verify:
         if apply:
-            raise typer.BadParameter("--verify goes alone.")
+            raise typer.BadParameter("--verify and --apply exclude each other.")
         _verify(rate, as_json=as_json)
         return
 
@@ -83,7 +83,7 @@ def apply_written(
 
 @app.command("restore")
 def restore(plan: Annotated[str, typer.Argument(metavar="PLAN")], as_json: AsJson = False) -> None:
-    """Put back everything that a plan has moved to the trash."""
+    """Put back everything that a plan moved to the trash."""
 
     async def body(sweeper: Sweeper, _queue: Queue) -> int:
         restored = await trash.restore(plan, sweeper)
@@ -95,7 +95,7 @@ def restore(plan: Annotated[str, typer.Argument(metavar="PLAN")], as_json: AsJso
 
 @app.command("purge")
 def purge(as_json: AsJson = False) -> None:
-    """Remove for good what has lain in the trash for longer than MEDIA_RETENTION."""
+    """Remove from the trash, for good, everything older than MEDIA_RETENTION."""
 
     async def body(sweeper: Sweeper, _queue: Queue) -> int:
         done = await trash.purge(sweeper)
@@ -186,7 +186,7 @@ def _print(plan: Plan, done: Mapping[str, int], *, applied: bool) -> None:
     if rows:
         output.print(table("", ("finding", "#number", "#size", "#done", "meaning"), rows))
     else:
-        output.print("They agree.")
+        output.print("Files and records agree.")
     if plan.stopped:
         output.print(f"[bold red]Nothing was touched:[/bold red] {plan.stopped}.")
         output.print(f"If the plan is right: media sweep apply {plan.id} --force")
@@ -202,6 +202,6 @@ def _print_verified(found: Verified) -> None:
         for key in keys:
             output.print(f"  {kind}  {safe(key)}")
     if not any(kinds.values()):
-        output.print("Each is what its record says.")
+        output.print("Every file matches its record.")
     if found.remade:
-        output.print(f"{found.remade} uploads were queued, to be made again.")
+        output.print(f"{found.remade} uploads were queued to be made again.")

@@ -44,7 +44,7 @@ class CommandError(Exception):
 
 
 def run(body: Callable[[Settings], Coroutine[Any, Any, int]], *, tells_files: bool = False) -> None:
-    """Run a command with the settings, and end with the code that it gives.
+    """Run a command with the settings, and exit with the code that it returns.
 
     Wrong settings end it with 2; a catalog, storage or Redis that does not answer with 1; a signal with 128
     and its number, once everything that was opened is closed. Which files the settings are from is said on
@@ -58,7 +58,7 @@ def run(body: Callable[[Settings], Coroutine[Any, Any, int]], *, tells_files: bo
                 _tell_files()
         code = asyncio.run(_until_stopped(body(settings)))
     except SettingsError as error:
-        complain(f"The settings are not right:\n{error}")
+        complain(f"Invalid settings:\n{error}")
         code = 2
     except CommandError as error:
         code = _fail(str(error), error.code)
@@ -91,7 +91,7 @@ def _tell_files() -> None:
 def _tell_unread() -> None:
     for file in find_env_files():
         if file.problem:
-            complain(f"{file.path} cannot be read ({file.problem}): what it sets does not hold.")
+            complain(f"{file.path} cannot be read ({file.problem}); its variables are ignored.")
 
 
 async def _until_stopped(body: Coroutine[Any, Any, int]) -> int:
@@ -116,7 +116,7 @@ async def _until_stopped(body: Coroutine[Any, Any, int]) -> int:
 def require_one_of(what: str, name: str | None, known: Iterable[str]) -> None:
     """A name that nothing has would look like nothing to do. Raises: CommandError."""
     if name is not None and name not in known:
-        raise CommandError(f"There is no {what} {name}; there is: {', '.join(sorted(known))}.", code=2)
+        raise CommandError(f"There is no {what} {name}; known: {', '.join(sorted(known))}.", code=2)
 
 
 def complain(message: str) -> None:

@@ -1,4 +1,4 @@
-"""`media worker`: the arq worker, started again whenever Redis comes back."""
+"""`media worker`: the arq worker, restarted whenever Redis comes back."""
 
 import asyncio
 from typing import Annotated
@@ -11,7 +11,7 @@ from worker.supervise import run
 
 def command(
     burst: Annotated[
-        bool, typer.Option("--burst", help="Drain the stream, then the jobs, then end.")
+        bool, typer.Option("--burst", help="Drain the stream, then the jobs, then exit.")
     ] = False,
 ) -> None:
     """Run a worker until SIGTERM or Ctrl-C."""

@@ -56,7 +56,7 @@ def load_or_exit() -> Settings:
     try:
         return Settings.load()
     except SettingsError as error:
-        say(f"The settings are not right:\n{error}")
+        say(f"Invalid settings:\n{error}")
         raise SystemExit(2) from error
 
 

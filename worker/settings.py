@@ -53,9 +53,9 @@ class SettingsError(Exception):
 def _stream(value: str, info: ValidationInfo) -> str:
     events = info.data.get("events")
     if value == events:
-        raise ValueError("is the stream of the messages, MEDIA_EVENTS; events need another")
+        raise ValueError("must differ from MEDIA_EVENTS, the stream of messages")
     if str(events).removeprefix(f"{value}:") in _OF_THE_QUEUE or str(events).startswith(f"{value}:health:"):
-        raise ValueError(f"keeps something else under {events}, which MEDIA_EVENTS names")
+        raise ValueError(f"uses the key {events} for something else; choose another MEDIA_EVENTS")
     return value
 
 
@@ -89,7 +89,7 @@ def _known_formats(value: tuple[str, ...]) -> tuple[str, ...]:
     known = [known.name for known in formats.FORMATS]
     unknown = sorted(set(value) - set(known))
     if unknown or not value:
-        raise ValueError(f"knows {', '.join(known)}, not {', '.join(unknown) or 'an empty list'}")
+        raise ValueError(f"may list {', '.join(known)}, not {', '.join(unknown) or 'nothing'}")
     return value
 
 
@@ -140,10 +140,13 @@ class Settings(BaseSettings):
         "media:uploads", min_length=1, validate_default=True, description="the stream that apps write"
     )
     max_source_bytes: int = Field(
-        10_485_760, ge=1, le=100 * MIB, description="larger uploads are refused before they are read"
+        10_485_760, ge=1, le=100 * MIB, description="bytes; larger uploads are refused before they are read"
     )
     max_pixels: int = Field(
-        100_000_000, ge=1, le=1_000_000_000, description="more pixels are refused from the header"
+        100_000_000,
+        ge=1,
+        le=1_000_000_000,
+        description="pictures with more pixels are refused from their header",
     )
     memory_mb: int = Field(
         512,
@@ -155,34 +158,35 @@ class Settings(BaseSettings):
         ge=1,
         description="decoders at once, at most (`MEDIA_MEMORY_MB` - 96) / 96",
     )
-    batch_size: int = Field(50, ge=1, le=1000, description="events that are taken from the stream at once")
+    batch_size: int = Field(50, ge=1, le=1000, description="events taken from the stream at once")
     image_timeout: float = Field(
         20,
         gt=0,
         le=600,
         description="CPU seconds for one image (three times that on the wall), then its decoder is killed",
     )
-    max_attempts: int = Field(8, ge=1, description="tries of an upload for transient causes")
+    max_attempts: int = Field(8, ge=1, description="attempts of an upload that fails for transient causes")
     lease: float = Field(
         15, ge=0.5, description="seconds after which a dead or frozen worker's jobs are taken over"
     )
     reconcile_interval: int = Field(
-        15, ge=1, le=3600, description="seconds between two looks for uploads that nobody works on"
+        15, ge=1, le=3600, description="seconds between two searches for stalled uploads"
     )
     shutdown_wait: int = Field(
         25, ge=1, description="seconds that images in flight may take to finish after SIGTERM"
     )
     damaged: Literal["reject", "accept"] = Field(
-        "reject", description="truncated or damaged pictures: `reject`, or `accept` what decodes"
+        "reject",
+        description="truncated or damaged pictures: `reject` them, or `accept` the part that decodes",
     )
     formats: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_known_formats)] = (
         Field(
             tuple(known.name for known in formats.FORMATS),
-            description="input formats that are accepted, separated by commas",
+            description="accepted input formats, separated by commas",
         )
     )
     recipes: Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_recipes)] = Field(
-        None, description="a TOML file of recipes, see [Recipes](#recipes); default: the built-in one"
+        None, description="a TOML file of recipes, see [Recipes](#recipes); default: the built-in recipe"
     )
     adopt: Literal["enqueue", "report", "off"] = Field(
         "enqueue", description="originals without a record: `enqueue`, `report` in the log, or `off`"
@@ -191,13 +195,13 @@ class Settings(BaseSettings):
         10,
         ge=0,
         le=600,  # as long as a file is waited for that never settles
-        description="seconds after which a damaged or empty original must be found the same to be refused, "
-        "and for which a ready one is done again if it is written to; 0: never",
+        description="seconds for which a damaged or empty original must not change before it is refused, "
+        "and in which a write to a ready one has its variants made again; 0: neither",
     )
     grace: int = Field(
         86_400,
         ge=0,
-        description="seconds before an unknown file can be an orphan, or an original be adopted",
+        description="seconds before a file without a record is an orphan, or an original is adopted",
     )
     retention: int = Field(
         604_800,
@@ -209,11 +213,11 @@ class Settings(BaseSettings):
     )
     sweep_cron: Annotated[str, AfterValidator(_crontab)] = Field(
         "0 3 * * *",
-        description="when a worker sweeps, as a crontab line in its local time when it started; empty: never",
+        description="when a worker sweeps: a crontab line, in its local time at its start; empty: never",
     )
     sweep_apply: bool = Field(
         False,
-        description="whether that sweep also carries its plan out and empties the trash of what is over time",
+        description="whether the scheduled sweep applies its plan and purges expired trash",
     )
     events_maxlen: int = Field(
         100_000, ge=100, description="messages kept in the stream of messages (approximately)"
@@ -281,8 +285,8 @@ def _hidden(files: Sequence[EnvFile]) -> Sequence[str]:
     for file in reversed(files):
         if file.problem and (lacks := [name for name in _WHERE if name not in given]):
             lines.append(
-                f"{file.path} cannot be read ({file.problem}), and nothing else says {', '.join(lacks)}. "
-                f"Let the user {os.geteuid()} read it, or say that in the environment."
+                f"{file.path} cannot be read ({file.problem}), and nothing else sets {', '.join(lacks)}. "
+                f"Let the user {os.geteuid()} read it, or set them in the environment."
             )
         given |= file.variables.keys()
     return lines

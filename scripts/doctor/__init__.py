@@ -1,4 +1,4 @@
-"""`media doctor`: looks at everything that a worker stands on, and says what to do about what is wrong."""
+"""`media doctor`: checks everything that a worker needs, and says what to do about what is wrong."""
 
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -31,7 +31,7 @@ def command(as_json: AsJson = False) -> None:
 
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
-    """Look at each thing in turn; what is broken keeps nothing else from being looked at."""
+    """Check each thing in turn; a broken one does not keep the others from being checked."""
     heard = await look_at_redis(settings)
     for finding in heard.findings:
         yield finding
@@ -50,12 +50,12 @@ def _variables() -> Sequence[Finding]:
 def inspect_env_file(file: EnvFile) -> Finding:
     """Whether a file of variables is read, and keeps its password."""
     if file.problem:
-        advice = f"Let the user {os.geteuid()} read it, or give its variables in the environment."
+        advice = f"Let the user {os.geteuid()} read it, or set its variables in the environment."
         return Finding("Settings", "warning", f"{file.path} cannot be read ({file.problem})", advice)
     if file.shows_a_password:
         detail = f"everybody on this machine can read the password in {file.path}"
         return Finding("Settings", "warning", detail, f"chmod o-r {file.path}")
-    return Finding("Settings", "ok", f"read from {file.path}, where the environment does not say otherwise")
+    return Finding("Settings", "ok", f"read from {file.path}, unless the environment sets them")
 
 
 def _misspelt() -> Sequence[Finding]:

@@ -46,12 +46,12 @@ async def look_at_redis(settings: Settings) -> Heard:
     except (QueueUnavailable, TimeoutError) as error:
         if refusal := refusal or refusal_of(error):
             return Heard([refused(refusal)])
-        told = str(error) or f"not everything within {_PATIENCE_S} s"
+        told = str(error) or f"some answers took longer than {_PATIENCE_S} s"
         advice = "Start Redis, or correct MEDIA_REDIS_URL."
         return Heard([Finding("Redis", "error", f"does not answer: {told}", advice)])
 
 
-ANSWERS = Finding("Redis", "ok", "answers, and does all that a worker asks of it")
+ANSWERS = Finding("Redis", "ok", "answers, and allows everything that a worker needs")
 
 
 def refused(refusal: Refusal) -> Finding:
@@ -66,16 +66,14 @@ async def look_at_workers(queue: Queue) -> Finding:
     waits = await queue.stream.waits()
     if not workers:
         if await queue.stream.depth() or await queue.jobs.waiting():
-            detail = f"none lives, and {waits}"
-            return Finding(
-                "Workers", "error", detail, "Start one: media worker. Where one runs: see its log."
-            )
-        return Finding("Workers", "ok", f"none lives; {waits}")
+            detail = f"none is running, and {waits}"
+            return Finding("Workers", "error", detail, "Start one: media worker. If one runs, see its log.")
+        return Finding("Workers", "ok", f"none is running; {waits}")
     if unwell:
         return Finding(
             "Workers", "error", f"{len(unwell)} of {len(workers)} unwell: {unwell[0].detail}", "See its log."
         )
-    return Finding("Workers", "ok", f"{len(workers)} live; {waits}")
+    return Finding("Workers", "ok", f"{len(workers)} running; {waits}")
 
 
 async def look_at_messages(settings: Settings, heard: Heard, catalog: Catalog) -> Sequence[Finding]:
@@ -90,8 +88,8 @@ async def look_at_messages(settings: Settings, heard: Heard, catalog: Catalog) -
         return []
     detail = f"{len(others)} of the newest {len(recent)} on {settings.events} are not this catalog's"
     advice = (
-        "If another installation has the same MEDIA_EVENTS, apps hear of each other's uploads: give it "
-        "another. If this catalog was restored or rebuilt today, it is no fault."
+        "If another installation has the same MEDIA_EVENTS, apps receive each other's messages: give it "
+        "another stream. If this catalog was restored or rebuilt today, this is no error."
     )
     return [Finding("Messages", "warning", detail, advice)]
 
@@ -101,13 +99,13 @@ def look_at_owner(
 ) -> Sequence[Finding]:
     """Whether the stream is this catalog's, or nobody's yet; None: there is no catalog.
 
-    Then it is the lost one's, if the storage folder is too (`root_of`); `media rebuild` takes over both.
+    Then it is the lost one's, if the storage root is too (`root_of`); `media rebuild` takes over both.
     """
     if not heard.answers:
         return []
     owner = heard.owner
     if catalog_id is None and owner is not None and owner == root_of:
-        detail = f"{settings.stream}: tied to the catalog of the storage folder"
+        detail = f"{settings.stream}: tied to the catalog of the storage root"
         return [Finding("Stream", "ok", detail)]
     if owner in (None, catalog_id):
         detail = "tied to this catalog" if owner else "the first worker ties it to its catalog"

@@ -51,12 +51,12 @@ def inspect_confinement(hellos: Sequence[Hello]) -> Finding:
 
 
 _LACKS = {
-    "oom-score": "to be the first that the kernel kills for memory (oom_score_adj)",
-    "nice": "to give way to others (nice)",
-    "core-limit": "to leave no core dump",
-    "files-limit": "a limit of open files",
-    "file-size-limit": "a limit of what it writes",
-    "memory-limit": "a limit of memory, which only the worker watches then",
+    "oom-score": "to be the first that the kernel kills for lack of memory (oom_score_adj)",
+    "nice": "a lower priority (nice)",
+    "core-limit": "to forbid core dumps",
+    "files-limit": "a limit on open files",
+    "file-size-limit": "a limit on the size of its files",
+    "memory-limit": "a limit on memory, which only the worker then watches",
 }
 
 
@@ -66,7 +66,7 @@ def inspect_missing(hellos: Sequence[Hello]) -> Sequence[Finding]:
     if not lacks:
         return []
     refused = ", ".join(words for name, words in _LACKS.items() if name in lacks)
-    advice = "Allow @resources in SystemCallFilter=, and let /proc/self/oom_score_adj be written."
+    advice = "Allow @resources in SystemCallFilter=, and make /proc/self/oom_score_adj writable."
     return [Finding("Decoder limits", "warning", f"the system refuses a decoder {refused}", advice)]
 
 

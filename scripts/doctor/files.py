@@ -47,7 +47,7 @@ async def look_at_root(settings: Settings, catalog: Catalog | None) -> Sequence[
         return [Finding("Storage root", "error", f"{root} does not exist", advice)]
     used = _used(root)
     if first_start and used:
-        detail = f"{root} has {used} already, and there is no catalog that describes it"
+        detail = f"{root} has {used} already, and no catalog describes it"
         advice = "Correct MEDIA_CATALOG_URL, or restore the catalog; if it is lost: media rebuild."
         return [Finding("Storage root", "error", detail, advice), *await look_at_room(settings)]
     if catalog is not None and not first_start:
@@ -66,7 +66,7 @@ def _find_shut(what: str, path: Path, looked_for: Path) -> Finding | None:
         is_there(looked_for)
     except OSError as error:
         reason = barrier(looked_for) or barrier(looked_for.resolve()) or error.strerror
-        advice = "Let that user enter it (x in its mode), or name another folder."
+        advice = "Give that user the right to enter it (x in its mode), or name another folder."
         return Finding(what, "error", f"{path} cannot be reached: {reason}", advice)
     return None
 
@@ -101,7 +101,10 @@ async def look_at_room(settings: Settings) -> Sequence[Finding]:
     return [
         *folders,
         Finding("Writing", "ok", "a file was written and removed"),
-        *(Finding("File system", "warning", lack, "Use another where that matters.") for lack in lacks),
+        *(
+            Finding("File system", "warning", lack, "Use another file system if that matters.")
+            for lack in lacks
+        ),
         *_look_at_space(root),
     ]
 
@@ -111,7 +114,7 @@ def _look_at_folder(path: Path) -> Finding | None:
     if shut := _find_shut(what, path, path):
         return shut
     if path.is_symlink() and not path.exists():
-        advice = "Mount the disk, or point the link to where the folder is."
+        advice = "Mount the disk, or point the link to the folder."
         return Finding(what, "error", f"{path} is a link to {path.readlink()}, which is gone", advice)
     if not path.exists():
         return None  # as long as there is none, who needs it makes it
@@ -132,7 +135,9 @@ async def _look_for_volume(url: str, area: str) -> Finding | None:
         async with open_blobs(url, create=False) as blobs:
             await blobs.enter(area)
     except VolumeMissing as error:
-        return Finding(f"Folder {area}/", "error", str(error), "Mount the disk: a worker goes on by itself.")
+        return Finding(
+            f"Folder {area}/", "error", str(error), "Mount the disk; the worker then continues by itself."
+        )
     except (StorageError, OSError):
         pass  # it is told of otherwise
     return None
@@ -143,14 +148,14 @@ def _advice(error: Exception, root: Path) -> str:
     cause = error if isinstance(error, OSError) else error.__cause__
     number = cause.errno if isinstance(cause, OSError) else None
     if isinstance(error, StorageFull) or number in NO_ROOM:
-        return f"Make room on the disk of {root} (or raise the quota): uploads wait until there is some."
+        return f"Make room on the disk of {root} (or raise the quota); uploads wait until then."
     if number == errno.EROFS:
         return _REMOUNT
     if isinstance(error, FileSystemUnfit):
-        return "Move the storage folder to such a file system."
+        return "Move the storage root to such a file system."
     if number in (errno.EACCES, errno.EPERM):
         return _grant(root)
-    return f"See that {root} is there and answers; the system's log says more (dmesg)."
+    return f"Check that {root} exists and answers; the system's log says more (dmesg)."
 
 
 def _grant(path: Path) -> str:
@@ -179,7 +184,7 @@ def _look_at_space(root: Path) -> Iterator[Finding]:
 
 
 async def _write(settings: Settings) -> Sequence[str]:
-    """Write and remove a little; gives what the file system lacks, once there is where to try it."""
+    """Write and remove a little; returns what the file system lacks, once its folders are there to try."""
     root = settings.storage_root
     with tempfile.TemporaryFile(dir=root) as file:  # nameless, so that even a crash leaves nothing
         file.write(bytes(_PROBE))

@@ -67,7 +67,7 @@ async def look_at_catalog(settings: Settings, heard: Heard = NOTHING_HEARD) -> A
                 advice = f"Look at the plan; if it is right: media sweep apply {swept.plan} --force"
                 yield Finding("Sweep", "warning", f"{swept.stops} stopped: {swept.stopped}", advice)
     except CatalogTooOld as error:
-        yield Finding("Catalog", "warning", str(error), "Start a worker of this version when it is time.")
+        yield Finding("Catalog", "warning", str(error), "Start a worker of this version to migrate it.")
         yield _try_to_write(path.resolve())
         yield await _look_for_damage(path)
         for finding in await look_at_room(settings):
@@ -92,7 +92,7 @@ async def _look_at_names(settings: Settings, catalog: Catalog) -> Finding | None
     if not count:
         return None
     detail = f"{count} below uploads/ cannot be announced or adopted; the first is {first}"
-    advice = "Rename them: in UTF-8, without control characters, in at most 1,024 bytes with all folders."
+    advice = "Rename them: UTF-8, no control characters, at most 1,024 bytes with all folders."
     return Finding("Names", "warning", detail, advice)
 
 
@@ -108,7 +108,7 @@ async def _find_names(settings: Settings) -> tuple[int, str]:
 async def _look_for_damage(path: Path) -> Finding:
     found = await find_damage(path, CHECK_S)
     if found is None:
-        advice = f"Look at all of it when there is time: {by_python(path, 'PRAGMA quick_check')}"
+        advice = f"To check all of it: {by_python(path, 'PRAGMA quick_check')}"
         return Finding("Catalog pages", "ok", f"no damage was found within {CHECK_S:.0f} s", advice)
     if found:
         return Finding("Catalog pages", "error", "; ".join(found), cure(path))
@@ -127,9 +127,7 @@ def inspect_growth(totals: StorageTotals, *, applied: bool) -> Finding | None:
     if applied or sum(idle.values()) < max(MUCH, used // 10):
         return None
     amounts = ", ".join(f"{size(amount)} in {what}" for what, amount in idle.items() if amount)
-    advice = (
-        "Look at `media sweep`, then: media sweep --apply, and media sweep purge; or set MEDIA_SWEEP_APPLY=1."
-    )
+    advice = "Run media sweep, then media sweep --apply and media sweep purge; or set MEDIA_SWEEP_APPLY=1."
     return Finding("Tidying", "warning", f"{amounts}, and no worker tidies up (MEDIA_SWEEP_APPLY=0)", advice)
 
 
@@ -137,11 +135,9 @@ def judge_room(room: Room, path: Path) -> Finding | None:
     """That most of the catalog's file is free and stays so; None where it is little, or is given back."""
     if not room.is_worth_a_rewrite:
         return None
-    detail = (
-        f"{size(room.free_bytes)} of {size(room.free_bytes + room.used_bytes)} are free, and are used again"
-    )
+    detail = f"{size(room.free_bytes)} of {size(room.free_bytes + room.used_bytes)} are free for new rows"
     if room.is_small:
-        advice = "A worker gives them back to the disk by itself, once no upload waits."
+        advice = "A worker gives them back to the disk, once no upload waits."
         return Finding("Catalog size", "ok", detail, advice)
     line = by_python(path, REWRITE)
     return Finding(
@@ -161,7 +157,7 @@ def _try_to_write(path: Path) -> Finding:
         shut.append(path.parent)
     if shut:
         detail = f"{', '.join(map(str, shut))} cannot be written by the user {os.geteuid()}"
-        advice = "Give that user the right to, or mount the file system for writing."
+        advice = "Give that user the right to write, or mount the file system for writing."
         return Finding("Catalog writing", "error", detail, advice)
     try:
         with tempfile.TemporaryFile(dir=path.parent) as file:
@@ -178,16 +174,14 @@ def _try_to_write(path: Path) -> Finding:
 def cure(path: Path) -> str:
     """What to do about a damaged catalog."""
     return (
-        "Stop the workers, and keep the damaged file. Restore a backup; without one save what can be read "
-        f"(sqlite3 {path} .recover | sqlite3 new.db, by the program of the package sqlite3; also on another "
-        "machine, to which you copy it) and put that in its place, or else: media rebuild."
+        "Stop the workers, and keep the damaged file. Restore a backup. Without one, save what can be read "
+        f"(sqlite3 {path} .recover | sqlite3 new.db, with the program of the package sqlite3, here or on "
+        "another machine) and put new.db in its place; if that fails: media rebuild."
     )
 
 
 def _holders(path: Path) -> str:
-    return (
-        f"Who it is: fuser {path}-wal (of the package psmisc; on the host, where workers are in containers)"
-    )
+    return f"To see who: fuser {path}-wal (of the package psmisc; on the host, if workers run in containers)"
 
 
 def by_python(path: Path, sql: str) -> str:

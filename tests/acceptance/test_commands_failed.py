@@ -133,7 +133,7 @@ def test_what_waits_for_another_try_is_listed_with_its_reason(place: Workplace) 
     assert [(one["source"], one["error"]["code"]) for one in listed["waiting"]] == [(BROKEN, "corrupt_image")]
     assert listed["waiting"][0]["next_try"]
     assert listed["total"] == {"uploads": 1, "waiting": 1, "dead_letters": 2}
-    assert "Tried again" in media(place.env(), "failed", "list").stdout
+    assert "Waiting for another try" in media(place.env(), "failed", "list").stdout
 
 
 def test_what_has_not_failed_is_said_with_exit_code_1(place: Workplace) -> None:

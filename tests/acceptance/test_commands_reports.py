@@ -243,7 +243,7 @@ def test_the_stats_name_states_files_and_queue_for_people(used: Workplace) -> No
     assert (ended.returncode, ended.stderr) == (0, "")
     words = ("ready", "failed", "thumb", "originals", "0 events wait", "Largest", "are free", "no sweep yet")
     assert [word for word in words if word not in ended.stdout] == []
-    assert "1 events were refused" in ended.stdout
+    assert "Dead letters: 1;" in ended.stdout
 
 
 def test_a_worker_keeps_the_totals_of_the_day_and_the_growth_since_is_drawn(used: Workplace) -> None:

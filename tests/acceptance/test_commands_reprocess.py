@@ -168,9 +168,9 @@ def test_an_option_says_which_uploads_are_done_again(
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
-        (["--recipe", "nobody"], "no recipe nobody; there is: avatar, default"),
-        (["--failed", "nonsense"], "no code nonsense; there is: catalog_unavailable"),
-        (["--since", "yesterday"], "yesterday is no date"),
+        (["--recipe", "nobody"], "no recipe nobody; known: avatar, default"),
+        (["--failed", "nonsense"], "no code nonsense; known: catalog_unavailable"),
+        (["--since", "yesterday"], "yesterday is neither a date"),
         (["--limit", "0"], "--limit"),
     ],
 )
@@ -257,7 +257,7 @@ async def test_a_backfill_that_was_killed_goes_on_where_it_stopped(installation:
     ended = media(installation.env, "reprocess", "--json")
 
     assert len(before) == AT_MOST * A_JOB
-    assert f"Going on where the last run stopped; {both - len(before)} uploads" in ended.stderr
+    assert f"Resuming where the last run stopped; {both - len(before)} uploads" in ended.stderr
     assert document(ended) == {"queued": both - len(before)}
     assert sorted([*before, *installation.queued()]) == sorted(installation.names.values())
 

@@ -197,6 +197,6 @@ async def test_doctor_tells_events_that_wait_without_a_worker_and_workers_that_a
     healthy = await look_at_workers(queue)
 
     assert [found.level for found in (idle, deserted, unhealthy, healthy)] == ["ok", "error", "error", "ok"]
-    assert "none lives, and 1 event waits" in deserted.detail
+    assert "none is running, and 1 event waits" in deserted.detail
     assert "media worker" in (deserted.advice or "")
     assert "the disk is full" in unhealthy.detail

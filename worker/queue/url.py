@@ -34,15 +34,15 @@ def check_url(value: str) -> str:
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must begin with redis://, rediss:// or unix://")
     if not (parts.path if parts.scheme == "unix" else parts.hostname):
-        raise ValueError("names no server")
+        raise ValueError("has no host")
     try:
         ConnectionPool.from_url(value)
     except ValueError as error:
         text = str(error)
-        raise ValueError(text if "Invalid value" in text else "names a port that is no number") from error
+        raise ValueError(text if "Invalid value" in text else "has a port that is not a number") from error
     database = "" if parts.scheme == "unix" else parts.path.strip("/")
     if database and not database.isdecimal():
-        raise ValueError("names a database that is no number")
+        raise ValueError("has a database that is not a number")
     _check_options(parts.scheme, {name: unquote(last) for name, (*_, last) in parse_qs(parts.query).items()})
     return value
 
@@ -51,14 +51,14 @@ def _check_options(scheme: str, options: Mapping[str, str]) -> None:
     """Options of a client may be there, and are passed over: an app may share the URL."""
     known = (*URL_OPTIONS, *_OF_OTHER_CLIENTS, *URL_QUERY_ARGUMENT_PARSERS)
     if unknown := [name for name in options if name not in known]:
-        raise ValueError(f"has the option {unknown[0]}, which is none of {', '.join(URL_OPTIONS)}")
+        raise ValueError(f"has the unknown option {unknown[0]}; known: {', '.join(URL_OPTIONS)}")
     if scheme != "rediss" and (of_tls := [name for name in options if name.startswith("ssl_")]):
         raise ValueError(f"has the option {of_tls[0]}, which only rediss:// takes")
     if options.get("ssl_cert_reqs", "none") not in ("none", "optional", "required"):
-        raise ValueError("has another ssl_cert_reqs than none, optional or required")
+        raise ValueError("must have none, optional or required as ssl_cert_reqs")
     for name in _FILES:
         if name in options and not os.access(options[name], os.R_OK):
-            raise ValueError(f"names with {name} a file that is not there or cannot be read: {options[name]}")
+            raise ValueError(f"has a file as {name} that does not exist or cannot be read: {options[name]}")
 
 
 def server_of(url: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ PLAN = "sweep-20261121T100000-00000000"
         ([PLAN], "No such command"),  # it would apply a plan that nobody said to apply
         (["--apply", PLAN], "No such command"),
         (["apply"], "PLAN"),
-        (["--verify", "--apply"], "--verify goes alone"),
+        (["--verify", "--apply"], "exclude each other"),
     ],
 )
 def test_words_that_do_not_belong_together_are_bad_usage(words: list[str], reason: str) -> None:
