@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import shutil
-import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +13,8 @@ from html import escape
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
+
+from rich.filesize import decimal
 
 STYLE = Path(__file__).with_suffix(".css").read_text("utf-8")
 STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
@@ -94,25 +94,24 @@ class _Files:
 
 
 def write_contact_sheet(
-    path: Path, storage_root: Path, entries: Iterable[SheetEntry], *, title: str, seconds: float | None = None
+    path: Path, storage_root: Path, entries: Sequence[SheetEntry], *, title: str, seconds: float | None = None
 ) -> None:
-    """Writes the page, whole or not at all, in constant memory; `seconds` is how long the pictures took.
+    """Writes the page, whole or not at all; `seconds` is how long the pictures took.
 
     Variants are linked by relative URLs: the page works from disk, and moves together with the storage root.
     """
     totals, files = _Totals(), _Files(storage_root, path.parent)
-    with _spool(path.parent) as cards, _spool(path.parent) as refusals:
-        for entry in entries:
-            totals.add(entry)
-            if entry.error_code is not None:
-                refusals.write(_refusal(entry))
-            else:
-                cards.write(_card(entry, files))
-        with _replacing(path) as page:
-            page.write(_head(title, totals, seconds))
-            _section(page, cards, '<h2 class="unseen">Ready</h2>\n<ul class="grid">', empty=totals.ready == 0)
-            _section(page, refusals, '<h2>Refused</h2>\n<ul class="refused">', empty=totals.refused == 0)
-            page.write(_foot(totals))
+    for entry in entries:
+        totals.add(entry)
+    cards = (_card(entry, files) for entry in entries if entry.error_code is None)
+    refusals = (_refusal(entry) for entry in entries if entry.error_code is not None)
+    with _replacing(path) as page:
+        page.write(_head(title, totals, seconds))
+        if totals.ready:
+            _section(page, '<h2 class="unseen">Ready</h2>\n<ul class="grid">', cards)
+        if totals.refused:
+            _section(page, '<h2>Refused</h2>\n<ul class="refused">', refusals)
+        page.write(_foot(totals))
 
 
 def visible(text: str) -> str:
@@ -173,12 +172,10 @@ def _total(kind: str, value: str, label: str) -> str:
     return f'<div class="{kind}"><dt>{label}</dt><dd>{value}</dd></div>\n'
 
 
-def _section(page: TextIO, items: TextIO, opening: str, *, empty: bool) -> None:
-    if not empty:
-        page.write(f"{opening}\n")
-        items.seek(0)
-        shutil.copyfileobj(items, page)
-        page.write("</ul>\n")
+def _section(page: TextIO, opening: str, items: Iterable[str]) -> None:
+    page.write(f"{opening}\n")
+    page.writelines(items)
+    page.write("</ul>\n")
 
 
 def _foot(totals: _Totals) -> str:
@@ -251,26 +248,12 @@ def _pixels(width: int, height: int) -> str:
 
 
 def _size(count: int) -> str:
-    """Bytes as people read them: `712 B`, `5.2 kB`, `381 kB`, `1.1 MB`; the space does not break."""
-    if count < 1000:
-        return f"{count}\N{NO-BREAK SPACE}B"
-    size, unit = count / 1000, "kB"
-    for larger in ("MB", "GB", "TB"):
-        if size < 999.5:
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.{int(size < 9.95)}f}\N{NO-BREAK SPACE}{unit}"
+    """Bytes as people read them, such as `5.2 kB`; the space does not break."""
+    return decimal(count).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _plural(count: int, one: str, many: str) -> str:
     return one if count == 1 else many
-
-
-@contextmanager
-def _spool(folder: Path) -> Iterator[TextIO]:
-    """A nameless file for what comes later on the page: the totals stand above it and are known last."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) as file:
-        yield file
 
 
 @contextmanager
