@@ -10,7 +10,7 @@ from tests.support.workplace import Workplace
 AN_HOUR_MS = 3_600_000
 
 
-def test_after_the_cure_changes_and_deletes_of_earlier_uploads_are_done_beside_a_worker_that_runs(
+def test_after_a_reset_events_of_earlier_uploads_are_taken_by_a_running_worker(
     workplace: Workplace,
 ) -> None:
     sources = [workplace.put(f"uploads/{number}.jpg", pictures.small(number)) for number in range(2)]

@@ -102,13 +102,6 @@ def test_the_steps_that_install_the_image_install_a_working_media(uv: str, conte
     assert len(list(pictures.glob("*.jpg"))) == 3
 
 
-def test_the_image_installs_what_the_lock_says_and_no_tools_for_developers() -> None:
-    syncs = [rest for _, rest in stage("build") if rest.startswith("uv sync")]
-
-    assert all({"--frozen", "--no-dev"} <= set(sync.split()) for sync in syncs)
-    assert "--no-editable" in syncs[-1]
-
-
 def test_the_context_of_the_image_is_what_it_copies_and_nothing_else() -> None:
     allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), flags=re.MULTILINE)
 
@@ -116,17 +109,14 @@ def test_the_context_of_the_image_is_what_it_copies_and_nothing_else() -> None:
     assert sorted(allowed) == sorted(copied())
 
 
-def test_the_worker_runs_as_a_user_without_rights_and_with_a_fixed_number() -> None:
-    assert ("USER", "10001:10001") in stage("run")
+def test_files_and_catalog_of_the_image_lie_on_the_volume_that_compose_mounts() -> None:
+    settings = Settings.model_validate(
+        {name.removeprefix("MEDIA_").lower(): value for name, value in environment(stage("run")).items()}
+    )
+    [volume] = [Path(rest) for keyword, rest in stage("run") if keyword == "VOLUME"]
 
-
-def test_the_image_asks_the_worker_for_its_health_and_ends_it_with_sigterm() -> None:
-    run = dict(stage("run"))
-
-    assert run["STOPSIGNAL"] == "SIGTERM"
-    assert run["CMD"] == '["media", "worker"]'
-    check = run["HEALTHCHECK"].partition("CMD ")[2]
-    assert json.loads(check) == ["arq", "worker.main.WorkerSettings", "--check"]
+    assert settings.storage_root.parent == settings.catalog_path.parent == volume
+    assert compose()["services"]["worker"]["volumes"] == [f"media:{volume}"]
 
 
 def test_every_setting_of_the_containers_is_one_that_the_worker_knows() -> None:
@@ -136,41 +126,10 @@ def test_every_setting_of_the_containers_is_one_that_the_worker_knows() -> None:
     assert {name for name in given if name.startswith("MEDIA_")} <= known
 
 
-def test_files_and_catalog_of_the_image_lie_on_its_volume() -> None:
-    given = environment(stage("run"))
-
-    assert ("VOLUME", "/data") in stage("run")
-    assert given["MEDIA_STORAGE_URL"] == "file:/data/media"
-    assert given["MEDIA_CATALOG_URL"] == "sqlite+aiosqlite:////data/catalog.db"
-    assert compose()["services"]["worker"]["volumes"] == ["media:/data"]
-
-
-def test_compose_holds_the_worker_to_its_budget() -> None:
-    resources = compose()["services"]["worker"]["deploy"]["resources"]
-
-    assert resources["limits"] == {"cpus": "1.0", "memory": "512M"}
-    assert resources["reservations"] == {"cpus": "0.5", "memory": "256M"}
-
-
 def test_compose_gives_the_worker_more_time_to_stop_than_it_takes() -> None:
     grace = compose()["services"]["worker"]["stop_grace_period"]
 
     assert int(grace.removesuffix("s")) > Settings.model_fields["shutdown_wait"].default
-
-
-def test_compose_starts_the_worker_when_redis_is_healthy_and_both_again_when_they_end() -> None:
-    services = compose()["services"]
-
-    assert services["worker"]["depends_on"] == {"redis": {"condition": "service_healthy"}}
-    assert services["redis"]["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
-    assert {service["restart"] for service in services.values()} == {"unless-stopped"}
-
-
-def test_compose_takes_every_right_from_both_that_they_do_not_need() -> None:
-    for service in compose()["services"].values():
-        assert service["cap_drop"] == ["ALL"]
-        assert service["security_opt"] == ["no-new-privileges:true"]
-        assert service["read_only"] is True
 
 
 def test_compose_runs_redis_with_the_options_that_the_tests_and_the_demo_use() -> None:
@@ -178,7 +137,3 @@ def test_compose_runs_redis_with_the_options_that_the_tests_and_the_demo_use() -
 
     assert executable == "redis-server"
     assert redis_server.OPTIONS.items() <= options(command).items()
-
-
-def test_compose_opens_redis_to_this_machine_only() -> None:
-    assert compose()["services"]["redis"]["ports"] == ["127.0.0.1:6379:6379"]
