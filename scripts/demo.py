@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from rich.filesize import decimal as size
 
 from scripts.contact_sheet import SheetEntry, VariantFile, write_contact_sheet
 from scripts.enqueue import Sent, enqueue, find_files
@@ -24,7 +25,7 @@ from scripts.redis_server import (
 )
 from scripts.stats_report import report
 from scripts.storage_stats import print_stored, stored
-from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, safe, size, table
+from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, safe, table
 from scripts.variables import environment
 from worker.queue import open_queue
 from worker.settings import Settings

@@ -13,9 +13,10 @@ from typing import Annotated, Any, Protocol
 
 import aiofiles
 import typer
+from rich.filesize import decimal as size
 
 from scripts.progress import Progress
-from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, size, table
+from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, table
 from storage.blobs import Existence, Exists, Put
 from storage.tasks import together
 from worker.app import open_stores

@@ -4,8 +4,9 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
+from rich.filesize import decimal as size
 
-from scripts.terminal import AsJson, CommandError, moment, output, print_json, run, safe, size, table
+from scripts.terminal import AsJson, CommandError, moment, output, print_json, run, safe, table
 from storage.catalog import open_catalog
 from storage.catalog.records import Upload
 from worker.events import default_id

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.bar import Bar
+from rich.filesize import decimal as size
 from rich.table import Table
 
-from scripts.terminal import size, table
+from scripts.terminal import table
 
 ROWS = 30  # what a terminal shows at once
 WIDTH = 40  # characters of the longest bar
-_EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def chart(points: Sequence[Point], encoding: str) -> Table:
             point.uploads,
             size(point.bytes),
             "" if before is None else _signed(point.bytes - before.bytes),
-            _bar(point.bytes / most if most else 0.0, plain="utf" not in encoding.lower()),
+            _bar(point.bytes, most, plain="utf" not in encoding.lower()),
         )
         for before, point in zip(befores, chosen, strict=True)
     ]
@@ -49,8 +50,7 @@ def _signed(count: int) -> str:
     return f"{'-' if count < 0 else '+'}{size(abs(count))}"
 
 
-def _bar(share: float, *, plain: bool) -> str:
+def _bar(length: int, longest: int, *, plain: bool) -> Bar | str:
     if plain:
-        return "#" * round(share * WIDTH)
-    full, rest = divmod(round(share * WIDTH * 8), 8)
-    return "█" * full + (_EIGHTHS[rest] if rest else "")
+        return "#" * round(WIDTH * length / (longest or 1))
+    return Bar(longest, 0, length, width=WIDTH)

@@ -3,11 +3,12 @@
 from typing import Annotated
 
 import typer
+from rich.filesize import decimal as size
 
 from scripts import stats_report
 from scripts.stats_chart import Point, chart
 from scripts.stats_report import DriftReport, StorageReport
-from scripts.terminal import AsJson, complain, output, print_json, run, safe, size, table
+from scripts.terminal import AsJson, complain, output, print_json, run, safe, table
 from storage.blobs import Space
 from storage.blobs.opening import open_blobs
 from storage.errors import CatalogUnavailable, StorageError
@@ -222,7 +223,8 @@ def _print_room(report: StorageReport) -> None:
         return
     line = f"{size(space.free_bytes)} of {size(space.bytes)} are free"
     if growth.bytes_per_day is not None:
-        line += f"; {size(growth.bytes_per_day)} were added a day lately"
+        change = "added" if growth.bytes_per_day >= 0 else "removed"
+        line += f"; {size(abs(growth.bytes_per_day))} were {change} a day lately"
     if growth.days_until_full is not None:
         line += f"; the disk is full in {growth.days_until_full:.0f} days"
     output.print(f"{line}.")

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 import typer
+from rich.filesize import decimal as size
 
 from pipelines.sweep import trash
 from pipelines.sweep.applying import apply_plan
@@ -11,7 +12,7 @@ from pipelines.sweep.plan import Plan, PlanUnknown
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from pipelines.sweep.verify import Pace, Verified
-from scripts.terminal import AsJson, CommandError, output, print_json, run, safe, size, table
+from scripts.terminal import AsJson, CommandError, output, print_json, run, safe, table
 from storage.catalog import Catalog
 from storage.errors import StorageError
 from worker.app import open_stores

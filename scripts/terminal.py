@@ -12,7 +12,7 @@ from typing import IO, Annotated, Any, cast
 
 import orjson
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleRenderable
 from rich.markup import escape
 from rich.table import Table
 
@@ -142,26 +142,22 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A table whose cells are escaped; columns whose name begins with `#` are numbers."""
+    """A table whose cells are escaped, unless they are drawings; columns named `#…` are numbers."""
     made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None)
     for column in columns:
         number = column.startswith("#")
         made.add_column(column.lstrip("#"), justify="right" if number else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(safe("" if cell is None else cell) for cell in row))
+        made.add_row(*map(_cell, row))
     return made
+
+
+def _cell(content: object) -> ConsoleRenderable | str:
+    if isinstance(content, ConsoleRenderable):
+        return content
+    return "" if content is None else safe(content)
 
 
 def moment(ms: int | None) -> str | None:
     """A time in ms since 1970 as ISO 8601 in UTC."""
     return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
-
-
-def size(count: int) -> str:
-    """A number of bytes for people."""
-    number = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(number) < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from rich.filesize import decimal as size
+
 from pipelines.formats import MIB
-from scripts.terminal import size
 from storage import keys
 from storage.blobs.opening import open_blobs
 from storage.catalog import Catalog

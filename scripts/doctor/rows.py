@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
+from rich.filesize import decimal as size
+
 from scripts.doctor.broker import NOTHING_HEARD, Heard, look_at_messages, look_at_owner
 from scripts.doctor.files import look_at_room, look_at_root, to_be_made
-from scripts.terminal import size
 from storage.blobs.opening import open_blobs, read_owner
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.database import LARGE_LOG, LARGE_LOG_WARNING, REWRITE, Room, log_bytes

@@ -45,4 +45,4 @@ def test_a_terminal_that_knows_only_ascii_gets_plain_bars() -> None:
 
 
 def test_where_nothing_is_stored_no_bar_is_drawn() -> None:
-    assert drawn([Point("now", 0, 0)]) == ["now        0   0 B"]
+    assert drawn([Point("now", 0, 0)]) == ["now        0  0 bytes"]

@@ -23,7 +23,6 @@ from scripts.terminal import (
     print_json,
     run,
     safe,
-    size,
     table,
 )
 from worker.settings import Settings
@@ -79,14 +78,6 @@ def test_a_name_with_colons_is_shown_as_it_is(console: Console) -> None:
 
 def test_lines_are_kept_where_they_may_be() -> None:
     assert safe("a\x07\nb", keep_lines=True) == "a\\x07\nb"
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (10_485_760, "10.5 MB"), (5e12, "5.0 TB")],
-)
-def test_bytes_are_written_for_people(count: int, text: str) -> None:
-    assert size(count) == text
 
 
 def test_a_moment_is_written_in_utc() -> None:
