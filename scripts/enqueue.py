@@ -1,38 +1,32 @@
 """`media enqueue`: files become uploads, one event each; with `--wait`, their outcomes are followed."""
 
 import asyncio
-import hashlib
 import math
 import os
-import re
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import aiofiles
 import typer
-from rich.filesize import decimal as size
 
+from pipelines.errors import PictureRefused
 from scripts.progress import Progress
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, table
-from storage.blobs import Existence, Exists, Put
 from storage.tasks import together
 from worker.app import open_stores
-from worker.events import default_id
 from worker.queue import Queue, open_queue
+from worker.receiving import Received, Receiver
 from worker.settings import Settings
 
+_FOLDER = "cli"  # in uploads/
 _CHUNK = 1024 * 1024
 _ROWS = 40  # of the table of ids
 _PATIENCE_S = 3  # before someone who waits is told that no worker is there
 _OF_A_VARIANT = {"name", "key", "width", "height", "bytes"}
-_EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
-
-
-class UploadBlobs(Put, Exists, Protocol):
-    """What enqueuing needs of a storage."""
 
 
 @dataclass
@@ -115,65 +109,45 @@ async def enqueue(
     sent = [Sent(path) for path in files]
     async with open_stores(settings) as stores, open_queue(settings) as queue:
         await queue.ownership.check_not_of_another(stores.catalog.id)
-        sender = Sender(stores.blobs, queue, settings.max_source_bytes, recipe)
+        receiver = Receiver(stores.blobs, queue.stream, settings.max_source_bytes, _FOLDER)
         since = await queue.messages.last_id() if wait else "0"  # an app may have no right to read
         follower = Follower(queue, since)
         with Progress("pictures", len(sent)) as progress:
             if wait:
-                await together(_send_all(sent, sender, follower, progress), follower.run(progress))
+                sending = _send_all(sent, receiver, recipe, follower, progress)
+                await together(sending, follower.run(progress))
             else:
-                await _send_all(sent, sender, None, progress)
+                await _send_all(sent, receiver, recipe, None, progress)
     return sent
 
 
 async def _send_all(
-    sent: Sequence[Sent], sender: "Sender", follower: "Follower | None", progress: Progress
+    sent: Sequence[Sent], receiver: Receiver, recipe: str, follower: "Follower | None", progress: Progress
 ) -> None:
     for one in sent:
-        await sender.store(one)
-        if follower is not None and one.status != "failed":
+        received = await _store(one, receiver)
+        if follower is not None and received is not None:
             follower.expect(one)
         else:
-            progress.advance(failed=one.status == "failed")
-        await sender.announce(one)
+            progress.advance(failed=received is None)
+        if received is not None:
+            one.entry = await receiver.announce(received, recipe)
     if follower is not None:
         follower.all_sent.set()
 
 
-class Sender:
-    """Puts files where uploads live, under a name of their content, and says so."""
-
-    def __init__(self, blobs: UploadBlobs, queue: Queue, max_bytes: int, recipe: str) -> None:
-        self._blobs = blobs
-        self._queue = queue
-        self._max_bytes = max_bytes
-        self._recipe = recipe
-
-    async def store(self, sent: Sent) -> None:
-        """Copy the file; the same content is one upload, whatever its files are called."""
-        try:
-            sent.bytes = sent.path.stat().st_size
-            if sent.bytes > self._max_bytes:
-                sent.fail(
-                    "source_too_large",
-                    f"The file has {size(sent.bytes)}; at most {size(self._max_bytes)} are accepted.",
-                )
-                return
-            digest = hashlib.sha256()
-            async for chunk in _chunks(sent.path):
-                digest.update(chunk)
-            name = digest.hexdigest()
-            sent.source = f"uploads/cli/{name[:2]}/{name}{_extension(sent.path)}"
-            sent.id = str(default_id(sent.source))
-            if await self._blobs.exists(sent.source) is not Existence.PRESENT:
-                await self._blobs.put(sent.source, _chunks(sent.path))
-        except OSError as error:
-            sent.fail("source_missing", f"The file cannot be read: {error.strerror}.")
-
-    async def announce(self, sent: Sent) -> None:
-        """Put the event of a stored file on the stream."""
-        if sent.status != "failed":
-            sent.entry = await self._queue.stream.add({"source": sent.source, "recipe": self._recipe})
+async def _store(sent: Sent, receiver: Receiver) -> Received | None:
+    try:
+        sent.bytes = sent.path.stat().st_size
+        received = await receiver.store(partial(_chunks, sent.path), sent.path.name)
+    except PictureRefused as error:
+        sent.fail(error.code, str(error))
+    except OSError as error:
+        sent.fail("source_missing", f"The file cannot be read: {error.strerror}.")
+    else:
+        sent.id, sent.source = str(received.id), received.source
+        return received
+    return None
 
 
 class Follower:
@@ -248,11 +222,6 @@ async def _chunks(path: Path) -> AsyncIterator[bytes]:
     async with aiofiles.open(path, "rb") as file:
         while chunk := await file.read(_CHUNK):
             yield chunk
-
-
-def _extension(path: Path) -> str:
-    suffix = path.suffix.lower()
-    return suffix if _EXTENSION.fullmatch(suffix) else ""
 
 
 def _report(sent: Sequence[Sent], *, wait: bool, as_json: bool) -> None:

@@ -47,6 +47,11 @@ def parse_variant_key(key: str) -> UUID | None:
     return UUID(match[3])
 
 
+def received_key(folder: str, sha256: str, extension: str) -> str:
+    """The key of an original that is named by its content: `uploads/<folder>/ab/<sha256>.<ext>`."""
+    return f"{UPLOADS}/{folder}/{sha256[:2]}/{sha256}{extension}"
+
+
 def source_key(source: str) -> str:
     """`source` itself, when it is an acceptable key of an original.
 

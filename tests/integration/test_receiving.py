@@ -1,0 +1,64 @@
+"""Receiving an original: where it is stored, what is announced, what is refused."""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import PictureRefused
+from storage.blobs.local import LocalBlobs
+from worker.events import default_id
+from worker.queue import Queue
+from worker.receiving import Read, Receiver
+
+CONTENT = b"a picture"
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+def reading(content: bytes) -> Read:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield content[:4]
+        yield content[4:]
+
+    return chunks
+
+
+@pytest.fixture
+def receiver(queue: Queue, local_blobs: LocalBlobs) -> Receiver:
+    return Receiver(local_blobs, queue.stream, len(CONTENT), "app")
+
+
+@pytest.mark.parametrize(
+    ("name", "extension"), [("Cat.JPG", ".jpg"), ("cat", ""), ("cat.tar.gz", ".gz"), ("cat.../../x y", "")]
+)
+async def test_a_content_is_stored_under_its_hash_with_the_extension_of_its_name(
+    receiver: Receiver, root: Path, name: str, extension: str
+) -> None:
+    received = await receiver.store(reading(CONTENT), name)
+
+    assert received.source == f"uploads/app/{SHA256[:2]}/{SHA256}{extension}"
+    assert received.id == default_id(received.source)
+    assert (root / received.source).read_bytes() == CONTENT
+
+
+async def test_the_same_content_is_one_original_and_is_announced_as_often_as_it_comes(
+    receiver: Receiver, queue: Queue, root: Path
+) -> None:
+    both = [await receiver.store(reading(CONTENT), name) for name in ("a.jpg", "b.jpg")]
+    for received in both:
+        await receiver.announce(received, "avatar")
+
+    [source] = {received.source for received in both}
+    events = [json.loads(fields[b"event"]) for _, fields in await queue.redis.xrange("media:uploads")]
+    assert events == [{"source": source, "recipe": "avatar"}] * 2
+    assert [path.name for path in (root / "uploads").rglob("*.jpg")] == [f"{SHA256}.jpg"]
+
+
+async def test_a_content_over_the_limit_is_refused_and_not_stored(receiver: Receiver, root: Path) -> None:
+    with pytest.raises(PictureRefused, match="more than 9 bytes") as refused:
+        await receiver.store(reading(CONTENT + b"!"), "cat.jpg")
+
+    assert refused.value.code == "source_too_large"
+    assert list((root / "uploads").rglob("*.jpg")) == []
