@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.filesize import decimal as size
 
+from pipelines.stats.report import report
 from scripts.contact_sheet import SheetEntry, VariantFile, write_contact_sheet
 from scripts.enqueue import Sent, enqueue, find_files
 from scripts.redis_server import (
@@ -23,7 +24,6 @@ from scripts.redis_server import (
     RedisNotStartedError,
     temporary_redis,
 )
-from scripts.stats_report import report
 from scripts.storage_stats import print_stored, stored
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, safe, table
 from scripts.variables import environment

@@ -1,18 +1,15 @@
 """`media failed`: uploads that failed, and dead letters."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
-from pipelines.poison import DEADLY_CODES, remove_poison
 from scripts.show import parse_id
 from scripts.terminal import (
     AsJson,
     CommandError,
-    moment,
     output,
     print_json,
     require_one_of,
@@ -21,16 +18,13 @@ from scripts.terminal import (
     table,
 )
 from storage.catalog import Catalog, open_catalog
-from storage.catalog.records import DeadLetter, State, Upload
 from worker.app import IDS_A_DECODER, open_stores
-from worker.intake import new_job_id
+from worker.failures import Chosen, choose, discard, list_failures, retry
 from worker.queue import open_queue
 from worker.retry import CODES
 from worker.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
-
-_ALL = 1_000_000_000
 
 Ids = Annotated[
     list[str] | None,
@@ -56,23 +50,12 @@ def list_failed(
 
     async def body(settings: Settings) -> int:
         async with open_catalog(settings.catalog_url, create=False) as catalog:
-            uploads = await catalog.failures.newest(limit)
-            waiting = [_waiting(upload) for upload in await catalog.failures.waiting(limit)]
-            still = await catalog.failures.count_waiting()
-            letters = await catalog.dead_letters.newest(limit)
-            failed = (await catalog.reports.states())[State.FAILED]
-            refused = await catalog.dead_letters.count()
+            found = await list_failures(catalog, limit)
         if as_json:
-            document = {
-                "uploads": [_upload(upload) for upload in uploads],
-                "waiting": waiting,
-                "dead_letters": [_letter(one) for one in letters],
-                "total": {"uploads": failed, "waiting": still, "dead_letters": refused},
-            }
-            print_json(document)
+            print_json(found)
         else:
-            _print([_upload(upload) for upload in uploads], waiting, [_letter(letter) for letter in letters])
-            if more := failed + still + refused - len(uploads) - len(waiting) - len(letters):
+            _print(found["uploads"], found["waiting"], found["dead_letters"])
+            if more := sum(count - len(found[kind]) for kind, count in found["total"].items()):
                 output.print(f"… and {more} more; see --limit.")
         return 0
 
@@ -92,18 +75,7 @@ def retry_failed(
         async with open_stores(settings) as stores, open_queue(settings) as queue:
             await queue.ownership.check_not_of_another(stores.catalog.id)
             chosen = await _choose(stores.catalog, ids, code, everything=everything)
-            await queue.stream.depth()  # a Redis that is away is found before anything is changed
-            deadly = [one.source for one in chosen.uploads if one.error_code in DEADLY_CODES and one.source]
-            await remove_poison(deadly, stores.blobs, stores.catalog.poison)
-            jobs = await stores.catalog.failures.requeue(
-                [upload.id for upload in chosen.uploads],
-                uploads_per_job=IDS_A_DECODER * settings.decoders,
-                new_job_id=new_job_id,
-            )
-            await queue.jobs.enqueue(jobs)
-            for letter in chosen.letters:
-                await queue.stream.add_raw(letter.body)
-            await stores.catalog.dead_letters.discard([letter.id for letter in chosen.letters])
+            await retry(chosen, stores, queue, uploads_per_job=IDS_A_DECODER * settings.decoders)
         return _report("queued", [one.id for one in chosen.uploads], chosen, as_json=as_json)
 
     run(body)
@@ -118,20 +90,10 @@ def discard_failed(
     async def body(settings: Settings) -> int:
         async with open_catalog(settings.catalog_url, create=False) as catalog:
             chosen = await _choose(catalog, ids, code, everything=everything)
-            gone = await catalog.failures.discard([upload.id for upload in chosen.uploads])
-            await catalog.dead_letters.discard([letter.id for letter in chosen.letters])
+            gone = await discard(chosen, catalog)
         return _report("discarded", gone, chosen, as_json=as_json)
 
     run(body)
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The failures that a person chose; `missing` are ids that have not failed."""
-
-    uploads: Sequence[Upload]
-    letters: Sequence[DeadLetter]
-    missing: Sequence[str]
 
 
 async def _choose(
@@ -142,11 +104,7 @@ async def _choose(
     require_one_of("code", code, CODES)
     numbers = [int(one) for one in ids if one.isdecimal()] if ids else None
     uuids = [parse_id(one) for one in ids if not one.isdecimal()] if ids else None
-    uploads = await catalog.failures.newest(_ALL, ids=uuids, code=code)
-    letters = await catalog.dead_letters.newest(_ALL, ids=numbers, code=code)
-    found = {*(upload.id for upload in uploads), *(letter.id for letter in letters)}
-    wanted = [*(uuids or ()), *(numbers or ())]
-    return Chosen(uploads, letters, [str(one) for one in wanted if one not in found])
+    return await choose(catalog, uuids, numbers, code)
 
 
 def _report(done: str, uploads: Sequence[UUID], chosen: Chosen, *, as_json: bool) -> int:
@@ -168,31 +126,6 @@ def _report(done: str, uploads: Sequence[UUID], chosen: Chosen, *, as_json: bool
         for missing in chosen.missing:
             output.print(f"{safe(missing)} has not failed.")
     return 1 if chosen.missing or kept else 0
-
-
-def _upload(upload: Upload) -> dict[str, Any]:
-    return {
-        "id": str(upload.id),
-        "source": upload.source,
-        "time": moment(upload.changed_ms),
-        "attempts": upload.attempts,
-        "error": {"code": upload.error_code, "message": upload.error_message},
-    }
-
-
-def _waiting(upload: Upload) -> dict[str, Any]:
-    return {**_upload(upload), "next_try": moment(upload.not_before_ms)}
-
-
-def _letter(letter: DeadLetter) -> dict[str, Any]:
-    return {
-        "id": letter.id,
-        "stream_id": letter.stream_id,
-        "time": moment(letter.time_ms),
-        "error": {"code": letter.code, "message": letter.message},
-        "bytes": len(letter.body),
-        "body": letter.body.decode("utf-8", "backslashreplace"),
-    }
 
 
 def _print(

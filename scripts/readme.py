@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from pipelines.formats import FORMATS, Format
 from pipelines.sandbox import Sandbox
-from scripts import stats_report
+from pipelines.stats import report
 from scripts.variables import written
 from worker.app import allowance
 from worker.events import event_schema
@@ -19,7 +19,7 @@ from worker.settings import Settings, variable
 
 README = Path(__file__).parents[1] / "README.md"
 DOCS = README.parent / "docs"
-SCHEMAS = {"event": event_schema, "stats": stats_report.json_schema}
+SCHEMAS = {"event": event_schema, "stats": report.json_schema}
 COMMAND = ".venv/bin/python -m scripts.readme"
 _CPUS = "CPUs of the cgroup or affinity mask"
 

@@ -1,14 +1,15 @@
 """`media show`: one upload, as the catalog knows it."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import typer
 from rich.filesize import decimal as size
 
-from scripts.terminal import AsJson, CommandError, moment, output, print_json, run, safe, table
+from scripts.terminal import AsJson, CommandError, output, print_json, run, safe, table
 from storage.catalog import open_catalog
 from storage.catalog.records import Upload
+from worker.documents import upload_document
 from worker.events import default_id
 from worker.settings import Settings
 
@@ -26,7 +27,7 @@ def command(
         if found is None:
             raise CommandError(f"There is no upload {upload}.")
         if as_json:
-            print_json(as_document(found))
+            print_json(upload_document(found))
         else:
             _print(found)
         return 0
@@ -44,47 +45,8 @@ def parse_id(text: str) -> UUID:
         raise CommandError(f"{text} is neither an id nor a source.", code=2) from error
 
 
-def as_document(upload: Upload) -> dict[str, Any]:
-    """An upload as JSON-ready data."""
-    original = upload.original
-    return {
-        "id": str(upload.id),
-        "source": upload.source,
-        "state": upload.state,
-        "recipe": upload.recipe,
-        "metadata": upload.metadata,
-        "attempts": upload.attempts,
-        "claims": upload.claims,
-        "queued": moment(upload.queued_ms),
-        "changed": moment(upload.changed_ms),
-        "next_try": moment(upload.not_before_ms) if upload.state == "queued" else None,
-        "error": {"code": upload.error_code, "message": upload.error_message} if upload.error_code else None,
-        "original": None
-        if original is None
-        else {
-            "sha256": original.sha256,
-            "bytes": original.bytes,
-            "format": original.format,
-            "width": original.width,
-            "height": original.height,
-            "color": original.color,
-        },
-        "variants": [
-            {
-                "name": variant.name,
-                "key": variant.key,
-                "width": variant.width,
-                "height": variant.height,
-                "bytes": variant.bytes,
-                "sha256": variant.sha256,
-            }
-            for variant in upload.variants
-        ],
-    }
-
-
 def _print(upload: Upload) -> None:
-    document = as_document(upload)
+    document = upload_document(upload)
     for name in ("id", "source", "state", "recipe", "metadata", "attempts", "queued", "changed", "next_try"):
         if document[name] not in (None, {}):
             output.print(f"[dim]{name.replace('_', ' '):>9}[/dim]  {safe(document[name])}")

@@ -5,15 +5,15 @@ from typing import Annotated
 import typer
 from rich.filesize import decimal as size
 
-from scripts import stats_report
+from pipelines.stats.report import DriftReport, QueueDepth, StorageReport, report, scanned
 from scripts.stats_chart import Point, chart
-from scripts.stats_report import DriftReport, StorageReport
 from scripts.terminal import AsJson, complain, output, print_json, run, safe, table
 from storage.blobs import Space
 from storage.blobs.opening import open_blobs
 from storage.errors import CatalogUnavailable, StorageError
 from storage.tasks import together
 from storage.totals import StorageTotals, read_totals
+from worker.depth import queue_depth
 from worker.queue import QueueUnavailable, open_queue
 from worker.settings import Settings
 
@@ -42,15 +42,15 @@ def command(
     async def body(settings: Settings) -> int:
         drift = await _scan(settings) if scan else None
         totals, queue, space = await together(stored(settings), waiting(settings), room(settings))
-        report = stats_report.report(totals, queue=queue, space=space, drift=drift, history=history)
+        found = report(totals, queue=queue, space=space, drift=drift, history=history)
         if as_json:
-            print_json(report)
+            print_json(found)
         elif history:
-            _print_history(report)
-            if scan and report.drift is not None:
-                _print_drift(report.drift)
+            _print_history(found)
+            if scan and found.drift is not None:
+                _print_drift(found.drift)
         else:
-            _print(report)
+            _print(found)
         return 0
 
     run(body)
@@ -72,16 +72,11 @@ async def stored(settings: Settings) -> StorageTotals:
     return totals
 
 
-async def waiting(settings: Settings) -> stats_report.QueueDepth | None:
+async def waiting(settings: Settings) -> QueueDepth | None:
     """How many events and jobs wait, and since when (seconds); None when Redis does not answer."""
     try:
         async with open_queue(settings) as queue:
-            return stats_report.QueueDepth(
-                depth=await queue.stream.depth(),
-                oldest_seconds=await queue.stream.oldest_age_s(),
-                jobs=await queue.jobs.waiting(),
-                workers=len(await queue.heartbeats.living()),
-            )
+            return await queue_depth(queue)
     except QueueUnavailable as error:
         if error.refusal:
             complain(error.explain())
@@ -115,7 +110,7 @@ async def _scan(settings: Settings) -> DriftReport:
         ages = Ages.now(settings.grace, settings.retention)
         with Progress("files", sum(expected)) as progress:
             found = await look(catalog, blobs, ages, progress.advance)
-    return stats_report.scanned(found.disk, found.catalog, found.findings, found.areas)
+    return scanned(found.disk, found.catalog, found.findings, found.areas)
 
 
 def _print(report: StorageReport) -> None:
@@ -159,7 +154,7 @@ def _print_largest(report: StorageReport) -> None:
         output.print(table("Largest uploads", ("source", "#original", "#variants", "id"), rows))
 
 
-def _print_queue(queue: stats_report.QueueDepth | None) -> None:
+def _print_queue(queue: QueueDepth | None) -> None:
     output.print("[bold]Queue[/bold]")
     if queue is None:
         output.print("Redis does not answer: the queue depth is unknown.")

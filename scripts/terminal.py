@@ -7,7 +7,6 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import IO, Annotated, Any, cast
 
 import orjson
@@ -156,8 +155,3 @@ def _cell(content: object) -> ConsoleRenderable | str:
     if isinstance(content, ConsoleRenderable):
         return content
     return "" if content is None else safe(content)
-
-
-def moment(ms: int | None) -> str | None:
-    """A time in ms since 1970 as ISO 8601 in UTC."""
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")

@@ -1,13 +1,14 @@
-"""What `media stats --json` prints: the one place that says what is in it, and the source of its schema."""
+"""The storage report, as `media stats --json` prints it: its records are the source of its schema."""
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter
 
+from pipelines.moments import moment
 from pipelines.stats.growth import Growth, growth
 from storage.blobs import Space
 from storage.keys import EXTENSIONS
@@ -192,7 +193,7 @@ def report(
     found = drift or (_drift(swept) if swept and swept.plan else None)
     stored = sum(amount.bytes for amount in made)
     return StorageReport(
-        time=_moment(now_ms),
+        time=moment(now_ms),
         uploads={state: _states(totals).get(state, 0) for state in STATES},
         failures=_coded(totals, {"failed"}),
         retrying=_coded(totals, {"queued", "processing"}),
@@ -224,7 +225,7 @@ def scanned(
     disk: Count, catalog: Count, findings: Mapping[str, Count], areas: Mapping[str, Count]
 ) -> DriftReport:
     """The drift that a scan has found just now."""
-    return DriftReport("scan", _moment(time.time_ns() // 1_000_000), disk, catalog, findings, areas)
+    return DriftReport("scan", moment(time.time_ns() // 1_000_000), disk, catalog, findings, areas)
 
 
 def json_schema() -> dict[str, Any]:
@@ -270,23 +271,23 @@ def _days(totals: StorageTotals) -> Sequence[Day]:
 
 def _sweep(swept: Swept) -> Sweep:
     return Sweep(
-        time=_moment(swept.time_ms),
+        time=moment(swept.time_ms),
         plan=swept.plan,
         stopped=swept.stopped,
-        applied=None if swept.applied_ms is None else _moment(swept.applied_ms),
+        applied=None if swept.applied_ms is None else moment(swept.applied_ms),
         done=swept.done,
         wrong_totals=swept.wrong_totals,
     )
 
 
 def _drift(swept: Swept) -> DriftReport:
-    return DriftReport("sweep", _moment(swept.time_ms), swept.files, swept.rows, swept.findings, None)
+    return DriftReport("sweep", moment(swept.time_ms), swept.files, swept.rows, swept.findings, None)
 
 
 def _past(snapshot: Snapshot) -> Past:
     return Past(
         day=_day(snapshot.day),
-        time=_moment(snapshot.time_ms),
+        time=moment(snapshot.time_ms),
         uploads=snapshot.uploads,
         ready=snapshot.ready,
         failed=snapshot.failed,
@@ -304,7 +305,3 @@ def _files(amount: Count) -> Files:
 
 def _day(number: int) -> str:
     return (_EPOCH + timedelta(days=number)).isoformat()
-
-
-def _moment(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")

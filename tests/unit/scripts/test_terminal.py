@@ -18,7 +18,6 @@ from scripts.terminal import (
     CommandError,
     complain,
     errors,
-    moment,
     output,
     print_json,
     run,
@@ -78,11 +77,6 @@ def test_a_name_with_colons_is_shown_as_it_is(console: Console) -> None:
 
 def test_lines_are_kept_where_they_may_be() -> None:
     assert safe("a\x07\nb", keep_lines=True) == "a\\x07\nb"
-
-
-def test_a_moment_is_written_in_utc() -> None:
-    assert moment(0) == "1970-01-01T00:00:00+00:00"
-    assert moment(None) is None
 
 
 def nobody_reads() -> io.TextIOWrapper:

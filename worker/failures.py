@@ -1,0 +1,80 @@
+"""What people do with failures: list, retry and discard failed uploads and dead letters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from pipelines.poison import DEADLY_CODES, remove_poison
+from storage.catalog import Catalog
+from storage.catalog.records import DeadLetter, State, Upload
+from worker.app import Stores
+from worker.documents import dead_letter_document, failure_document, retry_document
+from worker.intake import new_job_id
+from worker.queue import Queue
+
+_ALL = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The failures that a person chose; `missing` are ids that have not failed."""
+
+    uploads: Sequence[Upload]
+    letters: Sequence[DeadLetter]
+    missing: Sequence[str]
+
+
+async def list_failures(catalog: Catalog, limit: int) -> dict[str, Any]:
+    """The newest `limit` of each kind, and how many there are, as JSON. Raises: CatalogUnavailable."""
+    return {
+        "uploads": [failure_document(upload) for upload in await catalog.failures.newest(limit)],
+        "waiting": [retry_document(upload) for upload in await catalog.failures.waiting(limit)],
+        "dead_letters": [dead_letter_document(one) for one in await catalog.dead_letters.newest(limit)],
+        "total": {
+            "uploads": (await catalog.reports.states())[State.FAILED],
+            "waiting": await catalog.failures.count_waiting(),
+            "dead_letters": await catalog.dead_letters.count(),
+        },
+    }
+
+
+async def choose(
+    catalog: Catalog, ids: Sequence[UUID] | None, numbers: Sequence[int] | None, code: str | None
+) -> Chosen:
+    """Failed uploads with these ids and dead letters with these numbers, or those of `code`; None: all.
+
+    Raises: CatalogUnavailable.
+    """
+    uploads = await catalog.failures.newest(_ALL, ids=ids, code=code)
+    letters = await catalog.dead_letters.newest(_ALL, ids=numbers, code=code)
+    found = {*(upload.id for upload in uploads), *(letter.id for letter in letters)}
+    wanted = [*(ids or ()), *(numbers or ())]
+    return Chosen(uploads, letters, [str(one) for one in wanted if one not in found])
+
+
+async def retry(chosen: Chosen, stores: Stores, queue: Queue, *, uploads_per_job: int) -> None:
+    """Queue the uploads again, send the dead letters once more, and take the contents off the poison list.
+
+    Raises: StorageError, QueueUnavailable.
+    """
+    await queue.stream.depth()  # a Redis that is unreachable is found before anything is changed
+    deadly = [one.source for one in chosen.uploads if one.error_code in DEADLY_CODES and one.source]
+    await remove_poison(deadly, stores.blobs, stores.catalog.poison)
+    jobs = await stores.catalog.failures.requeue(
+        [upload.id for upload in chosen.uploads], uploads_per_job=uploads_per_job, new_job_id=new_job_id
+    )
+    await queue.jobs.enqueue(jobs)
+    for letter in chosen.letters:
+        await queue.stream.add_raw(letter.body)
+    await stores.catalog.dead_letters.discard([letter.id for letter in chosen.letters])
+
+
+async def discard(chosen: Chosen, catalog: Catalog) -> Sequence[UUID]:
+    """Forget the uploads that have no variants, and the dead letters; returns the uploads that are gone.
+
+    Raises: CatalogUnavailable.
+    """
+    gone = await catalog.failures.discard([upload.id for upload in chosen.uploads])
+    await catalog.dead_letters.discard([letter.id for letter in chosen.letters])
+    return gone
