@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from pipelines.formats import MIB
+
 PATIENCE_S = 5.0  # how long a big request lets small ones that fit beside the others go first
 
 
@@ -38,12 +40,20 @@ class Admission:
         self._free = budget
         self._slots = asyncio.Semaphore(slots)
         self._waiting: deque[_Request] = deque()
+        self._busy = 0
+
+    def __repr__(self) -> str:
+        free = f"{self._free // MIB} of {self.budget // MIB} MiB free"
+        return f"<Admission: {self._busy} of {self.slots} slots busy, {free}, {len(self._waiting)} waiting>"
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """One decoder's place."""
-        async with self._slots:
+        await self._take_slot()
+        try:
             yield
+        finally:
+            self._return_slot()
 
     @property
     def has_slot(self) -> bool:
@@ -57,12 +67,12 @@ class Admission:
         async with self.memory(self.budget):
             try:
                 for _ in range(self.slots):
-                    await self._slots.acquire()
+                    await self._take_slot()
                     taken += 1
                 yield
             finally:
                 for _ in range(taken):
-                    self._slots.release()
+                    self._return_slot()
 
     @contextmanager
     def memory_now(self, need: int) -> Iterator[None]:
@@ -94,6 +104,14 @@ class Admission:
             yield
         finally:
             self._return(need)
+
+    async def _take_slot(self) -> None:
+        await self._slots.acquire()
+        self._busy += 1
+
+    def _return_slot(self) -> None:
+        self._busy -= 1
+        self._slots.release()
 
     def _must_queue(self) -> bool:
         return bool(self._waiting) and time.monotonic() - self._waiting[0].since > PATIENCE_S

@@ -26,6 +26,10 @@ class Pool:
         self._short_of_memory = float("-inf"), ""
         self._failed_engine: Engine = "vips"  # which could not be started last
 
+    def __repr__(self) -> str:
+        idle = ", ".join(f"{len(children)} {engine} idle" for engine, children in self.idle.items())
+        return f"<Pool: {len(self)} decoders, {idle}, {self._starting} starting>"
+
     def __len__(self) -> int:
         return len(self._all)
 

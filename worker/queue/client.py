@@ -51,6 +51,9 @@ class Queue:
         self.heartbeats = Heartbeats(redis, stream)
         self.server = Server(redis, self.stream, events)
 
+    def __repr__(self) -> str:
+        return f"<Queue: {self.stream.name} read by {self.consumer}>"
+
 
 def queue_on(redis: ArqRedis, settings: QueueSettings) -> Queue:
     """The queue on an open connection, as a consumer of its own."""

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 
 import pytest
 
+from pipelines.formats import MIB
 from pipelines.sandbox import admission as module
 from pipelines.sandbox.admission import Admission, NoRoomError
 
@@ -178,3 +179,20 @@ async def test_a_small_picture_overtakes_a_big_one_that_waits_but_not_for_ever(
         pass
     await holders.leave("half")
     assert holders.inside == ["big"]
+
+
+async def test_its_repr_says_what_is_taken_and_who_waits(holders: Holders) -> None:
+    admission = Admission(2, 416 * MIB)
+    await holders.enter("slot", admission.slot())
+    await holders.enter("memory", admission.memory(400 * MIB))
+    await holders.enter("waits", admission.memory(20 * MIB))
+    assert repr(admission) == "<Admission: 1 of 2 slots busy, 16 of 416 MiB free, 1 waiting>"
+
+    await holders.leave("memory")
+    await holders.leave("waits")
+    await holders.leave("slot")
+    await holders.enter("alone", admission.alone())
+    assert repr(admission) == "<Admission: 2 of 2 slots busy, 0 of 416 MiB free, 0 waiting>"
+
+    await holders.leave("alone")
+    assert repr(admission) == "<Admission: 0 of 2 slots busy, 416 of 416 MiB free, 0 waiting>"
