@@ -89,8 +89,8 @@ SWEEP: Mapping[str, Step] = {
     "lease": Step(Sweeps, "lease", _DURABLE),
     "progress": Step(Sweeps, "save_progress", _DURABLE),
     "remember": Step(Sweeps, "remember", _DURABLE),
-    "mark for deletion": Step(Sweeps, "mark_for_deletion", _DURABLE),
-    "clear marks": Step(Sweeps, "clear_marks", _DURABLE),
+    "mark_for_deletion": Step(Sweeps, "mark_for_deletion", _DURABLE),
+    "clear_marks": Step(Sweeps, "clear_marks", _DURABLE),
 }
 
 UPLOAD = {**INTAKE, **JOB, **RENDER, **DISK, **OUTCOME}
@@ -98,7 +98,7 @@ DELETION = {**INTAKE, **JOB, **DELETE, "os.fsync": DISK["os.fsync"], **OUTCOME}
 ADOPTION = {**ADOPT, "take": INTAKE["take"], "enqueue": INTAKE["enqueue"]}
 REBUILDING = {**REBUILD, **ADOPTION, "os.fsync": DISK["os.fsync"]}
 TIDY: Mapping[str, Step] = {
-    "mark superseded": Step(Sweeps, "mark_superseded", _DURABLE),
+    "mark_superseded": Step(Sweeps, "mark_superseded", _DURABLE),
     "drop_superseded": Step(Sweeps, "drop_superseded", _DURABLE),
     "remake": Step(Sweeps, "remake", _DURABLE),
     "os.link": Step("os", "link", _AFTER),
