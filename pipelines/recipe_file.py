@@ -1,12 +1,10 @@
-"""Recipes from a TOML file: a table a variant, `[recipe.variant]`, its mistakes told by line.
+"""Recipes from a TOML file: a table a variant, `[recipe.variant]`, its mistakes reported by their key.
 
 `extends` in a recipe's own table names another one, whose variants it has too.
 """
 
-import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +28,6 @@ LARGEST_BOX = 16_384  # px
 _EXTENDS = "extends"
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
 _NAME: TypeAdapter[str] = TypeAdapter(_Name)
-_Mistake = tuple[int, str]  # its line, and the reason
 
 
 class RecipeMistakes(Exception):
@@ -43,7 +40,6 @@ _WORDS = {
     "model_type": "{where}: a variant is a table [{where}]",
     "string_pattern_mismatch": "{where}: a colour is # and six hexadecimal digits",
 }
-_PART = re.compile(r"\"([^\"]*)\"|'([^']*)'|([^.\s\"']+)")  # of a dotted key
 
 
 class _VariantTable(BaseModel):
@@ -81,21 +77,20 @@ class _VariantTable(BaseModel):
 def load_recipes(path: Path) -> Recipes:
     """The recipes of the file at `path`, beside the built-in one unless it has a `default` of its own.
 
-    Raises: RecipeMistakes, with all mistakes and their lines.
+    Raises: RecipeMistakes, with all mistakes.
     """
     try:
-        text = path.read_text("utf-8")
-        tables = tomllib.loads(text)
+        tables = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise RecipeMistakes(error.strerror) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeMistakes(str(error)) from error
-    mistakes: list[_Mistake] = []
+    mistakes: list[str] = []
     bases = {name: _base(table) for name, table in tables.items()}
-    own = {name: _recipe(name, table, text, mistakes) for name, table in tables.items()}
-    recipes = {name: _extended(recipe, own, bases, text, mistakes) for name, recipe in own.items()}
+    own = {name: _recipe(name, table, mistakes) for name, table in tables.items()}
+    recipes = {name: _extended(recipe, own, bases, mistakes) for name, recipe in own.items()}
     if mistakes:
-        raise RecipeMistakes("\n".join(f"line {line}: {reason}" for line, reason in sorted(mistakes)))
+        raise RecipeMistakes("\n".join(mistakes))
     return {**BUILT_IN, **recipes}
 
 
@@ -105,21 +100,18 @@ def _base(table: object) -> str | None:
     return base if isinstance(base, str) else None
 
 
-def _extended(
-    recipe: Recipe, own: Recipes, bases: Mapping[str, str | None], text: str, mistakes: list[_Mistake]
-) -> Recipe:
+def _extended(recipe: Recipe, own: Recipes, bases: Mapping[str, str | None], mistakes: list[str]) -> Recipe:
     """`recipe` with the variants of what it extends, unless it has one of that name itself."""
     try:
         line_of_descent = [*_bases_of(recipe.name, own, bases)]
     except LookupError as error:
         line_of_descent = []
-        mistakes.append((_line_of(text, [recipe.name, _EXTENDS]), f"{recipe.name} extends {error.args[0]}"))
+        mistakes.append(f"{recipe.name} extends {error.args[0]}")
     variants: dict[str, Variant] = {}
     for one in (*reversed(line_of_descent), recipe):
         variants |= {variant.name: variant for variant in one.variants}
     if line_of_descent and len(variants) > MOST_VARIANTS:
-        reason = f"{recipe.name} has {len(variants)} variants; {MOST_VARIANTS} are the most"
-        mistakes.append((_line_of(text, [recipe.name, _EXTENDS]), reason))
+        mistakes.append(f"{recipe.name} has {len(variants)} variants; {MOST_VARIANTS} are the most")
     return Recipe(recipe.name, tuple(variants.values()))
 
 
@@ -139,7 +131,7 @@ def _bases_of(name: str, own: Recipes, bases: Mapping[str, str | None]) -> Itera
         name = base
 
 
-def _recipe(name: str, table: object, text: str, mistakes: list[_Mistake]) -> Recipe:
+def _recipe(name: str, table: object, mistakes: list[str]) -> Recipe:
     extends = _base(table) is not None
     if extends and isinstance(table, dict):
         table = {variant: entry for variant, entry in table.items() if variant != _EXTENDS}
@@ -147,20 +139,18 @@ def _recipe(name: str, table: object, text: str, mistakes: list[_Mistake]) -> Re
         try:
             _NAME.validate_python(part)
         except ValidationError:
-            reason = f"a name is 1 to 32 of a-z, 0-9, _ and -, not {part!r}"
-            mistakes.append((_line_of(text, [name, part][: 1 + (part != name)]), reason))
+            mistakes.append(f"{name}: a name is 1 to 32 of a-z, 0-9, _ and -, not {part!r}")
     if not isinstance(table, dict):
-        mistakes.append((_line_of(text, [name]), f"{name} stands in no table; a variant is [RECIPE.VARIANT]"))
+        mistakes.append(f"{name} stands in no table; a variant is [RECIPE.VARIANT]")
         return Recipe(name, ())
     if not (table or extends) or len(table) > MOST_VARIANTS:
-        reason = f"a recipe has 1 to {MOST_VARIANTS} tables [{name}.VARIANT]"
-        mistakes.append((_line_of(text, [name]), reason))
+        mistakes.append(f"a recipe has 1 to {MOST_VARIANTS} tables [{name}.VARIANT]")
         return Recipe(name, ())
-    made = [_variant(name, variant, entry, text, mistakes) for variant, entry in table.items()]
+    made = [_variant(name, variant, entry, mistakes) for variant, entry in table.items()]
     return Recipe(name, tuple(variant for variant in made if variant is not None))
 
 
-def _variant(recipe: str, name: str, entry: object, text: str, mistakes: list[_Mistake]) -> Variant | None:
+def _variant(recipe: str, name: str, entry: object, mistakes: list[str]) -> Variant | None:
     try:
         return _VariantTable.model_validate(entry).variant(name)
     except ValidationError as error:
@@ -172,30 +162,5 @@ def _variant(recipe: str, name: str, entry: object, text: str, mistakes: list[_M
                 "keys": ", ".join(_VariantTable.model_fields),
                 "said": mistake["msg"],
             }
-            mistakes.append((_line_of(text, where), words.format(**values)))
+            mistakes.append(words.format(**values))
     return None
-
-
-def _line_of(text: str, where: Sequence[str]) -> int:
-    """The line of the key or table `where`, or of the nearest table around it that is spelled out.
-
-    `tomllib` keeps no positions, so this reads the headers and keys as people write them.
-    """
-    best, depth = 1, 0
-    inside: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[+([^\]]*)\]", line):
-            inside = tuple(_words(header[1]))
-            here = inside
-        elif key := re.match(r"\s*([^=#]+?)\s*=", line):
-            here = (*inside, *_words(key[1]))
-        else:
-            continue
-        matched = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(where, here, strict=False)))
-        if matched > depth:
-            best, depth = number, matched
-    return best
-
-
-def _words(dotted: str) -> Iterator[str]:
-    return ("".join(found.groups(default="")) for found in _PART.finditer(dotted))
