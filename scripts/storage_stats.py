@@ -1,5 +1,6 @@
 """`media stats`: stored files, queue depth, drift and growth."""
 
+import time
 from typing import Annotated
 
 import typer
@@ -95,7 +96,7 @@ async def room(settings: Settings) -> Space | None:
 async def _scan(settings: Settings) -> DriftReport:
     # Everything that a report does without is imported here: it must come at once.
     from pipelines.stats.drift import look
-    from pipelines.sweep.findings import Ages
+    from pipelines.sweep.ages import Ages
     from scripts.progress import Progress
     from storage.catalog import open_catalog
 
@@ -107,7 +108,7 @@ async def _scan(settings: Settings) -> DriftReport:
         totals = await read_totals(settings.catalog_path)
         assert totals is not None
         expected = [totals.count(what).count for what in ("original", "variant", "superseded")]
-        ages = Ages.now(settings.grace, settings.retention)
+        ages = Ages.at(time.time(), settings.grace, settings.retention)
         with Progress("files", sum(expected)) as progress:
             found = await look(catalog, blobs, ages, progress.advance)
     return scanned(found.disk, found.catalog, found.findings, found.areas)

@@ -31,6 +31,8 @@ _VARIANT = re.compile(
     r"variants/([0-9a-f]{2})/([0-9a-f]{2})/"
     r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.(jpg|webp|avif)"
 )
+_PLAN = re.compile(r"sweep-[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
+_PLAN_PART = re.compile(rf"{TRASH}/{_PLAN.pattern}/plan-[0-9]{{6}}\.jsonl")
 
 
 def variant_key(name: UUID, output_format: str) -> str:
@@ -69,6 +71,36 @@ def source_key(source: str) -> str:
 def trash_key(plan: str, key: str) -> str:
     """Where the blob under `key` is kept once `plan` has moved it out of the way."""
     return f"{TRASH}/{plan}/{key}"
+
+
+def plan_key(plan: str) -> str:
+    """Where the head of a sweep's plan is kept: beside what the plan moves away."""
+    return f"{TRASH}/{plan}/plan.json"
+
+
+def plan_part_key(plan: str, part: int) -> str:
+    """Where a part of the plan's findings is kept."""
+    return f"{TRASH}/{plan}/plan-{part:06}.jsonl"
+
+
+def is_plan_part(key: str) -> bool:
+    """Whether `key` is one that `plan_part_key` makes of a plan's name."""
+    return _PLAN_PART.fullmatch(key) is not None
+
+
+def is_plan_name(word: str) -> bool:
+    """Whether a plan can have that name."""
+    return _PLAN.fullmatch(word) is not None
+
+
+def trash_folder(key: str) -> str:
+    """The folder of the trash in which `key` lies: a plan's name, or that of a deletion."""
+    return key.split("/")[1]
+
+
+def behind_trash_folder(folder: str) -> str:
+    """The first text that comes after every key of that folder of the trash."""
+    return f"{TRASH}/{folder}{chr(ord('/') + 1)}"
 
 
 def is_hidden(name: str) -> bool:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from pipelines.originals import announced_otherwise
-from pipelines.sweep.findings import Ages, Kind, classify
+from pipelines.sweep.ages import Ages
+from pipelines.sweep.findings import Kind, classify
 from storage.blobs import BlobInfo, Existence, Exists, List, Look
 from storage.catalog import Catalog
 from storage.catalog.sweeps import VariantRow

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from pipelines.sweep import plan as plans
-from pipelines.sweep.findings import Ages, Discrepancy, Kind, look_at
-from pipelines.sweep.plan import Plan, quarantine_key
+from pipelines.sweep.findings import Discrepancy, Kind, look_at
+from pipelines.sweep.plan import Plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from pipelines.sweep.trash import bring_back, known_plans
 from storage.blobs import BlobInfo, Existence
 from storage.catalog.clock import now_ms
 from storage.errors import BlobNotFound
+from storage.keys import trash_key
 
 _APPLY = "apply"
 _GROUP = 200  # keys that are marked together
@@ -50,7 +51,7 @@ async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> 
                 done += await _apply_group(plan, findings[at : at + _GROUP], trash, sweeper)
                 await _save(plan, replace(place, part=part, at=at + _GROUP, done=dict(done)), sweeper)
             part, first = part + 1, 0
-        await plans.save(replace(plan, applied=plan.applied or plans.now()), sweeper.blobs)
+        await plans.save(replace(plan, applied=plan.applied or plans.iso(sweeper.now())), sweeper.blobs)
         await _report(plan, done, place.before, sweeper)
         await sweeper.sweeps.save_progress(_APPLY, None)
     return dict(done)
@@ -107,12 +108,12 @@ async def _retire(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> int:
     """Row first, then bytes: a crash in between leaves an orphan, never a row without its file."""
     if not keys:
         return 0
-    before_ms = Ages.now(sweeper.grace_s, sweeper.retention_s).retired_before_ms
+    before_ms = sweeper.ages().retired_before_ms
     gone = await sweeper.sweeps.mark_superseded(keys, before_ms)
     await _set_aside(plan, gone, sweeper)
     held = await sweeper.sweeps.find_rows(sorted(gone))
     for key in sorted(gone.difference(held)):  # also what a sweep that died then has moved
-        await sweeper.blobs.delete(quarantine_key(plan.id, key))
+        await sweeper.blobs.delete(trash_key(plan.id, key))
     return len(gone)
 
 
@@ -135,7 +136,7 @@ async def _move_away(plan: Plan, key: str, sweeper: Sweeper) -> bool:
     seen = await _old(key, sweeper)
     if seen is None:  # gone, or made again since the plan
         return False
-    moved = await sweeper.blobs.move(key, quarantine_key(plan.id, key))
+    moved = await sweeper.blobs.move(key, trash_key(plan.id, key))
     if moved is not None and moved.is_same_file(seen):
         return True
     # A writer made it again after it was looked at: what was moved is the new file. Its row cannot have been
@@ -165,4 +166,4 @@ async def _old(key: str, sweeper: Sweeper) -> BlobInfo | None:
         info = await sweeper.blobs.info(key)
     except BlobNotFound:
         return None
-    return info if info.changed_at < Ages.now(sweeper.grace_s, 0).orphan_before else None
+    return info if info.changed_at < sweeper.ages().orphan_before else None

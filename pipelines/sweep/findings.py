@@ -1,13 +1,13 @@
 """What a sweep finds: two sorted sequences, the files and the rows, laid side by side stretch by stretch."""
 
-import time
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pipelines.sweep.sweeper import Sweeper
+from pipelines.sweep.ages import Ages
+from pipelines.sweep.sweeper import Looker
 from storage.blobs import BlobInfo, Existence, Look
 from storage.keys import TRASH, UNFINISHED, VARIANTS, parse_variant_key
 from storage.totals import Count
@@ -37,20 +37,6 @@ class Discrepancy:
 
 
 @dataclass(frozen=True)
-class Ages:
-    """From which moments on (s since 1970) a file is old enough, and a superseded row past its time."""
-
-    orphan_before: float
-    retired_before_ms: float
-
-    @classmethod
-    def now(cls, grace_s: float, retention_s: float) -> "Ages":
-        """The moments as they are now."""
-        now = time.time()
-        return cls(now - grace_s, (now - retention_s) * 1000)
-
-
-@dataclass(frozen=True)
 class Looked:
     """What one step came to: findings, how much was looked at, and where the next begins (None: nowhere).
 
@@ -66,13 +52,13 @@ class Looked:
     trash: Count = _NOTHING
 
 
-async def compare(after: str, sweeper: Sweeper) -> Looked:
+async def compare(after: str, looker: Looker) -> Looked:
     """Lay the next stretch of files beside the rows that hold them. Raises: StorageError.
 
     Memory does not grow with their number, and only files without a row are looked at.
     """
-    files, upto = await _files(after, sweeper)
-    rows = await sweeper.sweeps.keys(after, upto, 2 * STRETCH)
+    files, upto = await _files(after, looker)
+    rows = await looker.sweeps.keys(after, upto, 2 * STRETCH)
     if len(rows) == 2 * STRETCH:  # the stretch holds more rows than files
         upto = rows[-1]
         files = files[: bisect_right(files, upto)]
@@ -81,29 +67,29 @@ async def compare(after: str, sweeper: Sweeper) -> Looked:
     there, held = set(files), set(rows)
     loose = [key for key in files if key not in held]
     absent = [key for key in rows if key not in there]
-    ages = Ages.now(sweeper.grace_s, sweeper.retention_s)
-    found = await look_at(loose, sweeper.blobs)
+    ages = looker.ages()
+    found = await look_at(loose, looker.blobs)
     findings = [one for info in _infos(found) if (one := classify(info, ages))]
-    missing, lacking = await _missing(absent, ages, sweeper)
+    missing, lacking = await _missing(absent, ages, looker)
     surplus = sum(info.bytes for info in _infos(found)) - lacking
     ordered = sorted([*findings, *missing], key=lambda one: one.key)
     return Looked(ordered, upto, len(files), len(rows), surplus)
 
 
-async def retired(after: str, sweeper: Sweeper) -> Looked:
+async def retired(after: str, looker: Looker) -> Looked:
     """The next superseded variants whose time is over. Raises: StorageError."""
-    before_ms = Ages.now(sweeper.grace_s, sweeper.retention_s).retired_before_ms
-    rows = await sweeper.sweeps.superseded(before_ms, after, STRETCH)
+    before_ms = looker.ages().retired_before_ms
+    rows = await looker.sweeps.superseded(before_ms, after, STRETCH)
     findings = [Discrepancy(Kind.RETIRED, row.key, row.bytes) for row in rows]
     return Looked(findings, rows[-1].key if len(rows) == STRETCH else None)
 
 
-async def leftovers(after: str, sweeper: Sweeper) -> Looked:
+async def leftovers(after: str, looker: Looker) -> Looked:
     """The next unfinished writes that are old enough. Raises: StorageError."""
-    ages = Ages.now(sweeper.grace_s, sweeper.retention_s)
+    ages = looker.ages()
     findings: list[Discrepancy] = []
     for place in UNFINISHED:
-        async with aclosing(sweeper.blobs.list(place, after)) as files:
+        async with aclosing(looker.blobs.list(place, after)) as files:
             async for file in files:
                 if file.key > after and file.changed_at < ages.orphan_before:
                     findings.append(Discrepancy(Kind.LEFTOVER, file.key, file.bytes))
@@ -112,10 +98,10 @@ async def leftovers(after: str, sweeper: Sweeper) -> Looked:
     return Looked(findings, None)
 
 
-async def thrown_away(after: str, sweeper: Sweeper) -> Looked:
+async def thrown_away(after: str, looker: Looker) -> Looked:
     """The next files of the trash, which are only counted. Raises: StorageError."""
     count = size = 0
-    async with aclosing(sweeper.blobs.list(TRASH, after)) as files:
+    async with aclosing(looker.blobs.list(TRASH, after)) as files:
         async for file in files:
             count, size = count + 1, size + file.bytes
             if count == STRETCH:
@@ -138,10 +124,10 @@ async def look_at(keys: Sequence[str], blobs: Look) -> Mapping[str, BlobInfo | E
     return found
 
 
-async def _files(after: str, sweeper: Sweeper) -> tuple[Sequence[str], str | None]:
+async def _files(after: str, looker: Looker) -> tuple[Sequence[str], str | None]:
     """The next files, and up to which key they are all there are; None: there are no more."""
     files: list[str] = []
-    async with aclosing(sweeper.blobs.keys(VARIANTS, after)) as pages:
+    async with aclosing(looker.blobs.keys(VARIANTS, after)) as pages:
         async for page in pages:
             files += page
             if len(files) >= STRETCH:
@@ -149,14 +135,14 @@ async def _files(after: str, sweeper: Sweeper) -> tuple[Sequence[str], str | Non
     return files, None
 
 
-async def _missing(absent: Sequence[str], ages: Ages, sweeper: Sweeper) -> tuple[Sequence[Discrepancy], int]:
+async def _missing(absent: Sequence[str], ages: Ages, looker: Looker) -> tuple[Sequence[Discrepancy], int]:
     """Rows whose file is surely not there, and the bytes that they speak of.
 
     An old superseded one is found by its time, whether its file is there or not.
     """
-    found = await look_at(absent, sweeper.blobs)
+    found = await look_at(absent, looker.blobs)
     gone = [key for key in absent if found[key] is Existence.MISSING]
-    held = await sweeper.sweeps.find_rows(gone)  # those that still are; a file goes after its row
+    held = await looker.sweeps.find_rows(gone)  # those that still are; a file goes after its row
     findings = [
         Discrepancy(Kind.MISSING, key, row.bytes)
         for key, row in held.items()

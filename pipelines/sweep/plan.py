@@ -1,7 +1,5 @@
 """Plans: what a sweep found, written down key by key before anything is touched."""
 
-import re
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,10 +13,7 @@ from pipelines.sweep.breaker import Totals, implausible
 from pipelines.sweep.findings import Discrepancy, Kind, Looked
 from storage.blobs import Get, Put
 from storage.errors import BlobNotFound
-from storage.keys import TRASH
-
-_ID = re.compile(r"sweep-[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
-_PART = re.compile(rf"{TRASH}/{_ID.pattern}/plan-[0-9]{{6}}\.jsonl")
+from storage.keys import is_plan_name, plan_key, plan_part_key
 
 
 class PlanUnknown(Exception):
@@ -43,20 +38,15 @@ class Plan:
         """Why the breaker stops this plan; None when it does not."""
         return implausible(Totals(self.files, self.rows, self.counts.get(Kind.ORPHAN, 0)))
 
-
-def is_name(word: str) -> bool:
-    """Whether a plan can have that name."""
-    return _ID.fullmatch(word) is not None
-
-
-def now() -> str:
-    """This moment, as plans write it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    @property
+    def made_at(self) -> float:
+        """When the plan was made, in seconds since 1970."""
+        return datetime.fromisoformat(self.made).timestamp()
 
 
-def age_s(plan: Plan) -> float:
-    """How many seconds ago the plan was made."""
-    return time.time() - datetime.fromisoformat(plan.made).timestamp()
+def iso(now: float) -> str:
+    """That moment (s since 1970) as plans write it."""
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
@@ -77,9 +67,9 @@ class Draft:
     parts: int = 0
 
     @classmethod
-    def new(cls) -> "Draft":
-        """One that begins now."""
-        return cls(f"sweep-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}", time.time())
+    def new(cls, now: float) -> "Draft":
+        """One that begins now (s since 1970)."""
+        return cls(f"sweep-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}", now)
 
     def as_json(self) -> dict[str, Any]:
         """The draft as JSON-ready data."""
@@ -97,7 +87,7 @@ async def write_down(draft: Draft, looked: Looked, next_stage: str, blobs: Put) 
         sizes[finding.kind.value] += finding.bytes
     if looked.findings:
         lines = [orjson.dumps(finding) + b"\n" for finding in looked.findings]
-        await blobs.put(_part_key(draft.id, draft.parts), _chunks([b"".join(lines)]))
+        await blobs.put(plan_part_key(draft.id, draft.parts), _chunks([b"".join(lines)]))
     return replace(
         draft,
         stage=draft.stage if looked.after is not None else next_stage,
@@ -113,9 +103,10 @@ async def write_down(draft: Draft, looked: Looked, next_stage: str, blobs: Put) 
     )
 
 
-async def finish(draft: Draft, blobs: Put) -> Plan:
+async def finish(draft: Draft, now: float, blobs: Put) -> Plan:
     """The plan that the draft has become, written down where it says anything. Raises: StorageError."""
-    plan = Plan(draft.id, now(), dict(draft.counts), dict(draft.bytes), draft.files, draft.rows, draft.parts)
+    counts, sizes = dict(draft.counts), dict(draft.bytes)
+    plan = Plan(draft.id, iso(now), counts, sizes, draft.files, draft.rows, draft.parts)
     if plan.counts:
         await save(plan, blobs)
     return plan
@@ -123,15 +114,15 @@ async def finish(draft: Draft, blobs: Put) -> Plan:
 
 async def save(plan: Plan, blobs: Put) -> None:
     """Write a plan's head. Raises: StorageError."""
-    await blobs.put(_head_key(plan.id), _chunks([orjson.dumps(plan, option=orjson.OPT_INDENT_2)]))
+    await blobs.put(plan_key(plan.id), _chunks([orjson.dumps(plan, option=orjson.OPT_INDENT_2)]))
 
 
 async def load(plan_id: str, blobs: Get) -> Plan:
     """The head of a plan. Raises: PlanUnknown, StorageError."""
-    if not is_name(plan_id):
+    if not is_plan_name(plan_id):
         raise PlanUnknown(f"{plan_id!r} is not the name of a plan.")
     try:
-        return Plan(**orjson.loads(await blobs.get(_head_key(plan_id))))
+        return Plan(**orjson.loads(await blobs.get(plan_key(plan_id))))
     except BlobNotFound as error:
         raise PlanUnknown(f"There is no plan {plan_id}.") from error
 
@@ -139,36 +130,18 @@ async def load(plan_id: str, blobs: Get) -> Plan:
 async def findings(plan: Plan, blobs: Get, first: int = 0) -> AsyncIterator[Sequence[Discrepancy]]:
     """What the plan says, part by part from the part `first` on. Raises: StorageError."""
     for part in range(first, plan.parts):
-        lines = (await blobs.get(_part_key(plan.id, part))).splitlines()
+        lines = (await blobs.get(plan_part_key(plan.id, part))).splitlines()
         yield [_finding(line) for line in lines]
-
-
-def quarantine_key(plan_id: str, key: str) -> str:
-    """Where the plan keeps the blob that was under `key`."""
-    return f"{TRASH}/{plan_id}/{key}"
 
 
 def own_keys(plan: Plan) -> Sequence[str]:
     """The keys of the plan's own files, its head first: without it there is no plan."""
-    return [_head_key(plan.id), *(_part_key(plan.id, part) for part in range(plan.parts))]
-
-
-def is_part(key: str) -> bool:
-    """Whether there are findings under that key of the trash."""
-    return _PART.fullmatch(key) is not None
+    return [plan_key(plan.id), *(plan_part_key(plan.id, part) for part in range(plan.parts))]
 
 
 def _finding(line: bytes) -> Discrepancy:
     said = orjson.loads(line)
     return Discrepancy(Kind(said["kind"]), said["key"], said["bytes"])
-
-
-def _head_key(plan_id: str) -> str:
-    return f"{TRASH}/{plan_id}/plan.json"
-
-
-def _part_key(plan_id: str, part: int) -> str:
-    return f"{TRASH}/{plan_id}/plan-{part:06}.jsonl"
 
 
 async def _chunks(chunks: Sequence[bytes]) -> AsyncIterator[bytes]:

@@ -1,14 +1,13 @@
 """Planning: everything is looked at, step by step, and what is to be done is written down."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from pipelines.sweep import findings
 from pipelines.sweep.findings import Kind, Looked
 from pipelines.sweep.plan import Draft, Plan, finish, write_down
-from pipelines.sweep.sweeper import Sweeper
+from pipelines.sweep.sweeper import Planner
 from storage.catalog.clock import now_ms
 from storage.catalog.sweeps import Count, Swept
 from storage.errors import CatalogTooNew, StorageError
@@ -17,7 +16,7 @@ DRAFT = "draft"
 _COUNTED = "counted"
 STALE_S = 24 * 3600  # what was left so long says little of today
 
-_STAGES: Mapping[str, Callable[[str, Sweeper], Awaitable[Looked]]] = {
+_STAGES: Mapping[str, Callable[[str, Planner], Awaitable[Looked]]] = {
     "compare": findings.compare,
     "retired": findings.retired,
     "leftovers": findings.leftovers,
@@ -25,7 +24,7 @@ _STAGES: Mapping[str, Callable[[str, Sweeper], Awaitable[Looked]]] = {
 }
 
 
-async def make_plan(sweeper: Sweeper) -> Plan:
+async def make_plan(planner: Planner) -> Plan:
     """Look at every file and every row, and write down what is to be done. Nothing else is touched.
 
     It goes on from where the last one stopped that was not finished.
@@ -34,56 +33,57 @@ async def make_plan(sweeper: Sweeper) -> Plan:
     an error; that is remembered as a sweep that was stopped.
     """
     try:
-        async with sweeper.at_work():
-            draft = await _begun(sweeper)
-            async with _counting(draft, sweeper) as wrong_totals:
-                draft = await _look_at_all(draft, sweeper)
+        async with planner.at_work():
+            draft = await _begun(planner)
+            async with _counting(draft, planner) as wrong_totals:
+                draft = await _look_at_all(draft, planner)
                 wrong = await wrong_totals
-            plan = await finish(draft, sweeper.blobs)
-            await sweeper.sweeps.remember(await _swept(plan, draft, wrong, sweeper))
+            plan = await finish(draft, planner.now(), planner.blobs)
+            await planner.sweeps.remember(await _swept(plan, draft, wrong, planner))
             for progress in (DRAFT, _COUNTED):
-                await sweeper.sweeps.save_progress(progress, None)
+                await planner.sweeps.save_progress(progress, None)
     except StorageError as error:
         if not isinstance(error, CatalogTooNew):  # which is not ours to write to
             with suppress(StorageError):
-                await sweeper.sweeps.note_stop(str(error))
+                await planner.sweeps.note_stop(str(error))
         raise
     return plan
 
 
-async def _look_at_all(draft: Draft, sweeper: Sweeper) -> Draft:
+async def _look_at_all(draft: Draft, planner: Planner) -> Draft:
     while draft.stage != "done":
-        await sweeper.next_step()
-        looked = await _STAGES[draft.stage](draft.after, sweeper)
-        draft = await write_down(draft, looked, _after(draft.stage), sweeper.blobs)
-        await sweeper.sweeps.save_progress(DRAFT, draft.as_json())
+        await planner.next_step()
+        looked = await _STAGES[draft.stage](draft.after, planner)
+        draft = await write_down(draft, looked, _after(draft.stage), planner.blobs)
+        await planner.sweeps.save_progress(DRAFT, draft.as_json())
     return draft
 
 
 @asynccontextmanager
-async def _counting(draft: Draft, sweeper: Sweeper) -> AsyncIterator[asyncio.Task[int | None]]:
+async def _counting(draft: Draft, planner: Planner) -> AsyncIterator[asyncio.Task[int | None]]:
     """The catalog's totals are proved beside the body, which waits for other things."""
-    counting = asyncio.create_task(_wrong_totals(draft, sweeper))
+    counting = asyncio.create_task(_wrong_totals(draft, planner))
     try:
         yield counting
     finally:
         await asyncio.gather(counting, return_exceptions=True)  # a query cannot be stopped
 
 
-async def _wrong_totals(draft: Draft, sweeper: Sweeper) -> int | None:
+async def _wrong_totals(draft: Draft, planner: Planner) -> int | None:
     """How many totals were wrong; once they are set right, another try would find none."""
-    counted = await sweeper.sweeps.progress(_COUNTED)
+    counted = await planner.sweeps.progress(_COUNTED)
     if counted is None or counted["plan"] != draft.id:
-        counted = {"plan": draft.id, "wrong": await sweeper.prove_totals()}
-        await sweeper.sweeps.save_progress(_COUNTED, counted)
+        counted = {"plan": draft.id, "wrong": await planner.prove_totals()}
+        await planner.sweeps.save_progress(_COUNTED, counted)
     wrong: int | None = counted["wrong"]
     return wrong
 
 
-async def _begun(sweeper: Sweeper) -> Draft:
-    saved = await sweeper.sweeps.progress(DRAFT)
-    draft = Draft(**saved) if saved else Draft.new()
-    return draft if time.time() - draft.begun < STALE_S else Draft.new()
+async def _begun(planner: Planner) -> Draft:
+    saved = await planner.sweeps.progress(DRAFT)
+    now = planner.now()
+    draft = Draft(**saved) if saved else Draft.new(now)
+    return draft if now - draft.begun < STALE_S else Draft.new(now)
 
 
 def _after(stage: str) -> str:
@@ -91,9 +91,9 @@ def _after(stage: str) -> str:
     return stages[stages.index(stage) + 1]
 
 
-async def _swept(plan: Plan, draft: Draft, wrong_totals: int | None, sweeper: Sweeper) -> Swept:
-    rows = await sweeper.sweeps.total()
-    before = await sweeper.sweeps.last()
+async def _swept(plan: Plan, draft: Draft, wrong_totals: int | None, planner: Planner) -> Swept:
+    rows = await planner.sweeps.total()
+    before = await planner.sweeps.last()
     return Swept(
         plan=plan.id,
         time_ms=now_ms(),

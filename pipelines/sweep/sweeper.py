@@ -1,14 +1,18 @@
 """Who sweeps: what sweeping needs, the right to do it, and the pause between two steps."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any, Protocol
 from uuid import UUID
 
-from storage.blobs import Blobs
-from storage.catalog.sweeps import SWEEP, Sweeps
+from pipelines.sweep.ages import Ages
+from storage.blobs import Blobs, Keys, List, Look, Put
+from storage.catalog.sweeps import SWEEP, Sweeps, VariantRow
 from storage.errors import StorageError
+from storage.totals import Count, Swept
 
 _LEASE_S = 60.0
 
@@ -23,6 +27,72 @@ class SweepBusy(SweepRefused):
 
 class SweepPaused(Exception):
     """The sweep was asked to stop between two steps; the next one goes on from there."""
+
+
+class VisibleBlobs(Keys, List, Look, Protocol):
+    """What a sweep's findings need of a storage: verbs that look."""
+
+
+class VisibleRows(Protocol):
+    """What a sweep's findings need of the catalog; `Sweeps` says what each does."""
+
+    async def keys(self, after: str, upto: str | None, limit: int) -> Sequence[str]: ...
+
+    async def superseded(self, before_ms: float, after: str, limit: int) -> Sequence[VariantRow]: ...
+
+    async def find_rows(self, keys: Sequence[str]) -> Mapping[str, VariantRow]: ...
+
+
+class Looker(Protocol):
+    """A sweeper as findings see it: it can look at files and rows, and change none."""
+
+    @property
+    def blobs(self) -> VisibleBlobs: ...
+
+    @property
+    def sweeps(self) -> VisibleRows: ...
+
+    def ages(self) -> Ages: ...
+
+
+class PlanBlobs(VisibleBlobs, Put, Protocol):
+    """What planning needs of a storage: verbs that look, and one to write the plan down."""
+
+
+class PlanRecords(VisibleRows, Protocol):
+    """What planning needs of the catalog: rows to look at, and its own notes to write."""
+
+    async def total(self) -> Count: ...
+
+    async def last(self) -> Swept | None: ...
+
+    async def remember(self, swept: Swept) -> None: ...
+
+    async def note_stop(self, reason: str) -> None: ...
+
+    async def progress(self, of: str) -> dict[str, Any] | None: ...
+
+    async def save_progress(self, of: str, value: Mapping[str, Any] | None) -> None: ...
+
+
+class Planner(Looker, Protocol):
+    """A sweeper as planning sees it: it can look at everything, write a plan, and destroy nothing."""
+
+    @property
+    def blobs(self) -> PlanBlobs: ...
+
+    @property
+    def sweeps(self) -> PlanRecords: ...
+
+    @property
+    def now(self) -> Callable[[], float]: ...
+
+    @property
+    def prove_totals(self) -> Callable[[], Awaitable[int | None]]: ...
+
+    def at_work(self) -> AbstractAsyncContextManager[None]: ...
+
+    async def next_step(self) -> None: ...
 
 
 Requeue = Callable[[Sequence[UUID]], Awaitable[int]]
@@ -54,7 +124,13 @@ class Sweeper:
     prove_totals: Callable[[], Awaitable[int | None]] = _uncounted
     """Counts all rows, sets the catalog's totals right, and gives how many were wrong; None: it did not."""
     stopping: Callable[[], bool] = lambda: False
+    now: Callable[[], float] = time.time
+    """The moment, in seconds since 1970."""
     lease: str = SWEEP
+
+    def ages(self) -> Ages:
+        """The moments from which on files and rows are acted upon now."""
+        return Ages.at(self.now(), self.grace_s, self.retention_s)
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:

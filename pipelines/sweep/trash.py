@@ -1,22 +1,20 @@
 """The trash: what a plan has put there comes back, or goes for good once its time is over."""
 
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, field, replace
 
 from pipelines.sweep import plan as plans
-from pipelines.sweep.findings import Ages, Kind, look_at
-from pipelines.sweep.plan import Plan, PlanUnknown, quarantine_key
+from pipelines.sweep.findings import Kind, look_at
+from pipelines.sweep.plan import Plan, PlanUnknown
 from pipelines.sweep.planning import DRAFT, STALE_S
 from pipelines.sweep.sweeper import Sweeper
 from storage.blobs import BlobInfo, Existence
-from storage.keys import DELETED, TRASH, VARIANTS
+from storage.keys import DELETED, TRASH, VARIANTS, behind_trash_folder, is_plan_part, trash_folder, trash_key
 
 _PURGE = "purge"
 _GROUP = 1000  # keys in one step
-_BEHIND = chr(ord("/") + 1)  # behind the name of a folder: where its keys end
 _KINDS = (Kind.ORPHAN, Kind.RETIRED)  # whose files a plan moves
 
 
@@ -43,7 +41,7 @@ async def purge(sweeper: Sweeper) -> Mapping[str, int]:
     async with sweeper.at_work():
         place = await _begun(sweeper)
         for plan in [] if place.after else await known_plans(sweeper):
-            if plan.id >= place.plan and plans.age_s(plan) > sweeper.retention_s:
+            if plan.id >= place.plan and plan.made_at < _expired_before(sweeper):
                 place = await _purge_plan(plan, place, sweeper)
         done = await _purge_others(place, sweeper)
         await sweeper.sweeps.save_progress(_PURGE, None)
@@ -67,6 +65,11 @@ async def restore(plan_id: str, sweeper: Sweeper) -> int:
     return restored
 
 
+def _expired_before(sweeper: Sweeper) -> float:
+    """Before which moment (s since 1970) what was moved to the trash is past its time."""
+    return sweeper.now() - sweeper.retention_s
+
+
 async def known_plans(sweeper: Sweeper) -> Sequence[Plan]:
     """The complete plans there are, oldest first. Raises: StorageError."""
     found = []
@@ -74,7 +77,7 @@ async def known_plans(sweeper: Sweeper) -> Sequence[Plan]:
     while name := await _next_folder(after, sweeper):
         with suppress(PlanUnknown):
             found.append(await plans.load(name, sweeper.blobs))
-        after = f"{TRASH}/{name}{_BEHIND}"
+        after = behind_trash_folder(name)
     return found
 
 
@@ -82,7 +85,7 @@ async def _next_folder(after: str, sweeper: Sweeper) -> str | None:
     """The first folder of the trash with a key that comes after that one."""
     async with aclosing(sweeper.blobs.keys(TRASH, after)) as pages:
         async for page in pages:
-            return page[0].split("/")[1]
+            return trash_folder(page[0])
     return None
 
 
@@ -92,11 +95,11 @@ async def bring_back(among: Sequence[Plan], keys: Sequence[str], sweeper: Sweepe
     back: list[str] = []
     for plan in reversed(among):  # the newest first
         wanted = [key for key in keys if key not in back]
-        kept = await look_at([quarantine_key(plan.id, key) for key in wanted], sweeper.blobs)
+        kept = await look_at([trash_key(plan.id, key) for key in wanted], sweeper.blobs)
         for key in wanted:
-            if _may_come_back(kept[quarantine_key(plan.id, key)], there[key]):
+            if _may_come_back(kept[trash_key(plan.id, key)], there[key]):
                 # A writer who makes it again meanwhile has the newer one.
-                await sweeper.blobs.move(quarantine_key(plan.id, key), key, replace=False)
+                await sweeper.blobs.move(trash_key(plan.id, key), key, replace=False)
                 back.append(key)
     return back
 
@@ -111,7 +114,7 @@ def _may_come_back(kept: BlobInfo | Existence, there: BlobInfo | Existence) -> b
 
 async def _begun(sweeper: Sweeper) -> _PurgeProgress:
     place = _PurgeProgress(**(await sweeper.sweeps.progress(_PURGE) or {}))
-    return place if time.time() - place.begun < STALE_S else _PurgeProgress(time.time())
+    return place if sweeper.now() - place.begun < STALE_S else _PurgeProgress(sweeper.now())
 
 
 async def _purge_plan(plan: Plan, place: _PurgeProgress, sweeper: Sweeper) -> _PurgeProgress:
@@ -137,16 +140,16 @@ async def _save(place: _PurgeProgress, sweeper: Sweeper) -> None:
 
 
 async def _purge_group(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> Counter[str]:
-    before = Ages.now(sweeper.retention_s, 0).orphan_before
-    kept = await look_at([quarantine_key(plan.id, key) for key in keys], sweeper.blobs)
-    old = [key for key in keys if _is_older(kept[quarantine_key(plan.id, key)], before)]
+    before = _expired_before(sweeper)
+    kept = await look_at([trash_key(plan.id, key) for key in keys], sweeper.blobs)
+    old = [key for key in keys if _is_older(kept[trash_key(plan.id, key)], before)]
     held = await sweeper.sweeps.find_rows(old)
     there = await look_at(sorted(held), sweeper.blobs)
     lost = [key for key in held if there[key] is Existence.MISSING]
     done: Counter[str] = Counter(restored=len(await bring_back([plan], lost, sweeper)))
     for key in old:
         if key not in held or isinstance(there[key], BlobInfo):  # it is unknown: it may be the only one
-            await sweeper.blobs.delete(quarantine_key(plan.id, key))
+            await sweeper.blobs.delete(trash_key(plan.id, key))
             done["purged"] += 1
     return done
 
@@ -157,7 +160,7 @@ def _is_older(found: BlobInfo | Existence, before: float) -> bool:
 
 async def _forget(plan: Plan, sweeper: Sweeper) -> bool:
     """Remove the plan's own files, unless something is still quarantined under it."""
-    async with aclosing(sweeper.blobs.keys(f"{TRASH}/{plan.id}/{VARIANTS}")) as left:
+    async with aclosing(sweeper.blobs.keys(trash_key(plan.id, VARIANTS))) as left:
         if await anext(left, None) is not None:
             return False
     for key in plans.own_keys(plan):
@@ -170,18 +173,18 @@ async def _purge_others(place: _PurgeProgress, sweeper: Sweeper) -> Mapping[str,
 
     Gives what the whole purge has done.
     """
-    before = Ages.now(sweeper.retention_s, 0).orphan_before
+    before = _expired_before(sweeper)
     draft = await sweeper.sweeps.progress(DRAFT)
     living = {plan.id for plan in await known_plans(sweeper)} | ({draft["id"]} if draft else set())
     done = Counter(place.done)
     async with aclosing(sweeper.blobs.list(TRASH, place.after)) as blobs:
         looked_at = 0
         async for blob in blobs:
-            folder = blob.key.split("/")[1]
+            folder = trash_folder(blob.key)
             if blob.changed_at < before and folder.startswith(DELETED):
                 await sweeper.blobs.delete(blob.key)
                 done["originals"] += 1
-            elif blob.changed_at < before and folder not in living and plans.is_part(blob.key):
+            elif blob.changed_at < before and folder not in living and is_plan_part(blob.key):
                 await sweeper.blobs.delete(blob.key)
             looked_at += 1
             if looked_at % _GROUP == 0:

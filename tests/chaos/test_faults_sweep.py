@@ -1,10 +1,8 @@
 """Sweeps beside writers, beside each other, on a disk that fails, and killed at any step."""
 
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import pytest
@@ -24,7 +22,7 @@ from tests.chaos.conftest import FaultPlaces
 from tests.chaos.crashes import Scenario, die_at_each, record
 from tests.chaos.place import FaultPlace
 from tests.support.catalogs import claim, commit, delete_event, take, upload, upload_event, work
-from tests.support.sweeps import put
+from tests.support.sweeps import Clock, put
 
 HOUR_S = 3600
 _NEIGHBOUR = 0
@@ -46,30 +44,24 @@ def _ready(of: Claim, keys: Sequence[str]) -> Ready:
 
 
 @pytest.fixture
-async def sweeper(catalog: Catalog, local_blobs: LocalBlobs) -> Sweeper:
+async def sweeper(catalog: Catalog, local_blobs: LocalBlobs, clock: Clock) -> Sweeper:
     """One whose catalog has an upload already: beside an empty one, no sweep touches anything."""
     neighbour = uuid5(NAMESPACE_OID, "neighbour")
     await take(catalog, upload_event(1, neighbour, "uploads/neighbour.jpg"))
     await commit(catalog, _ready(await claim(catalog, neighbour), await _put(local_blobs, _NEIGHBOUR)))
-    return _sweeper(catalog, local_blobs)
+    return _sweeper(catalog, local_blobs, clock)
 
 
-def _sweeper(catalog: Catalog, blobs: LocalBlobs) -> Sweeper:
+def _sweeper(catalog: Catalog, blobs: LocalBlobs, clock: Clock) -> Sweeper:
     async def requeue(_ids: Sequence[UUID]) -> int:
         raise AssertionError("nothing is missing here")
 
-    return Sweeper(blobs, catalog.sweeps, "me", HOUR_S, HOUR_S, requeue)
+    return Sweeper(blobs, catalog.sweeps, "me", HOUR_S, HOUR_S, requeue, now=clock)
 
 
 @pytest.fixture
-def hours_go_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """What makes every file two hours older."""
-
-    def older() -> None:
-        later = time.time() + 2 * HOUR_S
-        monkeypatch.setattr("pipelines.sweep.findings.time", SimpleNamespace(time=lambda: later))
-
-    return older
+def clock() -> Clock:
+    return Clock()
 
 
 async def _sweep(sweeper: Sweeper) -> Plan:
@@ -87,7 +79,7 @@ def _there(root: Path) -> set[str]:
 
 @pytest.mark.fault(10)
 async def test_what_a_writer_that_a_deletion_has_fenced_publishes_late_is_an_orphan(
-    catalog: Catalog, local_blobs: LocalBlobs, root: Path, sweeper: Sweeper, hours_go_by: Callable[[], None]
+    catalog: Catalog, local_blobs: LocalBlobs, root: Path, sweeper: Sweeper, clock: Clock
 ) -> None:
     await take(catalog, upload_event(1))
     frozen = await claim(catalog, holder="frozen")
@@ -99,7 +91,7 @@ async def test_what_a_writer_that_a_deletion_has_fenced_publishes_late_is_an_orp
 
     young = await _sweep(sweeper)
     assert (fenced.state, young.counts, _there(root)) == (None, {}, set(late))
-    hours_go_by()
+    clock.hours_go_by()
     assert (await _sweep(sweeper)).counts == {"orphan": 3}
     assert _there(root) == set()
     assert (await upload(catalog)).state is State.DELETED
@@ -137,10 +129,10 @@ async def test_a_listing_that_breaks_off_moves_nothing(
     local_blobs: LocalBlobs,
     root: Path,
     sweeper: Sweeper,
-    hours_go_by: Callable[[], None],
+    clock: Clock,
 ) -> None:
     orphans = await _put(local_blobs, 1, 2, 3, 4)
-    hours_go_by()
+    clock.hours_go_by()
     half = _HalfListed.__new__(_HalfListed)
     vars(half).update(vars(local_blobs))
 
@@ -156,12 +148,12 @@ async def test_a_sweeper_that_has_lost_its_lease_touches_nothing_more(
     local_blobs: LocalBlobs,
     root: Path,
     sweeper: Sweeper,
-    hours_go_by: Callable[[], None],
+    clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(applying, "_GROUP", 1)
     await _put(local_blobs, 1, 2, 3, 4)
-    hours_go_by()
+    clock.hours_go_by()
     plan = await make_plan(sweeper)
 
     async def another_takes_over() -> None:

@@ -3,11 +3,8 @@
 import os
 import time
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
-
-import pytest
 
 from pipelines.sweep.plan import Plan
 from pipelines.sweep.planning import make_plan
@@ -20,6 +17,25 @@ from tests.support.catalogs import claim, commit, new_job_id, take, upload_event
 
 GRACE_S = 3600.0
 CONTENT = b"picture"
+
+
+class Clock:
+    """The time that a sweeper reads: the machine's, and what a test lets go by."""
+
+    def __init__(self) -> None:
+        self._ahead_s = 0.0
+        self._stopped_at: float | None = None
+
+    def __call__(self) -> float:
+        return time.time() + self._ahead_s if self._stopped_at is None else self._stopped_at
+
+    def hours_go_by(self, hours: float = 2) -> None:
+        """Files that were made until now are that much older."""
+        self._ahead_s += hours * 3600
+
+    def stop_at(self, now: float) -> None:
+        """It is that time (s since 1970) and stays so."""
+        self._stopped_at = now
 
 
 def new_key() -> str:
@@ -59,12 +75,12 @@ def sweeper_on(
 
 
 async def planned(
-    orphans: int, sweeper: Sweeper, catalog: Catalog, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    orphans: int, sweeper: Sweeper, catalog: Catalog, blobs: LocalBlobs, clock: Clock
 ) -> tuple[Plan, Sequence[str]]:
     """A plan for so many orphans, old and beside an upload that is ready; and their keys."""
     await recorded(catalog, [await put(blobs)])
     keys = [await put(blobs) for _ in range(orphans)]
-    hours_go_by(monkeypatch)
+    clock.hours_go_by()
     return await make_plan(sweeper), keys
 
 
@@ -72,10 +88,3 @@ async def deleted_originals(count: int, blobs: LocalBlobs) -> None:
     """The originals of so many deleted uploads, in the trash."""
     for number in range(count):
         await put(blobs, f"trash/delete-{number}-1/uploads/cat.jpg")
-
-
-def hours_go_by(monkeypatch: pytest.MonkeyPatch, hours: float = 2) -> None:
-    """Let time go by: files that were made until now are that much older."""
-    later = time.time() + hours * 3600
-    for module in ("findings", "plan", "trash"):
-        monkeypatch.setattr(f"pipelines.sweep.{module}.time", SimpleNamespace(time=lambda: later))

@@ -10,6 +10,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from tests.support.batches import Uploads
 from tests.support.sandboxes import ROGUE, allowance, children
+from tests.support.sweeps import Clock
 
 
 @pytest.fixture
@@ -31,3 +32,9 @@ async def rogue() -> AsyncIterator[Sandbox]:
 @pytest.fixture
 def uploads(catalog: Catalog, local_blobs: LocalBlobs, root: Path) -> Uploads:
     return Uploads(catalog, local_blobs, root)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The time that sweepers read."""
+    return Clock()

@@ -12,7 +12,7 @@ import pytest
 from pipelines.stats.drift import CLASSES, Drift, look
 from pipelines.stats.growth import DAY_MS, Growth, growth
 from pipelines.stats.snapshots import keep_snapshot
-from pipelines.sweep.findings import Ages
+from pipelines.sweep.ages import Ages
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.records import Original, Ready, StoredVariant
@@ -190,7 +190,7 @@ async def test_names_that_no_key_can_have_are_counted_and_spellings_are_one_name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
 
-    drift = await look(catalog, local_blobs, Ages.now(3600, 3600))
+    drift = await look(catalog, local_blobs, Ages.at(time.time(), 3600, 3600))
 
     counts = {name: found.count for name, found in drift.findings.items() if found.count}
     assert counts == {"misnamed": 2}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.sweep.applying import apply_plan
-from pipelines.sweep.plan import PlanUnknown, quarantine_key
+from pipelines.sweep.plan import PlanUnknown
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from pipelines.sweep.trash import purge, restore
@@ -16,26 +16,27 @@ from storage.blobs import BlobInfo, Existence
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.records import Original, Ready, State, StoredVariant
+from storage.keys import trash_key
 from tests.support.catalogs import claim, commit, take, upload_event
 from tests.support.file_systems import with_numbers_of_paths
-from tests.support.sweeps import GRACE_S, hours_go_by, new_key, planned, put, recorded, sweeper_on
+from tests.support.sweeps import GRACE_S, Clock, new_key, planned, put, recorded, sweeper_on
 
 
 @pytest.fixture
-def sweeper(catalog: Catalog, local_blobs: LocalBlobs) -> Sweeper:
-    return sweeper_on(catalog, local_blobs)
+def sweeper(catalog: Catalog, local_blobs: LocalBlobs, clock: Clock) -> Sweeper:
+    return sweeper_on(catalog, local_blobs, now=clock)
 
 
 @pytest.mark.fault(49)
 async def test_an_old_file_without_a_record_goes_to_the_trash_and_all_else_stays(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, clock: Clock
 ) -> None:
     orphan = await put(local_blobs)
     variant = await put(local_blobs)
     original = await put(local_blobs, "uploads/cat.jpg")
     strange = await put(local_blobs, "variants/README.txt")
     await recorded(catalog, [variant])
-    hours_go_by(monkeypatch)
+    clock.hours_go_by()
 
     plan = await make_plan(sweeper)
     await apply_plan(plan.id, sweeper)
@@ -43,7 +44,7 @@ async def test_an_old_file_without_a_record_goes_to_the_trash_and_all_else_stays
     left = [info.key async for info in local_blobs.list("variants")]
     assert plan.counts == {"orphan": 1, "unknown": 1}
     assert left == sorted([variant, strange])
-    assert await local_blobs.get(quarantine_key(plan.id, orphan)) == b"picture"
+    assert await local_blobs.get(trash_key(plan.id, orphan)) == b"picture"
     assert await local_blobs.get(original) == b"picture"
 
 
@@ -62,11 +63,11 @@ async def test_a_young_file_is_left_to_its_writer(
 
 
 async def test_planning_touches_nothing(
-    sweeper: Sweeper, local_blobs: LocalBlobs, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, local_blobs: LocalBlobs, catalog: Catalog, clock: Clock
 ) -> None:
     await recorded(catalog, [await put(local_blobs)])
     orphan = await put(local_blobs)
-    hours_go_by(monkeypatch)
+    clock.hours_go_by()
 
     await make_plan(sweeper)
 
@@ -89,13 +90,13 @@ async def test_a_missing_file_is_made_again(
 
 
 async def test_a_superseded_variant_goes_with_its_row_once_its_time_is_over(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, clock: Clock
 ) -> None:
     old, new = await put(local_blobs), await put(local_blobs)
     upload = await recorded(catalog, [old])
     await recorded(catalog, [new], ms=2, upload_id=upload)
     before = await make_plan(sweeper)
-    hours_go_by(monkeypatch)
+    clock.hours_go_by()
 
     after = await make_plan(sweeper)
     await apply_plan(after.id, sweeper)
@@ -107,9 +108,9 @@ async def test_a_superseded_variant_goes_with_its_row_once_its_time_is_over(
 
 @pytest.mark.fault(44)
 async def test_a_file_that_gets_a_record_after_the_plan_stays(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, clock: Clock
 ) -> None:
-    plan, [orphan] = await planned(1, sweeper, catalog, local_blobs, monkeypatch)
+    plan, [orphan] = await planned(1, sweeper, catalog, local_blobs, clock)
     await recorded(catalog, [orphan])
 
     done = await apply_plan(plan.id, sweeper)
@@ -131,9 +132,9 @@ async def test_a_row_cannot_take_a_key_that_is_marked_and_tries_again(catalog: C
 
 
 async def test_a_file_that_is_made_again_while_it_is_moved_away_comes_back(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, [orphan] = await planned(1, sweeper, catalog, local_blobs, monkeypatch)
+    plan, [orphan] = await planned(1, sweeper, catalog, local_blobs, clock)
     move = local_blobs.move
 
     async def made_again_then_moved(key: str, to: str) -> None:
@@ -148,13 +149,18 @@ async def test_a_file_that_is_made_again_while_it_is_moved_away_comes_back(
 
 
 async def test_a_file_that_was_moved_away_and_cannot_be_brought_back_gets_no_row(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, root: Path, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper,
+    catalog: Catalog,
+    local_blobs: LocalBlobs,
+    root: Path,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await recorded(catalog, [await put(local_blobs)])
     orphan = await put(local_blobs)
     await take(catalog, upload_event(1))
     writer = await claim(catalog)
-    hours_go_by(monkeypatch)
+    clock.hours_go_by()
     plan = await make_plan(sweeper)
     look = local_blobs.look
 
@@ -173,13 +179,13 @@ async def test_a_file_that_was_moved_away_and_cannot_be_brought_back_gets_no_row
 
 @pytest.mark.fault(48)
 async def test_an_implausible_plan_touches_nothing_until_a_person_has_looked(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, clock: Clock
 ) -> None:
     await recorded(catalog, [await put(local_blobs)])
     names = [new_key() for _ in range(101)]
     async with local_blobs.stage(len(names)) as staged:
         await local_blobs.publish(list(zip(staged, names, strict=True)))
-    hours_go_by(monkeypatch)
+    clock.hours_go_by()
     plan = await make_plan(sweeper)
 
     with pytest.raises(SweepRefused, match="101 of 102 files"):
@@ -192,10 +198,10 @@ async def test_an_implausible_plan_touches_nothing_until_a_person_has_looked(
 
 @pytest.mark.fault(47)
 async def test_an_empty_catalog_beside_a_full_disk_stops_the_sweep(
-    sweeper: Sweeper, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, local_blobs: LocalBlobs, clock: Clock
 ) -> None:
     await put(local_blobs)
-    hours_go_by(monkeypatch)
+    clock.hours_go_by()
 
     plan = await make_plan(sweeper)
 
@@ -204,9 +210,9 @@ async def test_an_empty_catalog_beside_a_full_disk_stops_the_sweep(
 
 
 async def test_what_was_quarantined_comes_back_whole(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, clock: Clock
 ) -> None:
-    plan, [orphan] = await planned(1, sweeper, catalog, local_blobs, monkeypatch)
+    plan, [orphan] = await planned(1, sweeper, catalog, local_blobs, clock)
     await apply_plan(plan.id, sweeper)
 
     restored = await restore(plan.id, sweeper)
@@ -217,10 +223,11 @@ async def test_what_was_quarantined_comes_back_whole(
 
 @pytest.mark.fault(50)
 async def test_a_purge_spares_what_is_young_and_what_a_row_holds_again(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, clock: Clock
 ) -> None:
-    plan, [orphan, wanted] = await planned(2, sweeper, catalog, local_blobs, monkeypatch)
+    plan, [orphan, wanted] = await planned(2, sweeper, catalog, local_blobs, clock)
     await apply_plan(plan.id, sweeper)
+    clock.hours_go_by()
     young = await purge(replace(sweeper, retention_s=5 * GRACE_S))
     await recorded(catalog, [wanted])
 
@@ -233,9 +240,9 @@ async def test_a_purge_spares_what_is_young_and_what_a_row_holds_again(
 
 
 async def test_a_plan_that_is_applied_again_does_not_take_back_what_was_told_of_it(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, clock: Clock
 ) -> None:
-    plan, _ = await planned(1, sweeper, catalog, local_blobs, monkeypatch)
+    plan, _ = await planned(1, sweeper, catalog, local_blobs, clock)
     await apply_plan(plan.id, sweeper)
     answer = await catalog.sweeps.last()
     again = await apply_plan(plan.id, sweeper)
@@ -246,9 +253,9 @@ async def test_a_plan_that_is_applied_again_does_not_take_back_what_was_told_of_
 
 
 async def test_what_a_plan_does_when_it_is_applied_again_is_added_to_what_was_told_of_it(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, clock: Clock
 ) -> None:
-    plan, [_, late] = await planned(2, sweeper, catalog, local_blobs, monkeypatch)
+    plan, [_, late] = await planned(2, sweeper, catalog, local_blobs, clock)
     await local_blobs.move(late, "trash/elsewhere")
     await apply_plan(plan.id, sweeper)
     first = await catalog.sweeps.last()
@@ -261,9 +268,9 @@ async def test_what_a_plan_does_when_it_is_applied_again_is_added_to_what_was_to
 
 
 async def test_a_plan_that_another_applies_meanwhile_does_not_take_back_what_was_told_of_it(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, clock: Clock
 ) -> None:
-    plan, _ = await planned(1, sweeper, catalog, local_blobs, monkeypatch)
+    plan, _ = await planned(1, sweeper, catalog, local_blobs, clock)
 
     async def another_applies() -> None:
         await apply_plan(plan.id, sweeper)
@@ -297,10 +304,10 @@ async def test_a_plan_that_is_not_there_is_not_applied(sweeper: Sweeper, name: s
 
 
 async def test_where_a_renamed_file_gets_another_number_orphans_go_all_the_same(
-    catalog: Catalog, local_blobs: LocalBlobs, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, local_blobs: LocalBlobs, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_numbers_of_paths(monkeypatch)
-    plan, orphans = await planned(3, sweeper, catalog, local_blobs, monkeypatch)
+    plan, orphans = await planned(3, sweeper, catalog, local_blobs, clock)
     done = await apply_plan(plan.id, sweeper)
 
     assert done["orphan"] == 3

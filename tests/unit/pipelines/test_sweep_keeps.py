@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,7 +17,7 @@ from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog
 from storage.catalog.records import Original, Ready, StoredVariant
 from tests.support.catalogs import claim, commit, take, upload_event
-from tests.support.sweeps import GRACE_S, hours_go_by, put, recorded
+from tests.support.sweeps import GRACE_S, Clock, put, recorded
 
 
 @dataclass
@@ -29,14 +28,14 @@ class Installation:
     blobs: LocalBlobs
     root: Path
     stack: AsyncExitStack
-    monkeypatch: pytest.MonkeyPatch
+    clock: Clock
 
     @property
     def sweeper(self) -> Sweeper:
         async def requeue(_ids: Sequence[UUID]) -> int:
             raise AssertionError("nothing is missing here")
 
-        return Sweeper(self.blobs, self.catalog.sweeps, "me", GRACE_S, GRACE_S, requeue)
+        return Sweeper(self.blobs, self.catalog.sweeps, "me", GRACE_S, GRACE_S, requeue, now=self.clock)
 
     async def put(self, key: str | None = None) -> Path:
         return self.root / await put(self.blobs, key)
@@ -57,15 +56,15 @@ class Installation:
     def only_grows_old(self, older: Path, born: float) -> None:
         """Let so much time go by that `older` is old enough, and what came at `born` or later is not."""
         now = (older.stat().st_ctime + born) / 2 + GRACE_S
-        self.monkeypatch.setattr("pipelines.sweep.findings.time", SimpleNamespace(time=lambda: now))
+        self.clock.stop_at(now)
 
 
 @pytest.fixture
 async def installation(
-    catalog: Catalog, local_blobs: LocalBlobs, root: Path, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, local_blobs: LocalBlobs, root: Path, clock: Clock
 ) -> AsyncIterator[Installation]:
     async with AsyncExitStack() as stack:
-        yield Installation(catalog, local_blobs, root, stack, monkeypatch)
+        yield Installation(catalog, local_blobs, root, stack, clock)
 
 
 async def an_original(installation: Installation) -> Path:
@@ -153,7 +152,7 @@ async def test_an_old_file_of_this_kind_stays_beside_an_orphan_that_goes(
     await installation.record(await installation.put())
     stays, orphan = await kind(installation), await installation.put()
     inode = stays.stat().st_ino
-    hours_go_by(installation.monkeypatch)
+    installation.clock.hours_go_by()
     await sweep(installation)
 
     assert not orphan.exists()

@@ -15,14 +15,14 @@ from pipelines.sweep.trash import known_plans, purge
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.sweeps import Count, Sweeps
-from tests.support.sweeps import CONTENT, deleted_originals, hours_go_by, put, recorded, sweeper_on
+from tests.support.sweeps import CONTENT, Clock, deleted_originals, put, recorded, sweeper_on
 
 T = TypeVar("T")
 
 
 @pytest.fixture
-def sweeper(catalog: Catalog, local_blobs: LocalBlobs) -> Sweeper:
-    return sweeper_on(catalog, local_blobs)
+def sweeper(catalog: Catalog, local_blobs: LocalBlobs, clock: Clock) -> Sweeper:
+    return sweeper_on(catalog, local_blobs, now=clock)
 
 
 async def step_by_step(work: Callable[[Sweeper], Awaitable[T]], sweeper: Sweeper) -> tuple[T, int]:
@@ -42,25 +42,24 @@ async def step_by_step(work: Callable[[Sweeper], Awaitable[T]], sweeper: Sweeper
     raise AssertionError("it never comes to its end")
 
 
-async def in_the_trash(
-    catalog: Catalog, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, count: int
-) -> str:
+async def in_the_trash(catalog: Catalog, sweeper: Sweeper, clock: Clock, count: int) -> str:
     """So many files that a plan took long ago; gives its name."""
     blobs: Any = sweeper.blobs
     await recorded(catalog, [await put(blobs)])
     for _ in range(count):
         await put(blobs)
-    hours_go_by(monkeypatch)
+    clock.hours_go_by()
     plan = await make_plan(sweeper)
     await apply_plan(plan.id, sweeper)
+    clock.hours_go_by()
     return plan.id
 
 
 async def test_a_purge_that_was_stopped_goes_on_behind_what_it_has_purged(
-    sweeper: Sweeper, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trash, "_GROUP", 1)
-    await in_the_trash(catalog, sweeper, monkeypatch, 3)
+    await in_the_trash(catalog, sweeper, clock, 3)
 
     done, stops = await step_by_step(purge, sweeper)
 
@@ -69,11 +68,11 @@ async def test_a_purge_that_was_stopped_goes_on_behind_what_it_has_purged(
 
 
 async def test_a_purge_of_originals_that_was_stopped_goes_on_behind_them(
-    sweeper: Sweeper, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, local_blobs: LocalBlobs, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trash, "_GROUP", 1)
     await deleted_originals(5, local_blobs)
-    hours_go_by(monkeypatch)
+    clock.hours_go_by()
 
     done, stops = await step_by_step(purge, sweeper)
 
@@ -83,10 +82,10 @@ async def test_a_purge_of_originals_that_was_stopped_goes_on_behind_them(
 
 
 async def test_a_purge_of_several_plans_that_was_stopped_counts_them_all(
-    sweeper: Sweeper, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, clock: Clock
 ) -> None:
     for _ in range(3):
-        await in_the_trash(catalog, sweeper, monkeypatch, 1)
+        await in_the_trash(catalog, sweeper, clock, 1)
 
     done, stops = await step_by_step(purge, sweeper)
 
@@ -95,15 +94,15 @@ async def test_a_purge_of_several_plans_that_was_stopped_counts_them_all(
 
 
 async def test_a_purge_that_was_left_long_ago_begins_anew(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trash, "_GROUP", 1)
     await put(local_blobs, "trash/delete-1-1/uploads/cat.jpg")
-    hours_go_by(monkeypatch)
+    clock.hours_go_by()
     with pytest.raises(SweepPaused):
         await purge(replace(sweeper, stopping=lambda: True))
-    await in_the_trash(catalog, sweeper, monkeypatch, 3)
-    hours_go_by(monkeypatch, 27)
+    await in_the_trash(catalog, sweeper, clock, 3)
+    clock.hours_go_by(27)
 
     done = await purge(sweeper)
 
@@ -144,9 +143,9 @@ async def test_a_plan_in_several_tries_counts_the_rows_once_and_tells_what_was_w
 
 
 async def test_plans_are_found_without_a_look_at_all_that_they_hold(
-    sweeper: Sweeper, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = await in_the_trash(catalog, sweeper, monkeypatch, 20)
+    plan = await in_the_trash(catalog, sweeper, clock, 20)
     pages = []
     keys = LocalBlobs.keys
 
