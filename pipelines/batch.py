@@ -54,13 +54,13 @@ Classify = Callable[[Exception, Claim], Failed | Postponed]
 """Says what an error means for the upload that met it."""
 
 
-class Lanes:
+class Slots:
     """The uploads that a worker has in its hands at once; a little more than it can decode."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._free = asyncio.Semaphore(count)
-        self._loner = asyncio.Lock()
+        self._exclusive = asyncio.Lock()
         self.busy = 0
 
     @asynccontextmanager
@@ -74,10 +74,10 @@ class Lanes:
                 self.busy -= 1
 
     @asynccontextmanager
-    async def all(self) -> AsyncIterator[None]:
+    async def exclusive(self) -> AsyncIterator[None]:
         """The whole worker for one upload."""
         taken = 0
-        async with self._loner:
+        async with self._exclusive:
             try:
                 for _ in range(self._count):
                     await self._free.acquire()
@@ -126,7 +126,7 @@ class BatchContext:
     """The storage's."""
     decoder_outage: Outage
     committer: Committer
-    lanes: Lanes
+    slots: Slots
     classify: Classify
     may_delete_originals: bool
     stopping: asyncio.Event
@@ -180,7 +180,7 @@ async def _process(
     upload_id: UUID, job_id: str, context: BatchContext, report: BatchReport, until: float
 ) -> None:
     waited_from = time.perf_counter()
-    async with context.lanes.one():
+    async with context.slots.one():
         report.ms["wait"] += (time.perf_counter() - waited_from) * 1000
         if context.stopping.is_set() or time.monotonic() > until:
             report.leave(upload_id, 0)
@@ -193,10 +193,10 @@ async def _process(
         if claim is None:
             report.outcomes["skipped"] += 1
             return
-        lonely = claim.crash_count == QUARANTINE_AFTER
-        outcome = None if lonely else await _outcome(claim, nullcontext(), context, report)
+        runs_alone = claim.crash_count == QUARANTINE_AFTER
+        outcome = None if runs_alone else await _outcome(claim, nullcontext(), context, report)
     if outcome is None:
-        outcome = await _outcome(claim, context.lanes.all(), context, report)
+        outcome = await _outcome(claim, context.slots.exclusive(), context, report)
     submitted = time.perf_counter()
     committed = await context.committer.submit(outcome)
     report.ms["commit"] += (time.perf_counter() - submitted) * 1000

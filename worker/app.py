@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from arq.connections import ArqRedis
 
-from pipelines.batch import BatchContext, Lanes
+from pipelines.batch import BatchContext, Slots
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import MIB
@@ -164,7 +164,7 @@ async def open_app(
         sandbox = await stack.enter_async_context(open_sandbox(allowance(settings), decoder))
         publisher = OutboxPublisher(stores.catalog.outbox, queue, metrics)
         stack.push_async_callback(publisher.close)
-        lanes = Lanes(2 * settings.decoders + 2)
+        slots = Slots(2 * settings.decoders + 2)
         uploads_per_job = IDS_A_DECODER * settings.decoders
         lookout = Lookout(
             stores.blobs,
@@ -182,9 +182,9 @@ async def open_app(
             outage=Outage(stores.blobs),
             decoder_outage=Outage(sandbox, DecoderUnavailable),
             committer=Committer(
-                stores.catalog.claims, expected=lambda: lanes.busy > 0, on_committed=publisher.publish
+                stores.catalog.claims, expected=lambda: slots.busy > 0, on_committed=publisher.publish
             ),
-            lanes=lanes,
+            slots=slots,
             classify=partial(classify, max_attempts=settings.max_attempts, settle_ms=settings.settle * 1000),
             may_delete_originals=settings.delete_originals,
             stopping=shutdown.stopping,

@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from pipelines.batch import BatchContext, Classify, Lanes
+from pipelines.batch import BatchContext, Classify, Slots
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
 from pipelines.outage import Outage
@@ -31,10 +31,10 @@ def batch_context(
     may_delete_originals: bool = False,
     classified_by: Classify | None = None,
     on_committed: Callable[[Sequence[Message]], None] = lambda _messages: None,
-    lanes: int = 4,
+    slots: int = 4,
 ) -> BatchContext:
     """A context of these parts, which stops when its event is set."""
-    places = Lanes(lanes)
+    places = Slots(slots)
     return BatchContext(
         holder=holder,
         recipes=recipes,
@@ -45,7 +45,7 @@ def batch_context(
         outage=Outage(blobs),
         decoder_outage=Outage(sandbox, DecoderUnavailable),
         committer=Committer(catalog.claims, expected=lambda: places.busy > 0, on_committed=on_committed),
-        lanes=places,
+        slots=places,
         classify=classified_by or partial(classify, max_attempts=8),
         may_delete_originals=may_delete_originals,
         stopping=asyncio.Event(),

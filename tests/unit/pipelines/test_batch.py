@@ -20,7 +20,7 @@ from pipelines.batch import (
     QUARANTINE_AFTER,
     BatchContext,
     BatchReport,
-    Lanes,
+    Slots,
     process_uploads,
 )
 from pipelines.recipe import DEFAULT, Recipe, Variant
@@ -175,7 +175,7 @@ async def test_a_stop_leaves_what_was_not_begun_untouched(
         one_by_one.stopping.set()
         return Failed(claim, "corrupt_image", str(error))
 
-    one_by_one = batch_context(catalog, local_blobs, sandbox, classified_by=stop, lanes=1)
+    one_by_one = batch_context(catalog, local_blobs, sandbox, classified_by=stop, slots=1)
     ids = [await uploads.put(f"{n}.jpg", jpeg() if n != 2 else b"bad") for n in range(6)]
     report = await process(catalog, ids, one_by_one)
 
@@ -199,7 +199,7 @@ async def test_a_batch_takes_no_new_upload_after_30_seconds_and_hands_the_rest_b
         now[0] = 30.1
         return Failed(claim, "corrupt_image", str(error))
 
-    slow = batch_context(catalog, local_blobs, sandbox, classified_by=half_a_minute_later, lanes=1)
+    slow = batch_context(catalog, local_blobs, sandbox, classified_by=half_a_minute_later, slots=1)
     ids = [await uploads.put(f"{n}.jpg", jpeg() if n != 2 else b"bad") for n in range(6)]
     report = await process(catalog, ids, slow)
 
@@ -356,18 +356,18 @@ async def test_an_upload_that_killed_a_worker_alone_has_crashed_its_decoder(
     assert (upload.state, upload.error_code) == (State.FAILED, "decoder_crashed")
 
 
-async def test_lanes_hold_so_many_and_one_alone_holds_all() -> None:
-    lanes = Lanes(2)
+async def test_slots_are_so_many_and_an_exclusive_one_is_all_of_them() -> None:
+    slots = Slots(2)
     seen: list[str] = []
 
     async def beside(name: str) -> None:
-        async with lanes.one():
+        async with slots.one():
             seen.append(f"{name}+")
             await asyncio.sleep(0)
             seen.append(f"{name}-")
 
     async def alone() -> None:
-        async with lanes.all():
+        async with slots.exclusive():
             seen.append("alone+")
             for _ in range(20):
                 await asyncio.sleep(0)

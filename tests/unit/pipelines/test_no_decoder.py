@@ -24,7 +24,7 @@ from tests.support.batches import Uploads, batch_context
 from tests.support.sandboxes import ROGUE, allowance, bitmap, children, jpeg, render
 from worker.health import check_decoders
 
-UPLOADS, LANES = 6, 4
+UPLOADS, SLOTS = 6, 4
 
 
 class Release:
@@ -123,7 +123,7 @@ async def test_while_no_decoder_can_be_started_no_upload_is_blamed_and_all_are_r
 ) -> None:
     ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(UPLOADS)]
     sandbox = Sandbox(allowance(), release.command)
-    context = batch_context(catalog, local_blobs, sandbox, lanes=LANES)
+    context = batch_context(catalog, local_blobs, sandbox, slots=SLOTS)
     is_well = check_decoders(context.decoder_outage, sandbox)
     await start_threads(1)
     await asyncio.gather(*(states(catalog, ids) for _ in range(10)))  # each connection has a thread, too
@@ -135,7 +135,7 @@ async def test_while_no_decoder_can_be_started_no_upload_is_blamed_and_all_are_r
         red = await is_well()
     assert WAYS[way] in (red or "")
     assert {(state, attempts) for state, attempts, _ in waiting} == {(State.QUEUED, 0)}
-    assert sum(claims for _, _, claims in waiting) == tried <= LANES  # nothing in the pause
+    assert sum(claims for _, _, claims in waiting) == tried <= SLOTS  # nothing in the pause
     assert await catalog.poison.all("test") == []
 
     async with asyncio.timeout(10):
