@@ -16,7 +16,7 @@ _FAT = (
 def main(argument: str) -> None:
     """Serve the parent at descriptor 0 until it closes."""
     config = json.loads(argument)
-    drawing, lacks = limits.give_up(config["parent"], config["memory_mb"], config["drawing"])
+    output, lacks = limits.give_up(config["parent"], config["memory_mb"], config["output"])
     decoder = _engine(config["engine"], config["max_pixels"])
     bounds = session.Limits(
         engine=config["engine"],
@@ -25,7 +25,7 @@ def main(argument: str) -> None:
         formats=tuple(config["formats"]),
         damaged=config["damaged"],
         decoder=decoder,
-        drawing=drawing,
+        output=output,
     )
     vips.set_up(bounds.formats)
     # Before libvips starts its first thread: both bind the calling thread and those it starts.

@@ -11,7 +11,7 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _DESCRIPTORS = 128
-_DRAWING = 3  # the descriptor of the file for variants, after the socket and standard output and error
+_OUTPUT = 3  # the descriptor of the file for variants, after the socket and standard output and error
 _LARGEST_FILE = 256 * 1024 * 1024  # all variants together are far smaller; a decoder gone wild is not
 
 _NOT_HEARD = (
@@ -36,19 +36,19 @@ if hasattr(_libc, "mallinfo2"):
     _libc.mallinfo2.restype = _Mallinfo
 
 
-def give_up(parent: int, memory_mb: int | None, drawing: int) -> tuple[int, list[str]]:
+def give_up(parent: int, memory_mb: int | None, output: int) -> tuple[int, list[str]]:
     """Die with the parent, be the first to be killed for memory, and hold nothing that was inherited.
 
-    Nothing but `drawing`, which is moved; returns where it is now, and what the system did not allow: a
+    Nothing but `output`, which is moved; returns where it is now, and what the system did not allow: a
     child without it is still watched and killed by its parent.
     """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise SystemExit("the parent is gone")
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    if drawing != _DRAWING:
-        os.dup2(drawing, _DRAWING, inheritable=False)
-    _close_from(_DRAWING + 1)
+    if output != _OUTPUT:
+        os.dup2(output, _OUTPUT, inheritable=False)
+    _close_from(_OUTPUT + 1)
     for number in _NOT_HEARD:
         signal.signal(number, signal.SIG_IGN)  # the parent decides when a child ends
     measures: dict[str, Callable[[], object]] = {
@@ -60,7 +60,7 @@ def give_up(parent: int, memory_mb: int | None, drawing: int) -> tuple[int, list
     }
     if memory_mb is not None:
         measures["memory-limit"] = lambda: _limit(resource.RLIMIT_DATA, memory_mb * 1024 * 1024)
-    return _DRAWING, [name for name, measure in measures.items() if not _is_granted(measure)]
+    return _OUTPUT, [name for name, measure in measures.items() if not _is_granted(measure)]
 
 
 def _is_granted(measure: Callable[[], object]) -> bool:

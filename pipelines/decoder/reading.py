@@ -1,4 +1,4 @@
-"""Files of the parent's: the source, read once, whole and never by mmap; and the one to draw variants in."""
+"""Files of the parent's: the source, read once, whole and never by mmap; and the one for variants."""
 
 import hashlib
 import os
@@ -47,7 +47,7 @@ def sha256(data: bytearray) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-class Drawing:
+class Output:
     """The file that the parent gave for variants, filled with one behind the other."""
 
     def __init__(self, descriptor: int) -> None:

@@ -39,7 +39,7 @@ class Limits:
     formats: tuple[str, ...]
     damaged: str
     decoder: Decoder
-    drawing: int
+    output: int
     """The descriptor of the file for variants."""
 
 
@@ -162,7 +162,7 @@ def _process(
     if not consent["proceed"]:
         return None
     work.resume()
-    return make(picture, specs, limits.drawing, work)
+    return make(picture, specs, limits.output, work)
 
 
 def _estimate(picture: Picture, specs: Sequence[dict[str, Any]], size: int) -> int:
@@ -196,10 +196,10 @@ def check(data: bytearray, limits: Limits, work: Work) -> Picture:
 
 
 def make(picture: Picture, specs: Sequence[dict[str, Any]], file: int, work: Work) -> dict[str, Any]:
-    """Draw the variants into the file, all from one decode, and return the answer."""
+    """Write the variants to the file, all from one decode, and return the answer."""
     order = render.targets(picture.width, picture.height, specs)
     backgrounds = {target.background for target in order}
-    drawing = reading.Drawing(file)
+    output = reading.Output(file)
     made: dict[int, dict[str, Any]] = {}
     places: dict[tuple[Any, ...], tuple[int, int]] = {}
     try:
@@ -212,7 +212,7 @@ def make(picture: Picture, specs: Sequence[dict[str, Any]], file: int, work: Wor
             key = target.look
             if key not in places:
                 content = render.encode(part, target)
-                places[key] = drawing.add(content), len(content)
+                places[key] = output.add(content), len(content)
             start, count = places[key]
             made[target.index] = {
                 "name": target.spec["name"],

@@ -17,7 +17,7 @@ def run(limits: session.Limits) -> None:
     """Load what the codecs and Python load lazily, before anything untrusted arrives."""
     for data in _samples(limits):
         work = session.Work()
-        session.make(session.check(bytearray(data), limits, work), _SPECS, limits.drawing, work)
+        session.make(session.check(bytearray(data), limits, work), _SPECS, limits.output, work)
     try:
         session.check(bytearray(b"nothing"), limits, session.Work())
     except Declined:

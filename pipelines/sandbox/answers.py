@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 MAX_FRAME = 64 * 1024  # bytes
-MAX_DRAWING = 256 * 1024 * 1024  # bytes of all variants together
+MAX_OUTPUT = 256 * 1024 * 1024  # bytes of all variants together
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Pixels = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -73,17 +73,17 @@ class Probed(_Frame):
 
 
 class Written(_Frame):
-    """One variant, as the child says it wrote it, and where in its drawing."""
+    """One variant, as the child says it wrote it, and where in its output."""
 
     name: Word
     width: Pixels
     height: Pixels
-    start: Annotated[int, Field(ge=0, le=MAX_DRAWING)]
-    bytes: Annotated[int, Field(ge=1, le=MAX_DRAWING)]
+    start: Annotated[int, Field(ge=0, le=MAX_OUTPUT)]
+    bytes: Annotated[int, Field(ge=1, le=MAX_OUTPUT)]
 
 
 class Done(_Frame):
-    """All variants are drawn."""
+    """All variants are written."""
 
     status: Literal["done"]
     sha256: Sha256
@@ -110,7 +110,7 @@ class Refused(_Frame):
 
 
 class Unwritable(_Frame):
-    """The source could not be read, or the variants not be drawn, for a reason of the system's."""
+    """The source could not be read, or the variants not be written, for a reason of the system's."""
 
     status: Literal["unwritable"]
     errno: Annotated[int, Field(ge=0, le=4095)]

@@ -97,12 +97,12 @@ class Child:
     """A decoder process that is ready for pictures; hold it through `start` and end it with `kill`."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], sock: socket.socket, errors: int, drawing: int
+        self, process: subprocess.Popen[bytes], sock: socket.socket, errors: int, output: int
     ) -> None:
         self._process = process
         self._sock = sock
         self._errors = errors
-        self._drawing = drawing
+        self._output = output
         self._clock = ~process.pid << 3 | _CLOCK_OF_PROCESS
         self._statm = os.open(f"/proc/{process.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._unread = self._said = b""
@@ -144,15 +144,15 @@ class Child:
                 errors, saying = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
                 undo.callback(os.close, errors)
                 with os.fdopen(saying, "wb") as said:
-                    drawing = _drawing()
-                    undo.callback(os.close, drawing)
+                    output = _output_file()
+                    undo.callback(os.close, output)
                     # From the main thread: a child's death signal is tied to the thread that started it.
                     process = subprocess.Popen(  # noqa: S603
                         [
                             *command,
-                            orjson.dumps({**config, "parent": os.getpid(), "drawing": drawing}).decode(),
+                            orjson.dumps({**config, "parent": os.getpid(), "output": output}).decode(),
                         ],
-                        pass_fds=[drawing],
+                        pass_fds=[output],
                         stdin=theirs.fileno(),
                         stdout=subprocess.DEVNULL,
                         stderr=said,
@@ -162,7 +162,7 @@ class Child:
                     )
             undo.callback(process.wait)
             undo.callback(process.kill)
-            child = cls(process, ours, errors, drawing)
+            child = cls(process, ours, errors, output)
             undo.pop_all()
         return child
 
@@ -279,25 +279,25 @@ class Child:
         wanted, self._unread = self._unread[:count], self._unread[count:]
         return wanted
 
-    def drawn(self, places: Sequence[tuple[int, int]]) -> Sequence[bytes]:
-        """What is at these places (start, length) of the drawing, which is empty afterwards.
+    def take_output(self, places: Sequence[tuple[int, int]]) -> Sequence[bytes]:
+        """What is at these places (start, length) of the output, which is empty afterwards.
 
         A copy, one of each place: the child keeps its descriptor, and what is checked must not change any
         more. It may be shorter where there is not so much.
         """
-        contents = {(start, count): os.pread(self._drawing, count, start) for start, count in {*places}}
-        os.ftruncate(self._drawing, 0)
+        contents = {(start, count): os.pread(self._output, count, start) for start, count in {*places}}
+        os.ftruncate(self._output, 0)
         return [contents[place] for place in places]
 
     def memory(self) -> int:
-        """Bytes of memory now: what is resident, and the drawing; 0 once the process has died."""
+        """Bytes of memory now: what is resident, and the output; 0 once the process has died."""
         if self._sock.fileno() == -1:
             return 0
         try:
             resident = int(os.pread(self._statm, 100, 0).split()[1]) * _PAGE
         except (OSError, IndexError):
             return 0
-        return resident + os.fstat(self._drawing).st_blocks * _BLOCK
+        return resident + os.fstat(self._output).st_blocks * _BLOCK
 
     def _cpu(self) -> float:
         try:
@@ -369,7 +369,7 @@ class Child:
         self._process.kill()
         self._sock.close()
         os.close(self._errors)
-        os.close(self._drawing)
+        os.close(self._output)
         os.close(self._statm)
         await asyncio.shield(asyncio.to_thread(self._process.wait))
 
@@ -395,10 +395,10 @@ def _name(number: int) -> str:
         return f"signal {number}"
 
 
-def _drawing() -> int:
-    """The file that a child draws in: in memory, also where a system call filter refuses the usual way."""
+def _output_file() -> int:
+    """The file that a child writes variants to: in memory, also where a system call filter refuses the usual way."""
     try:
-        return os.memfd_create("decoder-drawing", os.MFD_CLOEXEC)
+        return os.memfd_create("decoder-output", os.MFD_CLOEXEC)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EACCES, errno.ENOSYS):
             raise

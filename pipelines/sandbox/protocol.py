@@ -64,7 +64,7 @@ class Attempt:
                 budget.has_picture = True
                 done = await self._proceed(answer, budget)
                 most = self.guard.most_output(answer.estimate)
-                check = partial(check_output, answer, done, self.task.wanted, self.child.drawn, most)
+                check = partial(check_output, answer, done, self.task.wanted, self.child.take_output, most)
                 # The usual is checked in a millisecond, of which the way to a thread takes a part.
                 is_small = sum(written.bytes for written in done.variants) < _CHECKED_INLINE
                 return check() if is_small else await in_thread(check)

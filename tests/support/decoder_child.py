@@ -49,14 +49,14 @@ class Child:
         }
         self._socket, theirs = socket.socketpair()
         self.errors = os.memfd_create("stderr")
-        self.drawing = os.memfd_create("drawing")
-        config["drawing"] = self.drawing
+        self.output = os.memfd_create("output")
+        config["output"] = self.output
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-m", "pipelines.decoder", json.dumps(config)],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=self.errors,
-            pass_fds=[self.drawing],
+            pass_fds=[self.output],
             env={"MALLOC_ARENA_MAX": "1"},
             start_new_session=True,
         )
@@ -74,7 +74,7 @@ class Child:
         self._socket.close()
         self.process.wait(10)
         os.close(self.errors)
-        os.close(self.drawing)
+        os.close(self.output)
 
     def send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
         body = orjson.dumps(message)
@@ -134,7 +134,7 @@ class Child:
                 self.send({"proceed": proceed})
                 answer = self.receive() if proceed else probe
             made = answer.get("variants", [])
-            return Outcome(answer, probe, [os.pread(self.drawing, v["bytes"], v["start"]) for v in made])
+            return Outcome(answer, probe, [os.pread(self.output, v["bytes"], v["start"]) for v in made])
         finally:
             os.close(file)
 

@@ -44,10 +44,10 @@ def forever() -> None:
 class Job:
     """One request, answered honestly step by step; what goes wrong changes a step."""
 
-    def __init__(self, connection: socket.socket, request: Message, source: int, drawing: int) -> None:
+    def __init__(self, connection: socket.socket, request: Message, source: int, output: int) -> None:
         self.connection = connection
         self.request = request
-        self.source, self.drawing = source, drawing
+        self.source, self.output = source, output
         content = os.pread(self.source, request["bytes"], 0)
         end = content.rfind(b"\xff\xd9") + 2
         self.picture, self.fault = content[:end], content[end:].decode().strip("-")
@@ -84,7 +84,7 @@ class Job:
         return bool(receive(self.connection)[0]["proceed"])
 
     def write(self, content: bytes | None = None) -> None:
-        os.pwrite(self.drawing, self.picture if content is None else content, 0)
+        os.pwrite(self.output, self.picture if content is None else content, 0)
 
     def honest(self) -> None:
         if self.request["known_sha256"] == self.sha256:
@@ -126,14 +126,14 @@ kept: list[int] = []
 
 def keep_writing(job: Job) -> None:
     job.honest()
-    kept.append(job.drawing)
+    kept.append(job.output)
 
 
-def draw_too_much(job: Job) -> None:
+def write_too_much(job: Job) -> None:
     job.probe()
     at = 0
     while True:
-        os.pwrite(job.drawing, bytes(MIB), at)
+        os.pwrite(job.output, bytes(MIB), at)
         at += MIB
         time.sleep(0.01)
 
@@ -142,7 +142,7 @@ def claim_too_much(job: Job) -> None:
     """Say of each variant that it has 20 MiB, of its own, as one of its size may have."""
     job.width = job.height = 4000
     job.probe()
-    os.ftruncate(job.drawing, 256 * MIB)
+    os.ftruncate(job.output, 256 * MIB)
     size = {"width": job.width, "height": job.height, "bytes": 20 * MIB}
     specs = enumerate(job.request["variants"])
     variants = [{"name": spec["name"], "start": at * 20 * MIB, **size} for at, spec in specs]
@@ -430,7 +430,7 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "died for a thread": die_of(signal.SIGTRAP, "GLib: creating thread 'pool': Error creating thread"),
     "died for memory": die_of(signal.SIGTRAP, "GLib: failed to allocate 2160000 bytes"),
     "keep writing": keep_writing,
-    "draw too much": draw_too_much,
+    "write too much": write_too_much,
     "claim too much": claim_too_much,
     "replace the source": replace_source,
 }
@@ -467,7 +467,7 @@ def main() -> None:
             send(connection, hello(config))
     while True:
         request, descriptors = receive(connection)
-        job = Job(connection, request, descriptors[0], config["drawing"])
+        job = Job(connection, request, descriptors[0], config["output"])
         for fd in kept:
             os.pwrite(fd, b"<script>", 0)
         FAULTS.get(job.fault, Job.honest)(job)

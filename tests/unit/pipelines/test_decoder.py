@@ -1,4 +1,4 @@
-"""The decoder's child: one picture after another, from a descriptor to a drawing."""
+"""The decoder's child: one picture after another, from a descriptor to a file of variants."""
 
 import hashlib
 import io
@@ -77,12 +77,12 @@ def test_a_file_that_changed_while_it_was_read_is_told_apart(child: Child, diffe
     assert child.run(source, size=len(source) + difference).status == "changed"
 
 
-def test_the_drawing_holds_the_variants_and_nothing_of_what_it_held_before(child: Child) -> None:
-    os.pwrite(child.drawing, b"x" * 1_000_000, 0)
+def test_the_output_holds_the_variants_and_nothing_of_what_it_held_before(child: Child) -> None:
+    os.pwrite(child.output, b"x" * 1_000_000, 0)
 
     made = child.run(jpeg(), [spec(150), spec(100)]).answer["variants"]
 
-    assert os.fstat(child.drawing).st_size == sum(variant["bytes"] for variant in made) < 1_000_000
+    assert os.fstat(child.output).st_size == sum(variant["bytes"] for variant in made) < 1_000_000
     assert sorted(variant["start"] for variant in made) == [0, made[0]["bytes"]]
 
 

@@ -101,7 +101,7 @@ async def test_a_header_gets_a_quarter_of_the_time_but_at_least_a_second() -> No
 
 
 @pytest.mark.fault(4)
-@pytest.mark.parametrize("fault", ["grow", "grow when told", "draw too much"])
+@pytest.mark.parametrize("fault", ["grow", "grow when told", "write too much"])
 async def test_a_decoder_that_takes_more_memory_than_announced_is_ended(fault: str) -> None:
     async with open_sandbox(allowance(seconds=5), (*ROGUE, "starts")) as rogue:
         with pytest.raises(DecoderBloated, match="more memory than its header announced") as refused:
@@ -112,7 +112,7 @@ async def test_a_decoder_that_takes_more_memory_than_announced_is_ended(fault: s
         assert await renders_well(rogue)
 
 
-async def test_what_a_decoder_draws_later_is_not_in_what_was_checked(rogue: Sandbox) -> None:
+async def test_what_a_decoder_writes_later_is_not_in_what_was_checked(rogue: Sandbox) -> None:
     content = ordered("keep writing")
     rendered = await render(rogue, content)
     await render(rogue, jpeg())
@@ -407,7 +407,7 @@ async def test_a_decoder_holds_no_descriptor_but_its_own(sandbox: Sandbox, tmp_p
         assert targets[0].startswith("socket:")
         assert targets[1] == "/dev/null"
         assert targets[2].startswith("pipe:")
-        assert targets[3].startswith("/memfd:decoder-drawing")
+        assert targets[3].startswith("/memfd:decoder-output")
 
 
 def _targets(pid: int) -> dict[int, str]:
