@@ -8,9 +8,8 @@ import sys
 from pipelines.decoder import landlock, limits, seccomp, session, vips, warmup
 from pipelines.decoder.wire import Channel, close_all
 
-_FAT = (
-    64 * 1024 * 1024
-)  # after a usual photo the memory is kept: asking for it again costs a tenth of the time
+# Bytes of an estimate; after a usual photo the memory is kept: asking for it again costs a tenth of the time
+_TRIM_ABOVE = 64 * 1024 * 1024
 
 
 def main(argument: str) -> None:
@@ -69,8 +68,8 @@ def serve(channel: Channel, bounds: session.Limits) -> None:
         if work.bug:
             break
         gc.collect()
-        if work.estimate > _FAT:
-            limits.shrink()
+        if work.estimate > _TRIM_ABOVE:
+            limits.trim_heap()
 
 
 if __name__ == "__main__":

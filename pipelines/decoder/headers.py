@@ -8,7 +8,7 @@ from pipelines.formats import Shape
 
 _MOST = 4096  # segments looked at: a file made of tiny ones must not cost seconds
 _MOST_TAG_WORK = 4_000_000  # libtiff's time grows with the square of a directory's tags: some 0.2 s
-_TAG_SLACK = 16 * 1024 * 1024
+_MAX_EXTRA_TAG_BYTES = 16 * 1024 * 1024
 _TAG_BYTES = dict(enumerate((0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)))
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _SCAN = 0xDA
@@ -86,7 +86,7 @@ def has_cheap_tags(data: bytearray) -> bool:
                 size = length * _TAG_BYTES.get(kind, 0)
                 # Beyond the end there is nothing to read; within, no two tags' data are the same bytes.
                 stored += size if where + size <= len(data) else 0
-            if stored > 2 * len(data) + _TAG_SLACK:
+            if stored > 2 * len(data) + _MAX_EXTRA_TAG_BYTES:
                 return False
             place = link.unpack_from(data, end)[0]
     except struct.error:

@@ -20,7 +20,9 @@ _NOT_HEARD = (
     signal.SIGXCPU,  # a limit of CPU time that was inherited
 )
 
-_LOOSE = 32 * 1024 * 1024  # freed bytes that the C library may keep: asking for them again takes time
+_FREE_HEAP_LIMIT = (
+    32 * 1024 * 1024
+)  # freed bytes that the C library may keep: asking for them again takes time
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -84,13 +86,13 @@ def _close_from(first: int) -> None:
                 os.close(descriptor)
 
 
-def tighten() -> None:
+def trim_large_heap() -> None:
     """Give freed memory back before it adds up: a child that keeps much between pictures is ended."""
-    if hasattr(_libc, "mallinfo2") and _libc.mallinfo2().free > _LOOSE:
-        shrink()
+    if hasattr(_libc, "mallinfo2") and _libc.mallinfo2().free > _FREE_HEAP_LIMIT:
+        trim_heap()
 
 
-def shrink() -> None:
+def trim_heap() -> None:
     """Give the memory of the last picture back to the system, where the C library can."""
     if hasattr(_libc, "malloc_trim"):
         _libc.malloc_trim(0)

@@ -11,7 +11,7 @@ import pyvips
 
 from pipelines import formats
 from pipelines.decoder import colour, reading, refusal, render, shortage, vips
-from pipelines.decoder.limits import tighten
+from pipelines.decoder.limits import trim_large_heap
 from pipelines.decoder.picture import Picture
 from pipelines.decoder.refusal import Declined
 from pipelines.decoder.wire import Channel, close_all
@@ -99,7 +99,7 @@ def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], li
         work.bug = True
     close_all(descriptors)  # before the answer: whoever hears it may rely on it
     if reply is not None:
-        tighten()  # before the parent looks at what is kept
+        trim_large_heap()  # before the parent looks at what is kept
         lack = _lack(reply, work)
         channel.send({"status": "starved", "message": lack} if lack else reply)
     return work
