@@ -267,7 +267,7 @@ async def _classified(error: Exception, claim: Claim, context: BatchContext) -> 
         error = await _cause(error, context)
         classified = context.classify(error, claim)
     outage = _outage_of(error, context)
-    if outage is not None and await outage.strikes():
+    if outage is not None and await outage.confirm():
         return Postponed(claim, classified.code, classified.message, outage.pause_ms, counted=False)
     if isinstance(classified, Failed) and claim.upload.state is State.DELETING:
         if isinstance(error, TargetUnavailable):  # the variants are gone, and only the original is left

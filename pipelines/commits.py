@@ -12,7 +12,7 @@ from storage.errors import CatalogDamaged, CatalogUnavailable
 FULL = 16  # outcomes
 PATIENCE_S = 0.1
 PAUSES_S = (0.1, 0.4, 1.6)  # before each try to give back what could not be written
-OWED = 1000  # claims that are still to be given back, at most
+MAX_UNRELEASED = 1000  # claims that are still to be given back, at most
 
 
 class Committer:
@@ -30,7 +30,7 @@ class Committer:
         self._on_committed = on_committed
         self._waiting: list[tuple[Outcome, asyncio.Future[Committed]]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._owed: deque[Claim] = deque(maxlen=OWED)
+        self._unreleased: deque[Claim] = deque(maxlen=MAX_UNRELEASED)
         self._flushing: set[asyncio.Task[None]] = set()
 
     async def submit(self, outcome: Outcome) -> Committed:
@@ -71,7 +71,7 @@ class Committer:
                 # One by one, so that a row which cannot be written keeps no other from its outcome.
                 await asyncio.gather(*(self._commit([one]) for one in group))
                 return
-            self._owed.extend(outcome.claim for outcome, _ in group)
+            self._unreleased.extend(outcome.claim for outcome, _ in group)
             # Before their job ends: the next worker must not take these claims for those of a dead one.
             for pause in PAUSES_S:
                 await asyncio.sleep(pause)
@@ -89,21 +89,21 @@ class Committer:
 
     async def _settle(self) -> bool:
         """Give back the claims whose outcome could not be written; whether the catalog took them."""
-        owed = list(self._owed)
+        unreleased = list(self._unreleased)
         try:
-            if owed:
-                await self._release(owed)
+            if unreleased:
+                await self._release(unreleased)
         except CatalogUnavailable:
             return False
-        for claim in owed:
+        for claim in unreleased:
             with suppress(ValueError):
-                self._owed.remove(claim)
+                self._unreleased.remove(claim)
         return True
 
-    async def _release(self, owed: Sequence[Claim]) -> None:
+    async def _release(self, unreleased: Sequence[Claim]) -> None:
         try:
-            await self._claims.release(owed)
+            await self._claims.release(unreleased)
         except CatalogDamaged:
-            for claim in owed:
+            for claim in unreleased:
                 with suppress(CatalogDamaged):  # it stays as it is: nobody can change that row
                     await self._claims.release([claim])

@@ -16,28 +16,28 @@ class Outage:
         self._stands_on = stands_on
         self._error = error
         self._pause_s = _FIRST_PAUSE_S
-        self._until = self._looked = float("-inf")
-        self._looking = asyncio.Lock()
+        self._until = self._probed_at = float("-inf")
+        self._probing = asyncio.Lock()
         self.problem: str | None = None
-        """What the last look found, until one finds that it is over."""
+        """What the last probe found; None once one has passed."""
 
     @property
     def pause_ms(self) -> int:
         """How long no new work is to be taken; 0 while all is well."""
         return int(max(0.0, self._until - time.monotonic()) * 1000)
 
-    async def strikes(self) -> bool:
+    async def confirm(self) -> bool:
         """Whether an error that was just met is everybody's, found out by trying it.
 
-        Many who ask at once are answered by one look.
+        Many who ask at once are answered by one probe.
         """
         asked = time.monotonic()
-        async with self._looking:
-            if not self.pause_ms and self._looked < asked:
-                await self._look()
+        async with self._probing:
+            if not self.pause_ms and self._probed_at < asked:
+                await self._probe()
             return self.problem is not None
 
-    async def _look(self) -> None:
+    async def _probe(self) -> None:
         began = time.monotonic()
         try:
             await self._stands_on.probe()
@@ -48,4 +48,4 @@ class Outage:
         else:
             self.problem = None
             self._pause_s = _FIRST_PAUSE_S
-        self._looked = began
+        self._probed_at = began

@@ -95,7 +95,7 @@ async def room(settings: Settings) -> Space | None:
 
 async def _scan(settings: Settings) -> DriftReport:
     # Everything that a report does without is imported here: it must come at once.
-    from pipelines.stats.drift import look
+    from pipelines.stats.drift import scan
     from pipelines.sweep.ages import Ages
     from scripts.progress import Progress
     from storage.catalog import open_catalog
@@ -110,7 +110,7 @@ async def _scan(settings: Settings) -> DriftReport:
         expected = [totals.count(what).count for what in ("original", "variant", "superseded")]
         ages = Ages.at(time.time(), settings.grace, settings.retention)
         with Progress("files", sum(expected)) as progress:
-            found = await look(catalog, blobs, ages, progress.advance)
+            found = await scan(catalog, blobs, ages, progress.advance)
     return scanned(found.disk, found.catalog, found.findings, found.areas)
 
 

@@ -135,7 +135,7 @@ def check_decoders(outage: Outage, sandbox: Sandbox) -> Check:
 
     async def check() -> str | None:
         if outage.problem is not None and not outage.pause_ms and sandbox.has_slot:
-            await outage.strikes()
+            await outage.confirm()
         return outage.problem
 
     return check

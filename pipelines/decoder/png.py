@@ -7,7 +7,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXTS = (b"zTXt", b"iTXt", b"tEXt")
 
 
-def disarmed(data: bytearray, largest_profile: int) -> bytearray:
+def strip_chunks(data: bytearray, largest_profile: int) -> bytearray:
     """Return the PNG without its texts and without a profile larger than that; anything else as it is."""
     if not data.startswith(_SIGNATURE):
         return data

@@ -43,7 +43,7 @@ class Limits:
     """The descriptor of the file for variants."""
 
 
-class Elsewhere(Exception):
+class WrongEngine(Exception):
     """The picture is for the other kind of child, so the file is not the one that the parent looked at."""
 
 
@@ -152,7 +152,7 @@ def _process(
         return {"status": "unchanged", **work.fields()}
     try:
         picture = check(data, limits, work)
-    except Elsewhere:
+    except WrongEngine:
         return {"status": "changed"}
     work.estimate = _estimate(picture, specs, size)
     work.lap("probe")
@@ -185,7 +185,7 @@ def check(data: bytearray, limits: Limits, work: Work) -> Picture:
     if format.name not in limits.formats:
         raise refusal.unsupported(f"a {format.title} picture", accepted)
     if format.engine not in ("vips", limits.engine):
-        raise Elsewhere
+        raise WrongEngine
     picture = limits.decoder.probe(format, data, limits.damaged)
     work.width, work.height = picture.width, picture.height
     if min(picture.width, picture.height) < 1:
@@ -209,7 +209,7 @@ def make(picture: Picture, specs: Sequence[dict[str, Any]], file: int, work: Wor
             image = render.smaller(image, target.width, target.height)
             part = render.flatten(render.crop(image, target), target.background)
             work.lap("resize")
-            key = target.look
+            key = target.encoding_key
             if key not in places:
                 content = render.encode(part, target)
                 places[key] = output.add(content), len(content)

@@ -85,7 +85,7 @@ def samples(name: str) -> list[bytes]:
 def probe(format: Format, data: bytearray, damaged: str, planes: bool = False) -> Picture:
     """Read the header, or raise `Refused`."""
     warnings.clear()
-    source = pyvips.Source.new_from_memory(png.disarmed(data, LARGEST_PROFILE))
+    source = pyvips.Source.new_from_memory(png.strip_chunks(data, LARGEST_PROFILE))
     fail_on = "error" if damaged == "reject" else "none"
 
     def load(shrink: float) -> Image:

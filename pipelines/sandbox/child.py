@@ -42,7 +42,7 @@ _ENVIRONMENT = {
     "VIPS_CONCURRENCY": "1",
 }
 _START_TIMEOUT_S = 30
-_WATCH_S = 0.05  # between two looks at a working child
+_WATCH_S = 0.05  # between two measurements of a working child
 _DYING_S = 0.5  # between closing its socket and being dead
 _ERRORS_BYTES = 64 * 1024  # what a pipe holds
 _STDERR_TAIL = 2000
@@ -224,19 +224,19 @@ class Child:
         bloated: Callable[[int], bool],
         most_cpu_s: float,
     ) -> None:
-        looked, cpu = time.monotonic(), self._cpu()
+        now, cpu = time.monotonic(), self._cpu()
         answered = False
         while not answered:
             answered = bool((await asyncio.wait({reading}, timeout=_WATCH_S))[0])
-            looked, before = time.monotonic(), looked
+            now, before = time.monotonic(), now
             # A worker that was frozen for a while has not seen its child work: that time blames nobody.
-            budget.waited += min(looked - before, 10 * _WATCH_S)
+            budget.waited += min(now - before, 10 * _WATCH_S)
             cpu, cpu_before = max(cpu, self._cpu()), cpu  # 0 once it is dead
             budget.cpu_used += cpu - cpu_before
             if answered:
                 return
             if cpu - cpu_before < _A_MOMENT_S:
-                self._count_idle(budget, min(looked - before, 10 * _WATCH_S))
+                self._count_idle(budget, min(now - before, 10 * _WATCH_S))
             if budget.cpu_used > most_cpu_s:
                 raise _too_slow(most_cpu_s)
             if budget.waited > budget.wall_s:

@@ -1,4 +1,4 @@
-"""Drift: catalog against disk, found by looking at every file and every row, with nothing touched."""
+"""Drift: catalog against disk, found by comparing every file and every row, with nothing touched."""
 
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
@@ -25,13 +25,13 @@ MISNAMED = "misnamed"  # files and folders with names that no key can have
 CLASSES = (*(kind.value for kind in Kind), YOUNG, SIZE_MISMATCH, UNANNOUNCED, LOST, MISNAMED)
 
 
-class Looks(List, Look, Exists, Protocol):
+class ScannedBlobs(List, Look, Exists, Protocol):
     """What looking needs of a storage."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What a look came to: `disk` and `catalog` are files and rows of variants, findings go by class.
+    """What a scan came to: `disk` and `catalog` are files and rows of variants, findings go by class.
 
     `areas` are the files of each folder of the root.
     """
@@ -42,8 +42,8 @@ class Drift:
     areas: Mapping[str, Count]
 
 
-async def look(
-    catalog: Catalog, blobs: Looks, ages: Ages, seen: Callable[[], object] = lambda: None
+async def scan(
+    catalog: Catalog, blobs: ScannedBlobs, ages: Ages, seen: Callable[[], object] = lambda: None
 ) -> Drift:
     """Compare every file and every row; `seen` is called for each key of a variant or an original.
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from pipelines.sweep import plan as plans
-from pipelines.sweep.findings import Discrepancy, Kind, look_at
+from pipelines.sweep.findings import Discrepancy, Kind, stat_all
 from pipelines.sweep.plan import Plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from pipelines.sweep.trash import bring_back, known_plans
@@ -146,7 +146,7 @@ async def _move_away(plan: Plan, key: str, sweeper: Sweeper) -> bool:
 
 async def _remake(keys: Sequence[str], trash: Sequence[Plan], sweeper: Sweeper) -> int:
     """What is still missing comes back from the trash, or is made again; a superseded one is let go."""
-    found = await look_at(keys, sweeper.blobs)
+    found = await stat_all(keys, sweeper.blobs)
     missing = [key for key in keys if found[key] is Existence.MISSING]
     if not missing:
         return 0

@@ -13,7 +13,7 @@ from storage.keys import TRASH, UNFINISHED, VARIANTS, parse_variant_key
 from storage.totals import Count
 
 STRETCH = 20_000  # keys that are compared in one step
-_LOOKED_AT = 2_000  # blobs at once
+_STAT_AT_ONCE = 2_000  # blobs at once
 _NOTHING = Count()
 
 
@@ -37,7 +37,7 @@ class Discrepancy:
 
 
 @dataclass(frozen=True)
-class Looked:
+class StepResult:
     """What one step came to: findings, how much was looked at, and where the next begins (None: nowhere).
 
     `surplus` is how many bytes there are more in the files that were met than in the rows, `trash` what
@@ -52,7 +52,7 @@ class Looked:
     trash: Count = _NOTHING
 
 
-async def compare(after: str, looker: Looker) -> Looked:
+async def compare(after: str, looker: Looker) -> StepResult:
     """Lay the next stretch of files beside the rows that hold them. Raises: StorageError.
 
     Memory does not grow with their number, and only files without a row are looked at.
@@ -63,28 +63,28 @@ async def compare(after: str, looker: Looker) -> Looked:
         upto = rows[-1]
         files = files[: bisect_right(files, upto)]
     if files == rows:  # as it should be, and mostly is
-        return Looked([], upto, len(files), len(rows))
+        return StepResult([], upto, len(files), len(rows))
     there, held = set(files), set(rows)
     loose = [key for key in files if key not in held]
     absent = [key for key in rows if key not in there]
     ages = looker.ages()
-    found = await look_at(loose, looker.blobs)
+    found = await stat_all(loose, looker.blobs)
     findings = [one for info in _infos(found) if (one := classify(info, ages))]
     missing, lacking = await _missing(absent, ages, looker)
     surplus = sum(info.bytes for info in _infos(found)) - lacking
     ordered = sorted([*findings, *missing], key=lambda one: one.key)
-    return Looked(ordered, upto, len(files), len(rows), surplus)
+    return StepResult(ordered, upto, len(files), len(rows), surplus)
 
 
-async def retired(after: str, looker: Looker) -> Looked:
+async def retired(after: str, looker: Looker) -> StepResult:
     """The next superseded variants whose time is over. Raises: StorageError."""
     before_ms = looker.ages().retired_before_ms
     rows = await looker.sweeps.superseded(before_ms, after, STRETCH)
     findings = [Discrepancy(Kind.RETIRED, row.key, row.bytes) for row in rows]
-    return Looked(findings, rows[-1].key if len(rows) == STRETCH else None)
+    return StepResult(findings, rows[-1].key if len(rows) == STRETCH else None)
 
 
-async def leftovers(after: str, looker: Looker) -> Looked:
+async def leftovers(after: str, looker: Looker) -> StepResult:
     """The next unfinished writes that are old enough. Raises: StorageError."""
     ages = looker.ages()
     findings: list[Discrepancy] = []
@@ -94,19 +94,19 @@ async def leftovers(after: str, looker: Looker) -> Looked:
                 if file.key > after and file.changed_at < ages.orphan_before:
                     findings.append(Discrepancy(Kind.LEFTOVER, file.key, file.bytes))
                 if len(findings) == STRETCH:
-                    return Looked(findings, file.key)
-    return Looked(findings, None)
+                    return StepResult(findings, file.key)
+    return StepResult(findings, None)
 
 
-async def thrown_away(after: str, looker: Looker) -> Looked:
+async def thrown_away(after: str, looker: Looker) -> StepResult:
     """The next files of the trash, which are only counted. Raises: StorageError."""
     count = size = 0
     async with aclosing(looker.blobs.list(TRASH, after)) as files:
         async for file in files:
             count, size = count + 1, size + file.bytes
             if count == STRETCH:
-                return Looked([], file.key, trash=Count(count, size))
-    return Looked([], None, trash=Count(count, size))
+                return StepResult([], file.key, trash=Count(count, size))
+    return StepResult([], None, trash=Count(count, size))
 
 
 def classify(file: BlobInfo, ages: Ages) -> Discrepancy | None:
@@ -116,11 +116,11 @@ def classify(file: BlobInfo, ages: Ages) -> Discrepancy | None:
     return Discrepancy(Kind.ORPHAN, file.key, file.bytes) if file.changed_at < ages.orphan_before else None
 
 
-async def look_at(keys: Sequence[str], blobs: Look) -> Mapping[str, BlobInfo | Existence]:
+async def stat_all(keys: Sequence[str], blobs: Look) -> Mapping[str, BlobInfo | Existence]:
     """What is known of the blobs under `keys`, however many there are. Raises: StorageError."""
     found: dict[str, BlobInfo | Existence] = {}
-    for start in range(0, len(keys), _LOOKED_AT):
-        found |= await blobs.look(keys[start : start + _LOOKED_AT])
+    for start in range(0, len(keys), _STAT_AT_ONCE):
+        found |= await blobs.look(keys[start : start + _STAT_AT_ONCE])
     return found
 
 
@@ -140,7 +140,7 @@ async def _missing(absent: Sequence[str], ages: Ages, looker: Looker) -> tuple[S
 
     An old superseded one is found by its time, whether its file is there or not.
     """
-    found = await look_at(absent, looker.blobs)
+    found = await stat_all(absent, looker.blobs)
     gone = [key for key in absent if found[key] is Existence.MISSING]
     held = await looker.sweeps.find_rows(gone)  # those that still are; a file goes after its row
     findings = [

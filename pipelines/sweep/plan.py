@@ -10,7 +10,7 @@ from uuid import uuid4
 import orjson
 
 from pipelines.sweep.breaker import Totals, implausible
-from pipelines.sweep.findings import Discrepancy, Kind, Looked
+from pipelines.sweep.findings import Discrepancy, Kind, StepResult
 from storage.blobs import Get, Put
 from storage.errors import BlobNotFound
 from storage.keys import is_plan_name, plan_key, plan_part_key
@@ -76,30 +76,30 @@ class Draft:
         return asdict(self)
 
 
-async def write_down(draft: Draft, looked: Looked, next_stage: str, blobs: Put) -> Draft:
+async def write_down(draft: Draft, step: StepResult, next_stage: str, blobs: Put) -> Draft:
     """The draft with what a step has found, which is written to a file of its own. Raises: StorageError.
 
     The same step again replaces that file.
     """
     counts, sizes = Counter(draft.counts), Counter(draft.bytes)
-    for finding in looked.findings:
+    for finding in step.findings:
         counts[finding.kind.value] += 1
         sizes[finding.kind.value] += finding.bytes
-    if looked.findings:
-        lines = [orjson.dumps(finding) + b"\n" for finding in looked.findings]
+    if step.findings:
+        lines = [orjson.dumps(finding) + b"\n" for finding in step.findings]
         await blobs.put(plan_part_key(draft.id, draft.parts), _chunks([b"".join(lines)]))
     return replace(
         draft,
-        stage=draft.stage if looked.after is not None else next_stage,
-        after=looked.after or "",
-        files=draft.files + looked.files,
-        rows=draft.rows + looked.rows,
-        surplus=draft.surplus + looked.surplus,
-        trash_files=draft.trash_files + looked.trash.count,
-        trash_bytes=draft.trash_bytes + looked.trash.bytes,
+        stage=draft.stage if step.after is not None else next_stage,
+        after=step.after or "",
+        files=draft.files + step.files,
+        rows=draft.rows + step.rows,
+        surplus=draft.surplus + step.surplus,
+        trash_files=draft.trash_files + step.trash.count,
+        trash_bytes=draft.trash_bytes + step.trash.bytes,
         counts=dict(counts),
         bytes=dict(sizes),
-        parts=draft.parts + bool(looked.findings),
+        parts=draft.parts + bool(step.findings),
     )
 
 

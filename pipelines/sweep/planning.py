@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from pipelines.sweep import findings
-from pipelines.sweep.findings import Kind, Looked
+from pipelines.sweep.findings import Kind, StepResult
 from pipelines.sweep.plan import Draft, Plan, finish, write_down
 from pipelines.sweep.sweeper import Planner
 from storage.catalog.clock import now_ms
@@ -16,7 +16,7 @@ DRAFT = "draft"
 _COUNTED = "counted"
 STALE_S = 24 * 3600  # what was left so long says little of today
 
-_STAGES: Mapping[str, Callable[[str, Planner], Awaitable[Looked]]] = {
+_STAGES: Mapping[str, Callable[[str, Planner], Awaitable[StepResult]]] = {
     "compare": findings.compare,
     "retired": findings.retired,
     "leftovers": findings.leftovers,
@@ -53,8 +53,8 @@ async def make_plan(planner: Planner) -> Plan:
 async def _look_at_all(draft: Draft, planner: Planner) -> Draft:
     while draft.stage != "done":
         await planner.next_step()
-        looked = await _STAGES[draft.stage](draft.after, planner)
-        draft = await write_down(draft, looked, _after(draft.stage), planner.blobs)
+        step = await _STAGES[draft.stage](draft.after, planner)
+        draft = await write_down(draft, step, _after(draft.stage), planner.blobs)
         await planner.sweeps.save_progress(DRAFT, draft.as_json())
     return draft
 

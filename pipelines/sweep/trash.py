@@ -6,7 +6,7 @@ from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, field, replace
 
 from pipelines.sweep import plan as plans
-from pipelines.sweep.findings import Kind, look_at
+from pipelines.sweep.findings import Kind, stat_all
 from pipelines.sweep.plan import Plan, PlanUnknown
 from pipelines.sweep.planning import DRAFT, STALE_S
 from pipelines.sweep.sweeper import Sweeper
@@ -91,11 +91,11 @@ async def _next_folder(after: str, sweeper: Sweeper) -> str | None:
 
 async def bring_back(among: Sequence[Plan], keys: Sequence[str], sweeper: Sweeper) -> Sequence[str]:
     """Put those of `keys` back that surely are not in their place and are in the trash; gives which."""
-    there = await look_at(keys, sweeper.blobs)
+    there = await stat_all(keys, sweeper.blobs)
     back: list[str] = []
     for plan in reversed(among):  # the newest first
         wanted = [key for key in keys if key not in back]
-        kept = await look_at([trash_key(plan.id, key) for key in wanted], sweeper.blobs)
+        kept = await stat_all([trash_key(plan.id, key) for key in wanted], sweeper.blobs)
         for key in wanted:
             if _may_come_back(kept[trash_key(plan.id, key)], there[key]):
                 # A writer who makes it again meanwhile has the newer one.
@@ -141,10 +141,10 @@ async def _save(place: _PurgeProgress, sweeper: Sweeper) -> None:
 
 async def _purge_group(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> Counter[str]:
     before = _expired_before(sweeper)
-    kept = await look_at([trash_key(plan.id, key) for key in keys], sweeper.blobs)
+    kept = await stat_all([trash_key(plan.id, key) for key in keys], sweeper.blobs)
     old = [key for key in keys if _is_older(kept[trash_key(plan.id, key)], before)]
     held = await sweeper.sweeps.find_rows(old)
-    there = await look_at(sorted(held), sweeper.blobs)
+    there = await stat_all(sorted(held), sweeper.blobs)
     lost = [key for key in held if there[key] is Existence.MISSING]
     done: Counter[str] = Counter(restored=len(await bring_back([plan], lost, sweeper)))
     for key in old:

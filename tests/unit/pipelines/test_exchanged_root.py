@@ -103,7 +103,7 @@ async def test_work_goes_on_by_itself_when_the_root_is_back(
     upload_id = await uploads.put("cat.jpg", jpeg())
     away = root.with_name("away")
     moved_away(root)
-    assert await context.outage.strikes()
+    assert await context.outage.confirm()
     shutil.copytree(away, root) if copied else away.rename(root)
     await local_blobs.probe()
     fresh = batch_context(catalog, local_blobs, context.sandbox)

@@ -172,7 +172,7 @@ async def test_while_every_place_is_taken_the_health_tells_what_is_known_and_wai
         struck = outage.Outage(sandbox, DecoderUnavailable)
         with release.broken():
             sandbox.pool.idle["vips"].clear()
-            assert await struck.strikes()
+            assert await struck.confirm()
         struck._until = 0
         is_well = check_decoders(struck, sandbox)
         async with AsyncExitStack() as busy, asyncio.timeout(5):
@@ -189,7 +189,7 @@ async def test_many_uploads_that_ask_at_once_start_one_decoder_as_a_test(release
         before = set(children())
         struck = outage.Outage(sandbox, DecoderUnavailable)
 
-        assert not any(await asyncio.gather(*(struck.strikes() for _ in range(10))))
+        assert not any(await asyncio.gather(*(struck.confirm() for _ in range(10))))
 
         assert len(set(children()) - before) <= 1
 

@@ -22,14 +22,14 @@ class DiskThatFails:
 
 
 async def test_an_error_on_a_storage_that_works_is_the_uploads_own(local_blobs: LocalBlobs) -> None:
-    assert not await Outage(local_blobs).strikes()
+    assert not await Outage(local_blobs).confirm()
 
 
 async def test_while_the_storage_is_down_it_is_not_asked_for_every_upload() -> None:
     disk = DiskThatFails()
     outage = Outage(disk)
 
-    struck = [await outage.strikes() for _ in range(10)]
+    struck = [await outage.confirm() for _ in range(10)]
 
     assert all(struck)
     assert (disk.asked, outage.pause_ms > 0) == (1, True)
@@ -40,7 +40,7 @@ async def test_work_goes_on_as_soon_as_there_was_no_outage() -> None:
     disk.broken = False
     outage = Outage(disk)
 
-    await outage.strikes()
+    await outage.confirm()
 
     assert outage.pause_ms == 0
 
@@ -53,4 +53,4 @@ async def test_a_staging_folder_that_was_cleared_away_is_made_again(
 
     await local_blobs.probe()
 
-    assert not await Outage(local_blobs).strikes()
+    assert not await Outage(local_blobs).confirm()

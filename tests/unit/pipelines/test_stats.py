@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from pipelines.stats.drift import CLASSES, Drift, look
+from pipelines.stats.drift import CLASSES, Drift, scan
 from pipelines.stats.growth import DAY_MS, Growth, growth
 from pipelines.stats.snapshots import keep_snapshot
 from pipelines.sweep.ages import Ages
@@ -110,7 +110,7 @@ async def test_catalog_and_disk_that_agree_have_no_drift(catalog: Catalog, local
     await recorded(catalog, source, *[await put(local_blobs, new_key()) for _ in range(3)])
     seen: list[None] = []
 
-    drift = await look(catalog, local_blobs, OLD, lambda: seen.append(None))
+    drift = await scan(catalog, local_blobs, OLD, lambda: seen.append(None))
 
     assert found_by(drift) == {}
     assert drift.disk == drift.catalog == drift.areas["variants"] == Count(3, 21)
@@ -133,7 +133,7 @@ async def test_every_class_of_drift_is_counted_with_its_bytes(
     (root / "staging").mkdir(exist_ok=True)
     (root / "staging/left").write_bytes(b"1234")
 
-    drift = await look(catalog, local_blobs, Ages(time.time() + 60, time.time() * 1000 + 1))
+    drift = await scan(catalog, local_blobs, Ages(time.time() + 60, time.time() * 1000 + 1))
 
     assert found_by(drift) == {
         "orphan": Count(1, 6),
@@ -156,7 +156,7 @@ async def test_every_class_of_drift_is_counted_with_its_bytes(
 async def test_a_young_file_is_no_orphan_yet(catalog: Catalog, local_blobs: LocalBlobs) -> None:
     await put(local_blobs, new_key())
 
-    assert found_by(await look(catalog, local_blobs, Ages(0, 0))) == {"young": Count(1, 7)}
+    assert found_by(await scan(catalog, local_blobs, Ages(0, 0))) == {"young": Count(1, 7)}
 
 
 async def test_a_deleted_upload_misses_no_original_and_announces_none(
@@ -167,7 +167,7 @@ async def test_a_deleted_upload_misses_no_original_and_announces_none(
         upload_id = await recorded(catalog, source, await put(local_blobs, new_key()))
         await take(catalog, delete_event(time.time_ns(), upload_id))
 
-    assert found_by(await look(catalog, local_blobs, OLD)) == {}
+    assert found_by(await scan(catalog, local_blobs, OLD)) == {}
 
 
 async def test_looking_touches_nothing(catalog: Catalog, local_blobs: LocalBlobs, root: Path) -> None:
@@ -175,7 +175,7 @@ async def test_looking_touches_nothing(catalog: Catalog, local_blobs: LocalBlobs
     await recorded(catalog, "uploads/lost", new_key())
     before = sorted(root.rglob("*"))
 
-    await look(catalog, local_blobs, OLD)
+    await scan(catalog, local_blobs, OLD)
 
     assert sorted(root.rglob("*")) == before
     assert sum((await catalog.reports.states()).values()) == 1
@@ -190,7 +190,7 @@ async def test_names_that_no_key_can_have_are_counted_and_spellings_are_one_name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
 
-    drift = await look(catalog, local_blobs, Ages.at(time.time(), 3600, 3600))
+    drift = await scan(catalog, local_blobs, Ages.at(time.time(), 3600, 3600))
 
     counts = {name: found.count for name, found in drift.findings.items() if found.count}
     assert counts == {"misnamed": 2}
