@@ -9,13 +9,15 @@ from pipelines.formats import Shape
 _MOST = 4096  # segments looked at: a file made of tiny ones must not cost seconds
 _MOST_TAG_WORK = 4_000_000  # libtiff's time grows with the square of a directory's tags: some 0.2 s
 _MAX_EXTRA_TAG_BYTES = 16 * 1024 * 1024
+# Bytes of a value by its type: TIFF 6.0, section 2, and from 16 on BigTIFF.
 _TAG_BYTES = dict(enumerate((0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)))
+
+# JPEG markers: ITU T.81, table B.1. Fill bytes (0xFF) may stand before each.
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _SCAN = 0xDA
-
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
-_ALONE = {0x01, *range(0xD0, 0xD9)}
+_ALONE = {0x01, *range(0xD0, 0xD9)}  # without a length: TEM, RST, SOI
 
 
 def jpeg_shape(data: bytearray, width: int, height: int) -> Shape | None:
@@ -54,7 +56,7 @@ def _density(frame: bytearray) -> float:
 
 
 def is_lossless_webp(data: bytearray) -> bool:
-    """Say whether a WebP's first picture is stored lossless, which is decoded whole."""
+    """Say whether a WebP's first picture is stored lossless (RFC 9649, 2.6), which is decoded whole."""
     at = 12
     for _ in range(_MOST):
         kind, length = bytes(data[at : at + 4]), int.from_bytes(data[at + 4 : at + 8], "little")
@@ -65,7 +67,10 @@ def is_lossless_webp(data: bytearray) -> bool:
 
 
 def has_cheap_tags(data: bytearray) -> bool:
-    """Say whether a TIFF's directories are few and small enough that reading them costs next to nothing."""
+    """Say whether a TIFF's directories are few and small enough that reading them costs next to nothing.
+
+    TIFF 6.0, section 2: a directory is a count, entries (tag, type, count, offset) and a link to the next.
+    """
     order = "<" if data[:2] == b"II" else ">"
     if bytes(data[2:4]) in (b"+\0", b"\0+"):
         count, entry, link, at = (struct.Struct(order + each) for each in ("Q", "HHQQ", "Q", "8xQ"))

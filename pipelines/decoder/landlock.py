@@ -4,10 +4,9 @@ import ctypes
 import errno
 import os
 
-_CREATE_RULESET = 444
-_RESTRICT_SELF = 446
-_VERSION_FLAG = 1
-_PR_SET_NO_NEW_PRIVS = 38
+_CREATE_RULESET, _RESTRICT_SELF = 444, 446  # system calls, with one number on every architecture
+_VERSION_FLAG = 1  # LANDLOCK_CREATE_RULESET_VERSION of linux/landlock.h, as all that follows
+_PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 
 # How many rights of each kind a kernel of that Landlock version knows: a bit it does not know is an error.
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
@@ -21,6 +20,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Ruleset(ctypes.Structure):
+    """`struct landlock_ruleset_attr`; older kernels know only its beginning."""
+
     _fields_ = (("files", ctypes.c_uint64), ("net", ctypes.c_uint64), ("scopes", ctypes.c_uint64))
 
 

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 _DESCRIPTORS = 128
-_OUTPUT = 3  # the descriptor of the file for variants, after the socket and standard output and error
+_OUTPUT_FD = 3  # the descriptor of the file for variants, after the socket and standard output and error
 _LARGEST_FILE = 256 * 1024 * 1024  # all variants together are far smaller; a decoder gone wild is not
 
 _NOT_HEARD = (
@@ -20,9 +19,8 @@ _NOT_HEARD = (
     signal.SIGXCPU,  # a limit of CPU time that was inherited
 )
 
-_FREE_HEAP_LIMIT = (
-    32 * 1024 * 1024
-)  # freed bytes that the C library may keep: asking for them again takes time
+# Freed bytes that the C library may keep: asking for them again takes time.
+_FREE_HEAP_LIMIT = 32 * 1024 * 1024
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -48,9 +46,9 @@ def give_up(parent: int, memory_mb: int | None, output: int) -> tuple[int, list[
     if os.getppid() != parent:
         raise SystemExit("the parent is gone")
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    if output != _OUTPUT:
-        os.dup2(output, _OUTPUT, inheritable=False)
-    _close_from(_OUTPUT + 1)
+    if output != _OUTPUT_FD:
+        os.dup2(output, _OUTPUT_FD, inheritable=False)
+    _close_from(_OUTPUT_FD + 1)
     for number in _NOT_HEARD:
         signal.signal(number, signal.SIG_IGN)  # the parent decides when a child ends
     measures: dict[str, Callable[[], object]] = {
@@ -62,7 +60,7 @@ def give_up(parent: int, memory_mb: int | None, output: int) -> tuple[int, list[
     }
     if memory_mb is not None:
         measures["memory-limit"] = lambda: _limit(resource.RLIMIT_DATA, memory_mb * 1024 * 1024)
-    return _OUTPUT, [name for name, measure in measures.items() if not _is_granted(measure)]
+    return _OUTPUT_FD, [name for name, measure in measures.items() if not _is_granted(measure)]
 
 
 def _is_granted(measure: Callable[[], object]) -> bool:

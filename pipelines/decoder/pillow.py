@@ -29,6 +29,7 @@ _TINY_HEIC = (
     "BzzkBs3_^0dm>d#;lG;v;jA$|o6dGBlz4Fvtm&YW<!vPXH0U|gYl7Q;jT^J7*ZBTLmS|gmCpHq~VoKpc5=4D`O01Am@7"
     "8j&K{pJA00tJ~BnIHjX4i2Dc4C0vuxv<~^h6qa|6Eh1aBy&>|L7^wA!MI+s;d@Q1`TySZe<@Y}tywF!6aWA%&`MG"
 )
+# Tags, and codes of photometric interpretation and compression: TIFF 6.0, section 8 and appendix A.
 _TAG_COMPRESSION, _TAG_ORIENTATION, _TAG_PLANES = 259, 274, 284
 _TAG_PHOTOMETRIC, _YCBCR, _JPEG = 262, 6, 7
 _VIPS_COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}  # the codecs that every build of its libtiff has
@@ -135,7 +136,9 @@ def _tiff_for_vips(data: bytearray) -> tuple[bool, bool]:
         )
         file.seek(tags.next)
         tags.load(file)
-        compression = tags.get(_TAG_COMPRESSION, 1)
+        compression = tags.get(  # Tags, and codes of photometric interpretation and compression: TIFF 6.0, section 8 and appendix A.
+            _TAG_COMPRESSION, 1
+        )
         # libvips takes YCbCr for RGB unless libjpeg has converted it.
         able = compression in _VIPS_COMPRESSIONS and (
             tags.get(_TAG_PHOTOMETRIC) != _YCBCR or compression == _JPEG

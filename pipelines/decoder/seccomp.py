@@ -4,15 +4,20 @@ import ctypes
 import errno
 import platform
 
-_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
+_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2  # linux/prctl.h, linux/seccomp.h
+# linux/seccomp.h: SECCOMP_RET_ALLOW, and SECCOMP_RET_ERRNO with the errno in its low half.
 _ALLOW, _REFUSE, _UNKNOWN = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
+# linux/bpf_common.h: BPF_LD | BPF_W | BPF_ABS; BPF_JMP with BPF_JEQ, BPF_JGE or BPF_JSET; BPF_RET.
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16  # its low half: both machines are little-endian
-_CLONE_THREAD = 0x10000
-_X32 = 0x40000000  # the same calls under other numbers
+# Offsets in struct seccomp_data; of the argument the low half, for both machines are little-endian.
+_NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
+_CLONE_THREAD = 0x10000  # linux/sched.h
+_X32 = 0x40000000  # __X32_SYSCALL_BIT: the same calls under other numbers
 
+# linux/audit.h: AUDIT_ARCH_X86_64 and AUDIT_ARCH_AARCH64; and the column of the table below.
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
-_CALLS = {  # name: number on x86_64, number on aarch64
+# Numbers on x86_64 (arch/x86/entry/syscalls/syscall_64.tbl) and on aarch64 (asm-generic/unistd.h).
+_CALLS = {
     "socket": (41, 198),
     "socketpair": (53, 199),
     "bind": (49, 200),
@@ -48,6 +53,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Instruction(ctypes.Structure):
+    """`struct sock_filter` of linux/filter.h."""
+
     _fields_ = (
         ("code", ctypes.c_uint16),
         ("yes", ctypes.c_uint8),
@@ -57,6 +64,8 @@ class _Instruction(ctypes.Structure):
 
 
 class _Program(ctypes.Structure):
+    """`struct sock_fprog` of linux/filter.h."""
+
     _fields_ = (("length", ctypes.c_uint16), ("instructions", ctypes.POINTER(_Instruction)))
 
 

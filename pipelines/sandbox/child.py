@@ -48,9 +48,12 @@ _ERRORS_BYTES = 64 * 1024  # what a pipe holds
 _STDERR_TAIL = 2000
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (a nameless file there)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_BLOCK = 512  # what st_blocks counts, whatever the file system
-_CLOCK_OF_PROCESS = 2  # Linux: the clock of all CPU time of the process whose number is in the other bits
-_ASLEEP, _WAITING = frozenset("S"), frozenset("SD")  # D: for a disk; throttled is R, stopped T
+_BLOCK = 512  # what st_blocks counts, whatever the file system: stat(2)
+# The kernel's MAKE_PROCESS_CPUCLOCK and CPUCLOCK_SCHED (linux/posix-timers.h): the number of a clock is
+# ~pid << 3 | 2; clock_getcpuclockid(3) returns the same, and Python lacks it.
+_CPUCLOCK_SCHED = 2
+# States of proc_pid_stat(5); D waits for a disk, and who is throttled is R, who is stopped T.
+_ASLEEP, _WAITING = frozenset("S"), frozenset("SD")
 _A_MOMENT_S = 0.001
 _LITTLE = 1 / 2  # with less of its CPU time a picture cannot be called slow, nor a storage with less waiting
 _LENGTH = struct.Struct(">I")
@@ -103,7 +106,7 @@ class Child:
         self._sock = sock
         self._errors = errors
         self._output = output
-        self._clock = ~process.pid << 3 | _CLOCK_OF_PROCESS
+        self._clock = ~process.pid << 3 | _CPUCLOCK_SCHED
         self._statm = os.open(f"/proc/{process.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._unread = self._said = b""
         self._oom_kills = cgroups.oom_kills()
@@ -245,10 +248,10 @@ class Child:
                 raise DecoderBloated
 
     def _count_idle(self, budget: Budget, seconds: float) -> None:
-        now = states(self.pid)
-        if budget.has_picture and now == _ASLEEP:
+        found = states(self.pid)
+        if budget.has_picture and found == _ASLEEP:
             budget.slept += seconds
-        elif not budget.has_picture and now and now <= _WAITING:
+        elif not budget.has_picture and found and found <= _WAITING:
             budget.held_up += seconds
 
     def _why_it_took_so_long(self, budget: Budget) -> DecodeTimeout | DecoderStarved | BlobsUnavailable:
@@ -396,7 +399,7 @@ def _name(number: int) -> str:
 
 
 def _output_file() -> int:
-    """The file that a child writes variants to: in memory, also where a system call filter refuses the usual way."""
+    """A file in memory for a child's variants, also where a system call filter refuses the usual way."""
     try:
         return os.memfd_create("decoder-output", os.MFD_CLOEXEC)
     except OSError as error:

@@ -13,7 +13,9 @@ from pipelines.errors import DecoderCrashed
 from pipelines.recipe import Variant
 from pipelines.sandbox.answers import Done, Probed, Written
 
-_MOST, _LEAST, _A_PIXEL = 64 * 1024 * 1024, 64 * 1024, 4  # bytes: no variant comes near what they allow
+# Bytes of a variant: at most, in any case, and for each pixel; none comes near what they allow.
+_MOST, _LEAST, _A_PIXEL = 64 * 1024 * 1024, 64 * 1024, 4
+# JPEG markers: ITU T.81, table B.1. In a scan 0xFF00 is a byte 0xFF, and RST0 to RST7 belong to it.
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _START_OF_FRAME = frozenset({0xC0, 0xC1, 0xC2})
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
@@ -21,6 +23,7 @@ _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 # the end, is none of a variant's.
 _EXPECTED = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xEE, _SOS}) | _START_OF_FRAME
 _MOST_PARTS = 256  # segments or boxes; a progressive JPEG of many scans has some fifty
+# RFC 9649, 2.5 to 2.7: lossy, lossless, or extended by VP8X and, for opacity, ALPH.
 _WEBP_CHUNKS = {(b"VP8 ",), (b"VP8L",), (b"VP8X", b"VP8 "), (b"VP8X", b"ALPH", b"VP8 "), (b"VP8X", b"VP8L")}
 _MOST_CHUNKS = 3
 
@@ -164,7 +167,10 @@ def _webp_chunk_size(kind: bytes, body: bytes) -> tuple[int, int]:
 
 
 def _avif_size(content: bytes) -> tuple[int, int] | None:
-    """Width and height of an AVIF of one size, without metadata, that ends with its last box."""
+    """Width and height of an AVIF of one size, without metadata, that ends with its last box.
+
+    Boxes are those of ISO/IEC 14496-12 and 23008-12: the size (`ispe`) is a property of the picture.
+    """
     boxes = _boxes(content, 0)
     if boxes is None or content[8:12] != b"avif":
         return None
