@@ -1,11 +1,10 @@
 """The poison list: contents that killed their decoder, which are refused without costing another one."""
 
-import hashlib
-import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 
+from pipelines.digests import content_sha256
 from pipelines.errors import DecoderBloated, DecoderCrashed, DecodeTimeout, PictureRefused
 from storage.blobs import Open, Source
 from storage.catalog.poison import Poison, PoisonContent
@@ -14,7 +13,6 @@ from storage.threads import in_thread
 
 POISON_KEPT_MS = 7 * 24 * 3600 * 1000
 _REFRESH_S = 15.0  # how late one worker may hear of what another added
-_CHUNK = 1024 * 1024
 
 DEADLY = (DecodeTimeout, DecoderBloated, DecoderCrashed)
 """What a picture can do to its decoder."""
@@ -89,12 +87,3 @@ def _code(error: Exception) -> str:
             return "decode_timeout"
         case _:
             return "decoder_crashed"
-
-
-def content_sha256(fd: int) -> str:
-    """The SHA-256 of a whole file."""
-    digest, at = hashlib.sha256(), 0
-    while chunk := os.pread(fd, _CHUNK, at):
-        digest.update(chunk)
-        at += len(chunk)
-    return digest.hexdigest()

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
 
+from pipelines.digests import content_sha256
 from pipelines.errors import DecoderCrashed, PictureRefused, SourceChanged
-from pipelines.poison import DEADLY, PoisonList, content_sha256
+from pipelines.poison import DEADLY, PoisonList
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
 from storage.blobs import Delete, Existence, Exists, Move, Open, Source, Store

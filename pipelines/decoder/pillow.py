@@ -136,9 +136,7 @@ def _tiff_for_vips(data: bytearray) -> tuple[bool, bool]:
         )
         file.seek(tags.next)
         tags.load(file)
-        compression = tags.get(  # Tags, and codes of photometric interpretation and compression: TIFF 6.0, section 8 and appendix A.
-            _TAG_COMPRESSION, 1
-        )
+        compression = tags.get(_TAG_COMPRESSION, 1)
         # libvips takes YCbCr for RGB unless libjpeg has converted it.
         able = compression in _VIPS_COMPRESSIONS and (
             tags.get(_TAG_PHOTOMETRIC) != _YCBCR or compression == _JPEG

@@ -1,12 +1,11 @@
 """Verifying: variants are read again, not too fast, and compared with the hashes that their rows name."""
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from hashlib import sha256
 
+from pipelines.digests import content_sha256
 from pipelines.sweep.sweeper import Sweeper
 from storage.catalog.sweeps import VERIFY, VariantRow
 from storage.errors import BlobNotFound, StorageError
@@ -14,7 +13,6 @@ from storage.threads import in_thread
 
 PROGRESS = "verify"
 _PAGE = 20  # files in one step
-_CHUNK = 1 << 20
 
 Remake = Callable[[Mapping[str, str]], Awaitable[int]]
 """Has the uploads of damaged keys (each with the hash that it should have) made again; gives how many."""
@@ -76,7 +74,7 @@ async def _differs(row: VariantRow, verifier: Sweeper, found: Verified) -> bool:
     """Whether the file under a row's key surely is not what the row says."""
     try:
         async with verifier.blobs.open(row.key) as source:
-            actual = await in_thread(_hash, source.fd)
+            actual = await in_thread(content_sha256, source.fd)
             found.files, found.bytes = found.files + 1, found.bytes + source.bytes
     except BlobNotFound:
         if row.key in await verifier.sweeps.find_rows([row.key]):
@@ -89,12 +87,3 @@ async def _differs(row: VariantRow, verifier: Sweeper, found: Verified) -> bool:
         return False
     now = (await verifier.sweeps.find_rows([row.key])).get(row.key)
     return now is not None and now.sha256 == row.sha256  # otherwise it was made again meanwhile
-
-
-def _hash(fd: int) -> str:
-    made = sha256()
-    at = 0
-    while chunk := os.pread(fd, _CHUNK, at):
-        made.update(chunk)
-        at += len(chunk)
-    return made.hexdigest()
