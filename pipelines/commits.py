@@ -11,8 +11,8 @@ from storage.errors import CatalogDamaged, CatalogUnavailable
 
 FULL = 16  # outcomes
 PATIENCE_S = 0.1
-PAUSES_S = (0.1, 0.4, 1.6)  # before each try to give back what could not be written
-MAX_UNRELEASED = 1000  # claims that are still to be given back, at most
+PAUSES_S = (0.1, 0.4, 1.6)  # before each try to release claims whose outcomes could not be written
+MAX_UNRELEASED = 1000  # claims
 
 
 class Committer:
@@ -34,9 +34,9 @@ class Committer:
         self._flushing: set[asyncio.Task[None]] = set()
 
     async def submit(self, outcome: Outcome) -> Committed:
-        """What became of `outcome`, once it is durable. Raises: CatalogUnavailable.
+        """Return what became of `outcome`, once it is durable. Raises: CatalogUnavailable.
 
-        Who is cancelled meanwhile leaves only when what was submitted has been written.
+        A caller that is cancelled meanwhile returns only when every submitted outcome has been written.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Committed] = loop.create_future()
@@ -50,7 +50,7 @@ class Committer:
         except asyncio.CancelledError:
             self._flush()
             if self._flushing:
-                await asyncio.shield(asyncio.wait({*self._flushing}))  # which changes meanwhile
+                await asyncio.shield(asyncio.wait({*self._flushing}))  # a copy: tasks leave the set meanwhile
             raise
 
     def _flush(self) -> None:
@@ -72,10 +72,10 @@ class Committer:
                 await asyncio.gather(*(self._commit([one]) for one in group))
                 return
             self._unreleased.extend(outcome.claim for outcome, _ in group)
-            # Before their job ends: the next worker must not take these claims for those of a dead one.
+            # Release the claims before their job ends: otherwise the next one counts them as crashes.
             for pause in PAUSES_S:
                 await asyncio.sleep(pause)
-                if await self._settle():
+                if await self._release_all():
                     break
             for _, future in group:
                 if not future.done():
@@ -85,10 +85,10 @@ class Committer:
         for (_, future), result in zip(group, committed, strict=True):
             if not future.done():
                 future.set_result(result)
-        await self._settle()
+        await self._release_all()
 
-    async def _settle(self) -> bool:
-        """Give back the claims whose outcome could not be written; whether the catalog took them."""
+    async def _release_all(self) -> bool:
+        """Release the claims whose outcomes could not be written; False where the catalog is unavailable."""
         unreleased = list(self._unreleased)
         try:
             if unreleased:
@@ -105,5 +105,5 @@ class Committer:
             await self._claims.release(unreleased)
         except CatalogDamaged:
             for claim in unreleased:
-                with suppress(CatalogDamaged):  # it stays as it is: nobody can change that row
+                with suppress(CatalogDamaged):  # nobody can change that row
                     await self._claims.release([claim])

@@ -1,4 +1,4 @@
-"""Applying: what a plan says is done, each key looked at again immediately before."""
+"""Applying a plan: each key is checked again immediately before anything is done to it."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _GROUP = 200  # keys that are marked together
 
 @dataclass(frozen=True)
 class _ApplyProgress:
-    """How far a plan has been applied, what was done, and what earlier runs did of it."""
+    """How far this run has applied a plan and what it has done, and what complete runs did `before`."""
 
     part: int = 0
     at: int = 0
@@ -29,9 +29,9 @@ class _ApplyProgress:
 
 
 async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> Mapping[str, int]:
-    """Do what the plan says; gives how many of each kind were dealt with, by all tries together.
+    """Do what the plan says, resuming where it was left; returns how many of each kind were dealt with.
 
-    It goes on from where it was left.
+    The counts include those of earlier tries.
 
     Raises: SweepRefused when the breaker stops it or another sweep is at work, SweepPaused, PlanUnknown,
     StorageError.
@@ -98,7 +98,7 @@ async def _apply_group(
 
 
 async def _quarantine(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> int:
-    """Move away what no row holds, and no row can take while it is marked."""
+    """Move keys without a row to the trash. While a key is marked, no row can take it."""
     if not keys:
         return 0
     return len(await _set_aside(plan, await sweeper.sweeps.mark_for_deletion(keys), sweeper))
@@ -118,14 +118,14 @@ async def _retire(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> int:
 
 
 async def _set_aside(plan: Plan, marked: frozenset[str], sweeper: Sweeper) -> Sequence[str]:
-    """Move marked keys to the plan's trash, and end their marks; gives those that were moved."""
+    """Move marked keys to the plan's trash and clear their marks; returns the moved ones."""
     moved: list[str] = []
     untouched: list[str] = []
     try:
         for key in sorted(marked):
             (moved if await _move_away(plan, key, sweeper) else untouched).append(key)
     finally:
-        # Where an error has ended it, nobody knows what became of the rest.
+        # After an error nobody knows which of the rest were moved, so all of them count as moved.
         doubtful = sorted(marked.difference(untouched))
         held = await sweeper.sweeps.clear_marks(moved=doubtful, untouched=untouched)
         await bring_back([plan], sorted(held), sweeper)
@@ -139,13 +139,16 @@ async def _move_away(plan: Plan, key: str, sweeper: Sweeper) -> bool:
     moved = await sweeper.blobs.move(key, trash_key(plan.id, key))
     if moved is not None and moved.is_same_file(seen):
         return True
-    # A writer made it again after it was looked at: what was moved is the new file. Its row cannot have been
-    # committed yet, for the key is marked. What is not surely back counts as moved.
+    # A writer published the key again after it was checked, so its new file was moved. The row of that file
+    # cannot have been committed, for the key is marked. A file that is not surely back counts as moved.
     return key not in await bring_back([plan], [key], sweeper)
 
 
 async def _remake(keys: Sequence[str], trash: Sequence[Plan], sweeper: Sweeper) -> int:
-    """What is still missing comes back from the trash, or is made again; a superseded one is let go."""
+    """Restore what is still missing from the trash, or queue its upload; drop rows of superseded variants.
+
+    Returns how many of `keys` were dealt with.
+    """
     found = await stat_all(keys, sweeper.blobs)
     missing = [key for key in keys if found[key] is Existence.MISSING]
     if not missing:

@@ -1,4 +1,4 @@
-"""Verifying: variants are read again, not too fast, and compared with the hashes that their rows name."""
+"""Verifying: every variant is read again at a bounded rate, and its hash compared with that of its row."""
 
 import asyncio
 import time
@@ -15,23 +15,23 @@ PROGRESS = "verify"
 _PAGE = 20  # files in one step
 
 Remake = Callable[[Mapping[str, str]], Awaitable[int]]
-"""Has the uploads of damaged keys (each with the hash that it should have) made again; gives how many."""
+"""Queues the uploads of damaged keys (each with the hash of its row) and returns how many."""
 
 
 @dataclass
 class Verified:
-    """What a verification came to: files and bytes that were read, and what is wrong with which keys."""
+    """The result of a verification: files and bytes that were read, and keys by what is wrong with them."""
 
     files: int = 0
     bytes: int = 0
     damaged: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()  # a sweep has these made again
+    missing: tuple[str, ...] = ()  # the next sweep queues these
     remade: int = 0  # uploads that were queued for it
 
 
 class Pace:
-    """Lets no more than `rate` bytes a second through, over all."""
+    """Limits reading to `rate` bytes a second on average."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -39,15 +39,15 @@ class Pace:
         self._bytes = 0
 
     async def passed(self, count: int) -> None:
-        """Wait until so many more bytes are in order."""
+        """Count `count` bytes as read, and wait until the rate allows more."""
         self._bytes += count
         await asyncio.sleep(max(0.0, self._began + self._bytes / self._rate - time.monotonic()))
 
 
 async def verify(sweeper: Sweeper, remake: Remake, pace: Pace) -> Verified:
-    """Read every variant, from where the last verification stopped, and have the damaged ones made again.
+    """Read every variant, resuming where the last verification stopped, and queue damaged ones.
 
-    What cannot be read is told, and left alone.
+    A file that cannot be read is reported and left alone.
 
     Raises: SweepBusy while another verifies, SweepPaused, StorageError.
     """
@@ -71,7 +71,7 @@ async def verify(sweeper: Sweeper, remake: Remake, pace: Pace) -> Verified:
 
 
 async def _differs(row: VariantRow, verifier: Sweeper, found: Verified) -> bool:
-    """Whether the file under a row's key surely is not what the row says."""
+    """Whether the file under a row's key has another content than the row says; False where unsure."""
     try:
         async with verifier.blobs.open(row.key) as source:
             actual = await in_thread(content_sha256, source.fd)
