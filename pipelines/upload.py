@@ -16,7 +16,7 @@ from storage.blobs import Delete, Existence, Exists, Move, Open, Source, Store
 from storage.catalog.records import Claim, Original, Ready, Removed, StoredVariant
 from storage.catalog.sweeps import DAMAGED
 from storage.errors import BlobNotFound, BlobPinned, BlobRefused, BlobsUnavailable
-from storage.keys import DELETED, trash_key, variant_key
+from storage.keys import deletion_folder, trash_key, variant_key
 from storage.threads import in_thread
 
 _BEGIN = 16  # bytes, by which every format can be told
@@ -119,8 +119,7 @@ async def remove_upload(
     if forbidden is not None:
         is_there = await blobs.exists(source) is not Existence.MISSING
         return Removed(claim, kept=forbidden if is_there else None)
-    # By claim: a source that is used again must not replace in the trash what went there before.
-    folder = f"{DELETED}{claim.upload.id}-{claim.token}"
+    folder = deletion_folder(claim.upload.id, claim.token)
     try:
         await blobs.move(source, trash_key(folder, source))
     except (BlobRefused, BlobPinned) as error:  # what is no regular file was never this upload's

@@ -18,9 +18,6 @@ AREAS = (UPLOADS, VARIANTS, TRASH, STAGING)  # each may be a volume of its own
 HIDDEN = ".media-"  # names directly in an area that begin so are this program's own, and no blobs
 BESIDE = f"{HIDDEN}staging"  # in an area on another volume than `staging/`: its own unfinished writes
 UNFINISHED = (STAGING, *(f"{area}/{BESIDE}" for area in (TRASH, UPLOADS, VARIANTS)))
-DELETED = (
-    "delete-"  # with an upload's id and a claim's token: the folder of the trash that its original goes to
-)
 
 MAX_SOURCE_BYTES = 1024
 MAX_BYTES = 2048  # of any key: an original's in the trash is longer than it was
@@ -31,6 +28,7 @@ _VARIANT = re.compile(
     r"variants/([0-9a-f]{2})/([0-9a-f]{2})/"
     r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.(jpg|webp|avif)"
 )
+_DELETION = "delete-"
 _PLAN = re.compile(r"sweep-[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
 _PLAN_PART = re.compile(rf"{TRASH}/{_PLAN.pattern}/plan-[0-9]{{6}}\.jsonl")
 
@@ -93,8 +91,21 @@ def is_plan_name(word: str) -> bool:
     return _PLAN.fullmatch(word) is not None
 
 
+def deletion_folder(upload_id: UUID, claim: int) -> str:
+    """The folder of the trash for the original of a deleted upload, in place of a plan's name.
+
+    One for each claim: the original of a source that is used again does not replace the one before.
+    """
+    return f"{_DELETION}{upload_id}-{claim}"
+
+
+def is_deletion_folder(folder: str) -> bool:
+    """Whether that folder of the trash holds the original of a deleted upload."""
+    return folder.startswith(_DELETION)
+
+
 def trash_folder(key: str) -> str:
-    """The folder of the trash in which `key` lies: a plan's name, or that of a deletion."""
+    """The folder of the trash in which `key` lies: the name of a plan, or of a deletion."""
     return key.split("/")[1]
 
 

@@ -11,7 +11,15 @@ from pipelines.sweep.plan import Plan, PlanUnknown
 from pipelines.sweep.planning import DRAFT, STALE_S
 from pipelines.sweep.sweeper import Sweeper
 from storage.blobs import BlobInfo, Existence
-from storage.keys import DELETED, TRASH, VARIANTS, behind_trash_folder, is_plan_part, trash_folder, trash_key
+from storage.keys import (
+    TRASH,
+    VARIANTS,
+    behind_trash_folder,
+    is_deletion_folder,
+    is_plan_part,
+    trash_folder,
+    trash_key,
+)
 
 _PURGE = "purge"
 _GROUP = 1000  # keys in one step
@@ -181,7 +189,7 @@ async def _purge_others(place: _PurgeProgress, sweeper: Sweeper) -> Mapping[str,
         looked_at = 0
         async for blob in blobs:
             folder = trash_folder(blob.key)
-            if blob.changed_at < before and folder.startswith(DELETED):
+            if blob.changed_at < before and is_deletion_folder(folder):
                 await sweeper.blobs.delete(blob.key)
                 done["originals"] += 1
             elif blob.changed_at < before and folder not in living and is_plan_part(blob.key):

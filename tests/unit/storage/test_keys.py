@@ -7,9 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import KeyRefused
-from storage.keys import EXTENSIONS, parse_variant_key, segments, source_key, trash_key, variant_key
+from storage.keys import (
+    EXTENSIONS,
+    behind_trash_folder,
+    deletion_folder,
+    is_deletion_folder,
+    is_plan_name,
+    is_plan_part,
+    parse_variant_key,
+    plan_key,
+    plan_part_key,
+    segments,
+    source_key,
+    trash_folder,
+    trash_key,
+    variant_key,
+)
 
 NAME = UUID("67c6e2a2-cfa4-5a7e-aa92-c4f3bd948e6d")
+PLAN = "sweep-20261128T231500-0123abcd"
 
 
 def test_a_variants_key_begins_with_its_names_first_digits() -> None:
@@ -66,3 +82,25 @@ def test_the_longest_source_still_has_a_place_in_the_trash() -> None:
     longest = "uploads/" + "/".join(["a" * 253] * 4)
 
     assert segments(trash_key(f"delete-{NAME}", longest))[0] == "trash"
+
+
+def test_what_a_plan_writes_lies_beside_what_it_moves_and_only_its_parts_are_parts() -> None:
+    head, part, moved = plan_key(PLAN), plan_part_key(PLAN, 7), trash_key(PLAN, variant_key(NAME, "jpeg"))
+
+    assert (head, part) == (f"trash/{PLAN}/plan.json", f"trash/{PLAN}/plan-000007.jsonl")
+    assert [trash_folder(key) for key in (head, part, moved)] == [PLAN] * 3
+    assert [is_plan_part(key) for key in (head, part, moved)] == [False, True, False]
+
+
+def test_a_deletion_is_no_plan_and_a_plan_no_deletion() -> None:
+    folder = deletion_folder(NAME, 2)
+
+    assert folder == f"delete-{NAME}-2"
+    assert (is_deletion_folder(folder), is_deletion_folder(PLAN)) == (True, False)
+    assert (is_plan_name(folder), is_plan_name(PLAN), is_plan_name(f"../{PLAN}")) == (False, True, False)
+
+
+def test_every_key_of_a_folder_of_the_trash_comes_before_its_end_and_the_next_folder_behind() -> None:
+    end = behind_trash_folder(PLAN)
+
+    assert trash_key(PLAN, "\U0010ffff") < end <= trash_key(f"{PLAN}0", "")
