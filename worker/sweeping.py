@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -32,6 +33,36 @@ IDS_A_JOB = 8
 REBUILD = "rebuild"  # the walk that gives a root to a new catalog
 
 
+@dataclass(frozen=True)
+class SweptInstallation:
+    """The stores and the queue of this installation, as a sweep asks for them."""
+
+    catalog: Catalog
+    blobs: Storage
+    queue: Queue
+    stopping: Callable[[], bool]
+
+    async def check(self) -> None:
+        await self.blobs.bind(self.catalog.id, catalog_is_new=False)
+        await self.catalog.sweeps.check_schema()
+
+    async def requeue(self, upload_ids: Sequence[UUID]) -> int:
+        jobs = await self.catalog.sweeps.remake(upload_ids, uploads_per_job=IDS_A_JOB, new_job_id=new_job_id)
+        await self.queue.jobs.enqueue(jobs)
+        return sum(len(ids) for ids in jobs.values())
+
+    async def correct_totals(self) -> int:
+        wrong = await self.catalog.reports.check_totals()
+        await self.catalog.reports.correct(wrong)
+        return len(wrong)
+
+    def is_dead(self, holder: str) -> bool:
+        return is_dead(holder)
+
+    def is_stopping(self) -> bool:
+        return self.stopping()
+
+
 def sweeper_of(
     settings: Settings,
     catalog: Catalog,
@@ -39,33 +70,14 @@ def sweeper_of(
     queue: Queue,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Sweeper:
-    """A sweeper that has missing variants made again through `queue`."""
-
-    async def requeue(upload_ids: Sequence[UUID]) -> int:
-        jobs = await catalog.sweeps.remake(upload_ids, uploads_per_job=IDS_A_JOB, new_job_id=new_job_id)
-        await queue.jobs.enqueue(jobs)
-        return sum(len(ids) for ids in jobs.values())
-
-    async def prove() -> None:
-        await blobs.bind(catalog.id, catalog_is_new=False)
-        await catalog.sweeps.check_schema()
-
-    async def prove_totals() -> int:
-        short = await catalog.reports.check_totals()
-        await catalog.reports.correct(short)
-        return len(short)
-
+    """A sweeper that queues missing variants on `queue`, and pauses where `stopping`."""
     return Sweeper(
         blobs=blobs,
         sweeps=catalog.sweeps,
         holder=holder_of(os.getpid()),
         grace_s=settings.grace,
         retention_s=settings.retention,
-        requeue=requeue,
-        prove=prove,
-        is_dead=is_dead,
-        prove_totals=prove_totals,
-        stopping=stopping,
+        installation=SweptInstallation(catalog, blobs, queue, stopping),
     )
 
 

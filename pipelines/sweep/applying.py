@@ -159,7 +159,7 @@ async def _remake(keys: Sequence[str], trash: Sequence[Plan], sweeper: Sweeper) 
     old = [key for key, row in lost.items() if row.superseded_ms is not None]
     dropped = await sweeper.sweeps.drop_superseded(old)
     current = [row.upload_id for row in lost.values() if row.superseded_ms is None]
-    await sweeper.requeue(sorted(set(current)))
+    await sweeper.installation.requeue(sorted(set(current)))
     return len(back) + len(dropped) + len(current)
 
 

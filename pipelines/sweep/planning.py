@@ -61,7 +61,7 @@ async def _look_at_all(draft: Draft, planner: Planner) -> Draft:
 
 @asynccontextmanager
 async def _counting(draft: Draft, planner: Planner) -> AsyncIterator[asyncio.Task[int | None]]:
-    """The catalog's totals are proved beside the body, which waits for other things."""
+    """Count the catalog's totals beside the body, which waits for other things."""
     counting = asyncio.create_task(_wrong_totals(draft, planner))
     try:
         yield counting
@@ -73,7 +73,7 @@ async def _wrong_totals(draft: Draft, planner: Planner) -> int | None:
     """How many totals were wrong; once they are set right, another try would find none."""
     counted = await planner.sweeps.progress(_COUNTED)
     if counted is None or counted["plan"] != draft.id:
-        counted = {"plan": draft.id, "wrong": await planner.prove_totals()}
+        counted = {"plan": draft.id, "wrong": await planner.installation.correct_totals()}
         await planner.sweeps.save_progress(_COUNTED, counted)
     wrong: int | None = counted["wrong"]
     return wrong

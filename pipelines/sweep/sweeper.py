@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -88,23 +88,30 @@ class Planner(Looker, Protocol):
     def now(self) -> Callable[[], float]: ...
 
     @property
-    def prove_totals(self) -> Callable[[], Awaitable[int | None]]: ...
+    def installation(self) -> "Installation": ...
 
     def at_work(self) -> AbstractAsyncContextManager[None]: ...
 
     async def next_step(self) -> None: ...
 
 
-Requeue = Callable[[Sequence[UUID]], Awaitable[int]]
-"""Queues uploads whose files are missing; gives how many really were."""
+class Installation(Protocol):
+    """What a sweep asks of the installation that it sweeps."""
 
+    async def check(self) -> None:
+        """Raises: StorageError where root or schema are not this catalog's."""
 
-async def _nothing() -> None:
-    pass
+    async def requeue(self, upload_ids: Sequence[UUID]) -> int:
+        """Queue uploads whose files are missing; returns how many were not queued already."""
 
+    async def correct_totals(self) -> int | None:
+        """Count all rows and correct the catalog's totals; returns how many were wrong, None if uncounted."""
 
-async def _uncounted() -> int | None:
-    return None
+    def is_dead(self, holder: str) -> bool:
+        """Whether that holder of the right to sweep has surely ended."""
+
+    def is_stopping(self) -> bool:
+        """Whether the sweep is to pause before its next step."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +123,7 @@ class Sweeper:
     holder: str
     grace_s: float
     retention_s: float
-    requeue: Requeue
-    prove: Callable[[], Awaitable[None]] = _nothing
-    """Raises a StorageError when root or schema are not this catalog's."""
-    is_dead: Callable[[str], bool] = lambda _holder: False
-    """Whether a holder of the right to sweep has surely ended."""
-    prove_totals: Callable[[], Awaitable[int | None]] = _uncounted
-    """Counts all rows, sets the catalog's totals right, and gives how many were wrong; None: it did not."""
-    stopping: Callable[[], bool] = lambda: False
+    installation: Installation
     now: Callable[[], float] = time.time
     """The moment, in seconds since 1970."""
     lease: str = SWEEP
@@ -138,7 +138,7 @@ class Sweeper:
 
         Raises: SweepBusy while another has it, StorageError.
         """
-        await self.prove()
+        await self.installation.check()
         await self._hold()
         ended = asyncio.Event()
         holding = asyncio.create_task(self._hold_until(ended))
@@ -152,7 +152,7 @@ class Sweeper:
 
     async def next_step(self) -> None:
         """Between two steps. Raises: SweepPaused when it is to stop, SweepBusy, StorageError."""
-        if self.stopping():
+        if self.installation.is_stopping():
             raise SweepPaused
         await self._hold()
 
@@ -167,5 +167,6 @@ class Sweeper:
                 await self._hold()
 
     async def _hold(self) -> None:
-        if not await self.sweeps.lease(self.holder, _LEASE_S, is_dead=self.is_dead, name=self.lease):
+        is_dead = self.installation.is_dead
+        if not await self.sweeps.lease(self.holder, _LEASE_S, is_dead=is_dead, name=self.lease):
             raise SweepBusy("Another sweep is at work.")

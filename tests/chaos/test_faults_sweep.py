@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from uuid import NAMESPACE_OID, UUID, uuid5
+from uuid import NAMESPACE_OID, uuid5
 
 import pytest
 
@@ -22,7 +22,7 @@ from tests.chaos.conftest import FaultPlaces
 from tests.chaos.crashes import Scenario, die_at_each, record
 from tests.chaos.place import FaultPlace
 from tests.support.catalogs import claim, commit, delete_event, take, upload, upload_event, work
-from tests.support.sweeps import Clock, put
+from tests.support.sweeps import Clock, InstallationStub, put
 
 HOUR_S = 3600
 _NEIGHBOUR = 0
@@ -53,10 +53,7 @@ async def sweeper(catalog: Catalog, local_blobs: LocalBlobs, clock: Clock) -> Sw
 
 
 def _sweeper(catalog: Catalog, blobs: LocalBlobs, clock: Clock) -> Sweeper:
-    async def requeue(_ids: Sequence[UUID]) -> int:
-        raise AssertionError("nothing is missing here")
-
-    return Sweeper(blobs, catalog.sweeps, "me", HOUR_S, HOUR_S, requeue, now=clock)
+    return Sweeper(blobs, catalog.sweeps, "me", HOUR_S, HOUR_S, InstallationStub(), now=clock)
 
 
 @pytest.fixture

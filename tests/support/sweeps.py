@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -38,6 +39,34 @@ class Clock:
         self._stopped_at = now
 
 
+async def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class InstallationStub:
+    """What a sweep meets: nothing is missing unless there is a `catalog`, and all is well unless said."""
+
+    catalog: Catalog | None = None
+    checked: Callable[[], Awaitable[None]] = _nothing
+    counted: Callable[[], Awaitable[int | None]] = _nothing
+    is_stopping: Callable[[], bool] = lambda: False
+
+    async def check(self) -> None:
+        await self.checked()
+
+    async def requeue(self, upload_ids: Sequence[UUID]) -> int:
+        assert self.catalog is not None, "nothing is missing here"
+        jobs = await self.catalog.sweeps.remake(upload_ids, uploads_per_job=8, new_job_id=new_job_id)
+        return sum(map(len, jobs.values()))
+
+    async def correct_totals(self) -> int | None:
+        return await self.counted()
+
+    def is_dead(self, holder: str) -> bool:
+        return False
+
+
 def new_key() -> str:
     """A key that no variant has yet."""
     return variant_key(uuid4(), "jpeg")
@@ -66,12 +95,7 @@ def sweeper_on(
     catalog: Catalog, blobs: LocalBlobs, grace_s: float = GRACE_S, retention_s: float = GRACE_S, **more: Any
 ) -> Sweeper:
     """Somebody who sweeps there, and queues what is missing."""
-
-    async def requeue(upload_ids: Sequence[UUID]) -> int:
-        jobs = await catalog.sweeps.remake(upload_ids, uploads_per_job=8, new_job_id=new_job_id)
-        return sum(map(len, jobs.values()))
-
-    return Sweeper(blobs, catalog.sweeps, "me", grace_s, retention_s, requeue, **more)
+    return Sweeper(blobs, catalog.sweeps, "me", grace_s, retention_s, InstallationStub(catalog), **more)
 
 
 async def planned(

@@ -19,7 +19,7 @@ from storage.catalog.records import Original, Ready, State, StoredVariant
 from storage.keys import trash_key
 from tests.support.catalogs import claim, commit, take, upload_event
 from tests.support.file_systems import with_numbers_of_paths
-from tests.support.sweeps import GRACE_S, Clock, new_key, planned, put, recorded, sweeper_on
+from tests.support.sweeps import GRACE_S, Clock, InstallationStub, new_key, planned, put, recorded, sweeper_on
 
 
 @pytest.fixture
@@ -275,7 +275,7 @@ async def test_a_plan_that_another_applies_meanwhile_does_not_take_back_what_was
     async def another_applies() -> None:
         await apply_plan(plan.id, sweeper)
 
-    await apply_plan(plan.id, replace(sweeper, prove=another_applies))
+    await apply_plan(plan.id, replace(sweeper, installation=InstallationStub(checked=another_applies)))
 
     answer = await catalog.sweeps.last()
     assert answer is not None

@@ -1,11 +1,11 @@
 """What a sweep leaves where it is, each kind beside one true orphan, which goes."""
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
@@ -17,7 +17,7 @@ from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog
 from storage.catalog.records import Original, Ready, StoredVariant
 from tests.support.catalogs import claim, commit, take, upload_event
-from tests.support.sweeps import GRACE_S, Clock, put, recorded
+from tests.support.sweeps import GRACE_S, Clock, InstallationStub, put, recorded
 
 
 @dataclass
@@ -32,10 +32,9 @@ class Installation:
 
     @property
     def sweeper(self) -> Sweeper:
-        async def requeue(_ids: Sequence[UUID]) -> int:
-            raise AssertionError("nothing is missing here")
-
-        return Sweeper(self.blobs, self.catalog.sweeps, "me", GRACE_S, GRACE_S, requeue, now=self.clock)
+        return Sweeper(
+            self.blobs, self.catalog.sweeps, "me", GRACE_S, GRACE_S, InstallationStub(), now=self.clock
+        )
 
     async def put(self, key: str | None = None) -> Path:
         return self.root / await put(self.blobs, key)

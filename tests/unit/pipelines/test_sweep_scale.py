@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4, uuid5
+from uuid import uuid4, uuid5
 
 import pytest
 
@@ -24,6 +24,7 @@ from pipelines.sweep.sweeper import Sweeper
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog, open_catalog
 from storage.keys import variant_key
+from tests.support.sweeps import InstallationStub
 
 MILLION = 1_000_000
 FIND = "find {} -type f -printf '%s %T@ %P\\n' | LC_ALL=C sort >/dev/null"
@@ -65,13 +66,10 @@ def make_rows(catalog: Path, keys: Sequence[str]) -> None:
 
 
 def sweeper_of(catalog: Catalog, blobs: LocalBlobs) -> Sweeper:
-    async def requeue(_ids: Sequence[UUID]) -> int:
-        raise AssertionError("a plan queues nothing")
-
-    async def prove_totals() -> int:
+    async def counted() -> int:
         return len(await catalog.reports.check_totals())
 
-    return Sweeper(blobs, catalog.sweeps, "me", 3600, 3600, requeue, prove_totals=prove_totals)
+    return Sweeper(blobs, catalog.sweeps, "me", 3600, 3600, InstallationStub(counted=counted))
 
 
 async def test_files_that_have_their_rows_are_not_looked_at(

@@ -15,9 +15,20 @@ from pipelines.sweep.trash import known_plans, purge
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.sweeps import Count, Sweeps
-from tests.support.sweeps import CONTENT, Clock, deleted_originals, put, recorded, sweeper_on
+from tests.support.sweeps import (
+    CONTENT,
+    Clock,
+    InstallationStub,
+    deleted_originals,
+    put,
+    recorded,
+    sweeper_on,
+)
 
 T = TypeVar("T")
+
+
+ALL_IS_WELL = InstallationStub()
 
 
 @pytest.fixture
@@ -25,7 +36,9 @@ def sweeper(catalog: Catalog, local_blobs: LocalBlobs, clock: Clock) -> Sweeper:
     return sweeper_on(catalog, local_blobs, now=clock)
 
 
-async def step_by_step(work: Callable[[Sweeper], Awaitable[T]], sweeper: Sweeper) -> tuple[T, int]:
+async def step_by_step(
+    work: Callable[[Sweeper], Awaitable[T]], sweeper: Sweeper, installation: InstallationStub = ALL_IS_WELL
+) -> tuple[T, int]:
     """What it gives when it may do one step at a time; and how often it was asked to stop."""
     allowed = [1]
 
@@ -36,7 +49,8 @@ async def step_by_step(work: Callable[[Sweeper], Awaitable[T]], sweeper: Sweeper
     for stops in range(100):
         allowed[0] = 1
         try:
-            return await work(replace(sweeper, stopping=stopping)), stops
+            stopped = replace(sweeper, installation=replace(installation, is_stopping=stopping))
+            return await work(stopped), stops
         except SweepPaused:
             continue
     raise AssertionError("it never comes to its end")
@@ -100,7 +114,7 @@ async def test_a_purge_that_was_left_long_ago_begins_anew(
     await put(local_blobs, "trash/delete-1-1/uploads/cat.jpg")
     clock.hours_go_by()
     with pytest.raises(SweepPaused):
-        await purge(replace(sweeper, stopping=lambda: True))
+        await purge(replace(sweeper, installation=InstallationStub(is_stopping=lambda: True)))
     await in_the_trash(catalog, sweeper, clock, 3)
     clock.hours_go_by(27)
 
@@ -130,12 +144,12 @@ async def test_a_plan_in_several_tries_counts_the_rows_once_and_tells_what_was_w
     await deleted_originals(5, local_blobs)
     counts = iter([3, 0, *[9] * 100])  # what was set right is right the next time
 
-    async def prove_totals() -> int:
+    async def counted() -> int:
         return next(counts)
 
     answer = []
     for _ in range(2):
-        await step_by_step(make_plan, replace(sweeper, prove_totals=prove_totals))
+        await step_by_step(make_plan, sweeper, InstallationStub(counted=counted))
         last = await catalog.sweeps.last()
         answer.append(last and last.wrong_totals)
 

@@ -14,7 +14,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.records import Original, Ready, State, StoredVariant
 from tests.support.catalogs import claim, commit, new_job_id, take, upload, upload_event
-from tests.support.sweeps import CONTENT, put
+from tests.support.sweeps import CONTENT, InstallationStub, put
 
 
 @dataclass
@@ -37,9 +37,6 @@ class Verifier:
         await commit(self.catalog, Ready(taken, Original("stamp", "0" * 64, 3, "jpeg", 10, 10), made))
 
     async def run(self) -> Verified:
-        async def requeue(_ids: object) -> int:
-            return 0
-
         async def remake(damaged: Mapping[str, str]) -> int:
             jobs = await self.catalog.sweeps.doubt(damaged, uploads_per_job=8, new_job_id=new_job_id)
             return sum(map(len, jobs.values()))
@@ -51,8 +48,7 @@ class Verifier:
             "me",
             0,
             0,
-            requeue,
-            stopping=lambda: next(steps) >= self.stop_after,
+            InstallationStub(is_stopping=lambda: next(steps) >= self.stop_after),
         )
         return await verify(sweeper, remake, Pace(1e9))
 
