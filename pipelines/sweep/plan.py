@@ -15,6 +15,9 @@ from storage.blobs import Get, Put
 from storage.errors import BlobNotFound
 from storage.keys import is_plan_name, plan_key, plan_part_key
 
+DRAFT = "draft"  # where the catalog keeps a plan in the making
+STALE_S = 24 * 3600  # a draft or a purge that was left so long says little of today
+
 
 class PlanUnknown(Exception):
     """There is no complete plan of that name."""

@@ -6,15 +6,13 @@ from contextlib import asynccontextmanager, suppress
 
 from pipelines.sweep import findings
 from pipelines.sweep.findings import Kind, StepResult
-from pipelines.sweep.plan import Draft, Plan, finish, write_down
+from pipelines.sweep.plan import DRAFT, STALE_S, Draft, Plan, finish, write_down
 from pipelines.sweep.sweeper import Planner
 from storage.catalog.clock import now_ms
 from storage.catalog.sweeps import Count, Swept
 from storage.errors import CatalogTooNew, StorageError
 
-DRAFT = "draft"
 _COUNTED = "counted"
-STALE_S = 24 * 3600  # what was left so long says little of today
 
 _STAGES: Mapping[str, Callable[[str, Planner], Awaitable[StepResult]]] = {
     "compare": findings.compare,

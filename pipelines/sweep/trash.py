@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from pipelines.sweep import plan as plans
 from pipelines.sweep.findings import Kind, stat_all
-from pipelines.sweep.plan import Plan, PlanUnknown
-from pipelines.sweep.planning import DRAFT, STALE_S
+from pipelines.sweep.plan import DRAFT, STALE_S, Plan, PlanUnknown
 from pipelines.sweep.sweeper import Sweeper
 from storage.blobs import BlobInfo, Existence
 from storage.keys import (
