@@ -43,7 +43,7 @@ _ENVIRONMENT = {
 }
 _START_TIMEOUT_S = 30
 _WATCH_S = 0.05  # between two measurements of a working child
-_DYING_S = 0.5  # between closing its socket and being dead
+_EXIT_TIMEOUT_S = 0.5  # between closing its socket and being dead
 _ERRORS_BYTES = 64 * 1024  # what a pipe holds
 _STDERR_TAIL = 2000
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (a nameless file there)
@@ -323,7 +323,7 @@ class Child:
         if self._sock.fileno() == -1:
             return DecoderKilled("the worker itself ended the decoder")
         try:
-            status = await asyncio.to_thread(self._process.wait, _DYING_S)
+            status = await asyncio.to_thread(self._process.wait, _EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             return DecoderCrashed("the decoder closed its connection")
         match -status:

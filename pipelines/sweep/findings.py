@@ -1,4 +1,4 @@
-"""What a sweep finds: two sorted sequences, the files and the rows, laid side by side stretch by stretch."""
+"""What a sweep finds: files and rows, both in order of key, compared stretch by stretch."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,10 +38,9 @@ class Discrepancy:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step came to: findings, how much was looked at, and where the next begins (None: nowhere).
+    """The result of one step: findings, counts, and the key after which the next step begins (None: done).
 
-    `surplus` is how many bytes there are more in the files that were met than in the rows, `trash` what
-    was met in the trash.
+    `surplus` is by how many bytes the files of this step exceed its rows, `trash` the files of the trash.
     """
 
     findings: Sequence[Discrepancy]
@@ -53,9 +52,9 @@ class StepResult:
 
 
 async def compare(after: str, looker: Looker) -> StepResult:
-    """Lay the next stretch of files beside the rows that hold them. Raises: StorageError.
+    """Compare the next stretch of files with the rows of their keys. Raises: StorageError.
 
-    Memory does not grow with their number, and only files without a row are looked at.
+    Memory does not grow with their number, and `stat` is called only for files without a row.
     """
     files, upto = await _files(after, looker)
     rows = await looker.sweeps.keys(after, upto, 2 * STRETCH)
@@ -136,9 +135,9 @@ async def _files(after: str, looker: Looker) -> tuple[Sequence[str], str | None]
 
 
 async def _missing(absent: Sequence[str], ages: Ages, looker: Looker) -> tuple[Sequence[Discrepancy], int]:
-    """Rows whose file is surely not there, and the bytes that they speak of.
+    """Rows whose file is surely missing, and the bytes of all of them.
 
-    An old superseded one is found by its time, whether its file is there or not.
+    Superseded rows past their time are left to `retired`, which finds them with or without a file.
     """
     found = await stat_all(absent, looker.blobs)
     gone = [key for key in absent if found[key] is Existence.MISSING]

@@ -1,4 +1,4 @@
-"""The trash: what a plan has put there comes back, or goes for good once its time is over."""
+"""The trash: files that a plan has moved there are restored, or deleted once the retention is over."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _KINDS = (Kind.ORPHAN, Kind.RETIRED)  # whose files a plan moves
 
 @dataclass(frozen=True)
 class _PurgeProgress:
-    """How far a purge has come: in which plan, or, once all are done with, behind which key of the trash."""
+    """How far a purge has come: which part of which plan; after all plans, the last key of the trash."""
 
     begun: float = 0.0  # s since 1970
     plan: str = ""
@@ -38,10 +38,10 @@ class _PurgeProgress:
 
 
 async def purge(sweeper: Sweeper) -> Mapping[str, int]:
-    """Remove for good what was quarantined longer ago than the retention, and is still held by no row.
+    """Delete files that were moved to the trash longer ago than the retention, and that no row has.
 
-    What a row holds and has lost goes back to its place. It goes on from where it was left, unless that was
-    so long ago that other plans have come of age, and gives what all its tries together have done.
+    A file whose row lacks it is restored. The purge resumes where it was left, unless that was longer than
+    `STALE_S` ago, and returns the counts of all its tries together.
 
     Raises: SweepRefused, SweepPaused, StorageError; purging again does the rest.
     """
@@ -56,7 +56,7 @@ async def purge(sweeper: Sweeper) -> Mapping[str, int]:
 
 
 async def restore(plan_id: str, sweeper: Sweeper) -> int:
-    """Put back everything that the plan took away and that is not there again; gives how many files.
+    """Restore every file that the plan moved away and that is still missing; returns how many.
 
     Raises: SweepRefused, SweepPaused, PlanUnknown, StorageError; restoring again does the rest.
     """
@@ -97,7 +97,7 @@ async def _next_folder(after: str, sweeper: Sweeper) -> str | None:
 
 
 async def bring_back(among: Sequence[Plan], keys: Sequence[str], sweeper: Sweeper) -> Sequence[str]:
-    """Put those of `keys` back that surely are not in their place and are in the trash; gives which."""
+    """Restore those of `keys` that are surely missing and are in the trash; returns which."""
     there = await stat_all(keys, sweeper.blobs)
     back: list[str] = []
     for plan in reversed(among):  # the newest first
@@ -115,7 +115,7 @@ def _may_come_back(kept: BlobInfo | Existence, there: BlobInfo | Existence) -> b
     if not isinstance(kept, BlobInfo):
         return False
     if isinstance(there, BlobInfo):
-        return there.is_same_file(kept)  # somebody died who had put it back by half
+        return there.is_same_file(kept)  # a restore died between its two steps
     return there is Existence.MISSING
 
 
@@ -176,9 +176,9 @@ async def _forget(plan: Plan, sweeper: Sweeper) -> bool:
 
 
 async def _purge_others(place: _PurgeProgress, sweeper: Sweeper) -> Mapping[str, int]:
-    """Remove what delete events have sent to the trash, and parts of plans that were never finished.
+    """Delete expired originals of deleted uploads, and parts of plans that were never finished.
 
-    Gives what the whole purge has done.
+    Returns the counts of the whole purge.
     """
     before = _expired_before(sweeper)
     draft = await sweeper.sweeps.progress(DRAFT)
