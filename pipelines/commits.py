@@ -9,8 +9,8 @@ from storage.catalog.claims import Claims
 from storage.catalog.records import Claim, Committed, Message, Outcome
 from storage.errors import CatalogDamaged, CatalogUnavailable
 
-FULL = 16  # outcomes
-PATIENCE_S = 0.1
+GROUP_SIZE = 16  # outcomes
+MAX_DELAY_S = 0.1
 PAUSES_S = (0.1, 0.4, 1.6)  # before each try to release claims whose outcomes could not be written
 MAX_UNRELEASED = 1000  # claims
 
@@ -41,10 +41,10 @@ class Committer:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Committed] = loop.create_future()
         self._waiting.append((outcome, future))
-        if len(self._waiting) >= FULL or not self._expected():
+        if len(self._waiting) >= GROUP_SIZE or not self._expected():
             self._flush()
         elif self._timer is None:
-            self._timer = loop.call_later(PATIENCE_S, self._flush)
+            self._timer = loop.call_later(MAX_DELAY_S, self._flush)
         try:
             return await future
         except asyncio.CancelledError:

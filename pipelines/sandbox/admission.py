@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pipelines.formats import MIB
 
-PATIENCE_S = 5.0  # how long a big request lets small ones that fit beside the others go first
+MAX_OVERTAKING_S = 5.0  # how long smaller requests may overtake a big one that waits
 
 
 class NoRoomError(Exception):
@@ -114,7 +114,7 @@ class Admission:
         self._slots.release()
 
     def _must_queue(self) -> bool:
-        return bool(self._waiting) and time.monotonic() - self._waiting[0].since > PATIENCE_S
+        return bool(self._waiting) and time.monotonic() - self._waiting[0].since > MAX_OVERTAKING_S
 
     def _return(self, need: int) -> None:
         self._free += need

@@ -42,7 +42,7 @@ _ENVIRONMENT = {
     "VIPS_CONCURRENCY": "1",
 }
 _START_TIMEOUT_S = 30
-_WATCH_S = 0.05  # between two measurements of a working child
+_POLL_INTERVAL_S = 0.05  # between two measurements of a working child
 _EXIT_TIMEOUT_S = 0.5  # between closing its socket and being dead
 _ERRORS_BYTES = 64 * 1024  # what a pipe holds
 _STDERR_TAIL = 2000
@@ -54,8 +54,8 @@ _BLOCK = 512  # what st_blocks counts, whatever the file system: stat(2)
 _CPUCLOCK_SCHED = 2
 # States of proc_pid_stat(5); D waits for a disk, and who is throttled is R, who is stopped T.
 _ASLEEP, _WAITING = frozenset("S"), frozenset("SD")
-_A_MOMENT_S = 0.001
-_LITTLE = 1 / 2  # with less of its CPU time a picture cannot be called slow, nor a storage with less waiting
+_IDLE_CPU_S = 0.001  # a child that used less between two measurements was idle
+_DECISIVE_SHARE = 1 / 2  # of its CPU time makes a picture slow, and of its waiting makes a storage slow
 _LENGTH = struct.Struct(">I")
 _MOVED = re.compile("No module named|cannot import name")
 TOO_CROWDED = "Raise the limit of processes and threads (TasksMax, pids.max, ulimit -u)."
@@ -230,16 +230,16 @@ class Child:
         now, cpu = time.monotonic(), self._cpu()
         answered = False
         while not answered:
-            answered = bool((await asyncio.wait({reading}, timeout=_WATCH_S))[0])
+            answered = bool((await asyncio.wait({reading}, timeout=_POLL_INTERVAL_S))[0])
             now, before = time.monotonic(), now
             # A worker that was frozen for a while has not seen its child work: that time blames nobody.
-            budget.waited += min(now - before, 10 * _WATCH_S)
+            budget.waited += min(now - before, 10 * _POLL_INTERVAL_S)
             cpu, cpu_before = max(cpu, self._cpu()), cpu  # 0 once it is dead
             budget.cpu_used += cpu - cpu_before
             if answered:
                 return
-            if cpu - cpu_before < _A_MOMENT_S:
-                self._count_idle(budget, min(now - before, 10 * _WATCH_S))
+            if cpu - cpu_before < _IDLE_CPU_S:
+                self._count_idle(budget, min(now - before, 10 * _POLL_INTERVAL_S))
             if budget.cpu_used > most_cpu_s:
                 raise _too_slow(most_cpu_s)
             if budget.waited > budget.wall_s:
@@ -256,9 +256,9 @@ class Child:
 
     def _why_it_took_so_long(self, budget: Budget) -> DecodeTimeout | DecoderStarved | BlobsUnavailable:
         """Whose fault it is that the time on the wall is over, and that of the CPU is not."""
-        if budget.cpu_used + budget.slept > budget.cpu_s * _LITTLE:
+        if budget.cpu_used + budget.slept > budget.cpu_s * _DECISIVE_SHARE:
             return _too_slow(budget.cpu_s)
-        if budget.held_up > budget.waited * _LITTLE:
+        if budget.held_up > budget.waited * _DECISIVE_SHARE:
             return BlobsUnavailable(f"the original could not be read within {budget.wall_s:.3g} s")
         given = f"{budget.cpu_used:.1f} s of CPU time in {budget.wall_s:.3g} s"
         return DecoderStarved(f"the machine gave the decoder {given}. {MORE_CPU}")

@@ -173,7 +173,7 @@ async def test_a_small_picture_overtakes_a_big_one_that_waits_but_not_for_ever(
     await holders.enter("big", admission.memory(100))
     with admission.memory_now(10):
         pass
-    monkeypatch.setattr(module, "PATIENCE_S", 0)
+    monkeypatch.setattr(module, "MAX_OVERTAKING_S", 0)
 
     with pytest.raises(NoRoomError), admission.memory_now(10):
         pass

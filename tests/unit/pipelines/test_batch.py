@@ -232,7 +232,7 @@ async def test_a_batch_that_is_cancelled_gives_its_claims_back(
 async def test_what_a_batch_that_is_cancelled_had_drawn_and_handed_in_is_ready_and_the_rest_is_queued(
     catalog: Catalog, local_blobs: LocalBlobs, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commits, "PATIENCE_S", 60)  # so that what was handed in waits for the others
+    monkeypatch.setattr(commits, "MAX_DELAY_S", 60)  # so that what was handed in waits for the others
 
     async with open_sandbox(allowance(decoders=2), (*ROGUE, "starts")) as rogue:
         busy = batch_context(catalog, local_blobs, rogue)

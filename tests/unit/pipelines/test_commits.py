@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from pipelines import commits
-from pipelines.commits import FULL, PATIENCE_S, Committer
+from pipelines.commits import GROUP_SIZE, MAX_DELAY_S, Committer
 from storage.catalog import Catalog
 from storage.catalog.records import Claim, Message, State
 from storage.errors import CatalogUnavailable
@@ -44,7 +44,7 @@ async def test_everyone_is_told_of_its_own_outcome(catalog: Catalog) -> None:
 
 
 async def test_a_full_group_does_not_wait(catalog: Catalog) -> None:
-    waiting = await claims(catalog, FULL + 1)
+    waiting = await claims(catalog, GROUP_SIZE + 1)
     group = committer(catalog)
     with transactions(catalog) as seen:
         tasks = [asyncio.create_task(group.submit(ready(each))) for each in waiting]
@@ -52,7 +52,7 @@ async def test_a_full_group_does_not_wait(catalog: Catalog) -> None:
         done = sum(task.done() for task in tasks)
         await asyncio.gather(*tasks)
 
-    assert done == FULL
+    assert done == GROUP_SIZE
     assert seen == ["BEGIN IMMEDIATE", "COMMIT"] * 2
 
 
@@ -61,7 +61,7 @@ async def test_one_outcome_waits_for_others_only_as_long_as_patience_lasts(catal
     began = time.monotonic()
     await committer(catalog).submit(ready(only))
 
-    assert PATIENCE_S * 0.9 < time.monotonic() - began < PATIENCE_S + 2
+    assert MAX_DELAY_S * 0.9 < time.monotonic() - began < MAX_DELAY_S + 2
 
 
 async def test_an_outcome_that_is_the_only_one_in_hand_does_not_wait_at_all(catalog: Catalog) -> None:
