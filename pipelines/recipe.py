@@ -8,6 +8,8 @@ from uuid import UUID, uuid5
 
 import orjson
 
+from pipelines.scaling import scaled
+
 Fit = Literal["inside", "cover"]
 OutputFormat = Literal["jpeg", "webp", "avif"]
 
@@ -50,10 +52,7 @@ class Variant:
         side = max(width, height)
         if side <= self.box:
             return width, height
-        return self._part(width, side), self._part(height, side)
-
-    def _part(self, length: int, side: int) -> int:
-        return max(1, (2 * length * self.box + side) // (2 * side))  # rounded half up
+        return scaled(width, side, self.box), scaled(height, side, self.box)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.filesize import decimal as size
 
+from pipelines.formats import MIB
 from pipelines.sweep import trash
 from pipelines.sweep.applying import apply_plan
 from pipelines.sweep.plan import Plan, PlanUnknown
@@ -17,7 +18,7 @@ from storage.catalog import Catalog
 from storage.errors import StorageError
 from worker.app import open_stores
 from worker.queue import Queue, QueueUnavailable, open_queue
-from worker.settings import MIB, Settings
+from worker.settings import Settings
 from worker.sweeping import Verifying, alarm, forbidden, sweeper_of, verifying_of
 
 app = typer.Typer(invoke_without_command=True)

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipelines import cgroups, formats, rlimits
+from pipelines.formats import MIB
 from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.recipe_file import RecipeMistakes, load_recipes
 from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY
@@ -30,7 +31,6 @@ _OF_OTHERS = {
 }  # the latter are Django's, which often shares our environment
 _OF_THE_QUEUE = ("jobs", "workers", "catalog")  # what follows the stream's name in keys beside it
 _WHERE = ("MEDIA_REDIS_URL", "MEDIA_STORAGE_URL", "MEDIA_CATALOG_URL")  # a default may be somebody else's
-MIB = 1024 * 1024
 LEAST_MEMORY_MB = 192  # for a worker, an idle decoder and one that draws an ordinary picture
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from pipelines.decoder import colour
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import corrupt
+from pipelines.scaling import scaled
 
 _TURNS = {
     2: lambda image: image.fliphor(),
@@ -53,13 +54,9 @@ def targets(width: int, height: int, specs: Sequence[dict[str, Any]]) -> list[Ta
 def _target(index: int, spec: dict[str, Any], width: int, height: int) -> Target:
     box = int(spec["box"])
     side = min(width, height) if spec["fit"] == "cover" else max(width, height)
-    scaled = (width, height) if side <= box else (_part(width, box, side), _part(height, box, side))
-    cropped = scaled if spec["fit"] != "cover" else (min(scaled[0], box), min(scaled[1], box))
-    return Target(index, spec, *scaled, *cropped)
-
-
-def _part(length: int, box: int, side: int) -> int:
-    return max(1, (2 * length * box + side) // (2 * side))  # rounded half up
+    size = (width, height) if side <= box else (scaled(width, side, box), scaled(height, side, box))
+    cropped = size if spec["fit"] != "cover" else (min(size[0], box), min(size[1], box))
+    return Target(index, spec, *size, *cropped)
 
 
 def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -> Image:
@@ -92,8 +89,8 @@ def resize(image: Image, width: int, height: int, kernel: str = "lanczos3") -> I
     across, down = width / image.width, height / image.height
     if not image.hasalpha():
         return image.resize(across, vscale=down, kernel=kernel)
-    scaled = image.premultiply().cast(image.format).resize(across, vscale=down, kernel=kernel)
-    return scaled.unpremultiply().cast(image.format)
+    small = image.premultiply().cast(image.format).resize(across, vscale=down, kernel=kernel)
+    return small.unpremultiply().cast(image.format)
 
 
 def smaller(image: Image, width: int, height: int) -> Image:
