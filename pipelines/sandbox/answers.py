@@ -128,7 +128,9 @@ class Bug(_Frame):
 
     status: Literal["bug"]
     message: Sentence
-    traceback: Annotated[str, AfterValidator(lambda text: printable(text))]
+    traceback: Annotated[
+        str, StringConstraints(max_length=8000), AfterValidator(lambda text: printable(text))
+    ]
 
 
 Answer = Unchanged | Changed | Probed | Done | Refused | Unwritable | Starved | Bug

@@ -353,6 +353,7 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "an extra field": lambda job: job.say({**job.probed(), "path": "/etc/passwd"}),
     "a bug": lambda job: fail(job, "  File vips.py, line 1"),
     "a long bug": lambda job: fail(job, "x" * 7000),
+    "a bug without end": lambda job: fail(job, "x" * 60_000),
     # turns
     "done without being told to": unasked,
     "probed twice": probe_twice,
