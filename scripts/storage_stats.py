@@ -19,7 +19,7 @@ from worker.queue import QueueUnavailable, open_queue
 from worker.settings import Settings
 
 _DAYS = 7  # shown to people
-_MEANING = {
+MEANING = {
     "orphan": "files that no record has",
     "missing": "records whose file is gone",
     "leftover": "unfinished writes",
@@ -203,7 +203,7 @@ def _print_drift(drift: DriftReport) -> None:
         f"in the catalog: {drift.catalog.count}, {size(drift.catalog.bytes)}."
     )
     rows = [
-        (name, found.count, size(found.bytes), _MEANING.get(name, ""))
+        (name, found.count, size(found.bytes), MEANING.get(name, ""))
         for name, found in drift.findings.items()
         if found.count
     ]

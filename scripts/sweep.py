@@ -13,6 +13,7 @@ from pipelines.sweep.plan import Plan, PlanUnknown
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from pipelines.sweep.verify import Pace, Verified
+from scripts.storage_stats import MEANING
 from scripts.terminal import AsJson, CommandError, output, print_json, run, safe, table
 from storage.catalog import Catalog
 from storage.errors import StorageError
@@ -23,12 +24,12 @@ from worker.sweeping import Verifying, alarm, forbidden, sweeper_of, verifying_o
 
 app = typer.Typer(invoke_without_command=True)
 
-_MEANING = {
-    "orphan": "files that no record has: moved to trash/",
-    "missing": "records whose file is gone: made again",
-    "leftover": "unfinished writes: removed",
-    "retired": "superseded variants that have outlived MEDIA_RETENTION: removed",
-    "unknown": "names that are not of the worker's form: left alone",
+_ACTION = {
+    "orphan": "moved to trash/",
+    "missing": "made again",
+    "leftover": "removed",
+    "retired": "removed",
+    "unknown": "left alone",
 }
 
 
@@ -163,7 +164,7 @@ def _as_json(plan: Plan) -> dict[str, Any]:
         "files": plan.files,
         "rows": plan.rows,
         "findings": {
-            kind: {"count": plan.counts.get(kind, 0), "bytes": plan.bytes.get(kind, 0)} for kind in _MEANING
+            kind: {"count": plan.counts.get(kind, 0), "bytes": plan.bytes.get(kind, 0)} for kind in _ACTION
         },
         "stopped": plan.stopped,
     }
@@ -180,13 +181,13 @@ def _print_done(document: dict[str, Any], text: str, done: Mapping[str, int], *,
 
 def _print(plan: Plan, done: Mapping[str, int], *, applied: bool) -> None:
     rows = [
-        (kind, plan.counts[kind], size(plan.bytes[kind]), done.get(kind, "") if applied else "", meaning)
-        for kind, meaning in _MEANING.items()
-        if plan.counts.get(kind)
+        (kind, count, size(plan.bytes[kind]), done.get(kind, "") if applied else "", MEANING[kind], action)
+        for kind, action in _ACTION.items()
+        if (count := plan.counts.get(kind))
     ]
     output.print(f"{plan.files} files and {plan.rows} records were compared.")
     if rows:
-        output.print(table("", ("finding", "#number", "#size", "#done", "meaning"), rows))
+        output.print(table("", ("finding", "#number", "#size", "#done", "meaning", "action"), rows))
     else:
         output.print("Files and records agree.")
     if plan.stopped:

@@ -12,7 +12,7 @@ from worker.settings import Settings
 
 _PATIENCE_S = 4  # with a Redis that answers slowly, or at first and then no more
 _MESSAGES = 100  # that are looked at
-_LATELY_MS = 24 * 60 * 60 * 1000  # the catalog keeps what it told for longer
+_LATELY_MS = 24 * 60 * 60 * 1000  # the catalog keeps its messages for longer
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ async def look_at_redis(settings: Settings) -> Heard:
     except (QueueUnavailable, TimeoutError) as error:
         if refusal := refusal or refusal_of(error):
             return Heard([refused(refusal)])
-        told = str(error) or f"some answers took longer than {_PATIENCE_S} s"
+        reason = str(error) or f"some answers took longer than {_PATIENCE_S} s"
         advice = "Start Redis, or correct MEDIA_REDIS_URL."
-        return Heard([Finding("Redis", "error", f"does not answer: {told}", advice)])
+        return Heard([Finding("Redis", "error", f"does not answer: {reason}", advice)])
 
 
 ANSWERS = Finding("Redis", "ok", "answers, and allows everything that a worker needs")
@@ -77,7 +77,7 @@ async def look_at_workers(queue: Queue) -> Finding:
 
 
 async def look_at_messages(settings: Settings, heard: Heard, catalog: Catalog) -> Sequence[Finding]:
-    """Whether what apps were told lately was told by this catalog; nothing where it was."""
+    """Whether the newest messages are of this catalog; nothing if they are."""
     recent = heard.recent
     own = {
         (message.seq, str(message.id) if message.id else None)

