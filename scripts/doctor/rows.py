@@ -14,7 +14,7 @@ from scripts.doctor.broker import NOTHING_HEARD, Heard, look_at_messages, look_a
 from scripts.doctor.files import look_at_room, look_at_root, to_be_made
 from storage.blobs.opening import open_blobs, read_owner
 from storage.catalog import Catalog, open_catalog
-from storage.catalog.database import LARGE_LOG, LARGE_LOG_WARNING, REWRITE, Room, log_bytes
+from storage.catalog.database import LARGE_LOG, LARGE_LOG_WARNING, REWRITE, FileRoom, log_bytes
 from storage.catalog.soundness import find_damage
 from storage.errors import CatalogDamaged, CatalogTooOld, StorageError
 from storage.keys import UPLOADS, shown
@@ -132,7 +132,7 @@ def inspect_growth(totals: StorageTotals, *, applied: bool) -> Finding | None:
     return Finding("Tidying", "warning", f"{amounts}, and no worker tidies up (MEDIA_SWEEP_APPLY=0)", advice)
 
 
-def judge_room(room: Room, path: Path) -> Finding | None:
+def judge_room(room: FileRoom, path: Path) -> Finding | None:
     """That most of the catalog's file is free and stays so; None where it is little, or is given back."""
     if not room.is_worth_a_rewrite:
         return None

@@ -52,7 +52,7 @@ class Migrated:
 
 
 @dataclass(frozen=True)
-class Room:
+class FileRoom:
     """How much of a catalog's file is used, in pages of `page_size` bytes."""
 
     auto_vacuum: int
@@ -160,12 +160,12 @@ class Database:
         await self._run(REWRITE)
         return room.free_bytes
 
-    async def room(self) -> Room:
+    async def room(self) -> FileRoom:
         """How much of the file is used. Raises: CatalogUnavailable."""
         async with self.reading() as connection:
             names = ("auto_vacuum", "page_size", "page_count", "freelist_count")
             kv = [(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one() for name in names]
-        return Room(*kv)
+        return FileRoom(*kv)
 
     async def _is_busy(self) -> bool:
         states = ("queued", "processing", "deleting")

@@ -64,3 +64,13 @@ def test_what_the_map_names_is_there() -> None:
 
 
 _IMPORT = re.compile(r"^\s*(?:from|import) (\w+)", re.MULTILINE)
+
+
+def test_no_two_classes_have_one_name() -> None:
+    places: dict[str, set[str]] = {}
+    for folder in ("worker", "pipelines", "storage", "scripts"):
+        for path in (HOUSE / folder).rglob("*.py"):
+            for name in re.findall(r"^class (\w+)", path.read_text("utf-8"), re.MULTILINE):
+                places.setdefault(name, set()).add(str(path.relative_to(HOUSE)))
+
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

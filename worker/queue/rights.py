@@ -35,7 +35,7 @@ _EVERY_REDIS_HAS = {"GET", "SET", "DEL"}
 
 
 @dataclass(frozen=True)
-class Attempt:
+class TriedCommand:
     """A command that does nothing, and the keys that it is about, as an ACL names them."""
 
     words: tuple[str, ...]
@@ -43,7 +43,7 @@ class Attempt:
     command: str
 
 
-def attempts(stream: str, events: str) -> Sequence[Attempt]:
+def attempts(stream: str, events: str) -> Sequence[TriedCommand]:
     """Everything that a worker on `stream` does, which writes its messages to `events`."""
     ours = f"{stream}:*"
     jobs = f"{stream}:jobs"
@@ -97,8 +97,8 @@ def attempts(stream: str, events: str) -> Sequence[Attempt]:
     ]
 
 
-def _on(keys: str, command: str, *rest: str) -> Attempt:
-    return Attempt((*command.split(), *rest), keys, command)
+def _on(keys: str, command: str, *rest: str) -> TriedCommand:
+    return TriedCommand((*command.split(), *rest), keys, command)
 
 
 async def try_rights(redis: ArqRedis, stream: str, events: str) -> Refusal | None:
@@ -123,7 +123,7 @@ async def try_rights(redis: ArqRedis, stream: str, events: str) -> Refusal | Non
     )
 
 
-Refused = Sequence[tuple[Attempt, ResponseError]]
+Refused = Sequence[tuple[TriedCommand, ResponseError]]
 
 
 def _of_cluster(refused: Refused) -> Refusal | None:

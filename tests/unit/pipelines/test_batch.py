@@ -229,7 +229,7 @@ async def test_a_batch_that_is_cancelled_gives_its_claims_back(
     assert other.crash_count == 0
 
 
-async def test_what_a_batch_that_is_cancelled_had_drawn_and_handed_in_is_ready_and_the_rest_is_queued(
+async def test_a_cancelled_batch_keeps_what_it_handed_in_and_queues_the_rest(
     catalog: Catalog, local_blobs: LocalBlobs, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commits, "MAX_DELAY_S", 60)  # so that what was handed in waits for the others

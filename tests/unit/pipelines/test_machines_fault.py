@@ -246,7 +246,7 @@ asyncio.run(main())
 """
 
 
-def test_a_decoder_that_the_kernel_kills_for_memory_is_not_the_pictures_fault_and_turns_health_red() -> None:
+def test_a_decoder_killed_for_memory_blames_no_picture_and_turns_health_red() -> None:
     words = (
         "the kernel killed the decoder, for the container of 128 MiB ran out of memory. "
         "Give it more memory, or let less run beside the worker."

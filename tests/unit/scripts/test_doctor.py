@@ -14,7 +14,7 @@ from pipelines.sandbox.answers import Hello
 from scripts.doctor import decoders
 from scripts.doctor.decoders import inspect_confinement, look_at_limits
 from scripts.doctor.rows import by_python, inspect_growth, judge_room
-from storage.catalog.database import Room
+from storage.catalog.database import FileRoom
 from storage.totals import Count, StorageTotals, Swept, Total
 from worker.settings import Settings
 
@@ -141,7 +141,7 @@ def test_a_catalog_that_keeps_much_free_space_is_told_and_how_it_gives_it_back(
     migrated: Path, tmp_path: Path, mode: int, used: int, free: int, level: str | None
 ) -> None:
     shutil.copy(migrated, tmp_path / "catalog.db")
-    room = Room(mode, 4096, (used + free) * MIB_PAGES, free * MIB_PAGES)
+    room = FileRoom(mode, 4096, (used + free) * MIB_PAGES, free * MIB_PAGES)
     found = judge_room(room, tmp_path / "catalog.db")
 
     assert (found and found.level) == level

@@ -80,7 +80,7 @@ WHERE = {
 }
 
 
-def test_a_file_that_cannot_be_read_is_told_and_does_not_hold_where_the_environment_says_enough(
+def test_an_unreadable_file_is_reported_and_ignored_where_the_environment_suffices(
     etc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     etc.write_bytes(b"MEDIA_LEASE=\xff\n")
@@ -112,7 +112,7 @@ def test_nothing_starts_on_defaults_because_its_file_cannot_be_read(
     assert not any(name in str(refused.value) for name in WHERE.keys() - {lacking})
 
 
-def test_what_a_later_file_says_outdoes_one_that_cannot_be_read_but_not_what_an_earlier_one_does(
+def test_a_later_file_outdoes_one_that_cannot_be_read_but_no_earlier_one(
     etc: Path,
 ) -> None:
     etc.write_bytes(b"\xff")

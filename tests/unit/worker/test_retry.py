@@ -208,7 +208,7 @@ def refused(seen: BlobInfo, code: str = "corrupt_image") -> pictures.PictureRefu
 @pytest.mark.parametrize("leap_ms", CLOCKS_MS)
 @pytest.mark.parametrize("behind_ms", [0, 30_000, AN_HOUR_MS, -AN_HOUR_MS])
 @pytest.mark.parametrize("code", ["corrupt_image", "unsupported_format"])
-def test_a_damaged_file_is_refused_at_the_second_look_that_finds_it_the_same_whatever_the_clocks_say(
+def test_a_damaged_file_is_refused_at_the_second_look_that_finds_it_unchanged(
     behind_ms: int, leap_ms: int, code: str
 ) -> None:
     seen, queued_ms = info(behind_ms), now_ms() - leap_ms
