@@ -8,7 +8,6 @@ from functools import partial
 from uuid import UUID
 
 import structlog
-from arq.connections import ArqRedis
 
 from pipelines.batch import BatchContext, Slots
 from pipelines.commits import Committer
@@ -42,7 +41,7 @@ from worker.health import (
 )
 from worker.intake import Intake, new_job_id
 from worker.publisher import OutboxPublisher
-from worker.queue import Queue, QueueUnavailable, queue_on
+from worker.queue import Queue, QueueUnavailable
 from worker.queue.heartbeats import new_instance
 from worker.retry import classify
 from worker.settings import LEAST_MEMORY_MB, OF_A_PROCESS, Settings, available_cpus
@@ -136,7 +135,7 @@ def _check_unused(settings: Settings) -> None:
 @asynccontextmanager
 async def open_app(
     settings: Settings,
-    redis: ArqRedis,
+    queue: Queue,
     shutdown: Shutdown,
     decoder: Sequence[str] = DECODER,
     metrics: Metrics = NO_METRICS,
@@ -148,7 +147,6 @@ async def open_app(
     Raises: RootMismatch, CatalogTooNew, CatalogObsolete, CatalogUnavailable, BlobsUnavailable,
     DecoderUnavailable.
     """
-    queue = queue_on(redis, settings)
     recipes = settings.recipe_book
     async with AsyncExitStack() as stack:
         stores = await stack.enter_async_context(open_stores(settings, migrate=True))

@@ -9,12 +9,12 @@ import structlog
 
 from pipelines.errors import DecoderUnavailable
 from storage.errors import StorageError
-from worker import findings, queue, tasks
+from worker import findings, tasks
 from worker.app import App, in_background, open_app
 from worker.env_files import find_env_files
 from worker.logs import configure_logs
 from worker.numbering import go_on_above
-from worker.queue import QueueRefused, QueueUnavailable
+from worker.queue import Queue, QueueRefused, QueueUnavailable, check_answers, queue_on
 from worker.settings import Settings, unknown_variables
 from worker.shutdown import Shutdown
 
@@ -33,9 +33,10 @@ async def start_up(ctx: Context) -> None:
     shutdown: Shutdown = ctx.setdefault("shutdown", Shutdown())
     shutdown.listen()
     stack = ctx["stack"] = AsyncExitStack()
-    await _exit_if_refused(ctx, _check_rights(ctx, settings))
+    queue = queue_on(ctx["redis"], settings)
+    await _exit_if_refused(ctx, _check_redis(queue, settings))
     try:
-        app = await stack.enter_async_context(open_app(settings, ctx["redis"], shutdown, ctx["decoder"]))
+        app = await stack.enter_async_context(open_app(settings, queue, shutdown, ctx["decoder"]))
         if ctx["burst"]:
             await app.blobs.probe()  # others wait for a volume that is missing
     except (StorageError, DecoderUnavailable, OSError) as error:
@@ -44,7 +45,7 @@ async def start_up(ctx: Context) -> None:
         log.error("cannot_start", reason=str(error))  # noqa: TRY400 (the reason says it all)
         raise SystemExit(1) from error
     ctx["app"] = app
-    await _exit_if_refused(ctx, app.queue.ownership.bind(app.catalog.id))
+    await _exit_if_refused(ctx, queue.ownership.bind(app.catalog.id))
     if not ctx.get("away"):
         await _warn(app)
     await _take_what_waits(app, burst=ctx["burst"])
@@ -86,10 +87,10 @@ async def _take_what_waits(app: App, *, burst: bool) -> None:
     await tasks.snapshot_now(app)
 
 
-async def _check_rights(ctx: Context, settings: Settings) -> None:
-    await queue.check_answers(ctx["redis"], settings.redis_url)
-    refusal = await queue.queue_on(ctx["redis"], settings).server.refusal()
-    if refusal is not None:
+async def _check_redis(queue: Queue, settings: Settings) -> None:
+    """Raises: QueueUnavailable where Redis does not answer, or refuses what a worker does."""
+    await check_answers(queue.redis, settings.redis_url)
+    if refusal := await queue.server.refusal():
         raise QueueRefused(refusal)
 
 
