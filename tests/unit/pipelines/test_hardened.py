@@ -42,7 +42,7 @@ async def test_limits_that_cannot_be_set_keep_no_decoder_from_its_work_and_are_t
     [finding] = inspect_missing([hello])
     assert set(hello.lacks) >= {"nice", "memory-limit", "core-limit"}
     assert finding.level == "warning"
-    assert "a limit of memory, which only the worker watches then" in finding.detail
+    assert "a limit on memory, which only the worker then watches" in finding.detail
     assert "@resources" in (finding.advice or "")
 
 
