@@ -122,7 +122,7 @@ _NOW = int(time.time() * 1000)
 
 
 _ZEROS = (
-    *("event_ms", "event_n", "generation", "claim", "crash_count"),
+    *("event_ms", "event_n", "event_epoch", "generation", "claim", "crash_count"),
     *("attempts", "not_before_ms", "revive", "delete_original", "adopted"),
 )
 
@@ -149,12 +149,13 @@ def _upload(upload: str) -> dict[str, object]:
 
 
 def _variants(upload: str) -> Iterator[dict[str, object]]:
-    for name, width in (("thumb", 150), ("medium", 800), ("large", 1920)):
+    for number, (name, width) in enumerate((("thumb", 150), ("medium", 800), ("large", 1920))):
         name_hex = uuid4().hex
         yield {
             "key": f"variants/{name_hex[:2]}/{name_hex[2:4]}/{name_hex}.jpg",
             "upload_id": upload,
             "name": name,
+            "number": number,
             "width": width,
             "height": width * 3 // 4,
             "bytes": width * 100,
