@@ -73,7 +73,7 @@ async def running(poll_delay: float, *, work: asyncio.Event | None = None) -> As
             yield Running(queue, redis, begun)
         finally:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.gather(task, *worker.tasks.values(), return_exceptions=True)
             await redis.aclose(close_connection_pool=True)
 
 
