@@ -62,6 +62,11 @@ class Connection(aiosqlite.Connection):
     _is_idle = True  # no statement has run since the last transaction ended
     _has_relaxed_durability = False
 
+    def __del__(self) -> None:
+        # Whoever was cancelled while SQLAlchemy made it has left it: nobody else can end its thread then.
+        if self._connection is not None and hasattr(self, "stop"):
+            self.stop()
+
     def begin_inline(self, *, relaxed_durability: bool) -> bool:
         """Begin a writing transaction at once, in the event loop; returns False where another writer is busy.
 

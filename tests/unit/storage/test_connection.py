@@ -1,6 +1,9 @@
 """Connections that hand a whole statement to their thread."""
 
+import asyncio
+import gc
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -72,3 +75,15 @@ async def test_a_rollback_undoes_what_an_inline_transaction_did(connection: Conn
 
         assert not connection.inline
         assert await cursor.fetchall() == []
+
+
+async def test_a_connection_that_a_cancelled_task_has_left_ends_its_thread_and_warns_nobody(
+    tmp_path: Path,
+) -> None:
+    before = set(threading.enumerate())
+    await connect(str(tmp_path / "some.db"), check_same_thread=False)
+    [thread] = set(threading.enumerate()) - before
+    gc.collect()
+
+    await asyncio.to_thread(thread.join, 10)
+    assert not thread.is_alive()
