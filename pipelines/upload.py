@@ -14,7 +14,7 @@ from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
 from storage.blobs import Delete, Existence, Exists, Move, Open, Source, Store
 from storage.catalog.records import Claim, Original, Ready, Removed, StoredVariant
-from storage.catalog.sweeps import DAMAGED
+from storage.catalog.requeuer import DAMAGED
 from storage.errors import BlobNotFound, BlobPinned, BlobRefused, BlobsUnavailable
 from storage.keys import deletion_folder, trash_key, variant_key
 from storage.threads import in_thread

@@ -18,7 +18,7 @@ from scripts.terminal import (
     table,
 )
 from storage.catalog import Catalog, open_catalog
-from worker.app import IDS_A_DECODER, open_stores
+from worker.app import open_stores
 from worker.failures import Chosen, choose, discard, list_failures, retry
 from worker.queue import open_queue
 from worker.retry import CODES
@@ -75,7 +75,7 @@ def retry_failed(
         async with open_stores(settings) as stores, open_queue(settings) as queue:
             await queue.ownership.check_not_of_another(stores.catalog.id)
             chosen = await _choose(stores.catalog, ids, code, everything=everything)
-            await retry(chosen, stores, queue, uploads_per_job=IDS_A_DECODER * settings.decoders)
+            await retry(chosen, stores, queue)
         return _report("queued", [one.id for one in chosen.uploads], chosen, as_json=as_json)
 
     run(body)

@@ -11,7 +11,6 @@ from storage.blobs.opening import open_blobs
 from storage.catalog import Catalog, open_catalog
 from storage.errors import RootMismatch
 from worker.adoption import Adoption, Page
-from worker.app import IDS_A_DECODER
 from worker.numbering import go_on_above
 from worker.queue import open_queue
 from worker.settings import Settings
@@ -30,7 +29,7 @@ def command(
     """Make a new catalog for the storage root, and queue every original. Nothing is deleted."""
 
     async def body(settings: Settings) -> int:
-        async with open_catalog(settings.catalog_url) as catalog:
+        async with open_catalog(settings.catalog_url, uploads_per_job=settings.uploads_per_job) as catalog:
             await _refuse_a_living_catalog(catalog, settings)
             errors.print(_LOSSES)
             if not yes and not as_json:
@@ -71,8 +70,7 @@ async def _rebuild(catalog: Catalog, settings: Settings) -> int:
         await catalog.walks.begun(REBUILD)
         await catalog.mark_bound()
         await go_on_above(catalog.outbox, queue, rebuilt=True)
-        uploads_per_job = IDS_A_DECODER * settings.decoders
-        adoption = Adoption(blobs, catalog, queue, grace_s=0, uploads_per_job=uploads_per_job, name=REBUILD)
+        adoption = Adoption(blobs, catalog, queue, grace_s=0, name=REBUILD)
         queued = 0
         with Progress("originals", None) as progress:
 

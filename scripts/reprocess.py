@@ -19,8 +19,7 @@ from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.catalog.backfill import Filter
 from storage.catalog.records import State, Upload
-from worker.app import IDS_A_DECODER, open_stores
-from worker.intake import new_job_id
+from worker.app import open_stores
 from worker.queue import Queue, open_queue
 from worker.retry import CODES
 from worker.settings import Settings
@@ -87,7 +86,7 @@ class Backfiller:
         self, settings: Settings, catalog: Catalog, blobs: Storage, queue: Queue, selection: Selection
     ) -> None:
         self._recipes = settings.recipe_book
-        self._uploads_per_job = IDS_A_DECODER * settings.decoders
+        self._uploads_per_job = settings.uploads_per_job
         self._catalog = catalog
         self._blobs = blobs
         self._queue = queue
@@ -131,12 +130,8 @@ class Backfiller:
         deadly = [one.source for one in uploads if one.error_code in DEADLY_CODES and one.source]
         if deadly:  # or the poison list would refuse them again
             await remove_poison(deadly, self._blobs, self._catalog.poison)
-        jobs = await self._catalog.backfill.requeue(
-            [upload.id for upload in uploads],
-            self._selection.wanted.state,
-            uploads_per_job=self._uploads_per_job,
-            new_job_id=new_job_id,
-        )
+        ids = [upload.id for upload in uploads]
+        jobs = await self._catalog.requeuer.requeue(ids, self._selection.wanted.state)
         await self._queue.jobs.enqueue(jobs)
         return sum(len(ids) for ids in jobs.values())
 

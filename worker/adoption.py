@@ -16,7 +16,6 @@ from storage.catalog.records import DeadLetter, StreamId, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import UPLOADS, shown, source_key
 from worker.events import default_id
-from worker.intake import new_job_id
 from worker.queue import Queue
 
 log = structlog.get_logger(__name__)
@@ -53,14 +52,12 @@ class Adoption:
         queue: Queue,
         *,
         grace_s: float,
-        uploads_per_job: int,
         name: str = ADOPTION,
     ) -> None:
         self._blobs = blobs
         self._catalog = catalog
         self._queue = queue
         self._grace_s = grace_s
-        self._uploads_per_job = uploads_per_job
         self._name = name
 
     async def tick(self, mode: Mode, *, pause_s: float = PAUSE_S) -> int:
@@ -124,12 +121,7 @@ class Adoption:
             UploadRequested(StreamId(), default_id(source), source, "default", adopted=True)
             for source in sources
         ]
-        taken = await self._catalog.intake.take(
-            [(request, nobody) for request in requests],
-            [],
-            uploads_per_job=self._uploads_per_job,
-            new_job_id=new_job_id,
-        )
+        taken = await self._catalog.intake.take([(request, nobody) for request in requests], [])
         await self._queue.jobs.enqueue(taken.jobs)
 
     async def _move(self, page: Page) -> None:

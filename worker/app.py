@@ -39,7 +39,7 @@ from worker.health import (
     check_owner,
     check_rights,
 )
-from worker.intake import Intake, new_job_id
+from worker.intake import Intake
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue, QueueUnavailable
 from worker.queue.heartbeats import new_instance
@@ -49,7 +49,6 @@ from worker.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
 
-IDS_A_DECODER = 4  # uploads in one job for each decoder, so that a burst spreads over workers
 JOBS_AT_ONCE = 4
 _PAUSE_S = 1.0  # after background work has failed
 _CANCEL_INTERVAL_S = 0.2  # until background work is cancelled once more
@@ -90,8 +89,6 @@ class App:
     """The walk for originals without a record; the periodic task `adopt` takes its steps."""
     shutdown: Shutdown
     """Whether to stop, and which batches a second signal cancels."""
-    uploads_per_job: int
-    """How many uploads one job is given at most."""
 
 
 @asynccontextmanager
@@ -106,7 +103,12 @@ async def open_stores(
     if create:
         _check_unused(settings)
     async with (
-        open_catalog(settings.catalog_url, create=create, migrate=migrate) as catalog,
+        open_catalog(
+            settings.catalog_url,
+            create=create,
+            migrate=migrate,
+            uploads_per_job=settings.uploads_per_job,
+        ) as catalog,
         open_blobs(settings.storage_url, create=catalog.is_new) as blobs,
     ):
         await blobs.bind(catalog.id, catalog_is_new=catalog.is_new)
@@ -163,11 +165,10 @@ async def open_app(
         publisher = OutboxPublisher(stores.catalog.outbox, queue, metrics)
         stack.push_async_callback(publisher.close)
         slots = Slots(2 * settings.decoders + 2)
-        uploads_per_job = IDS_A_DECODER * settings.decoders
         lookout = Lookout(
             stores.blobs,
             _hastening(stores.catalog, queue),
-            _repeating(stores.catalog, queue, uploads_per_job),
+            _repeating(stores.catalog, queue),
             settings.settle,
         )
         batch = BatchContext(
@@ -196,7 +197,6 @@ async def open_app(
             publisher,
             recipes=frozenset(recipes),
             batch_size=settings.batch_size,
-            uploads_per_job=uploads_per_job,
             backlog=BACKLOG,
             lease_s=settings.lease,
             stopping=shutdown.stopping,
@@ -226,11 +226,8 @@ async def open_app(
             publisher=publisher,
             intake=intake,
             health=health,
-            adoption=Adoption(
-                stores.blobs, stores.catalog, queue, grace_s=settings.grace, uploads_per_job=uploads_per_job
-            ),
+            adoption=Adoption(stores.blobs, stores.catalog, queue, grace_s=settings.grace),
             shutdown=shutdown,
-            uploads_per_job=uploads_per_job,
         )
 
 
@@ -257,14 +254,12 @@ def _hastening(catalog: Catalog, queue: Queue) -> Callable[[Sequence[UUID]], Awa
     return hasten
 
 
-def _repeating(
-    catalog: Catalog, queue: Queue, uploads_per_job: int
-) -> Callable[[Mapping[UUID, int]], Awaitable[None]]:
+def _repeating(catalog: Catalog, queue: Queue) -> Callable[[Mapping[UUID, int]], Awaitable[None]]:
     """Returns a function that requeues ready uploads whose originals have been written to since."""
 
     async def repeat(made: Mapping[UUID, int]) -> None:
         try:
-            jobs = await catalog.claims.again(made, uploads_per_job=uploads_per_job, new_job_id=new_job_id)
+            jobs = await catalog.requeuer.requeue_made(made)
             await queue.jobs.enqueue(jobs)
         except (QueueUnavailable, CatalogUnavailable) as error:
             # If their rows were queued, the reconciler finds them; otherwise they stay as they are.

@@ -10,7 +10,6 @@ from storage.catalog import Catalog
 from storage.catalog.records import DeadLetter, State, Upload
 from worker.app import Stores
 from worker.documents import dead_letter_document, failure_document, retry_document
-from worker.intake import new_job_id
 from worker.queue import Queue
 
 _ALL = 1_000_000_000
@@ -53,7 +52,7 @@ async def choose(
     return Chosen(uploads, letters, [str(one) for one in wanted if one not in found])
 
 
-async def retry(chosen: Chosen, stores: Stores, queue: Queue, *, uploads_per_job: int) -> None:
+async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> None:
     """Queue the uploads again, send the dead letters once more, and take the contents off the poison list.
 
     Raises: StorageError, QueueUnavailable.
@@ -61,9 +60,7 @@ async def retry(chosen: Chosen, stores: Stores, queue: Queue, *, uploads_per_job
     await queue.stream.depth()  # a Redis that is unreachable is found before anything is changed
     deadly = [one.source for one in chosen.uploads if one.error_code in DEADLY_CODES and one.source]
     await remove_poison(deadly, stores.blobs, stores.catalog.poison)
-    jobs = await stores.catalog.failures.requeue(
-        [upload.id for upload in chosen.uploads], uploads_per_job=uploads_per_job, new_job_id=new_job_id
-    )
+    jobs = await stores.catalog.requeuer.requeue([upload.id for upload in chosen.uploads], State.FAILED)
     await queue.jobs.enqueue(jobs)
     for letter in chosen.letters:
         await queue.stream.add_raw(letter.body)

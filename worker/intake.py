@@ -5,7 +5,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from uuid import uuid4
 
 import structlog
 
@@ -43,7 +42,6 @@ class Intake:
         *,
         recipes: frozenset[str],
         batch_size: int,
-        uploads_per_job: int,
         backlog: int,
         lease_s: float,
         stopping: asyncio.Event,
@@ -56,7 +54,6 @@ class Intake:
         self._publisher = publisher
         self._recipes = recipes
         self._batch_size = batch_size
-        self._uploads_per_job = uploads_per_job
         self._backlog = backlog
         self._lease_s = lease_s
         self._stopping = stopping
@@ -260,7 +257,7 @@ class Intake:
         *,
         sure: bool,
     ) -> Taken | Doubt:
-        put = partial(self._put, epoch=epoch, sure=sure)
+        put = partial(self._register.take, epoch=epoch, sure=sure)
         try:
             taken = await put(events, letters)
         except CatalogDamaged:
@@ -318,28 +315,6 @@ class Intake:
     def _note_recorded(self, *letters: DeadLetter) -> None:
         if self._unrecorded:
             self._unrecorded -= {letter.stream_id for letter in letters}
-
-    async def _put(
-        self,
-        events: Sequence[tuple[Event, DeadLetter]],
-        letters: Sequence[DeadLetter],
-        *,
-        epoch: int,
-        sure: bool,
-    ) -> Taken | Doubt:
-        return await self._register.take(
-            events,
-            letters,
-            epoch=epoch,
-            sure=sure,
-            uploads_per_job=self._uploads_per_job,
-            new_job_id=new_job_id,
-        )
-
-
-def new_job_id() -> str:
-    """The id of a job to come."""
-    return uuid4().hex
 
 
 def _letter(

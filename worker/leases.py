@@ -10,11 +10,10 @@ import structlog
 from pipelines.formats import MIB
 from pipelines.poison import POISON_KEPT_MS
 from storage.catalog import Catalog
-from storage.catalog.claims import Claims
 from storage.catalog.clock import now_ms
 from storage.catalog.records import StalledUpload
+from storage.catalog.requeuer import Jobs, Requeuer
 from storage.errors import CatalogDamaged
-from worker.intake import new_job_id
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue, QueueUnavailable
 
@@ -59,7 +58,6 @@ async def reconcile(
     publisher: OutboxPublisher,
     *,
     lease_s: float,
-    uploads_per_job: int,
     unsent_ms: int | None = None,
 ) -> int:
     """Requeue uploads whose job is gone, publish unsent messages, prune old records.
@@ -71,12 +69,12 @@ async def reconcile(
     Raises: QueueUnavailable, CatalogUnavailable; the next run does the rest.
     """
     await queue.jobs.pull_in()
-    stalled = await catalog.claims.stalled(int(lease_s * 1000), ROWS_A_TICK)
+    stalled = await catalog.requeuer.stalled(int(lease_s * 1000), ROWS_A_TICK)
     longest_ms = max(_LONGEST_LOCK_MS, int(4 * lease_s * 1000))
     alive = await queue.jobs.alive(sorted({upload.job_id for upload in stalled}), longest_ms)
     gone = [upload for upload in stalled if upload.job_id not in alive]
     if gone:
-        jobs = await _requeue(catalog.claims, gone, uploads_per_job)
+        jobs = await _requeue(catalog.requeuer, gone)
         await queue.jobs.enqueue(jobs)
         await queue.jobs.discard(sorted({upload.job_id for upload in gone}))
         log.info("uploads_requeued", uploads=len(gone), jobs=len(jobs))
@@ -98,17 +96,15 @@ async def reconcile(
     return len(gone)
 
 
-async def _requeue(
-    claims: Claims, gone: Sequence[StalledUpload], uploads_per_job: int
-) -> dict[str, Sequence[UUID]]:
+async def _requeue(requeuer: Requeuer, gone: Sequence[StalledUpload]) -> Jobs:
     try:
-        return dict(await claims.requeue(gone, uploads_per_job=uploads_per_job, new_job_id=new_job_id))
+        return await requeuer.requeue_stalled(gone)
     except CatalogDamaged as error:
         log.error("uploads_not_requeued", reason=str(error))  # noqa: TRY400 (the reason says it all)
     jobs: dict[str, Sequence[UUID]] = {}
     for upload in gone:  # one by one, so that a damaged row does not stop the others
         with suppress(CatalogDamaged):
-            jobs |= await claims.requeue([upload], uploads_per_job=uploads_per_job, new_job_id=new_job_id)
+            jobs |= await requeuer.requeue_stalled([upload])
     return jobs
 
 

@@ -31,6 +31,7 @@ _OF_OTHERS = {
 }  # the latter are Django's, which often shares our environment
 _OF_THE_QUEUE = ("jobs", "workers", "catalog")  # what follows the stream's name in keys beside it
 _WHERE = ("MEDIA_REDIS_URL", "MEDIA_STORAGE_URL", "MEDIA_CATALOG_URL")  # a default may be somebody else's
+UPLOADS_A_DECODER = 4  # in one job
 LEAST_MEMORY_MB = 192  # for a worker, an idle decoder and one that draws an ordinary picture
 
 
@@ -259,6 +260,11 @@ class Settings(BaseSettings):
         """How many decoders run at once: one a CPU, as far as the memory goes."""
         room = (self.budget_mb * MIB - PARENT_MEMORY) // CHILD_MEMORY
         return max(1, min(self.cpus, room))
+
+    @property
+    def uploads_per_job(self) -> int:
+        """How many uploads a job is given at most, so that a burst spreads over workers."""
+        return UPLOADS_A_DECODER * self.decoders
 
     @classmethod
     def load(cls) -> Self:

@@ -21,15 +21,14 @@ from pipelines.sweep.verify import Pace, Verified, verify
 from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.records import State
 from storage.errors import StorageError
 from worker.events import sweep_stopped
-from worker.intake import new_job_id
 from worker.queue import Queue, QueueUnavailable
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-IDS_A_JOB = 8
 REBUILD = "rebuild"  # the walk that gives a root to a new catalog
 
 
@@ -47,7 +46,7 @@ class SweptInstallation:
         await self.catalog.sweeps.check_schema()
 
     async def requeue(self, upload_ids: Sequence[UUID]) -> int:
-        jobs = await self.catalog.sweeps.remake(upload_ids, uploads_per_job=IDS_A_JOB, new_job_id=new_job_id)
+        jobs = await self.catalog.requeuer.requeue(upload_ids, State.READY)
         await self.queue.jobs.enqueue(jobs)
         return sum(len(ids) for ids in jobs.values())
 
@@ -179,7 +178,7 @@ def verifying_of(settings: Settings, catalog: Catalog, blobs: Storage, queue: Qu
     """A verification that has damaged variants made again through `queue`."""
 
     async def remake(damaged: Mapping[str, str]) -> int:
-        jobs = await catalog.sweeps.doubt(damaged, uploads_per_job=IDS_A_JOB, new_job_id=new_job_id)
+        jobs = await catalog.requeuer.requeue_damaged(damaged)
         await queue.jobs.enqueue(jobs)
         return sum(len(ids) for ids in jobs.values())
 

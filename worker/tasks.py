@@ -64,7 +64,6 @@ async def reconcile_now(app: App, unsent_ms: int | None = None) -> None:
             app.catalog,
             app.publisher,
             lease_s=app.settings.lease,
-            uploads_per_job=app.uploads_per_job,
             unsent_ms=unsent_ms,
         )
     except (QueueUnavailable, CatalogUnavailable) as error:

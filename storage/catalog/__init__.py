@@ -14,6 +14,7 @@ from storage.catalog.intake import EventStore
 from storage.catalog.outbox import Outbox
 from storage.catalog.poison import Poison
 from storage.catalog.reports import Reports
+from storage.catalog.requeuer import Requeuer
 from storage.catalog.sweeps import Sweeps
 from storage.catalog.walks import Walks
 
@@ -31,6 +32,7 @@ class Catalog:
     dead_letters: DeadLetters
     failures: Failures
     backfill: Backfill
+    requeuer: Requeuer
     reports: Reports
     sweeps: Sweeps
     poison: Poison
@@ -44,7 +46,12 @@ class Catalog:
 
 @asynccontextmanager
 async def open_catalog(
-    url: str, *, create: bool = True, migrate: bool = False, busy_timeout_s: float = BUSY_TIMEOUT_S
+    url: str,
+    *,
+    create: bool = True,
+    migrate: bool = False,
+    busy_timeout_s: float = BUSY_TIMEOUT_S,
+    uploads_per_job: int = 100,
 ) -> AsyncIterator[Catalog]:
     """The catalog at the SQLAlchemy URL `url`, made first where `create` is true.
 
@@ -57,13 +64,14 @@ async def open_catalog(
         yield Catalog(
             id=catalog_id,
             is_new=is_new,
-            intake=EventStore(database),
+            intake=EventStore(database, uploads_per_job),
             epochs=Epochs(database),
             claims=Claims(database),
             outbox=Outbox(database),
             dead_letters=DeadLetters(database),
             failures=Failures(database),
             backfill=Backfill(database),
+            requeuer=Requeuer(database, uploads_per_job),
             reports=Reports(database),
             sweeps=Sweeps(database),
             poison=Poison(database),

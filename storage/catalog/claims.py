@@ -1,22 +1,19 @@
-"""Claims: the rights to work on uploads, given, ended and requeued."""
+"""Claims: the rights to work on uploads, given and ended."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
-from sqlalchemy import Update, bindparam, case, func, select, tuple_, update
+from sqlalchemy import Update, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.catalog.backfill import queue_again
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database
 from storage.catalog.outbox import insert_messages
 from storage.catalog.outcomes import MINE, parameters_of, write_outcome
-from storage.catalog.records import Claim, Committed, Outcome, StalledUpload, State, StoredVariant
+from storage.catalog.records import WAITING, Claim, Committed, Outcome, State, StoredVariant
 from storage.catalog.rows import Row, to_upload, to_variant
 from storage.catalog.tables import uploads, variants
-
-_WAITING = (State.QUEUED, State.PROCESSING, State.DELETING)
 
 # What every upload asks, made once: making a statement costs more than running it.
 _CLAIM = (
@@ -24,7 +21,7 @@ _CLAIM = (
     .where(
         uploads.c.id == bindparam("upload"),
         uploads.c.job_id == bindparam("job"),
-        uploads.c.state.in_(_WAITING),
+        uploads.c.state.in_(WAITING),
         # Whoever put it off did so by a clock that has been put back since: how long it was to wait is lost.
         (uploads.c.not_before_ms <= bindparam("now")) | (uploads.c.changed_ms > bindparam("now") + SKEW_MS),
     )
@@ -123,21 +120,6 @@ class Claims:
             found = await connection.execute(hastened.returning(uploads.c.job_id))
             return sorted(set(found.scalars()))
 
-    async def again(
-        self, made: Mapping[UUID, int], *, uploads_per_job: int, new_job_id: Callable[[], str]
-    ) -> Mapping[str, Sequence[UUID]]:
-        """Queue those uploads that are still as the claim with that token made them; returns their jobs.
-
-        Their age (`queued_ms`) stays, and their variants stay until newer ones are published.
-        """
-        ids = uploads.c.id.in_([str(each) for each in made])
-        claimed = tuple_(uploads.c.id, uploads.c.claim).in_([(str(each), made[each]) for each in made])
-        as_made = [ids, claimed, uploads.c.state == State.READY]
-        async with self._database.writing() as connection:
-            return await queue_again(
-                connection, as_made, uploads_per_job=uploads_per_job, new_job_id=new_job_id, as_old=True
-            )
-
     async def waits_ms(self, ids: Iterable[UUID], job_id: str) -> Mapping[UUID, int]:
         """Milliseconds until each of `ids` is due that is on that job and that nobody works on."""
         now = now_ms()
@@ -154,60 +136,6 @@ class Claims:
         async with self._database.writing() as connection:
             for claim in claims:
                 await connection.execute(_RELEASE, {**parameters_of(claim), "now": now})
-
-    async def stalled(self, untouched_ms: int, limit: int) -> Sequence[StalledUpload]:
-        """Uploads that are due for work and have not changed for `untouched_ms`, oldest first.
-
-        After them come those that changed in the future: the clock was put back since.
-        """
-        now = now_ms()
-        waiting = select(uploads.c.id, uploads.c.job_id, uploads.c.not_before_ms).where(
-            uploads.c.state.in_(_WAITING)
-        )
-        old = uploads.c.not_before_ms <= now, uploads.c.changed_ms <= now - untouched_ms
-        queries = (waiting.where(*old), waiting.where(uploads.c.changed_ms > now + SKEW_MS))
-        found: list[StalledUpload] = []
-        async with self._database.reading() as connection:
-            for query in queries:
-                page = query.order_by(uploads.c.changed_ms).limit(limit - len(found))
-                rows = await connection.execute(page)
-                found += [StalledUpload(UUID(row.id), row.job_id, row.not_before_ms) for row in rows]
-        return found
-
-    async def requeue(
-        self, stalled: Sequence[StalledUpload], *, uploads_per_job: int, new_job_id: Callable[[], str]
-    ) -> Mapping[str, Sequence[UUID]]:
-        """Requeue those that are still on the job that is gone; returns the uploads of each new job.
-
-        They are due now, unless they have been put off since.
-        """
-        jobs: dict[str, list[UUID]] = {}
-        job_id = ""
-        now = now_ms()
-        async with self._database.writing() as connection:
-            for upload in stalled:
-                if not jobs or len(jobs[job_id]) == uploads_per_job:
-                    job_id = new_job_id()
-                    jobs[job_id] = []
-                moved = await connection.execute(
-                    update(uploads)
-                    .where(
-                        uploads.c.id == str(upload.id),
-                        uploads.c.job_id == upload.job_id,
-                        uploads.c.state.in_(_WAITING),
-                    )
-                    .values(
-                        job_id=job_id,
-                        changed_ms=now,
-                        not_before_ms=case(
-                            (uploads.c.not_before_ms == upload.not_before_ms, now),
-                            else_=uploads.c.not_before_ms,
-                        ),
-                    )
-                )
-                if moved.rowcount:
-                    jobs[job_id].append(upload.id)
-        return {job_id: ids for job_id, ids in jobs.items() if ids}
 
 
 async def _claim(connection: AsyncConnection, statement: Update, due: Row) -> Claim | None:

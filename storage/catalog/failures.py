@@ -1,16 +1,16 @@
-"""Failed uploads: listed, and put back to work when a person says so."""
+"""Failed uploads: listed, and discarded when a person says so."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import RowMapping, Select, exists, func, select, update
 
-from storage.catalog.backfill import among, queue_again
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
 from storage.catalog.outbox import insert_messages
 from storage.catalog.records import Message, State, Upload
+from storage.catalog.requeuer import among
 from storage.catalog.rows import load_metadata, to_upload
 from storage.catalog.tables import uploads, variants
 
@@ -47,18 +47,6 @@ class Failures:
         """How many those are. Raises: CatalogUnavailable."""
         async with self._database.reading() as connection:
             return int((await connection.execute(select(func.count()).where(*_WAITING))).scalar_one())
-
-    async def requeue(
-        self, ids: Sequence[UUID], *, uploads_per_job: int, new_job_id: Callable[[], str]
-    ) -> Mapping[str, Sequence[UUID]]:
-        """Queue those of `ids` that are failed, as if their event had just come; returns their jobs.
-
-        Raises: CatalogUnavailable.
-        """
-        async with self._database.writing() as connection:
-            return await queue_again(
-                connection, among(ids, State.FAILED), uploads_per_job=uploads_per_job, new_job_id=new_job_id
-            )
 
     async def discard(self, ids: Sequence[UUID]) -> Sequence[UUID]:
         """Turn those of `ids` that are failed and have no variants into tombstones; returns these.

@@ -1,8 +1,8 @@
 """Events become rows: one transaction for a whole batch."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TypedDict, Unpack, overload
+from typing import overload
 from uuid import UUID
 
 from sqlalchemy import bindparam, select, update
@@ -25,6 +25,7 @@ from storage.catalog.records import (
     Taken,
     UploadRequested,
 )
+from storage.catalog.requeuer import spread
 from storage.catalog.rows import Row, message_of, to_variant
 from storage.catalog.tables import uploads, variants
 
@@ -45,26 +46,18 @@ class ChangedMeanwhile(Exception):
     """Somebody else has changed what was read; nothing is written, and everything is done once more."""
 
 
-class JobOptions(TypedDict):
-    """How uploads that wait for work are spread over jobs."""
-
-    uploads_per_job: int
-    new_job_id: Callable[[], str]
-
-
 class EventStore:
     """The door through which events enter the catalog."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, uploads_per_job: int) -> None:
         self._database = database
+        self._uploads_per_job = uploads_per_job
 
     @overload
-    async def take(self, events: Read, letters: Refused, **options: Unpack[JobOptions]) -> Taken: ...
+    async def take(self, events: Read, letters: Refused) -> Taken: ...
 
     @overload
-    async def take(
-        self, events: Read, letters: Refused, *, epoch: int, sure: bool, **options: Unpack[JobOptions]
-    ) -> Taken | Doubt: ...
+    async def take(self, events: Read, letters: Refused, *, epoch: int, sure: bool) -> Taken | Doubt: ...
 
     async def take(
         self,
@@ -73,12 +66,11 @@ class EventStore:
         *,
         epoch: int | None = None,
         sure: bool = False,
-        **options: Unpack[JobOptions],
     ) -> Taken | Doubt:
         """Apply `events` in order and keep `letters`, all or nothing.
 
         Each event comes with the letter that it becomes should the catalog refuse it. Uploads that now
-        wait for work are spread over new jobs, at most `uploads_per_job` on each.
+        wait for work are spread over new jobs.
 
         With `epoch` they were read from the stream when it was thought to be in that. Then nothing is
         taken where it is in another, or, unless it is `sure` that it has not begun anew, where entries of
@@ -91,7 +83,7 @@ class EventStore:
                 async with self._database.writing() as connection:
                     if doubt := await _doubt(connection, events, letters, epoch, sure=sure):
                         return doubt
-                    return await _take(connection, events, letters, **options)
+                    return await _take(connection, events, letters, self._uploads_per_job)
 
 
 async def _doubt(
@@ -113,14 +105,7 @@ async def _doubt(
     return None
 
 
-async def _take(
-    connection: AsyncConnection,
-    events: Read,
-    letters: Refused,
-    *,
-    uploads_per_job: int,
-    new_job_id: Callable[[], str],
-) -> Taken:
+async def _take(connection: AsyncConnection, events: Read, letters: Refused, uploads_per_job: int) -> Taken:
     now = now_ms()
     rows = await _find(connection, {str(event.id) for event, _ in events})
     adopted = await _find_adopted(connection, [event for event, _ in events])
@@ -144,12 +129,16 @@ async def _take(
                 waiting[str(event.id)] = None
             if change.answers:
                 answered[str(event.id)] = None
-    jobs = _hand_out(rows, list(waiting), uploads_per_job, new_job_id)
+    jobs = spread(list(waiting), uploads_per_job)
+    for job_id, ids in jobs.items():
+        for upload_id in ids:
+            rows[upload_id] = {**rows[upload_id], "job_id": job_id}
     await _store(connection, rows, known)
     new = await insert_dead_letters(connection, letters, refused, now)
     answers = await _present(connection, [rows[each] for each in answered], now)
     messages = await outbox.insert_messages(connection, [*answers, *_refusals(new, now)])
-    return Taken(jobs, refused, messages, outdated)
+    by_job = {job_id: [UUID(each) for each in ids] for job_id, ids in jobs.items()}
+    return Taken(by_job, refused, messages, outdated)
 
 
 def _with_takeovers(
@@ -167,19 +156,6 @@ def _with_takeovers(
 
 def _is_adoption(event: Event) -> bool:
     return isinstance(event, UploadRequested) and event.adopted
-
-
-def _hand_out(
-    rows: dict[str, Row], waiting: Sequence[str], uploads_per_job: int, new_job_id: Callable[[], str]
-) -> dict[str, list[UUID]]:
-    jobs: dict[str, list[UUID]] = {}
-    for start in range(0, len(waiting), uploads_per_job):
-        job_id = new_job_id()
-        ids = waiting[start : start + uploads_per_job]
-        jobs[job_id] = [UUID(upload_id) for upload_id in ids]
-        for upload_id in ids:
-            rows[upload_id] = {**rows[upload_id], "job_id": job_id}
-    return jobs
 
 
 async def _find(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, Row]:

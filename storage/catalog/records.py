@@ -22,6 +22,10 @@ class State(StrEnum):
     DELETED = "deleted"
 
 
+WAITING = (State.QUEUED, State.PROCESSING, State.DELETING)
+"""The states of uploads that are on a job."""
+
+
 @dataclass(frozen=True)
 class StreamId:
     """The position of an event in its stream; events of one upload apply in this order.

@@ -8,20 +8,17 @@ from uuid import UUID
 from sqlalchemy import Integer, String, bindparam, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.catalog.backfill import among, queue_again
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database, check_schema
 from storage.catalog.dialect import insert, joined
 from storage.catalog.kv import dump, read_value, replace_value, write_value
-from storage.catalog.records import State
-from storage.catalog.tables import deletion_marks, kv, totals, uploads, variants
+from storage.catalog.tables import deletion_marks, kv, totals, variants
 from storage.totals import LAST_SWEEP, Count, Swept
 
 _PAGE = 5000
 SWEEP = "lease:sweep"
 VERIFY = "lease:verify"  # beside it: verifying takes long and touches nothing
 KEEP_MARKS_MS = 7 * 24 * 3600 * 1000  # longer than any worker works on an upload
-DAMAGED = ""  # in place of a hash: no file has it
 _ROW = select(
     variants.c.key, variants.c.upload_id, variants.c.bytes, variants.c.sha256, variants.c.superseded_ms
 )
@@ -171,43 +168,6 @@ class Sweeps:
         gone = delete(variants).where(variants.c.key.in_(keys), variants.c.superseded_ms.is_not(None))
         async with self._database.writing() as connection:
             return list((await connection.execute(gone.returning(variants.c.key))).scalars())
-
-    async def remake(
-        self, upload_ids: Sequence[UUID], *, uploads_per_job: int, new_job_id: Callable[[], str]
-    ) -> Mapping[str, Sequence[UUID]]:
-        """Queue those of the uploads that are ready, so that what is missing is made again."""
-        async with self._database.writing() as connection:
-            return await queue_again(
-                connection,
-                among(upload_ids, State.READY),
-                uploads_per_job=uploads_per_job,
-                new_job_id=new_job_id,
-            )
-
-    async def doubt(
-        self, damaged: Mapping[str, str], *, uploads_per_job: int, new_job_id: Callable[[], str]
-    ) -> Mapping[str, Sequence[UUID]]:
-        """Queue the uploads of damaged files, given as key and SHA-256 of their rows, to be made again.
-
-        A row that has another SHA-256 by now, is superseded, or whose upload is not ready is left alone. The
-        files stay where they are until they are replaced. Returns the uploads of each new job.
-
-        Raises: CatalogUnavailable.
-        """
-        found: set[str] = set()
-        of_ready = exists().where(uploads.c.id == variants.c.upload_id, uploads.c.state == State.READY)
-        async with self._database.writing() as connection:
-            for key, sha256 in damaged.items():
-                mine = variants.c.key == key, variants.c.sha256 == sha256, variants.c.superseded_ms.is_(None)
-                # What differs from its row is published again, whatever is there.
-                doubted = update(variants).where(*mine, of_ready).values(sha256=DAMAGED)
-                found |= set((await connection.execute(doubted.returning(variants.c.upload_id))).scalars())
-            ready = among([UUID(upload_id) for upload_id in sorted(found)], State.READY)
-            # What was read of the original is forgotten, or nothing would be made of the same file again.
-            await connection.execute(update(uploads).where(*ready).values(sha256=None))
-            return await queue_again(
-                connection, ready, uploads_per_job=uploads_per_job, new_job_id=new_job_id
-            )
 
     async def last(self) -> Swept | None:
         """What the last finished sweep found at its `time_ms`, None before the first.

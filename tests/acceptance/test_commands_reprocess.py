@@ -67,9 +67,7 @@ class Installation:
         self.names[str(upload_id)] = name
         event = UploadRequested(StreamId(1), upload_id, f"uploads/{name}-{upload_id}.jpg", recipe)
         nobody = DeadLetter("1-0", "invalid_event", "", b"")
-        taken = await self.catalog.intake.take(
-            [(event, nobody)], [], uploads_per_job=1, new_job_id=lambda: uuid4().hex
-        )
+        taken = await self.catalog.intake.take([(event, nobody)], [])
         claim = await self.catalog.claims.claim(upload_id, next(iter(taken.jobs)), "me")
         assert claim is not None
         original = Original("stamp", SHA, 3, "jpeg", 10, 10)

@@ -13,7 +13,7 @@ import pytest
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.records import Original, Ready, StoredVariant
 from tests.conftest import url_of
-from tests.support.catalogs import letter, new_job_id, upload_event
+from tests.support.catalogs import letter, upload_event
 
 ROUNDS = 15
 UPLOADS = 320  # in a round, as a worker writes them: 16 in a commit
@@ -57,7 +57,7 @@ async def _cpu_s(catalog: Catalog) -> float:
     for start in range(0, UPLOADS, 16):
         group = ids[start : start + 16]
         events = [(upload_event(1, each, f"uploads/{each}"), letter("1-0")) for each in group]
-        taken = await catalog.intake.take(events, [], uploads_per_job=16, new_job_id=new_job_id)
+        taken = await catalog.intake.take(events, [])
         [job_id] = taken.jobs
         outcomes = []
         for number, each in enumerate(group):

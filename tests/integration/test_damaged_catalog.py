@@ -15,7 +15,7 @@ from storage.catalog.records import State
 from storage.catalog.soundness import find_damage
 from storage.errors import CatalogDamaged
 from tests.conftest import url_of
-from tests.support.catalogs import claim, commit, letter, new_job_id, ready, try_claim, upload, upload_event
+from tests.support.catalogs import claim, commit, letter, ready, try_claim, upload, upload_event
 from tests.support.damage import PAGE, page_with, roots, settle, zero
 from tests.support.intakes import intake_on
 from worker.events import default_id
@@ -53,7 +53,7 @@ def used(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 (upload_event(1, each, _source(number)), letter("1-0")) for number, each in enumerate(ids)
             ]
             letters = [letter(f"{number}-1", "no event " * 20) for number in range(UPLOADS)]
-            await catalog.intake.take(events, letters, uploads_per_job=100, new_job_id=new_job_id)
+            await catalog.intake.take(events, letters)
             for each in ids:
                 await commit(catalog, ready(await claim(catalog, each), names=("thumb", "medium", "large")))
 
@@ -132,7 +132,7 @@ async def _met(catalog: Catalog, queue: Queue) -> str | None:
     """What the reconciler and the work on uploads fail with, if they do."""
     met = None
     try:
-        await reconcile(queue, catalog, OutboxPublisher(catalog.outbox, queue), lease_s=0, uploads_per_job=8)
+        await reconcile(queue, catalog, OutboxPublisher(catalog.outbox, queue), lease_s=0)
     except CatalogDamaged as error:
         met = str(error)
     for number in range(0, UPLOADS, 10):
@@ -208,9 +208,7 @@ async def test_damage_in_one_table_keeps_no_chore_from_the_others(
     zero(path, roots(path)["poison_by_age"])
     async with open_catalog(url_of(path)) as catalog:
         with pytest.raises(CatalogDamaged):
-            await reconcile(
-                queue, catalog, OutboxPublisher(catalog.outbox, queue), lease_s=0, uploads_per_job=8
-            )
+            await reconcile(queue, catalog, OutboxPublisher(catalog.outbox, queue), lease_s=0)
 
         assert await catalog.dead_letters.count() == 0
         assert "damaged" in (await check_catalog(catalog)() or "")

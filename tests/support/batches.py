@@ -85,7 +85,7 @@ class Uploads:
 
     async def job_id(self, upload_id: UUID) -> str:
         """The job of the upload."""
-        stalled = await self._catalog.claims.stalled(-1000, 10_000)
+        stalled = await self._catalog.requeuer.stalled(-1000, 10_000)
         return next(upload.job_id for upload in stalled if upload.id == upload_id)
 
     def variants(self) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
 
 from sqlalchemy import event
 
 from storage.catalog import Catalog
+from storage.catalog.intake import EventStore
 from storage.catalog.records import (
     Claim,
     Committed,
@@ -27,12 +28,11 @@ from storage.catalog.records import (
     Upload,
     UploadRequested,
 )
+from storage.catalog.requeuer import Requeuer
 
 CAT = UUID("4a2ca705-03aa-52b8-a8b8-e2aa1374070e")
 SOURCE = "uploads/2026/11/cat.jpg"
 SHA = "a" * 64
-
-_jobs: Iterator[int] = count()
 
 
 def upload_event(ms: int, upload_id: UUID = CAT, source: str = SOURCE, **metadata: object) -> UploadRequested:
@@ -50,17 +50,17 @@ def letter(stream_id: str, message: str = "refused") -> DeadLetter:
     return DeadLetter(stream_id, "invalid_event", message, b"bytes")
 
 
-async def take(
-    catalog: Catalog, *events: UploadRequested | DeletionRequested, uploads_per_job: int = 100
-) -> Taken:
+async def take(catalog: Catalog, *events: UploadRequested | DeletionRequested) -> Taken:
     """Put events into the catalog as one batch."""
     pairs = [(event, letter(f"{event.position.ms}-{event.position.n}")) for event in events]
-    return await catalog.intake.take(pairs, [], uploads_per_job=uploads_per_job, new_job_id=new_job_id)
+    return await catalog.intake.take(pairs, [])
 
 
-def new_job_id() -> str:
-    """An ID that no other job has."""
-    return f"job-{next(_jobs)}"
+def spreading(catalog: Catalog, uploads_per_job: int) -> Catalog:
+    """The same catalog, with at most so many uploads on a job."""
+    database = catalog.database
+    parts = EventStore(database, uploads_per_job), Requeuer(database, uploads_per_job)
+    return replace(catalog, intake=parts[0], requeuer=parts[1])
 
 
 async def upload(catalog: Catalog, upload_id: UUID = CAT) -> Upload:
@@ -79,7 +79,7 @@ async def claim(catalog: Catalog, upload_id: UUID = CAT, holder: str = "worker")
 
 async def try_claim(catalog: Catalog, upload_id: UUID = CAT, holder: str = "worker") -> Claim | None:
     """The same where it is there to be had."""
-    jobs = {upload.id: upload.job_id for upload in await catalog.claims.stalled(-1000, 1000)}
+    jobs = {upload.id: upload.job_id for upload in await catalog.requeuer.stalled(-1000, 1000)}
     return await catalog.claims.claim(upload_id, jobs.get(upload_id, ""), holder)
 
 

@@ -25,7 +25,6 @@ def intake_on(
         OutboxPublisher(catalog.outbox, queue, metrics),
         recipes=frozenset({"default"}),
         batch_size=10,
-        uploads_per_job=8,
         backlog=BACKLOG,
         lease_s=1,
         stopping=stopping or asyncio.Event(),

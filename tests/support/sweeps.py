@@ -12,9 +12,9 @@ from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.records import Original, Ready, StoredVariant
+from storage.catalog.records import Original, Ready, State, StoredVariant
 from storage.keys import variant_key
-from tests.support.catalogs import claim, commit, new_job_id, take, upload_event
+from tests.support.catalogs import claim, commit, take, upload_event
 
 GRACE_S = 3600.0
 CONTENT = b"picture"
@@ -57,7 +57,7 @@ class InstallationStub:
 
     async def requeue(self, upload_ids: Sequence[UUID]) -> int:
         assert self.catalog is not None, "nothing is missing here"
-        jobs = await self.catalog.sweeps.remake(upload_ids, uploads_per_job=8, new_job_id=new_job_id)
+        jobs = await self.catalog.requeuer.requeue(upload_ids, State.READY)
         return sum(map(len, jobs.values()))
 
     async def correct_totals(self) -> int | None:

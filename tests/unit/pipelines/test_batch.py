@@ -44,8 +44,8 @@ def context(catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox) -> Batc
 
 async def on_one_job(catalog: Catalog, ids: list[UUID]) -> str:
     """Put uploads on one job."""
-    stalled = [upload for upload in await catalog.claims.stalled(-1000, 10_000) if upload.id in ids]
-    [job_id] = await catalog.claims.requeue(stalled, uploads_per_job=10_000, new_job_id=lambda: "job")
+    stalled = [upload for upload in await catalog.requeuer.stalled(-1000, 10_000) if upload.id in ids]
+    [job_id] = await catalog.requeuer.requeue_stalled(stalled)
     return job_id
 
 

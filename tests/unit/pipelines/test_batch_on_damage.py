@@ -18,7 +18,7 @@ from storage.catalog.records import Committed, State, UploadRequested
 from storage.errors import CatalogDamaged
 from tests.conftest import url_of
 from tests.support.batches import batch_context
-from tests.support.catalogs import claim, failed, take, upload_event
+from tests.support.catalogs import claim, failed, spreading, take, upload_event
 from tests.support.damage import page_with, settle, zero
 
 COUNT, BATCH = 300, 30
@@ -29,7 +29,7 @@ async def damaged(catalog: Catalog, tmp_path: Path) -> tuple[Path, str, list[UUI
     """A catalog with many uploads on one job, some of whose rows lie on a page of zeros."""
     ids = [uuid4() for _ in range(COUNT)]
     requests = [UploadRequested(upload_event(1).position, each, f"uploads/{each}", "gone") for each in ids]
-    taken = await take(catalog, *requests, uploads_per_job=COUNT)
+    taken = await take(spreading(catalog, COUNT), *requests)
     [job_id] = taken.jobs
     path = tmp_path / "damaged.db"
     settle(tmp_path / "catalog.db")

@@ -52,8 +52,7 @@ class Shop:
             self.due.put_nowait((self.jobs[job_id], job_id))
 
     async def _again(self, made: Mapping[UUID, int]) -> None:
-        number = len(self.jobs)
-        jobs = await self.catalog.claims.again(made, uploads_per_job=9, new_job_id=lambda: f"again-{number}")
+        jobs = await self.catalog.requeuer.requeue_made(made)
         for job_id, ids in jobs.items():
             self.due.put_nowait((list(ids), job_id))
 
@@ -360,14 +359,12 @@ async def test_what_another_has_done_since_is_not_done_again(catalog: Catalog, u
     upload_id = await uploads.announce("cat.jpg")
     made = await uploads.claim("cat.jpg")
     await commit(catalog, ready(made))
-    before = await catalog.claims.again(
-        {upload_id: made.token - 1}, uploads_per_job=9, new_job_id=lambda: "before"
-    )
-    now = await catalog.claims.again({upload_id: made.token}, uploads_per_job=9, new_job_id=lambda: "now")
+    before = await catalog.requeuer.requeue_made({upload_id: made.token - 1})
+    now = await catalog.requeuer.requeue_made({upload_id: made.token})
     found = await catalog.reports.find(upload_id)
 
-    assert (before, now) == ({}, {"now": [upload_id]})
     assert found is not None
+    assert (before, list(now.values())) == ({}, [[upload_id]])
     assert (found.state, found.queued_ms) == (State.QUEUED, made.upload.queued_ms)
 
 
@@ -446,9 +443,9 @@ async def test_what_is_put_off_stays_with_its_job_when_another_of_it_is_hastened
     context: Shop, uploads: Uploads
 ) -> None:
     first, second = await uploads.announce("first.jpg"), await uploads.announce("second.jpg")
-    stalled = await context.catalog.claims.stalled(-1000, 9)
-    await context.catalog.claims.requeue(stalled, uploads_per_job=9, new_job_id=lambda: "both")
-    context.due.put_nowait(([first, second], "both"))
+    stalled = await context.catalog.requeuer.stalled(-1000, 9)
+    [both] = await context.catalog.requeuer.requeue_stalled(stalled)
+    context.due.put_nowait(([first, second], both))
     await context.reported(1)
     await uploads.blobs.put("uploads/first.jpg", _once(PICTURE))
     await context.outcome()

@@ -98,10 +98,8 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
 
 async def work_off(catalog: Catalog, context: BatchContext) -> None:
     """Do what jobs do with all uploads that are due."""
-    stalled = await catalog.claims.stalled(-1000, 10_000)
-    for job_id, ids in (
-        await catalog.claims.requeue(stalled, uploads_per_job=100, new_job_id=lambda: "job")
-    ).items():
+    stalled = await catalog.requeuer.stalled(-1000, 10_000)
+    for job_id, ids in (await catalog.requeuer.requeue_stalled(stalled)).items():
         try:
             await process_uploads(ids, job_id, context)
         except* CatalogUnavailable:

@@ -13,7 +13,7 @@ from pipelines.sweep.verify import Pace, Verified, verify
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.records import Original, Ready, State, StoredVariant
-from tests.support.catalogs import claim, commit, new_job_id, take, upload, upload_event
+from tests.support.catalogs import claim, commit, take, upload, upload_event
 from tests.support.sweeps import CONTENT, InstallationStub, put
 
 
@@ -38,7 +38,7 @@ class Verifier:
 
     async def run(self) -> Verified:
         async def remake(damaged: Mapping[str, str]) -> int:
-            jobs = await self.catalog.sweeps.doubt(damaged, uploads_per_job=8, new_job_id=new_job_id)
+            jobs = await self.catalog.requeuer.requeue_damaged(damaged)
             return sum(map(len, jobs.values()))
 
         steps = iter(range(10_000))

@@ -10,9 +10,7 @@ SOURCE = "uploads/found.jpg"
 
 async def take(catalog: Catalog, *events: UploadRequested | DeletionRequested) -> Taken:
     letter = DeadLetter("1-0", "invalid_event", "the id belongs to another source", b"")
-    return await catalog.intake.take(
-        [(event, letter) for event in events], [], uploads_per_job=8, new_job_id=lambda: uuid4().hex
-    )
+    return await catalog.intake.take([(event, letter) for event in events], [])
 
 
 async def state_of(catalog: Catalog, upload_id: UUID) -> State | None:

@@ -25,9 +25,7 @@ async def upload(catalog: Catalog, *, recipe: str = "default", code: str | None 
     """An upload that is ready, or failed with `code`."""
     upload_id = uuid4()
     event = UploadRequested(StreamId(1), upload_id, f"uploads/{upload_id}.jpg", recipe)
-    taken = await catalog.intake.take(
-        [(event, LETTER)], [], uploads_per_job=8, new_job_id=lambda: uuid4().hex
-    )
+    taken = await catalog.intake.take([(event, LETTER)], [])
     claim = await catalog.claims.claim(upload_id, next(iter(taken.jobs)), "me")
     assert claim is not None
     variant = StoredVariant("thumb", f"variants/ab/cd/{upload_id}.jpg", 10, 10, 3, "f" * 64)
@@ -83,11 +81,9 @@ async def test_a_filter_names_what_is_looked_at(catalog: Catalog, wanted: Filter
 async def test_what_is_queued_again_keeps_what_it_has(catalog: Catalog) -> None:
     again = await upload(catalog)
 
-    jobs = await catalog.backfill.requeue(
-        [again], State.READY, uploads_per_job=8, new_job_id=lambda: "job_id"
-    )
+    jobs = await catalog.requeuer.requeue([again], State.READY)
 
     found = await catalog.reports.find(again)
-    assert dict(jobs) == {"job_id": [again]}
+    assert list(jobs.values()) == [[again]]
     assert found is not None
     assert (found.state, len(found.variants)) == (State.QUEUED, 1)

@@ -19,7 +19,7 @@ from storage.catalog.soundness import find_damage
 from storage.errors import CatalogUnavailable
 from storage.totals import read_totals
 from tests.conftest import url_of
-from tests.support.catalogs import new_job_id, take, upload, upload_event, work
+from tests.support.catalogs import take, upload, upload_event, work
 from tests.support.damage import settle
 from tests.unit.storage.test_local_blobs import another_process
 
@@ -38,7 +38,7 @@ async def refuse(catalog: Catalog, start: int, count: int, size: int) -> None:
     letters = [
         DeadLetter(f"{start + number}-0", "invalid_event", "no event", bytes(size)) for number in range(count)
     ]
-    await catalog.intake.take([], letters, uploads_per_job=1, new_job_id=new_job_id)
+    await catalog.intake.take([], letters)
 
 
 async def test_large_refused_events_are_kept_short_once_they_take_half_of_the_room(
@@ -67,7 +67,7 @@ async def test_what_can_be_sent_once_more_is_kept_whole_however_little_room_is_l
         upload_event(30, source="uploads/other.jpg"),
         DeadLetter("30-0", "invalid_event", "", body),
     )
-    await catalog.intake.take([of_anothers_id], for_later, uploads_per_job=1, new_job_id=new_job_id)
+    await catalog.intake.take([of_anothers_id], for_later)
 
     kept = {letter.stream_id: len(letter.body) for letter in await catalog.dead_letters.newest(3)}
     assert kept == {"20-0": len(body), "20-1": len(body), "30-0": len(body)}

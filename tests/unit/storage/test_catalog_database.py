@@ -34,7 +34,6 @@ from tests.support.catalogs import (
     claim,
     commit,
     delete_event,
-    new_job_id,
     ready,
     take,
     upload_event,
@@ -455,8 +454,8 @@ async def asking_release(catalog: Catalog) -> None:
 
 
 async def asking_requeue(catalog: Catalog) -> None:
-    stalled = await catalog.claims.stalled(-1000, 10)
-    await catalog.claims.requeue(stalled, uploads_per_job=1, new_job_id=new_job_id)
+    stalled = await catalog.requeuer.stalled(-1000, 10)
+    await catalog.requeuer.requeue_stalled(stalled)
 
 
 async def asking_removal(catalog: Catalog) -> None:
@@ -475,7 +474,7 @@ FREQUENT: dict[str, Callable[[Catalog], Awaitable[object]]] = {
     "claim": asking_claim,
     "commit": asking_commit,
     "release": asking_release,
-    "stalled": lambda catalog: catalog.claims.stalled(0, 10),
+    "stalled": lambda catalog: catalog.requeuer.stalled(0, 10),
     "requeue": asking_requeue,
     "remove": asking_removal,
     "others": lambda catalog: catalog.claims.others_with([SOURCE], CAT),

@@ -2,9 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 from uuid import uuid4
 
 import pytest
+from sqlalchemy.exc import StatementError
 
 from storage.catalog import Catalog
 from storage.catalog.records import (
@@ -28,10 +30,10 @@ from tests.support.catalogs import (
     delete_event,
     failed,
     letter,
-    new_job_id,
     outbox_of,
     postponed,
     ready,
+    spreading,
     take,
     upload,
     upload_event,
@@ -279,7 +281,7 @@ def refused(entry: str, about: About | None) -> DeadLetter:
 
 
 async def refuse(catalog: Catalog, *letters: DeadLetter) -> Sequence[Message]:
-    return (await catalog.intake.take([], letters, uploads_per_job=1, new_job_id=new_job_id)).messages
+    return (await catalog.intake.take([], letters)).messages
 
 
 async def test_a_refused_event_is_answered_with_its_entry(catalog: Catalog) -> None:
@@ -313,7 +315,7 @@ async def test_an_event_for_anothers_id_is_answered_and_its_upload_stays_as_it_i
     before = await upload(catalog)
     other = "uploads/another.jpg"
     pair = upload_event(9, source=other), refused("9-0", About(CAT, other))
-    taken = await catalog.intake.take([pair], [], uploads_per_job=1, new_job_id=new_job_id)
+    taken = await catalog.intake.take([pair], [])
 
     [answer] = taken.messages
     assert (answer.entry, answer.id, answer.source) == ("9-0", CAT, other)
@@ -467,22 +469,17 @@ async def test_an_original_is_shared_while_another_upload_that_lives_has_it(cata
 
 async def test_uploads_that_wait_are_spread_over_jobs(catalog: Catalog) -> None:
     ids = [uuid4() for _ in range(7)]
-    taken = await take(
-        catalog, *(upload_event(1, each, f"uploads/{each}") for each in ids), uploads_per_job=3
-    )
+    taken = await take(spreading(catalog, 3), *(upload_event(1, each, f"uploads/{each}") for each in ids))
 
     assert [len(group) for group in taken.jobs.values()] == [3, 3, 1]
     assert [each for group in taken.jobs.values() for each in group] == ids
 
 
 async def test_a_batch_that_cannot_be_recorded_leaves_nothing(catalog: Catalog) -> None:
-    def no_job() -> str:
-        raise LookupError("no job")
+    cannot_be_written = replace(letter("2-0"), body=cast(bytes, object()))
 
-    with pytest.raises(LookupError):
-        await catalog.intake.take(
-            [(upload_event(1), letter("1-0"))], [letter("2-0")], uploads_per_job=1, new_job_id=no_job
-        )
+    with pytest.raises(StatementError):
+        await catalog.intake.take([(upload_event(1), letter("1-0"))], [cannot_be_written])
 
     assert await catalog.reports.find(CAT) is None
     assert await catalog.dead_letters.count() == 0

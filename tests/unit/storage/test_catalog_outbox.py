@@ -11,7 +11,6 @@ from tests.support.catalogs import (
     delete_event,
     failed,
     letter,
-    new_job_id,
     outbox_of,
     ready,
     take,
@@ -121,7 +120,7 @@ async def test_an_error_message_in_any_script_survives(catalog: Catalog) -> None
 
 
 async def test_a_dead_letter_keeps_the_bytes_and_the_reason(catalog: Catalog) -> None:
-    await catalog.intake.take([], [letter("7-0", "not JSON")], uploads_per_job=1, new_job_id=new_job_id)
+    await catalog.intake.take([], [letter("7-0", "not JSON")])
 
     [kept] = await catalog.dead_letters.newest(10)
     assert (kept.stream_id, kept.code, kept.message, kept.body) == (
@@ -134,7 +133,7 @@ async def test_a_dead_letter_keeps_the_bytes_and_the_reason(catalog: Catalog) ->
 
 async def test_an_entry_that_is_read_twice_becomes_one_dead_letter(catalog: Catalog) -> None:
     for message in ("first", "second"):
-        await catalog.intake.take([], [letter("7-0", message)], uploads_per_job=1, new_job_id=new_job_id)
+        await catalog.intake.take([], [letter("7-0", message)])
 
     [kept] = await catalog.dead_letters.newest(10)
     assert kept.message == "first"
@@ -143,15 +142,13 @@ async def test_an_entry_that_is_read_twice_becomes_one_dead_letter(catalog: Cata
 
 async def test_dead_letters_are_told_newest_first(catalog: Catalog) -> None:
     letters = [letter(f"{number}-0") for number in range(5)]
-    await catalog.intake.take([], letters, uploads_per_job=1, new_job_id=new_job_id)
+    await catalog.intake.take([], letters)
 
     assert [kept.stream_id for kept in await catalog.dead_letters.newest(3)] == ["4-0", "3-0", "2-0"]
 
 
 async def test_letters_that_are_old_are_pruned(catalog: Catalog) -> None:
-    await catalog.intake.take(
-        [], [letter(f"{number}-0") for number in range(4)], uploads_per_job=1, new_job_id=new_job_id
-    )
+    await catalog.intake.take([], [letter(f"{number}-0") for number in range(4)])
     async with catalog.database.writing() as connection:
         await connection.execute(update(dead_letters).where(dead_letters.c.id <= 2).values(received_ms=5))
     await catalog.dead_letters.prune(5)

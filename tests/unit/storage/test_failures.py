@@ -22,9 +22,7 @@ async def queued(catalog: Catalog, upload_id: UUID, ms: int = 1) -> str:
     upload_event = UploadRequested(
         StreamId(ms), upload_id, f"uploads/{upload_id}.jpg", "default", {"owner": "42"}
     )
-    taken = await catalog.intake.take(
-        [(upload_event, LETTER)], [], uploads_per_job=8, new_job_id=lambda: uuid4().hex
-    )
+    taken = await catalog.intake.take([(upload_event, LETTER)], [])
     return next(iter(taken.jobs))
 
 
@@ -52,9 +50,9 @@ async def test_a_failed_upload_that_is_retried_begins_without_attempts(catalog: 
     upload = uuid4()
     await failed(catalog, upload)
 
-    jobs = await catalog.failures.requeue([upload], uploads_per_job=8, new_job_id=lambda: "again")
+    jobs = await catalog.requeuer.requeue([upload], State.FAILED)
 
-    assert dict(jobs) == {"again": [upload]}
+    assert list(jobs.values()) == [[upload]]
     assert await state_of(catalog, upload) == (State.QUEUED, 0)
 
 
@@ -62,7 +60,7 @@ async def test_only_what_failed_is_retried(catalog: Catalog) -> None:
     upload = uuid4()
     await ready(catalog, upload)
 
-    jobs = await catalog.failures.requeue([upload], uploads_per_job=8, new_job_id=lambda: "again")
+    jobs = await catalog.requeuer.requeue([upload], State.FAILED)
 
     assert dict(jobs) == {}
     assert (await state_of(catalog, upload))[0] is State.READY
@@ -118,7 +116,7 @@ async def test_discarding_a_failure_takes_away_nothing_that_is_served(catalog: C
 
 async def test_dead_letters_are_chosen_by_number_or_code_and_thrown_away(catalog: Catalog) -> None:
     other = DeadLetter("2-0", "unknown_recipe", "there is no recipe", b"{}")
-    await catalog.intake.take([], [LETTER, other], uploads_per_job=8, new_job_id=lambda: "none")
+    await catalog.intake.take([], [LETTER, other])
 
     [chosen] = await catalog.dead_letters.newest(10, code="unknown_recipe")
     await catalog.dead_letters.discard([chosen.id])

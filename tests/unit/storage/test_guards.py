@@ -20,7 +20,6 @@ from tests.support.catalogs import (
     failed,
     key,
     meanwhile,
-    new_job_id,
     outbox_of,
     postponed,
     ready,
@@ -133,7 +132,7 @@ async def test_what_is_claimed_before_it_is_queued_again_is_on_no_new_job(catalo
     await take(catalog, upload_event(1))
     await commit(catalog, failed(await claim(catalog)))
     with meanwhile(catalog, "UPDATE uploads", "UPDATE uploads SET state = 'processing'"):
-        jobs = await catalog.failures.requeue([CAT], uploads_per_job=1, new_job_id=new_job_id)
+        jobs = await catalog.requeuer.requeue([CAT], State.FAILED)
 
     assert (jobs, (await upload(catalog)).state) == ({}, State.PROCESSING)
 
@@ -142,7 +141,7 @@ async def test_what_is_made_anew_before_it_is_looked_at_again_stays_so(catalog: 
     await take(catalog, upload_event(1))
     await work(catalog)
     with meanwhile(catalog, "UPDATE uploads", "UPDATE uploads SET claim = claim + 1"):
-        jobs = await catalog.claims.again({CAT: 1}, uploads_per_job=1, new_job_id=new_job_id)
+        jobs = await catalog.requeuer.requeue_made({CAT: 1})
 
     assert (jobs, (await upload(catalog)).state) == ({}, State.READY)
 
@@ -182,9 +181,7 @@ async def test_events_are_applied_anew_where_their_upload_has_changed(catalog: C
 
 async def in_epoch(catalog: Catalog, ms: int) -> Any:
     refused = DeadLetter(f"{ms}-0", "invalid_event", "refused", b"bytes", position=StreamId(ms))
-    return await catalog.intake.take(
-        [], [refused], epoch=0, sure=False, uploads_per_job=1, new_job_id=new_job_id
-    )
+    return await catalog.intake.take([], [refused], epoch=0, sure=False)
 
 
 async def test_entries_are_judged_anew_where_the_stream_has_gone_on(catalog: Catalog) -> None:
@@ -264,9 +261,7 @@ async def test_a_damaged_variant_whose_upload_is_at_work_again_is_left_to_it(cat
     await work(catalog)
     [damaged, _] = (await upload(catalog)).variants
     with meanwhile(catalog, "UPDATE variants", "UPDATE uploads SET state = 'processing'"):
-        jobs = await catalog.sweeps.doubt(
-            {damaged.key: damaged.sha256}, uploads_per_job=1, new_job_id=new_job_id
-        )
+        jobs = await catalog.requeuer.requeue_damaged({damaged.key: damaged.sha256})
 
     assert jobs == {}
     assert damaged in (await upload(catalog)).variants

@@ -20,7 +20,6 @@ from tests.support.catalogs import (
     delete_event,
     failed,
     letter,
-    new_job_id,
     postponed,
     ready,
     take,
@@ -140,7 +139,7 @@ async def test_a_deleted_upload_leaves_a_tombstone_and_no_bytes(catalog: Catalog
 
 async def test_refused_events_are_counted_until_they_are_thrown_away(catalog: Catalog, path: Path) -> None:
     letters = [letter("1-0"), letter("2-0")]
-    await catalog.intake.take([], letters, uploads_per_job=1, new_job_id=new_job_id)
+    await catalog.intake.take([], letters)
     kept = (await totals_of(path)).count("dead_letter")
     await catalog.dead_letters.discard([1])
 
@@ -214,7 +213,7 @@ async def _drop(catalog: Catalog, upload_id: UUID, _number: int) -> None:
 
 
 async def _refuse(catalog: Catalog, _upload_id: UUID, number: int) -> None:
-    await catalog.intake.take([], [letter(f"{number}-0")], uploads_per_job=1, new_job_id=new_job_id)
+    await catalog.intake.take([], [letter(f"{number}-0")])
 
 
 STEPS: dict[str, Step] = {
@@ -225,12 +224,8 @@ STEPS: dict[str, Step] = {
     "failed": lambda catalog, each, number: _end(catalog, each, "failed", number),
     "postponed": lambda catalog, each, number: _end(catalog, each, "postponed", number),
     "release": lambda catalog, each, number: _end(catalog, each, "release", number),
-    "remake": lambda catalog, each, _: catalog.sweeps.remake(
-        [each], uploads_per_job=1, new_job_id=new_job_id
-    ),
-    "retry": lambda catalog, each, _: catalog.failures.requeue(
-        [each], uploads_per_job=1, new_job_id=new_job_id
-    ),
+    "remake": lambda catalog, each, _: catalog.requeuer.requeue([each], State.READY),
+    "retry": lambda catalog, each, _: catalog.requeuer.requeue([each], State.FAILED),
     "discard": lambda catalog, each, _: catalog.failures.discard([each]),
     "drop": _drop,
     "refuse": _refuse,

@@ -25,7 +25,7 @@ async def walking(catalog: Catalog, local_blobs: LocalBlobs, root: Path) -> Asyn
     (root / "uploads").mkdir()
     redis = connect("redis://127.0.0.1:1/0", job_queue_of("media:uploads"))
     queue = Queue(redis, "media:uploads", "me", 1000)
-    yield Adoption(local_blobs, catalog, queue, grace_s=-1, uploads_per_job=8)
+    yield Adoption(local_blobs, catalog, queue, grace_s=-1)
     await redis.aclose(close_connection_pool=True)
 
 

@@ -1,0 +1,141 @@
+"""Requeuing: uploads are put on new jobs, each where it is still as the caller has found it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from sqlalchemy import ColumnElement, case, exists, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.database import Database
+from storage.catalog.records import WAITING, StalledUpload, State
+from storage.catalog.tables import uploads, variants
+
+DAMAGED = ""  # in place of a hash: no file has it
+
+T = TypeVar("T")
+Jobs = Mapping[str, Sequence[UUID]]
+"""The uploads of each new job, by the job's ID."""
+
+
+def spread(ids: Sequence[T], uploads_per_job: int) -> dict[str, Sequence[T]]:
+    """Spread `ids` over new jobs, at most so many on each."""
+    starts = range(0, len(ids), uploads_per_job)
+    return {uuid4().hex: ids[start : start + uploads_per_job] for start in starts}
+
+
+class Requeuer:
+    """Puts uploads of one catalog on new jobs, at most `uploads_per_job` on each."""
+
+    def __init__(self, database: Database, uploads_per_job: int) -> None:
+        self._database = database
+        self._uploads_per_job = uploads_per_job
+
+    async def requeue(self, ids: Sequence[UUID], state: State) -> Jobs:
+        """Queue those of `ids` that are in `state`, as if their event had just come.
+
+        Their variants stay until newer ones are published. Raises: CatalogUnavailable.
+        """
+        async with self._database.writing() as connection:
+            return await self._requeue(connection, among(ids, state), queued_ms=now_ms())
+
+    async def requeue_made(self, made: Mapping[UUID, int]) -> Jobs:
+        """Queue those uploads that are still as the claim with that token made them.
+
+        Their age (`queued_ms`) stays, and their variants stay until newer ones are published.
+
+        Raises: CatalogUnavailable.
+        """
+        claimed = tuple_(uploads.c.id, uploads.c.claim).in_([(str(each), made[each]) for each in made])
+        async with self._database.writing() as connection:
+            return await self._requeue(connection, [*among(list(made), State.READY), claimed])
+
+    async def requeue_damaged(self, damaged: Mapping[str, str]) -> Jobs:
+        """Queue the uploads of damaged files, given as key and SHA-256 of their rows, to be made again.
+
+        A row that has another SHA-256 by now, is superseded, or whose upload is not ready is left alone. The
+        files stay where they are until they are replaced.
+
+        Raises: CatalogUnavailable.
+        """
+        found: set[str] = set()
+        of_ready = exists().where(uploads.c.id == variants.c.upload_id, uploads.c.state == State.READY)
+        async with self._database.writing() as connection:
+            for key, sha256 in damaged.items():
+                mine = variants.c.key == key, variants.c.sha256 == sha256, variants.c.superseded_ms.is_(None)
+                # What differs from its row is published again, whatever is there.
+                doubted = update(variants).where(*mine, of_ready).values(sha256=DAMAGED)
+                found |= set((await connection.execute(doubted.returning(variants.c.upload_id))).scalars())
+            ready = among([UUID(upload_id) for upload_id in sorted(found)], State.READY)
+            # What was read of the original is forgotten, or nothing would be made of the same file again.
+            await connection.execute(update(uploads).where(*ready).values(sha256=None))
+            return await self._requeue(connection, ready, queued_ms=now_ms())
+
+    async def stalled(self, untouched_ms: int, limit: int) -> Sequence[StalledUpload]:
+        """Uploads that are due for work and have not changed for `untouched_ms`, oldest first.
+
+        After them come those that changed in the future: the clock was put back since.
+
+        Raises: CatalogUnavailable.
+        """
+        now = now_ms()
+        waiting = select(uploads.c.id, uploads.c.job_id, uploads.c.not_before_ms).where(
+            uploads.c.state.in_(WAITING)
+        )
+        old = uploads.c.not_before_ms <= now, uploads.c.changed_ms <= now - untouched_ms
+        queries = (waiting.where(*old), waiting.where(uploads.c.changed_ms > now + SKEW_MS))
+        found: list[StalledUpload] = []
+        async with self._database.reading() as connection:
+            for query in queries:
+                page = query.order_by(uploads.c.changed_ms).limit(limit - len(found))
+                rows = await connection.execute(page)
+                found += [StalledUpload(UUID(row.id), row.job_id, row.not_before_ms) for row in rows]
+        return found
+
+    async def requeue_stalled(self, stalled: Sequence[StalledUpload]) -> Jobs:
+        """Requeue those that are still on the job that is gone; they are due now, unless put off since.
+
+        Raises: CatalogUnavailable.
+        """
+        now = now_ms()
+        jobs: dict[str, Sequence[UUID]] = {}
+        async with self._database.writing() as connection:
+            for job_id, chosen in spread(stalled, self._uploads_per_job).items():
+                moved = [each.id for each in chosen if await _move(connection, each, job_id, now)]
+                jobs |= {job_id: moved} if moved else {}
+        return jobs
+
+    async def _requeue(
+        self,
+        connection: AsyncConnection,
+        wanted: Sequence[ColumnElement[bool]],
+        **changes: int,
+    ) -> Jobs:
+        """Put the uploads that are as `wanted` on new jobs, with no attempts against them."""
+        now = now_ms()
+        fresh: dict[str, Any] = {"state": State.QUEUED, "attempts": 0, "crash_count": 0, "seen": None}
+        fresh |= {"changed_ms": now, "not_before_ms": now, **changes}
+        found = (await connection.execute(select(uploads.c.id).where(*wanted))).scalars().all()
+        jobs: dict[str, Sequence[UUID]] = {}
+        for job_id, ids in spread(found, self._uploads_per_job).items():
+            # As wanted still: one that was taken meanwhile is not on the job.
+            queued = update(uploads).where(uploads.c.id.in_(ids), *wanted).values(job_id=job_id, **fresh)
+            changed = (await connection.execute(queued.returning(uploads.c.id))).scalars()
+            if moved := [UUID(each) for each in changed]:
+                jobs[job_id] = moved
+        return jobs
+
+
+def among(ids: Sequence[UUID], state: State) -> Sequence[ColumnElement[bool]]:
+    """Those of `ids` that are in `state`, as a condition."""
+    return [uploads.c.id.in_([str(upload_id) for upload_id in ids]), uploads.c.state == state]
+
+
+async def _move(connection: AsyncConnection, upload: StalledUpload, job_id: str, now: int) -> bool:
+    """Put an upload on that job, unless it is on another by now than it was."""
+    here = uploads.c.id == str(upload.id), uploads.c.job_id == upload.job_id, uploads.c.state.in_(WAITING)
+    as_found = uploads.c.not_before_ms == upload.not_before_ms
+    due_ms = case((as_found, now), else_=uploads.c.not_before_ms)
+    moved = update(uploads).where(*here).values(job_id=job_id, changed_ms=now, not_before_ms=due_ms)
+    return bool((await connection.execute(moved)).rowcount)
