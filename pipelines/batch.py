@@ -25,7 +25,7 @@ from pipelines.poison import PoisonList
 from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
 from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
-from storage.blobs import Existence, Look, Prove
+from storage.blobs import Existence, Prove
 from storage.catalog.claims import Claims
 from storage.catalog.records import Claim, Committed, Failed, Outcome, Postponed, Ready, Removed, State
 from storage.errors import (
@@ -46,7 +46,7 @@ _ABOUT_S = 0.5  # a job is on time if it is no earlier
 NEW_WORK_S = 30  # a batch takes no new upload after this time, so that a crash costs seconds of work
 
 
-class BatchBlobs(PictureBlobs, DoomedBlobs, Look, Prove, Protocol):
+class BatchBlobs(PictureBlobs, DoomedBlobs, Prove, Protocol):
     """What uploads need of a storage."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from storage.blobs import BlobInfo, Existence, Look
+from storage.blobs import BlobInfo, Existence, Stat
 from storage.catalog.clock import now_ms
 from storage.catalog.records import Claim
 
@@ -51,7 +51,7 @@ class Lookout:
 
     def __init__(
         self,
-        blobs: Look,
+        blobs: Stat,
         hasten: Callable[[Sequence[UUID]], Awaitable[None]],
         again: Callable[[Mapping[UUID, int]], Awaitable[None]] | None = None,
         settle_s: float = 0,
@@ -113,7 +113,7 @@ class Lookout:
         looked_at = {one: made for one, made in self._made.items() if made.next <= now}
         if not looked_at or self._again is None:
             return
-        found = await self._blobs.look(sorted({made.source for made in looked_at.values()}))
+        found = await self._blobs.stat(sorted({made.source for made in looked_at.values()}))
         written: dict[UUID, int] = {}
         for one, made in looked_at.items():
             if self._made.get(one) is not made:
@@ -134,7 +134,7 @@ class Lookout:
         if not self._watched:
             return
         looked_at = dict(self._watched)  # others begin to watch while this waits
-        found = await self._blobs.look(sorted({watched.source for watched in looked_at.values()}))
+        found = await self._blobs.stat(sorted({watched.source for watched in looked_at.values()}))
         due = [
             one
             for one, watched in looked_at.items()

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from storage.blobs import BlobInfo, Look
+from storage.blobs import BlobInfo, Stat
 from storage.catalog.walks import Walks
 from storage.keys import spellings
 
 
-async def announced_otherwise(originals: Sequence[BlobInfo], walks: Walks, blobs: Look) -> frozenset[str]:
+async def announced_otherwise(originals: Sequence[BlobInfo], walks: Walks, blobs: Stat) -> frozenset[str]:
     """The keys of those originals that some upload has under another spelling of the same name.
 
     Raises: StorageError.
@@ -18,9 +18,9 @@ async def announced_otherwise(originals: Sequence[BlobInfo], walks: Walks, blobs
     return frozenset(by_form[form].key for form in twins)
 
 
-async def twins_of(by_form: dict[str, BlobInfo], known: frozenset[str], blobs: Look) -> Sequence[str]:
+async def twins_of(by_form: dict[str, BlobInfo], known: frozenset[str], blobs: Stat) -> Sequence[str]:
     """Those of the `known` forms under which the very same file is found; others have files of their own."""
-    found = await blobs.look(sorted(known)) if known else {}
+    found = await blobs.stat(sorted(known)) if known else {}
     return [
         form
         for form, info in found.items()
@@ -28,12 +28,12 @@ async def twins_of(by_form: dict[str, BlobInfo], known: frozenset[str], blobs: L
     ]
 
 
-async def same_file_as(source: str, blobs: Look) -> Sequence[str]:
+async def same_file_as(source: str, blobs: Stat) -> Sequence[str]:
     """The other spellings of `source` that lead to its file. Raises: StorageError."""
     forms = spellings(source)
     if not forms:
         return []
-    own = (await blobs.look([source]))[source]
+    own = (await blobs.stat([source]))[source]
     if not isinstance(own, BlobInfo):
         return []
     return await twins_of(dict.fromkeys(forms, own), frozenset(forms), blobs)

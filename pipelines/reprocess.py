@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipelines.recipe import Recipes
 from pipelines.upload import key_of
-from storage.blobs import Existence, Exists
+from storage.blobs import Existence, Stat
 from storage.catalog.records import Upload
 
 
@@ -17,13 +17,8 @@ def is_stale(upload: Upload, recipes: Recipes) -> bool:
     return wanted != {variant.key for variant in upload.variants}
 
 
-async def with_missing_files(uploads: Sequence[Upload], blobs: Exists) -> Sequence[Upload]:
+async def with_missing_files(uploads: Sequence[Upload], blobs: Stat) -> Sequence[Upload]:
     """Those of `uploads` that have a variant whose file is surely not there."""
-    return [upload for upload in uploads if await _lacks_a_file(upload, blobs)]
-
-
-async def _lacks_a_file(upload: Upload, blobs: Exists) -> bool:
-    for variant in upload.variants:
-        if await blobs.exists(variant.key) is Existence.MISSING:
-            return True
-    return False
+    found = await blobs.stat([variant.key for upload in uploads for variant in upload.variants])
+    missing = {key for key, seen in found.items() if seen is Existence.MISSING}
+    return [upload for upload in uploads if any(variant.key in missing for variant in upload.variants)]

@@ -12,7 +12,7 @@ from pipelines.errors import DecoderCrashed, PictureRefused, SourceChanged
 from pipelines.poison import DEADLY, PoisonList
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
-from storage.blobs import Delete, Existence, Exists, Move, Open, Source, Store
+from storage.blobs import Delete, Existence, Move, Open, Source, Stat, Store
 from storage.catalog.records import Claim, Original, Ready, Removed, StoredVariant
 from storage.catalog.requeuer import DAMAGED
 from storage.errors import BlobNotFound, BlobPinned, BlobRefused, BlobsUnavailable
@@ -24,11 +24,11 @@ _BEGIN = 16  # bytes, by which every format can be told
 Milliseconds = Mapping[str, float]
 
 
-class PictureBlobs(Open, Store, Exists, Protocol):
+class PictureBlobs(Open, Store, Stat, Protocol):
     """What making variants needs of a storage; it can destroy nothing."""
 
 
-class DoomedBlobs(Delete, Move, Exists, Protocol):
+class DoomedBlobs(Delete, Move, Stat, Protocol):
     """What removing an upload needs of a storage."""
 
 
@@ -117,7 +117,7 @@ async def remove_upload(
     if not with_original or source is None or not await holds(claim):
         return Removed(claim)
     if forbidden is not None:
-        is_there = await blobs.exists(source) is not Existence.MISSING
+        is_there = (await blobs.stat([source]))[source] is not Existence.MISSING
         return Removed(claim, kept=forbidden if is_there else None)
     folder = deletion_folder(claim.upload.id, claim.token)
     try:
@@ -127,7 +127,7 @@ async def remove_upload(
     return Removed(claim)
 
 
-async def _kept(claim: Claim, recipe: Recipe, blobs: Exists) -> Sequence[StoredVariant]:
+async def _kept(claim: Claim, recipe: Recipe, blobs: Stat) -> Sequence[StoredVariant]:
     """The stored variants, if they are all that `recipe` wants and every file is there; otherwise nothing."""
     original = claim.upload.original
     if original is None:
@@ -136,7 +136,7 @@ async def _kept(claim: Claim, recipe: Recipe, blobs: Exists) -> Sequence[StoredV
     keys = [key_of(claim.upload.id, variant, original.sha256) for variant in recipe.variants]
     if not all(key in by_key for key in keys):
         return []
-    if not all([await _is_there(key, blobs) for key in keys]):
+    if not await _are_there(keys, blobs):
         return []
     return [by_key[key] for key in keys]
 
@@ -164,7 +164,7 @@ async def _stored_before(key: str, claim: Claim, blobs: PictureBlobs) -> StoredV
     """What is known to be stored under that key, if it really is."""
     for known in claim.upload.variants:
         if known.key == key:
-            return known if known.sha256 != DAMAGED and await _is_there(key, blobs) else None
+            return known if known.sha256 != DAMAGED and await _are_there([key], blobs) else None
     for known in claim.superseded:
         if known.key == key:
             # Nobody has a superseded one that is damaged made again, so it is looked at before it is current.
@@ -180,12 +180,12 @@ async def _is_whole(variant: StoredVariant, blobs: Open) -> bool:
         return False
 
 
-async def _is_there(key: str, blobs: Exists) -> bool:
-    match await blobs.exists(key):
-        case Existence.UNKNOWN:
+async def _are_there(keys: Sequence[str], blobs: Stat) -> bool:
+    found = await blobs.stat(keys)
+    for key, seen in found.items():
+        if seen is Existence.UNKNOWN:
             raise BlobsUnavailable(f"the storage did not say whether {key} is there")
-        case existence:
-            return existence is Existence.PRESENT
+    return Existence.MISSING not in found.values()
 
 
 def _may_be_unfinished(error: PictureRefused, source: Source) -> bool:

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import structlog
 
 from pipelines.originals import announced_otherwise
-from storage.blobs import BlobInfo, List, Look
+from storage.blobs import BlobInfo, Inspect, list_infos
 from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
 from storage.catalog.records import DeadLetter, StreamId, UploadRequested
@@ -38,16 +38,12 @@ class Page:
     strange: Sequence[str] = ()  # for people: what has a name that no source can have
 
 
-class Originals(List, Look, Protocol):
-    """What a walk needs of a storage."""
-
-
 class Adoption:
     """A resumable walk through `uploads/`, shared by all workers of a catalog under one name."""
 
     def __init__(
         self,
-        blobs: Originals,
+        blobs: Inspect,
         catalog: Catalog,
         queue: Queue,
         *,
@@ -94,7 +90,7 @@ class Adoption:
         """The next page of names, and which old enough originals among them have no record."""
         found: list[BlobInfo] = []
         strange: list[str] = []
-        async with aclosing(self._blobs.list(UPLOADS, after, passed_over=strange.append)) as names:
+        async with aclosing(list_infos(self._blobs, UPLOADS, after, passed_over=strange.append)) as names:
             async for info in names:
                 found.append(info)
                 if len(found) == PAGE:

@@ -9,7 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from pipelines.errors import PictureRefused
-from storage.blobs import Existence, Exists, Put
+from storage.blobs import BlobInfo, Put, Stat
 from storage.keys import received_key
 from worker.events import default_id
 from worker.queue.stream import EventStream
@@ -20,7 +20,7 @@ Read = Callable[[], AsyncIterator[bytes]]
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
 
 
-class ReceivingBlobs(Put, Exists, Protocol):
+class ReceivingBlobs(Put, Stat, Protocol):
     """What receiving needs of a storage."""
 
 
@@ -48,7 +48,7 @@ class Receiver:
         """
         sha256 = await self._hash(read)
         source = received_key(self._folder, sha256, _extension(name))
-        if await self._blobs.exists(source) is not Existence.PRESENT:
+        if not isinstance((await self._blobs.stat([source]))[source], BlobInfo):
             await self._blobs.put(source, read())
         return Received(default_id(source), source)
 

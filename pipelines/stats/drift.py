@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from pipelines.originals import announced_otherwise
 from pipelines.sweep.ages import Ages
 from pipelines.sweep.findings import Kind, classify
-from storage.blobs import BlobInfo, Existence, Exists, List, Look
+from storage.blobs import BlobInfo, Existence, Inspect, Stat, list_infos
 from storage.catalog import Catalog
 from storage.catalog.sweeps import VariantRow
 from storage.keys import STAGING, TRASH, UNFINISHED, UPLOADS, VARIANTS
@@ -23,10 +23,6 @@ UNANNOUNCED = "unannounced"  # an original that no upload has
 LOST = "lost"  # an upload whose original is gone
 MISNAMED = "misnamed"  # files and folders with names that no key can have
 CLASSES = (*(kind.value for kind in Kind), YOUNG, SIZE_MISMATCH, UNANNOUNCED, LOST, MISNAMED)
-
-
-class ScannedBlobs(List, Look, Exists, Protocol):
-    """What looking needs of a storage."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Drift:
 
 
 async def scan(
-    catalog: Catalog, blobs: ScannedBlobs, ages: Ages, seen: Callable[[], object] = lambda: None
+    catalog: Catalog, blobs: Inspect, ages: Ages, seen: Callable[[], object] = lambda: None
 ) -> Drift:
     """Compare every file and every row; `seen` is called for each key of a variant or an original.
 
@@ -54,7 +50,7 @@ async def scan(
     def misnamed(_path: str) -> None:
         counts.add(MISNAMED, 0)
 
-    variants = blobs.list(VARIANTS, passed_over=misnamed)
+    variants = list_infos(blobs, VARIANTS, passed_over=misnamed)
     async for key, file, row in _side_by_side(variants, _held(catalog)):
         if file is not None:
             counts.add(VARIANTS, file.bytes)
@@ -64,21 +60,21 @@ async def scan(
             if name != Kind.MISSING or await _is_missing(key, catalog, blobs):
                 counts.add(name, size)
         seen()
-    originals = blobs.list(UPLOADS, passed_over=misnamed)
+    originals = list_infos(blobs, UPLOADS, passed_over=misnamed)
     async for _, original, source in _side_by_side(originals, catalog.walks.sources()):
         if original is not None:
             counts.add(UPLOADS, original.bytes)
             if source is None and not await announced_otherwise([original], catalog.walks, blobs):
                 counts.add(UNANNOUNCED, original.bytes)
-        elif source is not None and source.wanted and await blobs.exists(source.key) is Existence.MISSING:
+        elif source is not None and source.wanted and await _is_gone(source.key, blobs):
             counts.add(LOST, source.bytes)
         seen()
     for place in UNFINISHED:
-        async for unfinished in blobs.list(place):
+        async for unfinished in list_infos(blobs, place):
             counts.add(STAGING, unfinished.bytes)
             if unfinished.changed_at < ages.orphan_before:
                 counts.add(Kind.LEFTOVER, unfinished.bytes)
-    async for thrown_away in blobs.list(TRASH):
+    async for thrown_away in list_infos(blobs, TRASH):
         counts.add(TRASH, thrown_away.bytes)
     areas = {name: counts[name] for name in (UPLOADS, VARIANTS, TRASH, STAGING)}
     return Drift(counts[VARIANTS], counts[_ROWS], {name: counts[name] for name in CLASSES}, areas)
@@ -144,7 +140,10 @@ def _classified(file: BlobInfo | None, row: VariantRow | None, ages: Ages) -> It
         yield SIZE_MISMATCH, file.bytes
 
 
-async def _is_missing(key: str, catalog: Catalog, blobs: Exists) -> bool:
+async def _is_missing(key: str, catalog: Catalog, blobs: Stat) -> bool:
     """The file is surely not there, and the row still is."""
-    gone = await blobs.exists(key) is Existence.MISSING
-    return gone and key in await catalog.sweeps.find_rows([key])
+    return await _is_gone(key, blobs) and key in await catalog.sweeps.find_rows([key])
+
+
+async def _is_gone(key: str, blobs: Stat) -> bool:
+    return (await blobs.stat([key]))[key] is Existence.MISSING

@@ -166,7 +166,7 @@ async def _remake(keys: Sequence[str], trash: Sequence[Plan], sweeper: Sweeper) 
 async def _old(key: str, sweeper: Sweeper) -> BlobInfo | None:
     """The blob under `key` if it is there and older than the grace."""
     try:
-        info = await sweeper.blobs.info(key)
+        async with sweeper.blobs.open(key) as source:
+            return source.info if source.info.changed_at < sweeper.ages().orphan_before else None
     except BlobNotFound:
         return None
-    return info if info.changed_at < sweeper.ages().orphan_before else None

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from pipelines.sweep.ages import Ages
 from pipelines.sweep.sweeper import Looker
-from storage.blobs import BlobInfo, Existence, Look
+from storage.blobs import BlobInfo, Existence, Stat, list_infos
 from storage.keys import TRASH, UNFINISHED, VARIANTS, parse_variant_key
 from storage.totals import Count
 
@@ -88,7 +88,7 @@ async def leftovers(after: str, looker: Looker) -> StepResult:
     ages = looker.ages()
     findings: list[Discrepancy] = []
     for place in UNFINISHED:
-        async with aclosing(looker.blobs.list(place, after)) as files:
+        async with aclosing(list_infos(looker.blobs, place, after)) as files:
             async for file in files:
                 if file.key > after and file.changed_at < ages.orphan_before:
                     findings.append(Discrepancy(Kind.LEFTOVER, file.key, file.bytes))
@@ -100,7 +100,7 @@ async def leftovers(after: str, looker: Looker) -> StepResult:
 async def thrown_away(after: str, looker: Looker) -> StepResult:
     """The next files of the trash, which are only counted. Raises: StorageError."""
     count = size = 0
-    async with aclosing(looker.blobs.list(TRASH, after)) as files:
+    async with aclosing(list_infos(looker.blobs, TRASH, after)) as files:
         async for file in files:
             count, size = count + 1, size + file.bytes
             if count == STRETCH:
@@ -115,18 +115,18 @@ def classify(file: BlobInfo, ages: Ages) -> Discrepancy | None:
     return Discrepancy(Kind.ORPHAN, file.key, file.bytes) if file.changed_at < ages.orphan_before else None
 
 
-async def stat_all(keys: Sequence[str], blobs: Look) -> Mapping[str, BlobInfo | Existence]:
+async def stat_all(keys: Sequence[str], blobs: Stat) -> Mapping[str, BlobInfo | Existence]:
     """What is known of the blobs under `keys`, however many there are. Raises: StorageError."""
     found: dict[str, BlobInfo | Existence] = {}
     for start in range(0, len(keys), _STAT_AT_ONCE):
-        found |= await blobs.look(keys[start : start + _STAT_AT_ONCE])
+        found |= await blobs.stat(keys[start : start + _STAT_AT_ONCE])
     return found
 
 
 async def _files(after: str, looker: Looker) -> tuple[Sequence[str], str | None]:
     """The next files, and up to which key they are all there are; None: there are no more."""
     files: list[str] = []
-    async with aclosing(looker.blobs.keys(VARIANTS, after)) as pages:
+    async with aclosing(looker.blobs.list(VARIANTS, after)) as pages:
         async for page in pages:
             files += page
             if len(files) >= STRETCH:

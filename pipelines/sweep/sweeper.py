@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from pipelines.sweep.ages import Ages
-from storage.blobs import Blobs, Keys, List, Look, Put
+from storage.blobs import Blobs, Inspect, Put
 from storage.catalog.sweeps import SWEEP, Sweeps, VariantRow
 from storage.errors import StorageError
 from storage.totals import Count, Swept
@@ -29,10 +29,6 @@ class SweepPaused(Exception):
     """The sweep was asked to stop between two steps; the next one goes on from there."""
 
 
-class VisibleBlobs(Keys, List, Look, Protocol):
-    """What a sweep's findings need of a storage: verbs that look."""
-
-
 class VisibleRows(Protocol):
     """What a sweep's findings need of the catalog; `Sweeps` says what each does."""
 
@@ -47,7 +43,7 @@ class Looker(Protocol):
     """A sweeper as findings see it: it can look at files and rows, and change none."""
 
     @property
-    def blobs(self) -> VisibleBlobs: ...
+    def blobs(self) -> Inspect: ...
 
     @property
     def sweeps(self) -> VisibleRows: ...
@@ -55,7 +51,7 @@ class Looker(Protocol):
     def ages(self) -> Ages: ...
 
 
-class PlanBlobs(VisibleBlobs, Put, Protocol):
+class PlanBlobs(Inspect, Put, Protocol):
     """What planning needs of a storage: verbs that look, and one to write the plan down."""
 
 

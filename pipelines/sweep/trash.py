@@ -9,7 +9,7 @@ from pipelines.sweep import plan as plans
 from pipelines.sweep.findings import Kind, stat_all
 from pipelines.sweep.plan import DRAFT, STALE_S, Plan, PlanUnknown
 from pipelines.sweep.sweeper import Sweeper
-from storage.blobs import BlobInfo, Existence
+from storage.blobs import BlobInfo, Existence, list_infos
 from storage.keys import (
     TRASH,
     VARIANTS,
@@ -90,7 +90,7 @@ async def known_plans(sweeper: Sweeper) -> Sequence[Plan]:
 
 async def _next_folder(after: str, sweeper: Sweeper) -> str | None:
     """The first folder of the trash with a key that comes after that one."""
-    async with aclosing(sweeper.blobs.keys(TRASH, after)) as pages:
+    async with aclosing(sweeper.blobs.list(TRASH, after)) as pages:
         async for page in pages:
             return trash_folder(page[0])
     return None
@@ -167,7 +167,7 @@ def _is_older(found: BlobInfo | Existence, before: float) -> bool:
 
 async def _forget(plan: Plan, sweeper: Sweeper) -> bool:
     """Remove the plan's own files, unless something is still quarantined under it."""
-    async with aclosing(sweeper.blobs.keys(trash_key(plan.id, VARIANTS))) as left:
+    async with aclosing(sweeper.blobs.list(trash_key(plan.id, VARIANTS))) as left:
         if await anext(left, None) is not None:
             return False
     for key in plans.own_keys(plan):
@@ -184,7 +184,7 @@ async def _purge_others(place: _PurgeProgress, sweeper: Sweeper) -> Mapping[str,
     draft = await sweeper.sweeps.progress(DRAFT)
     living = {plan.id for plan in await known_plans(sweeper)} | ({draft["id"]} if draft else set())
     done = Counter(place.done)
-    async with aclosing(sweeper.blobs.list(TRASH, place.after)) as blobs:
+    async with aclosing(list_infos(sweeper.blobs, TRASH, place.after)) as blobs:
         looked_at = 0
         async for blob in blobs:
             folder = trash_folder(blob.key)

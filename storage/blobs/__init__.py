@@ -5,16 +5,17 @@ answer, StorageFull when there is no room.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+_STAT_AT_ONCE = 500  # blobs
+
 
 class Existence(Enum):
-    """The three answers to "is it there?"; only a sure MISSING may ever lead to a deletion."""
+    """What is known of a blob that cannot be read; only a sure MISSING may ever lead to a deletion."""
 
-    PRESENT = "present"
     MISSING = "missing"
     UNKNOWN = "unknown"
 
@@ -107,11 +108,6 @@ class Move(Protocol):
         """
 
 
-class Exists(Protocol):
-    async def exists(self, key: str) -> Existence:
-        """Whether there is a blob under `key`: present, missing, or unknown after any other error."""
-
-
 class Probe(Protocol):
     async def probe(self) -> None:
         """Write and remove a little, as a test of the storage as a whole."""
@@ -127,49 +123,38 @@ class Room(Protocol):
         """How much room there is; None where nobody can say."""
 
 
-class Info(Protocol):
-    async def info(self, key: str) -> BlobInfo:
-        """Size and age mark of the blob under `key`. Raises: BlobNotFound, BlobRefused."""
-
-
-class Look(Protocol):
-    async def look(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
-        """What is known of the blob under each of `keys`, in one go: how it is, or MISSING, or UNKNOWN."""
-
-
-class Keys(Protocol):
-    def keys(self, prefix: str, after: str = "") -> AsyncGenerator[Sequence[str], None]:
-        """The keys that `list` tells, page by page: much quicker, for no blob is looked at."""
+class Stat(Protocol):
+    async def stat(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+        """Size and age of the blob under each of `keys`; or MISSING, or UNKNOWN after any other error."""
 
 
 class List(Protocol):
     def list(
         self, prefix: str, after: str = "", *, passed_over: Callable[[str], object] = lambda _: None
-    ) -> AsyncGenerator[BlobInfo, None]:
-        """Every blob below the folder `prefix`, in order of key, each once, if its key is acceptable.
+    ) -> AsyncGenerator[Sequence[str], None]:
+        """The keys of all blobs below the folder `prefix`, page by page, in order, each once.
 
-        Those up to the key `after` are left out. Of what has a name that no key can have, `passed_over` gets
-        the path.
+        Those up to the key `after` are left out. `passed_over` gets the path of what no key can name.
         """
 
 
-class Blobs(
-    Open,
-    Get,
-    Put,
-    Store,
-    Delete,
-    Move,
-    Exists,
-    Info,
-    Probe,
-    Prove,
-    Room,
-    Look,
-    Keys,
-    List,
-    Protocol,
-):
+class Inspect(List, Stat, Protocol):
+    """What reading sizes and ages of many blobs needs of a storage."""
+
+
+async def list_infos(
+    blobs: Inspect, prefix: str, after: str = "", *, passed_over: Callable[[str], object] = lambda _: None
+) -> AsyncGenerator[BlobInfo, None]:
+    """`list`, with the size and age of each blob that can be looked at."""
+    async with aclosing(blobs.list(prefix, after, passed_over=passed_over)) as pages:
+        async for page in pages:
+            for start in range(0, len(page), _STAT_AT_ONCE):
+                for info in (await blobs.stat(page[start : start + _STAT_AT_ONCE])).values():
+                    if isinstance(info, BlobInfo):
+                        yield info
+
+
+class Blobs(Open, Get, Put, Store, Delete, Move, Inspect, Probe, Prove, Room, Protocol):
     """All verbs. Ask for less wherever less will do."""
 
 
@@ -213,13 +198,10 @@ __all__ = [
     "Blobs",
     "Delete",
     "Existence",
-    "Exists",
     "Get",
     "Identity",
-    "Info",
-    "Keys",
+    "Inspect",
     "List",
-    "Look",
     "Move",
     "Open",
     "Prepare",
@@ -229,7 +211,9 @@ __all__ = [
     "Room",
     "Source",
     "Space",
+    "Stat",
     "Storage",
     "Store",
+    "list_infos",
     "sight",
 ]

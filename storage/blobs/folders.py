@@ -1,85 +1,76 @@
-"""Names in open folders, in the order of their keys: what a listing is made of."""
+"""Keys of the files in open folders, in order: what a listing is made of."""
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 from storage import keys
 from storage.errors import KeyRefused
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_PLAIN = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._-]{,254}")  # surely a segment; others are looked at one by one
+_PLAIN = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._-]{,254}")  # surely a segment; others are checked one by one
 
 
-@dataclass(frozen=True)
-class Run:
-    """Files that follow one another in the order of keys, by name, in one folder that is open meanwhile."""
+def walk(folder: int, path: str, after: str, passed_over: Callable[[str], object]) -> Iterator[Sequence[str]]:
+    """The keys after `after` of all files below `folder`, whose key is `path`; links are never followed.
 
-    folder: int
-    path: str
-    names: Sequence[str]
-    strange: frozenset[str] = frozenset()  # those of them that no key can have, folders too
-
-
-def runs(folder: int, path: str, after: str) -> Iterator[Run]:
-    """All files below `folder`, whose key is `path`, after the key `after`; links are never followed.
-
-    A folder is open only until the next run is asked for.
+    Each list is of one folder. `passed_over` gets the path of each file and folder that no key can name.
     """
     here = f"{path}/"
     is_area = path in keys.AREAS
     if not after.startswith(here):
         after = ""  # the folder as a whole comes after it
-    names: list[str] = []
-    found, strange = _names(folder)
-    for name in found:
+    found: list[str] = []
+    names, strange = _names(folder, keys.MAX_BYTES - len(here.encode()))
+    for name in names:
         key = here + name
         if is_area and keys.is_hidden(name.rstrip("/")):
             continue
         if after and key <= after and not (name[-1] == "/" and after.startswith(key)):
             continue
-        if name[-1] != "/":
-            names.append(name)
-            continue
-        if names:
-            yield Run(folder, path, names, strange)
-            names = []
-        try:
-            deeper = os.open(name[:-1], DIRECTORY, dir_fd=folder)
-        except FileNotFoundError:
-            continue
-        try:
-            yield from runs(deeper, key[:-1], after)
-        finally:
-            os.close(deeper)
-    if names:
-        yield Run(folder, path, names, strange)
+        if name in strange:
+            passed_over(key)
+        elif name[-1] != "/":
+            found.append(key)
+        else:
+            if found:
+                yield found
+                found = []
+            try:
+                deeper = os.open(name[:-1], DIRECTORY, dir_fd=folder)
+            except FileNotFoundError:
+                continue
+            try:
+                yield from walk(deeper, key[:-1], after, passed_over)
+            finally:
+                os.close(deeper)
+    if found:
+        yield found
 
 
-def _names(folder: int) -> tuple[Sequence[str], frozenset[str]]:
+def _names(folder: int, most: int) -> tuple[Sequence[str], set[str]]:
     """The regular files and the folders in `folder`, these with a slash at the end, in the order of keys.
 
-    Texts are in the order of their code points, which is that of their UTF-8 bytes. What has a name that no
-    key can have is told apart; it has no slash.
+    Texts are in the order of their code points, which is that of their UTF-8 bytes. The set has those that
+    no key can name, for the name or because it has more than `most` bytes; they have no slash.
     """
     found: list[str] = []
     strange: set[str] = set()
     with os.scandir(folder) as entries:
         for entry in entries:
-            name = entry.name
-            if _PLAIN.fullmatch(name) is None and not _is_name(name):
-                if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
-                    strange.add(name)
+            name, is_file = entry.name, entry.is_file(follow_symlinks=False)
+            if not is_file and not entry.is_dir(follow_symlinks=False):
                 continue
-            if entry.is_file(follow_symlinks=False):
-                found.append(name)
-            elif entry.is_dir(follow_symlinks=False):
-                found.append(f"{name}/")
-    return sorted([*found, *strange]), frozenset(strange)
+            if not _is_segment(name) or len(name.encode()) > most:
+                strange.add(name)
+            else:
+                found.append(name if is_file else f"{name}/")
+    return sorted([*found, *strange]), strange
 
 
-def _is_name(name: str) -> bool:
+def _is_segment(name: str) -> bool:
+    if _PLAIN.fullmatch(name):
+        return True
     try:
         keys.segments(name)
     except KeyRefused:

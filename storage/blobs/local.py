@@ -13,7 +13,7 @@ import aiofiles
 
 from storage import keys
 from storage.blobs import BlobInfo, Existence, Source, Space
-from storage.blobs.folders import Run, runs
+from storage.blobs.folders import walk
 from storage.blobs.mapping import mapped
 from storage.blobs.moving import Mover
 from storage.blobs.root import FOLDER_MODE, Root, spelled
@@ -22,11 +22,9 @@ from storage.blobs.syscalls import grant, same_file, sync_folder
 from storage.blobs.trial import find_lacks
 from storage.errors import (
     BlobForbidden,
-    BlobNotFound,
     BlobPinned,
     BlobRefused,
     BlobsUnavailable,
-    KeyRefused,
     RootMismatch,
     StorageError,
     user,
@@ -108,36 +106,15 @@ class LocalBlobs:
     async def move(self, key: str, to: str, *, replace: bool = True) -> BlobInfo | None:
         return await _call(self._move, key, to, replace=replace)
 
-    async def exists(self, key: str) -> Existence:
-        try:
-            await _call(self._open_and_close, key)
-        except BlobNotFound:
-            return Existence.MISSING
-        except KeyRefused:
-            raise
-        except StorageError:
-            return Existence.UNKNOWN
-        return Existence.PRESENT
-
-    async def info(self, key: str) -> BlobInfo:
-        return await _call(self._info, key)
-
-    async def look(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
-        return await _call(self._look, keys)
-
-    async def keys(self, prefix: str, after: str = "") -> AsyncGenerator[Sequence[str], None]:
-        with mapped(prefix), closing(self._runs(prefix, after)) as found:
-            while page := await in_thread(_take_keys, found):
-                yield page
+    async def stat(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+        return await _call(self._stat, keys)
 
     async def list(
         self, prefix: str, after: str = "", *, passed_over: Callable[[str], object] = lambda _: None
-    ) -> AsyncGenerator[BlobInfo, None]:
-        with mapped(prefix), closing(self._runs(prefix, after)) as found:
-            infos = _infos(found, passed_over)
-            while page := await in_thread(_take, infos, 500):
-                for info in page:
-                    yield info
+    ) -> AsyncGenerator[Sequence[str], None]:
+        with mapped(prefix), closing(self._walk(prefix, after, passed_over)) as found:
+            while page := await in_thread(_next_page, found):
+                yield page
 
     # -- files
 
@@ -156,16 +133,6 @@ class LocalBlobs:
             os.close(fd)
             raise BlobRefused(f"{key} is not a regular file")
         return fd
-
-    def _open_and_close(self, key: str) -> None:
-        os.close(self._open_file(key))
-
-    def _info(self, key: str) -> BlobInfo:
-        fd = self._open_file(key)
-        try:
-            return _info_of(key, os.fstat(fd))
-        finally:
-            os.close(fd)
 
     def _delete(self, key: str) -> None:
         *folders, name = keys.segments(key)
@@ -197,30 +164,27 @@ class LocalBlobs:
             return _info_of(to, moved) if moved else None
         return None
 
-    def _runs(self, prefix: str, after: str) -> Generator[Run, None, None]:
-        parts = keys.segments(prefix)
+    def _walk(
+        self, prefix: str, after: str, passed_over: Callable[[str], object]
+    ) -> Generator[Sequence[str], None, None]:
+        with suppress(FileNotFoundError), self._root.folder(keys.segments(prefix)) as folder:
+            yield from walk(folder, prefix, after, passed_over)
 
-        def below() -> Generator[Run, None, None]:
-            with suppress(FileNotFoundError), self._root.folder(parts) as folder:
-                yield from runs(folder, prefix, after)
-
-        return below()
-
-    def _look(self, wanted: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+    def _stat(self, wanted: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
         for key in wanted:
             keys.segments(key)
         found: dict[str, BlobInfo | Existence] = {}
         for path, group in groupby(wanted, key=lambda key: key.rpartition("/")[0]):
-            found |= self._look_into(path, list(group))
+            found |= self._stat_in(path, list(group))
         return found
 
-    def _look_into(self, path: str, wanted: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+    def _stat_in(self, path: str, wanted: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
         try:
             with self._root.folder(path.split("/") if path else []) as folder:
                 return {key: _seen(folder, key) for key in wanted}
         except FileNotFoundError:
             return dict.fromkeys(wanted, Existence.MISSING)
-        except (OSError, BlobsUnavailable, RootMismatch):
+        except (OSError, StorageError):
             return dict.fromkeys(wanted, Existence.UNKNOWN)
 
     # -- unfinished writes
@@ -352,29 +316,13 @@ def _stamp(status: os.stat_result) -> str:
     return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
-def _take(infos: Iterator[BlobInfo], count: int) -> list[BlobInfo]:
-    return [info for _, info in zip(range(count), infos, strict=False)]
-
-
-def _take_keys(found: Iterator[Run]) -> list[str]:
+def _next_page(found: Iterator[Sequence[str]]) -> Sequence[str]:
     page: list[str] = []
-    for run in found:
-        path = f"{run.path}/"
-        page += [path + name for name in run.names if name not in run.strange]
+    for keys_of_folder in found:
+        page += keys_of_folder
         if len(page) >= _KEYS_A_PAGE:
             break
     return page
-
-
-def _infos(found: Iterator[Run], passed_over: Callable[[str], object]) -> Iterator[BlobInfo]:
-    for run in found:
-        for name in run.names:
-            if name in run.strange:
-                passed_over(f"{run.path}/{name}")
-                continue
-            info = _seen(run.folder, f"{run.path}/{name}")
-            if isinstance(info, BlobInfo):
-                yield info
 
 
 def _seen(folder: int, key: str) -> BlobInfo | Existence:

@@ -66,20 +66,13 @@ class MemoryBlobs:
             return None
         self._store(to, self._blobs[key].content)  # a copy: for a moment there are two, and it is a newer one
         del self._blobs[key]
-        return await self.info(to)
+        return _info(to, self._blobs[to])
 
-    async def exists(self, key: str) -> Existence:
-        segments(key)
-        return Existence.PRESENT if key in self._blobs else Existence.MISSING
-
-    async def info(self, key: str) -> BlobInfo:
-        blob = self._blob(key)
-        return _info(key, blob)
-
-    async def look(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+    async def stat(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
         for key in keys:
             segments(key)
-        return {key: await self.info(key) if key in self._blobs else Existence.MISSING for key in keys}
+        found = {key: _info(key, self._blobs[key]) for key in keys if key in self._blobs}
+        return {**dict.fromkeys(keys, Existence.MISSING), **found}
 
     async def bind(self, catalog_id: str, *, catalog_is_new: bool) -> None:
         if self._catalog_id is None and catalog_is_new:
@@ -108,21 +101,15 @@ class MemoryBlobs:
     async def prove(self) -> None:
         """Nobody can exchange it."""
 
-    async def keys(self, prefix: str, after: str = "") -> AsyncGenerator[Sequence[str], None]:
-        if page := [info.key async for info in self.list(prefix, after)]:
-            yield page
-
     async def space(self) -> None:
         """Nobody can say."""
 
     async def list(
         self, prefix: str, after: str = "", *, passed_over: Callable[[str], object] = lambda _: None
-    ) -> AsyncGenerator[BlobInfo, None]:
+    ) -> AsyncGenerator[Sequence[str], None]:
         segments(prefix)
-        for key in sorted(self._blobs, key=str.encode):
-            blob = self._blobs.get(key)
-            if blob is not None and key.startswith(f"{prefix}/") and key.encode() > after.encode():
-                yield _info(key, blob)
+        if page := sorted(key for key in self._blobs if key.startswith(f"{prefix}/") and key > after):
+            yield page
 
     def _blob(self, key: str) -> _Blob:
         segments(key)

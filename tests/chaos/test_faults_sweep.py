@@ -114,8 +114,10 @@ def _hook(owner: object, name: str, when: str, act: Callable[[], Awaitable[None]
 class _HalfListed(LocalBlobs):
     """A storage that stops answering in the middle of a listing."""
 
-    async def keys(self, prefix: str, after: str = "") -> AsyncGenerator[Sequence[str], None]:
-        async for page in super().keys(prefix, after):
+    async def list(
+        self, prefix: str, after: str = "", *, passed_over: Callable[[str], object] = lambda _: None
+    ) -> AsyncGenerator[Sequence[str], None]:
+        async for page in super().list(prefix, after, passed_over=passed_over):
             yield page[:2]
             raise BlobsUnavailable("the storage has stopped answering")
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from storage.blobs import Existence, Storage
+from storage.blobs import BlobInfo, Existence, Storage, list_infos
 from storage.blobs.local import LocalBlobs
 from storage.blobs.memory import MemoryBlobs
 from storage.errors import BlobNotFound, KeyRefused, RootMismatch
 from storage.keys import UNFINISHED
+from tests.support.blobs import info_of, is_there, listed, stat_of
 
 HOSTILE = {
     "empty": "",
@@ -43,10 +44,6 @@ async def opened(blobs: Storage, key: str) -> None:
         pass
 
 
-async def listed(blobs: Storage, prefix: str) -> list[str]:
-    return [info.key async for info in blobs.list(prefix)]
-
-
 Verb = Callable[[Storage, str], Awaitable[object]]
 
 VERBS: dict[str, Verb] = {
@@ -57,10 +54,8 @@ VERBS: dict[str, Verb] = {
     "delete": lambda blobs, key: blobs.delete(key),
     "move": lambda blobs, key: blobs.move(key, "trash/a"),
     "move to": lambda blobs, key: blobs.move("uploads/there", key),
-    "exists": lambda blobs, key: blobs.exists(key),
     "list": listed,
-    "keys": lambda blobs, key: anext(blobs.keys(key), None),
-    "look": lambda blobs, key: blobs.look(["uploads/there", key]),
+    "stat": lambda blobs, key: blobs.stat(["uploads/there", key]),
 }
 
 
@@ -86,7 +81,7 @@ class BlobsContract:
 
         assert size == 0
         assert await blobs.get("uploads/empty") == b""
-        assert await blobs.exists("uploads/empty") is Existence.PRESENT
+        assert await is_there(blobs, "uploads/empty")
 
     async def test_names_from_all_over_the_world_are_kept_as_they_are(self, blobs: Storage) -> None:
         names = [
@@ -121,7 +116,7 @@ class BlobsContract:
         await blobs.delete("variants/ab/a")
         await blobs.delete("variants/no/such/folder")
 
-        assert await blobs.exists("variants/ab/a") is Existence.MISSING
+        assert await stat_of(blobs, "variants/ab/a") is Existence.MISSING
 
     async def test_moving_gives_another_key_and_moving_the_absent_is_fine(self, blobs: Storage) -> None:
         await blobs.put("uploads/a", chunks(b"a"))
@@ -129,7 +124,7 @@ class BlobsContract:
         await blobs.move("uploads/a", "trash/plan/uploads/a")
         await blobs.move("no/such/folder", "trash/b")
 
-        assert await blobs.exists("uploads/a") is Existence.MISSING
+        assert await stat_of(blobs, "uploads/a") is Existence.MISSING
         assert await blobs.get("trash/plan/uploads/a") == b"a"
         assert await listed(blobs, "trash") == ["trash/plan/uploads/a"]
 
@@ -148,17 +143,17 @@ class BlobsContract:
             await blobs.put(key, chunks(key.encode()))
         wanted = ["uploads/a", "variants/ab/c", "variants/ab/none", "variants/none/e"]
 
-        found = await blobs.look(wanted)
+        found = await blobs.stat(wanted)
 
-        there = [await blobs.info(key) for key in wanted[:2]]
+        there = [await info_of(blobs, key) for key in wanted[:2]]
         assert found == dict(zip(wanted, [*there, Existence.MISSING, Existence.MISSING], strict=True))
 
     async def test_present_and_missing_are_told_apart(self, blobs: Storage) -> None:
         await blobs.put("uploads/a", chunks(b"a"))
 
-        assert await blobs.exists("uploads/a") is Existence.PRESENT
-        assert await blobs.exists("uploads/b") is Existence.MISSING
-        assert await blobs.exists("uploads/b/c/d") is Existence.MISSING
+        assert await is_there(blobs, "uploads/a")
+        assert await stat_of(blobs, "uploads/b") is Existence.MISSING
+        assert await stat_of(blobs, "uploads/b/c/d") is Existence.MISSING
 
     async def test_a_list_is_in_order_of_the_whole_key_and_names_each_once(self, blobs: Storage) -> None:
         names = [f"variants/{number:04}" for number in range(510)]
@@ -166,7 +161,8 @@ class BlobsContract:
         await blobs.store([(name, b"") for name in names])
 
         assert await listed(blobs, "variants") == sorted(names, key=str.encode)
-        assert [key async for page in blobs.keys("variants") for key in page] == sorted(names, key=str.encode)
+        infos = [info.key async for info in list_infos(blobs, "variants")]
+        assert infos == sorted(names, key=str.encode)
 
     async def test_a_list_goes_on_after_any_key_wherever_that_lies(self, blobs: Storage) -> None:
         names = ["uploads/a", "uploads/b/c", "uploads/b/d/e", "uploads/b.jpg", "uploads/z"]
@@ -174,10 +170,10 @@ class BlobsContract:
         whole = await listed(blobs, "uploads")
 
         for at, key in enumerate(whole):
-            rest = [info.key async for info in blobs.list("uploads", after=key)]
-            keys = [found async for page in blobs.keys("uploads", after=key) for found in page]
+            rest = await listed(blobs, "uploads", after=key)
+            infos = [info.key async for info in list_infos(blobs, "uploads", after=key)]
 
-            assert rest == keys == whole[at + 1 :]
+            assert rest == infos == whole[at + 1 :]
 
     async def test_a_list_holds_only_what_is_below_its_folder(self, blobs: Storage) -> None:
         for key in ("uploads/a", "uploads-of-another/b", "variants/c"):
@@ -188,7 +184,7 @@ class BlobsContract:
 
     async def test_a_list_tells_sizes_and_ages(self, blobs: Storage) -> None:
         await blobs.put("uploads/a", chunks(b"12345"))
-        [info] = [info async for info in blobs.list("uploads")]
+        [info] = [info async for info in list_infos(blobs, "uploads")]
 
         assert info.bytes == 5
         assert info.changed_at == pytest.approx(time.time(), abs=60)
@@ -246,18 +242,18 @@ class BlobsContract:
         assert await _files_in_staging(blobs) == []
 
     async def test_a_half_written_blob_is_never_visible(self, blobs: Storage) -> None:
-        seen: list[Existence] = []
+        seen: list[BlobInfo | Existence] = []
 
         async def broken_off() -> AsyncIterator[bytes]:
             yield b"half"
-            seen.append(await blobs.exists("uploads/a"))
+            seen.append(await stat_of(blobs, "uploads/a"))
             raise EOFError("the sender went away")
 
         with suppress(EOFError):
             await blobs.put("uploads/a", broken_off())
 
         assert seen == [Existence.MISSING]
-        assert await blobs.exists("uploads/a") is Existence.MISSING
+        assert await stat_of(blobs, "uploads/a") is Existence.MISSING
         assert await _files_in_staging(blobs) == []
 
     async def test_a_put_that_breaks_off_leaves_the_old_content(self, blobs: Storage) -> None:

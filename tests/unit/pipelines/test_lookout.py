@@ -26,6 +26,7 @@ from storage.catalog import Catalog
 from storage.catalog.records import Message, State
 from tests.support import pictures
 from tests.support.batches import Uploads, batch_context
+from tests.support.blobs import info_of, stat_of
 from tests.support.catalogs import commit, outbox_of, postponed, ready
 from tests.support.sandboxes import allowance
 from worker import retry
@@ -306,9 +307,9 @@ class Counted:
     def __init__(self, blobs: LocalBlobs) -> None:
         self._blobs, self.looks = blobs, 0
 
-    async def look(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+    async def stat(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
         self.looks += len(keys)
-        return await self._blobs.look(keys)
+        return await self._blobs.stat(keys)
 
 
 Change = Callable[[Path], object]
@@ -333,7 +334,7 @@ async def test_a_ready_upload_costs_two_looks_at_most_and_no_second_try_unless_i
     await uploads.put("a", b"a")
     blobs = Counted(local_blobs)
     lookout = Lookout(blobs, nobody, again, settle_s=0.05)
-    lookout.watch_made(await uploads.claim("a"), "uploads/a", await local_blobs.info("uploads/a"))
+    lookout.watch_made(await uploads.claim("a"), "uploads/a", await info_of(local_blobs, "uploads/a"))
     NO_WRITING[change](uploads.path("a"))
     while lookout.made:
         await lookout.look_at_made()
@@ -350,7 +351,7 @@ async def test_an_original_that_was_written_long_ago_is_not_looked_at_once_it_is
     two_days_ago = time.time() - 2 * 86_400
     os.utime(uploads.path("a"), (two_days_ago, two_days_ago))
     lookout = Lookout(local_blobs, nobody, nobody, settle_s=10)
-    lookout.watch_made(await uploads.claim("a"), "uploads/a", await local_blobs.info("uploads/a"))
+    lookout.watch_made(await uploads.claim("a"), "uploads/a", await info_of(local_blobs, "uploads/a"))
 
     assert lookout.made == 0
 
@@ -386,7 +387,7 @@ async def test_a_file_that_is_as_it_was_seen_hastens_nothing(local_blobs: LocalB
         hastened.extend(ids)
 
     await local_blobs.put("uploads/a", _once(b"a"))
-    seen = (await local_blobs.look(["uploads/a"]))["uploads/a"]
+    seen = await stat_of(local_blobs, "uploads/a")
     assert isinstance(seen, BlobInfo)
     lookout = Lookout(local_blobs, hasten)
     same, other, over = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -410,8 +411,8 @@ async def test_what_is_watched_while_the_originals_are_looked_at_is_looked_at_ne
     class Meanwhile:
         """Blobs that are looked at while somebody else puts an upload off."""
 
-        async def look(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
-            found = await local_blobs.look(keys)
+        async def stat(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+            found = await local_blobs.stat(keys)
             if "uploads/b" not in keys:
                 lookout.watch(upload_id, "uploads/b", Existence.MISSING, 60)
             return found

@@ -17,6 +17,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.records import Original, Ready, State, StoredVariant
 from storage.keys import trash_key
+from tests.support.blobs import listed
 from tests.support.catalogs import claim, commit, take, upload_event
 from tests.support.file_systems import with_numbers_of_paths
 from tests.support.sweeps import GRACE_S, Clock, InstallationStub, new_key, planned, put, recorded, sweeper_on
@@ -41,7 +42,7 @@ async def test_an_old_file_without_a_record_goes_to_the_trash_and_all_else_stays
     plan = await make_plan(sweeper)
     await apply_plan(plan.id, sweeper)
 
-    left = [info.key async for info in local_blobs.list("variants")]
+    left = await listed(local_blobs, "variants")
     assert plan.counts == {"orphan": 1, "unknown": 1}
     assert left == sorted([variant, strange])
     assert await local_blobs.get(trash_key(plan.id, orphan)) == b"picture"
@@ -102,7 +103,7 @@ async def test_a_superseded_variant_goes_with_its_row_once_its_time_is_over(
     await apply_plan(after.id, sweeper)
 
     assert (before.counts, after.counts) == ({}, {"retired": 1})
-    assert [info.key async for info in local_blobs.list("variants")] == [new]
+    assert await listed(local_blobs, "variants") == [new]
     assert set(await catalog.sweeps.find_rows([old, new])) == {new}
 
 
@@ -162,13 +163,13 @@ async def test_a_file_that_was_moved_away_and_cannot_be_brought_back_gets_no_row
     writer = await claim(catalog)
     clock.hours_go_by()
     plan = await make_plan(sweeper)
-    look = local_blobs.look
+    stat = local_blobs.stat
 
     async def unknown_in_the_trash(keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
         hidden = {key: Existence.UNKNOWN for key in keys if key.startswith("trash/")}
-        return {**await look(keys), **hidden}
+        return {**await stat(keys), **hidden}
 
-    monkeypatch.setattr(local_blobs, "look", unknown_in_the_trash)
+    monkeypatch.setattr(local_blobs, "stat", unknown_in_the_trash)
     await apply_plan(plan.id, sweeper)
     made = StoredVariant("thumb", orphan, 10, 10, 7, "f" * 64)
     answer = await commit(catalog, Ready(writer, Original("stamp", "0" * 64, 3, "jpeg", 10, 10), [made]))
@@ -190,7 +191,7 @@ async def test_an_implausible_plan_touches_nothing_until_a_person_has_looked(
 
     with pytest.raises(SweepRefused, match="101 of 102 files"):
         await apply_plan(plan.id, sweeper)
-    untouched = len([1 async for _ in local_blobs.list("variants")])
+    untouched = len(await listed(local_blobs, "variants"))
     done = await apply_plan(plan.id, sweeper, force=True)
 
     assert (untouched, done["orphan"]) == (102, 101)
@@ -235,8 +236,8 @@ async def test_a_purge_spares_what_is_young_and_what_a_row_holds_again(
 
     assert (young.get("purged", 0), old["purged"], old["restored"]) == (0, 1, 1)
     assert await local_blobs.get(wanted) == b"picture"
-    assert [info.key async for info in local_blobs.list(f"trash/{plan.id}")] == []
-    assert orphan not in [info.key async for info in local_blobs.list("variants")]
+    assert await listed(local_blobs, f"trash/{plan.id}") == []
+    assert orphan not in await listed(local_blobs, "variants")
 
 
 async def test_a_plan_that_is_applied_again_does_not_take_back_what_was_told_of_it(
@@ -311,4 +312,4 @@ async def test_where_a_renamed_file_gets_another_number_orphans_go_all_the_same(
     done = await apply_plan(plan.id, sweeper)
 
     assert done["orphan"] == 3
-    assert set((await local_blobs.look(orphans)).values()) == {Existence.MISSING}
+    assert set((await local_blobs.stat(orphans)).values()) == {Existence.MISSING}

@@ -19,6 +19,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.records import Claim, Original, Ready, State, StoredVariant
 from storage.catalog.tables import uploads
+from tests.support.blobs import is_there, listed, stat_of
 from tests.support.catalogs import claim, commit, take, try_claim, upload_event
 from tests.support.sweeps import new_key, put, sweeper_on
 
@@ -73,7 +74,7 @@ class Writer:
     async def _publish(self) -> None:
         assert self._claim is not None
         stored = [one.key for one in self._claim.upload.variants]
-        if self.key not in stored or await self.blobs.exists(self.key) is Existence.MISSING:
+        if self.key not in stored or await stat_of(self.blobs, self.key) is Existence.MISSING:
             await put(self.blobs, self.key)
 
     async def _commit(self) -> None:
@@ -133,7 +134,7 @@ class Interleaving:
         await self.writer.finish()
 
     async def _gate(self) -> None:
-        if self.writer.is_ready and await self.writer.blobs.exists(self.writer.key) is not Existence.PRESENT:
+        if self.writer.is_ready and not await is_there(self.writer.blobs, self.writer.key):
             self.touched.append(self.gates)
         while self._left and self._left[0] <= self.gates:
             self._left.pop(0)
@@ -208,7 +209,7 @@ async def in_every_order(
             wrong.append(f"{at} of {gates}: the upload is {found}")
         wrong += [f"{at} of {gates}: a live file was away at {gate}" for gate in meeting.touched]
         held = await catalog.sweeps.keys("", None, 100_000)
-        there = [name async for page in blobs.keys("variants") for name in page]
+        there = await listed(blobs, "variants")
         wrong += [f"{at} of {gates}: {lost} has no file" for lost in set(held) - set(there)]
     return wrong
 

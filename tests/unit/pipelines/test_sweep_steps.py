@@ -15,6 +15,7 @@ from pipelines.sweep.trash import known_plans, purge
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.sweeps import Count, Sweeps
+from tests.support.blobs import listed
 from tests.support.sweeps import (
     CONTENT,
     Clock,
@@ -92,7 +93,7 @@ async def test_a_purge_of_originals_that_was_stopped_goes_on_behind_them(
 
     assert done["originals"] == 5
     assert stops >= 2
-    assert [info.key async for info in local_blobs.list("trash")] == []
+    assert await listed(local_blobs, "trash") == []
 
 
 async def test_a_purge_of_several_plans_that_was_stopped_counts_them_all(
@@ -161,15 +162,15 @@ async def test_plans_are_found_without_a_look_at_all_that_they_hold(
 ) -> None:
     plan = await in_the_trash(catalog, sweeper, clock, 20)
     pages = []
-    keys = LocalBlobs.keys
+    listing = LocalBlobs.list
 
     async def noted(blobs: LocalBlobs, prefix: str, after: str = "") -> Any:
-        async for page in keys(blobs, prefix, after):
+        async for page in listing(blobs, prefix, after):
             pages.append(page)
             yield page
 
     monkeypatch.setattr("storage.blobs.local._KEYS_A_PAGE", 1)
-    monkeypatch.setattr(LocalBlobs, "keys", noted)
+    monkeypatch.setattr(LocalBlobs, "list", noted)
 
     assert [found.id for found in await known_plans(sweeper)] == [plan]
     assert len(pages) == 1

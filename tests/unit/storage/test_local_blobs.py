@@ -17,11 +17,12 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from storage.blobs import Existence
+from storage.blobs import Existence, list_infos
 from storage.blobs.local import LocalBlobs, open_local
 from storage.blobs.staging import Staged
 from storage.errors import BlobRefused, BlobsUnavailable, RootMismatch, StorageFull
-from storage.keys import shown
+from storage.keys import MAX_BYTES, shown
+from tests.support.blobs import info_of, is_there, listed, stat_of
 
 SECRET = b"what lies outside the root"
 
@@ -34,10 +35,6 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
 async def opened(blobs: LocalBlobs, key: str) -> None:
     async with blobs.open(key):
         pass
-
-
-async def listed(blobs: LocalBlobs, prefix: str) -> list[str]:
-    return [info.key async for info in blobs.list(prefix)]
 
 
 def mode(path: Path) -> str:
@@ -179,9 +176,9 @@ async def test_whether_a_link_is_there_is_unknown_so_that_nothing_is_deleted_for
     (uploads / "link").symlink_to(outside / "secret")
     (uploads / "folder").symlink_to(outside)
 
-    assert await local_blobs.exists("uploads/link") is Existence.UNKNOWN
-    assert await local_blobs.exists("uploads/folder/secret") is Existence.UNKNOWN
-    looked = await local_blobs.look(["uploads/link", "uploads/folder/secret"])
+    assert await stat_of(local_blobs, "uploads/link") is Existence.UNKNOWN
+    assert await stat_of(local_blobs, "uploads/folder/secret") is Existence.UNKNOWN
+    looked = await local_blobs.stat(["uploads/link", "uploads/folder/secret"])
     assert set(looked.values()) == {Existence.UNKNOWN}
 
 
@@ -205,10 +202,10 @@ async def test_a_list_names_what_it_passes_over_because_no_key_can_have_its_name
         Path(os.fsdecode(bytes(uploads) + b"/" + name)).write_bytes(b"x")
     Path(os.fsdecode(bytes(uploads) + b"/b\xff")).mkdir()
     met: list[str] = []
-    found = [info.key async for info in local_blobs.list("uploads", passed_over=met.append)]
-    pages = [keys async for keys in local_blobs.keys("uploads")]
+    found = await listed(local_blobs, "uploads", passed_over=met.append)
+    infos = [info.key async for info in list_infos(local_blobs, "uploads")]
 
-    assert found == [key for page in pages for key in page] == ["uploads/2026/dog.jpg", "uploads/cat.jpg"]
+    assert found == infos == ["uploads/2026/dog.jpg", "uploads/cat.jpg"]
     assert [shown(path) for path in met] == [
         "uploads/2026/caf\\xe9.jpg",
         "uploads/a\\x0ab.jpg",
@@ -232,12 +229,12 @@ async def test_an_original_is_found_however_its_name_is_spelled(
     (root / on_disk).write_bytes(b"bear")
 
     assert await local_blobs.get(asked) == b"bear"
-    assert await local_blobs.exists(asked) is Existence.PRESENT
-    looked = (await local_blobs.look([asked]))[asked]
-    assert looked == await local_blobs.info(asked)
+    assert await is_there(local_blobs, asked)
+    looked = await stat_of(local_blobs, asked)
+    assert looked == await info_of(local_blobs, asked)
     await local_blobs.move(asked, "trash/bear")
     assert not (root / on_disk).exists()
-    assert await local_blobs.exists(asked) is Existence.MISSING
+    assert await stat_of(local_blobs, asked) is Existence.MISSING
 
 
 async def test_of_two_files_that_differ_only_in_spelling_each_is_found_under_its_own(
@@ -255,7 +252,22 @@ async def test_of_two_files_that_differ_only_in_spelling_each_is_found_under_its
 async def test_only_originals_have_spellings(local_blobs: LocalBlobs) -> None:
     await local_blobs.put("variants/\u00e4", chunks(b"x"))
 
-    assert await local_blobs.exists("variants/a\u0308") is Existence.MISSING
+    assert await stat_of(local_blobs, "variants/a\u0308") is Existence.MISSING
+
+
+async def test_a_list_passes_over_what_lies_too_deep_for_a_key(
+    local_blobs: LocalBlobs, uploads: Path
+) -> None:
+    folder = "/".join(["a" * 200] * 10)
+    (uploads / folder / "deep").mkdir(parents=True)
+    short, long = "b" * (MAX_BYTES - len(f"uploads/{folder}/")), "\u00e4" * 100
+    for name in (short, long, f"deep/{short}"):
+        (uploads / folder / name).write_bytes(b"x")
+    met: list[str] = []
+
+    assert await listed(local_blobs, "uploads", passed_over=met.append) == [f"uploads/{folder}/{short}"]
+    assert met == [f"uploads/{folder}/deep/{short}", f"uploads/{folder}/{long}"]
+    assert [info.bytes async for info in list_infos(local_blobs, "uploads")] == [1]
 
 
 async def test_a_list_opens_a_folder_once_and_none_of_its_files(
@@ -300,7 +312,7 @@ async def test_a_staged_file_is_visible_only_once_it_is_published(local_blobs: L
     async with local_blobs.stage(2) as [thumb, large]:
         os.write(thumb.fd, b"small")
         os.write(large.fd, b"big")
-        before = [await listed(local_blobs, "variants"), await local_blobs.exists("variants/thumb")]
+        before = [await listed(local_blobs, "variants"), await stat_of(local_blobs, "variants/thumb")]
         await local_blobs.publish([(thumb, "variants/thumb"), (large, "variants/large")])
 
     assert before == [[], Existence.MISSING]
@@ -471,7 +483,7 @@ async def test_a_disk_that_fails_leaves_nothing_behind(
     assert type(caught.value) is expected
     assert caught.value.__cause__ is not None
     assert await listed(local_blobs, "staging") == []
-    assert await local_blobs.exists("variants/a") is Existence.MISSING
+    assert await stat_of(local_blobs, "variants/a") is Existence.MISSING
 
 
 async def test_a_disk_that_is_full_while_bytes_are_written_says_so(local_blobs: LocalBlobs) -> None:
@@ -487,7 +499,7 @@ async def test_a_disk_that_is_full_while_bytes_are_written_says_so(local_blobs: 
 
 async def test_whether_a_blob_is_there_is_unknown_while_the_disk_fails(local_blobs: LocalBlobs) -> None:
     with failing("open", errno.EIO):
-        answer = await local_blobs.exists("uploads/a")
+        answer = await stat_of(local_blobs, "uploads/a")
 
     assert answer is Existence.UNKNOWN
 

@@ -15,6 +15,7 @@ import pytest
 from storage.blobs import Existence
 from storage.blobs.local import LocalBlobs, open_local
 from storage.errors import BlobPinned, BlobRefused, BlobsUnavailable, VolumeMissing
+from tests.support.blobs import info_of, listed, stat_of
 from tests.support.disks import bound, small_disk
 from tests.unit.storage.test_local_blobs import another_process, failing, said
 
@@ -23,10 +24,6 @@ AREAS = ("uploads", "variants", "trash", "staging")
 
 async def once(content: bytes) -> AsyncIterator[bytes]:
     yield content
-
-
-async def listed(blobs: LocalBlobs, prefix: str) -> list[str]:
-    return [info.key async for info in blobs.list(prefix)]
 
 
 @pytest.fixture
@@ -76,8 +73,8 @@ async def test_a_link_to_a_disk_that_is_not_mounted_is_an_outage_and_no_missing_
 
     with pytest.raises(BlobsUnavailable, match=f"{area} is a link to .*not-mounted.* not mounted"):
         await local_blobs.get(f"{area}/cat.jpg")
-    assert await local_blobs.exists(f"{area}/cat.jpg") is Existence.UNKNOWN
-    assert set((await local_blobs.look([f"{area}/cat.jpg"])).values()) == {Existence.UNKNOWN}
+    assert await stat_of(local_blobs, f"{area}/cat.jpg") is Existence.UNKNOWN
+    assert set((await local_blobs.stat([f"{area}/cat.jpg"])).values()) == {Existence.UNKNOWN}
     with pytest.raises(BlobsUnavailable):
         await listed(local_blobs, area)
     with pytest.raises(BlobsUnavailable):
@@ -121,7 +118,7 @@ async def test_unfinished_writes_lie_beside_what_they_become_where_nobody_looks(
         f"variants/.media-staging/{staging.name}/77"
     ]
     assert beside.stat().st_mode & 0o777 == 0o700
-    assert [keys async for keys in local_blobs.keys("variants")] == [["variants/a"]]
+    assert [page async for page in local_blobs.list("variants")] == [["variants/a"]]
 
 
 HOLDER = """
@@ -207,7 +204,7 @@ async def test_what_was_moved_to_another_volume_is_known_for_the_file_that_it_wa
     local_blobs: LocalBlobs, elsewhere: Path
 ) -> None:
     (elsewhere / "variants/a").write_bytes(b"variant")
-    judged = await local_blobs.info("variants/a")
+    judged = await info_of(local_blobs, "variants/a")
     moved = await local_blobs.move("variants/a", "trash/plan/a")
 
     assert moved is not None
@@ -280,7 +277,7 @@ async def test_a_folder_that_is_on_another_volume_than_before_is_an_outage(
 
     with pytest.raises(BlobsUnavailable, match=f"{root}/uploads is on another file system"):
         await local_blobs.get("uploads/cat.jpg")
-    assert await local_blobs.exists("uploads/cat.jpg") is Existence.UNKNOWN
+    assert await stat_of(local_blobs, "uploads/cat.jpg") is Existence.UNKNOWN
 
 
 async def test_a_folder_of_originals_that_was_there_and_is_gone_is_an_outage(
@@ -345,7 +342,7 @@ async def test_a_volume_that_is_missing_when_a_process_begins_is_an_outage_by_na
             await blobs.get(f"{area}/content")
         with pytest.raises(VolumeMissing):
             await blobs.put(f"{area}/more", once(b"x"))
-        assert await blobs.exists(f"{area}/content") is Existence.UNKNOWN
+        assert await stat_of(blobs, f"{area}/content") is Existence.UNKNOWN
         assert not (root / area / "more").exists()
 
         remount(root / area, volumes / area)
@@ -388,7 +385,7 @@ async def test_a_volume_that_is_given_up_on_purpose_is_forgotten_by_the_line_tha
         subprocess.run(["sh", "-ec", line], check=True)  # noqa: ASYNC221
 
         await blobs.probe()
-        assert await blobs.exists("uploads/cat.jpg") is Existence.MISSING
+        assert await stat_of(blobs, "uploads/cat.jpg") is Existence.MISSING
 
 
 @pytest.mark.parametrize("area", ["trash", "staging"])
@@ -397,7 +394,7 @@ async def test_a_volume_that_only_passes_files_on_may_be_empty(root: Path, volum
     async with open_local(root, create=False) as blobs:
         await blobs.bind("first", catalog_is_new=False)
 
-        assert await blobs.exists(f"{area}/content") is Existence.MISSING
+        assert await stat_of(blobs, f"{area}/content") is Existence.MISSING
 
 
 async def test_a_volume_whose_last_file_goes_before_our_eyes_is_there(
@@ -409,7 +406,7 @@ async def test_a_volume_whose_last_file_goes_before_our_eyes_is_there(
     async with open_local(root, create=False) as the_next_process:
         await the_next_process.bind("first", catalog_is_new=False)
         for blobs in (local_blobs, the_next_process):
-            assert await blobs.exists("uploads/content") is Existence.MISSING
+            assert await stat_of(blobs, "uploads/content") is Existence.MISSING
 
 
 async def test_a_volume_that_was_always_empty_is_no_missing_one(
@@ -421,7 +418,7 @@ async def test_a_volume_that_was_always_empty_is_no_missing_one(
         await blobs.bind("first", catalog_is_new=False)
         await blobs.probe()
 
-        assert await blobs.exists("uploads/cat.jpg") is Existence.MISSING
+        assert await stat_of(blobs, "uploads/cat.jpg") is Existence.MISSING
 
 
 async def test_a_root_on_one_volume_remembers_none(local_blobs: LocalBlobs, root: Path) -> None:
