@@ -3,9 +3,9 @@
 import os
 from collections.abc import AsyncIterator, Sequence
 
-from scripts.doctor.broker import look_at_redis
-from scripts.doctor.decoders import look_at_decoders, look_at_limits
-from scripts.doctor.rows import look_at_catalog
+from scripts.doctor.broker import check_redis
+from scripts.doctor.decoders import check_decoders, check_limits
+from scripts.doctor.rows import check_catalog
 from scripts.terminal import AsJson, output, print_json, run, safe
 from worker.env_files import EnvFile, find_env_files
 from worker.findings import Finding, inspect_recipes
@@ -32,14 +32,14 @@ def command(as_json: AsJson = False) -> None:
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Check each thing in turn; a broken one does not keep the others from being checked."""
-    heard = await look_at_redis(settings)
-    for finding in heard.findings:
+    redis = await check_redis(settings)
+    for finding in redis.findings:
         yield finding
-    async for finding in look_at_catalog(settings, heard):
+    async for finding in check_catalog(settings, redis):
         yield finding
-    for finding in await look_at_decoders(settings):
+    for finding in await check_decoders(settings):
         yield finding
-    for finding in (*look_at_limits(settings), inspect_recipes(settings), *_variables()):
+    for finding in (*check_limits(settings), inspect_recipes(settings), *_variables()):
         yield finding
 
 

@@ -10,14 +10,14 @@ from worker.queue import Queue, QueueUnavailable, Refusal, open_queue
 from worker.queue.refusals import of_another, refusal_of
 from worker.settings import Settings
 
-_PATIENCE_S = 4  # with a Redis that answers slowly, or at first and then no more
-_MESSAGES = 100  # that are looked at
+_TIMEOUT_S = 4  # of all answers together: a Redis may stop answering half-way
+_MESSAGES = 100  # that are compared with the catalog
 _LATELY_MS = 24 * 60 * 60 * 1000  # the catalog keeps its messages for longer
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What Redis said the one time that it is asked; `answers`: also what is compared with the catalog."""
+class RedisReport:
+    """What Redis answered; without `answers` there is nothing to compare with the catalog."""
 
     findings: Sequence[Finding]
     answers: bool = False
@@ -25,30 +25,30 @@ class Heard:
     recent: Sequence[tuple[int, str | None] | None] = ()
 
 
-NOTHING_HEARD = Heard(())
+NOT_ASKED = RedisReport(())
 
 
-async def look_at_redis(settings: Settings) -> Heard:
-    """What the Redis says of itself and of the catalog's streams, or why it does not answer."""
+async def check_redis(settings: Settings) -> RedisReport:
+    """Check the Redis once, and read what is to be compared with the catalog."""
     refusal = None
     try:
-        async with asyncio.timeout(_PATIENCE_S), open_queue(settings) as queue:
+        async with asyncio.timeout(_TIMEOUT_S), open_queue(settings) as queue:
             refusal = await queue.server.refusal()
             if refusal is not None and not refusal.passes:
-                return Heard([refused(refusal)])
+                return RedisReport([refused(refusal)])
             first = refused(refusal) if refusal else ANSWERS
-            return Heard(
-                [first, *inspect_redis(await queue.server.info()), await look_at_workers(queue)],
+            return RedisReport(
+                [first, *inspect_redis(await queue.server.info()), await check_workers(queue)],
                 answers=True,
                 owner=await queue.ownership.owner(),
                 recent=await queue.messages.recent(_MESSAGES, _LATELY_MS),
             )
     except (QueueUnavailable, TimeoutError) as error:
         if refusal := refusal or refusal_of(error):
-            return Heard([refused(refusal)])
-        reason = str(error) or f"some answers took longer than {_PATIENCE_S} s"
+            return RedisReport([refused(refusal)])
+        reason = str(error) or f"some answers took longer than {_TIMEOUT_S} s"
         advice = "Start Redis, or correct MEDIA_REDIS_URL."
-        return Heard([Finding("Redis", "error", f"does not answer: {reason}", advice)])
+        return RedisReport([Finding("Redis", "error", f"does not answer: {reason}", advice)])
 
 
 ANSWERS = Finding("Redis", "ok", "answers, and allows everything that a worker needs")
@@ -59,26 +59,25 @@ def refused(refusal: Refusal) -> Finding:
     return Finding("Redis", "error", refusal.what, refusal.remedy)
 
 
-async def look_at_workers(queue: Queue) -> Finding:
-    """Whether workers live where something waits for them, and what those say that are not well."""
+async def check_workers(queue: Queue) -> Finding:
+    """Whether workers are running where something waits for them, and what an unhealthy one reports."""
     workers = await queue.heartbeats.living()
-    unwell = [worker for worker in workers if not worker.healthy]
+    unhealthy = [worker for worker in workers if not worker.healthy]
     waits = await queue.stream.waits()
     if not workers:
         if await queue.stream.depth() or await queue.jobs.waiting():
             detail = f"none is running, and {waits}"
             return Finding("Workers", "error", detail, "Start one: media worker. If one runs, see its log.")
         return Finding("Workers", "ok", f"none is running; {waits}")
-    if unwell:
-        return Finding(
-            "Workers", "error", f"{len(unwell)} of {len(workers)} unwell: {unwell[0].detail}", "See its log."
-        )
+    if unhealthy:
+        detail = f"{len(unhealthy)} of {len(workers)} unhealthy: {unhealthy[0].detail}"
+        return Finding("Workers", "error", detail, "See its log.")
     return Finding("Workers", "ok", f"{len(workers)} running; {waits}")
 
 
-async def look_at_messages(settings: Settings, heard: Heard, catalog: Catalog) -> Sequence[Finding]:
-    """Whether the newest messages are of this catalog; nothing if they are."""
-    recent = heard.recent
+async def check_messages(settings: Settings, redis: RedisReport, catalog: Catalog) -> Sequence[Finding]:
+    """Whether another catalog has sent some of the newest messages."""
+    recent = redis.recent
     own = {
         (message.seq, str(message.id) if message.id else None)
         for message in await catalog.outbox.with_seqs([message[0] for message in recent if message])
@@ -94,16 +93,16 @@ async def look_at_messages(settings: Settings, heard: Heard, catalog: Catalog) -
     return [Finding("Messages", "warning", detail, advice)]
 
 
-def look_at_owner(
-    settings: Settings, heard: Heard, catalog_id: str | None, root_of: str | None = None
+def check_stream(
+    settings: Settings, redis: RedisReport, catalog_id: str | None, root_of: str | None = None
 ) -> Sequence[Finding]:
-    """Whether the stream is this catalog's, or nobody's yet; None: there is no catalog.
+    """Whether the stream belongs to this catalog, or to none yet. None: there is no catalog.
 
-    Then it is the lost one's, if the storage root is too (`root_of`); `media rebuild` takes over both.
+    Without one, stream and root (`root_of`) may belong to a lost catalog; `media rebuild` replaces it.
     """
-    if not heard.answers:
+    if not redis.answers:
         return []
-    owner = heard.owner
+    owner = redis.owner
     if catalog_id is None and owner is not None and owner == root_of:
         detail = f"{settings.stream}: tied to the catalog of the storage root"
         return [Finding("Stream", "ok", detail)]

@@ -11,7 +11,7 @@ from worker.findings import Finding, inspect_memory
 from worker.settings import CONTAINERS, OF_A_PROCESS, Settings, available_cpus
 
 
-async def look_at_decoders(settings: Settings) -> Sequence[Finding]:
+async def check_decoders(settings: Settings) -> Sequence[Finding]:
     """Whether decoders start, what confines them, and how large a picture they take."""
     try:
         async with open_sandbox(allowance(settings)) as sandbox:
@@ -70,7 +70,7 @@ def inspect_missing(hellos: Sequence[Hello]) -> Sequence[Finding]:
     return [Finding("Decoder limits", "warning", f"the system refuses a decoder {refused}", advice)]
 
 
-def look_at_limits(settings: Settings) -> Sequence[Finding]:
+def check_limits(settings: Settings) -> Sequence[Finding]:
     """How many decoders there are, and why not more; and whether the memory budget is there."""
     detail = (
         f"{_counted(settings.decoders, 'decoder')} for {_counted(available_cpus(), 'CPU')}, "

@@ -27,7 +27,7 @@ _PROBE = 4096  # bytes written to see whether writing works
 
 
 def to_be_made(what: str, path: Path, named_by: str) -> Finding:
-    """What a first worker makes, or cannot."""
+    """Whether the first worker can make what is not there yet."""
     there = next(folder for folder in path.parents if folder.exists())
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return Finding(what, "ok", f"{path} does not exist yet; the first worker makes it")
@@ -35,8 +35,8 @@ def to_be_made(what: str, path: Path, named_by: str) -> Finding:
     return Finding(what, "error", f"{path} does not exist, and cannot be made in {there}", advice)
 
 
-async def look_at_root(settings: Settings, catalog: Catalog | None) -> Sequence[Finding]:
-    """Whether the root is there, belongs to the catalog, and takes files; nothing of it is changed."""
+async def check_root(settings: Settings, catalog: Catalog | None) -> Sequence[Finding]:
+    """Whether the root exists, belongs to the catalog and takes files. Changes nothing in it."""
     root = settings.storage_root
     first_start = catalog is None or catalog.is_new
     if shut := _find_shut("Storage root", root, root / keys.MARKER):
@@ -50,19 +50,19 @@ async def look_at_root(settings: Settings, catalog: Catalog | None) -> Sequence[
     if first_start and used:
         detail = f"{root} has {used} already, and no catalog describes it"
         advice = "Correct MEDIA_CATALOG_URL, or restore the catalog; if it is lost: media rebuild."
-        return [Finding("Storage root", "error", detail, advice), *await look_at_room(settings)]
+        return [Finding("Storage root", "error", detail, advice), *await check_room(settings)]
     if catalog is not None and not first_start:
         try:
             async with open_blobs(settings.storage_url, create=False) as blobs:
                 await blobs.bind(catalog.id, catalog_is_new=False)
         except StorageError as error:
             advice = "Mount the disk, or correct MEDIA_STORAGE_URL and MEDIA_CATALOG_URL."
-            return [Finding("Storage root", "error", str(error), advice), *await look_at_room(settings)]
-    return [Finding("Storage root", "ok", str(root)), *await look_at_room(settings)]
+            return [Finding("Storage root", "error", str(error), advice), *await check_room(settings)]
+    return [Finding("Storage root", "ok", str(root)), *await check_room(settings)]
 
 
 def _find_shut(what: str, path: Path, looked_for: Path) -> Finding | None:
-    """That nobody can say whether something lies at `looked_for`, in `path`; None where one can."""
+    """An error if the user may not enter `path`, so that `looked_for` below it cannot be found; else None."""
     try:
         is_there(looked_for)
     except OSError as error:
@@ -73,7 +73,7 @@ def _find_shut(what: str, path: Path, looked_for: Path) -> Finding | None:
 
 
 def _used(root: Path) -> str | None:
-    """What is there only where a catalog has described this root."""
+    """A name that is there only if a catalog has described this root."""
     if (root / keys.MARKER).exists():
         return keys.MARKER
     variants = root / keys.VARIANTS
@@ -83,7 +83,7 @@ def _used(root: Path) -> str | None:
     return None
 
 
-async def look_at_room(settings: Settings) -> Sequence[Finding]:
+async def check_room(settings: Settings) -> Sequence[Finding]:
     """Whether each folder is what it must be, files can really be written, and how much room there is."""
     root = settings.storage_root
     if shut := _find_shut("Storage root", root, root / keys.MARKER):
@@ -93,7 +93,7 @@ async def look_at_room(settings: Settings) -> Sequence[Finding]:
     folders = [
         found
         for area in keys.AREAS
-        if (found := _look_at_folder(root / area) or await _look_for_volume(settings.storage_url, area))
+        if (found := _check_folder(root / area) or await _check_volume(settings.storage_url, area))
     ]
     try:
         lacks = await _write(settings)
@@ -106,11 +106,11 @@ async def look_at_room(settings: Settings) -> Sequence[Finding]:
             Finding("File system", "warning", lack, "Use another file system if that matters.")
             for lack in lacks
         ),
-        *_look_at_space(root),
+        *_check_space(root),
     ]
 
 
-def _look_at_folder(path: Path) -> Finding | None:
+def _check_folder(path: Path) -> Finding | None:
     what = f"Folder {path.name}/"
     if shut := _find_shut(what, path, path):
         return shut
@@ -118,7 +118,7 @@ def _look_at_folder(path: Path) -> Finding | None:
         advice = "Mount the disk, or point the link to the folder."
         return Finding(what, "error", f"{path} is a link to {path.readlink()}, which is gone", advice)
     if not path.exists():
-        return None  # as long as there is none, who needs it makes it
+        return None  # a worker makes it when it needs it
     if not path.is_dir():
         return Finding(what, "error", f"{path} is not a folder", "Move it out of the way.")
     needed = os.R_OK | os.X_OK if path.name == keys.UPLOADS else os.R_OK | os.W_OK | os.X_OK
@@ -130,8 +130,8 @@ def _look_at_folder(path: Path) -> Finding | None:
     return Finding(what, "error", f"the user {user()} may not {does} {path}", _grant(path))
 
 
-async def _look_for_volume(url: str, area: str) -> Finding | None:
-    """That a folder was a volume of its own, and is none; None where it is as it was."""
+async def _check_volume(url: str, area: str) -> Finding | None:
+    """An error if the folder was a volume of its own and is none now; else None."""
     try:
         async with open_blobs(url, create=False) as blobs:
             await blobs.enter(area)
@@ -163,7 +163,7 @@ def _grant(path: Path) -> str:
     return f"Let the user {user()} make files and folders in {path}."
 
 
-def _look_at_space(root: Path) -> Iterator[Finding]:
+def _check_space(root: Path) -> Iterator[Finding]:
     """The free space of each disk of the root."""
     seen: set[int] = set()
     for path in (root, *(root / area for area in keys.AREAS if area != keys.UPLOADS)):

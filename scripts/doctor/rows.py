@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.filesize import decimal as size
 
-from scripts.doctor.broker import NOTHING_HEARD, Heard, look_at_messages, look_at_owner
-from scripts.doctor.files import look_at_room, look_at_root, to_be_made
+from scripts.doctor.broker import NOT_ASKED, RedisReport, check_messages, check_stream
+from scripts.doctor.files import check_room, check_root, to_be_made
 from storage.blobs.opening import open_blobs, read_owner
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.database import LARGE_LOG, LARGE_LOG_WARNING, REWRITE, FileRoom, log_bytes
@@ -25,20 +25,20 @@ from worker.findings import Finding
 from worker.settings import Settings
 
 _PROBE = 64 * 1024  # bytes written to see whether there is room
-MUCH = 1024 * 1024 * 1024  # bytes that lie there for nothing
-NAMES_S = 5.0  # for the names of originals
-CHECK_S = 10.0  # for SQLite's own check of the whole file
+MUCH = 1024 * 1024 * 1024  # bytes that could be removed
+NAMES_S = 5.0  # at most, to list the names of originals
+CHECK_S = 10.0  # at most, for SQLite's check of the whole file
 
 
-async def look_at_catalog(settings: Settings, heard: Heard = NOTHING_HEARD) -> AsyncIterator[Finding]:
-    """The catalog beside what was heard from Redis, then the storage root."""
+async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> AsyncIterator[Finding]:
+    """Check the catalog, then the storage root; compare both with what Redis answered."""
     path = settings.catalog_path
     try:
         if not has_catalog(path):
             yield to_be_made("Catalog", path, "MEDIA_CATALOG_URL")
             for finding in (
-                *await look_at_root(settings, None),
-                *look_at_owner(settings, heard, None, read_owner(settings.storage_url)),
+                *await check_root(settings, None),
+                *check_stream(settings, redis, None, read_owner(settings.storage_url)),
             ):
                 yield finding
             return
@@ -46,44 +46,43 @@ async def look_at_catalog(settings: Settings, heard: Heard = NOTHING_HEARD) -> A
             uploads = sum((await catalog.reports.states()).values())
             yield Finding("Catalog", "ok", f"{path}, {uploads} uploads")
             yield _try_to_write(path.resolve())
-            yield await _look_for_damage(path)
+            yield await _check_pages(path)
             if log_bytes(path.resolve()) > LARGE_LOG:
-                yield Finding("Catalog log", "warning", LARGE_LOG_WARNING, _holders(path.resolve()))
-            if found := judge_room(await catalog.database.room(), path):
+                yield Finding("Catalog log", "warning", LARGE_LOG_WARNING, _find_readers(path.resolve()))
+            if found := inspect_room(await catalog.database.room(), path):
                 yield found
             totals = await read_totals(path)
             if totals and (growth := inspect_growth(totals, applied=settings.sweep_apply)):
                 yield growth
-            for finding in await look_at_root(settings, catalog):
+            for finding in await check_root(settings, catalog):
                 yield finding
             for finding in (
-                *look_at_owner(settings, heard, catalog.id),
-                *await look_at_messages(settings, heard, catalog),
+                *check_stream(settings, redis, catalog.id),
+                *await check_messages(settings, redis, catalog),
             ):
                 yield finding
-            if found := await _look_at_names(settings, catalog):
+            if found := await _check_names(settings, catalog):
                 yield found
             swept = await catalog.sweeps.last()
             if swept is not None and swept.stopped:
-                advice = f"Look at the plan; if it is right: media sweep apply {swept.plan} --force"
+                advice = f"Read the plan; if it is right: media sweep apply {swept.plan} --force"
                 yield Finding("Sweep", "warning", f"{swept.stops} stopped: {swept.stopped}", advice)
     except CatalogTooOld as error:
         yield Finding("Catalog", "warning", str(error), "Start a worker of this version to migrate it.")
         yield _try_to_write(path.resolve())
-        yield await _look_for_damage(path)
-        for finding in await look_at_room(settings):
+        yield await _check_pages(path)
+        for finding in await check_room(settings):
             yield finding
     except (StorageError, OSError) as error:
-        advice = cure(path) if isinstance(error, CatalogDamaged) else "See MEDIA_CATALOG_URL."
+        advice = _cure(path) if isinstance(error, CatalogDamaged) else "See MEDIA_CATALOG_URL."
         yield Finding("Catalog", "error", str(error), advice)
-        for finding in await look_at_room(settings):
+        for finding in await check_room(settings):
             yield finding
 
 
-async def _look_at_names(settings: Settings, catalog: Catalog) -> Finding | None:
-    """What has a name below uploads/ that no event can say, by the last walk of the workers.
-
-    Where they do not walk there, by a look of its own, for NAMES_S at most.
+async def _check_names(settings: Settings, catalog: Catalog) -> Finding | None:
+    """Names below uploads/ that no event can carry: as the workers counted them when they last searched for
+    originals, or, if they do not (MEDIA_ADOPT=off), as found within NAMES_S.
     """
     if settings.adopt == "off":
         count, first = await _find_names(settings)
@@ -106,18 +105,18 @@ async def _find_names(settings: Settings) -> tuple[int, str]:
     return len(found), shown(min(found, default=""))
 
 
-async def _look_for_damage(path: Path) -> Finding:
+async def _check_pages(path: Path) -> Finding:
     found = await find_damage(path, CHECK_S)
     if found is None:
         advice = f"To check all of it: {by_python(path, 'PRAGMA quick_check')}"
         return Finding("Catalog pages", "ok", f"no damage was found within {CHECK_S:.0f} s", advice)
     if found:
-        return Finding("Catalog pages", "error", "; ".join(found), cure(path))
+        return Finding("Catalog pages", "error", "; ".join(found), _cure(path))
     return Finding("Catalog pages", "ok", "all are sound")
 
 
 def inspect_growth(totals: StorageTotals, *, applied: bool) -> Finding | None:
-    """That much lies there which nobody tidies; None where it is little, or the worker does it."""
+    """A warning if much of the storage could be removed and no worker removes it, else None."""
     found = totals.sweep.findings if totals.sweep else {}
     idle = {
         "superseded variants": totals.count("superseded").bytes,
@@ -132,26 +131,26 @@ def inspect_growth(totals: StorageTotals, *, applied: bool) -> Finding | None:
     return Finding("Tidying", "warning", f"{amounts}, and no worker tidies up (MEDIA_SWEEP_APPLY=0)", advice)
 
 
-def judge_room(room: FileRoom, path: Path) -> Finding | None:
-    """That most of the catalog's file is free and stays so; None where it is little, or is given back."""
+def inspect_room(room: FileRoom, path: Path) -> Finding | None:
+    """A finding if most of the catalog's file is unused, and how to return that to the disk; else None."""
     if not room.is_worth_a_rewrite:
         return None
     detail = f"{size(room.free_bytes)} of {size(room.free_bytes + room.used_bytes)} are free for new rows"
     if room.is_small:
-        advice = "A worker gives them back to the disk, once no upload waits."
+        advice = "A worker returns them to the disk once no upload waits."
         return Finding("Catalog size", "ok", detail, advice)
     line = by_python(path, REWRITE)
     return Finding(
         "Catalog size",
         "warning",
         detail,
-        f"To give them back to the disk (it takes {size(room.used_bytes)} of memory, and of room beside the "
+        f"To return them to the disk (it takes {size(room.used_bytes)} of memory, and of room beside the "
         f"file) stop the workers, and then: {line}",
     )
 
 
 def _try_to_write(path: Path) -> Finding:
-    """Whether a worker could write there; the catalog itself is left alone."""
+    """Whether a worker could write the catalog; nothing is written to the catalog itself."""
     beside = [path.with_name(path.name + ending) for ending in ("-wal", "-shm")]
     shut = [one for one in (path, *beside) if one.exists() and not os.access(one, os.W_OK)]
     if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -172,8 +171,7 @@ def _try_to_write(path: Path) -> Finding:
     return Finding("Catalog writing", "ok", "the file and its folder can be written")
 
 
-def cure(path: Path) -> str:
-    """What to do about a damaged catalog."""
+def _cure(path: Path) -> str:
     return (
         "Stop the workers, and keep the damaged file. Restore a backup. Without one, save what can be read "
         f"(sqlite3 {path} .recover | sqlite3 new.db, with the program of the package sqlite3, here or on "
@@ -181,8 +179,8 @@ def cure(path: Path) -> str:
     )
 
 
-def _holders(path: Path) -> str:
-    return f"To see who: fuser {path}-wal (of the package psmisc; on the host, if workers run in containers)"
+def _find_readers(path: Path) -> str:
+    return f"To see who reads it: fuser {path}-wal (package psmisc; on the host if workers run in containers)"
 
 
 def by_python(path: Path, sql: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from scripts.doctor import examine
-from scripts.doctor.files import look_at_room
+from scripts.doctor.files import check_room
 from scripts.readme import README
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.support import pictures
@@ -248,7 +248,7 @@ async def test_what_to_do_fits_what_the_disk_says(
 
     with monkeypatch.context() as disk:
         disk.setattr(os, "fsync", fail)
-        found = {finding.what: finding for finding in await look_at_room(Settings.load())}
+        found = {finding.what: finding for finding in await check_room(Settings.load())}
 
     assert found["Writing"].level == "error"
     assert said in (found["Writing"].advice or "")
@@ -263,7 +263,7 @@ async def test_what_the_file_system_lacks_is_a_warning(
     (used.root / "variants").mkdir(exist_ok=True)
     without_folder_fsync(monkeypatch)
 
-    found = {finding.what: finding for finding in await look_at_room(Settings.load())}
+    found = {finding.what: finding for finding in await check_room(Settings.load())}
 
     assert found["File system"].level == "warning"
     assert "fsync" in found["File system"].detail

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from scripts.doctor.broker import look_at_messages, look_at_redis
+from scripts.doctor.broker import check_messages, check_redis
 from scripts.enqueue import Follower, Sent
 from scripts.progress import Progress
 from scripts.redis_server import RedisServer
@@ -42,7 +42,7 @@ async def test_each_foreign_entry_is_counted_as_not_this_catalogs(
     await queue.messages.send([{"type": "sweep.stopped", "seq": 0, "id": None}])  # no catalog keeps that
 
     settings = Settings(redis_url=server.url)
-    [found] = await look_at_messages(settings, await look_at_redis(settings), catalog)
+    [found] = await check_messages(settings, await check_redis(settings), catalog)
 
     assert found.level == "warning"
     assert f"{len(FOREIGN)} of the newest {len(FOREIGN)} on media:events" in found.detail

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.doctor.broker import look_at_workers
+from scripts.doctor.broker import check_workers
 from scripts.redis_server import RedisServer
 from tests.support.commands import Ended, forked
 from tests.support.fake_redis import saying
@@ -188,13 +188,13 @@ def test_where_the_kernel_does_not_tell_it_is_the_host_name(
 async def test_doctor_tells_events_that_wait_without_a_worker_and_workers_that_are_unwell(
     queue: Queue,
 ) -> None:
-    idle = await look_at_workers(queue)
+    idle = await check_workers(queue)
     await queue.stream.add({"source": "uploads/a.jpg"})
-    deserted = await look_at_workers(queue)
+    deserted = await check_workers(queue)
     await queue.heartbeats.beat(ELSEWHERE, "the disk is full", healthy=False, expiry_s=15)
-    unhealthy = await look_at_workers(queue)
+    unhealthy = await check_workers(queue)
     await queue.heartbeats.beat(ELSEWHERE, "1 event waits", healthy=True, expiry_s=15)
-    healthy = await look_at_workers(queue)
+    healthy = await check_workers(queue)
 
     assert [found.level for found in (idle, deserted, unhealthy, healthy)] == ["ok", "error", "error", "ok"]
     assert "none is running, and 1 event waits" in deserted.detail

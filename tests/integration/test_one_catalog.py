@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from scripts.doctor.broker import look_at_owner, look_at_redis
+from scripts.doctor.broker import check_redis, check_stream
 from scripts.redis_server import RedisServer
 from storage.catalog import Catalog
 from tests.support.intakes import intake_on
@@ -78,17 +78,17 @@ async def test_a_worker_whose_stream_is_anothers_by_now_says_so_and_is_well_agai
 
 async def test_doctor_tells_whose_the_stream_is(queue: Queue, server: RedisServer) -> None:
     settings = Settings(redis_url=server.url)
-    [nobodys] = look_at_owner(settings, await look_at_redis(settings), OTHER)
+    [nobodys] = check_stream(settings, await check_redis(settings), OTHER)
     await queue.ownership.bind(OTHER)
-    heard = await look_at_redis(settings)
-    [own] = look_at_owner(settings, heard, OTHER)
-    [anothers] = look_at_owner(settings, heard, str(uuid4()))
-    [before_a_catalog] = look_at_owner(settings, heard, None)
+    redis = await check_redis(settings)
+    [own] = check_stream(settings, redis, OTHER)
+    [anothers] = check_stream(settings, redis, str(uuid4()))
+    [before_a_catalog] = check_stream(settings, redis, None)
 
     assert [found.level for found in (nobodys, own, anothers, before_a_catalog)] == ["ok", "ok"] + [
         "error"
     ] * 2
-    assert look_at_owner(settings, heard, None, root_of=OTHER)[0].level == "ok"  # the catalog is lost
+    assert check_stream(settings, redis, None, root_of=OTHER)[0].level == "ok"  # the catalog is lost
     assert OTHER in anothers.detail
     assert "MEDIA_EVENTS" in (anothers.advice or "")
 

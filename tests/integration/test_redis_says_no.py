@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from scripts.doctor.broker import look_at_redis
-from scripts.doctor.rows import look_at_catalog
+from scripts.doctor.broker import check_redis
+from scripts.doctor.rows import check_catalog
 from scripts.redis_server import RedisServer
 from storage.catalog import Catalog
 from tests.support.commands import forked
@@ -80,7 +80,7 @@ Said = tuple[Settings, str, str, bool]
 async def test_doctor_names_it_with_its_remedy(said: Said) -> None:
     settings, what, remedy, _ = said
 
-    found = (await look_at_redis(settings)).findings[0]
+    found = (await check_redis(settings)).findings[0]
 
     assert found.level == "error"
     assert what in found.detail
@@ -121,14 +121,14 @@ async def test_the_health_check_names_it(said: Said, tmp_path: Path) -> None:
 
 async def test_a_sentinel_is_told_as_one_also_where_the_url_names_a_database() -> None:
     async with saying(b"-ERR unknown command 'SELECT', with args beginning with: \r\n", PONG) as fake:
-        [found] = (await look_at_redis(Settings(redis_url=fake.url.replace("/0", "/1")))).findings
+        [found] = (await check_redis(Settings(redis_url=fake.url.replace("/0", "/1")))).findings
 
     assert "Sentinel" in found.detail
 
 
 async def test_a_port_that_closes_each_connection_is_told_with_the_other_scheme() -> None:
     async with saying(b"", closes=True) as fake:
-        [found] = (await look_at_redis(Settings(redis_url=fake.url))).findings
+        [found] = (await check_redis(Settings(redis_url=fake.url))).findings
 
     assert "closes" in found.detail
     assert "rediss://" in found.detail
@@ -148,7 +148,7 @@ async def test_a_redis_that_takes_no_more_clients_is_told_at_once(queue: Queue, 
     before: Any = await queue.redis.config_get("maxclients")
     await queue.redis.config_set("maxclients", 1)
 
-    [found] = (await look_at_redis(Settings(redis_url=server.url))).findings
+    [found] = (await check_redis(Settings(redis_url=server.url))).findings
 
     await queue.redis.config_set("maxclients", before["maxclients"])
     assert "as many clients" in found.detail
@@ -160,12 +160,12 @@ async def test_doctor_asks_a_redis_that_hangs_no_second_time(
 ) -> None:
     async with saying(None, answers) as fake, asyncio.timeout(20):
         settings = Settings(redis_url=fake.url, catalog_url=catalog_url, storage_url=f"file:{root}")
-        heard = await look_at_redis(settings)
-        after = [found.what async for found in look_at_catalog(settings, heard)]
+        redis = await check_redis(settings)
+        after = [found.what async for found in check_catalog(settings, redis)]
 
     assert "Catalog" in after
     assert fake.connections == 1
-    [found] = heard.findings
+    [found] = redis.findings
     assert "does not answer" in found.detail
     assert found.advice
 

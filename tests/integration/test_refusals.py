@@ -11,7 +11,7 @@ import pytest
 import redis
 from redis.exceptions import ResponseError
 
-from scripts.doctor.broker import look_at_redis
+from scripts.doctor.broker import check_redis
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.chaos.own_redis import OwnRedis
 from tests.support.workplace import eventually
@@ -316,7 +316,7 @@ async def test_what_accepts_and_never_answers_is_told_within_seconds_with_the_ot
         client = connect(settings.redis_url, job_queue_of(STREAM))
         async with asyncio.timeout(10):
             looked, worker, command = await asyncio.gather(
-                look_at_redis(settings),
+                check_redis(settings),
                 start_up({"settings": settings, "redis": client, "shutdown": Shutdown()}),
                 ping_through(settings),
                 return_exceptions=True,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import RedisError
 
-from scripts.doctor.rows import look_at_catalog
+from scripts.doctor.rows import check_catalog
 from scripts.storage_stats import room, stored
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
@@ -65,7 +65,7 @@ async def test_the_doctor_names_a_folder_that_may_not_be_entered_and_looks_at_th
 ) -> None:
     settings, folder = shut
 
-    findings = [finding async for finding in look_at_catalog(settings)]
+    findings = [finding async for finding in check_catalog(settings)]
 
     errors = {finding.what: finding.detail for finding in findings if finding.level == "error"}
     lies_there = {"Catalog": settings.catalog_path, "Storage root": settings.storage_root}
@@ -92,7 +92,7 @@ async def test_the_doctor_names_a_folder_of_the_storage_that_may_not_be_entered(
     shut.chmod(0)
 
     with without_roots_rights():
-        findings = [finding async for finding in look_at_catalog(settings)]
+        findings = [finding async for finding in check_catalog(settings)]
     shut.chmod(0o755)
 
     errors = {finding.what: finding.detail for finding in findings if finding.level == "error"}

@@ -9,7 +9,7 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from scripts.doctor.broker import look_at_redis
+from scripts.doctor.broker import check_redis
 from scripts.redis_server import RedisServer
 from storage.catalog import Catalog
 from tests.support.intakes import BACKLOG, intake_on
@@ -127,7 +127,7 @@ async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by
 
     with capture_logs() as logged:
         await health.report()
-    found = (await look_at_redis(Settings(redis_url=server.url))).findings[0]
+    found = (await check_redis(Settings(redis_url=server.url))).findings[0]
 
     [red] = logged
     assert red["event"] == "unhealthy"

@@ -12,8 +12,8 @@ from pipelines import cgroups
 from pipelines.formats import MIB
 from pipelines.sandbox.answers import Hello
 from scripts.doctor import decoders
-from scripts.doctor.decoders import inspect_confinement, look_at_limits
-from scripts.doctor.rows import by_python, inspect_growth, judge_room
+from scripts.doctor.decoders import check_limits, inspect_confinement
+from scripts.doctor.rows import by_python, inspect_growth, inspect_room
 from storage.catalog.database import FileRoom
 from storage.totals import Count, StorageTotals, Swept, Total
 from worker.settings import Settings
@@ -102,7 +102,7 @@ def test_what_is_said_of_memory_helps_and_contradicts_nothing(
 ) -> None:
     monkeypatch.setattr(cgroups, "memory_limit", lambda: limit_mb and limit_mb * MIB)
 
-    limits, budget = look_at_limits(Settings(memory_mb=memory_mb, cpus=4))
+    limits, budget = check_limits(Settings(memory_mb=memory_mb, cpus=4))
 
     assert limits.detail.partition("more decoders need ")[2] == (wider or "")
     assert budget.advice == advice
@@ -112,7 +112,7 @@ def test_what_is_said_of_memory_helps_and_contradicts_nothing(
 def test_one_is_no_plural(monkeypatch: pytest.MonkeyPatch, cpus: int, answer: str) -> None:
     monkeypatch.setattr(decoders, "available_cpus", lambda: cpus)
 
-    assert look_at_limits(Settings(cpus=cpus))[0].detail.startswith(answer)
+    assert check_limits(Settings(cpus=cpus))[0].detail.startswith(answer)
 
 
 def test_what_the_doctor_has_sqlite_do_needs_no_program_but_python(migrated: Path, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_catalog_that_keeps_much_free_space_is_told_and_how_it_gives_it_back(
 ) -> None:
     shutil.copy(migrated, tmp_path / "catalog.db")
     room = FileRoom(mode, 4096, (used + free) * MIB_PAGES, free * MIB_PAGES)
-    found = judge_room(room, tmp_path / "catalog.db")
+    found = inspect_room(room, tmp_path / "catalog.db")
 
     assert (found and found.level) == level
     if found and level == "warning":

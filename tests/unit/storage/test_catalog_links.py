@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.doctor.rows import look_at_catalog
+from scripts.doctor.rows import check_catalog
 from storage.catalog import open_catalog
 from storage.catalog.database import log_bytes
 from storage.errors import CatalogUnavailable, FileSystemUnfit
@@ -116,7 +116,7 @@ async def test_the_doctor_tries_to_write_where_the_file_is(
         redis_url="redis://localhost:1/0", catalog_url=url_of(path), storage_url=f"file:{tmp_path}/media"
     )
     monkeypatch.setattr(os, "access", lambda one, _how: one != moved)
-    found = {finding.what: finding async for finding in look_at_catalog(settings)}
+    found = {finding.what: finding async for finding in check_catalog(settings)}
 
     assert found["Catalog writing"].level == "error"
     assert found["Catalog writing"].detail.startswith(f"{moved} cannot be written")
