@@ -16,7 +16,7 @@ from storage.blobs.opening import open_blobs, read_owner
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.database import LARGE_LOG, LARGE_LOG_WARNING, REWRITE, FileRoom, log_bytes
 from storage.catalog.soundness import find_damage
-from storage.errors import CatalogDamaged, CatalogTooOld, StorageError
+from storage.errors import CatalogDamaged, CatalogObsolete, CatalogTooNew, CatalogTooOld, StorageError
 from storage.keys import UPLOADS, shown
 from storage.paths import has_catalog
 from storage.totals import StorageTotals, read_totals
@@ -74,8 +74,7 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
         for finding in await check_room(settings):
             yield finding
     except (StorageError, OSError) as error:
-        advice = _cure(path) if isinstance(error, CatalogDamaged) else "See MEDIA_CATALOG_URL."
-        yield Finding("Catalog", "error", str(error), advice)
+        yield Finding("Catalog", "error", str(error), _remedy(error, path))
         for finding in await check_room(settings):
             yield finding
 
@@ -169,6 +168,17 @@ def _try_to_write(path: Path) -> Finding:
             "Catalog writing", "error", f"{path.parent}: {error.strerror}", "Make room on its disk."
         )
     return Finding("Catalog writing", "ok", "the file and its folder can be written")
+
+
+def _remedy(error: Exception, path: Path) -> str:
+    match error:
+        case CatalogDamaged():
+            return _cure(path)
+        case CatalogObsolete():
+            return f"Move {path} away, with {path.name}-wal and {path.name}-shm; then: media rebuild."
+        case CatalogTooNew():
+            return "Install the version that wrote it, or a newer one."
+    return f"Check that {path} is what MEDIA_CATALOG_URL should name, and that it can be opened."
 
 
 def _cure(path: Path) -> str:

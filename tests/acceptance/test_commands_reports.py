@@ -294,9 +294,11 @@ def test_a_catalog_of_a_development_version_is_refused_in_a_sentence_by_whatever
     commands = (["show", str(UUID(int=1))], ["stats"], ["failed", "list"], ["worker", "--burst"])
 
     ended = [media(env, *words) for words in commands]
+    [examined] = [found for found in document(media(env, "doctor", "--json")) if found["what"] == "Catalog"]
 
     assert [each.returncode for each in ended] == [1] * 4
     assert ["run `media rebuild`" in each.stderr.replace("\n", " ") for each in ended] == [True] * 4
+    assert examined["advice"].endswith("then: media rebuild.")
     assert (tmp_path / "catalog.db").read_bytes() == before
 
 
