@@ -48,7 +48,10 @@ class DecoderCrashed(PipelineError):
 
 
 class DecoderFailed(PipelineError):
-    """The decoder's own code raised an exception: a bug of ours. Its traceback is a note of this one."""
+    """The decoder's own code raised an exception: a bug of ours, or a library's that exited with status 1.
+
+    Its traceback is a note of this one.
+    """
 
 
 class WorkerKiller(PipelineError):

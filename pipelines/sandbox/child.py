@@ -31,6 +31,7 @@ from pipelines.errors import (
     DecoderStarved,
     DecoderUnavailable,
     DecodeTimeout,
+    PipelineError,
 )
 from pipelines.formats import MIB
 from pipelines.sandbox.answers import ANSWER, MAX_FRAME, Answer, Bug, Hello, printable
@@ -56,6 +57,7 @@ _CPUCLOCK_SCHED = 2
 _ASLEEP, _WAITING = frozenset("S"), frozenset("SD")
 _IDLE_CPU_S = 0.001  # a child that used less between two measurements was idle
 _DECISIVE_SHARE = 1 / 2  # of its CPU time makes a picture slow, and of its waiting makes a storage slow
+_UNCAUGHT = 1  # the exit status of Python after an exception that nothing caught
 _LENGTH = struct.Struct(">I")
 _MOVED = re.compile("No module named|cannot import name")
 TOO_CROWDED = "Raise the limit of processes and threads (TasksMax, pids.max, ulimit -u)."
@@ -125,7 +127,7 @@ class Child:
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 child.hello = Hello.model_validate_json(await child._frame())
-        except (TimeoutError, DecoderCrashed, DecoderKilled, DecoderStarved, ValidationError) as error:
+        except (TimeoutError, PipelineError, ValidationError) as error:
             reason, remedy = child._why_it_did_not_start(error)
             await child.kill()
             raise DecoderUnavailable(f"a decoder did not start: {reason}", remedy) from error
@@ -312,14 +314,14 @@ class Child:
         """Whether nothing has come that was not asked for."""
         return not (self._unread or select.select([self._sock], [], [], 0)[0])
 
-    async def _death(self) -> DecoderCrashed | DecoderKilled | DecoderStarved:
+    async def _death(self) -> DecoderCrashed | DecoderFailed | DecoderKilled | DecoderStarved:
         """What it means that the process ended, with the end of its standard error as a note."""
         error = await self._why_it_ended()
         if stderr_tail := self.stderr_tail():
             error.add_note(stderr_tail)
         return error
 
-    async def _why_it_ended(self) -> DecoderCrashed | DecoderKilled | DecoderStarved:
+    async def _why_it_ended(self) -> DecoderCrashed | DecoderFailed | DecoderKilled | DecoderStarved:
         if self._sock.fileno() == -1:
             return DecoderKilled("the worker itself ended the decoder")
         try:
@@ -342,6 +344,8 @@ class Child:
                 if _NO_MEMORY in said:
                     return DecoderStarved(f"the decoder died for want of memory. {MORE_MEMORY}")
                 return DecoderCrashed(f"the decoder died of signal {died}")
+        if status == _UNCAUGHT:
+            return DecoderFailed("an exception of its own ended the decoder")
         return DecoderCrashed(f"the decoder ended with status {status}")
 
     def _killed(self) -> DecoderKilled:

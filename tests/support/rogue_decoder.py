@@ -121,6 +121,10 @@ def with_segment(job: Job, marker: int, body: bytes) -> bytes:
     return job.picture[:2] + segment + job.picture[2:]
 
 
+def stumble(job: Job) -> None:
+    raise KeyError("x")
+
+
 kept: list[int] = []
 
 
@@ -397,6 +401,7 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "segv": lambda job: os.kill(os.getpid(), signal.SIGSEGV),
     "abort": lambda job: os.abort(),
     "exit": lambda job: os._exit(3),
+    "raise": stumble,
     "hang": hang,
     "spin": spin,
     "deaf": deaf,

@@ -68,12 +68,21 @@ async def test_an_exception_in_the_decoder_is_retried_and_then_an_internal_error
     assert [words for _, _, words in report.failures] == [second.error_message]
 
 
-async def test_content_that_met_a_bug_of_the_decoder_is_not_on_the_poison_list(
-    two_attempts: TwoAttempts, uploads: Uploads, catalog: Catalog
-) -> None:
-    upload_id = await uploads.put("cat.jpg", ordered("a bug"))
-    await two_attempts.work(upload_id)
+async def test_an_exception_that_ends_the_decoder_is_our_fault_too(rogue: Sandbox) -> None:
+    with pytest.raises(DecoderFailed, match="an exception of its own ended the decoder") as failed:
+        await render(rogue, ordered("raise"))
 
+    assert failed.value.__notes__[0].endswith("KeyError: 'x'")
+
+
+@pytest.mark.parametrize("fault", ["a bug", "raise"])
+async def test_content_that_met_a_bug_of_the_decoder_is_not_on_the_poison_list(
+    two_attempts: TwoAttempts, uploads: Uploads, catalog: Catalog, fault: str
+) -> None:
+    upload_id = await uploads.put("cat.jpg", ordered(fault))
+    upload, _ = await two_attempts.work(upload_id)
+
+    assert (upload.state, upload.error_code) == (State.QUEUED, "internal_error")
     assert await catalog.poison.all("test") == []
 
 
