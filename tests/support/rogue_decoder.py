@@ -25,9 +25,9 @@ def receive(connection: socket.socket) -> tuple[Message, list[int]]:
     head, descriptors, _, _ = socket.recv_fds(connection, 4, 100)
     if not head:
         sys.exit(0)
-    body = b""
-    while len(body) < struct.unpack(">I", head)[0]:
-        body += connection.recv(65536)
+    (length,), body = struct.unpack(">I", head), b""
+    while len(body) < length:
+        body += connection.recv(length - len(body))  # no more: the next request may be there already
     return json.loads(body), descriptors
 
 
