@@ -168,7 +168,7 @@ class Settings(BaseSettings):
     )
     max_attempts: int = Field(8, ge=1, description="attempts of an upload that fails for transient causes")
     lease: float = Field(
-        15, ge=0.5, description="seconds after which a dead or frozen worker's jobs are taken over"
+        15, ge=0.5, description="seconds after which a dead or frozen worker's jobs and sweep are taken over"
     )
     reconcile_interval: int = Field(
         15, ge=1, le=3600, description="seconds between two searches for stalled uploads"

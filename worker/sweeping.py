@@ -1,12 +1,9 @@
 """The sweep as a worker and a script run it: with this installation's stores, rules and queue."""
 
-import os
-import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import structlog
@@ -55,9 +52,6 @@ class SweptInstallation:
         await self.catalog.reports.correct(wrong)
         return len(wrong)
 
-    def is_dead(self, holder: str) -> bool:
-        return is_dead(holder)
-
     def is_stopping(self) -> bool:
         return self.stopping()
 
@@ -73,10 +67,11 @@ def sweeper_of(
     return Sweeper(
         blobs=blobs,
         sweeps=catalog.sweeps,
-        holder=holder_of(os.getpid()),
+        holder=uuid4().hex,
         grace_s=settings.grace,
         retention_s=settings.retention,
         installation=SweptInstallation(catalog, blobs, queue, stopping),
+        lease_s=settings.lease,
     )
 
 
@@ -129,36 +124,6 @@ def _numbers(plan: Plan | None) -> Mapping[str, int]:
     if plan is None:
         return {}
     return {"files": plan.files, "rows": plan.rows, "orphans": plan.counts.get(Kind.ORPHAN, 0)}
-
-
-def holder_of(pid: int) -> str:
-    """A new name for the process with that number here, under which it may have the right to sweep."""
-    return f"{socket.gethostname()}:{_realm()}:{pid}:{uuid4().hex[:8]}"
-
-
-def _realm() -> str:
-    """Where a number means one process: containers may share a host's name, and each counts its own."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.readlink('/proc/self/ns/pid').strip('pid:[]')}"
-    except OSError:
-        return ""
-
-
-def is_dead(holder: str) -> bool:
-    """Whether the process that has the right to sweep has surely ended: its number was given here."""
-    _host, _, rest = holder.partition(":")
-    realm, _, rest = rest.partition(":")
-    pid = rest.partition(":")[0]
-    if not realm or realm != _realm() or not pid.isdecimal():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 async def forbidden(catalog: Catalog) -> str | None:

@@ -127,7 +127,7 @@ async def _set_aside(plan: Plan, marked: frozenset[str], sweeper: Sweeper) -> Se
     finally:
         # After an error nobody knows which of the rest were moved, so all of them count as moved.
         doubtful = sorted(marked.difference(untouched))
-        held = await sweeper.sweeps.clear_marks(moved=doubtful, untouched=untouched)
+        held = await sweeper.sweeps.clear_marks(sweeper.holder, moved=doubtful, untouched=untouched)
         await bring_back([plan], sorted(held), sweeper)
     return [key for key in moved if key not in held]
 

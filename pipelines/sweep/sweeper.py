@@ -14,8 +14,6 @@ from storage.catalog.sweeps import SWEEP, Sweeps, VariantRow
 from storage.errors import StorageError
 from storage.totals import Count, Swept
 
-_LEASE_S = 60.0
-
 
 class SweepRefused(Exception):
     """The sweep does not go on; nothing was touched. The message says why, with the numbers."""
@@ -103,9 +101,6 @@ class Installation(Protocol):
     async def correct_totals(self) -> int | None:
         """Count all rows and correct the catalog's totals; returns how many were wrong, None if uncounted."""
 
-    def is_dead(self, holder: str) -> bool:
-        """Whether that holder of the right to sweep has surely ended."""
-
     def is_stopping(self) -> bool:
         """Whether the sweep is to pause before its next step."""
 
@@ -123,6 +118,8 @@ class Sweeper:
     now: Callable[[], float] = time.time
     """The moment, in seconds since 1970."""
     lease: str = SWEEP
+    lease_s: float = 15.0
+    """After how many seconds without renewal another may sweep."""
 
     def ages(self) -> Ages:
         """The moments from which on files and rows are acted upon now."""
@@ -155,7 +152,7 @@ class Sweeper:
     async def _hold_until(self, ended: asyncio.Event) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LEASE_S / 4):
+                async with asyncio.timeout(self.lease_s / 4):
                     await ended.wait()
             if ended.is_set():  # a right that has run out meanwhile is not taken again, to do nothing with it
                 return
@@ -163,6 +160,5 @@ class Sweeper:
                 await self._hold()
 
     async def _hold(self) -> None:
-        is_dead = self.installation.is_dead
-        if not await self.sweeps.lease(self.holder, _LEASE_S, is_dead=is_dead, name=self.lease):
+        if not await self.sweeps.lease(self.holder, self.lease_s, name=self.lease):
             raise SweepBusy("Another sweep is at work.")

@@ -1,17 +1,31 @@
 """What a sweep asks of the catalog: which keys have rows, and the marks and the lease that make it safe."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Integer, String, bindparam, delete, exists, func, select, update
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Integer,
+    String,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database, check_schema
 from storage.catalog.dialect import insert, joined
-from storage.catalog.kv import dump, read_value, replace_value, write_value
+from storage.catalog.kv import dump, read_value, write_value
 from storage.catalog.tables import deletion_marks, kv, totals, variants
 from storage.totals import LAST_SWEEP, Count, Swept
 
@@ -34,6 +48,9 @@ _NEW_MARK = insert(deletion_marks).from_select(
 _MARK = _NEW_MARK.on_conflict_do_update(
     index_elements=["key"], set_={"marked_ms": _NEW_MARK.excluded.marked_ms, "moved_ms": None}
 )
+
+_lease = type_coerce(kv.c.value, JSON)
+_holder = _lease["holder"].as_string()
 
 
 @dataclass(frozen=True)
@@ -123,20 +140,23 @@ class Sweeps:
             await connection.execute(delete(variants).where(*old))
             return await _mark(connection, keys)
 
-    async def clear_marks(self, *, moved: Sequence[str], untouched: Sequence[str]) -> frozenset[str]:
+    async def clear_marks(
+        self, holder: str, *, moved: Sequence[str], untouched: Sequence[str]
+    ) -> frozenset[str]:
         """Clear the marks of `untouched` keys and write the time into those of `moved` keys.
 
         The marks of moved keys stay, because a writer that claimed its upload before that time may rely on a
-        file that is gone, and has to publish it again. Returns the moved keys that a row references by now;
-        there are some only where another sweep has taken this one for dead.
+        file that is gone, and has to publish it again. A holder that has lost the lease leaves open marks to
+        the sweep that took over. Returns the moved keys that a row references by now; there are some only
+        after such a loss.
 
         Raises: CatalogUnavailable.
         """
+        mine = exists().where(kv.c.name == SWEEP, _holder == holder)
+        of_moved = deletion_marks.c.key.in_(moved), or_(deletion_marks.c.moved_ms.is_not(None), mine)
         async with self._database.writing() as connection:
-            await connection.execute(delete(deletion_marks).where(deletion_marks.c.key.in_(untouched)))
-            await connection.execute(
-                update(deletion_marks).where(deletion_marks.c.key.in_(moved)).values(moved_ms=now_ms())
-            )
+            await connection.execute(delete(deletion_marks).where(deletion_marks.c.key.in_(untouched), mine))
+            await connection.execute(update(deletion_marks).where(*of_moved).values(moved_ms=now_ms()))
             query = select(variants.c.key).where(variants.c.key.in_(moved))
             return frozenset((await connection.execute(query)).scalars())
 
@@ -153,13 +173,9 @@ class Sweeps:
             found = await connection.execute(select(deletion_marks.c.key).where(unfinished | old))
             if found.first() is None:
                 return 0
+        anothers = exists().where(kv.c.name == SWEEP, _holder != holder, _is_live(now))
         async with self._database.writing() as connection:
             await connection.execute(delete(deletion_marks).where(old))
-            lease = await read_value(connection, SWEEP)
-            if lease is not None and lease["holder"] != holder and _is_live(lease, now):
-                return 0
-            # Nobody has begun to sweep since that lease was read.
-            anothers = exists().where(kv.c.name == SWEEP, kv.c.value != dump(lease))
             finished = update(deletion_marks).where(unfinished, ~anothers).values(moved_ms=now)
             return (await connection.execute(finished)).rowcount
 
@@ -207,34 +223,28 @@ class Sweeps:
         """Raises: CatalogTooNew when the schema is not this program's, CatalogUnavailable."""
         await check_schema(self._database)
 
-    async def lease(
-        self,
-        holder: str,
-        seconds: float,
-        *,
-        is_dead: Callable[[str], bool] = lambda _holder: False,
-        name: str = SWEEP,
-    ) -> bool:
+    async def lease(self, holder: str, seconds: float, *, name: str = SWEEP) -> bool:
         """Take or renew the right to sweep (or the one of that name); False while somebody else has it.
 
-        A holder that is surely dead is not waited for. Raises: CatalogUnavailable.
+        Raises: CatalogUnavailable.
         """
-        now = now_ms()
+        now, for_ms = now_ms(), int(seconds * 1000)
+        lease = {"holder": holder, "until_ms": now + for_ms, "for_ms": for_ms}
+        row = {"name": name, "value": dump(lease)}
+        taken = (
+            insert(kv)
+            .values(row)
+            .on_conflict_do_update(
+                index_elements=["name"], set_=row, where=or_(_holder == holder, ~_is_live(now))
+            )
+        )
         async with self._database.writing() as connection:
-            current = await read_value(connection, name)
-            if current is not None and current["holder"] != holder and _is_live(current, now):  # noqa: SIM102
-                if not is_dead(current["holder"]):
-                    return False
-            for_ms = int(seconds * 1000)
-            lease = {"holder": holder, "until_ms": now + for_ms, "for_ms": for_ms}
-            return await replace_value(connection, name, current, lease)
+            return bool((await connection.execute(taken)).rowcount)
 
     async def end_lease(self, holder: str, *, name: str = SWEEP) -> None:
         """Give that right back, if it still is this holder's. Raises: CatalogUnavailable."""
         async with self._database.writing() as connection:
-            current = await read_value(connection, name)
-            if current is not None and current["holder"] == holder:
-                await replace_value(connection, name, current, None)
+            await connection.execute(delete(kv).where(kv.c.name == name, _holder == holder))
 
 
 def _to_row(row: Any) -> VariantRow:  # noqa: ANN401 (a row)
@@ -250,10 +260,12 @@ async def _mark(connection: AsyncConnection, keys: Sequence[str]) -> frozenset[s
     return frozenset((await connection.execute(marked)).scalars())
 
 
-def _is_live(lease: Mapping[str, Any], now: int) -> bool:
-    # One that would last longer than it was given for is of before the clock was put back.
-    longest = lease.get("for_ms", lease["until_ms"]) + SKEW_MS
-    return bool(now < lease["until_ms"] <= now + longest)
+def _is_live(now: int) -> ColumnElement[bool]:
+    """Whether a lease lasts. One that would last longer than it was given for was given before the clock
+    was put back.
+    """
+    until_ms, for_ms = _lease["until_ms"].as_integer(), _lease["for_ms"].as_integer()
+    return and_(until_ms > now, until_ms <= now + SKEW_MS + for_ms)
 
 
 __all__ = ["Count", "Sweeps", "Swept", "VariantRow"]

@@ -104,8 +104,10 @@ def die_at(place: FaultPlace, scenario: Scenario, case: Case, number: int) -> Wr
     died = worker.process.poll() is not None
     if not died:  # it had not to come by that often
         worker.kill()
-    successor = place.start_worker(*scenario.words, ready=False)
     began = time.monotonic()
+    if scenario.words:
+        time.sleep(1)  # a sweep's lease
+    successor = place.start_worker(*scenario.words, ready=False)
     if scenario.words:
         successor.wait()  # it refuses where there is nothing left to do
     place.await_that(lambda: scenario.is_done(place, number), PATIENCE_S)

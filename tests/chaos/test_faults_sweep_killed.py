@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from tests.support.fork_server import ForkServer
 from tests.support.sweeps import new_key
 from tests.support.workplace import database_on
 
+LEASE_S = 0.5
 SAMPLE = 4  # cases of each kind, every day
 
 
@@ -149,9 +151,10 @@ def record(made: SweepScene, chore: Chore) -> Sequence[Case]:
 
 
 def die_at(made: SweepScene, chore: Chore, case: Case) -> None:
-    """Let the command die there, and run it again: at once, and once more."""
+    """Let the command die there, and run it again: once its lease has run out, and once more."""
     words = chore.prepare(made)
     assert made.run(*words, crash=case) == DIED, case
+    time.sleep(LEASE_S)
     for _ in range(2):
         assert made.run(*words) == 0, case
     chore.check(made)
@@ -169,7 +172,7 @@ def die_at_some(places: FaultPlaces, settled: Path, chore: Chore, number: int | 
 
 
 def quick(place: FaultPlace) -> FaultPlace:
-    place.settings["MEDIA_RETENTION"] = "0"
+    place.settings |= {"MEDIA_RETENTION": "0", "MEDIA_LEASE": str(LEASE_S)}
     return place
 
 

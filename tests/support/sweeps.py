@@ -63,9 +63,6 @@ class InstallationStub:
     async def correct_totals(self) -> int | None:
         return await self.counted()
 
-    def is_dead(self, holder: str) -> bool:
-        return False
-
 
 def new_key() -> str:
     """A key that no variant has yet."""

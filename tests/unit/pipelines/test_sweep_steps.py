@@ -196,7 +196,6 @@ async def test_whoever_leaves_does_not_renew_the_right_to_sweep(
 async def test_the_right_to_sweep_does_not_run_out_during_a_long_step(
     sweeper: Sweeper, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.sweep.sweeper._LEASE_S", 0.04)
     clock_ms, renewed = 1_000_000, asyncio.Event()
     monkeypatch.setattr("storage.catalog.sweeps.now_ms", lambda: clock_ms)
     lease = Sweeps.lease
@@ -209,7 +208,7 @@ async def test_the_right_to_sweep_does_not_run_out_during_a_long_step(
         return given
 
     monkeypatch.setattr(Sweeps, "lease", noted)
-    async with sweeper.at_work():
+    async with replace(sweeper, lease_s=0.04).at_work():
         clock_ms = 1_000_030
         await asyncio.wait_for(renewed.wait(), 10)
         clock_ms = 1_000_060  # the first right has run out

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select, text
 
 from storage.catalog import Catalog
+from storage.catalog.clock import now_ms
 from storage.catalog.records import DeadLetter, Doubt, State, StreamId
 from storage.catalog.tables import deletion_marks, snapshots, uploads, variants
 from tests.support.catalogs import (
@@ -216,7 +217,9 @@ async def test_a_key_that_a_row_takes_before_it_is_marked_is_not_marked(catalog:
     assert await rows(catalog, deletion_marks) == []
 
 
-LEASE = """INSERT INTO kv VALUES ('lease:sweep', '{"holder":"another","until_ms":%d,"for_ms":60000}')"""
+def anothers_lease() -> str:
+    lease = f'{{"holder":"another","until_ms":{now_ms() + 60_000},"for_ms":60000}}'
+    return f"INSERT OR REPLACE INTO kv VALUES ('lease:sweep', '{lease}')"
 
 
 @pytest.mark.parametrize("before", ["nobody", "me"])
@@ -225,14 +228,13 @@ async def test_of_two_that_take_the_lease_in_the_same_moment_one_has_it(
 ) -> None:
     if before == "me":
         await catalog.sweeps.lease("me", 60)
-    replaced = (LEASE % 2**60).replace("INSERT", "INSERT OR REPLACE")
-    with meanwhile(catalog, "INTO kv" if before == "nobody" else "UPDATE kv", replaced):
+    with meanwhile(catalog, "INTO kv", anothers_lease()):
         assert not await catalog.sweeps.lease("me", 60)
 
 
 async def test_a_lease_that_another_has_taken_is_not_ended(catalog: Catalog) -> None:
     await catalog.sweeps.lease("me", 60)
-    with meanwhile(catalog, "DELETE FROM kv", (LEASE % 2**60).replace("INSERT", "INSERT OR REPLACE")):
+    with meanwhile(catalog, "DELETE FROM kv", anothers_lease()):
         await catalog.sweeps.end_lease("me")
 
     async with catalog.database.reading() as connection:
@@ -242,7 +244,7 @@ async def test_a_lease_that_another_has_taken_is_not_ended(catalog: Catalog) -> 
 
 async def test_marks_of_a_sweep_that_begins_meanwhile_are_left_to_it(catalog: Catalog) -> None:
     await catalog.sweeps.mark_for_deletion([A_KEY])
-    with meanwhile(catalog, "UPDATE deletion_marks", LEASE % 2**60):
+    with meanwhile(catalog, "UPDATE deletion_marks", anothers_lease()):
         assert await catalog.sweeps.clear_abandoned_marks() == 0
 
 

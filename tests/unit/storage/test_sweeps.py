@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import event, select, update
 
 from storage.catalog import Catalog
 from storage.catalog.records import State
 from storage.catalog.sweeps import Count, Swept
-from storage.catalog.tables import uploads
+from storage.catalog.tables import deletion_marks, uploads
 from tests.support.catalogs import claim, commit, ready, take, upload_event
 
 
@@ -33,8 +33,9 @@ async def test_a_row_takes_no_key_whose_file_was_moved_away_since_the_work_began
     await take(catalog, upload_event(1))
     before = await claim(catalog)
     keys = [one.key for one in ready(before).variants]
+    await catalog.sweeps.lease("sweep", 60)
     await catalog.sweeps.mark_for_deletion(keys)
-    await catalog.sweeps.clear_marks(moved=keys[:1], untouched=keys[1:])
+    await catalog.sweeps.clear_marks("sweep", moved=keys[:1], untouched=keys[1:])
 
     late = await commit(catalog, ready(before))
     await due_now(catalog)
@@ -88,19 +89,36 @@ async def test_a_row_that_a_sweep_did_not_know_of_is_told_to_it(catalog: Catalog
     await due_now(catalog)
     await commit(catalog, replace(outcome, claim=replace(outcome.claim, began_ms=2**60)))
 
-    assert await catalog.sweeps.clear_marks(moved=[key], untouched=[]) == {key}
+    assert await catalog.sweeps.clear_marks("sweep", moved=[key], untouched=[]) == {key}
 
 
-async def test_the_right_to_sweep_is_anothers_until_it_ends_or_its_holder_is_surely_dead(
-    catalog: Catalog,
-) -> None:
+async def test_the_right_to_sweep_is_anothers_until_it_ends(catalog: Catalog) -> None:
     taken = await catalog.sweeps.lease("first", 60)
     waits = await catalog.sweeps.lease("second", 60)
-    inherits = await catalog.sweeps.lease("second", 60, is_dead=lambda holder: holder == "first")
+    await catalog.sweeps.lease("first", 0)  # it runs out
+    inherits = await catalog.sweeps.lease("second", 60)
     await catalog.sweeps.end_lease("first")  # which it has lost
 
     assert (taken, waits, inherits) == (True, False, True)
     assert not await catalog.sweeps.lease("third", 60)
+
+
+@pytest.mark.fault(51)
+async def test_a_frozen_sweep_that_wakes_leaves_open_marks_to_the_sweep_that_took_over(
+    catalog: Catalog,
+) -> None:
+    keys = ["variants/00/00/untouched.jpg", "variants/00/00/moved.jpg"]
+    await catalog.sweeps.lease("frozen", 0)
+    await catalog.sweeps.mark_for_deletion(keys)
+    await catalog.sweeps.lease("another", 60)
+    await catalog.sweeps.clear_abandoned_marks("another")
+    await catalog.sweeps.mark_for_deletion(keys)
+
+    await catalog.sweeps.clear_marks("frozen", moved=keys[1:], untouched=keys[:1])
+
+    async with catalog.database.reading() as connection:
+        marks = (await connection.execute(select(deletion_marks.c.key, deletion_marks.c.moved_ms))).all()
+    assert sorted(marks) == [(key, None) for key in sorted(keys)]
 
 
 async def due_now(catalog: Catalog) -> None:
