@@ -17,10 +17,10 @@ from pipelines.errors import PictureRefused
 from scripts.progress import Progress
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, table
 from storage.tasks import together
-from worker.app import open_stores
 from worker.queue import Queue, open_queue
 from worker.receiving import Received, Receiver
 from worker.settings import Settings
+from worker.stores import open_stores
 
 _FOLDER = "cli"  # in uploads/
 _CHUNK = 1024 * 1024

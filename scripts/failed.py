@@ -18,11 +18,11 @@ from scripts.terminal import (
     table,
 )
 from storage.catalog import Catalog, open_catalog
-from worker.app import open_stores
 from worker.failures import Chosen, choose, discard, list_failures, retry
 from worker.queue import open_queue
 from worker.retry import CODES
 from worker.settings import Settings
+from worker.stores import open_stores
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -19,10 +19,10 @@ from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.catalog.backfill import Filter
 from storage.catalog.records import State, Upload
-from worker.app import open_stores
 from worker.queue import Queue, open_queue
 from worker.retry import CODES
 from worker.settings import Settings
+from worker.stores import open_stores
 
 _PAGE = 200
 _SHORT = 4  # jobs and events: with more than that, live uploads go first

@@ -17,9 +17,9 @@ from scripts.storage_stats import MEANING
 from scripts.terminal import AsJson, CommandError, output, print_json, run, safe, table
 from storage.catalog import Catalog
 from storage.errors import StorageError
-from worker.app import open_stores
 from worker.queue import Queue, QueueUnavailable, open_queue
 from worker.settings import Settings
+from worker.stores import open_stores
 from worker.sweeping import Verifying, alarm, forbidden, sweeper_of, verifying_of
 
 app = typer.Typer(invoke_without_command=True)

@@ -1,8 +1,7 @@
 """The composition root: opens catalog, blobs and decoders in order, and closes them in reverse order."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -18,25 +17,18 @@ from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.outage import Outage
 from pipelines.poison import PoisonList
 from pipelines.sandbox import DECODER, TOO_CROWDED, Allowance, Sandbox, decoder_version, open_sandbox
-from storage import keys
 from storage.blobs import Storage
-from storage.blobs.mapping import mapped
-from storage.blobs.opening import open_blobs
-from storage.catalog import Catalog, open_catalog
-from storage.errors import CatalogUnavailable, RootMismatch, VolumeMissing
-from storage.paths import has_catalog, is_there
+from storage.catalog import Catalog
+from storage.errors import CatalogUnavailable, VolumeMissing
 from storage.threads import start_threads
 from worker.adoption import Adoption
 from worker.health import (
     INTAKE_STALLED_AFTER_S,
-    Check,
     Health,
-    check_catalog,
     check_decoders,
     check_intake,
     check_jobs,
     check_memory,
-    check_owner,
     check_rights,
 )
 from worker.intake import Intake
@@ -46,21 +38,12 @@ from worker.queue.heartbeats import new_instance
 from worker.retry import classify
 from worker.settings import LEAST_MEMORY_MB, OF_A_PROCESS, Settings, available_cpus
 from worker.shutdown import Shutdown
+from worker.stores import open_stores
 
 log = structlog.get_logger(__name__)
 
 JOBS_AT_ONCE = 4
-_PAUSE_S = 1.0  # after background work has failed
-_CANCEL_INTERVAL_S = 0.2  # until background work is cancelled once more
 BACKLOG = 16  # jobs that may wait before the intake pauses
-
-
-@dataclass(frozen=True)
-class Stores:
-    """Bytes and rows that belong together."""
-
-    catalog: Catalog
-    blobs: Storage
 
 
 @dataclass(frozen=True)
@@ -92,49 +75,6 @@ class App:
 
 
 @asynccontextmanager
-async def open_stores(
-    settings: Settings, *, create: bool = True, migrate: bool = False
-) -> AsyncIterator[Stores]:
-    """The catalog and the storage root that the settings name; they are checked to belong together.
-
-    Raises: NoCatalog unless it may be made, RootMismatch, CatalogTooNew, CatalogObsolete, CatalogTooOld
-    unless it may be migrated, CatalogUnavailable, BlobsUnavailable.
-    """
-    if create:
-        _check_unused(settings)
-    async with (
-        open_catalog(
-            settings.catalog_url,
-            create=create,
-            migrate=migrate,
-            uploads_per_job=settings.uploads_per_job,
-        ) as catalog,
-        open_blobs(settings.storage_url, create=catalog.is_new) as blobs,
-    ):
-        await blobs.bind(catalog.id, catalog_is_new=catalog.is_new)
-        if catalog.is_new:
-            await catalog.mark_bound()
-        yield Stores(catalog, blobs)
-
-
-def _check_unused(settings: Settings) -> None:
-    """Raises: RootMismatch where a catalog that does not exist would be made for a root that has another.
-
-    Also CatalogUnavailable or BlobsUnavailable where nobody can say what is there.
-    """
-    path, root = settings.catalog_path, settings.storage_root
-    if has_catalog(path):
-        return
-    with mapped(root / keys.MARKER):
-        bound = is_there(root / keys.MARKER)
-    if bound and not has_catalog(path):  # otherwise another worker, which starts too, has just made both
-        raise RootMismatch(
-            f"There is no catalog at {path}, but {root} has a {keys.MARKER} already: "
-            "correct MEDIA_CATALOG_URL, or restore the catalog; where it is lost: `media rebuild`."
-        )
-
-
-@asynccontextmanager
 async def open_app(
     settings: Settings,
     queue: Queue,
@@ -143,8 +83,6 @@ async def open_app(
     metrics: Metrics = NO_METRICS,
 ) -> AsyncIterator[App]:
     """Open all parts of a worker; `in_background` runs its background tasks. `decoder` is a command line.
-
-    `metrics` is told what happens.
 
     Raises: RootMismatch, CatalogTooNew, CatalogObsolete, CatalogUnavailable, BlobsUnavailable,
     DecoderUnavailable.
@@ -206,11 +144,11 @@ async def open_app(
             new_instance(),
             queue,
             {
-                "catalog": check_catalog(stores.catalog),
-                "storage": _quiet(stores.blobs.probe),
+                "catalog": stores.catalog.database.problem,
+                "storage": stores.blobs.probe,
                 "decoders": check_decoders(batch.decoder_outage, sandbox),
                 "rights": check_rights(queue),
-                "owner": check_owner(queue),
+                "owner": queue.ownership.check,
                 "memory": check_memory(sandbox),
                 "intake": check_intake(queue, BACKLOG, settings.lease + INTAKE_STALLED_AFTER_S),
                 "jobs": check_jobs(queue, lambda: shutdown.batches < JOBS_AT_ONCE),
@@ -269,50 +207,6 @@ def _repeating(catalog: Catalog, queue: Queue) -> Callable[[Mapping[UUID, int]],
                 log.info("originals_written_to_since", uploads=sum(map(len, jobs.values())))
 
     return repeat
-
-
-def _quiet(look: Callable[[], Awaitable[object]]) -> Check:
-    """Returns a check that passes unless `look` raises."""
-
-    async def check() -> None:
-        await look()
-
-    return check
-
-
-@asynccontextmanager
-async def in_background(app: App) -> AsyncIterator[None]:
-    """Run the background tasks; at the end the worker's heartbeat and its consumer are removed."""
-    works = [app.intake.run, app.publisher.run, app.health.run]
-    if app.batch.lookout is not None:
-        works.append(app.batch.lookout.run)
-    tasks = [asyncio.create_task(_kept_up(work)) for work in works]
-    try:
-        yield
-    finally:
-        await _end(tasks)
-        with suppress(QueueUnavailable, TimeoutError):
-            async with asyncio.timeout(2):
-                await app.health.close()
-                await app.queue.stream.leave()
-
-
-async def _kept_up(work: Callable[[], Awaitable[None]]) -> None:
-    """Run background work until it returns; restart it after an unexpected exception."""
-    while True:
-        try:
-            return await work()
-        except Exception:
-            log.exception("background_work_failed", work=work.__qualname__)
-            await asyncio.sleep(_PAUSE_S)
-
-
-async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()  # more than once: redis-py loses a cancellation that meets a time-out of its own
-        _, pending = await asyncio.wait(pending, timeout=_CANCEL_INTERVAL_S)
 
 
 def _limit_of(settings: Settings) -> str:

@@ -8,9 +8,9 @@ from uuid import UUID
 from pipelines.poison import DEADLY_CODES, remove_poison
 from storage.catalog import Catalog
 from storage.catalog.records import DeadLetter, State, Upload
-from worker.app import Stores
 from worker.documents import dead_letter_document, failure_document, retry_document
 from worker.queue import Queue
+from worker.stores import Stores
 
 _ALL = 1_000_000_000
 

@@ -9,7 +9,6 @@ import structlog
 
 from pipelines.outage import Outage
 from pipelines.sandbox import Sandbox
-from storage.catalog import Catalog
 from storage.errors import StorageError
 from worker.queue import Queue, QueueUnavailable
 
@@ -96,15 +95,6 @@ class Health:
             log.warning("health_not_reported", reason=str(error))
 
 
-def check_owner(queue: Queue) -> Check:
-    """The stream is tied to this worker's catalog."""
-
-    async def check() -> None:
-        await queue.ownership.check()
-
-    return check
-
-
 def check_rights(queue: Queue, again_after_s: float = RIGHTS_EVERY_S) -> Check:
     """Redis does all that a worker asks of it. While it does, that is tried only so often: it is much."""
     next_try = float("-inf")
@@ -120,11 +110,6 @@ def check_rights(queue: Queue, again_after_s: float = RIGHTS_EVERY_S) -> Check:
         return None
 
     return check
-
-
-def check_catalog(catalog: Catalog) -> Check:
-    """The catalog is the file that was opened, can be read and written, and no damage was met in it."""
-    return catalog.database.problem
 
 
 def check_decoders(outage: Outage, sandbox: Sandbox) -> Check:

@@ -10,7 +10,8 @@ import structlog
 from pipelines.errors import DecoderUnavailable
 from storage.errors import StorageError
 from worker import findings, tasks
-from worker.app import App, in_background, open_app
+from worker.app import App, open_app
+from worker.background import in_background
 from worker.env_files import find_env_files
 from worker.logs import configure_logs
 from worker.numbering import go_on_above

@@ -19,7 +19,6 @@ from tests.support.catalogs import claim, commit, letter, ready, try_claim, uplo
 from tests.support.damage import PAGE, page_with, roots, settle, zero
 from tests.support.intakes import intake_on
 from worker.events import default_id
-from worker.health import check_catalog
 from worker.intake import Intake
 from worker.leases import reconcile
 from worker.publisher import OutboxPublisher
@@ -120,7 +119,7 @@ async def _used(catalog: Catalog, queue: Queue, sent: dict[str, int]) -> str | N
     met = await _met(catalog, queue)
     left = await _left(queue)
     lost = [entry for entry, number in sent.items() if not await _has(catalog, number, entry)]
-    problem = await check_catalog(catalog)()
+    problem = await catalog.database.problem()
 
     assert set(lost) <= left, "acknowledged and lost"
     assert problem or not left, "left behind in silence"
@@ -177,7 +176,7 @@ async def test_an_event_that_cannot_be_recorded_stays_and_is_taken_once_the_cata
         later._lease_s = 0
         await later.drain(10)
         assert (await upload(catalog, default_id(bad))).state is State.QUEUED
-        assert await check_catalog(catalog)() is None
+        assert await catalog.database.problem() is None
     assert await _left(queue) == set()
 
 
@@ -198,7 +197,7 @@ async def test_health_is_green_again_once_a_check_of_the_whole_file_finds_nothin
     async with open_catalog(url_of(path)) as catalog:
         catalog.database.condition.met(CatalogDamaged("the memory was"))
 
-        assert await check_catalog(catalog)() is None
+        assert await catalog.database.problem() is None
 
 
 async def test_damage_in_one_table_keeps_no_chore_from_the_others(
@@ -211,4 +210,4 @@ async def test_damage_in_one_table_keeps_no_chore_from_the_others(
             await reconcile(queue, catalog, OutboxPublisher(catalog.outbox, queue), lease_s=0)
 
         assert await catalog.dead_letters.count() == 0
-        assert "damaged" in (await check_catalog(catalog)() or "")
+        assert "damaged" in (await catalog.database.problem() or "")

@@ -9,7 +9,7 @@ from scripts.doctor.broker import check_redis, check_stream
 from scripts.redis_server import RedisServer
 from storage.catalog import Catalog
 from tests.support.intakes import intake_on
-from worker.health import Health, check_owner
+from worker.health import Health
 from worker.queue import Queue, StreamMismatch
 from worker.settings import Settings
 
@@ -65,7 +65,7 @@ async def test_a_worker_whose_stream_is_anothers_by_now_says_so_and_is_well_agai
 ) -> None:
     mine = str(uuid4())
     await queue.ownership.bind(mine)
-    health = Health("here:1:1", queue, {"owner": check_owner(queue)})
+    health = Health("here:1:1", queue, {"owner": queue.ownership.check})
     answer = []
     for owner in (mine, OTHER, mine):
         await queue.redis.set(f"{STREAM}:catalog", owner)

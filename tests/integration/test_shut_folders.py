@@ -12,10 +12,10 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.errors import CatalogUnavailable, StorageError
 from tests.support.rights import without_roots_rights
-from worker.app import open_stores
 from worker.queue import QueueUnavailable
 from worker.queue.mapping import OF_A_CONNECTION, mapped
 from worker.settings import Settings
+from worker.stores import open_stores
 from worker.supervise import _outage
 
 

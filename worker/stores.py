@@ -1,0 +1,65 @@
+"""The stores: the catalog and the storage root, opened together and checked to belong together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from storage import keys
+from storage.blobs import Storage
+from storage.blobs.mapping import mapped
+from storage.blobs.opening import open_blobs
+from storage.catalog import Catalog, open_catalog
+from storage.errors import RootMismatch
+from storage.paths import has_catalog, is_there
+from worker.settings import Settings
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Bytes and rows that belong together."""
+
+    catalog: Catalog
+    blobs: Storage
+
+
+@asynccontextmanager
+async def open_stores(
+    settings: Settings, *, create: bool = True, migrate: bool = False
+) -> AsyncIterator[Stores]:
+    """The catalog and the storage root that the settings name; they are checked to belong together.
+
+    Raises: NoCatalog unless it may be made, RootMismatch, CatalogTooNew, CatalogObsolete, CatalogTooOld
+    unless it may be migrated, CatalogUnavailable, BlobsUnavailable.
+    """
+    if create:
+        _check_unused(settings)
+    async with (
+        open_catalog(
+            settings.catalog_url,
+            create=create,
+            migrate=migrate,
+            uploads_per_job=settings.uploads_per_job,
+        ) as catalog,
+        open_blobs(settings.storage_url, create=catalog.is_new) as blobs,
+    ):
+        await blobs.bind(catalog.id, catalog_is_new=catalog.is_new)
+        if catalog.is_new:
+            await catalog.mark_bound()
+        yield Stores(catalog, blobs)
+
+
+def _check_unused(settings: Settings) -> None:
+    """Raises: RootMismatch where a catalog that does not exist would be made for a root that has another.
+
+    Also CatalogUnavailable or BlobsUnavailable where nobody can say what is there.
+    """
+    path, root = settings.catalog_path, settings.storage_root
+    if has_catalog(path):
+        return
+    with mapped(root / keys.MARKER):
+        bound = is_there(root / keys.MARKER)
+    if bound and not has_catalog(path):  # otherwise another worker, which starts too, has just made both
+        raise RootMismatch(
+            f"There is no catalog at {path}, but {root} has a {keys.MARKER} already: "
+            "correct MEDIA_CATALOG_URL, or restore the catalog; where it is lost: `media rebuild`."
+        )
