@@ -8,7 +8,7 @@ import typer
 from scripts.terminal import AsJson, output, print_json, run, safe
 from storage.catalog import open_catalog
 from storage.catalog.records import Message
-from worker.events import payload
+from worker.documents import payload
 from worker.settings import Settings
 
 _PAUSE_S = 0.5

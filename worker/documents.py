@@ -1,47 +1,61 @@
-"""The JSON views of what the catalog has: uploads, failures, dead letters."""
+"""The JSON that leaves: messages for apps; uploads, failures and dead letters for people."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from pipelines.moments import moment
-from storage.catalog.records import DeadLetter, State, Upload
+from pipelines.moments import moment, precise_moment
+from storage.catalog.records import DeadLetter, Message, Original, State, StoredVariant, Upload
+
+OUR_FAULT = "An error of the worker itself; `media show` has the traceback."
+_VARIANT = ("name", "key", "width", "height", "bytes")
+
+
+def payload(message: Message) -> dict[str, Any]:
+    """A message as apps receive it."""
+    body: dict[str, Any] = {
+        "type": f"upload.{message.kind}",
+        "seq": message.seq,
+        "id": str(message.id) if message.id else None,
+        "source": message.source,
+        "metadata": message.metadata,
+        "time": precise_moment(message.time_ms),
+    }
+    if message.kind is State.READY:
+        body["recipe"] = message.recipe
+        if message.original is not None:
+            body["original"] = _view(message.original, "width", "height", "format", "bytes", "color")
+        body["variants"] = [_view(variant, *_VARIANT) for variant in message.variants]
+    if message.kind is State.FAILED:
+        # The catalog keeps the traceback of a bug, which is not for the outside.
+        text = OUR_FAULT if message.error_code == "internal_error" else message.error_message
+        body |= {"attempts": message.attempts, "error": {"code": message.error_code, "message": text}}
+    if message.entry is not None:
+        body["entry"] = message.entry
+    if message.original_kept:
+        body["original"] = "kept"
+    return body
+
+
+def sweep_stopped(reason: str, plan: str | None, time_ms: int, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """The message that a sweep was stopped; it is about no upload."""
+    nobody: dict[str, Any] = {"seq": 0, "id": None, "source": None, "metadata": {}}
+    about = {"time": precise_moment(time_ms), "plan": plan, "reason": reason}
+    return {"type": "sweep.stopped", **nobody, **about, **numbers}
 
 
 def upload_document(upload: Upload) -> dict[str, Any]:
     """An upload with its original and its variants."""
     original = upload.original
+    names = ("sha256", "bytes", "format", "width", "height", "color")
     return {
         "id": str(upload.id),
-        "source": upload.source,
-        "state": upload.state,
-        "recipe": upload.recipe,
-        "metadata": upload.metadata,
-        "attempts": upload.attempts,
-        "claims": upload.claims,
+        **_view(upload, "source", "state", "recipe", "metadata", "attempts", "claims"),
         "queued": moment(upload.queued_ms),
         "changed": moment(upload.changed_ms),
         "next_try": moment(upload.not_before_ms) if upload.state == State.QUEUED else None,
         "error": {"code": upload.error_code, "message": upload.error_message} if upload.error_code else None,
-        "original": None
-        if original is None
-        else {
-            "sha256": original.sha256,
-            "bytes": original.bytes,
-            "format": original.format,
-            "width": original.width,
-            "height": original.height,
-            "color": original.color,
-        },
-        "variants": [
-            {
-                "name": variant.name,
-                "key": variant.key,
-                "width": variant.width,
-                "height": variant.height,
-                "bytes": variant.bytes,
-                "sha256": variant.sha256,
-            }
-            for variant in upload.variants
-        ],
+        "original": None if original is None else _view(original, *names),
+        "variants": [_view(variant, *_VARIANT, "sha256") for variant in upload.variants],
     }
 
 
@@ -71,3 +85,7 @@ def dead_letter_document(letter: DeadLetter) -> dict[str, Any]:
         "bytes": len(letter.body),
         "body": letter.body.decode("utf-8", "backslashreplace"),
     }
+
+
+def _view(record: Original | StoredVariant | Upload, *names: str) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in names}

@@ -1,8 +1,6 @@
-"""The wire contract: the events that apps may send, and the messages that they receive."""
+"""The events that apps may send: parsed, and refused with a reason that the sender understands."""
 
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -18,14 +16,13 @@ from pydantic import (
     ValidationError,
 )
 
-from storage.catalog.records import About, DeletionRequested, Message, State, StreamId, UploadRequested
+from storage.catalog.records import About, DeletionRequested, StreamId, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import MAX_SOURCE_BYTES, UPLOADS, source_key
 
 MAX_EVENT_BYTES = 64 * 1024
 MAX_METADATA_BYTES = 4 * 1024
 MAX_READ_BYTES = 1024 * 1024  # of an event that is refused, to find out whom it is about
-OUR_FAULT = "An error of the worker itself; `media show` has the traceback."
 
 
 class InvalidEvent(Exception):
@@ -203,72 +200,9 @@ def _uuid(given: object) -> UUID | None:
         return None
 
 
-def payload(message: Message) -> dict[str, Any]:
-    """The JSON-ready payload of a message."""
-    body: dict[str, Any] = {
-        "type": f"upload.{message.kind}",
-        "seq": message.seq,
-        "id": str(message.id) if message.id else None,
-        "source": message.source,
-        "metadata": message.metadata,
-        "time": _iso(message.time_ms),
-    }
-    if message.kind is State.READY:
-        body["recipe"] = message.recipe
-        if message.original is not None:
-            body["original"] = {
-                "width": message.original.width,
-                "height": message.original.height,
-                "format": message.original.format,
-                "bytes": message.original.bytes,
-                "color": message.original.color,
-            }
-        body["variants"] = [
-            {
-                "name": variant.name,
-                "key": variant.key,
-                "width": variant.width,
-                "height": variant.height,
-                "bytes": variant.bytes,
-            }
-            for variant in message.variants
-        ]
-    if message.kind is State.FAILED:
-        body["attempts"] = message.attempts
-        body["error"] = {"code": message.error_code, "message": _error(message)}
-    if message.entry is not None:
-        body["entry"] = message.entry
-    if message.original_kept:
-        body["original"] = "kept"
-    return body
-
-
-def sweep_stopped(reason: str, plan: str | None, time_ms: int, numbers: Mapping[str, int]) -> dict[str, Any]:
-    """What apps are body of a sweep that was stopped; it is about no upload."""
-    nobody: dict[str, Any] = {"seq": 0, "id": None, "source": None, "metadata": {}}
-    return {
-        "type": "sweep.stopped",
-        **nobody,
-        "time": _iso(time_ms),
-        "plan": plan,
-        "reason": reason,
-        **numbers,
-    }
-
-
 def _reasons(error: ValidationError) -> str:
     return "; ".join(
         f"{'.'.join(repr(str(part))[1:-1] for part in mistake['loc']) or 'event'}: "
         + _WORDS.get(mistake["type"], mistake["msg"].removeprefix("Value error, "))
         for mistake in error.errors(include_url=False)[:5]
     )[:1000]
-
-
-def _error(message: Message) -> str | None:
-    # Of a bug, the catalog keeps the traceback; that is not for the outside.
-    return OUR_FAULT if message.error_code == "internal_error" else message.error_message
-
-
-def _iso(ms: int) -> str:
-    moment = datetime.fromtimestamp(ms / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -11,7 +11,7 @@ from pipelines.metrics import NO_METRICS, Metrics
 from storage.catalog.outbox import Outbox
 from storage.catalog.records import Message
 from storage.errors import CatalogUnavailable
-from worker.events import payload
+from worker.documents import payload
 from worker.queue import Queue, QueueUnavailable
 
 log = structlog.get_logger(__name__)

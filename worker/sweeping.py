@@ -20,7 +20,7 @@ from storage.catalog import Catalog
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.records import State
 from storage.errors import StorageError
-from worker.events import sweep_stopped
+from worker.documents import sweep_stopped
 from worker.queue import Queue, QueueUnavailable
 from worker.settings import Settings
 

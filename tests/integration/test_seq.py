@@ -14,7 +14,7 @@ from storage.catalog.clock import now_ms
 from tests.conftest import url_of
 from tests.support.catalogs import delete_event, outbox_of, take
 from tests.support.damage import settle
-from worker.events import payload
+from worker.documents import payload
 from worker.numbering import go_on_above
 from worker.queue import Queue
 

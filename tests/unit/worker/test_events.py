@@ -19,6 +19,7 @@ from storage.catalog.records import (
     StreamId,
     UploadRequested,
 )
+from worker.documents import payload
 from worker.events import (
     MAX_EVENT_BYTES,
     MAX_METADATA_BYTES,
@@ -28,7 +29,6 @@ from worker.events import (
     event_schema,
     parse_event,
     parse_stream_id,
-    payload,
     read_about,
 )
 
