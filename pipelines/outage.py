@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from pipelines.backoff import Backoff
 from storage.blobs import Probe
 from storage.errors import StorageError
 
@@ -15,7 +16,7 @@ class Outage:
     def __init__(self, stands_on: Probe, error: type[Exception] = StorageError) -> None:
         self._stands_on = stands_on
         self._error = error
-        self._pause_s = _FIRST_PAUSE_S
+        self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         self._until = self._probed_at = float("-inf")
         self._probing = asyncio.Lock()
         self.problem: str | None = None
@@ -43,9 +44,8 @@ class Outage:
             await self._stands_on.probe()
         except self._error as error:
             self.problem = str(error)
-            self._until = time.monotonic() + self._pause_s
-            self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+            self._until = time.monotonic() + self._backoff.next_s()
         else:
             self.problem = None
-            self._pause_s = _FIRST_PAUSE_S
+            self._backoff.reset()
         self._probed_at = began

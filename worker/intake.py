@@ -8,6 +8,7 @@ from functools import partial
 
 import structlog
 
+from pipelines.backoff import Backoff
 from pipelines.metrics import NO_METRICS, Metrics
 from storage.catalog.epochs import Epochs
 from storage.catalog.intake import Event, EventStore
@@ -24,7 +25,6 @@ MAX_DEAD_LETTER_BYTES = 128 * 1024  # of a bad entry that are kept; the largest 
 _BLOCK_MS = 1000
 _PAUSE_S = 0.25  # while there is enough in hand
 _A_YEAR_MS = 365 * 24 * 3600 * 1000  # longer ago than this an ID is no time
-_FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S = 0.1, 5.0
 
 
 _Put = Callable[[Sequence[tuple[Event, DeadLetter]], Sequence[DeadLetter]], Awaitable[Taken | Doubt]]
@@ -76,7 +76,7 @@ class Intake:
 
     async def run(self) -> None:
         """Take events until the worker stops; wait while Redis or the catalog is unavailable."""
-        back_off = _FIRST_BACK_OFF_S
+        backoff = Backoff(first_s=0.1, longest_s=5)
         while not self._stopping.is_set():
             try:
                 if await self._queue.jobs.untaken() >= self._backlog:
@@ -84,14 +84,13 @@ class Intake:
                     continue
                 await self.step(_BLOCK_MS)
             except (QueueUnavailable, CatalogUnavailable) as error:
-                if back_off == _FIRST_BACK_OFF_S:
+                if backoff.is_reset:
                     log.warning("intake_paused", reason=str(error))
-                await asyncio.sleep(back_off)
-                back_off = min(back_off * 2, _LONGEST_BACK_OFF_S)
+                await asyncio.sleep(backoff.next_s())
             else:
-                if back_off > _FIRST_BACK_OFF_S:
+                if not backoff.is_reset:
                     log.info("intake_resumed")
-                back_off = _FIRST_BACK_OFF_S
+                backoff.reset()
 
     async def drain(self, most: int) -> int:
         """Take the events that are there now, at most about `most`; returns how many."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 import structlog
 from arq.worker import Worker
 
+from pipelines.backoff import Backoff
 from pipelines.errors import DecoderUnavailable
 from pipelines.sandbox import DECODER
 from storage.errors import StorageError
@@ -22,7 +23,7 @@ from worker.shutdown import Shutdown
 log = structlog.get_logger(__name__)
 
 _GOODBYE_TIMEOUT_S = 5  # for the last commands to a Redis that may hang
-_FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S, _HEALTHY_S = 0.5, 5.0, 30
+_HEALTHY_S = 30
 
 
 async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECODER) -> None:
@@ -34,7 +35,7 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
     """
     configure_logs(settings.log)
     shutdown = Shutdown()
-    back_off = _FIRST_BACK_OFF_S
+    backoff = Backoff(first_s=0.5, longest_s=5)
     away = worked_before = False
     reported = ""
     while not shutdown.stopping.is_set():
@@ -63,9 +64,10 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
             if away:
                 raise SystemExit(1)
             return
-        back_off = _FIRST_BACK_OFF_S if time.monotonic() - began > _HEALTHY_S else back_off * 2
+        if time.monotonic() - began > _HEALTHY_S:
+            backoff.reset()
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(back_off, _LONGEST_BACK_OFF_S)):
+            async with asyncio.timeout(backoff.next_s()):
                 await shutdown.stopping.wait()
 
 
