@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 
 from storage.blobs import BlobInfo, Stat
-from storage.catalog.walks import Walks
+from storage.catalog.sources import Sources
 from storage.keys import spellings
 
 
-async def announced_otherwise(originals: Sequence[BlobInfo], walks: Walks, blobs: Stat) -> frozenset[str]:
+async def announced_otherwise(originals: Sequence[BlobInfo], catalog: Sources, blobs: Stat) -> frozenset[str]:
     """The keys of those originals that some upload has under another spelling of the same name.
 
     Raises: StorageError.
     """
     by_form = {form: info for info in originals for form in spellings(info.key)}
-    known = await walks.known_sources(by_form) if by_form else frozenset[str]()
+    known = await catalog.known(by_form) if by_form else frozenset[str]()
     twins = await twins_of(by_form, known, blobs)
     return frozenset(by_form[form].key for form in twins)
 

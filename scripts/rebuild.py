@@ -10,7 +10,7 @@ from scripts.terminal import AsJson, CommandError, errors, output, print_json, r
 from storage.blobs.opening import open_blobs
 from storage.catalog import Catalog, open_catalog
 from storage.errors import RootMismatch
-from worker.adoption import Adoption, Page
+from worker.adoption import Adoption, Page, listing_of
 from worker.numbering import go_on_above
 from worker.queue import open_queue
 from worker.settings import Settings
@@ -45,8 +45,10 @@ def command(
 
 
 async def _refuse_a_living_catalog(catalog: Catalog, settings: Settings) -> None:
-    walk = await catalog.walks.at(REBUILD)
-    if not catalog.is_new and not walk.begun:  # one that was interrupted goes on
+    progress = await catalog.checkpoint(REBUILD).load()
+    if not catalog.is_new and (
+        progress is None or progress["finished_ms"]
+    ):  # one that was interrupted goes on
         raise CommandError(
             f"{settings.catalog_path} is the catalog of a storage root already. Move it away first, "
             "if you mean to replace it."
@@ -67,7 +69,7 @@ async def _rebuild(catalog: Catalog, settings: Settings) -> int:
     async with open_blobs(settings.storage_url, create=False) as blobs, open_queue(settings) as queue:
         await queue.ownership.rebind(catalog.id, before=await blobs.catalog_id())
         await blobs.rebind(catalog.id)
-        await catalog.walks.begun(REBUILD)
+        await catalog.checkpoint(REBUILD).save(await listing_of(catalog, REBUILD))
         await catalog.mark_bound()
         await go_on_above(catalog.outbox, queue, rebuilt=True)
         adoption = Adoption(blobs, catalog, queue, grace_s=0, name=REBUILD)
@@ -79,5 +81,5 @@ async def _rebuild(catalog: Catalog, settings: Settings) -> int:
                 queued += len(page.unknown)
                 progress.advance(len(page.unknown))
 
-            await adoption.walk(seen)
+            await adoption.run(seen)
     return queued

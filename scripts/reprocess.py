@@ -72,8 +72,8 @@ class Selection:
     stale: bool
     missing: bool
 
-    def walk(self, recipes: Recipes) -> str:
-        """The name of the walk that fulfils it; the recipes count where they decide what is stale."""
+    def checkpoint(self, recipes: Recipes) -> str:
+        """The name of its checkpoint; the recipes count where they decide what is stale."""
         names = self.wanted.state, self.wanted.recipe, self.wanted.code, self.since
         selection = repr((*names, self.stale, self.missing, recipes if self.stale else ""))
         return f"reprocess-{hashlib.sha256(selection.encode()).hexdigest()[:16]}"
@@ -91,12 +91,12 @@ class Backfiller:
         self._blobs = blobs
         self._queue = queue
         self._selection = selection
-        self._walk = selection.walk(self._recipes)
+        self._checkpoint = catalog.checkpoint(selection.checkpoint(self._recipes))
 
     async def run(self, limit: int | None) -> int:
         """Queue what is worth it, from where the same back-fill stopped; returns how many uploads."""
-        walks, backfill, wanted = self._catalog.walks, self._catalog.backfill, self._selection.wanted
-        after = (await walks.at(self._walk)).after
+        backfill, wanted = self._catalog.backfill, self._selection.wanted
+        after = (await self._checkpoint.load() or {}).get("after", "")
         total = await backfill.count(wanted, after)
         if after:
             complain(f"Resuming where the last run stopped; {total} uploads are left.")
@@ -111,13 +111,13 @@ class Backfiller:
                         chosen, worth = worth[:room], worth[room:]
                         queued += await self._queue_up(chosen)
                         last = chosen if worth or queued == limit else piece
-                        await walks.moved(self._walk, str(last[-1].id))
+                        await self._checkpoint.save({"after": str(last[-1].id)})
                     progress.advance(len(piece))
                     if queued == limit:
                         return queued
                 after = str(page[-1].id)
-                await walks.moved(self._walk, after)
-        await walks.ended(self._walk)
+                await self._checkpoint.save({"after": after})
+        await self._checkpoint.clear()
         return queued
 
     async def _worth(self, uploads: Sequence[Upload]) -> Sequence[Upload]:

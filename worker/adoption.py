@@ -1,9 +1,9 @@
-"""Adoption: originals that lie in the storage without a record are taken in, a page at a time."""
+"""Adoption: originals that lie in the storage without a record are taken in, page by page."""
 
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import structlog
@@ -21,16 +21,32 @@ from worker.queue import Queue
 log = structlog.get_logger(__name__)
 
 PAGE = 2000  # names a tick
-PAUSE_S = 3600  # between the end of a walk and the next
+PAUSE_S = 3600  # between the end of a listing and the next
 
-ADOPTION = "adoption"  # the walk that all workers of a catalog share
+ADOPTION = "adoption"  # the listing that all workers of a catalog share
 
 Mode = Literal["enqueue", "report", "off"]
 
 
 @dataclass(frozen=True)
+class Listing:
+    """How far `uploads/` has been listed, and when the last listing reached the end (ms)."""
+
+    after: str = ""  # the last key that was listed; empty: the next listing has not begun
+    finished_ms: int = 0
+    newest: int = 0  # the number of the newest upload there was at that end
+    strange: int = 0  # names so far that no key can have
+    first_strange: str = ""  # for people
+
+
+async def listing_of(catalog: Catalog, name: str) -> Listing:
+    """How far the listing of that name has come. Raises: CatalogUnavailable."""
+    return Listing(**(await catalog.checkpoint(name).load() or {}))
+
+
+@dataclass(frozen=True)
 class Page:
-    """A stretch of the walk: how many names it had, the originals that nobody knows, and where it ended."""
+    """A stretch of a listing: how many names it had, the originals that nobody knows, and where it ended."""
 
     names: int
     unknown: Sequence[str]
@@ -39,7 +55,7 @@ class Page:
 
 
 class Adoption:
-    """A resumable walk through `uploads/`, shared by all workers of a catalog under one name."""
+    """A resumable listing of `uploads/`, shared by all workers of a catalog under one name."""
 
     def __init__(
         self,
@@ -61,12 +77,12 @@ class Adoption:
 
         Raises: StorageError, QueueUnavailable; the next tick begins at the same place.
         """
-        walk = await self._catalog.walks.at(self._name)
+        listing = await listing_of(self._catalog, self._name)
         # The clock may have been put back since.
-        resting = not walk.after and abs(now_ms() - walk.finished_ms) < pause_s * 1000
+        resting = not listing.after and abs(now_ms() - listing.finished_ms) < pause_s * 1000
         if mode == "off" or resting:
             return 0
-        page = await self.look(walk.after)
+        page = await self.page(listing.after)
         if page.unknown:
             log.info("originals_without_record", mode=mode, count=len(page.unknown), first=page.unknown[0])
             if mode == "enqueue":
@@ -74,19 +90,17 @@ class Adoption:
         await self._move(page)
         return len(page.unknown)
 
-    async def walk(self, seen: Callable[[Page], None]) -> None:
-        """Walk from where the last walk stopped to the end, taking in everything."""
-        after = (await self._catalog.walks.at(self._name)).after
-        while True:
-            page = await self.look(after)
+    async def run(self, seen: Callable[[Page], None]) -> None:
+        """Take in everything from where the last listing stopped to the end."""
+        after: str | None = (await listing_of(self._catalog, self._name)).after
+        while after is not None:
+            page = await self.page(after)
             await self._take_in(page.unknown)
             await self._move(page)
             seen(page)
-            if page.last is None:
-                return
             after = page.last
 
-    async def look(self, after: str) -> Page:
+    async def page(self, after: str) -> Page:
         """The next page of names, and which old enough originals among them have no record."""
         found: list[BlobInfo] = []
         strange: list[str] = []
@@ -97,9 +111,9 @@ class Adoption:
                     break
         born_before = time.time() - self._grace_s
         old = [info for info in found if info.changed_at <= born_before and _is_source(info.key)]
-        known = await self._catalog.walks.known_sources([info.key for info in old])
+        known = await self._catalog.sources.known([info.key for info in old])
         unknown = [info for info in old if info.key not in known]
-        known |= await announced_otherwise(unknown, self._catalog.walks, self._blobs)
+        known |= await announced_otherwise(unknown, self._catalog.sources, self._blobs)
         last = found[-1].key if len(found) == PAGE else None
         strange += [info.key for info in found if not _is_source(info.key)]
         # A listing looks ahead: what lies behind the page is met again by the next one.
@@ -121,12 +135,19 @@ class Adoption:
         await self._queue.jobs.enqueue(taken.jobs)
 
     async def _move(self, page: Page) -> None:
-        if page.last is not None:
-            await self._catalog.walks.moved(self._name, page.last, page.strange)
-            return
-        walk = await self._catalog.walks.ended(self._name, page.strange)
-        if walk.strange:
-            log.warning("names_passed_over", count=walk.strange, first=walk.first_strange)
+        listing = await listing_of(self._catalog, self._name)
+        if not listing.after:  # the names of the listing before do not count
+            listing = replace(listing, strange=0, first_strange="")
+        first = listing.first_strange or next(iter(page.strange), "")
+        listing = replace(
+            listing, after=page.last or "", strange=listing.strange + len(page.strange), first_strange=first
+        )
+        if page.last is None:
+            newest = await self._catalog.sources.newest()
+            listing = replace(listing, finished_ms=now_ms(), newest=newest)
+        await self._catalog.checkpoint(self._name).save(listing)
+        if page.last is None and listing.strange:
+            log.warning("names_passed_over", count=listing.strange, first=listing.first_strange)
 
 
 def _is_source(key: str) -> bool:

@@ -69,7 +69,7 @@ class App:
     health: Health
     """Sends heartbeats; runs in the background."""
     adoption: Adoption
-    """The walk for originals without a record; the periodic task `adopt` takes its steps."""
+    """The listing of originals without a record; the periodic task `adopt` takes its steps."""
     shutdown: Shutdown
     """Whether to stop, and which batches a second signal cancels."""
 

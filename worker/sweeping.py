@@ -26,7 +26,7 @@ from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-REBUILD = "rebuild"  # the walk that gives a root to a new catalog
+REBUILD = "rebuild"  # the listing of originals that gives a root to a new catalog
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,10 @@ def _numbers(plan: Plan | None) -> Mapping[str, int]:
 
 async def forbidden(catalog: Catalog) -> str | None:
     """Why nothing may be deleted now: a rebuild is not over before its originals are done with."""
-    walk = await catalog.walks.at(REBUILD)
-    under_way = walk.begun and not walk.finished_ms
-    waiting = await catalog.reports.count_without_variants(None if under_way else walk.newest)
+    rebuild = await catalog.checkpoint(REBUILD).load()
+    under_way = rebuild is not None and not rebuild["finished_ms"]
+    newest = None if under_way else rebuild["newest"] if rebuild else 0
+    waiting = await catalog.reports.count_without_variants(newest)
     if not under_way and not waiting:
         return None
     return f"a rebuild is under way, and {waiting} uploads still wait"

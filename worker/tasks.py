@@ -94,7 +94,7 @@ async def adopt(ctx: Context) -> None:
 
 
 async def adopt_now(app: App, pause_s: float = PAUSE_S) -> None:
-    """Look at the next page, unless jobs wait or the last walk ended less than `pause_s` ago."""
+    """Look at the next page, unless jobs wait or the last listing ended less than `pause_s` ago."""
     try:
         if await app.queue.jobs.untaken() < BACKLOG:
             await app.adoption.tick(app.settings.adopt, pause_s=pause_s)

@@ -61,12 +61,12 @@ async def scan(
                 counts.add(name, size)
         seen()
     originals = list_infos(blobs, UPLOADS, passed_over=misnamed)
-    async for _, original, source in _side_by_side(originals, catalog.walks.sources()):
+    async for _, original, source in _side_by_side(originals, catalog.sources.all()):
         if original is not None:
             counts.add(UPLOADS, original.bytes)
-            if source is None and not await announced_otherwise([original], catalog.walks, blobs):
+            if source is None and not await announced_otherwise([original], catalog.sources, blobs):
                 counts.add(UNANNOUNCED, original.bytes)
-        elif source is not None and source.wanted and await _is_gone(source.key, blobs):
+        elif source is not None and source.needed and await _is_gone(source.key, blobs):
             counts.add(LOST, source.bytes)
         seen()
     for place in UNFINISHED:

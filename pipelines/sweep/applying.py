@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 
 from pipelines.sweep import plan as plans
 from pipelines.sweep.findings import Discrepancy, Kind, stat_all
@@ -18,16 +18,6 @@ _APPLY = "apply"
 _GROUP = 200  # keys that are marked together
 
 
-@dataclass(frozen=True)
-class _ApplyProgress:
-    """How far this run has applied a plan and what it has done, and what complete runs did `before`."""
-
-    part: int = 0
-    at: int = 0
-    done: Mapping[str, int] = field(default_factory=dict)
-    before: Mapping[str, int] = field(default_factory=dict)
-
-
 async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> Mapping[str, int]:
     """Do what the plan says, resuming where it was left; returns how many of each kind were dealt with.
 
@@ -41,44 +31,30 @@ async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> 
         if plan.stopped and not force:
             raise SweepRefused(f"Nothing was touched: {plan.stopped}.")
         await sweeper.sweeps.clear_abandoned_marks(sweeper.holder)
-        place = await _place(plan, sweeper)
         trash = await known_plans(sweeper) if plan.counts.get(Kind.MISSING) else []
-        done: Counter[str] = Counter(place.done)
-        part, first = place.part, place.at
-        async for findings in plans.findings(plan, sweeper.blobs, part):
-            for at in range(first, len(findings), _GROUP):
-                await sweeper.next_step()
-                done += await _apply_group(plan, findings[at : at + _GROUP], trash, sweeper)
-                await _save(plan, replace(place, part=part, at=at + _GROUP, done=dict(done)), sweeper)
-            part, first = part + 1, 0
+        checkpoint = sweeper.sweeps.checkpoint(_APPLY)
+        saved = await checkpoint.load()
+        if saved is None or saved["plan"] != plan.id:
+            saved = {"part": 0, "at": 0, "done": {}}
+        done = Counter[str](saved["done"])
+        async for group, part, at in plans.groups(plan, sweeper.blobs, _GROUP, saved["part"], saved["at"]):
+            await sweeper.next_step()
+            done += await _apply_group(plan, group, trash, sweeper)
+            await checkpoint.save({"plan": plan.id, "part": part, "at": at, "done": done})
+        await checkpoint.clear()
         await plans.save(replace(plan, applied=plan.applied or plans.iso(sweeper.now())), sweeper.blobs)
-        await _report(plan, done, place.before, sweeper)
-        await sweeper.sweeps.save_progress(_APPLY, None)
+        await _report(plan, done, sweeper)
     return dict(done)
 
 
-async def _place(plan: Plan, sweeper: Sweeper) -> _ApplyProgress:
-    saved = await sweeper.sweeps.progress(_APPLY)
-    if saved is not None and saved.pop("plan") == plan.id:
-        return _ApplyProgress(**saved)
-    last = await sweeper.sweeps.last()
-    if plan.applied is None or last is None or last.plan != plan.id:  # or it was taken back since
-        return _ApplyProgress()
-    return _ApplyProgress(before=last.done)
-
-
-async def _save(plan: Plan, place: _ApplyProgress, sweeper: Sweeper) -> None:
-    await sweeper.sweeps.save_progress(_APPLY, {"plan": plan.id, **asdict(place)})
-
-
-async def _report(plan: Plan, done: Counter[str], before: Mapping[str, int], sweeper: Sweeper) -> None:
-    """Add this run's counts to those stored for the plan. Idempotent."""
+async def _report(plan: Plan, done: Counter[str], sweeper: Sweeper) -> None:
+    """Save what was done in the last sweep's result, added to what was done when it was applied before."""
     last = await sweeper.sweeps.last()
     if last is None or last.plan != plan.id:
         return
     if last.applied_ms is not None and not any(done.values()):  # applied again, it found nothing left to do
         return
-    total = dict(done + Counter(before))
+    total = dict(done + Counter(last.done if plan.applied else {}))
     await sweeper.sweeps.remember(replace(last, applied_ms=now_ms(), done=total, stopped=None, stops=0))
 
 

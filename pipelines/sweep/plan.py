@@ -2,9 +2,8 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -74,10 +73,6 @@ class Draft:
         """One that begins now (s since 1970)."""
         return cls(f"sweep-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}", now)
 
-    def as_json(self) -> dict[str, Any]:
-        """The draft as JSON-ready data."""
-        return asdict(self)
-
 
 async def write_down(draft: Draft, step: StepResult, next_stage: str, blobs: Put) -> Draft:
     """The draft with what a step has found, which is written to a file of its own. Raises: StorageError.
@@ -130,11 +125,17 @@ async def load(plan_id: str, blobs: Get) -> Plan:
         raise PlanUnknown(f"There is no plan {plan_id}.") from error
 
 
-async def findings(plan: Plan, blobs: Get, first: int = 0) -> AsyncIterator[Sequence[Discrepancy]]:
-    """What the plan says, part by part from the part `first` on. Raises: StorageError."""
-    for part in range(first, plan.parts):
-        lines = (await blobs.get(plan_part_key(plan.id, part))).splitlines()
-        yield [_finding(line) for line in lines]
+async def groups(
+    plan: Plan, blobs: Get, size: int, part: int = 0, at: int = 0
+) -> AsyncIterator[tuple[Sequence[Discrepancy], int, int]]:
+    """What the plan says, at most `size` findings at once, each group with the part and place of the next.
+
+    Raises: StorageError.
+    """
+    for number in range(part, plan.parts):
+        lines = (await blobs.get(plan_part_key(plan.id, number))).splitlines()
+        for start in range(at if number == part else 0, len(lines), size):
+            yield [_finding(line) for line in lines[start : start + size]], number, start + size
 
 
 def own_keys(plan: Plan) -> Sequence[str]:

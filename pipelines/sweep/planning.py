@@ -38,8 +38,8 @@ async def make_plan(planner: Planner) -> Plan:
                 wrong = await wrong_totals
             plan = await finish(draft, planner.now(), planner.blobs)
             await planner.sweeps.remember(await _swept(plan, draft, wrong, planner))
-            for progress in (DRAFT, _COUNTED):
-                await planner.sweeps.save_progress(progress, None)
+            for name in (DRAFT, _COUNTED):
+                await planner.sweeps.checkpoint(name).clear()
     except StorageError as error:
         if not isinstance(error, CatalogTooNew):  # which is not ours to write to
             with suppress(StorageError):
@@ -53,7 +53,7 @@ async def _look_at_all(draft: Draft, planner: Planner) -> Draft:
         await planner.next_step()
         step = await _STAGES[draft.stage](draft.after, planner)
         draft = await write_down(draft, step, _after(draft.stage), planner.blobs)
-        await planner.sweeps.save_progress(DRAFT, draft.as_json())
+        await planner.sweeps.checkpoint(DRAFT).save(draft)
     return draft
 
 
@@ -69,16 +69,17 @@ async def _counting(draft: Draft, planner: Planner) -> AsyncIterator[asyncio.Tas
 
 async def _wrong_totals(draft: Draft, planner: Planner) -> int | None:
     """How many totals were wrong; once they are set right, another try would find none."""
-    counted = await planner.sweeps.progress(_COUNTED)
+    checkpoint = planner.sweeps.checkpoint(_COUNTED)
+    counted = await checkpoint.load()
     if counted is None or counted["plan"] != draft.id:
         counted = {"plan": draft.id, "wrong": await planner.installation.correct_totals()}
-        await planner.sweeps.save_progress(_COUNTED, counted)
+        await checkpoint.save(counted)
     wrong: int | None = counted["wrong"]
     return wrong
 
 
 async def _begun(planner: Planner) -> Draft:
-    saved = await planner.sweeps.progress(DRAFT)
+    saved = await planner.sweeps.checkpoint(DRAFT).load()
     now = planner.now()
     draft = Draft(**saved) if saved else Draft.new(now)
     return draft if now - draft.begun < STALE_S else Draft.new(now)

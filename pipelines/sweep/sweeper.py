@@ -5,11 +5,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from pipelines.sweep.ages import Ages
 from storage.blobs import Blobs, Inspect, Put
+from storage.catalog.checkpoints import Checkpoint
 from storage.catalog.sweeps import SWEEP, Sweeps, VariantRow
 from storage.errors import StorageError
 from storage.totals import Count, Swept
@@ -64,9 +65,7 @@ class PlanRecords(VisibleRows, Protocol):
 
     async def note_stop(self, reason: str) -> None: ...
 
-    async def progress(self, of: str) -> dict[str, Any] | None: ...
-
-    async def save_progress(self, of: str, value: Mapping[str, Any] | None) -> None: ...
+    def checkpoint(self, name: str) -> Checkpoint: ...
 
 
 class Planner(Looker, Protocol):

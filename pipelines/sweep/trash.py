@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from pipelines.sweep import plan as plans
-from pipelines.sweep.findings import Kind, stat_all
+from pipelines.sweep.findings import Discrepancy, Kind, stat_all
 from pipelines.sweep.plan import DRAFT, STALE_S, Plan, PlanUnknown
 from pipelines.sweep.sweeper import Sweeper
 from storage.blobs import BlobInfo, Existence, list_infos
@@ -51,7 +51,7 @@ async def purge(sweeper: Sweeper) -> Mapping[str, int]:
             if plan.id >= place.plan and plan.made_at < _expired_before(sweeper):
                 place = await _purge_plan(plan, place, sweeper)
         done = await _purge_others(place, sweeper)
-        await sweeper.sweeps.save_progress(_PURGE, None)
+        await sweeper.sweeps.checkpoint(_PURGE).clear()
     return done
 
 
@@ -63,11 +63,9 @@ async def restore(plan_id: str, sweeper: Sweeper) -> int:
     plan = await plans.load(plan_id, sweeper.blobs)
     restored = 0
     async with sweeper.at_work():
-        async for part in plans.findings(plan, sweeper.blobs):
-            keys = [finding.key for finding in part if finding.kind in _KINDS]
-            for start in range(0, len(keys), _GROUP):
-                await sweeper.next_step()
-                restored += len(await bring_back([plan], keys[start : start + _GROUP], sweeper))
+        async for group, _, _ in plans.groups(plan, sweeper.blobs, _GROUP):
+            await sweeper.next_step()
+            restored += len(await bring_back([plan], _moved(group), sweeper))
         await plans.save(replace(plan, applied=None), sweeper.blobs)
     return restored
 
@@ -120,30 +118,27 @@ def _may_come_back(kept: BlobInfo | Existence, there: BlobInfo | Existence) -> b
 
 
 async def _begun(sweeper: Sweeper) -> _PurgeProgress:
-    place = _PurgeProgress(**(await sweeper.sweeps.progress(_PURGE) or {}))
+    place = _PurgeProgress(**(await sweeper.sweeps.checkpoint(_PURGE).load() or {}))
     return place if sweeper.now() - place.begun < STALE_S else _PurgeProgress(sweeper.now())
 
 
 async def _purge_plan(plan: Plan, place: _PurgeProgress, sweeper: Sweeper) -> _PurgeProgress:
     if place.plan != plan.id:
         place = replace(place, plan=plan.id, part=0, at=0)
-    done = Counter(place.done)
-    first = place.at
-    async for part in plans.findings(plan, sweeper.blobs, place.part):
-        keys = [finding.key for finding in part if finding.kind in _KINDS]
-        for start in range(first, len(keys), _GROUP):
-            await sweeper.next_step()
-            done += await _purge_group(plan, keys[start : start + _GROUP], sweeper)
-            await _save(replace(place, at=start + _GROUP, done=dict(done)), sweeper)
-        place, first = replace(place, part=place.part + 1), 0
+    checkpoint, done = sweeper.sweeps.checkpoint(_PURGE), Counter(place.done)
+    async for group, part, at in plans.groups(plan, sweeper.blobs, _GROUP, place.part, place.at):
+        await sweeper.next_step()
+        done += await _purge_group(plan, _moved(group), sweeper)
+        await checkpoint.save(replace(place, part=part, at=at, done=done))
     done["plans"] += await _forget(plan, sweeper)
-    place = replace(place, at=0, done=dict(done))
-    await _save(place, sweeper)
+    place = replace(place, part=plan.parts, at=0, done=done)
+    await checkpoint.save(place)
     return place
 
 
-async def _save(place: _PurgeProgress, sweeper: Sweeper) -> None:
-    await sweeper.sweeps.save_progress(_PURGE, asdict(place))
+def _moved(group: Sequence[Discrepancy]) -> Sequence[str]:
+    """The keys that the plan moved to the trash."""
+    return [finding.key for finding in group if finding.kind in _KINDS]
 
 
 async def _purge_group(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> Counter[str]:
@@ -181,7 +176,7 @@ async def _purge_others(place: _PurgeProgress, sweeper: Sweeper) -> Mapping[str,
     Returns the counts of the whole purge.
     """
     before = _expired_before(sweeper)
-    draft = await sweeper.sweeps.progress(DRAFT)
+    draft = await sweeper.sweeps.checkpoint(DRAFT).load()
     living = {plan.id for plan in await known_plans(sweeper)} | ({draft["id"]} if draft else set())
     done = Counter(place.done)
     async with aclosing(list_infos(sweeper.blobs, TRASH, place.after)) as blobs:
@@ -195,6 +190,6 @@ async def _purge_others(place: _PurgeProgress, sweeper: Sweeper) -> Mapping[str,
                 await sweeper.blobs.delete(blob.key)
             looked_at += 1
             if looked_at % _GROUP == 0:
-                await _save(replace(place, after=blob.key, done=dict(done)), sweeper)
+                await sweeper.sweeps.checkpoint(_PURGE).save(replace(place, after=blob.key, done=done))
                 await sweeper.next_step()
     return dict(done)

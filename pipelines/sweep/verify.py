@@ -11,7 +11,6 @@ from storage.catalog.sweeps import VERIFY, VariantRow
 from storage.errors import BlobNotFound, StorageError
 from storage.threads import in_thread
 
-PROGRESS = "verify"
 _PAGE = 20  # files in one step
 
 Remake = Callable[[Mapping[str, str]], Awaitable[int]]
@@ -54,7 +53,8 @@ async def verify(sweeper: Sweeper, remake: Remake, pace: Pace) -> Verified:
     verifier = replace(sweeper, lease=VERIFY)
     found = Verified()
     async with verifier.at_work():
-        after = (await sweeper.sweeps.progress(PROGRESS) or {}).get("after", "")
+        checkpoint = sweeper.sweeps.checkpoint("verify")
+        after = (await checkpoint.load() or {}).get("after", "")
         while page := await sweeper.sweeps.rows(after, _PAGE):
             await verifier.next_step()
             damaged: dict[str, str] = {}
@@ -65,8 +65,8 @@ async def verify(sweeper: Sweeper, remake: Remake, pace: Pace) -> Verified:
             found.damaged += tuple(damaged)
             found.remade += await remake(damaged) if damaged else 0
             after = page[-1].key
-            await sweeper.sweeps.save_progress(PROGRESS, {"after": after})
-        await sweeper.sweeps.save_progress(PROGRESS, None)
+            await checkpoint.save({"after": after})
+        await checkpoint.clear()
     return found
 
 

@@ -20,7 +20,7 @@ from storage.errors import CatalogDamaged, CatalogObsolete, CatalogTooNew, Catal
 from storage.keys import UPLOADS, shown
 from storage.paths import has_catalog
 from storage.totals import StorageTotals, read_totals
-from worker.adoption import ADOPTION
+from worker.adoption import ADOPTION, listing_of
 from worker.findings import Finding
 from worker.settings import Settings
 
@@ -86,8 +86,8 @@ async def _check_names(settings: Settings, catalog: Catalog) -> Finding | None:
     if settings.adopt == "off":
         count, first = await _find_names(settings)
     else:
-        walk = await catalog.walks.at(ADOPTION)
-        count, first = walk.strange, walk.first_strange
+        listed = await listing_of(catalog, ADOPTION)
+        count, first = listed.strange, listed.first_strange
     if not count:
         return None
     detail = f"{count} below uploads/ cannot be announced or adopted; the first is {first}"

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from storage.catalog.backfill import Backfill
+from storage.catalog.checkpoints import Checkpoint
 from storage.catalog.claims import Claims
 from storage.catalog.database import BUSY_TIMEOUT_S, Database, identity, mark_bound, open_database
 from storage.catalog.dead_letters import DeadLetters
@@ -15,8 +16,8 @@ from storage.catalog.outbox import Outbox
 from storage.catalog.poison import Poison
 from storage.catalog.reports import Reports
 from storage.catalog.requeuer import Requeuer
+from storage.catalog.sources import Sources
 from storage.catalog.sweeps import Sweeps
-from storage.catalog.walks import Walks
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,12 @@ class Catalog:
     reports: Reports
     sweeps: Sweeps
     poison: Poison
-    walks: Walks
+    sources: Sources
     database: Database
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Where the progress of the work of that name is saved."""
+        return Checkpoint(self.database, name)
 
     async def mark_bound(self) -> None:
         """Remember that this catalog has a storage root from now on."""
@@ -75,6 +80,6 @@ async def open_catalog(
             reports=Reports(database),
             sweeps=Sweeps(database),
             poison=Poison(database),
-            walks=Walks(database),
+            sources=Sources(database),
             database=database,
         )

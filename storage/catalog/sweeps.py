@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog.checkpoints import Checkpoint
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database, check_schema
 from storage.catalog.dialect import insert, joined
@@ -206,18 +207,9 @@ class Sweeps:
 
     # -- how far a sweep has come, and who sweeps
 
-    async def progress(self, of: str) -> dict[str, Any] | None:
-        """How far the work of that name had come when it was last saved. Raises: CatalogUnavailable."""
-        async with self._database.reading() as connection:
-            return await read_value(connection, f"sweep:{of}")
-
-    async def save_progress(self, of: str, value: Mapping[str, Any] | None) -> None:
-        """Keep how far it has come; None when it is done. Raises: CatalogUnavailable."""
-        async with self._database.writing() as connection:
-            if value is None:
-                await connection.execute(delete(kv).where(kv.c.name == f"sweep:{of}"))
-            else:
-                await write_value(connection, f"sweep:{of}", value)
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Where the progress of one part of the sweep is saved."""
+        return Checkpoint(self._database, f"sweep:{name}")
 
     async def check_schema(self) -> None:
         """Raises: CatalogTooNew when the schema is not this program's, CatalogUnavailable."""

@@ -10,11 +10,11 @@ from pipelines.sandbox import Sandbox
 from pipelines.sandbox.child import Child
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
+from storage.catalog.checkpoints import Checkpoint
 from storage.catalog.claims import Claims
 from storage.catalog.intake import EventStore
 from storage.catalog.outbox import Outbox
 from storage.catalog.sweeps import Sweeps
-from storage.catalog.walks import Walks
 from worker import tasks
 from worker.adoption import Adoption
 from worker.queue.jobs import Jobs
@@ -75,19 +75,18 @@ DELETE: Mapping[str, Step] = {
     "move": Step(LocalBlobs, "move"),
 }
 ADOPT: Mapping[str, Step] = {
-    "look": Step(Adoption, "look"),
-    "moved": Step(Walks, "moved", _DURABLE),
-    "ended": Step(Walks, "ended", _DURABLE),
+    "page": Step(Adoption, "page"),
+    "progress": Step(Checkpoint, "save", _DURABLE),
 }
 REBUILD: Mapping[str, Step] = {
     "rebind": Step(LocalBlobs, "rebind"),
-    "begun": Step(Walks, "begun", _DURABLE),
     "bound": Step(Catalog, "mark_bound", _DURABLE),
 }
 
 SWEEP: Mapping[str, Step] = {
     "lease": Step(Sweeps, "lease", _DURABLE),
-    "progress": Step(Sweeps, "save_progress", _DURABLE),
+    "progress": Step(Checkpoint, "save", _DURABLE),
+    "clear": Step(Checkpoint, "clear", _DURABLE),
     "remember": Step(Sweeps, "remember", _DURABLE),
     "mark_for_deletion": Step(Sweeps, "mark_for_deletion", _DURABLE),
     "clear_marks": Step(Sweeps, "clear_marks", _DURABLE),

@@ -48,19 +48,19 @@ def _is_gone(place: FaultPlace, number: int) -> bool:
     return gone and place.states().get(_source(number)) == "deleted"
 
 
-def _put_three_and_forget_the_last_walk(place: FaultPlace, number: int) -> None:
+def _put_three_and_forget_the_last_listing(place: FaultPlace, number: int) -> None:
     for n in (3 * number, 3 * number + 1, 3 * number + 2):
         _put(place, n)
     if place.catalog.exists():
         with closing(sqlite3.connect(place.catalog, timeout=10)) as connection, connection:
-            connection.execute("DELETE FROM kv WHERE name = 'walk:adoption'")
+            connection.execute("DELETE FROM kv WHERE name = 'checkpoint:adoption'")
 
 
-def _three_are_ready_and_the_walk_has_ended(place: FaultPlace, number: int) -> bool:
+def _three_are_ready_and_the_listing_has_ended(place: FaultPlace, number: int) -> bool:
     if not place.states():
         return False
-    walks = rows_of(place.catalog, "SELECT value FROM kv WHERE name = 'walk:adoption'")
-    ended = [walk for walk in walks if json.loads(walk["value"])["finished_ms"]]
+    listings = rows_of(place.catalog, "SELECT value FROM kv WHERE name = 'checkpoint:adoption'")
+    ended = [one for one in listings if json.loads(one["value"])["finished_ms"]]
     return bool(ended) and all(_is_ready(place, n) for n in (3 * number, 3 * number + 1, 3 * number + 2))
 
 
@@ -80,8 +80,8 @@ UPLOAD = Scenario(steps.UPLOAD, _is_ready, prepare=_put, send=_announce)
 DELETION = Scenario(steps.DELETION, _is_gone, prepare=_have_ready, send=_ask_to_delete)
 ADOPTION = Scenario(
     steps.ADOPTION,
-    _three_are_ready_and_the_walk_has_ended,
-    prepare=_put_three_and_forget_the_last_walk,
+    _three_are_ready_and_the_listing_has_ended,
+    prepare=_put_three_and_forget_the_last_listing,
     from_the_start=True,
     fault={"page": 2},
 )

@@ -70,16 +70,20 @@ async def test_a_tombstone_keeps_its_source_from_being_adopted(catalog: Catalog)
         DeletionRequested(StreamId(2, 0), gone),
     )
 
-    known = await catalog.walks.known_sources([SOURCE, "uploads/other.jpg"])
+    known = await catalog.sources.known([SOURCE, "uploads/other.jpg"])
 
     assert known == {SOURCE}
 
 
-async def test_a_walk_goes_on_where_it_stopped_and_begins_anew_at_its_end(catalog: Catalog) -> None:
-    await catalog.walks.moved("adoption", "uploads/m.jpg")
-    stopped = await catalog.walks.at("adoption")
-    await catalog.walks.ended("adoption")
-    ended = await catalog.walks.at("adoption")
+async def test_progress_is_what_was_saved_last_until_it_is_cleared(catalog: Catalog) -> None:
+    checkpoint = catalog.checkpoint("adoption")
+    before = await checkpoint.load()
+    for after in ("uploads/m.jpg", "uploads/n.jpg"):
+        await checkpoint.save({"after": after})
+    stopped = await checkpoint.load()
+    await catalog.checkpoint("rebuild").clear()
+    others_cleared = await checkpoint.load()
+    await checkpoint.clear()
 
-    assert (stopped.after, ended.after) == ("uploads/m.jpg", "")
-    assert ended.finished_ms > stopped.finished_ms
+    assert (before, stopped, others_cleared) == (None, {"after": "uploads/n.jpg"}, stopped)
+    assert await checkpoint.load() is None

@@ -196,7 +196,7 @@ async def test_a_rewrite_waits_for_who_writes_and_is_tried_again_much_later(old:
     assert _pragma(path, "auto_vacuum") == 0
 
 
-async def test_a_rewrite_keeps_the_numbers_of_rows_by_which_walks_go(old: Catalog, path: Path) -> None:
+async def test_a_rewrite_keeps_the_numbers_of_rows(old: Catalog, path: Path) -> None:
     for ms in range(2, 12):
         await take(old, upload_event(ms, uuid4(), f"uploads/{ms}.jpg"))
     query = "SELECT number, id FROM uploads ORDER BY number"

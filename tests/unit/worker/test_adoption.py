@@ -12,7 +12,7 @@ from storage.catalog import Catalog
 from storage.keys import spellings
 from tests.support.catalogs import take, upload_event
 from worker import adoption
-from worker.adoption import Adoption
+from worker.adoption import ADOPTION, Adoption, listing_of
 from worker.queue import Queue, connect, job_queue_of
 
 COMPOSED = "uploads/B\u00e4r/\u00e4.jpg"
@@ -20,7 +20,7 @@ COMPOSED = "uploads/B\u00e4r/\u00e4.jpg"
 
 
 @pytest.fixture
-async def walking(catalog: Catalog, local_blobs: LocalBlobs, root: Path) -> AsyncIterator[Adoption]:
+async def adopting(catalog: Catalog, local_blobs: LocalBlobs, root: Path) -> AsyncIterator[Adoption]:
     """An adoption that only reports, and so asks nothing of its Redis."""
     (root / "uploads").mkdir()
     redis = connect("redis://127.0.0.1:1/0", job_queue_of("media:uploads"))
@@ -37,8 +37,8 @@ def put(root: Path, *names: bytes) -> None:
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 100])
-async def test_names_that_cannot_be_announced_are_told_once_a_walk_with_their_number_and_the_first(
-    walking: Adoption, catalog: Catalog, root: Path, page: int, monkeypatch: pytest.MonkeyPatch
+async def test_names_that_cannot_be_announced_are_logged_once_a_listing_with_their_number_and_the_first(
+    adopting: Adoption, catalog: Catalog, root: Path, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adoption, "PAGE", page)
     put(root, b"uploads/a.jpg", b"uploads/b\xe9.jpg", b"uploads/c.jpg", b"uploads/d/e\nf", b"uploads/g.jpg")
@@ -47,39 +47,39 @@ async def test_names_that_cannot_be_announced_are_told_once_a_walk_with_their_nu
         with capture_logs() as logged:
             ticks = 0
             while not (answer := [one for one in logged if one["event"] == "names_passed_over"]):
-                await walking.tick("report", pause_s=0)
+                await adopting.tick("report", pause_s=0)
                 assert (ticks := ticks + 1) < 20
 
         assert [(one["count"], one["first"]) for one in answer] == [(4, "uploads/b\\xe9.jpg")]
-    walk = await catalog.walks.at("adoption")
-    assert (walk.after, walk.strange, walk.first_strange) == ("", 4, "uploads/b\\xe9.jpg")
+    listing = await listing_of(catalog, ADOPTION)
+    assert (listing.after, listing.strange, listing.first_strange) == ("", 4, "uploads/b\\xe9.jpg")
 
 
-async def test_a_walk_past_good_names_only_tells_nothing(
-    walking: Adoption, catalog: Catalog, root: Path
+async def test_a_listing_of_good_names_only_logs_nothing_about_names(
+    adopting: Adoption, catalog: Catalog, root: Path
 ) -> None:
     put(root, b"uploads/a.jpg")
     with capture_logs() as logged:
-        await walking.tick("report", pause_s=0)
+        await adopting.tick("report", pause_s=0)
 
     assert [one["event"] for one in logged] == ["originals_without_record"]
-    assert (await catalog.walks.at("adoption")).strange == 0
+    assert (await listing_of(catalog, ADOPTION)).strange == 0
 
 
 @pytest.mark.parametrize(("announced", "on_disk"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
 async def test_an_original_that_was_announced_in_another_spelling_is_known(
-    walking: Adoption, catalog: Catalog, root: Path, announced: str, on_disk: str
+    adopting: Adoption, catalog: Catalog, root: Path, announced: str, on_disk: str
 ) -> None:
     put(root, on_disk.encode(), b"uploads/other.jpg")
     await take(catalog, upload_event(1, source=announced))
 
-    assert (await walking.look("")).unknown == ["uploads/other.jpg"]
+    assert (await adopting.page("")).unknown == ["uploads/other.jpg"]
 
 
 async def test_an_original_beside_an_announced_one_that_differs_only_in_spelling_is_its_own(
-    walking: Adoption, catalog: Catalog, root: Path
+    adopting: Adoption, catalog: Catalog, root: Path
 ) -> None:
     put(root, COMPOSED.encode(), DECOMPOSED.encode())
     await take(catalog, upload_event(1, source=COMPOSED))
 
-    assert (await walking.look("")).unknown == [DECOMPOSED]
+    assert (await adopting.page("")).unknown == [DECOMPOSED]

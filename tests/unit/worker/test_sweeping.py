@@ -10,6 +10,7 @@ from storage.catalog.clock import now_ms
 from storage.catalog.records import StreamId, UploadRequested
 from storage.catalog.tables import totals
 from tests.support.catalogs import CAT, SOURCE, delete_event, take, upload_event, work
+from worker.adoption import Listing
 from worker.sweeping import REBUILD, forbidden
 
 FOUND = uuid4()
@@ -20,12 +21,18 @@ def adopted_upload() -> UploadRequested:
     return UploadRequested(StreamId(), FOUND, SOURCE, "default", adopted=True)
 
 
+async def rebuilt(catalog: Catalog, finished_ms: int = 1) -> None:
+    """A rebuild has listed every original."""
+    listing = Listing(finished_ms=finished_ms, newest=await catalog.sources.newest())
+    await catalog.checkpoint(REBUILD).save(listing)
+
+
 async def test_a_rebuild_forbids_sweeps_until_all_its_originals_are_done_with(catalog: Catalog) -> None:
     never = await forbidden(catalog)
-    await catalog.walks.begun(REBUILD)
+    await catalog.checkpoint(REBUILD).save(Listing())
     under_way = await forbidden(catalog)
     await take(catalog, upload_event(1))
-    await catalog.walks.ended(REBUILD)
+    await rebuilt(catalog)
     waits = await forbidden(catalog)
     await work(catalog)
     over = await forbidden(catalog)
@@ -36,9 +43,9 @@ async def test_a_rebuild_forbids_sweeps_until_all_its_originals_are_done_with(ca
 
 
 async def test_wrong_totals_do_not_allow_what_a_rebuild_forbids(catalog: Catalog) -> None:
-    await catalog.walks.begun(REBUILD)
+    await catalog.checkpoint(REBUILD).save(Listing())
     await take(catalog, upload_event(1))
-    await catalog.walks.ended(REBUILD)
+    await rebuilt(catalog)
     async with catalog.database.writing() as connection:
         await connection.execute(update(totals).values(files=0))
 
@@ -48,7 +55,7 @@ async def test_wrong_totals_do_not_allow_what_a_rebuild_forbids(catalog: Catalog
 async def test_uploads_that_came_after_a_rebuild_hold_up_no_sweep(catalog: Catalog) -> None:
     await take(catalog, adopted_upload())
     await work(catalog, FOUND)
-    await catalog.walks.ended(REBUILD)
+    await rebuilt(catalog)
     await take(catalog, upload_event(1, source="uploads/new.jpg"), upload_event(2, FOUND))
 
     assert await forbidden(catalog) is None
@@ -56,11 +63,10 @@ async def test_uploads_that_came_after_a_rebuild_hold_up_no_sweep(catalog: Catal
 
 @pytest.mark.parametrize("upload_id", [FOUND, CAT], ids=["same id", "another id"])
 async def test_originals_of_a_rebuild_that_are_announced_again_still_forbid_sweeps(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, upload_id: UUID
+    catalog: Catalog, upload_id: UUID
 ) -> None:
     await take(catalog, adopted_upload())
-    monkeypatch.setattr("storage.catalog.walks.now_ms", lambda: now_ms() - 1000)
-    await catalog.walks.ended(REBUILD)
+    await rebuilt(catalog, now_ms() - 1000)
     await take(catalog, upload_event(1, upload_id))
     waits = await forbidden(catalog)
     await work(catalog, FOUND)
@@ -74,7 +80,7 @@ async def test_an_original_of_a_rebuild_that_is_wanted_again_while_it_is_deleted
     catalog: Catalog,
 ) -> None:
     await take(catalog, adopted_upload())
-    await catalog.walks.ended(REBUILD)
+    await rebuilt(catalog)
     await take(catalog, delete_event(1, FOUND))
     unwanted = await forbidden(catalog)
     await take(catalog, upload_event(2, FOUND))

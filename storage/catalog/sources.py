@@ -1,0 +1,56 @@
+"""The originals that uploads have, by key."""
+
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from storage.catalog.database import Database
+from storage.catalog.records import State
+from storage.catalog.tables import uploads
+
+_PAGE = 5000
+
+
+@dataclass(frozen=True)
+class Announced:
+    """An original's key, whether an upload still needs it, and its bytes (0 if it was never read)."""
+
+    key: str
+    needed: bool
+    bytes: int
+
+
+class Sources:
+    """The originals of one catalog."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def known(self, sources: Iterable[str]) -> frozenset[str]:
+        """Those of `sources` that some upload has, in whatever state. Raises: CatalogUnavailable."""
+        query = select(uploads.c.source).where(uploads.c.source.in_(list(sources)))
+        async with self._database.reading() as connection:
+            return frozenset((await connection.execute(query)).scalars())
+
+    async def all(self) -> AsyncGenerator[Announced, None]:
+        """Every original that some upload has, in order of key, each once. Raises: CatalogUnavailable."""
+        kept = uploads.c.state.not_in((State.DELETED, State.DELETING))
+        query = select(uploads.c.source, func.max(kept), func.coalesce(func.max(uploads.c.bytes), 0))
+        after = ""
+        while True:
+            page = query.where(uploads.c.source > after).group_by(uploads.c.source)
+            async with self._database.reading() as connection:
+                found = (await connection.execute(page.order_by(uploads.c.source).limit(_PAGE))).all()
+            for key, needed, size in found:
+                yield Announced(key, bool(needed), size)
+            if len(found) < _PAGE:
+                return
+            after = found[-1][0]
+
+    async def newest(self) -> int:
+        """The number of the newest upload, 0 where there is none. Raises: CatalogUnavailable."""
+        async with self._database.reading() as connection:
+            last = select(func.coalesce(func.max(uploads.c.number), 0))
+            newest: int = (await connection.execute(last)).scalar_one()
+        return newest
