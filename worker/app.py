@@ -35,6 +35,7 @@ from worker.intake import Intake
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue, QueueUnavailable
 from worker.queue.heartbeats import new_instance
+from worker.recorder import Recorder
 from worker.retry import classify
 from worker.settings import LEAST_MEMORY_MB, OF_A_PROCESS, Settings, available_cpus
 from worker.shutdown import Shutdown
@@ -130,15 +131,12 @@ async def open_app(
         )
         intake = Intake(
             queue,
-            stores.catalog.intake,
-            stores.catalog.epochs,
+            Recorder(queue, stores.catalog.intake, stores.catalog.epochs, frozenset(recipes), metrics),
             publisher,
-            recipes=frozenset(recipes),
             batch_size=settings.batch_size,
             backlog=BACKLOG,
             lease_s=settings.lease,
             stopping=shutdown.stopping,
-            metrics=metrics,
         )
         health = Health(
             new_instance(),

@@ -7,6 +7,7 @@ from storage.catalog import Catalog
 from worker.intake import Intake
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue
+from worker.recorder import Recorder
 
 BACKLOG = 16
 
@@ -20,13 +21,10 @@ def intake_on(
     """One that reads batches of 10, and stops reading while `BACKLOG` jobs wait."""
     return Intake(
         queue,
-        catalog.intake,
-        catalog.epochs,
+        Recorder(queue, catalog.intake, catalog.epochs, frozenset({"default"}), metrics),
         OutboxPublisher(catalog.outbox, queue, metrics),
-        recipes=frozenset({"default"}),
         batch_size=10,
         backlog=BACKLOG,
         lease_s=1,
         stopping=stopping or asyncio.Event(),
-        metrics=metrics,
     )

@@ -1,0 +1,197 @@
+"""Recording: entries become rows or dead letters, each of the epoch of the stream in which it was read."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import structlog
+
+from pipelines.metrics import NO_METRICS, Metrics
+from storage.catalog.epochs import Epochs
+from storage.catalog.intake import Event, EventStore
+from storage.catalog.records import About, DeadLetter, Doubt, StreamId, Taken, UploadRequested
+from storage.errors import CatalogDamaged, CatalogUnavailable
+from worker.events import InvalidEvent, parse_event, parse_stream_id, read_about
+from worker.queue import Queue, StreamEntry
+
+log = structlog.get_logger(__name__)
+
+MAX_DEAD_LETTER_BYTES = 128 * 1024  # of a bad entry that are kept; the largest good event has half of it
+_A_YEAR_MS = 365 * 24 * 3600 * 1000  # longer ago than this an ID is no time
+
+_Read = Sequence[tuple[Event, DeadLetter]]
+_Put = Callable[[_Read, Sequence[DeadLetter]], Awaitable[Taken | Doubt]]
+
+
+class Recorder:
+    """Records entries of one stream in the catalog."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        store: EventStore,
+        epochs: Epochs,
+        recipes: frozenset[str],
+        metrics: Metrics = NO_METRICS,
+    ) -> None:
+        self._queue = queue
+        self._store = store
+        self._epochs = epochs
+        self._recipes = recipes
+        self._metrics = metrics
+        self._recorded: set[str] = set()  # IDs of entries that Redis has not let go of yet
+        self.unrecorded: set[str] = set()
+        """The IDs of entries that met a damaged page of the catalog."""
+        self.epoch: int | None = None
+        """The epoch of the stream, as known when entries are read."""
+
+    async def read_epoch(self) -> None:
+        """Learn in which epoch the stream is. Raises: CatalogUnavailable."""
+        self.epoch = (await self._epochs.current()).number
+
+    async def begin_anew(self) -> None:
+        """Make the group, and before it a new epoch: nobody can read before both are there."""
+        await self._move_to(await self._epochs.begin(self.epoch or 0))
+        await self._queue.stream.make_group()
+
+    async def _move_to(self, epoch: int) -> None:
+        if epoch != self.epoch:
+            log.warning("stream_began_anew", stream=self._queue.stream.name, epoch=epoch)
+            self._recorded.clear()  # the same IDs may be others' now
+        self.epoch = epoch
+
+    async def record(self, entries: Sequence[StreamEntry]) -> Taken:
+        """Record those of `entries` that are not recorded yet; those that cannot be are in `unrecorded` then.
+
+        Raises: CatalogUnavailable, QueueUnavailable.
+        """
+        # One that was recorded and could not be acknowledged is not answered again each time.
+        fresh = [entry for entry in entries if entry.id not in self._recorded]
+        taken = await self._take(fresh) if fresh else Taken({}, [])
+        self._recorded |= {entry.id for entry in fresh} - self.unrecorded
+        return taken
+
+    def note_acknowledged(self) -> None:
+        """Forget which entries were recorded: Redis has let go of all of them."""
+        self._recorded.clear()
+
+    async def _take(self, entries: Sequence[StreamEntry]) -> Taken:
+        """Record `entries`, each as of the epoch in which it was read."""
+        epochs = dict.fromkeys((entry.id for entry in entries), self.epoch or 0)
+        sure = False
+        while True:
+            epoch = self.epoch or 0
+            events, letters = self._parse(entries, epochs)
+            taken = await self._record(events, letters, epoch, sure=sure)
+            if isinstance(taken, Taken):
+                refused = [*letters, *taken.refused]
+                for letter in refused:
+                    reason = letter.message
+                    log.warning("event_refused", stream_id=letter.stream_id, code=letter.code, reason=reason)
+                self._metrics.events_taken(len(entries) - len(refused), len(refused))
+                return taken
+            sure = taken.epoch == epoch and not await self._is_anew(taken.newest)
+            if not sure:
+                await self._move_to(taken.epoch if taken.epoch != epoch else await self._epochs.begin(epoch))
+                # What the stream does not know of was read before it began anew.
+                here = await self._queue.stream.pending(entries)
+                epochs |= dict.fromkeys(here, self.epoch or 0)
+
+    async def _is_anew(self, newest: StreamId | None) -> bool:
+        """Whether the stream is another than the one in which that entry was taken.
+
+        An older state of it, which was restored, is the same: what it numbers from now on is newer than all
+        that was taken, and what is older has been taken. Unless a clock has gone back since, that is.
+        """
+        last = await self._queue.stream.last_id()
+        if newest is None or last is None or newest <= parse_stream_id(last, newest.epoch):
+            return False
+        return not 0 <= await self._queue.server.now_ms() - newest.ms < _A_YEAR_MS
+
+    def _parse(
+        self, entries: Sequence[StreamEntry], epochs: Mapping[str, int]
+    ) -> tuple[_Read, Sequence[DeadLetter]]:
+        events, letters = [], []
+        for entry in entries:
+            position = parse_stream_id(entry.id, epochs[entry.id])
+            try:
+                event = parse_event(entry.event, position, self._recipes)
+            except InvalidEvent as error:
+                letters.append(_letter(entry, position, error.code, str(error), read_about(entry.event)))
+            else:
+                reason = "the id belongs to another source"
+                owned = _letter(entry, position, "invalid_event", reason, _about(event))
+                events.append((event, owned))
+        return events, letters
+
+    async def _record(
+        self, events: _Read, letters: Sequence[DeadLetter], epoch: int, *, sure: bool
+    ) -> Taken | Doubt:
+        put = partial(self._store.take, epoch=epoch, sure=sure)
+        try:
+            taken = await put(events, letters)
+        except CatalogDamaged:
+            pass  # where one event meets a damaged page, the others need not
+        except CatalogUnavailable:
+            raise
+        except Exception:
+            log.exception("intake_batch_failed", events=len(events))
+        else:
+            if isinstance(taken, Taken):
+                self._note_recorded(*(letter for _, letter in events), *letters)
+            return taken
+        return await self._record_singly(events, letters, put)
+
+    async def _record_singly(self, events: _Read, letters: Sequence[DeadLetter], put: _Put) -> Taken | Doubt:
+        """One by one, so that what cannot be recorded harms nobody else."""
+        found = [await self._record_one([], letter, put) for letter in letters]
+        for event, letter in events:
+            try:
+                found.append(await self._record_one([(event, letter)], letter, put))
+            except CatalogUnavailable:
+                raise
+            except Exception as error:
+                log.exception("event_failed", stream_id=letter.stream_id)
+                reason = f"could not be recorded: {error}"[:1000]
+                failed = replace(letter, code="internal_error", message=reason)
+                found.append(await self._record_one([], failed, put))
+        parts = [part for part in found if isinstance(part, Taken)]
+        if doubts := [part for part in found if isinstance(part, Doubt)]:
+            return doubts[0]  # all of it once more; what has been taken changes nothing then
+        return Taken(
+            jobs={job_id: ids for part in parts for job_id, ids in part.jobs.items()},
+            refused=[letter for part in parts for letter in part.refused],
+            messages=[message for part in parts for message in part.messages],
+            outdated=[entry for part in parts for entry in part.outdated],
+        )
+
+    async def _record_one(self, event: _Read, letter: DeadLetter, put: _Put) -> Taken | Doubt:
+        """An event, or without one its letter; one that meets a damaged page is noted as unrecorded."""
+        try:
+            taken = await put(event, [] if event else [letter])
+        except CatalogDamaged as error:
+            if letter.stream_id not in self.unrecorded:
+                log.error("event_not_recorded", stream_id=letter.stream_id, reason=str(error))  # noqa: TRY400
+            self.unrecorded.add(letter.stream_id)
+            return Taken({}, [])
+        if isinstance(taken, Taken):
+            self._note_recorded(letter)
+        return taken
+
+    def _note_recorded(self, *letters: DeadLetter) -> None:
+        if self.unrecorded:
+            self.unrecorded -= {letter.stream_id for letter in letters}
+
+
+def _letter(
+    entry: StreamEntry, position: StreamId, code: str, reason: str, about: About | None
+) -> DeadLetter:
+    return DeadLetter(
+        entry.id, code, reason, entry.raw[:MAX_DEAD_LETTER_BYTES], about=about, position=position
+    )
+
+
+def _about(event: Event) -> About:
+    if isinstance(event, UploadRequested):
+        return About(event.id, event.source, event.metadata)
+    return About(event.id, None)
