@@ -32,12 +32,13 @@ from worker.health import (
     check_rights,
 )
 from worker.intake import Intake
+from worker.limits import OF_A_PROCESS, available_cpus
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue, QueueUnavailable
 from worker.queue.heartbeats import new_instance
 from worker.recorder import Recorder
 from worker.retry import classify
-from worker.settings import LEAST_MEMORY_MB, OF_A_PROCESS, Settings, available_cpus
+from worker.settings import LEAST_MEMORY_MB, Settings
 from worker.shutdown import Shutdown
 from worker.stores import open_stores
 

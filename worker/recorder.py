@@ -138,7 +138,7 @@ class Recorder:
             log.exception("intake_batch_failed", events=len(events))
         else:
             if isinstance(taken, Taken):
-                self._note_recorded(*(letter for _, letter in events), *letters)
+                self.unrecorded -= {letter.stream_id for letter in (*(one for _, one in events), *letters)}
             return taken
         return await self._record_singly(events, letters, put)
 
@@ -175,12 +175,8 @@ class Recorder:
             self.unrecorded.add(letter.stream_id)
             return Taken({}, [])
         if isinstance(taken, Taken):
-            self._note_recorded(letter)
+            self.unrecorded.discard(letter.stream_id)
         return taken
-
-    def _note_recorded(self, *letters: DeadLetter) -> None:
-        if self.unrecorded:
-            self.unrecorded -= {letter.stream_id for letter in letters}
 
 
 def _letter(

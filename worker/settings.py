@@ -1,117 +1,35 @@
-"""Every setting: the only reader of the environment. All mistakes are told at once, each by its variable."""
+"""Every setting: the only reader of the environment. All mistakes are reported at once, by variable."""
 
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipelines import cgroups, formats, rlimits
+from pipelines import formats
 from pipelines.formats import MIB
 from pipelines.recipe import BUILT_IN, Recipes
-from pipelines.recipe_file import RecipeMistakes, load_recipes
+from pipelines.recipe_file import load_recipes
 from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY
 from storage.paths import folder_of
-from worker.crontab import check_crontab
+from worker import setting_types as types
 from worker.env_files import ENCODING, INSTEAD, EnvFile, find_env_files
-from worker.queue.url import check_url
+from worker.limits import MemoryLimit, available_cpus, memory_limit
 
 PREFIX = "MEDIA_"
-_SECRET = {"redis_url"}  # is not shown at all: any part of a wrong one may be a password
-_OF_OTHERS = {
-    INSTEAD,
-    "MEDIA_ROOT",
-    "MEDIA_URL",
-}  # the latter are Django's, which often shares our environment
-_OF_THE_QUEUE = ("jobs", "workers", "catalog")  # what follows the stream's name in keys beside it
+_OF_OTHERS = {INSTEAD, "MEDIA_ROOT", "MEDIA_URL"}  # those of Django, which often shares our environment
 _WHERE = ("MEDIA_REDIS_URL", "MEDIA_STORAGE_URL", "MEDIA_CATALOG_URL")  # a default may be somebody else's
 UPLOADS_A_DECODER = 4  # in one job
 LEAST_MEMORY_MB = 192  # for a worker, an idle decoder and one that draws an ordinary picture
 
 
-CONTAINERS = "the container's limit"
-OF_A_PROCESS = "the limit of a process (LimitAS, LimitDATA, ulimit -v, -d)"
-
-
-@dataclass(frozen=True)
-class MemoryLimit:
-    """MiB that the system allows at most, and what says so."""
-
-    mb: int
-    by: str
-
-
 class SettingsError(Exception):
     """The environment does not describe a worker; the message has a line for each mistake."""
-
-
-def _stream(value: str, info: ValidationInfo) -> str:
-    events = info.data.get("events")
-    if value == events:
-        raise ValueError("must differ from MEDIA_EVENTS, the stream of messages")
-    if str(events).removeprefix(f"{value}:") in _OF_THE_QUEUE or str(events).startswith(f"{value}:health:"):
-        raise ValueError(f"uses the key {events} for something else; choose another MEDIA_EVENTS")
-    return value
-
-
-def _storage_url(value: str) -> str:
-    if value.startswith("s3:"):
-        raise ValueError("S3 is not supported yet; use file:PATH")
-    if not value.startswith("file:") or len(value) == len("file:"):
-        raise ValueError("must be file:PATH")
-    return value
-
-
-def _catalog_url(value: str) -> str:
-    if value.startswith("postgres"):
-        raise ValueError("Postgres is not supported yet; use sqlite+aiosqlite:///PATH")
-    if not re.fullmatch(r"sqlite\+aiosqlite:///[^?:]+", value):
-        raise ValueError("must be sqlite+aiosqlite:///PATH")
-    return value
-
-
-def _crontab(value: str) -> str:
-    if value:
-        check_crontab(value)
-    return value
-
-
-def _names(value: object) -> object:
-    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
-
-
-def _known_formats(value: tuple[str, ...]) -> tuple[str, ...]:
-    known = [known.name for known in formats.FORMATS]
-    unknown = sorted(set(value) - set(known))
-    if unknown or not value:
-        raise ValueError(f"may list {', '.join(known)}, not {', '.join(unknown) or 'nothing'}")
-    return value
-
-
-def _or_none(value: object) -> object:
-    return None if value == "" else value
-
-
-def _recipes(value: Path | None) -> Path | None:
-    if value is not None:
-        try:
-            load_recipes(value)
-        except RecipeMistakes as error:
-            raise ValueError(str(error)) from error
-    return value
-
-
-def available_cpus() -> int:
-    """The CPUs that this process may use: the cgroups' quota or the affinity mask, whichever is less."""
-    cpus = len(os.sched_getaffinity(0))
-    quota = cgroups.cpu_quota()
-    return cpus if quota is None else min(cpus, max(1, int(quota)))
 
 
 class Settings(BaseSettings):
@@ -121,15 +39,15 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
     )
 
-    redis_url: Annotated[str, AfterValidator(check_url)] = Field(
+    redis_url: types.RedisUrl = Field(
         "redis://127.0.0.1:6379/0",
         repr=False,  # may hold a password
         description="`redis://`, `rediss://` or `unix://`; Redis or Valkey, 6.2 or newer",
     )
-    storage_url: Annotated[str, AfterValidator(_storage_url)] = Field(
+    storage_url: types.StorageUrl = Field(
         "file:./var/media", description="`file:PATH`, the folder that holds `uploads/` and `variants/`"
     )
-    catalog_url: Annotated[str, AfterValidator(_catalog_url)] = Field(
+    catalog_url: types.CatalogUrl = Field(
         "sqlite+aiosqlite:///./var/catalog.db", description="`sqlite+aiosqlite:///PATH`"
     )
     events: str = Field(
@@ -137,7 +55,7 @@ class Settings(BaseSettings):
         min_length=1,
         description="the stream of messages; two installations on one Redis need both streams of their own",
     )
-    stream: Annotated[str, AfterValidator(_stream)] = Field(
+    stream: types.StreamName = Field(
         "media:uploads", min_length=1, validate_default=True, description="the stream that apps write"
     )
     max_source_bytes: int = Field(
@@ -180,13 +98,11 @@ class Settings(BaseSettings):
         "reject",
         description="truncated or damaged pictures: `reject` them, or `accept` the part that decodes",
     )
-    formats: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_known_formats)] = (
-        Field(
-            tuple(known.name for known in formats.FORMATS),
-            description="accepted input formats, separated by commas",
-        )
+    formats: types.FormatNames = Field(
+        tuple(known.name for known in formats.FORMATS),
+        description="accepted input formats, separated by commas",
     )
-    recipes: Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_recipes)] = Field(
+    recipes: types.RecipeFile = Field(
         None, description="a TOML file of recipes, see [Recipes](#recipes); default: the built-in recipe"
     )
     adopt: Literal["enqueue", "report", "off"] = Field(
@@ -212,13 +128,12 @@ class Settings(BaseSettings):
     delete_originals: bool = Field(
         False, description="whether a delete event may move the original to the trash"
     )
-    sweep_cron: Annotated[str, AfterValidator(_crontab)] = Field(
+    sweep_cron: types.Crontab = Field(
         "0 3 * * *",
         description="when a worker sweeps: a crontab line, in its local time at its start; empty: never",
     )
     sweep_apply: bool = Field(
-        False,
-        description="whether the scheduled sweep applies its plan and purges expired trash",
+        False, description="whether the scheduled sweep applies its plan and purges expired trash"
     )
     events_maxlen: int = Field(
         100_000, ge=100, description="messages kept in the stream of messages (approximately)"
@@ -245,9 +160,7 @@ class Settings(BaseSettings):
     @cached_property
     def memory_limit(self) -> MemoryLimit | None:
         """The least limit of memory that the system sets, None where it sets none."""
-        limits = ((cgroups.memory_limit(), CONTAINERS), (rlimits.memory_limit(), OF_A_PROCESS))
-        found = (MemoryLimit(limit // MIB, of) for limit, of in limits if limit is not None)
-        return min(found, key=lambda limit: limit.mb, default=None)
+        return memory_limit()
 
     @cached_property
     def budget_mb(self) -> int:
@@ -318,7 +231,8 @@ def unknown_variables() -> Mapping[str, str | None]:
 def _errors(error: ValidationError, files: Sequence[EnvFile]) -> Sequence[str]:
     return [
         f"{_said_in(variable(str(mistake['loc'][0])), files)}: {mistake['msg'].removeprefix('Value error, ')}"
-        + ("" if mistake["loc"][0] in _SECRET else f" (it is {_shown(mistake['input'])!r})")
+        # Any part of a wrong URL of Redis may be a password.
+        + ("" if mistake["loc"][0] == "redis_url" else f" (it is {_shown(mistake['input'])!r})")
         for mistake in error.errors(include_url=False)
     ]
 
@@ -333,6 +247,5 @@ def _shown(value: object) -> object:
 
 def _said_in(name: str, files: Sequence[EnvFile]) -> str:
     """A variable's name, with the file that it is from unless the environment has it."""
-    if name in {given.upper() for given in os.environ}:
-        return name
-    return next((f"{name} in {file.path}" for file in reversed(files) if name in file.variables), name)
+    of_files = (f"{name} in {file.path}" for file in reversed(files) if name in file.variables)
+    return name if name in map(str.upper, os.environ) else next(of_files, name)

@@ -8,7 +8,8 @@ from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY, open_sandbox
 from pipelines.sandbox.answers import Hello
 from worker.app import allowance
 from worker.findings import Finding, inspect_memory
-from worker.settings import CONTAINERS, OF_A_PROCESS, Settings, available_cpus
+from worker.limits import CONTAINERS, OF_A_PROCESS, available_cpus
+from worker.settings import Settings
 
 
 async def check_decoders(settings: Settings) -> Sequence[Finding]:

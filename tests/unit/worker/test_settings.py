@@ -10,7 +10,8 @@ import pytest
 from pipelines import cgroups, formats
 from pipelines.formats import MIB
 from worker.findings import inspect_memory
-from worker.settings import Settings, SettingsError, available_cpus, unknown_variables, variable
+from worker.limits import available_cpus
+from worker.settings import Settings, SettingsError, unknown_variables, variable
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,80 @@
+"""The types of the settings, which refuse a wrong value with a reason for people."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+from pydantic_settings import NoDecode
+
+from pipelines import formats
+from pipelines.recipe_file import RecipeMistakes, load_recipes
+from worker.crontab import check_crontab
+from worker.queue.url import check_url
+
+_OF_THE_QUEUE = ("jobs", "workers", "catalog")  # what follows the stream's name in keys beside it
+
+
+def _stream(value: str, info: ValidationInfo) -> str:
+    events = info.data.get("events")
+    if value == events:
+        raise ValueError("must differ from MEDIA_EVENTS, the stream of messages")
+    if str(events).removeprefix(f"{value}:") in _OF_THE_QUEUE or str(events).startswith(f"{value}:health:"):
+        raise ValueError(f"uses the key {events} for something else; choose another MEDIA_EVENTS")
+    return value
+
+
+def _storage_url(value: str) -> str:
+    if value.startswith("s3:"):
+        raise ValueError("S3 is not supported yet; use file:PATH")
+    if not value.startswith("file:") or len(value) == len("file:"):
+        raise ValueError("must be file:PATH")
+    return value
+
+
+def _catalog_url(value: str) -> str:
+    if value.startswith("postgres"):
+        raise ValueError("Postgres is not supported yet; use sqlite+aiosqlite:///PATH")
+    if not re.fullmatch(r"sqlite\+aiosqlite:///[^?:]+", value):
+        raise ValueError("must be sqlite+aiosqlite:///PATH")
+    return value
+
+
+def _crontab(value: str) -> str:
+    if value:
+        check_crontab(value)
+    return value
+
+
+def _names(value: object) -> object:
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+def _known_formats(value: tuple[str, ...]) -> tuple[str, ...]:
+    known = [known.name for known in formats.FORMATS]
+    unknown = sorted(set(value) - set(known))
+    if unknown or not value:
+        raise ValueError(f"may list {', '.join(known)}, not {', '.join(unknown) or 'nothing'}")
+    return value
+
+
+def _or_none(value: object) -> object:
+    return None if value == "" else value
+
+
+def _recipes(value: Path | None) -> Path | None:
+    if value is not None:
+        try:
+            load_recipes(value)
+        except RecipeMistakes as error:
+            raise ValueError(str(error)) from error
+    return value
+
+
+RedisUrl = Annotated[str, AfterValidator(check_url)]
+StorageUrl = Annotated[str, AfterValidator(_storage_url)]
+CatalogUrl = Annotated[str, AfterValidator(_catalog_url)]
+StreamName = Annotated[str, AfterValidator(_stream)]
+FormatNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_known_formats)]
+RecipeFile = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_recipes)]
+Crontab = Annotated[str, AfterValidator(_crontab)]
