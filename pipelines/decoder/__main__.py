@@ -38,7 +38,6 @@ def main(argument: str) -> None:
             "hello": 1,
             "engine": bounds.engine,
             "version": decoder.version(),
-            "formats": bounds.formats,
             "files_closed": files_closed,
             "calls_closed": calls_closed,
             "lacks": lacks,

@@ -17,7 +17,6 @@ class Picture:
     format: Format
     shape: Shape  # as stored, before it is turned upright
     orientation: int  # 1 to 8, as in EXIF; 1 where the decoder turns it upright itself
-    frames: int
     profile: bytes | None
     load: Callable[[float], Image]
     """Start decoding; a loader that can shrink meanwhile may do so by at most the given factor."""

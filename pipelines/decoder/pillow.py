@@ -160,7 +160,7 @@ def _probe_heic(format: Format, data: bytes, _: str) -> Picture:
         image = image.copy(interpretation=_INTERPRETATION[name, sample])
         return image.unpremultiply().cast(image.format) if heif.premultiplied_alpha else image
 
-    return Picture(format, Shape(*heif.size, bands, sample), 1, len(file), profile, load)
+    return Picture(format, Shape(*heif.size, bands, sample), 1, profile, load)
 
 
 def _probe_ico(format: Format, data: bytes, damaged: str) -> Picture:
@@ -173,7 +173,7 @@ def _probe_ico(format: Format, data: bytes, damaged: str) -> Picture:
     shape = Shape(
         width, height // 2, bands=4, whole=True
     )  # the mask lies below the picture and counts as height
-    return Picture(format, shape, 1, 1, None, lambda _: _pixels(icons.frame(0)))
+    return Picture(format, shape, 1, None, lambda _: _pixels(icons.frame(0)))
 
 
 def _probe_file(opener: Callable[[io.BytesIO], PillowImage.Image]) -> _Probe:
@@ -187,7 +187,6 @@ def _picture(format: Format, opened: PillowImage.Image) -> Picture:
         format=format,
         shape=Shape(*opened.size, bands={"1": 1, "L": 1, "P": 3}.get(opened.mode, 4)),
         orientation=orientation if orientation in range(1, 9) else 1,
-        frames=getattr(opened, "n_frames", 1) if format.name == "avif" else 1,
         profile=opened.info.get("icc_profile"),
         load=lambda _: _pixels(opened),
     )

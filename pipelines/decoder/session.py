@@ -49,12 +49,10 @@ class WrongEngine(Exception):
 
 @dataclass
 class Work:
-    """What is known of a request so far; a refusal tells it as far as it got."""
+    """What is known of a request so far."""
 
     sha256: str | None = None
     format: str | None = None
-    width: int | None = None
-    height: int | None = None
     ms: dict[str, float] = field(default_factory=dict)
     bytes: int = 0
     estimate: int = 0
@@ -71,15 +69,6 @@ class Work:
         """Count nothing of the time that has passed since the last lap."""
         self._since = perf_counter()
 
-    def fields(self) -> dict[str, Any]:
-        return {
-            "sha256": self.sha256,
-            "format": self.format,
-            "width": self.width,
-            "height": self.height,
-            "ms": self.ms,
-        }
-
 
 def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], limits: Limits) -> Work:
     """Answer one request and return what it took; after a bug the child must not be used again."""
@@ -88,9 +77,9 @@ def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], li
     try:
         reply = _process(channel, request, descriptors, limits, work)
     except Declined as refused:
-        reply = _refusal(refused, work)
+        reply = _refusal(refused)
     except MemoryError:
-        reply = _refusal(refusal.too_much_memory(_title(work)), work)
+        reply = _refusal(refusal.too_much_memory(_title(work)))
     except reading.FileError as error:
         reply = {"status": "unwritable", "errno": error.number}
     except Exception as error:
@@ -124,8 +113,8 @@ def _lack(reply: dict[str, Any], work: Work) -> str:
             return ""
 
 
-def _refusal(refused: Declined, work: Work) -> dict[str, Any]:
-    return {"status": "refused", "code": refused.code, "message": refused.message, **work.fields()}
+def _refusal(refused: Declined) -> dict[str, Any]:
+    return {"status": "refused", "code": refused.code, "message": refused.message}
 
 
 def _title(work: Work) -> str:
@@ -149,14 +138,23 @@ def _process(
     work.sha256 = reading.sha256(data)
     work.lap("hash")
     if work.sha256 == request.get("known_sha256"):
-        return {"status": "unchanged", **work.fields()}
+        return {"status": "unchanged", "sha256": work.sha256}
     try:
         picture = check(data, limits, work)
     except WrongEngine:
         return {"status": "changed"}
     work.estimate = _estimate(picture, specs, size)
     work.lap("probe")
-    channel.send({"status": "probed", **work.fields(), "frames": picture.frames, "estimate": work.estimate})
+    channel.send(
+        {
+            "status": "probed",
+            "sha256": work.sha256,
+            "format": work.format,
+            "width": picture.width,
+            "height": picture.height,
+            "estimate": work.estimate,
+        }
+    )
     consent, more = channel.receive() or ({"proceed": False}, [])
     descriptors += more
     if not consent["proceed"]:
@@ -187,7 +185,6 @@ def check(data: bytearray, limits: Limits, work: Work) -> Picture:
     if format.engine not in ("vips", limits.engine):
         raise WrongEngine
     picture = limits.decoder.probe(format, data, limits.damaged)
-    work.width, work.height = picture.width, picture.height
     if min(picture.width, picture.height) < 1:
         raise refusal.corrupt(format.title, "it has no pixels")
     if picture.shape.pixels > limits.max_pixels:
@@ -228,8 +225,7 @@ def make(picture: Picture, specs: Sequence[dict[str, Any]], file: int, work: Wor
         raise vips.refusal(picture.format, error) from None
     return {
         "status": "done",
-        **work.fields(),
-        "frames": picture.frames,
         "color": dominant,
         "variants": [made[index] for index in range(len(specs))],
+        "ms": work.ms,
     }

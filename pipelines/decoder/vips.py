@@ -99,7 +99,6 @@ def probe(format: Format, data: bytearray, damaged: str, planes: bool = False) -
             format=format,
             shape=headers.jpeg_shape(data, image.width, image.height) or _shape(format, data, image, planes),
             orientation=_orientation(image),
-            frames=_number(image, "n-pages", 1),
             profile=_profile(image),
             load=load,
             damage=damage if damaged == "reject" else str,

@@ -23,7 +23,6 @@ class Format:
     title: str
     engine: Engine
     loaders: tuple[str, ...]
-    media_types: tuple[str, ...]
     matches: Callable[[bytes], bool]
     memory: Callable[[Shape], int]
     costliest: Shape
@@ -86,7 +85,6 @@ FORMATS: tuple[Format, ...] = (
         title="JPEG",
         engine="vips",
         loaders=("VipsForeignLoadJpegSource",),
-        media_types=("image/jpeg",),
         matches=lambda head: head.startswith(b"\xff\xd8\xff"),
         memory=memory.jpeg,
         costliest=Shape(4000, 3000, whole=True, density=1.5),
@@ -97,7 +95,6 @@ FORMATS: tuple[Format, ...] = (
         title="PNG",
         engine="vips",
         loaders=("VipsForeignLoadPngSource",),
-        media_types=("image/png", "image/apng"),
         matches=lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"),
         memory=memory.png,
         costliest=Shape(4000, 3000, bands=4, whole=True),
@@ -108,7 +105,6 @@ FORMATS: tuple[Format, ...] = (
         title="WebP",
         engine="vips",
         loaders=("VipsForeignLoadWebpSource",),
-        media_types=("image/webp",),
         matches=lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP",
         memory=memory.webp,
         costliest=Shape(4000, 3000, bands=4, whole=True),
@@ -120,7 +116,6 @@ FORMATS: tuple[Format, ...] = (
         title="GIF",
         engine="vips",
         loaders=("VipsForeignLoadNsgifSource",),
-        media_types=("image/gif",),
         matches=lambda head: head.startswith((b"GIF87a", b"GIF89a")),
         memory=memory.gif,
         costliest=_PHOTO,
@@ -131,7 +126,6 @@ FORMATS: tuple[Format, ...] = (
         title="TIFF",
         engine="pillow",
         loaders=("VipsForeignLoadTiffSource",),
-        media_types=("image/tiff",),
         matches=lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
         memory=memory.tiff,
         costliest=Shape(4000, 3000, whole=True),
@@ -142,7 +136,6 @@ FORMATS: tuple[Format, ...] = (
         title="AVIF",
         engine="pillow",
         loaders=("VipsForeignLoadHeifSource",),
-        media_types=("image/avif",),
         matches=_is_avif,
         memory=memory.avif,
         costliest=_PHOTO,
@@ -153,7 +146,6 @@ FORMATS: tuple[Format, ...] = (
         title="HEIC",
         engine="pillow",
         loaders=(),
-        media_types=("image/heic", "image/heif"),
         matches=_is_heic,
         memory=memory.heic,
         costliest=_PHOTO,
@@ -164,7 +156,6 @@ FORMATS: tuple[Format, ...] = (
         title="BMP",
         engine="pillow",
         loaders=(),
-        media_types=("image/bmp", "image/x-ms-bmp"),
         matches=_is_bmp,
         memory=memory.bmp,
         costliest=Shape(4000, 3000, bands=4),
@@ -175,7 +166,6 @@ FORMATS: tuple[Format, ...] = (
         title="ICO",
         engine="pillow",
         loaders=("VipsForeignLoadPngSource",),
-        media_types=("image/vnd.microsoft.icon", "image/x-icon"),
         matches=_is_ico,
         memory=memory.ico,
         costliest=Shape(256, 256, bands=4, whole=True),

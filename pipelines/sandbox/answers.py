@@ -11,7 +11,6 @@ MAX_OUTPUT = 256 * 1024 * 1024  # bytes of all variants together
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Pixels = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Claimed = Annotated[int, Field(ge=0, lt=2**63)]  # what a header says, be it ever so absurd
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 Sentence = Annotated[
@@ -36,7 +35,6 @@ class Hello(_Frame):
     hello: Literal[1]
     engine: Literal["vips", "pillow"]
     version: Sentence
-    formats: list[Word]
     files_closed: bool
     calls_closed: bool
     lacks: list[Word] = []
@@ -47,10 +45,6 @@ class Unchanged(_Frame):
 
     status: Literal["unchanged"]
     sha256: Sha256
-    format: Word | None
-    width: Claimed | None
-    height: Claimed | None
-    ms: dict[Word, float]
 
 
 class Changed(_Frame):
@@ -67,9 +61,7 @@ class Probed(_Frame):
     format: Word
     width: Pixels
     height: Pixels
-    frames: Pixels
     estimate: Annotated[int, Field(ge=0)]
-    ms: dict[Word, float]
 
 
 class Written(_Frame):
@@ -86,11 +78,6 @@ class Done(_Frame):
     """All variants are written."""
 
     status: Literal["done"]
-    sha256: Sha256
-    format: Word
-    width: Pixels
-    height: Pixels
-    frames: Pixels
     color: Annotated[str, StringConstraints(pattern=r"^#[0-9a-f]{6}$")]
     variants: Sequence[Written]
     ms: dict[Word, float]
@@ -100,13 +87,8 @@ class Refused(_Frame):
     """The picture is declined."""
 
     status: Literal["refused"]
-    sha256: Sha256 | None
     code: Code
     message: Sentence
-    format: Word | None
-    width: Claimed | None
-    height: Claimed | None
-    ms: dict[Word, float]
 
 
 class Unwritable(_Frame):

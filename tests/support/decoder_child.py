@@ -104,6 +104,10 @@ class Child:
             "SC_PAGE_SIZE"
         )
 
+    def cpu_ms(self) -> float:
+        """The CPU time that it has taken so far."""
+        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[0]) / 1e6
+
     def descriptors(self) -> set[int]:
         """The files that it has open now."""
         return {int(entry.name) for entry in Path(f"/proc/{self.process.pid}/fd").iterdir()}

@@ -54,27 +54,20 @@ class Job:
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.width, self.height = 40, 30
 
-    def fields(self) -> Message:
-        size = {"width": self.width, "height": self.height, "frames": 1}
-        return {"sha256": self.sha256, "format": "jpeg", **size, "ms": {"read": 0.1}}
-
     def probed(self) -> Message:
-        return {"status": "probed", **self.fields(), "estimate": 30 * MIB}
+        size = {"width": self.width, "height": self.height}
+        return {"status": "probed", "sha256": self.sha256, "format": "jpeg", **size, "estimate": 30 * MIB}
 
     def unchanged(self, sha256: str) -> Message:
-        return {
-            "status": "unchanged",
-            "sha256": sha256,
-            **dict.fromkeys(("format", "width", "height")),
-            "ms": {},
-        }
+        return {"status": "unchanged", "sha256": sha256}
 
     def written(self) -> list[Message]:
         size = {"width": self.width, "height": self.height, "start": 0, "bytes": len(self.picture)}
         return [{"name": spec["name"], **size} for spec in self.request["variants"]]
 
     def done(self) -> Message:
-        return {"status": "done", **self.fields(), "color": "#102030", "variants": self.written()}
+        ms = {"read": 0.1}
+        return {"status": "done", "color": "#102030", "variants": self.written(), "ms": ms}
 
     def say(self, message: object) -> None:
         send(self.connection, message)
@@ -276,8 +269,7 @@ def babble(job: Job) -> None:
 
 
 def refuse(job: Job, code: str, message: str) -> None:
-    nothing = dict.fromkeys(("sha256", "format", "width", "height"))
-    job.say({"status": "refused", "code": code, "message": message, **nothing, "ms": {}})
+    job.say({"status": "refused", "code": code, "message": message})
 
 
 def fail(job: Job, traceback: str) -> None:
@@ -351,7 +343,7 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "a huge frame": lambda job: raw(job, struct.pack(">I", 2**32 - 1) + b"x" * 1000),
     "an unknown status": lambda job: job.say({"status": "fine"}),
     "no status": lambda job: job.say({}),
-    "wrong types": lambda job: job.say({**job.probed(), "width": "40", "ms": []}),
+    "wrong types": lambda job: job.say({**job.probed(), "width": "40"}),
     "a number too large": lambda job: job.say({**job.probed(), "width": 10**30}),
     "a negative estimate": lambda job: job.say({**job.probed(), "estimate": -1}),
     "an extra field": lambda job: job.say({**job.probed(), "path": "/etc/passwd"}),
@@ -447,7 +439,6 @@ def hello(config: Message) -> Message:
         "hello": 1,
         "engine": config["engine"],
         "version": "rogue",
-        "formats": ["jpeg"],
         "files_closed": False,
         "calls_closed": False,
     }

@@ -46,11 +46,12 @@ def test_a_picture_becomes_all_its_variants_from_one_read(child: Child) -> None:
 def test_the_answer_tells_what_was_found_and_how_long_it_took(child: Child) -> None:
     source = jpeg()
 
-    answer = child.run(source).answer
+    outcome = child.run(source)
 
-    assert answer["sha256"] == hashlib.sha256(source).hexdigest()
-    assert (answer["format"], answer["width"], answer["height"], answer["frames"]) == ("jpeg", 1000, 401, 1)
-    assert set(answer["ms"]) == {"read", "hash", "probe", "decode", "resize", "encode"}
+    assert outcome.probe is not None
+    assert outcome.probe["sha256"] == hashlib.sha256(source).hexdigest()
+    assert [outcome.probe[name] for name in ("format", "width", "height")] == ["jpeg", 1000, 401]
+    assert set(outcome.answer["ms"]) == {"read", "hash", "probe", "decode", "resize", "encode"}
 
 
 def test_before_it_decodes_it_says_what_it_will_take_and_waits_for_consent(child: Child) -> None:
@@ -231,20 +232,19 @@ def test_damaged_pictures_are_accepted_as_far_as_they_go_where_that_is_asked_for
 def test_too_many_pixels_are_refused_from_the_header_in_no_time(child: Child) -> None:
     source = saved(Image.new("1", (10_001, 10_000)), "PNG")
 
+    began = child.cpu_ms()
     outcome = child.run(source)
 
-    assert sum(outcome.answer["ms"].values()) < 100
+    assert child.cpu_ms() - began < 100
     assert outcome.code == "too_many_pixels"
     assert outcome.answer["message"].startswith("The picture has 100.01 megapixels (10001 x 10000)")
-    assert (outcome.answer["width"], outcome.answer["height"]) == (10_001, 10_000)
 
 
 def test_a_file_that_is_too_large_is_refused_unread() -> None:
     with Child(names=["jpeg"], max_bytes=1000) as child:
-        outcome = child.run(jpeg())
+        outcome = child.run(b"not as many as that", size=1001)  # reading would find that it has changed
 
     assert outcome.code == "source_too_large"
-    assert outcome.answer["sha256"] is None
 
 
 def test_a_format_that_is_switched_off_is_refused_by_name() -> None:

@@ -113,7 +113,6 @@ def test_every_call_that_is_refused_has_a_number_on_each_architecture() -> None:
 
 def test_the_child_says_what_it_is_and_whether_it_is_confined(child: Child) -> None:
     assert child.hello["hello"] == 1
-    assert child.hello["formats"] == list(ALL)
     assert child.hello["version"].startswith("libvips 8.")
     assert ("pillow" in child.hello["version"]) == (child.hello["engine"] == "pillow")
     assert child.hello["files_closed"] == (landlock.version() > 0)

@@ -31,9 +31,7 @@ from worker.settings import Settings
 def test_the_doctor_says_which_half_of_the_confinement_is_missing(
     files: bool, calls: bool, level: str, words: str
 ) -> None:
-    hello = Hello(
-        hello=1, engine="vips", version="libvips", formats=[], files_closed=files, calls_closed=calls
-    )
+    hello = Hello(hello=1, engine="vips", version="libvips", files_closed=files, calls_closed=calls)
     finding = inspect_confinement([hello])
 
     assert finding.level == level
