@@ -1,7 +1,8 @@
 """Decoders as children: how many there are, how much each may take, and what they may answer."""
 
 from pipelines.sandbox.allowance import CHILD_MEMORY, PARENT_MEMORY, Allowance
-from pipelines.sandbox.child import DECODER, TOO_CROWDED
+from pipelines.sandbox.child import DECODER
+from pipelines.sandbox.exits import TOO_CROWDED
 from pipelines.sandbox.output_check import Rendered, RenderedVariant
 from pipelines.sandbox.sandbox import Sandbox, decoder_version, open_sandbox
 

@@ -20,7 +20,8 @@ from pipelines.sandbox.answers import (
     Unchanged,
     Unwritable,
 )
-from pipelines.sandbox.child import Budget, Child
+from pipelines.sandbox.budget import Budget
+from pipelines.sandbox.child import Child
 from pipelines.sandbox.memory_guard import MemoryGuard
 from pipelines.sandbox.output_check import Rendered, check_output
 from storage.errors import BlobsUnavailable, unwritable
