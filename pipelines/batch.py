@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
@@ -24,6 +24,7 @@ from pipelines.outage import Outage
 from pipelines.poison import PoisonList
 from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
+from pipelines.slots import Slots
 from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
 from storage.blobs import Existence, Prove
 from storage.catalog.claims import Claims
@@ -52,40 +53,6 @@ class BatchBlobs(PictureBlobs, DoomedBlobs, Prove, Protocol):
 
 Classify = Callable[[Exception, Claim], Failed | Postponed]
 """Says what an error means for the upload that met it."""
-
-
-class Slots:
-    """The uploads that a worker has in its hands at once; a little more than it can decode."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._free = asyncio.Semaphore(count)
-        self._exclusive = asyncio.Lock()
-        self.busy = 0
-
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """A place beside others."""
-        async with self._free:
-            self.busy += 1
-            try:
-                yield
-            finally:
-                self.busy -= 1
-
-    @asynccontextmanager
-    async def exclusive(self) -> AsyncIterator[None]:
-        """The whole worker for one upload."""
-        taken = 0
-        async with self._exclusive:
-            try:
-                for _ in range(self._count):
-                    await self._free.acquire()
-                    taken += 1
-                yield
-            finally:
-                for _ in range(taken):
-                    self._free.release()
 
 
 @dataclass
@@ -127,6 +94,7 @@ class BatchContext:
     decoder_outage: Outage
     committer: Committer
     slots: Slots
+    """The uploads that the worker has in its hands at once; a little more than it can decode."""
     classify: Classify
     may_delete_originals: bool
     stopping: asyncio.Event

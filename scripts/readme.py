@@ -10,7 +10,6 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from pipelines.formats import FORMATS, Format
-from pipelines.sandbox import Sandbox
 from pipelines.stats import report
 from scripts.variables import written
 from worker.app import allowance
@@ -77,7 +76,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _formats(settings: Settings) -> Sequence[str]:
-    budget = Sandbox(allowance(settings)).most
+    budget = allowance(settings).memory_alone
     rows = (
         (known.title, _decoder(known), known.reach(budget, settings.max_pixels), known.note)
         for known in FORMATS

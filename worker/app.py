@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from pipelines.batch import BatchContext, Slots
+from pipelines.batch import BatchContext
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import MIB
@@ -17,6 +17,7 @@ from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.outage import Outage
 from pipelines.poison import PoisonList
 from pipelines.sandbox import DECODER, TOO_CROWDED, Allowance, Sandbox, decoder_version, open_sandbox
+from pipelines.slots import Slots
 from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.errors import CatalogUnavailable, VolumeMissing

@@ -119,7 +119,7 @@ def check_decoders(outage: Outage, sandbox: Sandbox) -> Check:
     """
 
     async def check() -> str | None:
-        if outage.problem is not None and not outage.pause_ms and sandbox.has_slot:
+        if outage.problem is not None and not outage.pause_ms and sandbox.admission.slots.are_free:
             await outage.confirm()
         return outage.problem
 
@@ -130,7 +130,7 @@ def check_memory(sandbox: Sandbox) -> Check:
     """The kernel has not killed a decoder for lack of memory in the last minute."""
 
     async def check() -> str | None:
-        return sandbox.was_short_of_memory(SHORT_FOR_S)
+        return sandbox.pool.was_short_of_memory(SHORT_FOR_S)
 
     return check
 

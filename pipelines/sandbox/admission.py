@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from pipelines.formats import MIB
+from pipelines.slots import Slots
 
 MAX_OVERTAKING_S = 5.0  # how long smaller requests may overtake a big one that waits
 
@@ -35,44 +36,21 @@ class Admission:
     """
 
     def __init__(self, slots: int, budget: int) -> None:
-        self.slots = slots
+        self.slots = Slots(slots)
         self.budget = budget
         self._free = budget
-        self._slots = asyncio.Semaphore(slots)
         self._waiting: deque[_Request] = deque()
-        self._busy = 0
 
     def __repr__(self) -> str:
         free = f"{self._free // MIB} of {self.budget // MIB} MiB free"
-        return f"<Admission: {self._busy} of {self.slots} slots busy, {free}, {len(self._waiting)} waiting>"
-
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """One decoder's place."""
-        await self._take_slot()
-        try:
-            yield
-        finally:
-            self._return_slot()
-
-    @property
-    def has_slot(self) -> bool:
-        """Whether a place is free, so that whoever asks for one now does not wait."""
-        return not self._slots.locked()
+        busy = f"{self.slots.busy} of {self.slots.count} slots busy"
+        return f"<Admission: {busy}, {free}, {len(self._waiting)} waiting>"
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """All places and all memory at once: nobody decodes beside the holder."""
-        taken = 0
-        async with self.memory(self.budget):
-            try:
-                for _ in range(self.slots):
-                    await self._take_slot()
-                    taken += 1
-                yield
-            finally:
-                for _ in range(taken):
-                    self._return_slot()
+        async with self.memory(self.budget), self.slots.exclusive():
+            yield
 
     @contextmanager
     def memory_now(self, need: int) -> Iterator[None]:
@@ -104,14 +82,6 @@ class Admission:
             yield
         finally:
             self._return(need)
-
-    async def _take_slot(self) -> None:
-        await self._slots.acquire()
-        self._busy += 1
-
-    def _return_slot(self) -> None:
-        self._busy -= 1
-        self._slots.release()
 
     def _must_queue(self) -> bool:
         return bool(self._waiting) and time.monotonic() - self._waiting[0].since > MAX_OVERTAKING_S

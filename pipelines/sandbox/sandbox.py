@@ -53,27 +53,13 @@ class Sandbox:
             return await self._alone(task)
 
     @property
-    def most(self) -> int:
-        """Bytes of memory for one picture that is decoded alone."""
-        return self.guard.most
-
-    @property
     def has_decoders(self) -> bool:
         """Whether a decoder lives that was started before."""
         return len(self.pool) > 0
 
-    @property
-    def has_slot(self) -> bool:
-        """Whether a picture, or `probe`, would begin at once."""
-        return self.admission.has_slot
-
-    def was_short_of_memory(self, within_s: float) -> str | None:
-        """The message of the last decoder that the kernel killed for lack of memory, if it is not older."""
-        return self.pool.was_short_of_memory(within_s)
-
     async def probe(self) -> None:
         """Start a decoder of the engine that could not be started last. Raises: DecoderUnavailable."""
-        async with self.admission.slot():
+        async with self.admission.slots.one():
             await self.pool.start_missing()
 
     async def hello(self, engine: Engine) -> Hello:
@@ -92,18 +78,18 @@ class Sandbox:
 
     async def _beside_others(self, task: Task) -> Rendered | None:
         try:
-            async with self.admission.slot():
+            async with self.admission.slots.one():
                 return await self._attempt(task)
         except NoRoomError as big:
             if big.need > self.admission.budget:
                 return await self._alone(task)
-            async with self.admission.memory(big.need), self.admission.slot():
+            async with self.admission.memory(big.need), self.admission.slots.one():
                 return await self._attempt(task, granted=big.need)
 
     async def _alone(self, task: Task) -> Rendered | None:
         async with self.admission.alone():
             await self.pool.end_idle()
-            return await self._attempt(task, granted=self.most)
+            return await self._attempt(task, granted=self.guard.most)
 
     async def _attempt(self, task: Task, granted: int | None = None) -> Rendered | None:
         known = formats.sniff(os.pread(task.source_fd, formats.HEAD, 0))

@@ -14,15 +14,17 @@ from worker.settings import Settings
 
 async def check_decoders(settings: Settings) -> Sequence[Finding]:
     """Whether decoders start, what confines them, and how large a picture they take."""
+    allowed = allowance(settings)
     try:
-        async with open_sandbox(allowance(settings)) as sandbox:
+        async with open_sandbox(allowed) as sandbox:
             hellos = [await sandbox.hello(engine) for engine in ("vips", "pillow")]
-            budget = sandbox.most
     except DecoderUnavailable as error:
         remedy = error.remedy or "Install the package again: a library is missing."
         return [Finding("Decoders", "error", error.reason, remedy)]
     accepted = [known for known in FORMATS if known.name in settings.formats]
-    reach = ", ".join(f"{known.title} (to {known.reach(budget, settings.max_pixels)})" for known in accepted)
+    reach = ", ".join(
+        f"{known.title} (to {known.reach(allowed.memory_alone, settings.max_pixels)})" for known in accepted
+    )
     return [
         Finding("Decoders", "ok", "; ".join(hello.version for hello in hellos)),
         inspect_confinement(hellos),

@@ -7,13 +7,14 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from pipelines.batch import BatchContext, Classify, Slots
+from pipelines.batch import BatchContext, Classify
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
 from pipelines.outage import Outage
 from pipelines.poison import PoisonList
 from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.sandbox import Sandbox
+from pipelines.slots import Slots
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.records import Claim, Message, StreamId, UploadRequested

@@ -54,7 +54,7 @@ def holders() -> Holders:
 async def test_no_more_decode_at_once_than_there_are_places(holders: Holders) -> None:
     admission = Admission(2, 100)
     for name in "abc":
-        await holders.enter(name, admission.slot())
+        await holders.enter(name, admission.slots.one())
     full = list(holders.inside)
     await holders.leave("a")
 
@@ -119,15 +119,15 @@ async def test_who_is_cancelled_at_the_moment_of_its_turn_gives_it_on(holders: H
 
 async def test_alone_waits_for_all_and_keeps_all_out(holders: Holders) -> None:
     admission = Admission(2, 100)
-    await holders.enter("a", admission.slot())
+    await holders.enter("a", admission.slots.one())
     await holders.enter("alone", admission.alone())
-    await holders.enter("b", admission.slot())
+    await holders.enter("b", admission.slots.one())
     before = list(holders.inside)
     await holders.leave("a")
     for name in [each for each in holders.inside if each == "b"]:
         await holders.leave(name)
     alone = list(holders.inside)
-    await holders.enter("c", admission.slot())
+    await holders.enter("c", admission.slots.one())
 
     assert "alone" not in before
     assert alone == ["alone"]
@@ -147,11 +147,11 @@ async def test_two_who_want_to_be_alone_take_turns(holders: Holders) -> None:
 
 async def test_who_gives_up_being_alone_gives_all_places_back(holders: Holders) -> None:
     admission = Admission(2, 100)
-    await holders.enter("a", admission.slot())
+    await holders.enter("a", admission.slots.one())
     await holders.enter("alone", admission.alone())
     await holders.give_up("alone")
     async with AsyncExitStack() as stack:
-        await asyncio.wait_for(stack.enter_async_context(admission.slot()), 5)
+        await asyncio.wait_for(stack.enter_async_context(admission.slots.one()), 5)
         await asyncio.wait_for(stack.enter_async_context(admission.memory(100)), 5)
 
 
@@ -183,7 +183,7 @@ async def test_a_small_picture_overtakes_a_big_one_that_waits_but_not_for_ever(
 
 async def test_its_repr_says_what_is_taken_and_who_waits(holders: Holders) -> None:
     admission = Admission(2, 416 * MIB)
-    await holders.enter("slot", admission.slot())
+    await holders.enter("slot", admission.slots.one())
     await holders.enter("memory", admission.memory(400 * MIB))
     await holders.enter("waits", admission.memory(20 * MIB))
     assert repr(admission) == "<Admission: 1 of 2 slots busy, 16 of 416 MiB free, 1 waiting>"

@@ -20,11 +20,11 @@ from pipelines.batch import (
     QUARANTINE_AFTER,
     BatchContext,
     BatchReport,
-    Slots,
     process_uploads,
 )
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox, open_sandbox
+from pipelines.slots import Slots
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.records import Claim, DeletionRequested, Failed, State, StreamId, Upload

@@ -174,8 +174,8 @@ async def test_while_every_place_is_taken_the_health_tells_what_is_known_and_wai
         struck._until = 0
         is_well = check_decoders(struck, sandbox)
         async with AsyncExitStack() as busy, asyncio.timeout(5):
-            for _ in range(sandbox.admission.slots):
-                await busy.enter_async_context(sandbox.admission.slot())
+            for _ in range(sandbox.admission.slots.count):
+                await busy.enter_async_context(sandbox.admission.slots.one())
             known = await is_well()
 
         assert "a_library_that_is_gone" in (known or "")
