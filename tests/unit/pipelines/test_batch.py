@@ -224,7 +224,7 @@ async def test_a_batch_that_is_cancelled_gives_its_claims_back(
             await batch
 
     assert {(await found(catalog, each)).state for each in ids} == {State.QUEUED}
-    other = await catalog.claims.claim(ids[0], "job", "another worker")
+    other = await catalog.claims.claim(ids[0], await uploads.job_id(ids[0]), "another worker")
     assert other is not None
     assert other.crash_count == 0
 
