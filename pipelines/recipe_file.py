@@ -63,15 +63,8 @@ class _VariantTable(BaseModel):
 
     def variant(self, name: str) -> Variant:
         red, green, blue = bytes.fromhex(self.background[1:])
-        return Variant(
-            name=name,
-            box=self.box,
-            fit=self.fit,
-            format=self.format,
-            quality=self.quality,
-            background=(red, green, blue),
-            progressive=self.progressive,
-        )
+        others = self.model_dump(exclude={"background"})
+        return Variant(name=name, background=(red, green, blue), **others)
 
 
 def load_recipes(path: Path) -> Recipes:

@@ -1,6 +1,5 @@
 """Files of the parent's: the source, read once, whole and never by mmap; and the one for variants."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,11 +39,6 @@ def read_once(descriptor: int, size: int) -> bytearray | None:
         return None
     del data[size:]
     return data
-
-
-def sha256(data: bytearray) -> str:
-    """Return the digest of the bytes that will be decoded, as 64 lower-case hex digits."""
-    return hashlib.sha256(data).hexdigest()
 
 
 class Output:

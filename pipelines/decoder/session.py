@@ -1,6 +1,7 @@
 """One request from start to end: read, check in order of cost, ask, decode once, write."""
 
 import gc
+import hashlib
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -135,7 +136,7 @@ def _process(
     work.lap("read")
     if data is None:
         return {"status": "changed"}
-    work.sha256 = reading.sha256(data)
+    work.sha256 = hashlib.sha256(data).hexdigest()
     work.lap("hash")
     if work.sha256 == request.get("known_sha256"):
         return {"status": "unchanged", "sha256": work.sha256}

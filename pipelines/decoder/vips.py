@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pyvips
@@ -14,24 +14,11 @@ from pipelines.formats import Format, Shape, loaders
 
 LARGEST_PROFILE = 4 * 1024 * 1024  # the largest press profiles have 3 MB; beyond that it is a bomb
 
-Source = Any
-
 _SHORT = ("out of memory", "insufficient memory", "memory allocation", "allocate", "allocating")
 # libjpeg repairs these and goes on; its other warnings are about bytes between the segments.
 _DAMAGE = ("premature end of data segment", "bad Huffman code", "instead of RST", "bad arithmetic code")
 
 _SAMPLE = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "uint": 4, "int": 4, "float": 4, "double": 8}
-OPERATIONS = {
-    "jpeg": "jpegload_source",
-    "png": "pngload_source",
-    "webp": "webpload_source",
-    "gif": "gifload_source",
-    "tiff": "tiffload_source",
-    "avif": "heifload_source",
-    "ico": "pngload_source",
-}
-
-
 _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
     "jpeg": ("jpegsave_buffer", {}),
     "png": ("pngsave_buffer", {}),
@@ -86,12 +73,11 @@ def probe(format: Format, data: bytearray, damaged: str, planes: bool = False) -
     """Read the header, or raise `Refused`."""
     warnings.clear()
     source = pyvips.Source.new_from_memory(png.strip_chunks(data, LARGEST_PROFILE))
-    fail_on = "error" if damaged == "reject" else "none"
+    operation = pyvips.base.nickname_find(pyvips.type_from_name(format.loaders[0]))
+    options = {"access": "sequential", "fail_on": "error" if damaged == "reject" else "none"}
 
     def load(shrink: float) -> Image:
-        return _load(
-            format, source, access="sequential", fail_on=fail_on, **_SHRINK.get(format.name, _whole)(shrink)
-        )
+        return pyvips.Operation.call(operation, source, **options, **_shrinking(format.name, shrink))
 
     try:
         image = load(1)
@@ -131,24 +117,16 @@ def _last_word(detail: str) -> str:
     return lines[-1] if lines else ""
 
 
-def _load(format: Format, source: Source, **options: object) -> Image:
-    return pyvips.Operation.call(OPERATIONS[format.name], source, **options)
-
-
-def _whole(shrink: float) -> dict[str, Any]:
-    return {}
-
-
-def _jpeg_shrink(shrink: float) -> dict[str, Any]:
-    # Halving is as good as the resampler's and saves a third of the time; by 4 and 8 it is coarser.
-    return {"shrink": next((factor for factor, least in ((8, 12), (4, 6), (2, 2)) if shrink >= least), 1)}
-
-
-def _webp_shrink(shrink: float) -> dict[str, Any]:
-    return {"scale": 1 / max(1.0, shrink)}
-
-
-_SHRINK: dict[str, Callable[[float], dict[str, Any]]] = {"jpeg": _jpeg_shrink, "webp": _webp_shrink}
+def _shrinking(name: str, shrink: float) -> dict[str, float]:
+    """The options by which that format's loader scales down by at most `shrink`."""
+    match name:
+        case "jpeg":  # halving is as good as the resampler's and a third quicker; by 4 and 8 it is coarser
+            factors = (factor for factor, least in ((8, 12), (4, 6), (2, 2)) if shrink >= least)
+            return {"shrink": next(factors, 1)}
+        case "webp":
+            return {"scale": 1 / max(1.0, shrink)}
+        case _:
+            return {}
 
 
 def _shape(format: Format, data: bytearray, image: Image, planes: bool) -> Shape:

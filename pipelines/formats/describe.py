@@ -3,40 +3,31 @@
 from pipelines.formats.table import HEAD, brands
 
 _VIDEO_BRANDS = {b"isom", b"iso2", b"mp41", b"mp42", b"qt  ", b"M4V ", b"3gp4", b"3gp5", b"avc1"}
-_OTHERS: tuple[tuple[bytes, str], ...] = (
-    (b"%PDF", "a PDF document"),
-    (b"%!PS", "a PostScript document"),
-    (b"PK\x03\x04", "a ZIP archive or an office document"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"8BPS", "a Photoshop document"),
-    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL picture"),
-    (b"\xff\x0a", "a JPEG XL picture"),
-    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
-    (b"qoif", "a QOI picture"),
-    (b"P1\n", "a PNM picture"),
-    (b"P2\n", "a PNM picture"),
-    (b"P3\n", "a PNM picture"),
-    (b"P4\n", "a PNM picture"),
-    (b"P5\n", "a PNM picture"),
-    (b"P6\n", "a PNM picture"),
-    (b"\x76\x2f\x31\x01", "an OpenEXR picture"),
-    (b"#?RADIANCE", "a Radiance HDR picture"),
-    (b"\x08\xf2\xa6\xb6", "a VIPS working file"),
-    (b"\xb6\xa6\xf2\x08", "a VIPS working file"),
-    (b"\x7fELF", "a program"),
-    (b"MZ", "a program"),
-    (b"#!", "a script"),
-    (b"OggS", "an audio or video file"),
-    (b"ID3", "an audio file"),
-    (b"\x1aE\xdf\xa3", "a video"),
+_OTHERS: tuple[tuple[tuple[bytes, ...], str], ...] = (
+    ((b"%PDF",), "a PDF document"),
+    ((b"%!PS",), "a PostScript document"),
+    ((b"PK\x03\x04",), "a ZIP archive or an office document"),
+    ((b"\x1f\x8b",), "a gzip archive"),
+    ((b"8BPS",), "a Photoshop document"),
+    ((b"\x00\x00\x00\x0cJXL ", b"\xff\x0a"), "a JPEG XL picture"),
+    ((b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51"), "a JPEG 2000 picture"),
+    ((b"qoif",), "a QOI picture"),
+    ((b"P1\n", b"P2\n", b"P3\n", b"P4\n", b"P5\n", b"P6\n"), "a PNM picture"),
+    ((b"\x76\x2f\x31\x01",), "an OpenEXR picture"),
+    ((b"#?RADIANCE",), "a Radiance HDR picture"),
+    ((b"\x08\xf2\xa6\xb6", b"\xb6\xa6\xf2\x08"), "a VIPS working file"),
+    ((b"\x7fELF", b"MZ"), "a program"),
+    ((b"#!",), "a script"),
+    ((b"OggS",), "an audio or video file"),
+    ((b"ID3",), "an audio file"),
+    ((b"\x1aE\xdf\xa3",), "a video"),
 )
 
 
 def describe(head: bytes) -> str:
     """Return what a file that is none of the formats seems to be, in words for a person."""
-    for signature, words in _OTHERS:
-        if head.startswith(signature):
+    for signatures, words in _OTHERS:
+        if head.startswith(signatures):
             return words
     if found := brands(head):
         return "a video" if found & _VIDEO_BRANDS else "a media file of another kind"

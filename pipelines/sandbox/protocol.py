@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 from pipelines.errors import DecoderCrashed, DecoderStarved, PictureRefused, PipelineError, SourceChanged
@@ -81,7 +81,7 @@ class Attempt:
         request = {
             "bytes": task.source_bytes,
             "known_sha256": task.known_sha256,
-            "variants": [_spec(variant) for variant in task.wanted],
+            "variants": [asdict(variant) for variant in task.wanted],
         }
         await self.child.send(request, [task.source_fd])
         return await self.child.receive(
@@ -108,18 +108,6 @@ class Attempt:
         if not isinstance(answer, Done):
             raise _error_of(answer)
         return answer
-
-
-def _spec(variant: Variant) -> dict[str, object]:
-    return {
-        "name": variant.name,
-        "box": variant.box,
-        "fit": variant.fit,
-        "format": variant.format,
-        "quality": variant.quality,
-        "background": list(variant.background),
-        "progressive": variant.progressive,
-    }
 
 
 def _too_much_memory(probed: Probed, most: int) -> PictureRefused:
