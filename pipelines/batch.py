@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from pipelines.batch_report import BatchReport
 from pipelines.commits import Committer
 from pipelines.errors import (
     DecoderKilled,
@@ -53,30 +53,6 @@ class BatchBlobs(PictureBlobs, DoomedBlobs, Prove, Protocol):
 
 Classify = Callable[[Exception, Claim], Failed | Postponed]
 """Says what an error means for the upload that met it."""
-
-
-@dataclass
-class BatchReport:
-    """What came of a batch: how many uploads ended how, what each stage took (ms), and what is left over."""
-
-    outcomes: Counter[str] = field(default_factory=Counter)
-    ms: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    failures: list[tuple[UUID, str, str]] = field(default_factory=list)
-    details: dict[UUID, str] = field(default_factory=dict)  # of failures, for the log alone
-    kept: list[tuple[UUID, str]] = field(default_factory=list)  # originals that were to go, and why they stay
-    left_over: list[UUID] = field(default_factory=list)
-    watched: set[UUID] = field(default_factory=set)  # of them those that may be due sooner
-    due_in_ms: int | None = None
-
-    def add(self, ms: Mapping[str, float]) -> None:
-        """Add the stage times of one upload."""
-        for stage, value in ms.items():
-            self.ms[stage] += value
-
-    def leave(self, upload_id: UUID, due_in_ms: int) -> None:
-        """The upload has to be looked at again, `due_in_ms` from now."""
-        self.left_over.append(upload_id)
-        self.due_in_ms = due_in_ms if self.due_in_ms is None else min(self.due_in_ms, due_in_ms)
 
 
 @dataclass(frozen=True)
@@ -168,9 +144,9 @@ async def _process(
     submitted = time.perf_counter()
     committed = await context.committer.submit(outcome)
     report.ms["commit"] += (time.perf_counter() - submitted) * 1000
-    _note(committed, outcome, report)
+    ended = report.note(committed, outcome)
     code = outcome.code if isinstance(outcome, Failed | Postponed) else None
-    context.metrics.upload_finished(_name(committed), code, time.perf_counter() - claimed_at)
+    context.metrics.upload_finished(ended, code, time.perf_counter() - claimed_at)
     _watch(committed, outcome, context, report)
 
 
@@ -220,7 +196,7 @@ async def _outcome(
                 return await _attempt(claim, context, report)
         except Exception as error:
             outcome = await _classified(error, claim, context)
-            _note_details(error, outcome, report)
+            report.note_details(error, outcome)
             return outcome
     except asyncio.CancelledError:
         await asyncio.shield(context.claims.release([claim]))
@@ -310,23 +286,3 @@ async def _why_forbidden(claim: Claim, context: BatchContext) -> str | None:
     if await context.claims.others_with(sources, claim.upload.id):
         return "another upload has the same source"
     return None
-
-
-def _note_details(error: Exception, outcome: Outcome, report: BatchReport) -> None:
-    notes = "\n".join(getattr(error, "__notes__", ()))
-    if isinstance(outcome, Failed | Postponed) and notes not in outcome.message:
-        report.details[outcome.claim.upload.id] = notes
-
-
-def _name(committed: Committed) -> str:
-    return str(committed.state or "fenced")
-
-
-def _note(committed: Committed, outcome: Outcome, report: BatchReport) -> None:
-    report.outcomes[_name(committed)] += 1
-    if isinstance(outcome, Removed) and outcome.kept is not None:
-        report.kept.append((committed.id, outcome.kept))
-    if isinstance(outcome, Failed | Postponed):
-        report.failures.append((committed.id, outcome.code, outcome.message))
-    if committed.state in (State.QUEUED, State.DELETING):
-        report.leave(committed.id, committed.due_in_ms)

@@ -7,7 +7,8 @@ from uuid import UUID
 import structlog
 from arq.worker import Retry
 
-from pipelines.batch import BatchReport, process_uploads
+from pipelines.batch import process_uploads
+from pipelines.batch_report import BatchReport
 from pipelines.stats.snapshots import keep_snapshot
 from pipelines.sweep.sweeper import SweepBusy, SweepPaused
 from storage.errors import CatalogUnavailable, StorageError

@@ -15,13 +15,8 @@ import pytest
 from sqlalchemy import event, update
 
 from pipelines import commits
-from pipelines.batch import (
-    DELETE_AGAIN_MS,
-    QUARANTINE_AFTER,
-    BatchContext,
-    BatchReport,
-    process_uploads,
-)
+from pipelines.batch import DELETE_AGAIN_MS, QUARANTINE_AFTER, BatchContext, process_uploads
+from pipelines.batch_report import BatchReport
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox, open_sandbox
 from pipelines.slots import Slots

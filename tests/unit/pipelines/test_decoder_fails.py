@@ -5,7 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from pipelines.batch import BatchReport, process_uploads
+from pipelines.batch import process_uploads
+from pipelines.batch_report import BatchReport
 from pipelines.errors import DecoderCrashed, DecoderFailed, DecoderKilled
 from pipelines.sandbox import Sandbox
 from storage.blobs.local import LocalBlobs

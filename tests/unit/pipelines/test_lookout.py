@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from pipelines import lookout as lookouts
-from pipelines.batch import BatchContext, BatchReport, Classify, process_uploads
+from pipelines.batch import BatchContext, Classify, process_uploads
+from pipelines.batch_report import BatchReport
 from pipelines.lookout import Lookout
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs import BlobInfo, Existence

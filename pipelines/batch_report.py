@@ -1,0 +1,50 @@
+"""What came of a batch: the outcomes of its uploads, what they took, and what is left over."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from storage.catalog.records import Committed, Failed, Outcome, Postponed, Removed, State
+
+
+@dataclass
+class BatchReport:
+    """What came of a batch: how many uploads ended how, what each stage took (ms), and what is left over."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    ms: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    failures: list[tuple[UUID, str, str]] = field(default_factory=list)
+    details: dict[UUID, str] = field(default_factory=dict)  # of failures, for the log alone
+    kept: list[tuple[UUID, str]] = field(default_factory=list)  # originals that were to go, and why they stay
+    left_over: list[UUID] = field(default_factory=list)
+    watched: set[UUID] = field(default_factory=set)  # of them those that may be due sooner
+    due_in_ms: int | None = None
+
+    def add(self, ms: Mapping[str, float]) -> None:
+        """Add the stage times of one upload."""
+        for stage, value in ms.items():
+            self.ms[stage] += value
+
+    def leave(self, upload_id: UUID, due_in_ms: int) -> None:
+        """The upload has to be looked at again, `due_in_ms` from now."""
+        self.left_over.append(upload_id)
+        self.due_in_ms = due_in_ms if self.due_in_ms is None else min(self.due_in_ms, due_in_ms)
+
+    def note(self, committed: Committed, outcome: Outcome) -> str:
+        """Add what became of one upload; returns its state, or `fenced` where another worker has it."""
+        state = str(committed.state or "fenced")
+        self.outcomes[state] += 1
+        if isinstance(outcome, Removed) and outcome.kept is not None:
+            self.kept.append((committed.id, outcome.kept))
+        if isinstance(outcome, Failed | Postponed):
+            self.failures.append((committed.id, outcome.code, outcome.message))
+        if committed.state in (State.QUEUED, State.DELETING):
+            self.leave(committed.id, committed.due_in_ms)
+        return state
+
+    def note_details(self, error: Exception, outcome: Outcome) -> None:
+        """Add the notes of the `error` that an outcome comes from, unless its message has them."""
+        notes = "\n".join(getattr(error, "__notes__", ()))
+        if isinstance(outcome, Failed | Postponed) and notes not in outcome.message:
+            self.details[outcome.claim.upload.id] = notes
