@@ -1,20 +1,21 @@
 """What a sweep finds: files and rows, both in order of key, compared stretch by stretch."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pipelines.sweep.ages import Ages
-from pipelines.sweep.sweeper import Looker
-from storage.blobs import BlobInfo, Existence, Stat, list_infos
-from storage.keys import TRASH, UNFINISHED, VARIANTS, parse_variant_key
+from pipelines.sweep.sweeper import VisibleRows
+from storage.blobs import BlobInfo, Existence, Inspect, Stat, list_infos
+from storage.catalog.sweeps import VariantRow
+from storage.keys import STAGING, TRASH, UNFINISHED, VARIANTS, parse_variant_key
 from storage.totals import Count
 
 STRETCH = 20_000  # keys that are compared in one step
 _STAT_AT_ONCE = 2_000  # blobs at once
-_NOTHING = Count()
+ROWS = "rows"  # beside the folders, in what a step has seen
 
 
 class Kind(StrEnum):
@@ -25,6 +26,11 @@ class Kind(StrEnum):
     LEFTOVER = "leftover"  # an unfinished write that nobody finishes
     RETIRED = "retired"  # a superseded variant whose time is over
     UNKNOWN = "unknown"  # not a name that this program gives: reported, never touched
+    YOUNG = "young"  # a file without a row that a writer may still commit
+    SIZE_MISMATCH = "size_mismatch"  # a file that is not as large as its row says
+
+
+_ONLY_COUNTED = (Kind.YOUNG, Kind.SIZE_MISMATCH)  # by a scan; no plan names them
 
 
 @dataclass(frozen=True)
@@ -37,64 +43,80 @@ class Discrepancy:
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """The result of one step: findings, counts, and the key after which the next step begins (None: done).
+class Looker:
+    """What finding needs: verbs that look at files and rows and change none, and the ages that count."""
 
-    `surplus` is by how many bytes the files of this step exceed its rows, `trash` the files of the trash.
+    blobs: Inspect
+    sweeps: VisibleRows
+    ages: Ages
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The result of one step: findings, the key after which the next step begins (None: done), and counts.
+
+    `seen` counts what lies in each folder, and rows. Its bytes of variants and rows are those of keys that
+    were compared one by one.
     """
 
     findings: Sequence[Discrepancy]
     after: str | None
-    files: int = 0
-    rows: int = 0
-    surplus: int = 0
-    trash: Count = _NOTHING
+    seen: Mapping[str, Count] = field(default_factory=dict)
+
+    def counts(self) -> Iterator[tuple[str, Count]]:
+        """What was seen, and the findings by their kind, each with its bytes."""
+        yield from self.seen.items()
+        yield from ((one.kind.value, Count(1, one.bytes)) for one in self.findings)
 
 
-async def compare(after: str, looker: Looker) -> StepResult:
+async def compare(
+    after: str, looker: Looker, *, fully: bool = False, passed_over: Callable[[str], object] = lambda _: None
+) -> StepResult:
     """Compare the next stretch of files with the rows of their keys. Raises: StorageError.
 
-    Memory does not grow with their number, and `stat` is called only for files without a row.
+    Memory does not grow with their number. Files are stat'ed and rows are read only where one lacks the
+    other; or `fully`, which finds young files and different sizes too.
     """
-    files, upto = await _files(after, looker)
+    files, upto = await _files(after, looker, passed_over)
     rows = await looker.sweeps.keys(after, upto, 2 * STRETCH)
     if len(rows) == 2 * STRETCH:  # the stretch holds more rows than files
         upto = rows[-1]
         files = files[: bisect_right(files, upto)]
-    if files == rows:  # as it should be, and mostly is
-        return StepResult([], upto, len(files), len(rows))
-    there, held = set(files), set(rows)
-    loose = [key for key in files if key not in held]
-    absent = [key for key in rows if key not in there]
-    ages = looker.ages()
-    found = await stat_all(loose, looker.blobs)
-    findings = [one for info in _infos(found) if (one := classify(info, ages))]
-    missing, lacking = await _missing(absent, ages, looker)
-    surplus = sum(info.bytes for info in _infos(found)) - lacking
-    ordered = sorted([*findings, *missing], key=lambda one: one.key)
-    return StepResult(ordered, upto, len(files), len(rows), surplus)
+    doubtful = sorted(set(files).union(rows) if fully else set(files).symmetric_difference(rows))
+    found = await stat_all(doubtful, looker.blobs)
+    held = await looker.sweeps.find_rows(doubtful)  # those that still are; a file goes after its row
+    findings = [one for key in doubtful if (one := _classify(key, found[key], held.get(key), looker.ages))]
+    file_bytes = sum(info.bytes for info in found.values() if isinstance(info, BlobInfo))
+    row_bytes = sum(row.bytes for row in held.values())
+    return StepResult(
+        [one for one in findings if fully or one.kind not in _ONLY_COUNTED],
+        upto,
+        {VARIANTS: Count(len(files), file_bytes), ROWS: Count(len(rows), row_bytes)},
+    )
 
 
 async def retired(after: str, looker: Looker) -> StepResult:
     """The next superseded variants whose time is over. Raises: StorageError."""
-    before_ms = looker.ages().retired_before_ms
-    rows = await looker.sweeps.superseded(before_ms, after, STRETCH)
+    rows = await looker.sweeps.superseded(looker.ages.retired_before_ms, after, STRETCH)
     findings = [Discrepancy(Kind.RETIRED, row.key, row.bytes) for row in rows]
     return StepResult(findings, rows[-1].key if len(rows) == STRETCH else None)
 
 
 async def leftovers(after: str, looker: Looker) -> StepResult:
-    """The next unfinished writes that are old enough. Raises: StorageError."""
-    ages = looker.ages()
+    """The next unfinished writes, and which of them are old enough. Raises: StorageError."""
     findings: list[Discrepancy] = []
+    count = size = 0
     for place in UNFINISHED:
         async with aclosing(list_infos(looker.blobs, place, after)) as files:
             async for file in files:
-                if file.key > after and file.changed_at < ages.orphan_before:
+                if file.key <= after:
+                    continue
+                count, size = count + 1, size + file.bytes
+                if file.changed_at < looker.ages.orphan_before:
                     findings.append(Discrepancy(Kind.LEFTOVER, file.key, file.bytes))
-                if len(findings) == STRETCH:
-                    return StepResult(findings, file.key)
-    return StepResult(findings, None)
+                if count == STRETCH:
+                    return StepResult(findings, file.key, {STAGING: Count(count, size)})
+    return StepResult(findings, None, {STAGING: Count(count, size)})
 
 
 async def thrown_away(after: str, looker: Looker) -> StepResult:
@@ -104,15 +126,8 @@ async def thrown_away(after: str, looker: Looker) -> StepResult:
         async for file in files:
             count, size = count + 1, size + file.bytes
             if count == STRETCH:
-                return StepResult([], file.key, trash=Count(count, size))
-    return StepResult([], None, trash=Count(count, size))
-
-
-def classify(file: BlobInfo, ages: Ages) -> Discrepancy | None:
-    """What there is to say about a file that no row holds, if anything."""
-    if parse_variant_key(file.key) is None:
-        return Discrepancy(Kind.UNKNOWN, file.key, file.bytes)
-    return Discrepancy(Kind.ORPHAN, file.key, file.bytes) if file.changed_at < ages.orphan_before else None
+                return StepResult([], file.key, {TRASH: Count(count, size)})
+    return StepResult([], None, {TRASH: Count(count, size)})
 
 
 async def stat_all(keys: Sequence[str], blobs: Stat) -> Mapping[str, BlobInfo | Existence]:
@@ -123,10 +138,12 @@ async def stat_all(keys: Sequence[str], blobs: Stat) -> Mapping[str, BlobInfo | 
     return found
 
 
-async def _files(after: str, looker: Looker) -> tuple[Sequence[str], str | None]:
+async def _files(
+    after: str, looker: Looker, passed_over: Callable[[str], object]
+) -> tuple[Sequence[str], str | None]:
     """The next files, and up to which key they are all there are; None: there are no more."""
     files: list[str] = []
-    async with aclosing(looker.blobs.list(VARIANTS, after)) as pages:
+    async with aclosing(looker.blobs.list(VARIANTS, after, passed_over=passed_over)) as pages:
         async for page in pages:
             files += page
             if len(files) >= STRETCH:
@@ -134,21 +151,24 @@ async def _files(after: str, looker: Looker) -> tuple[Sequence[str], str | None]
     return files, None
 
 
-async def _missing(absent: Sequence[str], ages: Ages, looker: Looker) -> tuple[Sequence[Discrepancy], int]:
-    """Rows whose file is surely missing, and the bytes of all of them.
+def _classify(
+    key: str, found: BlobInfo | Existence, row: VariantRow | None, ages: Ages
+) -> Discrepancy | None:
+    """What there is to say about a key.
 
     Superseded rows past their time are left to `retired`, which finds them with or without a file.
     """
-    found = await stat_all(absent, looker.blobs)
-    gone = [key for key in absent if found[key] is Existence.MISSING]
-    held = await looker.sweeps.find_rows(gone)  # those that still are; a file goes after its row
-    findings = [
-        Discrepancy(Kind.MISSING, key, row.bytes)
-        for key, row in held.items()
-        if row.superseded_ms is None or row.superseded_ms >= ages.retired_before_ms
-    ]
-    return findings, sum(row.bytes for row in held.values())
+    if isinstance(found, BlobInfo):
+        if row is None:
+            return Discrepancy(_without_row(found, ages), key, found.bytes)
+        return Discrepancy(Kind.SIZE_MISMATCH, key, found.bytes) if found.bytes != row.bytes else None
+    if row is None or found is not Existence.MISSING:
+        return None
+    is_retired = row.superseded_ms is not None and row.superseded_ms < ages.retired_before_ms
+    return None if is_retired else Discrepancy(Kind.MISSING, key, row.bytes)
 
 
-def _infos(found: Mapping[str, BlobInfo | Existence]) -> Iterator[BlobInfo]:
-    return (info for info in found.values() if isinstance(info, BlobInfo))
+def _without_row(file: BlobInfo, ages: Ages) -> Kind:
+    if parse_variant_key(file.key) is None:
+        return Kind.UNKNOWN
+    return Kind.ORPHAN if file.changed_at < ages.orphan_before else Kind.YOUNG

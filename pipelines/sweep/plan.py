@@ -9,10 +9,10 @@ from uuid import uuid4
 import orjson
 
 from pipelines.sweep.breaker import Totals, implausible
-from pipelines.sweep.findings import Discrepancy, Kind, StepResult
+from pipelines.sweep.findings import ROWS, Discrepancy, Kind, StepResult
 from storage.blobs import Get, Put
 from storage.errors import BlobNotFound
-from storage.keys import is_plan_name, plan_key, plan_part_key
+from storage.keys import VARIANTS, is_plan_name, plan_key, plan_part_key
 
 DRAFT = "draft"  # where the catalog keeps a plan in the making
 STALE_S = 24 * 3600  # a draft or a purge that was left so long says little of today
@@ -59,12 +59,7 @@ class Draft:
     begun: float  # s since 1970
     stage: str = "compare"
     after: str = ""
-    files: int = 0
-    rows: int = 0
-    surplus: int = 0
-    trash_files: int = 0
-    trash_bytes: int = 0
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)  # by folder or kind, as a step counts them
     bytes: Mapping[str, int] = field(default_factory=dict)
     parts: int = 0
 
@@ -80,9 +75,9 @@ async def write_down(draft: Draft, step: StepResult, next_stage: str, blobs: Put
     The same step again replaces that file.
     """
     counts, sizes = Counter(draft.counts), Counter(draft.bytes)
-    for finding in step.findings:
-        counts[finding.kind.value] += 1
-        sizes[finding.kind.value] += finding.bytes
+    for name, count in step.counts():
+        counts[name] += count.count
+        sizes[name] += count.bytes
     if step.findings:
         lines = [orjson.dumps(finding) + b"\n" for finding in step.findings]
         await blobs.put(plan_part_key(draft.id, draft.parts), _chunks([b"".join(lines)]))
@@ -90,21 +85,20 @@ async def write_down(draft: Draft, step: StepResult, next_stage: str, blobs: Put
         draft,
         stage=draft.stage if step.after is not None else next_stage,
         after=step.after or "",
-        files=draft.files + step.files,
-        rows=draft.rows + step.rows,
-        surplus=draft.surplus + step.surplus,
-        trash_files=draft.trash_files + step.trash.count,
-        trash_bytes=draft.trash_bytes + step.trash.bytes,
-        counts=dict(counts),
-        bytes=dict(sizes),
+        counts=counts,
+        bytes=sizes,
         parts=draft.parts + bool(step.findings),
     )
 
 
 async def finish(draft: Draft, now: float, blobs: Put) -> Plan:
     """The plan that the draft has become, written down where it says anything. Raises: StorageError."""
-    counts, sizes = dict(draft.counts), dict(draft.bytes)
-    plan = Plan(draft.id, iso(now), counts, sizes, draft.files, draft.rows, draft.parts)
+    counts, sizes = (
+        {kind.value: numbers[kind] for kind in Kind if kind in numbers}
+        for numbers in (draft.counts, draft.bytes)
+    )
+    files, rows = draft.counts[VARIANTS], draft.counts[ROWS]
+    plan = Plan(draft.id, iso(now), counts, sizes, files, rows, draft.parts)
     if plan.counts:
         await save(plan, blobs)
     return plan

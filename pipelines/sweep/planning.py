@@ -5,16 +5,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from pipelines.sweep import findings
-from pipelines.sweep.findings import Kind, StepResult
+from pipelines.sweep.findings import ROWS, Looker, StepResult
 from pipelines.sweep.plan import DRAFT, STALE_S, Draft, Plan, finish, write_down
 from pipelines.sweep.sweeper import Planner
 from storage.catalog.clock import now_ms
 from storage.catalog.sweeps import Count, Swept
 from storage.errors import CatalogTooNew, StorageError
+from storage.keys import TRASH, VARIANTS
 
 _COUNTED = "counted"
 
-_STAGES: Mapping[str, Callable[[str, Planner], Awaitable[StepResult]]] = {
+_STAGES: Mapping[str, Callable[[str, Looker], Awaitable[StepResult]]] = {
     "compare": findings.compare,
     "retired": findings.retired,
     "leftovers": findings.leftovers,
@@ -51,7 +52,8 @@ async def make_plan(planner: Planner) -> Plan:
 async def _look_at_all(draft: Draft, planner: Planner) -> Draft:
     while draft.stage != "done":
         await planner.next_step()
-        step = await _STAGES[draft.stage](draft.after, planner)
+        looker = Looker(planner.blobs, planner.sweeps, planner.ages())
+        step = await _STAGES[draft.stage](draft.after, looker)
         draft = await write_down(draft, step, _after(draft.stage), planner.blobs)
         await planner.sweeps.checkpoint(DRAFT).save(draft)
     return draft
@@ -96,12 +98,10 @@ async def _swept(plan: Plan, draft: Draft, wrong_totals: int | None, planner: Pl
     return Swept(
         plan=plan.id,
         time_ms=now_ms(),
-        files=Count(plan.files, rows.bytes + draft.surplus),
+        files=Count(plan.files, rows.bytes + draft.bytes[VARIANTS] - draft.bytes[ROWS]),
         rows=Count(plan.rows, rows.bytes),
-        findings={
-            kind.value: Count(plan.counts[kind], plan.bytes[kind]) for kind in Kind if plan.counts.get(kind)
-        },
-        trash=Count(draft.trash_files, draft.trash_bytes),
+        findings={kind: Count(count, plan.bytes[kind]) for kind, count in plan.counts.items()},
+        trash=Count(draft.counts[TRASH], draft.bytes[TRASH]),
         stopped=plan.stopped,
         wrong_totals=wrong_totals,
         stops=(before.stops if before else 0) + 1 if plan.stopped else 0,

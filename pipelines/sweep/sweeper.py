@@ -38,18 +38,6 @@ class VisibleRows(Protocol):
     async def find_rows(self, keys: Sequence[str]) -> Mapping[str, VariantRow]: ...
 
 
-class Looker(Protocol):
-    """A sweeper as findings see it: it can look at files and rows, and change none."""
-
-    @property
-    def blobs(self) -> Inspect: ...
-
-    @property
-    def sweeps(self) -> VisibleRows: ...
-
-    def ages(self) -> Ages: ...
-
-
 class PlanBlobs(Inspect, Put, Protocol):
     """What planning needs of a storage: verbs that look, and one to write the plan down."""
 
@@ -68,7 +56,7 @@ class PlanRecords(VisibleRows, Protocol):
     def checkpoint(self, name: str) -> Checkpoint: ...
 
 
-class Planner(Looker, Protocol):
+class Planner(Protocol):
     """A sweeper as planning sees it: it can look at everything, write a plan, and destroy nothing."""
 
     @property
@@ -82,6 +70,8 @@ class Planner(Looker, Protocol):
 
     @property
     def installation(self) -> "Installation": ...
+
+    def ages(self) -> Ages: ...
 
     def at_work(self) -> AbstractAsyncContextManager[None]: ...
 
