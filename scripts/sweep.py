@@ -12,7 +12,7 @@ from pipelines.sweep.applying import apply_plan
 from pipelines.sweep.plan import Plan, PlanUnknown
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
-from pipelines.sweep.verify import Pace, Verified
+from pipelines.sweep.verify import Pace, Verified, verify
 from scripts.storage_stats import MEANING
 from scripts.terminal import AsJson, CommandError, output, print_json, run, safe, table
 from storage.catalog import Catalog
@@ -20,7 +20,7 @@ from storage.errors import StorageError
 from worker.queue import Queue, QueueUnavailable, open_queue
 from worker.settings import Settings
 from worker.stores import open_stores
-from worker.sweeping import Verifying, alarm, forbidden, sweeper_of, verifying_of
+from worker.sweeping import alarm, forbidden, sweeper_of
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -37,7 +37,7 @@ _ACTION = {
 def sweep(
     context: typer.Context,
     apply: Annotated[bool, typer.Option("--apply", help="Apply the new plan.")] = False,
-    verify: Annotated[
+    verifies: Annotated[
         bool, typer.Option("--verify", help="Read all variants again; damaged ones are made again.")
     ] = False,
     rate: Annotated[
@@ -47,8 +47,10 @@ def sweep(
 ) -> None:
     """Compare files and records, and write a plan; with --apply, apply it."""
     if context.invoked_subcommand is not None:
+        if given := [option.opts[0] for option in context.command.params if _is_given(option, context)]:
+            raise typer.BadParameter(f"{', '.join(given)} cannot stand before {context.invoked_subcommand}.")
         return
-    if verify:
+    if verifies:
         if apply:
             raise typer.BadParameter("--verify and --apply exclude each other.")
         _verify(rate, as_json=as_json)
@@ -65,7 +67,12 @@ def sweep(
             await alarm(queue, made.stopped, made)
         return 1 if made.stopped else 0
 
-    _with_sweeper(body, deletes=apply, sweeps=True)
+    _with_sweeper(body, deletes=apply, queues=True, alarms=True)
+
+
+def _is_given(option: Any, context: typer.Context) -> bool:  # noqa: ANN401 (a parameter of click)
+    source = context.get_parameter_source(option.name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @app.command("apply")
@@ -81,7 +88,7 @@ def apply_written(
         _print_done({"plan": plan, "done": done}, f"Plan {plan} is applied.", done, as_json=as_json)
         return 0
 
-    _with_sweeper(body, deletes=True, sweeps=True)
+    _with_sweeper(body, deletes=True, queues=True, alarms=True)
 
 
 @app.command("restore")
@@ -109,25 +116,23 @@ def purge(as_json: AsJson = False) -> None:
 
 
 def _verify(rate: float, *, as_json: bool) -> None:
-    async def opened(settings: Settings) -> int:
-        async with open_queue(settings) as queue, open_stores(settings, create=False) as stores:
-            await _prove_owner(queue, stores.catalog)
-            verifying: Verifying = verifying_of(settings, stores.catalog, stores.blobs, queue)
-            try:
-                found = await verifying(Pace(rate * MIB))
-            except SweepRefused as error:
-                raise CommandError(str(error)) from error
+    async def body(sweeper: Sweeper, _queue: Queue) -> int:
+        found = await verify(sweeper.blobs, sweeper, Pace(rate * MIB))
         if as_json:
             print_json(found)
         else:
             _print_verified(found)
         return 1 if found.unreadable else 0
 
-    run(opened)
+    _with_sweeper(body, queues=True)
 
 
 def _with_sweeper(
-    body: Callable[[Sweeper, Queue], Awaitable[int]], *, deletes: bool = False, sweeps: bool = False
+    body: Callable[[Sweeper, Queue], Awaitable[int]],
+    *,
+    deletes: bool = False,
+    queues: bool = False,
+    alarms: bool = False,
 ) -> None:
     async def opened(settings: Settings) -> int:
         async with open_queue(settings) as queue:
@@ -135,21 +140,21 @@ def _with_sweeper(
                 async with open_stores(settings, create=False) as stores:
                     if deletes and (reason := await forbidden(stores.catalog)):
                         raise CommandError(f"Nothing was touched: {reason}.")
-                    if sweeps:
-                        await _prove_owner(queue, stores.catalog)
+                    if queues:
+                        await _check_owner(queue, stores.catalog)
                     return await body(sweeper_of(settings, stores.catalog, stores.blobs, queue), queue)
             except (SweepRefused, PlanUnknown) as error:
                 raise CommandError(str(error)) from error
             except StorageError as error:
-                if sweeps:
+                if alarms:
                     await alarm(queue, str(error), None)
                 raise
 
     run(opened)
 
 
-async def _prove_owner(queue: Queue, catalog: Catalog) -> None:
-    """The stream is not another catalog's. One that is away takes nothing anyway. Raises: QueueRefused."""
+async def _check_owner(queue: Queue, catalog: Catalog) -> None:
+    """Raises: QueueRefused where the stream is another catalog's. An unreachable one takes no job anyway."""
     try:
         await queue.ownership.check_not_of_another(catalog.id)
     except QueueUnavailable as error:

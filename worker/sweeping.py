@@ -1,10 +1,9 @@
 """The sweep as a worker and a script run it: with this installation's stores, rules and queue."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 
@@ -14,11 +13,11 @@ from pipelines.sweep.plan import Plan, PlanUnknown, load
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper
 from pipelines.sweep.trash import purge
-from pipelines.sweep.verify import Pace, Verified, verify
 from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.records import State
+from storage.catalog.requeuer import Jobs
 from storage.errors import StorageError
 from worker.documents import sweep_stopped
 from worker.queue import Queue, QueueUnavailable
@@ -43,9 +42,10 @@ class SweptInstallation:
         await self.catalog.sweeps.check_schema()
 
     async def requeue(self, upload_ids: Sequence[UUID]) -> int:
-        jobs = await self.catalog.requeuer.requeue(upload_ids, State.READY)
-        await self.queue.jobs.enqueue(jobs)
-        return sum(len(ids) for ids in jobs.values())
+        return await self._enqueue(await self.catalog.requeuer.requeue(upload_ids, State.READY))
+
+    async def requeue_damaged(self, damaged: Mapping[str, str]) -> int:
+        return await self._enqueue(await self.catalog.requeuer.requeue_damaged(damaged))
 
     async def correct_totals(self) -> int:
         wrong = await self.catalog.reports.check_totals()
@@ -54,6 +54,10 @@ class SweptInstallation:
 
     def is_stopping(self) -> bool:
         return self.stopping()
+
+    async def _enqueue(self, jobs: Jobs) -> int:
+        await self.queue.jobs.enqueue(jobs)
+        return sum(len(ids) for ids in jobs.values())
 
 
 def sweeper_of(
@@ -67,7 +71,6 @@ def sweeper_of(
     return Sweeper(
         blobs=blobs,
         sweeps=catalog.sweeps,
-        holder=uuid4().hex,
         grace_s=settings.grace,
         retention_s=settings.retention,
         installation=SweptInstallation(catalog, blobs, queue, stopping),
@@ -135,17 +138,3 @@ async def forbidden(catalog: Catalog) -> str | None:
     if not under_way and not waiting:
         return None
     return f"a rebuild is under way, and {waiting} uploads still wait"
-
-
-Verifying = Callable[[Pace], Awaitable[Verified]]
-
-
-def verifying_of(settings: Settings, catalog: Catalog, blobs: Storage, queue: Queue) -> Verifying:
-    """A verification that has damaged variants made again through `queue`."""
-
-    async def remake(damaged: Mapping[str, str]) -> int:
-        jobs = await catalog.requeuer.requeue_damaged(damaged)
-        await queue.jobs.enqueue(jobs)
-        return sum(len(ids) for ids in jobs.values())
-
-    return partial(verify, sweeper_of(settings, catalog, blobs, queue), remake)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import orjson
 
-from pipelines.sweep.breaker import Totals, implausible
+from pipelines.sweep.breaker import implausible
 from pipelines.sweep.findings import ROWS, Discrepancy, Kind, StepResult
 from storage.blobs import Get, Put
 from storage.errors import BlobNotFound
@@ -38,7 +38,7 @@ class Plan:
     @property
     def stopped(self) -> str | None:
         """Why the breaker stops this plan; None when it does not."""
-        return implausible(Totals(self.files, self.rows, self.counts.get(Kind.ORPHAN, 0)))
+        return implausible(self.files, self.rows, self.counts.get(Kind.ORPHAN, 0))
 
     @property
     def made_at(self) -> float:

@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pipelines.sweep.ages import Ages
 from storage.blobs import Blobs, Inspect, Put
@@ -87,6 +87,9 @@ class Installation(Protocol):
     async def requeue(self, upload_ids: Sequence[UUID]) -> int:
         """Queue uploads whose files are missing; returns how many were not queued already."""
 
+    async def requeue_damaged(self, damaged: Mapping[str, str]) -> int:
+        """Queue the uploads of damaged keys (each with the hash of its row); returns how many."""
+
     async def correct_totals(self) -> int | None:
         """Count all rows and correct the catalog's totals; returns how many were wrong, None if uncounted."""
 
@@ -94,25 +97,16 @@ class Installation(Protocol):
         """Whether the sweep is to pause before its next step."""
 
 
-@dataclass(frozen=True)
-class Sweeper:
-    """What sweeping needs, and the rules it follows."""
+@dataclass(frozen=True, kw_only=True)
+class LeaseHolder:
+    """Whoever works under a lease, so that nobody else does the same at the same time."""
 
-    blobs: Blobs
     sweeps: Sweeps
-    holder: str
-    grace_s: float
-    retention_s: float
     installation: Installation
-    now: Callable[[], float] = time.time
-    """The moment, in seconds since 1970."""
+    holder: str = field(default_factory=lambda: uuid4().hex)
     lease: str = SWEEP
     lease_s: float = 15.0
-    """After how many seconds without renewal another may sweep."""
-
-    def ages(self) -> Ages:
-        """The moments from which on files and rows are acted upon now."""
-        return Ages.at(self.now(), self.grace_s, self.retention_s)
+    """After how many seconds without renewal another may have the lease."""
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -145,9 +139,24 @@ class Sweeper:
                     await ended.wait()
             if ended.is_set():  # a right that has run out meanwhile is not taken again, to do nothing with it
                 return
-            with suppress(StorageError, SweepBusy):  # the next step tells it
+            with suppress(StorageError, SweepBusy):  # the next step raises it
                 await self._hold()
 
     async def _hold(self) -> None:
         if not await self.sweeps.lease(self.holder, self.lease_s, name=self.lease):
             raise SweepBusy("Another sweep is at work.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweeper(LeaseHolder):
+    """What sweeping needs, and the rules it follows."""
+
+    blobs: Blobs
+    grace_s: float
+    retention_s: float
+    now: Callable[[], float] = time.time
+    """The moment, in seconds since 1970."""
+
+    def ages(self) -> Ages:
+        """The moments from which on files and rows are acted upon now."""
+        return Ages.at(self.now(), self.grace_s, self.retention_s)

@@ -2,19 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from pipelines.digests import content_sha256
-from pipelines.sweep.sweeper import Sweeper
-from storage.catalog.sweeps import VERIFY, VariantRow
+from pipelines.sweep.sweeper import LeaseHolder
+from storage.blobs import Open
+from storage.catalog.sweeps import VERIFY, Sweeps, VariantRow
 from storage.errors import BlobNotFound, StorageError
 from storage.threads import in_thread
 
 _PAGE = 20  # files in one step
-
-Remake = Callable[[Mapping[str, str]], Awaitable[int]]
-"""Queues the uploads of damaged keys (each with the hash of its row) and returns how many."""
 
 
 @dataclass
@@ -43,41 +40,41 @@ class Pace:
         await asyncio.sleep(max(0.0, self._began + self._bytes / self._rate - time.monotonic()))
 
 
-async def verify(sweeper: Sweeper, remake: Remake, pace: Pace) -> Verified:
+async def verify(blobs: Open, holder: LeaseHolder, pace: Pace) -> Verified:
     """Read every variant, resuming where the last verification stopped, and queue damaged ones.
 
     A file that cannot be read is reported and left alone.
 
     Raises: SweepBusy while another verifies, SweepPaused, StorageError.
     """
-    verifier = replace(sweeper, lease=VERIFY)
-    found = Verified()
-    async with verifier.at_work():
-        checkpoint = sweeper.sweeps.checkpoint("verify")
+    holder = replace(holder, lease=VERIFY)
+    sweeps, found = holder.sweeps, Verified()
+    async with holder.at_work():
+        checkpoint = sweeps.checkpoint("verify")
         after = (await checkpoint.load() or {}).get("after", "")
-        while page := await sweeper.sweeps.rows(after, _PAGE):
-            await verifier.next_step()
+        while page := await sweeps.rows(after, _PAGE):
+            await holder.next_step()
             damaged: dict[str, str] = {}
             for row in page:
-                if await _differs(row, verifier, found):
+                if await _differs(row, blobs, sweeps, found):
                     damaged[row.key] = row.sha256
                 await pace.passed(row.bytes)
             found.damaged += tuple(damaged)
-            found.remade += await remake(damaged) if damaged else 0
+            found.remade += await holder.installation.requeue_damaged(damaged) if damaged else 0
             after = page[-1].key
             await checkpoint.save({"after": after})
         await checkpoint.clear()
     return found
 
 
-async def _differs(row: VariantRow, verifier: Sweeper, found: Verified) -> bool:
+async def _differs(row: VariantRow, blobs: Open, sweeps: Sweeps, found: Verified) -> bool:
     """Whether the file under a row's key has another content than the row says; False where unsure."""
     try:
-        async with verifier.blobs.open(row.key) as source:
+        async with blobs.open(row.key) as source:
             actual = await in_thread(content_sha256, source.fd)
             found.files, found.bytes = found.files + 1, found.bytes + source.bytes
     except BlobNotFound:
-        if row.key in await verifier.sweeps.find_rows([row.key]):
+        if row.key in await sweeps.find_rows([row.key]):
             found.missing += (row.key,)
         return False
     except (StorageError, OSError):
@@ -85,5 +82,5 @@ async def _differs(row: VariantRow, verifier: Sweeper, found: Verified) -> bool:
         return False
     if actual == row.sha256:
         return False
-    now = (await verifier.sweeps.find_rows([row.key])).get(row.key)
+    now = (await sweeps.find_rows([row.key])).get(row.key)
     return now is not None and now.sha256 == row.sha256  # otherwise it was made again meanwhile

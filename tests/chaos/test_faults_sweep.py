@@ -22,7 +22,7 @@ from tests.chaos.conftest import FaultPlaces
 from tests.chaos.crashes import Scenario, die_at_each, record
 from tests.chaos.place import FaultPlace
 from tests.support.catalogs import claim, commit, delete_event, take, upload, upload_event, work
-from tests.support.sweeps import Clock, InstallationStub, put
+from tests.support.sweeps import Clock, InstallationStub, put, sweeper_on
 
 HOUR_S = 3600
 _NEIGHBOUR = 0
@@ -53,7 +53,7 @@ async def sweeper(catalog: Catalog, local_blobs: LocalBlobs, clock: Clock) -> Sw
 
 
 def _sweeper(catalog: Catalog, blobs: LocalBlobs, clock: Clock) -> Sweeper:
-    return Sweeper(blobs, catalog.sweeps, "me", HOUR_S, HOUR_S, InstallationStub(), now=clock)
+    return sweeper_on(catalog, blobs, HOUR_S, HOUR_S, installation=InstallationStub(), now=clock)
 
 
 @pytest.fixture

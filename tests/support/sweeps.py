@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -60,6 +60,11 @@ class InstallationStub:
         jobs = await self.catalog.requeuer.requeue(upload_ids, State.READY)
         return sum(map(len, jobs.values()))
 
+    async def requeue_damaged(self, damaged: Mapping[str, str]) -> int:
+        assert self.catalog is not None, "nothing is damaged here"
+        jobs = await self.catalog.requeuer.requeue_damaged(damaged)
+        return sum(map(len, jobs.values()))
+
     async def correct_totals(self) -> int | None:
         return await self.counted()
 
@@ -92,7 +97,10 @@ def sweeper_on(
     catalog: Catalog, blobs: LocalBlobs, grace_s: float = GRACE_S, retention_s: float = GRACE_S, **more: Any
 ) -> Sweeper:
     """Somebody who sweeps there, and queues what is missing."""
-    return Sweeper(blobs, catalog.sweeps, "me", grace_s, retention_s, InstallationStub(catalog), **more)
+    more = {"installation": InstallationStub(catalog), **more}
+    return Sweeper(
+        blobs=blobs, sweeps=catalog.sweeps, holder="me", grace_s=grace_s, retention_s=retention_s, **more
+    )
 
 
 async def planned(

@@ -17,7 +17,7 @@ from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog
 from storage.catalog.records import Original, Ready, StoredVariant
 from tests.support.catalogs import claim, commit, take, upload_event
-from tests.support.sweeps import GRACE_S, Clock, InstallationStub, put, recorded
+from tests.support.sweeps import GRACE_S, Clock, InstallationStub, put, recorded, sweeper_on
 
 
 @dataclass
@@ -32,9 +32,7 @@ class Installation:
 
     @property
     def sweeper(self) -> Sweeper:
-        return Sweeper(
-            self.blobs, self.catalog.sweeps, "me", GRACE_S, GRACE_S, InstallationStub(), now=self.clock
-        )
+        return sweeper_on(self.catalog, self.blobs, installation=InstallationStub(), now=self.clock)
 
     async def put(self, key: str | None = None) -> Path:
         return self.root / await put(self.blobs, key)

@@ -24,7 +24,7 @@ from pipelines.sweep.sweeper import Sweeper
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog import Catalog, open_catalog
 from storage.keys import variant_key
-from tests.support.sweeps import InstallationStub
+from tests.support.sweeps import InstallationStub, sweeper_on
 
 MILLION = 1_000_000
 FIND = "find {} -type f -printf '%s %T@ %P\\n' | LC_ALL=C sort >/dev/null"
@@ -69,7 +69,7 @@ def sweeper_of(catalog: Catalog, blobs: LocalBlobs) -> Sweeper:
     async def counted() -> int:
         return len(await catalog.reports.check_totals())
 
-    return Sweeper(blobs, catalog.sweeps, "me", 3600, 3600, InstallationStub(counted=counted))
+    return sweeper_on(catalog, blobs, installation=InstallationStub(counted=counted))
 
 
 async def test_files_that_have_their_rows_are_not_looked_at(

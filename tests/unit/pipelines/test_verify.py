@@ -1,6 +1,5 @@
 """Verifying: what is read again, what is made again, and what is left alone."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -8,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines.sweep.sweeper import Sweeper, SweepPaused
+from pipelines.sweep.sweeper import LeaseHolder, SweepPaused
 from pipelines.sweep.verify import Pace, Verified, verify
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
@@ -37,20 +36,10 @@ class Verifier:
         await commit(self.catalog, Ready(taken, Original("stamp", "0" * 64, 3, "jpeg", 10, 10), made))
 
     async def run(self) -> Verified:
-        async def remake(damaged: Mapping[str, str]) -> int:
-            jobs = await self.catalog.requeuer.requeue_damaged(damaged)
-            return sum(map(len, jobs.values()))
-
         steps = iter(range(10_000))
-        sweeper = Sweeper(
-            self.blobs,
-            self.catalog.sweeps,
-            "me",
-            0,
-            0,
-            InstallationStub(is_stopping=lambda: next(steps) >= self.stop_after),
-        )
-        return await verify(sweeper, remake, Pace(1e9))
+        installation = InstallationStub(self.catalog, is_stopping=lambda: next(steps) >= self.stop_after)
+        holder = LeaseHolder(sweeps=self.catalog.sweeps, installation=installation)
+        return await verify(self.blobs, holder, Pace(1e9))
 
 
 @pytest.fixture

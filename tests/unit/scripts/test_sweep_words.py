@@ -15,6 +15,8 @@ PLAN = "sweep-20261121T100000-00000000"
         (["--apply", PLAN], "No such command"),
         (["apply"], "PLAN"),
         (["--verify", "--apply"], "exclude each other"),
+        (["--verify", "restore", PLAN], "--verify cannot stand before restore"),
+        (["--json", "--rate", "3", "purge"], "--rate, --json cannot stand before purge"),
     ],
 )
 def test_words_that_do_not_belong_together_are_bad_usage(words: list[str], reason: str) -> None:
