@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.filesize import decimal as size
 
-from pipelines.stats.report import DriftReport, QueueDepth, StorageReport, report, scanned
+from pipelines.stats.report import DriftReport, QueueDepth, StorageReport, report
 from scripts.stats_chart import Point, chart
 from scripts.terminal import AsJson, complain, output, print_json, run, safe, table
 from storage.blobs import Space
@@ -110,8 +110,7 @@ async def _scan(settings: Settings) -> DriftReport:
         expected = [totals.count(what).count for what in ("original", "variant", "superseded")]
         ages = Ages.at(time.time(), settings.grace, settings.retention)
         with Progress("files", sum(expected)) as progress:
-            found = await scan(catalog, blobs, ages, progress.advance)
-    return scanned(found.disk, found.catalog, found.findings, found.areas)
+            return await scan(catalog, blobs, ages, progress.advance)
 
 
 def _print(report: StorageReport) -> None:

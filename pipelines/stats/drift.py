@@ -1,16 +1,18 @@
 """Drift: catalog against disk, found by comparing every file and every row, with nothing touched."""
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 
+from pipelines.moments import moment
 from pipelines.originals import announced_otherwise
+from pipelines.stats.report import DriftReport
 from pipelines.sweep.ages import Ages
 from pipelines.sweep.findings import ROWS, Kind, Looker, compare, leftovers, retired, thrown_away
 from storage.blobs import BlobInfo, Existence, Inspect, Stat, list_infos
 from storage.catalog import Catalog
+from storage.catalog.clock import now_ms
 from storage.catalog.sources import Announced
 from storage.keys import STAGING, TRASH, UPLOADS, VARIANTS
 from storage.totals import Count
@@ -22,22 +24,9 @@ MISNAMED = "misnamed"  # files and folders with names that no key can have
 CLASSES = (*(kind.value for kind in Kind), UNANNOUNCED, LOST, MISNAMED)
 
 
-@dataclass(frozen=True)
-class Drift:
-    """What a scan came to: `disk` and `catalog` are files and rows of variants, findings go by class.
-
-    `areas` are the files of each folder of the root.
-    """
-
-    disk: Count
-    catalog: Count
-    findings: Mapping[str, Count]
-    areas: Mapping[str, Count]
-
-
 async def scan(
     catalog: Catalog, blobs: Inspect, ages: Ages, seen: Callable[[int], object] = lambda _: None
-) -> Drift:
+) -> DriftReport:
     """Compare every file and every row; `seen` is called with the number of variants and originals met.
 
     Memory does not grow with their number. Raises: StorageError when a listing ends in an error.
@@ -64,7 +53,8 @@ async def scan(
         seen(1)
     counts.add(MISNAMED, Count(len(misnamed)))
     areas = {name: counts[name] for name in (UPLOADS, VARIANTS, TRASH, STAGING)}
-    return Drift(counts[VARIANTS], counts[ROWS], {name: counts[name] for name in CLASSES}, areas)
+    findings = {name: counts[name] for name in CLASSES}
+    return DriftReport("scan", moment(now_ms()), counts[VARIANTS], counts[ROWS], findings, areas)
 
 
 class _Counts(defaultdict[str, Count]):

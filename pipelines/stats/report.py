@@ -221,13 +221,6 @@ def report(
     )
 
 
-def scanned(
-    disk: Count, catalog: Count, findings: Mapping[str, Count], areas: Mapping[str, Count]
-) -> DriftReport:
-    """The drift that a scan has found just now."""
-    return DriftReport("scan", moment(time.time_ns() // 1_000_000), disk, catalog, findings, areas)
-
-
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the document, which holds nothing else."""
     schema = TypeAdapter(StorageReport).json_schema(mode="serialization")

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pipelines.sweep.ages import Ages
-from pipelines.sweep.sweeper import VisibleRows
 from storage.blobs import BlobInfo, Existence, Inspect, Stat, list_infos
-from storage.catalog.sweeps import VariantRow
+from storage.catalog.sweep_records import SweepRecords, VariantRow
 from storage.keys import STAGING, TRASH, UNFINISHED, VARIANTS, parse_variant_key
 from storage.totals import Count
 
@@ -44,10 +43,10 @@ class Discrepancy:
 
 @dataclass(frozen=True)
 class Looker:
-    """What finding needs: verbs that look at files and rows and change none, and the ages that count."""
+    """What finding needs: verbs that read files and rows and change none, and the ages that count."""
 
     blobs: Inspect
-    sweeps: VisibleRows
+    sweeps: SweepRecords
     ages: Ages
 
 
@@ -104,30 +103,28 @@ async def retired(after: str, looker: Looker) -> StepResult:
 
 async def leftovers(after: str, looker: Looker) -> StepResult:
     """The next unfinished writes, and which of them are old enough. Raises: StorageError."""
-    findings: list[Discrepancy] = []
-    count = size = 0
-    for place in UNFINISHED:
-        async with aclosing(list_infos(looker.blobs, place, after)) as files:
-            async for file in files:
-                if file.key <= after:
-                    continue
-                count, size = count + 1, size + file.bytes
-                if file.changed_at < looker.ages.orphan_before:
-                    findings.append(Discrepancy(Kind.LEFTOVER, file.key, file.bytes))
-                if count == STRETCH:
-                    return StepResult(findings, file.key, {STAGING: Count(count, size)})
-    return StepResult(findings, None, {STAGING: Count(count, size)})
+    return await _count(STAGING, UNFINISHED, after, looker)
 
 
 async def thrown_away(after: str, looker: Looker) -> StepResult:
     """The next files of the trash, which are only counted. Raises: StorageError."""
+    return await _count(TRASH, [TRASH], after, looker)
+
+
+async def _count(area: str, folders: Sequence[str], after: str, looker: Looker) -> StepResult:
+    findings: list[Discrepancy] = []
     count = size = 0
-    async with aclosing(list_infos(looker.blobs, TRASH, after)) as files:
-        async for file in files:
-            count, size = count + 1, size + file.bytes
-            if count == STRETCH:
-                return StepResult([], file.key, {TRASH: Count(count, size)})
-    return StepResult([], None, {TRASH: Count(count, size)})
+    for folder in folders:
+        async with aclosing(list_infos(looker.blobs, folder, after)) as files:
+            async for file in files:
+                if file.key <= after:
+                    continue
+                count, size = count + 1, size + file.bytes
+                if area == STAGING and file.changed_at < looker.ages.orphan_before:
+                    findings.append(Discrepancy(Kind.LEFTOVER, file.key, file.bytes))
+                if count == STRETCH:
+                    return StepResult(findings, file.key, {area: Count(count, size)})
+    return StepResult(findings, None, {area: Count(count, size)})
 
 
 async def stat_all(keys: Sequence[str], blobs: Stat) -> Mapping[str, BlobInfo | Existence]:

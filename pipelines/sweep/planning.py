@@ -9,9 +9,9 @@ from pipelines.sweep.findings import ROWS, Looker, StepResult
 from pipelines.sweep.plan import DRAFT, STALE_S, Draft, Plan, finish, write_down
 from pipelines.sweep.sweeper import Planner
 from storage.catalog.clock import now_ms
-from storage.catalog.sweeps import Count, Swept
 from storage.errors import CatalogTooNew, StorageError
 from storage.keys import TRASH, VARIANTS
+from storage.totals import Count, Swept
 
 _COUNTED = "counted"
 

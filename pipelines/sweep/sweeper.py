@@ -3,17 +3,16 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID, uuid4
 
 from pipelines.sweep.ages import Ages
 from storage.blobs import Blobs, Inspect, Put
-from storage.catalog.checkpoints import Checkpoint
-from storage.catalog.sweeps import SWEEP, Sweeps, VariantRow
+from storage.catalog.sweep_records import SWEEP, SweepRecords
+from storage.catalog.sweeps import Sweeps
 from storage.errors import StorageError
-from storage.totals import Count, Swept
 
 
 class SweepRefused(Exception):
@@ -28,54 +27,8 @@ class SweepPaused(Exception):
     """The sweep was asked to stop between two steps; the next one goes on from there."""
 
 
-class VisibleRows(Protocol):
-    """What a sweep's findings need of the catalog; `Sweeps` says what each does."""
-
-    async def keys(self, after: str, upto: str | None, limit: int) -> Sequence[str]: ...
-
-    async def superseded(self, before_ms: float, after: str, limit: int) -> Sequence[VariantRow]: ...
-
-    async def find_rows(self, keys: Sequence[str]) -> Mapping[str, VariantRow]: ...
-
-
 class PlanBlobs(Inspect, Put, Protocol):
-    """What planning needs of a storage: verbs that look, and one to write the plan down."""
-
-
-class PlanRecords(VisibleRows, Protocol):
-    """What planning needs of the catalog: rows to look at, and its own notes to write."""
-
-    async def total(self) -> Count: ...
-
-    async def last(self) -> Swept | None: ...
-
-    async def remember(self, swept: Swept) -> None: ...
-
-    async def note_stop(self, reason: str) -> None: ...
-
-    def checkpoint(self, name: str) -> Checkpoint: ...
-
-
-class Planner(Protocol):
-    """A sweeper as planning sees it: it can look at everything, write a plan, and destroy nothing."""
-
-    @property
-    def blobs(self) -> PlanBlobs: ...
-
-    @property
-    def sweeps(self) -> PlanRecords: ...
-
-    @property
-    def now(self) -> Callable[[], float]: ...
-
-    @property
-    def installation(self) -> "Installation": ...
-
-    def ages(self) -> Ages: ...
-
-    def at_work(self) -> AbstractAsyncContextManager[None]: ...
-
-    async def next_step(self) -> None: ...
+    """What planning needs of a storage: verbs that read, and one to write the plan down."""
 
 
 class Installation(Protocol):
@@ -101,7 +54,7 @@ class Installation(Protocol):
 class LeaseHolder:
     """Whoever works under a lease, so that nobody else does the same at the same time."""
 
-    sweeps: Sweeps
+    sweeps: SweepRecords
     installation: Installation
     holder: str = field(default_factory=lambda: uuid4().hex)
     lease: str = SWEEP
@@ -148,10 +101,10 @@ class LeaseHolder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweeper(LeaseHolder):
-    """What sweeping needs, and the rules it follows."""
+class Planner(LeaseHolder):
+    """What planning needs: it reads everything, writes a plan, and can destroy nothing."""
 
-    blobs: Blobs
+    blobs: PlanBlobs
     grace_s: float
     retention_s: float
     now: Callable[[], float] = time.time
@@ -160,3 +113,11 @@ class Sweeper(LeaseHolder):
     def ages(self) -> Ages:
         """The moments from which on files and rows are acted upon now."""
         return Ages.at(self.now(), self.grace_s, self.retention_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweeper(Planner):
+    """What sweeping needs: it can apply a plan, too."""
+
+    blobs: Blobs
+    sweeps: Sweeps

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pipelines.digests import content_sha256
 from pipelines.sweep.sweeper import LeaseHolder
 from storage.blobs import Open
-from storage.catalog.sweeps import VERIFY, Sweeps, VariantRow
+from storage.catalog.sweep_records import VERIFY, SweepRecords, VariantRow
 from storage.errors import BlobNotFound, StorageError
 from storage.threads import in_thread
 
@@ -67,7 +67,7 @@ async def verify(blobs: Open, holder: LeaseHolder, pace: Pace) -> Verified:
     return found
 
 
-async def _differs(row: VariantRow, blobs: Open, sweeps: Sweeps, found: Verified) -> bool:
+async def _differs(row: VariantRow, blobs: Open, sweeps: SweepRecords, found: Verified) -> bool:
     """Whether the file under a row's key has another content than the row says; False where unsure."""
     try:
         async with blobs.open(row.key) as source:

@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from pipelines.stats.drift import CLASSES, Drift, scan
+from pipelines.stats.drift import CLASSES, scan
 from pipelines.stats.growth import DAY_MS, Growth, growth
+from pipelines.stats.report import DriftReport
 from pipelines.stats.snapshots import keep_snapshot
 from pipelines.sweep.ages import Ages
 from storage.blobs.local import LocalBlobs
@@ -100,7 +101,7 @@ async def recorded(catalog: Catalog, source: str, *keys: str, upload_id: UUID | 
     return upload_id
 
 
-def found_by(drift: Drift) -> Mapping[str, Count]:
+def found_by(drift: DriftReport) -> Mapping[str, Count]:
     assert set(drift.findings) == set(CLASSES)
     return {name: tally for name, tally in drift.findings.items() if tally.count}
 
@@ -113,6 +114,7 @@ async def test_catalog_and_disk_that_agree_have_no_drift(catalog: Catalog, local
     drift = await scan(catalog, local_blobs, OLD, seen.append)
 
     assert found_by(drift) == {}
+    assert drift.areas is not None
     assert drift.disk == drift.catalog == drift.areas["variants"] == Count(3, 21)
     assert (drift.areas["uploads"], sum(seen)) == (Count(1, 100), 4)
 

@@ -14,7 +14,8 @@ from pipelines.sweep.sweeper import Sweeper, SweepPaused
 from pipelines.sweep.trash import known_plans, purge
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
-from storage.catalog.sweeps import Count, Sweeps
+from storage.catalog.sweeps import Sweeps
+from storage.totals import Count
 from tests.support.blobs import listed
 from tests.support.sweeps import (
     CONTENT,
@@ -197,7 +198,7 @@ async def test_the_right_to_sweep_does_not_run_out_during_a_long_step(
     sweeper: Sweeper, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock_ms, renewed = 1_000_000, asyncio.Event()
-    monkeypatch.setattr("storage.catalog.sweeps.now_ms", lambda: clock_ms)
+    monkeypatch.setattr("storage.catalog.sweep_records.now_ms", lambda: clock_ms)
     lease = Sweeps.lease
 
     async def noted(sweeps: Sweeps, *args: Any, **more: Any) -> bool:

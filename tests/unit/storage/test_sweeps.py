@@ -8,8 +8,8 @@ from sqlalchemy import event, select, update
 
 from storage.catalog import Catalog
 from storage.catalog.records import State
-from storage.catalog.sweeps import Count, Swept
 from storage.catalog.tables import deletion_marks, uploads
+from storage.totals import Count, Swept
 from tests.support.catalogs import claim, commit, ready, take, upload_event
 
 
