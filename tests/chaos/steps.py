@@ -14,6 +14,7 @@ from storage.catalog.checkpoints import Checkpoint
 from storage.catalog.claims import Claims
 from storage.catalog.intake import EventStore
 from storage.catalog.outbox import Outbox
+from storage.catalog.requeuer import Requeuer
 from storage.catalog.sweeps import Sweeps
 from worker import tasks
 from worker.adoption import Adoption
@@ -99,7 +100,7 @@ REBUILDING = {**REBUILD, **ADOPTION, "os.fsync": DISK["os.fsync"]}
 TIDY: Mapping[str, Step] = {
     "mark_superseded": Step(Sweeps, "mark_superseded", _DURABLE),
     "drop_superseded": Step(Sweeps, "drop_superseded", _DURABLE),
-    "remake": Step(Sweeps, "remake", _DURABLE),
+    "requeue": Step(Requeuer, "requeue", _DURABLE),
     "os.link": Step("os", "link", _AFTER),
 }
 
