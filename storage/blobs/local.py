@@ -9,8 +9,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-import aiofiles
-
 from storage import keys
 from storage.blobs import BlobInfo, Existence, Source, Space
 from storage.blobs.folders import walk
@@ -66,10 +64,7 @@ class LocalBlobs:
 
     async def get(self, key: str) -> bytes:
         async with self.open(key) as source:
-            with mapped(key):
-                # A read that outlives a cancellation harms nobody; writes go through `_call`, which waits.
-                async with aiofiles.open(source.fd, "rb", closefd=False) as file:
-                    return await file.read()
+            return await _call(_read, key, source.fd)
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
         async with self.stage(1) as [staged]:
@@ -299,6 +294,11 @@ async def open_local(root: Path, *, create: bool) -> AsyncIterator[LocalBlobs]:
         yield blobs
     finally:
         blobs.close()
+
+
+def _read(_key: str, fd: int) -> bytes:
+    with open(fd, "rb", closefd=False) as file:
+        return file.read()
 
 
 def _append(_key: str, staged: Staged, chunk: bytes) -> int:
