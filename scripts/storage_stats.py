@@ -11,9 +11,9 @@ from scripts.stats_chart import Point, chart
 from scripts.terminal import AsJson, complain, output, print_json, run, safe, table
 from storage.blobs import Space
 from storage.blobs.opening import open_blobs
-from storage.errors import CatalogUnavailable, StorageError
+from storage.errors import StorageError
 from storage.tasks import together
-from storage.totals import StorageTotals, read_totals
+from storage.totals import StorageTotals
 from worker.depth import queue_depth
 from worker.queue import QueueUnavailable, open_queue
 from worker.settings import Settings
@@ -62,15 +62,9 @@ async def stored(settings: Settings) -> StorageTotals:
 
     Raises: NoCatalog, CatalogObsolete, CatalogUnavailable.
     """
-    totals = await read_totals(settings.catalog_path)
-    if totals is None:
-        from storage.catalog import open_catalog  # takes a while, and is rarely needed
+    from storage.catalog import read_totals  # takes a while: `media demo` prints such a report, too
 
-        async with open_catalog(settings.catalog_url, create=False):  # it says what is wrong with it
-            totals = await read_totals(settings.catalog_path)
-    if totals is None:
-        raise CatalogUnavailable(f"the catalog {settings.catalog_path} changed while it was read: ask again")
-    return totals
+    return await read_totals(settings.catalog_url)
 
 
 async def waiting(settings: Settings) -> QueueDepth | None:
@@ -105,8 +99,7 @@ async def _scan(settings: Settings) -> DriftReport:
         open_blobs(settings.storage_url, create=False) as blobs,
     ):
         await blobs.bind(catalog.id, catalog_is_new=False)
-        totals = await read_totals(settings.catalog_path)
-        assert totals is not None
+        totals = await catalog.reports.totals()
         expected = [totals.count(what).count for what in ("original", "variant", "superseded")]
         ages = Ages.at(time.time(), settings.grace, settings.retention)
         with Progress("files", sum(expected)) as progress:

@@ -1,41 +1,11 @@
-"""The catalog's totals, read straight from its file: a report must come at once, without the engine."""
+"""The totals of a catalog as records, for reports that are written without a database engine."""
 
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
-from urllib.parse import quote
-
-import orjson
-
-from storage.errors import CatalogUnavailable, NoCatalog
-from storage.paths import has_catalog
-from storage.schemas import is_obsolete
-from storage.threads import in_thread
 
 LAST_SWEEP = "sweep:last"  # the name of a row of `kv`
 LARGEST = 10
-_PATIENCE_S = 10.0
-
-_HAS_SCHEMA = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
-_TOTALS = "SELECT what, name, detail, day, files, bytes FROM totals WHERE files != 0 OR bytes != 0"
-# A claim writes no totals: they know the waiting, and those in work are few, and counted.
-_WAITING = "waiting"
-_IN_WORK = """
-    SELECT coalesce(error_code, ''), count(*) FROM uploads WHERE state = 'processing' GROUP BY 1
-"""
-_LARGEST = """
-    SELECT id, source, bytes,
-        (SELECT coalesce(sum(variants.bytes), 0) FROM variants WHERE upload_id = uploads.id)
-    FROM uploads WHERE bytes IS NOT NULL ORDER BY bytes DESC LIMIT ?
-"""
-_SNAPSHOTS = """
-    SELECT day, time_ms, uploads, ready, failed, originals, original_bytes, variants, variant_bytes,
-        superseded, superseded_bytes, free_bytes
-    FROM snapshots ORDER BY day
-"""
 
 
 @dataclass(frozen=True)
@@ -148,53 +118,3 @@ class StorageTotals:
 def added(totals: Sequence[Total]) -> Count:
     """Totals taken together."""
     return Count(sum(total.files for total in totals), sum(total.bytes for total in totals))
-
-
-async def read_totals(path: Path, *, largest: int = LARGEST) -> StorageTotals | None:
-    """What the catalog in the file `path` says now; None: it is no catalog, or a development version's.
-
-    It is never written to. Raises: NoCatalog, CatalogUnavailable.
-    """
-    return await in_thread(_read, path, largest)
-
-
-def _read(path: Path, largest: int) -> StorageTotals | None:
-    with _opened(path) as connection:
-        if not connection.execute(_HAS_SCHEMA).fetchone():
-            return None
-        schema = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        if schema is None or is_obsolete(schema[0]):
-            return None
-        connection.execute("BEGIN")  # everything in one moment of the catalog
-        sweep = connection.execute("SELECT value FROM kv WHERE name = ?", [LAST_SWEEP]).fetchone()
-        return StorageTotals(
-            totals=_split(
-                [Total(*row) for row in connection.execute(_TOTALS)],
-                dict(connection.execute(_IN_WORK).fetchall()),
-            ),
-            largest=[Large(*row) for row in connection.execute(_LARGEST, [largest])],
-            snapshots=[Snapshot(*row) for row in connection.execute(_SNAPSHOTS)],
-            sweep=Swept.from_json(orjson.loads(sweep[0])) if sweep else None,
-        )
-
-
-def _split(totals: Sequence[Total], in_work: Mapping[str, int]) -> Sequence[Total]:
-    """The totals with "waiting" split into queued and processing, which `in_work` counts by error code."""
-    waiting = [total for total in totals if (total.what, total.name) == ("upload", _WAITING)]
-    queued = [replace(one, name="queued", files=one.files - in_work.get(one.detail, 0)) for one in waiting]
-    working = [Total("upload", "processing", code, 0, count, 0) for code, count in in_work.items()]
-    rest = [total for total in totals if total not in waiting]
-    return [*rest, *(total for total in (*queued, *working) if total.files)]
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    if not has_catalog(path):
-        raise NoCatalog(path)
-    try:
-        # "rw" makes no file, and turns into read-only where there is no right to write.
-        address = f"file:{quote(str(path))}?mode=rw"
-        with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE_S, isolation_level=None)) as opened:
-            yield opened
-    except (sqlite3.DatabaseError, OSError) as error:
-        raise CatalogUnavailable(f"the catalog did not answer: {error}") from error

@@ -19,7 +19,7 @@ from storage.catalog.soundness import find_damage
 from storage.errors import CatalogDamaged, CatalogObsolete, CatalogTooNew, CatalogTooOld, StorageError
 from storage.keys import UPLOADS, shown
 from storage.paths import has_catalog
-from storage.totals import StorageTotals, read_totals
+from storage.totals import StorageTotals
 from worker.adoption import ADOPTION, listing_of
 from worker.findings import Finding
 from worker.settings import Settings
@@ -51,8 +51,8 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
                 yield Finding("Catalog log", "warning", LARGE_LOG_WARNING, _find_readers(path.resolve()))
             if found := inspect_room(await catalog.database.room(), path):
                 yield found
-            totals = await read_totals(path)
-            if totals and (growth := inspect_growth(totals, applied=settings.sweep_apply)):
+            totals = await catalog.reports.totals()
+            if growth := inspect_growth(totals, applied=settings.sweep_apply):
                 yield growth
             for finding in await check_root(settings, catalog):
                 yield finding

@@ -19,7 +19,6 @@ from storage.catalog.place import check_local
 from storage.catalog.soundness import find_damage
 from storage.errors import CatalogObsolete, CatalogUnavailable, NoCatalog
 from storage.paths import has_catalog
-from storage.schemas import is_obsolete
 from storage.threads import in_thread
 
 _MIB = 1024 * 1024
@@ -87,14 +86,35 @@ class FileRoom:
 class Database:
     """Transactions on one catalog: readers side by side, writers of this process one after another."""
 
-    def __init__(self, engine: AsyncEngine, condition: Condition, migrated: Migrated | None = None) -> None:
+    migrated: Migrated | None = None
+
+    def __init__(self, engine: AsyncEngine, condition: Condition) -> None:
         self._engine = engine
-        self.migrated = migrated
         self.condition = condition
         # SQLite's own busy wait polls and is unfair; within a process an ordinary queue is neither.
         self._writers = asyncio.Lock()
         self._reported_log = False
         self._checked_at = self._wrote_at = self._rewrite_at = float("-inf")
+
+    async def bring_up_to_date(self, *, migrate: bool) -> None:
+        """Make the tables of a new catalog, or copy and migrate one of an older schema where that is allowed.
+
+        Raises: CatalogUnavailable, CatalogDamaged, CatalogTooNew, CatalogTooOld.
+        """
+        with self.condition.watched():
+            await dialect.use_wal(self._engine)
+        async with self.writing() as connection:
+            found, newest = await connection.run_sync(schema.read), schema.newest()
+            if found not in (None, newest):
+                schema.check_known(found, migrate=migrate)
+                copy = await in_thread(copy_before, self.condition.file, newest)
+                self.migrated = Migrated(str(found), newest, copy)
+            if found != newest:
+                await connection.run_sync(schema.upgrade)
+            if found is None:
+                rows = [{"name": "id", "value": str(uuid4())}, {"name": "root", "value": "new"}]
+                await connection.execute(insert(tables.kv), rows)
+        self.condition.opened()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -213,27 +233,40 @@ async def open_database(
 
     Raises: NoCatalog, CatalogUnavailable, CatalogDamaged, CatalogTooNew, CatalogTooOld, CatalogObsolete.
     """
-    # The path as it stands there: whether SQLAlchemy takes %20 for a space depends on its version.
-    path = Path(url.partition(":///")[2])
+    path = _path_in(url)
+    if has_catalog(path) or create:
+        with Condition(path).watched():
+            path.resolve().parent.mkdir(parents=True, exist_ok=True)
+        check_local(path)
+    async with open_to_read(url, create=create, busy_timeout_s=busy_timeout_s) as database:
+        await database.bring_up_to_date(migrate=migrate)
+        yield database
+
+
+@asynccontextmanager
+async def open_to_read(
+    url: str, *, create: bool = False, busy_timeout_s: float = BUSY_TIMEOUT_S
+) -> AsyncIterator[Database]:
+    """The catalog at `url` as it is, of whatever schema; nothing is written.
+
+    Raises: NoCatalog unless one may be made, CatalogUnavailable, CatalogDamaged, CatalogObsolete.
+    """
+    path = _path_in(url)
     if not has_catalog(path) and not create:
         raise NoCatalog(path)
     condition = Condition(path)
-    with condition.watched():
-        condition.file.parent.mkdir(parents=True, exist_ok=True)
-    check_local(path)
     engine = dialect.new_engine(url, condition.file, busy_timeout_s)
     try:
         with condition.watched():
             await _check_schema(engine, path, create=create)
-            await dialect.use_wal(engine)
-            async with engine.connect() as connection:
-                await connection.execution_options(writes=True)
-                async with connection.begin():
-                    migrated = await _bring_up_to_date(connection, condition.file, migrate=migrate)
-        condition.opened()
-        yield Database(engine, condition, migrated)
+        yield Database(engine, condition)
     finally:
         await engine.dispose()
+
+
+def _path_in(url: str) -> Path:
+    # The path as it stands there: whether SQLAlchemy takes %20 for a space depends on its version.
+    return Path(url.partition(":///")[2])
 
 
 async def _check_schema(engine: AsyncEngine, path: Path, *, create: bool) -> None:
@@ -245,27 +278,12 @@ async def _check_schema(engine: AsyncEngine, path: Path, *, create: bool) -> Non
         found = await connection.run_sync(schema.read)
     if found is None and not create:
         raise NoCatalog(path)
-    if found is not None and is_obsolete(found):
+    if found is not None and schema.is_obsolete(found):
         raise CatalogObsolete(
             f"The catalog {path} was written by a development version (its schema is {found}), and this "
             "version cannot read it: move it away, with the files beside it that begin with its name, and "
             "run `media rebuild`, which makes a new one from the originals."
         )
-
-
-async def _bring_up_to_date(connection: AsyncConnection, path: Path, *, migrate: bool) -> Migrated | None:
-    """Make the tables of a new catalog, or copy and migrate one of an older schema where that is allowed."""
-    found, newest = await connection.run_sync(schema.read), schema.newest()
-    copy = None
-    if found not in (None, newest):
-        schema.check_known(found, migrate=migrate)
-        copy = await in_thread(copy_before, path, newest)
-    if found != newest:
-        await connection.run_sync(schema.upgrade)
-    if found is None:
-        rows = [{"name": "id", "value": str(uuid4())}, {"name": "root", "value": "new"}]
-        await connection.execute(insert(tables.kv), rows)
-    return Migrated(found, newest, copy) if found and copy else None
 
 
 def log_bytes(path: Path) -> int:

@@ -1,23 +1,21 @@
-"""Questions about the whole: one upload, the states, and whether the totals are right.
-
-`storage.totals` reads the totals themselves.
-"""
+"""Questions about the whole: one upload, the states, the totals, and whether those are right."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Executable, func, literal, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import now_ms
-from storage.catalog.database import Database
+from storage.catalog.database import Database, open_to_read
 from storage.catalog.dialect import COUNTED, insert
+from storage.catalog.kv import read_value
 from storage.catalog.records import State, Upload
 from storage.catalog.rows import to_upload, to_variant
 from storage.catalog.tables import snapshots, totals, uploads, variants
-from storage.totals import Count, Total
+from storage.totals import LARGEST, LAST_SWEEP, Count, Large, Snapshot, StorageTotals, Swept, Total
 
 Place = tuple[str, str, str, int]
 
@@ -39,6 +37,20 @@ _SUMMED = {
     "superseded_bytes": _sum("bytes", "superseded"),
 }
 
+_TOTALS = select(totals).where((totals.c.files != 0) | (totals.c.bytes != 0))
+# A claim writes no totals: they know the waiting, and those in work are few, and counted.
+_WAITING = "waiting"
+_CODE = func.coalesce(uploads.c.error_code, "")
+_IN_WORK = select(_CODE, func.count()).where(uploads.c.state == State.PROCESSING).group_by(_CODE)
+_VARIANT_BYTES = select(func.coalesce(func.sum(variants.c.bytes), 0)).where(
+    variants.c.upload_id == uploads.c.id
+)
+_LARGEST = (
+    select(uploads.c.id, uploads.c.source, uploads.c.bytes, _VARIANT_BYTES.scalar_subquery())
+    .where(uploads.c.bytes.is_not(None))
+    .order_by(uploads.c.bytes.desc())
+)
+
 
 class Reports:
     """What people ask the catalog."""
@@ -59,6 +71,21 @@ class Reports:
             )
             return None if row is None else to_upload(dict(row), [to_variant(dict(one)) for one in kept])
 
+    async def totals(self, *, largest: int = LARGEST) -> StorageTotals:
+        """All that is counted, in one moment of the catalog. Raises: CatalogUnavailable."""
+        async with self._database.reading() as connection:
+            counted = [Total(*row) for row in await connection.execute(_TOTALS)]
+            in_work = {row[0]: row[1] for row in await connection.execute(_IN_WORK)}
+            swept = await read_value(connection, LAST_SWEEP)
+            return StorageTotals(
+                totals=_split(counted, in_work),
+                largest=[Large(*row) for row in await connection.execute(_LARGEST.limit(largest))],
+                snapshots=[
+                    Snapshot(*row) for row in await connection.execute(select(snapshots).order_by("day"))
+                ],
+                sweep=Swept.from_json(swept) if swept else None,
+            )
+
     async def states(self) -> Mapping[State, int]:
         """The number of uploads in each state, 0 included. Raises: CatalogUnavailable."""
         kept = select(totals.c.name, func.sum(totals.c.files).label("files")).where(totals.c.what == "upload")
@@ -67,7 +94,7 @@ class Reports:
             found = (await connection.execute(kept.group_by(totals.c.name))).all()
             in_work = (await connection.execute(working)).scalar_one()
         counts = {row.name: row.files for row in found}
-        counts |= {State.QUEUED: counts.get("waiting", 0) - in_work, State.PROCESSING: in_work}
+        counts |= {State.QUEUED: counts.get(_WAITING, 0) - in_work, State.PROCESSING: in_work}
         return {state: counts.get(state, 0) for state in State}
 
     async def count_without_variants(self, upto: int | None = None) -> int:
@@ -124,6 +151,24 @@ class Reports:
         )
         async with self._database.writing() as connection:
             return bool((await connection.execute(statement.on_conflict_do_nothing())).rowcount)
+
+
+async def read_totals(url: str) -> StorageTotals:
+    """The totals of the catalog at `url`, which may be of an older schema, or one that nobody can write.
+
+    Raises: NoCatalog, CatalogObsolete, CatalogUnavailable.
+    """
+    async with open_to_read(url) as database:
+        return await Reports(database).totals()
+
+
+def _split(totals: Sequence[Total], in_work: Mapping[str, int]) -> Sequence[Total]:
+    """The totals with "waiting" split into queued and processing, which `in_work` counts by error code."""
+    waiting = [total for total in totals if (total.what, total.name) == ("upload", _WAITING)]
+    queued = [replace(one, name="queued", files=one.files - in_work.get(one.detail, 0)) for one in waiting]
+    working = [Total("upload", "processing", code, 0, count, 0) for code, count in in_work.items()]
+    rest = [total for total in totals if total not in waiting]
+    return [*rest, *(total for total in (*queued, *working) if total.files)]
 
 
 async def _amounts(connection: AsyncConnection, query: Executable) -> Mapping[Place, Count]:

@@ -4,15 +4,20 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from storage import schemas
 from storage.errors import CatalogTooNew, CatalogTooOld
 
+SCHEMAS: tuple[str, ...] = ("1000",)  # oldest first; a test compares them with the migrations' folder
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def newest() -> str:
     """The schema that this program works with."""
-    return schemas.SCHEMAS[-1]
+    return SCHEMAS[-1]
+
+
+def is_obsolete(found: str) -> bool:
+    """Whether a development version wrote a catalog of this schema: no migration starts there."""
+    return found < SCHEMAS[0]
 
 
 def read(connection: Connection) -> str | None:
@@ -24,7 +29,7 @@ def read(connection: Connection) -> str | None:
 
 def check_known(found: str | None, *, migrate: bool) -> None:
     """Raises: CatalogTooNew, and CatalogTooOld unless it may be migrated."""
-    if found not in schemas.SCHEMAS:
+    if found not in SCHEMAS:
         raise CatalogTooNew(
             f"The catalog's schema is {found}; this program knows schemas up to {newest()}. "
             "Update the program."

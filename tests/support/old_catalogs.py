@@ -13,10 +13,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, text
 
-from storage import schemas
 from storage.catalog import schema
 
-NOW = schemas.SCHEMAS[-1]
+NOW = schema.SCHEMAS[-1]
 NEXT = "1001"
 _MIGRATION = f"""
 import sqlalchemy as sa
@@ -91,5 +90,5 @@ if __name__ == "__main__":
     from scripts.media import main
 
     schema.MIGRATIONS = next_migrations(Path(sys.argv.pop(1)))
-    schemas.SCHEMAS = (*schemas.SCHEMAS, NEXT)
+    schema.SCHEMAS = (*schema.SCHEMAS, NEXT)
     main()

@@ -17,7 +17,6 @@ from storage.catalog.database import REWRITE, log_bytes
 from storage.catalog.records import DeadLetter, State
 from storage.catalog.soundness import find_damage
 from storage.errors import CatalogUnavailable
-from storage.totals import read_totals
 from tests.conftest import url_of
 from tests.support.catalogs import take, upload, upload_event, work
 from tests.support.damage import settle
@@ -42,14 +41,13 @@ async def refuse(catalog: Catalog, start: int, count: int, size: int) -> None:
 
 
 async def test_large_refused_events_are_kept_short_once_they_take_half_of_the_room(
-    catalog: Catalog, path: Path, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.catalog.dead_letters.MOST_BYTES", MIB)
     for start in range(0, 200, 10):
         await refuse(catalog, start, 10, 128 * KIB)
 
-    totals = await read_totals(path)
-    assert totals is not None
+    totals = await catalog.reports.totals()
     assert totals.count("dead_letter").count == 200
     assert totals.count("dead_letter").bytes < 3 * MIB
     assert await catalog.reports.check_totals() == []

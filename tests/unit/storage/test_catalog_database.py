@@ -25,9 +25,9 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from scripts.storage_stats import stored
 from storage.catalog import Catalog, open_catalog, schema
 from storage.catalog.records import State
+from storage.catalog.schema import SCHEMAS
 from storage.catalog.tables import metadata
 from storage.errors import CatalogObsolete, CatalogTooNew, CatalogTooOld, CatalogUnavailable, NoCatalog
-from storage.schemas import SCHEMAS
 from tests.support.catalogs import (
     CAT,
     SOURCE,
@@ -196,7 +196,7 @@ def next_version(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     """This program knows one schema more than it does."""
     migrations = next_migrations(tmp_path_factory.mktemp("next"))
     monkeypatch.setattr("storage.catalog.schema.MIGRATIONS", migrations)
-    monkeypatch.setattr("storage.schemas.SCHEMAS", (NOW, NEXT))
+    monkeypatch.setattr("storage.catalog.schema.SCHEMAS", (NOW, NEXT))
 
 
 @pytest.mark.usefixtures("next_version")

@@ -98,7 +98,7 @@ async def test_the_copy_before_a_migration_lies_beside_the_file(
     tmp_path: Path, there: Path, link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.catalog.schema.MIGRATIONS", next_migrations(tmp_path))
-    monkeypatch.setattr("storage.schemas.SCHEMAS", (NOW, NEXT))
+    monkeypatch.setattr("storage.catalog.schema.SCHEMAS", (NOW, NEXT))
     make_old(there / "catalog.db")
     async with open_catalog(url_of(link(there, tmp_path / "here")), migrate=True) as catalog:
         assert catalog.database.migrated is not None

@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from storage.catalog import Catalog
+from storage.catalog import Catalog, read_totals
 from storage.catalog.records import State
 from storage.errors import CatalogUnavailable, NoCatalog
-from storage.totals import Count, Large, Snapshot, StorageTotals, Total, read_totals
+from storage.totals import Count, Large, Snapshot, StorageTotals, Total
 from tests.support.catalogs import (
     claim,
     commit,
@@ -36,10 +36,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "catalog.db"
 
 
+def url_of(path: Path) -> str:
+    return f"sqlite+aiosqlite:///{path}"
+
+
 async def totals_of(path: Path) -> StorageTotals:
-    found = await read_totals(path)
-    assert found is not None
-    return found
+    return await read_totals(url_of(path))
 
 
 @contextmanager
@@ -294,7 +296,7 @@ async def test_the_newest_schema_still_has_every_trigger(catalog: Catalog, path:
 
 async def test_without_a_catalog_there_is_no_account_and_nothing_is_made(tmp_path: Path) -> None:
     with pytest.raises(NoCatalog, match="no catalog"):
-        await read_totals(tmp_path / "nowhere.db")
+        await read_totals(url_of(tmp_path / "nowhere.db"))
 
     assert list(tmp_path.iterdir()) == []
 
@@ -303,7 +305,7 @@ async def test_a_file_that_is_no_catalog_does_not_answer(path: Path) -> None:
     path.write_bytes(b"this is no database" * 100)
 
     with pytest.raises(CatalogUnavailable, match="not a database"):
-        await read_totals(path)
+        await read_totals(url_of(path))
 
 
 async def test_an_account_does_not_wait_for_a_writer(catalog: Catalog, path: Path) -> None:
