@@ -51,24 +51,6 @@ class SheetEntry:
     error_message: str | None = None
 
 
-@dataclass
-class _Totals:
-    ready: int = 0
-    refused: int = 0
-    source_bytes: int = 0
-    variant_bytes: int = 0
-    variant_files: int = 0
-
-    def add(self, entry: SheetEntry) -> None:
-        if entry.error_code is not None:
-            self.refused += 1
-            return
-        self.ready += 1
-        self.source_bytes += entry.source_bytes
-        self.variant_bytes += sum(variant.bytes for variant in entry.variants)
-        self.variant_files += len(entry.variants)
-
-
 @dataclass(frozen=True)
 class _Files:
     """The stored variants, as seen from the folder of the page."""
@@ -96,26 +78,22 @@ class _Files:
 def write_contact_sheet(
     path: Path, storage_root: Path, entries: Sequence[SheetEntry], *, title: str, seconds: float | None = None
 ) -> None:
-    """Writes the page, whole or not at all; `seconds` is how long the pictures took.
+    """Write the page, whole or not at all; `seconds` is how long the pictures took.
 
     Variants are linked by relative URLs: the page works from disk, and moves together with the storage root.
     """
-    totals, files = _Totals(), _Files(storage_root, path.parent)
-    for entry in entries:
-        totals.add(entry)
-    cards = (_card(entry, files) for entry in entries if entry.error_code is None)
-    refusals = (_refusal(entry) for entry in entries if entry.error_code is not None)
+    files = _Files(storage_root, path.parent)
     with _replacing(path) as page:
-        page.write(_head(title, totals, seconds))
-        if totals.ready:
-            _section(page, '<h2 class="unseen">Ready</h2>\n<ul class="grid">', cards)
-        if totals.refused:
-            _section(page, '<h2>Refused</h2>\n<ul class="refused">', refusals)
-        page.write(_foot(totals))
+        page.write(_head(title, _figures(entries, seconds)))
+        cards = (_card(entry, files) for entry in entries if entry.error_code is None)
+        page.writelines(_section('<h2 class="unseen">Ready</h2>\n<ul class="grid">\n', cards))
+        refusals = (_refusal(entry) for entry in entries if entry.error_code is not None)
+        page.writelines(_section('<h2>Refused</h2>\n<ul class="refused">\n', refusals))
+        page.write(_FOOT if entries else f'<p class="nothing">There were no pictures.</p>\n{_FOOT}')
 
 
 def visible(text: str) -> str:
-    r"""`text` as one can safely look at it: what is invisible or turns text around is escaped, like `\u202e`.
+    r"""`text` with everything invisible, and everything that reverses text, escaped, like `\u202e`.
 
     Bytes of a file name that are not UTF-8 (Python's surrogate escapes) are shown as `\xff`. Not yet HTML.
     """
@@ -134,7 +112,10 @@ def _html(text: str) -> str:
     return escape(visible(text), quote=True)
 
 
-def _head(title: str, totals: _Totals, seconds: float | None) -> str:
+def _head(title: str, figures: Iterable[tuple[str, str, str]]) -> str:
+    rows = "".join(
+        f'<div class="{of}"><dt>{label}</dt><dd>{value}</dd></div>\n' for of, value, label in figures
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -152,35 +133,35 @@ def _head(title: str, totals: _Totals, seconds: float | None) -> str:
 <p class="kind">Contact sheet</p>
 <h1><bdi>{_html(title)}</bdi></h1>
 <dl class="totals">
-{"".join(_total(*figure) for figure in _figures(totals, seconds))}</dl>
+{"".join(rows)}</dl>
 </header>
 <main>
 """
 
 
-def _figures(totals: _Totals, seconds: float | None) -> Iterator[tuple[str, str, str]]:
-    yield "", f"{totals.ready:,}", _plural(totals.ready, "picture ready", "pictures ready")
-    yield "bad" if totals.refused else "", f"{totals.refused:,}", "refused"
-    yield "", _size(totals.source_bytes), "before, as uploaded"
-    yield "", _size(totals.variant_bytes), f"after, in {totals.variant_files:,} variants"
+def _figures(entries: Sequence[SheetEntry], seconds: float | None) -> Iterator[tuple[str, str, str]]:
+    """Class, value and label of each figure of the header."""
+    ready = [entry for entry in entries if entry.error_code is None]
+    refused = len(entries) - len(ready)
+    sizes = [variant.bytes for entry in ready for variant in entry.variants]
+    yield "", f"{len(ready):,}", "picture ready" if len(ready) == 1 else "pictures ready"
+    yield "bad" if refused else "", f"{refused:,}", "refused"
+    yield "", _size(sum(entry.source_bytes for entry in ready)), "before, as uploaded"
+    yield "", _size(sum(sizes)), f"after, in {len(sizes):,} variants"
     if seconds is not None and seconds > 0:
         yield "", f"{seconds:,.1f} s", "from first to last"
-        yield "", f"{(totals.ready + totals.refused) / seconds:,.1f}", "pictures per second"
+        yield "", f"{len(entries) / seconds:,.1f}", "pictures per second"
 
 
-def _total(kind: str, value: str, label: str) -> str:
-    return f'<div class="{kind}"><dt>{label}</dt><dd>{value}</dd></div>\n'
+def _section(opening: str, items: Iterator[str]) -> Iterator[str]:
+    """The items one by one, in a list that begins with `opening`; nothing if there are none."""
+    for first in items:
+        yield opening + first
+        yield from items
+        yield "</ul>\n"
 
 
-def _section(page: TextIO, opening: str, items: Iterable[str]) -> None:
-    page.write(f"{opening}\n")
-    page.writelines(items)
-    page.write("</ul>\n")
-
-
-def _foot(totals: _Totals) -> str:
-    nothing = '<p class="nothing">There were no pictures.</p>\n' if not totals.ready + totals.refused else ""
-    return f"""{nothing}</main>
+_FOOT = """</main>
 <footer>A picture leads to its largest variant. Only the thumbnails are part of this page.</footer>
 </body>
 </html>
@@ -192,7 +173,7 @@ def _card(entry: SheetEntry, files: _Files) -> str:
     rows = "".join(_variant_row(variant, files.link(variant)) for variant in entry.variants)
     return f"""<li class="card">
 {_stage(entry, files)}
-<div class="facts">
+<div class="about">
 <h3 title="{name}"><bdi>{name}</bdi></h3>
 <p class="original">{_original(entry)}</p>
 <ul class="variants">
@@ -203,7 +184,7 @@ def _card(entry: SheetEntry, files: _Files) -> str:
 
 
 def _stage(entry: SheetEntry, files: _Files) -> str:
-    """The thumbnail, leading to the largest variant."""
+    """The thumbnail, as a link to the largest variant."""
     if not entry.variants:
         return '<div class="stage"><span>no variants</span></div>'
     smallest = min(entry.variants, key=_area)
@@ -250,10 +231,6 @@ def _pixels(width: int, height: int) -> str:
 def _size(count: int) -> str:
     """Bytes as people read them, such as `5.2 kB`; the space does not break."""
     return decimal(count).replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def _plural(count: int, one: str, many: str) -> str:
-    return one if count == 1 else many
 
 
 @contextmanager
