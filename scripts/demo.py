@@ -18,12 +18,7 @@ from rich.filesize import decimal as size
 from pipelines.stats.report import report
 from scripts.contact_sheet import SheetEntry, VariantFile, write_contact_sheet
 from scripts.enqueue import Sent, enqueue, find_files
-from scripts.redis_server import (
-    LAUNCHER,
-    RedisNotFoundError,
-    RedisNotStartedError,
-    temporary_redis,
-)
+from scripts.redis_server import RedisNotFoundError, RedisNotStartedError, launch, temporary_redis
 from scripts.storage_stats import print_stored, stored
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, safe, table
 from scripts.variables import environment
@@ -33,8 +28,8 @@ from worker.settings import Settings
 T = TypeVar("T")
 
 BUNDLED = Path(__file__).parent / "pictures"
-_STOP_S = 30
-_LOOK_S = 0.05
+_STOP_TIMEOUT_S = 30
+_POLL_INTERVAL_S = 0.05
 _ROWS = 40  # of the table; the contact sheet shows all
 
 
@@ -69,7 +64,7 @@ def command(
 async def _show(pictures: Sequence[Path], results: Path, settings: Settings, *, as_json: bool) -> None:
     try:
         with temporary_redis() as redis:
-            # Nobody writes on at its pictures: a damaged one needs no time to settle.
+            # No program is still writing these pictures, so a damaged one is refused at once.
             own = settings.model_copy(update={"redis_url": redis.url, "settle": 0})
             errors.print(f"Redis {redis.version} and a worker with {own.decoders} decoders are running.")
             with _worker(own, results / "worker.log") as process:
@@ -91,24 +86,24 @@ async def _work(pictures: Sequence[Path], settings: Settings) -> tuple[Sequence[
     """What became of the pictures, and the seconds it took once the worker was there."""
     async with open_queue(settings) as queue:
         while not await queue.heartbeats.any_healthy():  # noqa: ASYNC110 (of another process)
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_INTERVAL_S)
     began = time.monotonic()
     sent = await enqueue(pictures, settings, wait=True)
     return sent, time.monotonic() - began
 
 
 async def _while_alive(process: subprocess.Popen[bytes], work: Coroutine[Any, Any, T], log: Path) -> T:
-    """The result of `work`, unless the worker that it waits for ends before."""
+    """The result of `work`. Raises: CommandError if the worker ends first."""
     task = asyncio.create_task(work)
     try:
-        while not (await asyncio.wait({task}, timeout=_LOOK_S))[0]:
+        while not (await asyncio.wait({task}, timeout=_POLL_INTERVAL_S))[0]:
             if process.poll() is not None:
                 last = log.read_text(errors="replace").strip().splitlines()[-5:]
                 raise CommandError("The worker ended:\n" + "\n".join(last))
         return task.result()
     finally:
         task.cancel()
-        await asyncio.wait({task}, timeout=_STOP_S)
+        await asyncio.wait({task}, timeout=_STOP_TIMEOUT_S)
 
 
 def _own_settings(settings: Settings, results: Path) -> Settings:
@@ -130,20 +125,13 @@ def _worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A worker in a process of its own, as an operator would run it; it ends when the block does."""
     command = [sys.executable, "-P", "-m", "media_worker", "worker"]
     with log.open("wb") as lines:
-        process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), *command],
-            env={**os.environ, **environment(settings)},
-            stdin=subprocess.DEVNULL,
-            stdout=lines,
-            stderr=lines,
-            start_new_session=True,
-        )
+        process = launch(command, lines, {**os.environ, **environment(settings)})
     try:
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(_STOP_S)
+            process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

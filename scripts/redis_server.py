@@ -1,4 +1,4 @@
-"""A Redis of one's own, for the demo and the tests: the only place that starts a server."""
+"""A temporary Redis for the demo and the tests: the only place that starts a server."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from worker.standard_error import say
 
@@ -23,7 +24,7 @@ NAMES = ("redis-server", "valkey-server")
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 PORTS_TO_TRY = 5
-# As a Redis that holds a queue should run: durable, and when it is full it says no instead of forgetting.
+# As a Redis that holds a queue should run: durable, and refusing writes when it is full instead of evicting.
 OPTIONS = {
     "--save": "",
     "--appendonly": "yes",
@@ -32,8 +33,8 @@ OPTIONS = {
     "--proto-max-bulk-len": "1mb",
 }
 
-# The server dies with the process that asked for it, even if that one is killed and can clean up nothing.
-# Done by a launcher and not by a `preexec_fn`, which may deadlock when the caller has threads. The pid stays
+# The program dies with the process that started it, even if that process is killed and can clean up nothing.
+# A launcher does that and not a `preexec_fn`, which may deadlock when the caller has threads. The pid stays
 # the same over exec.
 LAUNCHER = """
 import ctypes, os, signal, sys
@@ -42,7 +43,7 @@ if sys.platform == "linux":
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(parent):
-        sys.exit("whoever asked for a Redis is gone")
+        sys.exit("the process that started this one is gone")
 os.execv(executable, [executable, *arguments])
 """
 
@@ -60,7 +61,7 @@ class RedisNotFoundError(RuntimeError):
 
 
 class RedisUnusableError(RuntimeError):
-    """A file that is named like a Redis, and is none that can be used; `reason` is the rest of a sentence."""
+    """A file named like a Redis cannot be used; `reason` is the predicate of a sentence about it."""
 
     def __init__(self, reason: str, message: str | None = None) -> None:
         super().__init__(message or reason)
@@ -79,7 +80,7 @@ class RedisNotStartedError(RedisUnusableError):
 
 @dataclass(frozen=True)
 class RedisServer:
-    """A running server: gone when the block that started it ends, or when the thread that did so dies."""
+    """A running server; it ends with the block, or the thread, that started it."""
 
     url: str
     port: int
@@ -200,21 +201,19 @@ def _launch(executable: Path, port: int, folder: Path, log: Path) -> subprocess.
     arguments = [word for option in options.items() for word in option]
     # By the name that it was found under: where redis-server is a link to redis-check-rdb, as on Debian, it
     # is the name that decides which of the two the program is.
-    return subprocess.Popen(  # noqa: S603 - the same
-        [
-            sys.executable,
-            "-I",
-            "-S",
-            "-c",
-            LAUNCHER,
-            str(os.getpid()),
-            str(executable.absolute()),
-            *arguments,
-        ],
+    return launch([str(executable.absolute()), *arguments], subprocess.DEVNULL)
+
+
+def launch(
+    command: Sequence[str], output: int | IO[bytes], env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program that dies with this process, but not of its Ctrl-C."""
+    return subprocess.Popen(  # noqa: S603 - no shell
+        [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), *command],
+        env=env,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        # Ctrl-C is for us: a worker that shuts down in good order still needs its Redis.
+        stdout=output,
+        stderr=output,
         start_new_session=True,
     )
 
@@ -244,7 +243,7 @@ def _ask_info(port: int) -> dict[str, str]:
 
 
 def _stop(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> None:
-    """End it with its whole session, for what is called redis-server may be a script that starts another."""
+    """End the whole session: a file called redis-server may be a script that starts the server."""
     _signal(process, number)
     try:
         process.wait(STOP_SECONDS)
@@ -256,7 +255,7 @@ def _stop(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGT
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # the second is macOS' word for one that has ended
+    with suppress(ProcessLookupError, PermissionError):  # macOS raises the second where a process has ended
         os.killpg(process.pid, number)
 
 
