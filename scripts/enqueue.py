@@ -15,7 +15,7 @@ import typer
 
 from pipelines.errors import PictureRefused
 from scripts.progress import Progress
-from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, table
+from scripts.terminal import AsJson, CommandError, errors, output, print_json, require_one_of, run, table
 from storage.tasks import together
 from worker.queue import Queue, open_queue
 from worker.receiving import Received, Receiver
@@ -25,13 +25,13 @@ from worker.stores import open_stores
 _FOLDER = "cli"  # in uploads/
 _CHUNK = 1024 * 1024
 _ROWS = 40  # of the table of ids
-_PATIENCE_S = 3  # until a waiting person learns that no worker runs
+_WARN_AFTER_S = 3  # of waiting without a worker
 _OF_A_VARIANT = {"name", "key", "width", "height", "bytes"}
 
 
 @dataclass
 class Sent:
-    """One file on its way: what it became, and what is known of its outcome."""
+    """One file: its upload, and the outcome as far as it is known."""
 
     path: Path
     bytes: int = 0
@@ -44,7 +44,7 @@ class Sent:
     entry: str | None = None
 
     def fail(self, code: str, message: str) -> None:
-        """The file never became an upload, or its upload failed."""
+        """Record that the file became no upload, or that its upload failed."""
         self.status, self.error = "failed", {"code": code, "message": message}
 
     def as_document(self) -> dict[str, Any]:
@@ -72,9 +72,7 @@ def command(
     """Copy files to the storage and enqueue them."""
 
     async def body(settings: Settings) -> int:
-        if recipe not in settings.recipe_book:
-            known = ", ".join(sorted(settings.recipe_book))
-            raise CommandError(f"There is no recipe {recipe}; known: {known}.", code=2)
+        require_one_of("recipe", recipe, settings.recipe_book)
         files = list(find_files(paths))
         sent = await enqueue(files, settings, wait=wait, recipe=recipe)
         _report(sent, wait=wait, as_json=as_json)
@@ -90,7 +88,7 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
 
     Raises: CommandError for a path that does not exist.
     """
-    for path in map(Path.expanduser, paths):  # make and other callers hand a tilde on as it is
+    for path in map(Path.expanduser, paths):  # make and other callers do not expand a tilde
         if path.is_dir():
             for folder, folders, names in os.walk(path):
                 folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -151,34 +149,34 @@ async def _store(sent: Sent, receiver: Receiver) -> Received | None:
 
 
 class Follower:
-    """Listens for the outcomes of what was sent."""
+    """Reads the messages about the files that were sent."""
 
     def __init__(self, queue: Queue, since: str) -> None:
         self._queue = queue
         self._since = since
         self._expected: dict[str, list[Sent]] = {}
-        self._looks_for_worker_at = time.monotonic() + _PATIENCE_S
+        self._warn_at = time.monotonic() + _WARN_AFTER_S
         self.all_sent = asyncio.Event()
 
     def expect(self, sent: Sent) -> None:
-        """Listen for the outcome of `sent` from now on; several files may share one upload."""
+        """Assign the next outcome of its upload to `sent`; several files may share one upload."""
         if sent.id is not None:
             self._expected.setdefault(sent.id, []).append(sent)
 
     async def run(self, progress: Progress) -> None:
-        """Listen until everything that was sent has an outcome."""
+        """Read messages until each file that was sent has an outcome."""
         while self._expected or not self.all_sent.is_set():
             for entry_id, message in await self._queue.messages.after(self._since, block_ms=200):
                 self._since = entry_id
                 for sent in self._sent_about(message):
                     _note(sent, message)
                     progress.advance(failed=sent.status == "failed")
-            await self._say_when_nobody_works()
+            await self._warn_without_worker()
             if (task := asyncio.current_task()) and task.cancelling():
                 raise asyncio.CancelledError  # wait_for, which redis-py uses, may lose it on Python 3.11
 
     def _sent_about(self, message: Mapping[str, Any]) -> Sequence[Sent]:
-        """Those that `message` is about; one about an entry only about the file that was sent with it."""
+        """The files that `message` is about; one about an entry is only about the file sent with it."""
         if not _is_outcome(message):
             return []
         waiting = self._expected.pop(str(message.get("id")), [])
@@ -187,15 +185,15 @@ class Follower:
             self._expected[str(message.get("id"))] = others
         return [one for one in waiting if one not in others]
 
-    async def _say_when_nobody_works(self) -> None:
-        if time.monotonic() > self._looks_for_worker_at:
-            self._looks_for_worker_at = math.inf
+    async def _warn_without_worker(self) -> None:
+        if time.monotonic() > self._warn_at:
+            self._warn_at = math.inf
             if not await self._queue.heartbeats.any_healthy():
                 errors.print("No worker is running; waiting for one (`media worker`).")
 
 
 def _is_outcome(message: Mapping[str, Any]) -> bool:
-    """Whether that is a message of ours about an upload; other programs may write to that stream too."""
+    """Whether `message` is a worker's about an upload; other programs may write to that stream too."""
     match message:
         case {"type": "upload.ready", "variants": [*variants]}:
             return isinstance(message.get("original"), dict | None) and all(

@@ -7,16 +7,7 @@ from uuid import UUID
 import typer
 
 from scripts.show import parse_id
-from scripts.terminal import (
-    AsJson,
-    CommandError,
-    output,
-    print_json,
-    require_one_of,
-    run,
-    safe,
-    table,
-)
+from scripts.terminal import AsJson, CommandError, output, print_json, require_one_of, run, safe, table
 from storage.catalog import Catalog, open_catalog
 from worker.failures import Chosen, choose, discard, list_failures, retry
 from worker.queue import open_queue
@@ -34,11 +25,18 @@ Code = Annotated[str | None, typer.Option(help="All that failed with this code."
 Everything = Annotated[bool, typer.Option("--all", help="All that failed.")]
 
 _SHOWN = 60  # characters of a dead letter in the table
-
-
-@app.callback()
-def _group() -> None:
-    pass
+_REASON = {"code": "code", "reason": "message"}
+_TABLES = {
+    "waiting": (
+        "Waiting for another try",
+        {"next try": "next_try", "id": "id", "source": "source", **_REASON},
+    ),
+    "uploads": ("Failed uploads", {"time": "time", "id": "id", "source": "source", **_REASON}),
+    "dead_letters": (
+        "Dead letters",
+        {"#number": "id", "time": "time", "entry": "stream_id", **_REASON, "event": "body"},
+    ),
+}
 
 
 @app.command("list")
@@ -54,7 +52,7 @@ def list_failed(
         if as_json:
             print_json(found)
         else:
-            _print(found["uploads"], found["waiting"], found["dead_letters"])
+            _print(found)
             if more := sum(count - len(found[kind]) for kind, count in found["total"].items()):
                 output.print(f"… and {more} more; see --limit.")
         return 0
@@ -108,19 +106,13 @@ async def _choose(
 
 
 def _report(done: str, uploads: Sequence[UUID], chosen: Chosen, *, as_json: bool) -> int:
-    letters = [letter.id for letter in chosen.letters]
+    numbers = [letter.id for letter in chosen.letters]
+    ids = [str(one) for one in uploads]
     kept = [str(one.id) for one in chosen.uploads if one.id not in set(uploads)]
     if as_json:
-        print_json(
-            {
-                "uploads": [str(one) for one in uploads],
-                "dead_letters": letters,
-                "kept": kept,
-                "not_failed": chosen.missing,
-            }
-        )
+        print_json({"uploads": ids, "dead_letters": numbers, "kept": kept, "not_failed": chosen.missing})
     else:
-        output.print(f"{len(uploads)} uploads and {len(letters)} dead letters are {done}.")
+        output.print(f"{len(uploads)} uploads and {len(numbers)} dead letters are {done}.")
         for one in kept:
             output.print(f"{one} stays: it has variants. A delete event removes it.")
         for missing in chosen.missing:
@@ -128,29 +120,11 @@ def _report(done: str, uploads: Sequence[UUID], chosen: Chosen, *, as_json: bool
     return 1 if chosen.missing or kept else 0
 
 
-def _print(
-    uploads: list[dict[str, Any]], waiting: list[dict[str, Any]], letters: list[dict[str, Any]]
-) -> None:
-    if waiting:
-        rows = [
-            (u["next_try"], u["id"], u["source"], u["error"]["code"], u["error"]["message"]) for u in waiting
-        ]
-        output.print(table("Waiting for another try", ("next try", "id", "source", "code", "reason"), rows))
-    if uploads:
-        rows = [(u["time"], u["id"], u["source"], u["error"]["code"], u["error"]["message"]) for u in uploads]
-        output.print(table("Failed uploads", ("time", "id", "source", "code", "reason"), rows))
-    if letters:
-        refused = [
-            (
-                one["id"],
-                one["time"],
-                one["stream_id"],
-                one["error"]["code"],
-                one["error"]["message"],
-                one["body"][:_SHOWN],
-            )
-            for one in letters
-        ]
-        output.print(table("Dead letters", ("#number", "time", "entry", "code", "reason", "event"), refused))
-    if not uploads and not waiting and not letters:
+def _print(found: dict[str, Any]) -> None:
+    shown = [kind for kind in _TABLES if found[kind]]
+    for kind in shown:
+        title, fields = _TABLES[kind]
+        flat = [{**one, **one["error"], "body": one.get("body", "")[:_SHOWN]} for one in found[kind]]
+        output.print(table(title, list(fields), [[one[field] for field in fields.values()] for one in flat]))
+    if not shown:
         output.print("Nothing has failed.")
