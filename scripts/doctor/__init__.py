@@ -27,7 +27,7 @@ def command(as_json: AsJson = False) -> None:
             print_json([vars(finding) for finding in findings])
         return 1 if any(finding.level == "error" for finding in findings) else 0
 
-    run(body, tells_files=True)
+    run(body, prints_files=True)
 
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:

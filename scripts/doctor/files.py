@@ -23,7 +23,7 @@ LITTLE_ROOM = 1024 * MIB
 _REMOUNT = (
     "Mount it for writing (mount -o remount,rw); after errors the kernel mounts a disk read-only: see dmesg."
 )
-_PROBE = 4096  # bytes written to see whether writing works
+_PROBE = bytes(64 * 1024)  # written to a file that is removed at once
 
 
 def to_be_made(what: str, path: Path, named_by: str) -> Finding:
@@ -187,11 +187,16 @@ def _check_space(root: Path) -> Iterator[Finding]:
 async def _write(settings: Settings) -> Sequence[str]:
     """Write and remove a little; returns what the file system lacks, once its folders are there to try."""
     root = settings.storage_root
-    with tempfile.TemporaryFile(dir=root) as file:  # nameless, so that even a crash leaves nothing
-        file.write(bytes(_PROBE))
-        file.flush()
-        os.fsync(file.fileno())
+    write_probe(root)
     if not all((root / area).exists() for area in (keys.STAGING, keys.VARIANTS)):
         return []  # the first worker makes them
     async with open_blobs(settings.storage_url, create=False) as blobs:
         return await blobs.find_lacks()
+
+
+def write_probe(folder: Path) -> None:
+    """Write and remove a little. Raises: OSError."""
+    with tempfile.TemporaryFile(dir=folder) as file:  # nameless, so that even a crash leaves nothing
+        file.write(_PROBE)
+        file.flush()
+        os.fsync(file.fileno())

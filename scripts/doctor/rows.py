@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shlex
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from rich.filesize import decimal as size
 
 from scripts.doctor.broker import NOT_ASKED, RedisReport, check_messages, check_stream
-from scripts.doctor.files import check_room, check_root, to_be_made
+from scripts.doctor.files import check_room, check_root, to_be_made, write_probe
 from storage.blobs.opening import open_blobs, read_owner
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.database import LARGE_LOG, LARGE_LOG_WARNING, REWRITE, FileRoom, log_bytes
@@ -24,10 +23,10 @@ from worker.adoption import ADOPTION, listing_of
 from worker.findings import Finding
 from worker.settings import Settings
 
-_PROBE = 64 * 1024  # bytes written to see whether there is room
 MUCH = 1024 * 1024 * 1024  # bytes that could be removed
 NAMES_S = 5.0  # at most, to list the names of originals
 CHECK_S = 10.0  # at most, for SQLite's check of the whole file
+_READERS = "To see who reads it: fuser {}-wal (package psmisc; on the host if workers run in containers)"
 
 
 async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> AsyncIterator[Finding]:
@@ -48,7 +47,7 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
             yield _try_to_write(path.resolve())
             yield await _check_pages(path)
             if log_bytes(path.resolve()) > LARGE_LOG:
-                yield Finding("Catalog log", "warning", LARGE_LOG_WARNING, _find_readers(path.resolve()))
+                yield Finding("Catalog log", "warning", LARGE_LOG_WARNING, _READERS.format(path.resolve()))
             if found := inspect_room(await catalog.database.room(), path):
                 yield found
             totals = await catalog.reports.totals()
@@ -159,10 +158,7 @@ def _try_to_write(path: Path) -> Finding:
         advice = "Give that user the right to write, or mount the file system for writing."
         return Finding("Catalog writing", "error", detail, advice)
     try:
-        with tempfile.TemporaryFile(dir=path.parent) as file:
-            file.write(bytes(_PROBE))
-            file.flush()
-            os.fsync(file.fileno())
+        write_probe(path.parent)
     except OSError as error:
         return Finding(
             "Catalog writing", "error", f"{path.parent}: {error.strerror}", "Make room on its disk."
@@ -187,10 +183,6 @@ def _cure(path: Path) -> str:
         f"(sqlite3 {path} .recover | sqlite3 new.db, with the program of the package sqlite3, here or on "
         "another machine) and put new.db in its place; if that fails: media rebuild."
     )
-
-
-def _find_readers(path: Path) -> str:
-    return f"To see who reads it: fuser {path}-wal (package psmisc; on the host if workers run in containers)"
 
 
 def by_python(path: Path, sql: str) -> str:
