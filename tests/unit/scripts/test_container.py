@@ -137,3 +137,30 @@ def test_compose_runs_redis_with_the_options_that_the_tests_and_the_demo_use() -
 
     assert executable == "redis-server"
     assert redis_server.OPTIONS.items() <= options(command).items()
+
+
+def test_the_image_runs_without_root_and_reports_its_health() -> None:
+    run = dict(stage("run"))
+    user, check = run["USER"].partition(":")[0], run["HEALTHCHECK"].partition("CMD ")[2]
+
+    assert user not in ("", "0", "root")
+    assert json.loads(check)[0] in ("arq", "media")
+
+
+@pytest.mark.parametrize("name", ["redis", "worker"])
+def test_a_container_can_gain_no_right_and_write_nothing_but_its_volumes(name: str) -> None:
+    service = compose()["services"][name]
+
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert service["read_only"] is True
+
+
+def test_the_worker_is_limited_to_its_budget_and_redis_is_published_to_this_host_only() -> None:
+    services = compose()["services"]
+    limits = services["worker"]["deploy"]["resources"]["limits"]
+
+    assert limits["memory"] == f"{Settings.model_fields['memory_mb'].default}M"
+    assert float(limits["cpus"]) >= 1
+    assert [port.rpartition(":")[0].partition(":")[0] for port in services["redis"]["ports"]] == ["127.0.0.1"]
+    assert "ports" not in services["worker"]
