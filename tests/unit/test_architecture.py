@@ -1,4 +1,4 @@
-"""The shape of the house: imports go one way, and each foreign library has one room."""
+"""The architecture: the rules that CONTRIBUTING.md and docs/architecture.md state hold."""
 
 import re
 import subprocess
@@ -10,28 +10,28 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-HOUSE = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_import_keeps_to_the_contracts() -> None:
     linter = Path(sys.executable).parent / "lint-imports"
 
-    judged = subprocess.run([linter, "--no-cache"], cwd=HOUSE, capture_output=True, text=True, check=False)
+    linted = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
 
-    assert judged.returncode == 0, judged.stdout
+    assert linted.returncode == 0, linted.stdout
 
 
-def test_the_house_has_only_the_rooms_that_are_named() -> None:
-    packages = {path.parent.name for path in HOUSE.glob("*/__init__.py")} - {"bench"}
+def test_there_are_only_the_four_folders_of_the_map() -> None:
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"bench"}
 
     assert packages == {"worker", "pipelines", "storage", "scripts"}
 
 
 def test_only_the_settings_and_the_command_line_read_the_environment() -> None:
     readers = {
-        str(path.relative_to(HOUSE))
+        str(path.relative_to(ROOT))
         for folder in ("worker", "pipelines", "storage", "scripts")
-        for path in (HOUSE / folder).rglob("*.py")
+        for path in (ROOT / folder).rglob("*.py")
         if re.search(r"os\.environ|getenv", path.read_text())
     }
 
@@ -39,15 +39,37 @@ def test_only_the_settings_and_the_command_line_read_the_environment() -> None:
     assert readers == {"worker/settings.py", "worker/env_files.py", *of_the_shell}
 
 
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    folders = ("worker", "pipelines", "storage", "scripts", "tests")
+    names = {path.stem for folder in folders for path in (ROOT / folder).rglob("*.py")}
+
+    assert names & {"utils", "common", "models", "helpers", "misc"} == set()
+
+
+def test_the_tests_mock_nothing_and_have_names_of_at_most_90_characters() -> None:
+    pages = {path: path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    mocking = [
+        path for path, page in pages.items() if re.search(r"^(from|import) unittest", page, re.MULTILINE)
+    ]
+    long = [
+        name
+        for page in pages.values()
+        for name in re.findall(r"^\s*(?:async )?def (test_\w{86,})", page, re.M)
+    ]
+
+    assert mocking == []
+    assert long == []
+
+
 def test_every_package_that_is_imported_is_declared() -> None:
-    asked = tomllib.loads((HOUSE / "pyproject.toml").read_text())
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = asked["project"]["optional-dependencies"]["redis"]
     lines = [*asked["project"]["dependencies"], *extras, *asked["dependency-groups"]["dev"]]
     lines += ["media-worker", "pydantic-core"]  # which is pydantic's own, and where it keeps its errors
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     folders = ("worker", "pipelines", "storage", "scripts", "tests")
-    sources = [*(HOUSE / "bench").glob("*.py")]  # what is below may be the peers' own
-    sources += [path for folder in folders for path in (HOUSE / folder).rglob("*.py")]
+    sources = [*(ROOT / "bench").glob("*.py")]  # what is below may be the peers' own
+    sources += [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     imported = {name for path in sources for name in _IMPORT.findall(path.read_text())}
     known = packages_distributions()
 
@@ -56,11 +78,15 @@ def test_every_package_that_is_imported_is_declared() -> None:
 
 
 def test_what_the_map_names_is_there() -> None:
-    page = (HOUSE / "docs/architecture.md").read_text("utf-8")
-    named = re.findall(r"`((?:worker|pipelines|storage|scripts|tests)/[\w/.]*)`", page)
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    paths = re.findall(r"`((?:worker|pipelines|storage|scripts|tests)/[\w/.]*)`", page)
+    names = set(re.findall(r"`(?!MEDIA_)([A-Za-z]\w*(?:\.\w+)?)`", page))
+    folders = ("worker", "pipelines", "storage", "scripts")
+    code = "\n".join(path.read_text("utf-8") for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
-    assert len(named) > 20
-    assert [path for path in named if not (HOUSE / path).exists()] == []
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert [name for name in names if not re.search(rf"\b{re.escape(name.rpartition('.')[2])}\b", code)] == []
 
 
 _IMPORT = re.compile(r"^\s*(?:from|import) (\w+)", re.MULTILINE)
@@ -69,8 +95,8 @@ _IMPORT = re.compile(r"^\s*(?:from|import) (\w+)", re.MULTILINE)
 def test_no_two_classes_have_one_name() -> None:
     places: dict[str, set[str]] = {}
     for folder in ("worker", "pipelines", "storage", "scripts"):
-        for path in (HOUSE / folder).rglob("*.py"):
+        for path in (ROOT / folder).rglob("*.py"):
             for name in re.findall(r"^class (\w+)", path.read_text("utf-8"), re.MULTILINE):
-                places.setdefault(name, set()).add(str(path.relative_to(HOUSE)))
+                places.setdefault(name, set()).add(str(path.relative_to(ROOT)))
 
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
