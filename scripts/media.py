@@ -1,4 +1,4 @@
-"""The command `media`: names its subcommands, and imports only the one that is wanted."""
+"""The command `media`: names its subcommands, and imports only the one that runs."""
 
 import os
 import sys
@@ -43,7 +43,7 @@ def build(arguments: list[str]) -> typer.Typer:
     )
     app.callback()(_options)
     named = next((word for word in arguments if word in COMMANDS), None)
-    completing = "_MEDIA_COMPLETE" in os.environ  # the shell asks, with its words elsewhere
+    completing = "_MEDIA_COMPLETE" in os.environ  # its words are in another variable
     for name in COMMANDS if named is None else (named,):
         if named is None and not completing:
             app.command(name, help=COMMANDS[name])(_unused)
@@ -57,11 +57,11 @@ def build(arguments: list[str]) -> typer.Typer:
 
 
 def _unused() -> None:
-    """Stands for a subcommand that nobody named; it has nothing but a line in the help."""
+    """A subcommand that was not named: it only has a line in the help."""
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(asked: bool) -> None:
+    if asked:
         print(version("media-worker"))  # noqa: T201
         raise typer.Exit
 

@@ -1,6 +1,5 @@
 """A progress bar on standard error: how many are done, how many failed, the rate and what time remains."""
 
-from types import TracebackType
 from typing import Self
 
 from rich import progress as bars
@@ -41,7 +40,5 @@ class Progress:
         self._bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bars.stop()

@@ -46,9 +46,8 @@ def command(
 
 async def _refuse_a_living_catalog(catalog: Catalog, settings: Settings) -> None:
     progress = await catalog.checkpoint(REBUILD).load()
-    if not catalog.is_new and (
-        progress is None or progress["finished_ms"]
-    ):  # one that was interrupted goes on
+    is_interrupted = progress is not None and not progress["finished_ms"]
+    if not catalog.is_new and not is_interrupted:
         raise CommandError(
             f"{settings.catalog_path} is the catalog of a storage root already. Move it away first, "
             "if you mean to replace it."

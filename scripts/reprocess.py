@@ -14,7 +14,7 @@ from pipelines.poison import DEADLY_CODES, remove_poison
 from pipelines.recipe import Recipes
 from pipelines.reprocess import is_stale, with_missing_files
 from scripts.progress import Progress
-from scripts.terminal import AsJson, CommandError, complain, output, print_json, require_one_of, run
+from scripts.terminal import AsJson, CommandError, output, print_error, print_json, require_one_of, run
 from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.catalog.backfill import Filter
@@ -99,7 +99,7 @@ class Backfiller:
         after = (await self._checkpoint.load() or {}).get("after", "")
         total = await backfill.count(wanted, after)
         if after:
-            complain(f"Resuming where the last run stopped; {total} uploads are left.")
+            print_error(f"Resuming where the last run stopped; {total} uploads are left.")
         queued = 0
         with Progress("uploads", total) as progress:
             while page := await backfill.page(wanted, after, _PAGE):
@@ -140,7 +140,7 @@ class Backfiller:
         warned = False
         while await self._queue.jobs.waiting() + await self._queue.stream.depth() > _SHORT:
             if not warned and not await self._queue.heartbeats.any_healthy():
-                complain("The queue does not drain; is a worker running?")
+                print_error("The queue does not drain; is a worker running?")
             warned = True
             await asyncio.sleep(_LOOK_S)
 

@@ -1,4 +1,4 @@
-"""How the storage has grown, drawn for a terminal: a bar for a day, or for several days of a long history."""
+"""The growth of the storage as a bar chart: a bar a day, or for several days of a long history."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ WIDTH = 40  # characters of the longest bar
 
 @dataclass(frozen=True)
 class Point:
-    """What was stored at one moment: how it is called, uploads, bytes."""
+    """What was stored at one moment: its label, uploads, bytes."""
 
     label: str
     uploads: int
@@ -23,7 +23,7 @@ class Point:
 
 
 def chart(points: Sequence[Point], encoding: str) -> Table:
-    """The points from top to bottom, the newest last, each with what has come since the one above."""
+    """A row for each point, the newest last, with the growth since the row above."""
     chosen = _chosen(points)
     most = max(point.bytes for point in chosen)
     befores = [None, *chosen[:-1]]
@@ -41,7 +41,7 @@ def chart(points: Sequence[Point], encoding: str) -> Table:
 
 
 def _chosen(points: Sequence[Point]) -> Sequence[Point]:
-    """As many as there is room for, at equal steps back from the newest."""
+    """At most ROWS points, at equal steps back from the newest."""
     step = -(-len(points) // ROWS)
     return points[::-1][::step][::-1]
 

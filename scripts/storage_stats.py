@@ -8,7 +8,7 @@ from rich.filesize import decimal as size
 
 from pipelines.stats.report import DriftReport, QueueDepth, StorageReport, report
 from scripts.stats_chart import Point, chart
-from scripts.terminal import AsJson, complain, output, print_json, run, safe, table
+from scripts.terminal import AsJson, output, print_error, print_json, run, safe, table
 from storage.blobs import Space
 from storage.blobs.opening import open_blobs
 from storage.errors import StorageError
@@ -74,7 +74,7 @@ async def waiting(settings: Settings) -> QueueDepth | None:
             return await queue_depth(queue)
     except QueueUnavailable as error:
         if error.refusal:
-            complain(error.explain())
+            print_error(error.explain())
         return None
 
 

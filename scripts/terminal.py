@@ -1,4 +1,4 @@
-"""What people and programs see of a command: the one place that prints, escapes and ends with a code."""
+"""The terminal: the one place that prints, escapes, and turns an outcome into an exit code."""
 
 import asyncio
 import json
@@ -28,36 +28,36 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing el
 _WIDE = 1000  # characters
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
-# A name may hold `:up:`, which is no emoji.
+# A file name may contain `:up:`, which is no emoji.
 errors = Console(file=cast(IO[str], StandardError()), stderr=True, highlight=False, emoji=False)
-# Whoever reads a table from a pipe wants whole lines.
+# In a pipe a row of a table is one line.
 output = Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 
 
 class CommandError(Exception):
-    """The command cannot do what was asked; the message is for the person who asked."""
+    """The command cannot do what was asked; the message is for its user."""
 
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
         self.code = code
 
 
-def run(body: Callable[[Settings], Coroutine[Any, Any, int]], *, tells_files: bool = False) -> None:
+def run(body: Callable[[Settings], Coroutine[Any, Any, int]], *, prints_files: bool = False) -> None:
     """Run a command with the settings, and exit with the code that it returns.
 
-    Wrong settings end it with 2; a catalog, storage or Redis that does not answer with 1; a signal with 128
-    and its number, once everything that was opened is closed. Which files the settings are from is said on
-    a terminal, and elsewhere beside an error, unless the command `tells_files` itself.
+    The code is 2 for wrong settings, 1 for a catalog, storage or Redis that does not answer, and 128 + number
+    for a signal, after everything that was opened is closed. Unless the command `prints_files` itself, the
+    files that the settings come from are printed on a terminal, and elsewhere beside an error.
     """
     try:
         settings = Settings.load()
-        if not tells_files:
-            _tell_unread()
+        if not prints_files:
+            _warn_of_unread_files()
             if errors.file.isatty():
-                _tell_files()
+                _print_files()
         code = asyncio.run(_until_stopped(body(settings)))
     except SettingsError as error:
-        complain(f"Invalid settings:\n{error}")
+        print_error(f"Invalid settings:\n{error}")
         code = 2
     except CommandError as error:
         code = _fail(str(error), error.code)
@@ -67,7 +67,7 @@ def run(body: Callable[[Settings], Coroutine[Any, Any, int]], *, tells_files: bo
         asks = "" if error.refusal else ". Is MEDIA_REDIS_URL right?"
         code = _fail(f"{error.explain()}{asks}")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of the pipe has gone
         code = 0
     except OSError as error:
         code = _fail(str(error))
@@ -75,26 +75,26 @@ def run(body: Callable[[Settings], Coroutine[Any, Any, int]], *, tells_files: bo
 
 
 def _fail(message: str, code: int = 1) -> int:
-    complain(message)
-    if not errors.file.isatty():  # cron mails whatever is written there: it was not said before
-        _tell_files()
+    print_error(message)
+    if not errors.file.isatty():  # not printed before, because cron mails whatever is written there
+        _print_files()
     return code
 
 
-def _tell_files() -> None:
+def _print_files() -> None:
     for file in find_env_files():
         if file.problem is None:
             errors.print(f"[dim]Settings are read from {safe(file.path)}[/dim]", soft_wrap=True)
 
 
-def _tell_unread() -> None:
+def _warn_of_unread_files() -> None:
     for file in find_env_files():
         if file.problem:
-            complain(f"{file.path} cannot be read ({file.problem}); its variables are ignored.")
+            print_error(f"{file.path} cannot be read ({file.problem}); its variables are ignored.")
 
 
 async def _until_stopped(body: Coroutine[Any, Any, int]) -> int:
-    # Not asyncio's own way, which knows only SIGINT and may cancel a task in the middle of a step.
+    # asyncio's own handler covers only SIGINT, and may cancel a task in the middle of a step.
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(body)
     signals: list[int] = []
 
@@ -113,18 +113,18 @@ async def _until_stopped(body: Coroutine[Any, Any, int]) -> int:
 
 
 def require_one_of(what: str, name: str | None, known: Iterable[str]) -> None:
-    """A name that nothing has would look like nothing to do. Raises: CommandError."""
+    """Refuse an unknown name, which would otherwise select nothing. Raises: CommandError."""
     if name is not None and name not in known:
         raise CommandError(f"There is no {what} {name}; known: {', '.join(sorted(known))}.", code=2)
 
 
-def complain(message: str) -> None:
-    """Say on standard error what is wrong."""
+def print_error(message: str) -> None:
+    """Print an error message on standard error."""
     errors.print(f"[red]{safe(message, keep_lines=True)}[/red]", soft_wrap=True)
 
 
 def safe(text: object, *, keep_lines: bool = False) -> str:
-    """`text` from outside, for rich: no markup, and control characters made visible."""
+    """`text` from outside, escaped for rich: without markup, with control characters made visible."""
     lines = str(text).split("\n") if keep_lines else [str(text)]
     return "\n".join(escape(visible(line)) for line in lines)
 
@@ -141,7 +141,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A table whose cells are escaped, unless they are drawings; columns named `#…` are numbers."""
+    """A table with escaped cells (but for those that rich renders); columns named `#…` are numbers."""
     made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None)
     for column in columns:
         number = column.startswith("#")

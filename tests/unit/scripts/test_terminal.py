@@ -16,9 +16,9 @@ from scripts.progress import Progress
 from scripts.rebuild import _ask
 from scripts.terminal import (
     CommandError,
-    complain,
     errors,
     output,
+    print_error,
     print_json,
     run,
     safe,
@@ -134,7 +134,7 @@ def test_no_standard_error_keeps_a_command_from_its_work(how: str) -> None:
     done = []
 
     async def body(settings: Settings) -> int:
-        complain("Look at this.")
+        print_error("Look at this.")
         with Progress("pictures", 1) as progress:
             progress.advance()
         errors.print("x" * 100_000)
@@ -181,7 +181,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("stream", "error", "tells_files", "said"),
+    ("stream", "error", "prints_files", "said"),
     [
         (io.StringIO, None, False, False),
         (io.StringIO, CommandError("no"), False, True),
@@ -196,7 +196,7 @@ def test_the_files_of_the_settings_are_said_on_a_terminal_and_elsewhere_beside_a
     monkeypatch: pytest.MonkeyPatch,
     stream: type[io.StringIO],
     error: Exception | None,
-    tells_files: bool,
+    prints_files: bool,
     said: bool,
 ) -> None:
     async def body(_: Settings) -> int:
@@ -207,7 +207,7 @@ def test_the_files_of_the_settings_are_said_on_a_terminal_and_elsewhere_beside_a
     seen = stream()
     monkeypatch.setattr(sys, "stderr", seen)
     with pytest.raises(typer.Exit):
-        run(body, tells_files=tells_files)
+        run(body, prints_files=prints_files)
 
     shown = seen.getvalue()
     assert shown.count(f"Settings are read from {env_file}") == said
