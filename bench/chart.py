@@ -1,4 +1,4 @@
-"""Charts as SVG that look well on light and dark pages: bars, one by one or stacked."""
+"""Bar charts as SVG, single or stacked, for light and dark pages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -112,10 +112,10 @@ def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") 
 def _rect(
     x: float, y: float, width: float, fill: str, kind: str = "", height: int = _BAR, tip: str = ""
 ) -> str:
-    look = f'class="{kind}"' if kind else f'fill="{fill}"'
+    style = f'class="{kind}"' if kind else f'fill="{fill}"'
     inner = f"<title>{escape(tip)}</title>" if tip else ""
     size = f'width="{max(0.0, width):.1f}" height="{height}"'
-    return f'<rect x="{x:.1f}" y="{y:.1f}" {size} rx="2" {look}>{inner}</rect>'
+    return f'<rect x="{x:.1f}" y="{y:.1f}" {size} rx="2" {style}>{inner}</rect>'
 
 
 def _page(body: Sequence[str], height: float, title: str) -> str:

@@ -1,4 +1,4 @@
-"""Who takes part: each is started, given pictures through its own queue, and counts what it has finished."""
+"""The contenders: each is started, receives pictures through its own queue, and counts those finished."""
 
 import json
 import os
@@ -77,14 +77,14 @@ class Contender(ABC):
 
     @abstractmethod
     def put(self, files: Sequence[Path]) -> None:
-        """Put an event for each file on the queue; when it returns they are all there."""
+        """Put an event for each file on the queue; on return the queue has them all."""
 
     @abstractmethod
     def done(self) -> int:
         """How many pictures are finished and recorded, since the start."""
 
     def failed(self) -> int:
-        """How many it has given up."""
+        """How many pictures it failed to process."""
         return 0
 
     def made(self) -> Sequence[Path]:
@@ -92,7 +92,7 @@ class Contender(ABC):
         return list(self.place.out.iterdir())
 
     def stop(self) -> None:
-        """End it in good order, or at least end it."""
+        """Terminate it; kill it if it does not end in time."""
         self.process.terminate()
         try:
             self.process.wait(_STOP_S)
@@ -102,22 +102,22 @@ class Contender(ABC):
         self.redis.close()
         self._log.close()
 
-    def await_done(self, count: int, within_s: float, look_s: float = 0.01) -> None:
+    def await_done(self, count: int, within_s: float, poll_s: float = 0.01) -> None:
         """Wait until so many are finished. Raises: BenchError."""
         until = time.monotonic() + within_s
         while self.done() < count:
             if self.process.poll() is not None or self.failed() or time.monotonic() > until:
                 said = self.log_path.read_text(errors="replace")[-2000:]
                 raise BenchError(f"{self.title}: only {self.done()} of {count} were finished.\n{said}")
-            time.sleep(look_s)
+            time.sleep(poll_s)
 
     def freeze(self) -> None:
-        """Let none of its processes run, so that the queue can be filled before they begin."""
+        """Stop all its processes, so that the queue can be filled before they begin."""
         for pid in processes.tree(self.process.pid):
             os.kill(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let them go on."""
+        """Let all its processes run again."""
         for pid in processes.tree(self.process.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)

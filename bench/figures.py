@@ -44,7 +44,7 @@ def _colour(one: Summary) -> str:
 
 
 def stages(found: Sequence[Summary]) -> str:
-    """Where the time of one picture goes on one core, beside the libvips loop of the same run."""
+    """The time of one picture on one core by stage, beside the libvips loop of the same run."""
     rows = []
     for one in found:
         if one.title == OURS:

@@ -19,21 +19,20 @@ from bench.rounds import place, started
 from bench.statistics import percentile, slope
 from scripts.redis_server import temporary_redis
 
-_PATIENCE_S = 120.0
-_LOOK_S = 0.1
+_TIMEOUT_S = 120.0
+_POLL_INTERVAL_S = 0.1
 _SAMPLE_S = 2.0
-_SETTLED = 0.25  # the part of a run after which memory should not grow any more
+_STEADY_AFTER = 0.25  # of a run; from then on memory should not grow any more
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A load: so many uploads a second for so long, or as many as there is room for, after a burst."""
+    """A load: `burst` uploads at once, then `per_second`, or enough to keep `depth` waiting."""
 
     seconds: float
     per_second: float | None = None
     burst: int = 0
     depth: int = 0
-    """Keep so many events waiting."""
 
 
 PROFILES: Mapping[str, Profile] = {
@@ -55,7 +54,7 @@ class Found:
 
 
 def run(profile: Profile, folder: Path | None, cores: Sequence[int]) -> Found:
-    """Put a worker of its own under that load. Raises: BenchError."""
+    """Start a worker and put it under that load. Raises: BenchError."""
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         pictures = photos.copied(photos.find(folder), work / "photos")
@@ -82,17 +81,17 @@ class _Run:
         sampled = 0.0
         while (now := time.monotonic() - began) < self._profile.seconds:
             self._put(self._due(now))
-            self._hear()
+            self._receive()
             if now - sampled > _SAMPLE_S:
                 sampled = now
                 self._sample(now)
-            time.sleep(_LOOK_S)
-        until = time.monotonic() + _PATIENCE_S
+            time.sleep(_POLL_INTERVAL_S)
+        until = time.monotonic() + _TIMEOUT_S
         while self._sent:
-            self._hear()
+            self._receive()
             if time.monotonic() > until:
                 raise BenchError(f"{len(self._sent)} uploads were not ready in time")
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_INTERVAL_S)
         self._found.seconds = time.monotonic() - began
         return self._found
 
@@ -111,7 +110,7 @@ class _Run:
             self._sent[source] = _ms(found)
             self._number += 1
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         for entry_id, message in self._messages():
             if message["type"] != "upload.ready":
                 raise BenchError(f"an upload failed: {message}")
@@ -146,12 +145,12 @@ def summary(name: str, found: Found) -> str:
         f"{name}: {count} uploads in {found.seconds:.0f} s, {count / found.seconds:.1f}/s",
         f"from XADD to ready: p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms",
     ]
-    settled = _SETTLED * found.seconds
+    steady_from = _STEADY_AFTER * found.seconds
     for what, points, unit in (
         ("memory", [(at, size / 1e6) for at, size in found.memory], " MB"),
         ("descriptors", found.descriptors, ""),
     ):
-        late = [point for point in points if point[0] >= settled]
+        late = [point for point in points if point[0] >= steady_from]
         if len(late) > 2:
             most = max(value for _, value in points)
             lines.append(f"{what}: at most {most:.0f}{unit}, slope {slope(late) * 3600:+.1f}{unit} an hour")
@@ -159,7 +158,7 @@ def summary(name: str, found: Found) -> str:
 
 
 def main(name: str, folder: Path | None, cores: Sequence[int], seconds: float | None) -> str:
-    """Run a profile by its name; gives what to print. Raises: BenchError."""
+    """Run a profile by its name, and return its summary. Raises: BenchError."""
     profile = PROFILES[name]
     if seconds is not None:
         profile = Profile(seconds, profile.per_second, profile.burst, profile.depth)

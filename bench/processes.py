@@ -1,4 +1,4 @@
-"""Processes as /proc shows them: who belongs to a tree, and what its members cost."""
+"""Processes as /proc shows them: the members of a tree, and what they cost."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def tree(root: int) -> Sequence[int]:
 
 
 def cpu_ms(pid: int) -> float:
-    """CPU time of a process and of those children that it has buried, in ms; 0 for one that is gone."""
+    """CPU time of a process and of its children that have ended, in ms; 0 for a process that has ended."""
     fields = _stat(pid)
     return sum(map(int, fields[11:15])) * 1000 / _TICK if fields else 0.0
 
@@ -90,25 +90,25 @@ class Costs:
 
 
 class Peak:
-    """The most memory that a tree of processes has at once, looked at from a thread."""
+    """The peak memory of a tree of processes, sampled by a thread."""
 
     def __init__(self, root: int, every_s: float = 0.1) -> None:
         self.bytes = 0
         self._root = root
         self._every_s = every_s
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
 
-    def _look(self) -> None:
-        pids, looked = tree(self._root), time.monotonic()
+    def _sample(self) -> None:
+        pids, listed = tree(self._root), time.monotonic()
         while not self._ended.wait(self._every_s):
-            if time.monotonic() - looked > 1:
-                pids, looked = tree(self._root), time.monotonic()
+            if time.monotonic() - listed > 1:
+                pids, listed = tree(self._root), time.monotonic()
             self.bytes = max(self.bytes, memory(pids))
 
     @contextmanager
     def watched(self) -> Iterator["Peak"]:
-        """Look while the body runs."""
+        """Sample while the body runs."""
         self._thread.start()
         try:
             yield self

@@ -17,7 +17,7 @@ from bench.contenders import VARIANTS, BenchError, Contender, MediaWorker, Place
 from bench.processes import Costs, Peak, busy_ms, bytes_written, pinned, tree
 from scripts.redis_server import RedisServer
 
-_PATIENCE_S = 300.0
+_TIMEOUT_S = 300.0
 _PAUSE_S = 0.15  # between two single uploads
 _IDLE_S = 10.0  # the kernel counts CPU time in hundredths of a second
 
@@ -103,10 +103,10 @@ def run(kind: type[Contender], pictures: Sequence[Path], server: RedisServer, pl
     with place(plan.work, server, len(plan.cores)) as where, started(kind, where, plan.cores) as contender:
         warm = photos.linked(pictures[: plan.warm_up], 1, where.uploads / "warm")
         contender.put(warm[:1])
-        contender.await_done(1, _PATIENCE_S)
+        contender.await_done(1, _TIMEOUT_S)
         began = time.monotonic()
         contender.put(warm[1:])
-        contender.await_done(len(warm), _PATIENCE_S)
+        contender.await_done(len(warm), _TIMEOUT_S)
         rate = max(1, len(warm) - 1) / (time.monotonic() - began)
         passes = plan.passes or max(1, math.ceil(plan.seconds * rate * 1.03 / len(pictures)))
         files = photos.linked(pictures, passes, where.uploads / "round")
@@ -125,7 +125,7 @@ def _measure(
     with Peak(root).watched() as peak, Peak(server.pid, 1).watched() as peak_redis:
         began = time.perf_counter()
         contender.thaw()
-        contender.await_done(before + len(files), _PATIENCE_S)
+        contender.await_done(before + len(files), _TIMEOUT_S)
         seconds = time.perf_counter() - began
         spent = costs.so_far()
         busy = busy_ms(plan.cores) - busy
@@ -181,6 +181,6 @@ def _singles(contender: Contender, files: Sequence[Path], before: int, count: in
         time.sleep(_PAUSE_S)
         began = time.perf_counter()
         contender.put([file])
-        contender.await_done(before + number + 1, _PATIENCE_S, look_s=0.001)
+        contender.await_done(before + number + 1, _TIMEOUT_S, poll_s=0.001)
         took.append((time.perf_counter() - began) * 1000)
     return took

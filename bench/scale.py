@@ -20,7 +20,7 @@ ROWS = (100, 10_000, 1_000_000)
 DEPTHS = (10, 100_000)
 UPLOADS = 300
 FLAT = 1.2
-_PATIENCE_S = 300
+_TIMEOUT_S = 300
 _BATCH = 10_000
 
 
@@ -79,7 +79,7 @@ def _burst(
     with started(MediaWorker, where, cores) as worker:
         warm = photos.linked(pictures[:20], 1, where.uploads / "warm")
         worker.put(warm)
-        worker.await_done(len(warm), _PATIENCE_S)
+        worker.await_done(len(warm), _TIMEOUT_S)
         files = photos.linked(pictures, 4 if depth > len(pictures) else 1, where.uploads / "round")
         worker.freeze()
         worker.put(_queue(files, depth))
@@ -87,12 +87,12 @@ def _burst(
         began = time.perf_counter()
         worker.thaw()
         count = min(depth, len(pictures)) or len(pictures)
-        worker.await_done(len(warm) + count, _PATIENCE_S)
+        worker.await_done(len(warm) + count, _TIMEOUT_S)
         count = worker.done() - len(warm)
         wall = (time.perf_counter() - began) * 1000
         spent = sum(costs.so_far().values())
         if depth > len(pictures):
-            worker.process.kill()  # nobody waits for the rest of the queue
+            worker.process.kill()  # the rest of the queue is not measured
     return Cost(what, size, wall / count, spent / count)
 
 

@@ -98,19 +98,19 @@ def test_the_table_names_everybody_and_where_it_was_measured() -> None:
 
 def test_charts_are_well_formed_and_escape_what_they_say() -> None:
     bars = [chart.Bar("a < b & c", 3, "3.0", chart.OURS, 2, 4), chart.Bar("none", 0, "0")]
-    drawn = chart.bars([chart.Group("Rates", bars)], "A chart")
+    svg = chart.bars([chart.Group("Rates", bars)], "A chart")
     stacked = chart.stacked([("one", {"decode": 30.0, "encode": 10.0}, "40 ms")], "Stages")
 
-    texts = ["".join(node.itertext()) for node in ElementTree.fromstring(drawn).iter()]
+    texts = ["".join(node.itertext()) for node in ElementTree.fromstring(svg).iter()]
     assert "a < b & c" in texts
     assert "decode: 30.0 ms" in ["".join(node.itertext()) for node in ElementTree.fromstring(stacked).iter()]
 
 
 def test_bars_are_as_long_as_their_values() -> None:
-    drawn = chart.bars([chart.Group("g", [chart.Bar("x", 10, ""), chart.Bar("y", 5, "")])], "t")
+    svg = chart.bars([chart.Group("g", [chart.Bar("x", 10, ""), chart.Bar("y", 5, "")])], "t")
     widths = [
         float(node.attrib["width"])
-        for node in ElementTree.fromstring(drawn).iter()
+        for node in ElementTree.fromstring(svg).iter()
         if node.tag.endswith("rect") and "fill" in node.attrib
     ]
 
