@@ -79,7 +79,7 @@ def test_what_the_docs_back_up_is_served_again_where_it_is_restored(
     place.send_all({"source": source} for source in SOURCES[1:])
     place.await_end_of(*SOURCES)
     place.send({"delete": OWN_ID})
-    place.listen(lambda heard: any(answer["type"] == "upload.deleted" for answer in heard))
+    place.listen(lambda got: any(answer["type"] == "upload.deleted" for answer in got))
     backup = place.home / "var/backup"
 
     assert _back_up(place.home / "var").returncode == 0
@@ -108,7 +108,7 @@ def test_a_backup_is_three_lines_that_call_nothing_but_python_and_what_every_sys
     assert set(re.findall(r"(?:^|&& )(\w+)", LINES, re.MULTILINE)) == {"mkdir", "python3", "cp"}
 
 
-def test_a_root_that_was_restored_without_its_marker_gets_it_back_by_the_line_that_is_told(
+def test_a_root_that_was_restored_without_its_marker_gets_it_back_by_the_printed_line(
     place: Workplace,
 ) -> None:
     place.put(SOURCES[0], pictures.small())

@@ -110,7 +110,7 @@ def test_what_a_decoder_wrote_before_it_died_is_in_the_log(workplace: Workplace)
     assert "vips" not in ends["uploads/cat.jpg"]["error"]["message"]
 
 
-def test_another_version_of_the_decoder_gives_a_picture_another_try(workplace: Workplace) -> None:
+def test_with_another_version_of_the_decoder_a_picture_is_tried_again(workplace: Workplace) -> None:
     worker = workplace.start("stub")
     killer = workplace.put("uploads/killer.jpg", pictures.small() + CRASH)
     workplace.send({"source": killer})
@@ -126,7 +126,7 @@ def test_another_version_of_the_decoder_gives_a_picture_another_try(workplace: W
     assert answer["type"] == "upload.ready"
 
 
-def test_a_worker_frozen_for_longer_than_the_wall_limit_blames_no_picture(workplace: Workplace) -> None:
+def test_a_worker_frozen_for_longer_than_the_wall_limit_fails_no_picture(workplace: Workplace) -> None:
     worker = workplace.start("media", MEDIA_IMAGE_TIMEOUT="0.4", MEDIA_CPUS="1", MEDIA_LEASE="30")
     frozen = [*worker.decoders(), worker.pid]
     os.kill(frozen[0], signal.SIGSTOP)  # it will be asked, and not have answered when the worker freezes

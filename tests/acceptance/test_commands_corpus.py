@@ -1,4 +1,4 @@
-"""The demo on a corpus of photographs: every variant is judged by a stranger, the memory is measured."""
+"""The demo on a corpus of photographs: an independent program checks every variant; memory is measured."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ BUDGET_MIB = 512
 
 @pytest.fixture
 def checker(corpus: Path) -> list[str]:
-    """The program that judges variants, and what runs it: it needs numpy beside Pillow."""
+    """The program that checks variants, and its interpreter: it needs numpy and Pillow."""
     script = corpus.parent / "check_variants.py"
     if not script.is_file():
         pytest.skip(f"no check_variants.py beside {corpus}")
@@ -33,7 +33,7 @@ def checker(corpus: Path) -> list[str]:
 
 
 def a_result(answer: dict[str, Any], storage: Path) -> dict[str, str]:
-    """What the checker wants to know of one picture."""
+    """What the checker needs to know of one picture."""
     if answer["error"]:
         return {"error": f"{answer['error']['code']}: {answer['error']['message']}"}
     return {BOXES[variant["name"]]: str(storage / variant["key"]) for variant in answer["variants"]}
@@ -64,10 +64,10 @@ def test_a_demo_of_photographs_makes_faultless_variants_within_its_memory(
     (tmp_path / "results.json").write_text(json.dumps(results))
     what = [str(corpus / "manifest.json"), str(tmp_path / "results.json"), "--only", chosen]
 
-    judged = subprocess.run([*checker, *what, "--jobs", "2"], capture_output=True, text=True, timeout=300)
+    checked = subprocess.run([*checker, *what, "--jobs", "2"], capture_output=True, text=True, timeout=300)
 
     assert demo.returncode == 0
-    assert judged.returncode == 0, judged.stdout
-    assert judged.stdout.strip().endswith(f"{len(results)} ok, 0 failed")
+    assert checked.returncode == 0, checked.stdout
+    assert checked.stdout.strip().endswith(f"{len(results)} ok, 0 failed")
     assert watched.samples > 10
     assert watched.peak_mib < BUDGET_MIB, f"{watched.peak_mib:.0f} MiB"

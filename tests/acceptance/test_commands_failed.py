@@ -110,12 +110,12 @@ def test_failed_uploads_are_forgotten_and_their_originals_stay(place: Workplace)
     assert _states(place) == {BROKEN: "deleted", UNKNOWN: "deleted"}
 
 
-def test_who_listens_is_told_of_what_was_forgotten_by_a_worker_that_runs(place: Workplace) -> None:
-    place.listen(lambda heard: len(heard) == 4)
+def test_a_running_worker_sends_messages_about_discarded_uploads(place: Workplace) -> None:
+    place.listen(lambda got: len(got) == 4)
     worker = place.start()
     _failed(place, "discard", "--all")
 
-    answer = place.listen(lambda heard: len(heard) == 6, within=10)[4:]
+    answer = place.listen(lambda got: len(got) == 6, within=10)[4:]
 
     assert {message["source"]: message["type"] for message in answer} == dict.fromkeys(
         (BROKEN, UNKNOWN), "upload.deleted"

@@ -40,7 +40,7 @@ def _files(place: Workplace) -> dict[str, int]:
 
 def test_a_lost_catalog_comes_back_with_the_same_names(place: Workplace) -> None:
     before = _files(place)
-    answer = max(one["seq"] for one in place.listen(lambda heard: len(heard) >= 3))
+    answer = max(one["seq"] for one in place.listen(lambda got: len(got) >= 3))
     _lose_the_catalog(place)
     assert "rebuild" in place.run("media", "--burst").stderr
     assert not place.catalog.exists()  # none is made for a root that has another
@@ -49,7 +49,7 @@ def test_a_lost_catalog_comes_back_with_the_same_names(place: Workplace) -> None
     assert rebuilt["queued"] == 3
     assert _files(place) == before
     assert place.run("media", "--burst").returncode == 0
-    assert all(one["seq"] > answer for one in place.listen(lambda heard: len(heard) >= 6)[3:])
+    assert all(one["seq"] > answer for one in place.listen(lambda got: len(got) >= 6)[3:])
 
     place.redis.delete("media:events")  # those of the lost catalog
     assert place.check().states == {"ready": 3}
@@ -96,7 +96,7 @@ def test_a_person_is_asked_first(place: Workplace) -> None:
 
 
 @pytest.mark.parametrize("how", ["--yes", "--json"])
-def test_who_is_not_asked_is_told_what_is_lost_too(place: Workplace, how: str) -> None:
+def test_without_a_question_the_losses_are_printed_too(place: Workplace, how: str) -> None:
     _lose_the_catalog(place)
 
     ended = media(place.env(), "rebuild", how)

@@ -1,4 +1,4 @@
-"""`media show`, `events`, `stats` and `failed`: what they tell people and programs of one installation."""
+"""`media show`, `events`, `stats` and `failed`: what they print for people and programs."""
 
 import json
 import re
@@ -130,7 +130,7 @@ def test_what_came_from_outside_is_escaped_on_the_terminal(used: Workplace, comm
     assert_harmless(shown)
 
 
-def test_what_came_from_outside_is_told_to_programs_as_it_was(used: Workplace) -> None:
+def test_what_came_from_outside_is_unchanged_in_json(used: Workplace) -> None:
     answer = document(media(used.env(), "show", HOSTILE, "--json"))
 
     assert (answer["source"], answer["metadata"]) == (HOSTILE, EVIL)
@@ -186,7 +186,7 @@ def test_following_prints_new_messages_until_ctrl_c(used: Workplace) -> None:
 # -- stats and failed
 
 
-def test_the_stats_are_told_as_their_published_schema_says(used: Workplace) -> None:
+def test_the_stats_follow_their_published_schema(used: Workplace) -> None:
     answer = document(media(used.env(), "stats", "--json"))
 
     Draft202012Validator(SCHEMA).validate(answer)
@@ -216,7 +216,7 @@ def test_the_bytes_in_the_stats_are_those_on_the_disk(used: Workplace) -> None:
     assert answer["proportion"] == pytest.approx(on_disk / originals, abs=1e-4)
 
 
-def test_a_scan_tells_how_the_disk_differs_from_the_catalog(used: Workplace) -> None:
+def test_a_scan_reports_how_the_disk_differs_from_the_catalog(used: Workplace) -> None:
     agreed = document(media(used.env(), "stats", "--scan", "--json"))["drift"]
     [thumb, *_] = document(media(used.env(), "show", "--json", CAT))["variants"]
     (used.root / thumb["key"]).rename(used.root / "variants/strange.txt")
@@ -246,9 +246,9 @@ def test_the_stats_name_states_files_and_queue_for_people(used: Workplace) -> No
     assert "Dead letters: 1;" in ended.stdout
 
 
-def test_a_worker_keeps_the_totals_of_the_day_and_the_growth_since_is_drawn(used: Workplace) -> None:
+def test_a_worker_saves_a_snapshot_of_the_day_and_the_growth_since_is_charted(used: Workplace) -> None:
     answer = document(media(used.env(), "stats", "--history", "--json"))
-    _, drawn = on_a_terminal(used.env(), "stats", "--history")
+    _, shown = on_a_terminal(used.env(), "stats", "--history")
 
     Draft202012Validator(SCHEMA).validate(answer)
     [first] = answer["history"]
@@ -257,7 +257,7 @@ def test_a_worker_keeps_the_totals_of_the_day_and_the_growth_since_is_drawn(used
         "bytes_per_day": None,
         "days_until_full": None,
     }  # it has been here for seconds
-    [_, now] = [line for line in drawn.splitlines() if line.split()[:1] in ([first["day"]], ["now"])]
+    [_, now] = [line for line in shown.splitlines() if line.split()[:1] in ([first["day"]], ["now"])]
     assert "█" * 40 in now
 
 

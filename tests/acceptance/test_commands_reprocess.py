@@ -123,7 +123,7 @@ async def installation(
 
 @pytest.fixture
 async def assorted(installation: Installation) -> Installation:
-    """One upload of each kind that an option tells from the others."""
+    """One upload of each kind that an option distinguishes from the others."""
     await installation.upload("current")
     await installation.upload("avatar", recipe="avatar")
     await installation.upload("damaged", code="corrupt_image")
@@ -198,7 +198,7 @@ async def test_what_is_remembered_of_a_picture_that_killed_its_decoder_is_forgot
 # -- from where
 
 
-async def test_a_limit_is_kept_and_the_next_run_goes_on_behind_it(installation: Installation) -> None:
+async def test_a_limit_is_obeyed_and_the_next_run_continues_after_it(installation: Installation) -> None:
     for number in range(7):
         await installation.upload(f"{number}")
     everything = [installation.names[upload_id] for upload_id in sorted(installation.names)]
@@ -220,11 +220,11 @@ async def test_what_a_limit_leaves_for_later_is_not_passed_over_where_others_wer
     for number in range(A_JOB):
         await installation.upload(f"{number}")
     _, *others = [installation.names[upload_id] for upload_id in sorted(installation.names)]
-    looks = Jobs.waiting
+    count_waiting = Jobs.waiting
 
     async def somebody_is_quicker(queue: Jobs) -> int:
         installation.sql("UPDATE uploads SET state = 'failed' WHERE id = ?", min(installation.names))
-        return await looks(queue)
+        return await count_waiting(queue)
 
     monkeypatch.setattr(Jobs, "waiting", somebody_is_quicker)
     for name, value in installation.env.items():
@@ -279,9 +279,9 @@ async def test_live_uploads_go_first(
 ) -> None:
     await installation.upload("old")
     fill(installation.place)
-    looks = _looks(installation.place)
+    polls = _polls(installation.place)
     with installation.start() as waiting:
-        eventually(lambda: _looks(installation.place) > looks + 3)
+        eventually(lambda: _polls(installation.place) > polls + 3)
         meanwhile = installation.queued()
         installation.place.redis.delete(key)
         answer, said = waiting.communicate(timeout=20)
@@ -291,7 +291,7 @@ async def test_live_uploads_go_first(
     assert "is a worker running?" in said
 
 
-def _looks(place: Workplace) -> int:
+def _polls(place: Workplace) -> int:
     commands: Any = place.redis.info("commandstats")
     return int(commands.get("cmdstat_zrangebyscore", {"calls": 0})["calls"])
 

@@ -71,7 +71,7 @@ def answer(place: Workplace) -> list[dict[str, Any]]:
     return [json.loads(fields[b"event"]) for _, fields in entries]
 
 
-def test_a_plan_is_looked_at_then_applied_by_its_name_and_taken_back(place: Workplace) -> None:
+def test_a_plan_is_read_then_applied_by_its_name_and_restored(place: Workplace) -> None:
     before, lost = files(place), orphan(place)
     plan = document(media(place.env(), "sweep", "--json"))
     planned = lost.exists()
@@ -178,7 +178,7 @@ def files_and_folders(place: Workplace) -> set[tuple[str, int, float]]:
     return {(str(path), path.stat().st_ino, path.stat().st_mtime) for path in found - {place.root}}
 
 
-def test_a_restoration_that_fails_is_told_to_who_asked_for_it_and_stops_no_sweep(place: Workplace) -> None:
+def test_a_restoration_that_fails_is_reported_by_its_command_and_stops_no_sweep(place: Workplace) -> None:
     no_marker(place)
 
     ended = media(place.env(), "sweep", "restore", "sweep-20261121T100000-00000000")

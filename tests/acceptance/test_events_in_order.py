@@ -39,7 +39,7 @@ def _state(place: Workplace, upload_id: str) -> str | None:
     return rows[0]["state"] if rows else None
 
 
-def _settle(place: Workplace, upload_id: str, mark: str) -> list[dict[str, Any]]:
+def _messages_until(place: Workplace, upload_id: str, mark: str) -> list[dict[str, Any]]:
     """Every message about the upload, once it is where it stays after the event `mark`."""
     ms, n = mark.split("-")
     query = (
@@ -48,11 +48,11 @@ def _settle(place: Workplace, upload_id: str, mark: str) -> list[dict[str, Any]]
     )
     eventually(lambda: bool(rows_of(place.catalog, query)))
     place.check()
-    place.listen(lambda heard: len(heard) == place.redis.xlen("media:events"))
-    heard = [answer for answer in place.heard if answer["id"] == upload_id]
-    seqs = [answer["seq"] for answer in heard]
-    assert seqs == sorted(seqs)  # one worker that nobody kills tells them in order
-    return heard
+    place.listen(lambda got: len(got) == place.redis.xlen("media:events"))
+    answers = [answer for answer in place.heard if answer["id"] == upload_id]
+    seqs = [answer["seq"] for answer in answers]
+    assert seqs == sorted(seqs)  # a single worker that is not killed sends them in order
+    return answers
 
 
 @pytest.mark.fault(23)
@@ -61,7 +61,7 @@ def _settle(place: Workplace, upload_id: str, mark: str) -> list[dict[str, Any]]
     ["UU", "UD", "DU", "UDU", "DUD"]
     + [pytest.param(kinds, marks=pytest.mark.campaign) for kinds in ("DD", "UUD", "DUU", "DDU", "UDD")],
 )
-def test_events_while_an_upload_is_processed_end_as_the_last_one_wants(place: Workplace, kinds: str) -> None:
+def test_after_events_while_an_upload_is_processed_the_last_one_counts(place: Workplace, kinds: str) -> None:
     source, upload_id = _fresh(place, pictures.large())
     place.send({"source": source})
     eventually(lambda: _state(place, upload_id) == "processing")
@@ -70,7 +70,7 @@ def test_events_while_an_upload_is_processed_end_as_the_last_one_wants(place: Wo
         event = {"source": source, "metadata": {"n": number}}
         mark = place.send(event if kind == "U" else {"delete": upload_id})
         time.sleep(0.01)
-    answer = _settle(place, upload_id, mark)
+    answer = _messages_until(place, upload_id, mark)
 
     assert answer[-1]["type"] == ("upload.ready" if kinds[-1] == "U" else "upload.deleted")
     if kinds[-1] == "U":
@@ -85,12 +85,12 @@ def _ms(time_text: str) -> float:
 
 @pytest.mark.fault(23)
 @pytest.mark.parametrize("kinds", ["UD", "DU", "UDU", "DUD", "DD"])
-def test_events_that_come_at_once_end_as_the_last_one_wants(place: Workplace, kinds: str) -> None:
+def test_of_events_that_come_at_once_the_last_one_counts(place: Workplace, kinds: str) -> None:
     source, upload_id = _fresh(place, pictures.small())
     place.send_all({"source": source} if kind == "U" else {"delete": upload_id} for kind in kinds)
     newest = place.send({"source": source} if kinds[-1] == "U" else {"delete": upload_id})
 
-    answer = _settle(place, upload_id, newest)
+    answer = _messages_until(place, upload_id, newest)
 
     assert answer[-1]["type"] == ("upload.ready" if kinds[-1] == "U" else "upload.deleted")
 
@@ -98,11 +98,11 @@ def test_events_that_come_at_once_end_as_the_last_one_wants(place: Workplace, ki
 def test_the_same_upload_again_is_ready_again_and_nothing_is_written(place: Workplace) -> None:
     source, upload_id = _fresh(place, pictures.medium(1))
     first = place.send({"source": source})
-    [before] = _settle(place, upload_id, first)
+    [before] = _messages_until(place, upload_id, first)
     stats = {key: (place.root / key).stat() for key in _keys(before)}
 
     second = place.send({"source": source, "metadata": {"again": True}})
-    [_, after] = _settle(place, upload_id, second)
+    [_, after] = _messages_until(place, upload_id, second)
 
     assert (after["type"], after["metadata"]) == ("upload.ready", {"again": True})
     assert after["variants"] == before["variants"]
@@ -111,10 +111,10 @@ def test_the_same_upload_again_is_ready_again_and_nothing_is_written(place: Work
 
 def test_changed_content_gets_new_names_and_the_old_ones_are_superseded(place: Workplace) -> None:
     source, upload_id = _fresh(place, pictures.medium(2))
-    [before] = _settle(place, upload_id, place.send({"source": source}))
+    [before] = _messages_until(place, upload_id, place.send({"source": source}))
     place.put(source, pictures.medium(3))
 
-    [_, after] = _settle(place, upload_id, place.send({"source": source}))
+    [_, after] = _messages_until(place, upload_id, place.send({"source": source}))
 
     assert not set(_keys(before)) & set(_keys(after))
     assert all((place.root / key).is_file() for key in _keys(before))
@@ -124,21 +124,21 @@ def test_changed_content_gets_new_names_and_the_old_ones_are_superseded(place: W
 
 def test_the_content_that_was_there_before_gets_its_names_back(place: Workplace) -> None:
     source, upload_id = _fresh(place, pictures.small(1))
-    [first] = _settle(place, upload_id, place.send({"source": source}))
+    [first] = _messages_until(place, upload_id, place.send({"source": source}))
     place.put(source, pictures.small(2))
-    _settle(place, upload_id, place.send({"source": source}))
+    _messages_until(place, upload_id, place.send({"source": source}))
     place.put(source, pictures.small(1))
 
-    third = _settle(place, upload_id, place.send({"source": source}))[-1]
+    third = _messages_until(place, upload_id, place.send({"source": source}))[-1]
 
     assert third["variants"] == first["variants"]
 
 
 def test_a_delete_removes_the_variants_and_keeps_the_original(place: Workplace) -> None:
     source, upload_id = _fresh(place, pictures.small(4))
-    [ready] = _settle(place, upload_id, place.send({"source": source, "metadata": {"owner": "42"}}))
+    [ready] = _messages_until(place, upload_id, place.send({"source": source, "metadata": {"owner": "42"}}))
 
-    [_, deleted] = _settle(place, upload_id, place.send({"delete": upload_id}))
+    [_, deleted] = _messages_until(place, upload_id, place.send({"delete": upload_id}))
 
     assert deleted["type"] == "upload.deleted"
     assert not any((place.root / key).exists() for key in _keys(ready))
@@ -147,9 +147,9 @@ def test_a_delete_removes_the_variants_and_keeps_the_original(place: Workplace) 
 
 def test_a_delete_with_its_original_moves_it_to_the_trash(place: Workplace) -> None:
     source, upload_id = _fresh(place, pictures.small(5))
-    _settle(place, upload_id, place.send({"source": source}))
+    _messages_until(place, upload_id, place.send({"source": source}))
 
-    _settle(place, upload_id, place.send({"delete": upload_id, "original": True}))
+    _messages_until(place, upload_id, place.send({"delete": upload_id, "original": True}))
 
     assert not (place.root / source).exists()
     [trashed] = _trash(place, source)
@@ -159,10 +159,10 @@ def test_a_delete_with_its_original_moves_it_to_the_trash(place: Workplace) -> N
 def test_an_original_that_another_upload_shares_stays(place: Workplace) -> None:
     source, upload_id = _fresh(place, pictures.small(6))
     other = str(uuid5(NAMESPACE_URL, "other"))
-    _settle(place, upload_id, place.send({"source": source}))
-    _settle(place, other, place.send({"source": source, "id": other}))
+    _messages_until(place, upload_id, place.send({"source": source}))
+    _messages_until(place, other, place.send({"source": source, "id": other}))
 
-    _settle(place, upload_id, place.send({"delete": upload_id, "original": True}))
+    _messages_until(place, upload_id, place.send({"delete": upload_id, "original": True}))
 
     assert (place.root / source).exists()
 
@@ -170,9 +170,11 @@ def test_an_original_that_another_upload_shares_stays(place: Workplace) -> None:
 def test_an_original_stays_where_the_operator_has_not_allowed_it(workplace: Workplace) -> None:
     workplace.start("media")
     source, upload_id = _fresh(workplace, pictures.small(7))
-    _settle(workplace, upload_id, workplace.send({"source": source}))
+    _messages_until(workplace, upload_id, workplace.send({"source": source}))
 
-    [_, answer] = _settle(workplace, upload_id, workplace.send({"delete": upload_id, "original": True}))
+    [_, answer] = _messages_until(
+        workplace, upload_id, workplace.send({"delete": upload_id, "original": True})
+    )
 
     assert (workplace.root / source).exists()
     assert answer["original"] == "kept"
@@ -181,19 +183,19 @@ def test_an_original_stays_where_the_operator_has_not_allowed_it(workplace: Work
 def test_the_delete_of_an_id_never_seen_is_answered(place: Workplace) -> None:
     unknown = str(uuid5(NAMESPACE_URL, "never seen"))
 
-    [answer] = _settle(place, unknown, place.send({"delete": unknown}))
+    [answer] = _messages_until(place, unknown, place.send({"delete": unknown}))
 
     assert (answer["type"], answer["source"]) == ("upload.deleted", None)
 
 
 def test_an_event_of_a_stream_that_began_anew_is_newer_wherever_its_id_lies(place: Workplace) -> None:
     source, upload_id = _fresh(place, pictures.small(8))
-    _settle(place, upload_id, place.send({"source": source, "metadata": {"v": 1}}))
+    _messages_until(place, upload_id, place.send({"source": source, "metadata": {"v": 1}}))
     place.redis.delete("media:uploads")  # so that a smaller ID can be written
 
     again = place.send_raw({"event": json.dumps({"source": source, "metadata": {"v": 2}})}, stream_id="1-1")
 
-    [_, answer] = _settle(place, upload_id, again)
+    [_, answer] = _messages_until(place, upload_id, again)
     assert (answer["type"], answer["metadata"]) == ("upload.ready", {"v": 2})
 
 

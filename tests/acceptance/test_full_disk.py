@@ -1,4 +1,4 @@
-"""A full disk: uploads wait for room, and no picture is blamed for it."""
+"""A full disk: uploads wait for room, and no picture fails for it."""
 
 import os
 import shutil

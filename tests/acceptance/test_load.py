@@ -19,7 +19,7 @@ def test_two_workers_on_one_catalog_do_everything_once(workplace: Workplace, cou
     sources = [workplace.put(f"uploads/{n % 50}/{n}.jpg", pictures.small(n)) for n in range(count)]
     began = time.monotonic()
     workplace.send_all({"source": source} for source in sources)
-    workplace.listen(lambda heard: len(heard) >= count // 4)
+    workplace.listen(lambda got: len(got) >= count // 4)
     early = _mib(workplace)
     answer = workplace.await_end_of(*sources, within=600)
     took = time.monotonic() - began

@@ -62,7 +62,7 @@ def test_a_worker_writes_nothing_to_its_standard_output(workplace: Workplace) ->
     assert ended.stdout == ""
 
 
-def test_a_worker_whose_log_nobody_reads_goes_on_and_obeys_sigterm(workplace: Workplace) -> None:
+def test_a_worker_whose_log_is_not_read_continues_and_obeys_sigterm(workplace: Workplace) -> None:
     ours, theirs = os.pipe()
     room = fcntl.fcntl(theirs, fcntl.F_GETPIPE_SZ)
     with open(ours, "rb"), open(theirs, "wb", buffering=0) as stderr:

@@ -20,7 +20,7 @@ QUEUED = "SELECT id, job_id FROM uploads WHERE state = 'queued'"
 def _queue_without_a_worker(place: Workplace, count: int) -> list[str]:
     """Uploads that are rows and jobs; the worker that made them so could not finish one."""
     sources = [place.put(f"uploads/{n}.jpg", pictures.small(n) + b"--stop--") for n in range(count)]
-    worker = place.start("stub", MEDIA_IMAGE_TIMEOUT="120")  # it must not blame one before all are queued
+    worker = place.start("stub", MEDIA_IMAGE_TIMEOUT="120")  # no picture may fail before all are queued
     place.send_all({"source": source} for source in sources)
     eventually(lambda: place.redis.xlen("media:uploads") == 0)
     worker.kill()
@@ -79,9 +79,9 @@ def test_messages_that_were_never_sent_are_sent_later_in_order(workplace: Workpl
     workplace._last = "0"
 
     workplace.start("arq")
-    heard = workplace.await_end_of(*sources)
+    answers = workplace.await_end_of(*sources)
 
-    assert len(heard) == 10
+    assert len(answers) == 10
     seqs = [answer["seq"] for answer in workplace.heard]
     assert seqs == sorted(seqs)
     workplace.check()
@@ -179,7 +179,7 @@ def test_media_worker_rides_out_a_redis_that_was_away(own: tuple[Workplace, Inte
     worker = place.start("media")
     sources = [place.put(f"uploads/{n}.jpg", pictures.medium(n % 5)) for n in range(60)]
     place.send_all({"source": source} for source in sources)
-    place.listen(lambda heard: len(heard) >= 5)
+    place.listen(lambda got: len(got) >= 5)
     relay.cut()
     time.sleep(2)
     relay.mend()
@@ -236,7 +236,7 @@ def test_arq_ends_with_an_error_and_leaves_nothing_when_redis_is_away(
     decoders = worker.decoders()
     sources = [place.put(f"uploads/{n}.jpg", pictures.medium(n % 5)) for n in range(60)]
     place.send_all({"source": source} for source in sources)
-    place.listen(lambda heard: len(heard) >= 5)
+    place.listen(lambda got: len(got) >= 5)
     relay.cut()
 
     assert worker.wait() != 0

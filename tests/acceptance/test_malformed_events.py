@@ -1,4 +1,4 @@
-"""Whatever an app writes to the stream: good events go on, bad ones become dead letters."""
+"""Whatever an app writes to the stream: good events are processed, invalid ones become dead letters."""
 
 import io
 import os
@@ -127,11 +127,13 @@ def test_a_file_that_is_announced_while_it_is_written_is_ready_when_it_is_whole(
     assert workplace.check().uploads["uploads/slow.jpg"]["attempts"] == 0
 
 
-def test_a_picture_that_is_ready_before_it_is_whole_is_told_again_when_it_is(workplace: Workplace) -> None:
+def test_a_picture_that_is_ready_before_it_is_whole_has_a_second_message_when_it_is(
+    workplace: Workplace,
+) -> None:
     workplace.start("media", MEDIA_SETTLE="4")
-    drawn = io.BytesIO()
-    Image.frombytes("L", (120, 80), os.urandom(120 * 80)).save(drawn, "GIF")
-    whole, source = drawn.getvalue(), "uploads/copied.gif"
+    encoded = io.BytesIO()
+    Image.frombytes("L", (120, 80), os.urandom(120 * 80)).save(encoded, "GIF")
+    whole, source = encoded.getvalue(), "uploads/copied.gif"
     half = whole[: len(whole) // 2]
     workplace.put(source, half + bytes(len(whole) - len(half)))
     workplace.send({"source": source})
@@ -148,7 +150,7 @@ def test_a_picture_that_is_ready_before_it_is_whole_is_told_again_when_it_is(wor
 
 @pytest.mark.fault(37)
 @pytest.mark.campaign
-def test_an_event_without_a_file_fails_after_it_was_looked_for_again(workplace: Workplace) -> None:
+def test_an_event_without_a_file_fails_after_a_second_search(workplace: Workplace) -> None:
     workplace.start("arq")
     began = time.monotonic()
     workplace.send({"source": "uploads/never.jpg"})

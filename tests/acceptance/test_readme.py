@@ -25,7 +25,7 @@ SNIPPETS = {
     name: (language, code)
     for name, language, code in re.findall(r"<!-- snippet: (\S+) -->\n```(\w+)\n(.*?)```\n", PAGE, re.DOTALL)
 }
-_PATIENCE_S = 60
+_TIMEOUT_S = 60
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +96,7 @@ def test_what_the_readme_sends_becomes_variants(
 ) -> None:
     told_before = len([answer for answer in live.heard if answer["source"] == SOURCE])
 
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_PATIENCE_S)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_TIMEOUT_S)
 
     assert done.returncode == 0, done.stderr
     answer = live.await_end_of(SOURCE, times=told_before + 1)[SOURCE]

@@ -36,13 +36,13 @@ CLIENTS = [
         ]
     ),
 ]
-_PATIENCE_S = 60
+_TIMEOUT_S = 60
 
 Running = subprocess.Popen[str]
 
 
 @pytest.mark.parametrize(("python", "node"), CLIENTS)
-def test_an_app_hears_of_its_uploads_after_a_silence_with_any_client(
+def test_an_app_receives_messages_after_a_silence_with_any_client(
     python: str, node: str, live: Workplace, tmp_path: Path
 ) -> None:
     env = {"PATH": os.environ["PATH"], "REDIS_URL": live.redis_url, "PYTHONPATH": str(redis_py(python))}
@@ -56,11 +56,11 @@ def test_an_app_hears_of_its_uploads_after_a_silence_with_any_client(
         await_second_read(live, listening)
         sending = [stack.enter_context(run(script, env)) for script in scripts("send", tmp_path)]
 
-        assert [process.wait(_PATIENCE_S) for process in sending] == [0] * 3
-        heard = [process.stdout.readline() for process in listening if process.stdout]
+        assert [process.wait(_TIMEOUT_S) for process in sending] == [0] * 3
+        lines = [process.stdout.readline() for process in listening if process.stdout]
         for process in listening:
             process.kill()
-        assert ["upload.ready" in line for line in heard] == [True] * 3
+        assert ["upload.ready" in line for line in lines] == [True] * 3
 
 
 def scripts(verb: str, folder: Path) -> Iterator[Path]:

@@ -40,7 +40,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tls_url(certificates: Path) -> Iterator[str]:
-    """The URL, without options, of a server that speaks TLS only and wants a password."""
+    """The URL, without options, of a server that speaks TLS only and needs a password."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -85,7 +85,7 @@ def test_worker_check_and_doctor_trust_the_authority_that_the_url_names(
     place.close()
 
 
-def test_an_authority_that_nobody_trusts_is_told_with_the_option(
+def test_an_untrusted_authority_is_reported_with_the_option(
     tls_url: str, migrated: Path, tmp_path: Path
 ) -> None:
     place = Workplace(tmp_path, f"{tls_url}?ssl_cert_reqs=none", migrated)

@@ -1,4 +1,4 @@
-"""A Redis that answers and says no: each command tells it by name with the remedy, soon, and ends."""
+"""A Redis that refuses: each command reports the refusal with its remedy within seconds, and ends."""
 
 import time
 from collections.abc import Iterator
@@ -65,8 +65,8 @@ def ended_soon(place: Workplace, url: str, *command: str) -> Ended:
     return ended
 
 
-def told_by_all(place: Workplace, url: str, *words: str) -> None:
-    """Doctor, worker and `arq` tell it with these words, each in its way, and end with 1."""
+def reported_by_all(place: Workplace, url: str, *words: str) -> None:
+    """Doctor, worker and `arq` print these words, each in its way, and end with 1."""
     doctor = ended_soon(place, url, "doctor", "--json")
     [found] = [one for one in document(doctor) if one["what"] == "Redis"]
     worker = ended_soon(place, url, "worker")
@@ -79,12 +79,12 @@ def told_by_all(place: Workplace, url: str, *words: str) -> None:
     assert [len(ended.stderr.splitlines()) for ended in (worker, arq)] == [1, 1]
 
 
-def test_a_redis_that_wants_a_password_is_told_so(place: Workplace, server: RedisServer) -> None:
-    told_by_all(place, server.url, "wants a password", "redis://user:password@")
+def test_a_redis_that_needs_a_password_is_reported_as_such(place: Workplace, server: RedisServer) -> None:
+    reported_by_all(place, server.url, "wants a password", "redis://user:password@")
 
 
 def test_a_right_that_is_missing_is_named(place: Workplace, server: RedisServer, admin: Any) -> None:
-    told_by_all(place, limited_to(admin, server, "~media:* +@all"), "touch the keys arq:*", "~arq:*")
+    reported_by_all(place, limited_to(admin, server, "~media:* +@all"), "touch the keys arq:*", "~arq:*")
 
 
 @pytest.mark.parametrize("command", [["stats"], ["enqueue", "a.jpg"], ["failed", "retry", "--all"]])

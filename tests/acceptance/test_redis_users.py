@@ -114,7 +114,7 @@ def test_doctor_and_commands_work_as_the_worker(place: Workplace) -> None:
         assert ended.returncode == 0, ended.stderr
 
 
-def test_an_app_may_enqueue_and_is_told_what_it_may_not(place: Workplace, urls: dict[str, str]) -> None:
+def test_an_app_may_enqueue_and_is_refused_the_rest_by_name(place: Workplace, urls: dict[str, str]) -> None:
     assert place.run("media", "--burst").returncode == 0
     (place.home / "a.jpg").write_bytes(pictures.small())
 

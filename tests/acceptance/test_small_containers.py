@@ -1,4 +1,4 @@
-"""Containers that are smaller than the settings say: told at start, and no picture pays for it."""
+"""Containers that are smaller than the settings say: reported at start, and no picture fails for it."""
 
 import json
 import sys

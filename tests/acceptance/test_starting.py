@@ -16,7 +16,7 @@ BOTH = pytest.mark.parametrize("by", ["arq", "media"])
 
 
 @BOTH
-def test_wrong_settings_are_told_all_at_once_with_exit_code_2(workplace: Workplace, by: str) -> None:
+def test_wrong_settings_are_reported_all_at_once_with_exit_code_2(workplace: Workplace, by: str) -> None:
     wrong = {"MEDIA_REDIS_URL": "http://:hunter2@x", "MEDIA_LEASE": "never", "MEDIA_DAMAGED": "perhaps"}
 
     ended = workplace.run(by, installed=True, MEDIA_STORAGE_URL="s3://bucket", **wrong)
@@ -72,7 +72,7 @@ def test_a_burst_does_what_a_killed_worker_left(workplace: Workplace) -> None:
     sources = [workplace.put(f"uploads/{n}.jpg", pictures.medium(n)) for n in range(20)]
     worker = workplace.start("media")
     workplace.send_all({"source": source} for source in sources)
-    workplace.listen(lambda heard: len(heard) >= 3)
+    workplace.listen(lambda got: len(got) >= 3)
     worker.kill()
 
     ended = workplace.run("arq", "--burst")

@@ -1,4 +1,4 @@
-"""Two installations on one Redis: the second one is told, and takes nothing."""
+"""Two installations on one Redis: the second one is refused, and takes nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ async def test_the_health_check_of_one_installation_does_not_take_anothers_worke
     assert "another installation" in others.stderr
 
 
-def test_doctor_warns_where_two_installations_tell_their_apps_on_one_stream_of_messages(
+def test_doctor_warns_where_two_installations_send_messages_to_one_stream(
     workplace: Workplace, tmp_path: Path
 ) -> None:
     other: dict[str, Any] = {

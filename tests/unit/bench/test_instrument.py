@@ -76,7 +76,7 @@ def test_time_that_others_took_is_taken_off() -> None:
     assert a_round("x", 10, others=0.5).undisturbed == pytest.approx(20)
 
 
-def test_goals_are_judged_by_medians() -> None:
+def test_goals_are_compared_with_medians() -> None:
     ours = [a_round(report.OURS, seconds) for seconds in (10, 10, 40)]
     floor = [a_round(report.FLOOR, seconds) for seconds in (9.5, 1, 9.5)]
     found = report.goals(report.summarise([*ours, *floor]), [])

@@ -51,7 +51,7 @@ def grown(superseded: int, orphans: int = 0, trash: int = 0, variants: int = 0) 
     return StorageTotals(totals, [], [], Swept("plan", 1, Count(), Count(), found, Count(1, trash)))
 
 
-def test_what_lies_there_and_nobody_tidies_is_told_with_its_size() -> None:
+def test_files_that_could_be_removed_and_are_not_are_reported_with_their_size() -> None:
     found = inspect_growth(grown(2 * GB, 3 * GB, 4 * GB), applied=False)
 
     assert found is not None
@@ -70,7 +70,9 @@ def test_what_lies_there_and_nobody_tidies_is_told_with_its_size() -> None:
     [(grown(GB), False), (grown(9 * GB, variants=100 * GB), False), (grown(5 * GB), True)],
     ids=["little", "little beside the rest", "the worker does it"],
 )
-def test_what_is_little_or_tidied_by_the_worker_is_not_told(totals: StorageTotals, *, applied: bool) -> None:
+def test_what_is_little_or_removed_by_the_worker_is_not_reported(
+    totals: StorageTotals, *, applied: bool
+) -> None:
     assert inspect_growth(totals, applied=applied) is None
 
 
@@ -135,7 +137,7 @@ MIB_PAGES = 1024 * 1024 // 4096
         (0, 100, 300, "warning"),
     ],
 )
-def test_a_catalog_that_keeps_much_free_space_is_told_and_how_it_gives_it_back(
+def test_a_catalog_with_much_free_space_is_reported_with_the_line_that_returns_it(
     migrated: Path, tmp_path: Path, mode: int, used: int, free: int, level: str | None
 ) -> None:
     shutil.copy(migrated, tmp_path / "catalog.db")

@@ -60,7 +60,7 @@ def test_a_temporary_redis_answers_under_its_url_with_its_own_pid() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", server.version)
 
 
-def test_a_temporary_redis_keeps_what_it_is_told_as_a_production_one_does() -> None:
+def test_a_temporary_redis_is_as_durable_as_a_production_one() -> None:
     with temporary_redis() as server:
         assert setting(server, "appendonly") == "yes"
         assert setting(server, "appendfsync") == "everysec"
@@ -212,7 +212,7 @@ def test_a_redis_that_a_script_has_started_ends_with_the_script(tmp_path: Path) 
     eventually(lambda: not is_listening(port))
 
 
-def test_a_machine_without_any_redis_is_told_what_to_install(
+def test_without_any_redis_the_message_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_program(tmp_path / "redis-server", UNUSABLE["does not print its version"])

@@ -10,14 +10,14 @@ from scripts.stats_chart import ROWS, WIDTH, Point, chart
 MB = 1_000_000
 
 
-def drawn(points: Sequence[Point], encoding: str = "utf-8") -> list[str]:
+def rendered(points: Sequence[Point], encoding: str = "utf-8") -> list[str]:
     page = io.StringIO()
     Console(file=page, width=100).print(chart(points, encoding))
     return [line.strip() for line in page.getvalue().splitlines()[2:]]
 
 
 def test_each_day_has_a_bar_as_long_as_its_share_of_the_largest() -> None:
-    lines = drawn([Point("2026-11-20", 1, MB), Point("2026-11-21", 3, 4 * MB), Point("now", 2, 2 * MB)])
+    lines = rendered([Point("2026-11-20", 1, MB), Point("2026-11-21", 3, 4 * MB), Point("now", 2, 2 * MB)])
 
     assert [line.count("█") for line in lines] == [WIDTH // 4, WIDTH, WIDTH // 2]
     assert [line.split()[:6] for line in lines] == [
@@ -30,7 +30,7 @@ def test_each_day_has_a_bar_as_long_as_its_share_of_the_largest() -> None:
 def test_a_long_history_fits_the_terminal_and_ends_now() -> None:
     points = [*(Point(f"day-{number}", number, number * MB) for number in range(400)), Point("now", 400, 1)]
 
-    lines = drawn(points)
+    lines = rendered(points)
 
     assert ROWS // 2 < len(lines) <= ROWS
     assert lines[-1].startswith("now")
@@ -38,11 +38,11 @@ def test_a_long_history_fits_the_terminal_and_ends_now() -> None:
 
 
 def test_a_terminal_that_knows_only_ascii_gets_plain_bars() -> None:
-    lines = drawn([Point("a", 1, MB), Point("b", 1, 2 * MB)], "ascii")
+    lines = rendered([Point("a", 1, MB), Point("b", 1, 2 * MB)], "ascii")
 
     assert [line.count("#") for line in lines] == [WIDTH // 2, WIDTH]
     assert all(line.isascii() for line in lines)
 
 
-def test_where_nothing_is_stored_no_bar_is_drawn() -> None:
-    assert drawn([Point("now", 0, 0)]) == ["now        0  0 bytes"]
+def test_where_nothing_is_stored_there_is_no_bar() -> None:
+    assert rendered([Point("now", 0, 0)]) == ["now        0  0 bytes"]

@@ -40,7 +40,7 @@ from worker.standard_error import StandardError, say
         "\ue000",
     ],
 )
-def test_json_says_what_it_was_told_on_one_line_and_shows_nothing_invisible(
+def test_json_is_one_line_and_shows_nothing_invisible(
     text: str, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     print_json({"text": text})
@@ -134,7 +134,7 @@ def test_no_standard_error_keeps_a_command_from_its_work(how: str) -> None:
     done = []
 
     async def body(settings: Settings) -> int:
-        print_error("Look at this.")
+        print_error("Read this.")
         with Progress("pictures", 1) as progress:
             progress.advance()
         errors.print("x" * 100_000)
@@ -151,7 +151,7 @@ def test_no_standard_error_keeps_a_command_from_its_work(how: str) -> None:
 
 @pytest.mark.parametrize("how", [*BROKEN, "none"])
 @pytest.mark.usefixtures("env_file")
-def test_a_command_that_fails_ends_with_its_code_though_nobody_hears_why(how: str) -> None:
+def test_a_command_that_fails_ends_with_its_code_though_its_message_is_lost(how: str) -> None:
     async def body(_: Settings) -> int:
         raise CommandError("no", code=7)
 
@@ -162,7 +162,7 @@ def test_a_command_that_fails_ends_with_its_code_though_nobody_hears_why(how: st
 
 
 @pytest.mark.parametrize("how", ["nobody reads", "not writable", "a full disk"])
-def test_a_question_that_nobody_hears_is_no_success(how: str) -> None:
+def test_a_question_that_cannot_be_printed_is_no_success(how: str) -> None:
     async def body(settings: Settings) -> int:
         _ask(settings)
         return 0
@@ -174,7 +174,7 @@ def test_a_question_that_nobody_hears_is_no_success(how: str) -> None:
 
 
 class Terminal(io.StringIO):
-    """A standard error that somebody looks at."""
+    """A standard error that is a terminal."""
 
     def isatty(self) -> bool:
         return True
