@@ -37,7 +37,7 @@ def put(root: Path, *names: bytes) -> None:
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 100])
-async def test_names_that_cannot_be_announced_are_logged_once_a_listing_with_their_number_and_the_first(
+async def test_names_that_cannot_be_announced_are_logged_with_their_number_and_the_first(
     adopting: Adoption, catalog: Catalog, root: Path, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adoption, "PAGE", page)
