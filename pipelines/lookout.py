@@ -1,4 +1,4 @@
-"""Originals that are missing, or may still be written: looked at until they settle, without any job."""
+"""Originals that are missing, or may still be written: polled until they settle, without any job."""
 
 import asyncio
 import time
@@ -10,24 +10,24 @@ from storage.blobs import BlobInfo, Existence, Stat
 from storage.catalog.clock import now_ms
 from storage.catalog.records import Claim
 
-EVERY_S = 0.5
-STILL_S = 1.0  # a file that has not changed for so long is worth another try
+POLL_INTERVAL_S = 0.5
+SETTLED_S = 1.0  # a file that has not changed for so long is tried again
 MOST = 10_000  # uploads; what is beyond comes back with its job
 
 LONGEST_WRITE_MS = 600_000  # a file that never settles is taken as it is
 CLOCKS_DIFFER_MS = 86_400_000  # a file server's clock is off by less: what is older is not being written
-_FIRST_LOOK = 1 / 4  # of the time that a file must not change
+_FIRST_POLL = 1 / 4  # of the time that a file must not change
 
-Sight = BlobInfo | Existence
-"""How an original was when it was looked at; UNKNOWN: it was changing."""
+Seen = BlobInfo | Existence
+"""How an original was when it was polled; UNKNOWN: it was changing."""
 
 
 @dataclass
 class _Watched:
     source: str
-    seen: Sight
+    seen: Seen
     until: float
-    last: Sight
+    last: Seen
     since: float
 
 
@@ -44,9 +44,9 @@ class _Made:
 
 
 class Lookout:
-    """What is put off because of its original, and due as soon as that has changed.
+    """Hastens uploads that are put off because of their original, as soon as that has changed.
 
-    And what is ready, and done `again` if its original is written to within `settle_s`.
+    An upload that is ready is done `again` if its original is written to within `settle_s`.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Lookout:
         self._watched: dict[UUID, _Watched] = {}
         self._made: dict[UUID, _Made] = {}
 
-    def watch(self, upload_id: UUID, source: str, seen: Sight, for_s: float) -> None:
+    def watch(self, upload_id: UUID, source: str, seen: Seen, for_s: float) -> None:
         """Hasten the upload if its original, `seen` so when it was tried, changes within `for_s`."""
         if len(self._watched) < MOST:
             now = time.monotonic()
@@ -88,7 +88,7 @@ class Lookout:
             token=claim.token,
             source=source,
             seen=seen,
-            next=now + self._settle_s * _FIRST_LOOK,
+            next=now + self._settle_s * _FIRST_POLL,
             until=now + self._settle_s,
             over=now + LONGEST_WRITE_MS / 1000,
             last=seen,
@@ -97,25 +97,25 @@ class Lookout:
 
     @property
     def made(self) -> int:
-        """How many uploads that are ready are looked at."""
+        """How many uploads that are ready are polled."""
         return len(self._made)
 
     async def run(self) -> None:
-        """Look again and again, for ever."""
+        """Poll for ever."""
         while True:
-            await asyncio.sleep(EVERY_S)
-            await self.look()
-            await self.look_at_made()
+            await asyncio.sleep(POLL_INTERVAL_S)
+            await self.poll()
+            await self.poll_made()
 
-    async def look_at_made(self) -> None:
-        """Look once at those that are ready and whose time has come. Raises: as `look`."""
+    async def poll_made(self) -> None:
+        """Poll once those that are ready and whose time has come. Raises: as `poll`."""
         now = time.monotonic()
-        looked_at = {one: made for one, made in self._made.items() if made.next <= now}
-        if not looked_at or self._again is None:
+        polled = {one: made for one, made in self._made.items() if made.next <= now}
+        if not polled or self._again is None:
             return
-        found = await self._blobs.stat(sorted({made.source for made in looked_at.values()}))
+        found = await self._blobs.stat(sorted({made.source for made in polled.values()}))
         written: dict[UUID, int] = {}
-        for one, made in looked_at.items():
+        for one, made in polled.items():
             if self._made.get(one) is not made:
                 continue
             match _next_of(made, found[made.source], now):
@@ -127,17 +127,17 @@ class Lookout:
         if written:
             await self._again(written)
 
-    async def look(self) -> None:
-        """Look once. Raises: StorageError, and what `hasten` does."""
+    async def poll(self) -> None:
+        """Poll once those that are put off. Raises: StorageError, and what `hasten` does."""
         now = time.monotonic()
         self._watched = {one: watched for one, watched in self._watched.items() if watched.until > now}
         if not self._watched:
             return
-        looked_at = dict(self._watched)  # others begin to watch while this waits
-        found = await self._blobs.stat(sorted({watched.source for watched in looked_at.values()}))
+        polled = dict(self._watched)  # others begin to watch while this waits
+        found = await self._blobs.stat(sorted({watched.source for watched in polled.values()}))
         due = [
             one
-            for one, watched in looked_at.items()
+            for one, watched in polled.items()
             if self._watched.get(one) is watched and _is_due(watched, found[watched.source], now)
         ]
         for upload_id in due:
@@ -146,21 +146,21 @@ class Lookout:
             await self._hasten(due)
 
 
-def _is_due(watched: _Watched, found: Sight, now: float) -> bool:
+def _is_due(watched: _Watched, found: Seen, now: float) -> bool:
     if not isinstance(found, BlobInfo) or _is_same(found, watched.seen):
         return False
     if watched.seen is Existence.MISSING:
         return True
     if not _is_same(found, watched.last):
         watched.last, watched.since = found, now
-    return now - watched.since >= STILL_S
+    return now - watched.since >= SETTLED_S
 
 
-def _next_of(made: _Made, found: Sight, now: float) -> float | bool:
-    """When to look at it next, or whether it has been written to, once that is sure.
+def _next_of(made: _Made, found: Seen, now: float) -> float | bool:
+    """When to poll it next, or whether it has been written to, once that is sure.
 
-    A rename, another mode or a link writes nothing: only size and mtime count. One that was taken away is
-    nobody's half picture.
+    A rename, another mode or a link writes nothing: only size and mtime count. One that was taken away was
+    not written half.
     """
     if found is Existence.MISSING or now > made.over:
         return False
@@ -168,15 +168,15 @@ def _next_of(made: _Made, found: Sight, now: float) -> float | bool:
         return made.until if now < made.until else False
     if not _is_as_long_written(found, made.last):
         made.last, made.since = found, now
-    return True if now - made.since >= STILL_S else now
+    return True if now - made.since >= SETTLED_S else now
 
 
 def _is_as_long_written(one: BlobInfo, other: BlobInfo) -> bool:
     return (one.bytes, one.written_ns) == (other.bytes, other.written_ns)
 
 
-def _is_same(one: Sight, other: Sight) -> bool:
-    """Whether a file is as it was; some file systems give it another number at each look."""
+def _is_same(one: Seen, other: Seen) -> bool:
+    """Whether a file is as it was; some file systems report another number at each stat."""
     if isinstance(one, BlobInfo) and isinstance(other, BlobInfo):
         return (one.bytes, one.changed_at) == (other.bytes, other.changed_at)
     return False

@@ -1,18 +1,15 @@
 """`media reprocess`: queues uploads again; live ones go first, and it resumes where it stopped."""
 
 import asyncio
-import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from pipelines.poison import DEADLY_CODES, remove_poison
-from pipelines.recipe import Recipes
-from pipelines.reprocess import is_stale, with_missing_files
+from pipelines.reprocess import Selection
 from scripts.progress import Progress
 from scripts.terminal import AsJson, CommandError, output, print_error, print_json, require_one_of, run
 from storage.blobs import Storage
@@ -26,7 +23,7 @@ from worker.stores import open_stores
 
 _PAGE = 200
 _SHORT = 4  # jobs and events: with more than that, live uploads go first
-_LOOK_S = 0.2
+_POLL_INTERVAL_S = 0.2
 _AGO = re.compile(r"(\d+)([hd])")
 
 
@@ -49,10 +46,10 @@ def command(
         require_one_of("recipe", recipe, settings.recipe_book)
         require_one_of("code", failed, CODES)
         state = State.READY if failed is None else State.FAILED
-        wanted = Filter(state, recipe, failed, None if since is None else moment_ms(since))
+        found_by = Filter(state, recipe, failed, None if since is None else moment_ms(since))
         async with open_stores(settings) as stores, open_queue(settings) as queue:
             await queue.ownership.check_not_of_another(stores.catalog.id)
-            selection = Selection(wanted, since, stale, missing)
+            selection = Selection(found_by, since, stale, missing)
             queued = await Backfiller(settings, stores.catalog, stores.blobs, queue, selection).run(limit)
         if as_json:
             print_json({"queued": queued})
@@ -63,24 +60,8 @@ def command(
     run(body)
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Which uploads are to be done again: those that `wanted` finds, since when in the user's own words."""
-
-    wanted: Filter
-    since: str | None
-    stale: bool
-    missing: bool
-
-    def checkpoint(self, recipes: Recipes) -> str:
-        """The name of its checkpoint; the recipes count where they decide what is stale."""
-        names = self.wanted.state, self.wanted.recipe, self.wanted.code, self.since
-        selection = repr((*names, self.stale, self.missing, recipes if self.stale else ""))
-        return f"reprocess-{hashlib.sha256(selection.encode()).hexdigest()[:16]}"
-
-
 class Backfiller:
-    """One back-fill, which remembers in the catalog how far it is."""
+    """One back-fill, whose progress the catalog keeps."""
 
     def __init__(
         self, settings: Settings, catalog: Catalog, blobs: Storage, queue: Queue, selection: Selection
@@ -94,23 +75,23 @@ class Backfiller:
         self._checkpoint = catalog.checkpoint(selection.checkpoint(self._recipes))
 
     async def run(self, limit: int | None) -> int:
-        """Queue what is worth it, from where the same back-fill stopped; returns how many uploads."""
-        backfill, wanted = self._catalog.backfill, self._selection.wanted
+        """Queue what is selected, from where the same back-fill stopped; returns how many uploads."""
+        backfill, found_by = self._catalog.backfill, self._selection.filter
         after = (await self._checkpoint.load() or {}).get("after", "")
-        total = await backfill.count(wanted, after)
+        total = await backfill.count(found_by, after)
         if after:
             print_error(f"Resuming where the last run stopped; {total} uploads are left.")
         queued = 0
         with Progress("uploads", total) as progress:
-            while page := await backfill.page(wanted, after, _PAGE):
+            while page := await backfill.page(found_by, after, _PAGE):
                 for start in range(0, len(page), self._uploads_per_job):
                     piece = page[start : start + self._uploads_per_job]
-                    worth = await self._worth(piece)
-                    while worth and queued != limit:  # somebody may have been quicker with some of them
-                        room = len(worth) if limit is None else limit - queued
-                        chosen, worth = worth[:room], worth[room:]
-                        queued += await self._queue_up(chosen)
-                        last = chosen if worth or queued == limit else piece
+                    selected = await self._selection.among(piece, self._recipes, self._blobs)
+                    while selected and queued != limit:  # some of them may have been requeued meanwhile
+                        room = len(selected) if limit is None else limit - queued
+                        chosen, selected = selected[:room], selected[room:]
+                        queued += await self._requeue(chosen)
+                        last = chosen if selected or queued == limit else piece
                         await self._checkpoint.save({"after": str(last[-1].id)})
                     progress.advance(len(piece))
                     if queued == limit:
@@ -120,29 +101,24 @@ class Backfiller:
         await self._checkpoint.clear()
         return queued
 
-    async def _worth(self, uploads: Sequence[Upload]) -> Sequence[Upload]:
-        if self._selection.stale:
-            uploads = [upload for upload in uploads if is_stale(upload, self._recipes)]
-        return await with_missing_files(uploads, self._blobs) if self._selection.missing else uploads
-
-    async def _queue_up(self, uploads: Sequence[Upload]) -> int:
+    async def _requeue(self, uploads: Sequence[Upload]) -> int:
         await self._until_short()
         deadly = [one.source for one in uploads if one.error_code in DEADLY_CODES and one.source]
         if deadly:  # or the poison list would refuse them again
             await remove_poison(deadly, self._blobs, self._catalog.poison)
         ids = [upload.id for upload in uploads]
-        jobs = await self._catalog.requeuer.requeue(ids, self._selection.wanted.state)
+        jobs = await self._catalog.requeuer.requeue(ids, self._selection.filter.state)
         await self._queue.jobs.enqueue(jobs)
         return sum(len(ids) for ids in jobs.values())
 
     async def _until_short(self) -> None:
-        """Live uploads go first: those that have jobs, and those whose events nobody has taken yet."""
+        """Live uploads go first: those that have jobs, and those whose events no worker has taken yet."""
         warned = False
         while await self._queue.jobs.waiting() + await self._queue.stream.depth() > _SHORT:
             if not warned and not await self._queue.heartbeats.any_healthy():
                 print_error("The queue does not drain; is a worker running?")
             warned = True
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_INTERVAL_S)
 
 
 def moment_ms(text: str) -> int:

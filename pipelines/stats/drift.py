@@ -9,7 +9,7 @@ from pipelines.moments import moment
 from pipelines.originals import announced_otherwise
 from pipelines.stats.report import DriftReport
 from pipelines.sweep.ages import Ages
-from pipelines.sweep.findings import ROWS, Kind, Looker, compare, leftovers, retired, thrown_away
+from pipelines.sweep.findings import ROWS, Inspection, Kind, compare, leftovers, retired, thrown_away
 from storage.blobs import BlobInfo, Existence, Inspect, Stat, list_infos
 from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
@@ -33,11 +33,11 @@ async def scan(
     """
     counts = _Counts()
     misnamed = set[str]()  # a listing that begins again behind a key may meet one again
-    looker = Looker(blobs, catalog.sweeps, ages)
-    for look in (partial(compare, fully=True, passed_over=misnamed.add), retired, leftovers, thrown_away):
+    inspection = Inspection(blobs, catalog.sweeps, ages)
+    for step_of in (partial(compare, fully=True, passed_over=misnamed.add), retired, leftovers, thrown_away):
         after: str | None = ""
         while after is not None:
-            step = await look(after, looker)
+            step = await step_of(after, inspection)
             for name, count in step.counts():
                 counts.add(name, count)
             seen(step.seen.get(VARIANTS, _NOTHING).count)

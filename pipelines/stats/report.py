@@ -14,7 +14,7 @@ from storage.blobs import Space
 from storage.keys import EXTENSIONS
 from storage.totals import Count, Large, Snapshot, StorageTotals, Swept, Total
 
-DAYS = 30  # of made variants that are told one by one
+DAYS = 30  # of made variants, each with its own line
 _FORMATS = {extension: name for name, extension in EXTENSIONS.items()}
 _EPOCH = date(1970, 1, 1)
 
@@ -109,8 +109,7 @@ class Sweep:
 class DriftReport:
     """Catalog against disk: files below `variants/`, rows about variants, and what does not fit, by class.
 
-    `origin` says who looked, the last sweep or `--scan`; `areas` are the files of each folder, known to
-    `--scan` only.
+    `origin`: the last sweep, or `--scan`, which alone knows `areas`, the files of each folder.
     """
 
     origin: Literal["sweep", "scan"]
@@ -123,7 +122,7 @@ class DriftReport:
 
 @dataclass(frozen=True)
 class Past:
-    """The totals at the first look of one day (UTC); `bytes` are those of all files together."""
+    """The first totals of one day (UTC); `bytes` are those of all files together."""
 
     day: str
     time: Time
@@ -169,7 +168,7 @@ class StorageReport:
     trash: Annotated[
         Count | None, Field(description="files below `trash/`, as of the last sweep or `--scan`")
     ]
-    drift: Annotated[DriftReport | None, Field(description="null: nobody has looked yet")]
+    drift: Annotated[DriftReport | None, Field(description="null: there was no sweep yet, and no `--scan`")]
     space: Annotated[Space | None, Field(description="room on the storage; null: it did not answer")]
     growth: Growth
     history: Annotated[

@@ -1,4 +1,4 @@
-"""Snapshots: the totals of each day are kept, by whoever comes first."""
+"""Snapshots: the first totals of each day are saved."""
 
 from pipelines.stats.growth import DAY_MS
 from storage.blobs import Room
@@ -7,7 +7,7 @@ from storage.catalog.reports import Reports
 
 
 async def keep_snapshot(reports: Reports, blobs: Room) -> bool:
-    """Keep the totals of now as today's (UTC), unless there are some; says whether it did.
+    """Keep the totals of now as today's (UTC), unless there are some; returns whether it did.
 
     Raises: StorageError.
     """

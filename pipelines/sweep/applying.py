@@ -87,8 +87,8 @@ async def _retire(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> int:
     before_ms = sweeper.ages().retired_before_ms
     gone = await sweeper.sweeps.mark_superseded(keys, before_ms)
     await _set_aside(plan, gone, sweeper)
-    held = await sweeper.sweeps.find_rows(sorted(gone))
-    for key in sorted(gone.difference(held)):  # also what a sweep that died then has moved
+    rows = await sweeper.sweeps.find_rows(sorted(gone))
+    for key in sorted(gone.difference(rows)):  # also what a sweep that died then has moved
         await sweeper.blobs.delete(trash_key(plan.id, key))
     return len(gone)
 
@@ -103,9 +103,9 @@ async def _set_aside(plan: Plan, marked: frozenset[str], sweeper: Sweeper) -> Se
     finally:
         # After an error nobody knows which of the rest were moved, so all of them count as moved.
         doubtful = sorted(marked.difference(untouched))
-        held = await sweeper.sweeps.clear_marks(sweeper.holder, moved=doubtful, untouched=untouched)
-        await bring_back([plan], sorted(held), sweeper)
-    return [key for key in moved if key not in held]
+        referenced = await sweeper.sweeps.clear_marks(sweeper.holder, moved=doubtful, untouched=untouched)
+        await bring_back([plan], sorted(referenced), sweeper)
+    return [key for key in moved if key not in referenced]
 
 
 async def _move_away(plan: Plan, key: str, sweeper: Sweeper) -> bool:
@@ -129,9 +129,9 @@ async def _remake(keys: Sequence[str], trash: Sequence[Plan], sweeper: Sweeper) 
     missing = [key for key in keys if found[key] is Existence.MISSING]
     if not missing:
         return 0
-    held = await sweeper.sweeps.find_rows(missing)
-    back = await bring_back(trash, sorted(held), sweeper)
-    lost = {key: row for key, row in held.items() if key not in back}
+    rows = await sweeper.sweeps.find_rows(missing)
+    back = await bring_back(trash, sorted(rows), sweeper)
+    lost = {key: row for key, row in rows.items() if key not in back}
     old = [key for key, row in lost.items() if row.superseded_ms is not None]
     dropped = await sweeper.sweeps.drop_superseded(old)
     current = [row.upload_id for row in lost.values() if row.superseded_ms is None]

@@ -18,13 +18,13 @@ ROWS = "rows"  # beside the folders, in what a step has seen
 
 
 class Kind(StrEnum):
-    """What can be wrong with a key, or worth knowing of it."""
+    """What a sweep or a scan can report of a key."""
 
-    ORPHAN = "orphan"  # an old file that no row holds
+    ORPHAN = "orphan"  # an old file that no row has
     MISSING = "missing"  # a row whose file is surely not there
     LEFTOVER = "leftover"  # an unfinished write that nobody finishes
     RETIRED = "retired"  # a superseded variant whose time is over
-    UNKNOWN = "unknown"  # not a name that this program gives: reported, never touched
+    UNKNOWN = "unknown"  # not a name of this program: reported, never touched
     YOUNG = "young"  # a file without a row that a writer may still commit
     SIZE_MISMATCH = "size_mismatch"  # a file that is not as large as its row says
 
@@ -34,7 +34,7 @@ _ONLY_COUNTED = (Kind.YOUNG, Kind.SIZE_MISMATCH)  # by a scan; no plan names the
 
 @dataclass(frozen=True)
 class Discrepancy:
-    """One key that a sweep has something to say about; `bytes` is the file's size, or the row's."""
+    """One key that a sweep or a scan reports; `bytes` is the file's size, or the row's."""
 
     kind: Kind
     key: str
@@ -42,7 +42,7 @@ class Discrepancy:
 
 
 @dataclass(frozen=True)
-class Looker:
+class Inspection:
     """What finding needs: verbs that read files and rows and change none, and the ages that count."""
 
     blobs: Inspect
@@ -69,58 +69,62 @@ class StepResult:
 
 
 async def compare(
-    after: str, looker: Looker, *, fully: bool = False, passed_over: Callable[[str], object] = lambda _: None
+    after: str,
+    inspection: Inspection,
+    *,
+    fully: bool = False,
+    passed_over: Callable[[str], object] = lambda _: None,
 ) -> StepResult:
     """Compare the next stretch of files with the rows of their keys. Raises: StorageError.
 
     Memory does not grow with their number. Files are stat'ed and rows are read only where one lacks the
     other; or `fully`, which finds young files and different sizes too.
     """
-    files, upto = await _files(after, looker, passed_over)
-    rows = await looker.sweeps.keys(after, upto, 2 * STRETCH)
-    if len(rows) == 2 * STRETCH:  # the stretch holds more rows than files
+    files, upto = await _files(after, inspection, passed_over)
+    rows = await inspection.sweeps.keys(after, upto, 2 * STRETCH)
+    if len(rows) == 2 * STRETCH:  # the stretch has more rows than files
         upto = rows[-1]
         files = files[: bisect_right(files, upto)]
     doubtful = sorted(set(files).union(rows) if fully else set(files).symmetric_difference(rows))
-    found = await stat_all(doubtful, looker.blobs)
-    held = await looker.sweeps.find_rows(doubtful)  # those that still are; a file goes after its row
-    findings = [one for key in doubtful if (one := _classify(key, found[key], held.get(key), looker.ages))]
+    found = await stat_all(doubtful, inspection.blobs)
+    rows_of = await inspection.sweeps.find_rows(doubtful)  # those that still are; a file goes after its row
+    classified = [_classify(key, found[key], rows_of.get(key), inspection.ages) for key in doubtful]
     file_bytes = sum(info.bytes for info in found.values() if isinstance(info, BlobInfo))
-    row_bytes = sum(row.bytes for row in held.values())
+    row_bytes = sum(row.bytes for row in rows_of.values())
     return StepResult(
-        [one for one in findings if fully or one.kind not in _ONLY_COUNTED],
+        [one for one in classified if one and (fully or one.kind not in _ONLY_COUNTED)],
         upto,
         {VARIANTS: Count(len(files), file_bytes), ROWS: Count(len(rows), row_bytes)},
     )
 
 
-async def retired(after: str, looker: Looker) -> StepResult:
+async def retired(after: str, inspection: Inspection) -> StepResult:
     """The next superseded variants whose time is over. Raises: StorageError."""
-    rows = await looker.sweeps.superseded(looker.ages.retired_before_ms, after, STRETCH)
+    rows = await inspection.sweeps.superseded(inspection.ages.retired_before_ms, after, STRETCH)
     findings = [Discrepancy(Kind.RETIRED, row.key, row.bytes) for row in rows]
     return StepResult(findings, rows[-1].key if len(rows) == STRETCH else None)
 
 
-async def leftovers(after: str, looker: Looker) -> StepResult:
+async def leftovers(after: str, inspection: Inspection) -> StepResult:
     """The next unfinished writes, and which of them are old enough. Raises: StorageError."""
-    return await _count(STAGING, UNFINISHED, after, looker)
+    return await _count(STAGING, UNFINISHED, after, inspection)
 
 
-async def thrown_away(after: str, looker: Looker) -> StepResult:
+async def thrown_away(after: str, inspection: Inspection) -> StepResult:
     """The next files of the trash, which are only counted. Raises: StorageError."""
-    return await _count(TRASH, [TRASH], after, looker)
+    return await _count(TRASH, [TRASH], after, inspection)
 
 
-async def _count(area: str, folders: Sequence[str], after: str, looker: Looker) -> StepResult:
+async def _count(area: str, folders: Sequence[str], after: str, inspection: Inspection) -> StepResult:
     findings: list[Discrepancy] = []
     count = size = 0
     for folder in folders:
-        async with aclosing(list_infos(looker.blobs, folder, after)) as files:
+        async with aclosing(list_infos(inspection.blobs, folder, after)) as files:
             async for file in files:
                 if file.key <= after:
                     continue
                 count, size = count + 1, size + file.bytes
-                if area == STAGING and file.changed_at < looker.ages.orphan_before:
+                if area == STAGING and file.changed_at < inspection.ages.orphan_before:
                     findings.append(Discrepancy(Kind.LEFTOVER, file.key, file.bytes))
                 if count == STRETCH:
                     return StepResult(findings, file.key, {area: Count(count, size)})
@@ -136,11 +140,11 @@ async def stat_all(keys: Sequence[str], blobs: Stat) -> Mapping[str, BlobInfo | 
 
 
 async def _files(
-    after: str, looker: Looker, passed_over: Callable[[str], object]
+    after: str, inspection: Inspection, passed_over: Callable[[str], object]
 ) -> tuple[Sequence[str], str | None]:
     """The next files, and up to which key they are all there are; None: there are no more."""
     files: list[str] = []
-    async with aclosing(looker.blobs.list(VARIANTS, after, passed_over=passed_over)) as pages:
+    async with aclosing(inspection.blobs.list(VARIANTS, after, passed_over=passed_over)) as pages:
         async for page in pages:
             files += page
             if len(files) >= STRETCH:
@@ -151,7 +155,7 @@ async def _files(
 def _classify(
     key: str, found: BlobInfo | Existence, row: VariantRow | None, ages: Ages
 ) -> Discrepancy | None:
-    """What there is to say about a key.
+    """What is wrong with a key, if anything.
 
     Superseded rows past their time are left to `retired`, which finds them with or without a file.
     """

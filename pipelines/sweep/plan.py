@@ -53,7 +53,7 @@ def iso(now: float) -> str:
 
 @dataclass(frozen=True)
 class Draft:
-    """A plan in the making: everything of `stage` up to the key `after` has been looked at."""
+    """A plan in the making: everything of `stage` up to the key `after` has been inspected."""
 
     id: str
     begun: float  # s since 1970

@@ -1,11 +1,11 @@
-"""Planning: everything is looked at, step by step, and what is to be done is written down."""
+"""Planning: files and rows are inspected step by step, and what is to be done is written down."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from pipelines.sweep import findings
-from pipelines.sweep.findings import ROWS, Looker, StepResult
+from pipelines.sweep.findings import ROWS, Inspection, StepResult
 from pipelines.sweep.plan import DRAFT, STALE_S, Draft, Plan, finish, write_down
 from pipelines.sweep.sweeper import Planner
 from storage.catalog.clock import now_ms
@@ -15,7 +15,7 @@ from storage.totals import Count, Swept
 
 _COUNTED = "counted"
 
-_STAGES: Mapping[str, Callable[[str, Looker], Awaitable[StepResult]]] = {
+_STAGES: Mapping[str, Callable[[str, Inspection], Awaitable[StepResult]]] = {
     "compare": findings.compare,
     "retired": findings.retired,
     "leftovers": findings.leftovers,
@@ -24,9 +24,9 @@ _STAGES: Mapping[str, Callable[[str, Looker], Awaitable[StepResult]]] = {
 
 
 async def make_plan(planner: Planner) -> Plan:
-    """Look at every file and every row, and write down what is to be done. Nothing else is touched.
+    """Inspect every file and every row, and write down what is to be done. Nothing else is touched.
 
-    It goes on from where the last one stopped that was not finished.
+    A plan that was not finished is continued.
 
     Raises: SweepBusy while another sweep is at work, SweepPaused, StorageError when a listing ends in
     an error; that is remembered as a sweep that was stopped.
@@ -35,7 +35,7 @@ async def make_plan(planner: Planner) -> Plan:
         async with planner.at_work():
             draft = await _begun(planner)
             async with _counting(draft, planner) as wrong_totals:
-                draft = await _look_at_all(draft, planner)
+                draft = await _run_stages(draft, planner)
                 wrong = await wrong_totals
             plan = await finish(draft, planner.now(), planner.blobs)
             await planner.sweeps.remember(await _swept(plan, draft, wrong, planner))
@@ -49,11 +49,11 @@ async def make_plan(planner: Planner) -> Plan:
     return plan
 
 
-async def _look_at_all(draft: Draft, planner: Planner) -> Draft:
+async def _run_stages(draft: Draft, planner: Planner) -> Draft:
     while draft.stage != "done":
         await planner.next_step()
-        looker = Looker(planner.blobs, planner.sweeps, planner.ages())
-        step = await _STAGES[draft.stage](draft.after, looker)
+        inspection = Inspection(planner.blobs, planner.sweeps, planner.ages())
+        step = await _STAGES[draft.stage](draft.after, inspection)
         draft = await write_down(draft, step, _after(draft.stage), planner.blobs)
         await planner.sweeps.checkpoint(DRAFT).save(draft)
     return draft

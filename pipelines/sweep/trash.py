@@ -99,21 +99,21 @@ async def bring_back(among: Sequence[Plan], keys: Sequence[str], sweeper: Sweepe
     there = await stat_all(keys, sweeper.blobs)
     back: list[str] = []
     for plan in reversed(among):  # the newest first
-        wanted = [key for key in keys if key not in back]
-        kept = await stat_all([trash_key(plan.id, key) for key in wanted], sweeper.blobs)
-        for key in wanted:
-            if _may_come_back(kept[trash_key(plan.id, key)], there[key]):
+        sought = [key for key in keys if key not in back]
+        trashed = await stat_all([trash_key(plan.id, key) for key in sought], sweeper.blobs)
+        for key in sought:
+            if _may_come_back(trashed[trash_key(plan.id, key)], there[key]):
                 # A writer who makes it again meanwhile has the newer one.
                 await sweeper.blobs.move(trash_key(plan.id, key), key, replace=False)
                 back.append(key)
     return back
 
 
-def _may_come_back(kept: BlobInfo | Existence, there: BlobInfo | Existence) -> bool:
-    if not isinstance(kept, BlobInfo):
+def _may_come_back(trashed: BlobInfo | Existence, there: BlobInfo | Existence) -> bool:
+    if not isinstance(trashed, BlobInfo):
         return False
     if isinstance(there, BlobInfo):
-        return there.is_same_file(kept)  # a restore died between its two steps
+        return there.is_same_file(trashed)  # a restore died between its two steps
     return there is Existence.MISSING
 
 
@@ -143,14 +143,14 @@ def _moved(group: Sequence[Discrepancy]) -> Sequence[str]:
 
 async def _purge_group(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> Counter[str]:
     before = _expired_before(sweeper)
-    kept = await stat_all([trash_key(plan.id, key) for key in keys], sweeper.blobs)
-    old = [key for key in keys if _is_older(kept[trash_key(plan.id, key)], before)]
-    held = await sweeper.sweeps.find_rows(old)
-    there = await stat_all(sorted(held), sweeper.blobs)
-    lost = [key for key in held if there[key] is Existence.MISSING]
+    trashed = await stat_all([trash_key(plan.id, key) for key in keys], sweeper.blobs)
+    old = [key for key in keys if _is_older(trashed[trash_key(plan.id, key)], before)]
+    rows = await sweeper.sweeps.find_rows(old)
+    there = await stat_all(sorted(rows), sweeper.blobs)
+    lost = [key for key in rows if there[key] is Existence.MISSING]
     done: Counter[str] = Counter(restored=len(await bring_back([plan], lost, sweeper)))
     for key in old:
-        if key not in held or isinstance(there[key], BlobInfo):  # it is unknown: it may be the only one
+        if key not in rows or isinstance(there[key], BlobInfo):  # it is unknown: it may be the only one
             await sweeper.blobs.delete(trash_key(plan.id, key))
             done["purged"] += 1
     return done

@@ -1,4 +1,4 @@
-"""How far long work has come, so that whoever goes on starts where the last one stopped."""
+"""How far long work has come, so that it is resumed where it stopped."""
 
 from dataclasses import dataclass
 

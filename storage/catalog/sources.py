@@ -35,8 +35,8 @@ class Sources:
 
     async def all(self) -> AsyncGenerator[Announced, None]:
         """Every original that some upload has, in order of key, each once. Raises: CatalogUnavailable."""
-        kept = uploads.c.state.not_in((State.DELETED, State.DELETING))
-        query = select(uploads.c.source, func.max(kept), func.coalesce(func.max(uploads.c.bytes), 0))
+        alive = uploads.c.state.not_in((State.DELETED, State.DELETING))
+        query = select(uploads.c.source, func.max(alive), func.coalesce(func.max(uploads.c.bytes), 0))
         after = ""
         while True:
             page = query.where(uploads.c.source > after).group_by(uploads.c.source)

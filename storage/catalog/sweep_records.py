@@ -118,7 +118,7 @@ class SweepRecords:
         await check_schema(self._database)
 
     async def lease(self, holder: str, seconds: float, *, name: str = SWEEP) -> bool:
-        """Take or renew the right to sweep (or the one of that name); False while somebody else has it.
+        """Take or renew the right to sweep (or the one of that name); False while another holder has it.
 
         Raises: CatalogUnavailable.
         """

@@ -16,9 +16,10 @@ import pytest
 
 from pipelines.recipe import Variant
 from pipelines.recipe_file import load_recipes
+from pipelines.reprocess import Selection
 from pipelines.upload import key_of
 from scripts.redis_server import RedisServer
-from scripts.reprocess import Backfiller, Selection
+from scripts.reprocess import Backfiller
 from storage.blobs.local import open_local
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.backfill import Filter

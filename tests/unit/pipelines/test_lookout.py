@@ -122,8 +122,8 @@ async def opened(
     uploads: Uploads,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Shop]:
-    monkeypatch.setattr(lookouts, "EVERY_S", 0.05)
-    monkeypatch.setattr(lookouts, "STILL_S", 0.2)
+    monkeypatch.setattr(lookouts, "POLL_INTERVAL_S", 0.05)
+    monkeypatch.setattr(lookouts, "SETTLED_S", 0.2)
     classified_by = partial(classify, max_attempts=8, settle_ms=int(SETTLE_S * 1000))
     context = Shop(catalog, uploads, partial(_made, catalog, local_blobs, sandbox, classified_by))
     tasks = [asyncio.create_task(context.run()), asyncio.create_task(context.lookout.run())]
@@ -338,14 +338,14 @@ async def test_a_ready_upload_costs_two_looks_at_most_and_no_second_try_unless_i
     lookout.watch_made(await uploads.claim("a"), "uploads/a", await info_of(local_blobs, "uploads/a"))
     NO_WRITING[change](uploads.path("a"))
     while lookout.made:
-        await lookout.look_at_made()
+        await lookout.poll_made()
         await asyncio.sleep(0)
 
     assert 1 <= blobs.looks <= 2
     assert repeated == []
 
 
-async def test_an_original_that_was_written_long_ago_is_not_looked_at_once_it_is_ready(
+async def test_an_original_that_was_written_long_ago_is_not_polled_once_it_is_ready(
     local_blobs: LocalBlobs, uploads: Uploads
 ) -> None:
     await uploads.put("a", b"a")
@@ -395,13 +395,13 @@ async def test_a_file_that_is_as_it_was_seen_hastens_nothing(local_blobs: LocalB
     lookout.watch(same, "uploads/a", seen, 60)
     lookout.watch(other, "uploads/a", Existence.MISSING, 60)
     lookout.watch(over, "uploads/a", Existence.MISSING, 0)
-    await lookout.look()
+    await lookout.poll()
 
     assert hastened == [other]
 
 
 @pytest.mark.parametrize("upload_id", [UUID(int=1), UUID(int=2)], ids=["the same upload", "another"])
-async def test_what_is_watched_while_the_originals_are_looked_at_is_looked_at_next_time(
+async def test_what_is_watched_while_the_originals_are_polled_is_polled_next_time(
     local_blobs: LocalBlobs, upload_id: UUID
 ) -> None:
     hastened: list[UUID] = []
@@ -422,9 +422,9 @@ async def test_what_is_watched_while_the_originals_are_looked_at_is_looked_at_ne
     await local_blobs.put("uploads/b", _once(b"b"))
     lookout = Lookout(Meanwhile(), hasten)
     lookout.watch(UUID(int=1), "uploads/a", Existence.MISSING, 60)
-    await lookout.look()
+    await lookout.poll()
     first = list(hastened)
-    await lookout.look()
+    await lookout.poll()
 
     assert first == ([] if upload_id == UUID(int=1) else [UUID(int=1)])
     assert hastened == [*first, upload_id]
