@@ -10,11 +10,9 @@ from scripts.terminal import AsJson, CommandError, errors, output, print_json, r
 from storage.blobs.opening import open_blobs
 from storage.catalog import Catalog, open_catalog
 from storage.errors import RootMismatch
-from worker.adoption import Adoption, Page, listing_of
-from worker.numbering import go_on_above
 from worker.queue import open_queue
+from worker.rebuilding import is_interrupted, rebuild
 from worker.settings import Settings
-from worker.sweeping import REBUILD
 
 _LOSSES = """\
 A new catalog has the originals, and nothing else of the lost one: ids that apps chose, recipes, metadata,
@@ -45,9 +43,7 @@ def command(
 
 
 async def _refuse_a_living_catalog(catalog: Catalog, settings: Settings) -> None:
-    progress = await catalog.checkpoint(REBUILD).load()
-    is_interrupted = progress is not None and not progress["finished_ms"]
-    if not catalog.is_new and not is_interrupted:
+    if not catalog.is_new and not await is_interrupted(catalog):
         raise CommandError(
             f"{settings.catalog_path} is the catalog of a storage root already. Move it away first, "
             "if you mean to replace it."
@@ -65,20 +61,10 @@ def _ask(settings: Settings) -> None:
 async def _rebuild(catalog: Catalog, settings: Settings) -> int:
     if not settings.storage_root.is_dir():
         raise RootMismatch(f"The storage root {settings.storage_root} does not exist.")
+    queued = 0
     async with open_blobs(settings.storage_url, create=False) as blobs, open_queue(settings) as queue:
-        await queue.ownership.rebind(catalog.id, before=await blobs.catalog_id())
-        await blobs.rebind(catalog.id)
-        await catalog.checkpoint(REBUILD).save(await listing_of(catalog, REBUILD))
-        await catalog.mark_bound()
-        await go_on_above(catalog.outbox, queue, rebuilt=True)
-        adoption = Adoption(blobs, catalog, queue, grace_s=0, name=REBUILD)
-        queued = 0
         with Progress("originals", None) as progress:
-
-            def seen(page: Page) -> None:
-                nonlocal queued
-                queued += len(page.unknown)
-                progress.advance(len(page.unknown))
-
-            await adoption.run(seen)
+            async for count in rebuild(catalog, blobs, queue):
+                queued += count
+                progress.advance(count)
     return queued

@@ -1,7 +1,7 @@
 """Adoption: originals that lie in the storage without a record are taken in, page by page."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -90,14 +90,14 @@ class Adoption:
         await self._move(page)
         return len(page.unknown)
 
-    async def run(self, seen: Callable[[Page], None]) -> None:
-        """Take in everything from where the last listing stopped to the end."""
+    async def run(self) -> AsyncIterator[Page]:
+        """Take in everything from where the last listing stopped to the end, and yield each page."""
         after: str | None = (await listing_of(self._catalog, self._name)).after
         while after is not None:
             page = await self.page(after)
             await self._take_in(page.unknown)
             await self._move(page)
-            seen(page)
+            yield page
             after = page.last
 
     async def page(self, after: str) -> Page:

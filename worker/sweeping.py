@@ -21,11 +21,10 @@ from storage.catalog.requeuer import Jobs
 from storage.errors import StorageError
 from worker.documents import sweep_stopped
 from worker.queue import Queue, QueueUnavailable
+from worker.rebuilding import REBUILD
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-REBUILD = "rebuild"  # the listing of originals that gives a root to a new catalog
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from storage.catalog.records import StreamId, UploadRequested
 from storage.catalog.tables import totals
 from tests.support.catalogs import CAT, SOURCE, delete_event, take, upload_event, work
 from worker.adoption import Listing
-from worker.sweeping import REBUILD, forbidden
+from worker.rebuilding import REBUILD
+from worker.sweeping import forbidden
 
 FOUND = uuid4()
 
