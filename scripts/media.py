@@ -46,7 +46,7 @@ def build(arguments: list[str]) -> typer.Typer:
     completing = "_MEDIA_COMPLETE" in os.environ  # its words are in another variable
     for name in COMMANDS if named is None else (named,):
         if named is None and not completing:
-            app.command(name, help=COMMANDS[name])(_unused)
+            app.command(name, help=COMMANDS[name])(lambda: None)  # only a line in the help
             continue
         module = import_module(f"scripts.{_MODULES.get(name, name)}")
         if hasattr(module, "app"):
@@ -54,10 +54,6 @@ def build(arguments: list[str]) -> typer.Typer:
         else:
             app.command(name, help=COMMANDS[name])(module.command)
     return app
-
-
-def _unused() -> None:
-    """A subcommand that was not named: it only has a line in the help."""
 
 
 def _print_version(asked: bool) -> None:

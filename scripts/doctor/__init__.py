@@ -1,7 +1,7 @@
 """`media doctor`: checks everything that a worker needs, and says what to do about what is wrong."""
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 
 from scripts.doctor.broker import check_redis
 from scripts.doctor.decoders import check_decoders, check_limits
@@ -43,8 +43,11 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
 
 
-def _variables() -> Sequence[Finding]:
-    return [*map(inspect_env_file, find_env_files()), *_misspelt()]
+def _variables() -> Iterator[Finding]:
+    yield from map(inspect_env_file, find_env_files())
+    for unknown, nearest in unknown_variables().items():
+        advice = f"Did you mean {nearest}?" if nearest else "The README lists them all."
+        yield Finding("Settings", "warning", f"there is no setting {unknown}", advice)
 
 
 def inspect_env_file(file: EnvFile) -> Finding:
@@ -56,18 +59,6 @@ def inspect_env_file(file: EnvFile) -> Finding:
         detail = f"everybody on this machine can read the password in {file.path}"
         return Finding("Settings", "warning", detail, f"chmod o-r {file.path}")
     return Finding("Settings", "ok", f"read from {file.path}, unless the environment sets them")
-
-
-def _misspelt() -> Sequence[Finding]:
-    return [
-        Finding(
-            "Settings",
-            "warning",
-            f"there is no setting {unknown}",
-            f"Did you mean {nearest}?" if nearest else "The README lists them all.",
-        )
-        for unknown, nearest in unknown_variables().items()
-    ]
 
 
 def _print(finding: Finding) -> None:

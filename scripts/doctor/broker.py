@@ -36,22 +36,18 @@ async def check_redis(settings: Settings) -> RedisReport:
             refusal = await queue.server.refusal()
             if refusal is not None and not refusal.passes:
                 return RedisReport([refused(refusal)])
-            first = refused(refusal) if refusal else ANSWERS
-            return RedisReport(
-                [first, *inspect_redis(await queue.server.info()), await check_workers(queue)],
-                answers=True,
-                owner=await queue.ownership.owner(),
-                recent=await queue.messages.recent(_MESSAGES, _LATELY_MS),
-            )
+            works = Finding("Redis", "ok", "answers, and allows everything that a worker needs")
+            findings = [refused(refusal) if refusal else works, *inspect_redis(await queue.server.info())]
+            findings.append(await check_workers(queue))
+            owner = await queue.ownership.owner()
+            recent = await queue.messages.recent(_MESSAGES, _LATELY_MS)
+            return RedisReport(findings, answers=True, owner=owner, recent=recent)
     except (QueueUnavailable, TimeoutError) as error:
         if refusal := refusal or refusal_of(error):
             return RedisReport([refused(refusal)])
         reason = str(error) or f"some answers took longer than {_TIMEOUT_S} s"
         advice = "Start Redis, or correct MEDIA_REDIS_URL."
         return RedisReport([Finding("Redis", "error", f"does not answer: {reason}", advice)])
-
-
-ANSWERS = Finding("Redis", "ok", "answers, and allows everything that a worker needs")
 
 
 def refused(refusal: Refusal) -> Finding:

@@ -35,20 +35,19 @@ async def check_decoders(settings: Settings) -> Sequence[Finding]:
 
 def inspect_confinement(hellos: Sequence[Hello]) -> Finding:
     """What the decoders say of their confinement."""
-    files_closed = all(hello.files_closed for hello in hellos)
-    calls_closed = all(hello.calls_closed for hello in hellos)
-    if files_closed and calls_closed:
+    closed = {
+        ("Landlock", "open files"): all(hello.files_closed for hello in hellos),
+        ("seccomp", "open sockets and start processes"): all(hello.calls_closed for hello in hellos),
+    }
+    lacks = [names for names, is_closed in closed.items() if not is_closed]
+    if not lacks:
         detail = "a decoder can open no file and no socket, and start no process"
         return Finding("Confinement", "ok", detail)
-    lacks = [name for name, closed in (("Landlock", files_closed), ("seccomp", calls_closed)) if not closed]
-    left = [
-        *([] if files_closed else ["open files"]),
-        *([] if calls_closed else ["open sockets and start processes"]),
-    ]
+    mechanisms, left = zip(*lacks, strict=True)
     return Finding(
         "Confinement",
         "warning",
-        f"there is no {' and no '.join(lacks)}: a decoder can {' and '.join(left)}",
+        f"there is no {' and no '.join(mechanisms)}: a decoder can {' and '.join(left)}",
         "Use Linux 5.13 or newer with both, on x86-64 or arm64, and a container that allows them.",
     )
 
