@@ -1,7 +1,7 @@
 """What batches are worked on with in tests: catalog, blobs and sandbox, put together as a worker does."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -12,19 +12,21 @@ from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
 from pipelines.outage import Outage
 from pipelines.poison import PoisonList
-from pipelines.recipe import BUILT_IN, Recipes
+from pipelines.recipe import BUILT_IN, DEFAULT, Recipe, Recipes
 from pipelines.sandbox import Sandbox
 from pipelines.slots import Slots
-from storage.blobs.local import LocalBlobs
+from pipelines.upload import Made, make_variants
+from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.catalog.records import Claim, Message, StreamId, UploadRequested
-from tests.support.catalogs import take
+from tests.support.blobs import is_there, listed
+from tests.support.catalogs import commit, take
 from worker.retry import classify
 
 
 def batch_context(
     catalog: Catalog,
-    blobs: LocalBlobs,
+    blobs: Storage,
     sandbox: Sandbox,
     *,
     holder: str = "worker",
@@ -56,48 +58,79 @@ def batch_context(
 class Uploads:
     """Pictures that an app has put into storage and announced."""
 
-    def __init__(self, catalog: Catalog, blobs: LocalBlobs, root: Path) -> None:
-        self._catalog = catalog
+    def __init__(self, catalog: Catalog, blobs: Storage, root: Path) -> None:
+        self.catalog = catalog
         self.blobs = blobs
         self._root = root
         self._ms = 0
 
     async def put(self, name: str, content: bytes, *, recipe: str = "default") -> UUID:
-        """Store the picture under that name and announce it; gives its id."""
-        await self.blobs.put(f"uploads/{name}", _once(content))
+        """Store the picture under that name and announce it; returns its id."""
+        await self.store(name, content)
         return await self.announce(name, recipe=recipe)
+
+    async def store(self, name: str, content: bytes) -> None:
+        """Only the picture: no event."""
+        await self.blobs.store([(f"uploads/{name}", content)])
 
     async def announce(self, name: str, *, recipe: str = "default") -> UUID:
         """Only the event, about whatever lies there."""
         self._ms += 1
         upload_id = uuid5(NAMESPACE_URL, f"media:uploads/{name}")
-        await take(self._catalog, UploadRequested(StreamId(self._ms), upload_id, f"uploads/{name}", recipe))
+        await take(self.catalog, UploadRequested(StreamId(self._ms), upload_id, f"uploads/{name}", recipe))
         return upload_id
 
     def path(self, name: str) -> Path:
+        """Where its file is, `on_files`."""
         return self._root / "uploads" / name
 
     async def claim(self, name: str, holder: str = "worker") -> Claim:
         """The right to the upload's next outcome."""
         upload_id = uuid5(NAMESPACE_URL, f"media:uploads/{name}")
-        claimed = await self._catalog.claims.claim(upload_id, await self.job_id(upload_id), holder)
+        claimed = await self.catalog.claims.claim(upload_id, await self.job_id(upload_id), holder)
         assert claimed is not None
         return claimed
 
     async def job_id(self, upload_id: UUID) -> str:
         """The job of the upload."""
-        stalled = await self._catalog.requeuer.stalled(-1000, 10_000)
+        stalled = await self.catalog.requeuer.stalled(-1000, 10_000)
         return next(upload.job_id for upload in stalled if upload.id == upload_id)
 
-    def variants(self) -> dict[str, str]:
-        """Every published file by its key, and the digest of its bytes."""
-        files = (path for path in self._root.glob("variants/**/*") if path.is_file())
-        return {str(path.relative_to(self._root)): sha256(path.read_bytes()).hexdigest() for path in files}
+    async def is_there(self, name: str) -> bool:
+        """Whether the original is there."""
+        return await is_there(self.blobs, f"uploads/{name}")
+
+    async def variants(self) -> dict[str, str]:
+        """Every published blob by its key, and the digest of its bytes."""
+        keys = await listed(self.blobs, "variants")
+        return {key: sha256(await self.blobs.get(key)).hexdigest() for key in keys}
 
     def staged(self) -> list[Path]:
-        """Files that were staged and are still there."""
+        """Files that were staged and are still there, `on_files`."""
         return [path for path in self._root.glob("staging/*/*") if not path.is_dir()]
 
 
-async def _once(content: bytes) -> AsyncIterator[bytes]:
-    yield content
+class Pipeline:
+    """Makes the variants of one upload after another, and commits them."""
+
+    def __init__(self, uploads: Uploads, sandbox: Sandbox) -> None:
+        self.uploads, self.sandbox = uploads, sandbox
+        self.catalog, self.blobs = uploads.catalog, uploads.blobs
+        self.poison = PoisonList(self.catalog.poison, "test")
+
+    async def make(self, name: str, recipe: Recipe = DEFAULT) -> Made:
+        """Work on what was announced."""
+        claim = await self.uploads.claim(name)
+        made = await make_variants(claim, recipe, self.blobs, self.sandbox, self.poison)
+        await commit(self.catalog, made.outcome)
+        return made
+
+    async def put(self, name: str, content: bytes) -> Made:
+        """Store a picture, announce it, and work on it."""
+        await self.uploads.put(name, content)
+        return await self.make(name)
+
+    async def again(self, name: str, recipe: Recipe = DEFAULT) -> Made:
+        """Announce what is there, and work on it."""
+        await self.uploads.announce(name)
+        return await self.make(name, recipe)

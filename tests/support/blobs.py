@@ -1,8 +1,14 @@
-"""What lies in a storage, for assertions."""
+"""Which storage a test runs on, and what lies there."""
 
 from collections.abc import Callable
 
+import pytest
+
 from storage.blobs import BlobInfo, Existence, List, Stat
+
+on_files = pytest.mark.parametrize("blobs", ["files"], indirect=True)
+"""For a test of the fixture `blobs` that needs a file system."""
+on_both = pytest.mark.parametrize("blobs", ["memory", "files"], indirect=True)
 
 
 async def listed(

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.sandbox import Sandbox, open_sandbox
-from storage.blobs.local import LocalBlobs
+from storage.blobs import Storage
+from storage.blobs.memory import MemoryBlobs
 from storage.catalog import Catalog
 from tests.support.batches import Uploads
 from tests.support.sandboxes import ROGUE, allowance, children
@@ -30,8 +31,17 @@ async def rogue() -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-def uploads(catalog: Catalog, local_blobs: LocalBlobs, root: Path) -> Uploads:
-    return Uploads(catalog, local_blobs, root)
+def blobs(request: pytest.FixtureRequest) -> Storage:
+    """In memory, with the manners of an object store; or `on_files`, or `on_both`."""
+    if getattr(request, "param", "memory") == "memory":
+        return MemoryBlobs()
+    local: Storage = request.getfixturevalue("local_blobs")
+    return local
+
+
+@pytest.fixture
+def uploads(catalog: Catalog, blobs: Storage, root: Path) -> Uploads:
+    return Uploads(catalog, blobs, root)
 
 
 @pytest.fixture

@@ -20,12 +20,13 @@ from pipelines.batch_report import BatchReport
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox, open_sandbox
 from pipelines.slots import Slots
-from storage.blobs.local import LocalBlobs
+from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.catalog.records import Claim, DeletionRequested, Failed, State, StreamId, Upload
 from storage.catalog.tables import uploads as rows
 from storage.errors import CatalogUnavailable, user
 from tests.support.batches import Uploads, batch_context
+from tests.support.blobs import on_both, on_files
 from tests.support.catalogs import outbox_of, take, transactions, upload_event
 from tests.support.sandboxes import ROGUE, allowance, jpeg, ordered
 
@@ -33,8 +34,8 @@ MAX_ATTEMPTS = 8  # of `batch_context`
 
 
 @pytest.fixture
-def context(catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox) -> BatchContext:
-    return batch_context(catalog, local_blobs, sandbox)
+def context(catalog: Catalog, blobs: Storage, sandbox: Sandbox) -> BatchContext:
+    return batch_context(catalog, blobs, sandbox)
 
 
 async def on_one_job(catalog: Catalog, ids: list[UUID]) -> str:
@@ -64,17 +65,18 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
 # -- outcomes
 
 
+@on_both
 async def test_bad_pictures_among_good_ones_cost_only_themselves(
-    catalog: Catalog, local_blobs: LocalBlobs, uploads: Uploads
+    catalog: Catalog, blobs: Storage, uploads: Uploads
 ) -> None:
     bad = {7: b"", 41: b"no picture at all", 90: jpeg()[:200]}
     ids = [await uploads.put(f"{n}.jpg", bad.get(n, jpeg(20 + n, 30))) for n in range(100)]
     async with open_sandbox(allowance(decoders=2)) as sandbox:
-        report = await process(catalog, ids, batch_context(catalog, local_blobs, sandbox))
+        report = await process(catalog, ids, batch_context(catalog, blobs, sandbox))
 
     assert report.outcomes == Counter(ready=97, failed=3)
     assert {each for each, _, _ in report.failures} == {ids[n] for n in bad}
-    assert len(uploads.variants()) == 97 * 3
+    assert len(await uploads.variants()) == 97 * 3
     assert Counter(message.kind for message in await outbox_of(catalog)) == Counter(ready=97, failed=3)
 
 
@@ -140,12 +142,12 @@ async def test_a_recipe_that_is_gone_fails_in_words(
 
 
 async def test_uploads_follow_their_own_recipe(
-    catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads
+    catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uploads
 ) -> None:
     recipes = {"default": DEFAULT, "icons": Recipe("icons", [Variant("icon", 16)])}
     cat = await uploads.put("cat.jpg", jpeg())
     dog = await uploads.put("dog.jpg", jpeg(), recipe="icons")
-    await process(catalog, [cat, dog], batch_context(catalog, local_blobs, sandbox, recipes=recipes))
+    await process(catalog, [cat, dog], batch_context(catalog, blobs, sandbox, recipes=recipes))
 
     assert [len((await found(catalog, each)).variants) for each in (cat, dog)] == [3, 1]
 
@@ -164,13 +166,13 @@ async def test_uploads_that_another_job_carries_are_skipped(
 
 
 async def test_a_stop_leaves_what_was_not_begun_untouched(
-    catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads
+    catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uploads
 ) -> None:
     def stop(error: Exception, claim: Claim) -> Failed:
         one_by_one.stopping.set()
         return Failed(claim, "corrupt_image", str(error))
 
-    one_by_one = batch_context(catalog, local_blobs, sandbox, classified_by=stop, slots=1)
+    one_by_one = batch_context(catalog, blobs, sandbox, classified_by=stop, slots=1)
     ids = [await uploads.put(f"{n}.jpg", jpeg() if n != 2 else b"bad") for n in range(6)]
     report = await process(catalog, ids, one_by_one)
 
@@ -181,7 +183,7 @@ async def test_a_stop_leaves_what_was_not_begun_untouched(
 
 async def test_a_batch_takes_no_new_upload_after_30_seconds_and_hands_the_rest_back(
     catalog: Catalog,
-    local_blobs: LocalBlobs,
+    blobs: Storage,
     sandbox: Sandbox,
     uploads: Uploads,
     monkeypatch: pytest.MonkeyPatch,
@@ -194,7 +196,7 @@ async def test_a_batch_takes_no_new_upload_after_30_seconds_and_hands_the_rest_b
         now[0] = 30.1
         return Failed(claim, "corrupt_image", str(error))
 
-    slow = batch_context(catalog, local_blobs, sandbox, classified_by=half_a_minute_later, slots=1)
+    slow = batch_context(catalog, blobs, sandbox, classified_by=half_a_minute_later, slots=1)
     ids = [await uploads.put(f"{n}.jpg", jpeg() if n != 2 else b"bad") for n in range(6)]
     report = await process(catalog, ids, slow)
 
@@ -204,13 +206,13 @@ async def test_a_batch_takes_no_new_upload_after_30_seconds_and_hands_the_rest_b
 
 
 async def test_a_batch_that_is_cancelled_gives_its_claims_back(
-    catalog: Catalog, local_blobs: LocalBlobs, uploads: Uploads
+    catalog: Catalog, blobs: Storage, uploads: Uploads
 ) -> None:
     async def all_taken() -> bool:
         return (await catalog.reports.states())[State.PROCESSING] == 4
 
     async with open_sandbox(allowance(), (*ROGUE, "starts")) as rogue:
-        context = batch_context(catalog, local_blobs, rogue)
+        context = batch_context(catalog, blobs, rogue)
         ids = [await uploads.put(f"{n}.jpg", ordered("hang")) for n in range(6)]
         batch = asyncio.create_task(process(catalog, ids, context))
         await until(all_taken)
@@ -225,12 +227,12 @@ async def test_a_batch_that_is_cancelled_gives_its_claims_back(
 
 
 async def test_a_cancelled_batch_keeps_what_it_handed_in_and_queues_the_rest(
-    catalog: Catalog, local_blobs: LocalBlobs, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, blobs: Storage, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commits, "MAX_DELAY_S", 60)  # so that what was handed in waits for the others
 
     async with open_sandbox(allowance(decoders=2), (*ROGUE, "starts")) as rogue:
-        busy = batch_context(catalog, local_blobs, rogue)
+        busy = batch_context(catalog, blobs, rogue)
 
         async def handed_in() -> bool:
             return len(busy.committer._waiting) == 3
@@ -280,6 +282,7 @@ async def test_a_catalog_that_goes_away_stops_the_batch(
     assert stopped.group_contains(CatalogUnavailable)
 
 
+@on_files
 async def test_a_storage_that_is_down_blames_no_upload(
     catalog: Catalog, uploads: Uploads, context: BatchContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,6 +302,7 @@ async def test_a_storage_that_is_down_blames_no_upload(
 # -- those that kill their workers
 
 
+@on_files
 async def test_an_original_that_may_not_be_read_waits_with_its_path_and_keeps_nobody_waiting(
     catalog: Catalog, uploads: Uploads, context: BatchContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,46 +397,48 @@ async def test_a_deleted_upload_loses_its_files_and_is_told(
     report = await process(catalog, [upload_id], context)
 
     assert report.outcomes == Counter(deleted=1)
-    assert uploads.variants() == {}
+    assert await uploads.variants() == {}
     assert [message.kind for message in await outbox_of(catalog)] == [State.READY, State.DELETED]
 
 
 @pytest.mark.parametrize("allowed", [True, False])
+@on_both
 async def test_an_original_goes_only_where_the_operator_allows_it(
-    catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads, *, allowed: bool
+    catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uploads, *, allowed: bool
 ) -> None:
-    context = batch_context(catalog, local_blobs, sandbox, may_delete_originals=allowed)
+    context = batch_context(catalog, blobs, sandbox, may_delete_originals=allowed)
     upload_id = await uploads.put("cat.jpg", jpeg())
     await delete(catalog, upload_id, original=True)
     report = await process(catalog, [upload_id], context)
 
     assert (await found(catalog, upload_id)).state is State.DELETED
-    assert uploads.path("cat.jpg").exists() is not allowed
+    assert await uploads.is_there("cat.jpg") is not allowed
     assert [message.original_kept for message in await outbox_of(catalog)] == [not allowed]
     assert [why for _, why in report.kept] == ([] if allowed else ["MEDIA_DELETE_ORIGINALS is 0"])
 
 
 async def test_an_original_that_another_upload_has_is_kept_and_that_is_said(
-    catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads
+    catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uploads
 ) -> None:
-    context = batch_context(catalog, local_blobs, sandbox, may_delete_originals=True)
+    context = batch_context(catalog, blobs, sandbox, may_delete_originals=True)
     upload_id = await uploads.put("cat.jpg", jpeg())
     await take(catalog, upload_event(500, uuid4(), "uploads/cat.jpg"))
     await delete(catalog, upload_id, original=True)
     report = await process(catalog, [upload_id], context)
 
-    assert uploads.path("cat.jpg").exists()
+    assert await uploads.is_there("cat.jpg")
     assert report.kept == [(upload_id, "another upload has the same source")]
 
 
+@on_files
 async def test_an_original_that_cannot_be_moved_ends_the_deletion_all_the_same_and_that_is_said(
     catalog: Catalog,
-    local_blobs: LocalBlobs,
+    blobs: Storage,
     sandbox: Sandbox,
     uploads: Uploads,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    context = batch_context(catalog, local_blobs, sandbox, may_delete_originals=True)
+    context = batch_context(catalog, blobs, sandbox, may_delete_originals=True)
     upload_id = await uploads.put("cat.jpg", jpeg())
     await process(catalog, [upload_id], context)
     await delete(catalog, upload_id, original=True)
@@ -444,23 +450,24 @@ async def test_an_original_that_cannot_be_moved_ends_the_deletion_all_the_same_a
     report = await process(catalog, [upload_id], context)
 
     assert (await found(catalog, upload_id)).state is State.DELETED
-    assert uploads.variants() == {}
+    assert await uploads.variants() == {}
     assert [message.original_kept for message in await outbox_of(catalog)] == [False, True]
     [(_, why)] = report.kept
     assert str(uploads.path("cat.jpg")) in why
 
 
 @pytest.mark.parametrize("lack", ["right", "room", "folder"])
+@on_files
 async def test_a_deletion_ends_and_is_told_where_the_trash_cannot_be_written(
     catalog: Catalog,
-    local_blobs: LocalBlobs,
+    blobs: Storage,
     sandbox: Sandbox,
     uploads: Uploads,
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
     lack: str,
 ) -> None:
-    context = batch_context(catalog, local_blobs, sandbox, may_delete_originals=True)
+    context = batch_context(catalog, blobs, sandbox, may_delete_originals=True)
     upload_id = await uploads.put("cat.jpg", jpeg())
     await process(catalog, [upload_id], context)
     await delete(catalog, upload_id, original=True)
@@ -505,10 +512,11 @@ async def make_due(catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize("two_files", [True, False])
+@on_files
 async def test_an_original_that_another_upload_has_by_another_spelling_is_kept(
-    catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads, *, two_files: bool
+    catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uploads, *, two_files: bool
 ) -> None:
-    context = batch_context(catalog, local_blobs, sandbox, may_delete_originals=True)
+    context = batch_context(catalog, blobs, sandbox, may_delete_originals=True)
     upload_id = await uploads.put("\u00e4.jpg", jpeg())
     if two_files:
         await uploads.put("a\u0308.jpg", jpeg())
@@ -522,12 +530,13 @@ async def test_an_original_that_another_upload_has_by_another_spelling_is_kept(
 
 
 @pytest.mark.parametrize("original", [True, False])
+@on_both
 async def test_an_original_is_said_to_be_kept_only_where_it_was_to_go_and_is_there(
     catalog: Catalog, uploads: Uploads, context: BatchContext, *, original: bool
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
     if original:
-        uploads.path("cat.jpg").unlink()
+        await uploads.blobs.delete("uploads/cat.jpg")
     await delete(catalog, upload_id, original=original)
     await process(catalog, [upload_id], context)
 
@@ -545,12 +554,13 @@ async def test_a_deletion_is_not_told_as_a_crash_however_many_workers_died_with_
     assert report.outcomes == Counter(deleted=1)
 
 
+@on_files
 async def test_a_deletion_that_cannot_be_done_is_never_given_up(
     catalog: Catalog, uploads: Uploads, context: BatchContext, root: Path
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
     await process(catalog, [upload_id], context)
-    thumb, *_ = sorted(uploads.variants())
+    thumb, *_ = sorted(await uploads.variants())
     (root / thumb).unlink()
     (root / thumb).mkdir()
     await delete(catalog, upload_id)

@@ -12,7 +12,7 @@ from pipelines import commits
 from pipelines.batch import process_uploads
 from pipelines.commits import Committer
 from pipelines.sandbox import Sandbox
-from storage.blobs.local import LocalBlobs
+from storage.blobs import Storage
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.records import Committed, State, UploadRequested
 from storage.errors import CatalogDamaged
@@ -39,13 +39,13 @@ async def damaged(catalog: Catalog, tmp_path: Path) -> tuple[Path, str, list[UUI
 
 
 async def test_a_batch_goes_on_with_the_uploads_whose_rows_can_be_read(
-    damaged: tuple[Path, str, list[UUID]], local_blobs: LocalBlobs
+    damaged: tuple[Path, str, list[UUID]], blobs: Storage
 ) -> None:
     path, job_id, ids = damaged
     async with open_catalog(url_of(path)) as catalog:
         nobody = cast(Sandbox, SimpleNamespace(has_decoders=True))  # a recipe that is gone decodes nothing
         batch = ids[:: COUNT // BATCH]
-        report = await process_uploads(batch, job_id, batch_context(catalog, local_blobs, nobody))
+        report = await process_uploads(batch, job_id, batch_context(catalog, blobs, nobody))
 
         assert report.outcomes["failed"] > BATCH / 2
         assert 0 < report.outcomes["unrecorded"] < BATCH / 2

@@ -9,7 +9,7 @@ from pipelines.batch import process_uploads
 from pipelines.batch_report import BatchReport
 from pipelines.errors import DecoderCrashed, DecoderFailed, DecoderKilled
 from pipelines.sandbox import Sandbox
-from storage.blobs.local import LocalBlobs
+from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.catalog.records import State, Upload
 from tests.support.batches import Uploads, batch_context
@@ -20,19 +20,19 @@ from worker import retry
 @pytest.fixture
 def two_attempts(
     catalog: Catalog,
-    local_blobs: LocalBlobs,
+    blobs: Storage,
     rogue: Sandbox,
     uploads: Uploads,
     monkeypatch: pytest.MonkeyPatch,
 ) -> "TwoAttempts":
     monkeypatch.setattr(retry, "FIRST_DELAY_MS", 0)
-    return TwoAttempts(catalog, local_blobs, rogue, uploads)
+    return TwoAttempts(catalog, blobs, rogue, uploads)
 
 
 class TwoAttempts:
     """A worker whose decoder does what a picture tells it to, and who gives up after two attempts."""
 
-    def __init__(self, catalog: Catalog, blobs: LocalBlobs, rogue: Sandbox, uploads: Uploads) -> None:
+    def __init__(self, catalog: Catalog, blobs: Storage, rogue: Sandbox, uploads: Uploads) -> None:
         self._catalog = catalog
         self._uploads = uploads
         classified_by = partial(retry.classify, max_attempts=2)

@@ -50,6 +50,12 @@ EXCHANGES: dict[str, Exchange] = {
 
 
 @pytest.fixture
+def blobs(local_blobs: LocalBlobs) -> LocalBlobs:
+    """Files: only a folder can be exchanged."""
+    return local_blobs
+
+
+@pytest.fixture
 async def context(
     catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> BatchContext:
@@ -112,7 +118,7 @@ async def test_work_goes_on_by_itself_when_the_root_is_back(
     found = await catalog.reports.find(upload_id)
     assert found is not None
     assert found.state is State.READY
-    assert len(uploads.variants()) == 3
+    assert len(await uploads.variants()) == 3
     assert uploads.staged() == []
 
 

@@ -91,6 +91,12 @@ class Shop:
 
 
 @pytest.fixture
+def blobs(local_blobs: LocalBlobs) -> LocalBlobs:
+    """Files: only they are written little by little."""
+    return local_blobs
+
+
+@pytest.fixture
 async def context(
     catalog: Catalog,
     local_blobs: LocalBlobs,

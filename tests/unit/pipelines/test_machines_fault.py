@@ -18,7 +18,7 @@ from pipelines.errors import DecoderCrashed, DecoderKilled, DecoderStarved
 from pipelines.formats import MIB
 from pipelines.sandbox import Sandbox
 from pipelines.sandbox.child import states
-from storage.blobs.local import LocalBlobs
+from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.catalog.records import State
 from storage.errors import BlobsUnavailable
@@ -181,15 +181,13 @@ async def test_a_signal_that_a_program_brings_on_itself_is_a_crash(rogue: Sandbo
 async def test_a_picture_that_only_pretends_so_ends_after_its_tries_and_is_not_remembered(
     rogue: Sandbox,
     catalog: Catalog,
-    local_blobs: LocalBlobs,
+    blobs: Storage,
     uploads: Uploads,
     monkeypatch: pytest.MonkeyPatch,
     fate: str,
 ) -> None:
     monkeypatch.setattr(retry, "FIRST_DELAY_MS", 0)
-    context = batch_context(
-        catalog, local_blobs, rogue, classified_by=partial(retry.classify, max_attempts=3)
-    )
+    context = batch_context(catalog, blobs, rogue, classified_by=partial(retry.classify, max_attempts=3))
     upload_id = await uploads.put("cat.jpg", ordered(fate))
     attempts = []
     for _ in range(3):

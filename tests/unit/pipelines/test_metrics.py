@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.batch import process_uploads
 from pipelines.sandbox import Sandbox
-from storage.blobs.local import LocalBlobs
+from storage.blobs import Storage
 from storage.catalog import Catalog
 from tests.support.batches import Uploads, batch_context
 from tests.support.metrics import KeptMetrics
@@ -17,12 +17,12 @@ Work = Callable[[dict[str, bytes]], Awaitable[KeptMetrics]]
 
 
 @pytest.fixture
-async def work(catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads) -> Work:
+async def work(catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uploads) -> Work:
     """Work on pictures one after the other; returns what metrics were told."""
 
     async def work(contents: dict[str, bytes]) -> KeptMetrics:
         metrics = KeptMetrics()
-        context = replace(batch_context(catalog, local_blobs, sandbox), metrics=metrics)
+        context = replace(batch_context(catalog, blobs, sandbox), metrics=metrics)
         for name, content in contents.items():
             upload_id = await uploads.put(name, content)
             await process_uploads([upload_id], await uploads.job_id(upload_id), context)

@@ -14,7 +14,7 @@ from pipelines import outage
 from pipelines.batch import BatchContext, process_uploads
 from pipelines.errors import DecoderUnavailable
 from pipelines.sandbox import Sandbox, open_sandbox
-from storage.blobs.local import LocalBlobs
+from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.catalog.records import State
 from storage.errors import CatalogUnavailable
@@ -116,12 +116,12 @@ async def test_while_no_decoder_can_be_started_no_upload_is_blamed_and_all_are_r
     way: Callable[[Release], AbstractContextManager[None]],
     release: Release,
     catalog: Catalog,
-    local_blobs: LocalBlobs,
+    blobs: Storage,
     uploads: Uploads,
 ) -> None:
     ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(UPLOADS)]
     sandbox = Sandbox(allowance(), release.command)
-    context = batch_context(catalog, local_blobs, sandbox, slots=SLOTS)
+    context = batch_context(catalog, blobs, sandbox, slots=SLOTS)
     is_well = check_decoders(context.decoder_outage, sandbox)
     await start_threads(1)
     await asyncio.gather(*(states(catalog, ids) for _ in range(10)))  # each connection has a thread, too
@@ -147,12 +147,12 @@ async def test_while_no_decoder_can_be_started_no_upload_is_blamed_and_all_are_r
 
 
 async def test_decoders_that_live_go_on_while_no_other_can_be_started(
-    release: Release, catalog: Catalog, local_blobs: LocalBlobs, uploads: Uploads
+    release: Release, catalog: Catalog, blobs: Storage, uploads: Uploads
 ) -> None:
     other_kind = await uploads.put("a.bmp", bitmap())
     mine = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(UPLOADS)]
     async with open_sandbox(allowance(), release.command) as sandbox:
-        context = batch_context(catalog, local_blobs, sandbox)
+        context = batch_context(catalog, blobs, sandbox)
         with release.gone():
             await work_off(catalog, context)
             await work_off(catalog, context)

@@ -1,5 +1,6 @@
 """One upload: read once, decoded once, published whole, and not made again without need."""
 
+import io
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -8,76 +9,54 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import DecoderCrashed, PictureRefused, SourceChanged
-from pipelines.poison import PoisonList
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox
 from pipelines.upload import Made, make_variants, remove_upload
-from storage.blobs.local import LocalBlobs
-from storage.catalog import Catalog
 from storage.catalog.records import Claim, StoredVariant
 from storage.errors import BlobNotFound, BlobRefused
 from tests.support import pictures
-from tests.support.batches import Uploads
-from tests.support.catalogs import commit
+from tests.support.batches import Pipeline, Uploads
+from tests.support.blobs import is_there, listed, on_both, on_files
 from tests.support.sandboxes import allowance, children, jpeg, ordered
 
 
-class Pipeline:
-    """Makes variants of one upload after another, and commits them."""
-
-    def __init__(self, catalog: Catalog, blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads) -> None:
-        self.catalog, self.blobs, self.sandbox, self.uploads = catalog, blobs, sandbox, uploads
-        self.poison = PoisonList(catalog.poison, "test")
-
-    async def make(self, name: str, recipe: Recipe = DEFAULT) -> Made:
-        claim = await self.uploads.claim(name)
-        made = await make_variants(claim, recipe, self.blobs, self.sandbox, self.poison)
-        await commit(self.catalog, made.outcome)
-        return made
-
-    async def put(self, name: str, content: bytes, recipe: Recipe = DEFAULT) -> Made:
-        await self.uploads.put(name, content)
-        return await self.make(name, recipe)
-
-    async def again(self, name: str, recipe: Recipe = DEFAULT) -> Made:
-        await self.uploads.announce(name)
-        return await self.make(name, recipe)
+@pytest.fixture
+def pipeline(uploads: Uploads, sandbox: Sandbox) -> Pipeline:
+    return Pipeline(uploads, sandbox)
 
 
 @pytest.fixture
-def pipeline(catalog: Catalog, local_blobs: LocalBlobs, sandbox: Sandbox, uploads: Uploads) -> Pipeline:
-    return Pipeline(catalog, local_blobs, sandbox, uploads)
-
-
-@pytest.fixture
-def rogue_pipeline(catalog: Catalog, local_blobs: LocalBlobs, rogue: Sandbox, uploads: Uploads) -> Pipeline:
-    return Pipeline(catalog, local_blobs, rogue, uploads)
+def rogue_pipeline(uploads: Uploads, rogue: Sandbox) -> Pipeline:
+    return Pipeline(uploads, rogue)
 
 
 def keys(made: Made) -> list[str]:
     return [variant.key for variant in made.outcome.variants]
 
 
-def times(root: Path, variants: list[str]) -> list[tuple[int, int]]:
-    return [((root / key).stat().st_ino, (root / key).stat().st_mtime_ns) for key in variants]
+async def files(pipeline: Pipeline, variants: list[str]) -> object:
+    """Which file each variant is, and when it was written."""
+    return await pipeline.blobs.stat(variants)
 
 
 # -- made
 
 
+@on_both
 async def test_an_upload_becomes_a_file_for_each_variant_with_the_facts_that_are_told(
-    pipeline: Pipeline, root: Path
+    pipeline: Pipeline,
 ) -> None:
     made = await pipeline.put("cat.jpg", jpeg(1000, 500, (0, 128, 0)))
 
     expected = [("thumb", 150, 75), ("medium", 800, 400), ("large", 1000, 500)]
     assert [(each.name, each.width, each.height) for each in made.outcome.variants] == expected
     for variant in made.outcome.variants:
-        with Image.open(root / variant.key) as picture:
+        content = await pipeline.blobs.get(variant.key)
+        with Image.open(io.BytesIO(content)) as picture:
             assert picture.size == (variant.width, variant.height)
             assert picture.format == "JPEG"
-        assert pipeline.uploads.variants()[variant.key] == variant.sha256
-        assert (root / variant.key).stat().st_size == variant.bytes
+        assert (await pipeline.uploads.variants())[variant.key] == variant.sha256
+        assert len(content) == variant.bytes
 
 
 async def test_what_was_read_of_the_original_is_told(pipeline: Pipeline) -> None:
@@ -102,6 +81,7 @@ async def test_names_are_those_that_the_recipe_derives(pipeline: Pipeline) -> No
     assert [Path(key).stem for key in keys(made)] == expected
 
 
+@on_files
 async def test_nothing_staged_is_left(pipeline: Pipeline) -> None:
     await pipeline.put("cat.jpg", jpeg())
     with pytest.raises(PictureRefused):
@@ -113,9 +93,9 @@ async def test_nothing_staged_is_left(pipeline: Pipeline) -> None:
 # -- not made again
 
 
-async def test_an_unchanged_file_is_not_even_read(pipeline: Pipeline, root: Path) -> None:
+async def test_an_unchanged_file_is_not_even_read(pipeline: Pipeline) -> None:
     first = await pipeline.put("cat.jpg", jpeg())
-    before = times(root, keys(first))
+    before = await files(pipeline, keys(first))
     idle = Sandbox(allowance())
     pipeline.sandbox = idle
     decoders = children()
@@ -123,26 +103,26 @@ async def test_an_unchanged_file_is_not_even_read(pipeline: Pipeline, root: Path
 
     assert second.outcome.variants == first.outcome.variants
     assert second.outcome.original == first.outcome.original
-    assert times(root, keys(second)) == before
+    assert await files(pipeline, keys(second)) == before
     assert children() == decoders
 
 
-async def test_a_touched_file_with_the_same_content_is_read_but_not_decoded(
-    pipeline: Pipeline, root: Path
-) -> None:
+@on_files
+async def test_a_touched_file_with_the_same_content_is_read_but_not_decoded(pipeline: Pipeline) -> None:
     first = await pipeline.put("cat.jpg", jpeg())
-    before = times(root, keys(first))
+    before = await files(pipeline, keys(first))
     os.utime(pipeline.uploads.path("cat.jpg"), (0, 0))
     second = await pipeline.again("cat.jpg")
 
     assert second.outcome.variants == first.outcome.variants
     assert "decode" in first.ms
     assert "decode" not in second.ms
-    assert times(root, keys(second)) == before
+    assert await files(pipeline, keys(second)) == before
     assert second.outcome.original == replace(first.outcome.original, stamp=second.outcome.original.stamp)
     assert second.outcome.original.stamp != first.outcome.original.stamp
 
 
+@on_files
 async def test_a_touched_file_is_not_read_a_third_time(pipeline: Pipeline) -> None:
     await pipeline.put("cat.jpg", jpeg())
     os.utime(pipeline.uploads.path("cat.jpg"), (0, 0))
@@ -159,9 +139,10 @@ async def test_changed_content_gets_new_names_and_the_old_files_stay(pipeline: P
     second = await pipeline.put("cat.jpg", jpeg(50, 60))
 
     assert set(keys(first)).isdisjoint(keys(second))
-    assert pipeline.uploads.variants().keys() == {*keys(first), *keys(second)}
+    assert (await pipeline.uploads.variants()).keys() == {*keys(first), *keys(second)}
 
 
+@on_both
 async def test_content_that_returns_gets_its_old_names_again(pipeline: Pipeline) -> None:
     first = await pipeline.put("cat.jpg", jpeg())
     await pipeline.put("cat.jpg", jpeg(50, 60))
@@ -170,19 +151,19 @@ async def test_content_that_returns_gets_its_old_names_again(pipeline: Pipeline)
     third = await pipeline.put("cat.jpg", jpeg())
 
     assert keys(third) == keys(first)
-    assert set(keys(third)) <= pipeline.uploads.variants().keys()
+    assert set(keys(third)) <= (await pipeline.uploads.variants()).keys()
 
 
-async def test_a_variant_whose_file_is_missing_is_made_again_alone(pipeline: Pipeline, root: Path) -> None:
+async def test_a_variant_whose_file_is_missing_is_made_again_alone(pipeline: Pipeline) -> None:
     first = await pipeline.put("cat.jpg", jpeg(1000, 500))
     thumb, *others = keys(first)
-    before = times(root, others)
+    before = await files(pipeline, others)
     await pipeline.blobs.delete(thumb)
     second = await pipeline.again("cat.jpg")
 
     assert second.outcome.variants == first.outcome.variants
-    assert pipeline.uploads.variants()[thumb] == first.outcome.variants[0].sha256
-    assert times(root, others) == before
+    assert (await pipeline.uploads.variants())[thumb] == first.outcome.variants[0].sha256
+    assert await files(pipeline, others) == before
 
 
 async def test_a_recipe_that_changed_makes_only_new_names_for_what_it_changed(pipeline: Pipeline) -> None:
@@ -194,15 +175,13 @@ async def test_a_recipe_that_changed_makes_only_new_names_for_what_it_changed(pi
     assert keys(second)[1:] == keys(first)[1:]
 
 
-async def test_a_recipe_with_one_more_variant_leaves_the_files_of_the_others(
-    pipeline: Pipeline, root: Path
-) -> None:
+async def test_a_recipe_with_one_more_variant_leaves_the_files_of_the_others(pipeline: Pipeline) -> None:
     first = await pipeline.put("cat.jpg", jpeg(1000, 500))
-    before = times(root, keys(first))
+    before = await files(pipeline, keys(first))
     second = await pipeline.again("cat.jpg", Recipe("default", [*DEFAULT.variants, Variant("tiny", 16)]))
 
     assert keys(second)[:3] == keys(first)
-    assert times(root, keys(first)) == before
+    assert await files(pipeline, keys(first)) == before
     assert second.outcome.variants[3].width == 16
 
 
@@ -219,8 +198,9 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("name", RECIPES)
+@on_both
 async def test_whatever_becomes_of_a_recipe_no_name_ever_gets_other_bytes(
-    pipeline: Pipeline, root: Path, name: str
+    pipeline: Pipeline, name: str
 ) -> None:
     recipes = [DEFAULT, Recipe("default", RECIPES[name]), DEFAULT, Recipe("default", RECIPES[name])]
     answer: dict[str, StoredVariant] = {}
@@ -229,25 +209,26 @@ async def test_whatever_becomes_of_a_recipe_no_name_ever_gets_other_bytes(
     for recipe in recipes:
         await pipeline.uploads.announce("cat.jpg")
         made = (await pipeline.make("cat.jpg", recipe)).outcome.variants
-        files = pipeline.uploads.variants()
+        stored = await pipeline.uploads.variants()
 
         assert [variant.name for variant in made] == [variant.name for variant in recipe.variants]
         assert all(answer.setdefault(variant.key, variant) == variant for variant in made)
-        assert all(served.setdefault(key, digest) == digest for key, digest in files.items())
-        assert all(files[variant.key] == variant.sha256 for variant in made)
+        assert all(served.setdefault(key, digest) == digest for key, digest in stored.items())
+        assert all(stored[variant.key] == variant.sha256 for variant in made)
 
 
+@on_both
 async def test_a_superseded_variant_that_was_damaged_is_made_again_when_it_is_wanted_again(
-    pipeline: Pipeline, root: Path
+    pipeline: Pipeline,
 ) -> None:
     first = await pipeline.put("cat.jpg", pictures.medium(5))
     await pipeline.again("cat.jpg", Recipe("default", WITHOUT_LARGE))
     *_, large = first.outcome.variants
-    (root / large.key).write_bytes(b"damaged")
+    await pipeline.blobs.store([(large.key, b"damaged")])
     third = await pipeline.again("cat.jpg")
 
     assert third.outcome.variants == first.outcome.variants
-    assert pipeline.uploads.variants()[large.key] == large.sha256
+    assert (await pipeline.uploads.variants())[large.key] == large.sha256
 
 
 async def test_two_uploads_of_the_same_content_share_no_file(pipeline: Pipeline) -> None:
@@ -265,7 +246,7 @@ async def test_work_that_was_done_but_not_committed_is_done_again_to_the_same_by
     for holder in ("dies", "takes over"):
         claim = await pipeline.uploads.claim("cat.jpg", holder)
         made = await make_variants(claim, DEFAULT, pipeline.blobs, pipeline.sandbox, pipeline.poison)
-        runs.append((keys(made), pipeline.uploads.variants()))
+        runs.append((keys(made), await pipeline.uploads.variants()))
 
     assert runs[0] == runs[1]
     assert len(runs[0][1]) == 3
@@ -281,6 +262,7 @@ async def test_a_missing_source_is_not_found(pipeline: Pipeline) -> None:
         await pipeline.make("none.jpg")
 
 
+@on_files
 async def test_a_source_that_is_a_link_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
     (tmp_path / "secret.jpg").write_bytes(jpeg())
     pipeline.uploads.path("").mkdir()
@@ -289,27 +271,29 @@ async def test_a_source_that_is_a_link_is_refused(pipeline: Pipeline, tmp_path: 
 
     with pytest.raises(BlobRefused):
         await pipeline.make("cat.jpg")
-    assert pipeline.uploads.variants() == {}
+    assert await pipeline.uploads.variants() == {}
 
 
+@on_files
 async def test_a_source_that_is_replaced_while_it_is_read_publishes_nothing(rogue_pipeline: Pipeline) -> None:
     with pytest.raises(SourceChanged):
         await rogue_pipeline.put("cat.jpg", ordered("replace the source"))
 
-    assert rogue_pipeline.uploads.variants() == {}
+    assert await rogue_pipeline.uploads.variants() == {}
 
 
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [("another place", DecoderCrashed), ("not a jpeg", DecoderCrashed), ("abort", DecoderCrashed)],
 )
+@on_files
 async def test_a_decoder_gone_bad_publishes_nothing(
     rogue_pipeline: Pipeline, fault: str, expected: type[Exception]
 ) -> None:
     with pytest.raises(expected):
         await rogue_pipeline.put("cat.jpg", ordered(fault))
 
-    assert rogue_pipeline.uploads.variants() == {}
+    assert await rogue_pipeline.uploads.variants() == {}
     assert rogue_pipeline.uploads.staged() == []
 
 
@@ -319,8 +303,8 @@ async def test_a_decoder_that_writes_after_its_answer_changes_nothing_that_is_se
     first = await rogue_pipeline.put("cat.jpg", ordered("keep writing"))
     await rogue_pipeline.put("dog.jpg", jpeg())
 
-    files = rogue_pipeline.uploads.variants()
-    assert [files[variant.key] for variant in first.outcome.variants] == [
+    stored = await rogue_pipeline.uploads.variants()
+    assert [stored[variant.key] for variant in first.outcome.variants] == [
         variant.sha256 for variant in first.outcome.variants
     ]
 
@@ -344,22 +328,27 @@ async def removed(pipeline: Pipeline, name: str, *, with_original: bool) -> Clai
     claim = await pipeline.uploads.claim(name)
     found = await pipeline.catalog.claims.keys_of(claim.upload.id)
     await remove_upload(
-        claim, found, pipeline.blobs, with_original=with_original, holds=pipeline.catalog.claims.holds
+        claim,
+        found,
+        pipeline.blobs,
+        with_original=with_original,
+        holds=pipeline.catalog.claims.holds,
     )
     return claim
 
 
 @pytest.mark.parametrize("with_original", [True, False])
+@on_both
 async def test_removing_takes_the_variants_and_where_asked_the_original_to_the_trash(
-    pipeline: Pipeline, root: Path, *, with_original: bool
+    pipeline: Pipeline, *, with_original: bool
 ) -> None:
     await pipeline.put("cat.jpg", jpeg())
     claim = await removed(pipeline, "cat.jpg", with_original=with_original)
 
-    trash = root / f"trash/delete-{claim.upload.id}-{claim.token}/uploads/cat.jpg"
-    assert pipeline.uploads.variants() == {}
-    assert pipeline.uploads.path("cat.jpg").exists() is not with_original
-    assert trash.exists() is with_original
+    trash = f"trash/delete-{claim.upload.id}-{claim.token}/uploads/cat.jpg"
+    assert await pipeline.uploads.variants() == {}
+    assert await pipeline.uploads.is_there("cat.jpg") is not with_original
+    assert await is_there(pipeline.blobs, trash) is with_original
 
 
 async def test_a_worker_that_has_lost_its_claim_removes_nothing_that_was_made_again(
@@ -370,12 +359,12 @@ async def test_a_worker_that_has_lost_its_claim_removes_nothing_that_was_made_ag
     frozen = await pipeline.uploads.claim("cat.jpg")
     keys = await pipeline.catalog.claims.keys_of(frozen.upload.id)
     await pipeline.uploads.claim("cat.jpg")
-    before = pipeline.uploads.variants()
+    before = await pipeline.uploads.variants()
 
     await remove_upload(frozen, keys, pipeline.blobs, with_original=True, holds=pipeline.catalog.claims.holds)
 
-    assert pipeline.uploads.variants() == before
-    assert pipeline.uploads.path("cat.jpg").exists()
+    assert await pipeline.uploads.variants() == before
+    assert await pipeline.uploads.is_there("cat.jpg")
 
 
 async def test_removing_twice_is_removing_once(pipeline: Pipeline) -> None:
@@ -383,21 +372,23 @@ async def test_removing_twice_is_removing_once(pipeline: Pipeline) -> None:
     for _ in range(2):
         await removed(pipeline, "cat.jpg", with_original=True)
 
-    assert pipeline.uploads.variants() == {}
+    assert await pipeline.uploads.variants() == {}
 
 
+@on_both
 async def test_removing_a_source_that_was_used_again_keeps_both_originals_in_the_trash(
-    pipeline: Pipeline, root: Path
+    pipeline: Pipeline,
 ) -> None:
     contents = [jpeg(64, 48), jpeg(48, 64)]
     for content in contents:
         await pipeline.put("cat.jpg", content)
         await removed(pipeline, "cat.jpg", with_original=True)
 
-    kept = [path.read_bytes() for path in (root / "trash").rglob("cat.jpg")]
+    kept = [await pipeline.blobs.get(key) for key in await listed(pipeline.blobs, "trash")]
     assert sorted(kept) == sorted(contents)
 
 
+@on_files
 async def test_removing_an_upload_whose_source_is_a_folder_leaves_the_folder(pipeline: Pipeline) -> None:
     await pipeline.put("folder/cat.jpg", jpeg())
     await removed(pipeline, "folder", with_original=True)
