@@ -1,6 +1,5 @@
 """Short words for what the tests of the sweep do again and again: files, their rows, and who sweeps."""
 
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from uuid import UUID, uuid4
 from pipelines.sweep.plan import Plan
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper
-from storage.blobs.local import LocalBlobs
+from storage.blobs import Storage, Store
 from storage.catalog import Catalog
 from storage.catalog.records import Original, Ready, State, StoredVariant
 from storage.keys import variant_key
@@ -74,12 +73,10 @@ def new_key() -> str:
     return variant_key(uuid4(), "jpeg")
 
 
-async def put(blobs: LocalBlobs, key: str | None = None) -> str:
-    """A file, published as a writer does it; gives its key."""
+async def put(blobs: Store, key: str | None = None) -> str:
+    """A file, published as a writer does it; returns its key."""
     key = key or new_key()
-    async with blobs.stage(1) as [staged]:
-        os.write(staged.fd, CONTENT)
-        await blobs.publish([(staged, key)])
+    await blobs.store([(key, CONTENT)])
     return key
 
 
@@ -94,7 +91,7 @@ async def recorded(catalog: Catalog, keys: Sequence[str], ms: int = 1, upload_id
 
 
 def sweeper_on(
-    catalog: Catalog, blobs: LocalBlobs, grace_s: float = GRACE_S, retention_s: float = GRACE_S, **more: Any
+    catalog: Catalog, blobs: Storage, grace_s: float = GRACE_S, retention_s: float = GRACE_S, **more: Any
 ) -> Sweeper:
     """Somebody who sweeps there, and queues what is missing."""
     more = {"installation": InstallationStub(catalog), **more}
@@ -104,7 +101,7 @@ def sweeper_on(
 
 
 async def planned(
-    orphans: int, sweeper: Sweeper, catalog: Catalog, blobs: LocalBlobs, clock: Clock
+    orphans: int, sweeper: Sweeper, catalog: Catalog, blobs: Storage, clock: Clock
 ) -> tuple[Plan, Sequence[str]]:
     """A plan for so many orphans, old and beside an upload that is ready; and their keys."""
     await recorded(catalog, [await put(blobs)])
@@ -113,7 +110,7 @@ async def planned(
     return await make_plan(sweeper), keys
 
 
-async def deleted_originals(count: int, blobs: LocalBlobs) -> None:
+async def deleted_originals(count: int, blobs: Storage) -> None:
     """The originals of so many deleted uploads, in the trash."""
     for number in range(count):
         await put(blobs, f"trash/delete-{number}-1/uploads/cat.jpg")

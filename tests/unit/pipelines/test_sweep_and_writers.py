@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,23 +13,21 @@ from pipelines.sweep.applying import apply_plan
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper
 from pipelines.sweep.trash import purge
-from storage.blobs import Existence
-from storage.blobs.local import LocalBlobs
+from storage.blobs import Existence, Storage
 from storage.catalog import Catalog
 from storage.catalog.records import Claim, Original, Ready, State, StoredVariant
 from storage.catalog.tables import uploads
-from tests.support.blobs import is_there, listed, stat_of
+from tests.support.blobs import is_there, listed, on_both, stat_of
 from tests.support.catalogs import claim, commit, take, try_claim, upload_event
 from tests.support.sweeps import new_key, put, sweeper_on
 
 STEPS = 3  # of a writer: it claims, publishes, commits
 GATES = (
-    "blobs.keys",
+    "blobs.list",
     "sweeps.keys",
-    "blobs.look",
+    "blobs.stat",
     "sweeps.mark_for_deletion",
     "sweeps.mark_superseded",
-    "blobs.info",
     "blobs.move",
     "sweeps.clear_marks",
     "sweeps.find_rows",
@@ -43,7 +40,7 @@ class Writer:
     """A worker that makes one variant of one upload, step by step."""
 
     catalog: Catalog
-    blobs: LocalBlobs
+    blobs: Storage
     id: UUID
     key: str
     is_ready: bool = False
@@ -108,7 +105,7 @@ class Gated:
             await self._gate()
             return await call(*args, **kwargs)
 
-        return pages if f"{self._name}.{name}" == "blobs.keys" else gated
+        return pages if f"{self._name}.{name}" == "blobs.list" else gated
 
 
 @dataclass
@@ -143,24 +140,24 @@ class Interleaving:
 
 
 @pytest.fixture
-def sweeper(catalog: Catalog, local_blobs: LocalBlobs) -> Sweeper:
-    return sweeper_on(catalog, local_blobs, grace_s=0, retention_s=0)
+def sweeper(catalog: Catalog, blobs: Storage) -> Sweeper:
+    return sweeper_on(catalog, blobs, grace_s=0, retention_s=0)
 
 
 async def requested(catalog: Catalog, upload_id: UUID, ms: int) -> None:
     await take(catalog, upload_event(ms, upload_id, f"uploads/{upload_id}.jpg"))
 
 
-async def nothing_there(catalog: Catalog, blobs: LocalBlobs, upload_id: UUID, key: str) -> None:
+async def nothing_there(catalog: Catalog, blobs: Storage, upload_id: UUID, key: str) -> None:
     await requested(catalog, upload_id, 1)
 
 
-async def an_orphan_of_that_name(catalog: Catalog, blobs: LocalBlobs, upload_id: UUID, key: str) -> None:
+async def an_orphan_of_that_name(catalog: Catalog, blobs: Storage, upload_id: UUID, key: str) -> None:
     await put(blobs, key)
     await requested(catalog, upload_id, 1)
 
 
-async def superseded(catalog: Catalog, blobs: LocalBlobs, upload_id: UUID, key: str) -> None:
+async def superseded(catalog: Catalog, blobs: Storage, upload_id: UUID, key: str) -> None:
     for ms, place in enumerate((key, new_key()), 1):
         await requested(catalog, upload_id, ms)
         await put(blobs, place)
@@ -168,7 +165,7 @@ async def superseded(catalog: Catalog, blobs: LocalBlobs, upload_id: UUID, key: 
     await requested(catalog, upload_id, 3)
 
 
-async def missing(catalog: Catalog, blobs: LocalBlobs, upload_id: UUID, key: str) -> None:
+async def missing(catalog: Catalog, blobs: Storage, upload_id: UUID, key: str) -> None:
     await requested(catalog, upload_id, 1)
     await commit(catalog, ready_with(await claim(catalog, upload_id), key))
     await requested(catalog, upload_id, 2)
@@ -184,8 +181,8 @@ def interleavings(gates: int, share: int) -> Iterator[tuple[int, ...]]:
 async def in_every_order(
     sweeper: Sweeper,
     catalog: Catalog,
-    blobs: LocalBlobs,
-    before: Callable[[Catalog, LocalBlobs, UUID, str], Awaitable[None]],
+    blobs: Storage,
+    before: Callable[[Catalog, Storage, UUID, str], Awaitable[None]],
     share: int,
 ) -> list[str]:
     """What went wrong in any order of the steps."""
@@ -214,62 +211,72 @@ async def in_every_order(
     return wrong
 
 
+def test_every_gate_is_a_verb_of_the_sweeps_stores(sweeper: Sweeper) -> None:
+    parts = {"blobs": sweeper.blobs, "sweeps": sweeper.sweeps}
+
+    assert [gate for gate in GATES if not hasattr(parts[gate.split(".")[0]], gate.split(".")[1])] == []
+
+
 BEFORE = [nothing_there, an_orphan_of_that_name, superseded, missing]
 
 
 @pytest.mark.fault(44)
 @pytest.mark.parametrize("before", BEFORE)
+@on_both
 async def test_a_writer_between_some_steps_of_a_sweep_keeps_row_and_file_together(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, before: Any
+    sweeper: Sweeper, catalog: Catalog, blobs: Storage, before: Any
 ) -> None:
-    assert await in_every_order(sweeper, catalog, local_blobs, before, share=24) == []
+    assert await in_every_order(sweeper, catalog, blobs, before, share=24) == []
 
 
 @pytest.mark.fault(44)
 @pytest.mark.campaign
 @pytest.mark.parametrize("before", BEFORE)
+@on_both
 async def test_a_writer_between_any_steps_of_a_sweep_keeps_row_and_file_together(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, before: Any
+    sweeper: Sweeper, catalog: Catalog, blobs: Storage, before: Any
 ) -> None:
-    assert await in_every_order(sweeper, catalog, local_blobs, before, share=1) == []
+    assert await in_every_order(sweeper, catalog, blobs, before, share=1) == []
 
 
+@on_both
 async def test_a_writer_that_makes_the_same_name_again_between_plan_and_apply_keeps_its_file(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, root: Path
+    sweeper: Sweeper, catalog: Catalog, blobs: Storage
 ) -> None:
     upload_id, key = uuid4(), new_key()
-    await put(local_blobs, live := new_key())
+    await put(blobs, live := new_key())
     await requested(catalog, lives := uuid4(), 1)
     await commit(catalog, ready_with(await claim(catalog, lives), live))
-    await an_orphan_of_that_name(catalog, local_blobs, upload_id, key)
+    await an_orphan_of_that_name(catalog, blobs, upload_id, key)
     plan = await make_plan(sweeper)
-    await Writer(catalog, local_blobs, upload_id, key).finish()
-    inode = (root / key).stat().st_ino
+    await Writer(catalog, blobs, upload_id, key).finish()
+    before = await blobs.stat([key])
 
     done = await apply_plan(plan.id, sweeper)
 
     assert (plan.counts, done.get("orphan", 0)) == ({"orphan": 1}, 0)
-    assert (root / key).stat().st_ino == inode
+    assert await blobs.stat([key]) == before
 
 
 @pytest.mark.fault(45)
+@on_both
 async def test_a_worker_that_was_frozen_while_its_file_was_taken_and_purged_publishes_it_again(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, root: Path
+    sweeper: Sweeper, catalog: Catalog, blobs: Storage
 ) -> None:
     upload_id, key = uuid4(), new_key()
-    await put(local_blobs, live := new_key())
+    await put(blobs, live := new_key())
     await requested(catalog, lives := uuid4(), 1)
     await commit(catalog, ready_with(await claim(catalog, lives), live))
     await requested(catalog, upload_id, 1)
-    frozen = Writer(catalog, local_blobs, upload_id, key)
+    frozen = Writer(catalog, blobs, upload_id, key)
     await frozen.step()
     await frozen.step()
     plan = await make_plan(sweeper)
     await apply_plan(plan.id, sweeper)
     await purge(sweeper)
-    gone = not (root / key).exists()
+    gone = not await is_there(blobs, key)
 
     await frozen.finish()
 
     assert gone
-    assert (root / key).read_bytes() == b"picture"
+    assert await blobs.get(key) == b"picture"

@@ -12,11 +12,12 @@ from pipelines.sweep.applying import apply_plan
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepPaused
 from pipelines.sweep.trash import known_plans, purge
+from storage.blobs import Storage
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.sweeps import Sweeps
 from storage.totals import Count
-from tests.support.blobs import listed
+from tests.support.blobs import listed, on_files
 from tests.support.sweeps import (
     CONTENT,
     Clock,
@@ -34,8 +35,8 @@ ALL_IS_WELL = InstallationStub()
 
 
 @pytest.fixture
-def sweeper(catalog: Catalog, local_blobs: LocalBlobs, clock: Clock) -> Sweeper:
-    return sweeper_on(catalog, local_blobs, now=clock)
+def sweeper(catalog: Catalog, blobs: Storage, clock: Clock) -> Sweeper:
+    return sweeper_on(catalog, blobs, now=clock)
 
 
 async def step_by_step(
@@ -84,17 +85,17 @@ async def test_a_purge_that_was_stopped_goes_on_behind_what_it_has_purged(
 
 
 async def test_a_purge_of_originals_that_was_stopped_goes_on_behind_them(
-    sweeper: Sweeper, local_blobs: LocalBlobs, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, blobs: Storage, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trash, "_GROUP", 1)
-    await deleted_originals(5, local_blobs)
+    await deleted_originals(5, blobs)
     clock.hours_go_by()
 
     done, stops = await step_by_step(purge, sweeper)
 
     assert done["originals"] == 5
     assert stops >= 2
-    assert await listed(local_blobs, "trash") == []
+    assert await listed(blobs, "trash") == []
 
 
 async def test_a_purge_of_several_plans_that_was_stopped_counts_them_all(
@@ -110,10 +111,10 @@ async def test_a_purge_of_several_plans_that_was_stopped_counts_them_all(
 
 
 async def test_a_purge_that_was_left_long_ago_begins_anew(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, blobs: Storage, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trash, "_GROUP", 1)
-    await put(local_blobs, "trash/delete-1-1/uploads/cat.jpg")
+    await put(blobs, "trash/delete-1-1/uploads/cat.jpg")
     clock.hours_go_by()
     with pytest.raises(SweepPaused):
         await purge(replace(sweeper, installation=InstallationStub(is_stopping=lambda: True)))
@@ -126,10 +127,10 @@ async def test_a_purge_that_was_left_long_ago_begins_anew(
 
 
 async def test_the_trash_is_counted_in_steps(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    sweeper: Sweeper, catalog: Catalog, blobs: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(findings, "STRETCH", 2)
-    await deleted_originals(5, local_blobs)
+    await deleted_originals(5, blobs)
 
     _, stops = await step_by_step(make_plan, sweeper)
 
@@ -139,11 +140,11 @@ async def test_the_trash_is_counted_in_steps(
     assert stops >= 5
 
 
-async def test_a_plan_in_several_tries_counts_the_rows_once_and_tells_what_was_wrong(
-    sweeper: Sweeper, catalog: Catalog, local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+async def test_a_plan_in_several_tries_counts_the_rows_once_and_reports_what_was_wrong(
+    sweeper: Sweeper, catalog: Catalog, blobs: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(findings, "STRETCH", 2)
-    await deleted_originals(5, local_blobs)
+    await deleted_originals(5, blobs)
     counts = iter([3, 0, *[9] * 100])  # what was set right is right the next time
 
     async def counted() -> int:
@@ -158,6 +159,7 @@ async def test_a_plan_in_several_tries_counts_the_rows_once_and_tells_what_was_w
     assert answer == [3, 0]
 
 
+@on_files
 async def test_plans_are_found_without_a_look_at_all_that_they_hold(
     sweeper: Sweeper, catalog: Catalog, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
