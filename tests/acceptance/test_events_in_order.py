@@ -49,7 +49,7 @@ def _messages_until(place: Workplace, upload_id: str, mark: str) -> list[dict[st
     eventually(lambda: bool(rows_of(place.catalog, query)))
     place.check()
     place.listen(lambda got: len(got) == place.redis.xlen("media:events"))
-    answers = [answer for answer in place.heard if answer["id"] == upload_id]
+    answers = [answer for answer in place.messages if answer["id"] == upload_id]
     seqs = [answer["seq"] for answer in answers]
     assert seqs == sorted(seqs)  # a single worker that is not killed sends them in order
     return answers

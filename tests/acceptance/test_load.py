@@ -30,7 +30,7 @@ def test_two_workers_on_one_catalog_do_everything_once(workplace: Workplace, cou
     )
     print(figures)  # noqa: T201
     assert {message["type"] for message in answer.values()} == {"upload.ready"}
-    assert len(workplace.heard) == len({message["seq"] for message in workplace.heard}) == count
+    assert len(workplace.messages) == len({message["seq"] for message in workplace.messages}) == count
     assert late - early < _GROWTH_MIB, figures
     assert [worker.stop() for worker in workers] == [0, 0]
     found = workplace.check()

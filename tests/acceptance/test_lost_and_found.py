@@ -75,14 +75,14 @@ def test_messages_that_were_never_sent_are_sent_later_in_order(workplace: Workpl
     worker.stop()
     _forget_that_they_were_sent(workplace)
     workplace.redis.delete("media:events")
-    workplace.heard.clear()
+    workplace.messages.clear()
     workplace._last = "0"
 
     workplace.start("arq")
     answers = workplace.await_end_of(*sources)
 
     assert len(answers) == 10
-    seqs = [answer["seq"] for answer in workplace.heard]
+    seqs = [answer["seq"] for answer in workplace.messages]
     assert seqs == sorted(seqs)
     workplace.check()
 

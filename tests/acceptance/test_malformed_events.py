@@ -86,7 +86,7 @@ def test_malformed_events_of_every_kind_between_good_ones_harm_none(
 
 
 def _check_answers(workplace: Workplace, letters: Mapping[str, Mapping[str, Any]]) -> None:
-    answers = [answer for answer in workplace.heard if "entry" in answer]
+    answers = [answer for answer in workplace.messages if "entry" in answer]
     silent = {"not JSON", "not an object", "null", "source of a wrong type", "half a surrogate", "deep"}
     silent |= {"missing source", "no event field", "non-UTF-8", "non-UTF-8 field", "a delete of no id"}
     silent |= {"a huge number"}

@@ -94,12 +94,12 @@ def test_every_way_to_send_and_to_receive_is_shown() -> None:
 def test_what_the_readme_sends_becomes_variants(
     live: Workplace, cat: Answer, name: str, command: list[str], env: Mapping[str, str]
 ) -> None:
-    told_before = len([answer for answer in live.heard if answer["source"] == SOURCE])
+    before = len([answer for answer in live.messages if answer["source"] == SOURCE])
 
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_TIMEOUT_S)
 
     assert done.returncode == 0, done.stderr
-    answer = live.await_end_of(SOURCE, times=told_before + 1)[SOURCE]
+    answer = live.await_end_of(SOURCE, times=before + 1)[SOURCE]
     assert (answer["type"], answer["id"]) == ("upload.ready", "4a2ca705-03aa-52b8-a8b8-e2aa1374070e")
     assert [variant["name"] for variant in answer["variants"]] == ["thumb", "medium", "large"]
 

@@ -63,7 +63,7 @@ def test_a_destroyed_group_heals(live: Workplace) -> None:
 
 def test_a_redis_that_lost_everything_heals(live: Workplace) -> None:
     live.redis.flushdb()
-    live.heard.clear()
+    live.messages.clear()
     live._last = "0"
     source = _put(live, "flushed")
     live.send({"source": source})

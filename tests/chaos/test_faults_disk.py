@@ -89,7 +89,7 @@ def test_a_disk_that_fails_once_at_any_write_delays_an_upload_and_leaves_nothing
         pytest.param("fsync", "ENOSPC", marks=pytest.mark.campaign),
     ],
 )
-def test_a_storage_that_is_down_is_waited_for_and_blames_nobody(
+def test_a_storage_that_is_down_is_waited_for_and_fails_no_upload(
     place: FaultPlace, call: str, error: str
 ) -> None:
     worker = place.start_worker(fault=_fault(call, error))

@@ -163,7 +163,7 @@ def test_the_worker_is_at_work_within_ten_seconds_of_the_return_of_its_redis(
 
 @pytest.mark.fault(17, 56)
 @pytest.mark.campaign
-def test_health_is_red_while_redis_is_away_and_the_log_tells_each_change_once(
+def test_health_is_red_while_redis_is_away_and_the_log_has_each_change_once(
     proxied_places: ProxiedPlaces,
 ) -> None:
     def body(proxied: ProxiedPlace, way: str) -> None:

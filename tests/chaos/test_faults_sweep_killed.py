@@ -127,47 +127,47 @@ def is_restored(made: SweepScene) -> None:
 
 
 @dataclass(frozen=True)
-class Chore:
+class SweepCommand:
     """What comes before (and which command then), and what holds after it."""
 
     prepare: Callable[[SweepScene], Sequence[str]]
     check: Callable[[SweepScene], None]
 
 
-CHORES = {
-    "apply": Chore(planned, is_applied),
-    "purge": Chore(applied, is_purged),
-    "restore": Chore(applied_by_mistake, is_restored),
+COMMANDS = {
+    "apply": SweepCommand(planned, is_applied),
+    "purge": SweepCommand(applied, is_purged),
+    "restore": SweepCommand(applied_by_mistake, is_restored),
 }
 
 
-def record(made: SweepScene, chore: Chore) -> Sequence[Case]:
+def record(made: SweepScene, command: SweepCommand) -> Sequence[Case]:
     """Every step that the command comes by."""
     trace = made.place.home / "trace"
-    words = chore.prepare(made)
+    words = command.prepare(made)
     assert made.run(*words, trace=str(trace)) == 0
-    chore.check(made)
+    command.check(made)
     return cases_of(trace, KILLED_SWEEP)
 
 
-def die_at(made: SweepScene, chore: Chore, case: Case) -> None:
+def die_at(made: SweepScene, command: SweepCommand, case: Case) -> None:
     """Let the command die there, and run it again: once its lease has run out, and once more."""
-    words = chore.prepare(made)
+    words = command.prepare(made)
     assert made.run(*words, crash=case) == DIED, case
     time.sleep(LEASE_S)
     for _ in range(2):
         assert made.run(*words) == 0, case
-    chore.check(made)
+    command.check(made)
     marks = rows_of(made.place.catalog, "SELECT * FROM deletion_marks WHERE moved_ms IS NULL")
     assert marks == [], case
 
 
-def die_at_some(places: FaultPlaces, settled: Path, chore: Chore, number: int | None) -> int:
+def die_at_some(places: FaultPlaces, settled: Path, command: SweepCommand, number: int | None) -> int:
     """Die at so many steps, at all where no number is said; gives at how many."""
-    cases = list(record(scene(quick(places("recorded")), settled), chore))
+    cases = list(record(scene(quick(places("recorded")), settled), command))
     chosen = cases if number is None else random.Random(os.environ.get("SEED", "1")).sample(cases, number)
     for at, case in enumerate(chosen):
-        die_at(scene(quick(places(f"place-{at}")), settled), chore, case)
+        die_at(scene(quick(places(f"place-{at}")), settled), command, case)
     return len(chosen)
 
 
@@ -177,17 +177,17 @@ def quick(place: FaultPlace) -> FaultPlace:
 
 
 @pytest.mark.fault(50)
-@pytest.mark.parametrize("chore", CHORES.values(), ids=CHORES.keys())
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 def test_a_sweep_that_is_killed_at_some_step_is_finished_when_it_is_run_again(
-    places: FaultPlaces, settled: Path, chore: Chore
+    places: FaultPlaces, settled: Path, command: SweepCommand
 ) -> None:
-    assert die_at_some(places, settled, chore, SAMPLE) == SAMPLE
+    assert die_at_some(places, settled, command, SAMPLE) == SAMPLE
 
 
 @pytest.mark.fault(50)
 @pytest.mark.campaign
-@pytest.mark.parametrize("chore", CHORES.values(), ids=CHORES.keys())
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 def test_a_sweep_that_is_killed_at_any_step_is_finished_when_it_is_run_again(
-    places: FaultPlaces, settled: Path, chore: Chore
+    places: FaultPlaces, settled: Path, command: SweepCommand
 ) -> None:
-    assert die_at_some(places, settled, chore, None) > SAMPLE
+    assert die_at_some(places, settled, command, None) > SAMPLE

@@ -92,7 +92,7 @@ def test_a_sigterm_at_any_step_is_obeyed_and_costs_nobody_anything(places: Fault
         pytest.param(("renew", "before", 1), marks=pytest.mark.campaign),
     ],
 )
-def test_a_sigterm_while_a_job_starts_leaves_no_lock_and_no_blame(
+def test_a_sigterm_while_a_job_starts_leaves_no_lock_and_counts_no_crash(
     place: FaultPlace, case: tuple[str, str, int]
 ) -> None:
     _terminate_at(place, case, 1)
@@ -207,7 +207,7 @@ def test_a_lease_of_15_seconds_brings_back_what_a_killed_worker_had_within_20(
 
 @pytest.mark.fault(56)
 @pytest.mark.campaign
-def test_a_frozen_worker_is_told_as_unwell_within_30_seconds(place: FaultPlace) -> None:
+def test_a_frozen_worker_is_reported_as_unhealthy_within_30_seconds(place: FaultPlace) -> None:
     worker = place.start_worker()
     worker.await_log("healthy")
     assert place.run("arq", "--check").returncode == 0

@@ -18,7 +18,7 @@ def _logged(error: Exception) -> str:
     return json.dumps({"event": "batch_stopped", "exception": answer})
 
 
-def test_a_traceback_is_told_unless_a_fault_explains_it() -> None:
+def test_a_traceback_is_reported_unless_a_fault_explains_it() -> None:
     log = ['{"event": "batch"}', _logged(CatalogUnavailable("locked"))]
 
     assert unexplained(log, {"lock_catalog"}) == []
@@ -39,7 +39,7 @@ def test_of_a_group_the_error_within_counts(inner: Exception, count: int) -> Non
     assert len(unexplained(log, {"lock_catalog"})) == count
 
 
-def test_a_traceback_that_no_logger_has_caught_is_told() -> None:
+def test_a_traceback_that_no_logger_has_caught_is_reported() -> None:
     bare = ["Traceback (most recent call last):", '  File "main.py", line 1, in run', "ValueError: no"]
 
     assert unexplained(['{"event": "batch"}', *bare, '{"event": "batch"}'], ()) == ["\n".join(bare)]

@@ -148,7 +148,7 @@ class BlobsContract:
         there = [await info_of(blobs, key) for key in wanted[:2]]
         assert found == dict(zip(wanted, [*there, Existence.MISSING, Existence.MISSING], strict=True))
 
-    async def test_present_and_missing_are_told_apart(self, blobs: Storage) -> None:
+    async def test_present_and_missing_are_distinguished(self, blobs: Storage) -> None:
         await blobs.put("uploads/a", chunks(b"a"))
 
         assert await is_there(blobs, "uploads/a")
@@ -182,7 +182,7 @@ class BlobsContract:
         assert await listed(blobs, "uploads") == ["uploads/a"]
         assert await listed(blobs, "nowhere") == []
 
-    async def test_a_list_tells_sizes_and_ages(self, blobs: Storage) -> None:
+    async def test_a_list_has_sizes_and_ages(self, blobs: Storage) -> None:
         await blobs.put("uploads/a", chunks(b"12345"))
         [info] = [info async for info in list_infos(blobs, "uploads")]
 

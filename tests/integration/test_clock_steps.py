@@ -61,10 +61,10 @@ async def queue(server: RedisServer) -> AsyncIterator[Queue]:
     await redis.aclose(close_connection_pool=True)
 
 
-# -- chores
+# -- periodic tasks
 
 
-async def chores_after(queue: Queue, put_clock: Clock, seconds: float) -> list[str]:
+async def periodic_tasks_after(queue: Queue, put_clock: Clock, seconds: float) -> list[str]:
     """The chores that a worker enqueues in a minute of heart beats, after its clock has made a step."""
     jobs = worker_settings(Settings(reconcile_interval=15))["cron_jobs"]
     worker = Worker(
@@ -83,10 +83,10 @@ async def chores_after(queue: Queue, put_clock: Clock, seconds: float) -> list[s
 
 
 @pytest.mark.parametrize("seconds", [0, THREE_DAYS_S, -AN_HOUR_S, -SINCE_1970_S])
-async def test_a_chore_comes_at_its_pace_after_every_step_of_the_clock(
+async def test_a_periodic_task_comes_at_its_pace_after_every_step_of_the_clock(
     queue: Queue, put_clock: Clock, seconds: float
 ) -> None:
-    found = await chores_after(queue, put_clock, seconds)
+    found = await periodic_tasks_after(queue, put_clock, seconds)
 
     assert 4 <= found.count("reconcile") <= 5
     assert 4 <= found.count("adopt") <= 5

@@ -92,7 +92,7 @@ async def _taken(intake: Intake, queue: Queue) -> None:
 
 
 @pytest.mark.parametrize("nth", range(DOZEN))
-async def test_whatever_page_is_lost_everything_works_or_it_is_told_and_nothing_is_lost(
+async def test_whatever_page_is_lost_everything_works_or_it_is_reported_and_nothing_is_lost(
     path: Path, queue: Queue, nth: int
 ) -> None:
     pages = path.stat().st_size // PAGE
@@ -200,7 +200,7 @@ async def test_health_is_green_again_once_a_check_of_the_whole_file_finds_nothin
         assert await catalog.database.problem() is None
 
 
-async def test_damage_in_one_table_keeps_no_chore_from_the_others(
+async def test_damage_in_one_table_keeps_no_periodic_task_from_the_others(
     path: Path, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.leases.KEEP_DEAD_LETTERS_MS", -1000)

@@ -85,7 +85,7 @@ async def test_one_that_is_silent_is_forgotten_by_the_next_heartbeat_of_another(
         ([], 1, "no worker is heard of here; 1 elsewhere"),
     ],
 )
-async def test_the_check_judges_the_workers_of_its_own_container(
+async def test_the_check_is_about_the_workers_of_its_own_container(
     queue: Queue, server: RedisServer, tmp_path: Path, here: list[bool], code: int, answer: str
 ) -> None:
     await queue.heartbeats.beat(ELSEWHERE, "0 events wait", healthy=True, expiry_s=60)
@@ -177,7 +177,7 @@ def test_a_host_that_is_renamed_is_the_same_place(monkeypatch: pytest.MonkeyPatc
     assert place() == before
 
 
-def test_where_the_kernel_does_not_tell_it_is_the_host_name(
+def test_where_the_kernel_does_not_say_it_is_the_host_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(heartbeats, "_BOOT_ID", tmp_path / "none")
@@ -185,7 +185,7 @@ def test_where_the_kernel_does_not_tell_it_is_the_host_name(
     assert place() == socket.gethostname()
 
 
-async def test_doctor_tells_events_that_wait_without_a_worker_and_workers_that_are_unwell(
+async def test_doctor_reports_events_that_wait_without_a_worker_and_unhealthy_workers(
     queue: Queue,
 ) -> None:
     idle = await check_workers(queue)

@@ -76,7 +76,7 @@ async def test_a_worker_whose_stream_is_anothers_by_now_says_so_and_is_well_agai
     assert answer == [(True, False), (False, True), (True, False)]
 
 
-async def test_doctor_tells_whose_the_stream_is(queue: Queue, server: RedisServer) -> None:
+async def test_doctor_reports_whose_the_stream_is(queue: Queue, server: RedisServer) -> None:
     settings = Settings(redis_url=server.url)
     [nobodys] = check_stream(settings, await check_redis(settings), OTHER)
     await queue.ownership.bind(OTHER)

@@ -119,14 +119,14 @@ async def test_the_health_check_names_it(said: Said, tmp_path: Path) -> None:
     assert what in ended.stderr
 
 
-async def test_a_sentinel_is_told_as_one_also_where_the_url_names_a_database() -> None:
+async def test_a_sentinel_is_reported_as_one_also_where_the_url_names_a_database() -> None:
     async with saying(b"-ERR unknown command 'SELECT', with args beginning with: \r\n", PONG) as fake:
         [found] = (await check_redis(Settings(redis_url=fake.url.replace("/0", "/1")))).findings
 
     assert "Sentinel" in found.detail
 
 
-async def test_a_port_that_closes_each_connection_is_told_with_the_other_scheme() -> None:
+async def test_a_port_that_closes_each_connection_is_reported_with_the_other_scheme() -> None:
     async with saying(b"", closes=True) as fake:
         [found] = (await check_redis(Settings(redis_url=fake.url))).findings
 
@@ -134,7 +134,7 @@ async def test_a_port_that_closes_each_connection_is_told_with_the_other_scheme(
     assert "rediss://" in found.detail
 
 
-async def test_a_redis_that_is_loading_for_a_moment_is_not_told_at_all() -> None:
+async def test_a_redis_that_is_loading_for_a_moment_is_not_reported_at_all() -> None:
     answers = {"PING": b"-LOADING Redis is loading the dataset in memory\r\n"}
 
     async with saying(b"+OK\r\n", answers) as fake:
@@ -143,7 +143,9 @@ async def test_a_redis_that_is_loading_for_a_moment_is_not_told_at_all() -> None
             pass
 
 
-async def test_a_redis_that_takes_no_more_clients_is_told_at_once(queue: Queue, server: RedisServer) -> None:
+async def test_a_redis_that_takes_no_more_clients_is_reported_at_once(
+    queue: Queue, server: RedisServer
+) -> None:
     await queue.redis.ping()
     before: Any = await queue.redis.config_get("maxclients")
     await queue.redis.config_set("maxclients", 1)

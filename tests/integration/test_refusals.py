@@ -85,7 +85,7 @@ async def test_trying_what_a_worker_does_leaves_nothing_behind(queue: Queue, adm
         (f"nobody:{SECRET}@", "password is wrong"),
     ],
 )
-async def test_a_password_that_is_missing_or_wrong_is_told_at_once(
+async def test_a_password_that_is_missing_or_wrong_is_reported_at_once(
     server: RedisServer, admin: Any, user: str, answer: str
 ) -> None:
     admin.config_set("requirepass", SECRET)
@@ -96,7 +96,7 @@ async def test_a_password_that_is_missing_or_wrong_is_told_at_once(
     assert "redis://user:password@" in found.remedy
 
 
-async def test_a_password_for_a_redis_that_has_none_is_told_as_one(server: RedisServer) -> None:
+async def test_a_password_for_a_redis_that_has_none_is_reported_as_one(server: RedisServer) -> None:
     assert "has no password" in (await refused(server.url.replace("//", f"//:{SECRET}@"))).what
 
 
@@ -155,7 +155,7 @@ async def test_a_transaction_that_can_be_begun_but_not_ended_holds_up_no_connect
     await client.aclose(close_connection_pool=True)
 
 
-def test_an_end_of_a_transaction_that_could_not_begin_is_told_as_the_missing_right() -> None:
+def test_an_end_of_a_transaction_that_could_not_begin_is_reported_as_the_missing_right() -> None:
     found = refusal_of(ResponseError("EXEC without MULTI"))
 
     assert found is not None
@@ -170,7 +170,7 @@ def own_redis(folder: Path, line: str) -> OwnRedis:
 
 
 @pytest.mark.parametrize("slots", [0, 16384])
-async def test_a_cluster_is_told_as_not_supported(tmp_path: Path, slots: int) -> None:
+async def test_a_cluster_is_reported_as_not_supported(tmp_path: Path, slots: int) -> None:
     server = own_redis(tmp_path, "cluster-enabled yes")
     if slots:
         client: Any = server.client
@@ -205,7 +205,7 @@ async def test_a_redis_without_info_config_and_scan_is_good_enough(tmp_path: Pat
     server.close()
 
 
-async def test_what_redis_says_of_itself_may_be_untold(server: RedisServer, admin: Any) -> None:
+async def test_what_redis_says_of_itself_may_be_missing(server: RedisServer, admin: Any) -> None:
     admin.execute_command(f"ACL SETUSER limited reset on >{SECRET} ~* +@all -info -config -xinfo -time")
     client = connect(server.url.replace("//", f"//limited:{SECRET}@"), job_queue_of(STREAM))
     queue = Queue(client, STREAM, "me", 1000)
@@ -222,7 +222,7 @@ async def test_what_redis_says_of_itself_may_be_untold(server: RedisServer, admi
     await client.aclose(close_connection_pool=True)
 
 
-async def test_what_is_no_redis_is_told_as_that() -> None:
+async def test_what_is_no_redis_is_reported_as_that() -> None:
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
@@ -233,7 +233,7 @@ async def test_what_is_no_redis_is_told_as_that() -> None:
     assert "does not speak Redis' protocol" in found.what
 
 
-async def test_a_database_that_is_not_there_is_told_as_that(server: RedisServer) -> None:
+async def test_a_database_that_is_not_there_is_reported_as_that(server: RedisServer) -> None:
     assert "no database of that number" in (await refused(server.url.replace("/0", "/99"))).what
 
 
@@ -244,7 +244,9 @@ async def test_a_stream_that_is_none_is_named_by_its_key(server: RedisServer, ad
     assert f"the key {key} is no stream" in (await refused(server.url)).what
 
 
-async def test_a_full_redis_and_a_replica_are_told_as_what_passes(server: RedisServer, admin: Any) -> None:
+async def test_a_full_redis_and_a_replica_are_reported_as_what_passes(
+    server: RedisServer, admin: Any
+) -> None:
     admin.config_set("maxmemory", 1)
     full = await refused(server.url)
     admin.config_set("maxmemory", 0)
@@ -304,7 +306,7 @@ async def test_every_part_of_the_queue_raises_its_own_error_where_nobody_runs_a_
 
 
 @pytest.mark.parametrize(("scheme", "other"), [("redis", "rediss"), ("rediss", "redis")])
-async def test_what_accepts_and_never_answers_is_told_within_seconds_with_the_other_scheme(
+async def test_what_accepts_and_never_answers_is_reported_within_seconds_with_the_other_scheme(
     scheme: str, other: str
 ) -> None:
     async def be_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -331,7 +333,7 @@ async def test_what_accepts_and_never_answers_is_told_within_seconds_with_the_ot
 @pytest.mark.parametrize(
     ("code", "remedy"), [(62, "name in the certificate"), (64, "name in the certificate")]
 )
-def test_a_certificate_of_another_name_is_told_as_that_and_not_as_an_unknown_authority(
+def test_a_certificate_of_another_name_is_reported_as_that_and_not_as_an_unknown_authority(
     code: int, remedy: str
 ) -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")

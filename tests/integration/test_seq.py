@@ -47,7 +47,7 @@ async def test_a_catalog_goes_on_where_it_was_also_when_its_messages_were_pruned
     assert await _tell(catalog, queue, 3) == [max(first) + 1]
 
 
-async def test_a_restored_backup_goes_on_above_what_was_told_since(
+async def test_a_restored_backup_goes_on_above_what_was_published_since(
     catalog: Catalog, queue: Queue, tmp_path: Path
 ) -> None:
     await _tell(catalog, queue, 1)

@@ -112,7 +112,7 @@ async def test_the_doctor_names_a_folder_of_the_storage_that_may_not_be_entered(
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
 )
-def test_only_what_comes_from_redis_is_told_as_a_redis_that_is_away(error: Exception, event: str) -> None:
+def test_only_what_comes_from_redis_is_reported_as_a_redis_that_is_away(error: Exception, event: str) -> None:
     with pytest.raises((QueueUnavailable, OSError)) as ended, mapped(OF_A_CONNECTION):
         raise error
 

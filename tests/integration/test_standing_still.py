@@ -117,7 +117,7 @@ def _lose_the_primary(admin: Any) -> None:
     ("hinder", "answer"),
     [(_fill, "maxmemory"), (_make_a_replica, "replica"), (_lose_the_primary, "replica")],
 )
-async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_is_told_by_doctor(
+async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_doctor_reports_it(
     queue: Queue, server: RedisServer, admin: Any, hinder: Any, answer: str
 ) -> None:
     health = Health("here:1:1", queue, {"rights": check_rights(queue)})

@@ -161,7 +161,7 @@ def grow(job: Job) -> None:
         time.sleep(0.01)
 
 
-def grow_when_told(job: Job) -> None:
+def grow_after_consent(job: Job) -> None:
     job.probe()
     grow(job)
 
@@ -401,7 +401,7 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "slow header": slow_header,
     "half a frame": half_a_frame,
     "grow": grow,
-    "grow when told": grow_when_told,
+    "grow after consent": grow_after_consent,
     "grow and keep": grow_and_keep,
     "grow a little": lambda job: grow_somewhat(job, 34),
     "grow a lot": lambda job: grow_somewhat(job, 48),

@@ -28,7 +28,7 @@ def _cwd(pid: int) -> str:
 
 
 def at_work_in(folder: Path) -> list[int]:
-    """Every process that works in `folder`, or has heard of it in its arguments or environment."""
+    """Every process that works in `folder`, or has it in its arguments or environment."""
     known = os.fsencode(folder)
     return [
         pid

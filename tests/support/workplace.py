@@ -123,7 +123,7 @@ class Workplace:
         self.redis.flushdb()
         self.settings = settings
         self.workers: list[WorkerProcess] = []
-        self.heard: list[Answer] = []
+        self.messages: list[Answer] = []
         self._last = "0"
         (self.root / "uploads").mkdir(parents=True)
         if catalog is not None:
@@ -159,27 +159,27 @@ class Workplace:
     def listen(self, enough: Callable[[list[Answer]], object], within: float = PATIENCE_S) -> list[Answer]:
         """All messages so far, once they are `enough`; waits by XREAD BLOCK."""
         until = time.monotonic() + within
-        while not enough(self.heard):
+        while not enough(self.messages):
             left_ms = int((until - time.monotonic()) * 1000)
-            assert left_ms > 0, self._not_heard()
+            assert left_ms > 0, self._too_few_messages()
             found: Any = self.redis.xread({"media:events": self._last}, block=min(left_ms, 5000), count=1000)
             for entry_id, fields in found[0][1] if found else ():
                 self._last = entry_id.decode()
-                self.heard.append(json.loads(fields[b"event"]))
-        return self.heard
+                self.messages.append(json.loads(fields[b"event"]))
+        return self.messages
 
     def await_end_of(self, *sources: str, times: int = 1, within: float = PATIENCE_S) -> dict[str, Answer]:
         """The last message about each of `sources`, once each has had at least `times`."""
 
         def about(source: str) -> list[Answer]:
-            return [answer for answer in self.heard if answer["source"] == source]
+            return [answer for answer in self.messages if answer["source"] == source]
 
         self.listen(lambda _: all(len(about(source)) >= times for source in sources), within)
         return {source: about(source)[-1] for source in sources}
 
-    def _not_heard(self) -> str:
+    def _too_few_messages(self) -> str:
         logs = "\n".join(f"-- worker {worker.pid}\n{worker.text}" for worker in self.workers)
-        return f"only {len(self.heard)} messages came: {self.heard[-5:]}\n{logs}"
+        return f"only {len(self.messages)} messages came: {self.messages[-5:]}\n{logs}"
 
     # -- what an operator does
 

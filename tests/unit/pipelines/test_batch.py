@@ -155,7 +155,7 @@ async def test_uploads_follow_their_own_recipe(
 # -- whose turn it is
 
 
-async def test_uploads_that_another_job_carries_are_skipped(
+async def test_uploads_of_another_job_are_skipped(
     catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
@@ -283,7 +283,7 @@ async def test_a_catalog_that_goes_away_stops_the_batch(
 
 
 @on_files
-async def test_a_storage_that_is_down_blames_no_upload(
+async def test_a_storage_that_is_down_fails_no_upload(
     catalog: Catalog, uploads: Uploads, context: BatchContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_fd: int) -> None:
@@ -328,7 +328,7 @@ async def test_an_original_that_may_not_be_read_waits_with_its_path_and_keeps_no
 
 
 async def died(catalog: Catalog, upload_id: UUID, times: int) -> None:
-    """So many workers claim the upload and are never heard of again."""
+    """So many workers claim the upload and die."""
     job_id = await on_one_job(catalog, [upload_id])
     for number in range(times):
         await catalog.claims.claim(upload_id, job_id, f"dead-{number}")
@@ -388,7 +388,7 @@ async def delete(catalog: Catalog, upload_id: UUID, ms: int = 1000, *, original:
     await take(catalog, DeletionRequested(StreamId(ms), upload_id, original))
 
 
-async def test_a_deleted_upload_loses_its_files_and_is_told(
+async def test_a_deleted_upload_loses_its_files_and_is_reported(
     catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
@@ -458,7 +458,7 @@ async def test_an_original_that_cannot_be_moved_ends_the_deletion_all_the_same_a
 
 @pytest.mark.parametrize("lack", ["right", "room", "folder"])
 @on_files
-async def test_a_deletion_ends_and_is_told_where_the_trash_cannot_be_written(
+async def test_a_deletion_ends_and_is_reported_where_the_trash_cannot_be_written(
     catalog: Catalog,
     blobs: Storage,
     sandbox: Sandbox,
@@ -543,7 +543,7 @@ async def test_an_original_is_said_to_be_kept_only_where_it_was_to_go_and_is_the
     assert [message.original_kept for message in await outbox_of(catalog)] == [False]
 
 
-async def test_a_deletion_is_not_told_as_a_crash_however_many_workers_died_with_it(
+async def test_a_deletion_is_not_reported_as_a_crash_however_many_workers_died_with_it(
     catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())

@@ -35,7 +35,7 @@ async def test_outcomes_that_are_ready_at_about_the_same_time_share_a_transactio
     assert [each.state for each in committed] == [State.READY] * 10
 
 
-async def test_everyone_is_told_of_its_own_outcome(catalog: Catalog) -> None:
+async def test_everyone_gets_its_own_outcome(catalog: Catalog) -> None:
     waiting = await claims(catalog, 5)
     group = committer(catalog)
     committed = await asyncio.gather(*(group.submit(ready(each)) for each in waiting))
@@ -85,7 +85,7 @@ async def test_messages_are_handed_on_once_they_are_durable(catalog: Catalog) ->
     assert [message.seq for message in await catalog.outbox.since(0)] == [1, 2, 3]
 
 
-async def test_a_catalog_that_is_away_is_told_to_everyone_who_waits(catalog: Catalog) -> None:
+async def test_a_catalog_that_is_away_is_raised_to_everyone_who_waits(catalog: Catalog) -> None:
     waiting = await claims(catalog, 3)
     group = committer(catalog)
     async with catalog.database._engine.begin() as connection:

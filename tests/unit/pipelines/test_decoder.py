@@ -43,7 +43,7 @@ def test_a_picture_becomes_all_its_variants_from_one_read(child: Child) -> None:
         assert (answer["width"], answer["height"], answer["bytes"]) == (*opened(data).size, len(data))
 
 
-def test_the_answer_tells_what_was_found_and_how_long_it_took(child: Child) -> None:
+def test_the_answer_says_what_was_found_and_how_long_it_took(child: Child) -> None:
     source = jpeg()
 
     outcome = child.run(source)
@@ -72,7 +72,7 @@ def test_known_content_is_not_even_looked_at(child: Child) -> None:
 
 
 @pytest.mark.parametrize("difference", [-1, 1])
-def test_a_file_that_changed_while_it_was_read_is_told_apart(child: Child, difference: int) -> None:
+def test_a_file_that_changed_while_it_was_read_is_recognised(child: Child, difference: int) -> None:
     source = jpeg()
 
     assert child.run(source, size=len(source) + difference).status == "changed"
@@ -87,7 +87,7 @@ def test_the_output_holds_the_variants_and_nothing_of_what_it_held_before(child:
     assert sorted(variant["start"] for variant in made) == [0, made[0]["bytes"]]
 
 
-def test_variants_that_look_the_same_are_drawn_once(child: Child) -> None:
+def test_variants_that_are_the_same_are_encoded_once(child: Child) -> None:
     first, second = child.run(jpeg(), [spec(150), spec(150, name="again")]).answer["variants"]
 
     assert (first["start"], first["bytes"]) == (second["start"], second["bytes"])
@@ -271,7 +271,7 @@ def test_memory_that_is_not_there_is_said_and_the_next_picture_goes_on() -> None
         assert child.run(jpeg()).status == "done"
 
 
-def test_a_bug_is_told_with_its_traceback_and_ends_the_child() -> None:
+def test_a_bug_is_reported_with_its_traceback_and_ends_the_child() -> None:
     with Child(names=["jpeg"]) as child:
         outcome = child.run(jpeg(), [spec(150, format="tga")])
 

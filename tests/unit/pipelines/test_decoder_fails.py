@@ -45,7 +45,9 @@ class TwoAttempts:
         return upload, report
 
 
-async def test_an_exception_in_the_decoder_is_told_with_its_traceback_after_one_try(rogue: Sandbox) -> None:
+async def test_an_exception_in_the_decoder_is_reported_with_its_traceback_after_one_try(
+    rogue: Sandbox,
+) -> None:
     before = set(children())
     with pytest.raises(DecoderFailed, match="KeyError: 'x'") as failed:
         await render(rogue, ordered("a bug"))
@@ -98,7 +100,7 @@ async def test_a_traceback_longer_than_a_record_is_whole_in_the_report(
 
 
 @pytest.mark.parametrize(("fate", "kind"), [("segv", DecoderCrashed), ("killed", DecoderKilled)])
-async def test_the_last_that_a_decoder_wrote_before_it_died_is_told(
+async def test_the_stderr_of_a_decoder_that_died_is_reported(
     rogue: Sandbox, fate: str, kind: type[Exception]
 ) -> None:
     with pytest.raises(kind) as died:

@@ -81,7 +81,7 @@ async def process(ids: Sequence[UUID], uploads: Uploads, context: BatchContext) 
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES.keys())
-async def test_nobody_hears_of_missing_files_while_the_root_is_another(
+async def test_no_file_is_reported_missing_while_the_root_is_another(
     catalog: Catalog, uploads: Uploads, context: BatchContext, root: Path, exchange: Exchange
 ) -> None:
     ids = await missed_once(uploads, context)
@@ -122,7 +122,7 @@ async def test_work_goes_on_by_itself_when_the_root_is_back(
     assert uploads.staged() == []
 
 
-async def test_nobody_hears_of_missing_files_while_their_volume_was_missing_from_the_start(
+async def test_no_file_is_reported_missing_while_its_volume_was_missing_from_the_start(
     catalog: Catalog,
     local_blobs: LocalBlobs,
     uploads: Uploads,
@@ -145,7 +145,7 @@ async def test_nobody_hears_of_missing_files_while_their_volume_was_missing_from
     assert f"{root}/uploads was a volume" in (fresh.outage.problem or "")
 
 
-async def test_a_file_that_is_missing_in_the_right_root_is_told(
+async def test_a_file_that_is_missing_in_the_right_root_is_reported(
     catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())

@@ -72,7 +72,7 @@ def test_only_the_loaders_of_the_named_formats_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize("known", FORMATS, ids=lambda known: str(known.name))
-def test_a_picture_of_the_largest_size_that_the_table_tells_fits_the_budget(known: formats.Format) -> None:
+def test_a_picture_of_the_largest_size_in_the_table_fits_the_budget(known: formats.Format) -> None:
     kind = known.costliest
     side = int((known.largest(400 * MIB)) ** 0.5)
 

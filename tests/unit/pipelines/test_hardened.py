@@ -36,7 +36,7 @@ async def greeted(command: Sequence[str]) -> Hello:
 
 
 @pytest.mark.parametrize("action", ["EPERM", "ENOSYS"])
-async def test_limits_that_cannot_be_set_keep_no_decoder_from_its_work_and_are_told(action: str) -> None:
+async def test_limits_that_cannot_be_set_keep_no_decoder_from_its_work_and_are_reported(action: str) -> None:
     hello = await greeted(under(action, "nice", "setrlimit"))
 
     [finding] = inspect_missing([hello])

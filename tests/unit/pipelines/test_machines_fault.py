@@ -153,7 +153,9 @@ async def test_what_happened_to_a_decoder_beside_others_costs_its_picture_only_a
 
 
 @pytest.mark.parametrize("fate", FATES)
-async def test_what_a_machine_does_to_a_decoder_is_told_apart_from_a_crash(rogue: Sandbox, fate: str) -> None:
+async def test_what_a_machine_does_to_a_decoder_is_distinguished_from_a_crash(
+    rogue: Sandbox, fate: str
+) -> None:
     kind, _, words = FATES[fate]
     with pytest.raises(kind, match=words):
         await render(rogue, ordered(fate))
@@ -166,7 +168,7 @@ FROM_OUTSIDE = ["HUP", "INT", "TERM", "QUIT", "USR1", "USR2", "ALRM", "VTALRM", 
 
 
 @pytest.mark.parametrize("name", FROM_OUTSIDE)
-async def test_no_picture_is_blamed_for_a_signal_that_only_others_send(rogue: Sandbox, name: str) -> None:
+async def test_no_picture_is_poison_for_a_signal_that_only_others_send(rogue: Sandbox, name: str) -> None:
     with pytest.raises(DecoderKilled, match=f"SIG{name}"):
         await render(rogue, ordered(f"died of SIG{name}"))
 
@@ -244,7 +246,7 @@ asyncio.run(main())
 """
 
 
-def test_a_decoder_killed_for_memory_blames_no_picture_and_turns_health_red() -> None:
+def test_a_decoder_killed_for_memory_fails_no_picture_and_turns_health_red() -> None:
     words = (
         "the kernel killed the decoder, for the container of 128 MiB ran out of memory. "
         "Give it more memory, or let less run beside the worker."

@@ -31,14 +31,14 @@ async def work(catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uplo
     return work
 
 
-async def test_each_upload_that_ends_is_told_with_its_outcome_code_and_time(work: Work) -> None:
+async def test_each_upload_that_ends_is_counted_with_its_outcome_code_and_time(work: Work) -> None:
     metrics = await work({"cat.jpg": jpeg(), "cat.pdf": b"%PDF-1.7"})
 
     assert metrics.uploads == [("ready", None), ("failed", "unsupported_format")]
     assert all(0 < seconds < 60 for seconds in metrics.seconds)
 
 
-async def test_the_stages_of_what_was_made_are_told_and_of_nothing_else(work: Work) -> None:
+async def test_the_stages_of_what_was_made_are_counted_and_of_nothing_else(work: Work) -> None:
     metrics = await work({"cat.jpg": jpeg(), "empty.jpg": b""})
 
     [stages] = metrics.stages

@@ -112,7 +112,7 @@ async def states(catalog: Catalog, ids: Sequence[UUID]) -> list[tuple[State, int
 
 
 @ways
-async def test_while_no_decoder_can_be_started_no_upload_is_blamed_and_all_are_ready_when_it_is_over(
+async def test_while_no_decoder_can_be_started_no_upload_fails_and_all_are_ready_afterwards(
     way: Callable[[Release], AbstractContextManager[None]],
     release: Release,
     catalog: Catalog,
@@ -163,7 +163,7 @@ async def test_decoders_that_live_go_on_while_no_other_can_be_started(
     assert [found[:2] for found in await states(catalog, [other_kind])] == [(State.QUEUED, 0)]
 
 
-async def test_while_every_place_is_taken_the_health_tells_what_is_known_and_waits_for_nobody(
+async def test_while_every_place_is_taken_the_health_is_what_is_known_and_waits_for_nobody(
     release: Release,
 ) -> None:
     async with open_sandbox(allowance(), release.command) as sandbox:

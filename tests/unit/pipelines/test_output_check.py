@@ -58,7 +58,7 @@ _TEDIOUS = {
 
 
 @pytest.mark.parametrize("what", _TEDIOUS)
-def test_what_was_drawn_to_be_tedious_is_refused_in_no_time(what: str) -> None:
+def test_what_was_made_to_be_tedious_is_refused_in_no_time(what: str) -> None:
     kind, content = _TEDIOUS[what]
     began = time.process_time()
     size = _size_of(content, kind)

@@ -61,7 +61,7 @@ async def test_what_killed_a_decoder_is_refused_under_another_name_and_costs_no_
     assert children() == decoders
 
 
-async def test_an_innocent_picture_of_the_same_size_is_not_blamed(pipeline: Pipeline) -> None:
+async def test_another_picture_of_the_same_size_is_not_on_the_list(pipeline: Pipeline) -> None:
     innocent = jpeg() + b"--honest--"[:9]
     await pipeline.uploads.store(KILLER, ordered("abort"))
     await pipeline.uploads.store("good.jpg", innocent)
@@ -80,7 +80,7 @@ async def test_another_version_of_the_decoder_tries_again(pipeline: Pipeline) ->
     assert await work(pipeline, list_of(pipeline, "1"), KILLER) == "decoder_crashed"
 
 
-async def test_blame_is_forgotten_after_a_week(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_list_forgets_after_a_week(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     await pipeline.uploads.store(KILLER, ordered("abort"))
     poison = list_of(pipeline)
     with monkeypatch.context() as eight_days_ago:

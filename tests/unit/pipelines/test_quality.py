@@ -102,7 +102,7 @@ def test_a_picture_and_its_negative_are_opposites() -> None:
     assert ssim(board, ImageOps.invert(board)) < -0.5
 
 
-def test_blur_is_noticed() -> None:
+def test_blur_is_found() -> None:
     picture = reduced(BUNDLED[0], (400, 300))
     small = picture.resize((200, 150)).resize((400, 300))
 

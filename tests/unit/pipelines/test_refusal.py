@@ -23,7 +23,7 @@ BMP = next(known for known in FORMATS if known.name == "bmp")
         ("", "is damaged or incomplete."),
     ],
 )
-def test_a_librarys_word_is_told_as_far_as_it_says_something(said: str, answer: str) -> None:
+def test_a_librarys_word_is_quoted_as_far_as_it_says_something(said: str, answer: str) -> None:
     assert corrupt("HEIC", said).message == f"The HEIC picture {answer}"
 
 

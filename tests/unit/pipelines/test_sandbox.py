@@ -101,7 +101,7 @@ async def test_a_header_gets_a_quarter_of_the_time_but_at_least_a_second() -> No
 
 
 @pytest.mark.fault(4)
-@pytest.mark.parametrize("fault", ["grow", "grow when told", "write too much"])
+@pytest.mark.parametrize("fault", ["grow", "grow after consent", "write too much"])
 async def test_a_decoder_that_takes_more_memory_than_announced_is_ended(fault: str) -> None:
     async with open_sandbox(allowance(seconds=5), (*ROGUE, "starts")) as rogue:
         with pytest.raises(DecoderBloated, match="more memory than its header announced") as refused:
@@ -160,7 +160,7 @@ async def test_what_a_decoder_says_after_its_answer_is_not_taken_for_the_next_on
     assert babbler not in children()
 
 
-async def test_a_refusal_is_told_without_anything_that_a_terminal_obeys(rogue: Sandbox) -> None:
+async def test_a_refusal_is_reported_without_anything_that_a_terminal_obeys(rogue: Sandbox) -> None:
     with pytest.raises(PictureRefused) as refused:
         await render(rogue, ordered("refuse colourfully"))
 
@@ -179,7 +179,7 @@ async def test_a_refused_picture_leaves_its_decoder_in_service(rogue: Sandbox) -
     assert children().keys() == before.keys()
 
 
-async def test_a_variant_of_another_size_than_the_recipe_wants_is_refused(rogue: Sandbox) -> None:
+async def test_a_variant_of_another_size_than_the_recipe_asks_for_is_refused(rogue: Sandbox) -> None:
     with pytest.raises(DecoderCrashed, match="another size"):
         await render(rogue, jpeg(), [Variant("tiny", 20)])
 
@@ -238,7 +238,7 @@ async def test_a_decoder_that_cannot_start_says_nothing_about_a_picture(start: s
     assert children() == {}
 
 
-async def test_the_last_words_of_a_decoder_that_cannot_start_are_told() -> None:
+async def test_the_stderr_of_a_decoder_that_cannot_start_is_reported() -> None:
     with pytest.raises(DecoderUnavailable, match="no libvips here"):
         async with open_sandbox(allowance(), (*ROGUE, "exits")):
             pass
@@ -250,7 +250,7 @@ async def test_of_a_decoder_that_dies_at_start_without_a_word_it_is_asked_whethe
             pass
 
 
-async def test_a_decoder_that_is_not_installed_is_told() -> None:
+async def test_a_decoder_that_is_not_installed_is_reported() -> None:
     with pytest.raises(DecoderUnavailable, match="could not be started"):
         async with open_sandbox(allowance(), ("/no/such/program",)):
             pass
@@ -305,7 +305,7 @@ async def test_a_render_that_is_cancelled_ends_its_decoder(rogue: Sandbox) -> No
 # -- the real decoder
 
 
-async def test_a_picture_becomes_its_variants_and_the_facts_about_it(sandbox: Sandbox) -> None:
+async def test_a_picture_becomes_its_variants_and_what_was_measured_of_it(sandbox: Sandbox) -> None:
     content = jpeg(400, 200, (0, 0, 255))
     rendered = await render(sandbox, content)
 

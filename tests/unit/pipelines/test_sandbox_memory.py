@@ -55,7 +55,7 @@ async def test_a_picture_beyond_its_estimate_is_killed_at_once_where_all_is_give
     async with open_sandbox(allowance(seconds=5), (*ROGUE, "starts")) as rogue:
         rogue.guard.most = 31 * MIB  # one more than the rogue's estimate
         with pytest.raises(DecoderBloated):
-            await render(rogue, ordered("grow when told"))
+            await render(rogue, ordered("grow after consent"))
 
         assert rogue.pool.growth() < 8 * MIB
 
@@ -73,7 +73,7 @@ async def test_of_two_beyond_their_estimates_the_one_farther_beyond_is_killed() 
     assert isinstance(lot, DecoderBloated)
 
 
-async def test_a_worker_frozen_while_its_decoder_works_blames_no_picture() -> None:
+async def test_a_worker_frozen_while_its_decoder_works_fails_no_picture() -> None:
     async with open_sandbox(allowance(seconds=0.2)) as sandbox:
         [decoder] = children()
         rendering = asyncio.create_task(render(sandbox, jpeg()))

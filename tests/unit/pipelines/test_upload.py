@@ -43,7 +43,7 @@ async def files(pipeline: Pipeline, variants: list[str]) -> object:
 
 
 @on_both
-async def test_an_upload_becomes_a_file_for_each_variant_with_the_facts_that_are_told(
+async def test_an_upload_becomes_a_file_for_each_variant_of_the_reported_size_and_digest(
     pipeline: Pipeline,
 ) -> None:
     made = await pipeline.put("cat.jpg", jpeg(1000, 500, (0, 128, 0)))
@@ -59,7 +59,7 @@ async def test_an_upload_becomes_a_file_for_each_variant_with_the_facts_that_are
         assert len(content) == variant.bytes
 
 
-async def test_what_was_read_of_the_original_is_told(pipeline: Pipeline) -> None:
+async def test_what_was_read_of_the_original_is_in_the_outcome(pipeline: Pipeline) -> None:
     content = jpeg(64, 48, (250, 0, 0))
     original = (await pipeline.put("cat.jpg", content)).outcome.original
 

@@ -55,7 +55,7 @@ async def test_whole_files_are_read_and_nothing_is_made_again(verifier: Verifier
 
 
 @pytest.mark.parametrize("damage", [b"picturf", b"pic", b""], ids=["a bit", "cut off", "empty"])
-async def test_a_damaged_file_is_told_and_stays_until_it_is_made_again(
+async def test_a_damaged_file_is_reported_and_stays_until_it_is_made_again(
     verifier: Verifier, damage: bytes
 ) -> None:
     whole, damaged = await put(verifier.blobs), await put(verifier.blobs)
@@ -94,7 +94,7 @@ async def test_it_goes_on_where_it_was_stopped_and_begins_anew_once_it_is_done(v
     assert [(await verifier.run()).files for _ in range(2)] == [30, 50]
 
 
-async def test_it_reads_no_faster_than_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_reads_no_faster_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, slept = [0.0], list[float]()
 
     async def sleep(seconds: float) -> None:

@@ -246,7 +246,7 @@ async def test_a_worker_that_is_killed_while_it_rewrites_a_catalog_has_harmed_no
     await take(old, upload_event(2))
 
 
-async def test_the_log_is_told_while_a_reader_makes_it_grow_and_shrinks_once_it_is_gone(
+async def test_the_log_is_reported_while_a_reader_makes_it_grow_and_shrinks_once_it_is_gone(
     catalog: Catalog, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.catalog.database.LARGE_LOG", 20 * MIB)

@@ -50,7 +50,7 @@ async def test_a_claim_makes_a_queued_upload_processing(catalog: Catalog) -> Non
     assert (taken.token, taken.crash_count, taken.upload.state) == (1, 0, State.PROCESSING)
 
 
-async def test_a_job_that_no_longer_carries_the_upload_gets_no_claim(catalog: Catalog) -> None:
+async def test_a_job_that_no_longer_has_the_upload_gets_no_claim(catalog: Catalog) -> None:
     [old] = (await take(catalog, upload_event(1))).jobs
     [newer] = await catalog.requeuer.requeue_stalled(await catalog.requeuer.stalled(-1000, 9))
 

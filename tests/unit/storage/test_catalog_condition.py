@@ -68,7 +68,7 @@ async def test_a_catalog_that_is_back_where_it_was_is_written_again(catalog: Cat
     assert await catalog.database.problem() is None
 
 
-async def test_a_full_disk_under_the_catalog_is_told_until_there_is_room(
+async def test_a_full_disk_under_the_catalog_is_reported_until_there_is_room(
     on_disk: Catalog, disk: Path
 ) -> None:
     assert await on_disk.database.problem() is None

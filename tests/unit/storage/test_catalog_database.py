@@ -225,7 +225,7 @@ async def test_only_who_may_migrate_changes_an_older_schema(catalog_url: str, pa
 
 
 @pytest.mark.parametrize("content", ["", "CREATE TABLE notes (text)"], ids=["empty", "somebody else's"])
-async def test_a_file_that_is_no_catalog_yet_is_told_and_left_as_it_is(
+async def test_a_file_that_is_no_catalog_yet_is_reported_and_left_as_it_is(
     catalog_url: str, path: Path, content: str
 ) -> None:
     path.touch()

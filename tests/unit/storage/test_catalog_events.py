@@ -142,7 +142,7 @@ async def test_an_event_brings_an_upload_from_each_state_to_the_next(
 
 
 @pytest.mark.parametrize(("event", "row"), CASES)
-async def test_every_event_is_answered_by_a_message_that_tells_the_state_at_the_end(
+async def test_every_event_is_answered_by_a_message_with_the_state_at_the_end(
     catalog: Catalog, event: UploadRequested | DeletionRequested, row: Row
 ) -> None:
     held = await row.start(catalog)
@@ -388,7 +388,7 @@ async def test_a_delete_event_fences_whoever_works_on_the_upload(catalog: Catalo
     assert (await upload(catalog)).variants == []
 
 
-async def test_a_deleted_upload_has_no_variants_no_metadata_and_tells_of_both_for_the_last_time(
+async def test_a_deleted_upload_has_no_variants_no_metadata_and_sends_both_for_the_last_time(
     catalog: Catalog,
 ) -> None:
     await deleted(catalog)
@@ -411,7 +411,7 @@ async def test_an_upload_that_comes_back_during_its_deletion_is_made_afresh(cata
 # -- the original
 
 
-async def test_the_request_to_delete_the_original_is_told_to_who_deletes(catalog: Catalog) -> None:
+async def test_the_request_to_delete_the_original_is_in_the_claim(catalog: Catalog) -> None:
     await is_ready(catalog)
     await take(catalog, delete_event(5, original=True))
 

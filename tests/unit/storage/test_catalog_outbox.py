@@ -140,7 +140,7 @@ async def test_an_entry_that_is_read_twice_becomes_one_dead_letter(catalog: Cata
     assert await catalog.dead_letters.count() == 1
 
 
-async def test_dead_letters_are_told_newest_first(catalog: Catalog) -> None:
+async def test_dead_letters_are_listed_newest_first(catalog: Catalog) -> None:
     letters = [letter(f"{number}-0") for number in range(5)]
     await catalog.intake.take([], letters)
 

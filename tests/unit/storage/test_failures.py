@@ -90,7 +90,7 @@ async def test_failures_are_found_by_their_code(catalog: Catalog) -> None:
     assert [upload.id for upload in found] == [hung]
 
 
-async def test_a_discarded_failure_is_a_tombstone_and_the_outside_is_told(catalog: Catalog) -> None:
+async def test_a_discarded_failure_is_a_tombstone_and_a_message(catalog: Catalog) -> None:
     upload = uuid4()
     await failed(catalog, upload)
 

@@ -185,7 +185,7 @@ async def in_epoch(catalog: Catalog, ms: int) -> Any:
     return await catalog.intake.take([], [refused], epoch=0, sure=False)
 
 
-async def test_entries_are_judged_anew_where_the_stream_has_gone_on(catalog: Catalog) -> None:
+async def test_entries_are_checked_anew_where_the_stream_has_gone_on(catalog: Catalog) -> None:
     await in_epoch(catalog, 1)
     with transactions(catalog) as seen, meanwhile(catalog, "UPDATE kv", _STREAM_AT_9):
         await in_epoch(catalog, 2)

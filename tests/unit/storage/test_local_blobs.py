@@ -622,7 +622,7 @@ async def test_what_is_not_a_workers_in_the_staging_folder_is_left_alone(root: P
     assert (outside / "secret").read_bytes() == SECRET
 
 
-async def test_a_read_only_disk_at_start_is_told_as_storage_that_fails(local_blobs: LocalBlobs) -> None:
+async def test_a_read_only_disk_at_start_is_reported_as_storage_that_fails(local_blobs: LocalBlobs) -> None:
     with failing("mkdir", errno.EROFS), pytest.raises(BlobsUnavailable):
         await local_blobs.prepare()
 

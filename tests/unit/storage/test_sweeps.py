@@ -13,11 +13,11 @@ from storage.totals import Count, Swept
 from tests.support.catalogs import claim, commit, ready, take, upload_event
 
 
-async def test_before_the_first_sweep_there_is_nothing_to_tell(catalog: Catalog) -> None:
+async def test_before_the_first_sweep_there_is_no_report(catalog: Catalog) -> None:
     assert await catalog.sweeps.last() is None
 
 
-async def test_what_the_last_sweep_found_is_told_as_it_was(catalog: Catalog) -> None:
+async def test_what_the_last_sweep_found_is_reported_as_it_was(catalog: Catalog) -> None:
     findings = {"orphan": Count(3, 300), "unknown": Count(1, 5)}
     first = Swept("sweep-1", 1, Count(1, 1), Count(), {}, Count(), stopped="too much")
     second = Swept(
@@ -80,7 +80,7 @@ async def test_marks_are_looked_for_without_reading_all_of_them(catalog: Catalog
     assert not [step for step in steps if step.startswith("SCAN")], steps
 
 
-async def test_a_row_that_a_sweep_did_not_know_of_is_told_to_it(catalog: Catalog) -> None:
+async def test_a_row_that_a_sweep_did_not_know_of_is_returned_to_it(catalog: Catalog) -> None:
     await take(catalog, upload_event(1))
     outcome = ready(await claim(catalog))
     key = outcome.variants[0].key

@@ -70,7 +70,7 @@ async def test_uploads_are_counted_by_state_and_by_what_they_failed_of(catalog: 
     assert await catalog.reports.states() == dict.fromkeys(State, 0) | {State.FAILED: 1, State.QUEUED: 2}
 
 
-async def test_uploads_in_work_are_told_from_those_that_wait_though_a_claim_writes_no_totals(
+async def test_uploads_in_work_are_counted_apart_though_a_claim_writes_no_totals(
     catalog: Catalog, path: Path
 ) -> None:
     ids = [uuid4() for _ in range(3)]

@@ -373,7 +373,7 @@ async def test_a_volume_that_is_back_under_another_number_needs_no_new_process(
 
 
 @pytest.mark.parametrize("lose", [*LOSSES, another_empty_folder_mounted])
-async def test_a_volume_that_is_given_up_on_purpose_is_forgotten_by_the_line_that_is_told(
+async def test_a_volume_that_is_given_up_on_purpose_is_forgotten_by_the_line_that_is_printed(
     root: Path, volumes: Path, lose: Callable[[Path], None]
 ) -> None:
     lose(root / "uploads")

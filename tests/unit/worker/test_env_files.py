@@ -36,7 +36,9 @@ def test_the_environment_outdoes_the_folder_s_file_and_that_the_machine_s(
     assert [file.path for file in find_env_files()] == [etc, Path(".env").absolute()]
 
 
-def test_a_mistake_is_told_with_the_file_that_it_is_in(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_is_reported_with_the_file_that_it_is_in(
+    etc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     etc.write_text("MEDIA_LEASE=soon\nMEDIA_CPUS=many\n")
     Path(".env").write_text("MEDIA_LEASE=later\nMEDIA_GRACE=never\n")
     monkeypatch.setenv("MEDIA_GRACE", "ever")
@@ -133,7 +135,7 @@ def test_a_later_file_outdoes_one_that_cannot_be_read_but_no_earlier_one(
         (0o644, "redis://h/0", "ok"),
     ],
 )
-def test_a_password_that_everybody_can_read_is_told_but_not_shown(
+def test_a_password_that_everybody_can_read_is_reported_but_not_shown(
     etc: Path, mode: int, url: str, level: str
 ) -> None:
     etc.write_text(f"MEDIA_REDIS_URL={url}\n")

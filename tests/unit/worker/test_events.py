@@ -163,7 +163,7 @@ MISTAKES: Mapping[str, tuple[object, str]] = {
 
 
 @pytest.mark.parametrize(("event", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_is_told_so_that_its_sender_understands_it(event: object, expected: str) -> None:
+def test_a_mistake_is_reported_so_that_its_sender_understands_it(event: object, expected: str) -> None:
     code, sent = refusal(event)
 
     assert code == "invalid_event"
@@ -171,18 +171,18 @@ def test_a_mistake_is_told_so_that_its_sender_understands_it(event: object, expe
     assert len(sent) <= 1000
 
 
-def test_every_mistake_of_an_event_is_told() -> None:
+def test_every_mistake_of_an_event_is_reported() -> None:
     _, sent = refusal({"source": 1, "id": 2, "metadata": 3})
 
     assert [part.split(":")[0] for part in sent.split("; ")] == ["source", "id", "metadata"]
 
 
-def test_an_entry_without_an_event_is_told() -> None:
+def test_an_entry_without_an_event_is_reported() -> None:
     with pytest.raises(InvalidEvent, match="no field named event"):
         parse_event(None, StreamId(), RECIPES)
 
 
-def test_an_unknown_recipe_has_a_code_of_its_own_and_is_told_the_known_ones() -> None:
+def test_an_unknown_recipe_has_a_code_of_its_own_and_a_list_of_the_known_ones() -> None:
     code, sent = refusal({"source": "uploads/a", "recipe": "poster"})
 
     assert (code, sent) == ("unknown_recipe", "there is no recipe 'poster'; there is: default, posters")
@@ -243,7 +243,7 @@ def test_an_entry_without_an_event_is_about_nobody() -> None:
     assert read_about(None) is None
 
 
-def test_a_refused_event_is_told_with_its_entry() -> None:
+def test_a_refused_event_is_reported_with_its_entry() -> None:
     sent = payload(message(State.FAILED, error_code="unknown_recipe", error_message="None.", entry="7-1"))
 
     assert (sent["type"], sent["entry"], sent["attempts"]) == ("upload.failed", "7-1", 0)
@@ -280,7 +280,7 @@ def message(kind: State, **more: Any) -> Message:
     return Message(seq=17, kind=kind, id=UUID(CAT), **fields, **more)
 
 
-def test_a_ready_upload_is_told_with_its_variants() -> None:
+def test_a_ready_upload_is_reported_with_its_variants() -> None:
     sent = payload(message(State.READY, original=ORIGINAL, variants=[VARIANT]))
 
     assert sent == {
@@ -298,7 +298,7 @@ def test_a_ready_upload_is_told_with_its_variants() -> None:
     }
 
 
-def test_a_failed_upload_is_told_with_code_and_message() -> None:
+def test_a_failed_upload_is_reported_with_code_and_message() -> None:
     sent = payload(message(State.FAILED, attempts=3, error_code="corrupt_image", error_message="Damaged."))
 
     assert (sent["type"], sent["attempts"]) == ("upload.failed", 3)
@@ -306,14 +306,14 @@ def test_a_failed_upload_is_told_with_code_and_message() -> None:
     assert "variants" not in sent
 
 
-def test_a_deleted_upload_is_told_with_nothing_else() -> None:
+def test_a_deleted_upload_is_reported_with_nothing_else() -> None:
     sent = payload(message(State.DELETED))
 
     assert sent.keys() == {"type", "seq", "id", "source", "metadata", "time"}
     assert sent["type"] == "upload.deleted"
 
 
-def test_an_original_that_was_to_go_and_stays_is_told() -> None:
+def test_an_original_that_was_to_go_and_stays_is_reported() -> None:
     assert payload(message(State.DELETED, original_kept=True))["original"] == "kept"
 
 

@@ -80,7 +80,7 @@ def test_what_is_logged_at_the_end_is_still_written(pipe: Pipe) -> None:
     assert [line["number"] for line in lines] == list(range(FEW))
 
 
-def test_what_a_frozen_reader_misses_is_counted_and_told_when_it_reads_on(pipe: Pipe) -> None:
+def test_what_a_frozen_reader_misses_is_counted_and_logged_when_it_reads_on(pipe: Pipe) -> None:
     lines = read_late(start(MANY, pipe[1]), pipe)
 
     numbers = [line["number"] for line in lines if line["event"] == "line"]

@@ -136,7 +136,7 @@ def test_a_reason_begins_like_a_sentence_unless_a_key_comes_first() -> None:
     assert full.message == "No room"
 
 
-def test_an_error_without_words_is_told_by_its_name() -> None:
+def test_an_error_without_words_is_named_by_its_class() -> None:
     assert classify(pictures.DecodeTimeout(), claim(), 8).message == "DecodeTimeout"
 
 
@@ -147,7 +147,7 @@ def test_the_last_try_of_a_transient_error_fails(attempts: int, expected: type[o
     assert type(classify(stores.StorageFull("full"), claim(attempts), 8)) is expected
 
 
-def test_what_a_person_must_put_right_is_tried_seldom_and_told_within_half_an_hour() -> None:
+def test_what_a_person_must_put_right_is_tried_seldom_and_fails_within_half_an_hour() -> None:
     forbidden = stores.BlobForbidden("/srv/media/uploads/a.jpg cannot be read by the user media (1001)")
     outcomes = [classify(forbidden, claim(attempts), 8) for attempts in range(8)]
     pauses = [one.delay_ms / 1000 for one in outcomes if isinstance(one, Postponed)]
@@ -239,7 +239,7 @@ def test_a_damaged_file_that_nobody_can_be_writing_is_refused_at_once() -> None:
 @pytest.mark.parametrize(
     "error", [refused(info()), pictures.SourceChanged("changed"), stores.BlobNotFound("gone")]
 )
-def test_a_file_that_never_settles_is_judged_as_it_is_at_last(error: Exception) -> None:
+def test_a_file_that_never_settles_is_taken_as_it_is_at_last(error: Exception) -> None:
     waited = claim(attempts=7, queued_ms=now_ms() - LONGEST_WRITE_MS, seen=info(size=5))
 
     assert isinstance(classify(error, waited, 8, 10_000), Failed)
@@ -258,7 +258,7 @@ def test_a_file_that_changes_while_it_is_read_is_tried_again_when_it_has_settled
     assert (outcome.counted, outcome.seen) == (False, Existence.UNKNOWN)
 
 
-def test_without_a_time_to_settle_every_file_is_judged_at_once() -> None:
+def test_without_a_time_to_settle_every_file_is_taken_at_once() -> None:
     assert isinstance(classify(refused(info()), claim(queued_ms=now_ms()), 8), Failed)
 
 

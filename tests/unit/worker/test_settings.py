@@ -89,7 +89,7 @@ def test_paths_are_those_that_the_urls_name(env: pytest.MonkeyPatch, tmp_path: P
     assert loaded.catalog_path == tmp_path / "var/catalog.db"
 
 
-def test_all_mistakes_are_told_at_once_each_by_its_variable(env: pytest.MonkeyPatch) -> None:
+def test_all_mistakes_are_reported_at_once_each_by_its_variable(env: pytest.MonkeyPatch) -> None:
     env.setenv("MEDIA_BATCH_SIZE", "many")
     env.setenv("MEDIA_LEASE", "0")
     env.setenv("MEDIA_DAMAGED", "maybe")
@@ -127,7 +127,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), MISTAKES)
-def test_a_mistake_is_told_with_its_variable_and_a_reason(
+def test_a_mistake_is_reported_with_its_variable_and_a_reason(
     env: pytest.MonkeyPatch, name: str, value: str, expected: str
 ) -> None:
     env.setenv(name, value)
@@ -156,7 +156,7 @@ def test_an_empty_name_of_a_recipe_file_is_none(env: pytest.MonkeyPatch) -> None
         "mysql://localhost/media?user=u&password=hunter2",
     ],
 )
-def test_a_password_is_not_told_with_the_mistake(env: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_a_password_is_not_reported_with_the_mistake(env: pytest.MonkeyPatch, name: str, value: str) -> None:
     env.setenv(name, value)
     with pytest.raises(SettingsError) as refused:
         Settings.load()
@@ -243,7 +243,7 @@ def test_settings_cannot_be_changed_afterwards() -> None:
         ("MEDIA_XYZZY", None),
     ],
 )
-def test_a_variable_that_is_no_setting_is_told_with_the_nearest_one(
+def test_a_variable_that_is_no_setting_is_reported_with_the_nearest_one(
     env: pytest.MonkeyPatch, given: str, nearest: str | None
 ) -> None:
     env.setenv(given, "1")
