@@ -151,10 +151,7 @@ async def _process(
 
 
 def _watch(committed: Committed, outcome: Outcome, context: BatchContext, report: BatchReport) -> None:
-    """Look at the original of what is put off because of it: it may be there before the time is over.
-
-    And at that of what is ready: half of a picture may be one, too.
-    """
+    """Watch the original of an upload that waits for it, and of one that is ready: half may be missing."""
     source = outcome.claim.upload.source
     if context.lookout is None or source is None:
         return
@@ -216,7 +213,7 @@ async def _classified(error: Exception, claim: Claim, context: BatchContext) -> 
     if isinstance(classified, Failed) and claim.upload.state is State.DELETING:
         if isinstance(error, TargetUnavailable):  # the variants are gone, and only the original is left
             return Removed(claim, kept=str(error))
-        # What somebody wants gone is not given up, and not told as a picture that failed.
+        # A deletion is never given up, and never reported as a picture that failed.
         return Postponed(claim, classified.code, classified.message, DELETE_AGAIN_MS, counted=True)
     return classified
 
@@ -233,7 +230,7 @@ def _came_early(error: Exception, classified: Failed, context: BatchContext) -> 
 
 
 async def _cause(missing: BlobNotFound, context: BatchContext) -> Exception:
-    """Why there is no file: before anybody hears that it is missing for good, the root is looked at."""
+    """The reason why there is no file: the root may have been exchanged."""
     try:
         await context.blobs.prove()
     except StorageError as error:
@@ -276,7 +273,7 @@ async def _attempt(claim: Claim, context: BatchContext, report: BatchReport) -> 
 
 
 async def _why_forbidden(claim: Claim, context: BatchContext) -> str | None:
-    """Why the original must not go, though an app wants it to; None: it may."""
+    """Why the original must stay although an app asks for its deletion; None where it may go."""
     source = claim.upload.source
     if not context.may_delete_originals:
         return "MEDIA_DELETE_ORIGINALS is 0"

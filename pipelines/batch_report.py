@@ -27,7 +27,7 @@ class BatchReport:
             self.ms[stage] += value
 
     def leave(self, upload_id: UUID, due_in_ms: int) -> None:
-        """The upload has to be looked at again, `due_in_ms` from now."""
+        """The upload is due again, `due_in_ms` from now."""
         self.left_over.append(upload_id)
         self.due_in_ms = due_in_ms if self.due_in_ms is None else min(self.due_in_ms, due_in_ms)
 

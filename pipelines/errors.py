@@ -1,4 +1,4 @@
-"""What can go wrong with a picture: errors say what happened; what to do about it is said elsewhere.
+"""What can go wrong with a picture: errors say what happened; `worker/retry.py` says what to do about it.
 
 Notes of an error (`add_note`) are for the log: what the decoder wrote on its standard error, or a traceback.
 """
@@ -11,7 +11,7 @@ class PipelineError(Exception):
 
 
 class PictureRefused(PipelineError):
-    """The decoder looked at the picture and declined it: `code` from the wire contract, and a sentence.
+    """The decoder declined the picture: `code` from the wire contract, and a sentence.
 
     `seen` is how the file was, if it may be one that is still being written.
     """

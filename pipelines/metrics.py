@@ -1,11 +1,11 @@
-"""What happened, said to whoever counts it: a Protocol for metrics, and one that counts nothing."""
+"""What happened, for whoever counts it: a Protocol for metrics, and one that counts nothing."""
 
 from collections.abc import Mapping
 from typing import Protocol
 
 
 class Metrics(Protocol):
-    """Is told of everything that is worth a metric, as it happens; no method may fail, or wait."""
+    """Counts what is worth a metric, as it happens; no method may fail, or wait."""
 
     def upload_finished(self, outcome: str, code: str | None, seconds: float) -> None:
         """A try of an upload has ended.

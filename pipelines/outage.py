@@ -1,4 +1,4 @@
-"""Outages: while what all uploads stand on is down, nothing is attempted, and no upload is blamed for it."""
+"""Outages: while what all uploads depend on is down, nothing is attempted, and no upload fails for it."""
 
 import asyncio
 import time

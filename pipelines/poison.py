@@ -12,7 +12,7 @@ from storage.errors import BlobNotFound, CatalogDamaged
 from storage.threads import in_thread
 
 POISON_KEPT_MS = 7 * 24 * 3600 * 1000
-_REFRESH_S = 15.0  # how late one worker may hear of what another added
+_REFRESH_S = 15.0  # how late one worker may read what another added
 
 DEADLY = (DecodeTimeout, DecoderBloated, DecoderCrashed)
 """What a picture can do to its decoder."""

@@ -42,7 +42,7 @@ class Variant:
         return sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
     def uuid(self, upload_id: UUID, content_sha256: str) -> UUID:
-        """This variant's name for that upload and content: the same spec and bytes give the same name."""
+        """This variant's name for that upload and content: the same spec and bytes have the same name."""
         return uuid5(upload_id, f"{content_sha256}/{self.name}/{self.fingerprint}")
 
     def size_of(self, width: int, height: int) -> tuple[int, int]:

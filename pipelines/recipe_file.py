@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from pipelines.recipe import BUILT_IN, Fit, OutputFormat, Recipe, Recipes, Variant
 
-MOST_VARIANTS = 16  # of one recipe: a decoder tells of all of them in one answer
+MOST_VARIANTS = 16  # of one recipe: a decoder lists all of them in one answer
 LARGEST_BOX = 16_384  # px
 
 _EXTENDS = "extends"

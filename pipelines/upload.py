@@ -19,7 +19,7 @@ from storage.errors import BlobNotFound, BlobPinned, BlobRefused, BlobsUnavailab
 from storage.keys import deletion_folder, trash_key, variant_key
 from storage.threads import in_thread
 
-_BEGIN = 16  # bytes, by which every format can be told
+_BEGIN = 16  # bytes, enough to recognise every format
 
 Milliseconds = Mapping[str, float]
 
@@ -43,7 +43,7 @@ class Made:
 async def make_variants(
     claim: Claim, recipe: Recipe, blobs: PictureBlobs, sandbox: Sandbox, poison: PoisonList
 ) -> Made:
-    """Every variant that `recipe` wants of the claimed upload, published under its name.
+    """Make every variant of `recipe` for the claimed upload, published under its name.
 
     What is there already is not made again: neither when the file has not changed since it was last
     ready, nor when only its name, times or place have.
@@ -53,28 +53,28 @@ async def make_variants(
     began = time.perf_counter()
     upload = claim.upload
     async with blobs.open(upload.source or "") as source:
-        kept = await _kept(claim, recipe, blobs)
-        if kept and upload.original and upload.original.stamp == source.stamp:
-            return Made(Ready(claim, upload.original, kept, source.info), _clocked({}, began))
-        known = upload.original if kept else None
+        stored = await _stored_whole(claim, recipe, blobs)
+        if stored and upload.original and upload.original.stamp == source.stamp:
+            return Made(Ready(claim, upload.original, stored, source.info), _clocked({}, began))
+        known = upload.original if stored else None
         await poison.check(source)
         try:
             rendered = await sandbox.render(
                 source.fd, source.bytes, recipe.variants, known.sha256 if known else None
             )
         except (PictureRefused, *DEADLY) as error:
-            # Half of one file and half of the next may be refused, or kill; what is there now did not.
-            await _prove_unchanged(upload.source or "", source, blobs)
+            # Half of one file and half of the next may be refused, or kill; the file that is there did not.
+            await _check_unchanged(upload.source or "", source, blobs)
             if isinstance(error, DEADLY):
                 await poison.add(source, error)
             elif isinstance(error, PictureRefused) and _may_be_unfinished(error, source):
                 raise PictureRefused(error.code, str(error), source.info) from error
             raise
         rendered_at = time.perf_counter()
-        await _prove_unchanged(upload.source or "", source, blobs)
+        await _check_unchanged(upload.source or "", source, blobs)
         if rendered is None and known is not None:
             same = replace(known, stamp=source.stamp)
-            return Made(Ready(claim, same, kept, source.info), _clocked({}, began))
+            return Made(Ready(claim, same, stored, source.info), _clocked({}, began))
         if rendered is None:
             raise DecoderCrashed("the decoder took new content for known content")
         made, missing = await _split_stored(claim, recipe.variants, rendered, blobs)
@@ -127,18 +127,15 @@ async def remove_upload(
     return Removed(claim)
 
 
-async def _kept(claim: Claim, recipe: Recipe, blobs: Stat) -> Sequence[StoredVariant]:
-    """The stored variants, if they are all that `recipe` wants and every file is there; otherwise nothing."""
+async def _stored_whole(claim: Claim, recipe: Recipe, blobs: Stat) -> Sequence[StoredVariant]:
+    """The stored variants, if they are all of `recipe` and every file is there; otherwise nothing."""
     original = claim.upload.original
     if original is None:
         return []
     by_key = {variant.key: variant for variant in claim.upload.variants}
     keys = [key_of(claim.upload.id, variant, original.sha256) for variant in recipe.variants]
-    if not all(key in by_key for key in keys):
-        return []
-    if not await _are_there(keys, blobs):
-        return []
-    return [by_key[key] for key in keys]
+    are_whole = all(key in by_key for key in keys) and await _are_there(keys, blobs)
+    return [by_key[key] for key in keys] if are_whole else []
 
 
 async def _split_stored(
@@ -146,17 +143,17 @@ async def _split_stored(
 ) -> tuple[Sequence[StoredVariant], Sequence[tuple[str, bytes]]]:
     """All variants, and the content of those that are to be stored.
 
-    What is stored under a name stays, although it might come out otherwise now: each variant is drawn from
+    What is stored under a name stays, although it might come out otherwise now: each variant is made from
     the next larger one of its recipe.
     """
     made: list[StoredVariant] = []
     missing: list[tuple[str, bytes]] = []
-    for variant, drawn in zip(wanted, rendered.variants, strict=True):
-        fresh = _stored(claim.upload.id, variant, rendered.sha256, drawn)
+    for variant, output in zip(wanted, rendered.variants, strict=True):
+        fresh = _stored(claim.upload.id, variant, rendered.sha256, output)
         stored = await _stored_before(fresh.key, claim, blobs)
         made.append(stored or fresh)
         if stored is None:
-            missing.append((fresh.key, drawn.content))
+            missing.append((fresh.key, output.content))
     return made, missing
 
 
@@ -167,7 +164,7 @@ async def _stored_before(key: str, claim: Claim, blobs: PictureBlobs) -> StoredV
             return known if known.sha256 != DAMAGED and await _are_there([key], blobs) else None
     for known in claim.superseded:
         if known.key == key:
-            # Nobody has a superseded one that is damaged made again, so it is looked at before it is current.
+            # No sweep repairs a superseded one that is damaged, so it is verified before it is current again.
             return known if await _is_whole(known, blobs) else None
     return None
 
@@ -196,7 +193,7 @@ def _may_be_unfinished(error: PictureRefused, source: Source) -> bool:
     return len(begin) < _BEGIN or not any(begin)
 
 
-async def _prove_unchanged(key: str, source: Source, blobs: Open) -> None:
+async def _check_unchanged(key: str, source: Source, blobs: Open) -> None:
     try:
         async with blobs.open(key) as now:
             if now.stamp == source.stamp:

@@ -1,4 +1,4 @@
-"""What headers say about the memory that decoding takes, and libvips does not tell."""
+"""What headers say about the memory that decoding takes, where libvips does not say it."""
 
 import re
 import struct
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pipelines.formats import Shape
 
-_MOST = 4096  # segments looked at: a file made of tiny ones must not cost seconds
+_MOST = 4096  # segments that are read: a file made of tiny ones must not cost seconds
 _MOST_TAG_WORK = 4_000_000  # libtiff's time grows with the square of a directory's tags: some 0.2 s
 _MAX_EXTRA_TAG_BYTES = 16 * 1024 * 1024
 # Bytes of a value by its type: TIFF 6.0, section 2, and from 16 on BigTIFF.

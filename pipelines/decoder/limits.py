@@ -85,13 +85,13 @@ def _close_from(first: int) -> None:
 
 
 def trim_large_heap() -> None:
-    """Give freed memory back before it adds up: a child that keeps much between pictures is ended."""
+    """Return freed memory before it adds up: a child that has much between pictures is ended."""
     if hasattr(_libc, "mallinfo2") and _libc.mallinfo2().free > _FREE_HEAP_LIMIT:
         trim_heap()
 
 
 def trim_heap() -> None:
-    """Give the memory of the last picture back to the system, where the C library can."""
+    """Return the memory of the last picture to the system, where the C library can."""
     if hasattr(_libc, "malloc_trim"):
         _libc.malloc_trim(0)
 

@@ -92,7 +92,7 @@ def _saved(name: str, **options: object) -> bytes:
 
 
 def probe(format: Format, data: bytearray, damaged: str) -> Picture:
-    """Read the header with libvips where it can, else with Pillow, or raise `Refused`."""
+    """Read the header with libvips where it can, else with Pillow, or raise `Declined`."""
     if format.name in _PROBES and format.name not in ("tiff", "avif"):
         return _probe(format, data, damaged)
     planes = False

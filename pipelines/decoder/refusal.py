@@ -2,7 +2,7 @@
 
 import re
 
-STARVED = "starved"  # no code of the contract: the parent is told, not who uploaded it
+STARVED = "starved"  # no code of the contract: it is for the parent, not for who uploaded the picture
 _LONGEST = 300
 _SAYS_NOTHING = ("unable to call", "unable to copy", "unable to open source")
 _NUMBERS = re.compile(r" ?\([\d.]+\)$")  # libheif's own error numbers

@@ -1,4 +1,4 @@
-"""Confinement by seccomp: no new socket of any kind, no process, no program, no look into another one."""
+"""Confinement by seccomp: no new socket of any kind, no process, no program, no access to another process."""
 
 import ctypes
 import errno
@@ -89,7 +89,7 @@ def _instructions(architecture: int, refused: list[int], clone: int, clone3: int
         _Instruction(_IF_EQUAL, 0, calls + 7, architecture),
         _Instruction(_LOAD, 0, 0, _NUMBER_AT),
         _Instruction(_IF_AT_LEAST, calls + 5, 0, _X32),
-        # The flags of clone3 lie in memory, out of sight: whoever wants a thread falls back to clone.
+        # The flags of clone3 lie in memory, out of reach: the C library falls back to clone for a thread.
         _Instruction(_IF_EQUAL, calls + 5, 0, clone3),
         *(_Instruction(_IF_EQUAL, calls + 3 - at, 0, call) for at, call in enumerate(refused)),
         _Instruction(_IF_EQUAL, 0, 2, clone),

@@ -45,7 +45,7 @@ class Limits:
 
 
 class WrongEngine(Exception):
-    """The picture is for the other kind of child, so the file is not the one that the parent looked at."""
+    """The picture is for the other kind of child, so the file is not the one whose format the parent read."""
 
 
 @dataclass
@@ -87,9 +87,9 @@ def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], li
         message = f"{type(error).__name__}: {error}"[:300]
         reply = {"status": "bug", "message": message, "traceback": traceback.format_exc()[-8000:]}
         work.bug = True
-    close_all(descriptors)  # before the answer: whoever hears it may rely on it
+    close_all(descriptors)  # before the answer: its reader may rely on it
     if reply is not None:
-        trim_large_heap()  # before the parent looks at what is kept
+        trim_large_heap()  # before the parent measures this process
         lack = _lack(reply, work)
         channel.send({"status": "starved", "message": lack} if lack else reply)
     return work

@@ -70,7 +70,7 @@ def samples(name: str) -> list[bytes]:
 
 
 def probe(format: Format, data: bytearray, damaged: str, planes: bool = False) -> Picture:
-    """Read the header, or raise `Refused`."""
+    """Read the header, or raise `Declined`."""
     warnings.clear()
     source = pyvips.Source.new_from_memory(png.strip_chunks(data, LARGEST_PROFILE))
     operation = pyvips.base.nickname_find(pyvips.type_from_name(format.loaders[0]))
@@ -94,7 +94,7 @@ def probe(format: Format, data: bytearray, damaged: str, planes: bool = False) -
 
 
 def damage() -> str:
-    """Return the warning, if any, that tells of missing or false pixels in the picture just decoded."""
+    """Return the warning, if any, about missing or false pixels in the picture just decoded."""
     return next((line for line in warnings if any(word in line for word in _DAMAGE)), "")
 
 

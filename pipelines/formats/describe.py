@@ -1,4 +1,4 @@
-"""What a file that is no accepted picture seems to be, told by its first bytes, in words for a person."""
+"""What a file that is no accepted picture seems to be by its first bytes, in words for a person."""
 
 from pipelines.formats.table import HEAD, brands
 

@@ -12,7 +12,7 @@ Engine = Literal["vips", "pillow"]
 VARIANT_PIXELS = 1920 * 1440
 """The largest variant of the default recipe, of a picture of the usual proportions."""
 HEAD = 4096
-"""As many bytes of a file as `sniff` and `describe` look at."""
+"""The bytes from a file's beginning that `sniff` and `describe` read."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Format:
         return max(0, int((budget - self.estimate(Shape(0, 0))) / per_pixel))
 
     def reach(self, budget: int, max_pixels: int) -> str:
-        """Return what people are told of that, in whole megapixels: `78 MP`."""
+        """Return that for people, in whole megapixels: `78 MP`."""
         return f"{min(self.largest(budget), max_pixels) // 1_000_000} MP"
 
 

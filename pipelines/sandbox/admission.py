@@ -14,7 +14,7 @@ MAX_OVERTAKING_S = 5.0  # how long smaller requests may overtake a big one that 
 
 
 class NoRoomError(Exception):
-    """There is no room for `need` bytes now: give back what you hold, and wait for it."""
+    """There is no room for `need` bytes now: return your slot, and wait for them."""
 
     def __init__(self, need: int) -> None:
         super().__init__(f"no room for {need} bytes now")
@@ -29,7 +29,7 @@ class _Request:
 
 
 class Admission:
-    """Gives out `slots` decoders and `budget` bytes.
+    """Admits pictures to `slots` decoders and `budget` bytes.
 
     Who holds a slot never waits for memory, so that a big picture keeps nobody from decoding: it leaves with
     NoRoomError, waits outside, and comes back with its memory in hand.

@@ -16,8 +16,8 @@ _MORE_CPU = "Give the worker a larger CPU quota, or let less run beside it."
 class Budget:
     """The CPU and wall seconds for one try at a picture, and how much of them is spent.
 
-    `slept` are those of the wall's that the decoder lay idle though it had the picture: nothing held it up.
-    `held_up` are those that it lay idle before it had it.
+    `slept` are the wall seconds in which the decoder was idle although it had the picture: its own fault.
+    `starved_of_source` are those in which it was idle before it had the picture.
     """
 
     cpu_s: float
@@ -25,7 +25,7 @@ class Budget:
     cpu_used: float = 0.0
     waited: float = 0.0
     slept: float = 0.0
-    held_up: float = 0.0
+    starved_of_source: float = 0.0
     has_picture: bool = False
 
     def count_idle(self, seconds: float, states: AbstractSet[str]) -> None:
@@ -33,7 +33,7 @@ class Budget:
         if self.has_picture and states == _ASLEEP:
             self.slept += seconds
         elif not self.has_picture and states and states <= _WAITING:
-            self.held_up += seconds
+            self.starved_of_source += seconds
 
     def check(self, most_cpu_s: float) -> None:
         """Raises: DecodeTimeout, DecoderStarved, BlobsUnavailable where it, or `most_cpu_s`, is spent."""
@@ -43,7 +43,7 @@ class Budget:
             return
         if self.cpu_used + self.slept > self.cpu_s * _DECISIVE_SHARE:
             raise _too_slow(self.cpu_s)
-        if self.held_up > self.waited * _DECISIVE_SHARE:
+        if self.starved_of_source > self.waited * _DECISIVE_SHARE:
             raise BlobsUnavailable(f"the original could not be read within {self.wall_s:.3g} s")
         given = f"{self.cpu_used:.1f} s of CPU time in {self.wall_s:.3g} s"
         raise DecoderStarved(f"the machine gave the decoder {given}. {_MORE_CPU}")

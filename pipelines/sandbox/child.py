@@ -85,13 +85,13 @@ class Child:
 
     @classmethod
     def _spawn(cls, config: dict[str, Any], command: Sequence[str]) -> Self:
-        """A process that was not heard of yet; where it fails, nothing stays open. Raises: OSError."""
+        """Start the process and return without its hello; a failure leaves nothing open. Raises: OSError."""
         with contextlib.ExitStack() as undo:
             ours, theirs = socket.socketpair()
             undo.callback(ours.close)
             with theirs:
                 ours.setblocking(False)
-                # What it says is kept as far as the pipe holds it; the rest is refused at once.
+                # Its messages stay in the pipe, as far as it has room; the rest is refused at once.
                 errors, saying = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
                 undo.callback(os.close, errors)
                 with os.fdopen(saying, "wb") as said:
@@ -165,7 +165,7 @@ class Child:
         while True:
             answered, _ = await asyncio.wait({reading}, timeout=_POLL_INTERVAL_S)
             now, before = time.monotonic(), now
-            # A worker that was frozen for a while has not seen its child work: that time blames nobody.
+            # A worker that was frozen for a while has not seen its child work: that time does not count.
             waited = min(now - before, 10 * _POLL_INTERVAL_S)
             budget.waited += waited
             cpu, cpu_before = max(cpu, self._cpu()), cpu  # 0 once it is dead

@@ -36,14 +36,14 @@ _UNCAUGHT = 1  # the exit status of Python after an exception that nothing caugh
 _OWN_FAULTS = frozenset(
     {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP}
 )
-"""The signals that a program brings on itself; every other comes from elsewhere."""
+"""The signals that a program brings on itself; every other is sent by somebody."""
 _NO_THREAD, _NO_MEMORY = "rror creating thread", "failed to allocate"
 
 
 def not_started(
     error: OSError | TimeoutError | PipelineError | ValidationError, stderr: str
 ) -> DecoderUnavailable:
-    """The error that is raised for what kept a decoder from starting, with a remedy where one is known."""
+    """The error to raise for what prevented a decoder from starting, with a remedy where one is known."""
     match error:
         case ValidationError():
             reason, remedy = "it is of another version than this worker", _RESTART

@@ -59,7 +59,7 @@ ReadOutput = Callable[[Sequence[tuple[int, int]]], Sequence[bytes]]
 def check_output(
     probed: Probed, done: Done, wanted: Sequence[Variant], read: ReadOutput, most: int
 ) -> Rendered:
-    """The variants, once they have proved to be what was wanted, in `most` bytes. Raises: DecoderCrashed."""
+    """The variants, if they are what was asked for, in `most` bytes. Raises: DecoderCrashed."""
     if [written.name for written in done.variants] != [variant.name for variant in wanted]:
         raise DecoderCrashed("the decoder made other variants than it was asked for")
     for written, variant in zip(done.variants, wanted, strict=True):

@@ -1,4 +1,4 @@
-"""One attempt at one picture: a decoder is asked, reads the header, is told to go on, and answers."""
+"""One attempt at one picture: a decoder reads the header, waits for consent, decodes, and answers."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -27,7 +27,7 @@ from pipelines.sandbox.output_check import Rendered, check_output
 from storage.errors import BlobsUnavailable, unwritable
 from storage.threads import in_thread
 
-_WALL_FACTOR = 3  # a throttled core must not blame good pictures
+_WALL_FACTOR = 3  # a throttled core must not fail good pictures
 _PROBING_SHARE, _PROBING_LEAST_S = 1 / 4, 1.0  # of a picture's time, for its header
 _PROBING_MEMORY = CHILD_MEMORY  # growth, beside the source itself, before a picture has an estimate
 _CHECKED_INLINE = 2 * MIB  # more bytes of variants are checked in a thread
@@ -35,7 +35,7 @@ _CHECKED_INLINE = 2 * MIB  # more bytes of variants are checked in a thread
 
 @dataclass
 class Task:
-    """A picture to decode: the descriptor of its file, its size, and what is wanted of it."""
+    """A picture to decode: the descriptor of its file, its size, and the variants to make of it."""
 
     source_fd: int
     source_bytes: int
