@@ -1,4 +1,4 @@
-"""Recipes as data: which variants are wanted, what they are called, and how large they come out."""
+"""Recipes as data: which variants are made, what they are called, and how large they come out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -18,7 +18,7 @@ _ALWAYS_NAMED = {"box", "fit", "format", "quality"}
 
 @dataclass(frozen=True)
 class Variant:
-    """One wanted picture: fit `inside` a square box (in px, never enlarged) or made to `cover` it.
+    """One picture to make: fit `inside` a square box (in px, never enlarged) or made to `cover` it.
 
     A default never changes, because a field at its default is not in the fingerprint.
     """

@@ -1,4 +1,4 @@
-"""How a length scales: by the recipe that says what is wanted and by the decoder that makes it alike."""
+"""How a length scales: alike for the recipe that names a size and for the decoder that makes it."""
 
 
 def scaled(length: int, side: int, box: int) -> int:

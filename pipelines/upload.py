@@ -139,7 +139,7 @@ async def _stored_whole(claim: Claim, recipe: Recipe, blobs: Stat) -> Sequence[S
 
 
 async def _split_stored(
-    claim: Claim, wanted: Sequence[Variant], rendered: Rendered, blobs: PictureBlobs
+    claim: Claim, variants: Sequence[Variant], rendered: Rendered, blobs: PictureBlobs
 ) -> tuple[Sequence[StoredVariant], Sequence[tuple[str, bytes]]]:
     """All variants, and the content of those that are to be stored.
 
@@ -148,7 +148,7 @@ async def _split_stored(
     """
     made: list[StoredVariant] = []
     missing: list[tuple[str, bytes]] = []
-    for variant, output in zip(wanted, rendered.variants, strict=True):
+    for variant, output in zip(variants, rendered.variants, strict=True):
         fresh = _stored(claim.upload.id, variant, rendered.sha256, output)
         stored = await _stored_before(fresh.key, claim, blobs)
         made.append(stored or fresh)

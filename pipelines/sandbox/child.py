@@ -194,8 +194,8 @@ class Child:
             if not part:
                 raise await self._death()
             self._unread += part
-        wanted, self._unread = self._unread[:count], self._unread[count:]
-        return wanted
+        taken, self._unread = self._unread[:count], self._unread[count:]
+        return taken
 
     def take_output(self, places: Sequence[tuple[int, int]]) -> Sequence[bytes]:
         """What is at these places (start, length) of the output, which is empty afterwards.

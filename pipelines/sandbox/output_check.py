@@ -57,18 +57,18 @@ ReadOutput = Callable[[Sequence[tuple[int, int]]], Sequence[bytes]]
 
 
 def check_output(
-    probed: Probed, done: Done, wanted: Sequence[Variant], read: ReadOutput, most: int
+    probed: Probed, done: Done, variants: Sequence[Variant], read: ReadOutput, most: int
 ) -> Rendered:
     """The variants, if they are what was asked for, in `most` bytes. Raises: DecoderCrashed."""
-    if [written.name for written in done.variants] != [variant.name for variant in wanted]:
+    if [written.name for written in done.variants] != [variant.name for variant in variants]:
         raise DecoderCrashed("the decoder made other variants than it was asked for")
-    for written, variant in zip(done.variants, wanted, strict=True):
+    for written, variant in zip(done.variants, variants, strict=True):
         _check_claim(written, variant.size_of(probed.width, probed.height))
     _check_places(done.variants, most)
     contents = read([(written.start, written.bytes) for written in done.variants])
     checked = [
         _check_content(content, variant, written)
-        for variant, written, content in zip(wanted, done.variants, contents, strict=True)
+        for variant, written, content in zip(variants, done.variants, contents, strict=True)
     ]
     return Rendered(probed.sha256, probed.format, probed.width, probed.height, done.color, checked, done.ms)
 

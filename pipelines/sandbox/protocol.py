@@ -39,7 +39,7 @@ class Task:
 
     source_fd: int
     source_bytes: int
-    wanted: Sequence[Variant]
+    variants: Sequence[Variant]
     known_sha256: str | None
     needs_new_child: bool = False
     has_used_child: bool = False
@@ -65,7 +65,7 @@ class Attempt:
                 budget.has_picture = True
                 done = await self._proceed(answer, budget)
                 most = self.guard.most_output(answer.estimate)
-                check = partial(check_output, answer, done, self.task.wanted, self.child.take_output, most)
+                check = partial(check_output, answer, done, self.task.variants, self.child.take_output, most)
                 # The usual is checked in a millisecond, of which the way to a thread takes a part.
                 is_small = sum(written.bytes for written in done.variants) < _CHECKED_INLINE
                 return check() if is_small else await in_thread(check)
@@ -81,7 +81,7 @@ class Attempt:
         request = {
             "bytes": task.source_bytes,
             "known_sha256": task.known_sha256,
-            "variants": [asdict(variant) for variant in task.wanted],
+            "variants": [asdict(variant) for variant in task.variants],
         }
         await self.child.send(request, [task.source_fd])
         return await self.child.receive(

@@ -35,10 +35,10 @@ class Sandbox:
         self,
         source_fd: int,
         source_bytes: int,
-        wanted: Sequence[Variant],
+        variants: Sequence[Variant],
         known_sha256: str | None,
     ) -> Rendered | None:
-        """Read the picture at `source_fd` once and make each wanted variant of it.
+        """Read the picture at `source_fd` once and make each of `variants` of it.
 
         None when its content is `known_sha256`. A child that dies or starves on the picture, or runs past
         its time, costs it one more try alone.
@@ -46,7 +46,7 @@ class Sandbox:
         Raises: PictureRefused, SourceChanged, DecodeTimeout, DecoderCrashed, DecoderFailed, DecoderKilled,
         DecoderStarved, DecoderUnavailable, BlobsUnavailable where the original cannot be read in time.
         """
-        task = Task(source_fd, source_bytes, wanted, known_sha256)
+        task = Task(source_fd, source_bytes, variants, known_sha256)
         try:
             return await self._in_a_child_that_reads(task)
         except (DecodeTimeout, DecoderCrashed, DecoderKilled, DecoderStarved):
