@@ -1,11 +1,10 @@
-"""What happened, for whoever counts it: a Protocol for metrics, and one that counts nothing."""
+"""The interface to a metrics system, which counts nothing by itself."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 
-class Metrics(Protocol):
-    """Counts what is worth a metric, as it happens; no method may fail, or wait."""
+class Metrics:
+    """What is worth a metric, as it happens: a subclass counts it. No method may fail, or wait."""
 
     def upload_finished(self, outcome: str, code: str | None, seconds: float) -> None:
         """A try of an upload has ended.
@@ -24,16 +23,4 @@ class Metrics(Protocol):
         """So many messages were appended to the stream of messages."""
 
 
-class NoMetrics:
-    """Counts nothing."""
-
-    def upload_finished(self, outcome: str, code: str | None, seconds: float) -> None: ...
-
-    def stages_finished(self, ms: Mapping[str, float]) -> None: ...
-
-    def events_taken(self, accepted: int, refused: int) -> None: ...
-
-    def messages_sent(self, count: int) -> None: ...
-
-
-NO_METRICS = NoMetrics()
+NO_METRICS = Metrics()

@@ -1,14 +1,14 @@
-"""Metrics are told what the intake took and refused, and what was sent."""
+"""Metrics count what the intake took and refused, and what was sent."""
 
 from storage.catalog import Catalog
 from tests.support.intakes import intake_on
-from tests.support.metrics import KeptMetrics
+from tests.support.metrics import RecordedMetrics
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue
 
 
 async def test_what_is_taken_and_what_is_refused_is_counted_apart(queue: Queue, catalog: Catalog) -> None:
-    metrics = KeptMetrics()
+    metrics = RecordedMetrics()
     intake = intake_on(queue, catalog, metrics=metrics)
     await intake.join()
     for source in ("uploads/a.jpg", "uploads/b.jpg", "elsewhere/c.jpg"):
@@ -19,7 +19,7 @@ async def test_what_is_taken_and_what_is_refused_is_counted_apart(queue: Queue, 
 
 
 async def test_messages_are_counted_once_they_are_sent(queue: Queue, catalog: Catalog) -> None:
-    metrics = KeptMetrics()
+    metrics = RecordedMetrics()
     intake = intake_on(queue, catalog)
     await intake.join()
     await queue.stream.add({"delete": "6f1c2a9e-0000-4000-8000-000000000000"})

@@ -1,10 +1,12 @@
-"""Metrics that keep everything that they are told."""
+"""Metrics that record everything that happens."""
 
 from collections import Counter
 from collections.abc import Mapping
 
+from pipelines.metrics import Metrics
 
-class KeptMetrics:
+
+class RecordedMetrics(Metrics):
     """What happened, in lists and counts."""
 
     def __init__(self) -> None:

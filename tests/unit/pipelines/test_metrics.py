@@ -1,4 +1,4 @@
-"""Metrics are told how each upload ended, and how long each stage took."""
+"""Metrics count how each upload ended, and how long each stage took."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -10,18 +10,18 @@ from pipelines.sandbox import Sandbox
 from storage.blobs import Storage
 from storage.catalog import Catalog
 from tests.support.batches import Uploads, batch_context
-from tests.support.metrics import KeptMetrics
+from tests.support.metrics import RecordedMetrics
 from tests.support.sandboxes import jpeg
 
-Work = Callable[[dict[str, bytes]], Awaitable[KeptMetrics]]
+Work = Callable[[dict[str, bytes]], Awaitable[RecordedMetrics]]
 
 
 @pytest.fixture
 async def work(catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uploads) -> Work:
     """Work on pictures one after the other; returns what metrics were told."""
 
-    async def work(contents: dict[str, bytes]) -> KeptMetrics:
-        metrics = KeptMetrics()
+    async def work(contents: dict[str, bytes]) -> RecordedMetrics:
+        metrics = RecordedMetrics()
         context = replace(batch_context(catalog, blobs, sandbox), metrics=metrics)
         for name, content in contents.items():
             upload_id = await uploads.put(name, content)
