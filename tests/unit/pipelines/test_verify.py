@@ -9,9 +9,10 @@ import pytest
 
 from pipelines.sweep.sweeper import LeaseHolder, SweepPaused
 from pipelines.sweep.verify import Pace, Verified, verify
-from storage.blobs.local import LocalBlobs
+from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.catalog.records import Original, Ready, State, StoredVariant
+from tests.support.blobs import on_both, on_files
 from tests.support.catalogs import claim, commit, take, upload, upload_event
 from tests.support.sweeps import CONTENT, InstallationStub, put
 
@@ -21,8 +22,7 @@ class Verifier:
     """Somebody who verifies, and what lies there."""
 
     catalog: Catalog
-    blobs: LocalBlobs
-    root: Path
+    blobs: Storage
     stop_after: int = 1_000
     paces: list[int] = field(default_factory=list)
 
@@ -43,8 +43,8 @@ class Verifier:
 
 
 @pytest.fixture
-def verifier(catalog: Catalog, local_blobs: LocalBlobs, root: Path) -> Verifier:
-    return Verifier(catalog, local_blobs, root)
+def verifier(catalog: Catalog, blobs: Storage) -> Verifier:
+    return Verifier(catalog, blobs)
 
 
 async def test_whole_files_are_read_and_nothing_is_made_again(verifier: Verifier) -> None:
@@ -54,29 +54,31 @@ async def test_whole_files_are_read_and_nothing_is_made_again(verifier: Verifier
     assert (await upload(verifier.catalog)).state is State.READY
 
 
+@on_both
 @pytest.mark.parametrize("damage", [b"picturf", b"pic", b""], ids=["a bit", "cut off", "empty"])
 async def test_a_damaged_file_is_reported_and_stays_until_it_is_made_again(
     verifier: Verifier, damage: bytes
 ) -> None:
     whole, damaged = await put(verifier.blobs), await put(verifier.blobs)
     await verifier.recorded(whole, damaged)
-    (verifier.root / damaged).write_bytes(damage)
+    await verifier.blobs.store([(damaged, damage)])
 
     found = await verifier.run()
 
     assert (found.damaged, found.remade) == ((damaged,), 1)
-    assert (verifier.root / damaged).read_bytes() == damage
+    assert await verifier.blobs.get(damaged) == damage
     row = await upload(verifier.catalog)
     assert (row.state, row.original) == (State.QUEUED, None)
     assert [one.sha256 == "" for one in row.variants] == [one.key == damaged for one in row.variants]
 
 
-async def test_what_cannot_be_read_is_unknown_and_left_alone(verifier: Verifier) -> None:
+@on_files
+async def test_what_cannot_be_read_is_unknown_and_left_alone(verifier: Verifier, root: Path) -> None:
     linked, gone = await put(verifier.blobs), await put(verifier.blobs)
     await verifier.recorded(linked, gone)
-    (verifier.root / linked).rename(verifier.root / "elsewhere")
-    (verifier.root / linked).symlink_to(verifier.root / "elsewhere")
-    (verifier.root / gone).unlink()
+    (root / linked).rename(root / "elsewhere")
+    (root / linked).symlink_to(root / "elsewhere")
+    (root / gone).unlink()
 
     found = await verifier.run()
 
