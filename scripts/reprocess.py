@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -60,62 +61,58 @@ def command(
     run(body)
 
 
+@dataclass(frozen=True)
 class Backfiller:
     """One back-fill, whose progress the catalog keeps."""
 
-    def __init__(
-        self, settings: Settings, catalog: Catalog, blobs: Storage, queue: Queue, selection: Selection
-    ) -> None:
-        self._recipes = settings.recipe_book
-        self._uploads_per_job = settings.uploads_per_job
-        self._catalog = catalog
-        self._blobs = blobs
-        self._queue = queue
-        self._selection = selection
-        self._checkpoint = catalog.checkpoint(selection.checkpoint(self._recipes))
+    settings: Settings
+    catalog: Catalog
+    blobs: Storage
+    queue: Queue
+    selection: Selection
 
     async def run(self, limit: int | None) -> int:
         """Queue what is selected, from where the same back-fill stopped; returns how many uploads."""
-        backfill, found_by = self._catalog.backfill, self._selection.filter
-        after = (await self._checkpoint.load() or {}).get("after", "")
-        total = await backfill.count(found_by, after)
+        backfill, selection, recipes = self.catalog.backfill, self.selection, self.settings.recipe_book
+        checkpoint = self.catalog.checkpoint(selection.checkpoint(recipes))
+        after = (await checkpoint.load() or {}).get("after", "")
+        total = await backfill.count(selection.filter, after)
         if after:
             print_error(f"Resuming where the last run stopped; {total} uploads are left.")
-        queued = 0
+        queued, at_once = 0, self.settings.uploads_per_job
         with Progress("uploads", total) as progress:
-            while page := await backfill.page(found_by, after, _PAGE):
-                for start in range(0, len(page), self._uploads_per_job):
-                    piece = page[start : start + self._uploads_per_job]
-                    selected = await self._selection.among(piece, self._recipes, self._blobs)
+            while page := await backfill.page(selection.filter, after, _PAGE):
+                for piece in (page[start : start + at_once] for start in range(0, len(page), at_once)):
+                    selected = await selection.among(piece, recipes, self.blobs)
                     while selected and queued != limit:  # some of them may have been requeued meanwhile
                         room = len(selected) if limit is None else limit - queued
                         chosen, selected = selected[:room], selected[room:]
                         queued += await self._requeue(chosen)
                         last = chosen if selected or queued == limit else piece
-                        await self._checkpoint.save({"after": str(last[-1].id)})
+                        await checkpoint.save({"after": str(last[-1].id)})
                     progress.advance(len(piece))
                     if queued == limit:
                         return queued
                 after = str(page[-1].id)
-                await self._checkpoint.save({"after": after})
-        await self._checkpoint.clear()
+                await checkpoint.save({"after": after})
+        await checkpoint.clear()
         return queued
 
     async def _requeue(self, uploads: Sequence[Upload]) -> int:
         await self._until_short()
         deadly = [one.source for one in uploads if one.error_code in DEADLY_CODES and one.source]
         if deadly:  # or the poison list would refuse them again
-            await remove_poison(deadly, self._blobs, self._catalog.poison)
+            await remove_poison(deadly, self.blobs, self.catalog.poison)
         ids = [upload.id for upload in uploads]
-        jobs = await self._catalog.requeuer.requeue(ids, self._selection.filter.state)
-        await self._queue.jobs.enqueue(jobs)
+        jobs = await self.catalog.requeuer.requeue(ids, self.selection.filter.state)
+        await self.queue.jobs.enqueue(jobs)
         return sum(len(ids) for ids in jobs.values())
 
     async def _until_short(self) -> None:
         """Live uploads go first: those that have jobs, and those whose events no worker has taken yet."""
         warned = False
-        while await self._queue.jobs.waiting() + await self._queue.stream.depth() > _SHORT:
-            if not warned and not await self._queue.heartbeats.any_healthy():
+        while await self.queue.jobs.waiting() + await self.queue.stream.depth() > _SHORT:
+            if not warned and not await self.queue.heartbeats.any_healthy():
                 print_error("The queue does not drain; is a worker running?")
             warned = True
             await asyncio.sleep(_POLL_INTERVAL_S)

@@ -34,7 +34,7 @@ class SweptInstallation:
     catalog: Catalog
     blobs: Storage
     queue: Queue
-    stopping: Callable[[], bool]
+    is_stopping: Callable[[], bool]
 
     async def check(self) -> None:
         await self.blobs.bind(self.catalog.id, catalog_is_new=False)
@@ -50,9 +50,6 @@ class SweptInstallation:
         wrong = await self.catalog.reports.check_totals()
         await self.catalog.reports.correct(wrong)
         return len(wrong)
-
-    def is_stopping(self) -> bool:
-        return self.stopping()
 
     async def _enqueue(self, jobs: Jobs) -> int:
         await self.queue.jobs.enqueue(jobs)

@@ -31,7 +31,11 @@ async def scan(
 
     Memory does not grow with their number. Raises: StorageError when a listing ends in an error.
     """
-    counts = _Counts()
+    counts = defaultdict[str, Count](Count)
+
+    def add(name: str, more: Count) -> None:
+        counts[name] = Count(counts[name].count + more.count, counts[name].bytes + more.bytes)
+
     misnamed = set[str]()  # a listing that begins again behind a key may meet one again
     inspection = Inspection(blobs, catalog.sweeps, ages)
     for step_of in (partial(compare, fully=True, passed_over=misnamed.add), retired, leftovers, thrown_away):
@@ -39,30 +43,22 @@ async def scan(
         while after is not None:
             step = await step_of(after, inspection)
             for name, count in step.counts():
-                counts.add(name, count)
+                add(name, count)
             seen(step.seen.get(VARIANTS, _NOTHING).count)
             after = step.after
     originals = list_infos(blobs, UPLOADS, passed_over=misnamed.add)
     async for original, source in _side_by_side(originals, catalog.sources.all()):
         if original is not None:
-            counts.add(UPLOADS, Count(1, original.bytes))
+            add(UPLOADS, Count(1, original.bytes))
             if source is None and not await announced_otherwise([original], catalog.sources, blobs):
-                counts.add(UNANNOUNCED, Count(1, original.bytes))
+                add(UNANNOUNCED, Count(1, original.bytes))
         elif source is not None and source.needed and await _is_gone(source.key, blobs):
-            counts.add(LOST, Count(1, source.bytes))
+            add(LOST, Count(1, source.bytes))
         seen(1)
-    counts.add(MISNAMED, Count(len(misnamed)))
+    add(MISNAMED, Count(len(misnamed)))
     areas = {name: counts[name] for name in (UPLOADS, VARIANTS, TRASH, STAGING)}
     findings = {name: counts[name] for name in CLASSES}
     return DriftReport("scan", moment(now_ms()), counts[VARIANTS], counts[ROWS], findings, areas)
-
-
-class _Counts(defaultdict[str, Count]):
-    def __init__(self) -> None:
-        super().__init__(Count)
-
-    def add(self, name: str, more: Count) -> None:
-        self[name] = Count(self[name].count + more.count, self[name].bytes + more.bytes)
 
 
 async def _side_by_side(

@@ -57,7 +57,7 @@ class Draft:
 
     id: str
     begun: float  # s since 1970
-    stage: str = "compare"
+    stage: int = 0
     after: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)  # by folder or kind, as a step counts them
     bytes: Mapping[str, int] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Draft:
         return cls(f"sweep-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}", now)
 
 
-async def write_down(draft: Draft, step: StepResult, next_stage: str, blobs: Put) -> Draft:
+async def write_down(draft: Draft, step: StepResult, blobs: Put) -> Draft:
     """The draft with what a step has found, which is written to a file of its own. Raises: StorageError.
 
     The same step again replaces that file.
@@ -83,7 +83,7 @@ async def write_down(draft: Draft, step: StepResult, next_stage: str, blobs: Put
         await blobs.put(plan_part_key(draft.id, draft.parts), _chunks([b"".join(lines)]))
     return replace(
         draft,
-        stage=draft.stage if step.after is not None else next_stage,
+        stage=draft.stage + (step.after is None),
         after=step.after or "",
         counts=counts,
         bytes=sizes,

@@ -1,7 +1,7 @@
 """Planning: files and rows are inspected step by step, and what is to be done is written down."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from pipelines.sweep import findings
@@ -15,12 +15,12 @@ from storage.totals import Count, Swept
 
 _COUNTED = "counted"
 
-_STAGES: Mapping[str, Callable[[str, Inspection], Awaitable[StepResult]]] = {
-    "compare": findings.compare,
-    "retired": findings.retired,
-    "leftovers": findings.leftovers,
-    "trash": findings.thrown_away,
-}
+_STAGES: Sequence[Callable[[str, Inspection], Awaitable[StepResult]]] = (
+    findings.compare,
+    findings.retired,
+    findings.leftovers,
+    findings.thrown_away,
+)
 
 
 async def make_plan(planner: Planner) -> Plan:
@@ -50,11 +50,11 @@ async def make_plan(planner: Planner) -> Plan:
 
 
 async def _run_stages(draft: Draft, planner: Planner) -> Draft:
-    while draft.stage != "done":
+    while draft.stage < len(_STAGES):
         await planner.next_step()
         inspection = Inspection(planner.blobs, planner.sweeps, planner.ages())
         step = await _STAGES[draft.stage](draft.after, inspection)
-        draft = await write_down(draft, step, _after(draft.stage), planner.blobs)
+        draft = await write_down(draft, step, planner.blobs)
         await planner.sweeps.checkpoint(DRAFT).save(draft)
     return draft
 
@@ -85,11 +85,6 @@ async def _begun(planner: Planner) -> Draft:
     now = planner.now()
     draft = Draft(**saved) if saved else Draft.new(now)
     return draft if now - draft.begun < STALE_S else Draft.new(now)
-
-
-def _after(stage: str) -> str:
-    stages = [*_STAGES, "done"]
-    return stages[stages.index(stage) + 1]
 
 
 async def _swept(plan: Plan, draft: Draft, wrong_totals: int | None, planner: Planner) -> Swept:

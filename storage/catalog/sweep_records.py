@@ -106,8 +106,11 @@ class SweepRecords:
 
     async def note_stop(self, reason: str) -> None:
         """Remember that a sweep was stopped before it had found anything. Raises: CatalogUnavailable."""
-        before = await self.last() or Swept("", now_ms(), Count(), Count(), {}, Count())
-        await self.remember(replace(before, stopped=reason, stops=before.stops + 1, applied_ms=None, done={}))
+        async with self._database.writing() as connection:
+            value = await read_value(connection, LAST_SWEEP)
+            last = Swept.from_json(value) if value else Swept("", now_ms(), Count(), Count(), {}, Count())
+            stopped = replace(last, stopped=reason, stops=last.stops + 1, applied_ms=None, done={})
+            await write_value(connection, LAST_SWEEP, stopped)
 
     def checkpoint(self, name: str) -> Checkpoint:
         """Where the progress of one part of the sweep is saved."""
