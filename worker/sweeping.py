@@ -113,7 +113,7 @@ async def _made_since(since_ms: int, sweeper: Sweeper) -> Plan | None:
 
 
 async def alarm(queue: Queue, reason: str, plan: Plan | None) -> None:
-    """Tell apps, as far as Redis listens, that a sweep was stopped."""
+    """Send apps the message that a sweep was stopped, if Redis can be reached."""
     message = sweep_stopped(reason, plan.id if plan else None, now_ms(), _numbers(plan))
     with suppress(QueueUnavailable):
         await queue.messages.send([message])
