@@ -248,6 +248,16 @@ async def test_marks_of_a_sweep_that_begins_meanwhile_are_left_to_it(catalog: Ca
         assert await catalog.sweeps.clear_abandoned_marks() == 0
 
 
+async def test_a_mark_is_not_cleared_once_another_sweep_has_taken_over(catalog: Catalog) -> None:
+    await catalog.sweeps.lease("me", 60)
+    await catalog.sweeps.mark_for_deletion([A_KEY])
+    with meanwhile(catalog, "DELETE FROM deletion_marks", anothers_lease()):
+        await catalog.sweeps.clear_marks("me", moved=[], untouched=[A_KEY])
+
+    [mark] = await rows(catalog, deletion_marks)
+    assert (mark["key"], mark["moved_ms"]) == (A_KEY, None)
+
+
 async def test_a_superseded_variant_that_is_current_again_is_not_forgotten(catalog: Catalog) -> None:
     await take(catalog, upload_event(1))
     await work(catalog)
