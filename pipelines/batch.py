@@ -26,7 +26,7 @@ from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
 from pipelines.slots import Slots
 from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
-from storage.blobs import Existence, Prove
+from storage.blobs import CheckIdentity, Existence
 from storage.catalog.claims import Claims
 from storage.catalog.records import Claim, Committed, Failed, Outcome, Postponed, Ready, Removed, State
 from storage.errors import (
@@ -47,7 +47,7 @@ _ABOUT_S = 0.5  # a job is on time if it is no earlier
 NEW_WORK_S = 30  # a batch takes no new upload after this time, so that a crash costs seconds of work
 
 
-class BatchBlobs(PictureBlobs, DoomedBlobs, Prove, Protocol):
+class BatchBlobs(PictureBlobs, DoomedBlobs, CheckIdentity, Protocol):
     """What uploads need of a storage."""
 
 
@@ -232,7 +232,7 @@ def _came_early(error: Exception, classified: Failed, context: BatchContext) -> 
 async def _cause(missing: BlobNotFound, context: BatchContext) -> Exception:
     """The reason why there is no file: the root may have been exchanged."""
     try:
-        await context.blobs.prove()
+        await context.blobs.check_identity()
     except StorageError as error:
         return error
     return missing

@@ -113,8 +113,8 @@ class Probe(Protocol):
         """Write and remove a little, as a test of the storage as a whole."""
 
 
-class Prove(Protocol):
-    async def prove(self) -> None:
+class CheckIdentity(Protocol):
+    async def check_identity(self) -> None:
         """Raises: RootMismatch where this is not the storage that it was."""
 
 
@@ -154,7 +154,7 @@ async def list_infos(
                         yield info
 
 
-class Blobs(Open, Get, Put, Store, Delete, Move, Inspect, Probe, Prove, Room, Protocol):
+class Blobs(Open, Get, Put, Store, Delete, Move, Inspect, Probe, CheckIdentity, Room, Protocol):
     """All verbs. Ask for less wherever less will do."""
 
 
@@ -191,29 +191,3 @@ class Prepare(Protocol):
 
 class Storage(Blobs, Identity, Prepare, Protocol):
     """All that a backend implements."""
-
-
-__all__ = [
-    "BlobInfo",
-    "Blobs",
-    "Delete",
-    "Existence",
-    "Get",
-    "Identity",
-    "Inspect",
-    "List",
-    "Move",
-    "Open",
-    "Prepare",
-    "Probe",
-    "Prove",
-    "Put",
-    "Room",
-    "Source",
-    "Space",
-    "Stat",
-    "Storage",
-    "Store",
-    "list_infos",
-    "sight",
-]

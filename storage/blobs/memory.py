@@ -98,7 +98,7 @@ class MemoryBlobs:
     async def probe(self) -> None:
         """Memory that can be asked is there."""
 
-    async def prove(self) -> None:
+    async def check_identity(self) -> None:
         """Nobody can exchange it."""
 
     async def space(self) -> None:

@@ -52,7 +52,7 @@ class Mover:
                     moved = _renamed(name, to[-1], here, there, replace=replace)
                 except OSError as error:
                     if error.errno != errno.EXDEV:
-                        self._prove_free(parts, here, error)
+                        self._check_not_pinned(parts, here, error)
                         raise
                     return self._carry(parts, name, to, here, there, replace=replace)
                 sync_folder(there)
@@ -129,7 +129,7 @@ class Mover:
             finally:
                 self._staging.drop([staged])
 
-    def _prove_free(self, parts: Sequence[str], here: int, error: OSError) -> None:
+    def _check_not_pinned(self, parts: Sequence[str], here: int, error: OSError) -> None:
         """Raises: BlobPinned where it is the file's own folder that lets nothing go."""
         if error.errno in NOT_ALLOWED and (
             error.errno == errno.EPERM  # a sticky folder, or a file that may not be changed

@@ -45,7 +45,7 @@ class Root:
         Raises: OSError, BlobsUnavailable, RootMismatch.
         """
         if not moved:
-            self._prove_place()
+            self._check_place()
         fd = os.dup(self.fd)
         try:
             for depth, part in enumerate(parts):
@@ -69,13 +69,13 @@ class Root:
         except OSError as error:  # whatever lies under it, this says nothing of any file below
             raise unavailable(path, error) from error
         try:
-            self._prove_volume(name, fd)
+            self._check_volume(name, fd)
         except StorageError:
             os.close(fd)
             raise
         return fd
 
-    def _prove_volume(self, area: str, fd: int) -> None:
+    def _check_volume(self, area: str, fd: int) -> None:
         device = os.fstat(fd).st_dev
         known = self._devices.get(area)
         if known == device:
@@ -85,7 +85,7 @@ class Root:
         if was and (missing := why_missing(self.path, self.fd, area, fd, was)):
             raise VolumeMissing(missing)
         if known is None:
-            _prove_numbers(path, fd)
+            _check_inodes(path, fd)
         elif was is None:  # one that is mounted again may have another number
             raise VolumeMissing(
                 f"{path} is on another file system than when this process began. Is a disk not mounted? "
@@ -97,12 +97,12 @@ class Root:
         try:
             return os.open(name, _THROUGH_LINKS, dir_fd=self.fd)
         except FileNotFoundError:
-            self._prove_nothing_is_there(name)
+            self._check_absence(name)
             if not create:
                 raise
         return _make(self.fd, name, _THROUGH_LINKS)
 
-    def _prove_nothing_is_there(self, name: str) -> None:
+    def _check_absence(self, name: str) -> None:
         """A disk that is not mounted must not look like files that are gone."""
         path = self.path / name
         with suppress(FileNotFoundError, OSError):
@@ -151,9 +151,9 @@ class Root:
             replace_marker(self.fd, catalog_id)
         self._catalog_id = catalog_id
 
-    def prove(self) -> None:
+    def check_identity(self) -> None:
         """Raises: RootMismatch where the root is not the one that was bound (any more), BlobsUnavailable."""
-        self._prove_place()
+        self._check_place()
         if self._catalog_id is not None:
             with mapped(MARKER):
                 found = read_marker(self.fd)
@@ -166,7 +166,7 @@ class Root:
         """
         if self._catalog_id is not None:
             with suppress(OSError):
-                remember_volumes(self.fd, proven=self._devices.keys())
+                remember_volumes(self.fd, entered=self._devices.keys())
 
     def _volumes(self) -> Mapping[str, Volume]:
         try:
@@ -196,7 +196,7 @@ class Root:
         except FileNotFoundError:
             return False
 
-    def _prove_place(self) -> None:
+    def _check_place(self) -> None:
         """The folder that is open still is the one at `path`; another there that is ours takes its place."""
         if self._catalog_id is None:
             return
@@ -258,7 +258,7 @@ def spelled(folder: int, name: str, key: str) -> str:
     return name
 
 
-def _prove_numbers(path: Path, folder: int) -> None:
+def _check_inodes(path: Path, folder: int) -> None:
     """Raises: FileSystemUnfit where what lies in this folder has another number at each look."""
     looks = [os.stat(".", dir_fd=folder) for _ in range(3)]
     if len({look.st_ino for look in looks}) != 1:

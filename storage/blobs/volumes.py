@@ -41,8 +41,8 @@ def read_volumes(root: int) -> Mapping[str, Volume]:
     return {area: Volume(_IS_APART in rest, _HELD in rest) for area, *rest in words if area in AREAS}
 
 
-def remember_volumes(root: int, proven: Container[str]) -> None:
-    """Write down which areas are volumes by now; of one that is `proven` to be it, also that it is empty.
+def remember_volumes(root: int, entered: Container[str]) -> None:
+    """Write down which areas are volumes by now; of one that was `entered`, also that it is empty.
 
     Raises: OSError.
     """
@@ -51,7 +51,7 @@ def remember_volumes(root: int, proven: Container[str]) -> None:
     for area in AREAS:
         now, before = _look(root, area), known.get(area, Volume(is_apart=False, held=False))
         if now is not None:
-            held = now.held or (before.held and area not in proven)
+            held = now.held or (before.held and area not in entered)
             found[area] = Volume(now.is_apart or before.is_apart, held)
     found = {area: volume for area, volume in found.items() if volume.is_apart or volume.held}
     if found != known:

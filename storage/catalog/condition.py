@@ -20,7 +20,7 @@ _PRIMARY = 0xFF  # the rest of an error's number says more about it
 
 
 class Condition:
-    """What was met in one catalog's file and stays true until it is proved otherwise.
+    """What was met in one catalog's file and stays true until a write or a check disproves it.
 
     `damage` is what a damaged page was met with, by whatever statement; None: no such page was met.
     `takes_writes` is false from a write that the file or its disk refused until one that worked.

@@ -9,6 +9,7 @@ from arq.worker import Worker
 from pipelines.sandbox import Sandbox
 from pipelines.sandbox.child import Child
 from storage.blobs.local import LocalBlobs
+from storage.blobs.staging import Staging
 from storage.catalog import Catalog
 from storage.catalog.checkpoints import Checkpoint
 from storage.catalog.claims import Claims
@@ -52,7 +53,7 @@ JOB: Mapping[str, Step] = {
 }
 RENDER: Mapping[str, Step] = {
     "source": Step(LocalBlobs, "open"),
-    "stage": Step(LocalBlobs, "_stage", _AFTER),
+    "stage": Step(Staging, "make", _AFTER),
     "ask": Step(Child, "send"),
     "answer": Step(Child, "receive"),
     "render": Step(Sandbox, "render", _AFTER),

@@ -93,7 +93,7 @@ async def test_no_file_is_reported_missing_while_the_root_is_another(
     assert await catalog.outbox.unsent(0, 10) == []
     assert context.outage.pause_ms > 0
     with pytest.raises(RootMismatch, match=str(root)):
-        await context.blobs.prove()
+        await context.blobs.check_identity()
 
 
 @pytest.mark.parametrize("copied", [True, False], ids=["a copy of it", "itself"])

@@ -1,6 +1,7 @@
 """Work in threads: nobody leaves before it has ended."""
 
 import asyncio
+import operator
 import os
 import threading
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from threading import Event
 
 import pytest
 
+import storage.blobs.local
 from storage.blobs.local import LocalBlobs
 from storage.threads import in_thread, in_thread_or_undo, in_thread_within, start_threads
 
@@ -75,19 +77,19 @@ async def test_a_descriptor_that_nobody_takes_any_more_is_closed(
     async with local_blobs.stage(1):
         pass
     started, go = Event(), Event()
-    inner = {"open": "_open_file", "stage": "_stage"}[verb]
-    real = getattr(local_blobs, inner)
+    inner = {"open": "local.open_file", "stage": "staging.Staging.make"}[verb]
+    real = operator.attrgetter(inner)(storage.blobs)
 
-    def slow(argument: object) -> object:
+    def slow(*arguments: object) -> object:
         started.set()
         go.wait(10)
-        return real(argument)
+        return real(*arguments)
 
     async def use() -> None:
         async with local_blobs.open("uploads/cat.jpg") if verb == "open" else local_blobs.stage(3):
             pytest.fail("it was cancelled before")
 
-    monkeypatch.setattr(local_blobs, inner, slow)
+    monkeypatch.setattr(f"storage.blobs.{inner}", slow)
     before = os.listdir("/proc/self/fd")
     task: asyncio.Task[object] = asyncio.create_task(use())
     await cancelled(task, started, go)

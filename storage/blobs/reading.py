@@ -1,0 +1,82 @@
+"""Reading below the root: files are opened, or only looked at; nothing is changed."""
+
+import os
+import stat
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
+from itertools import groupby
+
+from storage import keys
+from storage.blobs import BlobInfo, Existence
+from storage.blobs.folders import walk
+from storage.blobs.root import Root, spelled
+from storage.errors import BlobForbidden, BlobRefused, StorageError, user
+
+
+def open_file(root: Root, key: str) -> int:
+    """The regular file under `key`, open. Raises: OSError, BlobForbidden, BlobRefused, RootMismatch."""
+    *folders, name = keys.segments(key)
+    # O_NONBLOCK: a pipe under an upload's name must not hang its reader
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        with root.folder(folders) as folder:
+            fd = os.open(spelled(folder, name, key), flags, dir_fd=folder)
+    except PermissionError as error:
+        raise BlobForbidden(
+            f"{root.path / key} cannot be read by the user {user()}: {error.strerror}"
+        ) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise BlobRefused(f"{key} is not a regular file")
+    return fd
+
+
+def stat_files(root: Root, wanted: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+    """What lies under each of the `wanted` keys; keys of one folder in a row open it once."""
+    for key in wanted:
+        keys.segments(key)
+    found: dict[str, BlobInfo | Existence] = {}
+    for path, group in groupby(wanted, key=lambda key: key.rpartition("/")[0]):
+        found |= _stat_in(root, path, list(group))
+    return found
+
+
+def _stat_in(root: Root, path: str, wanted: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+    try:
+        with root.folder(path.split("/") if path else []) as folder:
+            return {key: _seen(folder, key) for key in wanted}
+    except FileNotFoundError:
+        return dict.fromkeys(wanted, Existence.MISSING)
+    except (OSError, StorageError):
+        return dict.fromkeys(wanted, Existence.UNKNOWN)
+
+
+def list_files(
+    root: Root, prefix: str, after: str, passed_over: Callable[[str], object]
+) -> Generator[Sequence[str], None, None]:
+    """The keys below `prefix`, as `List` says, some of one folder at a time."""
+    with suppress(FileNotFoundError), root.folder(keys.segments(prefix)) as folder:
+        yield from walk(folder, prefix, after, passed_over)
+
+
+def _seen(folder: int, key: str) -> BlobInfo | Existence:
+    """What lies under the last name of `key` in its open folder; never what a link there points to."""
+    try:
+        name = spelled(folder, key.rpartition("/")[2], key)
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return Existence.MISSING
+    except OSError:
+        return Existence.UNKNOWN
+    return info_of(key, status) if stat.S_ISREG(status.st_mode) else Existence.UNKNOWN
+
+
+def info_of(key: str, status: os.stat_result) -> BlobInfo:
+    """What `status` says of the blob under `key`."""
+    changed_at = max(status.st_mtime, status.st_ctime)  # a rename and `cp -p` keep an old mtime
+    return BlobInfo(key, status.st_size, changed_at, f"{status.st_dev}:{status.st_ino}", status.st_mtime_ns)
+
+
+def stamp_of(status: os.stat_result) -> str:
+    """A text that is another one after every change of the file."""
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
