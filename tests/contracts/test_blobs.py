@@ -13,7 +13,7 @@ from storage.blobs.local import LocalBlobs
 from storage.blobs.memory import MemoryBlobs
 from storage.errors import BlobNotFound, KeyRefused, RootMismatch
 from storage.keys import UNFINISHED
-from tests.support.blobs import info_of, is_there, listed, stat_of
+from tests.support.blobs import chunks, info_of, is_there, listed, stat_of
 
 HOSTILE = {
     "empty": "",
@@ -32,11 +32,6 @@ HOSTILE = {
     "long segment in bytes": "uploads/" + "ä" * 128,
     "long key": "uploads/" + "/".join(["a" * 200] * 12),
 }
-
-
-async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
 
 
 async def opened(blobs: Storage, key: str) -> None:

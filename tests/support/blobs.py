@@ -1,6 +1,6 @@
 """Which storage a test runs on, and what lies there."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -9,6 +9,12 @@ from storage.blobs import BlobInfo, Existence, List, Stat
 on_files = pytest.mark.parametrize("blobs", ["files"], indirect=True)
 """For a test of the fixture `blobs` that needs a file system."""
 on_both = pytest.mark.parametrize("blobs", ["memory", "files"], indirect=True)
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    """What a sender sends, part by part."""
+    for part in parts:
+        yield part
 
 
 async def listed(

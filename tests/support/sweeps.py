@@ -73,10 +73,10 @@ def new_key() -> str:
     return variant_key(uuid4(), "jpeg")
 
 
-async def put(blobs: Store, key: str | None = None) -> str:
+async def put(blobs: Store, key: str | None = None, content: bytes = CONTENT) -> str:
     """A file, published as a writer does it; returns its key."""
     key = key or new_key()
-    await blobs.store([(key, CONTENT)])
+    await blobs.store([(key, content)])
     return key
 
 

@@ -27,7 +27,7 @@ from storage.catalog import Catalog
 from storage.catalog.records import Message, State
 from tests.support import pictures
 from tests.support.batches import Uploads, batch_context
-from tests.support.blobs import info_of, stat_of
+from tests.support.blobs import chunks, info_of, stat_of
 from tests.support.catalogs import commit, outbox_of, postponed, ready
 from tests.support.sandboxes import allowance
 from worker import retry
@@ -213,7 +213,7 @@ async def test_a_file_that_is_still_being_written_is_ready_when_it_is_whole(
 
 
 async def test_a_damaged_file_that_was_just_written_is_refused_when_it_has_settled(context: Shop) -> None:
-    await context.uploads.blobs.put("uploads/cat.jpg", _once(PICTURE[:HALF]))
+    await context.uploads.blobs.put("uploads/cat.jpg", chunks(PICTURE[:HALF]))
     began = time.monotonic()
     await context.announce("cat.jpg")
 
@@ -227,7 +227,7 @@ async def test_a_wait_that_a_leap_of_the_clock_cuts_short_is_waited_to_its_end(
     context: Shop, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
     if content:
-        await context.uploads.blobs.put("uploads/cat.jpg", _once(content))
+        await context.uploads.blobs.put("uploads/cat.jpg", chunks(content))
     monkeypatch.setattr(retry, "MISSING_FOR_MS", int(SETTLE_S * 1000))
     began = time.monotonic()
     upload_id = await context.announce("cat.jpg")
@@ -240,7 +240,7 @@ async def test_a_wait_that_a_leap_of_the_clock_cuts_short_is_waited_to_its_end(
 
 
 async def test_a_file_that_is_no_picture_is_refused_at_once(context: Shop) -> None:
-    await context.uploads.blobs.put("uploads/cat.jpg", _once(b"%PDF-1.7 and what follows in a document"))
+    await context.uploads.blobs.put("uploads/cat.jpg", chunks(b"%PDF-1.7 and what follows in a document"))
     await context.announce("cat.jpg")
 
     assert await context.outcome() == (State.FAILED, "unsupported_format", 1)
@@ -251,7 +251,7 @@ async def test_a_file_that_comes_after_its_event_is_worked_on_when_it_is_there(c
     upload_id = await context.announce("cat.jpg")
     await context.reported(1)
     began = time.monotonic()
-    await context.uploads.blobs.put("uploads/cat.jpg", _once(PICTURE))
+    await context.uploads.blobs.put("uploads/cat.jpg", chunks(PICTURE))
 
     assert await context.outcome() == (State.READY, None, 0)
     assert time.monotonic() - began < 5
@@ -380,10 +380,6 @@ async def nobody(_: object) -> None:
     """Has nothing to do."""
 
 
-async def _once(content: bytes) -> AsyncIterator[bytes]:
-    yield content
-
-
 # -- the lookout alone
 
 
@@ -393,7 +389,7 @@ async def test_a_file_that_is_as_it_was_seen_hastens_nothing(local_blobs: LocalB
     async def hasten(ids: Sequence[UUID]) -> None:
         hastened.extend(ids)
 
-    await local_blobs.put("uploads/a", _once(b"a"))
+    await local_blobs.put("uploads/a", chunks(b"a"))
     seen = await stat_of(local_blobs, "uploads/a")
     assert isinstance(seen, BlobInfo)
     lookout = Lookout(local_blobs, hasten)
@@ -424,8 +420,8 @@ async def test_what_is_watched_while_the_originals_are_polled_is_polled_next_tim
                 lookout.watch(upload_id, "uploads/b", Existence.MISSING, 60)
             return found
 
-    await local_blobs.put("uploads/a", _once(b"a"))
-    await local_blobs.put("uploads/b", _once(b"b"))
+    await local_blobs.put("uploads/a", chunks(b"a"))
+    await local_blobs.put("uploads/b", chunks(b"b"))
     lookout = Lookout(Meanwhile(), hasten)
     lookout.watch(UUID(int=1), "uploads/a", Existence.MISSING, 60)
     await lookout.poll()
@@ -455,7 +451,7 @@ async def test_what_is_put_off_stays_with_its_job_when_another_of_it_is_hastened
     [both] = await context.catalog.requeuer.requeue_stalled(stalled)
     context.due.put_nowait(([first, second], both))
     await context.reported(1)
-    await uploads.blobs.put("uploads/first.jpg", _once(PICTURE))
+    await uploads.blobs.put("uploads/first.jpg", chunks(PICTURE))
     await context.outcome()
 
     assert [set(report.left_over) for report in await context.reported(2)] == [{first, second}, {second}]

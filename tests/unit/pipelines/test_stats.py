@@ -14,11 +14,13 @@ from pipelines.stats.growth import DAY_MS, Growth, growth
 from pipelines.stats.report import DriftReport
 from pipelines.stats.snapshots import keep_snapshot
 from pipelines.sweep.ages import Ages
-from storage.blobs.local import LocalBlobs
+from storage.blobs import Storage
 from storage.catalog import Catalog, open_catalog
 from storage.catalog.records import Original, Ready, StoredVariant
 from storage.totals import Count, Snapshot
+from tests.support.blobs import on_both, on_files
 from tests.support.catalogs import claim, commit, delete_event, take, upload_event
+from tests.support.sweeps import new_key, put
 
 NOW = 20_000 * DAY_MS
 OLD = Ages(time.time() + 60, 0)  # whatever is there is older than the grace
@@ -60,12 +62,13 @@ def test_a_disk_that_does_not_fill_or_does_not_say_how_full_it_is_is_never_full(
 # -- a snapshot a day
 
 
+@on_files
 async def test_of_all_workers_one_keeps_the_totals_of_the_day(
-    catalog: Catalog, catalog_url: str, local_blobs: LocalBlobs
+    catalog: Catalog, catalog_url: str, blobs: Storage
 ) -> None:
     await take(catalog, upload_event(1))
     async with open_catalog(catalog_url) as another:
-        kept = await asyncio.gather(*(keep_snapshot(one.reports, local_blobs) for one in (catalog, another)))
+        kept = await asyncio.gather(*(keep_snapshot(one.reports, blobs) for one in (catalog, another)))
 
     [only] = (await catalog.reports.totals()).snapshots
     assert sorted(kept) == [False, True]
@@ -75,18 +78,6 @@ async def test_of_all_workers_one_keeps_the_totals_of_the_day(
 
 
 # -- drift
-
-
-async def put(blobs: LocalBlobs, key: str, content: bytes = b"1234567") -> str:
-    async with blobs.stage(1) as [staged]:
-        os.write(staged.fd, content)
-        await blobs.publish([(staged, key)])
-    return key
-
-
-def new_key() -> str:
-    name = str(uuid4())
-    return f"variants/{name[:2]}/{name[2:4]}/{name}.jpg"
 
 
 async def recorded(catalog: Catalog, source: str, *keys: str, upload_id: UUID | None = None) -> UUID:
@@ -101,15 +92,16 @@ async def recorded(catalog: Catalog, source: str, *keys: str, upload_id: UUID | 
 
 def found_by(drift: DriftReport) -> Mapping[str, Count]:
     assert set(drift.findings) == set(CLASSES)
-    return {name: tally for name, tally in drift.findings.items() if tally.count}
+    return {name: found for name, found in drift.findings.items() if found.count}
 
 
-async def test_catalog_and_disk_that_agree_have_no_drift(catalog: Catalog, local_blobs: LocalBlobs) -> None:
-    source = await put(local_blobs, "uploads/a/cat.jpg", b"x" * 100)
-    await recorded(catalog, source, *[await put(local_blobs, new_key()) for _ in range(3)])
+@on_both
+async def test_catalog_and_disk_that_agree_have_no_drift(catalog: Catalog, blobs: Storage) -> None:
+    source = await put(blobs, "uploads/a/cat.jpg", b"x" * 100)
+    await recorded(catalog, source, *[await put(blobs, new_key()) for _ in range(3)])
     seen: list[int] = []
 
-    drift = await scan(catalog, local_blobs, OLD, seen.append)
+    drift = await scan(catalog, blobs, OLD, seen.append)
 
     assert found_by(drift) == {}
     assert drift.areas is not None
@@ -117,23 +109,24 @@ async def test_catalog_and_disk_that_agree_have_no_drift(catalog: Catalog, local
     assert (drift.areas["uploads"], sum(seen)) == (Count(1, 100), 4)
 
 
+@on_files
 async def test_every_class_of_drift_is_counted_with_its_bytes(
-    catalog: Catalog, local_blobs: LocalBlobs, root: Path
+    catalog: Catalog, blobs: Storage, root: Path
 ) -> None:
-    await put(local_blobs, "uploads/there", b"x" * 100)
-    await put(local_blobs, "uploads/nobody", b"x" * 50)
-    await put(local_blobs, "trash/delete-1/uploads/gone", b"x" * 9)
-    await put(local_blobs, "variants/README.txt", b"hi")
-    await put(local_blobs, new_key(), b"orphan")
-    resized = await put(local_blobs, new_key(), b"123")
-    old = await put(local_blobs, new_key())
+    await put(blobs, "uploads/there", b"x" * 100)
+    await put(blobs, "uploads/nobody", b"x" * 50)
+    await put(blobs, "trash/delete-1/uploads/gone", b"x" * 9)
+    await put(blobs, "variants/README.txt", b"hi")
+    await put(blobs, new_key(), b"orphan")
+    mismatched = await put(blobs, new_key(), b"123")
+    old = await put(blobs, new_key())
     upload_id = await recorded(catalog, "uploads/there", old)
-    await recorded(catalog, "uploads/there", resized, new_key(), upload_id=upload_id)
-    await recorded(catalog, "uploads/lost", await put(local_blobs, new_key()))
+    await recorded(catalog, "uploads/there", mismatched, new_key(), upload_id=upload_id)
+    await recorded(catalog, "uploads/lost", await put(blobs, new_key()))
     (root / "staging").mkdir(exist_ok=True)
     (root / "staging/left").write_bytes(b"1234")
 
-    drift = await scan(catalog, local_blobs, Ages(time.time() + 60, time.time() * 1000 + 1))
+    drift = await scan(catalog, blobs, Ages(time.time() + 60, time.time() * 1000 + 1))
 
     assert found_by(drift) == {
         "orphan": Count(1, 6),
@@ -153,44 +146,46 @@ async def test_every_class_of_drift_is_counted_with_its_bytes(
     }
 
 
-async def test_a_young_file_is_no_orphan_yet(catalog: Catalog, local_blobs: LocalBlobs) -> None:
-    await put(local_blobs, new_key())
+async def test_a_young_file_is_no_orphan_yet(catalog: Catalog, blobs: Storage) -> None:
+    await put(blobs, new_key())
 
-    assert found_by(await scan(catalog, local_blobs, Ages(0, 0))) == {"young": Count(1, 7)}
+    assert found_by(await scan(catalog, blobs, Ages(0, 0))) == {"young": Count(1, 7)}
 
 
 async def test_a_deleted_upload_misses_no_original_and_announces_none(
-    catalog: Catalog, local_blobs: LocalBlobs
+    catalog: Catalog, blobs: Storage
 ) -> None:
-    kept = await put(local_blobs, "uploads/kept")
+    kept = await put(blobs, "uploads/kept")
     for source in (kept, "uploads/gone"):
-        upload_id = await recorded(catalog, source, await put(local_blobs, new_key()))
+        upload_id = await recorded(catalog, source, await put(blobs, new_key()))
         await take(catalog, delete_event(time.time_ns(), upload_id))
 
-    assert found_by(await scan(catalog, local_blobs, OLD)) == {}
+    assert found_by(await scan(catalog, blobs, OLD)) == {}
 
 
-async def test_looking_touches_nothing(catalog: Catalog, local_blobs: LocalBlobs, root: Path) -> None:
-    await put(local_blobs, new_key())
+@on_files
+async def test_looking_touches_nothing(catalog: Catalog, blobs: Storage, root: Path) -> None:
+    await put(blobs, new_key())
     await recorded(catalog, "uploads/lost", new_key())
     before = sorted(root.rglob("*"))
 
-    await scan(catalog, local_blobs, OLD)
+    await scan(catalog, blobs, OLD)
 
     assert sorted(root.rglob("*")) == before
     assert sum((await catalog.reports.states()).values()) == 1
 
 
+@on_files
 async def test_names_that_no_key_can_have_are_counted_and_spellings_are_one_name(
-    catalog: Catalog, local_blobs: LocalBlobs, root: Path
+    catalog: Catalog, blobs: Storage, root: Path
 ) -> None:
-    await recorded(catalog, "uploads/\u00e4.jpg", await put(local_blobs, new_key()))
+    await recorded(catalog, "uploads/\u00e4.jpg", await put(blobs, new_key()))
     for name in (b"uploads/a\xcc\x88.jpg", b"uploads/b\xe9.jpg", b"variants/c\n"):
         path = Path(os.fsdecode(bytes(root) + b"/" + name))
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
 
-    drift = await scan(catalog, local_blobs, Ages.at(time.time(), 3600, 3600))
+    drift = await scan(catalog, blobs, Ages.at(time.time(), 3600, 3600))
 
     counts = {name: found.count for name, found in drift.findings.items() if found.count}
     assert counts == {"misnamed": 2}

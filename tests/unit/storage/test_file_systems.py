@@ -4,7 +4,6 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,10 +17,6 @@ from storage.mounts import file_system_of
 from tests.support import file_systems
 from tests.support.blobs import listed
 from tests.support.file_systems import WORKABLE, Oddity
-
-
-async def once(content: bytes) -> AsyncIterator[bytes]:
-    yield content
 
 
 @pytest.mark.parametrize("oddity", WORKABLE.values(), ids=WORKABLE.keys())

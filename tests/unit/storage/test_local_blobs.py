@@ -22,14 +22,9 @@ from storage.blobs.local import LocalBlobs, open_local
 from storage.blobs.staging import Staged
 from storage.errors import BlobRefused, BlobsUnavailable, RootMismatch, StorageFull
 from storage.keys import MAX_BYTES, shown
-from tests.support.blobs import info_of, is_there, listed, stat_of
+from tests.support.blobs import chunks, info_of, is_there, listed, stat_of
 
 SECRET = b"what lies outside the root"
-
-
-async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
 
 
 async def opened(blobs: LocalBlobs, key: str) -> None:

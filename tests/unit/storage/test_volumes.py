@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,15 +15,11 @@ import pytest
 from storage.blobs import Existence
 from storage.blobs.local import LocalBlobs, open_local
 from storage.errors import BlobPinned, BlobRefused, BlobsUnavailable, VolumeMissing
-from tests.support.blobs import info_of, listed, stat_of
+from tests.support.blobs import chunks, info_of, listed, stat_of
 from tests.support.disks import bound, small_disk
 from tests.unit.storage.test_local_blobs import another_process, failing, said
 
 AREAS = ("uploads", "variants", "trash", "staging")
-
-
-async def once(content: bytes) -> AsyncIterator[bytes]:
-    yield content
 
 
 @pytest.fixture
@@ -41,7 +37,7 @@ async def test_a_folder_of_the_root_may_be_a_link_of_the_operator(
 ) -> None:
     (tmp_path / "disk").mkdir()
     (root / area).symlink_to(tmp_path / "disk")
-    await local_blobs.put("uploads/cat.jpg", once(b"cat"))
+    await local_blobs.put("uploads/cat.jpg", chunks(b"cat"))
     await local_blobs.store([("variants/ab/a", b"variant")])
     await local_blobs.move("uploads/cat.jpg", "trash/plan/uploads/cat.jpg")
 
@@ -78,7 +74,7 @@ async def test_a_link_to_a_disk_that_is_not_mounted_is_an_outage_and_no_missing_
     with pytest.raises(BlobsUnavailable):
         await listed(local_blobs, area)
     with pytest.raises(BlobsUnavailable):
-        await local_blobs.put(f"{area}/cat.jpg", once(b"cat"))
+        await local_blobs.put(f"{area}/cat.jpg", chunks(b"cat"))
 
 
 @pytest.mark.parametrize("area", ["uploads", "variants"])
@@ -176,7 +172,7 @@ async def test_a_move_to_another_volume_is_durable_there_before_it_is_gone_here(
 ) -> None:
     (elsewhere / "uploads/cat.jpg").write_bytes(b"cat")
     (root / "trash/plan").mkdir(parents=True)
-    await local_blobs.put("trash/first", once(b"x"))
+    await local_blobs.put("trash/first", chunks(b"x"))
     calls.clear()
     moved = await local_blobs.move("uploads/cat.jpg", "trash/plan/cat.jpg")
 
@@ -283,7 +279,7 @@ async def test_a_folder_that_is_on_another_volume_than_before_is_an_outage(
 async def test_a_folder_of_originals_that_was_there_and_is_gone_is_an_outage(
     local_blobs: LocalBlobs, root: Path
 ) -> None:
-    await local_blobs.put("uploads/cat.jpg", once(b"cat"))
+    await local_blobs.put("uploads/cat.jpg", chunks(b"cat"))
     shutil.move(root / "uploads", root / "moved")
 
     with pytest.raises(BlobsUnavailable, match=f"{root}/uploads is gone"):
@@ -341,7 +337,7 @@ async def test_a_volume_that_is_missing_when_a_process_begins_is_an_outage_by_na
         with pytest.raises(VolumeMissing, match=rf"{root}/{area} .* not mounted"):
             await blobs.get(f"{area}/content")
         with pytest.raises(VolumeMissing):
-            await blobs.put(f"{area}/more", once(b"x"))
+            await blobs.put(f"{area}/more", chunks(b"x"))
         assert await stat_of(blobs, f"{area}/content") is Existence.UNKNOWN
         assert not (root / area / "more").exists()
 
@@ -423,7 +419,7 @@ async def test_a_volume_that_was_always_empty_is_no_missing_one(
 
 async def test_a_root_on_one_volume_remembers_none(local_blobs: LocalBlobs, root: Path) -> None:
     await local_blobs.bind("first", catalog_is_new=True)
-    await local_blobs.put("uploads/cat.jpg", once(b"cat"))
+    await local_blobs.put("uploads/cat.jpg", chunks(b"cat"))
     await local_blobs.probe()
 
     assert not (root / ".media-volumes").exists()
