@@ -33,7 +33,7 @@ fuzz: $(INSTALLED) ## 20,000 broken pictures through the decoders; ARGS="--input
 limits: $(INSTALLED) ## The worst pictures inside 512 MiB and one CPU (root, cgroups)
 	.venv/bin/python -m tests.campaigns.limits $(ARGS)
 
-corpus: $(INSTALLED) ## A folder of pictures with a manifest, judged: make corpus CORPUS=DIR
+corpus: $(INSTALLED) ## A folder of pictures with a manifest, checked: make corpus CORPUS=DIR
 	.venv/bin/python -m tests.corpus "$${CORPUS:?which folder?}" $(ARGS)
 
 bench: $(INSTALLED) ## This worker beside its peers; ARGS="--quick"
