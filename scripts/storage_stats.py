@@ -8,7 +8,7 @@ from rich.filesize import decimal as size
 
 from pipelines.stats.report import DriftReport, QueueDepth, StorageReport, report
 from scripts.stats_chart import Point, chart
-from scripts.terminal import AsJson, output, print_error, print_json, run, safe, table
+from scripts.terminal import AsJson, counted, output, print_error, print_json, run, safe, table
 from storage.blobs import Space
 from storage.blobs.opening import open_blobs
 from storage.errors import StorageError
@@ -34,8 +34,8 @@ MEANING = {
 
 
 def command(
-    scan: Annotated[bool, typer.Option("--scan", help="Look at every file and every record now.")] = False,
-    history: Annotated[bool, typer.Option("--history", help="Draw the growth, day by day.")] = False,
+    scan: Annotated[bool, typer.Option("--scan", help="Compare every file with its record now.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Show the growth, day by day.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Report uploads by state, files by variant, day and size, queue depth, drift, free space and growth."""
@@ -58,7 +58,7 @@ def command(
 
 
 async def stored(settings: Settings) -> StorageTotals:
-    """What the catalog says, also one of an older schema.
+    """The totals of the catalog, also of one of an older schema.
 
     Raises: NoCatalog, CatalogObsolete, CatalogUnavailable.
     """
@@ -68,7 +68,7 @@ async def stored(settings: Settings) -> StorageTotals:
 
 
 async def waiting(settings: Settings) -> QueueDepth | None:
-    """How many events and jobs wait, and since when (seconds); None when Redis does not answer."""
+    """The queue depth; None when Redis does not answer."""
     try:
         async with open_queue(settings) as queue:
             return await queue_depth(queue)
@@ -79,7 +79,7 @@ async def waiting(settings: Settings) -> QueueDepth | None:
 
 
 async def room(settings: Settings) -> Space | None:
-    """How much room the storage has; None when it does not answer."""
+    """The free space of the storage; None when it does not answer."""
     try:
         async with open_blobs(settings.storage_url, create=False) as blobs:
             return await blobs.space()
@@ -88,7 +88,7 @@ async def room(settings: Settings) -> Space | None:
 
 
 async def _scan(settings: Settings) -> DriftReport:
-    # Everything that a report does without is imported here: it must come at once.
+    # Imported here, so that a report without a scan starts faster.
     from pipelines.stats.drift import scan
     from pipelines.sweep.ages import Ages
     from scripts.progress import Progress
@@ -140,9 +140,8 @@ def _print_days(report: StorageReport) -> None:
 
 
 def _print_largest(report: StorageReport) -> None:
-    rows = [
-        (one.source, size(one.bytes), size(one.variant_bytes), one.id) for one in report.largest if one.bytes
-    ]
+    found = [one for one in report.largest if one.bytes]
+    rows = [(one.source, size(one.bytes), size(one.variant_bytes), one.id) for one in found]
     if rows:
         output.print(table("Largest uploads", ("source", "#original", "#variants", "id"), rows))
 
@@ -153,16 +152,11 @@ def _print_queue(queue: QueueDepth | None) -> None:
         output.print("Redis does not answer: the queue depth is unknown.")
         return
     oldest = "" if queue.oldest_seconds is None else f", the oldest for {queue.oldest_seconds} s"
-    lives = "1 worker is running" if queue.workers == 1 else f"{queue.workers} workers are running"
-    events, jobs = (
-        "event waits" if queue.depth == 1 else "events wait",
-        "job" if queue.jobs == 1 else "jobs",
-    )
-    output.print(f"{queue.depth} {events}{oldest}; {queue.jobs} {jobs}; {lives}")
+    wait, verb = "waits" if queue.depth == 1 else "wait", "is" if queue.workers == 1 else "are"
+    events, jobs = counted(queue.depth, "event"), counted(queue.jobs, "job")
+    output.print(f"{events} {wait}{oldest}; {jobs}; {counted(queue.workers, 'worker')} {verb} running")
     if not queue.workers and (queue.depth or queue.jobs):
-        output.print(
-            "[bold red]No worker is running, so nothing of that is done:[/bold red] start `media worker`."
-        )
+        output.print("[bold red]No worker is running to process them:[/bold red] start `media worker`.")
 
 
 def _print_disk(report: StorageReport) -> None:

@@ -140,6 +140,11 @@ def _escaped(found: re.Match[str]) -> str:
     return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
 
 
+def counted(number: int, noun: str) -> str:
+    """`number` with its noun, in the plural where it is not one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table with escaped cells (but for those that rich renders); columns named `#…` are numbers."""
     made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None)

@@ -6,6 +6,7 @@ from pipelines.errors import DecoderUnavailable
 from pipelines.formats import FORMATS, MIB
 from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY, open_sandbox
 from pipelines.sandbox.answers import Hello
+from scripts.terminal import counted
 from worker.app import allowance
 from worker.findings import Finding, inspect_memory
 from worker.limits import CONTAINERS, OF_A_PROCESS, available_cpus
@@ -75,16 +76,12 @@ def inspect_missing(hellos: Sequence[Hello]) -> Sequence[Finding]:
 def check_limits(settings: Settings) -> Sequence[Finding]:
     """How many decoders there are, and why not more; and whether the memory budget is there."""
     detail = (
-        f"{_counted(settings.decoders, 'decoder')} for {_counted(available_cpus(), 'CPU')}, "
+        f"{counted(settings.decoders, 'decoder')} for {counted(available_cpus(), 'CPU')}, "
         f"{settings.budget_mb} MiB for the process tree"
     )
     if settings.decoders < settings.cpus:
         detail += f"; more decoders need a larger {' and '.join(_too_small_for_another(settings))}"
     return [Finding("Limits", "ok", detail), inspect_memory(settings)]
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _too_small_for_another(settings: Settings) -> Sequence[str]:
