@@ -1,4 +1,4 @@
-"""The image and the compose file, as far as they can be judged without a container engine."""
+"""The image and the compose file, as far as they can be checked without a container engine."""
 
 from __future__ import annotations
 
