@@ -227,14 +227,12 @@ def _report(sent: Sequence[Sent], *, wait: bool, as_json: bool) -> None:
         for one in sent:
             print_json(one.as_document())
         return
-    failed = [one for one in sent if one.error is not None]
-    if known := [one for one in sent if one.error is None]:
-        shown = known[:_ROWS]
-        output.print(table("", ("file", "id"), ((one.path, one.id) for one in shown)))
-        if len(known) > len(shown):
-            output.print(f"… and {len(known) - len(shown)} more; --json lists all.")
+    failed = [(one.path, one.error["code"], one.error["message"]) for one in sent if one.error is not None]
+    known = [(one.path, one.id) for one in sent if one.error is None]
+    if known:
+        output.print(table("", ("file", "id"), known[:_ROWS]))
+    if len(known) > _ROWS:
+        output.print(f"… and {len(known) - _ROWS} more; --json lists all.")
     if failed:
-        rows = [(one.path, (one.error or {})["code"], (one.error or {})["message"]) for one in failed]
-        output.print(table("Failed", ("file", "code", "reason"), rows))
-    done = "ready" if wait else "enqueued"
-    output.print(f"{len(sent) - len(failed)} {done}, {len(failed)} failed")
+        output.print(table("Failed", ("file", "code", "reason"), failed))
+    output.print(f"{len(known)} {'ready' if wait else 'enqueued'}, {len(failed)} failed")

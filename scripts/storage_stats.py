@@ -51,7 +51,11 @@ def command(
             if scan and found.drift is not None:
                 _print_drift(found.drift)
         else:
-            _print(found)
+            print_stored(found)
+            _print_days(found)
+            _print_largest(found)
+            _print_queue(found.queue)
+            _print_disk(found)
         return 0
 
     run(body)
@@ -104,14 +108,6 @@ async def _scan(settings: Settings) -> DriftReport:
         ages = Ages.at(time.time(), settings.grace, settings.retention)
         with Progress("files", sum(expected)) as progress:
             return await scan(catalog, blobs, ages, progress.advance)
-
-
-def _print(report: StorageReport) -> None:
-    print_stored(report)
-    _print_days(report)
-    _print_largest(report)
-    _print_queue(report.queue)
-    _print_disk(report)
 
 
 def print_stored(report: StorageReport) -> None:

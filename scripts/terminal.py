@@ -61,15 +61,13 @@ def run(body: Callable[[Settings], Coroutine[Any, Any, int]], *, prints_files: b
         code = 2
     except CommandError as error:
         code = _fail(str(error), error.code)
-    except (StorageError, PipelineError) as error:
-        code = _fail(str(error))
     except QueueUnavailable as error:
         asks = "" if error.refusal else ". Is MEDIA_REDIS_URL right?"
         code = _fail(f"{error.explain()}{asks}")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of the pipe has gone
         code = 0
-    except OSError as error:
+    except (StorageError, PipelineError, OSError) as error:
         code = _fail(str(error))
     raise typer.Exit(code)
 

@@ -165,23 +165,17 @@ def _grant(path: Path) -> str:
 
 def _check_space(root: Path) -> Iterator[Finding]:
     """The free space of each disk of the root."""
-    seen: set[int] = set()
+    disks: dict[int, Path] = {}
     for path in (root, *(root / area for area in keys.AREAS if area != keys.UPLOADS)):
-        try:
-            device = path.stat().st_dev
-        except OSError:
-            continue  # it does not exist, or another finding has reported it
-        if device in seen:
-            continue
-        seen.add(device)
+        with suppress(OSError):  # it does not exist, or another finding has reported it
+            disks.setdefault(path.stat().st_dev, path)
+    for path in disks.values():
+        what = "Free space" if path == root else f"Free space of {path.name}/"
         free = shutil.disk_usage(path).free
-        short = free < LITTLE_ROOM
-        yield Finding(
-            "Free space" if path == root else f"Free space of {path.name}/",
-            "warning" if short else "ok",
-            size(free),
-            "Make room: a full disk stops every upload." if short else None,
-        )
+        if free < LITTLE_ROOM:
+            yield Finding(what, "warning", size(free), "Make room: a full disk stops every upload.")
+        else:
+            yield Finding(what, "ok", size(free))
 
 
 async def _write(settings: Settings) -> Sequence[str]:
