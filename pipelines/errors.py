@@ -29,10 +29,10 @@ class RecipeUnknown(PipelineError):
 class DecoderBloated(PictureRefused):
     """Decoding took more memory than the header announced, and the decoder was killed."""
 
+    code = "too_much_memory"
+
     def __init__(self) -> None:
-        super().__init__(
-            "too_much_memory", "Decoding the picture took more memory than its header announced."
-        )
+        super().__init__(self.code, "Decoding the picture took more memory than its header announced.")
 
 
 class SourceChanged(PipelineError):
@@ -42,9 +42,13 @@ class SourceChanged(PipelineError):
 class DecodeTimeout(PipelineError):
     """The decoder ran past its time and was killed."""
 
+    code = "decode_timeout"
+
 
 class DecoderCrashed(PipelineError):
     """The decoder died, or answered what no decoder may answer, on this picture."""
+
+    code = "decoder_crashed"
 
 
 class DecoderFailed(PipelineError):

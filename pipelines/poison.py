@@ -14,9 +14,9 @@ from storage.threads import in_thread
 POISON_KEPT_MS = 7 * 24 * 3600 * 1000
 _REFRESH_S = 15.0  # how late one worker may read what another added
 
-DEADLY = (DecodeTimeout, DecoderBloated, DecoderCrashed)
+Deadly = DecodeTimeout | DecoderBloated | DecoderCrashed
 """What a picture can do to its decoder."""
-DEADLY_CODES = frozenset({"decode_timeout", "too_much_memory", "decoder_crashed"})
+DEADLY_CODES = frozenset({DecodeTimeout.code, DecoderBloated.code, DecoderCrashed.code})
 
 
 class PoisonList:
@@ -45,13 +45,13 @@ class PoisonList:
         if content is not None:
             raise PictureRefused(content.code, content.message)
 
-    async def add(self, source: Source, error: Exception) -> None:
+    async def add(self, source: Source, error: Deadly) -> None:
         """Add the content of `source`, with the `error` that it caused. Raises: CatalogUnavailable."""
         content = PoisonContent(
             sha256=await in_thread(content_sha256, source.fd),
             bytes=source.bytes,
             version=self._version,
-            code=_code(error),
+            code=error.code,
             message=str(error),
         )
         with suppress(CatalogDamaged):
@@ -77,13 +77,3 @@ async def remove_poison(sources: Iterable[str], blobs: Open, poison: Poison) -> 
             async with blobs.open(key) as source:
                 contents.append(await in_thread(content_sha256, source.fd))
     await poison.remove(contents)
-
-
-def _code(error: Exception) -> str:
-    match error:
-        case PictureRefused():
-            return error.code
-        case DecodeTimeout():
-            return "decode_timeout"
-        case _:
-            return "decoder_crashed"

@@ -8,8 +8,8 @@ from typing import Protocol
 from uuid import UUID
 
 from pipelines.digests import content_sha256
-from pipelines.errors import DecoderCrashed, PictureRefused, SourceChanged
-from pipelines.poison import DEADLY, PoisonList
+from pipelines.errors import DecoderCrashed, DecodeTimeout, PictureRefused, SourceChanged
+from pipelines.poison import Deadly, PoisonList
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
 from storage.blobs import Delete, Existence, Move, Open, Source, Stat, Store
@@ -62,10 +62,10 @@ async def make_variants(
             rendered = await sandbox.render(
                 source.fd, source.bytes, recipe.variants, known.sha256 if known else None
             )
-        except (PictureRefused, *DEADLY) as error:
+        except (PictureRefused, DecodeTimeout, DecoderCrashed) as error:
             # Half of one file and half of the next may be refused, or kill; the file that is there did not.
             await _check_unchanged(upload.source or "", source, blobs)
-            if isinstance(error, DEADLY):
+            if isinstance(error, Deadly):
                 await poison.add(source, error)
             elif isinstance(error, PictureRefused) and _may_be_unfinished(error, source):
                 raise PictureRefused(error.code, str(error), source.info) from error

@@ -35,12 +35,12 @@ INTERNAL = ErrorPolicy("internal_error", transient=True)
 POLICIES: Mapping[type[Exception], ErrorPolicy] = {
     pictures.PictureRefused: ErrorPolicy("corrupt_image"),  # a refusal brings its own code
     pictures.RecipeUnknown: ErrorPolicy("unknown_recipe"),
-    pictures.DecoderBloated: ErrorPolicy("too_much_memory"),
+    pictures.DecoderBloated: ErrorPolicy(pictures.DecoderBloated.code),
     pictures.SourceChanged: ErrorPolicy("source_missing", transient=True),
-    pictures.DecodeTimeout: ErrorPolicy("decode_timeout"),
-    pictures.DecoderCrashed: ErrorPolicy("decoder_crashed"),
+    pictures.DecodeTimeout: ErrorPolicy(pictures.DecodeTimeout.code),
+    pictures.DecoderCrashed: ErrorPolicy(pictures.DecoderCrashed.code),
     pictures.DecoderFailed: INTERNAL,
-    pictures.WorkerKiller: ErrorPolicy("decoder_crashed"),
+    pictures.WorkerKiller: ErrorPolicy(pictures.DecoderCrashed.code),
     # What the machine did to a decoder. The sandbox has tried it once more alone, so it is counted: it may
     # be the picture's doing after all, and must end.
     pictures.DecoderStarved: ErrorPolicy("decoder_unavailable", transient=True),
@@ -87,9 +87,9 @@ def classify(error: Exception, claim: Claim, max_attempts: int, settle_ms: int =
     found = policy_of(error)
     code = error.code if isinstance(error, pictures.PictureRefused) else found.code
     text = _text_of(error) if found is not INTERNAL else "".join(traceback.format_exception(error))[-4000:]
-    wait = _wait_for_original(error, claim, settle_ms)
-    if wait is not None:
-        return Postponed(claim, code, text, wait.ms, counted=False, seen=wait.seen)
+    if wait := _wait_for_original(error, claim, settle_ms):
+        wait_ms, seen = wait
+        return Postponed(claim, code, text, wait_ms, counted=False, seen=seen)
     if not found.transient or (found.counted and claim.upload.attempts + 1 >= max_attempts):
         return Failed(claim, code, text)
     pause = patient_ms(claim.upload.attempts) if found.patient else delay_ms(claim.upload.attempts)
@@ -101,19 +101,13 @@ def patient_ms(attempts: int) -> int:
     return min(LONGEST_DELAY_MS, PATIENT_DELAY_MS << attempts)
 
 
-@dataclass(frozen=True)
-class _Wait:
-    """How long an original is waited for, unless it is not as it was `seen` any more."""
+def _wait_for_original(
+    error: Exception, claim: Claim, settle_ms: int
+) -> tuple[int, BlobInfo | Existence] | None:
+    """How many ms to wait for the original, and how it is now.
 
-    ms: int
-    seen: BlobInfo | Existence
-
-
-def _wait_for_original(error: Exception, claim: Claim, settle_ms: int) -> _Wait | None:
-    """How long to wait for the original; each wait happens once and in full, whatever the clocks say.
-
-    Clocks are corrected, a queue may be long, and a file server has a clock of its own: an original has
-    settled if two looks at it find it the same.
+    Each wait happens once and in full, whatever the clocks say. Clocks are corrected, a queue may be long,
+    and a file server has a clock of its own: an original has settled if it is found the same twice.
     """
     seen_before = claim.upload.seen
     waited_ms = now_ms() - claim.upload.queued_ms
@@ -121,14 +115,14 @@ def _wait_for_original(error: Exception, claim: Claim, settle_ms: int) -> _Wait 
     match error:
         case stores.BlobNotFound() if may_be_written:
             if seen_before != sight(Existence.MISSING):
-                return _Wait(MISSING_FOR_MS, Existence.MISSING)
+                return MISSING_FOR_MS, Existence.MISSING
             left_ms = MISSING_FOR_MS - max(0, waited_ms)
-            return _Wait(left_ms, Existence.MISSING) if left_ms > 0 else None
+            return (left_ms, Existence.MISSING) if left_ms > 0 else None
         case pictures.SourceChanged() if settle_ms and may_be_written:
-            return _Wait(settle_ms, Existence.UNKNOWN)
+            return settle_ms, Existence.UNKNOWN
         case pictures.PictureRefused(seen=BlobInfo() as seen) if settle_ms and may_be_written:
             is_old = now_ms() - seen.changed_at * 1000 > CLOCKS_DIFFER_MS
-            return None if is_old or sight(seen) == seen_before else _Wait(settle_ms, seen)
+            return None if is_old or sight(seen) == seen_before else (settle_ms, seen)
         case _:
             return None
 
