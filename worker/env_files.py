@@ -1,4 +1,4 @@
-"""Files of variables: where they are looked for, what they hold, and who may read a password in one."""
+"""Files of variables: where they are searched for, what they contain, and who may read a password in one."""
 
 import os
 import stat

@@ -55,7 +55,7 @@ def _metadata(value: dict[str, Any]) -> dict[str, Any]:
 
 def _text(value: object) -> object:
     if not isinstance(value, str):
-        raise ValueError("must be a string")  # noqa: TRY004 (pydantic wants ValueError)
+        raise ValueError("must be a string")  # noqa: TRY004 (pydantic expects ValueError)
     return value
 
 
@@ -67,7 +67,7 @@ class _Event(BaseModel):
 
 
 class UploadEvent(_Event):
-    """An upload has landed in storage and wants variants."""
+    """An original is in the storage, and its variants are to be made."""
 
     source: Annotated[str, AfterValidator(_source)] = Field(
         min_length=1,
@@ -161,7 +161,7 @@ def read_about(body: bytes | None) -> About | None:
     content = _read(body) if body is not None and len(body) <= MAX_READ_BYTES else None
     if not isinstance(content, dict):
         return None
-    source = _within(content.get("source"))
+    source = _read_source(content.get("source"))
     given = content.get("delete", content.get("id"))
     upload_id = _uuid(given) if given is not None else default_id(source) if source else None
     if upload_id is None and source is None:
@@ -185,7 +185,7 @@ def _read(body: bytes) -> object:
     return content
 
 
-def _within(source: object) -> str | None:
+def _read_source(source: object) -> str | None:
     """A source as it was given, if that is a text of a source's length."""
     try:
         return source if isinstance(source, str) and 0 < len(source.encode()) <= MAX_SOURCE_BYTES else None

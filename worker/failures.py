@@ -48,8 +48,8 @@ async def choose(
     uploads = await catalog.failures.newest(_ALL, ids=ids, code=code)
     letters = await catalog.dead_letters.newest(_ALL, ids=numbers, code=code)
     found = {*(upload.id for upload in uploads), *(letter.id for letter in letters)}
-    wanted = [*(ids or ()), *(numbers or ())]
-    return Chosen(uploads, letters, [str(one) for one in wanted if one not in found])
+    asked = [*(ids or ()), *(numbers or ())]
+    return Chosen(uploads, letters, [str(one) for one in asked if one not in found])
 
 
 async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> None:

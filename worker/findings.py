@@ -17,7 +17,7 @@ OLDEST_REDIS = (6, 2)
 LARGEST_VALUE = 8 * MIB
 AHEAD_MS = 5 * 60 * 1000  # further ahead than this a stream's IDs say nothing of how long its events wait
 CURE = (
-    "Events are taken nevertheless, and in their order; only how long they wait cannot be told. If no clock "
+    "Events are taken nevertheless, and in their order; only how long they wait is unknown. If no clock "
     "was wrong, find who sends IDs of its own instead of `*`. `media stream reset` begins the stream anew."
 )
 
@@ -51,7 +51,7 @@ def inspect_redis(info: ServerInfo) -> Sequence[Finding]:
 
 def _inspect_server(info: ServerInfo) -> Sequence[Finding]:
     if info.version is None:
-        detail = "not told: this user may not run INFO, which is fine for a worker"
+        detail = "unknown: this user may not run INFO, which is fine for a worker"
         return [Finding("Redis version", "ok", detail)]
     version = tuple(int(part) for part in info.version.split(".")[:2])
     return [
@@ -63,7 +63,7 @@ def _inspect_server(info: ServerInfo) -> Sequence[Finding]:
         ),
         _finding(
             "Redis role",
-            info.role or "not told",
+            info.role or "unknown",
             info.role in ("master", None),
             "Point MEDIA_REDIS_URL at the primary: a replica takes no writes.",
         ),
@@ -76,7 +76,7 @@ def _inspect_server(info: ServerInfo) -> Sequence[Finding]:
         ),
         _finding(
             "Redis eviction",
-            info.policy or "not told",
+            info.policy or "unknown",
             info.policy in ("noeviction", None),
             "Set `maxmemory-policy noeviction`, or a full Redis forgets events.",
             "warning",
@@ -100,18 +100,18 @@ def _finding(
 
 def inspect_memory(settings: Settings) -> Finding:
     """Whether the memory that the settings speak of is there."""
-    budget, wanted = settings.budget_mb, settings.memory_mb
+    budget, asked = settings.budget_mb, settings.memory_mb
     limit = settings.memory_limit
-    limited, by = budget < wanted, limit.by if limit else ""
+    limited, by = budget < asked, limit.by if limit else ""
     if budget >= LEAST_MEMORY_MB:
         otherwise = f", or set MEDIA_MEMORY_MB={budget}."
     else:
-        otherwise = "." if wanted == LEAST_MEMORY_MB else f"; {LEAST_MEMORY_MB} MiB are the least."
+        otherwise = "." if asked == LEAST_MEMORY_MB else f"; {LEAST_MEMORY_MB} MiB are the least."
     return _finding(
         "Memory budget",
-        f"{budget} MiB, {by}; MEDIA_MEMORY_MB is {wanted}" if limited else f"{budget} MiB",
+        f"{budget} MiB, {by}; MEDIA_MEMORY_MB is {asked}" if limited else f"{budget} MiB",
         not limited,
-        f"Raise {by} to {wanted} MiB{otherwise}",
+        f"Raise {by} to {asked} MiB{otherwise}",
         "warning",
     )
 

@@ -54,7 +54,7 @@ async def _check_workers(settings: Settings) -> tuple[bool, str]:
         await opened.ownership.check_not_of_another(mine)
         if is_healthy:
             return True, next(worker.detail for worker in here if worker.healthy)
-        detail = f"no worker is heard of here; {len(workers)} elsewhere"
+        detail = f"no worker is alive here; {len(workers)} elsewhere"
         if refusal := await opened.server.refusal():  # then one may be there, and wait for that to end
             detail = f"{refusal.by}: {refusal.what}; {detail}. {refusal.remedy}"
         return False, detail

@@ -114,8 +114,8 @@ async def _bound(catalog: Catalog) -> None:
         log.warning(
             "dead_letters_forgotten", count=gone, reason="there are too many; see `media failed list`"
         )
-    if given := await catalog.database.give_back():
-        log.info("catalog_rewritten", mib_given_back=given // MIB)
+    if freed := await catalog.database.give_back():
+        log.info("catalog_rewritten", mib_freed=freed // MIB)
     if problem := catalog.database.large_log():
         log.warning("catalog_log_large", reason=problem)
 

@@ -21,7 +21,7 @@ from worker.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
 
-_START_PAUSE_S = 60  # a worker that starts again and again need not look for originals to adopt each time
+_START_PAUSE_S = 60  # a worker that starts again and again need not search for originals to adopt each time
 _START_DRAIN = 1000  # events taken before the first poll
 
 Context = dict[str, Any]

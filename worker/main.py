@@ -30,7 +30,7 @@ async def _ask_nothing(*_: object) -> None:
 arq.worker.log_redis_info = _ask_nothing  # type: ignore[attr-defined,assignment]
 
 POLL_DELAY_S = 0.05
-QUEUE_READ_LIMIT = 1000  # ids looked at in a poll, so that locked ones at the head starve nobody
+QUEUE_READ_LIMIT = 1000  # ids read in a poll, so that locked ones at the head starve nobody
 OUT_OF_REACH = 1_000_000_000  # tries are counted in the catalog, not by arq
 ARQ_HEALTH_S = 60
 _JOB_S = 30 + 60  # new images are taken for 30 s; the rest is for the last ones' images and commits

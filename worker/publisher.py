@@ -21,7 +21,7 @@ _CLOSE_TIMEOUT_S = 5.0  # with a Redis or catalog that is slow when the worker e
 
 
 class OutboxPublisher:
-    """Tells the outside, in the background, in the order of what it was handed."""
+    """Sends messages in the background, in the order in which they were handed over."""
 
     def __init__(self, outbox: Outbox, queue: Queue, metrics: Metrics = NO_METRICS) -> None:
         self._outbox = outbox
@@ -39,7 +39,7 @@ class OutboxPublisher:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send what `publish` is given, until cancelled; `close` waits for what is being sent then."""
+        """Send what `publish` was called with, until cancelled; `close` waits for what is being sent then."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s()):

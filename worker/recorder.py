@@ -106,7 +106,7 @@ class Recorder:
         last = await self._queue.stream.last_id()
         if newest is None or last is None or newest <= parse_stream_id(last, newest.epoch):
             return False
-        return not 0 <= await self._queue.server.now_ms() - newest.ms < _A_YEAR_MS
+        return not 0 <= await self._queue.stream.now_ms() - newest.ms < _A_YEAR_MS
 
     def _parse(
         self, entries: Sequence[StreamEntry], epochs: Mapping[str, int]

@@ -48,7 +48,7 @@ class Shutdown:
         """Begin to stop; at the second signal cancel the batches."""
         if self.stopping.is_set():
             for batch in self._batches:
-                batch.cancel()  # each gives its uploads back untouched
+                batch.cancel()  # each releases its uploads untouched
         self.stopping.set()
 
     @contextmanager

@@ -88,14 +88,14 @@ async def snapshot_now(app: App) -> None:
 
 
 async def adopt(ctx: Context) -> None:
-    """Job: look at the next page of originals for those without a record."""
+    """Job: adopt originals without a record from the next page."""
     app: App = ctx["app"]
     async with leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease):
         await adopt_now(app)
 
 
 async def adopt_now(app: App, pause_s: float = PAUSE_S) -> None:
-    """Look at the next page, unless jobs wait or the last listing ended less than `pause_s` ago."""
+    """Adopt from the next page, unless jobs wait or the last listing ended less than `pause_s` ago."""
     try:
         if await app.queue.jobs.untaken() < BACKLOG:
             await app.adoption.tick(app.settings.adopt, pause_s=pause_s)

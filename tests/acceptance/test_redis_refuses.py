@@ -80,7 +80,7 @@ def reported_by_all(place: Workplace, url: str, *words: str) -> None:
 
 
 def test_a_redis_that_needs_a_password_is_reported_as_such(place: Workplace, server: RedisServer) -> None:
-    reported_by_all(place, server.url, "wants a password", "redis://user:password@")
+    reported_by_all(place, server.url, "requires a password", "redis://user:password@")
 
 
 def test_a_right_that_is_missing_is_named(place: Workplace, server: RedisServer, admin: Any) -> None:
@@ -94,7 +94,7 @@ def test_each_other_command_names_it_too(place: Workplace, server: RedisServer, 
 
     ended = ended_soon(place, server.url, *command)
 
-    assert "wants a password" in ended.stderr
+    assert "requires a password" in ended.stderr
     assert ended.returncode == (0 if command == ["stats"] else 1)
 
 
@@ -102,7 +102,7 @@ def test_the_health_check_names_it_too(place: Workplace, server: RedisServer) ->
     ended = ended_soon(place, server.url, "arq", "--check")
 
     assert ended.returncode == 1
-    assert "wants a password" in ended.stderr
+    assert "requires a password" in ended.stderr
 
 
 def test_a_worker_that_loses_a_right_says_which_is_red_and_goes_on_when_it_has_it_again(

@@ -82,7 +82,7 @@ async def test_one_that_is_silent_is_forgotten_by_the_next_heartbeat_of_another(
         ([True], 0, "3 events"),
         ([False], 1, "the disk is full"),
         ([True, False], 0, "3 events"),
-        ([], 1, "no worker is heard of here; 1 elsewhere"),
+        ([], 1, "no worker is alive here; 1 elsewhere"),
     ],
 )
 async def test_the_check_is_about_the_workers_of_its_own_container(

@@ -8,7 +8,7 @@ async def test_a_worker_that_is_well_says_how_much_waits_and_since_when(server: 
     redis = connect(server.url, job_queue_of("media:uploads"))
     queue = Queue(redis, "media:uploads", "me", 1000)
     nothing = await queue.stream.waits()
-    a_minute_ago = await queue.server.now_ms() - 60_000
+    a_minute_ago = await queue.stream.now_ms() - 60_000
     for number in range(3):
         await redis.xadd("media:uploads", {"event": b"{}"}, id=f"{a_minute_ago}-{number + 1}")
 

@@ -26,7 +26,7 @@ SENTINEL = {**PONG, "INFO": b"$23\r\nredis_mode:sentinel\r\nx:1\r\n"}
 SAYS: Mapping[str, tuple[bytes, Mapping[str, bytes], bool, str, str]] = {
     "loading": (b"-LOADING Redis is loading the dataset in memory\r\n", {}, False, "loading", "Wait"),
     "loading Valkey": (b"-LOADING Valkey is loading the dataset in memory\r\n", {}, False, "loading", "Wait"),
-    "clients": (b"-ERR max number of clients reached\r\n", {}, True, "as many clients", "maxclients"),
+    "clients": (b"-ERR max number of clients reached\r\n", {}, True, "reached `maxclients`", "maxclients"),
     "busy": (
         b"-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n",
         {},
@@ -153,7 +153,7 @@ async def test_a_redis_that_takes_no_more_clients_is_reported_at_once(
     [found] = (await check_redis(Settings(redis_url=server.url))).findings
 
     await queue.redis.config_set("maxclients", before["maxclients"])
-    assert "as many clients" in found.detail
+    assert "reached `maxclients`" in found.detail
 
 
 @pytest.mark.parametrize("answers", [{}, PONG], ids=["from the start", "after its first answer"])

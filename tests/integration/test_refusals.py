@@ -79,7 +79,7 @@ async def test_trying_what_a_worker_does_leaves_nothing_behind(queue: Queue, adm
 @pytest.mark.parametrize(
     ("user", "answer"),
     [
-        ("", "wants a password"),
+        ("", "requires a password"),
         (":other@", "password is wrong"),
         ("nobody:other@", "password is wrong"),
         (f"nobody:{SECRET}@", "password is wrong"),

@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from arq.connections import ArqRedis
@@ -17,18 +17,8 @@ from worker.queue.ownership import Ownership
 from worker.queue.server import Server
 from worker.queue.stream import EventStream
 
-
-class QueueSettings(Protocol):
-    """What the queue needs of the settings."""
-
-    @property
-    def redis_url(self) -> str: ...
-    @property
-    def stream(self) -> str: ...
-    @property
-    def events(self) -> str: ...
-    @property
-    def events_maxlen(self) -> int: ...
+if TYPE_CHECKING:  # the settings check the URL, and so import this package
+    from worker.settings import Settings
 
 
 class Queue:
@@ -55,14 +45,14 @@ class Queue:
         return f"<Queue: {self.stream.name} read by {self.consumer}>"
 
 
-def queue_on(redis: ArqRedis, settings: QueueSettings) -> Queue:
+def queue_on(redis: ArqRedis, settings: "Settings") -> Queue:
     """The queue on an open connection, as a consumer of its own."""
     consumer = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
     return Queue(redis, settings.stream, consumer, settings.events_maxlen, settings.events)
 
 
 @asynccontextmanager
-async def open_queue(settings: QueueSettings) -> AsyncIterator[Queue]:
+async def open_queue(settings: "Settings") -> AsyncIterator[Queue]:
     """The queue that the settings name, for a while. Raises: QueueUnavailable."""
     redis = connect(settings.redis_url, job_queue_of(settings.stream))
     try:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
 from arq.connections import ArqRedis
 from redis._parsers.socket import SERVER_CLOSED_CONNECTION_ERROR
 from redis.asyncio import BlockingConnectionPool
@@ -14,7 +15,6 @@ from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from worker.queue.codec import deserialize, serialize
 from worker.queue.errors import QueueUnavailable
 from worker.queue.mapping import mapped
 from worker.queue.refusals import RedisRefused, is_denied, refusal_of
@@ -77,6 +77,19 @@ class _Connection(AbstractConnection):
             raise
 
 
+def serialize(job: dict[str, Any]) -> bytes:
+    """A job as arq stores it: JSON, never pickle."""
+    return orjson.dumps(job, default=repr)
+
+
+def deserialize(job: bytes) -> dict[str, Any]:
+    """A job out of what arq stored."""
+    content = orjson.loads(job)
+    if not isinstance(content, dict):
+        raise TypeError("a job is a JSON object")
+    return content
+
+
 def connect(url: str, job_queue: str) -> ArqRedis:
     """A client that gives up on a Redis that hangs and tries again where a connection was cut."""
     server = server_of(url)
@@ -114,7 +127,7 @@ async def check_answers(redis: ArqRedis, url: str) -> None:
     """
     scheme = url.partition(":")[0]
     other = {"redis": "rediss", "rediss": "redis"}.get(scheme)
-    asks = f". Does it want {other}:// instead of {scheme}://?" if other else ""
+    asks = f". Must the URL begin with {other}:// instead of {scheme}://?" if other else ""
     with mapped():
         try:
             async with asyncio.timeout(_ANSWERS_WITHIN_S):

@@ -5,9 +5,9 @@ that nobody needs a SCAN. Three replicas may share a host name and a PID; what a
 worker that it is run beside is the kernel's boot, the PID namespace and the root folder.
 
 Containers that share the host's or a pod's PID namespace have root folders of their own. The mount namespace
-or the cgroup would tell them apart too, but also a check on the host from a worker whose unit gives it a
+or the cgroup would distinguish them too, but also a check on the host from a worker whose unit gives it a
 private /tmp, or any cgroup; its root is still the host's. A worker with another root (RootDirectory=,
-RootImage=, a chroot) is found from there. Containers on one and the same root folder are not told apart.
+RootImage=, a chroot) is found from there. Containers on one and the same root folder cannot be distinguished.
 """
 
 import os
@@ -30,7 +30,7 @@ _INDEX_KEPT_S = 3600  # without any heartbeat
 
 
 def place() -> str:
-    """What all processes of this container or host share; its name where the kernel does not tell."""
+    """What all processes of this container or host share; its name where the kernel has no such numbers."""
     with suppress(OSError):
         boot = _BOOT_ID.read_text().strip().replace("-", "")
         root = os.stat("/")
@@ -74,7 +74,7 @@ class Heartbeats:
             pipe.zadd(self._index, {instance: timestamp_ms()})
             pipe.expire(self._index, _INDEX_KEPT_S)
             await pipe.execute()
-        _, silent = await self._look()
+        _, silent = await self._read_all()
         if silent:  # one that only slept is back with its next heartbeat
             await self._redis.zrem(self._index, *silent)
 
@@ -87,13 +87,13 @@ class Heartbeats:
 
     async def living(self) -> Sequence[Heartbeat]:
         """The heartbeats that have not expired."""
-        return (await self._look())[0]
+        return (await self._read_all())[0]
 
     async def any_healthy(self) -> bool:
         """Whether any living worker is healthy."""
         return any(worker.healthy for worker in await self.living())
 
-    async def _look(self) -> tuple[Sequence[Heartbeat], Sequence[str]]:
+    async def _read_all(self) -> tuple[Sequence[Heartbeat], Sequence[str]]:
         instances = [member.decode() for member in await self._redis.zrange(self._index, 0, -1)]
         if not instances:
             return [], []
@@ -109,4 +109,4 @@ def _read(instance: str, body: bytes) -> Heartbeat:
         said = orjson.loads(body)
         return Heartbeat(instance, bool(said["healthy"]), str(said["detail"]))
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return Heartbeat(instance, False, "it says of itself what nobody can read")
+        return Heartbeat(instance, False, "its heartbeat cannot be read")

@@ -25,8 +25,8 @@ _JOB_KEYS = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
 _ARQS_LOCK = b"1"  # what arq itself writes when a job starts
 _LONGEST_PAUSE_MS = 60_000  # of a batch as a whole
 _LATEST_MS = 20 * 60_000  # twice the longest that an upload is put off
-_LOOKED_AT = 200  # jobs at the head of the queue, for the health
-_HEAD = 1000  # jobs that arq itself looks at in a poll
+_OLDEST = 200  # jobs at the head of the queue, for the health
+_HEAD = 1000  # jobs that arq itself reads in a poll
 
 
 def job_queue_of(stream: str) -> str:
@@ -149,24 +149,24 @@ class Jobs:
 
     async def waiting(self) -> int:
         """How many jobs with uploads are due, running ones included; postponed ones are not counted."""
-        due, now = await self._due(_HEAD)
+        due, now = await self._due()
         jobs = sum(not _TICK.fullmatch(job) for job in due)
         if len(due) < _HEAD:
             return jobs
         return jobs + int(await self._redis.zcount(self.key, "-inf", now)) - _HEAD
 
     async def untaken(self) -> int:
-        """How many due jobs have no lock, among those that a worker looks at in a poll.
+        """How many due jobs have no lock, among those that a worker reads in a poll.
 
         Locked ones are running, or were when their worker died; neither may pause the intake.
         """
-        due, _ = await self._due(_HEAD)
+        due, _ = await self._due()
         return len(due) - sum(await self._are_locked(due))
 
     async def longest_due_s(self) -> float | None:
         """How long the oldest due job without a lock has been due, in s; None: there is none."""
         due = await self._redis.zrangebyscore(
-            self.key, "-inf", time.time() * 1000, start=0, num=_LOOKED_AT, withscores=True
+            self.key, "-inf", time.time() * 1000, start=0, num=_OLDEST, withscores=True
         )
         if not due:
             return None
@@ -174,9 +174,9 @@ class Jobs:
         waiting = [score for (_, score), busy in zip(due, running, strict=True) if not busy]
         return time.time() - min(waiting) / 1000 if waiting else None
 
-    async def _due(self, count: int) -> tuple[Sequence[bytes], int]:
+    async def _due(self) -> tuple[Sequence[bytes], int]:
         now = timestamp_ms()  # rounded as arq rounds when it enqueues, else the newest job may not be due yet
-        return await self._redis.zrangebyscore(self.key, "-inf", now, start=0, num=count), now
+        return await self._redis.zrangebyscore(self.key, "-inf", now, start=0, num=_HEAD), now
 
     async def _are_locked(self, jobs: Sequence[bytes]) -> Sequence[bool]:
         if not jobs:

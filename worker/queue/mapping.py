@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 from redis.exceptions import RedisError, ResponseError
 
 from worker.queue.errors import QueueRefused, QueueUnavailable
-from worker.queue.refusals import refusal_of
+from worker.queue.refusals import is_missing_right, refusal_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,6 +37,16 @@ def unavailable(error: Exception) -> QueueUnavailable:
     if isinstance(error, ResponseError):
         return QueueUnavailable(str(error), "Redis says no")
     return QueueUnavailable(str(error))
+
+
+async def unless_denied(asked: Awaitable[T]) -> T | None:
+    """The answer, or None where this user may not run the command, as is common on a hosted Redis."""
+    try:
+        return await asked
+    except ResponseError as error:
+        if is_missing_right(error):
+            return None
+        raise
 
 
 def maps_errors(part: type[T]) -> type[T]:

@@ -7,12 +7,12 @@ import orjson
 from arq.connections import ArqRedis
 
 from worker.queue.mapping import maps_errors
-from worker.queue.optional import now_ms
+from worker.queue.stream import now_ms
 
 _FIELD = "event"
 _NEWEST = 1000  # messages among which the newest is
 _UNKEPT = "sweep.stopped"  # the type of those that are about no upload, and in no catalog
-_NO_SEQ = 2**53  # and above: the catalog gives none, and JavaScript could not tell it from its neighbour
+_NO_SEQ = 2**53  # and above: the catalog gives none, and JavaScript would round it
 
 
 @maps_errors

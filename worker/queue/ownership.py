@@ -5,8 +5,7 @@ import time
 from arq.connections import ArqRedis
 
 from worker.queue.errors import StreamMismatch
-from worker.queue.mapping import maps_errors
-from worker.queue.optional import unless_denied
+from worker.queue.mapping import maps_errors, unless_denied
 from worker.queue.refusals import of_another
 
 _LATELY_S = 1.0

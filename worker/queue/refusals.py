@@ -96,7 +96,7 @@ def _translated(error: BaseException) -> Refusal | None:
 
 def _of_password(said: str) -> Refusal:
     if "required" in said.lower():
-        return Refusal("it wants a password", f"Write {_WITH_PASSWORD}")
+        return Refusal("it requires a password", f"Write {_WITH_PASSWORD}")
     if "without any password" in said:
         return Refusal(
             "it has no password, and was sent one", "Take user and password out of MEDIA_REDIS_URL"
@@ -117,7 +117,7 @@ def _of_tls(error: ssl.SSLError) -> Refusal:
         )
     return Refusal(
         f"TLS fails: {error.reason or error}",
-        "Use redis:// where it does not speak TLS; where it wants a certificate of ours: "
+        "Use redis:// where it does not speak TLS; where it requires a client certificate: "
         "rediss://…?ssl_certfile=/path&ssl_keyfile=/path",
     )
 
@@ -168,14 +168,14 @@ SENTINEL = Refusal(
 )
 _LOADING = Refusal("it is loading its data from the disk", "Wait: its log says how far it is", passes=True)
 _TOO_MANY = Refusal(
-    "it has as many clients as it takes",
+    "it has reached `maxclients`",
     "Raise `maxclients`, and its limit of open files; CLIENT LIST there says who they are",
     passes=True,
 )
 
 
 def unknown(command: str, said: str) -> Refusal:
-    """What nobody knows, and no command that a worker runs is ever answered with."""
+    """An answer that no version of Redis is known to send for a command that a worker runs."""
     return Refusal(
         f"it answers {command} with: {said[:_LONGEST].rstrip('.')}",
         "See its log, and that of a proxy before it",
@@ -200,17 +200,17 @@ def no_command(name: str) -> Refusal:
 def _of_state(error: BaseException, said: str) -> Refusal | None:
     if isinstance(error, OutOfMemoryError):
         return Refusal(
-            "it is full (over `maxmemory`) and takes no event, no job and no message",
+            "it is full (over `maxmemory`) and accepts no event, job or message",
             "Raise `maxmemory`, or find out what fills it",
             passes=True,
         )
     if isinstance(error, ReadOnlyError):
         return Refusal(
-            "it is a replica, which takes no writes", "Point MEDIA_REDIS_URL at the primary", passes=True
+            "it is a replica, which accepts no writes", "Point MEDIA_REDIS_URL at the primary", passes=True
         )
     if found := _NO_WRITES.search(said):
         return Refusal(
-            f"it takes no writes: {found[1]}",
+            f"it accepts no writes: {found[1]}",
             "See its log: a full disk, a folder that it may not write, replicas that are away",
             passes=True,
         )
@@ -222,7 +222,7 @@ def _of_state(error: BaseException, said: str) -> Refusal | None:
         )
     if _PRIMARY_DOWN.search(said):
         return Refusal(
-            "it is a replica that has lost its primary, and tells nothing old",
+            "it is a replica that has lost its primary, and serves no stale data",
             "Point MEDIA_REDIS_URL at the primary, or mend the replication",
             passes=True,
         )

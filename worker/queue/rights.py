@@ -1,7 +1,7 @@
 """What a worker does on Redis, command by command, tried without effect to name what is refused.
 
-`ACL DRYRUN` came with Redis 7 and is itself a right. Redis looks at rights, memory and role before it looks
-at what a command is to do; so each command is sent in a form that does nothing.
+`ACL DRYRUN` came with Redis 7 and is itself a right. Redis checks rights, memory and role before it reads
+what a command is to do; so each command is sent in a form that does nothing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -119,7 +119,7 @@ async def try_rights(redis: ArqRedis, stream: str, events: str) -> Refusal | Non
         or _of_type(refused, (stream, events))
         or _of_rights(refused)
         or next((found for _, error in refused if (found := refusal_of(error)) and found.passes), None)
-        or _of_what_nobody_knows(refused)
+        or _of_unknown_answer(refused)
     )
 
 
@@ -136,13 +136,13 @@ async def _of_sentinel(redis: ArqRedis, refused: Refused) -> Refusal | None:
     if not lacks >= _EVERY_REDIS_HAS:
         return None
     try:
-        told = await redis.info("server")
+        info = await redis.info("server")
     except ResponseError:
         return None
-    return SENTINEL if told.get("redis_mode") == "sentinel" else None
+    return SENTINEL if info.get("redis_mode") == "sentinel" else None
 
 
-def _of_what_nobody_knows(refused: Refused) -> Refusal | None:
+def _of_unknown_answer(refused: Refused) -> Refusal | None:
     for attempt, error in refused:
         if attempt.command in _NEVER_WRONG and refusal_of(error) is None:
             return unknown(attempt.command, str(error))

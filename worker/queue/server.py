@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from arq.connections import ArqRedis
 
 from worker.queue.errors import Refusal
-from worker.queue.mapping import maps_errors
-from worker.queue.optional import now_ms, unless_denied
+from worker.queue.mapping import maps_errors, unless_denied
 from worker.queue.rights import try_rights
 from worker.queue.stream import EventStream
 
@@ -38,10 +37,6 @@ class Server:
     async def refusal(self) -> Refusal | None:
         """What Redis refuses of all that a worker does; None: nothing. Raises: QueueUnavailable."""
         return await try_rights(self._redis, self._stream.name, self._events)
-
-    async def now_ms(self) -> int:
-        """This moment by Redis' clock, which gives entries their IDs, in ms since 1970."""
-        return await now_ms(self._redis)
 
     async def info(self) -> ServerInfo:
         """What the server says of itself."""

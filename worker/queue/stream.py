@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 from arq.connections import ArqRedis
+from arq.utils import timestamp_ms
 from redis.exceptions import ResponseError, WatchError
 
-from worker.queue.mapping import maps_errors
-from worker.queue.optional import now_ms, unless_denied
+from worker.queue.mapping import maps_errors, unless_denied
 
 GROUP = "workers"
 FIELD = "event"
@@ -195,17 +195,21 @@ class EventStream:
         """How many entries wait in the stream."""
         return int(await self._redis.xlen(self.name))
 
+    async def now_ms(self) -> int:
+        """This moment by Redis' clock, which numbers the entries, in ms since 1970."""
+        return await now_ms(self._redis)
+
     async def ahead_ms(self) -> int:
         """How far the stream's newest ID is ahead of Redis' clock, in ms; all later IDs are newer still."""
         newest = int((await self.last_id() or "0").partition("-")[0])
-        return max(0, newest - await now_ms(self._redis))
+        return max(0, newest - await self.now_ms())
 
     async def oldest_age_s(self) -> int | None:
         """How long the oldest waiting entry has waited, in s by Redis' clock; None: nothing waits."""
         oldest = await self.oldest_id()
         if oldest is None:
             return None
-        return max(0, await now_ms(self._redis) - int(oldest.partition("-")[0])) // 1000
+        return max(0, await self.now_ms() - int(oldest.partition("-")[0])) // 1000
 
     async def oldest_id(self) -> str | None:
         """The ID of the entry that waits first, read or not; None: nothing waits."""
@@ -226,6 +230,15 @@ class EventStream:
         """Put bytes on the stream as an event, whatever they are; returns the entry's ID."""
         entry_id: bytes = await self._redis.xadd(self.name, {FIELD: body})
         return entry_id.decode()
+
+
+async def now_ms(redis: ArqRedis) -> int:
+    """Now by Redis' clock, or by this machine's where this user may not ask for it, in ms since 1970."""
+    found = await unless_denied(redis.time())
+    if found is None:
+        return timestamp_ms()
+    seconds, microseconds = found
+    return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> StreamEntry:
