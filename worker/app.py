@@ -1,6 +1,6 @@
 """The composition root: opens catalog, blobs and decoders in order, and closes them in reverse order."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -108,8 +108,8 @@ async def open_app(
         slots = Slots(2 * settings.decoders + 2)
         lookout = Lookout(
             stores.blobs,
-            _hastening(stores.catalog, queue),
-            _repeating(stores.catalog, queue),
+            partial(_hasten, stores.catalog, queue),
+            partial(_repeat, stores.catalog, queue),
             settings.settle,
         )
         batch = BatchContext(
@@ -179,34 +179,26 @@ async def _prepare(blobs: Storage) -> None:
         log.warning("volume_missing", reason=str(error))
 
 
-def _hastening(catalog: Catalog, queue: Queue) -> Callable[[Sequence[UUID]], Awaitable[None]]:
-    """Returns a function that makes the jobs of postponed uploads due now."""
-
-    async def hasten(ids: Sequence[UUID]) -> None:
-        try:
-            await queue.jobs.make_due(await catalog.claims.hasten(ids))
-        except (QueueUnavailable, CatalogUnavailable) as error:
-            # They become due at their time.
-            log.warning("uploads_not_hastened", uploads=len(ids), reason=str(error))
-
-    return hasten
+async def _hasten(catalog: Catalog, queue: Queue, ids: Sequence[UUID]) -> None:
+    """Make the jobs of postponed uploads due now."""
+    try:
+        await queue.jobs.make_due(await catalog.claims.hasten(ids))
+    except (QueueUnavailable, CatalogUnavailable) as error:
+        # They become due at their time.
+        log.warning("uploads_not_hastened", uploads=len(ids), reason=str(error))
 
 
-def _repeating(catalog: Catalog, queue: Queue) -> Callable[[Mapping[UUID, int]], Awaitable[None]]:
-    """Returns a function that requeues ready uploads whose originals have been written to since."""
-
-    async def repeat(made: Mapping[UUID, int]) -> None:
-        try:
-            jobs = await catalog.requeuer.requeue_made(made)
-            await queue.jobs.enqueue(jobs)
-        except (QueueUnavailable, CatalogUnavailable) as error:
-            # If their rows were queued, the reconciler finds them; otherwise they stay as they are.
-            log.warning("uploads_not_repeated", uploads=len(made), reason=str(error))
-        else:
-            if jobs:
-                log.info("originals_written_to_since", uploads=sum(map(len, jobs.values())))
-
-    return repeat
+async def _repeat(catalog: Catalog, queue: Queue, made: Mapping[UUID, int]) -> None:
+    """Requeue ready uploads whose originals have been written to since."""
+    try:
+        jobs = await catalog.requeuer.requeue_made(made)
+        await queue.jobs.enqueue(jobs)
+    except (QueueUnavailable, CatalogUnavailable) as error:
+        # If their rows were queued, the reconciler finds them; otherwise they stay as they are.
+        log.warning("uploads_not_repeated", uploads=len(made), reason=str(error))
+    else:
+        if jobs:
+            log.info("originals_written_to_since", uploads=sum(map(len, jobs.values())))
 
 
 def _limit_of(settings: Settings) -> str:

@@ -7,8 +7,10 @@ from cronsim import CronSim, CronSimError
 _RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))  # minute, hour, day, month, weekday
 
 
-def check_crontab(line: str) -> None:
-    """Raises: ValueError, with a reason that the operator understands."""
+def check_crontab(line: str) -> str:
+    """`line`, if it is empty or a crontab line. Raises: ValueError, with a reason for people."""
+    if not line:
+        return line
     words = line.split()
     if len(words) != len(_RANGES):
         raise ValueError("must be five fields: minute, hour, day, month and weekday, as in 0 3 * * *")
@@ -20,6 +22,7 @@ def check_crontab(line: str) -> None:
         raise ValueError("names days of the month or of the week, not both")
     if not _is_valid(line):
         raise ValueError("names a day that never comes")
+    return line
 
 
 def next_after(line: str, moment: datetime) -> datetime:

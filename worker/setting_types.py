@@ -40,12 +40,6 @@ def _catalog_url(value: str) -> str:
     return value
 
 
-def _crontab(value: str) -> str:
-    if value:
-        check_crontab(value)
-    return value
-
-
 def _names(value: object) -> object:
     return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
@@ -77,4 +71,4 @@ CatalogUrl = Annotated[str, AfterValidator(_catalog_url)]
 StreamName = Annotated[str, AfterValidator(_stream)]
 FormatNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_known_formats)]
 RecipeFile = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_recipes)]
-Crontab = Annotated[str, AfterValidator(_crontab)]
+Crontab = Annotated[str, AfterValidator(check_crontab)]
