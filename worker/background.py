@@ -21,7 +21,7 @@ async def in_background(app: App) -> AsyncIterator[None]:
     works = [app.intake.run, app.publisher.run, app.health.run]
     if app.batch.lookout is not None:
         works.append(app.batch.lookout.run)
-    tasks = [asyncio.create_task(_kept_up(work)) for work in works]
+    tasks = [asyncio.create_task(_restart_after_failures(work)) for work in works]
     try:
         yield
     finally:
@@ -32,7 +32,7 @@ async def in_background(app: App) -> AsyncIterator[None]:
                 await app.queue.stream.leave()
 
 
-async def _kept_up(work: Callable[[], Awaitable[None]]) -> None:
+async def _restart_after_failures(work: Callable[[], Awaitable[None]]) -> None:
     """Run background work until it returns; restart it after an unexpected exception."""
     while True:
         try:

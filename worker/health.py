@@ -37,7 +37,7 @@ class Health:
         self._instance = instance
         self._queue = queue
         self._checks = checks
-        self._said: str | None = ""
+        self._reported: str | None = ""
 
     async def run(self) -> None:
         """Report at each interval, for ever."""
@@ -50,8 +50,8 @@ class Health:
     async def report(self) -> None:
         """Run the checks once and send a heartbeat; a change of state is one line in the log."""
         problem = await self._problem()
-        if problem != self._said:
-            self._said = problem
+        if problem != self._reported:
+            self._reported = problem
             if problem is None:
                 log.info("healthy")
             else:

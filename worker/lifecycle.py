@@ -103,7 +103,7 @@ async def _exit_if_refused(ctx: Context, asked: Awaitable[None]) -> None:
     try:
         await asked
     except QueueUnavailable as error:
-        if error.refusal is None or error.refusal.passes or ctx.get("worked_before"):
+        if error.refusal is None or error.refusal.transient or ctx.get("worked_before"):
             raise
         log.error("cannot_start", reason=error.explain())  # noqa: TRY400 (the reason says it all)
         raise SystemExit(1) from error

@@ -24,7 +24,6 @@ from worker.limits import MemoryLimit, available_cpus, memory_limit
 PREFIX = "MEDIA_"
 _OF_OTHERS = {INSTEAD, "MEDIA_ROOT", "MEDIA_URL"}  # those of Django, which often shares our environment
 _WHERE = ("MEDIA_REDIS_URL", "MEDIA_STORAGE_URL", "MEDIA_CATALOG_URL")  # a default may be somebody else's
-UPLOADS_A_DECODER = 4  # in one job
 LEAST_MEMORY_MB = 192  # for a worker, an idle decoder and one that draws an ordinary picture
 
 
@@ -176,8 +175,8 @@ class Settings(BaseSettings):
 
     @property
     def uploads_per_job(self) -> int:
-        """How many uploads a job is given at most, so that a burst spreads over workers."""
-        return UPLOADS_A_DECODER * self.decoders
+        """How many uploads go on a job at most: so few that a burst spreads over workers."""
+        return 4 * self.decoders
 
     @classmethod
     def load(cls) -> Self:
@@ -230,7 +229,7 @@ def unknown_variables() -> Mapping[str, str | None]:
 
 def _errors(error: ValidationError, files: Sequence[EnvFile]) -> Sequence[str]:
     return [
-        f"{_said_in(variable(str(mistake['loc'][0])), files)}: {mistake['msg'].removeprefix('Value error, ')}"
+        f"{_origin(variable(str(mistake['loc'][0])), files)}: {mistake['msg'].removeprefix('Value error, ')}"
         # Any part of a wrong URL of Redis may be a password.
         + ("" if mistake["loc"][0] == "redis_url" else f" (it is {_shown(mistake['input'])!r})")
         for mistake in error.errors(include_url=False)
@@ -245,7 +244,7 @@ def _shown(value: object) -> object:
     return re.sub(r"(//.*)\?.*", r"\1?…", without_user)
 
 
-def _said_in(name: str, files: Sequence[EnvFile]) -> str:
-    """A variable's name, with the file that it is from unless the environment has it."""
+def _origin(name: str, files: Sequence[EnvFile]) -> str:
+    """A variable's name, with the file that sets it unless the environment does."""
     of_files = (f"{name} in {file.path}" for file in reversed(files) if name in file.variables)
     return name if name in map(str.upper, os.environ) else next(of_files, name)

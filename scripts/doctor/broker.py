@@ -34,7 +34,7 @@ async def check_redis(settings: Settings) -> RedisReport:
     try:
         async with asyncio.timeout(_TIMEOUT_S), open_queue(settings) as queue:
             refusal = await queue.server.refusal()
-            if refusal is not None and not refusal.passes:
+            if refusal is not None and not refusal.transient:
                 return RedisReport([refused(refusal)])
             works = Finding("Redis", "ok", "answers, and allows everything that a worker needs")
             findings = [refused(refusal) if refusal else works, *inspect_redis(await queue.server.info())]

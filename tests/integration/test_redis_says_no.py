@@ -91,17 +91,17 @@ async def test_doctor_names_it_with_its_remedy(said: Said) -> None:
 async def test_a_worker_ends_at_start_or_waits_where_it_may_pass(
     said: Said, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    settings, what, _, passes = said
+    settings, what, _, transient = said
     client = connect(settings.redis_url, job_queue_of(STREAM))
 
-    with pytest.raises(QueueUnavailable if passes else SystemExit) as ended:
+    with pytest.raises(QueueUnavailable if transient else SystemExit) as ended:
         await start_up({"settings": settings, "redis": client, "shutdown": Shutdown()})
 
     await client.aclose(close_connection_pool=True)
-    if passes:
+    if transient:
         assert isinstance(ended.value, QueueUnavailable)
         assert what in ended.value.explain()
-        assert getattr(ended.value.refusal, "passes", False)
+        assert getattr(ended.value.refusal, "transient", False)
 
 
 async def test_the_health_check_names_it(said: Said, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ async def test_a_right_that_is_missing_is_named_with_its_rule(
 
     assert what in found.what
     assert remedy in found.remedy
-    assert not found.passes
+    assert not found.transient
 
 
 @pytest.mark.parametrize("command", sorted({one.command for one in attempts(STREAM, "media:events")}))
@@ -256,8 +256,8 @@ async def test_a_full_redis_and_a_replica_are_reported_as_what_passes(
 
     assert "maxmemory" in full.what
     assert "replica" in replica.what
-    assert full.passes
-    assert replica.passes
+    assert full.transient
+    assert replica.transient
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a Redis refuses, and the remedy; `passes` where it may end without anybody's doing."""
+    """What a Redis refuses, and the remedy; `transient` where it may end without anybody's doing."""
 
     what: str
     remedy: str
-    passes: bool = False
+    transient: bool = False
     by: str = "Redis says no"
 
     def __str__(self) -> str:

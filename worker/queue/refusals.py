@@ -3,6 +3,7 @@
 import re
 import ssl
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from redis.exceptions import (
     AuthenticationError,
@@ -30,6 +31,7 @@ _BUSY = re.compile(r"(?:^|: )BUSY ")
 _PRIMARY_DOWN = re.compile(r"(?:^|: )MASTERDOWN ")
 _LONGEST = 200  # characters of what a Redis says that nobody knows
 _COMMAND = re.compile(r"(?:run the '|[Uu]nknown (?:sub)?command [`'\"]?)([^'`\",]+)")
+_transient = partial(Refusal, transient=True)  # it may end without anybody's doing
 
 
 class RedisRefused(RedisError):
@@ -166,20 +168,18 @@ SENTINEL = Refusal(
     "it is a Sentinel, which only knows where the primary is",
     "Name the primary's own host and port in MEDIA_REDIS_URL; a Sentinel is not asked for it",
 )
-_LOADING = Refusal("it is loading its data from the disk", "Wait: its log says how far it is", passes=True)
-_TOO_MANY = Refusal(
+_LOADING = _transient("it is loading its data from the disk", "Wait: its log says how far it is")
+_TOO_MANY = _transient(
     "it has reached `maxclients`",
     "Raise `maxclients`, and its limit of open files; CLIENT LIST there says who they are",
-    passes=True,
 )
 
 
 def unknown(command: str, said: str) -> Refusal:
     """An answer that no version of Redis is known to send for a command that a worker runs."""
-    return Refusal(
+    return _transient(
         f"it answers {command} with: {said[:_LONGEST].rstrip('.')}",
         "See its log, and that of a proxy before it",
-        passes=True,
     )
 
 
@@ -199,32 +199,26 @@ def no_command(name: str) -> Refusal:
 
 def _of_state(error: BaseException, said: str) -> Refusal | None:
     if isinstance(error, OutOfMemoryError):
-        return Refusal(
+        return _transient(
             "it is full (over `maxmemory`) and accepts no event, job or message",
             "Raise `maxmemory`, or find out what fills it",
-            passes=True,
         )
     if isinstance(error, ReadOnlyError):
-        return Refusal(
-            "it is a replica, which accepts no writes", "Point MEDIA_REDIS_URL at the primary", passes=True
-        )
+        return _transient("it is a replica, which accepts no writes", "Point MEDIA_REDIS_URL at the primary")
     if found := _NO_WRITES.search(said):
-        return Refusal(
+        return _transient(
             f"it accepts no writes: {found[1]}",
             "See its log: a full disk, a folder that it may not write, replicas that are away",
-            passes=True,
         )
     if _BUSY.search(said):
-        return Refusal(
+        return _transient(
             "it is busy with a script or a module, and does nothing else",
             "Wait, or end it there: SCRIPT KILL, FUNCTION KILL",
-            passes=True,
         )
     if _PRIMARY_DOWN.search(said):
-        return Refusal(
+        return _transient(
             "it is a replica that has lost its primary, and serves no stale data",
             "Point MEDIA_REDIS_URL at the primary, or mend the replication",
-            passes=True,
         )
     if _DENIED.search(said):
         return Refusal(

@@ -118,7 +118,7 @@ async def try_rights(redis: ArqRedis, stream: str, events: str) -> Refusal | Non
         or await _of_sentinel(redis, refused)
         or _of_type(refused, (stream, events))
         or _of_rights(refused)
-        or next((found for _, error in refused if (found := refusal_of(error)) and found.passes), None)
+        or next((found for _, error in refused if (found := refusal_of(error)) and found.transient), None)
         or _of_unknown_answer(refused)
     )
 
