@@ -65,7 +65,7 @@ def _inspect_server(info: ServerInfo) -> Sequence[Finding]:
             "Redis role",
             info.role or "unknown",
             info.role in ("master", None),
-            "Point MEDIA_REDIS_URL at the primary: a replica takes no writes.",
+            "Point MEDIA_REDIS_URL at the primary: a replica accepts no writes.",
         ),
         _finding(
             "Redis durability",
