@@ -14,7 +14,7 @@ from worker.ticks import every, tick
 
 _TIMEOUT_S = 60
 _SWEEP_TIMEOUT_S = 300  # of one try: its last step may meet a slow disk
-_AN_HOUR_S = 3600  # of a task of each day, so that it is not left out by a worker that is away at midnight
+_AN_HOUR_S = 3600  # for a daily task, or no worker runs it that is down at midnight
 
 
 def cron_jobs(settings: Settings) -> Sequence[CronJob]:

@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 ENCODING = "utf-8-sig"  # with or without the mark that some editors put first
-PLACES = ("/etc/media-worker.env", ".env")  # what a later one says holds
-INSTEAD = "MEDIA_ENV_FILE"  # names one file instead of those; empty: none
+PLACES = ("/etc/media-worker.env", ".env")  # a later file overrides
+INSTEAD = "MEDIA_ENV_FILE"  # names one file instead of `PLACES`; empty: none
 
 
 @dataclass(frozen=True)
 class EnvFile:
-    """A file that is there, with its variables, or with the reason why it cannot be read."""
+    """A file that exists, with its variables, or with the reason why it cannot be read."""
 
     path: Path
     variables: Mapping[str, str]
@@ -33,7 +33,7 @@ class EnvFile:
 
 
 def find_env_files() -> Sequence[EnvFile]:
-    """The files that are there, in the order of `PLACES`. A folder of that name is none: it may be a venv."""
+    """The files that exist, in the order of `PLACES`. A folder is none: `.env` may be a venv."""
     named = os.environ.get(INSTEAD)
     places = PLACES if named is None else (named,) if named else ()
     return [_read(Path(place).absolute()) for place in places if os.path.isfile(place) or place == named]

@@ -22,7 +22,7 @@ from storage.keys import MAX_SOURCE_BYTES, UPLOADS, source_key
 
 MAX_EVENT_BYTES = 64 * 1024
 MAX_METADATA_BYTES = 4 * 1024
-MAX_READ_BYTES = 1024 * 1024  # of an event that is refused, to find out whom it is about
+MAX_READ_BYTES = 1024 * 1024  # of an event that is refused, to find out which upload it names
 
 
 class InvalidEvent(Exception):
@@ -157,7 +157,7 @@ def parse_event(
 
 
 def read_about(body: bytes | None) -> About | None:
-    """Whom an event is about that `parse_event` refuses; None where neither id nor source can be read."""
+    """The upload that a refused event names; None where neither id nor source can be read."""
     content = _read(body) if body is not None and len(body) <= MAX_READ_BYTES else None
     if not isinstance(content, dict):
         return None

@@ -1,4 +1,4 @@
-"""What people do with failures: list, retry and discard failed uploads and dead letters."""
+"""The operations on failures: list, retry and discard failed uploads and dead letters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> None:
 
 
 async def discard(chosen: Chosen, catalog: Catalog) -> Sequence[UUID]:
-    """Forget the uploads that have no variants, and the dead letters; returns the uploads that are gone.
+    """Delete dead letters, and make failed uploads without variants tombstones; returns the ids of these.
 
     Raises: CatalogUnavailable.
     """

@@ -19,7 +19,7 @@ EXPIRY_S = 15.0  # a worker that is silent for so long is taken for dead
 STALLED_AFTER_S = 20.0  # a due job waits that long though this worker has room for it
 SHORT_FOR_S = 60.0  # that health is red after the kernel has killed for memory
 INTAKE_STALLED_AFTER_S = 30.0  # beyond the lease, after which a dead worker's events are taken over
-RIGHTS_EVERY_S = 60.0  # a right that is needed and missing is seen at once by what needs it
+RIGHTS_EVERY_S = 60.0  # whatever needs a missing right fails at once
 _LAG_INTERVAL_S = 0.5
 LAG_S = 1.0  # of the event loop, worth a line in the log
 
@@ -96,7 +96,7 @@ class Health:
 
 
 def check_rights(queue: Queue, again_after_s: float = RIGHTS_EVERY_S) -> Check:
-    """Redis does all that a worker asks of it. While it does, that is tried only so often: it is much."""
+    """Redis permits all commands of a worker; a success counts for `again_after_s`: a check costs much."""
     next_try = float("-inf")
 
     async def check() -> str | None:

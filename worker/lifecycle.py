@@ -42,7 +42,7 @@ async def start_up(ctx: Context) -> None:
             await app.blobs.probe()  # others wait for a volume that is missing
     except (StorageError, DecoderUnavailable, OSError) as error:
         if ctx.get("worked_before"):
-            raise  # it has been at work here: this is an outage too, and passes
+            raise  # this worker has worked before: an outage, which may end
         log.error("cannot_start", reason=str(error))  # noqa: TRY400 (the reason says it all)
         raise SystemExit(1) from error
     ctx["app"] = app

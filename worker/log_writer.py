@@ -1,4 +1,4 @@
-"""Writes log lines to a file descriptor, from a thread: whoever logs never waits for whoever reads."""
+"""Writes log lines to a file descriptor, from a thread: logging never waits for the reader."""
 
 import json
 import logging

@@ -23,7 +23,7 @@ def quiet_arq() -> None:
 
 
 def configure_logs(style: Literal["auto", "console", "json"]) -> None:
-    """Send everything that is logged to standard error, in one style; nobody waits for who reads it."""
+    """Send everything that is logged to standard error, in one style; logging never waits for the reader."""
     if sys.stderr is None:  # whoever started this process has closed it
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lives)
     if style == "auto":

@@ -1,4 +1,4 @@
-"""Standard error as everything but the log writes to it: whoever has gone away from it stops nobody."""
+"""Standard error for everything but the log: a reader that has gone away stops no command."""
 
 import io
 import os
@@ -8,10 +8,10 @@ from typing import IO
 
 
 class StandardError(io.TextIOBase):
-    """The `sys.stderr` of the moment, where nothing that is written raises: what nobody takes is lost."""
+    """The present `sys.stderr`; writing never raises, and text that cannot be written is lost."""
 
     def write(self, text: str) -> int:
-        """Write, if anybody takes it."""
+        """Write `text`, or drop it."""
         if (stream := _stream()) is not None:
             try:
                 stream.write(text)
@@ -20,7 +20,7 @@ class StandardError(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Have it written, if anybody takes it."""
+        """Flush what was written, or drop it."""
         if (stream := _stream()) is not None:
             try:
                 stream.flush()
@@ -28,7 +28,7 @@ class StandardError(io.TextIOBase):
                 _give_up(stream)
 
     def isatty(self) -> bool:
-        """Whether that is a terminal."""
+        """Whether standard error is a terminal."""
         try:
             return (stream := _stream()) is not None and stream.isatty()
         except ValueError:  # it is closed
@@ -36,18 +36,18 @@ class StandardError(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """How its text becomes bytes."""
+        """The encoding of standard error."""
         return getattr(_stream(), "encoding", None) or "utf-8"
 
     def fileno(self) -> int:
-        """Its descriptor. Raises: OSError where it has none."""
+        """The descriptor of standard error. Raises: OSError where it has none."""
         if (stream := _stream()) is None:
             raise io.UnsupportedOperation("fileno")
         return stream.fileno()
 
 
 def say(line: str) -> None:
-    """Write one line, if anybody takes it."""
+    """Write one line, or drop it."""
     error = StandardError()
     error.write(f"{line}\n")
     error.flush()
@@ -60,7 +60,7 @@ def _stream() -> IO[str] | None:
 
 
 def _give_up(stream: IO[str]) -> None:
-    """Let what could not be written go, or Python tries again at its end and makes the exit code 120."""
+    """Drop what could not be written, or Python tries again at its end and makes the exit code 120."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

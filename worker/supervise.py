@@ -48,7 +48,7 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
             with mapped(OF_A_CONNECTION):  # what arq itself asks of Redis
                 await worker.async_run()
         except asyncio.CancelledError:
-            await _hand_back(worker)
+            await _cancel_jobs(worker)
             return  # arq's way to stop at a signal
         except (QueueUnavailable, StorageError, DecoderUnavailable, OSError) as error:
             event, reason = _outage(error)
@@ -57,7 +57,7 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
                 log.warning(event, reason=reason)
             reported = reason
             away, worked_before = True, worked_before or worker.ctx["started"]
-            await _hand_back(worker)
+            await _cancel_jobs(worker)
         finally:
             await _close(worker)
         if burst:
@@ -95,7 +95,7 @@ class PromptWorker(Worker):
         await super()._poll_iteration()
 
 
-async def _hand_back(worker: Worker) -> None:
+async def _cancel_jobs(worker: Worker) -> None:
     """End the jobs before their decoders are closed: a decoder that we end must not look like a crash.
 
     A job that waits for a Redis that hangs is abandoned after a few seconds.

@@ -1,4 +1,4 @@
-"""The queue: everything that a worker and the scripts say to Redis, by what it is about."""
+"""The queue: everything that a worker and the scripts ask of Redis, by topic."""
 
 import os
 import socket
@@ -46,14 +46,14 @@ class Queue:
 
 
 def queue_on(redis: ArqRedis, settings: "Settings") -> Queue:
-    """The queue on an open connection, as a consumer of its own."""
+    """The queue on an open connection, with a new consumer."""
     consumer = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
     return Queue(redis, settings.stream, consumer, settings.events_maxlen, settings.events)
 
 
 @asynccontextmanager
 async def open_queue(settings: "Settings") -> AsyncIterator[Queue]:
-    """The queue that the settings name, for a while. Raises: QueueUnavailable."""
+    """Open the queue that the settings name, and close it at the end. Raises: QueueUnavailable."""
     redis = connect(settings.redis_url, job_queue_of(settings.stream))
     try:
         await check_answers(redis, settings.redis_url)

@@ -35,7 +35,7 @@ _transient = partial(Refusal, transient=True)  # it may end without anybody's do
 
 
 class RedisRefused(RedisError):
-    """What a connection raises where Redis says no: an error that its client knows as one of Redis."""
+    """Redis refuses a connection; a RedisError, so that the client passes it on."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(str(refusal))
@@ -48,17 +48,17 @@ def refusal_of(error: BaseException) -> Refusal | None:
 
 
 def is_denied(error: BaseException) -> bool:
-    """Whether Redis takes no connection from there, and has said so instead of an answer."""
+    """Whether Redis refuses the connection itself, not a command."""
     return isinstance(error, AuthenticationError) or bool(_DENIED.search(str(error)))
 
 
 def is_no_permission(error: BaseException) -> bool:
-    """Whether that user may not run that command on that key; an EXEC is refused with EXECABORT."""
+    """Whether the user lacks a right; an EXEC is refused with EXECABORT."""
     return isinstance(error, NoPermissionError) or "NOPERM" in str(error)
 
 
 def is_missing_right(error: BaseException) -> bool:
-    """Whether that user may not run that command on that key, or the server has no such command."""
+    """Whether the user lacks a right, or the server has no such command."""
     return is_no_permission(error) or "unknown command" in str(error).lower()
 
 

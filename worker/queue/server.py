@@ -1,4 +1,4 @@
-"""What a Redis says of itself, and what it refuses."""
+"""The server: its version, role and configuration, and what it refuses."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,10 @@ from worker.queue.stream import EventStream
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What a Redis says of itself: version, role, whether it has an append-only file, eviction policy.
+    """What INFO and CONFIG report of a Redis; None where this user may not ask.
 
-    And the largest value that it takes, and how far the stream's IDs are ahead of it. None: it does not say.
+    `largest_bytes` is the largest value that it accepts; `ahead_ms` how far the stream's IDs are ahead of its
+    clock.
     """
 
     version: str | None
@@ -27,7 +28,7 @@ class ServerInfo:
 
 @maps_errors
 class Server:
-    """What the Redis of a stream says of itself, and what it refuses."""
+    """The Redis of one stream."""
 
     def __init__(self, redis: ArqRedis, stream: EventStream, events: str) -> None:
         self._redis = redis
@@ -39,7 +40,7 @@ class Server:
         return await try_rights(self._redis, self._stream.name, self._events)
 
     async def info(self) -> ServerInfo:
-        """What the server says of itself."""
+        """The server's version, role and configuration. Raises: QueueUnavailable."""
         info = await unless_denied(self._redis.info()) or {}
         return ServerInfo(
             version=info.get("valkey_version") or info.get("redis_version"),

@@ -184,7 +184,7 @@ class EventStream:
                 await self._redis.xgroup_delconsumer(self.name, GROUP, consumer["name"])
 
     async def leave(self) -> None:
-        """Remove this consumer, unless entries are pending with it that another is to claim."""
+        """Remove this consumer, unless it has pending entries, which another is to claim."""
         pending = await self._redis.xpending_range(
             self.name, GROUP, min="-", max="+", count=1, consumername=self._consumer
         )

@@ -1,4 +1,4 @@
-"""The URL of a Redis: what it may say, and what of it holds for us. An app may share it with us."""
+"""The URL of a Redis: which options it may have, and which of them a worker uses. An app may share it."""
 
 import os
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ def check_url(value: str) -> str:
 
 
 def _check_options(scheme: str, options: Mapping[str, str]) -> None:
-    """Options of a client may be there, and are passed over: an app may share the URL."""
+    """Options of other clients are allowed and ignored: an app may share the URL."""
     known = (*URL_OPTIONS, *_OF_OTHER_CLIENTS, *URL_QUERY_ARGUMENT_PARSERS)
     if unknown := [name for name in options if name not in known]:
         raise ValueError(f"has the unknown option {unknown[0]}; known: {', '.join(URL_OPTIONS)}")
@@ -62,6 +62,6 @@ def _check_options(scheme: str, options: Mapping[str, str]) -> None:
 
 
 def server_of(url: str) -> dict[str, Any]:
-    """What a URL says of the server; apps may share it, and what it says of a client is theirs."""
+    """The options of a URL that describe the server; those of a client are for apps that share it."""
     given = parse_url(url).items()
     return {name: value for name, value in given if name in (*_OF_THE_SERVER, *URL_OPTIONS)}
