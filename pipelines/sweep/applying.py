@@ -14,7 +14,6 @@ from storage.catalog.clock import now_ms
 from storage.errors import BlobNotFound
 from storage.keys import trash_key
 
-_APPLY = "apply"
 _GROUP = 200  # keys that are marked together
 
 
@@ -32,7 +31,7 @@ async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> 
             raise SweepRefused(f"Nothing was touched: {plan.stopped}.")
         await sweeper.sweeps.clear_abandoned_marks(sweeper.holder)
         trash = await known_plans(sweeper) if plan.counts.get(Kind.MISSING) else []
-        checkpoint = sweeper.sweeps.checkpoint(_APPLY)
+        checkpoint = sweeper.sweeps.checkpoint(plans.APPLY)
         saved = await checkpoint.load()
         if saved is None or saved["plan"] != plan.id:
             saved = {"part": 0, "at": 0, "done": {}}

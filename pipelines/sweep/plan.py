@@ -14,7 +14,8 @@ from storage.blobs import Get, Put
 from storage.errors import BlobNotFound
 from storage.keys import VARIANTS, is_plan_name, plan_key, plan_part_key
 
-DRAFT = "draft"  # where the catalog keeps a plan in the making
+DRAFT = "draft"  # the checkpoint of a plan in the making
+APPLY = "apply"  # the checkpoint of a plan that is being applied
 STALE_S = 24 * 3600  # a draft or a purge that was left so long says little of today
 
 

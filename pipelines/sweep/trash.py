@@ -66,6 +66,7 @@ async def restore(plan_id: str, sweeper: Sweeper) -> int:
         async for group, _, _ in plans.groups(plan, sweeper.blobs, _GROUP):
             await sweeper.next_step()
             restored += len(await bring_back([plan], _moved(group), sweeper))
+        await sweeper.sweeps.checkpoint(plans.APPLY).clear()  # applying it again begins anew
         await plans.save(replace(plan, applied=None), sweeper.blobs)
     return restored
 

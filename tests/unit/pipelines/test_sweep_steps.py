@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pipelines.sweep import findings, trash
+from pipelines.sweep import applying, findings, trash
 from pipelines.sweep.applying import apply_plan
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepPaused
-from pipelines.sweep.trash import known_plans, purge
-from storage.blobs import Storage
+from pipelines.sweep.trash import known_plans, purge, restore
+from storage.blobs import Existence, Storage
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
 from storage.catalog.sweeps import Sweeps
@@ -23,6 +23,7 @@ from tests.support.sweeps import (
     Clock,
     InstallationStub,
     deleted_originals,
+    planned,
     put,
     recorded,
     sweeper_on,
@@ -124,6 +125,25 @@ async def test_a_purge_that_was_left_long_ago_begins_anew(
     done = await purge(sweeper)
 
     assert (done["purged"], done["plans"]) == (3, 1)
+
+
+async def test_a_plan_that_was_restored_when_it_was_half_applied_is_applied_from_its_beginning(
+    sweeper: Sweeper, catalog: Catalog, blobs: Storage, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(applying, "_GROUP", 1)
+    plan, orphans = await planned(3, sweeper, catalog, blobs, clock)
+    stops = iter([False, True])
+    with pytest.raises(SweepPaused):
+        await apply_plan(
+            plan.id, replace(sweeper, installation=InstallationStub(is_stopping=lambda: next(stops)))
+        )
+    restored = await restore(plan.id, sweeper)
+    clock.hours_go_by()
+
+    done = await apply_plan(plan.id, sweeper)
+
+    assert (restored, done["orphan"]) == (1, 3)
+    assert set((await blobs.stat(orphans)).values()) == {Existence.MISSING}
 
 
 async def test_the_trash_is_counted_in_steps(
