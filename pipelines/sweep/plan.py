@@ -81,7 +81,7 @@ async def write_down(draft: Draft, step: StepResult, blobs: Put) -> Draft:
         sizes[name] += count.bytes
     if step.findings:
         lines = [orjson.dumps(finding) + b"\n" for finding in step.findings]
-        await blobs.put(plan_part_key(draft.id, draft.parts), _chunks([b"".join(lines)]))
+        await blobs.put(plan_part_key(draft.id, draft.parts), _chunks(b"".join(lines)))
     return replace(
         draft,
         stage=draft.stage + (step.after is None),
@@ -107,7 +107,7 @@ async def finish(draft: Draft, now: float, blobs: Put) -> Plan:
 
 async def save(plan: Plan, blobs: Put) -> None:
     """Write a plan's head. Raises: StorageError."""
-    await blobs.put(plan_key(plan.id), _chunks([orjson.dumps(plan, option=orjson.OPT_INDENT_2)]))
+    await blobs.put(plan_key(plan.id), _chunks(orjson.dumps(plan, option=orjson.OPT_INDENT_2)))
 
 
 async def load(plan_id: str, blobs: Get) -> Plan:
@@ -133,16 +133,10 @@ async def groups(
             yield [_finding(line) for line in lines[start : start + size]], number, start + size
 
 
-def own_keys(plan: Plan) -> Sequence[str]:
-    """The keys of the plan's own files, its head first: without it there is no plan."""
-    return [plan_key(plan.id), *(plan_part_key(plan.id, part) for part in range(plan.parts))]
-
-
 def _finding(line: bytes) -> Discrepancy:
     said = orjson.loads(line)
     return Discrepancy(Kind(said["kind"]), said["key"], said["bytes"])
 
 
-async def _chunks(chunks: Sequence[bytes]) -> AsyncIterator[bytes]:
-    for chunk in chunks:
-        yield chunk
+async def _chunks(content: bytes) -> AsyncIterator[bytes]:
+    yield content

@@ -16,6 +16,8 @@ from storage.keys import (
     behind_trash_folder,
     is_deletion_folder,
     is_plan_part,
+    plan_key,
+    plan_part_key,
     trash_folder,
     trash_key,
 )
@@ -166,8 +168,8 @@ async def _forget(plan: Plan, sweeper: Sweeper) -> bool:
     async with aclosing(sweeper.blobs.list(trash_key(plan.id, VARIANTS))) as left:
         if await anext(left, None) is not None:
             return False
-    for key in plans.own_keys(plan):
-        await sweeper.blobs.delete(key)
+    for key in (plan_key(plan.id), *(plan_part_key(plan.id, part) for part in range(plan.parts))):
+        await sweeper.blobs.delete(key)  # the head first: without it there is no plan
     return True
 
 
@@ -181,7 +183,7 @@ async def _purge_others(place: _PurgeProgress, sweeper: Sweeper) -> Mapping[str,
     living = {plan.id for plan in await known_plans(sweeper)} | ({draft["id"]} if draft else set())
     done = Counter(place.done)
     async with aclosing(list_infos(sweeper.blobs, TRASH, place.after)) as blobs:
-        looked_at = 0
+        count = 0
         async for blob in blobs:
             folder = trash_folder(blob.key)
             if blob.changed_at < before and is_deletion_folder(folder):
@@ -189,8 +191,8 @@ async def _purge_others(place: _PurgeProgress, sweeper: Sweeper) -> Mapping[str,
                 done["originals"] += 1
             elif blob.changed_at < before and folder not in living and is_plan_part(blob.key):
                 await sweeper.blobs.delete(blob.key)
-            looked_at += 1
-            if looked_at % _GROUP == 0:
+            count += 1
+            if count % _GROUP == 0:
                 await sweeper.sweeps.checkpoint(_PURGE).save(replace(place, after=blob.key, done=done))
                 await sweeper.next_step()
     return dict(done)
