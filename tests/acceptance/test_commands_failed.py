@@ -66,9 +66,9 @@ def _states(place: Workplace) -> dict[str, str]:
 def test_an_upload_is_tried_again_by_its_id_and_the_others_are_left_alone(place: Workplace) -> None:
     _mend(place)
 
-    wanted = _ids(place)[BROKEN]
+    broken_id = _ids(place)[BROKEN]
 
-    assert _failed(place, "retry", wanted)["uploads"] == [wanted]
+    assert _failed(place, "retry", broken_id)["uploads"] == [broken_id]
 
     assert _states(place) == {BROKEN: "ready", UNKNOWN: "failed"}
 

@@ -106,13 +106,13 @@ def test_a_failed_upload_is_shown_with_its_reason(used: Workplace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "code"),
+    ("asked", "code"),
     [("uploads/nobody.jpg", 1), ("7\x1b]0;x\x07", 2)],
 )
 def test_an_unknown_upload_ends_with_1_and_what_is_no_id_with_2(
-    used: Workplace, wanted: str, code: int
+    used: Workplace, asked: str, code: int
 ) -> None:
-    ended = media(used.env(), "show", wanted, "--json")
+    ended = media(used.env(), "show", asked, "--json")
 
     assert (ended.returncode, ended.stdout) == (code, "")
     assert_harmless(ended.stderr)
