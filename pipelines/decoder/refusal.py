@@ -20,19 +20,16 @@ class Declined(Exception):
 
 
 def too_large(size: int, limit: int) -> Declined:
-    """The file has more bytes than are accepted."""
     return Declined(
         "source_too_large", f"The file has {_megabytes(size)}; at most {_megabytes(limit)} are accepted."
     )
 
 
 def unsupported(what: str, accepted: list[str]) -> Declined:
-    """The file is something else than a picture of an accepted format."""
     return Declined("unsupported_format", f"This is {what}, not a supported picture ({', '.join(accepted)}).")
 
 
 def empty() -> Declined:
-    """The file has no bytes at all."""
     return Declined("corrupt_image", "The file is empty.")
 
 
@@ -49,7 +46,6 @@ def unknown_kind(title: str, detail: str) -> Declined:
 
 
 def too_many_pixels(width: int, height: int, limit: int) -> Declined:
-    """The header promises more pixels than are accepted."""
     return Declined(
         "too_many_pixels",
         f"The picture has {_megapixels(width * height)} megapixels ({width} x {height}); "

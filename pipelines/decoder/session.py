@@ -80,7 +80,8 @@ def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], li
     except Declined as refused:
         reply = _refusal(refused)
     except MemoryError:
-        reply = _refusal(refusal.too_much_memory(_title(work)))
+        title = formats.BY_NAME[work.format].title if work.format else "uploaded"
+        reply = _refusal(refusal.too_much_memory(title))
     except reading.FileError as error:
         reply = {"status": "unwritable", "errno": error.number}
     except Exception as error:
@@ -116,10 +117,6 @@ def _lack(reply: dict[str, Any], work: Work) -> str:
 
 def _refusal(refused: Declined) -> dict[str, Any]:
     return {"status": "refused", "code": refused.code, "message": refused.message}
-
-
-def _title(work: Work) -> str:
-    return formats.BY_NAME[work.format].title if work.format else "uploaded"
 
 
 def _process(

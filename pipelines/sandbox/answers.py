@@ -9,13 +9,22 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 MAX_FRAME = 64 * 1024  # bytes
 MAX_OUTPUT = 256 * 1024 * 1024  # bytes of all variants together
 
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
+
+
+def printable(text: str) -> str:
+    """The lines of `text` without anything that a terminal obeys."""
+    return "\n".join(_UNPRINTABLE.sub(" ", line) for line in text.splitlines())
+
+
+def _plain(text: str) -> str:
+    return _UNPRINTABLE.sub(" ", text)[:300]
+
+
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Pixels = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
-Sentence = Annotated[
-    str, StringConstraints(min_length=1, max_length=2000), AfterValidator(lambda text: _plain(text))
-]
+Sentence = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_plain)]
 Code = Literal[
     "source_too_large", "unsupported_format", "corrupt_image", "too_many_pixels", "too_much_memory"
 ]
@@ -110,19 +119,8 @@ class Bug(_Frame):
 
     status: Literal["bug"]
     message: Sentence
-    traceback: Annotated[
-        str, StringConstraints(max_length=8000), AfterValidator(lambda text: printable(text))
-    ]
+    traceback: Annotated[str, StringConstraints(max_length=8000), AfterValidator(printable)]
 
 
 Answer = Unchanged | Changed | Probed | Done | Refused | Unwritable | Starved | Bug
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Annotated[Answer, Field(discriminator="status")])
-
-
-def printable(text: str) -> str:
-    """The lines of `text` without anything that a terminal obeys."""
-    return "\n".join(_UNPRINTABLE.sub(" ", line) for line in text.splitlines())
-
-
-def _plain(text: str) -> str:
-    return _UNPRINTABLE.sub(" ", text)[:300]
