@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,13 +9,11 @@ from pathlib import Path
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from storage.catalog.dialect import MIB, DriverError, Fault, fault_of
 from storage.errors import CatalogDamaged, CatalogUnavailable
 from storage.threads import is_lack_of_threads
 
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_REFUSED = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
-LEAST_ROOM = 1024 * 1024  # bytes
-_PRIMARY = 0xFF  # the rest of an error's number says more about it
+LEAST_ROOM = MIB
 
 
 class Condition:
@@ -75,7 +72,7 @@ class Condition:
             raise
         except (IntegrityError, ProgrammingError, DataError):
             raise  # a mistake of ours, and no other try would help
-        except (DBAPIError, PoolTimeout, sqlite3.DatabaseError, OSError) as error:
+        except (DBAPIError, PoolTimeout, DriverError, OSError) as error:
             raise self._named(error) from error
         except RuntimeError as error:
             if is_lack_of_threads(error):  # each connection has one
@@ -88,26 +85,26 @@ class Condition:
 
     def _named(self, error: Exception) -> CatalogUnavailable:
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        code = getattr(cause, "sqlite_errorcode", 0) & _PRIMARY
-        if code in _DAMAGED or "Could not decode to UTF-8" in str(cause):
+        fault = fault_of(cause)
+        if fault is Fault.DAMAGED:
             damaged = CatalogDamaged(
                 f"the catalog {self.path} is damaged ({cause}): what lies there can neither be read nor "
                 "written, and `media doctor` says what to do"
             )
             self.met(damaged)
             return damaged
-        if code in _REFUSED:
+        if fault in (Fault.READ_ONLY, Fault.FULL, Fault.DISK):
             self.takes_writes = False
-        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+        if fault in (Fault.READ_ONLY, Fault.NOT_OPENED):
             return CatalogUnavailable(
                 f"the catalog {self.path} cannot be written ({cause}): let the user {os.geteuid()} write it, "
                 "the files beside it that begin with its name, and its folder, and mount its file system "
                 "for writing"
             )
-        if code == sqlite3.SQLITE_FULL:
+        if fault is Fault.FULL:
             return CatalogUnavailable(
                 f"the catalog {self.path} cannot be written ({cause}): make room on its disk"
             )
-        if code == sqlite3.SQLITE_IOERR:
+        if fault is Fault.DISK:
             return CatalogUnavailable(f"the disk under the catalog {self.path} fails or is full ({cause})")
         return CatalogUnavailable(f"the catalog did not answer: {cause}")

@@ -3,13 +3,11 @@
 import os
 import re
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
+from storage.catalog.dialect import MIB, back_up
 from storage.errors import CatalogUnavailable
 
-_MIB = 1024 * 1024
 _OURS = re.compile(r"\.before-\d{4}")
 _FACTOR = 3  # of the catalog's size: the copy, what the change writes, and some air
 
@@ -19,20 +17,19 @@ def copy_before(path: Path, schema: str) -> Path:
 
     Others may read and write meanwhile: it is one moment of the catalog.
 
-    Raises: CatalogUnavailable where there is no room, OSError, sqlite3.Error.
+    Raises: CatalogUnavailable where there is no room, OSError, DriverError.
     """
     wanted = _FACTOR * sum(_size(path.with_name(path.name + ending)) for ending in ("", "-wal"))
     if shutil.disk_usage(path.parent).free < wanted:
         raise CatalogUnavailable(
             f"the catalog {path} is to be brought up to date, and before that a copy of it is kept: "
-            f"make {wanted // _MIB + 1} MiB of room in {path.parent}"
+            f"make {wanted // MIB + 1} MiB of room in {path.parent}"
         )
     target = path.with_name(f"{path.name}.before-{schema}")
     aside = target.with_name(f"{target.name}.part")
     aside.unlink(missing_ok=True)
     os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # it holds what the catalog holds
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(aside)) as copy:
-        source.backup(copy)
+    back_up(path, aside)
     _make_durable(aside, path.stat().st_mode & 0o777)
     aside.replace(target)
     for old in path.parent.iterdir():

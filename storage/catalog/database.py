@@ -15,30 +15,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from storage.catalog import dialect, schema, tables
 from storage.catalog.condition import LEAST_ROOM, Condition
 from storage.catalog.copying import copy_before
+from storage.catalog.dialect import MIB, FileRoom, find_damage
 from storage.catalog.place import check_local
-from storage.catalog.soundness import find_damage
 from storage.errors import CatalogObsolete, CatalogUnavailable, NoCatalog
 from storage.paths import has_catalog
 from storage.threads import in_thread
 
-_MIB = 1024 * 1024
 BUSY_TIMEOUT_S = 10.0
 CHECK_AGAIN_S = 300.0  # of a damaged file: it may have been the memory, or another disk's fault
 WRITE_AGAIN_S = 30.0  # of a catalog in which nobody may have written for long
 _CHECK_S = 5.0
-LARGE_LOG = 64 * _MIB
+LARGE_LOG = 64 * MIB
 LARGE_LOG_WARNING = (
-    f"the log beside the catalog is larger than {LARGE_LOG // _MIB} MiB: another process keeps a read "
+    f"the log beside the catalog is larger than {LARGE_LOG // MIB} MiB: another process keeps a read "
     "transaction open (a database browser, a backup that hangs); end it, and the log shrinks by itself"
 )
 _FREE_KEPT = 1024  # pages that will be used again soon
-_PAGES_AT_ONCE = 2000
-MUCH_FREE = 64 * _MIB
-SMALL = 64 * _MIB  # 3 s on a slow machine: others wait for BUSY_TIMEOUT_S
 _REWRITE_AGAIN_S = 3600.0
-_INCREMENTAL = 2  # what SQLite calls the mode of a file that can give pages back
-# In one transaction of the log. Aside is memory: the folder of temporary files may be small.
-REWRITE = f"PRAGMA temp_store=MEMORY; PRAGMA auto_vacuum={_INCREMENTAL}; VACUUM; PRAGMA temp_store=DEFAULT"
 
 
 @dataclass(frozen=True)
@@ -48,39 +41,6 @@ class Migrated:
     before: str
     after: str
     copy: Path
-
-
-@dataclass(frozen=True)
-class FileRoom:
-    """How much of a catalog's file is used, in pages of `page_size` bytes."""
-
-    auto_vacuum: int
-    page_size: int
-    pages: int
-    free: int
-
-    @property
-    def gives_back(self) -> bool:
-        """Whether SQLite can cut pages that are free off, without rewriting all others."""
-        return self.auto_vacuum == _INCREMENTAL
-
-    @property
-    def free_bytes(self) -> int:
-        return self.free * self.page_size
-
-    @property
-    def used_bytes(self) -> int:
-        return (self.pages - self.free) * self.page_size
-
-    @property
-    def is_worth_a_rewrite(self) -> bool:
-        """Whether most of the file, and much, is free for good."""
-        return not self.gives_back and self.free_bytes > max(MUCH_FREE, self.used_bytes)
-
-    @property
-    def is_small(self) -> bool:
-        """Whether a rewrite takes a few seconds, for which others may wait, and little memory."""
-        return self.used_bytes <= SMALL
 
 
 class Database:
@@ -170,22 +130,20 @@ class Database:
         if room.gives_back:
             if room.free > _FREE_KEPT:
                 # As a script, and alone: one that gives no columns is otherwise left after its first step.
-                await self._run(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+                await self._run(dialect.CUT_OFF)
             return 0
         if not room.is_worth_a_rewrite or not room.is_small or time.monotonic() < self._rewrite_at:
             return 0
         if await self._is_busy() or not self._has_room_for(room.used_bytes):
             return 0
         self._rewrite_at = time.monotonic() + _REWRITE_AGAIN_S
-        await self._run(REWRITE)
+        await self._run(dialect.REWRITE)
         return room.free_bytes
 
     async def room(self) -> FileRoom:
         """How much of the file is used. Raises: CatalogUnavailable."""
         async with self.reading() as connection:
-            names = ("auto_vacuum", "page_size", "page_count", "freelist_count")
-            kv = [(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one() for name in names]
-        return FileRoom(*kv)
+            return await dialect.read_room(connection)
 
     async def _is_busy(self) -> bool:
         states = ("queued", "processing", "deleting")

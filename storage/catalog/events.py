@@ -29,15 +29,13 @@ class Outdated:
 class NotYours:
     """The event's id belongs to another source."""
 
-    owner: str
-
 
 def apply(
     row: Row | None, event: UploadRequested | DeletionRequested, now_ms: int
 ) -> Change | Outdated | NotYours:
     """The change that `event` makes to `row` (None: an id never seen), or why it makes none."""
     if row is not None and isinstance(event, UploadRequested) and row["source"] not in (None, event.source):
-        return NotYours(row["source"])
+        return NotYours()
     if row is not None and event.position <= position_of(row):
         return Outdated()
     return (

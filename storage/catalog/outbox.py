@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS, now_ms
@@ -69,12 +69,6 @@ class Outbox:
             except CatalogDamaged as error:
                 self._database.condition.met(error)
         return messages
-
-    async def last_seq(self) -> int:
-        """The newest message's `seq`, 0 when there is none. Raises: CatalogUnavailable."""
-        async with self._database.reading() as connection:
-            newest: int | None = (await connection.execute(select(func.max(outbox.c.seq)))).scalar_one()
-        return newest or 0
 
     async def given_seq(self) -> int:
         """The greatest `seq` that was given, also of messages that are gone. Raises: CatalogUnavailable."""

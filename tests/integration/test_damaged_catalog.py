@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from scripts.redis_server import RedisServer
 from storage.catalog import Catalog, open_catalog
+from storage.catalog.dialect import find_damage
 from storage.catalog.records import State
-from storage.catalog.soundness import find_damage
 from storage.errors import CatalogDamaged
 from tests.conftest import url_of
 from tests.support.catalogs import claim, commit, letter, ready, try_claim, upload, upload_event

@@ -140,7 +140,7 @@ async def test_changes_and_deletes_of_earlier_uploads_are_done_when_a_stream_beg
         await running.step(None)
     await add(queue, {"source": CAT, "metadata": {"v": 2}})
     await add(queue, {"delete": str(default_id(DOG))})
-    before = await catalog.outbox.last_seq()
+    before = await catalog.outbox.given_seq()
     await (running.drain_all() if runs else intake_all(queue, catalog))
     for source in (CAT, DOG):
         await work(catalog, default_id(source))
@@ -170,7 +170,7 @@ async def test_entries_that_a_restored_redis_brings_back_change_nothing_and_are_
     await intake_all(queue, catalog)
     await both_ready(queue, catalog, ahead_ms=0)
     await queue.redis.restore(STREAM, 0, cast(bytes, early), replace=True)
-    before = await catalog.outbox.last_seq()
+    before = await catalog.outbox.given_seq()
     await intake_all(queue, catalog)
     came_back = await state(catalog, CAT)
     await add(queue, {"delete": str(default_id(DOG))})

@@ -481,7 +481,6 @@ FREQUENT: dict[str, Callable[[Catalog], Awaitable[object]]] = {
     "unsent": lambda catalog: catalog.outbox.unsent(0, 10),
     "mark sent": asking_sent,
     "since": lambda catalog: catalog.outbox.since(5, 10),
-    "last": lambda catalog: catalog.outbox.last_seq(),
     "prune": lambda catalog: catalog.outbox.prune(5),
     "find": lambda catalog: catalog.reports.find(CAT),
     "failed": lambda catalog: catalog.failures.newest(10),

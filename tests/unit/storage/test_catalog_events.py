@@ -146,7 +146,7 @@ async def test_every_event_is_answered_by_a_message_with_the_state_at_the_end(
     catalog: Catalog, event: UploadRequested | DeletionRequested, row: Row
 ) -> None:
     held = await row.start(catalog)
-    before = await catalog.outbox.last_seq()
+    before = await catalog.outbox.given_seq()
     await take(catalog, event)
     if held is not None:  # whoever worked on it meanwhile comes to its end
         await commit(catalog, Removed(held) if held.upload.state is State.DELETING else ready(held))
@@ -166,7 +166,7 @@ async def test_the_last_of_several_events_wins_while_somebody_works_on_the_uploa
     catalog: Catalog, start: Start, order: str
 ) -> None:
     held = await start(catalog)
-    before = await catalog.outbox.last_seq()
+    before = await catalog.outbox.given_seq()
     for place, kind in enumerate(order, 10):
         await take(catalog, upload_event(place) if kind == "u" else delete_event(place))
     if held is not None:
@@ -230,7 +230,7 @@ async def test_an_outdated_event_is_answered_by_the_message_that_is_to_come(
     catalog: Catalog, start: Start
 ) -> None:
     held = await start(catalog)
-    before = await catalog.outbox.last_seq()
+    before = await catalog.outbox.given_seq()
     taken = await take(catalog, upload_event(1))
     if held is not None:
         await commit(catalog, Removed(held) if held.upload.state is State.DELETING else ready(held))
@@ -429,7 +429,7 @@ async def test_a_request_to_delete_the_original_that_comes_during_the_deletion_i
     catalog: Catalog,
 ) -> None:
     await is_ready(catalog)
-    before = await catalog.outbox.last_seq()
+    before = await catalog.outbox.given_seq()
     await take(catalog, delete_event(5))
     held = await claim(catalog)
     await take(catalog, delete_event(6, original=True))

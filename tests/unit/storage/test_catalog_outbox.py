@@ -47,7 +47,7 @@ async def test_messages_have_a_rising_number(catalog: Catalog) -> None:
     await make(catalog, 5)
 
     assert [message.seq for message in await outbox_of(catalog)] == [1, 2, 3, 4, 5]
-    assert await catalog.outbox.last_seq() == 5
+    assert await catalog.outbox.given_seq() == 5
 
 
 async def test_a_number_is_never_given_twice_even_when_all_messages_were_pruned(catalog: Catalog) -> None:
@@ -96,7 +96,7 @@ async def test_pruning_keeps_what_is_young_and_what_was_never_sent(catalog: Cata
 
 
 async def test_an_empty_outbox_has_the_number_zero(catalog: Catalog) -> None:
-    assert await catalog.outbox.last_seq() == 0
+    assert await catalog.outbox.given_seq() == 0
     assert await catalog.outbox.unsent() == []
 
 
