@@ -12,7 +12,7 @@ from pipelines.poison import POISON_KEPT_MS
 from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
 from storage.catalog.records import StalledUpload
-from storage.catalog.requeuer import Jobs, Requeuer
+from storage.catalog.requeuer import NewJobs, Requeuer
 from storage.errors import CatalogDamaged
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue, QueueUnavailable
@@ -96,7 +96,7 @@ async def reconcile(
     return len(gone)
 
 
-async def _requeue(requeuer: Requeuer, gone: Sequence[StalledUpload]) -> Jobs:
+async def _requeue(requeuer: Requeuer, gone: Sequence[StalledUpload]) -> NewJobs:
     try:
         return await requeuer.requeue_stalled(gone)
     except CatalogDamaged as error:

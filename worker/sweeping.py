@@ -17,7 +17,7 @@ from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.records import State
-from storage.catalog.requeuer import Jobs
+from storage.catalog.requeuer import NewJobs
 from storage.errors import StorageError
 from worker.documents import sweep_stopped
 from worker.queue import Queue, QueueUnavailable
@@ -51,7 +51,7 @@ class SweptInstallation:
         await self.catalog.reports.correct(wrong)
         return len(wrong)
 
-    async def _enqueue(self, jobs: Jobs) -> int:
+    async def _enqueue(self, jobs: NewJobs) -> int:
         await self.queue.jobs.enqueue(jobs)
         return sum(len(ids) for ids in jobs.values())
 

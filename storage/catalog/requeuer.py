@@ -15,7 +15,7 @@ from storage.catalog.tables import uploads, variants
 DAMAGED = ""  # in place of a hash: no file has it
 
 T = TypeVar("T")
-Jobs = Mapping[str, Sequence[UUID]]
+NewJobs = Mapping[str, Sequence[UUID]]
 """The uploads of each new job, by the job's ID."""
 
 
@@ -32,7 +32,7 @@ class Requeuer:
         self._database = database
         self._uploads_per_job = uploads_per_job
 
-    async def requeue(self, ids: Sequence[UUID], state: State) -> Jobs:
+    async def requeue(self, ids: Sequence[UUID], state: State) -> NewJobs:
         """Queue those of `ids` that are in `state`, as if their event had just come.
 
         Their variants stay until newer ones are published. Raises: CatalogUnavailable.
@@ -40,7 +40,7 @@ class Requeuer:
         async with self._database.writing() as connection:
             return await self._requeue(connection, among(ids, state), queued_ms=now_ms())
 
-    async def requeue_made(self, made: Mapping[UUID, int]) -> Jobs:
+    async def requeue_made(self, made: Mapping[UUID, int]) -> NewJobs:
         """Queue those uploads that are still as the claim with that token made them.
 
         Their age (`queued_ms`) stays, and their variants stay until newer ones are published.
@@ -51,7 +51,7 @@ class Requeuer:
         async with self._database.writing() as connection:
             return await self._requeue(connection, [*among(list(made), State.READY), claimed])
 
-    async def requeue_damaged(self, damaged: Mapping[str, str]) -> Jobs:
+    async def requeue_damaged(self, damaged: Mapping[str, str]) -> NewJobs:
         """Queue the uploads of damaged files, given as key and SHA-256 of their rows, to be made again.
 
         A row that has another SHA-256 by now, is superseded, or whose upload is not ready is left alone. The
@@ -93,7 +93,7 @@ class Requeuer:
                 found += [StalledUpload(UUID(row.id), row.job_id, row.not_before_ms) for row in rows]
         return found
 
-    async def requeue_stalled(self, stalled: Sequence[StalledUpload]) -> Jobs:
+    async def requeue_stalled(self, stalled: Sequence[StalledUpload]) -> NewJobs:
         """Requeue those that are still on the job that is gone; they are due now, unless put off since.
 
         Raises: CatalogUnavailable.
@@ -111,7 +111,7 @@ class Requeuer:
         connection: AsyncConnection,
         wanted: Sequence[ColumnElement[bool]],
         **changes: int,
-    ) -> Jobs:
+    ) -> NewJobs:
         """Put the uploads that are as `wanted` on new jobs, with no attempts against them."""
         now = now_ms()
         fresh: dict[str, Any] = {"state": State.QUEUED, "attempts": 0, "crash_count": 0, "seen": None}
