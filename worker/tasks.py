@@ -82,7 +82,7 @@ async def snapshot_now(app: App) -> None:
     """Save the day's totals unless they are saved; after an outage the next hour's run does."""
     try:
         if await keep_snapshot(app.catalog.reports, app.blobs):
-            log.info("snapshot_kept")
+            log.info("snapshot_saved")
     except StorageError as error:
         log.warning("snapshot_failed", reason=str(error))
 
