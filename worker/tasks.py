@@ -23,7 +23,6 @@ log = structlog.get_logger(__name__)
 
 SWEEP_S = 20.0  # of one try
 _SWEEP_ON_S = 0.1
-_BUSY_S = 60.0
 _NOT_OURS_S = 5.0
 
 Context = dict[str, Any]
@@ -135,7 +134,7 @@ async def sweep_on(ctx: Context, since_ms: int) -> None:
             raise Retry(defer=_SWEEP_ON_S) from None
         except SweepBusy as error:
             log.info("sweep_waits", reason=str(error))
-            raise Retry(defer=_BUSY_S) from None
+            raise Retry(defer=app.settings.lease) from None
         except (QueueUnavailable, StorageError) as error:
             log.warning("sweep_failed", reason=str(error))  # the next one does it
 
