@@ -1,8 +1,9 @@
 """What arq calls when a worker starts and when it ends: everything is opened, and closed in reverse."""
 
+import asyncio
 import gc
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import structlog
@@ -11,10 +12,9 @@ from pipelines.errors import DecoderUnavailable
 from storage.errors import StorageError
 from worker import findings, tasks
 from worker.app import App, open_app
-from worker.background import in_background
 from worker.env_files import find_env_files
 from worker.logs import configure_logs
-from worker.numbering import go_on_above
+from worker.publisher import go_on_above
 from worker.queue import Queue, QueueRefused, QueueUnavailable, check_answers, queue_on
 from worker.settings import Settings, unknown_variables
 from worker.shutdown import Shutdown
@@ -22,6 +22,8 @@ from worker.shutdown import Shutdown
 log = structlog.get_logger(__name__)
 
 _START_PAUSE_S = 60  # a worker that starts again and again need not search for originals to adopt each time
+_PAUSE_S = 1.0  # after background work has failed
+_CANCEL_INTERVAL_S = 0.2  # until background work is cancelled once more
 _START_DRAIN = 1000  # events taken before the first poll
 
 Context = dict[str, Any]
@@ -120,3 +122,38 @@ async def shut_down(ctx: Context) -> None:
             )  # otherwise Redis is unreachable: `run` logs that and restarts, arq exits
         if ctx["shutdown"].stopping.is_set():
             ctx["shutdown"].ignore_signals()
+
+
+@asynccontextmanager
+async def in_background(app: App) -> AsyncIterator[None]:
+    """Run the background tasks; at the end the worker's heartbeat and its consumer are removed."""
+    works = [app.intake.run, app.publisher.run, app.health.run]
+    if app.batch.lookout is not None:
+        works.append(app.batch.lookout.run)
+    tasks = [asyncio.create_task(_restart_after_failures(work)) for work in works]
+    try:
+        yield
+    finally:
+        await _end(tasks)
+        with suppress(QueueUnavailable, TimeoutError):
+            async with asyncio.timeout(2):
+                await app.health.close()
+                await app.queue.stream.leave()
+
+
+async def _restart_after_failures(work: Callable[[], Awaitable[None]]) -> None:
+    """Run background work until it returns; restart it after an unexpected exception."""
+    while True:
+        try:
+            return await work()
+        except Exception:
+            log.exception("background_work_failed", work=work.__qualname__)
+            await asyncio.sleep(_PAUSE_S)
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()  # more than once: redis-py loses a cancellation that meets a time-out of its own
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_INTERVAL_S)

@@ -8,6 +8,7 @@ from contextlib import suppress
 import structlog
 
 from pipelines.metrics import NO_METRICS, Metrics
+from storage.catalog.clock import now_ms
 from storage.catalog.outbox import Outbox
 from storage.catalog.records import Message
 from storage.errors import CatalogUnavailable
@@ -94,3 +95,22 @@ class OutboxPublisher:
         sent, self._sent = self._sent, []
         if sent:
             await self._outbox.mark_sent(sent)
+
+
+async def go_on_above(outbox: Outbox, queue: Queue, *, rebuilt: bool = False) -> int | None:
+    """Number the next message above the newest one on the stream: `seq` never goes back, nor after a restore.
+
+    If the stream is empty, `seq` begins at the clock (ms since 1970, below 2**53), which is above everything
+    counted one by one; but only for a catalog that has sent messages (it may be a backup) or was `rebuilt`.
+
+    Returns the number that `seq` was raised to; None if the catalog's own is high enough.
+
+    Raises: QueueUnavailable, CatalogUnavailable.
+    """
+    given = await outbox.given_seq()
+    newest = await queue.messages.newest_seq()
+    floor = newest or (now_ms() if given or rebuilt else 0)
+    if floor <= given:
+        return None
+    await outbox.begin_above(floor)
+    return floor

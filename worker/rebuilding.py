@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from storage.blobs import Storage
 from storage.catalog import Catalog
 from worker.adoption import Adoption, listing_of
-from worker.numbering import go_on_above
+from worker.publisher import go_on_above
 from worker.queue import Queue
 
 REBUILD = "rebuild"  # the listing of originals that gives a root to a new catalog

@@ -15,7 +15,7 @@ from tests.conftest import url_of
 from tests.support.catalogs import delete_event, outbox_of, take
 from tests.support.damage import settle
 from worker.documents import payload
-from worker.numbering import go_on_above
+from worker.publisher import go_on_above
 from worker.queue import Queue
 
 JAVASCRIPT = 2**53
