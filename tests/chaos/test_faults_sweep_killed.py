@@ -55,7 +55,7 @@ class SweepScene:
     leftover: str
 
     def run(self, *words: str, **fault: Any) -> int:
-        """Run the command to its end; gives its exit code."""
+        """Run the command to its end; returns its exit code."""
         return self.place.start_worker(*words, ready=False, fault={**fault, "armed": True}).wait(60)
 
     @property

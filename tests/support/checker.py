@@ -184,7 +184,7 @@ def _check_messages(catalog: Path, server: redis.Redis, found: Findings) -> None
     for upload in found.uploads.values() if answer else ():
         if last.get(upload["id"]) != f"upload.{upload['state']}":
             found.wrong.append(
-                f"{upload['source']} is {upload['state']}, last told: {last.get(upload['id'])}"
+                f"{upload['source']} is {upload['state']}, last message: {last.get(upload['id'])}"
             )
 
 

@@ -34,7 +34,7 @@ class ForkServer:
         theirs.close()
 
     def order(self, order: Mapping[str, Any], *fds: int) -> int:
-        """Send one order; gives its answer."""
+        """Send one order; returns its answer."""
         with self._lock:
             socket.send_fds(self._sock, [json.dumps(order).encode()], fds)
             answer: int = json.loads(self._sock.recv(100))

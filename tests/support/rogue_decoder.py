@@ -1,4 +1,4 @@
-"""A decoder gone bad: it copies a small JPEG honestly, unless the picture's last bytes tell it what to do.
+"""A decoder gone bad: it copies a small JPEG honestly, unless the picture's last bytes name a fault.
 
 Started by a sandbox as its command, with nothing but the standard library, so that it is ready at once. Its
 first argument names what it does before that.
@@ -292,7 +292,7 @@ def probe_twice(job: Job) -> None:
 
 
 def once(fault: Callable[[Job], object]) -> Callable[[Job], None]:
-    """Only where another child has not done so before, told by a mark on the source's folder."""
+    """Only where another child has not done so before, which a mark on the source's folder says."""
 
     def first(job: Job) -> None:
         mark = os.readlink(f"/proc/self/fd/{job.source}") + ".mark"
@@ -351,7 +351,7 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "a long bug": lambda job: fail(job, "x" * 7000),
     "a bug without end": lambda job: fail(job, "x" * 60_000),
     # turns
-    "done without being told to": unasked,
+    "done without consent": unasked,
     "probed twice": probe_twice,
     "unchanged although nothing was known": lambda job: job.say(job.unchanged(job.sha256)),
     "an unknown code": lambda job: refuse(job, "internal_error", "no"),

@@ -44,7 +44,7 @@ def bitmap() -> bytes:
 
 
 def ordered(fault: str) -> bytes:
-    """A picture that tells the rogue what to do."""
+    """A picture that makes the rogue do something."""
     return jpeg() + f"--{fault}--".encode()
 
 

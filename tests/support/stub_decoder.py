@@ -1,4 +1,4 @@
-"""The real decoder, except that a picture's last bytes can tell it to crash, to fail, to hang or to eat."""
+"""The real decoder, except that a picture's last bytes can make it crash, fail, hang or eat."""
 
 import os
 import signal

@@ -132,7 +132,7 @@ class Workplace:
     # -- what an app does
 
     def put(self, source: str, content: bytes) -> str:
-        """Put an original as apps are told to: a temporary name, then a rename; gives its key."""
+        """Put an original as apps should: a temporary name, then a rename; returns its key."""
         path = self.root / source
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{uuid4().hex}.part")
@@ -141,7 +141,7 @@ class Workplace:
         return source
 
     def send(self, event: Event) -> str:
-        """XADD an event; gives its ID in the stream."""
+        """XADD an event; returns its ID in the stream."""
         return self.send_raw({"event": json.dumps(event)})
 
     def send_raw(self, fields: Mapping[Any, Any], stream_id: str = "*") -> str:

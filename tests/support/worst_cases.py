@@ -115,7 +115,7 @@ def gif(pixels: int, frames: int = 5000) -> bytes:
 def _tiff(pixels: int, **options: object) -> bytes:
     scene = _scene(pixels)
     strips = {"tile": False, "rowsperstrip": 1_000_000}
-    del strips["rowsperstrip"]  # libvips writes strips of its own size; Pillow can be told
+    del strips["rowsperstrip"]  # libvips writes strips of its own size; Pillow takes a size
     image = Image.frombuffer("RGB", (scene.width, scene.height), scene.write_to_memory())
     file = io.BytesIO()
     image.save(file, "TIFF", compression="tiff_adobe_deflate", strip_size=2**31 - 1, **options)

@@ -56,7 +56,7 @@ LIES = {
     "frames": ["not json", "not utf-8", "an empty frame", "a list", "deep json", "a huge frame"],
     "answers": ["an unknown status", "no status", "wrong types", "a number too large", "a negative estimate"],
     "more answers": ["an extra field", "an unknown code", "a bug without end"],
-    "turns": ["done without being told to", "probed twice", "unchanged although nothing was known"],
+    "turns": ["done without consent", "probed twice", "unchanged although nothing was known"],
     "variants": ["too many variants", "too few variants", "other names", "other order"],
     "facts": ["another size", "more bytes than written", "another content", "another picture"],
     "places": ["another place", "a place before the first", "far more bytes than a picture takes"],
