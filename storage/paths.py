@@ -14,7 +14,7 @@ def folder_of(url: str) -> Path:
 def is_there(path: Path) -> bool:
     """Whether something lies there, through links. Raises: OSError where nobody can say.
 
-    `Path.exists` tells a folder that may not be entered from nothing in some versions of Python only.
+    `Path.exists` distinguishes a folder that may not be entered from nothing only in some versions of Python.
     """
     try:
         os.stat(path)

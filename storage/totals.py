@@ -32,7 +32,7 @@ class Large:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The totals as they were at the first look of one day (since 1970, UTC); `free_bytes` if known."""
+    """The totals as they were at the first snapshot of one day (since 1970, UTC); `free_bytes` if known."""
 
     day: int
     time_ms: int
@@ -63,7 +63,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep found when it had looked at everything: the drift between catalog and disk.
+    """What a sweep found once it had compared everything: the drift between catalog and disk.
 
     `files` is what lies below `variants/`, `rows` is what the catalog holds there; `findings` says where
     they differ, by kind (orphan, missing, leftover, retired, unknown; a kind of which there is none is
@@ -78,7 +78,7 @@ class Swept:
     trash: Count
     stopped: str | None = None  # why the breaker stopped it
     stops: int = 0  # how many sweeps in a row were stopped, this one included
-    applied_ms: int | None = None  # when the plan was carried out
+    applied_ms: int | None = None  # when the plan was applied
     done: Mapping[str, int] = field(default_factory=dict)  # how many of each kind were dealt with then
     wrong_totals: int | None = None  # how many totals were not what it counted; None: it did not count
 

@@ -40,7 +40,7 @@ class BlobInfo:
 
 
 def sight(seen: BlobInfo | Existence) -> str:
-    """How a blob was, as a text that is another one after every change."""
+    """The state of a blob as a text that differs after every change."""
     if isinstance(seen, BlobInfo):
         return f"{seen.bytes}:{seen.written_ns}:{seen.changed_at}"
     return seen.value
@@ -48,15 +48,12 @@ def sight(seen: BlobInfo | Existence) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """An original, open for reading: a descriptor, its size in bytes, a stamp that changes with it.
-
-    `info` is what a look at it tells, too.
-    """
+    """An original, open for reading: a descriptor, its size in bytes, a stamp that changes with it."""
 
     fd: int
     bytes: int
     stamp: str
-    info: BlobInfo
+    info: BlobInfo  # as `stat` returns it
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,7 @@ class Inspect(List, Stat, Protocol):
 async def list_infos(
     blobs: Inspect, prefix: str, after: str = "", *, passed_over: Callable[[str], object] = lambda _: None
 ) -> AsyncGenerator[BlobInfo, None]:
-    """`list`, with the size and age of each blob that can be looked at."""
+    """`list`, with the size and age of each blob; those whose state is unknown are left out."""
     async with aclosing(blobs.list(prefix, after, passed_over=passed_over)) as pages:
         async for page in pages:
             for start in range(0, len(page), _STAT_AT_ONCE):

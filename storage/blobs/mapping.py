@@ -18,7 +18,7 @@ NOT_A_FILE = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, e
 
 @contextmanager
 def mapped(subject: object) -> Iterator[None]:
-    """Tell an OSError about `subject` (a key or a path) in this layer's words."""
+    """Raise an OSError about `subject` (a key or a path) as an error of this layer."""
     try:
         yield
     except FileNotFoundError as error:
@@ -37,5 +37,5 @@ def unavailable(subject: object, error: OSError) -> BlobsUnavailable:
         return BlobsUnavailable(f"the storage cannot be reached: {shut}")
     if error.errno in NOT_ALLOWED:
         return BlobsUnavailable(f"the storage refused {subject} to the user {user()}: {error.strerror}")
-    # Without the name that the error brings: it is another at each try, and would be told anew each time.
+    # Without the name that the error brings: it differs at each try, which would log each as a new outage.
     return BlobsUnavailable(f"the storage failed at {subject}: {error.strerror or error}")

@@ -20,7 +20,7 @@ _CHUNK = 1 << 20
 
 
 class Mover:
-    """Gives files of one root other names."""
+    """Renames files of one root."""
 
     def __init__(self, root: Root, staging: Staging) -> None:
         self._root = root
@@ -54,7 +54,7 @@ class Mover:
                     if error.errno != errno.EXDEV:
                         self._check_not_pinned(parts, here, error)
                         raise
-                    return self._carry(parts, name, to, here, there, replace=replace)
+                    return self._move_by_copy(parts, name, to, here, there, replace=replace)
                 sync_folder(there)
             sync_folder(here)
         return moved
@@ -75,7 +75,7 @@ class Mover:
                 f"nothing can be moved to {path} by the user {user()}: {reason}"
             ) from error
 
-    def _carry(
+    def _move_by_copy(
         self, parts: Sequence[str], name: str, to: Sequence[str], here: int, there: int, *, replace: bool
     ) -> os.stat_result | None:
         """Move a file to another volume."""

@@ -1,4 +1,4 @@
-"""Reading below the root: files are opened, or only looked at; nothing is changed."""
+"""Reading below the root: files are opened, or only stat is called; nothing is changed."""
 
 import os
 import stat
@@ -78,5 +78,5 @@ def info_of(key: str, status: os.stat_result) -> BlobInfo:
 
 
 def stamp_of(status: os.stat_result) -> str:
-    """A text that is another one after every change of the file."""
+    """A text that differs after every change of the file."""
     return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"

@@ -259,9 +259,9 @@ def spelled(folder: int, name: str, key: str) -> str:
 
 
 def _check_inodes(path: Path, folder: int) -> None:
-    """Raises: FileSystemUnfit where what lies in this folder has another number at each look."""
-    looks = [os.stat(".", dir_fd=folder) for _ in range(3)]
-    if len({look.st_ino for look in looks}) != 1:
+    """Raises: FileSystemUnfit where the inode number of this folder differs at each stat."""
+    found = [os.stat(".", dir_fd=folder) for _ in range(3)]
+    if len({status.st_ino for status in found}) != 1:
         raise FileSystemUnfit(
             f"The file system of {path} ({file_system_of(path)}) gives a file another number (inode) at each "
             "look, so that nobody can tell whether a file was exchanged. Use another file system, or an "

@@ -1,4 +1,4 @@
-"""Staging: a folder for each process, locked by it, so that others can tell when it has died.
+"""Staging: a folder for each process, locked by it, so that others notice when it has died.
 
 It lies in `staging/`; and, for an area on another volume than that, in the area itself, beside what its
 files become.
@@ -21,7 +21,7 @@ from storage.blobs.root import Root, enter
 from storage.blobs.syscalls import same_folder
 from storage.errors import BlobsUnavailable, FileSystemUnfit
 
-_TRIES = 100  # to get a folder of one's own, before whoever takes it away each time is told of
+_TRIES = 100  # to make a folder of one's own, before an error says that each is removed at once
 _PRIVATE = 0o700
 
 

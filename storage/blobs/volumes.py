@@ -28,7 +28,7 @@ class Volume:
 
 
 def read_volumes(root: int) -> Mapping[str, Volume]:
-    """The areas that were volumes of their own when they were last looked at. Raises: OSError."""
+    """The areas that were volumes of their own when they were last inspected. Raises: OSError."""
     try:
         fd = os.open(VOLUMES, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
     except FileNotFoundError:
@@ -49,7 +49,7 @@ def remember_volumes(root: int, entered: Container[str]) -> None:
     known = read_volumes(root)
     found = dict(known)
     for area in AREAS:
-        now, before = _look(root, area), known.get(area, Volume(is_apart=False, held=False))
+        now, before = _inspect(root, area), known.get(area, Volume(is_apart=False, held=False))
         if now is not None:
             held = now.held or (before.held and area not in entered)
             found[area] = Volume(now.is_apart or before.is_apart, held)
@@ -74,7 +74,7 @@ def why_missing(root: Path, root_fd: int, area: str, fd: int, was: Volume) -> st
     return None
 
 
-def _look(root: int, area: str) -> Volume | None:
+def _inspect(root: int, area: str) -> Volume | None:
     with suppress(OSError):
         fd = os.open(area, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
         try:

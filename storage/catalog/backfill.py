@@ -1,4 +1,4 @@
-"""Back-fill: uploads looked through in order of their ids, to find those that are to be done again."""
+"""Back-fill: uploads page by page in order of their ids, to find those that are to be made again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from storage.catalog.tables import uploads, variants
 
 @dataclass(frozen=True)
 class Filter:
-    """Which uploads are looked at: in which state, of which recipe, failed how, changed since when (ms)."""
+    """Which uploads are selected: in which state, of which recipe, failed how, changed since when (ms)."""
 
     state: State = State.READY
     recipe: str | None = None

@@ -1,4 +1,4 @@
-"""How the catalog's file is: the one place that tells a damaged file from one that is locked or full."""
+"""The condition of the catalog's file: damaged, exchanged, locked or full."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The catalog's file: opened, migrated and looked after here, and every transaction begun here."""
+"""The catalog's file: opened, migrated and maintained here, and every transaction begun here."""
 
 import asyncio
 import shutil
@@ -129,7 +129,7 @@ class Database:
         room = await self.room()
         if room.gives_back:
             if room.free > _FREE_KEPT:
-                # As a script, and alone: one that gives no columns is otherwise left after its first step.
+                # As a script, and alone: a statement without columns otherwise ends after its first step.
                 await self._run(dialect.CUT_OFF)
             return 0
         if not room.is_worth_a_rewrite or not room.is_small or time.monotonic() < self._rewrite_at:

@@ -51,7 +51,7 @@ class Failures:
     async def discard(self, ids: Sequence[UUID]) -> Sequence[UUID]:
         """Turn those of `ids` that are failed and have no variants into tombstones; returns these.
 
-        A message tells apps of each that it is deleted. An upload that still has variants of earlier content
+        Apps get a message of each deletion. An upload that still has variants of earlier content
         is left alone, because discarding a failure must not remove what is served.
 
         Raises: CatalogUnavailable.
@@ -64,11 +64,11 @@ class Failures:
             found = (await connection.execute(select(uploads).where(*bare))).mappings().all()
             discarded = set((await connection.execute(discard.returning(uploads.c.id))).scalars())
             chosen = [row for row in found if row["id"] in discarded]
-            await insert_messages(connection, [_farewell(row, now) for row in chosen])
+            await insert_messages(connection, [_deletion_message(row, now) for row in chosen])
         return [UUID(row["id"]) for row in chosen]
 
 
-def _farewell(row: RowMapping, now: int) -> Message:
+def _deletion_message(row: RowMapping, now: int) -> Message:
     metadata = load_metadata(row["metadata"])
     return Message(0, State.DELETED, UUID(row["id"]), row["source"], row["recipe"], metadata, now)
 

@@ -155,7 +155,7 @@ def changes_of(outcome: Outcome, row: Row, now: int) -> Row:
 
 
 def _is_stale(outcome: Outcome, row: Row) -> bool:
-    """Whether an event has come since the claim that wants the upload done once more."""
+    """Whether an event since the claim requests the upload once more."""
     if row["state"] == State.DELETING:
         return isinstance(outcome, Removed) and bool(row["revive"])
     return bool(row["generation"] != outcome.claim.generation)

@@ -58,4 +58,4 @@ def _shares_memory(folder: Path) -> bool:
             mmap.mmap(file.fileno(), mmap.PAGESIZE, mmap.MAP_SHARED).close()
         except OSError:
             return False
-    return True  # also where it cannot be tried: who cannot write there is told by the catalog itself
+    return True  # also where it cannot be tried: the catalog itself reports who cannot write there

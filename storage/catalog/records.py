@@ -191,7 +191,7 @@ Outcome = Ready | Failed | Postponed | Removed
 
 @dataclass(frozen=True)
 class Message:
-    """A message of the outbox: what apps are told, in the order of `seq`.
+    """A message of the outbox for apps, in the order of `seq`.
 
     With `entry` it is about that entry of the stream, which was refused, and not about any upload.
     """

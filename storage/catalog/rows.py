@@ -67,7 +67,7 @@ def to_upload(row: Mapping[str, Any], variants: Sequence[StoredVariant]) -> Uplo
 def message_of(
     row: Mapping[str, Any], metadata: str, variants: Sequence[StoredVariant], now_ms: int
 ) -> Message:
-    """The message that tells a row as it is; `metadata` is the app's own JSON."""
+    """The message about the present state of a row; `metadata` is the app's own JSON."""
     return Message(
         seq=0,
         kind=State(row["state"]),
