@@ -49,7 +49,9 @@ class Mover:
                 raise BlobRefused(f"{'/'.join(parts)} is not a regular file")
             with self._target(to[0]), self._root.folder(to[:-1], create=True) as there:
                 try:
-                    moved = _renamed(name, to[-1], here, there, replace=replace)
+                    if not _rename(name, to[-1], here, there, replace=replace):
+                        return None
+                    moved = os.stat(to[-1], dir_fd=there, follow_symlinks=False)
                 except OSError as error:
                     if error.errno != errno.EXDEV:
                         self._check_not_pinned(parts, here, error)
@@ -115,7 +117,7 @@ class Mover:
                 os.utime(staged.fd, ns=(status.st_atime_ns, status.st_mtime_ns))
                 os.fsync(staged.fd)
                 here = self._staging.folder_of(staged)
-                return _renamed(staged.name, name, here, folder, replace=replace) is not None
+                return _rename(staged.name, name, here, folder, replace=replace)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
@@ -142,13 +144,12 @@ class Mover:
         return BlobPinned(f"{path} cannot be taken away by the user {user()}: {error.strerror}")
 
 
-def _renamed(name: str, target: str, here: int, there: int, *, replace: bool) -> os.stat_result | None:
-    """Rename a file; returns how it is found then, None if another was there already, which stays."""
-    if replace:
-        os.rename(name, target, src_dir_fd=here, dst_dir_fd=there)
-    elif not rename_aside(name, target, here, there):
-        return None
-    return os.stat(target, dir_fd=there, follow_symlinks=False)
+def _rename(name: str, target: str, here: int, there: int, *, replace: bool) -> bool:
+    """Rename a file; False if another was there already, which stays."""
+    if not replace:
+        return rename_aside(name, target, here, there)
+    os.rename(name, target, src_dir_fd=here, dst_dir_fd=there)
+    return True
 
 
 def _copy(source: int, target: int) -> None:

@@ -547,6 +547,21 @@ async def test_a_probe_leaves_nothing_that_anybody_sees(local_blobs: LocalBlobs,
     assert await listed(local_blobs, "variants") == []
 
 
+@pytest.mark.usefixtures("elsewhere")
+async def test_a_probe_works_where_that_of_another_worker_removes_its_file(
+    local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.rename
+
+    def removed_at_once(name: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        real(name, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        if target == ".media-probe":
+            os.unlink(target, dir_fd=dst_dir_fd)
+
+    monkeypatch.setattr(os, "rename", removed_at_once)
+    await local_blobs.probe()
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EROFS, errno.ENOSPC])
 @pytest.mark.parametrize("call", ["mkdir", "rename", "fsync"])
 async def test_a_probe_that_fails_in_the_same_way_says_the_same(root: Path, call: str, number: int) -> None:
