@@ -185,7 +185,7 @@ async def _hasten(catalog: Catalog, queue: Queue, ids: Sequence[UUID]) -> None:
         await queue.jobs.make_due(await catalog.claims.hasten(ids))
     except (QueueUnavailable, CatalogUnavailable) as error:
         # They become due at their time.
-        log.warning("uploads_not_hastened", uploads=len(ids), reason=str(error))
+        log.warning("uploads_not_made_due", uploads=len(ids), reason=str(error))
 
 
 async def _repeat(catalog: Catalog, queue: Queue, made: Mapping[UUID, int]) -> None:
@@ -195,7 +195,7 @@ async def _repeat(catalog: Catalog, queue: Queue, made: Mapping[UUID, int]) -> N
         await queue.jobs.enqueue(jobs)
     except (QueueUnavailable, CatalogUnavailable) as error:
         # If their rows were queued, the reconciler finds them; otherwise they stay as they are.
-        log.warning("uploads_not_repeated", uploads=len(made), reason=str(error))
+        log.warning("ready_uploads_not_requeued", uploads=len(made), reason=str(error))
     else:
         if jobs:
             log.info("originals_written_to_since", uploads=sum(map(len, jobs.values())))

@@ -39,7 +39,7 @@ def inspect_redis(info: ServerInfo) -> Sequence[Finding]:
         *_inspect_size(info.largest_bytes),
         _finding(
             "Redis stream",
-            "its IDs go with the clock"
+            "its newest ID is not ahead of the clock"
             if info.ahead_ms <= AHEAD_MS
             else f"its newest ID is {info.ahead_ms // 1000} s ahead of the clock, as all to come will be",
             info.ahead_ms <= AHEAD_MS,
