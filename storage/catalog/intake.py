@@ -40,6 +40,7 @@ _DECISIVE = ("state", "claim", "generation", "job_id", "event_epoch", "event_ms"
 _CHANGE = update(uploads).where(
     *(uploads.c[name] == bindparam(f"seen_{name}") for name in ("id", *_DECISIVE)),
 )
+_INSERT = insert(uploads).on_conflict_do_nothing(index_elements=["id"])
 
 
 class ChangedMeanwhile(Exception):
@@ -178,8 +179,8 @@ async def _find_adopted(connection: AsyncConnection, events: Sequence[Event]) ->
 async def _store(connection: AsyncConnection, rows: dict[str, Row], known: dict[str, Row]) -> None:
     """Raises: ChangedMeanwhile where a row is not any more as it is `known`."""
     new = [row for upload_id, row in rows.items() if upload_id not in known]
-    if new:
-        await connection.execute(insert(uploads), new)
+    if new and (await connection.execute(_INSERT, new)).rowcount != len(new):
+        raise ChangedMeanwhile
     for upload_id, before in known.items():
         seen = {f"seen_{name}": before[name] for name in ("id", *_DECISIVE)}
         changes = {name: value for name, value in rows[upload_id].items() if name not in ("number", "id")}

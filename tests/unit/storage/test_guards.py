@@ -5,6 +5,7 @@ of that statement, and its test fails.
 """
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select, text
@@ -183,6 +184,19 @@ async def test_events_are_applied_anew_where_their_upload_has_changed(catalog: C
 async def in_epoch(catalog: Catalog, ms: int) -> Any:
     refused = DeadLetter(f"{ms}-0", "invalid_event", "refused", b"bytes", position=StreamId(ms))
     return await catalog.intake.take([], [refused], epoch=0, sure=False)
+
+
+async def test_events_are_applied_anew_where_another_has_made_their_row(catalog: Catalog) -> None:
+    await take(catalog, upload_event(1, UUID(int=1)))
+    [row] = await rows(catalog, uploads)
+    columns = ", ".join(f"'{CAT}'" if name == "id" else name for name in row if name != "number")
+    names = ", ".join(name for name in row if name != "number")
+    anothers = f"INSERT INTO uploads ({names}) SELECT {columns} FROM uploads"
+    with transactions(catalog) as seen, meanwhile(catalog, "INSERT INTO uploads", anothers):
+        await take(catalog, upload_event(2))
+
+    assert seen == ["BEGIN IMMEDIATE", "BEGIN IMMEDIATE", "COMMIT"]
+    assert (await upload(catalog)).state is State.QUEUED
 
 
 async def test_entries_are_checked_anew_where_the_stream_has_gone_on(catalog: Catalog) -> None:
