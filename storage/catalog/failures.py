@@ -30,18 +30,19 @@ class Failures:
 
         Raises: CatalogUnavailable.
         """
-        query = _failed(ids, code).order_by(uploads.c.changed_ms.desc()).limit(limit)
-        async with self._database.reading() as connection:
-            return [to_upload(dict(row), []) for row in (await connection.execute(query)).mappings()]
+        return await self._newest(_failed(ids, code), limit)
 
     async def waiting(self, limit: int) -> Sequence[Upload]:
         """The uploads and deletions whose last try has failed and that will be tried again, newest first.
 
         Raises: CatalogUnavailable.
         """
-        query = select(uploads).where(*_WAITING).order_by(uploads.c.changed_ms.desc()).limit(limit)
+        return await self._newest(select(uploads).where(*_WAITING), limit)
+
+    async def _newest(self, query: Select[Any], limit: int) -> Sequence[Upload]:
         async with self._database.reading() as connection:
-            return [to_upload(dict(row), []) for row in (await connection.execute(query)).mappings()]
+            rows = await connection.execute(query.order_by(uploads.c.changed_ms.desc()).limit(limit))
+            return [to_upload(dict(row), []) for row in rows.mappings()]
 
     async def count_waiting(self) -> int:
         """How many those are. Raises: CatalogUnavailable."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import Select, bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS, now_ms
@@ -17,6 +17,7 @@ from storage.errors import CatalogDamaged
 
 _PAGE = 500
 
+_KEPT = select(outbox.c.seq, outbox.c.body).order_by(outbox.c.seq)
 _MARK = update(outbox).where(outbox.c.seq.in_(bindparam("sent", expanding=True)))
 _INSERT = insert(outbox).returning(outbox.c.seq, sort_by_parameter_order=True)
 
@@ -35,10 +36,7 @@ class Outbox:
         now = now_ms()
         # One from ahead was made before the clock was put back.
         late = (outbox.c.made_ms <= now - older_than_ms) | (outbox.c.made_ms > now + SKEW_MS)
-        query = select(outbox.c.seq, outbox.c.body).where(outbox.c.sent_ms.is_(None), late)
-        async with self._database.reading() as connection:
-            found = (await connection.execute(query.order_by(outbox.c.seq).limit(limit))).all()
-        return self._readable(found)
+        return await self._read(_KEPT.where(outbox.c.sent_ms.is_(None), late).limit(limit))
 
     async def mark_sent(self, messages: Sequence[Message]) -> None:
         """Remember that `messages` were sent. Raises: CatalogUnavailable."""
@@ -48,21 +46,17 @@ class Outbox:
 
     async def since(self, seq: int, limit: int = _PAGE) -> Sequence[Message]:
         """The messages after `seq`, sent or not, oldest first. Raises: CatalogUnavailable."""
-        query = select(outbox.c.seq, outbox.c.body).where(outbox.c.seq > seq)
-        async with self._database.reading() as connection:
-            found = (await connection.execute(query.order_by(outbox.c.seq).limit(limit))).all()
-        return self._readable(found)
+        return await self._read(_KEPT.where(outbox.c.seq > seq).limit(limit))
 
     async def with_seqs(self, seqs: Sequence[int]) -> Sequence[Message]:
         """The messages with these `seq` that are still kept. Raises: CatalogUnavailable."""
-        query = select(outbox.c.seq, outbox.c.body).where(outbox.c.seq.in_(seqs))
-        async with self._database.reading() as connection:
-            found = (await connection.execute(query)).all()
-        return self._readable(found)
+        return await self._read(_KEPT.where(outbox.c.seq.in_(seqs)))
 
-    def _readable(self, rows: Sequence[Any]) -> Sequence[Message]:
-        """Those of the rows that can be read; one that cannot keeps no other from being sent."""
+    async def _read(self, query: Select[Any]) -> Sequence[Message]:
+        """The messages that can be read; one that cannot keeps no other from being sent."""
         messages = []
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(query)).all()
         for row in rows:
             try:
                 messages.append(to_message(row.seq, row.body))
