@@ -26,7 +26,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 
 from scripts import media
-from storage.blobs import local, marker, moving, root, staging, syscalls
+from storage.blobs import local, marker, moving, reading, root, staging, syscalls, writing
 from tests.chaos.steps import EVERY, Step, When
 from tests.support.fork_server import serve_forks
 from worker import adoption
@@ -170,7 +170,7 @@ def prepare(fault: Fault) -> None:
     for name, step in EVERY.items():
         if step.owner != "os":
             _wrap_step(name, step, fault)
-    for module in (local, marker, moving, root, staging, syscalls):
+    for module in (local, marker, moving, reading, root, staging, syscalls, writing):
         setattr(module, "os", _Disk(fault))  # noqa: B010 (mypy minds the other way)
 
     @event.listens_for(Engine, "commit")
