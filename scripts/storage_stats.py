@@ -66,7 +66,7 @@ async def stored(settings: Settings) -> StorageTotals:
 
     Raises: NoCatalog, CatalogObsolete, CatalogUnavailable.
     """
-    from storage.catalog import read_totals  # takes a while: `media demo` prints such a report, too
+    from storage.catalog.reports import read_totals  # takes a while: `media demo` prints such a report, too
 
     return await read_totals(settings.catalog_url)
 

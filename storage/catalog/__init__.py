@@ -14,7 +14,7 @@ from storage.catalog.failures import Failures
 from storage.catalog.intake import EventStore
 from storage.catalog.outbox import Outbox
 from storage.catalog.poison import Poison
-from storage.catalog.reports import Reports, read_totals
+from storage.catalog.reports import Reports
 from storage.catalog.requeuer import Requeuer
 from storage.catalog.sources import Sources
 from storage.catalog.sweeps import Sweeps
@@ -83,6 +83,3 @@ async def open_catalog(
             sources=Sources(database),
             database=database,
         )
-
-
-__all__ = ["Catalog", "open_catalog", "read_totals"]

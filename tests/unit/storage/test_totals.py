@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from storage.catalog import Catalog, read_totals
+from storage.catalog import Catalog
 from storage.catalog.records import State
+from storage.catalog.reports import read_totals
 from storage.errors import CatalogUnavailable, NoCatalog
 from storage.totals import Count, Large, Snapshot, StorageTotals, Total
 from tests.support.catalogs import (
