@@ -55,32 +55,13 @@ class LocalBlobs:
             return await _call(_read, key, source.fd)
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
-        async with self.stage(1) as [staged]:
+        async with self._stage(1) as [staged]:
             size = 0
             with mapped(key):
                 async for chunk in chunks:
                     size += await _call(_append, key, staged, chunk)
-            await self.publish([(staged, key)])
+            await self._publish([(staged, key)])
         return size
-
-    @asynccontextmanager
-    async def stage(self, count: int) -> AsyncIterator[Sequence[Staged]]:
-        """`count` empty staged files, closed and removed at the end unless they were published."""
-        with mapped("a staged file"):
-            staged = await in_thread_or_undo(
-                self._staging.drop, partial(self._staging.make, count, keys.STAGING)
-            )
-        try:
-            yield staged
-        finally:
-            await _call(self._staging.drop, staged)
-
-    async def publish(self, files: Sequence[tuple[Staged, str]]) -> None:
-        """Give staged files their keys: durable first, then visible, then the folder durable.
-
-        Raises: BlobsUnavailable when there is another file in the place of a staged one.
-        """
-        await _call(self._writer.publish, files)
 
     async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
         await _call(self._writer.store, contents)
@@ -148,6 +129,27 @@ class LocalBlobs:
         block = volume.f_frsize
         free_files = volume.f_favail if volume.f_files else None  # some make room for files as they come
         return Space(volume.f_blocks * block, volume.f_bavail * block, free_files)
+
+    # -- staged files
+
+    @asynccontextmanager
+    async def _stage(self, count: int) -> AsyncIterator[Sequence[Staged]]:
+        """`count` empty staged files, closed and removed at the end unless they were published."""
+        with mapped("a staged file"):
+            staged = await in_thread_or_undo(
+                self._staging.drop, partial(self._staging.make, count, keys.STAGING)
+            )
+        try:
+            yield staged
+        finally:
+            await _call(self._staging.drop, staged)
+
+    async def _publish(self, files: Sequence[tuple[Staged, str]]) -> None:
+        """Give staged files their keys: durable first, then visible, then the folder durable.
+
+        Raises: BlobsUnavailable when there is another file in the place of a staged one.
+        """
+        await _call(self._writer.publish, files)
 
     # -- the root's identity
 

@@ -123,7 +123,7 @@ async def with_an_old_mtime(installation: Installation) -> Path:
 
 async def in_staging(installation: Installation) -> Path:
     other = await installation.stack.enter_async_context(open_local(installation.root, create=False))
-    [staged] = await installation.stack.enter_async_context(other.stage(1))
+    [staged] = await installation.stack.enter_async_context(other._stage(1))
     os.write(staged.fd, b"half")
     return Path(os.readlink(f"/proc/self/fd/{staged.fd}"))
 

@@ -304,11 +304,11 @@ async def test_the_web_server_can_read_what_is_published_whatever_the_umask(tmp_
 
 
 async def test_a_staged_file_is_visible_only_once_it_is_published(local_blobs: LocalBlobs) -> None:
-    async with local_blobs.stage(2) as [thumb, large]:
+    async with local_blobs._stage(2) as [thumb, large]:
         os.write(thumb.fd, b"small")
         os.write(large.fd, b"big")
         before = [await listed(local_blobs, "variants"), await stat_of(local_blobs, "variants/thumb")]
-        await local_blobs.publish([(thumb, "variants/thumb"), (large, "variants/large")])
+        await local_blobs._publish([(thumb, "variants/thumb"), (large, "variants/large")])
 
     assert before == [[], Existence.MISSING]
     assert await local_blobs.get("variants/thumb") == b"small"
@@ -316,33 +316,33 @@ async def test_a_staged_file_is_visible_only_once_it_is_published(local_blobs: L
 
 
 async def test_a_staged_file_that_is_not_published_leaves_nothing(local_blobs: LocalBlobs) -> None:
-    async with local_blobs.stage(2) as [first, second]:
+    async with local_blobs._stage(2) as [first, second]:
         os.write(first.fd, b"kept")
         os.write(second.fd, b"dropped")
-        await local_blobs.publish([(first, "variants/first")])
+        await local_blobs._publish([(first, "variants/first")])
 
     assert await listed(local_blobs, "variants") == ["variants/first"]
     assert await listed(local_blobs, "staging") == []
 
 
 async def test_a_staged_file_cannot_be_used_after_its_time(local_blobs: LocalBlobs) -> None:
-    async with local_blobs.stage(1) as [staged]:
+    async with local_blobs._stage(1) as [staged]:
         pass
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(staged.fd)
 
 
 async def test_only_a_file_that_was_handed_out_is_published(local_blobs: LocalBlobs) -> None:
-    async with local_blobs.stage(2) as [first, second]:
+    async with local_blobs._stage(2) as [first, second]:
         mixed = Staged(first.fd, second.name)
         with pytest.raises(BlobsUnavailable, match="another file"):
-            await local_blobs.publish([(second, "variants/second"), (mixed, "variants/mixed")])
+            await local_blobs._publish([(second, "variants/second"), (mixed, "variants/mixed")])
 
     assert await listed(local_blobs, "variants") == []
 
 
 async def test_a_staged_file_is_nobody_elses_before_it_is_published(local_blobs: LocalBlobs) -> None:
-    async with local_blobs.stage(1) as [staged]:
+    async with local_blobs._stage(1) as [staged]:
         assert oct(stat.S_IMODE(os.fstat(staged.fd).st_mode)) == "0o600"
 
 
@@ -369,9 +369,9 @@ async def test_bytes_are_durable_before_they_are_visible_and_their_folder_after(
     local_blobs: LocalBlobs, root: Path, calls: list[tuple[str, str]]
 ) -> None:
     (root / "variants").mkdir()
-    async with local_blobs.stage(2) as [first, second]:
+    async with local_blobs._stage(2) as [first, second]:
         calls.clear()
-        await local_blobs.publish([(first, "variants/a"), (second, "variants/b")])
+        await local_blobs._publish([(first, "variants/a"), (second, "variants/b")])
 
     expected = [
         ("fsync", first.name),
@@ -397,9 +397,9 @@ async def test_all_that_is_stored_is_durable_before_any_of_it_is_visible(
 async def test_a_new_folder_is_durable_before_a_file_is_put_into_it(
     local_blobs: LocalBlobs, calls: list[tuple[str, str]]
 ) -> None:
-    async with local_blobs.stage(1) as [staged]:
+    async with local_blobs._stage(1) as [staged]:
         calls.clear()
-        await local_blobs.publish([(staged, "variants/ab/a")])
+        await local_blobs._publish([(staged, "variants/ab/a")])
 
     assert calls[1:] == [
         ("fsync", "media"),
@@ -505,12 +505,12 @@ async def test_whether_a_blob_is_there_is_unknown_while_the_disk_fails(local_blo
 async def test_a_staged_file_that_became_a_link_is_not_published(
     local_blobs: LocalBlobs, root: Path, outside: Path
 ) -> None:
-    async with local_blobs.stage(2) as [honest, swapped]:
+    async with local_blobs._stage(2) as [honest, swapped]:
         place = Path(os.readlink(f"/proc/self/fd/{swapped.fd}"))
         place.unlink()
         place.symlink_to(outside / "secret")
         with pytest.raises(BlobsUnavailable, match="another file"):
-            await local_blobs.publish([(honest, "variants/a"), (swapped, "variants/b")])
+            await local_blobs._publish([(honest, "variants/a"), (swapped, "variants/b")])
 
     assert await listed(local_blobs, "variants") == []
     assert (outside / "secret").read_bytes() == SECRET
@@ -518,12 +518,12 @@ async def test_a_staged_file_that_became_a_link_is_not_published(
 
 
 async def test_a_staged_file_that_became_another_file_is_not_published(local_blobs: LocalBlobs) -> None:
-    async with local_blobs.stage(1) as [staged]:
+    async with local_blobs._stage(1) as [staged]:
         place = Path(os.readlink(f"/proc/self/fd/{staged.fd}"))
         place.unlink()
         place.write_bytes(b"another")
         with pytest.raises(BlobsUnavailable, match="another file"):
-            await local_blobs.publish([(staged, "variants/a")])
+            await local_blobs._publish([(staged, "variants/a")])
 
     assert await listed(local_blobs, "variants") == []
     assert await listed(local_blobs, "staging") == []
@@ -532,10 +532,10 @@ async def test_a_staged_file_that_became_another_file_is_not_published(local_blo
 async def test_a_staged_file_that_is_gone_is_the_storages_fault_and_not_a_missing_blob(
     local_blobs: LocalBlobs,
 ) -> None:
-    async with local_blobs.stage(1) as [staged]:
+    async with local_blobs._stage(1) as [staged]:
         Path(os.readlink(f"/proc/self/fd/{staged.fd}")).unlink()
         with pytest.raises(BlobsUnavailable, match="a staged file is gone"):
-            await local_blobs.publish([(staged, "variants/a")])
+            await local_blobs._publish([(staged, "variants/a")])
 
 
 async def test_a_staging_folder_that_somebody_removed_is_made_again(
@@ -549,9 +549,9 @@ async def test_a_staging_folder_that_somebody_removed_is_made_again(
 
 
 async def test_one_unacceptable_key_keeps_all_from_being_published(local_blobs: LocalBlobs) -> None:
-    async with local_blobs.stage(2) as [first, second]:
+    async with local_blobs._stage(2) as [first, second]:
         with pytest.raises(Exception, match="segment"):
-            await local_blobs.publish([(first, "variants/a"), (second, "variants/../b")])
+            await local_blobs._publish([(first, "variants/a"), (second, "variants/../b")])
 
     assert await listed(local_blobs, "variants") == []
 
@@ -564,7 +564,7 @@ from pathlib import Path
 from storage.blobs.local import open_local
 
 async def main():
-    async with open_local(Path(sys.argv[1]), create=True) as blobs, blobs.stage(1) as [staged]:
+    async with open_local(Path(sys.argv[1]), create=True) as blobs, blobs._stage(1) as [staged]:
         os.write(staged.fd, b"half a picture")
         print("holding", flush=True)
         await asyncio.sleep(60)

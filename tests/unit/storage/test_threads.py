@@ -74,7 +74,7 @@ async def test_a_descriptor_that_nobody_takes_any_more_is_closed(
 ) -> None:
     (root / "uploads").mkdir()
     (root / "uploads/cat.jpg").write_bytes(b"cat")
-    async with local_blobs.stage(1):
+    async with local_blobs._stage(1):
         pass
     started, go = Event(), Event()
     inner = {"open": "local.open_file", "stage": "staging.Staging.make"}[verb]
@@ -86,7 +86,7 @@ async def test_a_descriptor_that_nobody_takes_any_more_is_closed(
         return real(*arguments)
 
     async def use() -> None:
-        async with local_blobs.open("uploads/cat.jpg") if verb == "open" else local_blobs.stage(3):
+        async with local_blobs.open("uploads/cat.jpg") if verb == "open" else local_blobs._stage(3):
             pytest.fail("it was cancelled before")
 
     monkeypatch.setattr(f"storage.blobs.{inner}", slow)

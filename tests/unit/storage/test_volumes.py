@@ -103,7 +103,7 @@ async def test_unfinished_writes_lie_beside_what_they_become_where_nobody_looks(
     local_blobs: LocalBlobs, root: Path, elsewhere: Path
 ) -> None:
     await local_blobs.store([("variants/a", b"first: finds out where variants lie")])
-    async with local_blobs.stage(1):
+    async with local_blobs._stage(1):
         pass
     beside = elsewhere / "variants/.media-staging"
     [staging] = beside.iterdir()
