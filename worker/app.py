@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 
+from pipelines.allowance import Allowance
 from pipelines.batch import BatchContext
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
@@ -16,7 +17,7 @@ from pipelines.lookout import Lookout
 from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.outage import Outage
 from pipelines.poison import PoisonList
-from pipelines.sandbox import DECODER, TOO_CROWDED, Allowance, Sandbox, decoder_version, open_sandbox
+from pipelines.sandbox import DECODER, TOO_CROWDED, Sandbox, decoder_version, open_sandbox
 from pipelines.slots import Slots
 from storage.blobs import Storage
 from storage.catalog import Catalog

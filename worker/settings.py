@@ -12,10 +12,10 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines import formats
+from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY
 from pipelines.formats import MIB
 from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.recipe_file import load_recipes
-from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY
 from storage.paths import folder_of
 from worker import setting_types as types
 from worker.env_files import ENCODING, INSTEAD, EnvFile, find_env_files

@@ -1,17 +1,13 @@
 """Decoders as children: how many there are, how much each may take, and what they may answer."""
 
-from pipelines.sandbox.allowance import CHILD_MEMORY, PARENT_MEMORY, Allowance
 from pipelines.sandbox.child import DECODER
 from pipelines.sandbox.exits import TOO_CROWDED
 from pipelines.sandbox.output_check import Rendered, RenderedVariant
 from pipelines.sandbox.sandbox import Sandbox, decoder_version, open_sandbox
 
 __all__ = [
-    "CHILD_MEMORY",
     "DECODER",
-    "PARENT_MEMORY",
     "TOO_CROWDED",
-    "Allowance",
     "Rendered",
     "RenderedVariant",
     "Sandbox",

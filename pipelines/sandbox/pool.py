@@ -4,10 +4,10 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from pipelines.allowance import Allowance
 from pipelines.errors import DecoderBloated, DecoderKilled, DecoderUnavailable, PictureRefused
 from pipelines.formats import MIB, Engine
 from pipelines.sandbox.admission import NoRoomError
-from pipelines.sandbox.allowance import Allowance
 from pipelines.sandbox.child import Child
 from storage.tasks import together
 

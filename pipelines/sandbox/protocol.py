@@ -5,11 +5,11 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 
+from pipelines.allowance import CHILD_MEMORY
 from pipelines.errors import DecoderCrashed, DecoderStarved, PictureRefused, PipelineError, SourceChanged
 from pipelines.formats import MIB
 from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
-from pipelines.sandbox.allowance import CHILD_MEMORY
 from pipelines.sandbox.answers import (
     Answer,
     Changed,

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from pipelines import formats
+from pipelines.allowance import Allowance
 from pipelines.errors import DecoderCrashed, DecoderKilled, DecoderStarved, DecodeTimeout
 from pipelines.formats import Engine
 from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
-from pipelines.sandbox.allowance import Allowance
 from pipelines.sandbox.answers import Hello
 from pipelines.sandbox.child import DECODER
 from pipelines.sandbox.memory_guard import MemoryGuard

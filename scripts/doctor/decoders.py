@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import FORMATS, MIB
-from pipelines.sandbox import CHILD_MEMORY, PARENT_MEMORY, open_sandbox
+from pipelines.sandbox import open_sandbox
 from pipelines.sandbox.answers import Hello
 from scripts.terminal import counted
 from worker.app import allowance

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from pipelines.allowance import Allowance
 from pipelines.errors import DecoderCrashed, DecodeTimeout, PictureRefused
 from pipelines.formats import MIB
 from pipelines.recipe import BUILT_IN
-from pipelines.sandbox import Allowance, Sandbox, open_sandbox
+from pipelines.sandbox import Sandbox, open_sandbox
 from tests.campaigns.limits import REFUSALS, corpus_folder
 from tests.support.mutations import LARGEST, mutant, own_pictures
 from tests.support.sandboxes import descriptor

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from pipelines.allowance import Allowance
 from pipelines.formats import MIB
 from pipelines.recipe import Variant
-from pipelines.sandbox import Allowance, Rendered, Sandbox
+from pipelines.sandbox import Rendered, Sandbox
 
 ROGUE = (sys.executable, "-I", str(Path(__file__).with_name("rogue_decoder.py")))
 BOTH = (Variant("thumb", 150), Variant("large", 1920))
