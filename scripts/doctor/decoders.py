@@ -16,8 +16,8 @@ from worker.settings import Settings
 
 async def check_decoders(settings: Settings) -> Sequence[Finding]:
     """Whether decoders start, what confines them, and how large a picture they take."""
-    allowed = allowance(settings)
     try:
+        allowed = allowance(settings)
         async with open_sandbox(allowed) as sandbox:
             hellos = [await sandbox.hello(engine) for engine in ("vips", "pillow")]
     except DecoderUnavailable as error:
