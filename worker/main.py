@@ -10,7 +10,8 @@ import click
 import structlog
 from arq.worker import func
 
-from pipelines.sandbox import DECODER
+from pipelines.batch import NEW_WORK_S
+from pipelines.sandbox import DECODER, longest_render_s
 from worker import cron, queue, tasks
 from worker.app import JOBS_AT_ONCE
 from worker.health_check import check
@@ -33,7 +34,7 @@ POLL_DELAY_S = 0.05
 QUEUE_READ_LIMIT = 1000  # ids read in a poll, so that locked ones at the head starve nobody
 OUT_OF_REACH = 1_000_000_000  # tries are counted in the catalog, not by arq
 ARQ_HEALTH_S = 60
-_JOB_S = 30 + 60  # new images are taken for 30 s; the rest is for the last ones' images and commits
+_WAITS_S = 60  # in which the last image of a job waits for a decoder, for memory, and for its commit
 
 Context = dict[str, Any]
 
@@ -79,8 +80,8 @@ async def _refuse_to_start(settings: Settings) -> None:
 def worker_settings(settings: Settings, *, burst: bool = False, decoder: Sequence[str] = DECODER) -> Context:
     """Return arq's settings; they are built explicitly, because arq ignores inherited ones."""
     job_queue = queue.job_queue_of(settings.stream)
-    # The last image that is taken may be tried twice, each time for its full wall time.
-    timeout = _JOB_S + 2 * 3 * settings.image_timeout
+    # The last image may be claimed at the last moment, and then take all of its attempts.
+    timeout = NEW_WORK_S + longest_render_s(settings.image_timeout) + _WAITS_S
     return {
         "functions": [
             func(tasks.process_batch, name=queue.PROCESS, timeout=timeout),

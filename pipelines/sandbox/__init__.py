@@ -3,7 +3,7 @@
 from pipelines.sandbox.child import DECODER
 from pipelines.sandbox.exits import TOO_CROWDED
 from pipelines.sandbox.output_check import Rendered, RenderedVariant
-from pipelines.sandbox.sandbox import Sandbox, decoder_version, open_sandbox
+from pipelines.sandbox.sandbox import Sandbox, decoder_version, longest_render_s, open_sandbox
 
 __all__ = [
     "DECODER",
@@ -12,5 +12,6 @@ __all__ = [
     "RenderedVariant",
     "Sandbox",
     "decoder_version",
+    "longest_render_s",
     "open_sandbox",
 ]

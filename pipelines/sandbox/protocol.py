@@ -27,7 +27,7 @@ from pipelines.sandbox.output_check import Rendered, check_output
 from storage.errors import BlobsUnavailable, unwritable
 from storage.threads import in_thread
 
-_WALL_FACTOR = 3  # a throttled core must not fail good pictures
+WALL_FACTOR = 3  # a throttled core must not fail good pictures
 _PROBING_SHARE, _PROBING_LEAST_S = 1 / 4, 1.0  # of a picture's time, for its header
 _PROBING_MEMORY = CHILD_MEMORY  # growth, beside the source itself, before a picture has an estimate
 _CHECKED_INLINE = 2 * MIB  # more bytes of variants are checked in a thread
@@ -58,7 +58,7 @@ class Attempt:
 
     async def run(self) -> Rendered | None:
         """The checked variants, None for known content. Raises: as `Sandbox.render`, and NoRoomError."""
-        budget = Budget(self.cpu_s, self.cpu_s * _WALL_FACTOR)
+        budget = Budget(self.cpu_s, self.cpu_s * WALL_FACTOR)
         answer = await self._probe(budget)
         match answer:
             case Probed():

@@ -16,9 +16,12 @@ from pipelines.sandbox.child import DECODER
 from pipelines.sandbox.memory_guard import MemoryGuard
 from pipelines.sandbox.output_check import Rendered
 from pipelines.sandbox.pool import Pool
-from pipelines.sandbox.protocol import Attempt, Task
+from pipelines.sandbox.protocol import WALL_FACTOR, Attempt, Task
 from storage.errors import BlobsUnavailable
 
+# Beside others, and again once there is memory for it; both once more in a new child, where the storage left
+# the first one hanging; and alone.
+MOST_ATTEMPTS = 5
 _DECODERS = ("pyvips-binary", "pillow", "pillow-heif")
 
 
@@ -108,6 +111,11 @@ async def open_sandbox(allowance: Allowance, command: Sequence[str] = DECODER) -
         yield sandbox
     finally:
         await sandbox.pool.close()
+
+
+def longest_render_s(image_timeout_s: float) -> float:
+    """Wall seconds that one `Sandbox.render` may work, without those in which it waits for others."""
+    return MOST_ATTEMPTS * WALL_FACTOR * image_timeout_s
 
 
 def decoder_version() -> str:

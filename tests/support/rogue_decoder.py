@@ -291,7 +291,7 @@ def probe_twice(job: Job) -> None:
     job.say(job.probed())
 
 
-def once(fault: Callable[[Job], object]) -> Callable[[Job], None]:
+def once(fault: Callable[[Job], object], then: Callable[[Job], object] = Job.honest) -> Callable[[Job], None]:
     """Only where another child has not done so before, which a mark on the source's folder says."""
 
     def first(job: Job) -> None:
@@ -300,7 +300,7 @@ def once(fault: Callable[[Job], object]) -> Callable[[Job], None]:
             os.close(os.open(mark, os.O_CREAT))
             fault(job)
         else:
-            job.honest()
+            then(job)
 
     return first
 
@@ -393,6 +393,7 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "segv": lambda job: os.kill(os.getpid(), signal.SIGSEGV),
     "abort": lambda job: os.abort(),
     "exit": lambda job: os._exit(3),
+    "exit as libjpeg does": lambda job: sys.exit("Not a JPEG file: starts with 0x00 0x00"),
     "raise": stumble,
     "hang": hang,
     "spin": spin,
@@ -420,6 +421,7 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "stopped once": once(stop),
     "stopped, then asleep": stop_until_the_last_moment,
     "waits for the storage": lambda job: forever(),
+    "waits for the storage once, then stopped": once(lambda job: forever(), stop),
     "starved": starve,
     "starved once": once(starve),
     **{f"died of {number.name}": die_of(number) for number in signal.Signals if number != signal.SIGCHLD},

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -16,8 +17,9 @@ from PIL import Image
 from pipelines.batch import process_uploads
 from pipelines.errors import DecoderCrashed, DecoderKilled, DecoderStarved
 from pipelines.formats import MIB
-from pipelines.sandbox import Sandbox
+from pipelines.sandbox import Sandbox, longest_render_s
 from pipelines.sandbox.child import states
+from pipelines.sandbox.protocol import WALL_FACTOR
 from storage.blobs import Storage
 from storage.catalog import Catalog
 from storage.catalog.records import State
@@ -150,6 +152,22 @@ async def test_what_happened_to_a_decoder_beside_others_costs_its_picture_only_a
         rendered = await rogue.render(source.fileno(), file.stat().st_size, BOTH, None)
 
     assert rendered is not None
+
+
+async def test_a_storage_and_then_a_machine_that_stop_cost_a_picture_no_more_time_than_a_job_has_for_it(
+    rogue: Sandbox, tmp_path: Path
+) -> None:
+    await render(rogue, jpeg())  # a decoder that has been used may itself be why the storage hangs
+    file = tmp_path / "picture"
+    file.write_bytes(ordered("waits for the storage once, then stopped"))
+    began = time.monotonic()
+    with file.open("rb") as source, pytest.raises(DecoderStarved):
+        await rogue.render(source.fileno(), file.stat().st_size, BOTH, None)
+    took = time.monotonic() - began
+
+    wall_s = 0.2 * WALL_FACTOR
+    assert took > 3 * wall_s
+    assert took < longest_render_s(0.2)
 
 
 @pytest.mark.parametrize("fate", FATES)

@@ -1,4 +1,4 @@
-"""When a worker's periodic tasks run."""
+"""When a worker's periodic tasks run, and how long a job may take."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -6,6 +6,8 @@ from itertools import pairwise
 import pytest
 from arq.cron import CronJob
 
+from pipelines.batch import NEW_WORK_S
+from pipelines.sandbox import longest_render_s
 from worker.main import worker_settings
 from worker.settings import Settings
 
@@ -62,3 +64,12 @@ def test_every_worker_goes_on_with_a_sweep_that_was_begun_also_one_that_begins_n
         functions = worker_settings(Settings(sweep_cron=""), burst=burst)["functions"]
 
         assert "sweep_on:media:uploads" in {function.name for function in functions}
+
+
+@pytest.mark.parametrize("image_timeout", [0.5, 20, 600])
+def test_a_job_has_time_for_every_attempt_at_an_image_that_it_takes_at_the_last_moment(
+    image_timeout: float,
+) -> None:
+    [batch, *_] = worker_settings(Settings(image_timeout=image_timeout))["functions"]
+
+    assert batch.timeout_s > NEW_WORK_S + longest_render_s(image_timeout)
