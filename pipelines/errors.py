@@ -52,10 +52,7 @@ class DecoderCrashed(PipelineError):
 
 
 class DecoderFailed(PipelineError):
-    """The decoder's own code raised an exception: a bug of ours, or a library's that exited with status 1.
-
-    Its traceback is a note of this one.
-    """
+    """The decoder's own code raised an exception, which is a bug of ours; a note has its traceback."""
 
 
 class WorkerKiller(PipelineError):

@@ -32,7 +32,10 @@ _REMEDIES = {
     errno.ENOMEM: "The machine is out of memory: free some, or give it more.",
 }
 _MOVED = re.compile("No module named|cannot import name")
-_UNCAUGHT = 1  # the exit status of Python after an exception that nothing caught
+# Python ends with status 1 after an uncaught exception, and so does libjpeg's `error_exit` by default. Only
+# Python writes a traceback, of which the end of standard error may hold no more than the last frames.
+_UNCAUGHT = 1
+_TRACEBACK = re.compile(r'^(Traceback \(most recent call last\):|\s*File "[^"]+", line \d+)', re.MULTILINE)
 _OWN_FAULTS = frozenset(
     {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP}
 )
@@ -80,7 +83,7 @@ def meaning_of(status: int, stderr: str, oom_kills: int) -> PipelineError:
             return DecoderStarved(f"the decoder died for want of memory. {_MORE_MEMORY}")
         case died if died > 0:
             return DecoderCrashed(f"the decoder died of signal {died}")
-    if status == _UNCAUGHT:
+    if status == _UNCAUGHT and _TRACEBACK.search(stderr):
         return DecoderFailed("an exception of its own ended the decoder")
     return DecoderCrashed(f"the decoder ended with status {status}")
 

@@ -78,6 +78,30 @@ async def test_an_exception_that_ends_the_decoder_is_our_fault_too(rogue: Sandbo
     assert failed.value.__notes__[0].endswith("KeyError: 'x'")
 
 
+async def test_a_library_that_exits_with_the_status_of_an_exception_is_a_crash(rogue: Sandbox) -> None:
+    with pytest.raises(DecoderCrashed, match="ended with status 1") as crashed:
+        await render(rogue, ordered("exit as libjpeg does"))
+
+    assert crashed.value.__notes__ == ["Not a JPEG file: starts with 0x00 0x00"]
+
+
+async def test_content_on_which_a_library_exits_costs_two_decoders_and_is_poison(
+    two_attempts: TwoAttempts, uploads: Uploads, catalog: Catalog
+) -> None:
+    upload_id = await uploads.put("cat.jpg", ordered("exit as libjpeg does"))
+    upload, _ = await two_attempts.work(upload_id)
+
+    assert (upload.state, upload.error_code) == (State.FAILED, "decoder_crashed")
+    assert [one.code for one in await catalog.poison.all("test")] == ["decoder_crashed"]
+
+
+async def test_an_exception_of_many_frames_is_our_fault_too(rogue: Sandbox) -> None:
+    with pytest.raises(DecoderFailed) as failed:
+        await render(rogue, ordered("raise deep down"))
+
+    assert "Traceback" not in failed.value.__notes__[0]  # the end of it alone is kept
+
+
 @pytest.mark.parametrize("fault", ["a bug", "raise"])
 async def test_content_that_met_a_bug_of_the_decoder_is_not_on_the_poison_list(
     two_attempts: TwoAttempts, uploads: Uploads, catalog: Catalog, fault: str
