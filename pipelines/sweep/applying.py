@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from pipelines.sweep import plan as plans
 from pipelines.sweep.findings import Discrepancy, Kind, stat_all
@@ -32,28 +32,48 @@ async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> 
         await sweeper.sweeps.clear_abandoned_marks(sweeper.holder)
         trash = await known_plans(sweeper) if plan.counts.get(Kind.MISSING) else []
         checkpoint = sweeper.sweeps.checkpoint(plans.APPLY)
-        saved = await checkpoint.load()
-        if saved is None or saved["plan"] != plan.id:
-            saved = {"part": 0, "at": 0, "done": {}}
-        done = Counter[str](saved["done"])
-        async for group, part, at in plans.groups(plan, sweeper.blobs, _GROUP, saved["part"], saved["at"]):
+        progress = await _progress(plan, sweeper)
+        async for group, part, at in plans.groups(plan, sweeper.blobs, _GROUP, progress.part, progress.at):
             await sweeper.next_step()
-            done += await _apply_group(plan, group, trash, sweeper)
-            await checkpoint.save({"plan": plan.id, "part": part, "at": at, "done": done})
+            done = Counter(progress.done) + await _apply_group(plan, group, trash, sweeper)
+            progress = replace(progress, part=part, at=at, done=done)
+            await checkpoint.save(progress)
+        # After a crash the last steps are repeated: each writes the same again, until the checkpoint is gone.
+        await _report(plan, progress, sweeper)
+        await plans.save(replace(plan, applied=plans.iso(sweeper.now())), sweeper.blobs)
         await checkpoint.clear()
-        await plans.save(replace(plan, applied=plan.applied or plans.iso(sweeper.now())), sweeper.blobs)
-        await _report(plan, done, sweeper)
-    return dict(done)
+    return dict(progress.done)
 
 
-async def _report(plan: Plan, done: Counter[str], sweeper: Sweeper) -> None:
+@dataclass(frozen=True)
+class _Progress:
+    """How far a plan has been applied, and what came of it."""
+
+    plan: str
+    applied: str | None  # when the plan was applied before; another time says that this try was finished
+    before: Mapping[str, int]  # what was reported of it then
+    part: int = 0
+    at: int = 0
+    done: Mapping[str, int] = field(default_factory=dict)
+
+
+async def _progress(plan: Plan, sweeper: Sweeper) -> _Progress:
+    saved = await sweeper.sweeps.checkpoint(plans.APPLY).load()
+    if saved and (saved["plan"], saved["applied"]) == (plan.id, plan.applied):
+        return _Progress(**saved)
+    last = await sweeper.sweeps.last()
+    applied_before = plan.applied and last and last.plan == plan.id
+    return _Progress(plan.id, plan.applied, last.done if last and applied_before else {})
+
+
+async def _report(plan: Plan, progress: _Progress, sweeper: Sweeper) -> None:
     """Save what was done in the last sweep's result, added to what was done when it was applied before."""
     last = await sweeper.sweeps.last()
     if last is None or last.plan != plan.id:
         return
-    if last.applied_ms is not None and not any(done.values()):  # applied again, it found nothing left to do
+    if last.applied_ms is not None and not any(progress.done.values()):  # applied again, nothing was left
         return
-    total = dict(done + Counter(last.done if plan.applied else {}))
+    total = dict(Counter(progress.done) + Counter(progress.before))
     await sweeper.sweeps.remember(replace(last, applied_ms=now_ms(), done=total, stopped=None, stops=0))
 
 

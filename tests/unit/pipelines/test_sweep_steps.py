@@ -1,6 +1,7 @@
 """Sweeping step by step: what was stopped goes on from there, and whoever sweeps keeps the right to it."""
 
 import asyncio
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from pipelines.sweep.trash import known_plans, purge, restore
 from storage.blobs import Existence, Storage
 from storage.blobs.local import LocalBlobs
 from storage.catalog import Catalog
+from storage.catalog.checkpoints import Checkpoint
 from storage.catalog.sweeps import Sweeps
 from storage.totals import Count
 from tests.support.blobs import listed, on_files
@@ -144,6 +146,38 @@ async def test_a_plan_that_was_restored_when_it_was_half_applied_is_applied_from
 
     assert (restored, done["orphan"]) == (1, 3)
     assert set((await blobs.stat(orphans)).values()) == {Existence.MISSING}
+
+
+@pytest.mark.parametrize("step", ["remember", "save", "clear"])
+@pytest.mark.parametrize("is_done", [False, True])
+async def test_a_sweep_that_is_killed_at_its_end_reports_each_file_once(
+    sweeper: Sweeper,
+    catalog: Catalog,
+    blobs: Storage,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    is_done: bool,
+) -> None:
+    plan, _ = await planned(2, sweeper, catalog, blobs, clock)
+    owner: Any = {"remember": Sweeps, "save": applying.plans, "clear": Checkpoint}[step]
+    proceed = getattr(owner, step)
+
+    async def dies(*args: Any) -> None:
+        if is_done:
+            await proceed(*args)
+        raise CancelledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, step, dies)
+        with pytest.raises(CancelledError):
+            await apply_plan(plan.id, sweeper)
+    clock.hours_go_by()
+    await apply_plan(plan.id, sweeper)
+
+    last = await catalog.sweeps.last()
+    assert last is not None
+    assert last.done == {"orphan": 2}
 
 
 async def test_the_trash_is_counted_in_steps(
