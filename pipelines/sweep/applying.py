@@ -96,7 +96,8 @@ async def _quarantine(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> int:
     """Move keys without a row to the trash. While a key is marked, no row can take it."""
     if not keys:
         return 0
-    return len(await _set_aside(plan, await sweeper.sweeps.mark_for_deletion(keys), sweeper))
+    marked = await sweeper.sweeps.mark_for_deletion(sweeper.holder, keys)
+    return len(await _set_aside(plan, marked, sweeper))
 
 
 async def _retire(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> int:
@@ -104,7 +105,7 @@ async def _retire(plan: Plan, keys: Sequence[str], sweeper: Sweeper) -> int:
     if not keys:
         return 0
     before_ms = sweeper.ages().retired_before_ms
-    gone = await sweeper.sweeps.mark_superseded(keys, before_ms)
+    gone = await sweeper.sweeps.mark_superseded(sweeper.holder, keys, before_ms)
     await _set_aside(plan, gone, sweeper)
     rows = await sweeper.sweeps.find_rows(sorted(gone))
     for key in sorted(gone.difference(rows)):  # also what a sweep that died then has moved

@@ -1,6 +1,7 @@
 """What applying a plan changes in the catalog: rows, and the deletion marks that make it safe."""
 
 from collections.abc import Sequence
+from itertools import compress
 
 from sqlalchemy import Integer, String, bindparam, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,13 +12,13 @@ from storage.catalog.sweep_records import HOLDER, SWEEP, SweepRecords, is_live
 from storage.catalog.tables import deletion_marks, kv, variants
 
 KEEP_MARKS_MS = 7 * 24 * 3600 * 1000  # longer than any worker works on an upload
-_HAS_ROW = exists().where(variants.c.key == deletion_marks.c.key)
+_HAS_LEASE = exists().where(kv.c.name == SWEEP, bindparam("holder", type_=String) == HOLDER)
 # Only where no row has the key: a Ready outcome asks for marks in the same way, in its own statement. A
 # database with several writers has to let one of the two wait for the other here.
 _NEW_MARK = insert(deletion_marks).from_select(
     ["key", "marked_ms"],
     select(bindparam("marked", type_=String), bindparam("now", type_=Integer)).where(
-        ~exists().where(variants.c.key == bindparam("marked"))
+        ~exists().where(variants.c.key == bindparam("marked")), _HAS_LEASE
     ),
 )
 _MARK = _NEW_MARK.on_conflict_do_update(
@@ -28,25 +29,28 @@ _MARK = _NEW_MARK.on_conflict_do_update(
 class Sweeps(SweepRecords):
     """What a sweep changes in one catalog. While a key has a deletion mark, no row can take it."""
 
-    async def mark_for_deletion(self, keys: Sequence[str]) -> frozenset[str]:
+    async def mark_for_deletion(self, holder: str, keys: Sequence[str]) -> frozenset[str]:
         """Mark those of `keys` that no row has, so that no row can take them; returns the marked keys.
+
+        A holder that has lost the lease marks none.
 
         Raises: CatalogUnavailable.
         """
         async with self._database.writing() as connection:
-            return await _mark(connection, keys)
+            return await _mark(connection, holder, keys)
 
-    async def mark_superseded(self, keys: Sequence[str], before_ms: float) -> frozenset[str]:
+    async def mark_superseded(self, holder: str, keys: Sequence[str], before_ms: float) -> frozenset[str]:
         """Delete the rows of those of `keys` that were superseded before `before_ms`; then mark the keys.
 
         The marked keys that are returned include those whose rows an earlier sweep deleted before it died.
+        A holder that has lost the lease deletes and marks none.
 
         Raises: CatalogUnavailable.
         """
         async with self._database.writing() as connection:
             old = variants.c.key.in_(keys), variants.c.superseded_ms < before_ms
-            await connection.execute(delete(variants).where(*old))
-            return await _mark(connection, keys)
+            await connection.execute(delete(variants).where(*old, _HAS_LEASE), {"holder": holder})
+            return await _mark(connection, holder, keys)
 
     async def clear_marks(
         self, holder: str, *, moved: Sequence[str], untouched: Sequence[str]
@@ -60,11 +64,12 @@ class Sweeps(SweepRecords):
 
         Raises: CatalogUnavailable.
         """
-        mine = exists().where(kv.c.name == SWEEP, holder == HOLDER)
-        of_moved = deletion_marks.c.key.in_(moved), or_(deletion_marks.c.moved_ms.is_not(None), mine)
+        of_untouched = deletion_marks.c.key.in_(untouched), _HAS_LEASE
+        of_moved = deletion_marks.c.key.in_(moved), or_(deletion_marks.c.moved_ms.is_not(None), _HAS_LEASE)
+        moved_now, me = update(deletion_marks).values(moved_ms=now_ms()), {"holder": holder}
         async with self._database.writing() as connection:
-            await connection.execute(delete(deletion_marks).where(deletion_marks.c.key.in_(untouched), mine))
-            await connection.execute(update(deletion_marks).where(*of_moved).values(moved_ms=now_ms()))
+            await connection.execute(delete(deletion_marks).where(*of_untouched), me)
+            await connection.execute(moved_now.where(*of_moved), me)
             query = select(variants.c.key).where(variants.c.key.in_(moved))
             return frozenset((await connection.execute(query)).scalars())
 
@@ -94,10 +99,7 @@ class Sweeps(SweepRecords):
             return list((await connection.execute(gone.returning(variants.c.key))).scalars())
 
 
-async def _mark(connection: AsyncConnection, keys: Sequence[str]) -> frozenset[str]:
-    now = now_ms()
-    await connection.execute(_MARK, [{"marked": key, "now": now} for key in sorted(keys)])
-    marked = select(deletion_marks.c.key).where(
-        deletion_marks.c.key.in_(keys), deletion_marks.c.moved_ms.is_(None), ~_HAS_ROW
-    )
-    return frozenset((await connection.execute(marked)).scalars())
+async def _mark(connection: AsyncConnection, holder: str, keys: Sequence[str]) -> frozenset[str]:
+    mark = {"holder": holder, "now": now_ms()}
+    marked = [(await connection.execute(_MARK, {**mark, "marked": key})).rowcount for key in keys]
+    return frozenset(compress(keys, marked))

@@ -252,7 +252,7 @@ async def test_a_file_that_was_moved_away_while_the_clock_was_put_back_is_publis
     put_clock(-AN_HOUR_S)
     keys = [key(CAT, "a" * 64, name) for name in ("thumb", "large")]
     await catalog.sweeps.lease("sweep", 60)
-    await catalog.sweeps.mark_for_deletion(keys)
+    await catalog.sweeps.mark_for_deletion("sweep", keys)
     await catalog.sweeps.clear_marks("sweep", moved=keys, untouched=[])
     committed = await commit(catalog, ready(held))
 
@@ -265,7 +265,7 @@ async def test_a_file_that_was_moved_away_before_the_clock_was_put_back_stops_no
     put_clock(AN_HOUR_S)
     keys = [key(CAT, "a" * 64, name) for name in ("thumb", "large")]
     await catalog.sweeps.lease("sweep", 60)
-    await catalog.sweeps.mark_for_deletion(keys)
+    await catalog.sweeps.mark_for_deletion("sweep", keys)
     await catalog.sweeps.clear_marks("sweep", moved=keys, untouched=[])
     put_clock(0)
     await take(catalog, upload_event(1))

@@ -124,7 +124,8 @@ async def test_a_file_that_gets_a_record_after_the_plan_stays(
 @pytest.mark.fault(45)
 async def test_a_row_cannot_take_a_key_that_is_marked_and_tries_again(catalog: Catalog) -> None:
     key = new_key()
-    await catalog.sweeps.mark_for_deletion([key])
+    await catalog.sweeps.lease("sweep", 60)
+    await catalog.sweeps.mark_for_deletion("sweep", [key])
 
     upload = await recorded(catalog, [key])
 

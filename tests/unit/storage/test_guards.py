@@ -225,10 +225,40 @@ _STREAM_AT_9 = """UPDATE kv SET value = '{"epoch":0,"newest":[9,0]}' WHERE name 
 
 async def test_a_key_that_a_row_takes_before_it_is_marked_is_not_marked(catalog: Catalog) -> None:
     await take(catalog, upload_event(1))
+    await catalog.sweeps.lease("me", 60)
     with meanwhile(catalog, "INSERT INTO deletion_marks", A_VARIANT):
-        assert await catalog.sweeps.mark_for_deletion([A_KEY]) == frozenset()
+        assert await catalog.sweeps.mark_for_deletion("me", [A_KEY]) == frozenset()
 
     assert await rows(catalog, deletion_marks) == []
+
+
+async def test_a_sweep_that_has_lost_its_lease_marks_no_key(catalog: Catalog) -> None:
+    await catalog.sweeps.lease("me", 60)
+    with meanwhile(catalog, "INSERT INTO deletion_marks", anothers_lease()):
+        assert await catalog.sweeps.mark_for_deletion("me", [A_KEY]) == frozenset()
+
+    assert await rows(catalog, deletion_marks) == []
+
+
+async def test_a_sweep_that_has_lost_its_lease_takes_no_mark_of_another_for_its_own(catalog: Catalog) -> None:
+    await catalog.sweeps.lease("another", 60)
+    await catalog.sweeps.mark_for_deletion("another", [A_KEY])
+
+    assert await catalog.sweeps.mark_for_deletion("me", [A_KEY]) == frozenset()
+    assert await catalog.sweeps.mark_superseded("me", [A_KEY], 2**60) == frozenset()
+
+
+async def test_a_sweep_that_has_lost_its_lease_deletes_no_superseded_row(catalog: Catalog) -> None:
+    await take(catalog, upload_event(1))
+    await work(catalog)
+    await catalog.sweeps.lease("me", 60)
+    place = key(CAT, "a" * 64, "thumb")
+    async with catalog.database.writing() as connection:
+        await connection.execute(text("UPDATE variants SET superseded_ms = 1"))
+    with meanwhile(catalog, "DELETE FROM variants", anothers_lease()):
+        assert await catalog.sweeps.mark_superseded("me", [place], 2**60) == frozenset()
+
+    assert set(await catalog.sweeps.find_rows([place])) == {place}
 
 
 def anothers_lease() -> str:
@@ -257,14 +287,15 @@ async def test_a_lease_that_another_has_taken_is_not_ended(catalog: Catalog) -> 
 
 
 async def test_marks_of_a_sweep_that_begins_meanwhile_are_left_to_it(catalog: Catalog) -> None:
-    await catalog.sweeps.mark_for_deletion([A_KEY])
+    await catalog.sweeps.lease("me", 0)
+    await catalog.sweeps.mark_for_deletion("me", [A_KEY])
     with meanwhile(catalog, "UPDATE deletion_marks", anothers_lease()):
         assert await catalog.sweeps.clear_abandoned_marks() == 0
 
 
 async def test_a_mark_is_not_cleared_once_another_sweep_has_taken_over(catalog: Catalog) -> None:
     await catalog.sweeps.lease("me", 60)
-    await catalog.sweeps.mark_for_deletion([A_KEY])
+    await catalog.sweeps.mark_for_deletion("me", [A_KEY])
     with meanwhile(catalog, "DELETE FROM deletion_marks", anothers_lease()):
         await catalog.sweeps.clear_marks("me", moved=[], untouched=[A_KEY])
 

@@ -34,7 +34,7 @@ async def test_a_row_takes_no_key_whose_file_was_moved_away_since_the_work_began
     before = await claim(catalog)
     keys = [one.key for one in ready(before).variants]
     await catalog.sweeps.lease("sweep", 60)
-    await catalog.sweeps.mark_for_deletion(keys)
+    await catalog.sweeps.mark_for_deletion("sweep", keys)
     await catalog.sweeps.clear_marks("sweep", moved=keys[:1], untouched=keys[1:])
 
     late = await commit(catalog, ready(before))
@@ -49,7 +49,7 @@ async def test_marks_of_a_sweep_that_died_end_as_if_it_had_moved_everything(cata
     await take(catalog, upload_event(1))
     before = await claim(catalog)
     await catalog.sweeps.lease("sweep", 60)
-    await catalog.sweeps.mark_for_deletion([one.key for one in ready(before).variants])
+    await catalog.sweeps.mark_for_deletion("sweep", [one.key for one in ready(before).variants])
     alive = await catalog.sweeps.clear_abandoned_marks()
     await catalog.sweeps.lease("sweep", 0)
 
@@ -84,7 +84,8 @@ async def test_a_row_that_a_sweep_did_not_know_of_is_returned_to_it(catalog: Cat
     await take(catalog, upload_event(1))
     outcome = ready(await claim(catalog))
     key = outcome.variants[0].key
-    await catalog.sweeps.mark_for_deletion([key])
+    await catalog.sweeps.lease("sweep", 0)
+    await catalog.sweeps.mark_for_deletion("sweep", [key])
     await catalog.sweeps.clear_abandoned_marks()  # somebody took the sweep for dead
     await due_now(catalog)
     await commit(catalog, replace(outcome, claim=replace(outcome.claim, began_ms=2**60)))
@@ -109,10 +110,10 @@ async def test_a_frozen_sweep_that_wakes_leaves_open_marks_to_the_sweep_that_too
 ) -> None:
     keys = ["variants/00/00/untouched.jpg", "variants/00/00/moved.jpg"]
     await catalog.sweeps.lease("frozen", 0)
-    await catalog.sweeps.mark_for_deletion(keys)
+    await catalog.sweeps.mark_for_deletion("frozen", keys)
     await catalog.sweeps.lease("another", 60)
     await catalog.sweeps.clear_abandoned_marks("another")
-    await catalog.sweeps.mark_for_deletion(keys)
+    await catalog.sweeps.mark_for_deletion("another", keys)
 
     await catalog.sweeps.clear_marks("frozen", moved=keys[1:], untouched=keys[:1])
 
