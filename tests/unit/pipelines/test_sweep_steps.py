@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 from pipelines.sweep import applying, findings, trash
+from pipelines.sweep import plan as plans
 from pipelines.sweep.applying import apply_plan
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepPaused
@@ -160,7 +161,7 @@ async def test_a_sweep_that_is_killed_at_its_end_reports_each_file_once(
     is_done: bool,
 ) -> None:
     plan, _ = await planned(2, sweeper, catalog, blobs, clock)
-    owner: Any = {"remember": Sweeps, "save": applying.plans, "clear": Checkpoint}[step]
+    owner: Any = {"remember": Sweeps, "save": plans, "clear": Checkpoint}[step]
     proceed = getattr(owner, step)
 
     async def dies(*args: Any) -> None:
