@@ -16,15 +16,17 @@ from storage.catalog.rows import Row, to_upload, to_variant
 from storage.catalog.tables import uploads, variants
 
 # What every upload asks, made once: making a statement costs more than running it.
+_DUE = (
+    uploads.c.id == bindparam("upload"),
+    uploads.c.job_id == bindparam("job"),
+    uploads.c.state.in_(WAITING),
+    # Whoever put it off did so by a clock that has been put back since: how long it was to wait is lost.
+    (uploads.c.not_before_ms <= bindparam("now")) | (uploads.c.changed_ms > bindparam("now") + SKEW_MS),
+)
+_IS_DUE = select(uploads.c.id).where(*_DUE)
 _CLAIM = (
     update(uploads)
-    .where(
-        uploads.c.id == bindparam("upload"),
-        uploads.c.job_id == bindparam("job"),
-        uploads.c.state.in_(WAITING),
-        # Whoever put it off did so by a clock that has been put back since: how long it was to wait is lost.
-        (uploads.c.not_before_ms <= bindparam("now")) | (uploads.c.changed_ms > bindparam("now") + SKEW_MS),
-    )
+    .where(*_DUE)
     .values(
         claim=uploads.c.claim + 1,
         # A holder that has not ended its claim has died, unless it is the same one.
@@ -70,7 +72,8 @@ class Claims:
         due = {"upload": str(upload_id), "job": job_id, "by": holder, "now": now_ms()}
         # A power cut that loses such a claim ends its worker too, and the upload is queued as before.
         async with self._database.writing(inline=True, relaxed_durability=True) as connection:
-            if claim := await _claim(connection, _CLAIM_THAT_MAY_BE_LOST, due):
+            claim = await _claim(connection, _CLAIM_THAT_MAY_BE_LOST, due)
+            if claim or (await connection.execute(_IS_DUE, due)).first() is None:
                 return claim
         async with self._database.writing(inline=True) as connection:
             return await _claim(connection, _CLAIM, due)

@@ -67,6 +67,13 @@ async def test_an_upload_that_is_done_gets_no_claim(catalog: Catalog, outcome: o
     assert await catalog.claims.claim(CAT, job_id, "worker") is None
 
 
+async def test_a_claim_that_finds_nothing_takes_the_write_lock_once(catalog: Catalog) -> None:
+    with transactions(catalog) as seen:
+        assert await try_claim(catalog) is None
+
+    assert seen == ["BEGIN IMMEDIATE", "COMMIT"]
+
+
 async def test_an_unknown_upload_gets_no_claim(catalog: Catalog) -> None:
     assert await catalog.claims.claim(uuid4(), "job_id", "worker") is None
 
