@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from scripts.terminal import AsJson, output, print_json, run, safe
-from storage.catalog import open_catalog
+from storage.catalog.opening import open_catalog
 from storage.catalog.records import Message
 from worker.documents import payload
 from worker.settings import Settings

@@ -8,7 +8,7 @@ import typer
 
 from scripts.show import parse_id
 from scripts.terminal import AsJson, CommandError, output, print_json, require_one_of, run, safe, table
-from storage.catalog import Catalog, open_catalog
+from storage.catalog.opening import Catalog, open_catalog
 from worker.failures import Chosen, choose, discard, list_failures, retry
 from worker.queue import open_queue
 from worker.retry import CODES

@@ -8,7 +8,7 @@ import typer
 from scripts.progress import Progress
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run
 from storage.blobs.opening import open_blobs
-from storage.catalog import Catalog, open_catalog
+from storage.catalog.opening import Catalog, open_catalog
 from storage.errors import RootMismatch
 from worker.queue import open_queue
 from worker.rebuilding import is_interrupted, rebuild

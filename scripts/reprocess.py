@@ -14,8 +14,8 @@ from pipelines.reprocess import Selection
 from scripts.progress import Progress
 from scripts.terminal import AsJson, CommandError, output, print_error, print_json, require_one_of, run
 from storage.blobs import Storage
-from storage.catalog import Catalog
 from storage.catalog.backfill import Filter
+from storage.catalog.opening import Catalog
 from storage.catalog.records import State, Upload
 from worker.queue import Queue, open_queue
 from worker.retry import CODES

@@ -7,7 +7,7 @@ import typer
 from rich.filesize import decimal as size
 
 from scripts.terminal import AsJson, CommandError, output, print_json, run, safe, table
-from storage.catalog import open_catalog
+from storage.catalog.opening import open_catalog
 from storage.catalog.records import Upload
 from worker.documents import upload_document
 from worker.events import default_id

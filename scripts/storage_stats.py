@@ -96,7 +96,7 @@ async def _scan(settings: Settings) -> DriftReport:
     from pipelines.stats.drift import scan
     from pipelines.sweep.ages import Ages
     from scripts.progress import Progress
-    from storage.catalog import open_catalog
+    from storage.catalog.opening import open_catalog
 
     async with (
         open_catalog(settings.catalog_url, create=False) as catalog,

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from scripts.terminal import AsJson, CommandError, output, print_json, run
-from storage.catalog import open_catalog
+from storage.catalog.opening import open_catalog
 from worker.queue import open_queue
 from worker.settings import Settings
 

@@ -15,7 +15,7 @@ from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from pipelines.sweep.verify import Pace, Verified, verify
 from scripts.storage_stats import MEANING
 from scripts.terminal import AsJson, CommandError, output, print_json, run, safe, table
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.errors import StorageError
 from worker.queue import Queue, QueueUnavailable, open_queue
 from worker.settings import Settings

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from storage.blobs.local import LocalBlobs, open_local
-from storage.catalog import Catalog, open_catalog
+from storage.catalog.opening import Catalog, open_catalog
 
 
 def pytest_configure(config: pytest.Config) -> None:

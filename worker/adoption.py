@@ -10,8 +10,8 @@ import structlog
 
 from pipelines.originals import announced_otherwise
 from storage.blobs import BlobInfo, Inspect, list_infos
-from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
+from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, StreamId, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import UPLOADS, shown, source_key

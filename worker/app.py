@@ -20,7 +20,7 @@ from pipelines.poison import PoisonList
 from pipelines.sandbox import DECODER, TOO_CROWDED, Sandbox, decoder_version, open_sandbox
 from pipelines.slots import Slots
 from storage.blobs import Storage
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.errors import CatalogUnavailable, VolumeMissing
 from storage.threads import start_threads
 from worker.adoption import Adoption

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from pipelines.poison import DEADLY_CODES, remove_poison
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, State, Upload
 from worker.documents import dead_letter_document, failure_document, retry_document
 from worker.queue import Queue

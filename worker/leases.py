@@ -9,8 +9,8 @@ import structlog
 
 from pipelines.formats import MIB
 from pipelines.poison import POISON_KEPT_MS
-from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
+from storage.catalog.opening import Catalog
 from storage.catalog.records import StalledUpload
 from storage.catalog.requeuer import NewJobs, Requeuer
 from storage.errors import CatalogDamaged

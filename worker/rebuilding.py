@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from storage.blobs import Storage
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from worker.adoption import Adoption, listing_of
 from worker.publisher import go_on_above
 from worker.queue import Queue

@@ -8,7 +8,7 @@ from storage import keys
 from storage.blobs import Storage
 from storage.blobs.mapping import mapped
 from storage.blobs.opening import open_blobs
-from storage.catalog import Catalog, open_catalog
+from storage.catalog.opening import Catalog, open_catalog
 from storage.errors import RootMismatch
 from storage.paths import has_catalog, is_there
 from worker.settings import Settings

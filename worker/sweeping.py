@@ -14,8 +14,8 @@ from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper
 from pipelines.sweep.trash import purge
 from storage.blobs import Storage
-from storage.catalog import Catalog
 from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from storage.catalog.requeuer import NewJobs
 from storage.errors import StorageError

@@ -11,8 +11,8 @@ from pipelines.stats.report import DriftReport
 from pipelines.sweep.ages import Ages
 from pipelines.sweep.findings import ROWS, Inspection, Kind, compare, leftovers, retired, thrown_away
 from storage.blobs import BlobInfo, Existence, Inspect, Stat, list_infos
-from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
+from storage.catalog.opening import Catalog
 from storage.catalog.sources import Announced
 from storage.keys import STAGING, TRASH, UPLOADS, VARIANTS
 from storage.totals import Count

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from worker.findings import Finding, inspect_redis
 from worker.queue import Queue, QueueUnavailable, Refusal, open_queue
 from worker.queue.refusals import of_another, refusal_of

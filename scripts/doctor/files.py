@@ -13,7 +13,7 @@ from rich.filesize import decimal as size
 from pipelines.formats import MIB
 from storage import keys
 from storage.blobs.opening import open_blobs
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.errors import NO_ROOM, FileSystemUnfit, StorageError, StorageFull, VolumeMissing, user
 from storage.paths import barrier, is_there
 from worker.findings import Finding

@@ -12,9 +12,9 @@ from rich.filesize import decimal as size
 from scripts.doctor.broker import NOT_ASKED, RedisReport, check_messages, check_stream
 from scripts.doctor.files import check_room, check_root, to_be_made, write_probe
 from storage.blobs.opening import open_blobs, read_owner
-from storage.catalog import Catalog, open_catalog
 from storage.catalog.database import LARGE_LOG, LARGE_LOG_WARNING, log_bytes
 from storage.catalog.dialect import REWRITE, FileRoom, find_damage
+from storage.catalog.opening import Catalog, open_catalog
 from storage.errors import CatalogDamaged, CatalogObsolete, CatalogTooNew, CatalogTooOld, StorageError
 from storage.keys import UPLOADS, shown
 from storage.paths import has_catalog

@@ -21,8 +21,8 @@ from pipelines.upload import key_of
 from scripts.redis_server import RedisServer
 from scripts.reprocess import Backfiller
 from storage.blobs.local import open_local
-from storage.catalog import Catalog, open_catalog
 from storage.catalog.backfill import Filter
+from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.poison import PoisonContent
 from storage.catalog.records import (
     DeadLetter,

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from scripts.readme import schema_file
 from scripts.redis_server import RedisServer
-from storage.catalog import open_catalog
+from storage.catalog.opening import open_catalog
 from storage.catalog.records import State
 from storage.catalog.reports import read_totals
 from tests.conftest import url_of

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from storage.catalog import open_catalog
+from storage.catalog.opening import open_catalog
 from tests.conftest import url_of
 from tests.support import pictures
 from tests.support.commands import document, media

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from storage.catalog import Catalog, open_catalog
+from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import Original, Ready, StoredVariant
 from tests.conftest import url_of
 from tests.support.catalogs import letter, upload_event

@@ -10,10 +10,10 @@ from pipelines.sandbox import Sandbox
 from pipelines.sandbox.child import Child
 from storage.blobs.local import LocalBlobs
 from storage.blobs.staging import Staging
-from storage.catalog import Catalog
 from storage.catalog.checkpoints import Checkpoint
 from storage.catalog.claims import Claims
 from storage.catalog.intake import EventStore
+from storage.catalog.opening import Catalog
 from storage.catalog.outbox import Outbox
 from storage.catalog.requeuer import Requeuer
 from storage.catalog.sweeps import Sweeps

@@ -13,7 +13,7 @@ from pipelines.sweep.plan import Plan
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from storage.blobs.local import LocalBlobs
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim, Original, Ready, State, StoredVariant
 from storage.errors import BlobsUnavailable
 from storage.keys import MARKER, variant_key

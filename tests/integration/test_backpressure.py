@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from scripts.redis_server import temporary_redis
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from tests.support.intakes import BACKLOG, intake_on
 from worker.queue import Queue, connect, job_queue_of
 

@@ -9,8 +9,8 @@ import pytest
 from arq.worker import Worker, func
 
 from scripts.redis_server import RedisServer
-from storage.catalog import Catalog
 from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from tests.support.catalogs import (
     CAT,

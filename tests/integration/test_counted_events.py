@@ -1,6 +1,6 @@
 """Metrics count what the intake took and refused, and what was sent."""
 
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from tests.support.intakes import intake_on
 from tests.support.metrics import RecordedMetrics
 from worker.publisher import OutboxPublisher

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from scripts.redis_server import RedisServer
-from storage.catalog import Catalog, open_catalog
 from storage.catalog.dialect import find_damage
+from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import State
 from storage.errors import CatalogDamaged
 from tests.conftest import url_of

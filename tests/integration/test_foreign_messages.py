@@ -10,7 +10,7 @@ from scripts.doctor.broker import check_messages, check_redis
 from scripts.enqueue import Follower, Sent
 from scripts.progress import Progress
 from scripts.redis_server import RedisServer
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from worker.queue import Queue
 from worker.settings import Settings
 

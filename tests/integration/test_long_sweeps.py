@@ -10,7 +10,7 @@ import pytest
 
 from scripts.redis_server import temporary_redis
 from storage.blobs.local import LocalBlobs
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from worker import tasks
 from worker.main import worker_settings
 from worker.queue import queue_on

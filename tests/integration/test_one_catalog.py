@@ -7,7 +7,7 @@ import pytest
 
 from scripts.doctor.broker import check_redis, check_stream
 from scripts.redis_server import RedisServer
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from tests.support.intakes import intake_on
 from worker.health import Health
 from worker.queue import Queue, StreamMismatch

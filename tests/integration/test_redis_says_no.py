@@ -10,7 +10,7 @@ import pytest
 from scripts.doctor.broker import check_redis
 from scripts.doctor.rows import check_catalog
 from scripts.redis_server import RedisServer
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from tests.support.commands import forked
 from tests.support.fake_redis import saying
 from worker.lifecycle import start_up

@@ -9,8 +9,8 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from storage.catalog import Catalog, open_catalog
 from storage.catalog.clock import now_ms
+from storage.catalog.opening import Catalog, open_catalog
 from tests.conftest import url_of
 from tests.support.catalogs import delete_event, outbox_of, take
 from tests.support.damage import settle

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from scripts.doctor.rows import check_catalog
 from scripts.storage_stats import room, stored
 from storage.blobs.local import LocalBlobs
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.errors import CatalogUnavailable, StorageError
 from tests.support.rights import without_roots_rights
 from worker.queue import QueueUnavailable

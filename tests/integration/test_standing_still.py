@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from scripts.doctor.broker import check_redis
 from scripts.redis_server import RedisServer
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from tests.support.intakes import BACKLOG, intake_on
 from worker.events import default_id
 from worker.health import Health, check_intake, check_rights

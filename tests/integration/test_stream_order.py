@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from scripts.redis_server import RedisServer, temporary_redis
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from tests.support.catalogs import outbox_of, work
 from tests.support.intakes import intake_on

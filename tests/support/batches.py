@@ -17,7 +17,7 @@ from pipelines.sandbox import Sandbox
 from pipelines.slots import Slots
 from pipelines.upload import Made, make_variants
 from storage.blobs import Storage
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim, Message, StreamId, UploadRequested
 from tests.support.blobs import is_there, listed
 from tests.support.catalogs import commit, take

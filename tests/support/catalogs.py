@@ -8,8 +8,8 @@ from uuid import UUID, uuid5
 
 from sqlalchemy import event
 
-from storage.catalog import Catalog
 from storage.catalog.intake import EventStore
+from storage.catalog.opening import Catalog
 from storage.catalog.records import (
     Claim,
     Committed,

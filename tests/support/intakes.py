@@ -3,7 +3,7 @@
 import asyncio
 
 from pipelines.metrics import NO_METRICS, Metrics
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from worker.intake import Intake
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue

@@ -10,7 +10,7 @@ from pipelines.sweep.plan import Plan
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper
 from storage.blobs import Storage, Store
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import Original, Ready, State, StoredVariant
 from storage.keys import variant_key
 from tests.support.catalogs import claim, commit, take, upload_event

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import load, scale
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 
 
 async def test_a_filled_catalog_has_finished_uploads_with_three_variants_and_a_message(

@@ -8,7 +8,7 @@ import pytest
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs import Storage
 from storage.blobs.memory import MemoryBlobs
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from tests.support.batches import Uploads
 from tests.support.sandboxes import ROGUE, allowance, children
 from tests.support.sweeps import Clock

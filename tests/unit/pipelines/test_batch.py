@@ -21,7 +21,7 @@ from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox, open_sandbox
 from pipelines.slots import Slots
 from storage.blobs import Storage
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim, DeletionRequested, Failed, State, StreamId, Upload
 from storage.catalog.tables import uploads as rows
 from storage.errors import CatalogUnavailable, user

@@ -13,7 +13,7 @@ from pipelines.batch import process_uploads
 from pipelines.commits import Committer
 from pipelines.sandbox import Sandbox
 from storage.blobs import Storage
-from storage.catalog import Catalog, open_catalog
+from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import Committed, State, UploadRequested
 from storage.errors import CatalogDamaged
 from tests.conftest import url_of

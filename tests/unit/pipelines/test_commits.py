@@ -8,7 +8,7 @@ import pytest
 
 from pipelines import commits
 from pipelines.commits import GROUP_SIZE, MAX_DELAY_S, Committer
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim, Message, State
 from storage.errors import CatalogUnavailable
 from tests.support.catalogs import claim, ready, take, transactions, upload_event

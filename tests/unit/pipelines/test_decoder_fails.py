@@ -10,7 +10,7 @@ from pipelines.batch_report import BatchReport
 from pipelines.errors import DecoderCrashed, DecoderFailed, DecoderKilled
 from pipelines.sandbox import Sandbox
 from storage.blobs import Storage
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import State, Upload
 from tests.support.batches import Uploads, batch_context
 from tests.support.sandboxes import children, jpeg, ordered, render

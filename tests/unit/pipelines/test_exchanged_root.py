@@ -10,7 +10,7 @@ import pytest
 from pipelines.batch import BatchContext, process_uploads
 from pipelines.sandbox import Sandbox
 from storage.blobs.local import LocalBlobs, open_local
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from storage.errors import RootMismatch
 from tests.support.batches import Uploads, batch_context

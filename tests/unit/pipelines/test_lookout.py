@@ -23,7 +23,7 @@ from pipelines.lookout import Lookout
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs import BlobInfo, Existence
 from storage.blobs.local import LocalBlobs
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import Message, State
 from tests.support import pictures
 from tests.support.batches import Uploads, batch_context

@@ -21,7 +21,7 @@ from pipelines.sandbox import Sandbox, longest_render_s
 from pipelines.sandbox.child import states
 from pipelines.sandbox.protocol import WALL_FACTOR
 from storage.blobs import Storage
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from storage.errors import BlobsUnavailable
 from tests.support import cgroups

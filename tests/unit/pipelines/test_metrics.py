@@ -8,7 +8,7 @@ import pytest
 from pipelines.batch import process_uploads
 from pipelines.sandbox import Sandbox
 from storage.blobs import Storage
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from tests.support.batches import Uploads, batch_context
 from tests.support.metrics import RecordedMetrics
 from tests.support.sandboxes import jpeg

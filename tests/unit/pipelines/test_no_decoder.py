@@ -15,7 +15,7 @@ from pipelines.batch import BatchContext, process_uploads
 from pipelines.errors import DecoderUnavailable
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs import Storage
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from storage.errors import CatalogUnavailable
 from storage.threads import start_threads

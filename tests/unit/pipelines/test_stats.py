@@ -15,7 +15,7 @@ from pipelines.stats.report import DriftReport
 from pipelines.stats.snapshots import keep_snapshot
 from pipelines.sweep.ages import Ages
 from storage.blobs import Storage
-from storage.catalog import Catalog, open_catalog
+from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import Original, Ready, StoredVariant
 from storage.totals import Count, Snapshot
 from tests.support.blobs import on_both, on_files

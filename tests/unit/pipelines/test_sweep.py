@@ -13,7 +13,7 @@ from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from pipelines.sweep.trash import purge, restore
 from storage.blobs import BlobInfo, Existence, Storage
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import Original, Ready, State, StoredVariant
 from storage.keys import trash_key
 from tests.support.blobs import is_there, listed, on_both, on_files

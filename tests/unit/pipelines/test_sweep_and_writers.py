@@ -14,7 +14,7 @@ from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper
 from pipelines.sweep.trash import purge
 from storage.blobs import Existence, Storage
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim, Original, Ready, State, StoredVariant
 from storage.catalog.tables import uploads
 from tests.support.blobs import is_there, listed, on_both, stat_of

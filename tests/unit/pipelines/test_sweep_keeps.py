@@ -14,7 +14,7 @@ from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper
 from pipelines.sweep.trash import restore
 from storage.blobs.local import LocalBlobs, open_local
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import Original, Ready, StoredVariant
 from tests.support.catalogs import claim, commit, take, upload_event
 from tests.support.sweeps import GRACE_S, Clock, InstallationStub, put, recorded, sweeper_on

@@ -22,7 +22,7 @@ from pipelines.sweep.plan import Plan
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper
 from storage.blobs.local import LocalBlobs, open_local
-from storage.catalog import Catalog, open_catalog
+from storage.catalog.opening import Catalog, open_catalog
 from storage.keys import variant_key
 from tests.support.sweeps import InstallationStub, sweeper_on
 

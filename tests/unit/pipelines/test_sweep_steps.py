@@ -16,8 +16,8 @@ from pipelines.sweep.sweeper import Sweeper, SweepPaused
 from pipelines.sweep.trash import known_plans, purge, restore
 from storage.blobs import Existence, Storage
 from storage.blobs.local import LocalBlobs
-from storage.catalog import Catalog
 from storage.catalog.checkpoints import Checkpoint
+from storage.catalog.opening import Catalog
 from storage.catalog.sweeps import Sweeps
 from storage.totals import Count
 from tests.support.blobs import listed, on_files

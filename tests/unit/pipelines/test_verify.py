@@ -10,7 +10,7 @@ import pytest
 from pipelines.sweep.sweeper import LeaseHolder, SweepPaused
 from pipelines.sweep.verify import Pace, Verified, verify
 from storage.blobs import Storage
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import Original, Ready, State, StoredVariant
 from tests.support.blobs import on_both, on_files
 from tests.support.catalogs import claim, commit, take, upload, upload_event

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from scripts import storage_stats
-from storage.catalog import open_catalog
+from storage.catalog.opening import open_catalog
 
 
 def test_the_reason_of_a_stop_is_shown_as_it_is_whatever_a_file_is_called(

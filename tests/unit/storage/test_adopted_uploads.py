@@ -2,7 +2,7 @@
 
 from uuid import UUID, uuid4
 
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, DeletionRequested, State, StreamId, Taken, UploadRequested
 
 SOURCE = "uploads/found.jpg"

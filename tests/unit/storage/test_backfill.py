@@ -4,9 +4,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from storage.catalog import Catalog
 from storage.catalog.backfill import Filter
 from storage.catalog.clock import now_ms
+from storage.catalog.opening import Catalog
 from storage.catalog.records import (
     DeadLetter,
     Failed,

@@ -12,9 +12,9 @@ from uuid import uuid4
 
 import pytest
 
-from storage.catalog import Catalog, open_catalog
 from storage.catalog.database import log_bytes
 from storage.catalog.dialect import REWRITE, find_damage
+from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import DeadLetter, State
 from storage.errors import CatalogUnavailable
 from tests.conftest import url_of
@@ -210,7 +210,8 @@ async def test_a_rewrite_keeps_the_numbers_of_rows(old: Catalog, path: Path) -> 
 REWRITER = """
 import asyncio, os, signal, sys, threading
 from pathlib import Path
-from storage.catalog import database, dialect, open_catalog
+from storage.catalog import database, dialect
+from storage.catalog.opening import open_catalog
 
 dialect.MUCH_FREE = 1 << 22
 path = Path(sys.argv[1])

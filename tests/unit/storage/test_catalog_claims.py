@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim, Removed, StalledUpload, State
 from storage.catalog.tables import uploads, variants
 from tests.support.catalogs import (

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from storage.catalog import Catalog, open_catalog
+from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import State
 from storage.errors import CatalogUnavailable
 from tests.conftest import url_of

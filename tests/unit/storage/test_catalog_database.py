@@ -23,7 +23,8 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from scripts.storage_stats import stored
-from storage.catalog import Catalog, open_catalog, schema
+from storage.catalog import schema
+from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import State
 from storage.catalog.schema import SCHEMAS
 from storage.catalog.tables import metadata
@@ -314,7 +315,7 @@ async def test_a_catalog_is_not_migrated_where_there_is_no_room_for_its_copy(
 
 OPENER = """
 import asyncio, sys
-from storage.catalog import open_catalog
+from storage.catalog.opening import open_catalog
 
 async def main():
     print("ready", flush=True)

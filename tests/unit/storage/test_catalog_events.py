@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import StatementError
 
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import (
     About,
     Claim,

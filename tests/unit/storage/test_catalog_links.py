@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from scripts.doctor.rows import check_catalog
-from storage.catalog import open_catalog
 from storage.catalog.database import log_bytes
+from storage.catalog.opening import open_catalog
 from storage.errors import CatalogUnavailable, FileSystemUnfit
 from tests.conftest import url_of
 from tests.support.catalogs import take, upload_event

@@ -2,7 +2,7 @@
 
 from sqlalchemy import update
 
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import Failed, State
 from storage.catalog.tables import dead_letters, outbox
 from tests.support.catalogs import (

@@ -10,8 +10,8 @@ import pytest
 
 from storage.blobs import staging
 from storage.blobs.local import LocalBlobs, open_local
-from storage.catalog import open_catalog
 from storage.catalog import place as catalog_place
+from storage.catalog.opening import open_catalog
 from storage.errors import BlobsUnavailable, FileSystemUnfit
 from storage.mounts import file_system_of
 from tests.support import file_systems

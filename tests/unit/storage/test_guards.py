@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, text
 
-from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
+from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, Doubt, State, StreamId
 from storage.catalog.tables import deletion_marks, snapshots, uploads, variants
 from tests.support.catalogs import (

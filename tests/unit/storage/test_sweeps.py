@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select, update
 
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from storage.catalog.tables import deletion_marks, uploads
 from storage.totals import Count, Swept

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from storage.catalog.reports import read_totals
 from storage.errors import CatalogUnavailable, NoCatalog

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from storage.blobs.local import LocalBlobs
-from storage.catalog import Catalog
+from storage.catalog.opening import Catalog
 from storage.keys import spellings
 from tests.support.catalogs import take, upload_event
 from worker import adoption

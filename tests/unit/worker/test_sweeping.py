@@ -5,8 +5,8 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import update
 
-from storage.catalog import Catalog
 from storage.catalog.clock import now_ms
+from storage.catalog.opening import Catalog
 from storage.catalog.records import StreamId, UploadRequested
 from storage.catalog.tables import totals
 from tests.support.catalogs import CAT, SOURCE, delete_event, take, upload_event, work

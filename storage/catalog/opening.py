@@ -1,0 +1,85 @@
+"""A whole catalog, opened. Whoever needs only a part of it imports that part, which is faster."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from storage.catalog.backfill import Backfill
+from storage.catalog.checkpoints import Checkpoint
+from storage.catalog.claims import Claims
+from storage.catalog.database import BUSY_TIMEOUT_S, Database, identity, mark_bound, open_database
+from storage.catalog.dead_letters import DeadLetters
+from storage.catalog.epochs import Epochs
+from storage.catalog.failures import Failures
+from storage.catalog.intake import EventStore
+from storage.catalog.outbox import Outbox
+from storage.catalog.poison import Poison
+from storage.catalog.reports import Reports
+from storage.catalog.requeuer import Requeuer
+from storage.catalog.sources import Sources
+from storage.catalog.sweeps import Sweeps
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """One catalog, by what it can do; ask for the part you use."""
+
+    id: str
+    is_new: bool
+    intake: EventStore
+    epochs: Epochs
+    claims: Claims
+    outbox: Outbox
+    dead_letters: DeadLetters
+    failures: Failures
+    backfill: Backfill
+    requeuer: Requeuer
+    reports: Reports
+    sweeps: Sweeps
+    poison: Poison
+    sources: Sources
+    database: Database
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Where the progress of the work of that name is saved."""
+        return Checkpoint(self.database, name)
+
+    async def mark_bound(self) -> None:
+        """Remember that this catalog has a storage root from now on."""
+        await mark_bound(self.database)
+
+
+@asynccontextmanager
+async def open_catalog(
+    url: str,
+    *,
+    create: bool = True,
+    migrate: bool = False,
+    busy_timeout_s: float = BUSY_TIMEOUT_S,
+    uploads_per_job: int = 100,
+) -> AsyncIterator[Catalog]:
+    """The catalog at the SQLAlchemy URL `url`, made first where `create` is true.
+
+    Only a worker may `migrate` one of an older schema: other workers may be at work on it.
+
+    Raises: NoCatalog, CatalogUnavailable, CatalogTooNew, CatalogTooOld, CatalogObsolete.
+    """
+    async with open_database(url, create=create, migrate=migrate, busy_timeout_s=busy_timeout_s) as database:
+        catalog_id, is_new = await identity(database)
+        yield Catalog(
+            id=catalog_id,
+            is_new=is_new,
+            intake=EventStore(database, uploads_per_job),
+            epochs=Epochs(database),
+            claims=Claims(database),
+            outbox=Outbox(database),
+            dead_letters=DeadLetters(database),
+            failures=Failures(database),
+            backfill=Backfill(database),
+            requeuer=Requeuer(database, uploads_per_job),
+            reports=Reports(database),
+            sweeps=Sweeps(database),
+            poison=Poison(database),
+            sources=Sources(database),
+            database=database,
+        )
