@@ -1,4 +1,4 @@
-"""Pushes every picture of a corpus through decoder children and judges what comes out.
+"""Pushes every picture of a corpus through decoder children and checks what comes out.
 
 python -m tests.corpus CORPUS [--only TEXT] [--out FOLDER] [--checker FILE] [--python PROGRAM]
 """
@@ -15,7 +15,7 @@ from threading import local
 from typing import Any
 
 from pipelines import formats
-from tests.support.decoder_child import BOXES, Child, Outcome
+from tests.support.decoder_child import BOXES, DecoderProcess, Outcome
 
 Entry = dict[str, Any]
 Answer = dict[str, Any]
@@ -24,7 +24,7 @@ CODES = {"source_too_large", "unsupported_format", "corrupt_image", "too_many_pi
 
 
 def main() -> int:
-    """Judge a corpus; 0 when nothing failed."""
+    """Check a corpus; 0 when nothing failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.corpus", description=__doc__)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--only", default="", help="only paths that contain this text")
@@ -70,15 +70,15 @@ class Children:
 
     def __init__(self) -> None:
         self._mine = local()
-        self._all: list[Child] = []
+        self._all: list[DecoderProcess] = []
 
     def run(self, data: bytes) -> Outcome:
         """Push one picture through this thread's child of the right kind."""
         known = formats.sniff(data[: formats.HEAD])
         engine = known.engine if known else "vips"
-        running: Child | None = getattr(self._mine, engine, None)
+        running: DecoderProcess | None = getattr(self._mine, engine, None)
         if running is None:
-            running = Child(engine)
+            running = DecoderProcess(engine)
             self._all.append(running)
         setattr(self._mine, engine, None)  # until it has answered
         outcome = running.run(data)

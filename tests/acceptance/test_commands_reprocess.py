@@ -49,7 +49,7 @@ A_JOB = 4  # uploads, with one decoder
 AT_MOST = 5  # jobs that a back-fill leaves in the queue
 
 
-class Installation:
+class UploadsWithoutWorker:
     """A workplace without a worker, whose uploads are made row by row."""
 
     def __init__(self, place: Workplace, catalog: Catalog) -> None:
@@ -108,7 +108,7 @@ class Installation:
 @pytest.fixture
 async def installation(
     redis_server: RedisServer, migrated: Path, tmp_path: Path
-) -> AsyncIterator[Installation]:
+) -> AsyncIterator[UploadsWithoutWorker]:
     (tmp_path / "recipes.toml").write_text(RECIPES)
     recipes = str(tmp_path / "recipes.toml")
     place = Workplace(tmp_path, database_on(redis_server.url), migrated, MEDIA_RECIPES=recipes)
@@ -118,12 +118,12 @@ async def installation(
     ):
         await blobs.bind(catalog.id, catalog_is_new=True)
         await catalog.mark_bound()
-        yield Installation(place, catalog)
+        yield UploadsWithoutWorker(place, catalog)
     place.close()
 
 
 @pytest.fixture
-async def assorted(installation: Installation) -> Installation:
+async def assorted(installation: UploadsWithoutWorker) -> UploadsWithoutWorker:
     """One upload of each kind that an option distinguishes from the others."""
     await installation.upload("current")
     await installation.upload("avatar", recipe="avatar")
@@ -154,7 +154,7 @@ async def assorted(installation: Installation) -> Installation:
     ids=lambda words: " ".join(sorted(words)),
 )
 def test_an_option_says_which_uploads_are_done_again(
-    assorted: Installation, options: list[str], names: set[str]
+    assorted: UploadsWithoutWorker, options: list[str], names: set[str]
 ) -> None:
     ended = media(assorted.env, "reprocess", "--json", *options)
 
@@ -173,7 +173,9 @@ def test_an_option_says_which_uploads_are_done_again(
         (["--limit", "0"], "--limit"),
     ],
 )
-def test_a_name_that_nothing_has_is_bad_usage(assorted: Installation, options: list[str], hint: str) -> None:
+def test_a_name_that_nothing_has_is_bad_usage(
+    assorted: UploadsWithoutWorker, options: list[str], hint: str
+) -> None:
     ended = media({**assorted.env, "COLUMNS": "200"}, "reprocess", *options)
 
     assert (ended.returncode, ended.stdout) == (2, "")
@@ -182,7 +184,7 @@ def test_a_name_that_nothing_has_is_bad_usage(assorted: Installation, options: l
 
 
 async def test_what_is_remembered_of_a_picture_that_killed_its_decoder_is_forgotten(
-    installation: Installation,
+    installation: UploadsWithoutWorker,
 ) -> None:
     upload_id = await installation.upload("hung", code="decode_timeout")
     installation.place.put(f"uploads/hung-{upload_id}.jpg", b"deadly")
@@ -199,7 +201,9 @@ async def test_what_is_remembered_of_a_picture_that_killed_its_decoder_is_forgot
 # -- from where
 
 
-async def test_a_limit_is_obeyed_and_the_next_run_continues_after_it(installation: Installation) -> None:
+async def test_a_limit_is_obeyed_and_the_next_run_continues_after_it(
+    installation: UploadsWithoutWorker,
+) -> None:
     for number in range(7):
         await installation.upload(f"{number}")
     everything = [installation.names[upload_id] for upload_id in sorted(installation.names)]
@@ -216,7 +220,7 @@ async def test_a_limit_is_obeyed_and_the_next_run_continues_after_it(installatio
 
 
 async def test_what_a_limit_leaves_for_later_is_not_passed_over_where_others_were_quicker(
-    installation: Installation, monkeypatch: pytest.MonkeyPatch
+    installation: UploadsWithoutWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(A_JOB):
         await installation.upload(f"{number}")
@@ -240,7 +244,9 @@ async def test_what_a_limit_leaves_for_later_is_not_passed_over_where_others_wer
     assert installation.queued() == others
 
 
-async def test_a_backfill_that_was_killed_goes_on_where_it_stopped(installation: Installation) -> None:
+async def test_a_backfill_that_was_killed_goes_on_where_it_stopped(
+    installation: UploadsWithoutWorker,
+) -> None:
     both = 2 * AT_MOST * A_JOB
     for number in range(both):
         await installation.upload(f"{number}")
@@ -276,7 +282,7 @@ def _fill_stream(place: Workplace) -> None:
     ("fill", "key"), [(_fill_queue, JOBS), (_fill_stream, "media:uploads")], ids=["jobs", "events"]
 )
 async def test_live_uploads_go_first(
-    installation: Installation, fill: Callable[[Workplace], None], key: str
+    installation: UploadsWithoutWorker, fill: Callable[[Workplace], None], key: str
 ) -> None:
     await installation.upload("old")
     fill(installation.place)
@@ -321,7 +327,7 @@ def test_what_there_is_stays_until_something_newer_is_published(workplace: Workp
 # -- and what it shows
 
 
-def test_a_terminal_sees_how_far_it_is_and_what_time_remains(assorted: Installation) -> None:
+def test_a_terminal_sees_how_far_it_is_and_what_time_remains(assorted: UploadsWithoutWorker) -> None:
     code, shown = on_a_terminal(assorted.env, "reprocess")
 
     assert code == 0
@@ -330,7 +336,7 @@ def test_a_terminal_sees_how_far_it_is_and_what_time_remains(assorted: Installat
     assert "4 uploads are queued again." in shown
 
 
-def test_a_pipe_sees_only_the_outcome(assorted: Installation) -> None:
+def test_a_pipe_sees_only_the_outcome(assorted: UploadsWithoutWorker) -> None:
     ended = media(assorted.env, "reprocess")
 
     assert (ended.stdout, ended.stderr) == ("4 uploads are queued again.\n", "")

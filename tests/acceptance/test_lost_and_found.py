@@ -108,17 +108,17 @@ def test_postponed_jobs_hold_up_no_other_event(workplace: Workplace) -> None:
 
 
 @pytest.fixture
-def own(migrated: Path, tmp_path: Path) -> Iterator[tuple[Workplace, "Interrupted"]]:
+def own(migrated: Path, tmp_path: Path) -> Iterator[tuple[Workplace, "InterruptedRedis"]]:
     """A workplace whose Redis stands behind a relay that can refuse, hang or forget."""
     with temporary_redis() as server:
-        relay = Interrupted(server)
+        relay = InterruptedRedis(server)
         place = Workplace(tmp_path, f"redis://127.0.0.1:{relay.port}/0", migrated)
         yield place, relay
         place.close()
         relay.close()
 
 
-class Interrupted:
+class InterruptedRedis:
     """A TCP relay before a Redis, which can cut everything, or go on accepting and never answer."""
 
     def __init__(self, server: RedisServer) -> None:
@@ -174,7 +174,7 @@ class Interrupted:
         self.cut()
 
 
-def test_media_worker_rides_out_a_redis_that_was_away(own: tuple[Workplace, Interrupted]) -> None:
+def test_media_worker_rides_out_a_redis_that_was_away(own: tuple[Workplace, InterruptedRedis]) -> None:
     place, relay = own
     worker = place.start("media")
     sources = [place.put(f"uploads/{n}.jpg", pictures.medium(n % 5)) for n in range(60)]
@@ -194,7 +194,7 @@ def test_media_worker_rides_out_a_redis_that_was_away(own: tuple[Workplace, Inte
     assert {upload["attempts"] for upload in found.uploads.values()} == {0}
 
 
-def test_media_worker_ends_while_redis_is_away(own: tuple[Workplace, Interrupted]) -> None:
+def test_media_worker_ends_while_redis_is_away(own: tuple[Workplace, InterruptedRedis]) -> None:
     place, relay = own
     worker = place.start("media")
     relay.cut()
@@ -205,7 +205,7 @@ def test_media_worker_ends_while_redis_is_away(own: tuple[Workplace, Interrupted
     assert time.monotonic() - began < 10
 
 
-def test_media_worker_starts_before_its_redis(own: tuple[Workplace, Interrupted]) -> None:
+def test_media_worker_starts_before_its_redis(own: tuple[Workplace, InterruptedRedis]) -> None:
     place, relay = own
     relay.cut()
     worker = place.start("media", ready=False)
@@ -217,7 +217,9 @@ def test_media_worker_starts_before_its_redis(own: tuple[Workplace, Interrupted]
     place.await_end_of(source)
 
 
-def test_media_worker_does_not_hang_on_a_redis_that_never_answers(own: tuple[Workplace, Interrupted]) -> None:
+def test_media_worker_does_not_hang_on_a_redis_that_never_answers(
+    own: tuple[Workplace, InterruptedRedis],
+) -> None:
     place, relay = own
     worker = place.start("media")
     relay.fall_silent()
@@ -229,7 +231,7 @@ def test_media_worker_does_not_hang_on_a_redis_that_never_answers(own: tuple[Wor
 
 
 def test_arq_ends_with_an_error_and_leaves_nothing_when_redis_is_away(
-    own: tuple[Workplace, Interrupted],
+    own: tuple[Workplace, InterruptedRedis],
 ) -> None:
     place, relay = own
     worker = place.start("arq")

@@ -32,7 +32,7 @@ _SAVED = 256 * 1024  # bytes of the largest crasher that is kept as a test
 
 
 @dataclass
-class Findings:
+class FuzzReport:
     """What came of a campaign."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -50,7 +50,7 @@ def allowance(decoders: int = AT_ONCE, seconds: float = 20) -> Allowance:
     return Allowance(decoders, 512 * MIB, 10 * MIB, 100_000_000, seconds)
 
 
-async def fuzz(sandbox: Sandbox, mutants: Iterator[tuple[str, bytes]], found: Findings) -> None:
+async def fuzz(sandbox: Sandbox, mutants: Iterator[tuple[str, bytes]], found: FuzzReport) -> None:
     """Push every mutant through, as many at a time as there are decoders."""
 
     async def lane() -> None:
@@ -82,7 +82,7 @@ async def outcome(sandbox: Sandbox, content: bytes) -> str:
     return "ready" if made is not None else "nothing"
 
 
-async def _watch(sandbox: Sandbox, found: Findings) -> None:
+async def _watch(sandbox: Sandbox, found: FuzzReport) -> None:
     while True:
         found.largest = max(found.largest, (sandbox.pool.growth() // MIB, f"after {found.inputs}"))
         await asyncio.sleep(0.02)
@@ -104,7 +104,7 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, default=corpus_folder())
     parser.add_argument("--crashers", type=Path, default=Path("var/crashers"))
     asked = parser.parse_args()
-    pictures, found = originals(asked.corpus), Findings()
+    pictures, found = originals(asked.corpus), FuzzReport()
     print(f"Seed {asked.seed}, {asked.inputs} mutants of {len(pictures)} pictures", flush=True)
     numbers = range(asked.first, asked.first + asked.inputs)
     mutants = ((f"{asked.seed}/{n}", mutant(asked.seed, n, pictures)) for n in numbers)
@@ -116,12 +116,12 @@ def main() -> int:
     return 1 if found.bad else 0
 
 
-async def _run(mutants: Iterator[tuple[str, bytes]], found: Findings) -> None:
+async def _run(mutants: Iterator[tuple[str, bytes]], found: FuzzReport) -> None:
     async with open_sandbox(allowance()) as sandbox:
         await fuzz(sandbox, mutants, found)
 
 
-def _print(found: Findings, took: float) -> None:
+def _print(found: FuzzReport, took: float) -> None:
     for word, count in found.outcomes.most_common():
         print(f"{count:7} {word}")
     print(f"slowest {found.slowest[0]:.1f} s: {found.slowest[1]}; largest growth {found.largest[0]} MiB")

@@ -1,4 +1,4 @@
-"""The real worker, wrapped from outside: it dies at one of its steps, its disk fails, or all is told.
+"""The real worker, wrapped from outside: it dies at a step, its disk fails, or its steps are traced.
 
     python -m tests.chaos.crashing_worker    forks a worker for each order on its standard input
 
@@ -38,12 +38,12 @@ _verb: ContextVar[str] = ContextVar("verb", default="")
 
 
 @dataclass
-class Fault:
+class WorkerFault:
     """What is to go wrong, once it is armed."""
 
     crash: tuple[str, When, int] | None = None  # the step, the moment, and how often it was there
     signal: str | None = None  # what it sends itself there instead of dying
-    trace: str | None = None  # a file that every step is told to
+    trace: str | None = None  # a file to which every step is written
     disk: dict[str, Any] | None = None  # {"call": "fsync", "errno": "ENOSPC", "nth": 2 or null: always}
     catalog: str | None = None  # "full" or "locked": what SQLite answers to a COMMIT
     slow: float = 0.0  # seconds that the event loop is blocked at the next claim
@@ -75,7 +75,7 @@ class Fault:
             raise OSError(number, os.strerror(number))
 
 
-def _wrap_step(name: str, step: Step, fault: Fault) -> None:
+def _wrap_step(name: str, step: Step, fault: WorkerFault) -> None:
     original = getattr(step.owner, step.attribute)
 
     def enter() -> None:
@@ -102,9 +102,9 @@ def _wrap_step(name: str, step: Step, fault: Fault) -> None:
     @asynccontextmanager
     async def context(*args: Any, **kwargs: Any) -> Any:
         enter()
-        async with original(*args, **kwargs) as held:
-            leave(held)
-            yield held
+        async with original(*args, **kwargs) as entered:
+            leave(entered)
+            yield entered
 
     @functools.wraps(original)
     def function(*args: Any, **kwargs: Any) -> Any:
@@ -124,7 +124,7 @@ def _wrap_step(name: str, step: Step, fault: Fault) -> None:
 class _Disk(SimpleNamespace):
     """The module `os` as the storage sees it: each call is a step, and may fail."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: WorkerFault) -> None:
         super().__init__(**vars(os))
         for call in (
             "fsync",
@@ -141,19 +141,19 @@ class _Disk(SimpleNamespace):
         ):
             setattr(self, call, functools.partial(self._call, fault, call))
 
-    def _call(self, fault: Fault, call: str, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, fault: WorkerFault, call: str, *args: Any, **kwargs: Any) -> Any:
         fault.strike("create" if call == "open" and _creates(args) else call)
         step = f"os.{call}" if f"os.{call}" in EVERY else ""
         if step:
             fault.at(step, "before")
         if call == "fsync":
-            self._tell_what_is_synced(fault, args[0])
+            self._trace_sync(fault, args[0])
         result = getattr(os, call)(*args, **kwargs)
         if step:
             fault.at(step, "after")
         return result
 
-    def _tell_what_is_synced(self, fault: Fault, fd: int) -> None:
+    def _trace_sync(self, fault: WorkerFault, fd: int) -> None:
         if not (fault.trace and fault.armed):
             return
         kind = "folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "file"
@@ -165,7 +165,7 @@ def _creates(args: Sequence[Any]) -> bool:
     return len(args) > 1 and bool(args[1] & os.O_CREAT)
 
 
-def prepare(fault: Fault) -> None:
+def prepare(fault: WorkerFault) -> None:
     """Wrap everything, in this process."""
     for name, step in EVERY.items():
         if step.owner != "os":
@@ -191,13 +191,13 @@ def prepare(fault: Fault) -> None:
         fault.seen.clear()
         fault.calls.clear()
         fault.armed = _number == signal.SIGUSR1
-        os.write(2, b'{"event": "%s"}\n' % (b"armed" if fault.armed else b"disarmed"))
+        os.write(2, b'{"event": "%s"}\n' % (b"fault_armed" if fault.armed else b"fault_ended"))
 
     signal.signal(signal.SIGUSR1, arm)
     signal.signal(signal.SIGUSR2, arm)
 
 
-def _block_the_loop(fault: Fault) -> None:
+def _block_the_loop(fault: WorkerFault) -> None:
     from storage.catalog.claims import Claims
 
     claim = Claims.claim
@@ -216,7 +216,7 @@ def work(words: Sequence[str]) -> None:
     """Be a worker, or the command `media …`, with the fault of the variable CHAOS."""
     found = json.loads(os.environ.get("CHAOS", "{}"))
     crash = found.pop("crash", None)
-    prepare(Fault(**found, crash=tuple(crash) if crash else None))
+    prepare(WorkerFault(**found, crash=tuple(crash) if crash else None))
     if words and words[0] != "--burst":
         sys.argv = ["media", *words]
         media.main()

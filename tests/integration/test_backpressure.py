@@ -1,7 +1,7 @@
 """Backpressure: while enough waits to be done, nothing more is taken from the stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from scripts.redis_server import temporary_redis
 from storage.catalog.opening import Catalog
 from tests.support.intakes import BACKLOG, intake_on
+from tests.support.polling import until
 from worker.queue import Queue, connect, job_queue_of
 
 
@@ -18,13 +19,6 @@ async def queue() -> AsyncIterator[Queue]:
         redis = connect(server.url, job_queue_of("media:uploads"))
         yield Queue(redis, "media:uploads", "me", 1000)
         await redis.aclose(close_connection_pool=True)
-
-
-async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for what only Redis knows."""
-    async with asyncio.timeout(10):
-        while not await true():  # noqa: ASYNC110 (it is no event of this process)
-            await asyncio.sleep(0.01)
 
 
 async def test_a_job_counts_from_the_moment_it_is_enqueued(queue: Queue) -> None:

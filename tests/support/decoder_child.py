@@ -33,7 +33,7 @@ def spec(box: int, **changes: Any) -> dict[str, Any]:
 DEFAULT = tuple(spec(box) for box in BOXES)
 
 
-class Child:
+class DecoderProcess:
     """One running decoder; a context manager that ends it."""
 
     def __init__(self, engine: str = "vips", names: Sequence[str] = ALL, **changes: Any) -> None:

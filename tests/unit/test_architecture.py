@@ -94,7 +94,7 @@ _IMPORT = re.compile(r"^\s*(?:from|import) (\w+)", re.MULTILINE)
 
 def test_no_two_classes_have_one_name() -> None:
     places: dict[str, set[str]] = {}
-    for folder in ("worker", "pipelines", "storage", "scripts"):
+    for folder in ("worker", "pipelines", "storage", "scripts", "tests"):
         for path in (ROOT / folder).rglob("*.py"):
             for name in re.findall(r"^class (\w+)", path.read_text("utf-8"), re.MULTILINE):
                 places.setdefault(name, set()).add(str(path.relative_to(ROOT)))

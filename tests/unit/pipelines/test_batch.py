@@ -5,7 +5,6 @@ import errno
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +27,7 @@ from storage.errors import CatalogUnavailable, user
 from tests.support.batches import Uploads, batch_context
 from tests.support.blobs import on_both, on_files
 from tests.support.catalogs import outbox_of, take, transactions, upload_event
+from tests.support.polling import until
 from tests.support.sandboxes import ROGUE, allowance, jpeg, ordered
 
 MAX_ATTEMPTS = 8  # of `batch_context`
@@ -53,13 +53,6 @@ async def found(catalog: Catalog, upload_id: UUID) -> Upload:
     upload = await catalog.reports.find(upload_id)
     assert upload is not None
     return upload
-
-
-async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for what only a child's progress brings about."""
-    async with asyncio.timeout(10):
-        while not await true():  # noqa: ASYNC110 (another process's progress is no event)
-            await asyncio.sleep(0.01)
 
 
 # -- outcomes

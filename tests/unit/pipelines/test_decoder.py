@@ -9,14 +9,14 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image, JpegImagePlugin
 
-from tests.support.decoder_child import Child, spec
+from tests.support.decoder_child import DecoderProcess, spec
 
 RED = (200, 30, 30)
 
 
 @pytest.fixture(scope="module")
-def child() -> Iterator[Child]:
-    with Child(names=["jpeg", "png", "webp", "gif"]) as running:
+def child() -> Iterator[DecoderProcess]:
+    with DecoderProcess(names=["jpeg", "png", "webp", "gif"]) as running:
         yield running
 
 
@@ -34,7 +34,7 @@ def opened(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data))
 
 
-def test_a_picture_becomes_all_its_variants_from_one_read(child: Child) -> None:
+def test_a_picture_becomes_all_its_variants_from_one_read(child: DecoderProcess) -> None:
     outcome = child.run(jpeg())
 
     assert outcome.status == "done"
@@ -43,7 +43,7 @@ def test_a_picture_becomes_all_its_variants_from_one_read(child: Child) -> None:
         assert (answer["width"], answer["height"], answer["bytes"]) == (*opened(data).size, len(data))
 
 
-def test_the_answer_says_what_was_found_and_how_long_it_took(child: Child) -> None:
+def test_the_answer_says_what_was_found_and_how_long_it_took(child: DecoderProcess) -> None:
     source = jpeg()
 
     outcome = child.run(source)
@@ -54,7 +54,7 @@ def test_the_answer_says_what_was_found_and_how_long_it_took(child: Child) -> No
     assert set(outcome.answer["ms"]) == {"read", "hash", "probe", "decode", "resize", "encode"}
 
 
-def test_before_it_decodes_it_says_what_it_will_take_and_waits_for_consent(child: Child) -> None:
+def test_before_it_decodes_it_says_what_it_will_take_and_waits_for_consent(child: DecoderProcess) -> None:
     outcome = child.run(jpeg(), proceed=False)
 
     assert outcome.probe is not None
@@ -63,7 +63,7 @@ def test_before_it_decodes_it_says_what_it_will_take_and_waits_for_consent(child
     assert child.run(jpeg()).status == "done"
 
 
-def test_known_content_is_not_even_looked_at(child: Child) -> None:
+def test_known_content_is_not_even_looked_at(child: DecoderProcess) -> None:
     source = jpeg()
 
     outcome = child.run(source, known=hashlib.sha256(source).hexdigest())
@@ -72,13 +72,13 @@ def test_known_content_is_not_even_looked_at(child: Child) -> None:
 
 
 @pytest.mark.parametrize("difference", [-1, 1])
-def test_a_file_that_changed_while_it_was_read_is_recognised(child: Child, difference: int) -> None:
+def test_a_file_that_changed_while_it_was_read_is_recognised(child: DecoderProcess, difference: int) -> None:
     source = jpeg()
 
     assert child.run(source, size=len(source) + difference).status == "changed"
 
 
-def test_the_output_holds_the_variants_and_nothing_of_what_it_held_before(child: Child) -> None:
+def test_the_output_holds_the_variants_and_nothing_of_what_it_held_before(child: DecoderProcess) -> None:
     os.pwrite(child.output, b"x" * 1_000_000, 0)
 
     made = child.run(jpeg(), [spec(150), spec(100)]).answer["variants"]
@@ -87,13 +87,13 @@ def test_the_output_holds_the_variants_and_nothing_of_what_it_held_before(child:
     assert sorted(variant["start"] for variant in made) == [0, made[0]["bytes"]]
 
 
-def test_variants_that_are_the_same_are_encoded_once(child: Child) -> None:
+def test_variants_that_are_the_same_are_encoded_once(child: DecoderProcess) -> None:
     first, second = child.run(jpeg(), [spec(150), spec(150, name="again")]).answer["variants"]
 
     assert (first["start"], first["bytes"]) == (second["start"], second["bytes"])
 
 
-def test_a_variant_is_a_baseline_jpeg_with_subsampled_colour_and_no_metadata(child: Child) -> None:
+def test_a_variant_is_a_baseline_jpeg_with_subsampled_colour_and_no_metadata(child: DecoderProcess) -> None:
     exif = Image.Exif()
     exif[0x8825] = {1: "N", 2: (48.0, 0.0, 0.0)}
     source = jpeg(exif=exif, comment=b"hello", xmp=b"<x:xmpmeta/>", icc_profile=b"junk")
@@ -105,7 +105,7 @@ def test_a_variant_is_a_baseline_jpeg_with_subsampled_colour_and_no_metadata(chi
     assert b"hello" not in variant.tobytes()
 
 
-def test_a_recipe_decides_format_quality_fit_background_and_progression(child: Child) -> None:
+def test_a_recipe_decides_format_quality_fit_background_and_progression(child: DecoderProcess) -> None:
     source = saved(Image.new("RGBA", (900, 600), (0, 0, 0, 0)), "PNG")
     specs = [
         spec(300, fit="cover", background=[0, 0, 255]),
@@ -124,7 +124,7 @@ def test_a_recipe_decides_format_quality_fit_background_and_progression(child: C
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("format", ["jpeg", "webp", "avif"])
-def test_every_output_format_takes_colour_and_grey(child: Child, format: str, mode: str) -> None:
+def test_every_output_format_takes_colour_and_grey(child: DecoderProcess, format: str, mode: str) -> None:
     source = saved(Image.new("RGB", (200, 200), RED).convert(mode), "PNG")
 
     variant = opened(child.run(source, [spec(100, format=format)]).variants[0])
@@ -133,7 +133,7 @@ def test_every_output_format_takes_colour_and_grey(child: Child, format: str, mo
     assert near(variant, RED if mode == "RGB" else (81, 81, 81))
 
 
-def test_a_cover_is_the_middle_of_the_picture_and_is_not_enlarged(child: Child) -> None:
+def test_a_cover_is_the_middle_of_the_picture_and_is_not_enlarged(child: DecoderProcess) -> None:
     picture = Image.new("RGB", (900, 300), "blue")
     picture.paste(RED, (300, 0, 600, 300))
 
@@ -154,14 +154,14 @@ def test_a_cover_is_the_middle_of_the_picture_and_is_not_enlarged(child: Child) 
     ],
 )
 def test_sizes_are_rounded_half_up_with_one_pixel_at_least_and_never_enlarged(
-    child: Child, size: tuple[int, int], box: int, expected: tuple[int, int]
+    child: DecoderProcess, size: tuple[int, int], box: int, expected: tuple[int, int]
 ) -> None:
     outcome = child.run(saved(Image.new("RGB", size, RED), "PNG"), [spec(box)])
 
     assert opened(outcome.variants[0]).size == expected
 
 
-def test_the_dominant_colour_is_the_commonest_one_and_not_a_mixture(child: Child) -> None:
+def test_the_dominant_colour_is_the_commonest_one_and_not_a_mixture(child: DecoderProcess) -> None:
     picture = Image.new("RGB", (300, 300), (10, 200, 60))
     picture.paste((250, 250, 250), (0, 0, 120, 300))
 
@@ -183,7 +183,7 @@ def test_the_dominant_colour_is_the_commonest_one_and_not_a_mixture(child: Child
     ],
 )
 def test_what_is_no_picture_is_refused_in_words_for_a_person(
-    child: Child, data: bytes, code: str, words: str
+    child: DecoderProcess, data: bytes, code: str, words: str
 ) -> None:
     outcome = child.run(data)
 
@@ -197,7 +197,7 @@ def test_what_is_no_picture_is_refused_in_words_for_a_person(
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
 def test_half_a_jpeg_is_refused_and_not_half_grey(
-    child: Child, share: float, options: dict[str, bool]
+    child: DecoderProcess, share: float, options: dict[str, bool]
 ) -> None:
     noise = Image.frombytes("RGB", (200, 150), os.urandom(90_000)).resize((800, 600))
     whole = saved(noise, "JPEG", **options)
@@ -209,7 +209,7 @@ def test_half_a_jpeg_is_refused_and_not_half_grey(
 
 
 @pytest.mark.fault(39)
-def test_a_jpeg_with_a_hole_in_the_middle_is_refused_too(child: Child) -> None:
+def test_a_jpeg_with_a_hole_in_the_middle_is_refused_too(child: DecoderProcess) -> None:
     noise = Image.frombytes("RGB", (200, 150), os.urandom(90_000)).resize((800, 600))
     data = bytearray(saved(noise, "JPEG"))
     middle = len(data) // 2
@@ -221,7 +221,7 @@ def test_a_jpeg_with_a_hole_in_the_middle_is_refused_too(child: Child) -> None:
 def test_damaged_pictures_are_accepted_as_far_as_they_go_where_that_is_asked_for() -> None:
     whole = jpeg((800, 600))
 
-    with Child(names=["jpeg"], damaged="accept") as lenient:
+    with DecoderProcess(names=["jpeg"], damaged="accept") as lenient:
         outcome = lenient.run(whole[: len(whole) // 2])
 
     assert outcome.status == "done"
@@ -229,7 +229,7 @@ def test_damaged_pictures_are_accepted_as_far_as_they_go_where_that_is_asked_for
 
 
 @pytest.mark.fault(38)
-def test_too_many_pixels_are_refused_from_the_header_in_no_time(child: Child) -> None:
+def test_too_many_pixels_are_refused_from_the_header_in_no_time(child: DecoderProcess) -> None:
     source = saved(Image.new("1", (10_001, 10_000)), "PNG")
 
     began = child.cpu_ms()
@@ -241,14 +241,14 @@ def test_too_many_pixels_are_refused_from_the_header_in_no_time(child: Child) ->
 
 
 def test_a_file_that_is_too_large_is_refused_unread() -> None:
-    with Child(names=["jpeg"], max_bytes=1000) as child:
+    with DecoderProcess(names=["jpeg"], max_bytes=1000) as child:
         outcome = child.run(b"not as many as that", size=1001)  # reading would find that it has changed
 
     assert outcome.code == "source_too_large"
 
 
 def test_a_format_that_is_switched_off_is_refused_by_name() -> None:
-    with Child(names=["jpeg"]) as child:
+    with DecoderProcess(names=["jpeg"]) as child:
         for format in ("PNG", "BMP"):
             outcome = child.run(saved(Image.new("RGB", (9, 9)), format))
 
@@ -257,14 +257,14 @@ def test_a_format_that_is_switched_off_is_refused_by_name() -> None:
 
 
 def test_a_picture_for_the_other_kind_of_child_was_swapped_behind_the_parents_back() -> None:
-    with Child("vips", names=["jpeg", "bmp"]) as child:
+    with DecoderProcess("vips", names=["jpeg", "bmp"]) as child:
         assert child.run(saved(Image.new("RGB", (9, 9)), "BMP")).status == "changed"
 
 
 def test_memory_that_is_not_there_is_said_and_the_next_picture_goes_on() -> None:
     big = saved(Image.new("RGB", (6000, 6000), RED), "JPEG", progressive=True)
 
-    with Child(names=["jpeg"], memory_mb=120) as child:
+    with DecoderProcess(names=["jpeg"], memory_mb=120) as child:
         outcome = child.run(big)
 
         assert outcome.code == "too_much_memory"
@@ -272,7 +272,7 @@ def test_memory_that_is_not_there_is_said_and_the_next_picture_goes_on() -> None
 
 
 def test_a_bug_is_reported_with_its_traceback_and_ends_the_child() -> None:
-    with Child(names=["jpeg"]) as child:
+    with DecoderProcess(names=["jpeg"]) as child:
         outcome = child.run(jpeg(), [spec(150, format="tga")])
 
         assert outcome.status == "bug"
@@ -281,7 +281,7 @@ def test_a_bug_is_reported_with_its_traceback_and_ends_the_child() -> None:
         assert child.process.wait(5) == 0
 
 
-def test_pictures_leave_neither_memory_nor_descriptors_behind(child: Child) -> None:
+def test_pictures_leave_neither_memory_nor_descriptors_behind(child: DecoderProcess) -> None:
     source = jpeg((2000, 1500))
     for _ in range(10):
         child.run(source)

@@ -14,13 +14,13 @@ import pyvips
 
 from pipelines import formats
 from pipelines.decoder import landlock, seccomp
-from tests.support.decoder_child import ALL, Child
+from tests.support.decoder_child import ALL, DecoderProcess
 
 ATTEMPTS = """
 import ctypes, os, socket, threading
 from pipelines.decoder import landlock, seccomp
 
-def told(attempt):
+def outcome_of(attempt):
     try:
         attempt()
     except OSError as error:
@@ -58,7 +58,7 @@ attempts = {
 CONFINE
 found = {}
 for name, attempt in attempts.items():
-    thread = threading.Thread(target=lambda: found.update({name: told(attempt)}))
+    thread = threading.Thread(target=lambda: found.update({name: outcome_of(attempt)}))
     thread.start()
     thread.join()
 for name, words in found.items():
@@ -67,8 +67,8 @@ for name, words in found.items():
 
 
 @pytest.fixture(scope="module", params=["vips", "pillow"])
-def child(request: pytest.FixtureRequest) -> Iterator[Child]:
-    with Child(request.param) as running:
+def child(request: pytest.FixtureRequest) -> Iterator[DecoderProcess]:
+    with DecoderProcess(request.param) as running:
         yield running
 
 
@@ -111,7 +111,7 @@ def test_every_call_that_is_refused_has_a_number_on_each_architecture() -> None:
         assert len(set(numbers)) == len(numbers)
 
 
-def test_the_child_says_what_it_is_and_whether_it_is_confined(child: Child) -> None:
+def test_the_child_says_what_it_is_and_whether_it_is_confined(child: DecoderProcess) -> None:
     assert child.hello["hello"] == 1
     assert child.hello["version"].startswith("libvips 8.")
     assert ("pillow" in child.hello["version"]) == (child.hello["engine"] == "pillow")
@@ -119,11 +119,11 @@ def test_the_child_says_what_it_is_and_whether_it_is_confined(child: Child) -> N
     assert child.hello["calls_closed"] == Path("/proc/sys/kernel/seccomp").exists()
 
 
-def test_the_child_holds_no_descriptor_but_its_four(child: Child) -> None:
+def test_the_child_holds_no_descriptor_but_its_four(child: DecoderProcess) -> None:
     assert child.descriptors() == {0, 1, 2, 3}
 
 
-def test_the_child_is_the_first_to_go_when_memory_runs_out_and_leaves_no_core(child: Child) -> None:
+def test_the_child_is_the_first_to_go_when_memory_runs_out_and_leaves_no_core(child: DecoderProcess) -> None:
     status = Path(f"/proc/{child.process.pid}")
 
     assert (status / "oom_score_adj").read_text().strip() == "1000"
@@ -134,11 +134,11 @@ def test_the_child_is_the_first_to_go_when_memory_runs_out_and_leaves_no_core(ch
 
 
 def test_the_memory_it_may_ask_for_is_limited() -> None:
-    with Child(memory_mb=200) as child:
+    with DecoderProcess(memory_mb=200) as child:
         assert resource.prlimit(child.process.pid, resource.RLIMIT_DATA) == (200 * 1024 * 1024,) * 2
 
 
-def test_no_signal_ends_it_that_is_sent_to_the_group_or_by_an_operator(child: Child) -> None:
+def test_no_signal_ends_it_that_is_sent_to_the_group_or_by_an_operator(child: DecoderProcess) -> None:
     for name in ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "PWR", "XCPU"):
         child.process.send_signal(signal.Signals[f"SIG{name}"])
 
@@ -146,7 +146,7 @@ def test_no_signal_ends_it_that_is_sent_to_the_group_or_by_an_operator(child: Ch
 
 
 def test_it_ends_when_the_parent_closes() -> None:
-    with Child(names=["jpeg"]) as child:
+    with DecoderProcess(names=["jpeg"]) as child:
         pass
 
     assert child.process.returncode == 0
@@ -154,7 +154,8 @@ def test_it_ends_when_the_parent_closes() -> None:
 
 def test_it_dies_with_its_parent() -> None:
     program = (
-        "import sys, time; from tests.support.decoder_child import Child; child = Child(names=['jpeg']);"
+        "import sys, time; from tests.support.decoder_child import DecoderProcess;"
+        "child = DecoderProcess(names=['jpeg']);"
         "print(child.process.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
@@ -169,7 +170,7 @@ def test_it_dies_with_its_parent() -> None:
 
 def test_it_does_not_start_for_another_parent_than_its_own() -> None:
     with pytest.raises(EOFError, match="the parent is gone"):
-        Child(names=["jpeg"], parent=1)
+        DecoderProcess(names=["jpeg"], parent=1)
 
 
 def test_every_loader_of_the_table_exists_under_that_name() -> None:

@@ -5,19 +5,19 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import bombs
-from tests.support.decoder_child import Child
+from tests.support.decoder_child import DecoderProcess
 
 
 @pytest.fixture(scope="module")
-def child() -> Iterator[Child]:
-    with Child("pillow") as running:
+def child() -> Iterator[DecoderProcess]:
+    with DecoderProcess("pillow") as running:
         yield running
 
 
 @pytest.mark.parametrize("size", [(0, 0), (64, 0), (0, 64), (64, 2**32 - 1), (2**32 - 1, 2**32 - 1)])
 @pytest.mark.parametrize("kind", ["avif", "heic"])
 def test_a_picture_that_says_it_has_no_pixels_or_too_many_is_refused(
-    child: Child, kind: str, size: tuple[int, int]
+    child: DecoderProcess, kind: str, size: tuple[int, int]
 ) -> None:
     content = bombs.avif() if kind == "avif" else bombs.heic()
 
@@ -27,7 +27,7 @@ def test_a_picture_that_says_it_has_no_pixels_or_too_many_is_refused(
     assert child.run(content).status == "done"
 
 
-def test_a_name_that_is_no_text_in_a_warning_of_the_library_is_refused(child: Child) -> None:
+def test_a_name_that_is_no_text_in_a_warning_of_the_library_is_refused(child: DecoderProcess) -> None:
     content = _with_an_essential_property_of_an_odd_name(bombs.avif())
 
     answer = child.run(content)

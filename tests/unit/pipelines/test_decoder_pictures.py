@@ -11,15 +11,15 @@ import pytest
 import pyvips
 from PIL import Image, ImageCms, ImageOps
 
-from tests.support.decoder_child import Child, spec
+from tests.support.decoder_child import DecoderProcess, spec
 
 RED, GREEN, BLUE, WHITE = (210, 40, 40), (40, 180, 60), (40, 60, 210), (255, 255, 255)
 LIKE_IT_IS = (spec(1000),)
 
 
 @pytest.fixture(scope="module")
-def child() -> Iterator[Child]:
-    with Child("pillow") as running:
+def child() -> Iterator[DecoderProcess]:
+    with DecoderProcess("pillow") as running:
         yield running
 
 
@@ -45,7 +45,7 @@ def saved(picture: Image.Image, format: str, **options: object) -> bytes:
     return file.getvalue()
 
 
-def shown(child: Child, source: bytes) -> Image.Image:
+def shown(child: DecoderProcess, source: bytes) -> Image.Image:
     """The one variant, decoded again."""
     outcome = child.run(source, LIKE_IT_IS)
     assert outcome.status == "done", outcome.answer
@@ -67,7 +67,9 @@ def assert_close(actual: list[tuple[int, ...]], expected: list[tuple[int, ...]],
 @pytest.mark.fault(42)
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_a_picture_with_an_exif_orientation_is_upright(child: Child, format: str, orientation: int) -> None:
+def test_a_picture_with_an_exif_orientation_is_upright(
+    child: DecoderProcess, format: str, orientation: int
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     expected = corners()
@@ -82,7 +84,9 @@ def test_a_picture_with_an_exif_orientation_is_upright(child: Child, format: str
 
 @pytest.mark.parametrize("orientation", [3, 6, 7, 8])
 @pytest.mark.parametrize("format", ["AVIF", "HEIC"])
-def test_rotation_boxes_and_exif_are_not_applied_twice(child: Child, format: str, orientation: int) -> None:
+def test_rotation_boxes_and_exif_are_not_applied_twice(
+    child: DecoderProcess, format: str, orientation: int
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     picture, file = corners(), io.BytesIO()
@@ -128,7 +132,7 @@ def test_rotation_boxes_and_exif_are_not_applied_twice(child: Child, format: str
     ],
 )
 def test_the_colours_are_those_of_the_picture(
-    child: Child, format: str, mode: str, options: dict[str, object]
+    child: DecoderProcess, format: str, mode: str, options: dict[str, object]
 ) -> None:
     picture = corners((256, 256))
     picture = picture.quantize(8) if mode == "P" else picture.convert(mode)
@@ -139,7 +143,7 @@ def test_the_colours_are_those_of_the_picture(
 
 
 @pytest.mark.parametrize("tile_size", [0, 64])
-def test_a_heic_in_one_piece_or_in_tiles_is_shown(child: Child, tile_size: int) -> None:
+def test_a_heic_in_one_piece_or_in_tiles_is_shown(child: DecoderProcess, tile_size: int) -> None:
     file = io.BytesIO()
     pillow_heif.from_pillow(corners((256, 256))).save(file, quality=95, tile_size=tile_size)
 
@@ -148,7 +152,9 @@ def test_a_heic_in_one_piece_or_in_tiles_is_shown(child: Child, tile_size: int) 
 
 @pytest.mark.parametrize("interlace", [False, True])
 @pytest.mark.parametrize("kind", ["srgb", "rgb16", "b-w", "grey16"])
-def test_transparency_is_put_on_white_at_every_depth(child: Child, kind: str, interlace: bool) -> None:
+def test_transparency_is_put_on_white_at_every_depth(
+    child: DecoderProcess, kind: str, interlace: bool
+) -> None:
     grey = kind in ("b-w", "grey16")
     solid = pyvips.Image.black(64, 64) + ([100] if grey else [0, 200, 0])
     solid = solid.cast("uchar").copy(interpretation="b-w" if grey else "srgb").colourspace(kind)
@@ -165,7 +171,7 @@ def test_transparency_is_put_on_white_at_every_depth(child: Child, kind: str, in
     ("mode", "key", "other"), [("L", 0, 200), ("1", 0, 1), ("RGB", (0, 0, 0), (0, 0, 200)), ("P", 0, 1)]
 )
 def test_the_colour_that_a_png_names_as_transparent_is_white(
-    child: Child, mode: str, key: Any, other: Any
+    child: DecoderProcess, mode: str, key: Any, other: Any
 ) -> None:
     picture = Image.new(mode, (64, 64), key)
     if mode == "P":
@@ -178,13 +184,13 @@ def test_the_colour_that_a_png_names_as_transparent_is_white(
     assert solid != WHITE or mode == "1"
 
 
-def test_half_transparent_pixels_are_mixed_with_the_background(child: Child) -> None:
+def test_half_transparent_pixels_are_mixed_with_the_background(child: DecoderProcess) -> None:
     source = saved(Image.new("RGBA", (64, 64), (0, 0, 0, 128)), "PNG")
 
     assert_close(colours(shown(child, source)), [(127, 127, 127)] * 4, by=3)
 
 
-def test_colour_under_transparent_pixels_does_not_bleed_when_scaled(child: Child) -> None:
+def test_colour_under_transparent_pixels_does_not_bleed_when_scaled(child: DecoderProcess) -> None:
     picture = Image.new("RGBA", (512, 512), (255, 0, 0, 0))
     picture.paste((0, 0, 255, 255), (256, 0, 512, 512))
     profile = swapped_profile()  # makes it take the way through premultiplied pixels
@@ -205,7 +211,7 @@ def swapped_profile() -> bytes:
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_an_embedded_profile_is_converted_to_srgb(child: Child, format: str) -> None:
+def test_an_embedded_profile_is_converted_to_srgb(child: DecoderProcess, format: str) -> None:
     picture = Image.merge("RGB", [corners().getchannel(band) for band in ("G", "R", "B")])
 
     source = saved(
@@ -215,7 +221,7 @@ def test_an_embedded_profile_is_converted_to_srgb(child: Child, format: str) -> 
     assert_close(colours(shown(child, source)), [RED, GREEN, BLUE, WHITE], by=16)
 
 
-def test_a_heic_with_a_profile_is_converted_too(child: Child) -> None:
+def test_a_heic_with_a_profile_is_converted_too(child: DecoderProcess) -> None:
     picture, file = Image.merge("RGB", [corners().getchannel(band) for band in ("G", "R", "B")]), io.BytesIO()
     picture.info["icc_profile"] = swapped_profile()
     pillow_heif.from_pillow(picture).save(file, quality=95)
@@ -225,7 +231,9 @@ def test_a_heic_with_a_profile_is_converted_too(child: Child) -> None:
 
 @pytest.mark.fault(42)
 @pytest.mark.parametrize("damage", ["junk", "cut", "grey"])
-def test_a_profile_that_is_broken_or_of_another_colour_space_is_ignored(child: Child, damage: str) -> None:
+def test_a_profile_that_is_broken_or_of_another_colour_space_is_ignored(
+    child: DecoderProcess, damage: str
+) -> None:
     profile = bytearray(swapped_profile())
     if damage == "grey":
         profile[16:20] = b"GRAY"
@@ -236,7 +244,7 @@ def test_a_profile_that_is_broken_or_of_another_colour_space_is_ignored(child: C
     assert_close(colours(shown(child, source)), [RED, GREEN, BLUE, WHITE], by=10)
 
 
-def test_a_grey_picture_with_a_colour_profile_stays_grey(child: Child) -> None:
+def test_a_grey_picture_with_a_colour_profile_stays_grey(child: DecoderProcess) -> None:
     source = saved(Image.new("L", (64, 64), 120), "PNG", icc_profile=swapped_profile())
 
     for red, green, blue in colours(shown(child, source)):
@@ -245,7 +253,9 @@ def test_a_grey_picture_with_a_colour_profile_stays_grey(child: Child) -> None:
 
 @pytest.mark.fault(42)
 @pytest.mark.parametrize("format", ["JPEG", "TIFF"])
-def test_cmyk_without_a_profile_has_the_colours_that_print_would_have(child: Child, format: str) -> None:
+def test_cmyk_without_a_profile_has_the_colours_that_print_would_have(
+    child: DecoderProcess, format: str
+) -> None:
     inks = [(0, 0, 0, 0), (0, 255, 255, 0), (0, 0, 0, 255), (255, 0, 0, 0)]
     picture = Image.new("CMYK", (200, 200))
     for place, ink in enumerate(inks):
@@ -270,7 +280,7 @@ def test_cmyk_without_a_profile_has_the_colours_that_print_would_have(child: Chi
     ],
 )
 def test_deep_float_and_lab_tiffs_have_their_colours(
-    child: Child, kind: str, options: dict[str, object]
+    child: DecoderProcess, kind: str, options: dict[str, object]
 ) -> None:
     pixels = pyvips.Image.new_from_memory(corners().tobytes(), 240, 160, 3, "uchar").copy(
         interpretation="srgb"
@@ -285,7 +295,7 @@ def test_deep_float_and_lab_tiffs_have_their_colours(
     ("format", "top"), [("float", 1), ("float", 255), ("int", 65535), ("uint", 4294967295)]
 )
 def test_grey_numbers_of_any_usual_range_are_neither_black_nor_white(
-    child: Child, format: str, top: int
+    child: DecoderProcess, format: str, top: int
 ) -> None:
     halves = pyvips.Image.black(32, 64).join(pyvips.Image.black(32, 64) + 1, "horizontal") * 0.5 + 0.5
 
@@ -294,7 +304,7 @@ def test_grey_numbers_of_any_usual_range_are_neither_black_nor_white(
     assert_close(colours(shown(child, source))[:2], [(127, 127, 127), WHITE])
 
 
-def test_extra_samples_beside_colour_and_opacity_do_not_matter(child: Child) -> None:
+def test_extra_samples_beside_colour_and_opacity_do_not_matter(child: DecoderProcess) -> None:
     pixels = pyvips.Image.new_from_memory(corners().tobytes(), 240, 160, 3, "uchar").copy(
         interpretation="srgb"
     )
@@ -305,7 +315,7 @@ def test_extra_samples_beside_colour_and_opacity_do_not_matter(child: Child) -> 
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "AVIF"])
-def test_of_an_animation_the_first_frame_is_shown(child: Child, format: str) -> None:
+def test_of_an_animation_the_first_frame_is_shown(child: DecoderProcess, format: str) -> None:
     others = [Image.new("RGB", (240, 160), colour) for colour in (BLUE, GREEN)]
 
     source = saved(corners(), format, save_all=True, append_images=others, duration=100)
@@ -313,7 +323,7 @@ def test_of_an_animation_the_first_frame_is_shown(child: Child, format: str) -> 
     assert_close(colours(shown(child, source)), [RED, GREEN, BLUE, WHITE], by=16)
 
 
-def test_of_a_tiff_with_many_pages_the_first_is_shown(child: Child) -> None:
+def test_of_a_tiff_with_many_pages_the_first_is_shown(child: DecoderProcess) -> None:
     pages = [Image.new("RGB", (20, 20), BLUE), Image.new("RGB", (50, 90), GREEN)]
 
     picture = shown(child, saved(corners(), "TIFF", save_all=True, append_images=pages))
@@ -322,19 +332,19 @@ def test_of_a_tiff_with_many_pages_the_first_is_shown(child: Child) -> None:
     assert_close(colours(picture), [RED, GREEN, BLUE, WHITE])
 
 
-def test_of_two_jpegs_in_one_file_the_first_is_shown(child: Child) -> None:
+def test_of_two_jpegs_in_one_file_the_first_is_shown(child: DecoderProcess) -> None:
     source = saved(corners(), "MPO", save_all=True, append_images=[Image.new("RGB", (240, 160), BLUE)])
 
     assert_close(colours(shown(child, source)), [RED, GREEN, BLUE, WHITE], by=16)
 
 
-def test_of_an_icon_the_largest_picture_is_shown(child: Child) -> None:
+def test_of_an_icon_the_largest_picture_is_shown(child: DecoderProcess) -> None:
     source = saved(corners((256, 256)), "ICO", sizes=[(16, 16), (64, 64), (256, 256)])
 
     assert shown(child, source).size == (256, 256)
 
 
-def test_an_icon_that_holds_a_bomb_is_refused_from_its_header(child: Child) -> None:
+def test_an_icon_that_holds_a_bomb_is_refused_from_its_header(child: DecoderProcess) -> None:
     bomb = saved(Image.new("1", (12_000, 12_000)), "PNG")
     entry = struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(bomb), 22)
 
@@ -342,7 +352,7 @@ def test_an_icon_that_holds_a_bomb_is_refused_from_its_header(child: Child) -> N
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
-def test_compressed_chunks_that_inflate_without_end_cost_nothing(child: Child, kind: bytes) -> None:
+def test_compressed_chunks_that_inflate_without_end_cost_nothing(child: DecoderProcess, kind: bytes) -> None:
     png = saved(corners(), "PNG")
     head = {b"zTXt": b"k\0\0", b"iTXt": b"k\0\1\0\0\0", b"iCCP": b"p\0\0"}[kind]
     body = kind + head + zlib.compress(bytes(30_000_000), 9)

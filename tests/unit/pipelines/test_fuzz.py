@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.sandbox import open_sandbox
-from tests.campaigns.fuzz import CRASHERS, Findings, allowance, fuzz, originals, outcome
+from tests.campaigns.fuzz import CRASHERS, FuzzReport, allowance, fuzz, originals, outcome
 from tests.campaigns.limits import REFUSALS, corpus_folder
 from tests.support.mutations import mutant
 
@@ -15,7 +15,7 @@ SEED = 8
 
 @pytest.mark.fault(41)
 async def test_a_hundred_mutants_end_in_variants_or_an_error_code() -> None:
-    pictures, found = originals(corpus_folder()), Findings()
+    pictures, found = originals(corpus_folder()), FuzzReport()
     small = [content for content in pictures if len(content) < 200_000]
     async with open_sandbox(allowance(seconds=10)) as sandbox:
         await fuzz(sandbox, ((f"{SEED}/{n}", mutant(SEED, n, small)) for n in range(INPUTS)), found)

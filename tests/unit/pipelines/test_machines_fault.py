@@ -26,7 +26,7 @@ from storage.catalog.records import State
 from storage.errors import BlobsUnavailable
 from tests.support import cgroups
 from tests.support.batches import Uploads, batch_context
-from tests.support.decoder_child import Child
+from tests.support.decoder_child import DecoderProcess
 from tests.support.sandboxes import BOTH, jpeg, ordered, render
 from worker import retry
 from worker.health import check_memory
@@ -43,7 +43,7 @@ def picture(kind: str) -> bytes:
 
 
 @contextmanager
-def crowded(child: Child) -> Iterator[None]:
+def crowded(child: DecoderProcess) -> Iterator[None]:
     """The machine gives the child no thread more."""
     try:
         with cgroups.no_more_threads(child.process.pid):
@@ -53,7 +53,7 @@ def crowded(child: Child) -> Iterator[None]:
 
 
 @contextmanager
-def short_of_memory(child: Child, left_mib: int = 1) -> Iterator[None]:
+def short_of_memory(child: DecoderProcess, left_mib: int = 1) -> Iterator[None]:
     """The machine gives the child hardly a page more than it has, as with strict overcommit."""
     pages = int(Path(f"/proc/{child.process.pid}/statm").read_text().split()[0])
     before = resource.prlimit(child.process.pid, resource.RLIMIT_AS)
@@ -64,7 +64,7 @@ def short_of_memory(child: Child, left_mib: int = 1) -> Iterator[None]:
 
 
 @contextmanager
-def without_descriptors(child: Child) -> Iterator[None]:
+def without_descriptors(child: DecoderProcess) -> Iterator[None]:
     """The machine gives the child no descriptor more."""
     before = resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE, (max(child.descriptors()) + 1, before[1]))
@@ -72,7 +72,7 @@ def without_descriptors(child: Child) -> Iterator[None]:
     resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE, before)
 
 
-Shortage = Callable[[Child], AbstractContextManager[None]]
+Shortage = Callable[[DecoderProcess], AbstractContextManager[None]]
 SHORTAGES: list[Shortage] = [crowded, short_of_memory, without_descriptors]
 
 
@@ -80,7 +80,7 @@ SHORTAGES: list[Shortage] = [crowded, short_of_memory, without_descriptors]
 @pytest.mark.parametrize("engine", PICTURES)
 def test_no_picture_is_refused_for_what_the_machine_lacks(engine: str, shortage: Shortage) -> None:
     for content in [picture(kind) for kind in PICTURES[engine]]:
-        with Child(engine) as child:
+        with DecoderProcess(engine) as child:
             try:
                 with shortage(child):
                     meanwhile = child.run(content)
@@ -105,7 +105,7 @@ def test_no_picture_is_too_large_for_a_machine_that_gives_only_what_a_small_one_
     engine: str, kind: str
 ) -> None:
     left = 60 if kind == "JPEG" else 80
-    with Child(engine, max_bytes=100 * MIB, memory_mb=512) as child, short_of_memory(child, left):
+    with DecoderProcess(engine, max_bytes=100 * MIB, memory_mb=512) as child, short_of_memory(child, left):
         meanwhile = child.run(large(kind))
 
     assert meanwhile.status == "starved"
@@ -117,7 +117,7 @@ def test_a_damaged_picture_is_not_called_so_before_the_machine_gives_what_it_tak
     shortage: Shortage,
 ) -> None:
     damaged = picture("WEBP")[:-100]
-    with Child() as child:
+    with DecoderProcess() as child:
         with shortage(child):
             meanwhile = child.run(damaged)
 
@@ -246,7 +246,7 @@ def test_a_decoder_is_at_work_while_one_of_its_threads_is() -> None:
     assert "R" in found
 
 
-CAGED = """
+LIMITED = """
 import asyncio, sys
 from pipelines.errors import PipelineError
 from pipelines.sandbox import open_sandbox
@@ -271,7 +271,7 @@ def test_a_decoder_killed_for_memory_fails_no_picture_and_turns_health_red() -> 
     )
     try:
         with cgroups.open_cgroup(128, 2) as cgroup:
-            command = cgroup.inside([sys.executable, "-c", CAGED])
+            command = cgroup.inside([sys.executable, "-c", LIMITED])
             said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
             kills = cgroup.kills
     except cgroups.NoCgroupsError as error:

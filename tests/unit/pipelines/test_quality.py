@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageOps
 
-from tests.support.decoder_child import BOXES, Child, spec
+from tests.support.decoder_child import BOXES, DecoderProcess, spec
 from tests.support.likeness import ssim
 
 ALIKE = 0.98
@@ -20,14 +20,14 @@ PHOTOS = sorted((_CORPUS / "photos").glob("*.jpg"))
 
 
 @pytest.fixture(scope="module")
-def child() -> Iterator[Child]:
-    with Child(names=["jpeg"]) as running:
+def child() -> Iterator[DecoderProcess]:
+    with DecoderProcess(names=["jpeg"]) as running:
         yield running
 
 
 @pytest.mark.parametrize("photo", BUNDLED, ids=lambda path: path.stem)
 def test_a_bundled_photos_variants_look_like_a_lanczos_reduction_of_the_original(
-    photo: Path, child: Child
+    photo: Path, child: DecoderProcess
 ) -> None:
     check(photo, child)
 
@@ -39,12 +39,12 @@ def test_a_bundled_photos_variants_look_like_a_lanczos_reduction_of_the_original
     ids=lambda path: path.stem,
 )
 def test_a_camera_photos_variants_look_like_a_lanczos_reduction_of_the_original(
-    photo: Path, child: Child
+    photo: Path, child: DecoderProcess
 ) -> None:
     check(photo, child)
 
 
-def check(photo: Path, child: Child) -> None:
+def check(photo: Path, child: DecoderProcess) -> None:
     """Scaling loses nothing to see, and what is served is as near as Pillow's best of the same quality."""
     scaled = render(child, photo, quality=100)
     served = render(child, photo, quality=80)
@@ -56,7 +56,7 @@ def check(photo: Path, child: Child) -> None:
         assert ssim(reference, usual) >= ssim(reference, encoded(reference)) - AS_GOOD
 
 
-def render(child: Child, photo: Path, quality: int) -> Sequence[Image.Image]:
+def render(child: DecoderProcess, photo: Path, quality: int) -> Sequence[Image.Image]:
     outcome = child.run(photo, [spec(box, quality=quality) for box in BOXES])
     return [Image.open(io.BytesIO(variant)) for variant in outcome.variants]
 

@@ -8,18 +8,18 @@ import pytest
 
 from pipelines import formats
 from tests.support.bombs import BOMBS
-from tests.support.decoder_child import Child
+from tests.support.decoder_child import DecoderProcess
 
 MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def children() -> Iterator[dict[str, Child]]:
-    with Child("vips") as vips, Child("pillow") as pillow:
+def children() -> Iterator[dict[str, DecoderProcess]]:
+    with DecoderProcess("vips") as vips, DecoderProcess("pillow") as pillow:
         yield {"vips": vips, "pillow": pillow}
 
 
-def _peak_kib(child: Child, *, anew: bool = False) -> int:
+def _peak_kib(child: DecoderProcess, *, anew: bool = False) -> int:
     folder = Path(f"/proc/{child.process.pid}")
     if anew:
         (folder / "clear_refs").write_text("5")  # the highest mark falls to what is in use now
@@ -29,7 +29,7 @@ def _peak_kib(child: Child, *, anew: bool = False) -> int:
 
 @pytest.mark.fault(38)
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_within_100_ms_and_50_mib(children: dict[str, Child], name: str) -> None:
+def test_a_bomb_is_refused_within_100_ms_and_50_mib(children: dict[str, DecoderProcess], name: str) -> None:
     content = BOMBS[name]()
     known = formats.sniff(content[: formats.HEAD])
     child = children[known.engine if known else "vips"]

@@ -36,7 +36,7 @@ GATES = (
 
 
 @dataclass
-class Writer:
+class UploadWriter:
     """A worker that makes one variant of one upload, step by step."""
 
     catalog: Catalog
@@ -53,7 +53,7 @@ class Writer:
         self._step += 1
 
     async def finish(self) -> None:
-        """The steps that are left, and all of them again for as long as it is told to come back."""
+        """The steps that are left, and all of them again for as long as the writer has to come back."""
         while self._step < STEPS:
             await self.step()
         while True:
@@ -113,7 +113,7 @@ class Interleaving:
     """One writer and one sweep with the smallest grace, where the writer's steps come at given gates."""
 
     sweeper: Sweeper
-    writer: Writer
+    writer: UploadWriter
     at: Sequence[int]
     gates: int = 0
     touched: list[int] = field(default_factory=list)  # at which gates the file of a row was away
@@ -190,9 +190,9 @@ async def in_every_order(
     async def meet(at: Sequence[int]) -> tuple[Interleaving, str]:
         upload_id, key = uuid4(), new_key()
         await before(catalog, blobs, upload_id, key)
-        meeting = Interleaving(sweeper, Writer(catalog, blobs, upload_id, key), at)
-        await meeting.run()
-        return meeting, key
+        interleaving = Interleaving(sweeper, UploadWriter(catalog, blobs, upload_id, key), at)
+        await interleaving.run()
+        return interleaving, key
 
     await put(blobs, live := new_key())
     await requested(catalog, lives := uuid4(), 1)
@@ -200,14 +200,14 @@ async def in_every_order(
     gates = (await meet((0, 0, 99)))[0].gates
     wrong = []
     for at in interleavings(gates, share):
-        meeting, key = await meet(at)
-        found = await catalog.reports.find(meeting.writer.id)
+        interleaving, key = await meet(at)
+        found = await catalog.reports.find(interleaving.writer.id)
         if found is None or found.state is not State.READY or [one.key for one in found.variants] != [key]:
             wrong.append(f"{at} of {gates}: the upload is {found}")
-        wrong += [f"{at} of {gates}: a live file was away at {gate}" for gate in meeting.touched]
-        held = await catalog.sweeps.keys("", None, 100_000)
+        wrong += [f"{at} of {gates}: a live file was away at {gate}" for gate in interleaving.touched]
+        rows = await catalog.sweeps.keys("", None, 100_000)
         there = await listed(blobs, "variants")
-        wrong += [f"{at} of {gates}: {lost} has no file" for lost in set(held) - set(there)]
+        wrong += [f"{at} of {gates}: {lost} has no file" for lost in set(rows) - set(there)]
     return wrong
 
 
@@ -249,7 +249,7 @@ async def test_a_writer_that_makes_the_same_name_again_between_plan_and_apply_ke
     await commit(catalog, ready_with(await claim(catalog, lives), live))
     await an_orphan_of_that_name(catalog, blobs, upload_id, key)
     plan = await make_plan(sweeper)
-    await Writer(catalog, blobs, upload_id, key).finish()
+    await UploadWriter(catalog, blobs, upload_id, key).finish()
     before = await blobs.stat([key])
 
     done = await apply_plan(plan.id, sweeper)
@@ -268,7 +268,7 @@ async def test_a_worker_that_was_frozen_while_its_file_was_taken_and_purged_publ
     await requested(catalog, lives := uuid4(), 1)
     await commit(catalog, ready_with(await claim(catalog, lives), live))
     await requested(catalog, upload_id, 1)
-    frozen = Writer(catalog, blobs, upload_id, key)
+    frozen = UploadWriter(catalog, blobs, upload_id, key)
     await frozen.step()
     await frozen.step()
     plan = await make_plan(sweeper)

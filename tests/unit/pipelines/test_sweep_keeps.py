@@ -21,7 +21,7 @@ from tests.support.sweeps import GRACE_S, Clock, InstallationStub, put, recorded
 
 
 @dataclass
-class Installation:
+class AgingRoot:
     """A root and its catalog, in which time can go by."""
 
     catalog: Catalog
@@ -59,26 +59,26 @@ class Installation:
 @pytest.fixture
 async def installation(
     catalog: Catalog, local_blobs: LocalBlobs, root: Path, clock: Clock
-) -> AsyncIterator[Installation]:
+) -> AsyncIterator[AgingRoot]:
     async with AsyncExitStack() as stack:
-        yield Installation(catalog, local_blobs, root, stack, clock)
+        yield AgingRoot(catalog, local_blobs, root, stack, clock)
 
 
-async def an_original(installation: Installation) -> Path:
+async def an_original(installation: AgingRoot) -> Path:
     return await installation.put("uploads/2026/11/cat.jpg")
 
 
-async def an_original_with_the_name_of_a_variant(installation: Installation) -> Path:
+async def an_original_with_the_name_of_a_variant(installation: AgingRoot) -> Path:
     return await installation.put(f"uploads/variants/ab/cd/{uuid4()}.jpg")
 
 
-async def a_variant(installation: Installation, which: int) -> Path:
+async def a_variant(installation: AgingRoot, which: int) -> Path:
     made = [await installation.put() for _ in range(3)]
     await installation.record(*made)
     return made[which]
 
 
-async def a_superseded_variant(installation: Installation) -> Path:
+async def a_superseded_variant(installation: AgingRoot) -> Path:
     """It is served for as long as the retention says, which is not over."""
     old, new = await installation.put(), await installation.put()
     key = str(old.relative_to(installation.root))
@@ -91,15 +91,15 @@ async def a_superseded_variant(installation: Installation) -> Path:
     return old
 
 
-async def a_name_that_is_not_ours(installation: Installation) -> Path:
+async def a_name_that_is_not_ours(installation: AgingRoot) -> Path:
     return await installation.put("variants/ab/cd/README.txt")
 
 
-async def a_variant_in_anothers_folder(installation: Installation) -> Path:
+async def a_variant_in_anothers_folder(installation: AgingRoot) -> Path:
     return await installation.put("variants/ab/cd/01234567-89ab-4cde-8f01-23456789abcd.jpg")
 
 
-OLD: dict[str, Callable[[Installation], Awaitable[Path]]] = {
+OLD: dict[str, Callable[[AgingRoot], Awaitable[Path]]] = {
     "an original": an_original,
     "an original that looks like a variant": an_original_with_the_name_of_a_variant,
     "the first variant": lambda installation: a_variant(installation, 0),
@@ -110,25 +110,25 @@ OLD: dict[str, Callable[[Installation], Awaitable[Path]]] = {
 }
 
 
-async def published_and_not_committed(installation: Installation) -> Path:
+async def published_and_not_committed(installation: AgingRoot) -> Path:
     return await installation.put()
 
 
-async def with_an_old_mtime(installation: Installation) -> Path:
+async def with_an_old_mtime(installation: AgingRoot) -> Path:
     """It came a moment ago, by `cp -p` or `mv`, with the time that it had elsewhere."""
     path = await installation.put()
     os.utime(path, (0, 0))
     return path
 
 
-async def in_staging(installation: Installation) -> Path:
+async def in_staging(installation: AgingRoot) -> Path:
     other = await installation.stack.enter_async_context(open_local(installation.root, create=False))
     [staged] = await installation.stack.enter_async_context(other._stage(1))
     os.write(staged.fd, b"half")
     return Path(os.readlink(f"/proc/self/fd/{staged.fd}"))
 
 
-YOUNG: dict[str, Callable[[Installation], Awaitable[Path]]] = {
+YOUNG: dict[str, Callable[[AgingRoot], Awaitable[Path]]] = {
     "a young file": published_and_not_committed,
     "an upload in flight, between rename and commit": published_and_not_committed,
     "a file with an old mtime that arrived just now": with_an_old_mtime,
@@ -137,14 +137,14 @@ YOUNG: dict[str, Callable[[Installation], Awaitable[Path]]] = {
 }
 
 
-async def sweep(installation: Installation) -> None:
+async def sweep(installation: AgingRoot) -> None:
     await apply_plan((await make_plan(installation.sweeper)).id, installation.sweeper)
 
 
 @pytest.mark.fault(49)
 @pytest.mark.parametrize("kind", OLD.values(), ids=OLD.keys())
 async def test_an_old_file_of_this_kind_stays_beside_an_orphan_that_goes(
-    installation: Installation, kind: Callable[[Installation], Awaitable[Path]]
+    installation: AgingRoot, kind: Callable[[AgingRoot], Awaitable[Path]]
 ) -> None:
     await installation.record(await installation.put())
     stays, orphan = await kind(installation), await installation.put()
@@ -159,7 +159,7 @@ async def test_an_old_file_of_this_kind_stays_beside_an_orphan_that_goes(
 @pytest.mark.fault(49)
 @pytest.mark.parametrize("kind", YOUNG.values(), ids=YOUNG.keys())
 async def test_a_young_file_of_this_kind_stays_beside_an_orphan_that_goes(
-    installation: Installation, kind: Callable[[Installation], Awaitable[Path]]
+    installation: AgingRoot, kind: Callable[[AgingRoot], Awaitable[Path]]
 ) -> None:
     await installation.record(await installation.put())
     orphan = await installation.put()
@@ -174,7 +174,7 @@ async def test_a_young_file_of_this_kind_stays_beside_an_orphan_that_goes(
 
 
 @pytest.mark.fault(49)
-async def test_a_restored_file_stays_beside_an_orphan_that_goes(installation: Installation) -> None:
+async def test_a_restored_file_stays_beside_an_orphan_that_goes(installation: AgingRoot) -> None:
     await installation.record(await installation.put())
     file = await installation.put()
     eager = replace(installation.sweeper, grace_s=0)

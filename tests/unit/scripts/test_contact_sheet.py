@@ -34,7 +34,7 @@ HOSTILE_NAMES = [
 
 
 @dataclass
-class Page(HTMLParser):
+class SheetPage(HTMLParser):
     """A page as a browser would take it apart."""
 
     source: str
@@ -81,9 +81,9 @@ def refused(name: str = "bomb.png", message: str = "too many of them") -> SheetE
     return SheetEntry(name, 42_000, 50_000, 50_000, error_code="too_many_pixels", error_message=message)
 
 
-def written(path: Path, root: Path, entries: Sequence[SheetEntry], **options: float) -> Page:
+def written(path: Path, root: Path, entries: Sequence[SheetEntry], **options: float) -> SheetPage:
     write_contact_sheet(path, root, entries, title="Holiday", seconds=options.get("seconds"))
-    return Page(path.read_text("utf-8"))
+    return SheetPage(path.read_text("utf-8"))
 
 
 def target(link: str, path: Path) -> Path:
@@ -151,7 +151,7 @@ def test_a_hostile_name_adds_nothing_to_the_page_but_text(name: str, path: Path,
     harmless = written(path, root, [ready(root, "harmless"), refused("harmless", "harmless")])
     page = written(path, root, [ready(root, name), refused(name, name)])
 
-    def structure(page: Page) -> list[tuple[str, list[str]]]:
+    def structure(page: SheetPage) -> list[tuple[str, list[str]]]:
         return [(tag, sorted(attributes)) for tag, attributes in page.elements]
 
     assert structure(page) == structure(harmless)
@@ -172,7 +172,7 @@ def test_no_character_of_a_hostile_name_is_invisible_or_turns_text_around(
 def test_a_hostile_title_is_escaped_too(path: Path, root: Path) -> None:
     write_contact_sheet(path, root, [], title="</title><script>alert(1)</script>")
 
-    assert Page(path.read_text("utf-8")).all("script") == []
+    assert SheetPage(path.read_text("utf-8")).all("script") == []
 
 
 @pytest.mark.parametrize(
@@ -247,14 +247,14 @@ def test_a_smallest_variant_that_is_large_does_not_fill_the_page(path: Path, roo
 def test_a_sheet_that_could_not_be_finished_leaves_the_old_one_as_it_was(path: Path, root: Path) -> None:
     before = written(path, root, [ready(root)]).source
 
-    class Interrupted(list[SheetEntry]):
+    class InterruptedSheets(list[SheetEntry]):
         def __iter__(self) -> Iterator[SheetEntry]:
             yield from super().__iter__()
             if set(path.parent.iterdir()) > {path, root.parent}:  # the page is being written
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        written(path, root, Interrupted([refused()]))
+        written(path, root, InterruptedSheets([refused()]))
     assert path.read_text("utf-8") == before
     assert sorted(path.parent.iterdir()) == [path, root.parent]
 
