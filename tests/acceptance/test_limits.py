@@ -19,7 +19,7 @@ TOO_MUCH = ("scans.jpg", "runs.bmp")
 def limited(
     redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Workplace, Cgroup]]:
-    place = Workplace(tmp_path_factory.mktemp("caged"), database_on(redis_server.url))
+    place = Workplace(tmp_path_factory.mktemp("limited"), database_on(redis_server.url))
     try:
         with limited_worker(place) as cgroup:
             yield place, cgroup

@@ -23,7 +23,7 @@ def _in_the_middle_of_many(place: Workplace, by: str, **settings: str) -> tuple[
     return worker, sources
 
 
-def _all_are_ready_and_none_is_blamed(place: Workplace, count: int = MANY) -> Findings:
+def _all_are_ready_at_the_first_attempt(place: Workplace, count: int = MANY) -> Findings:
     found = place.check()
     assert found.states == {"ready": count}
     assert {upload["attempts"] for upload in found.uploads.values()} == {0}
@@ -46,7 +46,7 @@ def test_sigterm_in_the_middle_of_a_batch_counts_no_attempt_and_leaves_nothing(
     workplace.start(by)
     workplace.await_end_of(*sources)
 
-    found = _all_are_ready_and_none_is_blamed(workplace)
+    found = _all_are_ready_at_the_first_attempt(workplace)
     assert {upload["crash_count"] for upload in found.uploads.values()} == {0}
     assert [worker.stop() for worker in workplace.workers[1:]] == [0]
     workplace.check()
@@ -115,7 +115,7 @@ def test_sigkill_in_the_middle_of_a_batch_costs_the_lease_and_no_upload_an_attem
     assert time.monotonic() - began < 1 + 10
     assert decoders
     assert not any(processes.lives(pid) for pid in decoders)
-    _all_are_ready_and_none_is_blamed(workplace)
+    _all_are_ready_at_the_first_attempt(workplace)
     assert workplace.workers[1].stop() == 0
     workplace.check()
 
@@ -131,7 +131,7 @@ def test_twenty_deploys_in_a_row_lose_nothing_and_count_no_attempt(workplace: Wo
     workplace.start("arq")
     workplace.await_end_of(*sources)
 
-    _all_are_ready_and_none_is_blamed(workplace, 40)
+    _all_are_ready_at_the_first_attempt(workplace, 40)
 
 
 @pytest.mark.fault(10)
@@ -146,7 +146,7 @@ def test_a_worker_frozen_longer_than_its_lease_is_fenced(workplace: Workplace) -
     workplace.send({"source": later})
     workplace.await_end_of(later)
 
-    _all_are_ready_and_none_is_blamed(workplace, MANY + 1)
+    _all_are_ready_at_the_first_attempt(workplace, MANY + 1)
     assert [worker.stop() for worker in workplace.workers] == [0, 0]
-    found = _all_are_ready_and_none_is_blamed(workplace, MANY + 1)
+    found = _all_are_ready_at_the_first_attempt(workplace, MANY + 1)
     assert found.unreferenced == set()

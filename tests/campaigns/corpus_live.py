@@ -1,4 +1,4 @@
-"""Sends a whole corpus through a live worker's stream and judges what is stored.
+"""Sends a whole corpus through a live worker's stream and checks what is stored.
 
 python -m tests.campaigns.corpus_live [CORPUS] [--only TEXT] [--checker FILE] [--python PROGRAM]
 """
@@ -23,7 +23,7 @@ BOXES = {"thumb": "150", "medium": "800", "large": "1920"}
 
 
 def main() -> int:
-    """Judge a corpus; 0 when nothing failed."""
+    """Check a corpus; 0 when nothing failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns.corpus_live", description=__doc__)
     parser.add_argument("corpus", type=Path, nargs="?", default=corpus_folder())
     parser.add_argument("--only", default="", help="only paths that contain this text")

@@ -1,4 +1,4 @@
-"""Puts a real worker into a cage of memory and CPU, and sends it the worst there is, eight at once.
+"""Limits a real worker's memory and CPU by a cgroup, and sends it the worst there is, eight at once.
 
 python -m tests.campaigns.limits [--pixels N] [--copies N] [--only TEXT] [--cpus N] [--corpus DIR]
 
@@ -42,13 +42,13 @@ _PATIENCE_S = 1800.0
 
 @dataclass
 class Watch:
-    """The most memory that the caged processes had at once, each page counted once."""
+    """The most memory that the limited processes had at once, each page counted once."""
 
     peak_kib: int = 0
 
     @contextlib.contextmanager
     def over(self, cgroup: Cgroup) -> Iterator["Watch"]:
-        """Look at the cage until the block ends."""
+        """Sample the cgroup until the block ends."""
         done = threading.Event()
 
         def look() -> None:
@@ -66,11 +66,11 @@ class Watch:
 
 @contextlib.contextmanager
 def limited_worker(place: Workplace, memory_mib: int = MEMORY_MIB, cpus: int = CPUS) -> Iterator[Cgroup]:
-    """A worker with default settings in a cage. Raises: NoCgroupsError."""
+    """A worker with default settings in a cgroup. Raises: NoCgroupsError."""
     with open_cgroup(memory_mib, cpus) as cgroup:
-        STARTS["caged"] = cgroup.inside(STARTS["media"])
+        STARTS["limited"] = cgroup.inside(STARTS["media"])
         try:
-            place.start("caged", MEDIA_CPUS=str(cpus), MEDIA_LEASE="15", MEDIA_RECONCILE_INTERVAL="15")
+            place.start("limited", MEDIA_CPUS=str(cpus), MEDIA_LEASE="15", MEDIA_RECONCILE_INTERVAL="15")
             yield cgroup
         finally:
             place.close()
@@ -115,12 +115,12 @@ def corpus_folder() -> Path | None:
 
 
 def main() -> int:
-    """Run the campaign; 0 when nothing broke, and where there is no cage to be had."""
+    """Run the campaign; 0 when nothing broke, and where no cgroup can be made."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns.limits", description=__doc__)
     parser.add_argument("--pixels", type=int, default=100_000_000)
     parser.add_argument("--copies", type=int, default=8, help="of each, announced at once")
     parser.add_argument("--only", default="", help="only worst cases whose name contains this text")
-    parser.add_argument("--cpus", type=int, default=CPUS, help="of the cage, and decoders at work at once")
+    parser.add_argument("--cpus", type=int, default=CPUS, help="of the cgroup, and decoders at work at once")
     parser.add_argument("--corpus", type=Path, default=corpus_folder())
     asked = parser.parse_args()
     # Beside the checkout's other leavings: hard links from here into the storage root must be possible.
@@ -136,7 +136,7 @@ def main() -> int:
             print(f"Skipped: {error}")
             return 0
     print(*wrong, sep="\n")
-    print(f"{len(wrong)} things went wrong." if wrong else "All held.")
+    print(f"{len(wrong)} things went wrong." if wrong else "All limits were kept.")
     return 1 if wrong else 0
 
 

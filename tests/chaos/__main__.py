@@ -29,7 +29,7 @@ def what_is_wrong(report: Report) -> list[str]:
     early, late = max(report.memory_kib[quarter : 2 * quarter + 1]), report.memory_kib[-1]
     opened = report.descriptors[-1] - max(report.descriptors[quarter : 2 * quarter + 1])
     found = {
-        f"{len(report.last_words)} workers ended with an error": bool(report.last_words),
+        f"{len(report.stderr_tails)} workers ended with an error": bool(report.stderr_tails),
         f"memory went from {early} to {late} KiB": late > _MORE_MEMORY * early,
         f"{opened} descriptors leaked": opened > _MORE_DESCRIPTORS,
         f"the keys {report.keys_left} last": not _KEYS.issuperset(report.keys_left),

@@ -43,7 +43,7 @@ ProxiedPlaces = Callable[[str], ProxiedPlace]
 
 @pytest.fixture
 def proxied_places(fork_server: ForkServer, migrated: Path, tmp_path: Path) -> Iterator[ProxiedPlaces]:
-    """As many worlds as one wants to break, by name."""
+    """Make a place with its own Redis and a proxy before it, by name."""
     with ExitStack() as stack:
 
         def proxied(name: str) -> ProxiedPlace:
@@ -61,8 +61,8 @@ def proxied_places(fork_server: ForkServer, migrated: Path, tmp_path: Path) -> I
 
 @pytest.fixture
 def proxied(proxied_places: ProxiedPlaces) -> ProxiedPlace:
-    """One of them."""
-    return proxied_places("world")
+    """A place with its own Redis and a proxy before it."""
+    return proxied_places("only")
 
 
 @pytest.fixture

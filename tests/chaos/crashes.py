@@ -52,7 +52,7 @@ def record(place: FaultPlace, scenario: Scenario) -> list[Case]:
 
 
 def cases_of(trace: Path, way: Mapping[str, Step]) -> list[Case]:
-    """What a trace tells of the steps of `way`."""
+    """The steps of `way` that a trace has."""
     found = [line.split() for line in trace.read_text().splitlines()]
     return [
         (name, when, int(count))

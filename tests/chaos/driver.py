@@ -45,7 +45,7 @@ class Report:
 
     faults: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)  # by exit code
-    last_words: list[str] = field(default_factory=list)  # of workers that ended with an error
+    stderr_tails: list[str] = field(default_factory=list)  # of workers that ended with an error
     tracebacks: list[str] = field(default_factory=list)  # in the logs, that no fault explains
     sweeps: Counter[str] = field(default_factory=Counter)  # by exit code
     failed_sweeps: list[str] = field(default_factory=list)  # that were not killed, nor kept waiting by one
@@ -168,11 +168,11 @@ class Chaos:
     def _replace_the_dead(self) -> None:
         for number, worker in enumerate(self._workers):
             if worker.process.poll() is not None:
-                assert number, worker.text[-5000:]  # it was never told to die
+                assert number, worker.text[-5000:]  # it has no fault
                 code = worker.wait()
                 self.report.deaths[str(code)] += 1
                 if code not in _EXPECTED:
-                    self.report.last_words.append(worker.text[-2000:])
+                    self.report.stderr_tails.append(worker.text[-2000:])
                 self._read(worker)
                 worker.lines.clear()
                 self._workers[number] = self._start_worker()
@@ -338,7 +338,7 @@ class Chaos:
         for source, expected in self._expected.items():
             row = found.uploads.get(source) or found.uploads[_id(source)]
             if expected == "deleted" and row["state"] == "ready" and self.report.faults["forget"]:
-                self.report.forgotten_deletes += 1  # nothing in the storage tells of an event to delete
+                self.report.forgotten_deletes += 1  # nothing in the storage records a delete event
             elif row["state"] != expected:
                 self.report.unexpected[source] = f"{row['state']} {row['error_code']}"
 

@@ -23,11 +23,11 @@ class ForkedWorker(WorkerProcess):
 
     def arm(self) -> None:
         """From now on it goes wrong."""
-        self._signal_and_hear(signal.SIGUSR1, "armed")
+        self._signal_and_hear(signal.SIGUSR1, "fault_armed")
 
     def disarm(self) -> None:
         """From now on it goes well."""
-        self._signal_and_hear(signal.SIGUSR2, "disarmed")
+        self._signal_and_hear(signal.SIGUSR2, "fault_ended")
 
     def _signal_and_hear(self, number: signal.Signals, answer: str) -> None:
         before = len(self.logged(answer))

@@ -1,4 +1,4 @@
-"""A proxy before Redis that cuts, hangs and refuses when it is told to."""
+"""A proxy before Redis that cuts, hangs and refuses on demand."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ _CHUNK = 65536
 
 
 class Proxy:
-    """Stands before the Redis at `port`, in a thread of its own; `url` is what workers are told."""
+    """Stands before the Redis at `port`, in a thread of its own; workers connect to `url`."""
 
     def __init__(self, port: int, database: int) -> None:
         self._upstream = port

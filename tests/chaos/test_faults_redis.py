@@ -131,7 +131,7 @@ def _is_at_work(place: FaultPlace, number: int) -> None:
 def _in_each(
     proxied_places: ProxiedPlaces, ways: Iterable[str], body: Callable[[ProxiedPlace, str], None]
 ) -> None:
-    """Try `body` with each of these ways for a Redis to be away, in worlds side by side."""
+    """Try `body` with each of these ways for a Redis to be away, in places side by side."""
     with ThreadPoolExecutor(len(AWAY)) as pool:
         list(pool.map(lambda way: body(proxied_places(way), way), ways))
 

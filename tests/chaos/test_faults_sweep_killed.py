@@ -72,8 +72,8 @@ class SweepScene:
         return {str(path.relative_to(root)) for path in found if path.is_file() and "plan" not in path.name}
 
     @property
-    def held(self) -> set[str]:
-        """The keys that rows hold."""
+    def recorded(self) -> set[str]:
+        """The keys of the table `variants`."""
         return {row["key"] for row in rows_of(self.place.catalog, "SELECT key FROM variants")}
 
 
@@ -102,8 +102,8 @@ def is_applied(made: SweepScene) -> None:
         f"SELECT state FROM uploads JOIN variants ON upload_id = id WHERE key = '{made.missing}'",
     )
     assert upload["state"] == "queued"
-    assert made.retired not in made.held
-    assert made.files == made.held - {made.missing} | {f"trash/{made.plan}/{made.orphan}"}
+    assert made.retired not in made.recorded
+    assert made.files == made.recorded - {made.missing} | {f"trash/{made.plan}/{made.orphan}"}
 
 
 def applied(made: SweepScene) -> Sequence[str]:
@@ -112,7 +112,7 @@ def applied(made: SweepScene) -> Sequence[str]:
 
 
 def is_purged(made: SweepScene) -> None:
-    assert made.files == made.held - {made.missing}
+    assert made.files == made.recorded - {made.missing}
     assert not [path for path in (made.place.root / "trash").rglob("*") if path.is_file()]
 
 
@@ -122,7 +122,7 @@ def applied_by_mistake(made: SweepScene) -> Sequence[str]:
 
 
 def is_restored(made: SweepScene) -> None:
-    assert made.files == made.held - {made.missing} | {made.orphan}
+    assert made.files == made.recorded - {made.missing} | {made.orphan}
     assert (made.place.root / made.orphan).read_bytes() == b"nobody's"
 
 

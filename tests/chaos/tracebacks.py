@@ -1,4 +1,4 @@
-"""Tracebacks in the logs of workers: which of them a fault explains, and which tell of a mistake of ours."""
+"""Tracebacks in the logs of workers: which of them a fault explains, and which are errors of ours."""
 
 import json
 import re
@@ -9,7 +9,10 @@ _EXPLAINED: Sequence[tuple[str, frozenset[str]]] = (
     (r"redis\.exceptions\.\w+|(builtins\.)?(ConnectionError|Connection\w+Error|TimeoutError)", _REDIS),
     (r"storage\.errors\.CatalogUnavailable", frozenset({"lock_catalog", "freeze"})),
     (r"storage\.errors\.(BlobsUnavailable|StorageFull)", frozenset({"arm"})),
-    (r"arq\.worker\.Retry", frozenset({"terminate"})),  # nobody awaits it any more; its cause is told apart
+    (
+        r"arq\.worker\.Retry",
+        frozenset({"terminate"}),
+    ),  # nobody awaits it any more; its cause is logged by itself
     (r"pipelines\.errors\.Decode\w+", frozenset({"kill_decoder"})),
 )
 """An error, and the faults that are allowed to cause it."""

@@ -65,7 +65,7 @@ async def queue(server: RedisServer) -> AsyncIterator[Queue]:
 
 
 async def periodic_tasks_after(queue: Queue, put_clock: Clock, seconds: float) -> list[str]:
-    """The chores that a worker enqueues in a minute of heart beats, after its clock has made a step."""
+    """The periodic tasks that a worker enqueues in a minute of heartbeats, after a step of its clock."""
     jobs = worker_settings(Settings(reconcile_interval=15))["cron_jobs"]
     worker = Worker(
         [func(process_batch, name="work")],
@@ -248,13 +248,13 @@ async def test_a_file_that_was_moved_away_while_the_clock_was_put_back_is_publis
     catalog: Catalog, put_clock: Clock
 ) -> None:
     await take(catalog, upload_event(1))
-    held = await claim(catalog)
+    claimed = await claim(catalog)
     put_clock(-AN_HOUR_S)
     keys = [key(CAT, "a" * 64, name) for name in ("thumb", "large")]
     await catalog.sweeps.lease("sweep", 60)
     await catalog.sweeps.mark_for_deletion("sweep", keys)
     await catalog.sweeps.clear_marks("sweep", moved=keys, untouched=[])
-    committed = await commit(catalog, ready(held))
+    committed = await commit(catalog, ready(claimed))
 
     assert committed.state is State.QUEUED
 

@@ -1,4 +1,4 @@
-"""Which workers live: each process says it for itself, and a check judges those of its own container."""
+"""Which workers live: each process writes its heartbeat, a health check reads those of its container."""
 
 import asyncio
 import os

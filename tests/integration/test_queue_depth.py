@@ -1,4 +1,4 @@
-"""What waits, as the health check and `media stats` tell it."""
+"""What waits, as the health check and `media stats` report it."""
 
 from scripts.redis_server import RedisServer
 from worker.queue import Queue, connect, job_queue_of

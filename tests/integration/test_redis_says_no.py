@@ -22,7 +22,7 @@ STREAM = "media:uploads"
 PONG = {"PING": b"+PONG\r\n", "CLIENT": b"+OK\r\n"}
 SENTINEL = {**PONG, "INFO": b"$23\r\nredis_mode:sentinel\r\nx:1\r\n"}
 
-# What is said, to which commands something else, whether the connection is closed; how it is told.
+# What is said, to which commands something else, whether the connection is closed; the report and its remedy.
 SAYS: Mapping[str, tuple[bytes, Mapping[str, bytes], bool, str, str]] = {
     "loading": (b"-LOADING Redis is loading the dataset in memory\r\n", {}, False, "loading", "Wait"),
     "loading Valkey": (b"-LOADING Valkey is loading the dataset in memory\r\n", {}, False, "loading", "Wait"),
@@ -68,7 +68,7 @@ STAYS = {"protected", "sentinel", "memcached", "web", "ssh"}
 
 @pytest.fixture(params=SAYS)
 async def said(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Settings, str, str, bool]]:
-    """Settings for what says that, the words that it is told with, and whether it may pass."""
+    """Settings for what says that, the words of the report, and whether it may pass."""
     answer, others, closes, what, remedy = SAYS[request.param]
     async with saying(answer, others, closes=closes) as fake:
         yield Settings(redis_url=fake.url), what, remedy, request.param not in STAYS

@@ -1,4 +1,4 @@
-"""`seq` rises over everything that was ever told, whatever became of the catalog in between."""
+"""`seq` rises over all messages that were ever sent, whatever became of the catalog in between."""
 
 import shutil
 import sqlite3

@@ -1,4 +1,4 @@
-"""Folders that the worker's user may not enter: each is told by name, and for none is Redis blamed."""
+"""Folders that the worker's user may not enter: each is reported by name, and none as a fault of Redis."""
 
 from collections.abc import Iterator
 from pathlib import Path

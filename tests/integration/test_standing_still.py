@@ -132,7 +132,7 @@ async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_doctor_rep
     [red] = logged
     assert red["event"] == "unhealthy"
     assert answer in red["reason"]
-    if answer == "maxmemory":  # a replica does not even let the last heartbeat go, or not even tells it
+    if answer == "maxmemory":  # a replica does not even let the last heartbeat go, or does not report it
         assert not await queue.heartbeats.any_healthy()
     assert found.level == "error"
     assert answer in found.detail
@@ -157,7 +157,7 @@ async def test_rights_are_tried_again_at_once_while_one_is_missing_and_else_only
     assert tried() == 1
     admin.execute_command("ACL SETUSER default -watch")
     async with asyncio.timeout(10):
-        while await check() is None:  # noqa: ASYNC110 (nothing tells that the second is over)
+        while await check() is None:  # noqa: ASYNC110 (no event marks the end of the second)
             await asyncio.sleep(0.02)
     admin.execute_command("ACL SETUSER default +watch")
 

@@ -1,4 +1,4 @@
-"""A cage of control groups: memory and CPU of everything that starts inside are bounded by the kernel."""
+"""Control groups: memory and CPU of everything that starts inside are bounded by the kernel."""
 
 import os
 import re
@@ -17,7 +17,7 @@ class NoCgroupsError(RuntimeError):
 
 
 class Cgroup:
-    """The groups of one cage; hold it through `open_cage`."""
+    """Nested control groups with one limit; made by `open_cgroup`."""
 
     def __init__(self, folders: Sequence[Path], peak: str, events: str) -> None:
         self._folders = folders
@@ -26,9 +26,9 @@ class Cgroup:
         self._events = events
 
     def inside(self, command: Sequence[str]) -> list[str]:
-        """The command that runs `command` in the cage, under the same pid."""
+        """The command that runs `command` in the groups, under the same pid."""
         joins = " && ".join(f"echo $$ > {folder}/cgroup.procs" for folder in self._folders)
-        return ["/bin/sh", "-c", f'{joins} && exec "$@"', "caged", *command]
+        return ["/bin/sh", "-c", f'{joins} && exec "$@"', "limited", *command]
 
     def pids(self) -> list[int]:
         """Who is inside now."""
@@ -48,7 +48,7 @@ class Cgroup:
 
 @contextmanager
 def open_cgroup(memory_mib: int, cpus: float) -> Iterator[Cgroup]:
-    """A cage of that size, gone at the end. Raises: NoCgroupsError."""
+    """Control groups of that size, removed at the end. Raises: NoCgroupsError."""
     name = f"media-worker-{os.getpid()}-{time.monotonic_ns()}"
     second = (_ROOT / "cgroup.controllers").exists()
     folders = [_ROOT / name] if second else [_ROOT / "memory" / name, _ROOT / "cpu" / name]

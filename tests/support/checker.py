@@ -157,7 +157,7 @@ def _check_upload(upload: Row, variants: list[Row], found: Findings, settled: bo
         case state if settled:
             found.wrong.append(f"{name} is still {state}")
     if upload["holder"] and settled:
-        found.wrong.append(f"{name} is still held by {upload['holder']}")
+        found.wrong.append(f"{name} is still claimed by {upload['holder']}")
 
 
 def _check_derived(upload: Row, variant: Row, found: Findings) -> None:

@@ -1,4 +1,4 @@
-"""The bare libvips loop of the benchmark, for tests that judge a time by what this machine does just then."""
+"""The bare libvips loop of the benchmark, for tests that measure a time against this machine's."""
 
 import subprocess
 import sys

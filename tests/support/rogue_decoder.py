@@ -315,9 +315,9 @@ def once(fault: Callable[[Job], object], then: Callable[[Job], object] = Job.hon
     return first
 
 
-def die_of(number: signal.Signals, last_words: str = "") -> Callable[[Job], None]:
+def die_of(number: signal.Signals, stderr: str = "") -> Callable[[Job], None]:
     def fault(job: Job) -> None:
-        os.write(2, last_words.encode())
+        os.write(2, stderr.encode())
         if number not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(number, signal.SIG_DFL)  # what a shell starts in the background ignores some
         os.kill(os.getpid(), number)

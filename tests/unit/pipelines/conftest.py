@@ -24,7 +24,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 async def rogue() -> AsyncIterator[Sandbox]:
-    """A sandbox whose one decoder does what a picture tells it to; hangs are cut off after 0.6 s."""
+    """A sandbox whose one decoder does what the picture orders; hangs are cut off after 0.6 s."""
     async with open_sandbox(allowance(seconds=0.2), (*ROGUE, "starts")) as sandbox:
         yield sandbox
     assert children() == {}

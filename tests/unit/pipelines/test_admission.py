@@ -11,7 +11,7 @@ from pipelines.sandbox.admission import Admission, NoRoomError
 
 
 class Holders:
-    """Tasks that hold something until they are told to leave."""
+    """Tasks that hold something until the test lets them leave."""
 
     def __init__(self) -> None:
         self.inside: list[str] = []

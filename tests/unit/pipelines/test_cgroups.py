@@ -161,7 +161,7 @@ def test_what_the_kernel_killed_for_memory_is_counted(
     assert cgroups.oom_kills(machine(tmp_path, groups, (mount,), files)) == 7
 
 
-def test_what_this_machine_says_of_a_cage_is_what_the_cage_was_given() -> None:
+def test_what_this_machine_says_of_a_cgroup_is_what_the_cgroup_was_given() -> None:
     import subprocess
     import sys
 

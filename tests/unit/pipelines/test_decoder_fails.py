@@ -30,7 +30,7 @@ def two_attempts(
 
 
 class TwoAttempts:
-    """A worker whose decoder does what a picture tells it to, and who gives up after two attempts."""
+    """A worker whose decoder does what the picture orders, and who gives up after two attempts."""
 
     def __init__(self, catalog: Catalog, blobs: Storage, rogue: Sandbox, uploads: Uploads) -> None:
         self._catalog = catalog

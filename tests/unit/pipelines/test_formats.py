@@ -1,4 +1,4 @@
-"""The table of input formats: told by content, estimated from the header."""
+"""The table of input formats: recognized by content, estimated from the header."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Hardened units: what a system refuses a decoder costs no more than what it stands for, and is told."""
+"""Hardened units: what a system refuses a decoder costs only the protection that needs it."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ def under(action: str, *calls: str) -> Sequence[str]:
 
 
 async def greeted(command: Sequence[str]) -> Hello:
-    """What a decoder says that then draws a picture."""
+    """What a decoder says that then renders a picture."""
     async with open_sandbox(allowance(seconds=10), command) as sandbox:
         assert await render(sandbox, jpeg()) is not None
         return await sandbox.hello("vips")

@@ -18,7 +18,7 @@ Work = Callable[[dict[str, bytes]], Awaitable[RecordedMetrics]]
 
 @pytest.fixture
 async def work(catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uploads) -> Work:
-    """Work on pictures one after the other; returns what metrics were told."""
+    """Work on pictures one after the other; returns what the metrics received."""
 
     async def work(contents: dict[str, bytes]) -> RecordedMetrics:
         metrics = RecordedMetrics()

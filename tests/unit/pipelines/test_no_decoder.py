@@ -1,4 +1,4 @@
-"""While no decoder can be started: an outage of the machine's, for which no upload is blamed."""
+"""While no decoder can be started: an outage of the machine's, which counts against no upload."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""Outages of the storage: nothing is attempted meanwhile, and nobody is blamed."""
+"""Outages of the storage: nothing is attempted meanwhile, and no upload fails."""
 
 import shutil
 from pathlib import Path

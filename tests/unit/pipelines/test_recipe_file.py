@@ -1,4 +1,4 @@
-"""Recipes as data: what a file may say, and how its mistakes are told."""
+"""Recipes as data: what a file may say, and how its mistakes are reported."""
 
 from pathlib import Path
 

@@ -398,11 +398,11 @@ async def test_a_decoder_holds_no_descriptor_but_its_own(sandbox: Sandbox, tmp_p
     try:
         async with open_sandbox(allowance()) as another:
             await render(another, jpeg())
-            held = [_targets(pid) for pid in children()]
+            opened = [_targets(pid) for pid in children()]
     finally:
         os.close(inherited)
 
-    for targets in held:
+    for targets in opened:
         assert targets.keys() == {0, 1, 2, 3}
         assert targets[0].startswith("socket:")
         assert targets[1] == "/dev/null"

@@ -124,8 +124,10 @@ async def test_nothing_of_a_claim_that_was_taken_over_becomes_visible(
 
 async def test_an_outcome_is_written_once(catalog: Catalog) -> None:
     await take(catalog, upload_event(1))
-    held = await claim(catalog)
-    committed = [await commit(catalog, outcome) for outcome in (ready(held), failed(held), ready(held))]
+    claimed = await claim(catalog)
+    committed = [
+        await commit(catalog, outcome) for outcome in (ready(claimed), failed(claimed), ready(claimed))
+    ]
 
     assert [each.state for each in committed] == [State.READY, None, None]
     assert len(await outbox_of(catalog)) == 1
@@ -133,10 +135,10 @@ async def test_an_outcome_is_written_once(catalog: Catalog) -> None:
 
 async def test_a_claim_that_was_released_can_write_nothing_any_more(catalog: Catalog) -> None:
     await take(catalog, upload_event(1))
-    held = await claim(catalog)
-    await catalog.claims.release([held])
+    claimed = await claim(catalog)
+    await catalog.claims.release([claimed])
 
-    assert (await commit(catalog, ready(held))).state is None
+    assert (await commit(catalog, ready(claimed))).state is None
     assert (await upload(catalog)).state is State.QUEUED
 
 
@@ -204,9 +206,9 @@ async def test_a_claim_to_delete_outlasts_a_power_cut(catalog: Catalog) -> None:
 @pytest.mark.parametrize("outcome", [ready, failed, postponed], ids=lambda outcome: outcome.__name__)
 async def test_an_outcome_clears_the_count_of_the_dead(catalog: Catalog, outcome: object) -> None:
     await take(catalog, upload_event(1))
-    held = await claimed_by(catalog, "a", "b", "c")
+    claimed = await claimed_by(catalog, "a", "b", "c")
     assert callable(outcome)
-    await commit(catalog, outcome(held))
+    await commit(catalog, outcome(claimed))
     await take(catalog, upload_event(2))
     async with catalog.database.writing() as connection:
         await connection.execute(uploads.update().values(not_before_ms=0))

@@ -145,11 +145,11 @@ async def test_an_event_brings_an_upload_from_each_state_to_the_next(
 async def test_every_event_is_answered_by_a_message_with_the_state_at_the_end(
     catalog: Catalog, event: UploadRequested | DeletionRequested, row: Row
 ) -> None:
-    held = await row.start(catalog)
+    claimed = await row.start(catalog)
     before = await catalog.outbox.given_seq()
     await take(catalog, event)
-    if held is not None:  # whoever worked on it meanwhile comes to its end
-        await commit(catalog, Removed(held) if held.upload.state is State.DELETING else ready(held))
+    if claimed is not None:  # whoever worked on it meanwhile comes to its end
+        await commit(catalog, Removed(claimed) if claimed.upload.state is State.DELETING else ready(claimed))
     await work(catalog)
 
     messages = await outbox_of(catalog, before)
@@ -165,12 +165,12 @@ ORDERS = ["ud", "du", "udu", "dud", "uud", "ddu", "duud", "udud"]
 async def test_the_last_of_several_events_wins_while_somebody_works_on_the_upload(
     catalog: Catalog, start: Start, order: str
 ) -> None:
-    held = await start(catalog)
+    claimed = await start(catalog)
     before = await catalog.outbox.given_seq()
     for place, kind in enumerate(order, 10):
         await take(catalog, upload_event(place) if kind == "u" else delete_event(place))
-    if held is not None:
-        await commit(catalog, Removed(held) if held.upload.state is State.DELETING else ready(held))
+    if claimed is not None:
+        await commit(catalog, Removed(claimed) if claimed.upload.state is State.DELETING else ready(claimed))
     await work(catalog)
 
     expected = State.READY if order.endswith("u") else State.DELETED
@@ -229,11 +229,11 @@ async def test_an_outdated_event_is_answered_with_the_present_state(
 async def test_an_outdated_event_is_answered_by_the_message_that_is_to_come(
     catalog: Catalog, start: Start
 ) -> None:
-    held = await start(catalog)
+    claimed = await start(catalog)
     before = await catalog.outbox.given_seq()
     taken = await take(catalog, upload_event(1))
-    if held is not None:
-        await commit(catalog, Removed(held) if held.upload.state is State.DELETING else ready(held))
+    if claimed is not None:
+        await commit(catalog, Removed(claimed) if claimed.upload.state is State.DELETING else ready(claimed))
     await work(catalog)
 
     assert (taken.messages, len(taken.outdated)) == ([], 1)
@@ -356,9 +356,9 @@ async def test_a_queued_upload_takes_the_newer_metadata_and_recipe(catalog: Cata
 async def test_a_newer_event_during_the_work_keeps_the_result_and_queues_the_upload_silently(
     catalog: Catalog,
 ) -> None:
-    held = await processing(catalog)
+    claimed = await processing(catalog)
     await take(catalog, upload_event(5))
-    committed = await commit(catalog, ready(held))
+    committed = await commit(catalog, ready(claimed))
 
     found = await upload(catalog)
     assert (committed.state, committed.message) == (State.QUEUED, None)
@@ -370,9 +370,9 @@ async def test_a_newer_event_during_the_work_keeps_the_result_and_queues_the_upl
 async def test_a_newer_event_during_work_that_fails_is_tried_at_once_and_afresh(
     catalog: Catalog, outcome: Callable[[Claim], Failed | Postponed]
 ) -> None:
-    held = await processing(catalog)
+    claimed = await processing(catalog)
     await take(catalog, upload_event(5))
-    committed = await commit(catalog, outcome(held))
+    committed = await commit(catalog, outcome(claimed))
 
     again = await claim(catalog)
     assert (committed.state, committed.message) == (State.QUEUED, None)
@@ -380,9 +380,9 @@ async def test_a_newer_event_during_work_that_fails_is_tried_at_once_and_afresh(
 
 
 async def test_a_delete_event_fences_whoever_works_on_the_upload(catalog: Catalog) -> None:
-    held = await processing(catalog)
+    claimed = await processing(catalog)
     await take(catalog, delete_event(5))
-    committed = await commit(catalog, ready(held))
+    committed = await commit(catalog, ready(claimed))
 
     assert (committed.state, committed.message) == (None, None)
     assert (await upload(catalog)).variants == []
@@ -399,9 +399,9 @@ async def test_a_deleted_upload_has_no_variants_no_metadata_and_sends_both_for_t
 
 
 async def test_an_upload_that_comes_back_during_its_deletion_is_made_afresh(catalog: Catalog) -> None:
-    held = await being_deleted(catalog)
+    claimed = await being_deleted(catalog)
     await take(catalog, upload_event(5, owner="back"))
-    committed = await commit(catalog, Removed(held))
+    committed = await commit(catalog, Removed(claimed))
 
     found = await upload(catalog)
     assert (committed.state, committed.message) == (State.QUEUED, None)
@@ -431,24 +431,24 @@ async def test_a_request_to_delete_the_original_that_comes_during_the_deletion_i
     await is_ready(catalog)
     before = await catalog.outbox.given_seq()
     await take(catalog, delete_event(5))
-    held = await claim(catalog)
+    claimed = await claim(catalog)
     await take(catalog, delete_event(6, original=True))
-    first = await commit(catalog, Removed(held))
+    first = await commit(catalog, Removed(claimed))
     again = await claim(catalog)
     last = await commit(catalog, Removed(again))
 
     assert (first.state, first.message, first.due_in_ms) == (State.DELETING, None, 0)
     assert (again.delete_original, again.crash_count) == (True, 0)
     assert last.state is State.DELETED
-    assert [message.metadata for message in await outbox_of(catalog, before)] == [held.upload.metadata]
+    assert [message.metadata for message in await outbox_of(catalog, before)] == [claimed.upload.metadata]
 
 
 async def test_a_request_to_delete_the_original_ends_with_that_deletion(catalog: Catalog) -> None:
     await is_ready(catalog)
     await take(catalog, delete_event(5, original=True))
-    held = await claim(catalog)
+    claimed = await claim(catalog)
     await take(catalog, upload_event(6))
-    await commit(catalog, Removed(held))
+    await commit(catalog, Removed(claimed))
     await take(catalog, delete_event(7))
 
     assert not (await claim(catalog)).delete_original

@@ -1,4 +1,4 @@
-"""The outbox and the dead letters: what the outside is told, and what never became an upload."""
+"""The outbox and the dead letters: the messages that apps receive, and the entries that became no upload."""
 
 from sqlalchemy import update
 

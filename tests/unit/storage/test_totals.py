@@ -1,4 +1,4 @@
-"""The totals: kept up by whatever writes rows, proved by counting, and remembered day by day."""
+"""The totals: kept up by whatever writes rows, checked by counting, and saved day by day."""
 
 import random
 import sqlite3

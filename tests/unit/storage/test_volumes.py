@@ -200,11 +200,11 @@ async def test_what_was_moved_to_another_volume_is_known_for_the_file_that_it_wa
     local_blobs: LocalBlobs, elsewhere: Path
 ) -> None:
     (elsewhere / "variants/a").write_bytes(b"variant")
-    judged = await info_of(local_blobs, "variants/a")
+    compared = await info_of(local_blobs, "variants/a")
     moved = await local_blobs.move("variants/a", "trash/plan/a")
 
     assert moved is not None
-    assert moved.is_same_file(judged)
+    assert moved.is_same_file(compared)
 
 
 async def test_a_file_that_came_while_another_was_copied_away_stays(
@@ -256,7 +256,7 @@ def refusing(real: Callable[..., None], name: str) -> Callable[..., None]:
 
 
 def _crosses(folders: dict[str, object]) -> bool:
-    """A rename across volumes is told first that it is one."""
+    """A rename across volumes first fails with EXDEV."""
     here, there = (folders.get(name) for name in ("src_dir_fd", "dst_dir_fd"))
     return (
         isinstance(here, int) and isinstance(there, int) and os.fstat(here).st_dev != os.fstat(there).st_dev

@@ -1,4 +1,4 @@
-"""The wire contract: which events are taken, how each mistake is told, and what apps hear."""
+"""The wire contract: which events are taken, how mistakes are reported, which messages apps receive."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -99,7 +99,7 @@ def test_unusual_names_are_names(source: str) -> None:
     assert event.source == source
 
 
-# -- what is refused, and how it is told
+# -- what is refused, and with which reason
 
 
 def nested(depth: int) -> bytes:

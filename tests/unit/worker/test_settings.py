@@ -1,4 +1,4 @@
-"""Settings: what an operator can say, and how mistakes are told, all at once and without secrets."""
+"""Settings: what an operator can say, and how mistakes are reported, all at once and without secrets."""
 
 import os
 import resource
