@@ -308,7 +308,7 @@ async def test_half_a_picture_that_is_accepted_is_made_again_when_the_rest_has_c
     assert second.original.bytes == len(whole)
 
 
-class Counted:
+class CountedStats:
     """Blobs whose looks are counted."""
 
     def __init__(self, blobs: LocalBlobs) -> None:
@@ -339,7 +339,7 @@ async def test_a_ready_upload_costs_two_looks_at_most_and_no_second_try_unless_i
         repeated.append(made)
 
     await uploads.put("a", b"a")
-    blobs = Counted(local_blobs)
+    blobs = CountedStats(local_blobs)
     lookout = Lookout(blobs, nobody, again, settle_s=0.05)
     lookout.watch_made(await uploads.claim("a"), "uploads/a", await info_of(local_blobs, "uploads/a"))
     NO_WRITING[change](uploads.path("a"))
