@@ -154,7 +154,7 @@ async def test_what_happened_to_a_decoder_beside_others_costs_its_picture_only_a
     assert rendered is not None
 
 
-async def test_a_storage_and_then_a_machine_that_stop_cost_a_picture_no_more_time_than_a_job_has_for_it(
+async def test_a_picture_on_a_machine_that_stops_takes_no_longer_than_its_job_may(
     rogue: Sandbox, tmp_path: Path
 ) -> None:
     await render(rogue, jpeg())  # a decoder that has been used may itself be why the storage hangs
