@@ -17,7 +17,6 @@ from pipelines.errors import (
     RecipeUnknown,
     WorkerKiller,
 )
-from pipelines.lookout import Lookout
 from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.originals import same_file_as
 from pipelines.outage import Outage
@@ -26,6 +25,7 @@ from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
 from pipelines.slots import Slots
 from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
+from pipelines.watcher import OriginalWatcher
 from storage.blobs import CheckIdentity, Existence
 from storage.catalog.claims import Claims
 from storage.catalog.records import Claim, Committed, Failed, Outcome, Postponed, Ready, Removed, State
@@ -40,7 +40,7 @@ from storage.errors import (
     TargetUnavailable,
 )
 
-QUARANTINE_AFTER = 3  # workers that died with an upload, before it runs alone
+RUN_ALONE_AFTER = 3  # workers that died with an upload, before it runs alone
 DELETE_AGAIN_MS = 600_000  # a deletion that cannot be done now is tried for ever
 DAMAGED_AGAIN_MS = 60_000  # an upload whose rows cannot be read: somebody has to mend the catalog first
 _ABOUT_S = 0.5  # a job is on time if it is no earlier
@@ -74,7 +74,7 @@ class BatchContext:
     classify: Classify
     may_delete_originals: bool
     stopping: asyncio.Event
-    lookout: Lookout | None = None
+    watcher: OriginalWatcher | None = None
     metrics: Metrics = NO_METRICS
 
 
@@ -89,13 +89,15 @@ async def process_uploads(ids: Sequence[UUID], job_id: str, context: BatchContex
     until = time.monotonic() + NEW_WORK_S
     async with asyncio.TaskGroup() as group:
         for upload_id in ids:
-            group.create_task(_keep_apart(upload_id, job_id, context, report, until))
+            group.create_task(_isolate_damage(upload_id, job_id, context, report, until))
     if report.outcomes["skipped"] or report.watched:
-        await _keep_on(ids, job_id, context, report)
+        await _collect_postponed(ids, job_id, context, report)
     return report
 
 
-async def _keep_on(ids: Sequence[UUID], job_id: str, context: BatchContext, report: BatchReport) -> None:
+async def _collect_postponed(
+    ids: Sequence[UUID], job_id: str, context: BatchContext, report: BatchReport
+) -> None:
     """What is put off stays with its job; what has been hastened since is due."""
     try:
         waits = await context.claims.waits_ms(ids, job_id)
@@ -108,7 +110,7 @@ async def _keep_on(ids: Sequence[UUID], job_id: str, context: BatchContext, repo
             report.leave(upload_id, wait_ms)
 
 
-async def _keep_apart(
+async def _isolate_damage(
     upload_id: UUID, job_id: str, context: BatchContext, report: BatchReport, until: float
 ) -> None:
     """An upload whose rows cannot be read or written any more keeps no other from its outcome."""
@@ -137,7 +139,7 @@ async def _process(
         if claim is None:
             report.outcomes["skipped"] += 1
             return
-        runs_alone = claim.crash_count == QUARANTINE_AFTER
+        runs_alone = claim.crash_count == RUN_ALONE_AFTER
         outcome = None if runs_alone else await _outcome(claim, nullcontext(), context, report)
     if outcome is None:
         outcome = await _outcome(claim, context.slots.exclusive(), context, report)
@@ -153,15 +155,15 @@ async def _process(
 def _watch(committed: Committed, outcome: Outcome, context: BatchContext, report: BatchReport) -> None:
     """Watch the original of an upload that waits for it, and of one that is ready: half may be missing."""
     source = outcome.claim.upload.source
-    if context.lookout is None or source is None:
+    if context.watcher is None or source is None:
         return
     if isinstance(outcome, Ready) and committed.state is State.READY and outcome.seen is not None:
-        context.lookout.watch_made(outcome.claim, source, outcome.seen)
+        context.watcher.watch_made(outcome.claim, source, outcome.seen)
     if not isinstance(outcome, Postponed) or outcome.seen is None:
         return
     if committed.state is State.QUEUED and committed.due_in_ms:
         report.watched.add(committed.id)
-        context.lookout.watch(committed.id, source, outcome.seen, committed.due_in_ms / 1000)
+        context.watcher.watch(committed.id, source, outcome.seen, committed.due_in_ms / 1000)
 
 
 def _pause_ms(context: BatchContext) -> int:
@@ -221,11 +223,16 @@ async def _classified(error: Exception, claim: Claim, context: BatchContext) -> 
 def _came_early(error: Exception, classified: Failed, context: BatchContext) -> Postponed | None:
     """The rest of a wait for an original that a leap of the clock has cut short."""
     seen = Existence.MISSING if isinstance(error, BlobNotFound) else getattr(error, "seen", None)
-    rest_s = context.lookout.rest_s(classified.claim.upload.id) if context.lookout else 0.0
-    if seen is None or rest_s < _ABOUT_S:
+    remaining_s = context.watcher.remaining_s(classified.claim.upload.id) if context.watcher else 0.0
+    if seen is None or remaining_s < _ABOUT_S:
         return None
     return Postponed(
-        classified.claim, classified.code, classified.message, int(rest_s * 1000), counted=False, seen=seen
+        classified.claim,
+        classified.code,
+        classified.message,
+        int(remaining_s * 1000),
+        counted=False,
+        seen=seen,
     )
 
 
@@ -261,7 +268,7 @@ async def _attempt(claim: Claim, context: BatchContext, report: BatchReport) -> 
             holds=context.claims.holds,
             forbidden=await _why_forbidden(claim, context) if claim.delete_original else None,
         )
-    if claim.crash_count > QUARANTINE_AFTER:
+    if claim.crash_count > RUN_ALONE_AFTER:
         raise WorkerKiller("Every worker that took this upload died with it, the last one working alone.")
     recipe = context.recipes.get(claim.upload.recipe)
     if recipe is None:

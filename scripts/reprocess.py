@@ -51,7 +51,7 @@ def command(
         async with open_stores(settings) as stores, open_queue(settings) as queue:
             await queue.ownership.check_not_of_another(stores.catalog.id)
             selection = Selection(found_by, since, stale, missing)
-            queued = await Backfiller(settings, stores.catalog, stores.blobs, queue, selection).run(limit)
+            queued = await Reprocessor(settings, stores.catalog, stores.blobs, queue, selection).run(limit)
         if as_json:
             print_json({"queued": queued})
         else:
@@ -62,7 +62,7 @@ def command(
 
 
 @dataclass(frozen=True)
-class Backfiller:
+class Reprocessor:
     """One back-fill, whose progress the catalog keeps."""
 
     settings: Settings

@@ -13,12 +13,12 @@ from pipelines.batch import BatchContext
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import MIB
-from pipelines.lookout import Lookout
 from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.outage import Outage
 from pipelines.poison import PoisonList
 from pipelines.sandbox import DECODER, TOO_CROWDED, Sandbox, decoder_version, open_sandbox
 from pipelines.slots import Slots
+from pipelines.watcher import OriginalWatcher
 from storage.blobs import Storage
 from storage.catalog.opening import Catalog
 from storage.errors import CatalogUnavailable, VolumeMissing
@@ -107,7 +107,7 @@ async def open_app(
         publisher = OutboxPublisher(stores.catalog.outbox, queue, metrics)
         stack.push_async_callback(publisher.close)
         slots = Slots(2 * settings.decoders + 2)
-        lookout = Lookout(
+        watcher = OriginalWatcher(
             stores.blobs,
             partial(_hasten, stores.catalog, queue),
             partial(_repeat, stores.catalog, queue),
@@ -129,7 +129,7 @@ async def open_app(
             classify=partial(classify, max_attempts=settings.max_attempts, settle_ms=settings.settle * 1000),
             may_delete_originals=settings.delete_originals,
             stopping=shutdown.stopping,
-            lookout=lookout,
+            watcher=watcher,
             metrics=metrics,
         )
         intake = Intake(

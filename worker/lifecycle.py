@@ -128,8 +128,8 @@ async def shut_down(ctx: Context) -> None:
 async def in_background(app: App) -> AsyncIterator[None]:
     """Run the background tasks; at the end the worker's heartbeat and its consumer are removed."""
     works = [app.intake.run, app.publisher.run, app.health.run]
-    if app.batch.lookout is not None:
-        works.append(app.batch.lookout.run)
+    if app.batch.watcher is not None:
+        works.append(app.batch.watcher.run)
     tasks = [asyncio.create_task(_restart_after_failures(work)) for work in works]
     try:
         yield

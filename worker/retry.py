@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipelines import errors as pictures
-from pipelines.lookout import CLOCKS_DIFFER_MS, LONGEST_WRITE_MS
 from pipelines.sandbox.answers import REFUSALS
+from pipelines.watcher import CLOCKS_DIFFER_MS, LONGEST_WRITE_MS
 from storage import errors as stores
 from storage.blobs import BlobInfo, Existence, sight
 from storage.catalog.clock import SKEW_MS, now_ms

@@ -13,7 +13,7 @@ _DESCRIPTORS = 128
 _OUTPUT_FD = 3  # the descriptor of the file for variants, after the socket and standard output and error
 _LARGEST_FILE = 256 * 1024 * 1024  # all variants together are far smaller; a decoder gone wild is not
 
-_NOT_HEARD = (
+_IGNORED_SIGNALS = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),  # sent to the group
     *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPWR),  # sent by an operator
     signal.SIGXCPU,  # a limit of CPU time that was inherited
@@ -49,7 +49,7 @@ def give_up(parent: int, memory_mb: int | None, output: int) -> tuple[int, list[
     if output != _OUTPUT_FD:
         os.dup2(output, _OUTPUT_FD, inheritable=False)
     _close_from(_OUTPUT_FD + 1)
-    for number in _NOT_HEARD:
+    for number in _IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the parent decides when a child ends
     measures: dict[str, Callable[[], object]] = {
         "oom-score": lambda: Path("/proc/self/oom_score_adj").write_text("1000"),

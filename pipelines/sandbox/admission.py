@@ -47,7 +47,7 @@ class Admission:
         return f"<Admission: {busy}, {free}, {len(self._waiting)} waiting>"
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
+    async def exclusive(self) -> AsyncIterator[None]:
         """All places and all memory at once: nobody decodes beside the holder."""
         async with self.memory(self.budget), self.slots.exclusive():
             yield

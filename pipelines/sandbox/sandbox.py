@@ -53,7 +53,7 @@ class Sandbox:
         try:
             return await self._in_a_child_that_reads(task)
         except (DecodeTimeout, DecoderCrashed, DecoderKilled, DecoderStarved):
-            return await self._alone(task)
+            return await self._exclusively(task)
 
     @property
     def has_decoders(self) -> bool:
@@ -85,12 +85,12 @@ class Sandbox:
                 return await self._attempt(task)
         except NoRoomError as big:
             if big.need > self.admission.budget:
-                return await self._alone(task)
+                return await self._exclusively(task)
             async with self.admission.memory(big.need), self.admission.slots.one():
                 return await self._attempt(task, granted=big.need)
 
-    async def _alone(self, task: Task) -> Rendered | None:
-        async with self.admission.alone():
+    async def _exclusively(self, task: Task) -> Rendered | None:
+        async with self.admission.exclusive():
             await self.pool.end_idle()
             return await self._attempt(task, granted=self.guard.most)
 

@@ -19,7 +19,7 @@ from pipelines.recipe_file import load_recipes
 from pipelines.reprocess import Selection
 from pipelines.upload import key_of
 from scripts.redis_server import RedisServer
-from scripts.reprocess import Backfiller
+from scripts.reprocess import Reprocessor
 from storage.blobs.local import open_local
 from storage.catalog.backfill import Filter
 from storage.catalog.opening import Catalog, open_catalog
@@ -237,8 +237,8 @@ async def test_what_a_limit_leaves_for_later_is_not_passed_over_where_others_wer
     settings = Settings.load()
     selection = Selection(Filter(State.READY, None, None, None), None, stale=False, missing=False)
     async with open_local(installation.place.root, create=False) as blobs, open_queue(settings) as queue:
-        queued = await Backfiller(settings, installation.catalog, blobs, queue, selection).run(2)
-        rest = await Backfiller(settings, installation.catalog, blobs, queue, selection).run(None)
+        queued = await Reprocessor(settings, installation.catalog, blobs, queue, selection).run(2)
+        rest = await Reprocessor(settings, installation.catalog, blobs, queue, selection).run(None)
 
     assert (queued, rest) == (2, 1)
     assert installation.queued() == others

@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.queue.errors import QueueUnavailable
 from worker.queue.mapping import mapped
-from worker.queue.refusals import RedisRefused, is_denied, refusal_of
+from worker.queue.refusals import ConnectionRefused, is_denied, refusal_of
 from worker.queue.url import server_of
 
 _SOCKET_TIMEOUT_S = 5
@@ -41,7 +41,7 @@ class _Connection(AbstractConnection):
         try:
             await super().connect()  # type: ignore[no-untyped-call]
         except RedisConnectionError as error:
-            if isinstance(error.__cause__, RedisRefused):  # wrapped where it is a Unix socket
+            if isinstance(error.__cause__, ConnectionRefused):  # wrapped where it is a Unix socket
                 raise error.__cause__ from None
             raise
 
@@ -53,7 +53,7 @@ class _Connection(AbstractConnection):
             refusal = refusal_of(error) if is_denied(error) else None
             if refusal is None:
                 raise
-            raise RedisRefused(refusal) from error
+            raise ConnectionRefused(refusal) from error
 
     async def send_packed_command(
         self, command: bytes | str | Iterable[bytes], check_health: bool = True

@@ -34,7 +34,7 @@ _COMMAND = re.compile(r"(?:run the '|[Uu]nknown (?:sub)?command [`'\"]?)([^'`\",
 _transient = partial(Refusal, transient=True)  # it may end without anybody's doing
 
 
-class RedisRefused(RedisError):
+class ConnectionRefused(RedisError):
     """Redis refuses a connection; a RedisError, so that the client passes it on."""
 
     def __init__(self, refusal: Refusal) -> None:
@@ -71,7 +71,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _translated(error: BaseException) -> Refusal | None:
-    if isinstance(error, RedisRefused | QueueRefused):
+    if isinstance(error, ConnectionRefused | QueueRefused):
         return error.refusal
     if isinstance(error, ssl.SSLError):
         return _of_tls(error)

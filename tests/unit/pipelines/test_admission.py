@@ -120,7 +120,7 @@ async def test_who_is_cancelled_at_the_moment_of_its_turn_gives_it_on(holders: H
 async def test_alone_waits_for_all_and_keeps_all_out(holders: Holders) -> None:
     admission = Admission(2, 100)
     await holders.enter("a", admission.slots.one())
-    await holders.enter("alone", admission.alone())
+    await holders.enter("alone", admission.exclusive())
     await holders.enter("b", admission.slots.one())
     before = list(holders.inside)
     await holders.leave("a")
@@ -137,7 +137,7 @@ async def test_alone_waits_for_all_and_keeps_all_out(holders: Holders) -> None:
 async def test_two_who_want_to_be_alone_take_turns(holders: Holders) -> None:
     admission = Admission(3, 100)
     for name in ("first", "second"):
-        await holders.enter(name, admission.alone())
+        await holders.enter(name, admission.exclusive())
     before = list(holders.inside)
     await holders.leave("first")
 
@@ -148,7 +148,7 @@ async def test_two_who_want_to_be_alone_take_turns(holders: Holders) -> None:
 async def test_who_gives_up_being_alone_gives_all_places_back(holders: Holders) -> None:
     admission = Admission(2, 100)
     await holders.enter("a", admission.slots.one())
-    await holders.enter("alone", admission.alone())
+    await holders.enter("alone", admission.exclusive())
     await holders.give_up("alone")
     async with AsyncExitStack() as stack:
         await asyncio.wait_for(stack.enter_async_context(admission.slots.one()), 5)
@@ -191,7 +191,7 @@ async def test_its_repr_says_what_is_taken_and_who_waits(holders: Holders) -> No
     await holders.leave("memory")
     await holders.leave("waits")
     await holders.leave("slot")
-    await holders.enter("alone", admission.alone())
+    await holders.enter("alone", admission.exclusive())
     assert repr(admission) == "<Admission: 2 of 2 slots busy, 0 of 416 MiB free, 0 waiting>"
 
     await holders.leave("alone")

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import event, update
 
 from pipelines import commits
-from pipelines.batch import DELETE_AGAIN_MS, QUARANTINE_AFTER, BatchContext, process_uploads
+from pipelines.batch import DELETE_AGAIN_MS, RUN_ALONE_AFTER, BatchContext, process_uploads
 from pipelines.batch_report import BatchReport
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox, open_sandbox
@@ -331,7 +331,7 @@ async def test_an_upload_that_workers_died_with_runs_while_nothing_else_does(
     catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(4)]
-    await died(catalog, ids[0], QUARANTINE_AFTER)
+    await died(catalog, ids[0], RUN_ALONE_AFTER)
     report = await process(catalog, ids, context)
 
     assert report.outcomes == Counter(ready=4)
@@ -341,7 +341,7 @@ async def test_an_upload_that_killed_a_worker_alone_has_crashed_its_decoder(
     catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
-    await died(catalog, upload_id, QUARANTINE_AFTER + 1)
+    await died(catalog, upload_id, RUN_ALONE_AFTER + 1)
     await process(catalog, [upload_id], context)
 
     upload = await found(catalog, upload_id)
@@ -541,7 +541,7 @@ async def test_a_deletion_is_not_reported_as_a_crash_however_many_workers_died_w
 ) -> None:
     upload_id = await uploads.put("cat.jpg", jpeg())
     await delete(catalog, upload_id)
-    await died(catalog, upload_id, QUARANTINE_AFTER + 2)
+    await died(catalog, upload_id, RUN_ALONE_AFTER + 2)
     report = await process(catalog, [upload_id], context)
 
     assert report.outcomes == Counter(deleted=1)

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from pipelines import errors as pictures
-from pipelines.lookout import CLOCKS_DIFFER_MS, LONGEST_WRITE_MS
+from pipelines.watcher import CLOCKS_DIFFER_MS, LONGEST_WRITE_MS
 from storage import errors as stores
 from storage.blobs import BlobInfo, Existence, sight
 from storage.catalog.clock import now_ms

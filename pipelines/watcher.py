@@ -43,7 +43,7 @@ class _Made:
     since: float
 
 
-class Lookout:
+class OriginalWatcher:
     """Hastens uploads that are put off because of their original, as soon as that has changed.
 
     An upload that is ready is done `again` if its original is written to within `settle_s`.
@@ -69,7 +69,7 @@ class Lookout:
             now = time.monotonic()
             self._watched[upload_id] = _Watched(source, seen, now + for_s, Existence.UNKNOWN, now)
 
-    def rest_s(self, upload_id: UUID) -> float:
+    def remaining_s(self, upload_id: UUID) -> float:
         """How much longer it is to be watched: more than nothing where its job came before its time."""
         watched = self._watched.get(upload_id)
         return max(0.0, watched.until - time.monotonic()) if watched else 0.0

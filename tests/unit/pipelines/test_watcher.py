@@ -16,11 +16,11 @@ from uuid import UUID
 import pytest
 from PIL import Image
 
-from pipelines import lookout as lookouts
+from pipelines import watcher as watchers
 from pipelines.batch import BatchContext, Classify, process_uploads
 from pipelines.batch_report import BatchReport
-from pipelines.lookout import Lookout
 from pipelines.sandbox import Sandbox, open_sandbox
+from pipelines.watcher import OriginalWatcher
 from storage.blobs import BlobInfo, Existence
 from storage.blobs.local import LocalBlobs
 from storage.catalog.opening import Catalog
@@ -41,10 +41,12 @@ HALF = len(PICTURE) // 2
 class Shop:
     """Works on uploads as a worker does, their jobs included."""
 
-    def __init__(self, catalog: Catalog, uploads: Uploads, parts: Callable[[Lookout], BatchContext]) -> None:
+    def __init__(
+        self, catalog: Catalog, uploads: Uploads, parts: Callable[[OriginalWatcher], BatchContext]
+    ) -> None:
         self.catalog, self.uploads = catalog, uploads
-        self.lookout = Lookout(uploads.blobs, self._hasten, self._again, SETTLE_S)
-        self._workshop = parts(self.lookout)
+        self.watcher = OriginalWatcher(uploads.blobs, self._hasten, self._again, SETTLE_S)
+        self._context = parts(self.watcher)
         self.due: asyncio.Queue[tuple[list[UUID], str]] = asyncio.Queue()
         self.jobs: dict[str, list[UUID]] = {}
         self.reports: list[BatchReport] = []
@@ -63,7 +65,7 @@ class Shop:
         while True:
             ids, job_id = await self.due.get()
             self.jobs.setdefault(job_id, ids)
-            report = await process_uploads(ids, job_id, self._workshop)
+            report = await process_uploads(ids, job_id, self._context)
             self.reports.append(report)
             if report.due_in_ms is not None:
                 loop.call_later(report.due_in_ms / 1000, self.due.put_nowait, (report.left_over, job_id))
@@ -128,11 +130,11 @@ async def opened(
     uploads: Uploads,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Shop]:
-    monkeypatch.setattr(lookouts, "POLL_INTERVAL_S", 0.05)
-    monkeypatch.setattr(lookouts, "SETTLED_S", 0.2)
+    monkeypatch.setattr(watchers, "POLL_INTERVAL_S", 0.05)
+    monkeypatch.setattr(watchers, "SETTLED_S", 0.2)
     classified_by = partial(classify, max_attempts=8, settle_ms=int(SETTLE_S * 1000))
     context = Shop(catalog, uploads, partial(_made, catalog, local_blobs, sandbox, classified_by))
-    tasks = [asyncio.create_task(context.run()), asyncio.create_task(context.lookout.run())]
+    tasks = [asyncio.create_task(context.run()), asyncio.create_task(context.watcher.run())]
     yield context
     for task in tasks:
         task.cancel()
@@ -140,9 +142,9 @@ async def opened(
 
 
 def _made(
-    catalog: Catalog, blobs: LocalBlobs, sandbox: Sandbox, classified_by: Classify, lookout: Lookout
+    catalog: Catalog, blobs: LocalBlobs, sandbox: Sandbox, classified_by: Classify, watcher: OriginalWatcher
 ) -> BatchContext:
-    return replace(batch_context(catalog, blobs, sandbox, classified_by=classified_by), lookout=lookout)
+    return replace(batch_context(catalog, blobs, sandbox, classified_by=classified_by), watcher=watcher)
 
 
 # -- the ways in which apps write a file in place
@@ -340,11 +342,11 @@ async def test_a_ready_upload_costs_two_looks_at_most_and_no_second_try_unless_i
 
     await uploads.put("a", b"a")
     blobs = CountedStats(local_blobs)
-    lookout = Lookout(blobs, nobody, again, settle_s=0.05)
-    lookout.watch_made(await uploads.claim("a"), "uploads/a", await info_of(local_blobs, "uploads/a"))
+    watcher = OriginalWatcher(blobs, nobody, again, settle_s=0.05)
+    watcher.watch_made(await uploads.claim("a"), "uploads/a", await info_of(local_blobs, "uploads/a"))
     NO_WRITING[change](uploads.path("a"))
-    while lookout.made:
-        await lookout.poll_made()
+    while watcher.made:
+        await watcher.poll_made()
         await asyncio.sleep(0)
 
     assert 1 <= blobs.looks <= 2
@@ -357,10 +359,10 @@ async def test_an_original_that_was_written_long_ago_is_not_polled_once_it_is_re
     await uploads.put("a", b"a")
     two_days_ago = time.time() - 2 * 86_400
     os.utime(uploads.path("a"), (two_days_ago, two_days_ago))
-    lookout = Lookout(local_blobs, nobody, nobody, settle_s=10)
-    lookout.watch_made(await uploads.claim("a"), "uploads/a", await info_of(local_blobs, "uploads/a"))
+    watcher = OriginalWatcher(local_blobs, nobody, nobody, settle_s=10)
+    watcher.watch_made(await uploads.claim("a"), "uploads/a", await info_of(local_blobs, "uploads/a"))
 
-    assert lookout.made == 0
+    assert watcher.made == 0
 
 
 async def test_what_another_has_done_since_is_not_done_again(catalog: Catalog, uploads: Uploads) -> None:
@@ -380,7 +382,7 @@ async def nobody(_: object) -> None:
     """Has nothing to do."""
 
 
-# -- the lookout alone
+# -- the watcher alone
 
 
 async def test_a_file_that_is_as_it_was_seen_hastens_nothing(local_blobs: LocalBlobs) -> None:
@@ -392,12 +394,12 @@ async def test_a_file_that_is_as_it_was_seen_hastens_nothing(local_blobs: LocalB
     await local_blobs.put("uploads/a", chunks(b"a"))
     seen = await stat_of(local_blobs, "uploads/a")
     assert isinstance(seen, BlobInfo)
-    lookout = Lookout(local_blobs, hasten)
+    watcher = OriginalWatcher(local_blobs, hasten)
     same, other, over = UUID(int=1), UUID(int=2), UUID(int=3)
-    lookout.watch(same, "uploads/a", seen, 60)
-    lookout.watch(other, "uploads/a", Existence.MISSING, 60)
-    lookout.watch(over, "uploads/a", Existence.MISSING, 0)
-    await lookout.poll()
+    watcher.watch(same, "uploads/a", seen, 60)
+    watcher.watch(other, "uploads/a", Existence.MISSING, 60)
+    watcher.watch(over, "uploads/a", Existence.MISSING, 0)
+    await watcher.poll()
 
     assert hastened == [other]
 
@@ -417,16 +419,16 @@ async def test_what_is_watched_while_the_originals_are_polled_is_polled_next_tim
         async def stat(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
             found = await local_blobs.stat(keys)
             if "uploads/b" not in keys:
-                lookout.watch(upload_id, "uploads/b", Existence.MISSING, 60)
+                watcher.watch(upload_id, "uploads/b", Existence.MISSING, 60)
             return found
 
     await local_blobs.put("uploads/a", chunks(b"a"))
     await local_blobs.put("uploads/b", chunks(b"b"))
-    lookout = Lookout(Meanwhile(), hasten)
-    lookout.watch(UUID(int=1), "uploads/a", Existence.MISSING, 60)
-    await lookout.poll()
+    watcher = OriginalWatcher(Meanwhile(), hasten)
+    watcher.watch(UUID(int=1), "uploads/a", Existence.MISSING, 60)
+    await watcher.poll()
     first = list(hastened)
-    await lookout.poll()
+    await watcher.poll()
 
     assert first == ([] if upload_id == UUID(int=1) else [UUID(int=1)])
     assert hastened == [*first, upload_id]
