@@ -1,4 +1,4 @@
-"""What pictures may cost: the limits that a sandbox is opened with, and how its memory is divided."""
+"""The limits that a sandbox is opened with, and how its memory is divided."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ _IDLE_MEMORY = CHILD_MEMORY // 2
 
 @dataclass(frozen=True)
 class Allowance:
-    """What pictures may cost. Sizes in bytes, times in CPU seconds."""
+    """Limits of pictures and decoders. Sizes in bytes, times in CPU seconds."""
 
     decoders: int
     memory: int

@@ -48,7 +48,7 @@ NEW_WORK_S = 30  # a batch takes no new upload after this time, so that a crash 
 
 
 class BatchBlobs(PictureBlobs, DoomedBlobs, CheckIdentity, Protocol):
-    """What uploads need of a storage."""
+    """The verbs of a storage that a batch uses."""
 
 
 Classify = Callable[[Exception, Claim], Failed | Postponed]
@@ -57,24 +57,22 @@ Classify = Callable[[Exception, Claim], Failed | Postponed]
 
 @dataclass(frozen=True)
 class BatchContext:
-    """Everything that work on uploads needs, and the rules it follows."""
+    """The parts that a batch works with, and the rules it follows."""
 
-    holder: str
-    recipes: Recipes
-    blobs: BatchBlobs
-    claims: Claims
-    sandbox: Sandbox
-    poison: PoisonList
-    outage: Outage
-    """The storage's."""
-    decoder_outage: Outage
-    committer: Committer
-    slots: Slots
-    """The uploads that the worker has in its hands at once; a little more than it can decode."""
+    holder: str  # the worker, as its claims name it
+    recipes: Recipes  # those that uploads may name now
+    blobs: BatchBlobs  # originals are read there, and variants stored
+    claims: Claims  # the rows of uploads: who may write the next outcome
+    sandbox: Sandbox  # makes variants in decoder processes
+    poison: PoisonList  # contents that are refused because they killed a decoder
+    outage: Outage  # of the storage: a pause for everything
+    decoder_outage: Outage  # no decoder can be started: a pause unless one lives
+    committer: Committer  # writes the outcomes of several uploads in one transaction
+    slots: Slots  # uploads at work at once in all batches; a few more than decoders
     classify: Classify
-    may_delete_originals: bool
-    stopping: asyncio.Event
-    watcher: OriginalWatcher | None = None
+    may_delete_originals: bool  # where not, a deletion leaves the original in its place
+    stopping: asyncio.Event  # once set, no further upload is claimed
+    watcher: OriginalWatcher | None = None  # makes uploads due when their original changes; None: nobody does
     metrics: Metrics = NO_METRICS
 
 
@@ -98,7 +96,7 @@ async def process_uploads(ids: Sequence[UUID], job_id: str, context: BatchContex
 async def _collect_postponed(
     ids: Sequence[UUID], job_id: str, context: BatchContext, report: BatchReport
 ) -> None:
-    """What is put off stays with its job; what has been hastened since is due."""
+    """Leave to the job what is postponed; what the watcher has made due meanwhile is due at once."""
     try:
         waits = await context.claims.waits_ms(ids, job_id)
     except CatalogUnavailable:  # the reconciler finds them when they are due
@@ -113,7 +111,7 @@ async def _collect_postponed(
 async def _isolate_damage(
     upload_id: UUID, job_id: str, context: BatchContext, report: BatchReport, until: float
 ) -> None:
-    """An upload whose rows cannot be read or written any more keeps no other from its outcome."""
+    """Process one upload; where its rows are damaged, leave it over and let the others go on."""
     try:
         await _process(upload_id, job_id, context, report, until)
     except CatalogDamaged as error:
@@ -221,7 +219,7 @@ async def _classified(error: Exception, claim: Claim, context: BatchContext) -> 
 
 
 def _came_early(error: Exception, classified: Failed, context: BatchContext) -> Postponed | None:
-    """The rest of a wait for an original that a leap of the clock has cut short."""
+    """Postpone once more by the rest of a wait for an original that a leap of the clock has cut short."""
     seen = Existence.MISSING if isinstance(error, BlobNotFound) else getattr(error, "seen", None)
     remaining_s = context.watcher.remaining_s(classified.claim.upload.id) if context.watcher else 0.0
     if seen is None or remaining_s < _ABOUT_S:

@@ -1,4 +1,4 @@
-"""What came of a batch: the outcomes of its uploads, what they took, and what is left over."""
+"""The report of a batch: the outcomes of its uploads, their times, and what is left over."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -10,16 +10,16 @@ from storage.catalog.records import Committed, Failed, Outcome, Postponed, Remov
 
 @dataclass
 class BatchReport:
-    """What came of a batch: how many uploads ended how, what each stage took (ms), and what is left over."""
+    """The outcomes of a batch, filled in while its uploads are processed."""
 
-    outcomes: Counter[str] = field(default_factory=Counter)
-    ms: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    failures: list[tuple[UUID, str, str]] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)  # uploads by state, or `fenced`, `skipped`, …
+    ms: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # by stage, of all uploads
+    failures: list[tuple[UUID, str, str]] = field(default_factory=list)  # id, code, and message for a person
     details: dict[UUID, str] = field(default_factory=dict)  # of failures, for the log alone
     kept: list[tuple[UUID, str]] = field(default_factory=list)  # originals that were to go, and why they stay
-    left_over: list[UUID] = field(default_factory=list)
+    left_over: list[UUID] = field(default_factory=list)  # uploads that the job has to take up again
     watched: set[UUID] = field(default_factory=set)  # of them those that may be due sooner
-    due_in_ms: int | None = None
+    due_in_ms: int | None = None  # when the first of them is due; None: none is left over
 
     def add(self, ms: Mapping[str, float]) -> None:
         """Add the stage times of one upload."""

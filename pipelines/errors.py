@@ -1,4 +1,4 @@
-"""What can go wrong with a picture: errors say what happened; `worker/retry.py` says what to do about it.
+"""The errors that a picture can meet; `worker/retry.py` says what to do about each.
 
 Notes of an error (`add_note`) are for the log: what the decoder wrote on its standard error, or a traceback.
 """

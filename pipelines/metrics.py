@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 
 class Metrics:
-    """What is worth a metric, as it happens: a subclass counts it. No method may fail, or wait."""
+    """Events worth a metric, as they happen: a subclass counts them. No method may fail, or wait."""
 
     def upload_finished(self, outcome: str, code: str | None, seconds: float) -> None:
         """A try of an upload has ended.

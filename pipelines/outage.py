@@ -20,7 +20,7 @@ class Outage:
         self._until = self._probed_at = float("-inf")
         self._probing = asyncio.Lock()
         self.problem: str | None = None
-        """What the last probe found; None once one has passed."""
+        """The failure of the last probe; None once one has passed."""
 
     @property
     def pause_ms(self) -> int:

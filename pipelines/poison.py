@@ -15,7 +15,7 @@ POISON_KEPT_MS = 7 * 24 * 3600 * 1000
 _REFRESH_S = 15.0  # how late one worker may read what another added
 
 Deadly = DecodeTimeout | DecoderBloated | DecoderCrashed
-"""What a picture can do to its decoder."""
+"""The errors of a picture that ended its decoder."""
 DEADLY_CODES = frozenset({DecodeTimeout.code, DecoderBloated.code, DecoderCrashed.code})
 
 

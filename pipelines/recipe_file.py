@@ -43,7 +43,7 @@ _WORDS = {
 
 
 class _VariantTable(BaseModel):
-    """What a table may say of a variant."""
+    """A variant's table in a file of recipes."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -109,7 +109,10 @@ def _extended(recipe: Recipe, own: Recipes, bases: Mapping[str, str | None], mis
 
 
 def _bases_of(name: str, own: Recipes, bases: Mapping[str, str | None]) -> Iterator[Recipe]:
-    """What a recipe extends, what that extends, and so on. Raises: LookupError where that leads nowhere."""
+    """The recipe that `name` extends, the one which that extends, and so on.
+
+    Raises: LookupError where that leads nowhere.
+    """
     seen = {name}
     while base := bases.get(name):
         if base == name and base in BUILT_IN:

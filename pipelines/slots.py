@@ -14,6 +14,9 @@ class Slots:
         self._free = asyncio.Semaphore(count)
         self._exclusive = asyncio.Lock()  # two that wait for all of them would keep them from each other
 
+    def __repr__(self) -> str:
+        return f"<Slots: {self.busy} of {self.count} busy>"
+
     @property
     def are_free(self) -> bool:
         """Whether whoever asks for a place now does not wait."""

@@ -25,11 +25,11 @@ Milliseconds = Mapping[str, float]
 
 
 class PictureBlobs(Open, Store, Stat, Protocol):
-    """What making variants needs of a storage; it can destroy nothing."""
+    """The verbs of a storage that making variants uses; none destroys anything."""
 
 
 class DoomedBlobs(Delete, Move, Stat, Protocol):
-    """What removing an upload needs of a storage."""
+    """The verbs of a storage that removing an upload uses."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ async def _split_stored(
 
 
 async def _stored_before(key: str, claim: Claim, blobs: PictureBlobs) -> StoredVariant | None:
-    """What is known to be stored under that key, if it really is."""
+    """The variant that is stored under that key, if it really is."""
     for known in claim.upload.variants:
         if known.key == key:
             return known if known.sha256 != DAMAGED and await _are_there([key], blobs) else None

@@ -65,7 +65,7 @@ class App:
     sandbox: Sandbox
     """The pool of decoder processes; it bounds memory and CPU."""
     batch: BatchContext
-    """What a job hands to `process_uploads`."""
+    """The parts that a job hands to `process_uploads`."""
     publisher: OutboxPublisher
     """Sends the messages of the outbox; runs in the background."""
     intake: Intake
@@ -208,7 +208,7 @@ def _limit_of(settings: Settings) -> str:
 
 
 def allowance(settings: Settings) -> Allowance:
-    """What a picture may cost by the settings. Raises: DecoderUnavailable if memory is too small for one."""
+    """The limits of a picture by the settings. Raises: DecoderUnavailable if memory is too small for one."""
     if settings.budget_mb < LEAST_MEMORY_MB:
         raise DecoderUnavailable(
             f"{_limit_of(settings)} of {settings.budget_mb} MiB is too small for a decoder",

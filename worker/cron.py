@@ -33,7 +33,7 @@ def cron_jobs(settings: Settings) -> Sequence[CronJob]:
 
 
 def functions(settings: Settings, *, burst: bool) -> Sequence[Function]:
-    """What arq can run besides cron jobs: a sweep that was begun; in a burst, which has none, every task."""
+    """Functions that arq runs besides cron jobs: a sweep that was begun; in a burst also every task."""
     periodic: Sequence[WorkerCoroutine] = (tasks.reconcile, tasks.adopt, tasks.snapshot, tasks.sweep)
     return [
         func(tasks.sweep_on, name=_name_of(tasks.sweep_on, settings), timeout=_SWEEP_TIMEOUT_S),

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-ENCODING = "utf-8-sig"  # with or without the mark that some editors put first
+ENCODING = "utf-8-sig"  # with or without the byte order mark that some editors write
 PLACES = ("/etc/media-worker.env", ".env")  # a later file overrides
 INSTEAD = "MEDIA_ENV_FILE"  # names one file instead of `PLACES`; empty: none
 

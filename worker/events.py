@@ -72,7 +72,7 @@ class UploadEvent(_Event):
     source: Annotated[str, AfterValidator(_source)] = Field(
         min_length=1,
         max_length=MAX_SOURCE_BYTES,
-        json_schema_extra={"pattern": f"^{UPLOADS}/"},  # body by `source_key` in its own words
+        json_schema_extra={"pattern": f"^{UPLOADS}/"},  # `source_key` checks the rest, and says what is wrong
         description="The original's key: at most 1,024 bytes, no empty, `.` or `..` segment, no control "
         "character.",
     )

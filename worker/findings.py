@@ -33,7 +33,7 @@ class Finding:
 
 
 def inspect_redis(info: ServerInfo) -> Sequence[Finding]:
-    """What an operator should know of the Redis that says this of itself."""
+    """Findings about a Redis, from what it says of itself."""
     return [
         *_inspect_server(info),
         *_inspect_size(info.largest_bytes),

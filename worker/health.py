@@ -16,8 +16,8 @@ log = structlog.get_logger(__name__)
 
 INTERVAL_S = 5.0
 EXPIRY_S = 15.0  # a worker that is silent for so long is taken for dead
-STALLED_AFTER_S = 20.0  # a due job waits that long though this worker has room for it
-SHORT_FOR_S = 60.0  # that health is red after the kernel has killed for memory
+OVERDUE_AFTER_S = 20.0  # a job that is due starts within this time where a worker has room for it
+SHORT_FOR_S = 60.0  # a worker counts as unhealthy after the kernel has killed a decoder for memory
 INTAKE_STALLED_AFTER_S = 30.0  # beyond the lease, after which a dead worker's events are taken over
 RIGHTS_EVERY_S = 60.0  # whatever needs a missing right fails at once
 _LAG_INTERVAL_S = 0.5
@@ -140,7 +140,7 @@ def check_jobs(queue: Queue, has_room: Callable[[], bool]) -> Check:
 
     async def check() -> str | None:
         waited = await queue.jobs.longest_due_s()
-        if waited is None or waited <= STALLED_AFTER_S or not has_room():
+        if waited is None or waited <= OVERDUE_AFTER_S or not has_room():
             return None
         return f"a job has been due for {waited:.0f} s and does not start"
 

@@ -1,4 +1,4 @@
-"""What arq calls when a worker starts and when it ends: everything is opened, and closed in reverse."""
+"""Start and end of a worker, which arq calls: everything is opened, and closed in reverse."""
 
 import asyncio
 import gc

@@ -21,7 +21,7 @@ _EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
 
 
 class ReceivingBlobs(Put, Stat, Protocol):
-    """What receiving needs of a storage."""
+    """The verbs of a storage that receiving uses."""
 
 
 @dataclass(frozen=True)

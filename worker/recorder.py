@@ -51,10 +51,10 @@ class Recorder:
 
     async def begin_anew(self) -> None:
         """Make the group, and before it a new epoch: nobody can read before both are there."""
-        await self._move_to(await self._epochs.begin(self.epoch or 0))
+        self._move_to(await self._epochs.begin(self.epoch or 0))
         await self._queue.stream.make_group()
 
-    async def _move_to(self, epoch: int) -> None:
+    def _move_to(self, epoch: int) -> None:
         if epoch != self.epoch:
             log.warning("stream_began_anew", stream=self._queue.stream.name, epoch=epoch)
             self._recorded.clear()  # the same IDs may be others' now
@@ -92,7 +92,7 @@ class Recorder:
                 return taken
             sure = taken.epoch == epoch and not await self._is_anew(taken.newest)
             if not sure:
-                await self._move_to(taken.epoch if taken.epoch != epoch else await self._epochs.begin(epoch))
+                self._move_to(taken.epoch if taken.epoch != epoch else await self._epochs.begin(epoch))
                 # What the stream does not know of was read before it began anew.
                 here = await self._queue.stream.pending(entries)
                 epochs |= dict.fromkeys(here, self.epoch or 0)
@@ -143,7 +143,7 @@ class Recorder:
         return await self._record_singly(events, letters, put)
 
     async def _record_singly(self, events: _Read, letters: Sequence[DeadLetter], put: _Put) -> Taken | Doubt:
-        """One by one, so that what cannot be recorded harms nobody else."""
+        """Record each entry in a transaction of its own, so that one that fails leaves the others alone."""
         found = [await self._record_one([], letter, put) for letter in letters]
         for event, letter in events:
             try:

@@ -1,4 +1,4 @@
-"""What an error means: which is permanent, which transient, how long to wait, what the last try does."""
+"""The error policies: which error is permanent, which transient, how long to wait, what the last try does."""
 
 import random
 import traceback
@@ -72,7 +72,7 @@ CODES = frozenset({found.code for found in POLICIES.values()} | set(REFUSALS))
 
 
 def policy_of(error: Exception) -> ErrorPolicy:
-    """What the table says of `error`, by its nearest class; what it does not know is a bug of ours."""
+    """The policy of the nearest class of `error`; an error that the table lacks is a bug of ours."""
     for kind in type(error).__mro__:
         if kind in POLICIES:
             return POLICIES[kind]

@@ -24,7 +24,7 @@ from worker.limits import MemoryLimit, available_cpus, memory_limit
 PREFIX = "MEDIA_"
 _OF_OTHERS = {INSTEAD, "MEDIA_ROOT", "MEDIA_URL"}  # those of Django, which often shares our environment
 _WHERE = ("MEDIA_REDIS_URL", "MEDIA_STORAGE_URL", "MEDIA_CATALOG_URL")  # a default may be somebody else's
-LEAST_MEMORY_MB = 192  # for a worker, an idle decoder and one that draws an ordinary picture
+LEAST_MEMORY_MB = 192  # for a worker, an idle decoder and one that decodes an ordinary picture
 
 
 class SettingsError(Exception):
@@ -32,7 +32,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """What an operator can say. Field descriptions are the README's table."""
+    """The settings of a worker. Field descriptions are the README's table."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
@@ -237,7 +237,7 @@ def _errors(error: ValidationError, files: Sequence[EnvFile]) -> Sequence[str]:
 
 
 def _shown(value: object) -> object:
-    """What was given, without the parts of a URL that may hold a password."""
+    """The value that was given, without the parts of a URL that may hold a password."""
     if not isinstance(value, str):
         return value
     without_user = re.sub(r"^(.*?//)?.*@", r"\1…@", value)

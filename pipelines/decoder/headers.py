@@ -1,4 +1,4 @@
-"""What headers say about the memory that decoding takes, where libvips does not say it."""
+"""The memory that decoding takes by a picture's headers, where libvips does not say it."""
 
 import re
 import struct

@@ -1,4 +1,4 @@
-"""What the child gives up before it sees anything untrusted: descriptors, priority, core dumps."""
+"""The confinement of the child before it sees anything untrusted: descriptors, priority, core dumps."""
 
 import ctypes
 import os

@@ -36,7 +36,7 @@ class Target:
 
     @property
     def encoding_key(self) -> tuple[Any, ...]:
-        """What decides the variant's bytes: targets with the same one are one file."""
+        """The fields that decide the variant's bytes: targets with the same one are one file."""
         spec = {name: value for name, value in self.spec.items() if name not in ("name", "box")}
         return (self.width, self.height, self.crop_width, self.crop_height, repr(sorted(spec.items())))
 

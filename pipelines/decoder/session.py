@@ -32,7 +32,7 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """What the parent lets this child accept."""
+    """The limits of the pictures that this child accepts."""
 
     engine: str
     max_bytes: int
@@ -50,7 +50,7 @@ class WrongEngine(Exception):
 
 @dataclass
 class Work:
-    """What is known of a request so far."""
+    """A request as far as it has been worked on."""
 
     sha256: str | None = None
     format: str | None = None

@@ -18,7 +18,7 @@ def is_meant_by(words: str) -> bool:
 
 
 def found(memory: int = 0) -> str:
-    """What the machine refuses now: a thread, or so many bytes of memory; "" if nothing."""
+    """The thing that the machine refuses now, a thread or so many bytes of memory; "" if nothing."""
     try:
         _thread.start_new_thread(int, ())
     except RuntimeError:

@@ -13,7 +13,7 @@ ENCODER = {"jpeg": 2.4, "webp": 3.2, "avif": 9.0}  # times the variant's pixels 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a header says about the work ahead: size and samples as stored, whether all is needed at once."""
+    """A header's facts about the work ahead: size and samples as stored, whether all is needed at once."""
 
     width: int
     height: int

@@ -1,4 +1,4 @@
-"""What is accepted, by which decoder, up to which size: the one table of input formats."""
+"""The one table of input formats: which are accepted, by which decoder, up to which size."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a decoder may answer: every frame from a child is untrusted and is checked here."""
+"""The answers of a decoder: every frame from a child is untrusted and is checked here."""
 
 import re
 from collections.abc import Sequence

@@ -198,7 +198,7 @@ class Child:
         return taken
 
     def take_output(self, places: Sequence[tuple[int, int]]) -> Sequence[bytes]:
-        """What is at these places (start, length) of the output, which is empty afterwards.
+        """Return the bytes at these places (start, length) of the output, and empty it.
 
         A copy, one of each place: the child keeps its descriptor, and what is checked must not change any
         more. It may be shorter where there is not so much.
@@ -269,7 +269,7 @@ class Child:
 
 
 def states(pid: int) -> frozenset[str]:
-    """What the kernel says that the threads of a process do now: R, S, D, T, …"""
+    """The states of a process' threads as the kernel names them now: R, S, D, T, …"""
     found = set()
     with contextlib.suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():

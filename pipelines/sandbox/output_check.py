@@ -41,7 +41,7 @@ class RenderedVariant:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What came of one picture."""
+    """A picture's variants, as they were checked."""
 
     sha256: str
     format: str

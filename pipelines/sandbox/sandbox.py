@@ -66,7 +66,7 @@ class Sandbox:
             await self.pool.start_missing()
 
     async def hello(self, engine: Engine) -> Hello:
-        """What a decoder of that engine says of itself when it is ready. Raises: DecoderUnavailable."""
+        """The hello of a decoder of that engine. Raises: DecoderUnavailable."""
         async with self.pool.borrow(engine) as child:
             return child.hello
 

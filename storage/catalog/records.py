@@ -64,7 +64,7 @@ class DeletionRequested:
 
 @dataclass(frozen=True)
 class About:
-    """Whom a refused event is about, as far as that can be read."""
+    """The upload that a refused event is about, as far as that can be read."""
 
     id: UUID | None
     source: str | None
@@ -102,7 +102,7 @@ class StoredVariant:
 
 @dataclass(frozen=True)
 class Original:
-    """What was read of an original: size in upright pixels; `stamp` changes when the file does."""
+    """An original as it was read: size in upright pixels; `stamp` changes when the file does."""
 
     stamp: str
     sha256: str
@@ -140,7 +140,7 @@ class Claim:
 
     upload: Upload
     token: int  # fencing token: the outcome is written only while the row has the same one
-    generation: int  # how many upload events came while it was processed: a greater one in the row is news
+    generation: int  # upload events so far: where the row has more by the end, the upload is done again
     crash_count: int  # workers that died, one after the other, while they had the upload
     delete_original: bool = False  # whether a deletion is to take the original too
     began_ms: int = 0  # when it was claimed: deletion marks that ended before that do not matter
@@ -191,30 +191,27 @@ Outcome = Ready | Failed | Postponed | Removed
 
 @dataclass(frozen=True)
 class Message:
-    """A message of the outbox for apps, in the order of `seq`.
+    """A message of the outbox: what became of an upload, or of an entry that was refused."""
 
-    With `entry` it is about that entry of the stream, which was refused, and not about any upload.
-    """
-
-    seq: int
-    kind: State
-    id: UUID | None
-    source: str | None
-    recipe: str
-    metadata: Metadata
-    time_ms: int
-    attempts: int = 0
-    error_code: str | None = None
-    error_message: str | None = None
-    original: Original | None = None
-    variants: Sequence[StoredVariant] = ()
-    original_kept: bool = False
-    entry: str | None = None
+    seq: int  # its place in the outbox, by which apps recognise what they have had
+    kind: State  # the state that the upload has come to
+    id: UUID | None  # None: a refused entry that names no upload
+    source: str | None  # the key of the original, as the upload's event names it
+    recipe: str  # its name
+    metadata: Metadata  # the app's own, handed back
+    time_ms: int  # when the outcome was committed, since 1970
+    attempts: int = 0  # of the upload, since its newest event
+    error_code: str | None = None  # one of the contract's; None unless it failed
+    error_message: str | None = None  # for a person
+    original: Original | None = None  # as it was last read
+    variants: Sequence[StoredVariant] = ()  # all of them, once it is ready
+    original_kept: bool = False  # whether a deletion that was to take the original too has left it
+    entry: str | None = None  # the ID of the refused entry; None: the message is about an upload
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What an intake batch came to: the uploads of each new job, what was refused, and the messages.
+    """The result of an intake batch: the uploads of each new job, the refused entries, and the messages.
 
     `outdated` are the entries that came after a newer one of their upload, or once more.
     """
@@ -238,7 +235,7 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Committed:
-    """What became of an outcome: the state now (None: the claim no longer held), and the message of it.
+    """An outcome that was written: the state now (None: the claim no longer held), and the message of it.
 
     An upload that waits for work again is due in `due_in_ms`.
     """

@@ -1,11 +1,11 @@
-"""What can go wrong with the queue: the one tree of its errors."""
+"""The one tree of the queue's errors."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a Redis refuses, and the remedy; `transient` where it may end without anybody's doing."""
+    """Something that a Redis refuses, and the remedy; `transient` where it may end by itself."""
 
     what: str
     remedy: str

@@ -1,4 +1,4 @@
-"""Whose a stream is: it is bound to one catalog, as the storage root is."""
+"""The binding of a stream to one catalog, as the storage root has one."""
 
 import time
 

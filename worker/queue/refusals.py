@@ -43,7 +43,7 @@ class ConnectionRefused(RedisError):
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
-    """What a Redis that answered with `error` refuses; None where it is unreachable, or for other errors."""
+    """The refusal in a Redis' answer `error`; None where it is unreachable, or for other errors."""
     return next((found for cause in _causes(error) if (found := _translated(cause))), None)
 
 

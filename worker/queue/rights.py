@@ -102,7 +102,7 @@ def _on(keys: str, command: str, *rest: str) -> TriedCommand:
 
 
 async def try_rights(redis: ArqRedis, stream: str, events: str) -> Refusal | None:
-    """What Redis refuses of all that a worker does, if anything."""
+    """The first refusal of all that a worker does, if any."""
     tried = attempts(stream, events)
     async with redis.pipeline(transaction=False) as pipe:
         for attempt in tried:

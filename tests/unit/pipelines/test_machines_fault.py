@@ -264,7 +264,7 @@ asyncio.run(main())
 """
 
 
-def test_a_decoder_killed_for_memory_fails_no_picture_and_turns_health_red() -> None:
+def test_a_decoder_killed_for_memory_fails_no_picture_and_makes_the_worker_unhealthy() -> None:
     words = (
         "the kernel killed the decoder, for the container of 128 MiB ran out of memory. "
         "Give it more memory, or let less run beside the worker."
