@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 from urllib.parse import quote
 
 from rich.filesize import decimal
+
+from scripts.enqueue import Sent
+from scripts.terminal import visible
 
 STYLE = Path(__file__).with_suffix(".css").read_text("utf-8")
 STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
@@ -26,29 +28,8 @@ MEDIA_TYPES = {".jpg": "image/jpeg", ".webp": "image/webp", ".avif": "image/avif
 MAX_EMBEDDED_BYTES = 256 * 1024
 MAX_MESSAGE = 500
 
-
-@dataclass(frozen=True)
-class VariantFile:
-    """A variant that was made: `path` below the storage root, pixels, bytes."""
-
-    name: str
-    path: Path
-    width: int
-    height: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class SheetEntry:
-    """What became of one picture: refused if it has an error code. Pixels are upright; not always known."""
-
-    name: str
-    source_bytes: int
-    width: int | None
-    height: int | None
-    variants: Sequence[VariantFile] = ()
-    error_code: str | None = None
-    error_message: str | None = None
+Variant = Mapping[str, Any]
+"""A variant as a message describes it."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +39,15 @@ class _Files:
     root: Path
     folder: Path
 
-    def link(self, variant: VariantFile) -> str:
-        relative = os.path.relpath(self.root / variant.path, self.folder)
+    def link(self, variant: Variant) -> str:
+        relative = os.path.relpath(self.root / variant["key"], self.folder)
         return quote(os.fsencode(relative))
 
-    def data_url(self, variant: VariantFile) -> str | None:
+    def data_url(self, variant: Variant) -> str | None:
         """The file itself as a URL; None if it is gone, too big, or nothing that a page can show."""
-        media_type = MEDIA_TYPES.get(variant.path.suffix)
+        media_type = MEDIA_TYPES.get(Path(variant["key"]).suffix)
         try:
-            with (self.root / variant.path).open("rb") as file:
+            with (self.root / variant["key"]).open("rb") as file:
                 data = file.read(MAX_EMBEDDED_BYTES + 1)
         except OSError:
             return None
@@ -76,7 +57,7 @@ class _Files:
 
 
 def write_contact_sheet(
-    path: Path, storage_root: Path, entries: Sequence[SheetEntry], *, title: str, seconds: float | None = None
+    path: Path, storage_root: Path, entries: Sequence[Sent], *, title: str, seconds: float | None = None
 ) -> None:
     """Write the page, whole or not at all; `seconds` is how long the pictures took.
 
@@ -85,27 +66,11 @@ def write_contact_sheet(
     files = _Files(storage_root, path.parent)
     with _replacing(path) as page:
         page.write(_head(title, _figures(entries, seconds)))
-        cards = (_card(entry, files) for entry in entries if entry.error_code is None)
+        cards = (_card(entry, files) for entry in entries if entry.error is None)
         page.writelines(_section('<h2 class="unseen">Ready</h2>\n<ul class="grid">\n', cards))
-        refusals = (_refusal(entry) for entry in entries if entry.error_code is not None)
+        refusals = (_refusal(entry) for entry in entries if entry.error is not None)
         page.writelines(_section('<h2>Refused</h2>\n<ul class="refused">\n', refusals))
         page.write(_FOOT if entries else f'<p class="nothing">There were no pictures.</p>\n{_FOOT}')
-
-
-def visible(text: str) -> str:
-    r"""`text` with everything invisible, and everything that reverses text, escaped, like `\u202e`.
-
-    Bytes of a file name that are not UTF-8 (Python's surrogate escapes) are shown as `\xff`. Not yet HTML.
-    """
-    return "".join(map(_visible_character, text))
-
-
-def _visible_character(character: str) -> str:
-    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
-        return character
-    if "\udc80" <= character <= "\udcff":
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def _html(text: str) -> str:
@@ -139,14 +104,14 @@ def _head(title: str, figures: Iterable[tuple[str, str, str]]) -> str:
 """
 
 
-def _figures(entries: Sequence[SheetEntry], seconds: float | None) -> Iterator[tuple[str, str, str]]:
+def _figures(entries: Sequence[Sent], seconds: float | None) -> Iterator[tuple[str, str, str]]:
     """Class, value and label of each figure of the header."""
-    ready = [entry for entry in entries if entry.error_code is None]
+    ready = [entry for entry in entries if entry.error is None]
     refused = len(entries) - len(ready)
-    sizes = [variant.bytes for entry in ready for variant in entry.variants]
+    sizes = [variant["bytes"] for entry in ready for variant in entry.variants]
     yield "", f"{len(ready):,}", "picture ready" if len(ready) == 1 else "pictures ready"
     yield "bad" if refused else "", f"{refused:,}", "refused"
-    yield "", _size(sum(entry.source_bytes for entry in ready)), "before, as uploaded"
+    yield "", _size(sum(entry.bytes for entry in ready)), "before, as uploaded"
     yield "", _size(sum(sizes)), f"after, in {len(sizes):,} variants"
     if seconds is not None and seconds > 0:
         yield "", f"{seconds:,.1f} s", "from first to last"
@@ -168,8 +133,8 @@ _FOOT = """</main>
 """
 
 
-def _card(entry: SheetEntry, files: _Files) -> str:
-    name = _html(entry.name)
+def _card(entry: Sent, files: _Files) -> str:
+    name = _html(entry.path.name)
     rows = "".join(_variant_row(variant, files.link(variant)) for variant in entry.variants)
     return f"""<li class="card">
 {_stage(entry, files)}
@@ -183,49 +148,50 @@ def _card(entry: SheetEntry, files: _Files) -> str:
 """
 
 
-def _stage(entry: SheetEntry, files: _Files) -> str:
+def _stage(entry: Sent, files: _Files) -> str:
     """The thumbnail, as a link to the largest variant."""
     if not entry.variants:
         return '<div class="stage"><span>no variants</span></div>'
     smallest = min(entry.variants, key=_area)
     largest = max(reversed(entry.variants), key=_area)
-    label = f"{_html(entry.name)}, opens its {_html(largest.name)} variant"
+    label = f"{_html(entry.path.name)}, opens its {_html(largest['name'])} variant"
     if (data := files.data_url(smallest)) is None:
         shown = f'<span aria-label="{label}">no thumbnail</span>'
     else:
-        size = f'width="{smallest.width}" height="{smallest.height}"'
-        shown = f'<img src="{data}" alt="{label}" {size} decoding="async">'
+        width, height = smallest["width"], smallest["height"]
+        shown = f'<img src="{data}" alt="{label}" width="{width}" height="{height}" decoding="async">'
     return f'<a class="stage" href="{files.link(largest)}">{shown}</a>'
 
 
-def _variant_row(variant: VariantFile, link: str) -> str:
+def _variant_row(variant: Variant, link: str) -> str:
+    name = _html(variant["name"])
     return (
-        f'<li><a href="{link}"><b><bdi>{_html(variant.name)}</bdi></b>'
-        f"<span>{_pixels(variant.width, variant.height)}</span><span>{_size(variant.bytes)}</span></a></li>\n"
+        f'<li><a href="{link}"><b><bdi>{name}</bdi></b>'
+        f"<span>{_pixels(variant)}</span><span>{_size(variant['bytes'])}</span></a></li>\n"
     )
 
 
-def _refusal(entry: SheetEntry) -> str:
+def _refusal(entry: Sent) -> str:
+    error = entry.error or {}
     return f"""<li>
-<h3><bdi>{_html(entry.name)}</bdi><small>{_original(entry)}</small></h3>
-<code>{_html(entry.error_code or "")}</code>
-<p><bdi>{_html((entry.error_message or "")[:MAX_MESSAGE])}</bdi></p>
+<h3><bdi>{_html(entry.path.name)}</bdi><small>{_original(entry)}</small></h3>
+<code>{_html(error["code"])}</code>
+<p><bdi>{_html(error["message"][:MAX_MESSAGE])}</bdi></p>
 </li>
 """
 
 
-def _original(entry: SheetEntry) -> str:
-    if entry.width is None or entry.height is None:
-        return _size(entry.source_bytes)
-    return f"{_pixels(entry.width, entry.height)} · {_size(entry.source_bytes)}"
+def _original(entry: Sent) -> str:
+    size = _size(entry.bytes)
+    return f"{_pixels(entry.original)} · {size}" if entry.original else size
 
 
-def _area(variant: VariantFile) -> int:
-    return variant.width * variant.height
+def _area(variant: Variant) -> int:
+    return int(variant["width"] * variant["height"])
 
 
-def _pixels(width: int, height: int) -> str:
-    return f"{width} \N{MULTIPLICATION SIGN} {height}"
+def _pixels(picture: Mapping[str, Any]) -> str:
+    return f"{picture['width']} \N{MULTIPLICATION SIGN} {picture['height']}"
 
 
 def _size(count: int) -> str:

@@ -16,7 +16,7 @@ import typer
 from rich.filesize import decimal as size
 
 from pipelines.stats.report import report
-from scripts.contact_sheet import SheetEntry, VariantFile, write_contact_sheet
+from scripts.contact_sheet import write_contact_sheet
 from scripts.enqueue import Sent, enqueue, find_files
 from scripts.redis_server import RedisNotFoundError, RedisNotStartedError, launch, temporary_redis
 from scripts.storage_stats import print_stored, stored
@@ -75,7 +75,7 @@ async def _show(pictures: Sequence[Path], results: Path, settings: Settings, *, 
     write_contact_sheet(
         sheet,
         own.storage_root,
-        [_entry(one) for one in sent],
+        sent,
         title=f"media-worker: {len(sent)} pictures",
         seconds=seconds,
     )
@@ -135,22 +135,6 @@ def _worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _entry(sent: Sent) -> SheetEntry:
-    original = sent.original or {}
-    return SheetEntry(
-        name=sent.path.name,
-        source_bytes=sent.bytes,
-        width=original.get("width"),
-        height=original.get("height"),
-        variants=[
-            VariantFile(one["name"], Path(one["key"]), one["width"], one["height"], one["bytes"])
-            for one in sent.variants
-        ],
-        error_code=sent.error["code"] if sent.error else None,
-        error_message=sent.error["message"] if sent.error else None,
-    )
 
 
 async def _report(

@@ -38,7 +38,7 @@ class Sent:
     id: str | None = None
     source: str | None = None
     status: str = "enqueued"
-    variants: Sequence[dict[str, Any]] = ()
+    variants: Sequence[Mapping[str, Any]] = ()
     original: dict[str, Any] | None = None
     error: dict[str, str] | None = None
     entry: str | None = None

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import IO, Annotated, Any, cast
 
@@ -16,7 +17,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.errors import PipelineError
-from scripts.contact_sheet import visible
 from storage.errors import StorageError
 from worker.env_files import find_env_files
 from worker.queue import QueueUnavailable
@@ -125,6 +125,22 @@ def safe(text: object, *, keep_lines: bool = False) -> str:
     """`text` from outside, escaped for rich: without markup, with control characters made visible."""
     lines = str(text).split("\n") if keep_lines else [str(text)]
     return "\n".join(escape(visible(line)) for line in lines)
+
+
+def visible(text: str) -> str:
+    r"""`text` with everything invisible, and everything that reverses text, escaped, like `\u202e`.
+
+    Bytes of a file name that are not UTF-8 (Python's surrogate escapes) are shown as `\xff`. Not yet HTML.
+    """
+    return "".join(map(_visible_character, text))
+
+
+def _visible_character(character: str) -> str:
+    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+        return character
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def print_json(document: object) -> None:
