@@ -94,7 +94,7 @@ async def room(settings: Settings) -> Space | None:
 async def _scan(settings: Settings) -> DriftReport:
     # Imported here, so that a report without a scan starts faster.
     from pipelines.stats.drift import scan
-    from pipelines.sweep.ages import Ages
+    from pipelines.sweep.findings import Ages
     from scripts.progress import Progress
     from storage.catalog.opening import open_catalog
 

@@ -25,7 +25,7 @@ async def rebuild(catalog: Catalog, blobs: Storage, queue: Queue) -> AsyncIterat
     await queue.ownership.rebind(catalog.id, before=await blobs.catalog_id())
     await blobs.rebind(catalog.id)
     await catalog.checkpoint(REBUILD).save(await listing_of(catalog, REBUILD))
-    await catalog.mark_bound()
+    await catalog.database.mark_bound()
     await go_on_above(catalog.outbox, queue, rebuilt=True)
     async for page in Adoption(blobs, catalog, queue, grace_s=0, name=REBUILD).run():
         yield len(page.unknown)

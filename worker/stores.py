@@ -44,7 +44,7 @@ async def open_stores(
     ):
         await blobs.bind(catalog.id, catalog_is_new=catalog.is_new)
         if catalog.is_new:
-            await catalog.mark_bound()
+            await catalog.database.mark_bound()
         yield Stores(catalog, blobs)
 
 

@@ -15,6 +15,7 @@ from pipelines.sweep.sweeper import Sweeper
 from pipelines.sweep.trash import purge
 from storage.blobs import Storage
 from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.database import check_schema
 from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from storage.catalog.requeuer import NewJobs
@@ -38,7 +39,7 @@ class SweptInstallation:
 
     async def check(self) -> None:
         await self.blobs.bind(self.catalog.id, catalog_is_new=False)
-        await self.catalog.sweeps.check_schema()
+        await check_schema(self.catalog.database)
 
     async def requeue(self, upload_ids: Sequence[UUID]) -> int:
         return await self._enqueue(await self.catalog.requeuer.requeue(upload_ids, State.READY))

@@ -8,8 +8,7 @@ from functools import partial
 from pipelines.moments import moment
 from pipelines.originals import announced_otherwise
 from pipelines.stats.report import DriftReport
-from pipelines.sweep.ages import Ages
-from pipelines.sweep.findings import ROWS, Inspection, Kind, compare, leftovers, retired, thrown_away
+from pipelines.sweep.findings import ROWS, Ages, Inspection, Kind, compare, count_trash, leftovers, retired
 from storage.blobs import BlobInfo, Existence, Inspect, Stat, list_infos
 from storage.catalog.clock import now_ms
 from storage.catalog.opening import Catalog
@@ -38,7 +37,7 @@ async def scan(
 
     misnamed = set[str]()  # a listing that begins again behind a key may meet one again
     inspection = Inspection(blobs, catalog.sweeps, ages)
-    for step_of in (partial(compare, fully=True, passed_over=misnamed.add), retired, leftovers, thrown_away):
+    for step_of in (partial(compare, fully=True, passed_over=misnamed.add), retired, leftovers, count_trash):
         after: str | None = ""
         while after is not None:
             step = await step_of(after, inspection)

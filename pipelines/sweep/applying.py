@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from pipelines.moments import moment
 from pipelines.sweep import plan as plans
 from pipelines.sweep.findings import Discrepancy, Kind, stat_all
 from pipelines.sweep.plan import Plan
@@ -40,7 +41,7 @@ async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> 
             await checkpoint.save(progress)
         # After a crash the last steps are repeated: each writes the same again, until the checkpoint is gone.
         await _report(plan, progress, sweeper)
-        await plans.save(replace(plan, applied=plans.iso(sweeper.now())), sweeper.blobs)
+        await plans.save(replace(plan, applied=moment(int(sweeper.now() * 1000))), sweeper.blobs)
         await checkpoint.clear()
     return dict(progress.done)
 

@@ -6,7 +6,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from pipelines.sweep.ages import Ages
 from storage.blobs import BlobInfo, Existence, Inspect, Stat, list_infos
 from storage.catalog.sweep_records import SweepRecords, VariantRow
 from storage.keys import STAGING, TRASH, UNFINISHED, VARIANTS, parse_variant_key
@@ -39,6 +38,19 @@ class Discrepancy:
     kind: Kind
     key: str
     bytes: int
+
+
+@dataclass(frozen=True)
+class Ages:
+    """Before which moment a file is old enough (s since 1970), and a superseded row past its time (ms)."""
+
+    orphan_before: float
+    retired_before_ms: float
+
+    @classmethod
+    def at(cls, now: float, grace_s: float, retention_s: float) -> "Ages":
+        """The moments as they are at `now` (s since 1970)."""
+        return cls(now - grace_s, (now - retention_s) * 1000)
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,7 @@ async def leftovers(after: str, inspection: Inspection) -> StepResult:
     return await _count(STAGING, UNFINISHED, after, inspection)
 
 
-async def thrown_away(after: str, inspection: Inspection) -> StepResult:
+async def count_trash(after: str, inspection: Inspection) -> StepResult:
     """The next files of the trash, which are only counted. Raises: StorageError."""
     return await _count(TRASH, [TRASH], after, inspection)
 

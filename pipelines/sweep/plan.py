@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import orjson
 
-from pipelines.sweep.breaker import implausible
+from pipelines.moments import moment
 from pipelines.sweep.findings import ROWS, Discrepancy, Kind, StepResult
 from storage.blobs import Get, Put
 from storage.errors import BlobNotFound
@@ -17,6 +17,9 @@ from storage.keys import VARIANTS, is_plan_name, plan_key, plan_part_key
 DRAFT = "draft"  # the checkpoint of a plan in the making
 APPLY = "apply"  # the checkpoint of a plan that is being applied
 STALE_S = 24 * 3600  # a draft or a purge that was left so long says little of today
+# The breaker stops a plan that would take away more than both.
+_LARGEST_SHARE = 0.05
+_LARGEST_NUMBER = 100
 
 
 class PlanUnknown(Exception):
@@ -39,7 +42,7 @@ class Plan:
     @property
     def stopped(self) -> str | None:
         """Why the breaker stops this plan; None when it does not."""
-        return implausible(self.files, self.rows, self.counts.get(Kind.ORPHAN, 0))
+        return _implausible(self.files, self.rows, self.counts.get(Kind.ORPHAN, 0))
 
     @property
     def made_at(self) -> float:
@@ -47,9 +50,20 @@ class Plan:
         return datetime.fromisoformat(self.made).timestamp()
 
 
-def iso(now: float) -> str:
-    """That moment (s since 1970) as plans write it."""
-    return datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+def _implausible(files: int, rows: int, orphans: int) -> str | None:
+    """Why a plan with so many of each must not be applied without a person's word; None when it may."""
+    if orphans and not rows:
+        return (
+            f"the catalog holds no variant at all, but there are {files} files: "
+            "this looks like another catalog, or an empty one"
+        )
+    share = orphans / files if files else 0.0
+    if orphans > _LARGEST_NUMBER and share > _LARGEST_SHARE:
+        return (
+            f"{orphans} of {files} files ({share:.0%}) would be taken away; "
+            f"more than {_LARGEST_NUMBER} and more than {_LARGEST_SHARE:.0%} are not plausible"
+        )
+    return None
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,7 @@ async def finish(draft: Draft, now: float, blobs: Put) -> Plan:
         for numbers in (draft.counts, draft.bytes)
     )
     files, rows = draft.counts[VARIANTS], draft.counts[ROWS]
-    plan = Plan(draft.id, iso(now), counts, sizes, files, rows, draft.parts)
+    plan = Plan(draft.id, moment(int(now * 1000)), counts, sizes, files, rows, draft.parts)
     if plan.counts:
         await save(plan, blobs)
     return plan

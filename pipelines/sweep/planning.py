@@ -19,7 +19,7 @@ _STAGES: Sequence[Callable[[str, Inspection], Awaitable[StepResult]]] = (
     findings.compare,
     findings.retired,
     findings.leftovers,
-    findings.thrown_away,
+    findings.count_trash,
 )
 
 

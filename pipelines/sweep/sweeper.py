@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID, uuid4
 
-from pipelines.sweep.ages import Ages
+from pipelines.sweep.findings import Ages
 from storage.blobs import Blobs, Inspect, Put
 from storage.catalog.sweep_records import SWEEP, SweepRecords
 from storage.catalog.sweeps import Sweeps

@@ -140,6 +140,12 @@ class Database:
         await self._run(dialect.REWRITE)
         return room.free_bytes
 
+    async def mark_bound(self) -> None:
+        """Remember that this catalog has a storage root from now on."""
+        async with self.writing() as connection:
+            bound = update(tables.kv).where(tables.kv.c.name == "root").values(value="bound")
+            await connection.execute(bound)
+
     async def room(self) -> FileRoom:
         """How much of the file is used. Raises: CatalogUnavailable."""
         async with self.reading() as connection:
@@ -261,9 +267,3 @@ async def identity(database: Database) -> tuple[str, bool]:
     async with database.reading() as connection:
         found = {row.name: row.value for row in await connection.execute(select(tables.kv))}
     return found["id"], found["root"] == "new"
-
-
-async def mark_bound(database: Database) -> None:
-    """Remember that this catalog has a root from now on."""
-    async with database.writing() as connection:
-        await connection.execute(update(tables.kv).where(tables.kv.c.name == "root").values(value="bound"))

@@ -1,11 +1,13 @@
-"""The small values that a catalog keeps under a name, and how one of several writers changes them."""
+"""The small values that a catalog keeps under a name, how several writers change them, and checkpoints."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog.database import Database
 from storage.catalog.dialect import insert
 from storage.catalog.rows import load_json
 from storage.catalog.tables import kv
@@ -45,3 +47,32 @@ async def replace_value(
 def dump(value: object) -> str:
     """The text of a value, as a row holds it."""
     return orjson.dumps(value).decode()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The progress of the work of one name: a JSON object that its owner defines. Every verb raises
+    CatalogUnavailable.
+    """
+
+    database: Database
+    name: str
+
+    async def load(self) -> Value | None:
+        """The progress when it was last saved; None: there is none."""
+        async with self.database.reading() as connection:
+            return await read_value(connection, self._row)
+
+    async def save(self, progress: object) -> None:
+        """Save the progress in place of the last."""
+        async with self.database.writing() as connection:
+            await write_value(connection, self._row, progress)
+
+    async def clear(self) -> None:
+        """Forget the progress: the work is done."""
+        async with self.database.writing() as connection:
+            await connection.execute(delete(kv).where(kv.c.name == self._row))
+
+    @property
+    def _row(self) -> str:
+        return f"checkpoint:{self.name}"

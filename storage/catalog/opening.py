@@ -5,13 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from storage.catalog.backfill import Backfill
-from storage.catalog.checkpoints import Checkpoint
 from storage.catalog.claims import Claims
-from storage.catalog.database import BUSY_TIMEOUT_S, Database, identity, mark_bound, open_database
+from storage.catalog.database import BUSY_TIMEOUT_S, Database, identity, open_database
 from storage.catalog.dead_letters import DeadLetters
 from storage.catalog.epochs import Epochs
 from storage.catalog.failures import Failures
 from storage.catalog.intake import EventStore
+from storage.catalog.kv import Checkpoint
 from storage.catalog.outbox import Outbox
 from storage.catalog.poison import Poison
 from storage.catalog.reports import Reports
@@ -43,10 +43,6 @@ class Catalog:
     def checkpoint(self, name: str) -> Checkpoint:
         """Where the progress of the work of that name is saved."""
         return Checkpoint(self.database, name)
-
-    async def mark_bound(self) -> None:
-        """Remember that this catalog has a storage root from now on."""
-        await mark_bound(self.database)
 
 
 @asynccontextmanager

@@ -146,22 +146,22 @@ async def _replace_variants(connection: AsyncConnection, outcome: Ready, now: in
 def changes_of(outcome: Outcome, row: Row, now: int) -> Row:
     """The columns that `outcome` changes in `row`, which may have been changed since the claim began."""
     changes = {"crash_count": 0, "changed_ms": now, **_plain_changes(outcome, row, now)}
-    if _is_half(outcome, row):
+    if _original_remains(outcome, row):
         changes |= {"state": State.DELETING, "metadata": row["metadata"], "delete_original": True}
         changes |= {"not_before_ms": now}
-    if _is_stale(outcome, row):
+    if _was_requested_again(outcome, row):
         changes |= {"state": State.QUEUED, "attempts": 0, "not_before_ms": now, "revive": False}
     return changes
 
 
-def _is_stale(outcome: Outcome, row: Row) -> bool:
+def _was_requested_again(outcome: Outcome, row: Row) -> bool:
     """Whether an event since the claim requests the upload once more."""
     if row["state"] == State.DELETING:
         return isinstance(outcome, Removed) and bool(row["revive"])
     return bool(row["generation"] != outcome.claim.generation)
 
 
-def _is_half(outcome: Outcome, row: Row) -> bool:
+def _original_remains(outcome: Outcome, row: Row) -> bool:
     """Whether the original is to go too, which whoever removed the rest could not know."""
     wanted = row["delete_original"] and not row["revive"]
     return isinstance(outcome, Removed) and wanted and not outcome.claim.delete_original

@@ -7,11 +7,10 @@ from uuid import UUID
 
 from sqlalchemy import JSON, ColumnElement, and_, delete, func, or_, select, type_coerce
 
-from storage.catalog.checkpoints import Checkpoint
 from storage.catalog.clock import SKEW_MS, now_ms
-from storage.catalog.database import Database, check_schema
+from storage.catalog.database import Database
 from storage.catalog.dialect import insert, joined
-from storage.catalog.kv import dump, read_value, write_value
+from storage.catalog.kv import Checkpoint, dump, read_value, write_value
 from storage.catalog.tables import kv, totals, variants
 from storage.totals import LAST_SWEEP, Count, Swept
 
@@ -115,10 +114,6 @@ class SweepRecords:
     def checkpoint(self, name: str) -> Checkpoint:
         """Where the progress of one part of the sweep is saved."""
         return Checkpoint(self._database, f"sweep:{name}")
-
-    async def check_schema(self) -> None:
-        """Raises: CatalogTooNew when the schema is not this program's, CatalogUnavailable."""
-        await check_schema(self._database)
 
     async def lease(self, holder: str, seconds: float, *, name: str = SWEEP) -> bool:
         """Take or renew the right to sweep (or the one of that name); False while another holder has it.

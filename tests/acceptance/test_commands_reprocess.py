@@ -117,7 +117,7 @@ async def installation(
         open_local(place.root, create=True) as blobs,
     ):
         await blobs.bind(catalog.id, catalog_is_new=True)
-        await catalog.mark_bound()
+        await catalog.database.mark_bound()
         yield UploadsWithoutWorker(place, catalog)
     place.close()
 

@@ -10,10 +10,10 @@ from pipelines.sandbox import Sandbox
 from pipelines.sandbox.child import Child
 from storage.blobs.local import LocalBlobs
 from storage.blobs.staging import Staging
-from storage.catalog.checkpoints import Checkpoint
 from storage.catalog.claims import Claims
+from storage.catalog.database import Database
 from storage.catalog.intake import EventStore
-from storage.catalog.opening import Catalog
+from storage.catalog.kv import Checkpoint
 from storage.catalog.outbox import Outbox
 from storage.catalog.requeuer import Requeuer
 from storage.catalog.sweeps import Sweeps
@@ -82,7 +82,7 @@ ADOPT: Mapping[str, Step] = {
 }
 REBUILD: Mapping[str, Step] = {
     "rebind": Step(LocalBlobs, "rebind"),
-    "bound": Step(Catalog, "mark_bound", _DURABLE),
+    "bound": Step(Database, "mark_bound", _DURABLE),
 }
 
 SWEEP: Mapping[str, Step] = {

@@ -79,7 +79,7 @@ async def test_the_doctor_names_a_folder_of_the_storage_that_may_not_be_entered(
     catalog: Catalog, catalog_url: str, local_blobs: LocalBlobs, root: Path, tmp_path: Path, name: str
 ) -> None:
     await local_blobs.bind(catalog.id, catalog_is_new=True)
-    await catalog.mark_bound()
+    await catalog.database.mark_bound()
     shut = tmp_path / "shut"
     (shut / "folder").mkdir(parents=True)
     if name == ".":

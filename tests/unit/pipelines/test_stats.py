@@ -13,7 +13,7 @@ from pipelines.stats.drift import CLASSES, scan
 from pipelines.stats.growth import DAY_MS, Growth, growth
 from pipelines.stats.report import DriftReport
 from pipelines.stats.snapshots import keep_snapshot
-from pipelines.sweep.ages import Ages
+from pipelines.sweep.findings import Ages
 from storage.blobs import Storage
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import Original, Ready, StoredVariant

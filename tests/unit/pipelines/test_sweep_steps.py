@@ -16,7 +16,7 @@ from pipelines.sweep.sweeper import Sweeper, SweepPaused
 from pipelines.sweep.trash import known_plans, purge, restore
 from storage.blobs import Existence, Storage
 from storage.blobs.local import LocalBlobs
-from storage.catalog.checkpoints import Checkpoint
+from storage.catalog.kv import Checkpoint
 from storage.catalog.opening import Catalog
 from storage.catalog.sweeps import Sweeps
 from storage.totals import Count

@@ -65,7 +65,7 @@ async def test_a_catalog_keeps_its_id_and_is_new_until_it_has_a_root(catalog_url
         async with open_catalog(catalog_url) as catalog:
             found.append((catalog.id, catalog.is_new))
             if len(found) == 2:
-                await catalog.mark_bound()
+                await catalog.database.mark_bound()
 
     assert [is_new for _, is_new in found] == [True, True, False]
     assert len({catalog_id for catalog_id, _ in found}) == 1
