@@ -20,13 +20,15 @@ from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from types import FrameType, SimpleNamespace
+from importlib import import_module
+from pkgutil import iter_modules
+from types import FrameType, ModuleType, SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
 from scripts import media
-from storage.blobs import local, marker, moving, reading, root, staging, syscalls, writing
+from storage import blobs
 from tests.chaos.steps import EVERY, Step, When
 from tests.support.fork_server import serve_forks
 from worker import adoption
@@ -165,12 +167,18 @@ def _creates(args: Sequence[Any]) -> bool:
     return len(args) > 1 and bool(args[1] & os.O_CREAT)
 
 
+def modules_with_os() -> Sequence[ModuleType]:
+    """The modules of the backends that call the operating system, found by looking, so none is forgotten."""
+    found = [import_module(f"{blobs.__name__}.{each.name}") for each in iter_modules(blobs.__path__)]
+    return [module for module in found if hasattr(module, "os")]
+
+
 def prepare(fault: WorkerFault) -> None:
     """Wrap everything, in this process."""
     for name, step in EVERY.items():
         if step.owner != "os":
             _wrap_step(name, step, fault)
-    for module in (local, marker, moving, reading, root, staging, syscalls, writing):
+    for module in modules_with_os():
         setattr(module, "os", _Disk(fault))  # noqa: B010 (mypy minds the other way)
 
     @event.listens_for(Engine, "commit")
