@@ -52,12 +52,12 @@ class OriginalWatcher:
     def __init__(
         self,
         blobs: Stat,
-        hasten: Callable[[Sequence[UUID]], Awaitable[None]],
+        make_due: Callable[[Sequence[UUID]], Awaitable[None]],
         again: Callable[[Mapping[UUID, int]], Awaitable[None]] | None = None,
         settle_s: float = 0,
     ) -> None:
         self._blobs = blobs
-        self._hasten = hasten
+        self._make_due = make_due
         self._again = again
         self._settle_s = settle_s
         self._watched: dict[UUID, _Watched] = {}
@@ -128,7 +128,7 @@ class OriginalWatcher:
             await self._again(written)
 
     async def poll(self) -> None:
-        """Poll once those that are put off. Raises: StorageError, and what `hasten` does."""
+        """Poll once those that are put off. Raises: StorageError, and what `make_due` does."""
         now = time.monotonic()
         self._watched = {one: watched for one, watched in self._watched.items() if watched.until > now}
         if not self._watched:
@@ -143,7 +143,7 @@ class OriginalWatcher:
         for upload_id in due:
             del self._watched[upload_id]
         if due:
-            await self._hasten(due)
+            await self._make_due(due)
 
 
 def _is_due(watched: _Watched, found: Seen, now: float) -> bool:

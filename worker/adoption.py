@@ -35,8 +35,8 @@ class Listing:
     after: str = ""  # the last key that was listed; empty: the next listing has not begun
     finished_ms: int = 0
     newest: int = 0  # the number of the newest upload there was at that end
-    strange: int = 0  # names so far that no key can have
-    first_strange: str = ""  # for people
+    misnamed: int = 0  # names so far that no key can have
+    first_misnamed: str = ""  # for people
 
 
 async def listing_of(catalog: Catalog, name: str) -> Listing:
@@ -51,7 +51,7 @@ class Page:
     names: int
     unknown: Sequence[str]
     last: str | None
-    strange: Sequence[str] = ()  # for people: what has a name that no source can have
+    misnamed: Sequence[str] = ()  # for people: what has a name that no source can have
 
 
 class Adoption:
@@ -103,8 +103,8 @@ class Adoption:
     async def page(self, after: str) -> Page:
         """The next page of names, and which old enough originals among them have no record."""
         found: list[BlobInfo] = []
-        strange: list[str] = []
-        async with aclosing(list_infos(self._blobs, UPLOADS, after, passed_over=strange.append)) as names:
+        misnamed: list[str] = []
+        async with aclosing(list_infos(self._blobs, UPLOADS, after, on_misnamed=misnamed.append)) as names:
             async for info in names:
                 found.append(info)
                 if len(found) == PAGE:
@@ -115,9 +115,9 @@ class Adoption:
         unknown = [info for info in old if info.key not in known]
         known |= await announced_otherwise(unknown, self._catalog.sources, self._blobs)
         last = found[-1].key if len(found) == PAGE else None
-        strange += [info.key for info in found if not _is_source(info.key)]
+        misnamed += [info.key for info in found if not _is_source(info.key)]
         # A listing looks ahead: what lies behind the page is met again by the next one.
-        met = sorted({path for path in strange if after < path and (last is None or path <= last)})
+        met = sorted({path for path in misnamed if after < path and (last is None or path <= last)})
         return Page(
             len(found),
             [info.key for info in unknown if info.key not in known],
@@ -137,17 +137,20 @@ class Adoption:
     async def _move(self, page: Page) -> None:
         listing = await listing_of(self._catalog, self._name)
         if not listing.after:  # the names of the listing before do not count
-            listing = replace(listing, strange=0, first_strange="")
-        first = listing.first_strange or next(iter(page.strange), "")
+            listing = replace(listing, misnamed=0, first_misnamed="")
+        first = listing.first_misnamed or next(iter(page.misnamed), "")
         listing = replace(
-            listing, after=page.last or "", strange=listing.strange + len(page.strange), first_strange=first
+            listing,
+            after=page.last or "",
+            misnamed=listing.misnamed + len(page.misnamed),
+            first_misnamed=first,
         )
         if page.last is None:
             newest = await self._catalog.sources.newest()
             listing = replace(listing, finished_ms=now_ms(), newest=newest)
         await self._catalog.checkpoint(self._name).save(listing)
-        if page.last is None and listing.strange:
-            log.warning("names_passed_over", count=listing.strange, first=listing.first_strange)
+        if page.last is None and listing.misnamed:
+            log.warning("names_passed_over", count=listing.misnamed, first=listing.first_misnamed)
 
 
 def _is_source(key: str) -> bool:

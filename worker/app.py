@@ -109,7 +109,7 @@ async def open_app(
         slots = Slots(2 * settings.decoders + 2)
         watcher = OriginalWatcher(
             stores.blobs,
-            partial(_hasten, stores.catalog, queue),
+            partial(_make_due, stores.catalog, queue),
             partial(_repeat, stores.catalog, queue),
             settings.settle,
         )
@@ -180,10 +180,10 @@ async def _prepare(blobs: Storage) -> None:
         log.warning("volume_missing", reason=str(error))
 
 
-async def _hasten(catalog: Catalog, queue: Queue, ids: Sequence[UUID]) -> None:
+async def _make_due(catalog: Catalog, queue: Queue, ids: Sequence[UUID]) -> None:
     """Make the jobs of postponed uploads due now."""
     try:
-        await queue.jobs.make_due(await catalog.claims.hasten(ids))
+        await queue.jobs.make_due(await catalog.claims.make_due(ids))
     except (QueueUnavailable, CatalogUnavailable) as error:
         # They become due at their time.
         log.warning("uploads_not_made_due", uploads=len(ids), reason=str(error))

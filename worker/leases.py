@@ -69,7 +69,7 @@ async def reconcile(
     Raises: QueueUnavailable, CatalogUnavailable; the next run does the rest.
     """
     await queue.jobs.pull_in()
-    stalled = await catalog.requeuer.stalled(int(lease_s * 1000), ROWS_A_TICK)
+    stalled = await catalog.requeuer.overdue(int(lease_s * 1000), ROWS_A_TICK)
     longest_ms = max(_LONGEST_LOCK_MS, int(4 * lease_s * 1000))
     alive = await queue.jobs.alive(sorted({upload.job_id for upload in stalled}), longest_ms)
     gone = [upload for upload in stalled if upload.job_id not in alive]

@@ -9,7 +9,7 @@ from pipelines import errors as pictures
 from pipelines.sandbox.answers import REFUSALS
 from pipelines.watcher import CLOCKS_DIFFER_MS, LONGEST_WRITE_MS
 from storage import errors as stores
-from storage.blobs import BlobInfo, Existence, sight
+from storage.blobs import BlobInfo, Existence, fingerprint
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.records import Claim, Failed, Postponed
 from storage.keys import UPLOADS
@@ -114,7 +114,7 @@ def _wait_for_original(
     may_be_written = seen_before is None or -SKEW_MS <= waited_ms < LONGEST_WRITE_MS
     match error:
         case stores.BlobNotFound() if may_be_written:
-            if seen_before != sight(Existence.MISSING):
+            if seen_before != fingerprint(Existence.MISSING):
                 return MISSING_FOR_MS, Existence.MISSING
             left_ms = MISSING_FOR_MS - max(0, waited_ms)
             return (left_ms, Existence.MISSING) if left_ms > 0 else None
@@ -122,7 +122,7 @@ def _wait_for_original(
             return settle_ms, Existence.UNKNOWN
         case pictures.PictureRefused(seen=BlobInfo() as seen) if settle_ms and may_be_written:
             is_old = now_ms() - seen.changed_at * 1000 > CLOCKS_DIFFER_MS
-            return None if is_old or sight(seen) == seen_before else (settle_ms, seen)
+            return None if is_old or fingerprint(seen) == seen_before else (settle_ms, seen)
         case _:
             return None
 

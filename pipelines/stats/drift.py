@@ -37,7 +37,7 @@ async def scan(
 
     misnamed = set[str]()  # a listing that begins again behind a key may meet one again
     inspection = Inspection(blobs, catalog.sweeps, ages)
-    for step_of in (partial(compare, fully=True, passed_over=misnamed.add), retired, leftovers, count_trash):
+    for step_of in (partial(compare, fully=True, on_misnamed=misnamed.add), retired, leftovers, count_trash):
         after: str | None = ""
         while after is not None:
             step = await step_of(after, inspection)
@@ -45,7 +45,7 @@ async def scan(
                 add(name, count)
             seen(step.seen.get(VARIANTS, _NOTHING).count)
             after = step.after
-    originals = list_infos(blobs, UPLOADS, passed_over=misnamed.add)
+    originals = list_infos(blobs, UPLOADS, on_misnamed=misnamed.add)
     async for original, source in _side_by_side(originals, catalog.sources.all()):
         if original is not None:
             add(UPLOADS, Count(1, original.bytes))

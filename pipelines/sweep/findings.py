@@ -85,14 +85,14 @@ async def compare(
     inspection: Inspection,
     *,
     fully: bool = False,
-    passed_over: Callable[[str], object] = lambda _: None,
+    on_misnamed: Callable[[str], object] = lambda _: None,
 ) -> StepResult:
     """Compare the next stretch of files with the rows of their keys. Raises: StorageError.
 
     Memory does not grow with their number. Files are stat'ed and rows are read only where one lacks the
     other; or `fully`, which finds young files and different sizes too.
     """
-    files, upto = await _files(after, inspection, passed_over)
+    files, upto = await _files(after, inspection, on_misnamed)
     rows = await inspection.sweeps.keys(after, upto, 2 * STRETCH)
     if len(rows) == 2 * STRETCH:  # the stretch has more rows than files
         upto = rows[-1]
@@ -152,11 +152,11 @@ async def stat_all(keys: Sequence[str], blobs: Stat) -> Mapping[str, BlobInfo | 
 
 
 async def _files(
-    after: str, inspection: Inspection, passed_over: Callable[[str], object]
+    after: str, inspection: Inspection, on_misnamed: Callable[[str], object]
 ) -> tuple[Sequence[str], str | None]:
     """The next files, and up to which key they are all there are; None: there are no more."""
     files: list[str] = []
-    async with aclosing(inspection.blobs.list(VARIANTS, after, passed_over=passed_over)) as pages:
+    async with aclosing(inspection.blobs.list(VARIANTS, after, on_misnamed=on_misnamed)) as pages:
         async for page in pages:
             files += page
             if len(files) >= STRETCH:

@@ -86,7 +86,7 @@ async def _check_names(settings: Settings, catalog: Catalog) -> Finding | None:
         count, first = await _find_names(settings)
     else:
         listed = await listing_of(catalog, ADOPTION)
-        count, first = listed.strange, listed.first_strange
+        count, first = listed.misnamed, listed.first_misnamed
     if not count:
         return None
     detail = f"{count} below uploads/ cannot be announced or adopted; the first is {first}"
@@ -98,7 +98,7 @@ async def _find_names(settings: Settings) -> tuple[int, str]:
     found: list[str] = []
     with suppress(TimeoutError, StorageError):
         async with asyncio.timeout(NAMES_S), open_blobs(settings.storage_url, create=False) as blobs:
-            async for _ in blobs.list(UPLOADS, passed_over=found.append):
+            async for _ in blobs.list(UPLOADS, on_misnamed=found.append):
                 pass
     return len(found), shown(min(found, default=""))
 

@@ -39,7 +39,7 @@ class BlobInfo:
         return self.identity == other.identity or same_bytes
 
 
-def sight(seen: BlobInfo | Existence) -> str:
+def fingerprint(seen: BlobInfo | Existence) -> str:
     """The state of a blob as a text that differs after every change."""
     if isinstance(seen, BlobInfo):
         return f"{seen.bytes}:{seen.written_ns}:{seen.changed_at}"
@@ -127,11 +127,11 @@ class Stat(Protocol):
 
 class List(Protocol):
     def list(
-        self, prefix: str, after: str = "", *, passed_over: Callable[[str], object] = lambda _: None
+        self, prefix: str, after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
     ) -> AsyncGenerator[Sequence[str], None]:
         """The keys of all blobs below the folder `prefix`, page by page, in order, each once.
 
-        Those up to the key `after` are left out. `passed_over` gets the path of what no key can name.
+        Those up to the key `after` are left out. `on_misnamed` gets the path of what no key can name.
         """
 
 
@@ -140,10 +140,10 @@ class Inspect(List, Stat, Protocol):
 
 
 async def list_infos(
-    blobs: Inspect, prefix: str, after: str = "", *, passed_over: Callable[[str], object] = lambda _: None
+    blobs: Inspect, prefix: str, after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
 ) -> AsyncGenerator[BlobInfo, None]:
     """`list`, with the size and age of each blob; those whose state is unknown are left out."""
-    async with aclosing(blobs.list(prefix, after, passed_over=passed_over)) as pages:
+    async with aclosing(blobs.list(prefix, after, on_misnamed=on_misnamed)) as pages:
         async for page in pages:
             for start in range(0, len(page), _STAT_AT_ONCE):
                 for info in (await blobs.stat(page[start : start + _STAT_AT_ONCE])).values():

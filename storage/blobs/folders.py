@@ -11,25 +11,25 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLAIN = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._-]{,254}")  # surely a segment; others are checked one by one
 
 
-def walk(folder: int, path: str, after: str, passed_over: Callable[[str], object]) -> Iterator[Sequence[str]]:
+def walk(folder: int, path: str, after: str, on_misnamed: Callable[[str], object]) -> Iterator[Sequence[str]]:
     """The keys after `after` of all files below `folder`, whose key is `path`; links are never followed.
 
-    Each list is of one folder. `passed_over` gets the path of each file and folder that no key can name.
+    Each list is of one folder. `on_misnamed` gets the path of each file and folder that no key can name.
     """
     here = f"{path}/"
     is_area = path in keys.AREAS
     if not after.startswith(here):
         after = ""  # the folder as a whole comes after it
     found: list[str] = []
-    names, strange = _names(folder, keys.MAX_BYTES - len(here.encode()))
+    names, misnamed = _names(folder, keys.MAX_BYTES - len(here.encode()))
     for name in names:
         key = here + name
         if is_area and keys.is_hidden(name.rstrip("/")):
             continue
         if after and key <= after and not (name[-1] == "/" and after.startswith(key)):
             continue
-        if name in strange:
-            passed_over(key)
+        if name in misnamed:
+            on_misnamed(key)
         elif name[-1] != "/":
             found.append(key)
         else:
@@ -41,7 +41,7 @@ def walk(folder: int, path: str, after: str, passed_over: Callable[[str], object
             except FileNotFoundError:
                 continue
             try:
-                yield from walk(deeper, key[:-1], after, passed_over)
+                yield from walk(deeper, key[:-1], after, on_misnamed)
             finally:
                 os.close(deeper)
     if found:
@@ -55,17 +55,17 @@ def _names(folder: int, most: int) -> tuple[Sequence[str], set[str]]:
     no key can name, for the name or because it has more than `most` bytes; they have no slash.
     """
     found: list[str] = []
-    strange: set[str] = set()
+    misnamed: set[str] = set()
     with os.scandir(folder) as entries:
         for entry in entries:
             name, is_file = entry.name, entry.is_file(follow_symlinks=False)
             if not is_file and not entry.is_dir(follow_symlinks=False):
                 continue
             if not _is_segment(name) or len(name.encode()) > most:
-                strange.add(name)
+                misnamed.add(name)
             else:
                 found.append(name if is_file else f"{name}/")
-    return sorted([*found, *strange]), strange
+    return sorted([*found, *misnamed]), misnamed
 
 
 def _is_segment(name: str) -> bool:

@@ -76,9 +76,9 @@ class LocalBlobs:
         return await _call(stat_files, self._root, keys)
 
     async def list(
-        self, prefix: str, after: str = "", *, passed_over: Callable[[str], object] = lambda _: None
+        self, prefix: str, after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
     ) -> AsyncGenerator[Sequence[str], None]:
-        with mapped(prefix), closing(list_files(self._root, prefix, after, passed_over)) as found:
+        with mapped(prefix), closing(list_files(self._root, prefix, after, on_misnamed)) as found:
             while page := await in_thread(_next_page, found):
                 yield page
 

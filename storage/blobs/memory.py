@@ -105,7 +105,7 @@ class MemoryBlobs:
         """Nobody can say."""
 
     async def list(
-        self, prefix: str, after: str = "", *, passed_over: Callable[[str], object] = lambda _: None
+        self, prefix: str, after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
     ) -> AsyncGenerator[Sequence[str], None]:
         segments(prefix)
         if page := sorted(key for key in self._blobs if key.startswith(f"{prefix}/") and key > after):

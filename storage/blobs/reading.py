@@ -52,11 +52,11 @@ def _stat_in(root: Root, path: str, wanted: Sequence[str]) -> Mapping[str, BlobI
 
 
 def list_files(
-    root: Root, prefix: str, after: str, passed_over: Callable[[str], object]
+    root: Root, prefix: str, after: str, on_misnamed: Callable[[str], object]
 ) -> Generator[Sequence[str], None, None]:
     """The keys below `prefix`, as `List` says, some of one folder at a time."""
     with suppress(FileNotFoundError), root.folder(keys.segments(prefix)) as folder:
-        yield from walk(folder, prefix, after, passed_over)
+        yield from walk(folder, prefix, after, on_misnamed)
 
 
 def _seen(folder: int, key: str) -> BlobInfo | Existence:

@@ -113,14 +113,14 @@ class Claims:
         by_id = {message.id: message for message in messages}
         return [replace(result, message=by_id.get(result.id)) for result in written]
 
-    async def hasten(self, ids: Sequence[UUID]) -> Sequence[str]:
+    async def make_due(self, ids: Sequence[UUID]) -> Sequence[str]:
         """Make those of `ids` due that are put off; returns their jobs."""
         now = now_ms()
         chosen = uploads.c.id.in_([str(each) for each in ids]), uploads.c.not_before_ms > now
         changes = {"changed_ms": now, "not_before_ms": now}
-        hastened = update(uploads).where(*chosen, uploads.c.state == State.QUEUED).values(changes)
+        made_due = update(uploads).where(*chosen, uploads.c.state == State.QUEUED).values(changes)
         async with self._database.writing() as connection:
-            found = await connection.execute(hastened.returning(uploads.c.job_id))
+            found = await connection.execute(made_due.returning(uploads.c.job_id))
             return sorted(set(found.scalars()))
 
     async def waits_ms(self, ids: Iterable[UUID], job_id: str) -> Mapping[UUID, int]:

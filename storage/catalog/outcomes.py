@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from sqlalchemy import BindParameter, bindparam, delete, exists, func, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs import sight
+from storage.blobs import fingerprint
 from storage.catalog.dialect import insert
 from storage.catalog.records import (
     Claim,
@@ -177,7 +177,7 @@ def _plain_changes(outcome: Outcome, row: Row, now: int) -> Row:
             return {**failed, **_error(code, message)}
         case Postponed(_, code, message, delay_ms, counted, seen):
             return {
-                "seen": row["seen"] if seen is None else sight(seen),
+                "seen": row["seen"] if seen is None else fingerprint(seen),
                 "state": State.DELETING if row["state"] == State.DELETING else State.QUEUED,
                 "attempts": row["attempts"] + counted,
                 "not_before_ms": now + delay_ms,

@@ -131,7 +131,7 @@ class Upload:
     error_message: str | None
     original: Original | None  # as it was last read; None: never
     variants: Sequence[StoredVariant]  # the current ones
-    seen: str | None = None  # the `sight` of its original when the upload was put off because of that
+    seen: str | None = None  # the `fingerprint` of its original when the upload was put off because of that
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class Requeuer:
             await connection.execute(update(uploads).where(*ready).values(sha256=None))
             return await self._requeue(connection, ready, queued_ms=now_ms())
 
-    async def stalled(self, untouched_ms: int, limit: int) -> Sequence[StalledUpload]:
+    async def overdue(self, untouched_ms: int, limit: int) -> Sequence[StalledUpload]:
         """Uploads that are due for work and have not changed for `untouched_ms`, oldest first.
 
         After them come those that changed in the future: the clock was put back since.

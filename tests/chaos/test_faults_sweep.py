@@ -115,9 +115,9 @@ class _HalfListed(LocalBlobs):
     """A storage that stops answering in the middle of a listing."""
 
     async def list(
-        self, prefix: str, after: str = "", *, passed_over: Callable[[str], object] = lambda _: None
+        self, prefix: str, after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
     ) -> AsyncGenerator[Sequence[str], None]:
-        async for page in super().list(prefix, after, passed_over=passed_over):
+        async for page in super().list(prefix, after, on_misnamed=on_misnamed):
             yield page[:2]
             raise BlobsUnavailable("the storage has stopped answering")
 

@@ -153,7 +153,7 @@ async def test_a_clock_that_is_a_little_off_changes_nothing(catalog: Catalog, pu
     await commit(catalog, postponed(await claim(catalog), 60_000))
     put_clock(-SKEW_MS / 2000)
 
-    assert await catalog.requeuer.stalled(0, 10) == []
+    assert await catalog.requeuer.overdue(0, 10) == []
 
 
 async def test_whoever_died_with_an_upload_is_found_out_after_the_clock_was_put_back(

@@ -93,7 +93,7 @@ class Uploads:
 
     async def job_id(self, upload_id: UUID) -> str:
         """The job of the upload."""
-        stalled = await self.catalog.requeuer.stalled(-1000, 10_000)
+        stalled = await self.catalog.requeuer.overdue(-1000, 10_000)
         return next(upload.job_id for upload in stalled if upload.id == upload_id)
 
     async def is_there(self, name: str) -> bool:

@@ -18,10 +18,10 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
 
 
 async def listed(
-    blobs: List, prefix: str, after: str = "", *, passed_over: Callable[[str], object] = lambda _: None
+    blobs: List, prefix: str, after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
 ) -> list[str]:
     """All keys below `prefix`, after the key `after`."""
-    return [key async for page in blobs.list(prefix, after, passed_over=passed_over) for key in page]
+    return [key async for page in blobs.list(prefix, after, on_misnamed=on_misnamed) for key in page]
 
 
 async def stat_of(blobs: Stat, key: str) -> BlobInfo | Existence:

@@ -79,7 +79,7 @@ async def claim(catalog: Catalog, upload_id: UUID = CAT, holder: str = "worker")
 
 async def try_claim(catalog: Catalog, upload_id: UUID = CAT, holder: str = "worker") -> Claim | None:
     """The same where it is there to be had."""
-    jobs = {upload.id: upload.job_id for upload in await catalog.requeuer.stalled(-1000, 1000)}
+    jobs = {upload.id: upload.job_id for upload in await catalog.requeuer.overdue(-1000, 1000)}
     return await catalog.claims.claim(upload_id, jobs.get(upload_id, ""), holder)
 
 

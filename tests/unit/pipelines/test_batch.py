@@ -40,7 +40,7 @@ def context(catalog: Catalog, blobs: Storage, sandbox: Sandbox) -> BatchContext:
 
 async def on_one_job(catalog: Catalog, ids: list[UUID]) -> str:
     """Put uploads on one job."""
-    stalled = [upload for upload in await catalog.requeuer.stalled(-1000, 10_000) if upload.id in ids]
+    stalled = [upload for upload in await catalog.requeuer.overdue(-1000, 10_000) if upload.id in ids]
     [job_id] = await catalog.requeuer.requeue_stalled(stalled)
     return job_id
 

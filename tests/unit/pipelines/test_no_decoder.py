@@ -98,7 +98,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
 
 async def work_off(catalog: Catalog, context: BatchContext) -> None:
     """Do what jobs do with all uploads that are due."""
-    stalled = await catalog.requeuer.stalled(-1000, 10_000)
+    stalled = await catalog.requeuer.overdue(-1000, 10_000)
     for job_id, ids in (await catalog.requeuer.requeue_stalled(stalled)).items():
         try:
             await process_uploads(ids, job_id, context)

@@ -45,14 +45,14 @@ class Shop:
         self, catalog: Catalog, uploads: Uploads, parts: Callable[[OriginalWatcher], BatchContext]
     ) -> None:
         self.catalog, self.uploads = catalog, uploads
-        self.watcher = OriginalWatcher(uploads.blobs, self._hasten, self._again, SETTLE_S)
+        self.watcher = OriginalWatcher(uploads.blobs, self._make_due, self._again, SETTLE_S)
         self._context = parts(self.watcher)
         self.due: asyncio.Queue[tuple[list[UUID], str]] = asyncio.Queue()
         self.jobs: dict[str, list[UUID]] = {}
         self.reports: list[BatchReport] = []
 
-    async def _hasten(self, ids: Sequence[UUID]) -> None:
-        for job_id in await self.catalog.claims.hasten(ids):
+    async def _make_due(self, ids: Sequence[UUID]) -> None:
+        for job_id in await self.catalog.claims.make_due(ids):
             self.due.put_nowait((self.jobs[job_id], job_id))
 
     async def _again(self, made: Mapping[UUID, int]) -> None:
@@ -234,7 +234,7 @@ async def test_a_wait_that_a_leap_of_the_clock_cuts_short_is_waited_to_its_end(
     began = time.monotonic()
     upload_id = await context.announce("cat.jpg")
     await context.reported(1)
-    await context._hasten([upload_id])  # as if the clock had leapt to the end of the wait
+    await context._make_due([upload_id])  # as if the clock had leapt to the end of the wait
     kind, code, _ = await context.outcome()
 
     assert (kind, code) == (State.FAILED, "corrupt_image" if content else "source_missing")
@@ -385,33 +385,33 @@ async def nobody(_: object) -> None:
 # -- the watcher alone
 
 
-async def test_a_file_that_is_as_it_was_seen_hastens_nothing(local_blobs: LocalBlobs) -> None:
-    hastened: list[UUID] = []
+async def test_a_file_that_is_as_it_was_seen_makes_nothing_due(local_blobs: LocalBlobs) -> None:
+    made_due: list[UUID] = []
 
-    async def hasten(ids: Sequence[UUID]) -> None:
-        hastened.extend(ids)
+    async def make_due(ids: Sequence[UUID]) -> None:
+        made_due.extend(ids)
 
     await local_blobs.put("uploads/a", chunks(b"a"))
     seen = await stat_of(local_blobs, "uploads/a")
     assert isinstance(seen, BlobInfo)
-    watcher = OriginalWatcher(local_blobs, hasten)
+    watcher = OriginalWatcher(local_blobs, make_due)
     same, other, over = UUID(int=1), UUID(int=2), UUID(int=3)
     watcher.watch(same, "uploads/a", seen, 60)
     watcher.watch(other, "uploads/a", Existence.MISSING, 60)
     watcher.watch(over, "uploads/a", Existence.MISSING, 0)
     await watcher.poll()
 
-    assert hastened == [other]
+    assert made_due == [other]
 
 
 @pytest.mark.parametrize("upload_id", [UUID(int=1), UUID(int=2)], ids=["the same upload", "another"])
 async def test_what_is_watched_while_the_originals_are_polled_is_polled_next_time(
     local_blobs: LocalBlobs, upload_id: UUID
 ) -> None:
-    hastened: list[UUID] = []
+    made_due: list[UUID] = []
 
-    async def hasten(ids: Sequence[UUID]) -> None:
-        hastened.extend(ids)
+    async def make_due(ids: Sequence[UUID]) -> None:
+        made_due.extend(ids)
 
     class Meanwhile:
         """Blobs that are looked at while somebody else puts an upload off."""
@@ -424,32 +424,32 @@ async def test_what_is_watched_while_the_originals_are_polled_is_polled_next_tim
 
     await local_blobs.put("uploads/a", chunks(b"a"))
     await local_blobs.put("uploads/b", chunks(b"b"))
-    watcher = OriginalWatcher(Meanwhile(), hasten)
+    watcher = OriginalWatcher(Meanwhile(), make_due)
     watcher.watch(UUID(int=1), "uploads/a", Existence.MISSING, 60)
     await watcher.poll()
-    first = list(hastened)
+    first = list(made_due)
     await watcher.poll()
 
     assert first == ([] if upload_id == UUID(int=1) else [UUID(int=1)])
-    assert hastened == [*first, upload_id]
+    assert made_due == [*first, upload_id]
 
 
-async def test_an_upload_is_hastened_only_while_it_is_put_off(catalog: Catalog, uploads: Uploads) -> None:
+async def test_an_upload_is_made_due_only_while_it_is_put_off(catalog: Catalog, uploads: Uploads) -> None:
     upload_id = await uploads.announce("cat.jpg")
     job_id = await uploads.job_id(upload_id)
-    early = await catalog.claims.hasten([upload_id])
+    early = await catalog.claims.make_due([upload_id])
     await commit(catalog, postponed(await uploads.claim("cat.jpg")))
 
     assert early == []
-    assert await catalog.claims.hasten([upload_id]) == [job_id]
+    assert await catalog.claims.make_due([upload_id]) == [job_id]
     assert await uploads.job_id(upload_id) == job_id
 
 
-async def test_what_is_put_off_stays_with_its_job_when_another_of_it_is_hastened(
+async def test_what_is_put_off_stays_with_its_job_when_another_of_it_is_made_due(
     context: Shop, uploads: Uploads
 ) -> None:
     first, second = await uploads.announce("first.jpg"), await uploads.announce("second.jpg")
-    stalled = await context.catalog.requeuer.stalled(-1000, 9)
+    stalled = await context.catalog.requeuer.overdue(-1000, 9)
     [both] = await context.catalog.requeuer.requeue_stalled(stalled)
     context.due.put_nowait(([first, second], both))
     await context.reported(1)

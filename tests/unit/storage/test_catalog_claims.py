@@ -52,7 +52,7 @@ async def test_a_claim_makes_a_queued_upload_processing(catalog: Catalog) -> Non
 
 async def test_a_job_that_no_longer_has_the_upload_gets_no_claim(catalog: Catalog) -> None:
     [old] = (await take(catalog, upload_event(1))).jobs
-    [newer] = await catalog.requeuer.requeue_stalled(await catalog.requeuer.stalled(-1000, 9))
+    [newer] = await catalog.requeuer.requeue_stalled(await catalog.requeuer.overdue(-1000, 9))
 
     assert await catalog.claims.claim(CAT, old, "worker") is None
     assert await catalog.claims.claim(CAT, newer, "worker") is not None
@@ -179,7 +179,7 @@ async def test_a_released_claim_does_not_count_as_dead(catalog: Catalog) -> None
 
 async def test_a_first_claim_does_not_wait_for_the_disk(catalog: Catalog) -> None:
     await take(catalog, upload_event(1))
-    stalled = await catalog.requeuer.stalled(-1000, 1)
+    stalled = await catalog.requeuer.overdue(-1000, 1)
     with levels(catalog) as seen:
         await catalog.claims.claim(CAT, stalled[0].job_id, "a")
 
@@ -403,26 +403,26 @@ async def test_stalled_is_what_waits_untouched_oldest_first(catalog: Catalog) ->
                 uploads.update().where(uploads.c.id == str(each)).values(changed_ms=changed)
             )
 
-    assert [upload.id for upload in await catalog.requeuer.stalled(60_000, 10)] == [third, first]
-    assert [upload.id for upload in await catalog.requeuer.stalled(60_000, 1)] == [third]
+    assert [upload.id for upload in await catalog.requeuer.overdue(60_000, 10)] == [third, first]
+    assert [upload.id for upload in await catalog.requeuer.overdue(60_000, 1)] == [third]
 
 
 async def test_what_was_just_touched_is_not_stalled(catalog: Catalog) -> None:
     await take(catalog, upload_event(1))
 
-    assert await catalog.requeuer.stalled(60_000, 10) == []
+    assert await catalog.requeuer.overdue(60_000, 10) == []
 
 
 async def test_what_is_put_off_does_not_hide_what_is_stranded(catalog: Catalog) -> None:
     first, second = await uploads_of(catalog, 2)
     await commit(catalog, postponed(await claim(catalog, first)))
 
-    assert [upload.id for upload in await catalog.requeuer.stalled(-1000, 1)] == [second]
+    assert [upload.id for upload in await catalog.requeuer.overdue(-1000, 1)] == [second]
 
 
 async def test_stalled_uploads_are_requeued_on_new_jobs(catalog: Catalog) -> None:
     ids = await uploads_of(catalog, 5)
-    stalled = await catalog.requeuer.stalled(-1000, 10)
+    stalled = await catalog.requeuer.overdue(-1000, 10)
     jobs = await spreading(catalog, 2).requeuer.requeue_stalled(stalled)
 
     assert [len(group) for group in jobs.values()] == [2, 2, 1]
@@ -437,7 +437,7 @@ async def test_a_stalled_upload_that_was_requeued_or_finished_meanwhile_is_left_
     catalog: Catalog,
 ) -> None:
     first, second = await uploads_of(catalog, 2)
-    stalled = await catalog.requeuer.stalled(-1000, 10)
+    stalled = await catalog.requeuer.overdue(-1000, 10)
     await commit(catalog, ready(await claim(catalog, first)))
     outdated = [StalledUpload(one.id, "older", 0) if one.id == second else one for one in stalled]
 

@@ -455,7 +455,7 @@ async def asking_release(catalog: Catalog) -> None:
 
 
 async def asking_requeue(catalog: Catalog) -> None:
-    stalled = await catalog.requeuer.stalled(-1000, 10)
+    stalled = await catalog.requeuer.overdue(-1000, 10)
     await catalog.requeuer.requeue_stalled(stalled)
 
 
@@ -475,7 +475,7 @@ FREQUENT: dict[str, Callable[[Catalog], Awaitable[object]]] = {
     "claim": asking_claim,
     "commit": asking_commit,
     "release": asking_release,
-    "stalled": lambda catalog: catalog.requeuer.stalled(0, 10),
+    "stalled": lambda catalog: catalog.requeuer.overdue(0, 10),
     "requeue": asking_requeue,
     "remove": asking_removal,
     "others": lambda catalog: catalog.claims.others_with([SOURCE], CAT),

@@ -197,7 +197,7 @@ async def test_a_list_names_what_it_passes_over_because_no_key_can_have_its_name
         Path(os.fsdecode(bytes(uploads) + b"/" + name)).write_bytes(b"x")
     Path(os.fsdecode(bytes(uploads) + b"/b\xff")).mkdir()
     met: list[str] = []
-    found = await listed(local_blobs, "uploads", passed_over=met.append)
+    found = await listed(local_blobs, "uploads", on_misnamed=met.append)
     infos = [info.key async for info in list_infos(local_blobs, "uploads")]
 
     assert found == infos == ["uploads/2026/dog.jpg", "uploads/cat.jpg"]
@@ -260,7 +260,7 @@ async def test_a_list_passes_over_what_lies_too_deep_for_a_key(
         (uploads / folder / name).write_bytes(b"x")
     met: list[str] = []
 
-    assert await listed(local_blobs, "uploads", passed_over=met.append) == [f"uploads/{folder}/{short}"]
+    assert await listed(local_blobs, "uploads", on_misnamed=met.append) == [f"uploads/{folder}/{short}"]
     assert met == [f"uploads/{folder}/deep/{short}", f"uploads/{folder}/{long}"]
     assert [info.bytes async for info in list_infos(local_blobs, "uploads")] == [1]
 

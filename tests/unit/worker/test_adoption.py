@@ -52,7 +52,7 @@ async def test_names_that_cannot_be_announced_are_logged_with_their_number_and_t
 
         assert [(one["count"], one["first"]) for one in answer] == [(4, "uploads/b\\xe9.jpg")]
     listing = await listing_of(catalog, ADOPTION)
-    assert (listing.after, listing.strange, listing.first_strange) == ("", 4, "uploads/b\\xe9.jpg")
+    assert (listing.after, listing.misnamed, listing.first_misnamed) == ("", 4, "uploads/b\\xe9.jpg")
 
 
 async def test_a_listing_of_good_names_only_logs_nothing_about_names(
@@ -63,7 +63,7 @@ async def test_a_listing_of_good_names_only_logs_nothing_about_names(
         await adopting.tick("report", pause_s=0)
 
     assert [one["event"] for one in logged] == ["originals_without_record"]
-    assert (await listing_of(catalog, ADOPTION)).strange == 0
+    assert (await listing_of(catalog, ADOPTION)).misnamed == 0
 
 
 @pytest.mark.parametrize(("announced", "on_disk"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])

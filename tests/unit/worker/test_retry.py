@@ -8,7 +8,7 @@ import pytest
 from pipelines import errors as pictures
 from pipelines.watcher import CLOCKS_DIFFER_MS, LONGEST_WRITE_MS
 from storage import errors as stores
-from storage.blobs import BlobInfo, Existence, sight
+from storage.blobs import BlobInfo, Existence, fingerprint
 from storage.catalog.clock import now_ms
 from storage.catalog.records import Claim, Failed, Postponed, State, Upload
 from worker.retry import POLICIES, classify, delay_ms, policy_of
@@ -67,7 +67,7 @@ def claim(attempts: int = 0, queued_ms: int = 0, seen: BlobInfo | Existence | No
         error_message=None,
         original=None,
         variants=[],
-        seen=None if seen is None else sight(seen),
+        seen=None if seen is None else fingerprint(seen),
     )
     return Claim(upload, 1, 0, 0)
 
