@@ -44,7 +44,7 @@ def command(
 ) -> None:
     """Turn the pictures of DIR into variants, and show them on a contact sheet."""
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: Settings) -> None:
         files = list(find_files([folder or BUNDLED]))
         pictures = [file for file in files if folder or file.suffix == ".jpg"]
         if not pictures:
@@ -56,7 +56,6 @@ def command(
         own = _own_settings(settings, results)
         results.mkdir(parents=True, exist_ok=True)
         await _show(pictures, results, own, as_json=as_json)
-        return 0
 
     run(body)
 

@@ -109,13 +109,10 @@ async def enqueue(
         await queue.ownership.check_not_of_another(stores.catalog.id)
         receiver = Receiver(stores.blobs, queue.stream, settings.max_source_bytes, _FOLDER)
         since = await queue.messages.last_id() if wait else "0"  # an app may have no right to read
-        follower = Follower(queue, since)
+        follower = Follower(queue, since) if wait else None
         with Progress("pictures", len(sent)) as progress:
-            if wait:
-                sending = _send_all(sent, receiver, recipe, follower, progress)
-                await together(sending, follower.run(progress))
-            else:
-                await _send_all(sent, receiver, recipe, None, progress)
+            sending = _send_all(sent, receiver, recipe, follower, progress)
+            await (together(sending, follower.run(progress)) if follower else sending)
     return sent
 
 

@@ -21,7 +21,7 @@ def command(
 ) -> None:
     """Print the messages of the last 7 days."""
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: Settings) -> None:
         last = since
         async with open_catalog(settings.catalog_url, create=False) as catalog:
             while True:
@@ -30,7 +30,7 @@ def command(
                     last = message.seq
                     _print(message, as_json=as_json)
                 if not messages and not follow:
-                    return 0
+                    return
                 if not messages:
                     await asyncio.sleep(_PAUSE_S)
 

@@ -46,7 +46,7 @@ def list_failed(
 ) -> None:
     """List failed uploads with their codes, those that wait for another try, and dead letters."""
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: Settings) -> None:
         async with open_catalog(settings.catalog_url, create=False) as catalog:
             found = await list_failures(catalog, limit)
         if as_json:
@@ -55,7 +55,6 @@ def list_failed(
             _print(found)
             if more := sum(count - len(found[kind]) for kind, count in found["total"].items()):
                 output.print(f"… and {more} more; see --limit.")
-        return 0
 
     run(body)
 

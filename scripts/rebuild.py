@@ -26,9 +26,13 @@ def command(
 ) -> None:
     """Make a new catalog for the storage root, and queue every original. Nothing is deleted."""
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: Settings) -> None:
         async with open_catalog(settings.catalog_url, uploads_per_job=settings.uploads_per_job) as catalog:
-            await _refuse_a_living_catalog(catalog, settings)
+            if not catalog.is_new and not await is_interrupted(catalog):
+                raise CommandError(
+                    f"{settings.catalog_path} is the catalog of a storage root already. Move it away first, "
+                    "if you mean to replace it."
+                )
             errors.print(_LOSSES)
             if not yes and not as_json:
                 await asyncio.to_thread(_ask, settings)
@@ -37,17 +41,8 @@ def command(
             print_json({"catalog": catalog.id, "queued": queued})
         else:
             output.print(f"{queued} originals are queued. Start a worker; `media stats` shows its progress.")
-        return 0
 
     run(body)
-
-
-async def _refuse_a_living_catalog(catalog: Catalog, settings: Settings) -> None:
-    if not catalog.is_new and not await is_interrupted(catalog):
-        raise CommandError(
-            f"{settings.catalog_path} is the catalog of a storage root already. Move it away first, "
-            "if you mean to replace it."
-        )
 
 
 def _ask(settings: Settings) -> None:

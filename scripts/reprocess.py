@@ -43,7 +43,7 @@ def command(
 ) -> None:
     """Queue uploads again; their variants stay until newer ones are published."""
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: Settings) -> None:
         require_one_of("recipe", recipe, settings.recipe_book)
         require_one_of("code", failed, CODES)
         state = State.READY if failed is None else State.FAILED
@@ -56,7 +56,6 @@ def command(
             print_json({"queued": queued})
         else:
             output.print(f"{queued} uploads are queued again.")
-        return 0
 
     run(body)
 

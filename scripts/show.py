@@ -20,7 +20,7 @@ def command(
 ) -> None:
     """Show one upload: state, variants, error, attempts."""
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: Settings) -> None:
         upload_id = parse_id(upload)
         async with open_catalog(settings.catalog_url, create=False) as catalog:
             found = await catalog.reports.find(upload_id)
@@ -30,7 +30,6 @@ def command(
             print_json(upload_document(found))
         else:
             _print(found)
-        return 0
 
     run(body)
 

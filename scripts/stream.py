@@ -26,7 +26,7 @@ def reset(
 ) -> None:
     """Delete the stream and begin it anew, with IDs that follow the clock. Workers may keep running."""
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: Settings) -> None:
         async with open_catalog(settings.catalog_url, create=False) as catalog, open_queue(settings) as queue:
             await queue.ownership.check_not_of_another(catalog.id)
             waiting = await queue.stream.depth()
@@ -41,6 +41,5 @@ def reset(
             print_json({"stream": settings.stream, "epoch": epoch, "discarded": waiting})
         else:
             output.print(f"{settings.stream} begins anew.")
-        return 0
 
     run(body)

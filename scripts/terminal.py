@@ -42,8 +42,8 @@ class CommandError(Exception):
         self.code = code
 
 
-def run(body: Callable[[Settings], Coroutine[Any, Any, int]], *, prints_files: bool = False) -> None:
-    """Run a command with the settings, and exit with the code that it returns.
+def run(body: Callable[[Settings], Coroutine[Any, Any, int | None]], *, prints_files: bool = False) -> None:
+    """Run a command with the settings, and exit with the code that it returns (None: 0).
 
     The code is 2 for wrong settings, 1 for a catalog, storage or Redis that does not answer, and 128 + number
     for a signal, after everything that was opened is closed. Unless the command `prints_files` itself, the
@@ -91,7 +91,7 @@ def _warn_of_unread_files() -> None:
             print_error(f"{file.path} cannot be read ({file.problem}); its variables are ignored.")
 
 
-async def _until_stopped(body: Coroutine[Any, Any, int]) -> int:
+async def _until_stopped(body: Coroutine[Any, Any, int | None]) -> int:
     # asyncio's own handler covers only SIGINT, and may cancel a task in the middle of a step.
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(body)
     signals: list[int] = []
@@ -103,7 +103,7 @@ async def _until_stopped(body: Coroutine[Any, Any, int]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)
     try:
-        return await task
+        return await task or 0
     except asyncio.CancelledError:
         if not signals:
             raise
