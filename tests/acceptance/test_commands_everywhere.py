@@ -56,6 +56,17 @@ def test_a_report_waits_for_no_engine(env: dict[str, str]) -> None:
     assert ended.stdout == "False\n"
 
 
+def test_the_totals_are_read_without_what_writes_the_catalog(env: dict[str, str]) -> None:
+    code = "import sys, storage.catalog.reports; print(*sys.modules)"
+
+    ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+
+    loaded = {name for name in ended.stdout.split() if name.startswith("storage.catalog.")}
+    assert "storage.catalog.database" in loaded
+    assert not loaded & {f"storage.catalog.{name}" for name in ("opening", "claims", "intake", "sweeps")}
+    assert "alembic" not in ended.stdout.split()
+
+
 def test_the_help_comes_at_once(env: dict[str, str]) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
 
