@@ -9,7 +9,7 @@ import structlog
 from pipelines.metrics import NO_METRICS, Metrics
 from storage.catalog.epochs import Epochs
 from storage.catalog.intake import Event, EventStore
-from storage.catalog.records import About, DeadLetter, Doubt, StreamId, Taken, UploadRequested
+from storage.catalog.records import About, DeadLetter, PossibleRestart, StreamId, Taken, UploadRequested
 from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.events import InvalidEvent, parse_event, parse_stream_id, read_about
 from worker.queue import Queue, StreamEntry
@@ -20,7 +20,7 @@ MAX_DEAD_LETTER_BYTES = 128 * 1024  # of a bad entry that are kept; the largest 
 _A_YEAR_MS = 365 * 24 * 3600 * 1000  # longer ago than this an ID is no time
 
 _Read = Sequence[tuple[Event, DeadLetter]]
-_Put = Callable[[_Read, Sequence[DeadLetter]], Awaitable[Taken | Doubt]]
+_Put = Callable[[_Read, Sequence[DeadLetter]], Awaitable[Taken | PossibleRestart]]
 
 
 class Recorder:
@@ -78,11 +78,11 @@ class Recorder:
     async def _take(self, entries: Sequence[StreamEntry]) -> Taken:
         """Record `entries`, each as of the epoch in which it was read."""
         epochs = dict.fromkeys((entry.id for entry in entries), self.epoch or 0)
-        sure = False
+        same_stream = False
         while True:
             epoch = self.epoch or 0
             events, letters = self._parse(entries, epochs)
-            taken = await self._record(events, letters, epoch, sure=sure)
+            taken = await self._record(events, letters, epoch, same_stream=same_stream)
             if isinstance(taken, Taken):
                 refused = [*letters, *taken.refused]
                 for letter in refused:
@@ -90,8 +90,8 @@ class Recorder:
                     log.warning("event_refused", stream_id=letter.stream_id, code=letter.code, reason=reason)
                 self._metrics.events_taken(len(entries) - len(refused), len(refused))
                 return taken
-            sure = taken.epoch == epoch and not await self._is_anew(taken.newest)
-            if not sure:
+            same_stream = taken.epoch == epoch and not await self._is_anew(taken.newest)
+            if not same_stream:
                 self._move_to(taken.epoch if taken.epoch != epoch else await self._epochs.begin(epoch))
                 # What the stream does not know of was read before it began anew.
                 here = await self._queue.stream.pending(entries)
@@ -125,9 +125,9 @@ class Recorder:
         return events, letters
 
     async def _record(
-        self, events: _Read, letters: Sequence[DeadLetter], epoch: int, *, sure: bool
-    ) -> Taken | Doubt:
-        put = partial(self._store.take, epoch=epoch, sure=sure)
+        self, events: _Read, letters: Sequence[DeadLetter], epoch: int, *, same_stream: bool
+    ) -> Taken | PossibleRestart:
+        put = partial(self._store.take, epoch=epoch, same_stream=same_stream)
         try:
             taken = await put(events, letters)
         except CatalogDamaged:
@@ -142,7 +142,9 @@ class Recorder:
             return taken
         return await self._record_singly(events, letters, put)
 
-    async def _record_singly(self, events: _Read, letters: Sequence[DeadLetter], put: _Put) -> Taken | Doubt:
+    async def _record_singly(
+        self, events: _Read, letters: Sequence[DeadLetter], put: _Put
+    ) -> Taken | PossibleRestart:
         """Record each entry in a transaction of its own, so that one that fails leaves the others alone."""
         found = [await self._record_one([], letter, put) for letter in letters]
         for event, letter in events:
@@ -156,8 +158,8 @@ class Recorder:
                 failed = replace(letter, code="internal_error", message=reason)
                 found.append(await self._record_one([], failed, put))
         parts = [part for part in found if isinstance(part, Taken)]
-        if doubts := [part for part in found if isinstance(part, Doubt)]:
-            return doubts[0]  # all of it once more; what has been taken changes nothing then
+        if restarts := [part for part in found if isinstance(part, PossibleRestart)]:
+            return restarts[0]  # all of it once more; what has been taken changes nothing then
         return Taken(
             jobs={job_id: ids for part in parts for job_id, ids in part.jobs.items()},
             refused=[letter for part in parts for letter in part.refused],
@@ -165,7 +167,7 @@ class Recorder:
             outdated=[entry for part in parts for entry in part.outdated],
         )
 
-    async def _record_one(self, event: _Read, letter: DeadLetter, put: _Put) -> Taken | Doubt:
+    async def _record_one(self, event: _Read, letter: DeadLetter, put: _Put) -> Taken | PossibleRestart:
         """An event, or without one its letter; one that meets a damaged page is noted as unrecorded."""
         try:
             taken = await put(event, [] if event else [letter])

@@ -159,7 +159,7 @@ class Identity(Protocol):
     """Which catalog a storage belongs to."""
 
     async def bind(self, catalog_id: str, *, catalog_is_new: bool) -> None:
-        """Make sure that this storage belongs to the catalog `catalog_id`; a new pair is tied together here.
+        """Make sure that this storage belongs to the catalog `catalog_id`; a new pair is bound here.
 
         Raises: RootMismatch when it is another catalog's, or says none where it must say one,
         BlobsUnavailable.

@@ -119,7 +119,7 @@ class Root:
     # -- the root's identity
 
     def bind(self, catalog_id: str, *, catalog_is_new: bool) -> None:
-        """Make sure that this root belongs to the catalog `catalog_id`; a new pair is married here.
+        """Make sure that this root belongs to the catalog `catalog_id`; a new pair is bound here.
 
         Raises: RootMismatch when the marker is another catalog's, or missing where it must be,
         BlobsUnavailable.

@@ -13,18 +13,18 @@ from storage.keys import AREAS, UPLOADS, VARIANTS, VOLUMES
 _LONGEST = 4096  # bytes
 _MOUNT = re.compile(rb"^mnt_id:\s*(\d+)", re.MULTILINE)
 _KEPT_IN = frozenset({UPLOADS, VARIANTS})  # the others are emptied again
-_IS_APART, _HELD = "apart", "held"
+_IS_APART, _HAD_FILES = "apart", "had_files"
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A folder that is mounted: whether on another file system than the root, and whether it held anything.
+    """A folder that is mounted: whether on another file system than the root, and whether it had files.
 
     A container may have a folder of the root's own file system mounted; others see it without that mount.
     """
 
     is_apart: bool
-    held: bool
+    had_files: bool
 
 
 def read_volumes(root: int) -> Mapping[str, Volume]:
@@ -38,7 +38,7 @@ def read_volumes(root: int) -> Mapping[str, Volume]:
     finally:
         os.close(fd)
     words = [line.split() for line in lines if line.strip()]
-    return {area: Volume(_IS_APART in rest, _HELD in rest) for area, *rest in words if area in AREAS}
+    return {area: Volume(_IS_APART in rest, _HAD_FILES in rest) for area, *rest in words if area in AREAS}
 
 
 def remember_volumes(root: int, entered: Container[str]) -> None:
@@ -49,11 +49,11 @@ def remember_volumes(root: int, entered: Container[str]) -> None:
     known = read_volumes(root)
     found = dict(known)
     for area in AREAS:
-        now, before = _inspect(root, area), known.get(area, Volume(is_apart=False, held=False))
+        now, before = _inspect(root, area), known.get(area, Volume(is_apart=False, had_files=False))
         if now is not None:
-            held = now.held or (before.held and area not in entered)
-            found[area] = Volume(now.is_apart or before.is_apart, held)
-    found = {area: volume for area, volume in found.items() if volume.is_apart or volume.held}
+            had_files = now.had_files or (before.had_files and area not in entered)
+            found[area] = Volume(now.is_apart or before.is_apart, had_files)
+    found = {area: volume for area, volume in found.items() if volume.is_apart or volume.had_files}
     if found != known:
         replace_file(root, VOLUMES, _written(found))
 
@@ -66,7 +66,7 @@ def why_missing(root: Path, root_fd: int, area: str, fd: int, was: Volume) -> st
             f"{path} was a volume of its own, and is none now. Is a disk not mounted? "
             f"If it was moved here on purpose: rm {root / VOLUMES}"
         )
-    if was.held and area in _KEPT_IN and _is_empty(fd):
+    if was.had_files and area in _KEPT_IN and _is_empty(fd):
         return (
             f"{path} is a volume on which there was something, and there is nothing now. "
             f"Is a disk not mounted? If it was emptied on purpose: rm {root / VOLUMES}"
@@ -104,7 +104,7 @@ def _is_empty(fd: int) -> bool:
 
 def _written(volumes: Mapping[str, Volume]) -> bytes:
     words = (
-        [area, *([_IS_APART] if volume.is_apart else []), *([_HELD] if volume.held else [])]
+        [area, *([_IS_APART] if volume.is_apart else []), *([_HAD_FILES] if volume.had_files else [])]
         for area, volume in sorted(volumes.items())
     )
     return "".join(f"{' '.join(line)}\n" for line in words).encode()

@@ -18,8 +18,8 @@ from storage.catalog.events import NotYours, Outdated, apply
 from storage.catalog.records import (
     DeadLetter,
     DeletionRequested,
-    Doubt,
     Message,
+    PossibleRestart,
     State,
     StoredVariant,
     Taken,
@@ -58,7 +58,9 @@ class EventStore:
     async def take(self, events: Read, letters: Refused) -> Taken: ...
 
     @overload
-    async def take(self, events: Read, letters: Refused, *, epoch: int, sure: bool) -> Taken | Doubt: ...
+    async def take(
+        self, events: Read, letters: Refused, *, epoch: int, same_stream: bool
+    ) -> Taken | PossibleRestart: ...
 
     async def take(
         self,
@@ -66,15 +68,15 @@ class EventStore:
         letters: Refused,
         *,
         epoch: int | None = None,
-        sure: bool = False,
-    ) -> Taken | Doubt:
+        same_stream: bool = False,
+    ) -> Taken | PossibleRestart:
         """Apply `events` in order and keep `letters`, all or nothing.
 
         Each event comes with the letter that it becomes should the catalog refuse it. Uploads that now
         wait for work are spread over new jobs.
 
         With `epoch` they were read from the stream when it was thought to be in that. Then nothing is
-        taken where it is in another, or, unless it is `sure` that it has not begun anew, where entries of
+        taken where it is in another, or, unless it is known to be the `same_stream`, where entries of
         this epoch are not newer than all that were taken in it.
 
         Raises: CatalogUnavailable.
@@ -82,14 +84,16 @@ class EventStore:
         while True:
             with suppress(ChangedMeanwhile):
                 async with self._database.writing() as connection:
-                    if doubt := await _doubt(connection, events, letters, epoch, sure=sure):
-                        return doubt
+                    if restart := await _check_epoch(
+                        connection, events, letters, epoch, same_stream=same_stream
+                    ):
+                        return restart
                     return await _take(connection, events, letters, self._uploads_per_job)
 
 
-async def _doubt(
-    connection: AsyncConnection, events: Read, letters: Refused, epoch: int | None, *, sure: bool
-) -> Doubt | None:
+async def _check_epoch(
+    connection: AsyncConnection, events: Read, letters: Refused, epoch: int | None, *, same_stream: bool
+) -> PossibleRestart | None:
     """Why nothing is taken; None, and the newest entry counts as taken, where nothing is wrong."""
     if epoch is None:
         return None
@@ -97,8 +101,8 @@ async def _doubt(
     places = [*(event.position for event, _ in events), *(letter.position for letter in letters)]
     positions = [position for position in places if position.epoch == current.number]
     is_old = current.newest is not None and any(position <= current.newest for position in positions)
-    if current.number != epoch or (is_old and not sure):
-        return Doubt(current.number, current.newest)
+    if current.number != epoch or (is_old and not same_stream):
+        return PossibleRestart(current.number, current.newest)
     if positions:
         newest = max(positions, key=lambda position: (position.ms, position.n))
         if not await note_taken(connection, current, newest):

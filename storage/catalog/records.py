@@ -223,7 +223,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class PossibleRestart:
     """Nothing was taken: the stream is in another `epoch`, or entries are not newer than its `newest`.
 
     Either others read the stream too, or it has begun anew.

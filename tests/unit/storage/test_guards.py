@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 
 from storage.catalog.clock import now_ms
 from storage.catalog.opening import Catalog
-from storage.catalog.records import DeadLetter, Doubt, State, StreamId
+from storage.catalog.records import DeadLetter, PossibleRestart, State, StreamId
 from storage.catalog.tables import deletion_marks, snapshots, uploads, variants
 from tests.support.catalogs import (
     CAT,
@@ -183,7 +183,7 @@ async def test_events_are_applied_anew_where_their_upload_has_changed(catalog: C
 
 async def in_epoch(catalog: Catalog, ms: int) -> Any:
     refused = DeadLetter(f"{ms}-0", "invalid_event", "refused", b"bytes", position=StreamId(ms))
-    return await catalog.intake.take([], [refused], epoch=0, sure=False)
+    return await catalog.intake.take([], [refused], epoch=0, same_stream=False)
 
 
 async def test_events_are_applied_anew_where_another_has_made_their_row(catalog: Catalog) -> None:
@@ -214,7 +214,7 @@ async def test_only_one_of_two_begins_an_epoch(catalog: Catalog) -> None:
         assert await catalog.epochs.begin(0) == 1
 
     assert (await catalog.epochs.current()).newest == StreamId(5, 0, 1)
-    assert isinstance(await in_epoch(catalog, 2), Doubt)
+    assert isinstance(await in_epoch(catalog, 2), PossibleRestart)
 
 
 _STREAM_AT_9 = """UPDATE kv SET value = '{"epoch":0,"newest":[9,0]}' WHERE name = 'stream'"""
