@@ -173,7 +173,11 @@ def _start(executable: Path, folder: Path) -> tuple[subprocess.Popen[bytes], Red
 def _start_once(executable: Path, folder: Path) -> tuple[subprocess.Popen[bytes], RedisServer]:
     port, log = _free_port(), folder / "redis.log"
     log.unlink(missing_ok=True)
-    process = _launch(executable, port, folder, log)
+    own = {"--bind": "127.0.0.1", "--port": port, "--dir": folder, "--logfile": log, "--daemonize": "no"}
+    arguments = [str(word) for option in (own | OPTIONS).items() for word in option]
+    # By the name that it was found under: where redis-server is a link to redis-check-rdb, as on Debian, it
+    # is the name that decides which of the two the program is.
+    process = launch([str(executable.absolute()), *arguments], subprocess.DEVNULL)
     try:
         version = _wait_until_it_answers(process, port)
     except BaseException:
@@ -184,21 +188,6 @@ def _start_once(executable: Path, folder: Path) -> tuple[subprocess.Popen[bytes]
         _stop(process)
         raise RedisNotStartedError(executable, code, _tail(log))
     return process, RedisServer(f"redis://127.0.0.1:{port}/0", port, process.pid, executable, version)
-
-
-def _launch(executable: Path, port: int, folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    options = {
-        "--bind": "127.0.0.1",
-        "--port": str(port),
-        "--dir": str(folder),
-        "--logfile": str(log),
-        "--daemonize": "no",
-        **OPTIONS,
-    }
-    arguments = [word for option in options.items() for word in option]
-    # By the name that it was found under: where redis-server is a link to redis-check-rdb, as on Debian, it
-    # is the name that decides which of the two the program is.
-    return launch([str(executable.absolute()), *arguments], subprocess.DEVNULL)
 
 
 def launch(
