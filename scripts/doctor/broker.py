@@ -100,10 +100,10 @@ def check_stream(
         return []
     owner = redis.owner
     if catalog_id is None and owner is not None and owner == root_of:
-        detail = f"{settings.stream}: tied to the catalog of the storage root"
-        return [Finding("Stream", "ok", detail)]
-    if owner in (None, catalog_id):
+        detail = "tied to the catalog of the storage root"
+    elif owner in (None, catalog_id):
         detail = "tied to this catalog" if owner else "the first worker ties it to its catalog"
-        return [Finding("Stream", "ok", f"{settings.stream}: {detail}")]
-    refusal = of_another(settings.stream, owner or "", catalog_id or "(none yet)")
-    return [Finding("Stream", "error", refusal.what, refusal.remedy)]
+    else:
+        refusal = of_another(settings.stream, owner or "", catalog_id or "(none yet)")
+        return [Finding("Stream", "error", refusal.what, refusal.remedy)]
+    return [Finding("Stream", "ok", f"{settings.stream}: {detail}")]
