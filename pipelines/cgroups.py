@@ -1,9 +1,10 @@
-"""Control groups, versions 1 and 2: what this process' own group and those above it leave it.
+"""Control groups, versions 1 and 2, and ulimits: what they leave this process.
 
 A quota or limit may stand at any level (a slice, a service, a pod, a container): the least of them counts.
 """
 
 import re
+import resource
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,12 @@ def memory_limit(root: Path = Path("/")) -> int | None:
         # The kernel's own sum, which also knows of groups that a container cannot see.
         limits += _fields(folder / "memory.stat", "hierarchical_memory_limit")
     return min((limit for limit in limits if 0 < limit < _UNLIMITED), default=None)
+
+
+def process_memory_limit() -> int | None:
+    """The bytes that each process may have (ulimit, LimitAS=, LimitDATA=), None where nothing limits them."""
+    limits = [resource.getrlimit(what)[0] for what in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    return min((limit for limit in limits if limit != resource.RLIM_INFINITY), default=None)
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:

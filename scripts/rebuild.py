@@ -10,8 +10,8 @@ from scripts.terminal import AsJson, CommandError, errors, output, print_json, r
 from storage.blobs.opening import open_blobs
 from storage.catalog.opening import Catalog, open_catalog
 from storage.errors import RootMismatch
+from worker.adoption import is_rebuild_interrupted, rebuild
 from worker.queue import open_queue
-from worker.rebuilding import is_interrupted, rebuild
 from worker.settings import Settings
 
 _LOSSES = """\
@@ -28,7 +28,7 @@ def command(
 
     async def body(settings: Settings) -> None:
         async with open_catalog(settings.catalog_url, uploads_per_job=settings.uploads_per_job) as catalog:
-            if not catalog.is_new and not await is_interrupted(catalog):
+            if not catalog.is_new and not await is_rebuild_interrupted(catalog):
                 raise CommandError(
                     f"{settings.catalog_path} is the catalog of a storage root already. Move it away first, "
                     "if you mean to replace it."

@@ -14,7 +14,6 @@ from storage.blobs.opening import open_blobs
 from storage.errors import StorageError
 from storage.tasks import together
 from storage.totals import StorageTotals
-from worker.depth import queue_depth
 from worker.queue import QueueUnavailable, open_queue
 from worker.settings import Settings
 
@@ -75,7 +74,12 @@ async def waiting(settings: Settings) -> QueueDepth | None:
     """The queue depth; None when Redis does not answer."""
     try:
         async with open_queue(settings) as queue:
-            return await queue_depth(queue)
+            return QueueDepth(
+                depth=await queue.stream.depth(),
+                oldest_seconds=await queue.stream.oldest_age_s(),
+                jobs=await queue.jobs.waiting(),
+                workers=len(await queue.heartbeats.living()),
+            )
     except QueueUnavailable as error:
         if error.refusal:
             print_error(error.explain())

@@ -1,4 +1,4 @@
-"""Adoption: originals that lie in the storage without a record are taken in, page by page."""
+"""Adoption: originals without a record are taken in, page by page; a rebuild takes in all of them."""
 
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -9,13 +9,14 @@ from typing import Literal
 import structlog
 
 from pipelines.originals import announced_otherwise
-from storage.blobs import BlobInfo, Inspect, list_infos
+from storage.blobs import BlobInfo, Inspect, Storage, list_infos
 from storage.catalog.clock import now_ms
 from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, StreamId, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import UPLOADS, shown, source_key
 from worker.events import default_id
+from worker.publisher import go_on_above
 from worker.queue import Queue
 
 log = structlog.get_logger(__name__)
@@ -24,6 +25,7 @@ PAGE = 2000  # names a tick
 PAUSE_S = 3600  # between the end of a listing and the next
 
 ADOPTION = "adoption"  # the listing that all workers of a catalog share
+REBUILD = "rebuild"  # the listing of originals that gives a root to a new catalog
 
 Mode = Literal["enqueue", "report", "off"]
 
@@ -151,6 +153,26 @@ class Adoption:
         await self._catalog.checkpoint(self._name).save(listing)
         if page.last is None and listing.misnamed:
             log.warning("names_passed_over", count=listing.misnamed, first=listing.first_misnamed)
+
+
+async def is_rebuild_interrupted(catalog: Catalog) -> bool:
+    """Whether a rebuild of this catalog has begun and not ended. Raises: CatalogUnavailable."""
+    progress = await catalog.checkpoint(REBUILD).load()
+    return progress is not None and not progress["finished_ms"]
+
+
+async def rebuild(catalog: Catalog, blobs: Storage, queue: Queue) -> AsyncIterator[int]:
+    """Tie stream and root to the catalog, then queue every original; yields how many, page by page.
+
+    Each step may be repeated: after an interruption, call it again. Raises: StorageError, QueueUnavailable.
+    """
+    await queue.ownership.rebind(catalog.id, before=await blobs.catalog_id())
+    await blobs.rebind(catalog.id)
+    await catalog.checkpoint(REBUILD).save(await listing_of(catalog, REBUILD))
+    await catalog.database.mark_bound()
+    await go_on_above(catalog.outbox, queue, rebuilt=True)
+    async for page in Adoption(blobs, catalog, queue, grace_s=0, name=REBUILD).run():
+        yield len(page.unknown)
 
 
 def _is_source(key: str) -> bool:

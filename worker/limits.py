@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from pipelines import cgroups, rlimits
+from pipelines import cgroups
 from pipelines.formats import MIB
 
 CONTAINERS = "the container's limit"
@@ -20,7 +20,7 @@ class MemoryLimit:
 
 def memory_limit() -> MemoryLimit | None:
     """The least limit of memory that the system sets, None where it sets none."""
-    limits = ((cgroups.memory_limit(), CONTAINERS), (rlimits.memory_limit(), OF_A_PROCESS))
+    limits = ((cgroups.memory_limit(), CONTAINERS), (cgroups.process_memory_limit(), OF_A_PROCESS))
     found = (MemoryLimit(limit // MIB, of) for limit, of in limits if limit is not None)
     return min(found, key=lambda limit: limit.mb, default=None)
 

@@ -20,9 +20,9 @@ from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from storage.catalog.requeuer import NewJobs
 from storage.errors import StorageError
+from worker.adoption import REBUILD
 from worker.documents import sweep_stopped
 from worker.queue import Queue, QueueUnavailable
-from worker.rebuilding import REBUILD
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)

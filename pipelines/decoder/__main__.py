@@ -4,12 +4,20 @@ import gc
 import json
 import socket
 import sys
+import traceback
+from collections.abc import Iterator
 
-from pipelines.decoder import landlock, limits, seccomp, session, vips, warmup
+from pipelines import formats
+from pipelines.decoder import landlock, limits, seccomp, session, vips
+from pipelines.decoder.refusal import Declined
 from pipelines.decoder.wire import Channel, close_all
 
 # Bytes of an estimate; after a usual photo the memory is kept: asking for it again costs a tenth of the time
 _TRIM_ABOVE = 64 * 1024 * 1024
+_WARM_UP = tuple(
+    {"name": "warm", "box": 40, "fit": fit, "format": kind, "quality": 80, "background": [255, 255, 255]}
+    for fit, kind in (("inside", "jpeg"), ("cover", "webp"))
+)
 
 
 def main(argument: str) -> None:
@@ -29,7 +37,7 @@ def main(argument: str) -> None:
     vips.set_up(bounds.formats)
     # Before libvips starts its first thread: both bind the calling thread and those it starts.
     files_closed, calls_closed = landlock.confine(), seccomp.confine()
-    warmup.run(bounds)
+    _warm_up(bounds)
     gc.collect()
     gc.freeze()
     channel = Channel(socket.socket(fileno=0))
@@ -54,6 +62,23 @@ def _engine(engine: str, max_pixels: int) -> session.Decoder:
 
     pillow.set_up(max_pixels)
     return pillow
+
+
+def _warm_up(bounds: session.Limits) -> None:
+    """Let tiny pictures go the whole way: codecs and Python load lazily, and later no file can be opened."""
+    for data in _samples(bounds):
+        work = session.Work()
+        session.make(session.check(bytearray(data), bounds, work), _WARM_UP, bounds.output, work)
+    try:
+        session.check(bytearray(b"nothing"), bounds, session.Work())
+    except Declined:
+        traceback.format_exc()
+
+
+def _samples(bounds: session.Limits) -> Iterator[bytes]:
+    for name in bounds.formats:
+        if formats.BY_NAME[name].engine in ("vips", bounds.engine):
+            yield from bounds.decoder.samples(name)
 
 
 def serve(channel: Channel, bounds: session.Limits) -> None:

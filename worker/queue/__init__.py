@@ -1,10 +1,9 @@
 """Redis: the only place that names a key or a command. Entries in, jobs between, messages out."""
 
-from worker.queue.client import Queue, open_queue, queue_on
+from worker.queue.client import Queue, ServerInfo, open_queue, queue_on
 from worker.queue.connection import check_answers, connect, deserialize, serialize
 from worker.queue.errors import QueueRefused, QueueUnavailable, Refusal, StreamMismatch
 from worker.queue.jobs import PROCESS, job_queue_of
-from worker.queue.server import ServerInfo
 from worker.queue.stream import NoGroup, StreamEntry
 
 __all__ = [

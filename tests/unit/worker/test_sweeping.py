@@ -10,8 +10,7 @@ from storage.catalog.opening import Catalog
 from storage.catalog.records import StreamId, UploadRequested
 from storage.catalog.tables import totals
 from tests.support.catalogs import CAT, SOURCE, delete_event, take, upload_event, work
-from worker.adoption import Listing
-from worker.rebuilding import REBUILD
+from worker.adoption import REBUILD, Listing
 from worker.sweeping import forbidden
 
 FOUND = uuid4()
