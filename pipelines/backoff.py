@@ -15,10 +15,8 @@ class Backoff:
         return self._next_s == self._first_s
 
     def next_s(self) -> float:
-        """The pause after one more failure."""
         pause_s, self._next_s = self._next_s, min(2 * self._next_s, self._longest_s)
         return pause_s
 
     def reset(self) -> None:
-        """Begin again with the first pause."""
         self._next_s = self._first_s

@@ -22,7 +22,6 @@ class BatchReport:
     due_in_ms: int | None = None  # when the first of them is due; None: none is left over
 
     def add(self, ms: Mapping[str, float]) -> None:
-        """Add the stage times of one upload."""
         for stage, value in ms.items():
             self.ms[stage] += value
 

@@ -20,8 +20,6 @@ DEADLY_CODES = frozenset({DecodeTimeout.code, DecoderBloated.code, DecoderCrashe
 
 
 class PoisonList:
-    """The contents that killed a decoder of this version."""
-
     def __init__(self, contents: Poison, version: str) -> None:
         self._poison = contents
         self._version = version

@@ -24,7 +24,6 @@ class Slots:
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
-        """A place beside others."""
         async with self._free:
             self.busy += 1
             try:

@@ -181,7 +181,6 @@ async def _prepare(blobs: Storage) -> None:
 
 
 async def _make_due(catalog: Catalog, queue: Queue, ids: Sequence[UUID]) -> None:
-    """Make the jobs of postponed uploads due now."""
     try:
         await queue.jobs.make_due(await catalog.claims.make_due(ids))
     except (QueueUnavailable, CatalogUnavailable) as error:
@@ -190,7 +189,6 @@ async def _make_due(catalog: Catalog, queue: Queue, ids: Sequence[UUID]) -> None
 
 
 async def _repeat(catalog: Catalog, queue: Queue, made: Mapping[UUID, int]) -> None:
-    """Requeue ready uploads whose originals have been written to since."""
     try:
         jobs = await catalog.requeuer.requeue_made(made)
         await queue.jobs.enqueue(jobs)

@@ -60,7 +60,6 @@ def upload_document(upload: Upload) -> dict[str, Any]:
 
 
 def failure_document(upload: Upload) -> dict[str, Any]:
-    """An upload with the error of its last attempt."""
     return {
         "id": str(upload.id),
         "source": upload.source,
@@ -71,7 +70,6 @@ def failure_document(upload: Upload) -> dict[str, Any]:
 
 
 def retry_document(upload: Upload) -> dict[str, Any]:
-    """An upload that waits for another try."""
     return {**failure_document(upload), "next_try": moment(upload.not_before_ms)}
 
 

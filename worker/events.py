@@ -102,7 +102,6 @@ _EVENT: TypeAdapter[UploadEvent | DeleteEvent] = TypeAdapter(UploadEvent | Delet
 
 
 def event_schema() -> dict[str, Any]:
-    """The JSON Schema of what apps may send."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Upload event",

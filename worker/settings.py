@@ -143,17 +143,14 @@ class Settings(BaseSettings):
 
     @property
     def recipe_book(self) -> Recipes:
-        """The recipes that uploads may name."""
         return BUILT_IN if self.recipes is None else load_recipes(self.recipes)
 
     @property
     def storage_root(self) -> Path:
-        """The folder that `MEDIA_STORAGE_URL` names."""
         return folder_of(self.storage_url)
 
     @property
     def catalog_path(self) -> Path:
-        """The file that `MEDIA_CATALOG_URL` names."""
         return Path(self.catalog_url.removeprefix("sqlite+aiosqlite:///")).absolute()
 
     @cached_property
@@ -211,7 +208,6 @@ def _hidden(files: Sequence[EnvFile]) -> Sequence[str]:
 
 
 def variable(field: str) -> str:
-    """The environment variable of a setting."""
     return PREFIX + field.upper()
 
 

@@ -17,7 +17,6 @@ class Shutdown:
 
     @property
     def batches(self) -> int:
-        """How many batches are in hand."""
         return len(self._batches)
 
     def listen(self) -> None:

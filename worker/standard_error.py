@@ -11,7 +11,6 @@ class StandardError(io.TextIOBase):
     """The present `sys.stderr`; writing never raises, and text that cannot be written is lost."""
 
     def write(self, text: str) -> int:
-        """Write `text`, or drop it."""
         if (stream := _stream()) is not None:
             try:
                 stream.write(text)
@@ -20,7 +19,6 @@ class StandardError(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Flush what was written, or drop it."""
         if (stream := _stream()) is not None:
             try:
                 stream.flush()
@@ -28,7 +26,6 @@ class StandardError(io.TextIOBase):
                 _give_up(stream)
 
     def isatty(self) -> bool:
-        """Whether standard error is a terminal."""
         try:
             return (stream := _stream()) is not None and stream.isatty()
         except ValueError:  # it is closed
@@ -36,7 +33,6 @@ class StandardError(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of standard error."""
         return getattr(_stream(), "encoding", None) or "utf-8"
 
     def fileno(self) -> int:

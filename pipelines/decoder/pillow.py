@@ -58,7 +58,6 @@ _INTERPRETATION = {
 
 
 def version() -> str:
-    """Return the libraries' names and versions."""
     return f"{vips.version()}, pillow {pillow_version}, libheif {pillow_heif.libheif_version()}"
 
 

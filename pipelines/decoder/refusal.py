@@ -54,7 +54,6 @@ def too_many_pixels(width: int, height: int, limit: int) -> Declined:
 
 
 def too_much_memory(title: str) -> Declined:
-    """The picture cannot be decoded within the memory there is."""
     return Declined("too_much_memory", f"The {title} picture needs more memory to decode than is allowed.")
 
 

@@ -111,7 +111,6 @@ def flatten(image: Image, background: tuple[int, ...]) -> Image:
 
 
 def crop(image: Image, target: Target) -> Image:
-    """Cut the middle out of a scaled picture."""
     left, top = (image.width - target.crop_width) // 2, (image.height - target.crop_height) // 2
     if (image.width, image.height) == (target.crop_width, target.crop_height):
         return image

@@ -13,7 +13,6 @@ _WORDS = (
 
 
 def is_meant_by(words: str) -> bool:
-    """Whether a library says so itself."""
     return any(known in words.lower() for known in _WORDS)
 
 

@@ -30,7 +30,6 @@ _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def version() -> str:
-    """Return the library's name and version."""
     return "libvips " + ".".join(str(pyvips.version(part)) for part in range(3))
 
 

@@ -19,7 +19,6 @@ class Channel:
         self._connection = connection
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send one frame."""
         body = orjson.dumps(message)
         if len(body) > MAX_FRAME:
             raise ValueError(f"a frame of {len(body)} bytes is longer than {MAX_FRAME}")

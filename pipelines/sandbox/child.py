@@ -119,7 +119,6 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
         return self._process.pid
 
     async def send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:

@@ -81,11 +81,9 @@ class Pool:
         return reason if time.monotonic() - at < within_s else None
 
     async def end_idle(self) -> None:
-        """End every idle decoder."""
         await together(*(self._end(child) for idle in self.idle.values() for child in idle[:]))
 
     async def close(self) -> None:
-        """End every decoder."""
         await together(*(child.kill() for child in self._all))
         self._all.clear()
 
