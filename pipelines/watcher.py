@@ -101,7 +101,6 @@ class OriginalWatcher:
         return len(self._made)
 
     async def run(self) -> None:
-        """Poll for ever."""
         while True:
             await asyncio.sleep(POLL_INTERVAL_S)
             await self.poll()

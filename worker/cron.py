@@ -1,20 +1,26 @@
-"""The periodic tasks of a worker: which there are, and when they run."""
+"""The periodic tasks of a worker: which there are, and when they run, by a clock that may leap or go back."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, tzinfo
 from functools import partial
 
-from arq.cron import CronJob
+from arq.cron import CronJob, cron
 from arq.typing import WorkerCoroutine
 from arq.worker import Function, func
 
+from storage.catalog.clock import now_ms
 from worker import tasks
 from worker.crontab import next_after
 from worker.settings import Settings
-from worker.ticks import every, tick
 
 _TIMEOUT_S = 60
 _SWEEP_TIMEOUT_S = 300  # of one try: its last step may meet a slow disk
 _AN_HOUR_S = 3600  # for a daily task, or no worker runs it that is down at midnight
+_STEP_S = 2.0  # a clock that went back by less is as good as right
+
+Schedule = Callable[[datetime], datetime]
+"""Returns the first tick after a moment."""
 
 
 def cron_jobs(settings: Settings) -> Sequence[CronJob]:
@@ -44,3 +50,54 @@ def functions(settings: Settings, *, burst: bool) -> Sequence[Function]:
 def _name_of(task: WorkerCoroutine, settings: Settings) -> str:
     """The name of a task for arq; it holds the stream, because arq's keys do not hold the queue."""
     return f"{task.__qualname__}:{settings.stream}"
+
+
+class Tick(CronJob):
+    """A cron job of arq that skips missed ticks, and comes at its pace after every step of the clock.
+
+    arq's own runs each tick that the clock leapt over, and after a step back none before the old time.
+    """
+
+    schedule: Schedule
+    _next: datetime | None = None
+    _ahead_s = 0.0  # the wall clock's lead over the monotonic one, when the next tick was set
+
+    @property
+    def next_run(self) -> datetime | None:
+        """When the task is to run next."""
+        if self._next is not None and _lead_s() < self._ahead_s - _STEP_S:
+            self.calculate_next(_now(self._next.tzinfo))
+        return self._next
+
+    @next_run.setter
+    def next_run(self, moment: datetime | None) -> None:
+        self._next = moment
+        self._ahead_s = _lead_s()
+
+    def calculate_next(self, prev_run: datetime) -> None:
+        """Set the first tick after `prev_run` that is not over."""
+        self.next_run = self.schedule(max(prev_run, _now(prev_run.tzinfo)))
+
+
+def tick(schedule: Schedule, coroutine: WorkerCoroutine, *, name: str, timeout_s: int) -> Tick:
+    """A cron job of arq that runs when the schedule says so."""
+    job = Tick(**vars(cron(coroutine, name=name, timeout=timeout_s)))
+    job.schedule = schedule
+    return job
+
+
+def every(seconds: int) -> Schedule:
+    """A schedule with a tick every so many seconds, counted from 1970, so that all workers agree on it."""
+
+    def next_after(moment: datetime) -> datetime:
+        return datetime.fromtimestamp((moment.timestamp() // seconds + 1) * seconds, moment.tzinfo)
+
+    return next_after
+
+
+def _now(zone: tzinfo | None) -> datetime:
+    return datetime.fromtimestamp(now_ms() / 1000, zone)
+
+
+def _lead_s() -> float:
+    return now_ms() / 1000 - time.monotonic()

@@ -40,7 +40,6 @@ class Health:
         self._reported: str | None = ""
 
     async def run(self) -> None:
-        """Report at each interval, for ever."""
         while True:
             began = time.monotonic()
             await self.report()

@@ -72,7 +72,6 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
 
 
 def _outage(error: BaseException) -> tuple[str, str]:
-    """The event and the reason in the log for what ended a worker."""
     if not isinstance(error, QueueUnavailable):
         return "cannot_start", str(error)
     if error.refusal:

@@ -50,7 +50,6 @@ async def _leave_to_its_owner(app: App) -> None:
 
 
 async def reconcile(ctx: Context) -> None:
-    """Job: run the reconciler once."""
     app: App = ctx["app"]
     async with leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease):
         await reconcile_now(app)

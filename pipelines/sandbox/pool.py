@@ -1,8 +1,8 @@
-"""The pool of decoders: started when missing, lent for one picture each, ended when they went bad."""
+"""The pool of decoders: started when missing, lent for one picture each, ended when bad; and its guard."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 from pipelines.allowance import Allowance
 from pipelines.errors import DecoderBloated, DecoderKilled, DecoderUnavailable, PictureRefused
@@ -12,6 +12,8 @@ from pipelines.sandbox.child import Child
 from storage.tasks import together
 
 _MAX_IDLE_GROWTH = 40 * MIB  # of an idle decoder; it trims its heap itself when 32 MiB of that are free
+_OVERDRAFT = 1.25  # times its estimate that a picture may take before its decoder is killed,
+_OVERDRAFT_BYTES = 16 * MIB  # and this: estimates of small pictures are rough
 
 
 class Pool:
@@ -127,3 +129,36 @@ class Pool:
             "damaged": "accept" if allowance.accept_damaged else "reject",
             "memory_mb": allowance.memory // MIB,
         }
+
+
+class MemoryGuard:
+    """Polices the memory of decoders at work: `most` bytes for one picture, and for all of them together."""
+
+    def __init__(self, most: int, growth: Callable[[], int]) -> None:
+        self.most = most
+        self._growth = growth
+        self._announced: dict[Child, int] = {}  # bytes that a working child is to have at most
+
+    @contextmanager
+    def watch(self, child: Child, need: int) -> Iterator[Callable[[int], bool]]:
+        """Yield the test whether that growth of `child` is too much for a picture estimated at `need`."""
+        before = child.memory() - child.idle_memory
+        self._announced[child] = child.idle_memory + before + need
+        try:
+            yield lambda growth: self._is_too_much(child, growth - before, need)
+        finally:
+            del self._announced[child]
+
+    def most_output(self, estimate: int) -> int:
+        """Bytes of all variants of a picture: they count as its memory, and are there twice for a moment."""
+        return int(min(estimate * _OVERDRAFT + _OVERDRAFT_BYTES, self.most / 2))
+
+    def _is_too_much(self, child: Child, growth: int, need: int) -> bool:
+        """Whether it is far beyond the estimate, or the farthest beyond where all together take too much."""
+        if growth <= need:
+            return False
+        if growth > need * _OVERDRAFT + _OVERDRAFT_BYTES:
+            return True
+        if self._growth() <= self.most:
+            return False
+        return child is max(self._announced, key=lambda one: one.memory() - self._announced[one])

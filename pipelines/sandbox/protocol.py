@@ -22,8 +22,8 @@ from pipelines.sandbox.answers import (
 )
 from pipelines.sandbox.budget import Budget
 from pipelines.sandbox.child import Child
-from pipelines.sandbox.memory_guard import MemoryGuard
 from pipelines.sandbox.output_check import Rendered, check_output
+from pipelines.sandbox.pool import MemoryGuard
 from storage.errors import BlobsUnavailable, unwritable
 from storage.threads import in_thread
 

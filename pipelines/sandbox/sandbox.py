@@ -13,9 +13,8 @@ from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
 from pipelines.sandbox.answers import Hello
 from pipelines.sandbox.child import DECODER
-from pipelines.sandbox.memory_guard import MemoryGuard
 from pipelines.sandbox.output_check import Rendered
-from pipelines.sandbox.pool import Pool
+from pipelines.sandbox.pool import MemoryGuard, Pool
 from pipelines.sandbox.protocol import WALL_FACTOR, Attempt, Task
 from storage.errors import BlobsUnavailable
 

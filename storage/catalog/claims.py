@@ -124,7 +124,7 @@ class Claims:
             return sorted(set(found.scalars()))
 
     async def waits_ms(self, ids: Iterable[UUID], job_id: str) -> Mapping[UUID, int]:
-        """Milliseconds until each of `ids` is due that is on that job and that nobody works on."""
+        """Milliseconds until each upload is due, of those `ids` that are on that job and unclaimed."""
         now = now_ms()
         chosen = uploads.c.id.in_([str(each) for each in ids]), uploads.c.job_id == job_id
         waiting = uploads.c.state.in_((State.QUEUED, State.DELETING)), uploads.c.holder.is_(None)

@@ -83,7 +83,6 @@ def serialize(job: dict[str, Any]) -> bytes:
 
 
 def deserialize(job: bytes) -> dict[str, Any]:
-    """A job out of what arq stored."""
     content = orjson.loads(job)
     if not isinstance(content, dict):
         raise TypeError("a job is a JSON object")

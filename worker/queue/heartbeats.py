@@ -79,18 +79,15 @@ class Heartbeats:
             await self._redis.zrem(self._index, *silent)
 
     async def end(self, instance: str) -> None:
-        """Delete the heartbeat of a worker that stops."""
         async with self._redis.pipeline(transaction=False) as pipe:  # a full Redis begins no transaction
             pipe.delete(self._prefix + instance)
             pipe.zrem(self._index, instance)
             await pipe.execute()
 
     async def living(self) -> Sequence[Heartbeat]:
-        """The heartbeats that have not expired."""
         return (await self._read_all())[0]
 
     async def any_healthy(self) -> bool:
-        """Whether any living worker is healthy."""
         return any(worker.healthy for worker in await self.living())
 
     async def _read_all(self) -> tuple[Sequence[Heartbeat], Sequence[str]]:

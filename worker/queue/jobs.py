@@ -87,7 +87,6 @@ class Jobs:
         )
 
     async def make_due(self, job_ids: Sequence[str]) -> None:
-        """Make postponed jobs due now."""
         if job_ids:
             await self._redis.zadd(self.key, dict.fromkeys(job_ids, timestamp_ms()), xx=True)
             self.queued.set()

@@ -154,7 +154,6 @@ def _some(names: Sequence[str]) -> str:
 
 
 def of_another(stream: str, owner: str, catalog_id: str) -> Refusal:
-    """The stream is another installation's."""
     return Refusal(
         f"{stream} belongs to the catalog {owner}, but the catalog in use is {catalog_id}: "
         "another installation takes these uploads",
@@ -184,7 +183,6 @@ def unknown(command: str, said: str) -> Refusal:
 
 
 def no_command(name: str) -> Refusal:
-    """A command that the server does not have."""
     if name.upper() == "SELECT":
         return Refusal(
             "it has no command SELECT, as a Sentinel or a proxy",

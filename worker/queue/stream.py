@@ -51,7 +51,6 @@ class EventStream:
         self._looked_up_to = _FIRST  # where the next search for entries of dead consumers begins
 
     async def has_group(self) -> bool:
-        """Whether the stream has its consumer group."""
         try:
             with _group_needed():
                 await self._redis.xpending(self.name, GROUP)
@@ -192,7 +191,6 @@ class EventStream:
             await self._redis.xgroup_delconsumer(self.name, GROUP, self._consumer)
 
     async def depth(self) -> int:
-        """How many entries wait in the stream."""
         return int(await self._redis.xlen(self.name))
 
     async def now_ms(self) -> int:
