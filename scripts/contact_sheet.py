@@ -28,7 +28,7 @@ MEDIA_TYPES = {".jpg": "image/jpeg", ".webp": "image/webp", ".avif": "image/avif
 MAX_EMBEDDED_BYTES = 256 * 1024
 MAX_MESSAGE = 500
 
-Variant = Mapping[str, Any]
+VariantDocument = Mapping[str, Any]
 """A variant as a message describes it."""
 
 
@@ -39,11 +39,11 @@ class _Files:
     root: Path
     folder: Path
 
-    def link(self, variant: Variant) -> str:
+    def link(self, variant: VariantDocument) -> str:
         relative = os.path.relpath(self.root / variant["key"], self.folder)
         return quote(os.fsencode(relative))
 
-    def data_url(self, variant: Variant) -> str | None:
+    def data_url(self, variant: VariantDocument) -> str | None:
         """The file itself as a URL; None if it is gone, too big, or nothing that a page can show."""
         media_type = MEDIA_TYPES.get(Path(variant["key"]).suffix)
         try:
@@ -163,7 +163,7 @@ def _stage(entry: Sent, files: _Files) -> str:
     return f'<a class="stage" href="{files.link(largest)}">{shown}</a>'
 
 
-def _variant_row(variant: Variant, link: str) -> str:
+def _variant_row(variant: VariantDocument, link: str) -> str:
     name = _html(variant["name"])
     return (
         f'<li><a href="{link}"><b><bdi>{name}</bdi></b>'
@@ -186,7 +186,7 @@ def _original(entry: Sent) -> str:
     return f"{_pixels(entry.original)} · {size}" if entry.original else size
 
 
-def _area(variant: Variant) -> int:
+def _area(variant: VariantDocument) -> int:
     return int(variant["width"] * variant["height"])
 
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from scripts.contact_sheet import Variant, write_contact_sheet
+from scripts.contact_sheet import VariantDocument, write_contact_sheet
 from scripts.enqueue import Sent
 from scripts.terminal import visible
 
@@ -67,13 +67,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "index.html"
 
 
-def stored(root: Path, key: str, width: int, height: int, data: bytes = THUMB) -> Variant:
+def stored(root: Path, key: str, width: int, height: int, data: bytes = THUMB) -> VariantDocument:
     (root / key).parent.mkdir(parents=True, exist_ok=True)
     (root / key).write_bytes(data)
     return {"name": Path(key).stem, "key": key, "width": width, "height": height, "bytes": len(data)}
 
 
-def shown_as(name: str, size: int, width: int, height: int, variants: Sequence[Variant] = ()) -> Sent:
+def shown_as(name: str, size: int, width: int, height: int, variants: Sequence[VariantDocument] = ()) -> Sent:
     return Sent(Path(name), size, variants=variants, original={"width": width, "height": height})
 
 
