@@ -238,7 +238,7 @@ async def test_an_entry_that_is_not_pending_any_more_is_taken_over_as_no_other(
         assert await queue.stream.take_over_one(second.id) == []
 
 
-class HeldStream(EventStream):
+class PausedStream(EventStream):
     """A stream whose reader stops between reading and recording."""
 
     def __init__(self, *args: Any) -> None:
@@ -258,8 +258,8 @@ async def holding(
     server: RedisServer, catalog: Catalog, between: Callable[[], Awaitable[None]]
 ) -> AsyncIterator[None]:
     """While another worker has read what is in the stream; it records that after `between`."""
-    async with queue_at(server.url, "held") as queue:
-        queue.stream = stream = HeldStream(queue.redis, STREAM, "held")
+    async with queue_at(server.url, "paused") as queue:
+        queue.stream = stream = PausedStream(queue.redis, STREAM, "paused")
         intake = intake_on(queue, catalog)
         await intake.join()
         step = asyncio.create_task(intake.step(None))

@@ -185,7 +185,7 @@ async def test_a_recipe_with_one_more_variant_leaves_the_files_of_the_others(pip
     assert second.outcome.variants[3].width == 16
 
 
-LARGER = Variant("larger", 1000)  # the smaller ones are drawn from it, so that they would come out otherwise
+LARGER = Variant("larger", 1000)  # the smaller ones are scaled from it, so that their pixels would differ
 NARROW = Variant("large", 700)
 WITHOUT_LARGE = DEFAULT.variants[:2]
 RECIPES = {

@@ -113,7 +113,7 @@ def test_a_redis_that_was_killed_meanwhile_is_no_error_at_the_end() -> None:
     assert not is_listening(server.port)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals a child when its parent dies")
 def test_redis_dies_with_a_parent_that_is_killed_and_can_clean_up_nothing(tmp_path: Path) -> None:
     program = (
         "from scripts.redis_server import temporary_redis\n"
