@@ -188,32 +188,28 @@ def report(
     now_ms = time.time_ns() // 1_000_000
     made = [totals.count(what) for what in ("original", "variant", "superseded")]
     originals, variants, superseded = made
+    states = totals.grouped("upload", lambda total: total.name)
     swept = totals.sweep
-    found = drift or (_drift(swept) if swept and swept.plan else None)
+    planned = swept if swept and swept.plan else None
+    variant_bytes = variants.bytes + superseded.bytes
     stored = sum(amount.bytes for amount in made)
     return StorageReport(
         time=moment(now_ms),
-        uploads={state: _states(totals).get(state, 0) for state in STATES},
+        uploads={state: states[state].count if state in states else 0 for state in STATES},
         failures=_coded(totals, {"failed"}),
         retrying=_coded(totals, {"queued", "processing"}),
         dead_letters=totals.count("dead_letter").count,
         originals=OriginalFiles(originals.count, originals.bytes, _formats(totals)),
         variants=_variants(totals),
-        superseded=_files(superseded),
+        superseded=Files(superseded.count, superseded.bytes),
         bytes=stored,
-        proportion=round((variants.bytes + superseded.bytes) / originals.bytes, 4)
-        if originals.bytes
-        else None,
+        proportion=round(variant_bytes / originals.bytes, 4) if originals.bytes else None,
         days=_days(totals),
         largest=totals.largest,
         queue=queue,
         sweep=_sweep(swept) if swept else None,
-        trash=drift.areas["trash"]
-        if drift and drift.areas
-        else swept.trash
-        if swept and swept.plan
-        else None,
-        drift=found,
+        trash=drift.areas["trash"] if drift and drift.areas else planned.trash if planned else None,
+        drift=drift or (_drift(planned) if planned else None),
         space=space,
         growth=growth(totals.snapshots, stored, space.free_bytes if space else None, now_ms),
         history=[_past(snapshot) for snapshot in totals.snapshots] if history else None,
@@ -227,10 +223,6 @@ def json_schema() -> dict[str, Any]:
         described["additionalProperties"] = False
         described["required"] = list(described["properties"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def _states(totals: StorageTotals) -> Mapping[str, int]:
-    return {name: one.count for name, one in totals.grouped("upload", lambda total: total.name).items()}
 
 
 def _coded(totals: StorageTotals, states: set[str]) -> Sequence[Coded]:
@@ -289,10 +281,6 @@ def _past(snapshot: Snapshot) -> Past:
         bytes=snapshot.bytes,
         free_bytes=snapshot.free_bytes,
     )
-
-
-def _files(amount: Count) -> Files:
-    return Files(amount.count, amount.bytes)
 
 
 def _day(number: int) -> str:

@@ -1,7 +1,6 @@
 """Opens the storage that a URL names: the one place that knows which backend a scheme belongs to."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 from storage.blobs import Storage
 from storage.blobs.local import open_local
@@ -9,14 +8,12 @@ from storage.blobs.marker import read_marker_at
 from storage.paths import folder_of
 
 
-@asynccontextmanager
-async def open_blobs(url: str, *, create: bool) -> AsyncIterator[Storage]:
+def open_blobs(url: str, *, create: bool) -> AbstractAsyncContextManager[Storage]:
     """The storage at `url` (`file:PATH`), made first where `create` is true.
 
     Raises: RootMismatch when it does not exist and may not be made, BlobsUnavailable.
     """
-    async with open_local(folder_of(url), create=create) as blobs:
-        yield blobs
+    return open_local(folder_of(url), create=create)
 
 
 def read_owner(url: str) -> str | None:
