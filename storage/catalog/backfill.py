@@ -22,16 +22,13 @@ class Filter:
 
 
 class Backfill:
-    """The uploads of one catalog, page by page."""
+    """The uploads of one catalog, page by page. Every verb raises CatalogUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def page(self, wanted: Filter, after: str, limit: int) -> Sequence[Upload]:
-        """The next uploads after the id `after`, with their current variants, in order of id.
-
-        Raises: CatalogUnavailable.
-        """
+        """The next uploads after the id `after`, with their current variants, in order of id."""
         query = select(uploads).where(*_conditions(wanted, after))
         async with self._database.reading() as connection:
             rows = (await connection.execute(query.order_by(uploads.c.id).limit(limit))).mappings().all()
@@ -44,7 +41,7 @@ class Backfill:
         ]
 
     async def count(self, wanted: Filter, after: str) -> int:
-        """How many uploads there are after the id `after`. Raises: CatalogUnavailable."""
+        """How many uploads there are after the id `after`."""
         query = select(func.count()).select_from(uploads).where(*_conditions(wanted, after))
         async with self._database.reading() as connection:
             return (await connection.execute(query)).scalar_one()

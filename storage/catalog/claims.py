@@ -57,7 +57,7 @@ _ALL_OF_UPLOAD = select(variants).where(variants.c.upload_id == bindparam("uploa
 
 
 class Claims:
-    """The rights to work on uploads."""
+    """The rights to work on uploads. Every verb raises CatalogUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -66,8 +66,6 @@ class Claims:
         """Take the right to the upload's next outcome from whoever has it.
 
         None when there is nothing to do: it is on another job, it is done, or its time has not come.
-
-        Raises: CatalogUnavailable.
         """
         due = {"upload": str(upload_id), "job": job_id, "by": holder, "now": now_ms()}
         # A power cut that loses such a claim ends its worker too, and the upload is queued as before.
@@ -79,18 +77,18 @@ class Claims:
             return await _claim(connection, _CLAIM, due)
 
     async def holds(self, claim: Claim) -> bool:
-        """Whether `claim` is still the newest of its upload. Raises: CatalogUnavailable."""
+        """Whether `claim` is still the newest of its upload."""
         async with self._database.reading() as connection:
             return (await connection.execute(_IS_HELD, parameters_of(claim))).first() is not None
 
     async def keys_of(self, upload_id: UUID) -> Sequence[str]:
-        """The keys of all the upload's variants, superseded ones too. Raises: CatalogUnavailable."""
+        """The keys of all the upload's variants, superseded ones too."""
         query = select(variants.c.key).where(variants.c.upload_id == str(upload_id))
         async with self._database.reading() as connection:
             return list((await connection.execute(query)).scalars())
 
     async def others_with(self, sources: Sequence[str], upload_id: UUID) -> int:
-        """How many other uploads, not deleted, have one of `sources`. Raises: CatalogUnavailable."""
+        """How many other uploads, not deleted, have one of `sources`."""
         query = select(func.count()).where(
             uploads.c.source.in_(list(sources)),
             uploads.c.id != str(upload_id),
@@ -134,7 +132,7 @@ class Claims:
         return {UUID(row.id): max(0, row.not_before_ms - now) for row in found}
 
     async def release(self, claims: Sequence[Claim]) -> None:
-        """Give `claims` back, as if they had never been taken. Raises: CatalogUnavailable."""
+        """Give `claims` back, as if they had never been taken."""
         now = now_ms()
         async with self._database.writing() as connection:
             for claim in claims:

@@ -19,7 +19,7 @@ NO_EVENT = "invalid_event"
 
 
 class DeadLetters:
-    """The dead letters of one catalog."""
+    """The dead letters of one catalog. Every verb raises CatalogUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -27,10 +27,7 @@ class DeadLetters:
     async def newest(
         self, limit: int, *, ids: Sequence[int] | None = None, code: str | None = None
     ) -> Sequence[DeadLetter]:
-        """The newest dead letters, newest first: all, or those with these ids or that code.
-
-        Raises: CatalogUnavailable.
-        """
+        """The newest dead letters, newest first: all, or those with these ids or that code."""
         query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
         if ids is not None:
             query = query.where(dead_letters.c.id.in_(ids))
@@ -41,12 +38,12 @@ class DeadLetters:
         return [_letter(row) for row in found]
 
     async def discard(self, ids: Sequence[int]) -> None:
-        """Throw these dead letters away. Raises: CatalogUnavailable."""
+        """Throw these dead letters away."""
         async with self._database.writing() as connection:
             await connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(ids)))
 
     async def prune(self, before_ms: int) -> None:
-        """Throw away what came before `before_ms`. Raises: CatalogUnavailable."""
+        """Throw away what came before `before_ms`."""
         # In order of arrival, so that only what goes, and the first that stays, is read.
         young = dead_letters.c.received_ms >= before_ms
         first = select(dead_letters.c.id).where(young).order_by(dead_letters.c.id).limit(1)
@@ -58,7 +55,7 @@ class DeadLetters:
     async def prune_surplus(self, most: int = MOST, most_bytes: int = MOST_BYTES) -> int:
         """Throw the oldest away where there are more, or more bytes of them; returns how many went.
 
-        Then a tenth of the room is free. Raises: CatalogUnavailable.
+        Then a tenth of the room is free.
         """
         async with self._database.reading() as connection:
             kept = await _amount(connection)
@@ -77,7 +74,7 @@ class DeadLetters:
         return gone
 
     async def count(self) -> int:
-        """How many dead letters there are. Raises: CatalogUnavailable."""
+        """How many dead letters there are."""
         async with self._database.reading() as connection:
             return (await connection.execute(select(func.count()).select_from(dead_letters))).scalar_one()
 

@@ -24,20 +24,20 @@ class Epoch:
 
 
 class Epochs:
-    """The epochs of one catalog's stream."""
+    """The epochs of one catalog's stream. Every verb raises CatalogUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def current(self) -> Epoch:
-        """The epoch that the stream is in. Raises: CatalogUnavailable."""
+        """The epoch that the stream is in."""
         async with self._database.reading() as connection:
             return await read_epoch(connection)
 
     async def begin(self, after: int) -> int:
         """End the epoch `after` and begin the next, unless somebody has; returns the present epoch.
 
-        The first one goes on while nothing was taken in it. Raises: CatalogUnavailable.
+        The first one goes on while nothing was taken in it.
         """
         async with self._database.writing() as connection:
             current = await read_epoch(connection)

@@ -18,7 +18,7 @@ _WAITING = (uploads.c.state.in_((State.QUEUED, State.DELETING)), uploads.c.error
 
 
 class Failures:
-    """The failed uploads of one catalog."""
+    """The failed uploads of one catalog. Every verb raises CatalogUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -26,17 +26,11 @@ class Failures:
     async def newest(
         self, limit: int, *, ids: Sequence[UUID] | None = None, code: str | None = None
     ) -> Sequence[Upload]:
-        """The uploads that failed last, newest first: all, or those with these ids or that code.
-
-        Raises: CatalogUnavailable.
-        """
+        """The uploads that failed last, newest first: all, or those with these ids or that code."""
         return await self._newest(_failed(ids, code), limit)
 
     async def waiting(self, limit: int) -> Sequence[Upload]:
-        """The uploads and deletions whose last try has failed and that will be tried again, newest first.
-
-        Raises: CatalogUnavailable.
-        """
+        """The uploads and deletions whose last try has failed and that will be tried again, newest first."""
         return await self._newest(select(uploads).where(*_WAITING), limit)
 
     async def _newest(self, query: Select[Any], limit: int) -> Sequence[Upload]:
@@ -45,7 +39,7 @@ class Failures:
             return [to_upload(dict(row), []) for row in rows.mappings()]
 
     async def count_waiting(self) -> int:
-        """How many those are. Raises: CatalogUnavailable."""
+        """How many those are."""
         async with self._database.reading() as connection:
             return int((await connection.execute(select(func.count()).where(*_WAITING))).scalar_one())
 
@@ -54,8 +48,6 @@ class Failures:
 
         Apps get a message of each deletion. An upload that still has variants of earlier content
         is left alone, because discarding a failure must not remove what is served.
-
-        Raises: CatalogUnavailable.
         """
         now = now_ms()
         bare = [*among(ids, State.FAILED), ~exists().where(variants.c.upload_id == uploads.c.id)]

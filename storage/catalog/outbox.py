@@ -23,33 +23,30 @@ _INSERT = insert(outbox).returning(outbox.c.seq, sort_by_parameter_order=True)
 
 
 class Outbox:
-    """The messages of one catalog, in the order of their `seq`."""
+    """The messages of one catalog, in the order of their `seq`. Every verb raises CatalogUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def unsent(self, older_than_ms: int = 0, limit: int = _PAGE) -> Sequence[Message]:
-        """The oldest messages that have waited that long without being marked as sent.
-
-        Raises: CatalogUnavailable.
-        """
+        """The oldest messages that have waited that long without being marked as sent."""
         now = now_ms()
         # One from ahead was made before the clock was put back.
         late = (outbox.c.made_ms <= now - older_than_ms) | (outbox.c.made_ms > now + SKEW_MS)
         return await self._read(_KEPT.where(outbox.c.sent_ms.is_(None), late).limit(limit))
 
     async def mark_sent(self, messages: Sequence[Message]) -> None:
-        """Remember that `messages` were sent. Raises: CatalogUnavailable."""
+        """Remember that `messages` were sent."""
         sent = {"sent": [message.seq for message in messages], "sent_ms": now_ms()}
         async with self._database.writing(inline=True) as connection:
             await connection.execute(_MARK, sent)
 
     async def since(self, seq: int, limit: int = _PAGE) -> Sequence[Message]:
-        """The messages after `seq`, sent or not, oldest first. Raises: CatalogUnavailable."""
+        """The messages after `seq`, sent or not, oldest first."""
         return await self._read(_KEPT.where(outbox.c.seq > seq).limit(limit))
 
     async def with_seqs(self, seqs: Sequence[int]) -> Sequence[Message]:
-        """The messages with these `seq` that are still kept. Raises: CatalogUnavailable."""
+        """The messages with these `seq` that are still kept."""
         return await self._read(_KEPT.where(outbox.c.seq.in_(seqs)))
 
     async def _read(self, query: Select[Any]) -> Sequence[Message]:
@@ -65,13 +62,13 @@ class Outbox:
         return messages
 
     async def given_seq(self) -> int:
-        """The greatest `seq` that was given, also of messages that are gone. Raises: CatalogUnavailable."""
+        """The greatest `seq` that was given, also of messages that are gone."""
         async with self._database.reading() as connection:
             given = (await connection.execute(GIVEN_SEQ)).scalar_one_or_none()
         return int(given or 0)
 
     async def begin_above(self, seq: int) -> None:
-        """Give no `seq` from now on that is not above that one. Raises: CatalogUnavailable."""
+        """Give no `seq` from now on that is not above that one."""
         async with self._database.writing() as connection:
             raised = await connection.execute(RAISE_SEQ, {"seq": seq})
             if not raised.rowcount:

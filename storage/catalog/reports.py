@@ -53,13 +53,13 @@ _LARGEST = (
 
 
 class Reports:
-    """What people ask the catalog."""
+    """What people ask the catalog. Every verb raises CatalogUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def find(self, upload_id: UUID) -> Upload | None:
-        """The upload with its current variants, None when there is none. Raises: CatalogUnavailable."""
+        """The upload with its current variants, None when there is none."""
         current = variants.c.upload_id == str(upload_id), variants.c.superseded_ms.is_(None)
         async with self._database.reading() as connection:
             query = select(uploads).where(uploads.c.id == str(upload_id))
@@ -72,7 +72,7 @@ class Reports:
             return None if row is None else to_upload(dict(row), [to_variant(dict(one)) for one in kept])
 
     async def totals(self, *, largest: int = LARGEST) -> StorageTotals:
-        """All that is counted, in one moment of the catalog. Raises: CatalogUnavailable."""
+        """All that is counted, in one moment of the catalog."""
         async with self._database.reading() as connection:
             counted = [Total(*row) for row in await connection.execute(_TOTALS)]
             in_work = {row[0]: row[1] for row in await connection.execute(_IN_WORK)}
@@ -87,7 +87,7 @@ class Reports:
             )
 
     async def states(self) -> Mapping[State, int]:
-        """The number of uploads in each state, 0 included. Raises: CatalogUnavailable."""
+        """The number of uploads in each state, 0 included."""
         kept = select(totals.c.name, func.sum(totals.c.files).label("files")).where(totals.c.what == "upload")
         working = select(func.count()).where(uploads.c.state == State.PROCESSING)
         async with self._database.reading() as connection:
@@ -102,8 +102,6 @@ class Reports:
 
         With `upto`, count only those whose original some upload up to that number already had: an original
         that was announced again waits in the same row or, under another id, in a new one.
-
-        Raises: CatalogUnavailable.
         """
         waits = uploads.c.state.in_((State.QUEUED, State.PROCESSING, State.DELETING))
         wanted = (uploads.c.state != State.DELETING) | uploads.c.revive
@@ -118,7 +116,7 @@ class Reports:
     async def check_totals(self) -> Sequence[Total]:
         """Count all rows; returns what has to be added to the totals, nothing where they are right.
 
-        This reads every row, while others go on writing. Raises: CatalogUnavailable.
+        This reads every row, while others go on writing.
         """
         async with self._database.reading() as connection:
             kept = await _amounts(connection, select(totals))
@@ -130,7 +128,7 @@ class Reports:
         ]
 
     async def correct(self, short: Sequence[Total]) -> None:
-        """Add what `check_totals` returned to the totals. Raises: CatalogUnavailable."""
+        """Add what `check_totals` returned to the totals."""
         if not short:
             return
         statement = insert(totals)
@@ -141,10 +139,7 @@ class Reports:
             )
 
     async def snapshot(self, day: int, free_bytes: int | None) -> bool:
-        """Save the present totals as those of `day` (since 1970, UTC); False when that day has some already.
-
-        Raises: CatalogUnavailable.
-        """
+        """Save the present totals as those of `day` (since 1970, UTC); False when that day has some."""
         row = {"day": day, "time_ms": now_ms(), "free_bytes": free_bytes}
         statement = insert(snapshots).from_select(
             [*row, *_SUMMED], select(*map(literal, row.values()), *_SUMMED.values()).where(true())

@@ -26,7 +26,10 @@ def spread(ids: Sequence[T], uploads_per_job: int) -> dict[str, Sequence[T]]:
 
 
 class Requeuer:
-    """Puts uploads of one catalog on new jobs, at most `uploads_per_job` on each."""
+    """Puts uploads of one catalog on new jobs, at most `uploads_per_job` on each.
+
+    Every verb raises CatalogUnavailable.
+    """
 
     def __init__(self, database: Database, uploads_per_job: int) -> None:
         self._database = database
@@ -35,7 +38,7 @@ class Requeuer:
     async def requeue(self, ids: Sequence[UUID], state: State) -> NewJobs:
         """Queue those of `ids` that are in `state`, as if their event had just come.
 
-        Their variants stay until newer ones are published. Raises: CatalogUnavailable.
+        Their variants stay until newer ones are published.
         """
         async with self._database.writing() as connection:
             return await self._requeue(connection, among(ids, state), queued_ms=now_ms())
@@ -44,8 +47,6 @@ class Requeuer:
         """Queue those uploads that are still as the claim with that token made them.
 
         Their age (`queued_ms`) stays, and their variants stay until newer ones are published.
-
-        Raises: CatalogUnavailable.
         """
         claimed = tuple_(uploads.c.id, uploads.c.claim).in_([(str(each), made[each]) for each in made])
         async with self._database.writing() as connection:
@@ -56,8 +57,6 @@ class Requeuer:
 
         A row that has another SHA-256 by now, is superseded, or whose upload is not ready is left alone. The
         files stay where they are until they are replaced.
-
-        Raises: CatalogUnavailable.
         """
         found: set[str] = set()
         of_ready = exists().where(uploads.c.id == variants.c.upload_id, uploads.c.state == State.READY)
@@ -76,8 +75,6 @@ class Requeuer:
         """Uploads that are due for work and have not changed for `untouched_ms`, oldest first.
 
         After them come those that changed in the future: the clock was put back since.
-
-        Raises: CatalogUnavailable.
         """
         now = now_ms()
         waiting = select(uploads.c.id, uploads.c.job_id, uploads.c.not_before_ms).where(
@@ -94,10 +91,7 @@ class Requeuer:
         return found
 
     async def requeue_stalled(self, stalled: Sequence[StalledUpload]) -> NewJobs:
-        """Requeue those that are still on the job that is gone; they are due now, unless put off since.
-
-        Raises: CatalogUnavailable.
-        """
+        """Requeue those that are still on the job that is gone; they are due now, unless put off since."""
         now = now_ms()
         jobs: dict[str, Sequence[UUID]] = {}
         async with self._database.writing() as connection:

@@ -22,19 +22,19 @@ class Announced:
 
 
 class Sources:
-    """The originals of one catalog."""
+    """The originals of one catalog. Every verb raises CatalogUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def known(self, sources: Iterable[str]) -> frozenset[str]:
-        """Those of `sources` that some upload has, in whatever state. Raises: CatalogUnavailable."""
+        """Those of `sources` that some upload has, in whatever state."""
         query = select(uploads.c.source).where(uploads.c.source.in_(list(sources)))
         async with self._database.reading() as connection:
             return frozenset((await connection.execute(query)).scalars())
 
     async def all(self) -> AsyncGenerator[Announced, None]:
-        """Every original that some upload has, in order of key, each once. Raises: CatalogUnavailable."""
+        """Every original that some upload has, in order of key, each once."""
         alive = uploads.c.state.not_in((State.DELETED, State.DELETING))
         query = select(uploads.c.source, func.max(alive), func.coalesce(func.max(uploads.c.bytes), 0))
         after = ""
@@ -49,7 +49,7 @@ class Sources:
             after = found[-1][0]
 
     async def newest(self) -> int:
-        """The number of the newest upload, 0 where there is none. Raises: CatalogUnavailable."""
+        """The number of the newest upload, 0 where there is none."""
         async with self._database.reading() as connection:
             last = select(func.coalesce(func.max(uploads.c.number), 0))
             newest: int = (await connection.execute(last)).scalar_one()

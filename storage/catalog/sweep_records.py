@@ -36,16 +36,16 @@ class VariantRow:
 
 
 class SweepRecords:
-    """What a sweep reads and notes in one catalog: nothing here changes an upload, a variant or a mark."""
+    """What a sweep reads and notes in one catalog: nothing here changes an upload, a variant or a mark.
+
+    Every verb raises CatalogUnavailable.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def keys(self, after: str, upto: str | None, limit: int) -> Sequence[str]:
-        """The first `limit` keys that rows have, after the key `after` and up to `upto`, in order.
-
-        Raises: CatalogUnavailable.
-        """
+        """The first `limit` keys that rows have, after the key `after` and up to `upto`, in order."""
         query = select(variants.c.key).where(variants.c.key > after)
         if upto is not None:
             query = query.where(variants.c.key <= upto)
@@ -56,23 +56,20 @@ class SweepRecords:
         return sorted(text.split("\n")) if text else []
 
     async def rows(self, after: str, limit: int) -> Sequence[VariantRow]:
-        """The next rows after the key `after`, in order of key. Raises: CatalogUnavailable."""
+        """The next rows after the key `after`, in order of key."""
         query = _ROW.where(variants.c.key > after).order_by(variants.c.key).limit(limit)
         async with self._database.reading() as connection:
             return [_to_row(row) for row in await connection.execute(query)]
 
     async def superseded(self, before_ms: float, after: str, limit: int) -> Sequence[VariantRow]:
-        """The next rows after the key `after` that were superseded before that, in order of key.
-
-        Raises: CatalogUnavailable.
-        """
+        """The next rows after the key `after` that were superseded before that, in order of key."""
         old = variants.c.superseded_ms < before_ms, variants.c.key > after
         async with self._database.reading() as connection:
             found = await connection.execute(_ROW.where(*old).order_by(variants.c.key).limit(limit))
             return [_to_row(row) for row in found]
 
     async def find_rows(self, keys: Sequence[str]) -> Mapping[str, VariantRow]:
-        """The rows of those of `keys` that have one, by key. Raises: CatalogUnavailable."""
+        """The rows of those of `keys` that have one, by key."""
         found: dict[str, VariantRow] = {}
         async with self._database.reading() as connection:
             for start in range(0, len(keys), _PAGE):
@@ -81,7 +78,7 @@ class SweepRecords:
         return found
 
     async def total(self) -> Count:
-        """The number of rows, and the bytes of their files. Raises: CatalogUnavailable."""
+        """The number of rows, and the bytes of their files."""
         files, size = func.sum(totals.c.files), func.sum(totals.c.bytes)
         query = select(func.coalesce(files, 0), func.coalesce(size, 0))
         async with self._database.reading() as connection:
@@ -90,21 +87,18 @@ class SweepRecords:
         return Count(count, size_of_all)
 
     async def last(self) -> Swept | None:
-        """What the last finished sweep found at its `time_ms`, None before the first.
-
-        Raises: CatalogUnavailable.
-        """
+        """What the last finished sweep found at its `time_ms`, None before the first."""
         async with self._database.reading() as connection:
             value = await read_value(connection, LAST_SWEEP)
         return None if value is None else Swept.from_json(value)
 
     async def remember(self, swept: Swept) -> None:
-        """Keep what a sweep found, in place of what the one before did. Raises: CatalogUnavailable."""
+        """Keep what a sweep found, in place of what the one before did."""
         async with self._database.writing() as connection:
             await write_value(connection, LAST_SWEEP, swept)
 
     async def note_stop(self, reason: str) -> None:
-        """Remember that a sweep was stopped before it had found anything. Raises: CatalogUnavailable."""
+        """Remember that a sweep was stopped before it had found anything."""
         async with self._database.writing() as connection:
             value = await read_value(connection, LAST_SWEEP)
             last = Swept.from_json(value) if value else Swept("", now_ms(), Count(), Count(), {}, Count())
@@ -116,10 +110,7 @@ class SweepRecords:
         return Checkpoint(self._database, f"sweep:{name}")
 
     async def lease(self, holder: str, seconds: float, *, name: str = SWEEP) -> bool:
-        """Take or renew the right to sweep (or the one of that name); False while another holder has it.
-
-        Raises: CatalogUnavailable.
-        """
+        """Take or renew the right to sweep (or the one of that name); False while another holder has it."""
         now, for_ms = now_ms(), int(seconds * 1000)
         lease = {"holder": holder, "until_ms": now + for_ms, "for_ms": for_ms}
         row = {"name": name, "value": dump(lease)}
@@ -134,7 +125,7 @@ class SweepRecords:
             return bool((await connection.execute(taken)).rowcount)
 
     async def end_lease(self, holder: str, *, name: str = SWEEP) -> None:
-        """Give that right back, if it still is this holder's. Raises: CatalogUnavailable."""
+        """Give that right back, if it still is this holder's."""
         async with self._database.writing() as connection:
             await connection.execute(delete(kv).where(kv.c.name == name, holder == HOLDER))
 

@@ -27,14 +27,15 @@ _MARK = _NEW_MARK.on_conflict_do_update(
 
 
 class Sweeps(SweepRecords):
-    """What a sweep changes in one catalog. While a key has a deletion mark, no row can take it."""
+    """What a sweep changes in one catalog. While a key has a deletion mark, no row can take it.
+
+    Every verb raises CatalogUnavailable.
+    """
 
     async def mark_for_deletion(self, holder: str, keys: Sequence[str]) -> frozenset[str]:
         """Mark those of `keys` that no row has, so that no row can take them; returns the marked keys.
 
         A holder that has lost the lease marks none.
-
-        Raises: CatalogUnavailable.
         """
         async with self._database.writing() as connection:
             return await _mark(connection, holder, keys)
@@ -44,8 +45,6 @@ class Sweeps(SweepRecords):
 
         The marked keys that are returned include those whose rows an earlier sweep deleted before it died.
         A holder that has lost the lease deletes and marks none.
-
-        Raises: CatalogUnavailable.
         """
         async with self._database.writing() as connection:
             old = variants.c.key.in_(keys), variants.c.superseded_ms < before_ms
@@ -61,8 +60,6 @@ class Sweeps(SweepRecords):
         file that is gone, and has to publish it again. A holder that has lost the lease leaves open marks to
         the sweep that took over. Returns the moved keys that a row references by now; there are some only
         after such a loss.
-
-        Raises: CatalogUnavailable.
         """
         of_untouched = deletion_marks.c.key.in_(untouched), _HAS_LEASE
         of_moved = deletion_marks.c.key.in_(moved), or_(deletion_marks.c.moved_ms.is_not(None), _HAS_LEASE)
@@ -77,8 +74,6 @@ class Sweeps(SweepRecords):
         """Treat the keys that a dead sweep marked as moved; returns how many there were.
 
         Does nothing while another than `holder` has the sweep lease. Marks older than a week are deleted.
-
-        Raises: CatalogUnavailable.
         """
         now = now_ms()
         unfinished, old = deletion_marks.c.moved_ms.is_(None), deletion_marks.c.moved_ms < now - KEEP_MARKS_MS
