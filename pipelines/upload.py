@@ -77,7 +77,7 @@ async def make_variants(
             return Made(Ready(claim, same, stored, source.info), _clocked({}, began))
         if rendered is None:
             raise DecoderCrashed("the decoder took new content for known content")
-        made, missing = await _split_stored(claim, recipe.variants, rendered, blobs)
+        made, missing = await _split_stored(claim, recipe, rendered, blobs)
         await blobs.store(missing)
         original = Original(
             stamp=source.stamp,
@@ -133,23 +133,22 @@ async def _stored_whole(claim: Claim, recipe: Recipe, blobs: Stat) -> Sequence[S
     if original is None:
         return []
     by_key = {variant.key: variant for variant in claim.upload.variants}
-    keys = [key_of(claim.upload.id, variant, original.sha256) for variant in recipe.variants]
+    keys = [key_of(claim.upload.id, recipe, variant, original.sha256) for variant in recipe.variants]
     are_whole = all(key in by_key for key in keys) and await _are_there(keys, blobs)
     return [by_key[key] for key in keys] if are_whole else []
 
 
 async def _split_stored(
-    claim: Claim, variants: Sequence[Variant], rendered: Rendered, blobs: PictureBlobs
+    claim: Claim, recipe: Recipe, rendered: Rendered, blobs: PictureBlobs
 ) -> tuple[Sequence[StoredVariant], Sequence[tuple[str, bytes]]]:
     """All variants, and the content of those that are to be stored.
 
-    What is stored under a name stays, although it might come out otherwise now: each variant is made from
-    the next larger one of its recipe.
+    What is stored under a name stays, although another version of a library might make other bytes of it.
     """
     made: list[StoredVariant] = []
     missing: list[tuple[str, bytes]] = []
-    for variant, output in zip(variants, rendered.variants, strict=True):
-        fresh = _stored(claim.upload.id, variant, rendered.sha256, output)
+    for variant, output in zip(recipe.variants, rendered.variants, strict=True):
+        fresh = _stored(claim.upload.id, recipe, variant, rendered.sha256, output)
         stored = await _stored_before(fresh.key, claim, blobs)
         made.append(stored or fresh)
         if stored is None:
@@ -203,14 +202,16 @@ async def _check_unchanged(key: str, source: Source, blobs: Open) -> None:
     raise SourceChanged("the original was replaced or changed while it was being read")
 
 
-def _stored(upload_id: UUID, variant: Variant, sha256: str, made: RenderedVariant) -> StoredVariant:
-    key = key_of(upload_id, variant, sha256)
+def _stored(
+    upload_id: UUID, recipe: Recipe, variant: Variant, sha256: str, made: RenderedVariant
+) -> StoredVariant:
+    key = key_of(upload_id, recipe, variant, sha256)
     return StoredVariant(variant.name, key, made.width, made.height, len(made.content), made.sha256)
 
 
-def key_of(upload_id: UUID, variant: Variant, content_sha256: str) -> str:
-    """Where that variant of that upload and content lives."""
-    return variant_key(variant.uuid(upload_id, content_sha256), variant.format)
+def key_of(upload_id: UUID, recipe: Recipe, variant: Variant, content_sha256: str) -> str:
+    """Where that variant of a recipe lives, for that upload and content."""
+    return variant_key(recipe.uuid(variant, upload_id, content_sha256), variant.format)
 
 
 def _clocked(ms: Milliseconds, began: float) -> Milliseconds:

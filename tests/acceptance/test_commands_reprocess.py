@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from pipelines.recipe import Variant
+from pipelines.recipe import Recipe
 from pipelines.recipe_file import load_recipes
 from pipelines.reprocess import Selection
 from pipelines.upload import key_of
@@ -72,14 +72,15 @@ class UploadsWithoutWorker:
         claim = await self.catalog.claims.claim(upload_id, next(iter(taken.jobs)), "me")
         assert claim is not None
         original = Original("stamp", SHA, 3, "jpeg", 10, 10)
-        ready = Ready(claim, original, [self._made(upload_id, one) for one in self.recipes[recipe].variants])
+        ready = Ready(claim, original, self._made(upload_id, self.recipes[recipe]))
         await self.catalog.claims.commit([Failed(claim, code, "no") if code else ready])
         return upload_id
 
-    def _made(self, upload_id: UUID, variant: Variant) -> StoredVariant:
-        key = key_of(upload_id, variant, SHA)
-        self.place.put(key, b"abc")
-        return StoredVariant(variant.name, key, 10, 10, 3, SHA)
+    def _made(self, upload_id: UUID, recipe: Recipe) -> list[StoredVariant]:
+        keys = {variant.name: key_of(upload_id, recipe, variant, SHA) for variant in recipe.variants}
+        for key in keys.values():
+            self.place.put(key, b"abc")
+        return [StoredVariant(name, key, 10, 10, 3, SHA) for name, key in keys.items()]
 
     async def file_of(self, upload_id: UUID) -> Path:
         found = await self.catalog.reports.find(upload_id)
