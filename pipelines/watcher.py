@@ -44,7 +44,7 @@ class _Made:
 
 
 class OriginalWatcher:
-    """Hastens uploads that are put off because of their original, as soon as that has changed.
+    """Makes uploads due that are postponed because of their original, as soon as that has changed.
 
     An upload that is ready is done `again` if its original is written to within `settle_s`.
     """
@@ -64,7 +64,7 @@ class OriginalWatcher:
         self._made: dict[UUID, _Made] = {}
 
     def watch(self, upload_id: UUID, source: str, seen: Seen, for_s: float) -> None:
-        """Hasten the upload if its original, `seen` so when it was tried, changes within `for_s`."""
+        """Make the upload due if its original, `seen` so when it was tried, changes within `for_s`."""
         if len(self._watched) < MOST:
             now = time.monotonic()
             self._watched[upload_id] = _Watched(source, seen, now + for_s, Existence.UNKNOWN, now)
@@ -127,7 +127,7 @@ class OriginalWatcher:
             await self._again(written)
 
     async def poll(self) -> None:
-        """Poll once those that are put off. Raises: StorageError, and what `make_due` does."""
+        """Poll once the originals of postponed uploads. Raises: StorageError, and what `make_due` does."""
         now = time.monotonic()
         self._watched = {one: watched for one, watched in self._watched.items() if watched.until > now}
         if not self._watched:
