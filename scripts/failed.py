@@ -7,7 +7,17 @@ from uuid import UUID
 import typer
 
 from scripts.show import parse_id
-from scripts.terminal import AsJson, CommandError, output, print_json, require_one_of, run, safe, table
+from scripts.terminal import (
+    AsJson,
+    CommandError,
+    counted,
+    output,
+    print_json,
+    require_one_of,
+    run,
+    safe,
+    table,
+)
 from storage.catalog.opening import Catalog, open_catalog
 from worker.failures import Chosen, choose, discard, list_failures, retry
 from worker.queue import open_queue
@@ -111,7 +121,8 @@ def _report(done: str, uploads: Sequence[UUID], chosen: Chosen, *, as_json: bool
     if as_json:
         print_json({"uploads": ids, "dead_letters": numbers, "kept": kept, "not_failed": chosen.missing})
     else:
-        output.print(f"{len(uploads)} uploads and {len(numbers)} dead letters are {done}.")
+        letters = counted(len(numbers), "dead letter")
+        output.print(f"{counted(len(uploads), 'upload')} and {letters} are {done}.")
         for one in kept:
             output.print(f"{one} stays: it has variants. A delete event removes it.")
         for missing in chosen.missing:

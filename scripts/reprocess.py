@@ -12,7 +12,16 @@ import typer
 from pipelines.poison import DEADLY_CODES, remove_poison
 from pipelines.reprocess import Selection
 from scripts.progress import Progress
-from scripts.terminal import AsJson, CommandError, output, print_error, print_json, require_one_of, run
+from scripts.terminal import (
+    AsJson,
+    CommandError,
+    counted_are,
+    output,
+    print_error,
+    print_json,
+    require_one_of,
+    run,
+)
 from storage.blobs import Storage
 from storage.catalog.backfill import Filter
 from storage.catalog.opening import Catalog
@@ -55,7 +64,7 @@ def command(
         if as_json:
             print_json({"queued": queued})
         else:
-            output.print(f"{queued} uploads are queued again.")
+            output.print(f"{counted_are(queued, 'upload')} queued again.")
 
     run(body)
 
@@ -77,7 +86,7 @@ class Reprocessor:
         after = (await checkpoint.load() or {}).get("after", "")
         total = await backfill.count(selection.filter, after)
         if after:
-            print_error(f"Resuming where the last run stopped; {total} uploads are left.")
+            print_error(f"Resuming where the last run stopped; {counted_are(total, 'upload')} left.")
         queued, at_once = 0, self.settings.uploads_per_job
         with Progress("uploads", total) as progress:
             while page := await backfill.page(selection.filter, after, _PAGE):

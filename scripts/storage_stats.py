@@ -175,7 +175,7 @@ def _print_disk(report: StorageReport) -> None:
     if report.drift is not None:
         _print_drift(report.drift)
     if report.trash is not None and report.trash.count:
-        output.print(f"The trash holds {report.trash.count} files, {size(report.trash.bytes)}.")
+        output.print(f"The trash holds {counted(report.trash.count, 'file')}, {size(report.trash.bytes)}.")
     _print_room(report)
 
 

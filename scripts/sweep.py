@@ -9,12 +9,12 @@ from rich.filesize import decimal as size
 from pipelines.formats import MIB
 from pipelines.sweep import trash
 from pipelines.sweep.applying import apply_plan
-from pipelines.sweep.plan import Plan, PlanUnknown
+from pipelines.sweep.plan import Plan, PlanUnknown, load
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from pipelines.sweep.verify import Pace, Verified, verify
 from scripts.storage_stats import MEANING
-from scripts.terminal import AsJson, CommandError, output, print_json, run, safe, table
+from scripts.terminal import AsJson, CommandError, counted_are, output, print_json, run, safe, table
 from storage.catalog.opening import Catalog
 from storage.errors import StorageError
 from worker.queue import Queue, QueueUnavailable, open_queue
@@ -31,6 +31,7 @@ _ACTION = {
     "retired": "removed",
     "unknown": "left alone",
 }
+_APPLIED = ("orphan", "missing", "leftover", "retired")
 
 
 @app.callback()
@@ -85,7 +86,11 @@ def apply_written(
 
     async def body(sweeper: Sweeper, _queue: Queue) -> int:
         done = await apply_plan(plan, sweeper, force=force)
-        _print_done({"plan": plan, "done": done}, f"Plan {plan} is applied.", done, as_json=as_json)
+        planned = await load(plan, sweeper.blobs)
+        text = f"Plan {plan} is applied."
+        if skipped := sum(max(0, planned.counts.get(kind, 0) - done.get(kind, 0)) for kind in _APPLIED):
+            text += f" {counted_are(skipped, 'key')} left: young, or changed since the plan."
+        _print_done({"plan": plan, "done": done}, text, done, as_json=as_json)
         return 0
 
     _with_sweeper(body, deletes=True, queues=True, alarms=True)
@@ -97,7 +102,8 @@ def restore(plan: Annotated[str, typer.Argument(metavar="PLAN")], as_json: AsJso
 
     async def body(sweeper: Sweeper, _queue: Queue) -> int:
         restored = await trash.restore(plan, sweeper)
-        _print_done({"plan": plan, "restored": restored}, f"{restored} files are back.", {}, as_json=as_json)
+        text = f"{counted_are(restored, 'file')} back."
+        _print_done({"plan": plan, "restored": restored}, text, {}, as_json=as_json)
         return 0
 
     _with_sweeper(body)
@@ -212,4 +218,4 @@ def _print_verified(found: Verified) -> None:
     if not any(kinds.values()):
         output.print("Every file matches its record.")
     if found.remade:
-        output.print(f"{found.remade} uploads were queued to be made again.")
+        output.print(f"{counted_are(found.remade, 'upload')} queued to be made again.")

@@ -159,6 +159,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def counted_are(number: int, noun: str) -> str:
+    """`number` with its noun and `is` or `are`."""
+    return f"{counted(number, noun)} {'is' if number == 1 else 'are'}"
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table with escaped cells (but for those that rich renders); columns named `#…` are numbers."""
     made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None)

@@ -11,6 +11,7 @@ from rich.filesize import decimal as size
 
 from scripts.doctor.broker import NOT_ASKED, RedisReport, check_messages, check_stream
 from scripts.doctor.files import check_room, check_root, to_be_made, write_probe
+from scripts.terminal import counted
 from storage.blobs.opening import open_blobs, read_owner
 from storage.catalog.database import LARGE_LOG, LARGE_LOG_WARNING, log_bytes
 from storage.catalog.dialect import REWRITE, FileRoom, find_damage
@@ -43,7 +44,7 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
             return
         async with open_catalog(settings.catalog_url, create=False) as catalog:
             uploads = sum((await catalog.reports.states()).values())
-            yield Finding("Catalog", "ok", f"{path}, {uploads} uploads")
+            yield Finding("Catalog", "ok", f"{path}, {counted(uploads, 'upload')}")
             yield _try_to_write(path.resolve())
             yield await _check_pages(path)
             if log_bytes(path.resolve()) > LARGE_LOG:

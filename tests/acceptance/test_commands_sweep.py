@@ -85,6 +85,16 @@ def test_a_plan_is_read_then_applied_by_its_name_and_restored(place: Workplace) 
     assert lost.read_bytes() == b"nobody's"
 
 
+def test_applying_a_plan_says_how_much_of_it_was_left(place: Workplace) -> None:
+    lost = orphan(place)
+    plan = document(media(place.env(), "sweep", "--json"))["plan"]
+
+    applied = media(place.env(MEDIA_GRACE="3600"), "sweep", "apply", plan)
+
+    assert applied.stdout == f"Plan {plan} is applied. 1 key is left: young, or changed since the plan.\n"
+    assert lost.exists()
+
+
 def test_what_a_sweep_took_is_purged_once_its_time_is_over(place: Workplace) -> None:
     orphan(place)
     applied = document(media(place.env(), "sweep", "--apply", "--json"))
