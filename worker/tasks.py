@@ -148,7 +148,14 @@ async def _process(ids: list[UUID], ctx: Context, app: App) -> BatchReport:
         raise Retry(defer=delay_ms(min(ctx["job_try"], 5)) / 1000) from group
     for upload_id, code, message in report.failures:
         details = {"details": report.details[upload_id]} if upload_id in report.details else {}
-        log.warning("upload_not_ready", upload=str(upload_id), code=code, reason=message, **details)
+        log.warning(
+            "upload_not_ready",
+            upload=str(upload_id),
+            code=code,
+            reason=message,
+            will_retry=upload_id in report.left_over,
+            **details,
+        )
     for upload_id, why in report.kept:
         log.warning("original_kept", upload=str(upload_id), reason=why)
     stages = {f"{stage}_ms": round(ms, 1) for stage, ms in report.ms.items()}

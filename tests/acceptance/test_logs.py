@@ -34,7 +34,7 @@ def test_every_line_is_json_and_each_batch_is_one_line_with_the_time_of_each_sta
         if "ready" in batch
     )
     [refused] = [line for line in lines if line["event"] == "upload_not_ready"]
-    assert refused["code"] == "unsupported_format"
+    assert (refused["code"], refused["will_retry"]) == ("unsupported_format", False)
     assert all({"level", "timestamp"} <= line.keys() for line in lines)
 
 

@@ -102,7 +102,7 @@ def _check_answers(workplace: Workplace, letters: Mapping[str, Mapping[str, Any]
 def test_an_event_that_comes_before_its_file_waits_for_it(workplace: Workplace) -> None:
     worker = workplace.start("arq")
     workplace.send({"source": "uploads/late.jpg"})
-    worker.await_log("upload_not_ready")
+    assert worker.await_log("upload_not_ready")["will_retry"] is True
     workplace.put("uploads/late.jpg", pictures.small())
 
     ends = workplace.await_end_of("uploads/late.jpg")
