@@ -127,7 +127,8 @@ class Child:
         frame = _LENGTH.pack(len(body)) + body
         try:
             sent = socket.send_fds(self._sock, [frame], descriptors)
-            await asyncio.get_running_loop().sock_sendall(self._sock, frame[sent:])
+            if rest := frame[sent:]:  # even to send nothing fails where it has answered and ended already
+                await asyncio.get_running_loop().sock_sendall(self._sock, rest)
         except OSError as error:
             raise await self._death() from error
 

@@ -1,6 +1,9 @@
 """A bug of our decoder is our fault, not the picture's; and what a decoder says when it dies can be read."""
 
+import socket
+import sys
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -8,12 +11,13 @@ import pytest
 from pipelines.batch import process_uploads
 from pipelines.batch_report import BatchReport
 from pipelines.errors import DecoderCrashed, DecoderFailed, DecoderKilled
-from pipelines.sandbox import Sandbox
+from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs import Storage
 from storage.catalog.opening import Catalog
 from storage.catalog.records import State, Upload
 from tests.support.batches import Uploads, batch_context
-from tests.support.sandboxes import children, jpeg, ordered, render
+from tests.support.sandboxes import allowance, children, has_ended, jpeg, ordered, render
+from tests.support.stub_decoder import FAIL
 from worker import retry
 
 
@@ -69,6 +73,20 @@ async def test_an_exception_in_the_decoder_is_retried_and_then_an_internal_error
     assert second.error_code == "internal_error"
     assert "File vips.py, line 1" in (second.error_message or "")
     assert [words for _, _, words in report.failures] == [second.error_message]
+
+
+async def test_the_answer_of_a_decoder_that_has_ended_since_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    send_fds = socket.send_fds
+
+    def send_and_wait_for_the_end(*request: Any) -> int:
+        sent = send_fds(*request)
+        assert all(has_ended(pid, 20) for pid in children())
+        return sent
+
+    async with open_sandbox(allowance(), (sys.executable, "-m", "tests.support.stub_decoder")) as sandbox:
+        monkeypatch.setattr(socket, "send_fds", send_and_wait_for_the_end)
+        with pytest.raises(DecoderFailed, match="KeyError: 'x'"):
+            await render(sandbox, jpeg() + FAIL)
 
 
 async def test_an_exception_that_ends_the_decoder_is_our_fault_too(rogue: Sandbox) -> None:
