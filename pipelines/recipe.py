@@ -61,12 +61,12 @@ class Recipe:
     def fingerprint(self, variant: Variant) -> str:
         """16 hex digits that change with anything that changes the bytes of a variant of this recipe.
 
-        Each variant is made from the next larger one, so all larger ones count; those of the built-in recipe
-        are the default.
+        Each variant is made from the next larger one, so all larger ones count; the first
+        built-in sizes are the default.
         """
         spec = {"v": 1, **variant.spec}
         larger = _larger(variant, self.variants)
-        if larger != _larger(variant, DEFAULT.variants):
+        if larger != _larger(variant, _FIRST_SIZES):
             spec["from"] = larger
         if len({other.background for other in self.variants}) > 1:
             spec["backgrounds"] = "several"  # transparency then lasts until the variant is encoded
@@ -88,7 +88,9 @@ def _larger(variant: Variant, others: Sequence[Variant]) -> Sequence[tuple[str, 
     )
 
 
-DEFAULT = Recipe("default", (Variant("thumb", 150), Variant("medium", 800), Variant("large", 1920)))
+# Larger ones of these are in no fingerprint, so they never change, also where the default gets another size.
+_FIRST_SIZES = (Variant("thumb", 150), Variant("medium", 800), Variant("large", 1920))
+DEFAULT = Recipe("default", _FIRST_SIZES)
 
 Recipes = Mapping[str, Recipe]
 BUILT_IN: Recipes = {DEFAULT.name: DEFAULT}
