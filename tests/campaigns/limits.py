@@ -37,7 +37,7 @@ REFUSALS = {
     "unsupported_format",
 }
 _SLOW_TO_MAKE = {"photo.heic": 20_000_000}  # one of 100 megapixels takes minutes to encode, and is refused
-_PATIENCE_S = 1800.0
+_TIMEOUT_S = 1800.0
 
 
 @dataclass
@@ -77,7 +77,7 @@ def limited_worker(place: Workplace, memory_mib: int = MEMORY_MIB, cpus: int = C
 
 
 def push(
-    place: Workplace, pictures: dict[str, Path], within: float = _PATIENCE_S
+    place: Workplace, pictures: dict[str, Path], within: float = _TIMEOUT_S
 ) -> dict[str, dict[str, Any]]:
     """Announce these files all at once and give the last message about each."""
     for source, path in pictures.items():

@@ -12,7 +12,7 @@ from typing import Any
 from tests.chaos.forking import ForkedWorker
 from tests.chaos.place import Case, FaultPlace
 from tests.chaos.steps import Step
-from tests.support.workplace import PATIENCE_S
+from tests.support.workplace import TIMEOUT_S
 
 AT_ONCE = 8  # places, for most of the time they wait
 WITHIN_S = 1 + 5.0  # the lease, and five seconds
@@ -110,7 +110,7 @@ def die_at(place: FaultPlace, scenario: Scenario, case: Case, number: int) -> Wr
     successor = place.start_worker(*scenario.words, ready=False)
     if scenario.words:
         successor.wait()  # it refuses where there is nothing left to do
-    place.await_that(lambda: scenario.is_done(place, number), PATIENCE_S)
+    place.await_that(lambda: scenario.is_done(place, number), TIMEOUT_S)
     took = time.monotonic() - began
     if not scenario.words:
         successor.await_log("worker_started")

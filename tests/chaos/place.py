@@ -12,7 +12,7 @@ from tests.support import pictures
 from tests.support.checker import rows_of
 from tests.support.commands import document, media
 from tests.support.fork_server import ForkServer
-from tests.support.workplace import PATIENCE_S, Workplace, eventually
+from tests.support.workplace import TIMEOUT_S, Workplace, eventually
 
 Case = tuple[str, str, int]
 """A step, a moment of it, and the how-manieth time."""
@@ -62,7 +62,7 @@ class FaultPlace(Workplace):
             return {}  # there is no catalog yet, or nothing in it
         return {row["source"] or row["id"]: row["state"] for row in found}
 
-    def await_state(self, state: str, *sources: str, within: float = PATIENCE_S) -> float:
+    def await_state(self, state: str, *sources: str, within: float = TIMEOUT_S) -> float:
         """Wait until each of `sources` has that state; gives the seconds that it took."""
 
         def reached() -> bool:
@@ -71,7 +71,7 @@ class FaultPlace(Workplace):
 
         return self.await_that(reached, within)
 
-    def await_rest(self, within: float = PATIENCE_S) -> float:
+    def await_rest(self, within: float = TIMEOUT_S) -> float:
         """Wait until nothing is queued, on a job or untold any more; gives the seconds that it took."""
         restless = (
             "SELECT (SELECT count(*) FROM uploads WHERE state IN ('queued', 'processing', 'deleting')) "
@@ -86,7 +86,7 @@ class FaultPlace(Workplace):
 
         return self.await_that(rests, within)
 
-    def await_that(self, holds: Callable[[], bool], within: float = PATIENCE_S) -> float:
+    def await_that(self, holds: Callable[[], bool], within: float = TIMEOUT_S) -> float:
         """Wait for something that the catalog, Redis or a process shows; gives the seconds that it took."""
         began = time.monotonic()
         try:

@@ -158,7 +158,7 @@ def test_a_catalog_that_another_writer_locks_for_long_is_waited_for(place: Fault
     with closing(sqlite3.connect(place.catalog, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         sources = place.upload(1, 2, 3)
-        with _does_not_spin(worker, 12):  # longer than SQLite's own patience
+        with _does_not_spin(worker, 12):  # longer than SQLite's own timeout
             pass
         other.execute("ROLLBACK")
 

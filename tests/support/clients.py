@@ -13,7 +13,7 @@ import pytest
 OLDEST_IOREDIS = "5.0.6"
 ROOT = Path(__file__).parents[2]
 _TOOLS = ROOT / ".tools"
-_PATIENCE_S = 180
+_TIMEOUT_S = 180
 
 
 def missing(what: str) -> None:
@@ -58,7 +58,7 @@ def _installed(wanted: str, ways: Sequence[Sequence[str]]) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as aside:
         installing = (
-            subprocess.run([*way, aside], capture_output=True, text=True, timeout=_PATIENCE_S) for way in ways
+            subprocess.run([*way, aside], capture_output=True, text=True, timeout=_TIMEOUT_S) for way in ways
         )
         failures: list[str] = []
         for done in installing:

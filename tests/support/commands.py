@@ -18,7 +18,7 @@ from tests.support.fork_server import ForkedProcess
 MEDIA = Path(sys.executable).parent / "media"
 Ended = subprocess.CompletedProcess[str]
 
-_PATIENCE_S = 60
+_TIMEOUT_S = 60
 _OF_THE_INTERPRETER = {"LC_ALL", "PYTHONPATH", "PYTHONUTF8"}  # read when Python starts
 
 
@@ -47,7 +47,7 @@ def media_of_next_version(env: Mapping[str, str], folder: Path, *words: str) -> 
 def run_installed(command: Sequence[str], env: Mapping[str, str], cwd: Path) -> Ended:
     """Run a command to its end, as a process of its own."""
     return subprocess.run(
-        command, env=dict(env), cwd=cwd, capture_output=True, encoding="utf-8", timeout=_PATIENCE_S
+        command, env=dict(env), cwd=cwd, capture_output=True, encoding="utf-8", timeout=_TIMEOUT_S
     )
 
 
@@ -67,7 +67,7 @@ def forked(words: Sequence[str], env: Mapping[str, str], cwd: Path, *, confined:
             confined=confined,
         )
         try:
-            code = process.wait(_PATIENCE_S)
+            code = process.wait(_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -97,7 +97,7 @@ def on_a_terminal(env: Mapping[str, str], *arguments: str | Path) -> tuple[int, 
         command, env=terminal, cwd=env["HOME"], stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
-    watchdog = threading.Timer(_PATIENCE_S, process.kill)
+    watchdog = threading.Timer(_TIMEOUT_S, process.kill)
     watchdog.start()
     shown = b""
     with contextlib.suppress(OSError):  # Linux' way to say that the other end is closed

@@ -25,7 +25,7 @@ from tests.support.commands import Ended, forked, run_installed
 from tests.support.fork_server import LoggedProcess
 
 BIN = Path(sys.executable).parent
-PATIENCE_S = 20.0  # on a busy machine; what must be fast is measured, not timed out
+TIMEOUT_S = 20.0  # on a busy machine; what must be fast is measured, not timed out
 # A worker rides out the end of its Redis; it must not ride out the end of the tests that were killed.
 _MORTAL = [sys.executable, "-I", "-S", "-c", LAUNCHER]
 _FORKED = {"arq": ["arq", "worker.main.WorkerSettings"], "media": ["media", "worker"]}
@@ -70,7 +70,7 @@ class WorkerProcess:
         """The log's lines about one kind of event."""
         return [line for line in self.log if line["event"] == event]
 
-    def await_log(self, event: str, within: float = PATIENCE_S) -> Answer:
+    def await_log(self, event: str, within: float = TIMEOUT_S) -> Answer:
         """The first line about `event`, once it is there."""
         with self._answer:
             self._answer.wait_for(lambda: self._ended or self.logged(event), within)
@@ -87,7 +87,7 @@ class WorkerProcess:
         """Send it a signal."""
         self.process.send_signal(number)
 
-    def wait(self, within: float = PATIENCE_S) -> int:
+    def wait(self, within: float = TIMEOUT_S) -> int:
         """Its exit code, once it has ended."""
         code = self.process.wait(within)
         self._reader.join(5)
@@ -156,7 +156,7 @@ class Workplace:
             pipe.xadd("media:uploads", {"event": json.dumps(event)})
         pipe.execute()
 
-    def listen(self, enough: Callable[[list[Answer]], object], within: float = PATIENCE_S) -> list[Answer]:
+    def listen(self, enough: Callable[[list[Answer]], object], within: float = TIMEOUT_S) -> list[Answer]:
         """All messages so far, once they are `enough`; waits by XREAD BLOCK."""
         until = time.monotonic() + within
         while not enough(self.messages):
@@ -168,7 +168,7 @@ class Workplace:
                 self.messages.append(json.loads(fields[b"event"]))
         return self.messages
 
-    def await_end_of(self, *sources: str, times: int = 1, within: float = PATIENCE_S) -> dict[str, Answer]:
+    def await_end_of(self, *sources: str, times: int = 1, within: float = TIMEOUT_S) -> dict[str, Answer]:
         """The last message about each of `sources`, once each has had at least `times`."""
 
         def about(source: str) -> list[Answer]:
@@ -268,7 +268,7 @@ def database_on(redis_url: str) -> str:
     return redis_url.rsplit("/", 1)[0] + f"/{next(_databases)}"
 
 
-def eventually(holds: Callable[[], bool], within: float = PATIENCE_S) -> None:
+def eventually(holds: Callable[[], bool], within: float = TIMEOUT_S) -> None:
     """Wait for what nobody announces."""
     until = time.monotonic() + within
     while not holds():

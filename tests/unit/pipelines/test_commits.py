@@ -56,7 +56,7 @@ async def test_a_full_group_does_not_wait(catalog: Catalog) -> None:
     assert seen == ["BEGIN IMMEDIATE", "COMMIT"] * 2
 
 
-async def test_one_outcome_waits_for_others_only_as_long_as_patience_lasts(catalog: Catalog) -> None:
+async def test_one_outcome_waits_for_others_only_until_a_timeout(catalog: Catalog) -> None:
     [only] = await claims(catalog, 1)
     began = time.monotonic()
     await committer(catalog).submit(ready(only))
