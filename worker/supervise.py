@@ -83,7 +83,16 @@ class PromptWorker(Worker):
     """arq's worker, which also polls as soon as this process has enqueued a job.
 
     While it has no job it polls half as often: only retries and jobs of other workers wait for a poll.
+    A job that outlived its lock is not started a second time beside itself.
     """
+
+    async def start_jobs(self, job_ids: list[bytes]) -> None:
+        # arq keeps one task for each id: of two runs, the second to end would fail, and finish the job.
+        await super().start_jobs([job for job in job_ids if not self._is_running(job.decode())])
+
+    def _is_running(self, job_id: str) -> bool:
+        task = self.tasks.get(job_id)
+        return task is not None and not task.done()
 
     async def _poll_iteration(self) -> None:
         queued: asyncio.Event = self.ctx["app"].queue.jobs.queued

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from arq import ArqRedis
+from arq.constants import in_progress_key_prefix
 from arq.worker import func
 
 from scripts.redis_server import temporary_redis
@@ -28,6 +29,9 @@ class Running:
     begun: asyncio.Event
     """Set when a job has begun."""
 
+    starts: list[str]
+    """The id of each job that was started, as often as it was."""
+
     async def looked(self) -> float:
         """The seconds that so many looks at the queue took."""
         async with self.redis.monitor() as monitor:
@@ -45,6 +49,7 @@ async def running(poll_delay: float, *, work: asyncio.Event | None = None) -> As
     started = asyncio.Event()
 
     async def process(ctx: dict[Any, Any], ids: list[str]) -> None:
+        starts.append(ctx["job_id"])
         begun.set()
         if work is not None:
             await work.wait()
@@ -53,6 +58,7 @@ async def running(poll_delay: float, *, work: asyncio.Event | None = None) -> As
         started.set()
 
     begun = asyncio.Event()
+    starts: list[str] = []
     with temporary_redis() as server:
         redis = connect(server.url, job_queue_of("uploads"))
         queue = Queue(redis, "uploads", "me", 1000)
@@ -70,7 +76,7 @@ async def running(poll_delay: float, *, work: asyncio.Event | None = None) -> As
         task = asyncio.create_task(worker.async_run())
         await started.wait()
         try:
-            yield Running(queue, redis, begun)
+            yield Running(queue, redis, begun, starts)
         finally:
             task.cancel()
             await asyncio.gather(task, *worker.tasks.values(), return_exceptions=True)
@@ -99,3 +105,17 @@ async def test_a_worker_with_a_job_looks_as_often_as_arq_does() -> None:
 
         work.set()
         assert fastest < LOOKS * OFTEN_S * 1.9
+
+
+async def test_a_job_that_outlives_its_lock_is_not_started_again_beside_itself() -> None:
+    """arq keeps one task for each id: of two, the second to end would fail, and finish the job."""
+    work = asyncio.Event()
+    async with running(OFTEN_S, work=work) as worker:
+        await worker.queue.jobs.enqueue({uuid4().hex: [uuid4()]})
+        await worker.begun.wait()
+
+        assert await worker.redis.delete(in_progress_key_prefix + worker.starts[0]) == 1
+        await worker.looked()
+
+        work.set()
+        assert len(worker.starts) == 1
