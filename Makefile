@@ -4,7 +4,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test check campaign chaos fuzz limits corpus bench setup clean
 MAKEFLAGS += --no-builtin-rules
-INSTALLED := .venv/.installed
+# With CI or SERVICES set, also the large servers that some tests need.
+INSTALLED := .venv/.installed$(if $(CI)$(SERVICES),-services)
 
 # Handed on through the environment, so that a folder's name may hold spaces and quotes.
 export PHOTOS PYTHON CORPUS
@@ -15,7 +16,7 @@ help: ## This list
 demo: $(INSTALLED) ## Pictures become variants before your eyes: bundled ones, or yours with PHOTOS=DIR
 	@.venv/bin/media demo $${PHOTOS:+"$$PHOTOS"}
 
-test: $(INSTALLED) ## All tests but the campaigns; some of them with ARGS="-k name"
+test: $(INSTALLED) ## All tests but the campaigns; ARGS="-k name"; SERVICES=1: with large servers, too
 	.venv/bin/pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(INSTALLED) ## Format, lint, types, import rules, lock file, container files
@@ -46,5 +47,6 @@ clean: ## Remove what make installed and tools cached; var/ with your data stays
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml uv.lock scripts/setup
+	@rm -f .venv/.installed*
 	@scripts/setup
 	@touch $@

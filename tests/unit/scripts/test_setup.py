@@ -32,7 +32,7 @@ def a_program(path: Path, script: str) -> Path:
 
 def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # The tests may run under a make of their own, which must not leak into this one.
-    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PHOTOS", "PYTHON"}
+    outer = {"CI", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PHOTOS", "PYTHON", "SERVICES"}
     variables = {name: value for name, value in os.environ.items() if name not in outer}
     return subprocess.run(
         ["make", *arguments], cwd=checkout, env=variables, capture_output=True, text=True, timeout=30
@@ -67,6 +67,24 @@ def test_a_lock_that_changed_since_is_installed(checkout: Path) -> None:
     os.utime(checkout / ".venv/.installed", (a_minute_ago, a_minute_ago))
 
     assert "scripts/setup" in make(checkout, "--dry-run", "setup").stdout
+
+
+@pytest.mark.parametrize(("arguments", "wanted"), [([], False), (["CI=1"], True), (["SERVICES=1"], True)])
+def test_large_servers_are_installed_where_they_are_asked_for(
+    checkout: Path, arguments: list[str], wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = checkout / "asked.txt"
+    a_program(checkout / "bin/uv", f'[ "$1" = sync ] && echo "$@" > {asked}; exit 0')
+    monkeypatch.setenv("PATH", f"{checkout}/bin:{os.environ['PATH']}")
+    (checkout / ".venv/bin").mkdir(parents=True)
+    (checkout / ".venv/bin/python").symlink_to(sys.executable)
+    (checkout / ".venv/.installed").touch()
+    os.utime(checkout / ".venv/.installed", (0, 0))
+
+    done = make(checkout, "setup", *arguments)
+
+    assert done.returncode == 0, done.stderr
+    assert ("--group services" in asked.read_text()) is wanted
 
 
 @pytest.mark.parametrize("folder", ["my photos", 'it\'s "mine" & $HOME', "--odd"])
