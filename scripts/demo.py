@@ -18,7 +18,8 @@ from rich.filesize import decimal as size
 from pipelines.stats.report import report
 from scripts.contact_sheet import write_contact_sheet
 from scripts.enqueue import Sent, enqueue, find_files
-from scripts.redis_server import RedisNotFoundError, RedisNotStartedError, launch, temporary_redis
+from scripts.processes import launch
+from scripts.redis_server import RedisNotFoundError, RedisNotStartedError, temporary_redis
 from scripts.storage_stats import print_stored, stored
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, safe, table
 from scripts.variables import environment

@@ -1,4 +1,4 @@
-"""A temporary Redis for the demo and the tests: the only place that starts a server."""
+"""A temporary Redis for the demo and the tests: the only place that starts one."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
+from scripts.processes import free_port, launch, stop, tail
 from worker.standard_error import say
 
 OLDEST = (6, 2)
 NAMES = ("redis-server", "valkey-server")
 START_SECONDS = 10.0
-STOP_SECONDS = 5.0
 PORTS_TO_TRY = 5
 # As a Redis that holds a queue should run: durable, and refusing writes when it is full instead of evicting.
 OPTIONS = {
@@ -32,20 +30,6 @@ OPTIONS = {
     "--maxmemory-policy": "noeviction",
     "--proto-max-bulk-len": "1mb",
 }
-
-# The program dies with the process that started it, even if that process is killed and can clean up nothing.
-# A launcher does that and not a `preexec_fn`, which may deadlock when the caller has threads. The pid stays
-# the same over exec.
-LAUNCHER = """
-import ctypes, os, signal, sys
-parent, executable, *arguments = sys.argv[1:]
-if sys.platform == "linux":
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):
-        sys.exit("the process that started this one is gone")
-os.execv(executable, [executable, *arguments])
-"""
 
 
 class RedisNotFoundError(RuntimeError):
@@ -93,7 +77,7 @@ def find_executable() -> Path:
     """The first server that works, which a start has shown. Raises: RedisNotFoundError."""
     with _folder() as folder:
         process, server = _start_the_first_that_works(folder)
-        _stop(process, signal.SIGKILL)  # it has nothing to save
+        stop(process, signal.SIGKILL)  # it has nothing to save
     return server.executable
 
 
@@ -105,7 +89,7 @@ def temporary_redis(executable: Path | None = None) -> Iterator[RedisServer]:
         try:
             yield server
         finally:
-            _stop(process)
+            stop(process)
 
 
 @contextmanager
@@ -171,7 +155,7 @@ def _start(executable: Path, folder: Path) -> tuple[subprocess.Popen[bytes], Red
 
 
 def _start_once(executable: Path, folder: Path) -> tuple[subprocess.Popen[bytes], RedisServer]:
-    port, log = _free_port(), folder / "redis.log"
+    port, log = free_port(), folder / "redis.log"
     log.unlink(missing_ok=True)
     own = {"--bind": "127.0.0.1", "--port": port, "--dir": folder, "--logfile": log, "--daemonize": "no"}
     arguments = [str(word) for option in (own | OPTIONS).items() for word in option]
@@ -181,27 +165,13 @@ def _start_once(executable: Path, folder: Path) -> tuple[subprocess.Popen[bytes]
     try:
         version = _wait_until_it_answers(process, port)
     except BaseException:
-        _stop(process)
+        stop(process)
         raise
     if version is None:
         code = process.poll()
-        _stop(process)
-        raise RedisNotStartedError(executable, code, _tail(log))
+        stop(process)
+        raise RedisNotStartedError(executable, code, tail(log))
     return process, RedisServer(f"redis://127.0.0.1:{port}/0", port, process.pid, executable, version)
-
-
-def launch(
-    command: Sequence[str], output: int | IO[bytes], env: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """Start a program that dies with this process, but not of its Ctrl-C."""
-    return subprocess.Popen(  # noqa: S603 - no shell
-        [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), *command],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,
-    )
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> str | None:
@@ -226,34 +196,3 @@ def _ask_info(port: int) -> dict[str, str]:
     if not answer.startswith("+PONG"):
         return {}
     return dict(line.split(":", 1) for line in answer.splitlines() if re.match(r"[a-z_]+:", line))
-
-
-def _stop(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> None:
-    """End the whole session: a file called redis-server may be a script that starts the server."""
-    _signal(process, number)
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
-        _signal(process, signal.SIGKILL)
-        process.wait()
-
-
-def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # macOS raises the second where a process has ended
-        os.killpg(process.pid, number)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _tail(log: Path) -> str:
-    try:
-        return "\n".join(log.read_text("utf-8", "replace").splitlines()[-10:])
-    except FileNotFoundError:
-        return ""

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from scripts.redis_server import LAUNCHER, find_executable
+from scripts.processes import LAUNCHER
+from scripts.redis_server import find_executable
 from tests.support import pictures
 from tests.support.commands import document, media
 from tests.support.workplace import Workplace, eventually

@@ -12,7 +12,8 @@ from typing import Any
 
 import redis
 
-from scripts.redis_server import LAUNCHER, OPTIONS, find_executable
+from scripts.processes import LAUNCHER
+from scripts.redis_server import OPTIONS, find_executable
 
 
 class OwnRedis:

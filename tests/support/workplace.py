@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import redis
 
-from scripts.redis_server import LAUNCHER
+from scripts.processes import LAUNCHER
 from tests.support import fork_server, processes
 from tests.support.checker import Findings, check
 from tests.support.commands import Ended, forked, run_installed

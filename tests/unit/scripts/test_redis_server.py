@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from scripts import redis_server
+from scripts.processes import free_port
 from scripts.redis_server import (
     RedisNotFoundError,
     RedisNotStartedError,
@@ -235,10 +236,9 @@ def test_a_redis_that_ends_at_once_is_reported_with_its_log(tmp_path: Path) -> N
 def test_another_port_is_tried_when_the_chosen_one_was_taken_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    free_port = redis_server._free_port
     with temporary_redis() as squatter:
         ports = iter([squatter.port, free_port()])
-        monkeypatch.setattr(redis_server, "_free_port", lambda: next(ports))
+        monkeypatch.setattr(redis_server, "free_port", lambda: next(ports))
 
         with temporary_redis() as server:
             assert server.port != squatter.port
