@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from scripts.postgres_server import PostgresNotFoundError, PostgresServer, temporary_postgres
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog.opening import Catalog, open_catalog
+from tests.support.clients import missing
+from tests.support.postgres import new_database
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,6 +53,23 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     asyncio.run(migrate())
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A Postgres that all tests of this process share; those that stop it start one of their own."""
+    try:
+        with temporary_postgres() as server:
+            yield server
+    except PostgresNotFoundError as error:
+        missing(str(error))
+
+
+@pytest.fixture
+async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """An empty database on Postgres."""
+    async with new_database(postgres_server) as url:
+        yield url
 
 
 @pytest.fixture

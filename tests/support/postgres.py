@@ -1,0 +1,37 @@
+"""Databases on a Postgres of the tests' own."""
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from scripts.postgres_server import PostgresServer
+
+_numbers = itertools.count()
+
+
+@asynccontextmanager
+async def new_database(server: PostgresServer, template: str | None = None) -> AsyncIterator[str]:
+    """A database of its own: an empty one, or a copy of `template`; yields its URL."""
+    name = f"test_{next(_numbers)}"
+    await execute(server, f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
+    try:
+        yield server.url(name)
+    finally:
+        await execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def execute(server: PostgresServer, statement: str, database: str = "postgres") -> None:
+    """Run a statement outside a transaction."""
+    connection = await connect(server, database)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def connect(server: PostgresServer, database: str = "postgres") -> Any:
+    """A connection of asyncpg's, to be closed by the caller."""
+    return await asyncpg.connect(server.url(database).replace("+asyncpg", ""))
