@@ -19,10 +19,11 @@ COMMANDS = {
     "reprocess": "Queue uploads again, beside live ones.",
     "rebuild": "Make a new catalog for an existing storage root.",
     "failed": "List, retry or discard failed uploads and dead letters.",
+    "copy-blobs": "Copy the storage to another place, and move there.",
     "stream": "Begin the stream of events anew.",
     "doctor": "Check Redis, catalog, storage and decoders, and say what to do.",
 }
-_MODULES = {"stats": "storage_stats"}
+_MODULES = {"stats": "storage_stats", "copy-blobs": "copy_blobs"}
 
 
 def main() -> None:

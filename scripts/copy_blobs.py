@@ -1,0 +1,177 @@
+"""`media copy-blobs`: copies the storage to another place while workers run, and then moves there."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Annotated
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+from rich.filesize import decimal as size
+
+from scripts.progress import Progress
+from scripts.terminal import AsJson, CommandError, counted, output, print_error, print_json, run, table
+from storage.blobs import Storage
+from storage.blobs.copying import BlobCopy, CopyStep, check_target, moved, unfinished
+from storage.blobs.opening import open_blobs
+from storage.catalog.kv import Checkpoint
+from storage.catalog.opening import Catalog
+from storage.keys import shown
+from worker import setting_types as types
+from worker.queue import open_queue
+from worker.settings import Settings
+from worker.stores import Stores, open_stores
+
+_SHOWN = 20  # blobs that could not be copied
+
+
+@dataclass
+class Copied:
+    """How much was copied (or would be), was there already, and was removed from the copy again."""
+
+    to: str
+    finished: bool = False
+    copied: int = 0
+    bytes: int = 0
+    same: int = 0
+    removed: int = 0
+    misnamed: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def add(self, step: CopyStep) -> None:
+        """Count a step in."""
+        self.copied += step.copied
+        self.bytes += step.bytes
+        self.same += step.same
+        self.removed += step.removed
+        self.refused |= step.refused
+
+    def note_misnamed(self, path: str) -> None:
+        """Count a name that no key can have, and so no copy."""
+        self.misnamed += 1
+        if self.misnamed == 1:
+            print_error(f"Not copied, because no key can name it: {shown(path)}")
+
+
+def command(
+    to: Annotated[str, typer.Option(metavar="URL", help="Where to: file:PATH, or s3://BUCKET/PREFIX.")],
+    finish: Annotated[
+        bool,
+        typer.Option("--finish", help="Workers are stopped: copy the rest, and give the copy the marker."),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be copied.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy all blobs of the storage to another one.
+
+    Without --finish it may be run beside workers, and again: it copies what is new, and resumes where it was
+    stopped. With --finish, once they are stopped, the copy becomes the storage.
+    """
+
+    async def body(settings: Settings) -> int:
+        url = _checked(to)
+        async with (
+            open_stores(settings, create=False) as stores,
+            open_blobs(url, create=not dry_run) as target,
+        ):
+            done = await _copy(settings, stores, target, url, finish=finish, dry_run=dry_run)
+        if as_json:
+            print_json(asdict(done))
+        else:
+            _report(done, dry_run=dry_run)
+        return 1 if done.refused else 0
+
+    run(body)
+
+
+def _checked(url: str) -> str:
+    try:
+        return TypeAdapter(types.StorageUrl).validate_python(url)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise CommandError(f"--to: {reason}", code=2) from error
+
+
+async def _copy(
+    settings: Settings, stores: Stores, target: Storage, url: str, *, finish: bool, dry_run: bool
+) -> Copied:
+    catalog, blobs, done = stores.catalog, stores.blobs, Copied(url)
+    if await target.catalog_id() == catalog.id:
+        if not finish or dry_run:
+            raise CommandError(f"{url} is the catalog's storage already: let MEDIA_STORAGE_URL say so.")
+        await _require_no_worker(settings)
+        await blobs.rebind(moved(catalog.id, url))  # what an interrupted finish has left to do
+        done.finished = True
+        return done
+    await check_target(target, catalog.id, url)
+    if finish and not dry_run:
+        await _require_no_worker(settings)
+    if not dry_run:
+        await target.rebind(unfinished(catalog.id))
+    copying = BlobCopy(blobs, target, dry_run=dry_run)
+    async with _progress(catalog) as progress:
+        if finish or dry_run:
+            await _whole(copying, done, progress)
+        else:
+            await _resumed(copying, catalog.checkpoint(_name_of(url)), done, progress)
+    if finish and not dry_run and not done.refused:
+        await target.rebind(catalog.id)
+        await blobs.rebind(moved(catalog.id, url))
+        done.finished = True
+    return done
+
+
+async def _require_no_worker(settings: Settings) -> None:
+    async with open_queue(settings) as queue:
+        if living := len(await queue.heartbeats.living()):
+            raise CommandError(f"{counted(living, 'worker')} may still write: stop every worker first.")
+
+
+@asynccontextmanager
+async def _progress(catalog: Catalog) -> AsyncIterator[Progress]:
+    totals = await catalog.reports.totals()
+    expected = [totals.count(what).count for what in ("original", "variant", "superseded")]
+    with Progress("blobs", sum(expected)) as progress:
+        yield progress
+
+
+async def _whole(copying: BlobCopy, done: Copied, progress: Progress) -> None:
+    async for step in copying.copy(on_misnamed=done.note_misnamed):
+        done.add(step)
+        progress.advance(step.copied + step.same)
+    async for step in copying.remove_gone():
+        done.add(step)
+
+
+async def _resumed(copying: BlobCopy, checkpoint: Checkpoint, done: Copied, progress: Progress) -> None:
+    place = await checkpoint.load() or {"area": "", "after": ""}
+    if place["after"]:
+        print_error(f"Resuming behind {place['after']}.")
+    async for step in copying.copy(place["area"], place["after"], on_misnamed=done.note_misnamed):
+        done.add(step)
+        progress.advance(step.copied + step.same)
+        await checkpoint.save({"area": step.area, "after": step.last})
+    await checkpoint.clear()
+
+
+def _name_of(url: str) -> str:
+    return f"copy-blobs:{sha256(url.encode()).hexdigest()[:16]}"
+
+
+def _report(done: Copied, *, dry_run: bool) -> None:
+    if done.refused:
+        rows = list(done.refused.items())[:_SHOWN]
+        output.print(table("Not copied", ("key", "reason"), rows))
+        output.print(f"{counted(len(done.refused), 'blob')} could not be copied.")
+    would = "would be " if dry_run else ""
+    output.print(
+        f"{counted(done.copied, 'blob')} {would}copied ({size(done.bytes)}), {done.same} were there already, "
+        f"{done.removed} {would}removed from the copy."
+    )
+    if done.finished:
+        output.print(
+            f"The storage is {done.to} now: set MEDIA_STORAGE_URL, for apps too, and start the workers."
+        )
+    elif not dry_run:
+        output.print("Run it again for what is new; with --finish once every worker and app is stopped.")

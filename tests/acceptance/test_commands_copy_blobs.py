@@ -1,0 +1,87 @@
+"""`media copy-blobs`: the storage moves to another place, while workers run and once they are stopped."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import pictures
+from tests.support.commands import document, media
+from tests.support.workplace import Workplace
+
+FIRST, SECOND = "uploads/a/first.jpg", "uploads/b/second.jpg"
+
+
+@pytest.fixture
+def place(workplace: Workplace) -> Workplace:
+    """A workplace with one ready upload."""
+    workplace.send({"source": workplace.put(FIRST, pictures.small(1))})
+    assert workplace.run("media", "--burst").returncode == 0
+    return workplace
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for area in ("uploads", "variants")
+        for path in (root / area).rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_storage_moves_to_another_folder_and_the_old_one_is_refused(place: Workplace) -> None:
+    new = place.home / "new"
+    worker = place.start()
+    first = document(media(place.env(), "copy-blobs", "--to", f"file:{new}", "--json"))
+    place.send({"source": place.put(SECOND, pictures.small(2))})
+    place.await_end_of(SECOND)
+    busy = media(place.env(), "copy-blobs", "--to", f"file:{new}", "--finish")
+    early = place.run("media", "--burst", MEDIA_STORAGE_URL=f"file:{new}")
+    worker.stop()
+
+    done = document(media(place.env(), "copy-blobs", "--to", f"file:{new}", "--finish", "--json"))
+
+    assert (first["copied"], first["finished"]) == (4, False)
+    assert (busy.returncode, early.returncode) == (1, 1)
+    assert "stop every worker first" in busy.stderr
+    assert "not copied whole yet" in early.stderr
+    assert done["finished"] is True
+    assert files(new) == files(place.root)
+    late = place.run("media", "--burst")
+    assert late.returncode == 1
+    assert f"moved to file:{new}" in late.stderr
+    place.root = new
+    place.settings["MEDIA_STORAGE_URL"] = f"file:{new}"
+    assert place.run("media", "--burst").returncode == 0
+    assert place.check().states == {"ready": 2}
+    verified = media(place.env(), "sweep", "--verify", "--json")
+    assert verified.returncode == 0, verified.stderr
+
+
+def test_a_storage_moves_back_to_where_it_was(place: Workplace) -> None:
+    old, new = f"file:{place.root}", f"file:{place.home / 'new'}"
+    assert media(place.env(), "copy-blobs", "--to", new, "--finish").returncode == 0
+    place.settings["MEDIA_STORAGE_URL"] = new
+
+    back = document(media(place.env(), "copy-blobs", "--to", old, "--finish", "--json"))
+
+    assert back["finished"] is True
+    assert place.run("media", "--burst", MEDIA_STORAGE_URL=old).returncode == 0
+    assert place.run("media", "--burst", MEDIA_STORAGE_URL=new).returncode == 1
+
+
+def test_a_dry_run_counts_and_leaves_no_marker(place: Workplace) -> None:
+    new = place.home / "new"
+    new.mkdir()
+
+    counted = document(media(place.env(), "copy-blobs", "--to", f"file:{new}", "--dry-run", "--json"))
+
+    assert (counted["copied"], counted["finished"]) == (4, False)
+    assert counted["bytes"] == sum(map(len, files(place.root).values()))
+    assert list(new.iterdir()) == []
+
+
+def test_a_place_that_is_no_storage_url_is_refused(place: Workplace) -> None:
+    ended = media(place.env(), "copy-blobs", "--to", "/new")
+
+    assert ended.returncode == 2
+    assert "--to: must be file:PATH" in ended.stderr

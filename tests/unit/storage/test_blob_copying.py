@@ -1,0 +1,154 @@
+"""The copy of one storage in another: what it holds, and what it never touches."""
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from storage.blobs import Storage
+from storage.blobs.copying import BlobCopy, CopyStep, check_target, moved, unfinished
+from storage.blobs.local import LocalBlobs
+from storage.blobs.memory import MemoryBlobs
+from storage.errors import RootMismatch
+from tests.support.blobs import chunks, is_there, listed
+
+CATALOG = "5f7c0d1e-0000-4000-8000-000000000000"
+KEYS = [
+    "trash/sweep-20261101T000000-0badcafe/plan.json",
+    "uploads/deep/a.jpg",
+    "uploads/b.jpg",
+    "variants/ab/cd/v.jpg",
+]
+
+
+@pytest.fixture
+async def source(local_blobs: LocalBlobs) -> LocalBlobs:
+    """A storage with one blob under each of KEYS."""
+    for key in KEYS:
+        await local_blobs.put(key, chunks(key.encode()))
+    return local_blobs
+
+
+@pytest.fixture
+def target() -> MemoryBlobs:
+    """Where the copy goes: another backend."""
+    return MemoryBlobs()
+
+
+async def run(steps: AsyncGenerator[CopyStep, None]) -> tuple[int, int, int]:
+    """How many blobs were copied, were there, and were removed."""
+    found = [step async for step in steps]
+    return sum(s.copied for s in found), sum(s.same for s in found), sum(s.removed for s in found)
+
+
+async def contents(blobs: Storage) -> dict[str, bytes]:
+    return {
+        key: await blobs.get(key)
+        for area in ("trash", "uploads", "variants")
+        for key in await listed(blobs, area)
+    }
+
+
+async def test_a_copy_has_every_blob_and_a_second_pass_only_what_is_new(
+    source: LocalBlobs, target: MemoryBlobs
+) -> None:
+    copying = BlobCopy(source, target, clocks_differ_s=0)
+
+    assert await run(copying.copy()) == (4, 0, 0)
+    await source.put("uploads/new.jpg", chunks(b"new"))
+    await source.put("uploads/b.jpg", chunks(b"uploads/X.jpg"))  # replaced, of the same size
+    assert await run(copying.copy()) == (2, 3, 0)
+    assert await contents(target) == await contents(source)
+
+
+async def test_an_original_that_was_written_about_when_it_was_copied_is_copied_again(
+    source: LocalBlobs, target: MemoryBlobs
+) -> None:
+    copying = BlobCopy(source, target)
+    await run(copying.copy())
+
+    assert await run(copying.copy()) == (3, 1, 0)  # the name of a variant stands for its bytes
+
+
+async def test_a_copy_back_into_files_has_every_blob(source: LocalBlobs, target: MemoryBlobs) -> None:
+    await run(BlobCopy(source, target).copy())
+    before = await contents(source)
+    for key in KEYS:
+        await source.delete(key)
+
+    assert await run(BlobCopy(target, source).copy()) == (4, 0, 0)
+    assert await contents(source) == before
+
+
+async def test_a_copy_goes_on_behind_the_key_where_it_stopped(
+    source: LocalBlobs, target: MemoryBlobs
+) -> None:
+    await run(BlobCopy(source, target).copy("uploads", "uploads/b.jpg"))
+
+    assert await listed(target, "uploads") == ["uploads/deep/a.jpg"]
+    assert await listed(target, "variants") == ["variants/ab/cd/v.jpg"]
+
+
+async def test_a_dry_run_counts_and_writes_nothing(source: LocalBlobs, target: MemoryBlobs) -> None:
+    await target.put("uploads/gone.jpg", chunks(b"x"))
+    copying = BlobCopy(source, target, dry_run=True)
+
+    assert await run(copying.copy()) == (4, 0, 0)
+    assert await run(copying.remove_gone()) == (0, 0, 1)
+    assert await contents(target) == {"uploads/gone.jpg": b"x"}
+
+
+async def test_what_the_source_has_no_more_leaves_the_copy(source: LocalBlobs, target: MemoryBlobs) -> None:
+    copying = BlobCopy(source, target)
+    await run(copying.copy())
+    await source.delete("uploads/b.jpg")
+
+    assert await run(copying.remove_gone()) == (0, 0, 1)
+    assert not await is_there(target, "uploads/b.jpg")
+    assert await is_there(target, "uploads/deep/a.jpg")
+
+
+async def test_a_source_that_went_away_removes_nothing_from_the_copy(
+    source: LocalBlobs, target: MemoryBlobs, root: Path
+) -> None:
+    copying = BlobCopy(source, target)
+    await run(copying.copy())
+    await source.rebind(CATALOG)
+    root.rename(root.with_name("unmounted"))
+    root.mkdir()
+
+    with pytest.raises(RootMismatch):
+        await run(copying.remove_gone())
+    assert len(await contents(target)) == 4
+
+
+async def test_what_cannot_be_copied_is_named_and_keeps_nothing_else_from_being_copied(
+    local_blobs: LocalBlobs, target: MemoryBlobs
+) -> None:
+    for key in ("uploads/a", "uploads/a/below.jpg", "uploads/b"):  # no file system has both a and a/below
+        await target.put(key, chunks(b"x"))
+
+    for _ in range(2):
+        steps = [step async for step in BlobCopy(target, local_blobs).copy()]
+        [refused] = [key for step in steps for key in step.refused]
+        assert refused in ("uploads/a", "uploads/a/below.jpg")
+        assert sum(step.copied for step in steps) == 2
+
+
+@pytest.mark.parametrize("owner", [None, unfinished(CATALOG), moved(CATALOG, "s3://new")])
+async def test_a_copy_goes_where_nothing_is_or_an_older_copy(target: MemoryBlobs, owner: str | None) -> None:
+    if owner is not None:
+        await target.rebind(owner)
+        await target.put("uploads/a.jpg", chunks(b"of the older copy"))
+
+    await check_target(target, CATALOG, "memory")
+
+
+@pytest.mark.parametrize("owner", [None, CATALOG, "another"])
+async def test_a_copy_never_goes_over_blobs_of_somebody_else(target: MemoryBlobs, owner: str | None) -> None:
+    await target.put("uploads/a.jpg", chunks(b"x"))
+    if owner is not None:
+        await target.rebind(owner)
+
+    with pytest.raises(RootMismatch, match="choose an empty place"):
+        await check_target(target, CATALOG, "memory")
