@@ -357,3 +357,22 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+async def test_a_refused_command_is_refused_alike_alone_and_in_a_pipeline(
+    server: RedisServer, admin: Any
+) -> None:
+    """The log has a refusal once, however it was met."""
+    admin.config_set("min-replicas-to-write", "1")
+    client = connect(server.url, job_queue_of(STREAM))
+    try:
+        with pytest.raises(ResponseError) as alone:
+            await client.set("key", "value")
+        with pytest.raises(ResponseError) as in_pipeline:
+            await client.pipeline().set("key", "value").execute()
+    finally:
+        await client.aclose(close_connection_pool=True)
+        admin.config_set("min-replicas-to-write", "0")
+
+    assert str(refusal_of(alone.value)) == str(refusal_of(in_pipeline.value))
+    assert ".. " not in str(refusal_of(alone.value))
