@@ -3,7 +3,6 @@
 import errno
 import os
 import pwd
-from pathlib import Path
 
 
 class StorageError(Exception):
@@ -62,6 +61,10 @@ class CatalogDamaged(CatalogUnavailable):
     """A part of the catalog's file cannot be read or written any more; the rest of it may well be."""
 
 
+class CatalogConflict(CatalogUnavailable):
+    """The database undid a transaction that got in another's way; nothing of it was written."""
+
+
 class CatalogTooNew(StorageError):
     """The catalog was written by a newer version of this program."""
 
@@ -77,9 +80,9 @@ class CatalogObsolete(StorageError):
 class NoCatalog(StorageError):
     """There is no catalog yet where one was expected."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__(
-            f"There is no catalog at {path} yet; a worker makes it when it first starts, and `media rebuild` "
+            f"There is no catalog at {name} yet; a worker makes it when it first starts, and `media rebuild` "
             "where the one of an existing storage folder was lost."
         )
 

@@ -13,9 +13,15 @@ from scripts.doctor.broker import NOT_ASKED, RedisReport, check_messages, check_
 from scripts.doctor.files import check_room, check_root, to_be_made, write_probe
 from scripts.terminal import counted
 from storage.blobs.opening import open_blobs, read_owner
-from storage.catalog.database import LARGE_LOG, LARGE_LOG_WARNING, log_bytes
-from storage.catalog.dialect import REWRITE, FileRoom, find_damage
 from storage.catalog.opening import Catalog, open_catalog
+from storage.catalog.sqlite_file import (
+    LARGE_LOG,
+    LARGE_LOG_WARNING,
+    REWRITE,
+    FileRoom,
+    find_damage,
+    log_bytes,
+)
 from storage.errors import CatalogDamaged, CatalogObsolete, CatalogTooNew, CatalogTooOld, StorageError
 from storage.keys import UPLOADS, shown
 from storage.paths import has_catalog
@@ -49,7 +55,7 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
             yield await _check_pages(path)
             if log_bytes(path.resolve()) > LARGE_LOG:
                 yield Finding("Catalog log", "warning", LARGE_LOG_WARNING, _READERS.format(path.resolve()))
-            if found := inspect_room(await catalog.database.room(), path):
+            if (room := await catalog.database.room()) and (found := inspect_room(room, path)):
                 yield found
             totals = await catalog.reports.totals()
             if growth := inspect_growth(totals, applied=settings.sweep_apply):

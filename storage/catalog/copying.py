@@ -5,7 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
-from storage.catalog.dialect import MIB, back_up
+from storage.catalog.sqlite_file import MIB, back_up
 from storage.errors import CatalogUnavailable
 
 _OURS = re.compile(r"\.before-\d{4}")
@@ -17,7 +17,7 @@ def copy_before(path: Path, schema: str) -> Path:
 
     Others may read and write meanwhile: it is one moment of the catalog.
 
-    Raises: CatalogUnavailable where there is no room, OSError, DriverError.
+    Raises: CatalogUnavailable where there is no room, OSError, sqlite3.DatabaseError.
     """
     wanted = _FACTOR * sum(_size(path.with_name(path.name + ending)) for ending in ("", "-wal"))
     if shutil.disk_usage(path.parent).free < wanted:

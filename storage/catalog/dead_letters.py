@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy import RowMapping, delete, func, select, true
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.database import Database
-from storage.catalog.dialect import MIB, insert
 from storage.catalog.records import DeadLetter
 from storage.catalog.tables import dead_letters, totals
 from storage.totals import Count
 
 MOST = 10_000  # dead letters that are kept, and their bytes
-MOST_BYTES = 64 * MIB
+MOST_BYTES = 64 * 1024 * 1024
 SHORT_BYTES = 4096  # of each that is no event, once half of the room is taken
 NO_EVENT = "invalid_event"
 

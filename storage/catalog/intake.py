@@ -6,13 +6,13 @@ from typing import overload
 from uuid import UUID
 
 from sqlalchemy import bindparam, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import outbox
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
 from storage.catalog.dead_letters import insert_dead_letters
-from storage.catalog.dialect import insert
 from storage.catalog.epochs import note_taken, read_epoch
 from storage.catalog.events import NotYours, Outdated, apply
 from storage.catalog.records import (
@@ -40,7 +40,7 @@ _DECISIVE = ("state", "claim", "generation", "job_id", "event_epoch", "event_ms"
 _CHANGE = update(uploads).where(
     *(uploads.c[name] == bindparam(f"seen_{name}") for name in ("id", *_DECISIVE)),
 )
-_INSERT = insert(uploads).on_conflict_do_nothing(index_elements=["id"])
+_INSERT = insert(uploads).on_conflict_do_nothing(index_elements=["id"]).returning(uploads.c.id)
 
 
 class ChangedMeanwhile(Exception):
@@ -183,7 +183,7 @@ async def _find_adopted(connection: AsyncConnection, events: Sequence[Event]) ->
 async def _store(connection: AsyncConnection, rows: dict[str, Row], known: dict[str, Row]) -> None:
     """Raises: ChangedMeanwhile where a row is not any more as it is `known`."""
     new = [row for upload_id, row in rows.items() if upload_id not in known]
-    if new and (await connection.execute(_INSERT, new)).rowcount != len(new):
+    if new and len((await connection.execute(_INSERT, new)).all()) != len(new):
         raise ChangedMeanwhile
     for upload_id, before in known.items():
         seen = {f"seen_{name}": before[name] for name in ("id", *_DECISIVE)}

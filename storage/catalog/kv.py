@@ -5,10 +5,10 @@ from typing import Any
 
 import orjson
 from sqlalchemy import delete, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.database import Database
-from storage.catalog.dialect import insert
 from storage.catalog.rows import load_json
 from storage.catalog.tables import kv
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from storage.catalog.address import Address
 from storage.catalog.backfill import Backfill
 from storage.catalog.claims import Claims
 from storage.catalog.database import BUSY_TIMEOUT_S, Database, identity, open_database
@@ -47,20 +48,22 @@ class Catalog:
 
 @asynccontextmanager
 async def open_catalog(
-    url: str,
+    where: Address | str,
     *,
     create: bool = True,
     migrate: bool = False,
     busy_timeout_s: float = BUSY_TIMEOUT_S,
     uploads_per_job: int = 100,
 ) -> AsyncIterator[Catalog]:
-    """The catalog at the SQLAlchemy URL `url`, made first where `create` is true.
+    """The catalog at that address, made first where `create` is true.
 
     Only a worker may `migrate` one of an older schema: other workers may be at work on it.
 
     Raises: NoCatalog, CatalogUnavailable, CatalogTooNew, CatalogTooOld, CatalogObsolete.
     """
-    async with open_database(url, create=create, migrate=migrate, busy_timeout_s=busy_timeout_s) as database:
+    async with open_database(
+        where, create=create, migrate=migrate, busy_timeout_s=busy_timeout_s
+    ) as database:
         catalog_id, is_new = await identity(database)
         yield Catalog(
             id=catalog_id,

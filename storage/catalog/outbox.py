@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database
-from storage.catalog.dialect import FIRST_SEQ, GIVEN_SEQ, RAISE_SEQ
 from storage.catalog.records import Message
 from storage.catalog.rows import dump_message, to_message
 from storage.catalog.tables import outbox
@@ -58,21 +57,18 @@ class Outbox:
             try:
                 messages.append(to_message(row.seq, row.body))
             except CatalogDamaged as error:
-                self._database.condition.met(error)
+                self._database.met(error)
         return messages
 
     async def given_seq(self) -> int:
         """The greatest `seq` that was given, also of messages that are gone."""
         async with self._database.reading() as connection:
-            given = (await connection.execute(GIVEN_SEQ)).scalar_one_or_none()
-        return int(given or 0)
+            return await self._database.backend.given_seq(connection)
 
     async def begin_above(self, seq: int) -> None:
         """Give no `seq` from now on that is not above that one."""
         async with self._database.writing() as connection:
-            raised = await connection.execute(RAISE_SEQ, {"seq": seq})
-            if not raised.rowcount:
-                await connection.execute(FIRST_SEQ, {"seq": seq})
+            await self._database.backend.give_above(connection, seq)
 
     async def prune(self, before_ms: int) -> int:
         """Forget messages made before `before_ms` that were sent; returns their number."""

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from sqlalchemy import BindParameter, bindparam, delete, exists, func, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs import fingerprint
-from storage.catalog.dialect import insert
 from storage.catalog.records import (
     Claim,
     Committed,

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
 
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database
-from storage.catalog.dialect import insert
 from storage.catalog.tables import poison_contents
 
 

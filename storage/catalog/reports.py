@@ -6,11 +6,12 @@ from dataclasses import asdict, replace
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Executable, func, literal, select, true
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog.address import Address
 from storage.catalog.clock import now_ms
 from storage.catalog.database import Database, open_to_read
-from storage.catalog.dialect import COUNTED, insert
 from storage.catalog.kv import read_value
 from storage.catalog.records import State, Upload
 from storage.catalog.rows import to_upload, to_variant
@@ -120,7 +121,7 @@ class Reports:
         """
         async with self._database.reading() as connection:
             kept = await _amounts(connection, select(totals))
-            counted = await _amounts(connection, COUNTED)
+            counted = await _amounts(connection, self._database.backend.counted)
         wrong = sorted(place for place in kept.keys() | counted.keys() if kept[place] != counted[place])
         return [
             Total(*place, counted[place].count - kept[place].count, counted[place].bytes - kept[place].bytes)
@@ -135,7 +136,8 @@ class Reports:
         changes = {name: totals.c[name] + statement.excluded[name] for name in ("files", "bytes")}
         async with self._database.writing() as connection:
             await connection.execute(
-                statement.on_conflict_do_update(set_=changes), [asdict(total) for total in short]
+                statement.on_conflict_do_update(index_elements=totals.primary_key, set_=changes),
+                [asdict(total) for total in short],
             )
 
     async def snapshot(self, day: int, free_bytes: int | None) -> bool:
@@ -148,12 +150,12 @@ class Reports:
             return bool((await connection.execute(statement.on_conflict_do_nothing())).rowcount)
 
 
-async def read_totals(url: str) -> StorageTotals:
-    """The totals of the catalog at `url`, which may be of an older schema, or one that nobody can write.
+async def read_totals(where: Address | str) -> StorageTotals:
+    """The totals of the catalog there, which may be of an older schema, or one that nobody can write.
 
     Raises: NoCatalog, CatalogObsolete, CatalogUnavailable.
     """
-    async with open_to_read(url) as database:
+    async with open_to_read(where) as database:
         return await Reports(database).totals()
 
 

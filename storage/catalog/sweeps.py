@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from itertools import compress
 
 from sqlalchemy import Integer, String, bindparam, delete, exists, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import now_ms
-from storage.catalog.dialect import insert
 from storage.catalog.sweep_records import HOLDER, SWEEP, SweepRecords, is_live
 from storage.catalog.tables import deletion_marks, kv, variants
 

@@ -1,9 +1,15 @@
-"""The catalog's tables and the indexes that its frequent queries stand on. Times are ms since 1970."""
+"""The catalog's tables and the indexes that its frequent queries stand on. Times are ms since 1970.
+
+Two databases keep them. What one of them would take for something else is said to both here: numbers have 64
+bits, texts that are compared are in the order of their bytes, and partial indexes are partial.
+"""
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -17,34 +23,48 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+Big = BigInteger().with_variant(Integer(), "sqlite")
+"""A number of 64 bits: Postgres' Integer has 32, SQLite's only INTEGER numbers its rows."""
+
+
+def Ascii(length: int) -> String:  # noqa: N802 (a type)
+    """A text that is a key, or a part of one: in the order of its bytes, in whatever language a server is."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+
+
 kv = Table(
     "kv",
     metadata,
-    Column("name", String(64), primary_key=True),
+    Column("name", Ascii(64), primary_key=True),
     Column("value", Text, nullable=False),
 )
 
 uploads = Table(
     "uploads",
     metadata,
-    Column("number", Integer, primary_key=True),  # in order of arrival
-    Column("id", String(36), nullable=False, unique=True),
-    Column("source", Text),  # null: a tombstone for an id that was never seen
-    Column("state", String(16), nullable=False),
+    Column("number", Big, Identity(), primary_key=True),  # in order of arrival
+    Column("id", Ascii(36), nullable=False, unique=True),
+    # Null: a tombstone for an id that was never seen.
+    Column("source", Text().with_variant(Text(collation="C"), "postgresql")),
+    Column("state", Ascii(16), nullable=False),
     Column("recipe", String(64), nullable=False),
     Column("metadata", Text, nullable=False),
-    Column("event_ms", Integer, nullable=False),
-    Column("event_n", Integer, nullable=False),
-    Column("event_epoch", Integer, nullable=False),
+    Column("event_ms", Big, nullable=False),
+    Column("event_n", Big, nullable=False),
+    Column("event_epoch", Big, nullable=False),
     Column("job_id", String(64), nullable=False),
-    Column("generation", Integer, nullable=False),
-    Column("claim", Integer, nullable=False),
+    Column("generation", Big, nullable=False),
+    Column("claim", Big, nullable=False),
     Column("holder", String(128)),  # who claimed it; null once that claim has ended
-    Column("crash_count", Integer, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("queued_ms", Integer, nullable=False),
-    Column("changed_ms", Integer, nullable=False),
-    Column("not_before_ms", Integer, nullable=False),
+    Column("crash_count", Big, nullable=False),
+    Column("attempts", Big, nullable=False),
+    Column("queued_ms", Big, nullable=False),
+    Column("changed_ms", Big, nullable=False),
+    Column("not_before_ms", Big, nullable=False),
     Column("revive", Boolean, nullable=False),  # wanted again while it is being deleted
     Column("delete_original", Boolean, nullable=False),
     # Found in the storage, not announced: the first event for its source takes it over.
@@ -53,43 +73,43 @@ uploads = Table(
     Column("error_message", Text),
     Column("seen", Text),  # how its original was when it was put off because of that
     Column("stamp", Text),
-    Column("sha256", String(64)),
-    Column("bytes", Integer),
+    Column("sha256", Ascii(64)),
+    Column("bytes", Big),
     Column("format", String(16)),
-    Column("width", Integer),
-    Column("height", Integer),
+    Column("width", Big),
+    Column("height", Big),
     Column("color", String(7)),
     Index("uploads_by_state", "state", "changed_ms"),
     Index("uploads_by_source", "source"),
-    Index("uploads_by_bytes", "bytes", sqlite_where=text("bytes IS NOT NULL")),
+    _partial("uploads_by_bytes", "bytes", where="bytes IS NOT NULL"),
 )
 
 variants = Table(
     "variants",
     metadata,
-    Column("key", String(128), primary_key=True),
-    Column("upload_id", String(36), ForeignKey("uploads.id"), nullable=False),
-    Column("name", String(32), nullable=False),
-    Column("number", Integer, nullable=False),  # its place in the recipe, from 0
-    Column("width", Integer, nullable=False),
-    Column("height", Integer, nullable=False),
-    Column("bytes", Integer, nullable=False),
-    Column("sha256", String(64), nullable=False),
-    Column("made_ms", Integer, nullable=False),
-    Column("superseded_ms", Integer),
+    Column("key", Ascii(128), primary_key=True),
+    Column("upload_id", Ascii(36), ForeignKey("uploads.id"), nullable=False),
+    Column("name", Ascii(32), nullable=False),
+    Column("number", Big, nullable=False),  # its place in the recipe, from 0
+    Column("width", Big, nullable=False),
+    Column("height", Big, nullable=False),
+    Column("bytes", Big, nullable=False),
+    Column("sha256", Ascii(64), nullable=False),
+    Column("made_ms", Big, nullable=False),
+    Column("superseded_ms", Big),
     Index("variants_by_upload", "upload_id"),
-    Index("variants_current", "upload_id", "name", unique=True, sqlite_where=text("superseded_ms IS NULL")),
-    Index("variants_superseded", "superseded_ms", sqlite_where=text("superseded_ms IS NOT NULL")),
+    _partial("variants_current", "upload_id", "name", where="superseded_ms IS NULL", unique=True),
+    _partial("variants_superseded", "superseded_ms", where="superseded_ms IS NOT NULL"),
 )
 
 outbox = Table(
     "outbox",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", Big, Identity(), primary_key=True),
     Column("body", Text, nullable=False),
-    Column("made_ms", Integer, nullable=False),
-    Column("sent_ms", Integer),
-    Index("outbox_unsent", "seq", sqlite_where=text("sent_ms IS NULL")),
+    Column("made_ms", Big, nullable=False),
+    Column("sent_ms", Big),
+    _partial("outbox_unsent", "seq", where="sent_ms IS NULL"),
     Index("outbox_by_age", "made_ms"),
     sqlite_autoincrement=True,  # seq must never be given twice, not even after the last row was pruned
 )
@@ -97,13 +117,13 @@ outbox = Table(
 dead_letters = Table(
     "dead_letters",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("stream_id", String(64), nullable=False),
-    Column("epoch", Integer, nullable=False),
+    Column("id", Big, Identity(), primary_key=True),
+    Column("stream_id", Ascii(64), nullable=False),
+    Column("epoch", Big, nullable=False),
     Column("code", String(32), nullable=False),
     Column("message", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    Column("received_ms", Integer, nullable=False),
+    Column("received_ms", Big, nullable=False),
     UniqueConstraint("epoch", "stream_id"),
     sqlite_autoincrement=True,
 )
@@ -111,21 +131,21 @@ dead_letters = Table(
 poison_contents = Table(
     "poison_contents",
     metadata,
-    Column("sha256", String(64), primary_key=True),
-    Column("version", String(200), primary_key=True),
-    Column("bytes", Integer, nullable=False),
+    Column("sha256", Ascii(64), primary_key=True),
+    Column("version", Ascii(200), primary_key=True),
+    Column("bytes", Big, nullable=False),
     Column("code", String(32), nullable=False),
     Column("message", Text, nullable=False),
-    Column("made_ms", Integer, nullable=False),
+    Column("made_ms", Big, nullable=False),
     Index("poison_by_age", "made_ms"),
 )
 
 deletion_marks = Table(
     "deletion_marks",
     metadata,
-    Column("key", String(128), primary_key=True),
-    Column("marked_ms", Integer, nullable=False),
-    Column("moved_ms", Integer),  # null: a sweep is moving the file; otherwise when it had moved it
+    Column("key", Ascii(128), primary_key=True),
+    Column("marked_ms", Big, nullable=False),
+    Column("moved_ms", Big),  # null: a sweep is moving the file; otherwise when it had moved it
     Index("deletion_marks_by_age", "moved_ms"),
 )
 
@@ -136,28 +156,28 @@ deletion_marks = Table(
 totals = Table(
     "totals",
     metadata,
-    Column("what", String(16), primary_key=True),
-    Column("name", String(64), primary_key=True),
-    Column("detail", String(64), primary_key=True),
-    Column("day", Integer, primary_key=True),
-    Column("files", Integer, nullable=False),
-    Column("bytes", Integer, nullable=False),
+    Column("what", Ascii(16), primary_key=True),
+    Column("name", Ascii(64), primary_key=True),
+    Column("detail", Ascii(64), primary_key=True),
+    Column("day", Big, primary_key=True),
+    Column("files", Big, nullable=False),
+    Column("bytes", Big, nullable=False),
     sqlite_with_rowid=False,
 )
 
 snapshots = Table(
     "snapshots",
     metadata,
-    Column("day", Integer, primary_key=True, autoincrement=False),  # since 1970, UTC
-    Column("time_ms", Integer, nullable=False),
-    Column("uploads", Integer, nullable=False),
-    Column("ready", Integer, nullable=False),
-    Column("failed", Integer, nullable=False),
-    Column("originals", Integer, nullable=False),
-    Column("original_bytes", Integer, nullable=False),
-    Column("variants", Integer, nullable=False),
-    Column("variant_bytes", Integer, nullable=False),
-    Column("superseded", Integer, nullable=False),
-    Column("superseded_bytes", Integer, nullable=False),
-    Column("free_bytes", Integer),
+    Column("day", Big, primary_key=True, autoincrement=False),  # since 1970, UTC
+    Column("time_ms", Big, nullable=False),
+    Column("uploads", Big, nullable=False),
+    Column("ready", Big, nullable=False),
+    Column("failed", Big, nullable=False),
+    Column("originals", Big, nullable=False),
+    Column("original_bytes", Big, nullable=False),
+    Column("variants", Big, nullable=False),
+    Column("variant_bytes", Big, nullable=False),
+    Column("superseded", Big, nullable=False),
+    Column("superseded_bytes", Big, nullable=False),
+    Column("free_bytes", Big),
 )

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from scripts.redis_server import RedisServer
-from storage.catalog.dialect import find_damage
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import State
+from storage.catalog.sqlite_file import find_damage
 from storage.errors import CatalogDamaged
 from tests.conftest import url_of
 from tests.support.catalogs import claim, commit, letter, ready, try_claim, upload, upload_event
@@ -193,7 +193,7 @@ async def test_a_burst_ends_with_an_error_when_something_cannot_be_recorded(path
 async def test_health_is_green_again_once_a_check_of_the_whole_file_finds_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.catalog.database.CHECK_AGAIN_S", 0)
+    monkeypatch.setattr("storage.catalog.sqlite.CHECK_AGAIN_S", 0)
     async with open_catalog(url_of(path)) as catalog:
         catalog.database.condition.met(CatalogDamaged("the memory was"))
 

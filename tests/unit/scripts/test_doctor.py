@@ -14,7 +14,7 @@ from pipelines.sandbox.answers import Hello
 from scripts.doctor import decoders
 from scripts.doctor.decoders import check_limits, inspect_confinement
 from scripts.doctor.rows import by_python, inspect_growth, inspect_room
-from storage.catalog.dialect import FileRoom
+from storage.catalog.sqlite_file import FileRoom
 from storage.totals import Count, StorageTotals, Swept, Total
 from worker.settings import Settings
 

@@ -12,10 +12,9 @@ from uuid import uuid4
 
 import pytest
 
-from storage.catalog.database import log_bytes
-from storage.catalog.dialect import REWRITE, find_damage
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import DeadLetter, State
+from storage.catalog.sqlite_file import REWRITE, find_damage, log_bytes
 from storage.errors import CatalogUnavailable
 from tests.conftest import url_of
 from tests.support.catalogs import take, upload, upload_event, work
@@ -105,7 +104,7 @@ async def test_space_that_is_not_used_any_more_goes_back_to_the_disk(catalog: Ca
 async def test_a_step_gives_back_a_bounded_number_of_pages(
     catalog: Catalog, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.catalog.dialect.CUT_OFF", "PRAGMA incremental_vacuum(100)")
+    monkeypatch.setattr("storage.catalog.sqlite_file.CUT_OFF", "PRAGMA incremental_vacuum(100)")
     await refuse(catalog, 0, 100, 128 * KIB)
     await catalog.dead_letters.prune_surplus(most=10)
     before = _pragma(path, "page_count")
@@ -146,7 +145,7 @@ async def old(migrated: Path, path: Path) -> AsyncIterator[Catalog]:
 
 @pytest.fixture
 def little_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.catalog.dialect.MUCH_FREE", 4 * MIB)
+    monkeypatch.setattr("storage.catalog.sqlite_file.MUCH_FREE", 4 * MIB)
 
 
 @pytest.mark.usefixtures("little_is_much")
@@ -172,9 +171,9 @@ async def test_an_old_catalog_is_left_as_it_is_where(
 ) -> None:
     await work(old)
     if why == "much is in it":
-        monkeypatch.setattr("storage.catalog.dialect.SMALL", MIB)
+        monkeypatch.setattr("storage.catalog.sqlite_file.SMALL", MIB)
     elif why == "little is free":
-        monkeypatch.setattr("storage.catalog.dialect.MUCH_FREE", 64 * MIB)
+        monkeypatch.setattr("storage.catalog.sqlite_file.MUCH_FREE", 64 * MIB)
     else:
         monkeypatch.setattr("shutil.disk_usage", lambda _path: shutil._ntuple_diskusage(MIB, MIB, 0))
 
@@ -210,14 +209,14 @@ async def test_a_rewrite_keeps_the_numbers_of_rows(old: Catalog, path: Path) -> 
 REWRITER = """
 import asyncio, os, signal, sys, threading
 from pathlib import Path
-from storage.catalog import database, dialect
+from storage.catalog import sqlite_file
 from storage.catalog.opening import open_catalog
 
-dialect.MUCH_FREE = 1 << 22
+sqlite_file.MUCH_FREE = 1 << 22
 path = Path(sys.argv[1])
 
 def kill():
-    while database.log_bytes(path) < int(sys.argv[2]):
+    while sqlite_file.log_bytes(path) < int(sys.argv[2]):
         pass
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -250,7 +249,7 @@ async def test_a_worker_that_is_killed_while_it_rewrites_a_catalog_has_harmed_no
 async def test_the_log_is_reported_while_a_reader_makes_it_grow_and_shrinks_once_it_is_gone(
     catalog: Catalog, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.catalog.database.LARGE_LOG", 20 * MIB)
+    monkeypatch.setattr("storage.catalog.sqlite.LARGE_LOG", 20 * MIB)
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM uploads").fetchone()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from scripts.doctor.rows import check_catalog
-from storage.catalog.database import log_bytes
 from storage.catalog.opening import open_catalog
+from storage.catalog.sqlite_file import log_bytes
 from storage.errors import CatalogUnavailable, FileSystemUnfit
 from tests.conftest import url_of
 from tests.support.catalogs import take, upload_event
@@ -69,7 +69,7 @@ async def test_the_log_is_that_beside_the_file(
     async with open_catalog(url_of(link(moved, tmp_path / "here"))) as catalog:
         await take(catalog, upload_event(1))
         size = log_bytes(moved / "catalog.db")
-        monkeypatch.setattr("storage.catalog.database.LARGE_LOG", size - 1)
+        monkeypatch.setattr("storage.catalog.sqlite.LARGE_LOG", size - 1)
 
         assert size > 0
         assert "is larger than" in (catalog.database.large_log() or "")
@@ -102,6 +102,7 @@ async def test_the_copy_before_a_migration_lies_beside_the_file(
     make_old(there / "catalog.db")
     async with open_catalog(url_of(link(there, tmp_path / "here")), migrate=True) as catalog:
         assert catalog.database.migrated is not None
+        assert catalog.database.migrated.copy is not None
         assert catalog.database.migrated.copy.parent == there
 
 

@@ -4,7 +4,7 @@ Its number is 1000: numbers below it were of development versions, whose catalog
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,6 +13,20 @@ revision = "1000"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+
+_BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_BYTEWISE = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+def _ascii(length: int) -> sa.String:
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
+
+
+def _index(name: str, table: str, column: str, where: str) -> None:
+    """Make an index of some rows, on either database."""
+    condition = sa.text(where)
+    op.create_index(name, table, [column], sqlite_where=condition, postgresql_where=condition)
 
 
 @dataclass(frozen=True)
@@ -69,100 +83,100 @@ _COUNTED = {
 def upgrade() -> None:
     op.create_table(
         "dead_letters",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("stream_id", sa.String(length=64), nullable=False),
-        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("id", _BIG, sa.Identity(), nullable=False),
+        sa.Column("stream_id", _ascii(64), nullable=False),
+        sa.Column("epoch", _BIG, nullable=False),
         sa.Column("code", sa.String(length=32), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
-        sa.Column("received_ms", sa.Integer(), nullable=False),
+        sa.Column("received_ms", _BIG, nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("epoch", "stream_id"),
         sqlite_autoincrement=True,
     )
     op.create_table(
         "deletion_marks",
-        sa.Column("key", sa.String(length=128), nullable=False),
-        sa.Column("marked_ms", sa.Integer(), nullable=False),
-        sa.Column("moved_ms", sa.Integer(), nullable=True),
+        sa.Column("key", _ascii(128), nullable=False),
+        sa.Column("marked_ms", _BIG, nullable=False),
+        sa.Column("moved_ms", _BIG, nullable=True),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_index("deletion_marks_by_age", "deletion_marks", ["moved_ms"], unique=False)
     op.create_table(
         "kv",
-        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("name", _ascii(64), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
         "outbox",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("seq", _BIG, sa.Identity(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
-        sa.Column("made_ms", sa.Integer(), nullable=False),
-        sa.Column("sent_ms", sa.Integer(), nullable=True),
+        sa.Column("made_ms", _BIG, nullable=False),
+        sa.Column("sent_ms", _BIG, nullable=True),
         sa.PrimaryKeyConstraint("seq"),
         sqlite_autoincrement=True,
     )
     op.create_index("outbox_by_age", "outbox", ["made_ms"], unique=False)
-    op.create_index("outbox_unsent", "outbox", ["seq"], unique=False, sqlite_where=sa.text("sent_ms IS NULL"))
+    _index("outbox_unsent", "outbox", "seq", "sent_ms IS NULL")
     op.create_table(
         "poison_contents",
-        sa.Column("sha256", sa.String(length=64), nullable=False),
-        sa.Column("version", sa.String(length=200), nullable=False),
-        sa.Column("bytes", sa.Integer(), nullable=False),
+        sa.Column("sha256", _ascii(64), nullable=False),
+        sa.Column("version", _ascii(200), nullable=False),
+        sa.Column("bytes", _BIG, nullable=False),
         sa.Column("code", sa.String(length=32), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
-        sa.Column("made_ms", sa.Integer(), nullable=False),
+        sa.Column("made_ms", _BIG, nullable=False),
         sa.PrimaryKeyConstraint("sha256", "version"),
     )
     op.create_index("poison_by_age", "poison_contents", ["made_ms"], unique=False)
     op.create_table(
         "snapshots",
-        sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("time_ms", sa.Integer(), nullable=False),
-        sa.Column("uploads", sa.Integer(), nullable=False),
-        sa.Column("ready", sa.Integer(), nullable=False),
-        sa.Column("failed", sa.Integer(), nullable=False),
-        sa.Column("originals", sa.Integer(), nullable=False),
-        sa.Column("original_bytes", sa.Integer(), nullable=False),
-        sa.Column("variants", sa.Integer(), nullable=False),
-        sa.Column("variant_bytes", sa.Integer(), nullable=False),
-        sa.Column("superseded", sa.Integer(), nullable=False),
-        sa.Column("superseded_bytes", sa.Integer(), nullable=False),
-        sa.Column("free_bytes", sa.Integer(), nullable=True),
+        sa.Column("day", _BIG, autoincrement=False, nullable=False),
+        sa.Column("time_ms", _BIG, nullable=False),
+        sa.Column("uploads", _BIG, nullable=False),
+        sa.Column("ready", _BIG, nullable=False),
+        sa.Column("failed", _BIG, nullable=False),
+        sa.Column("originals", _BIG, nullable=False),
+        sa.Column("original_bytes", _BIG, nullable=False),
+        sa.Column("variants", _BIG, nullable=False),
+        sa.Column("variant_bytes", _BIG, nullable=False),
+        sa.Column("superseded", _BIG, nullable=False),
+        sa.Column("superseded_bytes", _BIG, nullable=False),
+        sa.Column("free_bytes", _BIG, nullable=True),
         sa.PrimaryKeyConstraint("day"),
     )
     op.create_table(
         "totals",
-        sa.Column("what", sa.String(length=16), nullable=False),
-        sa.Column("name", sa.String(length=64), nullable=False),
-        sa.Column("detail", sa.String(length=64), nullable=False),
-        sa.Column("day", sa.Integer(), nullable=False),
-        sa.Column("files", sa.Integer(), nullable=False),
-        sa.Column("bytes", sa.Integer(), nullable=False),
+        sa.Column("what", _ascii(16), nullable=False),
+        sa.Column("name", _ascii(64), nullable=False),
+        sa.Column("detail", _ascii(64), nullable=False),
+        sa.Column("day", _BIG, nullable=False),
+        sa.Column("files", _BIG, nullable=False),
+        sa.Column("bytes", _BIG, nullable=False),
         sa.PrimaryKeyConstraint("what", "name", "detail", "day"),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "uploads",
-        sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("source", sa.Text(), nullable=True),
-        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("number", _BIG, sa.Identity(), nullable=False),
+        sa.Column("id", _ascii(36), nullable=False),
+        sa.Column("source", _BYTEWISE, nullable=True),
+        sa.Column("state", _ascii(16), nullable=False),
         sa.Column("recipe", sa.String(length=64), nullable=False),
         sa.Column("metadata", sa.Text(), nullable=False),
-        sa.Column("event_ms", sa.Integer(), nullable=False),
-        sa.Column("event_n", sa.Integer(), nullable=False),
-        sa.Column("event_epoch", sa.Integer(), nullable=False),
+        sa.Column("event_ms", _BIG, nullable=False),
+        sa.Column("event_n", _BIG, nullable=False),
+        sa.Column("event_epoch", _BIG, nullable=False),
         sa.Column("job_id", sa.String(length=64), nullable=False),
-        sa.Column("generation", sa.Integer(), nullable=False),
-        sa.Column("claim", sa.Integer(), nullable=False),
+        sa.Column("generation", _BIG, nullable=False),
+        sa.Column("claim", _BIG, nullable=False),
         sa.Column("holder", sa.String(length=128), nullable=True),
-        sa.Column("crash_count", sa.Integer(), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("queued_ms", sa.Integer(), nullable=False),
-        sa.Column("changed_ms", sa.Integer(), nullable=False),
-        sa.Column("not_before_ms", sa.Integer(), nullable=False),
+        sa.Column("crash_count", _BIG, nullable=False),
+        sa.Column("attempts", _BIG, nullable=False),
+        sa.Column("queued_ms", _BIG, nullable=False),
+        sa.Column("changed_ms", _BIG, nullable=False),
+        sa.Column("not_before_ms", _BIG, nullable=False),
         sa.Column("revive", sa.Boolean(), nullable=False),
         sa.Column("delete_original", sa.Boolean(), nullable=False),
         sa.Column("adopted", sa.Boolean(), nullable=False),
@@ -170,32 +184,30 @@ def upgrade() -> None:
         sa.Column("error_message", sa.Text(), nullable=True),
         sa.Column("seen", sa.Text(), nullable=True),
         sa.Column("stamp", sa.Text(), nullable=True),
-        sa.Column("sha256", sa.String(length=64), nullable=True),
-        sa.Column("bytes", sa.Integer(), nullable=True),
+        sa.Column("sha256", _ascii(64), nullable=True),
+        sa.Column("bytes", _BIG, nullable=True),
         sa.Column("format", sa.String(length=16), nullable=True),
-        sa.Column("width", sa.Integer(), nullable=True),
-        sa.Column("height", sa.Integer(), nullable=True),
+        sa.Column("width", _BIG, nullable=True),
+        sa.Column("height", _BIG, nullable=True),
         sa.Column("color", sa.String(length=7), nullable=True),
         sa.PrimaryKeyConstraint("number"),
         sa.UniqueConstraint("id"),
     )
-    op.create_index(
-        "uploads_by_bytes", "uploads", ["bytes"], unique=False, sqlite_where=sa.text("bytes IS NOT NULL")
-    )
+    _index("uploads_by_bytes", "uploads", "bytes", "bytes IS NOT NULL")
     op.create_index("uploads_by_source", "uploads", ["source"], unique=False)
     op.create_index("uploads_by_state", "uploads", ["state", "changed_ms"], unique=False)
     op.create_table(
         "variants",
-        sa.Column("key", sa.String(length=128), nullable=False),
-        sa.Column("upload_id", sa.String(length=36), nullable=False),
-        sa.Column("name", sa.String(length=32), nullable=False),
-        sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("width", sa.Integer(), nullable=False),
-        sa.Column("height", sa.Integer(), nullable=False),
-        sa.Column("bytes", sa.Integer(), nullable=False),
-        sa.Column("sha256", sa.String(length=64), nullable=False),
-        sa.Column("made_ms", sa.Integer(), nullable=False),
-        sa.Column("superseded_ms", sa.Integer(), nullable=True),
+        sa.Column("key", _ascii(128), nullable=False),
+        sa.Column("upload_id", _ascii(36), nullable=False),
+        sa.Column("name", _ascii(32), nullable=False),
+        sa.Column("number", _BIG, nullable=False),
+        sa.Column("width", _BIG, nullable=False),
+        sa.Column("height", _BIG, nullable=False),
+        sa.Column("bytes", _BIG, nullable=False),
+        sa.Column("sha256", _ascii(64), nullable=False),
+        sa.Column("made_ms", _BIG, nullable=False),
+        sa.Column("superseded_ms", _BIG, nullable=True),
         sa.ForeignKeyConstraint(
             ["upload_id"],
             ["uploads.id"],
@@ -209,16 +221,13 @@ def upgrade() -> None:
         ["upload_id", "name"],
         unique=True,
         sqlite_where=sa.text("superseded_ms IS NULL"),
+        postgresql_where=sa.text("superseded_ms IS NULL"),
     )
-    op.create_index(
-        "variants_superseded",
-        "variants",
-        ["superseded_ms"],
-        unique=False,
-        sqlite_where=sa.text("superseded_ms IS NOT NULL"),
-    )
+    _index("variants_superseded", "variants", "superseded_ms", "superseded_ms IS NOT NULL")
+    on_sqlite = op.get_bind().dialect.name == "sqlite"
     for name, counted in _COUNTED.items():
-        for statement in _triggers(name, counted):
+        triggers = _triggers(name, counted) if on_sqlite else _postgres_triggers(name, counted)
+        for statement in triggers:
             op.execute(statement)
 
 
@@ -243,3 +252,44 @@ _ADD = """INSERT INTO totals SELECT {what}, {name}, {detail}, {day}, {sign}1, {s
 def _filled(sql: str, counted: Counted, row: str, sign: str = "") -> str:
     parts = {name: part for name, part in vars(counted).items() if isinstance(part, str)}
     return sql.format(**parts, sign=sign).format(row=row)
+
+
+# Postgres has neither `iif` nor `instr`.
+_ON_POSTGRES = {
+    "upload": {
+        "name": "CASE WHEN {row}.state IN ('queued', 'processing') THEN 'waiting' ELSE {row}.state END"
+    },
+    "variant": {
+        "what": "CASE WHEN {row}.superseded_ms IS NULL THEN 'variant' ELSE 'superseded' END",
+        "detail": "substr({row}.key, strpos({row}.key, '.') + 1)",
+    },
+}
+
+
+def _postgres_triggers(name: str, counted: Counted) -> Sequence[str]:
+    counted = replace(counted, when=counted.when.replace("1", "true"), **_ON_POSTGRES.get(name, {}))
+    plus, minus = (_filled(_ADD_ON_POSTGRES, counted, row, sign) for row, sign in (("NEW", ""), ("OLD", "-")))
+    function = f"""CREATE FUNCTION count_{name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF TG_OP <> 'INSERT' THEN {minus} END IF;
+        IF TG_OP <> 'DELETE' THEN {plus} END IF;
+        RETURN NULL;
+    END $$"""
+    counts = (counted.what, counted.name, counted.detail, counted.day, counted.bytes)
+    changed = " OR ".join(
+        f"{part.format(row='OLD')} IS DISTINCT FROM {part.format(row='NEW')}"
+        for part in counts
+        if "{row}" in part
+    )
+    run = f"FOR EACH ROW {{when}} EXECUTE FUNCTION count_{name}()"
+    return [
+        function,
+        f"CREATE TRIGGER {name}_counted AFTER INSERT OR DELETE ON {counted.table} {run.format(when='')}",
+        f"CREATE TRIGGER {name}_updated AFTER UPDATE OF {', '.join(counted.columns)} ON {counted.table} "
+        + run.format(when=f"WHEN ({changed})"),
+    ]
+
+
+_ADD_ON_POSTGRES = """INSERT INTO totals
+    SELECT {what}, {name}, {detail}, {day}, {sign}1, {sign}{bytes} WHERE {when}
+    ON CONFLICT (what, name, detail, day)
+    DO UPDATE SET files = totals.files + excluded.files, bytes = totals.bytes + excluded.bytes;"""

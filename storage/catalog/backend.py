@@ -1,0 +1,81 @@
+"""What a kind of database offers a catalog: the interface of `sqlite.py` and `postgres.py`."""
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Executable
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from storage.catalog.condition import Condition
+from storage.catalog.sqlite_file import FileRoom
+
+
+class Backend(Protocol):
+    """One opened database, without a word of what the catalog keeps in it."""
+
+    @property
+    def engine(self) -> AsyncEngine: ...
+
+    @property
+    def condition(self) -> Condition: ...
+
+    @property
+    def counted(self) -> Executable:
+        """The query that counts what the triggers add up, row by row."""
+
+    async def exists(self) -> bool:
+        """Whether there is a catalog. Raises: CatalogUnavailable where nobody can say."""
+
+    async def prepare(self) -> None:
+        """Make what a catalog needs before its tables are made. Raises: FileSystemUnfit."""
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction that sees one moment of the catalog."""
+
+    def writing(
+        self, *, inline: bool, relaxed_durability: bool
+    ) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction that may write, as `Database.writing` says."""
+
+    def migrating(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction that may take as long as it needs, while nobody else migrates."""
+
+    async def copy_before(self, schema: str) -> Path | None:
+        """A copy of the catalog, as it is before the migration to `schema`; None: its operator makes one."""
+
+    async def share(self, connection: AsyncConnection, name: str) -> None:
+        """Let nobody `exclude` others under that name until this transaction ends."""
+
+    async def exclude(self, connection: AsyncConnection, name: str) -> None:
+        """Wait for those who `share` or `exclude` under that name, and keep them out until the end."""
+
+    def now_ms(self) -> int:
+        """This moment in ms since 1970, by the clock that all hosts of the catalog compare times by."""
+
+    async def given_seq(self, connection: AsyncConnection) -> int:
+        """The greatest `seq` that the outbox has given, 0 before the first."""
+
+    async def give_above(self, connection: AsyncConnection, seq: int) -> None:
+        """Have the outbox give no `seq` from now on that is not above that one."""
+
+    def exchanged(self) -> str | None:
+        """What to do where another catalog is in its place by now: nobody would see what is written."""
+
+    async def check_damage(self) -> None:
+        """Find out, now and then, whether damage that was met is still there."""
+
+    def check_room(self) -> None:
+        """Raises: CatalogUnavailable when there is too little room for what is written all the time."""
+
+    async def room(self) -> FileRoom | None:
+        """How much of the file is used; None: it is no file of this host."""
+
+    async def give_back(self) -> int:
+        """Return unused room to the disk; returns how many bytes, where it was much."""
+
+    def large_log(self) -> str | None:
+        """A warning where a log has become large, once each time that it does."""
+
+    async def close(self) -> None:
+        """End all connections."""

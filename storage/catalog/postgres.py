@@ -1,0 +1,188 @@
+"""A catalog in Postgres: its engine, its transactions and its statements."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from sqlalchemy import BigInteger, NullPool, bindparam, event, text
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from storage.catalog import schema
+from storage.catalog.address import Address
+from storage.catalog.clock import now_ms
+from storage.catalog.postgres_errors import READ_ONLY, ServerCondition, sqlstate
+from storage.catalog.sqlite_file import FileRoom
+
+CONNECT_S = 10.0
+COMMAND_S = 30.0
+WAIT_S = 10.0  # for a connection of the pool
+RECYCLE_S = 1800
+_MIGRATION = "migration"
+
+_SHARE = text("SELECT pg_advisory_xact_lock_shared(:lock)").bindparams(bindparam("lock", type_=BigInteger))
+_EXCLUDE = text("SELECT pg_advisory_xact_lock(:lock)").bindparams(bindparam("lock", type_=BigInteger))
+_OUTBOX = "CAST(pg_get_serial_sequence('outbox', 'seq') AS regclass)"
+_GIVEN_SEQ = text(f"SELECT coalesce(pg_sequence_last_value({_OUTBOX}), 0)")
+_RAISE_SEQ = text(
+    f"SELECT setval({_OUTBOX}, :seq) WHERE coalesce(pg_sequence_last_value({_OUTBOX}), 0) < :seq"
+).bindparams(bindparam("seq", type_=BigInteger))
+
+_COUNTED = text("""
+    SELECT 'upload', CASE WHEN state IN ('queued', 'processing') THEN 'waiting' ELSE state END,
+        coalesce(error_code, ''), 0, count(*), 0 FROM uploads GROUP BY 2, 3
+    UNION ALL
+    SELECT 'original', coalesce(format, ''), '', 0, count(*), CAST(sum(bytes) AS bigint)
+    FROM uploads WHERE bytes IS NOT NULL GROUP BY 2
+    UNION ALL
+    SELECT CASE WHEN superseded_ms IS NULL THEN 'variant' ELSE 'superseded' END, name,
+        substr(key, strpos(key, '.') + 1), made_ms / 86400000, count(*), CAST(sum(bytes) AS bigint)
+    FROM variants GROUP BY 1, 2, 3, 4
+    UNION ALL
+    SELECT 'dead_letter', code, '', 0, count(*), CAST(sum(length(body)) AS bigint)
+    FROM dead_letters GROUP BY 2
+""")
+
+
+class PostgresBackend:
+    """Readers and writers side by side, each transaction on a connection of the pool."""
+
+    counted = _COUNTED
+
+    def __init__(self, address: Address) -> None:
+        self.condition = ServerCondition(address.name)
+        self._address = address
+        self.engine = _new_engine(
+            address,
+            COMMAND_S,
+            pool_size=address.pool,
+            max_overflow=0,
+            pool_timeout=WAIT_S,
+            pool_recycle=RECYCLE_S,
+            pool_use_lifo=True,
+        )
+        event.listen(self.engine.sync_engine, "handle_error", _leave_replica)
+
+    @cached_property
+    def _patient(self) -> AsyncEngine:
+        """Connections for what takes minutes; none is kept."""
+        return _new_engine(self._address, None, poolclass=NullPool)
+
+    async def exists(self) -> bool:
+        """Whether our tables are there. Raises: CatalogUnavailable."""
+        with self.condition.watched():
+            async with self.reading() as connection:
+                return await connection.run_sync(schema.read) is not None
+
+    async def prepare(self) -> None:
+        """Nothing: the database is its operator's to make."""
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that sees one moment of the catalog, however many statements it has."""
+        async with self.engine.connect() as connection:
+            await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            async with connection.begin():
+                yield connection
+
+    @asynccontextmanager
+    async def writing(self, *, inline: bool, relaxed_durability: bool) -> AsyncIterator[AsyncConnection]:
+        """A transaction of many that write at the same time."""
+        async with self.engine.begin() as connection:
+            if relaxed_durability:
+                await connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+            yield connection
+
+    @asynccontextmanager
+    async def migrating(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that has the tables for itself."""
+        async with self._patient.begin() as connection:
+            await self.exclude(connection, _MIGRATION)
+            yield connection
+
+    async def copy_before(self, schema: str) -> Path | None:
+        """None: backups of a server are its operator's."""
+        return None
+
+    async def share(self, connection: AsyncConnection, name: str) -> None:
+        """Let nobody `exclude` others under that name until this transaction ends."""
+        await connection.execute(_SHARE, {"lock": _number_of(name)})
+
+    async def exclude(self, connection: AsyncConnection, name: str) -> None:
+        """Wait for those who `share` or `exclude` under that name, and keep them out until the end."""
+        await connection.execute(_EXCLUDE, {"lock": _number_of(name)})
+
+    def now_ms(self) -> int:
+        """This moment in ms since 1970."""
+        return now_ms()
+
+    async def given_seq(self, connection: AsyncConnection) -> int:
+        """The greatest `seq` that the outbox has given, 0 before the first."""
+        return int((await connection.execute(_GIVEN_SEQ)).scalar_one())
+
+    async def give_above(self, connection: AsyncConnection, seq: int) -> None:
+        """Have the outbox give no `seq` from now on that is not above that one."""
+        await connection.execute(_RAISE_SEQ, {"seq": seq})
+
+    def exchanged(self) -> str | None:
+        """Nobody can exchange a database under its name while it has connections."""
+        return None
+
+    async def check_damage(self) -> None:
+        """What was met may have been a fault of the memory: the next that is met says whether it was not."""
+        self.condition.damage = None
+
+    def check_room(self) -> None:
+        """The server says itself when it has none."""
+
+    async def room(self) -> FileRoom | None:
+        """None: the server looks after its files."""
+        return None
+
+    async def give_back(self) -> int:
+        """Autovacuum does that."""
+        return 0
+
+    def large_log(self) -> str | None:
+        """The server's log is its operator's."""
+        return None
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self.engine.dispose()
+
+
+def _new_engine(address: Address, command_timeout_s: float | None, **pooling: object) -> AsyncEngine:
+    async def connect(**cached: int) -> Any:  # noqa: ANN401 (the driver's)
+        return await asyncpg.connect(
+            address.dsn,
+            timeout=CONNECT_S,
+            command_timeout=command_timeout_s,
+            server_settings={"application_name": "media-worker"},
+            **cached,
+        )
+
+    # A pooler gives each transaction another connection of its own, which knows no statement of the last.
+    options = {"statement_cache_size": 0, "prepared_statement_cache_size": 0} if address.pooler else {}
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        connect_args={"async_creator_fn": connect, **options},
+        isolation_level="READ COMMITTED",
+        **pooling,
+    )
+
+
+def _leave_replica(context: ExceptionContext) -> None:
+    """Have all connections made anew once one has met a server that became a replica."""
+    cause = context.original_exception
+    if sqlstate(cause) == READ_ONLY:
+        context.is_disconnect = context.invalidate_pool_on_disconnect = True
+
+
+def _number_of(name: str) -> int:
+    """The number that a lock of this name has, apart from those of other programs in the same database."""
+    return int.from_bytes(sha256(f"media-worker:{name}".encode()).digest()[:8], signed=True)

@@ -1,0 +1,79 @@
+"""What errors of Postgres mean, by their SQLSTATE, in words that name no password."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
+
+from storage.catalog.condition import Condition
+from storage.errors import CatalogConflict, CatalogDamaged, CatalogUnavailable
+
+SERIALIZATION_FAILURE = "40001"
+DEADLOCK = "40P01"
+READ_ONLY = "25006"
+_NO_TABLE = ("42P01", "3F000")
+_NO_RIGHT = "42501"
+_OF_OURS = ("22", "23", "42")  # classes: a value, a constraint, a statement
+_DAMAGED = ("XX001", "XX002")
+_ADVICE = {
+    "28000": "this user may not log in from here: see the server's pg_hba.conf, or correct MEDIA_CATALOG_URL",
+    "28P01": "correct user and password in MEDIA_CATALOG_URL",
+    "3D000": "correct the name of the database in MEDIA_CATALOG_URL, or create it (CREATE DATABASE)",
+    _NO_RIGHT: "make the catalog's user the owner of its database (ALTER DATABASE … OWNER TO …)",
+    **dict.fromkeys(_NO_TABLE, "its tables are gone: restore them, or see whether the schema is another"),
+    READ_ONLY: "the server takes no writes: a replica, or one that is shut for them",
+    "53100": "make room on the server's disk",
+    "53300": "let the server take more connections (max_connections), or lower MEDIA_CATALOG_POOL",
+}
+
+
+class ServerCondition(Condition):
+    """The condition of a catalog on a server; `name` is its URL without the password."""
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Errors of the body, in the words of the catalog. Raises: CatalogDamaged, CatalogUnavailable."""
+        with super().watched():
+            try:
+                yield
+            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # before SQLAlchemy had it
+                raise self.named(error) from error
+
+    def is_mistake(self, error: Exception) -> bool:
+        """Whether the statement or its values are wrong, rather than the database."""
+        state = sqlstate(error)
+        return state[:2] in _OF_OURS and state not in _ADVICE
+
+    def named(self, error: Exception) -> CatalogUnavailable:
+        """The error, in words that say what to do."""
+        state, cause = sqlstate(error), _words(error)
+        if state in (SERIALIZATION_FAILURE, DEADLOCK):
+            return CatalogConflict(f"the catalog undid a transaction that met another: {cause}")
+        if state in _DAMAGED:
+            damaged = CatalogDamaged(f"the catalog {self.name} is damaged: {cause}")
+            self.met(damaged)
+            return damaged
+        if state in (READ_ONLY, "53100"):
+            self.takes_writes = False
+        if advice := _ADVICE.get(state):
+            return CatalogUnavailable(f"the catalog {self.name} cannot be used ({cause}): {advice}")
+        if isinstance(error, socket.gaierror):
+            return CatalogUnavailable(f"the host of the catalog {self.name} is not known: {cause}")
+        if isinstance(error, ConnectionRefusedError):
+            return CatalogUnavailable(f"nobody listens where the catalog {self.name} should be: {cause}")
+        return CatalogUnavailable(f"the catalog {self.name} did not answer: {cause}")
+
+
+def sqlstate(error: BaseException) -> str:
+    """The SQLSTATE of an error, "" where it has none."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(cause, "sqlstate", None) or ""
+
+
+def _words(error: BaseException) -> str:
+    """What the driver says, in one line, without what SQLAlchemy adds: statement and parameters."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    told = cause.__cause__ if isinstance(error, DBAPIError) and cause.__cause__ is not None else cause
+    return " ".join(str(told).split()) or type(told).__name__

@@ -1,0 +1,249 @@
+"""A catalog in a file of SQLite: its engine, its transactions, its statements, and the upkeep of the file."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, event, select, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from storage.catalog import sqlite_file, tables
+from storage.catalog.address import Address
+from storage.catalog.clock import now_ms
+from storage.catalog.connection import Connection as DriverConnection
+from storage.catalog.connection import connect
+from storage.catalog.copying import copy_before
+from storage.catalog.place import check_local
+from storage.catalog.sqlite_errors import FileCondition
+from storage.catalog.sqlite_file import LARGE_LOG, LARGE_LOG_WARNING, MIB, FileRoom, find_damage, log_bytes
+from storage.errors import CatalogUnavailable
+from storage.paths import has_catalog
+from storage.threads import in_thread
+
+CHECK_AGAIN_S = 300.0  # of a damaged file: it may have been the memory, or another disk's fault
+_CHECK_S = 5.0
+_FREE_KEPT = 1024  # pages that will be used again soon
+_REWRITE_AGAIN_S = 3600.0
+_LOG_KEPT = 16 * MIB
+_WAL_TRIES = 100
+_WAL_PAUSE_S = 0.05
+
+# SQLite's own table of the numbers that it gave; a row comes with a table's first row.
+_GIVEN_SEQ = text("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
+_RAISE_SEQ = text("UPDATE sqlite_sequence SET seq = max(seq, :seq) WHERE name = 'outbox'")
+_FIRST_SEQ = text("INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', :seq)")
+
+_COUNTED = text("""
+    SELECT 'upload', iif(state IN ('queued', 'processing'), 'waiting', state), coalesce(error_code, ''), 0,
+        count(*), 0 FROM uploads GROUP BY 2, 3
+    UNION ALL
+    SELECT 'original', coalesce(format, ''), '', 0, count(*), sum(bytes)
+    FROM uploads WHERE bytes IS NOT NULL GROUP BY 2
+    UNION ALL
+    SELECT iif(superseded_ms IS NULL, 'variant', 'superseded'), name, substr(key, instr(key, '.') + 1),
+        made_ms / 86400000, count(*), sum(bytes) FROM variants GROUP BY 1, 2, 3, 4
+    UNION ALL
+    SELECT 'dead_letter', code, '', 0, count(*), sum(length(body)) FROM dead_letters GROUP BY 2
+""")
+
+
+class SqliteBackend:
+    """Readers side by side, writers of this process one after another."""
+
+    counted = _COUNTED
+
+    def __init__(self, address: Address, busy_timeout_s: float) -> None:
+        self.condition = FileCondition(address.path)
+        self.engine = _new_engine(address.url, self.condition.file, busy_timeout_s)
+        # SQLite's own busy wait polls and is unfair; within a process an ordinary queue is neither.
+        self._writers = asyncio.Lock()
+        self._reported_log = False
+        self._checked_at = self._rewrite_at = float("-inf")
+
+    async def exists(self) -> bool:
+        """Whether a file lies there. Raises: CatalogUnavailable where nobody can say."""
+        return has_catalog(self.condition.path)
+
+    async def prepare(self) -> None:
+        """Make the folder of the file. Raises: FileSystemUnfit."""
+        path = self.condition.path
+        path.resolve().parent.mkdir(parents=True, exist_ok=True)
+        check_local(path)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that sees one moment of the catalog."""
+        async with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @asynccontextmanager
+    async def writing(self, *, inline: bool, relaxed_durability: bool) -> AsyncIterator[AsyncConnection]:
+        """A transaction that holds the write lock from its start."""
+        options = {"writes": True, "inline": inline, "relaxed_durability": relaxed_durability}
+        async with self._alone() as connection:
+            await connection.execution_options(**options)
+            async with connection.begin():
+                yield connection
+
+    @asynccontextmanager
+    async def migrating(self) -> AsyncIterator[AsyncConnection]:
+        """A writing transaction: while it lasts, nobody else migrates."""
+        await use_wal(self.engine)
+        async with self.writing(inline=False, relaxed_durability=False) as connection:
+            yield connection
+        self.condition.opened()
+
+    async def copy_before(self, schema: str) -> Path | None:
+        """A copy of the file beside it, as it is before the migration to `schema`."""
+        return await in_thread(copy_before, self.condition.file, schema)
+
+    async def share(self, connection: AsyncConnection, name: str) -> None:
+        """Whoever writes is alone."""
+
+    async def exclude(self, connection: AsyncConnection, name: str) -> None:
+        """Whoever writes is alone."""
+
+    def now_ms(self) -> int:
+        """This moment in ms since 1970: everybody is on this host."""
+        return now_ms()
+
+    async def given_seq(self, connection: AsyncConnection) -> int:
+        """The greatest `seq` that the outbox has given, 0 before the first."""
+        return int((await connection.execute(_GIVEN_SEQ)).scalar_one_or_none() or 0)
+
+    async def give_above(self, connection: AsyncConnection, seq: int) -> None:
+        """Have the outbox give no `seq` from now on that is not above that one."""
+        raised = await connection.execute(_RAISE_SEQ, {"seq": seq})
+        if not raised.rowcount:
+            await connection.execute(_FIRST_SEQ, {"seq": seq})
+
+    def exchanged(self) -> str | None:
+        """What to do where another file, or none, lies there by now: nobody would see what is written."""
+        return self.condition.exchanged()
+
+    async def check_damage(self) -> None:
+        """Look through the whole file, now and then, once damage was met in it."""
+        if self.condition.damage is not None and time.monotonic() - self._checked_at > CHECK_AGAIN_S:
+            if await find_damage(self.condition.file, _CHECK_S) == []:
+                self.condition.damage = None
+            self._checked_at = time.monotonic()
+
+    def check_room(self) -> None:
+        """Raises: CatalogUnavailable: a little still finds room where more does not."""
+        self.condition.check_room()
+
+    async def give_back(self) -> int:
+        """Give some unused pages back to the disk; returns how many bytes, if the file was rewritten.
+
+        A file that was made before this was possible is rewritten once, in a quiet moment, where little is
+        in it and much is free. Raises: CatalogUnavailable.
+        """
+        room = await self.room()
+        if room.gives_back:
+            if room.free > _FREE_KEPT:
+                # As a script, and alone: a statement without columns otherwise ends after its first step.
+                await self._run(sqlite_file.CUT_OFF)
+            return 0
+        if not room.is_worth_a_rewrite or not room.is_small or time.monotonic() < self._rewrite_at:
+            return 0
+        if await self._is_busy() or not self.condition.has_room_for(room.used_bytes):
+            return 0
+        self._rewrite_at = time.monotonic() + _REWRITE_AGAIN_S
+        await self._run(sqlite_file.REWRITE)
+        return room.free_bytes
+
+    def large_log(self) -> str | None:
+        """A warning where the log beside the catalog has become large, once each time that it does."""
+        large = log_bytes(self.condition.file) > LARGE_LOG
+        reported, self._reported_log = self._reported_log, large
+        return LARGE_LOG_WARNING if large and not reported else None
+
+    async def room(self) -> FileRoom:
+        """How much of the file is used."""
+        async with self.reading() as connection:
+            return await sqlite_file.read_room(connection)
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self.engine.dispose()
+
+    async def _is_busy(self) -> bool:
+        states = ("queued", "processing", "deleting")
+        waiting = select(tables.uploads.c.id).where(tables.uploads.c.state.in_(states)).limit(1)
+        async with self.reading() as connection:
+            return (await connection.execute(waiting)).first() is not None
+
+    async def _run(self, script: str) -> None:
+        async with self._alone() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert isinstance(driver, DriverConnection)
+            await driver.in_thread(lambda opened: opened.executescript(script).close())
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[AsyncConnection]:
+        """The only connection of this process that writes. Raises: CatalogUnavailable (another file)."""
+        if exchanged := self.condition.exchanged():
+            raise CatalogUnavailable(exchanged)
+        async with self._writers, self.engine.connect() as connection:
+            yield connection
+
+
+def _new_engine(url: str, file: Path, busy_timeout_s: float) -> AsyncEngine:
+    """An engine on the catalog in `file`, whose transactions begin as their execution options say.
+
+    `writes`: with the write lock; `inline` and `relaxed_durability`: as `Database.writing` says;
+    `autocommits`: not at all.
+    """
+    options = {"timeout": busy_timeout_s, "async_creator_fn": connect}
+    address = make_url(url).set(database=str(file))
+    engine = create_async_engine(address, connect_args=options, pool_size=4)
+    event.listen(engine.sync_engine, "connect", _tune)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+async def use_wal(engine: AsyncEngine) -> None:
+    """Have the file written by way of a log, beside which others read on."""
+    # This pragma ignores the busy timeout: two workers that start at once on a new catalog collide here.
+    for attempt in range(_WAL_TRIES):
+        try:
+            async with engine.connect() as connection:
+                await connection.execution_options(autocommits=True)
+                mode = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar_one()
+                if mode != "wal":
+                    # Before anything is in it: space that is not used any more can be given back later.
+                    await connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")
+                    await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        except DBAPIError as error:
+            if "locked" not in str(error) or attempt == _WAL_TRIES - 1:
+                raise
+            await asyncio.sleep(_WAL_PAUSE_S)
+        else:
+            return
+
+
+def _tune(connection: Any, _record: Any) -> None:  # noqa: ANN401 (a driver's connection)
+    connection.isolation_level = None  # transactions begin where `_begin` says, not where the driver guesses
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous=FULL")  # NORMAL may lose committed rows when the power goes
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute(f"PRAGMA journal_size_limit={_LOG_KEPT}")  # once a reader is gone that made it grow
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    driver = connection.connection.driver_connection
+    inline = driver if options.get("inline") and isinstance(driver, DriverConnection) else None
+    relaxed = bool(options.get("relaxed_durability"))
+    begun = inline is not None and inline.begin_inline(relaxed_durability=relaxed)
+    if not begun and not options.get("autocommits"):
+        # A read that turns into a write fails at once, whatever the busy timeout: say it beforehand.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")
+    if inline is not None:
+        inline.inline = True  # waiting for the lock and for the disk is left to the thread
