@@ -364,7 +364,7 @@ async def test_a_refused_command_is_refused_alike_alone_and_in_a_pipeline(
 ) -> None:
     """The log has a refusal once, however it was met."""
     admin.config_set("min-replicas-to-write", "1")
-    client = connect(server.url, job_queue_of(STREAM))
+    client: Any = connect(server.url, job_queue_of(STREAM))
     try:
         with pytest.raises(ResponseError) as alone:
             await client.set("key", "value")
