@@ -36,7 +36,7 @@ class PoisonList:
             await self._read()
         if source.bytes not in self._sizes:
             return
-        digest = await in_thread(content_sha256, source.fd)
+        digest = await _sha256(source)
         if digest in self._known:
             await self._read()  # somebody may have removed it since
         content = self._known.get(digest)
@@ -46,7 +46,7 @@ class PoisonList:
     async def add(self, source: Source, error: Deadly) -> None:
         """Add the content of `source`, with the `error` that it caused. Raises: CatalogUnavailable."""
         content = PoisonContent(
-            sha256=await in_thread(content_sha256, source.fd),
+            sha256=await _sha256(source),
             bytes=source.bytes,
             version=self._version,
             code=error.code,
@@ -65,6 +65,13 @@ class PoisonList:
         self._known = {content.sha256: content for content in contents}
         self._sizes = frozenset(content.bytes for content in self._known.values())
         self._read_at = began  # only now: a check meanwhile must not take what is not read yet for known
+
+
+async def _sha256(source: Source) -> str:
+    await source.fetch()
+    digest = await in_thread(content_sha256, source.fd)
+    source.release()
+    return digest
 
 
 async def remove_poison(sources: Iterable[str], blobs: Open, poison: Poison) -> None:

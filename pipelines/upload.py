@@ -15,10 +15,11 @@ from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
 from storage.blobs import Delete, Existence, Move, Open, Source, Stat, Store
 from storage.catalog.records import Claim, Original, Ready, Removed, StoredVariant
 from storage.catalog.requeuer import DAMAGED
-from storage.errors import BlobNotFound, BlobPinned, BlobRefused, BlobsUnavailable
+from storage.errors import BlobChanged, BlobNotFound, BlobPinned, BlobRefused, BlobsUnavailable
 from storage.keys import deletion_folder, trash_key, variant_key
 from storage.threads import in_thread
 
+_CHANGED = "the original was replaced or changed while it was being read"
 _BEGIN = 16  # bytes, enough to recognise every format
 
 Milliseconds = Mapping[str, float]
@@ -52,7 +53,7 @@ async def make_variants(
     """
     began = time.perf_counter()
     upload = claim.upload
-    async with blobs.open(upload.source or "") as source:
+    async with blobs.open(upload.source or "", fetched=False) as source:
         stored = await _stored_whole(claim, recipe, blobs)
         if stored and upload.original and upload.original.stamp == source.stamp:
             return Made(Ready(claim, upload.original, stored, source.info), _clocked({}, began))
@@ -60,14 +61,21 @@ async def make_variants(
         await poison.check(source)
         try:
             rendered = await sandbox.render(
-                source.fd, source.bytes, recipe.variants, known.sha256 if known else None
+                source.fd,
+                source.bytes,
+                recipe.variants,
+                known.sha256 if known else None,
+                fetch=source.fetch,
+                release=source.release,
             )
+        except BlobChanged as error:
+            raise SourceChanged(_CHANGED) from error
         except (PictureRefused, DecodeTimeout, DecoderCrashed) as error:
             # Half of one file and half of the next may be refused, or kill; the file that is there did not.
             await _check_unchanged(upload.source or "", source, blobs)
             if isinstance(error, Deadly):
                 await poison.add(source, error)
-            elif isinstance(error, PictureRefused) and _may_be_unfinished(error, source):
+            elif isinstance(error, PictureRefused) and await _may_be_unfinished(error, source):
                 raise PictureRefused(error.code, str(error), source.info) from error
             raise
         rendered_at = time.perf_counter()
@@ -184,22 +192,23 @@ async def _are_there(keys: Sequence[str], blobs: Stat) -> bool:
     return Existence.MISSING not in found.values()
 
 
-def _may_be_unfinished(error: PictureRefused, source: Source) -> bool:
+async def _may_be_unfinished(error: PictureRefused, source: Source) -> bool:
     """Whether the file is one as it lies there while somebody writes it: damaged, empty, or not begun."""
     if error.code != "unsupported_format":
         return error.code == "corrupt_image"
+    await source.fetch()
     begin = os.pread(source.fd, _BEGIN, 0)
     return len(begin) < _BEGIN or not any(begin)
 
 
 async def _check_unchanged(key: str, source: Source, blobs: Open) -> None:
     try:
-        async with blobs.open(key) as now:
+        async with blobs.open(key, fetched=False) as now:
             if now.stamp == source.stamp:
                 return
     except BlobNotFound:
         pass
-    raise SourceChanged("the original was replaced or changed while it was being read")
+    raise SourceChanged(_CHANGED)
 
 
 def _stored(

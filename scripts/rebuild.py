@@ -9,7 +9,6 @@ from scripts.progress import Progress
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run
 from storage.blobs.opening import open_blobs
 from storage.catalog.opening import Catalog, open_catalog
-from storage.errors import RootMismatch
 from worker.adoption import is_rebuild_interrupted, rebuild
 from worker.queue import open_queue
 from worker.settings import Settings
@@ -46,7 +45,7 @@ def command(
 
 
 def _ask(settings: Settings) -> None:
-    question = f"Give {settings.storage_root} to a new catalog {settings.catalog_path}? (--yes: do not ask)"
+    question = f"Give {settings.storage} to a new catalog {settings.catalog_path}? (--yes: do not ask)"
     try:
         typer.confirm(question, abort=True, err=True)
     except OSError as error:
@@ -54,8 +53,6 @@ def _ask(settings: Settings) -> None:
 
 
 async def _rebuild(catalog: Catalog, settings: Settings) -> int:
-    if not settings.storage_root.is_dir():
-        raise RootMismatch(f"The storage root {settings.storage_root} does not exist.")
     queued = 0
     async with open_blobs(settings.storage_url, create=False) as blobs, open_queue(settings) as queue:
         with Progress("originals", None) as progress:

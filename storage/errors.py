@@ -17,6 +17,10 @@ class BlobNotFound(StorageError):
     """There is surely nothing under this key."""
 
 
+class BlobChanged(StorageError):
+    """What lies under this key was replaced since it was opened."""
+
+
 class BlobRefused(StorageError):
     """What lies under this key is not a regular file inside the root (a link, a pipe, a folder)."""
 
@@ -47,6 +51,10 @@ class TargetUnavailable(BlobsUnavailable):
 
 class FileSystemUnfit(StorageError):
     """A file system cannot do what is needed on it; the message names it, and says what to do."""
+
+
+class BackendMissing(StorageError):
+    """A package that a URL of the settings needs is not installed; the message names it."""
 
 
 class RootMismatch(StorageError):

@@ -14,6 +14,9 @@ from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog.opening import Catalog, open_catalog
 from tests.support.clients import missing
 from tests.support.postgres import new_database
+from tests.support.s3 import ministack, seaweedfs
+
+__all__ = ["ministack", "seaweedfs"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

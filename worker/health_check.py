@@ -50,7 +50,7 @@ async def _check_workers(settings: Settings) -> tuple[bool, str]:
             mine = await in_thread_within(_STORAGE_TIMEOUT_S, partial(read_owner, settings.storage_url))
         except TimeoutError:
             detail = f"does not answer within {_STORAGE_TIMEOUT_S} s"
-            return False, f"the storage folder {settings.storage_root} {detail}"
+            return False, f"the storage folder {settings.storage} {detail}"
         await opened.ownership.check_not_of_another(mine)
         if is_healthy:
             return True, next(worker.detail for worker in here if worker.healthy)

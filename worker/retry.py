@@ -48,6 +48,7 @@ POLICIES: Mapping[type[Exception], ErrorPolicy] = {
     pictures.DecoderUnavailable: ErrorPolicy("decoder_unavailable", transient=True, counted=False),
     stores.KeyRefused: ErrorPolicy("invalid_event"),
     stores.BlobNotFound: ErrorPolicy("source_missing"),  # transient for the first ten seconds
+    stores.BlobChanged: ErrorPolicy("source_missing", transient=True),
     stores.BlobRefused: ErrorPolicy("unsupported_format"),
     stores.BlobsUnavailable: ErrorPolicy("storage_unavailable", transient=True),
     stores.VolumeMissing: ErrorPolicy("storage_unavailable", transient=True, counted=False),
@@ -59,6 +60,7 @@ POLICIES: Mapping[type[Exception], ErrorPolicy] = {
     stores.CatalogDamaged: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
     # These end a worker before it takes a job; should one meet an upload, it is not the upload's fault.
     stores.RootMismatch: ErrorPolicy("storage_unavailable", transient=True, counted=False),
+    stores.BackendMissing: ErrorPolicy("storage_unavailable", transient=True, counted=False),
     stores.FileSystemUnfit: ErrorPolicy("storage_unavailable", transient=True, counted=False),
     stores.CatalogTooNew: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
     stores.CatalogObsolete: ErrorPolicy("catalog_unavailable", transient=True, counted=False),

@@ -1,6 +1,7 @@
 """The types of the settings, which refuse a wrong value with a reason for people."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,9 @@ from pydantic_settings import NoDecode
 
 from pipelines import formats
 from pipelines.recipe_file import RecipeMistakes, load_recipes
+from storage.blobs.opening import check_backend
+from storage.blobs.s3_place import check_endpoint, parse_s3
+from storage.errors import BackendMissing
 from worker.crontab import check_crontab
 from worker.queue.url import check_url
 
@@ -24,12 +28,20 @@ def _stream(value: str, info: ValidationInfo) -> str:
     return value
 
 
-def _storage_url(value: str) -> str:
-    if value.startswith("s3:"):
-        raise ValueError("S3 is not supported yet; use file:PATH")
-    if not value.startswith("file:") or len(value) == len("file:"):
-        raise ValueError("must be file:PATH")
-    return value
+def _storage_url(value: str, info: ValidationInfo) -> str:
+    """The URL with everything that opening it takes, as the settings of S3 complete it."""
+    if not value.startswith("s3:"):
+        if not value.startswith("file:") or len(value) == len("file:"):
+            raise ValueError("must be file:PATH or s3://BUCKET[/PREFIX]")
+        return value
+    place, given = parse_s3(value), info.data or {}
+    addressing = given.get("s3_addressing", "auto") if place.addressing == "auto" else place.addressing
+    endpoint = place.endpoint or given.get("s3_endpoint", "")
+    try:
+        check_backend(value)
+    except BackendMissing as error:
+        raise ValueError(str(error)) from error
+    return replace(place, endpoint=endpoint, addressing=addressing).url
 
 
 def _catalog_url(value: str) -> str:
@@ -66,6 +78,7 @@ def _recipes(value: Path | None) -> Path | None:
 
 
 RedisUrl = Annotated[str, AfterValidator(check_url)]
+S3Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 StorageUrl = Annotated[str, AfterValidator(_storage_url)]
 CatalogUrl = Annotated[str, AfterValidator(_catalog_url)]
 StreamName = Annotated[str, AfterValidator(_stream)]

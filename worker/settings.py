@@ -16,6 +16,7 @@ from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY
 from pipelines.formats import MIB
 from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.recipe_file import load_recipes
+from storage.blobs.opening import shown
 from storage.paths import folder_of
 from worker import setting_types as types
 from worker.env_files import ENCODING, INSTEAD, EnvFile, find_env_files
@@ -43,8 +44,16 @@ class Settings(BaseSettings):
         repr=False,  # may hold a password
         description="`redis://`, `rediss://` or `unix://`; Redis or Valkey, 6.2 or newer",
     )
+    s3_endpoint: types.S3Endpoint = Field(
+        "", description="`https://HOST[:PORT]` of an S3 server; empty: AWS, or what `AWS_ENDPOINT_URL` says"
+    )
+    s3_addressing: Literal["auto", "path"] = Field(
+        "auto", description="`path`: the bucket stands in the path of requests; `auto`: on AWS in the host"
+    )
     storage_url: types.StorageUrl = Field(
-        "file:./var/media", description="`file:PATH`, the folder that holds `uploads/` and `variants/`"
+        "file:./var/media",
+        description="what holds `uploads/` and `variants/`: `file:PATH`, or `s3://BUCKET[/PREFIX]` with the "
+        "keys, region and roles that `AWS_*` name",
     )
     catalog_url: types.CatalogUrl = Field(
         "sqlite+aiosqlite:///./var/catalog.db", description="`sqlite+aiosqlite:///PATH`"
@@ -146,7 +155,13 @@ class Settings(BaseSettings):
         return BUILT_IN if self.recipes is None else load_recipes(self.recipes)
 
     @property
+    def storage(self) -> str:
+        """The storage for people."""
+        return shown(self.storage_url)
+
+    @property
     def storage_root(self) -> Path:
+        """The folder of a storage that is one."""
         return folder_of(self.storage_url)
 
     @property

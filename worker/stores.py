@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from storage import keys
 from storage.blobs import Storage
-from storage.blobs.mapping import mapped
-from storage.blobs.opening import open_blobs
+from storage.blobs.opening import has_owner, open_blobs
 from storage.catalog.opening import Catalog, open_catalog
 from storage.errors import RootMismatch
-from storage.paths import has_catalog, is_there
+from storage.paths import has_catalog
+from storage.threads import in_thread
 from worker.settings import Settings
 
 
@@ -32,7 +32,7 @@ async def open_stores(
     unless it may be migrated, CatalogUnavailable, BlobsUnavailable.
     """
     if create:
-        _check_unused(settings)
+        await _check_unused(settings)
     async with (
         open_catalog(
             settings.catalog_url,
@@ -48,18 +48,17 @@ async def open_stores(
         yield Stores(catalog, blobs)
 
 
-def _check_unused(settings: Settings) -> None:
+async def _check_unused(settings: Settings) -> None:
     """Raises: RootMismatch where a catalog that does not exist would be made for a root that has another.
 
     Also CatalogUnavailable or BlobsUnavailable where nobody can say what is there.
     """
-    path, root = settings.catalog_path, settings.storage_root
+    path = settings.catalog_path
     if has_catalog(path):
         return
-    with mapped(root / keys.MARKER):
-        bound = is_there(root / keys.MARKER)
+    bound = await in_thread(has_owner, settings.storage_url)
     if bound and not has_catalog(path):  # otherwise another worker, which starts too, has just made both
         raise RootMismatch(
-            f"There is no catalog at {path}, but {root} has a {keys.MARKER} already: "
+            f"There is no catalog at {path}, but {settings.storage} has a {keys.MARKER} already: "
             "correct MEDIA_CATALOG_URL, or restore the catalog; where it is lost: `media rebuild`."
         )

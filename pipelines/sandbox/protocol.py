@@ -1,6 +1,6 @@
 """One attempt at one picture: a decoder reads the header, waits for consent, decodes, and answers."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -43,6 +43,9 @@ class Task:
     known_sha256: str | None
     needs_new_child: bool = False
     has_used_child: bool = False
+    fetch: Callable[[], Awaitable[None]] | None = None
+    """Has the file's bytes at its descriptor, and `release` returns their memory, where they take any."""
+    release: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Attempt:
         """The checked variants, None for known content. Raises: as `Sandbox.render`, and NoRoomError."""
         budget = Budget(self.cpu_s, self.cpu_s * WALL_FACTOR)
         answer = await self._probe(budget)
+        self.task.release()  # the child has read it all
         match answer:
             case Probed():
                 budget.has_picture = True

@@ -1,7 +1,7 @@
 """The sandbox: pictures are decoded in child processes, some beside each other, and the rest alone."""
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -29,6 +29,7 @@ class Sandbox:
 
     def __init__(self, allowance: Allowance, command: Sequence[str] = DECODER) -> None:
         self._cpu_s = allowance.image_timeout_s
+        self._max_source_bytes = allowance.max_source_bytes
         self.pool = Pool(allowance, command)
         self.guard = MemoryGuard(allowance.memory_alone, self.pool.growth)
         self.admission = Admission(allowance.decoders, allowance.memory_shared)
@@ -39,16 +40,20 @@ class Sandbox:
         source_bytes: int,
         variants: Sequence[Variant],
         known_sha256: str | None,
+        *,
+        fetch: Callable[[], Awaitable[None]] | None = None,
+        release: Callable[[], None] = lambda: None,
     ) -> Rendered | None:
         """Read the picture at `source_fd` once and make each of `variants` of it.
 
+        `fetch` has its bytes there once an attempt has its place; they take memory until `release`.
         None when its content is `known_sha256`. A child that dies or starves on the picture, or runs past
         its time, costs it one more try alone.
 
         Raises: PictureRefused, SourceChanged, DecodeTimeout, DecoderCrashed, DecoderFailed, DecoderKilled,
         DecoderStarved, DecoderUnavailable, BlobsUnavailable where the original cannot be read in time.
         """
-        task = Task(source_fd, source_bytes, variants, known_sha256)
+        task = Task(source_fd, source_bytes, variants, known_sha256, fetch=fetch, release=release)
         try:
             return await self._in_a_child_that_reads(task)
         except (DecodeTimeout, DecoderCrashed, DecoderKilled, DecoderStarved):
@@ -94,6 +99,8 @@ class Sandbox:
             return await self._attempt(task, granted=self.guard.most)
 
     async def _attempt(self, task: Task, granted: int | None = None) -> Rendered | None:
+        if task.fetch and task.source_bytes <= self._max_source_bytes:  # others are refused by their size
+            await task.fetch()
         known = formats.sniff(os.pread(task.source_fd, formats.HEAD, 0))
         engine = known.engine if known else "vips"
         async with self.pool.borrow(engine, new=task.needs_new_child) as child:

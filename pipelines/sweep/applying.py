@@ -163,7 +163,7 @@ async def _remake(keys: Sequence[str], trash: Sequence[Plan], sweeper: Sweeper) 
 async def _old(key: str, sweeper: Sweeper) -> BlobInfo | None:
     """The blob under `key` if it is there and older than the grace."""
     try:
-        async with sweeper.blobs.open(key) as source:
+        async with sweeper.blobs.open(key, fetched=False) as source:
             return source.info if source.info.changed_at < sweeper.ages().orphan_before else None
     except BlobNotFound:
         return None

@@ -83,6 +83,7 @@ class LeaseHolder:
         """Between two steps. Raises: SweepPaused when it is to stop, SweepBusy, StorageError."""
         if self.installation.is_stopping():
             raise SweepPaused
+        await self.installation.check()
         await self._hold()
 
     async def _hold_until(self, ended: asyncio.Event) -> None:

@@ -4,7 +4,7 @@ Every verb raises KeyRefused for a key that leaves the root, BlobsUnavailable wh
 answer, StorageFull when there is no room.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from enum import Enum
@@ -28,7 +28,7 @@ class BlobInfo:
     bytes: int
     changed_at: float
     identity: str = ""  # which file it is; another under the same key has another
-    written_ns: int = 0  # mtime
+    written_ns: int = 0  # mtime; in a bucket, what it lacks in exactness tells contents apart
 
     def is_same_file(self, other: "BlobInfo") -> bool:
         """Whether both are one file, whatever its key.
@@ -46,14 +46,25 @@ def fingerprint(seen: BlobInfo | Existence) -> str:
     return seen.value
 
 
+async def _at_hand() -> None:
+    """A file's bytes need no fetching."""
+
+
 @dataclass(frozen=True)
 class Source:
-    """An original, open for reading: a descriptor, its size in bytes, a stamp that changes with it."""
+    """An original, open for reading: a descriptor, its size in bytes, a stamp that changes with it.
+
+    In a bucket its bytes take memory from `fetch` to `release`, after which they can be fetched again.
+    """
 
     fd: int
     bytes: int
     stamp: str
     info: BlobInfo  # as `stat` returns it
+    fetch: Callable[[], Awaitable[None]] = _at_hand
+    """Has the bytes at the descriptor. Raises: BlobChanged, BlobNotFound, BlobsUnavailable."""
+    release: Callable[[], None] = lambda: None
+    """Returns their memory."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +80,11 @@ class Space:
 
 
 class Open(Protocol):
-    def open(self, key: str) -> AbstractAsyncContextManager[Source]:
-        """The blob under `key` as a descriptor. Raises: BlobNotFound, BlobRefused."""
+    def open(self, key: str, *, fetched: bool = True) -> AbstractAsyncContextManager[Source]:
+        """The blob under `key` as a descriptor; without `fetched`, its bytes may not be there yet.
+
+        Raises: BlobNotFound, BlobRefused.
+        """
 
 
 class Get(Protocol):

@@ -41,7 +41,7 @@ class LocalBlobs:
         return self._root.path
 
     @asynccontextmanager
-    async def open(self, key: str) -> AsyncIterator[Source]:
+    async def open(self, key: str, *, fetched: bool = True) -> AsyncIterator[Source]:
         with mapped(key):
             fd = await in_thread_or_undo(os.close, partial(open_file, self._root, key))
         try:

@@ -23,6 +23,11 @@ def read_marker(root: int) -> str | None:
         content = os.read(fd, _LONGEST)
     finally:
         os.close(fd)
+    return owner_in(content)
+
+
+def owner_in(content: bytes) -> str:
+    """The catalog that a marker names. Raises: RootMismatch where it is damaged."""
     try:
         return str(orjson.loads(content)["catalog"])
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
@@ -46,7 +51,7 @@ def read_marker_at(root: Path) -> str | None:
 def write_marker(root: int, catalog_id: str) -> None:
     """Give a root without a marker to that catalog; who comes second changes nothing."""
     # Written aside first, because a file made with O_EXCL can be read while it is still empty.
-    aside = write_aside(root, MARKER, _content(catalog_id))
+    aside = write_aside(root, MARKER, marker_of(catalog_id))
     try:
         with alone_in(root):  # for file systems that know no exclusive rename
             rename_aside(aside, MARKER, root, root)
@@ -58,8 +63,9 @@ def write_marker(root: int, catalog_id: str) -> None:
 
 def replace_marker(root: int, catalog_id: str) -> None:
     """Give the root to that catalog, whatever it belonged to."""
-    replace_file(root, MARKER, _content(catalog_id))
+    replace_file(root, MARKER, marker_of(catalog_id))
 
 
-def _content(catalog_id: str) -> bytes:
+def marker_of(catalog_id: str) -> bytes:
+    """The content of the marker of that catalog's storage."""
     return orjson.dumps({"catalog": catalog_id, "version": 1})

@@ -4,15 +4,16 @@ It stands in for one in tests and trials. Its descriptors are real, for children
 """
 
 import hashlib
-import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count as counter
 
 from storage.blobs import BlobInfo, Existence, Source
-from storage.errors import BlobNotFound, RootMismatch
+from storage.blobs.memory_file import MemoryFile, memory_file
+from storage.errors import BlobChanged, BlobNotFound, RootMismatch
 from storage.keys import segments
 
 
@@ -32,13 +33,19 @@ class MemoryBlobs:
         self._catalog_id: str | None = None
 
     @asynccontextmanager
-    async def open(self, key: str) -> AsyncIterator[Source]:
+    async def open(self, key: str, *, fetched: bool = True) -> AsyncIterator[Source]:
         blob = self._blob(key)
-        fd = _readable(blob.content)
-        try:
-            yield Source(fd, len(blob.content), f"{blob.version}:{len(blob.content)}", _info(key, blob))
-        finally:
-            os.close(fd)
+        with memory_file() as file:
+            fetch, stamp = partial(self._fetch, key, blob, file), f"{blob.version}:{len(blob.content)}"
+            if fetched:
+                await fetch()
+            yield Source(file.fd, len(blob.content), stamp, _info(key, blob), fetch, file.empty)
+
+    async def _fetch(self, key: str, blob: _Blob, file: MemoryFile) -> None:
+        if self._blob(key) is not blob:
+            raise BlobChanged(f"{key} was replaced meanwhile")
+        if not file.size:
+            file.append(blob.content)
 
     async def get(self, key: str) -> bytes:
         return self._blob(key).content
@@ -124,13 +131,3 @@ class MemoryBlobs:
 def _info(key: str, blob: _Blob) -> BlobInfo:
     etag = hashlib.md5(blob.content, usedforsecurity=False).hexdigest()
     return BlobInfo(key, len(blob.content), blob.changed_at, etag, blob.version)
-
-
-def _readable(content: bytes) -> int:
-    """A descriptor that can only be read, as of a file that is another's."""
-    fd = os.memfd_create("blob")
-    try:
-        os.pwrite(fd, content, 0)
-        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(fd)

@@ -19,7 +19,7 @@ BOTH = pytest.mark.parametrize("by", ["arq", "media"])
 def test_wrong_settings_are_reported_all_at_once_with_exit_code_2(workplace: Workplace, by: str) -> None:
     wrong = {"MEDIA_REDIS_URL": "http://:hunter2@x", "MEDIA_LEASE": "never", "MEDIA_DAMAGED": "perhaps"}
 
-    ended = workplace.run(by, installed=True, MEDIA_STORAGE_URL="s3://bucket", **wrong)
+    ended = workplace.run(by, installed=True, MEDIA_STORAGE_URL="s3:bucket", **wrong)
 
     assert ended.returncode == 2
     assert all(name in ended.stderr for name in [*wrong, "MEDIA_STORAGE_URL"])

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from scripts.s3_server import S3Server
 from storage.blobs import BlobInfo, Existence, Storage, list_infos
 from storage.blobs.local import LocalBlobs
 from storage.blobs.memory import MemoryBlobs
+from storage.blobs.opening import open_blobs
 from storage.errors import BlobNotFound, KeyRefused, RootMismatch
 from storage.keys import UNFINISHED
 from tests.support.blobs import chunks, info_of, is_there, listed, stat_of
+from tests.support.s3 import new_place
 
 HOSTILE = {
     "empty": "",
@@ -309,6 +312,29 @@ class TestMemoryBlobs(BlobsContract):
     @pytest.fixture
     def blobs(self) -> MemoryBlobs:
         return MemoryBlobs()
+
+
+class TestS3BlobsOnSeaweedFS(BlobsContract):
+    """An independent server with conditions; it sorts what a folder holds behind the folder's bare name."""
+
+    async def test_a_list_is_in_order_of_the_whole_key_and_names_each_once(self, blobs: Storage) -> None:
+        names = [f"variants/{number:04}" for number in range(510)]
+        names += ["variants/a.jpg", "variants/a/b.jpg", "variants/a-b/c", "variants/ä", "variants/Z/z"]
+        await blobs.store([(name, b"") for name in names])
+
+        assert sorted(await listed(blobs, "variants")) == sorted(names)  # each once, though out of order
+
+    @pytest.fixture
+    async def blobs(self, seaweedfs: S3Server) -> AsyncIterator[Storage]:
+        async with open_blobs(new_place(seaweedfs).url, create=True) as blobs:
+            yield blobs
+
+
+class TestS3BlobsOnMinistack(BlobsContract):
+    @pytest.fixture
+    async def blobs(self, ministack: S3Server) -> AsyncIterator[Storage]:
+        async with open_blobs(new_place(ministack).url, create=True) as blobs:
+            yield blobs
 
 
 class TestLocalBlobs(BlobsContract):

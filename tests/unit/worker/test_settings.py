@@ -9,6 +9,7 @@ import pytest
 
 from pipelines import cgroups, formats
 from pipelines.formats import MIB
+from storage.blobs.s3_place import S3Place, parse_s3
 from worker.findings import inspect_memory
 from worker.limits import available_cpus
 from worker.settings import Settings, SettingsError, unknown_variables, variable
@@ -28,6 +29,8 @@ def env(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 DEFAULTS: dict[str, object] = {
     "MEDIA_REDIS_URL": "redis://127.0.0.1:6379/0",
+    "MEDIA_S3_ENDPOINT": "",
+    "MEDIA_S3_ADDRESSING": "auto",
     "MEDIA_STORAGE_URL": "file:./var/media",
     "MEDIA_CATALOG_URL": "sqlite+aiosqlite:///./var/catalog.db",
     "MEDIA_STREAM": "media:uploads",
@@ -89,6 +92,25 @@ def test_paths_are_those_that_the_urls_name(env: pytest.MonkeyPatch, tmp_path: P
     assert loaded.catalog_path == tmp_path / "var/catalog.db"
 
 
+def test_the_storage_is_a_bucket_at_the_endpoint_that_the_settings_name(env: pytest.MonkeyPatch) -> None:
+    env.setenv("MEDIA_S3_ENDPOINT", "https://s3.example.org:9000/")
+    env.setenv("MEDIA_S3_ADDRESSING", "path")
+    env.setenv("MEDIA_STORAGE_URL", "s3://photos/of our/site")
+    loaded = Settings.load()
+
+    assert loaded.storage == "s3://photos/of our/site"
+    assert parse_s3(loaded.storage_url) == S3Place(
+        "photos", "of our/site", "https://s3.example.org:9000", "path"
+    )
+
+
+def test_a_url_of_a_bucket_may_name_an_endpoint_of_its_own(env: pytest.MonkeyPatch) -> None:
+    env.setenv("MEDIA_S3_ENDPOINT", "https://s3.example.org")
+    env.setenv("MEDIA_STORAGE_URL", "s3://photos?endpoint=http://127.0.0.1:8333&addressing=path")
+
+    assert parse_s3(Settings.load().storage_url) == S3Place("photos", "", "http://127.0.0.1:8333", "path")
+
+
 def test_all_mistakes_are_reported_at_once_each_by_its_variable(env: pytest.MonkeyPatch) -> None:
     env.setenv("MEDIA_BATCH_SIZE", "many")
     env.setenv("MEDIA_LEASE", "0")
@@ -108,7 +130,10 @@ MISTAKES = [
     ("MEDIA_REDIS_URL", "unix://", "has no host"),
     ("MEDIA_STREAM", "media:events", "must differ from MEDIA_EVENTS"),
     ("MEDIA_EVENTS", "", "at least 1 character"),
-    ("MEDIA_STORAGE_URL", "s3://bucket/prefix", "S3 is not supported yet; use file:PATH"),
+    ("MEDIA_STORAGE_URL", "s3://", "must be s3://BUCKET or s3://BUCKET/PREFIX"),
+    ("MEDIA_STORAGE_URL", "s3://bucket?region=x", "not region="),
+    ("MEDIA_STORAGE_URL", "s3://bucket/a/../b", "a prefix that cannot be one"),
+    ("MEDIA_S3_ENDPOINT", "localhost:9000", "must be http://HOST[:PORT]"),
     ("MEDIA_STORAGE_URL", "/srv/media", "must be file:PATH"),
     ("MEDIA_STORAGE_URL", "file:", "must be file:PATH"),
     ("MEDIA_CATALOG_URL", "postgresql+asyncpg://db/media", "Postgres is not supported yet"),

@@ -1,0 +1,370 @@
+"""Blobs as objects in a bucket: one request a verb, and nothing is missing before the bucket is there."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from functools import partial
+from hashlib import sha256
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from storage.blobs import BlobInfo, Existence, Source
+from storage.blobs.bucket import CREATE, OVERWRITE, SHA256, AlreadyThere, Answer, Bucket, Found
+from storage.blobs.listing import until_proved
+from storage.blobs.marker import marker_of, owner_in
+from storage.blobs.memory_file import MemoryFile, memory_file
+from storage.blobs.s3_place import S3Place
+from storage.errors import (
+    BlobChanged,
+    BlobForbidden,
+    BlobNotFound,
+    BlobPinned,
+    BlobsUnavailable,
+    KeyRefused,
+    RootMismatch,
+    StorageError,
+    TargetUnavailable,
+)
+from storage.keys import AREAS, HIDDEN, MARKER, VARIANTS, is_hidden, segments
+from storage.tasks import together
+
+T = TypeVar("T")
+
+_TRIES = 3  # at what another writer of the same object may undo
+_PROBE = f"{VARIANTS}/{HIDDEN}probe"
+_FOR_EVER = "public, max-age=31536000, immutable"
+_KINDS = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif", "json": "application/json"}
+_LISTING = (
+    "the storage does not say what is missing (403): without the right s3:ListBucket, that and what may not "
+    "be read are the same. Give it to the key or role of the worker"
+)
+_NO_CONDITIONS = (
+    "the bucket ignores If-None-Match: two workers that start for the first time at the same moment may both "
+    "take it, and one of them then stops"
+)
+
+
+class S3Blobs:
+    """Blobs in a bucket; hold it through `open_s3`."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._catalog_id: str | None = None
+        self._has_written = False  # the last write was done; where not, a probe writes
+
+    # -- reading
+
+    @asynccontextmanager
+    async def open(self, key: str, *, fetched: bool = True) -> AsyncIterator[Source]:
+        segments(key)
+        with memory_file() as file:
+            if fetched:
+                answer = await self._sure(self._bucket.get(key))
+                found = answer.found
+                await _read(answer, file)
+            else:
+                found = await self._sure(self._bucket.head(key))
+            fetch = partial(self._fetch, found, file)
+            yield Source(file.fd, found.bytes, found.stamp, found.info(), fetch, file.empty)
+
+    async def _fetch(self, found: Found, file: MemoryFile) -> None:
+        if not file.size:
+            await _read(await self._sure(self._bucket.get(found.key, found.e_tag)), file)
+
+    async def get(self, key: str) -> bytes:
+        segments(key)
+        return await (await self._sure(self._bucket.get(key))).whole()
+
+    async def stat(self, keys: Sequence[str]) -> Mapping[str, BlobInfo | Existence]:
+        for key in keys:
+            segments(key)
+        found = dict(zip(keys, await together(*map(self._seen, keys)), strict=True))
+        if Existence.MISSING in found.values() and not await self._is_here():
+            unsure = dict.fromkeys(keys, Existence.UNKNOWN)
+            return unsure | {key: seen for key, seen in found.items() if isinstance(seen, BlobInfo)}
+        return found
+
+    async def _seen(self, key: str) -> BlobInfo | Existence:
+        try:
+            return (await self._bucket.head(key)).info()
+        except BlobNotFound:
+            return Existence.MISSING
+        except StorageError:
+            return Existence.UNKNOWN
+
+    async def _is_here(self) -> bool:
+        try:
+            await self.check_identity()
+        except StorageError:
+            return False
+        return True
+
+    async def _sure(self, asked: Coroutine[Any, Any, T]) -> T:
+        """What was asked; that something is missing or refused counts only where the storage is there."""
+        try:
+            return await asked
+        except (BlobNotFound, BlobForbidden):
+            await self.check_identity()
+            raise
+
+    # -- listing
+
+    async def list(
+        self, prefix: str, after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
+    ) -> AsyncGenerator[Sequence[str], None]:
+        async with aclosing(self._pages(prefix, after, on_misnamed)) as pages:
+            async for page in pages:
+                yield [found.key for found in page]
+
+    async def _pages(
+        self, prefix: str, after: str, on_misnamed: Callable[[str], object]
+    ) -> AsyncGenerator[Sequence[Found], None]:
+        segments(prefix)
+        ask = partial(self._bucket.list, prefix)
+        async with aclosing(until_proved(ask, after, self._prove_listing)) as pages:
+            async for page in pages:
+                if named := await self._without_folders(list(_named(page, prefix, on_misnamed))):
+                    yield named
+
+    async def _without_folders(self, page: Sequence[Found]) -> Sequence[Found]:
+        """Consoles make an empty object `a/` for a folder `a`, and the client lists it as `a`."""
+        empty = [found.key for found in page if not found.bytes]
+        seen = await self.stat(empty) if empty else {}
+        return [found for found in page if seen.get(found.key) is not Existence.MISSING]
+
+    async def _prove_listing(self) -> None:
+        """Raises: BlobsUnavailable where a listing does not show what is surely there, RootMismatch."""
+        await self.check_identity()
+        if self._catalog_id is not None and MARKER not in await self._bucket.names_at_root():
+            raise BlobsUnavailable(f"the storage failed at a listing: it does not show {MARKER}")
+
+    # -- writing
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        segments(key)
+        content = b"".join([chunk async for chunk in chunks])
+        with self._writing():
+            await self._bucket.put(key, content, _attributes(key, content), OVERWRITE)
+        return len(content)
+
+    async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
+        for key, _ in contents:
+            segments(key)
+        with self._writing():
+            await together(*(self._store(key, content) for key, content in contents))
+
+    async def _store(self, key: str, content: bytes) -> None:
+        """Write what is not there yet. An answer may have been lost, so what is there is compared."""
+        attributes = _attributes(key, content)
+        for _ in range(_TRIES):
+            with suppress(AlreadyThere):
+                return await self._bucket.put(key, content, attributes, CREATE)
+            with suppress(BlobNotFound, BlobChanged):
+                there = await self._bucket.get(key)
+                if await there.whole() != content:
+                    await self._bucket.replace(there.found, content, attributes)
+                return None
+        raise BlobsUnavailable(f"{key} is written by others all the time")
+
+    async def delete(self, key: str) -> None:
+        segments(key)
+        with self._writing(), suppress(BlobNotFound):
+            await self._bucket.delete(key)
+
+    async def move(self, key: str, to: str, *, replace: bool = True) -> BlobInfo | None:
+        segments(key)
+        segments(to)
+        try:
+            seen = await self._sure(self._bucket.head(key))
+            copied = await (self._copy(seen, to) if replace else self._copy_aside(seen, to))
+        except BlobNotFound:
+            return None
+        if copied is None:
+            return None
+        try:
+            with suppress(BlobNotFound):
+                await self._bucket.delete(key)
+        except BlobForbidden as error:
+            raise BlobPinned(f"{key} cannot be removed from where it lies: {error}") from error
+        return copied.info()
+
+    async def _copy(self, seen: Found, to: str) -> Found:
+        """A copy of the object as it is at the end, if others replace it meanwhile."""
+        for _ in range(_TRIES):
+            with _as_target(to):
+                await self._bucket.copy(seen.key, to)
+            copied, now = await together(self._bucket.head(to), self._bucket.head(seen.key))
+            if now.stamp == seen.stamp:
+                return copied
+            seen = now
+        raise BlobsUnavailable(f"{seen.key} is written by others all the time")
+
+    async def _copy_aside(self, seen: Found, to: str) -> Found | None:
+        """A copy where nothing was: not every server copies on that condition, but each writes on it."""
+        answer = await self._bucket.get(seen.key)
+        content = await answer.whole()
+        with _as_target(to), suppress(AlreadyThere):
+            await self._bucket.put(to, content, _attributes(to, content), CREATE)
+        there = await self._bucket.get(to)
+        return there.found if await there.whole() == content else None
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What is refused to a writer is refused to all of them, unlike the reading of one object."""
+        try:
+            yield
+        except BlobForbidden as error:
+            self._has_written = False
+            raise BlobsUnavailable(str(error)) from error
+        except BlobsUnavailable:
+            self._has_written = False
+            raise
+        self._has_written = True
+
+    # -- the storage as a whole
+
+    async def probe(self) -> None:
+        """Read the marker; and write and remove a little, where the last write failed.
+
+        Raises: RootMismatch, StorageFull, BlobsUnavailable.
+        """
+        await self.check_identity()
+        if not self._has_written:
+            with self._writing():
+                await self._bucket.put(_PROBE, b"", {}, OVERWRITE)
+                await self._bucket.delete(_PROBE)
+
+    async def find_lacks(self) -> Sequence[str]:
+        await self.probe()
+        name = f"{_PROBE}-{uuid4().hex}"
+        try:
+            await self._bucket.head(name)
+        except BlobForbidden as error:
+            raise BlobsUnavailable(_LISTING) from error
+        except BlobNotFound:
+            pass
+        with self._writing():
+            await self._bucket.put(name, b"", {}, CREATE)
+            try:
+                await self._bucket.put(name, b"", {}, CREATE)
+            except AlreadyThere:
+                return []
+            finally:
+                await self._bucket.delete(name)
+        return [_NO_CONDITIONS]
+
+    async def prepare(self) -> None:
+        """A request leaves nothing unfinished."""
+
+    async def enter(self, area: str) -> None:
+        """There are no folders."""
+
+    async def space(self) -> None:
+        """Nobody can say."""
+
+    # -- its identity
+
+    async def check_identity(self) -> None:
+        """Raises: RootMismatch where the bucket is gone, or not the one that was bound, BlobsUnavailable."""
+        found = await self._owner()
+        if self._catalog_id is not None:
+            self._check_owner(found, self._catalog_id)
+
+    async def catalog_id(self) -> str | None:
+        return await self._owner()
+
+    async def bind(self, catalog_id: str, *, catalog_is_new: bool) -> None:
+        found = await self._owner()
+        if found is None and catalog_is_new:
+            await self._check_without_variants()
+            with self._writing(), suppress(AlreadyThere):
+                await self._bucket.put(MARKER, marker_of(catalog_id), {}, CREATE)
+            found = await self._owner()
+        self._check_owner(found, catalog_id)
+        self._catalog_id = catalog_id
+
+    async def rebind(self, catalog_id: str) -> None:
+        with self._writing():
+            await self._bucket.put(MARKER, marker_of(catalog_id), {}, OVERWRITE)
+        self._catalog_id = catalog_id
+
+    async def _owner(self) -> str | None:
+        try:
+            answer = await self._bucket.get(MARKER)
+            return owner_in(await answer.whole())
+        except BlobNotFound:
+            return None
+        except BlobForbidden as error:  # by a wrong key or role, or because it is not there
+            raise BlobsUnavailable(
+                f"{error}. Check AWS_* and the rights s3:GetObject and s3:ListBucket"
+            ) from error
+        except RootMismatch as error:
+            if isinstance(error.__cause__, ValueError):  # another server's answer
+                raise BlobsUnavailable(f"the storage failed at {MARKER}: {error}") from error
+            raise
+
+    async def _check_without_variants(self) -> None:
+        async with aclosing(self.list(VARIANTS)) as pages:
+            async for _ in pages:
+                raise RootMismatch(
+                    f"{self._bucket.place} has no {MARKER}, but there are variants already, of another "
+                    "catalog. Correct MEDIA_CATALOG_URL, or restore that one; where it is lost, `media "
+                    "rebuild` makes a new one for an existing storage."
+                )
+
+    def _check_owner(self, found: str | None, catalog_id: str) -> None:
+        place = self._bucket.place
+        if found is None:
+            raise RootMismatch(
+                f"{place} has no {MARKER}, but its catalog has described a storage before. Is it the wrong "
+                "bucket or prefix, or the catalog another one's? If these are its files, restored without "
+                f'the marker, write {place}/{MARKER} again: {{"catalog": "{catalog_id}", "version": 1}}'
+            )
+        if found != catalog_id:
+            raise RootMismatch(
+                f"{place} belongs to the catalog {found}, but the catalog in use is {catalog_id}. Check "
+                "MEDIA_STORAGE_URL and MEDIA_CATALOG_URL: one of them points to another installation. "
+                "If this storage's catalog is lost, `media rebuild` makes a new one."
+            )
+
+
+@asynccontextmanager
+async def open_s3(place: S3Place) -> AsyncIterator[S3Blobs]:
+    """The blobs at that place, which is asked when the first verb is."""
+    yield S3Blobs(Bucket(place))
+
+
+async def _read(answer: Answer, file: MemoryFile) -> None:
+    try:
+        async for part in answer.parts():
+            file.append(part)
+    except BaseException:
+        file.empty()
+        raise
+
+
+@contextmanager
+def _as_target(to: str) -> Iterator[None]:
+    try:
+        yield
+    except BlobForbidden as error:
+        raise TargetUnavailable(f"nothing can be written under {to}: {error}") from error
+
+
+def _named(page: Sequence[Found], prefix: str, on_misnamed: Callable[[str], object]) -> Iterator[Found]:
+    """Those with a name that a key can have and that is no secret of this program's."""
+    is_area = prefix in AREAS
+    for found in page:
+        if is_area and is_hidden(found.key.split("/")[1]):
+            continue
+        try:
+            segments(found.key)
+        except KeyRefused:
+            on_misnamed(found.key)
+        else:
+            yield found
+
+
+def _attributes(key: str, content: bytes) -> Mapping[str, str]:
+    kind = _KINDS.get(key.rpartition(".")[2], "application/octet-stream")
+    lasting = {"Cache-Control": _FOR_EVER} if key.startswith(f"{VARIANTS}/") else {}
+    return {"Content-Type": kind, SHA256: sha256(content).hexdigest(), **lasting}

@@ -1,0 +1,53 @@
+"""S3 servers of the tests: one of each kind a process, and a prefix a test; or why there is none."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+
+from scripts.s3_server import (
+    BUCKET,
+    S3NotFoundError,
+    S3Server,
+    SeaweedServer,
+    temporary_ministack,
+    temporary_seaweedfs,
+)
+from storage.blobs.s3_place import S3Place
+from tests.support.clients import missing
+
+
+@pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[SeaweedServer]:
+    """A SeaweedFS for tests that leave it as they found it."""
+    try:
+        with temporary_seaweedfs() as server, _keys(server):
+            yield server
+    except S3NotFoundError as error:
+        missing(str(error))
+
+
+@pytest.fixture(scope="session")
+def ministack() -> Iterator[S3Server]:
+    """An S3 that sorts listings by the whole key, as AWS does."""
+    try:
+        with temporary_ministack() as server, _keys(server):
+            yield server
+    except S3NotFoundError as error:
+        missing(str(error))
+
+
+def new_place(server: S3Server, bucket: str = BUCKET) -> S3Place:
+    """A prefix that nobody has used."""
+    return S3Place(bucket, f"tests/{uuid4().hex}", server.endpoint, "path")
+
+
+@contextmanager
+def _keys(server: S3Server) -> Iterator[None]:
+    """The variables of the environment from which every client takes its key."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.env.items():
+            if name.startswith("AWS_"):
+                patch.setenv(name, value)
+        yield
