@@ -1,6 +1,6 @@
 """A worker whose files are in a bucket: the real process, a real server."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import obstore
@@ -11,6 +11,8 @@ from scripts.s3_server import SeaweedServer, temporary_seaweedfs
 from tests.support import pictures
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import database_on
+
+PICTURES: tuple[Callable[[], bytes], ...] = (pictures.small, pictures.medium, pictures.large)
 
 
 @pytest.fixture
@@ -63,29 +65,25 @@ def test_an_original_that_is_not_there_fails_and_one_that_is_deleted_goes_to_the
     assert len(on_s3.keys("trash")) == 1
 
 
-PICTURES = (pictures.small, pictures.medium, pictures.large)
-
-
 @pytest.mark.fault(36)
 def test_a_server_that_is_killed_under_load_costs_no_upload_an_attempt(
     redis_server: RedisServer, migrated: Path, tmp_path: Path
 ) -> None:
-    with temporary_seaweedfs() as server:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in server.env.items():
-                patch.setenv(name, value)
-            place = S3Workplace(tmp_path, database_on(redis_server.url), server, migrated)
-            sources = [place.put(f"uploads/{at}.jpg", pictures.medium(at)) for at in range(30)]
-            worker = place.start(MEDIA_CPUS="2")
-            place.send_all({"source": source} for source in sources)
-            place.listen(lambda answers: len(answers) >= 3)
-            server.kill()
-            worker.await_log("unhealthy")
-            server.start()
-            answers = place.await_end_of(*sources, within=60)
+    with temporary_seaweedfs() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.env.items():
+            patch.setenv(name, value)
+        place = S3Workplace(tmp_path, database_on(redis_server.url), server, migrated)
+        sources = [place.put(f"uploads/{at}.jpg", pictures.medium(at)) for at in range(30)]
+        worker = place.start(MEDIA_CPUS="2")
+        place.send_all({"source": source} for source in sources)
+        place.listen(lambda answers: len(answers) >= 3)
+        server.kill()
+        worker.await_log("unhealthy")
+        server.start()
+        answers = place.await_end_of(*sources, within=60)
 
-            assert {answer["type"] for answer in answers.values()} == {"upload.ready"}
-            assert worker.stop() == 0
-            found = place.check()
-            place.close()
+        assert {answer["type"] for answer in answers.values()} == {"upload.ready"}
+        assert worker.stop() == 0
+        found = place.check()
+        place.close()
     assert {row["attempts"] for row in found.uploads.values()} == {0}

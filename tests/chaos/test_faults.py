@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-_S3 = "S3 is refused by the settings until it is built"
 _POSTGRES = "Postgres is refused by the settings until it is built"
 _MARKED = re.compile(r"@pytest\.mark\.fault\(([\d, ]+)\)")
 
@@ -43,6 +42,7 @@ FAULTS: dict[int, str] = {
     33: "The disk fails at any write",
     34: "The power goes",
     35: "The storage is read-only, denied or gone",
+    36: "S3 fails, is slow, or lies",
     37: "The original goes or changes",
     38: "Bombs",
     39: "Truncated pictures",
@@ -68,7 +68,6 @@ FAULTS: dict[int, str] = {
 
 WITHOUT_A_TEST: dict[int, tuple[str, str]] = {
     30: ("Postgres restarts, a transaction cannot be serialized", _POSTGRES),
-    36: ("S3 fails, is slow, or lists late", _S3),
 }
 
 

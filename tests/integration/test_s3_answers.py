@@ -1,0 +1,219 @@
+"""What an S3 answers when something is wrong, and what becomes of it: nothing is missing on a guess."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+
+import pytest
+
+from scripts.s3_server import SECRET_KEY, S3Server
+from storage.blobs import BlobInfo, Existence, Storage
+from storage.blobs.opening import open_blobs, read_owner
+from storage.blobs.s3_place import S3Place
+from storage.errors import BlobChanged, BlobForbidden, BlobNotFound, BlobsUnavailable, RootMismatch
+from tests.support.blobs import chunks, listed, stat_of
+from tests.support.s3 import new_place
+from tests.support.s3_proxy import Fault, S3Proxy, s3_proxy
+
+KEYS = [f"variants/ab/cd/{number}.jpg" for number in range(5)]
+PASSING: tuple[Fault, ...] = ("SlowDown", "InternalError", "cut", "lost reply")
+LASTING: tuple[Fault, ...] = ("SlowDown", "AccessDenied", "cut", "html", "error in 200")
+LIES: tuple[Fault, ...] = ("html", "error in 200", "short list")
+LISTINGS = "GET .*list-type"
+
+
+@pytest.fixture
+def proxy(seaweedfs: S3Server) -> Iterator[S3Proxy]:
+    with s3_proxy(seaweedfs.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def place(seaweedfs: S3Server, proxy: S3Proxy) -> S3Place:
+    return replace(new_place(seaweedfs), endpoint=proxy.endpoint)
+
+
+@pytest.fixture
+async def blobs(place: S3Place) -> AsyncIterator[Storage]:
+    """A bucket behind the proxy, bound to a catalog, with some files."""
+    async with open_blobs(place.url, create=True) as blobs:
+        await blobs.bind("ours", catalog_is_new=True)
+        await blobs.store([(key, key.encode()) for key in KEYS])
+        yield blobs
+
+
+@pytest.mark.fault(36)
+@pytest.mark.parametrize("fault", PASSING)
+async def test_a_fault_that_passes_is_not_noticed(blobs: Storage, proxy: S3Proxy, fault: Fault) -> None:
+    for work in ("PUT", "GET", "HEAD", "DELETE"):
+        proxy.strike(fault, 1, f"^{work} ")
+        await blobs.store([("variants/new", b"new")])
+        assert await blobs.get("variants/new") == b"new"
+        assert isinstance(await stat_of(blobs, "variants/new"), BlobInfo)
+        await blobs.delete("variants/new")
+
+
+async def test_a_body_that_is_cut_in_half_is_read_to_its_end(blobs: Storage, proxy: S3Proxy) -> None:
+    content = bytes(range(256)) * 1000
+    await blobs.put("uploads/a", chunks(content))
+    proxy.strike("half a body", 1, "GET .*uploads/a")
+
+    assert await blobs.get("uploads/a") == content
+
+
+@pytest.mark.fault(35, 36)
+@pytest.mark.parametrize("fault", LASTING)
+async def test_while_a_fault_lasts_nothing_is_missing_or_forbidden(
+    blobs: Storage, proxy: S3Proxy, fault: Fault
+) -> None:
+    proxy.strike(fault)
+
+    for asked in (KEYS[0], "variants/none"):
+        assert await stat_of(blobs, asked) is Existence.UNKNOWN
+        with pytest.raises(BlobsUnavailable) as refused:
+            await blobs.get(asked)
+        assert not isinstance(refused.value, BlobForbidden)
+    with pytest.raises(BlobsUnavailable):
+        await listed(blobs, "variants")
+    with pytest.raises(BlobsUnavailable):
+        await blobs.probe()
+
+
+@pytest.mark.fault(47)
+@pytest.mark.parametrize("fault", LIES)
+async def test_a_listing_that_lies_once_is_whole_all_the_same(
+    blobs: Storage, proxy: S3Proxy, fault: Fault
+) -> None:
+    proxy.strike(fault, 1, LISTINGS)
+
+    assert await listed(blobs, "variants") == KEYS
+
+
+@pytest.mark.parametrize("fault", ["html", "error in 200"])
+async def test_a_listing_that_shows_nothing_is_not_an_empty_storage(
+    blobs: Storage, proxy: S3Proxy, fault: Fault
+) -> None:
+    proxy.strike(fault, of=LISTINGS)
+
+    with pytest.raises(BlobsUnavailable, match=r"does not show \.media-root\.json"):
+        await listed(blobs, "variants")
+
+
+async def test_one_object_that_is_refused_says_nothing_of_the_others(blobs: Storage, proxy: S3Proxy) -> None:
+    proxy.strike("AccessDenied", of=f"(GET|HEAD) .*{KEYS[0]}")
+
+    with pytest.raises(BlobForbidden, match="403"):
+        await blobs.get(KEYS[0])
+    assert await stat_of(blobs, KEYS[0]) is Existence.UNKNOWN
+    assert await blobs.get(KEYS[1]) == KEYS[1].encode()
+
+
+@pytest.mark.fault(35)
+async def test_in_a_bucket_that_is_gone_nothing_is_missing(blobs: Storage, place: S3Place) -> None:
+    async with open_blobs(replace(place, bucket="no-such-bucket").url, create=False) as elsewhere:
+        assert await stat_of(elsewhere, KEYS[0]) is Existence.UNKNOWN
+        for asked in (elsewhere.get(KEYS[0]), listed(elsewhere, "variants"), elsewhere.probe()):
+            with pytest.raises(RootMismatch, match="There is no bucket no-such-bucket at http://127"):
+                await asked
+
+
+async def test_where_the_marker_is_anothers_or_gone_nothing_is_missing(
+    blobs: Storage, place: S3Place
+) -> None:
+    async with open_blobs(place.url, create=False) as other:
+        await other.rebind("theirs")
+
+        assert await stat_of(blobs, "variants/none") is Existence.UNKNOWN
+        with pytest.raises(RootMismatch, match="belongs to the catalog theirs"):
+            await blobs.get("variants/none")
+        await other.delete(".media-root.json")
+        with pytest.raises(RootMismatch, match=r"has no \.media-root\.json"):
+            await blobs.check_identity()
+
+
+async def test_without_the_right_to_list_it_cannot_be_used(blobs: Storage, proxy: S3Proxy) -> None:
+    proxy.strike("AccessDenied", of="HEAD .*probe")  # as AWS answers for what is not there
+
+    with pytest.raises(BlobsUnavailable, match="s3:ListBucket"):
+        await blobs.find_lacks()
+
+
+@pytest.mark.fault(36)
+async def test_a_wrong_secret_is_an_outage_and_is_not_shown(
+    seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mistyped")
+    async with open_blobs(new_place(seaweedfs).url, create=False) as blobs:
+        with pytest.raises(BlobsUnavailable, match="SignatureDoesNotMatch") as refused:
+            await blobs.get(KEYS[0])
+        assert await stat_of(blobs, KEYS[0]) is Existence.UNKNOWN
+
+    assert not isinstance(refused.value, BlobForbidden)
+    assert "mistyped" not in str(refused.value)
+    assert SECRET_KEY not in str(refused.value)
+
+
+async def test_who_owns_a_bucket_can_be_asked_without_opening_it(
+    blobs: Storage, proxy: S3Proxy, place: S3Place
+) -> None:
+    assert read_owner(place.url) == "ours"
+    for fault in PASSING:
+        proxy.strike(fault)
+        assert read_owner(place.url) is None
+
+
+async def test_a_lost_answer_to_a_variant_is_no_second_one(blobs: Storage, proxy: S3Proxy) -> None:
+    proxy.requests.clear()
+    proxy.strike("lost reply", 1, "^PUT ")
+    await blobs.store([("variants/new", b"new")])
+
+    assert await blobs.get("variants/new") == b"new"
+    assert [method for method, _ in proxy.requests if method == "PUT"] == ["PUT", "PUT"]
+
+
+async def test_a_variant_whose_bytes_are_wrong_is_replaced(blobs: Storage) -> None:
+    await blobs.put(KEYS[0], chunks(b"damaged"))
+    await blobs.store([(KEYS[0], b"whole")])
+
+    assert await blobs.get(KEYS[0]) == b"whole"
+
+
+async def test_a_file_is_the_same_file_under_the_key_that_it_is_moved_to(blobs: Storage) -> None:
+    before = (await blobs.stat([KEYS[0]]))[KEYS[0]]
+    moved = await blobs.move(KEYS[0], "trash/plan/a")
+    back = await blobs.move("trash/plan/a", KEYS[0], replace=False)
+
+    assert isinstance(before, BlobInfo)
+    assert moved is not None
+    assert back is not None
+    assert moved.is_same_file(before)
+    assert back.is_same_file(before)
+
+
+async def test_another_content_under_a_key_is_another_file(blobs: Storage) -> None:
+    before = (await blobs.stat([KEYS[0]]))[KEYS[0]]
+    await blobs.put(KEYS[0], chunks(b"x" * len(KEYS[0])))  # of the same size, within the same second
+    after = (await blobs.stat([KEYS[0]]))[KEYS[0]]
+
+    assert isinstance(before, BlobInfo)
+    assert isinstance(after, BlobInfo)
+    assert not before.is_same_file(after)
+
+
+async def test_bytes_are_fetched_when_they_are_asked_for(blobs: Storage, proxy: S3Proxy) -> None:
+    proxy.requests.clear()
+    async with blobs.open(KEYS[0], fetched=False) as source:
+        assert source.bytes == len(KEYS[0])
+        assert [method for method, _ in proxy.requests] == ["HEAD"]
+        await source.fetch()
+        await source.fetch()
+        assert [method for method, _ in proxy.requests] == ["HEAD", "GET"]
+
+
+async def test_what_was_replaced_since_it_was_opened_is_not_fetched(blobs: Storage) -> None:
+    async with blobs.open(KEYS[0], fetched=False) as source:
+        await blobs.put(KEYS[0], chunks(b"another"))
+        with pytest.raises(BlobChanged):
+            await source.fetch()
+        await blobs.delete(KEYS[0])
+        with pytest.raises(BlobNotFound):
+            await source.fetch()
