@@ -20,6 +20,7 @@ COMMANDS = {
     "rebuild": "Make a new catalog for an existing storage root.",
     "failed": "List, retry or discard failed uploads and dead letters.",
     "copy-blobs": "Copy the storage to another place, and move there.",
+    "listen": "Announce what is put into a bucket.",
     "stream": "Begin the stream of events anew.",
     "doctor": "Check Redis, catalog, storage and decoders, and say what to do.",
 }

@@ -76,7 +76,7 @@ def test_the_help_comes_at_once(env: dict[str, str]) -> None:
     assert after.ru_utime - before.ru_utime < 1  # of CPU: this machine may be busy
 
 
-GROUPS = {"failed": ["failed", "list"], "stream": ["stream", "reset"]}
+GROUPS = {"failed": ["failed", "list"], "stream": ["stream", "reset"], "listen": ["listen", "sqs"]}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

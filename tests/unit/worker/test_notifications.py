@@ -1,0 +1,89 @@
+"""Notifications of a bucket: what they report, and which of two writes of a key counts."""
+
+import json
+from typing import Any
+from urllib.parse import quote_plus
+
+import pytest
+
+from worker.notifications import CreatedObject, NotANotification, Sequencers, read_notification
+
+
+def record(key: str, sequencer: str = "01", name: str = "ObjectCreated:Put", bucket: str = "media") -> Any:
+    written = {"key": quote_plus(key), "sequencer": sequencer, "size": 3}
+    return {"eventName": name, "s3": {"bucket": {"name": bucket}, "object": written}}
+
+
+def body(*records: Any) -> str:
+    return json.dumps({"Records": records})
+
+
+def keys(text: str, prefix: str = "") -> list[str]:
+    return [one.key for one in read_notification(text, "media", prefix)]
+
+
+@pytest.mark.parametrize("key", ["uploads/a b+c%20.jpg", "uploads/ü/猫.jpg", 'uploads/"#?&.jpg'])
+def test_a_key_comes_out_as_it_was_put(key: str) -> None:
+    assert keys(body(record(key))) == [key]
+
+
+def test_keys_are_relative_to_the_prefix_and_others_are_passed_over() -> None:
+    text = body(record("app/uploads/a.jpg"), record("app/variants/ab/cd/v.jpg"), record("uploads/b.jpg"))
+
+    assert keys(text, "app") == ["uploads/a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["ObjectRemoved:Delete", "ObjectTagging:Put", "LifecycleExpiration:Delete"])
+def test_only_what_was_written_counts(name: str) -> None:
+    assert keys(body(record("uploads/a.jpg", name=name), record("uploads/b.jpg"))) == ["uploads/b.jpg"]
+
+
+def test_a_folder_that_a_console_made_is_no_original() -> None:
+    assert keys(body(record("uploads/2026/"))) == []
+
+
+def test_the_test_of_s3_reports_nothing() -> None:
+    assert keys('{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "media"}') == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello",
+        "[]",
+        '{"delete": "4a2ca705-03aa-52b8-a8b8-e2aa1374070e"}',
+        body({"eventName": "ObjectCreated:Put"}),
+        body(record("uploads/a.jpg", bucket="another")),
+    ],
+)
+def test_what_no_bucket_of_ours_has_sent_is_refused(text: str) -> None:
+    with pytest.raises(NotANotification):
+        read_notification(text, "media")
+
+
+def test_of_several_writes_of_a_key_the_last_one_counts_whatever_their_order() -> None:
+    writes = [CreatedObject("uploads/a.jpg", each) for each in ("0055AED6DCD90281E5", "0055", "0055AED7")]
+    sequencers = Sequencers()
+
+    [last] = sequencers.newest_of(writes)
+
+    assert last.sequencer == "0055AED7"
+
+
+def test_a_write_that_is_reported_after_a_newer_one_is_passed_over() -> None:
+    sequencers = Sequencers()
+    newer, older = CreatedObject("uploads/a.jpg", "0b"), CreatedObject("uploads/a.jpg", "0a")
+    sequencers.note(newer)
+
+    assert list(sequencers.newest_of([older])) == []
+    assert list(sequencers.newest_of([newer])) == [newer]  # reported twice: at least once
+
+
+def test_the_sequencers_of_so_many_keys_are_remembered() -> None:
+    sequencers = Sequencers(keys=2)
+    for number in range(3):
+        sequencers.note(CreatedObject(f"uploads/{number}.jpg", "0b"))
+
+    forgotten, known = (CreatedObject(f"uploads/{number}.jpg", "0a") for number in (0, 2))
+
+    assert list(sequencers.newest_of([forgotten, known])) == [forgotten]

@@ -1,0 +1,99 @@
+"""Notifications of a bucket: which originals were put there, each key's in the order of its sequencers."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote_plus
+
+import orjson
+
+from storage.keys import UPLOADS
+
+_KEYS_KEPT = 100_000  # whose newest sequencer is remembered
+
+
+class NotANotification(Exception):
+    """The body of a message that no bucket of ours has sent; the message says why."""
+
+
+@dataclass(frozen=True)
+class CreatedObject:
+    """An object that was written: its key below the prefix, and a sequencer, which rises with each write."""
+
+    key: str
+    sequencer: str = ""
+
+
+def read_notification(body: str, bucket: str, prefix: str = "") -> Sequence[CreatedObject]:
+    """The originals that a notification reports as written, in the bucket below `prefix`.
+
+    None for the test that S3 sends when notifications are set up, and for what lies elsewhere in the bucket.
+
+    Raises: NotANotification.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise NotANotification("it is no JSON") from error
+    match document:
+        case {"Event": "s3:TestEvent"}:
+            return []
+        case {"Records": [*records]}:
+            read = [_read(record, bucket) for record in records]
+        case _:
+            raise NotANotification("it has no Records")
+    below = f"{prefix}/" if prefix else ""
+    return [
+        CreatedObject(one.key.removeprefix(below), one.sequencer)
+        for one in read
+        if one is not None and one.key.startswith(f"{below}{UPLOADS}/") and not one.key.endswith("/")
+    ]
+
+
+def _read(record: object, bucket: str) -> CreatedObject | None:
+    """What was written; None where something else has happened."""
+    match record:
+        case {
+            "eventName": str(name),
+            "s3": {"bucket": {"name": str(its)}, "object": {"key": str(key), **rest}},
+        }:
+            if its != bucket:
+                raise NotANotification(f"it is about the bucket {its}")
+            if not name.removeprefix("s3:").startswith("ObjectCreated:"):
+                return None
+            return CreatedObject(unquote_plus(key), str(rest.get("sequencer", "")))
+    raise NotANotification("a record has no bucket and key")
+
+
+class Sequencers:
+    """The newest sequencer of each key lately: a queue brings notifications late, twice, and out of order."""
+
+    def __init__(self, keys: int = _KEYS_KEPT) -> None:
+        self._keys = keys
+        self._newest: OrderedDict[str, str] = OrderedDict()
+
+    def newest_of(self, objects: Sequence[CreatedObject]) -> Iterator[CreatedObject]:
+        """The last write of each key among `objects`, unless a newer one has been here before."""
+        last: Mapping[str, CreatedObject] = {
+            one.key: one for one in sorted(objects, key=lambda one: _padded(one.sequencer))
+        }
+        for one in last.values():
+            if _padded(one.sequencer) >= self._newest.get(one.key, ""):
+                yield one
+
+    def note(self, sent: CreatedObject) -> None:
+        """Remember what was sent."""
+        self._newest[sent.key] = _padded(sent.sequencer)
+        self._newest.move_to_end(sent.key)
+        while len(self._newest) > self._keys:
+            self._newest.popitem(last=False)
+
+
+def _padded(sequencer: str) -> str:
+    """A sequencer as a text that can be compared: S3 has the shorter of two filled up with zeros."""
+    return sequencer.upper().ljust(64, "0")
+
+
+def as_bad_entry(body: str, reason: str) -> Mapping[str, str]:
+    """What a body that is no notification is on the stream: no event, so a dead letter keeps it."""
+    return {"sqs_message": body, "refused": reason}

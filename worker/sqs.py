@@ -1,0 +1,168 @@
+"""A queue of SQS, and what its messages become: events on the stream, sent before the message is deleted."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import boto3
+import structlog
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+
+from pipelines.backoff import Backoff
+from storage.tasks import together
+from storage.threads import in_thread
+from worker.notifications import CreatedObject, NotANotification, Sequencers, as_bad_entry, read_notification
+from worker.queue import QueueUnavailable
+from worker.queue.stream import EventStream
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+_BATCH = 10  # messages: the most that SQS returns
+_WAIT_S = 5  # for the first; a listener that is stopped waits as long
+_INVISIBLE_S = 120  # in which a received message is deleted, or comes again
+_RECEIVERS = 4
+_MOST_WAITING = 10_000  # events on the stream: more wait in SQS, which costs Redis no memory
+_PAUSE_S = 1.0
+_SHOWN = 200  # characters of a body
+_REFUSALS = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "AWS.SimpleQueueService.NonExistentQueue",
+    "InvalidClientTokenId",
+    "InvalidAddress",
+    "QueueDoesNotExist",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+
+
+class SqsUnavailable(Exception):
+    """SQS did not do what was asked; where it is `refused`, no other try helps."""
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = refused
+
+
+@dataclass(frozen=True)
+class SqsMessage:
+    """A message that was received: its body, and the receipt by which it is deleted."""
+
+    body: str
+    receipt: str
+
+
+class SqsQueue:
+    """The queue at `url`. Every verb raises SqsUnavailable."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        config = Config(connect_timeout=5, read_timeout=_WAIT_S + 10, retries={"total_max_attempts": 2})
+        self._client = _named(lambda: boto3.client("sqs", config=config))
+
+    async def receive(self) -> Sequence[SqsMessage]:
+        """The next messages, once there are any, or none after a while."""
+        limits = {
+            "MaxNumberOfMessages": _BATCH,
+            "WaitTimeSeconds": _WAIT_S,
+            "VisibilityTimeout": _INVISIBLE_S,
+        }
+        answer = await _call(lambda: self._client.receive_message(QueueUrl=self._url, **limits))
+        return [SqsMessage(one["Body"], one["ReceiptHandle"]) for one in answer.get("Messages", ())]
+
+    async def delete(self, messages: Sequence[SqsMessage]) -> None:
+        """Delete messages; those that cannot be come again."""
+        entries = [{"Id": str(at), "ReceiptHandle": one.receipt} for at, one in enumerate(messages)]
+        answer = await _call(lambda: self._client.delete_message_batch(QueueUrl=self._url, Entries=entries))
+        if failed := answer.get("Failed"):
+            log.warning("messages_not_deleted", count=len(failed), reason=failed[0].get("Message"))
+
+
+async def _call(call: Callable[[], Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = await in_thread(_named, call)
+    return answer
+
+
+def _named(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except (NoCredentialsError, NoRegionError) as error:
+        raise SqsUnavailable(f"{error} Set AWS_REGION and the credentials (AWS_*).", refused=True) from error
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        raise SqsUnavailable(str(error), refused=code in _REFUSALS) from error
+    except (BotoCoreError, OSError) as error:
+        raise SqsUnavailable(str(error)) from error
+
+
+class SqsListener:
+    """Sends an event for each original that the notifications in a queue report."""
+
+    def __init__(self, sqs: SqsQueue, stream: EventStream, bucket: str, prefix: str) -> None:
+        self._sqs = sqs
+        self._stream = stream
+        self._bucket = bucket
+        self._prefix = prefix
+        self._sequencers = Sequencers()
+        self.sent = 0
+        """How many events were sent."""
+        self._sending = asyncio.Lock()  # of two writes of a key the newer one is sent last
+
+    async def run(self) -> None:
+        """Listen until it is cancelled; wait while SQS or Redis is unavailable.
+
+        Raises: SqsUnavailable where SQS refuses what a listener does, QueueUnavailable where Redis does.
+        """
+        await together(*(self._receive() for _ in range(_RECEIVERS)))
+
+    async def _receive(self) -> None:
+        backoff = Backoff(first_s=0.5, longest_s=30)
+        while True:
+            try:
+                if await self._stream.depth() >= _MOST_WAITING:
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
+                await self.step()
+            except (SqsUnavailable, QueueUnavailable) as error:
+                if isinstance(error, SqsUnavailable) and error.refused:
+                    raise
+                log.warning("listener_paused", reason=str(error))
+                await asyncio.sleep(backoff.next_s())
+            else:
+                backoff.reset()
+
+    async def step(self) -> int:
+        """Send the events of the next messages, then delete those; returns how many messages there were.
+
+        Raises: SqsUnavailable, QueueUnavailable; what was not deleted comes again.
+        """
+        messages = await self._sqs.receive()
+        if messages:
+            async with self._sending:
+                await self._send(messages)
+            await self._sqs.delete(messages)
+        return len(messages)
+
+    async def _send(self, messages: Sequence[SqsMessage]) -> None:
+        created: list[CreatedObject] = []
+        for message in messages:
+            try:
+                found = read_notification(message.body, self._bucket, self._prefix)
+            except NotANotification as error:
+                entry = await self._stream.add(as_bad_entry(message.body, str(error)))
+                log.warning("foreign_message", reason=str(error), entry=entry, body=message.body[:_SHOWN])
+                continue
+            if not found:
+                log.info("message_without_original", body=message.body[:_SHOWN])
+            created += found
+        newest = list(self._sequencers.newest_of(created))
+        for one in newest:
+            await self._stream.add({"source": one.key})
+            self._sequencers.note(one)
+            self.sent += 1
+        if outdated := len(created) - len(newest):
+            log.info("outdated_notifications", count=outdated)
