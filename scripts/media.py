@@ -19,12 +19,13 @@ COMMANDS = {
     "reprocess": "Queue uploads again, beside live ones.",
     "rebuild": "Make a new catalog for an existing storage root.",
     "failed": "List, retry or discard failed uploads and dead letters.",
+    "migrate-catalog": "Move the catalog to another database.",
     "copy-blobs": "Copy the storage to another place, and move there.",
     "listen": "Announce what is put into a bucket.",
     "stream": "Begin the stream of events anew.",
     "doctor": "Check Redis, catalog, storage and decoders, and say what to do.",
 }
-_MODULES = {"stats": "storage_stats", "copy-blobs": "copy_blobs"}
+_MODULES = {"stats": "storage_stats", "copy-blobs": "copy_blobs", "migrate-catalog": "migrate_catalog"}
 
 
 def main() -> None:

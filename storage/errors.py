@@ -85,6 +85,10 @@ class CatalogObsolete(StorageError):
     """The catalog was written by a development version, and no migration starts from its schema."""
 
 
+class CatalogMoved(StorageError):
+    """The catalog has moved to another database, or is about to."""
+
+
 class NoCatalog(StorageError):
     """There is no catalog yet where one was expected."""
 

@@ -65,6 +65,7 @@ POLICIES: Mapping[type[Exception], ErrorPolicy] = {
     stores.CatalogTooNew: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
     stores.CatalogObsolete: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
     stores.CatalogTooOld: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
+    stores.CatalogMoved: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
     stores.NoCatalog: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
 }
 

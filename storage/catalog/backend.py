@@ -1,5 +1,6 @@
 """What a kind of database offers a catalog: the interface of `sqlite.py` and `postgres.py`."""
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -58,6 +59,15 @@ class Backend(Protocol):
 
     async def give_above(self, connection: AsyncConnection, seq: int) -> None:
         """Have the outbox give no `seq` from now on that is not above that one."""
+
+    async def give_numbers_above_rows(self, connection: AsyncConnection) -> None:
+        """Have no number given from now on that a row has which was inserted with its number."""
+
+    def seal(self, reason: str) -> Sequence[str]:
+        """Statements after which every change of what a move copies raises CatalogUnavailable(`reason`)."""
+
+    def unseal(self) -> Sequence[str]:
+        """Statements after which everything can be changed again."""
 
     def exchanged(self) -> str | None:
         """What to do where another catalog is in its place by now: nobody would see what is written."""

@@ -14,6 +14,7 @@ from storage.catalog import schema, tables
 from storage.catalog.address import Address
 from storage.catalog.backend import Backend
 from storage.catalog.condition import Condition
+from storage.catalog.moved import check_not_moved
 from storage.catalog.sqlite_file import FileRoom
 from storage.errors import CatalogDamaged, CatalogObsolete, NoCatalog
 
@@ -152,20 +153,26 @@ class Database:
 
 @asynccontextmanager
 async def open_database(
-    where: Address | str, *, create: bool, migrate: bool, busy_timeout_s: float = BUSY_TIMEOUT_S
+    where: Address | str,
+    *,
+    create: bool,
+    migrate: bool,
+    busy_timeout_s: float = BUSY_TIMEOUT_S,
+    even_if_moved: bool = False,
 ) -> AsyncIterator[Database]:
     """The catalog there, made first where `create` is true.
 
     One of an older schema is copied and brought up to date where `migrate` is true. Another process that
     writes is waited for, `busy_timeout_s` at most.
 
-    Raises: NoCatalog, CatalogUnavailable, CatalogDamaged, CatalogTooNew, CatalogTooOld, CatalogObsolete.
+    Raises: NoCatalog, CatalogUnavailable, CatalogDamaged, CatalogTooNew, CatalogTooOld, CatalogObsolete,
+    CatalogMoved unless it may be opened `even_if_moved`.
     """
     async with _connected(Address.of(where), busy_timeout_s) as backend:
         if await backend.exists() or create:
             with backend.condition.watched():
                 await backend.prepare()
-        await _check_schema(backend, create=create)
+        await _check_schema(backend, create=create, even_if_moved=even_if_moved)
         database = Database(backend)
         await database.bring_up_to_date(migrate=migrate)
         yield database
@@ -177,7 +184,7 @@ async def open_to_read(
 ) -> AsyncIterator[Database]:
     """The catalog there as it is, of whatever schema; nothing is written.
 
-    Raises: NoCatalog, CatalogUnavailable, CatalogDamaged, CatalogObsolete.
+    Raises: NoCatalog, CatalogUnavailable, CatalogDamaged, CatalogObsolete, CatalogMoved.
     """
     async with _connected(Address.of(where), busy_timeout_s) as backend:
         await _check_schema(backend, create=False)
@@ -209,10 +216,10 @@ def _backend_of(address: Address, busy_timeout_s: float) -> Backend:
     return PostgresBackend(address)
 
 
-async def _check_schema(backend: Backend, *, create: bool) -> None:
-    """Refuse what is no catalog, or one of a development version, before anything is written to it.
+async def _check_schema(backend: Backend, *, create: bool, even_if_moved: bool = False) -> None:
+    """Refuse what is no catalog, or not the one any more, before anything is written to it.
 
-    Raises: NoCatalog unless one may be made, CatalogObsolete.
+    Raises: NoCatalog unless one may be made, CatalogObsolete, CatalogMoved.
     """
     name = backend.condition.name
     if not await backend.exists() and not create:
@@ -220,6 +227,8 @@ async def _check_schema(backend: Backend, *, create: bool) -> None:
     with backend.condition.watched():
         async with backend.reading() as connection:
             found = await connection.run_sync(schema.read)
+            if found is not None and not schema.is_obsolete(found) and not even_if_moved:
+                await check_not_moved(connection, name)
     if found is None and not create:
         raise NoCatalog(name)
     if found is not None and schema.is_obsolete(found):

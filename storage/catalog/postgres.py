@@ -1,6 +1,6 @@
 """A catalog in Postgres: its engine, its transactions and its statements."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from hashlib import sha256
@@ -15,8 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from storage.catalog import schema
 from storage.catalog.address import Address
 from storage.catalog.clock import now_ms
-from storage.catalog.postgres_errors import READ_ONLY, ServerCondition, sqlstate
+from storage.catalog.postgres_errors import READ_ONLY, SEALED_STATE, ServerCondition, sqlstate
 from storage.catalog.sqlite_file import FileRoom
+from storage.catalog.tables import SEALED
 
 CONNECT_S = 10.0
 COMMAND_S = 30.0
@@ -46,6 +47,9 @@ _COUNTED = text("""
     SELECT 'dead_letter', code, '', 0, count(*), CAST(sum(length(body)) AS bigint)
     FROM dead_letters GROUP BY 2
 """)
+
+
+_NUMBERED = {"uploads": "number", "outbox": "seq", "dead_letters": "id"}
 
 
 class PostgresBackend:
@@ -127,6 +131,36 @@ class PostgresBackend:
     async def give_above(self, connection: AsyncConnection, seq: int) -> None:
         """Have the outbox give no `seq` from now on that is not above that one."""
         await connection.execute(_RAISE_SEQ, {"seq": seq})
+
+    async def give_numbers_above_rows(self, connection: AsyncConnection) -> None:
+        """Move the sequences behind the greatest number that was inserted."""
+        for table, column in _NUMBERED.items():
+            sequence = f"CAST(pg_get_serial_sequence('{table}', '{column}') AS regclass)"
+            greatest = f"greatest(max({column}), pg_sequence_last_value({sequence}))"
+            raise_it = f"SELECT setval({sequence}, {greatest}) FROM {table} HAVING count(*) > 0"  # noqa: S608
+            await connection.exec_driver_sql(raise_it)
+
+    def seal(self, reason: str) -> Sequence[str]:
+        """Triggers that raise, each statement, before it has changed a row."""
+        text = reason.replace("'", "''")
+        function = f"""CREATE OR REPLACE FUNCTION sealed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            RAISE EXCEPTION USING ERRCODE = '{SEALED_STATE}', MESSAGE = '{text}';
+        END $$"""
+        each = "INSERT OR UPDATE OR DELETE"
+        triggers = (
+            f"CREATE TRIGGER sealed BEFORE {each} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION sealed()"
+            for table in SEALED
+        )
+        # The row that is written as it is, to find out whether the catalog can be written.
+        root = (
+            "CREATE TRIGGER sealed BEFORE UPDATE ON kv FOR EACH ROW WHEN (OLD.name = 'root') "
+            "EXECUTE FUNCTION sealed()"
+        )
+        return [*self.unseal(), function, *triggers, root]
+
+    def unseal(self) -> Sequence[str]:
+        """Without these triggers."""
+        return [f"DROP TRIGGER IF EXISTS sealed ON {table}" for table in (*SEALED, "kv")]
 
     def exchanged(self) -> str | None:
         """Nobody can exchange a database under its name while it has connections."""

@@ -13,6 +13,8 @@ from storage.errors import CatalogConflict, CatalogDamaged, CatalogUnavailable
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK = "40P01"
 READ_ONLY = "25006"
+SEALED_STATE = "MW001"
+"""What the triggers of `seal` raise."""
 _NO_TABLE = ("42P01", "3F000")
 _NO_RIGHT = "42501"
 _OF_OURS = ("22", "23", "42")  # classes: a value, a constraint, a statement
@@ -51,6 +53,8 @@ class ServerCondition(Condition):
         state, cause = sqlstate(error), _words(error)
         if state in (SERIALIZATION_FAILURE, DEADLOCK):
             return CatalogConflict(f"the catalog undid a transaction that met another: {cause}")
+        if state == SEALED_STATE:
+            return CatalogUnavailable(cause)
         if state in _DAMAGED:
             damaged = CatalogDamaged(f"the catalog {self.name} is damaged: {cause}")
             self.met(damaged)

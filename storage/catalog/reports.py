@@ -114,6 +114,11 @@ class Reports:
         async with self._database.reading() as connection:
             return int((await connection.execute(query)).scalar_one())
 
+    async def count_all(self) -> Mapping[Place, Count]:
+        """What all rows add up to, without a look at the totals."""
+        async with self._database.reading() as connection:
+            return await _amounts(connection, self._database.backend.counted)
+
     async def check_totals(self) -> Sequence[Total]:
         """Count all rows; returns what has to be added to the totals, nothing where they are right.
 

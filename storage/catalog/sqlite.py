@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from storage.catalog.copying import copy_before
 from storage.catalog.place import check_local
 from storage.catalog.sqlite_errors import FileCondition
 from storage.catalog.sqlite_file import LARGE_LOG, LARGE_LOG_WARNING, MIB, FileRoom, find_damage, log_bytes
+from storage.catalog.tables import SEALED
 from storage.errors import CatalogUnavailable
 from storage.paths import has_catalog
 from storage.threads import in_thread
@@ -50,6 +51,12 @@ _COUNTED = text("""
     UNION ALL
     SELECT 'dead_letter', code, '', 0, count(*), sum(length(body)) FROM dead_letters GROUP BY 2
 """)
+
+
+_VERBS = ("INSERT", "UPDATE", "DELETE")
+_SEALS = {f"sealed_{table}_{verb}": f"{verb} ON {table}" for table in SEALED for verb in _VERBS}
+# The row that is written as it is, to find out whether the catalog can be written.
+_SEALS["sealed_root"] = "UPDATE ON kv WHEN OLD.name = 'root'"
 
 
 class SqliteBackend:
@@ -121,6 +128,22 @@ class SqliteBackend:
         raised = await connection.execute(_RAISE_SEQ, {"seq": seq})
         if not raised.rowcount:
             await connection.execute(_FIRST_SEQ, {"seq": seq})
+
+    async def give_numbers_above_rows(self, connection: AsyncConnection) -> None:
+        """It numbers rows after those that are there."""
+
+    def seal(self, reason: str) -> Sequence[str]:
+        """Triggers that raise, of names that `unseal` knows."""
+        text = reason.replace("'", "''")
+        does = f"BEGIN SELECT RAISE(ABORT, '{text}'); END"
+        return [
+            *self.unseal(),
+            *(f"CREATE TRIGGER {name} BEFORE {of} {does}" for name, of in _SEALS.items()),
+        ]
+
+    def unseal(self) -> Sequence[str]:
+        """Without these triggers."""
+        return [f"DROP TRIGGER IF EXISTS {name}" for name in _SEALS]
 
     def exchanged(self) -> str | None:
         """What to do where another file, or none, lies there by now: nobody would see what is written."""

@@ -103,11 +103,13 @@ class FileCondition(Condition):
 
     def is_mistake(self, error: Exception) -> bool:
         """Whether the statement or its values are wrong, rather than the database."""
-        return isinstance(error, (IntegrityError, ProgrammingError, DataError))
+        return isinstance(error, (IntegrityError, ProgrammingError, DataError)) and not _is_sealed(error)
 
     def named(self, error: Exception) -> CatalogUnavailable:
         """The error, in words that say what to do."""
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        if _is_sealed(error):
+            return CatalogUnavailable(str(cause))
         fault = fault_of(cause)
         if fault is Fault.DAMAGED:
             damaged = CatalogDamaged(
@@ -131,3 +133,9 @@ class FileCondition(Condition):
         if fault is Fault.DISK:
             return CatalogUnavailable(f"the disk under the catalog {self.path} fails or is full ({cause})")
         return CatalogUnavailable(f"the catalog did not answer: {cause}")
+
+
+def _is_sealed(error: Exception) -> bool:
+    """Whether a trigger of `seal` has raised it: no other one raises."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_TRIGGER

@@ -181,3 +181,6 @@ snapshots = Table(
     Column("superseded_bytes", Big, nullable=False),
     Column("free_bytes", Big),
 )
+
+SEALED = ("uploads", "variants", "outbox", "dead_letters", "poison_contents", "deletion_marks", "snapshots")
+"""The tables in which nothing is changed any more once their catalog moves."""

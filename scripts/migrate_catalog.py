@@ -1,0 +1,109 @@
+"""`media migrate-catalog`: moves the catalog to another database, while no worker runs."""
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Annotated
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from scripts.progress import Progress
+from scripts.terminal import AsJson, CommandError, counted, output, print_json, run, table
+from storage.catalog.address import Address
+from storage.catalog.database import Database, open_database
+from storage.catalog.moving import CatalogMove, MoveRefused, cancel, count_rows
+from storage.errors import NoCatalog
+from worker import setting_types as types
+from worker.queue import open_queue
+from worker.settings import Settings
+
+
+def command(
+    to: Annotated[str | None, typer.Option(metavar="URL", help="Where to, like MEDIA_CATALOG_URL.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the rows.")] = False,
+    cancels: Annotated[
+        bool, typer.Option("--cancel", help="Use the catalog again whose move was killed.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Move the catalog to another database, and mark the old one as moved. Stop every worker before.
+
+    Rows are counted and added up on both sides before anything moves. A move that was killed begins again.
+    """
+
+    async def body(settings: Settings) -> None:
+        if (to is None) != cancels:
+            raise CommandError("Name the database with --to, or take a move back with --cancel.", code=2)
+        source_url = settings.catalog_url
+        async with open_database(source_url, create=False, migrate=False, even_if_moved=True) as source:
+            try:
+                if to is None:
+                    await cancel(source)
+                    rows: Mapping[str, int] = {}
+                else:
+                    rows = await _move(settings, source, _checked(to), dry_run=dry_run)
+            except MoveRefused as error:
+                raise CommandError(str(error)) from error
+        if as_json:
+            print_json(
+                {"to": to and Address.of(to).name, "rows": rows, "finished": not dry_run and not cancels}
+            )
+        else:
+            _report(rows, to, dry_run=dry_run)
+
+    run(body)
+
+
+def _checked(url: str) -> str:
+    try:
+        return TypeAdapter(types.CatalogUrl).validate_python(url)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise CommandError(f"--to: {reason}", code=2) from error
+
+
+async def _move(settings: Settings, source: Database, to: str, *, dry_run: bool) -> Mapping[str, int]:
+    expected = await count_rows(source)
+    if dry_run:
+        await _check(settings, source, to)
+        return expected
+    async with open_queue(settings) as queue:
+        if living := len(await queue.heartbeats.living()):
+            raise CommandError(f"{counted(living, 'worker')} may still write: stop every worker first.")
+    copied: Counter[str] = Counter()
+    async with open_database(to, create=True, migrate=False, even_if_moved=True) as target:
+        move = _plan(settings, source, target, to)
+        with Progress("rows", sum(expected.values())) as progress:
+            async with aclosing(move.run()) as steps:
+                async for step in steps:
+                    copied[step.table] += step.rows
+                    progress.advance(step.rows)
+    return copied
+
+
+async def _check(settings: Settings, source: Database, to: str) -> None:
+    try:
+        async with open_database(to, create=False, migrate=False, even_if_moved=True) as target:
+            await _plan(settings, source, target, to).check()
+    except NoCatalog:
+        return  # it will be made
+
+
+def _plan(settings: Settings, source: Database, target: Database, to: str) -> CatalogMove:
+    return CatalogMove(
+        source, target, source_name=Address.of(settings.catalog_url).name, target_name=Address.of(to).name
+    )
+
+
+def _report(rows: Mapping[str, int], to: str | None, *, dry_run: bool) -> None:
+    if to is None:
+        output.print("The catalog is used again.")
+        return
+    output.print(table("Rows", ("table", "#rows"), rows.items()))
+    if dry_run:
+        output.print("Nothing was written.")
+    else:
+        output.print(
+            f"The catalog is {Address.of(to).name} now: set MEDIA_CATALOG_URL, and start the workers."
+        )
