@@ -7,10 +7,10 @@ from hashlib import sha256
 from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 from rich.filesize import decimal as size
 
 from scripts.progress import Progress
+from scripts.targets import checked
 from scripts.terminal import AsJson, CommandError, counted, output, print_error, print_json, run, table
 from storage.blobs import Storage
 from storage.blobs.copying import BlobCopy, CopyStep, check_target, moved, unfinished
@@ -18,7 +18,6 @@ from storage.blobs.opening import open_blobs
 from storage.catalog.kv import Checkpoint
 from storage.catalog.opening import Catalog
 from storage.keys import shown
-from worker import setting_types as types
 from worker.queue import open_queue
 from worker.settings import Settings
 from worker.stores import Stores, open_stores
@@ -70,12 +69,12 @@ def command(
     """
 
     async def body(settings: Settings) -> int:
-        url = _checked(to)
+        url = checked(settings, "storage_url", to)
         async with (
             open_stores(settings, create=False) as stores,
             open_blobs(url, create=not dry_run) as target,
         ):
-            done = await _copy(settings, stores, target, url, finish=finish, dry_run=dry_run)
+            done = await _copy(settings, stores, target, to, finish=finish, dry_run=dry_run)
         if as_json:
             print_json(asdict(done))
         else:
@@ -83,14 +82,6 @@ def command(
         return 1 if done.refused else 0
 
     run(body)
-
-
-def _checked(url: str) -> str:
-    try:
-        return TypeAdapter(types.StorageUrl).validate_python(url)
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise CommandError(f"--to: {reason}", code=2) from error
 
 
 async def _copy(

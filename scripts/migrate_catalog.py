@@ -6,15 +6,14 @@ from contextlib import aclosing
 from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from scripts.progress import Progress
+from scripts.targets import checked
 from scripts.terminal import AsJson, CommandError, counted, output, print_json, run, table
 from storage.catalog.address import Address
 from storage.catalog.database import Database, open_database
 from storage.catalog.moving import CatalogMove, MoveRefused, cancel, count_rows
 from storage.errors import NoCatalog
-from worker import setting_types as types
 from worker.queue import open_queue
 from worker.settings import Settings
 
@@ -35,32 +34,24 @@ def command(
     async def body(settings: Settings) -> None:
         if (to is None) != cancels:
             raise CommandError("Name the database with --to, or take a move back with --cancel.", code=2)
+        target = None if to is None else checked(settings, "catalog_url", to)
+        name = None if target is None else Address.of(target).name
         source_url = settings.catalog_url
         async with open_database(source_url, create=False, migrate=False, even_if_moved=True) as source:
             try:
-                if to is None:
+                if target is None:
                     await cancel(source)
                     rows: Mapping[str, int] = {}
                 else:
-                    rows = await _move(settings, source, _checked(to), dry_run=dry_run)
+                    rows = await _move(settings, source, target, dry_run=dry_run)
             except MoveRefused as error:
                 raise CommandError(str(error)) from error
         if as_json:
-            print_json(
-                {"to": to and Address.of(to).name, "rows": rows, "finished": not dry_run and not cancels}
-            )
+            print_json({"to": name, "rows": rows, "finished": not dry_run and not cancels})
         else:
-            _report(rows, to, dry_run=dry_run)
+            _report(rows, name, dry_run=dry_run)
 
     run(body)
-
-
-def _checked(url: str) -> str:
-    try:
-        return TypeAdapter(types.CatalogUrl).validate_python(url)
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise CommandError(f"--to: {reason}", code=2) from error
 
 
 async def _move(settings: Settings, source: Database, to: str, *, dry_run: bool) -> Mapping[str, int]:
@@ -91,19 +82,16 @@ async def _check(settings: Settings, source: Database, to: str) -> None:
 
 
 def _plan(settings: Settings, source: Database, target: Database, to: str) -> CatalogMove:
-    return CatalogMove(
-        source, target, source_name=Address.of(settings.catalog_url).name, target_name=Address.of(to).name
-    )
+    names = {"source_name": Address.of(settings.catalog_url).name, "target_name": Address.of(to).name}
+    return CatalogMove(source, target, **names)
 
 
-def _report(rows: Mapping[str, int], to: str | None, *, dry_run: bool) -> None:
-    if to is None:
+def _report(rows: Mapping[str, int], name: str | None, *, dry_run: bool) -> None:
+    if name is None:
         output.print("The catalog is used again.")
         return
     output.print(table("Rows", ("table", "#rows"), rows.items()))
     if dry_run:
         output.print("Nothing was written.")
     else:
-        output.print(
-            f"The catalog is {Address.of(to).name} now: set MEDIA_CATALOG_URL, and start the workers."
-        )
+        output.print(f"The catalog is {name} now: set MEDIA_CATALOG_URL, and start the workers.")

@@ -7,21 +7,11 @@ from typing import Any
 import boto3
 import pytest
 
-from scripts.s3_server import S3NotFoundError, S3Server, temporary_ministack
-from tests.support.clients import missing
+from scripts.s3_server import S3Server
 from worker.queue import Queue, QueueUnavailable
 from worker.sqs import SqsListener, SqsQueue, SqsUnavailable
 
 SOURCE = "uploads/2026/11/grey cat.jpg"
-
-
-@pytest.fixture(scope="module")
-def ministack() -> Iterator[S3Server]:
-    try:
-        with temporary_ministack() as server:
-            yield server
-    except S3NotFoundError as error:
-        missing(str(error))
 
 
 @pytest.fixture
