@@ -57,6 +57,7 @@ POLICIES: Mapping[type[Exception], ErrorPolicy] = {
     stores.TargetUnavailable: ErrorPolicy("storage_unavailable", transient=True),
     stores.StorageFull: ErrorPolicy("storage_full", transient=True),
     stores.CatalogUnavailable: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
+    stores.CatalogConflict: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
     stores.CatalogDamaged: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
     # These end a worker before it takes a job; should one meet an upload, it is not the upload's fault.
     stores.RootMismatch: ErrorPolicy("storage_unavailable", transient=True, counted=False),
