@@ -23,7 +23,7 @@ def command(
 
     async def body(settings: Settings) -> None:
         last = since
-        async with open_catalog(settings.catalog_url, create=False) as catalog:
+        async with open_catalog(settings.catalog, create=False) as catalog:
             while True:
                 messages = await catalog.outbox.since(last)
                 for message in messages:

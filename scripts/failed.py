@@ -57,7 +57,7 @@ def list_failed(
     """List failed uploads with their codes, those that wait for another try, and dead letters."""
 
     async def body(settings: Settings) -> None:
-        async with open_catalog(settings.catalog_url, create=False) as catalog:
+        async with open_catalog(settings.catalog, create=False) as catalog:
             found = await list_failures(catalog, limit)
         if as_json:
             print_json(found)
@@ -95,7 +95,7 @@ def discard_failed(
     """Forget failed uploads without variants, and dead letters. Originals stay where they are."""
 
     async def body(settings: Settings) -> int:
-        async with open_catalog(settings.catalog_url, create=False) as catalog:
+        async with open_catalog(settings.catalog, create=False) as catalog:
             chosen = await _choose(catalog, ids, code, everything=everything)
             gone = await discard(chosen, catalog)
         return _report("discarded", gone, chosen, as_json=as_json)

@@ -26,10 +26,10 @@ def command(
     """Make a new catalog for the storage root, and queue every original. Nothing is deleted."""
 
     async def body(settings: Settings) -> None:
-        async with open_catalog(settings.catalog_url, uploads_per_job=settings.uploads_per_job) as catalog:
+        async with open_catalog(settings.catalog, uploads_per_job=settings.uploads_per_job) as catalog:
             if not catalog.is_new and not await is_rebuild_interrupted(catalog):
                 raise CommandError(
-                    f"{settings.catalog_path} is the catalog of a storage root already. Move it away first, "
+                    f"{settings.catalog_name} is the catalog of a storage root already. Move it away first, "
                     "if you mean to replace it."
                 )
             errors.print(_LOSSES)
@@ -45,7 +45,7 @@ def command(
 
 
 def _ask(settings: Settings) -> None:
-    question = f"Give {settings.storage} to a new catalog {settings.catalog_path}? (--yes: do not ask)"
+    question = f"Give {settings.storage} to a new catalog {settings.catalog_name}? (--yes: do not ask)"
     try:
         typer.confirm(question, abort=True, err=True)
     except OSError as error:

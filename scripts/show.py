@@ -22,7 +22,7 @@ def command(
 
     async def body(settings: Settings) -> None:
         upload_id = parse_id(upload)
-        async with open_catalog(settings.catalog_url, create=False) as catalog:
+        async with open_catalog(settings.catalog, create=False) as catalog:
             found = await catalog.reports.find(upload_id)
         if found is None:
             raise CommandError(f"There is no upload {upload}.")

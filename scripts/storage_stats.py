@@ -67,7 +67,7 @@ async def stored(settings: Settings) -> StorageTotals:
     """
     from storage.catalog.reports import read_totals  # takes a while: `media demo` prints such a report, too
 
-    return await read_totals(settings.catalog_url)
+    return await read_totals(settings.catalog)
 
 
 async def waiting(settings: Settings) -> QueueDepth | None:
@@ -103,7 +103,7 @@ async def _scan(settings: Settings) -> DriftReport:
     from storage.catalog.opening import open_catalog
 
     async with (
-        open_catalog(settings.catalog_url, create=False) as catalog,
+        open_catalog(settings.catalog, create=False) as catalog,
         open_blobs(settings.storage_url, create=False) as blobs,
     ):
         await blobs.bind(catalog.id, catalog_is_new=False)

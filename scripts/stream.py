@@ -27,7 +27,7 @@ def reset(
     """Delete the stream and begin it anew, with IDs that follow the clock. Workers may keep running."""
 
     async def body(settings: Settings) -> None:
-        async with open_catalog(settings.catalog_url, create=False) as catalog, open_queue(settings) as queue:
+        async with open_catalog(settings.catalog, create=False) as catalog, open_queue(settings) as queue:
             await queue.ownership.check_not_of_another(catalog.id)
             waiting = await queue.stream.depth()
             # Before the stream: what comes into the new one must be newer than all that was taken.

@@ -13,7 +13,7 @@ from scripts.postgres_server import PostgresNotFoundError, PostgresServer, tempo
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog.opening import Catalog, open_catalog
 from tests.support.clients import missing
-from tests.support.postgres import new_database
+from tests.support.postgres import execute, new_database
 from tests.support.s3 import ministack, seaweedfs
 
 __all__ = ["ministack", "seaweedfs"]
@@ -25,6 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "fault(numbers): the faults of tests/chaos/test_faults.py that it is about"
     )
+    config.addinivalue_line(
+        "markers", "sqlite: about SQLite alone, in a module whose tests run on both databases"
+    )
     config.addinivalue_line("markers", "campaign: takes minutes; run by `pytest -m campaign`")
 
 
@@ -34,11 +37,18 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items[:] = [item for item in items if not _is_of_the_other_database(item)]
     if "campaign" in str(config.getoption("markexpr")):
         return
     for item in items:
         if item.get_closest_marker("campaign"):
             item.add_marker(pytest.mark.skip(reason="a campaign: pytest -m campaign"))
+
+
+def _is_of_the_other_database(item: pytest.Item) -> bool:
+    call = getattr(item, "callspec", None)
+    kind = call.params.get("database_kind") if call else None
+    return kind == "postgres" and item.get_closest_marker("sqlite") is not None
 
 
 def url_of(path: Path) -> str:
@@ -75,15 +85,47 @@ async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def migrated_database(postgres_server: PostgresServer) -> str:
+    """The name of a database with a new catalog, to be copied."""
+    name = "migrated"
+
+    async def migrate() -> None:
+        await execute(postgres_server, f"CREATE DATABASE {name}")
+        async with open_catalog(postgres_server.url(name)):
+            pass
+
+    asyncio.run(migrate())
+    return name
+
+
 @pytest.fixture
-def catalog_url(tmp_path: Path) -> str:
+async def postgres_catalog_url(postgres_server: PostgresServer, migrated_database: str) -> AsyncIterator[str]:
+    """A catalog on Postgres that nobody has used."""
+    async with new_database(postgres_server, migrated_database) as url:
+        yield url
+
+
+@pytest.fixture
+def database_kind() -> str:
+    """Which database is beneath the catalog; modules whose tests hold for both are marked with `ON_BOTH`."""
+    return "sqlite"
+
+
+@pytest.fixture
+def catalog_url(request: pytest.FixtureRequest, tmp_path: Path, database_kind: str) -> str:
+    if database_kind == "postgres":
+        return str(request.getfixturevalue("postgres_catalog_url"))
     return url_of(tmp_path / "catalog.db")
 
 
 @pytest.fixture
-async def catalog(migrated: Path, tmp_path: Path, catalog_url: str) -> AsyncIterator[Catalog]:
-    """A catalog that nobody has used, in `tmp_path`."""
-    shutil.copy(migrated, tmp_path / "catalog.db")
+async def catalog(
+    migrated: Path, tmp_path: Path, catalog_url: str, database_kind: str
+) -> AsyncIterator[Catalog]:
+    """A catalog that nobody has used, in `tmp_path` if it is a file."""
+    if database_kind == "sqlite":
+        shutil.copy(migrated, tmp_path / "catalog.db")
     async with open_catalog(catalog_url) as fresh:
         yield fresh
 

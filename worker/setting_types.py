@@ -1,6 +1,5 @@
 """The types of the settings, which refuse a wrong value with a reason for people."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from pipelines import formats
 from pipelines.recipe_file import RecipeMistakes, load_recipes
 from storage.blobs.opening import check_backend
 from storage.blobs.s3_place import check_endpoint, parse_s3
+from storage.catalog.address import mistake_in
 from storage.errors import BackendMissing
 from worker.crontab import check_crontab
 from worker.queue.url import check_url
@@ -45,10 +45,8 @@ def _storage_url(value: str, info: ValidationInfo) -> str:
 
 
 def _catalog_url(value: str) -> str:
-    if value.startswith("postgres"):
-        raise ValueError("Postgres is not supported yet; use sqlite+aiosqlite:///PATH")
-    if not re.fullmatch(r"sqlite\+aiosqlite:///[^?:]+", value):
-        raise ValueError("must be sqlite+aiosqlite:///PATH")
+    if mistake := mistake_in(value):
+        raise ValueError(mistake)
     return value
 
 

@@ -17,6 +17,7 @@ from pipelines.formats import MIB
 from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.recipe_file import load_recipes
 from storage.blobs.opening import shown
+from storage.catalog.address import POOL, Address
 from storage.paths import folder_of
 from worker import setting_types as types
 from worker.env_files import ENCODING, INSTEAD, EnvFile, find_env_files
@@ -56,7 +57,16 @@ class Settings(BaseSettings):
         "keys, region and roles that `AWS_*` name",
     )
     catalog_url: types.CatalogUrl = Field(
-        "sqlite+aiosqlite:///./var/catalog.db", description="`sqlite+aiosqlite:///PATH`"
+        "sqlite+aiosqlite:///./var/catalog.db",
+        repr=False,  # may hold a password
+        description="`sqlite+aiosqlite:///PATH`, or for many hosts "
+        "`postgresql+asyncpg://USER:PASSWORD@HOST[,HOST]/DATABASE[?sslmode=…]`",
+    )
+    catalog_pool: int = Field(
+        POOL, ge=1, le=100, description="connections of a worker to a catalog on Postgres, at most"
+    )
+    catalog_pooler: bool = Field(
+        False, description="whether they lead to a pooler that shares out transactions, such as PgBouncer"
     )
     events: str = Field(
         "media:events",
@@ -165,8 +175,19 @@ class Settings(BaseSettings):
         return folder_of(self.storage_url)
 
     @property
+    def catalog(self) -> Address:
+        """Where the catalog is, and how it is reached."""
+        return Address(self.catalog_url, self.catalog_pool, self.catalog_pooler)
+
+    @property
     def catalog_path(self) -> Path:
-        return Path(self.catalog_url.removeprefix("sqlite+aiosqlite:///")).absolute()
+        """The catalog's file, where it is one."""
+        return self.catalog.path.absolute()
+
+    @property
+    def catalog_name(self) -> str:
+        """The catalog as people are shown it, without a password."""
+        return str(self.catalog_path) if self.catalog.is_file else self.catalog.name
 
     @cached_property
     def memory_limit(self) -> MemoryLimit | None:

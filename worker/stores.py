@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from storage import keys
 from storage.blobs import Storage
 from storage.blobs.opening import has_owner, open_blobs
+from storage.catalog.database import is_catalog
 from storage.catalog.opening import Catalog, open_catalog
 from storage.errors import RootMismatch
-from storage.paths import has_catalog
 from storage.threads import in_thread
 from worker.settings import Settings
 
@@ -35,7 +35,7 @@ async def open_stores(
         await _check_unused(settings)
     async with (
         open_catalog(
-            settings.catalog_url,
+            settings.catalog,
             create=create,
             migrate=migrate,
             uploads_per_job=settings.uploads_per_job,
@@ -53,12 +53,13 @@ async def _check_unused(settings: Settings) -> None:
 
     Also CatalogUnavailable or BlobsUnavailable where nobody can say what is there.
     """
-    path = settings.catalog_path
-    if has_catalog(path):
+    if await is_catalog(settings.catalog):
         return
     bound = await in_thread(has_owner, settings.storage_url)
-    if bound and not has_catalog(path):  # otherwise another worker, which starts too, has just made both
+    # Otherwise another worker, which starts too, has just made both.
+    if bound and not await is_catalog(settings.catalog):
+        name = settings.catalog_name
         raise RootMismatch(
-            f"There is no catalog at {path}, but {settings.storage} has a {keys.MARKER} already: "
+            f"There is no catalog at {name}, but {settings.storage} has a {keys.MARKER} already: "
             "correct MEDIA_CATALOG_URL, or restore the catalog; where it is lost: `media rebuild`."
         )

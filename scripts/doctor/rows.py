@@ -48,7 +48,7 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
             ):
                 yield finding
             return
-        async with open_catalog(settings.catalog_url, create=False) as catalog:
+        async with open_catalog(settings.catalog, create=False) as catalog:
             uploads = sum((await catalog.reports.states()).values())
             yield Finding("Catalog", "ok", f"{path}, {counted(uploads, 'upload')}")
             yield _try_to_write(path.resolve())

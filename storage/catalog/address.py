@@ -1,10 +1,15 @@
 """Where a catalog is, as its URL says: which kind of database, and how it is shown without its password."""
 
+import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qsl
 
+_SCHEMES = r"postgresql(\+asyncpg)?://"
+_OPTIONS = {"target_session_attrs", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl"}
+_OPTIONS |= {"ssl_min_protocol_version", "ssl_max_protocol_version", "passfile", "host", "port"}
 SQLITE = "sqlite+aiosqlite:///"
-POSTGRES = ("postgresql+asyncpg://", "postgresql://")
 POOL = 4
 
 
@@ -51,3 +56,32 @@ class Address:
 
     def __repr__(self) -> str:
         return f"Address({self.name!r})"
+
+
+def mistake_in(url: str) -> str | None:
+    """What is wrong with the URL of a catalog, without a part of it that may be a password."""
+    if re.match(_SCHEMES, url):
+        if importlib.util.find_spec("asyncpg") is None:
+            return "needs a package that is not installed: pip install media-worker[postgres]"
+        return _mistake_in_options(url.partition("?")[2]) or _mistake_in_place(url)
+    if re.fullmatch(r"sqlite\+aiosqlite:///[^?:]+", url):
+        return None
+    return "must be sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE"
+
+
+def _mistake_in_place(url: str) -> str | None:
+    rest, _, query = url.partition("://")[2].partition("?")
+    place = re.fullmatch(r"(?:[^/@#]+@)?(?P<hosts>[^/@#]*)/[^/@#]+", rest)
+    if place is None:
+        return (
+            "must be postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE; "
+            "in a password / @ ? # % are written %2F %40 %3F %23 %25"
+        )
+    return None if place["hosts"] or "host=" in query else "names no host"
+
+
+def _mistake_in_options(query: str) -> str | None:
+    names = {name for name, _ in parse_qsl(query, keep_blank_values=True)}
+    if unknown := sorted(names - _OPTIONS):
+        return f"may have the options {', '.join(sorted(_OPTIONS))}, not {', '.join(unknown)}"
+    return None

@@ -13,7 +13,7 @@ from storage.catalog.outbox import insert_messages
 from storage.catalog.outcomes import MINE, parameters_of, write_outcome
 from storage.catalog.records import WAITING, Claim, Committed, Outcome, State, StoredVariant
 from storage.catalog.rows import Row, to_upload, to_variant
-from storage.catalog.tables import uploads, variants
+from storage.catalog.tables import Big, uploads, variants
 
 # What every upload asks, made once: making a statement costs more than running it.
 _DUE = (
@@ -21,7 +21,8 @@ _DUE = (
     uploads.c.job_id == bindparam("job"),
     uploads.c.state.in_(WAITING),
     # Whoever put it off did so by a clock that has been put back since: how long it was to wait is lost.
-    (uploads.c.not_before_ms <= bindparam("now")) | (uploads.c.changed_ms > bindparam("now") + SKEW_MS),
+    (uploads.c.not_before_ms <= bindparam("now"))
+    | (uploads.c.changed_ms > bindparam("now", type_=Big) + SKEW_MS),
 )
 _IS_DUE = select(uploads.c.id).where(*_DUE)
 _CLAIM = (

@@ -17,6 +17,7 @@ from storage.catalog.condition import Condition
 from storage.catalog.moved import check_not_moved
 from storage.catalog.sqlite_file import FileRoom
 from storage.errors import CatalogDamaged, CatalogObsolete, NoCatalog
+from storage.paths import has_catalog
 
 BUSY_TIMEOUT_S = 10.0
 WRITE_AGAIN_S = 30.0  # of a catalog in which nobody may have written for long
@@ -193,7 +194,10 @@ async def open_to_read(
 
 async def is_catalog(where: Address | str) -> bool:
     """Whether a catalog is there. Raises: CatalogUnavailable where nobody can say."""
-    async with _connected(Address.of(where), BUSY_TIMEOUT_S) as backend:
+    address = Address.of(where)
+    if address.is_file:
+        return has_catalog(address.path)
+    async with _connected(address, BUSY_TIMEOUT_S) as backend:
         return await backend.exists()
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.database import Database
 from storage.catalog.records import DeadLetter
-from storage.catalog.tables import dead_letters, totals
+from storage.catalog.tables import dead_letters, summed, totals
 from storage.totals import Count
 
 MOST = 10_000  # dead letters that are kept, and their bytes
@@ -92,9 +92,9 @@ def _letter(row: RowMapping) -> DeadLetter:
 
 async def _amount(connection: AsyncConnection) -> Count:
     """How many there are, and their bytes, by the totals."""
-    sums = [func.coalesce(func.sum(totals.c[name]), 0) for name in ("files", "bytes")]
-    count, size = (await connection.execute(select(*sums).where(totals.c.what == "dead_letter"))).one()
-    return Count(count, size)
+    sums = [summed(totals.c[name]) for name in ("files", "bytes")]
+    found = (await connection.execute(select(*sums).where(totals.c.what == "dead_letter"))).one()
+    return Count(found[0], found[1])
 
 
 async def insert_dead_letters(

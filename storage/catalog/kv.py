@@ -4,15 +4,31 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import delete, select, update
+from sqlalchemy import String, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from storage.catalog.database import Database
 from storage.catalog.rows import load_json
 from storage.catalog.tables import kv
 
 Value = dict[str, Any]
+
+
+class field_of(FunctionElement[str]):  # noqa: N801 (a function of SQL)
+    """The text of one field of a value, as a part of a statement; null where the value has none."""
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(field_of)
+def _field_of(element: field_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
+    value, name = (compiler.process(part, **options) for part in element.clauses)
+    return f"json_extract({value}, '$.' || {name})"
 
 
 async def read_value(connection: AsyncConnection, name: str) -> Value | None:

@@ -190,7 +190,8 @@ def _plain_changes(outcome: Outcome, row: Row, now: int) -> Row:
 
 
 def _error(code: str | None, message: str | None) -> Row:
-    return {"error_code": code, "error_message": message}
+    # Postgres keeps no NUL in a text.
+    return {"error_code": code, "error_message": message and message.replace("\0", "\ufffd")}
 
 
 def _read(original: Original | None) -> Row:

@@ -11,10 +11,13 @@ import asyncpg
 from sqlalchemy import BigInteger, NullPool, bindparam, event, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from storage.catalog import schema
 from storage.catalog.address import Address
 from storage.catalog.clock import now_ms
+from storage.catalog.kv import field_of
 from storage.catalog.postgres_errors import READ_ONLY, SEALED_STATE, ServerCondition, sqlstate
 from storage.catalog.sqlite_file import FileRoom
 from storage.catalog.tables import SEALED
@@ -50,6 +53,13 @@ _COUNTED = text("""
 
 
 _NUMBERED = {"uploads": "number", "outbox": "seq", "dead_letters": "id"}
+
+
+@compiles(field_of, "postgresql")
+def _field_of(element: field_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
+    value, name = (compiler.process(part, **options) for part in element.clauses)
+    # In whatever order the conditions of a query are tried, a value that is no JSON is not read as such.
+    return f"(CASE WHEN {value} LIKE '{{%%' THEN CAST({value} AS json) ->> {name} END)"
 
 
 class PostgresBackend:
@@ -96,10 +106,12 @@ class PostgresBackend:
     @asynccontextmanager
     async def writing(self, *, inline: bool, relaxed_durability: bool) -> AsyncIterator[AsyncConnection]:
         """A transaction of many that write at the same time."""
-        async with self.engine.begin() as connection:
-            if relaxed_durability:
-                await connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-            yield connection
+        async with self.engine.connect() as connection:
+            await connection.execution_options(writes=True)
+            async with connection.begin():
+                if relaxed_durability:
+                    await connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+                yield connection
 
     @asynccontextmanager
     async def migrating(self) -> AsyncIterator[AsyncConnection]:

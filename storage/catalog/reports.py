@@ -15,14 +15,14 @@ from storage.catalog.database import Database, open_to_read
 from storage.catalog.kv import read_value
 from storage.catalog.records import State, Upload
 from storage.catalog.rows import to_upload, to_variant
-from storage.catalog.tables import snapshots, totals, uploads, variants
+from storage.catalog.tables import Big, snapshots, summed, totals, uploads, variants
 from storage.totals import LARGEST, LAST_SWEEP, Count, Large, Snapshot, StorageTotals, Swept, Total
 
 Place = tuple[str, str, str, int]
 
 
 def _sum(column: str, what: str, name: str | None = None) -> ColumnElement[int]:
-    query = select(func.coalesce(func.sum(totals.c[column]), 0)).where(totals.c.what == what)
+    query = select(summed(totals.c[column])).where(totals.c.what == what)
     return (query if name is None else query.where(totals.c.name == name)).scalar_subquery()
 
 
@@ -43,9 +43,7 @@ _TOTALS = select(totals).where((totals.c.files != 0) | (totals.c.bytes != 0))
 _WAITING = "waiting"
 _CODE = func.coalesce(uploads.c.error_code, "")
 _IN_WORK = select(_CODE, func.count()).where(uploads.c.state == State.PROCESSING).group_by(_CODE)
-_VARIANT_BYTES = select(func.coalesce(func.sum(variants.c.bytes), 0)).where(
-    variants.c.upload_id == uploads.c.id
-)
+_VARIANT_BYTES = select(summed(variants.c.bytes)).where(variants.c.upload_id == uploads.c.id)
 _LARGEST = (
     select(uploads.c.id, uploads.c.source, uploads.c.bytes, _VARIANT_BYTES.scalar_subquery())
     .where(uploads.c.bytes.is_not(None))
@@ -89,7 +87,7 @@ class Reports:
 
     async def states(self) -> Mapping[State, int]:
         """The number of uploads in each state, 0 included."""
-        kept = select(totals.c.name, func.sum(totals.c.files).label("files")).where(totals.c.what == "upload")
+        kept = select(totals.c.name, summed(totals.c.files).label("files")).where(totals.c.what == "upload")
         working = select(func.count()).where(uploads.c.state == State.PROCESSING)
         async with self._database.reading() as connection:
             found = (await connection.execute(kept.group_by(totals.c.name))).all()
@@ -149,7 +147,8 @@ class Reports:
         """Save the present totals as those of `day` (since 1970, UTC); False when that day has some."""
         row = {"day": day, "time_ms": now_ms(), "free_bytes": free_bytes}
         statement = insert(snapshots).from_select(
-            [*row, *_SUMMED], select(*map(literal, row.values()), *_SUMMED.values()).where(true())
+            [*row, *_SUMMED],
+            select(*(literal(value, Big) for value in row.values()), *_SUMMED.values()).where(true()),
         )
         async with self._database.writing() as connection:
             return bool((await connection.execute(statement.on_conflict_do_nothing())).rowcount)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 
 from storage.catalog.database import Database
 from storage.catalog.records import State
@@ -36,7 +36,9 @@ class Sources:
     async def all(self) -> AsyncGenerator[Announced, None]:
         """Every original that some upload has, in order of key, each once."""
         alive = uploads.c.state.not_in((State.DELETED, State.DELETING))
-        query = select(uploads.c.source, func.max(alive), func.coalesce(func.max(uploads.c.bytes), 0))
+        query = select(
+            uploads.c.source, func.max(case((alive, 1), else_=0)), func.coalesce(func.max(uploads.c.bytes), 0)
+        )
         after = ""
         while True:
             page = query.where(uploads.c.source > after).group_by(uploads.c.source)

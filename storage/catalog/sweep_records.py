@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, ColumnElement, and_, delete, func, or_, select, type_coerce
+from sqlalchemy import ColumnElement, String, and_, cast, delete, func, or_, select, type_coerce
 from sqlalchemy.dialects.postgresql import insert
 
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import Database
-from storage.catalog.kv import Checkpoint, dump, read_value, write_value
-from storage.catalog.tables import kv, totals, variants
+from storage.catalog.kv import Checkpoint, dump, field_of, read_value, write_value
+from storage.catalog.tables import Big, kv, summed, totals, variants
 from storage.totals import LAST_SWEEP, Count, Swept
 
 SWEEP = "lease:sweep"
@@ -20,8 +20,9 @@ _PAGE = 5000
 _ROW = select(
     variants.c.key, variants.c.upload_id, variants.c.bytes, variants.c.sha256, variants.c.superseded_ms
 )
-_lease = type_coerce(kv.c.value, JSON)
-HOLDER = _lease["holder"].as_string()
+lease_holder = type_coerce(field_of(kv.c.value, "holder"), String)
+_UNTIL_MS = cast(field_of(kv.c.value, "until_ms"), Big)
+_FOR_MS = cast(field_of(kv.c.value, "for_ms"), Big)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class SweepRecords:
 
     async def superseded(self, before_ms: float, after: str, limit: int) -> Sequence[VariantRow]:
         """The next rows after the key `after` that were superseded before that, in order of key."""
-        old = variants.c.superseded_ms < before_ms, variants.c.key > after
+        old = variants.c.superseded_ms < int(before_ms), variants.c.key > after
         async with self._database.reading() as connection:
             found = await connection.execute(_ROW.where(*old).order_by(variants.c.key).limit(limit))
             return [_to_row(row) for row in found]
@@ -79,8 +80,7 @@ class SweepRecords:
 
     async def total(self) -> Count:
         """The number of rows, and the bytes of their files."""
-        files, size = func.sum(totals.c.files), func.sum(totals.c.bytes)
-        query = select(func.coalesce(files, 0), func.coalesce(size, 0))
+        query = select(summed(totals.c.files), summed(totals.c.bytes))
         async with self._database.reading() as connection:
             found = await connection.execute(query.where(totals.c.what.in_(("variant", "superseded"))))
             count, size_of_all = found.one()
@@ -118,7 +118,7 @@ class SweepRecords:
             insert(kv)
             .values(row)
             .on_conflict_do_update(
-                index_elements=["name"], set_=row, where=or_(holder == HOLDER, ~is_live(now))
+                index_elements=["name"], set_=row, where=or_(lease_holder == holder, ~is_live(now))
             )
         )
         async with self._database.writing() as connection:
@@ -127,15 +127,14 @@ class SweepRecords:
     async def end_lease(self, holder: str, *, name: str = SWEEP) -> None:
         """Give that right back, if it still is this holder's."""
         async with self._database.writing() as connection:
-            await connection.execute(delete(kv).where(kv.c.name == name, holder == HOLDER))
+            await connection.execute(delete(kv).where(kv.c.name == name, lease_holder == holder))
 
 
 def is_live(now: int) -> ColumnElement[bool]:
     """Whether a lease lasts. One that would last longer than it was given for was given before the clock
     was put back.
     """
-    until_ms, for_ms = _lease["until_ms"].as_integer(), _lease["for_ms"].as_integer()
-    return and_(until_ms > now, until_ms <= now + SKEW_MS + for_ms)
+    return and_(now < _UNTIL_MS, now + SKEW_MS + _FOR_MS >= _UNTIL_MS)
 
 
 def _to_row(row: Any) -> VariantRow:  # noqa: ANN401 (a row)

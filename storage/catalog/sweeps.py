@@ -3,21 +3,21 @@
 from collections.abc import Sequence
 from itertools import compress
 
-from sqlalchemy import Integer, String, bindparam, delete, exists, or_, select, update
+from sqlalchemy import String, bindparam, delete, exists, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import now_ms
-from storage.catalog.sweep_records import HOLDER, SWEEP, SweepRecords, is_live
-from storage.catalog.tables import deletion_marks, kv, variants
+from storage.catalog.sweep_records import SWEEP, SweepRecords, is_live, lease_holder
+from storage.catalog.tables import Big, deletion_marks, kv, variants
 
 KEEP_MARKS_MS = 7 * 24 * 3600 * 1000  # longer than any worker works on an upload
-_HAS_LEASE = exists().where(kv.c.name == SWEEP, bindparam("holder", type_=String) == HOLDER)
+_HAS_LEASE = exists().where(kv.c.name == SWEEP, lease_holder == bindparam("holder", type_=String))
 # Only where no row has the key: a Ready outcome asks for marks in the same way, in its own statement. A
 # database with several writers has to let one of the two wait for the other here.
 _NEW_MARK = insert(deletion_marks).from_select(
     ["key", "marked_ms"],
-    select(bindparam("marked", type_=String), bindparam("now", type_=Integer)).where(
+    select(bindparam("marked", type_=String), bindparam("now", type_=Big)).where(
         ~exists().where(variants.c.key == bindparam("marked")), _HAS_LEASE
     ),
 )
@@ -47,7 +47,7 @@ class Sweeps(SweepRecords):
         A holder that has lost the lease deletes and marks none.
         """
         async with self._database.writing() as connection:
-            old = variants.c.key.in_(keys), variants.c.superseded_ms < before_ms
+            old = variants.c.key.in_(keys), variants.c.superseded_ms < int(before_ms)
             await connection.execute(delete(variants).where(*old, _HAS_LEASE), {"holder": holder})
             return await _mark(connection, holder, keys)
 
@@ -81,7 +81,7 @@ class Sweeps(SweepRecords):
             found = await connection.execute(select(deletion_marks.c.key).where(unfinished | old))
             if found.first() is None:
                 return 0
-        anothers = exists().where(kv.c.name == SWEEP, holder != HOLDER, is_live(now))
+        anothers = exists().where(kv.c.name == SWEEP, lease_holder != holder, is_live(now))
         async with self._database.writing() as connection:
             await connection.execute(delete(deletion_marks).where(old))
             finished = update(deletion_marks).where(unfinished, ~anothers).values(moved_ms=now)

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Identity,
     Index,
@@ -18,6 +19,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    cast,
+    func,
     text,
 )
 
@@ -25,6 +28,11 @@ metadata = MetaData()
 
 Big = BigInteger().with_variant(Integer(), "sqlite")
 """A number of 64 bits: Postgres' Integer has 32, SQLite's only INTEGER numbers its rows."""
+
+
+def summed(column: ColumnElement[int]) -> ColumnElement[int]:
+    """The sum of a column, 0 of no rows: a number without decimals, which Postgres would make it."""
+    return cast(func.coalesce(func.sum(column), 0), Big)
 
 
 def Ascii(length: int) -> String:  # noqa: N802 (a type)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
 
+import pytest
 from sqlalchemy import event
 
 from storage.catalog.intake import EventStore
@@ -29,6 +30,9 @@ from storage.catalog.records import (
     UploadRequested,
 )
 from storage.catalog.requeuer import Requeuer
+
+ON_BOTH = pytest.mark.parametrize("database_kind", ["sqlite", "postgres"])
+"""Every test of the module runs on a catalog of either kind."""
 
 CAT = UUID("4a2ca705-03aa-52b8-a8b8-e2aa1374070e")
 SOURCE = "uploads/2026/11/cat.jpg"
@@ -158,7 +162,9 @@ def meanwhile(catalog: Catalog, before: str, sql: str) -> Iterator[None]:
         nonlocal done
         if before in statement and not done:
             done = True
-            connection.connection.driver_connection._conn.execute(sql)
+            adapted = connection.connection.dbapi_connection
+            run = getattr(adapted.driver_connection, "_conn", None)  # sqlite3's own, in this thread
+            adapted.run_async(lambda driver: driver.execute(sql)) if run is None else run.execute(sql)
 
     event.listen(engine, "before_cursor_execute", let_in)
     try:
@@ -175,8 +181,12 @@ def levels(catalog: Catalog) -> Iterator[list[int]]:
     engine = catalog.database._engine.sync_engine
 
     def committing(connection: Any) -> None:
-        [level] = connection.connection.driver_connection._conn.execute("PRAGMA synchronous").fetchone()
-        seen.append(level)
+        adapted = connection.connection.dbapi_connection
+        if opened := getattr(adapted.driver_connection, "_conn", None):
+            seen.append(opened.execute("PRAGMA synchronous").fetchone()[0])
+        else:
+            waits = adapted.run_async(lambda driver: driver.fetchval("SHOW synchronous_commit"))
+            seen.append({"on": 2, "off": 1}[waits])
 
     event.listen(engine, "commit", committing)
     try:

@@ -4,6 +4,9 @@ from uuid import UUID, uuid4
 
 from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, DeletionRequested, State, StreamId, Taken, UploadRequested
+from tests.support.catalogs import ON_BOTH
+
+pytestmark = ON_BOTH
 
 SOURCE = "uploads/found.jpg"
 

@@ -17,6 +17,9 @@ from storage.catalog.records import (
     StreamId,
     UploadRequested,
 )
+from tests.support.catalogs import ON_BOTH
+
+pytestmark = ON_BOTH
 
 LETTER = DeadLetter("1-0", "invalid_event", "", b"")
 

@@ -13,6 +13,7 @@ from storage.catalog.records import Claim, Removed, StalledUpload, State
 from storage.catalog.tables import uploads, variants
 from tests.support.catalogs import (
     CAT,
+    ON_BOTH,
     claim,
     commit,
     delete_event,
@@ -30,6 +31,8 @@ from tests.support.catalogs import (
     upload_event,
     work,
 )
+
+pytestmark = ON_BOTH
 
 
 async def every_variant(catalog: Catalog) -> dict[str, bool]:

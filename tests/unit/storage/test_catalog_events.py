@@ -24,6 +24,7 @@ from storage.catalog.records import (
 )
 from tests.support.catalogs import (
     CAT,
+    ON_BOTH,
     SOURCE,
     claim,
     commit,
@@ -39,6 +40,8 @@ from tests.support.catalogs import (
     upload_event,
     work,
 )
+
+pytestmark = ON_BOTH
 
 # -- how an upload comes to stand in each state; what is given is the claim that somebody still holds
 

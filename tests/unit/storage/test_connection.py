@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -87,3 +89,22 @@ async def test_a_connection_that_a_cancelled_task_has_left_ends_its_thread_and_w
 
     await asyncio.to_thread(thread.join, 10)
     assert not thread.is_alive()
+
+
+def test_a_catalog_in_a_file_needs_no_driver_of_postgres(tmp_path: Path) -> None:
+    """It costs 49 MB and a quarter of a second, and is an extra."""
+    program = """
+import asyncio, sys
+sys.modules["asyncpg"] = None
+from storage.catalog.opening import open_catalog
+
+async def main():
+    async with open_catalog(f"sqlite+aiosqlite:///{sys.argv[1]}"):
+        print("open")
+
+asyncio.run(main())
+"""
+    command = [sys.executable, "-c", program, f"{tmp_path}/catalog.db"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
+
+    assert (ended.stdout, ended.stderr) == ("open\n", "")

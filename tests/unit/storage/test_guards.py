@@ -16,6 +16,7 @@ from storage.catalog.records import DeadLetter, PossibleRestart, State, StreamId
 from storage.catalog.tables import deletion_marks, snapshots, uploads, variants
 from tests.support.catalogs import (
     CAT,
+    ON_BOTH,
     claim,
     commit,
     delete_event,
@@ -32,6 +33,8 @@ from tests.support.catalogs import (
     upload_event,
     work,
 )
+
+pytestmark = ON_BOTH
 
 A_KEY = "variants/00/00/00000000-0000-4000-8000-000000000000.jpg"
 ANOTHERS_CLAIM = "UPDATE uploads SET claim = claim + 1, holder = 'another', state = 'processing'"
@@ -263,7 +266,8 @@ async def test_a_sweep_that_has_lost_its_lease_deletes_no_superseded_row(catalog
 
 def anothers_lease() -> str:
     lease = f'{{"holder":"another","until_ms":{now_ms() + 60_000},"for_ms":60000}}'
-    return f"INSERT OR REPLACE INTO kv VALUES ('lease:sweep', '{lease}')"
+    replaced = "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+    return f"INSERT INTO kv VALUES ('lease:sweep', '{lease}') {replaced}"
 
 
 @pytest.mark.parametrize("before", ["nobody", "me"])

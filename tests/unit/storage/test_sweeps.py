@@ -10,7 +10,9 @@ from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from storage.catalog.tables import deletion_marks, uploads
 from storage.totals import Count, Swept
-from tests.support.catalogs import claim, commit, ready, take, upload_event
+from tests.support.catalogs import ON_BOTH, claim, commit, ready, take, upload_event
+
+pytestmark = ON_BOTH
 
 
 async def test_before_the_first_sweep_there_is_no_report(catalog: Catalog) -> None:
@@ -61,6 +63,7 @@ async def test_marks_of_a_sweep_that_died_end_as_if_it_had_moved_everything(cata
     assert (await commit(catalog, ready(await claim(catalog)))).state is State.READY
 
 
+@pytest.mark.sqlite
 async def test_marks_are_looked_for_without_reading_all_of_them(catalog: Catalog) -> None:
     seen: list[tuple[str, Any]] = []
 

@@ -33,6 +33,8 @@ DEFAULTS: dict[str, object] = {
     "MEDIA_S3_ADDRESSING": "auto",
     "MEDIA_STORAGE_URL": "file:./var/media",
     "MEDIA_CATALOG_URL": "sqlite+aiosqlite:///./var/catalog.db",
+    "MEDIA_CATALOG_POOL": 4,
+    "MEDIA_CATALOG_POOLER": False,
     "MEDIA_STREAM": "media:uploads",
     "MEDIA_MAX_SOURCE_BYTES": 10_485_760,
     "MEDIA_MAX_PIXELS": 100_000_000,
@@ -136,7 +138,15 @@ MISTAKES = [
     ("MEDIA_S3_ENDPOINT", "localhost:9000", "must be http://HOST[:PORT]"),
     ("MEDIA_STORAGE_URL", "/srv/media", "must be file:PATH"),
     ("MEDIA_STORAGE_URL", "file:", "must be file:PATH"),
-    ("MEDIA_CATALOG_URL", "postgresql+asyncpg://db/media", "Postgres is not supported yet"),
+    (
+        "MEDIA_CATALOG_URL",
+        "postgresql+asyncpg://db",
+        "must be postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE",
+    ),
+    ("MEDIA_CATALOG_URL", "postgresql:///media", "names no host"),
+    ("MEDIA_CATALOG_URL", "postgresql://db/media?target_session_attr=any", "not target_session_attr"),
+    ("MEDIA_CATALOG_URL", "postgresql+psycopg://db/media", "must be sqlite+aiosqlite:///PATH or postgresql"),
+    ("MEDIA_CATALOG_POOL", "0", "greater than or equal to 1"),
     ("MEDIA_CATALOG_URL", "sqlite:///catalog.db", "must be sqlite+aiosqlite:///PATH"),
     ("MEDIA_CATALOG_URL", "sqlite+aiosqlite:///:memory:", "must be sqlite+aiosqlite:///PATH"),
     ("MEDIA_FORMATS", "jpeg,jpg", "not jpg"),
@@ -194,10 +204,13 @@ def test_a_password_is_not_reported_with_the_mistake(env: pytest.MonkeyPatch, na
 
 def test_a_password_is_not_in_what_settings_look_like(env: pytest.MonkeyPatch) -> None:
     env.setenv("MEDIA_REDIS_URL", "redis://user:hunter2@localhost")
+    env.setenv("MEDIA_CATALOG_URL", "postgresql://media:hunter2@db,db2:5433/media?sslpassword=hunter2")
     loaded = Settings.load()
 
     assert "hunter2" in loaded.redis_url
-    assert "hunter2" not in f"{loaded} {loaded!r}"
+    assert "hunter2" in loaded.catalog.dsn
+    assert loaded.catalog_name == "postgresql://media@db,db2:5433/media"
+    assert "hunter2" not in f"{loaded} {loaded!r} {loaded.catalog} {loaded.catalog!r}"
 
 
 @pytest.mark.parametrize(
