@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from scripts.doctor.broker import NOT_ASKED, RedisReport, check_messages, check_
 from scripts.doctor.files import check_room, check_root, to_be_made, write_probe
 from scripts.terminal import counted
 from storage.blobs.opening import open_blobs, read_owner
+from storage.catalog.database import is_catalog
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.sqlite_file import (
     LARGE_LOG,
@@ -24,7 +25,6 @@ from storage.catalog.sqlite_file import (
 )
 from storage.errors import CatalogDamaged, CatalogObsolete, CatalogTooNew, CatalogTooOld, StorageError
 from storage.keys import UPLOADS, shown
-from storage.paths import has_catalog
 from storage.totals import StorageTotals
 from worker.adoption import ADOPTION, listing_of
 from worker.findings import Finding
@@ -33,6 +33,7 @@ from worker.settings import Settings
 MUCH = 1024 * 1024 * 1024  # bytes that could be removed
 NAMES_S = 5.0  # at most, to list the names of originals
 CHECK_S = 10.0  # at most, for SQLite's check of the whole file
+_ON_A_SERVER = "Check MEDIA_CATALOG_URL, and that its server runs and can be reached from here."
 _READERS = "To see who reads it: fuser {}-wal (package psmisc; on the host if workers run in containers)"
 
 
@@ -40,8 +41,8 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
     """Check the catalog, then the storage root; compare both with what Redis answered."""
     path = settings.catalog_path
     try:
-        if not has_catalog(path):
-            yield to_be_made("Catalog", path, "MEDIA_CATALOG_URL")
+        if not await is_catalog(settings.catalog):
+            yield _to_be_made(settings)
             for finding in (
                 *await check_root(settings, None),
                 *check_stream(settings, redis, None, read_owner(settings.storage_url)),
@@ -50,13 +51,9 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
             return
         async with open_catalog(settings.catalog, create=False) as catalog:
             uploads = sum((await catalog.reports.states()).values())
-            yield Finding("Catalog", "ok", f"{path}, {counted(uploads, 'upload')}")
-            yield _try_to_write(path.resolve())
-            yield await _check_pages(path)
-            if log_bytes(path.resolve()) > LARGE_LOG:
-                yield Finding("Catalog log", "warning", LARGE_LOG_WARNING, _READERS.format(path.resolve()))
-            if (room := await catalog.database.room()) and (found := inspect_room(room, path)):
-                yield found
+            yield Finding("Catalog", "ok", f"{settings.catalog_name}, {counted(uploads, 'upload')}")
+            for finding in await _check_file(path, catalog) if settings.catalog.is_file else ():
+                yield finding
             totals = await catalog.reports.totals()
             if growth := inspect_growth(totals, applied=settings.sweep_apply):
                 yield growth
@@ -75,14 +72,32 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
                 yield Finding("Sweep", "warning", f"{swept.stops} stopped: {swept.stopped}", advice)
     except CatalogTooOld as error:
         yield Finding("Catalog", "warning", str(error), "Start a worker of this version to migrate it.")
-        yield _try_to_write(path.resolve())
-        yield await _check_pages(path)
+        if settings.catalog.is_file:
+            yield _try_to_write(path.resolve())
+            yield await _check_pages(path)
         for finding in await check_room(settings):
             yield finding
     except (StorageError, OSError) as error:
-        yield Finding("Catalog", "error", str(error), _remedy(error, path))
+        advice = _remedy(error, path) if settings.catalog.is_file else _ON_A_SERVER
+        yield Finding("Catalog", "error", str(error), advice)
         for finding in await check_room(settings):
             yield finding
+
+
+def _to_be_made(settings: Settings) -> Finding:
+    if settings.catalog.is_file:
+        return to_be_made("Catalog", settings.catalog_path, "MEDIA_CATALOG_URL")
+    return Finding("Catalog", "ok", f"{settings.catalog_name} has no tables yet; the first worker makes them")
+
+
+async def _check_file(path: Path, catalog: Catalog) -> Sequence[Finding]:
+    """What a file may suffer from that holds the catalog."""
+    findings = [_try_to_write(path.resolve()), await _check_pages(path)]
+    if log_bytes(path.resolve()) > LARGE_LOG:
+        findings.append(Finding("Catalog log", "warning", LARGE_LOG_WARNING, _READERS.format(path.resolve())))
+    if (room := await catalog.database.room()) and (found := inspect_room(room, path)):
+        findings.append(found)
+    return findings
 
 
 async def _check_names(settings: Settings, catalog: Catalog) -> Finding | None:

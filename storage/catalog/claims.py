@@ -8,6 +8,7 @@ from sqlalchemy import Update, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.outbox import insert_messages
 from storage.catalog.outcomes import MINE, parameters_of, write_outcome
@@ -63,6 +64,7 @@ class Claims:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @repeated
     async def claim(self, upload_id: UUID, job_id: str, holder: str) -> Claim | None:
         """Take the right to the upload's next outcome from whoever has it.
 
@@ -98,6 +100,7 @@ class Claims:
         async with self._database.reading() as connection:
             return (await connection.execute(query)).scalar_one()
 
+    @repeated
     async def commit(self, outcomes: Sequence[Outcome]) -> Sequence[Committed]:
         """Write `outcomes` in one transaction, each only where its claim still holds.
 
@@ -112,6 +115,7 @@ class Claims:
         by_id = {message.id: message for message in messages}
         return [replace(result, message=by_id.get(result.id)) for result in written]
 
+    @repeated
     async def make_due(self, ids: Sequence[UUID]) -> Sequence[str]:
         """Make those of `ids` due that are put off; returns their jobs."""
         now = now_ms()
@@ -132,6 +136,7 @@ class Claims:
             found = (await connection.execute(query)).all()
         return {UUID(row.id): max(0, row.not_before_ms - now) for row in found}
 
+    @repeated
     async def release(self, claims: Sequence[Claim]) -> None:
         """Give `claims` back, as if they had never been taken."""
         now = now_ms()

@@ -14,6 +14,7 @@ from storage.catalog import schema, tables
 from storage.catalog.address import Address
 from storage.catalog.backend import Backend
 from storage.catalog.condition import Condition
+from storage.catalog.conflicts import repeated
 from storage.catalog.moved import check_not_moved
 from storage.catalog.sqlite_file import FileRoom
 from storage.errors import CatalogDamaged, CatalogObsolete, NoCatalog
@@ -136,12 +137,14 @@ class Database:
         """A warning where the log of the catalog has become large, once each time that it does."""
         return self.backend.large_log()
 
+    @repeated
     async def mark_bound(self) -> None:
         """Remember that this catalog has a storage root from now on."""
         async with self.writing() as connection:
             bound = update(tables.kv).where(tables.kv.c.name == "root").values(value="bound")
             await connection.execute(bound)
 
+    @repeated
     async def check_writable(self) -> None:
         """Write a row as it is. Raises: CatalogUnavailable, which says why it cannot be written."""
         same = update(tables.kv).where(tables.kv.c.name == "root").values(value=tables.kv.c.value)

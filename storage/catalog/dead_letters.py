@@ -7,8 +7,10 @@ from sqlalchemy import RowMapping, delete, func, select, true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.records import DeadLetter
+from storage.catalog.rows import without_nul
 from storage.catalog.tables import dead_letters, summed, totals
 from storage.totals import Count
 
@@ -37,11 +39,13 @@ class DeadLetters:
             found = (await connection.execute(query)).mappings().all()
         return [_letter(row) for row in found]
 
+    @repeated
     async def discard(self, ids: Sequence[int]) -> None:
         """Throw these dead letters away."""
         async with self._database.writing() as connection:
             await connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(ids)))
 
+    @repeated
     async def prune(self, before_ms: int) -> None:
         """Throw away what came before `before_ms`."""
         # In order of arrival, so that only what goes, and the first that stays, is read.
@@ -52,6 +56,7 @@ class DeadLetters:
             old = dead_letters.c.id < stays if stays is not None else true()
             await connection.execute(delete(dead_letters).where(old))
 
+    @repeated
     async def prune_surplus(self, most: int = MOST, most_bytes: int = MOST_BYTES) -> int:
         """Throw the oldest away where there are more, or more bytes of them; returns how many went.
 
@@ -116,7 +121,7 @@ async def insert_dead_letters(
                 "stream_id": letter.stream_id,
                 "epoch": letter.position.epoch,
                 "code": letter.code,
-                "message": letter.message,
+                "message": without_nul(letter.message),
                 "body": letter.body,
                 "received_ms": now,
             }

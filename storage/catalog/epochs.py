@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.kv import Value, read_value, replace_value
 from storage.catalog.records import StreamId
@@ -34,6 +35,7 @@ class Epochs:
         async with self._database.reading() as connection:
             return await read_epoch(connection)
 
+    @repeated
     async def begin(self, after: int) -> int:
         """End the epoch `after` and begin the next, unless somebody has; returns the present epoch.
 

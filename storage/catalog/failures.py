@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping, Select, exists, func, select, update
 
 from storage.catalog.clock import now_ms
+from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.outbox import insert_messages
 from storage.catalog.records import Message, State, Upload
@@ -43,6 +44,7 @@ class Failures:
         async with self._database.reading() as connection:
             return int((await connection.execute(select(func.count()).where(*_WAITING))).scalar_one())
 
+    @repeated
     async def discard(self, ids: Sequence[UUID]) -> Sequence[UUID]:
         """Turn those of `ids` that are failed and have no variants into tombstones; returns these.
 

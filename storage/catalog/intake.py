@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import outbox
 from storage.catalog.clock import now_ms
+from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.dead_letters import insert_dead_letters
 from storage.catalog.epochs import note_taken, read_epoch
@@ -62,6 +63,7 @@ class EventStore:
         self, events: Read, letters: Refused, *, epoch: int, same_stream: bool
     ) -> Taken | PossibleRestart: ...
 
+    @repeated
     async def take(
         self,
         events: Read,

@@ -11,6 +11,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.rows import load_json
 from storage.catalog.tables import kv
@@ -79,11 +80,13 @@ class Checkpoint:
         async with self.database.reading() as connection:
             return await read_value(connection, self._row)
 
+    @repeated
     async def save(self, progress: object) -> None:
         """Save the progress in place of the last."""
         async with self.database.writing() as connection:
             await write_value(connection, self._row, progress)
 
+    @repeated
     async def clear(self) -> None:
         """Forget the progress: the work is done."""
         async with self.database.writing() as connection:

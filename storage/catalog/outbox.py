@@ -8,6 +8,7 @@ from sqlalchemy import Select, bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.records import Message
 from storage.catalog.rows import dump_message, to_message
@@ -34,6 +35,7 @@ class Outbox:
         late = (outbox.c.made_ms <= now - older_than_ms) | (outbox.c.made_ms > now + SKEW_MS)
         return await self._read(_KEPT.where(outbox.c.sent_ms.is_(None), late).limit(limit))
 
+    @repeated
     async def mark_sent(self, messages: Sequence[Message]) -> None:
         """Remember that `messages` were sent."""
         sent = {"sent": [message.seq for message in messages], "sent_ms": now_ms()}
@@ -65,11 +67,13 @@ class Outbox:
         async with self._database.reading() as connection:
             return await self._database.backend.given_seq(connection)
 
+    @repeated
     async def begin_above(self, seq: int) -> None:
         """Give no `seq` from now on that is not above that one."""
         async with self._database.writing() as connection:
             await self._database.backend.give_above(connection, seq)
 
+    @repeated
     async def prune(self, before_ms: int) -> int:
         """Forget messages made before `before_ms` that were sent; returns their number."""
         query = delete(outbox).where(outbox.c.made_ms < before_ms, outbox.c.sent_ms.is_not(None))

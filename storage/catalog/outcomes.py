@@ -25,7 +25,7 @@ from storage.catalog.records import (
     State,
     StoredVariant,
 )
-from storage.catalog.rows import Row, message_of
+from storage.catalog.rows import Row, message_of, without_nul
 from storage.catalog.tables import deletion_marks, uploads, variants
 
 MARKED_DELAY_MS = 1000
@@ -190,8 +190,7 @@ def _plain_changes(outcome: Outcome, row: Row, now: int) -> Row:
 
 
 def _error(code: str | None, message: str | None) -> Row:
-    # Postgres keeps no NUL in a text.
-    return {"error_code": code, "error_message": message and message.replace("\0", "\ufffd")}
+    return {"error_code": code, "error_message": message and without_nul(message)}
 
 
 def _read(original: Original | None) -> Row:

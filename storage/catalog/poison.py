@@ -7,7 +7,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from storage.catalog.clock import now_ms
+from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
+from storage.catalog.rows import without_nul
 from storage.catalog.tables import poison_contents
 
 
@@ -28,9 +30,10 @@ class Poison:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @repeated
     async def add(self, content: PoisonContent) -> None:
         """Add a content; a newer entry for the same content and version replaces it."""
-        row = {**vars(content), "made_ms": now_ms()}
+        row = {**vars(content), "message": without_nul(content.message), "made_ms": now_ms()}
         async with self._database.writing() as connection:
             statement = insert(poison_contents).values(row)
             await connection.execute(
@@ -46,11 +49,13 @@ class Poison:
             PoisonContent(**{name: row[name] for name in PoisonContent.__dataclass_fields__}) for row in found
         ]
 
+    @repeated
     async def remove(self, sha256s: Sequence[str]) -> None:
         """Remove these contents. Raises: CatalogUnavailable."""
         async with self._database.writing() as connection:
             await connection.execute(delete(poison_contents).where(poison_contents.c.sha256.in_(sha256s)))
 
+    @repeated
     async def prune(self, before_ms: int) -> None:
         """Remove what was added before `before_ms`. Raises: CatalogUnavailable."""
         async with self._database.writing() as connection:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.address import Address
 from storage.catalog.clock import now_ms
+from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database, open_to_read
 from storage.catalog.kv import read_value
 from storage.catalog.records import State, Upload
@@ -131,6 +132,7 @@ class Reports:
             for place in wrong
         ]
 
+    @repeated
     async def correct(self, short: Sequence[Total]) -> None:
         """Add what `check_totals` returned to the totals."""
         if not short:
@@ -143,6 +145,7 @@ class Reports:
                 [asdict(total) for total in short],
             )
 
+    @repeated
     async def snapshot(self, day: int, free_bytes: int | None) -> bool:
         """Save the present totals as those of `day` (since 1970, UTC); False when that day has some."""
         row = {"day": day, "time_ms": now_ms(), "free_bytes": free_bytes}

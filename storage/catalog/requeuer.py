@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, case, exists, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.records import WAITING, StalledUpload, State
 from storage.catalog.tables import uploads, variants
@@ -35,6 +36,7 @@ class Requeuer:
         self._database = database
         self._uploads_per_job = uploads_per_job
 
+    @repeated
     async def requeue(self, ids: Sequence[UUID], state: State) -> NewJobs:
         """Queue those of `ids` that are in `state`, as if their event had just come.
 
@@ -43,6 +45,7 @@ class Requeuer:
         async with self._database.writing() as connection:
             return await self._requeue(connection, among(ids, state), queued_ms=now_ms())
 
+    @repeated
     async def requeue_made(self, made: Mapping[UUID, int]) -> NewJobs:
         """Queue those uploads that are still as the claim with that token made them.
 
@@ -52,6 +55,7 @@ class Requeuer:
         async with self._database.writing() as connection:
             return await self._requeue(connection, [*among(list(made), State.READY), claimed])
 
+    @repeated
     async def requeue_damaged(self, damaged: Mapping[str, str]) -> NewJobs:
         """Queue the uploads of damaged files, given as key and SHA-256 of their rows, to be made again.
 
@@ -90,6 +94,7 @@ class Requeuer:
                 found += [StalledUpload(UUID(row.id), row.job_id, row.not_before_ms) for row in rows]
         return found
 
+    @repeated
     async def requeue_stalled(self, stalled: Sequence[StalledUpload]) -> NewJobs:
         """Requeue those that are still on the job that is gone; they are due now, unless put off since."""
         now = now_ms()

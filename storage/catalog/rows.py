@@ -31,6 +31,11 @@ def load_json(text: str) -> Any:  # noqa: ANN401 (whatever was written)
         raise CatalogDamaged(f"a row of the catalog is damaged: {error}") from error
 
 
+def without_nul(text: str) -> str:
+    """The text as every database can keep it: Postgres takes no NUL."""
+    return text.replace("\0", "\ufffd")
+
+
 def to_original(row: Mapping[str, Any]) -> Original | None:
     """What was read of the original, or None while nothing has been."""
     if row["sha256"] is None:

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, String, and_, cast, delete, func, or_, sel
 from sqlalchemy.dialects.postgresql import insert
 
 from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.kv import Checkpoint, dump, field_of, read_value, write_value
 from storage.catalog.tables import Big, kv, summed, totals, variants
@@ -92,11 +93,13 @@ class SweepRecords:
             value = await read_value(connection, LAST_SWEEP)
         return None if value is None else Swept.from_json(value)
 
+    @repeated
     async def remember(self, swept: Swept) -> None:
         """Keep what a sweep found, in place of what the one before did."""
         async with self._database.writing() as connection:
             await write_value(connection, LAST_SWEEP, swept)
 
+    @repeated
     async def note_stop(self, reason: str) -> None:
         """Remember that a sweep was stopped before it had found anything."""
         async with self._database.writing() as connection:
@@ -109,6 +112,7 @@ class SweepRecords:
         """Where the progress of one part of the sweep is saved."""
         return Checkpoint(self._database, f"sweep:{name}")
 
+    @repeated
     async def lease(self, holder: str, seconds: float, *, name: str = SWEEP) -> bool:
         """Take or renew the right to sweep (or the one of that name); False while another holder has it."""
         now, for_ms = now_ms(), int(seconds * 1000)
@@ -124,6 +128,7 @@ class SweepRecords:
         async with self._database.writing() as connection:
             return bool((await connection.execute(taken)).rowcount)
 
+    @repeated
     async def end_lease(self, holder: str, *, name: str = SWEEP) -> None:
         """Give that right back, if it still is this holder's."""
         async with self._database.writing() as connection:

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import now_ms
+from storage.catalog.conflicts import repeated
 from storage.catalog.sweep_records import SWEEP, SweepRecords, is_live, lease_holder
 from storage.catalog.tables import Big, deletion_marks, kv, variants
 
@@ -32,6 +33,7 @@ class Sweeps(SweepRecords):
     Every verb raises CatalogUnavailable.
     """
 
+    @repeated
     async def mark_for_deletion(self, holder: str, keys: Sequence[str]) -> frozenset[str]:
         """Mark those of `keys` that no row has, so that no row can take them; returns the marked keys.
 
@@ -40,6 +42,7 @@ class Sweeps(SweepRecords):
         async with self._database.writing() as connection:
             return await _mark(connection, holder, keys)
 
+    @repeated
     async def mark_superseded(self, holder: str, keys: Sequence[str], before_ms: float) -> frozenset[str]:
         """Delete the rows of those of `keys` that were superseded before `before_ms`; then mark the keys.
 
@@ -51,6 +54,7 @@ class Sweeps(SweepRecords):
             await connection.execute(delete(variants).where(*old, _HAS_LEASE), {"holder": holder})
             return await _mark(connection, holder, keys)
 
+    @repeated
     async def clear_marks(
         self, holder: str, *, moved: Sequence[str], untouched: Sequence[str]
     ) -> frozenset[str]:
@@ -70,6 +74,7 @@ class Sweeps(SweepRecords):
             query = select(variants.c.key).where(variants.c.key.in_(moved))
             return frozenset((await connection.execute(query)).scalars())
 
+    @repeated
     async def clear_abandoned_marks(self, holder: str = "") -> int:
         """Treat the keys that a dead sweep marked as moved; returns how many there were.
 
@@ -87,6 +92,7 @@ class Sweeps(SweepRecords):
             finished = update(deletion_marks).where(unfinished, ~anothers).values(moved_ms=now)
             return (await connection.execute(finished)).rowcount
 
+    @repeated
     async def drop_superseded(self, keys: Sequence[str]) -> Sequence[str]:
         """Delete the rows of those of `keys` that are superseded; returns these keys."""
         gone = delete(variants).where(variants.c.key.in_(keys), variants.c.superseded_ms.is_not(None))

@@ -1,0 +1,190 @@
+"""A catalog on Postgres: what is said when it cannot be used, and units of work that the server undid."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, make_url
+
+from scripts.postgres_server import PostgresServer
+from storage.catalog.database import open_to_read
+from storage.catalog.opening import Catalog, open_catalog
+from storage.catalog.records import DeadLetter, StreamId, UploadRequested
+from storage.catalog.tables import metadata
+from storage.errors import CatalogConflict, CatalogUnavailable, NoCatalog
+from tests.support.catalogs import CAT, claim, commit, ready, take, upload, upload_event
+from tests.support.postgres import connect, execute
+
+LETTER = DeadLetter("1-0", "invalid_event", "no", b"{}")
+
+
+@pytest.fixture
+def database_kind() -> str:
+    return "postgres"
+
+
+def changed(url: str, **parts: Any) -> str:
+    return make_url(url).set(**parts).render_as_string(hide_password=False)
+
+
+async def refusal(url: str) -> str:
+    """Why the catalog there cannot be opened."""
+    with pytest.raises(CatalogUnavailable) as refused:
+        async with open_catalog(url):
+            pass
+    return str(refused.value)
+
+
+# -- settings that are wrong
+
+
+async def test_a_wrong_password_is_reported_with_the_user_and_without_the_password(postgres_url: str) -> None:
+    reason = await refusal(changed(postgres_url, password="hunter2"))
+
+    assert "correct user and password in MEDIA_CATALOG_URL" in reason
+    assert 'user "media"' in reason
+    assert "hunter2" not in reason
+
+
+async def test_an_unknown_user_is_reported_by_name(postgres_url: str) -> None:
+    assert 'user "nobody"' in await refusal(changed(postgres_url, username="nobody"))
+
+
+async def test_a_database_that_is_not_there_is_reported_by_name(postgres_url: str) -> None:
+    reason = await refusal(changed(postgres_url, database="elsewhere"))
+
+    assert 'database "elsewhere" does not exist' in reason
+    assert "CREATE DATABASE" in reason
+
+
+async def test_a_host_where_nobody_listens_is_reported_without_the_password(postgres_url: str) -> None:
+    reason = await refusal(changed(postgres_url, port=1, password="hunter2"))
+
+    assert "nobody listens where the catalog postgresql://media@127.0.0.1:1/" in reason
+    assert "hunter2" not in reason
+
+
+async def test_a_user_who_may_make_no_tables_is_reported_with_a_remedy(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    database = str(make_url(postgres_url).database)
+    await execute(postgres_server, "DROP ROLE IF EXISTS reader")
+    await execute(postgres_server, "CREATE ROLE reader LOGIN PASSWORD 'secret'")
+    await execute(postgres_server, "REVOKE CREATE ON SCHEMA public FROM public", database)
+    reason = await refusal(changed(postgres_url, username="reader", password="secret"))
+
+    assert "permission denied for schema public" in reason
+    assert "OWNER TO" in reason
+
+
+async def test_an_empty_database_has_no_catalog_until_one_is_made(postgres_url: str) -> None:
+    with pytest.raises(NoCatalog, match="There is no catalog at postgresql://media@"):
+        async with open_to_read(postgres_url):
+            pass
+
+
+# -- the schema
+
+
+def differences(connection: Connection) -> Sequence[object]:
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    return [
+        found
+        for found in compare_metadata(context, metadata)
+        if not (isinstance(found, tuple) and found[0] == "remove_table")  # deltas: no query names them
+    ]
+
+
+async def test_the_migrated_schema_is_the_declared_one(catalog: Catalog) -> None:
+    async with catalog.database.reading() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_keys_and_ids_are_in_the_order_of_their_bytes(catalog: Catalog) -> None:
+    query = """SELECT table_name || '.' || column_name FROM information_schema.columns
+        WHERE table_name IN ('uploads', 'variants', 'deletion_marks')
+        AND column_name IN ('key', 'id', 'source', 'upload_id')
+        AND collation_name IS DISTINCT FROM 'C'"""
+    async with catalog.database.reading() as connection:
+        assert (await connection.exec_driver_sql(query)).all() == []
+
+
+# -- transactions
+
+
+async def test_a_reader_sees_one_moment_however_many_statements_it_has(catalog: Catalog) -> None:
+    count = "SELECT count(*) FROM uploads"
+    async with catalog.database.reading() as connection:
+        before = (await connection.exec_driver_sql(count)).scalar_one()
+        await take(catalog, upload_event(1))
+        after = (await connection.exec_driver_sql(count)).scalar_one()
+
+    assert (before, after) == (0, 0)
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01"])
+async def test_a_unit_of_work_that_the_server_undid_is_done_again(
+    catalog: Catalog, postgres_server: PostgresServer, catalog_url: str, state: str
+) -> None:
+    await fail_outcomes(postgres_server, catalog_url, state, times=4)
+    await take(catalog, upload_event(1))
+    committed = await commit(catalog, ready(await claim(catalog)))
+
+    assert (committed.state, (await upload(catalog)).state) == ("ready", "ready")
+
+
+async def test_a_unit_of_work_that_is_undone_each_time_is_given_up_for_now(
+    catalog: Catalog, postgres_server: PostgresServer, catalog_url: str
+) -> None:
+    await fail_outcomes(postgres_server, catalog_url, "40001", times=100)
+    await take(catalog, upload_event(1))
+    with pytest.raises(CatalogConflict):
+        await commit(catalog, ready(await claim(catalog)))
+
+
+async def fail_outcomes(server: PostgresServer, url: str, state: str, times: int) -> None:
+    """Have the server undo so many transactions that would make an upload ready."""
+    database = str(make_url(url).database)
+    connection = await connect(server, database)
+    try:
+        await connection.execute(f"""
+            CREATE SEQUENCE failures;
+            CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                IF NEW.state = 'ready' AND nextval('failures') <= {times}
+                THEN RAISE EXCEPTION 'met another' USING ERRCODE = '{state}'; END IF;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER fails BEFORE UPDATE ON uploads FOR EACH ROW EXECUTE FUNCTION fail();
+        """)
+    finally:
+        await connection.close()
+
+
+# -- values that a server refuses
+
+
+@pytest.mark.parametrize("recipe", ["x" * 65, "with \0 inside"])
+async def test_an_event_that_does_not_fit_is_no_outage_of_the_catalog(catalog: Catalog, recipe: str) -> None:
+    event = UploadRequested(StreamId(1, 0), CAT, "uploads/cat.jpg", recipe)
+    with pytest.raises(Exception) as refused:  # noqa: PT011 (of the driver: it is ours that nobody catches)
+        await catalog.intake.take([(event, LETTER)], [])
+
+    assert not isinstance(refused.value, CatalogUnavailable)
+    assert await catalog.reports.find(CAT) is None
+
+
+async def test_a_nul_in_a_reason_is_kept_as_another_character(catalog: Catalog) -> None:
+    await catalog.intake.take([], [DeadLetter("1-0", "invalid_event", "a \0 b", b"\0")])
+
+    [kept] = await catalog.dead_letters.newest(1)
+    assert (kept.message, kept.body) == ("a \ufffd b", b"\0")
+
+
+async def test_ids_of_the_stream_have_64_bits_without_a_sign(catalog: Catalog) -> None:
+    for ms in (2**63 - 1, 2**63, 2**64 - 1):
+        await take(catalog, upload_event(ms))
+        taken = await take(catalog, upload_event(ms))
+
+        assert taken.outdated, ms
