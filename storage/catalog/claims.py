@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
+from storage.catalog.locks import SWEEP, lock_uploads
 from storage.catalog.outbox import insert_messages
 from storage.catalog.outcomes import MINE, parameters_of, write_outcome
-from storage.catalog.records import WAITING, Claim, Committed, Outcome, State, StoredVariant
+from storage.catalog.records import WAITING, Claim, Committed, Outcome, Ready, State, StoredVariant
 from storage.catalog.rows import Row, to_upload, to_variant
 from storage.catalog.tables import Big, uploads, variants
 
@@ -107,8 +108,12 @@ class Claims:
         Raises: CatalogUnavailable; then none of them was written.
         """
         now = now_ms()
+        in_order = sorted(outcomes, key=lambda outcome: str(outcome.claim.upload.id))
         async with self._database.writing(inline=True) as connection:
-            written = [await write_outcome(connection, outcome, now) for outcome in outcomes]
+            if any(isinstance(outcome, Ready) for outcome in outcomes):
+                await self._database.share(connection, SWEEP)
+            done = {id(each): await write_outcome(connection, each, now) for each in in_order}
+            written = [done[id(outcome)] for outcome in outcomes]
             messages = await insert_messages(
                 connection, [result.message for result in written if result.message is not None]
             )
@@ -123,6 +128,7 @@ class Claims:
         changes = {"changed_ms": now, "not_before_ms": now}
         made_due = update(uploads).where(*chosen, uploads.c.state == State.QUEUED).values(changes)
         async with self._database.writing() as connection:
+            await lock_uploads(connection, ids)
             found = await connection.execute(made_due.returning(uploads.c.job_id))
             return sorted(set(found.scalars()))
 
@@ -141,7 +147,7 @@ class Claims:
         """Give `claims` back, as if they had never been taken."""
         now = now_ms()
         async with self._database.writing() as connection:
-            for claim in claims:
+            for claim in sorted(claims, key=lambda claim: str(claim.upload.id)):
                 await connection.execute(_RELEASE, {**parameters_of(claim), "now": now})
 
 

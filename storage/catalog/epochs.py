@@ -50,9 +50,9 @@ class Epochs:
             return (await read_epoch(connection)).number
 
 
-async def read_epoch(connection: AsyncConnection) -> Epoch:
-    """The epoch that the stream is in, in this transaction."""
-    found = await read_value(connection, _NAME)
+async def read_epoch(connection: AsyncConnection, *, alone: bool = False) -> Epoch:
+    """The epoch that the stream is in; if `alone`, it stays that until this transaction ends."""
+    found = await read_value(connection, _NAME, alone=alone)
     if found is None:
         return Epoch()
     newest = found["newest"]

@@ -9,6 +9,7 @@ from sqlalchemy import RowMapping, Select, exists, func, select, update
 from storage.catalog.clock import now_ms
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
+from storage.catalog.locks import lock_uploads
 from storage.catalog.outbox import insert_messages
 from storage.catalog.records import Message, State, Upload
 from storage.catalog.requeuer import among
@@ -56,6 +57,7 @@ class Failures:
         gone = {"state": State.DELETED, "metadata": "{}", "error_code": None, "error_message": None}
         discard = update(uploads).where(*bare).values(**gone, attempts=0, changed_ms=now)
         async with self._database.writing() as connection:
+            await lock_uploads(connection, ids)
             found = (await connection.execute(select(uploads).where(*bare))).mappings().all()
             discarded = set((await connection.execute(discard.returning(uploads.c.id))).scalars())
             chosen = [row for row in found if row["id"] in discarded]

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import overload
+from typing import Any, overload
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -99,7 +99,7 @@ async def _check_epoch(
     """Why nothing is taken; None, and the newest entry counts as taken, where nothing is wrong."""
     if epoch is None:
         return None
-    current = await read_epoch(connection)
+    current = await read_epoch(connection, alone=True)
     places = [*(event.position for event, _ in events), *(letter.position for letter in letters)]
     positions = [position for position in places if position.epoch == current.number]
     is_old = current.newest is not None and any(position <= current.newest for position in positions)
@@ -166,7 +166,7 @@ def _is_adoption(event: Event) -> bool:
 
 
 async def _find(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, Row]:
-    found = await connection.execute(select(uploads).where(uploads.c.id.in_(list(ids))))
+    found = await connection.execute(_as_it_stays(uploads.c.id.in_(list(ids))))
     return {row["id"]: dict(row) for row in found.mappings()}
 
 
@@ -174,7 +174,7 @@ async def _find_adopted(connection: AsyncConnection, events: Sequence[Event]) ->
     sources = {event.source for event in events if isinstance(event, UploadRequested) and not event.adopted}
     if not sources:
         return {}
-    query = select(uploads).where(
+    query = _as_it_stays(
         uploads.c.source.in_(list(sources)),
         uploads.c.adopted,
         uploads.c.state.not_in((State.DELETING, State.DELETED)),
@@ -182,9 +182,14 @@ async def _find_adopted(connection: AsyncConnection, events: Sequence[Event]) ->
     return {row["id"]: dict(row) for row in (await connection.execute(query)).mappings()}
 
 
+def _as_it_stays(*chosen: ColumnElement[bool]) -> Select[Any]:
+    """The chosen rows, which nobody else changes in this transaction (where several can write)."""
+    return select(uploads).where(*chosen).order_by(uploads.c.id).with_for_update(key_share=True)
+
+
 async def _store(connection: AsyncConnection, rows: dict[str, Row], known: dict[str, Row]) -> None:
     """Raises: ChangedMeanwhile where a row is not any more as it is `known`."""
-    new = [row for upload_id, row in rows.items() if upload_id not in known]
+    new = [row for upload_id, row in sorted(rows.items()) if upload_id not in known]
     if new and len((await connection.execute(_INSERT, new)).all()) != len(new):
         raise ChangedMeanwhile
     for upload_id, before in known.items():

@@ -32,9 +32,14 @@ def _field_of(element: field_of, compiler: SQLCompiler, **options: Any) -> str: 
     return f"json_extract({value}, '$.' || {name})"
 
 
-async def read_value(connection: AsyncConnection, name: str) -> Value | None:
-    """The value of `name`, None when there is none. Raises: CatalogDamaged."""
-    text = (await connection.execute(select(kv.c.value).where(kv.c.name == name))).scalar_one_or_none()
+async def read_value(connection: AsyncConnection, name: str, *, alone: bool = False) -> Value | None:
+    """The value of `name`, None when there is none; if `alone`, nobody else changes it in this transaction.
+
+    Raises: CatalogDamaged.
+    """
+    query = select(kv.c.value).where(kv.c.name == name)
+    query = query.with_for_update() if alone else query
+    text = (await connection.execute(query)).scalar_one_or_none()
     found: Value | None = None if text is None else load_json(text)
     return found
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
+from storage.catalog.locks import lock_uploads
 from storage.catalog.records import WAITING, StalledUpload, State
 from storage.catalog.tables import uploads, variants
 
@@ -100,6 +101,7 @@ class Requeuer:
         now = now_ms()
         jobs: dict[str, Sequence[UUID]] = {}
         async with self._database.writing() as connection:
+            await lock_uploads(connection, [each.id for each in stalled])
             for job_id, chosen in spread(stalled, self._uploads_per_job).items():
                 moved = [each.id for each in chosen if await _move(connection, each, job_id, now)]
                 jobs |= {job_id: moved} if moved else {}
@@ -116,6 +118,7 @@ class Requeuer:
         fresh: dict[str, Any] = {"state": State.QUEUED, "attempts": 0, "crash_count": 0, "seen": None}
         fresh |= {"changed_ms": now, "not_before_ms": now, **changes}
         found = (await connection.execute(select(uploads.c.id).where(*wanted))).scalars().all()
+        await lock_uploads(connection, [UUID(each) for each in found])
         jobs: dict[str, Sequence[UUID]] = {}
         for job_id, ids in spread(found, self._uploads_per_job).items():
             # As wanted still: one that was taken meanwhile is not on the job.

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, String, and_, cast, delete, func, or_, select, type_coerce
 from sqlalchemy.dialects.postgresql import insert
 
+from storage.catalog import locks
 from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
@@ -126,6 +127,7 @@ class SweepRecords:
             )
         )
         async with self._database.writing() as connection:
+            await self._database.exclude(connection, locks.SWEEP)
             return bool((await connection.execute(taken)).rowcount)
 
     @repeated

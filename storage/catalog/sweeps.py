@@ -7,6 +7,7 @@ from sqlalchemy import String, bindparam, delete, exists, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog import locks
 from storage.catalog.clock import now_ms
 from storage.catalog.conflicts import repeated
 from storage.catalog.sweep_records import SWEEP, SweepRecords, is_live, lease_holder
@@ -14,8 +15,8 @@ from storage.catalog.tables import Big, deletion_marks, kv, variants
 
 KEEP_MARKS_MS = 7 * 24 * 3600 * 1000  # longer than any worker works on an upload
 _HAS_LEASE = exists().where(kv.c.name == SWEEP, lease_holder == bindparam("holder", type_=String))
-# Only where no row has the key: a Ready outcome asks for marks in the same way, in its own statement. A
-# database with several writers has to let one of the two wait for the other here.
+# Only where no row has the key: a Ready outcome asks for marks in the same way, in its own statement, and the
+# lock has one of the two wait for the other.
 _NEW_MARK = insert(deletion_marks).from_select(
     ["key", "marked_ms"],
     select(bindparam("marked", type_=String), bindparam("now", type_=Big)).where(
@@ -40,6 +41,7 @@ class Sweeps(SweepRecords):
         A holder that has lost the lease marks none.
         """
         async with self._database.writing() as connection:
+            await self._database.exclude(connection, locks.SWEEP)
             return await _mark(connection, holder, keys)
 
     @repeated
@@ -50,6 +52,7 @@ class Sweeps(SweepRecords):
         A holder that has lost the lease deletes and marks none.
         """
         async with self._database.writing() as connection:
+            await self._database.exclude(connection, locks.SWEEP)
             old = variants.c.key.in_(keys), variants.c.superseded_ms < int(before_ms)
             await connection.execute(delete(variants).where(*old, _HAS_LEASE), {"holder": holder})
             return await _mark(connection, holder, keys)
@@ -69,6 +72,7 @@ class Sweeps(SweepRecords):
         of_moved = deletion_marks.c.key.in_(moved), or_(deletion_marks.c.moved_ms.is_not(None), _HAS_LEASE)
         moved_now, me = update(deletion_marks).values(moved_ms=now_ms()), {"holder": holder}
         async with self._database.writing() as connection:
+            await self._database.exclude(connection, locks.SWEEP)
             await connection.execute(delete(deletion_marks).where(*of_untouched), me)
             await connection.execute(moved_now.where(*of_moved), me)
             query = select(variants.c.key).where(variants.c.key.in_(moved))
@@ -88,6 +92,7 @@ class Sweeps(SweepRecords):
                 return 0
         anothers = exists().where(kv.c.name == SWEEP, lease_holder != holder, is_live(now))
         async with self._database.writing() as connection:
+            await self._database.exclude(connection, locks.SWEEP)
             await connection.execute(delete(deletion_marks).where(old))
             finished = update(deletion_marks).where(unfinished, ~anothers).values(moved_ms=now)
             return (await connection.execute(finished)).rowcount
@@ -97,6 +102,7 @@ class Sweeps(SweepRecords):
         """Delete the rows of those of `keys` that are superseded; returns these keys."""
         gone = delete(variants).where(variants.c.key.in_(keys), variants.c.superseded_ms.is_not(None))
         async with self._database.writing() as connection:
+            await self._database.exclude(connection, locks.SWEEP)
             return list((await connection.execute(gone.returning(variants.c.key))).scalars())
 
 

@@ -1,0 +1,26 @@
+"""What writers of several hosts wait for: rows in one order, and names. One of SQLite is alone anyway."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from sqlalchemy import bindparam, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.catalog.tables import uploads
+
+SWEEP = "sweep"
+"""Whoever writes rows of variants shares this name. Who marks files for deletion, or takes the lease for it,
+excludes all others: no mark comes between a writer's look at the marks and its commit, nor the reverse.
+"""
+
+_LOCK = (
+    select(uploads.c.id)
+    .where(uploads.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(uploads.c.id)
+    .with_for_update(key_share=True)
+)
+
+
+async def lock_uploads(connection: AsyncConnection, ids: Iterable[UUID]) -> None:
+    """Wait for those who change these uploads, in an order in which no two wait for each other."""
+    await connection.execute(_LOCK, {"ids": [str(each) for each in ids]})
