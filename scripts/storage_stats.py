@@ -11,7 +11,6 @@ from scripts.stats_chart import Point, chart
 from scripts.terminal import AsJson, counted, output, print_error, print_json, run, safe, table
 from storage.blobs import Space
 from storage.blobs.opening import open_blobs
-from storage.blobs.s3_place import is_s3
 from storage.errors import StorageError
 from storage.tasks import together
 from storage.totals import StorageTotals
@@ -47,7 +46,7 @@ def command(
         if as_json:
             print_json(found)
         elif history:
-            _print_history(found, has_room=not is_s3(settings.storage_url))
+            _print_history(found)
             if scan and found.drift is not None:
                 _print_drift(found.drift)
         else:
@@ -55,7 +54,7 @@ def command(
             _print_days(found)
             _print_largest(found)
             _print_queue(found.queue)
-            _print_disk(found, has_room=not is_s3(settings.storage_url))
+            _print_disk(found)
         return 0
 
     run(body)
@@ -160,7 +159,7 @@ def _print_queue(queue: QueueDepth | None) -> None:
         output.print("[bold red]No worker is running to process them:[/bold red] start `media worker`.")
 
 
-def _print_disk(report: StorageReport, *, has_room: bool) -> None:
+def _print_disk(report: StorageReport) -> None:
     output.print("[bold]Disk[/bold]")
     if report.sweep is None:
         output.print("There was no sweep yet; `media sweep` makes a plan.")
@@ -177,8 +176,7 @@ def _print_disk(report: StorageReport, *, has_room: bool) -> None:
         _print_drift(report.drift)
     if report.trash is not None and report.trash.count:
         output.print(f"The trash holds {counted(report.trash.count, 'file')}, {size(report.trash.bytes)}.")
-    if has_room:
-        _print_room(report)
+    _print_room(report)
 
 
 def _print_drift(drift: DriftReport) -> None:
@@ -214,15 +212,14 @@ def _print_room(report: StorageReport) -> None:
     output.print(f"{line}.")
 
 
-def _print_history(report: StorageReport, *, has_room: bool) -> None:
+def _print_history(report: StorageReport) -> None:
     days = [Point(past.day, past.uploads, past.bytes) for past in report.history or ()]
     if not days:
         output.print("There is no snapshot yet; the first worker each day saves one.")
         return
     uploads = sum(count for state, count in report.uploads.items() if state != "deleted")
     output.print(chart([*days, Point("now", uploads, report.bytes)], output.encoding))
-    if has_room:
-        _print_room(report)
+    _print_room(report)
 
 
 if __name__ == "__main__":

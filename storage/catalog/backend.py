@@ -25,6 +25,10 @@ class Backend(Protocol):
     def counted(self) -> Executable:
         """The query that counts what the triggers add up, row by row."""
 
+    @property
+    def adding(self) -> Executable:
+        """The statement that adds rows to the totals."""
+
     async def exists(self) -> bool:
         """Whether there is a catalog. Raises: CatalogUnavailable where nobody can say."""
 

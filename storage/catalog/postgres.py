@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from sqlalchemy import BigInteger, NullPool, bindparam, event, text
+from sqlalchemy import BigInteger, NullPool, bindparam, event, insert, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
@@ -20,13 +20,14 @@ from storage.catalog.clock import now_ms
 from storage.catalog.kv import field_of
 from storage.catalog.postgres_errors import READ_ONLY, SEALED_STATE, ServerCondition, sqlstate
 from storage.catalog.sqlite_file import FileRoom
-from storage.catalog.tables import SEALED
+from storage.catalog.tables import SEALED, totals_delta
 
 CONNECT_S = 10.0
 COMMAND_S = 30.0
 WAIT_S = 10.0  # for a connection of the pool
 RECYCLE_S = 1800
 _MIGRATION = "migration"
+_TOTALS = "totals"
 
 _SHARE = text("SELECT pg_advisory_xact_lock_shared(:lock)").bindparams(bindparam("lock", type_=BigInteger))
 _EXCLUDE = text("SELECT pg_advisory_xact_lock(:lock)").bindparams(bindparam("lock", type_=BigInteger))
@@ -51,6 +52,21 @@ _COUNTED = text("""
     FROM dead_letters GROUP BY 2
 """)
 
+# Where rows of one place were added, one row is left, or none where they come to nothing.
+_FOLD = text("""
+    WITH several AS (
+        SELECT what, name, detail, day FROM totals_delta GROUP BY what, name, detail, day HAVING count(*) > 1
+    ), folded AS (
+        DELETE FROM totals_delta AS one USING several
+        WHERE (one.what, one.name, one.detail, one.day)
+            = (several.what, several.name, several.detail, several.day)
+        RETURNING one.*
+    )
+    INSERT INTO totals_delta
+    SELECT what, name, detail, day, CAST(sum(files) AS bigint), CAST(sum(bytes) AS bigint) FROM folded
+    GROUP BY what, name, detail, day HAVING sum(files) <> 0 OR sum(bytes) <> 0
+""")
+
 
 _NUMBERED = {"uploads": "number", "outbox": "seq", "dead_letters": "id"}
 
@@ -66,6 +82,7 @@ class PostgresBackend:
     """Readers and writers side by side, each transaction on a connection of the pool."""
 
     counted = _COUNTED
+    adding = insert(totals_delta)
 
     def __init__(self, address: Address) -> None:
         self.condition = ServerCondition(address.name)
@@ -190,7 +207,10 @@ class PostgresBackend:
         return None
 
     async def give_back(self) -> int:
-        """Autovacuum does that."""
+        """Fold what was added to the totals; autovacuum does the rest."""
+        async with self.writing(inline=False, relaxed_durability=True) as connection:
+            await self.exclude(connection, _TOTALS)
+            await connection.execute(_FOLD)
         return 0
 
     def large_log(self) -> str | None:

@@ -135,15 +135,9 @@ class Reports:
     @repeated
     async def correct(self, short: Sequence[Total]) -> None:
         """Add what `check_totals` returned to the totals."""
-        if not short:
-            return
-        statement = insert(totals)
-        changes = {name: totals.c[name] + statement.excluded[name] for name in ("files", "bytes")}
-        async with self._database.writing() as connection:
-            await connection.execute(
-                statement.on_conflict_do_update(index_elements=totals.primary_key, set_=changes),
-                [asdict(total) for total in short],
-            )
+        if short:
+            async with self._database.writing() as connection:
+                await connection.execute(self._database.backend.adding, [asdict(total) for total in short])
 
     @repeated
     async def snapshot(self, day: int, free_bytes: int | None) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, event, select, text
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -51,6 +52,10 @@ _COUNTED = text("""
     UNION ALL
     SELECT 'dead_letter', code, '', 0, count(*), sum(length(body)) FROM dead_letters GROUP BY 2
 """)
+_NEW_TOTALS = insert(tables.totals)
+_ADDING = _NEW_TOTALS.on_conflict_do_update(
+    set_={name: tables.totals.c[name] + _NEW_TOTALS.excluded[name] for name in ("files", "bytes")}
+)
 
 
 _VERBS = ("INSERT", "UPDATE", "DELETE")
@@ -63,6 +68,7 @@ class SqliteBackend:
     """Readers side by side, writers of this process one after another."""
 
     counted = _COUNTED
+    adding = _ADDING
 
     def __init__(self, address: Address, busy_timeout_s: float) -> None:
         self.condition = FileCondition(address.path)

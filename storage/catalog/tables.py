@@ -173,6 +173,10 @@ totals = Table(
     sqlite_with_rowid=False,
 )
 
+# On Postgres alone, where `totals` is a view of it: what each change of a row added. Those of one place
+# become one row now and then.
+totals_delta = Table("totals_delta", MetaData(), *(Column(one.name, one.type) for one in totals.columns))
+
 snapshots = Table(
     "snapshots",
     metadata,

@@ -5,6 +5,7 @@ Its number is 1000: numbers below it were of development versions, whose catalog
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -146,17 +147,8 @@ def upgrade() -> None:
         sa.Column("free_bytes", _BIG, nullable=True),
         sa.PrimaryKeyConstraint("day"),
     )
-    op.create_table(
-        "totals",
-        sa.Column("what", _ascii(16), nullable=False),
-        sa.Column("name", _ascii(64), nullable=False),
-        sa.Column("detail", _ascii(64), nullable=False),
-        sa.Column("day", _BIG, nullable=False),
-        sa.Column("files", _BIG, nullable=False),
-        sa.Column("bytes", _BIG, nullable=False),
-        sa.PrimaryKeyConstraint("what", "name", "detail", "day"),
-        sqlite_with_rowid=False,
-    )
+    on_sqlite = op.get_bind().dialect.name == "sqlite"
+    _create_totals(on_sqlite=on_sqlite)
     op.create_table(
         "uploads",
         sa.Column("number", _BIG, sa.Identity(), nullable=False),
@@ -224,11 +216,45 @@ def upgrade() -> None:
         postgresql_where=sa.text("superseded_ms IS NULL"),
     )
     _index("variants_superseded", "variants", "superseded_ms", "superseded_ms IS NOT NULL")
-    on_sqlite = op.get_bind().dialect.name == "sqlite"
     for name, counted in _COUNTED.items():
         triggers = _triggers(name, counted) if on_sqlite else _postgres_triggers(name, counted)
         for statement in triggers:
             op.execute(statement)
+    if not on_sqlite:
+        for statement in _IN_ORDER_OF_COMMIT:
+            op.execute(statement)
+
+
+# SQLite has one writer at a time. Of several, one that was given the smaller `seq` might commit later, when a
+# reader has seen the greater one and will never look below it. The trigger runs before numbers are given.
+_IN_ORDER_OF_COMMIT = [
+    """CREATE FUNCTION wait_for_seq() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM pg_advisory_xact_lock(hashtextextended('media-worker:outbox', 0));
+        RETURN NULL;
+    END $$""",
+    """CREATE TRIGGER outbox_in_order BEFORE INSERT ON outbox
+        FOR EACH STATEMENT EXECUTE FUNCTION wait_for_seq()""",
+]
+
+
+def _create_totals(*, on_sqlite: bool) -> None:
+    columns: list[sa.Column[Any]] = [
+        *(sa.Column(name, _ascii(size), nullable=False) for name, size in _PLACE.items()),
+        *(sa.Column(name, _BIG, nullable=False) for name in ("day", "files", "bytes")),
+    ]
+    if on_sqlite:
+        key = sa.PrimaryKeyConstraint("what", "name", "detail", "day")
+        op.create_table("totals", *columns, key, sqlite_with_rowid=False)
+    else:
+        op.create_table("totals_delta", *columns)
+        op.execute("ALTER TABLE totals_delta SET (autovacuum_vacuum_scale_factor = 0.01)")
+        op.execute(_SUMMED)
+
+
+_PLACE = {"what": 16, "name": 64, "detail": 64}
+_SUMMED = """CREATE VIEW totals AS
+    SELECT what, name, detail, day, CAST(sum(files) AS bigint) AS files, CAST(sum(bytes) AS bigint) AS bytes
+    FROM totals_delta GROUP BY what, name, detail, day"""
 
 
 def _triggers(name: str, counted: Counted) -> Sequence[str]:
@@ -289,7 +315,7 @@ def _postgres_triggers(name: str, counted: Counted) -> Sequence[str]:
     ]
 
 
-_ADD_ON_POSTGRES = """INSERT INTO totals
-    SELECT {what}, {name}, {detail}, {day}, {sign}1, {sign}{bytes} WHERE {when}
-    ON CONFLICT (what, name, detail, day)
-    DO UPDATE SET files = totals.files + excluded.files, bytes = totals.bytes + excluded.bytes;"""
+# Rows that all writers change would have each wait for the commit of the one before, and two that change them
+# crosswise would end in a deadlock: what changes is noted beside what is there, and whoever reads sums.
+_ADD_ON_POSTGRES = """INSERT INTO totals_delta
+    SELECT {what}, {name}, {detail}, {day}, {sign}1, {sign}{bytes} WHERE {when};"""

@@ -1,0 +1,250 @@
+"""Races of two hosts on one catalog: each is run with one of the two about to commit.
+
+Where a database has one writer at a time, the other waits from its start; where it has many, each test fails
+once the lock or the condition that it is about is taken out.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID, uuid5
+
+import pytest
+from sqlalchemy import select
+
+from storage.catalog.opening import Catalog
+from storage.catalog.records import Message, Ready, State, StreamId, Taken
+from storage.catalog.tables import deletion_marks, uploads, variants
+from tests.support.catalogs import (
+    CAT,
+    SHA,
+    claim,
+    commit,
+    delete_event,
+    failed,
+    key,
+    letter,
+    outbox_of,
+    ready,
+    take,
+    try_claim,
+    upload,
+    upload_event,
+    work,
+)
+from tests.support.races import beside
+
+ONE, TWO = "a-sweeper", "another-sweeper"
+DOG = uuid5(CAT, "dog")
+FOREVER = 2.0**60
+
+
+async def rows_with_marks(catalog: Catalog) -> Sequence[str]:
+    """The keys that have a row and a mark of a sweep that moves their file away."""
+    query = select(variants.c.key).join(deletion_marks, deletion_marks.c.key == variants.c.key)
+    async with catalog.database.reading() as connection:
+        return (await connection.execute(query)).scalars().all()
+
+
+async def count_open_marks(catalog: Catalog) -> int:
+    query = select(deletion_marks.c.key).where(deletion_marks.c.moved_ms.is_(None))
+    async with catalog.database.reading() as connection:
+        return len((await connection.execute(query)).all())
+
+
+def keys_of(outcome: Ready) -> Sequence[str]:
+    return [variant.key for variant in outcome.variants]
+
+
+# -- claims and outcomes
+
+
+async def test_no_two_claims_have_the_same_token(catalog: Catalog, another: Catalog) -> None:
+    await take(catalog, upload_event(1))
+    first, second = await beside(catalog, try_claim(catalog, holder="one"), try_claim(another, holder="two"))
+
+    assert first is not None
+    assert second is not None
+    assert (first.token, second.token) == (1, 2)
+    assert (first.crash_count, second.crash_count) == (0, 1)
+
+
+async def test_a_claim_has_one_outcome(catalog: Catalog, another: Catalog) -> None:
+    await take(catalog, upload_event(1))
+    mine = await claim(catalog)
+    first, second = await beside(catalog, commit(catalog, ready(mine)), commit(another, failed(mine)))
+
+    assert (first.state, second.state) == (State.READY, None)
+    assert [message.kind for message in await outbox_of(catalog)] == [State.READY]
+
+
+async def test_a_claim_that_was_taken_over_has_no_outcome(catalog: Catalog, another: Catalog) -> None:
+    await take(catalog, upload_event(1))
+    mine = await claim(catalog, holder="one")
+    taking = claim(catalog, holder="two")  # it first tries what may be lost
+    taken, late = await beside(catalog, taking, commit(another, failed(mine)), commits=2)
+
+    assert (taken.token, late.state) == (2, None)
+    assert (await upload(catalog)).state is State.PROCESSING
+
+
+# -- rows and deletion marks
+
+
+async def test_a_key_that_is_about_to_get_its_row_is_not_marked(catalog: Catalog, another: Catalog) -> None:
+    await take(catalog, upload_event(1))
+    outcome = ready(await claim(catalog))
+    assert await another.sweeps.lease(ONE, 60)
+    committed, marked = await beside(
+        catalog, commit(catalog, outcome), another.sweeps.mark_for_deletion(ONE, keys_of(outcome))
+    )
+
+    assert (committed.state, marked) == (State.READY, frozenset())
+    assert await rows_with_marks(catalog) == []
+
+
+async def test_a_key_that_is_about_to_be_marked_gets_no_row(catalog: Catalog, another: Catalog) -> None:
+    await take(catalog, upload_event(1))
+    outcome = ready(await claim(catalog))
+    assert await another.sweeps.lease(ONE, 60)
+    marked, committed = await beside(
+        another, another.sweeps.mark_for_deletion(ONE, keys_of(outcome)), commit(catalog, outcome)
+    )
+
+    assert (committed.state, marked) == (State.QUEUED, frozenset(keys_of(outcome)))
+    assert await rows_with_marks(catalog) == []
+
+
+@pytest.mark.parametrize("sweep_first", [False, True])
+async def test_a_superseded_row_is_current_again_or_deleted(
+    catalog: Catalog, another: Catalog, *, sweep_first: bool
+) -> None:
+    await take(catalog, upload_event(1))
+    await work(catalog)
+    await take(catalog, upload_event(2))
+    await commit(catalog, ready(await claim(catalog), "b" * 64))
+    await take(catalog, upload_event(3))
+    again = ready(await claim(catalog))
+    assert await another.sweeps.lease(ONE, 60)
+    mark = another.sweeps.mark_superseded(ONE, keys_of(again), FOREVER)
+    if sweep_first:
+        marked, committed = await beside(another, mark, commit(catalog, again))
+    else:
+        committed, marked = await beside(catalog, commit(catalog, again), mark)
+
+    assert await rows_with_marks(catalog) == []
+    assert (committed.state, len(marked)) == ((State.QUEUED, 2) if sweep_first else (State.READY, 0))
+
+
+# -- the lease of the sweep
+
+
+async def test_a_lease_is_given_to_one(catalog: Catalog, another: Catalog) -> None:
+    assert await beside(catalog, catalog.sweeps.lease(ONE, 60), another.sweeps.lease(TWO, 60)) == (
+        True,
+        False,
+    )
+
+
+async def test_a_lease_that_has_run_out_is_given_to_one(catalog: Catalog, another: Catalog) -> None:
+    assert await catalog.sweeps.lease("a-dead-sweeper", -1)
+
+    assert await beside(catalog, catalog.sweeps.lease(ONE, 60), another.sweeps.lease(TWO, 60)) == (
+        True,
+        False,
+    )
+
+
+async def test_whoever_takes_the_lease_over_finds_every_mark_of_the_one_before(
+    catalog: Catalog, another: Catalog
+) -> None:
+    assert await catalog.sweeps.lease(ONE, -1)
+
+    async def take_over() -> None:
+        assert await another.sweeps.lease(TWO, 60)
+        await another.sweeps.clear_abandoned_marks(TWO)
+
+    marked, _ = await beside(
+        catalog, catalog.sweeps.mark_for_deletion(ONE, [key(CAT, SHA, "thumb")]), take_over()
+    )
+
+    assert len(marked) == 1
+    assert await count_open_marks(catalog) == 0
+
+
+# -- events
+
+
+@pytest.mark.parametrize("event_first", [False, True])
+async def test_neither_an_event_nor_an_outcome_is_lost(
+    catalog: Catalog, another: Catalog, *, event_first: bool
+) -> None:
+    await take(catalog, upload_event(1))
+    outcome = ready(await claim(catalog))
+    if event_first:
+        await beside(another, take(another, upload_event(2)), commit(catalog, outcome))
+    else:
+        await beside(catalog, commit(catalog, outcome), take(another, upload_event(2)))
+
+    found = await upload(catalog)
+    assert (found.state, len(found.variants)) == (State.QUEUED, 2)
+    assert await try_claim(catalog) is not None
+
+
+async def test_an_event_does_not_undo_what_ended_a_claim(catalog: Catalog, another: Catalog) -> None:
+    await take(catalog, upload_event(1))
+    await work(catalog)
+    await take(catalog, delete_event(2))
+    mine = await claim(catalog, holder="one")
+    await beside(catalog, catalog.claims.release([mine]), take(another, delete_event(3, original=True)))
+
+    assert (await claim(catalog, holder="two")).crash_count == 0
+
+
+async def test_an_event_that_two_take_makes_one_row(catalog: Catalog, another: Catalog) -> None:
+    one, two = await beside(catalog, take(catalog, upload_event(1)), take(another, upload_event(1)))
+
+    assert ([len(taken.jobs) for taken in (one, two)]) == [1, 0]
+    async with catalog.database.reading() as connection:
+        assert len((await connection.execute(select(uploads.c.id))).all()) == 1
+
+
+async def test_two_new_uploads_that_come_to_two_in_both_orders_become_two_rows(
+    catalog: Catalog, another: Catalog
+) -> None:
+    cat, dog = upload_event(1), upload_event(2, DOG, "uploads/dog.jpg")
+    await beside(catalog, take(catalog, cat, dog), take(another, dog, cat))
+
+    assert {(await upload(catalog, each)).state for each in (CAT, DOG)} == {State.QUEUED}
+
+
+async def test_what_two_read_from_the_stream_at_once_is_taken_by_both(
+    catalog: Catalog, another: Catalog
+) -> None:
+    async def taken(of: Catalog, ms: int, upload_id: UUID) -> object:
+        return await of.intake.take(
+            [(upload_event(ms, upload_id), letter(f"{ms}-0"))], [], epoch=0, same_stream=True
+        )
+
+    one, two = await beside(catalog, taken(catalog, 2, CAT), taken(another, 1, DOG))
+
+    assert isinstance(one, Taken)
+    assert isinstance(two, Taken)
+    assert (await catalog.epochs.current()).newest == StreamId(2, 0)
+
+
+# -- the outbox
+
+
+async def test_a_reader_that_remembers_the_greatest_seq_misses_no_message(
+    catalog: Catalog, another: Catalog
+) -> None:
+    await take(catalog, upload_event(1), upload_event(2, DOG, "uploads/dog.jpg"))
+    cat, dog = await claim(catalog), await claim(catalog, DOG)
+    seen: list[Message] = []
+
+    async def read_on() -> None:
+        seen.extend(await outbox_of(catalog, seen[-1].seq if seen else 0))
+
+    await beside(catalog, commit(catalog, failed(cat)), commit(another, failed(dog)), read_on)
+    await read_on()
+
+    assert [message.id for message in seen] == [CAT, DOG]

@@ -1,0 +1,62 @@
+"""Two transactions beside each other, as far as locks let them."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import event
+from sqlalchemy.util import await_only
+
+from storage.catalog.opening import Catalog
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+STUCK_S = 0.3
+"""Whoever has not ended by then waits for a lock. If it was slow, the test proves less, and does not fail."""
+
+
+async def beside(
+    catalog: Catalog,
+    first: Awaitable[A],
+    second: Awaitable[B],
+    meanwhile: Callable[[], Awaitable[object]] | None = None,
+    *,
+    commits: int = 1,
+) -> tuple[A, B]:
+    """Do all of `second`, as far as it gets, while `first`, of `catalog`, has done all but commit.
+
+    `meanwhile` comes last before that commit, which is the last of so many of `first`.
+    """
+    with _held(catalog, commits) as (arrived, go):
+        one = asyncio.ensure_future(first)
+        await asyncio.wait([one, asyncio.ensure_future(arrived.wait())], return_when=asyncio.FIRST_COMPLETED)
+        assert not one.done(), f"it wrote nothing: {one.result()}"
+        other = asyncio.ensure_future(second)
+        await asyncio.wait([other], timeout=STUCK_S)
+        if meanwhile is not None:
+            await meanwhile()
+        go.set()
+        return await one, await other
+
+
+@contextmanager
+def _held(catalog: Catalog, number: int) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Hold that commit of what `catalog` writes; the events say that it has come, and that it may go on."""
+    arrived, go = asyncio.Event(), asyncio.Event()
+    commits = itertools.count(1)
+
+    def hold(connection: Any) -> None:
+        if connection.get_execution_options().get("writes") and next(commits) == number:
+            arrived.set()
+            await_only(go.wait())
+
+    engine = catalog.database.backend.engine.sync_engine
+    event.listen(engine, "commit", hold)
+    try:
+        yield arrived, go
+    finally:
+        go.set()
+        event.remove(engine, "commit", hold)
