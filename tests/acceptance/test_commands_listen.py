@@ -1,0 +1,85 @@
+"""`media listen sqs`: an original that is put into the bucket becomes variants, and no app sends an event."""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+
+from scripts.s3_server import S3Server
+from tests.support import pictures
+from tests.support.commands import MEDIA, document, media
+from tests.support.s3 import new_place
+from tests.support.workplace import Workplace, eventually
+
+SOURCE = "uploads/2026/11/grey cat.jpg"
+
+
+@pytest.fixture
+def queue(ministack: S3Server) -> Iterator[str]:
+    """The URL of a queue that has nothing."""
+    sqs = boto3.client("sqs", endpoint_url=ministack.endpoint, region_name="us-east-1")
+    url: str = sqs.create_queue(QueueName="listened")["QueueUrl"]
+    yield url
+    sqs.delete_queue(QueueUrl=url)
+
+
+@pytest.fixture
+def place(workplace: Workplace, ministack: S3Server) -> Workplace:
+    """A workplace on a bucket."""
+    workplace.settings |= {
+        **ministack.env,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_SQS": ministack.endpoint,
+        "MEDIA_STORAGE_URL": str(new_place(ministack)),
+    }
+    return workplace
+
+
+def put(place: Workplace, ministack: S3Server, queue: str) -> None:
+    """Put an original into the bucket, which notifies the queue."""
+    prefix = place.settings["MEDIA_STORAGE_URL"].removeprefix("s3://media/")
+    s3 = boto3.client("s3", endpoint_url=ministack.endpoint)
+    sqs = boto3.client("sqs", endpoint_url=ministack.endpoint, region_name="us-east-1")
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    notify: Any = {"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]}
+    s3.put_bucket_notification_configuration(Bucket="media", NotificationConfiguration=notify)
+    s3.put_object(Bucket="media", Key=f"{prefix}/{SOURCE}", Body=pictures.small(1))
+    s3.put_bucket_notification_configuration(Bucket="media", NotificationConfiguration={})
+
+
+def test_an_original_in_the_bucket_becomes_ready_without_an_event_of_an_app(
+    place: Workplace, ministack: S3Server, queue: str
+) -> None:
+    put(place, ministack, queue)
+
+    ended = document(media(place.env(), "listen", "sqs", queue, "--once", "--json"))
+    assert place.run("media", "--burst").returncode == 0
+
+    assert ended == {"sent": 1}
+    assert place.await_end_of(SOURCE)[SOURCE]["type"] == "upload.ready"
+
+
+def test_a_listener_listens_until_sigterm(place: Workplace, ministack: S3Server, queue: str) -> None:
+    with subprocess.Popen([MEDIA, "listen", "sqs", queue], env=place.env(), cwd=place.home) as listener:
+        put(place, ministack, queue)
+        eventually(lambda: place.redis.xlen("media:uploads") == 1)
+        listener.send_signal(signal.SIGTERM)
+
+        assert listener.wait(20) == 128 + signal.SIGTERM
+
+
+def test_only_a_bucket_is_listened_to(workplace: Workplace) -> None:
+    ended = media(workplace.env(), "listen", "sqs", "http://127.0.0.1:1/queue")
+
+    assert ended.returncode == 2
+    assert "names no bucket" in ended.stderr
+
+
+def test_a_queue_that_is_not_there_is_an_error_with_its_reason(place: Workplace, ministack: S3Server) -> None:
+    ended = media(place.env(), "listen", "sqs", f"{ministack.endpoint}/000000000000/none")
+
+    assert ended.returncode == 1
+    assert "SQS:" in ended.stderr
