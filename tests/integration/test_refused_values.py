@@ -1,0 +1,29 @@
+"""An event whose values the catalog's server refuses is one dead letter, and the others are taken."""
+
+import pytest
+
+from storage.catalog.opening import Catalog
+from storage.catalog.records import State
+from worker.queue import Queue
+from worker.recorder import Recorder
+
+TOO_LONG = "r" * 65  # a name of a recipe; SQLite keeps it all the same
+
+
+@pytest.fixture
+def database_kind() -> str:
+    return "postgres"
+
+
+async def test_an_event_that_postgres_refuses_is_one_dead_letter(queue: Queue, catalog: Catalog) -> None:
+    recorder = Recorder(queue, catalog.intake, catalog.epochs, frozenset({"default", TOO_LONG}))
+    await queue.stream.make_group()
+    await recorder.read_epoch()
+    for number, recipe in enumerate(["default", TOO_LONG, "default"]):
+        await queue.stream.add({"source": f"uploads/{number}.jpg", "recipe": recipe})
+    await recorder.record(await queue.stream.read(10, None))
+
+    [letter] = await catalog.dead_letters.newest(10)
+    assert letter.code == "internal_error"
+    assert "too long" in letter.message
+    assert (await catalog.reports.states())[State.QUEUED] == 2
