@@ -6,7 +6,7 @@ WORKDIR /app
 
 # Dependencies first: they change rarely, and this layer stays cached while they do not.
 COPY pyproject.toml uv.lock ./
-RUN uv sync --frozen --no-dev --no-install-project
+RUN uv sync --frozen --no-dev --extra postgres --extra s3 --extra sqs --no-install-project
 
 COPY README.md LICENSE ./
 COPY storage storage
@@ -16,7 +16,7 @@ COPY scripts scripts
 COPY media_worker.py ./
 # The context has no git to ask; docker build --build-arg names the version where it matters.
 ARG SETUPTOOLS_SCM_PRETEND_VERSION
-RUN uv sync --frozen --no-dev --no-editable
+RUN uv sync --frozen --no-dev --extra postgres --extra s3 --extra sqs --no-editable
 
 
 FROM python:3.13-slim

@@ -10,7 +10,7 @@ import typer
 from rich.filesize import decimal as size
 
 from scripts.progress import Progress
-from scripts.targets import checked
+from scripts.targets import with_target
 from scripts.terminal import AsJson, CommandError, counted, output, print_error, print_json, run, table
 from storage.blobs import Storage
 from storage.blobs.copying import BlobCopy, CopyStep, check_target, moved, unfinished
@@ -69,7 +69,7 @@ def command(
     """
 
     async def body(settings: Settings) -> int:
-        url = checked(settings, "storage_url", to)
+        url = with_target(settings, "storage_url", to).storage_url
         async with (
             open_stores(settings, create=False) as stores,
             open_blobs(url, create=not dry_run) as target,

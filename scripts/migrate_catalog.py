@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scripts.progress import Progress
-from scripts.targets import checked
+from scripts.targets import with_target
 from scripts.terminal import AsJson, CommandError, counted, output, print_json, run, table
 from storage.catalog.address import Address
 from storage.catalog.database import Database, open_database
@@ -34,10 +34,8 @@ def command(
     async def body(settings: Settings) -> None:
         if (to is None) != cancels:
             raise CommandError("Name the database with --to, or take a move back with --cancel.", code=2)
-        target = None if to is None else checked(settings, "catalog_url", to)
-        name = None if target is None else Address.of(target).name
-        source_url = settings.catalog_url
-        async with open_database(source_url, create=False, migrate=False, even_if_moved=True) as source:
+        target = None if to is None else with_target(settings, "catalog_url", to).catalog
+        async with open_database(settings.catalog, create=False, migrate=False, even_if_moved=True) as source:
             try:
                 if target is None:
                     await cancel(source)
@@ -47,14 +45,15 @@ def command(
             except MoveRefused as error:
                 raise CommandError(str(error)) from error
         if as_json:
+            name = None if target is None else target.name
             print_json({"to": name, "rows": rows, "finished": not dry_run and not cancels})
         else:
-            _report(rows, name, dry_run=dry_run)
+            _report(rows, target, dry_run=dry_run)
 
     run(body)
 
 
-async def _move(settings: Settings, source: Database, to: str, *, dry_run: bool) -> Mapping[str, int]:
+async def _move(settings: Settings, source: Database, to: Address, *, dry_run: bool) -> Mapping[str, int]:
     expected = await count_rows(source)
     if dry_run:
         await _check(settings, source, to)
@@ -73,7 +72,7 @@ async def _move(settings: Settings, source: Database, to: str, *, dry_run: bool)
     return copied
 
 
-async def _check(settings: Settings, source: Database, to: str) -> None:
+async def _check(settings: Settings, source: Database, to: Address) -> None:
     try:
         async with open_database(to, create=False, migrate=False, even_if_moved=True) as target:
             await _plan(settings, source, target, to).check()
@@ -81,17 +80,16 @@ async def _check(settings: Settings, source: Database, to: str) -> None:
         return  # it will be made
 
 
-def _plan(settings: Settings, source: Database, target: Database, to: str) -> CatalogMove:
-    names = {"source_name": Address.of(settings.catalog_url).name, "target_name": Address.of(to).name}
-    return CatalogMove(source, target, **names)
+def _plan(settings: Settings, source: Database, target: Database, to: Address) -> CatalogMove:
+    return CatalogMove(source, target, source_name=settings.catalog.name, target_name=to.name)
 
 
-def _report(rows: Mapping[str, int], name: str | None, *, dry_run: bool) -> None:
-    if name is None:
+def _report(rows: Mapping[str, int], target: Address | None, *, dry_run: bool) -> None:
+    if target is None:
         output.print("The catalog is used again.")
         return
     output.print(table("Rows", ("table", "#rows"), rows.items()))
     if dry_run:
         output.print("Nothing was written.")
     else:
-        output.print(f"The catalog is {name} now: set MEDIA_CATALOG_URL, and start the workers.")
+        output.print(f"The catalog is {target} now: set MEDIA_CATALOG_URL, and start the workers.")

@@ -11,6 +11,7 @@ from scripts.stats_chart import Point, chart
 from scripts.terminal import AsJson, counted, output, print_error, print_json, run, safe, table
 from storage.blobs import Space
 from storage.blobs.opening import open_blobs
+from storage.blobs.s3_place import is_s3
 from storage.errors import StorageError
 from storage.tasks import together
 from storage.totals import StorageTotals
@@ -46,7 +47,7 @@ def command(
         if as_json:
             print_json(found)
         elif history:
-            _print_history(found)
+            _print_history(found, has_room=not is_s3(settings.storage_url))
             if scan and found.drift is not None:
                 _print_drift(found.drift)
         else:
@@ -54,7 +55,7 @@ def command(
             _print_days(found)
             _print_largest(found)
             _print_queue(found.queue)
-            _print_disk(found)
+            _print_disk(found, has_room=not is_s3(settings.storage_url))
         return 0
 
     run(body)
@@ -159,7 +160,7 @@ def _print_queue(queue: QueueDepth | None) -> None:
         output.print("[bold red]No worker is running to process them:[/bold red] start `media worker`.")
 
 
-def _print_disk(report: StorageReport) -> None:
+def _print_disk(report: StorageReport, *, has_room: bool) -> None:
     output.print("[bold]Disk[/bold]")
     if report.sweep is None:
         output.print("There was no sweep yet; `media sweep` makes a plan.")
@@ -176,7 +177,8 @@ def _print_disk(report: StorageReport) -> None:
         _print_drift(report.drift)
     if report.trash is not None and report.trash.count:
         output.print(f"The trash holds {counted(report.trash.count, 'file')}, {size(report.trash.bytes)}.")
-    _print_room(report)
+    if has_room:
+        _print_room(report)
 
 
 def _print_drift(drift: DriftReport) -> None:
@@ -212,14 +214,15 @@ def _print_room(report: StorageReport) -> None:
     output.print(f"{line}.")
 
 
-def _print_history(report: StorageReport) -> None:
+def _print_history(report: StorageReport, *, has_room: bool) -> None:
     days = [Point(past.day, past.uploads, past.bytes) for past in report.history or ()]
     if not days:
         output.print("There is no snapshot yet; the first worker each day saves one.")
         return
     uploads = sum(count for state, count in report.uploads.items() if state != "deleted")
     output.print(chart([*days, Point("now", uploads, report.bytes)], output.encoding))
-    _print_room(report)
+    if has_room:
+        _print_room(report)
 
 
 if __name__ == "__main__":

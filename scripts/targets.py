@@ -6,12 +6,10 @@ from scripts.terminal import CommandError
 from worker.settings import Settings
 
 
-def checked(settings: Settings, field: str, url: str) -> str:
-    """`url` as that setting would be, beside the others. Raises: CommandError."""
+def with_target(settings: Settings, field: str, url: str) -> Settings:
+    """The settings, with `url` in that field. Raises: CommandError."""
     try:
-        moved = Settings.model_validate({**settings.model_dump(), field: url})
+        return Settings.model_validate({**settings.model_dump(), field: url})
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise CommandError(f"--to: {reason}", code=2) from error
-    found: str = getattr(moved, field)
-    return found

@@ -9,7 +9,7 @@ from typing import Literal
 import structlog
 
 from pipelines.originals import announced_otherwise
-from storage.blobs import BlobInfo, Inspect, Storage, list_infos
+from storage.blobs import BlobInfo, Inspect, Storage
 from storage.catalog.clock import now_ms
 from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, StreamId, UploadRequested
@@ -106,7 +106,7 @@ class Adoption:
         """The next page of names, and which old enough originals among them have no record."""
         found: list[BlobInfo] = []
         misnamed: list[str] = []
-        async with aclosing(list_infos(self._blobs, UPLOADS, after, on_misnamed=misnamed.append)) as names:
+        async with aclosing(self._blobs.list_infos(UPLOADS, after, on_misnamed=misnamed.append)) as names:
             async for info in names:
                 found.append(info)
                 if len(found) == PAGE:

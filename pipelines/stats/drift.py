@@ -9,7 +9,7 @@ from pipelines.moments import moment
 from pipelines.originals import announced_otherwise
 from pipelines.stats.report import DriftReport
 from pipelines.sweep.findings import ROWS, Ages, Inspection, Kind, compare, count_trash, leftovers, retired
-from storage.blobs import BlobInfo, Existence, Inspect, Stat, list_infos
+from storage.blobs import BlobInfo, Existence, Inspect, Stat
 from storage.catalog.clock import now_ms
 from storage.catalog.opening import Catalog
 from storage.catalog.sources import Announced
@@ -45,7 +45,7 @@ async def scan(
                 add(name, count)
             seen(step.seen.get(VARIANTS, _NOTHING).count)
             after = step.after
-    originals = list_infos(blobs, UPLOADS, on_misnamed=misnamed.add)
+    originals = blobs.list_infos(UPLOADS, on_misnamed=misnamed.add)
     async for original, source in _side_by_side(originals, catalog.sources.all()):
         if original is not None:
             add(UPLOADS, Count(1, original.bytes))

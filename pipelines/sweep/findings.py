@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from storage.blobs import BlobInfo, Existence, Inspect, Stat, list_infos
+from storage.blobs import BlobInfo, Existence, Inspect, Stat
 from storage.catalog.sweep_records import SweepRecords, VariantRow
 from storage.keys import STAGING, TRASH, UNFINISHED, VARIANTS, parse_variant_key
 from storage.totals import Count
@@ -131,7 +131,7 @@ async def _count(area: str, folders: Sequence[str], after: str, inspection: Insp
     findings: list[Discrepancy] = []
     count = size = 0
     for folder in folders:
-        async with aclosing(list_infos(inspection.blobs, folder, after)) as files:
+        async with aclosing(inspection.blobs.list_infos(folder, after)) as files:
             async for file in files:
                 if file.key <= after:
                     continue

@@ -9,7 +9,7 @@ from pipelines.sweep import plan as plans
 from pipelines.sweep.findings import Discrepancy, Kind, stat_all
 from pipelines.sweep.plan import DRAFT, STALE_S, Plan, PlanUnknown
 from pipelines.sweep.sweeper import Sweeper
-from storage.blobs import BlobInfo, Existence, list_infos
+from storage.blobs import BlobInfo, Existence
 from storage.keys import (
     TRASH,
     VARIANTS,
@@ -182,7 +182,7 @@ async def _purge_others(place: _PurgeProgress, sweeper: Sweeper) -> Mapping[str,
     draft = await sweeper.sweeps.checkpoint(DRAFT).load()
     living = {plan.id for plan in await known_plans(sweeper)} | ({draft["id"]} if draft else set())
     done = Counter(place.done)
-    async with aclosing(list_infos(sweeper.blobs, TRASH, place.after)) as blobs:
+    async with aclosing(sweeper.blobs.list_infos(TRASH, place.after)) as blobs:
         count = 0
         async for blob in blobs:
             folder = trash_folder(blob.key)

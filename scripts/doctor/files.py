@@ -11,8 +11,10 @@ from pathlib import Path
 from rich.filesize import decimal as size
 
 from pipelines.formats import MIB
+from scripts.doctor.bucket import check_bucket, check_use
 from storage import keys
 from storage.blobs.opening import open_blobs
+from storage.blobs.s3_place import is_s3
 from storage.catalog.opening import Catalog
 from storage.errors import NO_ROOM, FileSystemUnfit, StorageError, StorageFull, VolumeMissing, user
 from storage.paths import barrier, is_there
@@ -37,6 +39,8 @@ def to_be_made(what: str, path: Path, named_by: str) -> Finding:
 
 async def check_root(settings: Settings, catalog: Catalog | None) -> Sequence[Finding]:
     """Whether the root exists, belongs to the catalog and takes files. Changes nothing in it."""
+    if is_s3(settings.storage_url):
+        return await check_bucket(settings, catalog)
     root = settings.storage_root
     first_start = catalog is None or catalog.is_new
     if shut := _find_shut("Storage root", root, root / keys.MARKER):
@@ -85,6 +89,8 @@ def _used(root: Path) -> str | None:
 
 async def check_room(settings: Settings) -> Sequence[Finding]:
     """Whether each folder is what it must be, files can really be written, and how much room there is."""
+    if is_s3(settings.storage_url):
+        return await check_use(settings)
     root = settings.storage_root
     if shut := _find_shut("Storage root", root, root / keys.MARKER):
         return [shut]

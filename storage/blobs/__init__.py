@@ -149,14 +149,28 @@ class List(Protocol):
         """
 
 
-class Inspect(List, Stat, Protocol):
+class ListInfos(Protocol):
+    def list_infos(
+        self, prefix: str, after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
+    ) -> AsyncGenerator[BlobInfo, None]:
+        """`list`, with the size and age of each blob; those whose state is unknown are left out.
+
+        The identities are not those that `stat` says where a listing does not know them.
+        """
+
+
+class Inspect(List, ListInfos, Stat, Protocol):
     """What reading sizes and ages of many blobs needs of a storage."""
 
 
-async def list_infos(
-    blobs: Inspect, prefix: str, after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
+class ListAndStat(List, Stat, Protocol):
+    """What `stat_listed` needs of a storage."""
+
+
+async def stat_listed(
+    blobs: ListAndStat, prefix: str, after: str, on_misnamed: Callable[[str], object]
 ) -> AsyncGenerator[BlobInfo, None]:
-    """`list`, with the size and age of each blob; those whose state is unknown are left out."""
+    """`list_infos` of a storage whose listings have names alone."""
     async with aclosing(blobs.list(prefix, after, on_misnamed=on_misnamed)) as pages:
         async for page in pages:
             for start in range(0, len(page), _STAT_AT_ONCE):

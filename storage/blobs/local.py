@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from storage import keys
-from storage.blobs import BlobInfo, Existence, Source, Space
+from storage.blobs import BlobInfo, Existence, Source, Space, stat_listed
 from storage.blobs.mapping import mapped
 from storage.blobs.reading import info_of, list_files, open_file, stamp_of, stat_files
 from storage.blobs.root import FOLDER_MODE, Root
@@ -81,6 +81,11 @@ class LocalBlobs:
         with mapped(prefix), closing(list_files(self._root, prefix, after, on_misnamed)) as found:
             while page := await in_thread(_next_page, found):
                 yield page
+
+    def list_infos(
+        self, prefix: str, after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
+    ) -> AsyncGenerator[BlobInfo, None]:
+        return stat_listed(self, prefix, after, on_misnamed)
 
     # -- unfinished writes
 

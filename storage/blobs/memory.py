@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count as counter
 
-from storage.blobs import BlobInfo, Existence, Source
+from storage.blobs import BlobInfo, Existence, Source, stat_listed
 from storage.blobs.memory_file import MemoryFile, memory_file
 from storage.errors import BlobChanged, BlobNotFound, RootMismatch
 from storage.keys import segments
@@ -117,6 +117,11 @@ class MemoryBlobs:
         segments(prefix)
         if page := sorted(key for key in self._blobs if key.startswith(f"{prefix}/") and key > after):
             yield page
+
+    def list_infos(
+        self, prefix: str, after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
+    ) -> AsyncGenerator[BlobInfo, None]:
+        return stat_listed(self, prefix, after, on_misnamed)
 
     def _blob(self, key: str) -> _Blob:
         segments(key)

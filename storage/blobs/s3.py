@@ -115,6 +115,14 @@ class S3Blobs:
             async for page in pages:
                 yield [found.key for found in page]
 
+    async def list_infos(
+        self, prefix: str, after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
+    ) -> AsyncGenerator[BlobInfo, None]:
+        async with aclosing(self._pages(prefix, after, on_misnamed)) as pages:
+            async for page in pages:
+                for found in page:
+                    yield found.info()
+
     async def _pages(
         self, prefix: str, after: str, on_misnamed: Callable[[str], object]
     ) -> AsyncGenerator[Sequence[Found], None]:

@@ -65,6 +65,13 @@ def test_an_original_that_is_not_there_fails_and_one_that_is_deleted_goes_to_the
     assert len(on_s3.keys("trash")) == 1
 
 
+def test_an_original_that_nobody_announced_is_adopted(on_s3: S3Workplace) -> None:
+    source = on_s3.put("uploads/found.jpg", pictures.small())
+    on_s3.start(MEDIA_GRACE="0")
+
+    assert on_s3.await_end_of(source)[source]["type"] == "upload.ready"
+
+
 @pytest.mark.fault(36)
 def test_a_server_that_is_killed_under_load_costs_no_upload_an_attempt(
     redis_server: RedisServer, migrated: Path, tmp_path: Path

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from storage.blobs import list_infos
 from storage.blobs.local import LocalBlobs
 from tests.chaos.conftest import FaultPlaces
 from tests.chaos.forking import ForkedWorker
@@ -230,6 +229,6 @@ async def test_a_file_that_keeps_an_old_date_is_as_young_as_its_arrival(
     (root / "uploads/old.jpg").write_bytes(b"moved here with its date")
     os.utime(root / "uploads/old.jpg", (1_577_836_800, 1_577_836_800))
 
-    [info] = [info async for info in list_infos(local_blobs, "uploads")]
+    [info] = [info async for info in local_blobs.list_infos("uploads")]
 
     assert info.changed_at == pytest.approx(time.time(), abs=60)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts.s3_server import S3Server
-from storage.blobs import BlobInfo, Existence, Storage, list_infos
+from storage.blobs import BlobInfo, Existence, Storage
 from storage.blobs.local import LocalBlobs
 from storage.blobs.memory import MemoryBlobs
 from storage.blobs.opening import open_blobs
@@ -159,7 +159,7 @@ class BlobsContract:
         await blobs.store([(name, b"") for name in names])
 
         assert await listed(blobs, "variants") == sorted(names, key=str.encode)
-        infos = [info.key async for info in list_infos(blobs, "variants")]
+        infos = [info.key async for info in blobs.list_infos("variants")]
         assert infos == sorted(names, key=str.encode)
 
     async def test_a_list_goes_on_after_any_key_wherever_that_lies(self, blobs: Storage) -> None:
@@ -169,7 +169,7 @@ class BlobsContract:
 
         for at, key in enumerate(whole):
             rest = await listed(blobs, "uploads", after=key)
-            infos = [info.key async for info in list_infos(blobs, "uploads", after=key)]
+            infos = [info.key async for info in blobs.list_infos("uploads", after=key)]
 
             assert rest == infos == whole[at + 1 :]
 
@@ -182,7 +182,7 @@ class BlobsContract:
 
     async def test_a_list_has_sizes_and_ages(self, blobs: Storage) -> None:
         await blobs.put("uploads/a", chunks(b"12345"))
-        [info] = [info async for info in list_infos(blobs, "uploads")]
+        [info] = [info async for info in blobs.list_infos("uploads")]
 
         assert info.bytes == 5
         assert info.changed_at == pytest.approx(time.time(), abs=60)

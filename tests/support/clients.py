@@ -34,9 +34,17 @@ def redis_py(version: str) -> Path:
 
 def ioredis(version: str) -> Path:
     """A folder for NODE_PATH that holds this version of ioredis."""
+    return _by_npm(f"ioredis@{version}")
+
+
+def aws_sdk() -> Path:
+    """A folder for NODE_PATH that holds what signs URLs of S3 in the AWS SDK for JavaScript, version 3."""
+    return _by_npm("@aws-sdk/client-s3@3", "@aws-sdk/s3-presigned-post@3", "@aws-sdk/s3-request-presigner@3")
+
+
+def _by_npm(*packages: str) -> Path:
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("no node, or no npm")
-    wanted = f"ioredis@{version}"
     command = [
         "npm",
         "install",
@@ -44,10 +52,10 @@ def ioredis(version: str) -> Path:
         "--no-audit",
         "--no-fund",
         "--ignore-scripts",
-        wanted,
+        *packages,
         "--prefix",
     ]
-    return _installed(wanted, [command]) / "node_modules"
+    return _installed(packages[0].replace("/", "+"), [command]) / "node_modules"
 
 
 def _installed(wanted: str, ways: Sequence[Sequence[str]]) -> Path:

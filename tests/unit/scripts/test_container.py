@@ -17,6 +17,8 @@ import yaml
 
 import media_worker
 from scripts import redis_server
+from storage.blobs.s3_place import parse_s3
+from storage.catalog.address import Address
 from tests.support.namesakes import make_namesakes
 from worker.settings import Settings
 
@@ -47,8 +49,12 @@ def copied() -> list[str]:
     return [word for keyword, rest in stage("build") if keyword == "COPY" for word in rest.split()[:-1]]
 
 
-def compose() -> Any:
-    return yaml.safe_load((ROOT / "compose.yaml").read_text())
+COMPOSE = ("compose.yaml", "compose.many-hosts.yaml")
+each_compose = pytest.mark.parametrize("file", COMPOSE)
+
+
+def compose(file: str = COMPOSE[0]) -> Any:
+    return yaml.safe_load((ROOT / file).read_text())
 
 
 def options(command: list[str]) -> dict[str, str]:
@@ -119,21 +125,24 @@ def test_files_and_catalog_of_the_image_lie_on_the_volume_that_compose_mounts() 
     assert compose()["services"]["worker"]["volumes"] == [f"media:{volume}"]
 
 
-def test_every_setting_of_the_containers_is_one_that_the_worker_knows() -> None:
-    given = {**environment(stage("run")), **compose()["services"]["worker"]["environment"]}
+@each_compose
+def test_every_setting_of_the_containers_is_one_that_the_worker_knows(file: str) -> None:
+    given = {**environment(stage("run")), **compose(file)["services"]["worker"]["environment"]}
     known = {f"MEDIA_{name.upper()}" for name in Settings.model_fields}
 
     assert {name for name in given if name.startswith("MEDIA_")} <= known
 
 
-def test_compose_gives_the_worker_more_time_to_stop_than_it_takes() -> None:
-    grace = compose()["services"]["worker"]["stop_grace_period"]
+@each_compose
+def test_compose_gives_the_worker_more_time_to_stop_than_it_takes(file: str) -> None:
+    grace = compose(file)["services"]["worker"]["stop_grace_period"]
 
     assert int(grace.removesuffix("s")) > Settings.model_fields["shutdown_wait"].default
 
 
-def test_compose_runs_redis_with_the_options_that_the_tests_and_the_demo_use() -> None:
-    executable, *command = compose()["services"]["redis"]["command"]
+@each_compose
+def test_compose_runs_redis_with_the_options_that_the_tests_and_the_demo_use(file: str) -> None:
+    executable, *command = compose(file)["services"]["redis"]["command"]
 
     assert executable == "redis-server"
     assert redis_server.OPTIONS.items() <= options(command).items()
@@ -147,18 +156,34 @@ def test_the_image_runs_without_root_and_reports_its_health() -> None:
     assert json.loads(check)[0] in ("arq", "media")
 
 
-def test_no_container_gains_a_right_writes_beside_its_volumes_or_listens_to_other_hosts() -> None:
-    for service in compose()["services"].values():
+@each_compose
+def test_no_container_gains_a_right_writes_beside_its_volumes_or_listens_to_other_hosts(file: str) -> None:
+    for service in compose(file)["services"].values():
         assert service["cap_drop"] == ["ALL"]
         assert "no-new-privileges:true" in service["security_opt"]
         assert service["read_only"] is True
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
 
 
-def test_the_worker_is_limited_to_its_budget_and_can_be_reached_by_nobody() -> None:
-    worker = compose()["services"]["worker"]
+@each_compose
+def test_the_worker_is_limited_to_its_budget_and_can_be_reached_by_nobody(file: str) -> None:
+    worker = compose(file)["services"]["worker"]
     limits = worker["deploy"]["resources"]["limits"]
 
     assert limits["memory"] == f"{Settings.model_fields['memory_mb'].default}M"
     assert float(limits["cpus"]) >= 1
     assert "ports" not in worker
+
+
+def test_many_hosts_differ_from_one_in_where_catalog_and_blobs_are() -> None:
+    one, many = (compose(file)["services"]["worker"] for file in COMPOSE)
+    given = {name: value.replace("${POSTGRES_PASSWORD}", "x") for name, value in many["environment"].items()}
+
+    assert {"MEDIA_CATALOG_URL", "MEDIA_STORAGE_URL"} <= given.keys() - one["environment"].keys()
+    settings = Settings.model_validate(
+        {name.removeprefix("MEDIA_").lower(): value for name, value in given.items()}
+    )
+    assert parse_s3(settings.storage_url).bucket == "media"
+    assert not Address.of(settings.catalog_url).is_file
+    assert "volumes" not in many
+    assert many["deploy"]["replicas"] == 2

@@ -17,7 +17,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from storage.blobs import Existence, list_infos
+from storage.blobs import Existence
 from storage.blobs.local import LocalBlobs, open_local
 from storage.blobs.staging import Staged
 from storage.errors import BlobRefused, BlobsUnavailable, RootMismatch, StorageFull
@@ -198,7 +198,7 @@ async def test_a_list_names_what_it_passes_over_because_no_key_can_have_its_name
     Path(os.fsdecode(bytes(uploads) + b"/b\xff")).mkdir()
     met: list[str] = []
     found = await listed(local_blobs, "uploads", on_misnamed=met.append)
-    infos = [info.key async for info in list_infos(local_blobs, "uploads")]
+    infos = [info.key async for info in local_blobs.list_infos("uploads")]
 
     assert found == infos == ["uploads/2026/dog.jpg", "uploads/cat.jpg"]
     assert [shown(path) for path in met] == [
@@ -262,7 +262,7 @@ async def test_a_list_passes_over_what_lies_too_deep_for_a_key(
 
     assert await listed(local_blobs, "uploads", on_misnamed=met.append) == [f"uploads/{folder}/{short}"]
     assert met == [f"uploads/{folder}/deep/{short}", f"uploads/{folder}/{long}"]
-    assert [info.bytes async for info in list_infos(local_blobs, "uploads")] == [1]
+    assert [info.bytes async for info in local_blobs.list_infos("uploads")] == [1]
 
 
 async def test_a_list_opens_a_folder_once_and_none_of_its_files(
