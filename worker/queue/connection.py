@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from arq.connections import ArqRedis
@@ -10,21 +10,33 @@ from redis._parsers.socket import SERVER_CLOSED_CONNECTION_ERROR
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import AuthenticationError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.queue.errors import QueueUnavailable
 from worker.queue.mapping import mapped
 from worker.queue.refusals import ConnectionRefused, is_denied, refusal_of
-from worker.queue.url import server_of
+from worker.queue.url import Sentinels, sentinels_of, server_of
 
 _SOCKET_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 2
+_SENTINEL_TIMEOUT_S = 0.5  # one that is down must leave time to ask the next
 _CONNECTIONS = 32
 _ANSWERS_WITHIN_S = 3  # the first time, over all tries
 _UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
+
+
+async def _primary_of(sentinels: Sentinels) -> tuple[str, int]:
+    """The address of the primary. Raises: ConnectionError of redis-py where no Sentinel knows one."""
+    asked = Sentinel(sentinels.addresses, socket_timeout=_SENTINEL_TIMEOUT_S)  # type: ignore[no-untyped-call]
+    try:
+        return await asked.discover_master(sentinels.name)  # type: ignore[no-any-return]
+    finally:
+        for one in asked.sentinels:
+            await one.aclose()
 
 
 class _Connection(AbstractConnection):
@@ -77,6 +89,27 @@ class _Connection(AbstractConnection):
             raise
 
 
+class _ConnectionToPrimary(_Connection):
+    """A connection that asks the Sentinels for the primary each time it is made.
+
+    A server that was the primary may live on as a replica, which refuses to write: that is a lost connection.
+    """
+
+    sentinels: ClassVar[Sentinels]
+
+    async def connect(self) -> None:
+        if not self.is_connected:
+            self.host, self.port = await _primary_of(self.sentinels)
+        await super().connect()
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (as redis-py has it)
+        try:
+            return await super().read_response(*args, **options)
+        except ReadOnlyError as error:
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError("the primary has become a replica") from error
+
+
 def serialize(job: dict[str, Any]) -> bytes:
     """A job as arq stores it: JSON, never pickle."""
     return orjson.dumps(job, default=repr)
@@ -108,7 +141,11 @@ def connect(url: str, job_queue: str) -> ArqRedis:
         lib_version=None,
     )
     kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_Connection, kind), {})
+    if sentinels := sentinels_of(url):
+        to_primary = (_ConnectionToPrimary, kind)
+        pool.connection_class = type(kind.__name__, to_primary, {"sentinels": sentinels})
+    else:
+        pool.connection_class = type(kind.__name__, (_Connection, kind), {})
     return ArqRedis(
         pool_or_conn=pool,
         job_serializer=serialize,

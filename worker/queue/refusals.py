@@ -165,7 +165,7 @@ def of_another(stream: str, owner: str, catalog_id: str) -> Refusal:
 
 SENTINEL = Refusal(
     "it is a Sentinel, which only knows where the primary is",
-    "Name the primary's own host and port in MEDIA_REDIS_URL; a Sentinel is not asked for it",
+    "Name the primary's own host and port in MEDIA_REDIS_URL, or begin it with redis+sentinel://",
 )
 _LOADING = _transient("it is loading its data from the disk", "Wait: its log says how far it is")
 _TOO_MANY = _transient(

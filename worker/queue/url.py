@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -23,6 +24,8 @@ URL_OPTIONS = (
     "ssl_ciphers",
 )
 """What may follow the `?` in MEDIA_REDIS_URL."""
+SENTINEL_SCHEME = "redis+sentinel"
+_SENTINEL_PORT = 26379
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _OF_OTHER_CLIENTS = ("protocol", "decode_responses", "encoding", "encoding_errors")
 _OF_THE_SERVER = ("connection_class", "host", "port", "path")  # what `parse_url` makes of the rest of a URL
@@ -31,8 +34,12 @@ _OF_THE_SERVER = ("connection_class", "host", "port", "path")  # what `parse_url
 def check_url(value: str) -> str:
     """`value`, if it is the URL of a Redis. Raises: ValueError, with the reason, and no part of a secret."""
     parts = urlsplit(value)
+    if parts.scheme == SENTINEL_SCHEME:
+        sentinels_of(value)
+        check_url(without_sentinels(value))
+        return value
     if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("must begin with redis://, rediss:// or unix://")
+        raise ValueError("must begin with redis://, rediss://, redis+sentinel:// or unix://")
     if not (parts.path if parts.scheme == "unix" else parts.hostname):
         raise ValueError("has no host")
     try:
@@ -61,7 +68,49 @@ def _check_options(scheme: str, options: Mapping[str, str]) -> None:
             raise ValueError(f"has a file as {name} that does not exist or cannot be read: {options[name]}")
 
 
+@dataclass(frozen=True)
+class Sentinels:
+    """Who is asked where the primary `name` is."""
+
+    addresses: tuple[tuple[str, int], ...]
+    name: str
+
+
+def sentinels_of(url: str) -> Sentinels | None:
+    """The Sentinels of `redis+sentinel://HOST[:PORT],…/NAME[/DATABASE]`; None: the URL is another kind.
+
+    Raises: ValueError, with no part of a secret.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != SENTINEL_SCHEME:
+        return None
+    name = parts.path.strip("/").partition("/")[0]
+    if not name:
+        raise ValueError("has no name of a primary after the hosts")
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    return Sentinels(tuple(_address(host) for host in hosts), unquote(name))
+
+
+def without_sentinels(url: str) -> str:
+    """The URL of a primary whose address a Sentinel will tell: its user, database and options."""
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    database = parts.path.strip("/").partition("/")[2]
+    return parts._replace(scheme="redis", netloc=f"{user}{at}sentinel", path=f"/{database}").geturl()
+
+
+def _address(host: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{host}")
+        port = parts.port or _SENTINEL_PORT
+    except ValueError as error:
+        raise ValueError("has a port that is not a number") from error
+    if not parts.hostname:
+        raise ValueError("has no host")
+    return parts.hostname, port
+
+
 def server_of(url: str) -> dict[str, Any]:
     """The options of a URL that describe the server; those of a client are for apps that share it."""
-    given = parse_url(url).items()
+    given = parse_url(without_sentinels(url) if sentinels_of(url) else url).items()
     return {name: value for name, value in given if name in (*_OF_THE_SERVER, *URL_OPTIONS)}

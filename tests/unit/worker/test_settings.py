@@ -126,7 +126,15 @@ def test_all_mistakes_are_reported_at_once_each_by_its_variable(env: pytest.Monk
 
 
 MISTAKES = [
-    ("MEDIA_REDIS_URL", "http://localhost", "must begin with redis://, rediss:// or unix://"),
+    (
+        "MEDIA_REDIS_URL",
+        "http://localhost",
+        "must begin with redis://, rediss://, redis+sentinel:// or unix://",
+    ),
+    ("MEDIA_REDIS_URL", "redis+sentinel://a,b:26379", "has no name of a primary after the hosts"),
+    ("MEDIA_REDIS_URL", "redis+sentinel://a,b:x/media", "has a port that is not a number"),
+    ("MEDIA_REDIS_URL", "redis+sentinel://a,/media", "has no host"),
+    ("MEDIA_REDIS_URL", "redis+sentinel://a/media/x", "has a database that is not a number"),
     ("MEDIA_REDIS_URL", "redis://localhost:abc/0", "a port that is not a number"),
     ("MEDIA_REDIS_URL", "redis://localhost/main", "a database that is not a number"),
     ("MEDIA_REDIS_URL", "unix://", "has no host"),
