@@ -7,8 +7,9 @@ import obstore
 import pytest
 
 from scripts.redis_server import RedisServer
-from scripts.s3_server import SeaweedServer, temporary_seaweedfs
+from scripts.s3_server import S3Server, SeaweedServer, temporary_seaweedfs
 from tests.support import pictures
+from tests.support.s3_proxy import s3_proxy
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import database_on
 
@@ -70,6 +71,28 @@ def test_an_original_that_nobody_announced_is_adopted(on_s3: S3Workplace) -> Non
     on_s3.start(MEDIA_GRACE="0")
 
     assert on_s3.await_end_of(source)[source]["type"] == "upload.ready"
+
+
+def test_an_original_is_fetched_once_and_one_that_is_too_large_never(
+    redis_server: RedisServer, seaweedfs: SeaweedServer, migrated: Path, tmp_path: Path
+) -> None:
+    with s3_proxy(seaweedfs.endpoint) as proxy:
+        behind = S3Server(proxy.endpoint, seaweedfs.pid)
+        limits = {"MEDIA_MAX_SOURCE_BYTES": "5000"}
+        place = S3Workplace(tmp_path, database_on(redis_server.url), behind, migrated, **limits)
+        known = place.put("uploads/known.jpg", pictures.small())
+        large = place.put("uploads/large.jpg", pictures.small() + bytes(5000))
+        place.start()
+        place.send_all([{"source": known}, {"source": large}])
+        answers = place.await_end_of(known, large)
+        place.send({"source": known})
+        again = place.await_end_of(known, times=2)[known]
+        place.close()
+
+    fetched = [path for method, path in proxy.requests if method == "GET" and "/uploads/" in path]
+    assert answers[large]["error"]["code"] == "source_too_large"
+    assert again["type"] == "upload.ready"
+    assert [path.rpartition("/")[2] for path in fetched] == ["known.jpg"]
 
 
 @pytest.mark.fault(36)

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from pipelines.sandbox import Sandbox, open_sandbox
+from scripts.s3_server import S3Server
 from storage.blobs import Storage
 from storage.blobs.memory import MemoryBlobs
+from storage.blobs.opening import open_blobs
 from storage.catalog.opening import Catalog
 from tests.support.batches import Uploads
+from tests.support.s3 import new_place
 from tests.support.sandboxes import ROGUE, allowance, children
 from tests.support.sweeps import Clock
 
@@ -32,11 +35,23 @@ async def rogue() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 def blobs(request: pytest.FixtureRequest) -> Storage:
-    """In memory, with the manners of an object store; or `on_files`, or `on_both`."""
-    if getattr(request, "param", "memory") == "memory":
+    """In memory, with the manners of an object store; or `on_files`, `on_both`, `on_all`."""
+    kind = getattr(request, "param", "memory")
+    if kind == "memory":
         return MemoryBlobs()
+    if kind == "bucket":
+        bucket: Storage = request.getfixturevalue("bucket")
+        return bucket
     local: Storage = request.getfixturevalue("local_blobs")
     return local
+
+
+@pytest.fixture
+async def bucket(seaweedfs: S3Server) -> AsyncIterator[Storage]:
+    """In a bucket of a real server."""
+    async with open_blobs(new_place(seaweedfs).url, create=True) as blobs:
+        await blobs.bind("catalog", catalog_is_new=True)
+        yield blobs
 
 
 @pytest.fixture

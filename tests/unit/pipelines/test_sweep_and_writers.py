@@ -17,7 +17,7 @@ from storage.blobs import Existence, Storage
 from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim, Original, Ready, State, StoredVariant
 from storage.catalog.tables import uploads
-from tests.support.blobs import is_there, listed, on_both, stat_of
+from tests.support.blobs import is_there, listed, on_all, stat_of
 from tests.support.catalogs import claim, commit, take, try_claim, upload_event
 from tests.support.sweeps import new_key, put, sweeper_on
 
@@ -222,7 +222,7 @@ BEFORE = [nothing_there, an_orphan_of_that_name, superseded, missing]
 
 @pytest.mark.fault(44)
 @pytest.mark.parametrize("before", BEFORE)
-@on_both
+@on_all
 async def test_a_writer_between_some_steps_of_a_sweep_keeps_row_and_file_together(
     sweeper: Sweeper, catalog: Catalog, blobs: Storage, before: Any
 ) -> None:
@@ -232,14 +232,14 @@ async def test_a_writer_between_some_steps_of_a_sweep_keeps_row_and_file_togethe
 @pytest.mark.fault(44)
 @pytest.mark.campaign
 @pytest.mark.parametrize("before", BEFORE)
-@on_both
+@on_all
 async def test_a_writer_between_any_steps_of_a_sweep_keeps_row_and_file_together(
     sweeper: Sweeper, catalog: Catalog, blobs: Storage, before: Any
 ) -> None:
     assert await in_every_order(sweeper, catalog, blobs, before, share=1) == []
 
 
-@on_both
+@on_all
 async def test_a_writer_that_makes_the_same_name_again_between_plan_and_apply_keeps_its_file(
     sweeper: Sweeper, catalog: Catalog, blobs: Storage
 ) -> None:
@@ -259,7 +259,7 @@ async def test_a_writer_that_makes_the_same_name_again_between_plan_and_apply_ke
 
 
 @pytest.mark.fault(45)
-@on_both
+@on_all
 async def test_a_worker_that_was_frozen_while_its_file_was_taken_and_purged_publishes_it_again(
     sweeper: Sweeper, catalog: Catalog, blobs: Storage
 ) -> None:
