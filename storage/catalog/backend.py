@@ -35,8 +35,8 @@ class Backend(Protocol):
     async def prepare(self) -> None:
         """Make what a catalog needs before its tables are made. Raises: FileSystemUnfit."""
 
-    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A transaction that sees one moment of the catalog."""
+    def reading(self, *, patient: bool = False) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction that sees one moment of the catalog; `patient` where a statement may take minutes."""
 
     def writing(
         self, *, inline: bool, relaxed_durability: bool

@@ -67,10 +67,13 @@ class Database:
                     await connection.execute(insert(tables.kv), rows)
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that sees one moment of the catalog. Raises: CatalogUnavailable, CatalogDamaged."""
+    async def reading(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction that sees one moment of the catalog; `patient` where a statement may take minutes.
+
+        Raises: CatalogUnavailable, CatalogDamaged.
+        """
         with self.condition.watched():
-            async with self.backend.reading() as connection:
+            async with self.backend.reading(patient=patient) as connection:
                 yield connection
 
     @asynccontextmanager

@@ -21,16 +21,24 @@ from storage.catalog.kv import field_of
 from storage.catalog.postgres_errors import READ_ONLY, SEALED_STATE, ServerCondition, sqlstate
 from storage.catalog.sqlite_file import FileRoom
 from storage.catalog.tables import SEALED, totals_delta
+from storage.errors import CatalogUnavailable
 
 CONNECT_S = 10.0
 COMMAND_S = 30.0
 WAIT_S = 10.0  # for a connection of the pool
+DAMAGE_KEPT_S = 300.0
+OLDEST = 13
 RECYCLE_S = 1800
 _MIGRATION = "migration"
 _TOTALS = "totals"
 
 _SHARE = text("SELECT pg_advisory_xact_lock_shared(:lock)").bindparams(bindparam("lock", type_=BigInteger))
 _EXCLUDE = text("SELECT pg_advisory_xact_lock(:lock)").bindparams(bindparam("lock", type_=BigInteger))
+_SEQUENCE = "outbox_seq_seq"
+_PROPERTIES = text(f"""
+    SELECT CAST(current_setting('server_version_num') AS integer), current_setting('server_encoding'),
+        (SELECT seqcache FROM pg_sequence WHERE seqrelid = to_regclass('{_SEQUENCE}'))
+""")  # noqa: S608 (our own name)
 _OUTBOX = "CAST(pg_get_serial_sequence('outbox', 'seq') AS regclass)"
 _GIVEN_SEQ = text(f"SELECT coalesce(pg_sequence_last_value({_OUTBOX}), 0)")
 _RAISE_SEQ = text(
@@ -107,15 +115,33 @@ class PostgresBackend:
         """Whether our tables are there. Raises: CatalogUnavailable."""
         with self.condition.watched():
             async with self.reading() as connection:
+                self._check_fit(*(await connection.execute(_PROPERTIES)).one())
                 return await connection.run_sync(schema.read) is not None
+
+    def _check_fit(self, version: int, encoding: str, cached: int | None) -> None:
+        name = self.condition.name
+        if version < OLDEST * 10_000:
+            raise CatalogUnavailable(
+                f"the catalog {name} is on PostgreSQL {version // 10_000}; {OLDEST} is the oldest"
+            )
+        if encoding != "UTF8":
+            raise CatalogUnavailable(
+                f"the database of the catalog {name} has the encoding {encoding}, which cannot hold every "
+                "name: create one with ENCODING 'UTF8' TEMPLATE template0"
+            )
+        if cached is not None and cached > 1:
+            raise CatalogUnavailable(
+                f"the catalog {name} gives the numbers of messages out of order, because each connection "
+                f"takes {cached} at once: ALTER SEQUENCE {_SEQUENCE} CACHE 1"
+            )
 
     async def prepare(self) -> None:
         """Nothing: the database is its operator's to make."""
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
+    async def reading(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
         """A transaction that sees one moment of the catalog, however many statements it has."""
-        async with self.engine.connect() as connection:
+        async with (self._patient if patient else self.engine).connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             async with connection.begin():
                 yield connection
@@ -196,8 +222,8 @@ class PostgresBackend:
         return None
 
     async def check_damage(self) -> None:
-        """What was met may have been a fault of the memory: the next that is met says whether it was not."""
-        self.condition.damage = None
+        """Forget damage that was not met again for a while."""
+        self.condition.forget_damage(DAMAGE_KEPT_S)
 
     def check_room(self) -> None:
         """The server says itself when it has none."""

@@ -1,6 +1,7 @@
 """What errors of Postgres mean, by their SQLSTATE, in words that name no password."""
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,6 +34,18 @@ _ADVICE = {
 
 class ServerCondition(Condition):
     """The condition of a catalog on a server; `name` is its URL without the password."""
+
+    _met_at = float("-inf")
+
+    def met(self, error: CatalogDamaged) -> None:
+        """Remember that the catalog is damaged."""
+        super().met(error)
+        self._met_at = time.monotonic()
+
+    def forget_damage(self, after_s: float) -> None:
+        """Forget damage that was last met so long ago: nobody but the server can look for it."""
+        if time.monotonic() - self._met_at > after_s:
+            self.damage = None
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -123,7 +123,7 @@ class Reports:
 
         This reads every row, while others go on writing.
         """
-        async with self._database.reading() as connection:
+        async with self._database.reading(patient=True) as connection:
             kept = await _amounts(connection, select(totals))
             counted = await _amounts(connection, self._database.backend.counted)
         wrong = sorted(place for place in kept.keys() | counted.keys() if kept[place] != counted[place])

@@ -89,8 +89,8 @@ class SqliteBackend:
         check_local(path)
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that sees one moment of the catalog."""
+    async def reading(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction that sees one moment of the catalog; every statement may take its time."""
         async with self.engine.connect() as connection, connection.begin():
             yield connection
 

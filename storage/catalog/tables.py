@@ -175,7 +175,9 @@ totals = Table(
 
 # On Postgres alone, where `totals` is a view of it: what each change of a row added. Those of one place
 # become one row now and then.
-totals_delta = Table("totals_delta", MetaData(), *(Column(one.name, one.type) for one in totals.columns))
+totals_delta = Table(
+    "totals_delta", MetaData(), *(Column(one.name, one.type, nullable=False) for one in totals.columns)
+)
 
 snapshots = Table(
     "snapshots",

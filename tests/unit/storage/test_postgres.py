@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection, MetaData, inspect, make_url, text
 
 from scripts.postgres_server import PostgresServer
 from storage.catalog.database import open_to_read
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import DeadLetter, StreamId, UploadRequested
-from storage.catalog.tables import metadata
-from storage.errors import CatalogConflict, CatalogUnavailable, NoCatalog
+from storage.catalog.tables import metadata, totals, totals_delta
+from storage.errors import CatalogConflict, CatalogDamaged, CatalogUnavailable, NoCatalog
 from tests.support.catalogs import CAT, claim, commit, ready, take, upload, upload_event
 from tests.support.postgres import connect, execute
 
@@ -79,6 +79,38 @@ async def test_a_user_who_may_make_no_tables_is_reported_with_a_remedy(
     assert "OWNER TO" in reason
 
 
+async def test_a_database_of_another_encoding_is_refused_with_a_remedy(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    name = f"ascii_{make_url(postgres_url).database}"
+    await execute(
+        postgres_server,
+        f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
+    )
+
+    reason = await refusal(changed(postgres_url, database=name))
+
+    assert "the encoding SQL_ASCII" in reason
+    assert "ENCODING 'UTF8'" in reason
+
+
+async def test_a_server_that_is_too_old_is_refused_by_its_version(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.catalog.postgres.OLDEST", 99)
+
+    assert "99 is the oldest" in await refusal(postgres_url)
+
+
+async def test_numbers_of_messages_that_connections_take_in_advance_are_refused(
+    catalog: Catalog, catalog_url: str
+) -> None:
+    async with catalog.database.writing() as connection:
+        await connection.execute(text("ALTER SEQUENCE outbox_seq_seq CACHE 20"))
+
+    assert "ALTER SEQUENCE outbox_seq_seq CACHE 1" in await refusal(catalog_url)
+
+
 async def test_an_empty_database_has_no_catalog_until_one_is_made(postgres_url: str) -> None:
     with pytest.raises(NoCatalog, match="There is no catalog at postgresql://media@"):
         async with open_to_read(postgres_url):
@@ -89,17 +121,26 @@ async def test_an_empty_database_has_no_catalog_until_one_is_made(postgres_url: 
 
 
 def differences(connection: Connection) -> Sequence[object]:
-    context = MigrationContext.configure(connection, opts={"compare_type": True})
-    return [
-        found
-        for found in compare_metadata(context, metadata)
-        if not (isinstance(found, tuple) and found[0] == "remove_table")  # deltas: no query names them
-    ]
+    declared = MetaData()
+    for table in metadata.sorted_tables:
+        if table is not totals:  # a view here
+            table.to_metadata(declared)
+    totals_delta.to_metadata(declared)
+    return list(
+        compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), declared)
+    )
 
 
 async def test_the_migrated_schema_is_the_declared_one(catalog: Catalog) -> None:
     async with catalog.database.reading() as connection:
         assert await connection.run_sync(differences) == []
+
+
+async def test_the_view_of_the_totals_has_the_columns_of_their_table(catalog: Catalog) -> None:
+    async with catalog.database.reading() as connection:
+        found = await connection.run_sync(lambda opened: inspect(opened).get_columns("totals"))
+
+    assert [column["name"] for column in found] == totals.columns.keys()
 
 
 async def test_keys_and_ids_are_in_the_order_of_their_bytes(catalog: Catalog) -> None:
@@ -112,6 +153,31 @@ async def test_keys_and_ids_are_in_the_order_of_their_bytes(catalog: Catalog) ->
 
 
 # -- transactions
+
+
+async def test_a_count_of_all_rows_may_take_longer_than_other_statements(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.catalog.postgres.COMMAND_S", 0.2)
+    async with open_catalog(postgres_url) as catalog:
+        slow = text("SELECT pg_sleep(0.4)")
+        async with catalog.database.reading(patient=True) as connection:
+            await connection.execute(slow)
+
+        with pytest.raises(CatalogUnavailable):
+            async with catalog.database.reading() as connection:
+                await connection.execute(slow)
+
+
+async def test_damage_is_reported_for_a_while_after_it_was_met(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog.database.met(CatalogDamaged("a page is damaged"))
+
+    assert await catalog.database.problem() == "a page is damaged"
+
+    monkeypatch.setattr("storage.catalog.postgres.DAMAGE_KEPT_S", 0)
+    assert await catalog.database.problem() is None
 
 
 async def test_a_reader_sees_one_moment_however_many_statements_it_has(catalog: Catalog) -> None:
