@@ -130,9 +130,9 @@ def test_the_message_that_the_readme_shows_has_the_fields_of_a_real_one(cat: Ans
 def test_every_command_that_the_readme_names_exists_and_none_is_left_out() -> None:
     [table] = re.findall(r"## Commands\n(.*?)\n## ", PAGE, re.DOTALL)
 
-    assert set(re.findall(r"^\| `media (\w+)", table, re.MULTILINE)) == set(media.COMMANDS)
+    assert set(re.findall(r"^\| `media (\w[\w-]*)", table, re.MULTILINE)) == set(media.COMMANDS)
     for page in PAGES.values():
-        assert set(re.findall(r"`media (\w+)", page)) <= set(media.COMMANDS)
+        assert set(re.findall(r"`media (\w[\w-]*)", page)) <= set(media.COMMANDS)
 
 
 def shell_lines() -> Iterator[str]:

@@ -24,7 +24,7 @@ def follow(server: OwnRedis, *primary: str | int) -> None:
     client.execute_command("REPLICAOF", *primary)
 
 
-class Sentinels:
+class ReplicatedRedis:
     """One Sentinel, and a primary and its replica; a second Sentinel of the URL is down."""
 
     def __init__(self, folder: Path) -> None:
@@ -67,12 +67,12 @@ class Sentinels:
 
 
 @pytest.fixture
-def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
-    with closing(Sentinels(tmp_path)) as found:
+def sentinels(tmp_path: Path) -> Iterator[ReplicatedRedis]:
+    with closing(ReplicatedRedis(tmp_path)) as found:
         yield found
 
 
-async def test_the_primary_is_found_though_the_first_sentinel_is_down(sentinels: Sentinels) -> None:
+async def test_the_primary_is_found_though_the_first_sentinel_is_down(sentinels: ReplicatedRedis) -> None:
     client = connect(sentinels.url, job_queue_of("media:uploads"))
 
     await check_answers(client, sentinels.url)
@@ -83,7 +83,7 @@ async def test_the_primary_is_found_though_the_first_sentinel_is_down(sentinels:
 
 
 async def test_a_client_goes_on_at_the_new_primary_where_the_old_one_lives_on_as_a_replica(
-    sentinels: Sentinels,
+    sentinels: ReplicatedRedis,
 ) -> None:
     client = connect(sentinels.url, job_queue_of("media:uploads"))
     await client.set("a", "1")
@@ -95,7 +95,7 @@ async def test_a_client_goes_on_at_the_new_primary_where_the_old_one_lives_on_as
     assert sentinels.replica.client.get("a") == b"2"
 
 
-async def test_a_name_that_no_sentinel_knows_is_an_outage_that_says_so(sentinels: Sentinels) -> None:
+async def test_a_name_that_no_sentinel_knows_is_an_outage_that_says_so(sentinels: ReplicatedRedis) -> None:
     url = f"redis+sentinel://{sentinels.hosts}/other"
     client = connect(url, job_queue_of("media:uploads"))
 
