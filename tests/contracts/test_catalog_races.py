@@ -23,6 +23,7 @@ from tests.support.catalogs import (
     key,
     letter,
     outbox_of,
+    postponed,
     ready,
     take,
     try_claim,
@@ -74,6 +75,17 @@ async def test_a_claim_has_one_outcome(catalog: Catalog, another: Catalog) -> No
 
     assert (first.state, second.state) == (State.READY, None)
     assert [message.kind for message in await outbox_of(catalog)] == [State.READY]
+
+
+async def test_a_claim_of_a_deletion_is_postponed_once(catalog: Catalog) -> None:
+    await take(catalog, upload_event(1))
+    await commit(catalog, ready(await claim(catalog)))
+    await take(catalog, delete_event(2))
+    mine = await claim(catalog)
+    first, second = [await commit(catalog, postponed(mine)) for _ in range(2)]
+
+    assert (first.state, second.state) == (State.DELETING, None)
+    assert (await upload(catalog)).attempts == 1
 
 
 async def test_a_claim_that_was_taken_over_has_no_outcome(catalog: Catalog, another: Catalog) -> None:
