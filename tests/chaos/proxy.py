@@ -1,152 +1,37 @@
 """A proxy before Redis that cuts, hangs and refuses on demand."""
 
 import asyncio
-import contextlib
-import threading
-from collections.abc import Coroutine
-from typing import Any, Literal
+from typing import Literal
+
+from tests.support.tcp_proxy import Strike, TcpProxy
 
 Mode = Literal["pass", "cut_on_multi", "drop_exec_reply", "blackhole", "first_only"]
-_CHUNK = 65536
 
 
-class Proxy:
-    """Stands before the Redis at `port`, in a thread of its own; workers connect to `url`."""
+class Proxy(TcpProxy):
+    """Stands before the Redis at `port`; workers connect to `url`."""
 
     def __init__(self, port: int, database: int) -> None:
-        self._upstream = port
         self.mode: Mode = "pass"
         self.struck = 0  # how often a mode has done something
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self._port = 0  # any, at first
-        self._server: asyncio.Server | None = None
-        self.accept()
-        self.url = f"redis://127.0.0.1:{self._port}/{database}"
+        super().__init__(port)
+        self.url = f"redis://127.0.0.1:{self.port}/{database}"
 
-    def accept(self) -> None:
-        """Listen (again)."""
-        self._do(self._open())
-
-    def refuse(self) -> None:
-        """Cut what is connected, and let nobody connect."""
-        self._do(self._close())
-
-    def cut(self) -> None:
-        """Cut what is connected; whoever comes back is let in."""
-        self._do(self._cut())
-
-    def close(self) -> None:
-        """End."""
-        self._do(asyncio.sleep(0.01))  # asyncio forgets whom it has accepted while its server closes
-        self._do(self._close())
-        self._do(self._end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop.close()
-
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
-
-    async def _open(self) -> None:
-        if self._server is None:
-            self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self._port)
-            self._port = self._server.sockets[0].getsockname()[1]
-
-    async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        await self._cut()
-
-    async def _end(self) -> None:
-        accepting = asyncio.all_tasks() - self._tasks - {asyncio.current_task()}
-        await asyncio.gather(*accepting, return_exceptions=True)  # asyncio's own: they know who has come
-        await self._cut()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # what was aborted is closed in the loop's next turns
-
-    async def _cut(self) -> None:
-        for writer in list(self._writers):
-            writer.transport.abort()
-        await asyncio.sleep(0)
-
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        self._begin(self._serve(reader, writer))
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def let_in(self) -> None:
         if self.mode == "first_only":  # whoever comes after the first one hears nothing
             self.mode = "blackhole" if self.struck else "first_only"
             self.struck += 1
-        try:
-            there, back = await asyncio.open_connection("127.0.0.1", self._upstream)
-            try:
-                await self._relay(reader, writer, there, back)
-            finally:
-                back.transport.abort()
-        except OSError:
-            pass  # Redis itself is away
-        finally:
-            writer.transport.abort()
-            self._writers.discard(writer)
 
-    async def _relay(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        there: asyncio.StreamReader,
-        back: asyncio.StreamWriter,
-    ) -> None:
-        dropping = asyncio.Event()
-        ways = [
-            self._begin(self._upward(reader, back, dropping)),
-            self._begin(self._downward(there, writer, dropping)),
-        ]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
+    def strike(self, chunk: bytes) -> Strike:
+        if self.mode == "cut_on_multi" and b"MULTI\r\n" in chunk:
+            self.struck += 1
+            return Strike.CUT
+        if self.mode == "drop_exec_reply" and b"EXEC\r\n" in chunk:
+            self.struck += 1
+            return Strike.DROP_REPLY
+        return Strike.PASS
 
-    async def _upward(
-        self, reader: asyncio.StreamReader, back: asyncio.StreamWriter, dropping: asyncio.Event
-    ) -> None:
-        with contextlib.suppress(OSError):
-            while chunk := await reader.read(_CHUNK):
-                if self.mode == "cut_on_multi" and b"MULTI\r\n" in chunk:
-                    self.struck += 1
-                    return
-                if self.mode == "drop_exec_reply" and b"EXEC\r\n" in chunk:
-                    self.struck += 1
-                    dropping.set()
-                await self._hole()
-                back.write(chunk)
-                await back.drain()
-
-    async def _downward(
-        self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, dropping: asyncio.Event
-    ) -> None:
-        with contextlib.suppress(OSError):
-            while chunk := await there.read(_CHUNK):
-                if dropping.is_set():
-                    return
-                await self._hole()
-                writer.write(chunk)
-                await writer.drain()
-
-    async def _hole(self) -> None:
+    async def hold(self) -> None:
         while self.mode == "blackhole":
             self.struck += 1
             await asyncio.sleep(0.05)
