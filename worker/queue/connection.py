@@ -16,6 +16,7 @@ from redis.exceptions import AuthenticationError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from worker.queue.awake import AwakeTimeout
 from worker.queue.errors import QueueUnavailable
 from worker.queue.mapping import mapped
 from worker.queue.refusals import ConnectionRefused, is_denied, refusal_of
@@ -59,7 +60,10 @@ class _Connection(AbstractConnection):
 
     async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (as redis-py has it)
         try:
-            return await super().read_response(*args, **options)
+            async with AwakeTimeout(_SOCKET_TIMEOUT_S):
+                return await super().read_response(*args, **options)
+        except TimeoutError:
+            raise RedisTimeoutError("Redis does not answer") from None
         except (AuthenticationError, ResponseError) as error:
             # To redis-py the one is a lost connection, which it makes again and again; it passes over others.
             refusal = refusal_of(error) if is_denied(error) else None
@@ -76,7 +80,7 @@ class _Connection(AbstractConnection):
             await self.check_health()  # type: ignore[no-untyped-call]
         command = command.encode() if isinstance(command, str) else command
         try:
-            async with asyncio.timeout(self.socket_timeout):
+            async with AwakeTimeout(_SOCKET_TIMEOUT_S):
                 await self._send_packed_command([command] if isinstance(command, bytes) else command)
         except TimeoutError:
             await self.disconnect(nowait=True)
@@ -131,7 +135,7 @@ def connect(url: str, job_queue: str) -> ArqRedis:
         **server,
         max_connections=_CONNECTIONS,
         timeout=_SOCKET_TIMEOUT_S,
-        socket_timeout=_SOCKET_TIMEOUT_S,
+        socket_timeout=None,  # the connection has its own
         socket_connect_timeout=_CONNECT_TIMEOUT_S,
         health_check_interval=30,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
