@@ -9,7 +9,6 @@ import structlog
 
 from pipelines.formats import MIB
 from pipelines.poison import POISON_KEPT_MS
-from storage.catalog.clock import now_ms
 from storage.catalog.opening import Catalog
 from storage.catalog.records import StalledUpload
 from storage.catalog.requeuer import NewJobs, Requeuer
@@ -84,6 +83,7 @@ async def reconcile(
         if unsent := await catalog.outbox.unsent(older_than_ms=on_its_way_ms):
             await publisher.send(unsent)
 
+    now_ms = catalog.database.now_ms
     await _each(
         send_unsent,
         lambda: catalog.outbox.prune(now_ms() - KEEP_MESSAGES_MS),

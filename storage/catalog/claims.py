@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Update, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.locks import SWEEP, lock_uploads
@@ -71,7 +71,7 @@ class Claims:
 
         None when there is nothing to do: it is on another job, it is done, or its time has not come.
         """
-        due = {"upload": str(upload_id), "job": job_id, "by": holder, "now": now_ms()}
+        due = {"upload": str(upload_id), "job": job_id, "by": holder, "now": self._database.now_ms()}
         # A power cut that loses such a claim ends its worker too, and the upload is queued as before.
         async with self._database.writing(inline=True, relaxed_durability=True) as connection:
             claim = await _claim(connection, _CLAIM_THAT_MAY_BE_LOST, due)
@@ -107,7 +107,7 @@ class Claims:
 
         Raises: CatalogUnavailable; then none of them was written.
         """
-        now = now_ms()
+        now = self._database.now_ms()
         in_order = sorted(outcomes, key=lambda outcome: str(outcome.claim.upload.id))
         async with self._database.writing(inline=True) as connection:
             if any(isinstance(outcome, Ready) for outcome in outcomes):
@@ -123,7 +123,7 @@ class Claims:
     @repeated
     async def make_due(self, ids: Sequence[UUID]) -> Sequence[str]:
         """Make those of `ids` due that are put off; returns their jobs."""
-        now = now_ms()
+        now = self._database.now_ms()
         chosen = uploads.c.id.in_([str(each) for each in ids]), uploads.c.not_before_ms > now
         changes = {"changed_ms": now, "not_before_ms": now}
         made_due = update(uploads).where(*chosen, uploads.c.state == State.QUEUED).values(changes)
@@ -134,7 +134,7 @@ class Claims:
 
     async def waits_ms(self, ids: Iterable[UUID], job_id: str) -> Mapping[UUID, int]:
         """Milliseconds until each upload is due, of those `ids` that are on that job and unclaimed."""
-        now = now_ms()
+        now = self._database.now_ms()
         chosen = uploads.c.id.in_([str(each) for each in ids]), uploads.c.job_id == job_id
         waiting = uploads.c.state.in_((State.QUEUED, State.DELETING)), uploads.c.holder.is_(None)
         query = select(uploads.c.id, uploads.c.not_before_ms).where(*chosen, *waiting)
@@ -145,7 +145,7 @@ class Claims:
     @repeated
     async def release(self, claims: Sequence[Claim]) -> None:
         """Give `claims` back, as if they had never been taken."""
-        now = now_ms()
+        now = self._database.now_ms()
         async with self._database.writing() as connection:
             for claim in sorted(claims, key=lambda claim: str(claim.upload.id)):
                 await connection.execute(_RELEASE, {**parameters_of(claim), "now": now})

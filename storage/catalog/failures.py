@@ -6,7 +6,6 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping, Select, exists, func, select, update
 
-from storage.catalog.clock import now_ms
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.locks import lock_uploads
@@ -52,7 +51,7 @@ class Failures:
         Apps get a message of each deletion. An upload that still has variants of earlier content
         is left alone, because discarding a failure must not remove what is served.
         """
-        now = now_ms()
+        now = self._database.now_ms()
         bare = [*among(ids, State.FAILED), ~exists().where(variants.c.upload_id == uploads.c.id)]
         gone = {"state": State.DELETED, "metadata": "{}", "error_code": None, "error_message": None}
         discard = update(uploads).where(*bare).values(**gone, attempts=0, changed_ms=now)

@@ -10,7 +10,6 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import outbox
-from storage.catalog.clock import now_ms
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.dead_letters import insert_dead_letters
@@ -90,7 +89,9 @@ class EventStore:
                         connection, events, letters, epoch, same_stream=same_stream
                     ):
                         return restart
-                    return await _take(connection, events, letters, self._uploads_per_job)
+                    return await _take(
+                        connection, events, letters, self._uploads_per_job, self._database.now_ms()
+                    )
 
 
 async def _check_epoch(
@@ -112,8 +113,9 @@ async def _check_epoch(
     return None
 
 
-async def _take(connection: AsyncConnection, events: Read, letters: Refused, uploads_per_job: int) -> Taken:
-    now = now_ms()
+async def _take(
+    connection: AsyncConnection, events: Read, letters: Refused, uploads_per_job: int, now: int
+) -> Taken:
     rows = await _find(connection, {str(event.id) for event, _ in events})
     adopted = await _find_adopted(connection, [event for event, _ in events])
     rows |= adopted

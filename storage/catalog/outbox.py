@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Select, bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.records import Message
@@ -30,7 +30,7 @@ class Outbox:
 
     async def unsent(self, older_than_ms: int = 0, limit: int = _PAGE) -> Sequence[Message]:
         """The oldest messages that have waited that long without being marked as sent."""
-        now = now_ms()
+        now = self._database.now_ms()
         # One from ahead was made before the clock was put back.
         late = (outbox.c.made_ms <= now - older_than_ms) | (outbox.c.made_ms > now + SKEW_MS)
         return await self._read(_KEPT.where(outbox.c.sent_ms.is_(None), late).limit(limit))
@@ -38,7 +38,7 @@ class Outbox:
     @repeated
     async def mark_sent(self, messages: Sequence[Message]) -> None:
         """Remember that `messages` were sent."""
-        sent = {"sent": [message.seq for message in messages], "sent_ms": now_ms()}
+        sent = {"sent": [message.seq for message in messages], "sent_ms": self._database.now_ms()}
         async with self._database.writing(inline=True) as connection:
             await connection.execute(_MARK, sent)
 

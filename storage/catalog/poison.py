@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
-from storage.catalog.clock import now_ms
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.rows import without_nul
@@ -33,7 +32,7 @@ class Poison:
     @repeated
     async def add(self, content: PoisonContent) -> None:
         """Add a content; a newer entry for the same content and version replaces it."""
-        row = {**vars(content), "message": without_nul(content.message), "made_ms": now_ms()}
+        row = {**vars(content), "message": without_nul(content.message), "made_ms": self._database.now_ms()}
         async with self._database.writing() as connection:
             statement = insert(poison_contents).values(row)
             await connection.execute(

@@ -16,9 +16,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from storage.catalog import schema
 from storage.catalog.address import Address
-from storage.catalog.clock import now_ms
 from storage.catalog.kv import field_of
 from storage.catalog.postgres_errors import READ_ONLY, SEALED_STATE, ServerCondition, sqlstate
+from storage.catalog.server_clock import ServerClock
 from storage.catalog.sqlite_file import FileRoom
 from storage.catalog.tables import SEALED, totals_delta
 from storage.errors import CatalogUnavailable
@@ -95,6 +95,7 @@ class PostgresBackend:
     def __init__(self, address: Address) -> None:
         self.condition = ServerCondition(address.name)
         self._address = address
+        self._clock = ServerClock()
         self.engine = _new_engine(
             address,
             COMMAND_S,
@@ -144,6 +145,7 @@ class PostgresBackend:
         async with (self._patient if patient else self.engine).connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             async with connection.begin():
+                await self._clock.keep_right(connection)
                 yield connection
 
     @asynccontextmanager
@@ -152,6 +154,7 @@ class PostgresBackend:
         async with self.engine.connect() as connection:
             await connection.execution_options(writes=True)
             async with connection.begin():
+                await self._clock.keep_right(connection)
                 if relaxed_durability:
                     await connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 yield connection
@@ -176,8 +179,8 @@ class PostgresBackend:
         await connection.execute(_EXCLUDE, {"lock": _number_of(name)})
 
     def now_ms(self) -> int:
-        """This moment in ms since 1970."""
-        return now_ms()
+        """This moment in ms since 1970, by the server's clock."""
+        return self._clock.now_ms()
 
     async def given_seq(self, connection: AsyncConnection) -> int:
         """The greatest `seq` that the outbox has given, 0 before the first."""

@@ -10,7 +10,6 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.address import Address
-from storage.catalog.clock import now_ms
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database, open_to_read
 from storage.catalog.kv import read_value
@@ -142,7 +141,7 @@ class Reports:
     @repeated
     async def snapshot(self, day: int, free_bytes: int | None) -> bool:
         """Save the present totals as those of `day` (since 1970, UTC); False when that day has some."""
-        row = {"day": day, "time_ms": now_ms(), "free_bytes": free_bytes}
+        row = {"day": day, "time_ms": self._database.now_ms(), "free_bytes": free_bytes}
         statement = insert(snapshots).from_select(
             [*row, *_SUMMED],
             select(*(literal(value, Big) for value in row.values()), *_SUMMED.values()).where(true()),

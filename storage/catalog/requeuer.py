@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import ColumnElement, case, exists, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.locks import lock_uploads
@@ -44,7 +44,7 @@ class Requeuer:
         Their variants stay until newer ones are published.
         """
         async with self._database.writing() as connection:
-            return await self._requeue(connection, among(ids, state), queued_ms=now_ms())
+            return await self._requeue(connection, among(ids, state), queued_ms=self._database.now_ms())
 
     @repeated
     async def requeue_made(self, made: Mapping[UUID, int]) -> NewJobs:
@@ -74,14 +74,14 @@ class Requeuer:
             ready = among([UUID(upload_id) for upload_id in sorted(found)], State.READY)
             # What was read of the original is forgotten, or nothing would be made of the same file again.
             await connection.execute(update(uploads).where(*ready).values(sha256=None))
-            return await self._requeue(connection, ready, queued_ms=now_ms())
+            return await self._requeue(connection, ready, queued_ms=self._database.now_ms())
 
     async def overdue(self, untouched_ms: int, limit: int) -> Sequence[StalledUpload]:
         """Uploads that are due for work and have not changed for `untouched_ms`, oldest first.
 
         After them come those that changed in the future: the clock was put back since.
         """
-        now = now_ms()
+        now = self._database.now_ms()
         waiting = select(uploads.c.id, uploads.c.job_id, uploads.c.not_before_ms).where(
             uploads.c.state.in_(WAITING)
         )
@@ -98,7 +98,7 @@ class Requeuer:
     @repeated
     async def requeue_stalled(self, stalled: Sequence[StalledUpload]) -> NewJobs:
         """Requeue those that are still on the job that is gone; they are due now, unless put off since."""
-        now = now_ms()
+        now = self._database.now_ms()
         jobs: dict[str, Sequence[UUID]] = {}
         async with self._database.writing() as connection:
             await lock_uploads(connection, [each.id for each in stalled])
@@ -114,7 +114,7 @@ class Requeuer:
         **changes: int,
     ) -> NewJobs:
         """Put the uploads that are as `wanted` on new jobs, with no attempts against them."""
-        now = now_ms()
+        now = self._database.now_ms()
         fresh: dict[str, Any] = {"state": State.QUEUED, "attempts": 0, "crash_count": 0, "seen": None}
         fresh |= {"changed_ms": now, "not_before_ms": now, **changes}
         found = (await connection.execute(select(uploads.c.id).where(*wanted))).scalars().all()

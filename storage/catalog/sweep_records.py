@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, String, and_, cast, delete, func, or_, sel
 from sqlalchemy.dialects.postgresql import insert
 
 from storage.catalog import locks
-from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.kv import Checkpoint, dump, field_of, read_value, write_value
@@ -105,7 +105,11 @@ class SweepRecords:
         """Remember that a sweep was stopped before it had found anything."""
         async with self._database.writing() as connection:
             value = await read_value(connection, LAST_SWEEP)
-            last = Swept.from_json(value) if value else Swept("", now_ms(), Count(), Count(), {}, Count())
+            last = (
+                Swept.from_json(value)
+                if value
+                else Swept("", self._database.now_ms(), Count(), Count(), {}, Count())
+            )
             stopped = replace(last, stopped=reason, stops=last.stops + 1, applied_ms=None, done={})
             await write_value(connection, LAST_SWEEP, stopped)
 
@@ -116,7 +120,7 @@ class SweepRecords:
     @repeated
     async def lease(self, holder: str, seconds: float, *, name: str = SWEEP) -> bool:
         """Take or renew the right to sweep (or the one of that name); False while another holder has it."""
-        now, for_ms = now_ms(), int(seconds * 1000)
+        now, for_ms = self._database.now_ms(), int(seconds * 1000)
         lease = {"holder": holder, "until_ms": now + for_ms, "for_ms": for_ms}
         row = {"name": name, "value": dump(lease)}
         taken = (

@@ -8,7 +8,6 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import locks
-from storage.catalog.clock import now_ms
 from storage.catalog.conflicts import repeated
 from storage.catalog.sweep_records import SWEEP, SweepRecords, is_live, lease_holder
 from storage.catalog.tables import Big, deletion_marks, kv, variants
@@ -42,7 +41,7 @@ class Sweeps(SweepRecords):
         """
         async with self._database.writing() as connection:
             await self._database.exclude(connection, locks.SWEEP)
-            return await _mark(connection, holder, keys)
+            return await _mark(connection, holder, keys, self._database.now_ms())
 
     @repeated
     async def mark_superseded(self, holder: str, keys: Sequence[str], before_ms: float) -> frozenset[str]:
@@ -55,7 +54,7 @@ class Sweeps(SweepRecords):
             await self._database.exclude(connection, locks.SWEEP)
             old = variants.c.key.in_(keys), variants.c.superseded_ms < int(before_ms)
             await connection.execute(delete(variants).where(*old, _HAS_LEASE), {"holder": holder})
-            return await _mark(connection, holder, keys)
+            return await _mark(connection, holder, keys, self._database.now_ms())
 
     @repeated
     async def clear_marks(
@@ -70,7 +69,7 @@ class Sweeps(SweepRecords):
         """
         of_untouched = deletion_marks.c.key.in_(untouched), _HAS_LEASE
         of_moved = deletion_marks.c.key.in_(moved), or_(deletion_marks.c.moved_ms.is_not(None), _HAS_LEASE)
-        moved_now, me = update(deletion_marks).values(moved_ms=now_ms()), {"holder": holder}
+        moved_now, me = update(deletion_marks).values(moved_ms=self._database.now_ms()), {"holder": holder}
         async with self._database.writing() as connection:
             await self._database.exclude(connection, locks.SWEEP)
             await connection.execute(delete(deletion_marks).where(*of_untouched), me)
@@ -84,7 +83,7 @@ class Sweeps(SweepRecords):
 
         Does nothing while another than `holder` has the sweep lease. Marks older than a week are deleted.
         """
-        now = now_ms()
+        now = self._database.now_ms()
         unfinished, old = deletion_marks.c.moved_ms.is_(None), deletion_marks.c.moved_ms < now - KEEP_MARKS_MS
         async with self._database.reading() as connection:
             found = await connection.execute(select(deletion_marks.c.key).where(unfinished | old))
@@ -106,7 +105,7 @@ class Sweeps(SweepRecords):
             return list((await connection.execute(gone.returning(variants.c.key))).scalars())
 
 
-async def _mark(connection: AsyncConnection, holder: str, keys: Sequence[str]) -> frozenset[str]:
-    mark = {"holder": holder, "now": now_ms()}
+async def _mark(connection: AsyncConnection, holder: str, keys: Sequence[str], now: int) -> frozenset[str]:
+    mark = {"holder": holder, "now": now}
     marked = [(await connection.execute(_MARK, {**mark, "marked": key})).rowcount for key in keys]
     return frozenset(compress(keys, marked))

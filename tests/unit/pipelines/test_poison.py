@@ -85,7 +85,7 @@ async def test_the_list_forgets_after_a_week(pipeline: Pipeline, monkeypatch: py
     poison = list_of(pipeline)
     with monkeypatch.context() as eight_days_ago:
         then = now_ms() - POISON_KEPT_MS - 1
-        eight_days_ago.setattr("storage.catalog.poison.now_ms", lambda: then)
+        eight_days_ago.setattr("storage.catalog.clock.wall_ns", lambda: then * 1_000_000)
         await work(pipeline, poison, KILLER)
     before = await work(pipeline, poison, KILLER)
 

@@ -255,7 +255,7 @@ async def test_the_right_to_sweep_does_not_run_out_during_a_long_step(
     sweeper: Sweeper, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock_ms, renewed = 1_000_000, asyncio.Event()
-    monkeypatch.setattr("storage.catalog.sweep_records.now_ms", lambda: clock_ms)
+    monkeypatch.setattr("storage.catalog.clock.wall_ns", lambda: clock_ms * 1_000_000)
     lease = Sweeps.lease
 
     async def noted(sweeps: Sweeps, *args: Any, **more: Any) -> bool:
