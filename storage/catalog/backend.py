@@ -55,6 +55,10 @@ class Backend(Protocol):
     async def exclude(self, connection: AsyncConnection, name: str) -> None:
         """Wait for those who `share` or `exclude` under that name, and keep them out until the end."""
 
+    @property
+    def clock_error_ms(self) -> int:
+        """By how much the times of two hosts may be apart at most, by that clock."""
+
     def now_ms(self) -> int:
         """This moment in ms since 1970, by the clock that all hosts of the catalog compare times by."""
 

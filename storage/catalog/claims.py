@@ -107,12 +107,13 @@ class Claims:
 
         Raises: CatalogUnavailable; then none of them was written.
         """
-        now = self._database.now_ms()
+        error_ms = self._database.backend.clock_error_ms
         in_order = sorted(outcomes, key=lambda outcome: str(outcome.claim.upload.id))
         async with self._database.writing(inline=True) as connection:
             if any(isinstance(outcome, Ready) for outcome in outcomes):
                 await self._database.share(connection, SWEEP)
-            done = {id(each): await write_outcome(connection, each, now) for each in in_order}
+            now = self._database.now_ms()
+            done = {id(each): await write_outcome(connection, each, now, error_ms) for each in in_order}
             written = [done[id(outcome)] for outcome in outcomes]
             messages = await insert_messages(
                 connection, [result.message for result in written if result.message is not None]

@@ -71,18 +71,18 @@ _STORE = _NEW.on_conflict_do_update(
 )
 
 
-async def write_outcome(connection: AsyncConnection, outcome: Outcome, now: int) -> Committed:
+async def write_outcome(connection: AsyncConnection, outcome: Outcome, now: int, error_ms: int) -> Committed:
     """Write `outcome` and end its claim, or nothing where the claim does not hold any more."""
     row = await _end_claim(connection, outcome.claim)
     if row is None:
         return Committed(outcome.claim.upload.id, None)
     changes = changes_of(outcome, row, now)
-    if not await _write(connection, outcome, changes, now):
+    if not await _write(connection, outcome, changes, now, error_ms):
         # A sweep is moving one of these files away: publish them again in a moment.
-        reason = "a sweep is moving a file of this name away"
-        outcome = Postponed(outcome.claim, "storage_unavailable", reason, MARKED_DELAY_MS, counted=False)
+        reason, delay_ms = "a sweep is moving a file of this name away", MARKED_DELAY_MS + error_ms
+        outcome = Postponed(outcome.claim, "storage_unavailable", reason, delay_ms, counted=False)
         changes = changes_of(outcome, row, now)
-        await _write(connection, outcome, changes, now)
+        await _write(connection, outcome, changes, now, error_ms)
     changed = {**row, **changes}
     final = changed["state"] in (State.READY, State.FAILED, State.DELETED)
     return Committed(
@@ -105,12 +105,14 @@ def parameters_of(claim: Claim) -> Row:
     return {"upload": str(claim.upload.id), "token": claim.token}
 
 
-async def _write(connection: AsyncConnection, outcome: Outcome, changes: Row, now: int) -> bool:
+async def _write(
+    connection: AsyncConnection, outcome: Outcome, changes: Row, now: int, error_ms: int
+) -> bool:
     """Write the row and its variants; False, and nothing is written, where a file has a deletion mark."""
     mine = {**parameters_of(outcome.claim), **changes}
     match outcome:
         case Ready():
-            marks = _marks_that_count(outcome, now)
+            marks = _marks_that_count(outcome, now, error_ms)
             if not (await connection.execute(_CHANGE_UNLESS_MARKED, {**mine, **marks})).rowcount:
                 return False
             await _replace_variants(connection, outcome, now)
@@ -122,11 +124,11 @@ async def _write(connection: AsyncConnection, outcome: Outcome, changes: Row, no
     return True
 
 
-def _marks_that_count(outcome: Ready, now: int) -> Row:
+def _marks_that_count(outcome: Ready, now: int, error_ms: int) -> Row:
     began, until = outcome.claim.began_ms, now + _A_CLAIM_MS
     if now < began < now + _A_CENTURY_MS:
         began, until = 0, _LATER  # the clock was put back meanwhile: nobody knows what came after what
-    return {"keys": [one.key for one in outcome.variants], "began_ms": began, "until_ms": until}
+    return {"keys": [one.key for one in outcome.variants], "began_ms": began - error_ms, "until_ms": until}
 
 
 async def _replace_variants(connection: AsyncConnection, outcome: Ready, now: int) -> None:

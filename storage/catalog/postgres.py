@@ -90,6 +90,7 @@ class PostgresBackend:
     """Readers and writers side by side, each transaction on a connection of the pool."""
 
     counted = _COUNTED
+    clock_error_ms = 5000  # far more than half a round trip: too much costs one more publish
     adding = insert(totals_delta)
 
     def __init__(self, address: Address) -> None:

@@ -67,6 +67,7 @@ _SEALS["sealed_root"] = "UPDATE ON kv WHEN OLD.name = 'root'"
 class SqliteBackend:
     """Readers side by side, writers of this process one after another."""
 
+    clock_error_ms = 0
     counted = _COUNTED
     adding = _ADDING
 

@@ -126,6 +126,7 @@ async def test_a_frozen_sweep_that_wakes_leaves_open_marks_to_the_sweep_that_too
 
 
 async def due_now(catalog: Catalog) -> None:
-    """Let the pause of what was postponed be over."""
+    """Let the pause of what was postponed be over, and a minute have gone by since files were moved."""
     async with catalog.database.writing() as connection:
         await connection.execute(update(uploads).values(not_before_ms=0))
+        await connection.execute(update(deletion_marks).values(moved_ms=deletion_marks.c.moved_ms - 60_000))
