@@ -1,13 +1,15 @@
 """Hosts whose clocks are 5 minutes apart share one catalog in Postgres: its server's clock decides."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
+from sqlalchemy import update
 
 from storage.catalog.opening import Catalog
-from storage.catalog.records import State
-from tests.support.catalogs import claim, commit, key, postponed, ready, take, try_claim, upload_event
+from storage.catalog.records import Ready, State
+from storage.catalog.tables import deletion_marks
+from tests.support.catalogs import claim, commit, postponed, ready, take, try_claim, upload, upload_event
 
 APART_S = 300.0
 Clock = Callable[[float], None]
@@ -29,6 +31,15 @@ def put_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return put
 
 
+async def move_away(catalog: Catalog, outcome: Ready) -> Sequence[str]:
+    """Move the files of `outcome` away, as a sweep does that found no rows of them."""
+    keys = [one.key for one in outcome.variants]
+    assert await catalog.sweeps.lease("sweeper", 60)
+    assert await catalog.sweeps.mark_for_deletion("sweeper", keys)
+    await catalog.sweeps.clear_marks("sweeper", moved=keys, untouched=[])
+    return keys
+
+
 @pytest.mark.parametrize("ahead_s", [APART_S, -APART_S])
 async def test_a_lease_is_not_stolen_by_a_host_with_another_clock(
     catalog: Catalog, another: Catalog, put_clock: Clock, ahead_s: float
@@ -46,10 +57,7 @@ async def test_a_file_that_a_host_with_another_clock_moved_is_published_again(
     await take(catalog, upload_event(1))
     mine = ready(await claim(catalog))
     put_clock(-behind_s)
-    keys = [one.key for one in mine.variants]
-    assert await another.sweeps.lease("sweeper", 60)
-    assert await another.sweeps.mark_orphans("sweeper", keys)
-    await another.sweeps.clear_marks("sweeper", moved=keys, untouched=[])
+    await move_away(another, mine)
     put_clock(0)
 
     assert (await commit(catalog, mine)).state is State.QUEUED
@@ -63,3 +71,35 @@ async def test_an_upload_that_is_put_off_is_not_claimed_by_a_host_that_is_ahead(
     put_clock(APART_S)
 
     assert await try_claim(another) is None
+
+
+@pytest.mark.parametrize(
+    ("database_kind", "before_ms", "state"),
+    [
+        ("sqlite", 3000, State.READY),
+        ("postgres", 3000, State.QUEUED),
+        ("postgres", 8000, State.READY),
+    ],
+)
+async def test_a_file_moved_seconds_before_the_claim_is_published_again_where_two_clocks_may_say_so(
+    catalog: Catalog, before_ms: int, state: State
+) -> None:
+    await take(catalog, upload_event(1))
+    mine = ready(await claim(catalog))
+    await move_away(catalog, mine)
+    async with catalog.database.writing() as connection:
+        earlier = {"moved_ms": mine.claim.began_ms - before_ms}
+        await connection.execute(update(deletion_marks).values(earlier))
+
+    assert (await commit(catalog, mine)).state is state
+
+
+async def test_the_claim_after_that_is_later_than_the_move_by_any_clock(catalog: Catalog) -> None:
+    await take(catalog, upload_event(1))
+    mine = ready(await claim(catalog))
+    await move_away(catalog, mine)
+    moved_ms = catalog.database.now_ms()
+    await commit(catalog, mine)
+
+    began_ms = (await upload(catalog)).not_before_ms
+    assert began_ms - catalog.database.backend.clock_error_ms > moved_ms
