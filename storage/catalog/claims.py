@@ -12,7 +12,7 @@ from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.locks import SWEEP, lock_uploads
 from storage.catalog.outbox import insert_messages
-from storage.catalog.outcomes import MINE, parameters_of, write_outcome
+from storage.catalog.outcomes import HELD, parameters_of, write_outcome
 from storage.catalog.records import WAITING, Claim, Committed, Outcome, Ready, State, StoredVariant
 from storage.catalog.rows import Row, to_upload, to_variant
 from storage.catalog.tables import Big, uploads, variants
@@ -47,7 +47,7 @@ _CLAIM_THAT_MAY_BE_LOST = _CLAIM.where(
 )
 _RELEASE = (
     update(uploads)
-    .where(*MINE)
+    .where(*HELD)
     # No holder: the next claim must not take this one for dead.
     .values(
         state=case((uploads.c.state == State.DELETING, State.DELETING), else_=State.QUEUED),
@@ -55,7 +55,7 @@ _RELEASE = (
         changed_ms=bindparam("now"),
     )
 )
-_IS_HELD = select(uploads.c.id).where(*MINE)
+_IS_HELD = select(uploads.c.id).where(*HELD)
 _ALL_OF_UPLOAD = select(variants).where(variants.c.upload_id == bindparam("upload"))
 
 

@@ -39,10 +39,9 @@ MINE = (
     uploads.c.claim == bindparam("token"),
     uploads.c.state.in_((State.PROCESSING, State.DELETING)),
 )
-# Who has postponed a deletion has ended the claim, though the upload is deleting still.
-_END_CLAIM = (
-    update(uploads).where(*MINE, uploads.c.holder.is_not(None)).values(holder=None).returning(uploads)
-)
+# Who has postponed or released a deletion has ended the claim, though the upload is deleting still.
+HELD = (*MINE, uploads.c.holder.is_not(None))
+_END_CLAIM = update(uploads).where(*HELD).values(holder=None).returning(uploads)
 _KEYS: BindParameter[Sequence[str]] = bindparam("keys", expanding=True)
 _IS_MARKED = exists().where(
     deletion_marks.c.key.in_(_KEYS),

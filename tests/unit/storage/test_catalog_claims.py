@@ -153,6 +153,20 @@ async def test_releasing_what_was_taken_over_takes_nothing_from_its_new_holder(c
     assert (await commit(catalog, ready(quick))).state is State.READY
 
 
+@pytest.mark.parametrize("ended_by", ["release", "outcome"])
+async def test_a_claim_of_a_deletion_holds_until_it_is_ended(catalog: Catalog, ended_by: str) -> None:
+    await take(catalog, upload_event(1))
+    await take(catalog, delete_event(2))
+    claimed = await claim(catalog)
+    before = await catalog.claims.holds(claimed)
+    await (
+        catalog.claims.release([claimed]) if ended_by == "release" else commit(catalog, postponed(claimed))
+    )
+
+    assert before
+    assert not await catalog.claims.holds(claimed)
+
+
 # -- the dead
 
 
