@@ -13,7 +13,7 @@ import pytest
 
 from scripts.redis_server import RedisServer
 from tests.support import pictures
-from tests.support.checker import rows_of
+from tests.support.catalog_rows import rows_of
 from tests.support.workplace import Workplace, database_on, eventually
 
 _numbers = itertools.count()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support import pictures
-from tests.support.checker import rows_of
+from tests.support.catalog_rows import rows_of
 from tests.support.workplace import Workplace, eventually
 
 

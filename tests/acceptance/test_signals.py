@@ -6,7 +6,8 @@ import time
 import pytest
 
 from tests.support import pictures, processes
-from tests.support.checker import Findings, rows_of
+from tests.support.catalog_rows import rows_of
+from tests.support.checker import Findings
 from tests.support.workplace import WorkerProcess, Workplace, eventually
 
 _PROCESSING = "SELECT 1 FROM uploads WHERE state = 'processing'"

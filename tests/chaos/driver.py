@@ -27,7 +27,8 @@ from tests.chaos.proxy import Mode, Proxy
 from tests.chaos.steps import UPLOAD
 from tests.chaos.tracebacks import unexplained
 from tests.support import pictures, processes
-from tests.support.checker import Findings, rows_of
+from tests.support.catalog_rows import rows_of
+from tests.support.checker import Findings
 from tests.support.fork_server import ForkServer
 from tests.support.workplace import eventually
 

@@ -1,7 +1,6 @@
 """A workplace for chaos: its workers come from the fork server and can be made to fail."""
 
 import json
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from tests.chaos.forking import ForkedWorker
 from tests.support import pictures
-from tests.support.checker import rows_of
+from tests.support.catalog_rows import NoTables
 from tests.support.commands import document, media
 from tests.support.fork_server import ForkServer
 from tests.support.workplace import TIMEOUT_S, Workplace, eventually
@@ -57,9 +56,9 @@ class FaultPlace(Workplace):
     def states(self) -> dict[str, str]:
         """The state of each source."""
         try:
-            found = rows_of(self.catalog, "SELECT source, id, state FROM uploads")
-        except sqlite3.OperationalError:
-            return {}  # there is no catalog yet, or nothing in it
+            found = self.database.rows("SELECT source, id, state FROM uploads")
+        except NoTables:
+            return {}
         return {row["source"] or row["id"]: row["state"] for row in found}
 
     def await_state(self, state: str, *sources: str, within: float = TIMEOUT_S) -> float:
@@ -82,7 +81,7 @@ class FaultPlace(Workplace):
             queued: Any = self.redis.zrange("media:uploads:jobs", 0, -1)
             jobs = [job for job in queued if b":" not in job]  # the others are the ticks
             waiting = self.redis.xlen("media:uploads")
-            return not jobs and not waiting and rows_of(self.catalog, restless)[0]["number"] == 0
+            return not jobs and not waiting and self.database.rows(restless)[0]["number"] == 0
 
         return self.await_that(rests, within)
 

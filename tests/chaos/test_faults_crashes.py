@@ -11,7 +11,7 @@ from tests.chaos.conftest import FaultPlaces
 from tests.chaos.crashes import Scenario, die_at_each, record
 from tests.chaos.place import Case, FaultPlace
 from tests.support import pictures
-from tests.support.checker import rows_of
+from tests.support.catalog_rows import rows_of
 
 
 def _source(number: int) -> str:

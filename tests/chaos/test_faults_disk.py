@@ -18,7 +18,7 @@ from tests.chaos.conftest import FaultPlaces
 from tests.chaos.forking import ForkedWorker
 from tests.chaos.place import FaultPlace
 from tests.support import processes
-from tests.support.checker import rows_of
+from tests.support.catalog_rows import rows_of
 from tests.support.workplace import STARTS
 
 BACK_WITHIN_S = 20.0  # the longest pause is 15 s

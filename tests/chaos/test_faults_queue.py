@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.conftest import ProxiedPlace
 from tests.chaos.place import FaultPlace
-from tests.support.checker import rows_of
+from tests.support.catalog_rows import rows_of
 from tests.support.workplace import eventually
 
 PERIOD_S = 1.0  # of the reconciler

@@ -21,7 +21,7 @@ from tests.chaos.crashes import cases_of
 from tests.chaos.crashing_worker import DIED
 from tests.chaos.place import Case, FaultPlace
 from tests.chaos.steps import KILLED_SWEEP
-from tests.support.checker import rows_of
+from tests.support.catalog_rows import rows_of
 from tests.support.fork_server import ForkServer
 from tests.support.sweeps import new_key
 from tests.support.workplace import database_on

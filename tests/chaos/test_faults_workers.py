@@ -14,7 +14,7 @@ from tests.chaos.driver import run_chaos
 from tests.chaos.forking import ForkedWorker
 from tests.chaos.place import FaultPlace
 from tests.support import pictures, processes
-from tests.support.checker import rows_of
+from tests.support.catalog_rows import rows_of
 from tests.support.fork_server import ForkServer
 from tests.support.workplace import eventually
 

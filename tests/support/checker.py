@@ -1,14 +1,12 @@
-"""The one checker: walks stream, jobs, catalog, disk and processes, and trusts none of our own code."""
+"""The one checker: walks stream, jobs, catalog, storage and processes, and trusts none of our own code."""
 
 import json
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 from hashlib import sha256
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -16,8 +14,9 @@ import redis
 from PIL import Image
 
 from tests.support import processes
+from tests.support.catalog_rows import CatalogRows, Row
+from tests.support.objects import Objects
 
-Row = dict[str, Any]
 # The spec as the contract writes it, not as the program does.
 _BOXES = {"thumb": 150, "medium": 800, "large": 1920}
 _SETTLE_S = 5.0
@@ -27,7 +26,7 @@ _TOTALS = {
     "uploads": ("'upload'", "files", "uploads", "count(*)"),
     "originals": ("'original'", "files", "uploads", "count(bytes)"),
     "bytes of originals": ("'original'", "bytes", "uploads", "sum(bytes)"),
-    "current variants": ("'variant'", "files", "variants", "sum(superseded_ms IS NULL)"),
+    "current variants": ("'variant'", "files", "variants", "count(*) FILTER (WHERE superseded_ms IS NULL)"),
     "bytes of variants": ("'variant', 'superseded'", "bytes", "variants", "sum(bytes)"),
     "variants": ("'variant', 'superseded'", "files", "variants", "count(*)"),
     "letters": ("'dead_letter'", "files", "dead_letters", "count(*)"),
@@ -45,26 +44,21 @@ class Findings:
     wrong: list[str] = field(default_factory=list)
 
 
-def check(root: Path, catalog: Path, server: redis.Redis, workers: list[int], settled: bool) -> Findings:
+def check(
+    storage: Objects, database: CatalogRows, server: redis.Redis, workers: list[int], settled: bool
+) -> Findings:
     """Check a workplace; `settled` when nothing may be queued any more. Fails with all that is wrong."""
     found = Findings()
     if settled:
         _check_redis(server, found)
-    _check_catalog(root, catalog, found, settled)
-    _check_totals(catalog, found)
+    _check_catalog(storage, database, found, settled)
+    _check_totals(database, found)
     if settled:
-        _check_messages(catalog, server, found)
+        _check_messages(database, server, found)
     if not any(processes.lives(pid) for pid in workers):
-        _check_nothing_left(root, workers, found)
+        _check_nothing_left(storage, workers, found)
     assert not found.wrong, "\n".join(found.wrong)
     return found
-
-
-def rows_of(catalog: Path, query: str) -> list[Row]:
-    """What the catalog says, read without any code of ours."""
-    with closing(sqlite3.connect(f"file:{catalog}?mode=ro", uri=True, timeout=10)) as connection:
-        connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute(query)]
 
 
 def _check_redis(server: redis.Redis, found: Findings) -> None:
@@ -97,46 +91,44 @@ def _is_cron(job: bytes) -> bool:
     return b":" in job  # arq keeps the lock of a tick for a minute, so that nobody repeats it
 
 
-def _check_catalog(root: Path, catalog: Path, found: Findings, settled: bool) -> None:
+def _check_catalog(storage: Objects, database: CatalogRows, found: Findings, settled: bool) -> None:
     variants: dict[str, list[Row]] = {}
-    for variant in rows_of(catalog, "SELECT * FROM variants"):
+    rows = database.rows("SELECT * FROM variants")
+    keys = [variant["key"] for variant in rows]
+    for variant, content in zip(rows, storage.contents(keys), strict=True):
         variants.setdefault(variant["upload_id"], []).append(variant)
-        _check_file(root, variant, found)
-    for upload in rows_of(catalog, "SELECT * FROM uploads"):
+        _check_file(variant, content, found)
+    found.wrong += storage.unservable(keys)
+    for upload in database.rows("SELECT * FROM uploads"):
         found.uploads[upload["source"] or upload["id"]] = upload
         found.states[upload["state"]] += 1
         _check_upload(upload, variants.get(upload["id"], []), found, settled)
-    found.letters = rows_of(catalog, "SELECT * FROM dead_letters ORDER BY id")
-    kept = {variant["key"] for rows in variants.values() for variant in rows}
-    there = {str(path.relative_to(root)) for path in (root / "variants").rglob("*") if path.is_file()}
-    found.unreferenced = {key for key in there - kept if not key.startswith("variants/.media-")}
+    found.letters = database.rows("SELECT * FROM dead_letters ORDER BY id")
+    nobodys = storage.keys("variants") - set(keys)
+    found.unreferenced = {key for key in nobodys if not key.startswith("variants/.media-")}
 
 
-def _check_totals(catalog: Path, found: Findings) -> None:
+def _check_totals(database: CatalogRows, found: Findings) -> None:
     kept = ", ".join(
-        f"(SELECT coalesce(sum({column}), 0) FROM totals WHERE what IN ({whats})) AS '{name}, kept', "
-        f"(SELECT coalesce({counted}, 0) FROM {table}) AS '{name}, counted'"
+        f'(SELECT coalesce(sum({column}), 0) FROM totals WHERE what IN ({whats})) AS "{name}, kept", '
+        f'(SELECT coalesce({counted}, 0) FROM {table}) AS "{name}, counted"'
         for name, (whats, column, table, counted) in _TOTALS.items()
     )
-    [row] = rows_of(catalog, f"SELECT {kept}")
+    [row] = database.rows(f"SELECT {kept}")
     if any(row[f"{name}, kept"] != row[f"{name}, counted"] for name in _TOTALS):
         found.wrong.append(f"the totals are wrong: {row}")
 
 
-def _check_file(root: Path, variant: Row, found: Findings) -> None:
-    path = root / variant["key"]
-    if not path.is_file():
+def _check_file(variant: Row, content: bytes | None, found: Findings) -> None:
+    if content is None:
         found.wrong.append(f"{variant['key']} has a row but no file")
         return
-    content = path.read_bytes()
     if len(content) != variant["bytes"] or sha256(content).hexdigest() != variant["sha256"]:
         found.wrong.append(f"{variant['key']} is not what its row says")
-    with Image.open(path) as picture:
+    with Image.open(BytesIO(content)) as picture:
         picture.load()
         if (picture.format, *picture.size) != ("JPEG", variant["width"], variant["height"]):
             found.wrong.append(f"{variant['key']} is {picture.format} {picture.size}, its row differs")
-    if path.stat().st_mode & 0o777 != 0o644:
-        found.wrong.append(f"{variant['key']} has mode {path.stat().st_mode:o}")
 
 
 def _check_upload(upload: Row, variants: list[Row], found: Findings, settled: bool) -> None:
@@ -175,8 +167,8 @@ def _check_derived(upload: Row, variant: Row, found: Findings) -> None:
             found.wrong.append(f"{variant['key']} has the {side} {variant[side]}, not {upload[side] * scale}")
 
 
-def _check_messages(catalog: Path, server: redis.Redis, found: Findings) -> None:
-    found.wrong += _settled(lambda: _unsent(catalog))  # the mark follows the message
+def _check_messages(database: CatalogRows, server: redis.Redis, found: Findings) -> None:
+    found.wrong += _settled(lambda: _unsent(database))  # the mark follows the message
     entries: Any = server.xrange("media:events")
     everything = [json.loads(fields[b"event"]) for _, fields in entries]
     answer = [message for message in everything if "entry" not in message]  # the others are about no upload
@@ -188,14 +180,13 @@ def _check_messages(catalog: Path, server: redis.Redis, found: Findings) -> None
             )
 
 
-def _unsent(catalog: Path) -> list[str]:
-    rows = rows_of(catalog, "SELECT seq FROM outbox WHERE sent_ms IS NULL")
+def _unsent(database: CatalogRows) -> list[str]:
+    rows = database.rows("SELECT seq FROM outbox WHERE sent_ms IS NULL")
     return [f"message {row['seq']} was never sent" for row in rows]
 
 
-def _check_nothing_left(root: Path, workers: list[int], found: Findings) -> None:
-    left = [str(path.relative_to(root)) for path in (root / "staging").rglob("*")]
-    found.wrong += [f"{path} is left in staging" for path in left]
+def _check_nothing_left(storage: Objects, workers: list[int], found: Findings) -> None:
+    found.wrong += [f"{path} is left in staging" for path in storage.unfinished()]
     found.wrong += [
         f"decoder {pid} of worker {worker} is left"
         for worker in workers

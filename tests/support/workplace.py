@@ -14,15 +14,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
-from uuid import uuid4
 
 import redis
 
 from scripts.processes import LAUNCHER
 from tests.support import fork_server, processes
+from tests.support.catalog_rows import CatalogRows, SqliteRows
 from tests.support.checker import Findings, check
 from tests.support.commands import Ended, forked, run_installed
 from tests.support.fork_server import LoggedProcess
+from tests.support.objects import Objects, ObjectsInFolder
 
 BIN = Path(sys.executable).parent
 TIMEOUT_S = 20.0  # on a busy machine; what must be fast is measured, not timed out
@@ -125,19 +126,16 @@ class Workplace:
         self.workers: list[WorkerProcess] = []
         self.messages: list[Answer] = []
         self._last = "0"
-        (self.root / "uploads").mkdir(parents=True)
+        self.storage: Objects = ObjectsInFolder(self.root)
+        self.database: CatalogRows = SqliteRows(self.catalog)
         if catalog is not None:
             shutil.copy(catalog, self.catalog)
 
     # -- what an app does
 
     def put(self, source: str, content: bytes) -> str:
-        """Put an original as apps should: a temporary name, then a rename; returns its key."""
-        path = self.root / source
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{uuid4().hex}.part")
-        aside.write_bytes(content)
-        aside.rename(path)
+        """Put an original as apps should; returns its key."""
+        self.storage.put(source, content)
         return source
 
     def send(self, event: Event) -> str:
@@ -190,8 +188,8 @@ class Workplace:
             "HOME": str(self.home),
             "MEDIA_ENV_FILE": "",
             "MEDIA_REDIS_URL": self.redis_url,
-            "MEDIA_STORAGE_URL": f"file:{self.root}",
-            "MEDIA_CATALOG_URL": f"sqlite+aiosqlite:///{self.catalog}",
+            **self.storage.settings,
+            **self.database.settings,
             "MEDIA_LEASE": "1",
             "MEDIA_RECONCILE_INTERVAL": "1",
             "MEDIA_SETTLE": "0",
@@ -248,8 +246,9 @@ class Workplace:
         return forked([*_FORKED[by], *options], env, self.home)
 
     def check(self, *, settled: bool = True) -> Findings:
-        """What the one checker finds of stream, jobs, catalog, disk and processes."""
-        return check(self.root, self.catalog, self.redis, [worker.pid for worker in self.workers], settled)
+        """What the one checker finds of stream, jobs, catalog, storage and processes."""
+        pids = [worker.pid for worker in self.workers]
+        return check(self.storage, self.database, self.redis, pids, settled)
 
     def close(self) -> None:
         """End every worker that still runs, however."""
@@ -258,6 +257,7 @@ class Workplace:
                 worker.signal(signal.SIGCONT)
             worker.kill()
         self.redis.close()
+        self.database.close()
 
 
 _databases = itertools.cycle(range(16))
