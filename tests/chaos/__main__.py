@@ -1,6 +1,7 @@
 """The long form of the chaos.
 
     python -m tests.chaos [--uploads 10000] [--seconds 600] [--workers 3] [--seed N] [--home DIR]
+                          [--catalog sqlite|postgres] [--storage files|s3]
 
 Ends with exit code 1 where anything was lost, doubled, leaked or left behind.
 """
@@ -48,13 +49,21 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--home", type=Path, help="a folder that keeps everything; default: one that goes")
+    parser.add_argument("--catalog", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--storage", choices=["files", "s3"], default="files")
     asked = parser.parse_args()
     print(f"seed {asked.seed}", file=sys.stderr)  # noqa: T201
     with tempfile.TemporaryDirectory(prefix="media-chaos-") as folder:
         home = asked.home or Path(folder)
         home.mkdir(parents=True, exist_ok=True)
         report = run_chaos(
-            home, uploads=asked.uploads, seconds=asked.seconds, workers=asked.workers, seed=asked.seed
+            home,
+            uploads=asked.uploads,
+            seconds=asked.seconds,
+            workers=asked.workers,
+            seed=asked.seed,
+            catalog=asked.catalog,
+            storage=asked.storage,
         )
     wrong = what_is_wrong(report)
     print(json.dumps({"seed": asked.seed, **vars(report), "wrong": wrong}, indent=1))  # noqa: T201

@@ -7,12 +7,11 @@ import contextlib
 import os
 import random
 import signal
-import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,20 +20,22 @@ from uuid import NAMESPACE_URL, uuid5
 import redis
 
 from tests.chaos.forking import ForkedWorker, open_fork_server
+from tests.chaos.outages import Outage, on_postgres, on_s3
 from tests.chaos.own_redis import OwnRedis
 from tests.chaos.place import FaultPlace
 from tests.chaos.proxy import Mode, Proxy
-from tests.chaos.steps import UPLOAD
+from tests.chaos.steps import UPLOAD, UPLOAD_ON_S3, Step
 from tests.chaos.tracebacks import unexplained
 from tests.support import pictures, processes
-from tests.support.catalog_rows import rows_of
 from tests.support.checker import Findings
 from tests.support.fork_server import ForkServer
+from tests.support.objects import ObjectsInFolder
 from tests.support.workplace import eventually
 
 GRACE_S = 5
 _EXPECTED = (-9, 0, 137)  # SIGKILL, SIGTERM, and death at a step
 _BUSY = "Another sweep is at work"  # or was, until it was killed
+_LONGEST_S = 6.0  # a server that many hosts share is away, and no host has a lease of that length
 _REST_S = 180.0  # a few uploads are put off for a while
 _ADOPTED_S = 90.0  # a worker that starts looks for adopted uploads once a minute
 _DISK = [("create", "ENOSPC"), ("fsync", "EIO"), ("rename", "EIO"), ("all", "EIO"), ("mkdir", "EACCES")]
@@ -68,11 +69,21 @@ class Chaos:
     """One run; hold it through `open_chaos`."""
 
     def __init__(
-        self, place: FaultPlace, server: OwnRedis, proxy: Proxy, seed: int, *, in_full: bool
+        self,
+        place: FaultPlace,
+        server: OwnRedis,
+        proxy: Proxy,
+        outages: list[Outage],
+        chance: random.Random,
+        *,
+        in_full: bool,
     ) -> None:
-        self.place, self.server, self.proxy = place, server, proxy
+        self.place, self.server, self.proxy, self._outages = place, server, proxy, outages
+        self._steps: Mapping[str, Step] = (
+            UPLOAD if isinstance(place.storage, ObjectsInFolder) else UPLOAD_ON_S3
+        )
         self.report = Report()
-        self._random = random.Random(seed)
+        self._random = chance
         self._expected: dict[str, str] = {}  # the state that each source is to end in
         self._workers: list[ForkedWorker] = []
         self._in_full = in_full
@@ -141,8 +152,9 @@ class Chaos:
     def _start_worker(self) -> ForkedWorker:
         chance = self._random
         fault: dict[str, Any] = {}
-        if chance.random() < 0.5:
-            step, moment = chance.choice([(name, when) for name in UPLOAD for when in UPLOAD[name].whens])
+        if chance.random() < 0.5 or self._steps is UPLOAD_ON_S3:  # where no disk fails
+            steps = self._steps.items()
+            step, moment = chance.choice([(name, when) for name, step in steps for when in step.whens])
             fault["crash"] = (step, moment, chance.randint(1, 20))
         else:
             call, error = chance.choice(_DISK)
@@ -155,6 +167,7 @@ class Chaos:
             self._arm, self._cut, self._hold_up, self._refuse, self._restart_redis, self._fill_redis,
             self._lock_catalog,
         ]  # fmt: skip
+        faults += self._outages * (1 if self._in_full else 3)  # the others have a short form of their own
         if self._in_full:
             faults += [self._forget, self._sweep]
         fault = self._random.choice(faults)
@@ -172,11 +185,15 @@ class Chaos:
                 assert number, worker.text[-5000:]  # it has no fault
                 code = worker.wait()
                 self.report.deaths[str(code)] += 1
-                if code not in _EXPECTED:
+                if code not in _EXPECTED and not self._could_not_start(worker):
                     self.report.stderr_tails.append(worker.text[-2000:])
                 self._read(worker)
                 worker.lines.clear()
                 self._workers[number] = self._start_worker()
+
+    def _could_not_start(self, worker: ForkedWorker) -> bool:
+        """A server was away: whoever has never worked ends with the reason, and is started again."""
+        return bool(self._outages and worker.logged("cannot_start")) and not worker.logged("worker_started")
 
     def _read(self, worker: ForkedWorker) -> None:
         self.report.log_lines += len(worker.lines)
@@ -240,10 +257,8 @@ class Chaos:
         self.server.client.config_set("maxmemory", "0")
 
     def _lock_catalog(self) -> None:
-        with closing(sqlite3.connect(self.place.catalog, isolation_level=None, timeout=10)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        with self.place.database.locked():
             time.sleep(self._random.uniform(0.2, 2))
-            other.execute("ROLLBACK")
 
     def _forget(self) -> None:
         """Redis loses what it knew, but for the messages, from which the checker reads."""
@@ -352,6 +367,8 @@ def run_chaos(
     workers: int,
     seed: int,
     in_full: bool = True,
+    catalog: str = "sqlite",
+    storage: str = "files",
     fork_server: ForkServer | None = None,
 ) -> Report:
     """Chaos from its beginning to its end; `in_full` with sweeps, and with a Redis that forgets everything.
@@ -368,13 +385,21 @@ def run_chaos(
         stack.callback(proxy.close)
         settings = {"MEDIA_CPUS": "1", "MEDIA_REDIS_URL": proxy.url, "MEDIA_GRACE": str(GRACE_S)}
         place = FaultPlace(home / "place", server.url, fork_server, **settings)
+        outages: list[Outage] = []
+        longest_s, chance = _LONGEST_S if in_full else 1.0, random.Random(seed)
+        if catalog == "postgres":
+            place.database, faults = on_postgres(stack, longest_s, chance)
+            outages += faults
+        if storage == "s3":
+            place.storage, faults = on_s3(stack, longest_s, chance)
+            outages += faults
         stack.callback(place.close)
-        chaos = Chaos(place, server, proxy, seed, in_full=in_full)
+        chaos = Chaos(place, server, proxy, outages, chance, in_full=in_full)
         try:
             report = chaos.run(uploads=uploads, seconds=seconds, workers=workers)
         finally:
             _keep_logs(place, home / "logs")
-        left = rows_of(place.catalog, "SELECT count(*) AS number FROM outbox WHERE sent_ms IS NULL")
+        left = place.database.rows("SELECT count(*) AS number FROM outbox WHERE sent_ms IS NULL")
         assert left == [{"number": 0}]
         eventually(lambda: not any(processes.lives(worker.pid) for worker in place.workers))
         return report

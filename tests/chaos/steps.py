@@ -8,7 +8,9 @@ from arq.worker import Worker
 
 from pipelines.sandbox import Sandbox
 from pipelines.sandbox.child import Child
+from storage.blobs.bucket import Bucket
 from storage.blobs.local import LocalBlobs
+from storage.blobs.s3 import S3Blobs
 from storage.blobs.staging import Staging
 from storage.catalog.claims import Claims
 from storage.catalog.database import Database
@@ -51,12 +53,15 @@ JOB: Mapping[str, Step] = {
     "renew": Step(Jobs, "renew"),
     "claim": Step(Claims, "claim", _DURABLE),
 }
-RENDER: Mapping[str, Step] = {
-    "source": Step(LocalBlobs, "open"),
-    "stage": Step(Staging, "make", _AFTER),
+DECODE: Mapping[str, Step] = {
     "ask": Step(Child, "send"),
     "answer": Step(Child, "receive"),
     "render": Step(Sandbox, "render", _AFTER),
+}
+RENDER: Mapping[str, Step] = {
+    "source": Step(LocalBlobs, "open"),
+    "stage": Step(Staging, "make", _AFTER),
+    **DECODE,
 }
 # Calls of the operating system by the storage: dying after one is dying before the next.
 DISK: Mapping[str, Step] = {
@@ -64,6 +69,12 @@ DISK: Mapping[str, Step] = {
     "os.mkdir": Step("os", "mkdir", _AFTER),
     "os.fsync": Step("os", "fsync", _AFTER),
     "os.rename": Step("os", "rename", _AFTER),
+}
+BUCKET: Mapping[str, Step] = {
+    "bucket.open": Step(S3Blobs, "open"),
+    "bucket.store": Step(S3Blobs, "store"),
+    "bucket.put": Step(Bucket, "put"),
+    "bucket.delete": Step(Bucket, "delete"),
 }
 OUTCOME: Mapping[str, Step] = {
     "commit": Step(Claims, "commit", _DURABLE),
@@ -95,6 +106,13 @@ SWEEP: Mapping[str, Step] = {
 }
 
 UPLOAD = {**INTAKE, **JOB, **RENDER, **DISK, **OUTCOME}
+UPLOAD_ON_S3 = {
+    **INTAKE,
+    **JOB,
+    **DECODE,
+    **BUCKET,
+    **OUTCOME,
+}
 DELETION = {**INTAKE, **JOB, **DELETE, "os.fsync": DISK["os.fsync"], **OUTCOME}
 ADOPTION = {**ADOPT, "take": INTAKE["take"], "enqueue": INTAKE["enqueue"]}
 REBUILDING = {**REBUILD, **ADOPTION, "os.fsync": DISK["os.fsync"]}
@@ -107,4 +125,4 @@ TIDY: Mapping[str, Step] = {
 
 SWEEPING = {**SWEEP, "move": DELETE["move"], "os.rename": DISK["os.rename"]}
 KILLED_SWEEP = {**SWEEP, **TIDY, **DELETE, "put": Step(LocalBlobs, "put"), **DISK}
-EVERY = {**UPLOAD, **DELETE, **ADOPT, **REBUILD, **KILLED_SWEEP}
+EVERY = {**UPLOAD, **DELETE, **ADOPT, **REBUILD, **KILLED_SWEEP, **BUCKET}

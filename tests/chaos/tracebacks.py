@@ -5,10 +5,12 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 _REDIS = frozenset({"cut", "hold_up", "refuse", "restart_redis", "fill_redis", "forget", "freeze"})
+_POSTGRES = frozenset({"freeze_postgres", "kill_postgres", "cut_postgres", "lose_commits"})
+_BUCKET = frozenset({"freeze_bucket", "kill_bucket", "spoil_bucket"})
 _EXPLAINED: Sequence[tuple[str, frozenset[str]]] = (
     (r"redis\.exceptions\.\w+|(builtins\.)?(ConnectionError|Connection\w+Error|TimeoutError)", _REDIS),
-    (r"storage\.errors\.CatalogUnavailable", frozenset({"lock_catalog", "freeze"})),
-    (r"storage\.errors\.(BlobsUnavailable|StorageFull)", frozenset({"arm"})),
+    (r"storage\.errors\.CatalogUnavailable", frozenset({"lock_catalog", "freeze"}) | _POSTGRES),
+    (r"storage\.errors\.(BlobsUnavailable|StorageFull)", frozenset({"arm"}) | _BUCKET),
     (
         r"arq\.worker\.Retry",
         frozenset({"terminate"}),

@@ -1,5 +1,6 @@
 """Databases on a Postgres of the tests' own."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,12 @@ async def new_database(server: PostgresServer, template: str | None = None) -> A
         yield server.url(name)
     finally:
         await execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def create_database(server: PostgresServer, name: str) -> str:
+    """An empty database that stays until its server ends; returns its URL."""
+    asyncio.run(execute(server, f"CREATE DATABASE {name}"))
+    return server.url(name)
 
 
 async def execute(server: PostgresServer, statement: str, database: str = "postgres") -> None:
