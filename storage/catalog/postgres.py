@@ -28,7 +28,9 @@ COMMAND_S = 30.0
 WAIT_S = 10.0  # for a connection of the pool
 DAMAGE_KEPT_S = 300.0
 OLDEST = 13
+IDLE_S = 10.0  # of a transaction: the server does not notice that its host is cut off
 RECYCLE_S = 1800
+_IDLE = "idle_in_transaction_session_timeout"
 _MIGRATION = "migration"
 _TOTALS = "totals"
 
@@ -156,6 +158,8 @@ class PostgresBackend:
             await connection.execution_options(writes=True)
             async with connection.begin():
                 await self._clock.keep_right(connection)
+                if self._address.pooler:  # each transaction has another connection
+                    await connection.exec_driver_sql(f"SET LOCAL {_IDLE} = {_ms(IDLE_S)}")
                 if relaxed_durability:
                     await connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 yield connection
@@ -253,12 +257,14 @@ class PostgresBackend:
 
 
 def _new_engine(address: Address, command_timeout_s: float | None, **pooling: object) -> AsyncEngine:
+    idle = {} if address.pooler else {_IDLE: str(_ms(IDLE_S))}
+
     async def connect(**cached: int) -> Any:  # noqa: ANN401 (the driver's)
         return await asyncpg.connect(
             address.dsn,
             timeout=CONNECT_S,
             command_timeout=command_timeout_s,
-            server_settings={"application_name": "media-worker"},
+            server_settings={"application_name": "media-worker", **idle},
             **cached,
         )
 
@@ -270,6 +276,10 @@ def _new_engine(address: Address, command_timeout_s: float | None, **pooling: ob
         isolation_level="READ COMMITTED",
         **pooling,
     )
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
 
 
 def _leave_replica(context: ExceptionContext) -> None:

@@ -1,5 +1,6 @@
 """A catalog on Postgres: what is said when it cannot be used, and units of work that the server undid."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, inspect, make_url, text
 
 from scripts.postgres_server import PostgresServer
+from storage.catalog import postgres
+from storage.catalog.address import Address
 from storage.catalog.database import open_to_read
+from storage.catalog.locks import lock_uploads
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import DeadLetter, StreamId, UploadRequested
 from storage.catalog.tables import metadata, totals, totals_delta
@@ -178,6 +182,31 @@ async def test_damage_is_reported_for_a_while_after_it_was_met(
 
     monkeypatch.setattr("storage.catalog.postgres.DAMAGE_KEPT_S", 0)
     assert await catalog.database.problem() is None
+
+
+@pytest.mark.parametrize("pooler", [False, True])
+async def test_a_transaction_that_its_host_leaves_open_keeps_nobody_out_for_long(
+    catalog: Catalog, catalog_url: str, pooler: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "IDLE_S", 0.3)
+    await take(catalog, upload_event(1))
+    has_rows, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def stand_still(cut_off: Catalog) -> None:
+        async with cut_off.database.writing() as connection:
+            await lock_uploads(connection, [CAT])
+            has_rows.set()
+            await goes_on.wait()
+            await lock_uploads(connection, [CAT])
+
+    async with open_catalog(Address(catalog_url, pooler=pooler)) as cut_off:
+        standing = asyncio.create_task(stand_still(cut_off))
+        await has_rows.wait()
+        async with asyncio.timeout(5):
+            assert (await claim(catalog)).token == 1
+        goes_on.set()
+        with pytest.raises(CatalogUnavailable):
+            await standing
 
 
 async def test_a_reader_sees_one_moment_however_many_statements_it_has(catalog: Catalog) -> None:
