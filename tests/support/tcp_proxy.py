@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 import threading
 from collections.abc import Coroutine
 from enum import Enum, auto
@@ -22,6 +23,9 @@ class Strike(Enum):
 
 class TcpProxy:
     """Stands before the server that listens at a port of this machine; clients connect to `self.port`."""
+
+    tls: ssl.SSLContext | None = None
+    """What clients must speak; the server itself speaks none."""
 
     def __init__(self, port: int) -> None:
         self._upstream = port
@@ -70,7 +74,7 @@ class TcpProxy:
 
     async def _open(self) -> None:
         if self._server is None:
-            self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self.port, ssl=self.tls)
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
