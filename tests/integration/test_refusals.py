@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 from scripts.doctor.broker import check_redis
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.chaos.own_redis import OwnRedis
+from tests.support.refused_starts import SECRET, refused_at_start
 from tests.support.workplace import eventually
 from worker.findings import inspect_redis
 from worker.lifecycle import start_up
@@ -23,7 +24,6 @@ from worker.queue.rights import attempts
 from worker.settings import Settings
 from worker.shutdown import Shutdown
 
-SECRET = "hunter2"
 STREAM = "media:uploads"
 
 
@@ -170,17 +170,18 @@ def own_redis(folder: Path, line: str) -> OwnRedis:
 
 
 @pytest.mark.parametrize("slots", [0, 16384])
-async def test_a_cluster_is_reported_as_not_supported(tmp_path: Path, slots: int) -> None:
+async def test_a_cluster_is_reported_as_not_supported_and_ends_a_worker(tmp_path: Path, slots: int) -> None:
     server = own_redis(tmp_path, "cluster-enabled yes")
     if slots:
         client: Any = server.client
         client.execute_command("CLUSTER", "ADDSLOTS", *range(slots))
         eventually(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
 
-    found = await refused(server.url)
+    for database in ("0", "1"):
+        url = server.url.replace("/0", f"/{database}")
+        await refused_at_start(url, "cluster mode, which is not supported")
 
     server.close()
-    assert "cluster mode, which is not supported" in found.what
 
 
 async def test_a_command_that_was_renamed_is_named(tmp_path: Path) -> None:
