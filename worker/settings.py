@@ -43,7 +43,8 @@ class Settings(BaseSettings):
     redis_url: types.RedisUrl = Field(
         "redis://127.0.0.1:6379/0",
         repr=False,  # may hold a password
-        description="`redis://`, `rediss://`, `redis+sentinel://` or `unix://`; Redis or Valkey 6.2 or newer",
+        description="`redis://`, `rediss://` (TLS) or `unix://`; `redis+sentinel://HOST[,HOST2]/NAME/0` asks "
+        "Sentinels for the primary; Redis or Valkey, 6.2 or newer",
     )
     s3_endpoint: types.S3Endpoint = Field(
         "", description="`https://HOST[:PORT]` of an S3 server; empty: AWS, or what `AWS_ENDPOINT_URL` says"

@@ -306,7 +306,10 @@ async def test_every_part_of_the_queue_raises_its_own_error_where_nobody_runs_a_
     assert {type(end) for end in ends} == {QueueUnavailable}
 
 
-@pytest.mark.parametrize(("scheme", "other"), [("redis", "rediss"), ("rediss", "redis")])
+@pytest.mark.parametrize(
+    ("scheme", "other"),
+    [("redis", "rediss"), ("rediss", "redis"), ("redis+sentinel", "rediss+sentinel")],
+)
 async def test_what_accepts_and_never_answers_is_reported_within_seconds_with_the_other_scheme(
     scheme: str, other: str
 ) -> None:
@@ -315,7 +318,8 @@ async def test_what_accepts_and_never_answers_is_reported_within_seconds_with_th
         writer.close()
 
     async with await asyncio.start_server(be_silent, "127.0.0.1", 0) as silent:
-        settings = Settings(redis_url=f"{scheme}://127.0.0.1:{silent.sockets[0].getsockname()[1]}/0")
+        address = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        settings = Settings(redis_url=f"{scheme}://{address}/0")
         client = connect(settings.redis_url, job_queue_of(STREAM))
         async with asyncio.timeout(10):
             looked, worker, command = await asyncio.gather(

@@ -8,11 +8,21 @@ from dataclasses import dataclass, field
 
 @dataclass
 class FakeRedis:
-    """Its URL, how many connections it has had, and the commands."""
+    """Where it listens, how many connections it has had, the commands, and whether there was any."""
 
-    url: str = ""
     connections: int = 0
     commands: list[str] = field(default_factory=list)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"redis://{self.address}/0"
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
 
 
 @asynccontextmanager
@@ -30,6 +40,7 @@ async def saying(
         with suppress(OSError, asyncio.IncompleteReadError, ValueError):
             while word := await _command(reader):
                 fake.commands.append(word)
+                fake.asked.set()
                 said = (others or {}).get(word, answer)
                 if said is not None:
                     writer.write(said)
@@ -38,7 +49,7 @@ async def saying(
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        fake.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+        fake.port = server.sockets[0].getsockname()[1]
         yield fake
 
 

@@ -1,8 +1,8 @@
 """The connection to Redis: it gives up on a server that hangs, and loses no cancellation."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import orjson
 from arq.connections import ArqRedis
@@ -10,9 +10,8 @@ from redis._parsers.socket import SERVER_CLOSED_CONNECTION_ERROR
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import AuthenticationError, ReadOnlyError, ResponseError
+from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -20,24 +19,14 @@ from worker.queue.awake import AwakeTimeout
 from worker.queue.errors import QueueUnavailable
 from worker.queue.mapping import mapped
 from worker.queue.refusals import ConnectionRefused, is_denied, refusal_of
-from worker.queue.url import Sentinels, sentinels_of, server_of
+from worker.queue.sentinel import Sentinels, ToPrimary
+from worker.queue.url import Monitored, monitored_by, server_of
 
 _SOCKET_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 2
-_SENTINEL_TIMEOUT_S = 0.5  # one that is down must leave time to ask the next
 _CONNECTIONS = 32
 _ANSWERS_WITHIN_S = 3  # the first time, over all tries
 _UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
-
-
-async def _primary_of(sentinels: Sentinels) -> tuple[str, int]:
-    """The address of the primary. Raises: ConnectionError of redis-py where no Sentinel knows one."""
-    asked = Sentinel(sentinels.addresses, socket_timeout=_SENTINEL_TIMEOUT_S)  # type: ignore[no-untyped-call]
-    try:
-        return await asked.discover_master(sentinels.name)  # type: ignore[no-any-return]
-    finally:
-        for one in asked.sentinels:
-            await one.aclose()
 
 
 class _Connection(AbstractConnection):
@@ -93,27 +82,6 @@ class _Connection(AbstractConnection):
             raise
 
 
-class _ConnectionToPrimary(_Connection):
-    """A connection that asks the Sentinels for the primary each time it is made.
-
-    A server that was the primary may live on as a replica, which refuses to write: that is a lost connection.
-    """
-
-    sentinels: ClassVar[Sentinels]
-
-    async def connect(self) -> None:
-        if not self.is_connected:
-            self.host, self.port = await _primary_of(self.sentinels)
-        await super().connect()
-
-    async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (as redis-py has it)
-        try:
-            return await super().read_response(*args, **options)
-        except ReadOnlyError as error:
-            await self.disconnect(nowait=True)
-            raise RedisConnectionError("the primary has become a replica") from error
-
-
 def serialize(job: dict[str, Any]) -> bytes:
     """A job as arq stores it: JSON, never pickle."""
     return orjson.dumps(job, default=repr)
@@ -145,17 +113,23 @@ def connect(url: str, job_queue: str) -> ArqRedis:
         lib_version=None,
     )
     kind = pool.connection_class
-    if sentinels := sentinels_of(url):
-        to_primary = (_ConnectionToPrimary, kind)
-        pool.connection_class = type(kind.__name__, to_primary, {"sentinels": sentinels})
-    else:
-        pool.connection_class = type(kind.__name__, (_Connection, kind), {})
+    pool.connection_class = type(kind.__name__, (_Connection, kind), {})
+    if monitored := monitored_by(url):
+        pool.connection_class = _to_primary(pool.connection_class, monitored, server)
     return ArqRedis(
         pool_or_conn=pool,
         job_serializer=serialize,
         job_deserializer=deserialize,
         default_queue_name=job_queue,
     )
+
+
+def _to_primary(own: type[Any], monitored: Monitored, server: Mapping[str, Any]) -> type[AbstractConnection]:
+    """The class of connections to the primary; the Sentinels are asked by connections of the class `own`."""
+    of_tls = {name: value for name, value in server.items() if name.startswith("ssl_")}
+    options = {**of_tls, **monitored.options, "lib_name": None, "lib_version": None}
+    sentinels = Sentinels(monitored.hosts, monitored.name, own, options)
+    return type(own.__name__, (ToPrimary, own), {"sentinels": sentinels})
 
 
 async def check_answers(redis: ArqRedis, url: str) -> None:
@@ -166,8 +140,9 @@ async def check_answers(redis: ArqRedis, url: str) -> None:
     Raises: QueueUnavailable.
     """
     scheme = url.partition(":")[0]
-    other = {"redis": "rediss", "rediss": "redis"}.get(scheme)
-    asks = f". Must the URL begin with {other}:// instead of {scheme}://?" if other else ""
+    kind, plus, way = scheme.partition("+")
+    other = {"redis": "rediss", "rediss": "redis"}.get(kind)
+    asks = f". Must the URL begin with {other}{plus}{way}:// instead of {scheme}://?" if other else ""
     with mapped():
         try:
             async with asyncio.timeout(_ANSWERS_WITHIN_S):

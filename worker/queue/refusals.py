@@ -3,6 +3,7 @@
 import re
 import ssl
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from redis.exceptions import (
@@ -163,10 +164,36 @@ def of_another(stream: str, owner: str, catalog_id: str) -> Refusal:
     )
 
 
+_BY_SENTINEL = "redis+sentinel://host:26379/NAME/0 in MEDIA_REDIS_URL"
 SENTINEL = Refusal(
     "it is a Sentinel, which only knows where the primary is",
-    "Name the primary's own host and port in MEDIA_REDIS_URL, or begin it with redis+sentinel://",
+    f"Write {_BY_SENTINEL}, with the NAME that it has for the primary; or the primary's own host and port",
 )
+
+
+def by_sentinel(address: str, name: str, error: BaseException) -> Refusal | None:
+    """What a Sentinel that is asked for the primary `name` refuses for good; None where that may pass."""
+    found = refusal_of(error)
+    if "No such master" in str(error):
+        return Refusal(
+            f"the Sentinel {address} knows no primary with the name {name}",
+            f"Correct the NAME: {_BY_SENTINEL}; SENTINEL MASTERS there lists them",
+        )
+    if is_no_permission(error) or (found and isinstance(error, ConnectionRefused)):
+        return Refusal(
+            f"the Sentinel {address} refuses to be asked: {found.what if found else error}",
+            "Its own user and password are the options sentinel_username and sentinel_password: "
+            "redis+sentinel://…?sentinel_password=…; those before the hosts are the primary's",
+        )
+    if is_missing_right(error):
+        return Refusal(
+            f"{address} is no Sentinel", "Name Sentinels in MEDIA_REDIS_URL, or the Redis by redis://"
+        )
+    if found is None or found.transient:
+        return None
+    return replace(found, what=f"the Sentinel {address} cannot be asked: {found.what}")
+
+
 _LOADING = _transient("it is loading its data from the disk", "Wait: its log says how far it is")
 _TOO_MANY = _transient(
     "it has reached `maxclients`",
@@ -186,7 +213,7 @@ def no_command(name: str) -> Refusal:
     if name.upper() == "SELECT":
         return Refusal(
             "it has no command SELECT, as a Sentinel or a proxy",
-            "Name the primary's own host and port in MEDIA_REDIS_URL; where that is the one, no database",
+            f"Write {_BY_SENTINEL} for a Sentinel; where a proxy is the one, no database",
         )
     return Refusal(
         f"it has no command {name.upper()}",

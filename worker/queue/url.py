@@ -1,9 +1,9 @@
 """The URL of a Redis: which options it may have, and which of them a worker uses. An app may share it."""
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis import ConnectionPool
@@ -24,8 +24,11 @@ URL_OPTIONS = (
     "ssl_ciphers",
 )
 """What may follow the `?` in MEDIA_REDIS_URL."""
-SENTINEL_SCHEME = "redis+sentinel"
 _SENTINEL_PORT = 26379
+_OF_SENTINELS = ("sentinel_username", "sentinel_password")  # user and password in the URL are the primary's
+_BY_SENTINELS = re.compile(
+    r"(?P<scheme>rediss?)\+sentinel://(?P<user>(?:[^/?#]*@)?)(?P<hosts>[^/?#]*)/?(?P<name>[^/?#]*)(?P<rest>.*)"
+)
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _OF_OTHER_CLIENTS = ("protocol", "decode_responses", "encoding", "encoding_errors")
 _OF_THE_SERVER = ("connection_class", "host", "port", "path")  # what `parse_url` makes of the rest of a URL
@@ -33,13 +36,14 @@ _OF_THE_SERVER = ("connection_class", "host", "port", "path")  # what `parse_url
 
 def check_url(value: str) -> str:
     """`value`, if it is the URL of a Redis. Raises: ValueError, with the reason, and no part of a secret."""
-    parts = urlsplit(value)
-    if parts.scheme == SENTINEL_SCHEME:
-        sentinels_of(value)
-        check_url(without_sentinels(value))
+    if monitored_by(value):
+        check_url(_of_the_primary(value))
         return value
+    parts = urlsplit(value)
     if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("must begin with redis://, rediss://, redis+sentinel:// or unix://")
+        raise ValueError(
+            "must begin with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://"
+        )
     if not (parts.path if parts.scheme == "unix" else parts.hostname):
         raise ValueError("has no host")
     try:
@@ -56,9 +60,12 @@ def check_url(value: str) -> str:
 
 def _check_options(scheme: str, options: Mapping[str, str]) -> None:
     """Options of other clients are allowed and ignored: an app may share the URL."""
+    if of_sentinels := [name for name in options if name in _OF_SENTINELS]:
+        raise ValueError(f"has the option {of_sentinels[0]}, which only redis+sentinel:// takes")
     known = (*URL_OPTIONS, *_OF_OTHER_CLIENTS, *URL_QUERY_ARGUMENT_PARSERS)
     if unknown := [name for name in options if name not in known]:
-        raise ValueError(f"has the unknown option {unknown[0]}; known: {', '.join(URL_OPTIONS)}")
+        shown = ", ".join((*URL_OPTIONS, *_OF_SENTINELS))
+        raise ValueError(f"has the unknown option {unknown[0]}; known: {shown}")
     if scheme != "rediss" and (of_tls := [name for name in options if name.startswith("ssl_")]):
         raise ValueError(f"has the option {of_tls[0]}, which only rediss:// takes")
     if options.get("ssl_cert_reqs", "none") not in ("none", "optional", "required"):
@@ -68,35 +75,38 @@ def _check_options(scheme: str, options: Mapping[str, str]) -> None:
             raise ValueError(f"has a file as {name} that does not exist or cannot be read: {options[name]}")
 
 
-@dataclass(frozen=True)
-class Sentinels:
-    """Who is asked where the primary `name` is."""
+class Monitored(NamedTuple):
+    """A primary by name: the Sentinels that are asked where it is, and their own user and password."""
 
-    addresses: tuple[tuple[str, int], ...]
+    hosts: tuple[tuple[str, int], ...]
     name: str
+    options: Mapping[str, str]
 
 
-def sentinels_of(url: str) -> Sentinels | None:
-    """The Sentinels of `redis+sentinel://HOST[:PORT],…/NAME[/DATABASE]`; None: the URL is another kind.
+def monitored_by(url: str) -> Monitored | None:
+    """What `redis+sentinel://HOST[:PORT],…/NAME[/DATABASE]` says of Sentinels; None: it is another kind.
 
     Raises: ValueError, with no part of a secret.
     """
-    parts = urlsplit(url)
-    if parts.scheme != SENTINEL_SCHEME:
+    found = _BY_SENTINELS.fullmatch(url)
+    if found is None:
         return None
-    name = parts.path.strip("/").partition("/")[0]
-    if not name:
+    if not found["name"]:
         raise ValueError("has no name of a primary after the hosts")
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    return Sentinels(tuple(_address(host) for host in hosts), unquote(name))
+    hosts = tuple(_address(host) for host in found["hosts"].split(","))
+    given = parse_qs(urlsplit(found["rest"]).query)
+    own = {name.removeprefix("sentinel_"): given[name][-1] for name in _OF_SENTINELS if name in given}
+    return Monitored(hosts, unquote(found["name"]), own)
 
 
-def without_sentinels(url: str) -> str:
+def _of_the_primary(url: str) -> str:
     """The URL of a primary whose address a Sentinel will tell: its user, database and options."""
-    parts = urlsplit(url)
-    user, at, _ = parts.netloc.rpartition("@")
-    database = parts.path.strip("/").partition("/")[2]
-    return parts._replace(scheme="redis", netloc=f"{user}{at}sentinel", path=f"/{database}").geturl()
+    found = _BY_SENTINELS.fullmatch(url)
+    if found is None:
+        return url
+    parts = urlsplit(f"{found['scheme']}://{found['user']}sentinel{found['rest']}")
+    options = [one for one in parts.query.split("&") if one.partition("=")[0] not in _OF_SENTINELS]
+    return parts._replace(query="&".join(options)).geturl()
 
 
 def _address(host: str) -> tuple[str, int]:
@@ -112,5 +122,5 @@ def _address(host: str) -> tuple[str, int]:
 
 def server_of(url: str) -> dict[str, Any]:
     """The options of a URL that describe the server; those of a client are for apps that share it."""
-    given = parse_url(without_sentinels(url) if sentinels_of(url) else url).items()
+    given = parse_url(_of_the_primary(url)).items()
     return {name: value for name, value in given if name in (*_OF_THE_SERVER, *URL_OPTIONS)}

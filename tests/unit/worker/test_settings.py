@@ -129,8 +129,9 @@ MISTAKES = [
     (
         "MEDIA_REDIS_URL",
         "http://localhost",
-        "must begin with redis://, rediss://, redis+sentinel:// or unix://",
+        "must begin with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://",
     ),
+    ("MEDIA_REDIS_URL", "redis+cluster://localhost", "must begin with redis://"),
     ("MEDIA_REDIS_URL", "redis+sentinel://a,b:26379", "has no name of a primary after the hosts"),
     ("MEDIA_REDIS_URL", "redis+sentinel://a,b:x/media", "has a port that is not a number"),
     ("MEDIA_REDIS_URL", "redis+sentinel://a,/media", "has no host"),
@@ -310,6 +311,11 @@ def test_a_variable_that_is_no_setting_is_reported_with_the_nearest_one(
         ("rediss://h/0?ssl_ca_certs=/etc/hosts&ssl_cert_reqs=none", None),
         ("redis://h/0?protocol=3&decode_responses=True", None),
         ("unix:///run/redis.sock?db=3&password=x", None),
+        ("redis+sentinel://:p%40@a,b:1/main/2?sentinel_username=u&sentinel_password=p", None),
+        ("rediss+sentinel://a,[::1]:1,[::2]/main?ssl_ca_certs=/etc/hosts", None),
+        ("redis+sentinel://a/main?ssl_ca_certs=/etc/hosts", "only rediss:// takes"),
+        ("redis+sentinel://a/main?sentinel_pass=p", "the unknown option sentinel_pass"),
+        ("redis://h/0?sentinel_password=p", "only redis+sentinel:// takes"),
     ],
 )
 def test_options_of_the_redis_url_are_known_or_a_mistake(
