@@ -1,5 +1,7 @@
 """Redis by TLS under an authority of its own: worker, check and doctor go by the options of the URL."""
 
+import asyncio
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +15,7 @@ from tests.support import pictures
 from tests.support.commands import document, media
 from tests.support.tls import CA, OTHER_CA, TlsProxy, make_certificates
 from tests.support.workplace import Workplace
+from worker.queue import connect, job_queue_of
 
 SECRET = "p@ss:w/rd"
 
@@ -49,6 +52,18 @@ def test_worker_check_and_doctor_trust_the_authority_that_the_url_names(
     assert doctor.returncode == 0, doctor.stdout
     assert worker.stop() == 0
     place.close()
+
+
+async def test_a_client_reads_its_certificates_once(tls_url: str, certificates: Path, tmp_path: Path) -> None:
+    """To read them takes 50 ms, for which everything else in the process would wait at each connection."""
+    read = Path(shutil.copy(certificates / CA, tmp_path))
+    client = connect(f"{tls_url}?ssl_ca_certs={read}", job_queue_of("media:uploads"))
+    await client.ping()
+    read.unlink()
+
+    await asyncio.gather(*(client.ping() for _ in range(4)))
+
+    await client.aclose(close_connection_pool=True)
 
 
 @pytest.mark.parametrize("authority", ["the system's", "another one"])

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from arq.connections import ArqRedis
 from redis._parsers.socket import SERVER_CLOSED_CONNECTION_ERROR
 from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, RedisSSLContext, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import AuthenticationError, ResponseError
@@ -82,6 +82,19 @@ class _Connection(AbstractConnection):
             raise
 
 
+class _TlsConnection(_Connection, SSLConnection):
+    """A connection by TLS; those of one client share what they have read of certificates.
+
+    The authorities of the system alone take 50 ms to read, for which the event loop stands still.
+    """
+
+    shared: ClassVar[dict[str, RedisSSLContext]]
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 (as redis-py has it)
+        super().__init__(**options)
+        self.ssl_context = self.shared.setdefault("context", self.ssl_context)
+
+
 def serialize(job: dict[str, Any]) -> bytes:
     """A job as arq stores it: JSON, never pickle."""
     return orjson.dumps(job, default=repr)
@@ -113,7 +126,8 @@ def connect(url: str, job_queue: str) -> ArqRedis:
         lib_version=None,
     )
     kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_Connection, kind), {})
+    own = _TlsConnection if issubclass(kind, SSLConnection) else _Connection
+    pool.connection_class = type(kind.__name__, (own, kind), {"shared": {}})
     if monitored := monitored_by(url):
         pool.connection_class = _to_primary(pool.connection_class, monitored, server)
     return ArqRedis(
