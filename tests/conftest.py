@@ -1,6 +1,7 @@
 """What tests of every kind share: a fresh catalog, a fresh storage root, and which tests take minutes."""
 
 import asyncio
+import logging
 import os
 import shutil
 import tempfile
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from scripts.postgres_server import PostgresNotFoundError, PostgresServer, temporary_postgres
 from storage.blobs.local import LocalBlobs, open_local
@@ -15,6 +17,7 @@ from storage.catalog.opening import Catalog, open_catalog
 from tests.support.clients import missing
 from tests.support.postgres import execute, new_database
 from tests.support.s3 import ministack, seaweedfs
+from worker.logs import LogWriter
 
 __all__ = ["ministack", "seaweedfs"]
 
@@ -49,6 +52,20 @@ def _is_of_the_other_database(item: pytest.Item) -> bool:
     call = getattr(item, "callspec", None)
     kind = call.params.get("database_kind") if call else None
     return kind == "postgres" and item.get_closest_marker("sqlite") is not None
+
+
+@pytest.fixture(autouse=True)
+def logs_of_a_worker_end_with_its_test() -> Iterator[None]:
+    """A worker in the test's own process writes to the standard error that pytest has opened for this test.
+
+    Later the number of that descriptor may be another file's, or a connection's.
+    """
+    yield
+    root = logging.getLogger()
+    for handler in [known for known in root.handlers if isinstance(known, LogWriter)]:
+        handler.flush()
+        root.removeHandler(handler)
+        structlog.reset_defaults()
 
 
 def url_of(path: Path) -> str:

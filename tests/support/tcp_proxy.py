@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import threading
 from collections.abc import Coroutine
@@ -35,7 +36,7 @@ class TcpProxy:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.port = 0  # any, at first
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self.accept()
 
     def strike(self, chunk: bytes) -> Strike:
@@ -62,7 +63,6 @@ class TcpProxy:
 
     def close(self) -> None:
         """End."""
-        self._do(asyncio.sleep(0.01))  # asyncio forgets whom it has accepted while its server closes
         self._do(self._close())
         self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -73,20 +73,28 @@ class TcpProxy:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _open(self) -> None:
-        if self._server is None:
-            self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self.port, ssl=self.tls)
-            self.port = self._server.sockets[0].getsockname()[1]
+        if self._listener is None:
+            self._listener = socket.create_server(("127.0.0.1", self.port))
+            self._listener.setblocking(False)
+            self.port = self._listener.getsockname()[1]
+            self._accepting = self._loop.create_task(self._accept_all(self._listener))
+
+    async def _accept_all(self, listener: socket.socket) -> None:
+        # Not `asyncio.start_server`: what it has just accepted when it is closed, it leaves open for ever.
+        with contextlib.suppress(OSError), listener:
+            while True:
+                client, _ = await self._loop.sock_accept(listener)
+                with contextlib.suppress(OSError):  # it speaks no TLS, or does not trust us
+                    await self._welcome(client)
 
     async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listener is not None:
+            self._listener.shutdown(socket.SHUT_RDWR)  # whoever accepts there is woken by an error
+            self._listener = None
+            await self._accepting
         await self._cut()
 
     async def _end(self) -> None:
-        accepting = asyncio.all_tasks() - self._tasks - {asyncio.current_task()}
-        await asyncio.gather(*accepting, return_exceptions=True)  # asyncio's own: they know who has come
-        await self._cut()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -97,15 +105,19 @@ class TcpProxy:
             writer.transport.abort()
         await asyncio.sleep(0)
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        self._begin(self._serve(reader, writer))
-
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    async def _welcome(self, client: socket.socket) -> None:
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, client, ssl=self.tls)
+        writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
+        self._writers.add(writer)
+        self._begin(self._serve(reader, writer))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.let_in()
