@@ -7,6 +7,10 @@ MAKEFLAGS += --no-builtin-rules
 # With CI or SERVICES set, also the large servers that some tests need.
 INSTALLED := .venv/.installed$(if $(CI)$(SERVICES),-services)
 
+# Where a machine forbids to keep compiled modules, each of the hundreds of processes that tests start would
+# compile all of them.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Handed on through the environment, so that a folder's name may hold spaces and quotes.
 export PHOTOS PYTHON CORPUS
 
