@@ -88,11 +88,8 @@ class PromptWorker(Worker):
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         # arq keeps one task for each id: of two runs, the second to end would fail, and finish the job.
-        await super().start_jobs([job for job in job_ids if not self._is_running(job.decode())])
-
-    def _is_running(self, job_id: str) -> bool:
-        task = self.tasks.get(job_id)
-        return task is not None and not task.done()
+        # One that has ended stays until arq has seen what it failed of, which is right after this.
+        await super().start_jobs([job for job in job_ids if job.decode() not in self.tasks])
 
     async def _poll_iteration(self) -> None:
         queued: asyncio.Event = self.ctx["app"].queue.jobs.queued

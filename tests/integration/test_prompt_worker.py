@@ -9,12 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from arq import ArqRedis
 from arq.constants import in_progress_key_prefix
 from arq.worker import func
 
 from scripts.redis_server import temporary_redis
-from worker.queue import PROCESS, Queue, connect, deserialize, job_queue_of, serialize
+from worker.queue import PROCESS, Queue, QueueUnavailable, connect, deserialize, job_queue_of, serialize
 from worker.supervise import PromptWorker
 
 RARELY_S = 60.0
@@ -31,6 +32,11 @@ class Running:
 
     starts: list[str]
     """The id of each job that was started, as often as it was."""
+
+    jobs: dict[str, asyncio.Task[Any]]
+    """Each job that was started, and whose end arq has not seen yet."""
+
+    ended: asyncio.Task[None]
 
     async def looked(self) -> float:
         """The seconds that so many looks at the queue took."""
@@ -76,7 +82,7 @@ async def running(poll_delay: float, *, work: asyncio.Event | None = None) -> As
         task = asyncio.create_task(worker.async_run())
         await started.wait()
         try:
-            yield Running(queue, redis, begun, starts)
+            yield Running(queue, redis, begun, starts, worker.tasks, task)
         finally:
             task.cancel()
             await asyncio.gather(task, *worker.tasks.values(), return_exceptions=True)
@@ -119,3 +125,21 @@ async def test_a_job_that_outlives_its_lock_is_not_started_again_beside_itself()
 
         work.set()
         assert len(worker.starts) == 1
+
+
+async def test_what_a_job_has_failed_of_is_raised_also_where_the_job_is_due_again() -> None:
+    """A job that could not be finished, because Redis was away, is due again once its lock has ended."""
+    job_id = uuid4().hex
+
+    async def fail() -> None:
+        raise QueueUnavailable("Redis was away")
+
+    async with running(RARELY_S) as worker:
+        worker.jobs[job_id] = asyncio.create_task(fail())
+        await asyncio.wait([worker.jobs[job_id]])
+        await worker.queue.jobs.enqueue({job_id: [uuid4()]})
+
+        with pytest.raises(QueueUnavailable, match="Redis was away"):
+            await asyncio.wait_for(worker.ended, RARELY_S / 4)
+
+    assert worker.starts == []
