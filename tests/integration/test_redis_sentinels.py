@@ -174,6 +174,19 @@ async def test_a_sentinels_own_password_is_an_option(watched: ReplicatedRedis) -
         admin.execute_command("ACL SETUSER default nopass")
 
 
+async def test_a_sentinels_own_user_needs_one_right(watched: ReplicatedRedis) -> None:
+    admin = watched.sentinels[0].client
+    url = f"{watched.url}?sentinel_username=asking&sentinel_password={SECRET}"
+    admin.execute_command("ACL SETUSER asking reset on", f">{SECRET}")
+    try:
+        await refused_at_start(url, "+sentinel|master")
+        admin.execute_command("ACL SETUSER asking +sentinel|master")
+        async with queue_at(url) as queue:
+            assert await queue.redis.ping()
+    finally:
+        admin.execute_command("ACL DELUSER asking")
+
+
 async def test_a_password_before_the_hosts_is_the_primarys(watched: ReplicatedRedis) -> None:
     primary = watched.servers[0].client
     primary.config_set("requirepass", SECRET)

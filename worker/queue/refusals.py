@@ -183,7 +183,8 @@ def by_sentinel(address: str, name: str, error: BaseException) -> Refusal | None
         return Refusal(
             f"the Sentinel {address} refuses to be asked: {found.what if found else error}",
             "Its own user and password are the options sentinel_username and sentinel_password: "
-            "redis+sentinel://…?sentinel_password=…; those before the hosts are the primary's",
+            "redis+sentinel://…?sentinel_password=…; those before the hosts are the primary's. "
+            "The user needs +sentinel|master",
         )
     if is_missing_right(error):
         return Refusal(
