@@ -37,7 +37,6 @@ from worker.intake import Intake
 from worker.limits import OF_A_PROCESS, available_cpus
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue, QueueUnavailable
-from worker.queue.heartbeats import new_instance
 from worker.recorder import Recorder
 from worker.retry import classify
 from worker.settings import LEAST_MEMORY_MB, Settings
@@ -82,11 +81,14 @@ class App:
 async def open_app(
     settings: Settings,
     queue: Queue,
+    instance: str,
     shutdown: Shutdown,
     decoder: Sequence[str] = DECODER,
     metrics: Metrics = NO_METRICS,
 ) -> AsyncIterator[App]:
     """Open all parts of a worker; `in_background` runs its background tasks. `decoder` is a command line.
+
+    `instance` is the worker's name in its heartbeats, and in the name of its queue of jobs.
 
     Raises: RootMismatch, CatalogTooNew, CatalogObsolete, CatalogUnavailable, BlobsUnavailable,
     DecoderUnavailable.
@@ -138,11 +140,12 @@ async def open_app(
             publisher,
             batch_size=settings.batch_size,
             backlog=BACKLOG,
+            jobs_at_once=JOBS_AT_ONCE,
             lease_s=settings.lease,
             stopping=shutdown.stopping,
         )
         health = Health(
-            new_instance(),
+            instance,
             queue,
             {
                 "catalog": stores.catalog.database.problem,

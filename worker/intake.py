@@ -8,6 +8,7 @@ import structlog
 
 from pipelines.backoff import Backoff
 from storage.errors import CatalogDamaged, CatalogUnavailable
+from worker.leases import adopt_jobs
 from worker.publisher import OutboxPublisher
 from worker.queue import NoGroup, Queue, QueueUnavailable, StreamEntry
 from worker.recorder import Recorder
@@ -29,6 +30,7 @@ class Intake:
         *,
         batch_size: int,
         backlog: int,
+        jobs_at_once: int,
         lease_s: float,
         stopping: asyncio.Event,
     ) -> None:
@@ -37,6 +39,7 @@ class Intake:
         self._publisher = publisher
         self._batch_size = batch_size
         self._backlog = backlog
+        self._jobs_at_once = jobs_at_once
         self._lease_s = lease_s
         self._stopping = stopping
         self._has_pending = False
@@ -58,10 +61,11 @@ class Intake:
         backoff = Backoff(first_s=0.1, longest_s=5)
         while not self._stopping.is_set():
             try:
-                if await self._queue.jobs.untaken() >= self._backlog:
+                if await self._has_backlog():
                     await asyncio.sleep(_PAUSE_S)
                     continue
-                await self.step(_BLOCK_MS)
+                if not await self.step(_BLOCK_MS):
+                    await self._queue.jobs.help_out(self._jobs_at_once)
             except (QueueUnavailable, CatalogUnavailable) as error:
                 if backoff.is_reset:
                     log.warning("intake_paused", reason=str(error))
@@ -72,9 +76,9 @@ class Intake:
                 backoff.reset()
 
     async def drain(self, most: int) -> int:
-        """Take the events that are there now, at most about `most`; returns how many."""
+        """Take the events there are, at most about `most`, until enough jobs wait; returns how many."""
         taken = 0
-        while taken < most and not self._stopping.is_set():
+        while taken < most and not self._stopping.is_set() and not await self._has_backlog():
             try:
                 count = await self.step(None)
             except CatalogDamaged:
@@ -102,6 +106,9 @@ class Intake:
         if unrecorded:
             raise CatalogDamaged(f"{len(unrecorded)} events could not be recorded")
 
+    async def _has_backlog(self) -> bool:
+        return await self._queue.jobs.untaken() >= self._backlog
+
     async def step(self, block_ms: int | None) -> int:
         """Take one batch: this consumer's own leftovers, a dead one's, or new entries.
 
@@ -126,7 +133,7 @@ class Intake:
             self._publisher.publish(taken.messages)
             if taken.outdated:
                 log.info("outdated_events_answered", count=len(taken.outdated), first=taken.outdated[0])
-            await self._queue.jobs.enqueue(taken.jobs)
+            await self._queue.jobs.enqueue(taken.jobs, here=True)
             recorded = [entry for entry in entries if entry.id not in self._recorder.unrecorded]
             if recorded:
                 await self._queue.stream.acknowledge(recorded)
@@ -145,6 +152,7 @@ class Intake:
                 return own
         if time.monotonic() - self._looked_at > self._lease_s / 3:
             self._looked_at = time.monotonic()
+            await adopt_jobs(self._queue)
             orphaned = await self._queue.stream.take_over(int(self._lease_s * 1000), self._batch_size)
             orphaned = orphaned or await self._take_over_forgotten()
             if orphaned:

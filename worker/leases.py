@@ -67,6 +67,7 @@ async def reconcile(
 
     Raises: QueueUnavailable, CatalogUnavailable; the next run does the rest.
     """
+    await adopt_jobs(queue)
     await queue.jobs.pull_in()
     stalled = await catalog.requeuer.overdue(int(lease_s * 1000), ROWS_A_TICK)
     longest_ms = max(_LONGEST_LOCK_MS, int(4 * lease_s * 1000))
@@ -94,6 +95,12 @@ async def reconcile(
         lambda: queue.stream.forget_consumers(_GONE_AFTER_S * 1000),
     )
     return len(gone)
+
+
+async def adopt_jobs(queue: Queue, *, everything: bool = False) -> None:
+    """Adopt the jobs of workers that are gone; in a burst those of living ones, too."""
+    if removed := await queue.jobs.queues.adopt(everything=everything):
+        log.warning("corrupt_jobs_removed", count=removed)
 
 
 async def _requeue(requeuer: Requeuer, gone: Sequence[StalledUpload]) -> NewJobs:

@@ -10,7 +10,7 @@ import structlog
 
 from pipelines.errors import DecoderUnavailable
 from storage.errors import StorageError
-from worker import findings, tasks
+from worker import findings, leases, tasks
 from worker.app import App, open_app
 from worker.env_files import find_env_files
 from worker.logs import configure_logs
@@ -36,10 +36,12 @@ async def start_up(ctx: Context) -> None:
     shutdown: Shutdown = ctx.setdefault("shutdown", Shutdown())
     shutdown.listen()
     stack = ctx["stack"] = AsyncExitStack()
-    queue = queue_on(ctx["redis"], settings)
+    queue = queue_on(ctx["redis"], settings, ctx["instance"])
     await _exit_if_refused(ctx, _check_redis(queue, settings))
     try:
-        app = await stack.enter_async_context(open_app(settings, queue, shutdown, ctx["decoder"]))
+        app = await stack.enter_async_context(
+            open_app(settings, queue, ctx["instance"], shutdown, ctx["decoder"])
+        )
         if ctx["burst"]:
             await app.blobs.probe()  # others wait for a volume that is missing
     except (StorageError, DecoderUnavailable, OSError) as error:
@@ -82,7 +84,8 @@ async def _take_what_waits(app: App, *, burst: bool) -> None:
     if raised := await go_on_above(app.catalog.outbox, app.queue):
         log.info("seq_raised", above=raised)
     await app.intake.join()
-    if removed := await app.queue.jobs.remove_corrupt():
+    await leases.adopt_jobs(app.queue, everything=burst)
+    if removed := await app.queue.jobs.queues.remove_corrupt():
         log.warning("corrupt_jobs_removed", count=removed)
     await (app.intake.drain_all() if burst else app.intake.drain(_START_DRAIN))
     await tasks.reconcile_now(app, unsent_ms=0 if burst else None)
@@ -138,6 +141,7 @@ async def in_background(app: App) -> AsyncIterator[None]:
         with suppress(QueueUnavailable, TimeoutError):
             async with asyncio.timeout(2):
                 await app.health.close()
+                await app.queue.jobs.queues.hand_on()
                 await app.queue.stream.leave()
 
 

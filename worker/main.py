@@ -77,9 +77,19 @@ async def _refuse_to_start(settings: Settings) -> None:
         raise SystemExit(1)
 
 
-def worker_settings(settings: Settings, *, burst: bool = False, decoder: Sequence[str] = DECODER) -> Context:
-    """Return arq's settings; they are built explicitly, because arq ignores inherited ones."""
-    job_queue = queue.job_queue_of(settings.stream)
+def worker_settings(
+    settings: Settings,
+    *,
+    burst: bool = False,
+    decoder: Sequence[str] = DECODER,
+    instance: str | None = None,
+) -> Context:
+    """Return arq's settings; they are built explicitly, because arq ignores inherited ones.
+
+    `instance` names the worker, and so its queue of jobs; None: a new one.
+    """
+    instance = instance or queue.new_instance()
+    job_queue = queue.job_queue_of(settings.stream, instance)
     # The last image may be claimed at the last moment, and then take all of its attempts.
     timeout = NEW_WORK_S + longest_render_s(settings.image_timeout) + _WAITS_S
     return {
@@ -104,9 +114,9 @@ def worker_settings(settings: Settings, *, burst: bool = False, decoder: Sequenc
         "job_completion_wait": settings.shutdown_wait,
         # arq's own heartbeat goes on when jobs do not start; `worker.health` has a better one.
         "health_check_interval": ARQ_HEALTH_S,
-        "health_check_key": f"{job_queue}:arq:{uuid4().hex}",
+        "health_check_key": f"{settings.stream}:arq:{uuid4().hex}",
         "burst": burst,
-        "ctx": {"settings": settings, "burst": burst, "decoder": decoder},
+        "ctx": {"settings": settings, "burst": burst, "decoder": decoder, "instance": instance},
     }
 
 

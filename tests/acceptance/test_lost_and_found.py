@@ -12,6 +12,7 @@ import pytest
 
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.support import pictures, processes
+from tests.support.job_queues import job_queues
 from tests.support.workplace import Workplace, eventually
 
 QUEUED = "SELECT id, job_id FROM uploads WHERE state = 'queued'"
@@ -31,7 +32,7 @@ def test_jobs_that_vanish_are_requeued_a_few_seconds_later(workplace: Workplace)
     sources = _queue_without_a_worker(workplace, 20)
     for key in workplace.redis.scan_iter("arq:job:*"):
         workplace.redis.delete(key)
-    workplace.redis.delete("media:uploads:jobs")
+    workplace.redis.delete(*job_queues(workplace.redis))
     workplace.start("arq")
     began = time.monotonic()
 
@@ -44,7 +45,7 @@ def test_jobs_that_vanish_are_requeued_a_few_seconds_later(workplace: Workplace)
 @pytest.mark.parametrize("lost", ["payloads", "places"])
 def test_half_a_job_is_requeued(workplace: Workplace, lost: str) -> None:
     sources = _queue_without_a_worker(workplace, 10)
-    keys = list(workplace.redis.scan_iter("arq:job:*")) if lost == "payloads" else [b"media:uploads:jobs"]
+    keys = list(workplace.redis.scan_iter("arq:job:*")) if lost == "payloads" else job_queues(workplace.redis)
     workplace.redis.delete(*keys)
     workplace.start("media")
 

@@ -10,6 +10,7 @@ from storage.catalog.opening import open_catalog
 from tests.conftest import url_of
 from tests.support import pictures
 from tests.support.commands import document, media
+from tests.support.job_queues import queued_jobs
 from tests.support.workplace import Workplace, eventually
 
 
@@ -111,7 +112,7 @@ def test_a_sweep_has_nothing_made_again_through_a_stream_that_is_anothers(workpl
 
         assert (ended.returncode, "another installation" in ended.stderr) == (1, True), ended
     assert workplace.redis.xlen("media:events") == answer
-    assert workplace.redis.zcard("media:uploads:jobs") == 0
+    assert queued_jobs(workplace.redis) == []
 
 
 def test_a_worker_ties_a_redis_that_lost_its_data_again(workplace: Workplace) -> None:

@@ -40,7 +40,7 @@ async def test_the_jobs_of_a_long_sweep_follow_each_other_at_once(
         hour = (datetime.now().hour + 12) % 24  # local, as a crontab is
         settings = Settings(redis_url=server.url, stream="media:long-sweeps", sweep_cron=f"0 {hour} * * *")
         options = worker_settings(settings)
-        queue = queue_on(options["redis_pool"], settings)
+        queue = queue_on(options["redis_pool"], settings, options["ctx"]["instance"])
         app = SimpleNamespace(
             settings=settings, catalog=catalog, blobs=local_blobs, queue=queue, shutdown=Shutdown()
         )

@@ -95,7 +95,7 @@ async def test_a_worker_ends_at_start_or_waits_where_it_may_pass(
     client = connect(settings.redis_url, job_queue_of(STREAM))
 
     with pytest.raises(QueueUnavailable if transient else SystemExit) as ended:
-        await start_up({"settings": settings, "redis": client, "shutdown": Shutdown()})
+        await start_up({"settings": settings, "redis": client, "instance": "me", "shutdown": Shutdown()})
 
     await client.aclose(close_connection_pool=True)
     if transient:
@@ -184,6 +184,6 @@ async def test_jobs_that_a_busy_redis_does_not_show_are_not_taken_for_unreadable
         open_queue(Settings(redis_url=fake.url)) as queue,
     ):
         with pytest.raises(QueueRefused, match="busy"):
-            await queue.jobs.remove_corrupt()
+            await queue.jobs.queues.remove_corrupt()
 
     assert not {"DEL", "ZREM", "MULTI"} & set(fake.commands)

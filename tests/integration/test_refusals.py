@@ -324,7 +324,7 @@ async def test_what_accepts_and_never_answers_is_reported_within_seconds_with_th
         async with asyncio.timeout(10):
             looked, worker, command = await asyncio.gather(
                 check_redis(settings),
-                start_up({"settings": settings, "redis": client, "shutdown": Shutdown()}),
+                start_up({"settings": settings, "redis": client, "instance": "me", "shutdown": Shutdown()}),
                 ping_through(settings),
                 return_exceptions=True,
             )

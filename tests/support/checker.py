@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.support import processes
 from tests.support.catalog_rows import CatalogRows, Row
+from tests.support.job_queues import queued_jobs
 from tests.support.objects import Objects
 
 # The spec as the contract writes it, not as the program does.
@@ -78,8 +79,7 @@ def _leftovers(server: redis.Redis) -> list[str]:
         wrong.append(f"{server.xlen('media:uploads')} entries are left in the stream")
     groups: Any = server.xinfo_groups("media:uploads") if server.exists("media:uploads") else []
     wrong += [f"{group['pending']} entries are pending" for group in groups if group["pending"]]
-    queued: Any = server.zrange("media:uploads:jobs", 0, -1)
-    wrong += [f"job {job!r} is left in the queue" for job in queued if not _is_cron(job)]
+    wrong += [f"job {job!r} is left in a queue" for job in queued_jobs(server) if not _is_cron(job)]
     for kind in (b"job", b"in-progress", b"retry", b"result"):
         for key in server.scan_iter(b"arq:%s:*" % kind):
             if not _is_cron(key.split(b":", 2)[2]):

@@ -4,6 +4,7 @@ import asyncio
 
 from pipelines.metrics import NO_METRICS, Metrics
 from storage.catalog.opening import Catalog
+from worker.app import JOBS_AT_ONCE
 from worker.intake import Intake
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue
@@ -25,6 +26,7 @@ def intake_on(
         OutboxPublisher(catalog.outbox, queue, metrics),
         batch_size=10,
         backlog=BACKLOG,
+        jobs_at_once=JOBS_AT_ONCE,
         lease_s=1,
         stopping=stopping or asyncio.Event(),
     )

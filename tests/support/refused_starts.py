@@ -28,6 +28,6 @@ async def start(settings: Settings) -> None:
     """Start a worker, which does not come further than its Redis."""
     client = connect(settings.redis_url, job_queue_of(settings.stream))
     try:
-        await start_up({"settings": settings, "redis": client, "shutdown": Shutdown()})
+        await start_up({"settings": settings, "redis": client, "instance": "me", "shutdown": Shutdown()})
     finally:
         await client.aclose(close_connection_pool=True)

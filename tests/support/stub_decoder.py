@@ -1,4 +1,4 @@
-"""The real decoder, except that a picture's last bytes can make it crash, fail, hang or eat."""
+"""The real decoder, except that a picture's last bytes can make it crash, fail, hang, eat or be slow."""
 
 import os
 import signal
@@ -9,6 +9,7 @@ from pipelines.decoder import reading
 from pipelines.decoder.__main__ import main
 
 CRASH, FAIL, HANG, STOP, EAT = b"--crash--", b"--fail--", b"--hang--", b"--stop--", b"--eat--"
+SLOW = b"--slow--"
 
 _read_once = reading.read_once
 
@@ -27,6 +28,8 @@ def _read(source: int, size: int) -> bytearray | None:
         eaten = []
         while True:
             eaten.append(os.urandom(4 * 1024 * 1024))
+    if data is not None and data.endswith(SLOW):
+        time.sleep(0.25 * data.count(SLOW))
     if data is not None and data.endswith(STOP):
         os.kill(os.getpid(), signal.SIGSTOP)
         time.sleep(60)

@@ -3,7 +3,9 @@
 from worker.queue.client import Queue, ServerInfo, open_queue, queue_on
 from worker.queue.connection import check_answers, connect, deserialize, serialize
 from worker.queue.errors import QueueRefused, QueueUnavailable, Refusal, StreamMismatch
-from worker.queue.jobs import PROCESS, job_queue_of
+from worker.queue.heartbeats import new_instance
+from worker.queue.job_queues import job_queue_of
+from worker.queue.jobs import PROCESS
 from worker.queue.stream import NoGroup, StreamEntry
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "connect",
     "deserialize",
     "job_queue_of",
+    "new_instance",
     "open_queue",
     "queue_on",
     "serialize",

@@ -13,7 +13,8 @@ from arq.connections import ArqRedis
 from worker.queue.connection import check_answers, connect
 from worker.queue.errors import Refusal
 from worker.queue.heartbeats import Heartbeats
-from worker.queue.jobs import Jobs, job_queue_of
+from worker.queue.job_queues import JobQueues, job_queue_of
+from worker.queue.jobs import Jobs
 from worker.queue.mapping import maps_errors, unless_denied
 from worker.queue.messages import Messages
 from worker.queue.ownership import Ownership
@@ -81,24 +82,27 @@ class Queue:
         consumer: str,
         events_maxlen: int,
         events: str = "media:events",
+        instance: str | None = None,
     ) -> None:
         self.redis = redis
         self.consumer = consumer
         self.stream = EventStream(redis, stream, consumer)
         self.ownership = Ownership(redis, stream)
-        self.jobs = Jobs(redis, stream, consumer, self.ownership)
-        self.messages = Messages(redis, events, events_maxlen)
         self.heartbeats = Heartbeats(redis, stream)
+        self.jobs = Jobs(
+            redis, stream, consumer, self.ownership, JobQueues(redis, stream, instance, self.heartbeats)
+        )
+        self.messages = Messages(redis, events, events_maxlen)
         self.server = Server(redis, self.stream, events)
 
     def __repr__(self) -> str:
         return f"<Queue: {self.stream.name} read by {self.consumer}>"
 
 
-def queue_on(redis: ArqRedis, settings: "Settings") -> Queue:
-    """The queue on an open connection, with a new consumer."""
+def queue_on(redis: ArqRedis, settings: "Settings", instance: str | None = None) -> Queue:
+    """The queue on an open connection, with a new consumer; `instance`: of the worker that it is for."""
     consumer = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-    return Queue(redis, settings.stream, consumer, settings.events_maxlen, settings.events)
+    return Queue(redis, settings.stream, consumer, settings.events_maxlen, settings.events, instance)
 
 
 @asynccontextmanager

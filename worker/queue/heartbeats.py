@@ -56,6 +56,19 @@ class Heartbeat:
         """Whether it came from this container, or from this host."""
         return self.instance.startswith(f"{place()}:")
 
+    @property
+    def is_of_ended_process(self) -> bool:
+        """Whether it came from a process of this container or host that is gone: its key outlasts it."""
+        if not self.is_here:
+            return False
+        try:
+            os.kill(int(self.instance.split(":")[1]), 0)
+        except ProcessLookupError:
+            return True
+        except (OSError, ValueError, IndexError):
+            return False  # another user's process, or no name of ours
+        return False
+
 
 @maps_errors
 class Heartbeats:
@@ -86,6 +99,10 @@ class Heartbeats:
 
     async def living(self) -> Sequence[Heartbeat]:
         return (await self._read_all())[0]
+
+    async def running(self) -> Sequence[Heartbeat]:
+        """The living ones without those of this container or host whose process is gone."""
+        return [worker for worker in await self.living() if not worker.is_of_ended_process]
 
     async def any_healthy(self) -> bool:
         return any(worker.healthy for worker in await self.living())

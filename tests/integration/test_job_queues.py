@@ -1,0 +1,414 @@
+"""Each worker polls a queue of its own; no job stays in the queue of a worker that is gone."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from arq.constants import in_progress_key_prefix, job_key_prefix
+from arq.typing import WorkerCoroutine
+from arq.worker import Retry, func
+
+from scripts.redis_server import RedisServer, temporary_redis
+from tests.support.tcp_proxy import TcpProxy
+from worker.queue import PROCESS, Queue, connect, deserialize, job_queue_of, new_instance, serialize
+from worker.queue.heartbeats import place
+from worker.supervise import PromptWorker
+
+STREAM = "media:uploads"
+POLLS = 10
+Join = Callable[..., Queue]
+
+
+@pytest.fixture
+async def join(server: RedisServer) -> AsyncIterator[Join]:
+    """Makes the queue as one more worker, or with None another process, sees it."""
+    clients = []
+
+    def make(instance: str | None = "", *, url: str = server.url) -> Queue:
+        name = new_instance() if instance == "" else instance
+        clients.append(connect(url, job_queue_of(STREAM, name)))
+        return Queue(clients[-1], STREAM, name or "nobody", 1000, instance=name)
+
+    yield make
+    await clients[0].flushdb()
+    for client in clients:
+        await client.aclose(close_connection_pool=True)
+
+
+async def _beat(queue: Queue, *, healthy: bool = True) -> None:
+    await queue.heartbeats.beat(_instance(queue), "", healthy=healthy, expiry_s=60)
+
+
+def _instance(queue: Queue) -> str:
+    return queue.jobs.key.removeprefix(f"{STREAM}:jobs:")
+
+
+async def _enqueue(queue: Queue, count: int = 3, *, here: bool = True) -> set[bytes]:
+    jobs = [uuid4().hex for _ in range(count)]
+    await queue.jobs.enqueue({job: [uuid4()] for job in jobs}, here=here)
+    return {job.encode() for job in jobs}
+
+
+async def _queued(queue: Queue) -> set[bytes]:
+    return set(await queue.redis.zrange(queue.jobs.key, 0, -1))
+
+
+async def test_what_an_intake_takes_is_its_own_workers(join: Join) -> None:
+    one, other = join(), join()
+    for worker in (one, other):
+        await _beat(worker)
+
+    jobs = await _enqueue(one)
+
+    assert await _queued(one) == jobs
+    assert await _queued(other) == set()
+    assert (await one.jobs.untaken(), await other.jobs.untaken()) == (3, 0)
+    assert await other.jobs.waiting() == 3
+
+
+async def test_the_queue_of_a_dead_worker_is_adopted(join: Join) -> None:
+    dead, living = join(f"elsewhere:1:{uuid4().hex}"), join()
+    await _beat(dead)
+    jobs = await _enqueue(dead)
+    await living.jobs.queues.adopt()
+    assert await _queued(living) == set()
+    await dead.heartbeats.end(_instance(dead))
+
+    await living.jobs.queues.adopt()
+
+    assert await _queued(living) == jobs
+    assert not await living.redis.exists(dead.jobs.key)
+    assert await living.jobs.queues.all() == [living.jobs.key, job_queue_of(STREAM)]
+
+
+async def test_a_worker_of_this_host_whose_process_is_gone_is_dead_at_once(join: Join) -> None:
+    ended = await asyncio.to_thread(subprocess.Popen, ["true"])
+    await asyncio.to_thread(ended.wait)
+    dead, living = join(f"{place()}:{ended.pid}:abc"), join()
+    await _beat(dead)
+    jobs = await _enqueue(dead)
+
+    await living.jobs.queues.adopt()
+
+    assert await _queued(living) == jobs
+
+
+class _OneByOne(TcpProxy):
+    """Relays command by command, and waits for `halt` before each `word`."""
+
+    def __init__(self, port: int, word: bytes, halt: Callable[[], Awaitable[object]]) -> None:
+        self._word = b"\r\n%s\r\n" % word
+        self._halt = halt
+        super().__init__(port)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    async def _upward(
+        self, reader: asyncio.StreamReader, back: asyncio.StreamWriter, dropping: asyncio.Event
+    ) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while command := await _command(reader):
+                if self._word in command:
+                    await self._halt()
+                back.write(command)
+
+
+async def _command(reader: asyncio.StreamReader) -> bytes:
+    """The next command, as it was sent."""
+    read = await reader.readuntil(b"\r\n")
+    for _ in range(int(read[1:])):
+        length = await reader.readuntil(b"\r\n")
+        read += length + await reader.readexactly(int(length[1:]) + 2)
+    return read
+
+
+def _together() -> Callable[[], Awaitable[object]]:
+    """Two clients go on together, once Redis has read what both of them have sent."""
+    barrier = asyncio.Barrier(2)
+
+    async def wait() -> None:
+        await barrier.wait()
+        await asyncio.sleep(0.02)
+
+    return wait
+
+
+async def test_two_that_adopt_at_once_lose_nothing_and_double_nothing(
+    join: Join, server: RedisServer
+) -> None:
+    with closing(_OneByOne(server.port, b"DEL", _together())) as proxy:
+        dead, one, other = join("elsewhere:1:a"), join(url=proxy.url), join(url=proxy.url)
+        for worker in (one, other):
+            await _beat(worker)
+        jobs = await _enqueue(dead)
+
+        await asyncio.gather(one.jobs.queues.adopt(), other.jobs.queues.adopt())
+
+        found = await _queued(one), await _queued(other)
+    assert found[0] | found[1] == jobs
+    assert not found[0] & found[1]
+
+
+async def test_a_corrupt_job_of_a_dead_worker_is_not_adopted(join: Join) -> None:
+    dead, living = join("elsewhere:1:a"), join()
+    [corrupt, *sound] = sorted(await _enqueue(dead))
+    await dead.redis.set(job_key_prefix.encode() + corrupt, b"[]")
+
+    assert await living.jobs.queues.adopt() == 1
+
+    assert await _queued(living) == set(sound)
+
+
+async def test_a_burst_also_takes_what_living_workers_have(join: Join) -> None:
+    living, burst = join(), join()
+    await _beat(living)
+    jobs = await _enqueue(living)
+
+    await burst.jobs.queues.adopt(everything=True)
+
+    assert await _queued(burst) == jobs
+
+
+async def test_a_job_keeps_the_time_at_which_it_is_due(join: Join) -> None:
+    dead, living = join("elsewhere:1:a"), join()
+    [job] = await _enqueue(dead, 1)
+    await dead.redis.zincrby(dead.jobs.key, 50_000, job)
+    due = await dead.redis.zscore(dead.jobs.key, job)
+    await living.redis.zadd(living.jobs.key, {job: due + 1})  # it may be in both
+
+    await living.jobs.queues.adopt()
+
+    assert await living.redis.zscore(living.jobs.key, job) == due
+
+
+async def test_a_worker_that_slept_is_found_again_once_it_has_jobs(join: Join) -> None:
+    asleep, other = join("elsewhere:1:a"), join()
+    await _enqueue(asleep)
+    await other.jobs.queues.adopt()
+    await _beat(asleep)
+
+    jobs = await _enqueue(asleep)
+
+    assert await other.jobs.alive(sorted(job.decode() for job in jobs)) == {job.decode() for job in jobs}
+    await asleep.heartbeats.end(_instance(asleep))
+    await other.jobs.queues.adopt()
+    assert jobs <= await _queued(other)
+
+
+@pytest.mark.parametrize("heir", ["a healthy one", "an unhealthy one", "nobody"])
+async def test_a_worker_that_stops_hands_its_jobs_on(join: Join, heir: str) -> None:
+    stops, other = join(), join()
+    if heir != "nobody":
+        await _beat(other, healthy=heir == "a healthy one")
+    jobs = await _enqueue(stops)
+
+    await stops.jobs.queues.hand_on()
+
+    kept_by = other if heir == "a healthy one" else join(None)
+    assert await _queued(kept_by) == jobs
+    assert stops.jobs.key not in await other.jobs.queues.all()
+    await other.jobs.queues.adopt()  # and nobody's are somebody's soon
+    assert await _queued(other) == jobs
+
+
+async def test_a_command_spreads_its_jobs_over_the_healthy_workers(join: Join) -> None:
+    one, other, ill = join(), join(), join()
+    for worker in (one, other, ill):
+        await _beat(worker, healthy=worker is not ill)
+
+    jobs = await _enqueue(join(None), 6, here=False)
+
+    assert [len(await _queued(worker)) for worker in (one, other, ill)] == [3, 3, 0]
+    assert await _queued(one) | await _queued(other) == jobs
+
+
+async def test_a_command_without_a_worker_leaves_its_jobs_to_the_next_one(join: Join) -> None:
+    jobs = await _enqueue(join(None), here=False)
+    late = join()
+
+    await late.jobs.queues.adopt()
+
+    assert await _queued(late) == jobs
+
+
+async def test_a_job_is_alive_in_whichever_queue_it_waits(join: Join) -> None:
+    one, other, command = join(), join(), join(None)
+    [mine], [others] = await _enqueue(one, 1), await _enqueue(other, 1)
+    [nobodys] = await _enqueue(command, 1, here=False)
+    asked = [job.decode() for job in (mine, others, nobodys)]
+
+    for queue in (one, other, command):
+        assert await queue.jobs.alive([*asked, uuid4().hex]) == set(asked)
+    await one.jobs.discard(asked)
+    assert await one.jobs.alive(asked) == set()
+    assert [await _queued(queue) for queue in (one, other, command)] == [set(), set(), set()]
+
+
+async def _waiting_long(queue: Queue, count: int) -> set[bytes]:
+    """Jobs of that worker that were due long ago."""
+    jobs = await _enqueue(queue, count)
+    await queue.redis.zadd(queue.jobs.key, {job: 1000 + at for at, job in enumerate(sorted(jobs))})
+    return jobs
+
+
+async def test_a_worker_with_room_takes_what_another_one_cannot_begin(join: Join) -> None:
+    full, idle = join(), join()
+    jobs = sorted(await _waiting_long(full, 6))
+    for job in jobs[:2]:
+        await full.jobs.renew(job.decode(), 10)
+
+    await idle.jobs.help_out(3)
+
+    assert await _queued(idle) == set(jobs[3:])
+    assert await _queued(full) == set(jobs[:3])
+    assert idle.jobs.queued.is_set()
+
+
+async def test_what_runs_has_just_come_is_due_later_or_is_corrupt_is_taken_by_nobody(join: Join) -> None:
+    full, idle = join(), join()
+    [runs, new, later, corrupt] = sorted(await _enqueue(full, 4))
+    await full.redis.zadd(full.jobs.key, {runs: 1, corrupt: 1, later: 1e15})
+    await full.jobs.renew(runs.decode(), 10)
+    await full.redis.set(job_key_prefix.encode() + corrupt, b"[]")
+
+    await idle.jobs.help_out(4)
+
+    assert await _queued(idle) == set()
+    assert await _queued(full) == {runs, new, later, corrupt}
+
+
+async def test_a_worker_without_room_takes_nothing(join: Join) -> None:
+    full, busy = join(), join()
+    for worker in (full, busy):
+        await _waiting_long(worker, 4)
+
+    await busy.jobs.help_out(4)
+
+    assert await full.jobs.untaken() == 4
+
+
+async def test_two_that_take_the_same_jobs_at_once_double_nothing(join: Join, server: RedisServer) -> None:
+    with closing(_OneByOne(server.port, b"MULTI", _together())) as proxy:
+        full, one, other = join("elsewhere:1:a"), join(url=proxy.url), join(url=proxy.url)
+        jobs = await _waiting_long(full, 2)
+
+        await asyncio.gather(one.jobs.help_out(4), other.jobs.help_out(4))
+
+        found = await _queued(one), await _queued(other)
+    assert sorted(map(len, found)) == [0, 2]
+    assert found[0] | found[1] == jobs
+
+
+async def test_a_job_that_begins_while_it_is_taken_stays_where_it_is(join: Join, server: RedisServer) -> None:
+    full = join()
+    [job] = await _waiting_long(full, 1)
+
+    async def begin() -> None:
+        with redis.Redis.from_url(server.url) as its_worker:
+            its_worker.set(in_progress_key_prefix.encode() + job, "1")
+
+    with closing(_OneByOne(server.port, b"MULTI", begin)) as proxy:
+        await join(url=proxy.url).jobs.help_out(4)
+
+    assert await _queued(full) == {job}
+
+
+def _worker(queue: Queue, process: WorkerCoroutine) -> PromptWorker:
+    return PromptWorker(
+        functions=[func(process, name=PROCESS)],
+        queue_name=queue.jobs.key,
+        redis_pool=queue.redis,
+        poll_delay=0.001,
+        keep_result=0,
+        handle_signals=False,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+        ctx={"app": SimpleNamespace(queue=queue)},
+    )
+
+
+async def test_a_job_that_was_adopted_and_put_off_by_its_living_worker_ends_once(join: Join) -> None:
+    adopted, ended = asyncio.Event(), []
+
+    async def process(ctx: dict[str, Any], ids: list[str]) -> None:
+        if not adopted.is_set():
+            await adopted.wait()
+            raise Retry(defer=0.05)
+        ended.append(ctx["job_id"])
+
+    asleep, other = join("elsewhere:1:a"), join()
+    [job] = await _enqueue(asleep, 1)
+    workers = [_worker(queue, process) for queue in (asleep, other)]
+    await workers[0]._poll_iteration()
+    await other.jobs.queues.adopt()
+    adopted.set()
+
+    async with asyncio.timeout(10):
+        while await _queued(asleep) | await _queued(other):
+            for worker in workers:
+                await worker._poll_iteration()
+
+    assert ended == [job.decode()]
+    assert await other.redis.keys("arq:*") == []
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Workers whose jobs run, and that have nothing else to do."""
+
+    workers: Sequence[PromptWorker]
+
+    async def commands_of(self, polls: int) -> int:
+        """How many commands Redis gets while each worker polls so often."""
+        client = self.workers[0].pool
+        await client.config_resetstat()
+        for worker in self.workers:
+            for _ in range(polls):
+                await worker._poll_iteration()
+        found = await client.info("commandstats")
+        return sum(of_one["calls"] for name, of_one in found.items() if "config" not in name)
+
+
+@asynccontextmanager
+async def fleet(*busy: int) -> AsyncIterator[Fleet]:
+    """Workers with so many jobs at work each, and room for one more."""
+
+    async def process(ctx: dict[str, Any], ids: list[str]) -> None: ...
+
+    with temporary_redis() as server:
+        workers = []
+        for at_work in busy:
+            instance = new_instance()
+            client = connect(server.url, job_queue_of(STREAM, instance))
+            queue = Queue(client, STREAM, instance, 1000, instance=instance)
+            await _beat(queue)
+            for job in await _enqueue(queue, at_work):
+                await client.set(in_progress_key_prefix.encode() + job, instance)
+            workers.append(_worker(queue, process))
+        try:
+            yield Fleet(workers)
+        finally:
+            for worker in workers:
+                await worker.pool.aclose(close_connection_pool=True)
+
+
+async def test_the_commands_of_a_worker_do_not_grow_with_the_number_of_workers() -> None:
+    each = {}
+    for count in (2, 16):
+        async with fleet(*[4] * count) as workers:
+            each[count] = await workers.commands_of(POLLS) / count
+
+    assert each[16] < 1.1 * each[2]
+
+
+async def test_an_idle_worker_asks_nothing_for_the_184_jobs_that_others_have_in_work() -> None:
+    async with fleet(0, *[4] * 46) as workers:
+        asked = await Fleet(workers.workers[:1]).commands_of(POLLS)
+
+    assert asked <= 5 * POLLS

@@ -1,0 +1,168 @@
+"""The queues of jobs: each worker polls one of its own, and adopts those of workers that are gone.
+
+A poll of arq asks for each job in work at the head of its queue. On one queue for all, each worker would ask
+for the jobs of all others, so that the commands would grow with the square of the workers.
+
+`<stream>:jobs` is nobody's: it holds what was queued while no worker was healthy.
+"""
+
+import secrets
+from collections.abc import Collection, Sequence
+from random import shuffle
+
+from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix, job_key_prefix
+from arq.utils import timestamp_ms
+from redis.exceptions import ResponseError, WatchError
+
+from worker.queue.corrupt_jobs import is_sound, remove_corrupt
+from worker.queue.heartbeats import Heartbeats
+from worker.queue.mapping import maps_errors
+
+_WAITED_MS = 1000  # a worker that has room begins a job much sooner
+_LOOKED_AT = 3  # queues of others
+
+
+def job_queue_of(stream: str, instance: str | None = None) -> str:
+    """The name of the queue that this worker polls; None: the name of the one that is nobody's."""
+    return f"{stream}:jobs:{instance}" if instance else f"{stream}:jobs"
+
+
+@maps_errors
+class JobQueues:
+    """The queues of one stream, as the worker `instance` sees them; None: a process that is no worker."""
+
+    def __init__(self, redis: ArqRedis, stream: str, instance: str | None, heartbeats: Heartbeats) -> None:
+        self.own = job_queue_of(stream, instance)
+        self._shared = job_queue_of(stream)
+        self._prefix = f"{self._shared}:"
+        self._index = f"{stream}:queues"
+        self._redis = redis
+        self._instance = instance
+        self._heartbeats = heartbeats
+
+    async def all(self) -> Sequence[str]:
+        """The own queue, the one that is nobody's, and those in the index, each once."""
+        return list(dict.fromkeys([self.own, self._shared, *map(self._name, await self._indexed())]))
+
+    async def healthy(self) -> Sequence[str]:
+        """The queues of healthy workers and the own one, in random order; else the one that is nobody's."""
+        instances = {worker.instance for worker in await self._heartbeats.running() if worker.healthy}
+        if self._instance is not None:
+            instances.add(self._instance)
+        await self._note(instances)
+        queues = [self._name(instance) for instance in instances] or [self._shared]
+        shuffle(queues)
+        return queues
+
+    async def mine(self) -> Sequence[str]:
+        """The own queue alone."""
+        if self._instance is not None:
+            await self._note([self._instance])
+        return [self.own]
+
+    async def adopt(self, *, everything: bool = False) -> int:
+        """Move what nobody polls into the own queue; returns how many corrupt jobs were removed before.
+
+        `everything`: also what is in the queues of living workers, as a burst ends where nothing is left.
+
+        Two workers may do so at once: for the second one a queue is empty. A worker that only slept finds its
+        queue empty, and its jobs are fenced by their claims.
+        """
+        if self._instance is None:
+            return 0
+        indexed = await self._indexed()
+        if self._instance not in indexed:  # it is new, or was taken for dead
+            await self._note([self._instance])
+        kept = {self._instance}
+        if not everything:
+            kept |= {worker.instance for worker in await self._heartbeats.running()}
+        orphaned = [self._name(instance) for instance in indexed if instance not in kept]
+        if await self._redis.exists(self._shared):
+            orphaned.append(self._shared)
+        corrupt = 0
+        for queue in orphaned:
+            corrupt += await remove_corrupt(self._redis, queue)
+            await self._move(queue, self._instance)
+        return corrupt
+
+    async def remove_corrupt(self) -> int:
+        """Remove corrupt jobs from the own queue; returns how many."""
+        return await remove_corrupt(self._redis, self.own)
+
+    async def take(self, most: int) -> bool:
+        """Take up to `most` jobs that have waited in another worker's queue; returns whether there were any.
+
+        That worker has more than it can do, or stands still. Of many queues a few are looked at.
+        """
+        if self._instance is None:
+            return False
+        for instance in await self._redis.zrandmember(self._index, _LOOKED_AT):
+            if instance.decode() != self._instance and await self._take(self._name(instance.decode()), most):
+                return True
+        return False
+
+    async def hand_on(self) -> None:
+        """Leave the own queue to a healthy worker, or to whoever comes, as this worker polls no more."""
+        if self._instance is None:
+            return
+        others = [
+            worker.instance
+            for worker in await self._heartbeats.running()
+            if worker.healthy and worker.instance != self._instance
+        ]
+        await self._move(self.own, secrets.choice(others) if others else None)
+
+    def _name(self, instance: str) -> str:
+        return self._prefix + instance
+
+    async def _note(self, instances: Collection[str]) -> None:
+        """Put these into the index, before there is a job in their queues."""
+        if instances:
+            await self._redis.zadd(self._index, dict.fromkeys(instances, timestamp_ms()))
+
+    async def _indexed(self) -> Sequence[str]:
+        return [member.decode() for member in await self._redis.zrange(self._index, 0, -1)]
+
+    async def _take(self, queue: str, most: int) -> bool:
+        """The last to come are taken: the others their own worker may begin at any moment."""
+        waited_since = timestamp_ms() - _WAITED_MS
+        async with self._redis.pipeline(transaction=True) as pipe:
+            await pipe.watch(queue)
+            found = await pipe.zrevrangebyscore(
+                queue, waited_since, "-inf", start=0, num=most, withscores=True
+            )
+            if not found:
+                return False
+            locks = [in_progress_key_prefix.encode() + job for job, _ in found]
+            await pipe.watch(*locks)
+            payloads = await pipe.mget(job_key_prefix.encode() + job for job, _ in found)
+            free = {
+                job: due
+                for (job, due), lock, payload in zip(found, await pipe.mget(locks), payloads, strict=True)
+                if lock is None and payload is not None and is_sound(job, due, payload)
+            }
+            if not free:
+                return False
+            pipe.multi()  # type: ignore[no-untyped-call]
+            pipe.zadd(self.own, free)
+            pipe.zrem(queue, *free)
+            try:
+                await pipe.execute()
+            except WatchError:  # its worker, or another one that has nothing to do, was quicker
+                return False
+        return True
+
+    async def _move(self, queue: str, heir: str | None) -> None:
+        target = self._name(heir) if heir else self._shared
+        async with self._redis.pipeline(transaction=True) as pipe:
+            if heir:
+                pipe.zadd(self._index, {heir: timestamp_ms()})
+            pipe.zunionstore(target, [target, queue], aggregate="MIN")
+            pipe.delete(queue)
+            pipe.zrem(self._index, queue.removeprefix(self._prefix))
+            answers = await pipe.execute(raise_on_error=False)
+        for answer in answers:
+            # A key of another type is no queue; the other commands have removed it.
+            if isinstance(answer, ResponseError) and "WRONGTYPE" not in str(answer):
+                raise answer
