@@ -1,6 +1,9 @@
 """Pushes every picture of a corpus through decoder children and checks what comes out.
 
 python -m tests.corpus CORPUS [--only TEXT] [--out FOLDER] [--checker FILE] [--python PROGRAM]
+                       [--catalog sqlite|postgres] [--storage files|s3]
+
+With a catalog or a storage, through a live worker that keeps them there.
 """
 
 import argparse
@@ -15,6 +18,7 @@ from threading import local
 from typing import Any
 
 from pipelines import formats
+from tests.support.corpus_worker import through_worker
 from tests.support.decoder_child import BOXES, DecoderProcess, Outcome
 
 Entry = dict[str, Any]
@@ -31,11 +35,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("var/corpus"), help="where variants and results go")
     parser.add_argument("--checker", type=Path, help="default: check_variants.py beside the corpus")
     parser.add_argument("--python", default=sys.executable, help="what runs the checker: it has numpy")
+    parser.add_argument("--catalog", choices=["sqlite", "postgres"])
+    parser.add_argument("--storage", choices=["files", "s3"])
     asked = parser.parse_args()
     entries = [entry for entry in manifest(asked.corpus) if asked.only in entry["path"]]
     asked.out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    results = run(asked.corpus, entries, asked.out)
+    results = _results(asked, entries)
     took = time.monotonic() - start
     (asked.out / "results.json").write_text(json.dumps(results, indent=1))
     wrong = [line for entry in entries if (line := misjudged(entry, results[entry["path"]]))]
@@ -54,6 +60,14 @@ def manifest(corpus: Path) -> list[Entry]:
     """Return what is known of each file of a corpus."""
     entries: list[Entry] = json.loads((corpus / "manifest.json").read_text())
     return entries
+
+
+def _results(asked: argparse.Namespace, entries: Sequence[Entry]) -> dict[str, Answer]:
+    if asked.catalog is None and asked.storage is None:
+        return run(asked.corpus, entries, asked.out)
+    paths = [entry["path"] for entry in entries]
+    where = {"catalog": asked.catalog or "sqlite", "storage": asked.storage or "files"}
+    return through_worker(asked.corpus, paths, asked.out, **where)
 
 
 def run(corpus: Path, entries: Sequence[Entry], out: Path) -> dict[str, Answer]:
