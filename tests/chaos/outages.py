@@ -51,7 +51,8 @@ class PostgresOutages:
     def lose_commits(self) -> None:
         ways: list[Loss] = self._chance.choices(["before", "after"], k=self._chance.randint(1, 10))
         self._proxy.lose(*ways)
-        time.sleep(0.5)
+        time.sleep(self._chance.uniform(0.5, 2))
+        self._proxy.lose_no_more()
 
 
 class BucketOutages:
