@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from storage.blobs import BlobInfo, Existence, Stat
-from storage.catalog.clock import now_ms
 from storage.catalog.records import Claim
 
 POLL_INTERVAL_S = 0.5
@@ -79,9 +78,10 @@ class OriginalWatcher:
 
         Only one that may be written just now, and not for ever.
         """
-        now, now_is = time.monotonic(), now_ms()
-        is_old = now_is - seen.written_ns // 1_000_000 > CLOCKS_DIFFER_MS
-        never_settles = claim.upload.original and now_is - claim.upload.queued_ms > LONGEST_WRITE_MS
+        now = time.monotonic()
+        is_old = claim.began_ms - seen.written_ns // 1_000_000 > CLOCKS_DIFFER_MS
+        waited_ms = claim.began_ms - claim.upload.queued_ms
+        never_settles = claim.upload.original and waited_ms > LONGEST_WRITE_MS
         if self._again is None or not self._settle_s or is_old or never_settles or len(self._made) >= MOST:
             return
         self._made[claim.upload.id] = _Made(

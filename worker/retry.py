@@ -10,7 +10,7 @@ from pipelines.sandbox.answers import REFUSALS
 from pipelines.watcher import CLOCKS_DIFFER_MS, LONGEST_WRITE_MS
 from storage import errors as stores
 from storage.blobs import BlobInfo, Existence, fingerprint
-from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.clock import SKEW_MS
 from storage.catalog.records import Claim, Failed, Postponed
 from storage.keys import UPLOADS
 
@@ -111,10 +111,11 @@ def _wait_for_original(
     """How many ms to wait for the original, and how it is now.
 
     Each wait happens once and in full, whatever the clocks say. Clocks are corrected, a queue may be long,
-    and a file server has a clock of its own: an original has settled if it is found the same twice.
+    and a file server has a clock of its own: an original has settled if it is found the same twice. This
+    host's clock is not asked: how long the upload waited until its claim, the catalog's alone can say.
     """
     seen_before = claim.upload.seen
-    waited_ms = now_ms() - claim.upload.queued_ms
+    waited_ms = claim.began_ms - claim.upload.queued_ms
     may_be_written = seen_before is None or -SKEW_MS <= waited_ms < LONGEST_WRITE_MS
     match error:
         case stores.BlobNotFound() if may_be_written:
@@ -125,7 +126,7 @@ def _wait_for_original(
         case pictures.SourceChanged() if settle_ms and may_be_written:
             return settle_ms, Existence.UNKNOWN
         case pictures.PictureRefused(seen=BlobInfo() as seen) if settle_ms and may_be_written:
-            is_old = now_ms() - seen.changed_at * 1000 > CLOCKS_DIFFER_MS
+            is_old = claim.began_ms - seen.changed_at * 1000 > CLOCKS_DIFFER_MS
             return None if is_old or fingerprint(seen) == seen_before else (settle_ms, seen)
         case _:
             return None

@@ -143,7 +143,7 @@ class Claim:
     generation: int  # upload events so far: where the row has more by the end, the upload is done again
     crash_count: int  # workers that died, one after the other, while they had the upload
     delete_original: bool = False  # whether a deletion is to take the original too
-    began_ms: int = 0  # when it was claimed: deletion marks that ended before that do not matter
+    began_ms: int = 0  # when it was claimed, by the catalog's clock: older deletion marks do not matter
     superseded: Sequence[StoredVariant] = ()  # not the current ones any more, and not yet removed
 
 

@@ -365,6 +365,21 @@ async def test_an_original_that_was_written_long_ago_is_not_polled_once_it_is_re
     assert watcher.made == 0
 
 
+async def test_a_host_whose_clock_is_ahead_takes_no_upload_for_one_that_never_settles(
+    catalog: Catalog, local_blobs: LocalBlobs, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await uploads.put("a", b"a")
+    await commit(catalog, ready(await uploads.claim("a")))
+    await uploads.announce("a")
+    again = await uploads.claim("a")
+    an_hour_later_ns = time.time_ns() + 3600 * 10**9
+    monkeypatch.setattr("storage.catalog.clock.wall_ns", lambda: an_hour_later_ns)
+    watcher = OriginalWatcher(local_blobs, nobody, nobody, settle_s=10)
+    watcher.watch_made(again, "uploads/a", await info_of(local_blobs, "uploads/a"))
+
+    assert watcher.made == 1
+
+
 async def test_what_another_has_done_since_is_not_done_again(catalog: Catalog, uploads: Uploads) -> None:
     upload_id = await uploads.announce("cat.jpg")
     made = await uploads.claim("cat.jpg")

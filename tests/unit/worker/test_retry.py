@@ -69,7 +69,7 @@ def claim(attempts: int = 0, queued_ms: int = 0, seen: BlobInfo | Existence | No
         variants=[],
         seen=None if seen is None else fingerprint(seen),
     )
-    return Claim(upload, 1, 0, 0)
+    return Claim(upload, 1, 0, 0, began_ms=now_ms())
 
 
 @pytest.mark.parametrize("kind", EVERY)
@@ -189,6 +189,19 @@ def test_a_missing_original_is_looked_for_again_for_ten_seconds_whatever_the_clo
 
 def test_an_original_that_came_and_went_is_looked_for_to_the_end_of_its_ten_seconds() -> None:
     seen = claim(queued_ms=now_ms() - 4_000, seen=Existence.MISSING)
+    outcome = classify(stores.BlobNotFound("gone"), seen, 8)
+
+    assert isinstance(outcome, Postponed)
+    assert 5_500 < outcome.delay_ms <= 6_000
+
+
+@pytest.mark.parametrize("ahead_ms", [AN_HOUR_MS, -AN_HOUR_MS])
+def test_a_host_whose_clock_is_wrong_waits_for_an_original_as_long_as_any(
+    ahead_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = claim(queued_ms=now_ms() - 4_000, seen=Existence.MISSING)
+    wrong_ns = (now_ms() + ahead_ms) * 1_000_000
+    monkeypatch.setattr("storage.catalog.clock.wall_ns", lambda: wrong_ns)
     outcome = classify(stores.BlobNotFound("gone"), seen, 8)
 
     assert isinstance(outcome, Postponed)
