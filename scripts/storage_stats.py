@@ -1,6 +1,5 @@
 """`media stats`: stored files, queue depth, drift and growth."""
 
-import time
 from typing import Annotated
 
 import typer
@@ -41,7 +40,7 @@ def command(
     """Report uploads by state, files by variant, day and size, queue depth, drift, free space and growth."""
 
     async def body(settings: Settings) -> int:
-        drift = await _scan(settings) if scan else None
+        drift = await scanned(settings) if scan else None
         totals, queue, space = await together(stored(settings), waiting(settings), room(settings))
         found = report(totals, queue=queue, space=space, drift=drift, history=history)
         if as_json:
@@ -96,7 +95,8 @@ async def room(settings: Settings) -> Space | None:
         return None
 
 
-async def _scan(settings: Settings) -> DriftReport:
+async def scanned(settings: Settings) -> DriftReport:
+    """Where catalog and storage do not agree now. Raises: StorageError."""
     # Imported here, so that a report without a scan starts faster.
     from pipelines.stats.drift import scan
     from pipelines.sweep.findings import Ages
@@ -110,7 +110,7 @@ async def _scan(settings: Settings) -> DriftReport:
         await blobs.bind(catalog.id, catalog_is_new=False)
         totals = await catalog.reports.totals()
         expected = [totals.count(what).count for what in ("original", "variant", "superseded")]
-        ages = Ages.at(time.time(), settings.grace, settings.retention)
+        ages = Ages.at(catalog.database.now_ms() / 1000, settings.grace, settings.retention)
         with Progress("files", sum(expected)) as progress:
             return await scan(catalog, blobs, ages, progress.advance)
 

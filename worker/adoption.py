@@ -1,6 +1,5 @@
 """Adoption: originals without a record are taken in, page by page; a rebuild takes in all of them."""
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -10,7 +9,6 @@ import structlog
 
 from pipelines.originals import announced_otherwise
 from storage.blobs import BlobInfo, Inspect, Storage
-from storage.catalog.clock import now_ms
 from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, StreamId, UploadRequested
 from storage.errors import KeyRefused
@@ -72,6 +70,7 @@ class Adoption:
         self._catalog = catalog
         self._queue = queue
         self._grace_s = grace_s
+        self._now_ms = catalog.database.now_ms
         self._name = name
 
     async def tick(self, mode: Mode, *, pause_s: float = PAUSE_S) -> int:
@@ -81,7 +80,7 @@ class Adoption:
         """
         listing = await listing_of(self._catalog, self._name)
         # The clock may have been put back since.
-        resting = not listing.after and abs(now_ms() - listing.finished_ms) < pause_s * 1000
+        resting = not listing.after and abs(self._now_ms() - listing.finished_ms) < pause_s * 1000
         if mode == "off" or resting:
             return 0
         page = await self.page(listing.after)
@@ -111,7 +110,7 @@ class Adoption:
                 found.append(info)
                 if len(found) == PAGE:
                     break
-        born_before = time.time() - self._grace_s
+        born_before = self._now_ms() / 1000 - self._grace_s
         old = [info for info in found if info.changed_at <= born_before and _is_source(info.key)]
         known = await self._catalog.sources.known([info.key for info in old])
         unknown = [info for info in old if info.key not in known]
@@ -149,7 +148,7 @@ class Adoption:
         )
         if page.last is None:
             newest = await self._catalog.sources.newest()
-            listing = replace(listing, finished_ms=now_ms(), newest=newest)
+            listing = replace(listing, finished_ms=self._now_ms(), newest=newest)
         await self._catalog.checkpoint(self._name).save(listing)
         if page.last is None and listing.misnamed:
             log.warning("names_passed_over", count=listing.misnamed, first=listing.first_misnamed)

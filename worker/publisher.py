@@ -8,7 +8,6 @@ from contextlib import suppress
 import structlog
 
 from pipelines.metrics import NO_METRICS, Metrics
-from storage.catalog.clock import now_ms
 from storage.catalog.outbox import Outbox
 from storage.catalog.records import Message
 from storage.errors import CatalogUnavailable
@@ -109,7 +108,7 @@ async def go_on_above(outbox: Outbox, queue: Queue, *, rebuilt: bool = False) ->
     """
     given = await outbox.given_seq()
     newest = await queue.messages.newest_seq()
-    floor = newest or (now_ms() if given or rebuilt else 0)
+    floor = newest or (outbox.now_ms() if given or rebuilt else 0)
     if floor <= given:
         return None
     await outbox.begin_above(floor)

@@ -72,6 +72,7 @@ def sweeper_of(
         retention_s=settings.retention,
         installation=SweptInstallation(catalog, blobs, queue, stopping),
         lease_s=settings.lease,
+        now=lambda: catalog.database.now_ms() / 1000,
     )
 
 
@@ -105,7 +106,7 @@ async def sweep_by_itself(
 
 async def _made_since(since_ms: int, sweeper: Sweeper) -> Plan | None:
     last = await sweeper.sweeps.last()
-    if last is None or not since_ms <= last.time_ms <= now_ms() + SKEW_MS:
+    if last is None or not since_ms <= last.time_ms <= sweeper.now() * 1000 + SKEW_MS:
         return None
     try:
         return await load(last.plan, sweeper.blobs)

@@ -79,7 +79,7 @@ async def snapshot(ctx: Context) -> None:
 async def snapshot_now(app: App) -> None:
     """Save the day's totals unless they are saved; after an outage the next hour's run does."""
     try:
-        if await keep_snapshot(app.catalog.reports, app.blobs):
+        if await keep_snapshot(app.catalog, app.blobs):
             log.info("snapshot_saved")
     except StorageError as error:
         log.warning("snapshot_failed", reason=str(error))
@@ -107,8 +107,9 @@ async def sweep(ctx: Context) -> None:
     The sweep is a job of its own, because arq keeps the lock of a cron job for a minute after each try.
     """
     app: App = ctx["app"]
+    tick_ms, since_ms = int(ctx["enqueue_time"].timestamp() * 1000), app.catalog.database.now_ms()
     try:
-        await app.queue.jobs.enqueue_task(sweep_on.__name__, int(ctx["enqueue_time"].timestamp() * 1000))
+        await app.queue.jobs.enqueue_task(sweep_on.__name__, tick_ms, since_ms)
     except QueueUnavailable as error:
         log.warning("sweep_failed", reason=str(error))  # the next one does it
 

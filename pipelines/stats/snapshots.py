@@ -2,14 +2,14 @@
 
 from pipelines.stats.growth import DAY_MS
 from storage.blobs import Room
-from storage.catalog.clock import now_ms
-from storage.catalog.reports import Reports
+from storage.catalog.opening import Catalog
 
 
-async def keep_snapshot(reports: Reports, blobs: Room) -> bool:
+async def keep_snapshot(catalog: Catalog, blobs: Room) -> bool:
     """Keep the totals of now as today's (UTC), unless there are some; returns whether it did.
 
     Raises: StorageError.
     """
     space = await blobs.space()
-    return await reports.snapshot(now_ms() // DAY_MS, space.free_bytes if space else None)
+    today = catalog.database.now_ms() // DAY_MS
+    return await catalog.reports.snapshot(today, space.free_bytes if space else None)

@@ -11,7 +11,6 @@ from pipelines.sweep.plan import Plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from pipelines.sweep.trash import bring_back, known_plans
 from storage.blobs import BlobInfo, Existence
-from storage.catalog.clock import now_ms
 from storage.errors import BlobNotFound
 from storage.keys import trash_key
 
@@ -75,7 +74,8 @@ async def _report(plan: Plan, progress: _Progress, sweeper: Sweeper) -> None:
     if last.applied_ms is not None and not any(progress.done.values()):  # applied again, nothing was left
         return
     total = dict(Counter(progress.done) + Counter(progress.before))
-    await sweeper.sweeps.remember(replace(last, applied_ms=now_ms(), done=total, stopped=None, stops=0))
+    applied_ms = int(sweeper.now() * 1000)
+    await sweeper.sweeps.remember(replace(last, applied_ms=applied_ms, done=total, stopped=None, stops=0))
 
 
 async def _apply_group(

@@ -8,7 +8,6 @@ from pipelines.sweep import findings
 from pipelines.sweep.findings import ROWS, Inspection, StepResult
 from pipelines.sweep.plan import DRAFT, STALE_S, Draft, Plan, finish, write_down
 from pipelines.sweep.sweeper import Planner
-from storage.catalog.clock import now_ms
 from storage.errors import CatalogTooNew, StorageError
 from storage.keys import TRASH, VARIANTS
 from storage.totals import Count, Swept
@@ -92,7 +91,7 @@ async def _swept(plan: Plan, draft: Draft, wrong_totals: int | None, planner: Pl
     before = await planner.sweeps.last()
     return Swept(
         plan=plan.id,
-        time_ms=now_ms(),
+        time_ms=int(planner.now() * 1000),
         files=Count(plan.files, rows.bytes + draft.bytes[VARIANTS] - draft.bytes[ROWS]),
         rows=Count(plan.rows, rows.bytes),
         findings={kind: Count(count, plan.bytes[kind]) for kind, count in plan.counts.items()},

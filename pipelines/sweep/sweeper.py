@@ -1,7 +1,6 @@
 """Who sweeps: what sweeping needs, the right to do it, and the pause between two steps."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -108,8 +107,8 @@ class Planner(LeaseHolder):
     blobs: PlanBlobs
     grace_s: float
     retention_s: float
-    now: Callable[[], float] = time.time
-    """The moment, in seconds since 1970."""
+    now: Callable[[], float]
+    """The moment in seconds since 1970, by the catalog's clock: other hosts sweep, too."""
 
     def ages(self) -> Ages:
         """The moments from which on files and rows are acted upon now."""

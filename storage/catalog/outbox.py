@@ -28,6 +28,10 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def now_ms(self) -> int:
+        """This moment in ms since 1970, by the clock that all hosts of the catalog compare times by."""
+        return self._database.now_ms()
+
     async def unsent(self, older_than_ms: int = 0, limit: int = _PAGE) -> Sequence[Message]:
         """The oldest messages that have waited that long without being marked as sent."""
         now = self._database.now_ms()

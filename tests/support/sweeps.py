@@ -94,7 +94,7 @@ def sweeper_on(
     catalog: Catalog, blobs: Storage, grace_s: float = GRACE_S, retention_s: float = GRACE_S, **more: Any
 ) -> Sweeper:
     """Somebody who sweeps there, and queues what is missing."""
-    more = {"installation": InstallationStub(catalog), **more}
+    more = {"installation": InstallationStub(catalog), "now": time.time, **more}
     return Sweeper(
         blobs=blobs, sweeps=catalog.sweeps, holder="me", grace_s=grace_s, retention_s=retention_s, **more
     )

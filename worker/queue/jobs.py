@@ -56,10 +56,10 @@ class Jobs:
             await self._redis.enqueue_job(PROCESS, texts, _job_id=job_id, _queue_name=queue)
         self.queued.set()
 
-    async def enqueue_task(self, name: str, since_ms: int) -> None:
-        """Enqueue the task that began at `since_ms`, unless it is queued already."""
+    async def enqueue_task(self, name: str, tick_ms: int, *arguments: int) -> None:
+        """Enqueue the task of that tick, unless it is queued already."""
         task = f"{name}:{self._stream}"
-        await self._redis.enqueue_job(task, since_ms, _job_id=f"{task}:{since_ms}", _queue_name=self.key)
+        await self._redis.enqueue_job(task, *arguments, _job_id=f"{task}:{tick_ms}", _queue_name=self.key)
         self.queued.set()
 
     async def alive(self, job_ids: Sequence[str], longest_lock_ms: int = 600_000) -> frozenset[str]:

@@ -68,7 +68,7 @@ async def test_of_all_workers_one_keeps_the_totals_of_the_day(
 ) -> None:
     await take(catalog, upload_event(1))
     async with open_catalog(catalog_url) as another:
-        kept = await asyncio.gather(*(keep_snapshot(one.reports, blobs) for one in (catalog, another)))
+        kept = await asyncio.gather(*(keep_snapshot(one, blobs) for one in (catalog, another)))
 
     [only] = (await catalog.reports.totals()).snapshots
     assert sorted(kept) == [False, True]

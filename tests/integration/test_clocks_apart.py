@@ -1,0 +1,153 @@
+"""A host whose clock is wrong shares a catalog in Postgres: times of others are judged by its server's clock.
+
+Files lie on this machine, whose clock is right, as the server's is.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import select
+
+from pipelines.stats.growth import DAY_MS
+from pipelines.stats.snapshots import keep_snapshot
+from pipelines.sweep.planning import make_plan
+from scripts.redis_server import RedisServer
+from scripts.storage_stats import scanned
+from storage.blobs.local import LocalBlobs
+from storage.catalog.opening import Catalog
+from storage.catalog.tables import snapshots
+from tests.support.sweeps import put
+from worker import tasks
+from worker.adoption import ADOPTION, Adoption, Listing, listing_of
+from worker.publisher import go_on_above
+from worker.queue import Queue, connect, job_queue_of
+from worker.settings import Settings
+from worker.sweeping import sweep_by_itself, sweeper_of
+
+AN_HOUR_S, A_DAY_S = 3600.0, 86_400.0
+STREAM = "media:uploads"
+
+Clock = Callable[[float], None]
+
+
+@pytest.fixture
+def database_kind() -> str:
+    return "postgres"
+
+
+@pytest.fixture
+def put_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Put this process' clock so many seconds ahead of the right time, or behind it."""
+    right = time.time_ns
+
+    def put(seconds: float) -> None:
+        monkeypatch.setattr("storage.catalog.clock.wall_ns", lambda: right() + int(seconds * 1e9))
+        monkeypatch.setattr(time, "time", lambda: right() / 1e9 + seconds)
+
+    return put
+
+
+@pytest.fixture
+async def queue(server: RedisServer) -> AsyncIterator[Queue]:
+    redis = connect(server.url, job_queue_of(STREAM))
+    await redis.flushall()
+    yield Queue(redis, STREAM, "me", 1000)
+    await redis.aclose(close_connection_pool=True)
+
+
+async def test_messages_are_numbered_above_all_that_was_counted_by_a_host_that_is_behind(
+    catalog: Catalog, queue: Queue, put_clock: Clock
+) -> None:
+    before = catalog.database.now_ms()
+    put_clock(-AN_HOUR_S)
+    raised = await go_on_above(catalog.outbox, queue, rebuilt=True)
+
+    assert raised is not None
+    assert before <= raised <= catalog.database.now_ms()
+
+
+async def test_the_pause_after_a_listing_is_not_over_earlier_on_a_host_that_is_ahead(
+    catalog: Catalog, local_blobs: LocalBlobs, queue: Queue, put_clock: Clock
+) -> None:
+    await put(local_blobs, "uploads/cat.jpg")
+    done = Listing(finished_ms=catalog.database.now_ms())
+    await catalog.checkpoint(ADOPTION).save(done)
+    put_clock(2 * AN_HOUR_S)
+
+    assert await Adoption(local_blobs, catalog, queue, grace_s=-1).tick("report", pause_s=AN_HOUR_S) == 0
+    assert await listing_of(catalog, ADOPTION) == done
+
+
+@pytest.mark.parametrize("ahead_s", [-AN_HOUR_S, AN_HOUR_S])
+async def test_the_end_of_a_listing_is_noted_by_the_servers_clock(
+    catalog: Catalog, local_blobs: LocalBlobs, queue: Queue, put_clock: Clock, ahead_s: float
+) -> None:
+    await put(local_blobs, "uploads/cat.jpg")
+    put_clock(ahead_s)
+    adoption = Adoption(local_blobs, catalog, queue, grace_s=60)
+    page = await adoption.page("")
+    await adoption.tick("report")
+
+    assert (page.names, page.unknown) == (1, [])  # it is young
+    finished_ms = (await listing_of(catalog, ADOPTION)).finished_ms
+    assert finished_ms == pytest.approx(catalog.database.now_ms(), abs=60_000)
+
+
+async def test_a_sweep_on_a_host_that_is_ahead_takes_no_young_file_for_an_orphan(
+    catalog: Catalog, local_blobs: LocalBlobs, queue: Queue, put_clock: Clock
+) -> None:
+    await local_blobs.bind(catalog.id, catalog_is_new=True)
+    await put(local_blobs)
+    put_clock(2 * AN_HOUR_S)
+    plan = await make_plan(sweeper_of(Settings(grace=3600), catalog, local_blobs, queue))
+
+    assert (plan.files, plan.counts) == (1, {})
+
+
+async def test_a_report_of_a_host_that_is_ahead_counts_a_young_file_as_such(
+    catalog: Catalog, catalog_url: str, local_blobs: LocalBlobs, root: Path, put_clock: Clock
+) -> None:
+    await local_blobs.bind(catalog.id, catalog_is_new=True)
+    await put(local_blobs)
+    put_clock(2 * AN_HOUR_S)
+    drift = await scanned(Settings(catalog_url=catalog_url, storage_url=f"file:{root}", grace=3600))
+
+    assert (drift.findings["young"].count, drift.findings["orphan"].count) == (1, 0)
+
+
+@pytest.mark.parametrize("ahead_s", [-AN_HOUR_S, AN_HOUR_S])
+async def test_a_sweep_that_goes_on_at_a_host_with_another_clock_is_not_planned_again(
+    catalog: Catalog, local_blobs: LocalBlobs, queue: Queue, put_clock: Clock, ahead_s: float
+) -> None:
+    await local_blobs.bind(catalog.id, catalog_is_new=True)
+    put_clock(ahead_s)
+    enqueued = datetime.fromtimestamp(time.time(), UTC)
+    await tasks.sweep({"app": SimpleNamespace(queue=queue, catalog=catalog), "enqueue_time": enqueued})
+    [job] = await queue.redis.queued_jobs(queue_name=queue.jobs.key)
+    [since_ms] = job.args
+    plans = []
+    for seconds in (0, ahead_s):
+        put_clock(seconds)
+        sweeper = sweeper_of(Settings(), catalog, local_blobs, queue)
+        await sweep_by_itself(sweeper, catalog, queue, apply=False, since_ms=since_ms)
+        plans.append(await catalog.sweeps.last())
+
+    assert plans[0] == plans[1] is not None
+
+
+@pytest.mark.parametrize("ahead_s", [-A_DAY_S, A_DAY_S])
+async def test_the_totals_of_a_day_are_saved_under_the_servers_day(
+    catalog: Catalog, local_blobs: LocalBlobs, put_clock: Clock, ahead_s: float
+) -> None:
+    days = [catalog.database.now_ms() // DAY_MS]
+    put_clock(ahead_s)
+    await keep_snapshot(catalog, local_blobs)
+    days.append(catalog.database.now_ms() // DAY_MS)
+    async with catalog.database.reading() as connection:
+        [saved] = (await connection.execute(select(snapshots.c.day))).scalars()
+
+    assert saved in days
