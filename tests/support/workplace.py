@@ -202,11 +202,11 @@ class Workplace:
     def start(self, by: str = "media", *options: str, ready: bool = True, **settings: str) -> WorkerProcess:
         """Start a worker and wait until it says that it has started.
 
-        It is forked from a process that has imported it.
+        It is forked from a process that has imported it, unless the environment changes the interpreter.
         """
         env = self.env(**settings)
         process: Started
-        if by in _FORKED:
+        if by in _FORKED and "PYTHONPATH" not in env:
             process = LoggedProcess(fork_server.commands(), [*_FORKED[by], *options], env, self.home)
         else:
             command = [*_MORTAL, str(os.getpid()), *STARTS[by], *options]
