@@ -39,6 +39,23 @@ def test_only_the_settings_and_the_command_line_read_the_environment() -> None:
     assert readers == {"worker/settings.py", "worker/env_files.py", *of_the_shell}
 
 
+def test_no_time_that_hosts_compare_is_that_of_their_own_clocks() -> None:
+    reads = r"\btime\.time(_ns)?\b|\bclock import .*\bnow_ms|\bclock\.now_ms|\bdatetime\.now\b"
+    readers = {
+        str(path.relative_to(ROOT))
+        for folder in ("worker", "pipelines", "storage", "scripts")
+        for path in (ROOT / folder).rglob("*.py")
+        if re.search(reads, path.read_text())
+    }
+
+    # SQLite's catalog and what is in memory have one host; arq's queue and its ticks go by a host's clock.
+    clocks = {f"storage/catalog/{name}.py" for name in ("clock", "server_clock", "sqlite")}
+    one_host = {"storage/blobs/memory.py", "worker/queue/jobs.py", "worker/cron.py"}
+    shown = {"pipelines/stats/report.py", "pipelines/stats/drift.py", "worker/sweeping.py"}
+    of_a_command = {"scripts/demo.py", "scripts/reprocess.py"}
+    assert readers == clocks | one_host | shown | of_a_command
+
+
 def test_no_module_has_a_name_that_says_nothing() -> None:
     folders = ("worker", "pipelines", "storage", "scripts", "tests")
     names = {path.stem for folder in folders for path in (ROOT / folder).rglob("*.py")}
