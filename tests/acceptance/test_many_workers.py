@@ -13,26 +13,29 @@ _EACH = 8  # uploads for each worker
 
 
 @pytest.mark.campaign
-def test_the_commands_for_an_upload_are_as_many_with_16_workers_as_with_2(workplace: Workplace) -> None:
+def test_a_worker_among_16_asks_redis_no_more_often_than_one_of_2(workplace: Workplace) -> None:
+    """By the second: on a machine with few cores 16 of them take longer for an upload, and poll meanwhile."""
     figures = {}
     for count in (2, 16):
         while len(workplace.workers) < count:
             workplace.start("stub", MEDIA_BATCH_SIZE="4", MEDIA_LEASE="15", MEDIA_RECONCILE_INTERVAL="60")
-        figures[count] = _commands_for_an_upload(workplace, count)
+        figures[count] = _commands_a_second(workplace, count) / count
 
-    print(figures)  # noqa: T201
-    assert figures[16] < 1.5 * figures[2], figures
+    assert figures[16] < 1.25 * figures[2], figures
 
 
-def _commands_for_an_upload(place: Workplace, workers: int) -> float:
+def _commands_a_second(place: Workplace, workers: int) -> float:
     name = f"uploads/{workers}"
     sources = [place.put(f"{name}/{n}.jpg", pictures.small(n) + SLOW * 4) for n in range(_EACH * workers)]
     server: Any = place.redis
     server.config_resetstat()
+    began = time.monotonic()
     place.send_all({"source": source} for source in sources)
     place.await_end_of(*sources, within=120)
-    commands = server.info("commandstats").values()
-    return float(sum(command["calls"] for command in commands)) / len(sources)
+    seconds = time.monotonic() - began
+    commands = sum(command["calls"] for command in server.info("commandstats").values())
+    print(f"{workers} workers: {commands / len(sources):.0f} an upload, in {seconds:.1f} s")  # noqa: T201
+    return float(commands) / seconds
 
 
 @pytest.mark.parametrize("count", [24, pytest.param(48, marks=pytest.mark.campaign)])
