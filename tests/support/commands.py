@@ -44,10 +44,12 @@ def media_of_next_version(env: Mapping[str, str], folder: Path, *words: str) -> 
     return run_installed(command, env, Path(env["HOME"]))
 
 
-def run_installed(command: Sequence[str], env: Mapping[str, str], cwd: Path) -> Ended:
+def run_installed(
+    command: Sequence[str], env: Mapping[str, str], cwd: Path, timeout_s: float = _TIMEOUT_S
+) -> Ended:
     """Run a command to its end, as a process of its own."""
     return subprocess.run(
-        command, env=dict(env), cwd=cwd, capture_output=True, encoding="utf-8", timeout=_TIMEOUT_S
+        command, env=dict(env), cwd=cwd, capture_output=True, encoding="utf-8", timeout=timeout_s
     )
 
 
