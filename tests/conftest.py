@@ -16,6 +16,7 @@ from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog.opening import Catalog, open_catalog
 from tests.support.clients import missing
 from tests.support.postgres import execute, new_database
+from tests.support.postgres_pool import CatalogDatabases
 from tests.support.s3 import ministack, seaweedfs
 from worker.logs import LogWriter
 
@@ -103,8 +104,8 @@ async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="session")
-def migrated_database(postgres_server: PostgresServer) -> str:
-    """The name of a database with a new catalog, to be copied."""
+def catalog_databases(postgres_server: PostgresServer) -> CatalogDatabases:
+    """The catalogs on Postgres that the tests of this process use one after the other."""
     name = "migrated"
 
     async def migrate() -> None:
@@ -113,13 +114,13 @@ def migrated_database(postgres_server: PostgresServer) -> str:
             pass
 
     asyncio.run(migrate())
-    return name
+    return CatalogDatabases(postgres_server, name)
 
 
 @pytest.fixture
-async def postgres_catalog_url(postgres_server: PostgresServer, migrated_database: str) -> AsyncIterator[str]:
+async def postgres_catalog_url(catalog_databases: CatalogDatabases) -> AsyncIterator[str]:
     """A catalog on Postgres that nobody has used."""
-    async with new_database(postgres_server, migrated_database) as url:
+    async with catalog_databases.borrow() as url:
         yield url
 
 
