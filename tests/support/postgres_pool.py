@@ -24,6 +24,8 @@ _SHAPE = """
         WHERE pronamespace = 'public'::regnamespace
     UNION ALL SELECT 'trigger', tgname, tgrelid::regclass::text, tgenabled::text, '' FROM pg_trigger
         WHERE NOT tgisinternal
+    UNION ALL SELECT 'sequence', seqrelid::regclass::text, seqcache::text, seqincrement::text, seqmax::text
+        FROM pg_sequence
     UNION ALL SELECT 'setting', setconfig::text, '', '', '' FROM pg_db_role_setting
     ORDER BY 1, 2, 3, 4, 5
 """
