@@ -27,7 +27,7 @@ from tests.support.sweeps import new_key
 from tests.support.workplace import database_on
 
 LEASE_S = 0.5
-SAMPLE = 4  # cases of each kind, every day
+SAMPLE = 2  # cases of each kind, every day
 
 
 @pytest.fixture(scope="module")
