@@ -27,10 +27,9 @@ OWN_ID = "6f1c0000-0000-4000-8000-000000000000"
 def _workplace(home: Path, redis_url: str) -> Workplace:
     """One with the settings' defaults: everything below `var/`."""
     place = Workplace(home, redis_url)
-    place.root.rename(home / "away")
-    (home / "var").mkdir()
-    place.root, place.catalog = home / "var/media", home / "var/catalog.db"
-    (home / "away").rename(place.root)
+    shutil.rmtree(place.root)
+    place.use_root(home / "var/media")
+    place.use_catalog(home / "var/catalog.db")
     return place
 
 

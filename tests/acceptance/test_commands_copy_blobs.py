@@ -49,7 +49,7 @@ def test_the_storage_moves_to_another_folder_and_the_old_one_is_refused(place: W
     late = place.run("media", "--burst")
     assert late.returncode == 1
     assert f"moved to file:{new}" in late.stderr
-    place.root = new
+    place.use_root(new)
     place.settings["MEDIA_STORAGE_URL"] = f"file:{new}"
     assert place.run("media", "--burst").returncode == 0
     assert place.check().states == {"ready": 2}

@@ -36,7 +36,7 @@ def test_the_catalog_moves_and_workers_and_commands_with_the_old_one_are_refused
     for ended in refused:
         assert ended.returncode == 1
         assert f"was moved to {new}: set MEDIA_CATALOG_URL" in ended.stderr.replace("\n", " ")
-    place.catalog = new
+    place.use_catalog(new)
     place.send({"source": place.put(LATER, pictures.small(2))})
     assert place.run("media", "--burst").returncode == 0
     assert place.check().states == {"ready": 2}

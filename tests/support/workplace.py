@@ -117,8 +117,8 @@ class Workplace:
     def __init__(self, home: Path, redis_url: str, catalog: Path | None = None, /, **settings: str) -> None:
         """`catalog` is one that is migrated and empty, to copy: otherwise the first worker makes one."""
         self.home = home
-        self.root = home / "media"
-        self.catalog = home / "catalog.db"
+        self.use_root(home / "media")
+        self.use_catalog(home / "catalog.db")
         self.redis_url = redis_url
         self.redis: redis.Redis = redis.Redis.from_url(redis_url, socket_timeout=10)
         self.redis.flushdb()
@@ -126,10 +126,18 @@ class Workplace:
         self.workers: list[WorkerProcess] = []
         self.messages: list[Answer] = []
         self._last = "0"
-        self.storage: Objects = ObjectsInFolder(self.root)
-        self.database: CatalogRows = SqliteRows(self.catalog)
         if catalog is not None:
             shutil.copy(catalog, self.catalog)
+
+    def use_root(self, root: Path) -> None:
+        """From now on pictures are in this folder."""
+        self.root = root
+        self.storage: Objects = ObjectsInFolder(root)
+
+    def use_catalog(self, catalog: Path) -> None:
+        """From now on the catalog is this file."""
+        self.catalog = catalog
+        self.database: CatalogRows = SqliteRows(catalog)
 
     # -- what an app does
 
