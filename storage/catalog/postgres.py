@@ -28,9 +28,12 @@ COMMAND_S = 30.0
 WAIT_S = 10.0  # for a connection of the pool
 DAMAGE_KEPT_S = 300.0
 OLDEST = 13
-IDLE_S = 10.0  # of a transaction: the server does not notice that its host is cut off
+# Of a transaction whose host is cut off, which the server does not notice: between two of its statements, and
+# as a whole, for it may have got half of what was sent, and waits for the rest.
+IDLE_S = 10.0
+TRANSACTION_S = 30.0  # from PostgreSQL 17 on
 RECYCLE_S = 1800
-_IDLE = "idle_in_transaction_session_timeout"
+_KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 _MIGRATION = "migration"
 _TOTALS = "totals"
 
@@ -102,6 +105,7 @@ class PostgresBackend:
         self.engine = _new_engine(
             address,
             COMMAND_S,
+            TRANSACTION_S,
             pool_size=address.pool,
             max_overflow=0,
             pool_timeout=WAIT_S,
@@ -113,7 +117,7 @@ class PostgresBackend:
     @cached_property
     def _patient(self) -> AsyncEngine:
         """Connections for what takes minutes; none is kept."""
-        return _new_engine(self._address, None, poolclass=NullPool)
+        return _new_engine(self._address, None, None, poolclass=NullPool)
 
     async def exists(self) -> bool:
         """Whether our tables are there. Raises: CatalogUnavailable."""
@@ -159,7 +163,8 @@ class PostgresBackend:
             async with connection.begin():
                 await self._clock.keep_right(connection)
                 if self._address.pooler:  # each transaction has another connection
-                    await connection.exec_driver_sql(f"SET LOCAL {_IDLE} = {_ms(IDLE_S)}")
+                    raw = (await connection.get_raw_connection()).driver_connection
+                    await connection.exec_driver_sql(_limits(raw, TRANSACTION_S, local=True))
                 if relaxed_durability:
                     await connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 yield connection
@@ -256,17 +261,20 @@ class PostgresBackend:
         await self.engine.dispose()
 
 
-def _new_engine(address: Address, command_timeout_s: float | None, **pooling: object) -> AsyncEngine:
-    idle = {} if address.pooler else {_IDLE: str(_ms(IDLE_S))}
-
+def _new_engine(
+    address: Address, command_s: float | None, transaction_s: float | None, **pooling: object
+) -> AsyncEngine:
     async def connect(**cached: int) -> Any:  # noqa: ANN401 (the driver's)
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             address.dsn,
             timeout=CONNECT_S,
-            command_timeout=command_timeout_s,
-            server_settings={"application_name": "media-worker", **idle},
+            command_timeout=command_s,
+            server_settings={"application_name": "media-worker", **({} if address.pooler else _KEEPALIVE)},
             **cached,
         )
+        if not address.pooler:
+            await connection.execute(_limits(connection, transaction_s, local=False))
+        return connection
 
     # A pooler gives each transaction another connection of its own, which knows no statement of the last.
     options = {"statement_cache_size": 0, "prepared_statement_cache_size": 0} if address.pooler else {}
@@ -278,8 +286,13 @@ def _new_engine(address: Address, command_timeout_s: float | None, **pooling: ob
     )
 
 
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)
+def _limits(connection: Any, transaction_s: float | None, *, local: bool) -> str:  # noqa: ANN401 (the driver's)
+    """The statement that limits how long transactions last; `local`: the one that it is in."""
+    limits = {"idle_in_transaction_session_timeout": IDLE_S}
+    if transaction_s is not None and connection.get_server_version().major >= 17:
+        limits["transaction_timeout"] = transaction_s
+    calls = (f"set_config('{name}', '{int(seconds * 1000)}', {local})" for name, seconds in limits.items())
+    return f"SELECT {', '.join(calls)}"
 
 
 def _leave_replica(context: ExceptionContext) -> None:

@@ -209,6 +209,33 @@ async def test_a_transaction_that_its_host_leaves_open_keeps_nobody_out_for_long
             await standing
 
 
+@pytest.mark.parametrize("pooler", [False, True])
+async def test_a_transaction_of_which_half_a_batch_has_come_keeps_nobody_out_for_long(
+    catalog: Catalog, catalog_url: str, pooler: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "TRANSACTION_S", 0.5)
+    async with catalog.database.reading() as connection:
+        if (await connection.execute(text("SHOW server_version_num"))).scalar_one() < "170000":
+            pytest.skip("an older PostgreSQL knows no transaction_timeout")
+    await take(catalog, upload_event(1))
+    has_rows = asyncio.Event()
+
+    async def send_for_ever(cut_off: Catalog) -> None:
+        async with cut_off.database.writing() as connection:
+            await lock_uploads(connection, [CAT])
+            has_rows.set()
+            while True:
+                await lock_uploads(connection, [CAT])  # so that it is never idle for long
+
+    async with open_catalog(Address(catalog_url, pooler=pooler)) as cut_off:
+        sending = asyncio.create_task(send_for_ever(cut_off))
+        await has_rows.wait()
+        async with asyncio.timeout(5):
+            assert (await claim(catalog)).token == 1
+        with pytest.raises(CatalogUnavailable):
+            await sending
+
+
 async def test_a_reader_sees_one_moment_however_many_statements_it_has(catalog: Catalog) -> None:
     count = "SELECT count(*) FROM uploads"
     async with catalog.database.reading() as connection:
