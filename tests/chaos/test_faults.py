@@ -64,6 +64,7 @@ FAULTS: dict[int, str] = {
     55: "An older worker beside a newer one",
     56: "A worker that hangs or stalls",
     57: "Another redis-py, inherited settings",
+    58: "A host is cut off from everything, and comes back",
 }
 
 
@@ -76,4 +77,4 @@ def test_every_fault_has_a_test() -> None:
     }
 
     assert marked == FAULTS.keys()
-    assert sorted(FAULTS) == list(range(1, 58))
+    assert sorted(FAULTS) == list(range(1, 59))

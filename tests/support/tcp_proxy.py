@@ -28,8 +28,9 @@ class TcpProxy:
     tls: ssl.SSLContext | None = None
     """What clients must speak; the server itself speaks none."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
         self._upstream = port
+        self._address = address
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -74,7 +75,7 @@ class TcpProxy:
 
     async def _open(self) -> None:
         if self._listener is None:
-            self._listener = socket.create_server(("127.0.0.1", self.port))
+            self._listener = socket.create_server((self._address, self.port))
             self._listener.setblocking(False)
             self.port = self._listener.getsockname()[1]
             self._accepting = self._loop.create_task(self._accept_all(self._listener))
