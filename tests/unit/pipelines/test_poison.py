@@ -114,9 +114,14 @@ async def test_uploads_that_come_while_the_list_is_read_are_checked_against_it_t
     pipeline: Pipeline,
 ) -> None:
     await pipeline.uploads.store(KILLER, ordered("abort"))
+    fresh = list_of(pipeline)
+
+    async def check() -> None:
+        async with pipeline.blobs.open(f"uploads/{KILLER}") as source:
+            await fresh.check(source)
+
     async with pipeline.blobs.open(f"uploads/{KILLER}") as source:
         await list_of(pipeline).add(source, DecoderCrashed("it died"))
-        fresh = list_of(pipeline)
-        answers = await asyncio.gather(*(fresh.check(source) for _ in range(5)), return_exceptions=True)
+    answers = await asyncio.gather(*(check() for _ in range(5)), return_exceptions=True)
 
     assert [type(answer) for answer in answers] == [PictureRefused] * 5

@@ -12,7 +12,7 @@ from storage.catalog.server_clock import DOUBTFUL_S, MEASURE_AGAIN_S, MEASURE_SO
 FIVE_MINUTES_S = 300.0
 
 
-class Host:
+class HostClock:
     """A host with a steady clock, and a server with one of its own, as far away as is said."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,18 +55,18 @@ class Host:
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> Host:
-    return Host(monkeypatch)
+def host(monkeypatch: pytest.MonkeyPatch) -> HostClock:
+    return HostClock(monkeypatch)
 
 
-async def test_the_time_is_the_servers_whatever_the_clock_of_the_host_says(host: Host) -> None:
+async def test_the_time_is_the_servers_whatever_the_clock_of_the_host_says(host: HostClock) -> None:
     await host.transaction()
     host.go_by(30)
 
     assert host.error_s == pytest.approx(0, abs=0.002)
 
 
-async def test_the_server_is_asked_again_after_a_minute(host: Host) -> None:
+async def test_the_server_is_asked_again_after_a_minute(host: HostClock) -> None:
     await host.transaction()
     host.go_by(MEASURE_AGAIN_S - 1)
     await host.transaction()
@@ -77,7 +77,7 @@ async def test_the_server_is_asked_again_after_a_minute(host: Host) -> None:
     assert (once, host.asked) == (1, 2)
 
 
-async def test_a_new_connection_may_lead_to_another_server_and_is_asked_at_once(host: Host) -> None:
+async def test_a_new_connection_may_lead_to_another_server_and_is_asked_at_once(host: HostClock) -> None:
     await host.transaction()
     host.server_s -= FIVE_MINUTES_S
     other = host.new_connection()
@@ -88,7 +88,7 @@ async def test_a_new_connection_may_lead_to_another_server_and_is_asked_at_once(
     assert host.error_s == pytest.approx(0, abs=0.002)
 
 
-async def test_a_slow_round_trip_is_not_believed_where_a_quick_one_is_known(host: Host) -> None:
+async def test_a_slow_round_trip_is_not_believed_where_a_quick_one_is_known(host: HostClock) -> None:
     await host.transaction()
     host.go_by(MEASURE_AGAIN_S)
     host.there_s = 4.0  # and back at once: the middle is wrong by nearly two seconds
@@ -98,7 +98,7 @@ async def test_a_slow_round_trip_is_not_believed_where_a_quick_one_is_known(host
     assert host.error_s == pytest.approx(0, abs=0.002)
 
 
-async def test_a_measure_is_worth_less_the_longer_ago_it_was(host: Host) -> None:
+async def test_a_measure_is_worth_less_the_longer_ago_it_was(host: HostClock) -> None:
     await host.transaction()
     host.go_by(2 * 3600, drift=2e-5)
     stale_s = host.error_s
@@ -111,7 +111,7 @@ async def test_a_measure_is_worth_less_the_longer_ago_it_was(host: Host) -> None
 
 @pytest.mark.parametrize("there_s", [0.005, 4.0])
 async def test_a_clock_that_the_server_put_right_is_followed_however_slow_the_answer(
-    host: Host, there_s: float
+    host: HostClock, there_s: float
 ) -> None:
     await host.transaction()
     host.go_by(MEASURE_AGAIN_S)
@@ -122,7 +122,7 @@ async def test_a_clock_that_the_server_put_right_is_followed_however_slow_the_an
     assert abs(host.error_s) <= there_s / 2 + 0.005
 
 
-async def test_a_first_answer_that_took_long_is_believed_and_soon_asked_for_again(host: Host) -> None:
+async def test_a_first_answer_that_took_long_is_believed_and_soon_asked_for_again(host: HostClock) -> None:
     host.there_s = 4.0
     await host.transaction()
     doubtful_s = host.error_s
