@@ -15,12 +15,13 @@ from scripts.postgres_server import PostgresNotFoundError, PostgresServer, tempo
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog.opening import Catalog, open_catalog
 from tests.support.clients import missing
+from tests.support.host_clock import put_clock
 from tests.support.postgres import execute, new_database
 from tests.support.postgres_pool import CatalogDatabases
 from tests.support.s3 import ministack, seaweedfs
 from worker.logs import LogWriter
 
-__all__ = ["ministack", "seaweedfs"]
+__all__ = ["ministack", "put_clock", "seaweedfs"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

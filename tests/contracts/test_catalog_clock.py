@@ -1,7 +1,6 @@
 """Hosts whose clocks are 5 minutes apart share one catalog in Postgres: its server's clock decides."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import update
@@ -10,25 +9,14 @@ from storage.catalog.opening import Catalog
 from storage.catalog.records import Ready, State
 from storage.catalog.tables import deletion_marks
 from tests.support.catalogs import claim, commit, postponed, ready, take, try_claim, upload, upload_event
+from tests.support.host_clock import Clock
 
 APART_S = 300.0
-Clock = Callable[[float], None]
 
 
 @pytest.fixture
 def database_kind() -> str:
     return "postgres"
-
-
-@pytest.fixture
-def put_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Act as a host whose clock is so many seconds ahead of the right time, or behind it."""
-    right = time.time_ns
-
-    def put(seconds: float) -> None:
-        monkeypatch.setattr("storage.catalog.clock.wall_ns", lambda: right() + int(seconds * 1e9))
-
-    return put
 
 
 async def move_away(catalog: Catalog, outcome: Ready) -> Sequence[str]:

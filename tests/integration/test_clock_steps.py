@@ -1,7 +1,7 @@
 """A clock that leaps ahead, or is put back: work goes on as if nothing had happened."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,6 +26,7 @@ from tests.support.catalogs import (
     upload,
     upload_event,
 )
+from tests.support.host_clock import Clock
 from tests.support.intakes import intake_on
 from worker import leases
 from worker.main import worker_settings
@@ -36,19 +37,6 @@ from worker.tasks import process_batch
 
 AN_HOUR_S, THREE_DAYS_S, SINCE_1970_S = 3600.0, 3 * 24 * 3600.0, 56 * 365 * 24 * 3600.0
 STREAM = "media:uploads"
-
-Clock = Callable[[float], None]
-
-
-@pytest.fixture
-def put_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Put this process' clock so many seconds ahead of the right time, or behind it."""
-    right = time.time_ns
-
-    def put(seconds: float) -> None:
-        monkeypatch.setattr("storage.catalog.clock.wall_ns", lambda: right() + int(seconds * 1e9))
-
-    return put
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ Files lie on this machine, whose clock is right, as the server's is.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +20,7 @@ from scripts.storage_stats import scanned
 from storage.blobs.local import LocalBlobs
 from storage.catalog.opening import Catalog
 from storage.catalog.tables import snapshots
+from tests.support.host_clock import Clock
 from tests.support.sweeps import put
 from worker import tasks
 from worker.adoption import ADOPTION, Adoption, Listing, listing_of
@@ -31,8 +32,6 @@ from worker.sweeping import sweep_by_itself, sweeper_of
 AN_HOUR_S, A_DAY_S = 3600.0, 86_400.0
 STREAM = "media:uploads"
 
-Clock = Callable[[float], None]
-
 
 @pytest.fixture
 def database_kind() -> str:
@@ -40,12 +39,12 @@ def database_kind() -> str:
 
 
 @pytest.fixture
-def put_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Put this process' clock so many seconds ahead of the right time, or behind it."""
+def put_clock(put_clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The same, also for who asks `time.time`."""
     right = time.time_ns
 
     def put(seconds: float) -> None:
-        monkeypatch.setattr("storage.catalog.clock.wall_ns", lambda: right() + int(seconds * 1e9))
+        put_clock(seconds)
         monkeypatch.setattr(time, "time", lambda: right() / 1e9 + seconds)
 
     return put
