@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import obstore
@@ -134,10 +135,17 @@ class Bucket:
             with answered(key, self.place):
                 await obstore.copy_async(self._store, key, to)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, e_tag: str = "") -> None:
+        """Remove the object, of whatever ETag or of that one. Raises: BlobChanged where its ETag is another.
+
+        Some servers know no such condition: they remove the object in any case.
+        """
+        # The client has headers for all requests of a store alone, and where a role gives the credentials,
+        # each store asks for a token of its own.
+        store = _store(self.place, headers={"If-Match": e_tag}) if e_tag else self._store
         async with self._slots:
             with answered(key, self.place):
-                await obstore.delete_async(self._store, key)
+                await obstore.delete_async(store, key)
 
     async def list(self, prefix: str, after: str) -> AsyncIterator[Sequence[Found]]:
         """The objects below the folder `prefix` after that key, as the server sorts them."""
@@ -185,7 +193,12 @@ def read_now(place: S3Place, key: str, within_s: float) -> bytes:
         return bytes(result.bytes())
 
 
-def _store(place: S3Place, tries_again: int = _TRIES_AGAIN, timeout_s: float = _TIMEOUT_S) -> S3Store:
+def _store(
+    place: S3Place,
+    tries_again: int = _TRIES_AGAIN,
+    timeout_s: float = _TIMEOUT_S,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> S3Store:
     in_the_host = place.addressing == "auto" and not place.endpoint and "." not in place.bucket
     return S3Store(
         place.bucket,
@@ -198,6 +211,7 @@ def _store(place: S3Place, tries_again: int = _TRIES_AGAIN, timeout_s: float = _
             "allow_http": place.endpoint.startswith("http://"),
             "timeout": timedelta(seconds=timeout_s),
             "connect_timeout": timedelta(seconds=min(_CONNECT_S, timeout_s)),
+            "default_headers": dict(headers),
         },
         retry_config={"max_retries": tries_again, "retry_timeout": timedelta(seconds=_TRIES_S)},
     )

@@ -24,7 +24,7 @@ from storage.errors import (
     StorageError,
     TargetUnavailable,
 )
-from storage.keys import AREAS, HIDDEN, MARKER, VARIANTS, is_hidden, segments
+from storage.keys import AREAS, HIDDEN, MARKER, UPLOADS, VARIANTS, is_hidden, segments
 from storage.tasks import together
 
 T = TypeVar("T")
@@ -41,6 +41,11 @@ _NO_CONDITIONS = (
     "the bucket ignores If-None-Match: two workers that start for the first time at the same moment may both "
     "take it, and one of them then stops"
 )
+_NO_CONDITIONAL_DELETE = (
+    "the bucket ignores If-Match of DELETE: an original that an app puts there at the moment in which the "
+    "one before is moved to the trash is removed with it"
+)
+_NO_E_TAG = f'"{"0" * 32}"'
 
 
 class S3Blobs:
@@ -183,37 +188,43 @@ class S3Blobs:
         segments(to)
         try:
             seen = await self._sure(self._bucket.head(key))
-            copied = await (self._copy(seen, to) if replace else self._copy_aside(seen, to))
+            seen, copied = await (self._copy(seen, to) if replace else self._copy_aside(seen, to))
         except BlobNotFound:
             return None
         if copied is None:
             return None
-        try:
-            with suppress(BlobNotFound):
-                await self._bucket.delete(key)
-        except BlobForbidden as error:
-            raise BlobPinned(f"{key} cannot be removed from where it lies: {error}") from error
+        await self._remove_copied(seen)
         return copied.info()
 
-    async def _copy(self, seen: Found, to: str) -> Found:
-        """A copy of the object as it is at the end, if others replace it meanwhile."""
+    async def _copy(self, seen: Found, to: str) -> tuple[Found, Found]:
+        """The object as it is at the end, if others replace it meanwhile, and its copy."""
         for _ in range(_TRIES):
             with _as_target(to):
                 await self._bucket.copy(seen.key, to)
             copied, now = await together(self._bucket.head(to), self._bucket.head(seen.key))
             if now.stamp == seen.stamp:
-                return copied
+                return seen, copied
             seen = now
         raise BlobsUnavailable(f"{seen.key} is written by others all the time")
 
-    async def _copy_aside(self, seen: Found, to: str) -> Found | None:
+    async def _remove_copied(self, copied: Found) -> None:
+        """Remove an object of which there is a copy. Another that has come in its place meanwhile stays."""
+        # What others write is original; a variant whose key is marked has no row, and is published again.
+        e_tag = copied.e_tag if copied.key.startswith(f"{UPLOADS}/") else ""
+        try:
+            with suppress(BlobNotFound, BlobChanged, AlreadyThere):  # how S3 names a writer at that moment
+                await self._bucket.delete(copied.key, e_tag)
+        except BlobForbidden as error:
+            raise BlobPinned(f"{copied.key} cannot be removed from where it lies: {error}") from error
+
+    async def _copy_aside(self, seen: Found, to: str) -> tuple[Found, Found | None]:
         """A copy where nothing was: not every server copies on that condition, but each writes on it."""
         answer = await self._bucket.get(seen.key)
         content = await answer.whole()
         with _as_target(to), suppress(AlreadyThere):
             await self._bucket.put(to, content, _attributes(to, content), CREATE)
         there = await self._bucket.get(to)
-        return there.found if await there.whole() == content else None
+        return answer.found, there.found if await there.whole() == content else None
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -251,14 +262,20 @@ class S3Blobs:
         except BlobNotFound:
             pass
         with self._writing():
+            return await self._ignored_conditions(name)
+
+    async def _ignored_conditions(self, name: str) -> Sequence[str]:
+        lacks = []
+        await self._bucket.put(name, b"", {}, CREATE)
+        with suppress(AlreadyThere):
             await self._bucket.put(name, b"", {}, CREATE)
-            try:
-                await self._bucket.put(name, b"", {}, CREATE)
-            except AlreadyThere:
-                return []
-            finally:
-                await self._bucket.delete(name)
-        return [_NO_CONDITIONS]
+            lacks.append(_NO_CONDITIONS)
+        with suppress(BlobChanged):
+            await self._bucket.delete(name, _NO_E_TAG)
+            lacks.append(_NO_CONDITIONAL_DELETE)
+        with suppress(BlobNotFound):
+            await self._bucket.delete(name)
+        return lacks
 
     async def prepare(self) -> None:
         """A request leaves nothing unfinished."""

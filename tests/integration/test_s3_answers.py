@@ -10,7 +10,8 @@ from storage.blobs import BlobInfo, Existence, Storage
 from storage.blobs.opening import open_blobs, read_owner
 from storage.blobs.s3_place import S3Place
 from storage.errors import BlobChanged, BlobForbidden, BlobNotFound, BlobsUnavailable, RootMismatch
-from tests.support.blobs import chunks, listed, stat_of
+from tests.support.blobs import chunks, is_there, listed, stat_of
+from tests.support.objects import ObjectsInBucket
 from tests.support.s3 import new_place
 from tests.support.s3_proxy import Fault, S3Proxy, s3_proxy
 
@@ -137,6 +138,18 @@ async def test_without_the_right_to_list_it_cannot_be_used(blobs: Storage, proxy
         await blobs.find_lacks()
 
 
+async def test_conditions_that_a_server_ignores_are_named(ministack: S3Server) -> None:
+    with s3_proxy(ministack.endpoint) as proxy:
+        place = replace(new_place(ministack), endpoint=proxy.endpoint)
+        async with open_blobs(place.url, create=True) as blobs:
+            assert await blobs.find_lacks() == []
+            proxy.strike("no conditions")
+            lacks = await blobs.find_lacks()
+            assert await listed(blobs, "variants") == []
+
+    assert ["If-None-Match" in lacks[0], "If-Match of DELETE" in lacks[1]] == [True, True]
+
+
 @pytest.mark.fault(36)
 async def test_a_wrong_secret_is_an_outage_and_is_not_shown(
     seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
@@ -217,3 +230,18 @@ async def test_what_was_replaced_since_it_was_opened_is_not_fetched(blobs: Stora
         await blobs.delete(KEYS[0])
         with pytest.raises(BlobNotFound):
             await source.fetch()
+
+
+@pytest.mark.parametrize("request_", ["PUT .*/trash/", "HEAD .*/trash/", "DELETE .*/uploads/"])
+async def test_an_original_that_is_replaced_while_it_is_moved_is_not_lost(
+    blobs: Storage, proxy: S3Proxy, place: S3Place, seaweedfs: S3Server, request_: str
+) -> None:
+    await blobs.put("uploads/a", chunks(b"the old one"))
+    app = ObjectsInBucket(seaweedfs, place)
+    proxy.before(request_, lambda: app.put("uploads/a", b"the new one"))
+
+    assert await blobs.move("uploads/a", "trash/a") is not None
+
+    assert b"the new one" in [
+        await blobs.get(key) for key in ("uploads/a", "trash/a") if await is_there(blobs, key)
+    ]

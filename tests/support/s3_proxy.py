@@ -3,7 +3,7 @@
 import http.client
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
@@ -18,6 +18,7 @@ Fault = Literal[
     "error in 200",
     "html",
     "short list",
+    "no conditions",
 ]
 _REFUSALS = {"SlowDown": 503, "InternalError": 500, "AccessDenied": 403}
 _HTML = b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"
@@ -37,6 +38,7 @@ class S3Proxy(ThreadingHTTPServer):
         self._lock = threading.Lock()
         self._fault: Fault | None = None
         self._left, self._of = 0, re.compile("")
+        self._first: tuple[re.Pattern[str], Callable[[], object]] | None = None
 
     def strike(self, fault: Fault, times: int = ALWAYS, of: str = "") -> None:
         """Do that to the next requests whose "METHOD path" matches."""
@@ -47,9 +49,18 @@ class S3Proxy(ThreadingHTTPServer):
         """Let all pass again."""
         self.strike("cut", 0)
 
+    def before(self, request: str, do: Callable[[], object]) -> None:
+        """Do something in the moment before the next request whose "METHOD path" matches is passed on."""
+        with self._lock:
+            self._first = (re.compile(request), do)
+
     def fault_of(self, method: str, path: str) -> Fault | None:
         with self._lock:
             self.requests.append((method, path))
+            if self._first and self._first[0].search(f"{method} {path}"):
+                _, do = self._first
+                self._first = None
+                do()
             if not self._left or not self._of.search(f"{method} {path}"):
                 return None
             self._left -= 1
@@ -79,8 +90,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass(self, body: bytes, fault: Fault | None) -> None:
         upstream = http.client.HTTPConnection(self.server.upstream, timeout=30)
+        asked = {
+            name: value
+            for name, value in self.headers.items()
+            if fault != "no conditions" or not name.lower().startswith("if-")
+        }
         try:
-            upstream.request(self.command, self.path, body, dict(self.headers))
+            upstream.request(self.command, self.path, body, asked)
             answer = upstream.getresponse()
             content = answer.read()
         finally:
