@@ -131,7 +131,7 @@ def temporary_seaweedfs() -> Iterator[SeaweedServer]:
 def temporary_ministack() -> Iterator[S3Server]:
     """An empty ministack, with S3 and SQS, on a free port of 127.0.0.1.
 
-    It accepts any secret. Raises: S3NotFoundError, S3NotStartedError.
+    It accepts any secret, but in signed URLs. Raises: S3NotFoundError, S3NotStartedError.
     """
     find_program("ministack", "ministack")
     with _folder() as folder, ExitStack() as stack:
@@ -143,6 +143,8 @@ def temporary_ministack() -> Iterator[S3Server]:
             "GATEWAY_PORT": str(port),
             "SERVICES": "s3,sqs",
             "LOG_LEVEL": "WARNING",
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,  # that of signed URLs; any other secret is accepted
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         }
         with (folder / "ministack.log").open("ab") as log:
             # Its own command listens on every address of the machine.

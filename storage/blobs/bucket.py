@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError, PreconditionError
-from obstore.store import S3Store
 
 from storage.blobs import BlobInfo
+from storage.blobs.raw import list_raw
+from storage.blobs.s3_client import open_store
 from storage.blobs.s3_errors import REFUSED, names_missing_bucket, reason_of, unavailable
 from storage.blobs.s3_place import S3Place
 from storage.errors import BlobChanged, BlobForbidden, BlobNotFound, BlobsUnavailable, RootMismatch
+from storage.threads import in_thread
 
 if TYPE_CHECKING:  # they are names of its stubs alone
     from obstore import GetOptions, GetResult, ObjectMeta, PutMode
@@ -30,8 +30,6 @@ OVERWRITE: Literal["overwrite"] = "overwrite"
 
 _AT_ONCE = 32  # requests
 _CHUNK = 1024 * 1024  # bytes that are read at once
-_TRIES_AGAIN, _TRIES_S = 2, 10.0  # after the first try, and for how long; the client makes them
-_TIMEOUT_S, _CONNECT_S = 30.0, 5.0
 
 
 class AlreadyThere(Exception):
@@ -90,7 +88,7 @@ class Bucket:
 
     def __init__(self, place: S3Place) -> None:
         self.place = place
-        self._store = _store(place)
+        self._store = open_store(place)
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def head(self, key: str) -> Found:
@@ -142,23 +140,45 @@ class Bucket:
         """
         # The client has headers for all requests of a store alone, and where a role gives the credentials,
         # each store asks for a token of its own.
-        store = _store(self.place, headers={"If-Match": e_tag}) if e_tag else self._store
+        store = open_store(self.place, headers={"If-Match": e_tag}) if e_tag else self._store
         async with self._slots:
             with answered(key, self.place):
                 await obstore.delete_async(store, key)
 
     async def list(self, prefix: str, after: str) -> AsyncIterator[Sequence[Found]]:
-        """The objects below the folder `prefix` after that key, as the server sorts them."""
+        """The objects below the folder `prefix` after that key, with any keys, as the server sorts them."""
+        while True:
+            # A page with a key that the client cannot name; or `after` is one.
+            with suppress(InvalidPathError, ValueError):
+                async for page in self._list(prefix, after):
+                    yield page
+                    after = page[-1].key
+                return
+            page = await self._any_keys(f"{prefix}/", after)
+            if not page:
+                return
+            after = page[-1].key
+            yield [found for found in page if found.bytes or not found.key.endswith("/")]
+
+    async def _list(self, prefix: str, after: str) -> AsyncIterator[Sequence[Found]]:
         with answered(f"{prefix}/", self.place):
             async for page in obstore.list(self._store, prefix, offset=after or None, chunk_size=1000):
                 yield [_found(meta["path"], meta, {}) for meta in page]
 
-    async def names_at_root(self) -> frozenset[str]:
-        """The objects that lie in no folder, as a listing shows them."""
+    async def _any_keys(self, start: str, after: str) -> Sequence[Found]:
         async with self._slots:
-            with answered("the bucket", self.place):
-                listed = await obstore.list_with_delimiter_async(self._store)
-        return frozenset(meta["path"] for meta in listed["objects"])
+            listed = await in_thread(list_raw, self.place, start, after)
+        return [Found(one.key, one.bytes, one.modified, one.e_tag) for one in listed]
+
+    async def shows(self, name: str) -> bool:
+        """Whether a listing shows an object that lies in no folder."""
+        try:
+            async with self._slots:
+                with answered("the bucket", self.place):
+                    listed = await obstore.list_with_delimiter_async(self._store)
+        except InvalidPathError:
+            return name in [found.key for found in await self._any_keys(name, "")]
+        return name in [meta["path"] for meta in listed["objects"]]
 
 
 @contextmanager
@@ -170,11 +190,8 @@ def answered(subject: str, place: S3Place) -> Iterator[None]:
         raise AlreadyThere(subject) from error
     except PreconditionError as error:
         raise BlobChanged(f"{subject} was replaced meanwhile") from error
-    except InvalidPathError as error:
-        raise BlobsUnavailable(
-            f"{subject} has an object whose key has an empty, '.' or '..' segment, which ends each listing: "
-            f"rename or delete it. {str(error).splitlines()[0]}"
-        ) from error
+    except InvalidPathError:
+        raise
     except (BaseError, FileNotFoundError) as error:
         if names_missing_bucket(error):
             raise RootMismatch(f"There is no bucket {place.bucket} at {place.endpoint or 'AWS'}.") from error
@@ -188,33 +205,9 @@ def answered(subject: str, place: S3Place) -> Iterator[None]:
 def read_now(place: S3Place, key: str, within_s: float) -> bytes:
     """The bytes under `key`, tried once, without an event loop. Raises: as `Bucket`."""
     with answered(key, place):
-        result = obstore.get(_store(place, 0, within_s), key)
+        result = obstore.get(open_store(place, 0, within_s), key)
         _found(key, result.meta, {})
         return bytes(result.bytes())
-
-
-def _store(
-    place: S3Place,
-    tries_again: int = _TRIES_AGAIN,
-    timeout_s: float = _TIMEOUT_S,
-    headers: Mapping[str, str] = MappingProxyType({}),
-) -> S3Store:
-    in_the_host = place.addressing == "auto" and not place.endpoint and "." not in place.bucket
-    return S3Store(
-        place.bucket,
-        prefix=place.prefix or None,
-        config={"endpoint": place.endpoint} if place.endpoint else None,
-        virtual_hosted_style_request=in_the_host,
-        checksum_algorithm="SHA256",
-        disable_bulk_delete=True,  # the client dies of an answer to it that names another key
-        client_options={
-            "allow_http": place.endpoint.startswith("http://"),
-            "timeout": timedelta(seconds=timeout_s),
-            "connect_timeout": timedelta(seconds=min(_CONNECT_S, timeout_s)),
-            "default_headers": dict(headers),
-        },
-        retry_config={"max_retries": tries_again, "retry_timeout": timedelta(seconds=_TRIES_S)},
-    )
 
 
 def _found(key: str, meta: ObjectMeta, attributes: Mapping[str, str]) -> Found:

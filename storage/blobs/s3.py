@@ -147,7 +147,7 @@ class S3Blobs:
     async def _prove_listing(self) -> None:
         """Raises: BlobsUnavailable where a listing does not show what is surely there, RootMismatch."""
         await self.check_identity()
-        if self._catalog_id is not None and MARKER not in await self._bucket.names_at_root():
+        if self._catalog_id is not None and not await self._bucket.shows(MARKER):
             raise BlobsUnavailable(f"the storage failed at a listing: it does not show {MARKER}")
 
     # -- writing

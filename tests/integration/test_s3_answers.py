@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
+import boto3
 import pytest
 
 from scripts.s3_server import SECRET_KEY, S3Server
@@ -10,7 +11,7 @@ from storage.blobs import BlobInfo, Existence, Storage
 from storage.blobs.opening import open_blobs, read_owner
 from storage.blobs.s3_place import S3Place
 from storage.errors import BlobChanged, BlobForbidden, BlobNotFound, BlobsUnavailable, RootMismatch
-from tests.support.blobs import chunks, is_there, listed, stat_of
+from tests.support.blobs import chunks, info_of, is_there, listed, stat_of
 from tests.support.objects import ObjectsInBucket
 from tests.support.s3 import new_place
 from tests.support.s3_proxy import Fault, S3Proxy, s3_proxy
@@ -245,3 +246,28 @@ async def test_an_original_that_is_replaced_while_it_is_moved_is_not_lost(
     assert b"the new one" in [
         await blobs.get(key) for key in ("uploads/a", "trash/a") if await is_there(blobs, key)
     ]
+
+
+UNNAMEABLE = ["", "./", "../", "a/../", "a\x01/", "zz//"]
+
+
+async def test_objects_that_no_key_can_name_are_passed_over_and_told(ministack: S3Server) -> None:
+    place = new_place(ministack)
+    strange = [f"uploads/{folder}/b.jpg" for folder in UNNAMEABLE]
+    usual = [f"uploads/{name}" for name in ("!.jpg", "0", "a/b.jpg", "a/c ü%&.jpg", "z.jpg")]
+    client = boto3.client("s3", endpoint_url=ministack.endpoint)
+    for key in [*strange, *usual]:
+        client.put_object(Bucket=place.bucket, Key=f"{place.prefix}/{key}", Body=key.encode())
+    for name in ("a/", "/x"):  # a folder of a console's, and what lies in a folder without a name
+        client.put_object(Bucket=place.bucket, Key=f"{place.prefix}/{name}", Body=b"")
+    client.close()
+    told: list[str] = []
+    async with open_blobs(place.url, create=True) as blobs:
+        await blobs.bind("ours", catalog_is_new=True)
+        infos = [one async for one in blobs.list_infos("uploads", on_misnamed=told.append)]
+        rests = [await listed(blobs, "uploads", after=key) for key in usual]
+
+        assert [info.key for info in infos] == usual
+        assert infos[0] == replace(await info_of(blobs, usual[0]), identity=infos[0].identity)
+    assert rests == [usual[at + 1 :] for at in range(len(usual))]
+    assert set(told) == set(strange)

@@ -1,0 +1,71 @@
+"""Questions for which the client has no verb: the client signs them, the standard library asks them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from http.client import HTTPException
+from urllib.error import HTTPError
+from urllib.parse import unquote_plus
+from urllib.request import build_opener
+from xml.etree import ElementTree
+
+from storage.blobs.s3_client import sign_query
+from storage.blobs.s3_place import S3Place
+from storage.errors import BlobsUnavailable
+
+_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class RawObject:
+    """An object as a listing names it, with any key: size in bytes, when it was written (s), ETag."""
+
+    key: str
+    bytes: int
+    modified: int
+    e_tag: str
+
+
+def list_raw(place: S3Place, start: str, after: str) -> Sequence[RawObject]:
+    """The next objects with keys that begin with `start` and come after `after`. Raises: BlobsUnavailable."""
+    folder = f"{place.prefix}/" if place.prefix else ""
+    # Encoded, because no XML can name a control character.
+    query = {"list-type": "2", "encoding-type": "url", "prefix": folder + start}
+    answer = ask(place, query | ({"start-after": folder + after} if after else {}))
+    return [_object(one, folder) for one in expected(answer, "ListBucketResult").iter("Contents")]
+
+
+def ask(place: S3Place, query: Mapping[str, str]) -> ElementTree.Element:
+    """What the bucket answers to that query, be it an error; no tag has a namespace.
+
+    Raises: BlobsUnavailable.
+    """
+    try:
+        answer = ElementTree.fromstring(_content(sign_query(place, query)))  # noqa: S314 (expat bounds entities)
+    except (OSError, HTTPException, ElementTree.ParseError) as error:
+        reason = type(error).__name__ if isinstance(error, HTTPException) else str(error)
+        raise BlobsUnavailable(f"the storage failed at the bucket: {reason}") from error
+    for one in answer.iter():
+        one.tag = one.tag.rpartition("}")[2]
+    return answer
+
+
+def expected(answer: ElementTree.Element, tag: str) -> ElementTree.Element:
+    """The answer itself, if it is one of that kind. Raises: BlobsUnavailable."""
+    if answer.tag == tag:
+        return answer
+    raise BlobsUnavailable(f"the storage failed at the bucket: {answer.findtext('Code', answer.tag)}")
+
+
+def _content(url: str) -> bytes:
+    try:
+        with build_opener().open(url, timeout=_TIMEOUT_S) as answer:
+            return bytes(answer.read())
+    except HTTPError as error:
+        return error.read() or f"<Error><Code>{error.code}</Code></Error>".encode()
+
+
+def _object(one: ElementTree.Element, folder: str) -> RawObject:
+    key = unquote_plus(one.findtext("Key", "")).removeprefix(folder)
+    modified = datetime.fromisoformat(one.findtext("LastModified", ""))
+    return RawObject(key, int(one.findtext("Size", "")), int(modified.timestamp()), one.findtext("ETag", ""))

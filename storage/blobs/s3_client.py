@@ -1,0 +1,50 @@
+"""The client of S3: what it is told, and what it can sign."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from types import MappingProxyType
+from urllib.parse import quote, urlencode
+
+import obstore
+from obstore.store import S3Store
+
+from storage.blobs.s3_place import S3Place
+
+_TRIES_AGAIN, _TRIES_S = 2, 10.0  # after the first try, and for how long; the client makes them
+_TIMEOUT_S, _CONNECT_S = 30.0, 5.0
+_SIGNED_FOR = timedelta(minutes=1)
+
+
+def open_store(
+    place: S3Place,
+    tries_again: int = _TRIES_AGAIN,
+    timeout_s: float = _TIMEOUT_S,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> S3Store:
+    """The client of one place; it has those headers for all requests."""
+    in_the_host = place.addressing == "auto" and not place.endpoint and "." not in place.bucket
+    return S3Store(
+        place.bucket,
+        prefix=place.prefix or None,
+        config={"endpoint": place.endpoint} if place.endpoint else None,
+        virtual_hosted_style_request=in_the_host,
+        checksum_algorithm="SHA256",
+        disable_bulk_delete=True,  # the client dies of an answer to it that names another key
+        client_options={
+            "allow_http": place.endpoint.startswith("http://"),
+            "timeout": timedelta(seconds=timeout_s),
+            "connect_timeout": timedelta(seconds=min(_CONNECT_S, timeout_s)),
+            "default_headers": dict(headers),
+        },
+        retry_config={"max_retries": tries_again, "retry_timeout": timedelta(seconds=_TRIES_S)},
+    )
+
+
+def sign_query(place: S3Place, query: Mapping[str, str]) -> str:
+    """A URL that asks the bucket itself, with that query. Raises: what the client raises."""
+    # The client signs URLs of objects alone, but takes the bucket's name as it is. So the query stands behind
+    # that name, and its last parameter, which means nothing to servers, takes the object's.
+    asked = urlencode({**query, "x-id": ""}, quote_via=quote)
+    bucket = replace(place, bucket=f"{place.bucket}?{asked}", prefix="", addressing="path")
+    return obstore.sign(open_store(bucket), "GET", "_", _SIGNED_FOR)
