@@ -13,8 +13,9 @@ from scripts.progress import Progress
 from scripts.targets import with_target
 from scripts.terminal import AsJson, CommandError, counted, output, print_error, print_json, run, table
 from storage.blobs import Storage
-from storage.blobs.copying import BlobCopy, CopyStep, check_target, moved, unfinished
+from storage.blobs.copying import BlobCopy, CopyStep, check_target
 from storage.blobs.opening import open_blobs
+from storage.blobs.owners import moved, unfinished
 from storage.catalog.kv import Checkpoint
 from storage.catalog.opening import Catalog
 from storage.keys import shown

@@ -50,16 +50,6 @@ class CopyStep:
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
-def unfinished(catalog_id: str) -> str:
-    """What the marker of a copy says until the copy is whole: no worker takes it for the storage."""
-    return f"{catalog_id} (not copied whole yet: media copy-blobs)"
-
-
-def moved(catalog_id: str, url: str) -> str:
-    """What the marker of the storage says that was copied to `url`: no worker goes on with it."""
-    return f"{catalog_id} (moved to {url})"
-
-
 async def check_target(target: CopyTo, catalog_id: str, url: str) -> None:
     """Raises: RootMismatch unless `target` is empty, or has an old or unfinished copy of the same storage."""
     owner = await target.catalog_id()

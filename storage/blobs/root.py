@@ -9,6 +9,7 @@ from threading import Lock
 from storage.blobs.folders import DIRECTORY
 from storage.blobs.mapping import mapped, unavailable
 from storage.blobs.marker import read_marker, replace_marker, write_marker
+from storage.blobs.owners import check_owner
 from storage.blobs.syscalls import grant, same_folder, sync_folder
 from storage.blobs.volumes import Volume, read_volumes, remember_volumes, why_missing
 from storage.errors import FileSystemUnfit, RootMismatch, StorageError, VolumeMissing
@@ -182,12 +183,7 @@ class Root:
                 "the marker, give it back: "
                 f'echo \'{{"catalog": "{catalog_id}", "version": 1}}\' > {self.path}/{MARKER}'
             )
-        if found != catalog_id:
-            raise RootMismatch(
-                f"{self.path} belongs to the catalog {found}, but the catalog in use is {catalog_id}. "
-                "Check MEDIA_STORAGE_URL and MEDIA_CATALOG_URL: one of them points to another installation. "
-                "If this root's catalog is lost, `media rebuild` makes a new one."
-            )
+        check_owner(found, catalog_id, f"file:{self.path}")
 
     def _holds_variants(self) -> bool:
         try:

@@ -12,6 +12,7 @@ from storage.blobs.bucket import CREATE, OVERWRITE, SHA256, AlreadyThere, Answer
 from storage.blobs.listing import until_proved
 from storage.blobs.marker import marker_of, owner_in
 from storage.blobs.memory_file import MemoryFile, memory_file
+from storage.blobs.owners import check_owner
 from storage.blobs.s3_place import S3Place
 from storage.errors import (
     BlobChanged,
@@ -344,12 +345,7 @@ class S3Blobs:
                 "bucket or prefix, or the catalog another one's? If these are its files, restored without "
                 f'the marker, write {place}/{MARKER} again: {{"catalog": "{catalog_id}", "version": 1}}'
             )
-        if found != catalog_id:
-            raise RootMismatch(
-                f"{place} belongs to the catalog {found}, but the catalog in use is {catalog_id}. Check "
-                "MEDIA_STORAGE_URL and MEDIA_CATALOG_URL: one of them points to another installation. "
-                "If this storage's catalog is lost, `media rebuild` makes a new one."
-            )
+        check_owner(found, catalog_id, str(place))
 
 
 @asynccontextmanager

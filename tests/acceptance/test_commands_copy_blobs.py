@@ -36,14 +36,17 @@ def test_the_storage_moves_to_another_folder_and_the_old_one_is_refused(place: W
     place.await_end_of(SECOND)
     busy = media(place.env(), "copy-blobs", "--to", f"file:{new}", "--finish")
     early = place.run("media", "--burst", MEDIA_STORAGE_URL=f"file:{new}")
+    swept = media({**place.env(), "MEDIA_STORAGE_URL": f"file:{new}"}, "sweep")
     worker.stop()
 
     done = document(media(place.env(), "copy-blobs", "--to", f"file:{new}", "--finish", "--json"))
 
     assert (first["copied"], first["finished"]) == (4, False)
-    assert (busy.returncode, early.returncode) == (1, 1)
+    assert (busy.returncode, early.returncode, swept.returncode) == (1, 1, 1)
     assert "stop every worker first" in busy.stderr
-    assert "not copied whole yet" in early.stderr
+    for ended in (early, swept):
+        assert f"file:{new} is a copy that is not finished" in " ".join(ended.stderr.split())
+        assert f"media copy-blobs --to file:{new}," in " ".join(ended.stderr.split())
     assert done["finished"] is True
     assert files(new) == files(place.root)
     late = place.run("media", "--burst")

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from storage.blobs import Storage
-from storage.blobs.copying import BlobCopy, CopyStep, check_target, moved, unfinished
+from storage.blobs.copying import BlobCopy, CopyStep, check_target
 from storage.blobs.local import LocalBlobs
 from storage.blobs.memory import MemoryBlobs
+from storage.blobs.owners import moved, unfinished
 from storage.errors import RootMismatch
 from tests.support.blobs import chunks, is_there, listed
 
