@@ -375,7 +375,8 @@ def _named(page: Sequence[Found], prefix: str, on_misnamed: Callable[[str], obje
     """Those with a name that a key can have and that is no secret of this program's."""
     is_area = prefix in AREAS
     for found in page:
-        if is_area and is_hidden(found.key.split("/")[1]):
+        # A console has made an empty object `uploads/` for the folder itself; the client cuts the slash off.
+        if found.key == prefix or (is_area and is_hidden(found.key.split("/")[1])):
             continue
         try:
             segments(found.key)

@@ -13,10 +13,12 @@ from storage.blobs import BlobInfo, Existence, Storage
 from storage.blobs.local import LocalBlobs
 from storage.blobs.memory import MemoryBlobs
 from storage.blobs.opening import open_blobs
+from storage.blobs.s3_place import S3Place
 from storage.errors import BlobNotFound, KeyRefused, RootMismatch
-from storage.keys import UNFINISHED
+from storage.keys import AREAS, UNFINISHED
 from tests.support.blobs import chunks, info_of, is_there, listed, stat_of
 from tests.support.s3 import new_place
+from tests.support.s3_console import make_folder
 
 HOSTILE = {
     "empty": "",
@@ -314,7 +316,26 @@ class TestMemoryBlobs(BlobsContract):
         return MemoryBlobs()
 
 
-class TestS3BlobsOnSeaweedFS(BlobsContract):
+class S3Contract(BlobsContract):
+    """Run by every server of S3; a subclass also has a fixture `place`."""
+
+    @pytest.fixture
+    async def blobs(self, place: S3Place) -> AsyncIterator[Storage]:
+        async with open_blobs(place.url, create=True) as blobs:
+            yield blobs
+
+    async def test_a_folder_that_a_console_made_is_no_blob(self, blobs: Storage, place: S3Place) -> None:
+        for name in ("uploads", "uploads/a", "variants", "variants/ab", "trash"):
+            make_folder(place, name)
+        await blobs.bind("ours", catalog_is_new=True)
+        await blobs.store([("uploads/a/b.jpg", b"x"), ("variants/ab/cd", b"")])
+
+        found = [await listed(blobs, area) for area in AREAS]
+        assert found == [["uploads/a/b.jpg"], ["variants/ab/cd"], [], []]
+        assert [info.key async for info in blobs.list_infos("uploads/a")] == ["uploads/a/b.jpg"]
+
+
+class TestS3BlobsOnSeaweedFS(S3Contract):
     """An independent server with conditions; it sorts what a folder holds behind the folder's bare name."""
 
     async def test_a_list_is_in_order_of_the_whole_key_and_names_each_once(self, blobs: Storage) -> None:
@@ -325,16 +346,14 @@ class TestS3BlobsOnSeaweedFS(BlobsContract):
         assert sorted(await listed(blobs, "variants")) == sorted(names)  # each once, though out of order
 
     @pytest.fixture
-    async def blobs(self, seaweedfs: S3Server) -> AsyncIterator[Storage]:
-        async with open_blobs(new_place(seaweedfs).url, create=True) as blobs:
-            yield blobs
+    def place(self, seaweedfs: S3Server) -> S3Place:
+        return new_place(seaweedfs)
 
 
-class TestS3BlobsOnMinistack(BlobsContract):
+class TestS3BlobsOnMinistack(S3Contract):
     @pytest.fixture
-    async def blobs(self, ministack: S3Server) -> AsyncIterator[Storage]:
-        async with open_blobs(new_place(ministack).url, create=True) as blobs:
-            yield blobs
+    def place(self, ministack: S3Server) -> S3Place:
+        return new_place(ministack)
 
 
 class TestLocalBlobs(BlobsContract):
