@@ -1,5 +1,6 @@
 """The types of the settings, which refuse a wrong value with a reason for people."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,7 @@ from storage.errors import BackendMissing
 from worker.crontab import check_crontab
 from worker.queue.url import check_url
 
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")  # the first that is set counts
 _OF_THE_QUEUE = ("jobs", "workers", "catalog")  # what follows the stream's name in keys beside it
 
 
@@ -36,12 +38,23 @@ def _storage_url(value: str, info: ValidationInfo) -> str:
         return value
     place, given = parse_s3(value), info.data or {}
     addressing = given.get("s3_addressing", "auto") if place.addressing == "auto" else place.addressing
-    endpoint = place.endpoint or given.get("s3_endpoint", "")
+    endpoint = place.endpoint or given.get("s3_endpoint") or _endpoint_of_aws()
     try:
         check_backend(value)
     except BackendMissing as error:
         raise ValueError(str(error)) from error
     return replace(place, endpoint=endpoint, addressing=addressing).url
+
+
+def _endpoint_of_aws() -> str:
+    """What the clients of S3 would take by themselves; then each takes the same, and in the same style."""
+    for name in _ENDPOINTS:
+        if value := os.environ.get(name):
+            try:
+                return check_endpoint(value)
+            except ValueError as error:
+                raise ValueError(f"goes by {name}, which {error}") from error
+    return ""
 
 
 def _catalog_url(value: str) -> str:

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         "Sentinels for the primary; Redis or Valkey, 6.2 or newer",
     )
     s3_endpoint: types.S3Endpoint = Field(
-        "", description="`https://HOST[:PORT]` of an S3 server; empty: AWS, or what `AWS_ENDPOINT_URL` says"
+        "", description="`https://HOST[:PORT]` of an S3 server; empty: what `AWS_ENDPOINT_URL` says, or AWS"
     )
     s3_addressing: Literal["auto", "path"] = Field(
         "auto", description="`path`: the bucket stands in the path of requests; `auto`: on AWS in the host"

@@ -27,7 +27,8 @@ def open_store(
     return S3Store(
         place.bucket,
         prefix=place.prefix or None,
-        config={"endpoint": place.endpoint} if place.endpoint else None,
+        # By this name it counts more than each AWS_ENDPOINT* of the environment, which the client also reads.
+        config={"aws_endpoint_url_s3": place.endpoint} if place.endpoint else None,
         virtual_hosted_style_request=in_the_host,
         checksum_algorithm="SHA256",
         disable_bulk_delete=True,  # the client dies of an answer to it that names another key

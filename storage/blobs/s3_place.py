@@ -15,7 +15,7 @@ _LONGEST_PREFIX = 512  # bytes; S3 keys have at most 1,024, and ours come after 
 
 @dataclass(frozen=True)
 class S3Place:
-    """A bucket, the prefix of all keys in it, and where it is; no endpoint: AWS, or what `AWS_*` say.
+    """A bucket, the prefix of all keys in it, and where it is; no endpoint: AWS.
 
     The addressing `auto` has the bucket in the path wherever there is an endpoint, and in the host on AWS.
     """

@@ -175,6 +175,16 @@ async def test_who_owns_a_bucket_can_be_asked_without_opening_it(
         assert read_owner(place.url) is None
 
 
+async def test_the_variables_of_aws_change_no_place_that_has_an_endpoint(
+    blobs: Storage, place: S3Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")  # where nobody listens
+
+    async with open_blobs(place.url, create=False) as again:
+        assert await again.catalog_id() == "ours"
+
+
 async def test_a_lost_answer_to_a_variant_is_no_second_one(blobs: Storage, proxy: S3Proxy) -> None:
     proxy.requests.clear()
     proxy.strike("lost reply", 1, "^PUT ")

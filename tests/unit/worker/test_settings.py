@@ -113,6 +113,29 @@ def test_a_url_of_a_bucket_may_name_an_endpoint_of_its_own(env: pytest.MonkeyPat
     assert parse_s3(Settings.load().storage_url) == S3Place("photos", "", "http://127.0.0.1:8333", "path")
 
 
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_a_bucket_is_where_the_variables_of_aws_say_if_nothing_else_does(
+    env: pytest.MonkeyPatch, name: str
+) -> None:
+    env.setenv("AWS_ENDPOINT_URL", "https://all.example.org")
+    env.setenv(name, "http://127.0.0.1:8333/")
+    env.setenv("MEDIA_STORAGE_URL", "s3://photos/site")
+    env.setenv("MEDIA_S3_ENDPOINT", "")
+    alone = Settings.load()
+    env.setenv("MEDIA_S3_ENDPOINT", "https://s3.example.org")
+    ours = Settings.load()
+
+    assert parse_s3(alone.storage_url) == S3Place("photos", "site", "http://127.0.0.1:8333")
+    assert parse_s3(ours.storage_url) == S3Place("photos", "site", "https://s3.example.org")
+
+
+def test_an_endpoint_of_aws_that_is_none_is_named(env: pytest.MonkeyPatch) -> None:
+    env.setenv("AWS_ENDPOINT_URL", "127.0.0.1:8333")
+    env.setenv("MEDIA_STORAGE_URL", "s3://photos")
+    with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL, which must be http://HOST"):
+        Settings.load()
+
+
 def test_all_mistakes_are_reported_at_once_each_by_its_variable(env: pytest.MonkeyPatch) -> None:
     env.setenv("MEDIA_BATCH_SIZE", "many")
     env.setenv("MEDIA_LEASE", "0")
