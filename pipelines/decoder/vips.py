@@ -23,7 +23,8 @@ _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
     "jpeg": ("jpegsave_buffer", {}),
     "png": ("pngsave_buffer", {}),
     "webp": ("webpsave_buffer", {}),
-    "gif": ("gifsave_buffer", {}),
+    # To choose 256 colours with care would take longer than all other samples.
+    "gif": ("gifsave_buffer", {"effort": 1, "bitdepth": 4}),
     "tiff": ("tiffsave_buffer", {}),
     "avif": ("heifsave_buffer", {"compression": "av1", "effort": 0}),
 }
