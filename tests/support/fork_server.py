@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import ctypes
 import functools
+import gc
 import json
 import logging
 import os
@@ -14,12 +15,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from tests.support.rights import give_up_roots_rights
 
 _PR_SET_PDEATHSIG = 1
+# What commands import only where they need it, which is nearly always.
+_LATE = (
+    "alembic.command",
+    "encodings.idna",
+    "storage.catalog.sqlite",
+    "storage.catalog.postgres",
+    "typer.rich_utils",
+)
 
 
 class ForkServer:
@@ -114,6 +124,9 @@ class LoggedProcess(ForkedProcess):
 
 def serve_forks(work: Callable[[Sequence[str]], None]) -> None:
     """Fork a process for each order on the standard input; each does `work` with its words."""
+    for module in _LATE:
+        import_module(module)
+    gc.freeze()  # what is imported stays: to look it through would copy it into every process
     orders = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     while True:

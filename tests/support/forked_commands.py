@@ -1,24 +1,23 @@
-"""The commands `media` and `arq`, forked: `tests.support.commands` and workplaces run them."""
+"""`media`, `arq` and the stub worker, forked: `tests.support.commands` and workplaces run them."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from arq.cli import cli as arq
 
 import worker.main  # noqa: F401 (arq imports it by its name)
 from scripts import media
+from tests.support import stub_worker
 from tests.support.elsewhere import move_in
 from tests.support.fork_server import serve_forks
 
 
 def work(words: Sequence[str]) -> None:
-    """Be the command `media …` or `arq worker.main.WorkerSettings …`."""
+    """Be the command `media …` or `arq worker.main.WorkerSettings …`, or the stub worker."""
     move_in()
     sys.argv = list(words)
-    if words[0] == "arq":
-        arq()
-    else:
-        media.main()
+    programs: dict[str, Callable[[], object]] = {"arq": arq, "media": media.main, "stub": stub_worker.work}
+    programs[words[0]]()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ import sys
 from worker.main import load_or_exit
 from worker.supervise import run
 
-if __name__ == "__main__":
-    stub = (sys.executable, "-m", "tests.support.stub_decoder")
-    asyncio.run(run(load_or_exit(), burst="--burst" in sys.argv, decoder=stub))
+STUB = (sys.executable, "-m", "tests.support.stub_decoder")
+
+
+def work() -> None:
+    """Be that worker."""
+    asyncio.run(run(load_or_exit(), burst=False, decoder=STUB))

@@ -29,11 +29,8 @@ BIN = Path(sys.executable).parent
 TIMEOUT_S = 20.0  # on a busy machine; what must be fast is measured, not timed out
 # A worker rides out the end of its Redis; it must not ride out the end of the tests that were killed.
 _MORTAL = [sys.executable, "-I", "-S", "-c", LAUNCHER]
-_FORKED = {"arq": ["arq", "worker.main.WorkerSettings"], "media": ["media", "worker"]}
-STARTS = {
-    **{by: [str(BIN / program), *words] for by, (program, *words) in _FORKED.items()},
-    "stub": [sys.executable, "-m", "tests.support.stub_worker"],
-}
+_FORKED = {"arq": ["arq", "worker.main.WorkerSettings"], "media": ["media", "worker"], "stub": ["stub"]}
+STARTS = {by: [str(BIN / program), *words] for by, (program, *words) in _FORKED.items() if by != "stub"}
 Started = subprocess.Popen[bytes] | LoggedProcess
 Event = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -214,7 +211,7 @@ class Workplace:
         """
         env = self.env(**settings)
         process: Started
-        if by in _FORKED and "PYTHONPATH" not in env:
+        if "PYTHONPATH" not in env:
             process = LoggedProcess(fork_server.commands(), [*_FORKED[by], *options], env, self.home)
         else:
             command = [*_MORTAL, str(os.getpid()), *STARTS[by], *options]
