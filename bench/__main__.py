@@ -1,7 +1,8 @@
 """`python -m bench`: measure this worker, its peers and the bare libvips loop side by side.
 
 `python -m bench scale` measures uploads in large catalogs and behind long queues, `python -m bench load` how
-long they take under a load.
+long they take under a load, `python -m bench stores` what they cost with Postgres and S3, `python -m bench
+writers` how many commits several workers make on Postgres.
 """
 
 import argparse
@@ -12,20 +13,23 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import compare, contenders, figures, load, machine, report, scale
+from bench import compare, contenders, figures, load, machine, report, scale, stores, writers
 from scripts import readme
 
 _HERE = Path(__file__).parent
 _RESULTS = _HERE / "results"
 _DOCS = _HERE.parent / "docs"
-_WHAT = "Measure this worker, its peers and the bare libvips loop side by side. See also: scale, load."
+_WHAT = (
+    "Measure this worker, its peers and the bare libvips loop side by side. "
+    "See also: scale, load, stores, writers."
+)
 _ALONE = (contenders.MediaWorker, contenders.Floor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what was asked for; 0 when it could be measured, 1 when somebody failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    commands = {"scale": _scale, "load": _load}
+    commands = {"scale": _scale, "load": _load, "stores": _stores, "writers": _writers}
     try:
         if arguments and arguments[0] in commands:
             return commands[arguments[0]](arguments[1:])
@@ -79,6 +83,34 @@ def _load(arguments: Sequence[str]) -> int:
     asked = parser.parse_args(arguments)
     (cores,) = _cores([asked.cores])
     sys.stdout.write(load.main(asked.profile, asked.photos, cores, asked.seconds))
+    return 0
+
+
+def _stores(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench stores", description=stores.__doc__)
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder of JPEGs")
+    parser.add_argument("--pairs", type=int, default=stores.Options.pairs, help="rounds for each")
+    parser.add_argument("--passes", type=int, default=stores.Options.passes, help="how often all photos")
+    parser.add_argument("--small", type=int, default=stores.Options.small, help="small pictures in a round")
+    parser.add_argument("--each", action="store_true", help="also Postgres + files, and SQLite + S3")
+    asked = parser.parse_args(arguments)
+    there = sorted(os.sched_getaffinity(0))
+    options = stores.Options(asked.photos, asked.pairs, asked.passes, asked.small, asked.each)
+    sys.stdout.write(stores.table(stores.run(options, there[:1], there[1:] or there)))
+    return 0
+
+
+def _writers(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench writers", description=writers.__doc__)
+    parser.add_argument("--trips", type=float, nargs="+", default=writers.ROUND_TRIPS_MS, metavar="MS")
+    parser.add_argument("--writers", type=int, nargs="+", default=writers.WRITERS)
+    parser.add_argument(
+        "--seconds", type=float, default=6.0, help="how long each number of writers is at work"
+    )
+    parser.add_argument("--rounds", type=int, default=2, help="rounds for each")
+    asked = parser.parse_args(arguments)
+    found = writers.run(asked.trips, asked.writers, asked.seconds, asked.rounds)
+    sys.stdout.write(writers.table(found))
     return 0
 
 

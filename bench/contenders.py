@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +75,10 @@ class Contender(ABC):
     @abstractmethod
     def _start(self) -> subprocess.Popen[bytes]: ...
 
+    def supply(self, files: Sequence[Path]) -> int:
+        """Bring the files to where it reads them; returns how many had to be brought."""
+        return 0
+
     @abstractmethod
     def put(self, files: Sequence[Path]) -> None:
         """Put an event for each file on the queue; on return the queue has them all."""
@@ -87,9 +91,13 @@ class Contender(ABC):
         """How many pictures it failed to process."""
         return 0
 
-    def made(self) -> Sequence[Path]:
-        """The variants on the disk."""
-        return list(self.place.out.iterdir())
+    def made(self) -> Sequence[int]:
+        """The sizes of the variants, in bytes."""
+        return _sizes(self.place.out.iterdir())
+
+    def servers(self) -> Mapping[str, int]:
+        """The processes of servers that it needs beside Redis, by name; what they cost is kept apart."""
+        return {}
 
     def stop(self) -> None:
         """Terminate it; kill it if it does not end in time."""
@@ -146,11 +154,10 @@ class MediaWorker(Contender):
             _BIN / "media",
             "worker",
             MEDIA_REDIS_URL=self.place.redis_url,
-            MEDIA_STORAGE_URL=f"file:{self.place.root}",
-            MEDIA_CATALOG_URL=f"sqlite+aiosqlite:///{self.place.home}/catalog.db",
             MEDIA_CPUS=str(self.place.cores),
             MEDIA_LOG="json",
             MEDIA_ADOPT="off",
+            **self.stores(),
             **self.settings,
         )
         until = time.monotonic() + _START_S
@@ -159,6 +166,13 @@ class MediaWorker(Contender):
                 raise BenchError(f"the worker did not start:\n{self.log_path.read_text()}")
             time.sleep(0.02)
         return process
+
+    def stores(self) -> Mapping[str, str]:
+        """The settings that name its catalog and its storage."""
+        return {
+            "MEDIA_STORAGE_URL": f"file:{self.place.root}",
+            "MEDIA_CATALOG_URL": f"sqlite+aiosqlite:///{self.place.home}/catalog.db",
+        }
 
     def put(self, files: Sequence[Path]) -> None:
         with self.redis.pipeline(transaction=False) as pipe:
@@ -170,8 +184,8 @@ class MediaWorker(Contender):
     def done(self) -> int:
         return int(self.redis.xlen("media:events"))  # type: ignore[arg-type]
 
-    def made(self) -> Sequence[Path]:
-        return [path for path in (self.place.root / "variants").rglob("*") if path.is_file()]
+    def made(self) -> Sequence[int]:
+        return _sizes((self.place.root / "variants").rglob("*"))
 
     def logged(self, event: str) -> Sequence[Mapping[str, Any]]:
         """The lines of its log about one kind of event."""
@@ -317,6 +331,14 @@ class Celery(_Peer):
 
 
 ALL: Sequence[type[Contender]] = (MediaWorker, Floor, BullMQClone, BullMQChained, Celery)
+
+
+Start = Callable[[Place], Contender]
+"""Whatever starts a contender at a place, such as its class."""
+
+
+def _sizes(paths: Iterable[Path]) -> Sequence[int]:
+    return [path.stat().st_size for path in paths if path.is_file()]
 
 
 def _list_of(files: Sequence[Path], home: Path) -> str:

@@ -145,7 +145,7 @@ def markdown(measured: Measured, machine: Mapping[str, str]) -> str:
     photos, small = summarise(measured.rounds), summarise(measured.small)
     parts = ["<!-- made by `make bench` -->", *_tables(photos, small)]
     if found := goals(photos, small):
-        parts.append(_goal_table(found))
+        parts.append(goal_table(found))
     parts += [f"Not measured: {line}" for line in measured.missing]
     parts.append(_where(photos, machine))
     return "\n\n".join(parts) + "\n"
@@ -183,7 +183,8 @@ def _table(found: Sequence[Summary]) -> str:
     return "\n".join(rows)
 
 
-def _goal_table(found: Sequence[Goal]) -> str:
+def goal_table(found: Sequence[Goal]) -> str:
+    """What must hold, what was found, and whether that is enough."""
     rows = ["| what must hold | goal | found | |", "|---|---:|---:|---|"]
     for one in found:
         sign = "at least" if one.at_least else "at most"

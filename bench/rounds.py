@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from bench import photos
-from bench.contenders import VARIANTS, BenchError, Contender, MediaWorker, Place
+from bench.contenders import VARIANTS, BenchError, Contender, MediaWorker, Place, Start
 from bench.processes import Costs, Peak, busy_ms, bytes_written, pinned, tree
 from scripts.redis_server import RedisServer
 
@@ -54,6 +54,13 @@ class Round:
     """CPU while there is nothing to do, as a part of one core."""
     stages: Mapping[str, float] = field(default_factory=dict)
     """The worker's own measurements, ms for one picture."""
+    servers: Mapping[str, float] = field(default_factory=dict)
+    """CPU of servers beside Redis, on cores of their own, for one picture; no part of `cpu`."""
+
+    @property
+    def tree_ms(self) -> float:
+        """CPU of the contender's own processes, without Redis, for one picture."""
+        return self.cpu["worker"] + self.cpu.get("worker: children", 0.0)
 
     @property
     def rate(self) -> float:
@@ -88,20 +95,21 @@ def place(work: Path, server: RedisServer, cores: int) -> Iterator[Place]:
 
 
 @contextmanager
-def started(kind: type[Contender], where: Place, cores: Collection[int]) -> Iterator[Contender]:
+def started(start: Start, where: Place, cores: Collection[int]) -> Iterator[Contender]:
     """The contender at work on those cores, ended at the end."""
     with pinned(cores):
-        contender = kind(where)
+        contender = start(where)
     try:
         yield contender
     finally:
         contender.stop()
 
 
-def run(kind: type[Contender], pictures: Sequence[Path], server: RedisServer, plan: Plan) -> Round:
+def run(start: Start, pictures: Sequence[Path], server: RedisServer, plan: Plan) -> Round:
     """Measure one round. `pictures` must be on the file system of `plan.work`. Raises: BenchError."""
-    with place(plan.work, server, len(plan.cores)) as where, started(kind, where, plan.cores) as contender:
+    with place(plan.work, server, len(plan.cores)) as where, started(start, where, plan.cores) as contender:
         warm = photos.linked(pictures[: plan.warm_up], 1, where.uploads / "warm")
+        contender.supply(warm)
         contender.put(warm[:1])
         contender.await_done(1, _TIMEOUT_S)
         began = time.monotonic()
@@ -118,8 +126,10 @@ def _measure(
 ) -> Round:
     root = contender.process.pid
     lines = len(contender.logged("batch")) if isinstance(contender, MediaWorker) else 0
+    contender.supply(files)
     contender.freeze()
     contender.put(files)
+    apart = Costs(contender.servers())
     costs = Costs({"worker": root, "redis": server.pid})
     busy, written = busy_ms(plan.cores), bytes_written(tree(root))
     with Peak(root).watched() as peak, Peak(server.pid, 1).watched() as peak_redis:
@@ -127,7 +137,7 @@ def _measure(
         contender.thaw()
         contender.await_done(before + len(files), _TIMEOUT_S)
         seconds = time.perf_counter() - began
-        spent = costs.so_far()
+        spent, beside = costs.so_far(), apart.so_far()
         busy = busy_ms(plan.cores) - busy
     disk = bytes_written(tree(root)) - written
     count = len(files)
@@ -140,9 +150,10 @@ def _measure(
         pictures=count,
         seconds=seconds,
         cpu={name: ms / count for name, ms in spent.items()},
+        servers={name: ms / count for name, ms in beside.items()},
         peak=peak.bytes,
         peak_redis=peak_redis.bytes,
-        variant_bytes=sum(path.stat().st_size for path in made) // (before + count),
+        variant_bytes=sum(made) // (before + count),
         disk_bytes=disk // count,
         others=max(0.0, busy - sum(spent.values())) / (seconds * 1000 * len(plan.cores)),
         stages=_stages(contender, lines, count),
@@ -180,6 +191,7 @@ def _singles(contender: Contender, files: Sequence[Path], before: int, count: in
         shutil.copyfile(source, file)
         time.sleep(_PAUSE_S)
         began = time.perf_counter()
+        contender.supply([file])
         contender.put([file])
         contender.await_done(before + number + 1, _TIMEOUT_S, poll_s=0.001)
         took.append((time.perf_counter() - began) * 1000)
