@@ -12,7 +12,7 @@ from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.locks import SWEEP, lock_uploads
 from storage.catalog.outbox import insert_messages
-from storage.catalog.outcomes import HELD, parameters_of, write_outcome
+from storage.catalog.outcomes import HELD, parameters_of, write_outcomes
 from storage.catalog.records import WAITING, Claim, Committed, Outcome, Ready, State, StoredVariant
 from storage.catalog.rows import Row, to_upload, to_variant
 from storage.catalog.tables import Big, uploads, variants
@@ -113,7 +113,8 @@ class Claims:
             if any(isinstance(outcome, Ready) for outcome in outcomes):
                 await self._database.share(connection, SWEEP)
             now = self._database.now_ms()
-            done = {id(each): await write_outcome(connection, each, now, error_ms) for each in in_order}
+            committed = await write_outcomes(connection, in_order, now, error_ms)
+            done = dict(zip(map(id, in_order), committed, strict=True))
             written = [done[id(outcome)] for outcome in outcomes]
             messages = await insert_messages(
                 connection, [result.message for result in written if result.message is not None]
@@ -157,7 +158,8 @@ async def _claim(connection: AsyncConnection, statement: Update, due: Row) -> Cl
     if row is None:
         return None
     found = dict(row)
-    current, superseded = await _variants(connection, found["id"])
+    is_first = found["claim"] == 1  # so nobody can have written variants
+    current, superseded = ([], []) if is_first else await _variants(connection, found["id"])
     return Claim(
         upload=to_upload(found, current),
         token=found["claim"],

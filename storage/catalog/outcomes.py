@@ -4,14 +4,15 @@ Every condition stands in the statement that writes, and the number of rows that
 that somebody else has taken over, or a mark that a sweep has set, may come between any two statements.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
-from sqlalchemy import BindParameter, bindparam, delete, exists, func, update
+from sqlalchemy import BindParameter, bindparam, delete, exists, func, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs import fingerprint
+from storage.catalog.locks import lock_uploads
 from storage.catalog.records import (
     Claim,
     Committed,
@@ -34,14 +35,25 @@ _A_CLAIM_MS = 600_000  # longer than anybody holds one
 _A_CENTURY_MS = 100 * 365 * 86_400_000  # by which a clock can have been put back
 
 # What every upload asks, made once: making a statement costs more than running it.
+_CLAIMED = (State.PROCESSING, State.DELETING)
 MINE = (
     uploads.c.id == bindparam("upload"),
     uploads.c.claim == bindparam("token"),
-    uploads.c.state.in_((State.PROCESSING, State.DELETING)),
+    uploads.c.state.in_(_CLAIMED),
 )
 # Who has postponed or released a deletion has ended the claim, though the upload is deleting still.
 HELD = (*MINE, uploads.c.holder.is_not(None))
-_END_CLAIM = update(uploads).where(*HELD).values(holder=None).returning(uploads)
+_END_CLAIMS = (
+    update(uploads)
+    .where(
+        uploads.c.id.in_(bindparam("ids", expanding=True)),  # whose index serves; one by state may be long
+        tuple_(uploads.c.id, uploads.c.claim).in_(bindparam("claims", expanding=True)),
+        uploads.c.state.not_in([state for state in State if state not in _CLAIMED]),
+        uploads.c.holder.is_not(None),
+    )
+    .values(holder=None)
+    .returning(uploads)
+)
 _KEYS: BindParameter[Sequence[str]] = bindparam("keys", expanding=True)
 _IS_MARKED = exists().where(
     deletion_marks.c.key.in_(_KEYS),
@@ -70,13 +82,31 @@ _STORE = _NEW.on_conflict_do_update(
 )
 
 
-async def write_outcome(connection: AsyncConnection, outcome: Outcome, now: int, error_ms: int) -> Committed:
-    """Write `outcome` and end its claim, or nothing where the claim does not hold any more."""
-    row = await _end_claim(connection, outcome.claim)
+async def write_outcomes(
+    connection: AsyncConnection, outcomes: Sequence[Outcome], now: int, error_ms: int
+) -> Sequence[Committed]:
+    """Write each outcome and end its claim, or nothing where the claim does not hold any more."""
+    made: list[Row] = []
+    rows = await _end_claims(connection, [outcome.claim for outcome in outcomes])
+    committed = [
+        await _write_outcome(connection, outcome, rows.pop(_key_of(outcome.claim), None), now, error_ms, made)
+        for outcome in outcomes
+    ]
+    if made:  # all together: each statement of its own would be a round trip
+        await connection.execute(_STORE, made)
+    return committed
+
+
+async def _write_outcome(
+    connection: AsyncConnection, outcome: Outcome, row: Row | None, now: int, error_ms: int, made: list[Row]
+) -> Committed:
+    """Write all but the rows of new variants, which are added to `made`."""
     if row is None:
         return Committed(outcome.claim.upload.id, None)
     changes = changes_of(outcome, row, now)
-    if not await _write(connection, outcome, changes, now, error_ms):
+    if await _write(connection, outcome, changes, now, error_ms):
+        made += _new_variants(outcome, now)
+    else:
         # A sweep is moving one of these files away: publish them again in a moment.
         reason, delay_ms = "a sweep is moving a file of this name away", MARKED_DELAY_MS + error_ms
         outcome = Postponed(outcome.claim, "storage_unavailable", reason, delay_ms, counted=False)
@@ -93,10 +123,19 @@ async def write_outcome(connection: AsyncConnection, outcome: Outcome, now: int,
     )
 
 
-async def _end_claim(connection: AsyncConnection, claim: Claim) -> Row | None:
-    """Take the claim from its holder; returns the row, which nobody else changes in this transaction."""
-    found = (await connection.execute(_END_CLAIM, parameters_of(claim))).mappings().one_or_none()
-    return dict(found) if found is not None else None
+async def _end_claims(connection: AsyncConnection, claims: Sequence[Claim]) -> dict[tuple[str, int], Row]:
+    """Take the claims that hold; returns their rows, which nobody else changes in this transaction."""
+    ids = [claim.upload.id for claim in claims]
+    if len(ids) > 1:
+        await lock_uploads(connection, ids)  # an UPDATE would lock them in any order
+    mine = list(map(_key_of, claims))
+    asked = {"ids": [upload_id for upload_id, _ in mine], "claims": mine}
+    found = (await connection.execute(_END_CLAIMS, asked)).mappings()
+    return {(row["id"], row["claim"]): dict(row) for row in found}
+
+
+def _key_of(claim: Claim) -> tuple[str, int]:
+    return str(claim.upload.id), claim.token
 
 
 def parameters_of(claim: Claim) -> Row:
@@ -107,14 +146,14 @@ def parameters_of(claim: Claim) -> Row:
 async def _write(
     connection: AsyncConnection, outcome: Outcome, changes: Row, now: int, error_ms: int
 ) -> bool:
-    """Write the row and its variants; False, and nothing is written, where a file has a deletion mark."""
+    """Write the row, and end old variants; False, and nothing is written, where a file has a mark."""
     mine = {**parameters_of(outcome.claim), **changes}
     match outcome:
         case Ready():
             marks = _marks_that_count(outcome, now, error_ms)
             if not (await connection.execute(_CHANGE_UNLESS_MARKED, {**mine, **marks})).rowcount:
                 return False
-            await _replace_variants(connection, outcome, now)
+            await _supersede_others(connection, outcome, now)
         case Removed():
             await connection.execute(_CHANGE, mine)
             await connection.execute(delete(variants).where(variants.c.upload_id == mine["upload"]))
@@ -130,18 +169,17 @@ def _marks_that_count(outcome: Ready, now: int, error_ms: int) -> Row:
     return {"keys": [one.key for one in outcome.variants], "began_ms": began - error_ms, "until_ms": until}
 
 
-async def _replace_variants(connection: AsyncConnection, outcome: Ready, now: int) -> None:
-    upload_id = str(outcome.claim.upload.id)
-    keys = [variant.key for variant in outcome.variants]
-    if outcome.claim.upload.variants:  # whoever else could have added some would hold the claim
-        await connection.execute(_SUPERSEDE, {"upload": upload_id, "keys": keys, "now": now})
-    await connection.execute(
-        _STORE,
-        [
-            {**asdict(variant), "upload_id": upload_id, "number": number, "made_ms": now}
-            for number, variant in enumerate(outcome.variants)
-        ],
-    )
+async def _supersede_others(connection: AsyncConnection, outcome: Ready, now: int) -> None:
+    upload = outcome.claim.upload
+    if upload.variants:  # whoever else could have added some would hold the claim
+        keys = [variant.key for variant in outcome.variants]
+        await connection.execute(_SUPERSEDE, {"upload": str(upload.id), "keys": keys, "now": now})
+
+
+def _new_variants(outcome: Outcome, now: int) -> Iterator[Row]:
+    for number, variant in enumerate(outcome.variants if isinstance(outcome, Ready) else ()):
+        upload_id = str(outcome.claim.upload.id)
+        yield {**asdict(variant), "upload_id": upload_id, "number": number, "made_ms": now}
 
 
 # -- the state machine of outcomes, without a database

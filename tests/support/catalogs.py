@@ -151,6 +151,21 @@ def transactions(catalog: Catalog) -> Iterator[list[str]]:
 
 
 @contextmanager
+def statements(catalog: Catalog) -> Iterator[list[str]]:
+    """Every statement, each of which is a round trip where the database is a server."""
+    engine, seen = catalog.database._engine.sync_engine, list[str]()
+
+    def asked(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        seen.append(statement)
+
+    event.listen(engine, "before_cursor_execute", asked)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", asked)
+
+
+@contextmanager
 def meanwhile(catalog: Catalog, before: str, sql: str) -> Iterator[None]:
     """Somebody else does `sql` between two statements of a transaction: right before one with `before` in it.
 

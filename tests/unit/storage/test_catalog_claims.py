@@ -24,6 +24,7 @@ from tests.support.catalogs import (
     postponed,
     ready,
     spreading,
+    statements,
     take,
     transactions,
     try_claim,
@@ -68,6 +69,17 @@ async def test_an_upload_that_is_done_gets_no_claim(catalog: Catalog, outcome: o
     await commit(catalog, outcome(await claim(catalog)))
 
     assert await catalog.claims.claim(CAT, job_id, "worker") is None
+
+
+async def test_a_first_claim_asks_for_no_variants(catalog: Catalog) -> None:
+    await take(catalog, upload_event(1))
+    with statements(catalog) as first:
+        await claim(catalog)
+    with statements(catalog) as second:
+        await claim(catalog)
+
+    assert sum("variants" in each for each in first) == 0
+    assert sum("variants" in each for each in second) == 1
 
 
 async def test_a_claim_that_finds_nothing_takes_the_write_lock_once(catalog: Catalog) -> None:
@@ -134,6 +146,15 @@ async def test_an_outcome_is_written_once(catalog: Catalog) -> None:
 
     assert [each.state for each in committed] == [State.READY, None, None]
     assert len(await outbox_of(catalog)) == 1
+
+
+async def test_an_outcome_under_an_ended_claim_of_a_deletion_is_not_written(catalog: Catalog) -> None:
+    await take(catalog, upload_event(1), delete_event(2))
+    claimed = await claim(catalog)
+    await commit(catalog, postponed(claimed))
+
+    assert (await commit(catalog, Removed(claimed))).state is None
+    assert (await upload(catalog)).state is State.DELETING
 
 
 async def test_a_claim_that_was_released_can_write_nothing_any_more(catalog: Catalog) -> None:
@@ -383,6 +404,17 @@ async def test_a_group_of_outcomes_is_one_transaction(catalog: Catalog) -> None:
 
     assert seen == ["BEGIN IMMEDIATE", "COMMIT"]
     assert (await catalog.reports.states())[State.READY] == 16
+
+
+async def test_each_outcome_of_a_group_adds_one_statement(catalog: Catalog) -> None:
+    first, second, *others = [await claim(catalog, each) for each in await uploads_of(catalog, 16)]
+    with statements(catalog) as by_two:
+        await catalog.claims.commit([ready(first), ready(second)])
+    with statements(catalog) as by_fourteen:
+        await catalog.claims.commit([ready(each) for each in others])
+
+    few, many = (sum("outbox" not in each for each in seen) for seen in (by_two, by_fourteen))
+    assert many - few == 14 - 2
 
 
 async def test_a_group_is_written_whole_or_not_at_all(catalog: Catalog) -> None:

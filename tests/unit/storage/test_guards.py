@@ -99,6 +99,15 @@ async def test_an_outcome_whose_claim_is_taken_over_writes_nothing(catalog: Cata
     assert await rows(catalog, variants) == await outbox_of(catalog) == []
 
 
+async def test_an_outcome_of_what_is_done_by_then_writes_nothing(catalog: Catalog) -> None:
+    await take(catalog, upload_event(1))
+    mine = await claim(catalog)
+    with meanwhile(catalog, "UPDATE uploads", "UPDATE uploads SET state = 'failed'"):
+        committed = await commit(catalog, ready(mine))
+
+    assert (committed.state, (await upload(catalog)).state) == (None, State.FAILED)
+
+
 async def test_an_event_that_comes_before_the_outcome_has_the_upload_done_once_more(catalog: Catalog) -> None:
     await take(catalog, upload_event(1))
     mine = await claim(catalog)
