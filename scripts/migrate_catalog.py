@@ -28,7 +28,8 @@ def command(
 ) -> None:
     """Move the catalog to another database, and mark the old one as moved. Stop every worker before.
 
-    Rows are counted and added up on both sides before anything moves. A move that was killed begins again.
+    The old one is marked once rows are counted and added up on both sides. A move that was killed begins
+    again.
     """
 
     async def body(settings: Settings) -> None:

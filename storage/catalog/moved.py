@@ -15,16 +15,18 @@ _COMMAND = "`media migrate-catalog`"
 
 @dataclass(frozen=True)
 class Mark:
-    """What the row says of a move: whose, which, from where and to where, and whether it has ended.
+    """What the row says of a move: whose, which, from where and to where, and how far it is.
 
-    `to` is None in the catalog that is being filled.
+    `to` is None in the catalog that is being filled. Once `closing`, the other catalog may be the one that is
+    used: the move can only be ended.
     """
 
     catalog: str
     nonce: str
     source: str
     to: str | None
-    done: bool
+    closing: bool = False
+    done: bool = False
 
 
 async def read_mark(connection: AsyncConnection) -> Mark | None:
@@ -43,7 +45,7 @@ async def check_not_moved(connection: AsyncConnection, name: str) -> None:
         raise CatalogMoved(f"The catalog {name} is filled from {mark.source}: wait for {_COMMAND} to end.")
     if mark.done:
         raise CatalogMoved(f"The catalog {name} was moved to {mark.to}: set MEDIA_CATALOG_URL to that one.")
+    remedy = "run it again" if mark.closing else "run it again, or take it back with --cancel"
     raise CatalogMoved(
-        f"The catalog {name} moves to {mark.to}: wait for {_COMMAND} to end. Where it was killed, run it "
-        "again, or take it back with --cancel."
+        f"The catalog {name} moves to {mark.to}: wait for {_COMMAND} to end. Where it was killed, {remedy}."
     )

@@ -1,7 +1,8 @@
 """A catalog moves to another database: everything is there, and nobody writes the old one any more."""
 
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from uuid import UUID
 
@@ -173,11 +174,101 @@ async def test_only_the_last_mark_is_missing_after_a_kill_at_the_very_end(
     source: Catalog, target: Database
 ) -> None:
     await run(move_of(source, target))
-    await write(source.database, "UPDATE kv SET value = replace(value, 'true', 'false') WHERE name = 'moved'")
+    mark = "replace(value, '\"done\":true', '\"done\":false')"
+    await write(source.database, f"UPDATE kv SET value = {mark} WHERE name = 'moved'")
 
-    assert await run(move_of(source, target)) == []  # nothing is copied over what workers may have written
-    with pytest.raises(MoveRefused):
+    with pytest.raises(MoveRefused, match="run the move again"):
         await cancel(source.database)
+    assert await run(move_of(source, target)) == []  # nothing is copied over what workers may have written
+    with pytest.raises(MoveRefused, match="moving back"):
+        await cancel(source.database)
+
+
+@pytest.mark.parametrize("urls", ["sqlite-postgres"], indirect=True)
+async def test_the_old_catalog_stays_sealed_once_the_new_one_may_be_in_use(
+    source: Catalog, target: Database, urls: tuple[str, str]
+) -> None:
+    await write(
+        source.database,
+        "CREATE TRIGGER full BEFORE UPDATE ON kv WHEN NEW.value LIKE '%\"done\":true%' "
+        "BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
+    )
+    with pytest.raises(CatalogUnavailable, match="the disk is full"):
+        await run(move_of(source, target))
+
+    with pytest.raises(CatalogUnavailable, match="nothing is written here"):
+        await is_used(source)
+    with pytest.raises(CatalogMoved, match="killed, run it again\\."):
+        async with open_catalog(urls[0]):
+            pass
+    async with open_catalog(urls[1]) as moved:
+        assert await is_used(moved)
+    await write(source.database, "DROP TRIGGER full")
+    with pytest.raises(MoveRefused, match="new may be the catalog already"):
+        await run(CatalogMove(source.database, target, source_name="old", target_name="another"))
+    assert await run(move_of(source, target)) == []
+    assert await Reports(target).find(LATE) is not None
+
+
+async def test_a_move_that_was_cancelled_meanwhile_does_not_end(
+    source: Catalog, target: Database, urls: tuple[str, str]
+) -> None:
+    running = move_of(source, target).run()
+    await anext(running)
+    await cancel(source.database)
+    assert await is_used(source)
+
+    with pytest.raises(MoveRefused, match="was cancelled"):
+        [step async for step in running]
+
+    assert await is_used(source)
+    with pytest.raises(CatalogMoved, match="is filled from old"):
+        async with open_catalog(urls[1]):
+            pass
+    await run(move_of(source, target))
+    assert await Reports(target).find(LATE) is not None
+
+
+async def test_of_two_moves_at_once_one_ends(source: Catalog, target: Database, tmp_path: Path) -> None:
+    first = move_of(source, target).run()
+    await anext(first)
+    async with open_database(url_of(tmp_path / "third.db"), create=True, migrate=False) as third:
+        await run(move_of(source, third))
+
+        with pytest.raises(MoveRefused, match="another one has begun"):
+            [step async for step in first]
+        assert await count_rows(third) == await count_rows(source.database)
+    with pytest.raises(CatalogUnavailable, match="nothing is written here"):
+        await is_used(source)
+
+
+async def test_of_two_moves_into_one_database_the_later_ends(source: Catalog, target: Database) -> None:
+    first, second = move_of(source, target).run(), move_of(source, target)
+    await anext(first)
+    later = second.run()
+    await anext(later)
+
+    with pytest.raises(MoveRefused, match="Another move"):
+        await anext(first)
+    assert [step async for step in later]
+    assert await count_rows(target) == await count_rows(source.database)
+
+
+@pytest.mark.parametrize("urls", ["sqlite-postgres"], indirect=True)
+async def test_a_copy_that_was_filled_from_another_copy_is_not_taken_for_this_one(
+    source: Catalog, target: Database, tmp_path: Path
+) -> None:
+    rehearsal = tmp_path / "rehearsal.db"
+    with closing(sqlite3.connect(tmp_path / "old.db")) as old:
+        old.execute("VACUUM INTO ?", [str(rehearsal)])
+    async with open_database(url_of(rehearsal), create=False, migrate=False) as copy:
+        await run(move_of(copy, target))
+    assert await is_used(source)
+
+    for _ in range(2):
+        with pytest.raises(MoveRefused, match="may have been used since: choose an empty database"):
+            await run(move_of(source, target))
+    assert await is_used(source)
 
 
 async def test_a_catalog_moves_back_into_the_one_that_it_came_from(source: Catalog, target: Database) -> None:
