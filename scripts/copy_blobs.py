@@ -1,6 +1,6 @@
 """`media copy-blobs`: copies the storage to another place while workers run, and then moves there."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -13,7 +13,9 @@ from scripts.progress import Progress
 from scripts.targets import with_target
 from scripts.terminal import AsJson, CommandError, counted, output, print_error, print_json, run, table
 from storage.blobs import Storage
-from storage.blobs.copying import BlobCopy, CopyStep, check_target
+from storage.blobs.copy_notes import CopyNotes
+from storage.blobs.copying import BlobCopy, CopyStep, Extra, check_target
+from storage.blobs.extras import Extras, ExtraStep
 from storage.blobs.opening import open_blobs
 from storage.blobs.owners import moved, unfinished
 from storage.catalog.kv import Checkpoint
@@ -23,12 +25,16 @@ from worker.queue import open_queue
 from worker.settings import Settings
 from worker.stores import Stores, open_stores
 
-_SHOWN = 20  # blobs that could not be copied
+_SHOWN = 20  # blobs that could not be copied, or are extra
+_LISTED = 10_000  # at most, in the JSON
 
 
 @dataclass
 class Copied:
-    """How much was copied (or would be), was there already, and was removed from the copy again."""
+    """How much was copied (or would be), was there already, and left the copy for its trash again.
+
+    `extra` counts the originals that the target has otherwise, or that it alone has, and that no copy wrote.
+    """
 
     to: str
     finished: bool = False
@@ -37,6 +43,8 @@ class Copied:
     same: int = 0
     removed: int = 0
     misnamed: int = 0
+    extra: int = 0
+    extras: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
 
     def add(self, step: CopyStep) -> None:
@@ -44,8 +52,17 @@ class Copied:
         self.copied += step.copied
         self.bytes += step.bytes
         self.same += step.same
-        self.removed += step.removed
         self.refused |= step.refused
+        self._note_extra(step.extra)
+
+    def add_extra(self, step: ExtraStep) -> None:
+        """Count in what only the target has."""
+        self.removed += step.removed
+        self._note_extra(step.extra)
+
+    def _note_extra(self, keys: Sequence[str]) -> None:
+        self.extra += len(keys)
+        self.extras += keys[: _LISTED - len(self.extras)]
 
     def note_misnamed(self, path: str) -> None:
         """Count a name that no key can have, and so no copy."""
@@ -61,6 +78,12 @@ def command(
         typer.Option("--finish", help="Workers are stopped: copy the rest, and give the copy the marker."),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be copied.")] = False,
+    extra: Annotated[
+        Extra | None,
+        typer.Option(
+            help="With --finish: keep originals that no copy wrote, or move them to the trash there."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy all blobs of the storage to another one.
@@ -70,23 +93,35 @@ def command(
     """
 
     async def body(settings: Settings) -> int:
+        if extra and not finish:
+            raise CommandError("--extra goes with --finish.", code=2)
         url = with_target(settings, "storage_url", to).storage_url
         async with (
             open_stores(settings, create=False) as stores,
             open_blobs(url, create=not dry_run) as target,
         ):
-            done = await _copy(settings, stores, target, to, finish=finish, dry_run=dry_run)
+            done = await _copy(settings, stores, target, to, finish=finish, dry_run=dry_run, extra=extra)
         if as_json:
             print_json(asdict(done))
         else:
             _report(done, dry_run=dry_run)
+        if finish and not dry_run and not done.finished:
+            _say_what_to_do(done)
+            return 1
         return 1 if done.refused else 0
 
     run(body)
 
 
 async def _copy(
-    settings: Settings, stores: Stores, target: Storage, url: str, *, finish: bool, dry_run: bool
+    settings: Settings,
+    stores: Stores,
+    target: Storage,
+    url: str,
+    *,
+    finish: bool,
+    dry_run: bool,
+    extra: Extra | None,
 ) -> Copied:
     catalog, blobs, done = stores.catalog, stores.blobs, Copied(url)
     if await target.catalog_id() == catalog.id:
@@ -101,13 +136,15 @@ async def _copy(
         await _require_no_worker(settings)
     if not dry_run:
         await target.rebind(unfinished(catalog.id))
-    copying = BlobCopy(blobs, target, dry_run=dry_run)
+    copying = BlobCopy(blobs, target, dry_run=dry_run, extra=extra)
+    extras = Extras(blobs, target, catalog.sweeps, dry_run=dry_run, extra=extra)
     async with _progress(catalog) as progress:
         if finish or dry_run:
-            await _whole(copying, done, progress)
+            await _whole(copying, extras, done, progress)
         else:
             await _resumed(copying, catalog.checkpoint(_name_of(url)), done, progress)
-    if finish and not dry_run and not done.refused:
+    if finish and not dry_run and not done.refused and (extra or not done.extra):
+        await CopyNotes(target).forget()
         await target.rebind(catalog.id)
         await blobs.rebind(moved(catalog.id, url))
         done.finished = True
@@ -128,12 +165,12 @@ async def _progress(catalog: Catalog) -> AsyncIterator[Progress]:
         yield progress
 
 
-async def _whole(copying: BlobCopy, done: Copied, progress: Progress) -> None:
+async def _whole(copying: BlobCopy, extras: Extras, done: Copied, progress: Progress) -> None:
     async for step in copying.copy(on_misnamed=done.note_misnamed):
         done.add(step)
         progress.advance(step.copied + step.same)
-    async for step in copying.remove_gone():
-        done.add(step)
+    async for left in extras.set_aside():
+        done.add_extra(left)
 
 
 async def _resumed(copying: BlobCopy, checkpoint: Checkpoint, done: Copied, progress: Progress) -> None:
@@ -152,6 +189,8 @@ def _name_of(url: str) -> str:
 
 
 def _report(done: Copied, *, dry_run: bool) -> None:
+    if done.extra:
+        output.print(table("Only there, or newer", ("key",), ([key] for key in done.extras[:_SHOWN])))
     if done.refused:
         rows = list(done.refused.items())[:_SHOWN]
         output.print(table("Not copied", ("key", "reason"), rows))
@@ -159,7 +198,7 @@ def _report(done: Copied, *, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
     output.print(
         f"{counted(done.copied, 'blob')} {would}copied ({size(done.bytes)}), {done.same} were there already, "
-        f"{done.removed} {would}removed from the copy."
+        f"{done.removed} {would}moved from the copy to its trash."
     )
     if done.finished:
         output.print(
@@ -167,3 +206,14 @@ def _report(done: Copied, *, dry_run: bool) -> None:
         )
     elif not dry_run:
         output.print("Run it again for what is new; with --finish once every worker and app is stopped.")
+
+
+def _say_what_to_do(done: Copied) -> None:
+    if done.extra:
+        print_error(
+            f"{done.to} has {counted(done.extra, 'original')} that no copy wrote, and that the storage does "
+            f"not have or has otherwise: {shown(done.extras[0])}. Nothing was done to what is there. Has an "
+            "app put it there? Run this again with --extra keep. Is it of an earlier time, and was deleted "
+            "since? With --extra trash, which moves it to the trash there, for MEDIA_RETENTION."
+        )
+    print_error(f"The storage is as it was, and {done.to} a copy that is not finished: run it again.")

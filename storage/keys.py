@@ -17,6 +17,7 @@ TRASH = "trash"
 AREAS = (UPLOADS, VARIANTS, TRASH, STAGING)  # each may be a volume of its own
 HIDDEN = ".media-"  # names directly in an area that begin so are this program's own, and no blobs
 BESIDE = f"{HIDDEN}staging"  # in an area on another volume than `staging/`: its own unfinished writes
+COPIED = f"{TRASH}/{HIDDEN}copied"  # in an unfinished copy: what it has written
 UNFINISHED = (STAGING, *(f"{area}/{BESIDE}" for area in (TRASH, UPLOADS, VARIANTS)))
 
 MAX_SOURCE_BYTES = 1024
@@ -99,8 +100,13 @@ def deletion_folder(upload_id: UUID, claim: int) -> str:
     return f"{_DELETION}{upload_id}-{claim}"
 
 
+def copy_folder(number: UUID) -> str:
+    """The folder of a copy's trash for what its source has no more; it is purged as a deletion's is."""
+    return f"{_DELETION}by-copy-{number.hex[:8]}"
+
+
 def is_deletion_folder(folder: str) -> bool:
-    """Whether that folder of the trash holds the original of a deleted upload."""
+    """Whether that folder of the trash holds the original of a deleted upload, or what left a copy."""
     return folder.startswith(_DELETION)
 
 

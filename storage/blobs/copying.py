@@ -4,9 +4,12 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
+from uuid import uuid4
 
-from storage.blobs import BlobInfo, CheckIdentity, Delete, Existence, Identity, Inspect, Open, Put
+from storage.blobs import BlobInfo, Existence, Identity, Inspect, Move, Open, Put
+from storage.blobs.copy_notes import CopyNotes, NoteVerbs
 from storage.blobs.mapping import mapped
 from storage.errors import (
     BlobForbidden,
@@ -15,7 +18,7 @@ from storage.errors import (
     KeyRefused,
     RootMismatch,
 )
-from storage.keys import TRASH, UPLOADS, VARIANTS
+from storage.keys import TRASH, UPLOADS, VARIANTS, copy_folder, trash_key
 from storage.tasks import together
 from storage.threads import in_thread
 
@@ -26,19 +29,27 @@ _CHUNK = 1024 * 1024
 _CLOCKS_DIFFER_S = 300.0  # at most, from one storage to the other
 
 
-class CopyFrom(Open, Inspect, CheckIdentity, Protocol):
+class CopyFrom(Open, Inspect, Protocol):
     """The verbs of the storage that is copied; none of them changes it."""
 
 
-class CopyTo(Put, Delete, Inspect, Identity, Protocol):
-    """The verbs of the storage that becomes the copy."""
+class CopyTo(NoteVerbs, Put, Move, Inspect, Identity, Protocol):
+    """The verbs of the storage that becomes the copy; what is not a copy's leaves it for its trash alone."""
+
+
+class Extra(Enum):
+    """What becomes of originals that the copy has, and that neither its source has nor a copy has written."""
+
+    KEEP = "keep"
+    TRASH = "trash"
 
 
 @dataclass(frozen=True)
 class CopyStep:
     """What became of a page of keys in `area`, up to the key `last`.
 
-    `refused` says of blobs that cannot be copied why not.
+    `extra` are those of which the target has another, newer one, which stays. `refused` says of blobs that
+    cannot be copied why not.
     """
 
     area: str
@@ -46,7 +57,7 @@ class CopyStep:
     copied: int = 0
     bytes: int = 0
     same: int = 0
-    removed: int = 0
+    extra: Sequence[str] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -71,7 +82,8 @@ class BlobCopy:
     """The copy of the blobs of `source` in `target`; with `dry_run` nothing is written.
 
     A blob is copied where the target has none, or one of another size; an original also where it was
-    written after its copy was. The name of a variant stands for its bytes.
+    written after its copy was. The name of a variant stands for its bytes. An original in the target that is
+    another, and newer, is somebody's: `extra` says whether it makes room, and without a word it stays.
     """
 
     def __init__(
@@ -80,11 +92,14 @@ class BlobCopy:
         target: CopyTo,
         *,
         dry_run: bool = False,
+        extra: Extra | None = None,
         clocks_differ_s: float = _CLOCKS_DIFFER_S,
     ) -> None:
         self._source = source
         self._target = target
         self._dry_run = dry_run
+        self._extra = extra
+        self._folder = copy_folder(uuid4())
         self._clocks_differ_s = clocks_differ_s
 
     async def copy(
@@ -98,35 +113,44 @@ class BlobCopy:
         for name in _AREAS[_AREAS.index(area) if area else 0 :]:
             start = after if name == area else ""
             async with aclosing(self._source.list(name, start, on_misnamed=on_misnamed)) as pages:
-                async for page in _pieces(pages):
+                async for page in pieces(pages):
                     yield await self._copy_page(name, page)
-
-    async def remove_gone(self) -> AsyncGenerator[CopyStep, None]:
-        """Remove copies of what the source surely does not have any more; yields page by page.
-
-        Raises: BlobsUnavailable, RootMismatch.
-        """
-        for name in _AREAS:
-            async with aclosing(self._target.list(name)) as pages:
-                async for page in _pieces(pages):
-                    yield await self._remove_page(name, page)
 
     async def _copy_page(self, area: str, keys: Sequence[str]) -> CopyStep:
         seen, copies = await together(self._source.stat(keys), self._target.stat(keys))
         found = [info for info in seen.values() if isinstance(info, BlobInfo)]
+        newer = [info.key for info in found if self._is_newer(area, info, copies[info.key])]
+        kept = [] if self._extra is Extra.TRASH else newer
         lacking = [info for info in found if not self._has_copy(area, info, copies[info.key])]
+        lacking = [info for info in lacking if info.key not in kept]
         refused = {key: "it cannot be read" for key, info in seen.items() if info is Existence.UNKNOWN}
-        written = 0
         if self._dry_run:
             written = sum(info.bytes for info in lacking)
-        for start in range(0, 0 if self._dry_run else len(lacking), _AT_ONCE):
-            group = lacking[start : start + _AT_ONCE]
-            done = await together(*(self._copy_one(info.key) for info in group))
-            written += sum(size for size in done if isinstance(size, int))
-            refused |= {info.key: why for info, why in zip(group, done, strict=True) if isinstance(why, str)}
-        same = len(found) - len(lacking)
+        else:
+            await set_aside(self._target, self._folder, [key for key in newer if key not in kept])
+            written, not_copied = await self._copy_all(area, [info.key for info in lacking])
+            refused |= not_copied
         copied = len(lacking) - sum(info.key in refused for info in lacking)
-        return CopyStep(area, keys[-1], copied, written, same, refused=refused)
+        same = len(found) - len(lacking) - len(kept)
+        return CopyStep(area, keys[-1], copied, written, same, extra=kept, refused=refused)
+
+    async def _copy_all(self, area: str, keys: Sequence[str]) -> tuple[int, Mapping[str, str]]:
+        """Copy these; returns how many bytes, and of those that cannot be copied why not."""
+        written, refused = 0, dict[str, str]()
+        for start in range(0, len(keys), _AT_ONCE):
+            group = keys[start : start + _AT_ONCE]
+            done = await together(*map(self._copy_one, group))
+            written += sum(size for size in done if isinstance(size, int))
+            refused |= {key: why for key, why in zip(group, done, strict=True) if isinstance(why, str)}
+        if area == UPLOADS:
+            await CopyNotes(self._target).note(key for key in keys if key not in refused)
+        return written, refused
+
+    def _is_newer(self, area: str, info: BlobInfo, copy: BlobInfo | Existence) -> bool:
+        """Whether the copy of an original is none: somebody has written another since."""
+        if area != UPLOADS or not isinstance(copy, BlobInfo) or copy.bytes == info.bytes:
+            return False
+        return info.changed_at + self._clocks_differ_s < copy.changed_at
 
     def _has_copy(self, area: str, info: BlobInfo, copy: BlobInfo | Existence) -> bool:
         if not isinstance(copy, BlobInfo) or copy.bytes != info.bytes:
@@ -143,17 +167,16 @@ class BlobCopy:
         except (BlobRefused, BlobForbidden, KeyRefused) as error:
             return str(error)
 
-    async def _remove_page(self, area: str, keys: Sequence[str]) -> CopyStep:
-        await self._source.check_identity()
-        seen = await self._source.stat(keys)
-        await self._source.check_identity()  # a storage that went away meanwhile had nothing
-        gone = [key for key in keys if seen[key] is Existence.MISSING]
-        for start in range(0, 0 if self._dry_run else len(gone), _AT_ONCE):
-            await together(*(self._target.delete(key) for key in gone[start : start + _AT_ONCE]))
-        return CopyStep(area, keys[-1], removed=len(gone))
+
+async def set_aside(target: Move, folder: str, keys: Sequence[str]) -> None:
+    """Move these to that folder of the target's trash, which a purge empties once the retention is over."""
+    for start in range(0, len(keys), _AT_ONCE):
+        group = keys[start : start + _AT_ONCE]
+        await together(*(target.move(key, trash_key(folder, key)) for key in group))
 
 
-async def _pieces(pages: AsyncGenerator[Sequence[str], None]) -> AsyncIterator[Sequence[str]]:
+async def pieces(pages: AsyncGenerator[Sequence[str], None]) -> AsyncIterator[Sequence[str]]:
+    """The keys of all pages, in pages that are small enough for one step."""
     async for page in pages:
         for start in range(0, len(page), _PAGE):
             yield page[start : start + _PAGE]

@@ -14,7 +14,7 @@ from itertools import count as counter
 from storage.blobs import BlobInfo, Existence, Source, stat_listed
 from storage.blobs.memory_file import MemoryFile, memory_file
 from storage.errors import BlobChanged, BlobNotFound, RootMismatch
-from storage.keys import segments
+from storage.keys import AREAS, is_hidden, segments
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ class MemoryBlobs:
         self, prefix: str, after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
     ) -> AsyncGenerator[Sequence[str], None]:
         segments(prefix)
-        if page := sorted(key for key in self._blobs if key.startswith(f"{prefix}/") and key > after):
+        below = [key for key in self._blobs if key.startswith(f"{prefix}/") and key > after]
+        if page := sorted(key for key in below if prefix not in AREAS or not is_hidden(key.split("/")[1])):
             yield page
 
     def list_infos(

@@ -72,6 +72,31 @@ def test_a_storage_moves_back_to_where_it_was(place: Workplace) -> None:
     assert place.run("media", "--burst", MEDIA_STORAGE_URL=new).returncode == 1
 
 
+def test_an_original_that_only_the_target_has_ends_a_finish_until_somebody_says_what_becomes_of_it(
+    place: Workplace,
+) -> None:
+    new = place.home / "new"
+    copying = "copy-blobs", "--to", f"file:{new}"
+    place.put("uploads/gone.jpg", pictures.small(3))
+    assert media(place.env(), *copying).returncode == 0
+    (place.root / "uploads/gone.jpg").unlink()
+    early = new / "uploads/early.jpg"
+    early.write_bytes(pictures.small(4))  # by an app that knows the new place already
+
+    refused = media(place.env(), *copying, "--finish", "--json")
+
+    assert refused.returncode == 1
+    assert (document(refused)["finished"], document(refused)["extras"]) == (False, ["uploads/early.jpg"])
+    assert "Run this again with --extra keep" in " ".join(refused.stderr.split())
+    assert place.run("media", "--burst").returncode == 0  # nothing has moved yet
+    done = document(media(place.env(), *copying, "--finish", "--extra", "keep", "--json"))
+    assert done["finished"] is True
+    assert files(new) == files(place.root) | {"uploads/early.jpg": early.read_bytes()}
+    [trashed] = new.glob("trash/*/uploads/*")
+    assert (trashed.name, trashed.read_bytes()) == ("gone.jpg", pictures.small(3))
+    assert [path.name for path in new.glob("trash/.*")] == []  # no notes
+
+
 def test_a_dry_run_counts_and_leaves_no_marker(place: Workplace) -> None:
     new = place.home / "new"
     new.mkdir()

@@ -15,7 +15,7 @@ from storage.blobs.memory import MemoryBlobs
 from storage.blobs.opening import open_blobs
 from storage.blobs.s3_place import S3Place
 from storage.errors import BlobNotFound, KeyRefused, RootMismatch
-from storage.keys import AREAS, UNFINISHED
+from storage.keys import AREAS, COPIED, UNFINISHED
 from tests.support.blobs import chunks, info_of, is_there, listed, stat_of
 from tests.support.s3 import new_place
 from tests.support.s3_console import make_folder
@@ -299,6 +299,14 @@ class BlobsContract:
         space = await blobs.space()
 
         assert space is None or 0 <= space.free_bytes <= space.bytes
+
+    async def test_what_this_program_hides_in_an_area_is_listed_only_where_it_is_asked_for(
+        self, blobs: Storage
+    ) -> None:
+        await blobs.store([(f"{COPIED}/a", b"x"), ("trash/b", b"x")])
+
+        assert await listed(blobs, "trash") == ["trash/b"]
+        assert await listed(blobs, COPIED) == [f"{COPIED}/a"]
 
     @pytest.mark.fault(43)
     @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS.keys())
