@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 _GOODBYE_TIMEOUT_S = 5  # for the last commands to a Redis that may hang
 _HEALTHY_S = 30
+_LONGEST_PAUSE_S = 0.5  # between two polls
 
 
 async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECODER) -> None:
@@ -81,24 +82,38 @@ def _outage(error: BaseException) -> tuple[str, str]:
 
 
 class PromptWorker(Worker):
-    """arq's worker, which also polls as soon as this process has enqueued a job.
+    """arq's worker, which polls as soon as this process has enqueued a job or ended one.
 
-    While it has no job it polls half as often: only retries and jobs of other workers wait for a poll.
+    Otherwise only retries and jobs of other processes wait for a poll: while none is found, it polls half as
+    often each time, down to twice a second; arq wants that for its periodic tasks.
     A job that outlived its lock is not started a second time beside itself.
     """
+
+    _pause_s = 0.0
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         # arq keeps one task for each id: of two runs, the second to end would fail, and finish the job.
         # One that has ended stays until arq has seen what it failed of, which is right after this.
-        await super().start_jobs([job for job in job_ids if job.decode() not in self.tasks])
+        known = set(self.tasks)
+        await super().start_jobs([job for job in job_ids if job.decode() not in known])
+        for job_id in self.tasks.keys() - known:
+            self.tasks[job_id].add_done_callback(lambda _: self._queued.set())
+            self._pause_s = 0
 
     async def _poll_iteration(self) -> None:
-        queued: asyncio.Event = self.ctx["app"].queue.jobs.queued
+        longest_s = max(_LONGEST_PAUSE_S, self.poll_delay_s)
+        self._pause_s = min(max(2 * self._pause_s, self.poll_delay_s), longest_s)
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.poll_delay_s if self.tasks else 2 * self.poll_delay_s):
-                await queued.wait()
-        queued.clear()
+            async with asyncio.timeout(self._pause_s):
+                await self._queued.wait()
+                self._pause_s = 0
+        self._queued.clear()
         await super()._poll_iteration()
+
+    @property
+    def _queued(self) -> asyncio.Event:
+        queued: asyncio.Event = self.ctx["app"].queue.jobs.queued
+        return queued
 
 
 async def _cancel_jobs(worker: Worker) -> None:

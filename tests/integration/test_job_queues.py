@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from worker.queue.heartbeats import place
 from worker.supervise import PromptWorker
 
 STREAM = "media:uploads"
+INDEX = f"{STREAM}:queues"
 POLLS = 10
 Join = Callable[..., Queue]
 
@@ -254,6 +256,7 @@ async def _waiting_long(queue: Queue, count: int) -> set[bytes]:
     """Jobs of that worker that were due long ago."""
     jobs = await _enqueue(queue, count)
     await queue.redis.zadd(queue.jobs.key, {job: 1000 + at for at, job in enumerate(sorted(jobs))})
+    await queue.redis.zadd(INDEX, {_instance(queue): 1000})
     return jobs
 
 
@@ -276,11 +279,43 @@ async def test_what_runs_has_just_come_is_due_later_or_is_corrupt_is_taken_by_no
     await full.redis.zadd(full.jobs.key, {runs: 1, corrupt: 1, later: 1e15})
     await full.jobs.renew(runs.decode(), 10)
     await full.redis.set(job_key_prefix.encode() + corrupt, b"[]")
+    await full.redis.zadd(INDEX, {_instance(full): 1000})
 
     await idle.jobs.help_out(4)
 
     assert await _queued(idle) == set()
     assert await _queued(full) == {runs, new, later, corrupt}
+
+
+async def test_the_index_has_since_when_a_job_waits_in_a_queue(join: Join) -> None:
+    worker = join()
+
+    async def noted() -> float | None:
+        await worker.jobs.untaken()
+        score: float | None = await worker.redis.zscore(INDEX, _instance(worker))
+        return score
+
+    [job] = await _enqueue(worker, 1)
+    enqueued = await noted()
+    await worker.redis.set(in_progress_key_prefix.encode() + job, "1")
+    begun = await noted()
+    await worker.redis.delete(in_progress_key_prefix.encode() + job)
+    returned = await noted()
+    await _enqueue(worker, 1)
+
+    assert enqueued
+    assert begun == 0
+    assert returned
+    assert await noted() == returned
+
+
+async def test_a_worker_corrects_what_another_process_noted_of_its_queue(join: Join) -> None:
+    worker = join()
+    await worker.redis.zadd(INDEX, {_instance(worker): 1000})
+
+    await worker.jobs.help_out(4)
+
+    assert await worker.redis.zscore(INDEX, _instance(worker)) == 0
 
 
 async def test_a_worker_without_room_takes_nothing(join: Join) -> None:
@@ -364,15 +399,47 @@ class Fleet:
 
     workers: Sequence[PromptWorker]
 
-    async def commands_of(self, polls: int) -> int:
-        """How many commands Redis gets while each worker polls so often."""
+    async def polled(self, times: int) -> Counter[str]:
+        """What Redis is asked while each worker polls so often."""
+
+        async def poll() -> None:
+            for worker in self.workers:
+                for _ in range(times):
+                    worker.ctx["app"].queue.jobs.queued.set()
+                    await worker._poll_iteration()
+
+        return await self._asked(poll)
+
+    async def worked(self) -> Counter[str]:
+        """What Redis is asked while each worker does one job, and then looks what else there is to do."""
+
+        async def work() -> None:
+            for worker in self.workers:
+                queue = worker.ctx["app"].queue
+                await _enqueue(queue, 1)
+                await worker._poll_iteration()
+                await asyncio.gather(*worker.tasks.values())
+                await worker._poll_iteration()
+                assert not await queue.jobs.untaken()
+                await queue.jobs.help_out(4)
+
+        return await self._asked(work)
+
+    async def helped(self) -> Counter[str]:
+        """What Redis is asked while each worker looks once whether it can take jobs of others."""
+
+        async def help_out() -> None:
+            for worker in self.workers:
+                await worker.ctx["app"].queue.jobs.help_out(worker.max_jobs)
+
+        return await self._asked(help_out)
+
+    async def _asked(self, act: Callable[[], Awaitable[None]]) -> Counter[str]:
         client = self.workers[0].pool
         await client.config_resetstat()
-        for worker in self.workers:
-            for _ in range(polls):
-                await worker._poll_iteration()
+        await act()
         found = await client.info("commandstats")
-        return sum(of_one["calls"] for name, of_one in found.items() if "config" not in name)
+        return Counter({name: of_one["calls"] for name, of_one in found.items() if "config" not in name})
 
 
 @asynccontextmanager
@@ -390,6 +457,9 @@ async def fleet(*busy: int) -> AsyncIterator[Fleet]:
             await _beat(queue)
             for job in await _enqueue(queue, at_work):
                 await client.set(in_progress_key_prefix.encode() + job, instance)
+            if at_work:
+                await client.zadd(INDEX, {instance: 1000})
+                await queue.jobs.untaken()
             workers.append(_worker(queue, process))
         try:
             yield Fleet(workers)
@@ -398,17 +468,20 @@ async def fleet(*busy: int) -> AsyncIterator[Fleet]:
                 await worker.pool.aclose(close_connection_pool=True)
 
 
-async def test_the_commands_of_a_worker_do_not_grow_with_the_number_of_workers() -> None:
+async def test_the_commands_of_an_upload_do_not_grow_with_the_number_of_workers() -> None:
     each = {}
     for count in (2, 16):
-        async with fleet(*[4] * count) as workers:
-            each[count] = await workers.commands_of(POLLS) / count
+        async with fleet(*[0] * count) as workers:
+            each[count] = (await workers.worked()).total() / count
 
     assert each[16] < 1.1 * each[2]
+    assert each[16] < 40  # arq's share of it are 24
 
 
 async def test_an_idle_worker_asks_nothing_for_the_184_jobs_that_others_have_in_work() -> None:
     async with fleet(0, *[4] * 46) as workers:
-        asked = await Fleet(workers.workers[:1]).commands_of(POLLS)
+        one = Fleet(workers.workers[:1])
+        polled, helped = await one.polled(POLLS), await one.helped()
 
-    assert asked <= 5 * POLLS
+    assert polled.total() <= 5 * POLLS
+    assert helped == {"cmdstat_zrangebyscore": 2}  # its own queue, and the index

@@ -1,10 +1,10 @@
 """A worker starts at once what it has enqueued itself, however rarely it looks at the queue."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from time import monotonic
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from arq import ArqRedis
 from arq.constants import in_progress_key_prefix
+from arq.typing import WorkerCoroutine
 from arq.worker import func
 
 from scripts.redis_server import temporary_redis
@@ -20,7 +21,6 @@ from worker.supervise import PromptWorker
 
 RARELY_S = 60.0
 OFTEN_S = 0.1
-LOOKS = 5
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,25 @@ class Running:
 
     ended: asyncio.Task[None]
 
-    async def looked(self) -> float:
-        """The seconds that so many looks at the queue took."""
+    async def pauses(self, count: int) -> Sequence[float]:
+        """The seconds between so many looks at the queue and the next."""
         async with self.redis.monitor() as monitor:
             looks = (each async for each in monitor.listen() if each["command"].startswith("ZRANGEBYSCORE"))
-            await anext(looks)
-            began = monotonic()
-            for _ in range(LOOKS):
-                await anext(looks)
-            return monotonic() - began
+            times = [(await anext(looks))["time"] for _ in range(count + 1)]
+        return [later - earlier for earlier, later in pairwise(times)]
+
+
+def _worker(queue: Queue, process: WorkerCoroutine, **options: Any) -> PromptWorker:
+    return PromptWorker(
+        functions=[func(process, name=PROCESS)],
+        queue_name=queue.jobs.key,
+        redis_pool=queue.redis,
+        handle_signals=False,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+        ctx={"app": SimpleNamespace(queue=queue)},
+        **options,
+    )
 
 
 @asynccontextmanager
@@ -68,17 +78,7 @@ async def running(poll_delay: float, *, work: asyncio.Event | None = None) -> As
     with temporary_redis() as server:
         redis = connect(server.url, job_queue_of("uploads"))
         queue = Queue(redis, "uploads", "me", 1000)
-        worker = PromptWorker(
-            functions=[func(process, name=PROCESS)],
-            queue_name=queue.jobs.key,
-            redis_pool=redis,
-            on_startup=start_up,
-            poll_delay=poll_delay,
-            handle_signals=False,
-            job_serializer=serialize,
-            job_deserializer=deserialize,
-            ctx={"app": SimpleNamespace(queue=queue)},
-        )
+        worker = _worker(queue, process, on_startup=start_up, poll_delay=poll_delay)
         task = asyncio.create_task(worker.async_run())
         await started.wait()
         try:
@@ -96,21 +96,43 @@ async def test_a_job_that_the_worker_itself_has_enqueued_does_not_wait_for_the_n
         await asyncio.wait_for(worker.begun.wait(), RARELY_S / 4)
 
 
-async def test_a_worker_without_a_job_looks_half_as_often() -> None:
+async def test_a_worker_that_finds_nothing_looks_ever_less_often_down_to_twice_a_second() -> None:
     async with running(OFTEN_S) as worker:
-        assert await worker.looked() > LOOKS * OFTEN_S * 1.9
+        pauses = await worker.pauses(4)
+
+    assert max(pauses) > 3 * OFTEN_S
 
 
-async def test_a_worker_with_a_job_looks_as_often_as_arq_does() -> None:
+async def test_a_worker_at_work_looks_no_more_often_than_one_without_a_job() -> None:
     work = asyncio.Event()
     async with running(OFTEN_S, work=work) as worker:
         await worker.queue.jobs.enqueue({uuid4().hex: [uuid4()]})
         await worker.begun.wait()
 
-        fastest = min([await worker.looked() for _ in range(3)])
-
+        pauses = await worker.pauses(4)
         work.set()
-        assert fastest < LOOKS * OFTEN_S * 1.9
+
+    assert max(pauses) > 3 * OFTEN_S
+
+
+async def test_a_job_that_had_no_room_begins_once_another_one_has_ended() -> None:
+    begun = []
+
+    async def process(ctx: dict[Any, Any], ids: list[str]) -> None:
+        begun.append(ctx["job_id"])
+
+    with temporary_redis() as server:
+        redis = connect(server.url, job_queue_of("uploads"))
+        queue = Queue(redis, "uploads", "me", 1000)
+        worker = _worker(queue, process, poll_delay=RARELY_S, max_jobs=1)
+        await queue.jobs.enqueue({uuid4().hex: [uuid4()] for _ in range(2)})
+        async with asyncio.timeout(RARELY_S / 4):
+            for _ in range(2):
+                await worker._poll_iteration()
+            await asyncio.gather(*worker.tasks.values())
+        await redis.aclose(close_connection_pool=True)
+
+    assert len(set(begun)) == 2
 
 
 async def test_a_job_that_outlives_its_lock_is_not_started_again_beside_itself() -> None:
@@ -121,7 +143,7 @@ async def test_a_job_that_outlives_its_lock_is_not_started_again_beside_itself()
         await worker.begun.wait()
 
         assert await worker.redis.delete(in_progress_key_prefix + worker.starts[0]) == 1
-        await worker.looked()
+        await worker.pauses(2)
 
         work.set()
         assert len(worker.starts) == 1

@@ -4,11 +4,14 @@ A poll of arq asks for each job in work at the head of its queue. On one queue f
 for the jobs of all others, so that the commands would grow with the square of the workers.
 
 `<stream>:jobs` is nobody's: it holds what was queued while no worker was healthy.
+
+The index `<stream>:queues` has the time since which jobs may wait in each queue; 0: none does. So a worker
+that has nothing to do asks one question, however many workers there are.
 """
 
 import secrets
 from collections.abc import Collection, Sequence
-from random import shuffle
+from random import sample, shuffle
 
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix
@@ -40,6 +43,9 @@ class JobQueues:
         self._redis = redis
         self._instance = instance
         self._heartbeats = heartbeats
+        self._waits_since_ms = (
+            0  # as the index has it of the own queue, if no other process wrote there since
+        )
 
     async def all(self) -> Sequence[str]:
         """The own queue, the one that is nobody's, and those in the index, each once."""
@@ -50,7 +56,7 @@ class JobQueues:
         instances = {worker.instance for worker in await self._heartbeats.running() if worker.healthy}
         if self._instance is not None:
             instances.add(self._instance)
-        await self._note(instances)
+        await self._index_queues(instances)
         queues = [self._name(instance) for instance in instances] or [self._shared]
         shuffle(queues)
         return queues
@@ -58,8 +64,13 @@ class JobQueues:
     async def mine(self) -> Sequence[str]:
         """The own queue alone."""
         if self._instance is not None:
-            await self._note([self._instance])
+            await self._index_own(self._waits_since_ms or timestamp_ms())
         return [self.own]
+
+    async def note(self, *, waits: bool) -> None:
+        """Note in the index whether jobs wait in the own queue, unless it says so."""
+        if self._instance is not None and waits != bool(self._waits_since_ms):
+            await self._index_own(timestamp_ms() if waits else 0)
 
     async def adopt(self, *, everything: bool = False) -> int:
         """Move what nobody polls into the own queue; returns how many corrupt jobs were removed before.
@@ -73,7 +84,7 @@ class JobQueues:
             return 0
         indexed = await self._indexed()
         if self._instance not in indexed:  # it is new, or was taken for dead
-            await self._note([self._instance])
+            await self._index_own(timestamp_ms())
         kept = {self._instance}
         if not everything:
             kept |= {worker.instance for worker in await self._heartbeats.running()}
@@ -93,12 +104,18 @@ class JobQueues:
     async def take(self, most: int) -> bool:
         """Take up to `most` jobs that have waited in another worker's queue; returns whether there were any.
 
-        That worker has more than it can do, or stands still. Of many queues a few are looked at.
+        That worker has more than it can do, or stands still. Of many queues a few are looked at. In the own
+        queue nothing waits, or this worker would begin it.
         """
         if self._instance is None:
             return False
-        for instance in await self._redis.zrandmember(self._index, _LOOKED_AT):
-            if instance.decode() != self._instance and await self._take(self._name(instance.decode()), most):
+        noted = await self._redis.zrangebyscore(self._index, 1, timestamp_ms() - _WAITED_MS)
+        instances = {member.decode() for member in noted}
+        if self._instance in instances:
+            await self._index_own(0)
+        others = sorted(instances - {self._instance})
+        for instance in sample(others, min(len(others), _LOOKED_AT)):
+            if await self._take(self._name(instance), most):
                 return True
         return False
 
@@ -116,10 +133,14 @@ class JobQueues:
     def _name(self, instance: str) -> str:
         return self._prefix + instance
 
-    async def _note(self, instances: Collection[str]) -> None:
+    async def _index_queues(self, instances: Collection[str]) -> None:
         """Put these into the index, before there is a job in their queues."""
         if instances:
             await self._redis.zadd(self._index, dict.fromkeys(instances, timestamp_ms()))
+
+    async def _index_own(self, waits_since_ms: int) -> None:
+        await self._redis.zadd(self._index, {str(self._instance): waits_since_ms})
+        self._waits_since_ms = waits_since_ms
 
     async def _indexed(self) -> Sequence[str]:
         return [member.decode() for member in await self._redis.zrange(self._index, 0, -1)]
@@ -136,10 +157,11 @@ class JobQueues:
                 return False
             locks = [in_progress_key_prefix.encode() + job for job, _ in found]
             await pipe.watch(*locks)
-            payloads = await pipe.mget(job_key_prefix.encode() + job for job, _ in found)
+            values = await pipe.mget(*locks, *(job_key_prefix.encode() + job for job, _ in found))
+            held, payloads = values[: len(locks)], values[len(locks) :]
             free = {
                 job: due
-                for (job, due), lock, payload in zip(found, await pipe.mget(locks), payloads, strict=True)
+                for (job, due), lock, payload in zip(found, held, payloads, strict=True)
                 if lock is None and payload is not None and is_sound(job, due, payload)
             }
             if not free:

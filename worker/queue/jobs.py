@@ -148,7 +148,9 @@ class Jobs:
         Locked ones are running, or were when their worker died; neither may pause the intake.
         """
         due, _ = await self._due(self.key)
-        return len(due) - sum(await self._are_locked(due))
+        untaken = len(due) - sum(await self._are_locked(due))
+        await self.queues.note(waits=untaken > 0)
+        return untaken
 
     async def help_out(self, at_once: int) -> None:
         """Take jobs of another worker while fewer than `at_once` are due here, and so nothing waits."""

@@ -76,7 +76,6 @@ def attempts(stream: str, events: str) -> Sequence[TriedCommand]:
         _on(ours, "ZRANGE", jobs, "1", "0"),
         _on(ours, "ZRANGEBYSCORE", jobs, "1", "0"),
         _on(ours, "ZREVRANGEBYSCORE", jobs, "0", "1"),
-        _on(ours, "ZRANDMEMBER", jobs, "no-number"),
         _on(ours, "EXPIRE", jobs, "no-time"),
         _on(ours, "GET", f"{stream}:{_NOBODY}"),
         _on(ours, "MGET", f"{stream}:{_NOBODY}"),
