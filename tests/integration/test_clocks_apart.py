@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import select
@@ -40,12 +41,13 @@ def database_kind() -> str:
 
 @pytest.fixture
 def put_clock(put_clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The same, also for who asks `time.time`."""
+    """The same, also for who asks `time.time`, and for arq."""
     right = time.time_ns
 
     def put(seconds: float) -> None:
         put_clock(seconds)
         monkeypatch.setattr(time, "time", lambda: right() / 1e9 + seconds)
+        monkeypatch.setattr("arq.utils.time", lambda: right() / 1e9 + seconds)
 
     return put
 
@@ -79,6 +81,38 @@ async def test_the_pause_after_a_listing_is_not_over_earlier_on_a_host_that_is_a
 
     assert await Adoption(local_blobs, catalog, queue, grace_s=-1).tick("report", pause_s=AN_HOUR_S) == 0
     assert await listing_of(catalog, ADOPTION) == done
+
+
+@pytest.mark.parametrize("ahead_s", [-AN_HOUR_S, AN_HOUR_S])
+async def test_a_job_in_the_queue_of_a_worker_with_another_clock_is_alive_and_stays_as_it_is(
+    queue: Queue, put_clock: Clock, ahead_s: float
+) -> None:
+    other = Queue(queue.redis, STREAM, "other", 1000, instance="elsewhere:1:abc")
+    job_id = uuid4().hex
+    put_clock(ahead_s)
+    await other.heartbeats.beat("elsewhere:1:abc", "", healthy=True, expiry_s=60)
+    await other.jobs.enqueue({job_id: [uuid4()]}, here=True)
+    due_ms = await queue.redis.zscore(other.jobs.key, job_id)
+    put_clock(0)
+
+    alive = await queue.jobs.alive([job_id])
+    await queue.jobs.pull_in()
+
+    assert alive == {job_id}
+    assert await queue.redis.zscore(other.jobs.key, job_id) == due_ms
+
+
+async def test_a_job_that_was_put_far_off_by_a_clock_that_is_right_again_is_gone(
+    queue: Queue, put_clock: Clock
+) -> None:
+    other = Queue(queue.redis, STREAM, "other", 1000, instance="elsewhere:1:abc")
+    job_id = uuid4().hex
+    put_clock(AN_HOUR_S)
+    await other.jobs.enqueue({job_id: [uuid4()]}, here=True)
+    put_clock(0)
+    await other.heartbeats.beat("elsewhere:1:abc", "", healthy=True, expiry_s=60)
+
+    assert await queue.jobs.alive([job_id]) == set()
 
 
 @pytest.mark.parametrize("ahead_s", [-AN_HOUR_S, AN_HOUR_S])

@@ -252,6 +252,29 @@ async def test_a_job_is_alive_in_whichever_queue_it_waits(join: Join) -> None:
     assert [await _queued(queue) for queue in (one, other, command)] == [set(), set(), set()]
 
 
+@pytest.mark.parametrize("heir", ["one that was asked", "one that has just come"])
+async def test_a_job_that_moves_while_the_reconciler_asks_is_alive(
+    join: Join, server: RedisServer, heir: str
+) -> None:
+    dead, living = join("elsewhere:1:a"), join()
+    [job] = await _enqueue(dead, 1)
+    await living.jobs.queues.mine()
+    adopter = living if heir == "one that was asked" else join()
+    asked: list[None] = []
+    here = asyncio.get_running_loop()  # the proxy has one of its own
+
+    async def move() -> None:
+        asked.append(None)
+        if len(asked) == 2:  # the queue of the asker itself is asked first
+            adopted = asyncio.run_coroutine_threadsafe(adopter.jobs.queues.adopt(), here)
+            await asyncio.wrap_future(adopted)
+
+    with closing(_OneByOne(server.port, b"ZMSCORE", move)) as proxy:
+        asker = join(_instance(living), url=proxy.url)
+
+        assert await asker.jobs.alive([job.decode()]) == {job.decode()}
+
+
 async def _waiting_long(queue: Queue, count: int) -> set[bytes]:
     """Jobs of that worker that were due long ago."""
     jobs = await _enqueue(queue, count)

@@ -12,7 +12,7 @@ RootImage=, a chroot) is found from there. Containers on one and the same root f
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +103,11 @@ class Heartbeats:
     async def running(self) -> Sequence[Heartbeat]:
         """The living ones without those of this container or host whose process is gone."""
         return [worker for worker in await self.living() if not worker.is_of_ended_process]
+
+    async def times_ms(self) -> Mapping[str, int]:
+        """When each worker sent its last heartbeat, in ms since 1970 by its own clock."""
+        found = await self._redis.zrange(self._index, 0, -1, withscores=True)
+        return {instance.decode(): int(sent_ms) for instance, sent_ms in found}
 
     async def any_healthy(self) -> bool:
         return any(worker.healthy for worker in await self.living())

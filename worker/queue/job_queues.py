@@ -10,12 +10,13 @@ that has nothing to do asks one question, however many workers there are.
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from random import sample, shuffle
 
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix
 from arq.utils import timestamp_ms
+from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError, WatchError
 
 from worker.queue.corrupt_jobs import is_sound, remove_corrupt
@@ -49,7 +50,25 @@ class JobQueues:
 
     async def all(self) -> Sequence[str]:
         """The own queue, the one that is nobody's, and those in the index, each once."""
-        return list(dict.fromkeys([self.own, self._shared, *map(self._name, await self._indexed())]))
+        return self.named(await self._redis.zrange(self._index, 0, -1))
+
+    async def times_ms(self) -> Mapping[str, int]:
+        """All queues, each with the time by which its jobs are due: that of the clock of who polls it.
+
+        A worker's clock is known from its last heartbeat; where nobody polls, the time is this process's.
+        """
+        told, now = await self._heartbeats.times_ms(), timestamp_ms()
+        times = {queue: told.get(queue.removeprefix(self._prefix), now) for queue in await self.all()}
+        return times | {self.own: now}
+
+    def ask_for_all(self, pipe: Pipeline) -> None:
+        """Ask for what `named` makes the names of all queues of."""
+        pipe.zrange(self._index, 0, -1)
+
+    def named(self, index: Iterable[bytes]) -> Sequence[str]:
+        """The own queue, the one that is nobody's, and those in the index, each once."""
+        queues = (self._name(member.decode()) for member in index)
+        return list(dict.fromkeys([self.own, self._shared, *queues]))
 
     async def healthy(self) -> Sequence[str]:
         """The queues of healthy workers and the own one, in random order; else the one that is nobody's."""

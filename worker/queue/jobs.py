@@ -22,7 +22,11 @@ _ARQS_LOCK = b"1"  # what arq itself writes when a job starts
 _LONGEST_PAUSE_MS = 60_000  # of a batch as a whole
 _LATEST_MS = 20 * 60_000  # twice the longest that an upload is put off
 _OLDEST = 200  # jobs at the head of the queue, for the health
+_BEAT_MS = 15_000  # the longest that the last heartbeat of a living worker is ago
 _HEAD = 1000  # jobs that arq itself reads in a poll
+
+_State = tuple[bytes | None, int, int, Sequence[float | None]]
+"""Of a job: the lock's holder, how long it lasts yet, whether there is a payload, the score in each queue."""
 
 
 @maps_errors
@@ -66,38 +70,38 @@ class Jobs:
         """Those of `job_ids` that wait in a queue or are running.
 
         A lock with arq's own value does not count: its worker died before it could turn it into a lease.
-        Nor does a job that is due later than the longest pause of a batch, or a lock that lasts longer than
-        any lease: a clock that was ahead wrote them.
+        Nor does a job that is due later than the longest pause of a batch, by the clock of the worker that
+        polls its queue, or a lock that lasts longer than any lease: a clock that was ahead wrote them.
         """
         if not job_ids:
             return frozenset()
-        latest = timestamp_ms() + _LONGEST_PAUSE_MS
-        scores = await self._scores(job_ids)
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                pipe.get(in_progress_key_prefix + job_id)
-                pipe.exists(job_key_prefix + job_id)
-                pipe.pttl(in_progress_key_prefix + job_id)
-            answers = await pipe.execute()
-        states = zip(job_ids, *(answers[each::3] for each in range(3)), scores, strict=True)
+        times = await self.queues.times_ms()
+        while (found := await self._states(job_ids, list(times))) is None:
+            times = await self.queues.times_ms()
+        latest = [now + _BEAT_MS + _LONGEST_PAUSE_MS for now in times.values()]
         return frozenset(
             job_id
-            for job_id, holder, payload, left_ms, score in states
+            for job_id, (holder, left_ms, payload, scores) in zip(job_ids, found, strict=True)
             if holder != _ARQS_LOCK
             and left_ms <= longest_lock_ms
-            and (holder is not None or (payload and score is not None and score <= latest))
+            and (holder is not None or (payload and _is_soon(scores, latest)))
         )
 
-    async def _scores(self, job_ids: Sequence[str]) -> Sequence[float | None]:
-        """When each job is due, by the queue where it is due first; None: it is in none."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for queue in await self.queues.all():
+    async def _states(self, job_ids: Sequence[str], queues: Sequence[str]) -> Sequence[_State] | None:
+        """What is known of each job at one moment, as jobs move; None where there are more queues by now."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            self.queues.ask_for_all(pipe)
+            for queue in queues:
                 pipe.zmscore(queue, list(job_ids))
-            found = await pipe.execute()
-        return [
-            min((score for score in of_one if score is not None), default=None)
-            for of_one in zip(*found, strict=True)
-        ]
+            for job_id in job_ids:
+                pipe.get(in_progress_key_prefix + job_id)
+                pipe.pttl(in_progress_key_prefix + job_id)
+                pipe.exists(job_key_prefix + job_id)
+            index, *answers = await pipe.execute()
+        if not set(self.queues.named(index)) <= set(queues):
+            return None
+        scores, of_jobs = answers[: len(queues)], answers[len(queues) :]
+        return list(zip(of_jobs[::3], of_jobs[1::3], of_jobs[2::3], zip(*scores, strict=True), strict=True))
 
     async def make_due(self, job_ids: Sequence[str]) -> None:
         if job_ids:
@@ -106,11 +110,10 @@ class Jobs:
 
     async def pull_in(self) -> None:
         """Make jobs due that are postponed for longer than any can be: a clock that was ahead did that."""
-        later = timestamp_ms() + _LATEST_MS
-        for queue in await self.queues.all():
-            found = await self._redis.zrangebyscore(queue, later, "+inf", start=0, num=_HEAD)
+        for queue, now in (await self.queues.times_ms()).items():
+            found = await self._redis.zrangebyscore(queue, now + _LATEST_MS, "+inf", start=0, num=_HEAD)
             if found:
-                await self._redis.zadd(queue, dict.fromkeys(found, timestamp_ms()), xx=True)
+                await self._redis.zadd(queue, dict.fromkeys(found, now), xx=True)
 
     async def discard(self, job_ids: Sequence[str]) -> None:
         """Remove all keys of jobs whose uploads have moved to other jobs."""
@@ -179,3 +182,8 @@ class Jobs:
         # One command for all: this is asked all the time, and one each would be most of what a worker asks.
         locks = await self._redis.mget(in_progress_key_prefix.encode() + job for job in jobs)
         return [lock is not None for lock in locks]
+
+
+def _is_soon(scores: Sequence[float | None], latest: Sequence[int]) -> bool:
+    """Whether a job is in one of the queues, and due there by that queue's `latest`."""
+    return any(score is not None and score <= until for score, until in zip(scores, latest, strict=True))
