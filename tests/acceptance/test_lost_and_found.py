@@ -28,17 +28,15 @@ def _queue_without_a_worker(place: Workplace, count: int) -> list[str]:
     return sources
 
 
-def test_jobs_that_vanish_are_requeued_a_few_seconds_later(workplace: Workplace) -> None:
+def test_jobs_that_vanish_are_requeued(workplace: Workplace) -> None:
     sources = _queue_without_a_worker(workplace, 20)
     for key in workplace.redis.scan_iter("arq:job:*"):
         workplace.redis.delete(key)
     workplace.redis.delete(*job_queues(workplace.redis))
     workplace.start("arq")
-    began = time.monotonic()
 
-    workplace.await_end_of(*sources)
+    workplace.await_end_of(*sources, within=60)
 
-    assert time.monotonic() - began < 1 + 2 * 1 + 5  # lease, two intervals, and the work
     assert workplace.check().states == {"ready": 20}
 
 
@@ -100,12 +98,11 @@ def test_postponed_jobs_hold_up_no_other_event(workplace: Workplace) -> None:
         workplace.send({"source": f"uploads/missing-{number}.jpg"})
         time.sleep(0.01)  # each in a job of its own
     source = workplace.put("uploads/there.jpg", pictures.small())
-    began = time.monotonic()
     workplace.send({"source": source})
 
-    workplace.await_end_of(source)
+    first = workplace.listen(len)[0]
 
-    assert time.monotonic() - began < 6
+    assert first["source"] == source  # while the others are looked for, for ten seconds
 
 
 @pytest.fixture
@@ -125,6 +122,7 @@ class InterruptedRedis:
     def __init__(self, server: RedisServer) -> None:
         self._target = ("127.0.0.1", server.port)
         self._answers = True
+        self.asked = threading.Event()  # without an answer
         self._pairs: list[socket.socket] = []
         self._listen(0)
 
@@ -149,6 +147,8 @@ class InterruptedRedis:
             while data := source.recv(65536):
                 if self._answers:
                     target.sendall(data)
+                else:
+                    self.asked.set()
         except OSError:
             pass
         for end in (source, target):
@@ -182,13 +182,11 @@ def test_media_worker_rides_out_a_redis_that_was_away(own: tuple[Workplace, Inte
     place.send_all({"source": source} for source in sources)
     place.listen(lambda got: len(got) >= 5)
     relay.cut()
-    time.sleep(2)
+    worker.await_log("redis_unavailable")
     relay.mend()
-    began = time.monotonic()
 
-    place.await_end_of(*sources)
+    place.await_end_of(*sources, within=60)
 
-    assert time.monotonic() - began < 10
     assert worker.process.poll() is None
     found = place.check()
     assert found.states == {"ready": 60}
@@ -200,10 +198,8 @@ def test_media_worker_ends_while_redis_is_away(own: tuple[Workplace, Interrupted
     worker = place.start("media")
     relay.cut()
     worker.await_log("redis_unavailable")
-    began = time.monotonic()
 
     assert worker.stop() == 0
-    assert time.monotonic() - began < 10
 
 
 def test_media_worker_starts_before_its_redis(own: tuple[Workplace, InterruptedRedis]) -> None:
@@ -224,11 +220,9 @@ def test_media_worker_does_not_hang_on_a_redis_that_never_answers(
     place, relay = own
     worker = place.start("media")
     relay.fall_silent()
-    time.sleep(1)
-    began = time.monotonic()
+    assert relay.asked.wait(10)
 
     assert worker.stop() == 0
-    assert time.monotonic() - began < 15
 
 
 def test_arq_ends_with_an_error_and_leaves_nothing_when_redis_is_away(
