@@ -19,15 +19,18 @@ from storage.blobs.s3_client import open_store
 from storage.blobs.s3_errors import REFUSED, names_missing_bucket, reason_of, unavailable
 from storage.blobs.s3_place import S3Place
 from storage.errors import BlobChanged, BlobForbidden, BlobNotFound, BlobsUnavailable, RootMismatch
+from storage.keys import VARIANTS
 from storage.threads import in_thread
 
 if TYPE_CHECKING:  # they are names of its stubs alone
     from obstore import GetOptions, GetResult, ObjectMeta, PutMode
 
-SHA256 = "sha256"  # in an object's own metadata, which a copy keeps
 CREATE: Literal["create"] = "create"
 OVERWRITE: Literal["overwrite"] = "overwrite"
 
+_SHA256 = "sha256"  # in an object's own metadata, which a copy keeps
+_FOR_EVER = "public, max-age=31536000, immutable"
+_KINDS = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif", "json": "application/json"}
 _AT_ONCE = 32  # requests
 _CHUNK = 1024 * 1024  # bytes that are read at once
 
@@ -214,4 +217,11 @@ def _found(key: str, meta: ObjectMeta, attributes: Mapping[str, str]) -> Found:
     if not meta["e_tag"]:  # a portal, or a wrong port
         raise BlobsUnavailable(f"the storage failed at {key}: it answers without an ETag, as no S3 does")
     modified = int(meta["last_modified"].timestamp())
-    return Found(key, meta["size"], modified, meta["e_tag"], attributes.get(SHA256))
+    return Found(key, meta["size"], modified, meta["e_tag"], attributes.get(_SHA256))
+
+
+def attributes_of(key: str, content: bytes) -> Mapping[str, str]:
+    """What an object says of itself beside its bytes, to browsers and to this program."""
+    kind = _KINDS.get(key.rpartition(".")[2], "application/octet-stream")
+    lasting = {"Cache-Control": _FOR_EVER} if key.startswith(f"{VARIANTS}/") else {}
+    return {"Content-Type": kind, _SHA256: hashlib.sha256(content).hexdigest(), **lasting}

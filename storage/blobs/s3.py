@@ -3,50 +3,32 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from functools import partial
-from hashlib import sha256
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from storage.blobs import BlobInfo, Existence, Source
-from storage.blobs.bucket import CREATE, OVERWRITE, SHA256, AlreadyThere, Answer, Bucket, Found
+from storage.blobs.bucket import CREATE, OVERWRITE, AlreadyThere, Answer, Bucket, Found, attributes_of
 from storage.blobs.listing import until_proved
 from storage.blobs.marker import marker_of, owner_in
 from storage.blobs.memory_file import MemoryFile, memory_file
 from storage.blobs.owners import check_owner
+from storage.blobs.s3_moving import move_aside, move_object
 from storage.blobs.s3_place import S3Place
+from storage.blobs.s3_trial import check_right_to_list, ignored_conditions, write_a_little
 from storage.errors import (
     BlobChanged,
     BlobForbidden,
     BlobNotFound,
-    BlobPinned,
     BlobsUnavailable,
     KeyRefused,
     RootMismatch,
     StorageError,
-    TargetUnavailable,
 )
-from storage.keys import AREAS, HIDDEN, MARKER, UPLOADS, VARIANTS, is_hidden, segments
+from storage.keys import AREAS, MARKER, VARIANTS, is_hidden, segments
 from storage.tasks import together
 
 T = TypeVar("T")
 
 _TRIES = 3  # at what another writer of the same object may undo
-_PROBE = f"{VARIANTS}/{HIDDEN}probe"
-_FOR_EVER = "public, max-age=31536000, immutable"
-_KINDS = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif", "json": "application/json"}
-_LISTING = (
-    "the storage does not say what is missing (403): without the right s3:ListBucket, that and what may not "
-    "be read are the same. Give it to the key or role of the worker"
-)
-_NO_CONDITIONS = (
-    "the bucket ignores If-None-Match: two workers that start for the first time at the same moment may both "
-    "take it, and one of them then stops"
-)
-_NO_CONDITIONAL_DELETE = (
-    "the bucket ignores If-Match of DELETE: an original that an app puts there at the moment in which the "
-    "one before is moved to the trash is removed with it"
-)
-_NO_E_TAG = f'"{"0" * 32}"'
 
 
 class S3Blobs:
@@ -157,7 +139,7 @@ class S3Blobs:
         segments(key)
         content = b"".join([chunk async for chunk in chunks])
         with self._writing():
-            await self._bucket.put(key, content, _attributes(key, content), OVERWRITE)
+            await self._bucket.put(key, content, attributes_of(key, content), OVERWRITE)
         return len(content)
 
     async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
@@ -168,7 +150,7 @@ class S3Blobs:
 
     async def _store(self, key: str, content: bytes) -> None:
         """Write what is not there yet. An answer may have been lost, so what is there is compared."""
-        attributes = _attributes(key, content)
+        attributes = attributes_of(key, content)
         for _ in range(_TRIES):
             with suppress(AlreadyThere):
                 return await self._bucket.put(key, content, attributes, CREATE)
@@ -189,43 +171,10 @@ class S3Blobs:
         segments(to)
         try:
             seen = await self._sure(self._bucket.head(key))
-            seen, copied = await (self._copy(seen, to) if replace else self._copy_aside(seen, to))
+            moved = await (move_object if replace else move_aside)(self._bucket, seen, to)
         except BlobNotFound:
             return None
-        if copied is None:
-            return None
-        await self._remove_copied(seen)
-        return copied.info()
-
-    async def _copy(self, seen: Found, to: str) -> tuple[Found, Found]:
-        """The object as it is at the end, if others replace it meanwhile, and its copy."""
-        for _ in range(_TRIES):
-            with _as_target(to):
-                await self._bucket.copy(seen.key, to)
-            copied, now = await together(self._bucket.head(to), self._bucket.head(seen.key))
-            if now.stamp == seen.stamp:
-                return seen, copied
-            seen = now
-        raise BlobsUnavailable(f"{seen.key} is written by others all the time")
-
-    async def _remove_copied(self, copied: Found) -> None:
-        """Remove an object of which there is a copy. Another that has come in its place meanwhile stays."""
-        # What others write is original; a variant whose key is marked has no row, and is published again.
-        e_tag = copied.e_tag if copied.key.startswith(f"{UPLOADS}/") else ""
-        try:
-            with suppress(BlobNotFound, BlobChanged, AlreadyThere):  # how S3 names a writer at that moment
-                await self._bucket.delete(copied.key, e_tag)
-        except BlobForbidden as error:
-            raise BlobPinned(f"{copied.key} cannot be removed from where it lies: {error}") from error
-
-    async def _copy_aside(self, seen: Found, to: str) -> tuple[Found, Found | None]:
-        """A copy where nothing was: not every server copies on that condition, but each writes on it."""
-        answer = await self._bucket.get(seen.key)
-        content = await answer.whole()
-        with _as_target(to), suppress(AlreadyThere):
-            await self._bucket.put(to, content, _attributes(to, content), CREATE)
-        there = await self._bucket.get(to)
-        return answer.found, there.found if await there.whole() == content else None
+        return moved.info() if moved else None
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -250,33 +199,13 @@ class S3Blobs:
         await self.check_identity()
         if not self._has_written:
             with self._writing():
-                await self._bucket.put(_PROBE, b"", {}, OVERWRITE)
-                await self._bucket.delete(_PROBE)
+                await write_a_little(self._bucket, VARIANTS)
 
     async def find_lacks(self) -> Sequence[str]:
         await self.probe()
-        name = f"{_PROBE}-{uuid4().hex}"
-        try:
-            await self._bucket.head(name)
-        except BlobForbidden as error:
-            raise BlobsUnavailable(_LISTING) from error
-        except BlobNotFound:
-            pass
+        await check_right_to_list(self._bucket)
         with self._writing():
-            return await self._ignored_conditions(name)
-
-    async def _ignored_conditions(self, name: str) -> Sequence[str]:
-        lacks = []
-        await self._bucket.put(name, b"", {}, CREATE)
-        with suppress(AlreadyThere):
-            await self._bucket.put(name, b"", {}, CREATE)
-            lacks.append(_NO_CONDITIONS)
-        with suppress(BlobChanged):
-            await self._bucket.delete(name, _NO_E_TAG)
-            lacks.append(_NO_CONDITIONAL_DELETE)
-        with suppress(BlobNotFound):
-            await self._bucket.delete(name)
-        return lacks
+            return await ignored_conditions(self._bucket)
 
     async def prepare(self) -> None:
         """A request leaves nothing unfinished."""
@@ -363,14 +292,6 @@ async def _read(answer: Answer, file: MemoryFile) -> None:
         raise
 
 
-@contextmanager
-def _as_target(to: str) -> Iterator[None]:
-    try:
-        yield
-    except BlobForbidden as error:
-        raise TargetUnavailable(f"nothing can be written under {to}: {error}") from error
-
-
 def _named(page: Sequence[Found], prefix: str, on_misnamed: Callable[[str], object]) -> Iterator[Found]:
     """Those with a name that a key can have and that is no secret of this program's."""
     is_area = prefix in AREAS
@@ -384,9 +305,3 @@ def _named(page: Sequence[Found], prefix: str, on_misnamed: Callable[[str], obje
             on_misnamed(found.key)
         else:
             yield found
-
-
-def _attributes(key: str, content: bytes) -> Mapping[str, str]:
-    kind = _KINDS.get(key.rpartition(".")[2], "application/octet-stream")
-    lasting = {"Cache-Control": _FOR_EVER} if key.startswith(f"{VARIANTS}/") else {}
-    return {"Content-Type": kind, SHA256: sha256(content).hexdigest(), **lasting}

@@ -1,0 +1,56 @@
+"""What a bucket lets this program do, found out by trying it."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from uuid import uuid4
+
+from storage.blobs.bucket import CREATE, OVERWRITE, AlreadyThere, Bucket
+from storage.errors import BlobChanged, BlobForbidden, BlobNotFound, BlobsUnavailable
+from storage.keys import HIDDEN, VARIANTS
+
+_PROBE = f"{HIDDEN}probe"
+_LISTING = (
+    "the storage does not say what is missing (403): without the right s3:ListBucket, that and what may not "
+    "be read are the same. Give it to the key or role of the worker"
+)
+_NO_CONDITIONS = (
+    "the bucket ignores If-None-Match: two workers that start for the first time at the same moment may both "
+    "take it, and one of them then stops"
+)
+_NO_CONDITIONAL_DELETE = (
+    "the bucket ignores If-Match of DELETE: an original that an app puts there at the moment in which the "
+    "one before is moved to the trash is removed with it"
+)
+_NO_E_TAG = f'"{"0" * 32}"'
+
+
+async def write_a_little(bucket: Bucket, area: str) -> None:
+    """Write an object in that area, and remove it. Raises: BlobForbidden, BlobsUnavailable."""
+    await bucket.put(f"{area}/{_PROBE}", b"", {}, OVERWRITE)
+    await bucket.delete(f"{area}/{_PROBE}")
+
+
+async def check_right_to_list(bucket: Bucket) -> None:
+    """Raises: BlobsUnavailable where the bucket does not say what is missing."""
+    try:
+        await bucket.head(f"{VARIANTS}/{_PROBE}-{uuid4().hex}")
+    except BlobForbidden as error:
+        raise BlobsUnavailable(_LISTING) from error
+    except BlobNotFound:
+        pass
+
+
+async def ignored_conditions(bucket: Bucket) -> Sequence[str]:
+    """What the bucket does in any case though it was told when, in words."""
+    name = f"{VARIANTS}/{_PROBE}-{uuid4().hex}"
+    lacks = []
+    await bucket.put(name, b"", {}, CREATE)
+    with suppress(AlreadyThere):
+        await bucket.put(name, b"", {}, CREATE)
+        lacks.append(_NO_CONDITIONS)
+    with suppress(BlobChanged):
+        await bucket.delete(name, _NO_E_TAG)
+        lacks.append(_NO_CONDITIONAL_DELETE)
+    with suppress(BlobNotFound):
+        await bucket.delete(name)
+    return lacks
