@@ -9,6 +9,7 @@ from storage.errors import BlobChanged, BlobForbidden, BlobNotFound, BlobsUnavai
 from storage.keys import HIDDEN, VARIANTS
 
 _PROBE = f"{HIDDEN}probe"
+_CONDITIONS = f"{HIDDEN}conditions"  # beside the marker, where nobody looks for files
 _LISTING = (
     "the storage does not say what is missing (403): without the right s3:ListBucket, that and what may not "
     "be read are the same. Give it to the key or role of the worker"
@@ -33,7 +34,7 @@ async def write_a_little(bucket: Bucket, area: str) -> None:
 async def check_right_to_list(bucket: Bucket) -> None:
     """Raises: BlobsUnavailable where the bucket does not say what is missing."""
     try:
-        await bucket.head(f"{VARIANTS}/{_PROBE}-{uuid4().hex}")
+        await bucket.head(f"{VARIANTS}/{HIDDEN}{uuid4().hex}")
     except BlobForbidden as error:
         raise BlobsUnavailable(_LISTING) from error
     except BlobNotFound:
@@ -41,16 +42,17 @@ async def check_right_to_list(bucket: Bucket) -> None:
 
 
 async def ignored_conditions(bucket: Bucket) -> Sequence[str]:
-    """What the bucket does in any case though it was told when, in words."""
-    name = f"{VARIANTS}/{_PROBE}-{uuid4().hex}"
+    """What the bucket does in any case though it was told when, in words.
+
+    The object that shows it stays: of many workers that start at once, none takes it away from another. That
+    it is there already was said on the condition, even where only the answer to the first try was lost.
+    """
     lacks = []
-    await bucket.put(name, b"", {}, CREATE)
     with suppress(AlreadyThere):
-        await bucket.put(name, b"", {}, CREATE)
+        await bucket.put(_CONDITIONS, b"", {}, CREATE)
+        await bucket.put(_CONDITIONS, b"", {}, CREATE)
         lacks.append(_NO_CONDITIONS)
-    with suppress(BlobChanged):
-        await bucket.delete(name, _NO_E_TAG)
+    with suppress(BlobChanged, BlobNotFound):
+        await bucket.delete(_CONDITIONS, _NO_E_TAG)
         lacks.append(_NO_CONDITIONAL_DELETE)
-    with suppress(BlobNotFound):
-        await bucket.delete(name)
     return lacks

@@ -1,6 +1,8 @@
 """What an S3 answers when something is wrong, and what becomes of it: nothing is missing on a guess."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import boto3
@@ -10,7 +12,13 @@ from scripts.s3_server import SECRET_KEY, S3Server
 from storage.blobs import BlobInfo, Existence, Storage
 from storage.blobs.opening import open_blobs, read_owner
 from storage.blobs.s3_place import S3Place
-from storage.errors import BlobChanged, BlobForbidden, BlobNotFound, BlobsUnavailable, RootMismatch
+from storage.errors import (
+    BlobChanged,
+    BlobForbidden,
+    BlobNotFound,
+    BlobsUnavailable,
+    RootMismatch,
+)
 from tests.support.blobs import chunks, info_of, is_there, listed, stat_of
 from tests.support.objects import ObjectsInBucket
 from tests.support.s3 import new_place
@@ -133,10 +141,42 @@ async def test_where_the_marker_is_anothers_or_gone_nothing_is_missing(
 
 
 async def test_without_the_right_to_list_it_cannot_be_used(blobs: Storage, proxy: S3Proxy) -> None:
-    proxy.strike("AccessDenied", of="HEAD .*probe")  # as AWS answers for what is not there
+    proxy.strike("AccessDenied", of=r"HEAD .*variants/\.media")  # as AWS answers for what is not there
 
     with pytest.raises(BlobsUnavailable, match="s3:ListBucket"):
         await blobs.find_lacks()
+
+
+async def test_a_lost_answer_to_the_trial_of_a_condition_is_no_error(
+    blobs: Storage, proxy: S3Proxy, place: S3Place
+) -> None:
+    for request in ("PUT .*probe", "PUT .*conditions", "DELETE .*conditions"):
+        proxy.strike("lost reply", 1, request)
+        assert await blobs.find_lacks() == []
+
+
+async def test_workers_that_start_at_once_do_not_take_their_trials_for_a_lack(
+    blobs: Storage, place: S3Place
+) -> None:
+    async with AsyncExitStack() as stack:
+        all_ = [await stack.enter_async_context(open_blobs(place.url, create=False)) for _ in range(8)]
+        found = await asyncio.gather(*(one.find_lacks() for one in all_))
+
+    assert found == [[]] * 8
+
+
+async def test_trials_that_are_refused_leave_no_more_objects_each_time(
+    blobs: Storage, proxy: S3Proxy, place: S3Place, seaweedfs: S3Server
+) -> None:
+    everything = ObjectsInBucket(seaweedfs, place)
+    await blobs.find_lacks()
+    before = len(everything.keys(""))
+    proxy.strike("AccessDenied", of="DELETE ")
+    for _ in range(3):
+        with pytest.raises(BlobsUnavailable, match="refused"):
+            await blobs.find_lacks()
+
+    assert len(everything.keys("")) <= before + 1
 
 
 async def test_conditions_that_a_server_ignores_are_named(ministack: S3Server) -> None:
