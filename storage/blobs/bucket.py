@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -163,9 +163,11 @@ class Bucket:
             after = page[-1].key
             yield [found for found in page if found.bytes or not found.key.endswith("/")]
 
-    async def _list(self, prefix: str, after: str) -> AsyncIterator[Sequence[Found]]:
-        with answered(f"{prefix}/", self.place):
-            async for page in obstore.list(self._store, prefix, offset=after or None, chunk_size=1000):
+    async def _list(self, prefix: str, after: str) -> AsyncGenerator[Sequence[Found], None]:
+        with answered(f"{prefix}/" if prefix else "the bucket", self.place):
+            async for page in obstore.list(
+                self._store, prefix or None, offset=after or None, chunk_size=1000
+            ):
                 yield [_found(meta["path"], meta, {}) for meta in page]
 
     async def _any_keys(self, start: str, after: str) -> Sequence[Found]:
@@ -174,14 +176,14 @@ class Bucket:
         return [Found(one.key, one.bytes, one.modified, one.e_tag) for one in listed]
 
     async def shows(self, name: str) -> bool:
-        """Whether a listing shows an object that lies in no folder."""
+        """Whether a listing shows an object that lies in no folder, in the first page from its name on."""
+        page: Sequence[Found]
         try:
-            async with self._slots:
-                with answered("the bucket", self.place):
-                    listed = await obstore.list_with_delimiter_async(self._store)
+            async with self._slots, aclosing(self._list("", name[:-1])) as pages:
+                page = await anext(pages, [])
         except InvalidPathError:
-            return name in [found.key for found in await self._any_keys(name, "")]
-        return name in [meta["path"] for meta in listed["objects"]]
+            page = await self._any_keys(name, "")
+        return name in [found.key for found in page]
 
 
 @contextmanager

@@ -37,6 +37,12 @@ def proxy(seaweedfs: S3Server) -> Iterator[S3Proxy]:
         yield proxy
 
 
+@pytest.fixture(params=["seaweedfs", "ministack"])
+def server(request: pytest.FixtureRequest) -> S3Server:
+    server: S3Server = request.getfixturevalue(request.param)
+    return server
+
+
 @pytest.fixture
 def place(seaweedfs: S3Server, proxy: S3Proxy) -> S3Place:
     return replace(new_place(seaweedfs), endpoint=proxy.endpoint)
@@ -106,6 +112,25 @@ async def test_a_listing_that_shows_nothing_is_not_an_empty_storage(
 
     with pytest.raises(BlobsUnavailable, match=r"does not show \.media-root\.json"):
         await listed(blobs, "variants")
+
+
+async def test_the_proof_of_a_listing_takes_one_request_however_much_others_keep_there(
+    server: S3Server,
+) -> None:
+    with s3_proxy(server.endpoint) as proxy:
+        place = replace(new_place(server), endpoint=proxy.endpoint)
+        async with open_blobs(place.url, create=True) as blobs:
+            await blobs.bind("ours", catalog_is_new=True)
+            for stranger in (".a", ".media-root", "other", "variants.zip"):
+                await blobs.put(stranger, chunks(b"x"))
+            await blobs.store([(key, b"x") for key in KEYS])
+            proxy.requests.clear()
+            assert await listed(blobs, "variants") == KEYS
+
+    lists = [path for _, path in proxy.requests if "list-type" in path]
+    assert ["variants" in path for path in lists] == [True, True, False]
+    assert "start-after" in lists[2]  # so that what is sought comes first
+    assert "delimiter" not in lists[2]  # which would have all others looked at
 
 
 async def test_one_object_that_is_refused_says_nothing_of_the_others(blobs: Storage, proxy: S3Proxy) -> None:
