@@ -1,9 +1,9 @@
 """Objects that are given other keys: a copy, and then the removal of what was copied."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from storage.blobs.bucket import CREATE, AlreadyThere, Bucket, Found, attributes_of
+from storage.blobs.s3_trial import write_a_little
 from storage.errors import (
     BlobChanged,
     BlobForbidden,
@@ -13,7 +13,6 @@ from storage.errors import (
     TargetUnavailable,
 )
 from storage.keys import UPLOADS
-from storage.tasks import together
 
 _TRIES = 3  # at what another writer of the same object may undo
 
@@ -35,8 +34,11 @@ async def move_aside(bucket: Bucket, seen: Found, to: str) -> Found | None:
     """
     answer = await bucket.get(seen.key)
     content = await answer.whole()
-    with _as_target(to), suppress(AlreadyThere):
-        await bucket.put(to, content, attributes_of(to, content), CREATE)
+    try:
+        with suppress(AlreadyThere):
+            await bucket.put(to, content, attributes_of(to, content), CREATE)
+    except BlobForbidden as error:
+        raise TargetUnavailable(f"nothing can be written under {to}: {error}") from error
     there = await bucket.get(to)
     if await there.whole() != content:
         return None
@@ -47,13 +49,31 @@ async def move_aside(bucket: Bucket, seen: Found, to: str) -> Found | None:
 async def _copy(bucket: Bucket, seen: Found, to: str) -> tuple[Found, Found]:
     """The object as it is at the end, if others replace it meanwhile, and its copy."""
     for _ in range(_TRIES):
-        with _as_target(to):
+        try:
             await bucket.copy(seen.key, to)
-        copied, now = await together(bucket.head(to), bucket.head(seen.key))
-        if now.stamp == seen.stamp:
+        except BlobForbidden as error:
+            raise await _cause(bucket, seen.key, to, error) from error
+        copied, now = await bucket.head(to), await _if_there(bucket, seen.key)
+        # Where it is gone, somebody removed it or moved it to the same place: perhaps this is the only copy.
+        if now is None or now.stamp == seen.stamp:
             return seen, copied
         seen = now
     raise BlobsUnavailable(f"{seen.key} is written by others all the time")
+
+
+async def _if_there(bucket: Bucket, key: str) -> Found | None:
+    with suppress(BlobNotFound):
+        return await bucket.head(key)
+    return None
+
+
+async def _cause(bucket: Bucket, key: str, to: str, error: BlobForbidden) -> BlobsUnavailable:
+    """Why a copy is refused: S3 answers the same where an object, or its tags, may not be read."""
+    try:
+        await write_a_little(bucket, to.split("/")[0])
+    except BlobForbidden:
+        return TargetUnavailable(f"nothing can be written under {to}: {error}")
+    return BlobPinned(f"{key} cannot be copied from where it lies: {error}")
 
 
 async def _remove_copied(bucket: Bucket, copied: Found) -> None:
@@ -65,11 +85,3 @@ async def _remove_copied(bucket: Bucket, copied: Found) -> None:
             await bucket.delete(copied.key, e_tag)
     except BlobForbidden as error:
         raise BlobPinned(f"{copied.key} cannot be removed from where it lies: {error}") from error
-
-
-@contextmanager
-def _as_target(to: str) -> Iterator[None]:
-    try:
-        yield
-    except BlobForbidden as error:
-        raise TargetUnavailable(f"nothing can be written under {to}: {error}") from error

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import boto3
+import obstore
 import pytest
 
 from scripts.s3_server import SECRET_KEY, S3Server
@@ -16,8 +17,10 @@ from storage.errors import (
     BlobChanged,
     BlobForbidden,
     BlobNotFound,
+    BlobPinned,
     BlobsUnavailable,
     RootMismatch,
+    TargetUnavailable,
 )
 from tests.support.blobs import chunks, info_of, is_there, listed, stat_of
 from tests.support.objects import ObjectsInBucket
@@ -346,3 +349,34 @@ async def test_objects_that_no_key_can_name_are_passed_over_and_told(ministack: 
         assert infos[0] == replace(await info_of(blobs, usual[0]), identity=infos[0].identity)
     assert rests == [usual[at + 1 :] for at in range(len(usual))]
     assert set(told) == set(strange)
+
+
+@pytest.mark.parametrize("key", ["uploads/a", KEYS[0]])
+async def test_what_is_removed_while_it_is_moved_was_moved(
+    blobs: Storage, proxy: S3Proxy, place: S3Place, seaweedfs: S3Server, key: str
+) -> None:
+    await blobs.put(key, chunks(b"it"))
+    before = await info_of(blobs, key)
+    others = ObjectsInBucket(seaweedfs, place)
+    proxy.after("PUT .*/trash/", lambda: obstore.delete(others.store, key))
+
+    moved = await blobs.move(key, "trash/a")
+
+    assert moved is not None  # so that nobody takes it for a copy that is to be brought back
+    assert moved.is_same_file(before)
+    assert await blobs.get("trash/a") == b"it"
+    assert not await is_there(blobs, key)
+
+
+async def test_a_copy_that_is_refused_says_which_of_the_two_places_it_was(
+    blobs: Storage, proxy: S3Proxy
+) -> None:
+    await blobs.put("uploads/a", chunks(b"it"))
+    proxy.strike("AccessDenied", of="PUT .*/trash/plan")  # as where an object or its tags may not be read
+    with pytest.raises(BlobPinned, match=r"uploads/a cannot be copied from where it lies: .* 403"):
+        await blobs.move("uploads/a", "trash/plan/a")
+    proxy.strike("AccessDenied", of="PUT .*/trash/")
+    with pytest.raises(TargetUnavailable, match=r"nothing can be written under trash/plan/a: .* 403"):
+        await blobs.move("uploads/a", "trash/plan/a")
+
+    assert await blobs.get("uploads/a") == b"it"

@@ -39,6 +39,7 @@ class S3Proxy(ThreadingHTTPServer):
         self._fault: Fault | None = None
         self._left, self._of = 0, re.compile("")
         self._first: tuple[re.Pattern[str], Callable[[], object]] | None = None
+        self._then: tuple[re.Pattern[str], Callable[[], object]] | None = None
 
     def strike(self, fault: Fault, times: int = ALWAYS, of: str = "") -> None:
         """Do that to the next requests whose "METHOD path" matches."""
@@ -53,6 +54,19 @@ class S3Proxy(ThreadingHTTPServer):
         """Do something in the moment before the next request whose "METHOD path" matches is passed on."""
         with self._lock:
             self._first = (re.compile(request), do)
+
+    def after(self, request: str, do: Callable[[], object]) -> None:
+        """Do something once the next request whose "METHOD path" matches is done, before its answer."""
+        with self._lock:
+            self._then = (re.compile(request), do)
+
+    def done(self, method: str, path: str) -> None:
+        """The server has answered that request."""
+        with self._lock:
+            if self._then and self._then[0].search(f"{method} {path}"):
+                _, do = self._then
+                self._then = None
+                do()
 
     def fault_of(self, method: str, path: str) -> Fault | None:
         with self._lock:
@@ -101,6 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             content = answer.read()
         finally:
             upstream.close()
+        self.server.done(self.command, self.path)
         if fault == "lost reply":
             self.close_connection = True
             return
