@@ -1,6 +1,6 @@
 """The types of the settings, which refuse a wrong value with a reason for people."""
 
-import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from pydantic_settings import NoDecode
 from pipelines import formats
 from pipelines.recipe_file import RecipeMistakes, load_recipes
 from storage.blobs.opening import check_backend
-from storage.blobs.s3_place import check_endpoint, parse_s3
+from storage.blobs.s3_place import check_endpoint, is_s3, parse_s3
 from storage.catalog.address import mistake_in
 from storage.errors import BackendMissing
 from worker.crontab import check_crontab
@@ -38,7 +38,7 @@ def _storage_url(value: str, info: ValidationInfo) -> str:
         return value
     place, given = parse_s3(value), info.data or {}
     addressing = given.get("s3_addressing", "auto") if place.addressing == "auto" else place.addressing
-    endpoint = place.endpoint or given.get("s3_endpoint") or _endpoint_of_aws()
+    endpoint = place.endpoint or given.get("s3_endpoint", "")
     try:
         check_backend(value)
     except BackendMissing as error:
@@ -46,15 +46,18 @@ def _storage_url(value: str, info: ValidationInfo) -> str:
     return replace(place, endpoint=endpoint, addressing=addressing).url
 
 
-def _endpoint_of_aws() -> str:
-    """What the clients of S3 would take by themselves; then each takes the same, and in the same style."""
-    for name in _ENDPOINTS:
-        if value := os.environ.get(name):
-            try:
-                return check_endpoint(value)
-            except ValueError as error:
-                raise ValueError(f"goes by {name}, which {error}") from error
-    return ""
+def at_the_endpoint_of_aws(url: str, variables: Mapping[str, str]) -> str:
+    """The URL of a bucket, which lies where the variables of AWS say if nothing else does.
+
+    The client would go there by itself, but as if the bucket stood in the host's name. Raises: ValueError.
+    """
+    name = next(filter(variables.get, _ENDPOINTS), "")
+    if not name or not is_s3(url) or (place := parse_s3(url)).endpoint:
+        return url
+    try:
+        return replace(place, endpoint=check_endpoint(variables[name])).url
+    except ValueError as error:
+        raise ValueError(f"goes by {name}, which {error}") from error
 
 
 def _catalog_url(value: str) -> str:

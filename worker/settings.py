@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines import formats
@@ -200,6 +200,11 @@ class Settings(BaseSettings):
         """MiB for the process tree: what the setting says, or the system's limit where that is less."""
         limit = self.memory_limit
         return self.memory_mb if limit is None else min(self.memory_mb, limit.mb)
+
+    @field_validator("storage_url")
+    @classmethod
+    def _at_the_endpoint_of_aws(cls, value: str) -> str:
+        return types.at_the_endpoint_of_aws(value, os.environ)
 
     @property
     def decoders(self) -> int:
