@@ -1,11 +1,12 @@
 """The child: gives up every right, confines itself, warms up, answers one request after another."""
 
 import gc
-import json
 import socket
 import sys
 import traceback
 from collections.abc import Iterator
+
+import orjson
 
 from pipelines import formats
 from pipelines.decoder import landlock, limits, seccomp, session, vips
@@ -22,7 +23,7 @@ _WARM_UP = tuple(
 
 def main(argument: str) -> None:
     """Serve the parent at descriptor 0 until it closes."""
-    config = json.loads(argument)
+    config = orjson.loads(argument)
     output, lacks = limits.give_up(config["parent"], config["memory_mb"], config["output"])
     decoder = _engine(config["engine"], config["max_pixels"])
     bounds = session.Limits(

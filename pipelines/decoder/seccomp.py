@@ -2,7 +2,7 @@
 
 import ctypes
 import errno
-import platform
+import os
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2  # linux/prctl.h, linux/seccomp.h
 # linux/seccomp.h: SECCOMP_RET_ALLOW, and SECCOMP_RET_ERRNO with the errno in its low half.
@@ -71,9 +71,10 @@ class _Program(ctypes.Structure):
 
 def confine() -> bool:
     """Refuse this thread and those it starts the calls that a decoder never needs; False where it cannot."""
-    if platform.machine() not in _ARCHITECTURES:
+    machine = os.uname().machine
+    if machine not in _ARCHITECTURES:
         return False
-    architecture, column = _ARCHITECTURES[platform.machine()]
+    architecture, column = _ARCHITECTURES[machine]
     refused = [*(numbers[column] for numbers in _CALLS.values()), *_FORKS[column]]
     instructions = _instructions(architecture, refused, _CLONE[column], _CLONE3[column])
     program = _Program(len(instructions), (_Instruction * len(instructions))(*instructions))
