@@ -1,6 +1,7 @@
 """What tests of every kind share: a fresh catalog, a fresh storage root, and which tests take minutes."""
 
 import asyncio
+import gc
 import logging
 import os
 import shutil
@@ -15,6 +16,7 @@ from scripts.postgres_server import PostgresNotFoundError, PostgresServer, tempo
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog.opening import Catalog, open_catalog
 from tests.support.clients import missing
+from tests.support.compiled import share_compiled_statements
 from tests.support.host_clock import put_clock
 from tests.support.postgres import execute, new_database
 from tests.support.postgres_pool import CatalogDatabases
@@ -27,6 +29,7 @@ __all__ = ["ministack", "put_clock", "seaweedfs"]
 def pytest_configure(config: pytest.Config) -> None:
     """Tests that take minutes are marked as a campaign: `pytest -m campaign` runs them, `pytest` does not."""
     os.environ["MEDIA_ENV_FILE"] = ""  # no test reads a developer's own .env
+    share_compiled_statements()
     config.addinivalue_line(
         "markers", "fault(numbers): the faults of tests/chaos/test_faults.py that it is about"
     )
@@ -48,6 +51,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("campaign"):
             item.add_marker(pytest.mark.skip(reason="a campaign: pytest -m campaign"))
+
+
+def pytest_collection_finish() -> None:
+    """All tests and modules stay until the end: no garbage collection need look through them."""
+    gc.freeze()
 
 
 def _is_of_the_other_database(item: pytest.Item) -> bool:
