@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import Update, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog import tokens
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
@@ -31,7 +32,7 @@ _CLAIM = (
     update(uploads)
     .where(*_DUE)
     .values(
-        claim=uploads.c.claim + 1,
+        claim=tokens.NEXT,
         # A holder that has not ended its claim has died, unless it is the same one.
         crash_count=uploads.c.crash_count + case((uploads.c.holder != bindparam("by"), 1), else_=0),
         holder=bindparam("by"),
@@ -72,7 +73,9 @@ class Claims:
         None when there is nothing to do: it is on another job, it is done, or its time has not come.
         """
         due = {"upload": str(upload_id), "job": job_id, "by": holder, "now": self._database.now_ms()}
-        # A power cut that loses such a claim ends its worker too, and the upload is queued as before.
+        due |= {"chance": tokens.chance()}
+        # A crash of the database that loses such a claim leaves the upload queued as before. Its worker may
+        # go on: no later claim has the same token.
         async with self._database.writing(inline=True, relaxed_durability=True) as connection:
             claim = await _claim(connection, _CLAIM_THAT_MAY_BE_LOST, due)
             if claim or (await connection.execute(_IS_DUE, due)).first() is None:
@@ -158,7 +161,7 @@ async def _claim(connection: AsyncConnection, statement: Update, due: Row) -> Cl
     if row is None:
         return None
     found = dict(row)
-    is_first = found["claim"] == 1  # so nobody can have written variants
+    is_first = tokens.count(found["claim"]) == 1  # so nobody can have written variants
     current, superseded = ([], []) if is_first else await _variants(connection, found["id"])
     return Claim(
         upload=to_upload(found, current),

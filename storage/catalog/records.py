@@ -123,7 +123,7 @@ class Upload:
     recipe: str  # its name
     metadata: Metadata  # the app's own, returned in every message
     attempts: int  # tries that failed because of the upload itself, since its newest event
-    claims: int  # how many there were: the token of the newest
+    claims: int  # how many there were
     queued_ms: int  # when its newest event was taken
     changed_ms: int  # when its row last changed
     not_before_ms: int  # when the next try is due

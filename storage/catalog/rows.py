@@ -6,6 +6,7 @@ from uuid import UUID
 
 import orjson
 
+from storage.catalog import tokens
 from storage.catalog.records import Message, Metadata, Original, State, StoredVariant, Upload
 from storage.errors import CatalogDamaged
 
@@ -57,7 +58,7 @@ def to_upload(row: Mapping[str, Any], variants: Sequence[StoredVariant]) -> Uplo
         recipe=row["recipe"],
         metadata=load_metadata(row["metadata"]),
         attempts=row["attempts"],
-        claims=row["claim"],
+        claims=tokens.count(row["claim"]),
         queued_ms=row["queued_ms"],
         changed_ms=row["changed_ms"],
         not_before_ms=row["not_before_ms"],

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from uuid import UUID, uuid5
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from storage.catalog.opening import Catalog
 from storage.catalog.records import Message, Ready, State, StreamId, Taken
@@ -64,7 +64,8 @@ async def test_no_two_claims_have_the_same_token(catalog: Catalog, another: Cata
 
     assert first is not None
     assert second is not None
-    assert (first.token, second.token) == (1, 2)
+    assert first.token != second.token
+    assert (first.upload.claims, second.upload.claims) == (1, 2)
     assert (first.crash_count, second.crash_count) == (0, 1)
 
 
@@ -94,8 +95,22 @@ async def test_a_claim_that_was_taken_over_has_no_outcome(catalog: Catalog, anot
     taking = claim(catalog, holder="two")  # it first tries what may be lost
     taken, late = await beside(catalog, taking, commit(another, failed(mine)), commits=2)
 
-    assert (taken.token, late.state) == (2, None)
+    assert (taken.upload.claims, late.state) == (2, None)
     assert (await upload(catalog)).state is State.PROCESSING
+
+
+@pytest.mark.parametrize("holder", ["one", "two"])
+async def test_a_claim_that_the_database_has_forgotten_has_no_outcome(
+    catalog: Catalog, another: Catalog, *, holder: str
+) -> None:
+    await take(catalog, upload_event(1))
+    forgotten = await claim(catalog, holder="one")
+    async with catalog.database.writing() as connection:  # as a crash or a replica that takes over leaves it
+        await connection.execute(update(uploads).values(claim=0, holder=None, state=State.QUEUED))
+    newer = await claim(another, holder=holder)
+    outcomes = [await commit(catalog, failed(forgotten)), await commit(another, ready(newer))]
+
+    assert [outcome.state for outcome in outcomes] == [None, State.READY]
 
 
 # -- rows and deletion marks

@@ -51,7 +51,7 @@ async def test_a_claim_makes_a_queued_upload_processing(catalog: Catalog) -> Non
     taken = await claim(catalog)
 
     assert taken.upload == await upload(catalog)
-    assert (taken.token, taken.crash_count, taken.upload.state) == (1, 0, State.PROCESSING)
+    assert (taken.upload.claims, taken.crash_count, taken.upload.state) == (1, 0, State.PROCESSING)
 
 
 async def test_a_job_that_no_longer_has_the_upload_gets_no_claim(catalog: Catalog) -> None:
@@ -108,10 +108,10 @@ async def test_an_upload_that_is_put_off_gets_no_claim_before_its_time(catalog: 
 async def test_of_many_who_claim_at_once_only_the_last_may_write(catalog: Catalog) -> None:
     [job_id] = (await take(catalog, upload_event(1))).jobs
     taken = await asyncio.gather(*(catalog.claims.claim(CAT, job_id, f"worker-{n}") for n in range(5)))
-    claims = sorted((each for each in taken if each), key=lambda each: each.token)
+    claims = sorted((each for each in taken if each), key=lambda each: each.upload.claims)
     states = [committed.state for committed in await catalog.claims.commit([ready(each) for each in claims])]
 
-    assert [each.token for each in claims] == [1, 2, 3, 4, 5]
+    assert [each.upload.claims for each in claims] == [1, 2, 3, 4, 5]
     assert states == [None, None, None, None, State.READY]
 
 

@@ -203,7 +203,7 @@ async def test_a_transaction_that_its_host_leaves_open_keeps_nobody_out_for_long
         standing = asyncio.create_task(stand_still(cut_off))
         await has_rows.wait()
         async with asyncio.timeout(5):
-            assert (await claim(catalog)).token == 1
+            assert (await claim(catalog)).upload.claims == 1
         goes_on.set()
         with pytest.raises(CatalogUnavailable):
             await standing
@@ -231,7 +231,7 @@ async def test_a_transaction_of_which_half_a_batch_has_come_keeps_nobody_out_for
         sending = asyncio.create_task(send_for_ever(cut_off))
         await has_rows.wait()
         async with asyncio.timeout(5):
-            assert (await claim(catalog)).token == 1
+            assert (await claim(catalog)).upload.claims == 1
         with pytest.raises(CatalogUnavailable):
             await sending
 
