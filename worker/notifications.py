@@ -1,5 +1,6 @@
 """Notifications of a bucket: which originals were put there, each key's in the order of its sequencers."""
 
+from bisect import bisect
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +9,11 @@ from urllib.parse import unquote_plus
 import orjson
 
 from storage.keys import UPLOADS
+from worker.recorder import MAX_DEAD_LETTER_BYTES
 
 _KEYS_KEPT = 100_000  # whose newest sequencer is remembered
+_LONGEST_KEY = 1024  # bytes of a key that S3 allows
+_SHOWN = 100  # characters of what should be the name of a bucket
 
 
 class NotANotification(Exception):
@@ -58,10 +62,12 @@ def _read(record: object, bucket: str) -> CreatedObject | None:
             "s3": {"bucket": {"name": str(its)}, "object": {"key": str(key), **rest}},
         }:
             if its != bucket:
-                raise NotANotification(f"it is about the bucket {its}")
+                raise NotANotification(f"it is about the bucket {its[:_SHOWN]}")
             if not name.removeprefix("s3:").startswith("ObjectCreated:"):
                 return None
-            return CreatedObject(unquote_plus(key), str(rest.get("sequencer", "")))
+            if len((key := unquote_plus(key)).encode()) > _LONGEST_KEY:
+                raise NotANotification(f"it has a key of more than {_LONGEST_KEY} bytes")
+            return CreatedObject(key, str(rest.get("sequencer", "")))
     raise NotANotification("a record has no bucket and key")
 
 
@@ -95,5 +101,14 @@ def _padded(sequencer: str) -> str:
 
 
 def as_bad_entry(body: str, reason: str) -> Mapping[str, str]:
-    """What a body that is no notification is on the stream: no event, so a dead letter keeps it."""
-    return {"sqs_message": body, "refused": reason}
+    """What a body that is no notification is on the stream: no event, so a dead letter keeps it.
+
+    It has as much of the body as a dead letter keeps: Redis might refuse the whole again and again.
+    """
+    body = body.encode(errors="replace").decode()[:MAX_DEAD_LETTER_BYTES]
+
+    def entry(characters: int) -> Mapping[str, str]:
+        return {"refused": reason, "sqs_message": body[:characters]}
+
+    sizes = range(1, len(body) + 1)
+    return entry(bisect(sizes, MAX_DEAD_LETTER_BYTES, key=lambda count: len(orjson.dumps(entry(count)))))

@@ -4,9 +4,11 @@ import json
 from typing import Any
 from urllib.parse import quote_plus
 
+import orjson
 import pytest
 
-from worker.notifications import CreatedObject, NotANotification, Sequencers, read_notification
+from worker.notifications import CreatedObject, NotANotification, Sequencers, as_bad_entry, read_notification
+from worker.recorder import MAX_DEAD_LETTER_BYTES
 
 
 def record(key: str, sequencer: str = "01", name: str = "ObjectCreated:Put", bucket: str = "media") -> Any:
@@ -54,11 +56,27 @@ def test_the_test_of_s3_reports_nothing() -> None:
         '{"delete": "4a2ca705-03aa-52b8-a8b8-e2aa1374070e"}',
         body({"eventName": "ObjectCreated:Put"}),
         body(record("uploads/a.jpg", bucket="another")),
+        body(record("uploads/a.jpg", bucket="another" * 1000)),
+        body(record("uploads/" + "é" * 509)),  # 1,026 bytes: S3 has no such key
     ],
 )
 def test_what_no_bucket_of_ours_has_sent_is_refused(text: str) -> None:
-    with pytest.raises(NotANotification):
+    with pytest.raises(NotANotification) as refused:
         read_notification(text, "media")
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("text", ["x" * 200_000, '"' * 100_000, "\u0007" * 1000 + "ä€😀" * 40_000])
+def test_of_a_long_body_as_much_is_kept_as_a_dead_letter_keeps(text: str) -> None:
+    entry = as_bad_entry(text, "it is no JSON")
+
+    assert MAX_DEAD_LETTER_BYTES - 6 < len(orjson.dumps(entry)) <= MAX_DEAD_LETTER_BYTES
+    assert text.startswith(entry["sqs_message"])
+    assert entry["refused"] == "it is no JSON"
+
+
+def test_a_body_that_is_no_text_is_kept_without_what_is_none() -> None:
+    assert as_bad_entry("a\ud800b", "it is no JSON") == {"refused": "it is no JSON", "sqs_message": "a?b"}
 
 
 def test_of_several_writes_of_a_key_the_last_one_counts_whatever_their_order() -> None:
