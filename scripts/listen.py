@@ -1,10 +1,12 @@
 """`media listen`: takes the notifications of a bucket from a queue, and sends the events that apps would."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from scripts.terminal import AsJson, CommandError, print_json, run
+from storage.blobs.opening import read_owner
 from storage.blobs.s3_place import is_s3, parse_s3
 from worker.logs import configure_logs
 from worker.queue import open_queue
@@ -39,9 +41,11 @@ def sqs(
         configure_logs(settings.log)
         try:
             async with open_queue(settings) as queue:
-                listener = SqsListener(SqsQueue(queue_url), queue.stream, place.bucket, place.prefix)
+                owner = partial(read_owner, settings.storage_url)
+                listener = SqsListener(SqsQueue(queue_url), queue, place.bucket, place.prefix, owner)
                 if not once:
                     await listener.run()
+                await listener.check_stream()
                 while await listener.step():
                     pass
         except SqsUnavailable as error:

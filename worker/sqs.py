@@ -14,8 +14,7 @@ from pipelines.backoff import Backoff
 from storage.tasks import together
 from storage.threads import in_thread
 from worker.notifications import CreatedObject, NotANotification, Sequencers, as_bad_entry, read_notification
-from worker.queue import QueueUnavailable
-from worker.queue.stream import EventStream
+from worker.queue import Queue, QueueUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -100,11 +99,18 @@ def _named(call: Callable[[], T]) -> T:
 
 
 class SqsListener:
-    """Sends an event for each original that the notifications in a queue report."""
+    """Sends an event for each original that the notifications in a queue report.
 
-    def __init__(self, sqs: SqsQueue, stream: EventStream, bucket: str, prefix: str) -> None:
+    `owner` returns the ID of the catalog that the bucket belongs to; None where nobody can say.
+    """
+
+    def __init__(
+        self, sqs: SqsQueue, queue: Queue, bucket: str, prefix: str, owner: Callable[[], str | None]
+    ) -> None:
         self._sqs = sqs
-        self._stream = stream
+        self._queue = queue
+        self._owner = owner
+        self._catalog_id: str | None = None
         self._bucket = bucket
         self._prefix = prefix
         self._sequencers = Sequencers()
@@ -115,25 +121,33 @@ class SqsListener:
     async def run(self) -> None:
         """Listen until it is cancelled; wait while SQS or Redis is unavailable.
 
-        Raises: SqsUnavailable where SQS refuses what a listener does, QueueUnavailable where Redis does.
+        Raises: SqsUnavailable where SQS refuses what a listener does, QueueRefused where Redis does, or where
+        the stream is another catalog's.
         """
+        await self.check_stream()
         await together(*(self._receive() for _ in range(_RECEIVERS)))
 
     async def _receive(self) -> None:
         backoff = Backoff(first_s=0.5, longest_s=30)
         while True:
             try:
-                if await self._stream.depth() >= _MOST_WAITING:
+                if await self._queue.stream.depth() >= _MOST_WAITING:
                     await asyncio.sleep(_PAUSE_S)
                     continue
                 await self.step()
             except (SqsUnavailable, QueueUnavailable) as error:
-                if isinstance(error, SqsUnavailable) and error.refused:
+                if _is_final(error):
                     raise
                 log.warning("listener_paused", reason=str(error))
                 await asyncio.sleep(backoff.next_s())
             else:
                 backoff.reset()
+
+    async def check_stream(self) -> None:
+        """Check that no other catalog than the bucket's has the stream. Raises: QueueUnavailable."""
+        if self._catalog_id is None:
+            self._catalog_id = await in_thread(self._owner)
+        await self._queue.ownership.check_not_of_another(self._catalog_id)
 
     async def step(self) -> int:
         """Send the events of the next messages, then delete those; returns how many messages there were.
@@ -142,27 +156,42 @@ class SqsListener:
         """
         messages = await self._sqs.receive()
         if messages:
+            await self.check_stream()
             async with self._sending:
                 await self._send(messages)
             await self._sqs.delete(messages)
         return len(messages)
 
     async def _send(self, messages: Sequence[SqsMessage]) -> None:
+        """Send what is good first: what Redis may have against a foreign message does not hold it up."""
         created: list[CreatedObject] = []
+        foreign: list[tuple[str, str]] = []
         for message in messages:
             try:
                 found = read_notification(message.body, self._bucket, self._prefix)
             except NotANotification as error:
-                entry = await self._stream.add(as_bad_entry(message.body, str(error)))
-                log.warning("foreign_message", reason=str(error), entry=entry, body=message.body[:_SHOWN])
+                foreign.append((message.body, str(error)))
                 continue
             if not found:
                 log.info("message_without_original", body=message.body[:_SHOWN])
             created += found
+        await self._announce(created)
+        for body, reason in foreign:
+            entry = await self._queue.stream.add(as_bad_entry(body, reason))
+            log.warning("foreign_message", reason=reason, entry=entry, body=body[:_SHOWN])
+
+    async def _announce(self, created: Sequence[CreatedObject]) -> None:
         newest = list(self._sequencers.newest_of(created))
         for one in newest:
-            await self._stream.add({"source": one.key})
+            await self._queue.stream.add({"source": one.key})
             self._sequencers.note(one)
             self.sent += 1
         if outdated := len(created) - len(newest):
             log.info("outdated_notifications", count=outdated)
+
+
+def _is_final(error: SqsUnavailable | QueueUnavailable) -> bool:
+    """Whether no other try helps."""
+    if isinstance(error, SqsUnavailable):
+        return error.refused
+    return error.refusal is not None and not error.refusal.transient

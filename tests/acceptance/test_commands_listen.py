@@ -9,6 +9,7 @@ import boto3
 import pytest
 
 from scripts.s3_server import S3Server
+from storage.keys import MARKER
 from tests.support import pictures
 from tests.support.commands import MEDIA, document, media
 from tests.support.s3 import new_place
@@ -83,3 +84,15 @@ def test_a_queue_that_is_not_there_is_an_error_with_its_reason(place: Workplace,
 
     assert ended.returncode == 1
     assert "SQS:" in ended.stderr
+
+
+def test_the_stream_of_another_catalog_is_refused(place: Workplace, ministack: S3Server, queue: str) -> None:
+    prefix = place.settings["MEDIA_STORAGE_URL"].removeprefix("s3://media/")
+    s3 = boto3.client("s3", endpoint_url=ministack.endpoint)
+    s3.put_object(Bucket="media", Key=f"{prefix}/{MARKER}", Body=b'{"catalog": "ours"}')
+    place.redis.set("media:uploads:catalog", "another's")
+
+    for option in ([], ["--once"]):
+        ended = media(place.env(), "listen", "sqs", queue, *option)
+        assert ended.returncode == 1
+        assert "belongs to the catalog another's" in ended.stderr

@@ -1,5 +1,6 @@
 """Notifications in a queue of SQS become events on the stream, each before its message is deleted."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import boto3
 import pytest
 
+from scripts.redis_server import RedisServer
 from scripts.s3_server import S3Server
-from worker.queue import Queue, QueueUnavailable
+from worker.queue import Queue, QueueRefused, QueueUnavailable, StreamMismatch, connect
 from worker.sqs import SqsListener, SqsQueue, SqsUnavailable
 
 SOURCE = "uploads/2026/11/grey cat.jpg"
@@ -39,7 +41,7 @@ def url(sqs: Any, request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 async def listener(url: str, queue: Queue) -> SqsListener:
-    return SqsListener(SqsQueue(url), queue.stream, "media", "")
+    return SqsListener(SqsQueue(url), queue, "media", "", lambda: "ours")
 
 
 def notification(key: str, sequencer: str) -> str:
@@ -102,6 +104,21 @@ async def test_a_foreign_message_is_kept_as_a_bad_entry_of_the_stream(
     assert left(sqs, url) == 0
 
 
+async def test_a_foreign_message_that_redis_would_refuse_is_kept_in_part_and_holds_nothing_up(
+    sqs: Any, url: str, listener: SqsListener, queue: Queue
+) -> None:
+    await queue.redis.config_set("proto-max-bulk-len", "1mb")
+    sqs.send_message(QueueUrl=url, MessageBody='"' * 600_000)  # as JSON it has twice as many bytes
+    sqs.send_message(QueueUrl=url, MessageBody=notification("uploads/a.jpg", "0001"))
+
+    while left(sqs, url):
+        await listener.step()
+
+    good, foreign = sorted(await events(queue), key=len)
+    assert good == {"source": "uploads/a.jpg"}
+    assert foreign["sqs_message"].strip('"') == ""
+
+
 async def test_a_message_whose_event_cannot_be_sent_stays_in_the_queue(
     sqs: Any, url: str, listener: SqsListener, queue: Queue
 ) -> None:
@@ -114,8 +131,39 @@ async def test_a_message_whose_event_cannot_be_sent_stays_in_the_queue(
 
 
 async def test_a_queue_that_is_not_there_is_refused(aws: S3Server, queue: Queue) -> None:
-    listener = SqsListener(SqsQueue(f"{aws.endpoint}/000000000000/none"), queue.stream, "media", "")
+    listener = SqsListener(SqsQueue(f"{aws.endpoint}/000000000000/none"), queue, "media", "", lambda: "ours")
 
     with pytest.raises(SqsUnavailable) as refused:
         await listener.run()
     assert refused.value.refused
+
+
+async def test_the_stream_of_another_catalog_gets_nothing_also_where_it_became_that_later(
+    sqs: Any, url: str, queue: Queue
+) -> None:
+    owners = iter([None, "ours"])  # the bucket is nobody's at first
+    listener = SqsListener(SqsQueue(url), queue, "media", "", lambda: next(owners))
+    await queue.redis.set("media:uploads:catalog", "another")
+    await listener.check_stream()
+    sqs.send_message(QueueUrl=url, MessageBody=notification("uploads/a.jpg", "0001"))
+    for listening in (listener.step, listener.run):
+        with pytest.raises(StreamMismatch, match="another"):
+            await listening()
+
+    assert await events(queue) == []
+    assert left(sqs, url) == 1
+
+
+async def test_a_redis_that_refuses_for_good_ends_the_listener(
+    url: str, server: RedisServer, queue: Queue
+) -> None:
+    await queue.redis.acl_setuser("app", enabled=True, nopass=True, keys=["*"], commands=["+xadd", "+select"])
+    refused = connect(server.url.replace("//", "//app:x@"), "jobs")
+    listener = SqsListener(
+        SqsQueue(url), Queue(refused, "media:uploads", "me", 1000), "media", "", lambda: None
+    )
+
+    async with asyncio.timeout(10):
+        with pytest.raises(QueueRefused, match="XLEN"):
+            await listener.run()
+    await refused.aclose(close_connection_pool=True)
