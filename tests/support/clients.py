@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -16,7 +17,7 @@ _TOOLS = ROOT / ".tools"
 _TIMEOUT_S = 180
 
 
-def missing(what: str) -> None:
+def missing(what: str) -> NoReturn:
     """Skip at home, where a program may be missing; fail in CI, where nothing may."""
     if os.environ.get("CI"):
         pytest.fail(what)

@@ -9,8 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
-
+from tests.support.clients import missing
 from tests.support.tcp_proxy import TcpProxy
 
 _NAME = re.compile(r"media-(\d+)-\d+")
@@ -67,7 +66,7 @@ class Host:
 def two_hosts() -> Iterator[tuple[Host, Host]]:
     """Two of them, which vanish at the end; skips where this user may make none."""
     if os.geteuid() or shutil.which("ip") is None:
-        pytest.skip("network namespaces are made by root, with the program ip")
+        missing("network namespaces are made by root, with the program ip")
     _remove_left()
     with ExitStack() as stack:
         yield _made(stack, 0), _made(stack, 1)
@@ -77,7 +76,7 @@ def _made(stack: ExitStack, number: int) -> Host:
     try:
         host = Host(number)
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"this machine gives no network namespaces: {error.stderr.decode().strip()}")
+        missing(f"this machine gives no network namespaces: {error.stderr.decode().strip()}")
     stack.callback(host.close)
     return host
 

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from scripts.postgres_server import USER, PostgresServer
 from scripts.processes import free_port, launch, stop, tail
+from tests.support.clients import missing
 from tests.support.workplace import eventually
 
 
@@ -22,7 +21,7 @@ def pgbouncer(server: PostgresServer, connections: int) -> Iterator[int]:
     """Its port; skips where the program is absent, which none of the project's own files installs."""
     program = shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin")
     if program is None:
-        pytest.skip("no pgbouncer: apt-get install pgbouncer")
+        missing("no pgbouncer: apt-get install pgbouncer")
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="media-pgbouncer-") as name:
         folder = Path(name)
