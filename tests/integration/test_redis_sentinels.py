@@ -16,7 +16,7 @@ from tests.support.refused_starts import SECRET, refused_at_start, start
 from tests.support.sentinels import NAME, ReplicatedRedis, replicated
 from tests.support.tls import CA, OTHER_CA, TlsProxy, make_certificates
 from tests.support.workplace import eventually
-from worker.queue import Queue, QueueUnavailable, connect, job_queue_of, open_queue
+from worker.queue import Queue, QueueRefused, QueueUnavailable, connect, job_queue_of, open_queue
 from worker.settings import Settings
 
 STREAM = "media:uploads"
@@ -152,6 +152,29 @@ async def test_a_redis_that_is_no_sentinel_is_reported_as_that(watched: Replicat
     port = watched.servers[0].port
 
     await refused_at_start(f"redis+sentinel://127.0.0.1:{port}/{NAME}", f"127.0.0.1:{port} is no Sentinel")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"+OK\r\n",
+        b":1\r\n",
+        b"*-1\r\n",
+        b"$-1\r\n",
+        b"*1\r\n$2\r\nip\r\n",
+        b"*2\r\n$2\r\nip\r\n$9\r\n127.0.0.1\r\n",
+        b"*6\r\n+ip\r\n:1\r\n+port\r\n:2\r\n+config-epoch\r\n:3\r\n",
+        b"*6\r\n+ip\r\n+h\r\n+port\r\n+65536\r\n+config-epoch\r\n+1\r\n",
+        b"*6\r\n+ip\r\n+\xff\r\n+port\r\n+1\r\n+config-epoch\r\n+1\r\n",
+    ],
+)
+async def test_what_answers_as_no_sentinel_does_is_reported_as_that(answer: bytes) -> None:
+    async with (
+        saying(b"+OK\r\n", {"SENTINEL": answer}) as fake,
+        queue_at(f"redis+sentinel://{fake.address}/{NAME}") as queue,
+    ):
+        with pytest.raises(QueueRefused, match=f"{fake.address} is no Sentinel"):
+            await queue.stream.depth()
 
 
 async def test_a_sentinel_named_as_the_redis_is_reported_with_the_url_to_write(

@@ -187,12 +187,14 @@ def by_sentinel(address: str, name: str, error: BaseException) -> Refusal | None
             "The user needs +sentinel|master",
         )
     if is_missing_right(error):
-        return Refusal(
-            f"{address} is no Sentinel", "Name Sentinels in MEDIA_REDIS_URL, or the Redis by redis://"
-        )
+        return no_sentinel(address)
     if found is None or found.transient:
         return None
     return replace(found, what=f"the Sentinel {address} cannot be asked: {found.what}")
+
+
+def no_sentinel(address: str) -> Refusal:
+    return Refusal(f"{address} is no Sentinel", "Name Sentinels in MEDIA_REDIS_URL, or the Redis by redis://")
 
 
 _LOADING = _transient("it is loading its data from the disk", "Wait: its log says how far it is")

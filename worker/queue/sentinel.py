@@ -8,8 +8,9 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError
 
-from worker.queue.refusals import ConnectionRefused, by_sentinel
+from worker.queue.refusals import ConnectionRefused, by_sentinel, no_sentinel
 
+_LAST_PORT = 65_535
 _ANSWERS_WITHIN_S = 2  # each of them, at the same time: one that is away must not hold up what others know
 
 
@@ -61,7 +62,7 @@ class Sentinels:
             async with asyncio.timeout(_ANSWERS_WITHIN_S):
                 await connection.connect()  # type: ignore[no-untyped-call]
                 await connection.send_command("SENTINEL", "MASTER", self._name)
-                return _read(await connection.read_response())
+                answer = await connection.read_response()
         except TimeoutError as error:
             raise RedisConnectionError(f"{host}:{port} does not answer") from error
         except RedisError as error:
@@ -70,11 +71,18 @@ class Sentinels:
             raise
         finally:
             await connection.disconnect(nowait=True)
+        try:
+            return _read(answer)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise ConnectionRefused(no_sentinel(f"{host}:{port}")) from error
 
 
 def _read(words: Sequence[bytes]) -> _Primary:
     state = dict(zip(words[::2], words[1::2], strict=True))
-    return _Primary(int(state[b"config-epoch"]), state[b"ip"].decode(), int(state[b"port"]))
+    primary = _Primary(int(state[b"config-epoch"]), state[b"ip"].decode(), int(state[b"port"]))
+    if not 0 < primary.port <= _LAST_PORT:
+        raise ValueError(primary.port)
+    return primary
 
 
 async def _answers(asked: Sequence[asyncio.Task[_Primary]]) -> AsyncIterator[_Primary]:

@@ -37,8 +37,10 @@ _OF_THE_SERVER = ("connection_class", "host", "port", "path")  # what `parse_url
 def check_url(value: str) -> str:
     """`value`, if it is the URL of a Redis. Raises: ValueError, with the reason, and no part of a secret."""
     if monitored_by(value):
+        _check_hosts(value)
         check_url(_of_the_primary(value))
         return value
+    _check_hosts(value)
     parts = urlsplit(value)
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError(
@@ -56,6 +58,12 @@ def check_url(value: str) -> str:
         raise ValueError("has a database that is not a number")
     _check_options(parts.scheme, {name: unquote(last) for name, (*_, last) in parse_qs(parts.query).items()})
     return value
+
+
+def _check_hosts(url: str) -> None:
+    """A list of hosts is easily written with blanks, which would be looked up as a part of their names."""
+    if re.search(r"\s", re.split("[/?#]", url.partition("://")[2])[0].rpartition("@")[2]):
+        raise ValueError("has a blank in a host")
 
 
 def _check_options(scheme: str, options: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.queue.url import Monitored, monitored_by, server_of
+from worker.queue.url import Monitored, check_url, monitored_by, server_of
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,14 @@ def test_user_database_and_options_are_the_primarys(
     assert monitored_by(url) == Monitored(*monitored)
     assert ("connection_class" in found) is url.startswith("rediss")
     assert {n: v for n, v in found.items() if n not in ("host", "port", "connection_class")} == server
+
+
+@pytest.mark.parametrize(
+    "url", ["redis+sentinel://a, b/m", "redis+sentinel://a ,b/m", "redis+sentinel:// a:1/m", "redis:// h/0"]
+)
+def test_a_blank_at_a_host_is_a_mistake(url: str) -> None:
+    with pytest.raises(ValueError, match="has a blank in a host"):
+        check_url(url)
 
 
 @pytest.mark.parametrize("url", ["redis://h/0", "rediss://h/0", "unix:///run/redis.sock"])
