@@ -268,18 +268,22 @@ def unknown_variables() -> Mapping[str, str | None]:
 def _errors(error: ValidationError, files: Sequence[EnvFile]) -> Sequence[str]:
     return [
         f"{_origin(variable(str(mistake['loc'][0])), files)}: {mistake['msg'].removeprefix('Value error, ')}"
-        # Any part of a wrong URL of Redis may be a password.
-        + ("" if mistake["loc"][0] == "redis_url" else f" (it is {_shown(mistake['input'])!r})")
+        # Any part of a wrong URL of a server may be a password.
+        + (
+            ""
+            if mistake["loc"][0] in ("redis_url", "catalog_url")
+            else f" (it is {_shown(mistake['input'])!r})"
+        )
         for mistake in error.errors(include_url=False)
     ]
 
 
 def _shown(value: object) -> object:
-    """The value that was given, without the parts of a URL that may hold a password."""
+    """The value that was given, without what may be a password, should it be somebody's URL."""
     if not isinstance(value, str):
         return value
-    without_user = re.sub(r"^(.*?//)?.*@", r"\1…@", value)
-    return re.sub(r"(//.*)\?.*", r"\1?…", without_user)
+    without_user = re.sub(r"^(.*?//)?.*@", r"\1…@", value, flags=re.DOTALL)
+    return re.sub(r"(\?|password).*", r"\1…", without_user, flags=re.DOTALL)
 
 
 def _origin(name: str, files: Sequence[EnvFile]) -> str:

@@ -221,6 +221,10 @@ def test_an_empty_name_of_a_recipe_file_is_none(env: pytest.MonkeyPatch) -> None
         "s3://key:hunter2@bucket/prefix",
         "user:hunter2@localhost",
         "mysql://localhost/media?user=u&password=hunter2",
+        "postgresql:db/media?password=hunter2",
+        "postgresql:/db/media?sslpassword=a//b?hunter2",
+        "postgresql:db/media?password=\nhunter2",
+        "host=db user=media password=hunter2",
     ],
 )
 def test_a_password_is_not_reported_with_the_mistake(env: pytest.MonkeyPatch, name: str, value: str) -> None:
