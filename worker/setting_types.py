@@ -1,5 +1,6 @@
 """The types of the settings, which refuse a wrong value with a reason for people."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +19,16 @@ from worker.crontab import check_crontab
 from worker.queue.url import check_url
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")  # the first that is set counts
-_OF_THE_QUEUE = ("jobs", "workers", "catalog")  # what follows the stream's name in keys beside it
+# What follows the stream's name in keys beside it.
+_OF_THE_QUEUE = re.compile(r"jobs|queues|workers|catalog|(jobs|health|arq):.*", re.DOTALL)
 
 
 def _stream(value: str, info: ValidationInfo) -> str:
     events = info.data.get("events")
     if value == events:
         raise ValueError("must differ from MEDIA_EVENTS, the stream of messages")
-    if str(events).removeprefix(f"{value}:") in _OF_THE_QUEUE or str(events).startswith(f"{value}:health:"):
+    rest = str(events).removeprefix(f"{value}:")
+    if rest != events and _OF_THE_QUEUE.fullmatch(rest):
         raise ValueError(f"uses the key {events} for something else; choose another MEDIA_EVENTS")
     return value
 

@@ -358,7 +358,14 @@ def test_options_of_the_redis_url_are_known_or_a_mistake(
     assert answer in str(refused.value)
 
 
-@pytest.mark.parametrize("events", ["media:uploads", "media:uploads:jobs", "media:uploads:health:x"])
+@pytest.mark.parametrize(
+    "events",
+    [
+        "media:uploads",
+        *(f"media:uploads:{rest}" for rest in ("jobs", "jobs:x", "queues", "workers", "catalog")),
+        *(f"media:uploads:{rest}" for rest in ("health:x", "arq:x")),
+    ],
+)
 def test_messages_go_to_a_key_that_holds_nothing_else(env: pytest.MonkeyPatch, events: str) -> None:
     env.setenv("MEDIA_EVENTS", events)
     with pytest.raises(SettingsError, match="MEDIA_EVENTS"):
