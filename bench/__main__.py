@@ -65,12 +65,13 @@ def _compare(arguments: Sequence[str]) -> int:
 
 def _scale(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench scale", description=scale.__doc__)
+    parser.add_argument("--catalog", choices=(scale.SQLITE, scale.POSTGRES), default=scale.SQLITE)
     parser.add_argument("--rows", type=int, nargs="*", default=scale.ROWS, help="rows in the catalog")
     parser.add_argument("--depths", type=int, nargs="*", default=scale.DEPTHS, help="events in the stream")
     parser.add_argument("--uploads", type=int, default=scale.UPLOADS, help="uploads to measure")
     asked = parser.parse_args(arguments)
     (cores,) = _cores([1])
-    sys.stdout.write(scale.table(scale.run(cores, asked.rows, asked.depths, asked.uploads)))
+    sys.stdout.write(scale.table(scale.run(cores, asked.rows, asked.depths, asked.uploads, asked.catalog)))
     return 0
 
 

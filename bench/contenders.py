@@ -157,8 +157,7 @@ class MediaWorker(Contender):
             MEDIA_CPUS=str(self.place.cores),
             MEDIA_LOG="json",
             MEDIA_ADOPT="off",
-            **self.stores(),
-            **self.settings,
+            **{**self.stores(), **self.settings},
         )
         until = time.monotonic() + _START_S
         while not self.logged("worker_started"):
@@ -192,6 +191,14 @@ class MediaWorker(Contender):
         lines = self.log_path.read_text(errors="replace").splitlines()
         found = [json.loads(line) for line in lines if line.startswith("{")]
         return [line for line in found if line["event"] == event]
+
+
+class Configured(MediaWorker):
+    """This program with some settings of its own."""
+
+    def __init__(self, place: Place, settings: Mapping[str, str]) -> None:
+        self.settings = settings
+        super().__init__(place)
 
 
 class Floor(Contender):

@@ -1,25 +1,30 @@
 """Whether an upload costs the same in a large catalog and behind a long queue."""
 
+import asyncio
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 from bench import photos
 from bench.compare import say
-from bench.contenders import MediaWorker, Place
+from bench.contenders import Configured, MediaWorker, Place
+from bench.filling import fill_postgres, new_database
 from bench.processes import Costs, pinned
 from bench.rounds import place, started
+from scripts.postgres_server import PostgresServer, temporary_postgres
 from scripts.redis_server import RedisServer, temporary_redis
 
 ROWS = (100, 10_000, 1_000_000)
 DEPTHS = (10, 100_000)
 UPLOADS = 300
 FLAT = 1.2
+SQLITE, POSTGRES = "sqlite", "postgres"
 _TIMEOUT_S = 300
 _BATCH = 10_000
 
@@ -34,7 +39,9 @@ class Cost:
     cpu_ms: float
 
 
-def run(cores: Sequence[int], rows: Sequence[int], depths: Sequence[int], uploads: int) -> Sequence[Cost]:
+def run(
+    cores: Sequence[int], rows: Sequence[int], depths: Sequence[int], uploads: int, catalog: str = SQLITE
+) -> Sequence[Cost]:
     """Measure small uploads with so many rows in the catalog, and with so many events in the stream."""
     found = []
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
@@ -43,47 +50,60 @@ def run(cores: Sequence[int], rows: Sequence[int], depths: Sequence[int], upload
         with ExitStack() as stack:
             with pinned(cores):
                 server = stack.enter_context(temporary_redis())
+                postgres = stack.enter_context(temporary_postgres()) if catalog == POSTGRES else None
+            bench = _Bench(pictures, server, postgres, cores)
             for count in rows:
                 with place(work, server, len(cores)) as where:
-                    found.append(_said(_in_a_catalog_of(count, pictures, where, server, cores)))
+                    found.append(_said(bench.in_a_catalog_of(count, where)))
             for depth in depths:
                 with place(work, server, len(cores)) as where:
-                    found.append(_said(_behind(depth, pictures, where, server, cores)))
+                    found.append(_said(bench.behind(depth, where)))
     return found
 
 
-def _in_a_catalog_of(
-    count: int, pictures: Sequence[Path], where: Place, server: RedisServer, cores: Sequence[int]
-) -> Cost:
-    with started(MediaWorker, where, cores):
-        pass  # makes the catalog
-    fill(where.home / "catalog.db", count)
-    return _burst(f"{count} rows", count, pictures, 0, where, server, cores)
+@dataclass(frozen=True)
+class _Bench:
+    pictures: Sequence[Path]
+    server: RedisServer
+    postgres: PostgresServer | None
+    cores: Sequence[int]
 
+    def in_a_catalog_of(self, count: int, where: Place) -> Cost:
+        start = self._start(where)
+        with started(start, where, self.cores):
+            pass  # makes the catalog
+        if self.postgres:
+            asyncio.run(fill_postgres(self.postgres.url(where.home.name), count))
+        else:
+            fill(where.home / "catalog.db", count)
+        return _burst(f"{count} rows", count, 0, start, where, self)
 
-def _behind(
-    depth: int, pictures: Sequence[Path], where: Place, server: RedisServer, cores: Sequence[int]
-) -> Cost:
-    return _burst(f"{depth} events", depth, pictures, depth, where, server, cores)
+    def behind(self, depth: int, where: Place) -> Cost:
+        return _burst(f"{depth} events", depth, depth, self._start(where), where, self)
+
+    def _start(self, where: Place) -> Callable[[Place], MediaWorker]:
+        if self.postgres is None:
+            return MediaWorker
+        url = asyncio.run(new_database(self.postgres, where.home.name))
+        return partial(Configured, settings={"MEDIA_CATALOG_URL": url})
+
+    def servers(self) -> Mapping[str, int]:
+        there = {"redis": self.server, "postgres": self.postgres}
+        return {name: server.pid for name, server in there.items() if server}
 
 
 def _burst(
-    what: str,
-    size: int,
-    pictures: Sequence[Path],
-    depth: int,
-    where: Place,
-    server: RedisServer,
-    cores: Sequence[int],
+    what: str, size: int, depth: int, start: Callable[[Place], MediaWorker], where: Place, bench: _Bench
 ) -> Cost:
-    with started(MediaWorker, where, cores) as worker:
+    pictures = bench.pictures
+    with started(start, where, bench.cores) as worker:
         warm = photos.linked(pictures[:20], 1, where.uploads / "warm")
         worker.put(warm)
         worker.await_done(len(warm), _TIMEOUT_S)
         files = photos.linked(pictures, 4 if depth > len(pictures) else 1, where.uploads / "round")
         worker.freeze()
         worker.put(_queue(files, depth))
-        costs = Costs({"worker": worker.process.pid, "redis": server.pid})
+        costs = Costs({"worker": worker.process.pid, **bench.servers()})
         began = time.perf_counter()
         worker.thaw()
         count = min(depth, len(pictures)) or len(pictures)

@@ -22,7 +22,7 @@ from scripts.postgres_server import PostgresServer, temporary_postgres
 from storage.catalog.database import open_database
 
 WRITERS = (1, 2, 4, 8)
-ROUND_TRIPS_MS = (0.5, 5.0)
+ROUND_TRIPS_MS = (0.5, 20.0)
 GROUP = 16
 LEAST_TIMES = 1.85
 _MOST_GROUPS = 60  # a second, by one writer

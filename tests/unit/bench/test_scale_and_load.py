@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import load, scale
-from storage.catalog.opening import Catalog
+from bench import filling, load, scale
+from storage.catalog.moving import count_rows
+from storage.catalog.opening import Catalog, open_catalog
+from storage.catalog.records import State
 
 
 async def test_a_filled_catalog_has_finished_uploads_with_three_variants_and_a_message(
@@ -23,6 +25,17 @@ async def test_a_filled_catalog_has_finished_uploads_with_three_variants_and_a_m
         ]
     assert counts == [20, 60, 20]
     assert await catalog.outbox.unsent() == []
+
+
+async def test_a_filled_catalog_on_postgres_has_the_same_and_right_totals(postgres_catalog_url: str) -> None:
+    await filling.fill_postgres(postgres_catalog_url, 20)
+
+    async with open_catalog(postgres_catalog_url) as catalog:
+        rows = await count_rows(catalog.database)
+        assert (rows["uploads"], rows["variants"], rows["outbox"]) == (20, 60, 20)
+        assert await catalog.outbox.unsent() == []
+        assert await catalog.reports.check_totals() == []
+        assert (await catalog.reports.states())[State.READY] == 20
 
 
 @pytest.mark.parametrize(("costs", "said"), [((10.0, 11.9), "flat"), ((10.0, 13.0), "not flat")])
