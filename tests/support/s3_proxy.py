@@ -80,6 +80,10 @@ class S3Proxy(ThreadingHTTPServer):
             self._left -= 1
             return self._fault
 
+    def listed(self, method: str, path: str) -> bytes | None:
+        """The body of an answer that is not the server's."""
+        return None
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Who is cut off is no news."""
 
@@ -99,6 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, b"<Error><Code>InternalError</Code></Error>")
         elif fault == "html":
             self._send(200, _HTML, {"Content-Type": "text/html"})
+        elif (listed := self.server.listed(self.command, self.path)) is not None:
+            self._send(200, listed, {"Content-Type": "application/xml"})
         else:
             self._pass(body, fault)
 
