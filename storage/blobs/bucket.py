@@ -32,7 +32,7 @@ _SHA256 = "sha256"  # in an object's own metadata, which a copy keeps
 _FOR_EVER = "public, max-age=31536000, immutable"
 _KINDS = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif", "json": "application/json"}
 _AT_ONCE = 32  # requests
-_CHUNK = 1024 * 1024  # bytes that are read at once
+_CHUNK = 512 * 1024  # bytes that are read at once; for a moment there are two of them
 
 
 class AlreadyThere(Exception):
@@ -70,11 +70,11 @@ class Answer:
     _result: GetResult
     _answered: Callable[[], AbstractContextManager[None]]
 
-    async def parts(self) -> AsyncIterator[bytes]:
-        """The bytes, part by part. Raises: BlobsUnavailable."""
+    async def parts(self) -> AsyncIterator[memoryview]:
+        """The bytes, part by part, where the client has them. Raises: BlobsUnavailable."""
         with self._answered():
             async for part in self._result.stream(min_chunk_size=_CHUNK):
-                yield bytes(part)
+                yield memoryview(part)
 
     async def whole(self) -> bytes:
         """All bytes. Raises: BlobsUnavailable."""

@@ -18,7 +18,7 @@ class MemoryFile:
         """Its bytes."""
         return os.fstat(self._writable).st_size
 
-    def append(self, content: bytes) -> None:
+    def append(self, content: bytes | memoryview) -> None:
         """Write `content` at its end."""
         rest = memoryview(content)
         while rest:
