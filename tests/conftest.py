@@ -46,6 +46,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if not _is_of_the_other_database(item)]
+    # The longest modules come first, so that no process works on one alone when the others have ended.
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/unit/storage/"))
     if "campaign" in str(config.getoption("markexpr")):
         return
     for item in items:
