@@ -18,6 +18,7 @@ from storage.blobs.copying import BlobCopy, CopyStep, Extra, check_target
 from storage.blobs.extras import Extras, ExtraStep
 from storage.blobs.opening import open_blobs
 from storage.blobs.owners import moved, unfinished
+from storage.blobs.places import holding_area, is_one_place
 from storage.catalog.kv import Checkpoint
 from storage.catalog.opening import Catalog
 from storage.keys import shown
@@ -96,6 +97,7 @@ def command(
         if extra and not finish:
             raise CommandError("--extra goes with --finish.", code=2)
         url = with_target(settings, "storage_url", to).storage_url
+        _check_apart(settings, url, to)
         async with (
             open_stores(settings, create=False) as stores,
             open_blobs(url, create=not dry_run) as target,
@@ -125,10 +127,14 @@ async def _copy(
 ) -> Copied:
     catalog, blobs, done = stores.catalog, stores.blobs, Copied(url)
     if await target.catalog_id() == catalog.id:
+        if await is_one_place(blobs, target):
+            raise CommandError(
+                f"{url} is the storage itself, as MEDIA_STORAGE_URL says: nothing is left to do."
+            )
         if not finish or dry_run:
-            raise CommandError(f"{url} is the catalog's storage already: let MEDIA_STORAGE_URL say so.")
+            raise CommandError(f"{url} is whole, but its --finish was interrupted: run it again.")
         await _require_no_worker(settings)
-        await blobs.rebind(moved(catalog.id, url))  # what an interrupted finish has left to do
+        await blobs.rebind(moved(catalog.id, url))
         done.finished = True
         return done
     await check_target(target, catalog.id, url)
@@ -149,6 +155,16 @@ async def _copy(
         await blobs.rebind(moved(catalog.id, url))
         done.finished = True
     return done
+
+
+def _check_apart(settings: Settings, url: str, shown_url: str) -> None:
+    """Raises: CommandError where one place lies in what the other lists: it would be copied into itself."""
+    here = settings.storage_url
+    for area, inner in ((holding_area(here, url), shown_url), (holding_area(url, here), settings.storage)):
+        if area:
+            raise CommandError(
+                f"{inner} lies inside the {area}/ of the other place: choose one apart.", code=2
+            )
 
 
 async def _require_no_worker(settings: Settings) -> None:

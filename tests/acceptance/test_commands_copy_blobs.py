@@ -97,6 +97,35 @@ def test_an_original_that_only_the_target_has_ends_a_finish_until_somebody_says_
     assert [path.name for path in new.glob("trash/.*")] == []  # no notes
 
 
+def test_a_storage_is_not_copied_to_itself_nor_into_itself(place: Workplace) -> None:
+    here, link = f"file:{place.root}", place.home / "link"
+    link.symlink_to(place.root)
+    before = (place.root / ".media-root.json").read_bytes()
+
+    for to in (here, f"file:{link}"):
+        for how in ([], ["--dry-run"], ["--finish"]):
+            ended = media(place.env(), "copy-blobs", "--to", to, *how)
+            assert (ended.returncode, "is the storage itself" in ended.stderr) == (1, True)
+    inside = media(place.env(), "copy-blobs", "--to", f"{here}/uploads/new", "--finish")
+    assert "lies inside the uploads/ of the other place" in " ".join(inside.stderr.split())
+    assert (place.root / ".media-root.json").read_bytes() == before
+    assert place.run("media", "--burst").returncode == 0
+
+
+def test_a_finish_that_was_interrupted_is_finished(place: Workplace) -> None:
+    new = place.home / "new"
+    ours = (place.root / ".media-root.json").read_bytes()
+    assert media(place.env(), "copy-blobs", "--to", f"file:{new}", "--finish").returncode == 0
+    (place.root / ".media-root.json").write_bytes(ours)  # as it was between the two markers
+
+    plain = media(place.env(), "copy-blobs", "--to", f"file:{new}")
+    done = document(media(place.env(), "copy-blobs", "--to", f"file:{new}", "--finish", "--json"))
+
+    assert (plain.returncode, "run it again" in plain.stderr) == (1, True)
+    assert done["finished"] is True
+    assert f"was moved to file:{new}" in place.run("media", "--burst").stderr
+
+
 def test_a_dry_run_counts_and_leaves_no_marker(place: Workplace) -> None:
     new = place.home / "new"
     new.mkdir()
