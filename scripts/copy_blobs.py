@@ -21,12 +21,13 @@ from storage.blobs.owners import moved, unfinished
 from storage.blobs.places import holding_area, is_one_place
 from storage.catalog.kv import Checkpoint
 from storage.catalog.opening import Catalog
-from storage.keys import shown
+from storage.keys import UPLOADS, VARIANTS, shown
 from worker.queue import open_queue
 from worker.settings import Settings
 from worker.stores import Stores, open_stores
 
 _SHOWN = 20  # blobs that could not be copied, or are extra
+_PAGE = 500  # keys of the catalog
 _LISTED = 10_000  # at most, in the JSON
 
 
@@ -142,7 +143,7 @@ async def _copy(
         await _require_no_worker(settings)
     if not dry_run:
         await target.rebind(unfinished(catalog.id))
-    copying = BlobCopy(blobs, target, dry_run=dry_run, extra=extra)
+    copying = BlobCopy(blobs, target, _Keys(catalog), dry_run=dry_run, extra=extra)
     extras = Extras(blobs, target, catalog.sweeps, dry_run=dry_run, extra=extra)
     async with _progress(catalog) as progress:
         if finish or dry_run:
@@ -165,6 +166,18 @@ def _check_apart(settings: Settings, url: str, shown_url: str) -> None:
             raise CommandError(
                 f"{inner} lies inside the {area}/ of the other place: choose one apart.", code=2
             )
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """The keys that must be in a copy, whatever a listing says."""
+
+    catalog: Catalog
+
+    async def keys(self, area: str, after: str, upto: str | None) -> Sequence[str]:
+        if area == VARIANTS:
+            return await self.catalog.sweeps.keys(after, upto, _PAGE)
+        return await self.catalog.sources.read(after, upto, _PAGE) if area == UPLOADS else []
 
 
 async def _require_no_worker(settings: Settings) -> None:

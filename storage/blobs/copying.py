@@ -37,6 +37,23 @@ class CopyTo(NoteVerbs, Put, Move, Inspect, Identity, Protocol):
     """The verbs of the storage that becomes the copy; what is not a copy's leaves it for its trash alone."""
 
 
+class CatalogKeys(Protocol):
+    """What the catalog has, as the copy needs it."""
+
+    async def keys(self, area: str, after: str, upto: str | None) -> Sequence[str]:
+        """The first keys of an area that rows have after `after` and up to `upto`, in order.
+
+        None: there are no more.
+        """
+
+
+class NoKeys:
+    """A catalog that knows of nothing."""
+
+    async def keys(self, area: str, after: str, upto: str | None) -> Sequence[str]:
+        return []
+
+
 class Extra(Enum):
     """What becomes of originals that the copy has, and that neither its source has nor a copy has written."""
 
@@ -90,6 +107,7 @@ class BlobCopy:
         self,
         source: CopyFrom,
         target: CopyTo,
+        catalog: CatalogKeys = NoKeys(),  # noqa: B008 (it has no state)
         *,
         dry_run: bool = False,
         extra: Extra | None = None,
@@ -97,6 +115,7 @@ class BlobCopy:
     ) -> None:
         self._source = source
         self._target = target
+        self._catalog = catalog
         self._dry_run = dry_run
         self._extra = extra
         self._folder = copy_folder(uuid4())
@@ -107,14 +126,30 @@ class BlobCopy:
     ) -> AsyncGenerator[CopyStep, None]:
         """Copy what the target lacks, from behind the key `after` of `area` on; yields page by page.
 
+        What rows have and a listing of the source left out is looked for all the same.
+
         Raises: BlobsUnavailable, StorageFull, RootMismatch; a copy that goes on behind the last page misses
         nothing.
         """
         for name in _AREAS[_AREAS.index(area) if area else 0 :]:
-            start = after if name == area else ""
-            async with aclosing(self._source.list(name, start, on_misnamed=on_misnamed)) as pages:
+            last = after if name == area else ""
+            async with aclosing(self._source.list(name, last, on_misnamed=on_misnamed)) as pages:
                 async for page in pieces(pages):
+                    # Not every server sorts by the whole key, so the last key is not always the largest.
+                    before, last = last, max(last, page[-1])
                     yield await self._copy_page(name, page)
+                    async for step in self._copy_unlisted(name, before, last, frozenset(page)):
+                        yield step
+            async for step in self._copy_unlisted(name, last, None, frozenset()):
+                yield step
+
+    async def _copy_unlisted(
+        self, area: str, after: str, upto: str | None, listed: frozenset[str]
+    ) -> AsyncIterator[CopyStep]:
+        while keys := await self._catalog.keys(area, after, upto):
+            if unlisted := [key for key in keys if key not in listed]:
+                yield await self._copy_page(area, unlisted)
+            after = keys[-1]
 
     async def _copy_page(self, area: str, keys: Sequence[str]) -> CopyStep:
         seen, copies = await together(self._source.stat(keys), self._target.stat(keys))

@@ -1,6 +1,6 @@
 """The originals that uploads have, by key."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import case, func, select
@@ -10,6 +10,7 @@ from storage.catalog.records import State
 from storage.catalog.tables import uploads
 
 _PAGE = 5000
+_ALIVE = uploads.c.state.not_in((State.DELETED, State.DELETING))
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,21 @@ class Sources:
         async with self._database.reading() as connection:
             return frozenset((await connection.execute(query)).scalars())
 
+    async def read(self, after: str, upto: str | None, limit: int) -> Sequence[str]:
+        """The first `limit` originals that were read and are needed, after that key and up to `upto`."""
+        wanted = [uploads.c.source > after, uploads.c.bytes.is_not(None), _ALIVE]
+        if upto is not None:
+            wanted.append(uploads.c.source <= upto)
+        query = select(uploads.c.source).where(*wanted).distinct().order_by(uploads.c.source).limit(limit)
+        async with self._database.reading() as connection:
+            return list((await connection.execute(query)).scalars())
+
     async def all(self) -> AsyncGenerator[Announced, None]:
         """Every original that some upload has, in order of key, each once."""
-        alive = uploads.c.state.not_in((State.DELETED, State.DELETING))
         query = select(
-            uploads.c.source, func.max(case((alive, 1), else_=0)), func.coalesce(func.max(uploads.c.bytes), 0)
+            uploads.c.source,
+            func.max(case((_ALIVE, 1), else_=0)),
+            func.coalesce(func.max(uploads.c.bytes), 0),
         )
         after = ""
         while True:
