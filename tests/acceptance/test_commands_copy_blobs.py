@@ -72,7 +72,7 @@ def test_a_storage_moves_back_to_where_it_was(place: Workplace) -> None:
     assert place.run("media", "--burst", MEDIA_STORAGE_URL=new).returncode == 1
 
 
-def test_an_original_that_only_the_target_has_ends_a_finish_until_somebody_says_what_becomes_of_it(
+def test_originals_that_only_the_target_has_end_a_finish_until_somebody_says_what_they_are(
     place: Workplace,
 ) -> None:
     new = place.home / "new"

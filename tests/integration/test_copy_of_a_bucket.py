@@ -17,7 +17,7 @@ KEYS = [f"variants/ab/cd/{number}.jpg" for number in range(5)]
 
 
 @dataclass(frozen=True)
-class Rows:
+class KnownKeys:
     """A catalog with a row for each of `known`."""
 
     known: Sequence[str]
@@ -37,7 +37,7 @@ async def test_a_listing_that_lies_each_time_leaves_nothing_of_the_catalog_out(
             await bucket.bind("ours", catalog_is_new=True)
             await bucket.store([(key, key.encode()) for key in KEYS])
             proxy.strike(fault, of="GET .*list-type.*variants")
-            steps = [step async for step in BlobCopy(bucket, copy, Rows(KEYS)).copy()]
+            steps = [step async for step in BlobCopy(bucket, copy, KnownKeys(KEYS)).copy()]
 
     assert sum(step.copied for step in steps) == len(KEYS)
     assert await listed(copy, "variants") == KEYS
@@ -47,7 +47,7 @@ async def test_a_listing_that_is_whole_is_not_asked_about_twice() -> None:
     source, copy = MemoryBlobs(), MemoryBlobs()
     await source.store([(key, b"x") for key in KEYS])
 
-    steps = [step async for step in BlobCopy(source, copy, Rows([*KEYS, "variants/lost.jpg"])).copy()]
+    steps = [step async for step in BlobCopy(source, copy, KnownKeys([*KEYS, "variants/lost.jpg"])).copy()]
 
     assert [(step.last, step.copied, step.same) for step in steps] == [
         (KEYS[-1], 5, 0),

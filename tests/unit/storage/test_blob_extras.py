@@ -25,7 +25,7 @@ TRASHED = "trash/delete-b6d0e0ac-0000-4000-8000-000000000000-1/uploads/a.jpg"
 
 
 @dataclass(frozen=True)
-class Catalog:
+class KeptRows:
     """The variants that have rows."""
 
     keys: frozenset[str] = frozenset()
@@ -64,7 +64,7 @@ async def leave(
     source: Storage, target: Storage, extra: Extra | None = None, rows: Collection[str] = ()
 ) -> tuple[int, list[str]]:
     """How many leave the copy, and which originals are somebody's."""
-    extras = Extras(source, target, Catalog(frozenset(rows)), extra=extra, dry_run=False)
+    extras = Extras(source, target, KeptRows(frozenset(rows)), extra=extra, dry_run=False)
     steps = [step async for step in extras.set_aside()]
     return sum(step.removed for step in steps), [key for step in steps for key in step.extra]
 
