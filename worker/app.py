@@ -35,6 +35,7 @@ from worker.health import (
 )
 from worker.intake import Intake
 from worker.limits import OF_A_PROCESS, available_cpus
+from worker.outage_log import OutageLog
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue, QueueUnavailable
 from worker.recorder import Recorder
@@ -73,6 +74,8 @@ class App:
     """Sends heartbeats; runs in the background."""
     adoption: Adoption
     """The listing of originals without a record; the periodic task `adopt` takes its steps."""
+    outage_log: OutageLog
+    """What batches log of a catalog that is away."""
     shutdown: Shutdown
     """Whether to stop, and which batches a second signal cancels."""
 
@@ -169,6 +172,7 @@ async def open_app(
             intake=intake,
             health=health,
             adoption=Adoption(stores.blobs, stores.catalog, queue, grace_s=settings.grace),
+            outage_log=OutageLog(),
             shutdown=shutdown,
         )
 

@@ -144,9 +144,10 @@ async def _process(ids: list[UUID], ctx: Context, app: App) -> BatchReport:
         report = await process_uploads(ids, ctx["job_id"], app.batch)
     except ExceptionGroup as group:
         # No upload is at fault when a whole batch stops: no attempt is counted, and all of it is retried.
-        error = group.exceptions[0]
-        log.exception("batch_stopped", code=policy_of(error).code, uploads=len(ids))
+        _log_stop(group, len(ids), app)
         raise Retry(defer=delay_ms(min(ctx["job_try"], 5)) / 1000) from group
+    if report.outcomes:  # at least the claims were made
+        app.outage_log.over()
     for upload_id, code, message in report.failures:
         details = {"details": report.details[upload_id]} if upload_id in report.details else {}
         log.warning(
@@ -162,3 +163,12 @@ async def _process(ids: list[UUID], ctx: Context, app: App) -> BatchReport:
     stages = {f"{stage}_ms": round(ms, 1) for stage, ms in report.ms.items()}
     log.info("batch", uploads=len(ids), left_over=len(report.left_over), **report.outcomes, **stages)
     return report
+
+
+def _log_stop(group: ExceptionGroup[Exception], uploads: int, app: App) -> None:
+    outages, others = group.split(CatalogUnavailable)
+    if outages is not None:
+        app.outage_log.met(outages.exceptions[0])
+    if others is not None:
+        code = policy_of(others.exceptions[0]).code
+        log.error("batch_stopped", code=code, uploads=uploads, exc_info=others)

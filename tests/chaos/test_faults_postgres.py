@@ -124,6 +124,10 @@ def _survives_its_absence(at: PostgresPlace, end: Callable[[], None], away_s: fl
     finally:
         at.server.start()
     at.check_all_ready(sources, worker)
+    assert not [line for line in worker.log if "exception" in line]
+    begun, over = worker.logged("catalog_unavailable"), worker.logged("catalog_available")
+    assert len(begun) == len(over) > 0
+    assert over[0]["away_s"] > 0
 
 
 @pytest.mark.fault(30)
