@@ -15,17 +15,22 @@ _KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 
 
 def make_certificates(folder: Path) -> Path:
-    """Two authorities, and a certificate for 127.0.0.1 that the first of them has signed."""
+    """Two authorities, and what the first has signed: certificates of a server and of a client."""
     if shutil.which("openssl") is None:
         missing("no openssl to make certificates")
     for name in (CA, OTHER_CA):
         made = ["-x509", *_KEY, "-keyout", f"{name}.key", "-out", name]
         _openssl(folder, "req", *made, "-subj", f"/CN={name}")
-    _openssl(folder, "req", *_KEY, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=server")
-    (folder / "ext").write_text("subjectAltName=IP:127.0.0.1")
-    signed = ["-in", "server.csr", "-CA", CA, "-CAkey", f"{CA}.key", "-CAcreateserial", "-extfile", "ext"]
-    _openssl(folder, "x509", "-req", *signed, "-out", "server.pem")
+    for name in ("server", "client"):
+        _make_signed(folder, name)
     return folder
+
+
+def _make_signed(folder: Path, name: str) -> None:
+    _openssl(folder, "req", *_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+    (folder / "ext").write_text("subjectAltName=IP:127.0.0.1")  # where the server is
+    signed = ["-in", f"{name}.csr", "-CA", CA, "-CAkey", f"{CA}.key", "-CAcreateserial", "-extfile", "ext"]
+    _openssl(folder, "x509", "-req", *signed, "-out", f"{name}.pem")
 
 
 def _openssl(folder: Path, *words: str) -> None:
@@ -35,7 +40,10 @@ def _openssl(folder: Path, *words: str) -> None:
 class TlsProxy(TcpProxy):
     """Speaks TLS with clients, and relays what they say to the server at `port`."""
 
-    def __init__(self, port: int, certificates: Path) -> None:
+    def __init__(self, port: int, certificates: Path, *, asks_for_certificates: bool = False) -> None:
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.tls.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+        if asks_for_certificates:
+            self.tls.verify_mode = ssl.CERT_REQUIRED
+            self.tls.load_verify_locations(certificates / CA)
         super().__init__(port)

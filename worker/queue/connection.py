@@ -26,6 +26,7 @@ _SOCKET_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 2
 _CONNECTIONS = 32
 _ANSWERS_WITHIN_S = 3  # the first time, over all tries
+_CERTIFICATE = " Or does it ask for a certificate (ssl_certfile and ssl_keyfile)?"
 _UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
@@ -166,8 +167,14 @@ async def check_answers(redis: ArqRedis, url: str) -> None:
                 raise
             raise QueueUnavailable(f"nothing came within {_ANSWERS_WITHIN_S} s{asks}") from error
         except RedisConnectionError as error:
-            if str(error) == SERVER_CLOSED_CONNECTION_ERROR:
-                raise QueueUnavailable(f"it closes each connection at once{asks}") from error
+            if str(error) == SERVER_CLOSED_CONNECTION_ERROR or _resets_tls(kind, error):
+                wants = _CERTIFICATE if kind == "rediss" else ""
+                raise QueueUnavailable(f"it closes each connection at once{asks}{wants}") from error
             raise
         except ResponseError:
             pass  # an answer, too: not everybody may ask for it
+
+
+def _resets_tls(kind: str, error: RedisConnectionError) -> bool:
+    """Whether the server has ended a connection by TLS before it was heard why."""
+    return kind == "rediss" and isinstance(error.__context__, ConnectionResetError)
