@@ -1,4 +1,4 @@
-"""A forked process on another host: in a network and with a clock of its own."""
+"""A forked process on another host: with a clock, or in a network and with a clock of its own."""
 
 import ctypes
 import os
@@ -16,14 +16,20 @@ _CLONE_NEWNET = 0x40000000
 
 def elsewhere(network: str, ahead_s: int) -> Mapping[str, str]:
     """The variables of a process in that network namespace, whose clock is so far ahead."""
-    return {_NETWORK: network, _AHEAD: str(ahead_s)}
+    return {_NETWORK: network, **ahead_by(ahead_s)}
+
+
+def ahead_by(seconds: int) -> Mapping[str, str]:
+    """The variables of a process whose clock is so far ahead."""
+    return {_AHEAD: str(seconds)}
 
 
 def move_in() -> None:
     """Go where the environment says, if it says so."""
     if network := os.environ.get(_NETWORK):
         _enter(f"/run/netns/{network}")
-        _put_ahead(int(os.environ[_AHEAD]))
+    if ahead_s := os.environ.get(_AHEAD):
+        _put_ahead(int(ahead_s))
 
 
 def _enter(network: str) -> None:
