@@ -2,10 +2,12 @@
 
 import asyncio
 import subprocess
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -14,6 +16,7 @@ import pytest
 import redis
 from arq.constants import in_progress_key_prefix, job_key_prefix
 from arq.typing import WorkerCoroutine
+from arq.utils import timestamp_ms
 from arq.worker import Retry, func
 
 from scripts.redis_server import RedisServer, temporary_redis
@@ -313,23 +316,39 @@ async def test_what_runs_has_just_come_is_due_later_or_is_corrupt_is_taken_by_no
 async def test_the_index_has_since_when_a_job_waits_in_a_queue(join: Join) -> None:
     worker = join()
 
-    async def noted() -> float | None:
+    async def noted() -> float:
         await worker.jobs.untaken()
-        score: float | None = await worker.redis.zscore(INDEX, _instance(worker))
+        score: float = await worker.redis.zscore(INDEX, _instance(worker))
         return score
 
     [job] = await _enqueue(worker, 1)
     enqueued = await noted()
     await worker.redis.set(in_progress_key_prefix.encode() + job, "1")
-    begun = await noted()
+    begun, still = await noted(), await noted()
     await worker.redis.delete(in_progress_key_prefix.encode() + job)
     returned = await noted()
-    await _enqueue(worker, 1)
+    await worker.jobs.discard([job.decode()])
 
-    assert enqueued
-    assert begun == 0
-    assert returned
-    assert await noted() == returned
+    assert 0 < enqueued <= returned <= timestamp_ms()
+    assert begun == still > returned
+    assert await noted() == 0
+
+
+async def test_what_a_worker_had_begun_that_stands_still_is_taken_once_its_lock_has_ended(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stands_still, idle = join(), join()
+    await _beat(stands_still)
+    [job] = await _enqueue(stands_still, 1)
+    await stands_still.redis.set(in_progress_key_prefix.encode() + job, "1")
+    await stands_still.jobs.untaken()
+    await stands_still.redis.delete(in_progress_key_prefix.encode() + job)
+
+    for later_s, taken in ((2, set()), (5, {job})):
+        now = time.time() + later_s
+        monkeypatch.setattr("arq.utils.time", partial(float, now))
+        await idle.jobs.help_out(4)
+        assert await _queued(idle) == taken
 
 
 async def test_a_worker_corrects_what_another_process_noted_of_its_queue(join: Join) -> None:
@@ -504,7 +523,9 @@ async def test_the_commands_of_an_upload_do_not_grow_with_the_number_of_workers(
 async def test_an_idle_worker_asks_nothing_for_the_184_jobs_that_others_have_in_work() -> None:
     async with fleet(0, *[4] * 46) as workers:
         one = Fleet(workers.workers[:1])
-        polled, helped = await one.polled(POLLS), await one.helped()
+        polled = await one.polled(POLLS)
+        await asyncio.gather(*(worker.ctx["app"].queue.jobs.untaken() for worker in workers.workers[1:]))
+        helped = await one.helped()
 
     assert polled.total() <= 5 * POLLS
     assert helped == {"cmdstat_zrangebyscore": 2}  # its own queue, and the index

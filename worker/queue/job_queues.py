@@ -6,7 +6,8 @@ for the jobs of all others, so that the commands would grow with the square of t
 `<stream>:jobs` is nobody's: it holds what was queued while no worker was healthy.
 
 The index `<stream>:queues` has the time since which jobs may wait in each queue; 0: none does. So a worker
-that has nothing to do asks one question, however many workers there are.
+that has nothing to do asks one question, however many workers there are. While all jobs there run, that time
+is a little ahead and put off again and again, which a worker that stands still or is cut off does not do.
 """
 
 import secrets
@@ -25,6 +26,7 @@ from worker.queue.mapping import maps_errors
 
 _WAITED_MS = 1000  # a worker that has room begins a job much sooner
 _LOOKED_AT = 3  # queues of others
+_RUNNING_MS = 3000  # for which others need not look into a queue where no job waits
 
 
 def job_queue_of(stream: str, instance: str | None = None) -> str:
@@ -83,13 +85,21 @@ class JobQueues:
     async def mine(self) -> Sequence[str]:
         """The own queue alone."""
         if self._instance is not None:
-            await self._index_own(self._waits_since_ms or timestamp_ms())
+            now = timestamp_ms()
+            await self._index_own(min(self._waits_since_ms or now, now))
         return [self.own]
 
-    async def note(self, *, waits: bool) -> None:
-        """Note in the index whether jobs wait in the own queue, unless it says so."""
-        if self._instance is not None and waits != bool(self._waits_since_ms):
-            await self._index_own(timestamp_ms() if waits else 0)
+    async def note(self, *, due: int, untaken: int) -> None:
+        """Note in the index whether jobs wait in the own queue, or at least run, unless it says so."""
+        now, noted = timestamp_ms(), self._waits_since_ms
+        if untaken:
+            known, since = 0 < noted <= now, now
+        elif due:
+            known, since = noted > now + _RUNNING_MS // 2, now + _RUNNING_MS
+        else:
+            known, since = noted == 0, 0
+        if self._instance is not None and not known:
+            await self._index_own(since)
 
     async def adopt(self, *, everything: bool = False) -> int:
         """Move what nobody polls into the own queue; returns how many corrupt jobs were removed before.

@@ -152,7 +152,7 @@ class Jobs:
         """
         due, _ = await self._due(self.key)
         untaken = len(due) - sum(await self._are_locked(due))
-        await self.queues.note(waits=untaken > 0)
+        await self.queues.note(due=len(due), untaken=untaken)
         return untaken
 
     async def help_out(self, at_once: int) -> None:
