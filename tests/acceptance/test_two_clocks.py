@@ -10,7 +10,7 @@ from tests.support import pictures
 from tests.support.elsewhere import ahead_by
 from tests.support.workplace import Workplace, eventually
 
-APART_S, GRACE_S, UPLOADS = 300, 120, 6
+APART_S, GRACE_S, UPLOADS = 300, 240, 6
 CAT = UUID("4a2ca705-03aa-52b8-a8b8-e2aa1374070e")
 SWEPT_AFTER_S = 6  # when a minute begins by the clock that is ahead
 LONG_S = 180.0
