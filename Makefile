@@ -4,7 +4,11 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test check campaign chaos fuzz limits corpus bench setup clean
 MAKEFLAGS += --no-builtin-rules
-# With CI or SERVICES set, also the large servers that some tests need.
+# With CI or SERVICES set, also the large servers that some tests need. Once there they stay: uv removes what
+# it is not asked for. `SERVICES= make setup` asks for none.
+ifneq ($(wildcard .venv/.installed-services),)
+export SERVICES ?= 1
+endif
 INSTALLED := .venv/.installed$(if $(CI)$(SERVICES),-services)
 
 # Where a machine forbids to keep compiled modules, each of the hundreds of processes that tests start would

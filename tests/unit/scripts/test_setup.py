@@ -69,22 +69,40 @@ def test_a_lock_that_changed_since_is_installed(checkout: Path) -> None:
     assert "scripts/setup" in make(checkout, "--dry-run", "setup").stdout
 
 
-@pytest.mark.parametrize(("arguments", "wanted"), [([], False), (["CI=1"], True), (["SERVICES=1"], True)])
-def test_large_servers_are_installed_where_they_are_asked_for(
-    checkout: Path, arguments: list[str], wanted: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("installed", "arguments", "wanted"),
+    [
+        (".installed", [], False),
+        (".installed", ["CI=1"], True),
+        (".installed", ["SERVICES=1"], True),
+        (".installed-services", [], True),
+        (".installed-services", ["SERVICES="], False),
+    ],
+)
+def test_large_servers_are_installed_where_they_are_asked_for_and_then_kept(
+    checkout: Path, installed: str, arguments: list[str], wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = checkout / "asked.txt"
     a_program(checkout / "bin/uv", f'[ "$1" = sync ] && echo "$@" > {asked}; exit 0')
     monkeypatch.setenv("PATH", f"{checkout}/bin:{os.environ['PATH']}")
     (checkout / ".venv/bin").mkdir(parents=True)
     (checkout / ".venv/bin/python").symlink_to(sys.executable)
-    (checkout / ".venv/.installed").touch()
-    os.utime(checkout / ".venv/.installed", (0, 0))
+    (checkout / ".venv" / installed).touch()
+    os.utime(checkout / ".venv" / installed, (0, 0))
 
     done = make(checkout, "setup", *arguments)
 
     assert done.returncode == 0, done.stderr
     assert ("--group services" in asked.read_text()) is wanted
+    assert (checkout / ".venv/.installed-services").exists() is wanted
+
+
+@pytest.mark.parametrize("target", ["demo", "check", "test", "chaos"])
+def test_no_target_removes_large_servers_that_are_there(checkout: Path, target: str) -> None:
+    (checkout / ".venv").mkdir()
+    (checkout / ".venv/.installed-services").touch()
+
+    assert "scripts/setup" not in make(checkout, "--dry-run", target).stdout
 
 
 @pytest.mark.parametrize("folder", ["my photos", 'it\'s "mine" & $HOME', "--odd"])
