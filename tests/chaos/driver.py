@@ -204,6 +204,8 @@ class Chaos:
 
     def _terminate(self) -> None:
         worker = self._workers[self._mortal()]
+        if not worker.logged("worker_started"):
+            return  # before it listens to signals, SIGTERM ends it by -15; it has taken nothing then
         worker.signal(signal.SIGTERM)
         worker.wait(40)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Protocol, get_args
 
 from scripts.postgres_server import PostgresServer, temporary_postgres
 from scripts.s3_server import BUCKET, SeaweedServer, temporary_seaweedfs
@@ -20,28 +20,54 @@ from tests.support.s3_proxy import Fault, S3Proxy, s3_proxy
 
 Outage = Callable[[], None]
 """A fault that begins and ends."""
+_FAULTS = [fault for fault in get_args(Fault) if fault != "no conditions"]  # which is no server's that we use
 _LIES = ("error in 200", "html", "short list")  # which nobody can tell from an answer to a PUT
 
 
-class PostgresOutages:
-    """Those of one server and the proxy before it, each of at most `longest_s` seconds."""
+class Server(Protocol):
+    """One that can be killed and comes back with what it had."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def kill(self) -> None: ...
+
+    def start(self) -> None: ...
+
+
+class _Outages:
+    """Those of one server, each of at most `longest_s` seconds."""
+
+    def __init__(self, server: Server, longest_s: float, chance: random.Random) -> None:
+        self._server, self._longest_s, self._chance = server, longest_s, chance
+
+    def _freeze(self) -> None:
+        with frozen(self._server.pid):
+            time.sleep(self._chance.uniform(0.2, self._longest_s))
+
+    def _kill(self) -> None:
+        self._server.kill()
+        time.sleep(self._chance.uniform(0, self._longest_s))
+        self._server.start()
+
+
+class PostgresOutages(_Outages):
+    """Those of a Postgres and the proxy before it."""
 
     def __init__(
         self, server: PostgresServer, proxy: CommitProxy, longest_s: float, chance: random.Random
     ) -> None:
-        self._server, self._proxy, self._longest_s, self._chance = server, proxy, longest_s, chance
+        super().__init__(server, longest_s, chance)
+        self._proxy = proxy
 
     def every(self) -> Sequence[Outage]:
         return [self.freeze_postgres, self.kill_postgres, self.cut_postgres, self.lose_commits]
 
     def freeze_postgres(self) -> None:
-        with frozen(self._server.pid):
-            time.sleep(self._chance.uniform(0.2, self._longest_s))
+        self._freeze()
 
     def kill_postgres(self) -> None:
-        self._server.kill()
-        time.sleep(self._chance.uniform(0, self._longest_s))
-        self._server.start()
+        self._kill()
 
     def cut_postgres(self) -> None:
         for _ in range(self._chance.randint(1, 20)):
@@ -55,28 +81,26 @@ class PostgresOutages:
         self._proxy.lose_no_more()
 
 
-class BucketOutages:
-    """Those of one server and the proxy before it, each of at most `longest_s` seconds."""
+class BucketOutages(_Outages):
+    """Those of a bucket and the proxy before it."""
 
     def __init__(
         self, server: SeaweedServer, proxy: S3Proxy, longest_s: float, chance: random.Random
     ) -> None:
-        self._server, self._proxy, self._longest_s, self._chance = server, proxy, longest_s, chance
+        super().__init__(server, longest_s, chance)
+        self._proxy = proxy
 
     def every(self) -> Sequence[Outage]:
         return [self.freeze_bucket, self.kill_bucket, self.spoil_bucket, self.spoil_bucket]
 
     def freeze_bucket(self) -> None:
-        with frozen(self._server.pid):
-            time.sleep(self._chance.uniform(0.2, self._longest_s))
+        self._freeze()
 
     def kill_bucket(self) -> None:
-        self._server.kill()
-        time.sleep(self._chance.uniform(0, self._longest_s))
-        self._server.start()
+        self._kill()
 
     def spoil_bucket(self) -> None:
-        fault: Fault = self._chance.choice(get_args(Fault))
+        fault: Fault = self._chance.choice(_FAULTS)
         self._proxy.strike(fault, self._chance.randint(1, 50), "GET|HEAD" if fault in _LIES else "")
         time.sleep(self._chance.uniform(0.2, 2))
         self._proxy.rest()
