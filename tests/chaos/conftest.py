@@ -1,5 +1,6 @@
 """A Redis, a fork server of workers, and a place for each test."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from tests.chaos.forking import open_fork_server
 from tests.chaos.own_redis import OwnRedis
 from tests.chaos.place import FaultPlace
 from tests.chaos.proxy import Proxy
+from tests.support.catalog_rows import PostgresRows
 from tests.support.fork_server import ForkServer
 from tests.support.workplace import database_on
 
@@ -78,19 +80,29 @@ def place(
 FaultPlaces = Callable[[str], FaultPlace]
 
 
+_numbers = itertools.count()
+
+
 @pytest.fixture
 def places(
-    redis_server: RedisServer, fork_server: ForkServer, migrated: Path, tmp_path: Path
+    redis_server: RedisServer,
+    fork_server: ForkServer,
+    migrated: Path,
+    tmp_path: Path,
+    database_kind: str,
+    request: pytest.FixtureRequest,
 ) -> Iterator[FaultPlaces]:
     """As many places as one wants, by name."""
     made: list[FaultPlace] = []
+    databases = request.getfixturevalue("catalog_databases") if database_kind == "postgres" else None
 
     def new_place(name: str) -> FaultPlace:
         settings = {"MEDIA_CPUS": "1", "MEDIA_GRACE": "0", "MEDIA_DELETE_ORIGINALS": "1"}
-        made.append(
-            FaultPlace(tmp_path / name, database_on(redis_server.url), fork_server, migrated, **settings)
-        )
-        return made[-1]
+        place = FaultPlace(tmp_path / name, database_on(redis_server.url), fork_server, migrated, **settings)
+        if databases:
+            place.database = PostgresRows(databases.create(f"place_{next(_numbers)}"))
+        made.append(place)
+        return place
 
     yield new_place
     for place in made:

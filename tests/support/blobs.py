@@ -8,7 +8,6 @@ from storage.blobs import BlobInfo, Existence, List, Stat
 
 on_files = pytest.mark.parametrize("blobs", ["files"], indirect=True)
 """For a test of the fixture `blobs` that needs a file system."""
-on_all = pytest.mark.parametrize("blobs", ["memory", "files", "bucket"], indirect=True)
 on_both = pytest.mark.parametrize("blobs", ["memory", "files"], indirect=True)
 
 

@@ -35,7 +35,7 @@ async def rogue() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 def blobs(request: pytest.FixtureRequest) -> Storage:
-    """In memory, with the manners of an object store; or `on_files`, `on_both`, `on_all`."""
+    """In memory, with the manners of an object store; or `on_files`, `on_both`."""
     kind = getattr(request, "param", "memory")
     if kind == "memory":
         return MemoryBlobs()

@@ -17,7 +17,7 @@ from storage.catalog.opening import Catalog
 from storage.catalog.records import Original, Ready, State, StoredVariant
 from storage.keys import trash_key
 from tests.support.blobs import is_there, listed, on_both, on_files
-from tests.support.catalogs import claim, commit, take, upload_event
+from tests.support.catalogs import ON_BOTH, claim, commit, take, upload_event
 from tests.support.file_systems import with_numbers_of_paths
 from tests.support.sweeps import GRACE_S, Clock, InstallationStub, new_key, planned, put, recorded, sweeper_on
 
@@ -284,6 +284,7 @@ async def test_a_plan_that_another_applies_meanwhile_does_not_take_back_its_repo
 
 
 @pytest.mark.fault(27)
+@ON_BOTH
 async def test_only_one_sweep_is_at_work_at_a_time(sweeper: Sweeper, catalog: Catalog) -> None:
     await catalog.sweeps.lease("somebody else", 60)
 
@@ -292,6 +293,7 @@ async def test_only_one_sweep_is_at_work_at_a_time(sweeper: Sweeper, catalog: Ca
 
 
 @pytest.mark.fault(27)
+@ON_BOTH
 async def test_a_lease_of_a_sweeper_that_died_runs_out(sweeper: Sweeper, catalog: Catalog) -> None:
     await catalog.sweeps.lease("somebody dead", 0)
 
