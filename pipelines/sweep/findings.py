@@ -1,6 +1,5 @@
 """What a sweep finds: files and rows, both in order of key, compared stretch by stretch."""
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -89,25 +88,35 @@ async def compare(
 ) -> StepResult:
     """Compare the next stretch of files with the rows of their keys. Raises: StorageError.
 
-    Memory does not grow with their number. Files are stat'ed and rows are read only where one lacks the
-    other; or `fully`, which finds young files and different sizes too.
+    Memory does not grow with their number. Rows are read only where there is a file without a row, or a row
+    without its file; or `fully`, which finds young files and different sizes too. Files are stat'ed only
+    where the listing shows that something may be wrong.
     """
-    files, upto = await _files(after, inspection, on_misnamed)
+    listed, upto = await _listed(after, inspection, on_misnamed, with_sizes=fully)
     rows = await inspection.sweeps.keys(after, upto, 2 * STRETCH)
     if len(rows) == 2 * STRETCH:  # the stretch has more rows than files
         upto = rows[-1]
-        files = files[: bisect_right(files, upto)]
-    doubtful = sorted(set(files).union(rows) if fully else set(files).symmetric_difference(rows))
+        listed = {key: info for key, info in listed.items() if key <= upto}
+    compared = sorted(listed.keys() | rows if fully else listed.keys() ^ set(rows))
+    rows_of = dict(await inspection.sweeps.find_rows(compared)) if fully else {}
+    doubtful = [key for key in compared if not _agree(listed.get(key), rows_of.get(key))]
     found = await stat_all(doubtful, inspection.blobs)
-    rows_of = await inspection.sweeps.find_rows(doubtful)  # those that still are; a file goes after its row
+    for key in doubtful:
+        rows_of.pop(key, None)
+    rows_of |= await inspection.sweeps.find_rows(doubtful)  # those that still are; a file goes after its row
     classified = [_classify(key, found[key], rows_of.get(key), inspection.ages) for key in doubtful]
-    file_bytes = sum(info.bytes for info in found.values() if isinstance(info, BlobInfo))
+    seen = {**listed, **found}
+    file_bytes = sum(info.bytes for info in seen.values() if isinstance(info, BlobInfo))
     row_bytes = sum(row.bytes for row in rows_of.values())
     return StepResult(
         [one for one in classified if one and (fully or one.kind not in _ONLY_COUNTED)],
         upto,
-        {VARIANTS: Count(len(files), file_bytes), ROWS: Count(len(rows), row_bytes)},
+        {VARIANTS: Count(len(listed), file_bytes), ROWS: Count(len(rows), row_bytes)},
     )
+
+
+def _agree(listed: BlobInfo | None, row: VariantRow | None) -> bool:
+    return listed is not None and row is not None and listed.bytes == row.bytes
 
 
 async def retired(after: str, inspection: Inspection) -> StepResult:
@@ -151,16 +160,23 @@ async def stat_all(keys: Sequence[str], blobs: Stat) -> Mapping[str, BlobInfo | 
     return found
 
 
-async def _files(
-    after: str, inspection: Inspection, on_misnamed: Callable[[str], object]
-) -> tuple[Sequence[str], str | None]:
-    """The next files, and up to which key they are all there are; None: there are no more."""
-    files: list[str] = []
+async def _listed(
+    after: str, inspection: Inspection, on_misnamed: Callable[[str], object], *, with_sizes: bool
+) -> tuple[Mapping[str, BlobInfo | None], str | None]:
+    """The next files, by key, and up to which key they are all there are; None: there are no more."""
+    files: dict[str, BlobInfo | None] = {}
+    if with_sizes:
+        async with aclosing(inspection.blobs.list_infos(VARIANTS, after, on_misnamed=on_misnamed)) as infos:
+            async for info in infos:
+                files[info.key] = info
+                if len(files) >= STRETCH:
+                    return files, info.key
+        return files, None
     async with aclosing(inspection.blobs.list(VARIANTS, after, on_misnamed=on_misnamed)) as pages:
         async for page in pages:
-            files += page
+            files |= dict.fromkeys(page)
             if len(files) >= STRETCH:
-                return files, files[-1]
+                return files, page[-1]
     return files, None
 
 

@@ -1,6 +1,7 @@
 """What an S3 answers when something is wrong, and what becomes of it: nothing is missing on a guess."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -9,10 +10,13 @@ import boto3
 import obstore
 import pytest
 
+from pipelines.stats.drift import scan
+from pipelines.sweep.findings import Ages
 from scripts.s3_server import SECRET_KEY, S3Server
 from storage.blobs import BlobInfo, Existence, Storage
 from storage.blobs.opening import open_blobs, read_owner
 from storage.blobs.s3_place import S3Place
+from storage.catalog.opening import Catalog
 from storage.errors import (
     BlobChanged,
     BlobForbidden,
@@ -26,6 +30,7 @@ from tests.support.blobs import chunks, info_of, is_there, listed, stat_of
 from tests.support.objects import ObjectsInBucket
 from tests.support.s3 import new_place
 from tests.support.s3_proxy import Fault, S3Proxy, s3_proxy
+from tests.support.sweeps import new_key, put, recorded
 
 KEYS = [f"variants/ab/cd/{number}.jpg" for number in range(5)]
 PASSING: tuple[Fault, ...] = ("SlowDown", "InternalError", "cut", "lost reply")
@@ -380,3 +385,23 @@ async def test_a_copy_that_is_refused_says_which_of_the_two_places_it_was(
         await blobs.move("uploads/a", "trash/plan/a")
 
     assert await blobs.get("uploads/a") == b"it"
+
+
+async def test_a_scan_asks_one_by_one_only_for_what_the_listing_leaves_in_doubt(
+    blobs: Storage, proxy: S3Proxy, catalog: Catalog
+) -> None:
+    whole = [await put(blobs) for _ in range(9)]
+    different = await put(blobs, content=b"of another size")
+    await recorded(catalog, [*whole, different, gone := new_key()])
+    orphan = await put(blobs)
+    proxy.requests.clear()
+
+    drift = await scan(catalog, blobs, Ages(time.time() + 60, 0))
+
+    assert {name for name, found in drift.findings.items() if found.count} >= {
+        "orphan", "missing", "size_mismatch"
+    }  # fmt: skip
+    asked = {path.partition("?")[0] for method, path in proxy.requests if method == "HEAD"}
+    assert {path[path.index("variants/") :] for path in asked if "variants/" in path} == {
+        different, gone, orphan, *KEYS
+    }  # fmt: skip
