@@ -47,6 +47,14 @@ class ChangedMeanwhile(Exception):
     """Somebody else has changed what was read; nothing is written, and everything is done once more."""
 
 
+class _Restarts(Exception):
+    """Nothing is taken, and what was written is undone."""
+
+    def __init__(self, restart: PossibleRestart) -> None:
+        super().__init__()
+        self.restart = restart
+
+
 class EventStore:
     """The door through which events enter the catalog."""
 
@@ -84,33 +92,33 @@ class EventStore:
         """
         while True:
             with suppress(ChangedMeanwhile):
-                async with self._database.writing() as connection:
-                    if restart := await _check_epoch(
-                        connection, events, letters, epoch, same_stream=same_stream
-                    ):
-                        return restart
-                    return await _take(
-                        connection, events, letters, self._uploads_per_job, self._database.now_ms()
-                    )
+                try:
+                    async with self._database.writing() as connection:
+                        now = self._database.now_ms()
+                        taken = await _take(connection, events, letters, self._uploads_per_job, now)
+                        # Last, because the intakes of all hosts wait for each other from here on.
+                        await _check_epoch(connection, events, letters, epoch, same_stream=same_stream)
+                        return taken
+                except _Restarts as found:
+                    return found.restart
 
 
 async def _check_epoch(
     connection: AsyncConnection, events: Read, letters: Refused, epoch: int | None, *, same_stream: bool
-) -> PossibleRestart | None:
-    """Why nothing is taken; None, and the newest entry counts as taken, where nothing is wrong."""
+) -> None:
+    """The newest entry counts as taken from now on. Raises: _Restarts where none is, ChangedMeanwhile."""
     if epoch is None:
-        return None
+        return
     current = await read_epoch(connection, alone=True)
     places = [*(event.position for event, _ in events), *(letter.position for letter in letters)]
     positions = [position for position in places if position.epoch == current.number]
     is_old = current.newest is not None and any(position <= current.newest for position in positions)
     if current.number != epoch or (is_old and not same_stream):
-        return PossibleRestart(current.number, current.newest)
+        raise _Restarts(PossibleRestart(current.number, current.newest))
     if positions:
         newest = max(positions, key=lambda position: (position.ms, position.n))
         if not await note_taken(connection, current, newest):
             raise ChangedMeanwhile
-    return None
 
 
 async def _take(

@@ -4,12 +4,15 @@ Where a database has one writer at a time, the other waits from its start; where
 once the lock or the condition that it is about is taken out.
 """
 
+import asyncio
 from collections.abc import Sequence
+from functools import partial
 from uuid import UUID, uuid5
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
+from storage.catalog.locks import lock_uploads
 from storage.catalog.opening import Catalog
 from storage.catalog.records import Message, Ready, State, StreamId, Taken
 from storage.catalog.tables import deletion_marks, uploads, variants
@@ -31,11 +34,13 @@ from tests.support.catalogs import (
     upload_event,
     work,
 )
+from tests.support.polling import until
 from tests.support.races import beside
 
 ONE, TWO = "a-sweeper", "another-sweeper"
 DOG = uuid5(CAT, "dog")
 FOREVER = 2.0**60
+WAITS_S = 5  # at most: whoever waits longer waits for another's transaction
 
 
 async def rows_with_marks(catalog: Catalog) -> Sequence[str]:
@@ -246,16 +251,43 @@ async def test_two_new_uploads_that_come_to_two_in_both_orders_become_two_rows(
 async def test_what_two_read_from_the_stream_at_once_is_taken_by_both(
     catalog: Catalog, another: Catalog
 ) -> None:
-    async def taken(of: Catalog, ms: int, upload_id: UUID) -> object:
-        return await of.intake.take(
-            [(upload_event(ms, upload_id), letter(f"{ms}-0"))], [], epoch=0, same_stream=True
-        )
-
-    one, two = await beside(catalog, taken(catalog, 2, CAT), taken(another, 1, DOG))
+    one, two = await beside(catalog, read(catalog, 2, CAT), read(another, 1, DOG))
 
     assert isinstance(one, Taken)
     assert isinstance(two, Taken)
     assert (await catalog.epochs.current()).newest == StreamId(2, 0)
+
+
+async def read(of: Catalog, ms: int, upload_id: UUID) -> object:
+    """What was read from the stream is taken."""
+    return await of.intake.take(
+        [(upload_event(ms, upload_id), letter(f"{ms}-0"))], [], epoch=0, same_stream=True
+    )
+
+
+@pytest.mark.parametrize("database_kind", ["postgres"])
+async def test_an_intake_that_waits_for_a_row_keeps_no_other_intake_waiting(
+    catalog: Catalog, another: Catalog
+) -> None:
+    await read(catalog, 1, CAT)
+    async with catalog.database.writing() as connection:
+        await lock_uploads(connection, [CAT])
+        waiting = asyncio.ensure_future(read(catalog, 2, CAT))
+        await until(partial(waits_for_a_lock, another))
+        async with asyncio.timeout(WAITS_S):
+            taken = await read(another, 3, DOG)
+
+    assert isinstance(taken, Taken)
+    assert isinstance(await waiting, Taken)
+    assert (await catalog.epochs.current()).newest == StreamId(3, 0)
+
+
+async def waits_for_a_lock(catalog: Catalog) -> bool:
+    """Whether somebody waits for somebody else's lock in that database."""
+    here = "datname = current_database() AND wait_event_type = 'Lock'"
+    query = f"SELECT count(*) FROM pg_stat_activity WHERE {here}"
+    async with catalog.database.reading() as connection:
+        return bool((await connection.execute(text(query))).scalar_one())
 
 
 # -- the outbox
