@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from redis import ConnectionPool
 from redis.asyncio.connection import parse_url
@@ -56,7 +56,7 @@ def check_url(value: str) -> str:
     database = "" if parts.scheme == "unix" else parts.path.strip("/")
     if database and not database.isdecimal():
         raise ValueError("has a database that is not a number")
-    _check_options(parts.scheme, {name: unquote(last) for name, (*_, last) in parse_qs(parts.query).items()})
+    _check_options(parts.scheme, _options_in(parts.query))
     return value
 
 
@@ -64,6 +64,10 @@ def _check_hosts(url: str) -> None:
     """A list of hosts is easily written with blanks, which would be looked up as a part of their names."""
     if re.search(r"\s", re.split("[/?#]", url.partition("://")[2])[0].rpartition("@")[2]):
         raise ValueError("has a blank in a host")
+
+
+def _options_in(query: str) -> Mapping[str, str]:
+    return {name: first for name, (first, *_) in parse_qs(query).items()}
 
 
 def _check_options(scheme: str, options: Mapping[str, str]) -> None:
@@ -102,8 +106,8 @@ def monitored_by(url: str) -> Monitored | None:
     if not found["name"]:
         raise ValueError("has no name of a primary after the hosts")
     hosts = tuple(_address(host) for host in found["hosts"].split(","))
-    given = parse_qs(urlsplit(found["rest"]).query)
-    own = {name.removeprefix("sentinel_"): given[name][-1] for name in _OF_SENTINELS if name in given}
+    given = _options_in(urlsplit(found["rest"]).query)
+    own = {name.removeprefix("sentinel_"): given[name] for name in _OF_SENTINELS if name in given}
     return Monitored(hosts, unquote(found["name"]), own)
 
 
@@ -130,5 +134,8 @@ def _address(host: str) -> tuple[str, int]:
 
 def server_of(url: str) -> dict[str, Any]:
     """The options of a URL that describe the server; those of a client are for apps that share it."""
-    given = parse_url(_of_the_primary(url)).items()
+    parts = urlsplit(_of_the_primary(url))
+    # redis-py decodes options twice: it would make an A of the %41 in a password, however that is encoded.
+    query = urlencode({name: quote(value) for name, value in _options_in(parts.query).items()})
+    given = parse_url(parts._replace(query=query).geturl()).items()
     return {name: value for name, value in given if name in (*_OF_THE_SERVER, *URL_OPTIONS)}

@@ -1,4 +1,7 @@
-"""A URL of Sentinels: what it says of them, and what of the primary."""
+"""The URL of a Redis, or of Sentinels: what it says of them, and what of the primary."""
+
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -40,3 +43,33 @@ def test_a_blank_at_a_host_is_a_mistake(url: str) -> None:
 @pytest.mark.parametrize("url", ["redis://h/0", "rediss://h/0", "unix:///run/redis.sock"])
 def test_other_urls_name_no_sentinels(url: str) -> None:
     assert monitored_by(url) is None
+
+
+@pytest.mark.parametrize("secret", ["100%41", "a%25b", "%", "p+q &=#?/:@", "ü"])
+def test_an_option_is_what_was_encoded_once_as_every_client_does(secret: str) -> None:
+    encoded = quote(secret, safe="")
+    url = f"redis://host:1/2?username={encoded}&password={encoded}"
+    of_sentinels = monitored_by(f"redis+sentinel://a/main?sentinel_password={encoded}")
+
+    found = server_of(check_url(url))
+
+    assert (found["username"], found["password"], found["db"]) == (secret, secret, 2)
+    assert of_sentinels is not None
+    assert of_sentinels.options == {"password": secret}
+
+
+def test_the_first_of_an_option_that_is_there_twice_is_checked_and_used(tmp_path: Path) -> None:
+    certificate = tmp_path / "a%41.pem"
+    certificate.touch()
+    option = f"ssl_ca_certs={quote(str(certificate))}"
+    url = check_url(f"rediss://host?{option}&ssl_ca_certs=/nowhere")
+
+    assert server_of(url)["ssl_ca_certs"] == str(certificate)
+    with pytest.raises(ValueError, match="/nowhere"):
+        check_url(f"rediss://host?ssl_ca_certs=/nowhere&{option}")
+
+
+def test_user_and_password_before_the_host_come_before_options() -> None:
+    found = server_of("redis://one:100%2541@host?username=two&password=other")
+
+    assert (found["username"], found["password"]) == ("one", "100%41")
