@@ -1,17 +1,23 @@
 """Hosts whose clocks are 5 minutes apart share one catalog in Postgres: its server's clock decides."""
 
+import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from sqlalchemy import update
 
+from storage.catalog.locks import SWEEP
 from storage.catalog.opening import Catalog
 from storage.catalog.records import Ready, State
 from storage.catalog.tables import deletion_marks
 from tests.support.catalogs import claim, commit, postponed, ready, take, try_claim, upload, upload_event
 from tests.support.host_clock import Clock
+from tests.support.polling import until
+from tests.support.races import waits_for_a_lock
 
 APART_S = 300.0
+WAITS_S = 0.1  # far more than two measures of a clock differ by
 
 
 @pytest.fixture
@@ -91,3 +97,19 @@ async def test_the_claim_after_that_is_later_than_the_move_by_any_clock(catalog:
 
     began_ms = (await upload(catalog)).not_before_ms
     assert began_ms - catalog.database.backend.clock_error_ms > moved_ms
+
+
+async def test_an_outcome_that_waited_for_a_sweep_is_of_the_time_at_which_it_is_written(
+    catalog: Catalog, another: Catalog
+) -> None:
+    await take(catalog, upload_event(1))
+    mine = ready(await claim(catalog))
+    async with another.database.writing() as connection:
+        await another.database.exclude(connection, SWEEP)
+        waiting = asyncio.ensure_future(commit(catalog, mine))
+        await until(partial(waits_for_a_lock, another))
+        waited_ms = catalog.database.now_ms()
+        await asyncio.sleep(WAITS_S)
+    await waiting
+
+    assert (await upload(catalog)).changed_ms > waited_ms

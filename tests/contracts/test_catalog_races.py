@@ -10,7 +10,7 @@ from functools import partial
 from uuid import UUID, uuid5
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import select, update
 
 from storage.catalog.locks import lock_uploads
 from storage.catalog.opening import Catalog
@@ -35,7 +35,7 @@ from tests.support.catalogs import (
     work,
 )
 from tests.support.polling import until
-from tests.support.races import beside
+from tests.support.races import beside, waits_for_a_lock
 
 ONE, TWO = "a-sweeper", "another-sweeper"
 DOG = uuid5(CAT, "dog")
@@ -280,14 +280,6 @@ async def test_an_intake_that_waits_for_a_row_keeps_no_other_intake_waiting(
     assert isinstance(taken, Taken)
     assert isinstance(await waiting, Taken)
     assert (await catalog.epochs.current()).newest == StreamId(3, 0)
-
-
-async def waits_for_a_lock(catalog: Catalog) -> bool:
-    """Whether somebody waits for somebody else's lock in that database."""
-    here = "datname = current_database() AND wait_event_type = 'Lock'"
-    query = f"SELECT count(*) FROM pg_stat_activity WHERE {here}"
-    async with catalog.database.reading() as connection:
-        return bool((await connection.execute(text(query))).scalar_one())
 
 
 # -- the outbox

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.util import await_only
 
 from storage.catalog.opening import Catalog
@@ -60,3 +60,11 @@ def _held(catalog: Catalog, number: int) -> Iterator[tuple[asyncio.Event, asynci
     finally:
         go.set()
         event.remove(engine, "commit", hold)
+
+
+async def waits_for_a_lock(catalog: Catalog) -> bool:
+    """Whether somebody waits for somebody else's lock in that database of Postgres."""
+    here = "datname = current_database() AND wait_event_type = 'Lock'"
+    query = f"SELECT count(*) FROM pg_stat_activity WHERE {here}"
+    async with catalog.database.reading() as connection:
+        return bool((await connection.execute(text(query))).scalar_one())
