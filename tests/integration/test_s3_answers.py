@@ -405,3 +405,16 @@ async def test_a_scan_asks_one_by_one_only_for_what_the_listing_leaves_in_doubt(
     assert {path[path.index("variants/") :] for path in asked if "variants/" in path} == {
         different, gone, orphan, *KEYS
     }  # fmt: skip
+
+
+@pytest.mark.fault(46)
+async def test_an_object_that_comes_with_an_old_date_is_as_young_as_its_arrival(
+    blobs: Storage, place: S3Place, seaweedfs: S3Server
+) -> None:
+    app = ObjectsInBucket(seaweedfs, place)
+    dated = {"mtime": "1577836800", "Content-Type": "image/jpeg"}  # as tools keep the date of a file
+    obstore.put(app.store, "uploads/old.jpg", b"copied here with its date", attributes=dated)
+
+    [in_list] = [info async for info in blobs.list_infos("uploads")]
+    for info in (in_list, await info_of(blobs, "uploads/old.jpg")):
+        assert info.changed_at == pytest.approx(time.time(), abs=60)
