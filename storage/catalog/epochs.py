@@ -60,9 +60,7 @@ async def read_epoch(connection: AsyncConnection, *, alone: bool = False) -> Epo
 
 
 async def note_taken(connection: AsyncConnection, current: Epoch, newest: StreamId) -> bool:
-    """Remember the entry `newest` as taken, if it is the newest; False where the epoch is not as it was."""
-    if current.newest is not None and newest <= current.newest:
-        return True
+    """Remember the entry `newest` as taken; False where the epoch is not as it was."""
     return await _replace(connection, current, Epoch(current.number, newest))
 
 

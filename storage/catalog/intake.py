@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, overload
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from storage.catalog import outbox
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.dead_letters import insert_dead_letters
-from storage.catalog.epochs import note_taken, read_epoch
+from storage.catalog.epochs import Epoch, note_taken, read_epoch
 from storage.catalog.events import NotYours, Outdated, apply
 from storage.catalog.records import (
     DeadLetter,
@@ -22,6 +23,7 @@ from storage.catalog.records import (
     PossibleRestart,
     State,
     StoredVariant,
+    StreamId,
     Taken,
     UploadRequested,
 )
@@ -90,35 +92,63 @@ class EventStore:
 
         Raises: CatalogUnavailable.
         """
+        place = _Place(_positions(events, letters), epoch, same_stream)
         while True:
             with suppress(ChangedMeanwhile):
                 try:
                     async with self._database.writing() as connection:
+                        current = await place.check(connection)
                         now = self._database.now_ms()
                         taken = await _take(connection, events, letters, self._uploads_per_job, now)
                         # Last, because the intakes of all hosts wait for each other from here on.
-                        await _check_epoch(connection, events, letters, epoch, same_stream=same_stream)
+                        await place.note(connection, current)
                         return taken
                 except _Restarts as found:
                     return found.restart
 
 
-async def _check_epoch(
-    connection: AsyncConnection, events: Read, letters: Refused, epoch: int | None, *, same_stream: bool
-) -> None:
-    """The newest entry counts as taken from now on. Raises: _Restarts where none is, ChangedMeanwhile."""
-    if epoch is None:
-        return
-    current = await read_epoch(connection, alone=True)
-    places = [*(event.position for event, _ in events), *(letter.position for letter in letters)]
-    positions = [position for position in places if position.epoch == current.number]
-    is_old = current.newest is not None and any(position <= current.newest for position in positions)
-    if current.number != epoch or (is_old and not same_stream):
-        raise _Restarts(PossibleRestart(current.number, current.newest))
-    if positions:
-        newest = max(positions, key=lambda position: (position.ms, position.n))
-        if not await note_taken(connection, current, newest):
+def _positions(events: Read, letters: Refused) -> Sequence[StreamId]:
+    return [*(event.position for event, _ in events), *(letter.position for letter in letters)]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where entries were read: in which epoch of the stream (None: nowhere), as far as their reader knows."""
+
+    positions: Sequence[StreamId]
+    epoch: int | None
+    same_stream: bool
+
+    async def check(self, connection: AsyncConnection, *, alone: bool = False) -> Epoch:
+        """The stream's epoch; if `alone`, it stays that. Raises: _Restarts where nothing may be taken."""
+        if self.epoch is None:
+            return Epoch()
+        current = await read_epoch(connection, alone=alone)
+        newest = current.newest
+        is_old = newest is not None and any(position <= newest for position in self._of(current))
+        if current.number != self.epoch or (is_old and not self.same_stream):
+            raise _Restarts(PossibleRestart(current.number, newest))
+        return current
+
+    async def note(self, connection: AsyncConnection, current: Epoch) -> None:
+        """The newest entry counts as taken from now on. Raises: _Restarts, ChangedMeanwhile."""
+        if self.epoch is None or await self._note(connection, current):
+            return
+        current = await self.check(connection, alone=True)  # another intake may have ended since
+        if self._newest(current) and not await self._note(connection, current):
             raise ChangedMeanwhile
+
+    async def _note(self, connection: AsyncConnection, current: Epoch) -> bool:
+        newest = self._newest(current)
+        return newest is not None and await note_taken(connection, current, newest)
+
+    def _newest(self, current: Epoch) -> StreamId | None:
+        """The newest entry, if it is newer than all that were taken."""
+        newest = max(self._of(current), key=lambda position: (position.ms, position.n), default=None)
+        return None if newest is None or (current.newest and newest <= current.newest) else newest
+
+    def _of(self, current: Epoch) -> Sequence[StreamId]:
+        return [position for position in self.positions if position.epoch == current.number]
 
 
 async def _take(
