@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,7 @@ from worker.supervise import PromptWorker
 STREAM = "media:uploads"
 INDEX = f"{STREAM}:queues"
 POLLS = 10
+ENDED = f"{place()}:{1 << 23}:a"  # no kernel gives a process that number
 Join = Callable[..., Queue]
 
 
@@ -78,19 +79,127 @@ async def test_what_an_intake_takes_is_its_own_workers(join: Join) -> None:
     assert await other.jobs.waiting() == 3
 
 
+async def _beat_for(seconds: float, *workers: Queue) -> None:
+    """Heartbeats that expire after so long, for so long."""
+    until = time.monotonic() + seconds
+    while time.monotonic() <= until:
+        for worker in workers:
+            await worker.heartbeats.beat(_instance(worker), "", healthy=True, expiry_s=seconds)
+        await asyncio.sleep(seconds / 20)
+
+
 async def test_the_queue_of_a_dead_worker_is_adopted(join: Join) -> None:
     dead, living = join(f"elsewhere:1:{uuid4().hex}"), join()
-    await _beat(dead)
     jobs = await _enqueue(dead)
+    await _beat_for(0.2, dead, living)
     await living.jobs.queues.adopt()
     assert await _queued(living) == set()
-    await dead.heartbeats.end(_instance(dead))
 
+    await _beat_for(0.2, living)
     await living.jobs.queues.adopt()
 
     assert await _queued(living) == jobs
     assert not await living.redis.exists(dead.jobs.key)
-    assert await living.jobs.queues.all() == [living.jobs.key, job_queue_of(STREAM)]
+
+
+async def test_a_silent_worker_of_another_host_is_not_dead_while_redis_was_away(join: Join) -> None:
+    workers = [join(f"host{number}:1:a") for number in range(3)]
+    jobs = [await _enqueue(worker) for worker in workers]
+    await _beat_for(0.2, *workers)
+    await asyncio.sleep(0.25)  # nobody reached it, and all heartbeats have expired
+    back = join(_instance(workers[1]))  # a worker connects anew, or has only waited
+
+    for worker in (back, workers[0]):
+        await worker.jobs.queues.adopt()
+        await worker.heartbeats.beat(_instance(worker), "", healthy=True, expiry_s=0.2)
+        await worker.jobs.queues.adopt()
+
+    assert [await _queued(worker) for worker in workers] == jobs
+
+
+async def test_jobs_that_are_queued_for_a_worker_just_when_it_stops_are_found(
+    join: Join, server: RedisServer
+) -> None:
+    stops, living = join("elsewhere:1:a"), join()
+    await _beat(stops)
+    queued = 0
+
+    async def stop_after_the_first() -> None:
+        nonlocal queued
+        if queued == 1:
+            await stops.heartbeats.end(_instance(stops))
+            await stops.jobs.queues.hand_on()
+        queued += 1
+
+    with closing(_OneByOne(server.port, b"PSETEX", _here(stop_after_the_first))) as proxy:
+        jobs = await _enqueue(join(None, url=proxy.url), here=False)
+
+    texts = {job.decode() for job in jobs}
+    assert await living.jobs.alive(sorted(texts)) == texts
+    await living.jobs.queues.adopt()
+    assert await _queued(living) == jobs
+
+
+async def test_a_worker_that_slept_before_it_queued_and_is_dead_leaves_nothing(
+    join: Join, server: RedisServer
+) -> None:
+    living = join()
+
+    async def take_for_dead() -> None:
+        await living.jobs.queues.adopt()
+
+    with closing(_OneByOne(server.port, b"PSETEX", _here(take_for_dead))) as proxy:
+        jobs = await _enqueue(join(ENDED, url=proxy.url), 1)
+    await living.jobs.queues.adopt()
+
+    assert await _queued(living) == jobs
+
+
+async def test_a_worker_that_is_long_gone_is_forgotten(join: Join) -> None:
+    dead, living = join(ENDED), join()
+    await _enqueue(dead)
+    await living.jobs.queues.adopt()
+    gone_ms = await living.redis.zscore(INDEX, _instance(dead))
+    assert gone_ms is not None
+    await living.redis.zadd(INDEX, {_instance(dead): gone_ms + 3_600_000})
+
+    await living.jobs.queues.adopt()
+
+    assert await living.redis.zrange(INDEX, 0, -1) == [_instance(living).encode()]
+
+
+async def test_no_queue_outlasts_the_jobs_in_it(join: Join) -> None:
+    dead, living, command, other = join(ENDED), join(), join(None), join()
+    for worker in (living, other):
+        await _beat(worker)
+    await _enqueue(dead)
+    await _enqueue(living)
+    await _enqueue(command, here=False)
+    await living.jobs.queues.adopt()
+    await other.jobs.queues.hand_on()
+
+    queues = await living.redis.keys(f"{STREAM}:jobs*")
+    assert queues == [living.jobs.key.encode()]
+    assert all([await living.redis.ttl(queue) > 24 * 3600 for queue in queues])
+
+
+@pytest.mark.parametrize("others", [0, 1, 3])
+async def test_a_worker_that_is_told_to_stop_hands_on_what_it_has_not_begun(join: Join, others: int) -> None:
+    stops, heirs, ill = join(), [join() for _ in range(others)], join()
+    for worker in heirs:
+        await _beat(worker)
+    await _beat(ill, healthy=False)
+    jobs = sorted(await _enqueue(stops, 7))
+    await stops.jobs.renew(jobs[0].decode(), 10)
+    await stops.redis.zadd(stops.jobs.key, {jobs[1]: 1e15})  # it is due later
+
+    await stops.jobs.queues.hand_on_untaken()
+
+    assert await _queued(stops) == {jobs[0]}
+    shares = [await _queued(worker) for worker in heirs or [join(None)]]
+    assert sorted(job for share in shares for job in share) == jobs[1:]
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert await stops.jobs.alive([jobs[1].decode()]) == set()  # due so late, it is none
 
 
 async def test_a_worker_of_this_host_whose_process_is_gone_is_dead_at_once(join: Join) -> None:
@@ -144,11 +253,17 @@ def _together() -> Callable[[], Awaitable[object]]:
     return wait
 
 
+def _here(action: Callable[[], Coroutine[Any, Any, object]]) -> Callable[[], Awaitable[object]]:
+    """The action as another thread's event loop awaits it, though it is run in the present one."""
+    loop = asyncio.get_running_loop()
+    return lambda: asyncio.wrap_future(asyncio.run_coroutine_threadsafe(action(), loop))
+
+
 async def test_two_that_adopt_at_once_lose_nothing_and_double_nothing(
     join: Join, server: RedisServer
 ) -> None:
     with closing(_OneByOne(server.port, b"DEL", _together())) as proxy:
-        dead, one, other = join("elsewhere:1:a"), join(url=proxy.url), join(url=proxy.url)
+        dead, one, other = join(ENDED), join(url=proxy.url), join(url=proxy.url)
         for worker in (one, other):
             await _beat(worker)
         jobs = await _enqueue(dead)
@@ -161,7 +276,7 @@ async def test_two_that_adopt_at_once_lose_nothing_and_double_nothing(
 
 
 async def test_a_corrupt_job_of_a_dead_worker_is_not_adopted(join: Join) -> None:
-    dead, living = join("elsewhere:1:a"), join()
+    dead, living = join(ENDED), join()
     [corrupt, *sound] = sorted(await _enqueue(dead))
     await dead.redis.set(job_key_prefix.encode() + corrupt, b"[]")
 
@@ -181,7 +296,7 @@ async def test_a_burst_also_takes_what_living_workers_have(join: Join) -> None:
 
 
 async def test_a_job_keeps_the_time_at_which_it_is_due(join: Join) -> None:
-    dead, living = join("elsewhere:1:a"), join()
+    dead, living = join(ENDED), join()
     [job] = await _enqueue(dead, 1)
     await dead.redis.zincrby(dead.jobs.key, 50_000, job)
     due = await dead.redis.zscore(dead.jobs.key, job)
@@ -193,7 +308,7 @@ async def test_a_job_keeps_the_time_at_which_it_is_due(join: Join) -> None:
 
 
 async def test_a_worker_that_slept_is_found_again_once_it_has_jobs(join: Join) -> None:
-    asleep, other = join("elsewhere:1:a"), join()
+    asleep, other = join(ENDED), join()
     await _enqueue(asleep)
     await other.jobs.queues.adopt()
     await _beat(asleep)
@@ -217,7 +332,6 @@ async def test_a_worker_that_stops_hands_its_jobs_on(join: Join, heir: str) -> N
 
     kept_by = other if heir == "a healthy one" else join(None)
     assert await _queued(kept_by) == jobs
-    assert stops.jobs.key not in await other.jobs.queues.all()
     await other.jobs.queues.adopt()  # and nobody's are somebody's soon
     assert await _queued(other) == jobs
 
@@ -372,7 +486,7 @@ async def test_a_worker_without_room_takes_nothing(join: Join) -> None:
 
 async def test_two_that_take_the_same_jobs_at_once_double_nothing(join: Join, server: RedisServer) -> None:
     with closing(_OneByOne(server.port, b"MULTI", _together())) as proxy:
-        full, one, other = join("elsewhere:1:a"), join(url=proxy.url), join(url=proxy.url)
+        full, one, other = join(ENDED), join(url=proxy.url), join(url=proxy.url)
         jobs = await _waiting_long(full, 2)
 
         await asyncio.gather(one.jobs.help_out(4), other.jobs.help_out(4))
@@ -419,7 +533,7 @@ async def test_a_job_that_was_adopted_and_put_off_by_its_living_worker_ends_once
             raise Retry(defer=0.05)
         ended.append(ctx["job_id"])
 
-    asleep, other = join("elsewhere:1:a"), join()
+    asleep, other = join(ENDED), join()
     [job] = await _enqueue(asleep, 1)
     workers = [_worker(queue, process) for queue in (asleep, other)]
     await workers[0]._poll_iteration()

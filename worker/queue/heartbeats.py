@@ -12,6 +12,7 @@ RootImage=, a chroot) is found from there. Containers on one and the same root f
 
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from worker.queue.mapping import maps_errors
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PID_NAMESPACE = "/proc/self/ns/pid"
 _INDEX_KEPT_S = 3600  # without any heartbeat
+_LONGEST_GAP = (
+    2 / 3
+)  # of the expiry: after more between two heartbeats of this worker, those of others may have expired
 
 
 def place() -> str:
@@ -59,15 +63,20 @@ class Heartbeat:
     @property
     def is_of_ended_process(self) -> bool:
         """Whether it came from a process of this container or host that is gone: its key outlasts it."""
-        if not self.is_here:
-            return False
-        try:
-            os.kill(int(self.instance.split(":")[1]), 0)
-        except ProcessLookupError:
-            return True
-        except (OSError, ValueError, IndexError):
-            return False  # another user's process, or no name of ours
+        return has_ended(self.instance)
+
+
+def has_ended(instance: str) -> bool:
+    """Whether that worker was a process of this container or host, and is gone."""
+    if not instance.startswith(f"{place()}:"):
         return False
+    try:
+        os.kill(int(instance.split(":")[1]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, IndexError):
+        return False  # another user's process, or no name of ours
+    return False
 
 
 @maps_errors
@@ -78,6 +87,19 @@ class Heartbeats:
         self._redis = redis
         self._index = f"{stream}:workers"
         self._prefix = f"{stream}:health:"
+        self._expiry_s = 0.0
+        self._last = self._regular_since = float("-inf")
+
+    @property
+    def are_regular(self) -> bool:
+        """Whether this worker has sent its own for as long as one of others is kept.
+
+        Then who is silent is dead; otherwise Redis may have been away, for everybody.
+        """
+        now = time.monotonic()
+        return (
+            now - self._last <= self._expiry_s * _LONGEST_GAP and now - self._regular_since >= self._expiry_s
+        )
 
     async def beat(self, instance: str, detail: str, *, healthy: bool, expiry_s: float) -> None:
         """Record that a worker lives, for `expiry_s` seconds; remove expired workers from the index."""
@@ -87,9 +109,16 @@ class Heartbeats:
             pipe.zadd(self._index, {instance: timestamp_ms()})
             pipe.expire(self._index, _INDEX_KEPT_S)
             await pipe.execute()
+        self._note(expiry_s)
         _, silent = await self._read_all()
         if silent:  # one that only slept is back with its next heartbeat
             await self._redis.zrem(self._index, *silent)
+
+    def _note(self, expiry_s: float) -> None:
+        now = time.monotonic()
+        if now - self._last > expiry_s * _LONGEST_GAP:
+            self._regular_since = now
+        self._last, self._expiry_s = now, expiry_s
 
     async def end(self, instance: str) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:  # a full Redis begins no transaction

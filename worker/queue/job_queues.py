@@ -8,10 +8,13 @@ for the jobs of all others, so that the commands would grow with the square of t
 The index `<stream>:queues` has the time since which jobs may wait in each queue; 0: none does. So a worker
 that has nothing to do asks one question, however many workers there are. While all jobs there run, that time
 is a little ahead and put off again and again, which a worker that stands still or is cut off does not do.
+A worker that is gone stays there for an hour, with the negative time since which it is: who chose its queue
+before may still write to it.
 """
 
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from random import sample, shuffle
 
 from arq.connections import ArqRedis
@@ -21,12 +24,15 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError, WatchError
 
 from worker.queue.corrupt_jobs import is_sound, remove_corrupt
-from worker.queue.heartbeats import Heartbeats
+from worker.queue.heartbeats import Heartbeats, has_ended
 from worker.queue.mapping import maps_errors
 
 _WAITED_MS = 1000  # a worker that has room begins a job much sooner
 _LOOKED_AT = 3  # queues of others
 _RUNNING_MS = 3000  # for which others need not look into a queue where no job waits
+_GONE_KEPT_MS = 3_600_000
+_KEPT_S = 25 * 3600  # a queue that nobody looks after; arq keeps a job for a day
+_TRIES = 3  # where a queue changes while jobs are moved
 
 
 def job_queue_of(stream: str, instance: str | None = None) -> str:
@@ -46,9 +52,7 @@ class JobQueues:
         self._redis = redis
         self._instance = instance
         self._heartbeats = heartbeats
-        self._waits_since_ms = (
-            0  # as the index has it of the own queue, if no other process wrote there since
-        )
+        self._waits_since_ms = 0  # as the index has it of the own queue, if nobody else wrote there since
 
     async def all(self) -> Sequence[str]:
         """The own queue, the one that is nobody's, and those in the index, each once."""
@@ -71,6 +75,16 @@ class JobQueues:
         """The own queue, the one that is nobody's, and those in the index, each once."""
         queues = (self._name(member.decode()) for member in index)
         return list(dict.fromkeys([self.own, self._shared, *queues]))
+
+    async def keep(self, queues: Collection[str]) -> None:
+        """Have others find these queues, to which jobs were written, also if a worker ended meanwhile."""
+        instances = [queue.removeprefix(self._prefix) for queue in queues if queue != self._shared]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            if instances:
+                pipe.zadd(self._index, dict.fromkeys(instances, timestamp_ms()), nx=True)
+            for queue in queues:
+                pipe.expire(queue, _KEPT_S)
+            await pipe.execute()
 
     async def healthy(self) -> Sequence[str]:
         """The queues of healthy workers and the own one, in random order; else the one that is nobody's."""
@@ -112,19 +126,42 @@ class JobQueues:
         if self._instance is None:
             return 0
         indexed = await self._indexed()
-        if self._instance not in indexed:  # it is new, or was taken for dead
+        if indexed.get(self._instance, -1) < 0:  # it is new, or was taken for dead
             await self._index_own(timestamp_ms())
-        kept = {self._instance}
-        if not everything:
-            kept |= {worker.instance for worker in await self._heartbeats.running()}
-        orphaned = [self._name(instance) for instance in indexed if instance not in kept]
-        if await self._redis.exists(self._shared):
-            orphaned.append(self._shared)
+        for key in (self.own, self._index):
+            await self._redis.expire(key, _KEPT_S)
+        living = {self._instance, *(worker.instance for worker in await self._heartbeats.running())}
+        gone = {
+            instance: since
+            for instance, since in indexed.items()
+            if instance not in living and self._is_gone(instance, since)
+        }
+        orphaned = indexed.keys() - {self._instance} if everything else gone
         corrupt = 0
-        for queue in orphaned:
+        for queue in await self._existing([self._shared, *map(self._name, orphaned)]):
             corrupt += await remove_corrupt(self._redis, queue)
             await self._move(queue, self._instance)
+        await self._note_gone(gone)
         return corrupt
+
+    def _is_gone(self, instance: str, since: float) -> bool:
+        """Whether that silent worker is gone: it was before, its process is, or others are heard."""
+        return since < 0 or has_ended(instance) or self._heartbeats.are_regular
+
+    async def _existing(self, queues: Sequence[str]) -> Sequence[str]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.exists(queue)
+            found = await pipe.execute()
+        return [queue for queue, exists in zip(queues, found, strict=True) if exists]
+
+    async def _note_gone(self, gone: Mapping[str, float]) -> None:
+        """Note in the index since when workers are gone; forget those that have been for long."""
+        now = timestamp_ms()
+        if new := [instance for instance, since in gone.items() if since >= 0]:
+            await self._redis.zadd(self._index, dict.fromkeys(new, -now))
+        if long_gone := [one for one, since in gone.items() if since < 0 and now + since >= _GONE_KEPT_MS]:
+            await self._redis.zrem(self._index, *long_gone)
 
     async def remove_corrupt(self) -> int:
         """Remove corrupt jobs from the own queue; returns how many."""
@@ -152,12 +189,23 @@ class JobQueues:
         """Leave the own queue to a healthy worker, or to whoever comes, as this worker polls no more."""
         if self._instance is None:
             return
-        others = [
-            worker.instance
-            for worker in await self._heartbeats.running()
-            if worker.healthy and worker.instance != self._instance
-        ]
+        others = await self._healthy_others()
         await self._move(self.own, secrets.choice(others) if others else None)
+
+    async def hand_on_untaken(self) -> None:
+        """Leave to healthy workers, or to whoever comes, what is not begun here, as nothing more will be."""
+        if self._instance is None:
+            return
+        others = await self._healthy_others()
+        await self._index_queues(others)
+        targets = [self._name(instance) for instance in others] or [self._shared]
+        for _ in range(_TRIES):
+            if await self._share_out(targets):
+                return
+
+    async def _healthy_others(self) -> Sequence[str]:
+        running = await self._heartbeats.running()
+        return [one.instance for one in running if one.healthy and one.instance != self._instance]
 
     def _name(self, instance: str) -> str:
         return self._prefix + instance
@@ -171,8 +219,9 @@ class JobQueues:
         await self._redis.zadd(self._index, {str(self._instance): waits_since_ms})
         self._waits_since_ms = waits_since_ms
 
-    async def _indexed(self) -> Sequence[str]:
-        return [member.decode() for member in await self._redis.zrange(self._index, 0, -1)]
+    async def _indexed(self) -> Mapping[str, float]:
+        found = await self._redis.zrange(self._index, 0, -1, withscores=True)
+        return {member.decode(): since for member, since in found}
 
     async def _take(self, queue: str, most: int) -> bool:
         """The last to come are taken: the others their own worker may begin at any moment."""
@@ -182,17 +231,7 @@ class JobQueues:
             found = await pipe.zrevrangebyscore(
                 queue, waited_since, "-inf", start=0, num=most, withscores=True
             )
-            if not found:
-                return False
-            locks = [in_progress_key_prefix.encode() + job for job, _ in found]
-            await pipe.watch(*locks)
-            values = await pipe.mget(*locks, *(job_key_prefix.encode() + job for job, _ in found))
-            held, payloads = values[: len(locks)], values[len(locks) :]
-            free = {
-                job: due
-                for (job, due), lock, payload in zip(found, held, payloads, strict=True)
-                if lock is None and payload is not None and is_sound(job, due, payload)
-            }
+            free = await _untaken(pipe, found)
             if not free:
                 return False
             pipe.multi()  # type: ignore[no-untyped-call]
@@ -204,16 +243,51 @@ class JobQueues:
                 return False
         return True
 
+    async def _share_out(self, targets: Sequence[str]) -> bool:
+        """Spread what is not begun here over these queues; False where the own one changed meanwhile."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            await pipe.watch(self.own)
+            free = await _untaken(pipe, await pipe.zrange(self.own, 0, -1, withscores=True))
+            if not free:
+                return True
+            pipe.multi()  # type: ignore[no-untyped-call]
+            for at, target in enumerate(targets[: len(free)]):
+                pipe.zadd(target, dict(islice(free.items(), at, None, len(targets))))
+                pipe.expire(target, _KEPT_S)
+            pipe.zrem(self.own, *free)
+            try:
+                await pipe.execute()
+            except WatchError:
+                return False
+        return True
+
     async def _move(self, queue: str, heir: str | None) -> None:
         target = self._name(heir) if heir else self._shared
         async with self._redis.pipeline(transaction=True) as pipe:
             if heir:
                 pipe.zadd(self._index, {heir: timestamp_ms()})
             pipe.zunionstore(target, [target, queue], aggregate="MIN")
+            pipe.expire(target, _KEPT_S)
             pipe.delete(queue)
-            pipe.zrem(self._index, queue.removeprefix(self._prefix))
+            if queue != self._shared:
+                pipe.zadd(self._index, {queue.removeprefix(self._prefix): -timestamp_ms()})
             answers = await pipe.execute(raise_on_error=False)
         for answer in answers:
             # A key of another type is no queue; the other commands have removed it.
             if isinstance(answer, ResponseError) and "WRONGTYPE" not in str(answer):
                 raise answer
+
+
+async def _untaken(pipe: Pipeline, found: Sequence[tuple[bytes, float]]) -> Mapping[bytes, float]:
+    """Those of the jobs found that nobody runs, watched until the transaction; a corrupt one is none."""
+    if not found:
+        return {}
+    locks = [in_progress_key_prefix.encode() + job for job, _ in found]
+    await pipe.watch(*locks)
+    values = await pipe.mget(*locks, *(job_key_prefix.encode() + job for job, _ in found))
+    held, payloads = values[: len(locks)], values[len(locks) :]
+    return {
+        job: due
+        for (job, due), lock, payload in zip(found, held, payloads, strict=True)
+        if lock is None and payload is not None and is_sound(job, due, payload)
+    }

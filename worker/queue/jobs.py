@@ -54,10 +54,12 @@ class Jobs:
         await self._ownership.check(lately=True)
         if not job_ids:
             return
-        queues = cycle(await (self.queues.mine() if here else self.queues.healthy()))
-        for queue, (job_id, ids) in zip(queues, job_ids.items(), strict=False):
+        queues = await (self.queues.mine() if here else self.queues.healthy())
+        for queue, (job_id, ids) in zip(cycle(queues), job_ids.items(), strict=False):
             texts = [str(upload_id) for upload_id in ids]
             await self._redis.enqueue_job(PROCESS, texts, _job_id=job_id, _queue_name=queue)
+        if not here:
+            await self.queues.keep(queues)
         self.queued.set()
 
     async def enqueue_task(self, name: str, tick_ms: int, *arguments: int) -> None:
