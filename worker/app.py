@@ -160,6 +160,7 @@ async def open_app(
                 "intake": check_intake(queue, BACKLOG, settings.lease + INTAKE_STALLED_AFTER_S),
                 "jobs": check_jobs(queue, lambda: shutdown.batches < JOBS_AT_ONCE),
             },
+            shutdown.stopping,
         )
         yield App(
             settings=settings,

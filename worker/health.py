@@ -33,10 +33,13 @@ class Health:
     A check that raises StorageError has failed, too. While Redis is unreachable, no heartbeat is sent.
     """
 
-    def __init__(self, instance: str, queue: Queue, checks: Mapping[str, Check]) -> None:
+    def __init__(
+        self, instance: str, queue: Queue, checks: Mapping[str, Check], stopping: asyncio.Event
+    ) -> None:
         self._instance = instance
         self._queue = queue
         self._checks = checks
+        self._stopping = stopping
         self._reported: str | None = ""
 
     async def run(self) -> None:
@@ -46,8 +49,19 @@ class Health:
             while time.monotonic() - began < INTERVAL_S:
                 await _watch_the_loop()
 
+    async def announce(self) -> None:
+        """Send the first heartbeat, so that nobody takes this worker for dead. Raises: QueueUnavailable."""
+        await self._beat("the worker is starting", healthy=False)
+
     async def report(self) -> None:
-        """Run the checks once and send a heartbeat; a change of state is one line in the log."""
+        """Run the checks once and send a heartbeat; a change of state is one line in the log.
+
+        A worker that is to stop lives, and gets no more jobs.
+        """
+        if self._stopping.is_set():
+            with suppress(QueueUnavailable):
+                await self._beat("the worker is stopping", healthy=False)
+            return
         problem = await self._problem()
         if problem != self._reported:
             self._reported = problem

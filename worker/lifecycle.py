@@ -83,6 +83,7 @@ async def _take_what_waits(app: App, *, burst: bool) -> None:
     """Take events, and run each periodic task once; in a burst take all events, and send all messages."""
     if raised := await go_on_above(app.catalog.outbox, app.queue):
         log.info("seq_raised", above=raised)
+    await app.health.announce()
     await app.intake.join()
     await leases.adopt_jobs(app.queue, everything=burst)
     if removed := await app.queue.jobs.queues.remove_corrupt():
@@ -130,7 +131,14 @@ async def shut_down(ctx: Context) -> None:
 @asynccontextmanager
 async def in_background(app: App) -> AsyncIterator[None]:
     """Run the background tasks; at the end the worker's heartbeat and its consumer are removed."""
-    works = [app.intake.run, app.publisher.run, app.health.run]
+
+    async def leave() -> None:
+        await app.shutdown.stopping.wait()
+        await app.health.report()
+        with suppress(QueueUnavailable):  # at the end it is tried again
+            await app.queue.jobs.queues.hand_on_untaken()
+
+    works = [app.intake.run, app.publisher.run, app.health.run, leave]
     if app.batch.watcher is not None:
         works.append(app.batch.watcher.run)
     tasks = [asyncio.create_task(_restart_after_failures(work)) for work in works]

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 
 import structlog
 from arq.worker import Worker
@@ -99,6 +100,11 @@ class PromptWorker(Worker):
         for job_id in self.tasks.keys() - known:
             self.tasks[job_id].add_done_callback(lambda _: self._queued.set())
             self._pause_s = 0
+
+    async def run_cron(self, n: datetime, delay: float, num_windows: int = 2) -> None:
+        # What a worker enqueues that is to stop it does not run, and nobody else enqueues that tick.
+        if self.allow_pick_jobs:
+            await super().run_cron(n, delay, num_windows)
 
     async def _poll_iteration(self) -> None:
         longest_s = max(_LONGEST_PAUSE_S, self.poll_delay_s)

@@ -2,12 +2,14 @@
 
 import signal
 import time
+from typing import Any
 
 import pytest
 
 from tests.support import pictures, processes
 from tests.support.catalog_rows import rows_of
 from tests.support.checker import Findings
+from tests.support.job_queues import SHARED
 from tests.support.workplace import WorkerProcess, Workplace, eventually
 
 _PROCESSING = "SELECT 1 FROM uploads WHERE state = 'processing'"
@@ -99,6 +101,31 @@ def test_sigterm_ends_within_the_shutdown_wait_though_a_picture_hangs(workplace:
     found = workplace.check(settled=False)
     assert found.uploads[source]["state"] == "queued"
     assert found.uploads[source]["attempts"] == 0
+    assert workplace.redis.keys("media:uploads:jobs*") == [SHARED.encode()]  # for whoever comes
+
+
+@pytest.mark.fault(6)
+def test_a_worker_that_is_to_stop_leaves_at_once_what_it_has_not_begun(workplace: Workplace) -> None:
+    worker = workplace.start("stub", MEDIA_CPUS="1")
+    workplace.send({"source": workplace.put("uploads/hang.jpg", pictures.small() + b"--hang--")})
+    eventually(lambda: bool(rows_of(workplace.catalog, _PROCESSING)))
+    sources = [workplace.put(f"uploads/{n}.jpg", pictures.small(n)) for n in range(40)]
+    workplace.send_all({"source": source} for source in sources)
+    eventually(lambda: workplace.redis.xlen("media:uploads") == 0)
+
+    worker.signal(signal.SIGTERM)
+    eventually(lambda: workplace.redis.exists(SHARED) == 1)
+
+    assert worker.process.poll() is None
+    redis: Any = workplace.redis
+    [heartbeat] = redis.keys("media:uploads:health:*")
+    assert b"stopping" in redis.get(heartbeat)
+    worker.kill()
+    next_one = workplace.start("stub")
+    eventually(lambda: workplace.redis.exists(SHARED) == 0)
+    next_one.kill()
+    kept = {key for key in redis.keys("*") if redis.ttl(key) == -1}
+    assert kept <= {b"media:uploads", b"media:uploads:catalog", b"media:events"}
 
 
 @pytest.mark.parametrize("by", ["arq", pytest.param("media", marks=SLOW)])

@@ -65,7 +65,7 @@ async def test_a_worker_whose_stream_is_anothers_by_now_says_so_and_is_well_agai
 ) -> None:
     mine = str(uuid4())
     await queue.ownership.bind(mine)
-    health = Health("here:1:1", queue, {"owner": queue.ownership.check})
+    health = Health("here:1:1", queue, {"owner": queue.ownership.check}, asyncio.Event())
     answer = []
     for owner in (mine, OTHER, mine):
         await queue.redis.set(f"{STREAM}:catalog", owner)

@@ -120,7 +120,7 @@ def _lose_the_primary(admin: Any) -> None:
 async def test_a_redis_that_takes_nothing_more_turns_a_worker_red_and_doctor_reports_it(
     queue: Queue, server: RedisServer, admin: Any, hinder: Any, answer: str
 ) -> None:
-    health = Health("here:1:1", queue, {"rights": check_rights(queue)})
+    health = Health("here:1:1", queue, {"rights": check_rights(queue)}, asyncio.Event())
     await health.report()
     assert await queue.heartbeats.any_healthy()
     hinder(admin)
