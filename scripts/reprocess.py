@@ -32,7 +32,7 @@ from worker.settings import Settings
 from worker.stores import open_stores
 
 _PAGE = 200
-_SHORT = 4  # jobs and events: with more than that, live uploads go first
+_SHORT = 4  # jobs for each worker, or events: with more than that, live uploads go first
 _POLL_INTERVAL_S = 0.2
 _AGO = re.compile(r"(\d+)([hd])")
 
@@ -119,11 +119,14 @@ class Reprocessor:
     async def _until_short(self) -> None:
         """Live uploads go first: those that have jobs, and those whose events no worker has taken yet."""
         warned = False
-        while await self.queue.jobs.waiting() + await self.queue.stream.depth() > _SHORT:
-            if not warned and not await self.queue.heartbeats.any_healthy():
+        while await self._waiting() > _SHORT * max(1, workers := await self.queue.heartbeats.healthy()):
+            if not warned and not workers:
                 print_error("The queue does not drain; is a worker running?")
             warned = True
             await asyncio.sleep(_POLL_INTERVAL_S)
+
+    async def _waiting(self) -> int:
+        return await self.queue.jobs.untaken_anywhere() + await self.queue.stream.depth()
 
 
 def moment_ms(text: str) -> int:

@@ -37,6 +37,7 @@ from storage.catalog.records import (
 from tests.conftest import url_of
 from tests.support import pictures
 from tests.support.commands import MEDIA, document, media, on_a_terminal
+from tests.support.job_queues import job_queues, queued_jobs
 from tests.support.workplace import Workplace, database_on, eventually
 from worker.queue import open_queue
 from worker.queue.jobs import Jobs
@@ -266,6 +267,26 @@ async def test_a_backfill_that_was_killed_goes_on_where_it_stopped(
     assert f"Resuming where the last run stopped; {both - len(before)} uploads" in ended.stderr
     assert document(ended) == {"queued": both - len(before)}
     assert sorted([*before, *installation.queued()]) == sorted(installation.names.values())
+
+
+async def test_each_healthy_worker_is_fed_and_what_it_runs_does_not_wait(
+    installation: UploadsWithoutWorker,
+) -> None:
+    server: Any = installation.place.redis
+    for number in range(3):
+        is_healthy = str(number < 2).lower()
+        server.set(f"media:uploads:health:host:1:{number}", f'{{"healthy": {is_healthy}, "detail": ""}}')
+        server.zadd("media:uploads:workers", {f"host:1:{number}": 1})
+    for number in range(12 * A_JOB):
+        await installation.upload(f"{number}")
+
+    with installation.start() as feeding:
+        eventually(lambda: len(queued_jobs(server)) == 2 * 4 + 1)
+        server.set(b"arq:in-progress:" + queued_jobs(server)[0], "its worker")
+        eventually(lambda: len(queued_jobs(server)) == 2 * 4 + 2)
+        feeding.kill()
+
+    assert {queue.rpartition(b":")[2] for queue in job_queues(server) if server.exists(queue)} == {b"0", b"1"}
 
 
 # -- beside live uploads

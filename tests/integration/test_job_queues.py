@@ -392,6 +392,20 @@ async def test_a_job_that_moves_while_the_reconciler_asks_is_alive(
         assert await asker.jobs.alive([job.decode()]) == {job.decode()}
 
 
+async def test_a_postponed_job_is_made_due_in_whichever_queue_it_is_by_now(join: Join) -> None:
+    one, other = join(), join()
+    [mine, moved] = sorted(await _enqueue(one, 2))
+    await one.redis.zadd(one.jobs.key, {mine: 1e15})
+    await one.redis.zrem(one.jobs.key, moved)
+    await one.redis.zadd(other.jobs.key, {moved: 1e15})
+    await other.jobs.queues.mine()
+
+    await one.jobs.make_due([mine.decode(), moved.decode()])
+
+    assert [await queue.redis.zcount(queue.jobs.key, 1, 1e14) for queue in (one, other)] == [1, 1]
+    assert [await queue.redis.zcard(queue.jobs.key) for queue in (one, other)] == [1, 1]
+
+
 async def _waiting_long(queue: Queue, count: int) -> set[bytes]:
     """Jobs of that worker that were due long ago."""
     jobs = await _enqueue(queue, count)

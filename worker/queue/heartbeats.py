@@ -139,7 +139,11 @@ class Heartbeats:
         return {instance.decode(): int(sent_ms) for instance, sent_ms in found}
 
     async def any_healthy(self) -> bool:
-        return any(worker.healthy for worker in await self.living())
+        return await self.healthy() > 0
+
+    async def healthy(self) -> int:
+        """How many workers are healthy."""
+        return sum(worker.healthy for worker in await self.living())
 
     async def _read_all(self) -> tuple[Sequence[Heartbeat], Sequence[str]]:
         instances = [member.decode() for member in await self._redis.zrange(self._index, 0, -1)]

@@ -106,9 +106,15 @@ class Jobs:
         return list(zip(of_jobs[::3], of_jobs[1::3], of_jobs[2::3], zip(*scores, strict=True), strict=True))
 
     async def make_due(self, job_ids: Sequence[str]) -> None:
-        if job_ids:
-            await self._redis.zadd(self.key, dict.fromkeys(job_ids, timestamp_ms()), xx=True)
-            self.queued.set()
+        """Make these jobs due now, in whichever queue each of them waits."""
+        if not job_ids:
+            return
+        times = await self.queues.times_ms()
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for queue, now in times.items():
+                pipe.zadd(queue, dict.fromkeys(job_ids, now), xx=True)
+            await pipe.execute()
+        self.queued.set()
 
     async def pull_in(self) -> None:
         """Make jobs due that are postponed for longer than any can be: a clock that was ahead did that."""
@@ -156,6 +162,15 @@ class Jobs:
         untaken = len(due) - sum(await self._are_locked(due))
         await self.queues.note(due=len(due), untaken=untaken)
         return untaken
+
+    async def untaken_anywhere(self) -> int:
+        """How many due jobs with uploads nobody runs, among those at the head of each queue."""
+        count = 0
+        for queue in await self.queues.all():
+            due, _ = await self._due(queue)
+            jobs = [job for job in due if not TICK.fullmatch(job)]
+            count += len(jobs) - sum(await self._are_locked(jobs))
+        return count
 
     async def help_out(self, at_once: int) -> None:
         """Take jobs of another worker while fewer than `at_once` are due here, and so nothing waits."""
