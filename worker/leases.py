@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from uuid import UUID
 
 import structlog
@@ -19,6 +19,7 @@ from worker.queue import Queue, QueueUnavailable
 log = structlog.get_logger(__name__)
 
 ROWS_A_TICK = 1000
+_PAGES_A_TICK = 20  # of so many rows
 KEEP_MESSAGES_MS = 7 * 24 * 3600 * 1000
 KEEP_DEAD_LETTERS_MS = 30 * 24 * 3600 * 1000
 _UNSENT_AFTER_MS = 2_000  # a younger message is still being sent by its worker
@@ -69,11 +70,7 @@ async def reconcile(
     """
     await adopt_jobs(queue)
     await queue.jobs.pull_in()
-    stalled = await catalog.requeuer.overdue(int(lease_s * 1000), ROWS_A_TICK)
-    longest_ms = max(_LONGEST_LOCK_MS, int(4 * lease_s * 1000))
-    alive = await queue.jobs.alive(sorted({upload.job_id for upload in stalled}), longest_ms)
-    gone = [upload for upload in stalled if upload.job_id not in alive]
-    if gone:
+    if gone := await _stalled(queue, catalog.requeuer, lease_s):
         jobs = await _requeue(catalog.requeuer, gone)
         await queue.jobs.enqueue(jobs)
         await queue.jobs.discard(sorted({upload.job_id for upload in gone}))
@@ -95,6 +92,25 @@ async def reconcile(
         lambda: queue.stream.forget_consumers(_GONE_AFTER_S * 1000),
     )
     return len(gone)
+
+
+async def _stalled(queue: Queue, requeuer: Requeuer, lease_s: float) -> Sequence[StalledUpload]:
+    """The oldest overdue uploads whose job is gone, about as many as a tick requeues.
+
+    Those that only wait for their turn are passed over. Behind very many of them a stalled one waits as well,
+    as it would with a job.
+    """
+    longest_ms = max(_LONGEST_LOCK_MS, int(4 * lease_s * 1000))
+    gone: list[StalledUpload] = []
+    async with aclosing(requeuer.all_overdue(int(lease_s * 1000), ROWS_A_TICK)) as pages:
+        left = _PAGES_A_TICK
+        async for page in pages:
+            alive = await queue.jobs.alive(sorted({upload.job_id for upload in page}), longest_ms)
+            gone += [upload for upload in page if upload.job_id not in alive]
+            left -= 1
+            if len(gone) >= ROWS_A_TICK or not left:
+                break
+    return gone
 
 
 async def adopt_jobs(queue: Queue, *, everything: bool = False) -> None:

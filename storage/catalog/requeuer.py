@@ -1,10 +1,11 @@
 """Requeuing: uploads are put on new jobs, each where it is still as the caller has found it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, case, exists, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, case, exists, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS
@@ -17,6 +18,7 @@ from storage.catalog.tables import uploads, variants
 DAMAGED = ""  # in place of a hash: no file has it
 
 T = TypeVar("T")
+StalledUploads = Sequence[StalledUpload]
 NewJobs = Mapping[str, Sequence[UUID]]
 """The uploads of each new job, by the job's ID."""
 
@@ -77,23 +79,36 @@ class Requeuer:
             return await self._requeue(connection, ready, queued_ms=self._database.now_ms())
 
     async def overdue(self, untouched_ms: int, limit: int) -> Sequence[StalledUpload]:
-        """Uploads that are due for work and have not changed for `untouched_ms`, oldest first.
+        """The first `limit` of `all_overdue`."""
+        found: list[StalledUpload] = []
+        async with aclosing(self.all_overdue(untouched_ms, limit)) as pages:
+            async for page in pages:
+                found += page
+                if len(found) >= limit:
+                    break
+        return found[:limit]
+
+    async def all_overdue(self, untouched_ms: int, page: int) -> AsyncGenerator[StalledUploads, None]:
+        """Uploads that are due for work and have not changed for `untouched_ms`, in pages, oldest first.
 
         After them come those that changed in the future: the clock was put back since.
         """
         now = self._database.now_ms()
-        waiting = select(uploads.c.id, uploads.c.job_id, uploads.c.not_before_ms).where(
-            uploads.c.state.in_(WAITING)
-        )
+        age = uploads.c.changed_ms, uploads.c.id
+        waiting = select(*age, uploads.c.job_id, uploads.c.not_before_ms).where(uploads.c.state.in_(WAITING))
         old = uploads.c.not_before_ms <= now, uploads.c.changed_ms <= now - untouched_ms
-        queries = (waiting.where(*old), waiting.where(uploads.c.changed_ms > now + SKEW_MS))
-        found: list[StalledUpload] = []
+        for query in (waiting.where(*old), waiting.where(uploads.c.changed_ms > now + SKEW_MS)):
+            following = query.order_by(*age).limit(page)
+            while rows := await self._read(following):
+                yield [StalledUpload(UUID(row.id), row.job_id, row.not_before_ms) for row in rows]
+                if len(rows) < page:
+                    break
+                after = rows[-1].changed_ms, rows[-1].id
+                following = query.where(tuple_(*age) > after).order_by(*age).limit(page)
+
+    async def _read(self, query: Select[Any]) -> Sequence[Row[Any]]:
         async with self._database.reading() as connection:
-            for query in queries:
-                page = query.order_by(uploads.c.changed_ms).limit(limit - len(found))
-                rows = await connection.execute(page)
-                found += [StalledUpload(UUID(row.id), row.job_id, row.not_before_ms) for row in rows]
-        return found
+            return list(await connection.execute(query))
 
     @repeated
     async def requeue_stalled(self, stalled: Sequence[StalledUpload]) -> NewJobs:

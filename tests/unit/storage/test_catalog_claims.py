@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
+from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim, Removed, StalledUpload, State
 from storage.catalog.tables import uploads, variants
@@ -454,6 +455,20 @@ async def test_stalled_is_what_waits_untouched_oldest_first(catalog: Catalog) ->
 
     assert [upload.id for upload in await catalog.requeuer.overdue(60_000, 10)] == [third, first]
     assert [upload.id for upload in await catalog.requeuer.overdue(60_000, 1)] == [third]
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 9])
+async def test_what_is_overdue_is_found_page_by_page_each_once(catalog: Catalog, page: int) -> None:
+    ids = await uploads_of(catalog, 5)
+    async with catalog.database.writing() as connection:
+        for each, changed in zip(ids, (1, 1, 1, 2, now_ms() + 10 * SKEW_MS), strict=True):
+            changing = uploads.update().where(uploads.c.id == str(each)).values(changed_ms=changed)
+            await connection.execute(changing)
+
+    pages = [found async for found in catalog.requeuer.all_overdue(60_000, page)]
+
+    assert [upload.id for found in pages for upload in found] == [*sorted(ids[:3]), *ids[3:]]
+    assert all(len(found) <= page for found in pages)
 
 
 async def test_what_was_just_touched_is_not_stalled(catalog: Catalog) -> None:
