@@ -8,7 +8,7 @@ import structlog
 
 from pipelines.backoff import Backoff
 from storage.errors import CatalogDamaged, CatalogUnavailable
-from worker.leases import adopt_jobs
+from worker.leases import take_over_jobs
 from worker.publisher import OutboxPublisher
 from worker.queue import NoGroup, Queue, QueueUnavailable, StreamEntry
 from worker.recorder import Recorder
@@ -44,7 +44,7 @@ class Intake:
         self._stopping = stopping
         self._has_pending = False
         self._reads_new = False
-        self._looked_at = float("-inf")
+        self._looked_at = self._took_over_at = float("-inf")
         self._pending_since: dict[tuple[str, str, int], float] = {}
 
     async def join(self) -> None:
@@ -61,6 +61,7 @@ class Intake:
         backoff = Backoff(first_s=0.1, longest_s=5)
         while not self._stopping.is_set():
             try:
+                await self._take_over_jobs()
                 if await self._has_backlog():
                     await asyncio.sleep(_PAUSE_S)
                     continue
@@ -121,6 +122,7 @@ class Intake:
         if self._recorder.epoch is None:
             await self.join()
         await self._queue.ownership.check(lately=True)
+        await self._take_over_jobs()
         try:
             entries = await self._next(block_ms)
         except NoGroup:  # the stream was deleted, or Redis lost its data
@@ -152,7 +154,6 @@ class Intake:
                 return own
         if time.monotonic() - self._looked_at > self._lease_s / 3:
             self._looked_at = time.monotonic()
-            await adopt_jobs(self._queue)
             orphaned = await self._queue.stream.take_over(int(self._lease_s * 1000), self._batch_size)
             orphaned = orphaned or await self._take_over_forgotten()
             if orphaned:
@@ -160,6 +161,12 @@ class Intake:
                 return orphaned
         self._reads_new = True
         return await self._queue.stream.read(self._batch_size, block_ms)
+
+    async def _take_over_jobs(self) -> None:
+        """Take over the jobs of workers that are gone, now and then; also while the intake is paused."""
+        if time.monotonic() - self._took_over_at > self._lease_s / 3:
+            self._took_over_at = time.monotonic()
+            await take_over_jobs(self._queue)
 
     async def _take_over_forgotten(self) -> Sequence[StreamEntry]:
         """What others have had for twice the lease; Redis does not say so once its clock was put back."""

@@ -68,7 +68,7 @@ async def reconcile(
 
     Raises: QueueUnavailable, CatalogUnavailable; the next run does the rest.
     """
-    await adopt_jobs(queue)
+    await take_over_jobs(queue)
     await queue.jobs.pull_in()
     if gone := await _stalled(queue, catalog.requeuer, lease_s):
         jobs = await _requeue(catalog.requeuer, gone)
@@ -113,9 +113,9 @@ async def _stalled(queue: Queue, requeuer: Requeuer, lease_s: float) -> Sequence
     return gone
 
 
-async def adopt_jobs(queue: Queue, *, everything: bool = False) -> None:
-    """Adopt the jobs of workers that are gone; in a burst those of living ones, too."""
-    if removed := await queue.jobs.queues.adopt(everything=everything):
+async def take_over_jobs(queue: Queue, *, everything: bool = False) -> None:
+    """Take over the jobs of workers that are gone; in a burst those of living ones, too."""
+    if removed := await queue.jobs.queues.take_over(everything=everything):
         log.warning("corrupt_jobs_removed", count=removed)
 
 

@@ -85,7 +85,7 @@ async def _take_what_waits(app: App, *, burst: bool) -> None:
         log.info("seq_raised", above=raised)
     await app.health.announce()
     await app.intake.join()
-    await leases.adopt_jobs(app.queue, everything=burst)
+    await leases.take_over_jobs(app.queue, everything=burst)
     if removed := await app.queue.jobs.queues.remove_corrupt():
         log.warning("corrupt_jobs_removed", count=removed)
     await (app.intake.drain_all() if burst else app.intake.drain(_START_DRAIN))

@@ -10,7 +10,7 @@ from scripts.redis_server import temporary_redis
 from storage.catalog.opening import Catalog
 from tests.support.intakes import BACKLOG, intake_on
 from tests.support.polling import until
-from worker.queue import Queue, connect, job_queue_of
+from worker.queue import Queue, connect, job_queue_of, new_instance
 
 
 @pytest.fixture
@@ -50,6 +50,24 @@ async def test_an_intake_with_enough_in_hand_takes_nothing_until_some_of_it_is_d
 
     await queue.jobs.discard(jobs[:1])
     await until(has_taken_it)
+
+    stopping.set()
+    await running
+
+
+async def test_an_intake_with_enough_in_hand_still_takes_over_what_nobody_polls(
+    queue: Queue, catalog: Catalog
+) -> None:
+    stopping = asyncio.Event()
+    worker = Queue(queue.redis, "media:uploads", "me", 1000, instance=new_instance())
+    await queue.jobs.enqueue({uuid4().hex: []})
+    await worker.jobs.enqueue({uuid4().hex: [] for _ in range(BACKLOG)}, here=True)
+
+    async def has_taken_it_over() -> bool:
+        return not await queue.redis.exists(queue.jobs.key)
+
+    running = asyncio.create_task(intake_on(worker, catalog, stopping).run())
+    await until(has_taken_it_over)
 
     stopping.set()
     await running

@@ -88,15 +88,15 @@ async def _beat_for(seconds: float, *workers: Queue) -> None:
         await asyncio.sleep(seconds / 20)
 
 
-async def test_the_queue_of_a_dead_worker_is_adopted(join: Join) -> None:
+async def test_the_queue_of_a_dead_worker_is_taken_over(join: Join) -> None:
     dead, living = join(f"elsewhere:1:{uuid4().hex}"), join()
     jobs = await _enqueue(dead)
     await _beat_for(0.2, dead, living)
-    await living.jobs.queues.adopt()
+    await living.jobs.queues.take_over()
     assert await _queued(living) == set()
 
     await _beat_for(0.2, living)
-    await living.jobs.queues.adopt()
+    await living.jobs.queues.take_over()
 
     assert await _queued(living) == jobs
     assert not await living.redis.exists(dead.jobs.key)
@@ -110,9 +110,9 @@ async def test_a_silent_worker_of_another_host_is_not_dead_while_redis_was_away(
     back = join(_instance(workers[1]))  # a worker connects anew, or has only waited
 
     for worker in (back, workers[0]):
-        await worker.jobs.queues.adopt()
+        await worker.jobs.queues.take_over()
         await worker.heartbeats.beat(_instance(worker), "", healthy=True, expiry_s=0.2)
-        await worker.jobs.queues.adopt()
+        await worker.jobs.queues.take_over()
 
     assert [await _queued(worker) for worker in workers] == jobs
 
@@ -136,7 +136,7 @@ async def test_jobs_that_are_queued_for_a_worker_just_when_it_stops_are_found(
 
     texts = {job.decode() for job in jobs}
     assert await living.jobs.alive(sorted(texts)) == texts
-    await living.jobs.queues.adopt()
+    await living.jobs.queues.take_over()
     assert await _queued(living) == jobs
 
 
@@ -146,11 +146,11 @@ async def test_a_worker_that_slept_before_it_queued_and_is_dead_leaves_nothing(
     living = join()
 
     async def take_for_dead() -> None:
-        await living.jobs.queues.adopt()
+        await living.jobs.queues.take_over()
 
     with closing(_OneByOne(server.port, b"PSETEX", _here(take_for_dead))) as proxy:
         jobs = await _enqueue(join(ENDED, url=proxy.url), 1)
-    await living.jobs.queues.adopt()
+    await living.jobs.queues.take_over()
 
     assert await _queued(living) == jobs
 
@@ -158,12 +158,12 @@ async def test_a_worker_that_slept_before_it_queued_and_is_dead_leaves_nothing(
 async def test_a_worker_that_is_long_gone_is_forgotten(join: Join) -> None:
     dead, living = join(ENDED), join()
     await _enqueue(dead)
-    await living.jobs.queues.adopt()
+    await living.jobs.queues.take_over()
     gone_ms = await living.redis.zscore(INDEX, _instance(dead))
     assert gone_ms is not None
     await living.redis.zadd(INDEX, {_instance(dead): gone_ms + 3_600_000})
 
-    await living.jobs.queues.adopt()
+    await living.jobs.queues.take_over()
 
     assert await living.redis.zrange(INDEX, 0, -1) == [_instance(living).encode()]
 
@@ -175,7 +175,7 @@ async def test_no_queue_outlasts_the_jobs_in_it(join: Join) -> None:
     await _enqueue(dead)
     await _enqueue(living)
     await _enqueue(command, here=False)
-    await living.jobs.queues.adopt()
+    await living.jobs.queues.take_over()
     await other.jobs.queues.hand_on()
 
     queues = await living.redis.keys(f"{STREAM}:jobs*")
@@ -209,7 +209,7 @@ async def test_a_worker_of_this_host_whose_process_is_gone_is_dead_at_once(join:
     await _beat(dead)
     jobs = await _enqueue(dead)
 
-    await living.jobs.queues.adopt()
+    await living.jobs.queues.take_over()
 
     assert await _queued(living) == jobs
 
@@ -259,7 +259,7 @@ def _here(action: Callable[[], Coroutine[Any, Any, object]]) -> Callable[[], Awa
     return lambda: asyncio.wrap_future(asyncio.run_coroutine_threadsafe(action(), loop))
 
 
-async def test_two_that_adopt_at_once_lose_nothing_and_double_nothing(
+async def test_two_that_take_over_at_once_lose_nothing_and_double_nothing(
     join: Join, server: RedisServer
 ) -> None:
     with closing(_OneByOne(server.port, b"DEL", _together())) as proxy:
@@ -268,19 +268,19 @@ async def test_two_that_adopt_at_once_lose_nothing_and_double_nothing(
             await _beat(worker)
         jobs = await _enqueue(dead)
 
-        await asyncio.gather(one.jobs.queues.adopt(), other.jobs.queues.adopt())
+        await asyncio.gather(one.jobs.queues.take_over(), other.jobs.queues.take_over())
 
         found = await _queued(one), await _queued(other)
     assert found[0] | found[1] == jobs
     assert not found[0] & found[1]
 
 
-async def test_a_corrupt_job_of_a_dead_worker_is_not_adopted(join: Join) -> None:
+async def test_a_corrupt_job_of_a_dead_worker_is_not_taken_over(join: Join) -> None:
     dead, living = join(ENDED), join()
     [corrupt, *sound] = sorted(await _enqueue(dead))
     await dead.redis.set(job_key_prefix.encode() + corrupt, b"[]")
 
-    assert await living.jobs.queues.adopt() == 1
+    assert await living.jobs.queues.take_over() == 1
 
     assert await _queued(living) == set(sound)
 
@@ -290,7 +290,7 @@ async def test_a_burst_also_takes_what_living_workers_have(join: Join) -> None:
     await _beat(living)
     jobs = await _enqueue(living)
 
-    await burst.jobs.queues.adopt(everything=True)
+    await burst.jobs.queues.take_over(everything=True)
 
     assert await _queued(burst) == jobs
 
@@ -302,7 +302,7 @@ async def test_a_job_keeps_the_time_at_which_it_is_due(join: Join) -> None:
     due = await dead.redis.zscore(dead.jobs.key, job)
     await living.redis.zadd(living.jobs.key, {job: due + 1})  # it may be in both
 
-    await living.jobs.queues.adopt()
+    await living.jobs.queues.take_over()
 
     assert await living.redis.zscore(living.jobs.key, job) == due
 
@@ -310,14 +310,14 @@ async def test_a_job_keeps_the_time_at_which_it_is_due(join: Join) -> None:
 async def test_a_worker_that_slept_is_found_again_once_it_has_jobs(join: Join) -> None:
     asleep, other = join(ENDED), join()
     await _enqueue(asleep)
-    await other.jobs.queues.adopt()
+    await other.jobs.queues.take_over()
     await _beat(asleep)
 
     jobs = await _enqueue(asleep)
 
     assert await other.jobs.alive(sorted(job.decode() for job in jobs)) == {job.decode() for job in jobs}
     await asleep.heartbeats.end(_instance(asleep))
-    await other.jobs.queues.adopt()
+    await other.jobs.queues.take_over()
     assert jobs <= await _queued(other)
 
 
@@ -332,7 +332,7 @@ async def test_a_worker_that_stops_hands_its_jobs_on(join: Join, heir: str) -> N
 
     kept_by = other if heir == "a healthy one" else join(None)
     assert await _queued(kept_by) == jobs
-    await other.jobs.queues.adopt()  # and nobody's are somebody's soon
+    await other.jobs.queues.take_over()  # and nobody's are somebody's soon
     assert await _queued(other) == jobs
 
 
@@ -351,7 +351,7 @@ async def test_a_command_without_a_worker_leaves_its_jobs_to_the_next_one(join: 
     jobs = await _enqueue(join(None), here=False)
     late = join()
 
-    await late.jobs.queues.adopt()
+    await late.jobs.queues.take_over()
 
     assert await _queued(late) == jobs
 
@@ -375,7 +375,7 @@ async def test_a_job_that_moves_while_the_reconciler_asks_is_alive(
 ) -> None:
     dead, living = join("elsewhere:1:a"), join()
     [job] = await _enqueue(dead, 1)
-    await living.jobs.queues.mine()
+    await living.jobs.queues.enter_own()
     adopter = living if heir == "one that was asked" else join()
     asked: list[None] = []
     here = asyncio.get_running_loop()  # the proxy has one of its own
@@ -383,8 +383,8 @@ async def test_a_job_that_moves_while_the_reconciler_asks_is_alive(
     async def move() -> None:
         asked.append(None)
         if len(asked) == 2:  # the queue of the asker itself is asked first
-            adopted = asyncio.run_coroutine_threadsafe(adopter.jobs.queues.adopt(), here)
-            await asyncio.wrap_future(adopted)
+            taken_over = asyncio.run_coroutine_threadsafe(adopter.jobs.queues.take_over(), here)
+            await asyncio.wrap_future(taken_over)
 
     with closing(_OneByOne(server.port, b"ZMSCORE", move)) as proxy:
         asker = join(_instance(living), url=proxy.url)
@@ -398,7 +398,7 @@ async def test_a_postponed_job_is_made_due_in_whichever_queue_it_is_by_now(join:
     await one.redis.zadd(one.jobs.key, {mine: 1e15})
     await one.redis.zrem(one.jobs.key, moved)
     await one.redis.zadd(other.jobs.key, {moved: 1e15})
-    await other.jobs.queues.mine()
+    await other.jobs.queues.enter_own()
 
     await one.jobs.make_due([mine.decode(), moved.decode()])
 
@@ -538,12 +538,12 @@ def _worker(queue: Queue, process: WorkerCoroutine) -> PromptWorker:
     )
 
 
-async def test_a_job_that_was_adopted_and_put_off_by_its_living_worker_ends_once(join: Join) -> None:
-    adopted, ended = asyncio.Event(), []
+async def test_a_job_that_was_taken_over_and_put_off_by_its_living_worker_ends_once(join: Join) -> None:
+    taken_over, ended = asyncio.Event(), []
 
     async def process(ctx: dict[str, Any], ids: list[str]) -> None:
-        if not adopted.is_set():
-            await adopted.wait()
+        if not taken_over.is_set():
+            await taken_over.wait()
             raise Retry(defer=0.05)
         ended.append(ctx["job_id"])
 
@@ -551,8 +551,8 @@ async def test_a_job_that_was_adopted_and_put_off_by_its_living_worker_ends_once
     [job] = await _enqueue(asleep, 1)
     workers = [_worker(queue, process) for queue in (asleep, other)]
     await workers[0]._poll_iteration()
-    await other.jobs.queues.adopt()
-    adopted.set()
+    await other.jobs.queues.take_over()
+    taken_over.set()
 
     async with asyncio.timeout(10):
         while await _queued(asleep) | await _queued(other):

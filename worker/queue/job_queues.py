@@ -1,4 +1,4 @@
-"""The queues of jobs: each worker polls one of its own, and adopts those of workers that are gone.
+"""The queues of jobs: each worker polls one of its own, and takes over those of workers that are gone.
 
 A poll of arq asks for each job in work at the head of its queue. On one queue for all, each worker would ask
 for the jobs of all others, so that the commands would grow with the square of the workers.
@@ -14,24 +14,20 @@ before may still write to it.
 
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import islice
 from random import sample, shuffle
 
 from arq.connections import ArqRedis
-from arq.constants import in_progress_key_prefix, job_key_prefix
 from arq.utils import timestamp_ms
 from redis.asyncio.client import Pipeline
-from redis.exceptions import ResponseError, WatchError
 
-from worker.queue.corrupt_jobs import is_sound, remove_corrupt
+from worker.queue.corrupt_jobs import remove_corrupt
 from worker.queue.heartbeats import Heartbeats, has_ended
+from worker.queue.job_moves import KEPT_S, WAITED_MS, move_all, share_out, take_waiting
 from worker.queue.mapping import maps_errors
 
-_WAITED_MS = 1000  # a worker that has room begins a job much sooner
 _LOOKED_AT = 3  # queues of others
 _RUNNING_MS = 3000  # for which others need not look into a queue where no job waits
 _GONE_KEPT_MS = 3_600_000
-_KEPT_S = 25 * 3600  # a queue that nobody looks after; arq keeps a job for a day
 _TRIES = 3  # where a queue changes while jobs are moved
 
 
@@ -83,11 +79,14 @@ class JobQueues:
             if instances:
                 pipe.zadd(self._index, dict.fromkeys(instances, timestamp_ms()), nx=True)
             for queue in queues:
-                pipe.expire(queue, _KEPT_S)
+                pipe.expire(queue, KEPT_S)
             await pipe.execute()
 
-    async def healthy(self) -> Sequence[str]:
-        """The queues of healthy workers and the own one, in random order; else the one that is nobody's."""
+    async def enter_healthy(self) -> Sequence[str]:
+        """Enter the queues of healthy workers and the own one into the index; returns them in random order.
+
+        Where there are none, it is the one that is nobody's.
+        """
         instances = {worker.instance for worker in await self._heartbeats.running() if worker.healthy}
         if self._instance is not None:
             instances.add(self._instance)
@@ -96,8 +95,8 @@ class JobQueues:
         shuffle(queues)
         return queues
 
-    async def mine(self) -> Sequence[str]:
-        """The own queue alone."""
+    async def enter_own(self) -> Sequence[str]:
+        """Enter the own queue alone into the index; returns it."""
         if self._instance is not None:
             now = timestamp_ms()
             await self._index_own(min(self._waits_since_ms or now, now))
@@ -115,7 +114,7 @@ class JobQueues:
         if self._instance is not None and not known:
             await self._index_own(since)
 
-    async def adopt(self, *, everything: bool = False) -> int:
+    async def take_over(self, *, everything: bool = False) -> int:
         """Move what nobody polls into the own queue; returns how many corrupt jobs were removed before.
 
         `everything`: also what is in the queues of living workers, as a burst ends where nothing is left.
@@ -129,7 +128,7 @@ class JobQueues:
         if indexed.get(self._instance, -1) < 0:  # it is new, or was taken for dead
             await self._index_own(timestamp_ms())
         for key in (self.own, self._index):
-            await self._redis.expire(key, _KEPT_S)
+            await self._redis.expire(key, KEPT_S)
         living = {self._instance, *(worker.instance for worker in await self._heartbeats.running())}
         gone = {
             instance: since
@@ -175,13 +174,13 @@ class JobQueues:
         """
         if self._instance is None:
             return False
-        noted = await self._redis.zrangebyscore(self._index, 1, timestamp_ms() - _WAITED_MS)
+        noted = await self._redis.zrangebyscore(self._index, 1, timestamp_ms() - WAITED_MS)
         instances = {member.decode() for member in noted}
         if self._instance in instances:
             await self._index_own(0)
         others = sorted(instances - {self._instance})
         for instance in sample(others, min(len(others), _LOOKED_AT)):
-            if await self._take(self._name(instance), most):
+            if await take_waiting(self._redis, self._name(instance), self.own, most):
                 return True
         return False
 
@@ -200,7 +199,7 @@ class JobQueues:
         await self._index_queues(others)
         targets = [self._name(instance) for instance in others] or [self._shared]
         for _ in range(_TRIES):
-            if await self._share_out(targets):
+            if await share_out(self._redis, self.own, targets):
                 return
 
     async def _healthy_others(self) -> Sequence[str]:
@@ -223,71 +222,10 @@ class JobQueues:
         found = await self._redis.zrange(self._index, 0, -1, withscores=True)
         return {member.decode(): since for member, since in found}
 
-    async def _take(self, queue: str, most: int) -> bool:
-        """The last to come are taken: the others their own worker may begin at any moment."""
-        waited_since = timestamp_ms() - _WAITED_MS
-        async with self._redis.pipeline(transaction=True) as pipe:
-            await pipe.watch(queue)
-            found = await pipe.zrevrangebyscore(
-                queue, waited_since, "-inf", start=0, num=most, withscores=True
-            )
-            free = await _untaken(pipe, found)
-            if not free:
-                return False
-            pipe.multi()  # type: ignore[no-untyped-call]
-            pipe.zadd(self.own, free)
-            pipe.zrem(queue, *free)
-            try:
-                await pipe.execute()
-            except WatchError:  # its worker, or another one that has nothing to do, was quicker
-                return False
-        return True
-
-    async def _share_out(self, targets: Sequence[str]) -> bool:
-        """Spread what is not begun here over these queues; False where the own one changed meanwhile."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            await pipe.watch(self.own)
-            free = await _untaken(pipe, await pipe.zrange(self.own, 0, -1, withscores=True))
-            if not free:
-                return True
-            pipe.multi()  # type: ignore[no-untyped-call]
-            for at, target in enumerate(targets[: len(free)]):
-                pipe.zadd(target, dict(islice(free.items(), at, None, len(targets))))
-                pipe.expire(target, _KEPT_S)
-            pipe.zrem(self.own, *free)
-            try:
-                await pipe.execute()
-            except WatchError:
-                return False
-        return True
-
     async def _move(self, queue: str, heir: str | None) -> None:
         target = self._name(heir) if heir else self._shared
-        async with self._redis.pipeline(transaction=True) as pipe:
-            if heir:
-                pipe.zadd(self._index, {heir: timestamp_ms()})
-            pipe.zunionstore(target, [target, queue], aggregate="MIN")
-            pipe.expire(target, _KEPT_S)
-            pipe.delete(queue)
-            if queue != self._shared:
-                pipe.zadd(self._index, {queue.removeprefix(self._prefix): -timestamp_ms()})
-            answers = await pipe.execute(raise_on_error=False)
-        for answer in answers:
-            # A key of another type is no queue; the other commands have removed it.
-            if isinstance(answer, ResponseError) and "WRONGTYPE" not in str(answer):
-                raise answer
-
-
-async def _untaken(pipe: Pipeline, found: Sequence[tuple[bytes, float]]) -> Mapping[bytes, float]:
-    """Those of the jobs found that nobody runs, watched until the transaction; a corrupt one is none."""
-    if not found:
-        return {}
-    locks = [in_progress_key_prefix.encode() + job for job, _ in found]
-    await pipe.watch(*locks)
-    values = await pipe.mget(*locks, *(job_key_prefix.encode() + job for job, _ in found))
-    held, payloads = values[: len(locks)], values[len(locks) :]
-    return {
-        job: due
-        for (job, due), lock, payload in zip(found, held, payloads, strict=True)
-        if lock is None and payload is not None and is_sound(job, due, payload)
-    }
+        now = timestamp_ms()
+        entries = {heir: now} if heir else {}
+        if queue != self._shared:
+            entries[queue.removeprefix(self._prefix)] = -now
+        await move_all(self._redis, queue, target, self._index, entries)

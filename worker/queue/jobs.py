@@ -54,7 +54,7 @@ class Jobs:
         await self._ownership.check(lately=True)
         if not job_ids:
             return
-        queues = await (self.queues.mine() if here else self.queues.healthy())
+        queues = await (self.queues.enter_own() if here else self.queues.enter_healthy())
         for queue, (job_id, ids) in zip(cycle(queues), job_ids.items(), strict=False):
             texts = [str(upload_id) for upload_id in ids]
             await self._redis.enqueue_job(PROCESS, texts, _job_id=job_id, _queue_name=queue)
