@@ -427,6 +427,17 @@ async def test_a_worker_with_room_takes_what_another_one_cannot_begin(join: Join
     assert idle.jobs.queued.is_set()
 
 
+async def test_jobs_that_run_do_not_hide_those_that_came_before_them(join: Join) -> None:
+    full, idle = join(), join()
+    jobs = sorted(await _waiting_long(full, 12))
+    for job in jobs[-4:]:
+        await full.jobs.renew(job.decode(), 10)
+
+    await idle.jobs.help_out(3)
+
+    assert await _queued(idle) == set(jobs[5:8])
+
+
 async def test_what_runs_has_just_come_is_due_later_or_is_corrupt_is_taken_by_nobody(join: Join) -> None:
     full, idle = join(), join()
     [runs, new, later, corrupt] = sorted(await _enqueue(full, 4))

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError, WatchError
 from worker.queue.corrupt_jobs import is_sound
 
 WAITED_MS = 1000  # a worker that has room begins a job much sooner
+_RUNNING = 16  # jobs that a worker may have in work among the last to come, its periodic tasks included
 KEPT_S = 25 * 3600  # a queue that nobody looks after; arq keeps a job for a day
 
 
@@ -23,8 +24,10 @@ async def take_waiting(redis: ArqRedis, queue: str, target: str, most: int) -> b
     waited_since = timestamp_ms() - WAITED_MS
     async with redis.pipeline(transaction=True) as pipe:
         await pipe.watch(queue)
-        found = await pipe.zrevrangebyscore(queue, waited_since, "-inf", start=0, num=most, withscores=True)
-        free = await _untaken(pipe, found)
+        found = await pipe.zrevrangebyscore(
+            queue, waited_since, "-inf", start=0, num=most + _RUNNING, withscores=True
+        )
+        free = dict(islice((await _untaken(pipe, found)).items(), most))
         return bool(free) and await _spread(pipe, queue, [target], free)
 
 
