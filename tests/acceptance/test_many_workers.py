@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.support import pictures
-from tests.support.stub_decoder import SLOW
-from tests.support.workplace import Workplace
+from tests.support.catalog_rows import rows_of
+from tests.support.stub_decoder import HANG
+from tests.support.workplace import Workplace, eventually
 
 _EACH = 10  # uploads for each worker
 _IDLE_S = 15  # every periodic question but the one for rights is asked several times
@@ -56,18 +57,20 @@ def _commands(place: Workplace, act: Callable[[], None]) -> float:
     return float(sum(command["calls"] for command in server.info("commandstats").values()))
 
 
-@pytest.mark.parametrize("count", [24, pytest.param(48, marks=pytest.mark.campaign)])
-def test_an_idle_worker_takes_its_share_of_what_another_one_has_taken(
-    workplace: Workplace, count: int
+def test_a_worker_that_comes_later_takes_what_another_one_has_taken_and_cannot_begin(
+    workplace: Workplace,
 ) -> None:
-    workers = [workplace.start("stub", MEDIA_LEASE="15") for _ in range(2)]
-    sources = [workplace.put(f"uploads/{n}.jpg", pictures.small(n) + SLOW) for n in range(count)]
-    began = time.monotonic()
+    first = workplace.start("stub", MEDIA_CPUS="1")
+    workplace.send({"source": workplace.put("uploads/hang.jpg", pictures.small() + HANG)})
+    eventually(lambda: bool(rows_of(workplace.catalog, "SELECT 1 FROM uploads WHERE state = 'processing'")))
+    sources = [workplace.put(f"uploads/{n}.jpg", pictures.small(n)) for n in range(24)]
+    workplace.send_all({"source": source} for source in sources)
+    eventually(lambda: workplace.redis.xlen("media:uploads") == 0)  # it has read all
 
-    workplace.send_all({"source": source} for source in sources)  # one of them reads all at once
-    workplace.await_end_of(*sources, within=120)
+    second = workplace.start("stub", MEDIA_CPUS="1")
+    workplace.listen(lambda got: len(got) >= 4)
 
-    print(f"{count} in {time.monotonic() - began:.1f} s")  # noqa: T201
-    assert [worker.stop() for worker in workers] == [0, 0]
-    assert all(worker.logged("batch") for worker in workers)
-    assert workplace.check().states == {"ready": count}
+    assert second.logged("batch")
+    assert not first.logged("batch")
+    first.kill()
+    assert second.stop() == 0

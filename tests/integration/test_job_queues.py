@@ -438,6 +438,19 @@ async def test_jobs_that_run_do_not_hide_those_that_came_before_them(join: Join)
     assert await _queued(idle) == set(jobs[5:8])
 
 
+async def test_the_ticks_of_a_worker_that_is_stuck_do_not_hide_its_uploads(join: Join) -> None:
+    stuck, idle = join(), join()
+    jobs = await _waiting_long(stuck, 2)
+    ticks = {f"reconcile:{STREAM}:{number}".encode(): 5000 + number for number in range(20)}
+    sound = await stuck.redis.get(job_key_prefix.encode() + min(jobs))
+    await stuck.redis.mset({job_key_prefix.encode() + tick: sound for tick in ticks})
+    await stuck.redis.zadd(stuck.jobs.key, ticks)
+
+    await idle.jobs.help_out(3)
+
+    assert await _queued(idle) == {*jobs, max(ticks, key=lambda tick: ticks[tick])}
+
+
 async def test_what_runs_has_just_come_is_due_later_or_is_corrupt_is_taken_by_nobody(join: Join) -> None:
     full, idle = join(), join()
     [runs, new, later, corrupt] = sorted(await _enqueue(full, 4))

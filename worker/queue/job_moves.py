@@ -9,26 +9,27 @@ from arq.utils import timestamp_ms
 from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError, WatchError
 
-from worker.queue.corrupt_jobs import is_sound
+from worker.queue.corrupt_jobs import TICK, is_sound
 
 WAITED_MS = 1000  # a worker that has room begins a job much sooner
-_RUNNING = 16  # jobs that a worker may have in work among the last to come, its periodic tasks included
+_LOOKED_THROUGH = 100  # of the last jobs to come: some may be in work
 KEPT_S = 25 * 3600  # a queue that nobody looks after; arq keeps a job for a day
 
 
 async def take_waiting(redis: ArqRedis, queue: str, target: str, most: int) -> bool:
     """Take up to `most` jobs that have waited in `queue`; returns whether there were any.
 
-    The last to come are taken: the others their own worker may begin at any moment.
+    The last to come are taken: the others their own worker may begin at any moment. Ticks come last: a worker
+    that is stuck has more of them with each interval, and they would hide the uploads.
     """
     waited_since = timestamp_ms() - WAITED_MS
     async with redis.pipeline(transaction=True) as pipe:
         await pipe.watch(queue)
         found = await pipe.zrevrangebyscore(
-            queue, waited_since, "-inf", start=0, num=most + _RUNNING, withscores=True
+            queue, waited_since, "-inf", start=0, num=_LOOKED_THROUGH, withscores=True
         )
-        free = dict(islice((await _untaken(pipe, found)).items(), most))
-        return bool(free) and await _spread(pipe, queue, [target], free)
+        free = sorted((await _untaken(pipe, found)).items(), key=lambda each: bool(TICK.fullmatch(each[0])))
+        return bool(free) and await _spread(pipe, queue, [target], dict(free[:most]))
 
 
 async def share_out(redis: ArqRedis, queue: str, targets: Sequence[str]) -> bool:
