@@ -28,9 +28,8 @@ from worker.queue.mapping import maps_errors
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PID_NAMESPACE = "/proc/self/ns/pid"
 _INDEX_KEPT_S = 3600  # without any heartbeat
-_LONGEST_GAP = (
-    2 / 3
-)  # of the expiry: after more between two heartbeats of this worker, those of others may have expired
+# Of the expiry. In less no heartbeat has expired in an outage of Redis, and after it all workers send theirs.
+_LONG = 2 / 3
 
 
 def place() -> str:
@@ -92,14 +91,12 @@ class Heartbeats:
 
     @property
     def are_regular(self) -> bool:
-        """Whether this worker has sent its own for as long as one of others is kept.
+        """Whether this worker's own have come for so long that those of all living ones have, too.
 
-        Then who is silent is dead; otherwise Redis may have been away, for everybody.
+        Then who is silent is dead; before, Redis may have been away for everybody.
         """
-        now = time.monotonic()
-        return (
-            now - self._last <= self._expiry_s * _LONGEST_GAP and now - self._regular_since >= self._expiry_s
-        )
+        now, long = time.monotonic(), self._expiry_s * _LONG
+        return now - self._last <= long <= now - self._regular_since
 
     async def beat(self, instance: str, detail: str, *, healthy: bool, expiry_s: float) -> None:
         """Record that a worker lives, for `expiry_s` seconds; remove expired workers from the index."""
@@ -116,7 +113,7 @@ class Heartbeats:
 
     def _note(self, expiry_s: float) -> None:
         now = time.monotonic()
-        if now - self._last > expiry_s * _LONGEST_GAP:
+        if now - self._last > expiry_s * _LONG:
             self._regular_since = now
         self._last, self._expiry_s = now, expiry_s
 
