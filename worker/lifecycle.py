@@ -63,7 +63,16 @@ async def start_up(ctx: Context) -> None:
         env_files=[str(file.path) for file in find_env_files() if not file.problem],
     )
     ctx["started"] = True
-    # What is loaded by now stays: without this, each full collection would scan it and stop all work.
+    _freeze_what_stays()
+
+
+def _freeze_what_stays() -> None:
+    """Let no full collection look through what is loaded by now: each would stop all work meanwhile.
+
+    What an earlier start of this process has left is not loaded, but garbage that no collection would find.
+    """
+    gc.unfreeze()
+    gc.collect()
     gc.freeze()
 
 
