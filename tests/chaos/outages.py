@@ -24,7 +24,7 @@ _FAULTS = [fault for fault in get_args(Fault) if fault != "no conditions"]  # wh
 _LIES = ("error in 200", "html", "short list")  # which nobody can tell from an answer to a PUT
 
 
-class Server(Protocol):
+class OwnServer(Protocol):
     """One that can be killed and comes back with what it had."""
 
     @property
@@ -38,7 +38,7 @@ class Server(Protocol):
 class _Outages:
     """Those of one server, each of at most `longest_s` seconds."""
 
-    def __init__(self, server: Server, longest_s: float, chance: random.Random) -> None:
+    def __init__(self, server: OwnServer, longest_s: float, chance: random.Random) -> None:
         self._server, self._longest_s, self._chance = server, longest_s, chance
 
     def _freeze(self) -> None:
