@@ -14,7 +14,10 @@ from worker.settings import Settings
 
 _WHAT = "Storage"
 _WRONG = "Correct MEDIA_STORAGE_URL, MEDIA_S3_ENDPOINT or MEDIA_CATALOG_URL."
-_AWAY = "Check MEDIA_S3_ENDPOINT, and the key or role that AWS_* name: it must get, put, delete and list."
+_AWAY = (
+    "Check MEDIA_S3_ENDPOINT, AWS_REGION, and the key or role that AWS_* name: it takes the rights "
+    "s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket."
+)
 _RULE = "Change the rule, or its prefix: only the worker knows which files are needed."
 
 

@@ -16,9 +16,9 @@ from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError, 
 from storage.blobs import BlobInfo
 from storage.blobs.raw import list_raw
 from storage.blobs.s3_client import open_store
-from storage.blobs.s3_errors import REFUSED, names_missing_bucket, reason_of, unavailable
+from storage.blobs.s3_errors import REFUSED, names_missing_bucket, refused, unavailable
 from storage.blobs.s3_place import S3Place
-from storage.errors import BlobChanged, BlobForbidden, BlobNotFound, BlobsUnavailable, RootMismatch
+from storage.errors import BlobChanged, BlobNotFound, BlobsUnavailable, RootMismatch
 from storage.keys import VARIANTS
 from storage.threads import in_thread
 
@@ -31,6 +31,7 @@ OVERWRITE: Literal["overwrite"] = "overwrite"
 _SHA256 = "sha256"  # in an object's own metadata, which a copy keeps
 _FOR_EVER = "public, max-age=31536000, immutable"
 _KINDS = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif", "json": "application/json"}
+_GET, _PUT, _DELETE, _LIST = "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"
 _AT_ONCE = 32  # requests
 _CHUNK = 512 * 1024  # bytes that are read at once; for a moment there are two of them
 
@@ -121,7 +122,7 @@ class Bucket:
 
     async def _put(self, key: str, content: bytes, attributes: Mapping[str, str], mode: PutMode) -> None:
         async with self._slots:
-            with answered(key, self.place):
+            with answered(key, self.place, _PUT):
                 await obstore.put_async(
                     self._store,
                     key,
@@ -133,7 +134,7 @@ class Bucket:
 
     async def copy(self, key: str, to: str) -> None:
         async with self._slots:
-            with answered(key, self.place):
+            with answered(key, self.place, f"{_PUT}, and {_GET} of {key}"):
                 await obstore.copy_async(self._store, key, to)
 
     async def delete(self, key: str, e_tag: str = "") -> None:
@@ -145,7 +146,7 @@ class Bucket:
         # each store asks for a token of its own.
         store = open_store(self.place, headers={"If-Match": e_tag}) if e_tag else self._store
         async with self._slots:
-            with answered(key, self.place):
+            with answered(key, self.place, _DELETE):
                 await obstore.delete_async(store, key)
 
     async def list(self, prefix: str, after: str) -> AsyncIterator[Sequence[Found]]:
@@ -164,7 +165,7 @@ class Bucket:
             yield [found for found in page if found.bytes or not found.key.endswith("/")]
 
     async def _list(self, prefix: str, after: str) -> AsyncGenerator[Sequence[Found], None]:
-        with answered(f"{prefix}/" if prefix else "the bucket", self.place):
+        with answered(f"{prefix}/" if prefix else "the bucket", self.place, _LIST):
             async for page in obstore.list(
                 self._store, prefix or None, offset=after or None, chunk_size=1000
             ):
@@ -187,7 +188,7 @@ class Bucket:
 
 
 @contextmanager
-def answered(subject: str, place: S3Place) -> Iterator[None]:
+def answered(subject: str, place: S3Place, right: str = _GET) -> Iterator[None]:
     """Raise what the client raises about `subject` (a key) as an error of this layer."""
     try:
         yield
@@ -203,8 +204,8 @@ def answered(subject: str, place: S3Place) -> Iterator[None]:
         if isinstance(error, FileNotFoundError):
             raise BlobNotFound(f"there is no {subject}") from error
         if isinstance(error, REFUSED):
-            raise BlobForbidden(f"the storage refused {subject}: {reason_of(error)}") from error
-        raise unavailable(subject, error) from error
+            raise refused(subject, error, right) from error
+        raise unavailable(subject, error, right) from error
 
 
 def read_now(place: S3Place, key: str, within_s: float) -> bytes:

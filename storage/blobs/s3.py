@@ -249,9 +249,7 @@ class S3Blobs:
         except BlobNotFound:
             return None
         except BlobForbidden as error:  # by a wrong key or role, or because it is not there
-            raise BlobsUnavailable(
-                f"{error}. Check AWS_* and the rights s3:GetObject and s3:ListBucket"
-            ) from error
+            raise BlobsUnavailable(f"{error}, and s3:ListBucket. Check AWS_*") from error
         except RootMismatch as error:
             if isinstance(error.__cause__, ValueError):  # another server's answer
                 raise BlobsUnavailable(f"the storage failed at {MARKER}: {error}") from error

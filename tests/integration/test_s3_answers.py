@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -171,6 +171,34 @@ async def test_where_the_marker_is_anothers_or_gone_nothing_is_missing(
         await other.delete(".media-root.json")
         with pytest.raises(RootMismatch, match=r"has no \.media-root\.json"):
             await blobs.check_identity()
+
+
+async def test_a_refusal_names_the_right_that_it_takes(blobs: Storage, proxy: S3Proxy) -> None:
+    await blobs.put("uploads/a", chunks(b"it"))
+    proxy.strike("AccessDenied", of="/(uploads|variants|trash)")
+    refusals: dict[str, Awaitable[object]] = {
+        "s3:GetObject": blobs.get(KEYS[0]),
+        "s3:PutObject": blobs.store([("variants/new", b"new")]),
+        "s3:DeleteObject": blobs.delete(KEYS[0]),
+    }
+    for right, asked in refusals.items():
+        with pytest.raises(BlobsUnavailable, match=f"403 AccessDenied: Access Denied. It takes .*{right}$"):
+            await asked
+    proxy.strike("AccessDenied", of=LISTINGS)
+    with pytest.raises(BlobsUnavailable, match=r"s3:ListBucket$"):
+        await listed(blobs, "variants")
+    proxy.strike("AccessDenied", of="PUT .*trash/plan")
+    with pytest.raises(BlobsUnavailable, match=r"s3:PutObject, and s3:GetObject of uploads/a$"):
+        await blobs.move("uploads/a", "trash/plan/a")
+
+
+async def test_an_answer_that_somebody_must_act_on_is_told(blobs: Storage, proxy: S3Proxy) -> None:
+    proxy.strike("ExpiredToken")
+    with pytest.raises(BlobsUnavailable, match=r"400 ExpiredToken: The provided token has expired\.$"):
+        await blobs.get(KEYS[0])
+    proxy.strike("AuthorizationHeaderMalformed")
+    with pytest.raises(BlobsUnavailable, match=r"expecting 'eu-3' \(AWS_REGION must be"):
+        await blobs.get(KEYS[0])
 
 
 async def test_without_the_right_to_list_it_cannot_be_used(blobs: Storage, proxy: S3Proxy) -> None:

@@ -12,6 +12,8 @@ Fault = Literal[
     "SlowDown",
     "InternalError",
     "AccessDenied",
+    "ExpiredToken",
+    "AuthorizationHeaderMalformed",
     "cut",
     "lost reply",
     "half a body",
@@ -20,7 +22,16 @@ Fault = Literal[
     "short list",
     "no conditions",
 ]
-_REFUSALS = {"SlowDown": 503, "InternalError": 500, "AccessDenied": 403}
+_REFUSALS = {
+    "SlowDown": (503, "Please reduce your request rate."),
+    "InternalError": (500, "We encountered an internal error."),
+    "AccessDenied": (403, "Access Denied"),
+    "ExpiredToken": (400, "The provided token has expired."),
+    "AuthorizationHeaderMalformed": (
+        400,
+        "The region &apos;us-east-1&apos; is wrong; expecting &apos;eu-3&apos;",
+    ),
+}
 _HTML = b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"
 ALWAYS = 10**9
 
@@ -98,7 +109,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "cut":
             self.close_connection = True
         elif fault in _REFUSALS:
-            self._send(_REFUSALS[fault], f"<Error><Code>{fault}</Code></Error>".encode())
+            status, message = _REFUSALS[fault]
+            text = f"<Error><Code>{fault}</Code><Message>{message}</Message></Error>"
+            self._send(status, text.encode())
         elif fault == "error in 200":
             self._send(200, b"<Error><Code>InternalError</Code></Error>")
         elif fault == "html":
