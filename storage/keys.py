@@ -29,6 +29,7 @@ _VARIANT = re.compile(
     r"variants/([0-9a-f]{2})/([0-9a-f]{2})/"
     r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.(jpg|webp|avif)"
 )
+PLANS = f"{TRASH}/sweep-"  # how each key of a sweep's plan begins, and of what it moved away
 _DELETION = "delete-"
 _PLAN = re.compile(r"sweep-[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
 _PLAN_PART = re.compile(rf"{TRASH}/{_PLAN.pattern}/plan-[0-9]{{6}}\.jsonl")

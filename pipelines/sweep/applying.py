@@ -30,7 +30,7 @@ async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> 
         if plan.stopped and not force:
             raise SweepRefused(f"Nothing was touched: {plan.stopped}.")
         await sweeper.sweeps.clear_abandoned_marks(sweeper.holder)
-        trash = await known_plans(sweeper) if plan.counts.get(Kind.MISSING) else []
+        trash = await known_plans(sweeper.blobs) if plan.counts.get(Kind.MISSING) else []
         checkpoint = sweeper.sweeps.checkpoint(plans.APPLY)
         progress = await _progress(plan, sweeper)
         async for group, part, at in plans.groups(plan, sweeper.blobs, _GROUP, progress.part, progress.at):

@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from pipelines.sweep import plan as plans
 from pipelines.sweep.findings import Discrepancy, Kind, stat_all
 from pipelines.sweep.plan import DRAFT, STALE_S, Plan, PlanUnknown
 from pipelines.sweep.sweeper import Sweeper
-from storage.blobs import BlobInfo, Existence
+from storage.blobs import BlobInfo, Existence, Get, List
 from storage.keys import (
+    PLANS,
     TRASH,
     VARIANTS,
     behind_trash_folder,
@@ -25,6 +27,10 @@ from storage.keys import (
 _PURGE = "purge"
 _GROUP = 1000  # keys in one step
 _KINDS = (Kind.ORPHAN, Kind.RETIRED)  # whose files a plan moves
+
+
+class ListAndGet(List, Get, Protocol):
+    """What finding plans needs of a storage."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ async def purge(sweeper: Sweeper) -> Mapping[str, int]:
     """
     async with sweeper.at_work():
         place = await _begun(sweeper)
-        for plan in [] if place.after else await known_plans(sweeper):
+        for plan in [] if place.after else await known_plans(sweeper.blobs):
             if plan.id >= place.plan and plan.made_at < _expired_before(sweeper):
                 place = await _purge_plan(plan, place, sweeper)
         done = await _purge_others(place, sweeper)
@@ -78,20 +84,20 @@ def _expired_before(sweeper: Sweeper) -> float:
     return sweeper.now() - sweeper.retention_s
 
 
-async def known_plans(sweeper: Sweeper) -> Sequence[Plan]:
+async def known_plans(blobs: ListAndGet) -> Sequence[Plan]:
     """The complete plans there are, oldest first. Raises: StorageError."""
     found = []
-    after = ""
-    while name := await _next_folder(after, sweeper):
+    after = PLANS  # the originals of deleted uploads lie before, each in a folder of its own
+    while (name := await _next_folder(after, blobs)) and trash_key(name, "").startswith(PLANS):
         with suppress(PlanUnknown):
-            found.append(await plans.load(name, sweeper.blobs))
+            found.append(await plans.load(name, blobs))
         after = behind_trash_folder(name)
     return found
 
 
-async def _next_folder(after: str, sweeper: Sweeper) -> str | None:
+async def _next_folder(after: str, blobs: List) -> str | None:
     """The first folder of the trash with a key that comes after that one."""
-    async with aclosing(sweeper.blobs.list(TRASH, after)) as pages:
+    async with aclosing(blobs.list(TRASH, after)) as pages:
         async for page in pages:
             return trash_folder(page[0])
     return None
@@ -180,7 +186,7 @@ async def _purge_others(place: _PurgeProgress, sweeper: Sweeper) -> Mapping[str,
     """
     before = _expired_before(sweeper)
     draft = await sweeper.sweeps.checkpoint(DRAFT).load()
-    living = {plan.id for plan in await known_plans(sweeper)} | ({draft["id"]} if draft else set())
+    living = {plan.id for plan in await known_plans(sweeper.blobs)} | ({draft["id"]} if draft else set())
     done = Counter(place.done)
     async with aclosing(sweeper.blobs.list_infos(TRASH, place.after)) as blobs:
         count = 0

@@ -12,6 +12,8 @@ import pytest
 
 from pipelines.stats.drift import scan
 from pipelines.sweep.findings import Ages
+from pipelines.sweep.plan import Plan, save
+from pipelines.sweep.trash import known_plans
 from scripts.s3_server import SECRET_KEY, S3Server
 from storage.blobs import BlobInfo, Existence, Storage
 from storage.blobs.opening import open_blobs, read_owner
@@ -446,3 +448,19 @@ async def test_an_object_that_comes_with_an_old_date_is_as_young_as_its_arrival(
     [in_list] = [info async for info in blobs.list_infos("uploads")]
     for info in (in_list, await info_of(blobs, "uploads/old.jpg")):
         assert info.changed_at == pytest.approx(time.time(), abs=60)
+
+
+async def test_plans_are_found_without_a_look_at_each_deleted_original(
+    blobs: Storage, proxy: S3Proxy
+) -> None:
+    names = ["sweep-20261129T120000-00000001", "sweep-20261129T120000-00000002"]
+    plan = Plan("", "2026-11-29T12:00:00Z", {}, {}, 0, 0, 0)
+    for name in names:
+        await save(replace(plan, id=name), blobs)
+    for number in range(20):
+        await blobs.put(f"trash/delete-{number}/uploads/a.jpg", chunks(b"x"))
+    await blobs.put("trash/tidied-away/a.jpg", chunks(b"x"))
+    proxy.requests.clear()
+
+    assert [plan.id for plan in await known_plans(blobs)] == names
+    assert len([path for _, path in proxy.requests if "list-type" in path]) == 3

@@ -230,7 +230,7 @@ async def test_plans_are_found_without_a_look_at_all_that_they_hold(
     monkeypatch.setattr("storage.blobs.local._KEYS_A_PAGE", 1)
     monkeypatch.setattr(LocalBlobs, "list", noted)
 
-    assert [found.id for found in await known_plans(sweeper)] == [plan]
+    assert [found.id for found in await known_plans(sweeper.blobs)] == [plan]
     assert len(pages) == 1
 
 
