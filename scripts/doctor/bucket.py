@@ -1,6 +1,7 @@
 """The bucket, as `media doctor` finds it."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from storage.blobs import Storage
 from storage.blobs.opening import open_blobs
@@ -18,6 +19,7 @@ _AWAY = (
     "Check MEDIA_S3_ENDPOINT, AWS_REGION, and the key or role that AWS_* name: it takes the rights "
     "s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket."
 )
+_TAGS = "Tag no original, and nothing of the worker's, as the rule says."
 _RULE = "Change the rule, or its prefix: only the worker knows which files are needed."
 
 
@@ -69,10 +71,12 @@ async def _check_rules(settings: Settings) -> Sequence[Finding]:
     except BlobsUnavailable as error:
         advice = "Give the right s3:GetLifecycleConfiguration to whoever runs this, or look at them yourself."
         return [Finding("Lifecycle", "warning", str(error), advice)]
-    harm = list(find_harm(rules, place.prefix, settings.retention))
-    if not harm:
-        return [Finding("Lifecycle", "ok", "no rule deletes or archives files that are needed")]
-    return [Finding("Lifecycle", "error", what, _RULE) for what in harm]
+    harm_of = partial(find_harm, rules, place.prefix, settings.retention, settings.max_source_bytes)
+    found = [Finding("Lifecycle", "error", what, _RULE) for what in harm_of()]
+    found += [
+        Finding("Lifecycle", "warning", f"{what}, if it is tagged", _TAGS) for what in harm_of(by_tags=True)
+    ]
+    return found or [Finding("Lifecycle", "ok", "no rule deletes or archives files that are needed")]
 
 
 def _hosts(settings: Settings) -> str:

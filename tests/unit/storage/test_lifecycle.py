@@ -17,15 +17,21 @@ HARMLESS = {
     "<Expiration><Days>8</Days></Expiration>",
     "to a cheaper class that can be read": "<Filter/><Transition><Days>30</Days>"
     "<StorageClass>STANDARD_IA</StorageClass></Transition>",
+    "of empty objects": "<Filter><ObjectSizeLessThan>1</ObjectSizeLessThan></Filter>"
+    "<Expiration><Days>1</Days></Expiration>",
+    "of objects larger than any upload": "<Filter><And><Prefix>site/</Prefix><ObjectSizeGreaterThan>10485760"
+    "</ObjectSizeGreaterThan></And></Filter><Expiration><Days>1</Days></Expiration>",
+    "of tagged objects": "<Filter><Tag><Key>temp</Key><Value>1</Value></Tag></Filter>"
+    "<Expiration><Days>1</Days></Expiration>",
     "of old versions": "<Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>",
 }
 
 
-def harm_of(rule: str, *, name: str = "", status: str = "Enabled") -> list[str]:
+def harm_of(rule: str, *, name: str = "", status: str = "Enabled", by_tags: bool = False) -> list[str]:
     """What the rule does to a storage at site/."""
     text = f"<Rule><ID>{name}</ID><Status>{status}</Status>{rule}</Rule>"
     rules = rules_in(fromstring(f"<LifecycleConfiguration>{text}</LifecycleConfiguration>"))
-    return list(find_harm(rules, "site", WEEK_S))
+    return list(find_harm(rules, "site", WEEK_S, 10_485_760, by_tags=by_tags))
 
 
 @pytest.mark.parametrize("rule", HARMLESS.values(), ids=HARMLESS.keys())
@@ -47,7 +53,8 @@ def test_a_rule_that_deletes_variants_is_named() -> None:
         "",
         "<Filter/>",
         "<Prefix/>",
-        "<Filter><And><Prefix>si</Prefix><Tag><Key>a</Key><Value>b</Value></Tag></And></Filter>",
+        "<Filter><And><Prefix>si</Prefix><ObjectSizeLessThan>2</ObjectSizeLessThan></And></Filter>",
+        "<Filter><ObjectSizeGreaterThan>10485759</ObjectSizeGreaterThan></Filter>",
     ],
 )
 @pytest.mark.parametrize("when", ["<Days>3</Days>", "<Date>2027-01-01T00:00:00Z</Date>"])
@@ -72,3 +79,17 @@ def test_an_archive_cannot_be_read() -> None:
 def test_what_is_no_list_of_rules_is_not_an_empty_one() -> None:
     with pytest.raises(BlobsUnavailable, match="AccessDenied"):
         rules_in(fromstring("<Error><Code>AccessDenied</Code></Error>"))
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        "<Tag><Key>temp</Key><Value>1</Value></Tag>",
+        "<And><Prefix>site/uploads/</Prefix><Tag><Key>a</Key><Value/></Tag><Tag><Key>b</Key></Tag></And>",
+    ],
+)
+def test_a_rule_by_tags_may_be_one(chosen: str) -> None:
+    rule = f"<Filter>{chosen}</Filter><Expiration><Days>1</Days></Expiration>"
+
+    assert harm_of(rule) == []
+    assert "deletes what lies in uploads/" in harm_of(rule, by_tags=True)[0]
