@@ -17,6 +17,7 @@ from scripts import readme
 from scripts.s3_server import BUCKET, SeaweedServer
 from tests.support.clients import aws_sdk
 
+REGION = "eu-central-3"  # the default of no client
 KEY = "uploads/2026/11/cat.jpg"
 PAGE = (readme.DOCS / "many-hosts.md").read_text("utf-8")
 SNIPPETS = dict(re.findall(r"<!-- snippet: presign-(python|node) -->\n```\w+\n(.*?)```\n", PAGE, re.DOTALL))
@@ -27,7 +28,13 @@ def signed(request: pytest.FixtureRequest, seaweedfs: SeaweedServer, tmp_path: P
     """What the example prints: a URL and a form."""
     script = tmp_path / "presign.cjs"
     script.write_text(SNIPPETS[request.param])
-    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "BUCKET": BUCKET, **seaweedfs.env}
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "BUCKET": BUCKET,
+        **seaweedfs.env,
+        "AWS_REGION": REGION,
+    }
     if request.param == "node":
         env["NODE_PATH"] = str(aws_sdk())
     runner = "node" if request.param == "node" else sys.executable
@@ -63,6 +70,7 @@ def stored(server: SeaweedServer) -> bytes:
 
 
 def test_a_signed_url_takes_an_original(signed: Any, seaweedfs: SeaweedServer) -> None:
+    assert f"%2F{REGION}%2Fs3%2F" in signed["put"]
     assert send(signed["put"], "PUT", b"of a browser", **{"Content-Type": "image/jpeg"}) == 200
     assert stored(seaweedfs) == b"of a browser"
 
@@ -70,6 +78,7 @@ def test_a_signed_url_takes_an_original(signed: Any, seaweedfs: SeaweedServer) -
 def test_a_signed_form_takes_an_original_and_refuses_one_that_is_too_large(
     signed: Any, seaweedfs: SeaweedServer
 ) -> None:
+    assert f"/{REGION}/s3/" in str(signed["post"]["fields"])
     assert post(signed["post"], b"of a form") in (200, 204)
     assert stored(seaweedfs) == b"of a form"
     assert post(signed["post"], bytes(10_485_761)) in (400, 403, 413)
