@@ -1,7 +1,7 @@
 """Drift: catalog against disk, found by comparing every file and every row, with nothing touched."""
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -17,6 +17,7 @@ from storage.keys import STAGING, TRASH, UPLOADS, VARIANTS
 from storage.totals import Count
 
 _NOTHING = Count()
+_GROUP = 500  # originals that are looked up at once
 UNANNOUNCED = "unannounced"  # an original that no upload has
 LOST = "lost"  # an upload whose original is gone
 MISNAMED = "misnamed"  # files and folders with names that no key can have
@@ -46,24 +47,41 @@ async def scan(
             seen(step.seen.get(VARIANTS, _NOTHING).count)
             after = step.after
     originals = blobs.list_infos(UPLOADS, on_misnamed=misnamed.add)
+    unmatched: list[BlobInfo] = []
     async for original, source in _side_by_side(originals, catalog.sources.all()):
         if original is not None:
             add(UPLOADS, Count(1, original.bytes))
-            if source is None and not await announced_otherwise([original], catalog.sources, blobs):
-                add(UNANNOUNCED, Count(1, original.bytes))
+            if source is None:
+                unmatched.append(original)
         elif source is not None and source.needed and await _is_gone(source.key, blobs):
             add(LOST, Count(1, source.bytes))
+        if len(unmatched) == _GROUP:
+            add(UNANNOUNCED, await _unannounced(unmatched, catalog, blobs))
+            unmatched.clear()
         seen(1)
+    add(UNANNOUNCED, await _unannounced(unmatched, catalog, blobs))
     add(MISNAMED, Count(len(misnamed)))
     areas = {name: counts[name] for name in (UPLOADS, VARIANTS, TRASH, STAGING)}
     findings = {name: counts[name] for name in CLASSES}
     return DriftReport("scan", moment(now_ms()), counts[VARIANTS], counts[ROWS], findings, areas)
 
 
+async def _unannounced(originals: Sequence[BlobInfo], catalog: Catalog, blobs: Stat) -> Count:
+    """Those of `originals` that no upload has: they are looked up, for not every server lists in order."""
+    known = await catalog.sources.known([one.key for one in originals]) if originals else frozenset[str]()
+    unknown = [one for one in originals if one.key not in known]
+    known |= await announced_otherwise(unknown, catalog.sources, blobs)
+    sizes = [one.bytes for one in unknown if one.key not in known]
+    return Count(len(sizes), sum(sizes))
+
+
 async def _side_by_side(
     files: AsyncGenerator[BlobInfo, None], rows: AsyncGenerator[Announced, None]
 ) -> AsyncIterator[tuple[BlobInfo | None, Announced | None]]:
-    """Each key of two sequences that are in order of key: what has it in either."""
+    """Each key of two sequences that are in order of key: what has it in either.
+
+    Where the files are out of order, some keys come twice: once of the file, once of the row.
+    """
     async with aclosing(files), aclosing(rows):
         file, row = await anext(files, None), await anext(rows, None)
         while file is not None or row is not None:
