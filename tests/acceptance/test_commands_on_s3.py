@@ -1,6 +1,8 @@
 """The commands on a storage that is a bucket."""
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,16 @@ import boto3
 import obstore
 import pytest
 
+from scripts.readme import DOCS
 from scripts.redis_server import RedisServer
 from scripts.s3_server import S3Server
 from tests.support import pictures
 from tests.support.commands import Ended, forked
+from tests.support.s3_proxy import s3_proxy
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import database_on
 
+PAGE = DOCS / "many-hosts.md"
 SOURCES = ("uploads/a/b.jpg", "uploads/a-b.jpg", "uploads/a.jpg")  # which SeaweedFS lists in this order
 
 
@@ -92,6 +97,23 @@ def test_stats_count_what_is_really_there(on_s3: S3Workplace) -> None:
     assert found["drift"]["findings"]["lost"]["count"] == 0
     assert found["space"] is None
     assert "free" not in shown
+
+
+@pytest.mark.parametrize("on_s3", ["seaweedfs"], indirect=True)
+def test_an_upload_takes_as_many_requests_as_the_documentation_says(on_s3: S3Workplace) -> None:
+    key = on_s3.put("uploads/counted.jpg", pictures.small(9))
+    before = set(on_s3.keys("variants"))
+    on_s3.send({"source": key})
+    with s3_proxy(on_s3.place.endpoint) as proxy:
+        on_s3.settings["MEDIA_S3_ENDPOINT"] = proxy.endpoint
+        assert on_s3.run("media", "--burst").returncode == 0
+
+    made = [key, *before.symmetric_difference(on_s3.keys("variants"))]
+    asked = Counter(method for method, path in proxy.requests if path.endswith(tuple(made)))
+    told = re.search(r"requests to S3 \| \| \*\*([^*]+)\*\*", PAGE.read_text())
+    assert told is not None
+    assert told[1] == ", ".join(f"{asked[method]} {method}" for method in ("HEAD", "GET", "PUT"))
+    assert asked.total() == 6
 
 
 def test_a_lost_catalog_is_rebuilt_from_the_bucket(on_s3: S3Workplace) -> None:
