@@ -2,13 +2,23 @@
 
 import importlib.util
 import re
+import ssl
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 _SCHEMES = r"postgresql(\+asyncpg)?://"
-_OPTIONS = {"target_session_attrs", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl"}
-_OPTIONS |= {"ssl_min_protocol_version", "ssl_max_protocol_version", "passfile", "host", "port"}
+_TLS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+_VALUES = {
+    "target_session_attrs": ("any", "primary", "read-write"),  # a catalog is written
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "ssl_min_protocol_version": _TLS,
+    "ssl_max_protocol_version": _TLS,
+}
+_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
+_OPTIONS = {*_VALUES, *_FILES, "sslpassword", "host", "port"}
+_PORT = 5432
 SQLITE = "sqlite+aiosqlite:///"
 POOL = 4
 
@@ -43,6 +53,24 @@ class Address:
         return f"{scheme.partition('+')[0]}://{rest}"
 
     @property
+    def hosts(self) -> Sequence[tuple[str, int]]:
+        """The servers and their ports, in the order of the URL. Raises: ValueError where a port is none."""
+        rest, _, query = self.url.partition("://")[2].partition("?")
+        named = rest.partition("/")[0].rpartition("@")[2]
+        if named:
+            return [_host_of(each) for each in named.split(",")]
+        options = dict(parse_qsl(query))
+        hosts, ports = options["host"].split(","), options.get("port", str(_PORT)).split(",")
+        if len(ports) == 1:
+            ports *= len(hosts)
+        return [(host, _port_of(port)) for host, port in zip(hosts, ports, strict=True)]
+
+    @property
+    def wants_a_kind_of_server(self) -> bool:
+        """Whether the URL says which of several servers it wants."""
+        return "target_session_attrs=" in self.url
+
+    @property
     def name(self) -> str:
         """What people are shown: the path of a file; a URL without password and options."""
         if self.is_file:
@@ -63,7 +91,8 @@ def mistake_in(url: str) -> str | None:
     if re.match(_SCHEMES, url):
         if importlib.util.find_spec("asyncpg") is None:
             return "needs a package that is not installed: pip install media-worker[postgres]"
-        return _mistake_in_options(url.partition("?")[2]) or _mistake_in_place(url)
+        options = dict(parse_qsl(url.partition("?")[2], keep_blank_values=True))
+        return _mistake_in_options(options) or _mistake_in_place(url) or _mistake_in_files(options)
     if re.fullmatch(r"sqlite\+aiosqlite:///[^?:]+", url):
         return None
     return "must be sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE"
@@ -77,11 +106,55 @@ def _mistake_in_place(url: str) -> str | None:
             "must be postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE; "
             "in a password / @ ? # % are written %2F %40 %3F %23 %25"
         )
-    return None if place["hosts"] or "host=" in query else "names no host"
-
-
-def _mistake_in_options(query: str) -> str | None:
-    names = {name for name, _ in parse_qsl(query, keep_blank_values=True)}
-    if unknown := sorted(names - _OPTIONS):
-        return f"may have the options {', '.join(sorted(_OPTIONS))}, not {', '.join(unknown)}"
+    if not place["hosts"] and "host=" not in query:
+        return "names no host"
+    try:
+        Address(url).hosts  # noqa: B018 (it is read to see whether it can be)
+    except ValueError:
+        return "must have a number from 1 to 65535 as the port of each host"
     return None
+
+
+def _mistake_in_options(options: Mapping[str, str]) -> str | None:
+    if unknown := sorted(set(options) - _OPTIONS):
+        return f"may have the options {', '.join(sorted(_OPTIONS))}, not {', '.join(unknown)}"
+    for name, values in _VALUES.items():
+        if options.get(name, values[0]) not in values:
+            return f"may have {name}={' or '.join(values)}, not {options[name]}"
+    return None
+
+
+def _mistake_in_files(options: Mapping[str, str]) -> str | None:
+    for name in _FILES:
+        try:
+            if name in options:
+                Path(options[name]).read_bytes()
+                _load(name, options)
+        except ssl.SSLError:
+            return f"names the file {options[name]} as {name}, which is no such file"
+        except OSError as error:
+            return f"names the file {options[name]} as {name}, which cannot be read: {error.strerror}"
+    return None
+
+
+def _load(name: str, options: Mapping[str, str]) -> None:
+    """Raises: ssl.SSLError where the file is not what it is to be."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if name in ("sslrootcert", "sslcrl"):
+        context.load_verify_locations(options[name])
+    elif name == "sslcert" and "sslkey" in options:
+        context.load_cert_chain(options[name], options["sslkey"], lambda: options.get("sslpassword", ""))
+
+
+def _host_of(spec: str) -> tuple[str, int]:
+    found = re.fullmatch(r"(\[(?P<v6>[^]]+)]|(?P<name>[^:]+))(:(?P<port>.*))?", spec)
+    if found is None:
+        raise ValueError(spec)
+    return unquote(found["v6"] or found["name"]), _port_of(found["port"] or str(_PORT))
+
+
+def _port_of(text: str) -> int:
+    port = int(text)
+    if not 0 < port < 65536:
+        raise ValueError(text)
+    return port

@@ -177,6 +177,31 @@ MISTAKES = [
     ),
     ("MEDIA_CATALOG_URL", "postgresql:///media", "names no host"),
     ("MEDIA_CATALOG_URL", "postgresql://db/media?target_session_attr=any", "not target_session_attr"),
+    *(
+        ("MEDIA_CATALOG_URL", f"postgresql://{place}", "a number from 1 to 65535 as the port of each host")
+        for place in ("db:abc/m", "db:99999/m", "db:0/m", "db,two:x/m", "[::1]:x/m", "/m?host=db&port=x")
+    ),
+    ("MEDIA_CATALOG_URL", "postgresql://db/m?sslmode=wrong", "sslmode=disable or allow"),
+    ("MEDIA_CATALOG_URL", "postgresql://db/m?target_session_attrs=standby", "=any or primary or read-write"),
+    ("MEDIA_CATALOG_URL", "postgresql://db/m?ssl_min_protocol_version=1.2", "=TLSv1 or TLSv1.1"),
+    *(
+        (
+            "MEDIA_CATALOG_URL",
+            f"postgresql://db/m?{option}=/nowhere",
+            f"as {option}, which cannot be read: No such",
+        )
+        for option in ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
+    ),
+    (
+        "MEDIA_CATALOG_URL",
+        f"postgresql://db/m?sslrootcert={__file__}",
+        "as sslrootcert, which is no such file",
+    ),
+    (
+        "MEDIA_CATALOG_URL",
+        f"postgresql://db/m?sslcert={__file__}&sslkey={__file__}",
+        "as sslcert, which is no such file",
+    ),
     ("MEDIA_CATALOG_URL", "postgresql+psycopg://db/media", "must be sqlite+aiosqlite:///PATH or postgresql"),
     ("MEDIA_CATALOG_POOL", "0", "greater than or equal to 1"),
     ("MEDIA_CATALOG_URL", "sqlite:///catalog.db", "must be sqlite+aiosqlite:///PATH"),
