@@ -73,6 +73,10 @@ class CatalogConflict(CatalogUnavailable):
     """The database undid a transaction that got in another's way; nothing of it was written."""
 
 
+class CatalogUnfit(CatalogUnavailable):
+    """The catalog's database is not one for a catalog, or a setting is wrong; the message says what to do."""
+
+
 class CatalogTooNew(StorageError):
     """The catalog was written by a newer version of this program."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from pipelines.errors import DecoderUnavailable
-from storage.errors import StorageError
+from storage.errors import CatalogUnfit, StorageError
 from worker import findings, leases, tasks
 from worker.app import App, open_app
 from worker.env_files import find_env_files
@@ -45,7 +45,7 @@ async def start_up(ctx: Context) -> None:
         if ctx["burst"]:
             await app.blobs.probe()  # others wait for a volume that is missing
     except (StorageError, DecoderUnavailable, OSError) as error:
-        if ctx.get("worked_before"):
+        if ctx.get("worked_before") and not isinstance(error, CatalogUnfit):
             raise  # this worker has worked before: an outage, which may end
         log.error("cannot_start", reason=str(error))  # noqa: TRY400 (the reason says it all)
         raise SystemExit(1) from error

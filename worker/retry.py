@@ -63,6 +63,7 @@ POLICIES: Mapping[type[Exception], ErrorPolicy] = {
     stores.RootMismatch: ErrorPolicy("storage_unavailable", transient=True, counted=False),
     stores.BackendMissing: ErrorPolicy("storage_unavailable", transient=True, counted=False),
     stores.FileSystemUnfit: ErrorPolicy("storage_unavailable", transient=True, counted=False),
+    stores.CatalogUnfit: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
     stores.CatalogTooNew: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
     stores.CatalogObsolete: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
     stores.CatalogTooOld: ErrorPolicy("catalog_unavailable", transient=True, counted=False),

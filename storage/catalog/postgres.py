@@ -7,7 +7,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 from sqlalchemy import BigInteger, NullPool, bindparam, event, insert, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -19,11 +18,11 @@ from storage.catalog.address import Address
 from storage.catalog.kv import field_of
 from storage.catalog.postgres_errors import READ_ONLY, SEALED_STATE, ServerCondition, sqlstate
 from storage.catalog.server_clock import ServerClock
+from storage.catalog.servers import Servers
 from storage.catalog.sqlite_file import FileRoom
 from storage.catalog.tables import SEALED, totals_delta
-from storage.errors import CatalogUnavailable
+from storage.errors import CatalogUnfit
 
-CONNECT_S = 10.0
 COMMAND_S = 30.0
 WAIT_S = 10.0  # for a connection of the pool
 DAMAGE_KEPT_S = 300.0
@@ -102,8 +101,10 @@ class PostgresBackend:
         self.condition = ServerCondition(address.name)
         self._address = address
         self._clock = ServerClock()
+        self._servers = Servers(address)
         self.engine = _new_engine(
             address,
+            self._servers,
             COMMAND_S,
             TRANSACTION_S,
             pool_size=address.pool,
@@ -117,10 +118,10 @@ class PostgresBackend:
     @cached_property
     def _patient(self) -> AsyncEngine:
         """Connections for what takes minutes; none is kept."""
-        return _new_engine(self._address, None, None, poolclass=NullPool)
+        return _new_engine(self._address, self._servers, None, None, poolclass=NullPool)
 
     async def exists(self) -> bool:
-        """Whether our tables are there. Raises: CatalogUnavailable."""
+        """Whether our tables are there. Raises: CatalogUnavailable, CatalogUnfit."""
         with self.condition.watched():
             async with self.reading() as connection:
                 self._check_fit(*(await connection.execute(_PROPERTIES)).one())
@@ -129,16 +130,16 @@ class PostgresBackend:
     def _check_fit(self, version: int, encoding: str, cached: int | None) -> None:
         name = self.condition.name
         if version < OLDEST * 10_000:
-            raise CatalogUnavailable(
+            raise CatalogUnfit(
                 f"the catalog {name} is on PostgreSQL {version // 10_000}; {OLDEST} is the oldest"
             )
         if encoding != "UTF8":
-            raise CatalogUnavailable(
+            raise CatalogUnfit(
                 f"the database of the catalog {name} has the encoding {encoding}, which cannot hold every "
                 "name: create one with ENCODING 'UTF8' TEMPLATE template0"
             )
         if cached is not None and cached > 1:
-            raise CatalogUnavailable(
+            raise CatalogUnfit(
                 f"the catalog {name} gives the numbers of messages out of order, because each connection "
                 f"takes {cached} at once: ALTER SEQUENCE {_SEQUENCE} CACHE 1"
             )
@@ -262,12 +263,14 @@ class PostgresBackend:
 
 
 def _new_engine(
-    address: Address, command_s: float | None, transaction_s: float | None, **pooling: object
+    address: Address,
+    servers: Servers,
+    command_s: float | None,
+    transaction_s: float | None,
+    **pooling: object,
 ) -> AsyncEngine:
     async def connect(**cached: int) -> Any:  # noqa: ANN401 (the driver's)
-        connection = await asyncpg.connect(
-            address.dsn,
-            timeout=CONNECT_S,
+        connection = await servers.connect(
             command_timeout=command_s,
             server_settings={"application_name": "media-worker", **({} if address.pooler else _KEEPALIVE)},
             **cached,

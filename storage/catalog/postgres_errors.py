@@ -9,7 +9,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 
 from storage.catalog.condition import Condition
-from storage.errors import CatalogConflict, CatalogDamaged, CatalogUnavailable
+from storage.errors import CatalogConflict, CatalogDamaged, CatalogUnavailable, CatalogUnfit
 
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK = "40P01"
@@ -30,6 +30,10 @@ _ADVICE = {
     "53100": "make room on the server's disk",
     "53300": "let the server take more connections (max_connections), or lower MEDIA_CATALOG_POOL",
 }
+
+
+_OF_URL = asyncpg.exceptions.ClientConfigurationError
+_POOLER = "unsupported startup parameter"
 
 
 class ServerCondition(Condition):
@@ -59,11 +63,11 @@ class ServerCondition(Condition):
     def is_mistake(self, error: Exception) -> bool:
         """Whether the statement or its values are wrong, rather than the database."""
         state = sqlstate(error)
-        return state[:2] in _OF_OURS and state not in _ADVICE
+        return (state[:2] in _OF_OURS and state not in _ADVICE) or _is_drivers(error)
 
     def named(self, error: Exception) -> CatalogUnavailable:
         """The error, in words that say what to do."""
-        state, cause = sqlstate(error), _words(error)
+        state, cause = sqlstate(error), words(error)
         if state in (SERIALIZATION_FAILURE, DEADLOCK):
             return CatalogConflict(f"the catalog undid a transaction that met another: {cause}")
         if state == SEALED_STATE:
@@ -76,6 +80,10 @@ class ServerCondition(Condition):
             self.takes_writes = False
         if advice := _ADVICE.get(state):
             return CatalogUnavailable(f"the catalog {self.name} cannot be used ({cause}): {advice}")
+        if _POOLER in cause:
+            return CatalogUnfit(f"the catalog {self.name} is behind a PgBouncer: set MEDIA_CATALOG_POOLER=1")
+        if isinstance(_cause(error), _OF_URL):
+            return CatalogUnfit(f"the catalog {self.name} cannot be reached ({cause}): see MEDIA_CATALOG_URL")
         if isinstance(error, socket.gaierror):
             return CatalogUnavailable(f"the host of the catalog {self.name} is not known: {cause}")
         if isinstance(error, ConnectionRefusedError):
@@ -89,8 +97,23 @@ def sqlstate(error: BaseException) -> str:
     return getattr(cause, "sqlstate", None) or ""
 
 
-def _words(error: BaseException) -> str:
+def words(error: BaseException) -> str:
     """What the driver says, in one line, without what SQLAlchemy adds: statement and parameters."""
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    told = cause.__cause__ if isinstance(error, DBAPIError) and cause.__cause__ is not None else cause
-    return " ".join(str(told).split()) or type(told).__name__
+    cause = _cause(error)
+    return " ".join(str(cause).split()) or type(cause).__name__
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The driver's own error."""
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return error
+    return error.orig.__cause__ or error.orig
+
+
+def _is_drivers(error: Exception) -> bool:
+    """Whether the driver has refused a statement or its values, which the server has not seen."""
+    cause = _cause(error)
+    if not isinstance(cause, asyncpg.InterfaceError) or isinstance(cause, _OF_URL):
+        return False
+    is_gone = isinstance(error, DBAPIError) and error.connection_invalidated
+    return not is_gone and "connection" not in str(cause)

@@ -1,24 +1,29 @@
 """A catalog on Postgres: what is said when it cannot be used, and units of work that the server undid."""
 
 import asyncio
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, MetaData, inspect, make_url, text
+from sqlalchemy import Connection, MetaData, inspect, make_url, select, text
 
 from scripts.postgres_server import PostgresServer
-from storage.catalog import postgres
+from storage.catalog import postgres, servers
 from storage.catalog.address import Address
 from storage.catalog.database import open_to_read
 from storage.catalog.locks import lock_uploads
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import DeadLetter, StreamId, UploadRequested
+from storage.catalog.servers import Servers
 from storage.catalog.tables import metadata, totals, totals_delta
-from storage.errors import CatalogConflict, CatalogDamaged, CatalogUnavailable, NoCatalog
+from storage.errors import CatalogConflict, CatalogDamaged, CatalogUnavailable, CatalogUnfit, NoCatalog
 from tests.support.catalogs import CAT, claim, commit, ready, take, upload, upload_event
+from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres import connect, execute
 
 LETTER = DeadLetter("1-0", "invalid_event", "no", b"{}")
@@ -33,9 +38,9 @@ def changed(url: str, **parts: Any) -> str:
     return make_url(url).set(**parts).render_as_string(hide_password=False)
 
 
-async def refusal(url: str) -> str:
+async def refusal(url: str, kind: type[CatalogUnavailable] = CatalogUnavailable) -> str:
     """Why the catalog there cannot be opened."""
-    with pytest.raises(CatalogUnavailable) as refused:
+    with pytest.raises(kind) as refused:
         async with open_catalog(url):
             pass
     return str(refused.value)
@@ -92,7 +97,7 @@ async def test_a_database_of_another_encoding_is_refused_with_a_remedy(
         f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
     )
 
-    reason = await refusal(changed(postgres_url, database=name))
+    reason = await refusal(changed(postgres_url, database=name), CatalogUnfit)
 
     assert "the encoding SQL_ASCII" in reason
     assert "ENCODING 'UTF8'" in reason
@@ -103,7 +108,7 @@ async def test_a_server_that_is_too_old_is_refused_by_its_version(
 ) -> None:
     monkeypatch.setattr("storage.catalog.postgres.OLDEST", 99)
 
-    assert "99 is the oldest" in await refusal(postgres_url)
+    assert "99 is the oldest" in await refusal(postgres_url, CatalogUnfit)
 
 
 async def test_numbers_of_messages_that_connections_take_in_advance_are_refused(
@@ -112,7 +117,95 @@ async def test_numbers_of_messages_that_connections_take_in_advance_are_refused(
     async with catalog.database.writing() as connection:
         await connection.execute(text("ALTER SEQUENCE outbox_seq_seq CACHE 20"))
 
-    assert "ALTER SEQUENCE outbox_seq_seq CACHE 1" in await refusal(catalog_url)
+    assert "ALTER SEQUENCE outbox_seq_seq CACHE 1" in await refusal(catalog_url, CatalogUnfit)
+
+
+async def test_a_pooler_that_is_in_no_setting_is_reported_with_the_setting(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    with pgbouncer(postgres_server, connections=1) as port:
+        for hosts in (f"127.0.0.1:{port}", f"127.0.0.1:1,127.0.0.1:{port}"):
+            url = postgres_url.replace(f"127.0.0.1:{postgres_server.port}", hosts)
+
+            assert "set MEDIA_CATALOG_POOLER=1" in await refusal(url, CatalogUnfit)
+
+
+async def test_a_certificate_that_is_nowhere_is_a_mistake_in_the_url(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    reason = await refusal(f"{postgres_url}?sslmode=verify-full", CatalogUnfit)
+
+    assert "see MEDIA_CATALOG_URL" in reason
+
+
+# -- several servers
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Where every connection is taken, and nobody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield int(listening.getsockname()[1])
+
+
+async def test_a_first_server_that_does_not_answer_keeps_nobody_from_the_second(
+    postgres_url: str, silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_three = Servers(
+        Address(postgres_url.replace("127.0.0.1", f"127.0.0.1:{silent_port},127.0.0.1:1,127.0.0.1"))
+    )
+    connection = None
+    for patience_s in (0.3, 3, 30):  # the one that is well may be slow
+        monkeypatch.setattr(servers, "CONNECT_S", patience_s)
+        with suppress(OSError):
+            connection = connection or await all_three.connect()
+    assert connection is not None
+    await connection.close()
+
+    async with asyncio.timeout(25):  # whoever has answered last is asked first
+        again = await all_three.connect()
+    assert await again.fetchval("SHOW transaction_read_only") == "off"
+    await again.close()
+
+
+async def test_of_several_servers_that_do_not_answer_each_is_reported(
+    postgres_url: str, silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "CONNECT_S", 0.2)
+    reason = await refusal(
+        f"postgresql://media:hunter2@127.0.0.1:{silent_port},127.0.0.1:1/media?target_session_attrs=primary"
+    )
+
+    assert f"127.0.0.1:{silent_port}: TimeoutError; 127.0.0.1:1: " in reason
+    assert "hunter2" not in reason
+
+
+@pytest.mark.parametrize("others", ["127.0.0.1:1,", ""])
+async def test_a_server_that_takes_no_writes_is_not_the_one(
+    postgres_server: PostgresServer, postgres_url: str, others: str
+) -> None:
+    database = str(make_url(postgres_url).database)
+    await execute(postgres_server, f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    url = postgres_url.replace("@", f"@{others}")
+    reason = await refusal(url if others else f"{url}?target_session_attrs=read-write")
+
+    assert "'read-write'" in reason
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("postgresql://u:p@one,two:6/m", [("one", 5432), ("two", 6)]),
+        ("postgresql://[::1]:7,[fe80::1]/m", [("::1", 7), ("fe80::1", 5432)]),
+        ("postgresql://u@%2Frun%2Fpostgresql/m", [("/run/postgresql", 5432)]),
+        ("postgresql:///m?host=/run/postgresql", [("/run/postgresql", 5432)]),
+        ("postgresql:///m?host=one,two&port=6", [("one", 6), ("two", 6)]),
+        ("postgresql:///m?host=one,two&port=6,7", [("one", 6), ("two", 7)]),
+    ],
+)
+def test_the_servers_of_a_url_are_in_its_order(url: str, hosts: Sequence[tuple[str, int]]) -> None:
+    assert list(Address(url).hosts) == hosts
 
 
 async def test_an_empty_database_has_no_catalog_until_one_is_made(postgres_url: str) -> None:
@@ -295,6 +388,16 @@ async def test_an_event_that_does_not_fit_is_no_outage_of_the_catalog(catalog: C
 
     assert not isinstance(refused.value, CatalogUnavailable)
     assert await catalog.reports.find(CAT) is None
+
+
+async def test_a_statement_that_the_driver_does_not_send_is_no_outage_of_the_catalog(
+    catalog: Catalog,
+) -> None:
+    with pytest.raises(Exception, match="cannot exceed") as refused:
+        async with catalog.database.reading() as connection:
+            await connection.execute(select(totals).where(totals.c.what.in_(map(str, range(40_000)))))
+
+    assert not isinstance(refused.value, CatalogUnavailable)
 
 
 async def test_a_nul_in_a_reason_is_kept_as_another_character(catalog: Catalog) -> None:
