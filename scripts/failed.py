@@ -117,7 +117,8 @@ async def _choose(
 def _report(done: str, uploads: Sequence[UUID], chosen: Chosen, *, as_json: bool) -> int:
     numbers = [letter.id for letter in chosen.letters]
     ids = [str(one) for one in uploads]
-    kept = [str(one.id) for one in chosen.uploads if one.id not in set(uploads)]
+    gone = set(uploads)
+    kept = [str(one.id) for one in chosen.uploads if one.id not in gone]
     if as_json:
         print_json({"uploads": ids, "dead_letters": numbers, "kept": kept, "not_failed": chosen.missing})
     else:

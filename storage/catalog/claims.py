@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from uuid import UUID
 
 from sqlalchemy import Update, bindparam, case, func, select, update
@@ -14,6 +15,7 @@ from storage.catalog.database import Database
 from storage.catalog.locks import SWEEP, lock_uploads
 from storage.catalog.outbox import insert_messages
 from storage.catalog.outcomes import HELD, parameters_of, write_outcomes
+from storage.catalog.paging import pages
 from storage.catalog.records import WAITING, Claim, Committed, Outcome, Ready, State, StoredVariant
 from storage.catalog.rows import Row, to_upload, to_variant
 from storage.catalog.tables import Big, uploads, variants
@@ -125,9 +127,13 @@ class Claims:
         by_id = {message.id: message for message in messages}
         return [replace(result, message=by_id.get(result.id)) for result in written]
 
-    @repeated
     async def make_due(self, ids: Sequence[UUID]) -> Sequence[str]:
         """Make those of `ids` due that are put off; returns their jobs."""
+        found = [await self._make_page_due(page) for page in pages(ids)]
+        return sorted(set(chain(*found)))
+
+    @repeated
+    async def _make_page_due(self, ids: Sequence[UUID]) -> Sequence[str]:
         now = self._database.now_ms()
         chosen = uploads.c.id.in_([str(each) for each in ids]), uploads.c.not_before_ms > now
         changes = {"changed_ms": now, "not_before_ms": now}
@@ -135,17 +141,19 @@ class Claims:
         async with self._database.writing() as connection:
             await lock_uploads(connection, ids)
             found = await connection.execute(made_due.returning(uploads.c.job_id))
-            return sorted(set(found.scalars()))
+            return list(found.scalars())
 
     async def waits_ms(self, ids: Iterable[UUID], job_id: str) -> Mapping[UUID, int]:
         """Milliseconds until each upload is due, of those `ids` that are on that job and unclaimed."""
         now = self._database.now_ms()
-        chosen = uploads.c.id.in_([str(each) for each in ids]), uploads.c.job_id == job_id
         waiting = uploads.c.state.in_((State.QUEUED, State.DELETING)), uploads.c.holder.is_(None)
-        query = select(uploads.c.id, uploads.c.not_before_ms).where(*chosen, *waiting)
+        query = select(uploads.c.id, uploads.c.not_before_ms).where(uploads.c.job_id == job_id, *waiting)
+        found: dict[UUID, int] = {}
         async with self._database.reading() as connection:
-            found = (await connection.execute(query)).all()
-        return {UUID(row.id): max(0, row.not_before_ms - now) for row in found}
+            for page in pages([str(each) for each in ids]):
+                rows = await connection.execute(query.where(uploads.c.id.in_(page)))
+                found |= {UUID(row.id): max(0, row.not_before_ms - now) for row in rows}
+        return found
 
     @repeated
     async def release(self, claims: Sequence[Claim]) -> None:

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
+from typing import Any
 
-from sqlalchemy import RowMapping, delete, func, select, true
+from sqlalchemy import RowMapping, Select, delete, func, select, true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
+from storage.catalog.paging import pages
 from storage.catalog.records import DeadLetter
 from storage.catalog.rows import without_nul
 from storage.catalog.tables import dead_letters, summed, totals
@@ -31,19 +34,24 @@ class DeadLetters:
     ) -> Sequence[DeadLetter]:
         """The newest dead letters, newest first: all, or those with these ids or that code."""
         query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
-        if ids is not None:
-            query = query.where(dead_letters.c.id.in_(ids))
         if code is not None:
             query = query.where(dead_letters.c.code == code)
+        if ids is None:
+            return await self._read(query)
+        newest_first = list(pages(sorted(ids, reverse=True)))
+        found = [await self._read(query.where(dead_letters.c.id.in_(page))) for page in newest_first]
+        return list(chain(*found))[:limit]
+
+    async def _read(self, query: Select[Any]) -> Sequence[DeadLetter]:
         async with self._database.reading() as connection:
-            found = (await connection.execute(query)).mappings().all()
-        return [_letter(row) for row in found]
+            return [_letter(row) for row in (await connection.execute(query)).mappings()]
 
     @repeated
     async def discard(self, ids: Sequence[int]) -> None:
         """Throw these dead letters away."""
         async with self._database.writing() as connection:
-            await connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(ids)))
+            for page in pages(ids):
+                await connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(page)))
 
     @repeated
     async def prune(self, before_ms: int) -> None:

@@ -1,15 +1,17 @@
 """Failed uploads: listed, and discarded when a person says so."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, Select, exists, func, select, update
+from sqlalchemy import ColumnElement, RowMapping, Select, exists, func, select, update
 
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.locks import lock_uploads
 from storage.catalog.outbox import insert_messages
+from storage.catalog.paging import pages
 from storage.catalog.records import Message, State, Upload
 from storage.catalog.requeuer import among
 from storage.catalog.rows import load_metadata, to_upload
@@ -28,7 +30,11 @@ class Failures:
         self, limit: int, *, ids: Sequence[UUID] | None = None, code: str | None = None
     ) -> Sequence[Upload]:
         """The uploads that failed last, newest first: all, or those with these ids or that code."""
-        return await self._newest(_failed(ids, code), limit)
+        if ids is None:
+            return await self._newest(_failed(code), limit)
+        some = [await self._newest(_failed(code).where(_one_of(page)), limit) for page in pages(ids)]
+        found = chain(*some)
+        return sorted(found, key=lambda upload: upload.changed_ms, reverse=True)[:limit]
 
     async def waiting(self, limit: int) -> Sequence[Upload]:
         """The uploads and deletions whose last try has failed and that will be tried again, newest first."""
@@ -44,13 +50,16 @@ class Failures:
         async with self._database.reading() as connection:
             return int((await connection.execute(select(func.count()).where(*_WAITING))).scalar_one())
 
-    @repeated
     async def discard(self, ids: Sequence[UUID]) -> Sequence[UUID]:
         """Turn those of `ids` that are failed and have no variants into tombstones; returns these.
 
         Apps get a message of each deletion. An upload that still has variants of earlier content
         is left alone, because discarding a failure must not remove what is served.
         """
+        return [one for page in pages(ids) for one in await self._discard_page(page)]
+
+    @repeated
+    async def _discard_page(self, ids: Sequence[UUID]) -> Sequence[UUID]:
         now = self._database.now_ms()
         bare = [*among(ids, State.FAILED), ~exists().where(variants.c.upload_id == uploads.c.id)]
         gone = {"state": State.DELETED, "metadata": "{}", "error_code": None, "error_message": None}
@@ -69,10 +78,10 @@ def _deletion_message(row: RowMapping, now: int) -> Message:
     return Message(0, State.DELETED, UUID(row["id"]), row["source"], row["recipe"], metadata, now)
 
 
-def _failed(ids: Sequence[UUID] | None, code: str | None) -> Select[Any]:
+def _failed(code: str | None) -> Select[Any]:
     query = select(uploads).where(uploads.c.state == State.FAILED)
-    if ids is not None:
-        query = query.where(uploads.c.id.in_([str(upload_id) for upload_id in ids]))
-    if code is not None:
-        query = query.where(uploads.c.error_code == code)
-    return query
+    return query if code is None else query.where(uploads.c.error_code == code)
+
+
+def _one_of(ids: Sequence[UUID]) -> ColumnElement[bool]:
+    return uploads.c.id.in_([str(upload_id) for upload_id in ids])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Select, bindparam, delete, insert, select, update
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
+from storage.catalog.paging import pages
 from storage.catalog.records import Message
 from storage.catalog.rows import dump_message, to_message
 from storage.catalog.tables import outbox
@@ -42,9 +44,10 @@ class Outbox:
     @repeated
     async def mark_sent(self, messages: Sequence[Message]) -> None:
         """Remember that `messages` were sent."""
-        sent = {"sent": [message.seq for message in messages], "sent_ms": self._database.now_ms()}
+        now = self._database.now_ms()
         async with self._database.writing(inline=True) as connection:
-            await connection.execute(_MARK, sent)
+            for page in pages([message.seq for message in messages]):
+                await connection.execute(_MARK, {"sent": page, "sent_ms": now})
 
     async def since(self, seq: int, limit: int = _PAGE) -> Sequence[Message]:
         """The messages after `seq`, sent or not, oldest first."""
@@ -52,7 +55,8 @@ class Outbox:
 
     async def with_seqs(self, seqs: Sequence[int]) -> Sequence[Message]:
         """The messages with these `seq` that are still kept."""
-        return await self._read(_KEPT.where(outbox.c.seq.in_(seqs)))
+        found = [await self._read(_KEPT.where(outbox.c.seq.in_(page))) for page in pages(sorted(seqs))]
+        return list(chain(*found))
 
     async def _read(self, query: Select[Any]) -> Sequence[Message]:
         """The messages that can be read; one that cannot keeps no other from being sent."""

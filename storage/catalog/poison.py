@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
+from storage.catalog.paging import pages
 from storage.catalog.rows import without_nul
 from storage.catalog.tables import poison_contents
 
@@ -52,7 +53,8 @@ class Poison:
     async def remove(self, sha256s: Sequence[str]) -> None:
         """Remove these contents. Raises: CatalogUnavailable."""
         async with self._database.writing() as connection:
-            await connection.execute(delete(poison_contents).where(poison_contents.c.sha256.in_(sha256s)))
+            for page in pages(sha256s):
+                await connection.execute(delete(poison_contents).where(poison_contents.c.sha256.in_(page)))
 
     @repeated
     async def prune(self, before_ms: int) -> None:

@@ -1,6 +1,6 @@
 """Requeuing: uploads are put on new jobs, each where it is still as the caller has found it."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -12,6 +12,7 @@ from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.locks import lock_uploads
+from storage.catalog.paging import pages
 from storage.catalog.records import WAITING, StalledUpload, State
 from storage.catalog.tables import uploads, variants
 
@@ -32,39 +33,50 @@ def spread(ids: Sequence[T], uploads_per_job: int) -> dict[str, Sequence[T]]:
 class Requeuer:
     """Puts uploads of one catalog on new jobs, at most `uploads_per_job` on each.
 
-    Every verb raises CatalogUnavailable.
+    Every verb raises CatalogUnavailable. Of many uploads some may be on new jobs then, and the reconciler
+    finds them.
     """
 
     def __init__(self, database: Database, uploads_per_job: int) -> None:
         self._database = database
         self._uploads_per_job = uploads_per_job
 
-    @repeated
     async def requeue(self, ids: Sequence[UUID], state: State) -> NewJobs:
         """Queue those of `ids` that are in `state`, as if their event had just come.
 
         Their variants stay until newer ones are published.
         """
+        return _joined([await self._requeue_page(page, state) for page in pages(ids)])
+
+    @repeated
+    async def _requeue_page(self, ids: Sequence[UUID], state: State) -> NewJobs:
         async with self._database.writing() as connection:
             return await self._requeue(connection, among(ids, state), queued_ms=self._database.now_ms())
 
-    @repeated
     async def requeue_made(self, made: Mapping[UUID, int]) -> NewJobs:
         """Queue those uploads that are still as the claim with that token made them.
 
         Their age (`queued_ms`) stays, and their variants stay until newer ones are published.
         """
+        return _joined([await self._requeue_made_page(dict(page)) for page in pages(list(made.items()))])
+
+    @repeated
+    async def _requeue_made_page(self, made: Mapping[UUID, int]) -> NewJobs:
         claimed = tuple_(uploads.c.id, uploads.c.claim).in_([(str(each), made[each]) for each in made])
         async with self._database.writing() as connection:
             return await self._requeue(connection, [*among(list(made), State.READY), claimed])
 
-    @repeated
     async def requeue_damaged(self, damaged: Mapping[str, str]) -> NewJobs:
         """Queue the uploads of damaged files, given as key and SHA-256 of their rows, to be made again.
 
         A row that has another SHA-256 by now, is superseded, or whose upload is not ready is left alone. The
         files stay where they are until they are replaced.
         """
+        found = [await self._requeue_damaged_page(dict(page)) for page in pages(list(damaged.items()))]
+        return _joined(found)
+
+    @repeated
+    async def _requeue_damaged_page(self, damaged: Mapping[str, str]) -> NewJobs:
         found: set[str] = set()
         of_ready = exists().where(uploads.c.id == variants.c.upload_id, uploads.c.state == State.READY)
         async with self._database.writing() as connection:
@@ -110,9 +122,12 @@ class Requeuer:
         async with self._database.reading() as connection:
             return list(await connection.execute(query))
 
-    @repeated
     async def requeue_stalled(self, stalled: Sequence[StalledUpload]) -> NewJobs:
         """Requeue those that are still on the job that is gone; they are due now, unless put off since."""
+        return _joined([await self._requeue_stalled_page(page) for page in pages(stalled)])
+
+    @repeated
+    async def _requeue_stalled_page(self, stalled: Sequence[StalledUpload]) -> NewJobs:
         now = self._database.now_ms()
         jobs: dict[str, Sequence[UUID]] = {}
         async with self._database.writing() as connection:
@@ -142,6 +157,10 @@ class Requeuer:
             if moved := [UUID(each) for each in changed]:
                 jobs[job_id] = moved
         return jobs
+
+
+def _joined(parts: Iterable[NewJobs]) -> NewJobs:
+    return {job_id: ids for part in parts for job_id, ids in part.items()}
 
 
 def among(ids: Sequence[UUID], state: State) -> Sequence[ColumnElement[bool]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import case, func, select
 
 from storage.catalog.database import Database
+from storage.catalog.paging import pages
 from storage.catalog.records import State
 from storage.catalog.tables import uploads
 
@@ -30,9 +31,12 @@ class Sources:
 
     async def known(self, sources: Iterable[str]) -> frozenset[str]:
         """Those of `sources` that some upload has, in whatever state."""
-        query = select(uploads.c.source).where(uploads.c.source.in_(list(sources)))
+        found: set[str] = set()
         async with self._database.reading() as connection:
-            return frozenset((await connection.execute(query)).scalars())
+            for page in pages(list(sources)):
+                query = select(uploads.c.source).where(uploads.c.source.in_(page))
+                found |= set((await connection.execute(query)).scalars())
+        return frozenset(found)
 
     async def read(self, after: str, upto: str | None, limit: int) -> Sequence[str]:
         """The first `limit` originals that were read and are needed, after that key and up to `upto`."""

@@ -390,7 +390,7 @@ async def test_an_event_that_does_not_fit_is_no_outage_of_the_catalog(catalog: C
     assert await catalog.reports.find(CAT) is None
 
 
-async def test_a_statement_that_the_driver_does_not_send_is_no_outage_of_the_catalog(
+async def test_a_statement_that_the_driver_does_not_send_is_no_outage(
     catalog: Catalog,
 ) -> None:
     with pytest.raises(Exception, match="cannot exceed") as refused:
