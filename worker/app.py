@@ -111,6 +111,7 @@ async def open_app(
         sandbox = await stack.enter_async_context(open_sandbox(allowance(settings), decoder))
         publisher = OutboxPublisher(stores.catalog.outbox, queue, metrics)
         stack.push_async_callback(publisher.close)
+        stores.catalog.outbox.stay_above(publisher.newest_seq)
         slots = Slots(2 * settings.decoders + 2)
         watcher = OriginalWatcher(
             stores.blobs,

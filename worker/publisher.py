@@ -69,6 +69,19 @@ class OutboxPublisher:
         await self._publish([message for message in messages if message.seq not in sent])
         await self._mark()
 
+    async def newest_seq(self) -> int:
+        """The greatest `seq` that apps have had, or are about to have of this process.
+
+        Raises: CatalogUnavailable where nobody can say.
+        """
+        waiting = max((message.seq for message in self._waiting), default=0)
+        try:
+            return max(waiting, await self._queue.messages.newest_seq())
+        except QueueUnavailable as error:
+            raise CatalogUnavailable(
+                f"the catalog was away, and Redis does not say up to which number messages went out: {error}"
+            ) from error
+
     async def close(self) -> None:
         """Send what still waits and mark it, if that goes quickly."""
         with suppress(TimeoutError, CatalogUnavailable):

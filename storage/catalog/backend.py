@@ -1,6 +1,6 @@
 """What a kind of database offers a catalog: the interface of `sqlite.py` and `postgres.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -67,6 +67,9 @@ class Backend(Protocol):
 
     async def give_above(self, connection: AsyncConnection, seq: int) -> None:
         """Have the outbox give no `seq` from now on that is not above that one."""
+
+    def stay_above(self, newest: Callable[[], Awaitable[int]]) -> None:
+        """Have the outbox give no `seq` after an outage that is not above `newest`."""
 
     async def give_numbers_above_rows(self, connection: AsyncConnection) -> None:
         """Have no number given from now on that a row has which was inserted with its number."""

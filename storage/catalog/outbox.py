@@ -1,6 +1,6 @@
 """The outbox: messages for apps, written in the outcome's transaction and marked once they were sent."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -80,6 +80,13 @@ class Outbox:
         """Give no `seq` from now on that is not above that one."""
         async with self._database.writing() as connection:
             await self._database.backend.give_above(connection, seq)
+
+    def stay_above(self, newest: Callable[[], Awaitable[int]]) -> None:
+        """After each outage of the catalog, give no `seq` that is not above `newest`.
+
+        Another server may have taken over that lacks the last messages, which apps have had.
+        """
+        self._database.backend.stay_above(newest)
 
     @repeated
     async def prune(self, before_ms: int) -> int:

@@ -1,6 +1,7 @@
 """A catalog in Postgres: its engine, its transactions and its statements."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from hashlib import sha256
@@ -45,6 +46,7 @@ _PROPERTIES = text(f"""
 """)  # noqa: S608 (our own name)
 _OUTBOX = "CAST(pg_get_serial_sequence('outbox', 'seq') AS regclass)"
 _GIVEN_SEQ = text(f"SELECT coalesce(pg_sequence_last_value({_OUTBOX}), 0)")
+_WAIT_FOR_SEQ = text("SELECT pg_advisory_xact_lock(hashtextextended('media-worker:outbox', 0))")
 _RAISE_SEQ = text(
     f"SELECT setval({_OUTBOX}, :seq) WHERE coalesce(pg_sequence_last_value({_OUTBOX}), 0) < :seq"
 ).bindparams(bindparam("seq", type_=BigInteger))
@@ -102,6 +104,8 @@ class PostgresBackend:
         self._address = address
         self._clock = ServerClock()
         self._servers = Servers(address)
+        self._newest: Callable[[], Awaitable[int]] | None = None
+        self._returning = asyncio.Lock()
         self.engine = _new_engine(
             address,
             self._servers,
@@ -159,6 +163,8 @@ class PostgresBackend:
     @asynccontextmanager
     async def writing(self, *, inline: bool, relaxed_durability: bool) -> AsyncIterator[AsyncConnection]:
         """A transaction of many that write at the same time."""
+        if self.condition.was_away:
+            await self._return()
         async with self.engine.connect() as connection:
             await connection.execution_options(writes=True)
             async with connection.begin():
@@ -199,7 +205,21 @@ class PostgresBackend:
 
     async def give_above(self, connection: AsyncConnection, seq: int) -> None:
         """Have the outbox give no `seq` from now on that is not above that one."""
+        await connection.execute(_WAIT_FOR_SEQ)  # or it would be put back where others give some just now
         await connection.execute(_RAISE_SEQ, {"seq": seq})
+
+    def stay_above(self, newest: Callable[[], Awaitable[int]]) -> None:
+        """Have the outbox give no `seq` after an outage that is not above `newest`."""
+        self._newest = newest
+
+    async def _return(self) -> None:
+        """Before anything is written again: a replica that took over may have forgotten the last messages."""
+        async with self._returning:
+            if self.condition.was_away and self._newest is not None:
+                newest = await self._newest()
+                async with self._patient.begin() as connection:
+                    await self.give_above(connection, newest)
+            self.condition.was_away = False
 
     async def give_numbers_above_rows(self, connection: AsyncConnection) -> None:
         """Move the sequences behind the greatest number that was inserted."""

@@ -40,6 +40,8 @@ class ServerCondition(Condition):
     """The condition of a catalog on a server; `name` is its URL without the password."""
 
     _met_at = float("-inf")
+    was_away = False
+    """Whether the server did not answer since another one can last have taken its place."""
 
     def met(self, error: CatalogDamaged) -> None:
         """Remember that the catalog is damaged."""
@@ -76,6 +78,7 @@ class ServerCondition(Condition):
             damaged = CatalogDamaged(f"the catalog {self.name} is damaged: {cause}")
             self.met(damaged)
             return damaged
+        self.was_away = True
         if state in (READ_ONLY, "53100"):
             self.takes_writes = False
         if advice := _ADVICE.get(state):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,9 @@ class SqliteBackend:
         raised = await connection.execute(_RAISE_SEQ, {"seq": seq})
         if not raised.rowcount:
             await connection.execute(_FIRST_SEQ, {"seq": seq})
+
+    def stay_above(self, newest: Callable[[], Awaitable[int]]) -> None:
+        """A file that was away has everything that was committed."""
 
     async def give_numbers_above_rows(self, connection: AsyncConnection) -> None:
         """It numbers rows after those that are there."""

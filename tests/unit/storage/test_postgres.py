@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -22,7 +23,7 @@ from storage.catalog.records import DeadLetter, StreamId, UploadRequested
 from storage.catalog.servers import Servers
 from storage.catalog.tables import metadata, totals, totals_delta
 from storage.errors import CatalogConflict, CatalogDamaged, CatalogUnavailable, CatalogUnfit, NoCatalog
-from tests.support.catalogs import CAT, claim, commit, ready, take, upload, upload_event
+from tests.support.catalogs import CAT, claim, commit, delete_event, ready, take, upload, upload_event
 from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres import connect, execute
 
@@ -337,6 +338,59 @@ async def test_a_reader_sees_one_moment_however_many_statements_it_has(catalog: 
         after = (await connection.exec_driver_sql(count)).scalar_one()
 
     assert (before, after) == (0, 0)
+
+
+async def outage(catalog: Catalog, server: PostgresServer) -> None:
+    """Have the catalog meet a server that has ended all its connections."""
+    await execute(
+        server,
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        f"WHERE datname = '{catalog.database.condition.name.rpartition('/')[2]}'",
+    )
+    with pytest.raises(CatalogUnavailable):
+        await catalog.database.check_writable()
+
+
+async def seq_of(catalog: Catalog, ms: int) -> int:
+    """The `seq` of a message that is made now."""
+    [message] = (await take(catalog, delete_event(ms, uuid4()))).messages
+    return message.seq
+
+
+async def test_after_an_outage_no_seq_comes_that_a_replica_has_forgotten(
+    catalog: Catalog, postgres_server: PostgresServer
+) -> None:
+    asked: list[int] = []
+
+    async def newest() -> int:
+        asked.append(41)
+        return 41
+
+    catalog.outbox.stay_above(newest)
+    before = await seq_of(catalog, 1), len(asked)
+    await outage(catalog, postgres_server)
+    after = await asyncio.gather(*(seq_of(catalog, ms) for ms in (2, 3)))
+
+    assert (before, sorted(after), asked) == ((1, 0), [42, 43], [41])
+
+
+async def test_nothing_is_written_after_an_outage_before_the_newest_message_is_known(
+    catalog: Catalog, postgres_server: PostgresServer
+) -> None:
+    answers: list[int] = []
+
+    async def newest() -> int:
+        if not answers:
+            raise CatalogUnavailable("who knows")
+        return answers[0]
+
+    catalog.outbox.stay_above(newest)
+    await outage(catalog, postgres_server)
+    with pytest.raises(CatalogUnavailable, match="who knows"):
+        await seq_of(catalog, 1)
+    answers.append(41)
+
+    assert await seq_of(catalog, 2) == 42
 
 
 @pytest.mark.parametrize("state", ["40001", "40P01"])
