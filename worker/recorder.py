@@ -7,6 +7,7 @@ from functools import partial
 import structlog
 
 from pipelines.metrics import NO_METRICS, Metrics
+from storage.catalog.condition import words
 from storage.catalog.epochs import Epochs
 from storage.catalog.intake import Event, EventStore
 from storage.catalog.records import About, DeadLetter, PossibleRestart, StreamId, Taken, UploadRequested
@@ -154,7 +155,7 @@ class Recorder:
                 raise
             except Exception as error:
                 log.exception("event_failed", stream_id=letter.stream_id)
-                reason = f"could not be recorded: {error}"[:1000]
+                reason = f"could not be recorded: {words(error)}"[:1000]
                 failed = replace(letter, code="internal_error", message=reason)
                 found.append(await self._record_one([], failed, put))
         parts = [part for part in found if isinstance(part, Taken)]

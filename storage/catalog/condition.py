@@ -51,3 +51,17 @@ class Condition(ABC):
     @abstractmethod
     def named(self, error: Exception) -> CatalogUnavailable:
         """The error, in words that say what to do."""
+
+
+def words(error: BaseException) -> str:
+    """What the driver says, in one line: no statement, no parameters, and no row, which may be another's."""
+    cause = cause_of(error)
+    said, _, _ = str(cause).partition("\nDETAIL:")
+    return " ".join(said.split()) or type(cause).__name__
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The driver's own error."""
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return error
+    return error.orig.__cause__ or error.orig

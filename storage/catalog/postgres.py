@@ -305,6 +305,7 @@ def _new_engine(
         "postgresql+asyncpg://",
         connect_args={"async_creator_fn": connect, **options},
         isolation_level="READ COMMITTED",
+        hide_parameters=True,  # they are apps' own, and errors are shown to others
         **pooling,
     )
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 
-from storage.catalog.condition import Condition
+from storage.catalog.condition import Condition, cause_of, words
 from storage.errors import CatalogConflict, CatalogDamaged, CatalogUnavailable, CatalogUnfit
 
 SERIALIZATION_FAILURE = "40001"
@@ -85,7 +85,7 @@ class ServerCondition(Condition):
             return CatalogUnavailable(f"the catalog {self.name} cannot be used ({cause}): {advice}")
         if _POOLER in cause:
             return CatalogUnfit(f"the catalog {self.name} is behind a PgBouncer: set MEDIA_CATALOG_POOLER=1")
-        if isinstance(_cause(error), _OF_URL):
+        if isinstance(cause_of(error), _OF_URL):
             return CatalogUnfit(f"the catalog {self.name} cannot be reached ({cause}): see MEDIA_CATALOG_URL")
         if isinstance(error, socket.gaierror):
             return CatalogUnavailable(f"the host of the catalog {self.name} is not known: {cause}")
@@ -100,22 +100,9 @@ def sqlstate(error: BaseException) -> str:
     return getattr(cause, "sqlstate", None) or ""
 
 
-def words(error: BaseException) -> str:
-    """What the driver says, in one line, without what SQLAlchemy adds: statement and parameters."""
-    cause = _cause(error)
-    return " ".join(str(cause).split()) or type(cause).__name__
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The driver's own error."""
-    if not isinstance(error, DBAPIError) or error.orig is None:
-        return error
-    return error.orig.__cause__ or error.orig
-
-
 def _is_drivers(error: Exception) -> bool:
     """Whether the driver has refused a statement or its values, which the server has not seen."""
-    cause = _cause(error)
+    cause = cause_of(error)
     if not isinstance(cause, asyncpg.InterfaceError) or isinstance(cause, _OF_URL):
         return False
     is_gone = isinstance(error, DBAPIError) and error.connection_invalidated

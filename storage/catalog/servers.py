@@ -5,7 +5,7 @@ from typing import Any
 import asyncpg
 
 from storage.catalog.address import Address
-from storage.catalog.postgres_errors import words
+from storage.catalog.condition import words
 
 CONNECT_S = 5.0  # for each of them: one that is cut off takes every connection, and never answers
 _IS_NOT_THE_ONE = (

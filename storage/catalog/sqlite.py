@@ -234,7 +234,7 @@ def _new_engine(url: str, file: Path, busy_timeout_s: float) -> AsyncEngine:
     """
     options = {"timeout": busy_timeout_s, "async_creator_fn": connect}
     address = make_url(url).set(database=str(file))
-    engine = create_async_engine(address, connect_args=options, pool_size=4)
+    engine = create_async_engine(address, connect_args=options, pool_size=4, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _tune)
     event.listen(engine.sync_engine, "begin", _begin)
     return engine

@@ -1,9 +1,13 @@
 """An event whose values the catalog's server refuses is one dead letter, and the others are taken."""
 
 import pytest
+from sqlalchemy import insert
+from sqlalchemy.exc import DBAPIError
 
+from storage.catalog.condition import words
 from storage.catalog.opening import Catalog
 from storage.catalog.records import State
+from storage.catalog.tables import kv
 from worker.queue import Queue
 from worker.recorder import Recorder
 
@@ -20,10 +24,21 @@ async def test_an_event_that_postgres_refuses_is_one_dead_letter(queue: Queue, c
     await queue.stream.make_group()
     await recorder.read_epoch()
     for number, recipe in enumerate(["default", TOO_LONG, "default"]):
-        await queue.stream.add({"source": f"uploads/{number}.jpg", "recipe": recipe})
+        await queue.stream.add({"source": f"uploads/{number}.jpg", "recipe": recipe, "metadata": {"a": "hunter2"}})
     await recorder.record(await queue.stream.read(10, None))
 
     [letter] = await catalog.dead_letters.newest(10)
     assert letter.code == "internal_error"
-    assert "too long" in letter.message
+    assert letter.message == "could not be recorded: value too long for type character varying(64)"
+    assert "hunter2" in letter.body.decode()
     assert (await catalog.reports.states())[State.QUEUED] == 2
+
+
+async def test_a_refused_row_shows_nobody_its_values(catalog: Catalog) -> None:
+    with pytest.raises(DBAPIError) as refused:
+        async with catalog.database.writing() as connection:
+            await connection.execute(insert(kv), {"name": "hunter2", "value": None})
+
+    assert "violates not-null constraint" in words(refused.value)
+    assert "hunter2" not in words(refused.value)
+    assert "hunter2" not in str(refused.value).partition("DETAIL:")[0]
