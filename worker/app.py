@@ -100,8 +100,8 @@ async def open_app(
     async with AsyncExitStack() as stack:
         stores = await stack.enter_async_context(open_stores(settings, migrate=True))
         if migrated := stores.catalog.database.migrated:
-            details = {"before": migrated.before, "after": migrated.after, "copy": str(migrated.copy)}
-            log.info("catalog_migrated", **details)
+            copy = {"copy": str(migrated.copy)} if migrated.copy else {}
+            log.info("catalog_migrated", before=migrated.before, after=migrated.after, **copy)
         await stores.catalog.database.check_writable()
         try:
             await start_threads(available_cpus())

@@ -46,6 +46,10 @@ class Backend(Protocol):
     def migrating(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that may take as long as it needs, while nobody else migrates."""
 
+    @property
+    def migrated_by(self) -> str:
+        """Who migrates a catalog of an older schema, and what has to be done before, for people."""
+
     async def copy_before(self, schema: str) -> Path | None:
         """A copy of the catalog, as it is before the migration to `schema`; None: its operator makes one."""
 

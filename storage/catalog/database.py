@@ -51,15 +51,17 @@ class Database:
     async def bring_up_to_date(self, *, migrate: bool) -> None:
         """Make the tables of a new catalog, or copy and migrate one of an older schema where that is allowed.
 
-        Raises: CatalogUnavailable, CatalogDamaged, CatalogTooNew, CatalogTooOld.
+        Raises: CatalogUnavailable, CatalogDamaged, CatalogUnfit, CatalogTooNew, CatalogTooOld.
         """
         with self.condition.watched():
             async with self.backend.migrating() as connection:
                 found, newest = await connection.run_sync(schema.read), schema.newest()
                 if found not in (None, newest):
-                    schema.check_known(found, migrate=migrate)
+                    schema.check_known(found, migrate=migrate, done_by=self.backend.migrated_by)
                     copy = await self.backend.copy_before(newest)
                     self.migrated = Migrated(str(found), newest, copy)
+                if found is None:
+                    await connection.run_sync(schema.check_free, self.condition.name)
                 if found != newest:
                     await connection.run_sync(schema.upgrade)
                 if found is None:
@@ -229,7 +231,7 @@ def _backend_of(address: Address, busy_timeout_s: float) -> Backend:
 async def _check_schema(backend: Backend, *, create: bool, even_if_moved: bool = False) -> None:
     """Refuse what is no catalog, or not the one any more, before anything is written to it.
 
-    Raises: NoCatalog unless one may be made, CatalogObsolete, CatalogMoved.
+    Raises: NoCatalog unless one may be made, CatalogUnfit, CatalogObsolete, CatalogMoved.
     """
     name = backend.condition.name
     if not await backend.exists() and not create:
@@ -237,6 +239,8 @@ async def _check_schema(backend: Backend, *, create: bool, even_if_moved: bool =
     with backend.condition.watched():
         async with backend.reading() as connection:
             found = await connection.run_sync(schema.read)
+            if found is not None:
+                schema.check_ours(found, name)
             if found is not None and not schema.is_obsolete(found) and not even_if_moved:
                 await check_not_moved(connection, name)
     if found is None and not create:

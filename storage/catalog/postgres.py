@@ -98,6 +98,7 @@ class PostgresBackend:
     counted = _COUNTED
     clock_error_ms = 5000  # far more than half a round trip: too much costs one more publish
     adding = insert(totals_delta)
+    migrated_by = "make a backup of the database; then the next start of a worker of this version makes it"
 
     def __init__(self, address: Address) -> None:
         self.condition = ServerCondition(address.name)

@@ -1,10 +1,12 @@
 """The schema of a catalog: read, compared with this program's, and brought up to date."""
 
+import re
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from storage.errors import CatalogTooNew, CatalogTooOld
+from storage.catalog.tables import metadata
+from storage.errors import CatalogTooNew, CatalogTooOld, CatalogUnfit
 
 SCHEMAS: tuple[str, ...] = ("1000",)  # oldest first; a test compares them with the migrations' folder
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -20,15 +22,37 @@ def is_obsolete(found: str) -> bool:
     return found < SCHEMAS[0]
 
 
+def version_table(connection: Connection) -> str:
+    """The table with the schema's name: on a server other programs may have Alembic's usual one."""
+    return "alembic_version" if connection.dialect.name == "sqlite" else "media_alembic_version"
+
+
 def read(connection: Connection) -> str | None:
     """The schema of this catalog, None where there are no tables of ours yet."""
-    if not inspect(connection).has_table("alembic_version"):
+    name = version_table(connection)
+    if not inspect(connection).has_table(name):
         return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return connection.execute(text(f"SELECT version_num FROM {name}")).scalar()  # noqa: S608 (our own name)
 
 
-def check_known(found: str | None, *, migrate: bool) -> None:
-    """Raises: CatalogTooNew, and CatalogTooOld unless it may be migrated."""
+def check_ours(found: str, name: str) -> None:
+    """Raises: CatalogUnfit where another program wrote the schema that was `found` in the catalog `name`."""
+    if not re.fullmatch(r"\d{4}", found):
+        raise _of_another(name, f"its schema is {found}")
+
+
+def check_free(connection: Connection, name: str) -> None:
+    """Raises: CatalogUnfit where a table that is to be made is there already."""
+    if taken := sorted(set(inspect(connection).get_table_names()) & set(metadata.tables)):
+        raise _of_another(name, f"it has a table {taken[0]}")
+
+
+def _of_another(name: str, why: str) -> CatalogUnfit:
+    return CatalogUnfit(f"the database {name} belongs to another program ({why}): create one for the catalog")
+
+
+def check_known(found: str | None, *, migrate: bool, done_by: str) -> None:
+    """Raises: CatalogTooNew, and CatalogTooOld unless it may be migrated, with what it is `done_by`."""
     if found not in SCHEMAS:
         raise CatalogTooNew(
             f"The catalog's schema is {found}; this program knows schemas up to {newest()}. "
@@ -36,8 +60,8 @@ def check_known(found: str | None, *, migrate: bool) -> None:
         )
     if not migrate:
         raise CatalogTooOld(
-            f"The catalog's schema is {found}, and the migration to {newest()} is pending: the next start of "
-            "a worker of this version copies the catalog and makes it. Older workers cannot start then."
+            f"The catalog's schema is {found}, and the migration to {newest()} is pending: {done_by}. "
+            "Older workers cannot start then."
         )
 
 

@@ -68,6 +68,7 @@ class SqliteBackend:
     """Readers side by side, writers of this process one after another."""
 
     clock_error_ms = 0
+    migrated_by = "the next start of a worker of this version copies the catalog and makes it"
     counted = _COUNTED
     adding = _ADDING
 

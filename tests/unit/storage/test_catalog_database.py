@@ -28,7 +28,14 @@ from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import State
 from storage.catalog.schema import SCHEMAS
 from storage.catalog.tables import metadata
-from storage.errors import CatalogObsolete, CatalogTooNew, CatalogTooOld, CatalogUnavailable, NoCatalog
+from storage.errors import (
+    CatalogObsolete,
+    CatalogTooNew,
+    CatalogTooOld,
+    CatalogUnavailable,
+    CatalogUnfit,
+    NoCatalog,
+)
 from tests.support.catalogs import (
     CAT,
     SOURCE,
@@ -190,6 +197,25 @@ async def test_a_catalog_of_a_development_version_is_refused_in_a_sentence_and_l
 
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "CREATE TABLE uploads (id int)",
+        "CREATE TABLE alembic_version AS SELECT 'ae1027a6acf0' AS version_num",
+        "CREATE TABLE alembic_version AS SELECT '0a1b2c3d4e5f' AS version_num",
+    ],
+)
+async def test_a_file_of_another_program_is_refused(catalog_url: str, path: Path, content: str) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(content)
+        before = list(database.iterdump())
+
+        with pytest.raises(CatalogUnfit, match=f"{path} belongs to another program .*: create one"):
+            await opened(catalog_url, migrate=True)
+
+        assert list(database.iterdump()) == before
 
 
 @pytest.fixture

@@ -224,9 +224,8 @@ def differences(connection: Connection) -> Sequence[object]:
         if table is not totals:  # a view here
             table.to_metadata(declared)
     totals_delta.to_metadata(declared)
-    return list(
-        compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), declared)
-    )
+    opts = {"compare_type": True, "version_table": schema.version_table(connection)}
+    return list(compare_metadata(MigrationContext.configure(connection, opts=opts), declared))
 
 
 async def test_the_migrated_schema_is_the_declared_one(catalog: Catalog) -> None:
