@@ -32,6 +32,17 @@ def _field_of(element: field_of, compiler: SQLCompiler, **options: Any) -> str: 
     return f"json_extract({value}, '$.' || {name})"
 
 
+class each_of(FunctionElement[str]):  # noqa: N801 (a function of SQL)
+    """The elements of a JSON array of texts, as the rows of a table with the column `value`."""
+
+    inherit_cache = True
+
+
+@compiles(each_of)
+def _each_of(element: each_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
+    return f"json_each({compiler.process(element.clauses, **options)})"
+
+
 async def read_value(connection: AsyncConnection, name: str, *, alone: bool = False) -> Value | None:
     """The value of `name`, None when there is none; if `alone`, nobody else changes it in this transaction.
 

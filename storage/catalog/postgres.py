@@ -16,7 +16,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from storage.catalog import schema
 from storage.catalog.address import Address
-from storage.catalog.kv import field_of
+from storage.catalog.kv import each_of, field_of
 from storage.catalog.postgres_errors import READ_ONLY, SEALED_STATE, ServerCondition, sqlstate
 from storage.catalog.server_clock import ServerClock
 from storage.catalog.servers import Servers
@@ -90,6 +90,11 @@ def _field_of(element: field_of, compiler: SQLCompiler, **options: Any) -> str: 
     value, name = (compiler.process(part, **options) for part in element.clauses)
     # In whatever order the conditions of a query are tried, a value that is no JSON is not read as such.
     return f"(CASE WHEN {value} LIKE '{{%%' THEN CAST({value} AS json) ->> {name} END)"
+
+
+@compiles(each_of, "postgresql")
+def _each_of(element: each_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
+    return f"json_array_elements_text(CAST({compiler.process(element.clauses, **options)} AS json))"
 
 
 class PostgresBackend:

@@ -1,14 +1,14 @@
 """What applying a plan changes in the catalog: rows, and the deletion marks that make it safe."""
 
 from collections.abc import Sequence
-from itertools import compress
 
-from sqlalchemy import String, bindparam, delete, exists, or_, select, update
+from sqlalchemy import String, bindparam, column, delete, exists, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import locks
 from storage.catalog.conflicts import repeated
+from storage.catalog.kv import dump, each_of
 from storage.catalog.sweep_records import SWEEP, SweepRecords, is_live, lease_holder
 from storage.catalog.tables import Big, deletion_marks, kv, variants
 
@@ -16,15 +16,16 @@ KEEP_MARKS_MS = 7 * 24 * 3600 * 1000  # longer than any worker works on an uploa
 _HAS_LEASE = exists().where(kv.c.name == SWEEP, lease_holder == bindparam("holder", type_=String))
 # Only where no row has the key: a Ready outcome asks for marks in the same way, in its own statement, and the
 # lock has one of the two wait for the other.
+_KEYS = each_of(bindparam("keys", type_=String)).table_valued(column("value", String), name="wanted")
 _NEW_MARK = insert(deletion_marks).from_select(
     ["key", "marked_ms"],
-    select(bindparam("marked", type_=String), bindparam("now", type_=Big)).where(
-        ~exists().where(variants.c.key == bindparam("marked")), _HAS_LEASE
+    select(_KEYS.c.value, bindparam("now", type_=Big)).where(
+        ~exists().where(variants.c.key == _KEYS.c.value), _HAS_LEASE
     ),
 )
 _MARK = _NEW_MARK.on_conflict_do_update(
     index_elements=["key"], set_={"marked_ms": _NEW_MARK.excluded.marked_ms, "moved_ms": None}
-)
+).returning(deletion_marks.c.key)
 
 
 class Sweeps(SweepRecords):
@@ -98,14 +99,16 @@ class Sweeps(SweepRecords):
 
     @repeated
     async def drop_superseded(self, keys: Sequence[str]) -> Sequence[str]:
-        """Delete the rows of those of `keys` that are superseded; returns these keys."""
+        """Delete the rows of those of `keys` that are superseded; returns these keys.
+
+        One statement needs no lock: a row that an outcome makes current just now is waited for, and stays.
+        """
         gone = delete(variants).where(variants.c.key.in_(keys), variants.c.superseded_ms.is_not(None))
         async with self._database.writing() as connection:
-            await self._database.exclude(connection, locks.SWEEP)
             return list((await connection.execute(gone.returning(variants.c.key))).scalars())
 
 
 async def _mark(connection: AsyncConnection, holder: str, keys: Sequence[str], now: int) -> frozenset[str]:
-    mark = {"holder": holder, "now": now}
-    marked = [(await connection.execute(_MARK, {**mark, "marked": key})).rowcount for key in keys]
-    return frozenset(compress(keys, marked))
+    """All in one statement: every host that would make an upload ready waits meanwhile."""
+    mark = {"holder": holder, "now": now, "keys": dump(sorted(set(keys)))}
+    return frozenset((await connection.execute(_MARK, mark)).scalars())

@@ -35,7 +35,7 @@ from tests.support.catalogs import (
     work,
 )
 from tests.support.polling import until
-from tests.support.races import beside, waits_for_a_lock
+from tests.support.races import STUCK_S, beside, waits_for_a_lock
 
 ONE, TWO = "a-sweeper", "another-sweeper"
 DOG = uuid5(CAT, "dog")
@@ -166,7 +166,71 @@ async def test_a_superseded_row_is_current_again_or_deleted(
     assert (committed.state, len(marked)) == ((State.QUEUED, 2) if sweep_first else (State.READY, 0))
 
 
+async def test_a_row_that_is_about_to_name_a_moved_file_is_waited_for(
+    catalog: Catalog, another: Catalog
+) -> None:
+    await take(catalog, upload_event(1))
+    keys = keys_of(ready(await claim(catalog)))
+    assert await another.sweeps.lease(ONE, -1)
+    await another.sweeps.mark_for_deletion(ONE, keys)
+    assert await another.sweeps.lease(TWO, 60)
+    await another.sweeps.clear_abandoned_marks(TWO)
+    async with catalog.database.writing() as connection:  # so long ago that a claim of now has seen it
+        await connection.execute(update(deletion_marks).values(moved_ms=1))
+    outcome = ready(await claim(catalog))
+    late = another.sweeps.clear_marks(ONE, moved=keys, untouched=[])
+    committed, referenced = await beside(catalog, commit(catalog, outcome), late)
+
+    assert (committed.state, referenced) == (State.READY, frozenset(keys))
+
+
+@pytest.mark.parametrize("sweep_first", [False, True])
+async def test_a_superseded_row_that_becomes_current_is_not_dropped(
+    catalog: Catalog, another: Catalog, *, sweep_first: bool
+) -> None:
+    await take(catalog, upload_event(1))
+    await work(catalog)
+    await take(catalog, upload_event(2))
+    await commit(catalog, ready(await claim(catalog), "b" * 64))
+    await take(catalog, upload_event(3))
+    again = ready(await claim(catalog))
+    drop = another.sweeps.drop_superseded(keys_of(again))
+    if sweep_first:
+        await beside(another, drop, commit(catalog, again))
+    else:
+        await beside(catalog, commit(catalog, again), drop)
+
+    assert {variant.key for variant in (await upload(catalog)).variants} == set(keys_of(again))
+
+
 # -- the lease of the sweep
+
+
+async def test_a_mark_that_was_set_after_a_lease_is_not_taken_for_an_abandoned_one(
+    catalog: Catalog, another: Catalog
+) -> None:
+    first, second = [key(CAT, SHA, name) for name in ("thumb", "large")]
+    assert await another.sweeps.lease(ONE, -1)
+    await another.sweeps.mark_for_deletion(ONE, [first])
+    await another.sweeps.mark_for_deletion(ONE, [second])
+
+    async def take_over() -> None:
+        assert await another.sweeps.lease(TWO, 60)
+        await another.sweeps.mark_for_deletion(TWO, [second])
+
+    async with another.database.writing() as connection:  # holds up whoever clears the first mark
+        await connection.execute(
+            select(deletion_marks).where(deletion_marks.c.key == first).with_for_update()
+        )
+        clearing = asyncio.ensure_future(catalog.sweeps.clear_abandoned_marks())
+        await asyncio.wait([clearing], timeout=STUCK_S)
+        taking = asyncio.ensure_future(take_over())
+        await asyncio.wait([taking], timeout=STUCK_S)
+    await asyncio.gather(clearing, taking)
+
+    async with catalog.database.reading() as connection:
+        query = select(deletion_marks.c.moved_ms).where(deletion_marks.c.key == second)
+        assert (await connection.execute(query)).scalar_one() is None
 
 
 async def test_a_lease_is_given_to_one(catalog: Catalog, another: Catalog) -> None:
