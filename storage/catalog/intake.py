@@ -1,12 +1,12 @@
 """Events become rows: one transaction for a whole batch."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import overload
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, bindparam, select, update
+from sqlalchemy import and_, bindparam, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -43,6 +43,7 @@ _CHANGE = update(uploads).where(
     *(uploads.c[name] == bindparam(f"seen_{name}") for name in ("id", *_DECISIVE)),
 )
 _INSERT = insert(uploads).on_conflict_do_nothing(index_elements=["id"]).returning(uploads.c.id)
+_GOING = (State.DELETING, State.DELETED)
 
 
 class ChangedMeanwhile(Exception):
@@ -154,9 +155,7 @@ class _Place:
 async def _take(
     connection: AsyncConnection, events: Read, letters: Refused, uploads_per_job: int, now: int
 ) -> Taken:
-    rows = await _find(connection, {str(event.id) for event, _ in events})
-    adopted = await _find_adopted(connection, [event for event, _ in events])
-    rows |= adopted
+    rows, adopted = await _find(connection, [event for event, _ in events])
     known = dict(rows)
     waiting: dict[str, None] = {}
     answered: dict[str, None] = {}
@@ -205,26 +204,28 @@ def _is_adoption(event: Event) -> bool:
     return isinstance(event, UploadRequested) and event.adopted
 
 
-async def _find(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, Row]:
-    found = await connection.execute(_as_it_stays(uploads.c.id.in_(list(ids))))
-    return {row["id"]: dict(row) for row in found.mappings()}
+async def _find(
+    connection: AsyncConnection, events: Sequence[Event]
+) -> tuple[dict[str, Row], dict[str, Row]]:
+    """The rows that events are about, and those of adopted uploads whose sources they announce.
 
-
-async def _find_adopted(connection: AsyncConnection, events: Sequence[Event]) -> dict[str, Row]:
+    Nobody else changes either in this transaction (where several can write): all are locked in one order.
+    """
+    ids = sorted({str(event.id) for event in events})
     sources = {event.source for event in events if isinstance(event, UploadRequested) and not event.adopted}
-    if not sources:
-        return {}
-    query = _as_it_stays(
-        uploads.c.source.in_(list(sources)),
-        uploads.c.adopted,
-        uploads.c.state.not_in((State.DELETING, State.DELETED)),
+    mine = uploads.c.id.in_(ids)
+    taken_over = and_(
+        uploads.c.source.in_(sorted(sources)), uploads.c.adopted, uploads.c.state.not_in(_GOING)
     )
-    return {row["id"]: dict(row) for row in (await connection.execute(query)).mappings()}
-
-
-def _as_it_stays(*chosen: ColumnElement[bool]) -> Select[Any]:
-    """The chosen rows, which nobody else changes in this transaction (where several can write)."""
-    return select(uploads).where(*chosen).order_by(uploads.c.id).with_for_update(key_share=True)
+    query = select(uploads).where(or_(mine, taken_over) if sources else mine)
+    locked = query.order_by(uploads.c.id).with_for_update(key_share=True)
+    rows = {row["id"]: dict(row) for row in (await connection.execute(locked)).mappings()}
+    adopted = {
+        upload_id: row
+        for upload_id, row in rows.items()
+        if row["adopted"] and row["source"] in sources and row["state"] not in _GOING
+    }
+    return rows, adopted
 
 
 async def _store(connection: AsyncConnection, rows: dict[str, Row], known: dict[str, Row]) -> None:

@@ -18,6 +18,8 @@ from storage.catalog.tables import uploads, variants
 
 DAMAGED = ""  # in place of a hash: no file has it
 
+_IS_CURRENT = variants.c.superseded_ms.is_(None)
+
 T = TypeVar("T")
 StalledUploads = Sequence[StalledUpload]
 NewJobs = Mapping[str, Sequence[UUID]]
@@ -77,18 +79,21 @@ class Requeuer:
 
     @repeated
     async def _requeue_damaged_page(self, damaged: Mapping[str, str]) -> NewJobs:
-        found: set[str] = set()
+        now = self._database.now_ms()
         of_ready = exists().where(uploads.c.id == variants.c.upload_id, uploads.c.state == State.READY)
+        as_read = tuple_(variants.c.key, variants.c.sha256).in_(list(damaged.items()))
+        mine = variants.c.key.in_(list(damaged)), as_read, _IS_CURRENT
         async with self._database.writing() as connection:
-            for key, sha256 in damaged.items():
-                mine = variants.c.key == key, variants.c.sha256 == sha256, variants.c.superseded_ms.is_(None)
-                # What differs from its row is published again, whatever is there.
-                doubted = update(variants).where(*mine, of_ready).values(sha256=DAMAGED)
-                found |= set((await connection.execute(doubted.returning(variants.c.upload_id))).scalars())
-            ready = among([UUID(upload_id) for upload_id in sorted(found)], State.READY)
+            found = await connection.execute(select(variants.c.upload_id).where(*mine))
+            # Before their variants, as whoever commits an outcome does.
+            await lock_uploads(connection, [UUID(each) for each in set(found.scalars())])
+            # What differs from its row is published again, whatever is there.
+            doubted = update(variants).where(*mine, of_ready).values(sha256=DAMAGED)
+            changed = await connection.execute(doubted.returning(variants.c.upload_id))
+            ready = among([UUID(each) for each in sorted(set(changed.scalars()))], State.READY)
             # What was read of the original is forgotten, or nothing would be made of the same file again.
             await connection.execute(update(uploads).where(*ready).values(sha256=None))
-            return await self._requeue(connection, ready, queued_ms=self._database.now_ms())
+            return await self._requeue(connection, ready, queued_ms=now)
 
     async def overdue(self, untouched_ms: int, limit: int) -> Sequence[StalledUpload]:
         """The first `limit` of `all_overdue`."""

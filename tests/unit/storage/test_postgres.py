@@ -4,9 +4,10 @@ import asyncio
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import uuid4, uuid5
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -14,19 +15,40 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, inspect, make_url, select, text
 
 from scripts.postgres_server import PostgresServer
-from storage.catalog import postgres, servers
+from storage.catalog import postgres, schema, servers
 from storage.catalog.address import Address
 from storage.catalog.database import open_to_read
 from storage.catalog.locks import lock_uploads
 from storage.catalog.opening import Catalog, open_catalog
-from storage.catalog.records import DeadLetter, StreamId, UploadRequested
+from storage.catalog.records import DeadLetter, State, StreamId, UploadRequested
 from storage.catalog.servers import Servers
 from storage.catalog.tables import metadata, totals, totals_delta
-from storage.errors import CatalogConflict, CatalogDamaged, CatalogUnavailable, CatalogUnfit, NoCatalog
-from tests.support.catalogs import CAT, claim, commit, delete_event, ready, take, upload, upload_event
+from storage.errors import (
+    CatalogConflict,
+    CatalogDamaged,
+    CatalogTooOld,
+    CatalogUnavailable,
+    CatalogUnfit,
+    NoCatalog,
+)
+from tests.support.catalogs import (
+    CAT,
+    SHA,
+    claim,
+    commit,
+    delete_event,
+    key,
+    ready,
+    statements,
+    take,
+    upload,
+    upload_event,
+)
 from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres import connect, execute
 
+DOG, COW = uuid5(CAT, "dog"), uuid5(CAT, "cow")
+FOREVER = 2.0**60
 LETTER = DeadLetter("1-0", "invalid_event", "no", b"{}")
 
 
@@ -138,6 +160,36 @@ async def test_a_certificate_that_is_nowhere_is_a_mistake_in_the_url(
     reason = await refusal(f"{postgres_url}?sslmode=verify-full", CatalogUnfit)
 
     assert "see MEDIA_CATALOG_URL" in reason
+
+
+async def test_a_database_with_tables_of_another_program_is_refused(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    await execute(postgres_server, "CREATE TABLE uploads (id int)", str(make_url(postgres_url).database))
+
+    assert "belongs to another program (it has a table uploads)" in await refusal(postgres_url, CatalogUnfit)
+
+
+async def test_a_catalog_leaves_the_migrations_of_another_program_alone(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    database = str(make_url(postgres_url).database)
+    made = "CREATE TABLE alembic_version AS SELECT 'ae1027a6acf0' AS version_num"
+    await execute(postgres_server, made, database)
+    for _ in range(2):
+        async with open_catalog(postgres_url) as catalog:
+            theirs = text("SELECT version_num FROM alembic_version")
+            async with catalog.database.reading() as connection:
+                assert (await connection.execute(theirs)).scalar_one() == "ae1027a6acf0"
+
+
+async def test_before_a_migration_a_backup_is_the_operators_to_make(
+    catalog: Catalog, catalog_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "SCHEMAS", ("1000", "1001"))
+    with pytest.raises(CatalogTooOld, match="to 1001 is pending: make a backup of the database; then"):
+        async with open_catalog(catalog_url):
+            pass
 
 
 # -- several servers
@@ -428,6 +480,46 @@ async def fail_outcomes(server: PostgresServer, url: str, state: str, times: int
         """)
     finally:
         await connection.close()
+
+
+# -- how long others wait, and in which order
+
+
+@pytest.mark.parametrize("mark", ["mark_for_deletion", "mark_superseded"])
+async def test_a_sweep_keeps_others_out_for_as_few_statements_as_there_can_be(
+    catalog: Catalog, mark: str
+) -> None:
+    keys = [key(CAT, SHA, str(number)) for number in range(50)]
+    assert await catalog.sweeps.lease("sweeper", 60)
+    before = [FOREVER] if mark == "mark_superseded" else []
+    with statements(catalog) as seen:
+        marked = await getattr(catalog.sweeps, mark)("sweeper", keys, *before)
+
+    assert marked == frozenset(keys)
+    assert len([each for each in seen if "deletion_marks" in each or "variants" in each]) == 1 + len(before)
+
+
+async def test_a_batch_of_events_locks_all_that_it_changes_at_once(catalog: Catalog) -> None:
+    await take(catalog, upload_event(1), replace(upload_event(2, DOG, "uploads/dog.jpg"), adopted=True))
+    with statements(catalog) as seen:
+        taken = await take(catalog, upload_event(3), upload_event(4, COW, "uploads/dog.jpg"))
+
+    assert len([each for each in seen if "FOR NO KEY UPDATE" in each]) == 1
+    assert list(taken.jobs.values()) == [[COW]]
+    assert (await upload(catalog, DOG)).state is State.DELETING
+
+
+async def test_uploads_of_damaged_files_are_locked_before_their_variants(catalog: Catalog) -> None:
+    await take(catalog, upload_event(1))
+    made = ready(await claim(catalog))
+    await commit(catalog, made)
+    with statements(catalog) as seen:
+        jobs = await catalog.requeuer.requeue_damaged({one.key: one.sha256 for one in made.variants})
+
+    steps = ("FOR NO KEY", "UPDATE variants")
+    places = [next(place for place, sql in enumerate(seen) if step in sql) for step in steps]
+    assert list(jobs.values()) == [[CAT]]
+    assert places == sorted(places)
 
 
 # -- values that a server refuses
