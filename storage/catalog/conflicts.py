@@ -16,7 +16,9 @@ _PAUSE_S = 0.02  # doubled each time, and anything between nothing and that
 
 
 def repeated(verb: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-    """The verb, which is one transaction, done again where the database undid it: at once, then after pauses.
+    """The verb, done again where the database undid a transaction of it: at once, then after pauses.
+
+    What its transactions before that one have done must stay right when it is done once more.
 
     Raises: CatalogConflict once that happened every time.
     """

@@ -24,7 +24,8 @@ async def test_an_event_that_postgres_refuses_is_one_dead_letter(queue: Queue, c
     await queue.stream.make_group()
     await recorder.read_epoch()
     for number, recipe in enumerate(["default", TOO_LONG, "default"]):
-        await queue.stream.add({"source": f"uploads/{number}.jpg", "recipe": recipe, "metadata": {"a": "hunter2"}})
+        event = {"source": f"uploads/{number}.jpg", "recipe": recipe, "metadata": {"a": "hunter2"}}
+        await queue.stream.add(event)
     await recorder.record(await queue.stream.read(10, None))
 
     [letter] = await catalog.dead_letters.newest(10)
