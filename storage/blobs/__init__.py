@@ -87,6 +87,14 @@ class Open(Protocol):
         """
 
 
+class Read(Protocol):
+    def read(self, key: str) -> AsyncGenerator[bytes, None]:
+        """The bytes under `key`, part by part, in bounded memory; all of one content.
+
+        Raises: BlobNotFound, BlobRefused, BlobChanged where it was replaced meanwhile.
+        """
+
+
 class Get(Protocol):
     async def get(self, key: str) -> bytes:
         """The bytes under `key`. Raises: BlobNotFound, BlobRefused."""
@@ -179,7 +187,7 @@ async def stat_listed(
                         yield info
 
 
-class Blobs(Open, Get, Put, Store, Delete, Move, Inspect, Probe, CheckIdentity, Room, Protocol):
+class Blobs(Open, Read, Get, Put, Store, Delete, Move, Inspect, Probe, CheckIdentity, Room, Protocol):
     """All verbs. Ask for less wherever less will do."""
 
 

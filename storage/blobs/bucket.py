@@ -34,6 +34,7 @@ _KINDS = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif", "json
 _GET, _PUT, _DELETE, _LIST = "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"
 _AT_ONCE = 32  # requests
 _CHUNK = 512 * 1024  # bytes that are read at once; for a moment there are two of them
+PART = 8 * 1024 * 1024  # bytes; what is larger is read and written in parts, where memory must be bounded
 
 
 class AlreadyThere(Exception):
@@ -101,11 +102,16 @@ class Bucket:
                 result = await obstore.get_async(self._store, key, options={"head": True})
         return _found(key, result.meta, result.attributes)
 
-    async def get(self, key: str, e_tag: str | None = None) -> Answer:
-        """The object, whose bytes are still to be read. Raises: BlobChanged where its ETag is another."""
+    async def get(self, key: str, e_tag: str | None = None, part: tuple[int, int] | None = None) -> Answer:
+        """The object, whose bytes (of `part`: from, to) are still to be read.
+
+        Raises: BlobChanged where its ETag is another.
+        """
         async with self._slots:
             with answered(key, self.place):
                 options: GetOptions = {"if_match": e_tag} if e_tag else {}
+                if part:
+                    options["range"] = part
                 result = await obstore.get_async(self._store, key, options=options)
         found = _found(key, result.meta, result.attributes)
         return Answer(found, result, partial(answered, key, self.place))
@@ -130,6 +136,20 @@ class Bucket:
                     attributes=dict(attributes),
                     mode=mode,
                     use_multipart=False,  # its parts would stay after a crash
+                )
+
+    async def put_parts(self, key: str, content: AsyncIterator[bytes]) -> None:
+        """Write an object that is large part by part, so that each has the time of a request for itself."""
+        async with self._slots:
+            with answered(key, self.place, _PUT):
+                await obstore.put_async(
+                    self._store,
+                    key,
+                    content,
+                    attributes={"Content-Type": _kind_of(key)},
+                    use_multipart=True,
+                    chunk_size=PART,
+                    max_concurrency=1,
                 )
 
     async def copy(self, key: str, to: str) -> None:
@@ -225,6 +245,9 @@ def _found(key: str, meta: ObjectMeta, attributes: Mapping[str, str]) -> Found:
 
 def attributes_of(key: str, content: bytes) -> Mapping[str, str]:
     """What an object says of itself beside its bytes, to browsers and to this program."""
-    kind = _KINDS.get(key.rpartition(".")[2], "application/octet-stream")
     lasting = {"Cache-Control": _FOR_EVER} if key.startswith(f"{VARIANTS}/") else {}
-    return {"Content-Type": kind, _SHA256: hashlib.sha256(content).hexdigest(), **lasting}
+    return {"Content-Type": _kind_of(key), _SHA256: hashlib.sha256(content).hexdigest(), **lasting}
+
+
+def _kind_of(key: str) -> str:
+    return _KINDS.get(key.rpartition(".")[2], "application/octet-stream")

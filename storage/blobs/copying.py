@@ -1,39 +1,42 @@
 """Blobs copied from one storage to another, of whatever backends, while workers go on writing the first."""
 
-import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 from uuid import uuid4
 
-from storage.blobs import BlobInfo, Existence, Identity, Inspect, Move, Open, Put
+from storage.blobs import BlobInfo, CheckIdentity, Existence, Identity, Inspect, Move, Probe, Put, Read
 from storage.blobs.copy_notes import CopyNotes, NoteVerbs
-from storage.blobs.mapping import mapped
 from storage.errors import (
-    BlobForbidden,
+    BlobChanged,
     BlobNotFound,
     BlobRefused,
+    BlobsUnavailable,
     KeyRefused,
     RootMismatch,
+    StorageError,
+    StorageFull,
+    VolumeMissing,
 )
 from storage.keys import TRASH, UPLOADS, VARIANTS, copy_folder, trash_key
 from storage.tasks import together
-from storage.threads import in_thread
 
 _AREAS = (UPLOADS, VARIANTS, TRASH)
 _AT_ONCE = 16  # blobs: as many are read and written at the same time
 _PAGE = 500  # keys
-_CHUNK = 1024 * 1024
+_BYTES_AT_ONCE = 32 * 1024 * 1024  # of blobs that are copied at the same time; memory has some copies of each
+_LARGE = 16 * 1024 * 1024  # what a blob counts at most: larger ones are in memory part by part
+_PASSING = (BlobChanged, BlobsUnavailable)  # what another try may not meet again
 _CLOCKS_DIFFER_S = 300.0  # at most, from one storage to the other
 
 
-class CopyFrom(Open, Inspect, Protocol):
+class CopyFrom(Read, Inspect, CheckIdentity, Protocol):
     """The verbs of the storage that is copied; none of them changes it."""
 
 
-class CopyTo(NoteVerbs, Put, Move, Inspect, Identity, Protocol):
+class CopyTo(NoteVerbs, Put, Move, Inspect, Identity, Probe, Protocol):
     """The verbs of the storage that becomes the copy; what is not a copy's leaves it for its trash alone."""
 
 
@@ -160,26 +163,45 @@ class BlobCopy:
         lacking = [info for info in lacking if info.key not in kept]
         refused = {key: "it cannot be read" for key, info in seen.items() if info is Existence.UNKNOWN}
         if self._dry_run:
-            written = sum(info.bytes for info in lacking)
+            sizes: Mapping[str, int] = {info.key: info.bytes for info in lacking}
         else:
             await set_aside(self._target, self._folder, [key for key in newer if key not in kept])
-            written, not_copied = await self._copy_all(area, [info.key for info in lacking])
-            refused |= not_copied
-        copied = len(lacking) - sum(info.key in refused for info in lacking)
+            sizes = await self._copy_all(area, lacking, refused)
         same = len(found) - len(lacking) - len(kept)
-        return CopyStep(area, keys[-1], copied, written, same, extra=kept, refused=refused)
+        return CopyStep(area, keys[-1], len(sizes), sum(sizes.values()), same, extra=kept, refused=refused)
 
-    async def _copy_all(self, area: str, keys: Sequence[str]) -> tuple[int, Mapping[str, str]]:
-        """Copy these; returns how many bytes, and of those that cannot be copied why not."""
-        written, refused = 0, dict[str, str]()
-        for start in range(0, len(keys), _AT_ONCE):
-            group = keys[start : start + _AT_ONCE]
-            done = await together(*map(self._copy_one, group))
-            written += sum(size for size in done if isinstance(size, int))
-            refused |= {key: why for key, why in zip(group, done, strict=True) if isinstance(why, str)}
+    async def _copy_all(
+        self, area: str, infos: Sequence[BlobInfo], refused: dict[str, str]
+    ) -> Mapping[str, int]:
+        """Copy these; returns the bytes of each, and notes in `refused` why others cannot be copied."""
+        sizes: dict[str, int] = {}
+        for group in _groups(infos):
+            keys = [info.key for info in group]
+            for key, done in zip(keys, await together(*map(self._copy_one, keys)), strict=True):
+                done = await self._copy_alone(key) if isinstance(done, _PASSING) else done
+                if isinstance(done, int):
+                    sizes[key] = done
+                elif not isinstance(done, BlobNotFound):  # that was removed since it was listed
+                    refused[key] = str(done)
         if area == UPLOADS:
-            await CopyNotes(self._target).note(key for key in keys if key not in refused)
-        return written, refused
+            await CopyNotes(self._target).note(sizes)
+        return sizes
+
+    async def _copy_alone(self, key: str) -> int | StorageError:
+        """Copy one that failed beside others: a line may be slow. Raises: StorageError in an outage."""
+        await self._source.check_identity()
+        await self._target.probe()
+        return await self._copy_one(key)
+
+    async def _copy_one(self, key: str) -> int | StorageError:
+        """Copy one blob; returns its bytes, or why it was not copied."""
+        try:
+            async with aclosing(self._source.read(key)) as parts:
+                return await self._target.put(key, parts)
+        except (StorageFull, VolumeMissing):
+            raise
+        except (BlobNotFound, BlobRefused, KeyRefused, *_PASSING) as error:
+            return error
 
     def _is_newer(self, area: str, info: BlobInfo, copy: BlobInfo | Existence) -> bool:
         """Whether the copy of an original is none: somebody has written another since."""
@@ -191,16 +213,6 @@ class BlobCopy:
         if not isinstance(copy, BlobInfo) or copy.bytes != info.bytes:
             return False
         return area == VARIANTS or info.changed_at + self._clocks_differ_s < copy.changed_at
-
-    async def _copy_one(self, key: str) -> int | str:
-        """Copy one blob; returns its bytes, or why it cannot be copied."""
-        try:
-            async with self._source.open(key) as opened:
-                return await self._target.put(key, _chunks(key, opened.fd, opened.bytes))
-        except BlobNotFound:
-            return 0  # it was removed since it was listed
-        except (BlobRefused, BlobForbidden, KeyRefused) as error:
-            return str(error)
 
 
 async def set_aside(target: Move, folder: str, keys: Sequence[str]) -> None:
@@ -217,13 +229,16 @@ async def pieces(pages: AsyncGenerator[Sequence[str], None]) -> AsyncIterator[Se
             yield page[start : start + _PAGE]
 
 
-async def _chunks(key: str, fd: int, size: int) -> AsyncIterator[bytes]:
-    """The bytes of an open blob. Raises: BlobRefused where there are fewer than it had when it was opened."""
-    offset = 0
-    while offset < size:
-        with mapped(key):
-            chunk = await in_thread(os.pread, fd, _CHUNK, offset)
-        if not chunk:
-            raise BlobRefused(f"{key} ended after {offset} of {size} bytes")
-        yield chunk
-        offset += len(chunk)
+def _groups(infos: Sequence[BlobInfo]) -> Iterator[Sequence[BlobInfo]]:
+    """The same in their order, as many at once as memory and a slow line bear."""
+    group: list[BlobInfo] = []
+    weight = 0
+    for info in infos:
+        needed = min(info.bytes, _LARGE)
+        if group and (len(group) == _AT_ONCE or weight + needed > _BYTES_AT_ONCE):
+            yield group
+            group, weight = [], 0
+        group.append(info)
+        weight += needed
+    if group:
+        yield group

@@ -15,7 +15,7 @@ from storage.blobs.root import FOLDER_MODE, Root
 from storage.blobs.staging import Staged, Staging
 from storage.blobs.trial import find_lacks
 from storage.blobs.writing import Writer, write
-from storage.errors import RootMismatch, StorageError
+from storage.errors import BlobRefused, RootMismatch, StorageError
 from storage.paths import is_there
 from storage.threads import in_thread, in_thread_or_undo
 
@@ -23,6 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _KEYS_A_PAGE = 5000
+_PART = 1024 * 1024  # bytes that are read at once
 _PROBE_BYTES = 64 * 1024
 _PROBE = f"{keys.VARIANTS}/{keys.HIDDEN}probe"
 
@@ -49,6 +50,16 @@ class LocalBlobs:
             yield Source(fd, status.st_size, stamp_of(status), info_of(key, status))
         finally:
             os.close(fd)
+
+    async def read(self, key: str) -> AsyncGenerator[bytes, None]:
+        async with self.open(key) as source:
+            offset = 0
+            while offset < source.bytes:
+                part = await _call(_read_part, key, source.fd, offset)
+                if not part:
+                    raise BlobRefused(f"{key} ended after {offset} of {source.bytes} bytes")
+                yield part
+                offset += len(part)
 
     async def get(self, key: str) -> bytes:
         async with self.open(key) as source:
@@ -192,6 +203,10 @@ async def open_local(root: Path, *, create: bool) -> AsyncIterator[LocalBlobs]:
 def _read(_key: str, fd: int) -> bytes:
     with open(fd, "rb", closefd=False) as file:
         return file.read()
+
+
+def _read_part(_key: str, fd: int, offset: int) -> bytes:
+    return os.pread(fd, _PART, offset)
 
 
 def _append(_key: str, staged: Staged, chunk: bytes) -> int:

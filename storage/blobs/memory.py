@@ -16,6 +16,8 @@ from storage.blobs.memory_file import MemoryFile, memory_file
 from storage.errors import BlobChanged, BlobNotFound, RootMismatch
 from storage.keys import AREAS, is_hidden, segments
 
+_PART = 1024 * 1024  # bytes
+
 
 @dataclass(frozen=True)
 class _Blob:
@@ -46,6 +48,11 @@ class MemoryBlobs:
             raise BlobChanged(f"{key} was replaced meanwhile")
         if not file.size:
             file.append(blob.content)
+
+    async def read(self, key: str) -> AsyncGenerator[bytes, None]:
+        content = self._blob(key).content
+        for start in range(0, len(content), _PART):
+            yield content[start : start + _PART]
 
     async def get(self, key: str) -> bytes:
         return self._blob(key).content

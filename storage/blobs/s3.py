@@ -6,11 +6,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from storage.blobs import BlobInfo, Existence, Source
-from storage.blobs.bucket import CREATE, OVERWRITE, AlreadyThere, Answer, Bucket, Found, attributes_of
+from storage.blobs.bucket import CREATE, OVERWRITE, PART, AlreadyThere, Answer, Bucket, Found, attributes_of
 from storage.blobs.listing import until_proved
 from storage.blobs.marker import marker_of, owner_in
 from storage.blobs.memory_file import MemoryFile, memory_file
 from storage.blobs.owners import check_owner
+from storage.blobs.parts import CountedChunks, first_of
 from storage.blobs.s3_moving import move_aside, move_object
 from storage.blobs.s3_place import S3Place
 from storage.blobs.s3_trial import check_right_to_list, ignored_conditions, write_a_little
@@ -57,6 +58,18 @@ class S3Blobs:
     async def _fetch(self, found: Found, file: MemoryFile) -> None:
         if not file.size:
             await _read(await self._sure(self._bucket.get(found.key, found.e_tag)), file)
+
+    async def read(self, key: str) -> AsyncGenerator[bytes, None]:
+        segments(key)
+        answer = await self._sure(self._bucket.get(key))
+        found = answer.found
+        if found.bytes <= PART:
+            yield await answer.whole()
+            return
+        del answer  # its bytes would have to come within the time of one request
+        for start in range(0, found.bytes, PART):
+            part = start, min(start + PART, found.bytes)
+            yield await (await self._sure(self._bucket.get(key, found.e_tag, part))).whole()
 
     async def get(self, key: str) -> bytes:
         segments(key)
@@ -137,10 +150,14 @@ class S3Blobs:
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
         segments(key)
-        content = b"".join([chunk async for chunk in chunks])
+        content = await first_of(chunks, PART)
         with self._writing():
-            await self._bucket.put(key, content, attributes_of(key, content), OVERWRITE)
-        return len(content)
+            if len(content) < PART:
+                await self._bucket.put(key, content, attributes_of(key, content), OVERWRITE)
+                return len(content)
+            whole = CountedChunks(content, chunks)
+            await self._bucket.put_parts(key, whole.read())
+        return whole.bytes
 
     async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
         for key, _ in contents:

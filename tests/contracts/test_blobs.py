@@ -46,7 +46,13 @@ async def opened(blobs: Storage, key: str) -> None:
 
 Verb = Callable[[Storage, str], Awaitable[object]]
 
+
+async def read(blobs: Storage, key: str) -> None:
+    await anext(blobs.read(key))
+
+
 VERBS: dict[str, Verb] = {
+    "read": read,
     "open": opened,
     "get": lambda blobs, key: blobs.get(key),
     "put": lambda blobs, key: blobs.put(key, chunks(b"x")),
@@ -299,6 +305,21 @@ class BlobsContract:
         space = await blobs.space()
 
         assert space is None or 0 <= space.free_bytes <= space.bytes
+
+    async def test_a_large_blob_is_written_and_read_part_by_part(self, blobs: Storage) -> None:
+        parts = [bytes([number]) * 1_000_000 for number in range(18)]
+
+        assert await blobs.put("uploads/large", chunks(*parts)) == 18_000_000
+        read = [part async for part in blobs.read("uploads/large")]
+        assert max(map(len, read)) < 9_000_000
+        assert b"".join(read) == b"".join(parts)
+
+    async def test_a_part_of_nothing_is_nothing(self, blobs: Storage) -> None:
+        await blobs.put("uploads/empty", chunks())
+
+        assert b"".join([part async for part in blobs.read("uploads/empty")]) == b""
+        with pytest.raises(BlobNotFound):
+            await anext(blobs.read("uploads/absent"))
 
     async def test_what_this_program_hides_in_an_area_is_listed_only_where_it_is_asked_for(
         self, blobs: Storage

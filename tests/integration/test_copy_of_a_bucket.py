@@ -1,17 +1,21 @@
 """A bucket that is copied while its answers are wrong: what the catalog names is in the copy all the same."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+import boto3
 import pytest
 
 from scripts.s3_server import S3Server
+from storage.blobs import Storage
 from storage.blobs.copying import BlobCopy
 from storage.blobs.memory import MemoryBlobs
 from storage.blobs.opening import open_blobs
+from storage.errors import BlobsUnavailable
 from tests.support.blobs import listed
 from tests.support.s3 import new_place
-from tests.support.s3_proxy import Fault, s3_proxy
+from tests.support.s3_proxy import Fault, S3Proxy, s3_proxy
 
 KEYS = [f"variants/ab/cd/{number}.jpg" for number in range(5)]
 
@@ -53,3 +57,56 @@ async def test_a_listing_that_is_whole_is_not_asked_about_twice() -> None:
         (KEYS[-1], 5, 0),
         ("variants/lost.jpg", 0, 0),
     ]
+
+
+@pytest.fixture
+def proxy(seaweedfs: S3Server) -> Iterator[S3Proxy]:
+    with s3_proxy(seaweedfs.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def bucket(seaweedfs: S3Server, proxy: S3Proxy) -> AsyncIterator[Storage]:
+    """A bucket behind the proxy."""
+    async with open_blobs(replace(new_place(seaweedfs), endpoint=proxy.endpoint).url, create=True) as bucket:
+        yield bucket
+
+
+async def test_what_cannot_be_written_is_named_and_the_rest_is_copied(
+    bucket: Storage, proxy: S3Proxy
+) -> None:
+    source = MemoryBlobs()
+    await source.store([(key, b"x") for key in KEYS])
+    proxy.strike("AccessDenied", of=f"PUT .*{KEYS[2]}")
+
+    [step] = [step async for step in BlobCopy(source, bucket).copy()]
+
+    assert (step.copied, list(step.refused)) == (4, [KEYS[2]])
+    assert "AccessDenied" in step.refused[KEYS[2]]
+
+
+async def test_a_copy_ends_at_an_outage_and_refuses_nothing(bucket: Storage, proxy: S3Proxy) -> None:
+    source = MemoryBlobs()
+    await source.store([(key, b"x") for key in KEYS])
+    proxy.strike("AccessDenied", of="PUT ")
+
+    with pytest.raises(BlobsUnavailable):
+        async for _ in BlobCopy(source, bucket).copy():
+            pass
+
+
+async def test_a_large_original_that_is_replaced_while_it_is_read_is_copied_as_it_is_then(
+    seaweedfs: S3Server, proxy: S3Proxy
+) -> None:
+    place, copy, key = replace(new_place(seaweedfs), endpoint=proxy.endpoint), MemoryBlobs(), "uploads/a.mov"
+    s3 = boto3.client("s3", endpoint_url=seaweedfs.endpoint)
+    write = partial(s3.put_object, Bucket=place.bucket, Key=f"{place.prefix}/{key}")
+    write(Body=b"old" * 4_000_000)
+    proxy.after(f"GET .*{key}", lambda: write(Body=b"new" * 4_000_000))
+
+    async with open_blobs(place.url, create=True) as bucket:
+        [step] = [step async for step in BlobCopy(bucket, copy).copy()]
+
+    assert (step.copied, dict(step.refused)) == (1, {})
+    assert await copy.get(key) == b"new" * 4_000_000
+    s3.close()

@@ -1,6 +1,7 @@
 """The copy of one storage in another: what it holds, and what it never touches."""
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 
 import pytest
 
@@ -36,7 +37,7 @@ def target() -> MemoryBlobs:
     return MemoryBlobs()
 
 
-class NoRows:
+class NoRowAtAll:
     """A catalog without variants."""
 
     async def find_rows(self, keys: Sequence[str]) -> Collection[str]:
@@ -100,7 +101,7 @@ async def test_a_copy_goes_on_behind_the_key_where_it_stopped(
 async def test_a_dry_run_counts_and_writes_nothing(source: LocalBlobs, target: MemoryBlobs) -> None:
     await target.put("uploads/extra.jpg", chunks(b"x"))
     await target.put("variants/no/ne/extra.jpg", chunks(b"x"))
-    extras = Extras(source, target, NoRows(), extra=Extra.TRASH, dry_run=True)
+    extras = Extras(source, target, NoRowAtAll(), extra=Extra.TRASH, dry_run=True)
 
     assert await run(BlobCopy(source, target, dry_run=True).copy()) == (4, 0)
     assert sum([step.removed async for step in extras.set_aside()]) == 2
@@ -118,6 +119,29 @@ async def test_what_cannot_be_copied_is_named_and_keeps_nothing_else_from_being_
         [refused] = [key for step in steps for key in step.refused]
         assert refused in ("uploads/a", "uploads/a/below.jpg")
         assert sum(step.copied for step in steps) == 2
+
+
+class Writes(MemoryBlobs):
+    """Knows how many blobs were written at the same time at most."""
+
+    now = most = 0
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        size = await super().put(key, chunks)
+        await asyncio.sleep(0)
+        self.now -= 1
+        return size
+
+
+@pytest.mark.parametrize(("size", "most"), [(10, 16), (10_000_000, 3), (30_000_000, 2)])
+async def test_as_many_blobs_are_copied_at_once_as_memory_bears(size: int, most: int) -> None:
+    source, target = MemoryBlobs(), Writes()
+    await source.store([(f"uploads/{number}", bytes(size)) for number in range(17 if size == 10 else 4)])
+    await run(BlobCopy(source, target).copy())
+
+    assert target.most == most
 
 
 @pytest.mark.parametrize("owner", [None, unfinished(CATALOG), moved(CATALOG, "s3://new")])
