@@ -15,7 +15,7 @@ from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
 from storage.blobs import Delete, Existence, Move, Open, Source, Stat, Store
 from storage.catalog.records import Claim, Original, Ready, Removed, StoredVariant
 from storage.catalog.requeuer import DAMAGED
-from storage.errors import BlobChanged, BlobNotFound, BlobPinned, BlobRefused, BlobsUnavailable
+from storage.errors import BlobChanged, BlobNotFound, BlobPinned, BlobRefused, BlobsUnavailable, KeyRefused
 from storage.keys import deletion_folder, trash_key, variant_key
 from storage.threads import in_thread
 
@@ -130,7 +130,8 @@ async def remove_upload(
     folder = deletion_folder(claim.upload.id, claim.token)
     try:
         await blobs.move(source, trash_key(folder, source))
-    except (BlobRefused, BlobPinned) as error:  # what is no regular file was never this upload's
+    # What is no regular file was never this upload's; and a bucket has no room for a key that is too long.
+    except (BlobRefused, BlobPinned, KeyRefused) as error:
         return Removed(claim, kept=str(error))
     return Removed(claim)
 

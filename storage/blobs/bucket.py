@@ -153,6 +153,7 @@ class Bucket:
                 )
 
     async def copy(self, key: str, to: str) -> None:
+        self.place.check_length(to)
         async with self._slots:
             with answered(key, self.place, f"{_PUT}, and {_GET} of {key}"):
                 await obstore.copy_async(self._store, key, to)
@@ -209,7 +210,8 @@ class Bucket:
 
 @contextmanager
 def answered(subject: str, place: S3Place, right: str = _GET) -> Iterator[None]:
-    """Raise what the client raises about `subject` (a key) as an error of this layer."""
+    """Raise what the client raises about `subject` (a key) as an error of this layer; or KeyRefused."""
+    place.check_length(subject)
     try:
         yield
     except AlreadyExistsError as error:

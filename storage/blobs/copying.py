@@ -1,6 +1,6 @@
 """Blobs copied from one storage to another, of whatever backends, while workers go on writing the first."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import Enum
@@ -158,17 +158,21 @@ class BlobCopy:
         seen, copies = await together(self._source.stat(keys), self._target.stat(keys))
         found = [info for info in seen.values() if isinstance(info, BlobInfo)]
         newer = [info.key for info in found if self._is_newer(area, info, copies[info.key])]
-        kept = [] if self._extra is Extra.TRASH else newer
+        kept = newer if self._extra is not Extra.TRASH else await self._make_room(newer)
         lacking = [info for info in found if not self._has_copy(area, info, copies[info.key])]
         lacking = [info for info in lacking if info.key not in kept]
         refused = {key: "it cannot be read" for key, info in seen.items() if info is Existence.UNKNOWN}
         if self._dry_run:
             sizes: Mapping[str, int] = {info.key: info.bytes for info in lacking}
         else:
-            await set_aside(self._target, self._folder, [key for key in newer if key not in kept])
             sizes = await self._copy_all(area, lacking, refused)
         same = len(found) - len(lacking) - len(kept)
-        return CopyStep(area, keys[-1], len(sizes), sum(sizes.values()), same, extra=kept, refused=refused)
+        return CopyStep(
+            area, keys[-1], len(sizes), sum(sizes.values()), same, extra=sorted(kept), refused=refused
+        )
+
+    async def _make_room(self, keys: Sequence[str]) -> Collection[str]:
+        return () if self._dry_run else await set_aside(self._target, self._folder, keys)
 
     async def _copy_all(
         self, area: str, infos: Sequence[BlobInfo], refused: dict[str, str]
@@ -215,11 +219,23 @@ class BlobCopy:
         return area == VARIANTS or info.changed_at + self._clocks_differ_s < copy.changed_at
 
 
-async def set_aside(target: Move, folder: str, keys: Sequence[str]) -> None:
-    """Move these to that folder of the target's trash, which a purge empties once the retention is over."""
+async def set_aside(target: Move, folder: str, keys: Sequence[str]) -> Collection[str]:
+    """Move these to that folder of the target's trash, which a purge empties once the retention is over.
+
+    Returns those that stay, because a key of the trash would be too long for the target.
+    """
+    stay: set[str] = set()
+
+    async def move(key: str) -> None:
+        try:
+            await target.move(key, trash_key(folder, key))
+        except KeyRefused:
+            stay.add(key)
+
     for start in range(0, len(keys), _AT_ONCE):
         group = keys[start : start + _AT_ONCE]
-        await together(*(target.move(key, trash_key(folder, key)) for key in group))
+        await together(*map(move, group))
+    return stay
 
 
 async def pieces(pages: AsyncGenerator[Sequence[str], None]) -> AsyncIterator[Sequence[str]]:

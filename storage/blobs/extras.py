@@ -78,10 +78,9 @@ class Extras:
 
     async def _set_aside(self, area: str, gone: Sequence[str]) -> ExtraStep:
         leaving = await self._leaving(area, gone)
-        if not self._dry_run:
-            await set_aside(self._target, self._folder, leaving)
-        kept = set(gone).difference(leaving) if area == UPLOADS else ()
-        return ExtraStep(len(leaving), sorted(kept))
+        stay = () if self._dry_run else await set_aside(self._target, self._folder, leaving)
+        kept = set(gone).difference(leaving).union(stay) if area == UPLOADS else ()
+        return ExtraStep(len(leaving) - len(stay), sorted(kept))
 
     async def _leaving(self, area: str, gone: Sequence[str]) -> Sequence[str]:
         if area == VARIANTS:

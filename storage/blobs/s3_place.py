@@ -10,7 +10,8 @@ from storage.errors import KeyRefused
 SCHEME = "s3://"
 ADDRESSINGS = ("auto", "path")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
-_LONGEST_PREFIX = 512  # bytes; S3 keys have at most 1,024, and ours come after it
+_LONGEST_KEY = 1024  # bytes, on S3
+_LONGEST_PREFIX = 512  # bytes; our keys come after it
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,14 @@ class S3Place:
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.bucket}/{self.prefix}" if self.prefix else f"{SCHEME}{self.bucket}"
+
+    def check_length(self, key: str) -> None:
+        """Raises: KeyRefused where the bucket cannot have that key, because of what stands before it."""
+        whole = f"{self.prefix}/{key}" if self.prefix else key
+        if (size := len(whole.encode(errors="replace"))) > _LONGEST_KEY:
+            raise KeyRefused(
+                f"a key has at most {_LONGEST_KEY} bytes in a bucket, with its prefix; this one has {size}"
+            )
 
     @property
     def url(self) -> str:

@@ -12,8 +12,8 @@ from storage.blobs import Storage
 from storage.blobs.copying import BlobCopy
 from storage.blobs.memory import MemoryBlobs
 from storage.blobs.opening import open_blobs
-from storage.errors import BlobsUnavailable
-from tests.support.blobs import listed
+from storage.errors import BlobsUnavailable, KeyRefused
+from tests.support.blobs import chunks, listed
 from tests.support.s3 import new_place
 from tests.support.s3_proxy import Fault, S3Proxy, s3_proxy
 
@@ -110,3 +110,19 @@ async def test_a_large_original_that_is_replaced_while_it_is_read_is_copied_as_i
     assert (step.copied, dict(step.refused)) == (1, {})
     assert await copy.get(key) == b"new" * 4_000_000
     s3.close()
+
+
+async def test_an_original_whose_key_is_too_long_for_a_bucket_is_named_and_the_rest_is_copied(
+    bucket: Storage,
+) -> None:
+    source = MemoryBlobs()
+    long = "/".join(["uploads", *["d" * 200] * 4, "f" * 190])
+    await source.store([(key, b"x") for key in (long, "uploads/z.jpg")])
+
+    [step] = [step async for step in BlobCopy(source, bucket).copy()]
+
+    assert (step.copied, list(step.refused)) == (1, [long])
+    assert "at most 1024 bytes" in step.refused[long]
+    for verb in (bucket.get(long), bucket.put(long, chunks(b"x")), bucket.move("uploads/z.jpg", long)):
+        with pytest.raises(KeyRefused):
+            await verb

@@ -423,6 +423,21 @@ async def test_an_original_that_another_upload_has_is_kept_and_that_is_said(
     assert report.kept == [(upload_id, "another upload has the same source")]
 
 
+@pytest.mark.parametrize("blobs", ["bucket"], indirect=True)
+async def test_an_original_whose_key_the_trash_of_a_bucket_cannot_have_is_kept_and_that_is_said(
+    catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uploads
+) -> None:
+    context = batch_context(catalog, blobs, sandbox, may_delete_originals=True)
+    upload_id = await uploads.put("/".join([*["d" * 200] * 4, "f" * 130 + ".jpg"]), jpeg())
+    await delete(catalog, upload_id, original=True)
+
+    report = await process(catalog, [upload_id], context)
+
+    assert (await found(catalog, upload_id)).state is State.DELETED
+    [(_, why)] = report.kept
+    assert "a key has at most 1024 bytes in a bucket" in why
+
+
 @on_files
 async def test_an_original_that_cannot_be_moved_ends_the_deletion_all_the_same_and_that_is_said(
     catalog: Catalog,
