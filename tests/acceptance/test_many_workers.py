@@ -70,7 +70,7 @@ def test_a_worker_that_comes_later_takes_what_another_one_has_taken_and_cannot_b
     second = workplace.start("stub", MEDIA_CPUS="1")
     workplace.listen(lambda got: len(got) >= 4)
 
-    assert second.logged("batch")
+    second.await_log("batch")
     assert not first.logged("batch")
     first.kill()
     assert second.stop() == 0
