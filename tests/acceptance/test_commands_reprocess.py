@@ -227,13 +227,13 @@ async def test_what_a_limit_leaves_for_later_is_not_passed_over_where_others_wer
     for number in range(A_JOB):
         await installation.upload(f"{number}")
     _, *others = [installation.names[upload_id] for upload_id in sorted(installation.names)]
-    count_waiting = Jobs.waiting
+    count_untaken = Jobs.untaken_anywhere
 
     async def somebody_is_quicker(queue: Jobs) -> int:
         installation.sql("UPDATE uploads SET state = 'failed' WHERE id = ?", min(installation.names))
-        return await count_waiting(queue)
+        return await count_untaken(queue)
 
-    monkeypatch.setattr(Jobs, "waiting", somebody_is_quicker)
+    monkeypatch.setattr(Jobs, "untaken_anywhere", somebody_is_quicker)
     for name, value in installation.env.items():
         monkeypatch.setenv(name, value)
     settings = Settings.load()

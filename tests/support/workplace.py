@@ -211,7 +211,7 @@ class Workplace:
         """
         env = self.env(**settings)
         process: Started
-        if "PYTHONPATH" not in env:
+        if by in _FORKED and "PYTHONPATH" not in env:
             process = LoggedProcess(fork_server.commands(), [*_FORKED[by], *options], env, self.home)
         else:
             command = [*_MORTAL, str(os.getpid()), *STARTS[by], *options]
