@@ -114,7 +114,7 @@ class Reports:
 
     async def count_all(self) -> Mapping[Place, Count]:
         """What all rows add up to, without a look at the totals."""
-        async with self._database.reading() as connection:
+        async with self._database.reading(patient=True) as connection:
             return await _amounts(connection, self._database.backend.counted)
 
     async def check_totals(self) -> Sequence[Total]:
