@@ -6,12 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from bench import photos, rounds
 from bench.contenders import ALL, BenchError, Contender
 from bench.processes import pinned
 from bench.rounds import Plan, Round
 from scripts.redis_server import RedisServer, temporary_redis
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def _rounds(
         for cores, server in servers:
             plan = Plan(cores, options.seconds, singles=options.singles if len(cores) == 1 else 0, work=work)
             for number in range(options.count):
-                for kind in _turned(kinds, number):
+                for kind in turned(kinds, number):
                     yield _said(rounds.run(kind, pictures, server, plan), f"round {number + 1}")
 
 
@@ -76,7 +79,7 @@ def _small(
         server = _server(stack, options.cores[0])
         plan = Plan(options.cores[0], options.seconds, passes=1, work=work)
         for number in range(min(options.count, 3)):
-            for kind in _turned(kinds, number):
+            for kind in turned(kinds, number):
                 yield _said(rounds.run(kind, little, server, plan), f"small {number + 1}")
 
 
@@ -85,9 +88,10 @@ def _server(stack: ExitStack, cores: Sequence[int]) -> RedisServer:
         return stack.enter_context(temporary_redis())
 
 
-def _turned(kinds: Sequence[type[Contender]], by: int) -> Sequence[type[Contender]]:
-    by %= len(kinds)
-    return [*kinds[by:], *kinds[:by]]
+def turned(starts: Sequence[T], by: int) -> Sequence[T]:
+    """Those, beginning with another one: who comes first in a round is not always the same."""
+    by %= len(starts)
+    return [*starts[by:], *starts[:by]]
 
 
 def _said(found: Round, name: str) -> Round:

@@ -13,7 +13,7 @@ import obstore
 from obstore.store import S3Store
 
 from bench import photos, rounds
-from bench.compare import say
+from bench.compare import say, turned
 from bench.contenders import MediaWorker, Place, Start
 from bench.filling import new_database
 from bench.processes import pinned
@@ -124,7 +124,7 @@ def run(options: Options, cores: Sequence[int], apart: Collection[int]) -> Measu
         found: dict[str, list[Round]] = {kind: [] for kind in kinds}
         for number in range(options.pairs):
             for kind, (pictures, plan) in kinds.items():
-                for start in _turned(starts, number):
+                for start in turned(starts, number):
                     found[kind].append(_said(rounds.run(start, pictures, redis, plan), kind))
         return found
 
@@ -132,11 +132,6 @@ def run(options: Options, cores: Sequence[int], apart: Collection[int]) -> Measu
 def _starts(postgres: PostgresServer, s3: S3Server, *, each: bool) -> Sequence[Start]:
     chosen = [(None, None), (postgres, s3), *([(postgres, None), (None, s3)] if each else [])]
     return [partial(Stored, postgres=one, s3=other) for one, other in chosen]
-
-
-def _turned(starts: Sequence[Start], by: int) -> Sequence[Start]:
-    by %= len(starts)
-    return [*starts[by:], *starts[:by]]
 
 
 def _said(found: Round, kind: str) -> Round:
