@@ -145,16 +145,21 @@ async def test_a_key_that_is_about_to_be_marked_gets_no_row(catalog: Catalog, an
     assert await rows_with_marks(catalog) == []
 
 
-@pytest.mark.parametrize("sweep_first", [False, True])
-async def test_a_superseded_row_is_current_again_or_deleted(
-    catalog: Catalog, another: Catalog, *, sweep_first: bool
-) -> None:
+async def superseded_and_made_again(catalog: Catalog) -> Ready:
+    """An outcome under a claim that has still to be committed: its variants have superseded rows."""
     await take(catalog, upload_event(1))
     await work(catalog)
     await take(catalog, upload_event(2))
     await commit(catalog, ready(await claim(catalog), "b" * 64))
     await take(catalog, upload_event(3))
-    again = ready(await claim(catalog))
+    return ready(await claim(catalog))
+
+
+@pytest.mark.parametrize("sweep_first", [False, True])
+async def test_a_superseded_row_is_current_again_or_deleted(
+    catalog: Catalog, another: Catalog, *, sweep_first: bool
+) -> None:
+    again = await superseded_and_made_again(catalog)
     assert await another.sweeps.lease(ONE, 60)
     mark = another.sweeps.mark_superseded(ONE, keys_of(again), FOREVER)
     if sweep_first:
@@ -188,12 +193,7 @@ async def test_a_row_that_is_about_to_name_a_moved_file_is_waited_for(
 async def test_a_superseded_row_that_becomes_current_is_not_dropped(
     catalog: Catalog, another: Catalog, *, sweep_first: bool
 ) -> None:
-    await take(catalog, upload_event(1))
-    await work(catalog)
-    await take(catalog, upload_event(2))
-    await commit(catalog, ready(await claim(catalog), "b" * 64))
-    await take(catalog, upload_event(3))
-    again = ready(await claim(catalog))
+    again = await superseded_and_made_again(catalog)
     drop = another.sweeps.drop_superseded(keys_of(again))
     if sweep_first:
         await beside(another, drop, commit(catalog, again))

@@ -3,14 +3,13 @@
 To put a million objects into a server of the tests takes half an hour. Who lists them notices no difference.
 """
 
-import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
 
-from tests.support.s3_proxy import S3Proxy
+from tests.support.s3_proxy import S3Proxy, serving
 
 PAGE = 1000  # the most that S3 lists in one answer
 _OBJECT = (
@@ -48,15 +47,6 @@ class LargeBucket(S3Proxy):
         ).encode()
 
 
-@contextmanager
-def large_bucket(endpoint: str, folder: str, keys: Sequence[str]) -> Iterator[LargeBucket]:
+def large_bucket(endpoint: str, folder: str, keys: Sequence[str]) -> AbstractContextManager[LargeBucket]:
     """One before that server, in threads of its own."""
-    bucket = LargeBucket(endpoint, folder, keys)
-    serving = threading.Thread(target=bucket.serve_forever, args=(0.05,), daemon=True)
-    serving.start()
-    try:
-        yield bucket
-    finally:
-        bucket.shutdown()
-        bucket.server_close()
-        serving.join(5)
+    return serving(LargeBucket(endpoint, folder, keys))

@@ -4,9 +4,9 @@ import http.client
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 Fault = Literal[
     "SlowDown",
@@ -175,15 +175,22 @@ for _method in ("HEAD", "PUT", "DELETE", "POST"):
 _OWN = ("content-length", "transfer-encoding", "connection")
 
 
-@contextmanager
-def s3_proxy(endpoint: str) -> Iterator[S3Proxy]:
+Proxy = TypeVar("Proxy", bound=S3Proxy)
+
+
+def s3_proxy(endpoint: str) -> AbstractContextManager[S3Proxy]:
     """One before that server, in threads of its own."""
-    proxy = S3Proxy(endpoint)
-    serving = threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True)
-    serving.start()
+    return serving(S3Proxy(endpoint))
+
+
+@contextmanager
+def serving(proxy: Proxy) -> Iterator[Proxy]:
+    """A proxy that serves, in threads of its own, and ends."""
+    thread = threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
     try:
         yield proxy
     finally:
         proxy.shutdown()
         proxy.server_close()
-        serving.join(5)
+        thread.join(5)
