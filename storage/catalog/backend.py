@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import Executable
+from sqlalchemy import Executable, Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from storage.catalog.condition import Condition
@@ -74,6 +74,11 @@ class Backend(Protocol):
 
     def stay_above(self, newest: Callable[[], Awaitable[int]]) -> None:
         """Have the outbox give no `seq` after an outage that is not above `newest`."""
+
+    async def insert(
+        self, connection: AsyncConnection, table: Table, rows: Sequence[Sequence[object]]
+    ) -> None:
+        """Insert many rows, each with a value for every column, in order."""
 
     async def give_numbers_above_rows(self, connection: AsyncConnection) -> None:
         """Have no number given from now on that a row has which was inserted with its number."""

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Table, delete, func, insert, select, true, tuple_, update
+from sqlalchemy import ColumnElement, Table, delete, func, select, true, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import tables
@@ -19,7 +19,6 @@ from storage.catalog.kv import read_value, replace_value, write_value
 from storage.catalog.moved import MOVED, Mark, read_mark
 from storage.catalog.outbox import Outbox
 from storage.catalog.reports import Reports
-from storage.catalog.rows import Row
 
 _TABLES = (
     tables.uploads,  # first: variants refer to it
@@ -33,9 +32,12 @@ _TABLES = (
 )
 _FILLED = "filled"  # the row of `kv` that says by which move its catalog was filled
 _OWN = ("id", "root", MOVED, _FILLED)  # rows of `kv` that are each catalog's own
-_PAGE = 1000  # rows
+# Variants by upload: two of their three indexes then grow at their end, and one is written all over.
+_ORDER = {tables.variants: (tables.variants.c.upload_id, tables.variants.c.key)}
+_PAGE = 5000  # rows: some KiB each; dead letters have 64 MiB at most, all together
 _EMPTIED = 10_000  # rows in a transaction: each is counted by the triggers of the totals
-_NUL = str.maketrans({"\0": "\N{REPLACEMENT CHARACTER}"})  # which Postgres takes in no text
+# Rows, after which what they have added to the totals is folded: all of it at once may take too long.
+_FOLDED = 100_000
 
 
 class MoveRefused(Exception):
@@ -82,12 +84,22 @@ class CatalogMove:
     Every verb raises CatalogUnavailable.
     """
 
-    def __init__(self, source: Database, target: Database, *, source_name: str, target_name: str) -> None:
+    def __init__(
+        self,
+        source: Database,
+        target: Database,
+        *,
+        source_name: str,
+        target_name: str,
+        folded_after: int = _FOLDED,
+    ) -> None:
         self._source = source
         self._target = target
         self._source_name = source_name
         self._target_name = target_name
         self._nonce = uuid4().hex
+        self._folded_after = folded_after
+        self._unfolded = 0
 
     async def check(self) -> None:
         """Raises: MoveRefused unless the target is new, or a copy of this catalog that nobody uses."""
@@ -178,23 +190,33 @@ class CatalogMove:
         first = select(*table.primary_key.columns).where(_is_copied(table)).limit(_EMPTIED)
         async with self._target.writing() as connection:
             await _check_mark(connection, filling)
-            return bool((await connection.execute(delete(table).where(key.in_(first)))).rowcount)
+            count = (await connection.execute(delete(table).where(key.in_(first)))).rowcount
+        await self._fold(count)
+        return bool(count)
 
     async def _copy(self, table: Table, filling: Mark) -> AsyncIterator[int]:
-        last: list[object] | None = None
-        key = list(table.primary_key.columns)
+        order = _ORDER.get(table, tuple(table.primary_key.columns))
+        beyond: ColumnElement[bool] = true()
         while True:
-            beyond = true() if last is None else tuple_(*key) > last
-            query = select(table).where(_is_copied(table), beyond).order_by(*key).limit(_PAGE)
+            query = select(*order, table).where(_is_copied(table), beyond).order_by(*order).limit(_PAGE)
             async with self._source.reading() as connection:
-                rows = [_cleaned(dict(row)) for row in (await connection.execute(query)).mappings()]
-            if not rows:
+                found = (await connection.execute(query)).all()
+            if not found:
                 return
             async with self._target.writing(relaxed_durability=True) as connection:
                 await _check_mark(connection, filling)
-                await connection.execute(insert(table), rows)
-            yield len(rows)
-            last = [rows[-1][column.name] for column in key]
+                rows = [row[len(order) :] for row in found]
+                await self._target.backend.insert(connection, table, rows)
+            await self._fold(len(found))
+            yield len(found)
+            beyond = tuple_(*order) > found[-1][: len(order)]
+
+    async def _fold(self, changed: int) -> None:
+        """Fold what was added to the totals, once the rows that were changed since are many."""
+        self._unfolded += changed
+        if self._unfolded >= self._folded_after:
+            await self._target.give_back()
+            self._unfolded = 0
 
     async def _compare(self) -> None:
         """Raises: MoveRefused where the rows, or what they add up to, are not the same on both sides."""
@@ -208,7 +230,7 @@ class CatalogMove:
             raise MoveRefused("The totals of the copy are not what its rows add up to: nothing has moved.")
 
     async def _finish_target(self, filling: Mark, own: Mapping[str, str]) -> None:
-        await self._target.give_back()  # every page has added to the totals
+        await self._target.give_back()
         async with self._target.writing() as connection:
             for name, value in own.items():
                 await connection.execute(
@@ -255,7 +277,3 @@ def _is_copied(table: Table) -> ColumnElement[bool]:
     if table is not tables.kv:
         return true()
     return tables.kv.c.name.not_in(_OWN) & ~tables.kv.c.name.startswith("lease:")
-
-
-def _cleaned(row: Row) -> Row:
-    return {name: value.translate(_NUL) if isinstance(value, str) else value for name, value in row.items()}

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, event, select, text
+from sqlalchemy import Connection, Table, event, select, text
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
@@ -139,6 +139,13 @@ class SqliteBackend:
 
     def stay_above(self, newest: Callable[[], Awaitable[int]]) -> None:
         """A file that was away has everything that was committed."""
+
+    async def insert(
+        self, connection: AsyncConnection, table: Table, rows: Sequence[Sequence[object]]
+    ) -> None:
+        """Insert them by one statement, which the driver runs for each."""
+        statement = str(insert(table).compile(dialect=connection.dialect))
+        await connection.exec_driver_sql(statement, [tuple(row) for row in rows])
 
     async def give_numbers_above_rows(self, connection: AsyncConnection) -> None:
         """It numbers rows after those that are there."""

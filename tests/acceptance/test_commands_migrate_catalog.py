@@ -1,14 +1,27 @@
 """`media migrate-catalog`: the catalog moves to another database while no worker runs."""
 
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from bench.processes import Peak
+from bench.scale import fill
+from scripts.postgres_server import PostgresServer
 from tests.support import pictures
 from tests.support.commands import document, media
-from tests.support.workplace import Workplace
+from tests.support.postgres import create_database
+from tests.support.workplace import BIN, Workplace
 
 SOURCE, LATER = "uploads/a.jpg", "uploads/b.jpg"
+FEW, MILLION = 10_000, 200_000  # uploads, of five rows each
+MOST_S, MOST_TIMES = 180, 1.25
 
 
 @pytest.fixture
@@ -68,3 +81,44 @@ def test_what_cannot_be_meant_is_refused(place: Workplace, words: list[str]) -> 
 
     assert ended.returncode == 2
     assert "--to" in ended.stderr
+
+
+@dataclass(frozen=True)
+class LargeMove:
+    """What moved, how long that took (s), and the peak memory of the command (bytes)."""
+
+    rows: Mapping[str, int]
+    seconds: float
+    peak: int
+
+
+def moved(place: Workplace, source: str, to: str) -> LargeMove:
+    command = [str(BIN / "media"), "migrate-catalog", "--to", to, "--json"]
+    env, began = place.env(MEDIA_CATALOG_URL=source), time.monotonic()
+    with (
+        subprocess.Popen(command, env=env, cwd=place.home, stdout=subprocess.PIPE, text=True) as moving,
+        Peak(moving.pid).watched() as peak,
+    ):
+        said, _ = moving.communicate()
+    assert moving.returncode == 0
+    return LargeMove(json.loads(said)["rows"], time.monotonic() - began, peak.bytes)
+
+
+@pytest.mark.campaign
+def test_a_million_rows_move_both_ways_in_three_minutes_each_and_in_no_more_memory(
+    workplace: Workplace, postgres_server: PostgresServer, migrated: Path
+) -> None:
+    found: dict[int, list[LargeMove]] = {FEW: [], MILLION: []}
+    for uploads, moves in found.items():
+        file = workplace.home / f"{uploads}.db"
+        shutil.copy(migrated, file)
+        fill(file, uploads)
+        server, new = create_database(postgres_server, f"moved_{uploads}"), url(file.with_suffix(".new"))
+        moves += [moved(workplace, url(file), server), moved(workplace, server, new)]
+        sys.stdout.write(f"to Postgres {moves[0]}\nto SQLite {moves[1]}\n")
+
+        assert {len(one.rows) for one in moves} == {3}
+        assert all(sum(one.rows.values()) == 5 * uploads for one in moves)
+    for few, million in zip(found[FEW], found[MILLION], strict=True):
+        assert million.seconds < MOST_S
+        assert million.peak < MOST_TIMES * few.peak

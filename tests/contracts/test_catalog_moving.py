@@ -7,12 +7,14 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from sqlalchemy import func, select, tuple_
 
 from storage.catalog.database import Database, identity, open_database
 from storage.catalog.moving import CatalogMove, MoveRefused, RowsCopied, cancel, count_rows
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.outbox import Outbox
 from storage.catalog.reports import Reports
+from storage.catalog.tables import totals_delta
 from storage.errors import CatalogMoved, CatalogUnavailable
 from tests.conftest import url_of
 from tests.support.catalogs import claim, commit, failed, letter, ready, take, upload_event
@@ -311,6 +313,24 @@ async def test_a_copy_that_adds_up_to_something_else_is_not_used(source: Catalog
         await run_beside_another()
 
     assert await is_used(source)
+
+
+@pytest.mark.parametrize("urls", ["sqlite-postgres"], indirect=True)
+async def test_what_a_move_adds_to_the_totals_is_folded_long_before_its_end(
+    source: Catalog, target: Database
+) -> None:
+    move = CatalogMove(source.database, target, source_name="old", target_name="new", folded_after=1)
+    places = tuple_(*totals_delta.c["what", "name", "detail", "day"])
+    counts = select(func.count(), func.count(places.distinct())).select_from(totals_delta)
+
+    seen = set()
+    async for step in move.run():
+        async with target.reading() as connection:
+            added, several = (await connection.execute(counts)).one()
+        seen.add(step.table)
+        assert added == several > 0
+
+    assert {"uploads", "variants"} <= seen
 
 
 @pytest.mark.parametrize("urls", ["sqlite-postgres"], indirect=True)
