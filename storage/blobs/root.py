@@ -95,15 +95,16 @@ class Root:
         self._devices[area] = device
 
     def _open_area(self, name: str, *, create: bool) -> int:
+        was_entered = name in self._devices  # asked first: another thread may be making the folder
         try:
             return os.open(name, _THROUGH_LINKS, dir_fd=self.fd)
         except FileNotFoundError:
-            self._check_absence(name)
+            self._check_absence(name, was_entered=was_entered)
             if not create:
                 raise
         return _make(self.fd, name, _THROUGH_LINKS)
 
-    def _check_absence(self, name: str) -> None:
+    def _check_absence(self, name: str, *, was_entered: bool) -> None:
         """A disk that is not mounted must not look like files that are gone."""
         path = self.path / name
         with suppress(FileNotFoundError, OSError):
@@ -114,7 +115,7 @@ class Root:
                 f"{path} was a volume of its own, and is gone. Is a disk not mounted? "
                 f"If it is to be a folder of this one: rm {self.path / VOLUMES}"
             )
-        if name == UPLOADS and name in self._devices:
+        if name == UPLOADS and was_entered:
             raise VolumeMissing(f"{path} is gone. Is a disk not mounted, or was it moved away?")
 
     # -- the root's identity

@@ -7,13 +7,16 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from storage.blobs import Existence
 from storage.blobs.local import LocalBlobs, open_local
+from storage.blobs.root import Root
 from storage.errors import BlobPinned, BlobRefused, BlobsUnavailable, VolumeMissing
 from tests.support.blobs import chunks, info_of, listed, stat_of
 from tests.support.disks import bound, small_disk
@@ -575,3 +578,19 @@ async def test_a_probe_that_fails_in_the_same_way_says_the_same(root: Path, call
             said.append(str(caught.value))
 
     assert said[0] == said[1]
+
+
+def test_the_first_writers_of_a_new_root_make_its_areas_together(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        for number in range(100):
+            (tmp_path / str(number)).mkdir()
+            root = Root(tmp_path / str(number), os.open(tmp_path / str(number), os.O_RDONLY))
+            starting = threading.Barrier(16)
+            list(pool.map(lambda _, root=root, starting=starting: first_write(root, starting), range(16)))
+            root.close()
+
+
+def first_write(root: Root, starting: threading.Barrier) -> None:
+    starting.wait()
+    with root.folder(["uploads"], create=True):
+        pass
