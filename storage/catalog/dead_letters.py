@@ -57,12 +57,12 @@ class DeadLetters:
     async def prune(self, before_ms: int) -> None:
         """Throw away what came before `before_ms`."""
         # In order of arrival, so that only what goes, and the first that stays, is read.
-        young = dead_letters.c.received_ms >= before_ms
-        first = select(dead_letters.c.id).where(young).order_by(dead_letters.c.id).limit(1)
+        old = dead_letters.c.received_ms < before_ms
+        first = select(dead_letters.c.id).where(~old).order_by(dead_letters.c.id).limit(1)
         async with self._database.writing() as connection:
             stays = (await connection.execute(first)).scalar_one_or_none()
-            old = dead_letters.c.id < stays if stays is not None else true()
-            await connection.execute(delete(dead_letters).where(old))
+            earlier = dead_letters.c.id < stays if stays is not None else true()
+            await connection.execute(delete(dead_letters).where(old, earlier))  # one may have arrived since
 
     @repeated
     async def prune_surplus(self, most: int = MOST, most_bytes: int = MOST_BYTES) -> int:

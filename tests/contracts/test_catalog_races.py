@@ -363,3 +363,16 @@ async def test_a_reader_that_remembers_the_greatest_seq_misses_no_message(
     await read_on()
 
     assert [message.id for message in seen] == [CAT, DOG]
+
+
+# -- dead letters
+
+
+async def test_a_dead_letter_that_arrives_while_old_ones_are_pruned_stays(
+    catalog: Catalog, another: Catalog
+) -> None:
+    before_ms = catalog.database.now_ms() - 1000
+    arriving = another.intake.take([], [letter("1-0")])
+    await beside(catalog, catalog.dead_letters.prune(before_ms), arriving, before="DELETE")
+
+    assert await catalog.dead_letters.count() == 1

@@ -25,12 +25,14 @@ async def beside(
     meanwhile: Callable[[], Awaitable[object]] | None = None,
     *,
     commits: int = 1,
+    before: str = "",
 ) -> tuple[A, B]:
     """Do all of `second`, as far as it gets, while `first`, of `catalog`, has done all but commit.
 
-    `meanwhile` comes last before that commit, which is the last of so many of `first`.
+    `meanwhile` comes last before that commit, which is the last of so many of `first`. With `before` it is
+    not a commit that is held, but the statement that begins like that.
     """
-    with _held(catalog, commits) as (arrived, go):
+    with _held(catalog, commits, before) as (arrived, go):
         one = asyncio.ensure_future(first)
         await asyncio.wait([one, asyncio.ensure_future(arrived.wait())], return_when=asyncio.FIRST_COMPLETED)
         assert not one.done(), f"it wrote nothing: {one.result()}"
@@ -43,23 +45,24 @@ async def beside(
 
 
 @contextmanager
-def _held(catalog: Catalog, number: int) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
-    """Hold that commit of what `catalog` writes; the events say that it has come, and that it may go on."""
+def _held(catalog: Catalog, number: int, before: str) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Hold that commit or statement of what `catalog` writes; the events say that it came, and may go on."""
     arrived, go = asyncio.Event(), asyncio.Event()
-    commits = itertools.count(1)
+    times = itertools.count(1)
 
-    def hold(connection: Any) -> None:
-        if connection.get_execution_options().get("writes") and next(commits) == number:
+    def hold(connection: Any, _cursor: Any = None, statement: str = "", *_: Any) -> None:
+        writes = connection.get_execution_options().get("writes")
+        if writes and statement.startswith(before) and next(times) == number:
             arrived.set()
             await_only(go.wait())
 
-    engine = catalog.database.backend.engine.sync_engine
-    event.listen(engine, "commit", hold)
+    held = catalog.database.backend.engine.sync_engine, "before_cursor_execute" if before else "commit", hold
+    event.listen(*held)
     try:
         yield arrived, go
     finally:
         go.set()
-        event.remove(engine, "commit", hold)
+        event.remove(*held)
 
 
 async def waits_for_a_lock(catalog: Catalog) -> bool:
