@@ -149,11 +149,18 @@ def check_memory(sandbox: Sandbox) -> Check:
 
 
 def check_jobs(queue: Queue, has_room: Callable[[], bool]) -> Check:
-    """Jobs that are due start, as far as this worker has room for them."""
+    """Jobs that are due start, as far as this worker has room for them.
+
+    How long one has waited is what was seen here: since when it is due is by the clock of whoever queued it.
+    """
+    seen: Mapping[tuple[bytes, float], float] = {}
 
     async def check() -> str | None:
-        waited = await queue.jobs.longest_due_s()
-        if waited is None or waited <= OVERDUE_AFTER_S or not has_room():
+        nonlocal seen
+        jobs, now = await queue.jobs.unbegun() if has_room() else (), time.monotonic()
+        seen = {job: seen.get(job, now) for job in jobs}
+        waited = now - min(seen.values(), default=now)
+        if waited <= OVERDUE_AFTER_S:
             return None
         return f"a job has been due for {waited:.0f} s and does not start"
 

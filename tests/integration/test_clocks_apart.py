@@ -25,6 +25,7 @@ from tests.support.host_clock import Clock
 from tests.support.sweeps import put
 from worker import tasks
 from worker.adoption import ADOPTION, Adoption, Listing, listing_of
+from worker.health import check_jobs
 from worker.publisher import go_on_above
 from worker.queue import Queue, connect, job_queue_of
 from worker.settings import Settings
@@ -113,6 +114,15 @@ async def test_a_job_that_was_put_far_off_by_a_clock_that_is_right_again_is_gone
     await other.heartbeats.beat("elsewhere:1:abc", "", healthy=True, expiry_s=60)
 
     assert await queue.jobs.alive([job_id]) == set()
+
+
+async def test_a_host_that_is_ahead_does_not_take_the_jobs_of_others_for_overdue(
+    queue: Queue, put_clock: Clock
+) -> None:
+    await queue.jobs.enqueue({uuid4().hex: [uuid4()]}, here=True)
+    put_clock(AN_HOUR_S)
+
+    assert await check_jobs(queue, lambda: True)() is None
 
 
 @pytest.mark.parametrize("ahead_s", [-AN_HOUR_S, AN_HOUR_S])

@@ -48,9 +48,9 @@ def test_no_time_that_hosts_compare_is_that_of_their_own_clocks() -> None:
         if re.search(reads, path.read_text())
     }
 
-    # SQLite's catalog and what is in memory have one host; arq's queue and its ticks go by a host's clock.
+    # SQLite's catalog and what is in memory have one host; arq's ticks go by a host's clock.
     clocks = {f"storage/catalog/{name}.py" for name in ("clock", "server_clock", "sqlite")}
-    one_host = {"storage/blobs/memory.py", "worker/queue/jobs.py", "worker/cron.py"}
+    one_host = {"storage/blobs/memory.py", "worker/cron.py"}
     shown = {"pipelines/stats/report.py", "pipelines/stats/drift.py", "worker/sweeping.py"}
     of_a_command = {"scripts/demo.py", "scripts/reprocess.py"}
     assert readers == clocks | one_host | shown | of_a_command

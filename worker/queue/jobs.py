@@ -1,8 +1,7 @@
 """The queue of jobs: what a worker does with arq's keys beyond what arq does itself."""
 
 import asyncio
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import cycle
 from uuid import UUID
 
@@ -178,16 +177,13 @@ class Jobs:
         if len(due) < at_once and await self.queues.take(at_once - len(due)):
             self.queued.set()
 
-    async def longest_due_s(self) -> float | None:
-        """How long this worker's oldest due job without a lock has been due, in s; None: there is none."""
-        due = await self._redis.zrangebyscore(
-            self.key, "-inf", time.time() * 1000, start=0, num=_OLDEST, withscores=True
+    async def unbegun(self) -> Collection[tuple[bytes, float]]:
+        """This worker's oldest due jobs without a lock, each with when it is due by whoever queued it."""
+        found = await self._redis.zrangebyscore(
+            self.key, "-inf", timestamp_ms(), start=0, num=_OLDEST, withscores=True
         )
-        if not due:
-            return None
-        running = await self._are_locked([job for job, _ in due])
-        waiting = [score for (_, score), busy in zip(due, running, strict=True) if not busy]
-        return time.time() - min(waiting) / 1000 if waiting else None
+        running = await self._are_locked([job for job, _ in found])
+        return [each for each, busy in zip(found, running, strict=True) if not busy]
 
     async def _due(self, queue: str) -> tuple[Sequence[bytes], int]:
         now = timestamp_ms()  # rounded as arq rounds when it enqueues, else the newest job may not be due yet
