@@ -98,6 +98,11 @@ def _each_of(element: each_of, compiler: SQLCompiler, **options: Any) -> str:  #
     return f"json_array_elements_text(CAST({compiler.process(element.clauses, **options)} AS json))"
 
 
+@compiles(schema.is_table, "postgresql")
+def _is_table(element: schema.is_table, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
+    return f"(to_regclass({compiler.process(element.clauses, **options)}) IS NOT NULL)"
+
+
 class PostgresBackend:
     """Readers and writers side by side, each transaction on a connection of the pool."""
 
