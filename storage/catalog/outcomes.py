@@ -5,9 +5,10 @@ that somebody else has taken over, or a mark that a sweep has set, may come betw
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import cache
 
-from sqlalchemy import BindParameter, bindparam, delete, exists, func, tuple_, update
+from sqlalchemy import Update, bindparam, delete, exists, func, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -54,21 +55,13 @@ _END_CLAIMS = (
     .values(holder=None)
     .returning(uploads)
 )
-_KEYS: BindParameter[Sequence[str]] = bindparam("keys", expanding=True)
-_IS_MARKED = exists().where(
-    deletion_marks.c.key.in_(_KEYS),
-    # A file that was moved away since the claim began may be one that its worker has found or published.
-    func.coalesce(deletion_marks.c.moved_ms, _LATER) >= bindparam("began_ms"),
-    (deletion_marks.c.moved_ms <= bindparam("until_ms")) | deletion_marks.c.moved_ms.is_(None),
-)
 _CHANGE = update(uploads).where(*MINE)
-_CHANGE_UNLESS_MARKED = _CHANGE.where(~_IS_MARKED)
 _SUPERSEDE = (
     update(variants)
     .where(
         variants.c.upload_id == bindparam("upload"),
         variants.c.superseded_ms.is_(None),
-        variants.c.key.not_in(_KEYS),
+        variants.c.key.not_in(bindparam("keys", expanding=True)),
     )
     .values(superseded_ms=bindparam("now"))
 )
@@ -80,6 +73,22 @@ _STORE = _NEW.on_conflict_do_update(
         "superseded_ms": None,
     },
 )
+
+
+@cache
+def _change_unless_marked(count: int) -> Update:
+    """The statement for so many keys: a list of any length would be written into it each time."""
+    is_marked = exists().where(
+        deletion_marks.c.key.in_([bindparam(name) for name in _key_names(count)]),
+        # A file that was moved away since the claim began may be one that its worker has found or published.
+        func.coalesce(deletion_marks.c.moved_ms, _LATER) >= bindparam("began_ms"),
+        (deletion_marks.c.moved_ms <= bindparam("until_ms")) | deletion_marks.c.moved_ms.is_(None),
+    )
+    return _CHANGE.where(~is_marked)
+
+
+def _key_names(count: int) -> Sequence[str]:
+    return [f"key_{number}" for number in range(count)]
 
 
 async def write_outcomes(
@@ -151,7 +160,8 @@ async def _write(
     match outcome:
         case Ready():
             marks = _marks_that_count(outcome, now, error_ms)
-            if not (await connection.execute(_CHANGE_UNLESS_MARKED, {**mine, **marks})).rowcount:
+            change = _change_unless_marked(len(outcome.variants))
+            if not (await connection.execute(change, {**mine, **marks})).rowcount:
                 return False
             await _supersede_others(connection, outcome, now)
         case Removed():
@@ -166,7 +176,12 @@ def _marks_that_count(outcome: Ready, now: int, error_ms: int) -> Row:
     began, until = outcome.claim.began_ms, now + _A_CLAIM_MS
     if now < began < now + _A_CENTURY_MS:
         began, until = 0, _LATER  # the clock was put back meanwhile: nobody knows what came after what
-    return {"keys": [one.key for one in outcome.variants], "began_ms": began - error_ms, "until_ms": until}
+    keys = [one.key for one in outcome.variants]
+    return {
+        **dict(zip(_key_names(len(keys)), keys, strict=True)),
+        "began_ms": began - error_ms,
+        "until_ms": until,
+    }
 
 
 async def _supersede_others(connection: AsyncConnection, outcome: Ready, now: int) -> None:
@@ -179,7 +194,7 @@ async def _supersede_others(connection: AsyncConnection, outcome: Ready, now: in
 def _new_variants(outcome: Outcome, now: int) -> Iterator[Row]:
     for number, variant in enumerate(outcome.variants if isinstance(outcome, Ready) else ()):
         upload_id = str(outcome.claim.upload.id)
-        yield {**asdict(variant), "upload_id": upload_id, "number": number, "made_ms": now}
+        yield {**vars(variant), "upload_id": upload_id, "number": number, "made_ms": now}
 
 
 # -- the state machine of outcomes, without a database
