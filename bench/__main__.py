@@ -103,14 +103,20 @@ def _stores(arguments: Sequence[str]) -> int:
 
 def _writers(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench writers", description=writers.__doc__)
-    parser.add_argument("--trips", type=float, nargs="+", default=writers.ROUND_TRIPS_MS, metavar="MS")
-    parser.add_argument("--writers", type=int, nargs="+", default=writers.WRITERS)
+    default = writers.Options()
+    parser.add_argument("--trips", type=float, nargs="+", default=default.trips_ms, metavar="MS")
+    parser.add_argument("--writers", type=int, nargs="+", default=default.writers)
     parser.add_argument(
-        "--seconds", type=float, default=6.0, help="how long each number of writers is at work"
+        "--seconds", type=float, default=default.seconds, help="how long each number of writers is at work"
     )
-    parser.add_argument("--rounds", type=int, default=2, help="rounds for each")
+    parser.add_argument("--rounds", type=int, default=default.rounds, help="rounds for each")
+    parser.add_argument(
+        "--share", type=float, default=default.share, help="the part of a core of a writer; 0: all there is"
+    )
     asked = parser.parse_args(arguments)
-    found = writers.run(asked.trips, asked.writers, asked.seconds, asked.rounds)
+    share = asked.share or None
+    options = writers.Options(asked.trips, asked.writers, asked.seconds, asked.rounds, share=share)
+    found = writers.run(options)
     sys.stdout.write(writers.table(found))
     return 0
 

@@ -1,4 +1,8 @@
-"""Whether group commits on Postgres grow with the number of writers, each with a round trip to the server."""
+"""Whether group commits on Postgres grow with the number of writers, each with a round trip to the server.
+
+Each writer has the same small part of a core, as if it were a host of its own. Then the machine is not what
+ends the growth, but what all writers share: the server, and its locks.
+"""
 
 import asyncio
 import os
@@ -6,8 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import asyncpg
@@ -17,6 +21,7 @@ from bench.contenders import BenchError
 from bench.filling import add_claimed, new_database
 from bench.processes import busy_ms, cpu_ms, tree
 from bench.report import Goal, goal_table
+from bench.small_hosts import NoSmallHostsError, open_small_host
 from bench.statistics import spread
 from scripts.postgres_server import PostgresServer, temporary_postgres
 from storage.catalog.database import open_database
@@ -25,7 +30,8 @@ WRITERS = (1, 2, 4, 8)
 ROUND_TRIPS_MS = (0.5, 20.0)
 GROUP = 16
 LEAST_TIMES = 1.85
-_MOST_GROUPS = 60  # a second, by one writer
+SHARE = 0.1  # of a core, for each writer
+_MOST_GROUPS = 200  # a second, by one writer with a core
 _LEAST_TRIPS = 20  # in a group
 _SAMPLE_S = 0.05
 _LOCKED = """
@@ -46,32 +52,67 @@ class Found:
     """CPU of a writer for a group."""
     server_ms: float
     """CPU of Postgres for a group."""
+    proxy_ms: float
+    """CPU of the proxy for a group."""
     locked: float
     """The part of the writers' time in which they waited for locks of one another."""
     busy: float
     """Cores that were busy, whoever with."""
 
 
-def run(
-    trips_ms: Sequence[float], writers: Sequence[int], seconds: float, rounds: int, group: int = GROUP
-) -> Sequence[Found]:
+@dataclass(frozen=True)
+class Options:
+    """What to measure, and for how long."""
+
+    trips_ms: Sequence[float] = ROUND_TRIPS_MS
+    writers: Sequence[int] = WRITERS
+    seconds: float = 6.0
+    rounds: int = 2
+    group: int = GROUP
+    share: float | None = SHARE
+    """Of a core, for each writer; None: writers have what there is."""
+
+    def uploads(self, trip_ms: float) -> int:
+        """More than a writer can commit."""
+        rates = [_MOST_GROUPS * (self.share or 1), 1000 / (_LEAST_TRIPS * trip_ms)]
+        return (int(self.seconds * min(rates)) + 2) * self.group
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """Something before the server that makes each round trip longer."""
+
+    pid: int
+    port: int
+    trip_ms: float
+
+
+def run(options: Options) -> Sequence[Found]:
     """Measure, each number of writers in turn, again and again. Raises: BenchError."""
+    options = replace(options, share=_possible(options.share))
     found = []
     with temporary_postgres() as server:
-        for trip_ms in trips_ms:
-            with _proxy(server.port, trip_ms) as port:
-                for number in range(rounds):
-                    for count in writers:
+        for trip_ms in options.trips_ms:
+            with _proxy(server.port, trip_ms) as proxy:
+                for number in range(options.rounds):
+                    for count in options.writers:
                         name = f"w{count}-{trip_ms}-{number}"
-                        url = asyncio.run(_prepared(server, name, count, _groups(seconds, trip_ms) * group))
-                        through = url.replace(f":{server.port}/", f":{port}/")
-                        found.append(_said(_measure(server, name, through, trip_ms, count, seconds, group)))
+                        url = asyncio.run(_prepared(server, name, count, options.uploads(trip_ms)))
+                        through = url.replace(f":{server.port}/", f":{proxy.port}/")
+                        found.append(_said(_measure(server, proxy, name, through, count, options)))
     return found
 
 
-def _groups(seconds: float, trip_ms: float) -> int:
-    """More groups than a writer can commit."""
-    return int(seconds * min(_MOST_GROUPS, 1000 / (_LEAST_TRIPS * trip_ms))) + 2
+def _possible(share: float | None) -> float | None:
+    """That part of a core, None where this machine cannot hold a process to it."""
+    if share is not None:
+        try:
+            with open_small_host(share):
+                pass
+        except NoSmallHostsError as error:
+            say(f"{error}. All writers share all cores, which may be what ends the growth.")
+            return None
+    return share
 
 
 async def _prepared(server: PostgresServer, name: str, writers: int, uploads: int) -> str:
@@ -83,35 +124,38 @@ async def _prepared(server: PostgresServer, name: str, writers: int, uploads: in
 
 
 def _measure(
-    server: PostgresServer, name: str, url: str, trip_ms: float, writers: int, seconds: float, group: int
+    server: PostgresServer, proxy: Proxy, name: str, url: str, writers: int, options: Options
 ) -> Found:
     with ExitStack() as stack:
-        children = [
-            stack.enter_context(_writer(url, f"writer-{number}", seconds, group)) for number in range(writers)
-        ]
+        children = [stack.enter_context(_writer(url, number, options)) for number in range(writers)]
         for child in children:
             _line(child)  # ready
-        spent, busy, began = _cpu_of(server), busy_ms(os.sched_getaffinity(0)), time.perf_counter()
+            if options.share is not None:
+                stack.enter_context(open_small_host(options.share)).move_here(child.pid)
+        before = _spent(server, proxy)
         for child in children:
             _say(child, "go")
         locked = asyncio.run(_locked(server, name, children))
-        spent, busy = _cpu_of(server) - spent, busy_ms(os.sched_getaffinity(0)) - busy
-        took_ms = (time.perf_counter() - began) * 1000
+        spent = [now - then for now, then in zip(_spent(server, proxy), before, strict=True)]
         each = [tuple(map(float, _line(child).split())) for child in children]
     groups = sum(done for done, _, _ in each)
+    server_ms, proxy_ms, busy, took_ms = spent
     return Found(
-        trip_ms,
+        proxy.trip_ms,
         writers,
         sum(done / took for done, took, _ in each),
         1000 * sum(cpu for _, _, cpu in each) / groups,
-        spent / groups,
+        server_ms / groups,
+        proxy_ms / groups,
         locked / writers,
         busy / took_ms,
     )
 
 
-def _cpu_of(server: PostgresServer) -> float:
-    return sum(map(cpu_ms, tree(server.pid)))
+def _spent(server: PostgresServer, proxy: Proxy) -> Sequence[float]:
+    """In ms, so far: CPU of the server, of the proxy, of everybody; time."""
+    of_server = sum(map(cpu_ms, tree(server.pid)))
+    return of_server, cpu_ms(proxy.pid), busy_ms(os.sched_getaffinity(0)), time.perf_counter() * 1000
 
 
 async def _locked(server: PostgresServer, name: str, children: Sequence[subprocess.Popen[str]]) -> float:
@@ -125,18 +169,16 @@ async def _locked(server: PostgresServer, name: str, children: Sequence[subproce
     return float(sum(seen) / max(1, len(seen)))
 
 
-@contextmanager
-def _writer(url: str, job_id: str, seconds: float, group: int) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "bench.writer", job_id, str(seconds), str(group)]
-    with _piped(command, MEDIA_CATALOG_URL=url) as child:
-        yield child
+def _writer(url: str, number: int, options: Options) -> AbstractContextManager[subprocess.Popen[str]]:
+    arguments = [f"writer-{number}", str(options.seconds), str(options.group)]
+    return _piped([sys.executable, "-m", "bench.writer", *arguments], MEDIA_CATALOG_URL=url)
 
 
 @contextmanager
-def _proxy(port: int, trip_ms: float) -> Iterator[int]:
-    """Something that makes each round trip to the server at `port` longer; yields its own port."""
+def _proxy(port: int, trip_ms: float) -> Iterator[Proxy]:
+    """Something that makes each round trip to the server at `port` longer."""
     with _piped([sys.executable, "-m", "bench.delay", str(port), str(trip_ms / 1000)]) as child:
-        yield int(_line(child))
+        yield Proxy(child.pid, int(_line(child)), trip_ms)
 
 
 @contextmanager
@@ -173,8 +215,8 @@ def _line(child: subprocess.Popen[str]) -> str:
 def _said(found: Found) -> Found:
     say(
         f"{found.trip_ms} ms, {found.writers} writers: {found.rate:6.1f} groups/s, CPU a group "
-        f"{found.writer_ms:.1f} + {found.server_ms:.1f} ms, {found.locked:.1%} waiting, "
-        f"{found.busy:.1f} cores busy"
+        f"{found.writer_ms:.1f} + {found.server_ms:.1f} + {found.proxy_ms:.1f} ms, "
+        f"{found.locked:.1%} waiting, {found.busy:.1f} cores busy"
     )
     return found
 
@@ -192,9 +234,9 @@ def goals(found: Sequence[Found]) -> Sequence[Goal]:
 def table(found: Sequence[Found]) -> str:
     """Medians, and what must hold."""
     lines = [
-        "| round trip | writers | group commits/s | CPU ms of a writer | CPU ms of Postgres | waits for "
-        "locks | cores busy |",
-        "|---:|---:|---:|---:|---:|---:|---:|",
+        "| round trip | writers | group commits/s | CPU ms of a writer | of Postgres | of the proxy "
+        "| waits for locks | cores busy |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for (trip_ms, writers), group in _grouped(found).items():
         rate = spread([one.rate for one in group])
@@ -204,6 +246,7 @@ def table(found: Sequence[Found]) -> str:
             f"{rate.median:.1f} ± {rate.percent:.0f} %",
             f"{_middle(one.writer_ms for one in group):.1f}",
             f"{_middle(one.server_ms for one in group):.1f}",
+            f"{_middle(one.proxy_ms for one in group):.1f}",
             f"{_middle(one.locked for one in group):.1%}",
             f"{_middle(one.busy for one in group):.1f}",
         ]

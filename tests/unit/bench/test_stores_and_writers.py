@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from bench import stores, writers
+from bench.processes import cpu_ms
 from bench.rounds import Round
+from bench.small_hosts import NoSmallHostsError, open_small_host
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -52,7 +54,7 @@ def test_the_table_of_stores_tells_the_servers_apart() -> None:
 
 
 def found(count: int, rate: float, trip_ms: float = 0.5) -> writers.Found:
-    return writers.Found(trip_ms, count, rate, 20.0, 10.0, 0.01, 1.5)
+    return writers.Found(trip_ms, count, rate, 20.0, 10.0, 2.0, 0.01, 1.5)
 
 
 def test_writers_are_compared_with_half_as_many_at_the_same_round_trip() -> None:
@@ -61,7 +63,24 @@ def test_writers_are_compared_with_half_as_many_at_the_same_round_trip() -> None
 
     assert [goal.found for goal in goals] == pytest.approx([1.9, 30 / 19, 2])
     assert [goal.met for goal in goals] == [True, False, True]
-    assert "| 0.5 ms | 2 | 19.0 ± 0 % | 20.0 | 10.0 | 1.0% | 1.5 |" in writers.table(rounds)
+    assert "| 0.5 ms | 2 | 19.0 ± 0 % | 20.0 | 10.0 | 2.0 | 1.0% | 1.5 |" in writers.table(rounds)
+
+
+def test_a_process_on_a_small_host_has_a_small_part_of_a_core() -> None:
+    try:
+        with (
+            open_small_host(0.1) as host,
+            subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy,
+        ):
+            host.move_here(busy.pid)
+            before, began = cpu_ms(busy.pid), time.monotonic()
+            time.sleep(0.4)
+            part = (cpu_ms(busy.pid) - before) / 1000 / (time.monotonic() - began)
+            busy.kill()
+    except NoSmallHostsError as error:
+        pytest.skip(str(error))
+
+    assert part < 0.2
 
 
 def test_a_round_trip_through_the_proxy_is_later_by_what_was_asked_for() -> None:
