@@ -126,12 +126,14 @@ async def _prepared(server: PostgresServer, name: str, writers: int, uploads: in
 def _measure(
     server: PostgresServer, proxy: Proxy, name: str, url: str, writers: int, options: Options
 ) -> Found:
-    with ExitStack() as stack:
+    with ExitStack() as stack:  # hosts first: who is on one has to end before it is removed
+        share = options.share
+        hosts = [stack.enter_context(open_small_host(share)) for _ in range(writers)] if share else []
         children = [stack.enter_context(_writer(url, number, options)) for number in range(writers)]
         for child in children:
             _line(child)  # ready
-            if options.share is not None:
-                stack.enter_context(open_small_host(options.share)).move_here(child.pid)
+        for host, child in zip(hosts, children, strict=False):
+            host.move_here(child.pid)
         before = _spent(server, proxy)
         for child in children:
             _say(child, "go")
