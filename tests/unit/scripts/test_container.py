@@ -53,6 +53,11 @@ COMPOSE = ("compose.yaml", "compose.many-hosts.yaml")
 each_compose = pytest.mark.parametrize("file", COMPOSE)
 
 
+def images(file: str) -> list[Any]:
+    """The services whose images others have made."""
+    return [service for service in compose(file)["services"].values() if "build" not in service]
+
+
 def compose(file: str = COMPOSE[0]) -> Any:
     return yaml.safe_load((ROOT / file).read_text())
 
@@ -163,6 +168,19 @@ def test_no_container_gains_a_right_writes_beside_its_volumes_or_listens_to_othe
         assert "no-new-privileges:true" in service["security_opt"]
         assert service["read_only"] is True
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+@each_compose
+def test_no_service_runs_as_root_who_has_no_right_to_the_files_of_others_there(file: str) -> None:
+    assert {service.get("user", "root") for service in images(file)} & {"root", "0"} == set()
+
+
+@each_compose
+def test_a_server_is_healthy_only_once_it_answers_by_the_network(file: str) -> None:
+    """While the image of Postgres makes its database, a server answers on the socket that will be stopped."""
+    for service in images(file):
+        command = " ".join(service["healthcheck"]["test"])
+        assert command.startswith("CMD redis-cli") or "127.0.0.1" in command
 
 
 @each_compose
