@@ -17,6 +17,7 @@ from worker.app import JOBS_AT_ONCE
 from worker.health_check import check
 from worker.lifecycle import shut_down, start_up
 from worker.logs import configure_logs, quiet_arq
+from worker.prompt_worker import PromptWorker
 from worker.queue import QueueUnavailable
 from worker.settings import Settings, SettingsError
 from worker.standard_error import say
@@ -49,6 +50,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module's attribute)
     if options:
         asyncio.run(_refuse_to_start(settings))
     quiet_arq()
+    arq.worker.Worker = PromptWorker  # type: ignore[misc]  # of which arq's command makes its worker
     return type(name, (), worker_settings(settings, burst=bool(options.get("burst"))))
 
 

@@ -4,10 +4,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 
 import structlog
-from arq.worker import Worker
 
 from pipelines.backoff import Backoff
 from pipelines.errors import DecoderUnavailable
@@ -16,6 +14,7 @@ from storage.errors import StorageError
 from worker.lifecycle import shut_down
 from worker.logs import configure_logs
 from worker.main import worker_settings
+from worker.prompt_worker import PromptWorker
 from worker.queue import QueueUnavailable, new_instance
 from worker.queue.mapping import OF_A_CONNECTION, mapped
 from worker.settings import Settings
@@ -25,7 +24,6 @@ log = structlog.get_logger(__name__)
 
 _GOODBYE_TIMEOUT_S = 5  # for the last commands to a Redis that may hang
 _HEALTHY_S = 30
-_LONGEST_PAUSE_S = 0.5  # between two polls
 
 
 async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECODER) -> None:
@@ -43,7 +41,6 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
     instance = new_instance()  # one for all restarts: what is in its queue is still its own
     while not shutdown.stopping.is_set():
         worker = PromptWorker(**worker_settings(settings, burst=burst, decoder=decoder, instance=instance))
-        worker.in_progress_timeout_s = settings.lease
         worker.ctx.update(shutdown=shutdown, away=away, worked_before=worked_before, started=False)
         shutdown.listen()
         began = time.monotonic()
@@ -82,47 +79,7 @@ def _outage(error: BaseException) -> tuple[str, str]:
     return "redis_unavailable", str(error)
 
 
-class PromptWorker(Worker):
-    """arq's worker, which polls as soon as this process has enqueued a job or ended one.
-
-    Otherwise only retries and jobs of other processes wait for a poll: while none is found, it polls half as
-    often each time, down to twice a second; arq wants that for its periodic tasks.
-    A job that outlived its lock is not started a second time beside itself.
-    """
-
-    _pause_s = 0.0
-
-    async def start_jobs(self, job_ids: list[bytes]) -> None:
-        # arq keeps one task for each id: of two runs, the second to end would fail, and finish the job.
-        # One that has ended stays until arq has seen what it failed of, which is right after this.
-        known = set(self.tasks)
-        await super().start_jobs([job for job in job_ids if job.decode() not in known])
-        for job_id in self.tasks.keys() - known:
-            self.tasks[job_id].add_done_callback(lambda _: self._queued.set())
-            self._pause_s = 0
-
-    async def run_cron(self, n: datetime, delay: float, num_windows: int = 2) -> None:
-        # What a worker enqueues that is to stop it does not run, and nobody else enqueues that tick.
-        if self.allow_pick_jobs:
-            await super().run_cron(n, delay, num_windows)
-
-    async def _poll_iteration(self) -> None:
-        longest_s = max(_LONGEST_PAUSE_S, self.poll_delay_s)
-        self._pause_s = min(max(2 * self._pause_s, self.poll_delay_s), longest_s)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._pause_s):
-                await self._queued.wait()
-                self._pause_s = 0
-        self._queued.clear()
-        await super()._poll_iteration()
-
-    @property
-    def _queued(self) -> asyncio.Event:
-        queued: asyncio.Event = self.ctx["app"].queue.jobs.queued
-        return queued
-
-
-async def _cancel_jobs(worker: Worker) -> None:
+async def _cancel_jobs(worker: PromptWorker) -> None:
     """End the jobs before their decoders are closed: a decoder that we end must not look like a crash.
 
     A job that waits for a Redis that hangs is abandoned after a few seconds.
@@ -137,7 +94,7 @@ async def _cancel_jobs(worker: Worker) -> None:
     worker.tasks.clear()
 
 
-async def _close(worker: Worker) -> None:
+async def _close(worker: PromptWorker) -> None:
     redis = worker.pool
     try:
         with suppress(QueueUnavailable), mapped():

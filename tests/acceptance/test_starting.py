@@ -4,14 +4,18 @@ import os
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from tests.support import pictures, processes
+from tests.support.job_queues import SHARED
 from tests.support.workplace import Workplace
 
+_POLL = f"ZRANGEBYSCORE {SHARED}:"
 BOTH = pytest.mark.parametrize("by", ["arq", "media"])
 
 
@@ -54,6 +58,20 @@ def test_a_burst_drains_the_stream_then_the_jobs_then_ends(
 
     assert ended.returncode == 0, ended.stderr
     assert workplace.check().states == ({"ready": events} if events else {})
+
+
+@BOTH
+def test_a_worker_with_nothing_to_do_polls_a_few_times_a_second_at_most(
+    workplace: Workplace, by: str
+) -> None:
+    workplace.start(by)
+    redis: Any = workplace.redis
+
+    with redis.monitor() as monitor:
+        times = (each["time"] for each in monitor.listen() if each["command"].startswith(_POLL))
+        first, *_, last = islice(times, 12)
+
+    assert last - first > 1
 
 
 def test_a_burst_takes_what_a_dead_worker_had_read(workplace: Workplace) -> None:

@@ -13,10 +13,10 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog.opening import Catalog
 from worker import tasks
 from worker.main import worker_settings
+from worker.prompt_worker import PromptWorker
 from worker.queue import queue_on
 from worker.settings import Settings
 from worker.shutdown import Shutdown
-from worker.supervise import PromptWorker
 
 TICK_LOCK_S = 60
 
@@ -46,7 +46,8 @@ async def test_the_jobs_of_a_long_sweep_follow_each_other_at_once(
         )
         options |= {"on_startup": nothing, "on_shutdown": nothing, "after_job_end": job_ended}
         options["cron_jobs"] = [job for job in options["cron_jobs"] if job.name.startswith("sweep")]
-        worker = PromptWorker(**{**options, "handle_signals": False, "ctx": {"app": app}})
+        ctx = {"app": app, "settings": settings}
+        worker = PromptWorker(**{**options, "handle_signals": False, "ctx": ctx})
         await queue.redis.enqueue_job(job := f"sweep:{settings.stream}", _job_id=f"{job}:1")
         running = asyncio.create_task(worker.async_run())
 

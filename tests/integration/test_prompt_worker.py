@@ -16,8 +16,9 @@ from arq.typing import WorkerCoroutine
 from arq.worker import func
 
 from scripts.redis_server import temporary_redis
+from worker.cron import every, tick
+from worker.prompt_worker import PromptWorker
 from worker.queue import PROCESS, Queue, QueueUnavailable, connect, deserialize, job_queue_of, serialize
-from worker.supervise import PromptWorker
 
 RARELY_S = 60.0
 OFTEN_S = 0.1
@@ -54,7 +55,7 @@ def _worker(queue: Queue, process: WorkerCoroutine, **options: Any) -> PromptWor
         handle_signals=False,
         job_serializer=serialize,
         job_deserializer=deserialize,
-        ctx={"app": SimpleNamespace(queue=queue)},
+        ctx={"app": SimpleNamespace(queue=queue), "settings": SimpleNamespace(lease=60)},
         **options,
     )
 
@@ -165,3 +166,21 @@ async def test_what_a_job_has_failed_of_is_raised_also_where_the_job_is_due_agai
             await asyncio.wait_for(worker.ended, RARELY_S / 4)
 
     assert worker.starts == []
+
+
+async def test_a_worker_that_is_to_stop_queues_no_tick_for_itself() -> None:
+    async def nothing(ctx: dict[Any, Any]) -> None: ...
+
+    with temporary_redis() as server:
+        redis = connect(server.url, job_queue_of("uploads"))
+        queue = Queue(redis, "uploads", "me", 1000)
+        crons = [tick(every(1), nothing, name="tick:uploads", timeout_s=60)]
+        worker = _worker(queue, nothing, cron_jobs=crons)
+        queued = []
+        for worker.allow_pick_jobs in (False, True):
+            for _ in range(2):  # a tick is known from the first time on
+                await worker.heart_beat()
+            queued.append(await redis.zcard(queue.jobs.key))
+        await redis.aclose(close_connection_pool=True)
+
+    assert queued == [0, 1]

@@ -1,0 +1,54 @@
+"""The worker of `media worker` and of arq's own command: arq's, which polls only as often as it must."""
+
+import asyncio
+from contextlib import suppress
+from datetime import datetime
+
+from arq.worker import Worker
+
+_LONGEST_PAUSE_S = 0.5  # between two polls
+
+
+class PromptWorker(Worker):
+    """arq's worker, which polls as soon as this process has enqueued a job or ended one.
+
+    Otherwise only retries and jobs of other processes wait for a poll: while none is found, it polls half as
+    often each time, down to twice a second; arq wants that for its periodic tasks.
+    A job that outlived its lock is not started a second time beside itself.
+    """
+
+    _pause_s = 0.0
+
+    async def main(self) -> None:
+        # arq's own lock of a job lasts for the longest of all jobs, however soon its worker dies.
+        self.in_progress_timeout_s = self.ctx["settings"].lease
+        await super().main()
+
+    async def start_jobs(self, job_ids: list[bytes]) -> None:
+        # arq keeps one task for each id: of two runs, the second to end would fail, and finish the job.
+        # One that has ended stays until arq has seen what it failed of, which is right after this.
+        known = set(self.tasks)
+        await super().start_jobs([job for job in job_ids if job.decode() not in known])
+        for job_id in self.tasks.keys() - known:
+            self.tasks[job_id].add_done_callback(lambda _: self._queued.set())
+            self._pause_s = 0
+
+    async def run_cron(self, n: datetime, delay: float, num_windows: int = 2) -> None:
+        # What a worker enqueues that is to stop it does not run, and nobody else enqueues that tick.
+        if self.allow_pick_jobs:
+            await super().run_cron(n, delay, num_windows)
+
+    async def _poll_iteration(self) -> None:
+        longest_s = max(_LONGEST_PAUSE_S, self.poll_delay_s)
+        self._pause_s = min(max(2 * self._pause_s, self.poll_delay_s), longest_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_s):
+                await self._queued.wait()
+                self._pause_s = 0
+        self._queued.clear()
+        await super()._poll_iteration()
+
+    @property
+    def _queued(self) -> asyncio.Event:
+        queued: asyncio.Event = self.ctx["app"].queue.jobs.queued
+        return queued
