@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -21,9 +22,10 @@ from arq.worker import Retry, func
 
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.support.tcp_proxy import TcpProxy
+from worker.cron import tick
+from worker.prompt_worker import PromptWorker
 from worker.queue import PROCESS, Queue, connect, deserialize, job_queue_of, new_instance, serialize
 from worker.queue.heartbeats import place
-from worker.supervise import PromptWorker
 
 STREAM = "media:uploads"
 INDEX = f"{STREAM}:queues"
@@ -548,7 +550,7 @@ async def test_a_job_that_begins_while_it_is_taken_stays_where_it_is(join: Join,
     assert await _queued(full) == {job}
 
 
-def _worker(queue: Queue, process: WorkerCoroutine) -> PromptWorker:
+def _worker(queue: Queue, process: WorkerCoroutine, **options: Any) -> PromptWorker:
     return PromptWorker(
         functions=[func(process, name=PROCESS)],
         queue_name=queue.jobs.key,
@@ -559,7 +561,44 @@ def _worker(queue: Queue, process: WorkerCoroutine) -> PromptWorker:
         job_serializer=serialize,
         job_deserializer=deserialize,
         ctx={"app": SimpleNamespace(queue=queue)},
+        **options,
     )
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_the_daily_tick_of_a_worker_that_dies_is_done_by_another_one_on_that_day(
+    join: Join, *, begun: bool
+) -> None:
+    """The tick's ID is the same for all workers: who queues it first has it in a queue of its own."""
+    done: list[str] = []
+    due = datetime.now().astimezone() + timedelta(seconds=0.5)
+
+    async def sweep(ctx: dict[str, Any], *_: object) -> None:
+        done.append(ctx["job_id"])
+
+    def once_a_day(after: datetime) -> datetime:
+        return due if after < due else due + timedelta(days=1)
+
+    queues = [join(ENDED), join()]
+    for queue in queues:
+        await queue.jobs.queues.take_over()  # as each does at its start
+    workers = [
+        _worker(queue, sweep, cron_jobs=[tick(once_a_day, sweep, name=f"sweep:{STREAM}", timeout_s=60)])
+        for queue in queues
+    ]
+    for worker in (*workers, *workers):  # the first time it learns when the tick is, the second it queues it
+        await worker.heart_beat()
+    [job] = await _queued(queues[0])
+    assert await _queued(queues[1]) == set()
+    if begun:
+        await queues[0].redis.set(in_progress_key_prefix.encode() + job, "1", px=700)  # as long as its lease
+
+    await queues[1].jobs.queues.take_over()
+    async with asyncio.timeout(10):
+        while not done:
+            await workers[1]._poll_iteration()
+
+    assert done == [job.decode()]
 
 
 async def test_a_job_that_was_taken_over_and_put_off_by_its_living_worker_ends_once(join: Join) -> None:
