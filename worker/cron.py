@@ -16,6 +16,7 @@ from worker.settings import Settings
 
 _TIMEOUT_S = 60
 _SWEEP_TIMEOUT_S = 300  # of one try: its last step may meet a slow disk
+_TRIES = 5
 _AN_HOUR_S = 3600  # for a daily task, or no worker runs it that is down at midnight
 _STEP_S = 2.0  # a clock that went back by less is as good as right
 
@@ -81,7 +82,8 @@ class Tick(CronJob):
 
 def tick(schedule: Schedule, coroutine: WorkerCoroutine, *, name: str, timeout_s: int) -> Tick:
     """A cron job of arq that runs when the schedule says so."""
-    job = Tick(**vars(cron(coroutine, name=name, timeout=timeout_s)))
+    # With arq's own single try, a tick whose worker died in it would be dropped by whoever takes it over.
+    job = Tick(**vars(cron(coroutine, name=name, timeout=timeout_s, max_tries=_TRIES)))
     job.schedule = schedule
     return job
 

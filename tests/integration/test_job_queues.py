@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 import redis
-from arq.constants import in_progress_key_prefix, job_key_prefix
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.typing import WorkerCoroutine
 from arq.utils import timestamp_ms
 from arq.worker import Retry, func
@@ -592,6 +592,7 @@ async def test_the_daily_tick_of_a_worker_that_dies_is_done_by_another_one_on_th
     assert await _queued(queues[1]) == set()
     if begun:
         await queues[0].redis.set(in_progress_key_prefix.encode() + job, "1", px=700)  # as long as its lease
+        await queues[0].redis.set(retry_key_prefix.encode() + job, "1")
 
     await queues[1].jobs.queues.take_over()
     async with asyncio.timeout(10):
