@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tests.support.elsewhere import elsewhere
 from tests.support.fork_server import LoggedProcess
 from tests.support.hosts import Host, two_hosts
 from tests.support.s3_workplace import S3Workplace
+from tests.support.tcp_proxy import Strike, TcpProxy
 from tests.support.workplace import WorkerProcess, database_on, eventually
 
 SERVERS = ("MEDIA_REDIS_URL", "MEDIA_CATALOG_URL", "MEDIA_S3_ENDPOINT")
@@ -25,13 +26,36 @@ FIVE_MINUTES_S = 300
 UPLOADS = 8  # at a time
 
 
+class _PublishingProxy(TcpProxy):
+    """Tells when a client of a bucket publishes a variant, before the bucket has it."""
+
+    def __init__(self, port: int, address: str, told: Callable[[], None]) -> None:
+        self._told = told
+        super().__init__(port, address)
+
+    def strike(self, chunk: bytes) -> Strike:
+        if chunk.startswith(b"PUT /") and b"/variants/" in chunk.split(b"\r\n", 1)[0]:
+            self._told()
+        return Strike.PASS
+
+
 class HostPlace:
     """One host, and the servers as it reaches them."""
 
     def __init__(self, host: Host, place: S3Workplace, stack: ExitStack, ahead_s: int = 0) -> None:
         self.host, self.place, self._ahead_s = host, place, ahead_s
-        urls = {name: place.env()[name] for name in SERVERS}
-        self._servers = {name: stack.enter_context(host.reaching(url)) for name, url in urls.items()}
+        self._to_be_cut_off, self._is_cut_off = threading.Event(), threading.Event()
+        self._servers = {
+            name: stack.enter_context(host.reaching(place.env()[name], self._proxy)) for name in SERVERS
+        }
+
+    def _proxy(self, port: int, gateway: str) -> TcpProxy:
+        return _PublishingProxy(port, gateway, self._a_variant_is_published)
+
+    def _a_variant_is_published(self) -> None:
+        if self._to_be_cut_off.is_set() and not self._is_cut_off.is_set():
+            self.host.cut_off()
+            self._is_cut_off.set()
 
     def start(self, *words: str) -> WorkerProcess:
         """Start the command `media …` there."""
@@ -52,14 +76,16 @@ class HostPlace:
         eventually(has_claimed, within=60)
         return sources
 
-    def cut_off_at_work(self, worker: WorkerProcess) -> list[str]:
-        """Cut this host off while its worker has claimed an upload; gives the sources that were sent."""
-        sources = self.send_until_at_work(worker, "first")
-        self.host.cut_off()
-        while not self._holds(worker):  # it had just ended
-            self.host.join()
-            sources += self.send_until_at_work(worker, f"again-{len(sources)}")
-            self.host.cut_off()
+    def cut_off_while_it_publishes(self) -> list[str]:
+        """Cut this host off once the bucket gets a variant from it; returns the sources that were sent."""
+        sources: list[str] = []
+
+        def is_cut_off() -> bool:
+            sources.extend(send(self.place, f"first/{len(sources)}", 2))
+            return self._is_cut_off.wait(0.2)
+
+        self._to_be_cut_off.set()
+        eventually(is_cut_off, within=60)
         return sources
 
     def _holds(self, worker: WorkerProcess) -> bool:
@@ -96,7 +122,7 @@ def test_a_host_that_is_cut_off_and_one_that_is_killed_lose_nothing_though_clock
         worker.await_log("worker_started", within=60)
 
     sources = send(place, "both")
-    sources += first.cut_off_at_work(workers[0])
+    sources += first.cut_off_while_it_publishes()
     cut_off = time.monotonic()
     sources += send(place, "cut")
     place.await_end_of(*sources, within=60)
@@ -104,6 +130,7 @@ def test_a_host_that_is_cut_off_and_one_that_is_killed_lose_nothing_though_clock
     threading.Event().wait(max(0, 2 * LEASE_S - (time.monotonic() - cut_off)))
     first.host.join()
     sources += send(place, "back")
+    eventually(lambda: bool(refused(workers[0])), within=60)
     sources += second.send_until_at_work(workers[1], "second")
     workers[1].kill()
     sources += send(place, "killed")
@@ -118,6 +145,11 @@ def test_a_host_that_is_cut_off_and_one_that_is_killed_lose_nothing_though_clock
     assert place.database.rows("SELECT DISTINCT attempts FROM uploads") == [{"attempts": 0}]
     assert place.database.rows("SELECT count(*) AS number FROM variants") == [{"number": 3 * len(sources)}]
     assert contradictions(place) == {}
+
+
+def refused(worker: WorkerProcess) -> list[int]:
+    """How many outcomes of each batch came when others had the claim."""
+    return [batch["fenced"] for batch in worker.logged("batch") if "fenced" in batch]
 
 
 def send(place: S3Workplace, name: str, number: int = UPLOADS) -> list[str]:

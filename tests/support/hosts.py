@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -47,11 +47,11 @@ class Host:
         _ip("link", "set", self._link, "up")
 
     @contextmanager
-    def reaching(self, url: str) -> Iterator[str]:
+    def reaching(self, url: str, through: Callable[[int, str], TcpProxy] = TcpProxy) -> Iterator[str]:
         """Let it reach a server of this machine; yields the server's URL as it is there."""
         port = urlsplit(url).port
         assert port, url
-        proxy = TcpProxy(port, self.gateway)
+        proxy = through(port, self.gateway)
         try:
             yield url.replace(f"127.0.0.1:{port}", f"{self.gateway}:{proxy.port}")
         finally:
