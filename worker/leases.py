@@ -12,7 +12,7 @@ from pipelines.poison import POISON_KEPT_MS
 from storage.catalog.opening import Catalog
 from storage.catalog.records import StalledUpload
 from storage.catalog.requeuer import NewJobs, Requeuer
-from storage.errors import CatalogDamaged
+from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue, QueueUnavailable
 
@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 ROWS_A_TICK = 1000
 _PAGES_A_TICK = 20  # of so many rows
 KEEP_MESSAGES_MS = 7 * 24 * 3600 * 1000
+KEEP_MARKS_MS = 7 * 24 * 3600 * 1000  # longer than any worker works on an upload
 KEEP_DEAD_LETTERS_MS = 30 * 24 * 3600 * 1000
 _UNSENT_AFTER_MS = 2_000  # a younger message is still being sent by its worker
 _LONGEST_LOCK_MS = 600_000  # other workers may have a longer lease than ours
@@ -87,6 +88,7 @@ async def reconcile(
         lambda: catalog.outbox.prune(now_ms() - KEEP_MESSAGES_MS),
         lambda: catalog.poison.prune(now_ms() - POISON_KEPT_MS),
         catalog.sweeps.clear_abandoned_marks,
+        lambda: catalog.sweeps.prune_marks(now_ms() - KEEP_MARKS_MS),
         lambda: catalog.dead_letters.prune(now_ms() - KEEP_DEAD_LETTERS_MS),
         lambda: _bound(catalog),
         lambda: queue.stream.forget_consumers(_GONE_AFTER_S * 1000),
@@ -144,12 +146,15 @@ async def _bound(catalog: Catalog) -> None:
 
 
 async def _each(*steps: Callable[[], Awaitable[object]]) -> None:
-    """Run every step, also after one that met a damaged page; its error is raised at the end."""
-    damaged: CatalogDamaged | None = None
+    """Run every step, also after one that failed: the next run may fail there again.
+
+    Raises: CatalogUnavailable, QueueUnavailable at the end, the first there was.
+    """
+    errors = []
     for step in steps:
         try:
             await step()
-        except CatalogDamaged as error:
-            damaged = error
-    if damaged is not None:
-        raise damaged
+        except (CatalogUnavailable, QueueUnavailable) as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]

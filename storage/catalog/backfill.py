@@ -43,7 +43,7 @@ class Backfill:
     async def count(self, wanted: Filter, after: str) -> int:
         """How many uploads there are after the id `after`."""
         query = select(func.count()).select_from(uploads).where(*_conditions(wanted, after))
-        async with self._database.reading() as connection:
+        async with self._database.reading(patient=True) as connection:
             return (await connection.execute(query)).scalar_one()
 
 

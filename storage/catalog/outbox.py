@@ -5,13 +5,14 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, insert, select, update
+from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.paging import pages
+from storage.catalog.pruning import prune
 from storage.catalog.records import Message
 from storage.catalog.rows import dump_message, to_message
 from storage.catalog.tables import outbox
@@ -88,12 +89,9 @@ class Outbox:
         """
         self._database.backend.stay_above(newest)
 
-    @repeated
     async def prune(self, before_ms: int) -> int:
-        """Forget messages made before `before_ms` that were sent; returns their number."""
-        query = delete(outbox).where(outbox.c.made_ms < before_ms, outbox.c.sent_ms.is_not(None))
-        async with self._database.writing() as connection:
-            return (await connection.execute(query)).rowcount
+        """Forget messages made before `before_ms` that were sent, or some of them; returns their number."""
+        return await prune(self._database, outbox.c.made_ms, before_ms, outbox.c.sent_ms.is_not(None))
 
 
 async def insert_messages(connection: AsyncConnection, messages: Sequence[Message]) -> Sequence[Message]:

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.paging import pages
+from storage.catalog.pruning import prune
 from storage.catalog.rows import without_nul
 from storage.catalog.tables import poison_contents
 
@@ -56,8 +57,9 @@ class Poison:
             for page in pages(sha256s):
                 await connection.execute(delete(poison_contents).where(poison_contents.c.sha256.in_(page)))
 
-    @repeated
-    async def prune(self, before_ms: int) -> None:
-        """Remove what was added before `before_ms`. Raises: CatalogUnavailable."""
-        async with self._database.writing() as connection:
-            await connection.execute(delete(poison_contents).where(poison_contents.c.made_ms < before_ms))
+    async def prune(self, before_ms: int) -> int:
+        """Remove what was added before `before_ms`, or some of it; returns how much.
+
+        Raises: CatalogUnavailable.
+        """
+        return await prune(self._database, poison_contents.c.made_ms, before_ms)

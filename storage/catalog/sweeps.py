@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.catalog import locks
 from storage.catalog.conflicts import repeated
 from storage.catalog.kv import dump, each_of
+from storage.catalog.pruning import prune
 from storage.catalog.sweep_records import SWEEP, SweepRecords, is_live, lease_holder
 from storage.catalog.tables import Big, deletion_marks, kv, variants
 
-KEEP_MARKS_MS = 7 * 24 * 3600 * 1000  # longer than any worker works on an upload
 _HAS_LEASE = exists().where(kv.c.name == SWEEP, lease_holder == bindparam("holder", type_=String))
 # Only where no row has the key: a Ready outcome asks for marks in the same way, in its own statement, and the
 # lock has one of the two wait for the other.
@@ -82,20 +82,25 @@ class Sweeps(SweepRecords):
     async def clear_abandoned_marks(self, holder: str = "") -> int:
         """Treat the keys that a dead sweep marked as moved; returns how many there were.
 
-        Does nothing while another than `holder` has the sweep lease. Marks older than a week are deleted.
+        Does nothing while another than `holder` has the sweep lease.
         """
-        now = self._database.now_ms()
-        unfinished, old = deletion_marks.c.moved_ms.is_(None), deletion_marks.c.moved_ms < now - KEEP_MARKS_MS
+        now, unfinished = self._database.now_ms(), deletion_marks.c.moved_ms.is_(None)
         async with self._database.reading() as connection:
-            found = await connection.execute(select(deletion_marks.c.key).where(unfinished | old))
+            found = await connection.execute(select(deletion_marks.c.key).where(unfinished).limit(1))
             if found.first() is None:
                 return 0
         anothers = exists().where(kv.c.name == SWEEP, lease_holder != holder, is_live(now))
         async with self._database.writing() as connection:
             await self._database.exclude(connection, locks.SWEEP)
-            await connection.execute(delete(deletion_marks).where(old))
             finished = update(deletion_marks).where(unfinished, ~anothers).values(moved_ms=now)
             return (await connection.execute(finished)).rowcount
+
+    async def prune_marks(self, before_ms: int) -> int:
+        """Delete the marks of keys that were moved before `before_ms`, or some of them; returns their number.
+
+        No worker works as long on an upload as they are old, so nobody asks for them any more.
+        """
+        return await prune(self._database, deletion_marks.c.moved_ms, before_ms)
 
     @repeated
     async def drop_superseded(self, keys: Sequence[str]) -> Sequence[str]:

@@ -14,8 +14,9 @@ from sqlalchemy import select, update
 
 from storage.catalog.locks import lock_uploads
 from storage.catalog.opening import Catalog
+from storage.catalog.poison import PoisonContent
 from storage.catalog.records import Message, Ready, State, StreamId, Taken
-from storage.catalog.tables import deletion_marks, uploads, variants
+from storage.catalog.tables import deletion_marks, poison_contents, uploads, variants
 from tests.support.catalogs import (
     CAT,
     SHA,
@@ -376,3 +377,19 @@ async def test_a_dead_letter_that_arrives_while_old_ones_are_pruned_stays(
     await beside(catalog, catalog.dead_letters.prune(before_ms), arriving, before="DELETE")
 
     assert await catalog.dead_letters.count() == 1
+
+
+# -- poison contents
+
+
+async def test_a_poison_content_that_is_met_again_while_old_ones_are_pruned_stays(
+    catalog: Catalog, another: Catalog
+) -> None:
+    before_ms = catalog.database.now_ms()
+    content = PoisonContent(SHA, 1, "v1", "decoder_crashed", "it died")
+    await catalog.poison.add(content)
+    async with catalog.database.writing() as connection:
+        await connection.execute(update(poison_contents).values(made_ms=before_ms - 1))
+    await beside(catalog, catalog.poison.add(content), another.poison.prune(before_ms))
+
+    assert await catalog.poison.all("v1") == [content]

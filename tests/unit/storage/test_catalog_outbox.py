@@ -1,7 +1,11 @@
 """The outbox and the dead letters: the messages that apps receive, and the entries that became no upload."""
 
+from uuid import uuid4
+
+import pytest
 from sqlalchemy import update
 
+from storage.catalog import pruning
 from storage.catalog.opening import Catalog
 from storage.catalog.records import Failed, State
 from storage.catalog.tables import dead_letters, outbox
@@ -14,6 +18,7 @@ from tests.support.catalogs import (
     letter,
     outbox_of,
     ready,
+    statements,
     take,
     upload_event,
 )
@@ -96,6 +101,20 @@ async def test_pruning_keeps_what_is_young_and_what_was_never_sent(catalog: Cata
 
     assert await catalog.outbox.prune(60_000) == 1
     assert [message.seq for message in await outbox_of(catalog)] == [1, 3]
+
+
+async def test_old_messages_are_pruned_in_pages_and_so_many_at_once(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "PAGE", 2)
+    monkeypatch.setattr(pruning, "PAGES", 2)
+    await take(catalog, *(delete_event(ms, uuid4()) for ms in range(1, 6)))
+    await catalog.outbox.mark_sent(await outbox_of(catalog))
+    with statements(catalog) as seen:
+        gone = [await catalog.outbox.prune(2**60) for _ in range(3)]
+
+    assert gone == [4, 1, 0]
+    assert len([each for each in seen if each.startswith("DELETE FROM outbox")]) == 4
 
 
 async def test_an_empty_outbox_has_the_number_zero(catalog: Catalog) -> None:

@@ -83,6 +83,21 @@ async def test_marks_are_looked_for_without_reading_all_of_them(catalog: Catalog
     assert not [step for step in steps if step.startswith("SCAN")], steps
 
 
+async def test_old_marks_are_pruned_and_those_of_files_that_are_being_moved_stay(catalog: Catalog) -> None:
+    await catalog.sweeps.lease("sweep", 60)
+    await catalog.sweeps.mark_for_deletion("sweep", ["old", "new", "open"])
+    await catalog.sweeps.clear_marks("sweep", moved=["old", "new"], untouched=[])
+    async with catalog.database.writing() as connection:
+        await connection.execute(
+            update(deletion_marks).where(deletion_marks.c.key == "old").values(moved_ms=5)
+        )
+
+    assert await catalog.sweeps.prune_marks(6) == 1
+    async with catalog.database.reading() as connection:
+        keys = (await connection.execute(select(deletion_marks.c.key))).scalars().all()
+    assert sorted(keys) == ["new", "open"]
+
+
 async def test_a_row_that_a_sweep_did_not_know_of_is_returned_to_it(catalog: Catalog) -> None:
     await take(catalog, upload_event(1))
     outcome = ready(await claim(catalog))
