@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from functools import cached_property
+from contextlib import asynccontextmanager, nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, NullPool, Table, bindparam, event, insert, text
+from sqlalchemy import BigInteger, Table, bindparam, event, insert, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
@@ -121,8 +120,6 @@ class PostgresBackend:
         self.engine = _new_engine(
             address,
             self._servers,
-            COMMAND_S,
-            TRANSACTION_S,
             pool_size=address.pool,
             max_overflow=0,
             pool_timeout=WAIT_S,
@@ -130,11 +127,6 @@ class PostgresBackend:
             pool_use_lifo=True,
         )
         event.listen(self.engine.sync_engine, "handle_error", _leave_replica)
-
-    @cached_property
-    def _patient(self) -> AsyncEngine:
-        """Connections for what takes minutes; none is kept."""
-        return _new_engine(self._address, self._servers, None, None, poolclass=NullPool)
 
     async def exists(self) -> bool:
         """Whether our tables are there. Raises: CatalogUnavailable, CatalogUnfit."""
@@ -166,9 +158,9 @@ class PostgresBackend:
     @asynccontextmanager
     async def reading(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
         """A transaction that sees one moment of the catalog, however many statements it has."""
-        async with (self._patient if patient else self.engine).connect() as connection:
+        async with self.engine.connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            async with connection.begin():
+            async with connection.begin(), _unhurried(connection) if patient else nullcontext():
                 await self._clock.keep_right(connection)
                 yield connection
 
@@ -191,7 +183,7 @@ class PostgresBackend:
     @asynccontextmanager
     async def migrating(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that has the tables for itself."""
-        async with self._patient.begin() as connection:
+        async with self.engine.begin() as connection, _unhurried(connection):
             await self.exclude(connection, _MIGRATION)
             yield connection
 
@@ -229,7 +221,7 @@ class PostgresBackend:
         async with self._returning:
             if self.condition.was_away and self._newest is not None:
                 newest = await self._newest()
-                async with self._patient.begin() as connection:
+                async with self.engine.begin() as connection:
                     await self.give_above(connection, newest)
             self.condition.was_away = False
 
@@ -303,21 +295,15 @@ class PostgresBackend:
         await self.engine.dispose()
 
 
-def _new_engine(
-    address: Address,
-    servers: Servers,
-    command_s: float | None,
-    transaction_s: float | None,
-    **pooling: object,
-) -> AsyncEngine:
+def _new_engine(address: Address, servers: Servers, **pooling: object) -> AsyncEngine:
     async def connect(**cached: int) -> Any:  # noqa: ANN401 (the driver's)
         connection = await servers.connect(
-            command_timeout=command_s,
+            command_timeout=COMMAND_S,
             server_settings={"application_name": "media-worker", **({} if address.pooler else _KEEPALIVE)},
             **cached,
         )
         if not address.pooler:
-            await connection.execute(_limits(connection, transaction_s, local=False))
+            await connection.execute(_limits(connection, TRANSACTION_S, local=False))
         return connection
 
     # A pooler gives each transaction another connection of its own, which knows no statement of the last.
@@ -331,10 +317,23 @@ def _new_engine(
     )
 
 
-def _limits(connection: Any, transaction_s: float | None, *, local: bool) -> str:  # noqa: ANN401 (the driver's)
-    """The statement that limits how long transactions last; `local`: the one that it is in."""
+@asynccontextmanager
+async def _unhurried(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Until the transaction ends, its statements may take minutes: without a connection beside the pool's."""
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    usual = driver._config  # which the driver reads for each statement, and sets only where it connects
+    driver._config = usual._replace(command_timeout=None)
+    try:
+        await connection.exec_driver_sql(_limits(driver, 0, local=True))
+        yield
+    finally:
+        driver._config = usual
+
+
+def _limits(connection: Any, transaction_s: float, *, local: bool) -> str:  # noqa: ANN401 (the driver's)
+    """The statement that limits how long transactions last (0: they may), or, `local`, the one it is in."""
     limits = {"idle_in_transaction_session_timeout": IDLE_S}
-    if transaction_s is not None and connection.get_server_version().major >= 17:
+    if connection.get_server_version().major >= 17:
         limits["transaction_timeout"] = transaction_s
     calls = (f"set_config('{name}', '{int(seconds * 1000)}', {local})" for name, seconds in limits.items())
     return f"SELECT {', '.join(calls)}"

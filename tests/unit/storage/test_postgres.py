@@ -304,18 +304,37 @@ async def test_keys_and_ids_are_in_the_order_of_their_bytes(catalog: Catalog) ->
 # -- transactions
 
 
-async def test_a_count_of_all_rows_may_take_longer_than_other_statements(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("pool", [1, 2])
+async def test_no_more_connections_are_opened_than_the_pool_has(
+    postgres_server: PostgresServer, postgres_url: str, pool: int
 ) -> None:
-    monkeypatch.setattr("storage.catalog.postgres.COMMAND_S", 0.2)
-    async with open_catalog(postgres_url) as catalog:
-        slow = text("SELECT pg_sleep(0.4)")
-        async with catalog.database.reading(patient=True) as connection:
-            await connection.execute(slow)
+    database, role = make_url(postgres_url).database, f"limited_{pool}"
+    await execute(postgres_server, f"CREATE ROLE {role} LOGIN PASSWORD 'secret' CONNECTION LIMIT {pool}")
+    await execute(postgres_server, f"ALTER DATABASE {database} OWNER TO {role}")
+    address = Address(changed(postgres_url, username=role, password="secret"), pool=pool)
+    async with open_catalog(address) as catalog:
+        catalog.outbox.stay_above(lambda: asyncio.sleep(0, 41))
+        before = await asyncio.gather(*(seq_of(catalog, ms) for ms in range(1, 6)))
+        counted = await asyncio.gather(*(catalog.reports.check_totals() for _ in range(3)))
+        await outage(catalog, postgres_server)
+        after = await seq_of(catalog, 6)
 
-        with pytest.raises(CatalogUnavailable):
-            async with catalog.database.reading() as connection:
-                await connection.execute(slow)
+    assert (sorted(before), counted, after) == ([1, 2, 3, 4, 5], [[]] * 3, 42)
+
+
+@pytest.mark.parametrize("limit", ["COMMAND_S", "TRANSACTION_S"])
+async def test_a_count_of_all_rows_may_take_longer_than_other_statements(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(postgres, limit, 0.3)
+    await catalog.database.backend.engine.dispose()  # new connections have that limit
+    slow = text("SELECT pg_sleep(0.6)")
+    async with catalog.database.reading(patient=True) as connection:
+        await connection.execute(slow)
+
+    with pytest.raises(CatalogUnavailable):
+        async with catalog.database.reading() as connection:
+            await connection.execute(slow)
 
 
 async def test_damage_is_reported_for_a_while_after_it_was_met(
