@@ -20,6 +20,7 @@ from tests.support.compiled import share_compiled_statements
 from tests.support.host_clock import put_clock
 from tests.support.postgres import execute, new_database
 from tests.support.postgres_pool import CatalogDatabases
+from tests.support.rotation import rotate, today
 from tests.support.s3 import ministack, seaweedfs
 from worker.logs import LogWriter
 
@@ -37,6 +38,14 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "sqlite: about SQLite alone, in a module whose tests run on both databases"
     )
     config.addinivalue_line("markers", "campaign: takes minutes; run by `pytest -m campaign`")
+    config.addinivalue_line(
+        "markers", "rotating(count): the suite runs so many of its cases a day; a campaign runs all"
+    )
+    today()
+
+
+def pytest_report_header() -> str:
+    return f"rotating cases: of {today()}"
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -46,6 +55,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if not _is_of_the_other_database(item)]
+    rotate(config, items)
     # The longest modules come first, so that no process works on one alone when the others have ended.
     items.sort(key=lambda item: not item.nodeid.startswith("tests/unit/storage/"))
     if "campaign" in str(config.getoption("markexpr")):

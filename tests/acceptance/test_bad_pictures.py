@@ -14,6 +14,7 @@ from tests.support.workplace import Workplace
         pytest.param(b"--hang--", "decode_timeout", marks=pytest.mark.campaign),
     ],
 )
+@pytest.mark.rotating(1)
 def test_a_picture_that_kills_its_decoder_harms_no_neighbour(
     workplace: Workplace, ending: bytes, code: str
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores can be chosen on Linux only")
 def test_a_quick_run_measures_the_worker_and_the_libvips_loop(tmp_path: Path) -> None:
     options = ["--quick", "--no-peers", "--cores", "1", "--photos", "scripts/pictures"]

@@ -195,6 +195,7 @@ def _catalog_cannot_be_made(place: Workplace) -> dict[str, str]:
         (_staging_is_a_file, "Writing", "staging"),
     ],
 )
+@pytest.mark.rotating(4)
 async def test_each_thing_that_is_broken_is_named_with_what_to_do(
     used: Workplace,
     break_it: Callable[[Workplace], dict[str, str] | None],
@@ -215,6 +216,7 @@ async def test_each_thing_that_is_broken_is_named_with_what_to_do(
 
 
 @pytest.mark.parametrize("area", ["uploads", "variants", "trash", "staging"])
+@pytest.mark.rotating(2)
 def test_each_folder_that_is_not_what_it_must_be_is_named(used: Workplace, area: str) -> None:
     shutil.rmtree(used.root / area, ignore_errors=True)
     (used.root / area).symlink_to(used.home / "not-mounted")
@@ -227,6 +229,7 @@ def test_each_folder_that_is_not_what_it_must_be_is_named(used: Workplace, area:
 
 
 @pytest.mark.parametrize("area", ["uploads", "variants", "trash"])
+@pytest.mark.rotating(2)
 def test_each_folder_without_rights_is_named_with_the_user(used: Workplace, area: str) -> None:
     (used.root / area).mkdir(exist_ok=True)
     (used.root / area).chmod(0)
@@ -338,6 +341,7 @@ def test_a_migration_that_is_pending_is_a_warning_until_a_worker_makes_it(
 
 
 @pytest.mark.parametrize("adopt", ["enqueue", "off"])
+@pytest.mark.rotating(1)
 def test_names_that_no_event_can_carry_are_counted_whether_workers_adopt_or_not(
     place: Workplace, adopt: str
 ) -> None:
@@ -362,6 +366,7 @@ def test_what_is_broken_ends_it_with_exit_code_1(used: Workplace) -> None:
 
 
 @pytest.mark.parametrize("folder", [".", "staging", "variants"])
+@pytest.mark.rotating(2)
 def test_a_folder_that_cannot_be_written_is_an_error(used: Workplace, folder: str) -> None:
     (used.root / "variants").mkdir(exist_ok=True)
     (used.root / folder).chmod(0o555)

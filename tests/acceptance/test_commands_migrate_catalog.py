@@ -76,6 +76,7 @@ def test_a_dry_run_counts_rows_and_makes_no_catalog(place: Workplace) -> None:
 
 
 @pytest.mark.parametrize("words", [[], ["--to", "new.db"], ["--to", "sqlite+aiosqlite:///x", "--cancel"]])
+@pytest.mark.rotating(2)
 def test_what_cannot_be_meant_is_refused(place: Workplace, words: list[str]) -> None:
     ended = media(place.env(), "migrate-catalog", *words)
 

@@ -48,6 +48,7 @@ def answer(place: S3Workplace, *words: str, **settings: str) -> Any:
     return json.loads(ended.stdout)
 
 
+@pytest.mark.rotating(1)
 def test_a_sweep_removes_orphans_and_makes_lost_variants_again(on_s3: S3Workplace) -> None:
     lost, *kept = on_s3.keys("variants")
     orphan = "variants/ab/cd/abcd0000-0000-4000-8000-000000000000.jpg"
@@ -68,6 +69,7 @@ def test_a_sweep_removes_orphans_and_makes_lost_variants_again(on_s3: S3Workplac
     on_s3.check()
 
 
+@pytest.mark.rotating(1)
 def test_the_trash_is_purged_when_its_time_is_over(on_s3: S3Workplace) -> None:
     orphan = "variants/ab/cd/abcd0000-0000-4000-8000-000000000000.jpg"
     obstore.put(on_s3.store, orphan, b"nobody's")
@@ -77,6 +79,7 @@ def test_the_trash_is_purged_when_its_time_is_over(on_s3: S3Workplace) -> None:
     assert on_s3.keys("trash") == []
 
 
+@pytest.mark.rotating(1)
 def test_damaged_variants_are_found_and_made_again(on_s3: S3Workplace) -> None:
     damaged = on_s3.keys("variants")[0]
     obstore.put(on_s3.store, damaged, b"rotten")
@@ -86,6 +89,7 @@ def test_damaged_variants_are_found_and_made_again(on_s3: S3Workplace) -> None:
     on_s3.check()
 
 
+@pytest.mark.rotating(1)
 def test_stats_count_what_is_really_there(on_s3: S3Workplace) -> None:
     on_s3.put("uploads/unannounced.jpg", pictures.small(9))
 
@@ -116,6 +120,7 @@ def test_an_upload_takes_as_many_requests_as_the_documentation_says(on_s3: S3Wor
     assert asked.total() == 6
 
 
+@pytest.mark.rotating(1)
 def test_a_lost_catalog_is_rebuilt_from_the_bucket(on_s3: S3Workplace) -> None:
     for path in on_s3.home.glob("catalog.db*"):
         path.unlink()
@@ -129,6 +134,7 @@ def test_a_lost_catalog_is_rebuilt_from_the_bucket(on_s3: S3Workplace) -> None:
     assert f"{on_s3.place} has a .media-root.json already" in refused.stderr
 
 
+@pytest.mark.rotating(1)
 def test_the_doctor_finds_the_bucket_well(on_s3: S3Workplace) -> None:
     found = {one["what"]: one for one in json.loads(media(on_s3, "doctor", "--json").stdout)}
 
@@ -136,6 +142,7 @@ def test_the_doctor_finds_the_bucket_well(on_s3: S3Workplace) -> None:
     assert str(on_s3.place) in found["Storage"]["detail"]
 
 
+@pytest.mark.rotating(1)
 def test_the_doctor_names_a_bucket_that_is_not_there(on_s3: S3Workplace) -> None:
     gone = media(on_s3, "doctor", MEDIA_STORAGE_URL="s3://no-such-bucket").stdout
     assert "There is no bucket no-such-bucket" in " ".join(gone.split())

@@ -96,6 +96,7 @@ def test_a_person_is_asked_first(place: Workplace) -> None:
 
 
 @pytest.mark.parametrize("how", ["--yes", "--json"])
+@pytest.mark.rotating(1)
 def test_without_a_question_the_losses_are_printed_too(place: Workplace, how: str) -> None:
     _lose_the_catalog(place)
 

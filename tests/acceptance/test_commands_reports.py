@@ -123,6 +123,7 @@ def test_an_unknown_upload_ends_with_1_and_what_is_no_id_with_2(
     "command",
     [["show", HOSTILE], ["events"], ["failed", "list"], ["show", HOSTILE, "--json"]],
 )
+@pytest.mark.rotating(2)
 def test_what_came_from_outside_is_escaped_on_the_terminal(used: Workplace, command: list[str]) -> None:
     code, shown = on_a_terminal(used.env(), *command)
 

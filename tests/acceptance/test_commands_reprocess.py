@@ -155,6 +155,7 @@ async def assorted(installation: UploadsWithoutWorker) -> UploadsWithoutWorker:
     ],
     ids=lambda words: " ".join(sorted(words)),
 )
+@pytest.mark.rotating(3)
 def test_an_option_says_which_uploads_are_done_again(
     assorted: UploadsWithoutWorker, options: list[str], names: set[str]
 ) -> None:
@@ -303,6 +304,7 @@ def _fill_stream(place: Workplace) -> None:
 @pytest.mark.parametrize(
     ("fill", "key"), [(_fill_queue, JOBS), (_fill_stream, "media:uploads")], ids=["jobs", "events"]
 )
+@pytest.mark.rotating(1)
 async def test_live_uploads_go_first(
     installation: UploadsWithoutWorker, fill: Callable[[Workplace], None], key: str
 ) -> None:

@@ -243,6 +243,7 @@ def test_a_worker_whose_sweep_is_stopped_says_so_and_touches_nothing(place: Work
 
 
 @pytest.mark.parametrize(("apply", "stays"), [("0", True), ("1", False)])
+@pytest.mark.rotating(1)
 def test_a_worker_sweeps_at_night_and_tidies_up_only_if_it_may(
     place: Workplace, apply: str, stays: bool
 ) -> None:

@@ -61,6 +61,7 @@ def _messages_until(place: Workplace, upload_id: str, mark: str) -> list[dict[st
     ["UU", "UD", "DU", "UDU", "DUD"]
     + [pytest.param(kinds, marks=pytest.mark.campaign) for kinds in ("DD", "UUD", "DUU", "DDU", "UDD")],
 )
+@pytest.mark.rotating(4)
 def test_after_events_while_an_upload_is_processed_the_last_one_counts(place: Workplace, kinds: str) -> None:
     source, upload_id = _fresh(place, pictures.large())
     place.send({"source": source})
@@ -85,6 +86,7 @@ def _ms(time_text: str) -> float:
 
 @pytest.mark.fault(23)
 @pytest.mark.parametrize("kinds", ["UD", "DU", "UDU", "DUD", "DD"])
+@pytest.mark.rotating(2)
 def test_of_events_that_come_at_once_the_last_one_counts(place: Workplace, kinds: str) -> None:
     source, upload_id = _fresh(place, pictures.small())
     place.send_all({"source": source} if kind == "U" else {"delete": upload_id} for kind in kinds)

@@ -61,6 +61,7 @@ def _empty(path: Path, outside: Path) -> None:
     [_link, _link_to_a_neighbour, _dangling_link, _fifo, _folder, _socket, _device, _empty],
     ids=lambda make: make.__name__.strip("_"),
 )
+@pytest.mark.rotating(3)
 def test_a_source_that_is_no_plain_file_is_refused_soon(
     live: Workplace, tmp_path: Path, make: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

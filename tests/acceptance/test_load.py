@@ -15,6 +15,7 @@ _SOON = 2.0  # times what the libvips loop takes, of one upload of a photo
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.campaign)])
+@pytest.mark.rotating(1)
 def test_two_workers_on_one_catalog_do_everything_once(workplace: Workplace, count: int) -> None:
     workers = [workplace.start(by, MEDIA_LEASE="15") for by in ("arq", "media")]
     sources = [workplace.put(f"uploads/{n % 50}/{n}.jpg", pictures.small(n)) for n in range(count)]

@@ -41,6 +41,7 @@ def test_jobs_that_vanish_are_requeued(workplace: Workplace) -> None:
 
 
 @pytest.mark.parametrize("lost", ["payloads", "places"])
+@pytest.mark.rotating(1)
 def test_half_a_job_is_requeued(workplace: Workplace, lost: str) -> None:
     sources = _queue_without_a_worker(workplace, 10)
     keys = list(workplace.redis.scan_iter("arq:job:*")) if lost == "payloads" else job_queues(workplace.redis)

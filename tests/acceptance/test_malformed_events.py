@@ -59,6 +59,7 @@ def _place(letter: Mapping[str, Any]) -> tuple[int, ...]:
 
 @pytest.mark.fault(20)
 @pytest.mark.parametrize("batch_size", ["50", "1"])
+@pytest.mark.rotating(1)
 def test_malformed_events_of_every_kind_between_good_ones_harm_none(
     workplace: Workplace, batch_size: str
 ) -> None:

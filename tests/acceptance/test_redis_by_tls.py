@@ -128,6 +128,7 @@ async def test_a_client_reads_its_certificates_once(tls_url: str, certificates: 
 
 
 @pytest.mark.parametrize("authority", ["the system's", "another one"])
+@pytest.mark.rotating(1)
 def test_an_untrusted_authority_is_reported_with_the_option(
     tls_url: str, certificates: Path, migrated: Path, tmp_path: Path, authority: str
 ) -> None:

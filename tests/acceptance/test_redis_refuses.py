@@ -88,6 +88,7 @@ def test_a_right_that_is_missing_is_named(place: Workplace, server: RedisServer,
 
 
 @pytest.mark.parametrize("command", [["stats"], ["enqueue", "a.jpg"], ["failed", "retry", "--all"]])
+@pytest.mark.rotating(2)
 def test_each_other_command_names_it_too(place: Workplace, server: RedisServer, command: list[str]) -> None:
     assert place.run("media", "--burst").returncode == 0
     (place.home / "a.jpg").write_bytes(b"a picture")

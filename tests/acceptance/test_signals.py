@@ -35,6 +35,7 @@ def _all_are_ready_at_the_first_attempt(place: Workplace, count: int = MANY) -> 
 
 @pytest.mark.fault(6)
 @pytest.mark.parametrize("by", [pytest.param("arq", marks=SLOW), "media"])
+@pytest.mark.rotating(1)
 def test_sigterm_in_the_middle_of_a_batch_counts_no_attempt_and_leaves_nothing(
     workplace: Workplace, by: str
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_worker_that_is_to_stop_leaves_at_once_what_it_has_not_begun(workplace
 
 
 @pytest.mark.parametrize("by", ["arq", pytest.param("media", marks=SLOW)])
+@pytest.mark.rotating(1)
 def test_sigkill_in_the_middle_of_a_batch_costs_the_lease_and_no_upload_an_attempt(
     workplace: Workplace, by: str
 ) -> None:

@@ -65,6 +65,7 @@ def test_a_worker_in_a_container_too_small_for_a_decoder_says_so_and_ends(workpl
 
 
 @pytest.mark.parametrize("memory_mib", [192, 256])
+@pytest.mark.rotating(1)
 def test_in_a_small_container_what_does_not_fit_is_refused_and_the_kernel_kills_nothing(
     redis_server: RedisServer, tmp_path: Path, memory_mib: int
 ) -> None:

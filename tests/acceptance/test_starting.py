@@ -20,6 +20,7 @@ BOTH = pytest.mark.parametrize("by", ["arq", "media"])
 
 
 @BOTH
+@pytest.mark.rotating(1)
 def test_wrong_settings_are_reported_all_at_once_with_exit_code_2(workplace: Workplace, by: str) -> None:
     wrong = {"MEDIA_REDIS_URL": "http://:hunter2@x", "MEDIA_LEASE": "never", "MEDIA_DAMAGED": "perhaps"}
 
@@ -48,6 +49,7 @@ def test_importing_the_worker_reads_no_environment() -> None:
     ("by", "events", "installed"),
     [("arq", 0, False), ("media", 1, True), ("arq", 30, True), ("media", 30, False)],
 )
+@pytest.mark.rotating(2)
 def test_a_burst_drains_the_stream_then_the_jobs_then_ends(
     workplace: Workplace, by: str, events: int, installed: bool
 ) -> None:
@@ -139,6 +141,7 @@ def _unmount(place: Workplace) -> None:
 @pytest.mark.parametrize(
     ("by", "mishap"), [("arq", _lose_marker), ("media", _bring_another_root), ("arq", _unmount)]
 )
+@pytest.mark.rotating(2)
 def test_a_worker_does_not_start_on_a_root_that_is_not_its_catalogs(
     workplace: Workplace, by: str, mishap: object
 ) -> None:
@@ -157,6 +160,7 @@ def test_a_worker_does_not_start_on_a_root_that_is_not_its_catalogs(
 
 
 @BOTH
+@pytest.mark.rotating(1)
 def test_a_worker_that_starts_before_a_volume_is_mounted_is_red_by_name_and_goes_on_when_it_is(
     workplace: Workplace, volume: Path, by: str
 ) -> None:

@@ -22,6 +22,7 @@ async def another(home: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("by", ["arq", "media"])
+@pytest.mark.rotating(1)
 async def test_a_worker_of_another_installation_does_not_start_on_a_stream_that_has_one(
     workplace: Workplace, tmp_path: Path, by: str
 ) -> None:

@@ -59,6 +59,7 @@ def _does_not_spin(worker: ForkedWorker, seconds: float) -> Iterator[None]:
         pytest.param("EIO", EVERY_TIME, marks=pytest.mark.campaign),
     ],
 )
+@pytest.mark.rotating(2)
 def test_a_disk_that_fails_once_at_any_write_delays_an_upload_and_leaves_nothing(
     places: FaultPlaces, error: str, times: Mapping[str, Sequence[int]]
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_disk_that_fails_once_at_any_write_delays_an_upload_and_leaves_nothing
         pytest.param("fsync", "ENOSPC", marks=pytest.mark.campaign),
     ],
 )
+@pytest.mark.rotating(2)
 def test_a_storage_that_is_down_is_waited_for_and_fails_no_upload(
     place: FaultPlace, call: str, error: str
 ) -> None:
@@ -171,6 +173,7 @@ def test_a_catalog_that_another_writer_locks_for_long_is_waited_for(place: Fault
 
 @pytest.mark.fault(31)
 @pytest.mark.parametrize("kind", ["full", pytest.param("locked", marks=pytest.mark.campaign)])
+@pytest.mark.rotating(1)
 def test_a_catalog_that_cannot_commit_is_waited_for(place: FaultPlace, kind: str) -> None:
     worker = place.start_worker(fault={"catalog": kind})
     place.await_state("ready", *place.upload(0))

@@ -17,8 +17,8 @@ WORK_S = 15.0  # that a hundred small pictures may take on a busy machine
 
 
 @pytest.mark.fault(14)
-def test_a_hundred_queued_uploads_outlive_a_redis_that_lost_everything(place: FaultPlace) -> None:
-    sources = place.upload(*range(100))
+def test_thirty_queued_uploads_outlive_a_redis_that_lost_everything(place: FaultPlace) -> None:
+    sources = place.upload(*range(30))
     fault = {"crash": ("take", "after", 1), "armed": True}
     victim = place.start_worker(fault=fault, ready=False, MEDIA_BATCH_SIZE="200")
     victim.wait()
@@ -79,6 +79,7 @@ def test_a_storm_of_cut_connections_loses_nothing(proxied: ProxiedPlace) -> None
 
 @pytest.mark.fault(16)
 @pytest.mark.parametrize("mode", ["cut_on_multi", "drop_exec_reply"])
+@pytest.mark.rotating(1)
 def test_transactions_that_are_cut_or_whose_reply_is_lost_make_nothing_twice(
     proxied: ProxiedPlace, mode: str
 ) -> None:
@@ -114,6 +115,7 @@ def test_jobs_whose_payload_has_gone_are_requeued(place: FaultPlace) -> None:
 
 @pytest.mark.fault(24)
 @pytest.mark.parametrize("with_lock", [True, False])
+@pytest.mark.rotating(1)
 def test_two_hundred_dead_ids_at_the_head_of_the_queue_hold_nobody_up(
     place: FaultPlace, with_lock: bool
 ) -> None:

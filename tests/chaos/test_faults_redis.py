@@ -144,6 +144,7 @@ def _in_each(
         pytest.param(AWAY, id="all", marks=pytest.mark.campaign),
     ],
 )
+@pytest.mark.rotating(1)
 def test_the_worker_is_at_work_within_ten_seconds_of_the_return_of_its_redis(
     proxied_places: ProxiedPlaces, ways: Iterable[str]
 ) -> None:

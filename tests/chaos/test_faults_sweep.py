@@ -143,6 +143,7 @@ async def test_a_listing_that_breaks_off_moves_nothing(
 
 @pytest.mark.fault(51)
 @ON_BOTH
+@pytest.mark.rotating(1)
 async def test_a_sweeper_that_has_lost_its_lease_touches_nothing_more(
     catalog: Catalog,
     local_blobs: LocalBlobs,

@@ -92,6 +92,7 @@ def test_a_sigterm_at_any_step_is_obeyed_and_costs_nobody_anything(places: Fault
         pytest.param(("renew", "before", 1), marks=pytest.mark.campaign),
     ],
 )
+@pytest.mark.rotating(2)
 def test_a_sigterm_while_a_job_starts_leaves_no_lock_and_counts_no_crash(
     place: FaultPlace, case: tuple[str, str, int]
 ) -> None:
@@ -222,9 +223,9 @@ def test_a_frozen_worker_is_reported_as_unhealthy_within_30_seconds(place: Fault
 
 
 @pytest.mark.fault(54)
-def test_six_seconds_of_everything_at_once_lose_nothing(place: FaultPlace, fork_server: ForkServer) -> None:
+def test_four_seconds_of_everything_at_once_lose_nothing(place: FaultPlace, fork_server: ForkServer) -> None:
     report = run_chaos(
-        place.home / "chaos", uploads=60, seconds=6, workers=2, seed=7, in_full=False, fork_server=fork_server
+        place.home / "chaos", uploads=40, seconds=4, workers=2, seed=7, in_full=False, fork_server=fork_server
     )
 
     assert sum(report.faults.values()) >= 3

@@ -59,6 +59,7 @@ async def found(catalog: Catalog, upload_id: UUID) -> Upload:
 
 
 @on_both
+@pytest.mark.rotating(1)
 async def test_bad_pictures_among_good_ones_cost_only_themselves(
     catalog: Catalog, blobs: Storage, uploads: Uploads
 ) -> None:
@@ -466,6 +467,7 @@ async def test_an_original_that_cannot_be_moved_ends_the_deletion_all_the_same_a
 
 @pytest.mark.parametrize("lack", ["right", "room", "folder"])
 @on_files
+@pytest.mark.rotating(2)
 async def test_a_deletion_ends_and_is_reported_where_the_trash_cannot_be_written(
     catalog: Catalog,
     blobs: Storage,
@@ -539,6 +541,7 @@ async def test_an_original_that_another_upload_has_by_another_spelling_is_kept(
 
 @pytest.mark.parametrize("original", [True, False])
 @on_both
+@pytest.mark.rotating(2)
 async def test_an_original_is_said_to_be_kept_only_where_it_was_to_go_and_is_there(
     catalog: Catalog, uploads: Uploads, context: BatchContext, *, original: bool
 ) -> None:

@@ -81,6 +81,7 @@ async def process(ids: Sequence[UUID], uploads: Uploads, context: BatchContext) 
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES.keys())
+@pytest.mark.rotating(2)
 async def test_no_file_is_reported_missing_while_the_root_is_another(
     catalog: Catalog, uploads: Uploads, context: BatchContext, root: Path, exchange: Exchange
 ) -> None:

@@ -94,6 +94,7 @@ def renders_under(*wrapper: str) -> str:
 
 
 @pytest.mark.parametrize(("action", "call"), [("EPERM", "memfd_create"), ("ENOSYS", "close_range")])
+@pytest.mark.rotating(1)
 def test_without_files_in_memory_or_a_quick_way_to_close_them_all_is_done(action: str, call: str) -> None:
     assert renders_under(sys.executable, FILTER, action, call, "--") == "2 0 1 2 3"
 

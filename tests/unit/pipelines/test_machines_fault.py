@@ -78,6 +78,7 @@ SHORTAGES: list[Shortage] = [crowded, short_of_memory, without_descriptors]
 
 @pytest.mark.parametrize("shortage", SHORTAGES, ids=lambda shortage: shortage.__name__)
 @pytest.mark.parametrize("engine", PICTURES)
+@pytest.mark.rotating(3)
 def test_no_picture_is_refused_for_what_the_machine_lacks(engine: str, shortage: Shortage) -> None:
     for content in [picture(kind) for kind in PICTURES[engine]]:
         with DecoderProcess(engine) as child:
@@ -101,6 +102,7 @@ def large(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize(("engine", "kind"), [("vips", "JPEG"), ("pillow", "BMP")])
+@pytest.mark.rotating(1)
 def test_no_picture_is_too_large_for_a_machine_that_gives_only_what_a_small_one_needs(
     engine: str, kind: str
 ) -> None:
@@ -198,6 +200,7 @@ async def test_a_signal_that_a_program_brings_on_itself_is_a_crash(rogue: Sandbo
 
 
 @pytest.mark.parametrize("fate", FATES)
+@pytest.mark.rotating(4)
 async def test_a_picture_that_only_pretends_so_ends_after_its_tries_and_is_not_remembered(
     rogue: Sandbox,
     catalog: Catalog,

@@ -112,6 +112,7 @@ async def states(catalog: Catalog, ids: Sequence[UUID]) -> list[tuple[State, int
 
 
 @ways
+@pytest.mark.rotating(2)
 async def test_while_no_decoder_can_be_started_no_upload_fails_and_all_are_ready_afterwards(
     way: Callable[[Release], AbstractContextManager[None]],
     release: Release,

@@ -45,6 +45,7 @@ async def work(pipeline: Pipeline, poison: PoisonList, name: str) -> str:
         ("grow", "too_much_memory", "too_much_memory"),
     ],
 )
+@pytest.mark.rotating(2)
 async def test_what_killed_a_decoder_is_refused_under_another_name_and_costs_no_other(
     pipeline: Pipeline, fault: str, first: str, again: str
 ) -> None:

@@ -26,6 +26,7 @@ def child() -> Iterator[DecoderProcess]:
 
 
 @pytest.mark.parametrize("photo", BUNDLED, ids=lambda path: path.stem)
+@pytest.mark.rotating(2)
 def test_a_bundled_photos_variants_look_like_a_lanczos_reduction_of_the_original(
     photo: Path, child: DecoderProcess
 ) -> None:

@@ -79,6 +79,7 @@ async def test_a_decoder_that_lies_or_dies_is_ended_and_replaced(rogue: Sandbox,
 
 @pytest.mark.fault(5)
 @pytest.mark.parametrize("fault", ["hang", "spin", "deaf", "half a frame"])
+@pytest.mark.rotating(2)
 async def test_a_decoder_that_never_answers_is_ended_soon_after_its_time(rogue: Sandbox, fault: str) -> None:
     began = time.monotonic()
     with pytest.raises(DecodeTimeout, match=r"longer to decode than the 0\.2 seconds"):

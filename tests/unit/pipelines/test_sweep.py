@@ -285,6 +285,7 @@ async def test_a_plan_that_another_applies_meanwhile_does_not_take_back_its_repo
 
 @pytest.mark.fault(27)
 @ON_BOTH
+@pytest.mark.rotating(1)
 async def test_only_one_sweep_is_at_work_at_a_time(sweeper: Sweeper, catalog: Catalog) -> None:
     await catalog.sweeps.lease("somebody else", 60)
 

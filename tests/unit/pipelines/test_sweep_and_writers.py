@@ -229,6 +229,7 @@ BEFORE = [nothing_there, an_orphan_of_that_name, superseded, missing]
 @pytest.mark.fault(44)
 @pytest.mark.parametrize("before", BEFORE)
 @on_all
+@pytest.mark.rotating(6)
 async def test_a_writer_between_some_steps_of_a_sweep_keeps_row_and_file_together(
     sweeper: Sweeper, catalog: Catalog, blobs: Storage, before: Any, database_kind: str
 ) -> None:
@@ -248,6 +249,7 @@ async def test_a_writer_between_any_steps_of_a_sweep_keeps_row_and_file_together
 
 
 @on_all
+@pytest.mark.rotating(2)
 async def test_a_writer_that_makes_the_same_name_again_between_plan_and_apply_keeps_its_file(
     sweeper: Sweeper, catalog: Catalog, blobs: Storage
 ) -> None:
@@ -268,6 +270,7 @@ async def test_a_writer_that_makes_the_same_name_again_between_plan_and_apply_ke
 
 @pytest.mark.fault(45)
 @on_all
+@pytest.mark.rotating(2)
 async def test_a_worker_that_was_frozen_while_its_file_was_taken_and_purged_publishes_it_again(
     sweeper: Sweeper, catalog: Catalog, blobs: Storage
 ) -> None:

@@ -202,6 +202,7 @@ RECIPES = {
 
 @pytest.mark.parametrize("name", RECIPES)
 @on_both
+@pytest.mark.rotating(4)
 async def test_whatever_becomes_of_a_recipe_no_name_ever_gets_other_bytes(
     pipeline: Pipeline, name: str
 ) -> None:
@@ -239,6 +240,7 @@ def panorama() -> bytes:
 
 
 @pytest.mark.parametrize("content", [pictures.medium(5), panorama()], ids=["photo", "panorama"])
+@pytest.mark.rotating(1)
 async def test_one_name_has_the_same_bytes_whatever_stands_beside_it(
     sandbox: Sandbox, content: bytes
 ) -> None:
@@ -375,6 +377,7 @@ async def removed(pipeline: Pipeline, name: str, *, with_original: bool) -> Clai
 
 @pytest.mark.parametrize("with_original", [True, False])
 @on_both
+@pytest.mark.rotating(2)
 async def test_removing_takes_the_variants_and_where_asked_the_original_to_the_trash(
     pipeline: Pipeline, *, with_original: bool
 ) -> None:

@@ -196,6 +196,7 @@ Writer = Callable[[Path], "asyncio.Future[None]"]
 @pytest.mark.parametrize(
     "write", [steadily, slowly, in_halves, empty_first, with_its_room_first, long_after_its_event]
 )
+@pytest.mark.rotating(3)
 async def test_a_file_that_is_still_being_written_is_ready_when_it_is_whole(
     context: Shop, write: Writer
 ) -> None:
@@ -271,6 +272,7 @@ def picture(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP"])
+@pytest.mark.rotating(2)
 async def test_a_picture_that_was_ready_before_it_was_whole_is_made_again_when_it_is(
     context: Shop, kind: str
 ) -> None:
