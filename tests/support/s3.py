@@ -22,7 +22,7 @@ from tests.support.clients import missing
 def seaweedfs() -> Iterator[SeaweedServer]:
     """A SeaweedFS for tests that leave it as they found it."""
     try:
-        with temporary_seaweedfs() as server, _keys(server):
+        with temporary_seaweedfs() as server, client_keys(server):
             yield server
     except S3NotFoundError as error:
         missing(str(error))
@@ -32,7 +32,7 @@ def seaweedfs() -> Iterator[SeaweedServer]:
 def ministack() -> Iterator[S3Server]:
     """An S3 that sorts listings by the whole key, as AWS does."""
     try:
-        with temporary_ministack() as server, _keys(server):
+        with temporary_ministack() as server, client_keys(server):
             yield server
     except S3NotFoundError as error:
         missing(str(error))
@@ -44,7 +44,7 @@ def new_place(server: S3Server, bucket: str = BUCKET) -> S3Place:
 
 
 @contextmanager
-def _keys(server: S3Server) -> Iterator[None]:
+def client_keys(server: S3Server) -> Iterator[None]:
     """The variables of the environment from which every client takes its key."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in server.env.items():

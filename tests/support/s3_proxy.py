@@ -4,9 +4,9 @@ import http.client
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 Fault = Literal[
     "SlowDown",
@@ -91,10 +91,6 @@ class S3Proxy(ThreadingHTTPServer):
             self._left -= 1
             return self._fault
 
-    def listed(self, method: str, path: str) -> bytes | None:
-        """The body of an answer that is not the server's."""
-        return None
-
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Who is cut off is no news."""
 
@@ -116,8 +112,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, b"<Error><Code>InternalError</Code></Error>")
         elif fault == "html":
             self._send(200, _HTML, {"Content-Type": "text/html"})
-        elif (listed := self.server.listed(self.command, self.path)) is not None:
-            self._send(200, listed, {"Content-Type": "application/xml"})
         else:
             self._pass(body, fault)
 
@@ -175,17 +169,10 @@ for _method in ("HEAD", "PUT", "DELETE", "POST"):
 _OWN = ("content-length", "transfer-encoding", "connection")
 
 
-Proxy = TypeVar("Proxy", bound=S3Proxy)
-
-
-def s3_proxy(endpoint: str) -> AbstractContextManager[S3Proxy]:
-    """One before that server, in threads of its own."""
-    return serving(S3Proxy(endpoint))
-
-
 @contextmanager
-def serving(proxy: Proxy) -> Iterator[Proxy]:
-    """A proxy that serves, in threads of its own, and ends."""
+def s3_proxy(endpoint: str) -> Iterator[S3Proxy]:
+    """One before that server, in threads of its own."""
+    proxy = S3Proxy(endpoint)
     thread = threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
