@@ -1,6 +1,7 @@
 """A bucket that is copied while its answers are wrong: what the catalog names is in the copy all the same."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,8 +13,9 @@ from storage.blobs import Storage
 from storage.blobs.copying import BlobCopy
 from storage.blobs.memory import MemoryBlobs
 from storage.blobs.opening import open_blobs
-from storage.errors import BlobsUnavailable, KeyRefused
+from storage.errors import BlobChanged, BlobsUnavailable, KeyRefused
 from tests.support.blobs import chunks, listed
+from tests.support.objects import ObjectsInBucket
 from tests.support.s3 import new_place
 from tests.support.s3_proxy import Fault, S3Proxy, s3_proxy
 
@@ -30,7 +32,7 @@ class KnownKeys:
         return [key for key in self.known if key.startswith(area) and after < key <= (upto or key)][:2]
 
 
-@pytest.mark.parametrize("fault", ["html", "error in 200", "short list"])
+@pytest.mark.parametrize("fault", ["html", "error in 200", "short list", "list with a gap"])
 async def test_a_listing_that_lies_each_time_leaves_nothing_of_the_catalog_out(
     seaweedfs: S3Server, fault: Fault
 ) -> None:
@@ -110,6 +112,18 @@ async def test_a_large_original_that_is_replaced_while_it_is_read_is_copied_as_i
     assert (step.copied, dict(step.refused)) == (1, {})
     assert await copy.get(key) == b"new" * 4_000_000
     s3.close()
+
+
+async def test_no_part_of_another_original_follows_the_first_part_of_a_large_one(seaweedfs: S3Server) -> None:
+    place, key = new_place(seaweedfs), "uploads/a.mov"
+    app = ObjectsInBucket(seaweedfs, place)
+    app.put(key, b"old" * 4_000_000)
+    async with open_blobs(place.url, create=True) as bucket, aclosing(bucket.read(key)) as parts:
+        assert (await anext(parts)).startswith(b"old")
+        app.put(key, b"new" * 4_000_000)
+
+        with pytest.raises(BlobChanged):
+            await anext(parts)
 
 
 async def test_an_original_whose_key_is_too_long_for_a_bucket_is_named_and_the_rest_is_copied(

@@ -20,6 +20,7 @@ Fault = Literal[
     "error in 200",
     "html",
     "short list",
+    "list with a gap",
     "no conditions",
 ]
 _REFUSALS = {
@@ -32,6 +33,7 @@ _REFUSALS = {
         "The region &apos;us-east-1&apos; is wrong; expecting &apos;eu-3&apos;",
     ),
 }
+_OBJECT = re.compile(rb"(<Contents>.*?</Contents>)", re.DOTALL)
 _HTML = b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"
 ALWAYS = 10**9
 
@@ -136,6 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
             first, _, _ = content.partition(b"</Contents>")
             first = first.replace(b"<IsTruncated>false", b"<IsTruncated>true")
             content = first + b"</Contents></ListBucketResult>"
+        if fault == "list with a gap":
+            parts = _OBJECT.split(content)  # what is between objects, and each of them
+            content = b"".join(parts[:3] + parts[4:])
         headers = {name: value for name, value in answer.getheaders() if name.lower() not in _OWN}
         self._send(
             answer.status, content, headers, answer.getheader("Content-Length"), half=fault == "half a body"
