@@ -8,7 +8,7 @@ from typing import Literal
 import structlog
 
 from pipelines.originals import announced_otherwise
-from storage.blobs import BlobInfo, Inspect, Storage
+from storage.blobs import BlobInfo, Existence, Inspect, Storage
 from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, StreamId, UploadRequested
 from storage.errors import KeyRefused
@@ -121,10 +121,15 @@ class Adoption:
         met = sorted({path for path in misnamed if after < path and (last is None or path <= last)})
         return Page(
             len(found),
-            [info.key for info in unknown if info.key not in known],
+            await self._there([info.key for info in unknown if info.key not in known]),
             last,
             [shown(path) for path in met],
         )
+
+    async def _there(self, keys: Sequence[str]) -> Sequence[str]:
+        """Without those that a listing alone shows: that of a bucket shows an object `a.jpg/` as `a.jpg`."""
+        seen = await self._blobs.stat(keys)
+        return [key for key in keys if seen[key] is not Existence.MISSING]
 
     async def _take_in(self, sources: Sequence[str]) -> None:
         nobody = DeadLetter("0-0", "invalid_event", "an adopted upload has no event", b"")

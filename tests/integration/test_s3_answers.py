@@ -13,9 +13,12 @@ import pytest
 from pipelines.stats.drift import scan
 from pipelines.sweep.findings import Ages
 from pipelines.sweep.plan import Plan, save
+from pipelines.sweep.planning import make_plan
 from pipelines.sweep.trash import known_plans
 from scripts.s3_server import SECRET_KEY, S3Server
 from storage.blobs import BlobInfo, Existence, Storage
+from storage.blobs.copying import BlobCopy
+from storage.blobs.memory import MemoryBlobs
 from storage.blobs.opening import open_blobs, read_owner
 from storage.blobs.s3_place import S3Place
 from storage.catalog.opening import Catalog
@@ -31,8 +34,9 @@ from storage.errors import (
 from tests.support.blobs import chunks, info_of, is_there, listed, stat_of
 from tests.support.objects import ObjectsInBucket
 from tests.support.s3 import new_place
+from tests.support.s3_console import put_raw
 from tests.support.s3_proxy import Fault, S3Proxy, s3_proxy
-from tests.support.sweeps import new_key, put, recorded
+from tests.support.sweeps import new_key, put, recorded, sweeper_on
 
 KEYS = [f"variants/ab/cd/{number}.jpg" for number in range(5)]
 PASSING: tuple[Fault, ...] = ("SlowDown", "InternalError", "cut", "lost reply")
@@ -384,6 +388,26 @@ async def test_objects_that_no_key_can_name_are_passed_over_and_told(ministack: 
         assert infos[0] == replace(await info_of(blobs, usual[0]), identity=infos[0].identity)
     assert rests == [usual[at + 1 :] for at in range(len(usual))]
     assert set(told) == set(strange)
+
+
+async def test_an_object_whose_key_ends_in_a_slash_is_never_taken_for_the_one_without(
+    ministack: S3Server, catalog: Catalog
+) -> None:
+    place, copy = new_place(ministack), MemoryBlobs()
+    both, lost, strange = new_key(), new_key(), new_key()
+    async with open_blobs(place.url, create=True) as blobs:
+        await blobs.bind("ours", catalog_is_new=True)
+        await recorded(catalog, [await put(blobs, both), lost])
+        for key in (both, lost, strange):
+            put_raw(place, f"{key}/", b"another's")
+        plan = await make_plan(sweeper_on(catalog, blobs, grace_s=-60))
+        drift = await scan(catalog, blobs, Ages(time.time() + 60, 0))
+        steps = [step async for step in BlobCopy(blobs, copy).copy()]
+
+    assert not any(plan.counts.values())
+    assert {name: one.count for name, one in drift.findings.items() if one.count} == {"missing": 1, "lost": 1}
+    assert await listed(copy, "variants") == [both]
+    assert sum(step.copied for step in steps) == 1
 
 
 @pytest.mark.parametrize("key", ["uploads/a", KEYS[0]])

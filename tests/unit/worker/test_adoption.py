@@ -2,15 +2,21 @@
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from scripts.s3_server import S3Server
+from storage.blobs import Storage
 from storage.blobs.local import LocalBlobs
+from storage.blobs.opening import open_blobs
 from storage.catalog.opening import Catalog
 from storage.keys import spellings
 from tests.support.catalogs import take, upload_event
+from tests.support.s3 import new_place
+from tests.support.s3_console import put_raw
 from worker import adoption
 from worker.adoption import ADOPTION, Adoption, listing_of
 from worker.queue import Queue, connect, job_queue_of
@@ -23,9 +29,15 @@ COMPOSED = "uploads/B\u00e4r/\u00e4.jpg"
 async def adopting(catalog: Catalog, local_blobs: LocalBlobs, root: Path) -> AsyncIterator[Adoption]:
     """An adoption that only reports, and so asks nothing of its Redis."""
     (root / "uploads").mkdir()
+    async with adoption_from(local_blobs, catalog) as adopting:
+        yield adopting
+
+
+@asynccontextmanager
+async def adoption_from(blobs: Storage, catalog: Catalog) -> AsyncIterator[Adoption]:
     redis = connect("redis://127.0.0.1:1/0", job_queue_of("media:uploads"))
     queue = Queue(redis, "media:uploads", "me", 1000)
-    yield Adoption(local_blobs, catalog, queue, grace_s=-1)
+    yield Adoption(blobs, catalog, queue, grace_s=-60)
     await redis.aclose(close_connection_pool=True)
 
 
@@ -83,3 +95,14 @@ async def test_an_original_beside_an_announced_one_that_differs_only_in_spelling
     await take(catalog, upload_event(1, source=COMPOSED))
 
     assert (await adopting.page("")).unknown == [DECOMPOSED]
+
+
+async def test_an_object_whose_key_ends_in_a_slash_is_no_original(
+    catalog: Catalog, ministack: S3Server
+) -> None:
+    place = new_place(ministack)
+    for key in ("uploads/a.jpg/", "uploads/b.jpg"):
+        put_raw(place, key, b"x")
+
+    async with open_blobs(place.url, create=True) as blobs, adoption_from(blobs, catalog) as adopting:
+        assert (await adopting.page("")).unknown == ["uploads/b.jpg"]
