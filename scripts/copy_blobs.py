@@ -138,7 +138,7 @@ async def _copy(
         await blobs.rebind(moved(catalog.id, url))
         done.finished = True
         return done
-    await check_target(target, catalog.id, url)
+    await check_target(target, catalog.id, url, dry_run=dry_run)
     if finish and not dry_run:
         await _require_no_worker(settings)
     if not dry_run:

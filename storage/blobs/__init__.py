@@ -132,6 +132,11 @@ class Probe(Protocol):
         """Write and remove a little, as a test of the storage as a whole."""
 
 
+class ProveListing(Protocol):
+    async def prove_listing(self) -> None:
+        """Write and remove a little that a listing shows in between. Raises: BlobsUnavailable if not."""
+
+
 class CheckIdentity(Protocol):
     async def check_identity(self) -> None:
         """Raises: RootMismatch where this is not the storage that it was."""
@@ -187,7 +192,9 @@ async def stat_listed(
                         yield info
 
 
-class Blobs(Open, Read, Get, Put, Store, Delete, Move, Inspect, Probe, CheckIdentity, Room, Protocol):
+class Blobs(
+    Open, Read, Get, Put, Store, Delete, Move, Inspect, Probe, ProveListing, CheckIdentity, Room, Protocol
+):
     """All verbs. Ask for less wherever less will do."""
 
 

@@ -7,7 +7,18 @@ from enum import Enum
 from typing import Protocol
 from uuid import uuid4
 
-from storage.blobs import BlobInfo, CheckIdentity, Existence, Identity, Inspect, Move, Probe, Put, Read
+from storage.blobs import (
+    BlobInfo,
+    CheckIdentity,
+    Existence,
+    Identity,
+    Inspect,
+    Move,
+    Probe,
+    ProveListing,
+    Put,
+    Read,
+)
 from storage.blobs.copy_notes import CopyNotes, NoteVerbs
 from storage.errors import (
     BlobChanged,
@@ -36,7 +47,7 @@ class CopyFrom(Read, Inspect, CheckIdentity, Protocol):
     """The verbs of the storage that is copied; none of them changes it."""
 
 
-class CopyTo(NoteVerbs, Put, Move, Inspect, Identity, Probe, Protocol):
+class CopyTo(NoteVerbs, Put, Move, Inspect, Identity, Probe, ProveListing, Protocol):
     """The verbs of the storage that becomes the copy; what is not a copy's leaves it for its trash alone."""
 
 
@@ -81,11 +92,13 @@ class CopyStep:
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
-async def check_target(target: CopyTo, catalog_id: str, url: str) -> None:
+async def check_target(target: CopyTo, catalog_id: str, url: str, *, dry_run: bool = False) -> None:
     """Raises: RootMismatch unless `target` is empty, or has an old or unfinished copy of the same storage."""
     owner = await target.catalog_id()
     if owner is None and not await _is_empty(target):
         raise RootMismatch(f"{url} holds blobs, and no marker says whose: choose an empty place.")
+    if owner is None and not dry_run:  # which writes nothing, and so can be told anything
+        await target.prove_listing()  # others' blobs would be replaced here, and leave for the trash later
     if owner is not None and not owner.startswith(f"{catalog_id} ("):
         raise RootMismatch(f"{url} belongs to the catalog {owner}: choose an empty place.")
 

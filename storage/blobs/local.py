@@ -135,6 +135,9 @@ class LocalBlobs:
         await self.probe()  # which finds out where variants lie
         return await _call(find_lacks, self._root, self._staging)
 
+    async def prove_listing(self) -> None:
+        """A folder shows what is in it."""
+
     async def check_identity(self) -> None:
         """Raises: RootMismatch where the root is not the one that was bound (any more), BlobsUnavailable."""
         await _call(self._root.check_identity)

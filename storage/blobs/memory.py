@@ -112,6 +112,9 @@ class MemoryBlobs:
     async def probe(self) -> None:
         """Memory that can be asked is there."""
 
+    async def prove_listing(self) -> None:
+        """It shows what is there."""
+
     async def check_identity(self) -> None:
         """Nobody can exchange it."""
 

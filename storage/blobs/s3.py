@@ -1,30 +1,35 @@
 """Blobs as objects in a bucket: one request a verb, and nothing is missing before the bucket is there."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from storage.blobs import BlobInfo, Existence, Source
 from storage.blobs.bucket import CREATE, OVERWRITE, PART, AlreadyThere, Answer, Bucket, Found, attributes_of
 from storage.blobs.listing import until_proved
-from storage.blobs.marker import marker_of, owner_in
 from storage.blobs.memory_file import MemoryFile, memory_file
-from storage.blobs.owners import check_owner
 from storage.blobs.parts import CountedChunks, first_of
+from storage.blobs.s3_identity import S3Identity
+from storage.blobs.s3_listing import blobs_among
 from storage.blobs.s3_moving import move_aside, move_object
 from storage.blobs.s3_place import S3Place
-from storage.blobs.s3_trial import check_right_to_list, ignored_conditions, write_a_little
+from storage.blobs.s3_trial import (
+    Writes,
+    check_listing,
+    check_right_to_list,
+    ignored_conditions,
+    write_a_little,
+)
 from storage.errors import (
     BlobChanged,
     BlobForbidden,
     BlobNotFound,
     BlobsUnavailable,
-    KeyRefused,
     RootMismatch,
     StorageError,
 )
-from storage.keys import AREAS, MARKER, VARIANTS, is_hidden, segments
+from storage.keys import MARKER, VARIANTS, segments
 from storage.tasks import together
 
 T = TypeVar("T")
@@ -37,8 +42,8 @@ class S3Blobs:
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
-        self._catalog_id: str | None = None
-        self._has_written = False  # the last write was done; where not, a probe writes
+        self._writes = Writes()
+        self._identity = S3Identity(bucket, self._writes)
 
     # -- reading
 
@@ -124,34 +129,20 @@ class S3Blobs:
                 for found in page:
                     yield found.info()
 
-    async def _pages(
+    def _pages(
         self, prefix: str, after: str, on_misnamed: Callable[[str], object]
     ) -> AsyncGenerator[Sequence[Found], None]:
         segments(prefix)
         ask = partial(self._bucket.list, prefix)
-        async with aclosing(until_proved(ask, after, self._prove_listing)) as pages:
-            async for page in pages:
-                if named := await self._without_folders(list(_named(page, prefix, on_misnamed))):
-                    yield named
-
-    async def _without_folders(self, page: Sequence[Found]) -> Sequence[Found]:
-        """Consoles make an empty object `a/` for a folder `a`, and the client lists it as `a`."""
-        empty = [found.key for found in page if not found.bytes]
-        seen = await self.stat(empty) if empty else {}
-        return [found for found in page if seen.get(found.key) is not Existence.MISSING]
-
-    async def _prove_listing(self) -> None:
-        """Raises: BlobsUnavailable where a listing does not show what is surely there, RootMismatch."""
-        await self.check_identity()
-        if self._catalog_id is not None and not await self._bucket.shows(MARKER):
-            raise BlobsUnavailable(f"the storage failed at a listing: it does not show {MARKER}")
+        found = until_proved(ask, after, self._identity.prove_listing)
+        return blobs_among(found, prefix, self.stat, on_misnamed)
 
     # -- writing
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
         segments(key)
         content = await first_of(chunks, PART)
-        with self._writing():
+        with self._writes.watched():
             if len(content) < PART:
                 await self._bucket.put(key, content, attributes_of(key, content), OVERWRITE)
                 return len(content)
@@ -162,7 +153,7 @@ class S3Blobs:
     async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
         for key, _ in contents:
             segments(key)
-        with self._writing():
+        with self._writes.watched():
             await together(*(self._store(key, content) for key, content in contents))
 
     async def _store(self, key: str, content: bytes) -> None:
@@ -180,7 +171,7 @@ class S3Blobs:
 
     async def delete(self, key: str) -> None:
         segments(key)
-        with self._writing(), suppress(BlobNotFound):
+        with self._writes.watched(), suppress(BlobNotFound):
             await self._bucket.delete(key)
 
     async def move(self, key: str, to: str, *, replace: bool = True) -> BlobInfo | None:
@@ -193,19 +184,6 @@ class S3Blobs:
             return None
         return moved.info() if moved else None
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """What is refused to a writer is refused to all of them, unlike the reading of one object."""
-        try:
-            yield
-        except BlobForbidden as error:
-            self._has_written = False
-            raise BlobsUnavailable(str(error)) from error
-        except BlobsUnavailable:
-            self._has_written = False
-            raise
-        self._has_written = True
-
     # -- the storage as a whole
 
     async def probe(self) -> None:
@@ -214,15 +192,19 @@ class S3Blobs:
         Raises: RootMismatch, StorageFull, BlobsUnavailable.
         """
         await self.check_identity()
-        if not self._has_written:
-            with self._writing():
+        if not self._writes.work:
+            with self._writes.watched():
                 await write_a_little(self._bucket, VARIANTS)
 
     async def find_lacks(self) -> Sequence[str]:
         await self.probe()
         await check_right_to_list(self._bucket)
-        with self._writing():
+        with self._writes.watched():
             return await ignored_conditions(self._bucket)
+
+    async def prove_listing(self) -> None:
+        with self._writes.watched():
+            await check_listing(self._bucket)
 
     async def prepare(self) -> None:
         """A request leaves nothing unfinished."""
@@ -237,40 +219,19 @@ class S3Blobs:
 
     async def check_identity(self) -> None:
         """Raises: RootMismatch where the bucket is gone, or not the one that was bound, BlobsUnavailable."""
-        found = await self._owner()
-        if self._catalog_id is not None:
-            self._check_owner(found, self._catalog_id)
+        await self._identity.check()
 
     async def catalog_id(self) -> str | None:
-        return await self._owner()
+        return await self._identity.owner()
 
     async def bind(self, catalog_id: str, *, catalog_is_new: bool) -> None:
-        found = await self._owner()
-        if found is None and catalog_is_new:
+        if catalog_is_new and await self._identity.owner() is None:
             await self._check_without_variants()
-            with self._writing(), suppress(AlreadyThere):
-                await self._bucket.put(MARKER, marker_of(catalog_id), {}, CREATE)
-            found = await self._owner()
-        self._check_owner(found, catalog_id)
-        self._catalog_id = catalog_id
+            await self._identity.take(catalog_id)
+        await self._identity.bind(catalog_id)
 
     async def rebind(self, catalog_id: str) -> None:
-        with self._writing():
-            await self._bucket.put(MARKER, marker_of(catalog_id), {}, OVERWRITE)
-        self._catalog_id = catalog_id
-
-    async def _owner(self) -> str | None:
-        try:
-            answer = await self._bucket.get(MARKER)
-            return owner_in(await answer.whole())
-        except BlobNotFound:
-            return None
-        except BlobForbidden as error:  # by a wrong key or role, or because it is not there
-            raise BlobsUnavailable(f"{error}, and s3:ListBucket. Check AWS_*") from error
-        except RootMismatch as error:
-            if isinstance(error.__cause__, ValueError):  # another server's answer
-                raise BlobsUnavailable(f"the storage failed at {MARKER}: {error}") from error
-            raise
+        await self._identity.rebind(catalog_id)
 
     async def _check_without_variants(self) -> None:
         async with aclosing(self.list(VARIANTS)) as pages:
@@ -280,16 +241,7 @@ class S3Blobs:
                     "catalog. Correct MEDIA_CATALOG_URL, or restore that one; where it is lost, `media "
                     "rebuild` makes a new one for an existing storage."
                 )
-
-    def _check_owner(self, found: str | None, catalog_id: str) -> None:
-        place = self._bucket.place
-        if found is None:
-            raise RootMismatch(
-                f"{place} has no {MARKER}, but its catalog has described a storage before. Is it the wrong "
-                "bucket or prefix, or the catalog another one's? If these are its files, restored without "
-                f'the marker, write {place}/{MARKER} again: {{"catalog": "{catalog_id}", "version": 1}}'
-            )
-        check_owner(found, catalog_id, str(place))
+        await self.prove_listing()
 
 
 @asynccontextmanager
@@ -305,18 +257,3 @@ async def _read(answer: Answer, file: MemoryFile) -> None:
     except BaseException:
         file.empty()
         raise
-
-
-def _named(page: Sequence[Found], prefix: str, on_misnamed: Callable[[str], object]) -> Iterator[Found]:
-    """Those with a name that a key can have and that is no secret of this program's."""
-    is_area = prefix in AREAS
-    for found in page:
-        # A console has made an empty object `uploads/` for the folder itself; the client cuts the slash off.
-        if found.key == prefix or (is_area and is_hidden(found.key.split("/")[1])):
-            continue
-        try:
-            segments(found.key)
-        except KeyRefused:
-            on_misnamed(found.key)
-        else:
-            yield found

@@ -1,7 +1,7 @@
 """What a bucket lets this program do, found out by trying it."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from uuid import uuid4
 
 from storage.blobs.bucket import CREATE, OVERWRITE, AlreadyThere, Bucket
@@ -25,10 +25,42 @@ _NO_CONDITIONAL_DELETE = (
 _NO_E_TAG = f'"{"0" * 32}"'
 
 
+class Writes:
+    """Whether writes work: what is refused to one is refused to all, unlike the reading of one object."""
+
+    def __init__(self) -> None:
+        self.work = False  # the last one was done; where not, a probe writes
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """A write. Raises: BlobsUnavailable also where it is refused."""
+        try:
+            yield
+        except BlobForbidden as error:
+            self.work = False
+            raise BlobsUnavailable(str(error)) from error
+        except BlobsUnavailable:
+            self.work = False
+            raise
+        self.work = True
+
+
 async def write_a_little(bucket: Bucket, area: str) -> None:
     """Write an object in that area, and remove it. Raises: BlobForbidden, BlobsUnavailable."""
     await bucket.put(f"{area}/{_PROBE}", b"", {}, OVERWRITE)
     await bucket.delete(f"{area}/{_PROBE}")
+
+
+async def check_listing(bucket: Bucket) -> None:
+    """Raises: BlobsUnavailable where a listing does not show what was just written."""
+    name = f"{_PROBE}-{uuid4().hex}"  # nobody else removes it
+    await bucket.put(name, b"", {}, OVERWRITE)
+    try:
+        is_shown = await bucket.shows(name)
+    finally:
+        await bucket.delete(name)
+    if not is_shown:
+        raise BlobsUnavailable("the storage failed at a listing: it does not show what was just written")
 
 
 async def check_right_to_list(bucket: Bucket) -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from scripts.s3_server import S3Server
 from storage.blobs import Storage
-from storage.blobs.copying import BlobCopy
+from storage.blobs.copying import BlobCopy, check_target
 from storage.blobs.memory import MemoryBlobs
 from storage.blobs.opening import open_blobs
-from storage.errors import BlobChanged, BlobsUnavailable, KeyRefused
+from storage.blobs.owners import unfinished
+from storage.errors import BlobChanged, BlobsUnavailable, KeyRefused, RootMismatch
 from tests.support.blobs import chunks, listed
 from tests.support.objects import ObjectsInBucket
 from tests.support.s3 import new_place
@@ -59,6 +60,9 @@ async def test_a_listing_that_is_whole_is_not_asked_about_twice() -> None:
         (KEYS[-1], 5, 0),
         ("variants/lost.jpg", 0, 0),
     ]
+
+
+LISTINGS = "GET .*list-type"
 
 
 @pytest.fixture
@@ -112,6 +116,38 @@ async def test_a_large_original_that_is_replaced_while_it_is_read_is_copied_as_i
     assert (step.copied, dict(step.refused)) == (1, {})
     assert await copy.get(key) == b"new" * 4_000_000
     s3.close()
+
+
+async def test_a_target_that_lists_nothing_is_not_taken_for_an_empty_one(
+    bucket: Storage, proxy: S3Proxy
+) -> None:
+    await bucket.store([(KEYS[0], b"somebody's")])
+    proxy.strike("error in 200", of=LISTINGS)
+
+    for asked in (check_target(bucket, "ours", "there"), bucket.bind("ours", catalog_is_new=True)):
+        with pytest.raises(BlobsUnavailable, match="does not show what was just written"):
+            await asked
+
+    proxy.rest()
+    assert await bucket.catalog_id() is None
+    with pytest.raises(RootMismatch, match="choose an empty place"):
+        await check_target(bucket, "ours", "there")
+    await bucket.delete(KEYS[0])
+    await check_target(bucket, "ours", "there")
+
+
+async def test_a_copy_that_lists_nothing_is_not_taken_for_one_without_extras(
+    seaweedfs: S3Server, proxy: S3Proxy
+) -> None:
+    place = new_place(seaweedfs)
+    async with open_blobs(place.url, create=True) as earlier:
+        await earlier.rebind(unfinished("ours"))
+        await earlier.store([("uploads/deleted.jpg", b"x")])
+    proxy.strike("error in 200", of=LISTINGS)
+
+    async with open_blobs(replace(place, endpoint=proxy.endpoint).url, create=False) as copy:
+        with pytest.raises(BlobsUnavailable, match=r"does not show \.media-root"):
+            await listed(copy, "uploads")
 
 
 async def test_no_part_of_another_original_follows_the_first_part_of_a_large_one(seaweedfs: S3Server) -> None:
