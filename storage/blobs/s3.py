@@ -15,7 +15,7 @@ from storage.blobs.s3_listing import blobs_among
 from storage.blobs.s3_moving import move_aside, move_object
 from storage.blobs.s3_place import S3Place
 from storage.blobs.s3_trial import (
-    Writes,
+    WriteState,
     check_listing,
     check_right_to_list,
     ignored_conditions,
@@ -42,7 +42,7 @@ class S3Blobs:
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
-        self._writes = Writes()
+        self._writes = WriteState()
         self._identity = S3Identity(bucket, self._writes)
 
     # -- reading

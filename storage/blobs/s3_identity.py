@@ -5,7 +5,7 @@ from contextlib import suppress
 from storage.blobs.bucket import CREATE, OVERWRITE, AlreadyThere, Bucket
 from storage.blobs.marker import marker_of, owner_in
 from storage.blobs.owners import check_owner
-from storage.blobs.s3_trial import Writes
+from storage.blobs.s3_trial import WriteState
 from storage.errors import BlobForbidden, BlobNotFound, BlobsUnavailable, RootMismatch
 from storage.keys import MARKER
 
@@ -13,7 +13,7 @@ from storage.keys import MARKER
 class S3Identity:
     """The marker of a bucket, and the catalog that the bucket is bound to."""
 
-    def __init__(self, bucket: Bucket, writes: Writes) -> None:
+    def __init__(self, bucket: Bucket, writes: WriteState) -> None:
         self._bucket = bucket
         self._writes = writes
         self._catalog_id: str | None = None

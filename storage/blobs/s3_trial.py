@@ -25,7 +25,7 @@ _NO_CONDITIONAL_DELETE = (
 _NO_E_TAG = f'"{"0" * 32}"'
 
 
-class Writes:
+class WriteState:
     """Whether writes work: what is refused to one is refused to all, unlike the reading of one object."""
 
     def __init__(self) -> None:
