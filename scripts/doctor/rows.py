@@ -13,7 +13,7 @@ from scripts.doctor.broker import NOT_ASKED, RedisReport, check_messages, check_
 from scripts.doctor.files import check_room, check_root, to_be_made, write_probe
 from scripts.terminal import counted
 from storage.blobs.opening import open_blobs, read_owner
-from storage.catalog.database import is_catalog
+from storage.catalog.database import check_makeable, is_catalog
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.sqlite_file import (
     LARGE_LOG,
@@ -33,7 +33,7 @@ from worker.settings import Settings
 MUCH = 1024 * 1024 * 1024  # bytes that could be removed
 NAMES_S = 5.0  # at most, to list the names of originals
 CHECK_S = 10.0  # at most, for SQLite's check of the whole file
-_ON_A_SERVER = "Check MEDIA_CATALOG_URL, and that its server runs and can be reached from here."
+_ON_A_SERVER = "Check MEDIA_CATALOG_URL, and that its server runs, can be reached from here and takes writes."
 _READERS = "To see who reads it: fuser {}-wal (package psmisc; on the host if workers run in containers)"
 
 
@@ -42,7 +42,7 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
     path = settings.catalog_path
     try:
         if not await is_catalog(settings.catalog):
-            yield _to_be_made(settings)
+            yield await _to_be_made(settings)
             for finding in (
                 *await check_root(settings, None),
                 *check_stream(settings, redis, None, read_owner(settings.storage_url)),
@@ -50,6 +50,8 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
                 yield finding
             return
         async with open_catalog(settings.catalog, create=False) as catalog:
+            if not settings.catalog.is_file:
+                await catalog.database.check_writable()
             uploads = sum((await catalog.reports.states()).values())
             yield Finding("Catalog", "ok", f"{settings.catalog_name}, {counted(uploads, 'upload')}")
             for finding in await _check_file(path, catalog) if settings.catalog.is_file else ():
@@ -84,9 +86,10 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
             yield finding
 
 
-def _to_be_made(settings: Settings) -> Finding:
+async def _to_be_made(settings: Settings) -> Finding:
     if settings.catalog.is_file:
         return to_be_made("Catalog", settings.catalog_path, "MEDIA_CATALOG_URL")
+    await check_makeable(settings.catalog)
     return Finding("Catalog", "ok", f"{settings.catalog_name} has no tables yet; the first worker makes them")
 
 

@@ -209,6 +209,22 @@ async def is_catalog(where: Address | str) -> bool:
         return await backend.exists()
 
 
+async def check_makeable(where: Address | str) -> None:
+    """Make a catalog in an empty database of a server, and take it back at once.
+
+    Raises: CatalogUnavailable, which says why a worker could not make it.
+    """
+    async with _connected(Address.of(where), BUSY_TIMEOUT_S) as backend:
+        with backend.condition.watched():
+            async with backend.migrating() as connection:
+                if await connection.run_sync(schema.read) is not None:
+                    return  # a worker has just made it
+                trial = await connection.begin_nested()
+                await connection.run_sync(schema.check_free, backend.condition.name)
+                await connection.run_sync(schema.upgrade)
+                await trial.rollback()
+
+
 @asynccontextmanager
 async def _connected(address: Address, busy_timeout_s: float) -> AsyncIterator[Backend]:
     backend = _backend_of(address, busy_timeout_s)

@@ -1,14 +1,19 @@
-"""A worker that has worked before waits for its catalog, unless no waiting makes the database fit."""
+"""A catalog that cannot be used: a worker waits for it, or ends, and `media doctor` says why."""
 
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from pipelines.sandbox import DECODER
+from scripts.doctor.rows import check_catalog
+from scripts.postgres_server import PostgresServer
 from scripts.redis_server import RedisServer
 from storage.catalog import postgres
-from storage.catalog.opening import Catalog
+from storage.catalog.opening import Catalog, open_catalog
 from storage.errors import CatalogUnavailable, CatalogUnfit
+from tests.support.postgres import execute
+from worker.findings import Finding
 from worker.lifecycle import start_up
 from worker.queue import connect, job_queue_of
 from worker.settings import Settings
@@ -52,3 +57,48 @@ async def test_a_worker_waits_for_a_database_that_does_not_answer(
         await start_again(server.url, nobody, tmp_path / "media")
 
     assert not isinstance(away.value, CatalogUnfit)
+
+
+async def doctor(catalog_url: str, root: Path) -> Finding:
+    """What is said of the catalog there."""
+    settings = Settings(catalog_url=catalog_url, storage_url=f"file:{root}")
+    [found] = [each async for each in check_catalog(settings) if each.what == "Catalog"]
+    return found
+
+
+async def test_the_doctor_is_well_where_a_worker_can_make_a_catalog_and_makes_none(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    found = [await doctor(postgres_url, tmp_path) for _ in range(2)]
+
+    assert [(each.level, "has no tables yet" in each.detail) for each in found] == [("ok", True)] * 2
+
+
+async def test_the_doctor_names_an_empty_database_where_a_worker_may_make_no_tables(
+    postgres_server: PostgresServer, postgres_url: str, tmp_path: Path
+) -> None:
+    url = make_url(postgres_url)
+    await execute(postgres_server, "DROP ROLE IF EXISTS guest")
+    await execute(postgres_server, "CREATE ROLE guest LOGIN PASSWORD 'secret'")
+    await execute(postgres_server, "REVOKE CREATE ON SCHEMA public FROM public", str(url.database))
+    as_guest = url.set(username="guest", password="secret").render_as_string(hide_password=False)
+    found = await doctor(as_guest, tmp_path)
+
+    assert found.level == "error"
+    assert "permission denied for schema public" in found.detail
+    assert "OWNER TO" in found.detail
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_the_doctor_names_a_server_that_takes_no_writes(
+    postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, *, used: bool
+) -> None:
+    if used:
+        async with open_catalog(postgres_url):
+            pass
+    read_only = f"ALTER DATABASE {make_url(postgres_url).database} SET default_transaction_read_only = on"
+    await execute(postgres_server, read_only)
+    found = await doctor(postgres_url, tmp_path)
+
+    assert found.level == "error"
+    assert "takes no writes" in found.detail
