@@ -139,7 +139,7 @@ async def _bound(catalog: Catalog) -> None:
         log.warning(
             "dead_letters_forgotten", count=gone, reason="there are too many; see `media failed list`"
         )
-    if freed := await catalog.database.give_back():
+    if freed := await catalog.database.compact():
         log.info("catalog_rewritten", mib_freed=freed // MIB)
     if problem := catalog.database.large_log():
         log.warning("catalog_log_large", reason=problem)

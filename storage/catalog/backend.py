@@ -101,8 +101,8 @@ class Backend(Protocol):
     async def room(self) -> FileRoom | None:
         """How much of the file is used; None: it is no file of this host."""
 
-    async def give_back(self) -> int:
-        """Return unused room to the disk; returns how many bytes, where it was much."""
+    async def compact(self) -> int:
+        """Make smaller what has grown; returns how many bytes went back to the disk, where it was much."""
 
     def large_log(self) -> str | None:
         """A warning where a log has become large, once each time that it does."""

@@ -125,13 +125,13 @@ class Database:
             await self.check_writable()
         return self.condition.damage
 
-    async def give_back(self) -> int:
-        """Give unused room back to the disk; returns how many bytes, where it was much.
+    async def compact(self) -> int:
+        """Make smaller what has grown; returns how many bytes went back to the disk, where it was much.
 
         Raises: CatalogUnavailable.
         """
         with self.condition.watched():
-            return await self.backend.give_back()
+            return await self.backend.compact()
 
     async def room(self) -> FileRoom | None:
         """How much of the catalog's file is used; None: there is none. Raises: CatalogUnavailable."""

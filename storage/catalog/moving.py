@@ -215,7 +215,7 @@ class CatalogMove:
         """Fold what was added to the totals, once the rows that were changed since are many."""
         self._unfolded += changed
         if self._unfolded >= self._folded_after:
-            await self._target.give_back()
+            await self._target.compact()
             self._unfolded = 0
 
     async def _compare(self) -> None:
@@ -230,7 +230,7 @@ class CatalogMove:
             raise MoveRefused("The totals of the copy are not what its rows add up to: nothing has moved.")
 
     async def _finish_target(self, filling: Mark, own: Mapping[str, str]) -> None:
-        await self._target.give_back()
+        await self._target.compact()
         async with self._target.writing() as connection:
             for name, value in own.items():
                 await connection.execute(

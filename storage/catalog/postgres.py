@@ -279,7 +279,7 @@ class PostgresBackend:
         """None: the server looks after its files."""
         return None
 
-    async def give_back(self) -> int:
+    async def compact(self) -> int:
         """Fold what was added to the totals; autovacuum does the rest."""
         async with self.writing(inline=False, relaxed_durability=True) as connection:
             await self.exclude(connection, _TOTALS)

@@ -178,7 +178,7 @@ class SqliteBackend:
         """Raises: CatalogUnavailable: a little still finds room where more does not."""
         self.condition.check_room()
 
-    async def give_back(self) -> int:
+    async def compact(self) -> int:
         """Give some unused pages back to the disk; returns how many bytes, if the file was rewritten.
 
         A file that was made before this was possible is rewritten once, in a quiet moment, where little is

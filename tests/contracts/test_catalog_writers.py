@@ -54,7 +54,7 @@ async def test_writers_whose_totals_cross_do_not_wait_for_each_other(postgres_ca
         ]
         await asyncio.gather(*(write(catalog, number) for number, catalog in enumerate(catalogs)))
         assert await catalogs[0].reports.check_totals() == []
-        await asyncio.gather(*(catalog.database.give_back() for catalog in catalogs))
+        await asyncio.gather(*(catalog.database.compact() for catalog in catalogs))
         assert await catalogs[0].reports.check_totals() == []
         total = sum(one.files for one in (await catalogs[0].reports.totals()).totals if one.what == "upload")
         assert total == WRITERS * UPLOADS_A_WRITER
@@ -66,7 +66,7 @@ async def test_folding_leaves_one_row_of_each_place(postgres_catalog_url: str) -
         [mine] = await claims_of(catalog, [CAT])
         await catalog.claims.commit([ready(mine)])
         before = (await catalog.reports.totals()).totals
-        await catalog.database.give_back()
+        await catalog.database.compact()
         kept = await rows_of_totals(postgres_catalog_url)
 
         assert kept == len(before) == 4

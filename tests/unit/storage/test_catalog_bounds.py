@@ -94,7 +94,7 @@ async def test_space_that_is_not_used_any_more_goes_back_to_the_disk(catalog: Ca
     before = path.stat().st_size
     await catalog.dead_letters.prune_surplus(most=10)
     for _ in range(10):
-        await catalog.database.give_back()
+        await catalog.database.compact()
     settle(path)
 
     assert before > 25 * MIB
@@ -109,7 +109,7 @@ async def test_a_step_gives_back_a_bounded_number_of_pages(
     await catalog.dead_letters.prune_surplus(most=10)
     before = _pragma(path, "page_count")
 
-    await catalog.database.give_back()
+    await catalog.database.compact()
 
     assert before - 105 <= _pragma(path, "page_count") <= before - 100
 
@@ -127,7 +127,7 @@ async def test_a_catalog_that_cannot_give_back_lets_no_writer_wait_for_it(
     assert _pragma(path, "freelist_count") > 1024
 
     async with catalog.database.writing(), asyncio.timeout(2):
-        await catalog.database.give_back()
+        await catalog.database.compact()
 
 
 @pytest.fixture
@@ -152,16 +152,16 @@ def little_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_an_old_catalog_is_rewritten_once_nothing_waits_and_gives_space_back_from_then_on(
     old: Catalog, path: Path
 ) -> None:
-    while_one_waits = await old.database.give_back()
+    while_one_waits = await old.database.compact()
     await work(old)
-    given = await old.database.give_back()
+    given = await old.database.compact()
     settle(path)
 
     assert while_one_waits == 0
     assert given > 8 * MIB
     assert path.stat().st_size < 4 * MIB
     assert (_pragma(path, "auto_vacuum"), _pragma(path, "quick_check")) == (2, "ok")
-    assert (await old.database.problem(), await old.database.give_back()) == (None, 0)
+    assert (await old.database.problem(), await old.database.compact()) == (None, 0)
 
 
 @pytest.mark.usefixtures("little_is_much")
@@ -177,7 +177,7 @@ async def test_an_old_catalog_is_left_as_it_is_where(
     else:
         monkeypatch.setattr("shutil.disk_usage", lambda _path: shutil._ntuple_diskusage(MIB, MIB, 0))
 
-    assert await old.database.give_back() == 0
+    assert await old.database.compact() == 0
     assert _pragma(path, "auto_vacuum") == 0
 
 
@@ -187,9 +187,9 @@ async def test_a_rewrite_waits_for_who_writes_and_is_tried_again_much_later(old:
     async with open_catalog(url_of(path), busy_timeout_s=0.1) as impatient:
         async with old.database.writing():
             with pytest.raises(CatalogUnavailable, match="locked"):
-                await impatient.database.give_back()
+                await impatient.database.compact()
 
-        assert await impatient.database.give_back() == 0
+        assert await impatient.database.compact() == 0
     assert _pragma(path, "auto_vacuum") == 0
 
 
@@ -223,7 +223,7 @@ def kill():
 async def main():
     async with open_catalog(f"sqlite+aiosqlite:///{path}") as catalog:
         threading.Thread(target=kill, daemon=True).start()
-        await catalog.database.give_back()
+        await catalog.database.compact()
         await asyncio.sleep(60)
 
 asyncio.run(main())
