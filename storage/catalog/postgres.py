@@ -1,6 +1,5 @@
 """A catalog in Postgres: its engine, its transactions and its statements."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from hashlib import sha256
@@ -13,14 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from storage.catalog import schema
+from storage.catalog import postgres_seal, postgres_seq, schema
 from storage.catalog.address import Address
 from storage.catalog.kv import each_of, field_of
-from storage.catalog.postgres_errors import READ_ONLY, SEALED_STATE, ServerCondition, sqlstate
+from storage.catalog.postgres_errors import READ_ONLY, ServerCondition, sqlstate
 from storage.catalog.server_clock import ServerClock
 from storage.catalog.servers import Servers
 from storage.catalog.sqlite_file import FileRoom
-from storage.catalog.tables import SEALED, totals_delta
+from storage.catalog.tables import totals_delta
 from storage.errors import CatalogUnfit
 
 COMMAND_S = 30.0
@@ -43,12 +42,6 @@ _PROPERTIES = text(f"""
     SELECT CAST(current_setting('server_version_num') AS integer), current_setting('server_encoding'),
         (SELECT seqcache FROM pg_sequence WHERE seqrelid = to_regclass('{_SEQUENCE}'))
 """)  # noqa: S608 (our own name)
-_OUTBOX = "CAST(pg_get_serial_sequence('outbox', 'seq') AS regclass)"
-_GIVEN_SEQ = text(f"SELECT coalesce(pg_sequence_last_value({_OUTBOX}), 0)")
-_WAIT_FOR_SEQ = text("SELECT pg_advisory_xact_lock(hashtextextended('media-worker:outbox', 0))")
-_RAISE_SEQ = text(
-    f"SELECT setval({_OUTBOX}, :seq) WHERE coalesce(pg_sequence_last_value({_OUTBOX}), 0) < :seq"
-).bindparams(bindparam("seq", type_=BigInteger))
 
 _COUNTED = text("""
     SELECT 'upload', CASE WHEN state IN ('queued', 'processing') THEN 'waiting' ELSE state END,
@@ -115,8 +108,6 @@ class PostgresBackend:
         self._address = address
         self._clock = ServerClock()
         self._servers = Servers(address)
-        self._newest: Callable[[], Awaitable[int]] | None = None
-        self._returning = asyncio.Lock()
         self.engine = _new_engine(
             address,
             self._servers,
@@ -127,6 +118,7 @@ class PostgresBackend:
             pool_use_lifo=True,
         )
         event.listen(self.engine.sync_engine, "handle_error", _leave_replica)
+        self._return = postgres_seq.Return(self.condition, self.engine)
 
     async def exists(self) -> bool:
         """Whether our tables are there. Raises: CatalogUnavailable, CatalogUnfit."""
@@ -167,8 +159,7 @@ class PostgresBackend:
     @asynccontextmanager
     async def writing(self, *, inline: bool, relaxed_durability: bool) -> AsyncIterator[AsyncConnection]:
         """A transaction of many that write at the same time."""
-        if self.condition.was_away:
-            await self._return()
+        await self._return.before_writing()
         async with self.engine.connect() as connection:
             await connection.execution_options(writes=True)
             async with connection.begin():
@@ -205,25 +196,15 @@ class PostgresBackend:
 
     async def given_seq(self, connection: AsyncConnection) -> int:
         """The greatest `seq` that the outbox has given, 0 before the first."""
-        return int((await connection.execute(_GIVEN_SEQ)).scalar_one())
+        return await postgres_seq.given_seq(connection)
 
     async def give_above(self, connection: AsyncConnection, seq: int) -> None:
         """Have the outbox give no `seq` from now on that is not above that one."""
-        await connection.execute(_WAIT_FOR_SEQ)  # or it would be put back where others give some just now
-        await connection.execute(_RAISE_SEQ, {"seq": seq})
+        await postgres_seq.give_above(connection, seq)
 
     def stay_above(self, newest: Callable[[], Awaitable[int]]) -> None:
         """Have the outbox give no `seq` after an outage that is not above `newest`."""
-        self._newest = newest
-
-    async def _return(self) -> None:
-        """Before anything is written again: a replica that took over may have forgotten the last messages."""
-        async with self._returning:
-            if self.condition.was_away and self._newest is not None:
-                newest = await self._newest()
-                async with self.engine.begin() as connection:
-                    await self.give_above(connection, newest)
-            self.condition.was_away = False
+        self._return.newest = newest
 
     async def insert(
         self, connection: AsyncConnection, table: Table, rows: Sequence[Sequence[object]]
@@ -243,26 +224,12 @@ class PostgresBackend:
             await connection.exec_driver_sql(raise_it)
 
     def seal(self, reason: str) -> Sequence[str]:
-        """Triggers that raise, each statement, before it has changed a row."""
-        text = reason.replace("'", "''")
-        function = f"""CREATE OR REPLACE FUNCTION sealed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            RAISE EXCEPTION USING ERRCODE = '{SEALED_STATE}', MESSAGE = '{text}';
-        END $$"""
-        each = "INSERT OR UPDATE OR DELETE"
-        triggers = (
-            f"CREATE TRIGGER sealed BEFORE {each} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION sealed()"
-            for table in SEALED
-        )
-        # The row that is written as it is, to find out whether the catalog can be written.
-        root = (
-            "CREATE TRIGGER sealed BEFORE UPDATE ON kv FOR EACH ROW WHEN (OLD.name = 'root') "
-            "EXECUTE FUNCTION sealed()"
-        )
-        return [*self.unseal(), function, *triggers, root]
+        """Triggers that raise."""
+        return postgres_seal.seal(reason)
 
     def unseal(self) -> Sequence[str]:
         """Without these triggers."""
-        return [f"DROP TRIGGER IF EXISTS sealed ON {table}" for table in (*SEALED, "kv")]
+        return postgres_seal.unseal()
 
     def exchanged(self) -> str | None:
         """Nobody can exchange a database under its name while it has connections."""
