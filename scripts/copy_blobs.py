@@ -2,75 +2,53 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Annotated
 
 import typer
-from rich.filesize import decimal as size
 
+from scripts.copied import Copied, report, say_what_to_do
 from scripts.progress import Progress
-from scripts.targets import with_target
-from scripts.terminal import AsJson, CommandError, counted, output, print_error, print_json, run, table
+from scripts.targets import require_no_worker, with_target
+from scripts.terminal import AsJson, CommandError, output, print_error, print_json, run
 from storage.blobs import Storage
 from storage.blobs.copy_notes import CopyNotes
-from storage.blobs.copying import BlobCopy, CopyStep, Extra, check_target
-from storage.blobs.extras import Extras, ExtraStep
+from storage.blobs.copying import BlobCopy, Extra, check_target
+from storage.blobs.extras import Extras
 from storage.blobs.opening import open_blobs
-from storage.blobs.owners import moved, unfinished
+from storage.blobs.owners import unfinished
 from storage.blobs.places import holding_area, is_one_place
+from storage.blobs.seal import Seal
 from storage.catalog.kv import Checkpoint
 from storage.catalog.opening import Catalog
-from storage.keys import UPLOADS, VARIANTS, shown
-from worker.queue import open_queue
+from storage.keys import UPLOADS, VARIANTS
 from worker.settings import Settings
 from worker.stores import Stores, open_stores
 
-_SHOWN = 20  # blobs that could not be copied, or are extra
 _PAGE = 500  # keys of the catalog
-_LISTED = 10_000  # at most, in the JSON
 
 
-@dataclass
-class Copied:
-    """How much was copied (or would be), was there already, and left the copy for its trash again.
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for."""
 
-    `extra` counts the originals that the target has otherwise, or that it alone has, and that no copy wrote.
-    """
+    finish: bool
+    cancel: bool
+    dry_run: bool
+    extra: Extra | None
 
-    to: str
-    finished: bool = False
-    copied: int = 0
-    bytes: int = 0
-    same: int = 0
-    removed: int = 0
-    misnamed: int = 0
-    extra: int = 0
-    extras: list[str] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
+    def check(self) -> None:
+        """Raises: CommandError where one goes without another, or not with it."""
+        if self.cancel and (self.finish or self.dry_run):
+            raise CommandError("--cancel goes alone.", code=2)
+        if self.extra and not self.finish:
+            raise CommandError("--extra goes with --finish.", code=2)
 
-    def add(self, step: CopyStep) -> None:
-        """Count a step in."""
-        self.copied += step.copied
-        self.bytes += step.bytes
-        self.same += step.same
-        self.refused |= step.refused
-        self._note_extra(step.extra)
-
-    def add_extra(self, step: ExtraStep) -> None:
-        """Count in what only the target has."""
-        self.removed += step.removed
-        self._note_extra(step.extra)
-
-    def _note_extra(self, keys: Sequence[str]) -> None:
-        self.extra += len(keys)
-        self.extras += keys[: _LISTED - len(self.extras)]
-
-    def note_misnamed(self, path: str) -> None:
-        """Count a name that no key can have, and so no copy."""
-        self.misnamed += 1
-        if self.misnamed == 1:
-            print_error(f"Not copied, because no key can name it: {shown(path)}")
+    @property
+    def moves(self) -> bool:
+        """Whether the copy is to become the storage."""
+        return self.finish and not self.dry_run
 
 
 def command(
@@ -78,6 +56,9 @@ def command(
     finish: Annotated[
         bool,
         typer.Option("--finish", help="Workers are stopped: copy the rest, and give the copy the marker."),
+    ] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Use the storage again whose --finish was killed.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be copied.")] = False,
     extra: Annotated[
@@ -93,69 +74,138 @@ def command(
     Without --finish it may be run beside workers, and again: it copies what is new, and resumes where it was
     stopped. With --finish, once they are stopped, the copy becomes the storage.
     """
+    options = Options(finish, cancel, dry_run, extra)
 
     async def body(settings: Settings) -> int:
-        if extra and not finish:
-            raise CommandError("--extra goes with --finish.", code=2)
+        options.check()
         url = with_target(settings, "storage_url", to).storage_url
         _check_apart(settings, url, to)
         async with (
-            open_stores(settings, create=False) as stores,
-            open_blobs(url, create=not dry_run) as target,
+            open_stores(settings, create=False, moving_to=to) as stores,
+            open_blobs(url, create=not dry_run and not cancel) as target,
         ):
-            done = await _copy(settings, stores, target, to, finish=finish, dry_run=dry_run, extra=extra)
+            done = await _Move(settings, stores, target, to, options).run()
         if as_json:
             print_json(asdict(done))
+        elif cancel:
+            output.print("The storage is used again.")
         else:
-            _report(done, dry_run=dry_run)
-        if finish and not dry_run and not done.finished:
-            _say_what_to_do(done)
-            return 1
-        return 1 if done.refused else 0
+            report(done, dry_run=dry_run)
+        if options.moves and not done.finished:
+            say_what_to_do(done)
+        return 1 if not done.finished and (options.moves or done.refused) else 0
 
     run(body)
 
 
-async def _copy(
-    settings: Settings,
-    stores: Stores,
-    target: Storage,
-    url: str,
-    *,
-    finish: bool,
-    dry_run: bool,
-    extra: Extra | None,
-) -> Copied:
-    catalog, blobs, done = stores.catalog, stores.blobs, Copied(url)
-    if await target.catalog_id() == catalog.id:
-        if await is_one_place(blobs, target):
-            raise CommandError(
-                f"{url} is the storage itself, as MEDIA_STORAGE_URL says: nothing is left to do."
-            )
-        if not finish or dry_run:
-            raise CommandError(f"{url} is whole, but its --finish was interrupted: run it again.")
-        await _require_no_worker(settings)
-        await blobs.rebind(moved(catalog.id, url))
-        done.finished = True
-        return done
-    await check_target(target, catalog.id, url, dry_run=dry_run)
-    if finish and not dry_run:
-        await _require_no_worker(settings)
-    if not dry_run:
-        await target.rebind(unfinished(catalog.id))
-    copying = BlobCopy(blobs, target, _Keys(catalog), dry_run=dry_run, extra=extra)
-    extras = Extras(blobs, target, catalog.sweeps, dry_run=dry_run, extra=extra)
-    async with _progress(catalog) as progress:
-        if finish or dry_run:
-            await _whole(copying, extras, done, progress)
+@dataclass(frozen=True)
+class _Move:
+    """The move of the storage to `target`, or a step of it."""
+
+    settings: Settings
+    stores: Stores
+    target: Storage
+    url: str
+    options: Options
+
+    async def run(self) -> Copied:
+        done = Copied(self.url)
+        if await self.target.catalog_id() == self.stores.catalog.id:
+            await self._end_only()
+            done.finished = True
+        elif self.options.cancel:
+            await self._seal.take_back()
+        elif self.options.moves:
+            await self._check_target()
+            done.finished = await self._finish(done)
+        elif self.options.dry_run:
+            await self._check_target()
+            await self._copy_whole(done)
         else:
-            await _resumed(copying, catalog.checkpoint(_name_of(url)), done, progress)
-    if finish and not dry_run and not done.refused and (extra or not done.extra):
-        await CopyNotes(target).forget()
-        await target.rebind(catalog.id)
-        await blobs.rebind(moved(catalog.id, url))
-        done.finished = True
-    return done
+            await self._check_target()
+            await self._copy(done)
+        return done
+
+    async def _check_target(self) -> None:
+        await check_target(self.target, self.stores.catalog.id, self.url, dry_run=self.options.dry_run)
+
+    @property
+    def _seal(self) -> Seal:
+        return Seal(self.stores.blobs, self.stores.catalog.id, self.url)
+
+    async def _end_only(self) -> None:
+        """End a move after which only the old place did not say so. Raises: CommandError if it is none."""
+        if await is_one_place(self.stores.blobs, self.target):
+            raise CommandError(
+                f"{self.url} is the storage itself, as MEDIA_STORAGE_URL says: nothing is left to do."
+            )
+        if not await self._seal.is_set():
+            raise CommandError(
+                f"{self.url} has the marker of this very catalog, as the storage has: one of them was "
+                "given it by hand, or by a backup. Set MEDIA_STORAGE_URL to the one that is used; to copy "
+                "that, choose an empty place."
+            )
+        if not self.options.moves:
+            raise CommandError(f"{self.url} is whole, but its --finish was interrupted: run it again.")
+        await self._seal.end()
+
+    async def _copy(self, done: Copied) -> None:
+        """Copy beside workers. Raises: CommandError after a finish that was killed."""
+        if await self._seal.is_set():
+            raise CommandError(
+                "A --finish was interrupted: run it again, or take it back with --cancel in its place."
+            )
+        await self.target.rebind(unfinished(self.stores.catalog.id))
+        checkpoint = self.stores.catalog.checkpoint(_name_of(self.url))
+        async with _progress(self.stores.catalog) as progress:
+            await _resumed(self._copying(), checkpoint, done, progress)
+
+    async def _finish(self, done: Copied) -> bool:
+        """Copy what is left while nobody can work, and move; returns whether the copy is the storage."""
+        await require_no_worker(self.settings)
+        async with self._seal.held():
+            await require_no_worker(self.settings)  # that was begun before it could see the seal
+            await self.target.rebind(unfinished(self.stores.catalog.id))
+            await self._copy_whole(done)
+            await require_no_worker(self.settings)
+            is_whole = self._is_whole(done)
+            if is_whole:
+                await CopyNotes(self.target).forget()
+        if not is_whole:
+            await self._seal.take_back()
+            return False
+        # Not taken back from here on: a request that failed may have been done all the same.
+        await self.target.rebind(self.stores.catalog.id)
+        await self._seal.end()
+        return True
+
+    def _is_whole(self, done: Copied) -> bool:
+        """Whether nothing is left that somebody has to decide about."""
+        return not done.refused and not (done.extra and not self.options.extra)
+
+    async def _copy_whole(self, done: Copied) -> None:
+        extras = Extras(
+            self.stores.blobs,
+            self.target,
+            self.stores.catalog.sweeps,
+            dry_run=self.options.dry_run,
+            extra=self.options.extra,
+        )
+        async with _progress(self.stores.catalog) as progress:
+            async for step in self._copying().copy(on_misnamed=done.note_misnamed):
+                done.add(step)
+                progress.advance(step.copied + step.same)
+            async for left in extras.set_aside():
+                done.add_extra(left)
+
+    def _copying(self) -> BlobCopy:
+        return BlobCopy(
+            self.stores.blobs,
+            self.target,
+            _Keys(self.stores.catalog),
+            dry_run=self.options.dry_run,
+            extra=self.options.extra,
+        )
 
 
 def _check_apart(settings: Settings, url: str, shown_url: str) -> None:
@@ -180,26 +230,12 @@ class _Keys:
         return await self.catalog.sources.read(after, upto, _PAGE) if area == UPLOADS else []
 
 
-async def _require_no_worker(settings: Settings) -> None:
-    async with open_queue(settings) as queue:
-        if living := len(await queue.heartbeats.living()):
-            raise CommandError(f"{counted(living, 'worker')} may still write: stop every worker first.")
-
-
 @asynccontextmanager
 async def _progress(catalog: Catalog) -> AsyncIterator[Progress]:
     totals = await catalog.reports.totals()
     expected = [totals.count(what).count for what in ("original", "variant", "superseded")]
     with Progress("blobs", sum(expected)) as progress:
         yield progress
-
-
-async def _whole(copying: BlobCopy, extras: Extras, done: Copied, progress: Progress) -> None:
-    async for step in copying.copy(on_misnamed=done.note_misnamed):
-        done.add(step)
-        progress.advance(step.copied + step.same)
-    async for left in extras.set_aside():
-        done.add_extra(left)
 
 
 async def _resumed(copying: BlobCopy, checkpoint: Checkpoint, done: Copied, progress: Progress) -> None:
@@ -215,34 +251,3 @@ async def _resumed(copying: BlobCopy, checkpoint: Checkpoint, done: Copied, prog
 
 def _name_of(url: str) -> str:
     return f"copy-blobs:{sha256(url.encode()).hexdigest()[:16]}"
-
-
-def _report(done: Copied, *, dry_run: bool) -> None:
-    if done.extra:
-        output.print(table("Only there, or newer", ("key",), ([key] for key in done.extras[:_SHOWN])))
-    if done.refused:
-        rows = list(done.refused.items())[:_SHOWN]
-        output.print(table("Not copied", ("key", "reason"), rows))
-        output.print(f"{counted(len(done.refused), 'blob')} could not be copied.")
-    would = "would be " if dry_run else ""
-    output.print(
-        f"{counted(done.copied, 'blob')} {would}copied ({size(done.bytes)}), {done.same} were there already, "
-        f"{done.removed} {would}moved from the copy to its trash."
-    )
-    if done.finished:
-        output.print(
-            f"The storage is {done.to} now: set MEDIA_STORAGE_URL, for apps too, and start the workers."
-        )
-    elif not dry_run:
-        output.print("Run it again for what is new; with --finish once every worker and app is stopped.")
-
-
-def _say_what_to_do(done: Copied) -> None:
-    if done.extra:
-        print_error(
-            f"{done.to} has {counted(done.extra, 'original')} that no copy wrote, and that the storage does "
-            f"not have or has otherwise: {shown(done.extras[0])}. Nothing was done to what is there. Has an "
-            "app put it there? Run this again with --extra keep. Is it of an earlier time, and was deleted "
-            "since? With --extra trash, which moves it to the trash there, for MEDIA_RETENTION."
-        )
-    print_error(f"The storage is as it was, and {done.to} a copy that is not finished: run it again.")

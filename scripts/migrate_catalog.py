@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 
 from scripts.progress import Progress
-from scripts.targets import with_target
-from scripts.terminal import AsJson, CommandError, counted, output, print_json, run, table
+from scripts.targets import require_no_worker, with_target
+from scripts.terminal import AsJson, CommandError, output, print_json, run, table
 from storage.catalog.address import Address
 from storage.catalog.database import Database, open_database
 from storage.catalog.moving import CatalogMove, MoveRefused, cancel, count_rows
 from storage.errors import NoCatalog
-from worker.queue import open_queue
 from worker.settings import Settings
 
 
@@ -59,9 +58,7 @@ async def _move(settings: Settings, source: Database, to: Address, *, dry_run: b
     if dry_run:
         await _check(settings, source, to)
         return expected
-    async with open_queue(settings) as queue:
-        if living := len(await queue.heartbeats.living()):
-            raise CommandError(f"{counted(living, 'worker')} may still write: stop every worker first.")
+    await require_no_worker(settings)
     copied: Counter[str] = Counter()
     async with open_database(to, create=True, migrate=False, even_if_moved=True) as target:
         move = _plan(settings, source, target, to)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from storage import keys
 from storage.blobs import Storage
 from storage.blobs.opening import has_owner, open_blobs
+from storage.blobs.seal import bind_although_sealed
 from storage.catalog.database import is_catalog
 from storage.catalog.opening import Catalog, open_catalog
 from storage.errors import RootMismatch
@@ -24,9 +25,11 @@ class Stores:
 
 @asynccontextmanager
 async def open_stores(
-    settings: Settings, *, create: bool = True, migrate: bool = False
+    settings: Settings, *, create: bool = True, migrate: bool = False, moving_to: str | None = None
 ) -> AsyncIterator[Stores]:
     """The catalog and the storage root that the settings name; they are checked to belong together.
+
+    The storage may be sealed because it moves to `moving_to`; to all others it is refused then.
 
     Raises: NoCatalog unless it may be made, RootMismatch, CatalogTooNew, CatalogObsolete, CatalogTooOld
     unless it may be migrated, CatalogUnavailable, BlobsUnavailable.
@@ -42,7 +45,10 @@ async def open_stores(
         ) as catalog,
         open_blobs(settings.storage_url, create=catalog.is_new) as blobs,
     ):
-        await blobs.bind(catalog.id, catalog_is_new=catalog.is_new)
+        if moving_to is None:
+            await blobs.bind(catalog.id, catalog_is_new=catalog.is_new)
+        else:
+            await bind_although_sealed(blobs, catalog.id, moving_to)
         if catalog.is_new:
             await catalog.database.mark_bound()
         yield Stores(catalog, blobs)

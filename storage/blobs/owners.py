@@ -3,6 +3,7 @@
 from storage.errors import RootMismatch
 
 _UNFINISHED = " (not copied whole yet: media copy-blobs)"
+_MOVING = " (moves to "
 _MOVED = " (moved to "
 
 
@@ -11,24 +12,44 @@ def unfinished(catalog_id: str) -> str:
     return f"{catalog_id}{_UNFINISHED}"
 
 
+def moving(catalog_id: str, url: str) -> str:
+    """What the marker of the storage says while the last of it is copied to `url`: nobody works there."""
+    return f"{catalog_id}{_MOVING}{url})"
+
+
 def moved(catalog_id: str, url: str) -> str:
     """What the marker of the storage says that was copied to `url`: no worker goes on with it."""
     return f"{catalog_id}{_MOVED}{url})"
 
 
-def check_owner(found: str, catalog_id: str, place: str) -> None:
-    """Raises: RootMismatch unless what the marker at `place` says is that catalog."""
-    if found == unfinished(catalog_id):
+def check_in_use(found: str, place: str) -> None:
+    """Raises: RootMismatch where the marker at `place` says that it has moved, or is no whole copy."""
+    if found.endswith(_UNFINISHED):
         raise RootMismatch(
             f"{place} is a copy that is not finished. Set MEDIA_STORAGE_URL to the storage that was copied. "
             f"To go on: media copy-blobs --to {place}, and with --finish once every worker is stopped."
         )
-    if found.startswith(catalog_id + _MOVED):
-        url = found.removeprefix(catalog_id + _MOVED).removesuffix(")")
-        raise RootMismatch(f"{place} was moved to {url}: set MEDIA_STORAGE_URL to that.")
-    if found != catalog_id:
+    if url := _url_behind(_MOVING, found):
         raise RootMismatch(
-            f"{place} belongs to the catalog {found}, but the catalog in use is {catalog_id}. Check "
-            "MEDIA_STORAGE_URL and MEDIA_CATALOG_URL: one of them points to another installation. "
-            "If this storage's catalog is lost, `media rebuild` makes a new one."
+            f"{place} moves to {url}: wait for media copy-blobs --to {url} --finish to end. Where it was "
+            "killed, run it again, or take it back with --cancel in the place of --finish."
         )
+    if url := _url_behind(_MOVED, found):
+        raise RootMismatch(f"{place} was moved to {url}: set MEDIA_STORAGE_URL to that.")
+
+
+def _url_behind(word: str, found: str) -> str:
+    return found.partition(word)[2].removesuffix(")")
+
+
+def check_owner(found: str, catalog_id: str, place: str) -> None:
+    """Raises: RootMismatch unless what the marker at `place` says is that catalog."""
+    if found == catalog_id:
+        return
+    if found.startswith(f"{catalog_id} ("):
+        check_in_use(found, place)
+    raise RootMismatch(
+        f"{place} belongs to the catalog {found}, but the catalog in use is {catalog_id}. Check "
+        "MEDIA_STORAGE_URL and MEDIA_CATALOG_URL: one of them points to another installation. "
+        "If this storage's catalog is lost, `media rebuild` makes a new one."
+    )

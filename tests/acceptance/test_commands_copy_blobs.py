@@ -1,11 +1,18 @@
 """`media copy-blobs`: the storage moves to another place, while workers run and once they are stopped."""
 
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from scripts.s3_server import SeaweedServer
 from tests.support import pictures
-from tests.support.commands import document, media
+from tests.support.commands import Ended, document, media
+from tests.support.s3 import new_place
+from tests.support.s3_proxy import S3Proxy, s3_proxy
 from tests.support.workplace import Workplace
 
 FIRST, SECOND = "uploads/a/first.jpg", "uploads/b/second.jpg"
@@ -112,18 +119,143 @@ def test_a_storage_is_not_copied_to_itself_nor_into_itself(place: Workplace) -> 
     assert place.run("media", "--burst").returncode == 0
 
 
-def test_a_finish_that_was_interrupted_is_finished(place: Workplace) -> None:
-    new = place.home / "new"
-    ours = (place.root / ".media-root.json").read_bytes()
-    assert media(place.env(), "copy-blobs", "--to", f"file:{new}", "--finish").returncode == 0
-    (place.root / ".media-root.json").write_bytes(ours)  # as it was between the two markers
+def say(root: Path, owner: str) -> None:
+    """Let the marker of that storage say so."""
+    (root / ".media-root.json").write_text(json.dumps({"catalog": owner, "version": 1}))
 
-    plain = media(place.env(), "copy-blobs", "--to", f"file:{new}")
-    done = document(media(place.env(), "copy-blobs", "--to", f"file:{new}", "--finish", "--json"))
 
-    assert (plain.returncode, "run it again" in plain.stderr) == (1, True)
-    assert done["finished"] is True
+def owner_of(root: Path) -> str:
+    return str(json.loads((root / ".media-root.json").read_text())["catalog"])
+
+
+def test_a_finish_that_was_killed_after_the_copy_is_ended(place: Workplace) -> None:
+    new, ours = place.home / "new", owner_of(place.root)
+    copying = "copy-blobs", "--to", f"file:{new}"
+    assert media(place.env(), *copying, "--finish").returncode == 0
+    say(place.root, f"{ours} (moves to file:{new})")  # as it was between the two markers
+
+    plain, taken_back = media(place.env(), *copying), media(place.env(), *copying, "--cancel")
+    done = document(media(place.env(), *copying, "--finish", "--json"))
+
+    for refused in (plain, taken_back):
+        assert (refused.returncode, "is whole" in refused.stderr) == (1, True)
+        assert "run it again" in refused.stderr
+    assert (done["finished"], done["copied"]) == (True, 0)
     assert f"was moved to file:{new}" in place.run("media", "--burst").stderr
+
+
+def killed_while_copying(place: Workplace) -> Path:
+    """Where the storage moves to; a finish was killed before it had copied a new file."""
+    new, ours = place.home / "new", owner_of(place.root)
+    assert media(place.env(), "copy-blobs", "--to", f"file:{new}").returncode == 0
+    say(place.root, f"{ours} (moves to file:{new})")
+    place.put(SECOND, pictures.small(2))
+    return new
+
+
+def test_nobody_works_after_a_finish_that_was_killed_until_it_is_run_again(place: Workplace) -> None:
+    new = killed_while_copying(place)
+    copying = "copy-blobs", "--to", f"file:{new}"
+
+    early = place.run("media", "--burst")
+    plain = media(place.env(), *copying)
+    elsewhere = media(place.env(), "copy-blobs", "--to", f"file:{place.home / 'third'}", "--finish")
+    done = document(media(place.env(), *copying, "--finish", "--json"))
+
+    for refused in (early, elsewhere):
+        assert refused.returncode == 1
+        assert f"moves to file:{new}: wait for" in " ".join(refused.stderr.split())
+    assert (plain.returncode, "A --finish was interrupted: run it again" in plain.stderr) == (1, True)
+    assert (done["finished"], (new / SECOND).read_bytes()) == (True, pictures.small(2))
+    place.use_root(new)
+    place.settings["MEDIA_STORAGE_URL"] = f"file:{new}"
+    place.send({"source": SECOND})
+    assert place.run("media", "--burst").returncode == 0
+    assert place.check().states == {"ready": 2}
+
+
+def test_a_finish_that_was_killed_is_taken_back(place: Workplace) -> None:
+    new = killed_while_copying(place)
+
+    ended = media(place.env(), "copy-blobs", "--to", f"file:{new}", "--cancel")
+
+    assert (ended.returncode, ended.stdout) == (0, "The storage is used again.\n")
+    place.send({"source": SECOND})
+    assert place.run("media", "--burst").returncode == 0
+    assert place.check().states == {"ready": 2}
+
+
+def test_two_storages_that_say_they_are_the_catalogs_are_left_as_they_are(place: Workplace) -> None:
+    new, ours = place.home / "new", owner_of(place.root)
+    assert media(place.env(), "copy-blobs", "--to", f"file:{new}", "--finish").returncode == 0
+    say(place.root, ours)  # by hand
+    place.send({"source": place.put(SECOND, pictures.small(2))})
+    assert place.run("media", "--burst").returncode == 0
+
+    ended = media(place.env(), "copy-blobs", "--to", f"file:{new}", "--finish")
+
+    assert ended.returncode == 1
+    assert "has the marker of this very catalog, as the storage has" in " ".join(ended.stderr.split())
+    assert owner_of(place.root) == owner_of(new) == ours
+
+
+@dataclass(frozen=True)
+class Finish:
+    """A storage that moves into a bucket, behind a proxy."""
+
+    place: Workplace
+    proxy: S3Proxy
+    to: str
+
+    def run(self, meanwhile: Callable[[], object]) -> Ended:
+        """Move, and do something before the first original is put."""
+        self.proxy.before(f"PUT .*{FIRST}", meanwhile)
+        return media(self.place.env(), "copy-blobs", "--to", self.to, "--finish", "--json")
+
+
+@pytest.fixture
+def finish(place: Workplace, seaweedfs: SeaweedServer) -> Iterator[Finish]:
+    with s3_proxy(seaweedfs.endpoint) as proxy:
+        place.settings |= {**seaweedfs.env, "MEDIA_S3_ENDPOINT": proxy.endpoint}
+        yield Finish(place, proxy, str(new_place(seaweedfs)))
+
+
+def test_a_worker_that_is_started_while_the_rest_is_copied_is_refused(finish: Finish) -> None:
+    place, early = finish.place, list[Ended]()
+    place.send({"source": place.put(SECOND, pictures.small(2))})
+
+    done = document(finish.run(lambda: early.append(place.run("media", "--burst"))))
+
+    assert early[0].returncode == 1
+    assert f"moves to {finish.to}: wait for" in " ".join(early[0].stderr.split())
+    assert done["finished"] is True
+    place.settings["MEDIA_STORAGE_URL"] = finish.to
+    assert place.run("media", "--burst").returncode == 0
+    verified = media(place.env(), "sweep", "--verify", "--json")
+    assert verified.returncode == 0, verified.stdout
+
+
+def test_a_worker_that_shows_itself_while_the_rest_is_copied_ends_the_finish(finish: Finish) -> None:
+    place, ours = finish.place, owner_of(finish.place.root)
+
+    def beat() -> None:
+        place.redis.zadd("media:uploads:workers", {"host:1:frozen": time.time() * 1000})
+        place.redis.set("media:uploads:health:host:1:frozen", '{"healthy": true, "detail": ""}', px=60_000)
+
+    ended = finish.run(beat)
+
+    assert (ended.returncode, "stop every worker first" in ended.stderr) == (1, True)
+    assert owner_of(place.root) == ours
+
+
+def test_a_finish_that_fails_lets_the_storage_be_used_again(finish: Finish) -> None:
+    ours = owner_of(finish.place.root)
+    finish.proxy.strike("AccessDenied", of="PUT .*/(uploads|variants)/")
+
+    ended = media(finish.place.env(), "copy-blobs", "--to", finish.to, "--finish")
+
+    assert (ended.returncode, "AccessDenied" in ended.stderr) == (1, True)
+    assert owner_of(finish.place.root) == ours
 
 
 def test_a_dry_run_counts_and_leaves_no_marker(place: Workplace) -> None:

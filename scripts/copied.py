@@ -1,0 +1,89 @@
+"""What `media copy-blobs` has done, counted, and what it says of that to people."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.filesize import decimal as size
+
+from scripts.terminal import counted, output, print_error, table
+from storage.blobs.copying import CopyStep
+from storage.blobs.extras import ExtraStep
+from storage.keys import shown
+
+_SHOWN = 20  # blobs that could not be copied, or are extra
+_LISTED = 10_000  # at most, in the JSON
+
+
+@dataclass
+class Copied:
+    """How much was copied (or would be), was there already, and left the copy for its trash again.
+
+    `extra` counts the originals that the target has otherwise, or that it alone has, and that no copy wrote.
+    """
+
+    to: str
+    finished: bool = False
+    copied: int = 0
+    bytes: int = 0
+    same: int = 0
+    removed: int = 0
+    misnamed: int = 0
+    extra: int = 0
+    extras: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def add(self, step: CopyStep) -> None:
+        """Count a step in."""
+        self.copied += step.copied
+        self.bytes += step.bytes
+        self.same += step.same
+        self.refused |= step.refused
+        self._note_extra(step.extra)
+
+    def add_extra(self, step: ExtraStep) -> None:
+        """Count in what only the target has."""
+        self.removed += step.removed
+        self._note_extra(step.extra)
+
+    def _note_extra(self, keys: Sequence[str]) -> None:
+        self.extra += len(keys)
+        self.extras += keys[: _LISTED - len(self.extras)]
+
+    def note_misnamed(self, path: str) -> None:
+        """Count a name that no key can have, and so no copy."""
+        self.misnamed += 1
+        if self.misnamed == 1:
+            print_error(f"Not copied, because no key can name it: {shown(path)}")
+
+
+def report(done: Copied, *, dry_run: bool) -> None:
+    """Print what was done, or would be."""
+    if done.extra:
+        output.print(table("Only there, or newer", ("key",), ([key] for key in done.extras[:_SHOWN])))
+    if done.refused:
+        rows = list(done.refused.items())[:_SHOWN]
+        output.print(table("Not copied", ("key", "reason"), rows))
+        output.print(f"{counted(len(done.refused), 'blob')} could not be copied.")
+    would = "would be " if dry_run else ""
+    output.print(
+        f"{counted(done.copied, 'blob')} {would}copied ({size(done.bytes)}), {done.same} were there already, "
+        f"{done.removed} {would}moved from the copy to its trash."
+    )
+    if done.finished:
+        output.print(
+            f"The storage is {done.to} now: set MEDIA_STORAGE_URL, for apps too, and start the workers."
+        )
+    elif not dry_run:
+        output.print("Run it again for what is new; with --finish once every worker and app is stopped.")
+
+
+def say_what_to_do(done: Copied) -> None:
+    """Print why the copy is not the storage yet, and by which option it would be."""
+    if done.extra:
+        print_error(
+            f"{done.to} has {counted(done.extra, 'original')} that no copy wrote, and that the storage does "
+            f"not have or has otherwise: {shown(done.extras[0])}. Nothing was done to what is there. Has an "
+            "app put it there? Run this again with --extra keep. Is it of an earlier time, and was deleted "
+            "since? With --extra trash, which moves it to the trash there, for MEDIA_RETENTION."
+        )
+    print_error(f"The storage is as it was, and {done.to} a copy that is not finished: run it again.")
