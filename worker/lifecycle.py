@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from pipelines.errors import DecoderUnavailable
-from storage.errors import CatalogUnfit, StorageError
+from storage.errors import BlobsUnavailable, CatalogUnfit, RootMismatch, StorageError
 from worker import findings, leases, tasks
 from worker.app import App, open_app
 from worker.env_files import find_env_files
@@ -45,14 +45,15 @@ async def start_up(ctx: Context) -> None:
         if ctx["burst"]:
             await app.blobs.probe()  # others wait for a volume that is missing
     except (StorageError, DecoderUnavailable, OSError) as error:
-        if ctx.get("worked_before") and not isinstance(error, CatalogUnfit):
-            raise  # this worker has worked before: an outage, which may end
-        log.error("cannot_start", reason=str(error))  # noqa: TRY400 (the reason says it all)
-        raise SystemExit(1) from error
+        _end_unless_worked_before(ctx, error)
+        raise
     ctx["app"] = app
     await _exit_if_refused(ctx, queue.ownership.bind(app.catalog.id))
     if not ctx.get("away"):
         await _warn(app)
+    if raised := await go_on_above(app.catalog.outbox, app.queue):
+        log.info("seq_raised", above=raised)
+    await _announce(ctx, app)
     await _take_what_waits(app, burst=ctx["burst"])
     await stack.enter_async_context(in_background(app))
     log.info(
@@ -64,6 +65,13 @@ async def start_up(ctx: Context) -> None:
     )
     ctx["started"] = True
     _freeze_what_stays()
+
+
+def _end_unless_worked_before(ctx: Context, error: Exception) -> None:
+    """Exit with 1, unless this worker has worked before: to it an outage has come, which may end."""
+    if not ctx.get("worked_before") or isinstance(error, CatalogUnfit):
+        log.error("cannot_start", reason=str(error))
+        raise SystemExit(1) from error
 
 
 def _freeze_what_stays() -> None:
@@ -88,11 +96,23 @@ async def _warn(app: App) -> None:
         log.warning("unknown_setting", variable=unknown, nearest=nearest)
 
 
+async def _announce(ctx: Context, app: App) -> None:
+    """Send the first heartbeat, then look again whose the storage is. Raises: QueueUnavailable.
+
+    `media copy-blobs --finish` may have sealed it before it could see this worker.
+    """
+    await app.health.announce()
+    try:
+        with suppress(BlobsUnavailable):
+            await app.blobs.check_identity()
+    except RootMismatch as error:
+        await app.health.close()
+        _end_unless_worked_before(ctx, error)
+        raise
+
+
 async def _take_what_waits(app: App, *, burst: bool) -> None:
     """Take events, and run each periodic task once; in a burst take all events, and send all messages."""
-    if raised := await go_on_above(app.catalog.outbox, app.queue):
-        log.info("seq_raised", above=raised)
-    await app.health.announce()
     await app.intake.join()
     await leases.take_over_jobs(app.queue, everything=burst)
     if removed := await app.queue.jobs.queues.remove_corrupt():
