@@ -16,7 +16,7 @@ from storage.blobs import Storage
 from storage.blobs.copy_notes import CopyNotes
 from storage.blobs.copying import BlobCopy, Extra, check_target
 from storage.blobs.extras import Extras
-from storage.blobs.opening import open_blobs
+from storage.blobs.opening import open_target
 from storage.blobs.owners import unfinished
 from storage.blobs.places import holding_area, is_one_place
 from storage.blobs.seal import Seal
@@ -82,7 +82,7 @@ def command(
         _check_apart(settings, url, to)
         async with (
             open_stores(settings, create=False, moving_to=to) as stores,
-            open_blobs(url, create=not dry_run and not cancel) as target,
+            open_target(url, create=not dry_run and not cancel) as target,
         ):
             done = await _Move(settings, stores, target, to, options).run()
         if as_json:

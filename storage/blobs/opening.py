@@ -1,13 +1,14 @@
 """Opens the storage that a URL names: the one place that knows which backend a scheme belongs to."""
 
 import importlib.util
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from storage import keys
 from storage.blobs import Storage
 from storage.blobs.local import open_local
 from storage.blobs.mapping import mapped
 from storage.blobs.marker import owner_in, read_marker_at
+from storage.blobs.memory import MemoryBlobs
 from storage.blobs.s3_place import S3Place, is_s3, parse_s3
 from storage.errors import BackendMissing, BlobNotFound, StorageError
 from storage.paths import folder_of, is_there
@@ -26,6 +27,13 @@ def open_blobs(url: str, *, create: bool) -> AbstractAsyncContextManager[Storage
     from storage.blobs.s3 import open_s3  # only where it is asked for: it is an extra, and takes memory
 
     return open_s3(parse_s3(url))
+
+
+def open_target(url: str, *, create: bool) -> AbstractAsyncContextManager[Storage]:
+    """The same, but a folder that does not exist and may not be made counts as an empty storage."""
+    if is_s3(url) or create or is_there(folder_of(url)):
+        return open_blobs(url, create=create)
+    return nullcontext(MemoryBlobs())
 
 
 def check_backend(url: str) -> None:
