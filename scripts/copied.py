@@ -27,7 +27,6 @@ class Copied:
     bytes: int = 0
     same: int = 0
     removed: int = 0
-    misnamed: int = 0
     extra: int = 0
     extras: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
@@ -51,9 +50,7 @@ class Copied:
 
     def note_misnamed(self, path: str) -> None:
         """Count a name that no key can have, and so no copy."""
-        self.misnamed += 1
-        if self.misnamed == 1:
-            print_error(f"Not copied, because no key can name it: {shown(path)}")
+        self.refused[shown(path)] = "no key can name it"
 
 
 def report(done: Copied, *, dry_run: bool) -> None:
@@ -85,5 +82,11 @@ def say_what_to_do(done: Copied) -> None:
             f"not have or has otherwise: {shown(done.extras[0])}. Nothing was done to what is there. Has an "
             "app put it there? Run this again with --extra keep. Is it of an earlier time, and was deleted "
             "since? With --extra trash, which moves it to the trash there, for MEDIA_RETENTION."
+        )
+    if done.refused:
+        key, reason = next(iter(done.refused.items()))
+        print_error(
+            f"{counted(len(done.refused), 'blob')} could not be copied: {key} ({reason}). Rename or mend it, "
+            "or run this again with --leave, which leaves behind what cannot be copied."
         )
     print_error(f"The storage is as it was, and {done.to} a copy that is not finished: run it again.")

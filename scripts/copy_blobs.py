@@ -37,13 +37,14 @@ class Options:
     cancel: bool
     dry_run: bool
     extra: Extra | None
+    leave: bool
 
     def check(self) -> None:
         """Raises: CommandError where one goes without another, or not with it."""
         if self.cancel and (self.finish or self.dry_run):
             raise CommandError("--cancel goes alone.", code=2)
-        if self.extra and not self.finish:
-            raise CommandError("--extra goes with --finish.", code=2)
+        if (self.extra or self.leave) and not self.finish:
+            raise CommandError("--extra and --leave go with --finish.", code=2)
 
     @property
     def moves(self) -> bool:
@@ -67,6 +68,9 @@ def command(
             help="With --finish: keep originals that no copy wrote, or move them to the trash there."
         ),
     ] = None,
+    leave: Annotated[
+        bool, typer.Option("--leave", help="With --finish: leave behind what cannot be copied.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Copy all blobs of the storage to another one.
@@ -74,7 +78,7 @@ def command(
     Without --finish it may be run beside workers, and again: it copies what is new, and resumes where it was
     stopped. With --finish, once they are stopped, the copy becomes the storage.
     """
-    options = Options(finish, cancel, dry_run, extra)
+    options = Options(finish, cancel, dry_run, extra, leave)
 
     async def body(settings: Settings) -> int:
         options.check()
@@ -181,7 +185,8 @@ class _Move:
 
     def _is_whole(self, done: Copied) -> bool:
         """Whether nothing is left that somebody has to decide about."""
-        return not done.refused and not (done.extra and not self.options.extra)
+        refused = done.refused and not self.options.leave
+        return not refused and not (done.extra and not self.options.extra)
 
     async def _copy_whole(self, done: Copied) -> None:
         extras = Extras(

@@ -258,6 +258,22 @@ def test_a_finish_that_fails_lets_the_storage_be_used_again(finish: Finish) -> N
     assert owner_of(finish.place.root) == ours
 
 
+def test_what_cannot_be_copied_ends_a_finish_until_somebody_says_to_leave_it(place: Workplace) -> None:
+    new = place.home / "new"
+    copying = "copy-blobs", "--to", f"file:{new}", "--finish"
+    place.put("uploads/b\nc.jpg", pictures.small(3))
+
+    refused = media(place.env(), *copying, "--json")
+
+    assert refused.returncode == 1
+    assert document(refused)["finished"] is False
+    assert document(refused)["refused"] == {"uploads/b\\x0ac.jpg": "no key can name it"}
+    assert "Rename or mend it, or run this again with --leave" in " ".join(refused.stderr.split())
+    assert place.run("media", "--burst").returncode == 0  # nothing has moved yet
+    left = media(place.env(), *copying, "--leave", "--json")
+    assert (left.returncode, document(left)["finished"], len(document(left)["refused"])) == (0, True, 1)
+
+
 def test_a_dry_run_counts_and_leaves_no_marker(place: Workplace) -> None:
     new = place.home / "new"
 
