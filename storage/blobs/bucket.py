@@ -30,7 +30,19 @@ OVERWRITE: Literal["overwrite"] = "overwrite"
 
 _SHA256 = "sha256"  # in an object's own metadata, which a copy keeps
 _FOR_EVER = "public, max-age=31536000, immutable"
-_KINDS = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif", "json": "application/json"}
+_KINDS = {
+    "avif": "image/avif",
+    "gif": "image/gif",
+    "heic": "image/heic",
+    "heif": "image/heif",
+    "jpeg": "image/jpeg",
+    "jpg": "image/jpeg",
+    "json": "application/json",
+    "png": "image/png",
+    "tif": "image/tiff",
+    "tiff": "image/tiff",
+    "webp": "image/webp",
+}
 _GET, _PUT, _DELETE, _LIST = "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"
 _AT_ONCE = 32  # requests
 _CHUNK = 512 * 1024  # bytes that are read at once; for a moment there are two of them
@@ -138,7 +150,7 @@ class Bucket:
                     use_multipart=False,  # its parts would stay after a crash
                 )
 
-    async def put_parts(self, key: str, content: AsyncIterator[bytes]) -> None:
+    async def put_parts(self, key: str, content: AsyncIterator[bytes], attributes: Mapping[str, str]) -> None:
         """Write an object that is large part by part, so that each has the time of a request for itself."""
         async with self._slots:
             with answered(key, self.place, _PUT):
@@ -146,7 +158,7 @@ class Bucket:
                     self._store,
                     key,
                     content,
-                    attributes={"Content-Type": _kind_of(key)},
+                    attributes=dict(attributes),
                     use_multipart=True,
                     chunk_size=PART,
                     max_concurrency=1,
@@ -245,11 +257,12 @@ def _found(key: str, meta: ObjectMeta, attributes: Mapping[str, str]) -> Found:
     return Found(key, meta["size"], modified, meta["e_tag"], attributes.get(_SHA256))
 
 
-def attributes_of(key: str, content: bytes) -> Mapping[str, str]:
-    """What an object says of itself beside its bytes, to browsers and to this program."""
+def attributes_of(key: str, content: bytes | None) -> Mapping[str, str]:
+    """What an object says of itself beside its bytes, to browsers and to this program.
+
+    Without the content it does not say its hash.
+    """
+    kind = _KINDS.get(key.rpartition(".")[2].lower(), "application/octet-stream")
     lasting = {"Cache-Control": _FOR_EVER} if key.startswith(f"{VARIANTS}/") else {}
-    return {"Content-Type": _kind_of(key), _SHA256: hashlib.sha256(content).hexdigest(), **lasting}
-
-
-def _kind_of(key: str) -> str:
-    return _KINDS.get(key.rpartition(".")[2], "application/octet-stream")
+    known = {} if content is None else {_SHA256: hashlib.sha256(content).hexdigest()}
+    return {"Content-Type": kind, **known, **lasting}

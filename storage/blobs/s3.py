@@ -1,5 +1,6 @@
 """Blobs as objects in a bucket: one request a verb, and nothing is missing before the bucket is there."""
 
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
@@ -141,13 +142,16 @@ class S3Blobs:
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
         segments(key)
-        content = await first_of(chunks, PART)
+        # A variant comes whole: only with its hash is it known to be the same after a move.
+        is_variant = key.startswith(f"{VARIANTS}/")
+        content = await first_of(chunks, sys.maxsize if is_variant else PART)
         with self._writes.watched():
             if len(content) < PART:
                 await self._bucket.put(key, content, attributes_of(key, content), OVERWRITE)
                 return len(content)
+            attributes = attributes_of(key, content if is_variant else None)
             whole = CountedChunks(content, chunks)
-            await self._bucket.put_parts(key, whole.read())
+            await self._bucket.put_parts(key, whole.read(), attributes)
         return whole.bytes
 
     async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:

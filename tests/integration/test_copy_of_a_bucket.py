@@ -1,5 +1,6 @@
 """A bucket that is copied while its answers are wrong: what the catalog names is in the copy all the same."""
 
+import hashlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -176,3 +177,24 @@ async def test_an_original_whose_key_is_too_long_for_a_bucket_is_named_and_the_r
     for verb in (bucket.get(long), bucket.put(long, chunks(b"x")), bucket.move("uploads/z.jpg", long)):
         with pytest.raises(KeyRefused):
             await verb
+
+
+@pytest.mark.parametrize("key", [KEYS[0], "uploads/a.jpeg"])
+async def test_what_is_large_says_of_itself_in_the_copy_what_is_small_does(
+    seaweedfs: S3Server, key: str
+) -> None:
+    place, source = new_place(seaweedfs), MemoryBlobs()
+    large = b"x" * 9_000_000
+    await source.store([(key, large)])
+
+    async with open_blobs(place.url, create=True) as bucket:
+        [_] = [step async for step in BlobCopy(source, bucket).copy()]
+        await bucket.move(key, "trash/plan/a")
+        assert await bucket.get("trash/plan/a") == large
+    s3 = boto3.client("s3", endpoint_url=seaweedfs.endpoint)
+    head = s3.head_object(Bucket=place.bucket, Key=f"{place.prefix}/trash/plan/a")
+    assert head["ContentType"] == "image/jpeg"
+    is_variant = key in KEYS
+    assert ("immutable" in head.get("CacheControl", "")) is is_variant
+    assert head["Metadata"] == ({"sha256": hashlib.sha256(large).hexdigest()} if is_variant else {})
+    s3.close()
