@@ -1,6 +1,7 @@
 """What `media copy-blobs` has done, counted, and what it says of that to people."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from rich.filesize import decimal as size
@@ -8,7 +9,10 @@ from rich.filesize import decimal as size
 from scripts.terminal import counted, output, print_error, table
 from storage.blobs.copying import CopyStep
 from storage.blobs.extras import ExtraStep
+from storage.blobs.s3_place import is_s3, parse_s3
+from storage.errors import BlobsUnavailable
 from storage.keys import shown
+from storage.threads import in_thread
 
 _SHOWN = 20  # blobs that could not be copied, or are extra
 _LISTED = 10_000  # at most, in the JSON
@@ -90,3 +94,18 @@ def say_what_to_do(done: Copied) -> None:
             "or run this again with --leave, which leaves behind what cannot be copied."
         )
     print_error(f"The storage is as it was, and {done.to} a copy that is not finished: run it again.")
+
+
+async def warn_of_announcements(place: str, shown_url: str) -> None:
+    """Warn where the bucket at the URL `place` announces the originals that a copy writes there."""
+    if not is_s3(place):
+        return
+    from storage.blobs.announcements import announces_originals  # an extra, which a bucket alone needs
+
+    with suppress(BlobsUnavailable):  # many servers know no such question, and not everybody may ask it
+        if await in_thread(announces_originals, parse_s3(place)):
+            print_error(
+                f"{shown_url} announces each original that is copied there, as if an app had put it: switch "
+                "its notifications off until the workers have started there, or purge their queue before "
+                "`media listen sqs` is started."
+            )

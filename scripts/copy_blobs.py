@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scripts.copied import Copied, report, say_what_to_do
+from scripts.copied import Copied, report, say_what_to_do, warn_of_announcements
 from scripts.progress import Progress
 from scripts.targets import require_no_worker, with_target
 from scripts.terminal import AsJson, CommandError, output, print_error, print_json, run
@@ -88,7 +88,7 @@ def command(
             open_stores(settings, create=False, moving_to=to) as stores,
             open_target(url, create=not dry_run and not cancel) as target,
         ):
-            done = await _Move(settings, stores, target, to, options).run()
+            done = await _Move(settings, stores, target, url, to, options).run()
         if as_json:
             print_json(asdict(done))
         elif cancel:
@@ -109,11 +109,14 @@ class _Move:
     settings: Settings
     stores: Stores
     target: Storage
-    url: str
+    place: str  # the URL of the target, with its options
+    url: str  # the same as it was given
     options: Options
 
     async def run(self) -> Copied:
         done = Copied(self.url)
+        if not self.options.cancel:
+            await warn_of_announcements(self.place, self.url)
         if await self.target.catalog_id() == self.stores.catalog.id:
             await self._end_only()
             done.finished = True
