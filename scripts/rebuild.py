@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from scripts.progress import Progress
+from scripts.targets import require_no_worker
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run
 from storage.blobs.opening import open_blobs
+from storage.blobs.owners import check_in_use
 from storage.catalog.opening import Catalog, open_catalog
 from worker.adoption import is_rebuild_interrupted, rebuild
 from worker.queue import open_queue
@@ -26,11 +28,13 @@ def command(
     """Make a new catalog for the storage root, and queue every original. Nothing is deleted."""
 
     async def body(settings: Settings) -> None:
+        await require_no_worker(settings)
+        await _check_storage(settings)
         async with open_catalog(settings.catalog, uploads_per_job=settings.uploads_per_job) as catalog:
             if not catalog.is_new and not await is_rebuild_interrupted(catalog):
                 raise CommandError(
                     f"{settings.catalog_name} is the catalog of a storage root already. Move it away first, "
-                    "if you mean to replace it."
+                    "or choose another database, if you mean to replace it."
                 )
             errors.print(_LOSSES)
             if not yes and not as_json:
@@ -42,6 +46,13 @@ def command(
             output.print(f"{queued} originals are queued. Start a worker; `media stats` shows its progress.")
 
     run(body)
+
+
+async def _check_storage(settings: Settings) -> None:
+    """Raises: RootMismatch where the storage has moved, or is half a copy."""
+    async with open_blobs(settings.storage_url, create=False) as blobs:
+        if (owner := await blobs.catalog_id()) is not None:
+            check_in_use(owner, settings.storage)
 
 
 def _ask(settings: Settings) -> None:

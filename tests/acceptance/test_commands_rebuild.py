@@ -1,5 +1,6 @@
 """`media rebuild`: a lost catalog is made anew from the originals, and nothing is deleted on the way."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -62,6 +63,35 @@ def test_a_catalog_that_is_alive_is_not_replaced(place: Workplace) -> None:
     assert ended.returncode == 1
     assert "Move it away first" in ended.stderr
     assert place.check().states == {"ready": 3}
+
+
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        ("a (moved to s3://new)", "was moved to s3://new: set MEDIA_STORAGE_URL to that"),
+        ("a (moves to s3://new)", "moves to s3://new: wait for"),
+        ("a (not copied whole yet: media copy-blobs)", "is a copy that is not finished"),
+    ],
+)
+def test_a_storage_that_has_moved_or_is_half_a_copy_gets_no_new_catalog(
+    place: Workplace, says: str, reason: str
+) -> None:
+    _lose_the_catalog(place)
+    (place.root / ".media-root.json").write_text(json.dumps({"catalog": says, "version": 1}))
+
+    ended = media(place.env(), "rebuild", "--yes")
+
+    assert (ended.returncode, reason in " ".join(ended.stderr.split())) == (1, True)
+    assert not place.catalog.exists()
+
+
+def test_no_new_catalog_is_made_while_a_worker_runs(place: Workplace) -> None:
+    place.start()
+    _lose_the_catalog(place)
+
+    ended = media(place.env(), "rebuild", "--yes")
+
+    assert (ended.returncode, "stop every worker first" in ended.stderr) == (1, True)
 
 
 def test_a_catalog_of_a_development_version_is_moved_away_and_made_anew(place: Workplace) -> None:
