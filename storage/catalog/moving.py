@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Table, delete, func, select, true, tuple_,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import tables
+from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database, identity
 from storage.catalog.kv import read_value, replace_value, write_value
 from storage.catalog.moved import MOVED, Mark, read_mark
@@ -160,6 +161,17 @@ class CatalogMove:
     @asynccontextmanager
     async def _sealed(self, mark: Mark) -> AsyncIterator[None]:
         """Nobody writes the source meanwhile; or ever again, once its move is closing."""
+        await self._seal(mark)
+        try:
+            if await _mark_of(self._target) == mark:
+                raise MoveRefused(f"{self._target_name} is the very catalog that is to move.")
+            yield
+        finally:
+            if await _mark_of(self._source) == mark:
+                await cancel(self._source)
+
+    @repeated  # where a writer is left, each may hold a table that the other waits for
+    async def _seal(self, mark: Mark) -> None:
         async with self._source.writing() as connection:
             before = await read_mark(connection)
             if before is not None and (before.done or before.to is None):
@@ -169,13 +181,6 @@ class CatalogMove:
                 f"the catalog {mark.source} moves to {mark.to}: nothing is written here"
             ):
                 await connection.exec_driver_sql(statement)
-        try:
-            if await _mark_of(self._target) == mark:
-                raise MoveRefused(f"{self._target_name} is the very catalog that is to move.")
-            yield
-        finally:
-            if await _mark_of(self._source) == mark:
-                await cancel(self._source)
 
     async def _empty_target(self, filling: Mark) -> None:
         async with self._target.writing() as connection:

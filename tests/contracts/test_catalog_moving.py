@@ -1,8 +1,10 @@
 """A catalog moves to another database: everything is there, and nobody writes the old one any more."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, closing
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -18,6 +20,8 @@ from storage.catalog.tables import totals_delta
 from storage.errors import CatalogMoved, CatalogUnavailable
 from tests.conftest import url_of
 from tests.support.catalogs import claim, commit, failed, letter, ready, take, upload_event
+from tests.support.polling import until
+from tests.support.races import waits_for_a_lock
 
 IDS = [UUID(int=number) for number in range(1, 6)]
 LATE = UUID(int=30)
@@ -344,3 +348,19 @@ async def test_a_nul_that_postgres_does_not_take_becomes_a_replacement_character
     found = await Reports(target).find(IDS[1])
     assert found is not None
     assert found.error_message == "a\N{REPLACEMENT CHARACTER}b"
+
+
+@pytest.mark.parametrize("urls", ["postgres-sqlite"], indirect=True)
+async def test_a_writer_that_is_in_the_way_of_the_seal_does_not_end_the_move(
+    source: Catalog, target: Database
+) -> None:
+    rows = await count_rows(source.database)
+    async with source.database.writing() as connection:
+        await connection.exec_driver_sql("SET LOCAL deadlock_timeout = '1min'")  # it is not the one undone
+        await connection.exec_driver_sql("LOCK TABLE kv IN ROW EXCLUSIVE MODE")
+        moving = asyncio.ensure_future(run(move_of(source, target)))
+        await until(partial(waits_for_a_lock, source))
+        await connection.exec_driver_sql("LOCK TABLE uploads IN ROW EXCLUSIVE MODE")
+
+    await moving
+    assert await count_rows(target) == rows
