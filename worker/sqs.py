@@ -1,6 +1,7 @@
 """A queue of SQS, and what its messages become: events on the stream, sent before the message is deleted."""
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ _RECEIVERS = 4
 _MOST_WAITING = 10_000  # events on the stream: more wait in SQS, which costs Redis no memory
 _PAUSE_S = 1.0
 _SHOWN = 200  # characters of a body
+_REGION = re.compile(r"https?://sqs\.([a-z]+(?:-[a-z0-9]+)+)\.amazonaws\.com")
 _REFUSALS = {
     "AccessDenied",
     "AccessDeniedException",
@@ -61,7 +63,7 @@ class SqsQueue:
     def __init__(self, url: str) -> None:
         self._url = url
         config = Config(connect_timeout=5, read_timeout=_WAIT_S + 10, retries={"total_max_attempts": 2})
-        self._client = _named(lambda: boto3.client("sqs", config=config))
+        self._client = _named(lambda: boto3.client("sqs", region_name=region_in(url), config=config))
 
     async def receive(self) -> Sequence[SqsMessage]:
         """The next messages, once there are any, or none after a while."""
@@ -81,6 +83,12 @@ class SqsQueue:
             log.warning("messages_not_deleted", count=len(failed), reason=failed[0].get("Message"))
 
 
+def region_in(url: str) -> str | None:
+    """The region that the URL of a queue of Amazon's names; a request is signed for it."""
+    found = _REGION.match(url)
+    return found[1] if found else None
+
+
 async def _call(call: Callable[[], Any]) -> dict[str, Any]:
     answer: dict[str, Any] = await in_thread(_named, call)
     return answer
@@ -96,6 +104,9 @@ def _named(call: Callable[[], T]) -> T:
         raise SqsUnavailable(str(error), refused=code in _REFUSALS) from error
     except (BotoCoreError, OSError) as error:
         raise SqsUnavailable(str(error)) from error
+    except ValueError as error:
+        advice = "AWS_ENDPOINT_URL_SQS and AWS_ENDPOINT_URL must be http://HOST[:PORT] or https://HOST[:PORT]"
+        raise SqsUnavailable(f"{error}; {advice}", refused=True) from error
 
 
 class SqsListener:
