@@ -1,4 +1,4 @@
-"""Files of variables: where they are searched for, what they contain, and who may read a password in one."""
+"""Files of variables: where they are searched for, what they contain, who may read a password in one."""
 
 import os
 import stat
@@ -12,6 +12,7 @@ from dotenv import dotenv_values
 ENCODING = "utf-8-sig"  # with or without the byte order mark that some editors write
 PLACES = ("/etc/media-worker.env", ".env")  # a later file overrides
 INSTEAD = "MEDIA_ENV_FILE"  # names one file instead of `PLACES`; empty: none
+_KEY, _SECRET, _TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class EnvFile:
             everybody = self.path.stat().st_mode & stat.S_IROTH
         except OSError:
             return False
-        return bool(everybody) and any(map(_has_password, self.variables.values()))
+        shown = _SECRET in self.variables or any(map(_has_password, self.variables.values()))
+        return bool(everybody) and shown
 
 
 def find_env_files() -> Sequence[EnvFile]:
@@ -37,6 +39,20 @@ def find_env_files() -> Sequence[EnvFile]:
     named = os.environ.get(INSTEAD)
     places = PLACES if named is None else (named,) if named else ()
     return [_read(Path(place).absolute()) for place in places if os.path.isfile(place) or place == named]
+
+
+def export_aws(files: Sequence[EnvFile]) -> None:
+    """Give the clients of S3 and SQS what files say of AWS: they read nothing but the environment.
+
+    What the environment says already counts more.
+    """
+    for file in reversed(files):
+        has_key = _KEY in os.environ  # another key than the one that this file's token belongs to
+        for name, value in file.variables.items():
+            if name.startswith("AWS_") and not (has_key and name == _TOKEN):
+                os.environ.setdefault(name, value)
+    if region := os.environ.get("AWS_REGION"):
+        os.environ.setdefault("AWS_DEFAULT_REGION", region)  # the only one that boto3 reads
 
 
 def _read(path: Path) -> EnvFile:

@@ -12,13 +12,21 @@ from pydantic_settings import NoDecode
 from pipelines import formats
 from pipelines.recipe_file import RecipeMistakes, load_recipes
 from storage.blobs.opening import check_backend
-from storage.blobs.s3_place import check_endpoint, is_s3, parse_s3
+from storage.blobs.s3_place import S3Place, check_endpoint, is_s3, parse_s3
 from storage.catalog.address import mistake_in
 from storage.errors import BackendMissing
 from worker.crontab import check_crontab
 from worker.queue.url import check_url
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")  # the first that is set counts
+_KEY = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_INSTEAD_OF_A_KEY = (
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_METADATA_ENDPOINT",
+    "AWS_SKIP_SIGNATURE",
+)
 # What follows the stream's name in keys beside it.
 _OF_THE_QUEUE = re.compile(r"jobs|queues|workers|catalog|(jobs|health|arq):.*", re.DOTALL)
 
@@ -49,18 +57,33 @@ def _storage_url(value: str, info: ValidationInfo) -> str:
     return replace(place, endpoint=endpoint, addressing=addressing).url
 
 
-def at_the_endpoint_of_aws(url: str, variables: Mapping[str, str]) -> str:
-    """The URL of a bucket, which lies where the variables of AWS say if nothing else does.
+def as_aws_says(url: str, variables: Mapping[str, str]) -> str:
+    """The URL of a storage: a bucket lies where the variables of AWS say if nothing else does.
 
-    The client would go there by itself, but as if the bucket stood in the host's name. Raises: ValueError.
+    The client would go there by itself, but as if the bucket stood in the host's name. Raises: ValueError,
+    also where those variables lack what opens a bucket.
     """
-    name = next(filter(variables.get, _ENDPOINTS), "")
-    if not name or not is_s3(url) or (place := parse_s3(url)).endpoint:
+    if not is_s3(url):
         return url
-    try:
-        return replace(place, endpoint=check_endpoint(variables[name])).url
-    except ValueError as error:
-        raise ValueError(f"goes by {name}, which {error}") from error
+    place = parse_s3(url)
+    name = next(filter(variables.get, _ENDPOINTS), "")
+    if name and not place.endpoint:
+        try:
+            place = replace(place, endpoint=check_endpoint(variables[name]))
+        except ValueError as error:
+            raise ValueError(f"goes by {name}, which {error}") from error
+    _check_credentials(place, variables)
+    return place.url
+
+
+def _check_credentials(place: S3Place, variables: Mapping[str, str]) -> None:
+    """Raises: ValueError where half a key is missing, or all of it where nobody else can give one."""
+    lacking = [name for name in _KEY if not variables.get(name)]
+    if len(lacking) == 1:
+        [given] = set(_KEY) - {*lacking}
+        raise ValueError(f"needs {lacking[0]} beside {given}, which is set")
+    if lacking and not place.is_on_aws and not any(map(variables.get, _INSTEAD_OF_A_KEY)):
+        raise ValueError(f"needs credentials, and there are none: set {' and '.join(_KEY)}")
 
 
 def _catalog_url(value: str) -> str:

@@ -20,7 +20,7 @@ from storage.blobs.opening import shown
 from storage.catalog.address import POOL, Address
 from storage.paths import folder_of
 from worker import setting_types as types
-from worker.env_files import ENCODING, INSTEAD, EnvFile, find_env_files
+from worker.env_files import ENCODING, INSTEAD, EnvFile, export_aws, find_env_files
 from worker.limits import MemoryLimit, available_cpus, memory_limit
 
 PREFIX = "MEDIA_"
@@ -203,8 +203,8 @@ class Settings(BaseSettings):
 
     @field_validator("storage_url")
     @classmethod
-    def _at_the_endpoint_of_aws(cls, value: str) -> str:
-        return types.at_the_endpoint_of_aws(value, os.environ)
+    def _as_aws_says(cls, value: str) -> str:
+        return types.as_aws_says(value, os.environ)
 
     @property
     def decoders(self) -> int:
@@ -225,6 +225,7 @@ class Settings(BaseSettings):
             raise SettingsError(f"{INSTEAD}: {unread[0].path} cannot be read ({unread[0].problem})")
         if lacking := _hidden(files):
             raise SettingsError("\n".join(lacking))
+        export_aws(files)
         readable = [file.path for file in files if file.problem is None]
         try:
             return cls(_env_file=readable, _env_file_encoding=ENCODING)

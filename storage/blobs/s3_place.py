@@ -38,6 +38,12 @@ class S3Place:
             )
 
     @property
+    def is_on_aws(self) -> bool:
+        """Whether the bucket is Amazon's, so that the host it is asked from may have a role."""
+        host = urlsplit(self.endpoint).hostname or ""
+        return not host or host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+    @property
     def url(self) -> str:
         """The whole place as a URL that `parse_s3` reads."""
         options = {"endpoint": self.endpoint, "addressing": self.addressing}

@@ -1,11 +1,15 @@
 """Files of variables: found, outdone by the environment, named where they are wrong, and kept from others."""
 
 import os
+import re
 from pathlib import Path
 
+import boto3
 import pytest
 
 from scripts.doctor import inspect_env_file
+from storage.blobs.s3_client import sign_query
+from storage.blobs.s3_place import S3Place
 from tests.support.commands import forked
 from worker import env_files
 from worker.env_files import find_env_files
@@ -23,6 +27,19 @@ def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "media-worker.env"
 
 
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment without a variable of AWS, and what is set in it is gone after the test."""
+    names = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "REGION", "DEFAULT_REGION")
+    for name in {
+        *(f"AWS_{name}" for name in names),
+        *(name for name in os.environ if name.startswith("AWS_")),
+    }:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
 def test_the_environment_outdoes_the_folder_s_file_and_that_the_machine_s(
     etc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -34,6 +51,32 @@ def test_the_environment_outdoes_the_folder_s_file_and_that_the_machine_s(
 
     assert (settings.batch_size, settings.lease, settings.grace) == (1, 20, 300)
     assert [file.path for file in find_env_files()] == [etc, Path(".env").absolute()]
+
+
+def test_the_variables_of_aws_are_those_that_the_clients_of_s3_and_sqs_take(
+    etc: Path, aws: pytest.MonkeyPatch
+) -> None:
+    etc.write_text("AWS_ACCESS_KEY_ID=other\nAWS_SESSION_TOKEN=other's\nAWS_REGION=eu-1\n")
+    Path(".env").write_text("AWS_ACCESS_KEY_ID=mine\nAWS_SECRET_ACCESS_KEY=in-file\n")
+    aws.setenv("AWS_SECRET_ACCESS_KEY", "outdoes")
+
+    Settings.load()
+
+    found = boto3.Session().get_credentials()
+    assert found is not None
+    assert tuple(found.get_frozen_credentials())[:3] == ("mine", "outdoes", None)
+    assert boto3.Session().region_name == "eu-1"
+    signed = sign_query(S3Place("media", endpoint="http://127.0.0.1:1"), {})
+    assert re.search(r"X-Amz-Credential=mine%2F\d+%2Feu-1%2F", signed)
+    assert "Security-Token" not in signed
+
+
+def test_a_secret_of_aws_that_everybody_may_read_is_a_warning(etc: Path) -> None:
+    etc.write_text("AWS_SECRET_ACCESS_KEY=x\n")
+    etc.chmod(0o644)
+    [file] = find_env_files()
+
+    assert "everybody on this machine can read the password" in inspect_env_file(file).detail
 
 
 def test_a_mistake_is_reported_with_the_file_that_it_is_in(

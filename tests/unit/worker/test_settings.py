@@ -14,11 +14,17 @@ from worker.findings import inspect_memory
 from worker.limits import available_cpus
 from worker.settings import Settings, SettingsError, unknown_variables, variable
 
+KEY = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.upper().startswith("MEDIA_")]:
         monkeypatch.delenv(name)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in KEY:
+        monkeypatch.setenv(name, "x")
     monkeypatch.setenv("MEDIA_ENV_FILE", "")
 
 
@@ -134,6 +140,30 @@ def test_an_endpoint_of_aws_that_is_none_is_named(env: pytest.MonkeyPatch) -> No
     env.setenv("MEDIA_STORAGE_URL", "s3://photos")
     with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL, which must be http://HOST"):
         Settings.load()
+
+
+@pytest.mark.parametrize(("given", "lacks"), [KEY, KEY[::-1]])
+def test_half_a_key_of_a_bucket_is_refused_by_the_name_of_the_other(
+    env: pytest.MonkeyPatch, given: str, lacks: str
+) -> None:
+    env.delenv(lacks)
+    env.setenv("MEDIA_STORAGE_URL", "s3://photos")
+    with pytest.raises(SettingsError, match=f"needs {lacks} beside {given}, which is set"):
+        Settings.load()
+
+
+def test_a_bucket_that_is_not_amazons_takes_a_key_or_what_stands_for_one(env: pytest.MonkeyPatch) -> None:
+    for name in KEY:
+        env.delenv(name)
+    env.setenv("MEDIA_STORAGE_URL", "s3://photos")
+    assert Settings.load().storage == "s3://photos"  # the host may have a role
+    env.setenv("MEDIA_S3_ENDPOINT", "https://s3.eu-1.amazonaws.com")
+    assert Settings.load().storage == "s3://photos"
+    env.setenv("MEDIA_S3_ENDPOINT", "http://127.0.0.1:8333")
+    with pytest.raises(SettingsError, match="there are none: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACC"):
+        Settings.load()
+    env.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/token")
+    assert Settings.load().storage == "s3://photos"
 
 
 def test_all_mistakes_are_reported_at_once_each_by_its_variable(env: pytest.MonkeyPatch) -> None:
