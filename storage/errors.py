@@ -29,6 +29,14 @@ class BlobsUnavailable(StorageError):
     """The storage did not answer as a storage does; the same call may work later."""
 
 
+class BlobsAway(BlobsUnavailable):
+    """No server answers where the storage should be, or one that is not ready; it may come (back)."""
+
+
+class BlobsUnfit(BlobsUnavailable):
+    """The storage cannot be used with these settings; the message says which are wrong."""
+
+
 class VolumeMissing(BlobsUnavailable):
     """A folder of the root is a volume of its own that is not there; it may come back."""
 
@@ -63,6 +71,10 @@ class RootMismatch(StorageError):
 
 class CatalogUnavailable(StorageError):
     """The catalog did not answer, or stayed locked too long; the same call may work later."""
+
+
+class CatalogAway(CatalogUnavailable):
+    """No server answers where the catalog should be, or one that is not ready; it may come (back)."""
 
 
 class CatalogDamaged(CatalogUnavailable):

@@ -7,7 +7,7 @@ from storage.blobs import Storage
 from storage.blobs.opening import open_blobs
 from storage.blobs.s3_place import parse_s3
 from storage.catalog.opening import Catalog
-from storage.errors import BlobsUnavailable, RootMismatch, StorageError
+from storage.errors import BlobsAway, BlobsUnavailable, BlobsUnfit, RootMismatch, StorageError
 from storage.keys import MARKER
 from storage.threads import in_thread
 from worker.findings import Finding
@@ -15,9 +15,11 @@ from worker.settings import Settings
 
 _WHAT = "Storage"
 _WRONG = "Correct MEDIA_STORAGE_URL, MEDIA_S3_ENDPOINT or MEDIA_CATALOG_URL."
-_AWAY = (
-    "Check MEDIA_S3_ENDPOINT, AWS_REGION, and the key or role that AWS_* name: it takes the rights "
-    "s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket."
+_AWAY = "Check MEDIA_S3_ENDPOINT, and that its server runs and can be reached from here."
+_UNFIT = "Correct the variables AWS_* or MEDIA_S3_ENDPOINT."
+_REFUSED = (
+    "Check AWS_REGION, and the key or role that AWS_* name: it takes the rights s3:GetObject, s3:PutObject, "
+    "s3:DeleteObject and s3:ListBucket."
 )
 _TAGS = "Tag no original, and nothing of the worker's, as the rule says."
 _RULE = "Change the rule, or its prefix: only the worker knows which files are needed."
@@ -38,7 +40,7 @@ async def check_bucket(settings: Settings, catalog: Catalog | None) -> Sequence[
     except RootMismatch as error:
         return [Finding(_WHAT, "error", str(error), _WRONG)]
     except StorageError as error:
-        return [Finding(_WHAT, "error", str(error), _AWAY)]
+        return [Finding(_WHAT, "error", str(error), _advice(error))]
 
 
 async def check_use(settings: Settings) -> Sequence[Finding]:
@@ -47,16 +49,25 @@ async def check_use(settings: Settings) -> Sequence[Finding]:
         async with open_blobs(settings.storage_url, create=False) as blobs:
             return await _check_use(settings, blobs)
     except StorageError as error:
-        return [Finding(_WHAT, "error", str(error), _AWAY)]
+        return [Finding(_WHAT, "error", str(error), _advice(error))]
+
+
+def _advice(error: StorageError) -> str:
+    match error:
+        case BlobsAway():
+            return _AWAY
+        case BlobsUnfit():
+            return _UNFIT
+    return _REFUSED
 
 
 async def _check_use(settings: Settings, blobs: Storage) -> Sequence[Finding]:
     try:
         lacks = await blobs.find_lacks()
     except BlobsUnavailable as error:
-        return [Finding("Writing", "error", str(error), _AWAY)]
+        return [Finding("Writing", "error", str(error), _advice(error))]
     return [
-        Finding("Writing", "ok", "an object was written and removed, and what is not there is missing"),
+        Finding("Writing", "ok", "an object was written and removed, and what is there is listed"),
         *(Finding("Bucket", "warning", lack, "Use another server if that matters.") for lack in lacks),
         *await _check_rules(settings),
     ]

@@ -19,7 +19,7 @@ from storage.blobs.s3_client import open_store
 from storage.blobs.s3_errors import REFUSED, names_missing_bucket, refused, unavailable
 from storage.blobs.s3_place import S3Place
 from storage.errors import BlobChanged, BlobNotFound, BlobsUnavailable, RootMismatch
-from storage.keys import VARIANTS
+from storage.keys import MARKER, VARIANTS
 from storage.threads import in_thread
 
 if TYPE_CHECKING:  # they are names of its stubs alone
@@ -119,8 +119,9 @@ class Bucket:
 
         Raises: BlobChanged where its ETag is another.
         """
+        right = f"{_GET}, and {_LIST} to say that it is missing" if key == MARKER else _GET
         async with self._slots:
-            with answered(key, self.place):
+            with answered(key, self.place, right):
                 options: GetOptions = {"if_match": e_tag} if e_tag else {}
                 if part:
                     options["range"] = part
@@ -208,6 +209,12 @@ class Bucket:
         async with self._slots:
             listed = await in_thread(list_raw, self.place, start, after)
         return [Found(one.key, one.bytes, one.modified, one.e_tag) for one in listed]
+
+    async def check_listing(self, prefix: str) -> None:
+        """Ask for the first objects below the folder `prefix`."""
+        with suppress(InvalidPathError):  # a key among them that the client cannot name
+            async with self._slots, aclosing(self._list(prefix, "")) as pages:
+                await anext(pages, [])
 
     async def shows(self, name: str) -> bool:
         """Whether a listing shows an object that lies in no folder, in the first page from its name on."""

@@ -7,8 +7,10 @@ from types import MappingProxyType
 from urllib.parse import quote, urlencode
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from storage.blobs.s3_errors import unavailable, unfit
 from storage.blobs.s3_place import S3Place
 
 _TRIES_AGAIN, _TRIES_S = 2, 10.0  # after the first try, and for how long; the client makes them
@@ -22,8 +24,17 @@ def open_store(
     timeout_s: float = _TIMEOUT_S,
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> S3Store:
-    """The client of one place; it has those headers for all requests."""
+    """The client of one place; it has those headers for all requests. Raises: BlobsUnfit."""
     in_the_host = place.addressing == "auto" and not place.endpoint and "." not in place.bucket
+    try:
+        return _store_of(place, in_the_host, tries_again, timeout_s, headers)
+    except (BaseError, ValueError) as error:
+        raise unfit(place, error) from error
+
+
+def _store_of(
+    place: S3Place, in_the_host: bool, tries_again: int, timeout_s: float, headers: Mapping[str, str]
+) -> S3Store:
     return S3Store(
         place.bucket,
         prefix=place.prefix or None,
@@ -43,9 +54,12 @@ def open_store(
 
 
 def sign_query(place: S3Place, query: Mapping[str, str]) -> str:
-    """A URL that asks the bucket itself, with that query. Raises: what the client raises."""
+    """A URL that asks the bucket itself, with that query. Raises: BlobsUnavailable."""
     # The client signs URLs of objects alone, but takes the bucket's name as it is. So the query stands behind
     # that name, and its last parameter, which means nothing to servers, takes the object's.
     asked = urlencode({**query, "x-id": ""}, quote_via=quote)
     bucket = replace(place, bucket=f"{place.bucket}?{asked}", prefix="", addressing="path")
-    return obstore.sign(open_store(bucket), "GET", "_", _SIGNED_FOR)
+    try:
+        return obstore.sign(open_store(bucket), "GET", "_", _SIGNED_FOR)
+    except BaseError as error:  # no credentials
+        raise unavailable("the bucket", error, "") from error

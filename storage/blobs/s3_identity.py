@@ -25,8 +25,8 @@ class S3Identity:
             return owner_in(await answer.whole())
         except BlobNotFound:
             return None
-        except BlobForbidden as error:  # by a wrong key or role, or because it is not there
-            raise BlobsUnavailable(f"{error}, and s3:ListBucket. Check AWS_*") from error
+        except BlobForbidden as error:  # by a wrong role, or because it is not there
+            raise BlobsUnavailable(str(error)) from error
         except RootMismatch as error:
             if isinstance(error.__cause__, ValueError):  # another server's answer
                 raise BlobsUnavailable(f"the storage failed at {MARKER}: {error}") from error

@@ -6,13 +6,14 @@ from uuid import uuid4
 
 from storage.blobs.bucket import CREATE, OVERWRITE, AlreadyThere, Bucket
 from storage.errors import BlobChanged, BlobForbidden, BlobNotFound, BlobsUnavailable
-from storage.keys import HIDDEN, VARIANTS
+from storage.keys import HIDDEN, UPLOADS, VARIANTS
+from storage.tasks import together
 
 _PROBE = f"{HIDDEN}probe"
 _CONDITIONS = f"{HIDDEN}conditions"  # beside the marker, where nobody looks for files
 _LISTING = (
-    "the storage does not say what is missing (403): without the right s3:ListBucket, that and what may not "
-    "be read are the same. Give it to the key or role of the worker"
+    "the storage does not list, or does not say what is missing (403): without the right s3:ListBucket that "
+    "and what may not be read are the same. Give it to the key or role of the worker"
 )
 _NO_CONDITIONS = (
     "the bucket ignores If-None-Match: two workers that start for the first time at the same moment may both "
@@ -64,8 +65,10 @@ async def check_listing(bucket: Bucket) -> None:
 
 
 async def check_right_to_list(bucket: Bucket) -> None:
-    """Raises: BlobsUnavailable where the bucket does not say what is missing."""
+    """Raises: BlobsUnavailable where the bucket does not list, or does not say what is missing."""
     try:
+        # Not every server keeps to itself what is missing from whoever may not list.
+        await together(*map(bucket.check_listing, ("", UPLOADS, VARIANTS)))
         await bucket.head(f"{VARIANTS}/{HIDDEN}{uuid4().hex}")
     except BlobForbidden as error:
         raise BlobsUnavailable(_LISTING) from error

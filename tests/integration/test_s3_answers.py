@@ -207,8 +207,18 @@ async def test_an_answer_that_somebody_must_act_on_is_told(blobs: Storage, proxy
         await blobs.get(KEYS[0])
 
 
-async def test_without_the_right_to_list_it_cannot_be_used(blobs: Storage, proxy: S3Proxy) -> None:
-    proxy.strike("AccessDenied", of=r"HEAD .*variants/\.media")  # as AWS answers for what is not there
+@pytest.mark.parametrize(
+    "refused",
+    [
+        r"HEAD .*variants/\.media",  # as AWS answers for what is not there
+        "GET .*list-type.*uploads",  # as other servers do
+        "GET .*list-type.*variants",
+    ],
+)
+async def test_without_the_right_to_list_it_cannot_be_used(
+    blobs: Storage, proxy: S3Proxy, refused: str
+) -> None:
+    proxy.strike("AccessDenied", of=refused)
 
     with pytest.raises(BlobsUnavailable, match="s3:ListBucket"):
         await blobs.find_lacks()
