@@ -17,7 +17,7 @@ from storage.catalog import tables
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database, identity
 from storage.catalog.kv import read_value, replace_value, write_value
-from storage.catalog.moved import MOVED, Mark, read_mark
+from storage.catalog.moved import MOVED, Mark, check_not_moved, read_mark
 from storage.catalog.outbox import Outbox
 from storage.catalog.reports import Reports
 
@@ -175,7 +175,7 @@ class CatalogMove:
         async with self._source.writing() as connection:
             before = await read_mark(connection)
             if before is not None and (before.done or before.to is None):
-                raise MoveRefused(f"{self._source_name} is not the catalog (any more).")
+                await check_not_moved(connection, self._source_name)
             await _replace_mark(connection, before, mark)
             for statement in self._source.backend.seal(
                 f"the catalog {mark.source} moves to {mark.to}: nothing is written here"

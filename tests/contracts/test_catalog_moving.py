@@ -134,6 +134,8 @@ async def test_the_old_catalog_is_refused_with_the_new_place(
     with pytest.raises(CatalogMoved, match="was moved to new: set MEDIA_CATALOG_URL"):
         async with open_catalog(urls[0]):
             pass
+    with pytest.raises(CatalogMoved, match="was moved to new: set MEDIA_CATALOG_URL"):
+        await run(move_of(source, target))
 
 
 @pytest.mark.parametrize("steps", [1, 2])
