@@ -8,8 +8,9 @@ from typing import Any
 
 import structlog
 
+from pipelines.backoff import Backoff
 from pipelines.errors import DecoderUnavailable
-from storage.errors import BlobsUnavailable, CatalogUnfit, RootMismatch, StorageError
+from storage.errors import BlobsAway, BlobsUnavailable, CatalogAway, CatalogUnfit, RootMismatch, StorageError
 from worker import findings, leases, tasks
 from worker.app import App, open_app
 from worker.env_files import find_env_files
@@ -22,6 +23,7 @@ from worker.shutdown import Shutdown
 log = structlog.get_logger(__name__)
 
 _START_PAUSE_S = 60  # a worker that starts again and again need not search for originals to adopt each time
+_TRY_S = 30.0  # in which a server has answered, or surely has not
 _PAUSE_S = 1.0  # after background work has failed
 _CANCEL_INTERVAL_S = 0.2  # until background work is cancelled once more
 _START_DRAIN = 1000  # events taken before the first poll
@@ -39,9 +41,7 @@ async def start_up(ctx: Context) -> None:
     queue = queue_on(ctx["redis"], settings, ctx["instance"])
     await _exit_if_refused(ctx, _check_redis(queue, settings))
     try:
-        app = await stack.enter_async_context(
-            open_app(settings, queue, ctx["instance"], shutdown, ctx["decoder"])
-        )
+        app = await _open(ctx, stack, queue)
         if ctx["burst"]:
             await app.blobs.probe()  # others wait for a volume that is missing
     except (StorageError, DecoderUnavailable, OSError) as error:
@@ -72,6 +72,40 @@ def _end_unless_worked_before(ctx: Context, error: Exception) -> None:
     if not ctx.get("worked_before") or isinstance(error, CatalogUnfit):
         log.error("cannot_start", reason=str(error))
         raise SystemExit(1) from error
+
+
+async def _open(ctx: Context, stack: AsyncExitStack, queue: Queue) -> App:
+    """Open all parts; while a server of the catalog or the storage is away wait, unless this is a burst.
+
+    Heartbeats say meanwhile what is waited for. Raises: as `open_app`, QueueUnavailable.
+    """
+    backoff = Backoff(first_s=0.5, longest_s=5)
+    problem = reported = ""
+    try:
+        while True:
+            try:
+                return await stack.enter_async_context(
+                    open_app(ctx["settings"], queue, ctx["instance"], ctx["shutdown"], ctx["decoder"])
+                )
+            except (BlobsAway, CatalogAway) as error:
+                if ctx["burst"]:
+                    raise
+                problem = str(error)
+            await queue.heartbeats.beat(ctx["instance"], problem, healthy=False, expiry_s=_TRY_S)
+            if problem != reported:
+                log.error("unhealthy", reason=problem)
+                reported = problem
+            await asyncio.sleep(backoff.next_s())
+    except BaseException:
+        if problem:  # which a heartbeat may say
+            await _end_heartbeat(queue, ctx["instance"])
+        raise
+
+
+async def _end_heartbeat(queue: Queue, instance: str) -> None:
+    with suppress(QueueUnavailable, TimeoutError):
+        async with asyncio.timeout(2):
+            await queue.heartbeats.end(instance)
 
 
 def _freeze_what_stays() -> None:

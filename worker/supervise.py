@@ -29,7 +29,8 @@ _HEALTHY_S = 30
 async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECODER) -> None:
     """Run a worker, and restart it with back-off after an outage of Redis, until a signal stops it.
 
-    Once it has worked, it also waits for a storage or a catalog that is unavailable at a restart.
+    Once it has worked, it also waits for a storage or a catalog that is unavailable at a restart. Where a
+    server of theirs does not answer, each start waits.
 
     `decoder` is the command line of its decoder processes.
     """

@@ -23,7 +23,14 @@ from storage.catalog.sqlite_file import (
     find_damage,
     log_bytes,
 )
-from storage.errors import CatalogDamaged, CatalogObsolete, CatalogTooNew, CatalogTooOld, StorageError
+from storage.errors import (
+    CatalogAway,
+    CatalogDamaged,
+    CatalogObsolete,
+    CatalogTooNew,
+    CatalogTooOld,
+    StorageError,
+)
 from storage.keys import UPLOADS, shown
 from storage.totals import StorageTotals
 from worker.adoption import ADOPTION, listing_of
@@ -80,7 +87,8 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
         for finding in await check_room(settings):
             yield finding
     except (StorageError, OSError) as error:
-        advice = _remedy(error, path) if settings.catalog.is_file else _ON_A_SERVER
+        on_a_server = _ON_A_SERVER if isinstance(error, CatalogAway) else ""  # others say what to do
+        advice = _remedy(error, path) if settings.catalog.is_file else on_a_server
         yield Finding("Catalog", "error", str(error), advice)
         for finding in await check_room(settings):
             yield finding

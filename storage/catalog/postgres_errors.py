@@ -9,7 +9,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 
 from storage.catalog.condition import Condition, cause_of, words
-from storage.errors import CatalogConflict, CatalogDamaged, CatalogUnavailable, CatalogUnfit
+from storage.errors import CatalogAway, CatalogConflict, CatalogDamaged, CatalogUnavailable, CatalogUnfit
 
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK = "40P01"
@@ -33,6 +33,9 @@ _ADVICE = {
 
 
 _OF_URL = asyncpg.exceptions.ClientConfigurationError
+_NO_TLS = "rejected SSL upgrade"
+_POOLER_ALONE = "server_login_retry"
+_OF_SERVERS_THAT_LEAVE = ("08", "57P")  # or that have not come yet
 _POOLER = "unsupported startup parameter"
 
 
@@ -88,10 +91,21 @@ class ServerCondition(Condition):
         if isinstance(cause_of(error), _OF_URL):
             return CatalogUnfit(f"the catalog {self.name} cannot be reached ({cause}): see MEDIA_CATALOG_URL")
         if isinstance(error, socket.gaierror):
-            return CatalogUnavailable(f"the host of the catalog {self.name} is not known: {cause}")
+            return CatalogAway(f"the host of the catalog {self.name} is not known: {cause}")
         if isinstance(error, ConnectionRefusedError):
-            return CatalogUnavailable(f"nobody listens where the catalog {self.name} should be: {cause}")
-        return CatalogUnavailable(f"the catalog {self.name} did not answer: {cause}")
+            return CatalogAway(f"nobody listens where the catalog {self.name} should be: {cause}")
+        if _NO_TLS in cause:
+            advice = "set up TLS on its server, or correct sslmode= in MEDIA_CATALOG_URL"
+            return CatalogUnavailable(f"the catalog {self.name} speaks no TLS ({cause}): {advice}")
+        if _POOLER_ALONE in cause:
+            return CatalogAway(
+                f"the pooler before the catalog {self.name} answers, and its Postgres does not: {cause}"
+            )
+        if isinstance(error, TimeoutError):
+            return CatalogAway(f"the catalog {self.name} did not answer in time: is a Postgres on that port?")
+        is_away = not state or state.startswith(_OF_SERVERS_THAT_LEAVE)
+        kind = CatalogAway if is_away else CatalogUnavailable
+        return kind(f"the catalog {self.name} did not answer: {cause}")
 
 
 def sqlstate(error: BaseException) -> str:

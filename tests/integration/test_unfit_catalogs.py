@@ -1,5 +1,6 @@
 """A catalog that cannot be used: a worker waits for it, or ends, and `media doctor` says why."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ from scripts.postgres_server import PostgresServer
 from scripts.redis_server import RedisServer
 from storage.catalog import postgres
 from storage.catalog.opening import Catalog, open_catalog
-from storage.errors import CatalogUnavailable, CatalogUnfit
+from storage.errors import CatalogUnfit
+from tests.support.polling import until
 from tests.support.postgres import execute
 from worker.findings import Finding
 from worker.lifecycle import start_up
-from worker.queue import connect, job_queue_of
+from worker.queue import connect, job_queue_of, open_queue
 from worker.settings import Settings
 from worker.shutdown import Shutdown
 
@@ -53,10 +55,18 @@ async def test_a_worker_waits_for_a_database_that_does_not_answer(
     server: RedisServer, tmp_path: Path
 ) -> None:
     nobody = "postgresql+asyncpg://media@127.0.0.1:1/media"
-    with pytest.raises(CatalogUnavailable) as away:
-        await start_again(server.url, nobody, tmp_path / "media")
+    async with open_queue(Settings(redis_url=server.url)) as queue:
 
-    assert not isinstance(away.value, CatalogUnfit)
+        async def says_so() -> bool:
+            return [beat.healthy for beat in await queue.heartbeats.living()] == [False]
+
+        starting = asyncio.create_task(start_again(server.url, nobody, tmp_path / "media"))
+        await until(says_so)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+
+        assert await queue.heartbeats.living() == []
 
 
 async def doctor(catalog_url: str, root: Path) -> Finding:

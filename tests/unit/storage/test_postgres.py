@@ -12,6 +12,12 @@ from uuid import uuid4, uuid5
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from asyncpg.exceptions import (
+    CannotConnectNowError,
+    InternalServerError,
+    InvalidPasswordError,
+    ProtocolViolationError,
+)
 from sqlalchemy import Connection, MetaData, inspect, make_url, select, text
 
 from scripts.postgres_server import PostgresServer
@@ -20,10 +26,12 @@ from storage.catalog.address import Address
 from storage.catalog.database import open_to_read
 from storage.catalog.locks import lock_uploads
 from storage.catalog.opening import Catalog, open_catalog
+from storage.catalog.postgres_errors import ServerCondition
 from storage.catalog.records import DeadLetter, State, StreamId, UploadRequested
 from storage.catalog.servers import Servers
 from storage.catalog.tables import metadata, totals, totals_delta
 from storage.errors import (
+    CatalogAway,
     CatalogConflict,
     CatalogDamaged,
     CatalogTooOld,
@@ -96,6 +104,33 @@ async def test_a_host_where_nobody_listens_is_reported_without_the_password(post
 
     assert "nobody listens where the catalog postgresql://media@127.0.0.1:1/" in reason
     assert "hunter2" not in reason
+
+
+async def test_a_server_that_speaks_no_tls_has_answered_and_the_remedy_is_named(postgres_url: str) -> None:
+    reason = await refusal(f"{postgres_url}?sslmode=require")
+
+    assert "speaks no TLS" in reason
+    assert "correct sslmode= in MEDIA_CATALOG_URL" in reason
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (ConnectionRefusedError(111, "no"), CatalogAway, "nobody listens where the catalog"),
+        (TimeoutError(), CatalogAway, "did not answer in time: is a Postgres on that port?"),
+        (ProtocolViolationError("server login has been failing (server_login_retry)"), CatalogAway, "pooler"),
+        (CannotConnectNowError("the database system is starting up"), CatalogAway, "is starting up"),
+        (InvalidPasswordError("no"), CatalogUnavailable, "correct user and password"),
+        (InternalServerError("no"), CatalogUnavailable, "did not answer: no"),
+    ],
+)
+def test_a_server_that_is_away_is_told_from_one_that_refuses(
+    error: Exception, kind: type[CatalogUnavailable], words: str
+) -> None:
+    named = ServerCondition("postgresql://db/media").named(error)
+
+    assert type(named) is kind
+    assert words in str(named)
 
 
 async def test_a_user_who_may_make_no_tables_is_reported_with_a_remedy(
