@@ -8,6 +8,7 @@ import typer
 from scripts.terminal import AsJson, CommandError, print_json, run
 from storage.blobs.opening import read_owner
 from storage.blobs.s3_place import is_s3, parse_s3
+from storage.errors import lacking
 from worker.logs import configure_logs
 from worker.queue import open_queue
 from worker.settings import Settings
@@ -37,7 +38,7 @@ def sqs(
         try:
             from worker.sqs import SqsListener, SqsQueue, SqsUnavailable
         except ImportError as error:
-            raise CommandError("SQS needs boto3: pip install 'media-worker[sqs]'", code=2) from error
+            raise CommandError(f"SQS {lacking('sqs')}", code=2) from error
         configure_logs(settings.log)
         try:
             async with open_queue(settings) as queue:

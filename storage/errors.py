@@ -65,6 +65,14 @@ class BackendMissing(StorageError):
     """A package that a URL of the settings needs is not installed; the message names it."""
 
 
+def lacking(extra: str) -> str:
+    """What to do where the packages of an extra of this program are not installed."""
+    return (
+        f"needs the extra {extra}, which is not installed: in a clone, uv tool install '.[{extra}]', or "
+        f"pip install '.[{extra}]' into this environment; name all extras that are used at once"
+    )
+
+
 class RootMismatch(StorageError):
     """The storage root is not the one that this catalog describes."""
 

@@ -87,6 +87,8 @@ def _check_credentials(place: S3Place, variables: Mapping[str, str]) -> None:
 
 
 def _catalog_url(value: str) -> str:
+    """The URL of a catalog; many providers write the scheme of Postgres in short."""
+    value = re.sub(r"^postgres://", "postgresql://", value)
     if mistake := mistake_in(value):
         raise ValueError(mistake)
     return value

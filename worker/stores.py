@@ -14,6 +14,11 @@ from storage.errors import RootMismatch
 from storage.threads import in_thread
 from worker.settings import Settings
 
+NO_CATALOG = (
+    "Correct MEDIA_CATALOG_URL, or move the catalog there from where it was (media migrate-catalog), or "
+    "restore it; only if it is lost: media rebuild."
+)
+
 
 @dataclass(frozen=True)
 class Stores:
@@ -67,5 +72,5 @@ async def _check_unused(settings: Settings) -> None:
         name = settings.catalog_name
         raise RootMismatch(
             f"There is no catalog at {name}, but {settings.storage} has a {keys.MARKER} already: "
-            "correct MEDIA_CATALOG_URL, or restore the catalog; where it is lost: `media rebuild`."
+            f"{NO_CATALOG[0].lower()}{NO_CATALOG[1:]}"
         )

@@ -12,6 +12,7 @@ from storage.keys import MARKER
 from storage.threads import in_thread
 from worker.findings import Finding
 from worker.settings import Settings
+from worker.stores import NO_CATALOG
 
 _WHAT = "Storage"
 _WRONG = "Correct MEDIA_STORAGE_URL, MEDIA_S3_ENDPOINT or MEDIA_CATALOG_URL."
@@ -33,7 +34,7 @@ async def check_bucket(settings: Settings, catalog: Catalog | None) -> Sequence[
                 await blobs.bind(catalog.id, catalog_is_new=False)
             elif owner := await blobs.catalog_id():
                 detail = f"{settings.storage} has a {MARKER}, of the catalog {owner}, which is not here"
-                advice = "Correct MEDIA_CATALOG_URL, or restore the catalog; if it is lost: media rebuild."
+                advice = NO_CATALOG
                 return [Finding(_WHAT, "error", detail, advice), *await _check_use(settings, blobs)]
             found = Finding(_WHAT, "ok", f"{settings.storage}{_hosts(settings)}")
             return [found, *await _check_use(settings, blobs)]

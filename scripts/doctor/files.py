@@ -20,6 +20,7 @@ from storage.errors import NO_ROOM, FileSystemUnfit, StorageError, StorageFull, 
 from storage.paths import barrier, is_there
 from worker.findings import Finding
 from worker.settings import Settings
+from worker.stores import NO_CATALOG
 
 LITTLE_ROOM = 1024 * MIB
 _REMOUNT = (
@@ -53,7 +54,7 @@ async def check_root(settings: Settings, catalog: Catalog | None) -> Sequence[Fi
     used = _used(root)
     if first_start and used:
         detail = f"{root} has {used} already, and no catalog describes it"
-        advice = "Correct MEDIA_CATALOG_URL, or restore the catalog; if it is lost: media rebuild."
+        advice = NO_CATALOG
         return [Finding("Storage root", "error", detail, advice), *await check_room(settings)]
     if catalog is not None and not first_start:
         try:

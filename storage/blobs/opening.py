@@ -10,7 +10,7 @@ from storage.blobs.mapping import mapped
 from storage.blobs.marker import owner_in, read_marker_at
 from storage.blobs.memory import MemoryBlobs
 from storage.blobs.s3_place import S3Place, is_s3, parse_s3
-from storage.errors import BackendMissing, BlobNotFound, StorageError
+from storage.errors import BackendMissing, BlobNotFound, StorageError, lacking
 from storage.paths import folder_of, is_there
 
 _MARKER_S = 5.0  # at most, until a bucket has said whose it is
@@ -39,7 +39,7 @@ def open_target(url: str, *, create: bool) -> AbstractAsyncContextManager[Storag
 def check_backend(url: str) -> None:
     """Raises: BackendMissing where the package that `url` needs is not installed."""
     if is_s3(url) and importlib.util.find_spec("obstore") is None:
-        raise BackendMissing("S3 needs a package that is not installed: pip install media-worker[s3]")
+        raise BackendMissing(f"S3 {lacking('s3')}")
 
 
 def shown(url: str) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
+from storage.errors import lacking
+
 _SCHEMES = r"postgresql(\+asyncpg)?://"
 _TLS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 _VALUES = {
@@ -90,7 +92,7 @@ def mistake_in(url: str) -> str | None:
     """What is wrong with the URL of a catalog, without a part of it that may be a password."""
     if re.match(_SCHEMES, url):
         if importlib.util.find_spec("asyncpg") is None:
-            return "needs a package that is not installed: pip install media-worker[postgres]"
+            return lacking("postgres")
         options = dict(parse_qsl(url.partition("?")[2], keep_blank_values=True))
         return _mistake_in_options(options) or _mistake_in_place(url) or _mistake_in_files(options)
     if re.fullmatch(r"sqlite\+aiosqlite:///[^?:]+", url):

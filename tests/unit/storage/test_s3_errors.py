@@ -165,9 +165,7 @@ def test_a_client_that_cannot_be_made_is_no_traceback(key: pytest.MonkeyPatch) -
 )
 async def test_what_the_doctor_advises_is_about_what_is_wrong(said: bytes, advice: str) -> None:
     with serving(said) as port:
-        [found] = await check_use(
-            Settings(storage_url="s3://media", s3_endpoint=f"http://127.0.0.1:{port}")  # type: ignore[call-arg]
-        )
+        [found] = await check_use(Settings(storage_url="s3://media", s3_endpoint=f"http://127.0.0.1:{port}"))
 
     assert found.level == "error"
-    assert advice in found.advice
+    assert advice in (found.advice or "")

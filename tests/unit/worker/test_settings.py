@@ -1,5 +1,6 @@
 """Settings: what an operator can say, and how mistakes are reported, all at once and without secrets."""
 
+import importlib.util
 import os
 import resource
 import traceback
@@ -133,6 +134,24 @@ def test_a_bucket_is_where_the_variables_of_aws_say_if_nothing_else_does(
 
     assert parse_s3(alone.storage_url) == S3Place("photos", "site", "http://127.0.0.1:8333")
     assert parse_s3(ours.storage_url) == S3Place("photos", "site", "https://s3.example.org")
+
+
+def test_a_catalog_s_url_may_have_the_scheme_that_providers_write(env: pytest.MonkeyPatch) -> None:
+    env.setenv("MEDIA_CATALOG_URL", "postgres://media:x@db/media")
+
+    assert Settings.load().catalog.dsn == "postgresql://media:x@db/media"
+
+
+@pytest.mark.parametrize(
+    ("url", "extra"), [("s3://photos", "s3"), ("postgresql://media@db/media", "postgres")]
+)
+def test_an_extra_that_is_not_installed_is_named_with_how_to_install_it(
+    env: pytest.MonkeyPatch, url: str, extra: str
+) -> None:
+    env.setenv("MEDIA_STORAGE_URL" if extra == "s3" else "MEDIA_CATALOG_URL", url)
+    env.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match=rf"needs the extra {extra}, .*uv tool install '\.\[{extra}\]'"):
+        Settings.load()
 
 
 def test_an_endpoint_of_aws_that_is_none_is_named(env: pytest.MonkeyPatch) -> None:
