@@ -41,7 +41,7 @@ def sqs(
             raise CommandError(f"SQS {lacking('sqs')}", code=2) from error
         configure_logs(settings.log)
         try:
-            async with open_queue(settings) as queue:
+            async with open_queue(settings, must_answer=once) as queue:
                 owner = partial(read_owner, settings.storage_url)
                 listener = SqsListener(SqsQueue(queue_url), queue, place.bucket, place.prefix, owner)
                 if not once:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -135,24 +135,37 @@ class SqsListener:
         Raises: SqsUnavailable where SQS refuses what a listener does, QueueRefused where Redis does, or where
         the stream is another catalog's.
         """
-        await self.check_stream()
+        backoff = _backoff()
+        while not await self._is_done(self.check_stream, backoff):
+            pass
         await together(*(self._receive() for _ in range(_RECEIVERS)))
 
     async def _receive(self) -> None:
-        backoff = Backoff(first_s=0.5, longest_s=30)
+        backoff = _backoff()
         while True:
-            try:
-                if await self._queue.stream.depth() >= _MOST_WAITING:
-                    await asyncio.sleep(_PAUSE_S)
-                    continue
-                await self.step()
-            except (SqsUnavailable, QueueUnavailable) as error:
-                if _is_final(error):
-                    raise
-                log.warning("listener_paused", reason=str(error))
-                await asyncio.sleep(backoff.next_s())
-            else:
-                backoff.reset()
+            await self._is_done(self._step_or_pause, backoff)
+
+    async def _step_or_pause(self) -> None:
+        if await self._queue.stream.depth() >= _MOST_WAITING:
+            await asyncio.sleep(_PAUSE_S)
+        else:
+            await self.step()
+
+    async def _is_done(self, step: Callable[[], Awaitable[None]], backoff: Backoff) -> bool:
+        """Whether the step was done; after one that SQS or Redis did not let be done there was a pause.
+
+        Raises: SqsUnavailable, QueueUnavailable where no other try helps.
+        """
+        try:
+            await step()
+        except (SqsUnavailable, QueueUnavailable) as error:
+            if _is_final(error):
+                raise
+            log.warning("listener_paused", reason=str(error))
+            await asyncio.sleep(backoff.next_s())
+            return False
+        backoff.reset()
+        return True
 
     async def check_stream(self) -> None:
         """Check that no other catalog than the bucket's has the stream. Raises: QueueUnavailable."""
@@ -199,6 +212,10 @@ class SqsListener:
             self.sent += 1
         if outdated := len(created) - len(newest):
             log.info("outdated_notifications", count=outdated)
+
+
+def _backoff() -> Backoff:
+    return Backoff(first_s=0.5, longest_s=30)
 
 
 def _is_final(error: SqsUnavailable | QueueUnavailable) -> bool:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
@@ -13,6 +14,7 @@ from storage.keys import MARKER
 from tests.support import pictures
 from tests.support.commands import MEDIA, document, media
 from tests.support.s3 import new_place
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.workplace import Workplace, eventually
 
 SOURCE = "uploads/2026/11/grey cat.jpg"
@@ -70,6 +72,25 @@ def test_a_listener_listens_until_sigterm(place: Workplace, ministack: S3Server,
         listener.send_signal(signal.SIGTERM)
 
         assert listener.wait(20) == 128 + signal.SIGTERM
+
+
+def test_a_listener_waits_for_a_redis_that_is_not_there_yet(
+    place: Workplace, ministack: S3Server, queue: str
+) -> None:
+    put(place, ministack, queue)
+    redis = urlsplit(place.redis_url)
+    proxy = TcpProxy(redis.port or 0)
+    proxy.refuse()
+    env = place.env(MEDIA_REDIS_URL=f"redis://127.0.0.1:{proxy.port}{redis.path}")
+    with subprocess.Popen(
+        [MEDIA, "listen", "sqs", queue], env=env, cwd=place.home, stderr=subprocess.PIPE, text=True
+    ) as listener:
+        assert listener.stderr is not None
+        assert "listener_paused" in next(iter(listener.stderr), "")
+        proxy.accept()
+        eventually(lambda: place.redis.xlen("media:uploads") == 1)
+        listener.terminate()
+    proxy.close()
 
 
 def test_only_a_bucket_is_listened_to(workplace: Workplace) -> None:

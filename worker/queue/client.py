@@ -106,11 +106,15 @@ def queue_on(redis: ArqRedis, settings: "Settings", instance: str | None = None)
 
 
 @asynccontextmanager
-async def open_queue(settings: "Settings") -> AsyncIterator[Queue]:
-    """Open the queue that the settings name, and close it at the end. Raises: QueueUnavailable."""
+async def open_queue(settings: "Settings", *, must_answer: bool = True) -> AsyncIterator[Queue]:
+    """Open the queue that the settings name, and close it at the end.
+
+    Raises: QueueUnavailable where Redis does not answer, if it must.
+    """
     redis = connect(settings.redis_url, job_queue_of(settings.stream))
     try:
-        await check_answers(redis, settings.redis_url)
+        if must_answer:
+            await check_answers(redis, settings.redis_url)
         yield queue_on(redis, settings)
     finally:
         await redis.aclose(close_connection_pool=True)
