@@ -52,6 +52,6 @@ def sqs(
         except SqsUnavailable as error:
             raise CommandError(f"SQS: {error}") from error
         if as_json:
-            print_json({"sent": listener.sent})
+            print_json({"sent": listener.sent, "foreign": listener.foreign})
 
     run(body)

@@ -31,7 +31,8 @@ class CreatedObject:
 def read_notification(body: str, bucket: str, prefix: str = "") -> Sequence[CreatedObject]:
     """The originals that a notification reports as written, in the bucket below `prefix`.
 
-    None for the test that S3 sends when notifications are set up, and for what lies elsewhere in the bucket.
+    SNS may have passed it on. None for the test that S3 sends when notifications are set up, and for what
+    lies elsewhere in the bucket.
 
     Raises: NotANotification.
     """
@@ -42,6 +43,14 @@ def read_notification(body: str, bucket: str, prefix: str = "") -> Sequence[Crea
     match document:
         case {"Event": "s3:TestEvent"}:
             return []
+        case {"Type": "Notification", "TopicArn": _, "Message": str(message)}:
+            return read_notification(message, bucket, prefix)  # which SNS has wrapped
+        case {"Type": "SubscriptionConfirmation"}:
+            raise NotANotification("SNS asks to confirm a subscription: open the SubscribeURL of the message")
+        case {"detail-type": _}:
+            raise NotANotification(
+                "it comes from EventBridge: have S3 send its notifications to the queue itself, or to SNS"
+            )
         case {"Records": [*records]}:
             read = [_read(record, bucket) for record in records]
         case _:

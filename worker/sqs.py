@@ -127,6 +127,8 @@ class SqsListener:
         self._sequencers = Sequencers()
         self.sent = 0
         """How many events were sent."""
+        self.foreign = 0
+        """How many messages became dead letters."""
         self._sending = asyncio.Lock()  # of two writes of a key the newer one is sent last
 
     async def run(self) -> None:
@@ -202,7 +204,10 @@ class SqsListener:
         await self._announce(created)
         for body, reason in foreign:
             entry = await self._queue.stream.add(as_bad_entry(body, reason))
+            self.foreign += 1
             log.warning("foreign_message", reason=reason, entry=entry, body=body[:_SHOWN])
+        if foreign and not self.sent:
+            log.error("only_foreign_messages", count=self.foreign, reason=foreign[-1][1])
 
     async def _announce(self, created: Sequence[CreatedObject]) -> None:
         newest = list(self._sequencers.newest_of(created))

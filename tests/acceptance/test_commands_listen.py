@@ -61,7 +61,7 @@ def test_an_original_in_the_bucket_becomes_ready_without_an_event_of_an_app(
     ended = document(media(place.env(), "listen", "sqs", queue, "--once", "--json"))
     assert place.run("media", "--burst").returncode == 0
 
-    assert ended == {"sent": 1}
+    assert ended == {"sent": 1, "foreign": 0}
     assert place.await_end_of(SOURCE)[SOURCE]["type"] == "upload.ready"
 
 

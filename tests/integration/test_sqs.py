@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
+from structlog.testing import capture_logs
 
 from scripts.redis_server import RedisServer
 from scripts.s3_server import S3Server
@@ -98,7 +99,10 @@ async def test_a_foreign_message_is_kept_as_a_bad_entry_of_the_stream(
 ) -> None:
     sqs.send_message(QueueUrl=url, MessageBody='{"delete": "4a2ca705-03aa-52b8-a8b8-e2aa1374070e"}')
 
-    assert await listener.step() == 1
+    with capture_logs() as logs:
+        assert await listener.step() == 1
+    assert [line["event"] for line in logs] == ["foreign_message", "only_foreign_messages"]
+    assert listener.foreign == 1
     [entry] = await events(queue)
     assert entry["sqs_message"].startswith('{"delete"')
     assert left(sqs, url) == 0
@@ -114,6 +118,7 @@ async def test_a_foreign_message_that_redis_would_refuse_is_kept_in_part_and_hol
     while left(sqs, url):
         await listener.step()
 
+    assert (listener.sent, listener.foreign) == (1, 1)
     good, foreign = sorted(await events(queue), key=len)
     assert good == {"source": "uploads/a.jpg"}
     assert foreign["sqs_message"].strip('"') == ""

@@ -48,6 +48,30 @@ def test_the_test_of_s3_reports_nothing() -> None:
     assert keys('{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "media"}') == []
 
 
+@pytest.mark.parametrize("extra", [{}, {"Subject": "Amazon S3 Notification", "Signature": "x"}])
+def test_what_sns_passes_on_is_read_as_if_it_came_from_s3(extra: dict[str, str]) -> None:
+    topic = "arn:aws:sns:us-east-1:000000000000:originals"
+    envelope = {"Type": "Notification", "TopicArn": topic, **extra}
+    passed_on = json.dumps({**envelope, "Message": body(record("uploads/a.jpg"))})
+
+    assert keys(passed_on) == ["uploads/a.jpg"]
+    assert keys(json.dumps({**envelope, "Message": '{"Event": "s3:TestEvent"}'})) == []
+    with pytest.raises(NotANotification):
+        keys(json.dumps({**envelope, "Message": "hello"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"detail-type": "Object Created", "source": "aws.s3", "detail": {}}', "have S3 send"),
+        ('{"Type": "SubscriptionConfirmation", "SubscribeURL": "https://sns/"}', "open the SubscribeURL"),
+    ],
+)
+def test_the_reason_of_a_dead_letter_says_what_to_set(text: str, reason: str) -> None:
+    with pytest.raises(NotANotification, match=reason):
+        keys(text)
+
+
 @pytest.mark.parametrize(
     "text",
     [
