@@ -121,9 +121,11 @@ def parse_stream_id(stream_id: str, epoch: int = 0) -> StreamId:
 
 
 def parse_event(
-    body: bytes | None, position: StreamId, recipes: frozenset[str]
+    body: bytes | None, position: StreamId, recipes: frozenset[str], written_ms: int | None = None
 ) -> UploadRequested | DeletionRequested:
     """The event in the field `event` of a stream entry (None: it has no such field).
+
+    `written_ms` is what a bucket says of its original.
 
     Raises: InvalidEvent, with a reason that the sender understands.
     """
@@ -152,7 +154,9 @@ def parse_event(
         known = ", ".join(sorted(recipes))
         raise InvalidEvent("unknown_recipe", f"there is no recipe {event.recipe[:64]!r}; there is: {known}")
     upload_id = event.id or default_id(event.source)
-    return UploadRequested(position, upload_id, event.source, event.recipe, event.metadata)
+    return UploadRequested(
+        position, upload_id, event.source, event.recipe, event.metadata, written_ms=written_ms
+    )
 
 
 def read_about(body: bytes | None) -> About | None:

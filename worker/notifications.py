@@ -3,7 +3,8 @@
 from bisect import bisect
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from urllib.parse import unquote_plus
 
 import orjson
@@ -22,10 +23,15 @@ class NotANotification(Exception):
 
 @dataclass(frozen=True)
 class CreatedObject:
-    """An object that was written: its key below the prefix, and a sequencer, which rises with each write."""
+    """An object that was written: its key below the prefix, a sequencer, and when (ms since 1970).
+
+    The sequencer rises with each write of a key, and is the same in each report of one write. Some servers
+    have none. 0: nobody says when it was written.
+    """
 
     key: str
     sequencer: str = ""
+    written_ms: int = 0
 
 
 def read_notification(body: str, bucket: str, prefix: str = "") -> Sequence[CreatedObject]:
@@ -57,7 +63,7 @@ def read_notification(body: str, bucket: str, prefix: str = "") -> Sequence[Crea
             raise NotANotification("it has no Records")
     below = f"{prefix}/" if prefix else ""
     return [
-        CreatedObject(one.key.removeprefix(below), one.sequencer)
+        replace(one, key=one.key.removeprefix(below))
         for one in read
         if one is not None and one.key.startswith(f"{below}{UPLOADS}/") and not one.key.endswith("/")
     ]
@@ -69,6 +75,7 @@ def _read(record: object, bucket: str) -> CreatedObject | None:
         case {
             "eventName": str(name),
             "s3": {"bucket": {"name": str(its)}, "object": {"key": str(key), **rest}},
+            **more,
         }:
             if its != bucket:
                 raise NotANotification(f"it is about the bucket {its[:_SHOWN]}")
@@ -76,28 +83,38 @@ def _read(record: object, bucket: str) -> CreatedObject | None:
                 return None
             if len((key := unquote_plus(key)).encode()) > _LONGEST_KEY:
                 raise NotANotification(f"it has a key of more than {_LONGEST_KEY} bytes")
-            return CreatedObject(key, str(rest.get("sequencer", "")))
+            return CreatedObject(key, str(rest.get("sequencer", "")), _ms(more.get("eventTime")))
     raise NotANotification("a record has no bucket and key")
 
 
+def _ms(time: object) -> int:
+    try:
+        read = datetime.fromisoformat(str(time))
+    except ValueError:
+        return 0
+    return max(0, int((read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp() * 1000))
+
+
 class Sequencers:
-    """The newest sequencer of each key lately: a queue brings notifications late, twice, and out of order."""
+    """The newest sequencer of each key lately: reports of a bucket come late, twice, and out of order."""
 
     def __init__(self, keys: int = _KEYS_KEPT) -> None:
         self._keys = keys
         self._newest: OrderedDict[str, str] = OrderedDict()
 
     def newest_of(self, objects: Sequence[CreatedObject]) -> Iterator[CreatedObject]:
-        """The last write of each key among `objects`, unless a newer one has been here before."""
+        """The last write of each key among `objects`, unless that or a newer one has been here before."""
         last: Mapping[str, CreatedObject] = {
             one.key: one for one in sorted(objects, key=lambda one: _padded(one.sequencer))
         }
         for one in last.values():
-            if _padded(one.sequencer) >= self._newest.get(one.key, ""):
+            if not one.sequencer or _padded(one.sequencer) > self._newest.get(one.key, ""):
                 yield one
 
     def note(self, sent: CreatedObject) -> None:
         """Remember what was sent."""
+        if not sent.sequencer:
+            return
         self._newest[sent.key] = _padded(sent.sequencer)
         self._newest.move_to_end(sent.key)
         while len(self._newest) > self._keys:

@@ -116,7 +116,7 @@ class Recorder:
         for entry in entries:
             position = parse_stream_id(entry.id, epochs[entry.id])
             try:
-                event = parse_event(entry.event, position, self._recipes)
+                event = parse_event(entry.event, position, self._recipes, entry.written_ms)
             except InvalidEvent as error:
                 letters.append(_letter(entry, position, error.code, str(error), read_about(entry.event)))
             else:

@@ -212,7 +212,7 @@ class SqsListener:
     async def _announce(self, created: Sequence[CreatedObject]) -> None:
         newest = list(self._sequencers.newest_of(created))
         for one in newest:
-            await self._queue.stream.add({"source": one.key})
+            await self._queue.stream.announce(one.key, one.written_ms)
             self._sequencers.note(one)
             self.sent += 1
         if outdated := len(created) - len(newest):

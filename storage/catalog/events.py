@@ -8,6 +8,7 @@ from storage.catalog.records import DeletionRequested, State, StreamId, UploadRe
 from storage.catalog.rows import Row, dump_metadata
 
 _UNSIGNED = 2**64 - 1
+GOING = (State.DELETING, State.DELETED)
 _NOTHING_READ = dict.fromkeys(("stamp", "sha256", "bytes", "format", "width", "height", "color"))
 
 
@@ -22,7 +23,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Outdated:
-    """The event is older than what the row has, or the same: it changes nothing, and is answered."""
+    """The event is older than what the row has, or the same: it changes nothing, and is answered.
+
+    What a bucket reports is as old as the original: it comes late and more than once, and nobody has asked
+    for an upload anew.
+    """
 
 
 @dataclass(frozen=True)
@@ -36,13 +41,22 @@ def apply(
     """The change that `event` makes to `row` (None: an id never seen), or why it makes none."""
     if row is not None and isinstance(event, UploadRequested) and row["source"] not in (None, event.source):
         return NotYours()
-    if row is not None and event.position <= position_of(row):
+    if row is not None and (event.position <= position_of(row) or _is_deleted_since(row, event)):
         return Outdated()
     return (
         _request_deletion(row, event, now_ms)
         if isinstance(event, DeletionRequested)
         else _request_upload(row, event, now_ms)
     )
+
+
+def _is_deleted_since(row: Row, event: UploadRequested | DeletionRequested) -> bool:
+    """Whether the upload was deleted after a bucket wrote the original that it reports."""
+    if isinstance(event, DeletionRequested) or event.written_ms is None or row["state"] not in GOING:
+        return False
+    # The ID of the entry is the time of the deletion, unless the stream's IDs are ahead of all clocks.
+    deleted_ms: int = min(position_of(row).ms, row["changed_ms"])
+    return event.written_ms <= deleted_ms
 
 
 def _request_upload(row: Row | None, event: UploadRequested, now_ms: int) -> Change:

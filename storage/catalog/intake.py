@@ -15,7 +15,7 @@ from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.dead_letters import insert_dead_letters
 from storage.catalog.epochs import Epoch, note_taken, read_epoch
-from storage.catalog.events import NotYours, Outdated, apply
+from storage.catalog.events import GOING, NotYours, Outdated, apply
 from storage.catalog.records import (
     DeadLetter,
     DeletionRequested,
@@ -43,7 +43,6 @@ _CHANGE = update(uploads).where(
     *(uploads.c[name] == bindparam(f"seen_{name}") for name in ("id", *_DECISIVE)),
 )
 _INSERT = insert(uploads).on_conflict_do_nothing(index_elements=["id"]).returning(uploads.c.id)
-_GOING = (State.DELETING, State.DELETED)
 
 
 class ChangedMeanwhile(Exception):
@@ -214,16 +213,14 @@ async def _find(
     ids = sorted({str(event.id) for event in events})
     sources = {event.source for event in events if isinstance(event, UploadRequested) and not event.adopted}
     mine = uploads.c.id.in_(ids)
-    taken_over = and_(
-        uploads.c.source.in_(sorted(sources)), uploads.c.adopted, uploads.c.state.not_in(_GOING)
-    )
+    taken_over = and_(uploads.c.source.in_(sorted(sources)), uploads.c.adopted, uploads.c.state.not_in(GOING))
     query = select(uploads).where(or_(mine, taken_over) if sources else mine)
     locked = query.order_by(uploads.c.id).with_for_update(key_share=True)
     rows = {row["id"]: dict(row) for row in (await connection.execute(locked)).mappings()}
     adopted = {
         upload_id: row
         for upload_id, row in rows.items()
-        if row["adopted"] and row["source"] in sources and row["state"] not in _GOING
+        if row["adopted"] and row["source"] in sources and row["state"] not in GOING
     }
     return rows, adopted
 

@@ -43,7 +43,10 @@ class StreamId:
 
 @dataclass(frozen=True)
 class UploadRequested:
-    """An app has announced this upload; or it is `adopted`: nobody did, but its original is there."""
+    """An app has announced this upload; or it is `adopted`: nobody did, but its original is there.
+
+    Where a bucket announced it, `written_ms` is when the original was written.
+    """
 
     position: StreamId
     id: UUID
@@ -51,6 +54,7 @@ class UploadRequested:
     recipe: str
     metadata: Metadata = field(default_factory=dict)
     adopted: bool = False
+    written_ms: int | None = None
 
 
 @dataclass(frozen=True)

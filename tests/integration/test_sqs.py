@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -11,7 +12,12 @@ from structlog.testing import capture_logs
 
 from scripts.redis_server import RedisServer
 from scripts.s3_server import S3Server
+from storage.catalog.opening import Catalog
+from storage.catalog.records import State
+from tests.support.catalogs import upload, work
+from worker.events import default_id
 from worker.queue import Queue, QueueRefused, QueueUnavailable, StreamMismatch, connect
+from worker.recorder import Recorder
 from worker.sqs import SqsListener, SqsQueue, SqsUnavailable
 
 SOURCE = "uploads/2026/11/grey cat.jpg"
@@ -45,10 +51,10 @@ async def listener(url: str, queue: Queue) -> SqsListener:
     return SqsListener(SqsQueue(url), queue, "media", "", lambda: "ours")
 
 
-def notification(key: str, sequencer: str) -> str:
-    written = {"key": key, "sequencer": sequencer}
-    s3 = {"bucket": {"name": "media"}, "object": written}
-    return json.dumps({"Records": [{"eventName": "ObjectCreated:Put", "s3": s3}]})
+def notification(key: str, sequencer: str, written: datetime | None = None) -> str:
+    s3 = {"bucket": {"name": "media"}, "object": {"key": key, "sequencer": sequencer}}
+    time = written.isoformat() if written else None
+    return json.dumps({"Records": [{"eventName": "ObjectCreated:Put", "eventTime": time, "s3": s3}]})
 
 
 async def events(queue: Queue) -> list[Any]:
@@ -92,6 +98,30 @@ async def test_two_writes_of_a_key_are_one_event_and_a_late_report_of_the_first_
 
     assert await events(queue) == [{"source": "uploads/a.jpg"}]
     assert left(sqs, url) == 0
+
+
+async def test_a_repeated_notification_does_not_undo_a_deletion_and_a_new_original_does(
+    sqs: Any, url: str, queue: Queue, catalog: Catalog
+) -> None:
+    recorder = Recorder(queue, catalog.intake, catalog.epochs, frozenset({"default"}))
+    await recorder.begin_anew()
+
+    async def state_after(sequencer: str, written: datetime) -> State:
+        """What becomes of the upload when another listener reports this write."""
+        listener = SqsListener(SqsQueue(url), queue, "media", "", lambda: "ours")
+        sqs.send_message(QueueUrl=url, MessageBody=notification("uploads/a.jpg", sequencer, written))
+        await listener.step()
+        await recorder.record(await queue.stream.read(10, None))
+        return (await upload(catalog, default_id("uploads/a.jpg"))).state
+
+    before = datetime.now(UTC)
+    assert await state_after("0a", before) is State.QUEUED
+    await queue.stream.add({"delete": str(default_id("uploads/a.jpg"))})
+    await recorder.record(await queue.stream.read(10, None))
+    await work(catalog, default_id("uploads/a.jpg"))
+
+    assert await state_after("0a", before) is State.DELETED
+    assert await state_after("0b", datetime.now(UTC) + timedelta(seconds=1)) is State.QUEUED
 
 
 async def test_a_foreign_message_is_kept_as_a_bad_entry_of_the_stream(

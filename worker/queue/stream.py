@@ -14,6 +14,8 @@ from worker.queue.mapping import maps_errors, unless_denied
 
 GROUP = "workers"
 FIELD = "event"
+_WRITTEN = "written"  # ms since 1970
+_DIGITS = 18  # of a number that every database has room for
 _FIRST = "0-0"  # of all IDs
 
 
@@ -23,11 +25,15 @@ class NoGroup(Exception):
 
 @dataclass(frozen=True)
 class StreamEntry:
-    """One entry of the stream: its ID, its field `event` if it has one, and all of it as bytes."""
+    """One entry of the stream: its ID, its field `event` if it has one, and all of it as bytes.
+
+    Where a bucket announces an original, `written_ms` is when that was written.
+    """
 
     id: str
     event: bytes | None
     raw: bytes
+    written_ms: int | None = None
 
 
 @contextmanager
@@ -220,13 +226,20 @@ class EventStream:
         since = "" if oldest is None else f", the oldest for {oldest} s"
         return f"{depth} event{' waits' if depth == 1 else 's wait'}{since}"
 
+    async def announce(self, source: str, written_ms: int) -> str:
+        """Put an event on the stream for an original that was written then; returns the entry's ID."""
+        return await self._add({FIELD: orjson.dumps({"source": source}), _WRITTEN: written_ms})
+
     async def add(self, event: Mapping[str, Any]) -> str:
         """Put an event on the stream, as any app does; returns the entry's ID."""
         return await self.add_raw(orjson.dumps(event))
 
     async def add_raw(self, body: bytes) -> str:
         """Put bytes on the stream as an event, whatever they are; returns the entry's ID."""
-        entry_id: bytes = await self._redis.xadd(self.name, {FIELD: body})
+        return await self._add({FIELD: body})
+
+    async def _add(self, fields: dict[Any, Any]) -> str:
+        entry_id: bytes = await self._redis.xadd(self.name, fields)
         return entry_id.decode()
 
 
@@ -242,4 +255,6 @@ async def now_ms(redis: ArqRedis) -> int:
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> StreamEntry:
     event = fields.get(FIELD.encode())
     raw = event if event is not None else b" ".join(name + b"=" + value for name, value in fields.items())
-    return StreamEntry(entry_id.decode(), event, raw)
+    written = fields.get(_WRITTEN.encode(), b"")
+    written_ms = int(written) if written.isdigit() and len(written) <= _DIGITS else None
+    return StreamEntry(entry_id.decode(), event, raw, written_ms)

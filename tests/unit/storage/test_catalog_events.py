@@ -243,6 +243,59 @@ async def test_an_outdated_event_is_answered_by_the_message_that_is_to_come(
     assert len(await outbox_of(catalog, before)) == 1
 
 
+@pytest.mark.parametrize("written_ms", [0, 1, 2])
+@pytest.mark.parametrize("start", [deleting, being_deleted, deleted], ids=lambda start: start.__name__)
+async def test_what_a_bucket_reports_late_or_again_does_not_undo_a_later_deletion(
+    catalog: Catalog, start: Start, written_ms: int
+) -> None:
+    claimed = await start(catalog)
+    before = await catalog.outbox.given_seq()
+    taken = await take(catalog, replace(upload_event(9), written_ms=written_ms))
+    if claimed is not None:
+        await commit(catalog, Removed(claimed))
+    await work(catalog)
+
+    assert (await upload(catalog)).state is State.DELETED
+    assert (len(taken.outdated), taken.jobs) == (1, {})
+    assert [message.kind for message in await outbox_of(catalog, before)] == [State.DELETED]
+
+
+@pytest.mark.parametrize("start", [deleting, being_deleted, deleted, tombstone], ids=lambda one: one.__name__)
+async def test_what_was_put_into_a_bucket_after_its_deletion_comes_to_life(
+    catalog: Catalog, start: Start
+) -> None:
+    claimed = await start(catalog)
+    await take(catalog, replace(upload_event(9), written_ms=3))
+    if claimed is not None:
+        await commit(catalog, Removed(claimed))
+    await work(catalog)
+
+    assert (await upload(catalog)).state is State.READY
+
+
+async def test_a_deletion_by_an_id_that_is_ahead_of_all_clocks_keeps_no_later_original_out(
+    catalog: Catalog,
+) -> None:
+    await take(catalog, delete_event(2**62))
+    now_ms = catalog.database.now_ms()
+    written = [replace(upload_event(2**62 + after), written_ms=now_ms + after) for after in (-9000, 9000)]
+    taken = [
+        await take(catalog, each) for each in (replace(written[0], position=StreamId(2**62, 1)), written[1])
+    ]
+
+    assert [len(each.outdated) for each in taken] == [1, 0]
+    assert (await upload(catalog)).state is State.QUEUED
+
+
+async def test_what_a_bucket_reports_again_of_an_upload_that_is_there_has_it_checked(
+    catalog: Catalog,
+) -> None:
+    await is_ready(catalog)
+    taken = await take(catalog, replace(upload_event(9), written_ms=0))
+
+    assert len(taken.jobs) == 1
+
+
 async def test_an_adoption_that_comes_late_is_no_event_and_is_not_answered(catalog: Catalog) -> None:
     await is_ready(catalog)
     taken = await take(catalog, replace(upload_event(0), adopted=True))

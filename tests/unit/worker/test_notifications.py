@@ -44,6 +44,22 @@ def test_a_folder_that_a_console_made_is_no_original() -> None:
     assert keys(body(record("uploads/2026/"))) == []
 
 
+@pytest.mark.parametrize(
+    ("time", "written_ms"),
+    [
+        ("2026-11-29T16:20:00.250Z", 1795969200250),
+        ("2026-11-29T16:20:00", 1795969200000),
+        ("yesterday", 0),
+        (None, 0),
+        ("0001-01-01T00:00:00Z", 0),
+    ],
+)
+def test_an_original_is_as_old_as_the_bucket_says(time: object, written_ms: int) -> None:
+    [one] = read_notification(body(record("uploads/a.jpg") | {"eventTime": time}), "media")
+
+    assert one.written_ms == written_ms
+
+
 def test_the_test_of_s3_reports_nothing() -> None:
     assert keys('{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "media"}') == []
 
@@ -118,7 +134,25 @@ def test_a_write_that_is_reported_after_a_newer_one_is_passed_over() -> None:
     sequencers.note(newer)
 
     assert list(sequencers.newest_of([older])) == []
-    assert list(sequencers.newest_of([newer])) == [newer]  # reported twice: at least once
+
+
+def test_a_write_that_is_reported_twice_is_passed_over_the_second_time() -> None:
+    sequencers = Sequencers()
+    write = CreatedObject("uploads/a.jpg", "0b")
+    sequencers.note(write)
+
+    assert list(sequencers.newest_of([write, write])) == []
+    assert list(sequencers.newest_of([CreatedObject("uploads/a.jpg", "0B01")])) != []
+
+
+def test_a_write_without_a_sequencer_is_sent_whatever_was_sent_before() -> None:
+    sequencers = Sequencers()
+    sequencers.note(CreatedObject("uploads/a.jpg", "0b"))
+    unknown = CreatedObject("uploads/a.jpg")
+    for _ in range(2):
+        assert list(sequencers.newest_of([unknown])) == [unknown]
+        sequencers.note(unknown)
+    assert list(sequencers.newest_of([CreatedObject("uploads/a.jpg", "0a")])) == []
 
 
 def test_the_sequencers_of_so_many_keys_are_remembered() -> None:
