@@ -221,7 +221,7 @@ class BlobCopy:
             return error
 
     def _is_newer(self, area: str, info: BlobInfo, copy: BlobInfo | Existence) -> bool:
-        """Whether the copy of an original is none: somebody has written another since."""
+        """Whether the target has a newer original: somebody has written another there since."""
         if area != UPLOADS or not isinstance(copy, BlobInfo) or copy.bytes == info.bytes:
             return False
         return info.changed_at + self._clocks_differ_s < copy.changed_at

@@ -214,10 +214,10 @@ class S3Blobs:
         """A request leaves nothing unfinished."""
 
     async def enter(self, area: str) -> None:
-        """There are no folders."""
+        """Do nothing: a bucket has no folders that could be missing."""
 
     async def space(self) -> None:
-        """Nobody can say."""
+        """Return None: nobody can say how much room a bucket has."""
 
     # -- its identity
 

@@ -69,7 +69,7 @@ class Address:
 
     @property
     def wants_a_kind_of_server(self) -> bool:
-        """Whether the URL says which of several servers it wants."""
+        """Whether the URL asks for a kind of server, such as one that takes writes."""
         return "target_session_attrs=" in self.url
 
     @property

@@ -5,11 +5,14 @@ for the jobs of all others, so that the commands would grow with the square of t
 
 `<stream>:jobs` is nobody's: it holds what was queued while no worker was healthy.
 
-The index `<stream>:queues` has the time since which jobs may wait in each queue; 0: none does. So a worker
-that has nothing to do asks one question, however many workers there are. While all jobs there run, that time
-is a little ahead and put off again and again, which a worker that stands still or is cut off does not do.
-A worker that is gone stays there for an hour, with the negative time since which it is: who chose its queue
-before may still write to it.
+The index `<stream>:queues` has a number for each queue, so that a worker that has nothing to do asks one
+question, however many workers there are. The number says in which of three states the queue is:
+
+- empty: 0. No job waits there.
+- waiting: the time since which jobs may wait there. While all of them run, their worker sets it a little
+  ahead, again and again; a worker that stands still, or is cut off, does not, and others take its jobs.
+- gone: the time at which its worker was found to be gone, with a minus. It stays for an hour, because whoever
+  chose the queue before may still write to it.
 """
 
 import secrets
