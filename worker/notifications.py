@@ -9,11 +9,11 @@ from urllib.parse import unquote_plus
 
 import orjson
 
+from storage.blobs.s3_place import LONGEST_KEY
 from storage.keys import UPLOADS
 from worker.recorder import MAX_DEAD_LETTER_BYTES
 
 _KEYS_KEPT = 100_000  # whose newest sequencer is remembered
-_LONGEST_KEY = 1024  # bytes of a key that S3 allows
 _SHOWN = 100  # characters of what should be the name of a bucket
 
 
@@ -81,8 +81,8 @@ def _read(record: object, bucket: str) -> CreatedObject | None:
                 raise NotANotification(f"it is about the bucket {its[:_SHOWN]}")
             if not name.removeprefix("s3:").startswith("ObjectCreated:"):
                 return None
-            if len((key := unquote_plus(key)).encode()) > _LONGEST_KEY:
-                raise NotANotification(f"it has a key of more than {_LONGEST_KEY} bytes")
+            if len((key := unquote_plus(key)).encode()) > LONGEST_KEY:
+                raise NotANotification(f"it has a key of more than {LONGEST_KEY} bytes")
             return CreatedObject(key, str(rest.get("sequencer", "")), _ms(more.get("eventTime")))
     raise NotANotification("a record has no bucket and key")
 

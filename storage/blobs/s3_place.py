@@ -10,7 +10,7 @@ from storage.errors import KeyRefused
 SCHEME = "s3://"
 ADDRESSINGS = ("auto", "path")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
-_LONGEST_KEY = 1024  # bytes, on S3
+LONGEST_KEY = 1024  # bytes, on S3
 _LONGEST_PREFIX = 512  # bytes; our keys come after it
 
 
@@ -32,9 +32,9 @@ class S3Place:
     def check_length(self, key: str) -> None:
         """Raises: KeyRefused where the bucket cannot have that key, because of what stands before it."""
         whole = f"{self.prefix}/{key}" if self.prefix else key
-        if (size := len(whole.encode(errors="replace"))) > _LONGEST_KEY:
+        if (size := len(whole.encode(errors="replace"))) > LONGEST_KEY:
             raise KeyRefused(
-                f"a key has at most {_LONGEST_KEY} bytes in a bucket, with its prefix; this one has {size}"
+                f"a key has at most {LONGEST_KEY} bytes in a bucket, with its prefix; this one has {size}"
             )
 
     @property
