@@ -72,7 +72,7 @@ def _settings() -> Sequence[str]:
 def _default(field: FieldInfo) -> str:
     if field.default_factory is not None:
         return _CPUS
-    return "" if field.default is None else f"`{written(field.default)}`"
+    return f"`{written(field.default)}`" if field.default not in (None, "") else ""
 
 
 def _formats(settings: Settings) -> Sequence[str]:

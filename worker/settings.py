@@ -47,10 +47,12 @@ class Settings(BaseSettings):
         "Sentinels for the primary; Redis or Valkey, 6.2 or newer",
     )
     s3_endpoint: types.S3Endpoint = Field(
-        "", description="`https://HOST[:PORT]` of an S3 server; empty: what `AWS_ENDPOINT_URL` says, or AWS"
+        "",
+        description="where `MEDIA_STORAGE_URL` names a bucket: `https://HOST[:PORT]` of its server; default: "
+        "what `AWS_ENDPOINT_URL` says, or AWS",
     )
     s3_addressing: Literal["auto", "path"] = Field(
-        "auto", description="`path`: the bucket stands in the path of requests; `auto`: on AWS in the host"
+        "auto", description="`path`: a bucket stands in the path of requests; `auto`: on AWS in the host"
     )
     storage_url: types.StorageUrl = Field(
         "file:./var/media",

@@ -18,7 +18,7 @@ def test_every_setting_is_in_the_table_with_its_default_as_one_writes_it() -> No
     assert cells["MEDIA_DELETE_ORIGINALS"] == "`0`"
     assert cells["MEDIA_FORMATS"].startswith("`jpeg,png,")
     assert cells["MEDIA_CPUS"] == "CPUs of the cgroup or affinity mask"
-    assert cells["MEDIA_RECIPES"] == ""
+    assert cells["MEDIA_RECIPES"] == cells["MEDIA_S3_ENDPOINT"] == ""
 
 
 def test_every_format_is_in_the_table_with_the_largest_picture_that_fits() -> None:
