@@ -11,11 +11,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError, PreconditionError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    GenericError,
+    InvalidPathError,
+    PreconditionError,
+)
 
 from storage.blobs import BlobInfo
-from storage.blobs.raw import list_raw
-from storage.blobs.s3_client import open_store
+from storage.blobs.raw import delete_if, list_raw
+from storage.blobs.s3_client import SIGNED_FOR, open_store
 from storage.blobs.s3_errors import REFUSED, names_missing_bucket, refused, unavailable
 from storage.blobs.s3_place import S3Place
 from storage.errors import BlobChanged, BlobNotFound, BlobsUnavailable, RootMismatch
@@ -44,6 +50,7 @@ _KINDS = {
     "webp": "image/webp",
 }
 _GET, _PUT, _DELETE, _LIST = "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"
+_PAUSES_S = (0.2, 1.0)  # before what the client does not try again by itself is
 _AT_ONCE = 32  # requests
 _CHUNK = 512 * 1024  # bytes that are read at once; for a moment there are two of them
 PART = 8 * 1024 * 1024  # bytes; what is larger is read and written in parts, where memory must be bounded
@@ -176,12 +183,26 @@ class Bucket:
 
         Some servers know no such condition: they remove the object in any case.
         """
-        # The client has headers for all requests of a store alone, and where a role gives the credentials,
-        # each store asks for a token of its own.
-        store = open_store(self.place, headers={"If-Match": e_tag}) if e_tag else self._store
         async with self._slots:
             with answered(key, self.place, _DELETE):
-                await obstore.delete_async(store, key)
+                if e_tag:
+                    await self._delete_if(key, e_tag)
+                else:
+                    await obstore.delete_async(self._store, key)
+
+    async def _delete_if(self, key: str, e_tag: str) -> None:
+        # The client has headers for all requests of a store alone. A store for each deletion would connect
+        # anew and, where a role gives the credentials, ask for a token of its own.
+        for pause_s in _PAUSES_S:
+            with suppress(GenericError):
+                await self._try_to_delete_if(key, e_tag)
+                return
+            await asyncio.sleep(pause_s)
+        await self._try_to_delete_if(key, e_tag)
+
+    async def _try_to_delete_if(self, key: str, e_tag: str) -> None:
+        url = await obstore.sign_async(self._store, "DELETE", key, SIGNED_FOR)
+        await in_thread(delete_if, url, e_tag)
 
     async def list(self, prefix: str, after: str) -> AsyncIterator[Sequence[Found]]:
         """The objects below the folder `prefix` after that key, with any keys, as the server sorts them."""

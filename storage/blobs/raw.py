@@ -6,10 +6,11 @@ from datetime import datetime
 from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.parse import unquote_plus
-from urllib.request import build_opener
+from urllib.request import Request, build_opener
 from xml.etree import ElementTree
 
 from storage.blobs.s3_client import sign_query
+from storage.blobs.s3_errors import of_answer, of_connection
 from storage.blobs.s3_place import S3Place
 from storage.errors import BlobsUnavailable
 
@@ -63,6 +64,18 @@ def _content(url: str) -> bytes:
             return bytes(answer.read())
     except HTTPError as error:
         return error.read() or f"<Error><Code>{error.code}</Code></Error>".encode()
+
+
+def delete_if(url: str, e_tag: str) -> None:
+    """Remove the object at a signed URL if it has that ETag. Raises: what the client raises."""
+    request = Request(url, method="DELETE", headers={"If-Match": e_tag})  # noqa: S310 (the client made the URL)
+    try:
+        with build_opener().open(request, timeout=_TIMEOUT_S) as answer:
+            answer.read()
+    except HTTPError as error:
+        raise of_answer(error.code, error.read().decode(errors="replace")) from error
+    except (OSError, HTTPException) as error:
+        raise of_connection(error) from error
 
 
 def _object(one: ElementTree.Element, folder: str) -> RawObject:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from types import MappingProxyType
 from urllib.parse import quote, urlencode
 
 import obstore
@@ -15,26 +14,23 @@ from storage.blobs.s3_place import S3Place
 
 _TRIES_AGAIN, _TRIES_S = 2, 10.0  # after the first try, and for how long; the client makes them
 _TIMEOUT_S, _CONNECT_S = 30.0, 5.0
-_SIGNED_FOR = timedelta(minutes=1)
+SIGNED_FOR = timedelta(minutes=1)
 
 
 def open_store(
     place: S3Place,
     tries_again: int = _TRIES_AGAIN,
     timeout_s: float = _TIMEOUT_S,
-    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> S3Store:
-    """The client of one place; it has those headers for all requests. Raises: BlobsUnfit."""
+    """The client of one place. Raises: BlobsUnfit."""
     in_the_host = place.addressing == "auto" and not place.endpoint and "." not in place.bucket
     try:
-        return _store_of(place, in_the_host, tries_again, timeout_s, headers)
+        return _store_of(place, in_the_host, tries_again, timeout_s)
     except (BaseError, ValueError) as error:
         raise unfit(place, error) from error
 
 
-def _store_of(
-    place: S3Place, in_the_host: bool, tries_again: int, timeout_s: float, headers: Mapping[str, str]
-) -> S3Store:
+def _store_of(place: S3Place, in_the_host: bool, tries_again: int, timeout_s: float) -> S3Store:
     return S3Store(
         place.bucket,
         prefix=place.prefix or None,
@@ -47,7 +43,6 @@ def _store_of(
             "allow_http": place.endpoint.startswith("http://"),
             "timeout": timedelta(seconds=timeout_s),
             "connect_timeout": timedelta(seconds=min(_CONNECT_S, timeout_s)),
-            "default_headers": dict(headers),
         },
         retry_config={"max_retries": tries_again, "retry_timeout": timedelta(seconds=_TRIES_S)},
     )
@@ -60,6 +55,6 @@ def sign_query(place: S3Place, query: Mapping[str, str]) -> str:
     asked = urlencode({**query, "x-id": ""}, quote_via=quote)
     bucket = replace(place, bucket=f"{place.bucket}?{asked}", prefix="", addressing="path")
     try:
-        return obstore.sign(open_store(bucket), "GET", "_", _SIGNED_FOR)
+        return obstore.sign(open_store(bucket), "GET", "_", SIGNED_FOR)
     except BaseError as error:  # no credentials
         raise unavailable("the bucket", error, "") from error

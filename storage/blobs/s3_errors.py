@@ -1,15 +1,30 @@
 """What an answer of S3 means: the one place where errors of its client become this layer's."""
 
 import re
+from collections.abc import Callable, Mapping
 from html import unescape
 
-from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    GenericError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
 
 from storage.errors import BlobForbidden, BlobsAway, BlobsUnavailable, BlobsUnfit, StorageFull
 
 REFUSED = (PermissionDeniedError, UnauthenticatedError)
 """What the client raises for 403 and 401: of one object, or of everything."""
 
+_BY_STATUS: Mapping[int, Callable[[str], Exception]] = {
+    401: UnauthenticatedError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: AlreadyExistsError,
+    412: PreconditionError,
+}
 _NO_ROOM = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "507"})
 _STATUS = re.compile(r"status code: (\d{3})( [A-Za-z ]+)?")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -42,6 +57,16 @@ _AWAY = {
 }
 # The text names each time how long it took, and how often it was tried.
 _CAUSE = re.compile(r" - (?:HTTP error: )?([^:(<\n]+)")
+
+
+def of_answer(status: int, body: str) -> Exception:
+    """What the client would raise for that answer."""
+    return _BY_STATUS.get(status, GenericError)(f"status code: {status}: {body}")
+
+
+def of_connection(error: Exception) -> Exception:
+    """What the client would raise where no answer came."""
+    return GenericError(f"no answer - {str(error) or type(error).__name__}")
 
 
 def reason_of(error: Exception) -> str:

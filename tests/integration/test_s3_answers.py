@@ -1,10 +1,14 @@
 """What an S3 answers when something is wrong, and what becomes of it: nothing is missing on a guess."""
 
 import asyncio
+import json
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import boto3
 import obstore
@@ -15,7 +19,7 @@ from pipelines.sweep.findings import Ages
 from pipelines.sweep.plan import Plan, save
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.trash import known_plans
-from scripts.s3_server import SECRET_KEY, S3Server
+from scripts.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 from storage.blobs import BlobInfo, Existence, Storage
 from storage.blobs.copying import BlobCopy
 from storage.blobs.memory import MemoryBlobs
@@ -373,6 +377,51 @@ async def test_an_original_that_is_replaced_while_it_is_moved_is_not_lost(
     assert b"the new one" in [
         await blobs.get(key) for key in ("uploads/a", "trash/a") if await is_there(blobs, key)
     ]
+
+
+class Role(BaseHTTPRequestHandler):
+    """The metadata service of a host, which gives it a role; notes what it is asked for."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_PUT(self) -> None:
+        self._answer("token")
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        name = "/latest/meta-data/iam/security-credentials/"
+        key = {"AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY, "Token": ""}
+        self._answer(
+            "role" if self.path == name else json.dumps({**key, "Expiration": "2099-01-01T00:00:00Z"})
+        )
+
+    def _answer(self, text: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+async def test_originals_that_are_moved_by_a_role_take_one_token_for_all(
+    ministack: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Role) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{service.server_port}")
+        async with open_blobs(new_place(ministack).url, create=True) as blobs:
+            await blobs.bind("ours", catalog_is_new=True)
+            for number in range(3):
+                await blobs.put(f"uploads/{number} ü%&.jpg", chunks(b"original"))
+                assert await blobs.move(f"uploads/{number} ü%&.jpg", f"trash/{number}") is not None
+            assert await listed(blobs, "uploads") == []
+        service.shutdown()
+
+    assert len(Role.asked) == 2  # its name, and its key
 
 
 UNNAMEABLE = ["", "./", "../", "a/../", "a\x01/", "zz//"]
