@@ -86,10 +86,12 @@ def test_a_listener_waits_for_a_redis_that_is_not_there_yet(
         [MEDIA, "listen", "sqs", queue], env=env, cwd=place.home, stderr=subprocess.PIPE, text=True
     ) as listener:
         assert listener.stderr is not None
-        assert "listener_paused" in next(iter(listener.stderr), "")
-        proxy.accept()
-        eventually(lambda: place.redis.xlen("media:uploads") == 1)
-        listener.terminate()
+        try:
+            assert any("listener_paused" in line for line in listener.stderr)
+            proxy.accept()
+            eventually(lambda: place.redis.xlen("media:uploads") == 1)
+        finally:
+            listener.terminate()
     proxy.close()
 
 
