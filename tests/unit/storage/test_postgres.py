@@ -205,6 +205,14 @@ async def test_a_database_with_tables_of_another_program_is_refused(
     assert "belongs to another program (it has a table uploads)" in await refusal(postgres_url, CatalogUnfit)
 
 
+async def test_of_workers_that_start_at_once_on_nothing_one_makes_the_tables(postgres_url: str) -> None:
+    async def opened() -> str:
+        async with open_catalog(postgres_url) as catalog:
+            return catalog.id
+
+    assert len(set(await asyncio.gather(*(opened() for _ in range(4))))) == 1
+
+
 async def test_a_catalog_leaves_the_migrations_of_another_program_alone(
     postgres_server: PostgresServer, postgres_url: str
 ) -> None:
