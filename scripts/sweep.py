@@ -115,7 +115,8 @@ def purge(as_json: AsJson = False) -> None:
 
     async def body(sweeper: Sweeper, _queue: Queue) -> int:
         done = await trash.purge(sweeper)
-        _print_done({"done": done}, "Purged.", done, as_json=as_json)
+        text = "Purged." if any(done.values()) else "Nothing in the trash is older than MEDIA_RETENTION."
+        _print_done({"done": done}, text, done, as_json=as_json)
         return 0
 
     _with_sweeper(body, deletes=True)
@@ -199,8 +200,10 @@ def _print(plan: Plan, done: Mapping[str, int], *, applied: bool) -> None:
     output.print(f"{plan.files} files and {plan.rows} records were compared.")
     if rows:
         output.print(table("", ("finding", "#number", "#size", "#done", "meaning", "action"), rows))
-    else:
+    elif plan.files == plan.rows:
         output.print("Files and records agree.")
+    else:
+        output.print("What differs is younger than MEDIA_GRACE: it is looked at by a later sweep.")
     if plan.stopped:
         output.print(f"[bold red]Nothing was touched:[/bold red] {plan.stopped}.")
         output.print(f"If the plan is right: media sweep apply {plan.id} --force")

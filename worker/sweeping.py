@@ -106,7 +106,7 @@ async def sweep_by_itself(
 
 async def _made_since(since_ms: int, sweeper: Sweeper) -> Plan | None:
     last = await sweeper.sweeps.last()
-    if last is None or not since_ms <= last.time_ms <= sweeper.now() * 1000 + SKEW_MS:
+    if last is None or not last.plan or not since_ms <= last.time_ms <= sweeper.now() * 1000 + SKEW_MS:
         return None
     try:
         return await load(last.plan, sweeper.blobs)

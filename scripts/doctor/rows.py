@@ -77,7 +77,11 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
                 yield found
             swept = await catalog.sweeps.last()
             if swept is not None and swept.stopped:
-                advice = f"Read the plan; if it is right: media sweep apply {swept.plan} --force"
+                advice = (
+                    f"Read the plan; if it is right: media sweep apply {swept.plan} --force"
+                    if swept.plan
+                    else "Mend that, then have it made: media sweep"
+                )
                 yield Finding("Sweep", "warning", f"{swept.stops} stopped: {swept.stopped}", advice)
     except CatalogTooOld as error:
         yield Finding("Catalog", "warning", str(error), "Start a worker of this version to migrate it.")

@@ -102,7 +102,7 @@ class SweepRecords:
 
     @repeated
     async def note_stop(self, reason: str) -> None:
-        """Remember that a sweep was stopped before it had found anything."""
+        """Remember that a sweep was stopped before it had made a plan; no earlier plan counts."""
         async with self._database.writing() as connection:
             value = await read_value(connection, LAST_SWEEP)
             last = (
@@ -110,7 +110,8 @@ class SweepRecords:
                 if value
                 else Swept("", self._database.now_ms(), Count(), Count(), {}, Count())
             )
-            stopped = replace(last, stopped=reason, stops=last.stops + 1, applied_ms=None, done={})
+            stops = last.stops + 1
+            stopped = replace(last, plan="", stopped=reason, stops=stops, applied_ms=None, done={})
             await write_value(connection, LAST_SWEEP, stopped)
 
     def checkpoint(self, name: str) -> Checkpoint:

@@ -95,6 +95,15 @@ def test_applying_a_plan_says_how_much_of_it_was_left(place: Workplace) -> None:
     assert lost.exists()
 
 
+def test_young_files_are_no_agreement(place: Workplace) -> None:
+    orphan(place)
+
+    ended = media(place.env(MEDIA_GRACE="3600"), "sweep")
+
+    assert "What differs is younger than MEDIA_GRACE" in ended.stdout
+    assert "agree" not in ended.stdout
+
+
 def test_what_a_sweep_took_is_purged_once_its_time_is_over(place: Workplace) -> None:
     orphan(place)
     applied = document(media(place.env(), "sweep", "--apply", "--json"))
@@ -181,6 +190,21 @@ def test_a_sweep_that_is_stopped_touches_nothing_and_says_so_everywhere(
     [event] = [one for one in answer(place) if one["type"] == "sweep.stopped"]
     assert reason in event["reason"]
     assert (event["id"], event["source"]) == (None, None)
+
+
+def test_no_plan_of_before_is_offered_where_a_sweep_could_not_list(place: Workplace) -> None:
+    folder = orphan(place).parent
+    plan = document(media(place.env(), "sweep", "--json"))["plan"]
+    place.catalog.chmod(0o666)
+    folder.chmod(0)
+    assert media(place.env(), "sweep", confined=True).returncode == 1
+    folder.chmod(0o755)
+
+    doctor = " ".join(media(place.env(), "doctor").stdout.split())
+
+    assert "1 stopped" in doctor
+    assert plan not in doctor
+    assert "have it made: media sweep" in doctor
 
 
 def files_and_folders(place: Workplace) -> set[tuple[str, int, float]]:
