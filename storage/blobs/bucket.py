@@ -146,7 +146,19 @@ class Bucket:
         """Write an object in the place of `old`. Raises: BlobChanged where that is another by now."""
         await self._put(old.key, content, attributes, {"e_tag": old.e_tag})
 
-    async def _put(self, key: str, content: bytes, attributes: Mapping[str, str], mode: PutMode) -> None:
+    async def put_parts(self, key: str, content: AsyncIterator[bytes], attributes: Mapping[str, str]) -> None:
+        """Write an object that is large part by part, so that each has the time of a request for itself."""
+        await self._put(key, content, attributes, OVERWRITE, in_parts=True)
+
+    async def _put(
+        self,
+        key: str,
+        content: bytes | AsyncIterator[bytes],
+        attributes: Mapping[str, str],
+        mode: PutMode,
+        *,
+        in_parts: bool = False,  # which stay after a crash
+    ) -> None:
         async with self._slots:
             with answered(key, self.place, _PUT):
                 await obstore.put_async(
@@ -155,19 +167,7 @@ class Bucket:
                     content,
                     attributes=dict(attributes),
                     mode=mode,
-                    use_multipart=False,  # its parts would stay after a crash
-                )
-
-    async def put_parts(self, key: str, content: AsyncIterator[bytes], attributes: Mapping[str, str]) -> None:
-        """Write an object that is large part by part, so that each has the time of a request for itself."""
-        async with self._slots:
-            with answered(key, self.place, _PUT):
-                await obstore.put_async(
-                    self._store,
-                    key,
-                    content,
-                    attributes=dict(attributes),
-                    use_multipart=True,
+                    use_multipart=in_parts,
                     chunk_size=PART,
                     max_concurrency=1,
                 )

@@ -13,7 +13,7 @@ from storage.blobs.memory_file import MemoryFile, memory_file
 from storage.blobs.parts import CountedChunks, first_of
 from storage.blobs.s3_identity import S3Identity
 from storage.blobs.s3_listing import blobs_among
-from storage.blobs.s3_moving import move_aside, move_object
+from storage.blobs.s3_moving import TRIES, move_aside, move_object
 from storage.blobs.s3_place import S3Place
 from storage.blobs.s3_trial import (
     WriteState,
@@ -34,8 +34,6 @@ from storage.keys import MARKER, VARIANTS, segments
 from storage.tasks import together
 
 T = TypeVar("T")
-
-_TRIES = 3  # at what another writer of the same object may undo
 
 
 class S3Blobs:
@@ -163,7 +161,7 @@ class S3Blobs:
     async def _store(self, key: str, content: bytes) -> None:
         """Write what is not there yet. An answer may have been lost, so what is there is compared."""
         attributes = attributes_of(key, content)
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             with suppress(AlreadyThere):
                 return await self._bucket.put(key, content, attributes, CREATE)
             with suppress(BlobNotFound, BlobChanged):

@@ -14,7 +14,7 @@ from storage.errors import (
 )
 from storage.keys import UPLOADS
 
-_TRIES = 3  # at what another writer of the same object may undo
+TRIES = 3  # at what another writer of the same object may undo
 
 
 async def move_object(bucket: Bucket, seen: Found, to: str) -> Found:
@@ -48,7 +48,7 @@ async def move_aside(bucket: Bucket, seen: Found, to: str) -> Found | None:
 
 async def _copy(bucket: Bucket, seen: Found, to: str) -> tuple[Found, Found]:
     """The object as it is at the end, if others replace it meanwhile, and its copy."""
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         try:
             await bucket.copy(seen.key, to)
         except BlobForbidden as error:
