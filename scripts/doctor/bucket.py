@@ -34,8 +34,7 @@ async def check_bucket(settings: Settings, catalog: Catalog | None) -> Sequence[
                 await blobs.bind(catalog.id, catalog_is_new=False)
             elif owner := await blobs.catalog_id():
                 detail = f"{settings.storage} has a {MARKER}, of the catalog {owner}, which is not here"
-                advice = NO_CATALOG
-                return [Finding(_WHAT, "error", detail, advice), *await _check_use(settings, blobs)]
+                return [Finding(_WHAT, "error", detail, NO_CATALOG), *await _check_use(settings, blobs)]
             found = Finding(_WHAT, "ok", f"{settings.storage}{_hosts(settings)}")
             return [found, *await _check_use(settings, blobs)]
     except RootMismatch as error:

@@ -54,8 +54,7 @@ async def check_root(settings: Settings, catalog: Catalog | None) -> Sequence[Fi
     used = _used(root)
     if first_start and used:
         detail = f"{root} has {used} already, and no catalog describes it"
-        advice = NO_CATALOG
-        return [Finding("Storage root", "error", detail, advice), *await check_room(settings)]
+        return [Finding("Storage root", "error", detail, NO_CATALOG), *await check_room(settings)]
     if catalog is not None and not first_start:
         try:
             async with open_blobs(settings.storage_url, create=False) as blobs:
