@@ -1,4 +1,4 @@
-"""Writes what the documentation takes from the code: settings, formats, the schemas of events and reports.
+"""Writes what the documentation takes from elsewhere: settings, formats, schemas, the users of Redis.
 
 Run it with `.venv/bin/python -m scripts.readme`.
 """
@@ -18,14 +18,17 @@ from worker.settings import Settings, variable
 
 README = Path(__file__).parents[1] / "README.md"
 DOCS = README.parent / "docs"
+REDIS = DOCS / "redis.md"
+USERS = README.parent / "deploy/redis/users.acl"
 SCHEMAS = {"event": event_schema, "stats": report.json_schema}
 COMMAND = ".venv/bin/python -m scripts.readme"
 _CPUS = "CPUs of the cgroup or affinity mask"
 
 
 def main() -> None:
-    """Bring README.md and the schemas up to date."""
+    """Bring README.md, docs/redis.md and the schemas up to date."""
     README.write_text(updated(README.read_text("utf-8")), "utf-8")
+    REDIS.write_text(with_users(REDIS.read_text("utf-8")), "utf-8")
     for name in SCHEMAS:
         schema_file(name).write_text(schema(name), "utf-8")
 
@@ -45,6 +48,13 @@ def updated(page: str) -> str:
     for name, lines in _parts().items():
         page = with_part(page, name, lines)
     return page
+
+
+def with_users(page: str) -> str:
+    """`page` with the commands that make the users of deploy/redis, but for its administrator."""
+    users = [line.removeprefix("user ") for line in USERS.read_text("utf-8").splitlines()]
+    commands = [f"ACL SETUSER {user}" for user in users if not user.startswith("default ")]
+    return with_part(page, "acl", ["```", *commands, "```"])
 
 
 def with_part(page: str, name: str, lines: Sequence[str]) -> str:

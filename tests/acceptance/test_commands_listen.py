@@ -8,11 +8,13 @@ from urllib.parse import urlsplit
 
 import boto3
 import pytest
+import redis
 
 from scripts.s3_server import S3Server
 from storage.keys import MARKER
 from tests.support import pictures
 from tests.support.commands import MEDIA, document, media
+from tests.support.deployed_redis import deployed_redis
 from tests.support.s3 import new_place
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.workplace import Workplace, eventually
@@ -65,6 +67,22 @@ def test_an_original_in_the_bucket_becomes_ready_without_an_event_of_an_app(
     assert place.await_end_of(SOURCE)[SOURCE]["type"] == "upload.ready"
 
 
+def test_a_listener_needs_only_the_rights_of_an_app_and_the_two_that_the_docs_name(
+    place: Workplace, ministack: S3Server, queue: str
+) -> None:
+    command = [str(MEDIA), "listen", "sqs", queue]
+    with deployed_redis() as urls, redis.Redis.from_url(urls["default"]) as admin:
+        admin.execute_command("ACL SETUSER app +xlen +get ~media:uploads:catalog")
+        admin.acl_log_reset()
+        env = place.env(MEDIA_REDIS_URL=urls["app"])
+        with subprocess.Popen(command, env=env, cwd=place.home) as listener:
+            put(place, ministack, queue)
+            eventually(lambda: admin.xlen("media:uploads") == 1)
+            listener.terminate()
+
+        assert [one["object"] for one in admin.acl_log() if one["object"] != "client|setinfo"] == []
+
+
 def test_a_listener_listens_until_sigterm(place: Workplace, ministack: S3Server, queue: str) -> None:
     with subprocess.Popen([MEDIA, "listen", "sqs", queue], env=place.env(), cwd=place.home) as listener:
         put(place, ministack, queue)
@@ -78,10 +96,10 @@ def test_a_listener_waits_for_a_redis_that_is_not_there_yet(
     place: Workplace, ministack: S3Server, queue: str
 ) -> None:
     put(place, ministack, queue)
-    redis = urlsplit(place.redis_url)
-    proxy = TcpProxy(redis.port or 0)
+    server = urlsplit(place.redis_url)
+    proxy = TcpProxy(server.port or 0)
     proxy.refuse()
-    env = place.env(MEDIA_REDIS_URL=f"redis://127.0.0.1:{proxy.port}{redis.path}")
+    env = place.env(MEDIA_REDIS_URL=f"redis://127.0.0.1:{proxy.port}{server.path}")
     with subprocess.Popen(
         [MEDIA, "listen", "sqs", queue], env=env, cwd=place.home, stderr=subprocess.PIPE, text=True
     ) as listener:

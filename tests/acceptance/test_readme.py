@@ -18,7 +18,10 @@ from tests.support.workplace import BIN, Answer, Workplace
 
 ROOT = readme.README.parent
 PAGE = readme.README.read_text("utf-8")
-PAGES = {page: page.read_text("utf-8") for page in (readme.README, *sorted(readme.DOCS.glob("*.md")))}
+DEPLOYMENT = ROOT / "deploy/README.md"
+PAGES = {
+    page: page.read_text("utf-8") for page in (readme.README, DEPLOYMENT, *sorted(readme.DOCS.glob("*.md")))
+}
 SOURCE = "uploads/2026/11/cat.jpg"
 PICTURE = ROOT / "scripts/pictures/cairn.jpg"
 SNIPPETS = {
@@ -75,6 +78,12 @@ def test_the_generated_parts_are_up_to_date() -> None:
     current = readme.updated(PAGE)
 
     assert current == PAGE, f"README.md is out of date; update it with `{readme.COMMAND}`"
+
+
+def test_the_users_of_redis_in_the_docs_are_those_of_the_file_that_is_deployed() -> None:
+    page = readme.REDIS.read_text("utf-8")
+
+    assert page == readme.with_users(page), f"docs/redis.md is out of date; update it with `{readme.COMMAND}`"
 
 
 @pytest.mark.parametrize("name", readme.SCHEMAS)
@@ -170,7 +179,7 @@ def sections(page: Path) -> Set[str]:
     return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_file_and_section_that_a_page_links_to_is_there(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]) if "://" not in link]
     targets = [

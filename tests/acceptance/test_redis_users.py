@@ -1,17 +1,20 @@
-"""The three users of docs/redis.md: with their lines and no other right they do their work."""
+"""The users of deploy/redis: with the rights of the file and no other they do their work."""
 
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from scripts.readme import README
-from scripts.redis_server import RedisServer, temporary_redis
+from scripts.redis_server import OPTIONS
 from tests.support import pictures
 from tests.support.commands import document, media
+from tests.support.deployed_redis import CONF, USERS, deployed_redis, passwords_in
+from tests.support.deployment import SNIPPETS
+from tests.support.spare_host import SpareHost
 from tests.support.workplace import Workplace
 from worker.queue.rights import attempts
 
@@ -24,38 +27,20 @@ _OF_OTHERS = {
     "select",
 }  # the test's own, the reader's, and what goes with the URL
 _NO_MUST = ("client|setinfo", "client", "config|get", "config")
-LINE = re.compile(r"^ACL SETUSER (?P<user>\w+) on >(?P<password>\S+) .*$", re.MULTILINE)
-
-
-def lines_of_the_docs() -> dict[str, re.Match[str]]:
-    text = (README.parent / "docs" / "redis.md").read_text("utf-8")
-    return {line["user"]: line for line in LINE.finditer(text)}
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with temporary_redis() as own:
-        admin: Any = redis.Redis.from_url(own.url)
-        for line in lines_of_the_docs().values():
-            admin.execute_command(line[0])
-        admin.execute_command("ACL LOG RESET")
-        admin.close()
-        yield own
+def urls() -> Iterator[Mapping[str, str]]:
+    with deployed_redis() as urls:
+        yield urls
 
 
 @pytest.fixture
-def urls(server: RedisServer) -> dict[str, str]:
-    lines = lines_of_the_docs()
-    return {
-        user: server.url.replace("//", f"//{user}:{line['password']}@").removesuffix("/0")
-        for user, line in lines.items()
-    }
-
-
-@pytest.fixture
-def place(server: RedisServer, urls: dict[str, str], migrated: Path, tmp_path: Path) -> Iterator[Workplace]:
-    """A workplace whose worker has no more rights than the docs say."""
-    workplace = Workplace(tmp_path, server.url, migrated, MEDIA_REDIS_URL=urls["worker"])
+def place(urls: Mapping[str, str], migrated: Path, tmp_path: Path) -> Iterator[Workplace]:
+    """A workplace whose worker has no more rights than the file says."""
+    workplace = Workplace(tmp_path, urls["default"], migrated, MEDIA_REDIS_URL=urls["worker"])
+    admin: Any = workplace.redis
+    admin.execute_command("ACL LOG RESET")
     yield workplace
     workplace.close()
 
@@ -78,8 +63,8 @@ def tried() -> set[str]:
     return {one.command.lower().partition(" ")[0] for one in attempts("media:uploads", "media:events")}
 
 
-def test_with_the_lines_of_the_docs_worker_reader_and_app_do_their_work(
-    place: Workplace, urls: dict[str, str]
+def test_with_the_rights_of_the_file_worker_reader_and_app_do_their_work(
+    place: Workplace, urls: Mapping[str, str]
 ) -> None:
     app: redis.Redis = redis.Redis.from_url(urls["app"])
     reader: redis.Redis = redis.Redis.from_url(urls["reader"])
@@ -114,7 +99,9 @@ def test_doctor_and_commands_work_as_the_worker(place: Workplace) -> None:
         assert ended.returncode == 0, ended.stderr
 
 
-def test_an_app_may_enqueue_and_is_refused_the_rest_by_name(place: Workplace, urls: dict[str, str]) -> None:
+def test_an_app_may_enqueue_and_is_refused_the_rest_by_name(
+    place: Workplace, urls: Mapping[str, str]
+) -> None:
     assert place.run("media", "--burst").returncode == 0
     (place.home / "a.jpg").write_bytes(pictures.small())
 
@@ -124,3 +111,44 @@ def test_an_app_may_enqueue_and_is_refused_the_rest_by_name(place: Workplace, ur
     assert sent.returncode == 0, sent.stderr
     assert waited.returncode == 1
     assert "may not run XREVRANGE" in waited.stderr
+
+
+def test_doctor_finds_nothing_to_mend_in_a_redis_with_the_options_of_the_file(place: Workplace) -> None:
+    assert place.run("media", "--burst").returncode == 0
+
+    found = document(media(place.env(), "doctor", "--json"))
+
+    assert [one for one in found if one["what"].startswith("Redis") and one["level"] != "ok"] == []
+
+
+def test_the_file_has_the_options_that_tests_and_demo_use() -> None:
+    lines = [shlex.split(line) for line in CONF.read_text().splitlines() if not line.startswith("#")]
+    given = {f"--{words[0]}": words[1] for words in lines if words}
+
+    assert OPTIONS.items() <= given.items()
+
+
+def test_nobody_may_do_anything_without_a_password(place: Workplace, urls: Mapping[str, str]) -> None:
+    stranger = redis.Redis.from_url(re.sub("//.*@", "//", urls["worker"]))
+
+    with pytest.raises(redis.AuthenticationError), stranger:
+        stranger.ping()
+
+
+def test_the_commands_of_the_page_give_each_user_a_password_of_its_own(tmp_path: Path) -> None:
+    host = SpareHost(tmp_path)
+    assert host.run("getent group redis || groupadd redis; mkdir -p /etc/redis").returncode == 0
+
+    done = host.run(SNIPPETS["redis"])
+
+    assert done.returncode == 0, done.stderr
+    users, conf = host.changed("/etc/redis/users.acl"), host.changed("/etc/redis/redis.conf")
+    assert conf.read_text() == "include /etc/redis/media.conf\n"
+    assert users.stat().st_mode & 0o777 == 0o640
+    passwords = passwords_in(users)
+    assert len(set(passwords.values()) - set(passwords_in(USERS).values())) == 4
+    with (
+        deployed_redis(users, host.changed("/etc/redis/media.conf")) as urls,
+        redis.Redis.from_url(urls["app"]) as app,
+    ):
+        assert app.xadd("media:uploads", {"event": "{}"})

@@ -1,0 +1,51 @@
+"""A host that commands of the docs may change: this machine, with copies of its folders."""
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import ROOT
+
+CHANGED = ("/etc", "/var/lib", "/opt", "/srv")
+_TIMEOUT_S = 60
+
+
+class SpareHost:
+    """What root does there is seen by later commands there, and by nobody else."""
+
+    def __init__(self, folder: Path, places: tuple[str, ...] = CHANGED) -> None:
+        if os.geteuid() != 0 or shutil.which("unshare") is None:
+            pytest.skip("only root can have folders of its own where everybody has one")
+        self.folder = folder
+        self.mounts: list[str] = []
+        for place in places:
+            changed, work = (folder / kind / place.strip("/") for kind in ("changed", "work"))
+            for made in (changed, work):
+                made.mkdir(parents=True)
+            options = f"lowerdir={place},upperdir={changed},workdir={work}"
+            self.mounts.append(f"mount -t overlay spare -o {shlex.quote(options)} {place}")
+
+    def run(self, script: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run lines of a shell in a clone, as root; one that fails is the last."""
+        variables: Mapping[str, str] = {
+            "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
+            "HOME": "/root",
+            **env,
+        }
+        return subprocess.run(
+            ["unshare", "--mount", "sh", "-euc", "\n".join([*self.mounts, script])],
+            cwd=ROOT,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+        )
+
+    def changed(self, path: str) -> Path:
+        """Where a file lies that a command there has written."""
+        return self.folder / "changed" / path.lstrip("/")
