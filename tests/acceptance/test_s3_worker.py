@@ -7,8 +7,9 @@ import obstore
 import pytest
 
 from scripts.redis_server import RedisServer
-from scripts.s3_server import S3Server, SeaweedServer, temporary_seaweedfs
+from scripts.s3_server import S3Server, SeaweedServer
 from tests.support import pictures
+from tests.support.s3 import own_seaweedfs
 from tests.support.s3_proxy import s3_proxy
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import database_on
@@ -99,9 +100,7 @@ def test_an_original_is_fetched_once_and_one_that_is_too_large_never(
 def test_a_server_that_is_killed_under_load_costs_no_upload_an_attempt(
     redis_server: RedisServer, migrated: Path, tmp_path: Path
 ) -> None:
-    with temporary_seaweedfs() as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.env.items():
-            patch.setenv(name, value)
+    with own_seaweedfs() as server:
         place = S3Workplace(tmp_path, database_on(redis_server.url), server, migrated)
         sources = [place.put(f"uploads/{at}.jpg", pictures.medium(at)) for at in range(30)]
         worker = place.start(MEDIA_CPUS="2")

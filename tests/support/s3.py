@@ -21,6 +21,13 @@ from tests.support.clients import missing
 @pytest.fixture(scope="session")
 def seaweedfs() -> Iterator[SeaweedServer]:
     """A SeaweedFS for tests that leave it as they found it."""
+    with own_seaweedfs() as server:
+        yield server
+
+
+@contextmanager
+def own_seaweedfs() -> Iterator[SeaweedServer]:
+    """A SeaweedFS that one test may stop and kill."""
     try:
         with temporary_seaweedfs() as server, client_keys(server):
             yield server
