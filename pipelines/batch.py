@@ -17,7 +17,7 @@ from pipelines.errors import (
     RecipeUnknown,
     WorkerKiller,
 )
-from pipelines.metrics import NO_METRICS, Metrics
+from pipelines.metrics import NO_METRICS, EndedTry, Metrics
 from pipelines.originals import same_file_as
 from pipelines.outage import Outage
 from pipelines.poison import PoisonList
@@ -116,6 +116,7 @@ async def _isolate_damage(
         await _process(upload_id, job_id, context, report, until)
     except CatalogDamaged as error:
         report.outcomes["unrecorded"] += 1
+        context.metrics.upload_tried(EndedTry("unrecorded", code="catalog_unavailable"))
         report.failures.append((upload_id, "catalog_unavailable", str(error)))
         report.leave(upload_id, DAMAGED_AGAIN_MS)
 
@@ -136,6 +137,7 @@ async def _process(
         claim = await _claim(upload_id, job_id, context)
         if claim is None:
             report.outcomes["skipped"] += 1
+            context.metrics.upload_tried(EndedTry("skipped"))
             return
         runs_alone = claim.crash_count == RUN_ALONE_AFTER
         outcome = None if runs_alone else await _outcome(claim, nullcontext(), context, report)
@@ -145,9 +147,17 @@ async def _process(
     committed = await context.committer.submit(outcome)
     report.ms["commit"] += (time.perf_counter() - submitted) * 1000
     ended = report.note(committed, outcome)
-    code = outcome.code if isinstance(outcome, Failed | Postponed) else None
-    context.metrics.upload_finished(ended, code, time.perf_counter() - claimed_at)
+    context.metrics.stage_finished("wait", claimed_at - waited_from)
+    context.metrics.stage_finished("commit", time.perf_counter() - submitted)
+    context.metrics.upload_tried(_ended(ended, outcome, time.perf_counter() - claimed_at))
     _watch(committed, outcome, context, report)
+
+
+def _ended(ended: str, outcome: Outcome, seconds: float) -> EndedTry:
+    failed = isinstance(outcome, Failed) or (isinstance(outcome, Postponed) and outcome.seen is None)
+    code = outcome.code if isinstance(outcome, Failed | Postponed) and failed else None
+    upload, began_ms = outcome.claim.upload, outcome.claim.began_ms
+    return EndedTry(ended, seconds, code, max(0.0, (began_ms - upload.asked_ms) / 1000) + seconds)
 
 
 def _watch(committed: Committed, outcome: Outcome, context: BatchContext, report: BatchReport) -> None:
@@ -274,6 +284,12 @@ async def _attempt(claim: Claim, context: BatchContext, report: BatchReport) -> 
     made = await make_variants(claim, recipe, context.blobs, context.sandbox, context.poison)
     report.add(made.ms)
     context.metrics.stages_finished(made.ms)
+    if made.reused is not None:
+        context.metrics.reused(made.reused)
+    if made.is_decoded:
+        original = made.outcome.original
+        pixels = original.width * original.height
+        context.metrics.picture_made(original.format, pixels, original.bytes, made.written)
     return made.outcome
 
 

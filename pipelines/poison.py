@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from pipelines.digests import content_sha256
 from pipelines.errors import DecoderBloated, DecoderCrashed, DecodeTimeout, PictureRefused
+from pipelines.metrics import NO_METRICS, Metrics
 from storage.blobs import Open, Source
 from storage.catalog.poison import Poison, PoisonContent
 from storage.errors import BlobNotFound, CatalogDamaged
@@ -20,8 +21,9 @@ DEADLY_CODES = frozenset({DecodeTimeout.code, DecoderBloated.code, DecoderCrashe
 
 
 class PoisonList:
-    def __init__(self, contents: Poison, version: str) -> None:
+    def __init__(self, contents: Poison, version: str, metrics: Metrics = NO_METRICS) -> None:
         self._poison = contents
+        self._metrics = metrics
         self._version = version
         self._known: dict[str, PoisonContent] = {}
         self._sizes: frozenset[int] = frozenset()
@@ -41,6 +43,7 @@ class PoisonList:
             await self._read()  # somebody may have removed it since
         content = self._known.get(digest)
         if content is not None:
+            self._metrics.reused("verdict")
             raise PictureRefused(content.code, content.message)
 
     async def add(self, source: Source, error: Deadly) -> None:

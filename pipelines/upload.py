@@ -39,6 +39,13 @@ class Made:
 
     outcome: Ready
     ms: Milliseconds
+    reused: str | None = None  # why the picture was not decoded
+    written: int = 0  # bytes of the variants that were stored
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether the picture was decoded."""
+        return self.reused is None
 
 
 async def make_variants(
@@ -56,7 +63,9 @@ async def make_variants(
     async with blobs.open(upload.source or "", fetched=False) as source:
         stored = await _stored_whole(claim, recipe, blobs)
         if stored and upload.original and upload.original.stamp == source.stamp:
-            return Made(Ready(claim, upload.original, stored, source.info), _clocked({}, began))
+            return Made(
+                Ready(claim, upload.original, stored, source.info), _clocked({}, began), reused="unchanged"
+            )
         known = upload.original if stored else None
         await poison.check(source)
         try:
@@ -82,7 +91,7 @@ async def make_variants(
         await _check_unchanged(upload.source or "", source, blobs)
         if rendered is None and known is not None:
             same = replace(known, stamp=source.stamp)
-            return Made(Ready(claim, same, stored, source.info), _clocked({}, began))
+            return Made(Ready(claim, same, stored, source.info), _clocked({}, began), reused="known_content")
         if rendered is None:
             raise DecoderCrashed("the decoder took new content for known content")
         made, missing = await _split_stored(claim, recipe, rendered, blobs)
@@ -98,7 +107,8 @@ async def make_variants(
         )
         publish_ms = (time.perf_counter() - rendered_at) * 1000
         ms = _clocked({**rendered.ms, "publish": publish_ms}, began)
-        return Made(Ready(claim, original, made, source.info), ms)
+        written = sum(len(content) for _, content in missing)
+        return Made(Ready(claim, original, made, source.info), ms, written=written)
 
 
 async def remove_upload(

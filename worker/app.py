@@ -13,7 +13,6 @@ from pipelines.batch import BatchContext
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import MIB
-from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.outage import Outage
 from pipelines.poison import PoisonList
 from pipelines.sandbox import DECODER, TOO_CROWDED, Sandbox, decoder_version, open_sandbox
@@ -35,6 +34,7 @@ from worker.health import (
 )
 from worker.intake import Intake
 from worker.limits import OF_A_PROCESS, available_cpus
+from worker.metrics import WorkerMetrics
 from worker.outage_log import OutageLog
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue, QueueUnavailable
@@ -78,6 +78,8 @@ class App:
     """What batches log of a catalog that is away."""
     shutdown: Shutdown
     """Whether to stop, and which batches a second signal cancels."""
+    metrics: WorkerMetrics
+    """What is counted, by all workers of this process one after another."""
 
 
 @asynccontextmanager
@@ -86,8 +88,8 @@ async def open_app(
     queue: Queue,
     instance: str,
     shutdown: Shutdown,
+    metrics: WorkerMetrics,
     decoder: Sequence[str] = DECODER,
-    metrics: Metrics = NO_METRICS,
 ) -> AsyncIterator[App]:
     """Open all parts of a worker; `in_background` runs its background tasks. `decoder` is a command line.
 
@@ -108,7 +110,8 @@ async def open_app(
         except RuntimeError as error:
             raise DecoderUnavailable(str(error), TOO_CROWDED) from error
         await _prepare(stores.blobs)
-        sandbox = await stack.enter_async_context(open_sandbox(allowance(settings), decoder))
+        sandbox = await stack.enter_async_context(open_sandbox(allowance(settings), decoder, metrics))
+        _show_sandbox(sandbox, settings, metrics)
         publisher = OutboxPublisher(stores.catalog.outbox, queue, metrics)
         stack.push_async_callback(publisher.close)
         stores.catalog.outbox.stay_above(publisher.newest_seq)
@@ -125,7 +128,7 @@ async def open_app(
             blobs=stores.blobs,
             claims=stores.catalog.claims,
             sandbox=sandbox,
-            poison=PoisonList(stores.catalog.poison, decoder_version()),
+            poison=PoisonList(stores.catalog.poison, decoder_version(), metrics),
             outage=Outage(stores.blobs),
             decoder_outage=Outage(sandbox, DecoderUnavailable),
             committer=Committer(
@@ -176,7 +179,16 @@ async def open_app(
             adoption=Adoption(stores.blobs, stores.catalog, queue, grace_s=settings.grace),
             outage_log=OutageLog(),
             shutdown=shutdown,
+            metrics=metrics,
         )
+
+
+def _show_sandbox(sandbox: Sandbox, settings: Settings, metrics: WorkerMetrics) -> None:
+    admission = sandbox.admission
+    metrics.show("media_decoders", settings.decoders)
+    metrics.show("media_memory_budget_bytes", settings.budget_mb * MIB)
+    metrics.show_live("media_decoders_busy", lambda: admission.slots.busy)
+    metrics.show_live("media_admission_waiting", lambda: admission.waiting)
 
 
 async def _prepare(blobs: Storage) -> None:

@@ -15,6 +15,7 @@ from worker import findings, leases, tasks
 from worker.app import App, open_app
 from worker.env_files import find_env_files
 from worker.logs import configure_logs
+from worker.metrics import WorkerMetrics
 from worker.publisher import go_on_above
 from worker.queue import Queue, QueueRefused, QueueUnavailable, check_answers, queue_on
 from worker.settings import Settings, unknown_variables
@@ -37,6 +38,7 @@ async def start_up(ctx: Context) -> None:
     configure_logs(settings.log)
     shutdown: Shutdown = ctx.setdefault("shutdown", Shutdown())
     shutdown.listen()
+    ctx.setdefault("metrics", WorkerMetrics())
     stack = ctx["stack"] = AsyncExitStack()
     queue = queue_on(ctx["redis"], settings, ctx["instance"])
     await _exit_if_refused(ctx, _check_redis(queue, settings))
@@ -85,7 +87,14 @@ async def _open(ctx: Context, stack: AsyncExitStack, queue: Queue) -> App:
         while True:
             try:
                 return await stack.enter_async_context(
-                    open_app(ctx["settings"], queue, ctx["instance"], ctx["shutdown"], ctx["decoder"])
+                    open_app(
+                        ctx["settings"],
+                        queue,
+                        ctx["instance"],
+                        ctx["shutdown"],
+                        ctx["metrics"],
+                        ctx["decoder"],
+                    )
                 )
             except (BlobsAway, CatalogAway) as error:
                 if ctx["burst"]:

@@ -97,8 +97,9 @@ class OutboxPublisher:
 
     async def _publish(self, messages: Sequence[Message]) -> None:
         ordered = sorted(messages, key=lambda message: message.seq)
-        await self._queue.messages.send([payload(message) for message in ordered])
-        self._metrics.messages_sent(len(ordered))
+        payloads = [payload(message) for message in ordered]
+        await self._queue.messages.send(payloads)
+        self._metrics.messages_sent([sent["type"] for sent in payloads])
         if not self._sent:
             self._sent_at = time.monotonic()
         self._sent += ordered

@@ -89,7 +89,7 @@ class Recorder:
                 for letter in refused:
                     reason = letter.message
                     log.warning("event_refused", stream_id=letter.stream_id, code=letter.code, reason=reason)
-                self._metrics.events_taken(len(entries) - len(refused), len(refused))
+                self._metrics.events_taken(len(entries) - len(refused), [letter.code for letter in refused])
                 return taken
             same_stream = taken.epoch == epoch and not await self._is_anew(taken.newest)
             if not same_stream:

@@ -4,6 +4,7 @@ import random
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from pipelines import errors as pictures
 from pipelines.sandbox.answers import REFUSALS
@@ -77,6 +78,24 @@ POLICIES: Mapping[type[Exception], ErrorPolicy] = {
 
 CODES = frozenset({found.code for found in POLICIES.values()} | set(REFUSALS))
 """Every code that an upload can fail with."""
+
+
+_OURS = frozenset(
+    {
+        "unknown_recipe",  # an operator has removed it since the event came
+        "decoder_unavailable",
+        "storage_unavailable",
+        "storage_full",
+        "catalog_unavailable",
+        INTERNAL.code,
+    }
+)
+_OF_PICTURES = CODES - _OURS
+
+
+def blame_of(code: str) -> Literal["picture", "us"]:
+    """Whose fault a failed try is: that of the picture and its app, or that of whoever runs the worker."""
+    return "picture" if code in _OF_PICTURES else "us"
 
 
 def policy_of(error: Exception) -> ErrorPolicy:

@@ -14,6 +14,7 @@ from storage.errors import StorageError
 from worker.lifecycle import shut_down
 from worker.logs import configure_logs
 from worker.main import worker_settings
+from worker.metrics import WorkerMetrics
 from worker.prompt_worker import PromptWorker
 from worker.queue import QueueUnavailable, new_instance
 from worker.queue.mapping import OF_A_CONNECTION, mapped
@@ -36,13 +37,16 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
     """
     configure_logs(settings.log)
     shutdown = Shutdown()
+    metrics = WorkerMetrics()
     backoff = Backoff(first_s=0.5, longest_s=5)
     away = worked_before = False
     reported = ""
     instance = new_instance()  # one for all restarts: what is in its queue is still its own
     while not shutdown.stopping.is_set():
         worker = PromptWorker(**worker_settings(settings, burst=burst, decoder=decoder, instance=instance))
-        worker.ctx.update(shutdown=shutdown, away=away, worked_before=worked_before, started=False)
+        worker.ctx.update(
+            shutdown=shutdown, metrics=metrics, away=away, worked_before=worked_before, started=False
+        )
         shutdown.listen()
         began = time.monotonic()
         try:

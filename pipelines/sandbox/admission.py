@@ -46,6 +46,11 @@ class Admission:
         busy = f"{self.slots.busy} of {self.slots.count} slots busy"
         return f"<Admission: {busy}, {free}, {len(self._waiting)} waiting>"
 
+    @property
+    def waiting(self) -> int:
+        """How many pictures wait for memory."""
+        return len(self._waiting)
+
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
         """All places and all memory at once: nobody decodes beside the holder."""

@@ -57,6 +57,7 @@ class Child:
         self._output = output
         self._clock = ~process.pid << 3 | _CPUCLOCK_SCHED
         self._statm = os.open(f"/proc/{process.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._cpu_used_s = 0.0  # when it was looked at last
         self._unread = self._said = b""
         self._oom_kills = cgroups.oom_kills()
         self.hello: Hello
@@ -161,14 +162,14 @@ class Child:
         bloated: Callable[[int], bool],
         most_cpu_s: float,
     ) -> None:
-        now, cpu = time.monotonic(), self._cpu()
+        now, cpu = time.monotonic(), self.cpu_s()
         while True:
             answered, _ = await asyncio.wait({reading}, timeout=_POLL_INTERVAL_S)
             now, before = time.monotonic(), now
             # A worker that was frozen for a while has not seen its child work: that time does not count.
             waited = min(now - before, 10 * _POLL_INTERVAL_S)
             budget.waited += waited
-            cpu, cpu_before = max(cpu, self._cpu()), cpu  # 0 once it is dead
+            cpu, cpu_before = self.cpu_s(), cpu
             budget.cpu_used += cpu - cpu_before
             if answered:
                 return
@@ -216,6 +217,11 @@ class Child:
         except (OSError, IndexError):
             return 0
         return resident + os.fstat(self._output).st_blocks * _BLOCK
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU that it has taken; of a dead one those that were seen."""
+        self._cpu_used_s = max(self._cpu_used_s, self._cpu())
+        return self._cpu_used_s
 
     def _cpu(self) -> float:
         try:

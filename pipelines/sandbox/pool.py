@@ -5,8 +5,16 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 from pipelines.allowance import Allowance
-from pipelines.errors import DecoderBloated, DecoderKilled, DecoderUnavailable, PictureRefused
+from pipelines.errors import (
+    DecoderBloated,
+    DecoderCrashed,
+    DecoderKilled,
+    DecoderUnavailable,
+    DecodeTimeout,
+    PictureRefused,
+)
 from pipelines.formats import MIB, Engine
+from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.sandbox.admission import NoRoomError
 from pipelines.sandbox.child import Child
 from storage.tasks import together
@@ -19,8 +27,10 @@ _OVERDRAFT_BYTES = 16 * MIB  # and this: estimates of small pictures are rough
 class Pool:
     """The decoders that live: idle ones by engine, and those at work."""
 
-    def __init__(self, allowance: Allowance, command: Sequence[str]) -> None:
+    def __init__(self, allowance: Allowance, command: Sequence[str], metrics: Metrics = NO_METRICS) -> None:
         self._allowance = allowance
+        self._metrics = metrics
+        self._cpu_ended_s = 0.0  # of decoders that are gone
         self._command = command
         self.idle: dict[Engine, list[Child]] = {"vips": [], "pillow": []}
         self._all: set[Child] = set()
@@ -50,7 +60,7 @@ class Pool:
         if len(self.idle[engine]) < self._allowance.decoders:
             self.idle[engine].append(child)
         else:
-            await self._end(child)
+            await self._end(child, "swapped")
 
     @asynccontextmanager
     async def borrow(self, engine: Engine, *, new: bool = False) -> AsyncIterator[Child]:
@@ -69,7 +79,7 @@ class Pool:
             if unhurt and not isinstance(error, DecoderBloated):
                 await self._give_back(child, engine)
             else:
-                await self._end(child)
+                await self._end(child, _why_ended(error))
             raise
         await self._give_back(child, engine)
 
@@ -77,34 +87,44 @@ class Pool:
         """The bytes that all decoders together have now beyond what they had when they were ready."""
         return sum(child.memory() - child.idle_memory for child in self._all)
 
+    def memory(self) -> int:
+        """Bytes of memory that all decoders have now."""
+        return sum(child.memory() for child in self._all)
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU that all decoders have taken, those that are gone too."""
+        return self._cpu_ended_s + sum(child.cpu_s() for child in self._all)
+
     def was_short_of_memory(self, within_s: float) -> str | None:
         """The message of the last decoder that the kernel killed for lack of memory, if it is not older."""
         at, reason = self._short_of_memory
         return reason if time.monotonic() - at < within_s else None
 
     async def end_idle(self) -> None:
-        await together(*(self._end(child) for idle in self.idle.values() for child in idle[:]))
+        await together(*(self._end(child, "swapped") for idle in self.idle.values() for child in idle[:]))
 
     async def close(self) -> None:
         await together(*(child.kill() for child in self._all))
         self._all.clear()
 
     async def _give_back(self, child: Child, engine: Engine) -> None:
-        # What it says unasked would be taken for the answer to the next picture.
-        if child.memory() - child.idle_memory < _MAX_IDLE_GROWTH and child.is_silent():
+        if child.memory() - child.idle_memory >= _MAX_IDLE_GROWTH:
+            await self._end(child, "fat")
+        elif not child.is_silent():  # that would be taken for the answer to the next picture
+            await self._end(child, "noisy")
+        else:
             child.is_used = True
             self.idle[engine].append(child)
-        else:
-            await self._end(child)
 
     async def _start(self, engine: Engine) -> Child:
         others = [child for kind, idle in self.idle.items() if kind != engine for child in idle]
         self._starting += 1  # before anything is awaited: two that start at once each make room
         try:
             if len(self._all) + self._starting > self._allowance.children and others:
-                await self._end(others[0])
+                await self._end(others[0], "swapped")
             child = await Child.start(self._config(engine), self._command)
             self._all.add(child)
+            self._metrics.decoder_started(engine)
         except DecoderUnavailable:
             self._failed_engine = engine
             raise
@@ -112,8 +132,11 @@ class Pool:
             self._starting -= 1
         return child
 
-    async def _end(self, child: Child) -> None:
-        self._all.discard(child)
+    async def _end(self, child: Child, reason: str) -> None:
+        if child in self._all:
+            self._all.discard(child)
+            self._cpu_ended_s += child.cpu_s()
+            self._metrics.decoder_ended(reason)
         for idle in self.idle.values():
             if child in idle:
                 idle.remove(child)
@@ -129,6 +152,20 @@ class Pool:
             "damaged": "accept" if allowance.accept_damaged else "reject",
             "memory_mb": allowance.memory // MIB,
         }
+
+
+def _why_ended(error: BaseException) -> str:
+    match error:
+        case DecodeTimeout():
+            return "timeout"
+        case DecoderBloated():
+            return "bloated"
+        case DecoderCrashed():
+            return "crashed"
+        case DecoderKilled():
+            return "killed"
+        case _:
+            return "other"
 
 
 class MemoryGuard:

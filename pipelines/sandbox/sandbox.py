@@ -9,6 +9,7 @@ from pipelines import formats
 from pipelines.allowance import Allowance
 from pipelines.errors import DecoderCrashed, DecoderKilled, DecoderStarved, DecodeTimeout
 from pipelines.formats import Engine
+from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
 from pipelines.sandbox.answers import Hello
@@ -27,10 +28,12 @@ _DECODERS = ("pyvips-binary", "pillow", "pillow-heif")
 class Sandbox:
     """Renders pictures in children; hold it through `open_sandbox`."""
 
-    def __init__(self, allowance: Allowance, command: Sequence[str] = DECODER) -> None:
+    def __init__(
+        self, allowance: Allowance, command: Sequence[str] = DECODER, metrics: Metrics = NO_METRICS
+    ) -> None:
         self._cpu_s = allowance.image_timeout_s
         self._max_source_bytes = allowance.max_source_bytes
-        self.pool = Pool(allowance, command)
+        self.pool = Pool(allowance, command, metrics)
         self.guard = MemoryGuard(allowance.memory_alone, self.pool.growth)
         self.admission = Admission(allowance.decoders, allowance.memory_shared)
 
@@ -109,9 +112,11 @@ class Sandbox:
 
 
 @asynccontextmanager
-async def open_sandbox(allowance: Allowance, command: Sequence[str] = DECODER) -> AsyncIterator[Sandbox]:
+async def open_sandbox(
+    allowance: Allowance, command: Sequence[str] = DECODER, metrics: Metrics = NO_METRICS
+) -> AsyncIterator[Sandbox]:
     """A sandbox with its decoders warmed up, which are gone at the end. Raises: DecoderUnavailable."""
-    sandbox = Sandbox(allowance, command)
+    sandbox = Sandbox(allowance, command, metrics)
     try:
         await sandbox.pool.warm_up()
         yield sandbox

@@ -11,6 +11,9 @@ from storage.blobs import BlobInfo, Existence
 Metadata = Mapping[str, Any]
 
 
+_LONGEST_WAIT_MS = 30 * 24 * 3600 * 1000  # of an event in the stream, while nobody takes it
+
+
 class State(StrEnum):
     """Where an upload stands."""
 
@@ -136,6 +139,17 @@ class Upload:
     original: Original | None  # as it was last read; None: never
     variants: Sequence[StoredVariant]  # the current ones
     seen: str | None = None  # the `fingerprint` of its original when the upload was put off because of that
+    event_ms: int = 0  # when Redis numbered its newest event; 0: there was none
+
+    @property
+    def asked_ms(self) -> int:
+        """Since when somebody waits for its variants: its event, or what was ready and was queued again.
+
+        Redis' clock counts only where it can be right.
+        """
+        waited_ms = self.queued_ms - self.event_ms
+        is_first = self.original is None and 0 < waited_ms < _LONGEST_WAIT_MS
+        return self.event_ms if is_first else self.queued_ms
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ def to_upload(row: Mapping[str, Any], variants: Sequence[StoredVariant]) -> Uplo
         original=to_original(row),
         variants=variants,
         seen=row["seen"],
+        event_ms=row["event_ms"],
     )
 
 

@@ -1,9 +1,9 @@
 """Metrics that record everything that happens."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from pipelines.metrics import Metrics
+from pipelines.metrics import EndedTry, Metrics
 
 
 class RecordedMetrics(Metrics):
@@ -13,18 +13,42 @@ class RecordedMetrics(Metrics):
         self.uploads: list[tuple[str, str | None]] = []
         self.seconds: list[float] = []
         self.stages: list[Mapping[str, float]] = []
+        self.waits: list[str] = []
+        self.pictures: list[tuple[str, int, int, int]] = []
+        self.reuses: list[str] = []
+        self.starts: Counter[str] = Counter()
+        self.kills: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
-        self.messages = 0
+        self.messages: list[str] = []
+        self.recoveries: Counter[str] = Counter()
 
-    def upload_finished(self, outcome: str, code: str | None, seconds: float) -> None:
-        self.uploads.append((outcome, code))
-        self.seconds.append(seconds)
+    def upload_tried(self, ended: EndedTry) -> None:
+        self.uploads.append((ended.outcome, ended.code))
+        self.seconds.append(ended.seconds)
 
     def stages_finished(self, ms: Mapping[str, float]) -> None:
         self.stages.append(ms)
 
-    def events_taken(self, accepted: int, refused: int) -> None:
-        self.events += Counter(accepted=accepted, refused=refused)
+    def stage_finished(self, stage: str, seconds: float) -> None:
+        self.waits.append(stage)
 
-    def messages_sent(self, count: int) -> None:
-        self.messages += count
+    def picture_made(self, picture_format: str, pixels: int, read: int, written: int) -> None:
+        self.pictures.append((picture_format, pixels, read, written))
+
+    def reused(self, kind: str) -> None:
+        self.reuses.append(kind)
+
+    def decoder_started(self, engine: str) -> None:
+        self.starts[engine] += 1
+
+    def decoder_ended(self, reason: str) -> None:
+        self.kills[reason] += 1
+
+    def events_taken(self, accepted: int, refused: Sequence[str]) -> None:
+        self.events += Counter({"accepted": accepted, **Counter(refused)})
+
+    def messages_sent(self, types: Sequence[str]) -> None:
+        self.messages += types
+
+    def recovered(self, kind: str, count: int = 1) -> None:
+        self.recoveries[kind] += count

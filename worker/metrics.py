@@ -1,0 +1,215 @@
+"""The metrics of a worker for Prometheus: what happened is counted here, and shown as `/metrics` shows it."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Protocol, TypeVar
+
+from prometheus_client import Counter, Histogram, ProcessCollector, disable_created_metrics, generate_latest
+from prometheus_client.core import CollectorRegistry, GaugeMetricFamily, InfoMetricFamily, Metric
+
+from pipelines.metrics import EndedTry, Metrics
+from worker.retry import blame_of
+from worker.series import OTHER, SERIES, Series
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Labels = tuple[str, ...]
+T = TypeVar("T", Counter, Histogram)
+
+
+class WorkerMetrics(Metrics):
+    """The counts of one process, through all restarts of the worker in it.
+
+    `exposition` is called by another thread than the event loop's, which may be blocked: it asks nobody, and
+    reads what is in memory.
+    """
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._families = {series.name: _family(series) for series in SERIES}
+        self._registry.register(_Table(list(self._families.values())))
+        ProcessCollector(registry=self._registry)
+        self._uploads = self._counts("media_uploads_total")
+        self._failures = self._counts("media_upload_failures_total")
+        self._stages = self._times("media_stage_duration_seconds")
+        self._duration = self._time("media_upload_duration_seconds")
+        self._age = self._time("media_upload_age_seconds")
+        self._events = self._counts("media_events_total")
+        self._messages = self._counts("media_messages_total")
+        self._starts = self._counts("media_decoder_starts_total")
+        self._kills = self._counts("media_decoder_kills_total")
+        self._pictures = self._counts("media_pictures_total")
+        self._pixels = self._count("media_picture_pixels_total")
+        self._bytes = self._counts("media_bytes_total")
+        self._reuse = self._counts("media_reuse_total")
+        self._recoveries = self._counts("media_recoveries_total")
+
+    def exposition(self) -> bytes:
+        """All series in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def show(self, name: str, values: Mapping[str, float] | float | None) -> None:
+        """Have a gauge say that from now on: a number, one for each value of its label, or nothing (None)."""
+        gauge = self._families[name]
+        assert isinstance(gauge, _Gauge)
+        if isinstance(values, Mapping):
+            gauge.values = {(label,): value for label, value in values.items() if (label,) in gauge.children}
+        else:
+            gauge.values = {} if values is None else {(): values}
+
+    def show_live(self, name: str, read: Callable[[], float]) -> None:
+        """Have a gauge say what `read` finds in memory whenever somebody asks."""
+        gauge = self._families[name]
+        assert isinstance(gauge, _Gauge)
+        gauge.read = read
+
+    # -- what happened
+
+    def upload_tried(self, ended: EndedTry) -> None:
+        _of(self._uploads, ended.outcome).inc()
+        if ended.code is not None:
+            self._failures.get((ended.code, blame_of(ended.code)), self._failures[OTHER, "us"]).inc()
+        if ended.outcome == "ready":
+            self._duration.observe(ended.seconds)
+            self._age.observe(ended.age_s)
+
+    def stages_finished(self, ms: Mapping[str, float]) -> None:
+        for stage, value in ms.items():
+            if (stage,) in self._stages:  # `upload` is all of them together
+                self._stages[(stage,)].observe(value / 1000)
+
+    def stage_finished(self, stage: str, seconds: float) -> None:
+        self._stages[(stage,)].observe(seconds)
+
+    def picture_made(self, picture_format: str, pixels: int, read: int, written: int) -> None:
+        _of(self._pictures, picture_format).inc()
+        self._pixels.inc(pixels)
+        self._bytes[("read",)].inc(read)
+        self._bytes[("written",)].inc(written)
+
+    def reused(self, kind: str) -> None:
+        self._reuse[(kind,)].inc()
+
+    def decoder_started(self, engine: str) -> None:
+        self._starts[(engine,)].inc()
+
+    def decoder_ended(self, reason: str) -> None:
+        _of(self._kills, reason).inc()
+
+    def events_taken(self, accepted: int, refused: Sequence[str]) -> None:
+        self._events[("accepted",)].inc(accepted)
+        for code in refused:
+            _of(self._events, code).inc()
+
+    def messages_sent(self, types: Sequence[str]) -> None:
+        for each in types:
+            self._messages[(each,)].inc()
+
+    def recovered(self, kind: str, count: int = 1) -> None:
+        self._recoveries[(kind,)].inc(count)
+
+    # -- children, made once: `labels()` costs more than counting
+
+    def _counts(self, name: str) -> dict[Labels, Counter]:
+        family = self._families[name]
+        assert isinstance(family, _Counted)
+        return family.counters
+
+    def _count(self, name: str) -> Counter:
+        return self._counts(name)[()]
+
+    def _times(self, name: str) -> dict[Labels, Histogram]:
+        family = self._families[name]
+        assert isinstance(family, _Timed)
+        return family.histograms
+
+    def _time(self, name: str) -> Histogram:
+        return self._times(name)[()]
+
+
+def _of(counters: Mapping[Labels, Counter], value: str) -> Counter:
+    """The counter of that value, or that of all values which nobody foresaw."""
+    return counters.get((value,)) or counters[(OTHER,)]
+
+
+class _Family(Protocol):
+    def collect(self) -> Iterator[Metric]: ...
+
+
+class _Table:
+    """All families, in the order of the table."""
+
+    def __init__(self, families: Sequence[_Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._families:
+            yield from family.collect()
+
+
+class _Counted:
+    def __init__(self, series: Series) -> None:
+        self._metric = Counter(series.name, series.question, list(series.labels), registry=None)
+        self.counters = _children(self._metric, series)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._metric.collect()
+
+
+class _Timed:
+    def __init__(self, series: Series) -> None:
+        labels, buckets = list(series.labels), series.buckets
+        self._metric = Histogram(series.name, series.question, labels, buckets=buckets, registry=None)
+        self.histograms = _children(self._metric, series)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._metric.collect()
+
+
+class _Gauge:
+    """Numbers that somebody found out, or that are read when asked; none as long as nobody knows."""
+
+    def __init__(self, series: Series) -> None:
+        self._series = series
+        self.children = frozenset(series.children)
+        self.values: Mapping[Labels, float] = {}
+        self.read: Callable[[], float] | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        values = self.values if self.read is None else {(): self.read()}
+        family = GaugeMetricFamily(self._series.name, self._series.question, labels=list(self._series.labels))
+        for labels, value in values.items():
+            family.add_metric(labels, value)
+        yield family
+
+
+class _BuildInfo:
+    def __init__(self, series: Series) -> None:
+        self._series = series
+        self._value = {
+            "version": version("media-worker"),
+            "libvips": version("pyvips-binary"),
+            "python": ".".join(map(str, sys.version_info[:3])),
+        }
+
+    def collect(self) -> Iterator[Metric]:
+        name = self._series.name.removesuffix("_info")
+        yield InfoMetricFamily(name, self._series.question, value=self._value)
+
+
+def _family(series: Series) -> _Counted | _Timed | _Gauge | _BuildInfo:
+    match series.type:
+        case "counter":
+            return _Counted(series)
+        case "histogram":
+            return _Timed(series)
+        case "gauge":
+            return _Gauge(series)
+        case "info":
+            return _BuildInfo(series)
+
+
+def _children(metric: T, series: Series) -> dict[Labels, T]:
+    return {values: metric.labels(*values) if values else metric for values in series.children}
