@@ -1,6 +1,15 @@
 """Blobs copied from one storage to another, of whatever backends, while workers go on writing the first."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import Enum
@@ -40,7 +49,7 @@ _PAGE = 500  # keys
 _BYTES_AT_ONCE = 32 * 1024 * 1024  # of blobs that are copied at the same time; memory has some copies of each
 _LARGE = 16 * 1024 * 1024  # what a blob counts at most: larger ones are in memory part by part
 _PASSING = (BlobChanged, BlobsUnavailable)  # what another try may not meet again
-_CLOCKS_DIFFER_S = 300.0  # at most, from one storage to the other
+CLOCKS_DIFFER_S = 300.0  # at most, from one storage to the other
 
 
 class CopyFrom(Read, Inspect, CheckIdentity, Protocol):
@@ -117,6 +126,9 @@ class BlobCopy:
     A blob is copied where the target has none, or one of another size; an original also where it was
     written after its copy was. The name of a variant stands for its bytes. An original in the target that is
     another, and newer, is somebody's: `extra` says whether it makes room, and without a word it stays.
+
+    Only blobs of `areas` are copied, and unless it is `noted` what the copy has written, nobody can tell that
+    later. `link` gives the target a blob without copying it; it returns None where it cannot.
     """
 
     def __init__(
@@ -127,7 +139,10 @@ class BlobCopy:
         *,
         dry_run: bool = False,
         extra: Extra | None = None,
-        clocks_differ_s: float = _CLOCKS_DIFFER_S,
+        clocks_differ_s: float = CLOCKS_DIFFER_S,
+        areas: Sequence[str] = _AREAS,
+        noted: bool = True,
+        link: Callable[[str], Awaitable[int | None]] | None = None,
     ) -> None:
         self._source = source
         self._target = target
@@ -136,6 +151,9 @@ class BlobCopy:
         self._extra = extra
         self._folder = copy_folder(uuid4())
         self._clocks_differ_s = clocks_differ_s
+        self._areas = areas
+        self._noted = noted
+        self._link = link
 
     async def copy(
         self, area: str = "", after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
@@ -147,7 +165,7 @@ class BlobCopy:
         Raises: BlobsUnavailable, StorageFull, RootMismatch; a copy that goes on behind the last page misses
         nothing.
         """
-        for name in _AREAS[_AREAS.index(area) if area else 0 :]:
+        for name in self._areas[self._areas.index(area) if area else 0 :]:
             last = after if name == area else ""
             async with aclosing(self._source.list(name, last, on_misnamed=on_misnamed)) as pages:
                 async for page in pieces(pages):
@@ -200,7 +218,7 @@ class BlobCopy:
                     sizes[key] = done
                 elif not isinstance(done, BlobNotFound):  # that was removed since it was listed
                     refused[key] = str(done)
-        if area == UPLOADS:
+        if area == UPLOADS and self._noted:
             await CopyNotes(self._target).note(sizes)
         return sizes
 
@@ -213,6 +231,8 @@ class BlobCopy:
     async def _copy_one(self, key: str) -> int | StorageError:
         """Copy one blob; returns its bytes, or why it was not copied."""
         try:
+            if self._link is not None and (size := await self._link(key)) is not None:
+                return size
             async with aclosing(self._source.read(key)) as parts:
                 return await self._target.put(key, parts)
         except (StorageFull, VolumeMissing):
@@ -229,6 +249,8 @@ class BlobCopy:
     def _has_copy(self, area: str, info: BlobInfo, copy: BlobInfo | Existence) -> bool:
         if not isinstance(copy, BlobInfo) or copy.bytes != info.bytes:
             return False
+        if self._link is not None and info.identity == copy.identity:
+            return True
         return area == VARIANTS or info.changed_at + self._clocks_differ_s < copy.changed_at
 
 

@@ -1,7 +1,7 @@
 """Blobs as files below one folder: nothing outside it, whatever the key or a link below it says."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from storage import keys
 from storage.blobs import BlobInfo, Existence, Source, Space, stat_listed
+from storage.blobs.linking import link_file, remove_unfinished
 from storage.blobs.mapping import mapped
 from storage.blobs.reading import info_of, list_files, open_file, stamp_of, stat_files
 from storage.blobs.root import FOLDER_MODE, Root
@@ -76,6 +77,18 @@ class LocalBlobs:
 
     async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
         await _call(self._writer.store, contents)
+
+    def linker(self, source: "LocalBlobs") -> Callable[[str], Awaitable[int | None]]:
+        """What gives this storage the file of `source` under a key by a hard link, as `link_file` says.
+
+        Only one process may have such a thing for this storage at a time.
+        """
+        remove_unfinished(self._root)
+
+        async def link(key: str) -> int | None:
+            return await _call(_link, key, source._root, self._root)
+
+        return link
 
     async def delete(self, key: str) -> None:
         await _call(self._writer.delete, key)
@@ -201,6 +214,10 @@ async def open_local(root: Path, *, create: bool) -> AsyncIterator[LocalBlobs]:
         yield blobs
     finally:
         blobs.close()
+
+
+def _link(key: str, source: Root, target: Root) -> int | None:
+    return link_file(source, target, key)
 
 
 def _read(_key: str, fd: int) -> bytes:

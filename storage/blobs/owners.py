@@ -5,11 +5,17 @@ from storage.errors import RootMismatch
 _UNFINISHED = " (not copied whole yet: media copy-blobs)"
 _MOVING = " (moves to "
 _MOVED = " (moved to "
+_BACKED_UP = " (a backup)"
 
 
 def unfinished(catalog_id: str) -> str:
     """What the marker of a copy says until the copy is whole: no worker takes it for the storage."""
     return f"{catalog_id}{_UNFINISHED}"
+
+
+def backed_up(catalog_id: str) -> str:
+    """What the marker says where the originals of that catalog's storage are backed up."""
+    return f"{catalog_id}{_BACKED_UP}"
 
 
 def moving(catalog_id: str, url: str) -> str:
@@ -28,6 +34,11 @@ def check_in_use(found: str, place: str) -> None:
         raise RootMismatch(
             f"{place} is a copy that is not finished. Set MEDIA_STORAGE_URL to the storage that was copied. "
             f"To go on: media copy-blobs --to {place}, and with --finish once every worker is stopped."
+        )
+    if found.endswith(_BACKED_UP):
+        raise RootMismatch(
+            f"{place} is a backup: set MEDIA_STORAGE_URL to the storage. media restore brings back what that "
+            "has lost."
         )
     if url := _url_behind(_MOVING, found):
         raise RootMismatch(

@@ -2,17 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from pathlib import Path
 
 import pytest
 
 from storage.blobs import Storage
 from storage.blobs.copying import BlobCopy, CopyStep, Extra, check_target
 from storage.blobs.extras import Extras
-from storage.blobs.local import LocalBlobs
+from storage.blobs.local import LocalBlobs, open_local
 from storage.blobs.memory import MemoryBlobs
 from storage.blobs.owners import moved, unfinished
 from storage.errors import RootMismatch
 from tests.support.blobs import chunks, listed
+from tests.support.file_systems import without_links
 
 CATALOG = "5f7c0d1e-0000-4000-8000-000000000000"
 KEYS = [
@@ -161,3 +163,47 @@ async def test_a_copy_never_goes_over_blobs_of_somebody_else(target: MemoryBlobs
 
     with pytest.raises(RootMismatch, match="choose an empty place"):
         await check_target(target, CATALOG, "memory")
+
+
+@pytest.fixture
+async def beside(tmp_path: Path) -> AsyncIterator[LocalBlobs]:
+    """Another folder on the same file system."""
+    async with open_local(tmp_path / "beside", create=True) as blobs:
+        yield blobs
+
+
+def linking(source: LocalBlobs, beside: LocalBlobs) -> BlobCopy:
+    return BlobCopy(source, beside, areas=("uploads",), noted=False, link=beside.linker(source))
+
+
+async def test_what_can_be_linked_is_not_copied_and_other_areas_are_left_out(
+    source: LocalBlobs, beside: LocalBlobs
+) -> None:
+    found = [await run(linking(source, beside).copy()) for _ in range(2)]
+
+    assert found == [(2, 0), (0, 2)]
+    assert (beside.root / KEYS[1]).samefile(source.root / KEYS[1])
+    assert {area: await listed(beside, area) for area in ("trash", "variants")} == {
+        "trash": [],
+        "variants": [],
+    }
+    assert list(beside.root.glob(".media-link*")) == []
+
+
+async def test_a_link_gives_way_to_a_newer_original(source: LocalBlobs, beside: LocalBlobs) -> None:
+    await run(linking(source, beside).copy())
+    await source.put(KEYS[1], chunks(b"another"))
+
+    assert await run(linking(source, beside).copy()) == (1, 1)
+    assert (beside.root / KEYS[1]).read_bytes() == b"another"
+
+
+async def test_what_cannot_be_linked_is_copied(
+    source: LocalBlobs, beside: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copying = linking(source, beside)
+    without_links(monkeypatch)
+
+    assert await run(copying.copy()) == (2, 0)
+    assert (beside.root / KEYS[1]).read_bytes() == KEYS[1].encode()
+    assert not (beside.root / KEYS[1]).samefile(source.root / KEYS[1])
