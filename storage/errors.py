@@ -113,6 +113,14 @@ class CatalogMoved(StorageError):
     """The catalog has moved to another database, or is about to."""
 
 
+class CopyRefused(StorageError):
+    """A backup cannot be made where it is to be, or not be used; the message says what to do."""
+
+
+class CopyDamaged(CopyRefused):
+    """A backup is not what it was when it was made."""
+
+
 class NoCatalog(StorageError):
     """There is no catalog yet where one was expected."""
 

@@ -74,6 +74,12 @@ async def in_thread_or_undo(undo: Callable[[T], object], function: Callable[[], 
     raise cancelled
 
 
+def cancellation() -> Callable[[], bool]:
+    """Whether this task was cancelled, for a thread that can stop by itself: its caller waits for it."""
+    task = asyncio.current_task()
+    return lambda: task is not None and task.cancelling() > 0
+
+
 async def in_thread_within(seconds: float, function: Callable[[], T]) -> T:
     """Call `function` in a thread of its own and return its result, if it comes within `seconds`.
 

@@ -3,13 +3,15 @@
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Executable, Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from storage.catalog.condition import Condition
 from storage.catalog.sqlite_file import FileRoom
+
+T = TypeVar("T")
 
 
 class Backend(Protocol):
@@ -52,6 +54,12 @@ class Backend(Protocol):
 
     async def copy_before(self, schema: str) -> Path | None:
         """A copy of the catalog, as it is before the migration to `schema`; None: its operator makes one."""
+
+    async def copy_to(self, folder: Path, read: Callable[[AsyncConnection], Awaitable[T]]) -> tuple[Path, T]:
+        """Copy one moment of the catalog into a new file in `folder`, while others read and write.
+
+        Returns the file, which is durable, and what `read` says of that moment. Raises: CopyRefused, OSError.
+        """
 
     async def share(self, connection: AsyncConnection, name: str) -> None:
         """Let nobody `exclude` others under that name until this transaction ends."""

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, Table, bindparam, event, insert, text
 from sqlalchemy.engine import ExceptionContext
@@ -15,12 +15,15 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from storage.catalog import postgres_seal, postgres_seq, schema
 from storage.catalog.address import Address
 from storage.catalog.kv import each_of, field_of
+from storage.catalog.postgres_copy import COPY, write_rows
 from storage.catalog.postgres_errors import READ_ONLY, ServerCondition, sqlstate
 from storage.catalog.server_clock import ServerClock
 from storage.catalog.servers import Servers
 from storage.catalog.sqlite_file import FileRoom
 from storage.catalog.tables import totals_delta
 from storage.errors import CatalogUnfit
+
+T = TypeVar("T")
 
 COMMAND_S = 30.0
 WAIT_S = 10.0  # for a connection of the pool
@@ -182,8 +185,18 @@ class PostgresBackend:
             yield connection
 
     async def copy_before(self, schema: str) -> Path | None:
-        """None: backups of a server are its operator's."""
+        """None: nobody but its operator knows where there is room for one."""
         return None
+
+    async def copy_to(self, folder: Path, read: Callable[[AsyncConnection], Awaitable[T]]) -> tuple[Path, T]:
+        """A file of rows, which a catalog of either kind can be filled with. Raises: CopyRefused, OSError."""
+        copy = folder / COPY
+        with self.condition.watched():
+            async with self.reading(patient=True) as connection:
+                found = await connection.run_sync(schema.read)
+                schema.check_known(found, migrate=True, done_by="")  # who knows what else a newer one has
+                await write_rows(connection, copy)
+                return copy, await read(connection)
 
     async def share(self, connection: AsyncConnection, name: str) -> None:
         """Let nobody `exclude` others under that name until this transaction ends."""

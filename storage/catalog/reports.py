@@ -1,24 +1,21 @@
 """Questions about the whole: one upload, the states, the totals, and whether those are right."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Executable, func, literal, select, true
+from sqlalchemy import ColumnElement, func, literal, select, true
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.address import Address
 from storage.catalog.conflicts import repeated
+from storage.catalog.counting import Place, amounts, find_wrong_totals
 from storage.catalog.database import Database, open_to_read
 from storage.catalog.kv import read_value
 from storage.catalog.records import State, Upload
 from storage.catalog.rows import to_upload, to_variant
 from storage.catalog.tables import Big, snapshots, summed, totals, uploads, variants
 from storage.totals import LARGEST, LAST_SWEEP, Count, Large, Snapshot, StorageTotals, Swept, Total
-
-Place = tuple[str, str, str, int]
 
 
 def _sum(column: str, what: str, name: str | None = None) -> ColumnElement[int]:
@@ -115,7 +112,7 @@ class Reports:
     async def count_all(self) -> Mapping[Place, Count]:
         """What all rows add up to, without a look at the totals."""
         async with self._database.reading(patient=True) as connection:
-            return await _amounts(connection, self._database.backend.counted)
+            return await amounts(connection, self._database.backend.counted)
 
     async def check_totals(self) -> Sequence[Total]:
         """Count all rows; returns what has to be added to the totals, nothing where they are right.
@@ -123,13 +120,7 @@ class Reports:
         This reads every row, while others go on writing.
         """
         async with self._database.reading(patient=True) as connection:
-            kept = await _amounts(connection, select(totals))
-            counted = await _amounts(connection, self._database.backend.counted)
-        wrong = sorted(place for place in kept.keys() | counted.keys() if kept[place] != counted[place])
-        return [
-            Total(*place, counted[place].count - kept[place].count, counted[place].bytes - kept[place].bytes)
-            for place in wrong
-        ]
+            return await find_wrong_totals(connection, self._database.backend.counted)
 
     @repeated
     async def correct(self, short: Sequence[Total]) -> None:
@@ -166,10 +157,3 @@ def _split(totals: Sequence[Total], in_work: Mapping[str, int]) -> Sequence[Tota
     working = [Total("upload", "processing", code, 0, count, 0) for code, count in in_work.items()]
     rest = [total for total in totals if total not in waiting]
     return [*rest, *(total for total in (*queued, *working) if total.files)]
-
-
-async def _amounts(connection: AsyncConnection, query: Executable) -> Mapping[Place, Count]:
-    found: defaultdict[Place, Count] = defaultdict(Count)
-    for what, name, detail, day, files, size in await connection.execute(query):
-        found[what, name, detail, day] = Count(files, size)
-    return found

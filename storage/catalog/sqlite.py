@@ -1,11 +1,12 @@
 """A catalog in a file of SQLite: its engine, its transactions, its statements, and the upkeep of the file."""
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, event, select, text
 from sqlalchemy.dialects.sqlite import insert
@@ -14,18 +15,21 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from storage.catalog import sqlite_file, tables
-from storage.catalog.address import Address
+from storage.catalog.address import SQLITE, Address
 from storage.catalog.clock import now_ms
 from storage.catalog.connection import Connection as DriverConnection
 from storage.catalog.connection import connect
-from storage.catalog.copying import copy_before
+from storage.catalog.copying import COPY, copy_before, copy_file
 from storage.catalog.place import check_local
 from storage.catalog.sqlite_errors import FileCondition
 from storage.catalog.sqlite_file import LARGE_LOG, LARGE_LOG_WARNING, MIB, FileRoom, find_damage, log_bytes
 from storage.catalog.tables import SEALED
-from storage.errors import CatalogUnavailable
+from storage.durable import writes_copies
+from storage.errors import CatalogUnavailable, CopyDamaged
 from storage.paths import has_catalog
-from storage.threads import in_thread
+from storage.threads import cancellation, in_thread
+
+T = TypeVar("T")
 
 CHECK_AGAIN_S = 300.0  # of a damaged file: it may have been the memory, or another disk's fault
 _CHECK_S = 5.0
@@ -116,6 +120,16 @@ class SqliteBackend:
     async def copy_before(self, schema: str) -> Path | None:
         """A copy of the file beside it, as it is before the migration to `schema`."""
         return await in_thread(copy_before, self.condition.file, schema)
+
+    async def copy_to(self, folder: Path, read: Callable[[AsyncConnection], Awaitable[T]]) -> tuple[Path, T]:
+        """A file that SQLite opens. Raises: CopyRefused, CatalogUnavailable, CatalogDamaged."""
+        copy = folder / COPY
+        try:
+            with writes_copies(folder):
+                await in_thread(copy_file, self.condition.file, copy, stopped=cancellation())
+        except sqlite3.DatabaseError as error:
+            raise self.condition.named(error) from error
+        return copy, await read_file(copy, read)
 
     async def share(self, connection: AsyncConnection, name: str) -> None:
         """Whoever writes is alone."""
@@ -232,6 +246,23 @@ class SqliteBackend:
             raise CatalogUnavailable(exchanged)
         async with self._writers, self.engine.connect() as connection:
             yield connection
+
+
+async def examine_file(path: Path) -> None:
+    """Look through all of a copy. Raises: CopyDamaged."""
+    if found := await in_thread(sqlite_file.find_all_damage, path, cancellation()):
+        raise CopyDamaged(f"the copy {path} is damaged: {'; '.join(found)}")
+
+
+async def read_file(path: Path, read: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """What `read` says of the copy in that file. Raises: CatalogUnavailable."""
+    copy = SqliteBackend(Address(f"{SQLITE}{path}"), _CHECK_S)
+    try:
+        with copy.condition.watched():
+            async with copy.reading() as connection:
+                return await read(connection)
+    finally:
+        await copy.close()
 
 
 def _new_engine(url: str, file: Path, busy_timeout_s: float) -> AsyncEngine:

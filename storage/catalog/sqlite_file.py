@@ -1,8 +1,8 @@
-"""A catalog's file: its room, its damage, copies of it, and whether it is still the one that was opened."""
+"""A catalog's file: its room and its damage."""
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +67,6 @@ async def read_room(connection: AsyncConnection) -> FileRoom:
     return FileRoom(*[(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one() for name in names])
 
 
-def back_up(path: Path, target: Path) -> None:
-    """Copy one moment of the catalog at `path`, while others read and write. Raises: sqlite3.Error."""
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(target)) as copy:
-        source.backup(copy)
-
-
 async def find_damage(path: Path, within_s: float) -> Sequence[str] | None:
     """What SQLite complains of in the file `path`; None when it was not through with it in time.
 
@@ -92,6 +86,19 @@ def _find(path: Path, within_s: float) -> Sequence[str] | None:
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
             return None
+        return [str(error)]
+    return [] if found == ["ok"] else found
+
+
+def find_all_damage(path: Path, stopped: Callable[[], bool]) -> Sequence[str]:
+    """What SQLite complains of in a file that nobody writes, indexes included; raises when `stopped`."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as opened:
+            opened.set_progress_handler(stopped, _CHECK_STEPS)
+            found = [str(row[0]) for row in opened.execute(f"PRAGMA integrity_check({_MOST_PROBLEMS})")]
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            raise
         return [str(error)]
     return [] if found == ["ok"] else found
 

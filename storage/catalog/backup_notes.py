@@ -1,0 +1,61 @@
+"""What the catalog remembers of its backups: the newest copy, and what the last check of one found."""
+
+from dataclasses import asdict, dataclass
+
+from storage.catalog.conflicts import repeated
+from storage.catalog.database import Database
+from storage.catalog.kv import read_value, write_value
+
+LAST = "backup:last"  # the names of rows of `kv`
+CHECKED = "backup:checked"
+
+
+@dataclass(frozen=True)
+class BackupMade:
+    """The newest copy: when it was made (ms since 1970, by the catalog's clock), and where it is."""
+
+    time_ms: int
+    folder: str
+    name: str
+    bytes: int
+    seq: int
+
+
+@dataclass(frozen=True)
+class BackupChecked:
+    """The last check: when it ended, of which copy, and what is wrong with that (None: nothing)."""
+
+    time_ms: int
+    name: str
+    problem: str | None
+
+
+class BackupNotes:
+    """The notes of one catalog, of whatever schema. Every verb raises CatalogUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def last(self) -> BackupMade | None:
+        """The newest copy; None: there was none."""
+        async with self._database.reading() as connection:
+            value = await read_value(connection, LAST)
+        return None if value is None else BackupMade(**value)
+
+    async def checked(self) -> BackupChecked | None:
+        """The last check; None: there was none."""
+        async with self._database.reading() as connection:
+            value = await read_value(connection, CHECKED)
+        return None if value is None else BackupChecked(**value)
+
+    @repeated
+    async def note(self, made: BackupMade) -> None:
+        """Remember the newest copy."""
+        async with self._database.writing() as connection:
+            await write_value(connection, LAST, asdict(made))
+
+    @repeated
+    async def note_check(self, checked: BackupChecked) -> None:
+        """Remember the last check."""
+        async with self._database.writing() as connection:
+            await write_value(connection, CHECKED, asdict(checked))

@@ -1,0 +1,48 @@
+"""Copies of catalogs for backups: made while others work, and examined, whatever database they are of."""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.catalog.copying import COPY as FILE
+from storage.catalog.database import Database
+from storage.catalog.facts import CatalogFacts, count_tables, read_facts
+from storage.errors import CopyDamaged
+
+
+@dataclass(frozen=True)
+class CatalogCopy:
+    """A copy of a catalog in the file of that name, and what is known of it."""
+
+    file: str
+    facts: CatalogFacts
+
+
+async def copy_catalog(database: Database, folder: Path) -> CatalogCopy:
+    """Copy one moment of the catalog into a new file in `folder`; it is sound and durable.
+
+    Raises: CopyRefused, CatalogUnavailable, CatalogDamaged, OSError.
+    """
+    with database.condition.watched():
+        path, facts = await database.backend.copy_to(
+            folder, lambda connection: read_facts(connection, database.backend)
+        )
+    return CatalogCopy(path.name, facts)
+
+
+async def examine_copy(path: Path) -> Mapping[str, int]:
+    """Read all of a copy; returns the rows of each table. Raises: CopyDamaged, OSError."""
+    if path.name == FILE:
+        from storage.catalog.sqlite import examine_file, read_file
+
+        await examine_file(path)
+        return await read_file(path, count_tables)
+    from storage.catalog.postgres_copy import RowsFile
+
+    try:
+        return await RowsFile(path).count()
+    except (EOFError, OSError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise CopyDamaged(f"the copy {path} is damaged: {error}") from error

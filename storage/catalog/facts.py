@@ -1,0 +1,59 @@
+"""What is known of a copy of a catalog: whose it is, up to where it goes, and how much is in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import func, inspect, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.catalog import schema
+from storage.catalog.backend import Backend
+from storage.catalog.counting import find_wrong_totals
+from storage.catalog.epochs import read_epoch
+from storage.catalog.tables import kv, metadata, totals, uploads
+
+
+@dataclass(frozen=True)
+class CatalogFacts:
+    """The catalog's own ID, its schema, the greatest `seq` that it gave, the newest event that it took (its
+    epoch and entry; None: none yet), its uploads by state, the rows of each table, and how many totals are
+    not what the rows add up to.
+    """
+
+    catalog: str
+    schema: str
+    seq: int
+    epoch: int
+    entry: str | None
+    uploads: Mapping[str, int]
+    rows: Mapping[str, int]
+    wrong_totals: int
+
+
+async def read_facts(connection: AsyncConnection, backend: Backend) -> CatalogFacts:
+    """The facts of the catalog that the connection sees, of whatever schema."""
+    newest = await read_epoch(connection)
+    entry = None if newest.newest is None else f"{newest.newest.ms}-{newest.newest.n}"
+    found = str(await connection.run_sync(schema.read))
+    counts = found == schema.newest()  # of another one nobody here knows what counts
+    states = await connection.execute(select(uploads.c.state, func.count()).group_by(uploads.c.state))
+    return CatalogFacts(
+        catalog=(await connection.execute(select(kv.c.value).where(kv.c.name == "id"))).scalar_one(),
+        schema=found,
+        seq=await backend.given_seq(connection),
+        epoch=newest.number,
+        entry=entry,
+        uploads={state: count for state, count in states.all()},  # noqa: C416 (rows are no pairs)
+        rows=await count_tables(connection),
+        wrong_totals=len(await find_wrong_totals(connection, backend.counted)) if counts else 0,
+    )
+
+
+async def count_tables(connection: AsyncConnection) -> Mapping[str, int]:
+    """How many rows each of our tables has; of an older schema some may not be there."""
+    there = await connection.run_sync(lambda sync: set(inspect(sync).get_table_names()))
+    return {
+        str(table.name): (await connection.execute(select(func.count()).select_from(table))).scalar_one()
+        for table in metadata.sorted_tables
+        if table.name in there and table is not totals
+    }
