@@ -19,6 +19,7 @@ COMMANDS = {
     "reprocess": "Queue uploads again, beside live ones.",
     "rebuild": "Make a new catalog for an existing storage root.",
     "failed": "List, retry or discard failed uploads and dead letters.",
+    "backup": "Copy the catalog, and new originals, while workers go on.",
     "migrate-catalog": "Move the catalog to another database.",
     "copy-blobs": "Copy the storage to another place, and move there.",
     "listen": "Announce what is put into a bucket.",

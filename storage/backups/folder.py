@@ -1,0 +1,151 @@
+"""A folder of copies: each is a folder of its own, named by its time, and is there whole or not at all."""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from uuid import uuid4
+
+from storage.backups.keep import Keep
+from storage.backups.manifest import MANIFEST, Manifest, read_manifest
+from storage.durable import sync_folder_at, writes_copies
+from storage.errors import CopyDamaged, CopyRefused
+
+FILES = "files"  # the originals, beside the copies
+DAMAGED = ".damaged"  # how the name of a copy ends that was found to be
+_LOCK = ".lock"
+_UNFINISHED = ".unfinished-"
+_GOING = ".removed-"
+_PART = 1024 * 1024
+_NAME = "%Y-%m-%dT%H%M%SZ"
+
+
+@dataclass(frozen=True)
+class BackupCopy:
+    """One copy, in a folder of its own."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def file(self) -> Path:
+        """The catalog in it."""
+        return self.path / self.manifest.file
+
+    def check_bytes(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Read the file. Raises: CopyDamaged where it is another than the manifest says, OSError."""
+        if not self.file.is_file():
+            raise CopyDamaged(f"the copy {self.path} is damaged: its {self.manifest.file} is missing")
+        size, sha256 = hash_of(self.file, stopped)
+        if (size, sha256) != (self.manifest.bytes, self.manifest.sha256):
+            raise CopyDamaged(
+                f"the copy {self.path} is damaged: its {self.manifest.file} is not what it was when it was "
+                f"made ({size} bytes, SHA-256 {sha256})"
+            )
+
+
+class BackupFolder:
+    """The folder at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Have the folder, made if it is missing, to oneself; what killed backups have left is removed.
+
+        Raises: CopyRefused, also while another backup is made there.
+        """
+        with writes_copies(self.path):
+            if not self.path.parent.is_dir():  # which is not made
+                raise CopyRefused(f"{self.path.parent} is not there: is a disk not mounted?")
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._take(lock)
+            with writes_copies(self.path):
+                for left in (*self.path.glob(f"{_UNFINISHED}*"), *self.path.glob(f"{_GOING}*")):
+                    shutil.rmtree(left)
+            yield
+        finally:
+            os.close(lock)
+
+    def _take(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CopyRefused(f"another backup is made in {self.path}: wait until it has ended") from error
+        except OSError as error:
+            if error.errno != errno.ENOLCK:
+                raise
+            raise CopyRefused(f"the file system of {self.path} has no locks: choose another one") from error
+
+    @contextmanager
+    def unfinished(self) -> Iterator[Path]:
+        """A folder for a copy in the making, which is removed unless it was `publish`ed."""
+        with writes_copies(self.path):
+            path = self.path / f"{_UNFINISHED}{uuid4().hex[:8]}"
+            path.mkdir(mode=0o700)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def publish(self, unfinished: Path, time: datetime) -> Path:
+        """Give a copy that is whole its name. Raises: CopyRefused."""
+        with writes_copies(self.path):
+            sync_folder_at(unfinished)
+            path = self._free_name(time)
+            unfinished.rename(path)
+            sync_folder_at(self.path)
+        return path
+
+    def _free_name(self, time: datetime) -> Path:
+        name = time.strftime(_NAME)
+        number = 1
+        while (path := self.path / (name if number == 1 else f"{name}-{number}")).exists():
+            number += 1
+        return path
+
+    def copies(self) -> Sequence[BackupCopy]:
+        """The copies that are there, the newest first; others' folders are none. Raises: OSError."""
+        found = []
+        for path in self.path.iterdir() if self.path.is_dir() else ():
+            if path.name.startswith(".") or path.name.endswith(DAMAGED) or not (path / MANIFEST).is_file():
+                continue
+            with suppress(CopyDamaged):
+                found.append(BackupCopy(path, read_manifest(path)))
+        return sorted(found, key=lambda copy: (copy.manifest.time_ms, copy.path.name), reverse=True)
+
+    def prune(self, catalog: str, keep: Keep) -> Sequence[str]:
+        """Remove copies of that catalog beyond those to keep; returns their names. Raises: CopyRefused."""
+        ours = [copy for copy in self.copies() if copy.manifest.catalog == catalog]
+        surplus = keep.surplus([copy.manifest.time for copy in ours])
+        gone = [copy.path for copy in ours if copy.manifest.time in surplus]
+        with writes_copies(self.path):
+            for path in gone:
+                going = path.with_name(f"{_GOING}{path.name}")  # at once: half a copy is none
+                path.rename(going)
+                shutil.rmtree(going)
+        return [path.name for path in gone]
+
+    def set_aside(self, copy: BackupCopy) -> Path:
+        """Let a damaged copy count as one no more; it stays, under another name. Raises: CopyRefused."""
+        with writes_copies(self.path):
+            return copy.path.rename(copy.path.with_name(f"{copy.path.name}{DAMAGED}"))
+
+
+def hash_of(path: Path, stopped: Callable[[], bool] = lambda: False) -> tuple[int, str]:
+    """The size and the SHA-256 of a file; of the part before it was `stopped`. Raises: OSError."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while not stopped() and (part := file.read(_PART)):
+            digest.update(part)
+            size += len(part)
+    return size, digest.hexdigest()

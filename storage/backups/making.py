@@ -1,0 +1,52 @@
+"""How a copy is made and checked: the catalog, its manifest, and the root's marker."""
+
+from pathlib import Path
+
+from storage.backups.folder import BackupCopy, BackupFolder, hash_of
+from storage.backups.manifest import MANIFEST, Manifest, dump_manifest
+from storage.blobs.marker import marker_of
+from storage.catalog.copies import copy_catalog, examine_copy
+from storage.catalog.database import Database
+from storage.durable import write_durably, writes_copies
+from storage.errors import CopyDamaged, CopyRefused
+from storage.keys import MARKER
+from storage.paths import folder_of
+from storage.threads import cancellation, in_thread
+
+
+def check_apart(folder: Path, storage_url: str, catalog: Path | None) -> None:
+    """Raises: CopyRefused where copies would lie inside the storage, or the folder is the catalog's file."""
+    place = folder.resolve()
+    if storage_url.startswith("file:") and place.is_relative_to(root := folder_of(storage_url).resolve()):
+        raise CopyRefused(f"{folder} lies inside the storage {root}: choose a folder apart, on another disk")
+    if catalog is not None and place == catalog.resolve():
+        raise CopyRefused(f"{folder} is the catalog: choose a folder")
+
+
+async def make_copy(database: Database, folder: BackupFolder, version: str) -> BackupCopy:
+    """Make a copy in that folder, which the caller has to itself, while workers go on; it was checked.
+
+    Raises: CopyRefused, CatalogUnavailable, CatalogDamaged.
+    """
+    time_ms = database.now_ms()
+    with folder.unfinished() as unfinished:
+        copy = await copy_catalog(database, unfinished)
+        with writes_copies(folder.path):
+            size, sha256 = await in_thread(hash_of, unfinished / copy.file, cancellation())
+            manifest = Manifest.of(copy, time_ms=time_ms, size=size, sha256=sha256, version=version)
+            write_durably(unfinished / MARKER, marker_of(manifest.catalog))
+            write_durably(unfinished / MANIFEST, dump_manifest(manifest))
+        made = BackupCopy(unfinished, manifest)
+        await _compare_rows(made)
+        return BackupCopy(folder.publish(unfinished, manifest.time), manifest)
+
+
+async def check_copy(copy: BackupCopy) -> None:
+    """Read all of a copy. Raises: CopyDamaged, OSError."""
+    await in_thread(copy.check_bytes, cancellation())
+    await _compare_rows(copy)
+
+
+async def _compare_rows(copy: BackupCopy) -> None:
+    if dict(await examine_copy(copy.file)) != dict(copy.manifest.rows):
+        raise CopyDamaged(f"the copy {copy.path} is damaged: it has other numbers of rows than its manifest")

@@ -1,0 +1,163 @@
+"""A folder of copies: each is there whole or not at all."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bench.scale import fill
+from storage.backups.folder import BackupCopy, BackupFolder
+from storage.backups.keep import Keep
+from storage.backups.making import check_apart, check_copy, make_copy
+from storage.catalog.copying import copy_file
+from storage.catalog.opening import Catalog
+from storage.errors import CopyDamaged, CopyRefused
+from tests.support.catalogs import take, upload_event, work
+from tests.support.rights import without_roots_rights
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[BackupFolder]:
+    """A folder that this test has to itself."""
+    opened = BackupFolder(tmp_path / "backup")
+    with opened.alone():
+        yield opened
+
+
+@pytest.fixture
+async def copy(catalog: Catalog, folder: BackupFolder) -> BackupCopy:
+    """The copy of a catalog with one ready upload."""
+    await take(catalog, upload_event(5, colour="red"))
+    await work(catalog)
+    return await make_copy(catalog.database, folder, "1.2.3")
+
+
+async def test_a_copy_says_what_it_is_of_and_up_to_where(catalog: Catalog, copy: BackupCopy) -> None:
+    manifest = copy.manifest
+
+    assert (manifest.catalog, manifest.schema, manifest.version) == (catalog.id, "1000", "1.2.3")
+    assert (manifest.seq, manifest.uploads) == (1, {"ready": 1})
+    assert (manifest.rows["uploads"], manifest.rows["variants"], manifest.wrong_totals) == (1, 2, 0)
+    assert copy.path.name == manifest.time.strftime("%Y-%m-%dT%H%M%SZ")
+    assert {path.name for path in copy.path.iterdir()} == {"manifest.json", "catalog.db", ".media-root.json"}
+    await check_copy(copy)
+
+
+async def test_only_its_owner_can_read_a_copy(copy: BackupCopy) -> None:
+    files = [copy.path, *copy.path.iterdir()]
+
+    assert {path.stat().st_mode & 0o077 for path in files} == {0}
+
+
+async def test_the_newest_copy_comes_first_and_two_of_a_second_have_two_names(
+    catalog: Catalog, folder: BackupFolder, copy: BackupCopy
+) -> None:
+    later = await make_copy(catalog.database, folder, "1.2.3")
+
+    assert [one.path for one in folder.copies()] == [later.path, copy.path]
+
+
+@pytest.mark.parametrize("name", ["catalog.db", "manifest.json"])
+async def test_a_copy_that_was_changed_since_is_damaged(
+    folder: BackupFolder, copy: BackupCopy, name: str
+) -> None:
+    with (copy.path / name).open("r+b") as file:
+        file.seek(-20, os.SEEK_END)
+        file.write(b"\0\0\0\0")
+    [found] = folder.copies() or [replace(copy, manifest=replace(copy.manifest, sha256=""))]
+
+    with pytest.raises(CopyDamaged, match=r"2026|20\d\d-\d\d-\d\d"):
+        await check_copy(found)
+
+
+async def test_what_a_killed_backup_has_left_goes_with_the_next(tmp_path: Path) -> None:
+    left = tmp_path / "backup/.unfinished-1234"
+    left.mkdir(parents=True)
+    (left / "catalog.db.part").touch()
+
+    with BackupFolder(tmp_path / "backup").alone():
+        assert not left.exists()
+
+
+async def test_two_backups_at_once_are_refused(folder: BackupFolder) -> None:
+    with pytest.raises(CopyRefused, match="another backup is made"), BackupFolder(folder.path).alone():
+        pass
+
+
+async def test_copies_of_another_catalog_are_not_removed(folder: BackupFolder, copy: BackupCopy) -> None:
+    assert folder.prune("another", Keep(0, 0)) == []
+    assert folder.prune(copy.manifest.catalog, Keep(0, 0)) == []  # it is the only one
+    assert copy.path.is_dir()
+
+
+async def test_a_damaged_copy_counts_as_none(
+    catalog: Catalog, folder: BackupFolder, copy: BackupCopy
+) -> None:
+    newer = await make_copy(catalog.database, folder, "1.2.3")
+    aside = folder.set_aside(newer)
+
+    assert folder.prune(catalog.id, Keep(1, 1)) == []
+    assert [one.path for one in folder.copies()] == [copy.path]
+    assert aside.is_dir()
+
+
+async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    shut = tmp_path / "shut"
+    shut.mkdir(mode=0o500)
+
+    said = pytest.raises(CopyRefused, match=f"{shut} cannot be written")
+    with without_roots_rights(), said, BackupFolder(shut).alone():
+        pass
+    with (
+        pytest.raises(CopyRefused, match="nowhere is not there"),
+        BackupFolder(tmp_path / "nowhere/x").alone(),
+    ):
+        pass
+
+
+def test_copies_lie_apart_from_the_storage(tmp_path: Path) -> None:
+    (tmp_path / "media").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "media")
+    for inside in ("media", "media/x", "link/x"):
+        with pytest.raises(CopyRefused, match="lies inside the storage"):
+            check_apart(tmp_path / inside, f"file:{tmp_path}/media", None)
+
+    check_apart(tmp_path, f"file:{tmp_path}/media", None)
+    check_apart(tmp_path / "media", "s3://bucket", None)
+    with pytest.raises(CopyRefused, match="is the catalog"):
+        check_apart(tmp_path / "catalog.db", "s3://bucket", tmp_path / "catalog.db")
+
+
+async def test_a_copy_has_the_time_of_its_catalogs_clock(catalog: Catalog, copy: BackupCopy) -> None:
+    now = datetime.fromtimestamp(catalog.database.now_ms() / 1000, UTC)
+
+    assert abs((now - copy.manifest.time).total_seconds()) < 60
+
+
+def test_a_catalog_that_somebody_has_for_himself_is_waited_for(
+    migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = Path(shutil.copy(migrated, tmp_path / "catalog.db"))
+    monkeypatch.setattr("storage.catalog.copying._BUSY_S", 0.1)
+    with closing(sqlite3.connect(catalog, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            copy_file(catalog, tmp_path / "copy.db")
+    assert not list(tmp_path.glob("copy*"))
+
+
+def test_a_copy_that_is_to_stop_stops_and_leaves_nothing(migrated: Path, tmp_path: Path) -> None:
+    catalog = Path(shutil.copy(migrated, tmp_path / "catalog.db"))
+    fill(catalog, 2000)
+
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        copy_file(catalog, tmp_path / "copy.db", stopped=lambda: True)
+    assert not list(tmp_path.glob("copy*"))
