@@ -49,8 +49,8 @@ def pytest_report_header() -> str:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are CPUs: many tests wait for what workers do in their own time."""
-    return len(os.sched_getaffinity(0)) + 2
+    """Four more than there are CPUs: most of a test is waiting for what workers do in their own time."""
+    return len(os.sched_getaffinity(0)) + 4
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
