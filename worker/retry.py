@@ -73,6 +73,9 @@ POLICIES: Mapping[type[Exception], ErrorPolicy] = {
     stores.CatalogTooOld: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
     stores.CatalogMoved: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
     stores.NoCatalog: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
+    # Only backups meet these.
+    stores.CopyRefused: ErrorPolicy("storage_unavailable", transient=True, counted=False),
+    stores.CopyDamaged: ErrorPolicy("storage_unavailable", transient=True, counted=False),
 }
 
 
