@@ -31,10 +31,17 @@ def package_missing(what: str) -> NoReturn:
     missing(what)
 
 
+def find_uv() -> str | None:
+    """Where uv is: on the PATH, or where `scripts/setup` has put it."""
+    return shutil.which(
+        "uv", path=os.pathsep.join([os.environ["PATH"], f"{_TOOLS}/bin", f"{_TOOLS}/venv/bin"])
+    )
+
+
 def redis_py(version: str) -> Path:
     """A folder for PYTHONPATH that holds this version of redis-py."""
     wanted = f"redis=={version}"
-    uv = shutil.which("uv", path=os.pathsep.join([os.environ["PATH"], f"{_TOOLS}/bin", f"{_TOOLS}/venv/bin"]))
+    uv = find_uv()
     by_pip = [f"{sys.base_prefix}/bin/python3", "-m", "pip", "install", "--quiet", wanted, "--target"]
     by_uv = [uv or "uv", "pip", "install", "--quiet", "--python", sys.executable, wanted, "--target"]
     return _installed(wanted, [by_uv, by_pip] if uv else [by_pip])

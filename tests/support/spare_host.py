@@ -4,14 +4,13 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.support.clients import ROOT
 
-CHANGED = ("/etc", "/var/lib", "/opt", "/srv")
+CHANGED = ("/etc", "/var/lib", "/opt", "/srv", "/usr/local")
 _TIMEOUT_S = 60
 
 
@@ -30,17 +29,13 @@ class SpareHost:
             options = f"lowerdir={place},upperdir={changed},workdir={work}"
             self.mounts.append(f"mount -t overlay spare -o {shlex.quote(options)} {place}")
 
-    def run(self, script: str, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(self, script: str) -> subprocess.CompletedProcess[str]:
         """Run lines of a shell in a clone, as root; one that fails is the last."""
-        variables: Mapping[str, str] = {
-            "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
-            "HOME": "/root",
-            **env,
-        }
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("MEDIA_")}
         return subprocess.run(
             ["unshare", "--mount", "sh", "-euc", "\n".join([*self.mounts, script])],
             cwd=ROOT,
-            env=variables,
+            env={**ours, "PATH": f"{ours['PATH']}:/usr/sbin:/sbin"},
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,

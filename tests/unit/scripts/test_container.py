@@ -19,11 +19,11 @@ import media_worker
 from scripts import redis_server
 from storage.blobs.s3_place import parse_s3
 from storage.catalog.address import Address
+from tests.support.clients import find_uv
 from tests.support.namesakes import make_namesakes
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[3]
-TOOLS = [ROOT / ".tools/bin", ROOT / ".tools/venv/bin"]
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -68,8 +68,7 @@ def options(command: list[str]) -> dict[str, str]:
 
 @pytest.fixture
 def uv() -> str:
-    places = os.pathsep.join([os.environ["PATH"], *map(str, TOOLS)])
-    found = shutil.which("uv", path=places)
+    found = find_uv()
     if found is None:
         pytest.skip("uv is neither on the PATH nor in .tools")
     return found

@@ -1,0 +1,138 @@
+"""deploy/systemd: the unit is hardened, and a worker works under it, installed as the page says."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import redis
+from dotenv import dotenv_values
+
+from tests.support import pictures, unit_filter
+from tests.support.clients import find_uv
+from tests.support.commands import MEDIA, document, run_installed
+from tests.support.deployed_redis import deployed_redis
+from tests.support.deployment import DEPLOY, SNIPPETS
+from tests.support.spare_host import SpareHost
+from tests.support.unit_filter import settings_of
+from worker.settings import Settings
+
+UNIT = DEPLOY / "systemd/media-worker.service"
+ENV = DEPLOY / "systemd/media-worker.env"
+UNDER_IT = "cd /var/lib/media-worker; runuser --user media -- /usr/bin/python3 /opt/unit_filter.py"
+_GOODBYE_S = 7  # after the images in flight
+
+if shutil.which("systemd-analyze") is None:
+    pytest.skip("no systemd", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def urls() -> Iterator[Mapping[str, str]]:
+    with deployed_redis() as urls:
+        yield urls
+
+
+@pytest.fixture(scope="module")
+def host(urls: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> SpareHost:
+    """A host on which the commands of the page have been run, with the password of its Redis."""
+    uv = find_uv()
+    if uv is None or not Path("/usr/bin/python3").exists():
+        pytest.skip("no uv, or no Python of the system")
+    host = SpareHost(tmp_path_factory.mktemp("host"))
+    done = host.run(f'PATH="{Path(uv).parent}:$PATH"\n' + SNIPPETS["systemd"])
+    assert done.returncode == 0, done.stderr
+    state = (
+        "install --directory --owner=media --group=media --mode=750 /var/lib/media-worker"  # as systemd does
+    )
+    url = f"sed --in-place 's|^MEDIA_REDIS_URL=.*|MEDIA_REDIS_URL={urls['worker']}|' /etc/media-worker.env"
+    done = host.run(f"{state}\n{url}\ncp {unit_filter.__file__} /opt/unit_filter.py")
+    assert done.returncode == 0, done.stderr
+    return host
+
+
+def confined_doctor(unit: Path, home: Path) -> dict[str, str]:
+    """The levels of what doctor says under a unit."""
+    command = [sys.executable, unit_filter.__file__, str(unit), str(MEDIA), "doctor", "--json"]
+    ended = run_installed(command, {"PATH": "/usr/bin", "HOME": str(home), "MEDIA_ENV_FILE": ""}, home)
+    return {one["what"]: one["level"] for one in document(ended)}
+
+
+def test_hardly_anything_is_left_that_the_unit_could_take_away() -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", str(UNIT)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_decoders_confine_and_limit_themselves_under_the_filter_of_the_unit(tmp_path: Path) -> None:
+    levels = confined_doctor(UNIT, tmp_path)
+
+    assert (levels["Decoders"], levels["Confinement"]) == ("ok", "ok")
+    assert "Decoder limits" not in levels
+
+
+def test_doctor_notices_what_a_filter_lacks(tmp_path: Path) -> None:
+    poorer = tmp_path / "poorer.service"
+    poorer.write_text(re.sub("^SystemCallFilter=landlock.*", "", UNIT.read_text(), flags=re.MULTILINE))
+
+    levels = confined_doctor(poorer, tmp_path)
+
+    assert (levels["Confinement"], levels["Decoder limits"]) == ("warning", "warning")
+
+
+def test_the_unit_leaves_a_worker_its_time_to_stop_and_its_memory() -> None:
+    unit, defaults = dict(settings_of(str(UNIT))), Settings.model_construct()
+
+    assert int(unit["TimeoutStopSec"]) > defaults.shutdown_wait + _GOODBYE_S
+    assert unit["MemoryMax"] == f"{defaults.memory_mb}M"
+
+
+def test_the_settings_are_known_and_lie_where_the_unit_may_write() -> None:
+    unit, given = dict(settings_of(str(UNIT))), dotenv_values(ENV)
+    settings = Settings.model_validate(
+        {name.removeprefix("MEDIA_").lower(): value for name, value in given.items()}
+    )
+
+    assert {name.removeprefix("MEDIA_").lower() for name in given} <= Settings.model_fields.keys()
+    assert str(settings.storage_root) == unit["ReadWritePaths"] == unit["RequiresMountsFor"]
+    assert (
+        str(settings.catalog_path.parent) == unit["WorkingDirectory"] == f"/var/lib/{unit['StateDirectory']}"
+    )
+    assert f"d {settings.storage_root}/uploads " in (DEPLOY / "systemd/tmpfiles.conf").read_text()
+
+
+def test_systemd_knows_every_line_of_the_unit(host: SpareHost) -> None:
+    verified = host.run("systemd-analyze verify --man=no /etc/systemd/system/media-worker.service")
+
+    assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_doctor_finds_nothing_to_mend_and_the_settings_by_itself(host: SpareHost) -> None:
+    doctor = host.run(
+        f"{UNDER_IT} /etc/systemd/system/media-worker.service /usr/local/bin/media doctor --json"
+    )
+
+    assert {one["level"] for one in document(doctor)} == {"ok"}, doctor.stdout
+    assert "/etc/media-worker.env" in doctor.stdout
+
+
+def test_a_worker_under_the_unit_makes_variants_that_a_web_server_can_read(
+    host: SpareHost, urls: Mapping[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(pictures.small())
+    app = "runuser --user nobody --group media -- tee /srv/media/uploads/a.jpg"
+    assert host.run(f"{app} < {tmp_path}/a.jpg > /dev/null").returncode == 0
+    with redis.Redis.from_url(urls["app"]) as sender:
+        sender.xadd("media:uploads", {"event": '{"source": "uploads/a.jpg"}'})
+
+    start = dict(settings_of(str(UNIT)))["ExecStart"]
+    worked = host.run(f"{UNDER_IT} /etc/systemd/system/media-worker.service {start} --burst")
+
+    assert worked.returncode == 0, worked.stderr
+    assert not re.findall('"level":"(?:warning|error)".*', worked.stderr)
+    read = host.run("runuser --user daemon -- find /srv/media/variants -name '*.jpg' -readable")
+    assert len(read.stdout.splitlines()) == 3
+    assert host.run("runuser --user daemon -- cat /var/lib/media-worker/catalog.db").returncode != 0
