@@ -25,6 +25,7 @@ from storage.threads import start_threads
 from worker.adoption import Adoption
 from worker.health import (
     INTAKE_STALLED_AFTER_S,
+    OWNER,
     Health,
     check_decoders,
     check_intake,
@@ -42,6 +43,7 @@ from worker.recorder import Recorder
 from worker.retry import classify
 from worker.settings import LEAST_MEMORY_MB, Settings
 from worker.shutdown import Shutdown
+from worker.status import Status
 from worker.stores import open_stores
 
 log = structlog.get_logger(__name__)
@@ -80,6 +82,8 @@ class App:
     """Whether to stop, and which batches a second signal cancels."""
     metrics: WorkerMetrics
     """What is counted, by all workers of this process one after another."""
+    status: Status
+    """What probes are answered, by this process's thread for them."""
 
 
 @asynccontextmanager
@@ -89,6 +93,7 @@ async def open_app(
     instance: str,
     shutdown: Shutdown,
     metrics: WorkerMetrics,
+    status: Status,
     decoder: Sequence[str] = DECODER,
 ) -> AsyncIterator[App]:
     """Open all parts of a worker; `in_background` runs its background tasks. `decoder` is a command line.
@@ -159,12 +164,13 @@ async def open_app(
                 "storage": stores.blobs.probe,
                 "decoders": check_decoders(batch.decoder_outage, sandbox),
                 "rights": check_rights(queue),
-                "owner": queue.ownership.check,
+                OWNER: queue.ownership.check,
                 "memory": check_memory(sandbox),
                 "intake": check_intake(queue, BACKLOG, settings.lease + INTAKE_STALLED_AFTER_S),
                 "jobs": check_jobs(queue, lambda: shutdown.batches < JOBS_AT_ONCE),
             },
             shutdown.stopping,
+            status,
         )
         yield App(
             settings=settings,
@@ -180,6 +186,7 @@ async def open_app(
             outage_log=OutageLog(),
             shutdown=shutdown,
             metrics=metrics,
+            status=status,
         )
 
 

@@ -7,10 +7,13 @@ from contextlib import suppress
 
 import structlog
 
+from pipelines.errors import DecoderUnavailable
 from pipelines.outage import Outage
 from pipelines.sandbox import Sandbox
-from storage.errors import StorageError
-from worker.queue import Queue, QueueUnavailable
+from storage.errors import CatalogUnavailable, StorageError
+from storage.tasks import together
+from worker.queue import Queue, QueueUnavailable, StreamMismatch
+from worker.status import CheckResult, Status
 
 log = structlog.get_logger(__name__)
 
@@ -20,8 +23,8 @@ OVERDUE_AFTER_S = 20.0  # a job that is due starts within this time where a work
 SHORT_FOR_S = 60.0  # a worker counts as unhealthy after the kernel has killed a decoder for memory
 INTAKE_STALLED_AFTER_S = 30.0  # beyond the lease, after which a dead worker's events are taken over
 RIGHTS_EVERY_S = 60.0  # whatever needs a missing right fails at once
-_LAG_INTERVAL_S = 0.5
-LAG_S = 1.0  # of the event loop, worth a line in the log
+REDIS, OWNER = "redis", "owner"
+_NOT_ASKED = CheckResult(None, "Redis could not be asked")
 
 Check = Callable[[], Awaitable[str | None]]
 """Inspects one thing; returns what is wrong with it, or None."""
@@ -34,9 +37,15 @@ class Health:
     """
 
     def __init__(
-        self, instance: str, queue: Queue, checks: Mapping[str, Check], stopping: asyncio.Event
+        self,
+        instance: str,
+        queue: Queue,
+        checks: Mapping[str, Check],
+        stopping: asyncio.Event,
+        status: Status | None = None,
     ) -> None:
         self._instance = instance
+        self._status = status or Status()
         self._queue = queue
         self._checks = checks
         self._stopping = stopping
@@ -46,8 +55,7 @@ class Health:
         while True:
             began = time.monotonic()
             await self.report()
-            while time.monotonic() - began < INTERVAL_S:
-                await _watch_the_loop()
+            await asyncio.sleep(INTERVAL_S - (time.monotonic() - began))
 
     async def announce(self) -> None:
         """Send the first heartbeat, so that nobody takes this worker for dead. Raises: QueueUnavailable."""
@@ -71,14 +79,30 @@ class Health:
                 log.error("unhealthy", reason=problem)
 
     async def _problem(self) -> str | None:
+        results, unavailable = await self._results()
+        results = {REDIS: CheckResult(True), **results}
+        problem = next((result.reason for result in results.values() if result.ok is False), None)
         try:
-            problem = await self._found()
+            if unavailable is not None:
+                raise unavailable
             await self._beat(problem or await self._queue.stream.waits(), healthy=problem is None)
         except QueueUnavailable as error:
             problem = error.explain()
+            results[check_of(error)] = CheckResult(False, problem)
             if error.refusal:
                 await self._beat_if_possible(problem)
+        self._status.checked(results)
         return problem
+
+    async def _results(self) -> tuple[dict[str, CheckResult], QueueUnavailable | None]:
+        """The result of each check, and why Redis could not be asked. All run at once: one may hang."""
+        found = await together(*map(_run, self._checks.values()))
+        unavailable = next((each for each in found if isinstance(each, QueueUnavailable)), None)
+        results = {
+            name: each if isinstance(each, CheckResult) else _NOT_ASKED
+            for name, each in zip(self._checks, found, strict=True)
+        }
+        return results, unavailable
 
     async def _beat_if_possible(self, problem: str) -> None:
         """Report to a Redis that refuses something: a full one takes no heartbeat, but deletes one."""
@@ -87,15 +111,6 @@ class Health:
                 await self._beat(problem, healthy=False)
             except QueueUnavailable:
                 await self._queue.heartbeats.end(self._instance)
-
-    async def _found(self) -> str | None:
-        try:
-            for check in self._checks.values():
-                if problem := await check():
-                    return problem
-        except StorageError as error:
-            return str(error)
-        return None
 
     async def _beat(self, detail: str, *, healthy: bool) -> None:
         await self._queue.heartbeats.beat(self._instance, detail, healthy=healthy, expiry_s=EXPIRY_S)
@@ -106,6 +121,30 @@ class Health:
             await self._queue.heartbeats.end(self._instance)
         except QueueUnavailable as error:
             log.warning("health_not_reported", reason=str(error))
+
+
+def check_of(error: Exception) -> str:
+    """The name of the check that is about what `error` says."""
+    match error:
+        case StreamMismatch():
+            return OWNER
+        case QueueUnavailable():
+            return REDIS
+        case CatalogUnavailable():
+            return "catalog"
+        case DecoderUnavailable():
+            return "decoders"
+    return "storage"
+
+
+async def _run(check: Check) -> CheckResult | QueueUnavailable:
+    try:
+        problem = await check()
+    except StorageError as error:
+        problem = str(error)
+    except QueueUnavailable as error:
+        return error
+    return CheckResult(problem is None, problem)
 
 
 def check_rights(queue: Queue, again_after_s: float = RIGHTS_EVERY_S) -> Check:
@@ -186,12 +225,3 @@ def check_intake(queue: Queue, backlog: int, stalled_after_s: float) -> Check:
         return f"the event {first} has been the first to wait for {waited:.0f} s, and nobody takes it"
 
     return check
-
-
-async def _watch_the_loop() -> None:
-    """A short sleep, and a line in the log if it was long: what blocks the loop blocks the leases too."""
-    began = time.monotonic()
-    await asyncio.sleep(_LAG_INTERVAL_S)
-    lag = time.monotonic() - began - _LAG_INTERVAL_S
-    if lag > LAG_S:
-        log.warning("event_loop_lagged", seconds=round(lag, 1))

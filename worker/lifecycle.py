@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -14,12 +15,15 @@ from storage.errors import BlobsAway, BlobsUnavailable, CatalogAway, CatalogUnfi
 from worker import findings, leases, tasks
 from worker.app import App, open_app
 from worker.env_files import find_env_files
+from worker.health import check_of
 from worker.logs import configure_logs
 from worker.metrics import WorkerMetrics
+from worker.monitoring import CannotListen, serving
 from worker.publisher import go_on_above
 from worker.queue import Queue, QueueRefused, QueueUnavailable, check_answers, queue_on
 from worker.settings import Settings, unknown_variables
 from worker.shutdown import Shutdown
+from worker.status import SIGNS, Status
 
 log = structlog.get_logger(__name__)
 
@@ -38,8 +42,11 @@ async def start_up(ctx: Context) -> None:
     configure_logs(settings.log)
     shutdown: Shutdown = ctx.setdefault("shutdown", Shutdown())
     shutdown.listen()
-    ctx.setdefault("metrics", WorkerMetrics())
     stack = ctx["stack"] = AsyncExitStack()
+    if "status" not in ctx:  # as under `arq`; otherwise both outlive this start
+        status, metrics = Status(shutdown.stopping.is_set), WorkerMetrics()
+        await stack.enter_async_context(monitored(settings, status, metrics, burst=ctx["burst"]))
+        ctx.update(status=status, metrics=metrics)
     queue = queue_on(ctx["redis"], settings, ctx["instance"])
     await _exit_if_refused(ctx, _check_redis(queue, settings))
     try:
@@ -93,6 +100,7 @@ async def _open(ctx: Context, stack: AsyncExitStack, queue: Queue) -> App:
                         ctx["instance"],
                         ctx["shutdown"],
                         ctx["metrics"],
+                        ctx["status"],
                         ctx["decoder"],
                     )
                 )
@@ -100,6 +108,7 @@ async def _open(ctx: Context, stack: AsyncExitStack, queue: Queue) -> App:
                 if ctx["burst"]:
                     raise
                 problem = str(error)
+                ctx["status"].waits_for(check_of(error), problem)
             await queue.heartbeats.beat(ctx["instance"], problem, healthy=False, expiry_s=_TRY_S)
             if problem != reported:
                 log.error("unhealthy", reason=problem)
@@ -198,6 +207,36 @@ async def shut_down(ctx: Context) -> None:
             )  # otherwise Redis is unreachable: `run` logs that and restarts, arq exits
         if ctx["shutdown"].stopping.is_set():
             ctx["shutdown"].ignore_signals()
+
+
+@asynccontextmanager
+async def monitored(
+    settings: Settings, status: Status, metrics: WorkerMetrics, *, burst: bool
+) -> AsyncIterator[None]:
+    """Have the event loop tick, and serve metrics and probes where the settings say so.
+
+    Exit with 1 where that is impossible; a burst, which may be run beside a worker, only does its work.
+    """
+    async with AsyncExitStack() as stack:
+        ticking = asyncio.create_task(status.keep_ticking(metrics.loop_lagged))
+        stack.callback(ticking.cancel)
+        if address := settings.metrics_address:
+            try:
+                await stack.enter_async_context(serving(address, status, partial(_exposed, status, metrics)))
+            except CannotListen as error:
+                reason = f"MEDIA_METRICS: {error}"
+                if not burst:
+                    log.error("cannot_start", reason=reason)  # noqa: TRY400 (the reason says it all)
+                    raise SystemExit(1) from error
+                log.warning("metrics_not_served", reason=reason)
+        yield
+
+
+def _exposed(status: Status, metrics: WorkerMetrics) -> bytes:
+    """Everything that was counted, and how the worker is now."""
+    metrics.show("media_health", status.health)
+    metrics.show("media_degraded", {sign: float(sign in status.degraded) for sign in SIGNS})
+    return metrics.exposition()
 
 
 @asynccontextmanager

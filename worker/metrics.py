@@ -36,6 +36,7 @@ class WorkerMetrics(Metrics):
         self._stages = self._times("media_stage_duration_seconds")
         self._duration = self._time("media_upload_duration_seconds")
         self._age = self._time("media_upload_age_seconds")
+        self._lag = self._time("media_event_loop_lag_seconds")
         self._events = self._counts("media_events_total")
         self._messages = self._counts("media_messages_total")
         self._starts = self._counts("media_decoder_starts_total")
@@ -64,6 +65,10 @@ class WorkerMetrics(Metrics):
         gauge = self._families[name]
         assert isinstance(gauge, _Gauge)
         gauge.read = read
+
+    def loop_lagged(self, seconds: float) -> None:
+        """The event loop was so much later than it was to be."""
+        self._lag.observe(seconds)
 
     # -- what happened
 

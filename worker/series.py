@@ -9,6 +9,7 @@ from pipelines.formats import FORMATS
 from pipelines.stats.report import STATES
 from pipelines.sweep.findings import Kind
 from worker.retry import CODES, blame_of
+from worker.status import CHECKS, SIGNS, SWEEP
 
 OTHER = "other"
 """The value of a label for what its closed set does not have."""
@@ -52,20 +53,14 @@ SERIES: Sequence[Series] = (
         "media_health",
         "gauge",
         "What is ill? 1: well, 0: ill; `sweep` is ill while the breaker has stopped the sweep.",
-        {
-            "check": (
-                "redis",
-                "catalog",
-                "storage",
-                "decoders",
-                "rights",
-                "owner",
-                "memory",
-                "intake",
-                "jobs",
-                "sweep",
-            )
-        },
+        {"check": (*CHECKS, SWEEP)},
+    ),
+    Series(
+        "media_degraded",
+        "gauge",
+        "What needs somebody, although the worker works? 1: memory or space over 85 %, the oldest event over "
+        "60 s, a sweep that was stopped, an old backup, a catalog's log over 64 MiB.",
+        {"sign": SIGNS},
     ),
     Series(
         "media_event_loop_lag_seconds",

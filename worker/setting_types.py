@@ -16,6 +16,7 @@ from storage.blobs.s3_place import S3Place, check_endpoint, is_s3, parse_s3
 from storage.catalog.address import mistake_in
 from storage.errors import BackendMissing
 from worker.crontab import check_crontab
+from worker.listen_address import parse_address
 from worker.queue.url import check_url
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")  # the first that is set counts
@@ -38,6 +39,12 @@ def _stream(value: str, info: ValidationInfo) -> str:
     rest = str(events).removeprefix(f"{value}:")
     if rest != events and _OF_THE_QUEUE.fullmatch(rest):
         raise ValueError(f"uses the key {events} for something else; choose another MEDIA_EVENTS")
+    return value
+
+
+def _listen_address(value: str) -> str:
+    if value:
+        parse_address(value)
     return value
 
 
@@ -126,4 +133,5 @@ CatalogUrl = Annotated[str, AfterValidator(_catalog_url)]
 StreamName = Annotated[str, AfterValidator(_stream)]
 FormatNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_known_formats)]
 RecipeFile = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_recipes)]
+ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 Crontab = Annotated[str, AfterValidator(check_crontab)]

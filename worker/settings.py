@@ -22,6 +22,7 @@ from storage.paths import folder_of
 from worker import setting_types as types
 from worker.env_files import ENCODING, INSTEAD, EnvFile, export_aws, find_env_files
 from worker.limits import MemoryLimit, available_cpus, memory_limit
+from worker.listen_address import parse_address
 
 PREFIX = "MEDIA_"
 _OF_OTHERS = {INSTEAD, "MEDIA_ROOT", "MEDIA_URL"}  # those of Django, which often shares our environment
@@ -159,6 +160,11 @@ class Settings(BaseSettings):
     events_maxlen: int = Field(
         100_000, ge=100, description="messages kept in the stream of messages (approximately)"
     )
+    metrics: types.ListenAddress = Field(
+        "",
+        description="`HOST:PORT` where the worker serves `/metrics`, `/healthz` and `/readyz`, see "
+        "[Health](docs/operations.md#health); empty: nowhere; in the image: `0.0.0.0:8469`",
+    )
     log: Literal["auto", "console", "json"] = Field(
         "auto", description="`console`, `json`, or `auto`: console on a terminal, JSON elsewhere"
     )
@@ -202,6 +208,11 @@ class Settings(BaseSettings):
         """MiB for the process tree: what the setting says, or the system's limit where that is less."""
         limit = self.memory_limit
         return self.memory_mb if limit is None else min(self.memory_mb, limit.mb)
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """The host and the port where metrics and probes are served, None: nowhere."""
+        return parse_address(self.metrics) if self.metrics else None
 
     @field_validator("storage_url")
     @classmethod

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -11,7 +11,8 @@ from pipelines.backoff import Backoff
 from pipelines.errors import DecoderUnavailable
 from pipelines.sandbox import DECODER
 from storage.errors import StorageError
-from worker.lifecycle import shut_down
+from worker.health import check_of
+from worker.lifecycle import monitored, shut_down
 from worker.logs import configure_logs
 from worker.main import worker_settings
 from worker.metrics import WorkerMetrics
@@ -20,6 +21,7 @@ from worker.queue import QueueUnavailable, new_instance
 from worker.queue.mapping import OF_A_CONNECTION, mapped
 from worker.settings import Settings
 from worker.shutdown import Shutdown
+from worker.status import Status
 
 log = structlog.get_logger(__name__)
 
@@ -37,16 +39,30 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
     """
     configure_logs(settings.log)
     shutdown = Shutdown()
-    metrics = WorkerMetrics()
+    status, metrics = Status(shutdown.stopping.is_set), WorkerMetrics()
+    async with monitored(settings, status, metrics, burst=burst):
+        lasting = {"shutdown": shutdown, "status": status, "metrics": metrics}
+        await _run(settings, shutdown, status, lasting, burst=burst, decoder=decoder)
+
+
+async def _run(
+    settings: Settings,
+    shutdown: Shutdown,
+    status: Status,
+    lasting: Mapping[str, object],
+    *,
+    burst: bool,
+    decoder: Sequence[str],
+) -> None:
+    """Run workers one after another; `lasting` is what they have in common."""
     backoff = Backoff(first_s=0.5, longest_s=5)
     away = worked_before = False
     reported = ""
+    lacks: tuple[str, str] | None = None
     instance = new_instance()  # one for all restarts: what is in its queue is still its own
     while not shutdown.stopping.is_set():
         worker = PromptWorker(**worker_settings(settings, burst=burst, decoder=decoder, instance=instance))
-        worker.ctx.update(
-            shutdown=shutdown, metrics=metrics, away=away, worked_before=worked_before, started=False
-        )
+        worker.ctx.update(lasting, away=away, worked_before=worked_before, started=False)
         shutdown.listen()
         began = time.monotonic()
         try:
@@ -57,6 +73,8 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
             return  # arq's way to stop at a signal
         except (QueueUnavailable, StorageError, DecoderUnavailable, OSError) as error:
             event, reason = _outage(error)
+            lacks = check_of(error), reason
+            status.waits_for(*lacks)
             # A failed restart is not logged again, unless Redis now refuses something else.
             if worker.ctx["started"] or not away or (event == "redis_refuses" and reason != reported):
                 log.warning(event, reason=reason)
@@ -65,6 +83,8 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
             await _cancel_jobs(worker)
         finally:
             await _close(worker)
+        if lacks is not None:  # until here the last checks may have reported
+            status.waits_for(*lacks)
         if burst:
             if away:
                 raise SystemExit(1)

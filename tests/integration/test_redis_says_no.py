@@ -17,6 +17,7 @@ from worker.lifecycle import start_up
 from worker.queue import Queue, QueueRefused, QueueUnavailable, connect, job_queue_of, open_queue
 from worker.settings import Settings
 from worker.shutdown import Shutdown
+from worker.status import Status
 
 STREAM = "media:uploads"
 PONG = {"PING": b"+PONG\r\n", "CLIENT": b"+OK\r\n"}
@@ -93,9 +94,10 @@ async def test_a_worker_ends_at_start_or_waits_where_it_may_pass(
 ) -> None:
     settings, what, _, transient = said
     client = connect(settings.redis_url, job_queue_of(STREAM))
+    ctx = {"settings": settings, "redis": client, "instance": "me"}
 
     with pytest.raises(QueueUnavailable if transient else SystemExit) as ended:
-        await start_up({"settings": settings, "redis": client, "instance": "me", "shutdown": Shutdown()})
+        await start_up({**ctx, "shutdown": Shutdown(), "status": Status()})
 
     await client.aclose(close_connection_pool=True)
     if transient:

@@ -65,6 +65,7 @@ DEFAULTS: dict[str, object] = {
     "MEDIA_SWEEP_APPLY": False,
     "MEDIA_EVENTS": "media:events",
     "MEDIA_EVENTS_MAXLEN": 100_000,
+    "MEDIA_METRICS": "",
     "MEDIA_LOG": "auto",
 }
 

@@ -1,0 +1,54 @@
+"""HOST:PORT, where a worker serves probes and metrics.
+
+The settings share this with `media health`, which has no time to import them.
+"""
+
+import socket
+
+_FORM = "must be HOST:PORT, such as 127.0.0.1:8469 or [::1]:8469"
+_MOST = 65535
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (compared, not bound)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """The host and the port of `text`. Raises: ValueError, with a reason for people."""
+    host, colon, port = text.rpartition(":")
+    if not colon or "/" in text or "@" in text or any(letter.isspace() for letter in text):
+        raise ValueError(_FORM)
+    if not host or host == "*":
+        raise ValueError(f"{_FORM}; 0.0.0.0 is every address of this machine")
+    if not (port.isascii() and port.isdigit()) or int(port) > _MOST:
+        raise ValueError(f"{_FORM}, with a port of 1 to {_MOST}")
+    if int(port) == 0:
+        raise ValueError("must name the port: one that the system chooses (0) is found by nobody")
+    return _host(host), int(port)
+
+
+def _host(host: str) -> str:
+    if host.startswith("[") and host.endswith("]"):
+        if not _is_valid(socket.AF_INET6, host[1:-1].partition("%")[0]):
+            raise ValueError(f"{_FORM}; {host} is no address of IPv6")
+        return host[1:-1]
+    if ":" in host:
+        raise ValueError(f"{_FORM}: an address of IPv6 stands in brackets")
+    if not host.replace(".", "").strip("0123456789") and not _is_valid(socket.AF_INET, host):
+        raise ValueError(f"{_FORM}; {host} is no address of IPv4")
+    return host
+
+
+def _is_valid(family: int, address: str) -> bool:
+    try:
+        socket.inet_pton(family, address)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def shown_address(host: str, port: int) -> str:
+    """An address as people write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def reachable_from_here(host: str) -> str:
+    """Where this machine finds what listens on `host`."""
+    return _EVERYWHERE.get(host, host)

@@ -1,0 +1,231 @@
+"""The endpoints of probes and metrics: one thread with an event loop of its own, so that it answers while the
+worker's is blocked.
+
+Whoever sends nothing, or reads nothing, loses its connection after some seconds, and at once where more than
+some are open: the oldest goes first, so the next probe is always answered.
+"""
+
+import asyncio
+import errno
+import json
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+
+import structlog
+
+from worker.listen_address import shown_address
+from worker.status import Status
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_S = 5.0  # with one client, from its first byte to its last
+MOST_CLIENTS = 64
+_MOST_HEAD = 8192  # bytes of a request
+_MOST_REST = 65_536  # of what follows it, which nobody reads
+_BACKLOG = 128
+_JSON = "application/json"
+_EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+_PLAIN = "text/plain; charset=utf-8"
+
+Answer = tuple[HTTPStatus, str, bytes]
+
+
+class CannotListen(Exception):
+    """Nothing can be served where the settings say; the message says why, and what to do."""
+
+
+class Endpoints:
+    """What is answered to a request: its path, and whether it is one of those that are served."""
+
+    def __init__(self, status: Status, exposition: Callable[[], bytes]) -> None:
+        self._status = status
+        self._exposition = exposition
+        self._paths: Mapping[str, Callable[[], Answer]] = {
+            "/metrics": self._metrics,
+            "/healthz": self._liveness,
+            "/readyz": self._readiness,
+        }
+
+    def answer(self, head: bytes) -> bytes:
+        """The whole answer to a request with that head."""
+        method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+        target, _, protocol = rest.rpartition(" ")
+        if not protocol.startswith("HTTP/1."):
+            return _written(_refused(HTTPStatus.BAD_REQUEST))
+        serve = self._paths.get(target.partition("?")[0])
+        if serve is None:
+            return _written(_refused(HTTPStatus.NOT_FOUND), with_body=method != "HEAD")
+        if method not in ("GET", "HEAD"):
+            return _written(_refused(HTTPStatus.METHOD_NOT_ALLOWED), allow=True)
+        return _written(serve(), with_body=method == "GET")
+
+    def _metrics(self) -> Answer:
+        try:
+            return HTTPStatus.OK, _EXPOSITION, self._exposition()
+        except Exception:
+            log.exception("metrics_failed")
+            return _refused(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    def _liveness(self) -> Answer:
+        blocked = self._status.blocked()
+        status = HTTPStatus.SERVICE_UNAVAILABLE if blocked else HTTPStatus.OK
+        document = {"status": "unhealthy" if blocked else "ok", "reason": blocked}
+        return status, _JSON, _as_json(document)
+
+    def _readiness(self) -> Answer:
+        readiness = self._status.readiness()
+        status = HTTPStatus.OK if readiness.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return status, _JSON, _as_json(readiness.document)
+
+
+@asynccontextmanager
+async def serving(
+    address: tuple[str, int], status: Status, exposition: Callable[[], bytes]
+) -> AsyncIterator[None]:
+    """Serve probes of `status`, and metrics, on that host and port. Raises: CannotListen."""
+    listener = _listen(*address)
+    server = _Server(listener, Endpoints(status, exposition))
+    try:
+        server.start()
+    except RuntimeError as error:
+        listener.close()
+        raise CannotListen(f"no thread can be started for {shown_address(*address)}: {error}") from error
+    log.info("metrics_served", at=shown_address(*address))
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    shown = shown_address(host, port)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise CannotListen(f"there is no address for {host}: {error}") from error
+    family, _, _, _, where = found[0]
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise CannotListen(f"{shown}: {error.strerror}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # [::] means every address, as in other programs
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
+        listener.bind(where)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise CannotListen(f"{shown} {_remedy(error)}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _remedy(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "is in use, perhaps by another worker: give each worker of a host a port of its own"
+        case errno.EADDRNOTAVAIL:
+            return "is no address of this machine"
+        case errno.EACCES:
+            return "may not be used by this user: choose a port of 1024 or above"
+    return f"cannot be listened on: {error.strerror}"
+
+
+class _Server:
+    """The thread, its event loop and the connections that are open, the oldest first."""
+
+    def __init__(self, listener: socket.socket, endpoints: Endpoints) -> None:
+        self._listener = listener
+        self._endpoints = endpoints
+        self._open: dict[asyncio.StreamWriter, None] = {}
+        self._loop = asyncio.new_event_loop()
+        self._stopped = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="monitoring", daemon=True)
+
+    def start(self) -> None:
+        """Serve from now on. Raises: RuntimeError where no thread can be started."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._loop.close()
+            raise
+
+    def stop(self) -> None:
+        """Close the port and all connections."""
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        self._loop.set_exception_handler(_ignore)
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._attend, sock=self._listener, limit=_MOST_HEAD)
+        async with server:
+            await self._stopped.wait()
+            server.close()
+            for writer in tuple(self._open):
+                writer.transport.abort()
+
+    async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open[writer] = None
+        if len(self._open) > MOST_CLIENTS:
+            next(iter(self._open)).transport.abort()
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                writer.write(self._endpoints.answer(await _head(reader)))
+                writer.write_eof()
+                await _until_closed(reader)  # what is closed with something unread loses the answer
+                writer.close()
+                await writer.wait_closed()
+        except (OSError, EOFError, TimeoutError):
+            pass  # the client's affair
+        finally:
+            self._open.pop(writer, None)
+            writer.transport.abort()
+
+
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    """The head of a request. Raises: EOFError where none comes."""
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except asyncio.LimitOverrunError:
+        return b""
+
+
+async def _until_closed(reader: asyncio.StreamReader) -> None:
+    rest = 0
+    while rest < _MOST_REST and (read := await reader.read(_MOST_HEAD)):
+        rest += len(read)
+
+
+def _written(answer: Answer, *, with_body: bool = True, allow: bool = False) -> bytes:
+    status, kind, body = answer
+    lines = [
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(body)}",
+        "Cache-Control: no-store",
+        "Connection: close",
+        *(["Allow: GET, HEAD"] if allow else ()),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + (body if with_body else b"")
+
+
+def _refused(status: HTTPStatus) -> Answer:
+    return status, _PLAIN, f"{status.phrase}\n".encode()
+
+
+def _as_json(document: object) -> bytes:
+    return json.dumps(document, ensure_ascii=False, default=dict).encode() + b"\n"
+
+
+def _ignore(_loop: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
+    """No traceback for what one client, or a lack of descriptors, does to a connection."""
+    with suppress(Exception):
+        log.debug("monitoring_connection_failed", reason=str(context.get("exception") or context["message"]))
