@@ -1,6 +1,7 @@
 """A Redis that runs with the files of deploy/redis."""
 
 import re
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -31,7 +32,7 @@ def deployed_redis(users: Path = USERS, conf: Path = CONF) -> Iterator[Mapping[s
         log = Path(folder) / "redis.log"
         own = {"--port": port, "--bind": "127.0.0.1", "--dir": folder, "--logfile": log, "--aclfile": users}
         options = [str(word) for option in own.items() for word in option]
-        process = launch([str(find_executable().absolute()), str(conf), *options], -3)
+        process = launch([str(find_executable().absolute()), str(conf), *options], subprocess.DEVNULL)
         try:
             urls = {
                 user: f"redis://{user}:{password}@127.0.0.1:{port}"
