@@ -60,9 +60,9 @@ def command(
 
 
 def _place(settings: Settings, folder: Path | None) -> Path:
-    if folder is None:
-        raise CommandError("Name the folder for the copies.", code=2)
-    place = folder.absolute()
+    place = settings.backup_folder if folder is None else folder.absolute()
+    if place is None:
+        raise CommandError("Name the folder for the copies, or set MEDIA_BACKUP.", code=2)
     try:
         check_folder(settings, place)
     except CopyRefused as error:

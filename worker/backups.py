@@ -1,19 +1,30 @@
 """Backups as a worker and a command make them: a copy of the catalog, its note, and what goes for it."""
 
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import structlog
+
 from storage.backups.folder import BackupCopy, BackupFolder
 from storage.backups.keep import Keep
-from storage.backups.making import check_apart, make_copy
+from storage.backups.making import check_copy, make_copy
 from storage.backups.originals import add_originals
+from storage.backups.places import check_apart
 from storage.blobs.copying import CopyStep
 from storage.blobs.opening import open_blobs
-from storage.catalog.backup_notes import BackupMade, BackupNotes
+from storage.catalog.backup_notes import BackupChecked, BackupMade, BackupNotes
+from storage.catalog.clock import SKEW_MS
 from storage.catalog.database import Database, identity
+from storage.catalog.opening import Catalog
+from storage.errors import CopyDamaged
 from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+CHECKED_AFTER_MS = 23 * 3600 * 1000  # once a day, where copies are hourly
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,53 @@ async def back_up(database: Database, folder: BackupFolder, keep: Keep | None) -
     made = BackupMade(manifest.time_ms, str(folder.path), copy.path.name, manifest.bytes, manifest.seq)
     await BackupNotes(database).note(made)
     return Backup(copy, tuple(folder.prune(manifest.catalog, keep)) if keep else ())
+
+
+async def back_up_by_itself(settings: Settings, catalog: Catalog, *, since_ms: int) -> None:
+    """Make a copy in the folder of the settings, unless there is one since then; once a day, check the last.
+
+    Raises: CopyRefused, CatalogUnavailable, CatalogDamaged.
+    """
+    if settings.backup_folder is None:
+        log.warning("backup_not_here", reason="MEDIA_BACKUP is not set here, but for another worker")
+        return
+    notes, began = BackupNotes(catalog.database), time.monotonic()
+    made = await notes.last()
+    now = catalog.database.now_ms()
+    if made is not None and since_ms <= made.time_ms <= now + SKEW_MS:
+        return
+    folder = BackupFolder(settings.backup_folder)
+    check_folder(settings, folder.path)
+    with folder.alone():
+        await _check_newest(folder, catalog.id, notes, now)
+        done = await back_up(catalog.database, folder, settings.kept_copies)
+    manifest, seconds = done.copy.manifest, round(time.monotonic() - began, 1)
+    log.info(
+        "backup_made",
+        copy=str(done.copy.path),
+        uploads=sum(manifest.uploads.values()),
+        bytes=manifest.bytes,
+        removed=len(done.pruned),
+        seconds=seconds,
+    )
+    if manifest.wrong_totals:
+        log.warning("totals_wrong", count=manifest.wrong_totals)
+
+
+async def _check_newest(folder: BackupFolder, catalog: str, notes: BackupNotes, now: int) -> None:
+    """Read the newest copy, if none was for a day; one that is damaged counts as none from then on."""
+    checked = await notes.checked()
+    newest = next((copy for copy in folder.copies() if copy.manifest.catalog == catalog), None)
+    if newest is None or (checked is not None and abs(now - checked.time_ms) < CHECKED_AFTER_MS):
+        return
+    problem = None
+    try:
+        await check_copy(newest)
+        log.info("backup_checked", copy=str(newest.path))
+    except CopyDamaged as error:
+        problem = str(error)
+        log.error("backup_damaged", reason=problem, kept=str(folder.set_aside(newest)))  # noqa: TRY400
+    await notes.note_check(BackupChecked(now, newest.path.name, problem))
 
 
 async def back_up_originals(

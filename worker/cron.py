@@ -16,6 +16,7 @@ from worker.settings import Settings
 
 _TIMEOUT_S = 60
 _SWEEP_TIMEOUT_S = 300  # of one try: its last step may meet a slow disk
+_BACKUP_TIMEOUT_S = 4 * 3600  # of a catalog of many GB
 _TRIES = 5
 _AN_HOUR_S = 3600  # for a daily task, or no worker runs it that is down at midnight
 _STEP_S = 2.0  # a clock that went back by less is as good as right
@@ -25,7 +26,7 @@ Schedule = Callable[[datetime], datetime]
 
 
 def cron_jobs(settings: Settings) -> Sequence[CronJob]:
-    """The periodic tasks with their schedules; a sweep only where the settings have a crontab line for it."""
+    """The periodic tasks with their schedules; sweeps and backups only where the settings say when."""
     schedules = {
         tasks.reconcile: every(settings.reconcile_interval),
         tasks.adopt: every(settings.reconcile_interval),
@@ -33,6 +34,8 @@ def cron_jobs(settings: Settings) -> Sequence[CronJob]:
     }
     if settings.sweep_cron:
         schedules[tasks.sweep] = partial(next_after, settings.sweep_cron)
+    if settings.backup and settings.backup_cron:
+        schedules[tasks.backup] = partial(next_after, settings.backup_cron)
     return [
         tick(schedule, task, name=_name_of(task, settings), timeout_s=_TIMEOUT_S)
         for task, schedule in schedules.items()
@@ -40,9 +43,16 @@ def cron_jobs(settings: Settings) -> Sequence[CronJob]:
 
 
 def functions(settings: Settings, *, burst: bool) -> Sequence[Function]:
-    """Functions that arq runs besides cron jobs: a sweep that was begun; in a burst also every task."""
-    periodic: Sequence[WorkerCoroutine] = (tasks.reconcile, tasks.adopt, tasks.snapshot, tasks.sweep)
+    """Functions that arq runs besides cron jobs: those that were begun by one; in a burst also every task."""
+    periodic: Sequence[WorkerCoroutine] = (
+        tasks.reconcile,
+        tasks.adopt,
+        tasks.snapshot,
+        tasks.sweep,
+        tasks.backup,
+    )
     return [
+        func(tasks.back_up, name=_name_of(tasks.back_up, settings), timeout=_BACKUP_TIMEOUT_S),
         func(tasks.sweep_on, name=_name_of(tasks.sweep_on, settings), timeout=_SWEEP_TIMEOUT_S),
         *(func(task, name=_name_of(task, settings)) for task in periodic if burst),
     ]

@@ -11,10 +11,12 @@ from pydantic_settings import NoDecode
 
 from pipelines import formats
 from pipelines.recipe_file import RecipeMistakes, load_recipes
+from storage.backups.keep import Keep
+from storage.backups.places import check_apart
 from storage.blobs.opening import check_backend
 from storage.blobs.s3_place import S3Place, check_endpoint, is_s3, parse_s3
-from storage.catalog.address import mistake_in
-from storage.errors import BackendMissing
+from storage.catalog.address import Address, mistake_in
+from storage.errors import BackendMissing, CopyRefused
 from worker.crontab import check_crontab
 from worker.listen_address import parse_address
 from worker.queue.url import check_url
@@ -93,6 +95,22 @@ def _check_credentials(place: S3Place, variables: Mapping[str, str]) -> None:
         raise ValueError(f"needs credentials, and there are none: set {' and '.join(_KEY)}")
 
 
+def _backup(value: str, info: ValidationInfo) -> str:
+    url, given = str(info.data.get("storage_url", "")), str(info.data.get("catalog_url", ""))
+    try:
+        if value:
+            catalog = Address(given)
+            check_apart(Path(value), url, catalog.path if catalog.is_file else None)
+    except CopyRefused as error:
+        raise ValueError(f"cannot be used: {error}") from error
+    return value
+
+
+def _keep(value: str) -> str:
+    Keep.parse(value)
+    return value
+
+
 def _catalog_url(value: str) -> str:
     """The URL of a catalog; many providers write the scheme of Postgres in short."""
     value = re.sub(r"^postgres://", "postgresql://", value)
@@ -134,4 +152,6 @@ StreamName = Annotated[str, AfterValidator(_stream)]
 FormatNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_known_formats)]
 RecipeFile = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_recipes)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+BackupPlace = Annotated[str, AfterValidator(_backup)]
+BackupKeep = Annotated[str, AfterValidator(_keep)]
 Crontab = Annotated[str, AfterValidator(check_crontab)]

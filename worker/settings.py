@@ -16,6 +16,7 @@ from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY
 from pipelines.formats import MIB
 from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.recipe_file import load_recipes
+from storage.backups.keep import Keep
 from storage.blobs.opening import shown
 from storage.catalog.address import POOL, Address
 from storage.paths import folder_of
@@ -157,6 +158,17 @@ class Settings(BaseSettings):
     sweep_apply: bool = Field(
         False, description="whether the scheduled sweep applies its plan and purges expired trash"
     )
+    backup: types.BackupPlace = Field(
+        "",
+        description="a folder, in which a worker makes copies of the catalog, see "
+        "[Back up](docs/operations.md#back-up); empty: none",
+    )
+    backup_cron: types.Crontab = Field(
+        "30 * * * *", description="when it makes one: a crontab line, in its local time; empty: never"
+    )
+    backup_keep: types.BackupKeep = Field(
+        "24h,14d", description="which copies stay: the newest of so many hours and days"
+    )
     events_maxlen: int = Field(
         100_000, ge=100, description="messages kept in the stream of messages (approximately)"
     )
@@ -218,6 +230,16 @@ class Settings(BaseSettings):
     @classmethod
     def _as_aws_says(cls, value: str) -> str:
         return types.as_aws_says(value, os.environ)
+
+    @property
+    def backup_folder(self) -> Path | None:
+        """Where a worker makes copies of the catalog."""
+        return Path(self.backup).absolute() if self.backup else None
+
+    @property
+    def kept_copies(self) -> Keep:
+        """Which of them stay."""
+        return Keep.parse(self.backup_keep)
 
     @property
     def decoders(self) -> int:

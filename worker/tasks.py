@@ -15,6 +15,7 @@ from storage.errors import CatalogUnavailable, StorageError
 from worker import leases
 from worker.adoption import PAUSE_S
 from worker.app import BACKLOG, App
+from worker.backups import back_up_by_itself
 from worker.queue import QueueUnavailable, StreamMismatch
 from worker.retry import delay_ms, policy_of
 from worker.sweeping import sweep_by_itself, sweeper_of
@@ -137,6 +138,26 @@ async def sweep_on(ctx: Context, since_ms: int) -> None:
             raise Retry(defer=app.settings.lease) from None
         except (QueueUnavailable, StorageError) as error:
             log.warning("sweep_failed", reason=str(error))  # the next one does it
+
+
+async def backup(ctx: Context) -> None:
+    """Job of the crontab line: enqueue `back_up`, for the same reason as `sweep` does."""
+    app: App = ctx["app"]
+    tick_ms, since_ms = int(ctx["enqueue_time"].timestamp() * 1000), app.catalog.database.now_ms()
+    try:
+        await app.queue.jobs.enqueue_task(back_up.__name__, tick_ms, since_ms)
+    except QueueUnavailable as error:
+        log.warning("backup_failed", reason=str(error))  # the next one does it
+
+
+async def back_up(ctx: Context, since_ms: int) -> None:
+    """Job: make a copy of the catalog, unless one was made since `since_ms`, by a worker that then died."""
+    app: App = ctx["app"]
+    async with leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease):
+        try:
+            await back_up_by_itself(app.settings, app.catalog, since_ms=since_ms)
+        except StorageError as error:
+            log.error("backup_failed", reason=str(error))  # noqa: TRY400 (the reason says it all)
 
 
 async def _process(ids: list[UUID], ctx: Context, app: App) -> BatchReport:

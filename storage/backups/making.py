@@ -1,26 +1,14 @@
 """How a copy is made and checked: the catalog, its manifest, and the root's marker."""
 
-from pathlib import Path
-
 from storage.backups.folder import BackupCopy, BackupFolder, hash_of
 from storage.backups.manifest import MANIFEST, Manifest, dump_manifest
 from storage.blobs.marker import marker_of
 from storage.catalog.copies import copy_catalog, examine_copy
 from storage.catalog.database import Database
 from storage.durable import write_durably, writes_copies
-from storage.errors import CopyDamaged, CopyRefused
+from storage.errors import CopyDamaged
 from storage.keys import MARKER
-from storage.paths import folder_of
 from storage.threads import cancellation, in_thread
-
-
-def check_apart(folder: Path, storage_url: str, catalog: Path | None) -> None:
-    """Raises: CopyRefused where copies would lie inside the storage, or the folder is the catalog's file."""
-    place = folder.resolve()
-    if storage_url.startswith("file:") and place.is_relative_to(root := folder_of(storage_url).resolve()):
-        raise CopyRefused(f"{folder} lies inside the storage {root}: choose a folder apart, on another disk")
-    if catalog is not None and place == catalog.resolve():
-        raise CopyRefused(f"{folder} is the catalog: choose a folder")
 
 
 async def make_copy(database: Database, folder: BackupFolder, version: str) -> BackupCopy:

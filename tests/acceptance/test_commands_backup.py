@@ -1,5 +1,6 @@
 """`media backup`: the catalog is copied while workers go on, and new originals are added."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from tests.support import pictures
 from tests.support.commands import Ended, document, media
 from tests.support.damage import page_with, settle, zero
 from tests.support.dying import DIED, dying_at
+from tests.support.elsewhere import ahead_by
 from tests.support.s3_workplace import S3Workplace
-from tests.support.workplace import Workplace, database_on
+from tests.support.workplace import Workplace, database_on, eventually
 
 SOURCES = [f"uploads/a/{number}.jpg" for number in range(3)]
 LATER = "uploads/b/later.jpg"
@@ -159,3 +161,15 @@ def test_originals_of_a_bucket_are_added(
 
     assert (first["originals"]["added"], second["originals"]["refused"]) == (3, {})
     assert originals(place) == {source: pictures.small(n) for n, source in enumerate(SOURCES)}
+
+
+def test_of_two_workers_one_makes_the_copy_of_a_tick(place: Workplace) -> None:
+    place.settings |= {"MEDIA_BACKUP": str(place.home / "backup"), "MEDIA_BACKUP_CRON": "* * * * *"}
+    place.settings |= ahead_by(54 - int(time.time()) % 60)  # shortly before a minute, by their clocks
+    workers = [place.start(by) for by in ("arq", "media")]
+
+    eventually(lambda: any(worker.logged("backup_made") for worker in workers), within=60)
+    assert [worker.stop() for worker in workers] == [0, 0]
+
+    assert len(copies(place)) == sum(len(worker.logged("backup_made")) for worker in workers)
+    assert not any(worker.logged("backup_failed") for worker in workers)

@@ -14,7 +14,8 @@ import pytest
 from bench.scale import fill
 from storage.backups.folder import BackupCopy, BackupFolder
 from storage.backups.keep import Keep
-from storage.backups.making import check_apart, check_copy, make_copy
+from storage.backups.making import check_copy, make_copy
+from storage.backups.places import check_apart
 from storage.catalog.copying import copy_file
 from storage.catalog.opening import Catalog
 from storage.errors import CopyDamaged, CopyRefused

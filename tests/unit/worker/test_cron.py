@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 from arq.cron import CronJob
@@ -64,6 +66,23 @@ def test_every_worker_goes_on_with_a_sweep_that_was_begun_also_one_that_begins_n
         functions = worker_settings(Settings(sweep_cron=""), burst=burst)["functions"]
 
         assert "sweep_on:media:uploads" in {function.name for function in functions}
+
+
+def test_a_crontab_line_says_when_a_backup_begins(tmp_path: Path) -> None:
+    settings = Settings(backup=str(tmp_path / "backup"), backup_cron="15 * * * *")
+    [job] = [job for job in worker_settings(settings)["cron_jobs"] if "backup" in job.name]
+
+    job.calculate_next(BEFORE_MIDNIGHT)
+
+    assert (job.name, job.unique) == ("backup:media:uploads", True)  # one worker does it
+    assert job.next_run == datetime(2126, 11, 24, 0, 15, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("said", [{}, {"backup": "/backup", "backup_cron": ""}])
+def test_without_a_folder_or_a_crontab_line_no_backup_begins(said: dict[str, Any]) -> None:
+    jobs: list[CronJob] = worker_settings(Settings(**said))["cron_jobs"]
+
+    assert [job.name for job in jobs if "backup" in job.name] == []
 
 
 @pytest.mark.parametrize("image_timeout", [0.5, 20, 600])

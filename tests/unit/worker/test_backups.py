@@ -1,0 +1,94 @@
+"""Backups that a worker makes by itself."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from storage.backups.folder import BackupFolder
+from storage.catalog.backup_notes import BackupNotes
+from storage.catalog.opening import Catalog
+from storage.errors import CopyRefused
+from worker.backups import CHECKED_AFTER_MS, back_up_by_itself
+from worker.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        backup=str(tmp_path / "backup"),
+        storage_url=f"file:{tmp_path}/media",
+        catalog_url=f"sqlite+aiosqlite:///{tmp_path}/catalog.db",
+        backup_keep="2h",
+    )
+
+
+async def made(settings: Settings, catalog: Catalog, since_ms: int | None = None) -> list[str]:
+    """What it logs of a backup that was asked for at that time, or now."""
+    since = catalog.database.now_ms() if since_ms is None else since_ms
+    with capture_logs() as logs:
+        await back_up_by_itself(settings, catalog, since_ms=since)
+    return [line["event"] for line in logs]
+
+
+def names(settings: Settings) -> list[str]:
+    return [copy.path.name for copy in BackupFolder(Path(settings.backup)).copies()]
+
+
+async def test_a_copy_is_made_and_noted_and_older_ones_of_the_hour_go(
+    settings: Settings, catalog: Catalog
+) -> None:
+    for _ in range(3):
+        assert "backup_made" in await made(settings, catalog)
+
+    noted = await BackupNotes(catalog.database).last()
+    assert noted is not None
+    assert (noted.name, noted.folder) == (names(settings)[0], settings.backup)
+    assert 1 <= len(names(settings)) <= 2  # an hour may have begun meanwhile
+
+
+async def test_none_is_made_where_another_worker_has_since(settings: Settings, catalog: Catalog) -> None:
+    asked_ms = catalog.database.now_ms()
+
+    assert "backup_made" in await made(settings, catalog, asked_ms)
+    assert await made(settings, catalog, asked_ms) == []
+
+
+async def test_the_newest_copy_is_read_again_once_a_day(settings: Settings, catalog: Catalog) -> None:
+    notes = BackupNotes(catalog.database)
+    found = [await made(settings, catalog) for _ in range(3)]
+    checked = await notes.checked()
+    assert checked is not None
+    await notes.note_check(replace(checked, time_ms=checked.time_ms - CHECKED_AFTER_MS))
+    found.append(await made(settings, catalog))
+
+    assert ["backup_checked" in events for events in found] == [False, True, False, True]
+    assert checked.problem is None
+
+
+async def test_a_damaged_copy_is_told_and_set_aside_and_another_one_made(
+    settings: Settings, catalog: Catalog
+) -> None:
+    await made(settings, catalog)
+    [bad] = names(settings)
+    os.truncate(Path(settings.backup, bad, "catalog.db"), 5000)
+
+    assert await made(settings, catalog) == ["backup_damaged", "backup_made"]
+
+    checked = await BackupNotes(catalog.database).checked()
+    assert checked is not None
+    assert checked.name == bad
+    assert "is damaged" in str(checked.problem)
+    assert len(names(settings)) == 1
+    assert Path(settings.backup, f"{bad}.damaged").is_dir()
+
+
+async def test_a_worker_without_the_setting_makes_none(settings: Settings, catalog: Catalog) -> None:
+    assert await made(settings.model_copy(update={"backup": ""}), catalog) == ["backup_not_here"]
+
+
+async def test_a_backup_beside_another_one_is_refused(settings: Settings, catalog: Catalog) -> None:
+    with BackupFolder(Path(settings.backup)).alone(), pytest.raises(CopyRefused, match="another backup"):
+        await made(settings, catalog)
