@@ -31,6 +31,7 @@ ENV PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     MALLOC_ARENA_MAX=2 \
+    MEDIA_METRICS=0.0.0.0:8469 \
     MEDIA_STORAGE_URL=file:/data/media \
     MEDIA_CATALOG_URL=sqlite+aiosqlite:////data/catalog.db
 
@@ -38,6 +39,8 @@ WORKDIR /data
 VOLUME /data
 USER 10001:10001
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 \
-    CMD ["arq", "worker.main.WorkerSettings", "--check"]
+EXPOSE 8469
+# Whether the worker is hung, and no more: what restarts the unhealthy must not do so in an outage of Redis.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["media", "health", "--live"]
 CMD ["media", "worker"]

@@ -11,6 +11,7 @@ import typer
 COMMANDS = {
     "demo": "Run everything on real pictures: a Redis and a worker of its own, a contact sheet.",
     "worker": "Run a worker; it waits for servers that are unreachable.",
+    "health": "Say whether the worker here lives, or takes work.",
     "enqueue": "Copy pictures to the storage root and enqueue them.",
     "show": "Show one upload.",
     "events": "Print the messages about uploads.",

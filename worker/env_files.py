@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-
 ENCODING = "utf-8-sig"  # with or without the byte order mark that some editors write
 PLACES = ("/etc/media-worker.env", ".env")  # a later file overrides
 INSTEAD = "MEDIA_ENV_FILE"  # names one file instead of `PLACES`; empty: none
@@ -56,6 +54,8 @@ def export_aws(files: Sequence[EnvFile]) -> None:
 
 
 def _read(path: Path) -> EnvFile:
+    from dotenv import dotenv_values  # only where there is a file: `media health` has no time for it
+
     try:
         with path.open(encoding=ENCODING) as lines:
             values = dotenv_values(stream=lines)

@@ -1,4 +1,7 @@
-"""`arq --check`: whether a worker lives here and is healthy, found out within seconds, whatever hangs."""
+"""Whether a worker lives here and is healthy by its heartbeat, found out within seconds, whatever hangs.
+
+`arq --check` asks, and `media health` where the worker serves no probes.
+"""
 
 import asyncio
 import os
@@ -18,20 +21,28 @@ _ANSWERS_TIMEOUT_S, _STORAGE_TIMEOUT_S = 6, 2  # for Redis and the storage toget
 
 
 def check(settings: Settings) -> int:
-    """Whether a worker of this container, or of this host, is healthy: exit code 0 or 1, in a few seconds.
+    """Print whether a worker of this container, or of this host, is healthy; returns the exit code.
 
     arq's own check knows one key, and few of the options that a URL may have.
+    """
+    is_healthy, detail = examine(settings)
+    say(f"Health check {'successful' if is_healthy else 'failed'}: {detail}")
+    return 0 if is_healthy else 1
+
+
+def examine(settings: Settings) -> tuple[bool, str]:
+    """Whether a worker of this container, or of this host, is healthy, and its detail, in a few seconds.
+
+    Where something hangs for good, it ends the process with 1.
     """
     signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(_TIMEOUT_S)
     try:
-        is_healthy, detail = asyncio.run(_check_workers(settings))
+        return asyncio.run(_check_workers(settings))
     except TimeoutError:  # a Redis that hangs is asked more than once
-        is_healthy, detail = False, f"Redis does not answer within {_ANSWERS_TIMEOUT_S} s"
+        return False, f"Redis does not answer within {_ANSWERS_TIMEOUT_S} s"
     except QueueUnavailable as error:
-        is_healthy, detail = False, error.explain()
-    say(f"Health check {'successful' if is_healthy else 'failed'}: {detail}")
-    return 0 if is_healthy else 1
+        return False, error.explain()
 
 
 async def _check_workers(settings: Settings) -> tuple[bool, str]:

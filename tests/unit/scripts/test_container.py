@@ -152,12 +152,21 @@ def test_compose_runs_redis_with_the_options_that_the_tests_and_the_demo_use(fil
     assert redis_server.OPTIONS.items() <= options(command).items()
 
 
-def test_the_image_runs_without_root_and_reports_its_health() -> None:
+def test_the_image_runs_without_root_and_reports_whether_its_worker_lives() -> None:
     run = dict(stage("run"))
     user, check = run["USER"].partition(":")[0], run["HEALTHCHECK"].partition("CMD ")[2]
 
     assert user not in ("", "0", "root")
-    assert json.loads(check)[0] in ("arq", "media")
+    assert json.loads(check) == ["media", "health", "--live"]
+    assert environment(stage("run"))["MEDIA_METRICS"] == f"0.0.0.0:{run['EXPOSE']}"
+
+
+@each_compose
+def test_compose_asks_the_worker_whether_work_gets_done(file: str) -> None:
+    worker = compose(file)["services"]["worker"]
+
+    assert worker["healthcheck"]["test"] == ["CMD", "media", "health"]
+    assert "MEDIA_METRICS" not in worker["environment"]  # as the image says
 
 
 @each_compose

@@ -13,18 +13,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.ports import free_port
 from worker import monitoring, status
 from worker.monitoring import MOST_CLIENTS, CannotListen, serving
 from worker.status import CheckResult, Status
 
 WELL = {"redis": CheckResult(True)}
 METRICS = b"# HELP media_up a series\nmedia_up 1\n"
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port: int = taken.getsockname()[1]
-    return port
 
 
 @pytest.fixture
