@@ -96,7 +96,8 @@ def test_the_tests_mock_nothing_and_have_names_of_at_most_90_characters() -> Non
 def test_every_package_that_is_imported_is_declared() -> None:
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = [line for lines in asked["project"]["optional-dependencies"].values() for line in lines]
-    lines = [*asked["project"]["dependencies"], *extras, *asked["dependency-groups"]["dev"]]
+    groups = [line for group in asked["dependency-groups"].values() for line in group]
+    lines = [*asked["project"]["dependencies"], *extras, *groups]
     # The last two are pydantic's and boto3's own, and where they keep their errors.
     lines += ["media-worker", "pydantic-core", "botocore"]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}

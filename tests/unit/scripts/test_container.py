@@ -141,7 +141,7 @@ def test_every_setting_of_the_containers_is_one_that_the_worker_knows(file: str)
 def test_compose_gives_the_worker_more_time_to_stop_than_it_takes(file: str) -> None:
     grace = compose(file)["services"]["worker"]["stop_grace_period"]
 
-    assert int(grace.removesuffix("s")) > Settings.model_fields["shutdown_wait"].default
+    assert int(grace.removesuffix("s")) > Settings.model_fields["shutdown_wait"].default + 7
 
 
 @each_compose
