@@ -19,13 +19,26 @@ from pipelines.sandbox import DECODER, TOO_CROWDED, Sandbox, decoder_version, op
 from pipelines.slots import Slots
 from pipelines.watcher import OriginalWatcher
 from storage.blobs import Storage
+from storage.catalog.backup_notes import BackupNotes
 from storage.catalog.opening import Catalog
 from storage.errors import CatalogUnavailable, VolumeMissing
 from storage.threads import start_threads
 from worker.adoption import Adoption
+from worker.degradation import (
+    Degradation,
+    now_and_then,
+    resident,
+    watch_backup,
+    watch_log,
+    watch_memory,
+    watch_queue,
+    watch_space,
+    watch_sweep,
+)
 from worker.health import (
     INTAKE_STALLED_AFTER_S,
     OWNER,
+    Check,
     Health,
     check_decoders,
     check_intake,
@@ -43,7 +56,7 @@ from worker.recorder import Recorder
 from worker.retry import classify
 from worker.settings import LEAST_MEMORY_MB, Settings
 from worker.shutdown import Shutdown
-from worker.status import Status
+from worker.status import SWEEP, Status
 from worker.stores import open_stores
 
 log = structlog.get_logger(__name__)
@@ -74,6 +87,8 @@ class App:
     """Turns events into rows and jobs; runs in the background."""
     health: Health
     """Sends heartbeats; runs in the background."""
+    degradation: Degradation
+    """Sees what needs somebody before it stops the worker; runs in the background."""
     adoption: Adoption
     """The listing of originals without a record; the periodic task `adopt` takes its steps."""
     outage_log: OutageLog
@@ -172,6 +187,7 @@ async def open_app(
             shutdown.stopping,
             status,
         )
+        degradation = Degradation(_signs(settings, queue, stores.catalog, stores.blobs, sandbox), status)
         yield App(
             settings=settings,
             queue=queue,
@@ -182,12 +198,30 @@ async def open_app(
             publisher=publisher,
             intake=intake,
             health=health,
+            degradation=degradation,
             adoption=Adoption(stores.blobs, stores.catalog, queue, grace_s=settings.grace),
             outage_log=OutageLog(),
             shutdown=shutdown,
             metrics=metrics,
             status=status,
         )
+
+
+def _signs(
+    settings: Settings, queue: Queue, catalog: Catalog, blobs: Storage, sandbox: Sandbox
+) -> Mapping[str, Check]:
+    database = catalog.database
+    signs = {
+        "memory": watch_memory(lambda: resident() + sandbox.pool.memory(), settings.budget_mb * MIB),
+        "queue": watch_queue(queue.stream),
+        SWEEP: now_and_then(watch_sweep(catalog.sweeps)),
+        "catalog_log": watch_log(database),
+        "space": now_and_then(watch_space(blobs)),
+    }
+    if settings.backup and settings.backup_cron:
+        notes = BackupNotes(database)
+        signs["backup"] = now_and_then(watch_backup(notes, settings.backup_cron, database.now_ms))
+    return signs
 
 
 def _show_sandbox(sandbox: Sandbox, settings: Settings, metrics: WorkerMetrics) -> None:

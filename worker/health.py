@@ -113,7 +113,10 @@ class Health:
                 await self._queue.heartbeats.end(self._instance)
 
     async def _beat(self, detail: str, *, healthy: bool) -> None:
-        await self._queue.heartbeats.beat(self._instance, detail, healthy=healthy, expiry_s=EXPIRY_S)
+        degraded = [f"{sign}: {reason}" for sign, reason in self._status.degraded.items()]
+        await self._queue.heartbeats.beat(
+            self._instance, detail, healthy=healthy, expiry_s=EXPIRY_S, degraded=degraded
+        )
 
     async def close(self) -> None:
         """Delete the heartbeat, so that the worker counts as stopped at once."""

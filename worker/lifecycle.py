@@ -249,7 +249,7 @@ async def in_background(app: App) -> AsyncIterator[None]:
         with suppress(QueueUnavailable):  # at the end it is tried again
             await app.queue.jobs.queues.hand_on_untaken()
 
-    works = [app.intake.run, app.publisher.run, app.health.run, leave]
+    works = [app.intake.run, app.publisher.run, app.health.run, app.degradation.run, leave]
     if app.batch.watcher is not None:
         works.append(app.batch.watcher.run)
     tasks = [asyncio.create_task(_restart_after_failures(work)) for work in works]

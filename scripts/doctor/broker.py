@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storage.catalog.opening import Catalog
+from worker.degradation import long_wait
 from worker.findings import Finding, inspect_redis
 from worker.queue import Queue, QueueUnavailable, Refusal, open_queue
 from worker.queue.refusals import of_another, refusal_of
@@ -68,6 +69,12 @@ async def check_workers(queue: Queue) -> Finding:
     if unhealthy:
         detail = f"{len(unhealthy)} of {len(workers)} unhealthy: {unhealthy[0].detail}"
         return Finding("Workers", "error", detail, "See its log.")
+    if too_long := long_wait(await queue.stream.oldest_age_s()):
+        detail = f"{len(workers)} running, but {too_long}"
+        return Finding("Workers", "warning", detail, "Start more of them, or see in their logs what is slow.")
+    if degraded := [worker for worker in workers if worker.degraded]:
+        detail = f"{len(degraded)} of {len(workers)} degraded: {'; '.join(degraded[0].degraded)}"
+        return Finding("Workers", "warning", detail, "See docs/operations.md, Health.")
     return Finding("Workers", "ok", f"{len(workers)} running; {waits}")
 
 

@@ -18,6 +18,7 @@ from storage.blobs.s3_place import is_s3
 from storage.catalog.opening import Catalog
 from storage.errors import NO_ROOM, FileSystemUnfit, StorageError, StorageFull, VolumeMissing, user
 from storage.paths import barrier, is_there
+from worker.degradation import full
 from worker.findings import Finding
 from worker.settings import Settings
 from worker.stores import NO_CATALOG
@@ -177,9 +178,11 @@ def _check_space(root: Path) -> Iterator[Finding]:
             disks.setdefault(path.stat().st_dev, path)
     for path in disks.values():
         what = "Free space" if path == root else f"Free space of {path.name}/"
-        free = shutil.disk_usage(path).free
-        if free < LITTLE_ROOM:
-            yield Finding(what, "warning", size(free), "Make room: a full disk stops every upload.")
+        usage = shutil.disk_usage(path)
+        free, taken = usage.free, full(usage.used, usage.free)
+        if free < LITTLE_ROOM or taken:
+            detail = f"{size(free)} are free, {taken}" if taken else size(free)
+            yield Finding(what, "warning", detail, "Make room: a full disk stops every upload.")
         else:
             yield Finding(what, "ok", size(free))
 

@@ -13,6 +13,7 @@ from scripts.doctor.broker import NOT_ASKED, RedisReport, check_messages, check_
 from scripts.doctor.files import check_room, check_root, to_be_made, write_probe
 from scripts.terminal import counted
 from storage.blobs.opening import open_blobs, read_owner
+from storage.catalog.backup_notes import BackupNotes
 from storage.catalog.database import check_makeable, is_catalog
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.sqlite_file import (
@@ -34,6 +35,7 @@ from storage.errors import (
 from storage.keys import UPLOADS, shown
 from storage.totals import StorageTotals
 from worker.adoption import ADOPTION, listing_of
+from worker.degradation import bad_copy, old_backup
 from worker.findings import Finding
 from worker.settings import Settings
 
@@ -74,6 +76,8 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
             ):
                 yield finding
             if found := await _check_names(settings, catalog):
+                yield found
+            if found := await _check_backup(settings, catalog):
                 yield found
             swept = await catalog.sweeps.last()
             if swept is not None and swept.stopped:
@@ -129,6 +133,20 @@ async def _check_names(settings: Settings, catalog: Catalog) -> Finding | None:
     detail = f"{count} below uploads/ cannot be announced or adopted; the first is {first}"
     advice = "Rename them: UTF-8, no control characters, at most 1,024 bytes with all folders."
     return Finding("Names", "warning", detail, advice)
+
+
+async def _check_backup(settings: Settings, catalog: Catalog) -> Finding | None:
+    """Whether there is a sound backup that is not old, where workers are to make them."""
+    if not settings.backup or not settings.backup_cron:
+        return None
+    notes, now_ms = BackupNotes(catalog.database), catalog.database.now_ms()
+    made = await notes.last()
+    if made is None:
+        return Finding("Backup", "ok", f"the first one comes to {settings.backup} ({settings.backup_cron})")
+    if problem := bad_copy(await notes.checked()) or old_backup(made, settings.backup_cron, now_ms, now_ms):
+        advice = "See backup_failed in the workers' logs; make one: media backup"
+        return Finding("Backup", "warning", problem, advice)
+    return Finding("Backup", "ok", f"the newest copy is {made.name} in {made.folder}")
 
 
 async def _find_names(settings: Settings) -> tuple[int, str]:

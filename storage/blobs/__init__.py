@@ -71,12 +71,13 @@ class Source:
 class Space:
     """How much room a storage has: bytes in all, bytes that are free for us, and files that may still come.
 
-    `free_files` is None where only bytes count.
+    `free_files` is None where only bytes count. What is neither used nor free for us is reserved for others.
     """
 
     bytes: int
     free_bytes: int
     free_files: int | None
+    used_bytes: int
 
 
 class Open(Protocol):

@@ -160,7 +160,8 @@ class LocalBlobs:
         volume = await _call(os.fstatvfs, self._root.fd)
         block = volume.f_frsize
         free_files = volume.f_favail if volume.f_files else None  # some make room for files as they come
-        return Space(volume.f_blocks * block, volume.f_bavail * block, free_files)
+        used = (volume.f_blocks - volume.f_bfree) * block
+        return Space(volume.f_blocks * block, volume.f_bavail * block, free_files, used)
 
     # -- staged files
 

@@ -112,6 +112,9 @@ class Backend(Protocol):
     async def compact(self) -> int:
         """Make smaller what has grown; returns how many bytes went back to the disk, where it was much."""
 
+    def find_large_log(self) -> str | None:
+        """A warning while a log is large."""
+
     def large_log(self) -> str | None:
         """A warning where a log has become large, once each time that it does."""
 

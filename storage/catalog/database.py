@@ -138,6 +138,10 @@ class Database:
         with self.condition.watched():
             return await self.backend.room()
 
+    def find_large_log(self) -> str | None:
+        """A warning while the log of the catalog is large."""
+        return self.backend.find_large_log()
+
     def large_log(self) -> str | None:
         """A warning where the log of the catalog has become large, once each time that it does."""
         return self.backend.large_log()

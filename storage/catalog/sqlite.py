@@ -212,11 +212,15 @@ class SqliteBackend:
         await self._run(sqlite_file.REWRITE)
         return room.free_bytes
 
+    def find_large_log(self) -> str | None:
+        """A warning while the log beside the catalog is large."""
+        return LARGE_LOG_WARNING if log_bytes(self.condition.file) > LARGE_LOG else None
+
     def large_log(self) -> str | None:
         """A warning where the log beside the catalog has become large, once each time that it does."""
-        large = log_bytes(self.condition.file) > LARGE_LOG
-        reported, self._reported_log = self._reported_log, large
-        return LARGE_LOG_WARNING if large and not reported else None
+        found = self.find_large_log()
+        reported, self._reported_log = self._reported_log, found is not None
+        return None if reported else found
 
     async def room(self) -> FileRoom:
         """How much of the file is used."""

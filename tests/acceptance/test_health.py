@@ -1,5 +1,6 @@
 """The health of a real worker, as probes and `media health` are told it, whatever happens to the worker."""
 
+import asyncio
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from storage.catalog.opening import open_catalog
 from tests.support import pictures
 from tests.support.commands import MEDIA, Ended, media
 from tests.support.ports import free_port
@@ -61,6 +63,17 @@ def health(place: Workplace, *options: str) -> Ended:
     return subprocess.run(
         [MEDIA, "health", *options], env=env, cwd=place.home, capture_output=True, text=True, timeout=30
     )
+
+
+def metrics(place: Workplace) -> str:
+    with urlopen(f"http://{place.settings['MEDIA_METRICS']}/metrics", timeout=10) as answer:
+        page: bytes = answer.read()
+    return page.decode()
+
+
+async def stop_a_sweep(catalog: Path) -> None:
+    async with open_catalog(f"sqlite+aiosqlite:///{catalog}") as opened:
+        await opened.sweeps.note_stop("too many orphans")
 
 
 def is_ready(place: Workplace) -> bool:
@@ -174,13 +187,30 @@ def test_metrics_tell_what_is_ill_by_check(place: Workplace) -> None:
     place.start()
     eventually(lambda: is_ready(place))
 
-    with urlopen(f"http://{place.settings['MEDIA_METRICS']}/metrics", timeout=10) as answer:
-        page = answer.read().decode()
+    page = metrics(place)
 
     assert 'media_health{check="catalog"} 1.0' in page
     assert 'media_health{check="sweep"} 1.0' in page
     assert 'media_degraded{sign="queue"} 0.0' in page
     assert "media_event_loop_lag_seconds_count" in page
+
+
+def test_a_worker_whose_last_sweep_was_stopped_is_degraded_everywhere_and_ready(place: Workplace) -> None:
+    asyncio.run(stop_a_sweep(place.catalog))
+    place.start()
+    eventually(lambda: probed(place, "readyz")[1]["status"] == "degraded")
+    eventually(lambda: 'media_degraded{sign="sweep"} 1.0' in metrics(place))
+
+    code, told = probed(place, "readyz")
+    said = health(place)
+
+    assert (code, told["degraded"]) == (200, {"sweep": "the last one was stopped: too many orphans"})
+    assert 'media_health{check="sweep"} 0.0' in metrics(place)
+    assert (said.returncode, said.stdout) == (
+        0,
+        "degraded: sweep: the last one was stopped: too many orphans\n",
+    )
+    eventually(lambda: "1 of 1 degraded: sweep" in media(place.env(), "doctor").stdout)
 
 
 def test_media_health_costs_little_cpu_and_memory(place: Workplace) -> None:

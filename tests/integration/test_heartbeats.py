@@ -33,6 +33,27 @@ async def test_each_process_is_a_worker_of_its_own_under_whatever_host_name_and_
     assert [living[one].is_here for one in (first, second, ELSEWHERE)] == [True, True, False]
 
 
+async def test_a_heartbeat_says_what_is_degraded_and_doctor_passes_it_on(queue: Queue) -> None:
+    old = ["sweep: the last one was stopped", "space: 90% of its file system are taken"]
+    await queue.heartbeats.beat(ELSEWHERE, "0 events wait", healthy=True, expiry_s=15, degraded=old)
+    await queue.heartbeats.beat(new_instance(), "0 events wait", healthy=True, expiry_s=15)
+
+    found = await check_workers(queue)
+
+    assert found.level == "warning"
+    assert found.detail == f"1 of 2 degraded: {old[0]}; {old[1]}"
+
+
+async def test_doctor_warns_of_an_event_that_waits_long_although_workers_run(queue: Queue) -> None:
+    await queue.heartbeats.beat(ELSEWHERE, "", healthy=True, expiry_s=15)
+    long_ago_ms = await queue.stream.now_ms() - 61_000
+    await queue.redis.xadd("media:uploads", {"event": "{}"}, id=f"{long_ago_ms}-0")
+
+    found = await check_workers(queue)
+
+    assert (found.level, found.detail) == ("warning", "1 running, but the oldest event has waited for 61 s")
+
+
 @pytest.mark.parametrize("body", [b"no JSON", b"[]", b'{"healthy":true}', b"7"])
 async def test_a_heartbeat_that_nobody_can_read_is_that_of_an_unwell_worker(
     queue: Queue, body: bytes

@@ -48,11 +48,15 @@ def new_instance() -> str:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The last heartbeat of a worker: whether it is healthy, and how much waits or what is wrong."""
+    """The last heartbeat of a worker: whether it is healthy, and how much waits or what is wrong.
+
+    `degraded` is what needs somebody although the worker works.
+    """
 
     instance: str
     healthy: bool
     detail: str
+    degraded: tuple[str, ...] = ()
 
     @property
     def is_here(self) -> bool:
@@ -98,9 +102,11 @@ class Heartbeats:
         now, long = time.monotonic(), self._expiry_s * _LONG
         return now - self._last <= long <= now - self._regular_since
 
-    async def beat(self, instance: str, detail: str, *, healthy: bool, expiry_s: float) -> None:
+    async def beat(
+        self, instance: str, detail: str, *, healthy: bool, expiry_s: float, degraded: Sequence[str] = ()
+    ) -> None:
         """Record that a worker lives, for `expiry_s` seconds; remove expired workers from the index."""
-        body = orjson.dumps({"healthy": healthy, "detail": detail})
+        body = orjson.dumps({"healthy": healthy, "detail": detail, "degraded": degraded})
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(self._prefix + instance, body, px=int(expiry_s * 1000))
             pipe.zadd(self._index, {instance: timestamp_ms()})
@@ -156,6 +162,7 @@ def _read(instance: str, body: bytes) -> Heartbeat:
     """A stored heartbeat, which may be from a worker of another version."""
     try:
         said = orjson.loads(body)
-        return Heartbeat(instance, bool(said["healthy"]), str(said["detail"]))
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        degraded = tuple(map(str, said.get("degraded", ())))
+        return Heartbeat(instance, bool(said["healthy"]), str(said["detail"]), degraded)
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return Heartbeat(instance, False, "its heartbeat cannot be read")
