@@ -32,6 +32,7 @@ class Address:
     url: str
     pool: int = POOL
     pooler: bool = False
+    schema: str = ""  # of the server's database; empty: the one that a connection begins with
 
     @classmethod
     def of(cls, where: "Address | str") -> "Address":

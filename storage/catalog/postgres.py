@@ -189,7 +189,7 @@ class PostgresBackend:
         return None
 
     async def copy_to(self, folder: Path, read: Callable[[AsyncConnection], Awaitable[T]]) -> tuple[Path, T]:
-        """A file of rows, which a catalog of either kind can be filled with. Raises: CopyRefused, OSError."""
+        """A file of rows. Raises: CopyRefused, CatalogUnavailable."""
         copy = folder / COPY
         with self.condition.watched():
             async with self.reading(patient=True) as connection:
@@ -285,7 +285,11 @@ def _new_engine(address: Address, servers: Servers, **pooling: object) -> AsyncE
     async def connect(**cached: int) -> Any:  # noqa: ANN401 (the driver's)
         connection = await servers.connect(
             command_timeout=COMMAND_S,
-            server_settings={"application_name": "media-worker", **({} if address.pooler else _KEEPALIVE)},
+            server_settings={
+                "application_name": "media-worker",
+                **({} if address.pooler else _KEEPALIVE),
+                **({"search_path": address.schema} if address.schema else {}),
+            },
             **cached,
         )
         if not address.pooler:

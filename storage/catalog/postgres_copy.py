@@ -6,9 +6,11 @@ its name and columns, then its rows, a line each, then a line with `\\.`; all of
 
 import gzip
 import os
-from collections.abc import AsyncIterator, Mapping
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import Connection, inspect
@@ -18,6 +20,8 @@ from storage.catalog.tables import metadata, totals
 from storage.durable import writes_copies
 from storage.errors import CopyDamaged
 from storage.threads import in_thread
+
+T = TypeVar("T")
 
 COPY = "catalog.rows.gz"
 _END = b"\\.\n"  # no row is written so
@@ -62,7 +66,7 @@ class RowsFile:
         """How many rows of each table are in it. Raises: CopyDamaged, OSError."""
         counts: dict[str, int] = {}
         with self._opened() as packed:
-            while header := await in_thread(packed.readline):
+            while header := await self._read(packed.readline):
                 table = self._header(header)[0]
                 counts[table] = 0
                 async for rows in self._rows(packed):
@@ -75,11 +79,17 @@ class RowsFile:
         Raises: CopyDamaged, OSError.
         """
         with self._opened() as packed:
-            while header := await in_thread(packed.readline):
+            while header := await self._read(packed.readline):
                 yield *self._header(header), self._rows(packed)
 
     def _opened(self) -> gzip.GzipFile:
         return gzip.GzipFile(self._path, "rb")
+
+    async def _read(self, function: Callable[[], T]) -> T:
+        try:
+            return await in_thread(function)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise CopyDamaged(f"the copy {self._path} is damaged: {error}") from error
 
     def _header(self, line: bytes) -> tuple[str, list[str]]:
         try:
@@ -91,7 +101,7 @@ class RowsFile:
     async def _rows(self, packed: gzip.GzipFile) -> AsyncIterator[bytes]:
         ended = False
         while not ended:
-            rows, ended = await in_thread(_read_rows, packed)
+            rows, ended = await self._read(partial(_read_rows, packed))
             if rows:
                 yield rows
             elif not ended:

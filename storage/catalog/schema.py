@@ -88,8 +88,8 @@ def check_newest(found: str | None) -> None:
         raise CatalogTooNew(f"The catalog's schema is {found}, but this program's is {newest()}.")
 
 
-def upgrade(connection: Connection) -> None:
-    """Run the migrations that are missing, in the transaction of `connection`."""
+def upgrade(connection: Connection, to: str = "head") -> None:
+    """Run the migrations that are missing up to one, in the transaction of `connection`."""
     # Imported here because a start on a current catalog needs none of it.
     from alembic import command
     from alembic.config import Config
@@ -97,4 +97,4 @@ def upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)

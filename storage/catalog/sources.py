@@ -38,6 +38,15 @@ class Sources:
                 found |= set((await connection.execute(query)).scalars())
         return frozenset(found)
 
+    async def needed(self, sources: Iterable[str]) -> frozenset[str]:
+        """Those of `sources` that some upload has which is not deleted, nor about to be."""
+        found: set[str] = set()
+        async with self._database.reading() as connection:
+            for page in pages(list(sources)):
+                query = select(uploads.c.source).where(uploads.c.source.in_(page), _ALIVE)
+                found |= set((await connection.execute(query)).scalars())
+        return frozenset(found)
+
     async def read(self, after: str, upto: str | None, limit: int) -> Sequence[str]:
         """The first `limit` originals that were read and are needed, after that key and up to `upto`."""
         wanted = [uploads.c.source > after, uploads.c.bytes.is_not(None), _ALIVE]

@@ -1,0 +1,106 @@
+"""What happened to uploads after a copy of their catalog was made is applied to that copy again.
+
+The events themselves are gone: each comes right behind the newest one that its row has, so that any event
+that still waits in the stream is newer.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import select
+
+from storage.catalog.database import Database
+from storage.catalog.events import GOING, position_of
+from storage.catalog.intake import Event, EventStore
+from storage.catalog.paging import pages
+from storage.catalog.records import DeadLetter, DeletionRequested, Metadata, StreamId, UploadRequested
+from storage.catalog.requeuer import NewJobs
+from storage.catalog.rows import Row
+from storage.catalog.tables import uploads
+from storage.catalog.tokens import count
+
+_LAST = 2**64 - 1
+_NOBODYS = DeadLetter("0-0", "invalid_event", "a restore has found it in a message", b"")
+
+
+@dataclass(frozen=True)
+class LaterState:
+    """How an upload was later: deleted, or announced with this source, recipe and metadata.
+
+    `source` is None where nobody knows it any more; `recipe` where it is the one that the row has.
+    """
+
+    id: UUID
+    deleted: bool
+    source: str | None
+    recipe: str | None = None
+    metadata: Metadata | None = None
+
+
+@dataclass(frozen=True)
+class Trashed:
+    """The original of a deleted upload in the trash: whose, which, and by which claim it was moved there."""
+
+    id: UUID
+    source: str
+    claim: int
+
+
+class Replay:
+    """What is applied to one catalog. Every verb raises CatalogUnavailable."""
+
+    def __init__(self, database: Database, intake: EventStore) -> None:
+        self._database = database
+        self._intake = intake
+
+    async def apply(self, states: Sequence[LaterState]) -> NewJobs:
+        """Queue these uploads as their later states say, to be made or to be deleted, on new jobs."""
+        jobs: dict[str, Sequence[UUID]] = {}
+        for page in pages(list(states)):
+            rows = await self._rows([state.id for state in page])
+            events = [event for state in page for event in _events(rows.get(state.id), state)]
+            jobs |= (await self._intake.take([(event, _NOBODYS) for event in events], [])).jobs
+        return jobs
+
+    async def deleted_later(self, trashed: Sequence[Trashed]) -> Sequence[LaterState]:
+        """Those whose rows do not know of their deletion: it came after the newest claim that they have."""
+        found: list[LaterState] = []
+        for page in pages(list(trashed)):
+            rows = await self._rows([one.id for one in page])
+            for one in page:
+                row = rows.get(one.id)
+                knows = row is None or row["state"] in GOING or row["source"] != one.source
+                if not knows and row is not None and count(one.claim) > count(row["claim"]):
+                    found.append(LaterState(one.id, deleted=True, source=one.source))
+        return found
+
+    async def _rows(self, ids: Sequence[UUID]) -> Mapping[UUID, Row]:
+        query = select(uploads).where(uploads.c.id.in_([str(each) for each in ids]))
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query)).mappings().all()
+        return {UUID(row["id"]): dict(row) for row in found}
+
+
+def _events(row: Row | None, state: LaterState) -> Sequence[Event]:
+    is_gone = row is not None and row["state"] in GOING
+    place = StreamId() if row is None else _next(position_of(row))
+    if state.deleted:
+        deletion = DeletionRequested(_next(place) if row is None else place, state.id)
+        if row is None and state.source is not None:  # it keeps the original from being adopted
+            return [_announcement(place, row, state), deletion]
+        return [] if is_gone else [deletion]
+    return [] if state.source is None else [_announcement(place, row, state)]
+
+
+def _announcement(place: StreamId, row: Row | None, state: LaterState) -> UploadRequested:
+    kept = str(row["recipe"]) if row is not None else "default"
+    return UploadRequested(
+        place, state.id, state.source or "", state.recipe or kept, dict(state.metadata or {})
+    )
+
+
+def _next(position: StreamId) -> StreamId:
+    if position.n < _LAST:
+        return StreamId(position.ms, position.n + 1, position.epoch)
+    return StreamId(position.ms + 1, 0, position.epoch)

@@ -1,0 +1,85 @@
+"""What happened after a copy was made is applied to its rows, before any event that still waits."""
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from storage.catalog.opening import Catalog
+from storage.catalog.records import State
+from storage.catalog.replay import LaterState, Replay, Trashed
+from tests.support.catalogs import CAT, ON_BOTH, SOURCE, delete_event, take, upload, upload_event, work
+
+pytestmark = ON_BOTH
+NEW = UUID("11111111-0000-4000-8000-000000000000")
+
+
+@pytest.fixture
+async def replay(catalog: Catalog) -> Replay:
+    """That of a catalog with one ready upload, announced at 5."""
+    await take(catalog, upload_event(5, colour="red"))
+    await work(catalog)
+    return Replay(catalog.database, catalog.intake)
+
+
+async def test_a_later_deletion_deletes_the_upload_again(catalog: Catalog, replay: Replay) -> None:
+    jobs = await replay.apply([LaterState(CAT, deleted=True, source=SOURCE)])
+
+    assert (await upload(catalog)).state is State.DELETING
+    assert [list(ids) for ids in jobs.values()] == [[CAT]]
+    await work(catalog)
+    assert (await upload(catalog)).state is State.DELETED
+    assert await replay.apply([LaterState(CAT, deleted=True, source=SOURCE)]) == {}
+
+
+async def test_a_later_announcement_checks_the_upload_again_with_its_metadata(
+    catalog: Catalog, replay: Replay
+) -> None:
+    await replay.apply([LaterState(CAT, False, SOURCE, "large", {"colour": "blue"})])
+
+    found = await upload(catalog)
+    assert (found.state, found.recipe, found.metadata) == (State.QUEUED, "large", {"colour": "blue"})
+
+
+async def test_without_a_recipe_that_of_the_row_stays(catalog: Catalog, replay: Replay) -> None:
+    await take(catalog, upload_event(6))
+    await replay.apply([LaterState(CAT, False, SOURCE), LaterState(NEW, False, "uploads/new.jpg")])
+
+    assert [(await upload(catalog, each)).recipe for each in (CAT, NEW)] == ["default", "default"]
+
+
+async def test_a_later_upload_that_was_deleted_leaves_what_keeps_its_original_from_adoption(
+    catalog: Catalog, replay: Replay
+) -> None:
+    await replay.apply([LaterState(NEW, True, "uploads/new.jpg"), LaterState(uuid4(), True, None)])
+    await work(catalog, NEW)
+
+    assert (await upload(catalog, NEW)).state is State.DELETED
+    assert await catalog.sources.known(["uploads/new.jpg"]) == {"uploads/new.jpg"}
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_an_event_that_still_waits_is_newer_than_what_was_applied(
+    catalog: Catalog, replay: Replay, deleted: bool
+) -> None:
+    states = [LaterState(CAT, deleted, SOURCE), LaterState(NEW, deleted, "uploads/new.jpg")]
+    await replay.apply(states)
+    for each in (CAT, NEW):
+        await work(catalog, each)
+
+    await take(catalog, upload_event(6, late=True), upload_event(1, NEW, "uploads/new.jpg", late=True))
+
+    for each in (CAT, NEW):
+        found = await upload(catalog, each)
+        assert (found.state, found.metadata) == (State.QUEUED, {"late": True})
+
+
+async def test_an_original_in_the_trash_tells_of_a_deletion_after_the_newest_claim(
+    catalog: Catalog, replay: Replay
+) -> None:
+    claims = (await upload(catalog)).claims
+    later, earlier = Trashed(CAT, SOURCE, claims + 1), Trashed(CAT, SOURCE, claims)
+
+    assert await replay.deleted_later([later]) == [LaterState(CAT, True, SOURCE)]
+    assert await replay.deleted_later([earlier, Trashed(NEW, SOURCE, 9), Trashed(CAT, "uploads/x", 9)]) == []
+    await take(catalog, delete_event(7))
+    assert await replay.deleted_later([later]) == []

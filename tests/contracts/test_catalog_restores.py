@@ -1,0 +1,209 @@
+"""A copy takes the place of a catalog, of whatever kind: at once, and the old one is kept."""
+
+import re
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select, text
+
+from storage.backups.folder import BackupCopy, BackupFolder
+from storage.backups.making import make_copy
+from storage.backups.restoring import CatalogRestore
+from storage.catalog.address import Address
+from storage.catalog.opening import Catalog, open_catalog
+from storage.catalog.records import State
+from storage.catalog.tables import kv, outbox, uploads, variants
+from storage.errors import CatalogUnavailable, CopyDamaged, CopyRefused
+from tests.support.catalogs import CAT, ON_BOTH, outbox_of, take, upload, upload_event, work
+
+pytestmark = ON_BOTH
+NEW = UUID("11111111-0000-4000-8000-000000000000")
+SAID: dict[str, Any] = {
+    "tab": "a\tb",
+    "lines": "a\nb\\n",
+    "null": None,
+    "text": '"ü',
+    "of postgres": "\\N \\.",
+}
+Rows = list[Sequence[Any]]
+
+
+async def rows(catalog: Catalog) -> dict[str, Rows]:
+    async with catalog.database.reading() as connection:
+        return {
+            table.name: [tuple(row) for row in await connection.execute(query)]
+            for table in (uploads, variants, outbox, kv)
+            for query in [select(table).order_by(*table.primary_key)]
+        }
+
+
+@pytest.fixture
+async def before(catalog: Catalog) -> dict[str, Rows]:
+    """The rows of a catalog with one ready upload and one that waits."""
+    await take(catalog, upload_event(5, **SAID), upload_event(6, uuid4(), "uploads/b.jpg"))
+    await work(catalog)
+    return await rows(catalog)
+
+
+@pytest.fixture
+async def copy(catalog: Catalog, before: dict[str, Rows], tmp_path: Path) -> BackupCopy:
+    folder = BackupFolder(tmp_path / "backup")
+    with folder.alone():
+        return await make_copy(catalog.database, folder, "1.2.3")
+
+
+@pytest.fixture
+async def changed(catalog: Catalog, copy: BackupCopy, catalog_url: str, tmp_path: Path) -> str:
+    """The URL of the catalog, with one upload more than the copy, and closed if it is a file."""
+    await take(catalog, upload_event(7, NEW, "uploads/new.jpg"))
+    await work(catalog, NEW)
+    if not Address(catalog_url).is_file:
+        return catalog_url
+    path = tmp_path / "closed/catalog.db"
+    path.parent.mkdir()
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copy(tmp_path / "catalog.db", path)
+    return f"sqlite+aiosqlite:///{path}"
+
+
+async def test_the_copy_takes_the_place_of_the_catalog_with_all_its_rows(
+    changed: str, copy: BackupCopy, before: dict[str, Rows]
+) -> None:
+    restoring = CatalogRestore(Address(changed), copy)
+    async with restoring.run("20261129T120000", 100):
+        pass
+
+    async with open_catalog(changed, create=False) as catalog:
+        assert await rows(catalog) == before
+        assert (await upload(catalog)).metadata == SAID
+        assert await catalog.outbox.given_seq() == copy.manifest.seq
+        assert await catalog.reports.check_totals() == []
+        assert (await catalog.reports.states())[State.READY] == 1
+    assert "before_restore_20261129t120000" in str(restoring.aside).replace("-", "_").lower()
+
+
+async def test_a_restored_catalog_goes_on_as_any_other(changed: str, copy: BackupCopy) -> None:
+    async with CatalogRestore(Address(changed), copy).run("20261129T120000", 100) as candidate:
+        await candidate.outbox.begin_above(500)
+
+    async with open_catalog(changed, create=False) as catalog:
+        await take(catalog, upload_event(8, NEW, "uploads/new.jpg"), upload_event(9))
+        await work(catalog, NEW)
+        await work(catalog)
+        assert [message.seq for message in await outbox_of(catalog, after=400)] == [501, 502]
+        assert await catalog.reports.check_totals() == []
+        numbers = [row[0] for row in (await rows(catalog))["uploads"]]
+    assert len(set(numbers)) == 3
+
+
+@pytest.mark.sqlite
+async def test_the_old_file_is_kept_whole(changed: str, copy: BackupCopy) -> None:
+    restoring = CatalogRestore(Address(changed), copy)
+    async with restoring.run("20261129T120000", 100):
+        pass
+
+    async with open_catalog(f"sqlite+aiosqlite:///{restoring.aside}", create=False) as old:
+        assert (await upload(old, NEW)).state is State.READY
+    left = sorted(path.name for path in Address(changed).path.parent.iterdir() if "restor" in path.name)
+    assert left == [Path(str(restoring.aside)).name]
+
+
+async def test_each_catalog_that_was_replaced_is_kept(
+    changed: str, copy: BackupCopy, database_kind: str
+) -> None:
+    kept = []
+    for moment in ("20261129T120000", "20261129T120001"):
+        restoring = CatalogRestore(Address(changed), copy)
+        async with restoring.run(moment, 100):
+            pass
+        kept.append(str(restoring.aside))
+
+    assert [await count_uploads(changed, place, database_kind) for place in kept] == [3, 2]
+
+
+async def count_uploads(url: str, place: str, kind: str) -> int:
+    """How many uploads the catalog has that was kept there."""
+    if kind == "sqlite":
+        with closing(sqlite3.connect(place)) as database:
+            return int(database.execute("SELECT count(*) FROM uploads").fetchone()[0])
+    [schema] = re.findall("media_before_restore_[0-9t]*", place)
+    async with open_catalog(url, create=False) as catalog, catalog.database.reading() as connection:
+        return int((await connection.execute(text(f"SELECT count(*) FROM {schema}.uploads"))).scalar_one())
+
+
+async def test_a_restore_that_fails_leaves_the_catalog_as_it_was(changed: str, copy: BackupCopy) -> None:
+    async def fail() -> None:
+        async with CatalogRestore(Address(changed), copy).run("20261129T120000", 100) as candidate:
+            await candidate.outbox.begin_above(500)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        await fail()
+
+    async with open_catalog(changed, create=False) as catalog:
+        assert (await upload(catalog, NEW)).state is State.READY
+        assert await catalog.outbox.given_seq() == 2
+    async with CatalogRestore(Address(changed), copy).run("20261129T120000", 100):
+        pass  # nothing of the one that failed is in its way
+
+
+async def test_a_damaged_copy_leaves_the_catalog_as_it_was(changed: str, copy: BackupCopy) -> None:
+    fewer = {**copy.manifest.rows, "uploads": 7}
+    wrong = replace(copy, manifest=replace(copy.manifest, rows=fewer))
+    copy.file.write_bytes(copy.file.read_bytes()[:-100])
+
+    with pytest.raises((CopyDamaged, CatalogUnavailable)):
+        async with CatalogRestore(Address(changed), wrong).run("20261129T120000", 100) as candidate:
+            await candidate.reports.check_totals()
+
+    async with open_catalog(changed, create=False) as catalog:
+        assert (await upload(catalog, NEW)).state is State.READY
+
+
+@pytest.mark.sqlite
+async def test_a_catalog_that_somebody_has_open_is_not_replaced(changed: str, copy: BackupCopy) -> None:
+    async with open_catalog(changed, create=False) as catalog:
+        with pytest.raises(CatalogUnavailable, match="is in use"):
+            async with CatalogRestore(Address(changed), copy).run("20261129T120000", 100):
+                pass
+        assert (await upload(catalog, NEW)).state is State.READY
+
+
+@pytest.fixture
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path, database_kind: str) -> str:
+    """Where no catalog is yet."""
+    if database_kind == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite+aiosqlite:///{tmp_path}/elsewhere/catalog.db"
+
+
+async def test_where_there_is_no_catalog_the_copy_becomes_it(empty_url: str, copy: BackupCopy) -> None:
+    restoring = CatalogRestore(Address(empty_url), copy)
+    assert await restoring.present_seq() is None
+    async with restoring.run("20261129T120000", 100):
+        pass
+
+    assert restoring.aside is None
+    async with open_catalog(empty_url, create=False) as catalog:
+        assert (await upload(catalog, CAT)).state is State.READY
+
+
+async def test_a_copy_of_a_newer_schema_or_of_another_kind_is_refused(
+    copy: BackupCopy, catalog_url: str, database_kind: str
+) -> None:
+    newer = replace(copy, manifest=replace(copy.manifest, schema="9999"))
+    other = "postgresql://x@h/db" if database_kind == "sqlite" else "sqlite+aiosqlite:///x.db"
+
+    with pytest.raises(CopyRefused, match=r"knows none after 1000: install the version 1\.2\.3"):
+        CatalogRestore(Address(catalog_url), newer).check()
+    with pytest.raises(CopyRefused, match="media migrate-catalog moves it"):
+        CatalogRestore(Address(other), copy).check()
+    CatalogRestore(Address(catalog_url), copy).check()
