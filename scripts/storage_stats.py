@@ -48,7 +48,7 @@ def command(
         elif history:
             _print_history(found, has_room=not is_s3(settings.storage_url))
             if scan and found.drift is not None:
-                _print_drift(found.drift)
+                print_drift(found.drift)
         else:
             print_stored(found)
             _print_days(found)
@@ -174,14 +174,14 @@ def _print_disk(report: StorageReport, *, has_room: bool) -> None:
         if report.sweep.stopped:
             output.print(f"[bold red]A sweep was stopped:[/bold red] {safe(report.sweep.stopped)}")
     if report.drift is not None:
-        _print_drift(report.drift)
+        print_drift(report.drift)
     if report.trash is not None and report.trash.count:
         output.print(f"The trash holds {counted(report.trash.count, 'file')}, {size(report.trash.bytes)}.")
     if has_room:
         _print_room(report)
 
 
-def _print_drift(drift: DriftReport) -> None:
+def print_drift(drift: DriftReport) -> None:
     seen = "now" if drift.origin == "scan" else drift.time
     if drift.areas is not None:
         areas = [(f"{name}/", amount.count, size(amount.bytes)) for name, amount in drift.areas.items()]

@@ -110,11 +110,12 @@ class OutboxPublisher:
             await self._outbox.mark_sent(sent)
 
 
-async def go_on_above(outbox: Outbox, queue: Queue, *, rebuilt: bool = False) -> int | None:
+async def go_on_above(outbox: Outbox, queue: Queue, *, rebuilt: bool = False, least: int = 0) -> int | None:
     """Number the next message above the newest one on the stream: `seq` never goes back, nor after a restore.
 
     If the stream is empty, `seq` begins at the clock (ms since 1970, below 2**53), which is above everything
     counted one by one; but only for a catalog that has sent messages (it may be a backup) or was `rebuilt`.
+    It is above `least` in any case.
 
     Returns the number that `seq` was raised to; None if the catalog's own is high enough.
 
@@ -122,7 +123,7 @@ async def go_on_above(outbox: Outbox, queue: Queue, *, rebuilt: bool = False) ->
     """
     given = await outbox.given_seq()
     newest = await queue.messages.newest_seq()
-    floor = newest or (outbox.now_ms() if given or rebuilt else 0)
+    floor = max(least, newest or (outbox.now_ms() if given or rebuilt else 0))
     if floor <= given:
         return None
     await outbox.begin_above(floor)

@@ -42,7 +42,7 @@ class Plan:
     @property
     def stopped(self) -> str | None:
         """Why the breaker stops this plan; None when it does not."""
-        return _implausible(self.files, self.rows, self.counts.get(Kind.ORPHAN, 0))
+        return implausible(self.files, self.rows, self.counts.get(Kind.ORPHAN, 0))
 
     @property
     def made_at(self) -> float:
@@ -50,7 +50,7 @@ class Plan:
         return datetime.fromisoformat(self.made).timestamp()
 
 
-def _implausible(files: int, rows: int, orphans: int) -> str | None:
+def implausible(files: int, rows: int, orphans: int) -> str | None:
     """Why a plan with so many of each must not be applied without a person's word; None when it may."""
     if orphans and not rows:
         return (

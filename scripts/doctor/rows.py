@@ -234,7 +234,7 @@ def _remedy(error: Exception, path: Path) -> str:
 
 def _cure(path: Path) -> str:
     return (
-        "Stop the workers, and keep the damaged file. Restore a backup. Without one, save what can be read "
+        "Stop the workers, and restore a backup (media restore). Without one, save what can be read "
         f"(sqlite3 {path} .recover | sqlite3 new.db, with the program of the package sqlite3, here or on "
         "another machine) and put new.db in its place; if that fails: media rebuild."
     )

@@ -92,10 +92,10 @@ def test_older_copies_go_where_it_is_asked(place: Workplace) -> None:
     assert [str(copy.path) for copy in copies(place)] == [done["copy"]]
 
 
-@pytest.mark.parametrize("call", range(1, 14))
+@pytest.mark.parametrize("step", range(1, 15))
 @pytest.mark.rotating(3)
-async def test_a_backup_that_is_killed_leaves_a_whole_copy_or_none(place: Workplace, call: int) -> None:
-    killed = media({**place.env(), **dying_at(call)}, "backup", place.home / "backup", "--files")
+async def test_a_backup_that_is_killed_leaves_a_whole_copy_or_none(place: Workplace, step: int) -> None:
+    killed = media({**place.env(), **dying_at(step)}, "backup", place.home / "backup", "--files")
     left = copies(place)
     for copy in left:
         await check_copy(copy)

@@ -88,8 +88,13 @@ class Chaos:
         self._workers: list[ForkedWorker] = []
         self._in_full = in_full
 
-    def run(self, *, uploads: int, seconds: float, workers: int) -> Report:
-        """Send so many uploads in so many seconds, with a fault every second; gives what came of it."""
+    def run(
+        self, *, uploads: int, seconds: float, workers: int, beside: Callable[[], None] = lambda: None
+    ) -> Report:
+        """Send so many uploads in so many seconds, with a fault every second; gives what came of it.
+
+        That goes on until `beside`, which is done meanwhile, has ended.
+        """
         began = time.monotonic()
         self._workers = [self._start_worker() for _ in range(workers)]
         self._warm_up()
@@ -97,12 +102,17 @@ class Chaos:
         luck = random.Random(self._random.random())
         app = threading.Thread(target=self._send_all, args=(uploads, seconds * 0.9, luck), daemon=True)
         app.start()
-        while time.monotonic() - began < seconds or app.is_alive():
+        errors: list[BaseException] = []
+        other = threading.Thread(target=_caught(beside, errors), daemon=True)
+        other.start()
+        while time.monotonic() - began < seconds or app.is_alive() or other.is_alive():
             self._strike()
             time.sleep(self._random.uniform(0.2, 0.6))  # with what it takes itself, a fault a second
             if time.monotonic() - began > len(self.report.memory_kib) * seconds / 40:
                 self._measure()
         app.join()
+        if errors:
+            raise errors[0]
         self._make_peace()
         self._settle()
         self.report.seconds = time.monotonic() - began
@@ -372,8 +382,11 @@ def run_chaos(
     catalog: str = "sqlite",
     storage: str = "files",
     fork_server: ForkServer | None = None,
+    beside: Callable[[FaultPlace], None] = lambda _: None,
 ) -> Report:
     """Chaos from its beginning to its end; `in_full` with sweeps, and with a Redis that forgets everything.
+
+    It goes on until what is done `beside` it has ended.
 
     Fails with all that is wrong at the end.
     """
@@ -398,13 +411,25 @@ def run_chaos(
         stack.callback(place.close)
         chaos = Chaos(place, server, proxy, outages, chance, in_full=in_full)
         try:
-            report = chaos.run(uploads=uploads, seconds=seconds, workers=workers)
+            report = chaos.run(
+                uploads=uploads, seconds=seconds, workers=workers, beside=lambda: beside(place)
+            )
         finally:
             _keep_logs(place, home / "logs")
         left = place.database.rows("SELECT count(*) AS number FROM outbox WHERE sent_ms IS NULL")
         assert left == [{"number": 0}]
         eventually(lambda: not any(processes.lives(worker.pid) for worker in place.workers))
         return report
+
+
+def _caught(work: Callable[[], None], errors: list[BaseException]) -> Callable[[], None]:
+    def catch() -> None:
+        try:
+            work()
+        except BaseException as error:  # for the thread that waits for this one
+            errors.append(error)
+
+    return catch
 
 
 def _id(source: str) -> str:

@@ -1,17 +1,19 @@
-"""A command that dies, as by SIGKILL, right before the n-th of its calls that change files."""
+"""A command that dies, as by SIGKILL, right before the n-th step that changes files or the catalog."""
 
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from sqlalchemy import Engine, event
 
 CALLS = ("fsync", "link", "mkdir", "rename", "replace", "unlink")
 DIED = 137
 _VARIABLE = "TESTS_DIES_AT"
 
 
-def dying_at(call: int) -> Mapping[str, str]:
-    """What a command's environment has beside its settings so that it dies at that call, from 1."""
-    return {_VARIABLE: str(call)}
+def dying_at(step: int) -> Mapping[str, str]:
+    """What a command's environment has beside its settings so that it dies at that step, from 1."""
+    return {_VARIABLE: str(step)}
 
 
 def arm() -> None:
@@ -20,15 +22,19 @@ def arm() -> None:
     if not left:
         return
 
+    def step(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os._exit(DIED)
+
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **more: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                os._exit(DIED)
+            step()
             return real(*args, **more)
 
         return call
 
     for name in CALLS:
         setattr(os, name, counted(getattr(os, name)))
+    event.listen(Engine, "commit", step)

@@ -47,6 +47,16 @@ class Messages:
         messages = [_message(fields) for _, fields in newest]
         return [_identity(message) for message in messages if message.get("type") != _UNKEPT]
 
+    async def above(self, seq: int, after: str) -> tuple[Sequence[dict[str, Any]], str | None]:
+        """The messages with a greater `seq` among the next ones behind the ID `after` (`0`: from the first).
+
+        With the ID to go on from; None: there are no more.
+        """
+        entries = await self._redis.xrange(self.name, min=f"({after}", count=_NEWEST)
+        messages = [_message(fields) for _, fields in entries]
+        last = entries[-1][0].decode() if entries else None
+        return [message for message in messages if _seq(message) > seq], last
+
     async def last_id(self) -> str:
         """The ID of the newest message, to read from there on; `0` when there is none."""
         newest = await self._redis.xrevrange(self.name, count=1)

@@ -1,0 +1,186 @@
+"""`media restore`: a copy of the catalog becomes the catalog again, with what happened since."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.filesize import decimal as size
+
+from pipelines.stats.report import DriftReport
+from pipelines.sweep.plan import implausible
+from scripts.progress import Progress
+from scripts.storage_stats import print_drift, scanned
+from scripts.targets import require_no_worker
+from scripts.terminal import AsJson, CommandError, counted, output, print_error, print_json, run, safe
+from storage.backups.folder import BackupCopy
+from storage.backups.making import check_copy
+from storage.blobs.opening import read_owner
+from storage.keys import shown
+from worker.queue import open_queue
+from worker.restoring import Restore, Restored, choose_copy, later_states
+from worker.settings import Settings
+
+_SHOWN = 20  # originals that could not be brought back
+
+
+def command(
+    copy: Annotated[
+        Path | None,
+        typer.Argument(metavar="COPY", help="A copy, or the folder of copies; default: MEDIA_BACKUP."),
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The newest copy from before: 2026-11-21T10:00.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check it, and say what would be.")] = False,
+    adopt_root: Annotated[
+        bool, typer.Option("--adopt-root", help="Take a storage without a marker whose files fit.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a copy in the place of the catalog, once every worker is stopped. The old one is kept.
+
+    Deletions and announcements that came after the copy are applied again, as far as messages and trash tell
+    of them; originals that the storage has lost come back from the backup.
+    """
+
+    async def body(settings: Settings) -> int:
+        chosen = _choose(settings, copy, at)
+        await check_copy(chosen)
+        if dry_run:
+            await _say_what_would_be(settings, chosen, adopt_root=adopt_root, as_json=as_json)
+            return 0
+        done = await restore(settings, chosen, adopt_root=adopt_root)
+        drift = await scanned(settings)
+        outlook = Outlook(done, drift)
+        if as_json:
+            print_json(outlook.document())
+        else:
+            outlook.report()
+        return 1 if done.refused else 0
+
+    run(body)
+
+
+def _choose(settings: Settings, place: Path | None, at: str | None) -> BackupCopy:
+    folder = place or settings.backup_folder
+    if folder is None:
+        raise CommandError("Name the copy, or set MEDIA_BACKUP.", code=2)
+    try:
+        moment = None if at is None else datetime.fromisoformat(at).astimezone(UTC)
+    except ValueError as error:
+        raise CommandError(f"--at {at} is no time; write 2026-11-21T10:00, in local time.", code=2) from error
+    return choose_copy(folder.absolute(), moment, read_owner(settings.storage_url))
+
+
+async def restore(settings: Settings, copy: BackupCopy, *, adopt_root: bool = False) -> Restored:
+    """Restore that copy while no worker runs. Raises: CommandError, StorageError, QueueUnavailable."""
+    await require_no_worker(settings)
+    async with open_queue(settings) as queue:
+        restoring = Restore(settings, copy, queue, adopt_root=adopt_root)
+        with Progress("originals", None) as progress:
+            return await restoring.run(
+                lambda _, count: progress.advance(count), lambda: require_no_worker(settings)
+            )
+
+
+async def _say_what_would_be(
+    settings: Settings, copy: BackupCopy, *, adopt_root: bool, as_json: bool
+) -> None:
+    await require_no_worker(settings)
+    async with open_queue(settings) as queue:
+        await Restore(settings, copy, queue, adopt_root=adopt_root).check()
+        states = await later_states(queue, copy.manifest.seq)
+    deleted = sum(state.deleted for state in states)
+    if as_json:
+        later = {"deleted": deleted, "announced": len(states) - deleted}
+        print_json({**_identity(copy), "dry_run": True, **later})
+        return
+    _print_copy("Would restore", copy)
+    output.print(
+        f"Messages tell of {counted(deleted, 'deletion')} and "
+        f"{counted(len(states) - deleted, 'announcement')} since then, which would be applied again. "
+        "Nothing was written."
+    )
+
+
+def _identity(copy: BackupCopy) -> dict[str, Any]:
+    manifest = copy.manifest
+    moment = manifest.time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"copy": str(copy.path), "time": moment, "catalog": manifest.catalog, "uploads": manifest.uploads}
+
+
+def _print_copy(verb: str, copy: BackupCopy) -> None:
+    uploads = counted(sum(copy.manifest.uploads.values()), "upload")
+    moment = copy.manifest.time.isoformat(timespec="seconds")
+    output.print(f"{verb} {safe(copy.path)}, of {moment}: {uploads}, {size(copy.manifest.bytes)}.")
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a restore has done, and what is left to do."""
+
+    done: Restored
+    drift: DriftReport
+
+    def document(self) -> dict[str, Any]:
+        names = ("seq", "deleted", "announced", "adopted", "originals", "root_adopted", "aside", "refused")
+        return {
+            **_identity(self.done.copy),
+            **{name: getattr(self.done, name) for name in names},
+            "drift": self.drift,
+            "breaker": self.breaker,
+            "next": self.next_steps(),
+        }
+
+    @property
+    def breaker(self) -> str | None:
+        """Why the next sweep would be stopped; None where it would not."""
+        orphans = sum(self._count(kind) for kind in ("orphan", "young"))
+        return implausible(self.drift.disk.count, self.drift.catalog.count, orphans)
+
+    def _count(self, kind: str) -> int:
+        found = self.drift.findings.get(kind)
+        return found.count if found else 0
+
+    def next_steps(self) -> Sequence[str]:
+        """What to do next, in order."""
+        steps = ["Start the workers."]
+        if missing := self._count("missing"):
+            steps.append(f"{counted(missing, 'variant')} have to be made again: media reprocess --missing")
+        if lost := self._count("lost"):
+            steps.append(
+                f"{counted(lost, 'original')} of ready uploads are not there: bring them back into uploads/, "
+                "from another backup"
+            )
+        if self.breaker:
+            steps.append(
+                f"The next sweep will be stopped, rightly: {self.breaker}. They are variants of uploads that "
+                "came after the copy. When no upload waits any more, and the plan of media sweep is right: "
+                "media sweep apply PLAN --force"
+            )
+        if self.done.aside:
+            steps.append(f"The old catalog is {self.done.aside}: remove it when all is well.")
+        return steps
+
+    def report(self) -> None:
+        """Say it to people."""
+        done = self.done
+        _print_copy("Restored", done.copy)
+        output.print(
+            f"Applied again: {counted(done.deleted, 'deletion')}, {counted(done.announced, 'announcement')}; "
+            f"brought back {counted(done.originals, 'original')}, adopted {done.adopted}. "
+            f"Messages go on above seq {done.seq}."
+        )
+        for key, reason in list(done.refused.items())[:_SHOWN]:
+            print_error(f"{shown(key)} was not brought back: {reason}")
+        print_drift(self.drift)
+        output.print("[bold]Next[/bold]")
+        for step in self.next_steps():
+            output.print(f"- {safe(step)}")
+
+
+if __name__ == "__main__":
+    typer.run(command)

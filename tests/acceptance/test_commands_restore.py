@@ -1,0 +1,383 @@
+"""`media restore`: a copy becomes the catalog again, and nothing that happened since is undone."""
+
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import pytest
+
+from scripts.redis_server import RedisServer
+from storage.backups.folder import BackupFolder
+from tests.support import pictures
+from tests.support.commands import Ended, document, media
+from tests.support.damage import settle, zero
+from tests.support.dying import DIED, dying_at
+from tests.support.workplace import Answer, Workplace, database_on
+
+EARLY = [f"uploads/early/{number}.jpg" for number in range(3)]
+LATE = [f"uploads/late/{number}.jpg" for number in range(3)]
+OWN_ID = "6f1c0000-0000-4000-8000-000000000000"
+
+
+def id_of(source: str) -> str:
+    return str(uuid5(NAMESPACE_URL, f"media:{source}"))
+
+
+def burst(place: Workplace) -> None:
+    ended = place.run("media", "--burst")
+    assert ended.returncode == 0, ended.stderr
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An installation as its files and its Redis were."""
+
+    home: Path
+    owner: bytes
+    messages: list[tuple[bytes, dict[Any, Any]]]
+
+
+@pytest.fixture(scope="module")
+def prepared(redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Some uploads, a backup of them and of their originals, and then others; made once, for copying."""
+    home = tmp_path_factory.mktemp("prepared")
+    made = Workplace(home, database_on(redis_server.url), migrated, MEDIA_DELETE_ORIGINALS="1")
+    made.send_all({"source": made.put(source, pictures.small(n))} for n, source in enumerate(EARLY))
+    burst(made)
+    assert media(made.env(), "backup", home / "backup", "--files").returncode == 0
+    made.send({"delete": id_of(EARLY[0]), "original": True})
+    made.send({"source": made.put(LATE[0], pictures.small(10)), "id": OWN_ID, "metadata": {"a": 1}})
+    made.send({"source": made.put(LATE[1], pictures.small(11))})
+    burst(made)
+    made.send({"delete": id_of(LATE[1])})
+    burst(made)
+    settle(made.catalog)
+    owner: Any = made.redis.get("media:uploads:catalog")
+    messages: Any = made.redis.xrange("media:events")
+    made.close()
+    return Prepared(home, owner, messages)
+
+
+@pytest.fixture
+def place(prepared: Prepared, redis_server: RedisServer, tmp_path: Path) -> Iterator[Workplace]:
+    """A workplace that is as it was prepared."""
+    home = Path(shutil.copytree(prepared.home, tmp_path / "here"))
+    settings = {"MEDIA_DELETE_ORIGINALS": "1", "MEDIA_BACKUP": str(home / "backup")}
+    workplace = Workplace(home, database_on(redis_server.url), **settings)
+    workplace.redis.set("media:uploads:catalog", prepared.owner)
+    for entry_id, fields in prepared.messages:
+        workplace.redis.xadd("media:events", fields, id=entry_id)
+    yield workplace
+    workplace.close()
+
+
+def restore(place: Workplace, *words: str, **settings: str) -> Ended:
+    return media(place.env(**settings), "restore", *words)
+
+
+def uploads(place: Workplace) -> dict[str, tuple[str, str, Any]]:
+    """By source: id, state and metadata."""
+    found = place.database.rows("SELECT source, id, state, metadata FROM uploads")
+    return {row["source"]: (row["id"], row["state"], json.loads(row["metadata"])) for row in found}
+
+
+def states(place: Workplace) -> dict[str, str]:
+    return {source: state for source, (_, state, _) in uploads(place).items()}
+
+
+def keys_of(place: Workplace) -> list[bytes]:
+    found: Any = place.redis.keys()
+    return sorted(found)
+
+
+def numbered(place: Workplace) -> list[Answer]:
+    """All messages that apps have ever had."""
+    entries: Any = place.redis.xrange("media:events")
+    return [json.loads(fields[b"event"]) for _, fields in entries]
+
+
+def settled(place: Workplace) -> None:
+    """Let workers do whatever is left, and make missing variants again."""
+    burst(place)
+    assert media(place.env(), "reprocess", "--missing").returncode == 0
+    burst(place)
+
+
+def test_what_came_after_the_copy_is_there_again_and_what_was_deleted_is_not(place: Workplace) -> None:
+    done = document(restore(place, "--json"))
+    settled(place)
+
+    assert (done["deleted"], done["announced"]) == (2, 1)
+    assert uploads(place) == {
+        EARLY[0]: (id_of(EARLY[0]), "deleted", {}),
+        EARLY[1]: (id_of(EARLY[1]), "ready", {}),
+        EARLY[2]: (id_of(EARLY[2]), "ready", {}),
+        LATE[0]: (OWN_ID, "ready", {"a": 1}),
+        LATE[1]: (id_of(LATE[1]), "deleted", {}),
+    }
+    assert not (place.root / EARLY[0]).exists()
+    assert place.check().states == {"deleted": 2, "ready": 3}
+
+
+def test_no_number_of_a_message_is_given_twice(place: Workplace) -> None:
+    before = max(message["seq"] for message in numbered(place))
+
+    done = document(restore(place, "--json"))
+    settled(place)
+
+    messages = numbered(place)
+    by_seq = {message["seq"]: (message["id"], message["type"], message["time"]) for message in messages}
+    assert done["seq"] == before
+    assert len(messages) == len({*by_seq})
+    assert any(seq > before for seq in by_seq)
+
+
+def test_a_deletion_that_no_message_tells_of_is_known_by_the_trash(place: Workplace) -> None:
+    place.redis.delete("media:events")
+
+    done = document(restore(place, "--json"))
+    settled(place)
+
+    assert (done["deleted"], done["adopted"]) == (1, 2)
+    found = uploads(place)
+    assert found[EARLY[0]][1] == "deleted"
+    assert found[LATE[0]] == (id_of(LATE[0]), "ready", {})  # its id and metadata are lost with the message
+    assert not (place.root / EARLY[0]).exists()
+
+
+def test_an_event_that_still_waits_is_taken_after_the_restore(place: Workplace) -> None:
+    place.send({"source": EARLY[1], "metadata": {"later": True}})
+    place.send({"source": place.put(LATE[2], pictures.small(12)), "metadata": {"new": True}})
+
+    assert restore(place).returncode == 0
+    settled(place)
+
+    assert (uploads(place)[EARLY[1]][2], uploads(place)[LATE[2]][2]) == ({"later": True}, {"new": True})
+
+
+@pytest.fixture
+def elsewhere(place: Workplace, redis_server: RedisServer) -> Iterator[Workplace]:
+    """Another machine: another folder, an empty Redis, and the folder of copies."""
+    other = Workplace(place.home / "elsewhere", database_on(redis_server.url))
+    shutil.rmtree(other.root, ignore_errors=True)
+    other.settings |= place.settings
+    yield other
+    other.close()
+
+
+def variants(place: Workplace) -> set[str]:
+    query = "SELECT key FROM variants WHERE superseded_ms IS NULL"
+    return {row["key"] for row in place.database.rows(query)}
+
+
+def test_everything_that_was_ready_is_ready_on_another_machine(
+    place: Workplace, elsewhere: Workplace
+) -> None:
+    [copy] = BackupFolder(place.home / "backup").copies()
+    with closing(sqlite3.connect(copy.file)) as saved:
+        keys = {key for (key,) in saved.execute("SELECT key FROM variants")}
+    elsewhere.root.mkdir(parents=True)
+    refused = restore(elsewhere)
+
+    done = document(restore(elsewhere, "--adopt-root", "--json"))
+    settled(elsewhere)
+
+    assert refused.returncode == 1
+    assert "say --adopt-root" in " ".join(refused.stderr.split())
+    assert (done["originals"], done["root_adopted"], done["aside"]) == (3, True, None)
+    assert done["seq"] > 10**12  # by the clock: nobody there knows what was sent
+    assert {source: state for source, (_, state, _) in uploads(elsewhere).items()} == dict.fromkeys(
+        EARLY, "ready"
+    )
+    assert variants(elsewhere) == keys
+    assert {str(path.relative_to(elsewhere.root)) for path in elsewhere.root.glob("variants/*/*/*")} == keys
+
+
+def test_a_storage_whose_files_do_not_fit_is_not_taken(place: Workplace, elsewhere: Workplace) -> None:
+    shutil.rmtree(place.home / "backup/files")
+    elsewhere.put("uploads/other.jpg", pictures.small(1))
+
+    ended = restore(elsewhere, "--adopt-root")
+
+    assert ended.returncode == 1
+    assert "do not fit the copy: of 3 originals" in " ".join(ended.stderr.split())
+    assert not elsewhere.catalog.exists()
+    assert not (elsewhere.root / ".media-root.json").exists()
+
+
+def test_an_upload_that_was_deleted_before_the_copy_does_not_come_back(
+    place: Workplace, elsewhere: Workplace
+) -> None:
+    assert media(place.env(), "backup").returncode == 0
+    elsewhere.root.mkdir(parents=True)
+
+    assert restore(elsewhere, "--adopt-root").returncode == 0
+    settled(elsewhere)
+
+    assert not (elsewhere.root / EARLY[0]).exists()  # although the backup still has it
+    assert uploads(elsewhere)[EARLY[0]][1] == "deleted"
+
+
+def test_a_restore_beside_a_worker_or_an_open_catalog_is_refused(place: Workplace) -> None:
+    worker = place.start()
+    beside_worker = restore(place)
+    worker.stop()
+    with closing(sqlite3.connect(place.catalog)) as opened:
+        opened.execute("SELECT count(*) FROM uploads").fetchone()
+        beside_reader = restore(place)
+
+    assert (beside_worker.returncode, beside_reader.returncode) == (1, 1)
+    assert "stop every worker first" in beside_worker.stderr
+    assert "is in use" in beside_reader.stderr
+    assert uploads(place)[EARLY[0]][1] == "deleted"  # the old one
+    assert list(place.home.glob("*restor*")) == []
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_dry_run_says_what_would_be_and_writes_nothing(place: Workplace) -> None:
+    settle(place.catalog)
+    before, keys = tree(place.home), keys_of(place)
+
+    done = document(restore(place, "--dry-run", "--json"))
+    said = restore(place, "--dry-run").stdout
+
+    assert (done["dry_run"], done["deleted"], done["announced"]) == (True, 2, 1)
+    assert "Nothing was written" in said
+    assert tree(place.home) == before
+    assert keys_of(place) == keys
+
+
+def test_the_copy_is_the_newest_from_before_a_time(place: Workplace) -> None:
+    [first] = BackupFolder(place.home / "backup").copies()
+    time.sleep(1.1 - time.time() % 1)  # of another second
+    assert media(place.env(), "backup").returncode == 0
+
+    at = first.manifest.time.isoformat()
+    chosen = [
+        document(restore(place, *words, "--dry-run", "--json"))["copy"]
+        for words in (["--at", at], [], [str(first.path)])
+    ]
+    too_early = restore(place, "--at", "2001-01-01")
+    nonsense = restore(place, "--at", "yesterday")
+
+    assert (chosen[0] == chosen[2] == str(first.path), chosen[1] != str(first.path)) == (True, True)
+    assert "has no copy from before that time" in " ".join(too_early.stderr.split())
+    assert (too_early.returncode, nonsense.returncode) == (1, 2)
+
+
+def damaged(place: Workplace) -> None:
+    [copy] = BackupFolder(place.home / "backup").copies()
+    zero(copy.file, 3)
+
+
+def of_another(place: Workplace) -> None:
+    (place.root / ".media-root.json").write_text('{"catalog": "another", "version": 1}')
+
+
+def taken(place: Workplace) -> None:
+    place.redis.set("media:uploads:catalog", "another")
+
+
+REFUSED: list[tuple[Callable[[Workplace], None] | None, list[str], str]] = [
+    (damaged, [], "is not what it was when it was made"),
+    (of_another, [], "the storage belongs to another"),
+    (taken, [], "belongs to the catalog another"),
+    (None, ["nowhere"], "is no copy, and has none in it"),
+]
+
+
+@pytest.mark.parametrize(("prepare", "words", "said"), REFUSED)
+@pytest.mark.rotating(2)
+def test_what_cannot_be_restored_is_named_and_the_catalog_stays(
+    place: Workplace, prepare: Callable[[Workplace], None] | None, words: list[str], said: str
+) -> None:
+    before = uploads(place)
+    if prepare is not None:
+        prepare(place)
+
+    ended = restore(place, *words)
+
+    assert (ended.returncode, said in " ".join(ended.stderr.split())) == (1, True), ended.stderr
+    assert uploads(place) == before
+
+
+def test_a_damaged_catalog_is_replaced_and_kept(place: Workplace) -> None:
+    settle(place.catalog)
+    for page in range(2, 12):
+        zero(place.catalog, page)
+
+    done = document(restore(place, "--json"))
+    settled(place)
+
+    assert done["seq"] > 10**12  # by the clock: what it had given cannot be read
+    assert uploads(place)[LATE[0]] == (OWN_ID, "ready", {"a": 1})
+    assert Path(done["aside"]).is_file()
+
+
+@pytest.mark.parametrize("step", range(1, 33))
+@pytest.mark.rotating(3)
+def test_a_restore_that_is_killed_leaves_the_old_catalog_or_the_new_one(place: Workplace, step: int) -> None:
+    old, before = uploads(place), states(place)
+    killed = media({**place.env(), **dying_at(step)}, "restore")
+    left = uploads(place)
+    is_new = left[EARLY[0]][1] == "deleting"
+    assert is_new or left == old
+
+    again = restore(place)
+    settled(place)
+
+    assert killed.returncode == DIED
+    assert again.returncode == 0, again.stderr
+    assert states(place) == before
+    messages = numbered(place)
+    assert len({message["seq"] for message in messages}) == len(messages)
+    assert list(place.home.glob("catalog.db.restoring*")) == []
+
+
+def test_people_are_told_what_was_done_and_what_comes_next(place: Workplace) -> None:
+    for number in range(110):
+        orphan = place.root / f"variants/ab/cd/abcd{number:04}-0000-4000-8000-000000000000.jpg"
+        orphan.parent.mkdir(parents=True, exist_ok=True)
+        orphan.write_bytes(b"nobody's")
+
+    said = " ".join(restore(place).stdout.split())
+
+    assert "Applied again: 2 deletions, 1 announcement" in said
+    assert "Start the workers." in said
+    assert "media reprocess --missing" in said
+    assert "The next sweep will be stopped" in said
+    assert "media sweep apply PLAN --force" in said
+    assert "The old catalog is" in said
+
+
+def test_a_catalog_in_postgres_is_restored_by_the_same_command(
+    workplace: Workplace, postgres_catalog_url: str
+) -> None:
+    place, url = workplace, postgres_catalog_url
+    place.settings |= {"MEDIA_CATALOG_URL": url, "MEDIA_BACKUP": str(place.home / "backup")}
+    place.send_all({"source": place.put(source, pictures.small(n))} for n, source in enumerate(EARLY))
+    burst(place)
+    assert media(place.env(), "backup").returncode == 0
+    place.send({"delete": id_of(EARLY[0])})
+    place.send({"source": place.put(LATE[0], pictures.small(10)), "metadata": {"a": 1}})
+    burst(place)
+
+    done = document(restore(place, "--json"))
+    settled(place)
+
+    assert (done["deleted"], done["announced"]) == (1, 1)
+    assert "media_before_restore_" in done["aside"]
+    report = document(media(place.env(), "stats", "--json"))
+    assert (report["uploads"]["ready"], report["uploads"]["deleted"]) == (3, 1)
+    messages = numbered(place)
+    assert len({message["seq"] for message in messages}) == len(messages)

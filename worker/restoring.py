@@ -1,0 +1,252 @@
+"""A restore: a copy becomes the catalog, and what happened since it was made is applied to it again.
+
+All of it is done to the copy beside the old catalog, while no worker runs; then it takes that one's place.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from storage import keys
+from storage.backups.folder import FILES, BackupCopy, BackupFolder
+from storage.backups.manifest import MANIFEST, read_manifest
+from storage.backups.restoring import CatalogRestore
+from storage.backups.returning import fits, give_back
+from storage.blobs import Existence, Storage
+from storage.blobs.opening import open_blobs
+from storage.blobs.owners import check_owner
+from storage.catalog.opening import Catalog
+from storage.catalog.replay import LaterState, Replay, Trashed
+from storage.catalog.requeuer import NewJobs
+from storage.errors import CopyRefused, KeyRefused, RootMismatch
+from worker.adoption import REBUILD, Adoption, Listing
+from worker.publisher import go_on_above
+from worker.queue import Queue
+from worker.settings import Settings
+
+_REFUSED = ("invalid_event", "unknown_recipe")  # what an event that was refused is answered with
+
+
+@dataclass
+class Restored:
+    """What a restore has done: uploads that were deleted and announced again, originals that were brought
+    back and adopted, and where the old catalog is.
+    """
+
+    copy: BackupCopy
+    seq: int = 0  # the next message has a greater one
+    deleted: int = 0
+    announced: int = 0
+    originals: int = 0
+    adopted: int = 0
+    root_adopted: bool = False
+    aside: str | None = None
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def choose_copy(place: Path, at: datetime | None, catalog: str | None) -> BackupCopy:
+    """The copy at `place`, or the newest one in that folder, made up to then, of `catalog` if it is known.
+
+    Raises: CopyRefused, CopyDamaged, OSError.
+    """
+    if (place / MANIFEST).is_file():
+        copies: Sequence[BackupCopy] = [BackupCopy(place, read_manifest(place))]
+    else:
+        copies = BackupFolder(place).copies()
+    if not copies:
+        raise CopyRefused(f"{place} is no copy, and has none in it")
+    found = [copy for copy in copies if at is None or copy.manifest.time <= at]
+    if not found:
+        oldest = min(copy.manifest.time for copy in copies)
+        raise CopyRefused(f"{place} has no copy from before that time: its oldest is of {oldest.isoformat()}")
+    ours = [copy for copy in found if catalog in (None, copy.manifest.catalog)]
+    if not ours:
+        raise CopyRefused(f"{place} has copies of other catalogs alone, and the storage belongs to {catalog}")
+    if len({copy.manifest.catalog for copy in ours}) > 1:
+        raise CopyRefused(f"{place} has copies of several catalogs: name the copy itself")
+    return ours[0]
+
+
+async def later_states(queue: Queue, seq: int) -> Sequence[LaterState]:
+    """How uploads were by the messages after that one, each once. Raises: QueueUnavailable."""
+    found: dict[UUID, LaterState] = {}
+    after: str | None = "0"
+    while after is not None:
+        messages, after = await queue.messages.above(seq, after)
+        for message in messages:
+            if (state := _state_of(message, found)) is not None:
+                found.pop(state.id, None)  # the newest comes last
+                found[state.id] = state
+    return list(found.values())
+
+
+def _state_of(message: dict[str, Any], known: dict[UUID, LaterState]) -> LaterState | None:
+    """The state that a message tells of; None where it is about no upload."""
+    try:
+        upload_id, source = UUID(str(message["id"])), message["source"]
+        if source is not None:
+            keys.source_key(str(source))
+    except (KeyError, ValueError, KeyRefused):
+        return None
+    match message["type"]:
+        case "upload.deleted":
+            before = known.get(upload_id)
+            return LaterState(upload_id, deleted=True, source=source or (before.source if before else None))
+        case "upload.failed" if _was_refused(message):
+            return None
+        case "upload.ready" | "upload.failed" if isinstance(source, str):
+            metadata = message.get("metadata")
+            metadata = metadata if isinstance(metadata, dict) else {}
+            recipe = message.get("recipe")
+            recipe = recipe if isinstance(recipe, str) else None
+            return LaterState(upload_id, deleted=False, source=source, recipe=recipe, metadata=metadata)
+    return None
+
+
+def _was_refused(message: dict[str, Any]) -> bool:
+    """Whether the message answers an event that became nothing."""
+    error = message.get("error")
+    return isinstance(error, dict) and error.get("code") in _REFUSED
+
+
+class Restore:
+    """The restore of one copy with these settings, while no worker runs."""
+
+    def __init__(self, settings: Settings, copy: BackupCopy, queue: Queue, *, adopt_root: bool) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._adopt_root = adopt_root
+        self._catalog_id = copy.manifest.catalog
+        self._files = copy.path.parent / FILES
+        self._replacement = CatalogRestore(settings.catalog, copy)
+        self.done = Restored(copy)
+
+    async def check(self) -> None:
+        """Raises: CopyRefused, RootMismatch, StreamMismatch where this copy cannot be restored here."""
+        self._replacement.check()
+        await self._queue.ownership.check_not_of_another(self._catalog_id)
+
+    async def run(
+        self, seen: Callable[[str, int], object], still_alone: Callable[[], Awaitable[None]]
+    ) -> Restored:
+        """Restore; `seen` hears of what is done, and `still_alone` raises if a worker was started meanwhile.
+
+        Raises: CopyRefused, CopyDamaged, StorageError, QueueUnavailable.
+        """
+        await self.check()
+        present = await self._replacement.present_seq()
+        async with (
+            open_blobs(self._settings.storage_url, create=self._adopt_root) as blobs,
+            self._files_of_backup() as files,
+        ):
+            owner = await blobs.catalog_id()
+            self._check_owner(owner)
+            moment = datetime.fromtimestamp(await self._queue.stream.now_ms() / 1000, UTC)
+            async with self._replacement.run(
+                moment.strftime("%Y%m%dT%H%M%S"), self._settings.uploads_per_job
+            ) as catalog:
+                if owner is None:
+                    await fits(catalog, blobs, files, self._settings.storage)
+                await self._raise_seq(catalog, present)
+                gone, jobs = await self._apply(catalog, blobs)
+                if files is not None:
+                    await self._bring_back(catalog, blobs, files, gone, seen)
+                await self._adopt(catalog, blobs, seen)
+                await still_alone()
+                if owner is None:
+                    await blobs.rebind(self._catalog_id)
+                    self.done.root_adopted = True
+        self.done.aside = self._replacement.aside
+        await self._queue.jobs.enqueue(jobs)  # otherwise a worker finds them to be stalled, later
+        return self.done
+
+    def _check_owner(self, owner: str | None) -> None:
+        if owner is not None:
+            check_owner(owner, self._catalog_id, self._settings.storage)
+        elif not self._adopt_root:
+            raise RootMismatch(
+                f"{self._settings.storage} has no {keys.MARKER}, so nobody says that it is this catalog's "
+                "storage. If it is, or is to be, say --adopt-root: its files are compared with the copy."
+            )
+
+    @asynccontextmanager
+    async def _files_of_backup(self) -> AsyncIterator[Storage | None]:
+        if not self._files.is_dir():
+            yield None
+            return
+        async with open_blobs(f"file:{self._files}", create=False) as files:
+            yield files
+
+    async def _raise_seq(self, catalog: Catalog, present: int | None) -> None:
+        """Number the next message above all that were sent, by what is known of them, or by the clock."""
+        least = catalog.database.now_ms() if present is None else present
+        await go_on_above(catalog.outbox, self._queue, rebuilt=True, least=least)
+        self.done.seq = await catalog.outbox.given_seq()
+
+    async def _apply(self, catalog: Catalog, blobs: Storage) -> tuple[frozenset[str], NewJobs]:
+        """Apply what came after the copy; returns the sources of uploads that were deleted, and new jobs."""
+        replay = Replay(catalog.database, catalog.intake)
+        states = list(await later_states(self._queue, self.done.copy.manifest.seq))
+        told = {state.id for state in states}
+        trashed = [one for one in await _trashed(blobs) if one.id not in told]
+        states += await replay.deleted_later(trashed)
+        jobs = await replay.apply(states)
+        counts = Counter(state.deleted for state in states)
+        self.done.deleted, self.done.announced = counts[True], counts[False]
+        kept = {state.source for state in states if not state.deleted}
+        gone = frozenset(
+            state.source for state in states if state.deleted and state.source and state.source not in kept
+        )
+        return gone, jobs
+
+    async def _bring_back(
+        self,
+        catalog: Catalog,
+        blobs: Storage,
+        files: Storage,
+        gone: frozenset[str],
+        seen: Callable[[str, int], object],
+    ) -> None:
+        async with aclosing(give_back(catalog, blobs, files, gone, self.done.copy.manifest.time_ms)) as steps:
+            async for step in steps:
+                self.done.originals += step.copied
+                self.done.refused |= step.refused
+                seen("originals", step.copied + step.same)
+
+    async def _adopt(self, catalog: Catalog, blobs: Storage, seen: Callable[[str, int], object]) -> None:
+        """Take in what lies there without a row, before a sweep may look at its variants."""
+        if self._settings.adopt != "enqueue":
+            return
+        await catalog.checkpoint(REBUILD).save(Listing())
+        adoption = Adoption(blobs, catalog, self._queue, grace_s=0, name=REBUILD)
+        async for page in adoption.run():
+            self.done.adopted += len(page.unknown)
+            seen("originals", page.names)
+
+
+async def _trashed(blobs: Storage) -> Sequence[Trashed]:
+    """The originals of deleted uploads in the trash, which are not back in their place."""
+    found: dict[str, Trashed] = {}
+    async with aclosing(blobs.list(keys.TRASH)) as pages:
+        async for page in pages:
+            for key in page:
+                if (one := _parse(key)) is not None:
+                    found[key] = one
+    sources = sorted({one.source for one in found.values()})
+    there = await blobs.stat(sources)
+    return [one for one in found.values() if there[one.source] is Existence.MISSING]
+
+
+def _parse(key: str) -> Trashed | None:
+    folder = keys.trash_folder(key)
+    source = key.removeprefix(f"{keys.TRASH}/{folder}/")
+    with suppress(ValueError):
+        upload_id, _, claim = folder.removeprefix("delete-").rpartition("-")
+        if keys.is_deletion_folder(folder) and source.startswith(f"{keys.UPLOADS}/"):
+            return Trashed(UUID(upload_id), source, int(claim))
+    return None
