@@ -11,7 +11,7 @@ import json
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import structlog
@@ -175,7 +175,9 @@ class _Server:
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open[writer] = None
         if len(self._open) > MOST_CLIENTS:
-            next(iter(self._open)).transport.abort()
+            oldest = next(iter(self._open))
+            del self._open[oldest]  # at once: the next in a burst is to end another
+            oldest.transport.abort()
         try:
             async with asyncio.timeout(PATIENCE_S):
                 writer.write(self._endpoints.answer(await _head(reader)))
@@ -225,7 +227,5 @@ def _as_json(document: object) -> bytes:
     return json.dumps(document, ensure_ascii=False, default=dict).encode() + b"\n"
 
 
-def _ignore(_loop: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
-    """No traceback for what one client, or a lack of descriptors, does to a connection."""
-    with suppress(Exception):
-        log.debug("monitoring_connection_failed", reason=str(context.get("exception") or context["message"]))
+def _ignore(_loop: asyncio.AbstractEventLoop, _context: Mapping[str, object]) -> None:
+    """Log nothing of what one client, or a lack of descriptors, does to a connection."""
