@@ -120,7 +120,9 @@ async def open_app(
     """
     recipes = settings.recipe_book
     async with AsyncExitStack() as stack:
-        stores = await stack.enter_async_context(open_stores(settings, migrate=True))
+        stores = await stack.enter_async_context(
+            open_stores(settings, migrate=True, watches=metrics.watches(settings.slow_ms))
+        )
         if migrated := stores.catalog.database.migrated:
             copy = {"copy": str(migrated.copy)} if migrated.copy else {}
             log.info("catalog_migrated", before=migrated.before, after=migrated.after, **copy)

@@ -3,16 +3,23 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from math import inf
 from typing import Protocol, TypeVar
 
+import structlog
 from prometheus_client import Counter, Histogram, ProcessCollector, disable_created_metrics, generate_latest
 from prometheus_client.core import CollectorRegistry, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from pipelines.metrics import EndedTry, Metrics
 from worker.retry import blame_of
 from worker.series import OTHER, SERIES, Series
+from worker.stores import Watches
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+log = structlog.get_logger(__name__)
+
+_SHOWN = 200  # characters of a slow statement
 
 Labels = tuple[str, ...]
 T = TypeVar("T", Counter, Histogram)
@@ -69,6 +76,15 @@ class WorkerMetrics(Metrics):
     def loop_lagged(self, seconds: float) -> None:
         """The event loop was so much later than it was to be."""
         self._lag.observe(seconds)
+
+    def watches(self, slow_ms: int) -> Watches:
+        """Who counts how long catalog and storage take, and logs statements that take more than `slow_ms`."""
+        slow = self._count("media_slow_statements_total")
+        durations = self._times("media_storage_duration_seconds")
+        return Watches(
+            _CatalogTimes(self._times("media_catalog_duration_seconds"), slow, slow_ms / 1000 or inf),
+            _StorageTimes(durations, self._counts("media_storage_errors_total")),
+        )
 
     # -- what happened
 
@@ -132,6 +148,32 @@ class WorkerMetrics(Metrics):
 
     def _time(self, name: str) -> Histogram:
         return self._times(name)[()]
+
+
+class _CatalogTimes:
+    def __init__(self, times: Mapping[Labels, Histogram], slow: Counter, slow_s: float) -> None:
+        self.slow_s = slow_s
+        self._times = times
+        self._slow = slow
+
+    def took(self, operation: str, seconds: float) -> None:
+        self._times[(operation,)].observe(seconds)
+
+    def was_slow(self, statement: str, seconds: float) -> None:
+        self._slow.inc()
+        log.warning("slow_statement", ms=round(seconds * 1000), statement=statement[:_SHOWN])
+
+
+class _StorageTimes:
+    def __init__(self, times: Mapping[Labels, Histogram], errors: Mapping[Labels, Counter]) -> None:
+        self._times = times
+        self._errors = errors
+
+    def took(self, operation: str, seconds: float) -> None:
+        self._times[(operation,)].observe(seconds)
+
+    def failed(self, operation: str) -> None:
+        self._errors[(operation,)].inc()
 
 
 def _of(counters: Mapping[Labels, Counter], value: str) -> Counter:

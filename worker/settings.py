@@ -177,6 +177,11 @@ class Settings(BaseSettings):
         description="`HOST:PORT` where the worker serves `/metrics`, `/healthz` and `/readyz`, see "
         "[Health](docs/operations.md#health); empty: nowhere; in the image: `0.0.0.0:8469`",
     )
+    slow_ms: int = Field(
+        100,
+        ge=0,
+        description="a statement of the catalog that takes more ms is a line in the log; 0: none is",
+    )
     log: Literal["auto", "console", "json"] = Field(
         "auto", description="`console`, `json`, or `auto`: console on a terminal, JSON elsewhere"
     )

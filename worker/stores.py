@@ -6,18 +6,30 @@ from dataclasses import dataclass
 
 from storage import keys
 from storage.blobs import Storage
-from storage.blobs.opening import has_owner, open_blobs
+from storage.blobs.opening import has_owner, open_watched
 from storage.blobs.seal import bind_although_sealed
 from storage.catalog.database import is_catalog
 from storage.catalog.opening import Catalog, open_catalog
 from storage.errors import RootMismatch
 from storage.threads import in_thread
+from storage.watch import NOBODY, CatalogWatch, StorageWatch
 from worker.settings import Settings
 
 NO_CATALOG = (
     "Correct MEDIA_CATALOG_URL, or move the catalog there from where it was (media migrate-catalog), or "
     "restore it; only if it is lost: media rebuild."
 )
+
+
+@dataclass(frozen=True)
+class Watches:
+    """Who is told how long the stores take."""
+
+    catalog: CatalogWatch = NOBODY
+    storage: StorageWatch = NOBODY
+
+
+NOT_WATCHED = Watches()
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,12 @@ class Stores:
 
 @asynccontextmanager
 async def open_stores(
-    settings: Settings, *, create: bool = True, migrate: bool = False, moving_to: str | None = None
+    settings: Settings,
+    *,
+    create: bool = True,
+    migrate: bool = False,
+    moving_to: str | None = None,
+    watches: Watches = NOT_WATCHED,
 ) -> AsyncIterator[Stores]:
     """The catalog and the storage root that the settings name; they are checked to belong together.
 
@@ -47,8 +64,9 @@ async def open_stores(
             create=create,
             migrate=migrate,
             uploads_per_job=settings.uploads_per_job,
+            watch=watches.catalog,
         ) as catalog,
-        open_blobs(settings.storage_url, create=catalog.is_new) as blobs,
+        open_watched(settings.storage_url, watches.storage, create=catalog.is_new) as blobs,
     ):
         if moving_to is None:
             await blobs.bind(catalog.id, catalog_is_new=catalog.is_new)

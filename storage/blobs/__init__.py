@@ -66,6 +66,11 @@ class Source:
     release: Callable[[], None] = lambda: None
     """Returns their memory."""
 
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether its bytes need no fetching."""
+        return self.fetch is _at_hand
+
 
 @dataclass(frozen=True)
 class Space:

@@ -1,7 +1,8 @@
 """Opens the storage that a URL names: the one place that knows which backend a scheme belongs to."""
 
 import importlib.util
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from storage import keys
 from storage.blobs import Storage
@@ -10,8 +11,10 @@ from storage.blobs.mapping import mapped
 from storage.blobs.marker import owner_in, read_marker_at
 from storage.blobs.memory import MemoryBlobs
 from storage.blobs.s3_place import S3Place, is_s3, parse_s3
+from storage.blobs.watched import WatchedBlobs
 from storage.errors import BackendMissing, BlobNotFound, StorageError, lacking
 from storage.paths import folder_of, is_there
+from storage.watch import StorageWatch
 
 _MARKER_S = 5.0  # at most, until a bucket has said whose it is
 
@@ -27,6 +30,13 @@ def open_blobs(url: str, *, create: bool) -> AbstractAsyncContextManager[Storage
     from storage.blobs.s3 import open_s3  # only where it is asked for: it is an extra, and takes memory
 
     return open_s3(parse_s3(url))
+
+
+@asynccontextmanager
+async def open_watched(url: str, watch: StorageWatch, *, create: bool) -> AsyncIterator[Storage]:
+    """The same, and `watch` is told how long each verb takes, and which fail."""
+    async with open_blobs(url, create=create) as blobs:
+        yield WatchedBlobs(blobs, watch)
 
 
 def open_target(url: str, *, create: bool) -> AbstractAsyncContextManager[Storage]:

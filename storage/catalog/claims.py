@@ -65,8 +65,9 @@ _ALL_OF_UPLOAD = select(variants).where(variants.c.upload_id == bindparam("uploa
 class Claims:
     """The rights to work on uploads. Every verb raises CatalogUnavailable."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, committing: Database | None = None) -> None:
         self._database = database
+        self._committing = committing or database
 
     @repeated
     async def claim(self, upload_id: UUID, job_id: str, holder: str) -> Claim | None:
@@ -114,7 +115,7 @@ class Claims:
         """
         error_ms = self._database.backend.clock_error_ms
         in_order = sorted(outcomes, key=lambda outcome: str(outcome.claim.upload.id))
-        async with self._database.writing(inline=True) as connection:
+        async with self._committing.writing(inline=True) as connection:
             if any(isinstance(outcome, Ready) for outcome in outcomes):
                 await self._database.share(connection, SWEEP)
             now = self._database.now_ms()

@@ -1,10 +1,13 @@
 """The catalog's database: opened and migrated here, and every transaction begun here."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from copy import copy
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from typing import Self
 from uuid import uuid4
 
 from sqlalchemy import insert, select, update
@@ -16,9 +19,11 @@ from storage.catalog.backend import Backend
 from storage.catalog.condition import Condition
 from storage.catalog.conflicts import repeated
 from storage.catalog.moved import check_not_moved
+from storage.catalog.slow import report_slow
 from storage.catalog.sqlite_file import FileRoom
 from storage.errors import CatalogDamaged, CatalogObsolete, NoCatalog
 from storage.paths import has_catalog
+from storage.watch import NOBODY, CatalogWatch
 
 BUSY_TIMEOUT_S = 10.0
 WRITE_AGAIN_S = 30.0  # of a catalog in which nobody may have written for long
@@ -38,10 +43,20 @@ class Database:
 
     migrated: Migrated | None = None
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, watch: CatalogWatch = NOBODY) -> None:
         self.backend = backend
         self._engine = backend.engine
+        self._watch = watch
+        self._operation = "other"  # what `watch` is told its transactions are for
         self._wrote_at = float("-inf")
+        if watch.slow_s < inf:
+            report_slow(backend.engine, watch)
+
+    def used_for(self, operation: str) -> Self:
+        """The same catalog, for transactions that are told of under that name."""
+        used = copy(self)
+        used._operation = operation
+        return used
 
     @property
     def condition(self) -> Condition:
@@ -74,7 +89,7 @@ class Database:
 
         Raises: CatalogUnavailable, CatalogDamaged.
         """
-        with self.condition.watched():
+        with self._timed(), self.condition.watched():
             async with self.backend.reading(patient=patient) as connection:
                 yield connection
 
@@ -89,11 +104,24 @@ class Database:
 
         Raises: CatalogUnavailable, CatalogDamaged.
         """
-        with self.condition.watched():
+        began = time.perf_counter()
+        with self._timed(), self.condition.watched():
             async with self.backend.writing(
                 inline=inline, relaxed_durability=relaxed_durability
             ) as connection:
+                self._watch.took("lock", time.perf_counter() - began)
                 yield connection
+                done = time.perf_counter()
+        if (took := time.perf_counter() - done) > self._watch.slow_s:  # the disk is waited for there
+            self._watch.was_slow("COMMIT", took)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._watch.took(self._operation, time.perf_counter() - began)
 
     async def share(self, connection: AsyncConnection, name: str) -> None:
         """Let nobody `exclude` others under that name until this transaction ends."""
@@ -172,6 +200,7 @@ async def open_database(
     migrate: bool,
     busy_timeout_s: float = BUSY_TIMEOUT_S,
     even_if_moved: bool = False,
+    watch: CatalogWatch = NOBODY,
 ) -> AsyncIterator[Database]:
     """The catalog there, made first where `create` is true.
 
@@ -186,7 +215,7 @@ async def open_database(
             with backend.condition.watched():
                 await backend.prepare()
         await _check_schema(backend, create=create, even_if_moved=even_if_moved)
-        database = Database(backend)
+        database = Database(backend, watch)
         await database.bring_up_to_date(migrate=migrate)
         yield database
 

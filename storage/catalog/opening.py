@@ -19,6 +19,7 @@ from storage.catalog.reports import Reports
 from storage.catalog.requeuer import Requeuer
 from storage.catalog.sources import Sources
 from storage.catalog.sweeps import Sweeps
+from storage.watch import NOBODY, CatalogWatch
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ async def open_catalog(
     migrate: bool = False,
     busy_timeout_s: float = BUSY_TIMEOUT_S,
     uploads_per_job: int = 100,
+    watch: CatalogWatch = NOBODY,
 ) -> AsyncIterator[Catalog]:
     """The catalog at that address, made first where `create` is true.
 
@@ -62,22 +64,22 @@ async def open_catalog(
     Raises: NoCatalog, CatalogUnavailable, CatalogTooNew, CatalogTooOld, CatalogObsolete.
     """
     async with open_database(
-        where, create=create, migrate=migrate, busy_timeout_s=busy_timeout_s
+        where, create=create, migrate=migrate, busy_timeout_s=busy_timeout_s, watch=watch
     ) as database:
         catalog_id, is_new = await identity(database)
         yield Catalog(
             id=catalog_id,
             is_new=is_new,
-            intake=EventStore(database, uploads_per_job),
-            epochs=Epochs(database),
-            claims=Claims(database),
-            outbox=Outbox(database),
+            intake=EventStore(database.used_for("intake"), uploads_per_job),
+            epochs=Epochs(database.used_for("intake")),
+            claims=Claims(database.used_for("claim"), database.used_for("commit")),
+            outbox=Outbox(database.used_for("outbox")),
             dead_letters=DeadLetters(database),
             failures=Failures(database),
             backfill=Backfill(database),
-            requeuer=Requeuer(database, uploads_per_job),
-            reports=Reports(database),
-            sweeps=Sweeps(database),
+            requeuer=Requeuer(database.used_for("reconcile"), uploads_per_job),
+            reports=Reports(database.used_for("report")),
+            sweeps=Sweeps(database.used_for("sweep")),
             poison=Poison(database),
             sources=Sources(database),
             database=database,

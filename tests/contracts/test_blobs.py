@@ -14,11 +14,13 @@ from storage.blobs.local import LocalBlobs
 from storage.blobs.memory import MemoryBlobs
 from storage.blobs.opening import open_blobs
 from storage.blobs.s3_place import S3Place
+from storage.blobs.watched import WatchedBlobs
 from storage.errors import BlobNotFound, KeyRefused, RootMismatch
-from storage.keys import AREAS, COPIED, UNFINISHED
+from storage.keys import AREAS, COPIED, MARKER, UNFINISHED
 from tests.support.blobs import chunks, info_of, is_there, listed, stat_of
 from tests.support.s3 import new_place
 from tests.support.s3_console import make_folder
+from tests.support.watches import RecordedWatch
 
 HOSTILE = {
     "empty": "",
@@ -389,6 +391,48 @@ class TestLocalBlobs(BlobsContract):
     @pytest.fixture
     def blobs(self, local_blobs: LocalBlobs) -> LocalBlobs:
         return local_blobs
+
+
+class TestWatchedLocalBlobs(BlobsContract):
+    @pytest.fixture
+    def watch(self) -> RecordedWatch:
+        return RecordedWatch()
+
+    @pytest.fixture
+    def blobs(self, local_blobs: LocalBlobs, watch: RecordedWatch) -> Storage:
+        return WatchedBlobs(local_blobs, watch)
+
+    async def test_each_verb_is_told_of_once(self, blobs: Storage, watch: RecordedWatch) -> None:
+        for verb in VERBS.values():
+            with suppress(BlobNotFound):
+                await verb(blobs, "uploads/a")
+        await blobs.probe()
+
+        assert watch.operations == {
+            "open": 1,
+            "read": 2,
+            "store": 2,
+            "delete": 1,
+            "move": 2,
+            "exists": 1,
+            "list": 1,
+            "probe": 1,
+        }
+
+    async def test_what_the_storage_cannot_do_is_told_of_and_a_wrong_key_is_not(
+        self, blobs: Storage, watch: RecordedWatch, root: Path
+    ) -> None:
+        await blobs.put("uploads/a", chunks(b"x"))
+        with pytest.raises(BlobNotFound):
+            await blobs.get("uploads/b")
+        with pytest.raises(KeyRefused):
+            await blobs.delete("uploads/../a")
+        await blobs.bind("ours", catalog_is_new=True)
+        (root / MARKER).unlink()
+        with pytest.raises(RootMismatch):
+            await blobs.probe()
+
+        assert watch.failures == {"probe": 1}
 
 
 class TestLocalBlobsOnSeveralVolumes(BlobsContract):

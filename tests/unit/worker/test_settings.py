@@ -69,6 +69,7 @@ DEFAULTS: dict[str, object] = {
     "MEDIA_EVENTS": "media:events",
     "MEDIA_EVENTS_MAXLEN": 100_000,
     "MEDIA_METRICS": "",
+    "MEDIA_SLOW_MS": 100,
     "MEDIA_LOG": "auto",
 }
 
