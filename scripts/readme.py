@@ -1,4 +1,4 @@
-"""Writes what the documentation takes from elsewhere: settings, formats, schemas, the users of Redis.
+"""Writes what the documentation takes from the code: settings, formats, metrics, and schemas.
 
 Run it with `.venv/bin/python -m scripts.readme`.
 """
@@ -14,11 +14,13 @@ from pipelines.stats import report
 from scripts.variables import written
 from worker.app import allowance
 from worker.events import event_schema
+from worker.series import SERIES, Series
 from worker.settings import Settings, variable
 
 README = Path(__file__).parents[1] / "README.md"
 DOCS = README.parent / "docs"
 REDIS = DOCS / "redis.md"
+METRICS = DOCS / "metrics.md"
 USERS = README.parent / "deploy/redis/users.acl"
 SCHEMAS = {"event": event_schema, "stats": report.json_schema}
 COMMAND = ".venv/bin/python -m scripts.readme"
@@ -26,9 +28,10 @@ _CPUS = "CPUs of the cgroup or affinity mask"
 
 
 def main() -> None:
-    """Bring README.md, docs/redis.md and the schemas up to date."""
+    """Bring README.md, the docs and the schemas up to date."""
     README.write_text(updated(README.read_text("utf-8")), "utf-8")
     REDIS.write_text(with_users(REDIS.read_text("utf-8")), "utf-8")
+    METRICS.write_text(with_metrics(METRICS.read_text("utf-8")), "utf-8")
     for name in SCHEMAS:
         schema_file(name).write_text(schema(name), "utf-8")
 
@@ -55,6 +58,18 @@ def with_users(page: str) -> str:
     users = [line.removeprefix("user ") for line in USERS.read_text("utf-8").splitlines()]
     commands = [f"ACL SETUSER {user}" for user in users if not user.startswith("default ")]
     return with_part(page, "acl", ["```", *commands, "```"])
+
+
+def with_metrics(page: str) -> str:
+    """`page` with the table of all series."""
+    rows = (
+        (f"`{series.name}`", series.type, _labels(series), series.of, series.question) for series in SERIES
+    )
+    return with_part(page, "metrics", _table(("name", "type", "labels", "of", "question"), rows))
+
+
+def _labels(series: Series) -> str:
+    return "; ".join(f"`{name}`: {', '.join(values)}" for name, values in series.labels.items())
 
 
 def with_part(page: str, name: str, lines: Sequence[str]) -> str:

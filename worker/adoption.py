@@ -7,6 +7,7 @@ from typing import Literal
 
 import structlog
 
+from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.originals import announced_otherwise
 from storage.blobs import BlobInfo, Existence, Inspect, Storage
 from storage.catalog.opening import Catalog
@@ -65,6 +66,7 @@ class Adoption:
         *,
         grace_s: float,
         name: str = ADOPTION,
+        metrics: Metrics = NO_METRICS,
     ) -> None:
         self._blobs = blobs
         self._catalog = catalog
@@ -72,6 +74,7 @@ class Adoption:
         self._grace_s = grace_s
         self._now_ms = catalog.database.now_ms
         self._name = name
+        self._metrics = metrics
 
     async def tick(self, mode: Mode, *, pause_s: float = PAUSE_S) -> int:
         """Look at the next page if it is time to; returns how many originals have no record.
@@ -138,6 +141,7 @@ class Adoption:
             for source in sources
         ]
         taken = await self._catalog.intake.take([(request, nobody) for request in requests], [])
+        self._metrics.recovered("adopted", len(sources))
         await self._queue.jobs.enqueue(taken.jobs)
 
     async def _move(self, page: Page) -> None:

@@ -54,6 +54,7 @@ from worker.publisher import OutboxPublisher
 from worker.queue import Queue, QueueUnavailable
 from worker.recorder import Recorder
 from worker.retry import classify
+from worker.sampling import Sampler
 from worker.settings import LEAST_MEMORY_MB, Settings
 from worker.shutdown import Shutdown
 from worker.status import SWEEP, Status
@@ -99,6 +100,8 @@ class App:
     """What is counted, by all workers of this process one after another."""
     status: Status
     """What probes are answered, by this process's thread for them."""
+    sampler: Sampler
+    """Looks up what `metrics` shows of queue and stock; runs in the background where they are served."""
 
 
 @asynccontextmanager
@@ -172,6 +175,7 @@ async def open_app(
             jobs_at_once=JOBS_AT_ONCE,
             lease_s=settings.lease,
             stopping=shutdown.stopping,
+            metrics=metrics,
         )
         health = Health(
             instance,
@@ -201,11 +205,12 @@ async def open_app(
             intake=intake,
             health=health,
             degradation=degradation,
-            adoption=Adoption(stores.blobs, stores.catalog, queue, grace_s=settings.grace),
+            adoption=Adoption(stores.blobs, stores.catalog, queue, grace_s=settings.grace, metrics=metrics),
             outage_log=OutageLog(),
             shutdown=shutdown,
             metrics=metrics,
             status=status,
+            sampler=Sampler(metrics, queue, stores.catalog, stores.blobs, sandbox),
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from pipelines.backoff import Backoff
+from pipelines.metrics import NO_METRICS, Metrics
 from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.leases import take_over_jobs
 from worker.publisher import OutboxPublisher
@@ -33,6 +34,7 @@ class Intake:
         jobs_at_once: int,
         lease_s: float,
         stopping: asyncio.Event,
+        metrics: Metrics = NO_METRICS,
     ) -> None:
         self._queue = queue
         self._recorder = recorder
@@ -42,6 +44,7 @@ class Intake:
         self._jobs_at_once = jobs_at_once
         self._lease_s = lease_s
         self._stopping = stopping
+        self._metrics = metrics
         self._has_pending = False
         self._reads_new = False
         self._looked_at = self._took_over_at = float("-inf")
@@ -157,6 +160,7 @@ class Intake:
             orphaned = await self._queue.stream.take_over(int(self._lease_s * 1000), self._batch_size)
             orphaned = orphaned or await self._take_over_forgotten()
             if orphaned:
+                self._metrics.recovered("taken_over", len(orphaned))
                 self._looked_at = float("-inf")  # there may be more
                 return orphaned
         self._reads_new = True

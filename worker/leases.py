@@ -8,6 +8,7 @@ from uuid import UUID
 import structlog
 
 from pipelines.formats import MIB
+from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.poison import POISON_KEPT_MS
 from storage.catalog.opening import Catalog
 from storage.catalog.records import StalledUpload
@@ -29,11 +30,13 @@ _GONE_AFTER_S = 3600  # without a command of that consumer
 
 
 @asynccontextmanager
-async def lock_renewed(queue: Queue, job_id: str, lease_s: float) -> AsyncIterator[None]:
+async def lock_renewed(
+    queue: Queue, job_id: str, lease_s: float, metrics: Metrics = NO_METRICS
+) -> AsyncIterator[None]:
     """Renew the job's lock while the body runs, so that the lock expires soon after its worker dies."""
     with suppress(QueueUnavailable):  # arq would drop the job; the next renewal tries again
         await queue.jobs.renew(job_id, lease_s)
-    renewal = asyncio.create_task(_renew(queue, job_id, lease_s))
+    renewal = asyncio.create_task(_renew(queue, job_id, lease_s, metrics))
     try:
         yield
     finally:
@@ -42,11 +45,12 @@ async def lock_renewed(queue: Queue, job_id: str, lease_s: float) -> AsyncIterat
             await renewal
 
 
-async def _renew(queue: Queue, job_id: str, lease_s: float) -> None:
+async def _renew(queue: Queue, job_id: str, lease_s: float, metrics: Metrics) -> None:
     while True:
         await asyncio.sleep(lease_s / 3)
         try:
             if not await queue.jobs.renew(job_id, lease_s):
+                metrics.recovered("lease_lost")
                 log.warning("lease_lost", job_id=job_id)  # the claims fence off what this worker still writes
                 return
         except QueueUnavailable as error:
@@ -60,6 +64,7 @@ async def reconcile(
     *,
     lease_s: float,
     unsent_ms: int | None = None,
+    metrics: Metrics = NO_METRICS,
 ) -> int:
     """Requeue uploads whose job is gone, publish unsent messages, prune old records.
 
@@ -75,12 +80,14 @@ async def reconcile(
         jobs = await _requeue(catalog.requeuer, gone)
         await queue.jobs.enqueue(jobs)
         await queue.jobs.discard(sorted({upload.job_id for upload in gone}))
+        metrics.recovered("requeued", len(gone))
         log.info("uploads_requeued", uploads=len(gone), jobs=len(jobs))
     on_its_way_ms = max(_UNSENT_AFTER_MS, int(lease_s * 1000)) if unsent_ms is None else unsent_ms
 
     async def send_unsent() -> None:
         if unsent := await catalog.outbox.unsent(older_than_ms=on_its_way_ms):
             await publisher.send(unsent)
+            metrics.recovered("resent", len(unsent))
 
     now_ms = catalog.database.now_ms
     await _each(

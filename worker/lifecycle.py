@@ -252,6 +252,8 @@ async def in_background(app: App) -> AsyncIterator[None]:
     works = [app.intake.run, app.publisher.run, app.health.run, app.degradation.run, leave]
     if app.batch.watcher is not None:
         works.append(app.batch.watcher.run)
+    if app.settings.metrics_address:
+        works.append(app.sampler.run)
     tasks = [asyncio.create_task(_restart_after_failures(work)) for work in works]
     try:
         yield

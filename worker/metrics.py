@@ -48,6 +48,7 @@ class WorkerMetrics(Metrics):
         self._messages = self._counts("media_messages_total")
         self._starts = self._counts("media_decoder_starts_total")
         self._kills = self._counts("media_decoder_kills_total")
+        self._cpu = self._count("media_decoder_cpu_seconds_total")
         self._pictures = self._counts("media_pictures_total")
         self._pixels = self._count("media_picture_pixels_total")
         self._bytes = self._counts("media_bytes_total")
@@ -66,6 +67,12 @@ class WorkerMetrics(Metrics):
             gauge.values = {(label,): value for label, value in values.items() if (label,) in gauge.children}
         else:
             gauge.values = {} if values is None else {(): values}
+
+    def add(self, name: str, values: Mapping[str, float]) -> None:
+        """Have a gauge say that, too; what it said before of other values of its label stays."""
+        gauge = self._families[name]
+        assert isinstance(gauge, _Gauge)
+        self.show(name, {label: value for (label,), value in gauge.values.items()} | dict(values))
 
     def show_live(self, name: str, read: Callable[[], float]) -> None:
         """Have a gauge say what `read` finds in memory whenever somebody asks."""
@@ -118,6 +125,10 @@ class WorkerMetrics(Metrics):
 
     def decoder_ended(self, reason: str) -> None:
         _of(self._kills, reason).inc()
+
+    def decoders_used(self, cpu_s: float) -> None:
+        """Decoders took so many more seconds of CPU."""
+        self._cpu.inc(cpu_s)
 
     def events_taken(self, accepted: int, refused: Sequence[str]) -> None:
         self._events[("accepted",)].inc(accepted)

@@ -85,7 +85,19 @@ SERIES: Sequence[Series] = (
         "counter",
         "How many tries of uploads end, and how? `queued`: it is tried again; `skipped`: there was nothing "
         "to do; `fenced`: another worker has it by now; `unrecorded`: its rows are damaged.",
-        {"outcome": (*STATES, "skipped", "fenced", "unrecorded", OTHER)},
+        {
+            "outcome": (
+                "ready",
+                "failed",
+                "queued",
+                "deleting",
+                "deleted",
+                "skipped",
+                "fenced",
+                "unrecorded",
+                OTHER,
+            )
+        },
     ),
     Series(
         "media_upload_failures_total",
@@ -225,7 +237,6 @@ SERIES: Sequence[Series] = (
         "gauge",
         "How many jobs are taken and not done?",
         {"state": ("waiting", "running", "postponed")},
-        of="installation",
     ),
     Series(
         "media_stored_uploads",

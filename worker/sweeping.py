@@ -7,6 +7,7 @@ from uuid import UUID
 
 import structlog
 
+from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.sweep.applying import apply_plan
 from pipelines.sweep.findings import Kind
 from pipelines.sweep.plan import Plan, PlanUnknown, load
@@ -77,7 +78,13 @@ def sweeper_of(
 
 
 async def sweep_by_itself(
-    sweeper: Sweeper, catalog: Catalog, queue: Queue, *, apply: bool, since_ms: int
+    sweeper: Sweeper,
+    catalog: Catalog,
+    queue: Queue,
+    *,
+    apply: bool,
+    since_ms: int,
+    metrics: Metrics = NO_METRICS,
 ) -> None:
     """Run the sweep that was enqueued at `since_ms`; called again, it resumes where it stopped.
 
@@ -93,14 +100,14 @@ async def sweep_by_itself(
             log.info("swept", plan=plan.id, files=plan.files, rows=plan.rows, **plan.counts)
             if plan.stopped:
                 log.error("sweep_stopped", reason=plan.stopped, plan=plan.id, **_numbers(plan))
-                await alarm(queue, plan.stopped, plan)
+                await alarm(queue, plan.stopped, plan, metrics)
         if apply and plan.counts and not plan.stopped and plan.applied is None:
             log.info("sweep_applied", plan=plan.id, **await apply_plan(plan.id, sweeper))
         if apply:
             log.info("sweep_purged", **await purge(sweeper))
     except StorageError as error:
         log.error("sweep_stopped", reason=str(error))  # noqa: TRY400 (the reason says it all)
-        await alarm(queue, str(error), None)
+        await alarm(queue, str(error), None, metrics)
         raise
 
 
@@ -114,11 +121,12 @@ async def _made_since(since_ms: int, sweeper: Sweeper) -> Plan | None:
         return Plan(last.plan, "", {}, {}, last.files.count, last.rows.count, 0)
 
 
-async def alarm(queue: Queue, reason: str, plan: Plan | None) -> None:
+async def alarm(queue: Queue, reason: str, plan: Plan | None, metrics: Metrics = NO_METRICS) -> None:
     """Send apps the message that a sweep was stopped, if Redis can be reached."""
     message = sweep_stopped(reason, plan.id if plan else None, now_ms(), _numbers(plan))
     with suppress(QueueUnavailable):
         await queue.messages.send([message])
+        metrics.messages_sent([message["type"]])
 
 
 def _numbers(plan: Plan | None) -> Mapping[str, int]:

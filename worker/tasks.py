@@ -1,6 +1,7 @@
 """The functions that arq runs: each parses its arguments, calls what does the work, and answers arq."""
 
 import time
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 from uuid import UUID
 
@@ -34,7 +35,7 @@ async def process_batch(ctx: Context, ids: list[str]) -> None:
     app: App = ctx["app"]
     await _leave_to_its_owner(app)
     with structlog.contextvars.bound_contextvars(job_id=ctx["job_id"]), app.shutdown.cancellable():
-        async with leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease):
+        async with _lock_renewed(ctx):
             report = await _process([UUID(upload_id) for upload_id in ids], ctx, app)
         if report.due_in_ms is not None:
             raise Retry(defer=report.due_in_ms / 1000)
@@ -52,7 +53,7 @@ async def _leave_to_its_owner(app: App) -> None:
 
 async def reconcile(ctx: Context) -> None:
     app: App = ctx["app"]
-    async with leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease):
+    async with _lock_renewed(ctx):
         await reconcile_now(app)
 
 
@@ -65,6 +66,7 @@ async def reconcile_now(app: App, unsent_ms: int | None = None) -> None:
             app.publisher,
             lease_s=app.settings.lease,
             unsent_ms=unsent_ms,
+            metrics=app.metrics,
         )
     except (QueueUnavailable, CatalogUnavailable) as error:
         log.warning("reconcile_failed", reason=str(error))
@@ -73,7 +75,7 @@ async def reconcile_now(app: App, unsent_ms: int | None = None) -> None:
 async def snapshot(ctx: Context) -> None:
     """Job of each hour: the first worker of a day saves the totals."""
     app: App = ctx["app"]
-    async with leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease):
+    async with _lock_renewed(ctx):
         await snapshot_now(app)
 
 
@@ -89,7 +91,7 @@ async def snapshot_now(app: App) -> None:
 async def adopt(ctx: Context) -> None:
     """Job: adopt originals without a record from the next page."""
     app: App = ctx["app"]
-    async with leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease):
+    async with _lock_renewed(ctx):
         await adopt_now(app)
 
 
@@ -126,10 +128,15 @@ async def sweep_on(ctx: Context, since_ms: int) -> None:
         app.queue,
         lambda: time.monotonic() > until or app.shutdown.stopping.is_set(),
     )
-    async with leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease):
+    async with _lock_renewed(ctx):
         try:
             await sweep_by_itself(
-                sweeper, app.catalog, app.queue, apply=app.settings.sweep_apply, since_ms=since_ms
+                sweeper,
+                app.catalog,
+                app.queue,
+                apply=app.settings.sweep_apply,
+                since_ms=since_ms,
+                metrics=app.metrics,
             )
         except SweepPaused:
             raise Retry(defer=_SWEEP_ON_S) from None
@@ -153,11 +160,16 @@ async def backup(ctx: Context) -> None:
 async def back_up(ctx: Context, since_ms: int) -> None:
     """Job: make a copy of the catalog, unless one was made since `since_ms`, by a worker that then died."""
     app: App = ctx["app"]
-    async with leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease):
+    async with _lock_renewed(ctx):
         try:
             await back_up_by_itself(app.settings, app.catalog, since_ms=since_ms)
         except StorageError as error:
             log.error("backup_failed", reason=str(error))  # noqa: TRY400 (the reason says it all)
+
+
+def _lock_renewed(ctx: Context) -> AbstractAsyncContextManager[None]:
+    app: App = ctx["app"]
+    return leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease, app.metrics)
 
 
 async def _process(ids: list[UUID], ctx: Context, app: App) -> BatchReport:

@@ -29,4 +29,5 @@ def intake_on(
         jobs_at_once=JOBS_AT_ONCE,
         lease_s=1,
         stopping=stopping or asyncio.Event(),
+        metrics=metrics,
     )

@@ -162,6 +162,15 @@ class Jobs:
         await self.queues.note(due=len(due), untaken=untaken)
         return untaken
 
+    async def counts(self) -> Mapping[str, int]:
+        """How many jobs with uploads wait in this worker's queue, run, or are postponed."""
+        found = await self._redis.zrange(self.key, 0, _HEAD - 1, withscores=True)
+        now = timestamp_ms()
+        jobs = [(job, due) for job, due in found if not TICK.fullmatch(job)]
+        due = [job for job, due in jobs if due <= now]
+        running = sum(await self._are_locked(due))
+        return {"waiting": len(due) - running, "running": running, "postponed": len(jobs) - len(due)}
+
     async def untaken_anywhere(self) -> int:
         """How many due jobs with uploads nobody runs, among those at the head of each queue."""
         count = 0

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from pipelines.formats import FORMATS
-from scripts.readme import updated
+from scripts.readme import COMMAND, METRICS, updated, with_metrics
+from worker.series import SERIES
 from worker.settings import Settings, variable
 
 EMPTY = "# x\n<!-- settings -->\n<!-- /settings -->\nmid\n<!-- formats -->\nstale\n<!-- /formats -->\nend\n"
@@ -44,3 +45,19 @@ def test_the_rest_of_the_page_stays_as_it_is() -> None:
 def test_a_page_without_one_place_for_each_part_is_refused(page: str) -> None:
     with pytest.raises(ValueError, match="once each"):
         updated(page)
+
+
+def test_every_series_is_in_the_page_of_metrics_with_its_labels_and_its_question() -> None:
+    page = with_metrics("<!-- metrics -->\n<!-- /metrics -->\n")
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| .* \| (\w+) \| (.*\?.*) \|$", page, re.MULTILINE)
+
+    assert rows == [(series.name, series.type, series.of, series.question) for series in SERIES]
+    assert "| `part`: worker, decoders |" in page
+
+
+def test_the_page_of_metrics_is_up_to_date_and_asks_for_what_there_is() -> None:
+    page = METRICS.read_text("utf-8")
+    asked = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\bmedia_\w+", page)}
+
+    assert page == with_metrics(page), f"docs/metrics.md is out of date; update it with `{COMMAND}`"
+    assert asked == {series.name for series in SERIES}

@@ -4,10 +4,9 @@ import time
 from uuid import uuid4
 
 import pytest
-from prometheus_client.metrics_core import Metric
-from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.metrics import EndedTry
+from tests.support.exposed import families, value
 from worker.metrics import WorkerMetrics
 from worker.retry import CODES, blame_of
 from worker.series import SERIES, Series
@@ -18,27 +17,10 @@ def metrics() -> WorkerMetrics:
     return WorkerMetrics()
 
 
-def families(metrics: WorkerMetrics) -> dict[str, Metric]:
-    """What a Prometheus reads, by name: without `_total`, as the parser has it."""
-    text = metrics.exposition().decode()
-    return {family.name: family for family in text_string_to_metric_families(text)}
-
-
-def value(metrics: WorkerMetrics, name: str, **labels: str) -> float | None:
-    """The number of one series."""
-    found = [
-        sample.value
-        for family in families(metrics).values()
-        for sample in family.samples
-        if (sample.name, sample.labels) == (name, labels)
-    ]
-    return found[0] if found else None
-
-
 def test_what_is_exposed_is_what_the_table_says_beside_what_is_known_of_the_process(
     metrics: WorkerMetrics,
 ) -> None:
-    exposed = families(metrics)
+    exposed = families(metrics.exposition())
     ours = [(name, family.type, family.documentation) for name, family in exposed.items()]
 
     assert [one for one in ours if not one[0].startswith("process_")] == [
@@ -66,7 +48,7 @@ def test_a_name_has_our_prefix_and_a_unit_and_a_question(series: Series) -> None
 
 
 def test_all_series_of_counters_and_histograms_are_there_from_the_start(metrics: WorkerMetrics) -> None:
-    exposed = families(metrics)
+    exposed = families(metrics.exposition())
 
     for series in SERIES:
         if series.type in ("counter", "histogram"):
@@ -85,9 +67,9 @@ def test_ten_thousand_uploads_add_no_series(metrics: WorkerMetrics) -> None:
         metrics.events_taken(1, [f"reason_{number}"])
 
     assert metrics.exposition().count(b"\n") == before
-    assert value(metrics, "media_upload_failures_total", code="other", blame="us") == 5000
-    assert value(metrics, "media_uploads_total", outcome="other") == 10_000
-    assert value(metrics, "media_events_total", result="other") == 10_000
+    assert value(metrics.exposition(), "media_upload_failures_total", code="other", blame="us") == 5000
+    assert value(metrics.exposition(), "media_uploads_total", outcome="other") == 10_000
+    assert value(metrics.exposition(), "media_events_total", result="other") == 10_000
 
 
 def test_every_code_has_one_blame_and_a_bad_picture_is_no_fault_of_ours() -> None:
@@ -109,20 +91,23 @@ def test_only_what_is_ready_counts_in_the_times_that_users_see(metrics: WorkerMe
     metrics.upload_tried(EndedTry("failed", 60.0, "decode_timeout", 60.0))
 
     for name in ("media_upload_duration_seconds", "media_upload_age_seconds"):
-        assert value(metrics, f"{name}_count") == 1
-    assert value(metrics, "media_upload_duration_seconds_sum") == 0.3
-    assert value(metrics, "media_upload_age_seconds_sum") == 1.5
-    assert value(metrics, "media_upload_failures_total", code="decode_timeout", blame="picture") == 1
+        assert value(metrics.exposition(), f"{name}_count") == 1
+    assert value(metrics.exposition(), "media_upload_duration_seconds_sum") == 0.3
+    assert value(metrics.exposition(), "media_upload_age_seconds_sum") == 1.5
+    assert (
+        value(metrics.exposition(), "media_upload_failures_total", code="decode_timeout", blame="picture")
+        == 1
+    )
 
 
 def test_what_nobody_knows_yet_is_no_series_and_not_zero(metrics: WorkerMetrics) -> None:
-    assert value(metrics, "media_last_success_timestamp_seconds", task="backup") is None
+    assert value(metrics.exposition(), "media_last_success_timestamp_seconds", task="backup") is None
     metrics.show("media_last_success_timestamp_seconds", {"backup": 1.8e9, "tidying": 1.0})
 
-    assert value(metrics, "media_last_success_timestamp_seconds", task="backup") == 1.8e9
-    assert value(metrics, "media_last_success_timestamp_seconds", task="tidying") is None
+    assert value(metrics.exposition(), "media_last_success_timestamp_seconds", task="backup") == 1.8e9
+    assert value(metrics.exposition(), "media_last_success_timestamp_seconds", task="tidying") is None
     metrics.show("media_last_success_timestamp_seconds", None)
-    assert value(metrics, "media_last_success_timestamp_seconds", task="backup") is None
+    assert value(metrics.exposition(), "media_last_success_timestamp_seconds", task="backup") is None
 
 
 def test_a_scrape_costs_less_than_10_ms_of_cpu(metrics: WorkerMetrics) -> None:

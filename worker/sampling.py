@@ -1,0 +1,121 @@
+"""Sampling: what /metrics shows of queue, stock and room is looked up here now and then, by no scrape."""
+
+import asyncio
+import os
+import time
+
+from pipelines.sandbox import Sandbox
+from pipelines.stats.report import STATES
+from pipelines.sweep.findings import Kind
+from storage.blobs import Room
+from storage.catalog.backup_notes import BackupNotes
+from storage.catalog.opening import Catalog
+from storage.errors import StorageError
+from storage.totals import Count, StorageTotals
+from worker.metrics import WorkerMetrics
+from worker.queue import Queue, QueueUnavailable
+
+INTERVAL_S = 5.0
+STOCK_EVERY_S = 60.0
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_STATM = "/proc/self/statm"
+_QUEUE = (
+    "media_queue_events",
+    "media_queue_oldest_age_seconds",
+    "media_queue_jobs",
+    "media_workers",
+)
+_STOCK = ("media_stored_uploads", "media_stored_bytes", "media_drift_files")
+
+
+class Sampler:
+    """Shows in `metrics` how queue, catalog, storage and decoders are; what nobody can say is not shown."""
+
+    def __init__(
+        self, metrics: WorkerMetrics, queue: Queue, catalog: Catalog, blobs: Room, sandbox: Sandbox
+    ) -> None:
+        self._metrics = metrics
+        self._queue = queue
+        self._catalog = catalog
+        self._backups = BackupNotes(catalog.database.used_for("report"))
+        self._blobs = blobs
+        self._sandbox = sandbox
+        self._cpu_s = 0.0
+        self._next_stock = float("-inf")
+
+    async def run(self) -> None:
+        """Sample until cancelled."""
+        while True:
+            began = time.monotonic()
+            await self.sample()
+            await asyncio.sleep(max(0.0, INTERVAL_S - (time.monotonic() - began)))
+
+    async def sample(self) -> None:
+        """Look everything up once that is due."""
+        self._sample_processes()
+        await self._sample_queue()
+        if time.monotonic() >= self._next_stock:
+            self._next_stock = time.monotonic() + STOCK_EVERY_S
+            await self._sample_stock()
+            await self._sample_room()
+
+    def _sample_processes(self) -> None:
+        with open(_STATM, "rb") as file:
+            resident = int(file.read().split()[1]) * _PAGE
+        pool = self._sandbox.pool
+        self._metrics.show("media_memory_bytes", {"worker": resident, "decoders": pool.memory()})
+        before, self._cpu_s = self._cpu_s, pool.cpu_s()
+        self._metrics.decoders_used(self._cpu_s - before)
+
+    async def _sample_queue(self) -> None:
+        show = self._metrics.show
+        try:
+            show("media_queue_events", await self._queue.stream.depth())
+            show("media_queue_oldest_age_seconds", await self._queue.stream.oldest_age_s() or 0)
+            show("media_queue_jobs", await self._queue.jobs.counts())
+            living = await self._queue.heartbeats.living()
+        except QueueUnavailable:
+            for name in _QUEUE:
+                show(name, None)
+        else:
+            healthy = sum(worker.healthy for worker in living)
+            show("media_workers", {"healthy": healthy, "unhealthy": len(living) - healthy})
+
+    async def _sample_stock(self) -> None:
+        try:
+            totals = await self._catalog.reports.totals(largest=0)
+            made, checked = await self._backups.last(), await self._backups.checked()
+        except StorageError:
+            for name in _STOCK:
+                self._metrics.show(name, None)
+            return
+        self._show_stock(totals)
+        ended_ms = {
+            "sweep": totals.sweep.time_ms if totals.sweep and not totals.sweep.stopped else None,
+            "snapshot": totals.snapshots[-1].time_ms if totals.snapshots else None,
+            "backup": made.time_ms if made else None,
+            "backup_check": checked.time_ms if checked and checked.problem is None else None,
+        }
+        self._metrics.add(
+            "media_last_success_timestamp_seconds",
+            {task: ms / 1000 for task, ms in ended_ms.items() if ms is not None},
+        )
+
+    def _show_stock(self, totals: StorageTotals) -> None:
+        states = totals.grouped("upload", lambda total: total.name)
+        counts = {state: found.count for state, found in states.items()}
+        self._metrics.show("media_stored_uploads", dict.fromkeys(map(str, STATES), 0) | counts)
+        kinds = {"originals": "original", "variants": "variant", "superseded": "superseded"}
+        stored = {kind: totals.count(what).bytes for kind, what in kinds.items()}
+        sweep = totals.sweep if totals.sweep and totals.sweep.plan else None
+        self._metrics.show("media_stored_bytes", stored | ({"trash": sweep.trash.bytes} if sweep else {}))
+        drift = {str(kind): sweep.findings.get(kind, Count()).count for kind in Kind} if sweep else None
+        self._metrics.show("media_drift_files", drift)
+
+    async def _sample_room(self) -> None:
+        try:
+            space = await self._blobs.space()
+        except StorageError:
+            space = None
+        self._metrics.show("media_storage_size_bytes", space.bytes if space else None)
+        self._metrics.show("media_storage_free_bytes", space.free_bytes if space else None)
