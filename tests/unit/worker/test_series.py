@@ -1,9 +1,11 @@
 """The series of a worker: one table says which there are, and nothing that comes in adds another."""
 
 import time
+from math import inf
 from uuid import uuid4
 
 import pytest
+import structlog
 
 from pipelines.metrics import EndedTry
 from tests.support.exposed import families, value
@@ -108,6 +110,22 @@ def test_what_nobody_knows_yet_is_no_series_and_not_zero(metrics: WorkerMetrics)
     assert value(metrics.exposition(), "media_last_success_timestamp_seconds", task="tidying") is None
     metrics.show("media_last_success_timestamp_seconds", None)
     assert value(metrics.exposition(), "media_last_success_timestamp_seconds", task="backup") is None
+
+
+def test_a_slow_statement_is_one_line_of_its_first_200_characters_and_is_counted(
+    metrics: WorkerMetrics,
+) -> None:
+    with structlog.testing.capture_logs() as lines:
+        metrics.watches(100).catalog.was_slow("SELECT " + "x" * 300, 0.25)
+
+    [line] = lines
+    assert (line["event"], line["ms"]) == ("slow_statement", 250)
+    assert line["statement"] == "SELECT " + "x" * 193
+    assert value(metrics.exposition(), "media_slow_statements_total") == 1
+
+
+def test_a_worker_whose_operator_asks_for_no_slow_statements_has_none(metrics: WorkerMetrics) -> None:
+    assert metrics.watches(0).catalog.slow_s == inf
 
 
 def test_a_scrape_costs_less_than_10_ms_of_cpu(metrics: WorkerMetrics) -> None:
