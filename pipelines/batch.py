@@ -154,8 +154,10 @@ async def _process(
 
 
 def _ended(ended: str, outcome: Outcome, seconds: float) -> EndedTry:
-    failed = isinstance(outcome, Failed) or (isinstance(outcome, Postponed) and outcome.seen is None)
-    code = outcome.code if isinstance(outcome, Failed | Postponed) and failed else None
+    code = None
+    if isinstance(outcome, Failed | Postponed) and ended != "fenced":
+        settles = isinstance(outcome, Postponed) and outcome.seen is not None
+        code = None if settles else outcome.code
     upload, began_ms = outcome.claim.upload, outcome.claim.began_ms
     return EndedTry(ended, seconds, code, max(0.0, (began_ms - upload.asked_ms) / 1000) + seconds)
 

@@ -117,5 +117,6 @@ class Sampler:
             space = await self._blobs.space()
         except StorageError:
             space = None
-        self._metrics.show("media_storage_size_bytes", space.bytes if space else None)
+        size = space.used_bytes + space.free_bytes if space else None  # without what is reserved for others
+        self._metrics.show("media_storage_size_bytes", size)
         self._metrics.show("media_storage_free_bytes", space.free_bytes if space else None)

@@ -40,6 +40,17 @@ async def test_each_upload_that_ends_is_counted_with_its_outcome_code_and_time(w
     assert all(0 < seconds < 60 for seconds in metrics.seconds)
 
 
+async def test_an_original_that_is_waited_for_is_no_failure_yet(
+    catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uploads
+) -> None:
+    metrics = RecordedMetrics()
+    context = replace(batch_context(catalog, blobs, sandbox), metrics=metrics)
+    upload_id = await uploads.announce("cat.jpg")
+    await process_uploads([upload_id], await uploads.job_id(upload_id), context)
+
+    assert metrics.uploads == [("queued", None)]
+
+
 async def test_the_stages_of_what_was_made_are_counted_and_of_nothing_else(work: Work) -> None:
     metrics = await work({"cat.jpg": jpeg(), "empty.jpg": b""})
 

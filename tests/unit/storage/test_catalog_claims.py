@@ -507,3 +507,35 @@ async def test_a_stalled_upload_that_was_requeued_or_finished_meanwhile_is_left_
 
     assert await catalog.requeuer.requeue_stalled(outdated) == {}
     assert await try_claim(catalog, second) is not None
+
+
+async def test_an_upload_is_asked_for_since_its_event_and_not_only_since_it_was_taken(
+    catalog: Catalog,
+) -> None:
+    written_ms = catalog.database.now_ms() - 5000
+    await take(catalog, upload_event(written_ms))
+    found = (await claim(catalog)).upload
+
+    assert found.asked_ms == written_ms
+    assert found.queued_ms >= written_ms + 5000
+
+
+@pytest.mark.parametrize("event_ms", [1, 2**63 - 1, 2**64 - 1])
+async def test_a_stream_whose_clock_is_wrong_makes_no_upload_wait_for_years(
+    catalog: Catalog, event_ms: int
+) -> None:
+    await take(catalog, upload_event(event_ms))
+    found = (await claim(catalog)).upload
+
+    assert found.asked_ms == found.queued_ms
+
+
+async def test_what_was_ready_and_is_made_again_is_asked_for_since_it_was_queued_again(
+    catalog: Catalog,
+) -> None:
+    await take(catalog, upload_event(catalog.database.now_ms() - 5000))
+    await commit(catalog, ready(await claim(catalog)))
+    await catalog.requeuer.requeue([CAT], State.READY)
+    found = (await claim(catalog)).upload
+
+    assert found.asked_ms == found.queued_ms
