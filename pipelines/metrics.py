@@ -2,6 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.formats import Engine
+
+Station = Literal["wait", "commit"]
+"""Where an upload waits for others, before and after its own stages."""
+Reuse = Literal["unchanged", "known_content", "verdict"]
+"""Why a picture is not decoded: the file is as it was, its bytes are, or such bytes kill decoders."""
+End = Literal["crashed", "timeout", "bloated", "killed", "fat", "noisy", "swapped", "other"]
+"""Why a decoder is ended: what it did, that the kernel did it, or that another needs its place."""
+Recovery = Literal["requeued", "taken_over", "lease_lost", "adopted", "resent"]
+"""What was put right: uploads whose job was gone, events and jobs of others, originals, messages."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +39,19 @@ class Metrics:
     def stages_finished(self, ms: Mapping[str, float]) -> None:
         """An upload's picture was made: milliseconds for each stage, `read` to `publish`."""
 
-    def stage_finished(self, stage: str, seconds: float) -> None:
+    def stage_finished(self, stage: Station, seconds: float) -> None:
         """An upload has waited for its turn (`wait`), or for its outcome to be written (`commit`)."""
 
     def picture_made(self, picture_format: str, pixels: int, read: int, written: int) -> None:
         """A picture was decoded: its pixels, the bytes of its original, and of variants that were stored."""
 
-    def reused(self, kind: str) -> None:
-        """Work was saved: the file is `unchanged`, its bytes are `known_content`, or there is a `verdict`."""
+    def reused(self, kind: Reuse) -> None:
+        """Work was saved."""
 
-    def decoder_started(self, engine: str) -> None:
+    def decoder_started(self, engine: Engine) -> None:
         """A decoder was started."""
 
-    def decoder_ended(self, reason: str) -> None:
+    def decoder_ended(self, reason: End) -> None:
         """A decoder was ended before its time."""
 
     def events_taken(self, accepted: int, refused: Sequence[str]) -> None:
@@ -48,8 +60,8 @@ class Metrics:
     def messages_sent(self, types: Sequence[str]) -> None:
         """Messages of these types were appended to the stream of messages."""
 
-    def recovered(self, kind: str, count: int = 1) -> None:
-        """What was lost has been found again: by the reconciler, by whoever took it over, by adoption."""
+    def recovered(self, kind: Recovery, count: int = 1) -> None:
+        """What was lost has been found again."""
 
 
 NO_METRICS = Metrics()

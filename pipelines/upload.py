@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pipelines.digests import content_sha256
 from pipelines.errors import DecoderCrashed, DecodeTimeout, PictureRefused, SourceChanged
+from pipelines.metrics import Reuse
 from pipelines.poison import Deadly, PoisonList
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
@@ -39,7 +40,7 @@ class Made:
 
     outcome: Ready
     ms: Milliseconds
-    reused: str | None = None  # why the picture was not decoded
+    reused: Reuse | None = None  # why the picture was not decoded
     written: int = 0  # bytes of the variants that were stored
 
     @property

@@ -10,12 +10,12 @@ import structlog
 from prometheus_client import Counter, Histogram, ProcessCollector, disable_created_metrics, generate_latest
 from prometheus_client.core import CollectorRegistry, GaugeMetricFamily, InfoMetricFamily, Metric
 
-from pipelines.metrics import EndedTry, Metrics
+from pipelines.formats import Engine
+from pipelines.metrics import End, EndedTry, Metrics, Recovery, Reuse, Station
+from storage.watch import CatalogOperation, StorageOperation
 from worker.retry import blame_of
 from worker.series import OTHER, SERIES, Series
 from worker.stores import Watches
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 log = structlog.get_logger(__name__)
 
@@ -108,7 +108,7 @@ class WorkerMetrics(Metrics):
             if (stage,) in self._stages:  # `upload` is all of them together
                 self._stages[(stage,)].observe(value / 1000)
 
-    def stage_finished(self, stage: str, seconds: float) -> None:
+    def stage_finished(self, stage: Station, seconds: float) -> None:
         self._stages[(stage,)].observe(seconds)
 
     def picture_made(self, picture_format: str, pixels: int, read: int, written: int) -> None:
@@ -117,14 +117,14 @@ class WorkerMetrics(Metrics):
         self._bytes[("read",)].inc(read)
         self._bytes[("written",)].inc(written)
 
-    def reused(self, kind: str) -> None:
+    def reused(self, kind: Reuse) -> None:
         self._reuse[(kind,)].inc()
 
-    def decoder_started(self, engine: str) -> None:
+    def decoder_started(self, engine: Engine) -> None:
         self._starts[(engine,)].inc()
 
-    def decoder_ended(self, reason: str) -> None:
-        _of(self._kills, reason).inc()
+    def decoder_ended(self, reason: End) -> None:
+        self._kills[(reason,)].inc()
 
     def decoders_used(self, cpu_s: float) -> None:
         """Decoders took so many more seconds of CPU."""
@@ -137,9 +137,9 @@ class WorkerMetrics(Metrics):
 
     def messages_sent(self, types: Sequence[str]) -> None:
         for each in types:
-            self._messages[(each,)].inc()
+            _of(self._messages, each).inc()
 
-    def recovered(self, kind: str, count: int = 1) -> None:
+    def recovered(self, kind: Recovery, count: int = 1) -> None:
         self._recoveries[(kind,)].inc(count)
 
     # -- children, made once: `labels()` costs more than counting
@@ -167,7 +167,7 @@ class _CatalogTimes:
         self._times = times
         self._slow = slow
 
-    def took(self, operation: str, seconds: float) -> None:
+    def took(self, operation: CatalogOperation, seconds: float) -> None:
         self._times[(operation,)].observe(seconds)
 
     def was_slow(self, statement: str, seconds: float) -> None:
@@ -180,10 +180,10 @@ class _StorageTimes:
         self._times = times
         self._errors = errors
 
-    def took(self, operation: str, seconds: float) -> None:
+    def took(self, operation: StorageOperation, seconds: float) -> None:
         self._times[(operation,)].observe(seconds)
 
-    def failed(self, operation: str) -> None:
+    def failed(self, operation: StorageOperation) -> None:
         self._errors[(operation,)].inc()
 
 

@@ -25,6 +25,7 @@ _QUEUE = (
     "media_queue_jobs",
     "media_workers",
 )
+_ROOM = ("media_storage_size_bytes", "media_storage_free_bytes")
 _STOCK = ("media_stored_uploads", "media_stored_bytes", "media_drift_files")
 
 
@@ -44,11 +45,18 @@ class Sampler:
         self._next_stock = float("-inf")
 
     async def run(self) -> None:
-        """Sample until cancelled."""
-        while True:
-            began = time.monotonic()
-            await self.sample()
-            await asyncio.sleep(max(0.0, INTERVAL_S - (time.monotonic() - began)))
+        """Sample until cancelled; then nothing of it is shown any more."""
+        try:
+            while True:
+                began = time.monotonic()
+                await self.sample()
+                await asyncio.sleep(max(0.0, INTERVAL_S - (time.monotonic() - began)))
+        finally:
+            self._hide(*_QUEUE, *_STOCK, *_ROOM, "media_memory_bytes")
+
+    def _hide(self, *names: str) -> None:
+        for name in names:
+            self._metrics.show(name, None)
 
     async def sample(self) -> None:
         """Look everything up once that is due."""
@@ -75,8 +83,7 @@ class Sampler:
             show("media_queue_jobs", await self._queue.jobs.counts())
             living = await self._queue.heartbeats.living()
         except QueueUnavailable:
-            for name in _QUEUE:
-                show(name, None)
+            self._hide(*_QUEUE)
         else:
             healthy = sum(worker.healthy for worker in living)
             show("media_workers", {"healthy": healthy, "unhealthy": len(living) - healthy})
@@ -86,8 +93,7 @@ class Sampler:
             totals = await self._catalog.reports.totals(largest=0)
             made, checked = await self._backups.last(), await self._backups.checked()
         except StorageError:
-            for name in _STOCK:
-                self._metrics.show(name, None)
+            self._hide(*_STOCK)
             return
         self._show_stock(totals)
         ended_ms = {

@@ -3,17 +3,20 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Literal
+from typing import Literal, get_args
 
-from pipelines.formats import FORMATS
+from pipelines.formats import FORMATS, Engine
+from pipelines.metrics import End, Recovery, Reuse
 from pipelines.stats.report import STATES
 from pipelines.sweep.findings import Kind
+from storage.watch import CatalogOperation, StorageOperation
 from worker.retry import CODES, blame_of
 from worker.status import CHECKS, SIGNS, SWEEP
 
 OTHER = "other"
 """The value of a label for what its closed set does not have."""
 
+STAGES = ("read", "hash", "probe", "decode", "resize", "encode", "publish")
 # OpenTelemetry's, for the durations of a client of a database.
 _OF_A_DATABASE = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 
@@ -78,7 +81,7 @@ SERIES: Sequence[Series] = (
         "media_messages_total",
         "counter",
         "Are apps told what became of their uploads?",
-        {"type": ("upload.ready", "upload.failed", "upload.deleted", "sweep.stopped")},
+        {"type": ("upload.ready", "upload.failed", "upload.deleted", "sweep.stopped", OTHER)},
     ),
     Series(
         "media_uploads_total",
@@ -122,7 +125,7 @@ SERIES: Sequence[Series] = (
         "media_stage_duration_seconds",
         "histogram",
         "Where does the time of an upload go?",
-        {"stage": ("wait", "read", "hash", "probe", "decode", "resize", "encode", "publish", "commit")},
+        {"stage": ("wait", *STAGES, "commit")},
         buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
     ),
     Series("media_decoders", "gauge", "How many pictures can be decoded at once?"),
@@ -132,14 +135,14 @@ SERIES: Sequence[Series] = (
         "media_decoder_starts_total",
         "counter",
         "Do decoders come and go?",
-        {"engine": ("vips", "pillow")},
+        {"engine": get_args(Engine)},
     ),
     Series(
         "media_decoder_kills_total",
         "counter",
         "Why did decoders end? Is somebody attacking? `fat`: it kept memory; `noisy`: it spoke unasked; "
         "`swapped`: another needed its place; `killed`: the kernel did it.",
-        {"reason": ("crashed", "timeout", "bloated", "killed", "fat", "noisy", "swapped", OTHER)},
+        {"reason": get_args(End)},
     ),
     Series(
         "media_decoder_cpu_seconds_total",
@@ -171,25 +174,13 @@ SERIES: Sequence[Series] = (
         "counter",
         "How much work is saved? `unchanged`: the file is as it was; `known_content`: its bytes are; "
         "`verdict`: such bytes have killed a decoder before.",
-        {"kind": ("unchanged", "known_content", "verdict")},
+        {"kind": get_args(Reuse)},
     ),
     Series(
         "media_catalog_duration_seconds",
         "histogram",
         "How long do transactions of the catalog take? `lock` is the wait until one begins.",
-        {
-            "operation": (
-                "intake",
-                "claim",
-                "commit",
-                "outbox",
-                "report",
-                "reconcile",
-                "sweep",
-                "lock",
-                OTHER,
-            )
-        },
+        {"operation": get_args(CatalogOperation)},
         buckets=_OF_A_DATABASE,
     ),
     Series(
@@ -201,14 +192,14 @@ SERIES: Sequence[Series] = (
         "media_storage_duration_seconds",
         "histogram",
         "How long does the storage take?",
-        {"operation": ("open", "read", "store", "exists", "delete", "move", "list", "probe")},
+        {"operation": get_args(StorageOperation)},
         buckets=_OF_A_DATABASE,
     ),
     Series(
         "media_storage_errors_total",
         "counter",
         "Is the storage failing?",
-        {"operation": ("open", "read", "store", "exists", "delete", "move", "list", "probe")},
+        {"operation": get_args(StorageOperation)},
     ),
     Series(
         "media_recoveries_total",
@@ -216,7 +207,7 @@ SERIES: Sequence[Series] = (
         "How often do the safety nets catch something? `requeued`: uploads whose job was gone; `taken_over`: "
         "events of a worker that is gone; `lease_lost`: jobs that another worker took meanwhile; `adopted`: "
         "originals without an event; `resent`: messages that had not gone out.",
-        {"kind": ("requeued", "taken_over", "lease_lost", "adopted", "resent")},
+        {"kind": get_args(Recovery)},
     ),
     Series(
         "media_workers",

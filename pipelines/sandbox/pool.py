@@ -14,7 +14,7 @@ from pipelines.errors import (
     PictureRefused,
 )
 from pipelines.formats import MIB, Engine
-from pipelines.metrics import NO_METRICS, Metrics
+from pipelines.metrics import NO_METRICS, End, Metrics
 from pipelines.sandbox.admission import NoRoomError
 from pipelines.sandbox.child import Child
 from storage.tasks import together
@@ -132,7 +132,7 @@ class Pool:
             self._starting -= 1
         return child
 
-    async def _end(self, child: Child, reason: str) -> None:
+    async def _end(self, child: Child, reason: End) -> None:
         if child in self._all:
             self._all.discard(child)
             self._cpu_ended_s += child.cpu_s()
@@ -154,7 +154,7 @@ class Pool:
         }
 
 
-def _why_ended(error: BaseException) -> str:
+def _why_ended(error: BaseException) -> End:
     match error:
         case DecodeTimeout():
             return "timeout"

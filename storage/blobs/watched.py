@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from storage.blobs import BlobInfo, Existence, Source, Space, Storage
 from storage.errors import BlobForbidden, BlobPinned, BlobsUnavailable, RootMismatch
-from storage.watch import StorageWatch
+from storage.watch import StorageOperation, StorageWatch
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ class WatchedBlobs:
         self._watch = watch
 
     @contextmanager
-    def _timed(self, operation: str) -> Iterator[None]:
+    def _timed(self, operation: StorageOperation) -> Iterator[None]:
         began = time.perf_counter()
         try:
             yield
@@ -54,7 +54,9 @@ class WatchedBlobs:
             async for part in self._each("read", parts):
                 yield part
 
-    async def _each(self, operation: str, parts: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    async def _each(
+        self, operation: StorageOperation, parts: AsyncGenerator[T, None]
+    ) -> AsyncGenerator[T, None]:
         """The same, without the time in which whoever asks for them does something else."""
         while True:
             with self._timed(operation):

@@ -23,7 +23,7 @@ from storage.catalog.slow import report_slow
 from storage.catalog.sqlite_file import FileRoom
 from storage.errors import CatalogDamaged, CatalogObsolete, NoCatalog
 from storage.paths import has_catalog
-from storage.watch import NOBODY, CatalogWatch
+from storage.watch import NOBODY, CatalogOperation, CatalogWatch
 
 BUSY_TIMEOUT_S = 10.0
 WRITE_AGAIN_S = 30.0  # of a catalog in which nobody may have written for long
@@ -47,12 +47,12 @@ class Database:
         self.backend = backend
         self._engine = backend.engine
         self._watch = watch
-        self._operation = "other"  # what `watch` is told its transactions are for
+        self._operation: CatalogOperation = "other"  # what `watch` is told its transactions are for
         self._wrote_at = float("-inf")
         if watch.slow_s < inf:
             report_slow(backend.engine, watch)
 
-    def used_for(self, operation: str) -> Self:
+    def used_for(self, operation: CatalogOperation) -> Self:
         """The same catalog, for transactions that are told of under that name."""
         used = copy(self)
         used._operation = operation

@@ -3,6 +3,7 @@
 import asyncio
 from uuid import uuid4
 
+from pipelines.metrics import Recovery
 from storage.blobs.local import LocalBlobs
 from storage.catalog.opening import Catalog
 from tests.support.catalogs import delete_event, take, upload_event
@@ -69,7 +70,7 @@ async def test_a_lock_that_another_worker_has_by_now_is_counted(queue: Queue) ->
     lost = asyncio.Event()
 
     class LosingMetrics(RecordedMetrics):
-        def recovered(self, kind: str, count: int = 1) -> None:
+        def recovered(self, kind: Recovery, count: int = 1) -> None:
             super().recovered(kind, count)
             lost.set()
 

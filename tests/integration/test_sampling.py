@@ -1,5 +1,6 @@
 """What a worker shows of queue, stock and room is what is there; what nobody can say is not shown."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,7 +12,7 @@ from storage.catalog.backup_notes import BackupMade, BackupNotes
 from storage.catalog.opening import Catalog
 from storage.totals import Count, Swept
 from tests.support.catalogs import claim, commit, ready, take, upload_event
-from tests.support.exposed import value, values
+from tests.support.exposed import families, value, values
 from tests.support.sandboxes import allowance
 from worker.metrics import WorkerMetrics
 from worker.queue import Queue, connect, job_queue_of
@@ -112,3 +113,18 @@ async def test_a_redis_that_is_away_hides_the_queue_and_nothing_else(
     assert values(shown, "media_workers") == {}
     assert values(shown, "media_stored_uploads")["deleting"] == 0
     assert value(shown, "media_storage_free_bytes") is not None
+
+
+async def test_a_worker_that_ends_or_begins_anew_shows_nothing_that_is_old(
+    sampler: Sampler, metrics: WorkerMetrics
+) -> None:
+    running = asyncio.create_task(sampler.run())
+    async with asyncio.timeout(10):
+        while value(metrics.exposition(), "media_storage_size_bytes") is None:  # noqa: ASYNC110 (no event tells)
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait([running])
+
+    shown = families(metrics.exposition())
+    names = ("queue_events", "stored_uploads", "storage_size_bytes", "memory_bytes")
+    assert [shown[f"media_{name}"].samples for name in names] == [[]] * 4

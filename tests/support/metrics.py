@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from pipelines.metrics import EndedTry, Metrics
+from pipelines.formats import Engine
+from pipelines.metrics import End, EndedTry, Metrics, Recovery, Reuse, Station
 
 
 class RecordedMetrics(Metrics):
@@ -29,19 +30,19 @@ class RecordedMetrics(Metrics):
     def stages_finished(self, ms: Mapping[str, float]) -> None:
         self.stages.append(ms)
 
-    def stage_finished(self, stage: str, seconds: float) -> None:
+    def stage_finished(self, stage: Station, seconds: float) -> None:
         self.waits.append(stage)
 
     def picture_made(self, picture_format: str, pixels: int, read: int, written: int) -> None:
         self.pictures.append((picture_format, pixels, read, written))
 
-    def reused(self, kind: str) -> None:
+    def reused(self, kind: Reuse) -> None:
         self.reuses.append(kind)
 
-    def decoder_started(self, engine: str) -> None:
+    def decoder_started(self, engine: Engine) -> None:
         self.starts[engine] += 1
 
-    def decoder_ended(self, reason: str) -> None:
+    def decoder_ended(self, reason: End) -> None:
         self.kills[reason] += 1
 
     def events_taken(self, accepted: int, refused: Sequence[str]) -> None:
@@ -50,5 +51,5 @@ class RecordedMetrics(Metrics):
     def messages_sent(self, types: Sequence[str]) -> None:
         self.messages += types
 
-    def recovered(self, kind: str, count: int = 1) -> None:
+    def recovered(self, kind: Recovery, count: int = 1) -> None:
         self.recoveries[kind] += count
