@@ -22,6 +22,7 @@ COMMANDS = {
     "failed": "List, retry or discard failed uploads and dead letters.",
     "backup": "Copy the catalog, and new originals, while workers go on.",
     "restore": "Put a copy in the place of the catalog, with what happened since.",
+    "migrate": "Bring the catalog to this version's schema, or back.",
     "migrate-catalog": "Move the catalog to another database.",
     "copy-blobs": "Copy the storage to another place, and move there.",
     "listen": "Announce what is put into a bucket.",

@@ -12,6 +12,7 @@ from storage.blobs.opening import open_blobs
 from storage.blobs.owners import check_in_use
 from storage.catalog.opening import Catalog, open_catalog
 from worker.adoption import is_rebuild_interrupted, rebuild
+from worker.logs import configure_logs
 from worker.queue import open_queue
 from worker.settings import Settings
 
@@ -28,6 +29,7 @@ def command(
     """Make a new catalog for the storage root, and queue every original. Nothing is deleted."""
 
     async def body(settings: Settings) -> None:
+        configure_logs(settings.log)  # adoption logs
         await require_no_worker(settings)
         await _check_storage(settings)
         async with open_catalog(settings.catalog, uploads_per_job=settings.uploads_per_job) as catalog:

@@ -19,6 +19,7 @@ from storage.backups.folder import BackupCopy
 from storage.backups.making import check_copy
 from storage.blobs.opening import read_owner
 from storage.keys import shown
+from worker.logs import configure_logs
 from worker.queue import open_queue
 from worker.restoring import Restore, Restored, choose_copy, later_states
 from worker.settings import Settings
@@ -77,6 +78,7 @@ def _choose(settings: Settings, place: Path | None, at: str | None) -> BackupCop
 
 async def restore(settings: Settings, copy: BackupCopy, *, adopt_root: bool = False) -> Restored:
     """Restore that copy while no worker runs. Raises: CommandError, StorageError, QueueUnavailable."""
+    configure_logs(settings.log)  # adoption logs
     await require_no_worker(settings)
     async with open_queue(settings) as queue:
         restoring = Restore(settings, copy, queue, adopt_root=adopt_root)

@@ -67,7 +67,7 @@ async def stored(settings: Settings) -> StorageTotals:
     """
     from storage.catalog.reports import read_totals  # takes a while: `media demo` prints such a report, too
 
-    return await read_totals(settings.catalog)
+    return await read_totals(settings.catalog, print_error)
 
 
 async def waiting(settings: Settings) -> QueueDepth | None:

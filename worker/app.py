@@ -24,6 +24,7 @@ from storage.catalog.opening import Catalog
 from storage.errors import CatalogUnavailable, VolumeMissing
 from storage.threads import start_threads
 from worker.adoption import Adoption
+from worker.backups import copy_before_migration
 from worker.degradation import (
     Degradation,
     now_and_then,
@@ -123,6 +124,8 @@ async def open_app(
     """
     recipes = settings.recipe_book
     async with AsyncExitStack() as stack:
+        if kept := await copy_before_migration(settings):
+            log.info("backup_made", copy=str(kept.path), reason="a migration is pending")
         stores = await stack.enter_async_context(
             open_stores(settings, migrate=True, watches=metrics.watches(settings.slow_ms))
         )

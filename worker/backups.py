@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +18,9 @@ from storage.blobs.copying import CopyStep
 from storage.blobs.opening import open_blobs
 from storage.catalog.backup_notes import BackupChecked, BackupMade, BackupNotes
 from storage.catalog.clock import SKEW_MS
-from storage.catalog.database import Database, identity
+from storage.catalog.database import Database, identity, open_to_read, pending_migration
 from storage.catalog.opening import Catalog
-from storage.errors import CopyDamaged
+from storage.errors import CopyDamaged, NoCatalog
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,26 @@ async def back_up(database: Database, folder: BackupFolder, keep: Keep | None) -
     made = BackupMade(manifest.time_ms, str(folder.path), copy.path.name, manifest.bytes, manifest.seq)
     await BackupNotes(database).note(made)
     return Backup(copy, tuple(folder.prune(manifest.catalog, keep)) if keep else ())
+
+
+async def copy_before_migration(settings: Settings) -> BackupCopy | None:
+    """Make a copy of a catalog on a server that is about to be migrated, in the folder of the settings.
+
+    None where that is not so, where there is no such folder, and for a file, beside which one is kept anyway.
+
+    Raises: CopyRefused, CatalogUnavailable, CatalogTooNew.
+    """
+    if settings.catalog.is_file or settings.backup_folder is None:
+        return None
+    with suppress(NoCatalog):
+        async with open_to_read(settings.catalog) as database:
+            if not await pending_migration(database):
+                return None
+            folder = BackupFolder(settings.backup_folder)
+            check_folder(settings, folder.path)
+            with folder.alone():
+                return (await back_up(database, folder, None)).copy
+    return None
 
 
 async def back_up_by_itself(settings: Settings, catalog: Catalog, *, since_ms: int) -> None:

@@ -14,8 +14,9 @@ from scripts.doctor.files import check_room, check_root, to_be_made, write_probe
 from scripts.terminal import counted
 from storage.blobs.opening import open_blobs, read_owner
 from storage.catalog.backup_notes import BackupNotes
-from storage.catalog.database import check_makeable, is_catalog
+from storage.catalog.database import check_makeable, identity, is_catalog, open_to_read
 from storage.catalog.opening import Catalog, open_catalog
+from storage.catalog.reports import Reports
 from storage.catalog.sqlite_file import (
     LARGE_LOG,
     LARGE_LOG_WARNING,
@@ -87,8 +88,10 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
                     else "Mend that, then have it made: media sweep"
                 )
                 yield Finding("Sweep", "warning", f"{swept.stops} stopped: {swept.stopped}", advice)
-    except CatalogTooOld as error:
-        yield Finding("Catalog", "warning", str(error), "Start a worker of this version to migrate it.")
+    except (CatalogTooOld, CatalogTooNew) as error:
+        yield _of_another_version(error)
+        async for finding in _read_on(settings, redis):
+            yield finding
         if settings.catalog.is_file:
             yield _try_to_write(path.resolve())
             yield await _check_pages(path)
@@ -99,6 +102,28 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
         advice = _remedy(error, path) if settings.catalog.is_file else on_a_server
         yield Finding("Catalog", "error", str(error), advice)
         for finding in await check_room(settings):
+            yield finding
+
+
+def _of_another_version(error: CatalogTooOld | CatalogTooNew) -> Finding:
+    if isinstance(error, CatalogTooOld):
+        return Finding("Catalog", "warning", str(error), "media migrate, or start a worker of this version.")
+    advice = (
+        "Install the version that wrote it, or a newer one; or stop every worker, and go back to the copy "
+        "from before: media migrate --back"
+    )
+    return Finding("Catalog", "error", str(error), advice)
+
+
+async def _read_on(settings: Settings, redis: RedisReport) -> AsyncIterator[Finding]:
+    """What can be said of a catalog of another version."""
+    async with open_to_read(settings.catalog) as database:
+        reports = Reports(database)
+        uploads = sum((await reports.states()).values())
+        yield Finding("Catalog rows", "ok", f"{settings.catalog_name}, {counted(uploads, 'upload')}")
+        if growth := inspect_growth(await reports.totals(), applied=settings.sweep_apply):
+            yield growth
+        for finding in check_stream(settings, redis, (await identity(database))[0]):
             yield finding
 
 
@@ -227,8 +252,6 @@ def _remedy(error: Exception, path: Path) -> str:
             return _cure(path)
         case CatalogObsolete():
             return f"Move {path} away, with {path.name}-wal and {path.name}-shm; then: media rebuild."
-        case CatalogTooNew():
-            return "Install the version that wrote it, or a newer one."
     return f"Check that {path} is what MEDIA_CATALOG_URL should name, and that it can be opened."
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from storage.backups.folder import BackupCopy
 from storage.catalog import schema
 from storage.catalog.address import SQLITE, Address
-from storage.catalog.copying import COPY as FILE
+from storage.catalog.copies import ROWS
 from storage.catalog.database import open_to_read
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.outbox import Outbox
@@ -33,8 +33,8 @@ class CatalogRestore:
                 f"the copy {self._copy.path} has the schema {manifest.schema}, and this program knows none "
                 f"after {schema.newest()}: install the version {manifest.version} or a newer one"
             )
-        if (manifest.file == FILE) != self._where.is_file:
-            kind, other = ("SQLite", "Postgres") if manifest.file == FILE else ("Postgres", "SQLite")
+        if (manifest.file != ROWS) != self._where.is_file:
+            kind, other = ("Postgres", "SQLite") if manifest.file == ROWS else ("SQLite", "Postgres")
             raise CopyRefused(
                 f"the copy {self._copy.path} is of a catalog in {kind}: set MEDIA_CATALOG_URL to one there; "
                 f"media migrate-catalog moves it to {other} afterwards"

@@ -258,6 +258,22 @@ async def check_makeable(where: Address | str) -> None:
                 await trial.rollback()
 
 
+async def pending_migration(database: Database) -> str | None:
+    """What has to be done before this program can work with the catalog; None: nothing.
+
+    Raises: CatalogUnavailable.
+    """
+    async with database.reading() as connection:
+        found = await connection.run_sync(schema.read)
+    return schema.pending(str(found), database.backend.migrated_by)
+
+
+async def schema_of(database: Database) -> str:
+    """The catalog's schema, which another version may have made. Raises: CatalogUnavailable."""
+    async with database.reading() as connection:
+        return str(await connection.run_sync(schema.read))
+
+
 @asynccontextmanager
 async def _connected(address: Address, busy_timeout_s: float) -> AsyncIterator[Backend]:
     backend = _backend_of(address, busy_timeout_s)

@@ -14,8 +14,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from storage.catalog import postgres_seal, postgres_seq, schema
 from storage.catalog.address import Address
+from storage.catalog.copies import ROWS
 from storage.catalog.kv import each_of, field_of
-from storage.catalog.postgres_copy import COPY, write_rows
+from storage.catalog.postgres_copy import write_rows
 from storage.catalog.postgres_errors import READ_ONLY, ServerCondition, sqlstate
 from storage.catalog.server_clock import ServerClock
 from storage.catalog.servers import Servers
@@ -107,7 +108,10 @@ class PostgresBackend:
     counted = _COUNTED
     clock_error_ms = 5000  # far more than half a round trip: too much costs one more publish
     adding = insert(totals_delta)
-    migrated_by = "make a backup of the database; then the next start of a worker of this version makes it"
+    migrated_by = (
+        "make a copy (media backup DIR); then media migrate, or the next start of a worker of this version, "
+        "makes it"
+    )
 
     def __init__(self, address: Address) -> None:
         self.condition = ServerCondition(address.name)
@@ -190,7 +194,7 @@ class PostgresBackend:
 
     async def copy_to(self, folder: Path, read: Callable[[AsyncConnection], Awaitable[T]]) -> tuple[Path, T]:
         """A file of rows. Raises: CopyRefused, CatalogUnavailable."""
-        copy = folder / COPY
+        copy = folder / ROWS
         with self.condition.watched():
             async with self.reading(patient=True) as connection:
                 found = await connection.run_sync(schema.read)

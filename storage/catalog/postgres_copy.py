@@ -23,7 +23,6 @@ from storage.threads import in_thread
 
 T = TypeVar("T")
 
-COPY = "catalog.rows.gz"
 _END = b"\\.\n"  # no row is written so
 _LEVEL = 3
 _PART = 256 * 1024  # bytes

@@ -1,6 +1,6 @@
 """Questions about the whole: one upload, the states, the totals, and whether those are right."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from storage.catalog.address import Address
 from storage.catalog.conflicts import repeated
 from storage.catalog.counting import Place, amounts, find_wrong_totals
-from storage.catalog.database import Database, open_to_read
+from storage.catalog.database import Database, open_to_read, pending_migration
 from storage.catalog.kv import read_value
 from storage.catalog.records import State, Upload
 from storage.catalog.rows import to_upload, to_variant
@@ -141,12 +141,18 @@ class Reports:
             return bool((await connection.execute(statement.on_conflict_do_nothing())).rowcount)
 
 
-async def read_totals(where: Address | str) -> StorageTotals:
-    """The totals of the catalog there, which may be of an older schema, or one that nobody can write.
+async def read_totals(
+    where: Address | str, on_pending: Callable[[str], object] = lambda _: None
+) -> StorageTotals:
+    """The totals of the catalog there, which may be of another schema, or one that nobody can write.
+
+    `on_pending` hears what has to be done before this program can work with it.
 
     Raises: NoCatalog, CatalogObsolete, CatalogUnavailable.
     """
     async with open_to_read(where) as database:
+        if pending := await pending_migration(database):
+            on_pending(pending)
         return await Reports(database).totals()
 
 

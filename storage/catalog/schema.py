@@ -73,13 +73,23 @@ def check_known(found: str | None, *, migrate: bool, done_by: str) -> None:
     if found not in SCHEMAS:
         raise CatalogTooNew(
             f"The catalog's schema is {found}; this program knows schemas up to {newest()}. "
-            "Update the program."
+            "Update the program, or go back to the copy that was kept: media migrate --back."
         )
     if not migrate:
         raise CatalogTooOld(
             f"The catalog's schema is {found}, and the migration to {newest()} is pending: {done_by}. "
             "Older workers cannot start then."
         )
+
+
+def pending(found: str, done_by: str) -> str | None:
+    """What has to be done before this program can work with a catalog of that schema; None: nothing."""
+    try:
+        if found != newest():
+            check_known(found, migrate=False, done_by=done_by)
+    except (CatalogTooNew, CatalogTooOld) as error:
+        return str(error)
+    return None
 
 
 def check_newest(found: str | None) -> None:

@@ -72,7 +72,9 @@ class SqliteBackend:
     """Readers side by side, writers of this process one after another."""
 
     clock_error_ms = 0
-    migrated_by = "the next start of a worker of this version copies the catalog and makes it"
+    migrated_by = (
+        "media migrate, or the next start of a worker of this version, copies the catalog and makes it"
+    )
     counted = _COUNTED
     adding = _ADDING
 

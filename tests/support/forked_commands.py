@@ -7,7 +7,7 @@ from arq.cli import cli as arq
 
 import worker.main  # noqa: F401 (arq imports it by its name)
 from scripts import media
-from tests.support import dying, stub_worker
+from tests.support import dying, old_catalogs, stub_worker
 from tests.support.elsewhere import move_in
 from tests.support.fork_server import serve_forks
 
@@ -15,6 +15,7 @@ from tests.support.fork_server import serve_forks
 def work(words: Sequence[str]) -> None:
     """Be the command `media …` or `arq worker.main.WorkerSettings …`, or the stub worker."""
     move_in()
+    old_catalogs.move_on()
     dying.arm()
     sys.argv = list(words)
     programs: dict[str, Callable[[], object]] = {"arq": arq, "media": media.main, "stub": stub_worker.work}

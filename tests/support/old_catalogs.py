@@ -3,9 +3,11 @@
 As a script: `media` of that program, with a folder for its migrations before its words.
 """
 
+import os
 import shutil
 import sqlite3
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from storage.catalog import schema
 
 NOW = schema.SCHEMAS[-1]
 NEXT = "1001"
+_VARIABLE = "TESTS_NEXT_VERSION"
 _MIGRATION = f"""
 import sqlalchemy as sa
 from alembic import op
@@ -84,6 +87,18 @@ def next_migrations(folder: Path) -> Path:
     migrations = Path(shutil.copytree(schema.MIGRATIONS, folder / "migrations"))
     (migrations / "versions" / f"v{NEXT}_next.py").write_text(_MIGRATION)
     return migrations
+
+
+def of_next_version(migrations: Path) -> Mapping[str, str]:
+    """The variables of a forked command of the next version, whose migrations are in that folder."""
+    return {_VARIABLE: str(migrations)}
+
+
+def move_on() -> None:
+    """Be of the next version where the environment says so."""
+    if migrations := os.environ.pop(_VARIABLE, ""):
+        schema.MIGRATIONS = Path(migrations)
+        schema.SCHEMAS = (*schema.SCHEMAS, NEXT)
 
 
 if __name__ == "__main__":
