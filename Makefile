@@ -2,7 +2,7 @@
 # everything else is installed inside this folder. `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check campaign chaos fuzz limits corpus bench setup clean
+.PHONY: help demo test check campaign chaos fuzz limits corpus bench budget setup clean
 MAKEFLAGS += --no-builtin-rules
 # With CI or SERVICES set, also the large servers that some tests need. Once there they stay: uv removes what
 # it is not asked for. `SERVICES= make setup` asks for none.
@@ -47,6 +47,9 @@ corpus: $(INSTALLED) ## A folder of pictures with a manifest, checked: make corp
 
 bench: $(INSTALLED) ## This worker beside its peers; ARGS="--quick"
 	.venv/bin/python -m bench --docs $(ARGS)
+
+budget: $(INSTALLED) ## The instructions of a decode and an upload against their budget (valgrind); ARGS=--write
+	@.venv/bin/python -m bench budget $(ARGS)
 
 setup: $(INSTALLED) ## Only install what the others need, in .venv
 

@@ -2,7 +2,8 @@
 
 `python -m bench scale` measures uploads in large catalogs and behind long queues, `python -m bench load` how
 long they take under a load, `python -m bench stores` what they cost with Postgres and S3, `python -m bench
-writers` how many commits several workers make on Postgres.
+writers` how many commits several workers make on Postgres, `python -m bench budget` the instructions of a
+decode and of an upload.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import compare, contenders, figures, load, machine, report, scale, stores, writers
+from bench import budget, compare, contenders, figures, load, machine, report, scale, stores, writers
 from scripts import readme
 
 _HERE = Path(__file__).parent
@@ -21,7 +22,7 @@ _RESULTS = _HERE / "results"
 _DOCS = _HERE.parent / "docs"
 _WHAT = (
     "Measure this worker, its peers and the bare libvips loop side by side. "
-    "See also: scale, load, stores, writers."
+    "See also: scale, load, stores, writers, budget."
 )
 _ALONE = (contenders.MediaWorker, contenders.Floor)
 
@@ -29,7 +30,13 @@ _ALONE = (contenders.MediaWorker, contenders.Floor)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what was asked for; 0 when it could be measured, 1 when somebody failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    commands = {"scale": _scale, "load": _load, "stores": _stores, "writers": _writers}
+    commands = {
+        "scale": _scale,
+        "load": _load,
+        "stores": _stores,
+        "writers": _writers,
+        "budget": _budget,
+    }
     try:
         if arguments and arguments[0] in commands:
             return commands[arguments[0]](arguments[1:])
@@ -119,6 +126,18 @@ def _writers(arguments: Sequence[str]) -> int:
     found = writers.run(options)
     sys.stdout.write(writers.table(found))
     return 0
+
+
+def _budget(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench budget", description=budget.__doc__)
+    parser.add_argument("--write", action="store_true", help="make what is measured the budget")
+    asked = parser.parse_args(arguments)
+    found = budget.check()
+    sys.stdout.write("".join(f"{finding}\n" for finding in found))
+    if asked.write:
+        budget.write(found)
+        return 0
+    return 1 if any(finding.is_over for finding in found) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
