@@ -14,7 +14,7 @@ from storage.blobs.s3_place import S3Place, is_s3, parse_s3
 from storage.blobs.watched import WatchedBlobs
 from storage.errors import BackendMissing, BlobNotFound, StorageError, lacking
 from storage.paths import folder_of, is_there
-from storage.watch import StorageWatch
+from storage.watch import NOBODY, StorageWatch
 
 _MARKER_S = 5.0  # at most, until a bucket has said whose it is
 
@@ -36,7 +36,7 @@ def open_blobs(url: str, *, create: bool) -> AbstractAsyncContextManager[Storage
 async def open_watched(url: str, watch: StorageWatch, *, create: bool) -> AsyncIterator[Storage]:
     """The same, and `watch` is told how long each verb takes, and which fail."""
     async with open_blobs(url, create=create) as blobs:
-        yield WatchedBlobs(blobs, watch)
+        yield blobs if watch is NOBODY else WatchedBlobs(blobs, watch)
 
 
 def open_target(url: str, *, create: bool) -> AbstractAsyncContextManager[Storage]:

@@ -21,6 +21,7 @@ from tests.support.sweeps import new_key
 from tests.support.workplace import WorkerProcess, Workplace, database_on, eventually
 
 MIXED = "mixed"
+_PATIENCE_S = 60  # a worker looks every 5 seconds, at a sweep every 15; Prometheus every second
 GRAPHS = [graph for _, rows in PAGES.values() for graphs in rows.values() for graph in graphs]
 
 
@@ -114,7 +115,7 @@ def test_a_redis_that_stops_is_an_ill_worker(
         place = Workplace(tmp_path, stopping.url, migrated)
         _alone(server, "redis", place)
         assert of(server, "redis") == set()
-    eventually(lambda: of(server, "redis") == {"MediaUnhealthy"})
+    eventually(lambda: of(server, "redis") == {"MediaUnhealthy"}, _PATIENCE_S)
 
     [ill] = server.query('media_health{job="redis"} == 0')
     place.close()
@@ -130,7 +131,7 @@ def test_a_disk_that_fills_is_told_of_before_it_is_full(
         fill(disk / "filler")
         os.truncate(disk / "filler", (disk / "filler").stat().st_size - 1024 * 1024)
         _alone(server, "disk", place)
-        eventually(lambda: of(server, "disk") == {"MediaStorageFull"})
+        eventually(lambda: of(server, "disk") == {"MediaStorageFull"}, _PATIENCE_S)
         place.close()
 
 
@@ -144,7 +145,7 @@ def test_a_sweep_that_the_breaker_stops_is_an_alert_of_its_own(
     assert media(workplace.env(MEDIA_GRACE="0"), "sweep").returncode == 1
     _alone(server, "sweep", workplace)
 
-    eventually(lambda: of(server, "sweep") == {"MediaSweepStopped"})
+    eventually(lambda: of(server, "sweep") == {"MediaSweepStopped"}, _PATIENCE_S)
 
 
 def test_a_worker_that_is_killed_is_absent(server: PrometheusServer, workplace: Workplace) -> None:
@@ -152,4 +153,4 @@ def test_a_worker_that_is_killed_is_absent(server: PrometheusServer, workplace: 
     eventually(lambda: ("MediaWorkersAbsent", "") not in server.firing())
     worker.kill()
 
-    eventually(lambda: ("MediaWorkersAbsent", "") in server.firing())
+    eventually(lambda: ("MediaWorkersAbsent", "") in server.firing(), _PATIENCE_S)
