@@ -282,7 +282,7 @@ def test_a_command_that_needs_the_schema_of_today_refuses_an_older_one_in_a_sent
     ended = media_of_next_version(env, tmp_path, "show", str(UUID(int=1)))
 
     assert ended.returncode == 1
-    assert "is pending: the next start of a worker" in ended.stderr.replace("\n", " ")
+    assert "is pending: media migrate, or the next start of a worker" in ended.stderr.replace("\n", " ")
     assert schema_in(tmp_path / "catalog.db") == NOW
 
 

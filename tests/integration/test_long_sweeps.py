@@ -13,6 +13,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog.opening import Catalog
 from worker import tasks
 from worker.main import worker_settings
+from worker.metrics import WorkerMetrics
 from worker.prompt_worker import PromptWorker
 from worker.queue import queue_on
 from worker.settings import Settings
@@ -42,7 +43,12 @@ async def test_the_jobs_of_a_long_sweep_follow_each_other_at_once(
         options = worker_settings(settings)
         queue = queue_on(options["redis_pool"], settings, options["ctx"]["instance"])
         app = SimpleNamespace(
-            settings=settings, catalog=catalog, blobs=local_blobs, queue=queue, shutdown=Shutdown()
+            settings=settings,
+            catalog=catalog,
+            blobs=local_blobs,
+            queue=queue,
+            shutdown=Shutdown(),
+            metrics=WorkerMetrics(),
         )
         options |= {"on_startup": nothing, "on_shutdown": nothing, "after_job_end": job_ended}
         options["cron_jobs"] = [job for job in options["cron_jobs"] if job.name.startswith("sweep")]

@@ -14,15 +14,13 @@ from redis.exceptions import ResponseError
 from scripts.doctor.broker import check_redis
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.chaos.own_redis import OwnRedis
-from tests.support.refused_starts import SECRET, refused_at_start
+from tests.support.refused_starts import SECRET, refused_at_start, start
 from tests.support.workplace import eventually
 from worker.findings import inspect_redis
-from worker.lifecycle import start_up
 from worker.queue import Queue, QueueUnavailable, Refusal, ServerInfo, connect, job_queue_of, open_queue
 from worker.queue.refusals import refusal_of
 from worker.queue.rights import attempts
 from worker.settings import Settings
-from worker.shutdown import Shutdown
 
 STREAM = "media:uploads"
 
@@ -320,15 +318,10 @@ async def test_what_accepts_and_never_answers_is_reported_within_seconds_with_th
     async with await asyncio.start_server(be_silent, "127.0.0.1", 0) as silent:
         address = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
         settings = Settings(redis_url=f"{scheme}://{address}/0")
-        client = connect(settings.redis_url, job_queue_of(STREAM))
         async with asyncio.timeout(10):
             looked, worker, command = await asyncio.gather(
-                check_redis(settings),
-                start_up({"settings": settings, "redis": client, "instance": "me", "shutdown": Shutdown()}),
-                ping_through(settings),
-                return_exceptions=True,
+                check_redis(settings), start(settings), ping_through(settings), return_exceptions=True
             )
-        await client.aclose(close_connection_pool=True)
 
     assert not isinstance(looked, BaseException)
     for answer in (looked.findings[0].detail, str(worker), str(command)):

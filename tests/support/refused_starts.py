@@ -27,7 +27,8 @@ async def refused_at_start(url: str, words: str) -> None:
 async def start(settings: Settings) -> None:
     """Start a worker, which does not come further than its Redis."""
     client = connect(settings.redis_url, job_queue_of(settings.stream))
+    ctx = {"settings": settings, "redis": client, "instance": "me", "burst": False}
     try:
-        await start_up({"settings": settings, "redis": client, "instance": "me", "shutdown": Shutdown()})
+        await start_up({**ctx, "shutdown": Shutdown()})
     finally:
         await client.aclose(close_connection_pool=True)

@@ -230,7 +230,7 @@ async def test_before_a_migration_a_backup_is_the_operators_to_make(
     catalog: Catalog, catalog_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "SCHEMAS", ("1000", "1001"))
-    with pytest.raises(CatalogTooOld, match="to 1001 is pending: make a backup of the database; then"):
+    with pytest.raises(CatalogTooOld, match="to 1001 is pending: make a copy"):
         async with open_catalog(catalog_url):
             pass
 
