@@ -21,7 +21,7 @@ from storage.blobs.opening import read_owner
 from storage.keys import shown
 from worker.logs import configure_logs
 from worker.queue import open_queue
-from worker.restoring import Restore, Restored, choose_copy, later_states
+from worker.restoring import Restore, Restored, choose_copy
 from worker.settings import Settings
 
 _SHOWN = 20  # originals that could not be brought back
@@ -48,7 +48,7 @@ def command(
     """
 
     async def body(settings: Settings) -> int:
-        chosen = _choose(settings, copy, at)
+        chosen = _choose(settings, copy, at, adopt_root=adopt_root)
         await check_copy(chosen)
         if dry_run:
             await _say_what_would_be(settings, chosen, adopt_root=adopt_root, as_json=as_json)
@@ -65,7 +65,7 @@ def command(
     run(body)
 
 
-def _choose(settings: Settings, place: Path | None, at: str | None) -> BackupCopy:
+def _choose(settings: Settings, place: Path | None, at: str | None, *, adopt_root: bool) -> BackupCopy:
     folder = place or settings.backup_folder
     if folder is None:
         raise CommandError("Name the copy, or set MEDIA_BACKUP.", code=2)
@@ -73,7 +73,8 @@ def _choose(settings: Settings, place: Path | None, at: str | None) -> BackupCop
         moment = None if at is None else datetime.fromisoformat(at).astimezone(UTC)
     except ValueError as error:
         raise CommandError(f"--at {at} is no time; write 2026-11-21T10:00, in local time.", code=2) from error
-    return choose_copy(folder.absolute(), moment, read_owner(settings.storage_url))
+    owner = None if adopt_root else read_owner(settings.storage_url)
+    return choose_copy(folder.absolute(), moment, owner)
 
 
 async def restore(settings: Settings, copy: BackupCopy, *, adopt_root: bool = False) -> Restored:
@@ -93,8 +94,8 @@ async def _say_what_would_be(
 ) -> None:
     await require_no_worker(settings)
     async with open_queue(settings) as queue:
-        await Restore(settings, copy, queue, adopt_root=adopt_root).check()
-        states = await later_states(queue, copy.manifest.seq)
+        messages = await Restore(settings, copy, queue, adopt_root=adopt_root).look()
+    states = messages.states()
     deleted = sum(state.deleted for state in states)
     if as_json:
         later = {"deleted": deleted, "announced": len(states) - deleted}

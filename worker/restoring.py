@@ -4,9 +4,9 @@ All of it is done to the copy beside the old catalog, while no worker runs; then
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,15 @@ from storage.backups.returning import fits, give_back
 from storage.blobs import Existence, Storage
 from storage.blobs.opening import open_blobs
 from storage.blobs.owners import check_owner
+from storage.catalog.database import identity
 from storage.catalog.opening import Catalog
+from storage.catalog.outbox import Outbox
 from storage.catalog.replay import LaterState, Replay, Trashed
 from storage.catalog.requeuer import NewJobs
-from storage.errors import CopyRefused, KeyRefused, RootMismatch
+from storage.errors import CatalogUnavailable, CopyRefused, KeyRefused, RootMismatch
 from worker.adoption import REBUILD, Adoption, Listing
+from worker.documents import payload
+from worker.events import default_id
 from worker.publisher import go_on_above
 from worker.queue import Queue
 from worker.settings import Settings
@@ -72,43 +76,71 @@ def choose_copy(place: Path, at: datetime | None, catalog: str | None) -> Backup
     return ours[0]
 
 
-async def later_states(queue: Queue, seq: int) -> Sequence[LaterState]:
-    """How uploads were by the messages after that one, each once. Raises: QueueUnavailable."""
-    found: dict[UUID, LaterState] = {}
-    after: str | None = "0"
-    while after is not None:
-        messages, after = await queue.messages.above(seq, after)
-        for message in messages:
-            if (state := _state_of(message, found)) is not None:
-                found.pop(state.id, None)  # the newest comes last
-                found[state.id] = state
-    return list(found.values())
+class Messages:
+    """What messages tell of uploads, whoever keeps them: the newest of each upload counts."""
+
+    def __init__(self) -> None:
+        self._seqs: dict[UUID, int] = {}
+        self._states: dict[UUID, LaterState] = {}
+
+    async def read_stream(self, queue: Queue, seq: int) -> None:
+        """Read those that apps were sent after that one. Raises: QueueUnavailable."""
+        after: str | None = "0"
+        while after is not None:
+            messages, after = await queue.messages.above(seq, after)
+            for message in messages:
+                self.add(message)
+
+    async def read_outbox(self, outbox: Outbox, seq: int) -> None:
+        """Read those that a catalog keeps after that one, sent or not. Raises: CatalogUnavailable."""
+        while page := await outbox.since(seq):
+            for message in page:
+                self.add(payload(message))
+            seq = page[-1].seq
+
+    def add(self, message: Mapping[str, Any]) -> None:
+        """Note what one message tells of; what is no message of an upload tells of nothing."""
+        try:
+            upload_id, source = UUID(str(message["id"])), message["source"]
+            if source is not None:
+                keys.source_key(str(source))
+            kind, seq = message["type"], int(message["seq"])
+        except (KeyError, TypeError, ValueError, KeyRefused):
+            return
+        before = self._states.get(upload_id)
+        state = _state(upload_id, kind, source, message)
+        if state is None or self._seqs.get(upload_id, -1) > seq:
+            return
+        if state.source is None and before is not None:
+            state = replace(state, source=before.source)
+        self._seqs[upload_id], self._states[upload_id] = seq, state
+
+    def states(self) -> Sequence[LaterState]:
+        """Each upload as its newest message says, those with the newest ones last."""
+        return sorted(self._states.values(), key=lambda state: self._seqs[state.id])
 
 
-def _state_of(message: dict[str, Any], known: dict[UUID, LaterState]) -> LaterState | None:
-    """The state that a message tells of; None where it is about no upload."""
-    try:
-        upload_id, source = UUID(str(message["id"])), message["source"]
-        if source is not None:
-            keys.source_key(str(source))
-    except (KeyError, ValueError, KeyRefused):
-        return None
-    match message["type"]:
+def _state(
+    upload_id: UUID, kind: object, source: str | None, message: Mapping[str, Any]
+) -> LaterState | None:
+    match kind:
         case "upload.deleted":
-            before = known.get(upload_id)
-            return LaterState(upload_id, deleted=True, source=source or (before.source if before else None))
+            return LaterState(upload_id, deleted=True, source=source)
         case "upload.failed" if _was_refused(message):
             return None
         case "upload.ready" | "upload.failed" if isinstance(source, str):
-            metadata = message.get("metadata")
-            metadata = metadata if isinstance(metadata, dict) else {}
-            recipe = message.get("recipe")
-            recipe = recipe if isinstance(recipe, str) else None
-            return LaterState(upload_id, deleted=False, source=source, recipe=recipe, metadata=metadata)
+            metadata, recipe = message.get("metadata"), message.get("recipe")
+            return LaterState(
+                upload_id,
+                deleted=False,
+                source=source,
+                recipe=recipe if isinstance(recipe, str) else None,
+                metadata=metadata if isinstance(metadata, dict) else {},
+            )
     return None
 
 
-def _was_refused(message: dict[str, Any]) -> bool:
+def _was_refused(message: Mapping[str, Any]) -> bool:
     """Whether the message answers an event that became nothing."""
     error = message.get("error")
     return isinstance(error, dict) and error.get("code") in _REFUSED
@@ -124,12 +156,30 @@ class Restore:
         self._catalog_id = copy.manifest.catalog
         self._files = copy.path.parent / FILES
         self._replacement = CatalogRestore(settings.catalog, copy)
+        self._present_id: str | None = None
+        self._present_seq: int | None = None
         self.done = Restored(copy)
 
-    async def check(self) -> None:
-        """Raises: CopyRefused, RootMismatch, StreamMismatch where this copy cannot be restored here."""
+    async def look(self) -> Messages:
+        """Read what is known of the time after the copy was made; nothing is written.
+
+        Raises: CopyRefused, CatalogMoved, StreamMismatch where this copy cannot be restored here.
+        """
         self._replacement.check()
-        await self._queue.ownership.check_not_of_another(self._catalog_id)
+        messages, newest = Messages(), self.done.copy.manifest.message
+        async with self._replacement.present() as present:
+            if present is not None:
+                self._present_id = (await identity(present))[0]
+                self._present_seq = await Outbox(present).given_seq()
+                if self._present_id == self._catalog_id:
+                    with suppress(CatalogUnavailable):  # as far as it can be read; Redis has them too
+                        await messages.read_outbox(Outbox(present), newest)
+        owner = await self._queue.ownership.owner()
+        if not self._may_take_over(owner):
+            await self._queue.ownership.check_not_of_another(self._catalog_id)
+        if owner in (None, self._catalog_id) or self._may_take_over(owner):
+            await messages.read_stream(self._queue, newest)
+        return messages
 
     async def run(
         self, seen: Callable[[str, int], object], still_alone: Callable[[], Awaitable[None]]
@@ -138,8 +188,7 @@ class Restore:
 
         Raises: CopyRefused, CopyDamaged, StorageError, QueueUnavailable.
         """
-        await self.check()
-        present = await self._replacement.present_seq()
+        messages = await self.look()
         async with (
             open_blobs(self._settings.storage_url, create=self._adopt_root) as blobs,
             self._files_of_backup() as files,
@@ -150,29 +199,36 @@ class Restore:
             async with self._replacement.run(
                 moment.strftime("%Y%m%dT%H%M%S"), self._settings.uploads_per_job
             ) as catalog:
-                if owner is None:
+                if owner != self._catalog_id:
                     await fits(catalog, blobs, files, self._settings.storage)
-                await self._raise_seq(catalog, present)
-                gone, jobs = await self._apply(catalog, blobs)
+                await self._raise_seq(catalog)
+                gone, jobs = await self._apply(catalog, blobs, messages)
                 if files is not None:
                     await self._bring_back(catalog, blobs, files, gone, seen)
                 await self._adopt(catalog, blobs, seen)
                 await still_alone()
-                if owner is None:
+                if owner != self._catalog_id:
                     await blobs.rebind(self._catalog_id)
                     self.done.root_adopted = True
         self.done.aside = self._replacement.aside
+        stream_owner = await self._queue.ownership.owner()
+        if self._may_take_over(stream_owner):
+            await self._queue.ownership.rebind(self._catalog_id, before=stream_owner)
         await self._queue.jobs.enqueue(jobs)  # otherwise a worker finds them to be stalled, later
         return self.done
 
+    def _may_take_over(self, owner: str | None) -> bool:
+        """Whether what belongs to that catalog may be given to this one, because it is the one replaced."""
+        return self._adopt_root and owner is not None and owner == self._present_id
+
     def _check_owner(self, owner: str | None) -> None:
-        if owner is not None:
-            check_owner(owner, self._catalog_id, self._settings.storage)
-        elif not self._adopt_root:
+        if owner is None and not self._adopt_root:
             raise RootMismatch(
                 f"{self._settings.storage} has no {keys.MARKER}, so nobody says that it is this catalog's "
                 "storage. If it is, or is to be, say --adopt-root: its files are compared with the copy."
             )
+        if owner is not None and not self._may_take_over(owner):
+            check_owner(owner, self._catalog_id, self._settings.storage)
 
     @asynccontextmanager
     async def _files_of_backup(self) -> AsyncIterator[Storage | None]:
@@ -182,16 +238,21 @@ class Restore:
         async with open_blobs(f"file:{self._files}", create=False) as files:
             yield files
 
-    async def _raise_seq(self, catalog: Catalog, present: int | None) -> None:
+    async def _raise_seq(self, catalog: Catalog) -> None:
         """Number the next message above all that were sent, by what is known of them, or by the clock."""
-        least = catalog.database.now_ms() if present is None else present
+        is_known = self._present_seq is not None and self._present_id == self._catalog_id
+        least = self._present_seq if self._present_seq is not None and is_known else catalog.database.now_ms()
         await go_on_above(catalog.outbox, self._queue, rebuilt=True, least=least)
         self.done.seq = await catalog.outbox.given_seq()
 
-    async def _apply(self, catalog: Catalog, blobs: Storage) -> tuple[frozenset[str], NewJobs]:
+    async def _apply(
+        self, catalog: Catalog, blobs: Storage, messages: Messages
+    ) -> tuple[frozenset[str], NewJobs]:
         """Apply what came after the copy; returns the sources of uploads that were deleted, and new jobs."""
         replay = Replay(catalog.database, catalog.intake)
-        states = list(await later_states(self._queue, self.done.copy.manifest.seq))
+        states = list(messages.states())
+        if self._present_id not in (None, self._catalog_id):
+            states = await _without_adopted(states, catalog)
         told = {state.id for state in states}
         trashed = [one for one in await _trashed(blobs) if one.id not in told]
         states += await replay.deleted_later(trashed)
@@ -227,6 +288,14 @@ class Restore:
         async for page in adoption.run():
             self.done.adopted += len(page.unknown)
             seen("originals", page.names)
+
+
+async def _without_adopted(states: Sequence[LaterState], catalog: Catalog) -> list[LaterState]:
+    """Without what a catalog that was rebuilt meanwhile has told of originals that are known otherwise."""
+    adopted = {one.id: one.source for one in states if one.source and one.id == default_id(one.source)}
+    known = {one.source for one in states if one.id not in adopted}
+    known |= await catalog.sources.known([source for source in adopted.values() if source])
+    return [one for one in states if one.id not in adopted or adopted[one.id] not in known]
 
 
 async def _trashed(blobs: Storage) -> Sequence[Trashed]:

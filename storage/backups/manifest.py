@@ -17,12 +17,15 @@ _FORM = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a copy says of itself: `seq` and `entry` (of the stream's `epoch`) are the newest that it has."""
+    """What a copy says of itself: the newest message and `entry` (of the stream's `epoch`) that it has, and
+    the greatest `seq` that was given.
+    """
 
     time_ms: int
     catalog: str
     schema: str
     seq: int
+    message: int
     epoch: int
     entry: str | None
     uploads: Mapping[str, int]

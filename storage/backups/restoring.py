@@ -1,18 +1,18 @@
 """A catalog is replaced by a copy: the copy is made ready beside it, then takes its place at once."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 from storage.backups.folder import BackupCopy
 from storage.catalog import schema
 from storage.catalog.address import SQLITE, Address
 from storage.catalog.copies import ROWS
-from storage.catalog.database import open_to_read
+from storage.catalog.database import Database, open_to_read
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.outbox import Outbox
 from storage.durable import writes_copies
-from storage.errors import CopyRefused, StorageError
+from storage.errors import CatalogMoved, CopyRefused, StorageError
 from storage.threads import in_thread
 
 
@@ -42,12 +42,22 @@ class CatalogRestore:
         if self._where.pooler:
             raise CopyRefused("a restore needs a connection to Postgres itself: set MEDIA_CATALOG_POOLER=0")
 
-    async def present_seq(self) -> int | None:
-        """The greatest `seq` that the catalog has given which is there; None where nobody can say."""
-        with suppress(StorageError):
-            async with open_to_read(self._where) as present:
-                return await Outbox(present).given_seq()
-        return None
+    @asynccontextmanager
+    async def present(self) -> AsyncIterator[Database | None]:
+        """The catalog that is to be replaced, of whatever schema; None where there is none that can be read.
+
+        Raises: CatalogMoved where there is another one, which is used.
+        """
+        async with AsyncExitStack() as stack:
+            present = None
+            try:
+                present = await stack.enter_async_context(open_to_read(self._where))
+                await Outbox(present).given_seq()
+            except CatalogMoved:
+                raise
+            except StorageError:
+                present = None
+            yield present
 
     @asynccontextmanager
     async def run(self, moment: str, uploads_per_job: int) -> AsyncIterator[Catalog]:

@@ -10,19 +10,22 @@ from storage.catalog import schema
 from storage.catalog.backend import Backend
 from storage.catalog.counting import find_wrong_totals
 from storage.catalog.epochs import read_epoch
-from storage.catalog.tables import kv, metadata, totals, uploads
+from storage.catalog.tables import kv, metadata, outbox, totals, uploads
 
 
 @dataclass(frozen=True)
 class CatalogFacts:
-    """The catalog's own ID, its schema, the greatest `seq` that it gave, the newest event that it took (its
-    epoch and entry; None: none yet), its uploads by state, the rows of each table, and how many totals are
-    not what the rows add up to.
+    """The catalog's own ID, its schema, the greatest `seq` that it gave, that of the newest message that it
+    has, the newest event that it took (its epoch and entry; None: none yet), its uploads by state, the rows
+    of each table, and how many totals are not what the rows add up to.
+
+    On Postgres a `seq` may have been given to a transaction that is not over: it has no message here.
     """
 
     catalog: str
     schema: str
     seq: int
+    message: int
     epoch: int
     entry: str | None
     uploads: Mapping[str, int]
@@ -37,10 +40,13 @@ async def read_facts(connection: AsyncConnection, backend: Backend) -> CatalogFa
     found = str(await connection.run_sync(schema.read))
     counts = found == schema.newest()  # of another one nobody here knows what counts
     states = await connection.execute(select(uploads.c.state, func.count()).group_by(uploads.c.state))
+    given = await backend.given_seq(connection)
+    message = (await connection.execute(select(func.max(outbox.c.seq)))).scalar_one()
     return CatalogFacts(
         catalog=(await connection.execute(select(kv.c.value).where(kv.c.name == "id"))).scalar_one(),
         schema=found,
-        seq=await backend.given_seq(connection),
+        seq=given,
+        message=given if message is None else message,
         epoch=newest.number,
         entry=entry,
         uploads={state: count for state, count in states.all()},  # noqa: C416 (rows are no pairs)

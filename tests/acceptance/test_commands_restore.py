@@ -140,8 +140,17 @@ def test_no_number_of_a_message_is_given_twice(place: Workplace) -> None:
     assert any(seq > before for seq in by_seq)
 
 
+def test_messages_that_redis_has_lost_are_read_in_the_catalog_that_is_replaced(place: Workplace) -> None:
+    place.redis.delete("media:events")
+
+    done = document(restore(place, "--json"))
+
+    assert (done["deleted"], done["announced"], done["adopted"]) == (2, 1, 0)
+
+
 def test_a_deletion_that_no_message_tells_of_is_known_by_the_trash(place: Workplace) -> None:
     place.redis.delete("media:events")
+    place.catalog.unlink()
 
     done = document(restore(place, "--json"))
     settled(place)
@@ -211,6 +220,29 @@ def test_a_storage_whose_files_do_not_fit_is_not_taken(place: Workplace, elsewhe
     assert "do not fit the copy: of 3 originals" in " ".join(ended.stderr.split())
     assert not elsewhere.catalog.exists()
     assert not (elsewhere.root / ".media-root.json").exists()
+
+
+def test_storage_and_stream_of_a_rebuilt_catalog_go_back_to_the_restored_one(place: Workplace) -> None:
+    place.catalog.unlink()
+    assert media(place.env(), "rebuild", "--yes").returncode == 0
+    refused = restore(place)
+
+    assert restore(place, "--adopt-root").returncode == 0
+    settled(place)
+
+    assert refused.returncode == 1
+    assert "the storage belongs to" in " ".join(refused.stderr.split())
+    assert uploads(place)[LATE[0]] == (OWN_ID, "ready", {"a": 1})
+
+
+def test_a_catalog_that_has_moved_elsewhere_is_not_replaced(place: Workplace) -> None:
+    to = f"sqlite+aiosqlite:///{place.home}/new.db"
+    assert media(place.env(), "migrate-catalog", "--to", to).returncode == 0
+
+    ended = restore(place)
+
+    assert ended.returncode == 1
+    assert "was moved to" in ended.stderr
 
 
 def test_an_upload_that_was_deleted_before_the_copy_does_not_come_back(

@@ -6,11 +6,13 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import insert
 
 from storage.backups.folder import BackupCopy, BackupFolder
 from storage.backups.making import check_copy, make_copy
 from storage.catalog.backup_notes import BackupChecked, BackupMade, BackupNotes
 from storage.catalog.opening import Catalog
+from storage.catalog.tables import outbox
 from storage.errors import CopyDamaged
 from tests.support.catalogs import CAT, ON_BOTH, take, upload_event, work
 from tests.support.disks import fill, small_disk
@@ -70,6 +72,22 @@ async def test_a_copy_that_ends_too_early_or_was_changed_is_damaged(catalog: Cat
         copy.file.write_bytes(bad)
         with pytest.raises(CopyDamaged, match="is damaged"):
             await check_copy(copy)
+
+
+async def test_a_number_of_a_message_that_is_not_committed_is_given_and_no_message(
+    catalog: Catalog, tmp_path: Path, database_kind: str
+) -> None:
+    await take(catalog, upload_event(5))
+    await work(catalog)
+    if database_kind == "sqlite":  # where nobody reads before a writer has committed
+        await catalog.outbox.begin_above(2)
+        copy = await copied(catalog, tmp_path)
+    else:
+        async with catalog.database.writing() as connection:
+            await connection.execute(insert(outbox).values(body="{}", made_ms=0))
+            copy = await copied(catalog, tmp_path)
+
+    assert (copy.manifest.message, copy.manifest.seq) == (1, 2)
 
 
 async def test_the_catalog_remembers_the_newest_copy_and_what_a_check_found(catalog: Catalog) -> None:

@@ -187,7 +187,8 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path, database_kind: str
 
 async def test_where_there_is_no_catalog_the_copy_becomes_it(empty_url: str, copy: BackupCopy) -> None:
     restoring = CatalogRestore(Address(empty_url), copy)
-    assert await restoring.present_seq() is None
+    async with restoring.present() as present:
+        assert present is None
     async with restoring.run("20261129T120000", 100):
         pass
 
