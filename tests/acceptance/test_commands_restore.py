@@ -14,11 +14,13 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from scripts.redis_server import RedisServer
+from scripts.s3_server import S3Server
 from storage.backups.folder import BackupFolder
 from tests.support import pictures
 from tests.support.commands import Ended, document, media
 from tests.support.damage import settle, zero
 from tests.support.dying import DIED, dying_at
+from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import Answer, Workplace, database_on
 
 EARLY = [f"uploads/early/{number}.jpg" for number in range(3)]
@@ -414,3 +416,19 @@ def test_a_catalog_in_postgres_is_restored_by_the_same_command(
     assert (report["uploads"]["ready"], report["uploads"]["deleted"]) == (3, 1)
     messages = numbered(place)
     assert len({message["seq"] for message in messages}) == len(messages)
+
+
+def test_originals_come_back_into_an_empty_bucket(
+    place: Workplace, redis_server: RedisServer, seaweedfs: S3Server, tmp_path: Path
+) -> None:
+    bucket = S3Workplace(tmp_path / "bucket", database_on(redis_server.url), seaweedfs, **place.settings)
+    bucket.home.mkdir(exist_ok=True)
+
+    done = document(restore(bucket, "--adopt-root", "--json"))
+    settled(bucket)
+    bucket.close()
+
+    assert (done["originals"], done["root_adopted"]) == (3, True)
+    assert bucket.keys("uploads") == EARLY
+    assert set(bucket.keys("variants")) == variants(bucket)
+    assert states(bucket) == dict.fromkeys(EARLY, "ready")

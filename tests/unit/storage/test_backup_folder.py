@@ -1,5 +1,6 @@
 """A folder of copies: each is there whole or not at all."""
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -21,6 +22,7 @@ from storage.catalog.opening import Catalog
 from storage.errors import CopyDamaged, CopyRefused
 from tests.support.catalogs import take, upload_event, work
 from tests.support.rights import without_roots_rights
+from tests.support.workplace import eventually
 
 
 @pytest.fixture
@@ -162,3 +164,16 @@ def test_a_copy_that_is_to_stop_stops_and_leaves_nothing(migrated: Path, tmp_pat
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         copy_file(catalog, tmp_path / "copy.db", stopped=lambda: True)
     assert not list(tmp_path.glob("copy*"))
+
+
+async def test_a_backup_that_is_cancelled_ends_at_once_and_leaves_no_copy(
+    catalog: Catalog, folder: BackupFolder, tmp_path: Path
+) -> None:
+    fill(tmp_path / "catalog.db", 20_000)
+    making = asyncio.create_task(make_copy(catalog.database, folder, "1.2.3"))
+    await asyncio.to_thread(eventually, lambda: bool(list(folder.path.glob(".unfinished-*/*.part"))))
+    making.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert [path.name for path in folder.path.iterdir()] == [".lock"]
