@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from storage.backups.keep import Keep
 from storage.backups.manifest import MANIFEST, Manifest, read_manifest
-from storage.durable import sync_folder_at, writes_copies
+from storage.durable import give_to_owner_of, sync_folder_at, writes_copies
 from storage.errors import CopyDamaged, CopyRefused
 
 FILES = "files"  # the originals, beside the copies
@@ -67,6 +67,7 @@ class BackupFolder:
                 raise CopyRefused(f"{self.path.parent} is not there: is a disk not mounted?")
             self.path.mkdir(mode=0o700, exist_ok=True)
             lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            give_to_owner_of(self.path, self.path / _LOCK)
         try:
             self._take(lock)
             with writes_copies(self.path):
@@ -100,6 +101,7 @@ class BackupFolder:
     def publish(self, unfinished: Path, time: datetime) -> Path:
         """Give a copy that is whole its name. Raises: CopyRefused."""
         with writes_copies(self.path):
+            give_to_owner_of(self.path, unfinished, *unfinished.iterdir())
             sync_folder_at(unfinished)
             path = self._free_name(time)
             unfinished.rename(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from storage.catalog.sqlite_errors import Fault, fault_of
 from storage.catalog.sqlite_file import MIB
-from storage.durable import sync_folder_at, writes_copies
+from storage.durable import give_to_owner_of, sync_folder_at, writes_copies
 from storage.errors import CatalogUnavailable, CopyRefused
 
 _BUSY_S = 2.0
@@ -30,6 +30,7 @@ def begin(path: Path, copy: Path) -> Path:
                 f"make {wanted // MIB + 1} MiB of room in {path.parent}: the old catalog is kept, too"
             )
         shutil.copyfile(copy, candidate)
+        give_to_owner_of(path if path.exists() else path.parent, candidate)
         candidate.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o600)
     return candidate
 

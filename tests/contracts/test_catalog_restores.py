@@ -1,5 +1,6 @@
 """A copy takes the place of a catalog, of whatever kind: at once, and the old one is kept."""
 
+import os
 import re
 import shutil
 import sqlite3
@@ -166,6 +167,20 @@ async def test_a_damaged_copy_leaves_the_catalog_as_it_was(changed: str, copy: B
 
     async with open_catalog(changed, create=False) as catalog:
         assert (await upload(catalog, NEW)).state is State.READY
+
+
+@pytest.mark.sqlite
+async def test_the_new_file_belongs_to_whom_the_old_one_did(changed: str, copy: BackupCopy) -> None:
+    path = Address(changed).path
+    path.chmod(0o640)
+    owner = (1234, 1235) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(path, *owner)
+
+    async with CatalogRestore(Address(changed), copy).run("20261129T120000", 100):
+        pass
+
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (*owner, 0o640)
 
 
 @pytest.mark.sqlite

@@ -58,6 +58,18 @@ async def test_only_its_owner_can_read_a_copy(copy: BackupCopy) -> None:
     assert {path.stat().st_mode & 0o077 for path in files} == {0}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+async def test_what_root_copies_belongs_to_whom_the_folder_belongs(catalog: Catalog, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 1234, 1235)
+    folder = BackupFolder(tmp_path / "theirs")
+    with folder.alone():
+        made = await make_copy(catalog.database, folder, "1.2.3")
+
+    files = [folder.path / ".lock", made.path, *made.path.iterdir()]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in files} == {(1234, 1235)}
+
+
 async def test_the_newest_copy_comes_first_and_two_of_a_second_have_two_names(
     catalog: Catalog, folder: BackupFolder, copy: BackupCopy
 ) -> None:
