@@ -76,7 +76,7 @@ def choose_copy(place: Path, at: datetime | None, catalog: str | None) -> Backup
     return ours[0]
 
 
-class Messages:
+class LaterMessages:
     """What messages tell of uploads, whoever keeps them: the newest of each upload counts."""
 
     def __init__(self) -> None:
@@ -160,13 +160,13 @@ class Restore:
         self._present_seq: int | None = None
         self.done = Restored(copy)
 
-    async def look(self) -> Messages:
+    async def look(self) -> LaterMessages:
         """Read what is known of the time after the copy was made; nothing is written.
 
         Raises: CopyRefused, CatalogMoved, StreamMismatch where this copy cannot be restored here.
         """
         self._replacement.check()
-        messages, newest = Messages(), self.done.copy.manifest.message
+        messages, newest = LaterMessages(), self.done.copy.manifest.message
         async with self._replacement.present() as present:
             if present is not None:
                 self._present_id = (await identity(present))[0]
@@ -246,7 +246,7 @@ class Restore:
         self.done.seq = await catalog.outbox.given_seq()
 
     async def _apply(
-        self, catalog: Catalog, blobs: Storage, messages: Messages
+        self, catalog: Catalog, blobs: Storage, messages: LaterMessages
     ) -> tuple[frozenset[str], NewJobs]:
         """Apply what came after the copy; returns the sources of uploads that were deleted, and new jobs."""
         replay = Replay(catalog.database, catalog.intake)

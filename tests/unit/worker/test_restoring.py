@@ -11,7 +11,7 @@ from storage.backups.folder import BackupCopy
 from storage.backups.manifest import MANIFEST, Manifest, dump_manifest
 from storage.catalog.replay import LaterState
 from storage.errors import CopyDamaged, CopyRefused
-from worker.restoring import Messages, choose_copy
+from worker.restoring import LaterMessages, choose_copy
 
 CAT = UUID("4a2ca705-03aa-52b8-a8b8-e2aa1374070e")
 SOURCE = "uploads/cat.jpg"
@@ -23,7 +23,7 @@ def message(seq: int, kind: str, **fields: Any) -> dict[str, Any]:
 
 
 def states(*messages: dict[str, Any]) -> list[LaterState]:
-    read = Messages()
+    read = LaterMessages()
     for each in messages:
         read.add(each)
     return list(read.states())
