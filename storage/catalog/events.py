@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from storage.catalog.records import DeletionRequested, State, StreamId, UploadRequested
+from storage.catalog.records import WAITING, DeletionRequested, State, StreamId, UploadRequested
 from storage.catalog.rows import Row, dump_metadata
 
 _UNSIGNED = 2**64 - 1
@@ -62,6 +62,7 @@ def _is_deleted_since(row: Row, event: UploadRequested | DeletionRequested) -> b
 def _request_upload(row: Row | None, event: UploadRequested, now_ms: int) -> Change:
     changes = {
         **_at_position(event.position, now_ms),
+        "traceparent": _traceparent(row, event),
         "source": event.source,
         "recipe": event.recipe,
         "adopted": event.adopted,
@@ -87,7 +88,7 @@ def _request_upload(row: Row | None, event: UploadRequested, now_ms: int) -> Cha
 
 def _request_deletion(row: Row | None, event: DeletionRequested, now_ms: int) -> Change:
     fresh = {"revive": False, "attempts": 0, "crash_count": 0, "not_before_ms": now_ms}
-    changes = {**_at_position(event.position, now_ms), **fresh}
+    changes = {**_at_position(event.position, now_ms), **fresh, "traceparent": _traceparent(row, event)}
     if row is None:
         tombstone = {**_blank(str(event.id), now_ms), **changes, "state": State.DELETED}
         return Change(tombstone, answers=True)
@@ -102,6 +103,12 @@ def _request_deletion(row: Row | None, event: DeletionRequested, now_ms: int) ->
             return Change({**row, **changes, **fenced}, wants_job=True)
         case _:
             return Change({**row, **changes}, wants_job=True)
+
+
+def _traceparent(row: Row | None, event: UploadRequested | DeletionRequested) -> str | None:
+    """The newest event's; where it has none, that of the work which is not done yet and answers both."""
+    pending = row["traceparent"] if row is not None and row["state"] in WAITING else None
+    return event.traceparent or pending
 
 
 def _at_position(position: StreamId, now_ms: int) -> dict[str, Any]:
@@ -142,5 +149,6 @@ def _blank(upload_id: str, now_ms: int) -> Row:
         "error_code": None,
         "error_message": None,
         "seen": None,
+        "traceparent": None,
         **_NOTHING_READ,
     }

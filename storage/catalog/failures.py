@@ -75,7 +75,16 @@ class Failures:
 
 def _deletion_message(row: RowMapping, now: int) -> Message:
     metadata = load_metadata(row["metadata"])
-    return Message(0, State.DELETED, UUID(row["id"]), row["source"], row["recipe"], metadata, now)
+    return Message(
+        seq=0,
+        kind=State.DELETED,
+        id=UUID(row["id"]),
+        source=row["source"],
+        recipe=row["recipe"],
+        metadata=metadata,
+        time_ms=now,
+        traceparent=row["traceparent"],
+    )
 
 
 def _failed(code: str | None) -> Select[Any]:

@@ -251,6 +251,7 @@ def _refusals(letters: Sequence[DeadLetter], now: int) -> Iterator[Message]:
                 error_code=letter.code,
                 error_message=letter.message,
                 entry=letter.stream_id,
+                traceparent=about.traceparent,
             )
 
 

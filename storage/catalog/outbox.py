@@ -20,7 +20,7 @@ from storage.errors import CatalogDamaged
 
 _PAGE = 500
 
-_KEPT = select(outbox.c.seq, outbox.c.body).order_by(outbox.c.seq)
+_KEPT = select(outbox.c.seq, outbox.c.body, outbox.c.traceparent).order_by(outbox.c.seq)
 _MARK = update(outbox).where(outbox.c.seq.in_(bindparam("sent", expanding=True)))
 _INSERT = insert(outbox).returning(outbox.c.seq, sort_by_parameter_order=True)
 
@@ -66,7 +66,7 @@ class Outbox:
             rows = (await connection.execute(query)).all()
         for row in rows:
             try:
-                messages.append(to_message(row.seq, row.body))
+                messages.append(to_message(row.seq, row.body, row.traceparent))
             except CatalogDamaged as error:
                 self._database.met(error)
         return messages
@@ -98,6 +98,9 @@ async def insert_messages(connection: AsyncConnection, messages: Sequence[Messag
     """Add `messages` to the outbox, in the transaction that made them true; returns them with their `seq`."""
     if not messages:
         return []
-    rows = [{"body": dump_message(message), "made_ms": message.time_ms} for message in messages]
+    rows = [
+        {"body": dump_message(message), "made_ms": message.time_ms, "traceparent": message.traceparent}
+        for message in messages
+    ]
     given = (await connection.execute(_INSERT, rows)).scalars().all()
     return [replace(message, seq=seq) for message, seq in zip(messages, given, strict=True)]

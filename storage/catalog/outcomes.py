@@ -257,4 +257,8 @@ def _read(original: Original | None) -> Row:
 def _message(row: Row, metadata: str, outcome: Outcome, now: int) -> Message:
     made: Sequence[StoredVariant] = outcome.variants if isinstance(outcome, Ready) else ()
     kept = isinstance(outcome, Removed) and outcome.kept is not None
-    return replace(message_of(row, metadata, made, now), original_kept=kept)
+    claim = outcome.claim
+    is_newest = row["traceparent"] == claim.upload.traceparent
+    traceparent = claim.traceparent if is_newest and claim.traceparent else row["traceparent"]
+    message = message_of(row, metadata, made, now)
+    return replace(message, original_kept=kept, traceparent=traceparent)

@@ -58,6 +58,7 @@ class UploadRequested:
     metadata: Metadata = field(default_factory=dict)
     adopted: bool = False
     written_ms: int | None = None
+    traceparent: str | None = None  # of the trace in which the app asked for it
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class DeletionRequested:
     position: StreamId
     id: UUID
     original: bool = False
+    traceparent: str | None = None  # of the trace in which the app asked for it
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class About:
     id: UUID | None
     source: str | None
     metadata: Metadata = field(default_factory=dict)
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ class Upload:
     variants: Sequence[StoredVariant]  # the current ones
     seen: str | None = None  # the `fingerprint` of its original when the upload was put off because of that
     event_ms: int = 0  # when Redis numbered its newest event; 0: there was none
+    traceparent: str | None = None  # of the trace in which an app asked for it
 
     @property
     def asked_ms(self) -> int:
@@ -163,6 +167,7 @@ class Claim:
     delete_original: bool = False  # whether a deletion is to take the original too
     began_ms: int = 0  # when it was claimed, by the catalog's clock: older deletion marks do not matter
     superseded: Sequence[StoredVariant] = ()  # not the current ones any more, and not yet removed
+    traceparent: str | None = None  # of this very try, where it is traced: its message names that one
 
 
 @dataclass(frozen=True)
@@ -225,6 +230,7 @@ class Message:
     variants: Sequence[StoredVariant] = ()  # all of them, once it is ready
     original_kept: bool = False  # whether a deletion that was to take the original too has left it
     entry: str | None = None  # the ID of the refused entry; None: the message is about an upload
+    traceparent: str | None = None  # of the trace in which the app asked for it
 
 
 @dataclass(frozen=True)

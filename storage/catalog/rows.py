@@ -12,6 +12,9 @@ from storage.errors import CatalogDamaged
 
 Row = dict[str, Any]
 
+# A worker of the version before may be at work still: it reads no message with a field that it does not know.
+_OF_A_BODY = Message.__dataclass_fields__.keys() - {"traceparent"}
+
 
 def dump_metadata(metadata: Metadata) -> str:
     """An app's metadata as JSON text."""
@@ -68,6 +71,7 @@ def to_upload(row: Mapping[str, Any], variants: Sequence[StoredVariant]) -> Uplo
         variants=variants,
         seen=row["seen"],
         event_ms=row["event_ms"],
+        traceparent=row["traceparent"],
     )
 
 
@@ -88,17 +92,18 @@ def message_of(
         error_message=row["error_message"],
         original=to_original(row),
         variants=variants,
+        traceparent=row["traceparent"],
     )
 
 
 def dump_message(message: Message) -> str:
-    """A message as JSON text; its `seq` is the row's."""
-    return orjson.dumps(message).decode()
+    """A message as JSON text; its `seq` and its `traceparent` are the row's."""
+    return orjson.dumps({name: value for name, value in vars(message).items() if name in _OF_A_BODY}).decode()
 
 
-def to_message(seq: int, body: str) -> Message:
-    """A message out of the outbox. Raises: CatalogDamaged."""
-    fields = load_json(body)
+def to_message(seq: int, body: str, traceparent: str | None) -> Message:
+    """A message out of the outbox, without what only a newer version knows. Raises: CatalogDamaged."""
+    fields = {name: value for name, value in load_json(body).items() if name in _OF_A_BODY}
     original = fields["original"]
     return Message(
         **{
@@ -108,5 +113,6 @@ def to_message(seq: int, body: str) -> Message:
             "id": UUID(fields["id"]) if fields["id"] else None,
             "original": Original(**original) if original else None,
             "variants": [StoredVariant(**variant) for variant in fields["variants"]],
+            "traceparent": traceparent,
         }
     )

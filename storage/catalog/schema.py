@@ -12,7 +12,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from storage.catalog.tables import metadata
 from storage.errors import CatalogTooNew, CatalogTooOld, CatalogUnfit
 
-SCHEMAS: tuple[str, ...] = ("1000",)  # oldest first; a test compares them with the migrations' folder
+SCHEMAS: tuple[str, ...] = ("1000", "1001")  # oldest first; a test compares them with the migrations' folder
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

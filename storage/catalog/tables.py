@@ -87,6 +87,7 @@ uploads = Table(
     Column("width", Big),
     Column("height", Big),
     Column("color", String(7)),
+    Column("traceparent", Ascii(55)),  # of the trace in which an app asked for it
     Index("uploads_by_state", "state", "changed_ms"),
     Index("uploads_by_source", "source"),
     _partial("uploads_by_bytes", "bytes", where="bytes IS NOT NULL"),
@@ -117,6 +118,7 @@ outbox = Table(
     Column("body", Text, nullable=False),
     Column("made_ms", Big, nullable=False),
     Column("sent_ms", Big),
+    Column("traceparent", Ascii(55)),
     _partial("outbox_unsent", "seq", where="sent_ms IS NULL"),
     Index("outbox_by_age", "made_ms"),
     sqlite_autoincrement=True,  # seq must never be given twice, not even after the last row was pruned

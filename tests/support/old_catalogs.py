@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, text
 from storage.catalog import schema
 
 NOW = schema.SCHEMAS[-1]
-NEXT = "1001"
+NEXT = str(int(NOW) + 1)
 _VARIABLE = "TESTS_NEXT_VERSION"
 _MIGRATION = f"""
 import sqlalchemy as sa

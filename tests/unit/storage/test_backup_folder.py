@@ -19,6 +19,7 @@ from storage.backups.making import check_copy, make_copy
 from storage.backups.places import check_apart
 from storage.catalog.copying import copy_file
 from storage.catalog.opening import Catalog
+from storage.catalog.schema import newest
 from storage.errors import CopyDamaged, CopyRefused
 from tests.support.catalogs import take, upload_event, work
 from tests.support.rights import without_roots_rights
@@ -44,7 +45,7 @@ async def copy(catalog: Catalog, folder: BackupFolder) -> BackupCopy:
 async def test_a_copy_says_what_it_is_of_and_up_to_where(catalog: Catalog, copy: BackupCopy) -> None:
     manifest = copy.manifest
 
-    assert (manifest.catalog, manifest.schema, manifest.version) == (catalog.id, "1000", "1.2.3")
+    assert (manifest.catalog, manifest.schema, manifest.version) == (catalog.id, newest(), "1.2.3")
     assert (manifest.seq, manifest.uploads) == (1, {"ready": 1})
     assert (manifest.rows["uploads"], manifest.rows["variants"], manifest.wrong_totals) == (1, 2, 0)
     assert copy.path.name == manifest.time.strftime("%Y-%m-%dT%H%M%SZ")

@@ -52,6 +52,7 @@ from tests.support.catalogs import (
     upload,
     upload_event,
 )
+from tests.support.old_catalogs import NEXT, NOW
 from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres import connect, execute
 
@@ -229,8 +230,8 @@ async def test_a_catalog_leaves_the_migrations_of_another_program_alone(
 async def test_before_a_migration_a_backup_is_the_operators_to_make(
     catalog: Catalog, catalog_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "SCHEMAS", ("1000", "1001"))
-    with pytest.raises(CatalogTooOld, match="to 1001 is pending: make a copy"):
+    monkeypatch.setattr(schema, "SCHEMAS", (NOW, NEXT))
+    with pytest.raises(CatalogTooOld, match=f"to {NEXT} is pending: make a copy"):
         async with open_catalog(catalog_url):
             pass
 
