@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -24,6 +24,7 @@ from pipelines.poison import PoisonList
 from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
 from pipelines.slots import Slots
+from pipelines.traces import NO_TRACES, Traces, TryTrace
 from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
 from pipelines.watcher import OriginalWatcher
 from storage.blobs import CheckIdentity, Existence
@@ -74,6 +75,7 @@ class BatchContext:
     stopping: asyncio.Event  # once set, no further upload is claimed
     watcher: OriginalWatcher | None = None  # makes uploads due when their original changes; None: nobody does
     metrics: Metrics = NO_METRICS
+    traces: Traces = NO_TRACES
 
 
 async def process_uploads(ids: Sequence[UUID], job_id: str, context: BatchContext) -> BatchReport:
@@ -124,6 +126,18 @@ async def _isolate_damage(
 async def _process(
     upload_id: UUID, job_id: str, context: BatchContext, report: BatchReport, until: float
 ) -> None:
+    with ExitStack() as stack:  # a try that was begun ends, whatever comes
+        await _try(upload_id, job_id, context, report, until, stack)
+
+
+async def _try(
+    upload_id: UUID,
+    job_id: str,
+    context: BatchContext,
+    report: BatchReport,
+    until: float,
+    stack: ExitStack,
+) -> None:
     waited_from = time.perf_counter()
     async with context.slots.one():
         report.ms["wait"] += (time.perf_counter() - waited_from) * 1000
@@ -139,17 +153,22 @@ async def _process(
             report.outcomes["skipped"] += 1
             context.metrics.upload_tried(EndedTry("skipped"))
             return
+        times = {"waited_s": claimed_at - waited_from, "claimed_s": time.perf_counter() - claimed_at}
+        tried = stack.enter_context(context.traces.trying(claim, **times))
+        report.note_trace(upload_id, tried.traceparent)
         runs_alone = claim.crash_count == RUN_ALONE_AFTER
-        outcome = None if runs_alone else await _outcome(claim, nullcontext(), context, report)
+        outcome = None if runs_alone else await _outcome(tried, nullcontext(), context, report)
     if outcome is None:
-        outcome = await _outcome(claim, context.slots.exclusive(), context, report)
+        outcome = await _outcome(tried, context.slots.exclusive(), context, report)
     submitted = time.perf_counter()
     committed = await context.committer.submit(outcome)
-    report.ms["commit"] += (time.perf_counter() - submitted) * 1000
-    ended = report.note(committed, outcome)
+    commit_s = time.perf_counter() - submitted
+    report.ms["commit"] += commit_s * 1000
+    ended = _ended(report.note(committed, outcome), outcome, time.perf_counter() - claimed_at)
     context.metrics.stage_finished("wait", claimed_at - waited_from)
-    context.metrics.stage_finished("commit", time.perf_counter() - submitted)
-    context.metrics.upload_tried(_ended(ended, outcome, time.perf_counter() - claimed_at))
+    context.metrics.stage_finished("commit", commit_s)
+    context.metrics.upload_tried(ended)
+    tried.ended(ended, commit_s)
     _watch(committed, outcome, context, report)
 
 
@@ -196,19 +215,20 @@ async def _claim(upload_id: UUID, job_id: str, context: BatchContext) -> Claim |
 
 
 async def _outcome(
-    claim: Claim, place: AbstractAsyncContextManager[None], context: BatchContext, report: BatchReport
+    tried: TryTrace, place: AbstractAsyncContextManager[None], context: BatchContext, report: BatchReport
 ) -> Outcome:
     """The one place where an upload's error becomes an outcome."""
     try:
-        try:
-            async with place:
-                return await _attempt(claim, context, report)
-        except Exception as error:
-            outcome = await _classified(error, claim, context)
-            report.note_details(error, outcome)
-            return outcome
+        with tried.working():
+            try:
+                async with place:
+                    return await _attempt(tried, context, report)
+            except Exception as error:
+                outcome = await _classified(error, tried.claim, context)
+                report.note_details(error, outcome)
+                return outcome
     except asyncio.CancelledError:
-        await asyncio.shield(context.claims.release([claim]))
+        await asyncio.shield(context.claims.release([tried.claim]))
         raise
 
 
@@ -267,7 +287,8 @@ def _outage_of(error: Exception, context: BatchContext) -> Outage | None:
             return None
 
 
-async def _attempt(claim: Claim, context: BatchContext, report: BatchReport) -> Outcome:
+async def _attempt(tried: TryTrace, context: BatchContext, report: BatchReport) -> Outcome:
+    claim = tried.claim
     if claim.upload.state is State.DELETING:
         keys = await context.claims.keys_of(claim.upload.id)
         return await remove_upload(
@@ -286,12 +307,15 @@ async def _attempt(claim: Claim, context: BatchContext, report: BatchReport) -> 
     made = await make_variants(claim, recipe, context.blobs, context.sandbox, context.poison)
     report.add(made.ms)
     context.metrics.stages_finished(made.ms)
+    tried.stages_finished(made.ms)
     if made.reused is not None:
         context.metrics.reused(made.reused)
+        tried.reused(made.reused)
     if made.is_decoded:
         original = made.outcome.original
         pixels = original.width * original.height
         context.metrics.picture_made(original.format, pixels, original.bytes, made.written)
+        tried.picture_made(original, made.written)
     return made.outcome
 
 

@@ -19,6 +19,7 @@ class BatchReport:
     kept: list[tuple[UUID, str]] = field(default_factory=list)  # originals that were to go, and why they stay
     left_over: list[UUID] = field(default_factory=list)  # uploads that the job has to take up again
     watched: set[UUID] = field(default_factory=set)  # of them those that may be due sooner
+    traceparents: dict[UUID, str] = field(default_factory=dict)  # of the uploads that are part of a trace
     due_in_ms: int | None = None  # when the first of them is due; None: none is left over
 
     def add(self, ms: Mapping[str, float]) -> None:
@@ -29,6 +30,11 @@ class BatchReport:
         """The upload is due again, `due_in_ms` from now."""
         self.left_over.append(upload_id)
         self.due_in_ms = due_in_ms if self.due_in_ms is None else min(self.due_in_ms, due_in_ms)
+
+    def note_trace(self, upload_id: UUID, traceparent: str | None) -> None:
+        """What the log says of the upload belongs to that trace."""
+        if traceparent is not None:
+            self.traceparents[upload_id] = traceparent
 
     def note(self, committed: Committed, outcome: Outcome) -> str:
         """Add what became of one upload; returns its state, or `fenced` where another worker has it."""
