@@ -4,7 +4,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from worker.queue import Queue, open_queue
 from worker.receiving import Received, Receiver
 from worker.settings import Settings
 from worker.stores import open_stores
+from worker.traceparent import parse_traceparent
 
 _FOLDER = "cli"  # in uploads/
 _CHUNK = 1024 * 1024
@@ -67,6 +68,9 @@ def command(
         bool, typer.Option("--wait", help="Follow the uploads until each is ready or failed.")
     ] = False,
     recipe: Annotated[str, typer.Option(help="The recipe that says which variants are made.")] = "default",
+    traceparent: Annotated[
+        str, typer.Option(envvar="TRACEPARENT", help="The trace that the uploads belong to (W3C).")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Copy files to the storage and enqueue them."""
@@ -74,11 +78,20 @@ def command(
     async def body(settings: Settings) -> int:
         require_one_of("recipe", recipe, settings.recipe_book)
         files = list(find_files(paths))
-        sent = await enqueue(files, settings, wait=wait, recipe=recipe)
+        trace = _read_traceparent(traceparent)
+        sent = await enqueue(files, settings, wait=wait, recipe=recipe, traceparent=trace)
         _report(sent, wait=wait, as_json=as_json)
         return 1 if any(one.status == "failed" for one in sent) else 0
 
     run(body)
+
+
+def _read_traceparent(given: str) -> str | None:
+    """The traceparent, if it is one: whatever else is wrong with a trace, files are enqueued."""
+    found = parse_traceparent(given)
+    if given and found is None:
+        errors.print("The traceparent is none of the W3C's and is left out.")
+    return found
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -101,7 +114,12 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 async def enqueue(
-    files: Sequence[Path], settings: Settings, *, wait: bool, recipe: str = "default"
+    files: Sequence[Path],
+    settings: Settings,
+    *,
+    wait: bool,
+    recipe: str = "default",
+    traceparent: str | None = None,
 ) -> Sequence[Sent]:
     """Copy `files` to the storage, enqueue each, and with `wait` follow them to their outcomes."""
     sent = [Sent(path) for path in files]
@@ -111,13 +129,18 @@ async def enqueue(
         since = await queue.messages.last_id() if wait else "0"  # an app may have no right to read
         follower = Follower(queue, since) if wait else None
         with Progress("pictures", len(sent)) as progress:
-            sending = _send_all(sent, receiver, recipe, follower, progress)
+            announce = partial(receiver.announce, recipe=recipe, traceparent=traceparent)
+            sending = _send_all(sent, receiver, announce, follower, progress)
             await (together(sending, follower.run(progress)) if follower else sending)
     return sent
 
 
 async def _send_all(
-    sent: Sequence[Sent], receiver: Receiver, recipe: str, follower: "Follower | None", progress: Progress
+    sent: Sequence[Sent],
+    receiver: Receiver,
+    announce: Callable[[Received], Awaitable[str]],
+    follower: "Follower | None",
+    progress: Progress,
 ) -> None:
     for one in sent:
         received = await _store(one, receiver)
@@ -126,7 +149,7 @@ async def _send_all(
         else:
             progress.advance(failed=received is None)
         if received is not None:
-            one.entry = await receiver.announce(received, recipe)
+            one.entry = await announce(received)
     if follower is not None:
         follower.all_sent.set()
 

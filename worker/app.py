@@ -17,6 +17,7 @@ from pipelines.outage import Outage
 from pipelines.poison import PoisonList
 from pipelines.sandbox import DECODER, TOO_CROWDED, Sandbox, decoder_version, open_sandbox
 from pipelines.slots import Slots
+from pipelines.traces import Traces
 from pipelines.watcher import OriginalWatcher
 from storage.blobs import Storage
 from storage.catalog.backup_notes import BackupNotes
@@ -113,6 +114,7 @@ async def open_app(
     shutdown: Shutdown,
     metrics: WorkerMetrics,
     status: Status,
+    traces: Traces,
     decoder: Sequence[str] = DECODER,
 ) -> AsyncIterator[App]:
     """Open all parts of a worker; `in_background` runs its background tasks. `decoder` is a command line.
@@ -168,6 +170,7 @@ async def open_app(
             stopping=shutdown.stopping,
             watcher=watcher,
             metrics=metrics,
+            traces=traces,
         )
         intake = Intake(
             queue,

@@ -29,6 +29,8 @@ def payload(message: Message) -> dict[str, Any]:
         # The catalog keeps the traceback of a bug, which is not for the outside.
         text = OUR_FAULT if message.error_code == "internal_error" else message.error_message
         body |= {"attempts": message.attempts, "error": {"code": message.error_code, "message": text}}
+    if message.traceparent is not None:
+        body["traceparent"] = message.traceparent
     if message.entry is not None:
         body["entry"] = message.entry
     if message.original_kept:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import orjson
+import structlog
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -19,6 +20,9 @@ from pydantic import (
 from storage.catalog.records import About, DeletionRequested, StreamId, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import MAX_SOURCE_BYTES, UPLOADS, source_key
+from worker.traceparent import FORM, parse_traceparent
+
+log = structlog.get_logger(__name__)
 
 MAX_EVENT_BYTES = 64 * 1024
 MAX_METADATA_BYTES = 4 * 1024
@@ -64,6 +68,13 @@ Id = Annotated[UUID, BeforeValidator(_text)]
 
 class _Event(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    traceparent: object = Field(
+        None,
+        json_schema_extra={"type": ["string", "null"], "pattern": f"^{FORM}"},
+        description="The W3C traceparent of the app's trace, handed back in every message about the upload. "
+        "A wrong one is left out; it refuses no event.",
+    )
 
 
 class UploadEvent(_Event):
@@ -146,8 +157,13 @@ def parse_event(
         event = model.model_validate(content)
     except ValidationError as error:
         raise InvalidEvent("invalid_event", _reasons(error)) from error
+    traceparent = parse_traceparent(event.traceparent)
+    if traceparent is None and event.traceparent is not None:
+        # What it holds may be anybody's, and is not repeated.
+        reason = "is no traceparent of the W3C"
+        log.warning("traceparent_dropped", stream_id=f"{position.ms}-{position.n}", reason=reason)
     if isinstance(event, DeleteEvent):
-        return DeletionRequested(position, event.delete, event.original)
+        return DeletionRequested(position, event.delete, event.original, traceparent)
     if not isinstance(event, UploadEvent):
         raise TypeError(event)
     if event.recipe not in recipes:
@@ -155,7 +171,13 @@ def parse_event(
         raise InvalidEvent("unknown_recipe", f"there is no recipe {event.recipe[:64]!r}; there is: {known}")
     upload_id = event.id or default_id(event.source)
     return UploadRequested(
-        position, upload_id, event.source, event.recipe, event.metadata, written_ms=written_ms
+        position,
+        upload_id,
+        event.source,
+        event.recipe,
+        event.metadata,
+        written_ms=written_ms,
+        traceparent=traceparent,
     )
 
 
@@ -169,11 +191,12 @@ def read_about(body: bytes | None) -> About | None:
     upload_id = _uuid(given) if given is not None else default_id(source) if source else None
     if upload_id is None and source is None:
         return None
-    metadata = content.get("metadata")
+    metadata, traceparent = content.get("metadata"), parse_traceparent(content.get("traceparent"))
     try:
-        return About(upload_id, source, _metadata(metadata) if isinstance(metadata, dict) else {})
+        handed_back = _metadata(metadata) if isinstance(metadata, dict) else {}
     except ValueError:
-        return About(upload_id, source)
+        handed_back = {}
+    return About(upload_id, source, handed_back, traceparent)
 
 
 def _read(body: bytes) -> object:

@@ -24,6 +24,7 @@ from worker.queue import Queue, QueueRefused, QueueUnavailable, check_answers, q
 from worker.settings import Settings, unknown_variables
 from worker.shutdown import Shutdown
 from worker.status import SIGNS, Status
+from worker.tracing import LoggedTraces
 
 log = structlog.get_logger(__name__)
 
@@ -101,6 +102,7 @@ async def _open(ctx: Context, stack: AsyncExitStack, queue: Queue) -> App:
                         ctx["shutdown"],
                         ctx["metrics"],
                         ctx["status"],
+                        LoggedTraces(),
                         ctx["decoder"],
                     )
                 )

@@ -52,9 +52,10 @@ class Receiver:
             await self._blobs.put(source, read())
         return Received(default_id(source), source)
 
-    async def announce(self, received: Received, recipe: str) -> str:
+    async def announce(self, received: Received, recipe: str, traceparent: str | None = None) -> str:
         """Send the event of a stored original; returns the ID of its entry. Raises: QueueUnavailable."""
-        return await self._stream.add({"source": received.source, "recipe": recipe})
+        event = {"source": received.source, "recipe": recipe}
+        return await self._stream.add(event | ({"traceparent": traceparent} if traceparent else {}))
 
     async def _hash(self, read: Read) -> str:
         digest, size = hashlib.sha256(), 0

@@ -1,8 +1,10 @@
 """Recording: entries become rows or dead letters, each of the epoch of the stream in which it was read."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -14,6 +16,7 @@ from storage.catalog.records import About, DeadLetter, PossibleRestart, StreamId
 from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.events import InvalidEvent, parse_event, parse_stream_id, read_about
 from worker.queue import Queue, StreamEntry
+from worker.tracing import naming_trace
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +91,10 @@ class Recorder:
                 refused = [*letters, *taken.refused]
                 for letter in refused:
                     reason = letter.message
-                    log.warning("event_refused", stream_id=letter.stream_id, code=letter.code, reason=reason)
+                    with _naming_trace(letter):
+                        log.warning(
+                            "event_refused", stream_id=letter.stream_id, code=letter.code, reason=reason
+                        )
                 self._metrics.events_taken(len(entries) - len(refused), [letter.code for letter in refused])
                 return taken
             same_stream = taken.epoch == epoch and not await self._is_anew(taken.newest)
@@ -154,7 +160,8 @@ class Recorder:
             except CatalogUnavailable:
                 raise
             except Exception as error:
-                log.exception("event_failed", stream_id=letter.stream_id)
+                with _naming_trace(letter):
+                    log.exception("event_failed", stream_id=letter.stream_id)
                 reason = f"could not be recorded: {words(error)}"[:1000]
                 failed = replace(letter, code="internal_error", message=reason)
                 found.append(await self._record_one([], failed, put))
@@ -174,7 +181,8 @@ class Recorder:
             taken = await put(event, [] if event else [letter])
         except CatalogDamaged as error:
             if letter.stream_id not in self.unrecorded:
-                log.error("event_not_recorded", stream_id=letter.stream_id, reason=str(error))  # noqa: TRY400
+                with _naming_trace(letter):
+                    log.error("event_not_recorded", stream_id=letter.stream_id, reason=str(error))  # noqa: TRY400
             self.unrecorded.add(letter.stream_id)
             return Taken({}, [])
         if isinstance(taken, Taken):
@@ -190,7 +198,11 @@ def _letter(
     )
 
 
+def _naming_trace(letter: DeadLetter) -> AbstractContextManager[Any]:
+    return naming_trace(letter.about.traceparent if letter.about else None)
+
+
 def _about(event: Event) -> About:
     if isinstance(event, UploadRequested):
-        return About(event.id, event.source, event.metadata)
-    return About(event.id, None)
+        return About(event.id, event.source, event.metadata, event.traceparent)
+    return About(event.id, None, traceparent=event.traceparent)

@@ -20,6 +20,7 @@ from worker.backups import back_up_by_itself
 from worker.queue import QueueUnavailable, StreamMismatch
 from worker.retry import delay_ms, policy_of
 from worker.sweeping import sweep_by_itself, sweeper_of
+from worker.tracing import naming_trace
 
 log = structlog.get_logger(__name__)
 
@@ -183,18 +184,21 @@ async def _process(ids: list[UUID], ctx: Context, app: App) -> BatchReport:
         app.outage_log.over()
     for upload_id, code, message in report.failures:
         details = {"details": report.details[upload_id]} if upload_id in report.details else {}
-        log.warning(
-            "upload_not_ready",
-            upload=str(upload_id),
-            code=code,
-            reason=message,
-            will_retry=upload_id in report.left_over,
-            **details,
-        )
+        with naming_trace(report.traceparents.get(upload_id)):
+            log.warning(
+                "upload_not_ready",
+                upload=str(upload_id),
+                code=code,
+                reason=message,
+                will_retry=upload_id in report.left_over,
+                **details,
+            )
     for upload_id, why in report.kept:
-        log.warning("original_kept", upload=str(upload_id), reason=why)
+        with naming_trace(report.traceparents.get(upload_id)):
+            log.warning("original_kept", upload=str(upload_id), reason=why)
     stages = {f"{stage}_ms": round(ms, 1) for stage, ms in report.ms.items()}
-    log.info("batch", uploads=len(ids), left_over=len(report.left_over), **report.outcomes, **stages)
+    with naming_trace(report.traceparents.get(ids[0]) if len(ids) == 1 else None):
+        log.info("batch", uploads=len(ids), left_over=len(report.left_over), **report.outcomes, **stages)
     return report
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from storage.catalog.records import (
     About,
@@ -80,6 +81,34 @@ def test_two_events_for_one_source_are_one_upload() -> None:
 )
 def test_a_delete_event_names_an_id_and_maybe_the_original(event: object, *, original: bool) -> None:
     assert parsed(event) == DeletionRequested(StreamId(1, 2), UUID(CAT), original)
+
+
+TRACED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize("event", [{"source": "uploads/a"}, {"delete": CAT}])
+def test_an_event_may_name_the_trace_that_it_belongs_to(event: Mapping[str, Any]) -> None:
+    assert parsed({**event, "traceparent": TRACED}).traceparent == TRACED
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "x", "mary@example.com", 7, [], {}, False, TRACED.upper(), TRACED * 99]
+)
+def test_a_wrong_traceparent_is_left_out_with_one_warning_and_never_a_refusal(wrong: object) -> None:
+    with capture_logs() as logged:
+        taken = parsed({"source": "uploads/a", "traceparent": wrong})
+
+    assert taken == parsed({"source": "uploads/a"})
+    assert [(line["event"], line["log_level"]) for line in logged] == [("traceparent_dropped", "warning")]
+    assert logged[0]["stream_id"] == "1-2"
+    assert "mary" not in str(logged)
+
+
+def test_no_traceparent_is_no_mistake() -> None:
+    with capture_logs() as logged:
+        taken = parsed({"source": "uploads/a", "traceparent": None})
+
+    assert (taken.traceparent, logged) == (None, [])
 
 
 SOURCES = [
@@ -213,6 +242,11 @@ ABOUT: Mapping[str, tuple[object, About | None]] = {
     "metadata": ({"source": 7, "id": CAT, "metadata": {"o": 1}}, About(UUID(CAT), None, {"o": 1})),
     "much metadata": ({"id": CAT, "metadata": {"o": "x" * MAX_METADATA_BYTES}}, About(UUID(CAT), None)),
     "metadata that is none": ({"id": CAT, "metadata": 7}, About(UUID(CAT), None)),
+    "a traceparent": (
+        {"source": "etc/a", "traceparent": TRACED},
+        About(default_id("etc/a"), "etc/a", traceparent=TRACED),
+    ),
+    "a traceparent that is none": ({"id": CAT, "traceparent": 7, "x": 1}, About(UUID(CAT), None)),
     "a large event": (
         b'{"id": "%s", "x": "%s"}' % (CAT.encode(), b"x" * MAX_EVENT_BYTES),
         About(UUID(CAT), None),
@@ -315,6 +349,14 @@ def test_a_deleted_upload_is_reported_with_nothing_else() -> None:
 
 def test_an_original_that_was_to_go_and_stays_is_reported() -> None:
     assert payload(message(State.DELETED, original_kept=True))["original"] == "kept"
+
+
+@pytest.mark.parametrize("kind", [State.READY, State.FAILED, State.DELETED])
+def test_the_traceparent_is_handed_back_where_there_is_one(kind: State) -> None:
+    sent = payload(message(kind, traceparent=TRACED))
+
+    assert sent.pop("traceparent") == TRACED
+    assert sent == payload(message(kind))
 
 
 @pytest.mark.parametrize("kind", [State.READY, State.FAILED, State.DELETED])
