@@ -33,6 +33,7 @@ from worker.publisher import go_on_above
 from worker.queue import Queue
 from worker.settings import Settings
 
+_GROUP = 500  # originals that are looked up at once
 _REFUSED = ("invalid_event", "unknown_recipe")  # what an event that was refused is answered with
 
 
@@ -307,8 +308,11 @@ async def _trashed(blobs: Storage) -> Sequence[Trashed]:
                 if (one := _parse(key)) is not None:
                     found[key] = one
     sources = sorted({one.source for one in found.values()})
-    there = await blobs.stat(sources)
-    return [one for one in found.values() if there[one.source] is Existence.MISSING]
+    gone: set[str] = set()
+    for start in range(0, len(sources), _GROUP):
+        there = await blobs.stat(sources[start : start + _GROUP])
+        gone |= {source for source, seen in there.items() if seen is Existence.MISSING}
+    return [one for one in found.values() if one.source in gone]
 
 
 def _parse(key: str) -> Trashed | None:

@@ -7,10 +7,19 @@ from storage.blobs import BlobInfo, Existence, Storage
 from storage.blobs.copying import CopyStep
 from storage.catalog.opening import Catalog
 from storage.catalog.sources import Announced
-from storage.errors import BlobNotFound, BlobRefused, BlobsUnavailable, RootMismatch, StorageFull
+from storage.errors import (
+    BlobNotFound,
+    BlobRefused,
+    BlobsUnavailable,
+    RootMismatch,
+    StorageError,
+    StorageFull,
+)
 from storage.keys import UPLOADS
+from storage.tasks import together
 
 _PAGE = 500
+_AT_ONCE = 8  # originals that are copied at the same time
 _SAMPLE = 1000  # originals that are looked for in a storage that says not whose it is
 _LEAST_THERE, _MOST_OTHERS = 0.5, 0.05
 
@@ -86,15 +95,33 @@ async def _give_back(
     missing = [key for key in keys if there[key] is Existence.MISSING and key not in gone]
     known, needed = await catalog.sources.known(missing), await catalog.sources.needed(missing)
     kept = await files.stat([key for key in missing if key in needed or key not in known])
-    copied, size, refused = 0, 0, {}
-    for key, info in kept.items():
-        is_newer = isinstance(info, BlobInfo) and info.written_ns > made_ms * 1_000_000
-        if key in needed or is_newer:
-            try:
-                size += await blobs.put(key, files.read(key))
-                copied += 1
-            except (StorageFull, RootMismatch):
-                raise
-            except (BlobNotFound, BlobRefused, BlobsUnavailable) as error:
-                refused[key] = str(error)
-    return CopyStep(UPLOADS, keys[-1], copied, size, len(keys) - len(missing), refused=refused)
+    wanted = [key for key, info in kept.items() if key in needed or _is_newer(info, made_ms)]
+    sizes: dict[str, int] = {}
+    refused: dict[str, str] = {}
+    for start in range(0, len(wanted), _AT_ONCE):
+        group = wanted[start : start + _AT_ONCE]
+        for key, done in zip(
+            group, await together(*(_copy(key, blobs, files) for key in group)), strict=True
+        ):
+            if isinstance(done, int):
+                sizes[key] = done
+            else:
+                refused[key] = str(done)
+    return CopyStep(
+        UPLOADS, keys[-1], len(sizes), sum(sizes.values()), len(keys) - len(missing), refused=refused
+    )
+
+
+def _is_newer(info: BlobInfo | Existence, made_ms: int) -> bool:
+    return isinstance(info, BlobInfo) and info.written_ns > made_ms * 1_000_000
+
+
+async def _copy(key: str, blobs: Storage, files: Storage) -> int | StorageError:
+    """Copy one original; returns its bytes, or why it was not copied. Raises: StorageFull, RootMismatch."""
+    try:
+        async with aclosing(files.read(key)) as parts:
+            return await blobs.put(key, parts)
+    except (StorageFull, RootMismatch):
+        raise
+    except (BlobNotFound, BlobRefused, BlobsUnavailable) as error:
+        return error
