@@ -64,6 +64,8 @@ def choose_copy(place: Path, at: datetime | None, catalog: str | None) -> Backup
     else:
         copies = BackupFolder(place).copies()
     if not copies:
+        for manifest in place.glob(f"*/{MANIFEST}"):
+            read_manifest(manifest.parent)  # which says why that is none
         raise CopyRefused(f"{place} is no copy, and has none in it")
     found = [copy for copy in copies if at is None or copy.manifest.time <= at]
     if not found:

@@ -95,7 +95,10 @@ def test_what_is_no_copy_of_the_storages_catalog_is_refused(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("manifest", [b"", b"[]", b'{"form": 1}', b'{"form": 2}'])
 def test_a_manifest_that_cannot_be_read_is_a_damaged_copy(tmp_path: Path, manifest: bytes) -> None:
-    (tmp_path / MANIFEST).write_bytes(manifest)
+    copy = tmp_path / "2026"
+    copy.mkdir()
+    (copy / MANIFEST).write_bytes(manifest)
 
-    with pytest.raises(CopyDamaged, match=f"the copy {tmp_path} (is damaged|was made by a newer version)"):
-        choose_copy(tmp_path, None, None)
+    for place in (copy, tmp_path):
+        with pytest.raises(CopyDamaged, match=f"the copy {copy} (is damaged|was made by a newer version)"):
+            choose_copy(place, None, None)
