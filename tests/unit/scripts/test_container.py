@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +36,14 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def stage(name: str) -> list[tuple[str, str]]:
-    steps = instructions()
-    second = max(number for number, (keyword, _) in enumerate(steps) if keyword == "FROM")
-    return steps[:second] if name == "build" else steps[second:]
+    """The instructions of one stage; `run` is the one that is built by default."""
+    stages: dict[str, list[tuple[str, str]]] = {}
+    for keyword, rest in instructions():
+        if keyword == "FROM":
+            last = stages.setdefault(rest.rpartition(" AS ")[2], [])
+        elif stages:
+            last.append((keyword, rest))
+    return last if name == "run" else stages[name]
 
 
 def environment(steps: list[tuple[str, str]]) -> dict[str, str]:
@@ -44,9 +51,10 @@ def environment(steps: list[tuple[str, str]]) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words)
 
 
-def copied() -> list[str]:
-    """What the build stage takes from this folder."""
-    return [word for keyword, rest in stage("build") if keyword == "COPY" for word in rest.split()[:-1]]
+def copied(steps: list[tuple[str, str]]) -> list[str]:
+    """What these steps take from this folder."""
+    copies = [rest for keyword, rest in steps if keyword == "COPY" and not rest.startswith("--from=")]
+    return [word for rest in copies for word in rest.split()[:-1]]
 
 
 COMPOSE = ("compose.yaml", "compose.many-hosts.yaml")
@@ -77,25 +85,33 @@ def uv() -> str:
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
     """A folder that holds what the build stage copies, and nothing else."""
-    for name in copied():
+    for name in copied(stage("build")):
         source, target = ROOT / name, tmp_path / "app" / name
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
     return tmp_path / "app"
 
 
 def test_the_steps_that_install_the_image_install_a_working_media(uv: str, context: Path) -> None:
-    steps = [rest for keyword, rest in stage("build") if keyword == "RUN" and rest.startswith("uv ")]
-    variables = {**os.environ, **environment(stage("build")), "UV_PROJECT_ENVIRONMENT": ".venv"}
+    project = str(context / "project")
+    variables = {
+        **os.environ,
+        **environment(stage("build")),
+        "UV_PROJECT_ENVIRONMENT": ".venv",
+        "VERSION": "",
+    }
     variables |= {"UV_COMPILE_BYTECODE": "0", "UV_LINK_MODE": "hardlink", "UV_PYTHON": sys.executable}
-    for step in steps:
-        done = subprocess.run([uv, *shlex.split(step)[1:]], cwd=context, env=variables, capture_output=True)
+    variables["PATH"] = f"{Path(uv).parent}:{variables['PATH']}"
+    for step in [rest for keyword, rest in stage("build") if keyword == "RUN" and "uv " in rest]:
+        command = step.replace("/project", project)
+        done = subprocess.run(["sh", "-euc", command], cwd=context, env=variables, capture_output=True)
         if done.returncode and "CI" not in os.environ:
             pytest.skip(f"no package index within reach: {done.stderr.decode()[-200:]}")
         assert done.returncode == 0, done.stderr.decode()
+    shutil.copytree(project, context / ".venv", dirs_exist_ok=True)
 
     for name in media_worker.PACKAGES:
         shutil.rmtree(context / name)
@@ -112,11 +128,62 @@ def test_the_steps_that_install_the_image_install_a_working_media(uv: str, conte
     assert len(list(pictures.glob("*.jpg"))) == 3
 
 
+def test_everything_that_the_image_leaves_out_of_its_packages_is_there_and_is_not_imported() -> None:
+    packages = Path(sysconfig.get_path("purelib"))
+    unused = list(runpy.run_path(str(ROOT / "deploy/image/prune.py"))["unused"](packages))
+    modules = (
+        "scripts.doctor, scripts.worker, scripts.demo, worker.main, worker.sqs, pipelines.decoder.session"
+    )
+    shown = (
+        "import sys; print(*(m.__file__ for m in list(sys.modules.values()) if getattr(m, '__file__', None)))"
+    )
+
+    imported = subprocess.check_output(
+        [sys.executable, "-c", f"import {modules}; {shown}"], text=True, cwd=ROOT
+    )
+
+    assert [path for path in unused if not path.exists()] == []
+    assert {Path(file) for file in imported.split()} & set(unused) == set()
+    assert not [file for file in imported.split() if set(Path(file).parents) & set(unused)]
+
+
 def test_the_context_of_the_image_is_what_it_copies_and_nothing_else() -> None:
     allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), flags=re.MULTILINE)
 
     assert "\n*\n" in (ROOT / ".dockerignore").read_text()
-    assert sorted(allowed) == sorted(copied())
+    used = [name if name.count("/") == 0 else str(Path(name).parent) for name in copied(instructions())]
+    assert sorted(allowed) == sorted(set(used))
+
+
+def test_the_base_is_pinned_by_its_digest_in_one_place_and_uv_by_its_version() -> None:
+    arguments = dict(
+        rest.split("=", 1) for keyword, rest in instructions() if keyword == "ARG" and "=" in rest
+    )
+    bases = [rest.split()[0] for keyword, rest in instructions() if keyword == "FROM"]
+
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+@sha256:[0-9a-f]{64}", arguments["BASE"])
+    assert set(bases) == {"${BASE}", "build", "scratch"}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", arguments["UV"])
+    assert any('"uv==${UV}"' in rest for keyword, rest in instructions() if keyword == "RUN")
+
+
+def test_dependencies_and_project_are_layers_of_their_own_in_both_images() -> None:
+    for target in ("minimal", "run"):
+        copies = [rest for keyword, rest in stage(target) if keyword == "COPY"]
+
+        assert copies[-2:] == ["--from=build /app/.venv /app/.venv", "--from=build /project /app/.venv"]
+
+
+def test_the_image_without_shell_is_configured_as_the_other_one() -> None:
+    """What runs, as whom, where and for how long; each says for itself where programs and authorities are."""
+    small, usual = (
+        [step for step in stage(target) if step[0] not in ("COPY", "RUN", "ENV")]
+        for target in ("minimal", "run")
+    )
+    of_small, of_usual = environment(stage("minimal")), environment(stage("run"))
+
+    assert small == usual
+    assert {**of_small, "PATH": ""} == {**of_usual, "PATH": "", "SSL_CERT_FILE": of_small["SSL_CERT_FILE"]}
 
 
 def test_files_and_catalog_of_the_image_lie_on_the_volume_that_compose_mounts() -> None:
