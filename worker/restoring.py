@@ -20,10 +20,10 @@ from storage.backups.returning import fits, give_back
 from storage.blobs import Existence, Storage
 from storage.blobs.opening import open_blobs
 from storage.blobs.owners import check_owner
-from storage.catalog.database import identity
+from storage.catalog.database import Database, identity
 from storage.catalog.opening import Catalog
 from storage.catalog.outbox import Outbox
-from storage.catalog.replay import LaterState, Replay, Trashed
+from storage.catalog.replay import LaterState, Replay, Trashed, waiting_since
 from storage.catalog.requeuer import NewJobs
 from storage.errors import CatalogUnavailable, CopyRefused, KeyRefused, RootMismatch
 from worker.adoption import REBUILD, Adoption, Listing
@@ -33,6 +33,8 @@ from worker.publisher import go_on_above
 from worker.queue import Queue
 from worker.settings import Settings
 
+_NO_SEQ = 2**53  # above all that are given
+_CLOCKS_DIFFER_MS = 60_000
 _GROUP = 500  # originals that are looked up at once
 _REFUSED = ("invalid_event", "unknown_recipe")  # what an event that was refused is answered with
 
@@ -80,7 +82,7 @@ def choose_copy(place: Path, at: datetime | None, catalog: str | None) -> Backup
 
 
 class LaterMessages:
-    """What messages tell of uploads, whoever keeps them: the newest of each upload counts."""
+    """What is told of uploads, by messages or by rows of which no message tells yet: the newest counts."""
 
     def __init__(self) -> None:
         self._seqs: dict[UUID, int] = {}
@@ -100,6 +102,11 @@ class LaterMessages:
             for message in page:
                 self.add(payload(message))
             seq = page[-1].seq
+
+    async def read_waiting(self, database: Database, since_ms: int) -> None:
+        """Read which uploads a catalog has of which no message tells yet. Raises: CatalogUnavailable."""
+        for state in await waiting_since(database, since_ms):
+            self._seqs[state.id], self._states[state.id] = _NO_SEQ, state
 
     def add(self, message: Mapping[str, Any]) -> None:
         """Note what one message tells of; what is no message of an upload tells of nothing."""
@@ -177,6 +184,9 @@ class Restore:
                 if self._present_id == self._catalog_id:
                     with suppress(CatalogUnavailable):  # as far as it can be read; Redis has them too
                         await messages.read_outbox(Outbox(present), newest)
+                        await messages.read_waiting(
+                            present, self.done.copy.manifest.time_ms - _CLOCKS_DIFFER_MS
+                        )
         owner = await self._queue.ownership.owner()
         if not self._may_take_over(owner):
             await self._queue.ownership.check_not_of_another(self._catalog_id)

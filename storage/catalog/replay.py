@@ -14,9 +14,17 @@ from storage.catalog.database import Database
 from storage.catalog.events import GOING, position_of
 from storage.catalog.intake import Event, EventStore
 from storage.catalog.paging import pages
-from storage.catalog.records import DeadLetter, DeletionRequested, Metadata, StreamId, UploadRequested
+from storage.catalog.records import (
+    WAITING,
+    DeadLetter,
+    DeletionRequested,
+    Metadata,
+    State,
+    StreamId,
+    UploadRequested,
+)
 from storage.catalog.requeuer import NewJobs
-from storage.catalog.rows import Row
+from storage.catalog.rows import Row, load_json
 from storage.catalog.tables import uploads
 from storage.catalog.tokens import count
 
@@ -45,6 +53,26 @@ class Trashed:
     id: UUID
     source: str
     claim: int
+
+
+async def waiting_since(database: Database, since_ms: int) -> Sequence[LaterState]:
+    """The uploads that wait since then or later, of which no message tells yet; adopted ones are left out.
+
+    Raises: CatalogUnavailable.
+    """
+    waits = uploads.c.state.in_(WAITING), uploads.c.changed_ms >= since_ms, ~uploads.c.adopted
+    async with database.reading(patient=True) as connection:
+        rows = (await connection.execute(select(uploads).where(*waits).order_by("number"))).mappings().all()
+    return [
+        LaterState(
+            UUID(row["id"]),
+            deleted=row["state"] == State.DELETING and not row["revive"],
+            source=row["source"],
+            recipe=row["recipe"],
+            metadata=load_json(row["metadata"]),
+        )
+        for row in rows
+    ]
 
 
 class Replay:

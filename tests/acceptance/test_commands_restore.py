@@ -150,6 +150,19 @@ def test_messages_that_redis_has_lost_are_read_in_the_catalog_that_is_replaced(p
     assert (done["deleted"], done["announced"], done["adopted"]) == (2, 1, 0)
 
 
+def test_an_upload_that_still_waited_keeps_its_id_and_metadata(place: Workplace) -> None:
+    place.redis.delete("media:events")
+    with closing(sqlite3.connect(place.catalog)) as database, database:
+        database.execute("DELETE FROM outbox")
+        row = ("queued", '{"b": 2}', OWN_ID)
+        database.execute("UPDATE uploads SET state = ?, metadata = ? WHERE id = ?", row)
+
+    assert restore(place).returncode == 0
+    settled(place)
+
+    assert uploads(place)[LATE[0]] == (OWN_ID, "ready", {"b": 2})
+
+
 def test_a_deletion_that_no_message_tells_of_is_known_by_the_trash(place: Workplace) -> None:
     place.redis.delete("media:events")
     place.catalog.unlink()

@@ -6,7 +6,7 @@ import pytest
 
 from storage.catalog.opening import Catalog
 from storage.catalog.records import State
-from storage.catalog.replay import LaterState, Replay, Trashed
+from storage.catalog.replay import LaterState, Replay, Trashed, waiting_since
 from tests.support.catalogs import CAT, ON_BOTH, SOURCE, delete_event, take, upload, upload_event, work
 
 pytestmark = ON_BOTH
@@ -71,6 +71,23 @@ async def test_an_event_that_still_waits_is_newer_than_what_was_applied(
     for each in (CAT, NEW):
         found = await upload(catalog, each)
         assert (found.state, found.metadata) == (State.QUEUED, {"late": True})
+
+
+async def test_uploads_that_wait_are_known_though_no_message_tells_of_them(
+    catalog: Catalog, replay: Replay
+) -> None:
+    since = (await upload(catalog)).changed_ms
+    await take(catalog, upload_event(6, NEW, "uploads/new.jpg", said="later"))
+    assert await waiting_since(catalog.database, since) == [
+        LaterState(NEW, False, "uploads/new.jpg", "default", {"said": "later"})
+    ]
+    await work(catalog, NEW)
+    await take(catalog, delete_event(7))
+
+    [found] = await waiting_since(catalog.database, since)
+
+    assert (found.id, found.deleted, found.source) == (CAT, True, SOURCE)
+    assert await waiting_since(catalog.database, catalog.database.now_ms() + 60_000) == []
 
 
 async def test_an_original_in_the_trash_tells_of_a_deletion_after_the_newest_claim(
