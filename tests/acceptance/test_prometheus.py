@@ -20,7 +20,7 @@ from tests.support.stub_decoder import CRASH
 from tests.support.sweeps import new_key
 from tests.support.workplace import WorkerProcess, Workplace, database_on, eventually
 
-MIXED = "mixed"
+MIXED = "media-worker"
 _PATIENCE_S = 60  # a worker looks every 5 seconds, at a sweep every 15; Prometheus every second
 GRAPHS = [graph for _, rows in PAGES.values() for graphs in rows.values() for graph in graphs]
 
@@ -38,7 +38,7 @@ def mixed(
     migrated: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Scraped]:
-    """A worker that has had good, bad and deadly pictures, after a sweep; scraped as the job `mixed`."""
+    """A worker that has had good, bad and deadly pictures, after a sweep; scraped as `MIXED`."""
     place = Workplace(tmp_path_factory.mktemp("mixed"), database_on(redis_server.url), migrated)
     place.send({"source": place.put("uploads/first.jpg", pictures.small())})
     assert place.run("media", "--burst").returncode == 0
@@ -113,11 +113,11 @@ def test_a_redis_that_stops_is_an_ill_worker(
 ) -> None:
     with temporary_redis() as stopping:
         place = Workplace(tmp_path, stopping.url, migrated)
-        _alone(server, "redis", place)
-        assert of(server, "redis") == set()
-    eventually(lambda: of(server, "redis") == {"MediaUnhealthy"}, _PATIENCE_S)
+        _alone(server, "redis-media-worker", place)
+        assert of(server, "redis-media-worker") == set()
+    eventually(lambda: of(server, "redis-media-worker") == {"MediaUnhealthy"}, _PATIENCE_S)
 
-    [ill] = server.query('media_health{job="redis"} == 0')
+    [ill] = server.query('media_health{job="redis-media-worker"} == 0')
     place.close()
     assert ill["metric"]["check"] == "redis"
 
@@ -130,8 +130,8 @@ def test_a_disk_that_fills_is_told_of_before_it_is_full(
         place.use_root(disk / "media")
         fill(disk / "filler")
         os.truncate(disk / "filler", (disk / "filler").stat().st_size - 1024 * 1024)
-        _alone(server, "disk", place)
-        eventually(lambda: of(server, "disk") == {"MediaStorageFull"}, _PATIENCE_S)
+        _alone(server, "disk-media-worker", place)
+        eventually(lambda: of(server, "disk-media-worker") == {"MediaStorageFull"}, _PATIENCE_S)
         place.close()
 
 
@@ -143,14 +143,14 @@ def test_a_sweep_that_the_breaker_stops_is_an_alert_of_its_own(
     nobodys.parent.mkdir(parents=True)
     nobodys.write_bytes(b"x")
     assert media(workplace.env(MEDIA_GRACE="0"), "sweep").returncode == 1
-    _alone(server, "sweep", workplace)
+    _alone(server, "sweep-media-worker", workplace)
 
-    eventually(lambda: of(server, "sweep") == {"MediaSweepStopped"}, _PATIENCE_S)
+    eventually(lambda: of(server, "sweep-media-worker") == {"MediaSweepStopped"}, _PATIENCE_S)
 
 
 def test_a_worker_that_is_killed_is_absent(server: PrometheusServer, workplace: Workplace) -> None:
-    worker = _alone(server, "killed", workplace)
-    eventually(lambda: ("MediaWorkersAbsent", "") not in server.firing())
+    worker = _alone(server, "killed-media-worker", workplace)
+    eventually(lambda: "MediaWorkersAbsent" not in of(server, "killed-media-worker"))
     worker.kill()
 
-    eventually(lambda: ("MediaWorkersAbsent", "") in server.firing(), _PATIENCE_S)
+    eventually(lambda: "MediaWorkersAbsent" in of(server, "killed-media-worker"), _PATIENCE_S)

@@ -46,6 +46,7 @@ def asked_in_vain(query: str, exposition: bytes) -> list[str]:
         for sample in family.samples:
             for label, worth in sample.labels.items():
                 served[sample.name].setdefault(label, set()).add(worth)
+    served["up"] = {"job": set(), "instance": set()}  # Prometheus' own
     for series in SERIES:  # what nobody knows yet is not exposed
         for label, worths in series.labels.items():
             if series.type == "gauge":
