@@ -1,7 +1,6 @@
 """Sampling: what /metrics shows of queue, stock and room is looked up here now and then, by no scrape."""
 
 import asyncio
-import os
 import time
 
 from pipelines.sandbox import Sandbox
@@ -12,13 +11,12 @@ from storage.catalog.backup_notes import BackupNotes
 from storage.catalog.opening import Catalog
 from storage.errors import StorageError
 from storage.totals import Count, StorageTotals
+from worker.degradation import resident
 from worker.metrics import WorkerMetrics
 from worker.queue import Queue, QueueUnavailable
 
 INTERVAL_S = 5.0
 STOCK_EVERY_S = 60.0
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-_STATM = "/proc/self/statm"
 _QUEUE = (
     "media_queue_events",
     "media_queue_oldest_age_seconds",
@@ -68,10 +66,8 @@ class Sampler:
             await self._sample_room()
 
     def _sample_processes(self) -> None:
-        with open(_STATM, "rb") as file:
-            resident = int(file.read().split()[1]) * _PAGE
         pool = self._sandbox.pool
-        self._metrics.show("media_memory_bytes", {"worker": resident, "decoders": pool.memory()})
+        self._metrics.show("media_memory_bytes", {"worker": resident(), "decoders": pool.memory()})
         before, self._cpu_s = self._cpu_s, pool.cpu_s()
         self._metrics.decoders_used(self._cpu_s - before)
 

@@ -15,8 +15,11 @@ from tests.chaos.forking import ForkedWorker
 from tests.chaos.place import FaultPlace
 from tests.support import pictures, processes
 from tests.support.catalog_rows import rows_of
+from tests.support.commands import media
 from tests.support.fork_server import ForkServer
+from tests.support.ports import free_port
 from tests.support.workplace import eventually
+from worker.status import BLOCKED_S
 
 MORE_S = 20.0  # than undisturbed
 _BLAME = "SELECT DISTINCT attempts, crash_count FROM uploads"
@@ -142,6 +145,32 @@ def test_a_worker_whose_loop_was_blocked_for_long_is_fenced(place: FaultPlace) -
     assert [worker.stop() for worker in (blocked, successor)] == [0, 0]
     assert place.check().unreferenced == set()
     assert rows_of(place.catalog, "SELECT count(*) AS number FROM variants") == [{"number": 3}]
+
+
+@pytest.mark.parametrize("seconds", [1.5, pytest.param(BLOCKED_S + 3, marks=pytest.mark.campaign)])
+def test_a_worker_whose_loop_is_blocked_answers_probes_and_does_not_live_any_more(
+    place: FaultPlace, seconds: float
+) -> None:
+    """In the suite it is blocked for less than what counts, and lives."""
+    at = f"127.0.0.1:{free_port()}"
+    probe = {"HOME": str(place.home), "MEDIA_METRICS": at}
+    media(probe, "--version")  # what is timed is the probe, not the first import
+    worker = place.start_worker(fault={"slow": seconds}, MEDIA_METRICS=at)
+    worker.await_log("healthy")
+    worker.arm()
+    place.upload(1)
+    eventually(lambda: place.states().get("uploads/1.jpg") == "processing")
+    began = time.monotonic()
+    first = media(probe, "health", "--live")
+    took = time.monotonic() - began
+
+    time.sleep(max(0.0, seconds - 1 - (time.monotonic() - began)))
+    last = media(probe, "health", "--live")
+
+    assert (first.stdout, took < 1) == ("alive\n", True)
+    assert (last.returncode == 1, "blocked" in last.stdout) == (seconds > BLOCKED_S, seconds > BLOCKED_S)
+    worker.await_log("event_loop_lagged", within=seconds + 5)
+    assert media(probe, "health", "--live").returncode == 0
 
 
 def _kill(_place: FaultPlace, victim: ForkedWorker) -> None:
