@@ -2,7 +2,7 @@
 # everything else is installed inside this folder. `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check campaign chaos fuzz limits corpus bench budget setup clean
+.PHONY: help demo test check campaign chaos fuzz limits corpus bench budget release setup clean
 MAKEFLAGS += --no-builtin-rules
 # With CI or SERVICES set, also the large servers that some tests need. Once there they stay: uv removes what
 # it is not asked for. `SERVICES= make setup` asks for none.
@@ -50,6 +50,9 @@ bench: $(INSTALLED) ## This worker beside its peers; ARGS="--quick"
 
 budget: $(INSTALLED) ## The instructions of a decode and an upload against their budget (valgrind); ARGS=--write
 	@.venv/bin/python -m bench budget $(ARGS)
+
+release: $(INSTALLED) ## Wheel, sdist, SBOM and checksums in dist/, checked where nothing else is
+	@.venv/bin/python -m scripts.release
 
 setup: $(INSTALLED) ## Only install what the others need, in .venv
 

@@ -1,7 +1,9 @@
 """`media doctor`: checks everything that a worker needs, and says what to do about what is wrong."""
 
 import os
+import platform
 from collections.abc import AsyncIterator, Iterator
+from importlib.metadata import version
 
 from scripts.doctor.broker import check_redis
 from scripts.doctor.decoders import check_decoders, check_limits
@@ -32,6 +34,9 @@ def command(as_json: AsJson = False) -> None:
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Check each thing in turn; a broken one does not keep the others from being checked."""
+    yield Finding(
+        "Version", "ok", f"media-worker {version('media-worker')}, Python {platform.python_version()}"
+    )
     redis = await check_redis(settings)
     for finding in redis.findings:
         yield finding

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,8 @@ def test_for_people_each_finding_is_a_line_and_what_to_do_comes_below(place: Wor
     ended = media(place.env(MEDIA_REDIS_URL="redis://127.0.0.1:1/0"), "doctor")
 
     assert ended.returncode == 1
-    lines = ended.stdout.splitlines()
+    first, *lines = ended.stdout.splitlines()
+    assert first.startswith(f"     ok  Version: media-worker {version('media-worker')}, Python ")
     assert lines[0].startswith("  error  Redis: ")
     assert "MEDIA_REDIS_URL" in lines[1]
     assert any("     ok  Decoders: " in line for line in lines)

@@ -10,17 +10,12 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from tests.support.git import git
+
 ROOT = Path(__file__).parents[3]
-_AUTHOR = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 if shutil.which("git") is None:
     pytest.skip("no git", allow_module_level=True)
-
-
-def git(folder: Path, *words: str) -> None:
-    subprocess.run(
-        ["git", *words], cwd=folder, env={**os.environ, **_AUTHOR}, check=True, capture_output=True
-    )
 
 
 def commit(folder: Path) -> Version:
