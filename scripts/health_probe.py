@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+from contextlib import suppress
 
 from worker.listen_address import parse_address, reachable_from_here, shown_address
 
@@ -49,9 +50,10 @@ def show(report: Report, *, live: bool = False, as_json: bool = False) -> None:
         status, reason = report["status"], report.get("reason")
         word = ("alive" if live else "ready") if status == "ok" else str(status)
         line = f"{word}: {reason}" if reason else word
-    sys.stdout.write(
-        "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line) + "\n"
-    )
+    line = "".join(each if each.isprintable() else "?" for each in line)
+    encoded = f"{line}\n".encode(sys.stdout.encoding, "replace")  # whatever the terminal can show
+    with suppress(OSError):  # the exit code says enough; what a buffer keeps would change it at the end
+        os.write(sys.stdout.fileno(), encoded)
 
 
 def ask(host: str, port: int, path: str) -> tuple[bool, Report]:

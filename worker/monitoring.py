@@ -166,11 +166,10 @@ class _Server:
 
     async def _serve(self) -> None:
         server = await asyncio.start_server(self._attend, sock=self._listener, limit=_MOST_HEAD)
-        async with server:
-            await self._stopped.wait()
-            server.close()
-            for writer in tuple(self._open):
-                writer.transport.abort()
+        await self._stopped.wait()
+        server.close()
+        for writer in tuple(self._open):
+            writer.transport.abort()
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open[writer] = None
@@ -224,7 +223,7 @@ def _refused(status: HTTPStatus) -> Answer:
 
 
 def _as_json(document: object) -> bytes:
-    return json.dumps(document, ensure_ascii=False, default=dict).encode() + b"\n"
+    return json.dumps(document, default=dict).encode() + b"\n"  # in ASCII: a path may be no UTF-8
 
 
 def _ignore(_loop: asyncio.AbstractEventLoop, _context: Mapping[str, object]) -> None:

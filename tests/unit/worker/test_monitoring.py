@@ -76,6 +76,15 @@ async def test_readiness_is_a_document_with_every_check_by_name(served: tuple[in
     )
 
 
+async def test_a_reason_with_bytes_that_are_no_text_is_told_all_the_same(served: tuple[int, Status]) -> None:
+    port, of_worker = served
+    of_worker.checked({"storage": CheckResult(False, "/srv/\udcff: it is full")})
+
+    code, told = asked(port, "/readyz")
+
+    assert (code, told["reason"]) == (503, "storage: /srv/\udcff: it is full")
+
+
 async def test_metrics_are_what_the_worker_counts(served: tuple[int, Status]) -> None:
     answer, body = ask(served[0], "/metrics?name[]=media_up")
 
