@@ -1,6 +1,7 @@
 """A real Prometheus scrapes a live worker: panels have data, and the right alert fires for each outage."""
 
 import os
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from scripts.dashboards import PAGES, Graph
 from scripts.processes import free_port
+from scripts.readme import METRICS
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.support import pictures
 from tests.support.commands import media
@@ -22,6 +24,7 @@ from tests.support.workplace import WorkerProcess, Workplace, database_on, event
 
 MIXED = "media-worker"
 _PATIENCE_S = 60  # a worker looks every 5 seconds, at a sweep every 15; Prometheus every second
+QUESTIONS = re.findall(r"^\| .* \| `(.*)` \|$", METRICS.read_text("utf-8"), re.MULTILINE)
 GRAPHS = [graph for _, rows in PAGES.values() for graphs in rows.values() for graph in graphs]
 
 
@@ -87,6 +90,13 @@ def test_every_panel_has_data(server: PrometheusServer, mixed: Scraped, graph: G
     for query in graph.queries.values():
         asked = query.replace("$job", MIXED).replace("$__rate_interval", "1m").replace("[6h]", "[1m]")
         eventually(partial(has_data, server, asked))
+
+
+@pytest.mark.parametrize("query", QUESTIONS)
+def test_every_query_of_the_page_of_metrics_has_data(
+    server: PrometheusServer, mixed: Scraped, query: str
+) -> None:
+    eventually(partial(has_data, server, query.replace("[7d]", "[1m]")))
 
 
 def test_no_rule_is_in_error(server: PrometheusServer, mixed: Scraped) -> None:
