@@ -111,6 +111,9 @@ def _own_settings(settings: Settings, results: Path) -> Settings:
         "storage_url": f"file:{results / 'media'}",
         "catalog_url": f"sqlite+aiosqlite:///{results / 'catalog.db'}",
         "log": "json",
+        # Those of the installation, whose worker may be running.
+        "metrics": "",
+        "backup": "",
     }
     try:
         return Settings.model_validate({**settings.model_dump(), **own})

@@ -4,10 +4,11 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,16 @@ def test_whatever_ends_it_in_the_middle_nothing_is_left_running(
     eventually(lambda: not any(processes.lives(pid) for pid in tree), within=10)
     if number != signal.SIGKILL:
         assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_it_runs_beside_a_worker_with_the_same_settings(env: dict[str, str], tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        theirs = {"MEDIA_METRICS": f"127.0.0.1:{taken.getsockname()[1]}"}
+        theirs |= {"MEDIA_BACKUP": str(tmp_path / "backup"), "MEDIA_BACKUP_CRON": "* * * * *"}
+        ended = media({**env, **theirs}, "demo", "--json")
+
+    assert ended.returncode == 0, ended.stderr
+    assert not (tmp_path / "backup").exists()
 
 
 def test_a_worker_that_cannot_start_is_reported_with_its_reason(env: dict[str, str], tmp_path: Path) -> None:
