@@ -71,7 +71,7 @@ FROM ${BASE} AS worker
 RUN groupadd --gid 10001 media \
     && useradd --uid 10001 --gid media --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin media \
     && install --directory --owner=media --group=media /data \
-    && python3 -m compileall -q "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
+    && python3 -m compileall -q -x "/(site-packages|ensurepip|idlelib|pydoc_data|turtledemo)/" "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 COPY --from=build /app/.venv /app/.venv
 COPY --from=build /project /app/.venv
 

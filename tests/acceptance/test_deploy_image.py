@@ -92,17 +92,28 @@ def test_what_waits_becomes_variants(store: ImageStore, image: str, volume: Path
 
 
 @each
-def test_sigterm_ends_a_worker_that_is_the_first_process_with_0(
+def test_a_worker_that_is_the_first_process_is_alive_until_sigterm_which_it_ends_with_0(
     store: ImageStore, image: str, volume: Path, url: str
 ) -> None:
-    worker = store.start(image, volume, MEDIA_REDIS_URL=url, MEDIA_METRICS=f"127.0.0.1:{free_port()}")
+    env = {"MEDIA_REDIS_URL": url, "MEDIA_METRICS": f"127.0.0.1:{free_port()}"}
+    worker = store.start(image, volume, **env)
     assert worker.stderr is not None
     assert any('"healthy"' in line for line in worker.stderr)
+    assert store.run(image, "media", "health", "--live", volume=volume, **env).returncode == 0
 
     worker.send_signal(signal.SIGTERM)
 
     assert worker.wait(60) == 0
     worker.stderr.close()
+
+
+@each
+def test_the_standard_library_is_compiled_for_one_who_may_write_no_bytecode(
+    store: ImageStore, image: str, volume: Path
+) -> None:
+    ask = "import json, os; print(os.path.exists(json.__cached__), json.__cached__)"
+
+    assert store.run(image, "python", "-B", "-c", ask, volume=volume).stdout.startswith("True ")
 
 
 @each

@@ -85,6 +85,8 @@ class ImageStore:
             partial.rename(tar)
         container = self.buildah("from", "scratch")
         self.buildah("add", "--quiet", container, str(tar), "/")
+        root = self.buildah("mount", container)  # like the official one it has no bytecode
+        subprocess.run(["find", root, "-name", "*.pyc", "-delete"], check=True)
         file = f"{_CERTIFICATES}/ca-certificates.crt"
         variables = {"PIP_BREAK_SYSTEM_PACKAGES": "1", "SSL_CERT_FILE": file, "PIP_CERT": file}
         self.buildah("config", *(f"--env={name}={value}" for name, value in variables.items()), container)
