@@ -4,6 +4,7 @@ Run it with `.venv/bin/python -m scripts.readme`.
 """
 
 import json
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,7 +22,10 @@ README = Path(__file__).parents[1] / "README.md"
 DOCS = README.parent / "docs"
 REDIS = DOCS / "redis.md"
 METRICS = DOCS / "metrics.md"
-USERS = README.parent / "deploy/redis/users.acl"
+DEPLOY = README.parent / "deploy"
+USERS = DEPLOY / "redis/users.acl"
+ALERTS = DEPLOY / "prometheus/rules.yml"
+ALERTS_OF_KUBERNETES = DEPLOY / "kubernetes/components/monitoring/rules.yaml"
 SCHEMAS = {"event": event_schema, "stats": report.json_schema}
 COMMAND = ".venv/bin/python -m scripts.readme"
 _CPUS = "CPUs of the cgroup or affinity mask"
@@ -31,6 +35,7 @@ def main() -> None:
     """Bring README.md, the docs and the schemas up to date."""
     README.write_text(updated(README.read_text("utf-8")), "utf-8")
     REDIS.write_text(with_users(REDIS.read_text("utf-8")), "utf-8")
+    ALERTS_OF_KUBERNETES.write_text(alerts_of_kubernetes(), "utf-8")
     METRICS.write_text(with_metrics(METRICS.read_text("utf-8")), "utf-8")
     for name in SCHEMAS:
         schema_file(name).write_text(schema(name), "utf-8")
@@ -70,6 +75,16 @@ def with_metrics(page: str) -> str:
 
 def _labels(series: Series) -> str:
     return "; ".join(f"`{name}`: {', '.join(values)}" for name, values in series.labels.items())
+
+
+def alerts_of_kubernetes() -> str:
+    """The alerts of deploy/prometheus as what the Prometheus operator takes."""
+    rules = ALERTS.read_text("utf-8")
+    head = (
+        f"# Written by `{COMMAND}` from deploy/prometheus/rules.yml.\napiVersion: monitoring.coreos.com/v1\n"
+    )
+    head += "kind: PrometheusRule\nmetadata:\n  name: media-worker\nspec:\n"
+    return head + textwrap.indent(rules[rules.index("groups:") :], "  ")
 
 
 def with_part(page: str, name: str, lines: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """deploy/kubernetes: what kubectl makes of it is valid, keeps the worker's limits, and gains it no right."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -22,11 +23,8 @@ from worker.settings import Settings
 Document = dict[str, Any]
 FOLDER = DEPLOY / "kubernetes"
 OLDEST, NEWEST = "1.30", "1.37"
-OF_OTHERS = {
-    "ScaledObject",
-    "TriggerAuthentication",
-    "PodMonitor",
-}  # kinds that a cluster learns by an operator
+# Kinds that a cluster learns by an operator.
+OF_OTHERS = {"ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule"}
 _GOODBYE_S = 7  # after the images in flight
 each = pytest.mark.parametrize("name", ["base", "overlays/postgres-s3", "monitored", "our-cluster"])
 
@@ -263,3 +261,30 @@ def test_the_kustomization_of_the_page_changes_image_and_settings(documents: lis
     assert settings(documents)["MEDIA_STORAGE_URL"] == "s3://our-bucket/media"
     [endpoint] = one(documents, "PodMonitor")["spec"]["podMetricsEndpoints"]
     assert (endpoint["port"], endpoint["path"]) == ("metrics", "/metrics")
+
+
+def alerts(groups: Any) -> dict[str, list[str]]:
+    """The words of each expression; kustomize folds lines in its own way."""
+    return {rule["alert"]: rule["expr"].split() for group in groups for rule in group["rules"]}
+
+
+@pytest.mark.parametrize("name", ["monitored", "our-cluster"])
+def test_the_alerts_are_those_that_prometheus_has_elsewhere(documents: list[Document]) -> None:
+    file = yaml.safe_load((DEPLOY / "prometheus/rules.yml").read_text())
+
+    assert alerts(one(documents, "PrometheusRule")["spec"]["groups"]) == alerts(file["groups"])
+
+
+def test_the_secrets_of_the_page_are_those_that_the_pods_take(folders: dict[str, Path]) -> None:
+    [line] = re.findall(r"^kubectl --namespace media create secret .*", PAGE, re.MULTILINE)
+    words = [word for word in line.split() if "…" not in word]
+    command = [str(BIN / "kubectl"), *words[1:], "--dry-run=client", "--output=json"]
+
+    secret = json.loads(subprocess.check_output(command))
+
+    taken = [
+        entry["valueFrom"]["secretKeyRef"] for entry in container(_documents(folders["base"]))["env"][:1]
+    ]
+    assert [(secret["metadata"]["name"], key) for key in secret["data"]] == [
+        (reference["name"], reference["key"]) for reference in taken
+    ]

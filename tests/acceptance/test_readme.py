@@ -93,6 +93,20 @@ def test_the_published_schemas_are_what_the_code_says(name: str) -> None:
     assert published == readme.schema(name), f"it is out of date; update it with `{readme.COMMAND}`"
 
 
+def test_the_alerts_of_kubernetes_are_those_of_prometheus() -> None:
+    published = readme.ALERTS_OF_KUBERNETES.read_text("utf-8")
+
+    assert published == readme.alerts_of_kubernetes(), f"it is out of date; update it with `{readme.COMMAND}`"
+
+
+def test_the_page_of_deployment_leads_to_every_folder_there() -> None:
+    text = DEPLOYMENT.read_text("utf-8")
+    folders = [folder.name for folder in DEPLOYMENT.parent.iterdir() if folder.is_dir()]
+
+    assert [name for name in folders if f"]({name}/" not in text and name != "image"] == []
+    assert "deploy/image" in (ROOT / "Dockerfile").read_text("utf-8")
+
+
 def test_every_way_to_send_and_to_receive_is_shown() -> None:
     ways = {"python", "python-async", "node", "redis-cli"}
 
