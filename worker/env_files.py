@@ -28,7 +28,7 @@ class EnvFile:
             everybody = self.path.stat().st_mode & stat.S_IROTH
         except OSError:
             return False
-        shown = _SECRET in self.variables or any(map(_has_password, self.variables.values()))
+        shown = any(map(_is_secret, self.variables)) or any(map(_has_password, self.variables.values()))
         return bool(everybody) and shown
 
 
@@ -53,6 +53,14 @@ def export_aws(files: Sequence[EnvFile]) -> None:
         os.environ.setdefault("AWS_DEFAULT_REGION", region)  # the only one that boto3 reads
 
 
+def export_otel(files: Sequence[EnvFile]) -> None:
+    """Give OpenTelemetry what files say of it: it reads nothing but the environment, which counts more."""
+    for file in reversed(files):
+        for name, value in file.variables.items():
+            if name.startswith("OTEL_"):
+                os.environ.setdefault(name, value)
+
+
 def _read(path: Path) -> EnvFile:
     from dotenv import dotenv_values  # only where there is a file: `media health` has no time for it
 
@@ -68,6 +76,11 @@ def _read(path: Path) -> EnvFile:
 
 def _set(values: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
     return ((name.upper(), value) for name, value in values.items() if value is not None)
+
+
+def _is_secret(name: str) -> bool:
+    """Whether a variable holds what nobody else is to know: OpenTelemetry's tokens stand in headers."""
+    return name == _SECRET or (name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("HEADERS"))
 
 
 def _has_password(value: str) -> bool:

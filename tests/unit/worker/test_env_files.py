@@ -71,8 +71,25 @@ def test_the_variables_of_aws_are_those_that_the_clients_of_s3_and_sqs_take(
     assert "Security-Token" not in signed
 
 
-def test_a_secret_of_aws_that_everybody_may_read_is_a_warning(etc: Path) -> None:
-    etc.write_text("AWS_SECRET_ACCESS_KEY=x\n")
+def test_the_variables_of_opentelemetry_are_those_that_its_sdk_takes(
+    etc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OTEL_SERVICE_NAME", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    etc.write_text("OTEL_SERVICE_NAME=of-the-machine\nOTEL_EXPORTER_OTLP_ENDPOINT=http://there:4318\n")
+    Path(".env").write_text("OTEL_SERVICE_NAME=of-the-folder\n")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://outdoes:4318")
+
+    Settings.load()
+
+    given = os.environ["OTEL_SERVICE_NAME"], os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"]
+    assert given == ("of-the-folder", "http://outdoes:4318")
+
+
+@pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"])
+def test_a_secret_of_others_that_everybody_may_read_is_a_warning(etc: Path, name: str) -> None:
+    etc.write_text(f"{name}=x\n")
     etc.chmod(0o644)
     [file] = find_env_files()
 
