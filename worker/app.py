@@ -142,7 +142,7 @@ async def open_app(
         await _prepare(stores.blobs)
         sandbox = await stack.enter_async_context(open_sandbox(allowance(settings), decoder, metrics))
         _show_sandbox(sandbox, settings, metrics)
-        publisher = OutboxPublisher(stores.catalog.outbox, queue, metrics)
+        publisher = OutboxPublisher(stores.catalog.outbox, queue, metrics, traces)
         stack.push_async_callback(publisher.close)
         stores.catalog.outbox.stay_above(publisher.newest_seq)
         slots = Slots(2 * settings.decoders + 2)
@@ -174,7 +174,9 @@ async def open_app(
         )
         intake = Intake(
             queue,
-            Recorder(queue, stores.catalog.intake, stores.catalog.epochs, frozenset(recipes), metrics),
+            Recorder(
+                queue, stores.catalog.intake, stores.catalog.epochs, frozenset(recipes), metrics, traces
+            ),
             publisher,
             batch_size=settings.batch_size,
             backlog=BACKLOG,

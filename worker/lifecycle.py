@@ -24,7 +24,7 @@ from worker.queue import Queue, QueueRefused, QueueUnavailable, check_answers, q
 from worker.settings import Settings, unknown_variables
 from worker.shutdown import Shutdown
 from worker.status import SIGNS, Status
-from worker.tracing import LoggedTraces
+from worker.tracing import tracing
 
 log = structlog.get_logger(__name__)
 
@@ -44,10 +44,11 @@ async def start_up(ctx: Context) -> None:
     shutdown: Shutdown = ctx.setdefault("shutdown", Shutdown())
     shutdown.listen()
     stack = ctx["stack"] = AsyncExitStack()
-    if "status" not in ctx:  # as under `arq`; otherwise both outlive this start
+    if "status" not in ctx:  # as under `arq`; otherwise they outlive this start
         status, metrics = Status(shutdown.stopping.is_set), WorkerMetrics()
+        traces = await stack.enter_async_context(tracing(settings, ctx["instance"]))
         await stack.enter_async_context(monitored(settings, status, metrics, burst=ctx["burst"]))
-        ctx.update(status=status, metrics=metrics)
+        ctx.update(status=status, metrics=metrics, traces=traces)
     queue = queue_on(ctx["redis"], settings, ctx["instance"])
     await _exit_if_refused(ctx, _check_redis(queue, settings))
     try:
@@ -102,7 +103,7 @@ async def _open(ctx: Context, stack: AsyncExitStack, queue: Queue) -> App:
                         ctx["shutdown"],
                         ctx["metrics"],
                         ctx["status"],
-                        LoggedTraces(),
+                        ctx["traces"],
                         ctx["decoder"],
                     )
                 )

@@ -8,6 +8,7 @@ from contextlib import suppress
 import structlog
 
 from pipelines.metrics import NO_METRICS, Metrics
+from pipelines.traces import NO_TRACES, Traces
 from storage.catalog.outbox import Outbox
 from storage.catalog.records import Message
 from storage.errors import CatalogUnavailable
@@ -23,10 +24,13 @@ _CLOSE_TIMEOUT_S = 5.0  # with a Redis or catalog that is slow when the worker e
 class OutboxPublisher:
     """Sends messages in the background, in the order in which they were handed over."""
 
-    def __init__(self, outbox: Outbox, queue: Queue, metrics: Metrics = NO_METRICS) -> None:
+    def __init__(
+        self, outbox: Outbox, queue: Queue, metrics: Metrics = NO_METRICS, traces: Traces = NO_TRACES
+    ) -> None:
         self._outbox = outbox
         self._queue = queue
         self._metrics = metrics
+        self._traces = traces
         self._waiting: list[Message] = []
         self._sent: list[Message] = []
         self._sent_at = 0.0
@@ -98,7 +102,8 @@ class OutboxPublisher:
     async def _publish(self, messages: Sequence[Message]) -> None:
         ordered = sorted(messages, key=lambda message: message.seq)
         payloads = [payload(message) for message in ordered]
-        await self._queue.messages.send(payloads)
+        with self._traces.sending(payloads):
+            await self._queue.messages.send(payloads)
         self._metrics.messages_sent([sent["type"] for sent in payloads])
         if not self._sent:
             self._sent_at = time.monotonic()

@@ -1,5 +1,6 @@
 """Recording: entries become rows or dead letters, each of the epoch of the stream in which it was read."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 import structlog
 
 from pipelines.metrics import NO_METRICS, Metrics
+from pipelines.traces import NO_TRACES, Traces
 from storage.catalog.condition import words
 from storage.catalog.epochs import Epochs
 from storage.catalog.intake import Event, EventStore
@@ -37,12 +39,14 @@ class Recorder:
         epochs: Epochs,
         recipes: frozenset[str],
         metrics: Metrics = NO_METRICS,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._queue = queue
         self._store = store
         self._epochs = epochs
         self._recipes = recipes
         self._metrics = metrics
+        self._traces = traces
         self._recorded: set[str] = set()  # IDs of entries that Redis has not let go of yet
         self.unrecorded: set[str] = set()
         """The IDs of entries that met a damaged page of the catalog."""
@@ -81,6 +85,7 @@ class Recorder:
 
     async def _take(self, entries: Sequence[StreamEntry]) -> Taken:
         """Record `entries`, each as of the epoch in which it was read."""
+        began = time.perf_counter()
         epochs = dict.fromkeys((entry.id for entry in entries), self.epoch or 0)
         same_stream = False
         while True:
@@ -96,6 +101,9 @@ class Recorder:
                             "event_refused", stream_id=letter.stream_id, code=letter.code, reason=reason
                         )
                 self._metrics.events_taken(len(entries) - len(refused), [letter.code for letter in refused])
+                not_taken = {letter.stream_id for letter in taken.refused}
+                accepted = [event.traceparent for event, own in events if own.stream_id not in not_taken]
+                self._traces.events_taken(time.perf_counter() - began, accepted, refused)
                 return taken
             same_stream = taken.epoch == epoch and not await self._is_anew(taken.newest)
             if not same_stream:

@@ -21,7 +21,7 @@ from storage.blobs.opening import shown
 from storage.catalog.address import POOL, Address
 from storage.paths import folder_of
 from worker import setting_types as types
-from worker.env_files import ENCODING, INSTEAD, EnvFile, export_aws, find_env_files
+from worker.env_files import ENCODING, INSTEAD, EnvFile, export_aws, export_otel, find_env_files
 from worker.limits import MemoryLimit, available_cpus, memory_limit
 from worker.listen_address import parse_address
 
@@ -182,6 +182,11 @@ class Settings(BaseSettings):
         ge=0,
         description="a statement of the catalog that takes more ms is a line in the log; 0: none is",
     )
+    traces: Literal["off", "on"] = Field(
+        "off",
+        description="`on`: the worker sends spans, by OTLP over HTTP, to where `OTEL_EXPORTER_OTLP_ENDPOINT` "
+        "says, see [Traces](docs/operations.md#traces); needs the extra `otel`",
+    )
     log: Literal["auto", "console", "json"] = Field(
         "auto", description="`console`, `json`, or `auto`: console on a terminal, JSON elsewhere"
     )
@@ -266,6 +271,7 @@ class Settings(BaseSettings):
         if lacking := _hidden(files):
             raise SettingsError("\n".join(lacking))
         export_aws(files)
+        export_otel(files)
         readable = [file.path for file in files if file.problem is None]
         try:
             return cls(_env_file=readable, _env_file_encoding=ENCODING)

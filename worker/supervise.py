@@ -22,6 +22,7 @@ from worker.queue.mapping import OF_A_CONNECTION, mapped
 from worker.settings import Settings
 from worker.shutdown import Shutdown
 from worker.status import Status
+from worker.tracing import tracing
 
 log = structlog.get_logger(__name__)
 
@@ -40,9 +41,13 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
     configure_logs(settings.log)
     shutdown = Shutdown()
     status, metrics = Status(shutdown.stopping.is_set), WorkerMetrics()
-    async with monitored(settings, status, metrics, burst=burst):
-        lasting = {"shutdown": shutdown, "status": status, "metrics": metrics}
-        await _run(settings, shutdown, status, lasting, burst=burst, decoder=decoder)
+    instance = new_instance()  # one for all restarts: what is in its queue is still its own
+    async with (
+        tracing(settings, instance) as traces,
+        monitored(settings, status, metrics, burst=burst),
+    ):
+        lasting = {"shutdown": shutdown, "status": status, "metrics": metrics, "traces": traces}
+        await _run(settings, shutdown, status, lasting, instance=instance, burst=burst, decoder=decoder)
 
 
 async def _run(
@@ -51,6 +56,7 @@ async def _run(
     status: Status,
     lasting: Mapping[str, object],
     *,
+    instance: str,
     burst: bool,
     decoder: Sequence[str],
 ) -> None:
@@ -59,7 +65,6 @@ async def _run(
     away = worked_before = False
     reported = ""
     lacks: tuple[str, str] | None = None
-    instance = new_instance()  # one for all restarts: what is in its queue is still its own
     while not shutdown.stopping.is_set():
         worker = PromptWorker(**worker_settings(settings, burst=burst, decoder=decoder, instance=instance))
         worker.ctx.update(lasting, away=away, worked_before=worked_before, started=False)

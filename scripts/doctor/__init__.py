@@ -12,6 +12,7 @@ from scripts.terminal import AsJson, output, print_json, run, safe
 from worker.env_files import EnvFile, find_env_files
 from worker.findings import Finding, inspect_recipes
 from worker.settings import Settings, unknown_variables
+from worker.tracing import inspect_traces
 
 _COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
 
@@ -44,7 +45,12 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
     for finding in await check_decoders(settings):
         yield finding
-    for finding in (*check_limits(settings), inspect_recipes(settings), *_variables()):
+    for finding in (
+        *check_limits(settings),
+        inspect_recipes(settings),
+        *inspect_traces(settings),
+        *_variables(),
+    ):
         yield finding
 
 

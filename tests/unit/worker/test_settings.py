@@ -68,6 +68,7 @@ DEFAULTS: dict[str, object] = {
     "MEDIA_BACKUP_KEEP": "24h,14d",
     "MEDIA_EVENTS": "media:events",
     "MEDIA_EVENTS_MAXLEN": 100_000,
+    "MEDIA_TRACES": "off",
     "MEDIA_METRICS": "",
     "MEDIA_SLOW_MS": 100,
     "MEDIA_LOG": "auto",
