@@ -143,7 +143,8 @@ def test_the_commands_of_the_page_give_each_user_a_password_of_its_own(tmp_path:
 
     assert done.returncode == 0, done.stderr
     users, conf = host.changed("/etc/redis/users.acl"), host.changed("/etc/redis/redis.conf")
-    assert conf.read_text() == "include /etc/redis/media.conf\n"
+    # A machine with the package has a file of its own there already.
+    assert conf.read_text().splitlines()[-1] == "include /etc/redis/media.conf"
     assert users.stat().st_mode & 0o777 == 0o640
     passwords = passwords_in(users)
     assert len(set(passwords.values()) - set(passwords_in(USERS).values())) == 4
