@@ -1,7 +1,8 @@
 # docker build .                     the image
 # docker build --target minimal .    the same without shell, package manager and other tools
 #
-# --build-arg VERSION=… names the version, for the context has no git to ask; --build-arg BASE=… another base.
+# --build-arg VERSION=… names the version, for the context has no git to ask; --build-arg BASE=… another base;
+# --build-arg OTEL=1 adds what sends traces.
 
 # All that is not in uv.lock is pinned here. The digest is that of the index for all architectures.
 ARG BASE=python:3.13.15-slim-trixie@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
@@ -17,7 +18,8 @@ WORKDIR /app
 
 # Dependencies first: they change rarely, and their layer stays the same while they do not.
 COPY pyproject.toml uv.lock ./
-RUN uv sync --frozen --no-dev --extra postgres --extra s3 --extra sqs --no-install-project
+ARG OTEL
+RUN uv sync --frozen --no-dev --extra postgres --extra s3 --extra sqs ${OTEL:+--extra otel} --no-install-project
 COPY deploy/image/prune.py /
 RUN python3 /prune.py .venv
 
