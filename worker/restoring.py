@@ -98,7 +98,7 @@ class LaterMessages:
 
     async def read_outbox(self, outbox: Outbox, seq: int) -> None:
         """Read those that a catalog keeps after that one, sent or not. Raises: CatalogUnavailable."""
-        while page := await outbox.since(seq):
+        while page := await outbox.since_in_any_schema(seq):
             for message in page:
                 self.add(payload(message))
             seq = page[-1].seq

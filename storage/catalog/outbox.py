@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Select, bindparam, insert, select, update
+from sqlalchemy import Select, bindparam, insert, null, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS
@@ -21,6 +21,7 @@ from storage.errors import CatalogDamaged
 _PAGE = 500
 
 _KEPT = select(outbox.c.seq, outbox.c.body, outbox.c.traceparent).order_by(outbox.c.seq)
+_IN_ANY_SCHEMA = select(outbox.c.seq, outbox.c.body, null().label("traceparent")).order_by(outbox.c.seq)
 _MARK = update(outbox).where(outbox.c.seq.in_(bindparam("sent", expanding=True)))
 _INSERT = insert(outbox).returning(outbox.c.seq, sort_by_parameter_order=True)
 
@@ -53,6 +54,10 @@ class Outbox:
     async def since(self, seq: int, limit: int = _PAGE) -> Sequence[Message]:
         """The messages after `seq`, sent or not, oldest first."""
         return await self._read(_KEPT.where(outbox.c.seq > seq).limit(limit))
+
+    async def since_in_any_schema(self, seq: int, limit: int = _PAGE) -> Sequence[Message]:
+        """As `since`, in a catalog that may not have been migrated yet: without their `traceparent`."""
+        return await self._read(_IN_ANY_SCHEMA.where(outbox.c.seq > seq).limit(limit))
 
     async def with_seqs(self, seqs: Sequence[int]) -> Sequence[Message]:
         """The messages with these `seq` that are still kept."""

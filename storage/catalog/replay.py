@@ -29,6 +29,8 @@ from storage.catalog.tables import uploads
 from storage.catalog.tokens import count
 
 _LAST = 2**64 - 1
+# A catalog that is about to be replaced may not have been migrated yet.
+_OF_ANY_SCHEMA = tuple(uploads.c[name] for name in ("id", "state", "revive", "source", "recipe", "metadata"))
 _NOBODYS = DeadLetter("0-0", "invalid_event", "a restore has found it in a message", b"")
 
 
@@ -61,8 +63,9 @@ async def waiting_since(database: Database, since_ms: int) -> Sequence[LaterStat
     Raises: CatalogUnavailable.
     """
     waits = uploads.c.state.in_(WAITING), uploads.c.changed_ms >= since_ms, ~uploads.c.adopted
+    query = select(*_OF_ANY_SCHEMA).where(*waits).order_by(uploads.c.number)
     async with database.reading(patient=True) as connection:
-        rows = (await connection.execute(select(uploads).where(*waits).order_by("number"))).mappings().all()
+        rows = (await connection.execute(query)).mappings().all()
     return [
         LaterState(
             UUID(row["id"]),

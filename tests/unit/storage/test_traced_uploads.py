@@ -10,8 +10,11 @@ import pytest
 from sqlalchemy import text
 
 from storage.catalog import schema
+from storage.catalog.database import open_to_read
 from storage.catalog.opening import Catalog, open_catalog
+from storage.catalog.outbox import Outbox
 from storage.catalog.records import About, Claim, Message, Removed, State
+from storage.catalog.replay import waiting_since
 from tests.support.catalogs import (
     CAT,
     ON_BOTH,
@@ -194,9 +197,9 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path, database_kind: str
     return str(request.getfixturevalue("postgres_url"))
 
 
-async def test_a_catalog_of_the_first_schema_is_migrated_with_its_uploads_and_messages(
-    empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+async def old_url(empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where there is a catalog of the first schema, with an upload that waits and a message."""
     first = Path(shutil.copytree(schema.MIGRATIONS, tmp_path / "migrations"))
     (first / "versions" / "v1001_traceparent.py").unlink()
     with monkeypatch.context() as before:
@@ -205,8 +208,11 @@ async def test_a_catalog_of_the_first_schema_is_migrated_with_its_uploads_and_me
         async with open_catalog(empty_url) as old, old.database.writing() as connection:
             await connection.execute(text(_AN_UPLOAD))
             await connection.execute(text("INSERT INTO outbox (body, made_ms) VALUES (:b, 1)"), {"b": _BODY})
+    return empty_url
 
-    async with open_catalog(empty_url, migrate=True) as new:
+
+async def test_a_catalog_of_the_first_schema_is_migrated_with_its_uploads_and_messages(old_url: str) -> None:
+    async with open_catalog(old_url, migrate=True) as new:
         found, [message] = await upload(new), await outbox_of(new)
         assert new.database.migrated is not None
         assert (new.database.migrated.before, new.database.migrated.after) == ("1000", "1001")
@@ -217,10 +223,19 @@ async def test_a_catalog_of_the_first_schema_is_migrated_with_its_uploads_and_me
         assert (await last(new)).traceparent == SECOND
 
 
+async def test_a_restore_reads_a_catalog_that_is_not_migrated_yet(old_url: str) -> None:
+    async with open_to_read(old_url) as database:
+        [message] = await Outbox(database).since_in_any_schema(0)
+        [waiting] = await waiting_since(database, 0)
+
+    assert (message.kind, message.source) == (State.READY, SOURCE)
+    assert (waiting.id, waiting.source, waiting.metadata) == (CAT, SOURCE, {})
+
+
 _AN_UPLOAD = f"""INSERT INTO uploads (id, source, state, recipe, metadata, event_ms, event_n, event_epoch,
     job_id, generation, claim, crash_count, attempts, queued_ms, changed_ms, not_before_ms, revive,
     delete_original, adopted)
-VALUES ('{CAT}', '{SOURCE}', 'ready', 'default', '{{}}', 1, 0, 0, '', 0, 1, 0, 0, 1, 1, 1, false, false,
+VALUES ('{CAT}', '{SOURCE}', 'queued', 'default', '{{}}', 1, 0, 0, '', 0, 1, 0, 0, 1, 1, 1, false, false,
     false)"""
 _BODY = orjson.dumps(
     {"seq": 0, "kind": "ready", "id": str(CAT), "source": SOURCE, "recipe": "default", "metadata": {}}
