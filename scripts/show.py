@@ -12,6 +12,7 @@ from storage.catalog.records import Upload
 from worker.documents import upload_document
 from worker.events import default_id
 from worker.settings import Settings
+from worker.traceparent import trace_id_of
 
 
 def command(
@@ -49,6 +50,8 @@ def _print(upload: Upload) -> None:
     for name in ("id", "source", "state", "recipe", "metadata", "attempts", "queued", "changed", "next_try"):
         if document[name] not in (None, {}):
             output.print(f"[dim]{name.replace('_', ' '):>9}[/dim]  {safe(document[name])}")
+    if upload.traceparent:
+        output.print(f"[dim]    trace[/dim]  {trace_id_of(upload.traceparent)}")
     if upload.error_code:
         output.print(f"[dim]    error[/dim]  [red]{safe(upload.error_code)}[/red] ", end="")
         output.print(safe(upload.error_message, keep_lines=True))

@@ -55,6 +55,7 @@ def upload_document(upload: Upload) -> dict[str, Any]:
         "queued": moment(upload.queued_ms),
         "changed": moment(upload.changed_ms),
         "next_try": moment(upload.not_before_ms) if upload.state == State.QUEUED else None,
+        "traceparent": upload.traceparent,
         "error": {"code": upload.error_code, "message": upload.error_message} if upload.error_code else None,
         "original": None if original is None else _view(original, *names),
         "variants": [_view(variant, *_VARIANT, "sha256") for variant in upload.variants],

@@ -72,6 +72,15 @@ def test_what_a_command_enqueues_belongs_to_the_trace_that_calls_it(
     assert live.await_end_of(source)[source]["traceparent"] == TRACED
 
 
+def test_who_looks_at_an_upload_finds_its_trace(live: Workplace) -> None:
+    source = live.put("uploads/shown.pdf", b"%PDF-1.7")
+    live.send({"source": source, "traceparent": TRACED})
+    live.await_end_of(source)
+
+    assert document(media(live.env(), "show", source, "--json"))["traceparent"] == TRACED
+    assert f"trace  {TRACE}" in media(live.env(), "show", source).stdout
+
+
 def test_a_command_leaves_out_a_wrong_traceparent_and_says_so(live: Workplace, tmp_path: Path) -> None:
     path = tmp_path / "cat.jpg"
     path.write_bytes(pictures.small(3))
