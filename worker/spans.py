@@ -36,6 +36,7 @@ from pipelines.metrics import EndedTry
 from pipelines.traces import TryTrace
 from storage.catalog.records import Claim, DeadLetter, Original
 from worker.queue.stream import GROUP
+from worker.traceparent import parse_traceparent
 from worker.tracing import LoggedTraces, LoggedTry
 
 log = structlog.get_logger(__name__)
@@ -96,7 +97,7 @@ class SpanTraces(LoggedTraces):
         until = time.time_ns()
         since = until - _ns(seconds)
         named = [*accepted, *(letter.about.traceparent if letter.about else None for letter in refused)]
-        contexts = [_span_context(traceparent) for traceparent in named if traceparent]
+        contexts = [context for context in map(_span_context, named) if context is not None]
         sampled = [context for context in contexts if context.trace_flags.sampled]
         if sampled or len(contexts) < len(named):  # otherwise nobody wants to see it
             attributes = self._consuming("receive") | {"messaging.batch.message_count": len(named)}
@@ -184,10 +185,9 @@ class SpannedTry(LoggedTry):
         self._claimed_ns = self._now_ns()
         claiming_ns = self._claimed_ns - _ns(claimed_s)
         began_ns = claiming_ns - _ns(waited_s)
-        parent = claim.upload.traceparent
         self._span = tracer.start_span(
             name,
-            context=_context(_span_context(parent) if parent else None),
+            context=_context(_span_context(claim.upload.traceparent)),
             kind=SpanKind.CONSUMER,
             attributes={
                 **attributes,
@@ -313,9 +313,12 @@ def _resource(instance: str) -> Resource:
     return given
 
 
-def _span_context(traceparent: str) -> SpanContext:
-    """The span that a traceparent of version 00 names."""
-    _, trace_id, span_id, flags = traceparent.split("-")
+def _span_context(traceparent: str | None) -> SpanContext | None:
+    """The span that is named there; None for what names none, as a row that somebody has mended by hand."""
+    known = parse_traceparent(traceparent)
+    if known is None:
+        return None
+    _, trace_id, span_id, flags = known.split("-")
     return SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(flags, 16)))
 
 

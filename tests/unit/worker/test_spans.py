@@ -2,7 +2,8 @@
 
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -15,7 +16,6 @@ from tests.support.catalogs import CAT, claim, take, upload_event
 from tests.support.otlp import Collector, collecting
 from worker.spans import SpanTraces
 
-Opened = Callable[[], SpanTraces]
 TRACED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 MS = dict.fromkeys(("read", "hash", "probe", "decode", "resize", "encode", "publish", "upload"), 1.0)
 
@@ -120,6 +120,18 @@ async def test_the_name_that_the_environment_gives_the_service_counts(
 
     resource = collector.spans[0].resource
     assert (resource["service.name"], resource["service.instance.id"]) == ("pictures", "worker-7")
+
+
+@pytest.mark.parametrize("mended", ["", "00", "00-x-y-z", "ä" * 55])
+async def test_a_row_whose_traceparent_is_none_is_worked_on_in_a_trace_of_its_own(
+    collector: Collector, traces: SpanTraces, held: Claim, mended: str
+) -> None:
+    try_once(traces, replace(held, upload=replace(held.upload, traceparent=mended)))
+    traces.events_taken(0.01, [mended], [])
+    await traces.close(5)
+
+    [process] = [span for span in collector.spans if span.name == "process media:uploads"]
+    assert (process.parent_id, process.error) == ("", None)
 
 
 async def test_where_the_sdk_is_disabled_the_trace_of_the_app_is_carried_on(
