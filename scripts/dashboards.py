@@ -118,7 +118,7 @@ WORKER: Mapping[str, Sequence[Graph]] = {
             "none",
             {
                 "decoders": _rate("media_decoder_cpu_seconds_total"),
-                "workers": _rate("process_cpu_seconds_total"),
+                "workers": _rate("media_worker_cpu_seconds_total"),
             },
             stacked=True,
         ),

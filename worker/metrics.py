@@ -1,6 +1,7 @@
 """The metrics of a worker for Prometheus: what happened is counted here, and shown as `/metrics` shows it."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from math import inf
@@ -8,13 +9,19 @@ from typing import Protocol, TypeVar
 
 import structlog
 from prometheus_client import Counter, Histogram, ProcessCollector, disable_created_metrics, generate_latest
-from prometheus_client.core import CollectorRegistry, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CollectorRegistry,
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 
 from pipelines.formats import Engine
 from pipelines.metrics import End, EndedTry, Metrics, Recovery, Reuse, Station
 from storage.watch import CatalogOperation, StorageOperation
 from worker.retry import blame_of
-from worker.series import OTHER, SERIES, Series
+from worker.series import OTHER, SERIES, WORKER_CPU, Series
 from worker.stores import Watches
 
 log = structlog.get_logger(__name__)
@@ -257,8 +264,20 @@ class _BuildInfo:
         yield InfoMetricFamily(name, self._series.question, value=self._value)
 
 
-def _family(series: Series) -> _Counted | _Timed | _Gauge | _BuildInfo:
+class _CpuTime:
+    """The CPU time of this process without its children, asked of the kernel by whoever asks."""
+
+    def __init__(self, series: Series) -> None:
+        self._series = series
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(self._series.name, self._series.question, value=time.process_time())
+
+
+def _family(series: Series) -> _Counted | _Timed | _Gauge | _BuildInfo | _CpuTime:
     match series.type:
+        case "counter" if series.name == WORKER_CPU:
+            return _CpuTime(series)
         case "counter":
             return _Counted(series)
         case "histogram":

@@ -16,6 +16,7 @@ from worker.status import CHECKS, SIGNS, SWEEP
 OTHER = "other"
 """The value of a label for what its closed set does not have."""
 
+WORKER_CPU = "media_worker_cpu_seconds_total"
 STAGES = ("read", "hash", "probe", "decode", "resize", "encode", "publish")
 # OpenTelemetry's, for the durations of a client of a database.
 _OF_A_DATABASE = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
@@ -144,10 +145,12 @@ SERIES: Sequence[Series] = (
         "`swapped`: another needed its place; `killed`: the kernel did it.",
         {"reason": get_args(End)},
     ),
+    Series("media_decoder_cpu_seconds_total", "counter", "How much CPU do decoders take?"),
     Series(
-        "media_decoder_cpu_seconds_total",
+        WORKER_CPU,
         "counter",
-        "How much CPU do decoders take? `process_cpu_seconds_total` is the worker's own alone.",
+        "How much CPU does the worker itself take? It has this where `process_cpu_seconds_total` is missing, "
+        "for want of `/proc/stat`.",
     ),
     Series(
         "media_memory_bytes",

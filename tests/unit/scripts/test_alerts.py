@@ -1,19 +1,25 @@
 """The alerts that are deployed: promtool's tests pass, and they ask for what a worker serves."""
 
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.support.exposed import asked_in_vain
+from scripts.dashboards import PAGES
+from tests.support.exposed import asked_in_vain, families
 from tests.support.prometheus import RULES, program
+from tests.support.spare_host import SpareHost
 from worker.metrics import WorkerMetrics
 
 FOLDER = RULES.parent
 DOCS = FOLDER.parents[1] / "docs/operations.md"
 GROUPS = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
+GRAPHS = [graph for _, rows in PAGES.values() for graphs in rows.values() for graph in graphs]
+SERVE = "from worker.metrics import WorkerMetrics; print(WorkerMetrics().exposition().decode())"
 ALERTS = {rule["alert"]: rule for group in GROUPS for rule in group["rules"]}
 TESTS = yaml.safe_load((FOLDER / "rules_test.yml").read_text("utf-8"))["tests"]
 
@@ -30,6 +36,19 @@ def test_promtool_finds_nothing_wrong_with_the_rules(command: list[str]) -> None
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_asks_only_for_series_and_labels_that_a_worker_has(name: str) -> None:
     assert asked_in_vain(ALERTS[name]["expr"], WorkerMetrics().exposition()) == []
+
+
+def test_alerts_and_panels_need_nothing_that_the_unit_of_systemd_hides_from_a_worker(tmp_path: Path) -> None:
+    host = SpareHost(tmp_path, places=())
+    host.mounts.append("mount -t proc -o subset=pid proc /proc; test ! -e /proc/stat")  # ProcSubset=pid
+    if host.run("true").returncode:
+        pytest.skip("no /proc of processes alone can be mounted here")
+    served = host.run(f"{sys.executable} -c {shlex.quote(SERVE)}").stdout.encode()
+    queries = [alert["expr"] for alert in ALERTS.values()]
+    queries += [query for graph in GRAPHS for query in graph.queries.values()]
+
+    assert {name for name in families(served) if name.startswith("process_")} == set()
+    assert [lack for query in queries for lack in asked_in_vain(query, served)] == []
 
 
 def test_every_alert_is_tried_where_it_fires_and_where_it_does_not() -> None:

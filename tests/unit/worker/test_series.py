@@ -102,6 +102,17 @@ def test_only_what_is_ready_counts_in_the_times_that_users_see(metrics: WorkerMe
     )
 
 
+def test_the_time_of_a_worker_is_all_that_this_process_has_taken(metrics: WorkerMetrics) -> None:
+    before = time.process_time()
+    first = value(metrics.exposition(), "media_worker_cpu_seconds_total")
+    while time.process_time() < before + 0.02:
+        pass
+
+    assert first is not None
+    assert before <= first
+    assert (value(metrics.exposition(), "media_worker_cpu_seconds_total") or 0) >= first + 0.01
+
+
 def test_what_nobody_knows_yet_is_no_series_and_not_zero(metrics: WorkerMetrics) -> None:
     assert value(metrics.exposition(), "media_last_success_timestamp_seconds", task="backup") is None
     metrics.show("media_last_success_timestamp_seconds", {"backup": 1.8e9, "tidying": 1.0})
