@@ -18,11 +18,14 @@ from storage.backups.folder import BackupCopy, BackupFolder
 from storage.backups.making import make_copy
 from storage.backups.restoring import CatalogRestore
 from storage.catalog.address import Address
+from storage.catalog.database import schema_of
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import State
+from storage.catalog.schema import SCHEMAS
 from storage.catalog.tables import kv, outbox, uploads, variants
 from storage.errors import CatalogUnavailable, CopyDamaged, CopyRefused
 from tests.support.catalogs import CAT, ON_BOTH, outbox_of, take, upload, upload_event, work
+from tests.support.old_catalogs import NEXT, NOW, next_migrations
 
 pytestmark = ON_BOTH
 NEW = UUID("11111111-0000-4000-8000-000000000000")
@@ -89,6 +92,21 @@ async def test_the_copy_takes_the_place_of_the_catalog_with_all_its_rows(
         assert await catalog.reports.check_totals() == []
         assert (await catalog.reports.states())[State.READY] == 1
     assert "before_restore_20261129t120000" in str(restoring.aside).replace("-", "_").lower()
+
+
+async def test_a_copy_of_an_older_schema_is_migrated_before_it_takes_its_place(
+    changed: str, copy: BackupCopy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.catalog.schema.MIGRATIONS", next_migrations(tmp_path))
+    monkeypatch.setattr("storage.catalog.schema.SCHEMAS", (*SCHEMAS, NEXT))
+
+    async with CatalogRestore(Address(changed), copy).run("20261129T120000", 100):
+        pass
+
+    async with open_catalog(changed, create=False) as catalog:
+        assert await schema_of(catalog.database) == NEXT
+        assert (await upload(catalog)).metadata == SAID
+        assert await catalog.reports.check_totals() == []
 
 
 async def test_a_restored_catalog_goes_on_as_any_other(changed: str, copy: BackupCopy) -> None:
@@ -218,7 +236,7 @@ async def test_a_copy_of_a_newer_schema_or_of_another_kind_is_refused(
     newer = replace(copy, manifest=replace(copy.manifest, schema="9999"))
     other = "postgresql://x@h/db" if database_kind == "sqlite" else "sqlite+aiosqlite:///x.db"
 
-    with pytest.raises(CopyRefused, match=r"knows none after 1000: install the version 1\.2\.3"):
+    with pytest.raises(CopyRefused, match=rf"knows none after {NOW}: install the version 1\.2\.3"):
         CatalogRestore(Address(catalog_url), newer).check()
     with pytest.raises(CopyRefused, match="media migrate-catalog moves it"):
         CatalogRestore(Address(other), copy).check()
