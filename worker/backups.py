@@ -20,6 +20,7 @@ from storage.catalog.backup_notes import BackupChecked, BackupMade, BackupNotes
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.database import Database, identity, open_to_read, pending_migration
 from storage.catalog.opening import Catalog
+from storage.durable import writes_copies
 from storage.errors import CopyDamaged, NoCatalog
 from worker.settings import Settings
 
@@ -50,7 +51,7 @@ async def back_up(database: Database, folder: BackupFolder, keep: Keep | None) -
     manifest = copy.manifest
     made = BackupMade(manifest.time_ms, str(folder.path), copy.path.name, manifest.bytes, manifest.seq)
     await BackupNotes(database).note(made)
-    return Backup(copy, tuple(folder.prune(manifest.catalog, keep)) if keep else ())
+    return Backup(copy, tuple(folder.prune(copy, keep)) if keep else ())
 
 
 async def copy_before_migration(settings: Settings) -> BackupCopy | None:
@@ -76,6 +77,8 @@ async def copy_before_migration(settings: Settings) -> BackupCopy | None:
 async def back_up_by_itself(settings: Settings, catalog: Catalog, *, since_ms: int) -> None:
     """Make a copy in the folder of the settings, unless there is one since then; once a day, check the last.
 
+    One copy that is bad or cannot be read keeps no other from being made, and a check none from being kept.
+
     Raises: CopyRefused, CatalogUnavailable, CatalogDamaged.
     """
     if settings.backup_folder is None:
@@ -86,11 +89,14 @@ async def back_up_by_itself(settings: Settings, catalog: Catalog, *, since_ms: i
     now = catalog.database.now_ms()
     if made is not None and since_ms <= made.time_ms <= now + SKEW_MS:
         return
-    folder = BackupFolder(settings.backup_folder)
+    folder = BackupFolder(settings.backup_folder, _log_problem)
     check_folder(settings, folder.path)
-    with folder.alone():
-        await _check_newest(folder, catalog.id, notes, now)
-        done = await back_up(catalog.database, folder, settings.kept_copies)
+    with writes_copies(folder.path), folder.alone():
+        earlier = next((copy for copy in folder.copies() if copy.manifest.catalog == catalog.id), None)
+        made_now = (await back_up(catalog.database, folder, None)).copy
+        if earlier is not None:  # before it may be pruned; what was just made has just been read
+            await _check(earlier, folder, notes, now)
+        done = Backup(made_now, tuple(folder.prune(made_now, settings.kept_copies)))
     manifest, seconds = done.copy.manifest, round(time.monotonic() - began, 1)
     log.info(
         "backup_made",
@@ -104,20 +110,26 @@ async def back_up_by_itself(settings: Settings, catalog: Catalog, *, since_ms: i
         log.warning("totals_wrong", count=manifest.wrong_totals)
 
 
-async def _check_newest(folder: BackupFolder, catalog: str, notes: BackupNotes, now: int) -> None:
-    """Read the newest copy, if none was for a day; one that is damaged counts as none from then on."""
+def _log_problem(path: Path, error: OSError) -> None:
+    log.warning("backup_unreadable", copy=str(path), reason=error.strerror or str(error))
+
+
+async def _check(copy: BackupCopy, folder: BackupFolder, notes: BackupNotes, now: int) -> None:
+    """Read a copy, if none was for a day; one that is damaged counts as none from then on."""
     checked = await notes.checked()
-    newest = next((copy for copy in folder.copies() if copy.manifest.catalog == catalog), None)
-    if newest is None or (checked is not None and abs(now - checked.time_ms) < CHECKED_AFTER_MS):
+    if checked is not None and abs(now - checked.time_ms) < CHECKED_AFTER_MS:
         return
     problem = None
     try:
-        await check_copy(newest)
-        log.info("backup_checked", copy=str(newest.path))
+        await check_copy(copy)
+        log.info("backup_checked", copy=str(copy.path))
     except CopyDamaged as error:
         problem = str(error)
-        log.error("backup_damaged", reason=problem, kept=str(folder.set_aside(newest)))  # noqa: TRY400
-    await notes.note_check(BackupChecked(now, newest.path.name, problem))
+        log.error("backup_damaged", reason=problem, kept=str(folder.set_aside(copy)))  # noqa: TRY400
+    except OSError as error:  # of its disk, perhaps only for now: it keeps its name
+        problem = f"the copy {copy.path} cannot be read ({error.strerror or error})"
+        _log_problem(copy.path, error)
+    await notes.note_check(BackupChecked(now, copy.path.name, problem))
 
 
 async def back_up_originals(

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from storage.errors import CopyDamaged, CopyRefused
 FILES = "files"  # the originals, beside the copies
 DAMAGED = ".damaged"  # how the name of a copy ends that was found to be
 _LOCK = ".lock"
+_LOCKING = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _UNFINISHED = ".unfinished-"
 _GOING = ".removed-"
 _PART = 1024 * 1024
@@ -53,8 +54,10 @@ class BackupCopy:
 class BackupFolder:
     """The folder at `path`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_problem: Callable[[Path, OSError], object] = lambda *_: None) -> None:
+        """`on_problem` is told of what in it cannot be read or removed; all else goes on."""
         self.path = path
+        self._on_problem = on_problem
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -66,16 +69,20 @@ class BackupFolder:
             if not self.path.parent.is_dir():  # which is not made
                 raise CopyRefused(f"{self.path.parent} is not there: is a disk not mounted?")
             self.path.mkdir(mode=0o700, exist_ok=True)
-            lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(self.path / _LOCK, _LOCKING, 0o600)
             give_to_owner_of(self.path, self.path / _LOCK)
         try:
             self._take(lock)
             with writes_copies(self.path):
-                for left in (*self.path.glob(f"{_UNFINISHED}*"), *self.path.glob(f"{_GOING}*")):
-                    shutil.rmtree(left)
+                self.remove_unfinished()
             yield
         finally:
             os.close(lock)
+
+    def remove_unfinished(self) -> None:
+        """Remove what killed backups have left; the caller has the folder to itself. Raises: OSError."""
+        for left in (*self.path.glob(f"{_UNFINISHED}*"), *self.path.glob(f"{_GOING}*")):
+            self._remove(left)
 
     def _take(self, lock: int) -> None:
         try:
@@ -116,31 +123,53 @@ class BackupFolder:
         return path
 
     def copies(self) -> Sequence[BackupCopy]:
-        """The copies that are there, the newest first; others' folders are none. Raises: OSError."""
+        """The copies that can be read, the newest first; others' folders are none. Raises: OSError."""
         found = []
         for path in self.path.iterdir() if self.path.is_dir() else ():
-            if path.name.startswith(".") or path.name.endswith(DAMAGED) or not (path / MANIFEST).is_file():
+            if path.name.startswith(".") or path.name.endswith(DAMAGED):
                 continue
-            with suppress(CopyDamaged):
-                found.append(BackupCopy(path, read_manifest(path)))
+            try:
+                if (path / MANIFEST).is_file():
+                    found.append(BackupCopy(path, read_manifest(path)))
+            except CopyDamaged:
+                pass
+            except OSError as error:
+                self._on_problem(path, error)
         return sorted(found, key=lambda copy: (copy.manifest.time_ms, copy.path.name), reverse=True)
 
-    def prune(self, catalog: str, keep: Keep) -> Sequence[str]:
-        """Remove copies of that catalog beyond those to keep; returns their names. Raises: CopyRefused."""
-        ours = [copy for copy in self.copies() if copy.manifest.catalog == catalog]
-        surplus = keep.surplus([copy.manifest.time for copy in ours])
-        gone = [copy.path for copy in ours if copy.manifest.time in surplus]
-        with writes_copies(self.path):
-            for path in gone:
-                going = path.with_name(f"{_GOING}{path.name}")  # at once: half a copy is none
-                path.rename(going)
-                shutil.rmtree(going)
-        return [path.name for path in gone]
+    def prune(self, made: BackupCopy, keep: Keep) -> Sequence[str]:
+        """Remove copies of the same catalog beyond those to keep, never `made`, which was made just now.
+
+        Returns the names of those that went.
+        """
+        ours = [copy for copy in self.copies() if copy.manifest.catalog == made.manifest.catalog]
+        surplus = keep.surplus([copy.manifest.time for copy in ours], made.manifest.time)
+        going = [copy.path for copy in ours if copy.manifest.time in surplus and copy.path != made.path]
+        return [path.name for path in going if self._withdraw(path)]
+
+    def _withdraw(self, path: Path) -> bool:
+        going = path.with_name(f"{_GOING}{path.name}")  # at once: half a copy is none
+        try:
+            path.rename(going)
+        except OSError as error:
+            self._on_problem(path, error)
+            return False
+        self._remove(going)
+        return True
+
+    def _remove(self, path: Path) -> None:
+        try:
+            shutil.rmtree(path)
+        except OSError as error:  # the next backup tries again
+            self._on_problem(path, error)
 
     def set_aside(self, copy: BackupCopy) -> Path:
-        """Let a damaged copy count as one no more; it stays, under another name. Raises: CopyRefused."""
-        with writes_copies(self.path):
+        """Let a damaged copy count as one no more; it stays, under another name if it can have one."""
+        try:
             return copy.path.rename(copy.path.with_name(f"{copy.path.name}{DAMAGED}"))
+        except OSError as error:
+            self._on_problem(copy.path, error)
+            return copy.path
 
 
 def hash_of(path: Path, stopped: Callable[[], bool] = lambda: False) -> tuple[int, str]:

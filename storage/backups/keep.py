@@ -3,8 +3,11 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from storage.catalog.clock import SKEW_MS
+
+_SKEW = timedelta(milliseconds=SKEW_MS)
 _PART = re.compile(r"([1-9][0-9]{0,4})([hd])")
 
 
@@ -26,9 +29,12 @@ class Keep:
             counts[found[2]] = int(found[1])
         return cls(counts.get("h", 0), counts.get("d", 0))
 
-    def surplus(self, times: Sequence[datetime]) -> Sequence[datetime]:
-        """Those of `times` whose copies may go; never the newest one."""
-        newest_first = sorted(times, reverse=True)
+    def surplus(self, times: Sequence[datetime], now: datetime) -> Sequence[datetime]:
+        """Those of `times` whose copies may go; never the newest one.
+
+        What a clock has made that was ahead of `now` neither goes nor takes the place of another.
+        """
+        newest_first = sorted((time for time in times if time <= now + _SKEW), reverse=True)
         kept = set(newest_first[:1])
         kept |= _newest_of_each(newest_first, "%Y%m%d%H", self.hours)
         kept |= _newest_of_each(newest_first, "%Y%m%d", self.days)

@@ -16,6 +16,7 @@ from bench.scale import fill
 from storage.backups.folder import BackupCopy, BackupFolder
 from storage.backups.keep import Keep
 from storage.backups.making import check_copy, make_copy
+from storage.backups.manifest import MANIFEST, dump_manifest
 from storage.backups.places import check_apart
 from storage.catalog.copying import copy_file
 from storage.catalog.opening import Catalog
@@ -107,9 +108,39 @@ async def test_two_backups_at_once_are_refused(folder: BackupFolder) -> None:
 
 
 async def test_copies_of_another_catalog_are_not_removed(folder: BackupFolder, copy: BackupCopy) -> None:
-    assert folder.prune("another", Keep(0, 0)) == []
-    assert folder.prune(copy.manifest.catalog, Keep(0, 0)) == []  # it is the only one
+    another = replace(copy, manifest=replace(copy.manifest, catalog="another"))
+
+    assert folder.prune(another, Keep(0, 0)) == []
     assert copy.path.is_dir()
+
+
+async def test_the_copy_that_was_just_made_is_not_removed_whatever_time_others_have(
+    catalog: Catalog, folder: BackupFolder, copy: BackupCopy
+) -> None:
+    older = replace(copy, manifest=replace(copy.manifest, time_ms=copy.manifest.time_ms - 5000))
+    (copy.path / MANIFEST).write_bytes(dump_manifest(older.manifest))
+    newer = await make_copy(catalog.database, folder, "1.2.3")
+
+    assert folder.prune(older, Keep(0, 0)) == []
+    assert folder.prune(newer, Keep(0, 0)) == [copy.path.name]
+
+
+async def test_a_copy_that_cannot_be_read_or_removed_is_told_and_hides_no_other(
+    catalog: Catalog, folder: BackupFolder, copy: BackupCopy
+) -> None:
+    shut, left = folder.path / "2026-01-01T000000Z", folder.path / ".removed-1/x"
+    shut.mkdir(mode=0)
+    left.mkdir(parents=True)
+    left.parent.chmod(0o500)
+    told: list[Path] = []
+    again = BackupFolder(folder.path, lambda path, _: told.append(path))
+
+    with without_roots_rights():
+        assert [one.path for one in again.copies()] == [copy.path]
+        again.remove_unfinished()
+
+    left.parent.chmod(0o700)
+    assert told == [shut, left.parent]
 
 
 async def test_a_damaged_copy_counts_as_none(
@@ -118,7 +149,7 @@ async def test_a_damaged_copy_counts_as_none(
     newer = await make_copy(catalog.database, folder, "1.2.3")
     aside = folder.set_aside(newer)
 
-    assert folder.prune(catalog.id, Keep(1, 1)) == []
+    assert folder.prune(copy, Keep(1, 1)) == []
     assert [one.path for one in folder.copies()] == [copy.path]
     assert aside.is_dir()
 

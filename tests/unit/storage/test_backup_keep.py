@@ -11,7 +11,7 @@ HOURLY = [NOON - timedelta(hours=hours) for hours in range(24 * 30)]
 
 
 def kept(keep: str, times: list[datetime]) -> list[datetime]:
-    gone = set(Keep.parse(keep).surplus(times))
+    gone = set(Keep.parse(keep).surplus(times, NOON))
     return [time for time in times if time not in gone]
 
 
@@ -36,6 +36,14 @@ def test_of_two_copies_in_one_hour_the_newer_one_is_kept() -> None:
 def test_the_only_copy_is_kept() -> None:
     assert kept("1d", [NOON]) == [NOON]
     assert kept("1h", []) == []
+
+
+@pytest.mark.parametrize("keep", ["1h", "24h,14d"])
+def test_copies_of_a_clock_that_ran_ahead_neither_go_nor_take_the_place_of_others(keep: str) -> None:
+    ahead = [NOON + timedelta(hours=hours) for hours in range(1, 15 * 24)]
+    without = kept(keep, HOURLY)
+
+    assert kept(keep, [*ahead, *HOURLY]) == [*ahead, *without]
 
 
 @pytest.mark.parametrize("text", ["", "24", "24h,24h", "0h", "-1d", "24h;14d", "1w", "99999999h", "h"])

@@ -1,5 +1,6 @@
 """Backups that a worker makes by itself."""
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from storage.backups.folder import BackupFolder
+from storage.backups.folder import BackupCopy, BackupFolder
+from storage.backups.manifest import MANIFEST, dump_manifest
 from storage.catalog.backup_notes import BackupNotes
 from storage.catalog.opening import Catalog
 from storage.errors import CopyRefused
@@ -31,6 +33,10 @@ async def made(settings: Settings, catalog: Catalog, since_ms: int | None = None
     with capture_logs() as logs:
         await back_up_by_itself(settings, catalog, since_ms=since)
     return [line["event"] for line in logs]
+
+
+def fails(*_: object) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def names(settings: Settings) -> list[str]:
@@ -83,6 +89,47 @@ async def test_a_damaged_copy_is_told_and_set_aside_and_another_one_made(
     assert "is damaged" in str(checked.problem)
     assert len(names(settings)) == 1
     assert Path(settings.backup, f"{bad}.damaged").is_dir()
+
+
+async def test_a_copy_that_cannot_be_read_is_told_and_another_one_made(
+    settings: Settings, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made(settings, catalog)
+    [bad] = names(settings)
+    monkeypatch.setattr(BackupCopy, "check_bytes", fails)  # as where a sector of the disk is bad
+
+    assert await made(settings, catalog) == ["backup_unreadable", "backup_made"]
+
+    checked = await BackupNotes(catalog.database).checked()
+    assert checked is not None
+    assert checked.name == bad
+    assert "cannot be read (Input/output error)" in str(checked.problem)
+    assert not list(Path(settings.backup).glob("*.damaged"))
+
+
+async def test_a_folder_of_copies_that_cannot_be_listed_is_refused(
+    settings: Settings, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BackupFolder, "copies", fails)
+
+    with pytest.raises(CopyRefused, match=r"no copy can be made in .*: Input/output error"):
+        await made(settings, catalog)
+
+
+async def test_a_copy_that_was_just_made_stays_where_another_is_of_a_clock_that_ran_ahead(
+    settings: Settings, catalog: Catalog
+) -> None:
+    settings = settings.model_copy(update={"backup_keep": "1h"})
+    await made(settings, catalog)
+    [copy] = BackupFolder(Path(settings.backup)).copies()
+    ahead = replace(copy.manifest, time_ms=copy.manifest.time_ms + 40 * 86_400_000)
+    (copy.path / MANIFEST).write_bytes(dump_manifest(ahead))
+    for _ in range(2):
+        await made(settings, catalog)
+
+    noted = await BackupNotes(catalog.database).last()
+    assert noted is not None
+    assert {copy.path.name, noted.name} <= set(names(settings))
 
 
 async def test_a_worker_without_the_setting_makes_none(settings: Settings, catalog: Catalog) -> None:
