@@ -23,7 +23,7 @@ from worker.publisher import go_on_above
 from worker.queue import Queue, QueueRefused, QueueUnavailable, check_answers, queue_on
 from worker.settings import Settings, unknown_variables
 from worker.shutdown import Shutdown
-from worker.status import SIGNS, Status
+from worker.status import Status
 from worker.tracing import tracing
 
 log = structlog.get_logger(__name__)
@@ -238,7 +238,7 @@ async def monitored(
 def _exposed(status: Status, metrics: WorkerMetrics) -> bytes:
     """Everything that was counted, and how the worker is now."""
     metrics.show("media_health", status.health)
-    metrics.show("media_degraded", {sign: float(sign in status.degraded) for sign in SIGNS})
+    metrics.show("media_degraded", status.signs)
     return metrics.exposition()
 
 

@@ -39,10 +39,11 @@ class WorkerMetrics(Metrics):
     reads what is in memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry(auto_describe=False)
-        self._families = {series.name: _family(series) for series in SERIES}
+        self._families = {series.name: _family(series, clock) for series in SERIES}
         self._registry.register(_Table(list(self._families.values())))
         ProcessCollector(registry=self._registry)
         self._uploads = self._counts("media_uploads_total")
@@ -66,14 +67,18 @@ class WorkerMetrics(Metrics):
         """All series in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def show(self, name: str, values: Mapping[str, float] | float | None) -> None:
-        """Have a gauge say that from now on: a number, one for each value of its label, or nothing (None)."""
+    def show(self, name: str, values: Mapping[str, float] | float | None, *, for_s: float = inf) -> None:
+        """Have a gauge say that from now on: a number, one for each value of its label, or nothing (None).
+
+        After `for_s` seconds it says nothing, unless somebody has found out anew by then.
+        """
         gauge = self._families[name]
         assert isinstance(gauge, _Gauge)
         if isinstance(values, Mapping):
             gauge.values = {(label,): value for label, value in values.items() if (label,) in gauge.children}
         else:
             gauge.values = {} if values is None else {(): values}
+        gauge.until = self._clock() + for_s
 
     def add(self, name: str, values: Mapping[str, float]) -> None:
         """Have a gauge say that, too; what it said before of other values of its label stays."""
@@ -236,14 +241,17 @@ class _Timed:
 class _Gauge:
     """Numbers that somebody found out, or that are read when asked; none as long as nobody knows."""
 
-    def __init__(self, series: Series) -> None:
+    def __init__(self, series: Series, clock: Callable[[], float]) -> None:
         self._series = series
+        self._clock = clock
+        self.until = inf
         self.children = frozenset(series.children)
         self.values: Mapping[Labels, float] = {}
         self.read: Callable[[], float] | None = None
 
     def collect(self) -> Iterator[Metric]:
-        values = self.values if self.read is None else {(): self.read()}
+        known = self.values if self._clock() < self.until else {}
+        values = known if self.read is None else {(): self.read()}
         family = GaugeMetricFamily(self._series.name, self._series.question, labels=list(self._series.labels))
         for labels, value in values.items():
             family.add_metric(labels, value)
@@ -274,7 +282,7 @@ class _CpuTime:
         yield CounterMetricFamily(self._series.name, self._series.question, value=time.process_time())
 
 
-def _family(series: Series) -> _Counted | _Timed | _Gauge | _BuildInfo | _CpuTime:
+def _family(series: Series, clock: Callable[[], float]) -> _Counted | _Timed | _Gauge | _BuildInfo | _CpuTime:
     match series.type:
         case "counter" if series.name == WORKER_CPU:
             return _CpuTime(series)
@@ -283,7 +291,7 @@ def _family(series: Series) -> _Counted | _Timed | _Gauge | _BuildInfo | _CpuTim
         case "histogram":
             return _Timed(series)
         case "gauge":
-            return _Gauge(series)
+            return _Gauge(series, clock)
         case "info":
             return _BuildInfo(series)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 
 from pipelines.sandbox import Sandbox
 from pipelines.stats.report import STATES
@@ -14,6 +15,7 @@ from storage.totals import Count, StorageTotals
 from worker.degradation import resident
 from worker.metrics import WorkerMetrics
 from worker.queue import Queue, QueueUnavailable
+from worker.status import STALE_S
 
 INTERVAL_S = 5.0
 STOCK_EVERY_S = 60.0
@@ -28,7 +30,10 @@ _STOCK = ("media_stored_uploads", "media_stored_bytes", "media_drift_files")
 
 
 class Sampler:
-    """Shows in `metrics` how queue, catalog, storage and decoders are; what nobody can say is not shown."""
+    """Shows in `metrics` how queue, catalog, storage and decoders are; what nobody can say is not shown.
+
+    Nor is what was found out too long ago: the event loop may be blocked, or a server may hang.
+    """
 
     def __init__(
         self, metrics: WorkerMetrics, queue: Queue, catalog: Catalog, blobs: Room, sandbox: Sandbox
@@ -67,12 +72,13 @@ class Sampler:
 
     def _sample_processes(self) -> None:
         pool = self._sandbox.pool
-        self._metrics.show("media_memory_bytes", {"worker": resident(), "decoders": pool.memory()})
+        memory = {"worker": resident(), "decoders": pool.memory()}
+        self._metrics.show("media_memory_bytes", memory, for_s=STALE_S)
         before, self._cpu_s = self._cpu_s, pool.cpu_s()
         self._metrics.decoders_used(self._cpu_s - before)
 
     async def _sample_queue(self) -> None:
-        show = self._metrics.show
+        show = partial(self._metrics.show, for_s=STALE_S)
         try:
             show("media_queue_events", await self._queue.stream.depth())
             show("media_queue_oldest_age_seconds", await self._queue.stream.oldest_age_s() or 0)
@@ -104,21 +110,23 @@ class Sampler:
         )
 
     def _show_stock(self, totals: StorageTotals) -> None:
+        show = partial(self._metrics.show, for_s=STALE_S + STOCK_EVERY_S)
         states = totals.grouped("upload", lambda total: total.name)
         counts = {state: found.count for state, found in states.items()}
-        self._metrics.show("media_stored_uploads", dict.fromkeys(map(str, STATES), 0) | counts)
+        show("media_stored_uploads", dict.fromkeys(map(str, STATES), 0) | counts)
         kinds = {"originals": "original", "variants": "variant", "superseded": "superseded"}
         stored = {kind: totals.count(what).bytes for kind, what in kinds.items()}
         sweep = totals.sweep if totals.sweep and totals.sweep.plan else None
-        self._metrics.show("media_stored_bytes", stored | ({"trash": sweep.trash.bytes} if sweep else {}))
+        show("media_stored_bytes", stored | ({"trash": sweep.trash.bytes} if sweep else {}))
         drift = {str(kind): sweep.findings.get(kind, Count()).count for kind in Kind} if sweep else None
-        self._metrics.show("media_drift_files", drift)
+        show("media_drift_files", drift)
 
     async def _sample_room(self) -> None:
+        show = partial(self._metrics.show, for_s=STALE_S + STOCK_EVERY_S)
         try:
             space = await self._blobs.space()
         except StorageError:
             space = None
         size = space.used_bytes + space.free_bytes if space else None  # without what is reserved for others
-        self._metrics.show("media_storage_size_bytes", size)
-        self._metrics.show("media_storage_free_bytes", space.free_bytes if space else None)
+        show("media_storage_size_bytes", size)
+        show("media_storage_free_bytes", space.free_bytes if space else None)

@@ -11,7 +11,7 @@ from pipelines.stats.report import STATES
 from pipelines.sweep.findings import Kind
 from storage.watch import CatalogOperation, StorageOperation
 from worker.retry import CODES, blame_of
-from worker.status import CHECKS, SIGNS, SWEEP
+from worker.status import CHECKS, LOOP, SIGNS, SWEEP
 
 OTHER = "other"
 """The value of a label for what its closed set does not have."""
@@ -56,8 +56,9 @@ SERIES: Sequence[Series] = (
     Series(
         "media_health",
         "gauge",
-        "What is ill? 1: well, 0: ill; `sweep` is ill while the breaker has stopped the sweep.",
-        {"check": (*CHECKS, SWEEP)},
+        "What is ill? 1: well, 0: ill. `sweep` is ill while the breaker has stopped the sweep; `loop` while "
+        "the event loop is blocked or checks hang, and then nothing is said to be well.",
+        {"check": (*CHECKS, SWEEP, LOOP)},
     ),
     Series(
         "media_degraded",

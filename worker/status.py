@@ -12,6 +12,7 @@ log = structlog.get_logger(__name__)
 
 CHECKS = ("redis", "catalog", "storage", "decoders", "rights", "owner", "memory", "intake", "jobs")
 SWEEP = "sweep"
+LOOP = "loop"
 SIGNS = ("memory", "queue", SWEEP, "backup", "catalog_log", "space")
 BLOCKED_S = 30.0  # without a tick of the event loop
 STALE_S = 60.0  # after which the last results of checks say nothing: one of them hangs
@@ -124,14 +125,38 @@ class Status:
 
     @property
     def health(self) -> Mapping[str, float]:
-        """1 for each check that is well and 0 for each that is ill; nothing where nobody knows."""
-        found = {name: float(result.ok) for name, result in self.results.items() if result.ok is not None}
-        return {**found, SWEEP: float(SWEEP not in self.degraded)} if self._checked.started else found
+        """1 for each check that is well and 0 for each that is ill; nothing where nobody knows.
+
+        `loop` is ill while the worker hangs; what was well before may then be so no more.
+        """
+        checked = self._checked
+        found = {name: float(result.ok) for name, result in checked.results.items() if result.ok is not None}
+        if checked.started:
+            found[SWEEP] = float(SWEEP not in self.degraded)
+        if self._hangs():
+            return {name: 0.0 for name, value in found.items() if not value} | {LOOP: 0.0}
+        return found | {LOOP: 1.0}
+
+    @property
+    def signs(self) -> Mapping[str, float]:
+        """1 for each sign that something degrades, and 0 for each other; nothing where nobody knows."""
+        degraded, hangs = self._degraded, self._hangs()
+        return {sign: float(sign in degraded) for sign in SIGNS if sign in degraded or not hangs}
 
     def blocked(self) -> str | None:
         """Why the process counts as hung; None: it lives."""
         silent = self._clock() - self._ticked
         return f"the event loop has been blocked for {silent:.0f} s" if silent > BLOCKED_S else None
+
+    def _hangs(self) -> bool:
+        """Whether the loop is blocked, or the checks of a worker that is not about to stop have not ended."""
+        overdue = self._overdue(self._checked) and not self._is_stopping()
+        return bool(self.blocked() or overdue)
+
+    def _overdue(self, checked: _Checked) -> str | None:
+        """Why the results of a worker that is at work say nothing any more; None: they are new."""
+        old = self._clock() - checked.at
+        return f"the checks have not ended for {old:.0f} s" if checked.started and old > STALE_S else None
 
     def readiness(self) -> Readiness:
         """Whether the worker takes work, and what is wrong."""
@@ -141,16 +166,13 @@ class Status:
 
     def _judge(self, checked: _Checked, degraded: Mapping[str, str]) -> tuple[Word, str | None]:
         ill = (f"{name}: {result.reason}" for name, result in checked.results.items() if result.ok is False)
-        problem = next(ill, None)
-        old = self._clock() - checked.at
+        problem = next(ill, None) or self._overdue(checked)
         if blocked := self.blocked():
             return "unhealthy", blocked
         if self._is_stopping():
             return "stopping", "the worker is stopping"
         if not checked.started:
             return "starting", problem or "the worker is starting"
-        if problem is None and old > STALE_S:
-            problem = f"the checks have not ended for {old:.0f} s"
         if problem is not None:
             return "unhealthy", problem
         if degraded:

@@ -191,6 +191,7 @@ def test_metrics_tell_what_is_ill_by_check(place: Workplace) -> None:
 
     assert 'media_health{check="catalog"} 1.0' in page
     assert 'media_health{check="sweep"} 1.0' in page
+    assert 'media_health{check="loop"} 1.0' in page
     assert 'media_degraded{sign="queue"} 0.0' in page
     assert "media_event_loop_lag_seconds_count" in page
 

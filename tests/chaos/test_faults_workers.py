@@ -18,6 +18,7 @@ from tests.support.catalog_rows import rows_of
 from tests.support.commands import media
 from tests.support.fork_server import ForkServer
 from tests.support.ports import free_port
+from tests.support.scraping import Scraped
 from tests.support.workplace import eventually
 from worker.status import BLOCKED_S
 
@@ -152,7 +153,8 @@ def test_a_worker_whose_loop_is_blocked_answers_probes_and_does_not_live_any_mor
     place: FaultPlace, seconds: float
 ) -> None:
     """In the suite it is blocked for less than what counts, and lives."""
-    at = f"127.0.0.1:{free_port()}"
+    port = free_port()
+    at = f"127.0.0.1:{port}"
     probe = {"HOME": str(place.home), "MEDIA_METRICS": at}
     media(probe, "--version")  # what is timed is the probe, not the first import
     worker = place.start_worker(fault={"slow": seconds}, MEDIA_METRICS=at)
@@ -166,9 +168,11 @@ def test_a_worker_whose_loop_is_blocked_answers_probes_and_does_not_live_any_mor
 
     time.sleep(max(0.0, seconds - 1 - (time.monotonic() - began)))
     last = media(probe, "health", "--live")
+    told = Scraped(port).value("media_health", check="loop")
 
     assert (first.stdout, took < 1) == ("alive\n", True)
     assert (last.returncode == 1, "blocked" in last.stdout) == (seconds > BLOCKED_S, seconds > BLOCKED_S)
+    assert told == (seconds <= BLOCKED_S)
     worker.await_log("event_loop_lagged", within=seconds + 5)
     assert media(probe, "health", "--live").returncode == 0
 

@@ -16,12 +16,19 @@ from tests.support.exposed import families, value, values
 from tests.support.sandboxes import allowance
 from worker.metrics import WorkerMetrics
 from worker.queue import Queue, connect, job_queue_of
-from worker.sampling import Sampler
+from worker.sampling import STOCK_EVERY_S, Sampler
+from worker.status import STALE_S
 
 
 @pytest.fixture
-def metrics() -> WorkerMetrics:
-    return WorkerMetrics()
+def clock() -> list[float]:
+    """The seconds of the clock by which what was sampled grows old."""
+    return [0.0]
+
+
+@pytest.fixture
+def metrics(clock: list[float]) -> WorkerMetrics:
+    return WorkerMetrics(clock=lambda: clock[0])
 
 
 @pytest.fixture
@@ -113,6 +120,22 @@ async def test_a_redis_that_is_away_hides_the_queue_and_nothing_else(
     assert values(shown, "media_workers") == {}
     assert values(shown, "media_stored_uploads")["deleting"] == 0
     assert value(shown, "media_storage_free_bytes") is not None
+
+
+async def test_what_a_hung_worker_has_sampled_is_hidden_after_a_minute_and_its_stock_after_two(
+    sampler: Sampler, metrics: WorkerMetrics, clock: list[float]
+) -> None:
+    await sampler.sample()
+    clock[0] = STALE_S
+    after_one = families(metrics.exposition())
+    clock[0] = STALE_S + STOCK_EVERY_S
+
+    shown = families(metrics.exposition())
+    sampled = ("queue_oldest_age_seconds", "queue_jobs", "workers", "memory_bytes")
+    stock = ("stored_uploads", "stored_bytes", "storage_size_bytes", "storage_free_bytes")
+    assert [after_one[f"media_{name}"].samples for name in sampled] == [[]] * 4
+    assert all(after_one[f"media_{name}"].samples for name in stock)
+    assert [shown[f"media_{name}"].samples for name in stock] == [[]] * 4
 
 
 async def test_a_worker_that_ends_or_begins_anew_shows_nothing_that_is_old(

@@ -123,6 +123,21 @@ def test_what_nobody_knows_yet_is_no_series_and_not_zero(metrics: WorkerMetrics)
     assert value(metrics.exposition(), "media_last_success_timestamp_seconds", task="backup") is None
 
 
+def test_what_was_found_out_too_long_ago_is_no_series_until_it_is_found_out_anew() -> None:
+    now = 0.0
+    metrics = WorkerMetrics(clock=lambda: now)
+    metrics.show("media_queue_oldest_age_seconds", 0, for_s=60)
+    metrics.show("media_decoders", 4)
+    now = 59.0
+    assert value(metrics.exposition(), "media_queue_oldest_age_seconds") == 0
+    now = 60.0
+
+    assert value(metrics.exposition(), "media_queue_oldest_age_seconds") is None
+    assert value(metrics.exposition(), "media_decoders") == 4
+    metrics.show("media_queue_oldest_age_seconds", 7, for_s=60)
+    assert value(metrics.exposition(), "media_queue_oldest_age_seconds") == 7
+
+
 def test_a_slow_statement_is_one_line_of_its_first_200_characters_and_is_counted(
     metrics: WorkerMetrics,
 ) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from worker.status import BLOCKED_S, STALE_S, CheckResult, Status
+from worker.status import BLOCKED_S, SIGNS, STALE_S, CheckResult, Status
 
 WELL = {"redis": CheckResult(True), "catalog": CheckResult(True)}
 ILL = {"redis": CheckResult(False, "it does not answer"), "catalog": CheckResult(None, "not asked")}
@@ -93,6 +93,40 @@ def test_a_blocked_worker_is_not_ready_whatever_its_checks_said(status: Status, 
     clock.now = BLOCKED_S + 1
 
     assert not status.readiness().is_ready
+
+
+@pytest.mark.parametrize(("seconds", "ticks"), [(BLOCKED_S, False), (STALE_S, True)])
+def test_while_a_worker_hangs_only_what_is_ill_is_known(
+    status: Status, clock: HandClock, seconds: float, ticks: bool
+) -> None:
+    status.checked(WELL | {"storage": CheckResult(False, "read-only")})
+    status.found_degraded({"space": "full"})
+    clock.now = seconds
+    if ticks:
+        status.tick()
+    before = (status.health, status.signs)
+    clock.now += 0.1
+
+    assert before[0] == {"redis": 1, "catalog": 1, "storage": 0, "sweep": 1, "loop": 1}
+    assert before[1] == {**dict.fromkeys(SIGNS, 0), "space": 1}
+    assert status.health == {"storage": 0, "loop": 0}
+    assert status.signs == {"space": 1}
+
+
+def test_a_worker_that_waits_for_a_server_or_takes_long_to_stop_does_not_hang(clock: HandClock) -> None:
+    stopping = asyncio.Event()
+    status = Status(stopping.is_set, clock)
+    status.waits_for("catalog", "Postgres does not answer")
+    clock.now = STALE_S + 1
+    status.tick()
+    waiting = status.health
+    status.checked(WELL)
+    stopping.set()
+    clock.now += STALE_S + 1
+    status.tick()
+
+    assert waiting == {"catalog": 0, "loop": 1}
+    assert status.health["loop"] == status.health["redis"] == 1
 
 
 def test_a_worker_that_stops_is_not_ready(clock: HandClock) -> None:
