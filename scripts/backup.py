@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.filesize import decimal as size
 
+from scripts.identity import become_owner_of
 from scripts.progress import Progress
 from scripts.terminal import AsJson, CommandError, counted, output, print_error, print_json, run, safe
 from storage.backups.folder import BackupFolder
@@ -34,12 +35,13 @@ def command(
     """Copy the catalog into a folder of its own inside DIR, and check the copy. Workers go on meanwhile.
 
     With --files originals that DIR lacks are added to DIR/files: as hard links where both are on one file
-    system. None is ever removed there.
+    system. None is ever removed there. Run by root it works as the owner of DIR.
     """
 
     async def body(settings: Settings) -> int:
         place = _place(settings, folder)
         kept = _keep(keep)
+        become_owner_of(place)
         into = BackupFolder(place)
         added, refused = Counter[str](), dict[str, str]()
         async with open_to_read(settings.catalog) as database:

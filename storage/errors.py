@@ -133,10 +133,15 @@ class NoCatalog(StorageError):
 
 def user() -> str:
     """Who this process is, for messages about rights: name and number."""
+    return name_of(os.geteuid())
+
+
+def name_of(uid: int) -> str:
+    """A user for messages: name and number."""
     try:
-        return f"{pwd.getpwuid(os.geteuid()).pw_name} ({os.geteuid()})"
+        return f"{pwd.getpwuid(uid).pw_name} ({uid})"
     except KeyError:
-        return str(os.geteuid())
+        return str(uid)
 
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +14,8 @@ from uuid import uuid4
 
 from storage.backups.keep import Keep
 from storage.backups.manifest import MANIFEST, Manifest, read_manifest
-from storage.durable import give_to_owner_of, sync_folder_at, writes_copies
-from storage.errors import CopyDamaged, CopyRefused
+from storage.durable import sync_folder_at, writes_copies
+from storage.errors import CopyDamaged, CopyRefused, name_of
 
 FILES = "files"  # the originals, beside the copies
 DAMAGED = ".damaged"  # how the name of a copy ends that was found to be
@@ -68,9 +68,9 @@ class BackupFolder:
         with writes_copies(self.path):
             if not self.path.parent.is_dir():  # which is not made
                 raise CopyRefused(f"{self.path.parent} is not there: is a disk not mounted?")
+            self._refuse_root()
             self.path.mkdir(mode=0o700, exist_ok=True)
             lock = os.open(self.path / _LOCK, _LOCKING, 0o600)
-            give_to_owner_of(self.path, self.path / _LOCK)
         try:
             self._take(lock)
             with writes_copies(self.path):
@@ -78,6 +78,15 @@ class BackupFolder:
             yield
         finally:
             os.close(lock)
+
+    def _refuse_root(self) -> None:
+        """The owner of a folder can put links into it, and root would write where they lead."""
+        owner = owner_of(self.path)
+        if os.geteuid() == 0 and owner is not None and owner.st_uid != 0:
+            raise CopyRefused(
+                f"{self.path} belongs to the user {name_of(owner.st_uid)}: root makes no copies there. Run "
+                "this as that user, or give the folder to root"
+            )
 
     def remove_unfinished(self) -> None:
         """Remove what killed backups have left; the caller has the folder to itself. Raises: OSError."""
@@ -108,7 +117,6 @@ class BackupFolder:
     def publish(self, unfinished: Path, time: datetime) -> Path:
         """Give a copy that is whole its name. Raises: CopyRefused."""
         with writes_copies(self.path):
-            give_to_owner_of(self.path, unfinished, *unfinished.iterdir())
             sync_folder_at(unfinished)
             path = self._free_name(time)
             unfinished.rename(path)
@@ -170,6 +178,14 @@ class BackupFolder:
         except OSError as error:
             self._on_problem(copy.path, error)
             return copy.path
+
+
+def owner_of(folder: Path) -> os.stat_result | None:
+    """The status of the folder, or of its parent, where it is still to be made; None: neither is there."""
+    for place in (folder, folder.parent):
+        with suppress(FileNotFoundError):
+            return place.stat()
+    return None
 
 
 def hash_of(path: Path, stopped: Callable[[], bool] = lambda: False) -> tuple[int, str]:

@@ -20,11 +20,12 @@ async def add_originals(
 ) -> AsyncGenerator[CopyStep, None]:
     """Add the originals of that catalog that `folder` lacks, or has others of; yields step by step.
 
-    Nothing leaves the folder. Each file is there whole or not at all.
+    Nothing leaves the folder. Each file is there whole or not at all. Copies are for their owner alone to
+    read; hard links have the rights of the originals.
 
     Raises: CopyRefused, BlobsUnavailable, StorageFull, RootMismatch.
     """
-    async with open_local(folder / FILES, create=True) as target:
+    async with open_local(folder / FILES, create=True, private=True) as target:
         owner = await target.catalog_id()
         if owner not in (None, backed_up(catalog)):
             raise CopyRefused(f"{folder / FILES} has the originals of another catalog: choose another folder")

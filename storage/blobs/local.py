@@ -15,7 +15,7 @@ from storage.blobs.reading import info_of, list_files, open_file, stamp_of, stat
 from storage.blobs.root import FOLDER_MODE, Root
 from storage.blobs.staging import Staged, Staging
 from storage.blobs.trial import find_lacks
-from storage.blobs.writing import Writer, write
+from storage.blobs.writing import FILE_MODE, Writer, write
 from storage.errors import BlobRefused, RootMismatch, StorageError
 from storage.paths import is_there
 from storage.threads import in_thread, in_thread_or_undo
@@ -32,10 +32,10 @@ _PROBE = f"{keys.VARIANTS}/{keys.HIDDEN}probe"
 class LocalBlobs:
     """Blobs below `root`, published atomically; hold it through `open_local`."""
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, file_mode: int = FILE_MODE) -> None:
         self._root = root
         self._staging = Staging(root)
-        self._writer = Writer(root, self._staging)
+        self._writer = Writer(root, self._staging, file_mode)
 
     @property
     def root(self) -> Path:
@@ -197,20 +197,23 @@ class LocalBlobs:
 
 
 @asynccontextmanager
-async def open_local(root: Path, *, create: bool) -> AsyncIterator[LocalBlobs]:
+async def open_local(root: Path, *, create: bool, private: bool = False) -> AsyncIterator[LocalBlobs]:
     """The blobs below `root`, which is made first where `create` is true.
+
+    Whatever is made there is for all to read, or, where it is `private`, for its owner alone.
 
     Raises: RootMismatch when the folder does not exist and may not be made, BlobsUnavailable.
     """
+    folder_mode, file_mode = (0o700, 0o600) if private else (FOLDER_MODE, FILE_MODE)
     with mapped(root):
         if create and not is_there(root):
             root.mkdir(parents=True, exist_ok=True)
-            root.chmod(FOLDER_MODE)  # whatever the umask
+            root.chmod(folder_mode)  # whatever the umask
         try:
             fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise RootMismatch(f"The storage root {root} does not exist. Is a disk not mounted?") from error
-    blobs = LocalBlobs(Root(root, fd))
+    blobs = LocalBlobs(Root(root, fd, folder_mode), file_mode)
     try:
         yield blobs
     finally:

@@ -27,9 +27,10 @@ class Root:
     has made. Below it no link is followed.
     """
 
-    def __init__(self, path: Path, fd: int) -> None:
+    def __init__(self, path: Path, fd: int, folder_mode: int = FOLDER_MODE) -> None:
         self.path = path
         self.fd = fd
+        self._folder_mode = folder_mode
         self._catalog_id: str | None = None
         self._lock = Lock()
         self._devices: dict[str, int] = {}  # of each area that was entered
@@ -54,7 +55,7 @@ class Root:
                     deeper = self._enter_area(part, create=create)
                 else:
                     name = part if create else spelled(fd, part, parts[0])
-                    deeper = enter(fd, name, create=create)
+                    deeper = enter(fd, name, create=create, mode=self._folder_mode)
                 os.close(fd)
                 fd = deeper
             yield fd
@@ -102,7 +103,7 @@ class Root:
             self._check_absence(name, was_entered=was_entered)
             if not create:
                 raise
-        return _make(self.fd, name, _THROUGH_LINKS)
+        return _make(self.fd, name, _THROUGH_LINKS, self._folder_mode)
 
     def _check_absence(self, name: str, *, was_entered: bool) -> None:
         """A disk that is not mounted must not look like files that are gone."""
@@ -227,7 +228,7 @@ def enter(folder: int, name: str, *, create: bool, mode: int = FOLDER_MODE) -> i
     return _make(folder, name, DIRECTORY, mode)
 
 
-def _make(folder: int, name: str, flags: int, mode: int = FOLDER_MODE) -> int:
+def _make(folder: int, name: str, flags: int, mode: int) -> int:
     with suppress(FileExistsError):
         os.mkdir(name, mode, dir_fd=folder)
     fd = os.open(name, flags, dir_fd=folder)

@@ -13,15 +13,16 @@ from storage.blobs.staging import Staged, Staging
 from storage.blobs.syscalls import grant, same_file, sync_folder
 from storage.errors import BlobPinned, BlobsUnavailable
 
-_FILE_MODE = 0o644  # the web server that serves variants is another user
+FILE_MODE = 0o644  # the web server that serves variants is another user
 
 
 class Writer:
     """Changes what lies below `root`."""
 
-    def __init__(self, root: Root, staging: Staging) -> None:
+    def __init__(self, root: Root, staging: Staging, file_mode: int = FILE_MODE) -> None:
         self._root = root
         self._staging = staging
+        self._file_mode = file_mode
         self._mover = Mover(root, staging)
 
     def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
@@ -43,7 +44,7 @@ class Writer:
         places = [keys.segments(key) for _, key in files]
         for staged, _ in files:
             self._recognise(staged)
-            grant(staged.fd, _FILE_MODE)
+            grant(staged.fd, self._file_mode)
             os.fsync(staged.fd)
         for (staged, _), place in zip(files, places, strict=True):
             with self._root.folder(place[:-1], create=True) as folder:

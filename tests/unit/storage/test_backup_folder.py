@@ -61,15 +61,23 @@ async def test_only_its_owner_can_read_a_copy(copy: BackupCopy) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-async def test_what_root_copies_belongs_to_whom_the_folder_belongs(catalog: Catalog, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["theirs", "theirs/new"])
+async def test_root_makes_no_copies_in_the_folder_of_another_user(tmp_path: Path, name: str) -> None:
     (tmp_path / "theirs").mkdir()
     os.chown(tmp_path / "theirs", 1234, 1235)
-    folder = BackupFolder(tmp_path / "theirs")
-    with folder.alone():
-        made = await make_copy(catalog.database, folder, "1.2.3")
 
-    files = [folder.path / ".lock", made.path, *made.path.iterdir()]
-    assert {(path.stat().st_uid, path.stat().st_gid) for path in files} == {(1234, 1235)}
+    with pytest.raises(CopyRefused, match="belongs to the user 1234"), BackupFolder(tmp_path / name).alone():
+        pass
+    assert list((tmp_path / "theirs").iterdir()) == []
+
+
+async def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "backup/.lock").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(CopyRefused, match="no copy can be made"), BackupFolder(tmp_path / "backup").alone():
+        pass
+    assert not (tmp_path / "elsewhere").exists()
 
 
 async def test_the_newest_copy_comes_first_and_two_of_a_second_have_two_names(
