@@ -228,8 +228,9 @@ def test_a_trace_goes_on_in_the_worker_that_takes_over_from_one_that_was_killed(
     workplace.send({"source": source, "traceparent": traced(11)})
     eventually(lambda: workplace.database.rows("SELECT state FROM uploads") == [{"state": "processing"}])
     victim.kill()
-    workplace.start("media")
+    successor = workplace.start("arq")
     answer = workplace.await_end_of(source)[source]
+    assert successor.stop() == 0
 
     spans = spans_of(collector, 11)
     process = spans[PROCESS]
