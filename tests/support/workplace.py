@@ -200,6 +200,7 @@ class Workplace:
             "MEDIA_SETTLE": "0",
             "MEDIA_CPUS": "1",
             "MEDIA_LOG": "json",
+            "MEDIA_SLOW_MS": "0",  # how fast the machine is now is no warning of a test's
             **self.settings,
             **settings,
         }
