@@ -16,7 +16,7 @@ from storage.backups.keep import Keep
 from storage.catalog.database import Database, open_to_read
 from storage.errors import CopyRefused
 from storage.keys import shown
-from worker.backups import Backup, back_up, back_up_originals, check_folder
+from worker.backups import Backup, back_up, back_up_originals, check_folder, is_expected_in
 from worker.settings import Settings
 
 _SHOWN = 20  # originals that could not be copied
@@ -46,7 +46,7 @@ def command(
         added, refused = Counter[str](), dict[str, str]()
         async with open_to_read(settings.catalog) as database:
             with into.alone():
-                made = await back_up(database, into, kept)
+                made = await back_up(database, into, kept, noted=is_expected_in(settings, place))
                 if files:
                     await _add_originals(settings, database, into, added, refused)
         if as_json:

@@ -42,15 +42,29 @@ def check_folder(settings: Settings, folder: Path) -> None:
     check_apart(folder, settings.storage_url, settings.catalog_path if settings.catalog.is_file else None)
 
 
-async def back_up(database: Database, folder: BackupFolder, keep: Keep | None) -> Backup:
+def is_expected_in(settings: Settings, folder: Path) -> bool:
+    """Whether a copy in that folder is what workers wait for; where they make none any copy is."""
+    return settings.backup_folder is None or _is_one(settings.backup_folder, folder)
+
+
+def _is_one(folder: Path, other: Path) -> bool:
+    return folder.resolve() == other.resolve()
+
+
+async def back_up(
+    database: Database, folder: BackupFolder, keep: Keep | None, *, noted: bool = True
+) -> Backup:
     """Make a copy in the folder, which the caller has to itself, and remove those beyond `keep`.
+
+    Where it is `noted`, it is the newest one to workers, who make none for the same hour.
 
     Raises: CopyRefused, CatalogUnavailable, CatalogDamaged.
     """
     copy = await make_copy(database, folder, version("media-worker"))
     manifest = copy.manifest
     made = BackupMade(manifest.time_ms, str(folder.path), copy.path.name, manifest.bytes, manifest.seq)
-    await BackupNotes(database).note(made)
+    if noted:
+        await BackupNotes(database).note(made)
     return Backup(copy, tuple(folder.prune(copy, keep)) if keep else ())
 
 
@@ -87,9 +101,10 @@ async def back_up_by_itself(settings: Settings, catalog: Catalog, *, since_ms: i
     notes, began = BackupNotes(catalog.database), time.monotonic()
     made = await notes.last()
     now = catalog.database.now_ms()
-    if made is not None and since_ms <= made.time_ms <= now + SKEW_MS:
-        return
     folder = BackupFolder(settings.backup_folder, _log_problem)
+    is_recent = made is not None and since_ms <= made.time_ms <= now + SKEW_MS
+    if made is not None and is_recent and _is_one(folder.path, Path(made.folder)):
+        return
     check_folder(settings, folder.path)
     with writes_copies(folder.path), folder.alone():
         earlier = next((copy for copy in folder.copies() if copy.manifest.catalog == catalog.id), None)

@@ -134,13 +134,19 @@ def watch_sweep(sweeps: SweepRecords) -> Check:
 
 def watch_backup(notes: BackupNotes, crontab: str, now_ms: Callable[[], int]) -> Check:
     """The newest copy is old, or the last check of one found something; as the crontab line says."""
-    since_ms = now_ms()
 
     async def look() -> str | None:
-        made, checked = await notes.last(), await notes.checked()
-        return bad_copy(checked) or old_backup(made, crontab, now_ms(), since_ms)
+        made, checked, now = await notes.last(), await notes.checked(), now_ms()
+        since_ms = await _expected(notes, now) if made is None else now
+        return bad_copy(checked) or old_backup(made, crontab, now, since_ms)
 
     return look
+
+
+async def _expected(notes: BackupNotes, now_ms: int) -> int:
+    """Since when copies are expected: from before this worker's start, for workers may start every day."""
+    since_ms = await notes.expected_ms()
+    return await notes.expect(now_ms) if since_ms is None or since_ms > now_ms else since_ms
 
 
 def bad_copy(checked: BackupChecked | None) -> str | None:
@@ -157,9 +163,10 @@ def old_backup(made: BackupMade | None, crontab: str, now_ms: int, since_ms: int
     now = datetime.fromtimestamp(now_ms / 1000)
     if now < due + BACKUP_LATE:
         return None
+    hours = (now_ms - last_ms) // 3_600_000
     if made is None:
-        return "none has been made since the worker runs"
-    return f"the newest copy is {(now_ms - last_ms) // 3_600_000} hours old"
+        return f"none has been made in {hours} hours, although MEDIA_BACKUP is set"
+    return f"the newest copy is {hours} hours old"
 
 
 def watch_log(database: Database) -> Check:

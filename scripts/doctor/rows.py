@@ -12,6 +12,7 @@ from rich.filesize import decimal as size
 from scripts.doctor.broker import NOT_ASKED, RedisReport, check_messages, check_stream
 from scripts.doctor.files import check_room, check_root, to_be_made, write_probe
 from scripts.terminal import counted
+from storage.backups.folder import BackupFolder
 from storage.blobs.opening import open_blobs, read_owner
 from storage.catalog.backup_notes import BackupNotes
 from storage.catalog.database import check_makeable, identity, is_catalog, open_to_read
@@ -42,6 +43,7 @@ from worker.settings import Settings
 
 MUCH = 1024 * 1024 * 1024  # bytes that could be removed
 NAMES_S = 5.0  # at most, to list the names of originals
+_NAMED = 3  # damaged copies
 CHECK_S = 10.0  # at most, for SQLite's check of the whole file
 _ON_A_SERVER = "Check MEDIA_CATALOG_URL, and that its server runs, can be reached from here and takes writes."
 _READERS = "To see who reads it: fuser {}-wal (package psmisc; on the host if workers run in containers)"
@@ -165,13 +167,24 @@ async def _check_backup(settings: Settings, catalog: Catalog) -> Finding | None:
     if not settings.backup or not settings.backup_cron:
         return None
     notes, now_ms = BackupNotes(catalog.database), catalog.database.now_ms()
-    made = await notes.last()
-    if made is None:
-        return Finding("Backup", "ok", f"the first one comes to {settings.backup} ({settings.backup_cron})")
-    if problem := bad_copy(await notes.checked()) or old_backup(made, settings.backup_cron, now_ms, now_ms):
+    made, since_ms = await notes.last(), await notes.expected_ms() or now_ms
+    if problem := bad_copy(await notes.checked()) or old_backup(made, settings.backup_cron, now_ms, since_ms):
         advice = "See backup_failed in the workers' logs; make one: media backup"
         return Finding("Backup", "warning", problem, advice)
+    if damaged := _damaged_copies(settings):
+        advice = "Look after the disk, then remove them: no backup does, and no restore takes one of them."
+        detail = f"damaged, {len(damaged)} in all: {', '.join(damaged[-_NAMED:])}, in {settings.backup}"
+        return Finding("Backup", "warning", detail, advice)
+    if made is None:
+        return Finding("Backup", "ok", f"the first one comes to {settings.backup} ({settings.backup_cron})")
     return Finding("Backup", "ok", f"the newest copy is {made.name} in {made.folder}")
+
+
+def _damaged_copies(settings: Settings) -> Sequence[str]:
+    """The names of copies that were found to be damaged, the newest last; none where nobody can say."""
+    with suppress(OSError):
+        return BackupFolder(Path(settings.backup)).damaged()
+    return []
 
 
 async def _find_names(settings: Settings) -> tuple[int, str]:

@@ -171,6 +171,10 @@ class BackupFolder:
         except OSError as error:  # the next backup tries again
             self._on_problem(path, error)
 
+    def damaged(self) -> Sequence[str]:
+        """The names of the copies that were set aside, the newest last. Raises: OSError."""
+        return sorted(path.name for path in self.path.iterdir() if path.name.endswith(DAMAGED))
+
     def set_aside(self, copy: BackupCopy) -> Path:
         """Let a damaged copy count as one no more; it stays, under another name if it can have one."""
         try:

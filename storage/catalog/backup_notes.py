@@ -1,13 +1,15 @@
-"""What the catalog remembers of its backups: the newest copy, and what the last check of one found."""
+"""What the catalog remembers of its backups: the newest copy, the last check, and since when some are due."""
 
 from dataclasses import asdict, dataclass
 
+from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.kv import read_value, write_value
 
 LAST = "backup:last"  # the names of rows of `kv`
 CHECKED = "backup:checked"
+EXPECTED = "backup:expected"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,22 @@ class BackupNotes:
         async with self._database.reading() as connection:
             value = await read_value(connection, CHECKED)
         return None if value is None else BackupChecked(**value)
+
+    async def expected_ms(self) -> int | None:
+        """Since when workers are to make copies; None: no worker has been told to."""
+        async with self._database.reading() as connection:
+            value = await read_value(connection, EXPECTED)
+        return None if value is None else int(value["time_ms"])
+
+    @repeated
+    async def expect(self, now_ms: int) -> int:
+        """Copies are expected from now on, unless they were before; returns since when."""
+        async with self._database.writing() as connection:
+            value = await read_value(connection, EXPECTED, alone=True)
+            if value is not None and value["time_ms"] <= now_ms + SKEW_MS:
+                return int(value["time_ms"])
+            await write_value(connection, EXPECTED, {"time_ms": now_ms})  # or the clock had run ahead
+        return now_ms
 
     @repeated
     async def note(self, made: BackupMade) -> None:

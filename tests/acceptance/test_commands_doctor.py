@@ -4,8 +4,10 @@ import errno
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -421,3 +423,19 @@ def test_formats_reach_as_far_as_the_readme_says(used: Workplace) -> None:
     _, findings = examined(used, MEDIA_FORMATS=",".join(known.name for known in FORMATS))
 
     assert findings["Formats"]["detail"] == ", ".join(f"{title} (to {largest})" for title, largest in answer)
+
+
+def test_backups_that_never_came_and_copies_that_are_damaged_are_named(used: Workplace) -> None:
+    folder = used.home / "backup"
+    used.settings["MEDIA_BACKUP"] = str(folder)
+    found = [examined(used)[1]["Backup"]]
+    with closing(sqlite3.connect(used.catalog)) as catalog, catalog:
+        catalog.execute("INSERT INTO kv VALUES ('backup:expected', '{\"time_ms\": 1000}')")
+    found.append(examined(used)[1]["Backup"])
+    assert media(used.env(), "backup").returncode == 0
+    (folder / "2026-01-01T000000Z.damaged").mkdir()
+    found.append(examined(used)[1]["Backup"])
+
+    assert [one["level"] for one in found] == ["ok", "warning", "warning"]
+    assert "none has been made in" in found[1]["detail"]
+    assert "damaged, 1 in all: 2026-01-01T000000Z.damaged" in found[2]["detail"]

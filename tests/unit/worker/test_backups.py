@@ -13,7 +13,7 @@ from storage.backups.manifest import MANIFEST, dump_manifest
 from storage.catalog.backup_notes import BackupNotes
 from storage.catalog.opening import Catalog
 from storage.errors import CopyRefused
-from worker.backups import CHECKED_AFTER_MS, back_up_by_itself
+from worker.backups import CHECKED_AFTER_MS, back_up_by_itself, is_expected_in
 from worker.settings import Settings
 
 
@@ -60,6 +60,20 @@ async def test_none_is_made_where_another_worker_has_since(settings: Settings, c
 
     assert "backup_made" in await made(settings, catalog, asked_ms)
     assert await made(settings, catalog, asked_ms) == []
+
+
+async def test_a_copy_in_another_folder_is_none_of_the_workers(
+    settings: Settings, catalog: Catalog, tmp_path: Path
+) -> None:
+    asked_ms, elsewhere = catalog.database.now_ms(), tmp_path / "elsewhere"
+    await made(settings.model_copy(update={"backup": str(elsewhere)}), catalog, asked_ms)
+
+    assert (is_expected_in(settings, elsewhere), is_expected_in(settings, tmp_path / "backup")) == (
+        False,
+        True,
+    )
+    assert is_expected_in(settings.model_copy(update={"backup": ""}), elsewhere)
+    assert "backup_made" in await made(settings, catalog, asked_ms)
 
 
 async def test_the_newest_copy_is_read_again_once_a_day(settings: Settings, catalog: Catalog) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 from structlog.testing import capture_logs
@@ -166,10 +167,19 @@ def test_a_copy_is_old_a_day_and_an_hour_after_the_next_was_due(
     assert old_backup(made, crontab, ms(NOON + age), since_ms=0) == told
 
 
-def test_without_any_copy_the_time_since_the_start_counts() -> None:
-    soon, late = (old_backup(None, HOURLY, ms(NOON + timedelta(hours=hours)), ms(NOON)) for hours in (25, 27))
+async def test_without_any_copy_the_time_counts_since_workers_are_to_make_some(catalog: Catalog) -> None:
+    times = [ms(NOON + timedelta(hours=hours)) for hours in (0, 20, 25, 27)]
+    looks = [watch_backup(BackupNotes(catalog.database), HOURLY, partial(int, time)) for time in times]
+    told = [await look() for look in looks]  # by workers that each start at that time
 
-    assert (soon, late) == (None, "none has been made since the worker runs")
+    assert told == [None, None, None, "none has been made in 27 hours, although MEDIA_BACKUP is set"]
+
+
+async def test_copies_are_not_expected_since_a_time_that_is_still_to_come(catalog: Catalog) -> None:
+    notes = BackupNotes(catalog.database)
+    await notes.expect(ms(NOON + timedelta(days=300)))  # by a clock that ran ahead
+
+    assert [await notes.expect(ms(NOON)), await notes.expect(ms(NOON) + 1)] == [ms(NOON)] * 2
 
 
 async def test_a_copy_that_was_found_to_be_bad_is_a_sign_at_once(catalog: Catalog) -> None:
