@@ -116,6 +116,16 @@ def test_the_settings_are_known_and_lie_where_the_unit_may_write() -> None:
     assert f"d {settings.storage_root}/uploads " in (DEPLOY / "systemd/tmpfiles.conf").read_text()
 
 
+def test_backups_need_the_three_lines_that_name_their_folder() -> None:
+    lines = [line for file in (UNIT, ENV) for line in file.read_text().splitlines() if "/srv/backup" in line]
+
+    assert lines == [
+        "#RequiresMountsFor=/srv/backup",
+        "#ReadWritePaths=-/srv/backup",
+        "#MEDIA_BACKUP=/srv/backup",
+    ]
+
+
 def test_systemd_knows_every_line_of_the_unit(host: SpareHost) -> None:
     verified = host.run("systemd-analyze verify --man=no /etc/systemd/system/media-worker.service")
 
