@@ -94,8 +94,8 @@ async def _say_what_would_be(
 ) -> None:
     await require_no_worker(settings)
     async with open_queue(settings) as queue:
-        messages = await Restore(settings, copy, queue, adopt_root=adopt_root).look()
-    states = messages.states()
+        known = await Restore(settings, copy, queue, adopt_root=adopt_root).look()
+    states = known.messages.states()
     deleted = sum(state.deleted for state in states)
     if as_json:
         later = {"deleted": deleted, "announced": len(states) - deleted}

@@ -15,7 +15,7 @@ from uuid import UUID
 from storage import keys
 from storage.backups.folder import FILES, BackupCopy, BackupFolder
 from storage.backups.manifest import MANIFEST, read_manifest
-from storage.backups.restoring import CatalogRestore
+from storage.backups.restoring import CatalogRestore, Replacement
 from storage.backups.returning import fits, give_back
 from storage.blobs import Existence, Storage
 from storage.blobs.opening import open_blobs
@@ -25,6 +25,7 @@ from storage.catalog.opening import Catalog
 from storage.catalog.outbox import Outbox
 from storage.catalog.replay import LaterState, Replay, Trashed, waiting_since
 from storage.catalog.requeuer import NewJobs
+from storage.catalog.restored import read_replaced
 from storage.errors import CatalogUnavailable, CopyRefused, KeyRefused, RootMismatch
 from worker.adoption import REBUILD, Adoption, Listing
 from worker.documents import payload
@@ -130,6 +131,17 @@ class LaterMessages:
         return sorted(self._states.values(), key=lambda state: self._seqs[state.id])
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of the time after a copy: what messages tell, the greatest `seq` that its catalog gave
+    (None: nobody says), and the other catalogs in whose place it is put, now or by a restore before.
+    """
+
+    messages: LaterMessages
+    seq: int | None
+    others: frozenset[str]
+
+
 def _state(
     upload_id: UUID, kind: object, source: str | None, message: Mapping[str, Any]
 ) -> LaterState | None:
@@ -165,34 +177,35 @@ class Restore:
         self._adopt_root = adopt_root
         self._catalog_id = copy.manifest.catalog
         self._files = copy.path.parent / FILES
-        self._replacement = CatalogRestore(settings.catalog, copy)
-        self._present_id: str | None = None
-        self._present_seq: int | None = None
+        self._catalog = CatalogRestore(settings.catalog, copy)
         self.done = Restored(copy)
 
-    async def look(self) -> LaterMessages:
+    async def look(self) -> Known:
         """Read what is known of the time after the copy was made; nothing is written.
 
         Raises: CopyRefused, CatalogMoved, StreamMismatch where this copy cannot be restored here.
         """
-        self._replacement.check()
+        await self._catalog.check()
         messages, newest = LaterMessages(), self.done.copy.manifest.message
-        async with self._replacement.present() as present:
+        seq, others = None, frozenset[str]()
+        async with self._catalog.present() as present:
             if present is not None:
-                self._present_id = (await identity(present))[0]
-                self._present_seq = await Outbox(present).given_seq()
-                if self._present_id == self._catalog_id:
+                present_id, others = (await identity(present))[0], await read_replaced(present)
+                if present_id == self._catalog_id:
+                    seq = await Outbox(present).given_seq()
                     with suppress(CatalogUnavailable):  # as far as it can be read; Redis has them too
                         await messages.read_outbox(Outbox(present), newest)
                         await messages.read_waiting(
                             present, self.done.copy.manifest.time_ms - _CLOCKS_DIFFER_MS
                         )
+                others = (others | {present_id}) - {self._catalog_id}
+        known = Known(messages, seq, others)
         owner = await self._queue.ownership.owner()
-        if not self._may_take_over(owner):
+        if not self._may_take_over(owner, known):
             await self._queue.ownership.check_not_of_another(self._catalog_id)
-        if owner in (None, self._catalog_id) or self._may_take_over(owner):
+        if owner in (None, self._catalog_id) or self._may_take_over(owner, known):
             await messages.read_stream(self._queue, newest)
-        return messages
+        return known
 
     async def run(
         self, seen: Callable[[str, int], object], still_alone: Callable[[], Awaitable[None]]
@@ -201,46 +214,58 @@ class Restore:
 
         Raises: CopyRefused, CopyDamaged, StorageError, QueueUnavailable.
         """
-        messages = await self.look()
+        async with self._catalog.alone() as replacement:
+            known = await self.look()
+            jobs = await self._replace(replacement, known, seen, still_alone)
+        await self._queue.jobs.enqueue(jobs)  # otherwise a worker finds them to be stalled, later
+        return self.done
+
+    async def _replace(
+        self,
+        replacement: Replacement,
+        known: Known,
+        seen: Callable[[str, int], object],
+        still_alone: Callable[[], Awaitable[None]],
+    ) -> NewJobs:
         async with (
             open_blobs(self._settings.storage_url, create=self._adopt_root) as blobs,
             self._files_of_backup() as files,
         ):
             owner = await blobs.catalog_id()
-            self._check_owner(owner)
+            self._check_owner(owner, known)
             moment = datetime.fromtimestamp(await self._queue.stream.now_ms() / 1000, UTC)
-            async with self._replacement.run(
-                moment.strftime("%Y%m%dT%H%M%S"), self._settings.uploads_per_job
+            async with replacement.run(
+                moment.strftime("%Y%m%dT%H%M%S"), self._settings.uploads_per_job, replaced=known.others
             ) as catalog:
                 if owner != self._catalog_id:
                     await fits(catalog, blobs, files, self._settings.storage)
-                await self._raise_seq(catalog)
-                gone, jobs = await self._apply(catalog, blobs, messages)
+                await self._raise_seq(catalog, known)
+                gone, jobs = await self._apply(catalog, blobs, known)
                 if files is not None:
                     await self._bring_back(catalog, blobs, files, gone, seen)
                 await self._adopt(catalog, blobs, seen)
                 await still_alone()
-                if owner != self._catalog_id:
-                    await blobs.rebind(self._catalog_id)
-                    self.done.root_adopted = True
-        self.done.aside = self._replacement.aside
+            self.done.aside = replacement.aside
+            # Last: until the catalog was replaced, its storage and its stream are those of the old one.
+            if owner != self._catalog_id:
+                await blobs.rebind(self._catalog_id)
+                self.done.root_adopted = True
         stream_owner = await self._queue.ownership.owner()
-        if self._may_take_over(stream_owner):
+        if self._may_take_over(stream_owner, known):
             await self._queue.ownership.rebind(self._catalog_id, before=stream_owner)
-        await self._queue.jobs.enqueue(jobs)  # otherwise a worker finds them to be stalled, later
-        return self.done
+        return jobs
 
-    def _may_take_over(self, owner: str | None) -> bool:
-        """Whether what belongs to that catalog may be given to this one, because it is the one replaced."""
-        return self._adopt_root and owner is not None and owner == self._present_id
+    def _may_take_over(self, owner: str | None, known: Known) -> bool:
+        """Whether what belongs to that catalog may be given to this one: it is one that is replaced."""
+        return self._adopt_root and owner in known.others
 
-    def _check_owner(self, owner: str | None) -> None:
+    def _check_owner(self, owner: str | None, known: Known) -> None:
         if owner is None and not self._adopt_root:
             raise RootMismatch(
                 f"{self._settings.storage} has no {keys.MARKER}, so nobody says that it is this catalog's "
                 "storage. If it is, or is to be, say --adopt-root: its files are compared with the copy."
             )
-        if owner is not None and not self._may_take_over(owner):
+        if owner is not None and not self._may_take_over(owner, known):
             check_owner(owner, self._catalog_id, self._settings.storage)
 
     @asynccontextmanager
@@ -251,20 +276,17 @@ class Restore:
         async with open_blobs(f"file:{self._files}", create=False) as files:
             yield files
 
-    async def _raise_seq(self, catalog: Catalog) -> None:
+    async def _raise_seq(self, catalog: Catalog, known: Known) -> None:
         """Number the next message above all that were sent, by what is known of them, or by the clock."""
-        is_known = self._present_seq is not None and self._present_id == self._catalog_id
-        least = self._present_seq if self._present_seq is not None and is_known else catalog.database.now_ms()
+        least = catalog.database.now_ms() if known.seq is None else known.seq
         await go_on_above(catalog.outbox, self._queue, rebuilt=True, least=least)
         self.done.seq = await catalog.outbox.given_seq()
 
-    async def _apply(
-        self, catalog: Catalog, blobs: Storage, messages: LaterMessages
-    ) -> tuple[frozenset[str], NewJobs]:
+    async def _apply(self, catalog: Catalog, blobs: Storage, known: Known) -> tuple[frozenset[str], NewJobs]:
         """Apply what came after the copy; returns the sources of uploads that were deleted, and new jobs."""
         replay = Replay(catalog.database, catalog.intake)
-        states = list(messages.states())
-        if self._present_id not in (None, self._catalog_id):
+        states = list(known.messages.states())
+        if known.others:
             states = await _without_adopted(states, catalog)
         told = {state.id for state in states}
         trashed = [one for one in await _trashed(blobs) if one.id not in told]

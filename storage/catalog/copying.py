@@ -7,10 +7,10 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
+from typing import BinaryIO
 
 from storage.catalog.sqlite_errors import Fault, fault_of
-from storage.catalog.sqlite_file import MIB
+from storage.catalog.sqlite_file import MIB, address_of
 from storage.durable import sync_folder_at
 from storage.errors import CatalogUnavailable, CopyRefused
 
@@ -32,7 +32,7 @@ def copy_file(
     """
     aside = target.with_name(f"{target.name}.part")
     aside.unlink(missing_ok=True)
-    os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # it holds what the catalog holds
+    open_new(aside).close()
     try:
         _fill(path, aside, stopped)
     except BaseException:
@@ -45,9 +45,15 @@ def copy_file(
     sync_folder_at(target.parent)
 
 
+def open_new(path: Path) -> BinaryIO:
+    """A new file, open for writing, that only this user may read: it will hold what the catalog holds."""
+    return open(
+        os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC, 0o600), "wb"
+    )
+
+
 def _fill(path: Path, target: Path, stopped: Callable[[], bool]) -> None:
-    address = f"file:{quote(str(path))}?mode=rw"  # read-only, it could not join those who write
-    with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_S)) as source:
+    with closing(sqlite3.connect(address_of(path), uri=True, timeout=_BUSY_S)) as source:
         source.set_progress_handler(stopped, _STOP_STEPS)
         try:
             # In one step: a copy in several begins anew whenever somebody commits, and may never end.

@@ -41,6 +41,7 @@ _TOTALS = "totals"
 
 _SHARE = text("SELECT pg_advisory_xact_lock_shared(:lock)").bindparams(bindparam("lock", type_=BigInteger))
 _EXCLUDE = text("SELECT pg_advisory_xact_lock(:lock)").bindparams(bindparam("lock", type_=BigInteger))
+_TRY = text("SELECT pg_try_advisory_xact_lock(:lock)").bindparams(bindparam("lock", type_=BigInteger))
 _SEQUENCE = "outbox_seq_seq"
 _PROPERTIES = text(f"""
     SELECT CAST(current_setting('server_version_num') AS integer), current_setting('server_encoding'),
@@ -187,6 +188,22 @@ class PostgresBackend:
         async with self.engine.begin() as connection, _unhurried(connection):
             await self.exclude(connection, _MIGRATION)
             yield connection
+
+    @asynccontextmanager
+    async def alone(self, name: str) -> AsyncIterator[AsyncConnection | None]:
+        """A transaction as long as need be, while nobody else is `alone` under that name; None: one is.
+
+        Whoever has it commits it, which fails if its connection was lost: what is committed was done alone.
+        Until it reads, it has no snapshot, and keeps nothing from autovacuum.
+        """
+        async with self.engine.connect() as connection, connection.begin(), _unhurried(connection):
+            await connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            taken = (await connection.execute(_TRY, {"lock": _number_of(name)})).scalar_one()
+            yield connection if taken else None
+
+    async def keep_tables(self, connection: AsyncConnection) -> None:
+        """Keep everybody who makes or migrates tables out until this transaction ends."""
+        await self.exclude(connection, _MIGRATION)
 
     async def copy_before(self, schema: str) -> Path | None:
         """None: nobody but its operator knows where there is room for one."""

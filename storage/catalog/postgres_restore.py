@@ -3,6 +3,7 @@ one in one transaction; that stays in a schema of its own, too.
 """
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import bindparam, text
@@ -10,10 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import schema
 from storage.catalog.postgres_copy import RowsFile
+from storage.catalog.restored import RESTORED
 from storage.catalog.tables import metadata, totals
-from storage.errors import CopyDamaged
+from storage.errors import CatalogUnavailable, CopyDamaged, CopyRefused
 
-CANDIDATE = "media_restoring"
+_RESTORING = "media_restoring_"
+_ASIDE = "media_before_restore_"
 _COUNTED_BY_TRIGGERS = ("uploads", "variants", "dead_letters", "outbox")
 _TABLES = [table.name for table in metadata.sorted_tables if table is not totals]
 _NAMES = [*_TABLES, "totals", "totals_delta", "media_alembic_version"]
@@ -32,10 +35,47 @@ _FUNCTIONS = text("""
 """).bindparams(bindparam("names", expanding=True))
 
 
-async def make_schema(connection: AsyncConnection) -> None:
-    """An empty schema for the catalog that is to come; what a killed restore has left goes."""
-    await connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {CANDIDATE} CASCADE")
-    await connection.exec_driver_sql(f"CREATE SCHEMA {CANDIDATE}")
+_MAY = text("""
+    SELECT has_database_privilege(current_database(), 'CREATE')
+        AND has_schema_privilege(current_schema(), 'CREATE')
+""")
+_BEGINNING_WITH = text("SELECT nspname FROM pg_namespace WHERE starts_with(CAST(nspname AS text), :prefix)")
+
+
+async def check_rights(connection: AsyncConnection, name: str) -> None:
+    """Raises: CopyRefused where this user may make no schema in the database, or no table of a catalog."""
+    if not (await connection.execute(_MAY)).scalar_one():
+        raise CopyRefused(
+            f"a restore makes schemas in the database of {name}, which its user may not: "
+            "GRANT CREATE ON DATABASE … TO …, and ON SCHEMA … for that of the catalog"
+        )
+
+
+async def place_of(connection: AsyncConnection) -> str:
+    """The schema in which the catalog is, or is to be."""
+    return str((await connection.exec_driver_sql("SELECT current_schema()")).scalar_one())
+
+
+def name_candidate(place: str, nonce: str) -> str:
+    """The schema of one restore, apart from those of other catalogs in the same database."""
+    return f"{_prefix(place)}{nonce}"
+
+
+def _prefix(place: str) -> str:
+    return f"{_RESTORING}{sha256(place.encode()).hexdigest()[:12]}_"
+
+
+async def make_schema(connection: AsyncConnection, place: str, candidate: str) -> None:
+    """An empty schema for the catalog that is to come; what killed restores of it have left goes."""
+    left = await connection.execute(_BEGINNING_WITH, {"prefix": _prefix(place)})
+    for name in left.scalars().all():
+        await drop_schema(connection, _text(name))
+    await connection.exec_driver_sql(f"CREATE SCHEMA {candidate}")
+
+
+async def drop_schema(connection: AsyncConnection, candidate: str) -> None:
+    """Remove a candidate, if it is there."""
+    await connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {candidate} CASCADE")
 
 
 async def fill(
@@ -65,21 +105,49 @@ async def _trigger(connection: AsyncConnection, verb: str) -> None:
         await connection.exec_driver_sql(f"ALTER TABLE {table} {verb} TRIGGER USER")
 
 
-async def replace(connection: AsyncConnection, aside: str) -> bool:
-    """Let the candidate be the catalog; whether there was one, which is in the schema `aside` by then."""
-    place = str((await connection.exec_driver_sql("SELECT current_schema()")).scalar_one())
+async def replace(connection: AsyncConnection, candidate: str, nonce: str, moment: str) -> str | None:
+    """Let the candidate be the catalog; returns the schema in which the old one is by then, if there was one.
+
+    Raises: CatalogUnavailable where the candidate is not the one that was marked with that `nonce`.
+    """
+    place = await place_of(connection)
     await connection.execute(text("SELECT set_config('search_path', :place, true)"), {"place": place})
+    await _check(connection, candidate, nonce)
     old = (await connection.execute(_RELATIONS, {"place": place, "names": _NAMES})).all()
     functions = (await connection.execute(_FUNCTIONS, {"place": place, "names": _NAMES})).scalars().all()
-    if old:
+    aside = await _free_name(connection, f"{_ASIDE}{moment.lower()}") if old else None
+    if aside is not None:
         await connection.exec_driver_sql(f"CREATE SCHEMA {aside}")
         await _move(connection, old, functions, place, aside)
-    new = (await connection.execute(_ALL_RELATIONS, {"place": CANDIDATE})).all()
+    new = (await connection.execute(_ALL_RELATIONS, {"place": candidate})).all()
     names = [row.relname for row in new]
-    made = (await connection.execute(_FUNCTIONS, {"place": CANDIDATE, "names": names})).scalars().all()
-    await _move(connection, new, made, CANDIDATE, place)
-    await connection.exec_driver_sql(f"DROP SCHEMA {CANDIDATE}")
-    return bool(old)
+    made = (await connection.execute(_FUNCTIONS, {"place": candidate, "names": names})).scalars().all()
+    await _move(connection, new, made, candidate, place)
+    await connection.exec_driver_sql(f"DROP SCHEMA {candidate}")
+    return aside
+
+
+async def _check(connection: AsyncConnection, candidate: str, nonce: str) -> None:
+    there = (await connection.execute(_ALL_RELATIONS, {"place": candidate})).all()
+    found = None
+    if "kv" in {_text(row.relname) for row in there}:
+        query = text(f"SELECT CAST(value AS json) ->> 'nonce' FROM {candidate}.kv WHERE name = :name")  # noqa: S608
+        found = (await connection.execute(query, {"name": RESTORED})).scalar_one_or_none()
+    if found != nonce:
+        raise CatalogUnavailable(
+            f"the schema {candidate} has not the catalog that was made ready: somebody else has changed it"
+        )
+
+
+async def _free_name(connection: AsyncConnection, wanted: str) -> str:
+    """A name that no schema has: what an earlier restore has kept stays."""
+    found = (await connection.execute(_BEGINNING_WITH, {"prefix": wanted})).scalars().all()
+    taken = {_text(name) for name in found}
+    name, number = wanted, 1
+    while name in taken:
+        number += 1
+        name = f"{wanted}_{number}"
+    return name
 
 
 async def _move(

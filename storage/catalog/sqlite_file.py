@@ -77,9 +77,8 @@ async def find_damage(path: Path, within_s: float) -> Sequence[str] | None:
 
 def _find(path: Path, within_s: float) -> Sequence[str] | None:
     until = time.monotonic() + within_s
-    address = f"file:{quote(str(path))}?mode=rw"  # read-only, it could not join those who write
     try:
-        with closing(sqlite3.connect(address, uri=True, timeout=within_s)) as opened:
+        with closing(sqlite3.connect(address_of(path), uri=True, timeout=within_s)) as opened:
             opened.execute("PRAGMA query_only=ON")
             opened.set_progress_handler(lambda: time.monotonic() > until, _CHECK_STEPS)
             found = [str(row[0]) for row in opened.execute(f"PRAGMA quick_check({_MOST_PROBLEMS})")]
@@ -101,6 +100,11 @@ def find_all_damage(path: Path, stopped: Callable[[], bool]) -> Sequence[str]:
             raise
         return [str(error)]
     return [] if found == ["ok"] else found
+
+
+def address_of(path: Path) -> str:
+    """The URI by which SQLite opens a catalog that is there, and makes none."""
+    return f"file:{quote(str(path))}?mode=rw"  # read-only, it could not join those who write
 
 
 def log_bytes(path: Path) -> int:
