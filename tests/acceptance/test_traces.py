@@ -21,7 +21,6 @@ from tests.support.workplace import Workplace, database_on, eventually
 PARENT = "00f067aa0ba902b7"
 STAGES = {"wait", "claim", "read", "hash", "probe", "decode", "resize", "encode", "publish", "commit"}
 PROCESS, RECEIVE, SEND = "process media:uploads", "receive media:uploads", "send media:events"
-FLUSH_S = 2.0
 
 
 def trace(number: int) -> str:
@@ -261,9 +260,10 @@ def test_a_collector_that_takes_nothing_delays_neither_uploads_nor_the_end(
         began = time.monotonic()
 
         assert worker.stop() == 0
-        assert time.monotonic() - began < FLUSH_S + 5
+        assert time.monotonic() - began < 20  # the collector hangs for 30 s
     assert {answer["type"] for answer in answers.values()} == {"upload.ready"}
     assert len(worker.logged("traces_not_exported")) <= 1
+    assert len(worker.logged("traces_cut_off")) == 1 or kind != "hanging"
     assert "Traceback" not in worker.text
 
 
