@@ -181,7 +181,16 @@ def test_what_selects_pods_selects_the_workers_and_no_others(documents: list[Doc
 
     assert one(documents, "Deployment")["spec"]["template"]["metadata"]["labels"][label] == value
     assert all(selector == {"matchLabels": {label: value}} for selector in selectors.values()), selectors
-    assert one(documents, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+@each
+def test_one_worker_at_a_time_is_drained_and_any_that_is_not_ready_in_an_outage(
+    documents: list[Document],
+) -> None:
+    budget = one(documents, "PodDisruptionBudget")["spec"]
+
+    assert budget["maxUnavailable"] == 1
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
 @each
