@@ -137,7 +137,7 @@ def _budget(arguments: Sequence[str]) -> int:
     if asked.write:
         budget.write(found)
         return 0
-    return 1 if any(finding.is_over for finding in found) else 0
+    return 0 if all(finding.is_kept for finding in found) else 1
 
 
 def _parser() -> argparse.ArgumentParser:

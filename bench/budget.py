@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from bench.contenders import BenchError
 BUDGET = Path(__file__).parent / "budget.json"
 MOST_FOR_METRICS = 0.01  # of the instructions of an upload, with those of its decode
 _ROOT = Path(__file__).parent.parent
+_LOCK = _ROOT / "uv.lock"
 _TIMEOUT_S = 600
 _TRIES = 3
 _PACKAGES = ("pyvips-binary", "sqlalchemy")
@@ -63,6 +65,11 @@ class Finding:
         return self.change > self.tolerance
 
     @property
+    def is_kept(self) -> bool:
+        """Whether there is a budget, and it holds."""
+        return self.budget is not None and not self.is_over
+
+    @property
     def is_under(self) -> bool:
         return self.change < -self.tolerance
 
@@ -93,6 +100,22 @@ def budget_for(budgets: Sequence[Mapping[str, object]], name: str) -> int | None
             found = entry.get(name)
             return found if isinstance(found, int) else None
     return None
+
+
+def is_due(budgets: Sequence[Mapping[str, Mapping[str, str]]]) -> bool:
+    """Whether there must be a budget here: for this machine type and Python there is one, of other versions.
+
+    Those that run are then the lock's: whoever has changed it has not set the budget anew.
+    """
+    here = key()
+    known = {(entry["for"]["machine"], entry["for"]["python"]) for entry in budgets}
+    return (here["machine"], here["python"]) in known and locked().items() <= here.items()
+
+
+def locked() -> Mapping[str, str]:
+    """The versions that the lock has of the packages that do most of the work."""
+    packages = tomllib.loads(_LOCK.read_text("utf-8"))["package"]
+    return {package["name"]: package["version"] for package in packages if package["name"] in _PACKAGES}
 
 
 def check(names: Sequence[str] = tuple(WORKLOADS), file: Path = BUDGET) -> Sequence[Finding]:

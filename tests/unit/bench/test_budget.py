@@ -8,7 +8,7 @@ import pytest
 
 from bench import budget
 from bench.budget import COUNTED, WORKLOADS, Finding
-from tests.support.clients import package_missing
+from tests.support.clients import missing, package_missing
 
 
 def found(instructions: int, allowed: int | None = 1_000_000) -> Finding:
@@ -28,10 +28,12 @@ def test_a_budget_is_kept_within_its_tolerance(instructions: int, is_over: bool,
     assert ("ARGS=--write keeps it so" in str(finding)) is is_under
 
 
-def test_what_has_no_budget_here_is_not_over_it_and_says_how_to_set_one() -> None:
+def test_what_has_no_budget_here_does_not_keep_it_and_says_how_to_set_one() -> None:
     finding = found(5, allowed=None)
 
     assert not finding.is_over
+    assert not finding.is_kept
+    assert found(1_000_000).is_kept
     assert "nobody has set a budget for machine " in str(finding)
 
 
@@ -48,13 +50,48 @@ def test_a_budget_that_is_written_holds_for_these_versions_alone(tmp_path: Path)
     assert len(entries) == 2
 
 
+@pytest.mark.parametrize(
+    ("earlier", "is_due"),
+    [
+        ({"sqlalchemy": "1.0"}, True),
+        ({"pyvips-binary": "7.0", "sqlalchemy": "1.0"}, True),
+        ({"python": "3.99"}, False),
+        ({"machine": "vax"}, False),
+    ],
+)
+def test_a_new_version_in_the_lock_makes_a_new_budget_due(earlier: dict[str, str], is_due: bool) -> None:
+    if not budget.locked().items() <= budget.key().items():
+        pytest.skip("the versions here are not those of the lock")
+
+    assert budget.is_due([{"for": {**budget.key(), **earlier}}]) is is_due
+
+
+def test_other_versions_than_those_of_the_lock_need_no_budget(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lock = tmp_path / "uv.lock"
+    lock.write_text('[[package]]\nname = "sqlalchemy"\nversion = "1.0"\n')
+    monkeypatch.setattr(budget, "_LOCK", lock)
+
+    assert not budget.is_due([{"for": {**budget.key(), "sqlalchemy": "1.0"}}])
+
+
+def test_the_versions_of_the_lock_have_a_budget_on_the_machine_type_of_ci() -> None:
+    wanted = {"machine": "x86_64", **budget.locked()}
+    entries = json.loads(budget.BUDGET.read_text("utf-8"))
+
+    if not any(wanted.items() <= entry["for"].items() for entry in entries):
+        missing(f"no budget for {wanted}: make budget ARGS=--write on such a machine")
+
+
 @pytest.mark.parametrize("name", list(WORKLOADS))
 def test_a_decode_and_an_upload_take_no_more_instructions_than_budgeted(name: str) -> None:
     if shutil.which("valgrind") is None:
         package_missing("no valgrind: apt-get install valgrind")
     entries = json.loads(budget.BUDGET.read_text("utf-8"))
     if budget.budget_for(entries, name) is None:
-        pytest.skip(f"no budget for {budget.key()}: make budget ARGS=--write")
+        why = f"no budget for {budget.key()}: make budget ARGS=--write, and commit bench/budget.json"
+        missing(why) if budget.is_due(entries) else pytest.skip(why)
     [finding] = budget.check([name])
 
     assert not finding.is_over, str(finding)
