@@ -42,7 +42,7 @@ def command(
         place = _place(settings, folder)
         kept = _keep(keep)
         become_owner_of(place)
-        into = BackupFolder(place)
+        into = BackupFolder(place, _print_problem)
         added, refused = Counter[str](), dict[str, str]()
         async with open_to_read(settings.catalog) as database:
             with into.alone():
@@ -70,6 +70,10 @@ def _place(settings: Settings, folder: Path | None) -> Path:
     except CopyRefused as error:
         raise CommandError(str(error), code=2) from error
     return place
+
+
+def _print_problem(path: Path, error: OSError) -> None:
+    print_error(f"{path} cannot be read or removed ({error.strerror or error}); all else goes on.")
 
 
 def _keep(text: str | None) -> Keep | None:

@@ -21,7 +21,7 @@ from storage.catalog.clock import SKEW_MS
 from storage.catalog.database import Database, identity, open_to_read, pending_migration
 from storage.catalog.opening import Catalog
 from storage.durable import writes_copies
-from storage.errors import CopyDamaged, NoCatalog
+from storage.errors import CopyDamaged, NoCatalog, StorageError
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -81,7 +81,7 @@ async def copy_before_migration(settings: Settings) -> BackupCopy | None:
         async with open_to_read(settings.catalog) as database:
             if not await pending_migration(database):
                 return None
-            folder = BackupFolder(settings.backup_folder)
+            folder = BackupFolder(settings.backup_folder, _log_problem)
             check_folder(settings, folder.path)
             with folder.alone():
                 return (await back_up(database, folder, None)).copy
@@ -141,9 +141,9 @@ async def _check(copy: BackupCopy, folder: BackupFolder, notes: BackupNotes, now
     except CopyDamaged as error:
         problem = str(error)
         log.error("backup_damaged", reason=problem, kept=str(folder.set_aside(copy)))  # noqa: TRY400
-    except OSError as error:  # of its disk, perhaps only for now: it keeps its name
-        problem = f"the copy {copy.path} cannot be read ({error.strerror or error})"
-        _log_problem(copy.path, error)
+    except (OSError, StorageError) as error:  # of its disk, perhaps only for now: it keeps its name
+        problem = f"the copy {copy.path} cannot be read ({getattr(error, 'strerror', None) or error})"
+        log.error("backup_unreadable", reason=problem)  # noqa: TRY400
     await notes.note_check(BackupChecked(now, copy.path.name, problem))
 
 

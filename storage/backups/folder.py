@@ -54,10 +54,13 @@ class BackupCopy:
 class BackupFolder:
     """The folder at `path`."""
 
-    def __init__(self, path: Path, on_problem: Callable[[Path, OSError], object] = lambda *_: None) -> None:
-        """`on_problem` is told of what in it cannot be read or removed; all else goes on."""
+    def __init__(self, path: Path, on_problem: Callable[[Path, OSError], object] | None = None) -> None:
+        """`on_problem` is told of what in it cannot be read or removed, and all else goes on.
+
+        Without it that is raised: who looks for the newest copy is not given an older one in silence.
+        """
         self.path = path
-        self._on_problem = on_problem
+        self._on_problem = on_problem or _raise
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -182,6 +185,10 @@ class BackupFolder:
         except OSError as error:
             self._on_problem(copy.path, error)
             return copy.path
+
+
+def _raise(_path: Path, error: OSError) -> None:
+    raise error
 
 
 def owner_of(folder: Path) -> os.stat_result | None:

@@ -72,3 +72,14 @@ def test_copies_of_originals_are_for_their_owner_alone_whatever_the_originals_ar
         assert ended.returncode == 0, ended.stderr
         assert (disk / "backup/files" / SOURCE).read_bytes() == pictures.small(1)
         assert {path.stat().st_mode & 0o077 for path in made} == {0}
+
+
+def test_a_copy_that_cannot_be_read_is_named_and_another_one_made(workplace: Workplace) -> None:
+    shut = workplace.home / "backup/2026-01-01T000000Z"
+    shut.mkdir(mode=0, parents=True)
+
+    ended = media(workplace.env(), "backup", workplace.home / "backup", "--keep", "1h", confined=True)
+
+    assert ended.returncode == 0, ended.stderr
+    assert f"{shut} cannot be read or removed (Permission denied)" in ended.stderr
+    assert shut.is_dir()

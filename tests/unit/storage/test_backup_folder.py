@@ -147,6 +147,8 @@ async def test_a_copy_that_cannot_be_read_or_removed_is_told_and_hides_no_other(
         assert [one.path for one in again.copies()] == [copy.path]
         again.remove_unfinished()
 
+        with pytest.raises(PermissionError):  # no older copy is taken for the newest one
+            folder.copies()
     left.parent.chmod(0o700)
     assert told == [shut, left.parent]
 
