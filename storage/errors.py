@@ -117,6 +117,10 @@ class CopyRefused(StorageError):
     """A backup cannot be made where it is to be, or not be used; the message says what to do."""
 
 
+class CopyBusy(CopyRefused):
+    """Another backup is made in the same folder just now."""
+
+
 class CopyDamaged(CopyRefused):
     """A backup is not what it was when it was made."""
 

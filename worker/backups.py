@@ -16,12 +16,12 @@ from storage.backups.originals import add_originals
 from storage.backups.places import check_apart
 from storage.blobs.copying import CopyStep
 from storage.blobs.opening import open_blobs
-from storage.catalog.backup_notes import BackupChecked, BackupMade, BackupNotes
+from storage.catalog.backup_notes import BackupChecked, BackupFailed, BackupMade, BackupNotes
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.database import Database, identity, open_to_read, pending_migration
 from storage.catalog.opening import Catalog
 from storage.durable import writes_copies
-from storage.errors import CopyDamaged, NoCatalog, StorageError
+from storage.errors import CopyBusy, CopyDamaged, NoCatalog, StorageError
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -123,6 +123,19 @@ async def back_up_by_itself(settings: Settings, catalog: Catalog, *, since_ms: i
     )
     if manifest.wrong_totals:
         log.warning("totals_wrong", count=manifest.wrong_totals)
+
+
+async def note_failure(catalog: Catalog, error: Exception) -> None:
+    """Log why no copy was made, and have the catalog remember it until one is.
+
+    That somebody else makes one just now is no failure: theirs is as good.
+    """
+    log.error("backup_failed", reason=str(error))
+    if isinstance(error, CopyBusy):
+        return
+    with suppress(StorageError):  # a catalog that is away is a problem of its own
+        failed = BackupFailed(catalog.database.now_ms(), str(error))
+        await BackupNotes(catalog.database).note_failure(failed)
 
 
 def _log_problem(path: Path, error: OSError) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from storage.blobs import Room
-from storage.catalog.backup_notes import BackupChecked, BackupMade, BackupNotes
+from storage.catalog.backup_notes import BackupChecked, BackupFailed, BackupMade, BackupNotes
 from storage.catalog.database import Database
 from storage.catalog.sweep_records import SweepRecords
 from storage.errors import StorageError
@@ -133,12 +133,13 @@ def watch_sweep(sweeps: SweepRecords) -> Check:
 
 
 def watch_backup(notes: BackupNotes, crontab: str, now_ms: Callable[[], int]) -> Check:
-    """The newest copy is old, or the last check of one found something; as the crontab line says."""
+    """The last try failed, the last check found something, or the newest copy is old by the crontab line."""
 
     async def look() -> str | None:
         made, checked, now = await notes.last(), await notes.checked(), now_ms()
         since_ms = await _expected(notes, now) if made is None else now
-        return bad_copy(checked) or old_backup(made, crontab, now, since_ms)
+        failed = failed_backup(await notes.failed())
+        return failed or bad_copy(checked) or old_backup(made, crontab, now, since_ms)
 
     return look
 
@@ -147,6 +148,11 @@ async def _expected(notes: BackupNotes, now_ms: int) -> int:
     """Since when copies are expected: from before this worker's start, for workers may start every day."""
     since_ms = await notes.expected_ms()
     return await notes.expect(now_ms) if since_ms is None or since_ms > now_ms else since_ms
+
+
+def failed_backup(failed: BackupFailed | None) -> str | None:
+    """What to say of the last try that made no copy; None: nothing."""
+    return None if failed is None else f"the last one failed: {failed.reason}"
 
 
 def bad_copy(checked: BackupChecked | None) -> str | None:

@@ -75,6 +75,7 @@ POLICIES: Mapping[type[Exception], ErrorPolicy] = {
     stores.NoCatalog: ErrorPolicy("catalog_unavailable", transient=True, counted=False),
     # Only backups meet these.
     stores.CopyRefused: ErrorPolicy("storage_unavailable", transient=True, counted=False),
+    stores.CopyBusy: ErrorPolicy("storage_unavailable", transient=True, counted=False),
     stores.CopyDamaged: ErrorPolicy("storage_unavailable", transient=True, counted=False),
 }
 

@@ -16,7 +16,7 @@ from storage.errors import CatalogUnavailable, StorageError
 from worker import leases
 from worker.adoption import PAUSE_S
 from worker.app import BACKLOG, App
-from worker.backups import back_up_by_itself
+from worker.backups import back_up_by_itself, note_failure
 from worker.queue import QueueUnavailable, StreamMismatch
 from worker.retry import delay_ms, policy_of
 from worker.sweeping import sweep_by_itself, sweeper_of
@@ -155,7 +155,7 @@ async def backup(ctx: Context) -> None:
     try:
         await app.queue.jobs.enqueue_task(back_up.__name__, tick_ms, since_ms)
     except QueueUnavailable as error:
-        log.warning("backup_failed", reason=str(error))  # the next one does it
+        await note_failure(app.catalog, error)  # the next one does it
 
 
 async def back_up(ctx: Context, since_ms: int) -> None:
@@ -165,7 +165,7 @@ async def back_up(ctx: Context, since_ms: int) -> None:
         try:
             await back_up_by_itself(app.settings, app.catalog, since_ms=since_ms)
         except StorageError as error:
-            log.error("backup_failed", reason=str(error))  # noqa: TRY400 (the reason says it all)
+            await note_failure(app.catalog, error)
 
 
 def _lock_renewed(ctx: Context) -> AbstractAsyncContextManager[None]:

@@ -37,7 +37,7 @@ from storage.errors import (
 from storage.keys import UPLOADS, shown
 from storage.totals import StorageTotals
 from worker.adoption import ADOPTION, listing_of
-from worker.degradation import bad_copy, old_backup
+from worker.degradation import bad_copy, failed_backup, old_backup
 from worker.findings import Finding
 from worker.settings import Settings
 
@@ -168,6 +168,8 @@ async def _check_backup(settings: Settings, catalog: Catalog) -> Finding | None:
         return None
     notes, now_ms = BackupNotes(catalog.database), catalog.database.now_ms()
     made, since_ms = await notes.last(), await notes.expected_ms() or now_ms
+    if failed := failed_backup(await notes.failed()):
+        return Finding("Backup", "error", failed, "Mend that; then make one: media backup")
     if problem := bad_copy(await notes.checked()) or old_backup(made, settings.backup_cron, now_ms, since_ms):
         advice = "See backup_failed in the workers' logs; make one: media backup"
         return Finding("Backup", "warning", problem, advice)

@@ -15,7 +15,7 @@ from uuid import uuid4
 from storage.backups.keep import Keep
 from storage.backups.manifest import MANIFEST, Manifest, read_manifest
 from storage.durable import sync_folder_at, writes_copies
-from storage.errors import CopyDamaged, CopyRefused, name_of
+from storage.errors import CopyBusy, CopyDamaged, CopyRefused, name_of
 
 FILES = "files"  # the originals, beside the copies
 DAMAGED = ".damaged"  # how the name of a copy ends that was found to be
@@ -100,7 +100,7 @@ class BackupFolder:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise CopyRefused(f"another backup is made in {self.path}: wait until it has ended") from error
+            raise CopyBusy(f"another backup is made in {self.path}: wait until it has ended") from error
         except OSError as error:
             if error.errno != errno.ENOLCK:
                 raise

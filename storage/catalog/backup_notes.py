@@ -2,14 +2,18 @@
 
 from dataclasses import asdict, dataclass
 
+from sqlalchemy import delete
+
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.kv import read_value, write_value
+from storage.catalog.tables import kv
 
 LAST = "backup:last"  # the names of rows of `kv`
 CHECKED = "backup:checked"
 EXPECTED = "backup:expected"
+FAILED = "backup:failed"
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,14 @@ class BackupChecked:
     problem: str | None
 
 
+@dataclass(frozen=True)
+class BackupFailed:
+    """The last try of a worker, where it made no copy: when that was, and why."""
+
+    time_ms: int
+    reason: str
+
+
 class BackupNotes:
     """The notes of one catalog, of whatever schema. Every verb raises CatalogUnavailable."""
 
@@ -49,6 +61,12 @@ class BackupNotes:
         async with self._database.reading() as connection:
             value = await read_value(connection, CHECKED)
         return None if value is None else BackupChecked(**value)
+
+    async def failed(self) -> BackupFailed | None:
+        """The last try, if it made no copy; None: it made one, or there was none."""
+        async with self._database.reading() as connection:
+            value = await read_value(connection, FAILED)
+        return None if value is None else BackupFailed(**value)
 
     async def expected_ms(self) -> int | None:
         """Since when workers are to make copies; None: no worker has been told to."""
@@ -68,9 +86,16 @@ class BackupNotes:
 
     @repeated
     async def note(self, made: BackupMade) -> None:
-        """Remember the newest copy."""
+        """Remember the newest copy; no try has failed since."""
         async with self._database.writing() as connection:
             await write_value(connection, LAST, asdict(made))
+            await connection.execute(delete(kv).where(kv.c.name == FAILED))
+
+    @repeated
+    async def note_failure(self, failed: BackupFailed) -> None:
+        """Remember that a try made no copy, until one makes one."""
+        async with self._database.writing() as connection:
+            await write_value(connection, FAILED, asdict(failed))
 
     @repeated
     async def note_check(self, checked: BackupChecked) -> None:

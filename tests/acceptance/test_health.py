@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from storage.catalog.opening import open_catalog
 from tests.support import pictures
 from tests.support.commands import MEDIA, Ended, media
+from tests.support.elsewhere import ahead_by
 from tests.support.ports import free_port
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.workplace import Workplace, eventually
@@ -212,6 +214,22 @@ def test_a_worker_whose_last_sweep_was_stopped_is_degraded_everywhere_and_ready(
         "degraded: sweep: the last one was stopped: too many orphans\n",
     )
     eventually(lambda: "1 of 1 degraded: sweep" in media(place.env(), "doctor").stdout)
+
+
+def test_a_backup_that_failed_is_told_at_once_and_forgotten_once_a_copy_is_made(place: Workplace) -> None:
+    place.settings |= {"MEDIA_BACKUP": str(place.home / "gone/backup"), "MEDIA_BACKUP_CRON": "* * * * *"}
+    place.settings |= ahead_by(54 - int(time.time()) % 60)  # shortly before a minute, by its clock
+    worker = place.start()
+
+    failed = worker.await_log("backup_failed")["reason"]
+    eventually(lambda: probed(place, "readyz")[1]["status"] == "degraded")
+    told = probed(place, "readyz")[1]["reason"], health(place).stdout, media(place.env(), "doctor").stdout
+    (place.home / "gone").mkdir()
+    assert media(place.env(), "backup").returncode == 0
+
+    assert failed == f"{place.home}/gone is not there: is a disk not mounted?"
+    assert all(f"the last one failed: {failed}" in one for one in told)
+    eventually(lambda: 'media_degraded{sign="backup"} 0.0' in metrics(place))
 
 
 def test_media_health_costs_little_cpu_and_memory(place: Workplace) -> None:

@@ -12,8 +12,8 @@ from storage.backups.folder import BackupCopy, BackupFolder
 from storage.backups.manifest import MANIFEST, dump_manifest
 from storage.catalog.backup_notes import BackupNotes
 from storage.catalog.opening import Catalog
-from storage.errors import CopyRefused
-from worker.backups import CHECKED_AFTER_MS, back_up_by_itself, is_expected_in
+from storage.errors import CopyBusy, CopyRefused, StorageError
+from worker.backups import CHECKED_AFTER_MS, back_up_by_itself, is_expected_in, note_failure
 from worker.settings import Settings
 
 
@@ -153,3 +153,18 @@ async def test_a_worker_without_the_setting_makes_none(settings: Settings, catal
 async def test_a_backup_beside_another_one_is_refused(settings: Settings, catalog: Catalog) -> None:
     with BackupFolder(Path(settings.backup)).alone(), pytest.raises(CopyRefused, match="another backup"):
         await made(settings, catalog)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(CopyRefused("there is no room"), "there is no room"), (CopyBusy("another one is made"), None)],
+)
+async def test_why_none_was_made_is_logged_and_noted_unless_somebody_else_makes_one(
+    catalog: Catalog, error: StorageError, reason: str | None
+) -> None:
+    with capture_logs() as logs:
+        await note_failure(catalog, error)
+
+    failed = await BackupNotes(catalog.database).failed()
+    assert [(line["event"], line["reason"]) for line in logs] == [("backup_failed", str(error))]
+    assert (failed and failed.reason) == reason

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from storage.blobs import Space
-from storage.catalog.backup_notes import BackupChecked, BackupMade, BackupNotes
+from storage.catalog.backup_notes import BackupChecked, BackupFailed, BackupMade, BackupNotes
 from storage.catalog.opening import Catalog
 from storage.errors import CatalogUnavailable
 from worker import degradation
@@ -190,6 +190,18 @@ async def test_a_copy_that_was_found_to_be_bad_is_a_sign_at_once(catalog: Catalo
     await notes.note_check(BackupChecked(now_ms(), "1", "row 7 is missing"))
 
     assert (before, await look()) == (None, "the copy 1 is bad: row 7 is missing")
+
+
+async def test_a_try_that_failed_is_a_sign_at_once_until_one_makes_a_copy(catalog: Catalog) -> None:
+    notes, now_ms = BackupNotes(catalog.database), catalog.database.now_ms
+    look = watch_backup(notes, HOURLY, now_ms)
+    told = [await look()]
+    await notes.note_failure(BackupFailed(now_ms(), "there is no room"))
+    told.append(await look())
+    await notes.note(BackupMade(now_ms(), "/backup", "1", 1, 1))
+    told.append(await look())
+
+    assert told == [None, "the last one failed: there is no room", None]
 
 
 async def test_the_loop_goes_on_looking(monkeypatch: pytest.MonkeyPatch) -> None:
