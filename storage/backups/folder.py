@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from storage.backups.keep import Keep
-from storage.backups.manifest import MANIFEST, Manifest, read_manifest
+from storage.backups.manifest import Manifest, read_manifest
 from storage.durable import sync_folder_at, writes_copies
 from storage.errors import CopyBusy, CopyDamaged, CopyRefused, name_of
 
@@ -23,6 +23,7 @@ _LOCK = ".lock"
 _LOCKING = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _UNFINISHED = ".unfinished-"
 _GOING = ".removed-"
+_NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _PART = 1024 * 1024
 _NAME = "%Y-%m-%dT%H%M%SZ"
 
@@ -140,9 +141,8 @@ class BackupFolder:
             if path.name.startswith(".") or path.name.endswith(DAMAGED):
                 continue
             try:
-                if (path / MANIFEST).is_file():
-                    found.append(BackupCopy(path, read_manifest(path)))
-            except CopyDamaged:
+                found.append(BackupCopy(path, read_manifest(path)))
+            except (CopyDamaged, *_NO_FILE):
                 pass
             except OSError as error:
                 self._on_problem(path, error)
