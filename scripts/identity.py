@@ -5,8 +5,8 @@ import pwd
 from pathlib import Path
 
 from scripts.terminal import CommandError
-from storage.backups.folder import owner_of
 from storage.errors import name_of
+from storage.ownership import owner_of
 
 
 def become_owner_of(folder: Path) -> None:

@@ -3,6 +3,9 @@
 import errno
 import os
 import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class StorageError(Exception):
@@ -156,3 +159,18 @@ def unwritable(number: int) -> BlobsUnavailable:
     if number in NO_ROOM:
         return StorageFull(f"no room left on the storage: {os.strerror(number)}")
     return BlobsUnavailable(f"an original could not be read, or nothing be drawn: {os.strerror(number)}")
+
+
+@contextmanager
+def writes_copies(folder: Path) -> Iterator[None]:
+    """Errors of the body that the system raised, in words that say what to do. Raises: CopyRefused."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise CopyRefused(f"there is no room for a copy in {folder}: make room") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise CopyRefused(
+                f"{folder} cannot be written ({error.strerror}): let the user {user()} write it"
+            ) from error
+        raise CopyRefused(f"no copy can be made in {folder}: {error.strerror or error}") from error

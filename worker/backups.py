@@ -20,8 +20,7 @@ from storage.catalog.backup_notes import BackupChecked, BackupFailed, BackupMade
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.database import Database, identity, open_to_read, pending_migration
 from storage.catalog.opening import Catalog
-from storage.durable import writes_copies
-from storage.errors import CopyBusy, CopyDamaged, NoCatalog, StorageError
+from storage.errors import CopyBusy, CopyDamaged, NoCatalog, StorageError, writes_copies
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)

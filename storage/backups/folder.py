@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +14,9 @@ from uuid import uuid4
 
 from storage.backups.keep import Keep
 from storage.backups.manifest import Manifest, read_manifest
-from storage.durable import sync_folder_at, writes_copies
-from storage.errors import CopyBusy, CopyDamaged, CopyRefused, name_of
+from storage.durable import sync_folder_at
+from storage.errors import CopyBusy, CopyDamaged, CopyRefused, name_of, writes_copies
+from storage.ownership import owner_of
 
 FILES = "files"  # the originals, beside the copies
 DAMAGED = ".damaged"  # how the name of a copy ends that was found to be
@@ -189,14 +190,6 @@ class BackupFolder:
 
 def _raise(_path: Path, error: OSError) -> None:
     raise error
-
-
-def owner_of(folder: Path) -> os.stat_result | None:
-    """The status of the folder, or of its parent, where it is still to be made; None: neither is there."""
-    for place in (folder, folder.parent):
-        with suppress(FileNotFoundError):
-            return place.stat()
-    return None
 
 
 def hash_of(path: Path, stopped: Callable[[], bool] = lambda: False) -> tuple[int, str]:

@@ -5,8 +5,8 @@ from storage.backups.manifest import MANIFEST, Manifest, dump_manifest
 from storage.blobs.marker import marker_of
 from storage.catalog.copies import copy_catalog, examine_copy
 from storage.catalog.database import Database
-from storage.durable import write_durably, writes_copies
-from storage.errors import CopyDamaged
+from storage.durable import write_durably
+from storage.errors import CopyDamaged, writes_copies
 from storage.keys import MARKER
 from storage.threads import cancellation, in_thread
 

@@ -14,8 +14,7 @@ from storage.catalog.database import Database, open_to_read
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.outbox import Outbox
 from storage.catalog.restored import mark_restored
-from storage.durable import writes_copies
-from storage.errors import CatalogMoved, CopyRefused, StorageError
+from storage.errors import CatalogMoved, CopyRefused, StorageError, writes_copies
 from storage.threads import in_thread
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.tables import metadata, totals
-from storage.durable import writes_copies
-from storage.errors import CopyDamaged
+from storage.errors import CopyDamaged, writes_copies
 from storage.threads import in_thread
 
 T = TypeVar("T")

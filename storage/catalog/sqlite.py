@@ -24,8 +24,7 @@ from storage.catalog.place import check_local
 from storage.catalog.sqlite_errors import FileCondition
 from storage.catalog.sqlite_file import LARGE_LOG, LARGE_LOG_WARNING, MIB, FileRoom, find_damage, log_bytes
 from storage.catalog.tables import SEALED
-from storage.durable import writes_copies
-from storage.errors import CatalogUnavailable, CopyDamaged
+from storage.errors import CatalogUnavailable, CopyDamaged, writes_copies
 from storage.paths import has_catalog
 from storage.threads import cancellation, in_thread
 

@@ -13,8 +13,9 @@ from storage.catalog.copying import open_new
 from storage.catalog.restored import RESTORED
 from storage.catalog.sqlite_errors import Fault, fault_of
 from storage.catalog.sqlite_file import MIB, address_of
-from storage.durable import give_to_owner_of, sync_folder_at, writes_copies
-from storage.errors import CatalogUnavailable, CopyRefused
+from storage.durable import sync_folder_at
+from storage.errors import CatalogUnavailable, CopyRefused, writes_copies
+from storage.ownership import give_to_owner_of
 
 _BUSY_S = 2.0
 _LOGS = ("-wal", "-shm", "-journal")
