@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from scripts.health_probe import EXAMPLE, VARIABLE, probe, show
+from scripts.health_probe import EXAMPLE, probe, show
 from scripts.terminal import AsJson, print_error
-from worker.health_check import examine
+from worker.health_check import examine, examine_life
 from worker.main import load_or_exit
 
 
@@ -18,12 +18,19 @@ def command(
 ) -> None:
     """Say whether the worker of this container or host takes work, or lives; exit with 1 if it does not."""
     code = probe(live=live, as_json=as_json)
-    if code is None and live:
-        print_error(f"Only a worker with {VARIABLE} can be asked whether it lives: set it, as in {EXAMPLE}.")
-        code = 2
     if code is None:
+        code = _ask_redis(live=live, as_json=as_json)
+        print_error(f"This was asked of Redis, which is slow; {EXAMPLE} lets the worker answer.")
+    raise typer.Exit(code)
+
+
+def _ask_redis(*, live: bool, as_json: bool) -> int:
+    """Print how the worker here is by its heartbeats, and return the exit code."""
+    if not live:
         is_healthy, detail = examine(load_or_exit())
         show({"status": "ok" if is_healthy else "unhealthy", "reason": detail}, as_json=as_json)
-        print_error(f"This was asked of Redis, which is slow; {EXAMPLE} lets the worker answer.")
-        code = 0 if is_healthy else 1
-    raise typer.Exit(code)
+        return 0 if is_healthy else 1
+    lives, problem = examine_life(load_or_exit())
+    status = {True: "ok", False: "unhealthy", None: "unknown"}[lives]
+    show({"status": status, "reason": None if lives else problem}, live=True, as_json=as_json)
+    return 1 if lives is False else 0

@@ -17,6 +17,7 @@ from worker.settings import Settings
 from worker.standard_error import say
 
 _TIMEOUT_S = 8  # of the whole check, whatever happens
+_LIFE_TIMEOUT_S = 2  # for Redis, where only a heartbeat is looked for: an image allows 5 s, with the start
 _ANSWERS_TIMEOUT_S, _STORAGE_TIMEOUT_S = 6, 2  # for Redis and the storage together, and for the storage
 
 
@@ -43,6 +44,31 @@ def examine(settings: Settings) -> tuple[bool, str]:
         return False, f"Redis does not answer within {_ANSWERS_TIMEOUT_S} s"
     except QueueUnavailable as error:
         return False, error.explain()
+
+
+def examine_life(settings: Settings) -> tuple[bool | None, str]:
+    """Whether a worker of this container, or of this host, sends heartbeats, and what is wrong if none does.
+
+    None where Redis cannot say: in its outage nobody is to be restarted. Where something hangs for good, it
+    ends the process with 0.
+    """
+    signal.signal(signal.SIGALRM, _give_up_life)
+    signal.alarm(_LIFE_TIMEOUT_S + 1)
+    try:
+        return asyncio.run(_look_for_life(settings))
+    except TimeoutError:
+        return None, f"Redis does not answer within {_LIFE_TIMEOUT_S} s"
+    except QueueUnavailable as error:
+        return None, error.explain()
+
+
+async def _look_for_life(settings: Settings) -> tuple[bool, str]:
+    """Raises: QueueUnavailable; TimeoutError where Redis takes too long."""
+    async with asyncio.timeout(_LIFE_TIMEOUT_S), open_queue(settings) as opened:
+        workers = await opened.heartbeats.living()
+    here = [worker for worker in workers if worker.is_here and not worker.is_of_ended_process]
+    elsewhere = sum(not worker.is_here for worker in workers)
+    return bool(here), f"no worker sends heartbeats here; {elsewhere} elsewhere"
 
 
 async def _check_workers(settings: Settings) -> tuple[bool, str]:
@@ -75,3 +101,9 @@ def _give_up(_number: int, _frame: FrameType | None) -> None:
     with suppress(OSError):
         os.write(2, b"Health check failed: Redis, the storage folder or this machine took too long\n")
     os._exit(1)
+
+
+def _give_up_life(_number: int, _frame: FrameType | None) -> None:
+    with suppress(OSError):
+        os.write(1, b"unknown: Redis or this machine took too long\n")
+    os._exit(0)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -272,10 +273,42 @@ def test_without_a_port_media_health_asks_redis_and_says_how_to_be_quicker(workp
 
     assert (ready.returncode, ready.stdout) == (0, "ready: 0 events wait\n")
     assert "MEDIA_METRICS=127.0.0.1:8469" in ready.stderr
-    assert (alive.returncode, alive.stdout) == (2, "")
+    assert (alive.returncode, alive.stdout) == (0, "alive\n")
     assert "MEDIA_METRICS=127.0.0.1:8469" in alive.stderr
     assert gone.returncode == 1
     assert json.loads(gone.stdout)["reason"] == "no worker is alive here; 0 elsewhere"
+
+
+def test_without_a_port_a_worker_that_waits_for_its_catalog_lives_until_it_is_killed(
+    workplace: Workplace,
+) -> None:
+    nowhere = {"MEDIA_CATALOG_URL": "postgresql+asyncpg://media:hunter2@127.0.0.1:1/media"}
+    worker = workplace.start(ready=False, **nowhere)
+    worker.await_log("unhealthy")
+    env = workplace.env(**nowhere, MEDIA_METRICS="")
+    alive, ready = media(env, "health", "--live"), media(env, "health")
+    worker.kill()
+    killed = media(env, "health", "--live", "--json")
+
+    assert (alive.returncode, alive.stdout, ready.returncode) == (0, "alive\n", 1)
+    assert killed.returncode == 1
+    assert json.loads(killed.stdout) == {
+        "status": "unhealthy",
+        "reason": "no worker sends heartbeats here; 0 elsewhere",
+    }
+
+
+def test_without_a_port_nobody_counts_as_dead_while_redis_is_away_or_hangs(workplace: Workplace) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hanging = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        told = [
+            media(workplace.env(MEDIA_REDIS_URL=url), "health", "--live")
+            for url in ("redis://127.0.0.1:1/0", hanging)
+        ]
+
+    assert [ended.returncode for ended in told] == [0, 0]
+    assert [ended.stdout.partition(":")[0] for ended in told] == ["unknown", "unknown"]
+    assert "does not answer within 2 s" in told[1].stdout
 
 
 def test_a_wrong_setting_is_refused_by_name_alike(workplace: Workplace, tmp_path: Path) -> None:
