@@ -8,11 +8,13 @@ from typing import Any
 
 import orjson
 
-from storage.catalog.copies import CatalogCopy
+from storage.catalog.copies import ROWS, CatalogCopy
+from storage.catalog.copying import COPY
 from storage.errors import CopyDamaged
 
 MANIFEST = "manifest.json"
 _FORM = 1
+_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,29 @@ def dump_manifest(manifest: Manifest) -> bytes:
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the copy in that folder. Raises: CopyDamaged, OSError."""
+    text = (folder / MANIFEST).read_bytes()
     try:
-        said: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
-        if said["form"] != _FORM:
+        said: dict[str, Any] = orjson.loads(text)
+        if isinstance(said["form"], int) and said["form"] > _FORM:
             raise CopyDamaged(f"the copy {folder} was made by a newer version of this program")
-        return Manifest(**{name: said[name] for name in Manifest.__dataclass_fields__})
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise CopyDamaged(f"the copy {folder} is damaged: its {MANIFEST} cannot be read") from error
+        manifest = Manifest(**{name: _checked(said[name], name) for name in Manifest.__dataclass_fields__})
+        manifest.time  # noqa: B018 (it is read to see whether it is one)
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
+        raise CopyDamaged(f"the copy {folder} is damaged: its {MANIFEST} is none ({error})") from error
+    return manifest
+
+
+def _checked(value: object, name: str) -> Any:  # noqa: ANN401 (what a manifest has under that name)
+    """Raises: ValueError."""
+    kind = Manifest.__dataclass_fields__[name].type
+    if not _is_of(kind, value) or (name == "file" and value not in (COPY, ROWS)):
+        raise ValueError(f"{name} cannot be {str(value)[:_SHOWN]!r}")
+    return value
+
+
+def _is_of(kind: Any, value: object) -> bool:  # noqa: ANN401 (a type, as a field of a dataclass has it)
+    if kind == Mapping[str, int]:
+        return isinstance(value, dict) and all(_is_of(int, number) for number in value.values())
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+    return isinstance(value, kind)

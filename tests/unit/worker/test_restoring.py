@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 
 from storage.backups.folder import BackupCopy
@@ -102,3 +103,31 @@ def test_a_manifest_that_cannot_be_read_is_a_damaged_copy(tmp_path: Path, manife
     for place in (copy, tmp_path):
         with pytest.raises(CopyDamaged, match=f"the copy {copy} (is damaged|was made by a newer version)"):
             choose_copy(place, None, None)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"file": "../catalog.db"},
+        {"file": "/etc/passwd"},
+        {"file": "other.db"},
+        {"time_ms": "soon"},
+        {"time_ms": 2**62},
+        {"time_ms": -1},
+        {"bytes": True},
+        {"uploads": {"ready": "3"}},
+        {"rows": []},
+        {"entry": 5},
+        {"catalog": None},
+    ],
+)
+def test_a_manifest_with_a_wrong_value_is_named_and_hides_no_other_copy(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    good, bad = saved(tmp_path, 1), saved(tmp_path, 0).path
+    said = orjson.loads((bad / MANIFEST).read_bytes())
+    (bad / MANIFEST).write_bytes(orjson.dumps({**said, **wrong}))
+
+    with pytest.raises(CopyDamaged, match=f"the copy {bad} is damaged: its manifest.json is none"):
+        choose_copy(bad, None, None)
+    assert choose_copy(tmp_path, None, "ours") == good
