@@ -111,6 +111,10 @@ class FileCondition(Condition):
         if _is_sealed(error):
             return CatalogUnavailable(str(cause))
         fault = fault_of(cause)
+        if getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_DBMOVED:
+            return CatalogUnavailable(
+                f"the catalog {self.path} was exchanged while it was opened, as a restore does: start again"
+            )
         if fault is Fault.DAMAGED:
             damaged = CatalogDamaged(
                 f"the catalog {self.path} is damaged ({cause}): what lies there can neither be read nor "

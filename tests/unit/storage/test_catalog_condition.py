@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,6 +12,7 @@ import pytest
 
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import State
+from storage.catalog.sqlite_errors import FileCondition
 from storage.errors import CatalogUnavailable
 from tests.conftest import url_of
 from tests.support.catalogs import take, upload, upload_event
@@ -90,3 +93,19 @@ async def test_a_catalog_on_a_disk_that_is_mounted_for_reading_is_named(disk: Pa
     with pytest.raises(CatalogUnavailable, match=f"{disk}/catalog.db cannot be written"):
         async with open_catalog(url_of(disk / "catalog.db")) as catalog:
             await catalog.database.check_writable()
+
+
+def test_a_catalog_that_a_restore_exchanges_while_it_is_opened_is_to_be_opened_again(
+    migrated: Path, path: Path
+) -> None:
+    shutil.copy(migrated, path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as opened:
+        opened.execute("PRAGMA journal_mode=DELETE")  # as it is while it is replaced
+        opened.execute("SELECT count(*) FROM kv").fetchone()
+        _move_another_there(path)
+
+        with (
+            pytest.raises(CatalogUnavailable, match="exchanged while it was opened"),
+            FileCondition(path).watched(),
+        ):
+            opened.execute("PRAGMA journal_mode=WAL")
