@@ -80,6 +80,14 @@ def place(prepared: Prepared, redis_server: RedisServer, tmp_path: Path) -> Iter
     workplace.close()
 
 
+@pytest.fixture
+def rebuilt(place: Workplace) -> Workplace:
+    """A workplace whose catalog was lost: another one was made from the originals, and is in use."""
+    place.catalog.unlink()
+    assert media(place.env(), "rebuild", "--yes").returncode == 0
+    return place
+
+
 def restore(place: Workplace, *words: str, **settings: str) -> Ended:
     return media(place.env(**settings), "restore", *words)
 
@@ -237,9 +245,8 @@ def test_a_storage_whose_files_do_not_fit_is_not_taken(place: Workplace, elsewhe
     assert not (elsewhere.root / ".media-root.json").exists()
 
 
-def test_storage_and_stream_of_a_rebuilt_catalog_go_back_to_the_restored_one(place: Workplace) -> None:
-    place.catalog.unlink()
-    assert media(place.env(), "rebuild", "--yes").returncode == 0
+def test_storage_and_stream_of_a_rebuilt_catalog_go_back_to_the_restored_one(rebuilt: Workplace) -> None:
+    place = rebuilt
     refused = restore(place)
 
     assert restore(place, "--adopt-root").returncode == 0
@@ -390,6 +397,46 @@ def test_a_restore_that_is_killed_leaves_the_old_catalog_or_the_new_one(place: W
     messages = numbered(place)
     assert len({message["seq"] for message in messages}) == len(messages)
     assert list(place.home.glob("catalog.db.restoring*")) == []
+
+
+def owners(place: Workplace) -> set[str]:
+    """Whose the catalog, the storage and the stream say that they are."""
+    [row] = place.database.rows("SELECT value FROM kv WHERE name = 'id'")
+    marker = json.loads((place.root / ".media-root.json").read_text())
+    stream: Any = place.redis.get("media:uploads:catalog")
+    return {row["value"], marker["catalog"], stream.decode()}
+
+
+def test_a_restore_that_is_refused_leaves_storage_and_stream_to_the_catalog_in_use(
+    rebuilt: Workplace,
+) -> None:
+    before = owners(rebuilt)
+    with closing(sqlite3.connect(rebuilt.catalog)) as opened:
+        opened.execute("SELECT count(*) FROM uploads").fetchone()
+        refused = restore(rebuilt, "--adopt-root")
+
+    assert (refused.returncode, "is in use" in refused.stderr) == (1, True)
+    assert (owners(rebuilt), len(before)) == (before, 1)
+    burst(rebuilt)
+
+
+@pytest.mark.parametrize("step", range(1, 45))
+@pytest.mark.rotating(3)
+def test_a_restore_that_is_killed_while_it_takes_over_a_storage_is_ended_by_another(
+    rebuilt: Workplace, step: int
+) -> None:
+    killed = media({**rebuilt.env(), **dying_at(step)}, "restore", "--adopt-root")
+
+    again = restore(rebuilt, "--adopt-root")
+    settled(rebuilt)
+
+    assert killed.returncode == DIED
+    assert again.returncode == 0, again.stderr
+    assert len(owners(rebuilt)) == 1
+    assert uploads(rebuilt)[LATE[0]] == (OWN_ID, "ready", {"a": 1})
+    assert set(states(rebuilt).values()) == {"ready", "deleted"}
+    messages = numbered(rebuilt)
+    assert len({message["seq"] for message in messages}) == len(messages)
 
 
 def test_people_are_told_what_was_done_and_what_comes_next(place: Workplace) -> None:
