@@ -106,7 +106,7 @@ async def back_up_by_itself(settings: Settings, catalog: Catalog, *, since_ms: i
         return
     check_folder(settings, folder.path)
     with writes_copies(folder.path), folder.alone():
-        earlier = next((copy for copy in folder.copies() if copy.manifest.catalog == catalog.id), None)
+        earlier = _newest(folder, catalog.id, now)
         made_now = (await back_up(catalog.database, folder, None)).copy
         if earlier is not None:  # before it may be pruned; what was just made has just been read
             await _check(earlier, folder, notes, now)
@@ -139,6 +139,13 @@ async def note_failure(catalog: Catalog, error: Exception) -> None:
 
 def _log_problem(path: Path, error: OSError) -> None:
     log.warning("backup_unreadable", copy=str(path), reason=error.strerror or str(error))
+
+
+def _newest(folder: BackupFolder, catalog: str, now: int) -> BackupCopy | None:
+    """The newest copy of that catalog, without those of a clock that ran ahead. Raises: OSError."""
+    manifests = ((copy, copy.manifest) for copy in folder.copies())
+    ours = (copy for copy, said in manifests if said.catalog == catalog and said.time_ms <= now + SKEW_MS)
+    return next(ours, None)
 
 
 async def _check(copy: BackupCopy, folder: BackupFolder, notes: BackupNotes, now: int) -> None:

@@ -141,9 +141,12 @@ async def test_a_copy_that_was_just_made_stays_where_another_is_of_a_clock_that_
     for _ in range(2):
         await made(settings, catalog)
 
-    noted = await BackupNotes(catalog.database).last()
+    notes = BackupNotes(catalog.database)
+    noted, checked = await notes.last(), await notes.checked()
     assert noted is not None
     assert {copy.path.name, noted.name} <= set(names(settings))
+    assert checked is not None
+    assert checked.name != copy.path.name
 
 
 async def test_a_worker_without_the_setting_makes_none(settings: Settings, catalog: Catalog) -> None:
