@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
 
 from scripts.doctor.broker import check_redis
+from scripts.doctor.copies import check_copies
 from scripts.doctor.decoders import check_decoders, check_limits
 from scripts.doctor.rows import check_catalog
 from scripts.terminal import AsJson, output, print_json, run, safe
@@ -43,7 +44,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
     async for finding in check_catalog(settings, redis):
         yield finding
-    for finding in await check_decoders(settings):
+    for finding in (*await check_copies(settings), *await check_decoders(settings)):
         yield finding
     for finding in (
         *check_limits(settings),

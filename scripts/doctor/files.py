@@ -45,7 +45,7 @@ async def check_root(settings: Settings, catalog: Catalog | None) -> Sequence[Fi
         return await check_bucket(settings, catalog)
     root = settings.storage_root
     first_start = catalog is None or catalog.is_new
-    if shut := _find_shut("Storage root", root, root / keys.MARKER):
+    if shut := find_shut("Storage root", root, root / keys.MARKER):
         return [shut]
     if not root.exists():
         if first_start:
@@ -66,7 +66,7 @@ async def check_root(settings: Settings, catalog: Catalog | None) -> Sequence[Fi
     return [Finding("Storage root", "ok", str(root)), *await check_room(settings)]
 
 
-def _find_shut(what: str, path: Path, looked_for: Path) -> Finding | None:
+def find_shut(what: str, path: Path, looked_for: Path) -> Finding | None:
     """An error if the user may not enter `path`, so that `looked_for` below it cannot be found; else None."""
     try:
         is_there(looked_for)
@@ -93,7 +93,7 @@ async def check_room(settings: Settings) -> Sequence[Finding]:
     if is_s3(settings.storage_url):
         return await check_use(settings)
     root = settings.storage_root
-    if shut := _find_shut("Storage root", root, root / keys.MARKER):
+    if shut := find_shut("Storage root", root, root / keys.MARKER):
         return [shut]
     if not root.is_dir():
         return []
@@ -119,7 +119,7 @@ async def check_room(settings: Settings) -> Sequence[Finding]:
 
 def _check_folder(path: Path) -> Finding | None:
     what = f"Folder {path.name}/"
-    if shut := _find_shut(what, path, path):
+    if shut := find_shut(what, path, path):
         return shut
     if path.is_symlink() and not path.exists():
         advice = "Mount the disk, or point the link to the folder."

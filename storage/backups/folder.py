@@ -20,7 +20,7 @@ from storage.ownership import owner_of
 
 FILES = "files"  # the originals, beside the copies
 DAMAGED = ".damaged"  # how the name of a copy ends that was found to be
-_LOCK = ".lock"
+LOCK = ".lock"
 _LOCKING = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _UNFINISHED = ".unfinished-"
 _GOING = ".removed-"
@@ -75,7 +75,7 @@ class BackupFolder:
                 raise CopyRefused(f"{self.path.parent} is not there: is a disk not mounted?")
             self._refuse_root()
             self.path.mkdir(mode=0o700, exist_ok=True)
-            lock = os.open(self.path / _LOCK, _LOCKING, 0o600)
+            lock = os.open(self.path / LOCK, _LOCKING, 0o600)
         try:
             self._take(lock)
             with writes_copies(self.path):
