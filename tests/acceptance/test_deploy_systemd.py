@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -130,6 +131,25 @@ def test_systemd_knows_every_line_of_the_unit(host: SpareHost) -> None:
     verified = host.run("systemd-analyze verify --man=no /etc/systemd/system/media-worker.service")
 
     assert (verified.returncode, verified.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("codes", "restarts"), [("0", False), ("1 0", False), ("1 1", True)])
+def test_a_worker_that_hangs_twice_in_a_row_is_restarted_by_a_timer(
+    host: SpareHost, codes: str, restarts: bool
+) -> None:
+    """The worker's answers, the wait between them and the restart are those of programs of the test."""
+    unit = "/etc/systemd/system/media-worker-alive"
+    line = settings_of(str(DEPLOY / "systemd/media-worker-alive.service"))
+    [command] = [value for name, value in line if name == "ExecStart"]
+    answers = f'left="{codes}"; media() {{ now=${{left%% *}}; left=${{left#* }}; return $now; }}'
+    stubs = f"{answers}; sleep() {{ :; }}; systemctl() {{ echo $*; }}"
+    verified = host.run(
+        f"systemctl() {{ :; }}\n{SNIPPETS['systemd-alive']}\nsystemd-analyze verify --man=no {unit}.timer"
+    )
+    ran = host.run(f"{stubs}\n{shlex.split(command)[2]}")
+
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert (ran.returncode, ran.stdout) == (0, "try-restart media-worker.service\n" if restarts else "")
 
 
 def test_doctor_finds_nothing_to_mend_and_the_settings_by_itself(host: SpareHost) -> None:

@@ -25,10 +25,10 @@ scrape_configs:
 """
 
 
-def program(name: str) -> str:
-    """Where `prometheus` or `promtool` is; skips where it is absent and nobody could install it."""
+def program(name: str, package: str = "prometheus") -> str:
+    """Where a program of that Debian package is; skips where it is absent and nobody could install it."""
     found = shutil.which(name)
-    return found or package_missing(f"no {name}: apt-get install prometheus")
+    return found or package_missing(f"no {name}: apt-get install {package}")
 
 
 class PrometheusServer:

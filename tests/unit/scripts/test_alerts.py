@@ -51,6 +51,22 @@ def test_alerts_and_panels_need_nothing_that_the_unit_of_systemd_hides_from_a_wo
     assert [lack for query in queries for lack in asked_in_vain(query, served)] == []
 
 
+@pytest.mark.parametrize(("severity", "receiver"), [("critical", "night"), ("warning", "morning")])
+def test_the_example_of_alertmanager_calls_at_night_for_what_is_critical_alone(
+    severity: str, receiver: str
+) -> None:
+    amtool, example = (
+        program("amtool", "prometheus-alertmanager"),
+        f"{FOLDER.parent}/alertmanager/example.yml",
+    )
+    routing = [amtool, "config", "routes", "test", f"--config.file={example}", f"severity={severity}"]
+    checked = subprocess.run([amtool, "check-config", example], capture_output=True, text=True)
+    routed = subprocess.run(routing, capture_output=True, text=True)
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert routed.stdout.strip() == receiver
+
+
 def test_every_alert_is_tried_where_it_fires_and_where_it_does_not() -> None:
     fires, silent = set(), set()
     for test in TESTS:

@@ -3,13 +3,17 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from scripts.dashboards import COMMAND, PAGES, Graph, file_of, page
+from tests.support.deployment import SNIPPETS
 from tests.support.exposed import asked_in_vain
 from tests.support.promql import selected
+from tests.support.spare_host import SpareHost
 from worker.metrics import WorkerMetrics
 from worker.series import SERIES
 
@@ -60,6 +64,20 @@ def test_every_series_of_a_panel_is_of_the_job_that_was_chosen(title: str) -> No
         selectors = re.findall(r"\b(?:media|process)_\w+(\{.*?\})?", query)
         assert all('job=~"$job"' in selector for selector in selectors), query
         assert "[$__rate_interval]" in query or "rate(" not in query
+
+
+def test_grafana_finds_all_pages_where_the_page_of_deployment_has_them_installed(tmp_path: Path) -> None:
+    host = SpareHost(tmp_path, places=("/etc", "/var/lib"))
+    done = host.run(SNIPPETS["grafana"])
+    assert done.returncode == 0, done.stderr
+    told = host.changed("/etc/grafana/provisioning/dashboards/media-worker.yml").read_text("utf-8")
+    [provider] = yaml.safe_load(told)["providers"]
+    folder = host.changed(provider["options"]["path"])
+
+    assert provider["type"] == "file"
+    assert {file.stem: file.read_text("utf-8") for file in folder.iterdir()} == {
+        name: file_of(name).read_text("utf-8") for name in PAGES
+    }
 
 
 def test_every_series_is_in_a_panel() -> None:
