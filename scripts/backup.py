@@ -16,10 +16,17 @@ from storage.backups.keep import Keep
 from storage.catalog.database import Database, open_to_read
 from storage.errors import CopyRefused
 from storage.keys import shown
-from worker.backups import Backup, back_up, back_up_originals, check_folder, is_expected_in
+from worker.backups import (
+    Backup,
+    back_up,
+    back_up_originals,
+    check_folder,
+    compare_originals,
+    is_expected_in,
+)
 from worker.settings import Settings
 
-_SHOWN = 20  # originals that could not be copied
+_SHOWN = 20  # originals that could not be copied, or differ from what the catalog says
 
 
 def command(
@@ -35,7 +42,8 @@ def command(
     """Copy the catalog into a folder of its own inside DIR, and check the copy. Workers go on meanwhile.
 
     With --files originals that DIR lacks are added to DIR/files: as hard links where both are on one file
-    system. None is ever removed there. Run by root it works as the owner of DIR.
+    system. What they replace there is kept in DIR/replaced. Those that do not
+    fit the catalog are named. Run by root it works as the owner of DIR.
     """
 
     async def body(settings: Settings) -> int:
@@ -43,20 +51,26 @@ def command(
         kept = _keep(keep)
         become_owner_of(place)
         into = BackupFolder(place, _print_problem)
-        added, refused = Counter[str](), dict[str, str]()
+        added, refused, differing = Counter[str](), dict[str, str](), dict[str, str]()
         async with open_to_read(settings.catalog) as database:
             with into.alone():
                 made = await back_up(database, into, kept, noted=is_expected_in(settings, place))
                 if files:
                     await _add_originals(settings, database, into, added, refused)
+                    await _compare_originals(settings, database, into, differing)
         if as_json:
-            originals = {"added": added["copied"], "bytes": added["bytes"], "refused": refused}
+            originals = {
+                "added": added["copied"],
+                "bytes": added["bytes"],
+                "refused": refused,
+                "differing": differing,
+            }
             _print_json(made, originals if files else None)
         else:
             _report(made)
             if files:
-                _report_originals(added, refused)
-        return 1 if refused else 0
+                _report_originals(added, refused, differing)
+        return 1 if refused or differing else 0
 
     run(body)
 
@@ -94,6 +108,14 @@ async def _add_originals(
                 progress.advance(step.copied + step.same)
 
 
+async def _compare_originals(
+    settings: Settings, database: Database, into: BackupFolder, differing: dict[str, str]
+) -> None:
+    async with aclosing(compare_originals(settings, database, into)) as pages:
+        async for page in pages:
+            differing |= page
+
+
 def _print_json(made: Backup, originals: object) -> None:
     manifest = made.copy.manifest
     document = {
@@ -119,13 +141,20 @@ def _report(made: Backup) -> None:
         output.print(f"Removed: {', '.join(map(safe, made.pruned))}.")
 
 
-def _report_originals(added: Counter[str], refused: dict[str, str]) -> None:
+def _report_originals(added: Counter[str], refused: dict[str, str], differing: dict[str, str]) -> None:
     new = f"{counted(added['copied'], 'original')}, {size(added['bytes'])}"
     output.print(f"Added {new}; {added['same']} were there.")
     for key, reason in list(refused.items())[:_SHOWN]:
         print_error(f"{shown(key)}: {reason}")
     if refused:
         print_error(f"{counted(len(refused), 'original')} could not be copied.")
+    for key, reason in list(differing.items())[:_SHOWN]:
+        print_error(f"{shown(key)}: {reason}")
+    if differing:
+        print_error(
+            f"{counted(len(differing), 'original')} of ready uploads are gone, or of another size: bring "
+            "them back, or announce those again that an app has replaced."
+        )
 
 
 if __name__ == "__main__":

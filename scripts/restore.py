@@ -60,7 +60,7 @@ def command(
             print_json(outlook.document())
         else:
             outlook.report()
-        return 1 if done.refused else 0
+        return 1 if done.refused or done.differing else 0
 
     run(body)
 
@@ -129,10 +129,10 @@ class Outlook:
     drift: DriftReport
 
     def document(self) -> dict[str, Any]:
-        names = ("seq", "deleted", "announced", "adopted", "originals", "root_adopted", "aside", "refused")
+        names = ("seq", "deleted", "announced", "adopted", "originals", "root_adopted", "aside")
         return {
             **_identity(self.done.copy),
-            **{name: getattr(self.done, name) for name in names},
+            **{name: getattr(self.done, name) for name in (*names, "refused", "differing")},
             "drift": self.drift,
             "breaker": self.breaker,
             "next": self.next_steps(),
@@ -179,6 +179,10 @@ class Outlook:
         )
         for key, reason in list(done.refused.items())[:_SHOWN]:
             print_error(f"{shown(key)} was not brought back: {reason}")
+        for key, reason in list(done.differing.items())[:_SHOWN]:
+            print_error(f"{shown(key)} was brought back as another one: {reason}")
+        if done.differing:
+            print_error(f"{counted(len(done.differing), 'original')} differ from what the copy has of them.")
         print_drift(self.drift)
         output.print("[bold]Next[/bold]")
         for step in self.next_steps():

@@ -1,25 +1,28 @@
 """Backups as a worker and a command make them: a copy of the catalog, its note, and what goes for it."""
 
 import time
-from collections.abc import AsyncGenerator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import structlog
 
+from storage.backups.comparing import find_differing
 from storage.backups.folder import BackupCopy, BackupFolder
 from storage.backups.keep import Keep
 from storage.backups.making import check_copy, make_copy
 from storage.backups.originals import add_originals
 from storage.backups.places import check_apart
+from storage.backups.versions import open_versions
 from storage.blobs.copying import CopyStep
 from storage.blobs.opening import open_blobs
 from storage.catalog.backup_notes import BackupChecked, BackupFailed, BackupMade, BackupNotes
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.database import Database, identity, open_to_read, pending_migration
 from storage.catalog.opening import Catalog
+from storage.catalog.sources import Sources
 from storage.errors import CopyBusy, CopyDamaged, NoCatalog, StorageError, writes_copies
 from worker.settings import Settings
 
@@ -176,5 +179,21 @@ async def back_up_originals(
     catalog = (await identity(database))[0]
     async with open_blobs(settings.storage_url, create=False) as blobs:
         await blobs.bind(catalog, catalog_is_new=False)
-        async for step in add_originals(blobs, folder.path, catalog):
+        async for step in add_originals(blobs, folder.path, catalog, database.now_ms):
             yield step
+
+
+async def compare_originals(
+    settings: Settings, database: Database, folder: BackupFolder
+) -> AsyncGenerator[Mapping[str, str], None]:
+    """Say what is wrong with originals of ready uploads that are gone, or have another size; page by page.
+
+    Raises: BlobsUnavailable, RootMismatch, CatalogUnavailable.
+    """
+    async with (
+        open_blobs(settings.storage_url, create=False) as blobs,
+        open_versions(folder.path) as versions,
+        aclosing(find_differing(Sources(database), blobs, versions, database.now_ms())) as found,
+    ):
+        async for page in found:
+            yield page

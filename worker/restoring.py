@@ -17,6 +17,7 @@ from storage.backups.folder import FILES, BackupCopy, BackupFolder
 from storage.backups.manifest import MANIFEST, read_manifest
 from storage.backups.restoring import CatalogRestore, Replacement
 from storage.backups.returning import fits, give_back
+from storage.backups.versions import Versions, open_versions
 from storage.blobs import Existence, Storage
 from storage.blobs.opening import open_blobs
 from storage.blobs.owners import check_owner
@@ -54,6 +55,7 @@ class Restored:
     adopted: int = 0
     root_adopted: bool = False
     aside: str | None = None
+    differing: dict[str, str] = field(default_factory=dict)  # were brought back with another size
     refused: dict[str, str] = field(default_factory=dict)
 
 
@@ -176,7 +178,7 @@ class Restore:
         self._queue = queue
         self._adopt_root = adopt_root
         self._catalog_id = copy.manifest.catalog
-        self._files = copy.path.parent / FILES
+        self._folder = copy.path.parent
         self._catalog = CatalogRestore(settings.catalog, copy)
         self.done = Restored(copy)
 
@@ -269,11 +271,11 @@ class Restore:
             check_owner(owner, self._catalog_id, self._settings.storage)
 
     @asynccontextmanager
-    async def _files_of_backup(self) -> AsyncIterator[Storage | None]:
-        if not self._files.is_dir():
+    async def _files_of_backup(self) -> AsyncIterator[Versions | None]:
+        if not (self._folder / FILES).is_dir():
             yield None
             return
-        async with open_blobs(f"file:{self._files}", create=False) as files:
+        async with open_versions(self._folder) as files:
             yield files
 
     async def _raise_seq(self, catalog: Catalog, known: Known) -> None:
@@ -304,13 +306,14 @@ class Restore:
         self,
         catalog: Catalog,
         blobs: Storage,
-        files: Storage,
+        files: Versions,
         gone: frozenset[str],
         seen: Callable[[str, int], object],
     ) -> None:
         async with aclosing(give_back(catalog, blobs, files, gone, self.done.copy.manifest.time_ms)) as steps:
             async for step in steps:
                 self.done.originals += step.copied
+                self.done.differing |= step.differing
                 self.done.refused |= step.refused
                 seen("originals", step.copied + step.same)
 

@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
+from storage.backups.versions import Version, Versions
 from storage.blobs import BlobInfo, Existence, Storage
-from storage.blobs.copying import CopyStep
+from storage.blobs.owners import backed_up
 from storage.catalog.opening import Catalog
 from storage.catalog.sources import Announced
 from storage.errors import (
@@ -15,31 +17,75 @@ from storage.errors import (
     StorageError,
     StorageFull,
 )
-from storage.keys import UPLOADS
+from storage.keys import UPLOADS, shown
 from storage.tasks import together
 
 _PAGE = 500
 _AT_ONCE = 8  # originals that are copied at the same time
 _SAMPLE = 1000  # originals that are looked for in a storage that says not whose it is
+_NAMED = 5
 _LEAST_THERE, _MOST_OTHERS = 0.5, 0.05
 
 
-async def fits(catalog: Catalog, blobs: Storage, files: Storage | None, place: str) -> None:
-    """Raises: RootMismatch where the files there, or beside the copy, are not those of this catalog."""
+@dataclass(frozen=True)
+class ReturnStep:
+    """What became of a page of originals.
+
+    `differing` were brought back, and are not as the catalog has them; `refused` says of others why they
+    could not be.
+    """
+
+    copied: int
+    same: int
+    differing: Mapping[str, str]
+    refused: Mapping[str, str]
+
+
+async def fits(catalog: Catalog, blobs: Storage, versions: Versions | None, place: str) -> None:
+    """Raises: RootMismatch where the files there, or beside the copy, are not those of this catalog.
+
+    What the backup of this catalog has of another size speaks against no storage: apps replace originals.
+    """
     totals = await catalog.reports.totals()
     stride = max(1, totals.count("original").count // _SAMPLE)
-    there = other = looked = 0
+    is_ours = versions is not None and await versions.files.catalog_id() == backed_up(catalog.id)
+    looked = there = other = stored = 0
+    differing: list[str] = []
     async for group in _groups(catalog, stride):
         sizes = {one.key: one.bytes for one in group}
-        found = await _found(list(sizes), blobs, files)
+        found = {
+            key: one.bytes
+            for key, one in (await blobs.stat(list(sizes))).items()
+            if isinstance(one, BlobInfo)
+        }
+        kept = await _kept({key: size for key, size in sizes.items() if key not in found}, versions)
+        differing += [key for key, size in kept.items() if size != sizes[key]]
         looked += len(sizes)
-        there += sum(found[key] == size for key, size in sizes.items())
-        other += sum(found[key] not in (None, size) for key, size in sizes.items())
-    if looked and (there < _LEAST_THERE * looked or other > _MOST_OTHERS * looked):
-        raise RootMismatch(
-            f"The files of {place} do not fit the copy: of {looked} originals that were looked for there and "
-            f"in the backup {there} are there, and {other} of another size. Is MEDIA_STORAGE_URL right?"
+        stored += len(found)
+        there += sum(size == sizes[key] or (is_ours and key in kept) for key, size in (found | kept).items())
+        other += sum(
+            size != sizes[key] and not (is_ours and key in kept) for key, size in (found | kept).items()
         )
+    if not looked or (there >= _LEAST_THERE * looked and other <= _MOST_OTHERS * looked):
+        return
+    seen = f"of {looked} originals that were looked for there and in the backup {there} are there"
+    if stored or not differing:
+        raise RootMismatch(
+            f"The files of {place} do not fit the copy: {seen}, and {other} of another size. "
+            "Is MEDIA_STORAGE_URL right?"
+        )
+    raise RootMismatch(
+        f"The originals of the backup do not fit the copy: {seen}, and the backup has {len(differing)} of "
+        f"another size: {', '.join(map(shown, differing[:_NAMED]))}."
+    )
+
+
+async def _kept(sizes: Mapping[str, int], versions: Versions | None) -> dict[str, int]:
+    """The bytes of each of these that the backup has, as it has them."""
+    if versions is None:
+        return {}
+    chosen = await versions.choose({key: size.__eq__ for key, size in sizes.items()})
+    return {key: version.bytes for key, version in chosen.items() if version is not None}
 
 
 async def _groups(catalog: Catalog, stride: int) -> AsyncIterator[Sequence[Announced]]:
@@ -59,67 +105,80 @@ async def _groups(catalog: Catalog, stride: int) -> AsyncIterator[Sequence[Annou
         yield group
 
 
-async def _found(keys: Sequence[str], blobs: Storage, files: Storage | None) -> Mapping[str, int | None]:
-    """The size of what lies under each key, in the storage or else in the backup."""
-    found = dict(await blobs.stat(keys))
-    if files is not None:
-        found |= await files.stat([key for key in keys if not isinstance(found[key], BlobInfo)])
-    return {key: info.bytes if isinstance(info, BlobInfo) else None for key, info in found.items()}
-
-
 async def give_back(
-    catalog: Catalog, blobs: Storage, files: Storage, gone: frozenset[str], made_ms: int
-) -> AsyncGenerator[CopyStep, None]:
+    catalog: Catalog, blobs: Storage, versions: Versions, gone: frozenset[str], made_ms: int
+) -> AsyncGenerator[ReturnStep, None]:
     """Give the storage each original that it lacks and the catalog needs; yields step by step.
 
-    Also those that the catalog does not know, if they were written after it was copied at `made_ms`; none of
-    those that are `gone`. Nothing is replaced.
+    Of each it gets the newest version that fits the catalog, or else the newest. Also those that the catalog
+    does not know, if they were written after it was copied at `made_ms`; none of those that are `gone`.
+    Nothing is replaced.
 
     Raises: StorageFull, RootMismatch, BlobsUnavailable.
     """
     page: list[str] = []
-    async with aclosing(files.list(UPLOADS)) as pages:
+    async with aclosing(versions.files.list(UPLOADS)) as pages:
         async for found in pages:
             page += found
             while len(page) >= _PAGE:
-                yield await _give_back(catalog, blobs, files, page[:_PAGE], gone, made_ms)
+                yield await _give_back(catalog, blobs, versions, page[:_PAGE], gone, made_ms)
                 page = page[_PAGE:]
     if page:
-        yield await _give_back(catalog, blobs, files, page, gone, made_ms)
+        yield await _give_back(catalog, blobs, versions, page, gone, made_ms)
 
 
 async def _give_back(
-    catalog: Catalog, blobs: Storage, files: Storage, keys: Sequence[str], gone: frozenset[str], made_ms: int
-) -> CopyStep:
+    catalog: Catalog,
+    blobs: Storage,
+    versions: Versions,
+    keys: Sequence[str],
+    gone: frozenset[str],
+    made_ms: int,
+) -> ReturnStep:
     there = await blobs.stat(keys)
     missing = [key for key in keys if there[key] is Existence.MISSING and key not in gone]
     known, needed = await catalog.sources.known(missing), await catalog.sources.needed(missing)
-    kept = await files.stat([key for key in missing if key in needed or key not in known])
-    wanted = [key for key, info in kept.items() if key in needed or _is_newer(info, made_ms)]
-    sizes: dict[str, int] = {}
-    refused: dict[str, str] = {}
+    expected = await catalog.sources.expected(needed)
+    kept = await versions.choose(
+        {
+            key: expected[key].fits if key in expected else _any_size
+            for key in missing
+            if key in needed or key not in known
+        }
+    )
+    refused = {
+        key: "it cannot be read in the backup" for key, one in kept.items() if one is None and key in needed
+    }
+    wanted = [
+        (key, version)
+        for key, version in kept.items()
+        if version is not None and (key in needed or version.written_ns > made_ms * 1_000_000)
+    ]
+    copied = 0
+    differing: dict[str, str] = {}
     for start in range(0, len(wanted), _AT_ONCE):
         group = wanted[start : start + _AT_ONCE]
-        for key, done in zip(
-            group, await together(*(_copy(key, blobs, files) for key in group)), strict=True
-        ):
-            if isinstance(done, int):
-                sizes[key] = done
-            else:
+        copies = await together(*(_copy(key, blobs, version) for key, version in group))
+        for (key, _), done in zip(group, copies, strict=True):
+            if not isinstance(done, int):
                 refused[key] = str(done)
-    return CopyStep(
-        UPLOADS, keys[-1], len(sizes), sum(sizes.values()), len(keys) - len(missing), refused=refused
-    )
+                continue
+            copied += 1
+            if key in expected and not expected[key].fits(done):
+                differing[key] = (
+                    f"the backup has it with {done} bytes, and its upload has {expected[key].size}"
+                )
+    return ReturnStep(copied, len(keys) - len(missing), differing, refused)
 
 
-def _is_newer(info: BlobInfo | Existence, made_ms: int) -> bool:
-    return isinstance(info, BlobInfo) and info.written_ns > made_ms * 1_000_000
+def _any_size(_: int) -> bool:
+    return True
 
 
-async def _copy(key: str, blobs: Storage, files: Storage) -> int | StorageError:
+async def _copy(key: str, blobs: Storage, version: Version) -> int | StorageError:
     """Copy one original; returns its bytes, or why it was not copied. Raises: StorageFull, RootMismatch."""
     try:
-        async with aclosing(files.read(key)) as parts:
+        async with aclosing(version.blobs.read(version.key)) as parts:
             return await blobs.put(key, parts)
     except (StorageFull, RootMismatch):
         raise

@@ -10,7 +10,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -129,6 +129,7 @@ class BlobCopy:
 
     Only blobs of `areas` are copied, and unless it is `noted` what the copy has written, nobody can tell that
     later. `link` gives the target a blob without copying it; it returns None where it cannot.
+    What the target has under a key is replaced inside `replacing`.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class BlobCopy:
         areas: Sequence[str] = _AREAS,
         noted: bool = True,
         link: Callable[[str], Awaitable[int | None]] | None = None,
+        replacing: Callable[[str], AbstractAsyncContextManager[object]] = nullcontext,
     ) -> None:
         self._source = source
         self._target = target
@@ -154,6 +156,7 @@ class BlobCopy:
         self._areas = areas
         self._noted = noted
         self._link = link
+        self._replacing = replacing
 
     async def copy(
         self, area: str = "", after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
@@ -231,10 +234,11 @@ class BlobCopy:
     async def _copy_one(self, key: str) -> int | StorageError:
         """Copy one blob; returns its bytes, or why it was not copied."""
         try:
-            if self._link is not None and (size := await self._link(key)) is not None:
-                return size
-            async with aclosing(self._source.read(key)) as parts:
-                return await self._target.put(key, parts)
+            async with self._replacing(key):
+                if self._link is not None and (size := await self._link(key)) is not None:
+                    return size
+                async with aclosing(self._source.read(key)) as parts:
+                    return await self._target.put(key, parts)
         except (StorageFull, VolumeMissing):
             raise
         except (BlobNotFound, BlobRefused, KeyRefused, *_PASSING) as error:

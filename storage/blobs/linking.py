@@ -19,15 +19,16 @@ def remove_unfinished(target: Root) -> None:
             os.unlink(name, dir_fd=target.fd)
 
 
-def link_file(source: Root, target: Root, key: str) -> int | None:
-    """Let `target` have the file of `source` under `key`; what is there is replaced at once.
+def link_file(source: Root, target: Root, key: str, to: str) -> int | None:
+    """Let `target` have the file of `source` under `key` as `to`; what is there is replaced at once.
 
     Returns its bytes; None where it cannot be linked (another file system, another user's file).
 
     Raises: FileNotFoundError, BlobsUnavailable, RootMismatch.
     """
     *folders, name = keys.segments(key)
-    with source.folder(folders) as there, target.folder(folders, create=True) as here:
+    *to_folders, to_name = keys.segments(to)
+    with source.folder(folders) as there, target.folder(to_folders, create=True) as here:
         real = spelled(there, name, key)
         status = os.stat(real, dir_fd=there, follow_symlinks=False)
         if not stat.S_ISREG(status.st_mode):
@@ -39,7 +40,7 @@ def link_file(source: Root, target: Root, key: str) -> int | None:
             raise
         except OSError:
             return None
-        os.rename(aside, name, src_dir_fd=target.fd, dst_dir_fd=here)
+        os.rename(aside, to_name, src_dir_fd=target.fd, dst_dir_fd=here)
         with suppress(FileNotFoundError):  # a rename does nothing where both are one file already
             os.unlink(aside, dir_fd=target.fd)
         sync_folder(here)

@@ -1,11 +1,11 @@
 """Blobs as files below one folder: nothing outside it, whatever the key or a link below it says."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from storage import keys
 from storage.blobs import BlobInfo, Existence, Source, Space, stat_listed
@@ -27,6 +27,11 @@ _KEYS_A_PAGE = 5000
 _PART = 1024 * 1024  # bytes that are read at once
 _PROBE_BYTES = 64 * 1024
 _PROBE = f"{keys.VARIANTS}/{keys.HIDDEN}probe"
+
+
+class Linker(Protocol):
+    async def __call__(self, key: str, to: str | None = None) -> int | None:
+        """Link the file under `key` as `to`; returns its bytes, None where it cannot be linked."""
 
 
 class LocalBlobs:
@@ -78,15 +83,15 @@ class LocalBlobs:
     async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
         await _call(self._writer.store, contents)
 
-    def linker(self, source: "LocalBlobs") -> Callable[[str], Awaitable[int | None]]:
-        """What gives this storage the file of `source` under a key by a hard link, as `link_file` says.
+    def linker(self, source: "LocalBlobs") -> "Linker":
+        """What gives this storage the file of `source` under a key, or here as `to`, as `link_file` says.
 
         Only one process may have such a thing for this storage at a time.
         """
         remove_unfinished(self._root)
 
-        async def link(key: str) -> int | None:
-            return await _call(_link, key, source._root, self._root)
+        async def link(key: str, to: str | None = None) -> int | None:
+            return await _call(_link, key, source._root, self._root, to or key)
 
         return link
 
@@ -220,8 +225,8 @@ async def open_local(root: Path, *, create: bool, private: bool = False) -> Asyn
         blobs.close()
 
 
-def _link(key: str, source: Root, target: Root) -> int | None:
-    return link_file(source, target, key)
+def _link(key: str, source: Root, target: Root, to: str) -> int | None:
+    return link_file(source, target, key, to)
 
 
 def _read(_key: str, fd: int) -> bytes:

@@ -1,9 +1,10 @@
 """The originals that uploads have, by key."""
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import Select, case, func, select
 
 from storage.catalog.database import Database
 from storage.catalog.paging import pages
@@ -21,6 +22,28 @@ class Announced:
     key: str
     needed: bool
     bytes: int
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What ready uploads say of an original: its bytes, and when their rows last changed.
+
+    Uploads of one original that were made of different contents of it differ: it has `least` to `most` bytes.
+    """
+
+    key: str
+    least: int
+    most: int
+    changed_ms: int
+
+    def fits(self, size: int) -> bool:
+        """Whether an original of that size may be the one."""
+        return self.least <= size <= self.most
+
+    @property
+    def size(self) -> str:
+        """Its bytes, for people."""
+        return str(self.least) if self.least == self.most else f"{self.least} to {self.most}"
 
 
 class Sources:
@@ -72,7 +95,29 @@ class Sources:
                 yield Announced(key, bool(needed), size)
             if len(found) < _PAGE:
                 return
-            after = found[-1][0]
+            after = found[-1].source
+
+    async def expected(self, sources: Iterable[str]) -> Mapping[str, Expected]:
+        """What is expected of those of `sources` whose uploads are all ready, but for deleted ones."""
+        found: dict[str, Expected] = {}
+        async with self._database.reading() as connection:
+            for page in pages(list(sources)):
+                rows = (await connection.execute(_expected().where(uploads.c.source.in_(page)))).all()
+                found |= {row[0]: Expected(*row) for row in rows}
+        return found
+
+    async def all_expected(self) -> AsyncGenerator[Expected, None]:
+        """The same of all originals, in order of key."""
+        after = ""
+        while True:
+            query = _expected().where(uploads.c.source > after).order_by(uploads.c.source).limit(_PAGE)
+            async with self._database.reading() as connection:
+                found = (await connection.execute(query)).all()
+            for row in found:
+                yield Expected(*row)
+            if len(found) < _PAGE:
+                return
+            after = found[-1].source
 
     async def newest(self) -> int:
         """The number of the newest upload, 0 where there is none."""
@@ -80,3 +125,18 @@ class Sources:
             last = select(func.coalesce(func.max(uploads.c.number), 0))
             newest: int = (await connection.execute(last)).scalar_one()
         return newest
+
+
+def _expected() -> Select[Any]:
+    return (
+        select(
+            uploads.c.source,
+            func.min(uploads.c.bytes),
+            func.max(uploads.c.bytes),
+            func.max(uploads.c.changed_ms),
+        )
+        .where(_ALIVE, uploads.c.source.is_not(None))
+        .group_by(uploads.c.source)
+        .having(func.max(case((uploads.c.state == State.READY, 0), else_=1)) == 0)
+        .having(func.count(uploads.c.bytes) == func.count())
+    )

@@ -1,5 +1,6 @@
 """`media backup`: the catalog is copied while workers go on, and new originals are added."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -72,15 +73,77 @@ def test_originals_are_added_once_and_again_after_they_were_replaced(place: Work
     assert (place.root / LATER).samefile(place.home / "backup/files" / LATER)  # no byte was copied
 
 
-def test_an_original_that_is_gone_stays_in_the_backup(place: Workplace) -> None:
+def replaced(place: Workplace) -> dict[str, list[bytes]]:
+    """The earlier versions in the backup, by original."""
+    root = place.home / "backup/replaced"
+    found: dict[str, list[bytes]] = {}
+    for path in sorted(root.glob("uploads/*/*/*")):
+        found.setdefault(str(path.parent.relative_to(root)), []).append(path.read_bytes())
+    return found
+
+
+def test_an_original_that_is_gone_stays_in_the_backup_and_is_named(place: Workplace) -> None:
     backup(place, "--files")
     (place.root / SOURCES[0]).unlink()
 
     ended = backup(place, "--files")
 
-    assert ended.returncode == 0, ended.stderr
+    said = " ".join(ended.stderr.split())
+    assert ended.returncode == 1
+    assert f"{SOURCES[0]}: it is gone, and its ready upload has" in said
+    assert "1 original of ready uploads are gone" in said
     assert sorted(originals(place)) == SOURCES
     assert "Added 0 originals" in ended.stdout
+
+
+def test_what_replaces_an_original_in_the_backup_leaves_the_earlier_ones_there(place: Workplace) -> None:
+    backup(place, "--files")
+    for content in (b"first", b"second", b"second"):  # the last one is another file with the same bytes
+        place.put(SOURCES[0], content)
+        backup(place, "--files")
+
+    assert originals(place)[SOURCES[0]] == b"second"
+    assert replaced(place) == {SOURCES[0]: [pictures.small(0), b"first"]}
+
+
+@pytest.mark.parametrize("left", [0, 100])
+def test_an_original_that_was_torn_is_named_and_its_good_version_kept(place: Workplace, left: int) -> None:
+    backup(place, "--files")
+    place.put(SOURCES[0], pictures.small(0)[:left])
+
+    ended = backup(place, "--files", "--json")
+
+    differing = json.loads(ended.stdout)["originals"]["differing"]
+    assert (ended.returncode, list(differing)) == (1, [SOURCES[0]])
+    assert f"it has {left} bytes" in differing[SOURCES[0]]
+    assert f"the backup has it in {place.home}/backup/replaced/{SOURCES[0]}/" in differing[SOURCES[0]]
+    assert replaced(place) == {SOURCES[0]: [pictures.small(0)]}
+    assert len(copies(place)) == 2
+
+
+def test_an_original_whose_event_may_still_wait_is_no_fault(place: Workplace) -> None:
+    backup(place, "--files")
+    place.put(SOURCES[0], pictures.small(50) + b"another size")
+
+    ended = backup(place, "--files")
+    place.settings |= ahead_by(3600)
+    later = backup(place, "--files")
+
+    assert (ended.returncode, later.returncode) == (0, 1), ended.stderr
+    assert "its ready upload has" in " ".join(later.stderr.split())
+
+
+def test_an_original_whose_upload_has_failed_or_was_deleted_is_no_fault(place: Workplace) -> None:
+    place.settings |= {"MEDIA_DELETE_ORIGINALS": "1"}
+    place.send({"source": place.put(SOURCES[0], b"")})
+    [row] = place.database.rows(f"SELECT id FROM uploads WHERE source = '{SOURCES[1]}'")
+    place.send({"delete": row["id"], "original": True})
+    assert place.run("media", "--burst").returncode == 0
+
+    ended = backup(place, "--files")
+
+    assert not (place.root / SOURCES[1]).exists()
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_older_copies_go_where_it_is_asked(place: Workplace) -> None:
@@ -161,6 +224,7 @@ def test_originals_of_a_bucket_are_added(
 
     assert (first["originals"]["added"], second["originals"]["refused"]) == (3, {})
     assert originals(place) == {source: pictures.small(n) for n, source in enumerate(SOURCES)}
+    assert replaced(place) == {}  # though those that are new are copied twice
 
 
 def test_of_two_workers_one_makes_the_copy_of_a_tick(place: Workplace) -> None:

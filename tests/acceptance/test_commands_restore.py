@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -231,6 +232,59 @@ def test_everything_that_was_ready_is_ready_on_another_machine(
     )
     assert variants(elsewhere) == keys
     assert {str(path.relative_to(elsewhere.root)) for path in elsewhere.root.glob("variants/*/*/*")} == keys
+
+
+def empty(place: Workplace) -> Workplace:
+    """Without originals and catalog, as on a new disk."""
+    place.root.mkdir(parents=True)
+    return place
+
+
+def test_the_version_that_fits_the_copy_comes_back(place: Workplace, elsewhere: Workplace) -> None:
+    good = (place.root / EARLY[1]).read_bytes()
+    for content in (b"", pictures.small(60) + b"of another size"):
+        place.put(EARLY[1], content)
+        media(place.env(), "backup", place.home / "backup", "--files")
+    oldest = BackupFolder(place.home / "backup").copies()[-1]
+    moment = oldest.manifest.time + timedelta(milliseconds=1)
+
+    done = document(restore(empty(elsewhere), "--adopt-root", "--at", moment.isoformat(), "--json"))
+
+    assert (done["copy"], done["originals"], done["differing"]) == (str(oldest.path), 5, {})
+    assert (elsewhere.root / EARLY[1]).read_bytes() == good
+
+
+def test_an_original_of_which_the_backup_has_another_alone_comes_back_and_is_named(
+    place: Workplace, elsewhere: Workplace
+) -> None:
+    for number, source in enumerate(EARLY):
+        (place.home / "backup/files" / source).unlink()
+        (place.home / "backup/files" / source).write_bytes(pictures.small(60 + number) + b"of another size")
+
+    ended = restore(empty(elsewhere), "--adopt-root")
+
+    said = " ".join(ended.stderr.split())
+    assert ended.returncode == 1
+    assert f"{EARLY[0]} was brought back as another one: the backup has it with" in said
+    assert "3 originals differ from what the copy has of them" in said
+    assert "MEDIA_STORAGE_URL" not in said
+    assert states(elsewhere) == dict.fromkeys(EARLY, "ready")
+
+
+def test_a_backup_with_unknown_originals_that_do_not_fit_is_named(
+    place: Workplace, elsewhere: Workplace
+) -> None:
+    for source in EARLY:
+        (place.home / "backup/files" / source).write_bytes(b"of another size")
+    (place.home / "backup/files/.media-root.json").unlink()
+
+    ended = restore(empty(elsewhere), "--adopt-root")
+
+    said = " ".join(ended.stderr.split())
+    assert ended.returncode == 1
+    assert "The originals of the backup do not fit the copy: of 3 originals" in said
+    assert f"3 of another size: {EARLY[0]}, " in said
+    assert not elsewhere.catalog.exists()
 
 
 def test_a_storage_whose_files_do_not_fit_is_not_taken(place: Workplace, elsewhere: Workplace) -> None:
