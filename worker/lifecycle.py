@@ -50,7 +50,8 @@ async def start_up(ctx: Context) -> None:
         await stack.enter_async_context(monitored(settings, status, metrics, burst=ctx["burst"]))
         ctx.update(status=status, metrics=metrics, traces=traces)
     queue = queue_on(ctx["redis"], settings, ctx["instance"])
-    await _exit_if_refused(ctx, _check_redis(queue, settings))
+    await _exit_if_refused(ctx, _check_redis(queue, settings, answered=ctx.get("answered", False)))
+    ctx["answered"] = True
     try:
         app = await _open(ctx, stack, queue)
         if ctx["burst"]:
@@ -178,9 +179,9 @@ async def _take_what_waits(app: App, *, burst: bool) -> None:
     await tasks.snapshot_now(app)
 
 
-async def _check_redis(queue: Queue, settings: Settings) -> None:
+async def _check_redis(queue: Queue, settings: Settings, *, answered: bool) -> None:
     """Raises: QueueUnavailable where Redis does not answer, or refuses what a worker does."""
-    await check_answers(queue.redis, settings.redis_url)
+    await check_answers(queue.redis, settings.redis_url, answered=answered)
     if refusal := await queue.server.refusal():
         raise QueueRefused(refusal)
 

@@ -76,6 +76,7 @@ class Status:
         self._clock = clock
         self._ticked = clock()
         self._checked = _Checked(clock())
+        self._worked = False
         self._degraded: Mapping[str, str] = {}
 
     # -- what the event loop says
@@ -99,13 +100,14 @@ class Status:
                 log.warning("event_loop_lagged", seconds=round(lag, 1))
 
     def waits_for(self, check: str, reason: str) -> None:
-        """The worker has not started (again): it waits for what that check is about."""
+        """The worker has not started (again): it waits for what that check is about; others are not made."""
         self._checked = _Checked(self._clock(), {check: CheckResult(False, reason)})
         self._degraded = {}
 
     def checked(self, results: Mapping[str, CheckResult]) -> None:
         """The worker is at work, and its checks had these results."""
         self._checked = _Checked(self._clock(), dict(results), started=True)
+        self._worked = True
 
     def found_degraded(self, found: Mapping[str, str]) -> None:
         """What needs somebody before it stops the worker, with its reason."""
@@ -172,7 +174,8 @@ class Status:
         if self._is_stopping():
             return "stopping", "the worker is stopping"
         if not checked.started:
-            return "starting", problem or "the worker is starting"
+            word: Word = "unhealthy" if self._worked else "starting"
+            return word, problem or "the worker is starting"
         if problem is not None:
             return "unhealthy", problem
         if degraded:

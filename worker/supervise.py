@@ -62,12 +62,12 @@ async def _run(
 ) -> None:
     """Run workers one after another; `lasting` is what they have in common."""
     backoff = Backoff(first_s=0.5, longest_s=5)
-    away = worked_before = False
+    away = worked_before = answered = False
     reported = ""
     lacks: tuple[str, str] | None = None
     while not shutdown.stopping.is_set():
         worker = PromptWorker(**worker_settings(settings, burst=burst, decoder=decoder, instance=instance))
-        worker.ctx.update(lasting, away=away, worked_before=worked_before, started=False)
+        worker.ctx.update(lasting, away=away, worked_before=worked_before, answered=answered, started=False)
         shutdown.listen()
         began = time.monotonic()
         try:
@@ -78,13 +78,14 @@ async def _run(
             return  # arq's way to stop at a signal
         except (QueueUnavailable, StorageError, DecoderUnavailable, OSError) as error:
             event, reason = _outage(error)
-            lacks = check_of(error), reason
+            lacks = check_of(error), error.explain() if isinstance(error, QueueUnavailable) else reason
             status.waits_for(*lacks)
             # A failed restart is not logged again, unless Redis now refuses something else.
             if worker.ctx["started"] or not away or (event == "redis_refuses" and reason != reported):
                 log.warning(event, reason=reason)
             reported = reason
             away, worked_before = True, worked_before or worker.ctx["started"]
+            answered = worker.ctx["answered"]
             await _cancel_jobs(worker)
         finally:
             await _close(worker)

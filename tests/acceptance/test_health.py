@@ -105,6 +105,7 @@ def test_a_worker_whose_redis_is_away_lives_and_is_not_ready_until_it_is_back(
     proxy.refuse()
     eventually(lambda: not is_ready(place))
     worker.await_log("redis_unavailable")
+    eventually(lambda: set(probed(place, "readyz")[1]["checks"]) == {"redis"})  # it tries to start again
     alive, ill, said = probed(place, "healthz"), probed(place, "readyz"), health(place)
     proxy.accept()
     eventually(lambda: is_ready(place))
@@ -112,6 +113,8 @@ def test_a_worker_whose_redis_is_away_lives_and_is_not_ready_until_it_is_back(
     assert alive == (200, {"status": "ok", "reason": None})
     assert ill[0] == 503
     assert ill[1]["checks"]["redis"]["ok"] is False
+    assert ill[1]["status"] == "unhealthy"
+    assert ill[1]["reason"].startswith("redis: Redis does not answer: ")
     assert said.returncode == 1
     assert "redis: " in said.stdout
     assert len(worker.logged("metrics_served")) == 1  # it was there all the time

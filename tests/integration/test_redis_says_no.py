@@ -14,7 +14,15 @@ from storage.catalog.opening import Catalog
 from tests.support.commands import forked
 from tests.support.fake_redis import saying
 from worker.lifecycle import start_up
-from worker.queue import Queue, QueueRefused, QueueUnavailable, connect, job_queue_of, open_queue
+from worker.queue import (
+    Queue,
+    QueueRefused,
+    QueueUnavailable,
+    check_answers,
+    connect,
+    job_queue_of,
+    open_queue,
+)
 from worker.settings import Settings
 from worker.shutdown import Shutdown
 from worker.status import Status
@@ -134,6 +142,16 @@ async def test_a_port_that_closes_each_connection_is_reported_with_the_other_sch
 
     assert "closes" in found.detail
     assert "rediss://" in found.detail
+
+
+async def test_a_redis_that_has_answered_before_is_not_taken_for_one_by_another_scheme() -> None:
+    async with saying(b"", closes=True) as fake:
+        client = connect(fake.url, job_queue_of(STREAM))
+        with pytest.raises(QueueUnavailable, match="closes each connection") as caught:
+            await check_answers(client, fake.url, answered=True)
+        await client.aclose(close_connection_pool=True)
+
+    assert "rediss://" not in str(caught.value)
 
 
 async def test_a_redis_that_is_loading_for_a_moment_is_not_reported_at_all() -> None:

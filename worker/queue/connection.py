@@ -147,17 +147,22 @@ def _to_primary(own: type[Any], monitored: Monitored, server: Mapping[str, Any])
     return type(own.__name__, (ToPrimary, own), {"sentinels": sentinels})
 
 
-async def check_answers(redis: ArqRedis, url: str) -> None:
+async def check_answers(redis: ArqRedis, url: str, *, answered: bool = False) -> None:
     """Check that Redis answers at all within a few seconds, the client's retries included.
 
-    A server that speaks TLS and a client that does not can wait for each other for ever.
+    A server that speaks TLS and a client that does not can wait for each other for ever: the error asks for
+    that, unless the server has `answered` this process before.
 
     Raises: QueueUnavailable.
     """
     scheme = url.partition(":")[0]
     kind, plus, way = scheme.partition("+")
     other = {"redis": "rediss", "rediss": "redis"}.get(kind)
-    asks = f". Must the URL begin with {other}{plus}{way}:// instead of {scheme}://?" if other else ""
+    asks = (
+        f". Must the URL begin with {other}{plus}{way}:// instead of {scheme}://?"
+        if other and not answered
+        else ""
+    )
     with mapped():
         try:
             async with asyncio.timeout(_ANSWERS_WITHIN_S):

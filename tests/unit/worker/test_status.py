@@ -59,13 +59,22 @@ def test_an_ill_check_is_named_and_one_that_could_not_be_made_is_not_ill(status:
 
 
 def test_while_a_worker_waits_for_a_server_it_says_for_which(status: Status) -> None:
-    status.checked(WELL)
     status.waits_for("catalog", "Postgres does not answer")
 
     found = status.readiness()
 
     assert (found.is_ready, found.status) == (False, "starting")
     assert found.reason == "catalog: Postgres does not answer"
+
+
+def test_a_worker_that_has_worked_and_waits_is_unhealthy_and_not_starting(status: Status) -> None:
+    status.checked(WELL)
+    status.waits_for("redis", "Redis does not answer")
+
+    found = status.readiness()
+
+    assert (found.is_ready, found.status) == (False, "unhealthy")
+    assert found.reason == "redis: Redis does not answer"
 
 
 def test_what_is_degraded_is_listed_and_the_worker_stays_ready(status: Status) -> None:
