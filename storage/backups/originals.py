@@ -25,9 +25,9 @@ async def add_originals(
 ) -> AsyncGenerator[CopyStep, None]:
     """Add the originals of that catalog that `folder` lacks, or has others of; yields step by step.
 
-    Nothing leaves the folder: what is replaced is kept as an earlier version, under
-    the time by that clock. Each file is there whole or not
-    at all. Copies are for their owner alone to read; hard links have the rights of the originals.
+    Nothing leaves the folder: what is replaced is kept as an earlier version, under the time by `now_ms`.
+    Each file is there whole or not at all. Copies are for their owner alone to read; hard links have the
+    rights of the originals.
 
     Raises: CopyRefused, BlobsUnavailable, StorageFull, RootMismatch.
     """

@@ -173,6 +173,23 @@ async def test_a_backup_that_is_killed_leaves_a_whole_copy_or_none(place: Workpl
     assert hidden == {".lock", ".media-root.json"}
 
 
+@pytest.mark.parametrize("step", range(10, 31))
+@pytest.mark.rotating(3)
+def test_a_backup_that_is_killed_loses_no_version(place: Workplace, step: int) -> None:
+    backup(place, "--files")
+    place.put(SOURCES[0], b"another")
+
+    killed = media({**place.env(), **dying_at(step)}, "backup", place.home / "backup", "--files")
+    again = backup(place, "--files")
+
+    assert killed.returncode == DIED
+    assert again.returncode == 0, again.stderr
+    assert originals(place)[SOURCES[0]] == b"another"
+    assert pictures.small(0) in replaced(place)[SOURCES[0]]
+    hidden = {path.name for path in (place.home / "backup").rglob(".*") if "root.json." not in path.name}
+    assert hidden == {".lock", ".media-root.json"}
+
+
 def damaged(place: Workplace) -> None:
     settle(place.catalog)
     zero(place.catalog, page_with(place.catalog, SOURCES[0]))

@@ -516,7 +516,11 @@ def test_a_catalog_in_postgres_is_restored_by_the_same_command(
     place.settings |= {"MEDIA_CATALOG_URL": url, "MEDIA_BACKUP": str(place.home / "backup")}
     place.send_all({"source": place.put(source, pictures.small(n))} for n, source in enumerate(EARLY))
     burst(place)
-    assert media(place.env(), "backup").returncode == 0
+    (place.root / EARLY[2]).rename(place.home / "away.jpg")
+    refused = media(place.env(), "backup", "--files")
+    (place.home / "away.jpg").rename(place.root / EARLY[2])
+    assert media(place.env(), "backup", "--files").returncode == 0
+    (place.root / EARLY[1]).unlink()
     place.send({"delete": id_of(EARLY[0])})
     place.send({"source": place.put(LATE[0], pictures.small(10)), "metadata": {"a": 1}})
     burst(place)
@@ -524,7 +528,8 @@ def test_a_catalog_in_postgres_is_restored_by_the_same_command(
     done = document(restore(place, "--json"))
     settled(place)
 
-    assert (done["deleted"], done["announced"]) == (1, 1)
+    assert f"{EARLY[2]}: it is gone" in " ".join(refused.stderr.split())
+    assert (done["deleted"], done["announced"], done["originals"], done["differing"]) == (1, 1, 1, {})
     assert "media_before_restore_" in done["aside"]
     report = document(media(place.env(), "stats", "--json"))
     assert (report["uploads"]["ready"], report["uploads"]["deleted"]) == (3, 1)
