@@ -154,6 +154,12 @@ async def test_a_redis_that_has_answered_before_is_not_taken_for_one_by_another_
     assert "rediss://" not in str(caught.value)
 
 
+def test_what_says_itself_that_redis_does_not_answer_is_told_once() -> None:
+    said = [QueueUnavailable(reason).explain() for reason in ("Redis does not answer", "refused.")]
+
+    assert said == ["Redis does not answer", "Redis does not answer: refused"]
+
+
 async def test_a_redis_that_is_loading_for_a_moment_is_not_reported_at_all() -> None:
     answers = {"PING": b"-LOADING Redis is loading the dataset in memory\r\n"}
 

@@ -27,7 +27,8 @@ class QueueUnavailable(Exception):
 
     def explain(self) -> str:
         """The error for people: whose it is, and the reason with its remedy where there is one."""
-        return f"{self._by}: {str(self).rstrip('.')}"
+        reason = str(self).rstrip(".")
+        return reason if reason.startswith(self._by) else f"{self._by}: {reason}"
 
 
 class QueueRefused(QueueUnavailable):
