@@ -110,10 +110,8 @@ async def sweep(ctx: Context) -> None:
 
     The sweep is a job of its own, because arq keeps the lock of a cron job for a minute after each try.
     """
-    app: App = ctx["app"]
-    tick_ms, since_ms = int(ctx["enqueue_time"].timestamp() * 1000), app.catalog.database.now_ms()
     try:
-        await app.queue.jobs.enqueue_task(sweep_on.__name__, tick_ms, since_ms)
+        await _enqueue_for_tick(ctx, sweep_on.__name__)
     except QueueUnavailable as error:
         log.warning("sweep_failed", reason=str(error))  # the next one does it
 
@@ -151,9 +149,8 @@ async def sweep_on(ctx: Context, since_ms: int) -> None:
 async def backup(ctx: Context) -> None:
     """Job of the crontab line: enqueue `back_up`, for the same reason as `sweep` does."""
     app: App = ctx["app"]
-    tick_ms, since_ms = int(ctx["enqueue_time"].timestamp() * 1000), app.catalog.database.now_ms()
     try:
-        await app.queue.jobs.enqueue_task(back_up.__name__, tick_ms, since_ms)
+        await _enqueue_for_tick(ctx, back_up.__name__)
     except QueueUnavailable as error:
         await note_failure(app.catalog, error)  # the next one does it
 
@@ -166,6 +163,13 @@ async def back_up(ctx: Context, since_ms: int) -> None:
             await back_up_by_itself(app.settings, app.catalog, since_ms=since_ms)
         except StorageError as error:
             await note_failure(app.catalog, error)
+
+
+async def _enqueue_for_tick(ctx: Context, name: str) -> None:
+    """Enqueue that job once for this tick of the crontab, with the time from which on its work counts."""
+    app: App = ctx["app"]
+    tick_ms, since_ms = int(ctx["enqueue_time"].timestamp() * 1000), app.catalog.database.now_ms()
+    await app.queue.jobs.enqueue_task(name, tick_ms, since_ms)
 
 
 def _lock_renewed(ctx: Context) -> AbstractAsyncContextManager[None]:
