@@ -285,6 +285,8 @@ def test_the_alerts_are_those_that_prometheus_has_elsewhere(documents: list[Docu
 
 
 def test_the_secrets_of_the_page_are_those_that_the_pods_take(folders: dict[str, Path]) -> None:
+    if not (BIN / "kubectl").exists():
+        missing("no kubectl: SERVICES=1 make setup")
     [line] = re.findall(r"^kubectl --namespace media create secret .*", PAGE, re.MULTILINE)
     words = [word for word in line.split() if "…" not in word]
     command = [str(BIN / "kubectl"), *words[1:], "--dry-run=client", "--output=json"]

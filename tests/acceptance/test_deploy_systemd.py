@@ -14,13 +14,15 @@ import redis
 from dotenv import dotenv_values
 
 from tests.support import pictures, unit_filter
-from tests.support.clients import find_uv
+from tests.support.clients import WITH_SERVICES, find_uv
 from tests.support.commands import MEDIA, document, run_installed
 from tests.support.deployed_redis import deployed_redis
 from tests.support.deployment import DEPLOY, SNIPPETS
 from tests.support.spare_host import SpareHost
 from tests.support.unit_filter import settings_of
 from worker.settings import Settings
+
+pytestmark = WITH_SERVICES
 
 UNIT = DEPLOY / "systemd/media-worker.service"
 ENV = DEPLOY / "systemd/media-worker.env"

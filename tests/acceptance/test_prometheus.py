@@ -13,6 +13,7 @@ from scripts.processes import free_port
 from scripts.readme import METRICS
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import media
 from tests.support.disks import fill, small_disk
 from tests.support.exposed import families
@@ -21,6 +22,8 @@ from tests.support.scraping import Scraped
 from tests.support.stub_decoder import CRASH
 from tests.support.sweeps import new_key
 from tests.support.workplace import WorkerProcess, Workplace, database_on, eventually
+
+pytestmark = WITH_SERVICES
 
 MIXED = "media-worker"
 _PATIENCE_S = 60  # a worker looks every 5 seconds, at a sweep every 15; Prometheus every second

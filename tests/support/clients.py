@@ -24,6 +24,12 @@ def missing(what: str) -> NoReturn:
     pytest.skip(what)
 
 
+WITH_SERVICES = pytest.mark.skipif(
+    not (os.environ.get("CI") or os.environ.get("SERVICES")),
+    reason="takes large programs, and its time: SERVICES=1 make test",
+)
+
+
 def package_missing(what: str) -> NoReturn:
     """The same for a system package, which `scripts/setup` can only install as root, by apt-get."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:

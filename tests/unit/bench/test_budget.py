@@ -8,7 +8,7 @@ import pytest
 
 from bench import budget
 from bench.budget import COUNTED, WORKLOADS, Finding
-from tests.support.clients import missing, package_missing
+from tests.support.clients import WITH_SERVICES, missing, package_missing
 
 
 def found(instructions: int, allowed: int | None = 1_000_000) -> Finding:
@@ -84,6 +84,7 @@ def test_the_versions_of_the_lock_have_a_budget_on_the_machine_type_of_ci() -> N
         missing(f"no budget for {wanted}: make budget ARGS=--write on such a machine")
 
 
+@WITH_SERVICES
 @pytest.mark.parametrize("name", list(WORKLOADS))
 def test_a_decode_and_an_upload_take_no_more_instructions_than_budgeted(name: str) -> None:
     if shutil.which("valgrind") is None:
