@@ -15,7 +15,7 @@ import structlog
 from scripts.postgres_server import PostgresNotFoundError, PostgresServer, temporary_postgres
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog.opening import Catalog, open_catalog
-from tests.support.clients import missing
+from tests.support.clients import missing, skip_without_services
 from tests.support.compiled import share_compiled_statements
 from tests.support.host_clock import put_clock
 from tests.support.postgres import execute, new_database
@@ -110,6 +110,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A Postgres that all tests of this process share; those that stop it start one of their own."""
+    skip_without_services()
     try:
         with temporary_postgres() as server:
             yield server

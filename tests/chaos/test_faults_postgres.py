@@ -15,7 +15,7 @@ from scripts.postgres_server import USER, PostgresNotFoundError, PostgresServer,
 from scripts.redis_server import RedisServer
 from storage.catalog.opening import open_catalog
 from tests.support import pictures
-from tests.support.clients import missing
+from tests.support.clients import missing, skip_without_services
 from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres import connect, execute
 from tests.support.postgres_proxy import CommitProxy, Loss
@@ -94,6 +94,7 @@ def _server_with_catalog() -> Iterator[PostgresServer]:
         async with open_catalog(server.url(DATABASE)):
             await execute(server, NOTE_COUNTED, DATABASE)
 
+    skip_without_services()
     try:
         with temporary_postgres() as server:
             asyncio.run(migrate())

@@ -24,10 +24,16 @@ def missing(what: str) -> NoReturn:
     pytest.skip(what)
 
 
-WITH_SERVICES = pytest.mark.skipif(
-    not (os.environ.get("CI") or os.environ.get("SERVICES")),
-    reason="takes large programs, and its time: SERVICES=1 make test",
-)
+_WITHOUT_SERVICES = "takes large programs, and its time: SERVICES=1 make test"
+_SERVICES = bool(os.environ.get("CI") or os.environ.get("SERVICES"))
+WITH_SERVICES = pytest.mark.skipif(not _SERVICES, reason=_WITHOUT_SERVICES)
+"""Skips a test where nobody has asked for the large servers."""
+
+
+def skip_without_services() -> None:
+    """Skip, in a fixture, where nobody has asked for the large servers."""
+    if not _SERVICES:
+        pytest.skip(_WITHOUT_SERVICES)
 
 
 def package_missing(what: str) -> NoReturn:
