@@ -131,7 +131,7 @@ def _find(name: str, allowed: int | None) -> Finding:
     while len(tries) < _TRIES:
         tries.append(instructions(WORKLOADS[name]))
         found = Finding(name, min(tries), allowed, WORKLOADS[name].tolerance)
-        if allowed is not None and not found.is_over:
+        if found.is_kept:
             break
     return found
 
