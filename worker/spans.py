@@ -78,6 +78,7 @@ class SpanTraces(LoggedTraces):
             async with asyncio.timeout(within_s):
                 await closed.wait()
         except TimeoutError:
+            self._export.shutdown()  # it would try again for a minute
             log.warning("traces_cut_off", reason=f"the collector has not taken the rest in {within_s:g} s")
 
     @contextmanager

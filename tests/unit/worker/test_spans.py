@@ -1,6 +1,8 @@
 """Spans are recorded without waiting for anybody, and in bounded memory, whatever the collector does."""
 
+import asyncio
 import gc
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -33,6 +35,15 @@ async def traces(collector: Collector) -> AsyncIterator[SpanTraces]:
     opened = SpanTraces("media:uploads", "media:events", "test")
     yield opened
     await opened.close(0.01 if collector.hangs.is_set() else 5)
+    collector.answer = 503
+    collector.hangs.clear()
+    for thread in exporting():  # it draws random numbers, which Hypothesis takes for those of its test
+        await asyncio.to_thread(thread.join, 10)
+
+
+def exporting() -> list[threading.Thread]:
+    """The threads that send spans, or wait until they may try it again."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("OtelBatch")]
 
 
 @pytest.fixture
@@ -73,6 +84,21 @@ async def test_the_end_waits_for_a_collector_that_hangs_only_so_long(
 
     assert 0.2 <= time.monotonic() - began < 5
     assert [line["event"] for line in logged] == ["traces_cut_off"]
+
+
+async def test_after_its_end_nobody_tries_again_to_send_what_was_cut_off(
+    collector: Collector, traces: SpanTraces, held: Claim
+) -> None:
+    collector.hangs.set()
+    try_once(traces, held)
+    await traces.close(0.05)
+    collector.answer = 503  # as of a server that will be back
+    collector.hangs.clear()
+    for thread in exporting():
+        await asyncio.to_thread(thread.join, 10)
+
+    assert exporting() == []
+    assert collector.requests == 1
 
 
 async def test_a_try_that_is_cut_short_is_an_error(
