@@ -1,15 +1,33 @@
-"""Reprocessing: which uploads are to be done again."""
+"""Reprocessing: which uploads are to be done again, and which are left alone."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pipelines.recipe import Recipes
 from pipelines.sweep.findings import stat_all
 from pipelines.upload import key_of
-from storage.blobs import Existence, Stat
+from storage.blobs import BlobInfo, Existence, Stat
 from storage.catalog.backfill import Filter
-from storage.catalog.records import Upload
+from storage.catalog.opening import Catalog
+from storage.catalog.records import State, Upload
+from storage.catalog.sources import Sources
+
+_PAGE = 200
+_OF_THE_STORAGE = {Existence.MISSING: "it is gone", Existence.UNKNOWN: "it cannot be read"}
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Uploads that are to be done again, and how many variants of theirs have no file.
+
+    `differing` says by original why its ready uploads are left alone: nothing could be made of it, and they
+    would fail.
+    """
+
+    uploads: Sequence[Upload]
+    missing: int = 0
+    differing: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -27,21 +45,63 @@ class Selection:
         selection = repr((*names, self.stale, self.missing, recipes if self.stale else ""))
         return f"reprocess-{hashlib.sha256(selection.encode()).hexdigest()[:16]}"
 
-    async def among(self, uploads: Sequence[Upload], recipes: Recipes, blobs: Stat) -> Sequence[Upload]:
+    async def among(
+        self, uploads: Sequence[Upload], recipes: Recipes, blobs: Stat, sources: Sources
+    ) -> Selected:
         """Those of `uploads`, found by the filter, that are stale or lack a file, if that is asked for.
+
+        Ready ones that lack a file are left alone where the original is gone, or of another size.
 
         Raises: StorageError.
         """
         if self.stale:
             uploads = [upload for upload in uploads if _is_stale(upload, recipes)]
         if not self.missing:
-            return uploads
+            return Selected(uploads)
         found = await stat_all([one.key for upload in uploads for one in upload.variants], blobs)
-        return [
-            upload
+        missing = {
+            upload.id: sum(found[one.key] is Existence.MISSING for one in upload.variants)
             for upload in uploads
-            if any(found[one.key] is Existence.MISSING for one in upload.variants)
-        ]
+        }
+        lacking = [upload for upload in uploads if missing[upload.id]]
+        differing: Mapping[str, str] = {}
+        if self.filter.state is State.READY:
+            differing = await _find_differing(lacking, blobs, sources)
+        chosen = [upload for upload in lacking if upload.source not in differing]
+        return Selected(chosen, sum(missing[upload.id] for upload in chosen), differing)
+
+
+async def count_missing(catalog: Catalog, blobs: Stat) -> tuple[int, int]:
+    """How many uploads `media reprocess --missing` would queue, and how many files they lack.
+
+    Raises: StorageError.
+    """
+    selection = Selection(Filter(), None, stale=False, missing=True)
+    uploads = files = 0
+    after = ""
+    while page := await catalog.backfill.page(selection.filter, after, _PAGE):
+        selected = await selection.among(page, {}, blobs, catalog.sources)
+        uploads, files = uploads + len(selected.uploads), files + selected.missing
+        after = str(page[-1].id)
+    return uploads, files
+
+
+async def _find_differing(uploads: Sequence[Upload], blobs: Stat, sources: Sources) -> Mapping[str, str]:
+    """Which originals of ready uploads are gone, or of a size that none of them was made of, and how so."""
+    sizes = {one.source: one.original.bytes for one in uploads if one.source and one.original}
+    seen = await stat_all(list(sizes), blobs)
+    suspects = {
+        key: info for key, info in seen.items() if not isinstance(info, BlobInfo) or info.bytes != sizes[key]
+    }
+    expected = await sources.expected(suspects) if suspects else {}
+    differing: dict[str, str] = {}
+    for key, info in suspects.items():
+        if not isinstance(info, BlobInfo):
+            differing[key] = _OF_THE_STORAGE[info]
+        elif key not in expected or not expected[key].fits(info.bytes):
+            wanted = expected[key].size if key in expected else sizes[key]
+            differing[key] = f"it has {info.bytes} bytes, and its ready upload has {wanted}"
+    return differing
 
 
 def _is_stale(upload: Upload, recipes: Recipes) -> bool:

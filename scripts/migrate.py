@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from scripts.restore import Outlook, restore
-from scripts.storage_stats import scanned
+from scripts.restore import look_ahead, restore
 from scripts.terminal import AsJson, CommandError, output, print_error, print_json, run, safe
 from storage.backups.earlier import earlier_copy
 from storage.backups.making import check_copy
@@ -64,7 +63,7 @@ async def _go_back(settings: Settings, *, as_json: bool) -> None:
     except CopyRefused as error:
         raise CommandError(f"{str(error)[0].upper()}{str(error)[1:]}.") from error
     await check_copy(copy)
-    outlook = Outlook(await restore(settings, copy), await scanned(settings))
+    outlook = await look_ahead(settings, await restore(settings, copy))
     if as_json:
         print_json(outlook.document())
         return

@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -26,12 +26,14 @@ from storage.blobs import Storage
 from storage.catalog.backfill import Filter
 from storage.catalog.opening import Catalog
 from storage.catalog.records import State, Upload
+from storage.keys import shown
 from worker.queue import Queue, open_queue
 from worker.retry import CODES
 from worker.settings import Settings
 from worker.stores import open_stores
 
 _PAGE = 200
+_SHOWN = 20  # originals whose uploads are left alone
 _SHORT = 4  # jobs for each worker, or events: with more than that, live uploads go first
 _POLL_INTERVAL_S = 0.2
 _AGO = re.compile(r"(\d+)([hd])")
@@ -50,9 +52,12 @@ def command(
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Queue uploads again; their variants stay until newer ones are published."""
+    """Queue uploads again; their variants stay until newer ones are published.
 
-    async def body(settings: Settings) -> None:
+    With --missing, ready uploads whose originals are gone, or of another size, are left alone and named.
+    """
+
+    async def body(settings: Settings) -> int:
         require_one_of("recipe", recipe, settings.recipe_book)
         require_one_of("code", failed, CODES)
         state = State.READY if failed is None else State.FAILED
@@ -60,24 +65,43 @@ def command(
         async with open_stores(settings) as stores, open_queue(settings) as queue:
             await queue.ownership.check_not_of_another(stores.catalog.id)
             selection = Selection(found_by, since, stale, missing)
-            queued = await Reprocessor(settings, stores.catalog, stores.blobs, queue, selection).run(limit)
+            reprocessor = Reprocessor(settings, stores.catalog, stores.blobs, queue, selection)
+            queued = await reprocessor.run(limit)
+        differing = reprocessor.differing
         if as_json:
-            print_json({"queued": queued})
+            print_json({"queued": queued, "differing": differing})
         else:
             output.print(f"{counted_are(queued, 'upload')} queued again.")
+            _print_differing(differing)
+        return 1 if differing else 0
 
     run(body)
 
 
+def _print_differing(differing: Mapping[str, str]) -> None:
+    for key, reason in list(differing.items())[:_SHOWN]:
+        print_error(f"{shown(key)}: {reason}")
+    if differing:
+        print_error(
+            f"{counted_are(len(differing), 'original')} gone, or of another size: their ready uploads "
+            "were left alone, for they would fail. Bring the originals back, or announce those again that "
+            "an app has replaced."
+        )
+
+
 @dataclass(frozen=True)
 class Reprocessor:
-    """One back-fill, whose progress the catalog keeps."""
+    """One back-fill, whose progress the catalog keeps.
+
+    `differing` says by original why its uploads were left alone.
+    """
 
     settings: Settings
     catalog: Catalog
     blobs: Storage
     queue: Queue
     selection: Selection
+    differing: dict[str, str] = field(default_factory=dict)
 
     async def run(self, limit: int | None) -> int:
         """Queue what is selected, from where the same back-fill stopped; returns how many uploads."""
@@ -91,7 +115,9 @@ class Reprocessor:
         with Progress("uploads", total) as progress:
             while page := await backfill.page(selection.filter, after, _PAGE):
                 for piece in (page[start : start + at_once] for start in range(0, len(page), at_once)):
-                    selected = await selection.among(piece, recipes, self.blobs)
+                    found = await selection.among(piece, recipes, self.blobs, self.catalog.sources)
+                    self.differing.update(found.differing)
+                    selected = found.uploads
                     while selected and queued != limit:  # some of them may have been requeued meanwhile
                         room = len(selected) if limit is None else limit - queued
                         chosen, selected = selected[:room], selected[room:]

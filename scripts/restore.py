@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.filesize import decimal as size
 
+from pipelines.reprocess import count_missing
 from pipelines.stats.report import DriftReport
 from pipelines.sweep.plan import implausible
 from scripts.progress import Progress
@@ -17,7 +18,8 @@ from scripts.targets import require_no_worker
 from scripts.terminal import AsJson, CommandError, counted, output, print_error, print_json, run, safe
 from storage.backups.folder import BackupCopy
 from storage.backups.making import check_copy
-from storage.blobs.opening import read_owner
+from storage.blobs.opening import open_blobs, read_owner
+from storage.catalog.opening import open_catalog
 from storage.keys import shown
 from worker.logs import configure_logs
 from worker.queue import open_queue
@@ -54,8 +56,7 @@ def command(
             await _say_what_would_be(settings, chosen, adopt_root=adopt_root, as_json=as_json)
             return 0
         done = await restore(settings, chosen, adopt_root=adopt_root)
-        drift = await scanned(settings)
-        outlook = Outlook(done, drift)
+        outlook = await look_ahead(settings, done)
         if as_json:
             print_json(outlook.document())
         else:
@@ -121,12 +122,28 @@ def _print_copy(verb: str, copy: BackupCopy) -> None:
     output.print(f"{verb} {safe(copy.path)}, of {moment}: {uploads}, {size(copy.manifest.bytes)}.")
 
 
+async def look_ahead(settings: Settings, done: Restored) -> "Outlook":
+    """Compare catalog and storage, once that has been restored. Raises: StorageError."""
+    drift, uploads, files = await scanned(settings), 0, 0
+    if drift.findings["missing"].count:  # also of uploads that are deleted, and of superseded variants
+        async with (
+            open_catalog(settings.catalog, create=False) as catalog,
+            open_blobs(settings.storage_url, create=False) as blobs,
+        ):
+            uploads, files = await count_missing(catalog, blobs)
+    return Outlook(done, drift, uploads, files)
+
+
 @dataclass(frozen=True)
 class Outlook:
-    """What a restore has done, and what is left to do."""
+    """What a restore has done, and what is left to do: `missing` variants of `lacking` ready uploads can be
+    made again.
+    """
 
     done: Restored
     drift: DriftReport
+    lacking: int
+    missing: int
 
     def document(self) -> dict[str, Any]:
         names = ("seq", "deleted", "announced", "adopted", "originals", "root_adopted", "aside")
@@ -135,6 +152,7 @@ class Outlook:
             **{name: getattr(self.done, name) for name in (*names, "refused", "differing")},
             "drift": self.drift,
             "breaker": self.breaker,
+            "missing": {"uploads": self.lacking, "variants": self.missing},
             "next": self.next_steps(),
         }
 
@@ -151,8 +169,11 @@ class Outlook:
     def next_steps(self) -> Sequence[str]:
         """What to do next, in order."""
         steps = ["Start the workers."]
-        if missing := self._count("missing"):
-            steps.append(f"{counted(missing, 'variant')} have to be made again: media reprocess --missing")
+        if self.missing:
+            steps.append(
+                f"{counted(self.missing, 'variant')} of {counted(self.lacking, 'upload')} have to be made "
+                "again: media reprocess --missing"
+            )
         if lost := self._count("lost"):
             steps.append(
                 f"{counted(lost, 'original')} of ready uploads are not there: bring them back into uploads/, "

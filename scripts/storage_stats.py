@@ -29,6 +29,7 @@ MEANING = {
     "unannounced": "originals without an upload",
     "misnamed": "names that are not UTF-8, or have control characters",
     "lost": "uploads whose original is gone",
+    "original_mismatch": "originals whose size is not the one of their ready uploads",
 }
 
 

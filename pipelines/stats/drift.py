@@ -20,8 +20,9 @@ _NOTHING = Count()
 _GROUP = 500  # originals that are looked up at once
 UNANNOUNCED = "unannounced"  # an original that no upload has
 LOST = "lost"  # an upload whose original is gone
+ORIGINAL_MISMATCH = "original_mismatch"  # an original that is not as large as its ready upload says
 MISNAMED = "misnamed"  # files and folders with names that no key can have
-CLASSES = (*(kind.value for kind in Kind), UNANNOUNCED, LOST, MISNAMED)
+CLASSES = (*(kind.value for kind in Kind), UNANNOUNCED, LOST, ORIGINAL_MISMATCH, MISNAMED)
 
 
 async def scan(
@@ -48,18 +49,25 @@ async def scan(
             after = step.after
     originals = blobs.list_infos(UPLOADS, on_misnamed=misnamed.add)
     unmatched: list[BlobInfo] = []
+    suspects: list[BlobInfo] = []
     async for original, source in _side_by_side(originals, catalog.sources.all()):
         if original is not None:
             add(UPLOADS, Count(1, original.bytes))
             if source is None:
                 unmatched.append(original)
+            elif source.needed and source.bytes not in (0, original.bytes):
+                suspects.append(original)
         elif source is not None and source.needed and await _is_gone(source.key, blobs):
             add(LOST, Count(1, source.bytes))
         if len(unmatched) == _GROUP:
             add(UNANNOUNCED, await _unannounced(unmatched, catalog, blobs))
             unmatched.clear()
+        if len(suspects) == _GROUP:
+            add(ORIGINAL_MISMATCH, await _mismatched(suspects, catalog, blobs))
+            suspects.clear()
         seen(1)
     add(UNANNOUNCED, await _unannounced(unmatched, catalog, blobs))
+    add(ORIGINAL_MISMATCH, await _mismatched(suspects, catalog, blobs))
     add(MISNAMED, Count(len(misnamed)))
     areas = {name: counts[name] for name in (UPLOADS, VARIANTS, TRASH, STAGING)}
     findings = {name: counts[name] for name in CLASSES}
@@ -72,6 +80,18 @@ async def _unannounced(originals: Sequence[BlobInfo], catalog: Catalog, blobs: S
     unknown = [one for one in originals if one.key not in known]
     known |= await announced_otherwise(unknown, catalog.sources, blobs)
     sizes = [one.bytes for one in unknown if one.key not in known]
+    return Count(len(sizes), sum(sizes))
+
+
+async def _mismatched(originals: Sequence[BlobInfo], catalog: Catalog, blobs: Stat) -> Count:
+    """Those of `originals` whose uploads are ready, and were made of others: files first, for rows follow."""
+    seen = await blobs.stat([one.key for one in originals]) if originals else {}
+    expected = await catalog.sources.expected(seen) if seen else {}
+    sizes = [
+        info.bytes
+        for key, info in seen.items()
+        if isinstance(info, BlobInfo) and key in expected and not expected[key].fits(info.bytes)
+    ]
     return Count(len(sizes), sum(sizes))
 
 

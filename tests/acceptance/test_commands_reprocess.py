@@ -1,5 +1,6 @@
 """`media reprocess`: which uploads are done again, from where, and how it makes room for live ones."""
 
+import json
 import re
 import signal
 import sqlite3
@@ -64,8 +65,9 @@ class UploadsWithoutWorker:
         return self.place.env()
 
     async def upload(self, name: str, *, recipe: str = "default", code: str | None = None) -> UUID:
-        """An upload that is ready, its files there; or that has failed with `code`."""
+        """An upload that is ready, its files and its original there; or that has failed with `code`."""
         upload_id = uuid4()
+        self.place.put(f"uploads/{name}-{upload_id}.jpg", b"abc")
         self.names[str(upload_id)] = name
         event = UploadRequested(StreamId(1), upload_id, f"uploads/{name}-{upload_id}.jpg", recipe)
         nobody = DeadLetter("1-0", "invalid_event", "", b"")
@@ -162,9 +164,52 @@ def test_an_option_says_which_uploads_are_done_again(
     ended = media(assorted.env, "reprocess", "--json", *options)
 
     assert ended.returncode == 0
-    assert document(ended) == {"queued": len(names)}
+    assert document(ended) == {"queued": len(names), "differing": {}}
     assert set(assorted.queued()) == names
     assert assorted.place.redis.zcard(JOBS) == -(-len(names) // A_JOB)
+
+
+@pytest.fixture
+async def worn(installation: UploadsWithoutWorker) -> UploadsWithoutWorker:
+    """Uploads that lack a variant: with their original, with a torn one, and with none."""
+    for name in ("whole", "torn", "gone"):
+        (await installation.file_of(await installation.upload(name))).unlink()
+    for name, content in (("torn", b"a"), ("gone", None)):
+        [original] = installation.place.root.glob(f"uploads/{name}-*")
+        original.unlink()
+        if content is not None:
+            original.write_bytes(content)
+    return installation
+
+
+def test_a_ready_upload_whose_original_is_torn_or_gone_is_left_alone_and_named(
+    worn: UploadsWithoutWorker,
+) -> None:
+    said = media(worn.env, "reprocess", "--missing")
+    worn.sql("UPDATE uploads SET state = 'ready'")
+    answer = media(worn.env, "reprocess", "--missing", "--json")
+
+    reasons = {worn.names[key[-40:-4]]: reason for key, reason in document(answer)["differing"].items()}
+    assert reasons == {"torn": "it has 1 bytes, and its ready upload has 3", "gone": "it is gone"}
+    assert (said.returncode, answer.returncode, document(answer)["queued"]) == (1, 1, 1)
+    assert worn.queued() == ["whole"]
+    assert "2 originals are gone, or of another size: their ready uploads were left alone" in said.stderr
+    assert ": it has 1 bytes" in said.stderr
+
+
+async def test_an_original_that_another_ready_upload_was_made_of_is_of_the_right_size(
+    installation: UploadsWithoutWorker,
+) -> None:
+    upload_id, other = await installation.upload("first"), await installation.upload("second")
+    (await installation.file_of(upload_id)).unlink()
+    source = f"uploads/second-{other}.jpg"
+    installation.sql("UPDATE uploads SET source = ? WHERE id = ?", source, str(upload_id))
+    installation.sql("UPDATE uploads SET bytes = 5 WHERE id = ?", str(other))
+    installation.place.put(source, b"abcde")
+
+    answer = document(media(installation.env, "reprocess", "--missing", "--json"))
+
+    assert (answer, installation.queued()) == ({"queued": 1, "differing": {}}, ["first"])
 
 
 @pytest.mark.parametrize(
@@ -266,7 +311,7 @@ async def test_a_backfill_that_was_killed_goes_on_where_it_stopped(
 
     assert len(before) == AT_MOST * A_JOB
     assert f"Resuming where the last run stopped; {both - len(before)} uploads" in ended.stderr
-    assert document(ended) == {"queued": both - len(before)}
+    assert document(ended)["queued"] == both - len(before)
     assert sorted([*before, *installation.queued()]) == sorted(installation.names.values())
 
 
@@ -318,7 +363,7 @@ async def test_live_uploads_go_first(
         answer, said = waiting.communicate(timeout=20)
 
     assert (meanwhile, waiting.returncode) == ([], 0)
-    assert (answer, installation.queued()) == ('{"queued":1}\n', ["old"])
+    assert (json.loads(answer)["queued"], installation.queued()) == (1, ["old"])
     assert "is a worker running?" in said
 
 
@@ -342,7 +387,7 @@ def test_what_there_is_stays_until_something_newer_is_published(workplace: Workp
     workplace.run("media", "--burst")
     after = document(media(workplace.env(), "show", source, "--json"))
 
-    assert queued == {"queued": 1}
+    assert queued["queued"] == 1
     assert (meanwhile["state"], meanwhile["variants"]) == ("queued", old)
     assert (after["state"], after["variants"][0]["width"]) == ("ready", 200)
     assert all((workplace.root / one["key"]).exists() for one in [*old, *after["variants"]])

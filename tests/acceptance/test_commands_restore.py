@@ -138,6 +138,25 @@ def test_what_came_after_the_copy_is_there_again_and_what_was_deleted_is_not(pla
     assert place.check().states == {"deleted": 2, "ready": 3}
 
 
+def lose_a_variant(place: Workplace) -> None:
+    query = "SELECT source, key FROM variants JOIN uploads ON uploads.id = upload_id ORDER BY variants.name"
+    gone = next(row["key"] for row in place.database.rows(query) if row["source"] == EARLY[1])
+    (place.root / gone).unlink()
+
+
+def test_only_variants_that_are_made_again_are_counted(place: Workplace) -> None:
+    lose_a_variant(place)
+
+    done = document(restore(place, "--json"))
+    burst(place)  # the later upload gets its variants without being asked for
+    queued = document(media(place.env(), "reprocess", "--missing", "--json"))
+
+    assert done["missing"] == {"uploads": 1, "variants": 1}
+    assert done["drift"]["findings"]["missing"]["count"] > 1
+    assert "1 variant of 1 upload" in " ".join(done["next"])
+    assert queued["queued"] == 1
+
+
 def test_no_number_of_a_message_is_given_twice(place: Workplace) -> None:
     before = max(message["seq"] for message in numbered(place))
 
@@ -324,7 +343,7 @@ def test_a_catalog_that_has_moved_elsewhere_is_not_replaced(place: Workplace) ->
 def test_an_upload_that_was_deleted_before_the_copy_does_not_come_back(
     place: Workplace, elsewhere: Workplace
 ) -> None:
-    assert media(place.env(), "backup").returncode == 0
+    assert media(place.env(), "backup", "--files").returncode == 0
     elsewhere.root.mkdir(parents=True)
 
     assert restore(elsewhere, "--adopt-root").returncode == 0
@@ -498,6 +517,7 @@ def test_people_are_told_what_was_done_and_what_comes_next(place: Workplace) -> 
         orphan = place.root / f"variants/ab/cd/abcd{number:04}-0000-4000-8000-000000000000.jpg"
         orphan.parent.mkdir(parents=True, exist_ok=True)
         orphan.write_bytes(b"nobody's")
+    lose_a_variant(place)
 
     said = " ".join(restore(place).stdout.split())
 

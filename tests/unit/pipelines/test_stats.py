@@ -123,6 +123,7 @@ async def test_every_class_of_drift_is_counted_with_its_bytes(
     upload_id = await recorded(catalog, "uploads/there", old)
     await recorded(catalog, "uploads/there", mismatched, new_key(), upload_id=upload_id)
     await recorded(catalog, "uploads/lost", await put(blobs, new_key()))
+    await recorded(catalog, await put(blobs, "uploads/torn", b"x" * 60), await put(blobs, new_key()))
     (root / "staging").mkdir(exist_ok=True)
     (root / "staging/left").write_bytes(b"1234")
 
@@ -137,13 +138,24 @@ async def test_every_class_of_drift_is_counted_with_its_bytes(
         "size_mismatch": Count(1, 3),
         "unannounced": Count(1, 50),
         "lost": Count(1, 100),
+        "original_mismatch": Count(1, 60),
     }
     assert drift.areas == {
-        "uploads": Count(2, 150),
-        "variants": Count(5, 25),
+        "uploads": Count(3, 210),
+        "variants": Count(6, 32),
         "trash": Count(1, 9),
         "staging": Count(1, 4),
     }
+
+
+@on_both
+async def test_an_original_that_an_app_replaced_and_announced_is_no_drift(
+    catalog: Catalog, blobs: Storage
+) -> None:
+    upload_id = await recorded(catalog, await put(blobs, "uploads/new", b"x" * 60))
+    await take(catalog, upload_event(time.time_ns() // 1000, upload_id, "uploads/new"))
+
+    assert found_by(await scan(catalog, blobs, OLD)) == {}
 
 
 async def test_a_young_file_is_no_orphan_yet(catalog: Catalog, blobs: Storage) -> None:
