@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -33,6 +34,8 @@ _TRY_S = 30.0  # in which a server has answered, or surely has not
 _PAUSE_S = 1.0  # after background work has failed
 _CANCEL_INTERVAL_S = 0.2  # until background work is cancelled once more
 _START_DRAIN = 1000  # events taken before the first poll
+
+_earlier_starts = itertools.count()  # of this process
 
 Context = dict[str, Any]
 
@@ -134,8 +137,10 @@ def _freeze_what_stays() -> None:
     """Let no full collection look through what is loaded by now: each would stop all work meanwhile.
 
     What an earlier start of this process has left is not loaded, but garbage that no collection would find.
+    What was frozen before the first start stays: it is of whoever forked this process, and shared with it.
     """
-    gc.unfreeze()
+    if next(_earlier_starts):
+        gc.unfreeze()
     gc.collect()
     gc.freeze()
 
