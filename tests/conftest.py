@@ -18,6 +18,7 @@ from storage.catalog.opening import Catalog, open_catalog
 from tests.support.clients import missing, skip_without_services
 from tests.support.compiled import share_compiled_statements
 from tests.support.host_clock import put_clock
+from tests.support.order import begin_with_the_longest
 from tests.support.postgres import execute, new_database
 from tests.support.postgres_pool import CatalogDatabases
 from tests.support.rotation import rotate, today
@@ -29,6 +30,7 @@ __all__ = ["ministack", "put_clock", "seaweedfs"]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tests that take minutes are marked as a campaign: `pytest -m campaign` runs them, `pytest` does not."""
+    gc.disable()  # until all tests are found: everything that is made meanwhile stays
     os.environ["MEDIA_ENV_FILE"] = ""  # no test reads a developer's own .env
     share_compiled_statements()
     config.addinivalue_line(
@@ -56,8 +58,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if not _is_of_the_other_database(item)]
     rotate(config, items)
-    # The longest modules come first, so that no process works on one alone when the others have ended.
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/unit/storage/"))
+    begin_with_the_longest(items)
     if "campaign" in str(config.getoption("markexpr")):
         return
     for item in items:
@@ -68,6 +69,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish() -> None:
     """All tests and modules stay until the end: no garbage collection need look through them."""
     gc.freeze()
+    gc.enable()
 
 
 def _is_of_the_other_database(item: pytest.Item) -> bool:
