@@ -5,19 +5,18 @@ import pytest
 LONGEST = (
     "unit/bench/test_budget.py",
     "acceptance/test_health.py",
-    "acceptance/test_commands_demo.py",
-    "acceptance/test_commands_backup.py",
-    "unit/scripts/test_container.py",
+    "unit/pipelines/test_sandbox.py",
     "acceptance/test_commands_restore.py",
-    "acceptance/test_signals.py",
+    "acceptance/test_commands_backup.py",
+    "acceptance/test_commands_demo.py",
+    "unit/pipelines/test_machines_fault.py",
+    "unit/scripts/test_container.py",
     "acceptance/test_s3_worker.py",
     "unit/pipelines/test_decoder_corpus.py",
-    "chaos/test_faults_redis.py",
-    "chaos/test_faults_workers.py",
-    "chaos/test_backups_in_chaos.py",
-    "chaos/test_two_hosts.py",
+    "acceptance/test_lost_and_found.py",
+    "acceptance/test_signals.py",
 )
-_FOLDERS = ("acceptance/", "chaos/", "unit/storage/", "integration/", "contracts/", "unit/pipelines/")
+_FOLDERS = ("acceptance/", "chaos/", "unit/pipelines/", "integration/", "contracts/", "unit/storage/")
 
 
 def begin_with_the_longest(items: list[pytest.Item]) -> None:

@@ -20,7 +20,7 @@ def test_every_module_that_is_known_to_take_long_is_there() -> None:
 
 
 def test_the_longest_modules_come_first_and_the_others_by_folder() -> None:
-    few = ["unit/worker/test_a.py", "contracts/test_b.py", "unit/storage/test_c.py", "acceptance/test_d.py"]
+    few = ["unit/worker/test_a.py", "contracts/test_b.py", "unit/pipelines/test_c.py", "acceptance/test_d.py"]
 
     assert in_order(*few, *LONGEST[::-1]) == [*LONGEST, *few[::-1]]
 
