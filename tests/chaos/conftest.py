@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from scripts.redis_server import RedisServer, temporary_redis
-from tests.chaos.forking import open_fork_server
 from tests.chaos.own_redis import OwnRedis
 from tests.chaos.place import FaultPlace
 from tests.chaos.proxy import Proxy
 from tests.support.catalog_rows import PostgresRows
-from tests.support.fork_server import ForkServer
+from tests.support.fork_server import ForkServer, commands
 from tests.support.workplace import database_on
 
 
@@ -25,10 +24,8 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
-def fork_server() -> Iterator[ForkServer]:
-    opened = open_fork_server()
-    yield opened
-    opened.close()
+def fork_server() -> ForkServer:
+    return commands()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """The real worker, wrapped from outside: it dies at a step, its disk fails, or its steps are traced.
 
-    python -m tests.chaos.crashing_worker    forks a worker for each order on its standard input
-
 A worker's fault is JSON in the variable CHAOS; it begins at SIGUSR1 and ends at SIGUSR2.
 """
 
@@ -30,7 +28,6 @@ from sqlalchemy import Connection, Engine, event
 from scripts import media
 from storage import blobs
 from tests.chaos.steps import EVERY, Step, When
-from tests.support.fork_server import serve_forks
 from worker import adoption
 from worker.main import load_or_exit
 from worker.supervise import run
@@ -230,7 +227,3 @@ def work(words: Sequence[str]) -> None:
         media.main()
         return
     asyncio.run(run(load_or_exit(), burst="--burst" in words))
-
-
-if __name__ == "__main__":
-    serve_forks(work)

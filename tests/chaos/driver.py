@@ -19,7 +19,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import redis
 
-from tests.chaos.forking import ForkedWorker, open_fork_server
+from tests.chaos.forking import ForkedWorker
 from tests.chaos.outages import Outage, on_postgres, on_s3
 from tests.chaos.own_redis import OwnRedis
 from tests.chaos.place import FaultPlace
@@ -28,7 +28,7 @@ from tests.chaos.steps import UPLOAD, UPLOAD_ON_S3, Step
 from tests.chaos.tracebacks import unexplained
 from tests.support import pictures, processes
 from tests.support.checker import Findings
-from tests.support.fork_server import ForkServer
+from tests.support.fork_server import ForkServer, commands
 from tests.support.objects import ObjectsInFolder
 from tests.support.workplace import eventually
 
@@ -391,15 +391,12 @@ def run_chaos(
     Fails with all that is wrong at the end.
     """
     with ExitStack() as stack:
-        if fork_server is None:
-            fork_server = open_fork_server()
-            stack.callback(fork_server.close)
         server = OwnRedis(home / "redis")
         stack.callback(server.close)
         proxy = Proxy(server.port, 0)
         stack.callback(proxy.close)
         settings = {"MEDIA_CPUS": "1", "MEDIA_REDIS_URL": proxy.url, "MEDIA_GRACE": str(GRACE_S)}
-        place = FaultPlace(home / "place", server.url, fork_server, **settings)
+        place = FaultPlace(home / "place", server.url, fork_server or commands(), **settings)
         outages: list[Outage] = []
         longest_s, chance = _LONGEST_S if in_full else 1.0, random.Random(seed)
         if catalog == "postgres":

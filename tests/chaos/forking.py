@@ -8,18 +8,13 @@ from tests.support.fork_server import ForkServer, LoggedProcess
 from tests.support.workplace import WorkerProcess
 
 
-def open_fork_server() -> ForkServer:
-    """Where they are forked."""
-    return ForkServer("tests.chaos.crashing_worker")
-
-
 class ForkedWorker(WorkerProcess):
     """A worker of the fork server: arm it, and its fault begins."""
 
     def __init__(
         self, fork_server: ForkServer, words: Sequence[str], env: Mapping[str, str], cwd: Path
     ) -> None:
-        super().__init__(LoggedProcess(fork_server, words, env, cwd))
+        super().__init__(LoggedProcess(fork_server, ["chaos", *words], env, cwd))
 
     def arm(self) -> None:
         """From now on it goes wrong."""
