@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.support import fork_server
 from tests.support.fork_server import ForkedProcess
+from tests.support.old_catalogs import next_migrations, of_next_version
 
 MEDIA = Path(sys.executable).parent / "media"
 Ended = subprocess.CompletedProcess[str]
@@ -40,8 +41,7 @@ def media(
 
 def media_of_next_version(env: Mapping[str, str], folder: Path, *words: str) -> Ended:
     """Run `media` of a version that knows one schema more, whose migrations are put into `folder`."""
-    command = [sys.executable, str(Path(__file__).with_name("old_catalogs.py")), str(folder), *words]
-    return run_installed(command, env, Path(env["HOME"]))
+    return media({**env, **of_next_version(next_migrations(folder))}, *words)
 
 
 def run_installed(

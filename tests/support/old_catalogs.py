@@ -1,12 +1,8 @@
-"""Catalogs of earlier versions, and a program that knows one schema more than this one.
-
-As a script: `media` of that program, with a folder for its migrations before its words.
-"""
+"""Catalogs of earlier versions, and a program that knows one schema more than this one."""
 
 import os
 import shutil
 import sqlite3
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -99,11 +95,3 @@ def move_on() -> None:
     if migrations := os.environ.pop(_VARIABLE, ""):
         schema.MIGRATIONS = Path(migrations)
         schema.SCHEMAS = (*schema.SCHEMAS, NEXT)
-
-
-if __name__ == "__main__":
-    from scripts.media import main
-
-    schema.MIGRATIONS = next_migrations(Path(sys.argv.pop(1)))
-    schema.SCHEMAS = (*schema.SCHEMAS, NEXT)
-    main()
