@@ -204,7 +204,7 @@ def test_metrics_tell_what_is_ill_by_check(place: Workplace) -> None:
 
 def test_a_worker_whose_last_sweep_was_stopped_is_degraded_everywhere_and_ready(place: Workplace) -> None:
     asyncio.run(stop_a_sweep(place.catalog))
-    place.start()
+    place.start().await_log("degraded")
     eventually(lambda: probed(place, "readyz")[1]["status"] == "degraded")
     eventually(lambda: 'media_degraded{sign="sweep"} 1.0' in metrics(place))
 
@@ -226,6 +226,7 @@ def test_a_backup_that_failed_is_told_at_once_and_forgotten_once_a_copy_is_made(
     worker = place.start()
 
     failed = worker.await_log("backup_failed")["reason"]
+    worker.await_log("degraded", within=30)
     eventually(lambda: probed(place, "readyz")[1]["status"] == "degraded")
     told = probed(place, "readyz")[1]["reason"], health(place).stdout, media(place.env(), "doctor").stdout
     (place.home / "gone").mkdir()
@@ -233,6 +234,7 @@ def test_a_backup_that_failed_is_told_at_once_and_forgotten_once_a_copy_is_made(
 
     assert failed == f"{place.home}/gone is not there: is a disk not mounted?"
     assert all(f"the last one failed: {failed}" in one for one in told)
+    worker.await_log("no_longer_degraded", within=30)
     eventually(lambda: 'media_degraded{sign="backup"} 0.0' in metrics(place))
 
 
