@@ -14,7 +14,6 @@ from pipelines.stats.report import DriftReport
 from pipelines.sweep.plan import implausible
 from scripts.progress import Progress
 from scripts.storage_stats import print_drift, scanned
-from scripts.targets import require_no_worker
 from scripts.terminal import AsJson, CommandError, counted, output, print_error, print_json, run, safe
 from storage.backups.folder import BackupCopy
 from storage.backups.making import check_copy
@@ -27,6 +26,8 @@ from worker.restoring import Restore, Restored, choose_copy
 from worker.settings import Settings
 
 _SHOWN = 20  # originals that could not be brought back
+_COUNTED = ("seq", "deleted", "announced", "adopted", "originals")
+_NAMED = ("mended", "mismatched", "refused", "differing")
 
 
 def command(
@@ -52,16 +53,16 @@ def command(
     async def body(settings: Settings) -> int:
         chosen = _choose(settings, copy, at, adopt_root=adopt_root)
         await check_copy(chosen)
+        done = await restore(settings, chosen, adopt_root=adopt_root, dry_run=dry_run)
         if dry_run:
-            await _say_what_would_be(settings, chosen, adopt_root=adopt_root, as_json=as_json)
-            return 0
-        done = await restore(settings, chosen, adopt_root=adopt_root)
+            _say_what_would_be(done, as_json=as_json)
+            return 1 if done.refusals or not done.is_whole else 0
         outlook = await look_ahead(settings, done)
         if as_json:
             print_json(outlook.document())
         else:
             outlook.report()
-        return 1 if done.refused or done.differing else 0
+        return 0 if done.is_whole else 1
 
     run(body)
 
@@ -74,40 +75,54 @@ def _choose(settings: Settings, place: Path | None, at: str | None, *, adopt_roo
         moment = None if at is None else datetime.fromisoformat(at).astimezone(UTC)
     except ValueError as error:
         raise CommandError(f"--at {at} is no time; write 2026-11-21T10:00, in local time.", code=2) from error
+    if moment is not None and moment > datetime.now(UTC):
+        raise CommandError(f"--at {at} is in the future: name a time before now, or leave it out.", code=2)
     owner = None if adopt_root else read_owner(settings.storage_url)
     return choose_copy(folder.absolute(), moment, owner)
 
 
-async def restore(settings: Settings, copy: BackupCopy, *, adopt_root: bool = False) -> Restored:
-    """Restore that copy while no worker runs. Raises: CommandError, StorageError, QueueUnavailable."""
+async def restore(
+    settings: Settings, copy: BackupCopy, *, adopt_root: bool = False, dry_run: bool = False
+) -> Restored:
+    """Restore that copy while no worker runs; a dry run says what would be, and what would refuse it.
+
+    Raises: StorageError, QueueUnavailable.
+    """
     configure_logs(settings.log)  # adoption logs
-    await require_no_worker(settings)
     async with open_queue(settings) as queue:
-        restoring = Restore(settings, copy, queue, adopt_root=adopt_root)
+        restoring = Restore(settings, copy, queue, adopt_root=adopt_root, dry_run=dry_run)
         with Progress("originals", None) as progress:
-            return await restoring.run(
-                lambda _, count: progress.advance(count), lambda: require_no_worker(settings)
-            )
+            return await restoring.run(lambda _, count: progress.advance(count))
 
 
-async def _say_what_would_be(
-    settings: Settings, copy: BackupCopy, *, adopt_root: bool, as_json: bool
-) -> None:
-    await require_no_worker(settings)
-    async with open_queue(settings) as queue:
-        known = await Restore(settings, copy, queue, adopt_root=adopt_root).look()
-    states = known.messages.states()
-    deleted = sum(state.deleted for state in states)
+def _say_what_would_be(done: Restored, *, as_json: bool) -> None:
     if as_json:
-        later = {"deleted": deleted, "announced": len(states) - deleted}
-        print_json({**_identity(copy), "dry_run": True, **later})
+        found = {name: getattr(done, name) for name in (*_COUNTED, *_NAMED, "refusals")}
+        print_json({**_identity(done.copy), "dry_run": True, **found})
         return
-    _print_copy("Would restore", copy)
+    _print_copy("Would restore", done.copy)
+    torn = f", {counted(len(done.mended), 'torn one')} among them" if done.mended else ""
     output.print(
-        f"Messages tell of {counted(deleted, 'deletion')} and "
-        f"{counted(len(states) - deleted, 'announcement')} since then, which would be applied again. "
+        f"Would apply again: {counted(done.deleted, 'deletion')}, {counted(done.announced, 'announcement')}; "
+        f"bring back {counted(done.originals + len(done.mended), 'original')}{torn}, adopt {done.adopted}. "
         "Nothing was written."
     )
+    _print_originals(done, "would not be", "would be")
+    for reason in done.refusals:
+        print_error(f"Would be refused: {reason}")
+
+
+def _print_originals(done: Restored, was_not: str, was: str) -> None:
+    for key, reason in list(done.refused.items())[:_SHOWN]:
+        print_error(f"{shown(key)} {was_not} brought back: {reason}")
+    for key, reason in list(done.differing.items())[:_SHOWN]:
+        print_error(f"{shown(key)} {was} brought back as another one: {reason}")
+    if done.differing:
+        print_error(f"{counted(len(done.differing), 'original')} differ from what the copy has of them.")
+    for key, reason in list(done.mismatched.items())[:_SHOWN]:
+        print_error(f"{shown(key)}: {reason}")
+    if done.mismatched:
+        print_error(f"{counted(len(done.mismatched), 'original')} of ready uploads have another size.")
 
 
 def _identity(copy: BackupCopy) -> dict[str, Any]:
@@ -146,10 +161,9 @@ class Outlook:
     missing: int
 
     def document(self) -> dict[str, Any]:
-        names = ("seq", "deleted", "announced", "adopted", "originals", "root_adopted", "aside")
         return {
             **_identity(self.done.copy),
-            **{name: getattr(self.done, name) for name in (*names, "refused", "differing")},
+            **{name: getattr(self.done, name) for name in (*_COUNTED, "root_adopted", "aside", *_NAMED)},
             "drift": self.drift,
             "breaker": self.breaker,
             "missing": {"uploads": self.lacking, "variants": self.missing},
@@ -179,6 +193,11 @@ class Outlook:
                 f"{counted(lost, 'original')} of ready uploads are not there: bring them back into uploads/, "
                 "from another backup"
             )
+        if self.done.mismatched:
+            steps.append(
+                f"{counted(len(self.done.mismatched), 'original')} of ready uploads have another size: put "
+                "the version that fits in the place of each, or announce those again that an app has replaced"
+            )
         if self.breaker:
             steps.append(
                 f"The next sweep will be stopped, rightly: {self.breaker}. They are variants of uploads that "
@@ -193,17 +212,14 @@ class Outlook:
         """Say it to people."""
         done = self.done
         _print_copy("Restored", done.copy)
+        torn = f", {counted(len(done.mended), 'torn one')} among them" if done.mended else ""
         output.print(
             f"Applied again: {counted(done.deleted, 'deletion')}, {counted(done.announced, 'announcement')}; "
-            f"brought back {counted(done.originals, 'original')}, adopted {done.adopted}. "
+            f"brought back {counted(done.originals + len(done.mended), 'original')}{torn}, "
+            f"adopted {done.adopted}. "
             f"Messages go on above seq {done.seq}."
         )
-        for key, reason in list(done.refused.items())[:_SHOWN]:
-            print_error(f"{shown(key)} was not brought back: {reason}")
-        for key, reason in list(done.differing.items())[:_SHOWN]:
-            print_error(f"{shown(key)} was brought back as another one: {reason}")
-        if done.differing:
-            print_error(f"{counted(len(done.differing), 'original')} differ from what the copy has of them.")
+        _print_originals(done, "was not", "was")
         print_drift(self.drift)
         output.print("[bold]Next[/bold]")
         for step in self.next_steps():

@@ -106,8 +106,13 @@ def copy_folder(number: UUID) -> str:
     return f"{_DELETION}by-copy-{number.hex[:8]}"
 
 
+def restore_folder(number: UUID) -> str:
+    """The folder of the trash for torn originals that a restore replaces; it is purged as a deletion's is."""
+    return f"{_DELETION}by-restore-{number.hex[:8]}"
+
+
 def is_deletion_folder(folder: str) -> bool:
-    """Whether that folder of the trash holds the original of a deleted upload, or what left a copy."""
+    """Whether that folder of the trash has originals of deleted uploads, torn ones, or what left a copy."""
     return folder.startswith(_DELETION)
 
 

@@ -104,6 +104,14 @@ class Adoption:
             yield page
             after = page.last
 
+    async def look(self) -> AsyncIterator[Page]:
+        """Yield each page from the beginning, and take nothing in."""
+        after: str | None = ""
+        while after is not None:
+            page = await self.page(after)
+            yield page
+            after = page.last
+
     async def page(self, after: str) -> Page:
         """The next page of names, and which old enough originals among them have no record."""
         found: list[BlobInfo] = []

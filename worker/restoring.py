@@ -4,22 +4,23 @@ All of it is done to the copy beside the old catalog, while no worker runs; then
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from storage import keys
 from storage.backups.folder import FILES, BackupCopy, BackupFolder
 from storage.backups.manifest import MANIFEST, read_manifest
+from storage.backups.mending import mend
 from storage.backups.restoring import CatalogRestore, Replacement
 from storage.backups.returning import fits, give_back
 from storage.backups.versions import Versions, open_versions
 from storage.blobs import Existence, Storage
-from storage.blobs.opening import open_blobs
+from storage.blobs.opening import open_blobs, open_target
 from storage.blobs.owners import check_owner
 from storage.catalog.database import Database, identity
 from storage.catalog.opening import Catalog
@@ -27,12 +28,12 @@ from storage.catalog.outbox import Outbox
 from storage.catalog.replay import LaterState, Replay, Trashed, waiting_since
 from storage.catalog.requeuer import NewJobs
 from storage.catalog.restored import read_replaced
-from storage.errors import CatalogUnavailable, CopyRefused, KeyRefused, RootMismatch
+from storage.errors import CatalogUnavailable, CopyRefused, KeyRefused, RootMismatch, StorageError
 from worker.adoption import REBUILD, Adoption, Listing
 from worker.documents import payload
 from worker.events import default_id
 from worker.publisher import go_on_above
-from worker.queue import Queue
+from worker.queue import Queue, QueueUnavailable
 from worker.settings import Settings
 
 _NO_SEQ = 2**53  # above all that are given
@@ -43,8 +44,8 @@ _REFUSED = ("invalid_event", "unknown_recipe")  # what an event that was refused
 
 @dataclass
 class Restored:
-    """What a restore has done: uploads that were deleted and announced again, originals that were brought
-    back and adopted, and where the old catalog is.
+    """What a restore has done, or would do: uploads that were deleted and announced again, originals that
+    were brought back and adopted, and where the old catalog is.
     """
 
     copy: BackupCopy
@@ -57,6 +58,16 @@ class Restored:
     aside: str | None = None
     differing: dict[str, str] = field(default_factory=dict)  # were brought back with another size
     refused: dict[str, str] = field(default_factory=dict)
+    mended: dict[str, str] = field(
+        default_factory=dict
+    )  # torn ones: where they are, now that others came back
+    mismatched: dict[str, str] = field(default_factory=dict)  # have another size than their ready uploads
+    refusals: list[str] = field(default_factory=list)  # why this restore would be refused, after a dry run
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each original is as the catalog has it, as far as the backup could help."""
+        return not (self.refused or self.differing or self.mismatched)
 
 
 def choose_copy(place: Path, at: datetime | None, catalog: str | None) -> BackupCopy:
@@ -170,19 +181,54 @@ def _was_refused(message: Mapping[str, Any]) -> bool:
     return isinstance(error, dict) and error.get("code") in _REFUSED
 
 
-class Restore:
-    """The restore of one copy with these settings, while no worker runs."""
+class _OnlyLooked(Exception):
+    """Ends a dry run before anything is replaced."""
 
-    def __init__(self, settings: Settings, copy: BackupCopy, queue: Queue, *, adopt_root: bool) -> None:
+
+class Restore:
+    """The restore of one copy with these settings, while no worker runs.
+
+    A dry run takes the same steps up to the one at which the catalog is replaced. What would refuse the
+    restore is noted in the place of being raised, and nothing that lasts is written.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        copy: BackupCopy,
+        queue: Queue,
+        *,
+        adopt_root: bool,
+        dry_run: bool = False,
+    ) -> None:
         self._settings = settings
         self._queue = queue
         self._adopt_root = adopt_root
+        self._dry_run = dry_run
         self._catalog_id = copy.manifest.catalog
         self._folder = copy.path.parent
         self._catalog = CatalogRestore(settings.catalog, copy)
         self.done = Restored(copy)
 
-    async def look(self) -> Known:
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """What the body raises refuses the restore: a dry run notes it, and goes on."""
+        try:
+            yield
+        except (StorageError, QueueUnavailable) as error:
+            if not self._dry_run:
+                raise
+            reason = error.explain() if isinstance(error, QueueUnavailable) else str(error)
+            if reason not in self.done.refusals:
+                self.done.refusals.append(reason)
+
+    async def _require_no_worker(self) -> None:
+        """Raises: CopyRefused while a worker sends heartbeats, QueueUnavailable."""
+        if living := len(await self._queue.heartbeats.living()):
+            workers = "1 worker" if living == 1 else f"{living} workers"
+            raise CopyRefused(f"{workers} may still write: stop every worker first")
+
+    async def _look(self) -> Known:
         """Read what is known of the time after the copy was made; nothing is written.
 
         Raises: CopyRefused, CatalogMoved, StreamMismatch where this copy cannot be restored here.
@@ -209,16 +255,19 @@ class Restore:
             await messages.read_stream(self._queue, newest)
         return known
 
-    async def run(
-        self, seen: Callable[[str, int], object], still_alone: Callable[[], Awaitable[None]]
-    ) -> Restored:
-        """Restore; `seen` hears of what is done, and `still_alone` raises if a worker was started meanwhile.
+    async def run(self, seen: Callable[[str, int], object]) -> Restored:
+        """Restore; `seen` hears of what is done.
 
-        Raises: CopyRefused, CopyDamaged, StorageError, QueueUnavailable.
+        Raises: CopyRefused, CopyDamaged, StorageError, QueueUnavailable; none of them in a dry run.
         """
-        async with self._catalog.alone() as replacement:
-            known = await self.look()
-            jobs = await self._replace(replacement, known, seen, still_alone)
+        jobs: NewJobs = {}
+        with self._refusing():
+            await self._require_no_worker()
+        with self._refusing():
+            async with self._catalog.alone() as replacement:
+                with self._refusing():
+                    await replacement.check_unused()
+                jobs = await self._replace(replacement, await self._look(), seen)
         await self._queue.jobs.enqueue(jobs)  # otherwise a worker finds them to be stalled, later
         return self.done
 
@@ -227,26 +276,31 @@ class Restore:
         replacement: Replacement,
         known: Known,
         seen: Callable[[str, int], object],
-        still_alone: Callable[[], Awaitable[None]],
     ) -> NewJobs:
-        async with (
-            open_blobs(self._settings.storage_url, create=self._adopt_root) as blobs,
-            self._files_of_backup() as files,
-        ):
+        async with self._storage() as blobs, self._files_of_backup() as files:
             owner = await blobs.catalog_id()
-            self._check_owner(owner, known)
+            with self._refusing():
+                self._check_owner(owner, known)
             moment = datetime.fromtimestamp(await self._queue.stream.now_ms() / 1000, UTC)
-            async with replacement.run(
-                moment.strftime("%Y%m%dT%H%M%S"), self._settings.uploads_per_job, replaced=known.others
-            ) as catalog:
-                if owner != self._catalog_id:
-                    await fits(catalog, blobs, files, self._settings.storage)
-                await self._raise_seq(catalog, known)
-                gone, jobs = await self._apply(catalog, blobs, known)
-                if files is not None:
-                    await self._bring_back(catalog, blobs, files, gone, seen)
-                await self._adopt(catalog, blobs, seen)
-                await still_alone()
+            with suppress(_OnlyLooked):
+                async with replacement.run(
+                    moment.strftime("%Y%m%dT%H%M%S"), self._settings.uploads_per_job, replaced=known.others
+                ) as catalog:
+                    if owner != self._catalog_id:
+                        with self._refusing():
+                            await fits(catalog, blobs, files, self._settings.storage)
+                    await self._raise_seq(catalog, known)
+                    gone, announced, jobs = await self._apply(catalog, blobs, known)
+                    await self._mend(catalog, blobs, files, announced, seen)
+                    if files is not None:
+                        await self._bring_back(catalog, blobs, files, gone, seen)
+                    await self._adopt(catalog, blobs, seen)
+                    with self._refusing():
+                        await self._require_no_worker()  # that was started meanwhile
+                    if self._dry_run:
+                        raise _OnlyLooked
+            if self._dry_run:
+                return {}
             self.done.aside = replacement.aside
             # Last: until the catalog was replaced, its storage and its stream are those of the old one.
             if owner != self._catalog_id:
@@ -256,6 +310,21 @@ class Restore:
         if self._may_take_over(stream_owner, known):
             await self._queue.ownership.rebind(self._catalog_id, before=stream_owner)
         return jobs
+
+    @asynccontextmanager
+    async def _storage(self) -> AsyncIterator[Storage]:
+        """The storage, whose folder is made where it may be adopted; to a dry run it is an empty one then."""
+        url = self._settings.storage_url
+        if not self._dry_run:
+            async with open_blobs(url, create=self._adopt_root) as blobs:
+                yield blobs
+            return
+        with self._refusing():
+            if not self._adopt_root:
+                async with open_blobs(url, create=False):
+                    pass
+        async with open_target(url, create=False) as blobs:
+            yield blobs
 
     def _may_take_over(self, owner: str | None, known: Known) -> bool:
         """Whether what belongs to that catalog may be given to this one: it is one that is replaced."""
@@ -284,8 +353,10 @@ class Restore:
         await go_on_above(catalog.outbox, self._queue, rebuilt=True, least=least)
         self.done.seq = await catalog.outbox.given_seq()
 
-    async def _apply(self, catalog: Catalog, blobs: Storage, known: Known) -> tuple[frozenset[str], NewJobs]:
-        """Apply what came after the copy; returns the sources of uploads that were deleted, and new jobs."""
+    async def _apply(
+        self, catalog: Catalog, blobs: Storage, known: Known
+    ) -> tuple[frozenset[str], frozenset[str], NewJobs]:
+        """Apply what came after the copy; returns the sources deleted and announced then, and new jobs."""
         replay = Replay(catalog.database, catalog.intake)
         states = list(known.messages.states())
         if known.others:
@@ -296,11 +367,11 @@ class Restore:
         jobs = await replay.apply(states)
         counts = Counter(state.deleted for state in states)
         self.done.deleted, self.done.announced = counts[True], counts[False]
-        kept = {state.source for state in states if not state.deleted}
+        kept = frozenset(state.source for state in states if state.source and not state.deleted)
         gone = frozenset(
             state.source for state in states if state.deleted and state.source and state.source not in kept
         )
-        return gone, jobs
+        return gone, kept, jobs
 
     async def _bring_back(
         self,
@@ -310,12 +381,32 @@ class Restore:
         gone: frozenset[str],
         seen: Callable[[str, int], object],
     ) -> None:
-        async with aclosing(give_back(catalog, blobs, files, gone, self.done.copy.manifest.time_ms)) as steps:
+        made_ms = self.done.copy.manifest.time_ms
+        returned = give_back(catalog, blobs, files, gone, made_ms, dry_run=self._dry_run)
+        async with aclosing(returned) as steps:
             async for step in steps:
                 self.done.originals += step.copied
+                if self._dry_run and self._settings.adopt == "enqueue":
+                    self.done.adopted += step.unknown  # which are not there to be found
                 self.done.differing |= step.differing
                 self.done.refused |= step.refused
                 seen("originals", step.copied + step.same)
+
+    async def _mend(
+        self,
+        catalog: Catalog,
+        blobs: Storage,
+        files: Versions | None,
+        announced: frozenset[str],
+        seen: Callable[[str, int], object],
+    ) -> None:
+        folder = keys.restore_folder(uuid4())
+        found = mend(catalog.sources, blobs, files, announced, folder, dry_run=self._dry_run)
+        async with aclosing(found) as steps:
+            async for step in steps:
+                self.done.mended |= step.mended
+                self.done.mismatched |= step.mismatched
+                seen("originals", step.looked)
 
     async def _adopt(self, catalog: Catalog, blobs: Storage, seen: Callable[[str, int], object]) -> None:
         """Take in what lies there without a row, before a sweep may look at its variants."""
@@ -323,7 +414,7 @@ class Restore:
             return
         await catalog.checkpoint(REBUILD).save(Listing())
         adoption = Adoption(blobs, catalog, self._queue, grace_s=0, name=REBUILD)
-        async for page in adoption.run():
+        async for page in adoption.look() if self._dry_run else adoption.run():
             self.done.adopted += len(page.unknown)
             seen("originals", page.names)
 

@@ -29,7 +29,7 @@ async def find_differing(
 
     Raises: CatalogUnavailable, BlobsUnavailable.
     """
-    async for page in _pages(sources):
+    async for page in expected_pages(sources):
         seen = await blobs.stat([one.key for one in page])
         suspects = [one for one in page if not _is_fine(one, seen[one.key])]
         if not suspects:
@@ -43,11 +43,12 @@ async def find_differing(
             info, version = seen[one.key], kept.get(one.key)
             fitting = version if version is not None and one.fits(version.bytes) else None
             if not await _may_be_replaced(one, info, blobs, fitting, now_ms):
-                differing[one.key] = _reason(one, info, fitting)
+                differing[one.key] = describe(one, info, fitting)
         yield differing
 
 
-async def _pages(sources: Sources) -> AsyncIterator[Sequence[Expected]]:
+async def expected_pages(sources: Sources) -> AsyncIterator[Sequence[Expected]]:
+    """What is expected of all originals whose uploads are ready, page by page. Raises: CatalogUnavailable."""
     page: list[Expected] = []
     async with aclosing(sources.all_expected()) as found:
         async for one in found:
@@ -73,10 +74,10 @@ async def _may_be_replaced(
     changed_ms = info.changed_at * 1000
     if changed_ms < max(one.changed_ms, now_ms - _EVENT_WAITS_MS):
         return False
-    return not await _is_beginning(info, blobs, version)
+    return not await is_beginning(info, blobs, version)
 
 
-async def _is_beginning(info: BlobInfo, blobs: Read, version: Version | None) -> bool:
+async def is_beginning(info: BlobInfo, blobs: Read, version: Version | None) -> bool:
     """Whether the original has the first bytes of that version, and no others."""
     if version is None or version.bytes < info.bytes:
         return False
@@ -92,7 +93,8 @@ async def _is_beginning(info: BlobInfo, blobs: Read, version: Version | None) ->
     return True
 
 
-def _reason(one: Expected, info: BlobInfo | Existence, version: Version | None) -> str:
+def describe(one: Expected, info: BlobInfo | Existence, version: Version | None) -> str:
+    """What is wrong with an original, and which version in the backup fits, for people."""
     found = f"it has {info.bytes} bytes" if isinstance(info, BlobInfo) else "it is gone"
     kept = (
         f"the backup has it in {version.path}" if version is not None else "the backup has none of that size"

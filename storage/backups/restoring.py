@@ -29,6 +29,9 @@ class Replacement(Protocol):
     aside: str | None
     """Where the old one is, once it was replaced; None: there was none."""
 
+    async def check_unused(self) -> None:
+        """Raises: CatalogUnavailable while another process has the old one open, as far as that is seen."""
+
     def run(
         self, moment: str, uploads_per_job: int, *, replaced: Collection[str] = ()
     ) -> AbstractAsyncContextManager[Catalog]:
@@ -123,6 +126,11 @@ class _FileReplacement:
         self._copy = copy
         self.aside: str | None = None
 
+    async def check_unused(self) -> None:
+        from storage.catalog import sqlite_restore
+
+        await in_thread(sqlite_restore.check_unused, self._where.path)
+
     @asynccontextmanager
     async def run(
         self, moment: str, uploads_per_job: int, *, replaced: Collection[str] = ()
@@ -162,6 +170,9 @@ class _ServerReplacement:
         self._transaction = transaction
         self._place = place
         self.aside: str | None = None
+
+    async def check_unused(self) -> None:
+        """The server has who uses it wait for the exchange."""
 
     @asynccontextmanager
     async def run(

@@ -32,13 +32,14 @@ class ReturnStep:
     """What became of a page of originals.
 
     `differing` were brought back, and are not as the catalog has them; `refused` says of others why they
-    could not be.
+    could not be. `unknown` counts those that came back although the catalog does not know them.
     """
 
     copied: int
     same: int
     differing: Mapping[str, str]
     refused: Mapping[str, str]
+    unknown: int
 
 
 async def fits(catalog: Catalog, blobs: Storage, versions: Versions | None, place: str) -> None:
@@ -106,13 +107,19 @@ async def _groups(catalog: Catalog, stride: int) -> AsyncIterator[Sequence[Annou
 
 
 async def give_back(
-    catalog: Catalog, blobs: Storage, versions: Versions, gone: frozenset[str], made_ms: int
+    catalog: Catalog,
+    blobs: Storage,
+    versions: Versions,
+    gone: frozenset[str],
+    made_ms: int,
+    *,
+    dry_run: bool = False,
 ) -> AsyncGenerator[ReturnStep, None]:
     """Give the storage each original that it lacks and the catalog needs; yields step by step.
 
     Of each it gets the newest version that fits the catalog, or else the newest. Also those that the catalog
     does not know, if they were written after it was copied at `made_ms`; none of those that are `gone`.
-    Nothing is replaced.
+    Nothing is replaced; with `dry_run` nothing is written, and the steps are the same.
 
     Raises: StorageFull, RootMismatch, BlobsUnavailable.
     """
@@ -121,10 +128,10 @@ async def give_back(
         async for found in pages:
             page += found
             while len(page) >= _PAGE:
-                yield await _give_back(catalog, blobs, versions, page[:_PAGE], gone, made_ms)
+                yield await _give_back(catalog, blobs, versions, page[:_PAGE], gone, made_ms, dry_run)
                 page = page[_PAGE:]
     if page:
-        yield await _give_back(catalog, blobs, versions, page, gone, made_ms)
+        yield await _give_back(catalog, blobs, versions, page, gone, made_ms, dry_run)
 
 
 async def _give_back(
@@ -134,6 +141,7 @@ async def _give_back(
     keys: Sequence[str],
     gone: frozenset[str],
     made_ms: int,
+    dry_run: bool,
 ) -> ReturnStep:
     there = await blobs.stat(keys)
     missing = [key for key in keys if there[key] is Existence.MISSING and key not in gone]
@@ -154,21 +162,25 @@ async def _give_back(
         for key, version in kept.items()
         if version is not None and (key in needed or version.written_ns > made_ms * 1_000_000)
     ]
-    copied = 0
+    copied = unknown = 0
     differing: dict[str, str] = {}
     for start in range(0, len(wanted), _AT_ONCE):
         group = wanted[start : start + _AT_ONCE]
-        copies = await together(*(_copy(key, blobs, version) for key, version in group))
+        if dry_run:
+            copies: Sequence[int | StorageError] = [version.bytes for _, version in group]
+        else:
+            copies = await together(*(_copy(key, blobs, version) for key, version in group))
         for (key, _), done in zip(group, copies, strict=True):
             if not isinstance(done, int):
                 refused[key] = str(done)
                 continue
             copied += 1
+            unknown += key not in known
             if key in expected and not expected[key].fits(done):
                 differing[key] = (
                     f"the backup has it with {done} bytes, and its upload has {expected[key].size}"
                 )
-    return ReturnStep(copied, len(keys) - len(missing), differing, refused)
+    return ReturnStep(copied, len(keys) - len(missing), differing, refused, unknown)
 
 
 def _any_size(_: int) -> bool:

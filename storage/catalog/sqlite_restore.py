@@ -23,6 +23,7 @@ _AIR = 16 * MIB
 _RESTORING = ".restoring"
 _LOCK = ".restore-lock"
 _ASIDE = ".before-restore-"
+_SHARED_FIRST, _SHARED_BYTES = 0x40000002, 510  # of the file format: SHARED_FIRST, SHARED_SIZE
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
@@ -30,6 +31,7 @@ _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK
 def alone(path: Path) -> Iterator[None]:
     """Nobody else restores the catalog at `path` meanwhile. Raises: CopyRefused while somebody does."""
     name = path.with_name(path.name + _LOCK)
+    made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     with writes_copies(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -46,6 +48,9 @@ def alone(path: Path) -> Iterator[None]:
             name.unlink(missing_ok=True)
     finally:
         os.close(lock)
+        with suppress(OSError):  # a catalog is in it
+            for folder in made:
+                folder.rmdir()
 
 
 def _taken(lock: int, name: Path) -> bool:
@@ -55,6 +60,28 @@ def _taken(lock: int, name: Path) -> bool:
         return os.path.samestat(os.fstat(lock), name.lstat())
     except (BlockingIOError, FileNotFoundError):
         return False
+
+
+def check_unused(path: Path) -> None:
+    """Raises: CatalogUnavailable while another process has the catalog open. Nothing is changed.
+
+    Who has a catalog with a write-ahead log open holds a lock on these bytes of its file.
+    """
+    with writes_copies(path.parent):
+        try:
+            opened = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+    try:
+        fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB, _SHARED_BYTES, _SHARED_FIRST)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            return  # a file system without locks: who replaces it finds out
+        raise CatalogUnavailable(
+            f"the catalog {path} is in use: stop every worker and command first"
+        ) from error
+    finally:
+        os.close(opened)
 
 
 def begin(path: Path, copy: Path) -> Path:

@@ -1,5 +1,6 @@
 """`media restore`: a copy becomes the catalog again, and nothing that happened since is undone."""
 
+import fcntl
 import json
 import shutil
 import sqlite3
@@ -253,6 +254,47 @@ def test_everything_that_was_ready_is_ready_on_another_machine(
     assert {str(path.relative_to(elsewhere.root)) for path in elsewhere.root.glob("variants/*/*/*")} == keys
 
 
+@pytest.fixture
+def torn(place: Workplace) -> Workplace:
+    """A power cut has torn two originals that the backup has, and a third one is another's by now."""
+    for source, content in zip(EARLY[1:], (b"", pictures.small(2)[:100]), strict=True):
+        place.put(source, content)
+    place.put(LATE[2], pictures.small(12))
+    place.send({"source": LATE[2]})
+    burst(place)
+    assert media(place.env(), "backup").returncode == 0
+    place.put(LATE[2], b"neither torn nor in the backup")
+    return place
+
+
+def test_torn_originals_give_way_to_the_versions_that_fit_and_are_kept(torn: Workplace) -> None:
+    dry, ended = restore(torn, "--dry-run", "--json"), restore(torn, "--json")
+
+    would, done = document(dry), document(ended)
+    assert (dry.returncode, ended.returncode) == (1, 1)  # for the third
+    assert would["mended"].keys() == done["mended"].keys() == {*EARLY[1:]}
+    assert [(torn.root / source).read_bytes() for source in EARLY[1:]] == [
+        pictures.small(1),
+        pictures.small(2),
+    ]
+    kept = [(torn.root / done["mended"][source]).read_bytes() for source in EARLY[1:]]
+    assert kept == [b"", pictures.small(2)[:100]]
+    assert done["drift"]["findings"]["original_mismatch"]["count"] == 1
+
+
+def test_an_original_of_another_size_that_is_not_torn_stays_and_is_named(torn: Workplace) -> None:
+    dry, ended = restore(torn, "--dry-run"), restore(torn)
+
+    size = len(pictures.small(12))
+    for said in (dry, ended):
+        assert f"{LATE[2]}: it has 30 bytes, and its ready upload has {size}" in said.stderr
+        assert "the backup has none of that size" in said.stderr
+    assert "1 original of ready uploads have another size: put the version that fits" in ended.stdout
+    assert "2 originals, 2 torn ones among them" in ended.stdout
+    assert (torn.root / LATE[2]).read_bytes() == b"neither torn nor in the backup"
+    assert states(torn)[LATE[2]] == "ready"
+
+
 def empty(place: Workplace) -> Workplace:
     """Without originals and catalog, as on a new disk."""
     place.root.mkdir(parents=True)
@@ -359,13 +401,23 @@ def test_a_restore_beside_a_worker_or_an_open_catalog_is_refused(place: Workplac
     worker.stop()
     with closing(sqlite3.connect(place.catalog)) as opened:
         opened.execute("SELECT count(*) FROM uploads").fetchone()
-        beside_reader = restore(place)
+        beside_reader, dry = restore(place), restore(place, "--dry-run")
 
-    assert (beside_worker.returncode, beside_reader.returncode) == (1, 1)
+    assert (beside_worker.returncode, beside_reader.returncode, dry.returncode) == (1, 1, 1)
     assert "stop every worker first" in beside_worker.stderr
     assert "is in use" in beside_reader.stderr
+    assert "is in use" in dry.stderr
     assert uploads(place)[EARLY[0]][1] == "deleted"  # the old one
     assert list(place.home.glob("*restor*")) == []
+
+
+def test_a_dry_run_beside_another_restore_says_so(place: Workplace) -> None:
+    with place.catalog.with_name("catalog.db.restore-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        dry, ended = restore(place, "--dry-run"), restore(place)
+
+    assert (dry.returncode, ended.returncode) == (1, 1)
+    assert "another restore of the catalog" in dry.stderr
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -408,6 +460,32 @@ def damaged(place: Workplace) -> None:
     zero(copy.file, 3)
 
 
+def rootless(place: Workplace) -> None:
+    place.root.rename(place.home / "unmounted")
+
+
+def unmarked(place: Workplace) -> None:
+    rootless(place)
+    place.root.mkdir()
+
+
+def of_other_sizes(place: Workplace) -> None:
+    unmarked(place)
+    shutil.rmtree(place.home / "backup/files")
+    for source in EARLY:
+        place.put(source, b"of another size")
+
+
+def beside_a_worker(place: Workplace) -> None:
+    place.redis.set("media:uploads:health:host:1:0", '{"healthy": true, "detail": ""}')
+    place.redis.zadd("media:uploads:workers", {"host:1:0": 1})
+
+
+def moved(place: Workplace) -> None:
+    to = f"sqlite+aiosqlite:///{place.home}/new.db"
+    assert media(place.env(), "migrate-catalog", "--to", to).returncode == 0
+
+
 def of_another(place: Workplace) -> None:
     (place.root / ".media-root.json").write_text('{"catalog": "another", "version": 1}')
 
@@ -421,22 +499,61 @@ REFUSED: list[tuple[Callable[[Workplace], None] | None, list[str], str]] = [
     (of_another, [], "the storage belongs to another"),
     (taken, [], "belongs to the catalog another"),
     (None, ["nowhere"], "is no copy, and has none in it"),
+    (None, ["--at", "yesterday"], "--at yesterday is no time"),
+    (None, ["--at", "2126-01-01"], "--at 2126-01-01 is in the future: name a time before now"),
+    (None, ["--at", "2001-01-01"], "has no copy from before that time"),
+    (rootless, [], "does not exist. Is a disk not mounted?"),
+    (unmarked, [], "say --adopt-root: its files are compared with the copy"),
+    (of_other_sizes, ["--adopt-root"], "do not fit the copy: of 3 originals"),
+    (beside_a_worker, [], "1 worker may still write: stop every worker first"),
+    (moved, [], "was moved to"),
 ]
 
 
 @pytest.mark.parametrize(("prepare", "words", "said"), REFUSED)
-@pytest.mark.rotating(2)
-def test_what_cannot_be_restored_is_named_and_the_catalog_stays(
+@pytest.mark.rotating(3)
+def test_what_cannot_be_restored_is_named_by_a_dry_run_alike_and_nothing_changes(
     place: Workplace, prepare: Callable[[Workplace], None] | None, words: list[str], said: str
 ) -> None:
-    before = uploads(place)
     if prepare is not None:
         prepare(place)
+    before, keys = tree(place.home), keys_of(place)
 
-    ended = restore(place, *words)
+    dry, ended = restore(place, *words, "--dry-run"), restore(place, *words)
 
-    assert (ended.returncode, said in " ".join(ended.stderr.split())) == (1, True), ended.stderr
-    assert uploads(place) == before
+    code = 2 if "--at" in words and "2001-01-01" not in words else 1
+    assert (dry.returncode, ended.returncode) == (code, code)
+    assert said in " ".join(ended.stderr.split())
+    assert said in " ".join(dry.stderr.split())
+    assert (tree(place.home), keys_of(place)) == (before, keys)
+
+
+def test_a_dry_run_names_each_refusal_and_still_says_what_would_be(place: Workplace) -> None:
+    beside_a_worker(place)
+    unmarked(place)
+
+    ended = restore(place, "--dry-run", "--json")
+
+    done = document(ended)
+    assert (ended.returncode, done["deleted"], done["announced"], done["originals"]) == (1, 2, 1, 2)
+    assert [reason.split(" ")[1] for reason in done["refusals"]] == ["worker", "has"]
+
+
+def test_a_dry_run_elsewhere_counts_what_would_come_back_and_makes_nothing(
+    place: Workplace, elsewhere: Workplace
+) -> None:
+    elsewhere.settings["MEDIA_CATALOG_URL"] = f"sqlite+aiosqlite:///{place.home}/new/catalog.db"
+    before = tree(place.home)
+
+    ended = restore(elsewhere, "--adopt-root", "--dry-run", "--json")
+    done = document(restore(elsewhere, "--adopt-root", "--json"))
+
+    would = document(ended)
+    assert (ended.returncode, would["refusals"]) == (0, [])
+    assert {name: would[name] for name in ("originals", "adopted")} == {"originals": 3, "adopted": 0}
+    assert (done["originals"], done["adopted"]) == (3, 0)
+    assert {*before} <= {*tree(place.home)}
+    assert ended.stderr == ""
 
 
 def test_a_damaged_catalog_is_replaced_and_kept(place: Workplace) -> None:
@@ -545,9 +662,15 @@ def test_a_catalog_in_postgres_is_restored_by_the_same_command(
     place.send({"source": place.put(LATE[0], pictures.small(10)), "metadata": {"a": 1}})
     burst(place)
 
+    dry = document(restore(place, "--dry-run", "--json"))
     done = document(restore(place, "--json"))
     settled(place)
 
+    counted = ("deleted", "announced", "adopted", "originals", "mended", "mismatched")
+    assert ({name: done[name] for name in counted}, []) == (
+        {name: dry[name] for name in counted},
+        dry["refusals"],
+    )
     assert f"{EARLY[2]}: it is gone" in " ".join(refused.stderr.split())
     assert (done["deleted"], done["announced"], done["originals"], done["differing"]) == (1, 1, 1, {})
     assert "media_before_restore_" in done["aside"]
@@ -563,10 +686,17 @@ def test_originals_come_back_into_an_empty_bucket(
     bucket = S3Workplace(tmp_path / "bucket", database_on(redis_server.url), seaweedfs, **place.settings)
     bucket.home.mkdir(exist_ok=True)
 
+    dry = document(restore(bucket, "--adopt-root", "--dry-run", "--json"))
     done = document(restore(bucket, "--adopt-root", "--json"))
+    settled(bucket)
+    bucket.put(EARLY[1], b"")
+    again = document(restore(bucket, "--json"))
     settled(bucket)
     bucket.close()
 
+    assert (dry["originals"], dry["refusals"]) == (3, [])
+    assert [*again["mended"]] == [EARLY[1]]  # although a message came after the copy
+    assert bucket.keys("trash") == [*again["mended"].values()]
     assert (done["originals"], done["root_adopted"]) == (3, True)
     assert bucket.keys("uploads") == EARLY
     assert set(bucket.keys("variants")) == variants(bucket)
