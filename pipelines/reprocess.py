@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from pipelines.recipe import Recipes
 from pipelines.sweep.findings import stat_all
@@ -84,6 +85,17 @@ async def count_missing(catalog: Catalog, blobs: Stat) -> tuple[int, int]:
         uploads, files = uploads + len(selected.uploads), files + selected.missing
         after = str(page[-1].id)
     return uploads, files
+
+
+async def find_unmakable(ids: Sequence[UUID], catalog: Catalog, blobs: Stat) -> Mapping[UUID, str]:
+    """Which of these ready uploads would fail if they were made again, and what their originals are like.
+
+    Raises: StorageError.
+    """
+    found = [await catalog.reports.find(upload_id) for upload_id in ids]
+    ready = [upload for upload in found if upload is not None and upload.state is State.READY]
+    differing = await _find_differing(ready, blobs, catalog.sources)
+    return {one.id: differing[one.source] for one in ready if one.source and one.source in differing}
 
 
 async def _find_differing(uploads: Sequence[Upload], blobs: Stat, sources: Sources) -> Mapping[str, str]:

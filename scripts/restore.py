@@ -14,7 +14,17 @@ from pipelines.stats.report import DriftReport
 from pipelines.sweep.plan import implausible
 from scripts.progress import Progress
 from scripts.storage_stats import print_drift, scanned
-from scripts.terminal import AsJson, CommandError, counted, output, print_error, print_json, run, safe
+from scripts.terminal import (
+    AsJson,
+    CommandError,
+    counted,
+    counted_are,
+    output,
+    print_error,
+    print_json,
+    run,
+    safe,
+)
 from storage.backups.folder import BackupCopy
 from storage.backups.making import check_copy
 from storage.blobs.opening import open_blobs, read_owner
@@ -101,7 +111,7 @@ def _say_what_would_be(done: Restored, *, as_json: bool) -> None:
         print_json({**_identity(done.copy), "dry_run": True, **found})
         return
     _print_copy("Would restore", done.copy)
-    torn = f", {counted(len(done.mended), 'torn one')} among them" if done.mended else ""
+    torn = f" ({len(done.mended)} torn)" if done.mended else ""
     output.print(
         f"Would apply again: {counted(done.deleted, 'deletion')}, {counted(done.announced, 'announcement')}; "
         f"bring back {counted(done.originals + len(done.mended), 'original')}{torn}, adopt {done.adopted}. "
@@ -122,7 +132,9 @@ def _print_originals(done: Restored, was_not: str, was: str) -> None:
     for key, reason in list(done.mismatched.items())[:_SHOWN]:
         print_error(f"{shown(key)}: {reason}")
     if done.mismatched:
-        print_error(f"{counted(len(done.mismatched), 'original')} of ready uploads have another size.")
+        print_error(
+            f"{counted_are(len(done.mismatched), 'original')} of another size than ready uploads say."
+        )
 
 
 def _identity(copy: BackupCopy) -> dict[str, Any]:
@@ -195,8 +207,8 @@ class Outlook:
             )
         if self.done.mismatched:
             steps.append(
-                f"{counted(len(self.done.mismatched), 'original')} of ready uploads have another size: put "
-                "the version that fits in the place of each, or announce those again that an app has replaced"
+                f"{counted_are(len(self.done.mismatched), 'original')} of another size than ready uploads "
+                "say: put the version that fits there, or announce again what an app has replaced"
             )
         if self.breaker:
             steps.append(
@@ -212,7 +224,7 @@ class Outlook:
         """Say it to people."""
         done = self.done
         _print_copy("Restored", done.copy)
-        torn = f", {counted(len(done.mended), 'torn one')} among them" if done.mended else ""
+        torn = f" ({len(done.mended)} torn)" if done.mended else ""
         output.print(
             f"Applied again: {counted(done.deleted, 'deletion')}, {counted(done.announced, 'announcement')}; "
             f"brought back {counted(done.originals + len(done.mended), 'original')}{torn}, "

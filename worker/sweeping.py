@@ -8,6 +8,7 @@ from uuid import UUID
 import structlog
 
 from pipelines.metrics import NO_METRICS, Metrics
+from pipelines.reprocess import find_unmakable
 from pipelines.sweep.applying import apply_plan
 from pipelines.sweep.findings import Kind
 from pipelines.sweep.plan import Plan, PlanUnknown, load
@@ -42,8 +43,13 @@ class SweptInstallation:
         await self.blobs.bind(self.catalog.id, catalog_is_new=False)
         await check_schema(self.catalog.database)
 
-    async def requeue(self, upload_ids: Sequence[UUID]) -> int:
-        return await self._enqueue(await self.catalog.requeuer.requeue(upload_ids, State.READY))
+    async def requeue(self, upload_ids: Sequence[UUID]) -> frozenset[UUID]:
+        unmakable = await find_unmakable(upload_ids, self.catalog, self.blobs)
+        for upload_id, reason in unmakable.items():
+            log.warning("not_made_again", upload=str(upload_id), reason=f"its original: {reason}")
+        makable = [upload_id for upload_id in upload_ids if upload_id not in unmakable]
+        await self._enqueue(await self.catalog.requeuer.requeue(makable, State.READY))
+        return frozenset(unmakable)
 
     async def requeue_damaged(self, damaged: Mapping[str, str]) -> int:
         return await self._enqueue(await self.catalog.requeuer.requeue_damaged(damaged))

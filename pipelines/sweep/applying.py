@@ -156,8 +156,9 @@ async def _remake(keys: Sequence[str], trash: Sequence[Plan], sweeper: Sweeper) 
     old = [key for key, row in lost.items() if row.superseded_ms is not None]
     dropped = await sweeper.sweeps.drop_superseded(old)
     current = [row.upload_id for row in lost.values() if row.superseded_ms is None]
-    await sweeper.installation.requeue(sorted(set(current)))
-    return len(back) + len(dropped) + len(current)
+    left_alone = await sweeper.installation.requeue(sorted(set(current)))
+    queued = [upload_id for upload_id in current if upload_id not in left_alone]
+    return len(back) + len(dropped) + len(queued)
 
 
 async def _old(key: str, sweeper: Sweeper) -> BlobInfo | None:

@@ -36,8 +36,8 @@ class Installation(Protocol):
     async def check(self) -> None:
         """Raises: StorageError where root or schema are not this catalog's."""
 
-    async def requeue(self, upload_ids: Sequence[UUID]) -> int:
-        """Queue uploads whose files are missing; returns how many were not queued already."""
+    async def requeue(self, upload_ids: Sequence[UUID]) -> frozenset[UUID]:
+        """Queue uploads whose files are missing; returns those that would fail, which are left alone."""
 
     async def requeue_damaged(self, damaged: Mapping[str, str]) -> int:
         """Queue the uploads of damaged keys (each with the hash of its row); returns how many."""

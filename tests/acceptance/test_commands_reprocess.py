@@ -197,6 +197,14 @@ def test_a_ready_upload_whose_original_is_torn_or_gone_is_left_alone_and_named(
     assert ": it has 1 bytes" in said.stderr
 
 
+def test_a_sweep_leaves_them_alone_too(worn: UploadsWithoutWorker) -> None:
+    ended = media(worn.env, "sweep", "--apply")
+
+    assert ended.returncode == 0, ended.stderr
+    assert worn.queued() == ["whole"]
+    assert document(media(worn.env, "stats", "--json"))["sweep"]["done"]["missing"] == 1
+
+
 async def test_an_original_that_another_ready_upload_was_made_of_is_of_the_right_size(
     installation: UploadsWithoutWorker,
 ) -> None:

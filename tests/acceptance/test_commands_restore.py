@@ -289,8 +289,8 @@ def test_an_original_of_another_size_that_is_not_torn_stays_and_is_named(torn: W
     for said in (dry, ended):
         assert f"{LATE[2]}: it has 30 bytes, and its ready upload has {size}" in said.stderr
         assert "the backup has none of that size" in said.stderr
-    assert "1 original of ready uploads have another size: put the version that fits" in ended.stdout
-    assert "2 originals, 2 torn ones among them" in ended.stdout
+    assert "1 original is of another size than ready uploads say: put the version that fits" in ended.stdout
+    assert "2 originals (2 torn)" in ended.stdout
     assert (torn.root / LATE[2]).read_bytes() == b"neither torn nor in the backup"
     assert states(torn)[LATE[2]] == "ready"
 

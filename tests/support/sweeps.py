@@ -54,10 +54,10 @@ class InstallationStub:
     async def check(self) -> None:
         await self.checked()
 
-    async def requeue(self, upload_ids: Sequence[UUID]) -> int:
+    async def requeue(self, upload_ids: Sequence[UUID]) -> frozenset[UUID]:
         assert self.catalog is not None, "nothing is missing here"
-        jobs = await self.catalog.requeuer.requeue(upload_ids, State.READY)
-        return sum(map(len, jobs.values()))
+        await self.catalog.requeuer.requeue(upload_ids, State.READY)
+        return frozenset()
 
     async def requeue_damaged(self, damaged: Mapping[str, str]) -> int:
         assert self.catalog is not None, "nothing is damaged here"
