@@ -59,7 +59,7 @@ async def test_what_killed_a_decoder_is_refused_under_another_name_and_costs_no_
     decoders = children()
     assert await work(pipeline, poison, "copy.jpg") == again
     assert await work(pipeline, list_of(pipeline), "copy.jpg") == again
-    assert children() == decoders
+    assert children().keys() == decoders.keys()
 
 
 async def test_another_picture_of_the_same_size_is_not_on_the_list(pipeline: Pipeline) -> None:
