@@ -47,7 +47,18 @@ def parse_id(text: str) -> UUID:
 
 def _print(upload: Upload) -> None:
     document = upload_document(upload)
-    for name in ("id", "source", "state", "recipe", "metadata", "attempts", "queued", "changed", "next_try"):
+    for name in (
+        "id",
+        "source",
+        "owner",
+        "state",
+        "recipe",
+        "metadata",
+        "attempts",
+        "queued",
+        "changed",
+        "next_try",
+    ):
         if document[name] not in (None, {}):
             output.print(f"[dim]{name.replace('_', ' '):>9}[/dim]  {safe(document[name])}")
     if upload.traceparent:

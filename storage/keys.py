@@ -68,6 +68,12 @@ def source_key(source: str) -> str:
     return source
 
 
+def owner_of_source(source: str | None) -> str:
+    """Whose an original is where no event says so: its first folder below `uploads/`; "": it lies in none."""
+    folder, _, name = (source or "").removeprefix(f"{UPLOADS}/").partition("/")
+    return folder if name else ""
+
+
 def trash_key(plan: str, key: str) -> str:
     """Where the blob under `key` is kept once `plan` has moved it out of the way."""
     return f"{TRASH}/{plan}/{key}"

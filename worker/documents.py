@@ -51,7 +51,7 @@ def upload_document(upload: Upload) -> dict[str, Any]:
     names = ("sha256", "bytes", "format", "width", "height", "color")
     return {
         "id": str(upload.id),
-        **_view(upload, "source", "state", "recipe", "metadata", "attempts", "claims"),
+        **_view(upload, "source", "owner", "state", "recipe", "metadata", "attempts", "claims"),
         "queued": moment(upload.queued_ms),
         "changed": moment(upload.changed_ms),
         "next_try": moment(upload.not_before_ms) if upload.state == State.QUEUED else None,

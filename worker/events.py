@@ -1,6 +1,7 @@
 """The events that apps may send: parsed, and refused with a reason that the sender understands."""
 
 import json
+import unicodedata
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 MAX_EVENT_BYTES = 64 * 1024
 MAX_METADATA_BYTES = 4 * 1024
+MAX_OWNER = 64  # characters
 MAX_READ_BYTES = 1024 * 1024  # of an event that is refused, to find out which upload it names
 
 
@@ -54,6 +56,12 @@ def _metadata(value: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("is nested too deeply") from error
     if size > MAX_METADATA_BYTES:
         raise ValueError(f"has at most {MAX_METADATA_BYTES} bytes as JSON, this one has {size}")
+    return value
+
+
+def _owner(value: str) -> str:
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise ValueError("must not contain control characters")
     return value
 
 
@@ -96,6 +104,13 @@ class UploadEvent(_Event):
     metadata: Annotated[dict[str, Any], AfterValidator(_metadata)] = Field(
         default_factory=dict,
         description="Handed back in every message about the upload; at most 4 KiB as JSON.",
+    )
+    owner: Annotated[str, AfterValidator(_owner)] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_OWNER,
+        description="Whose the upload is, for keys of the HTTP server that open one owner's uploads alone; "
+        "no control character. By default the first folder below `uploads/`.",
     )
 
 
@@ -178,6 +193,7 @@ def parse_event(
         event.metadata,
         written_ms=written_ms,
         traceparent=traceparent,
+        owner=event.owner,
     )
 
 

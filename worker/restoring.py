@@ -23,9 +23,10 @@ from storage.blobs import Existence, Storage
 from storage.blobs.opening import open_blobs, open_target
 from storage.blobs.owners import check_owner
 from storage.catalog.database import Database, identity
+from storage.catalog.http_keys import HttpKey, read_keys
 from storage.catalog.opening import Catalog
 from storage.catalog.outbox import Outbox
-from storage.catalog.replay import LaterState, Replay, Trashed, waiting_since
+from storage.catalog.replay import LaterState, Replay, Trashed, owners_since, waiting_since
 from storage.catalog.requeuer import NewJobs
 from storage.catalog.restored import read_replaced
 from storage.errors import CatalogUnavailable, CopyRefused, KeyRefused, RootMismatch, StorageError
@@ -101,6 +102,7 @@ class LaterMessages:
     def __init__(self) -> None:
         self._seqs: dict[UUID, int] = {}
         self._states: dict[UUID, LaterState] = {}
+        self._owners: Mapping[UUID, str] = {}
 
     async def read_stream(self, queue: Queue, seq: int) -> None:
         """Read those that apps were sent after that one. Raises: QueueUnavailable."""
@@ -118,9 +120,13 @@ class LaterMessages:
             seq = page[-1].seq
 
     async def read_waiting(self, database: Database, since_ms: int) -> None:
-        """Read which uploads a catalog has of which no message tells yet. Raises: CatalogUnavailable."""
+        """Read which uploads a catalog has of which no message tells yet, and whose its uploads are.
+
+        Raises: CatalogUnavailable.
+        """
         for state in await waiting_since(database, since_ms):
             self._seqs[state.id], self._states[state.id] = _NO_SEQ, state
+        self._owners = await owners_since(database, since_ms)
 
     def add(self, message: Mapping[str, Any]) -> None:
         """Note what one message tells of; what is no message of an upload tells of nothing."""
@@ -141,18 +147,21 @@ class LaterMessages:
 
     def states(self) -> Sequence[LaterState]:
         """Each upload as its newest message says, those with the newest ones last."""
-        return sorted(self._states.values(), key=lambda state: self._seqs[state.id])
+        newest_last = sorted(self._states.values(), key=lambda state: self._seqs[state.id])
+        return [replace(state, owner=self._owners.get(state.id, state.owner)) for state in newest_last]
 
 
 @dataclass(frozen=True)
 class Known:
     """What is known of the time after a copy: what messages tell, the greatest `seq` that its catalog gave
-    (None: nobody says), and the other catalogs in whose place it is put, now or by a restore before.
+    (None: nobody says), the other catalogs in whose place it is put, now or by a restore before, and the keys
+    of HTTP clients that it had: one that was revoked since must not come back.
     """
 
     messages: LaterMessages
     seq: int | None
     others: frozenset[str]
+    http_keys: Sequence[HttpKey] = ()
 
 
 def _state(
@@ -235,19 +244,21 @@ class Restore:
         """
         await self._catalog.check()
         messages, newest = LaterMessages(), self.done.copy.manifest.message
-        seq, others = None, frozenset[str]()
+        seq, others, http_keys = None, frozenset[str](), list[HttpKey]()
         async with self._catalog.present() as present:
             if present is not None:
                 present_id, others = (await identity(present))[0], await read_replaced(present)
                 if present_id == self._catalog_id:
                     seq = await Outbox(present).given_seq()
+                    with suppress(CatalogUnavailable):
+                        http_keys += await read_keys(present)
                     with suppress(CatalogUnavailable):  # as far as it can be read; Redis has them too
                         await messages.read_outbox(Outbox(present), newest)
                         await messages.read_waiting(
                             present, self.done.copy.manifest.time_ms - _CLOCKS_DIFFER_MS
                         )
                 others = (others | {present_id}) - {self._catalog_id}
-        known = Known(messages, seq, others)
+        known = Known(messages, seq, others, http_keys)
         owner = await self._queue.ownership.owner()
         if not self._may_take_over(owner, known):
             await self._queue.ownership.check_not_of_another(self._catalog_id)
@@ -365,6 +376,7 @@ class Restore:
         trashed = [one for one in await _trashed(blobs) if one.id not in told]
         states += await replay.deleted_later(trashed)
         jobs = await replay.apply(states)
+        await catalog.http_keys.take_over(known.http_keys)
         counts = Counter(state.deleted for state in states)
         self.done.deleted, self.done.announced = counts[True], counts[False]
         kept = frozenset(state.source for state in states if state.source and not state.deleted)

@@ -64,6 +64,7 @@ def _request_upload(row: Row | None, event: UploadRequested, now_ms: int) -> Cha
         **_at_position(event.position, now_ms),
         "traceparent": _traceparent(row, event),
         "source": event.source,
+        "owner": event.owner,
         "recipe": event.recipe,
         "adopted": event.adopted,
         "metadata": dump_metadata(event.metadata),
@@ -134,6 +135,7 @@ def _blank(upload_id: str, now_ms: int) -> Row:
     return {
         "id": upload_id,
         "source": None,
+        "owner": None,
         "recipe": "default",
         "metadata": "{}",
         "job_id": "",

@@ -29,6 +29,7 @@ _TABLES = (
     tables.poison_contents,
     tables.deletion_marks,
     tables.snapshots,
+    tables.http_keys,
     tables.kv,
 )
 _FILLED = "filled"  # the row of `kv` that says by which move its catalog was filled

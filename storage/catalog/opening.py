@@ -11,6 +11,7 @@ from storage.catalog.database import BUSY_TIMEOUT_S, Database, identity, open_da
 from storage.catalog.dead_letters import DeadLetters
 from storage.catalog.epochs import Epochs
 from storage.catalog.failures import Failures
+from storage.catalog.http_keys import HttpKeys
 from storage.catalog.intake import EventStore
 from storage.catalog.kv import Checkpoint
 from storage.catalog.outbox import Outbox
@@ -40,6 +41,7 @@ class Catalog:
     sweeps: Sweeps
     poison: Poison
     sources: Sources
+    http_keys: HttpKeys
     database: Database
 
     def checkpoint(self, name: str) -> Checkpoint:
@@ -82,5 +84,6 @@ async def open_catalog(
             sweeps=Sweeps(database.used_for("sweep")),
             poison=Poison(database),
             sources=Sources(database),
+            http_keys=HttpKeys(database),
             database=database,
         )

@@ -15,9 +15,11 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from storage.catalog import postgres_seal, postgres_seq, schema
 from storage.catalog.address import Address
 from storage.catalog.copies import ROWS
+from storage.catalog.expressions import owner_of, upload_of
 from storage.catalog.kv import each_of, field_of
 from storage.catalog.postgres_copy import write_rows
 from storage.catalog.postgres_errors import READ_ONLY, ServerCondition, sqlstate
+from storage.catalog.reading_queries import rows_as_json, unindexed
 from storage.catalog.server_clock import ServerClock
 from storage.catalog.servers import Servers
 from storage.catalog.sqlite_file import FileRoom
@@ -90,6 +92,29 @@ def _field_of(element: field_of, compiler: SQLCompiler, **options: Any) -> str: 
     return f"(CASE WHEN {value} LIKE '{{%%' THEN CAST({value} AS json) ->> {name} END)"
 
 
+@compiles(owner_of, "postgresql")
+def _owner_of(element: owner_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
+    owner, source = (compiler.process(part, **options) for part in element.clauses)
+    below = f"substr({source}, 9)"  # behind `uploads/`
+    return f"coalesce({owner}, substr({source}, 9, greatest(strpos({below}, '/') - 1, 0)), '')"
+
+
+@compiles(upload_of, "postgresql")
+def _upload_of(element: upload_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
+    body = compiler.process(element.clauses, **options)
+    return f'substr({body}, strpos(substr({body}, 1, 40), \',"id":"\') + 7, 36)'
+
+
+@compiles(rows_as_json, "postgresql")
+def _rows_as_json(element: rows_as_json, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
+    return f"CAST(json_agg(json_build_array({compiler.process(element.clauses, **options)})) AS text)"
+
+
+@compiles(unindexed, "postgresql")
+def _unindexed(element: unindexed, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
+    return compiler.process(element.clauses, **options)
+
+
 @compiles(each_of, "postgresql")
 def _each_of(element: each_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
     return f"json_array_elements_text(CAST({compiler.process(element.clauses, **options)} AS json))"
@@ -117,6 +142,7 @@ class PostgresBackend:
     def __init__(self, address: Address) -> None:
         self.condition = ServerCondition(address.name)
         self._address = address
+        self.pool = address.pool
         self._clock = ServerClock()
         self._servers = Servers(address)
         self.engine = _new_engine(

@@ -59,6 +59,7 @@ class UploadRequested:
     adopted: bool = False
     written_ms: int | None = None
     traceparent: str | None = None  # of the trace in which the app asked for it
+    owner: str | None = None  # whose it is; None: that of its folder
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ class Upload:
     seen: str | None = None  # the `fingerprint` of its original when the upload was put off because of that
     event_ms: int = 0  # when Redis numbered its newest event; 0: there was none
     traceparent: str | None = None  # of the trace in which an app asked for it
+    owner: str = ""  # that its newest event names, else the first folder of its source; empty: none
 
     @property
     def asked_ms(self) -> int:
@@ -231,6 +233,7 @@ class Message:
     original_kept: bool = False  # whether a deletion that was to take the original too has left it
     entry: str | None = None  # the ID of the refused entry; None: the message is about an upload
     traceparent: str | None = None  # of the trace in which the app asked for it
+    owner: str | None = None  # of its upload, where a `Reader` read it; None: nobody knows
 
 
 @dataclass(frozen=True)

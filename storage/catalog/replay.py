@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, null, select
 
+from storage.catalog import schema
 from storage.catalog.database import Database
 from storage.catalog.events import GOING, position_of
 from storage.catalog.intake import Event, EventStore
@@ -31,14 +32,16 @@ from storage.catalog.tokens import count
 _LAST = 2**64 - 1
 # A catalog that is about to be replaced may not have been migrated yet.
 _OF_ANY_SCHEMA = tuple(uploads.c[name] for name in ("id", "state", "revive", "source", "recipe", "metadata"))
+_FIRST_WITH_OWNERS = "1002"
 _NOBODYS = DeadLetter("0-0", "invalid_event", "a restore has found it in a message", b"")
 
 
 @dataclass(frozen=True)
 class LaterState:
-    """How an upload was later: deleted, or announced with this source, recipe and metadata.
+    """How an upload was later: deleted, or announced with this source, recipe, metadata and owner.
 
-    `source` is None where nobody knows it any more; `recipe` where it is the one that the row has.
+    `source` is None where nobody knows it any more; `recipe` and `owner` where they are those that the row
+    has. An owner of "" is that of the source's folder.
     """
 
     id: UUID
@@ -46,6 +49,7 @@ class LaterState:
     source: str | None
     recipe: str | None = None
     metadata: Metadata | None = None
+    owner: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,10 @@ async def waiting_since(database: Database, since_ms: int) -> Sequence[LaterStat
     waits = uploads.c.state.in_(WAITING), uploads.c.changed_ms >= since_ms, ~uploads.c.adopted
     query = select(*_OF_ANY_SCHEMA).where(*waits).order_by(uploads.c.number)
     async with database.reading(patient=True) as connection:
-        rows = (await connection.execute(query)).mappings().all()
+        found = str(await connection.run_sync(schema.read))
+        knows_owners = found >= _FIRST_WITH_OWNERS
+        owner = func.coalesce(uploads.c.owner, "") if knows_owners else null()
+        rows = (await connection.execute(query.add_columns(owner.label("owner")))).mappings().all()
     return [
         LaterState(
             UUID(row["id"]),
@@ -73,9 +80,22 @@ async def waiting_since(database: Database, since_ms: int) -> Sequence[LaterStat
             source=row["source"],
             recipe=row["recipe"],
             metadata=load_json(row["metadata"]),
+            owner=row["owner"],
         )
         for row in rows
     ]
+
+
+async def owners_since(database: Database, since_ms: int) -> Mapping[UUID, str]:
+    """The owners that events name of the uploads that changed then or later; "" where they name none.
+
+    No message tells them; of a catalog that was not migrated yet there are none. Raises: CatalogUnavailable.
+    """
+    query = select(uploads.c.id, func.coalesce(uploads.c.owner, "")).where(uploads.c.changed_ms >= since_ms)
+    async with database.reading(patient=True) as connection:
+        if str(await connection.run_sync(schema.read)) < _FIRST_WITH_OWNERS:
+            return {}
+        return {UUID(upload_id): owner for upload_id, owner in await connection.execute(query)}
 
 
 class Replay:
@@ -126,8 +146,14 @@ def _events(row: Row | None, state: LaterState) -> Sequence[Event]:
 
 def _announcement(place: StreamId, row: Row | None, state: LaterState) -> UploadRequested:
     kept = str(row["recipe"]) if row is not None else "default"
+    owner = row["owner"] if row is not None and state.owner is None else state.owner
     return UploadRequested(
-        place, state.id, state.source or "", state.recipe or kept, dict(state.metadata or {})
+        place,
+        state.id,
+        state.source or "",
+        state.recipe or kept,
+        dict(state.metadata or {}),
+        owner=owner or None,
     )
 
 

@@ -7,13 +7,14 @@ from uuid import UUID
 import orjson
 
 from storage.catalog import tokens
+from storage.catalog.expressions import effective_owner
 from storage.catalog.records import Message, Metadata, Original, State, StoredVariant, Upload
 from storage.errors import CatalogDamaged
 
 Row = dict[str, Any]
 
 # A worker of the version before may be at work still: it reads no message with a field that it does not know.
-_OF_A_BODY = Message.__dataclass_fields__.keys() - {"traceparent"}
+_OF_A_BODY = Message.__dataclass_fields__.keys() - {"traceparent", "owner"}
 
 
 def dump_metadata(metadata: Metadata) -> str:
@@ -72,6 +73,7 @@ def to_upload(row: Mapping[str, Any], variants: Sequence[StoredVariant]) -> Uplo
         seen=row["seen"],
         event_ms=row["event_ms"],
         traceparent=row["traceparent"],
+        owner=effective_owner(row["owner"], row["source"]),
     )
 
 

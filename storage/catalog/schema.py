@@ -12,7 +12,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from storage.catalog.tables import metadata
 from storage.errors import CatalogTooNew, CatalogTooOld, CatalogUnfit
 
-SCHEMAS: tuple[str, ...] = ("1000", "1001")  # oldest first; a test compares them with the migrations' folder
+# Oldest first; a test compares them with the migrations' folder.
+SCHEMAS: tuple[str, ...] = ("1000", "1001", "1002")
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

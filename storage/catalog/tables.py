@@ -24,6 +24,8 @@ from sqlalchemy import (
     text,
 )
 
+from storage.catalog.expressions import owner_of, upload_of
+
 metadata = MetaData()
 
 Big = BigInteger().with_variant(Integer(), "sqlite")
@@ -88,10 +90,26 @@ uploads = Table(
     Column("height", Big),
     Column("color", String(7)),
     Column("traceparent", Ascii(55)),  # of the trace in which an app asked for it
-    Index("uploads_by_state", "state", "changed_ms"),
+    Column("owner", Ascii(64)),  # that its newest event names
+    # Lists are pages, newest first: an index has the filter that selects most, and the order.
+    Index("uploads_by_change", "changed_ms", "id"),
+    Index("uploads_by_state", "state", "changed_ms", "id"),
     Index("uploads_by_source", "source"),
     _partial("uploads_by_bytes", "bytes", where="bytes IS NOT NULL"),
+    _partial("uploads_by_error", "error_code", "changed_ms", "id", where="error_code IS NOT NULL"),
 )
+IS_NAMED = text("recipe <> 'default'")
+"""Of most uploads an index on their recipe would select nothing; a query says the same as the index."""
+Index(
+    "uploads_by_recipe",
+    uploads.c.recipe,
+    uploads.c.changed_ms,
+    uploads.c.id,
+    sqlite_where=IS_NAMED,
+    postgresql_where=IS_NAMED,
+)
+owner = owner_of(uploads.c.owner, uploads.c.source)
+Index("uploads_by_owner", owner, uploads.c.changed_ms, uploads.c.id)
 
 variants = Table(
     "variants",
@@ -123,6 +141,9 @@ outbox = Table(
     Index("outbox_by_age", "made_ms"),
     sqlite_autoincrement=True,  # seq must never be given twice, not even after the last row was pruned
 )
+
+about = upload_of(outbox.c.body)
+Index("outbox_by_upload", about, outbox.c.seq)
 
 dead_letters = Table(
     "dead_letters",
@@ -198,5 +219,20 @@ snapshots = Table(
     Column("free_bytes", Big),
 )
 
-SEALED = ("uploads", "variants", "outbox", "dead_letters", "poison_contents", "deletion_marks", "snapshots")
+http_keys = Table(
+    "http_keys",
+    metadata,
+    Column("name", Ascii(32), primary_key=True),
+    Column("sha256", Ascii(64), nullable=False, unique=True),  # of the secret, which nobody keeps
+    Column("scopes", Text, nullable=False),  # separated by commas
+    Column("owner", Ascii(64)),  # whose uploads alone it opens; null: everybody's
+    Column("prefix", Text().with_variant(Text(collation="C"), "postgresql")),  # of sources; null: all
+    Column("made_ms", Big, nullable=False),
+    Column("revoked_ms", Big),
+)
+
+SEALED = (
+    *("uploads", "variants", "outbox", "dead_letters", "poison_contents", "deletion_marks", "snapshots"),
+    "http_keys",
+)
 """The tables in which nothing is changed any more once their catalog moves."""

@@ -39,6 +39,11 @@ def burst(place: Workplace) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+def write(place: Workplace, statement: str) -> None:
+    with closing(sqlite3.connect(place.catalog)) as database, database:
+        database.execute(statement)
+
+
 @dataclass(frozen=True)
 class Prepared:
     """An installation as its files and its Redis were."""
@@ -55,9 +60,14 @@ def prepared(redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest
     made = Workplace(home, database_on(redis_server.url), migrated, MEDIA_DELETE_ORIGINALS="1")
     made.send_all({"source": made.put(source, pictures.small(n))} for n, source in enumerate(EARLY))
     burst(made)
+    write(made, "INSERT INTO http_keys VALUES ('old', 'a', 'read', NULL, NULL, 1, NULL)")
     assert media(made.env(), "backup", home / "backup", "--files").returncode == 0
+    write(made, "UPDATE http_keys SET revoked_ms = 2")
+    write(made, "INSERT INTO http_keys VALUES ('new', 'b', 'read', 'mia', NULL, 3, NULL)")
     made.send({"delete": id_of(EARLY[0]), "original": True})
-    made.send({"source": made.put(LATE[0], pictures.small(10)), "id": OWN_ID, "metadata": {"a": 1}})
+    made.send(
+        {"source": made.put(LATE[0], pictures.small(10)), "id": OWN_ID, "metadata": {"a": 1}, "owner": "mia"}
+    )
     made.send({"source": made.put(LATE[1], pictures.small(11))})
     burst(made)
     made.send({"delete": id_of(LATE[1])})
@@ -156,6 +166,15 @@ def test_only_variants_that_are_made_again_are_counted(place: Workplace) -> None
     assert done["drift"]["findings"]["missing"]["count"] > 1
     assert "1 variant of 1 upload" in " ".join(done["next"])
     assert queued["queued"] == 1
+
+
+def test_owners_stay_and_a_key_that_was_revoked_since_opens_nothing(place: Workplace) -> None:
+    assert restore(place, str(place.home / "backup")).returncode == 0
+
+    owners = place.database.rows("SELECT id FROM uploads WHERE owner = 'mia'")
+    assert [row["id"] for row in owners] == [OWN_ID]
+    keys = place.database.rows("SELECT name, revoked_ms FROM http_keys ORDER BY name")
+    assert [(row["name"], row["revoked_ms"]) for row in keys] == [("new", None), ("old", 2)]
 
 
 def test_no_number_of_a_message_is_given_twice(place: Workplace) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import func, select, tuple_
 
 from storage.catalog.database import Database, identity, open_database
+from storage.catalog.http_keys import HttpKey
 from storage.catalog.moving import CatalogMove, MoveRefused, RowsCopied, cancel, count_rows
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.outbox import Outbox
@@ -19,12 +21,13 @@ from storage.catalog.reports import Reports
 from storage.catalog.tables import totals_delta
 from storage.errors import CatalogMoved, CatalogUnavailable
 from tests.conftest import url_of
-from tests.support.catalogs import claim, commit, failed, letter, ready, take, upload_event
+from tests.support.catalogs import claim, commit, failed, letter, ready, take, upload, upload_event
 from tests.support.polling import until
 from tests.support.races import waits_for_a_lock
 
 IDS = [UUID(int=number) for number in range(1, 6)]
 LATE = UUID(int=30)
+KEY = HttpKey("shop", "a" * 64, frozenset({"read", "upload"}), "mia", "uploads/shop/", 1)
 
 
 @pytest.fixture(params=["sqlite-postgres", "postgres-sqlite"])
@@ -51,6 +54,8 @@ async def source(urls: tuple[str, str]) -> AsyncIterator[Catalog]:
         await catalog.intake.take([], [letter("11-0", "with a \N{SNOWMAN}")])
         await catalog.checkpoint("a").save({"after": "x"})
         await catalog.reports.snapshot(1, None)
+        await catalog.http_keys.add(KEY)
+        await take(catalog, replace(upload_event(12, IDS[4], "uploads/5.jpg"), owner="mia"))
         await catalog.database.mark_bound()
         yield catalog
 
@@ -104,6 +109,8 @@ async def test_the_new_catalog_goes_on_where_the_old_one_was(
 
     async with open_catalog(urls[1]) as moved:
         assert await moved.checkpoint("a").load() == {"after": "x"}
+        assert await moved.http_keys.all() == [KEY]
+        assert [(await upload(moved, each)).owner for each in IDS[3:]] == ["", "mia"]
         seqs = [one.seq for one in await moved.outbox.since(0)]
         assert await is_used(moved)
         await moved.intake.take([], [letter("12-0")])
@@ -124,6 +131,8 @@ async def test_whoever_still_has_the_old_catalog_open_cannot_write_it(
         await is_used(source)
     with pytest.raises(CatalogUnavailable, match="the catalog old moves to new"):
         await source.database.check_writable()
+    with pytest.raises(CatalogUnavailable, match="the catalog old moves to new"):
+        await source.http_keys.revoke("shop")
 
 
 async def test_the_old_catalog_is_refused_with_the_new_place(

@@ -1,5 +1,6 @@
 """What happened after a copy was made is applied to its rows, before any event that still waits."""
 
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -47,6 +48,23 @@ async def test_without_a_recipe_that_of_the_row_stays(catalog: Catalog, replay: 
     assert [(await upload(catalog, each)).recipe for each in (CAT, NEW)] == ["default", "default"]
 
 
+@pytest.mark.parametrize(("later", "expected"), [("mia", "mia"), (None, "eve"), ("", "2026")])
+async def test_an_upload_is_its_later_owners_or_else_stays_whose_it_was(
+    catalog: Catalog, replay: Replay, later: str | None, expected: str
+) -> None:
+    await take(catalog, replace(upload_event(6), owner="eve"))
+    await replay.apply([LaterState(CAT, False, SOURCE, owner=later)])
+
+    assert (await upload(catalog)).owner == expected
+
+
+async def test_the_owner_of_an_upload_that_waits_is_known(catalog: Catalog, replay: Replay) -> None:
+    since = (await upload(catalog)).changed_ms
+    await take(catalog, replace(upload_event(6, NEW, "uploads/new.jpg"), owner="mia"))
+
+    assert [state.owner for state in await waiting_since(catalog.database, since)] == ["mia"]
+
+
 async def test_a_later_upload_that_was_deleted_leaves_what_keeps_its_original_from_adoption(
     catalog: Catalog, replay: Replay
 ) -> None:
@@ -79,7 +97,7 @@ async def test_uploads_that_wait_are_known_though_no_message_tells_of_them(
     since = (await upload(catalog)).changed_ms
     await take(catalog, upload_event(6, NEW, "uploads/new.jpg", said="later"))
     assert await waiting_since(catalog.database, since) == [
-        LaterState(NEW, False, "uploads/new.jpg", "default", {"said": "later"})
+        LaterState(NEW, False, "uploads/new.jpg", "default", {"said": "later"}, owner="")
     ]
     await work(catalog, NEW)
     await take(catalog, delete_event(7))

@@ -144,6 +144,7 @@ async def test_the_settings_that_keep_rows_safe_are_on(catalog: Catalog) -> None
 # -- migrations
 
 
+@pytest.mark.filterwarnings("ignore:.*expression-based index")
 async def test_the_migrations_make_exactly_the_tables(catalog: Catalog) -> None:
     def difference(connection: Connection) -> list[Any]:
         return list(compare_metadata(MigrationContext.configure(connection), metadata))

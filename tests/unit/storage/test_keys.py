@@ -14,6 +14,7 @@ from storage.keys import (
     is_deletion_folder,
     is_plan_name,
     is_plan_part,
+    owner_of_source,
     parse_variant_key,
     plan_key,
     plan_part_key,
@@ -104,3 +105,11 @@ def test_every_key_of_a_folder_of_the_trash_comes_before_its_end_and_the_next_fo
     end = behind_trash_folder(PLAN)
 
     assert trash_key(PLAN, "\U0010ffff") < end <= trash_key(f"{PLAN}0", "")
+
+
+@pytest.mark.parametrize(
+    ("source", "owner"),
+    [("uploads/a.jpg", ""), ("uploads/a/b.jpg", "a"), ("uploads/a/b/c.jpg", "a"), (None, "")],
+)
+def test_the_first_folder_below_uploads_owns_an_original(source: str | None, owner: str) -> None:
+    assert owner_of_source(source) == owner

@@ -83,6 +83,22 @@ def test_a_delete_event_names_an_id_and_maybe_the_original(event: object, *, ori
     assert parsed(event) == DeletionRequested(StreamId(1, 2), UUID(CAT), original)
 
 
+@pytest.mark.parametrize("owner", ["42", "\N{SNOWMAN}" * 64, "a/b c"])
+def test_an_event_may_say_whose_the_upload_is(owner: str) -> None:
+    taken = parsed({"source": "uploads/a", "owner": owner})
+
+    assert isinstance(taken, UploadRequested)
+    assert taken.owner == owner
+
+
+@pytest.mark.parametrize("owner", ["", "x" * 65, "a\nb", "a\x00", "a\x85b", 42, ["x"]])
+def test_an_owner_is_a_text_of_1_to_64_characters_without_control_characters(owner: object) -> None:
+    code, why = refusal({"source": "uploads/a", "owner": owner})
+
+    assert code == "invalid_event"
+    assert why.startswith("owner: ")
+
+
 TRACED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 

@@ -1,0 +1,45 @@
+"""What indexes stand on that is no column: parts of statements that databases say in different words."""
+
+from typing import Any
+
+from sqlalchemy import String
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from storage.keys import owner_of_source
+
+
+class owner_of(FunctionElement[str]):  # noqa: N801 (a function of SQL)
+    """The owner of an upload by its columns `owner` and `source`: rows need none that knew no owners."""
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(owner_of)
+def _owner_of(element: owner_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
+    owner, source = (compiler.process(part, **options) for part in element.clauses)
+    below = f"substr({source}, 9)"  # behind `uploads/`
+    return f"coalesce({owner}, substr({source}, 9, max(instr({below}, '/') - 1, 0)), '')"
+
+
+def effective_owner(owner: str | None, source: str | None) -> str:
+    """The same of a row that was read."""
+    return owner_of_source(source) if owner is None else owner
+
+
+class upload_of(FunctionElement[str]):  # noqa: N801 (a function of SQL)
+    """The id of the upload that a message's body is about; what is no id where it is about none.
+
+    Bodies begin with `seq`, `kind` and `id`: nothing has to be parsed, and none is so damaged that it fails.
+    """
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(upload_of)
+def _upload_of(element: upload_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
+    body = compiler.process(element.clauses, **options)
+    return f'substr({body}, instr(substr({body}, 1, 40), \',"id":"\') + 7, 36)'
