@@ -119,6 +119,15 @@ def _catalog_url(value: str) -> str:
     return value
 
 
+def _catalog_read_url(value: str, info: ValidationInfo) -> str:
+    if not value:
+        return value
+    value = _catalog_url(value)
+    if Address(value).is_file or Address(str(info.data.get("catalog_url", value))).is_file:
+        raise ValueError("names a replica, which only a catalog on Postgres has")
+    return value
+
+
 def _names(value: object) -> object:
     return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
@@ -148,6 +157,7 @@ RedisUrl = Annotated[str, AfterValidator(check_url)]
 S3Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 StorageUrl = Annotated[str, AfterValidator(_storage_url)]
 CatalogUrl = Annotated[str, AfterValidator(_catalog_url)]
+CatalogReadUrl = Annotated[str, AfterValidator(_catalog_read_url)]
 StreamName = Annotated[str, AfterValidator(_stream)]
 FormatNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_known_formats)]
 RecipeFile = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_recipes)]

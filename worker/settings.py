@@ -67,6 +67,12 @@ class Settings(BaseSettings):
         description="`sqlite+aiosqlite:///PATH`, or for many hosts "
         "`postgresql+asyncpg://USER:PASSWORD@HOST[,HOST]/DATABASE[?sslmode=…]`",
     )
+    catalog_read_url: types.CatalogReadUrl = Field(
+        "",
+        repr=False,  # may hold a password
+        description="a replica of the catalog on Postgres that the HTTP server reads while it answers; "
+        "empty: the catalog itself",
+    )
     catalog_pool: int = Field(
         POOL, ge=1, le=100, description="connections of a worker to a catalog on Postgres, at most"
     )
@@ -211,6 +217,13 @@ class Settings(BaseSettings):
         return Address(self.catalog_url, self.catalog_pool, self.catalog_pooler)
 
     @property
+    def catalog_read(self) -> Address | None:
+        """Where the replica is that is read in the catalog's place."""
+        if not self.catalog_read_url:
+            return None
+        return Address(self.catalog_read_url, self.catalog_pool, self.catalog_pooler, is_replica=True)
+
+    @property
     def catalog_path(self) -> Path:
         """The catalog's file, where it is one."""
         return self.catalog.path.absolute()
@@ -318,7 +331,7 @@ def _errors(error: ValidationError, files: Sequence[EnvFile]) -> Sequence[str]:
         # Any part of a wrong URL of a server may be a password.
         + (
             ""
-            if mistake["loc"][0] in ("redis_url", "catalog_url")
+            if mistake["loc"][0] in ("redis_url", "catalog_url", "catalog_read_url")
             else f" (it is {_shown(mistake['input'])!r})"
         )
         for mistake in error.errors(include_url=False)

@@ -33,6 +33,7 @@ class Address:
     pool: int = POOL
     pooler: bool = False
     schema: str = ""  # of the server's database; empty: the one that a connection begins with
+    is_replica: bool = False  # any of its servers will do, whether it takes writes or not
 
     @classmethod
     def of(cls, where: "Address | str") -> "Address":

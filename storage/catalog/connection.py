@@ -14,7 +14,7 @@ Parameters = Any
 Description = Sequence[Sequence[Any]] | None
 
 
-class Cursor:
+class StatementCursor:
     """Runs one statement at a time, reads all its rows and closes it, in one call of the thread."""
 
     def __init__(self, connection: "Connection") -> None:
@@ -25,17 +25,17 @@ class Cursor:
         self.lastrowid: int | None = None
         self.arraysize = 1
 
-    async def __aenter__(self) -> "Cursor":
+    async def __aenter__(self) -> "StatementCursor":
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
-    async def execute(self, sql: str, parameters: Parameters = ()) -> "Cursor":
+    async def execute(self, sql: str, parameters: Parameters = ()) -> "StatementCursor":
         """Run a statement and keep its rows."""
         return await self._run(lambda cursor: cursor.execute(sql, parameters))
 
-    async def executemany(self, sql: str, parameters: Parameters) -> "Cursor":
+    async def executemany(self, sql: str, parameters: Parameters) -> "StatementCursor":
         """Run a statement with each of many parameters."""
         return await self._run(lambda cursor: cursor.executemany(sql, parameters))
 
@@ -47,7 +47,7 @@ class Cursor:
     async def close(self) -> None:
         """Nothing is open any more."""
 
-    async def _run(self, run: Callable[[sqlite3.Cursor], object]) -> "Cursor":
+    async def _run(self, run: Callable[[sqlite3.Cursor], object]) -> "StatementCursor":
         found = await self._connection.in_thread(partial(_run, run))
         self.description, self.rowcount, self.lastrowid, self._rows = found
         return self
@@ -114,8 +114,8 @@ class Connection(aiosqlite.Connection):
         for statement in statements:
             self._conn.execute(statement).close()
 
-    def cursor(self) -> Cursor:  # type: ignore[override]
-        return Cursor(self)
+    def cursor(self) -> StatementCursor:  # type: ignore[override]
+        return StatementCursor(self)
 
     async def in_thread(self, do: Callable[[sqlite3.Connection], Any]) -> Any:  # noqa: ANN401
         """Call `do` in the connection's thread, or in the event loop while `inline`; returns its result."""

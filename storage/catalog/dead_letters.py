@@ -1,11 +1,11 @@
 """Dead letters: bytes that never became an upload, kept with the reason."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, delete, func, select, true
+from sqlalchemy import Select, delete, func, select, true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -44,7 +44,7 @@ class DeadLetters:
 
     async def _read(self, query: Select[Any]) -> Sequence[DeadLetter]:
         async with self._database.reading() as connection:
-            return [_letter(row) for row in (await connection.execute(query)).mappings()]
+            return [to_letter(dict(row)) for row in (await connection.execute(query)).mappings()]
 
     @repeated
     async def discard(self, ids: Sequence[int]) -> None:
@@ -92,7 +92,8 @@ class DeadLetters:
             return (await connection.execute(select(func.count()).select_from(dead_letters))).scalar_one()
 
 
-def _letter(row: RowMapping) -> DeadLetter:
+def to_letter(row: Mapping[str, Any]) -> DeadLetter:
+    """A dead letter out of its row."""
     return DeadLetter(
         stream_id=row["stream_id"],
         code=row["code"],

@@ -32,6 +32,7 @@ _ADVICE = {
 }
 
 
+_OF_THE_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _OF_URL = asyncpg.exceptions.ClientConfigurationError
 _NO_TLS = "rejected SSL upgrade"
 _POOLER_ALONE = "server_login_retry"
@@ -62,7 +63,7 @@ class ServerCondition(Condition):
         with super().watched():
             try:
                 yield
-            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # before SQLAlchemy had it
+            except _OF_THE_DRIVER as error:  # before SQLAlchemy had it
                 raise self.named(error) from error
 
     def is_mistake(self, error: Exception) -> bool:
@@ -112,6 +113,14 @@ def sqlstate(error: BaseException) -> str:
     """The SQLSTATE of an error, "" where it has none."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return getattr(cause, "sqlstate", None) or ""
+
+
+def is_loss(error: Exception) -> bool:
+    """Whether the connection on which a statement was run is lost: it may have been before."""
+    if isinstance(error, TimeoutError):
+        return False
+    no_answer = isinstance(error, (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError))
+    return no_answer or sqlstate(error).startswith(_OF_SERVERS_THAT_LEAVE)
 
 
 def _is_drivers(error: Exception) -> bool:

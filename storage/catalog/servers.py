@@ -22,8 +22,9 @@ class Servers:
     def __init__(self, address: Address) -> None:
         self._dsn = address.dsn
         self._hosts = address.hosts
-        # Of several, one that takes no writes is never the one.
-        self._wanted = "read-write" if len(self._hosts) > 1 and not address.wants_a_kind_of_server else None
+        # Of several, one that takes no writes is never the one, except for a replica.
+        says_all = address.wants_a_kind_of_server or address.is_replica
+        self._wanted = "read-write" if len(self._hosts) > 1 and not says_all else None
 
     async def connect(self, **options: Any) -> Any:  # noqa: ANN401 (the driver's)
         """A connection to the first server that answers, with the driver's `options`.

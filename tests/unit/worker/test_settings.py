@@ -11,6 +11,7 @@ import pytest
 from pipelines import cgroups, formats
 from pipelines.formats import MIB
 from storage.blobs.s3_place import S3Place, parse_s3
+from storage.catalog.address import Address
 from worker.findings import inspect_memory
 from worker.limits import available_cpus
 from worker.settings import Settings, SettingsError, unknown_variables, variable
@@ -40,6 +41,7 @@ DEFAULTS: dict[str, object] = {
     "MEDIA_S3_ADDRESSING": "auto",
     "MEDIA_STORAGE_URL": "file:./var/media",
     "MEDIA_CATALOG_URL": "sqlite+aiosqlite:///./var/catalog.db",
+    "MEDIA_CATALOG_READ_URL": "",
     "MEDIA_CATALOG_POOL": 4,
     "MEDIA_CATALOG_POOLER": False,
     "MEDIA_STREAM": "media:uploads",
@@ -265,6 +267,9 @@ MISTAKES = [
         "as sslcert, which is no such file",
     ),
     ("MEDIA_CATALOG_URL", "postgresql+psycopg://db/media", "must be sqlite+aiosqlite:///PATH or postgresql"),
+    ("MEDIA_CATALOG_READ_URL", "postgresql://db", "must be postgresql+asyncpg://USER"),
+    ("MEDIA_CATALOG_READ_URL", "sqlite+aiosqlite:///copy.db", "which only a catalog on Postgres has"),
+    ("MEDIA_CATALOG_READ_URL", "postgresql://db/media", "which only a catalog on Postgres has"),
     ("MEDIA_CATALOG_POOL", "0", "greater than or equal to 1"),
     ("MEDIA_CATALOG_URL", "sqlite:///catalog.db", "must be sqlite+aiosqlite:///PATH"),
     ("MEDIA_CATALOG_URL", "sqlite+aiosqlite:///:memory:", "must be sqlite+aiosqlite:///PATH"),
@@ -293,13 +298,25 @@ def test_a_mistake_is_reported_with_its_variable_and_a_reason(
     assert expected in line
 
 
+def test_a_replica_of_a_catalog_on_postgres_is_any_of_its_servers(env: pytest.MonkeyPatch) -> None:
+    env.setenv("MEDIA_CATALOG_URL", "postgresql://media@db/media")
+    assert Settings.load().catalog_read is None
+
+    env.setenv("MEDIA_CATALOG_READ_URL", "postgres://media@one,two/media")
+    found = Settings.load().catalog_read
+    assert found == Address("postgresql://media@one,two/media", is_replica=True)
+
+
 def test_an_empty_name_of_a_recipe_file_is_none(env: pytest.MonkeyPatch) -> None:
     env.setenv("MEDIA_RECIPES", "")
 
     assert Settings.load().recipes is None
 
 
-@pytest.mark.parametrize("name", ["MEDIA_REDIS_URL", "MEDIA_STORAGE_URL", "MEDIA_CATALOG_URL", "MEDIA_CPUS"])
+@pytest.mark.parametrize(
+    "name",
+    ["MEDIA_REDIS_URL", "MEDIA_STORAGE_URL", "MEDIA_CATALOG_URL", "MEDIA_CATALOG_READ_URL", "MEDIA_CPUS"],
+)
 @pytest.mark.parametrize(
     "value",
     [

@@ -1,0 +1,217 @@
+"""Quick reads for a server that answers many: each is one statement, and one visit to a thread on SQLite."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+from uuid import UUID
+
+import orjson
+
+from storage.catalog import reading_queries as queries
+from storage.catalog import schema
+from storage.catalog.address import Address
+from storage.catalog.database import open_to_read, schema_of
+from storage.catalog.dead_letters import to_letter
+from storage.catalog.http_keys import ALL_KEYS, HttpKey, to_key
+from storage.catalog.reading_queries import PageShape, Query
+from storage.catalog.records import DeadLetter, Message, State, StoredVariant, Upload
+from storage.catalog.replicas import OnReplica
+from storage.catalog.rows import to_message, to_upload
+from storage.errors import CatalogAway, CatalogDamaged
+
+Rows = Sequence[Mapping[str, Any]]
+
+FEW = 1000  # uploads that are sorted for a page: a few ms, where looking for them among all may take seconds
+_OFTEN = (State.READY, State.DELETED)
+_USUAL = "default"
+_LAST_CHARACTER = "\U0010ffff"
+
+
+@dataclass(frozen=True)
+class UploadFilter:
+    """Which uploads are wanted: all that are so in every respect that is given."""
+
+    state: State | None = None
+    code: str | None = None  # of the last error
+    recipe: str | None = None
+    since_ms: int | None = None  # changed then or later
+    source_prefix: str | None = None  # compared byte by byte
+    owner: str | None = None
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The last upload of a page: the next page begins after it."""
+
+    changed_ms: int
+    id: UUID
+
+    @classmethod
+    def of(cls, upload: Upload) -> "Cursor":
+        """Where the page goes on after that upload."""
+        return cls(upload.changed_ms, upload.id)
+
+
+class ReadSource(Protocol):
+    """A catalog that answers one statement at a time. Every verb raises CatalogUnavailable."""
+
+    async def ask(self, query: Query, values: Mapping[str, Any]) -> Rows:
+        """The rows of a query of `reading_queries`, by the names of their columns."""
+        ...
+
+    async def ask_newest(self, query: Query, values: Mapping[str, Any]) -> Rows:
+        """The same as the catalog itself has them, unless it is away."""
+        ...
+
+    def met(self, error: CatalogDamaged) -> None:
+        """Remember that the catalog is damaged."""
+        ...
+
+    @property
+    def lag_s(self) -> float | None:
+        """How many seconds what is read may lag behind the catalog; None: it is the catalog's own."""
+        ...
+
+
+class Reader:
+    """What an HTTP server asks a catalog. Every verb raises CatalogUnavailable."""
+
+    def __init__(self, source: ReadSource) -> None:
+        self._source = source
+
+    @property
+    def lag_s(self) -> float | None:
+        """How many seconds what was read last may lag behind the catalog; None: the catalog is read."""
+        return self._source.lag_s
+
+    async def upload(self, upload_id: UUID) -> Upload | None:
+        """The upload with its current variants, None when there is none."""
+        rows = await self._source.ask(queries.ONE, {"id": str(upload_id)})
+        return self._upload(rows[0]) if rows else None
+
+    async def page(self, where: UploadFilter, after: Cursor | None, limit: int) -> Sequence[Upload]:
+        """The first `limit` uploads after a place, newest first, each with its current variants."""
+        values = {name: value for name, value in asdict(where).items() if value is not None}
+        shape = PageShape(
+            frozenset(values),
+            goes_on=after is not None,
+            of_many=where.state in _OFTEN,
+            of_default=where.recipe == _USUAL,
+        )
+        values["limit"] = limit
+        if after is not None:
+            values |= {"after_ms": after.changed_ms, "after_id": str(after.id)}
+        if where.source_prefix and (behind := _behind(where.source_prefix)):
+            values["behind_prefix"] = behind
+            shape = replace(shape, few=await self._has_few(values))
+        return [self._upload(row) for row in await self._source.ask(queries.page(shape), values)]
+
+    async def _has_few(self, values: Mapping[str, Any]) -> bool:
+        """Whether so few uploads have a prefix of sources that all are read and sorted."""
+        [row] = await self._source.ask(queries.COUNT_BELOW, {**values, "limit": FEW + 1})
+        count: int = row["count"]
+        return count <= FEW
+
+    async def messages(self, since: int, limit: int, upload_id: UUID | None = None) -> Sequence[Message]:
+        """The first `limit` messages after that `seq`, of one upload or of all, each with its owner."""
+        values: dict[str, Any] = {"since": since, "limit": limit}
+        if upload_id is None:
+            rows = await self._source.ask(queries.MESSAGES, values)
+        else:
+            rows = await self._source.ask(queries.MESSAGES_OF_ONE, {**values, "id": str(upload_id)})
+        return [message for row in rows if (message := self._message(row)) is not None]
+
+    async def newest_seq(self) -> int:
+        """The `seq` of the newest message that is kept, 0 where there is none."""
+        [row] = await self._source.ask(queries.NEWEST_SEQ, {})
+        return row["seq"] or 0
+
+    async def oldest_seq(self) -> int | None:
+        """The `seq` of the oldest message that is kept; what came before is forgotten."""
+        [row] = await self._source.ask(queries.OLDEST_SEQ, {})
+        seq: int | None = row["seq"]
+        return seq
+
+    async def dead_letters(self, after: int | None, limit: int) -> Sequence[DeadLetter]:
+        """The first `limit` dead letters after the one with that id, newest first."""
+        values = {"limit": limit} if after is None else {"limit": limit, "after": after}
+        query = queries.LETTERS if after is None else queries.LETTERS_AFTER
+        return [to_letter(row) for row in await self._source.ask(query, values)]
+
+    async def http_keys(self) -> Sequence[HttpKey]:
+        """Every key, revoked ones too, oldest first; of a replica only while the catalog is away."""
+        return [to_key(row) for row in await self._source.ask_newest(ALL_KEYS, {})]
+
+    def _upload(self, row: Mapping[str, Any]) -> Upload:
+        try:
+            made = orjson.loads(row["variants"]) if row["variants"] else []
+            found = sorted((StoredVariant(*one) for one in made), key=lambda each: each.width)
+            return to_upload(row, found)
+        except CatalogDamaged as error:
+            self._source.met(error)
+            raise
+
+    def _message(self, row: Mapping[str, Any]) -> Message | None:
+        """The message, None where it cannot be read: it keeps no other from being told."""
+        try:
+            message = to_message(row["seq"], row["body"], row["traceparent"])
+        except CatalogDamaged as error:
+            self._source.met(error)
+            return None
+        return replace(message, owner=row["owner"])
+
+
+def _behind(prefix: str) -> str | None:
+    """The first text behind all that begin with a prefix, None where nothing in Unicode is."""
+    kept = prefix.rstrip(_LAST_CHARACTER)
+    if not kept:
+        return None
+    after = ord(kept[-1]) + 1
+    return kept[:-1] + chr(0xE000 if 0xD800 <= after < 0xE000 else after)  # halves are no characters
+
+
+@asynccontextmanager
+async def open_reader(
+    address: Address | str,
+    *,
+    read_address: Address | str | None = None,
+    on_replica: OnReplica = lambda _name, _error: None,
+) -> AsyncIterator[Reader]:
+    """A reader of the catalog there; where a replica of it is named, that is read while it answers.
+
+    Raises: NoCatalog, CatalogUnavailable, CatalogTooNew, CatalogTooOld, CatalogObsolete, CatalogMoved.
+    """
+    where, replica = Address.of(address), None if read_address is None else Address.of(read_address)
+    try:
+        await _check(where)
+    except CatalogAway:
+        if replica is None:
+            raise
+        await _check(replica)  # what can be read is read
+    async with _open_source(where, replica, on_replica) as source:
+        yield Reader(source)
+
+
+async def _check(where: Address) -> None:
+    """Raises what `open_reader` does where no catalog of this program's is to be read."""
+    async with open_to_read(where) as database:
+        found = await schema_of(database)
+        if found != schema.newest():
+            schema.check_known(found, migrate=False, done_by=database.backend.migrated_by)
+
+
+@asynccontextmanager
+async def _open_source(
+    where: Address, replica: Address | None, on_replica: OnReplica
+) -> AsyncIterator[ReadSource]:
+    if where.is_file:
+        from storage.catalog.sqlite_reading import FileSource
+
+        async with FileSource.open(where) as file:
+            yield file
+    else:
+        from storage.catalog.postgres_reading import open_server  # with its driver: 270 ms and 49 MB
+
+        async with open_server(where, replica, on_replica) as server:
+            yield server

@@ -1,0 +1,160 @@
+"""What a `Reader` asks, each by one statement that both databases answer from an index."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    String,
+    Text,
+    TextClause,
+    bindparam,
+    case,
+    func,
+    null,
+    select,
+    tuple_,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from storage.catalog.tables import IS_NAMED, about, dead_letters, outbox, owner, uploads, variants
+
+Query = Select[Any]
+Condition = ColumnElement[bool] | TextClause
+
+OF_A_VARIANT = ("name", "key", "width", "height", "bytes", "sha256")
+_OF_AN_UPLOAD = (
+    *("id", "source", "owner", "state", "recipe", "metadata", "attempts", "claim"),
+    *("queued_ms", "changed_ms", "not_before_ms", "event_ms", "error_code", "error_message", "seen"),
+    *("stamp", "sha256", "bytes", "format", "width", "height", "color", "traceparent"),
+)
+
+
+class rows_as_json(FunctionElement[str]):  # noqa: N801 (a function of SQL)
+    """The rows of a query in one text: a JSON array of arrays, or null where there are none."""
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(rows_as_json)
+def _rows_as_json(element: rows_as_json, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
+    return f"json_group_array(json_array({compiler.process(element.clauses, **options)}))"
+
+
+class unindexed(FunctionElement[str]):  # noqa: N801 (a function of SQL)
+    """A column by which rows that another condition has found are told apart.
+
+    Without statistics SQLite may take it for the one that selects most; Postgres has some.
+    """
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(unindexed)
+def _unindexed(element: unindexed, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
+    return f"+{compiler.process(element.clauses, **options)}"
+
+
+_CURRENT = (
+    select(rows_as_json(*(variants.c[name] for name in OF_A_VARIANT)))
+    .where(variants.c.upload_id == uploads.c.id, variants.c.superseded_ms.is_(None))
+    .correlate(uploads)
+    .scalar_subquery()
+    .label("variants")
+)
+_UPLOAD = select(*(uploads.c[name] for name in _OF_AN_UPLOAD), _CURRENT)
+
+ONE: Query = _UPLOAD.where(uploads.c.id == bindparam("id", type_=String))
+
+_LIMIT = bindparam("limit", type_=Integer)
+_PREFIX = bindparam("source_prefix", type_=Text)
+_BEHIND_PREFIX = bindparam("behind_prefix", type_=Text)
+_BELOW = (uploads.c.source >= _PREFIX, uploads.c.source < _BEHIND_PREFIX)
+
+
+@dataclass(frozen=True)
+class PageShape:
+    """Which filters are set, and what says by which index the rows are found: that which selects most.
+
+    `filters` are names of parameters. Where `few` uploads have the prefix of sources, they are sorted.
+    """
+
+    filters: frozenset[str]
+    goes_on: bool = False
+    of_many: bool = False  # in a state that most uploads are in
+    of_default: bool = False  # by the recipe that most uploads have
+    few: bool = False
+
+    @property
+    def leading(self) -> str | None:
+        """The filter by whose index the rows are found, None: they are read in their order."""
+        if self.few:
+            return "source_prefix"
+        names = ["code", *([] if self.of_many else ["state"]), "owner"]
+        names += ["state", *([] if self.of_default else ["recipe"])]
+        return next((name for name in names if name in self.filters), None)
+
+
+@lru_cache(maxsize=512)
+def page(shape: PageShape) -> Query:
+    """Uploads newest first; the parameters are the filters that are set, and the place before the first."""
+    wanted = [one for name in sorted(shape.filters) for one in _conditions(name, shape)]
+    place = [uploads.c.changed_ms, uploads.c.id]
+    order = [unindexed(column) for column in place] if shape.few else place
+    if shape.goes_on:
+        after = bindparam("after_ms", type_=BigInteger), bindparam("after_id", type_=String)
+        wanted.append(tuple_(*order) < tuple_(*after))
+    return _UPLOAD.where(*wanted).order_by(*(column.desc() for column in order)).limit(_LIMIT)
+
+
+def _conditions(name: str, shape: PageShape) -> Sequence[Condition]:
+    if name == "since_ms":
+        changed = unindexed(uploads.c.changed_ms) if shape.few else uploads.c.changed_ms
+        return [changed >= bindparam("since_ms", type_=BigInteger)]
+    if name == "source_prefix":
+        return _BELOW if shape.few else [func.substr(uploads.c.source, 1, func.length(_PREFIX)) == _PREFIX]
+    column, leads = _COLUMNS[name], name == shape.leading
+    same = (column if leads else unindexed(column)) == bindparam(name, type_=String)
+    return [same, IS_NAMED] if leads and name == "recipe" else [same]
+
+
+_COLUMNS: dict[str, ColumnElement[Any]] = {
+    "state": uploads.c.state,
+    "code": uploads.c.error_code,
+    "recipe": uploads.c.recipe,
+    "owner": owner,
+}
+
+COUNT_BELOW: Query = select(func.count().label("count")).select_from(
+    select(uploads.c.number).where(*_BELOW).limit(_LIMIT).subquery()
+)
+
+_MESSAGES = (
+    select(
+        outbox.c.seq,
+        outbox.c.body,
+        outbox.c.traceparent,
+        case((uploads.c.id.is_(None), null()), else_=owner).label("owner"),
+    )
+    .select_from(outbox.outerjoin(uploads, uploads.c.id == about))
+    .where(outbox.c.seq > bindparam("since", type_=BigInteger))
+    .order_by(outbox.c.seq)
+    .limit(_LIMIT)
+)
+MESSAGES: Query = _MESSAGES
+MESSAGES_OF_ONE: Query = _MESSAGES.where(about == bindparam("id", type_=String))
+NEWEST_SEQ: Query = select(func.max(outbox.c.seq).label("seq"))
+OLDEST_SEQ: Query = select(func.min(outbox.c.seq).label("seq"))
+
+_LETTERS = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(_LIMIT)
+LETTERS: Query = _LETTERS
+LETTERS_AFTER: Query = _LETTERS.where(dead_letters.c.id < bindparam("after", type_=BigInteger))

@@ -1,0 +1,298 @@
+"""What an HTTP server reads: the same answers from a file and from a server, each from an index."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text, update
+
+from storage.catalog import reading
+from storage.catalog.http_keys import HttpKey
+from storage.catalog.opening import Catalog
+from storage.catalog.reading import Cursor, Reader, UploadFilter, open_reader
+from storage.catalog.records import About, State, Upload
+from storage.catalog.tables import uploads
+from storage.errors import CatalogDamaged
+from tests.support.catalogs import (
+    CAT,
+    claim,
+    commit,
+    delete_event,
+    failed,
+    letter,
+    outbox_of,
+    postponed,
+    ready,
+    take,
+    upload_event,
+    work,
+)
+
+EVERYTHING = UploadFilter()
+IDS = [UUID(int=number) for number in range(1, 8)]
+
+
+@pytest.fixture
+async def reader(catalog: Catalog, catalog_url: str) -> AsyncIterator[Reader]:
+    async with open_reader(catalog_url) as opened:
+        yield opened
+
+
+async def announce(catalog: Catalog, number: int, source: str, owner: str | None = None) -> UUID:
+    """Take an upload event; each is of another moment of the stream."""
+    event = replace(upload_event(number, UUID(int=number), source), owner=owner)
+    await take(catalog, event)
+    return event.id
+
+
+async def at(catalog: Catalog, changed_ms: int, *ids: UUID) -> None:
+    """Let the rows of these uploads have changed at that time."""
+    statement = update(uploads).where(uploads.c.id.in_(list(map(str, ids))))
+    async with catalog.database.writing() as connection:
+        await connection.execute(statement.values(changed_ms=changed_ms))
+
+
+async def all_pages(reader: Reader, where: UploadFilter, size: int) -> list[Upload]:
+    """Every upload, page by page."""
+    found: list[Upload] = []
+    after = None
+    while page := await reader.page(where, after, size):
+        found += page
+        after = Cursor.of(page[-1])
+    return found
+
+
+def ids_of(found: Sequence[Upload]) -> list[int]:
+    return [upload.id.int for upload in found]
+
+
+# -- one upload
+
+
+async def test_an_upload_is_read_as_the_reports_find_it(catalog: Catalog, reader: Reader) -> None:
+    await take(catalog, upload_event(1, name="\N{SNOWMAN}"))
+    await commit(catalog, ready(await claim(catalog)))
+    await take(catalog, upload_event(2))
+    await commit(catalog, ready(await claim(catalog), sha256="b" * 64))  # the first variants are superseded
+
+    found = await reader.upload(CAT)
+    assert found is not None
+    assert found == await catalog.reports.find(CAT)
+    assert [variant.name for variant in found.variants] == ["thumb", "large"]
+
+
+async def test_an_upload_that_failed_before_it_was_read_has_neither_original_nor_variants(
+    catalog: Catalog, reader: Reader
+) -> None:
+    await take(catalog, upload_event(1))
+    await commit(catalog, failed(await claim(catalog)))
+
+    assert await reader.upload(CAT) == await catalog.reports.find(CAT)
+
+
+async def test_an_id_that_nobody_has_announced_is_no_upload(reader: Reader) -> None:
+    assert await reader.upload(CAT) is None
+
+
+async def test_what_was_committed_before_a_question_is_in_its_answer(
+    catalog: Catalog, reader: Reader
+) -> None:
+    for number in range(20):
+        await take(catalog, upload_event(number, UUID(int=number)))
+        assert await reader.upload(UUID(int=number)) is not None
+
+
+async def test_many_questions_at_once_are_all_answered(catalog: Catalog, reader: Reader) -> None:
+    await take(catalog, *(upload_event(each.int, each, f"uploads/{each}") for each in IDS))
+
+    found = await asyncio.gather(*(reader.upload(each) for each in IDS * 10))
+    assert [upload and upload.id for upload in found] == IDS * 10
+
+
+async def test_a_row_that_cannot_be_read_is_damage(catalog: Catalog, reader: Reader) -> None:
+    await take(catalog, upload_event(1))
+    async with catalog.database.writing() as connection:
+        await connection.execute(update(uploads).values(metadata="{"))
+
+    with pytest.raises(CatalogDamaged):
+        await reader.upload(CAT)
+
+
+# -- pages
+
+
+async def test_pages_go_on_where_the_last_ended_also_among_uploads_of_one_moment(
+    catalog: Catalog, reader: Reader
+) -> None:
+    await take(catalog, *(upload_event(each.int, each, f"uploads/{each}") for each in IDS))
+    await at(catalog, 5, *IDS[:5])
+    await at(catalog, 9, *IDS[5:])
+
+    for size in (1, 2, 3, 100):
+        assert ids_of(await all_pages(reader, EVERYTHING, size)) == [7, 6, 5, 4, 3, 2, 1]
+
+
+async def test_uploads_of_a_page_have_their_current_variants(catalog: Catalog, reader: Reader) -> None:
+    await take(catalog, upload_event(1))
+    await work(catalog)
+
+    [found] = await reader.page(EVERYTHING, None, 10)
+    assert found == await catalog.reports.find(CAT)
+
+
+@pytest.fixture
+async def mixed(catalog: Catalog) -> Catalog:
+    """Uploads 1 to 7: ready, failed, put off, of several owners and folders, some without a folder."""
+    await announce(catalog, 1, "uploads/a/1.jpg")
+    await announce(catalog, 2, "uploads/a/2.jpg", owner="b")
+    await announce(catalog, 3, "uploads/b/3.jpg")
+    await announce(catalog, 4, "uploads/4.jpg")
+    await announce(catalog, 5, "uploads/a%/5.jpg")
+    await announce(catalog, 6, "uploads/a/\N{SNOWMAN}/6.jpg")
+    await take(catalog, delete_event(7, UUID(int=7)))  # a tombstone of what was never seen
+    await commit(catalog, ready(await claim(catalog, UUID(int=1))))
+    await commit(catalog, failed(await claim(catalog, UUID(int=2))))
+    await commit(catalog, failed(await claim(catalog, UUID(int=3))))
+    await commit(catalog, postponed(await claim(catalog, UUID(int=4))))
+    async with catalog.database.writing() as connection:
+        await connection.execute(text("UPDATE uploads SET changed_ms = CAST(substr(id, 36) AS INTEGER)"))
+        await connection.execute(text("UPDATE uploads SET recipe = 'shop' WHERE changed_ms IN (3, 6)"))
+    return catalog
+
+
+FILTERS = [
+    (UploadFilter(), [7, 6, 5, 4, 3, 2, 1]),
+    (UploadFilter(state=State.READY), [1]),
+    (UploadFilter(state=State.QUEUED), [6, 5, 4]),
+    (UploadFilter(state=State.FAILED, code="corrupt_image"), [3, 2]),
+    (UploadFilter(code="storage_full"), [4]),
+    (UploadFilter(recipe="shop"), [6, 3]),
+    (UploadFilter(recipe="default"), [7, 5, 4, 2, 1]),
+    (UploadFilter(recipe="shop", state=State.FAILED), [3]),
+    (UploadFilter(since_ms=6), [7, 6]),
+    (UploadFilter(owner="a"), [6, 1]),
+    (UploadFilter(owner="b"), [3, 2]),
+    (UploadFilter(owner=""), [7, 4]),
+    (UploadFilter(owner="b", state=State.FAILED, since_ms=3), [3]),
+    (UploadFilter(owner="a", state=State.READY), [1]),
+    (UploadFilter(source_prefix="uploads/a/"), [6, 2, 1]),
+    (UploadFilter(source_prefix="uploads/a%"), [5]),
+    (UploadFilter(source_prefix="uploads/A"), []),
+    (UploadFilter(source_prefix="uploads/a/\N{SNOWMAN}"), [6]),
+    (UploadFilter(source_prefix="uploads/", owner="b", recipe="shop"), [3]),
+    (UploadFilter(source_prefix="uploads/a/", since_ms=2, state=State.QUEUED), [6]),
+    (UploadFilter(source_prefix="uploads/a/\U0010ffff"), []),
+    (UploadFilter(source_prefix="\U0010ffff"), []),
+]
+
+
+@pytest.mark.parametrize("few", [1000, -1], ids=["sorted", "in order"])
+async def test_a_page_has_the_uploads_that_fit_every_filter(
+    mixed: Catalog, reader: Reader, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(reading, "FEW", few)
+
+    found = {where: ids_of(await all_pages(reader, where, 2)) for where, _ in FILTERS}
+    assert found == dict(FILTERS)
+
+
+# -- owners
+
+
+async def test_the_newest_event_says_whose_an_upload_is(catalog: Catalog, reader: Reader) -> None:
+    owners = []
+    for number, owner in enumerate(("mia", None, "\N{SNOWMAN}" * 64), 1):
+        await take(catalog, replace(upload_event(number, CAT, "uploads/shop/1.jpg"), owner=owner))
+        owners.append([upload.owner for upload in await reader.page(EVERYTHING, None, 1)])
+
+    assert owners == [["mia"], ["shop"], ["\N{SNOWMAN}" * 64]]
+
+
+@pytest.mark.parametrize("source", ["uploads/x", "uploads/x/y", "uploads/x/y/z", "uploads/\N{SNOWMAN}/y"])
+async def test_the_database_and_a_row_that_was_read_say_the_same_owner(
+    catalog: Catalog, reader: Reader, source: str
+) -> None:
+    await announce(catalog, 1, source)
+
+    [found] = await reader.page(EVERYTHING, None, 1)
+    assert ids_of(await reader.page(UploadFilter(owner=found.owner), None, 10)) == [1]
+
+
+# -- messages
+
+
+async def test_messages_come_in_the_order_of_seq_with_the_owners_of_their_uploads(
+    mixed: Catalog, reader: Reader
+) -> None:
+    told = await reader.messages(0, 100)
+
+    assert [replace(each, owner=None) for each in told] == await outbox_of(mixed)
+    assert [(each.id and each.id.int, each.owner) for each in told] == [(7, ""), (1, "a"), (2, "b"), (3, "b")]
+    assert await reader.messages(told[1].seq, 1) == [told[2]]
+    assert (await reader.oldest_seq(), await reader.newest_seq()) == (told[0].seq, told[-1].seq)
+
+
+async def test_messages_of_one_upload_are_its_own(mixed: Catalog, reader: Reader) -> None:
+    await take(mixed, upload_event(20, IDS[0], "uploads/a/1.jpg", id=str(IDS[1])))
+    await work(mixed, IDS[0])
+
+    told = await reader.messages(0, 100, IDS[0])
+    assert [message.id for message in told] == [IDS[0], IDS[0]]
+    assert await reader.messages(told[0].seq, 100, IDS[0]) == told[1:]
+
+
+async def test_a_message_about_a_refused_event_is_nobodys(catalog: Catalog, reader: Reader) -> None:
+    about = About(None, "uploads/a/1.jpg", {"x": 1, "id": str(CAT)})
+    await catalog.intake.take([], [replace(letter("7-0"), about=about)])
+
+    [told] = await reader.messages(0, 10)
+    assert (told.entry, told.owner) == ("7-0", None)
+    assert await reader.messages(0, 10, CAT) == []
+
+
+async def test_an_empty_outbox_has_no_oldest_message(reader: Reader) -> None:
+    assert (await reader.oldest_seq(), await reader.newest_seq()) == (None, 0)
+
+
+# -- dead letters and keys
+
+
+async def test_dead_letters_come_newest_first_page_by_page(catalog: Catalog, reader: Reader) -> None:
+    await catalog.intake.take([], [letter(f"{number}-0") for number in range(1, 4)])
+
+    first = await reader.dead_letters(None, 2)
+    rest = await reader.dead_letters(first[-1].id, 2)
+    assert [*first, *rest] == list(await catalog.dead_letters.newest(10))
+
+
+async def test_keys_are_read_with_their_revocation(catalog: Catalog, reader: Reader) -> None:
+    key = HttpKey("shop", "a" * 64, frozenset({"read", "upload"}), "mia", "uploads/shop/", 1)
+    await catalog.http_keys.add(key)
+    assert await reader.http_keys() == [key]
+
+    await catalog.http_keys.revoke("shop")
+    assert await reader.http_keys() == await catalog.http_keys.all() != [key]
+
+
+# -- what it costs
+
+
+async def test_a_status_costs_a_fraction_of_a_report(
+    catalog: Catalog, reader: Reader, database_kind: str
+) -> None:
+    await take(catalog, upload_event(1))
+    await work(catalog)
+
+    ratios = [await cpu_of(reader.upload) / await cpu_of(catalog.reports.find) for _ in range(3)]
+    assert min(ratios) < {"sqlite": 0.4, "postgres": 0.5}[database_kind]
+
+
+async def cpu_of(find: Callable[[UUID], Awaitable[Upload | None]]) -> float:
+    """The CPU time of many such questions."""
+    began = time.process_time()
+    for _ in range(150):
+        await find(CAT)
+    return time.process_time() - began

@@ -1,0 +1,110 @@
+"""What an HTTP server reads comes from an index, in its order: nothing is scanned, and no list is sorted."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from storage.catalog import reading_queries as queries
+from storage.catalog.opening import Catalog
+from storage.catalog.reading_queries import PageShape, Query
+
+VALUES: Mapping[str, Any] = {
+    "id": "00000000-0000-0000-0000-100000000007",
+    "limit": 20,
+    "after_ms": 2_000,
+    "after_id": "00000000-0000-0000-0000-100000000007",
+    "state": "ready",
+    "code": "corrupt_image",
+    "recipe": "shop",
+    "owner": "o3",
+    "since_ms": 1_500,
+    "source_prefix": "uploads/o3/1020",
+    "behind_prefix": "uploads/o3/1021",
+    "since": 7_800,
+    "after": 100,
+}
+_UPLOADS = """
+    INSERT INTO uploads (id, source, state, recipe, metadata, event_ms, event_n, event_epoch, job_id,
+        generation, claim, crash_count, attempts, queued_ms, changed_ms, not_before_ms, revive,
+        delete_original, adopted, error_code)
+    WITH RECURSIVE one (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM one WHERE n < 8000)
+    SELECT '00000000-0000-0000-0000-' || (100000000000 + n), 'uploads/o' || (n % 40) || '/' || (100000 + n),
+        CASE n % 50 WHEN 7 THEN 'failed' WHEN 8 THEN 'queued' ELSE 'ready' END,
+        CASE n % 100 WHEN 3 THEN 'shop' ELSE 'default' END, '{}', 1, 0, 0, '', 0, 1, 0, 0, 1, n / 3, 1,
+        false, false, false, CASE n % 50 WHEN 7 THEN 'corrupt_image' END FROM one
+"""
+_MESSAGES = """
+    INSERT INTO outbox (body, made_ms)
+    SELECT '{"seq":0,"kind":"ready","id":"' || id || '","source":"x"}', changed_ms FROM uploads
+"""
+_VARIANTS = """
+    INSERT INTO variants (key, upload_id, name, number, width, height, bytes, sha256, made_ms)
+    SELECT 'variants/' || id, id, 'thumb', 0, 1, 1, 1, '', 1 FROM uploads
+"""
+
+
+@pytest.fixture
+async def large(catalog: Catalog, database_kind: str) -> Catalog:
+    """A catalog with enough rows that a server prefers an index."""
+    async with catalog.database.writing() as connection:
+        for statement in (_UPLOADS, _MESSAGES, _VARIANTS):
+            await connection.exec_driver_sql(statement)
+        if database_kind == "postgres":
+            await connection.exec_driver_sql("ANALYZE")
+    return catalog
+
+
+async def plan_of(catalog: Catalog, query: Query) -> str:
+    """How the database answers the query, in its own words."""
+    async with catalog.database.reading() as connection:
+        bound = query.params(**{name: VALUES[name] for name in query.compile().params if name in VALUES})
+        sql = bound.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+        explain = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN "
+        rows = (await connection.exec_driver_sql(f"{explain}{sql}".replace("%", "%%"))).all()
+    return "\n".join(str(row[-1]) for row in rows)
+
+
+_TABLES = ("SCAN uploads", "SCAN variants", "SCAN outbox")
+
+
+def scans(plan: str) -> bool:
+    """Whether a table is read from end to end; a page without a filter begins at the end of its index."""
+    lines = [line for line in plan.splitlines() if line != "SCAN uploads USING INDEX uploads_by_change"]
+    return any("Seq Scan" in line or line.startswith(_TABLES) for line in lines)
+
+
+def sorts(plan: str) -> bool:
+    return "Sort" in plan or "TEMP B-TREE" in plan
+
+
+_SHAPES = [
+    PageShape(frozenset(filters), goes_on=goes_on, of_many="state" in filters)
+    for filters in (
+        *((), ("state",), ("code",), ("state", "code"), ("owner",), ("owner", "state"), ("recipe",)),
+        *(("since_ms",), ("owner", "since_ms"), ("state", "since_ms")),
+    )
+    for goes_on in (False, True)
+]
+
+
+async def test_a_page_is_read_from_an_index_in_its_order(large: Catalog) -> None:
+    plans = {shape: await plan_of(large, queries.page(shape)) for shape in _SHAPES}
+
+    assert {shape: plan for shape, plan in plans.items() if scans(plan) or sorts(plan)} == {}
+
+
+async def test_few_uploads_of_a_prefix_are_found_by_their_sources(large: Catalog) -> None:
+    shape = PageShape(frozenset({"source_prefix", "state"}), few=True, goes_on=True)
+
+    plan = await plan_of(large, queries.page(shape))
+    assert "uploads_by_source" in plan
+    assert not scans(plan)
+
+
+async def test_whatever_else_is_asked_scans_and_sorts_nothing(large: Catalog) -> None:
+    asked = (queries.ONE, queries.COUNT_BELOW, queries.MESSAGES, queries.MESSAGES_OF_ONE)
+    ends = (queries.NEWEST_SEQ, queries.OLDEST_SEQ)
+    plans = [await plan_of(large, query) for query in (*asked, *ends)]
+
+    assert [plan for plan in plans if scans(plan) or sorts(plan)] == []
