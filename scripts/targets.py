@@ -1,4 +1,4 @@
-"""What the commands that move an installation share: the option --to, and that no worker runs."""
+"""What commands share that do something to another place than the settings name, or need all workers gone."""
 
 from pydantic import ValidationError
 
@@ -9,11 +9,16 @@ from worker.settings import Settings
 
 def with_target(settings: Settings, field: str, url: str) -> Settings:
     """The settings, with `url` in that field. Raises: CommandError."""
+    return with_setting(settings, field, url, option="--to")
+
+
+def with_setting(settings: Settings, field: str, value: str, *, option: str) -> Settings:
+    """The settings, with the value that an option gives in that field. Raises: CommandError."""
     try:
-        return Settings.model_validate({**settings.model_dump(), field: url})
+        return Settings.model_validate({**settings.model_dump(), field: value})
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise CommandError(f"--to: {reason}", code=2) from error
+        raise CommandError(f"{option}: {reason}", code=2) from error
 
 
 async def require_no_worker(settings: Settings) -> None:

@@ -17,9 +17,10 @@ from worker import findings, leases, tasks
 from worker.app import App, open_app
 from worker.env_files import find_env_files
 from worker.health import check_of
+from worker.listening import CannotListen
 from worker.logs import configure_logs
 from worker.metrics import WorkerMetrics
-from worker.monitoring import CannotListen, serving
+from worker.monitoring import serving
 from worker.publisher import go_on_above
 from worker.queue import Queue, QueueRefused, QueueUnavailable, check_answers, queue_on
 from worker.settings import Settings, unknown_variables

@@ -4,9 +4,11 @@ The settings share this with `media health`, which has no time to import them.
 """
 
 import socket
+from pathlib import Path
 
 _FORM = "must be HOST:PORT, such as 127.0.0.1:8469 or [::1]:8469"
 _MOST = 65535
+_LONGEST_PATH = 107  # bytes, which the kernel allows
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (compared, not bound)
 
 
@@ -22,6 +24,23 @@ def parse_address(text: str) -> tuple[str, int]:
     if int(port) == 0:
         raise ValueError("must name the port: one that the system chooses (0) is found by nobody")
     return _host(host), int(port)
+
+
+def parse_bind(text: str) -> tuple[str, int] | Path:
+    """`parse_address`, or the path of a socket in `unix:PATH`. Raises: ValueError."""
+    if not text.startswith("unix:"):
+        return parse_address(text)
+    path = Path(text.removeprefix("unix:")).absolute()
+    if len(str(path).encode()) > _LONGEST_PATH:
+        raise ValueError(f"has the path of a socket with more than {_LONGEST_PATH} bytes")
+    return path
+
+
+def is_loopback(address: tuple[str, int] | Path) -> bool:
+    """Whether only programs of this machine can connect there, whoever runs them."""
+    return not isinstance(address, Path) and (
+        address[0] in ("localhost", "::1") or address[0].startswith("127.")
+    )
 
 
 def _host(host: str) -> str:

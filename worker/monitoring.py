@@ -6,7 +6,6 @@ some are open: the oldest goes first, so the next probe is always answered.
 """
 
 import asyncio
-import errno
 import json
 import socket
 import threading
@@ -17,6 +16,7 @@ from http import HTTPStatus
 import structlog
 
 from worker.listen_address import shown_address
+from worker.listening import CannotListen, listen
 from worker.status import Status
 
 log = structlog.get_logger(__name__)
@@ -25,16 +25,11 @@ PATIENCE_S = 5.0  # with one client, from its first byte to its last
 MOST_CLIENTS = 64
 _MOST_HEAD = 8192  # bytes of a request
 _MOST_REST = 65_536  # of what follows it, which nobody reads
-_BACKLOG = 128
 _JSON = "application/json"
 _EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 _PLAIN = "text/plain; charset=utf-8"
 
 Answer = tuple[HTTPStatus, str, bytes]
-
-
-class CannotListen(Exception):
-    """Nothing can be served where the settings say; the message says why, and what to do."""
 
 
 class Endpoints:
@@ -86,7 +81,7 @@ async def serving(
     address: tuple[str, int], status: Status, exposition: Callable[[], bytes]
 ) -> AsyncIterator[None]:
     """Serve probes of `status`, and metrics, on that host and port. Raises: CannotListen."""
-    listener = _listen(*address)
+    listener = listen(*address)
     server = _Server(listener, Endpoints(status, exposition))
     try:
         server.start()
@@ -98,41 +93,6 @@ async def serving(
         yield
     finally:
         server.stop()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    shown = shown_address(host, port)
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError) as error:
-        raise CannotListen(f"there is no address for {host}: {error}") from error
-    family, _, _, _, where = found[0]
-    try:
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise CannotListen(f"{shown}: {error.strerror}") from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:  # [::] means every address, as in other programs
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
-        listener.bind(where)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise CannotListen(f"{shown} {_remedy(error)}") from error
-    listener.setblocking(False)
-    return listener
-
-
-def _remedy(error: OSError) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return "is in use, perhaps by another worker: give each worker of a host a port of its own"
-        case errno.EADDRNOTAVAIL:
-            return "is no address of this machine"
-        case errno.EACCES:
-            return "may not be used by this user: choose a port of 1024 or above"
-    return f"cannot be listened on: {error.strerror}"
 
 
 class _Server:

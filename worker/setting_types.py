@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_settings import NoDecode
@@ -18,7 +18,7 @@ from storage.blobs.s3_place import S3Place, check_endpoint, is_s3, parse_s3
 from storage.catalog.address import Address, mistake_in
 from storage.errors import BackendMissing, CopyRefused
 from worker.crontab import check_crontab
-from worker.listen_address import parse_address
+from worker.listen_address import parse_address, parse_bind
 from worker.queue.url import check_url
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")  # the first that is set counts
@@ -30,6 +30,7 @@ _INSTEAD_OF_A_KEY = (
     "AWS_METADATA_ENDPOINT",
     "AWS_SKIP_SIGNATURE",
 )
+_LEAST_SECRET = 32  # bytes, as RFC 7518 asks of HS256
 # What follows the stream's name in keys beside it.
 _OF_THE_QUEUE = re.compile(r"jobs|queues|workers|catalog|(jobs|health|arq):.*", re.DOTALL)
 
@@ -48,6 +49,41 @@ def _listen_address(value: str) -> str:
     if value:
         parse_address(value)
     return value
+
+
+def _bind(value: str) -> str:
+    parse_bind(value)
+    return value
+
+
+def _secret(value: str) -> str:
+    if value and len(value.encode()) < _LEAST_SECRET:
+        raise ValueError(f"has at least {_LEAST_SECRET} bytes; openssl rand -hex 32 makes one")
+    return value
+
+
+def _origin(value: str) -> str:
+    if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?", value):
+        raise ValueError(f"may list origins such as https://app.example.com, not {value}")
+    return value
+
+
+def _http_files(value: str, info: ValidationInfo) -> str:
+    if value == "signed" and not info.data.get("http_secret", ""):
+        raise ValueError("signed needs MEDIA_HTTP_SECRET")
+    return value
+
+
+def _send_files(value: str) -> str:
+    if value not in ("direct", "redirect") and not re.fullmatch(r"accel:/([A-Za-z0-9_.-]+/)+", value):
+        raise ValueError("must be direct, redirect or accel:/PREFIX/")
+    return value
+
+
+def _base_url(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+        raise ValueError("must be a URL such as https://media.example.com, without ? and #")
+    return value.rstrip("/")
 
 
 def _storage_url(value: str, info: ValidationInfo) -> str:
@@ -161,6 +197,13 @@ CatalogReadUrl = Annotated[str, AfterValidator(_catalog_read_url)]
 StreamName = Annotated[str, AfterValidator(_stream)]
 FormatNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_known_formats)]
 RecipeFile = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_recipes)]
+Bind = Annotated[str, AfterValidator(_bind)]
+Secret = Annotated[str, AfterValidator(_secret)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_names)]
+HttpFiles = Annotated[Literal["public", "signed"], AfterValidator(_http_files)]
+SendFiles = Annotated[str, AfterValidator(_send_files)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 BackupPlace = Annotated[str, AfterValidator(_backup)]
 BackupKeep = Annotated[str, AfterValidator(_keep)]

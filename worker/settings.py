@@ -23,10 +23,11 @@ from storage.paths import folder_of
 from worker import setting_types as types
 from worker.env_files import ENCODING, INSTEAD, EnvFile, export_aws, export_otel, find_env_files
 from worker.limits import MemoryLimit, available_cpus, memory_limit
-from worker.listen_address import parse_address
+from worker.listen_address import is_loopback, parse_address, parse_bind
 
 PREFIX = "MEDIA_"
 _OF_OTHERS = {INSTEAD, "MEDIA_ROOT", "MEDIA_URL"}  # those of Django, which often shares our environment
+_SECRET = ("redis_url", "catalog_url", "catalog_read_url", "http_secret")  # or part of it is
 _WHERE = ("MEDIA_REDIS_URL", "MEDIA_STORAGE_URL", "MEDIA_CATALOG_URL")  # a default may be somebody else's
 LEAST_MEMORY_MB = 192  # for a worker, an idle decoder and one that decodes an ordinary picture
 
@@ -188,6 +189,40 @@ class Settings(BaseSettings):
         ge=0,
         description="a statement of the catalog that takes more ms is a line in the log; 0: none is",
     )
+    http_bind: types.Bind = Field(
+        "127.0.0.1:8080",
+        description="`HOST:PORT` or `unix:PATH` where `media serve` listens, see "
+        "[Upload over HTTP](#upload-over-http); any other than this machine's needs a key "
+        "(`media keys new`)",
+    )
+    http_url: types.BaseUrl = Field(
+        "", description="the URL under which apps and browsers reach it, for links; empty: links are paths"
+    )
+    http_secret: types.Secret = Field(
+        "",
+        repr=False,
+        description="the secret of at least 32 bytes that signs tokens and links to files; empty: there are "
+        "none",
+    )
+    http_files: types.HttpFiles = Field(
+        "public",
+        description="`signed`: variants are served only under signed links that expire; needs "
+        "`MEDIA_HTTP_SECRET`",
+        validate_default=True,
+    )
+    http_send: types.SendFiles = Field(
+        "direct",
+        description="who sends files: `direct`, `accel:/PREFIX/` (nginx, by X-Accel-Redirect to that "
+        "internal location), or `redirect` (the bucket, by presigned URLs)",
+    )
+    http_origins: types.Origins = Field(
+        (), description="origins whose pages may call it (CORS), separated by commas"
+    )
+    http_rate: int = Field(
+        0, ge=0, description="uploads a minute that a key or a token may send to a process; 0: no limit"
+    )
+    http_uploads: int = Field(20, ge=1, le=1000, description="uploads that it takes at once")
+    http_streams: int = Field(500, ge=1, le=10_000, description="streams of messages that it keeps open")
     traces: Literal["off", "on"] = Field(
         "off",
         description="`on`: the worker sends spans, by OTLP over HTTP, to where `OTEL_EXPORTER_OTLP_ENDPOINT` "
@@ -248,6 +283,16 @@ class Settings(BaseSettings):
     def metrics_address(self) -> tuple[str, int] | None:
         """The host and the port where metrics and probes are served, None: nowhere."""
         return parse_address(self.metrics) if self.metrics else None
+
+    @property
+    def http_address(self) -> tuple[str, int] | Path:
+        """Where `media serve` listens."""
+        return parse_bind(self.http_bind)
+
+    @property
+    def http_is_local(self) -> bool:
+        """Whether only programs of this machine reach it."""
+        return is_loopback(self.http_address)
 
     @field_validator("storage_url")
     @classmethod
@@ -329,11 +374,7 @@ def _errors(error: ValidationError, files: Sequence[EnvFile]) -> Sequence[str]:
     return [
         f"{_origin(variable(str(mistake['loc'][0])), files)}: {mistake['msg'].removeprefix('Value error, ')}"
         # Any part of a wrong URL of a server may be a password.
-        + (
-            ""
-            if mistake["loc"][0] in ("redis_url", "catalog_url", "catalog_read_url")
-            else f" (it is {_shown(mistake['input'])!r})"
-        )
+        + ("" if mistake["loc"][0] in _SECRET else f" (it is {_shown(mistake['input'])!r})")
         for mistake in error.errors(include_url=False)
     ]
 

@@ -76,17 +76,22 @@ def test_the_help_comes_at_once(env: dict[str, str]) -> None:
     assert after.ru_utime - before.ru_utime < 1  # of CPU: this machine may be busy
 
 
-GROUPS = {"failed": ["failed", "list"], "stream": ["stream", "reset"], "listen": ["listen", "sqs"]}
+GROUPS = {
+    "failed": ["failed", "list"],
+    "keys": ["keys", "list"],
+    "stream": ["stream", "reset"],
+    "listen": ["listen", "sqs"],
+}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself_and_takes_json_but_the_worker(name: str) -> None:
+def test_every_command_explains_itself_and_takes_json_but_servers(name: str) -> None:
     words = GROUPS.get(name, [name])
 
     ended = CliRunner().invoke(build(words), [*words, "--help"], env={"COLUMNS": "120"})
 
     assert ended.exit_code == 0
-    assert ("--json" in ended.output) == (name != "worker")
+    assert ("--json" in ended.output) == (name not in ("worker", "serve"))
 
 
 @pytest.mark.parametrize("words", [["worker"], ["doctor"], ["failed", "list", "--json"]])

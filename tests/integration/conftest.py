@@ -1,10 +1,16 @@
 """What tests with a Redis share: a server a module, and a queue on it that is empty."""
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
+import httpx
 import pytest
 
 from scripts.redis_server import RedisServer, temporary_redis
+from storage.blobs.local import open_local
+from storage.catalog.opening import open_catalog
+from tests.support.face import OpenFace, opened_face, settings_in
 from worker.queue import Queue, connect, job_queue_of
 
 
@@ -20,3 +26,29 @@ async def queue(server: RedisServer) -> AsyncIterator[Queue]:
     await redis.flushdb()
     yield Queue(redis, "media:uploads", "me", 1000)
     await redis.aclose(close_connection_pool=True)
+
+
+@pytest.fixture
+async def installation(queue: Queue, migrated: Path, tmp_path: Path) -> Path:
+    """A folder with a catalog and a storage root that belong together, on an empty Redis."""
+    shutil.copy(migrated, tmp_path / "catalog.db")
+    async with (
+        open_catalog(f"sqlite+aiosqlite:///{tmp_path / 'catalog.db'}") as catalog,
+        open_local(tmp_path / "media", create=True) as blobs,
+    ):
+        await blobs.bind(catalog.id, catalog_is_new=True)
+        await catalog.database.mark_bound()
+    return tmp_path
+
+
+@pytest.fixture
+async def opened(installation: Path, server: RedisServer) -> AsyncIterator[OpenFace]:
+    """The HTTP face of that installation, in this process; nobody works there."""
+    async with opened_face(settings_in(installation, server.url)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def client(opened: OpenFace) -> httpx.AsyncClient:
+    """A client of the face, without a key."""
+    return opened.client

@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 
 from tests.support.ports import free_port
 from worker import monitoring, status
-from worker.monitoring import MOST_CLIENTS, PATIENCE_S, CannotListen, serving
+from worker.listening import CannotListen
+from worker.monitoring import MOST_CLIENTS, PATIENCE_S, serving
 from worker.status import CheckResult, Status
 
 WELL = {"redis": CheckResult(True)}

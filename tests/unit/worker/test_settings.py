@@ -71,6 +71,15 @@ DEFAULTS: dict[str, object] = {
     "MEDIA_EVENTS": "media:events",
     "MEDIA_EVENTS_MAXLEN": 100_000,
     "MEDIA_TRACES": "off",
+    "MEDIA_HTTP_BIND": "127.0.0.1:8080",
+    "MEDIA_HTTP_URL": "",
+    "MEDIA_HTTP_SECRET": "",
+    "MEDIA_HTTP_FILES": "public",
+    "MEDIA_HTTP_SEND": "direct",
+    "MEDIA_HTTP_ORIGINS": (),
+    "MEDIA_HTTP_RATE": 0,
+    "MEDIA_HTTP_UPLOADS": 20,
+    "MEDIA_HTTP_STREAMS": 500,
     "MEDIA_METRICS": "",
     "MEDIA_SLOW_MS": 100,
     "MEDIA_LOG": "auto",
@@ -477,3 +486,26 @@ def test_messages_go_to_a_key_that_holds_nothing_else(env: pytest.MonkeyPatch, e
 
     env.setenv("MEDIA_EVENTS", "media:uploads:events")
     assert Settings.load().events == "media:uploads:events"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("MEDIA_HTTP_BIND", "8080", "must be HOST:PORT"),
+        ("MEDIA_HTTP_BIND", f"unix:/{'x' * 120}", "more than 107 bytes"),
+        ("MEDIA_HTTP_SECRET", "too short", "at least 32 bytes"),
+        ("MEDIA_HTTP_FILES", "signed", "needs MEDIA_HTTP_SECRET"),
+        ("MEDIA_HTTP_SEND", "accel:variants", "accel:/PREFIX/"),
+        ("MEDIA_HTTP_ORIGINS", "app.example.com", "https://app.example.com"),
+        ("MEDIA_HTTP_ORIGINS", "*", "https://app.example.com"),
+        ("MEDIA_HTTP_URL", "media.example.com", "must be a URL"),
+    ],
+)
+def test_a_wrong_setting_of_http_is_said_with_what_is_right(
+    env: pytest.MonkeyPatch, name: str, value: str, reason: str
+) -> None:
+    env.setenv(name, value)
+
+    with pytest.raises(SettingsError, match=f"{name}: .*{reason}") as refused:
+        Settings.load()
+    assert name != "MEDIA_HTTP_SECRET" or value not in str(refused.value)

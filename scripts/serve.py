@@ -1,0 +1,40 @@
+"""`media serve`: the HTTP face."""
+
+from typing import Annotated
+
+import typer
+
+from scripts.targets import with_setting
+from scripts.terminal import CommandError, run
+from storage.errors import lacking
+from worker.listening import CannotListen
+from worker.settings import Settings, SettingsError
+
+_NO_KEYS = (
+    "{bind} is reached from elsewhere, and there is no key yet: make one (media keys new NAME), or listen on "
+    "127.0.0.1, which needs none."
+)
+
+
+def command(
+    bind: Annotated[
+        str | None, typer.Option(help="HOST:PORT or unix:PATH; otherwise what MEDIA_HTTP_BIND says.")
+    ] = None,
+) -> None:
+    """Serve uploads, status, lists, progress and files over HTTP until SIGTERM or Ctrl-C."""
+
+    async def body(settings: Settings) -> None:
+        if bind is not None:
+            settings = with_setting(settings, "http_bind", bind, option="--bind")
+        try:
+            from worker.http.server import KeysMissing, serve
+        except ImportError as error:
+            raise CommandError(f"HTTP {lacking('http')}", code=2) from error
+        try:
+            await serve(settings)
+        except KeysMissing as error:
+            raise SettingsError(f"MEDIA_HTTP_BIND: {_NO_KEYS.format(bind=settings.http_bind)}") from error
+        except CannotListen as error:
+            raise CommandError(str(error), code=2) from error
+
+    run(body)

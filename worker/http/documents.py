@@ -1,0 +1,71 @@
+"""Uploads as the HTTP face shows them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from fastapi import Response
+
+from pipelines.moments import precise_moment
+from storage.catalog.records import StoredVariant, Upload
+from worker.documents import OUR_FAULT
+from worker.http.links import Links
+
+
+def upload_view(upload: Upload, links: Links) -> dict[str, Any]:
+    """An upload with links to its variants."""
+    variants = [_variant(variant, links) for variant in upload.variants]
+    return {
+        "id": str(upload.id),
+        "source": upload.source,
+        "state": upload.state,
+        "recipe": upload.recipe,
+        "metadata": upload.metadata,
+        "attempts": upload.attempts,
+        "error": _error(upload),
+        "original": _original(upload),
+        "thumbhash": None,
+        "variants": variants,
+        "srcset": srcset(variants),
+        "created": precise_moment(upload.queued_ms),
+        "changed": precise_moment(upload.changed_ms),
+    }
+
+
+def srcset(variants: Sequence[Mapping[str, Any]]) -> str:
+    """What an `<img srcset>` takes: each width once."""
+    by_width = {variant["width"]: variant["url"] for variant in variants}
+    return ", ".join(f"{url} {width}w" for width, url in sorted(by_width.items()))
+
+
+def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A document that nobody is to keep."""
+    return Response(
+        orjson.dumps(document), status, {"Cache-Control": "no-store", **(headers or {})}, "application/json"
+    )
+
+
+def _variant(variant: StoredVariant, links: Links) -> dict[str, Any]:
+    return {
+        "name": variant.name,
+        "key": variant.key,
+        "url": links.of(variant.key),
+        "width": variant.width,
+        "height": variant.height,
+        "bytes": variant.bytes,
+    }
+
+
+def _original(upload: Upload) -> dict[str, Any] | None:
+    original = upload.original
+    if original is None:
+        return None
+    names = ("sha256", "bytes", "format", "width", "height", "color")
+    return {name: getattr(original, name) for name in names}
+
+
+def _error(upload: Upload) -> dict[str, Any] | None:
+    if upload.error_code is None:
+        return None
+    internal = upload.error_code == "internal_error"  # whose traceback is not for the outside
+    return {"code": upload.error_code, "message": OUR_FAULT if internal else upload.error_message}

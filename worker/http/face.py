@@ -1,0 +1,115 @@
+"""The composition root of `media serve`: opens what its routes share, and closes it in reverse order."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from pipelines.backoff import Backoff
+from storage.catalog.http_keys import HttpKey
+from storage.catalog.reading import Reader
+from storage.catalog.records import Message
+from storage.errors import StorageError
+from worker.catalog_reader import open_catalog_reader
+from worker.http.access import Access
+from worker.http.links import Links
+from worker.http.problems import Problem
+from worker.http.tail import Tail
+from worker.http.tokens import Tokens
+from worker.queue import Queue, open_queue
+from worker.settings import Settings
+from worker.stores import Stores, open_stores
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What is behind the face, once it is there."""
+
+    stores: Stores
+    reader: Reader
+
+
+class Face:
+    """What the routes share. Catalog and storage may come after the first request."""
+
+    def __init__(self, settings: Settings, queue: Queue) -> None:
+        self.settings = settings
+        self.queue = queue
+        self.stopping = asyncio.Event()
+        """Set once streams are to end, because the server stops."""
+        self.access = Access(self._keys, Tokens(settings.http_secret), is_local=settings.http_is_local)
+        signing = settings.http_secret if settings.http_files == "signed" else ""
+        self.links = Links(settings.http_url, signing)
+        self.tail = Tail(self._messages, self._newest_seq)
+        self.opened = asyncio.Event()
+        """Set once catalog and storage are there."""
+        self._opened: Opened | None = None
+
+    @property
+    def stores(self) -> Stores:
+        """Catalog and storage. Raises: Problem (catalog_unavailable) before they are there."""
+        return self._behind().stores
+
+    @property
+    def reader(self) -> Reader:
+        """The quick way to read the catalog. Raises: Problem (catalog_unavailable) before it is there."""
+        return self._behind().reader
+
+    def _behind(self) -> Opened:
+        if self._opened is None:
+            raise Problem("catalog_unavailable", "The catalog is not there yet. Try again soon.")
+        return self._opened
+
+    async def keep_open(self) -> None:
+        """Open catalog and storage, as soon as they are there, and hold them until cancelled."""
+        backoff, said = Backoff(first_s=0.2, longest_s=5), ""
+        async with AsyncExitStack() as stack:
+            while self._opened is None:
+                try:
+                    self._opened = await stack.enter_async_context(_open(self.settings))
+                except StorageError as error:
+                    if str(error) != said:
+                        log.warning("http_waits", reason=str(error))
+                    said = str(error)
+                    await asyncio.sleep(backoff.next_s())
+            self.opened.set()
+            log.info("http_ready")
+            try:
+                await self.tail.follow()
+            finally:
+                self._opened = None
+
+    async def _messages(self, since: int) -> Sequence[Message]:
+        return await self.reader.messages(since, limit=500)
+
+    async def _newest_seq(self) -> int:
+        return await self.reader.newest_seq()
+
+    async def _keys(self) -> Sequence[HttpKey]:
+        return await self.reader.http_keys()
+
+
+@asynccontextmanager
+async def _open(settings: Settings) -> AsyncIterator[Opened]:
+    async with (
+        open_stores(settings, create=False) as stores,
+        open_catalog_reader(settings) as reader,
+    ):
+        yield Opened(stores, reader)
+
+
+@asynccontextmanager
+async def open_face(settings: Settings) -> AsyncIterator[Face]:
+    """The face on Redis, catalog and storage as the settings name them; none of them need be there yet."""
+    async with open_queue(settings, must_answer=False) as queue:
+        face = Face(settings, queue)
+        opening = asyncio.create_task(face.keep_open(), name="open-stores")
+        try:
+            yield face
+        finally:
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)

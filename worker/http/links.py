@@ -1,0 +1,39 @@
+"""Links to variants: plain ones for ever, or signed ones that expire."""
+
+import hmac
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from urllib.parse import quote
+
+SIGNED_FOR_S = 3600  # at least; up to twice as long, so that a page shown again has the same links
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where variants are found; signed with `secret`, if there is one."""
+
+    base: str
+    secret: str = field(default="", repr=False)
+    clock: Callable[[], float] = time.time
+
+    def of(self, key: str) -> str:
+        """The link to the variant under that key."""
+        url = f"{self.base}/files/{quote(key)}"
+        if not self.secret:
+            return url
+        expires = (int(self.clock()) // SIGNED_FOR_S + 2) * SIGNED_FOR_S
+        return f"{url}?expires={expires}&signature={self._signature(key, expires)}"
+
+    def is_signed(self, key: str, expires: str, signature: str) -> bool:
+        """Whether somebody who knows the secret has signed that link, and it counts yet."""
+        if not (expires.isascii() and expires.isdigit() and len(expires) <= 12):
+            return False
+        right = hmac.compare_digest(signature.encode(), self._signature(key, int(expires)).encode())
+        return right and int(expires) > self.clock()
+
+    def _signature(self, key: str, expires: int) -> str:
+        signed = hmac.digest(self.secret.encode(), f"{key}\n{expires}".encode(), sha256)
+        return urlsafe_b64encode(signed).decode().rstrip("=")

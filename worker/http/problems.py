@@ -1,0 +1,164 @@
+"""Errors as RFC 9457 describes them: which status each code has, and how an exception becomes one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from pipelines.errors import PictureRefused
+from storage.errors import StorageError
+from worker.queue import QueueUnavailable
+from worker.retry import POLICIES
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 2  # of what is away for now
+
+TYPES = "https://github.com/media-worker/media-worker/blob/main/docs/http.md#"
+
+STATUS: Mapping[str, HTTPStatus] = {
+    "bad_request": HTTPStatus.BAD_REQUEST,
+    "unauthorized": HTTPStatus.UNAUTHORIZED,
+    "forbidden": HTTPStatus.FORBIDDEN,
+    "not_found": HTTPStatus.NOT_FOUND,
+    "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
+    "busy": HTTPStatus.SERVICE_UNAVAILABLE,
+    "digest_mismatch": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "source_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "unsupported_format": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "invalid_event": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "unknown_recipe": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "source_missing": HTTPStatus.NOT_FOUND,
+    "storage_full": HTTPStatus.INSUFFICIENT_STORAGE,
+    "storage_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "catalog_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+"""The codes of answers, with the status that each has unless its problem says another."""
+
+
+@dataclass
+class Problem(Exception):
+    """An answer that says why not; `detail` is for people, `more` are further members."""
+
+    code: str
+    detail: str
+    status: HTTPStatus | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def response(self) -> Response:
+        """The answer."""
+        status = self.status or STATUS[self.code]
+        body = {
+            "type": f"{TYPES}{self.code}",
+            "title": status.phrase,
+            "status": status.value,
+            "code": self.code,
+            "detail": self.detail,
+            **self.more,
+        }
+        headers = {"Cache-Control": "no-store", **_usual_headers(status), **self.headers}
+        return Response(orjson.dumps(body), status.value, headers, MEDIA_TYPE)
+
+
+def not_found(detail: str) -> Problem:
+    """There is no such thing, or the caller may not know of it."""
+    return Problem("not_found", detail)
+
+
+def too_large(limit: int) -> Problem:
+    """The upload has more than `limit` bytes."""
+    return Problem(
+        "source_too_large",
+        f"An upload has at most {limit} bytes.",
+        headers={"Upload-Limit": f"max-size={limit}"},
+        more={"max_bytes": limit},
+    )
+
+
+def problem_of(error: Exception) -> Problem:
+    """What is answered where `error` ended a request."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, QueueUnavailable):
+        return Problem("busy", "Redis does not answer. Try again soon.")
+    if isinstance(error, PictureRefused):
+        return Problem(error.code, str(error))
+    if isinstance(error, StorageError):
+        code = POLICIES[type(error)].code
+        # Where the storage lies, and under which name, is its operator's affair.
+        return Problem(code, _DETAILS[code])
+    return Problem("internal_error", "An error of the server itself; its log says more.")
+
+
+_DETAILS = {
+    "storage_unavailable": "The storage does not answer. Try again soon.",
+    "storage_full": "The storage is full.",
+    "catalog_unavailable": "The catalog does not answer. Try again soon.",
+    "invalid_event": "The key of the original is not acceptable.",
+    "source_missing": "There is no such file.",
+    "unsupported_format": "There is no file under that key.",
+}
+
+
+def install(app: FastAPI) -> None:
+    """Have every error of `app` answered as a problem."""
+
+    async def answer(_request: Request, error: Exception) -> Response:
+        problem = problem_of(error)
+        if problem.code in ("storage_unavailable", "catalog_unavailable", "busy"):
+            log.warning("request_failed", code=problem.code, reason=str(error)[:300])
+        return problem.response()
+
+    async def invalid(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return Problem("bad_request", reasons(error.errors())).response()
+
+    async def refused(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        status = HTTPStatus(error.status_code)
+        code = {404: "not_found", 401: "unauthorized", 403: "forbidden"}.get(status, "bad_request")
+        return Problem(
+            code, f"{status.description or status.phrase}.", status, error.headers or {}
+        ).response()
+
+    async def failed(_request: Request, error: Exception) -> Response:
+        log.error("request_crashed", exc_info=error)
+        return problem_of(error).response()
+
+    app.add_exception_handler(Problem, answer)
+    app.add_exception_handler(StorageError, answer)
+    app.add_exception_handler(QueueUnavailable, answer)
+    app.add_exception_handler(PictureRefused, answer)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(Exception, failed)
+
+
+def reasons(mistakes: Sequence[Any]) -> str:
+    """What is wrong with parameters or a body, without their values."""
+    return "; ".join(map(_reason, mistakes[:5]))[:1000]
+
+
+def _reason(mistake: Mapping[str, Any]) -> str:
+    where = ".".join(repr(str(part))[1:-1] for part in mistake["loc"] if part not in ("query", "path"))
+    if mistake["type"] == "extra_forbidden":
+        return f"there is no parameter {where[:64]}"
+    return f"{where or 'body'}: {mistake['msg'].removeprefix('Value error, ')}"
+
+
+def _usual_headers(status: HTTPStatus) -> Mapping[str, str]:
+    match status:
+        case HTTPStatus.UNAUTHORIZED:
+            return {"WWW-Authenticate": 'Bearer realm="media"'}
+        case HTTPStatus.SERVICE_UNAVAILABLE | HTTPStatus.TOO_MANY_REQUESTS:
+            return {"Retry-After": str(RETRY_AFTER_S)}
+    return {}
