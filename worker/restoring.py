@@ -413,7 +413,8 @@ class Restore:
         seen: Callable[[str, int], object],
     ) -> None:
         folder = keys.restore_folder(uuid4())
-        found = mend(catalog.sources, blobs, files, announced, folder, dry_run=self._dry_run)
+        settled = await self._queue.stream.now_ms() / 1000 - self._settings.settle
+        found = mend(catalog.sources, blobs, files, announced, folder, settled, dry_run=self._dry_run)
         async with aclosing(found) as steps:
             async for step in steps:
                 self.done.mended |= step.mended

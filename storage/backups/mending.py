@@ -8,20 +8,12 @@ from storage.backups.comparing import describe, expected_pages, is_beginning
 from storage.backups.versions import Version, Versions
 from storage.blobs import BlobInfo, Storage
 from storage.catalog.sources import Expected, Sources
-from storage.errors import (
-    BlobNotFound,
-    BlobPinned,
-    BlobRefused,
-    BlobsUnavailable,
-    KeyRefused,
-    RootMismatch,
-    StorageError,
-    StorageFull,
-)
+from storage.errors import BlobNotFound, BlobRefused, BlobsUnavailable, StorageError, StorageFull
 from storage.keys import trash_key
 
 _PAGE = 500
-_REPLACED = "it was replaced just now"
+_REPLACED = "an app has written it meanwhile"
+_UNSETTLED = "it was written to just now: restore again when no app writes it any more"
 
 
 @dataclass(frozen=True)
@@ -39,25 +31,37 @@ async def mend(
     versions: Versions | None,
     announced: frozenset[str],
     folder: str,
+    settled_before: float,
     *,
     dry_run: bool = False,
 ) -> AsyncGenerator[MendStep, None]:
     """Put back the version of each torn original that fits its ready uploads; yields page by page.
 
-    Torn is one that is empty, or the beginning of that version. It is kept in that folder of the trash. An
-    original of another size that is not torn may be an app's newer one, and stays. Of those that were
-    `announced`, whose size nobody knows, the newest version comes back. With `dry_run` all stay.
+    Torn is one that is empty, or the beginning of that version, and has not changed since `settled_before`
+    (s since 1970): an app may still write the others. It is kept in that folder of the trash. An original of
+    another size that is not torn may be an app's newer one, and stays. Of those that were `announced`, whose
+    size nobody knows, the newest version comes back. With `dry_run` all stay.
 
     Raises: StorageFull, RootMismatch, BlobsUnavailable, CatalogUnavailable.
     """
+    place = _Mending(blobs, folder, settled_before)
     async for page in expected_pages(sources):
-        yield await _mend([_Wanted(one.key, one) for one in page], blobs, versions, folder, dry_run=dry_run)
+        yield await _mend([_Wanted(one.key, one) for one in page], place, versions, dry_run=dry_run)
     queued = sorted(announced)
     for start in range(0, len(queued), _PAGE) if versions is not None else ():
         keys = queued[start : start + _PAGE]
         known = await sources.expected(keys)
         unread = [_Wanted(key) for key in keys if key not in known]
-        yield await _mend(unread, blobs, versions, folder, dry_run=dry_run)
+        yield await _mend(unread, place, versions, dry_run=dry_run)
+
+
+@dataclass(frozen=True)
+class _Mending:
+    """Where originals are mended, where torn ones are kept, and since when an app may still write one."""
+
+    blobs: Storage
+    folder: str
+    settled_before: float
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,9 @@ class _Wanted:
 
 
 async def _mend(
-    page: Sequence[_Wanted], blobs: Storage, versions: Versions | None, folder: str, *, dry_run: bool
+    page: Sequence[_Wanted], place: _Mending, versions: Versions | None, *, dry_run: bool
 ) -> MendStep:
-    seen = await blobs.stat([one.key for one in page])
+    seen = await place.blobs.stat([one.key for one in page])
     suspects = [
         (one, info)
         for one in page
@@ -86,12 +90,14 @@ async def _mend(
     for one, info in suspects:
         version = kept.get(one.key)
         fitting = version if version is not None and one.fits(version.bytes) else None
-        failure = None
-        if fitting is not None and await _is_torn(info, blobs, fitting):
-            to = trash_key(folder, one.key)
-            failure = None if dry_run else await _replace(info, blobs, fitting, to)
+        failure: str | StorageError | None = None
+        if fitting is not None and await _is_torn(info, place.blobs, fitting):
+            if info.changed_at >= place.settled_before:
+                failure = _UNSETTLED
+            elif not dry_run:
+                failure = await _replace(one.key, place, fitting)
             if failure is None:
-                mended[one.key] = to
+                mended[one.key] = trash_key(place.folder, one.key)
                 continue
         if one.expected is not None:
             problem = describe(one.expected, info, fitting)
@@ -107,25 +113,28 @@ async def _is_torn(info: BlobInfo, blobs: Storage, version: Version) -> bool:
     return not info.bytes or await is_beginning(info, blobs, version)
 
 
-async def _replace(info: BlobInfo, blobs: Storage, version: Version, to: str) -> str | StorageError | None:
+async def _replace(key: str, place: _Mending, version: Version) -> str | StorageError | None:
     """Move an original to the trash and put that version in its place; returns why that was not done.
 
-    Raises: StorageFull, RootMismatch.
+    What an app writes meanwhile stays: the version waits in the trash, to be there at once where nothing is.
+
+    Raises: StorageFull, RootMismatch, BlobsUnavailable.
     """
-    try:
-        moved = await blobs.move(info.key, to)
-    except (BlobRefused, BlobPinned, KeyRefused, BlobsUnavailable) as error:
-        return error
-    if moved is None or not moved.is_same_file(info):
-        await blobs.move(to, info.key, replace=False)
-        return _REPLACED
+    blobs, torn, whole = place.blobs, trash_key(place.folder, key), trash_key(f"{place.folder}-whole", key)
+    failure: str | StorageError = _REPLACED
     try:
         async with aclosing(version.blobs.read(version.key)) as parts:
-            await blobs.put(info.key, parts)
-    except (StorageFull, RootMismatch):
-        await blobs.move(to, info.key, replace=False)
+            await blobs.put(whole, parts)
+        moved = await blobs.move(key, torn)
+        is_torn = moved is not None and await _is_torn(moved, blobs, version)  # it may have grown since
+        if is_torn and await blobs.move(whole, key, replace=False) is not None:
+            return None
+    except StorageFull:
+        await blobs.move(torn, key, replace=False)
         raise
     except (BlobNotFound, BlobRefused, BlobsUnavailable) as error:
-        await blobs.move(to, info.key, replace=False)
-        return error
-    return None
+        failure = error
+    finally:
+        await blobs.delete(whole)
+    await blobs.move(torn, key, replace=False)
+    return failure
