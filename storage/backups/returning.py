@@ -163,12 +163,16 @@ async def _give_back(
         if version is not None and (key in needed or version.written_ns > made_ms * 1_000_000)
     ]
     copied = unknown = 0
+    same = len(keys) - len(missing)
     differing: dict[str, str] = {}
     for start in range(0, len(wanted), _AT_ONCE):
         group = wanted[start : start + _AT_ONCE]
         if dry_run:
             copies: Sequence[int | StorageError] = [version.bytes for _, version in group]
         else:
+            there = await blobs.stat([key for key, _ in group])  # an app may have written some meanwhile
+            still = [(key, version) for key, version in group if there[key] is Existence.MISSING]
+            same, group = same + len(group) - len(still), still
             copies = await together(*(_copy(key, blobs, version) for key, version in group))
         for (key, _), done in zip(group, copies, strict=True):
             if not isinstance(done, int):
@@ -180,7 +184,7 @@ async def _give_back(
                 differing[key] = (
                     f"the backup has it with {done} bytes, and its upload has {expected[key].size}"
                 )
-    return ReturnStep(copied, len(keys) - len(missing), differing, refused, unknown)
+    return ReturnStep(copied, same, differing, refused, unknown)
 
 
 def _any_size(_: int) -> bool:
