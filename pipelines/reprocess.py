@@ -67,7 +67,8 @@ class Selection:
         lacking = [upload for upload in uploads if missing[upload.id]]
         differing: Mapping[str, str] = {}
         if self.filter.state is State.READY:
-            differing = await _find_differing(lacking, blobs, sources)
+            sizes = {one.source: one.original.bytes for one in lacking if one.source and one.original}
+            differing = await _find_differing(sizes, blobs, sources)
         chosen = [upload for upload in lacking if upload.source not in differing]
         return Selected(chosen, sum(missing[upload.id] for upload in chosen), differing)
 
@@ -92,15 +93,16 @@ async def find_unmakable(ids: Sequence[UUID], catalog: Catalog, blobs: Stat) -> 
 
     Raises: StorageError.
     """
-    found = [await catalog.reports.find(upload_id) for upload_id in ids]
-    ready = [upload for upload in found if upload is not None and upload.state is State.READY]
-    differing = await _find_differing(ready, blobs, catalog.sources)
-    return {one.id: differing[one.source] for one in ready if one.source and one.source in differing}
+    made_of = await catalog.sources.made_of(ids)
+    differing = await _find_differing(dict(made_of.values()), blobs, catalog.sources)
+    return {upload_id: differing[key] for upload_id, (key, _) in made_of.items() if key in differing}
 
 
-async def _find_differing(uploads: Sequence[Upload], blobs: Stat, sources: Sources) -> Mapping[str, str]:
-    """Which originals of ready uploads are gone, or of a size that none of them was made of, and how so."""
-    sizes = {one.source: one.original.bytes for one in uploads if one.source and one.original}
+async def _find_differing(sizes: Mapping[str, int], blobs: Stat, sources: Sources) -> Mapping[str, str]:
+    """Which originals of ready uploads are gone, or of a size that none of them was made of, and how so.
+
+    `sizes` says by original of how many bytes one of its uploads was made.
+    """
     seen = await stat_all(list(sizes), blobs)
     suspects = {
         key: info for key, info in seen.items() if not isinstance(info, BlobInfo) or info.bytes != sizes[key]

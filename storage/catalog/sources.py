@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Select, case, func, select
 
@@ -96,6 +97,18 @@ class Sources:
             if len(found) < _PAGE:
                 return
             after = found[-1].source
+
+    async def made_of(self, ids: Sequence[UUID]) -> Mapping[UUID, tuple[str, int]]:
+        """Of which original, and of how many bytes, those of `ids` were made that are ready."""
+        found: dict[UUID, tuple[str, int]] = {}
+        columns = uploads.c.id, uploads.c.source, uploads.c.bytes
+        read = uploads.c.state == State.READY, uploads.c.source.is_not(None), uploads.c.bytes.is_not(None)
+        async with self._database.reading() as connection:
+            for page in pages(ids):
+                query = select(*columns).where(uploads.c.id.in_([str(each) for each in page]), *read)
+                for upload_id, source, size in await connection.execute(query):
+                    found[UUID(upload_id)] = source, size
+        return found
 
     async def expected(self, sources: Iterable[str]) -> Mapping[str, Expected]:
         """What is expected of those of `sources` whose uploads are all ready, but for deleted ones."""

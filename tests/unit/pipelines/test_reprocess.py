@@ -1,0 +1,48 @@
+"""Which uploads would fail if they were made again: the question costs the same for many as for one."""
+
+from uuid import UUID, uuid4
+
+from pipelines.reprocess import find_unmakable
+from storage.blobs import Storage
+from storage.catalog.opening import Catalog
+from tests.support.blobs import on_both
+from tests.support.catalogs import claim, commit, ready, statements, take, upload_event
+from tests.support.sweeps import put
+
+
+async def made(catalog: Catalog, blobs: Storage, size: int | None) -> UUID:
+    """A ready upload of 1000 bytes, whose original has that many by now; None: it is gone."""
+    upload_id = uuid4()
+    source = f"uploads/{upload_id}.jpg"
+    if size is not None:
+        await put(blobs, source, bytes(size))
+    await take(catalog, upload_event(1, upload_id, source))
+    await commit(catalog, ready(await claim(catalog, upload_id)))
+    return upload_id
+
+
+@on_both
+async def test_those_whose_originals_are_gone_or_of_another_size_are_told(
+    catalog: Catalog, blobs: Storage
+) -> None:
+    whole, torn, gone = [await made(catalog, blobs, size) for size in (1000, 999, None)]
+    waiting = uuid4()
+    await take(catalog, upload_event(2, waiting, "uploads/waiting.jpg"))
+
+    found = await find_unmakable([whole, torn, gone, waiting, uuid4()], catalog, blobs)
+
+    assert found == {torn: "it has 999 bytes, and its ready upload has 1000", gone: "it is gone"}
+
+
+@on_both
+async def test_many_uploads_are_looked_up_with_as_few_statements_as_one(
+    catalog: Catalog, blobs: Storage
+) -> None:
+    ids = [await made(catalog, blobs, None) for _ in range(5)]
+
+    with statements(catalog) as for_one:
+        await find_unmakable(ids[:1], catalog, blobs)
+    with statements(catalog) as for_all:
+        await find_unmakable(ids, catalog, blobs)
+
+    assert len(for_all) == len(for_one)
