@@ -10,7 +10,6 @@ import structlog
 from pipelines.backoff import Backoff
 from storage.catalog.http_keys import HttpKey
 from storage.catalog.reading import Reader
-from storage.catalog.records import Message
 from storage.errors import StorageError
 from worker.catalog_reader import open_catalog_reader
 from worker.http.access import Access
@@ -44,7 +43,7 @@ class Face:
         self.access = Access(self._keys, Tokens(settings.http_secret), is_local=settings.http_is_local)
         signing = settings.http_secret if settings.http_files == "signed" else ""
         self.links = Links(settings.http_url, signing)
-        self.tail = Tail(self._messages, self._newest_seq)
+        self.tail = Tail(lambda: self.reader, queue.messages)
         self.opened = asyncio.Event()
         """Set once catalog and storage are there."""
         self._opened: Opened | None = None
@@ -83,11 +82,10 @@ class Face:
             finally:
                 self._opened = None
 
-    async def _messages(self, since: int) -> Sequence[Message]:
-        return await self.reader.messages(since, limit=500)
-
-    async def _newest_seq(self) -> int:
-        return await self.reader.newest_seq()
+    async def end_waiting(self) -> None:
+        """Once the server stops, wake all who wait for messages, so that they end."""
+        await self.stopping.wait()
+        self.tail.wake_all()
 
     async def _keys(self) -> Sequence[HttpKey]:
         return await self.reader.http_keys()
@@ -107,9 +105,13 @@ async def open_face(settings: Settings) -> AsyncIterator[Face]:
     """The face on Redis, catalog and storage as the settings name them; none of them need be there yet."""
     async with open_queue(settings, must_answer=False) as queue:
         face = Face(settings, queue)
-        opening = asyncio.create_task(face.keep_open(), name="open-stores")
+        tasks = [
+            asyncio.create_task(face.keep_open(), name="open-stores"),
+            asyncio.create_task(face.end_waiting(), name="end-waiting"),
+        ]
         try:
             yield face
         finally:
-            opening.cancel()
-            await asyncio.gather(opening, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
