@@ -5,10 +5,10 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
 
-from worker.http import health, problems
+from worker.http import events, health, problems
 from worker.http.face import Face
 
-ROUTES: Sequence[Callable[[Face], APIRouter]] = (health.routes,)
+ROUTES: Sequence[Callable[[Face], APIRouter]] = (health.routes, events.routes)
 """Each returns the routes of one topic, on what they share."""
 
 

@@ -12,7 +12,10 @@ import structlog
 from uvicorn import Config, Server
 
 from worker.http.app import build
+from worker.http.connections import HttpConnection, WebSocketConnection
 from worker.http.face import Face, open_face
+from worker.http.streams import PING_S
+from worker.http.websocket import MOST_BYTES
 from worker.listen_address import shown_address
 from worker.listening import CannotListen, listen
 from worker.logs import configure_logs
@@ -55,8 +58,11 @@ async def _serve(face: Face, listener: socket.socket) -> None:
     server = _QuietServer(
         Config(
             build(face),
-            http="httptools",
-            ws="websockets-sansio",
+            http=HttpConnection,
+            ws=WebSocketConnection,
+            ws_max_size=MOST_BYTES,
+            ws_ping_interval=PING_S,
+            ws_per_message_deflate=False,  # it takes memory for each client
             loop="asyncio",
             lifespan="off",
             log_config=None,

@@ -1,0 +1,185 @@
+"""Messages as they come: as Server-Sent Events, and page by page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.types import Receive, Scope, Send
+
+from worker.http import websocket
+from worker.http.access import Caller
+from worker.http.documents import json_response
+from worker.http.face import Face
+from worker.http.problems import Problem
+from worker.http.streams import End, PacedWriter, Stream, Streams
+from worker.http.tail import SentMessage
+from worker.http.wanted import MOST_SEQ, EventsQuery, Gap, MessageFilter, Place, begin, filter_of
+
+RETRY_MS = 2000  # after which a browser connects again
+_PAGES = 10  # of the outbox, that are looked through for one page of a caller who may have few of them
+
+_EXAMPLE = {
+    "type": "upload.ready",
+    "seq": 17,
+    "id": "4a2ca705-03aa-52b8-a8b8-e2aa1374070e",
+    "source": "uploads/http/4a/9f0c5d1e-8d3c-4c39-a41b-0a53c3e9c1f2.jpg",
+    "metadata": {"post": 42},
+    "time": "2026-11-29T22:14:03.120Z",
+    "recipe": "default",
+    "original": {"width": 4000, "height": 3000, "format": "jpeg", "bytes": 3512004, "color": "srgb"},
+    "variants": [
+        {"name": "thumb", "key": "variants/ab/cd/1f0e.jpg", "width": 150, "height": 113, "bytes": 5120}
+    ],
+}
+_SSE_EXAMPLE = (
+    f"retry: {RETRY_MS}\n\nid: 17\nevent: upload.ready\ndata: {orjson.dumps(_EXAMPLE).decode()}\n\n: ping\n\n"
+    'id: 120\nevent: gap\ndata: {"from":18,"to":120}\n\n'
+)
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The stream, or with `Accept: application/json` one page.",
+        "content": {
+            "text/event-stream": {"schema": {"type": "string"}, "example": _SSE_EXAMPLE},
+            "application/json": {
+                "schema": {"type": "object"},
+                "example": {"items": [_EXAMPLE], "next": None, "last": 17, "gap": None},
+            },
+        },
+    },
+    503: {"description": "So many streams are open that this server opens no more."},
+}
+
+
+def routes(face: Face) -> APIRouter:
+    """`/v1/events`, also as a WebSocket."""
+    router = APIRouter(tags=["events"])
+    streams = Streams(face.settings.http_streams)
+
+    @router.get("/v1/events", responses=_ANSWERS)
+    async def events(
+        request: Request,
+        query: Annotated[EventsQuery, Query()],
+        caller: Annotated[Caller, Depends(face.access.requires("read", token=True))],
+    ) -> Response:
+        """What becomes of uploads, as it happens: Server-Sent Events, each with its `seq` as its id.
+
+        `Last-Event-ID` (or `since`) says which message a client has had last, and what it missed is sent
+        first; without, the stream begins now. An event named `gap` says that messages between were forgotten:
+        read the state anew. With `Accept: application/json` the answer is one page; `last` is the `since` of
+        the next one, and `next` is that too as long as there is more.
+        """
+        wanted = filter_of(query, caller)
+        since = _last_event_id(request.headers.get("last-event-id"), query.since)
+        if _prefers_json(request.headers.get("accept", "*/*")):
+            return json_response(await _page(face, wanted, since, query.limit))
+        return _EventStream(face, streams, wanted, since, request)
+
+    websocket.add_to(router, face, streams)
+    return router
+
+
+async def _page(face: Face, wanted: MessageFilter, since: int | None, limit: int) -> Mapping[str, object]:
+    seq, gap = await begin(face, await face.reader.newest_seq() if since is None else since)
+    place, items = Place(face, wanted, seq, from_ring=False), list[SentMessage]()
+    more: Sequence[SentMessage] | None = ()
+    for _ in range(_PAGES):
+        if (more := await place.next(limit - len(items))) is None:
+            break
+        items += more
+        if len(items) == limit:
+            break
+    return {
+        "items": [orjson.Fragment(message.data) for message in items],
+        "next": None if more is None else place.seq,
+        "last": place.seq,
+        "gap": gap and gap.document,
+    }
+
+
+class _EventStream(Response):
+    """An answer that goes on until the client leaves or the server stops."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, face: Face, streams: Streams, wanted: MessageFilter, since: int | None, request: Request
+    ) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._face = face
+        self._streams = streams
+        self._wanted = wanted
+        self._since = since
+        self._request = request
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._streams.entered():
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            writer = PacedWriter(self._face, scope, self._wanted.caller)
+            client = _EventSource(writer, send)
+            await client.write(b"retry: %d\n\n" % RETRY_MS)
+            gone = _disconnected(receive)
+            stream = Stream(self._face, self._wanted, client, lambda: self._face.access.caller(self._request))
+            end = await stream.run(self._since, gone)
+            if end in (End.STOPPING, End.NO_RIGHT):
+                await writer.finish(send({"type": "http.response.body", "body": b"", "more_body": False}))
+
+
+class _EventSource:
+    """A client that reads Server-Sent Events."""
+
+    def __init__(self, writer: PacedWriter, send: Send) -> None:
+        self._pace = writer
+        self._send = send
+
+    async def write(self, body: bytes) -> None:
+        await self._pace.write(_sent(self._send, body))
+
+    async def send(self, messages: Sequence[SentMessage]) -> None:
+        await self.write(b"".join(map(_event, messages)))
+
+    async def send_gap(self, gap: Gap) -> None:
+        await self.write(b"id: %d\nevent: gap\ndata: %s\n\n" % (gap.end, orjson.dumps(gap.document)))
+
+    async def ping(self) -> None:
+        await self.write(b": ping\n\n")
+
+
+async def _sent(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _event(message: SentMessage) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (message.seq, message.type.encode(), message.data)
+
+
+def _last_event_id(header: str | None, since: int | None) -> int | None:
+    """Where to go on: a browser that connects again sends the header, and its URL is the first one."""
+    if not header:
+        return since
+    if header.isascii() and header.isdigit() and len(header) <= 16 and int(header) <= MOST_SEQ:
+        return int(header)
+    raise Problem("bad_request", "Last-Event-ID must be the id of an event that this server has sent.")
+
+
+def _prefers_json(accept: str) -> bool:
+    """Whether JSON is asked for by its name, and events are not, or less."""
+    wanted = dict(map(_weighed, accept.lower().split(",")))
+    return wanted.get("application/json", 0) > wanted.get("text/event-stream", 0)
+
+
+def _weighed(part: str) -> tuple[str, float]:
+    name, *parameters = (word.strip() for word in part.split(";"))
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return name, float(parameter[2:])
+            except ValueError:
+                return name, 0
+    return name, 1
