@@ -122,19 +122,19 @@ async def _replace(key: str, place: _Mending, version: Version) -> str | Storage
     """
     blobs, torn, whole = place.blobs, trash_key(place.folder, key), trash_key(f"{place.folder}-whole", key)
     failure: str | StorageError = _REPLACED
+    is_back = False
     try:
         async with aclosing(version.blobs.read(version.key)) as parts:
             await blobs.put(whole, parts)
         moved = await blobs.move(key, torn)
-        is_torn = moved is not None and await _is_torn(moved, blobs, version)  # it may have grown since
-        if is_torn and await blobs.move(whole, key, replace=False) is not None:
-            return None
+        if moved is not None and await _is_torn(moved, blobs, version):  # it may have grown since
+            is_back = await blobs.move(whole, key, replace=False) is not None
     except StorageFull:
-        await blobs.move(torn, key, replace=False)
         raise
     except (BlobNotFound, BlobRefused, BlobsUnavailable) as error:
         failure = error
     finally:
+        if not is_back:
+            await blobs.move(torn, key, replace=False)
         await blobs.delete(whole)
-    await blobs.move(torn, key, replace=False)
-    return failure
+    return None if is_back else failure

@@ -301,6 +301,17 @@ def test_torn_originals_give_way_to_the_versions_that_fit_and_are_kept(torn: Wor
     assert done["drift"]["findings"]["original_mismatch"]["count"] == 1
 
 
+def test_originals_that_an_app_may_still_write_are_not_taken_for_torn(torn: Workplace) -> None:
+    before = [(torn.root / source).read_bytes() for source in EARLY[1:]]
+
+    dry, ended = restore(torn, "--dry-run", MEDIA_SETTLE="600"), restore(torn, MEDIA_SETTLE="600")
+
+    assert (dry.returncode, ended.returncode) == (1, 1)
+    for said in (dry, ended):
+        assert said.stderr.count("restore again when no app writes it any more") == 2
+    assert [(torn.root / source).read_bytes() for source in EARLY[1:]] == before
+
+
 def test_an_original_of_another_size_that_is_not_torn_stays_and_is_named(torn: Workplace) -> None:
     dry, ended = restore(torn, "--dry-run"), restore(torn)
 

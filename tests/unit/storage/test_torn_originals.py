@@ -1,5 +1,6 @@
 """Torn originals give way to the version in the backup, and nothing that an app writes meanwhile is lost."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -128,4 +129,18 @@ async def test_a_torn_original_that_cannot_be_taken_away_stays_and_leaves_nothin
 
     assert (original.read_bytes(), step.mended) == (TORN, {})
     assert step.mismatched == {KEY: "it cannot be taken away"}
+    assert [path for path in (root / "trash").rglob("*") if path.is_file()] == []
+
+
+async def test_a_torn_original_is_back_in_its_place_after_a_stop_in_the_middle(
+    catalog: Catalog, blobs: BusyBlobs, versions: Versions, original: Path, root: Path
+) -> None:
+    def stop() -> None:
+        raise asyncio.CancelledError
+
+    blobs.after = stop
+    with pytest.raises(asyncio.CancelledError):
+        await mended(catalog, blobs, versions)
+
+    assert original.read_bytes() == TORN
     assert [path for path in (root / "trash").rglob("*") if path.is_file()] == []
