@@ -38,6 +38,7 @@ class UploadFilter:
     since_ms: int | None = None  # changed then or later
     source_prefix: str | None = None  # compared byte by byte
     owner: str | None = None
+    hides_deleted: bool = False  # unless the state asks for them
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,10 @@ class Reader:
     async def page(self, where: UploadFilter, after: Cursor | None, limit: int) -> Sequence[Upload]:
         """The first `limit` uploads after a place, newest first, each with its current variants."""
         values = {name: value for name, value in asdict(where).items() if value is not None}
+        hides_deleted = values.pop("hides_deleted") and where.state is None
         shape = PageShape(
             frozenset(values),
+            hides_deleted=hides_deleted,
             goes_on=after is not None,
             of_many=where.state in _OFTEN,
             of_default=where.recipe == _USUAL,

@@ -24,6 +24,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from storage.catalog.records import State
 from storage.catalog.tables import IS_NAMED, about, dead_letters, outbox, owner, uploads, variants
 
 Query = Select[Any]
@@ -90,6 +91,7 @@ class PageShape:
 
     filters: frozenset[str]
     goes_on: bool = False
+    hides_deleted: bool = False
     of_many: bool = False  # in a state that most uploads are in
     of_default: bool = False  # by the recipe that most uploads have
     few: bool = False
@@ -108,6 +110,8 @@ class PageShape:
 def page(shape: PageShape) -> Query:
     """Uploads newest first; the parameters are the filters that are set, and the place before the first."""
     wanted = [one for name in sorted(shape.filters) for one in _conditions(name, shape)]
+    if shape.hides_deleted:
+        wanted.append(unindexed(uploads.c.state) != State.DELETED)
     place = [uploads.c.changed_ms, uploads.c.id]
     order = [unindexed(column) for column in place] if shape.few else place
     if shape.goes_on:

@@ -165,6 +165,9 @@ async def mixed(catalog: Catalog) -> Catalog:
 
 FILTERS = [
     (UploadFilter(), [7, 6, 5, 4, 3, 2, 1]),
+    (UploadFilter(hides_deleted=True), [6, 5, 4, 3, 2, 1]),
+    (UploadFilter(hides_deleted=True, owner="", source_prefix="uploads/"), [4]),
+    (UploadFilter(hides_deleted=True, state=State.DELETED), [7]),
     (UploadFilter(state=State.READY), [1]),
     (UploadFilter(state=State.QUEUED), [6, 5, 4]),
     (UploadFilter(state=State.FAILED, code="corrupt_image"), [3, 2]),

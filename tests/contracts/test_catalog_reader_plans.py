@@ -1,6 +1,7 @@
 """What an HTTP server reads comes from an index, in its order: nothing is scanned, and no list is sorted."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,6 +87,7 @@ _SHAPES = [
     )
     for goes_on in (False, True)
 ]
+_SHAPES += [replace(shape, hides_deleted=True) for shape in _SHAPES if "state" not in shape.filters]
 
 
 async def test_a_page_is_read_from_an_index_in_its_order(large: Catalog) -> None:
