@@ -212,7 +212,10 @@ def read_about(body: bytes | None) -> About | None:
         handed_back = _metadata(metadata) if isinstance(metadata, dict) else {}
     except ValueError:
         handed_back = {}
-    return About(upload_id, source, handed_back, traceparent)
+    owner = content.get("owner")
+    return About(
+        upload_id, source, handed_back, traceparent, owner if owner is None or isinstance(owner, str) else ""
+    )
 
 
 def _read(body: bytes) -> object:

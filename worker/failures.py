@@ -52,10 +52,10 @@ async def choose(
     return Chosen(uploads, letters, [str(one) for one in asked if one not in found])
 
 
-async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> None:
+async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> Sequence[UUID]:
     """Queue the uploads again, send the dead letters once more, and take the contents off the poison list.
 
-    Raises: StorageError, QueueUnavailable.
+    Returns the uploads that were still failed. Raises: StorageError, QueueUnavailable.
     """
     await queue.stream.depth()  # a Redis that is unreachable is found before anything is changed
     deadly = [one.source for one in chosen.uploads if one.error_code in DEADLY_CODES and one.source]
@@ -65,6 +65,7 @@ async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> None:
     for letter in chosen.letters:
         await queue.stream.add_raw(letter.body)
     await stores.catalog.dead_letters.discard([letter.id for letter in chosen.letters])
+    return [upload_id for queued in jobs.values() for upload_id in queued]
 
 
 async def discard(chosen: Chosen, catalog: Catalog) -> Sequence[UUID]:

@@ -80,6 +80,7 @@ class About:
     source: str | None
     metadata: Metadata = field(default_factory=dict)
     traceparent: str | None = None
+    owner: str | None = None  # that the event names; empty: what it names is none
 
 
 @dataclass(frozen=True)
