@@ -15,6 +15,7 @@ from storage.errors import StorageError
 from storage.tasks import together
 from storage.totals import StorageTotals
 from worker.queue import QueueUnavailable, open_queue
+from worker.queue_depth import queue_depth
 from worker.settings import Settings
 
 _DAYS = 7  # shown to people
@@ -75,12 +76,7 @@ async def waiting(settings: Settings) -> QueueDepth | None:
     """The queue depth; None when Redis does not answer."""
     try:
         async with open_queue(settings) as queue:
-            return QueueDepth(
-                depth=await queue.stream.depth(),
-                oldest_seconds=await queue.stream.oldest_age_s(),
-                jobs=await queue.jobs.waiting(),
-                workers=len(await queue.heartbeats.living()),
-            )
+            return await queue_depth(queue)
     except QueueUnavailable as error:
         if error.refusal:
             print_error(error.explain())

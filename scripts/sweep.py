@@ -17,6 +17,7 @@ from scripts.storage_stats import MEANING
 from scripts.terminal import AsJson, CommandError, counted_are, output, print_json, run, safe, table
 from storage.catalog.opening import Catalog
 from storage.errors import StorageError
+from worker.documents import plan_document
 from worker.queue import Queue, QueueUnavailable, open_queue
 from worker.settings import Settings
 from worker.stores import open_stores
@@ -61,7 +62,7 @@ def sweep(
         made = await make_plan(sweeper)
         done = await apply_plan(made.id, sweeper) if apply and made.counts and not made.stopped else {}
         if as_json:
-            print_json({**_as_json(made), "done": done})
+            print_json({**plan_document(made), "done": done})
         else:
             _print(made, done, applied=apply)
         if made.stopped:
@@ -167,19 +168,6 @@ async def _check_owner(queue: Queue, catalog: Catalog) -> None:
     except QueueUnavailable as error:
         if error.refusal:
             raise
-
-
-def _as_json(plan: Plan) -> dict[str, Any]:
-    return {
-        "plan": plan.id,
-        "made": plan.made,
-        "files": plan.files,
-        "rows": plan.rows,
-        "findings": {
-            kind: {"count": plan.counts.get(kind, 0), "bytes": plan.bytes.get(kind, 0)} for kind in _ACTION
-        },
-        "stopped": plan.stopped,
-    }
 
 
 def _print_done(document: dict[str, Any], text: str, done: Mapping[str, int], *, as_json: bool) -> None:

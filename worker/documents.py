@@ -1,12 +1,16 @@
-"""The JSON that leaves: messages for apps; uploads, failures and dead letters for people."""
+"""The JSON that leaves: messages for apps; uploads, failures, dead letters and plans for people."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from pipelines.moments import moment, precise_moment
+from pipelines.sweep.findings import Kind
+from pipelines.sweep.plan import Plan
 from storage.catalog.records import DeadLetter, Message, Original, State, StoredVariant, Upload
 
 OUR_FAULT = "An error of the worker itself; `media show` has the traceback."
+PLANNED = (Kind.ORPHAN, Kind.MISSING, Kind.LEFTOVER, Kind.RETIRED, Kind.UNKNOWN)
+"""The kinds of what a plan says."""
 _VARIANT = ("name", "key", "width", "height", "bytes")
 
 
@@ -85,6 +89,21 @@ def dead_letter_document(letter: DeadLetter) -> dict[str, Any]:
         "error": {"code": letter.code, "message": letter.message},
         "bytes": len(letter.body),
         "body": letter.body.decode("utf-8", "backslashreplace"),
+    }
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """The head of a sweep's plan, with how much it found of each kind."""
+    return {
+        "plan": plan.id,
+        "made": plan.made,
+        "files": plan.files,
+        "rows": plan.rows,
+        "findings": {
+            kind.value: {"count": plan.counts.get(kind, 0), "bytes": plan.bytes.get(kind, 0)}
+            for kind in PLANNED
+        },
+        "stopped": plan.stopped,
     }
 
 

@@ -1,7 +1,7 @@
 """Plans: what a sweep found, written down key by key before anything is touched."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -136,7 +136,7 @@ async def load(plan_id: str, blobs: Get) -> Plan:
 
 async def groups(
     plan: Plan, blobs: Get, size: int, part: int = 0, at: int = 0
-) -> AsyncIterator[tuple[Sequence[Discrepancy], int, int]]:
+) -> AsyncGenerator[tuple[Sequence[Discrepancy], int, int], None]:
     """What the plan says, at most `size` findings at once, each group with the part and place of the next.
 
     Raises: StorageError.

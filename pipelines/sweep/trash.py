@@ -87,10 +87,18 @@ def _expired_before(sweeper: Sweeper) -> float:
 async def known_plans(blobs: ListAndGet) -> Sequence[Plan]:
     """The complete plans there are, oldest first. Raises: StorageError."""
     found = []
-    after = PLANS  # the originals of deleted uploads lie before, each in a folder of its own
-    while (name := await _next_folder(after, blobs)) and trash_key(name, "").startswith(PLANS):
+    for name in await plan_names(blobs):
         with suppress(PlanUnknown):
             found.append(await plans.load(name, blobs))
+    return found
+
+
+async def plan_names(blobs: List) -> Sequence[str]:
+    """The names of all plans, oldest first, also of those that are not complete. Raises: StorageError."""
+    found = []
+    after = PLANS  # the originals of deleted uploads lie before, each in a folder of its own
+    while (name := await _next_folder(after, blobs)) and trash_key(name, "").startswith(PLANS):
+        found.append(name)
         after = behind_trash_folder(name)
     return found
 
