@@ -1,4 +1,4 @@
-"""Writes what the documentation takes from the code: settings, formats, metrics, and schemas.
+"""Writes what the documentation takes from the code: settings, formats, metrics, schemas, and the API.
 
 Run it with `.venv/bin/python -m scripts.readme`.
 """
@@ -15,6 +15,7 @@ from pipelines.stats import report
 from scripts.variables import written
 from worker.app import allowance
 from worker.events import event_schema
+from worker.http.app import description
 from worker.series import SERIES, Series
 from worker.settings import Settings, variable
 
@@ -26,6 +27,7 @@ DEPLOY = README.parent / "deploy"
 USERS = DEPLOY / "redis/users.acl"
 ALERTS = DEPLOY / "prometheus/rules.yml"
 ALERTS_OF_KUBERNETES = DEPLOY / "kubernetes/components/monitoring/rules.yaml"
+API = DOCS / "openapi.json"
 SCHEMAS = {"event": event_schema, "stats": report.json_schema}
 COMMAND = ".venv/bin/python -m scripts.readme"
 _CPUS = "CPUs of the cgroup or affinity mask"
@@ -39,6 +41,7 @@ def main() -> None:
     METRICS.write_text(with_metrics(METRICS.read_text("utf-8")), "utf-8")
     for name in SCHEMAS:
         schema_file(name).write_text(schema(name), "utf-8")
+    API.write_text(api(), "utf-8")
 
 
 def schema_file(name: str) -> Path:
@@ -49,6 +52,11 @@ def schema_file(name: str) -> Path:
 def schema(name: str) -> str:
     """What apps may send, or what reports hold, as the text of a JSON Schema."""
     return json.dumps(SCHEMAS[name](), indent=2) + "\n"
+
+
+def api() -> str:
+    """The description of the HTTP API."""
+    return json.dumps(description(), indent=1, ensure_ascii=False) + "\n"
 
 
 def updated(page: str) -> str:

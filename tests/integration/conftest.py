@@ -1,6 +1,5 @@
 """What tests with a Redis share: a server a module, and a queue on it that is empty."""
 
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 
 from scripts.redis_server import RedisServer, temporary_redis
 from storage.blobs.local import open_local
-from storage.catalog.opening import open_catalog
+from storage.catalog.opening import Catalog
 from tests.support.face import OpenFace, opened_face, settings_in
 from worker.queue import Queue, connect, job_queue_of
 
@@ -29,22 +28,18 @@ async def queue(server: RedisServer) -> AsyncIterator[Queue]:
 
 
 @pytest.fixture
-async def installation(queue: Queue, migrated: Path, tmp_path: Path) -> Path:
-    """A folder with a catalog and a storage root that belong together, on an empty Redis."""
-    shutil.copy(migrated, tmp_path / "catalog.db")
-    async with (
-        open_catalog(f"sqlite+aiosqlite:///{tmp_path / 'catalog.db'}") as catalog,
-        open_local(tmp_path / "media", create=True) as blobs,
-    ):
+async def installation(queue: Queue, catalog: Catalog, tmp_path: Path) -> Path:
+    """A folder with a storage root that belongs to `catalog`, on an empty Redis."""
+    async with open_local(tmp_path / "media", create=True) as blobs:
         await blobs.bind(catalog.id, catalog_is_new=True)
         await catalog.database.mark_bound()
     return tmp_path
 
 
 @pytest.fixture
-async def opened(installation: Path, server: RedisServer) -> AsyncIterator[OpenFace]:
+async def opened(installation: Path, server: RedisServer, catalog_url: str) -> AsyncIterator[OpenFace]:
     """The HTTP face of that installation, in this process; nobody works there."""
-    async with opened_face(settings_in(installation, server.url)) as opened:
+    async with opened_face(settings_in(installation, server.url, catalog_url=catalog_url)) as opened:
         yield opened
 
 

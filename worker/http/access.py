@@ -61,19 +61,9 @@ class Access:
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
 
-    def requires(self, *scopes: str, token: bool = False) -> Callable[[Request], Awaitable[Caller]]:
+    def requires(self, *scopes: str, token: bool = False) -> "Requirement":
         """A dependency: the caller, who must have one of `scopes`, or, with `token`, a token."""
-
-        async def require(request: Request) -> Caller:
-            caller = await self.caller(request)
-            if caller.token is not None:
-                if not token:
-                    raise Problem("forbidden", "A token is not enough here: it takes a key.")
-            elif not caller.scopes.intersection(scopes):
-                raise Problem("forbidden", f"The key lacks the scope {' or '.join(scopes)}.")
-            return caller
-
-        return require
+        return Requirement(self, scopes, token)
 
     async def caller(self, request: HTTPConnection) -> Caller:
         """Who asks. Raises: Problem (unauthorized, forbidden), CatalogUnavailable."""
@@ -141,3 +131,22 @@ class Access:
         if origin is not None and origin.partition("://")[2].lower() != host:
             raise Problem("forbidden", "Pages of other sites need a key.")
         return ANYBODY
+
+
+@dataclass(frozen=True, eq=False)
+class Requirement:
+    """What a route asks of whoever calls it: one of the scopes, or a token where that will do."""
+
+    access: Access
+    scopes: Sequence[str]
+    token: bool
+
+    async def __call__(self, request: Request) -> Caller:
+        """The caller. Raises: Problem (unauthorized, forbidden), CatalogUnavailable."""
+        caller = await self.access.caller(request)
+        if caller.token is not None:
+            if not self.token:
+                raise Problem("forbidden", "A token is not enough here: it takes a key.")
+        elif not caller.scopes.intersection(self.scopes):
+            raise Problem("forbidden", f"The key lacks the scope {' or '.join(self.scopes)}.")
+        return caller

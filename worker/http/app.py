@@ -1,27 +1,45 @@
 """The application: its routes and what is around all of them."""
 
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from functools import cache
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
-from worker.http import events, health, problems
+from worker.http import events, failures, health, listing, openapi, problems, reports
 from worker.http.face import Face
+from worker.queue import connect, job_queue_of, queue_on
+from worker.settings import Settings
 
-ROUTES: Sequence[Callable[[Face], APIRouter]] = (health.routes, events.routes)
+ROUTES: Sequence[Callable[[Face], APIRouter]] = (
+    health.routes,
+    listing.routes,
+    failures.routes,
+    reports.routes,
+    events.routes,
+)
 """Each returns the routes of one topic, on what they share."""
+
+
+def description() -> dict[str, Any]:
+    """The OpenAPI document, which is the same for all settings."""
+    usual = Settings.model_construct(cpus=1)
+    idle = connect(usual.redis_url, job_queue_of(usual.stream))  # by nobody, as nothing is asked
+    return build(Face(usual, queue_on(idle, usual))).openapi()
 
 
 def build(face: Face) -> FastAPI:
     """The application on `face`."""
     app = FastAPI(
-        title="media-worker",
-        version=version("media-worker"),
+        title=openapi.TITLE,
+        version=openapi.VERSION,
         docs_url=None,  # a page that loads its scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
     )
-    problems.install(app)
-    for routes in ROUTES:
-        app.include_router(routes(face))
+    routers = [routes(face) for routes in ROUTES]
+    problems.install(app, routers)
+    for router in routers:
+        app.include_router(router)
+    app.openapi = cache(lambda: openapi.describe(routers))  # type: ignore[method-assign]
     return app

@@ -7,9 +7,10 @@ from typing import Any
 
 import orjson
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from pipelines.errors import PictureRefused
 from storage.errors import StorageError
@@ -109,8 +110,8 @@ _DETAILS = {
 }
 
 
-def install(app: FastAPI) -> None:
-    """Have every error of `app` answered as a problem."""
+def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Have every error of `app`, which has these routes, answered as a problem."""
 
     async def answer(_request: Request, error: Exception) -> Response:
         problem = problem_of(error)
@@ -122,13 +123,14 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return Problem("bad_request", reasons(error.errors())).response()
 
-    async def refused(_request: Request, error: Exception) -> Response:
+    async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         status = HTTPStatus(error.status_code)
         code = {404: "not_found", 401: "unauthorized", 403: "forbidden"}.get(status, "bad_request")
-        return Problem(
-            code, f"{status.description or status.phrase}.", status, error.headers or {}
-        ).response()
+        headers = error.headers or {}
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            headers = {"Allow": _methods_at(routers, request.scope["path"])}
+        return Problem(code, f"{status.description or status.phrase}.", status, headers).response()
 
     async def failed(_request: Request, error: Exception) -> Response:
         log.error("request_crashed", exc_info=error)
@@ -141,6 +143,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(Exception, failed)
+
+
+def _methods_at(routers: Sequence[APIRouter], path: str) -> str:
+    """The methods of all routes at a path; Starlette names those of the first."""
+    routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
+    return ", ".join(
+        sorted({each for one in routes if one.path_regex.match(path) for each in one.methods or ()})
+    )
 
 
 def reasons(mistakes: Sequence[Any]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -45,7 +46,7 @@ def add_to(router: APIRouter, face: Face, streams: Streams) -> None:
         except WebSocketDisconnect:
             pass
 
-    @router.get("/v1/events/ws", responses={101: {"description": "The WebSocket."}})
+    @router.get("/v1/events/ws", responses=_ANSWERS)
     async def upgrade() -> Response:
         """The messages of `/v1/events` as a WebSocket, each frame a JSON array of what came at once.
 
@@ -60,6 +61,12 @@ def add_to(router: APIRouter, face: Face, streams: Streams) -> None:
             HTTPStatus.UPGRADE_REQUIRED,
             {"Upgrade": "websocket", "Connection": "Upgrade"},
         )
+
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    101: {"description": "The WebSocket."},
+    426: {"description": "That was no request for a WebSocket."},
+}
 
 
 async def _answer(face: Face, streams: Streams, websocket: WebSocket, client: "_Client") -> None:

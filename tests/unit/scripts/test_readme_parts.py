@@ -5,7 +5,7 @@ import re
 import pytest
 
 from pipelines.formats import FORMATS
-from scripts.readme import COMMAND, METRICS, updated, with_metrics
+from scripts.readme import API, COMMAND, METRICS, api, updated, with_metrics
 from worker.series import SERIES
 from worker.settings import Settings, variable
 
@@ -53,6 +53,10 @@ def test_every_series_is_in_the_page_of_metrics_with_its_labels_and_its_question
 
     assert rows == [(series.name, series.type, series.of, series.question) for series in SERIES]
     assert "| `part`: worker, decoders |" in page
+
+
+def test_the_description_of_the_api_is_up_to_date() -> None:
+    assert API.read_text("utf-8") == api(), f"run {COMMAND}"
 
 
 def test_the_page_of_metrics_is_up_to_date_and_asks_for_what_there_is() -> None:

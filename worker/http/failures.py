@@ -1,0 +1,324 @@
+"""Failures: failed uploads and dead letters, listed, retried and discarded."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from storage.catalog.reading import Cursor, UploadFilter
+from storage.catalog.records import DeadLetter, State
+from storage.keys import owner_of_source
+from worker.documents import dead_letter_document
+from worker.events import read_about
+from worker.failures import Chosen, choose, discard, retry
+from worker.http.access import Caller
+from worker.http.bodies import json_body, read_json
+from worker.http.cursors import cursor_of, page_response, place_in
+from worker.http.documents import json_response
+from worker.http.face import Face
+from worker.http.listing import Code, CursorText, Limit, Paged, bound, lag, list_uploads
+from worker.http.schemas import (
+    CURSOR,
+    ID,
+    LINK,
+    UPLOAD,
+    ErrorView,
+    Next,
+    NoParameters,
+    UploadPage,
+    document_of,
+)
+
+MOST = 5000  # failures that one request retries or discards
+_PAGE = 200
+_LETTERS = 100  # of at most 64 kB each
+_LOOKED_AT = 1000  # letters, for a page of those that a caller may see
+_MOST_IDS = 1000
+
+
+class DeadLetterView(BaseModel):
+    """An event that was refused: its bytes, and why."""
+
+    id: int
+    stream_id: str = Field(description="the ID of its entry in the stream")
+    time: str = Field(description="when it was refused: ISO 8601, UTC")
+    error: ErrorView
+    bytes: int
+    body: str = Field(description="its bytes as text; those that are not UTF-8 as \\xff")
+
+
+class DeadLetterPage(BaseModel):
+    """Dead letters, the latest first."""
+
+    items: list[DeadLetterView]
+    next: Next
+
+
+class Letters(BaseModel):
+    """What the list of dead letters takes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cursor: CursorText | None = None
+    limit: Limit = 20
+
+
+def _failure_id(value: object) -> UUID | int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 63:
+        return value
+    try:
+        return UUID(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError("must be the id of an upload or the number of a dead letter") from None
+
+
+FailureId = Annotated[
+    UUID | int,
+    BeforeValidator(_failure_id),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "format": "uuid"},
+                {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
+            ]
+        }
+    ),
+]
+
+
+class Which(BaseModel):
+    """Which failures are meant: exactly one of the three."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: (
+        Annotated[
+            list[FailureId],
+            Field(
+                min_length=1,
+                max_length=_MOST_IDS,
+                description="ids of failed uploads, and numbers of dead letters",
+            ),
+        ]
+        | None
+    ) = None
+    code: Code | None = None
+    all: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len([each for each in (self.ids, self.code, self.all) if each is not None]) != 1:
+            raise ValueError("say exactly one of ids, code and all")
+        return self
+
+
+NotFailed = Annotated[list[str], Field(description="those of `ids` that name no failure")]
+More = Annotated[bool, Field(description="whether the same request has more to do")]
+
+
+class Retried(BaseModel):
+    """What is tried again."""
+
+    queued: int
+    not_failed: NotFailed
+    more: More
+
+
+class Discarded(BaseModel):
+    """What is forgotten."""
+
+    discarded: int
+    kept: int = Field(description="uploads that stay, as they have variants")
+    not_failed: NotFailed
+    more: More
+
+
+@dataclass
+class Handled:
+    """What was done so far, and the ids that are of no failure that the caller may see."""
+
+    count: int = 0
+    kept: int = 0
+    not_failed: Sequence[str] = ()
+    more: bool = False
+
+
+def routes(face: Face) -> APIRouter:
+    """`/v1/failures` and `/v1/dead-letters`."""
+    router = APIRouter(tags=["failures"])
+    read, operate = face.access.requires("read"), face.access.requires("operate")
+
+    @router.get("/v1/failures", responses={200: document_of(UploadPage, "A page.", _page(_FAILED), LINK)})
+    async def list_failures(
+        request: Request, query: Annotated[Paged, Query()], caller: Annotated[Caller, Depends(read)]
+    ) -> Response:
+        """List the uploads that have failed, the latest first."""
+        where = UploadFilter(
+            state=State.FAILED, code=query.code, since_ms=query.since, source_prefix=query.source
+        )
+        return await list_uploads(face, caller, request, query, where)
+
+    @router.get(
+        "/v1/dead-letters", responses={200: document_of(DeadLetterPage, "A page.", _page(_LETTER), LINK)}
+    )
+    async def list_letters(
+        request: Request, query: Annotated[Letters, Query()], caller: Annotated[Caller, Depends(read)]
+    ) -> Response:
+        """List the events that were refused, the latest first.
+
+        A key that is bound to an owner or to a folder sees those that name a source of theirs; then a page
+        may hold fewer than `limit`, although another follows.
+        """
+        question = ["dead-letters", caller.owner, caller.prefix]
+        after = None if query.cursor is None else place_in(question, query.cursor, int)[0]
+        letters, following = await _letters(face, caller, after, query.limit)
+        items = [dead_letter_document(letter) for letter in letters]
+        cursor = None if following is None else cursor_of(question, [following])
+        return page_response(request, face.links.base, items, cursor, lag(face))
+
+    @router.post(
+        "/v1/failures/retry",
+        status_code=HTTPStatus.ACCEPTED,
+        responses={202: document_of(Retried, "They are queued.", {"queued": 19, **_REST})},
+        openapi_extra=json_body(Which, {"code": "storage_full"}),
+    )
+    async def retry_failures(
+        request: Request,
+        query: Annotated[NoParameters, Query()],
+        caller: Annotated[Caller, Depends(operate)],
+    ) -> Response:
+        """Queue failed uploads again, and send dead letters to the stream once more.
+
+        Pictures that killed their decoder are tried again, too. Of very many, the first some thousand; `more`
+        says so.
+        """
+        which = await read_json(request, Which)
+        await face.queue.ownership.check_not_of_another(face.stores.catalog.id)
+        done = Handled()
+        async for chosen in _chosen(face, caller, which, done):
+            queued = await retry(chosen, face.stores, face.queue)
+            done.count += len(queued) + len(chosen.letters)
+        answer = {"queued": done.count, "not_failed": done.not_failed, "more": done.more}
+        return json_response(answer, HTTPStatus.ACCEPTED)
+
+    @router.post(
+        "/v1/failures/discard",
+        status_code=HTTPStatus.ACCEPTED,
+        responses={202: document_of(Discarded, "They are gone.", {"discarded": 19, "kept": 1, **_REST})},
+        openapi_extra=json_body(Which, {"ids": [ID, 17]}),
+    )
+    async def discard_failures(
+        request: Request,
+        query: Annotated[NoParameters, Query()],
+        caller: Annotated[Caller, Depends(operate)],
+    ) -> Response:
+        """Forget failed uploads without variants, and dead letters. Originals stay where they are.
+
+        An upload that has variants of earlier content is kept, as they are still served: delete it instead.
+        """
+        which = await read_json(request, Which)
+        done = Handled()
+        async for chosen in _chosen(face, caller, which, done):
+            gone = await discard(chosen, face.stores.catalog)
+            done.count += len(gone) + len(chosen.letters)
+            done.kept += len(chosen.uploads) - len(gone)
+        answer = {
+            "discarded": done.count,
+            "kept": done.kept,
+            "not_failed": done.not_failed,
+            "more": done.more,
+        }
+        return json_response(answer, HTTPStatus.ACCEPTED)
+
+    return router
+
+
+async def _chosen(face: Face, caller: Caller, which: Which, done: Handled) -> AsyncIterator[Chosen]:
+    """The failures that are meant and that the caller may see, in parts, each once: the newest first.
+
+    What fails again meanwhile is newer than all that comes yet.
+    """
+    if which.ids is not None:
+        chosen = await _named(face, caller, which.ids)
+        done.not_failed = chosen.missing
+        yield chosen
+        return
+    theirs = bound(UploadFilter(state=State.FAILED, code=which.code), caller)
+    after: Cursor | None = None
+    while theirs is not None and (page := await face.reader.page(theirs, after, _PAGE)):
+        yield Chosen(page, [], [])
+        after = Cursor.of(page[-1])
+        if done.count >= MOST:
+            done.more = True
+            return
+    last: int | None = None
+    while letters := await face.reader.dead_letters(last, _LETTERS):
+        if wanted := [one for one in letters if which.code in (None, one.code) and _may_see(caller, one)]:
+            yield Chosen([], wanted, [])
+        last = letters[-1].id
+        if done.count >= MOST:
+            done.more = True
+            return
+
+
+async def _named(face: Face, caller: Caller, ids: Sequence[UUID | int]) -> Chosen:
+    numbers = [each for each in ids if isinstance(each, int)]
+    uuids = [each for each in ids if isinstance(each, UUID)]
+    found = await choose(face.stores.catalog, uuids, numbers, None)
+    uploads = [upload for upload in found.uploads if caller.may_see(upload.source, upload.owner)]
+    letters = [letter for letter in found.letters if _may_see(caller, letter)]
+    known = {*(upload.id for upload in uploads), *(letter.id for letter in letters)}
+    return Chosen(uploads, letters, [str(each) for each in ids if each not in known])
+
+
+async def _letters(
+    face: Face, caller: Caller, after: int | None, limit: int
+) -> tuple[Sequence[DeadLetter], int | None]:
+    """The next dead letters that the caller may see, and after which others may follow; None: after none."""
+    seen: list[DeadLetter] = []
+    looked_at = 0
+    while page := await face.reader.dead_letters(after, min(limit + 1, _LETTERS)):
+        for letter in page:
+            if len(seen) == limit or looked_at == _LOOKED_AT:
+                return seen, after
+            seen += [letter] if _may_see(caller, letter) else []
+            after, looked_at = letter.id, looked_at + 1
+    return seen, None
+
+
+def _may_see(caller: Caller, letter: DeadLetter) -> bool:
+    if caller.owner is None and caller.prefix is None:
+        return True
+    about = read_about(letter.body)
+    if about is None or about.source is None:
+        return False
+    owner = owner_of_source(about.source) if about.owner is None else about.owner
+    return caller.may_see(about.source, owner)
+
+
+def _page(example: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"items": [example], "next": CURSOR}
+
+
+_REST = {"not_failed": [], "more": False}
+_FAILED = {
+    **UPLOAD,
+    "state": "failed",
+    "attempts": 1,
+    "error": {"code": "corrupt_image", "message": "The picture is damaged."},
+    "original": None,
+    "variants": [],
+    "srcset": "",
+}
+_LETTER = {
+    "id": 17,
+    "stream_id": "1763719200310-0",
+    "time": "2026-11-21T10:00:00+00:00",
+    "error": {"code": "invalid_event", "message": "source: must start with uploads/"},
+    "bytes": 25,
+    "body": '{"source": "photos/1.jpg"}',
+}
