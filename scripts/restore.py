@@ -29,7 +29,7 @@ from storage.backups.folder import BackupCopy
 from storage.backups.making import check_copy
 from storage.blobs.opening import open_blobs, read_owner
 from storage.catalog.opening import open_catalog
-from storage.keys import shown
+from storage.keys import TRASH, shown, trash_folder
 from worker.logs import configure_logs
 from worker.queue import open_queue
 from worker.restoring import Restore, Restored, choose_copy
@@ -197,18 +197,24 @@ class Outlook:
         steps = ["Start the workers."]
         if self.missing:
             steps.append(
-                f"{counted(self.missing, 'variant')} of {counted(self.lacking, 'upload')} have to be made "
-                "again: media reprocess --missing"
+                f"Have {counted(self.missing, 'variant')} of {counted(self.lacking, 'upload')} made again: "
+                "media reprocess --missing"
             )
         if lost := self._count("lost"):
             steps.append(
-                f"{counted(lost, 'original')} of ready uploads are not there: bring them back into uploads/, "
-                "from another backup"
+                f"{counted(lost, 'original')} that uploads need {'is' if lost == 1 else 'are'} gone: bring "
+                f"{'it' if lost == 1 else 'them'} back into uploads/, from another backup"
             )
         if self.done.mismatched:
             steps.append(
                 f"{counted_are(len(self.done.mismatched), 'original')} of another size than ready uploads "
                 "say: put the version that fits there, or announce again what an app has replaced"
+            )
+        if self.done.mended:
+            folder = trash_folder(next(iter(self.done.mended.values())))
+            steps.append(
+                f"{counted_are(len(self.done.mended), 'torn original')} in {TRASH}/{folder} for "
+                "MEDIA_RETENTION, should you need what is left of them."
             )
         if self.breaker:
             steps.append(

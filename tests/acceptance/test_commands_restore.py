@@ -164,7 +164,7 @@ def test_only_variants_that_are_made_again_are_counted(place: Workplace) -> None
 
     assert done["missing"] == {"uploads": 1, "variants": 1}
     assert done["drift"]["findings"]["missing"]["count"] > 1
-    assert "1 variant of 1 upload" in " ".join(done["next"])
+    assert "Have 1 variant of 1 upload made again: media reprocess --missing" in done["next"]
     assert queued["queued"] == 1
 
 
@@ -299,6 +299,33 @@ def test_torn_originals_give_way_to_the_versions_that_fit_and_are_kept(torn: Wor
     kept = [(torn.root / done["mended"][source]).read_bytes() for source in EARLY[1:]]
     assert kept == [b"", pictures.small(2)[:100]]
     assert done["drift"]["findings"]["original_mismatch"]["count"] == 1
+
+
+def test_people_are_told_where_torn_originals_are_kept_and_which_are_lost(torn: Workplace) -> None:
+    (torn.root / LATE[0]).unlink()
+
+    said = " ".join(restore(torn).stdout.split())
+    [folder] = (torn.root / "trash").glob("delete-by-restore-*")
+
+    assert f"2 torn originals are in trash/{folder.name} for MEDIA_RETENTION" in said
+    assert "1 original that uploads need is gone: bring it back into uploads/" in said
+
+
+@pytest.mark.parametrize("step", range(8, 44))
+@pytest.mark.rotating(2)
+def test_torn_originals_are_kept_and_others_come_back_wherever_a_restore_is_killed(
+    torn: Workplace, step: int
+) -> None:
+    killed = media({**torn.env(), **dying_at(step)}, "restore")
+    restore(torn)
+
+    kept = {path.read_bytes() for path in torn.root.glob("trash/delete-by-restore-*/**/*.jpg")}
+    assert killed.returncode == DIED
+    assert {b"", pictures.small(2)[:100]} <= kept
+    assert [(torn.root / source).read_bytes() for source in EARLY[1:]] == [
+        pictures.small(1),
+        pictures.small(2),
+    ]
 
 
 def test_originals_that_an_app_may_still_write_are_not_taken_for_torn(torn: Workplace) -> None:
