@@ -73,6 +73,16 @@ class Source:
 
 
 @dataclass(frozen=True)
+class BlobPart:
+    """Bytes of a blob, and at which of its bytes they begin; the size and the stamp of the whole."""
+
+    content: bytes
+    start: int
+    bytes: int
+    stamp: str
+
+
+@dataclass(frozen=True)
 class Space:
     """How much room a storage has: bytes in all, bytes that are free for us, and files that may still come.
 
@@ -98,6 +108,14 @@ class Read(Protocol):
         """The bytes under `key`, part by part, in bounded memory; all of one content.
 
         Raises: BlobNotFound, BlobRefused, BlobChanged where it was replaced meanwhile.
+        """
+
+
+class ReadPart(Protocol):
+    async def read_part(self, key: str, start: int, most: int, stamp: str = "") -> BlobPart:
+        """At most so many bytes from `start` on; those before the end of the blob where it is negative.
+
+        Raises: BlobNotFound, BlobRefused, BlobChanged where its stamp is not the one that is given.
         """
 
 
@@ -199,7 +217,20 @@ async def stat_listed(
 
 
 class Blobs(
-    Open, Read, Get, Put, Store, Delete, Move, Inspect, Probe, ProveListing, CheckIdentity, Room, Protocol
+    Open,
+    Read,
+    ReadPart,
+    Get,
+    Put,
+    Store,
+    Delete,
+    Move,
+    Inspect,
+    Probe,
+    ProveListing,
+    CheckIdentity,
+    Room,
+    Protocol,
 ):
     """All verbs. Ask for less wherever less will do."""
 
@@ -219,6 +250,11 @@ class Identity(Protocol):
 
     async def catalog_id(self) -> str | None:
         """The catalog that this storage belongs to, if any. Raises: BlobsUnavailable."""
+
+
+class SignLinks(Protocol):
+    async def sign(self, key: str, seconds: int) -> str:
+        """A URL under which anybody may read the blob for so long, whether it is there or not."""
 
 
 class Prepare(Protocol):

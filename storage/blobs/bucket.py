@@ -22,7 +22,7 @@ from obstore.exceptions import (
 from storage.blobs import BlobInfo
 from storage.blobs.raw import delete_if, list_raw
 from storage.blobs.s3_client import SIGNED_FOR, open_store
-from storage.blobs.s3_errors import REFUSED, names_missing_bucket, refused, unavailable
+from storage.blobs.s3_errors import REFUSED, is_past_the_end, names_missing_bucket, refused, unavailable
 from storage.blobs.s3_place import S3Place
 from storage.errors import BlobChanged, BlobNotFound, BlobsUnavailable, RootMismatch
 from storage.keys import MARKER, VARIANTS
@@ -58,6 +58,10 @@ PART = 8 * 1024 * 1024  # bytes; what is larger is read and written in parts, wh
 
 class AlreadyThere(Exception):
     """There is an object under the key already: perhaps by the same request, whose answer was lost."""
+
+
+class RangeRefused(Exception):
+    """The object has none of the bytes that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +269,8 @@ def answered(subject: str, place: S3Place, right: str = _GET) -> Iterator[None]:
             raise RootMismatch(f"There is no bucket {place.bucket} at {place.endpoint or 'AWS'}.") from error
         if isinstance(error, FileNotFoundError):
             raise BlobNotFound(f"there is no {subject}") from error
+        if is_past_the_end(error):
+            raise RangeRefused(subject) from error
         if isinstance(error, REFUSED):
             raise refused(subject, error, right) from error
         raise unavailable(subject, error, right) from error

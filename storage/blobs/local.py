@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
 from storage import keys
-from storage.blobs import BlobInfo, Existence, Source, Space, stat_listed
+from storage.blobs import BlobInfo, BlobPart, Existence, Source, Space, stat_listed
 from storage.blobs.linking import link_file, remove_unfinished
 from storage.blobs.mapping import mapped
-from storage.blobs.reading import info_of, list_files, open_file, stamp_of, stat_files
+from storage.blobs.reading import info_of, list_files, open_file, read_part, stamp_of, stat_files
 from storage.blobs.root import FOLDER_MODE, Root
 from storage.blobs.staging import Staged, Staging
 from storage.blobs.trial import find_lacks
@@ -66,6 +66,9 @@ class LocalBlobs:
                     raise BlobRefused(f"{key} ended after {offset} of {source.bytes} bytes")
                 yield part
                 offset += len(part)
+
+    async def read_part(self, key: str, start: int, most: int, stamp: str = "") -> BlobPart:
+        return await _call(read_part, key, self._root, start, most, stamp)
 
     async def get(self, key: str) -> bytes:
         async with self.open(key) as source:

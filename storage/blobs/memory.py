@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count as counter
 
-from storage.blobs import BlobInfo, Existence, Source, stat_listed
+from storage.blobs import BlobInfo, BlobPart, Existence, Source, stat_listed
 from storage.blobs.memory_file import MemoryFile, memory_file
 from storage.errors import BlobChanged, BlobNotFound, RootMismatch
 from storage.keys import AREAS, is_hidden, segments
@@ -38,7 +38,7 @@ class MemoryBlobs:
     async def open(self, key: str, *, fetched: bool = True) -> AsyncIterator[Source]:
         blob = self._blob(key)
         with memory_file() as file:
-            fetch, stamp = partial(self._fetch, key, blob, file), f"{blob.version}:{len(blob.content)}"
+            fetch, stamp = partial(self._fetch, key, blob, file), _stamp(blob)
             if fetched:
                 await fetch()
             yield Source(file.fd, len(blob.content), stamp, _info(key, blob), fetch, file.empty)
@@ -53,6 +53,14 @@ class MemoryBlobs:
         content = self._blob(key).content
         for start in range(0, len(content), _PART):
             yield content[start : start + _PART]
+
+    async def read_part(self, key: str, start: int, most: int, stamp: str = "") -> BlobPart:
+        blob = self._blob(key)
+        if stamp not in ("", _stamp(blob)):
+            raise BlobChanged(f"{key} was replaced meanwhile")
+        size = len(blob.content)
+        begin = start if start >= 0 else max(0, size + start)
+        return BlobPart(blob.content[begin : begin + most], begin, size, _stamp(blob))
 
     async def get(self, key: str) -> bytes:
         return self._blob(key).content
@@ -142,6 +150,10 @@ class MemoryBlobs:
 
     def _store(self, key: str, content: bytes) -> None:
         self._blobs[key] = _Blob(content, time.time(), next(self._numbers))
+
+
+def _stamp(blob: _Blob) -> str:
+    return f"{blob.version}:{len(blob.content)}"
 
 
 def _info(key: str, blob: _Blob) -> BlobInfo:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from storage import keys
-from storage.blobs import Storage
+from storage.blobs import SignLinks, Storage
 from storage.blobs.local import open_local
 from storage.blobs.mapping import mapped
 from storage.blobs.marker import owner_in, read_marker_at
@@ -44,6 +44,19 @@ def open_target(url: str, *, create: bool) -> AbstractAsyncContextManager[Storag
     if is_s3(url) or create or is_there(folder_of(url)):
         return open_blobs(url, create=create)
     return nullcontext(MemoryBlobs())
+
+
+def links_to(url: str) -> SignLinks | None:
+    """What signs links to the blobs at `url`; None where they are files, to which there are none.
+
+    Raises: BlobsUnfit, BackendMissing.
+    """
+    if not is_s3(url):
+        return None
+    check_backend(url)
+    from storage.blobs.s3_links import S3Links
+
+    return S3Links(parse_s3(url))
 
 
 def check_backend(url: str) -> None:

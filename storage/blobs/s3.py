@@ -6,8 +6,18 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from storage.blobs import BlobInfo, Existence, Source
-from storage.blobs.bucket import CREATE, OVERWRITE, PART, AlreadyThere, Answer, Bucket, Found, attributes_of
+from storage.blobs import BlobInfo, BlobPart, Existence, Source
+from storage.blobs.bucket import (
+    CREATE,
+    OVERWRITE,
+    PART,
+    AlreadyThere,
+    Answer,
+    Bucket,
+    Found,
+    RangeRefused,
+    attributes_of,
+)
 from storage.blobs.listing import until_proved
 from storage.blobs.memory_file import MemoryFile, memory_file
 from storage.blobs.parts import CountedChunks, first_of
@@ -74,6 +84,21 @@ class S3Blobs:
         for start in range(0, found.bytes, PART):
             part = start, min(start + PART, found.bytes)
             yield await (await self._sure(self._bucket.get(key, found.e_tag, part))).whole()
+
+    async def read_part(self, key: str, start: int, most: int, stamp: str = "") -> BlobPart:
+        segments(key)
+        if start == 0 < most:
+            with suppress(RangeRefused):  # of what is empty
+                return await self._part(key, 0, most, stamp)
+        found = await self._sure(self._bucket.head(key))
+        begin = start if start >= 0 else max(0, found.bytes + start)
+        if begin >= found.bytes or not most:
+            return _part_of(found, b"", begin, stamp)
+        return await self._part(key, begin, most, stamp or found.stamp)
+
+    async def _part(self, key: str, start: int, most: int, stamp: str) -> BlobPart:
+        answer = await self._sure(self._bucket.get(key, part=(start, start + most)))
+        return _part_of(answer.found, await answer.whole(), start, stamp)
 
     async def get(self, key: str) -> bytes:
         segments(key)
@@ -250,6 +275,12 @@ class S3Blobs:
 async def open_s3(place: S3Place) -> AsyncIterator[S3Blobs]:
     """The blobs at that place, which is asked when the first verb is."""
     yield S3Blobs(Bucket(place))
+
+
+def _part_of(found: Found, content: bytes, start: int, stamp: str) -> BlobPart:
+    if stamp not in ("", found.stamp):
+        raise BlobChanged(f"{found.key} was replaced meanwhile")
+    return BlobPart(content, start, found.bytes, found.stamp)
 
 
 async def _read(answer: Answer, file: MemoryFile) -> None:

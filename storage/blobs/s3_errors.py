@@ -124,6 +124,12 @@ def names_missing_bucket(error: Exception) -> bool:
     return _code_of(error) == "NoSuchBucket"
 
 
+def is_past_the_end(error: Exception) -> bool:
+    """Whether an answer says that the object ends before the bytes that were asked for."""
+    status = _STATUS.search(str(error))
+    return status is not None and status[1] == "416"
+
+
 def refused(subject: object, error: Exception, right: str) -> BlobsUnavailable:
     """The refusal that `error` is; `right` is what S3 asks of the key or role for such a request."""
     said = f"the storage refused {subject}: {reason_of(error)}"

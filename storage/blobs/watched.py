@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextman
 from dataclasses import replace
 from typing import TypeVar
 
-from storage.blobs import BlobInfo, Existence, Source, Space, Storage
+from storage.blobs import BlobInfo, BlobPart, Existence, Source, Space, Storage
 from storage.errors import BlobForbidden, BlobPinned, BlobsUnavailable, RootMismatch
 from storage.watch import StorageOperation, StorageWatch
 
@@ -65,6 +65,10 @@ class WatchedBlobs:
                 except StopAsyncIteration:
                     return
             yield part
+
+    async def read_part(self, key: str, start: int, most: int, stamp: str = "") -> BlobPart:
+        with self._timed("read"):
+            return await self._blobs.read_part(key, start, most, stamp)
 
     async def get(self, key: str) -> bytes:
         with self._timed("read"):

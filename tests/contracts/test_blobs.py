@@ -15,7 +15,7 @@ from storage.blobs.memory import MemoryBlobs
 from storage.blobs.opening import open_blobs
 from storage.blobs.s3_place import S3Place
 from storage.blobs.watched import WatchedBlobs
-from storage.errors import BlobNotFound, KeyRefused, RootMismatch
+from storage.errors import BlobChanged, BlobNotFound, KeyRefused, RootMismatch
 from storage.keys import AREAS, COPIED, MARKER, UNFINISHED
 from tests.support.blobs import chunks, info_of, is_there, listed, stat_of
 from tests.support.s3 import new_place
@@ -55,6 +55,7 @@ async def read(blobs: Storage, key: str) -> None:
 
 VERBS: dict[str, Verb] = {
     "read": read,
+    "read a part": lambda blobs, key: blobs.read_part(key, 0, 1),
     "open": opened,
     "get": lambda blobs, key: blobs.get(key),
     "put": lambda blobs, key: blobs.put(key, chunks(b"x")),
@@ -323,6 +324,49 @@ class BlobsContract:
         with pytest.raises(BlobNotFound):
             await anext(blobs.read("uploads/absent"))
 
+    @pytest.mark.parametrize(
+        ("start", "most", "expected"),
+        [
+            (0, 3, b"012"),
+            (0, 99, b"0123456789"),
+            (4, 2, b"45"),
+            (8, 9, b"89"),
+            (-3, 2, b"78"),
+            (-99, 1, b"0"),
+        ],
+    )
+    async def test_some_bytes_are_read_with_the_size_of_the_whole(
+        self, blobs: Storage, start: int, most: int, expected: bytes
+    ) -> None:
+        await blobs.put("uploads/a", chunks(b"0123456789"))
+        part = await blobs.read_part("uploads/a", start, most)
+
+        assert (part.content, part.bytes) == (expected, 10)
+        assert b"0123456789"[part.start :].startswith(expected)
+
+    async def test_behind_the_end_are_no_bytes(self, blobs: Storage) -> None:
+        await blobs.store([("uploads/a", b"0123"), ("uploads/empty", b"")])
+        asked = [("uploads/a", 4, 1), ("uploads/a", 99, 1), ("uploads/a", 0, 0), ("uploads/empty", 0, 9)]
+
+        found = [await blobs.read_part(*each) for each in asked]
+        assert [(part.content, part.bytes) for part in found] == [(b"", 4), (b"", 4), (b"", 4), (b"", 0)]
+
+    async def test_parts_are_of_one_content_or_it_is_said(self, blobs: Storage) -> None:
+        await blobs.put("uploads/a", chunks(b"0123456789"))
+        stamp = (await blobs.read_part("uploads/a", 0, 5)).stamp
+        rest = await blobs.read_part("uploads/a", 5, 5, stamp)
+        await blobs.put("uploads/a", chunks(b"another and longer"))
+
+        assert rest.content == b"56789"
+        for start, most in ((0, 5), (5, 5), (0, 0)):
+            with pytest.raises(BlobChanged):
+                await blobs.read_part("uploads/a", start, most, stamp)
+
+    async def test_of_the_absent_no_part_is_read(self, blobs: Storage) -> None:
+        for start, most in ((0, 5), (5, 5), (0, 0)):
+            with pytest.raises(BlobNotFound):
+                await blobs.read_part("uploads/none", start, most)
+
     async def test_what_this_program_hides_in_an_area_is_listed_only_where_it_is_asked_for(
         self, blobs: Storage
     ) -> None:
@@ -410,7 +454,7 @@ class TestWatchedLocalBlobs(BlobsContract):
 
         assert watch.operations == {
             "open": 1,
-            "read": 2,
+            "read": 3,
             "store": 2,
             "delete": 1,
             "move": 2,
