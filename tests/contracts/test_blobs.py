@@ -5,14 +5,16 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
+import httpx
 import pytest
 
 from scripts.s3_server import S3Server
 from storage.blobs import BlobInfo, Existence, Storage
 from storage.blobs.local import LocalBlobs
 from storage.blobs.memory import MemoryBlobs
-from storage.blobs.opening import open_blobs
+from storage.blobs.opening import links_to, open_blobs
 from storage.blobs.s3_place import S3Place
 from storage.blobs.watched import WatchedBlobs
 from storage.errors import BlobChanged, BlobNotFound, KeyRefused, RootMismatch
@@ -408,6 +410,22 @@ class S3Contract(BlobsContract):
         found = [await listed(blobs, area) for area in AREAS]
         assert found == [["uploads/a/b.jpg"], ["variants/ab/cd"], [], []]
         assert [info.key async for info in blobs.list_infos("uploads/a")] == ["uploads/a/b.jpg"]
+
+    async def test_a_signed_link_opens_one_object_to_anybody_for_a_while(
+        self, blobs: Storage, place: S3Place
+    ) -> None:
+        await blobs.store([("variants/a b+ä.jpg", b"bytes"), ("variants/other.jpg", b"secret")])
+        links = links_to(place.url)
+        assert links is not None
+        url = await links.sign("variants/a b+ä.jpg", 60)
+        async with httpx.AsyncClient() as anybody:
+            found = await anybody.get(url)
+            other = await anybody.get(url.replace(quote("a b+ä.jpg"), "other.jpg"))
+
+        assert (found.content, found.headers["content-type"]) == (b"bytes", "image/jpeg")
+        assert (other.status_code, other.content == b"secret") == (403, False)
+        with pytest.raises(KeyRefused):
+            await links.sign("../x", 60)
 
 
 class TestS3BlobsOnSeaweedFS(S3Contract):
