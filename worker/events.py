@@ -72,6 +72,8 @@ def _text(value: object) -> object:
 
 
 Id = Annotated[UUID, BeforeValidator(_text)]
+Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
+"""What an app says of its upload: at most 4 KiB as JSON."""
 
 
 class _Event(BaseModel):
@@ -101,7 +103,7 @@ class UploadEvent(_Event):
         "An id belongs to its first source.",
     )
     recipe: str = Field("default", description="The name of the recipe that says which variants are made.")
-    metadata: Annotated[dict[str, Any], AfterValidator(_metadata)] = Field(
+    metadata: Metadata = Field(
         default_factory=dict,
         description="Handed back in every message about the upload; at most 4 KiB as JSON.",
     )

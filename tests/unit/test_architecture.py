@@ -55,7 +55,8 @@ def test_no_time_that_hosts_compare_is_that_of_their_own_clocks() -> None:
     one_host = {"storage/blobs/memory.py", "worker/cron.py"}
     shown = {"pipelines/stats/report.py", "pipelines/stats/drift.py", "worker/sweeping.py"}
     shown |= {"worker/spans.py"}  # OpenTelemetry's times are those of whoever sends a span
-    shown |= {"worker/http/links.py"}  # links and tokens expire by the clock of whoever signs them
+    # Links and tokens expire by the clock of whoever signs them.
+    shown |= {"worker/http/links.py", "worker/http/tokens.py"}
     of_a_command = {f"scripts/{name}.py" for name in ("demo", "reprocess", "restore")}
     assert readers == clocks | one_host | shown | of_a_command
 

@@ -1,16 +1,25 @@
 """Tokens for browsers: JWTs that this server, or an app in any language, signs with `MEDIA_HTTP_SECRET`."""
 
-from collections.abc import Mapping
+import re
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import jwt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from worker.events import Metadata
+from worker.http.keys import KeyMistake, check_binding
 
 AUDIENCE = "media"
 ALGORITHM = "HS256"
 _LEEWAY_S = 5  # between the clocks of whoever signs and of this server
+_LONGEST = 8192  # characters; metadata has at most 4 KiB
+_LAST_EXP = 253_402_300_800  # the end of the year 9999
+_MOST = 2**53  # the numbers up to it are the same in every language
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
 class TokenMistake(Exception):
@@ -22,12 +31,22 @@ class TokenClaims(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
-    max_bytes: Annotated[int, Field(ge=1)] | None = None
+    exp: Annotated[float, Field(gt=0, lt=_LAST_EXP)]
+    max_bytes: Annotated[int, Field(ge=1, le=_MOST)] | None = None
     recipe: str | None = None
-    metadata: dict[str, Any] | None = None
-    n: Annotated[int, Field(ge=1)] | None = None
-    owner: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    metadata: Metadata | None = None
+    n: Annotated[int, Field(ge=1, le=_MOST)] | None = None
+    owner: str | None = None
     prefix: str | None = None
+    key: str | None = None
+
+    @model_validator(mode="after")
+    def _is_bound_as_keys_are(self) -> Self:
+        try:
+            check_binding(self.owner, self.prefix)
+        except KeyMistake as error:
+            raise ValueError(str(error)) from error
+        return self
 
 
 @dataclass(frozen=True)
@@ -42,6 +61,7 @@ class SignedToken:
     n: int | None = None
     owner: str | None = None
     prefix: str | None = None
+    key: str | None = None  # whose token it is: it counts as long as that key
 
 
 @dataclass(frozen=True)
@@ -49,6 +69,11 @@ class Tokens:
     """Signs and reads tokens; without a secret, none counts."""
 
     secret: str = field(repr=False)
+    clock: Callable[[], float] = time.time
+
+    def expiry(self, seconds: int) -> int:
+        """When a token ends that counts for so long from now on."""
+        return int(self.clock()) + seconds
 
     def sign(self, expires_at: int, claims: Mapping[str, Any]) -> str:
         """A token that counts until then. Raises: TokenMistake without a secret."""
@@ -60,6 +85,8 @@ class Tokens:
         """What the token allows. Raises: TokenMistake."""
         if not self.secret:
             raise TokenMistake("That is no key, and this server takes no tokens.")
+        if len(token) > _LONGEST or not _COMPACT.fullmatch(token):
+            raise TokenMistake("That is neither a key nor a token.")
         try:
             found = jwt.decode(
                 token,
@@ -70,14 +97,21 @@ class Tokens:
                 options={"require": ["exp", "aud"]},
             )
             claims = TokenClaims.model_validate(found)
-            expires_at = int(found["exp"])
         except jwt.ExpiredSignatureError as error:
             raise TokenMistake("The token has expired.") from error
         except jwt.InvalidAudienceError as error:
             raise TokenMistake(f"The token is not for us: its aud must be {AUDIENCE}.") from error
-        except (jwt.PyJWTError, ValueError, OverflowError) as error:
-            wrong = isinstance(error, ValidationError)
-            raise TokenMistake(
-                "The token has a wrong claim." if wrong else "The token is not valid."
-            ) from error
-        return SignedToken(sha256(token.encode()).hexdigest(), expires_at, **dict(claims))
+        except ValidationError as error:
+            raise TokenMistake(f"The token has a wrong claim: {_wrong_claim(error)}.") from error
+        # Its header is read before its signature is checked; it may be nested as deeply as one likes.
+        except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
+            raise TokenMistake("The token is not valid.") from error
+        # The signature itself can be spelled in several ways, and each would be counted anew.
+        digest = sha256(token.rpartition(".")[0].encode()).hexdigest()
+        said = claims.model_dump(exclude={"exp"})
+        return SignedToken(digest, int(claims.exp), **said)
+
+
+def _wrong_claim(error: ValidationError) -> str:
+    where = error.errors(include_url=False, include_input=False)[0]["loc"]
+    return str(where[0]) if where else "owner or prefix"
