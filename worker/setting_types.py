@@ -74,9 +74,11 @@ def _http_files(value: str, info: ValidationInfo) -> str:
     return value
 
 
-def _send_files(value: str) -> str:
+def _send_files(value: str, info: ValidationInfo) -> str:
     if value not in ("direct", "redirect") and not re.fullmatch(r"accel:/([A-Za-z0-9_.-]+/)+", value):
         raise ValueError("must be direct, redirect or accel:/PREFIX/")
+    if value == "redirect" and not is_s3(str(info.data.get("storage_url", "s3://"))):
+        raise ValueError("redirect leads to a bucket, and MEDIA_STORAGE_URL names none")
     return value
 
 

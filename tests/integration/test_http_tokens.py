@@ -121,3 +121,11 @@ async def test_a_server_without_a_secret_says_that_it_makes_no_tokens(opened: Op
 
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
     assert "MEDIA_HTTP_SECRET" in answer.json()["detail"]
+
+
+async def test_an_unknown_parameter_is_refused(opened: OpenFace) -> None:
+    key = await opened.key("all", "upload,originals")
+    original = "/v1/uploads/4a2ca705-03aa-52b8-a8b8-e2aa1374070e/original?inline=1"
+
+    assert (await opened.client.post("/v1/tokens?count=1", json={}, headers=key)).status_code == 400
+    assert (await opened.client.get(original, headers=key)).status_code == 400

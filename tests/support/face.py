@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 
+from storage.blobs.opening import open_blobs
 from storage.catalog.opening import open_catalog
 from tests.support import fork_server
 from tests.support.fork_server import LoggedProcess
@@ -54,6 +55,16 @@ def settings_in(home: Path, redis_url: str, **values: object) -> Settings:
         **values,
     }
     return Settings.model_validate(given)
+
+
+async def install(settings: Settings) -> None:
+    """Have a new catalog and an empty storage belong together."""
+    async with (
+        open_catalog(settings.catalog) as catalog,
+        open_blobs(settings.storage_url, create=True) as blobs,
+    ):
+        await blobs.bind(catalog.id, catalog_is_new=True)
+        await catalog.database.mark_bound()
 
 
 @asynccontextmanager

@@ -6,7 +6,18 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
-from worker.http import events, failures, health, listing, openapi, problems, reports
+from worker.http import (
+    events,
+    failures,
+    files,
+    health,
+    listing,
+    openapi,
+    originals,
+    problems,
+    reports,
+    token_routes,
+)
 from worker.http.face import Face
 from worker.queue import connect, job_queue_of, queue_on
 from worker.settings import Settings
@@ -17,6 +28,9 @@ ROUTES: Sequence[Callable[[Face], APIRouter]] = (
     failures.routes,
     reports.routes,
     events.routes,
+    files.routes,
+    originals.routes,
+    token_routes.routes,
 )
 """Each returns the routes of one topic, on what they share."""
 

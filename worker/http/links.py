@@ -1,6 +1,7 @@
 """Links to variants: plain ones for ever, or signed ones that expire."""
 
 import hmac
+import re
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from urllib.parse import quote
 
+_EXPIRES = re.compile(r"[1-9][0-9]{0,11}")
 SIGNED_FOR_S = 3600  # at least; up to twice as long, so that a page shown again has the same links
 
 
@@ -27,12 +29,15 @@ class Links:
         expires = (int(self.clock()) // SIGNED_FOR_S + 2) * SIGNED_FOR_S
         return f"{url}?expires={expires}&signature={self._signature(key, expires)}"
 
-    def is_signed(self, key: str, expires: str, signature: str) -> bool:
-        """Whether somebody who knows the secret has signed that link, and it counts yet."""
-        if not (expires.isascii() and expires.isdigit() and len(expires) <= 12):
-            return False
-        right = hmac.compare_digest(signature.encode(), self._signature(key, int(expires)).encode())
-        return right and int(expires) > self.clock()
+    def left_s(self, key: str, expires: str, signature: str) -> int | None:
+        """For how many whole seconds that link counts yet, None where it is no signed one, or has expired."""
+        if not self.secret or not _EXPIRES.fullmatch(expires):
+            return None
+        # The time is compared after the signature: nobody learns from an answer which part was wrong.
+        if not hmac.compare_digest(signature.encode(), self._signature(key, int(expires)).encode()):
+            return None
+        left = int(expires) - self.clock()
+        return int(left) if left > 0 else None
 
     def _signature(self, key: str, expires: int) -> str:
         signed = hmac.digest(self.secret.encode(), f"{key}\n{expires}".encode(), sha256)

@@ -4,7 +4,7 @@ from http import HTTPStatus
 from secrets import token_urlsafe
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.moments import precise_moment
@@ -14,6 +14,7 @@ from worker.http.bodies import json_body, read_json
 from worker.http.documents import json_response
 from worker.http.face import Face
 from worker.http.problems import Problem
+from worker.http.schemas import NoParameters, document_of
 
 LONGEST_S = 86_400
 
@@ -38,6 +39,14 @@ class TokenRequest(BaseModel):
     )
 
 
+class TokenView(BaseModel):
+    """A token that was made."""
+
+    token: str = Field(description="What goes into `Authorization: Bearer` in the place of a key.")
+    expires: str = Field(description="When it ends, ISO 8601 in UTC.")
+    url: str = Field(description="Where it uploads to: `POST`.")
+
+
 def routes(face: Face) -> APIRouter:
     """`/v1/tokens`."""
     router = APIRouter(tags=["tokens"])
@@ -50,9 +59,11 @@ def routes(face: Face) -> APIRouter:
         openapi_extra=json_body(TokenRequest, {"max_bytes": 10_485_760, "expires_in": 600, "count": 1}),
     )
     async def make_token(
-        request: Request, caller: Annotated[Caller, Depends(face.access.requires("upload"))]
+        request: Request,
+        query: Annotated[NoParameters, Query()],
+        caller: Annotated[Caller, Depends(face.access.requires("upload"))],
     ) -> Response:
-        """A token with which a browser uploads, within these limits, without knowing the key.
+        """Make a token with which a browser uploads, within limits, without knowing the key.
 
         It is bound to what the key is bound to, and counts no longer than the key does.
         """
@@ -84,18 +95,15 @@ def routes(face: Face) -> APIRouter:
 
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    201: {
-        "description": "The token, until when it counts, and where to upload.",
-        "content": {
-            "application/json": {
-                "example": {
-                    "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJhdWQiOiJtZWRpYSJ9.c2lnbmF0dXJl",
-                    "expires": "2026-11-29T10:10:00.000Z",
-                    "url": "https://media.example.com/v1/uploads",
-                }
-            }
+    201: document_of(
+        TokenView,
+        "The token, until when it counts, and where to upload.",
+        {
+            "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJhdWQiOiJtZWRpYSJ9.c2lnbmF0dXJl",
+            "expires": "2026-11-29T10:10:00.000Z",
+            "url": "https://media.example.com/v1/uploads",
         },
-    },
+    ),
     400: {"description": "The body is not such a document."},
     403: {"description": "The key lacks the scope upload, or MEDIA_HTTP_SECRET is not set."},
     422: {"description": "There is no such recipe."},
