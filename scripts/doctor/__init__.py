@@ -8,6 +8,7 @@ from importlib.metadata import version
 from scripts.doctor.broker import check_redis
 from scripts.doctor.copies import check_copies
 from scripts.doctor.decoders import check_decoders, check_limits
+from scripts.doctor.face import check_http
 from scripts.doctor.rows import check_catalog
 from scripts.terminal import AsJson, output, print_json, run, safe
 from worker.env_files import EnvFile, find_env_files
@@ -44,7 +45,11 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
     async for finding in check_catalog(settings, redis):
         yield finding
-    for finding in (*await check_copies(settings), *await check_decoders(settings)):
+    for finding in (
+        *await check_copies(settings),
+        *await check_http(settings),
+        *await check_decoders(settings),
+    ):
         yield finding
     for finding in (
         *check_limits(settings),
