@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -65,6 +66,17 @@ def _secret(value: str) -> str:
 def _origin(value: str) -> str:
     if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?", value):
         raise ValueError(f"may list origins such as https://app.example.com, not {value}")
+    return value
+
+
+def _proxy(value: str) -> str:
+    if value != "unix":
+        try:
+            ip_network(value)
+        except ValueError as error:
+            raise ValueError(
+                f"may list addresses, networks such as 10.0.0.0/8, and unix, not {value}"
+            ) from error
     return value
 
 
@@ -203,6 +215,8 @@ Bind = Annotated[str, AfterValidator(_bind)]
 Secret = Annotated[str, AfterValidator(_secret)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_names)]
+Proxy = Annotated[str, AfterValidator(_proxy)]
+Proxies = Annotated[tuple[Proxy, ...], NoDecode, BeforeValidator(_names)]
 HttpFiles = Annotated[Literal["public", "signed"], AfterValidator(_http_files)]
 SendFiles = Annotated[str, AfterValidator(_send_files)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]

@@ -223,6 +223,17 @@ class Settings(BaseSettings):
     )
     http_uploads: int = Field(20, ge=1, le=1000, description="uploads that it takes at once")
     http_streams: int = Field(500, ge=1, le=10_000, description="streams of messages that it keeps open")
+    http_connections: int = Field(
+        2000,
+        ge=10,
+        le=100_000,
+        description="connections that it keeps; of more, those that are idle longest are closed",
+    )
+    http_proxies: types.Proxies = Field(
+        (),
+        description="proxies before it, whose `X-Forwarded-For` its log believes: addresses, networks, and "
+        "`unix` for whoever connects by a socket, separated by commas",
+    )
     traces: Literal["off", "on"] = Field(
         "off",
         description="`on`: the worker sends spans, by OTLP over HTTP, to where `OTEL_EXPORTER_OTLP_ENDPOINT` "

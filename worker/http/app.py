@@ -19,6 +19,7 @@ from worker.http import (
     token_routes,
 )
 from worker.http.face import Face
+from worker.http.layers import LayeredApplication
 from worker.queue import connect, job_queue_of, queue_on
 from worker.settings import Settings
 
@@ -44,7 +45,8 @@ def description() -> dict[str, Any]:
 
 def build(face: Face) -> FastAPI:
     """The application on `face`."""
-    app = FastAPI(
+    app = LayeredApplication(
+        face,
         title=openapi.TITLE,
         version=openapi.VERSION,
         docs_url=None,  # a page that loads its scripts from elsewhere

@@ -80,6 +80,8 @@ DEFAULTS: dict[str, object] = {
     "MEDIA_HTTP_RATE": 0,
     "MEDIA_HTTP_UPLOADS": 20,
     "MEDIA_HTTP_STREAMS": 500,
+    "MEDIA_HTTP_CONNECTIONS": 2000,
+    "MEDIA_HTTP_PROXIES": (),
     "MEDIA_METRICS": "",
     "MEDIA_SLOW_MS": 100,
     "MEDIA_LOG": "auto",
@@ -499,6 +501,7 @@ def test_messages_go_to_a_key_that_holds_nothing_else(env: pytest.MonkeyPatch, e
         ("MEDIA_HTTP_ORIGINS", "app.example.com", "https://app.example.com"),
         ("MEDIA_HTTP_ORIGINS", "*", "https://app.example.com"),
         ("MEDIA_HTTP_URL", "media.example.com", "must be a URL"),
+        ("MEDIA_HTTP_PROXIES", "10.0.0.0/8, proxy.local", "addresses, networks such as 10.0.0.0/8, and unix"),
     ],
 )
 def test_a_wrong_setting_of_http_is_said_with_what_is_right(
