@@ -19,7 +19,7 @@ WORKDIR /app
 # Dependencies first: they change rarely, and their layer stays the same while they do not.
 COPY pyproject.toml uv.lock ./
 ARG OTEL
-RUN uv sync --frozen --no-dev --extra postgres --extra s3 --extra sqs ${OTEL:+--extra otel} --no-install-project
+RUN uv sync --frozen --no-dev --extra postgres --extra s3 --extra sqs --extra http ${OTEL:+--extra otel} --no-install-project
 COPY deploy/image/prune.py /
 RUN python3 /prune.py .venv
 
@@ -61,7 +61,7 @@ WORKDIR /data
 VOLUME /data
 USER 10001:10001
 STOPSIGNAL SIGTERM
-EXPOSE 8469
+EXPOSE 8469 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
     CMD ["media", "health", "--live"]
 CMD ["media", "worker"]
@@ -94,7 +94,7 @@ WORKDIR /data
 VOLUME /data
 USER 10001:10001
 STOPSIGNAL SIGTERM
-EXPOSE 8469
+EXPOSE 8469 8080
 # Whether the worker is hung, and no more: what restarts the unhealthy must not do so in an outage of Redis.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
     CMD ["media", "health", "--live"]

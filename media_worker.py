@@ -12,7 +12,7 @@ from types import ModuleType
 
 PACKAGES = ("scripts", "worker", "pipelines", "storage")
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_OF_A_PROBE = {"--live", "--json"}
+_OF_A_PROBE = {"--live", "--json", "--serve"}
 
 
 class OwnPackages:  # a base class of importlib would take half of the time that `media health` has
@@ -32,7 +32,7 @@ def main() -> None:
     if sys.argv[1:2] == ["health"] and _OF_A_PROBE.issuperset(sys.argv[2:]):
         from scripts.health_probe import probe  # without what other commands import
 
-        code = probe(live="--live" in sys.argv, as_json="--json" in sys.argv)
+        code = probe(live="--live" in sys.argv, as_json="--json" in sys.argv, serve="--serve" in sys.argv)
         if code is not None:
             sys.exit(code)
     from scripts.media import main as media  # only now is it sure that this is ours

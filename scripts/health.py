@@ -14,10 +14,13 @@ def command(
     live: Annotated[
         bool, typer.Option("--live", help="Only whether it is hung: Redis, catalog and storage may be down.")
     ] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Ask `media serve` instead, where MEDIA_HTTP_BIND says.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say whether the worker of this container or host takes work, or lives; exit with 1 if it does not."""
-    code = probe(live=live, as_json=as_json)
+    code = probe(live=live, as_json=as_json, serve=serve)
     if code is None:
         code = _ask_redis(live=live, as_json=as_json)
         print_error(f"This was asked of Redis, which is slow; {EXAMPLE} lets the worker answer.")

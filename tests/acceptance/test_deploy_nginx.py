@@ -1,13 +1,18 @@
 """deploy/nginx: variants are cached for ever, originals come where the app says so, and nothing else."""
 
 import gzip
+import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+import yaml
 
+from scripts.processes import free_port
 from storage.keys import variant_key
+from tests.support.clients import ROOT
 from tests.support.deployed_nginx import CONF, WebServer, deployed_nginx
 from tests.support.deployment import SNIPPETS
 from tests.support.spare_host import SpareHost
@@ -39,6 +44,16 @@ def test_a_variant_is_a_picture_that_may_be_cached_for_ever(web: WebServer) -> N
     assert headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in headers["content-security-policy"]
     assert web.ask(VARIANT.replace(".jpg", ".avif"))[1]["content-type"] == "image/avif"
+
+
+def test_a_link_of_the_api_to_a_variant_is_answered_from_the_disk(web: WebServer) -> None:
+    asked = len(web.app.asked)
+
+    status, headers, body = web.ask("/files" + VARIANT)
+
+    assert (status, headers["cache-control"], body) == (200, FOR_EVER, BYTES)
+    assert web.ask("/files" + ABSENT)[0] == 404
+    assert len(web.app.asked) == asked
 
 
 def test_a_variant_that_is_not_there_yet_may_be_there_later(web: WebServer) -> None:
@@ -120,9 +135,9 @@ def test_an_app_that_points_outside_of_the_originals_gets_nothing_sent(web: WebS
 
 
 def test_everything_else_is_the_apps_which_sees_who_asks_for_what(web: WebServer) -> None:
-    web.app.answers["/v1/stats?history=1"] = ({"Content-Type": "application/json"}, b'{"a": 1}' * 100)
+    web.app.answers["/app/stats?history=1"] = ({"Content-Type": "application/json"}, b'{"a": 1}' * 100)
 
-    _, headers, body = web.ask("/v1/stats?history=1", Accept_Encoding="gzip", Host="media.example.com")
+    _, headers, body = web.ask("/app/stats?history=1", Accept_Encoding="gzip", Host="media.example.com")
 
     assert headers["content-encoding"] == "gzip"
     assert headers["vary"] == "Accept-Encoding"
@@ -137,11 +152,48 @@ def test_everything_else_is_the_apps_which_sees_who_asks_for_what(web: WebServer
 
 def test_an_upload_of_the_largest_size_that_a_worker_takes_reaches_the_app(web: WebServer) -> None:
     largest = Settings.model_fields["max_source_bytes"].default
-    web.app.answers["/v1/uploads"] = ({}, b"{}")
+    web.app.answers["/app/uploads"] = ({}, b"{}")
 
-    assert web.ask("/v1/uploads", "POST", bytes(largest + 4096))[0] == 200
+    assert web.ask("/app/uploads", "POST", bytes(largest + 4096))[0] == 200
     assert web.app.asked[-1][3] == largest + 4096
-    assert web.ask("/v1/uploads", "POST", bytes(12 << 20))[0] == 413
+    assert web.ask("/app/uploads", "POST", bytes(12 << 20))[0] == 413
+
+
+@pytest.mark.parametrize(("file", "from_disk"), [("compose.yaml", True), ("compose.many-hosts.yaml", False)])
+def test_what_compose_makes_of_the_file_serves_the_api_and_variants_where_they_are_on_the_disk(
+    tmp_path: Path, file: str, from_disk: bool
+) -> None:
+    nginx = yaml.safe_load((ROOT / file).read_text())["services"]["nginx"]
+    [command] = nginx["command"]
+    edit = command.partition(" /media.conf >")[0]
+
+    def edited(text: str) -> str:
+        done = subprocess.run(["sh", "-euc", edit], input=text, text=True, capture_output=True, check=True)
+        # Back to what a test changes; each is there once.
+        for ours, theirs in (("listen 8080;", "listen 80;"), ("serve:8080", "127.0.0.1:8080")):
+            assert done.stdout.count(ours) == 1
+            done.stdout = done.stdout.replace(ours, theirs)
+        assert ("/data/media" in done.stdout) is from_disk
+        return done.stdout.replace("/data/media", "/srv/media")
+
+    with deployed_nginx(tmp_path, edited=edited) as web:
+        variant = web.root / VARIANT[1:]
+        variant.parent.mkdir(parents=True)
+        variant.write_bytes(BYTES)
+        web.app.answers["/files" + VARIANT] = ({}, b"of the server")
+        web.app.answers["/v1/stats"] = ({}, b"{}")
+
+        assert web.ask("/files" + VARIANT)[2] == (BYTES if from_disk else b"of the server")
+        assert web.ask("/v1/stats")[::2] == (200, b"{}")
+        assert web.ask("/")[0] == 404
+
+
+def test_while_the_server_is_away_an_app_gets_a_problem_in_json(web: WebServer, tmp_path: Path) -> None:
+    with deployed_nginx(tmp_path, serve=f"127.0.0.1:{free_port()}") as alone:
+        status, headers, body = alone.ask("/v1/uploads", "POST", b"abc")
+
+    assert (status, headers["content-type"]) == (503, "application/problem+json")
+    assert (headers["retry-after"], json.loads(body)["code"]) == ("2", "busy")
 
 
 def test_the_configuration_of_debian_takes_the_file_as_it_is(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -91,16 +91,25 @@ class WebServer:
 
 
 @contextmanager
-def deployed_nginx(folder: Path) -> Iterator[WebServer]:
-    """The file as it is, but for the addresses and the storage root that it tells one to change."""
+def deployed_nginx(
+    folder: Path, serve: str | None = None, edited: Callable[[str], str] = str
+) -> Iterator[WebServer]:
+    """The file as it is, but for the addresses and the storage root that it tells one to change.
+
+    `serve` is the address of `media serve`, otherwise of the app, too; `edited` changes the file before.
+    """
     executable = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if executable is None:
         package_missing("no nginx: apt-get install nginx-light")
     app, port, root = AppBehindNginx(), free_port(), folder / "media"
     thread = threading.Thread(target=app.serve_forever, daemon=True)
     thread.start()
-    changes = {"listen 80;": f"listen 127.0.0.1:{port};", "127.0.0.1:8080": f"127.0.0.1:{app.server_port}"}
-    text = CONF.read_text().replace("/srv/media", str(root))
+    changes = {
+        "listen 80;": f"listen 127.0.0.1:{port};",
+        "127.0.0.1:8080": serve or f"127.0.0.1:{app.server_port}",
+        "127.0.0.1:8000": f"127.0.0.1:{app.server_port}",
+    }
+    text = edited(CONF.read_text()).replace("/srv/media", str(root))
     for old, new in changes.items():
         assert text.count(old) == 1
         text = text.replace(old, new)

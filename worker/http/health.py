@@ -64,6 +64,7 @@ def routes(face: Face) -> APIRouter:
         well = not any(checks.values())
         document = {
             "status": "ok" if well else "unhealthy",
+            "reason": "; ".join(f"{name}: {reason}" for name, reason in checks.items() if reason) or None,
             "checks": {name: {"ok": reason is None, "reason": reason} for name, reason in checks.items()},
         }
         return _json(HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, document)

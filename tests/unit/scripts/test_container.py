@@ -198,7 +198,8 @@ def test_files_and_catalog_of_the_image_lie_on_the_volume_that_compose_mounts() 
 
 @each_compose
 def test_every_setting_of_the_containers_is_one_that_the_worker_knows(file: str) -> None:
-    given = {**environment(stage("run")), **compose(file)["services"]["worker"]["environment"]}
+    services = compose(file)["services"]
+    given = environment(stage("run")) | services["worker"]["environment"] | services["serve"]["environment"]
     known = {f"MEDIA_{name.upper()}" for name in Settings.model_fields}
 
     assert {name for name in given if name.startswith("MEDIA_")} <= known
@@ -209,6 +210,28 @@ def test_compose_gives_the_worker_more_time_to_stop_than_it_takes(file: str) -> 
     grace = compose(file)["services"]["worker"]["stop_grace_period"]
 
     assert int(grace.removesuffix("s")) > Settings.model_fields["shutdown_wait"].default + 7
+
+
+@each_compose
+def test_the_server_has_its_own_small_limits_its_time_to_stop_and_tells_whether_it_works(file: str) -> None:
+    services = compose(file)["services"]
+    serve = services["serve"]
+
+    assert serve["deploy"]["resources"]["limits"] == {"cpus": "0.5", "memory": "160M"}
+    assert int(serve["stop_grace_period"][:-1]) > Settings.model_fields["shutdown_wait"].default + 5
+    assert serve["healthcheck"]["test"] == ["CMD", "media", "health", "--serve"]
+    assert serve["command"] == ["media", "serve"]
+    for name in ("MEDIA_CATALOG_URL", "MEDIA_STORAGE_URL", "MEDIA_REDIS_URL"):
+        assert serve["environment"].get(name) == services["worker"]["environment"].get(name)
+
+
+@each_compose
+def test_strangers_reach_the_server_by_nginx_alone_and_only_from_this_machine(file: str) -> None:
+    services = compose(file)["services"]
+
+    assert "ports" not in services["serve"]
+    assert services["nginx"]["ports"] == ["127.0.0.1:8080:8080"]
+    assert services["serve"]["environment"]["MEDIA_HTTP_BIND"] == "0.0.0.0:8080"
 
 
 @each_compose
@@ -225,7 +248,8 @@ def test_the_image_runs_without_root_and_reports_whether_its_worker_lives() -> N
 
     assert user not in ("", "0", "root")
     assert json.loads(check) == ["media", "health", "--live"]
-    assert environment(stage("run"))["MEDIA_METRICS"] == f"0.0.0.0:{run['EXPOSE']}"
+    assert run["EXPOSE"].split() == ["8469", "8080"]
+    assert environment(stage("run"))["MEDIA_METRICS"] == "0.0.0.0:8469"
 
 
 @each_compose

@@ -1,0 +1,86 @@
+"""Whether `media serve` lives and can work, as probes and `media health --serve` are told it."""
+
+import os
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import MEDIA, Ended
+from tests.support.face import FaceProcess, caller_of, start_face
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.workplace import Workplace, eventually
+
+
+def health(bind: str, *options: str) -> Ended:
+    """`media health --serve`, as it is installed."""
+    env = {"PATH": os.environ["PATH"], "MEDIA_ENV_FILE": "", "MEDIA_HTTP_BIND": bind}
+    command = [str(MEDIA), "health", "--serve", *options]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
+
+
+def readiness(face: FaceProcess) -> int:
+    with caller_of(face) as client:
+        return client.get("/readyz").status_code
+
+
+def test_a_server_is_ready_until_it_is_killed(workplace: Workplace) -> None:
+    face = start_face(workplace)
+    bind = face.url.removeprefix("http://")
+    ready, alive = health(bind), health(bind, "--live")
+    face.kill()
+    killed = health(bind)
+
+    assert (ready.returncode, ready.stdout, ready.stderr) == (0, "ready\n", "")
+    assert (alive.returncode, alive.stdout) == (0, "alive\n")
+    assert killed.returncode == 1
+    assert killed.stdout.startswith(f"unreachable: no server answers at {bind}, where MEDIA_HTTP_BIND says")
+
+
+def test_a_server_behind_a_socket_in_a_folder_is_asked_there(workplace: Workplace, tmp_path: Path) -> None:
+    bind = f"unix:{tmp_path / 'media.sock'}"
+    start_face(workplace, MEDIA_HTTP_BIND=bind, ready=False).await_log("http_served")
+
+    assert health(bind, "--live").stdout == "alive\n"
+
+
+def test_a_server_starts_before_all_others_and_works_once_they_are_there(workplace: Workplace) -> None:
+    catalog = workplace.catalog.rename(workplace.home / "later.db")
+    port, number = workplace.redis_url.rpartition(":")[2].split("/")
+    with closing(TcpProxy(int(port))) as proxy:
+        proxy.refuse()
+        url = f"redis://127.0.0.1:{proxy.port}/{number}"
+        face = start_face(workplace, ready=False, MEDIA_REDIS_URL=url)
+        face.await_log("http_waits")
+        ill = health(face.url.removeprefix("http://"))
+        catalog.rename(workplace.catalog)
+        workplace.start()  # which makes the storage
+        proxy.accept()
+        eventually(lambda: readiness(face) == 200)
+
+    assert ill.returncode == 1
+    assert "catalog: " in ill.stdout
+    assert "redis: Redis does not answer" in ill.stdout
+    assert face.stop() == 0
+
+
+def test_an_outage_of_redis_is_told_and_forgotten(workplace: Workplace) -> None:
+    port, number = workplace.redis_url.rpartition(":")[2].split("/")
+    with closing(TcpProxy(int(port))) as proxy:
+        face = start_face(workplace, MEDIA_REDIS_URL=f"redis://127.0.0.1:{proxy.port}/{number}")
+        proxy.refuse()
+        eventually(lambda: readiness(face) == 503)
+        proxy.accept()
+        eventually(lambda: readiness(face) == 200)
+
+    assert face.stop() == 0
+    assert "Traceback" not in face.text
+
+
+@pytest.mark.parametrize("bind", ["8080", "0.0.0.0", "host:0"])
+def test_a_wrong_address_is_a_mistake_in_the_settings(bind: str) -> None:
+    ended = health(bind)
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("Invalid settings:\nMEDIA_HTTP_BIND: must")
