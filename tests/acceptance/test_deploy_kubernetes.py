@@ -26,6 +26,9 @@ OLDEST, NEWEST = "1.30", "1.37"
 # Kinds that a cluster learns by an operator.
 OF_OTHERS = {"ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule"}
 _GOODBYE_S = 7  # after the images in flight
+SERVED = (("with-http", "overlays/postgres-s3", "http"), ("with-http-on-claim", "base", "http-on-claim"))
+SERVED_NAMES = tuple(name for name, _, _ in SERVED)
+each_served = pytest.mark.parametrize("name", [*SERVED_NAMES, "our-cluster"])
 each = pytest.mark.parametrize("name", ["base", "overlays/postgres-s3", "monitored", "our-cluster"])
 
 
@@ -50,13 +53,30 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     snippet = SNIPPETS["kubernetes"].replace("kubectl ", f"{BIN}/kubectl ")
     if (BIN / "kubectl").exists():
         subprocess.run(["sh", "-euc", snippet], cwd=place, check=True, capture_output=True)
+    for name, resource, component in SERVED:
+        (place / name).mkdir()
+        served = {"resources": [f"../deploy/kubernetes/{resource}"]} | {
+            "components": [f"../deploy/kubernetes/components/{component}"]
+        }
+        (place / name / "kustomization.yaml").write_text(json.dumps(served))
     own = {name: place / "deploy/kubernetes" / name for name in ("base", "overlays/postgres-s3")}
-    return own | {name: place / name for name in ("monitored", "our-cluster")}
+    return own | {name: place / name for name in ("monitored", "our-cluster", *SERVED_NAMES)}
 
 
 @pytest.fixture
 def documents(folders: dict[str, Path], name: str) -> list[Document]:
-    return _documents(folders[name])
+    """What is of the workers, or of all."""
+    return [document for document in _documents(folders[name]) if not is_of_serve(document)]
+
+
+@pytest.fixture
+def served(folders: dict[str, Path], name: str) -> list[Document]:
+    """What is of the HTTP server."""
+    return [document for document in _documents(folders[name]) if is_of_serve(document)]
+
+
+def is_of_serve(document: Document) -> bool:
+    return bool(document["metadata"]["name"] == "media-serve")
 
 
 @cache
@@ -105,6 +125,77 @@ def test_everything_is_valid_in_the_oldest_and_the_newest_version(
     for document in documents:
         if document["kind"] not in OF_OTHERS:
             kubernetes_validate.validate(document, version, strict=True)
+
+
+@each_served
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_the_http_server_is_valid_too(served: list[Document], version: str) -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    assert {document["kind"] for document in served} == {
+        "Deployment",
+        "Service",
+        "PodDisruptionBudget",
+        "NetworkPolicy",
+    }
+    for document in served:
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+@each_served
+def test_the_http_server_has_its_limits_no_right_and_the_settings_of_the_workers(
+    served: list[Document], documents: list[Document]
+) -> None:
+    resources, of_container = container(served)["resources"], container(served)["securityContext"]
+
+    assert resources["limits"] == {"cpu": "500m", "memory": "160Mi"}
+    assert pod(served)["securityContext"] == pod(documents)["securityContext"]
+    assert of_container == container(documents)["securityContext"]
+    assert pod(served)["automountServiceAccountToken"] is False
+    assert container(served)["envFrom"] == container(documents)["envFrom"]
+    assert pod(served)["terminationGracePeriodSeconds"] > Settings.model_fields["shutdown_wait"].default + 10
+    given = {entry["name"].removeprefix("MEDIA_").lower() for entry in container(served)["env"]}
+    assert given <= Settings.model_fields.keys()
+
+
+@each_served
+def test_the_service_leads_to_the_http_server_and_to_no_worker(
+    served: list[Document], documents: list[Document]
+) -> None:
+    label = {"app.kubernetes.io/name": "media-serve"}
+    [port] = container(served)["ports"]
+    [given] = [each["value"] for each in container(served)["env"] if each["name"] == "MEDIA_HTTP_BIND"]
+
+    assert one(served, "Service")["spec"]["selector"] == label
+    assert one(served, "Service")["spec"]["ports"][0]["targetPort"] == port["name"]
+    assert given == f"0.0.0.0:{port['containerPort']}"
+    assert one(served, "Deployment")["spec"]["template"]["metadata"]["labels"] == label
+    assert one(documents, "Deployment")["spec"]["template"]["metadata"]["labels"] != label
+
+
+@each_served
+def test_an_outage_takes_no_http_server_away_from_those_who_ask(served: list[Document]) -> None:
+    """It answers what it can, and says of the rest that it is away for now."""
+    probes = {name: probe for name, probe in container(served).items() if name.endswith("Probe")}
+
+    assert {probe["httpGet"]["path"] for probe in probes.values()} == {"/healthz"}
+    assert len(probes) == 3
+
+
+@pytest.mark.parametrize("name", SERVED_NAMES)
+def test_the_http_server_of_a_catalog_in_a_file_runs_on_the_node_of_the_worker_with_its_claim(
+    served: list[Document], documents: list[Document], name: str
+) -> None:
+    [data] = [volume for volume in pod(served)["volumes"] if volume["name"] == "data"]
+
+    if name == "with-http":
+        assert "emptyDir" in data
+        return
+    claim = one(documents, "PersistentVolumeClaim")["metadata"]["name"]
+    assert data["persistentVolumeClaim"]["claimName"] == claim
+    [near] = pod(served)["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    selected = near["labelSelector"]["matchLabels"]
+    assert selected == one(documents, "Deployment")["spec"]["selector"]["matchLabels"]
+    assert one(served, "Deployment")["spec"]["replicas"] == 1
 
 
 def test_a_misspelt_field_is_noticed(folders: dict[str, Path]) -> None:

@@ -25,7 +25,9 @@ from worker.settings import Settings
 pytestmark = WITH_SERVICES
 
 UNIT = DEPLOY / "systemd/media-worker.service"
+SERVE = DEPLOY / "systemd/media-serve.service"
 ENV = DEPLOY / "systemd/media-worker.env"
+OF_SERVE = "/etc/systemd/system/media-serve.service"
 UNDER_IT = "cd /var/lib/media-worker; runuser --user media -- /usr/bin/python3 /opt/unit_filter.py"
 _GOODBYE_S = 7  # after the images in flight
 
@@ -75,8 +77,9 @@ def confined_doctor(unit: Path, home: Path) -> dict[str, str]:
     return {one["what"]: one["level"] for one in document(ended)}
 
 
-def test_hardly_anything_is_left_that_the_unit_could_take_away() -> None:
-    command = ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", str(UNIT)]
+@pytest.mark.parametrize("unit", [UNIT, SERVE])
+def test_hardly_anything_is_left_that_a_unit_could_take_away(unit: Path) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", str(unit)]
     ended = subprocess.run(command, capture_output=True, text=True)
 
     assert ended.returncode == 0, ended.stdout
@@ -105,6 +108,17 @@ def test_the_unit_leaves_a_worker_its_time_to_stop_and_its_memory() -> None:
     assert unit["MemoryMax"] == f"{defaults.memory_mb}M"
 
 
+def test_the_unit_of_the_server_differs_from_the_workers_in_what_it_takes() -> None:
+    worker, serve = settings_of(str(UNIT)), settings_of(str(SERVE))
+    shared = dict(serve)
+
+    assert shared["MemoryMax"] == "160M"
+    assert int(shared["TimeoutStopSec"]) > Settings.model_fields["shutdown_wait"].default + 5
+    assert int(shared["LimitNOFILE"]) > Settings.model_fields["http_connections"].default + 300
+    for name in ("User", "Group", "ReadWritePaths", "RestartPreventExitStatus", "WorkingDirectory"):
+        assert shared[name] == dict(worker)[name]
+
+
 def test_the_settings_are_known_and_lie_where_the_unit_may_write() -> None:
     unit, given = dict(settings_of(str(UNIT))), dotenv_values(ENV)
     settings = Settings.model_validate(
@@ -129,10 +143,14 @@ def test_backups_need_the_three_lines_that_name_their_folder() -> None:
     ]
 
 
-def test_systemd_knows_every_line_of_the_unit(host: SpareHost) -> None:
-    verified = host.run("systemd-analyze verify --man=no /etc/systemd/system/media-worker.service")
+def test_systemd_knows_every_line_of_the_units(host: SpareHost) -> None:
+    units = "/etc/systemd/system/media-worker.service"
+    verified = host.run(f"systemd-analyze verify --man=no {units}")
+    install = f"systemctl() {{ :; }}\n{SNIPPETS['systemd-serve']}"
+    of_serve = host.run(f"{install}\nsystemd-analyze verify --man=no {units} {OF_SERVE}")
 
     assert (verified.returncode, verified.stderr) == (0, "")
+    assert (of_serve.returncode, of_serve.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("codes", "restarts"), [("0", False), ("1 0", False), ("1 1", True)])

@@ -148,7 +148,7 @@ def test_the_commands_of_the_page_give_each_user_a_password_of_its_own(tmp_path:
     assert conf.read_text().splitlines()[-1] == "include /etc/redis/media.conf"
     assert users.stat().st_mode & 0o777 == 0o640
     passwords = passwords_in(users)
-    assert len(set(passwords.values()) - set(passwords_in(USERS).values())) == 4
+    assert len(set(passwords.values()) - set(passwords_in(USERS).values())) == 5
     with (
         deployed_redis(users, host.changed("/etc/redis/media.conf")) as urls,
         redis.Redis.from_url(urls["app"]) as app,
