@@ -29,6 +29,7 @@ from storage.catalog.outbox import Outbox
 from storage.catalog.replay import LaterState, Replay, Trashed, owners_since, waiting_since
 from storage.catalog.requeuer import NewJobs
 from storage.catalog.restored import read_replaced
+from storage.catalog.sources import Expected, Sources
 from storage.errors import CatalogUnavailable, CopyRefused, KeyRefused, RootMismatch, StorageError
 from worker.adoption import REBUILD, Adoption, Listing
 from worker.documents import payload
@@ -414,12 +415,21 @@ class Restore:
     ) -> None:
         folder = keys.restore_folder(uuid4())
         settled = await self._queue.stream.now_ms() / 1000 - self._settings.settle
-        found = mend(catalog.sources, blobs, files, announced, folder, settled, dry_run=self._dry_run)
+        later = {**dict.fromkeys(announced), **await self._expected_later(announced)}
+        found = mend(catalog.sources, blobs, files, later, folder, settled, dry_run=self._dry_run)
         async with aclosing(found) as steps:
             async for step in steps:
                 self.done.mended |= step.mended
                 self.done.mismatched |= step.mismatched
                 seen("originals", step.looked)
+
+    async def _expected_later(self, announced: frozenset[str]) -> Mapping[str, Expected]:
+        """What the catalog that is replaced expects of these originals, as far as it can be read."""
+        async with self._catalog.present() as present:
+            with suppress(StorageError):
+                if present is not None:
+                    return await Sources(present).expected(announced)
+        return {}
 
     async def _adopt(self, catalog: Catalog, blobs: Storage, seen: Callable[[str, int], object]) -> None:
         """Take in what lies there without a row, before a sweep may look at its variants."""

@@ -29,7 +29,7 @@ async def mend(
     sources: Sources,
     blobs: Storage,
     versions: Versions | None,
-    announced: frozenset[str],
+    announced: Mapping[str, Expected | None],
     folder: str,
     settled_before: float,
     *,
@@ -39,8 +39,8 @@ async def mend(
 
     Torn is one that is empty, or the beginning of that version, and has not changed since `settled_before`
     (s since 1970): an app may still write the others. It is kept in that folder of the trash. An original of
-    another size that is not torn may be an app's newer one, and stays. Of those that were `announced`, whose
-    size nobody knows, the newest version comes back. With `dry_run` all stay.
+    another size that is not torn may be an app's newer one, and stays. Of those that were `announced` later
+    and are expected of no size, the newest version comes back. With `dry_run` all stay.
 
     Raises: StorageFull, RootMismatch, BlobsUnavailable, CatalogUnavailable.
     """
@@ -51,7 +51,7 @@ async def mend(
     for start in range(0, len(queued), _PAGE) if versions is not None else ():
         keys = queued[start : start + _PAGE]
         known = await sources.expected(keys)
-        unread = [_Wanted(key) for key in keys if key not in known]
+        unread = [_Wanted(key, announced[key]) for key in keys if key not in known]
         yield await _mend(unread, place, versions, dry_run=dry_run)
 
 
@@ -69,7 +69,7 @@ class _Wanted:
     """An original, and what is expected of it, if anybody knows."""
 
     key: str
-    expected: Expected | None = None
+    expected: Expected | None
 
     def fits(self, size: int) -> bool:
         return self.expected is None or self.expected.fits(size)

@@ -301,6 +301,21 @@ def test_torn_originals_give_way_to_the_versions_that_fit_and_are_kept(torn: Wor
     assert done["drift"]["findings"]["original_mismatch"]["count"] == 1
 
 
+def test_an_original_that_was_made_since_the_copy_is_not_taken_for_a_torn_one(place: Workplace) -> None:
+    """An app has put something behind the picture, and has taken it away again."""
+    whole = pictures.small(1)
+    place.put(EARLY[1], whole + b"a film behind the picture")
+    assert media(place.env(), "backup", "--files").returncode == 0
+    place.put(EARLY[1], whole)
+    place.send({"source": EARLY[1], "metadata": {"film": False}})
+    burst(place)
+
+    ended = restore(place, "--json")
+
+    assert (ended.returncode, document(ended)["announced"], document(ended)["mended"]) == (0, 1, {})
+    assert (place.root / EARLY[1]).read_bytes() == whole
+
+
 def test_people_are_told_where_torn_originals_are_kept_and_which_are_lost(torn: Workplace) -> None:
     (torn.root / LATE[0]).unlink()
 

@@ -11,6 +11,7 @@ from storage.backups.versions import Versions, open_versions
 from storage.blobs import BlobInfo
 from storage.blobs.local import LocalBlobs
 from storage.catalog.opening import Catalog
+from storage.catalog.sources import Expected
 from storage.errors import BlobPinned
 
 KEY = "uploads/cat.jpg"
@@ -67,9 +68,10 @@ async def mended(
     versions: Versions,
     settled_before: float = ALL_SETTLED,
     *,
+    expected: Expected | None = None,
     dry_run: bool = False,
 ) -> MendStep:
-    found = mend(catalog.sources, blobs, versions, frozenset({KEY}), FOLDER, settled_before, dry_run=dry_run)
+    found = mend(catalog.sources, blobs, versions, {KEY: expected}, FOLDER, settled_before, dry_run=dry_run)
     [step] = [step async for step in found]
     return step
 
@@ -82,6 +84,16 @@ async def test_a_torn_original_gives_way_to_the_whole_one_and_is_kept(
     assert (step.mended, step.mismatched) == ({KEY: ASIDE}, {})
     assert (original.read_bytes(), (root / ASIDE).read_bytes()) == (GOOD, TORN)
     assert [path for path in (root / "trash").rglob("*") if path.is_file()] == [root / ASIDE]
+
+
+async def test_an_original_of_the_size_that_is_expected_of_it_is_not_torn(
+    catalog: Catalog, blobs: BusyBlobs, versions: Versions, original: Path
+) -> None:
+    expected = Expected(KEY, len(TORN), len(TORN), 0)
+
+    step = await mended(catalog, blobs, versions, expected=expected)
+
+    assert (step.mended, step.mismatched, original.read_bytes()) == ({}, {}, TORN)
 
 
 async def test_an_original_that_an_app_has_ended_writing_meanwhile_stays(
