@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,6 +10,7 @@ import httpx
 import orjson
 import pytest
 
+from scripts.redis_server import RedisServer
 from storage.catalog.opening import Catalog
 from tests.support.catalogs import (
     CAT,
@@ -22,7 +24,7 @@ from tests.support.catalogs import (
     upload_event,
     work,
 )
-from tests.support.face import OpenFace
+from tests.support.face import OpenFace, opened_face, settings_in
 
 pytestmark = ON_BOTH
 
@@ -248,6 +250,46 @@ async def test_a_look_that_waits_answers_as_soon_as_the_variants_are_there(
     assert answer.json()["state"] == "ready"
 
 
+@pytest.fixture
+async def announced(opened: OpenFace) -> dict[str, Any]:
+    """The event of an upload over HTTP that no worker has taken yet."""
+    event = {"source": SOURCE, "recipe": "default", "metadata": {"post": 42}, "owner": "mine"}
+    await opened.face.queue.announced.add(CAT, event)
+    return event
+
+
+async def test_an_upload_is_queued_before_a_worker_has_taken_its_event(
+    client: httpx.AsyncClient, announced: dict[str, Any]
+) -> None:
+    shown = (await client.get(f"{UPLOADS}/{CAT}")).json()
+    waited = (await client.get(f"{UPLOADS}/{CAT}?wait=0.01")).json()
+
+    assert (shown["state"], shown["source"], shown["metadata"]) == ("queued", SOURCE, {"post": 42})
+    assert waited == shown
+
+
+async def test_whose_event_was_taken_just_now_is_found_in_the_catalog(
+    catalog: Catalog, client: httpx.AsyncClient, opened: OpenFace, announced: dict[str, Any]
+) -> None:
+    await opened.face.queue.redis.xtrim(opened.face.queue.stream.name, maxlen=0)
+    assert (await client.get(f"{UPLOADS}/{CAT}")).status_code == 404
+
+    await take(catalog, upload_event(1))
+    assert (await client.get(f"{UPLOADS}/{CAT}")).status_code == 200
+
+
+@pytest.mark.parametrize(("owner", "status"), [("mine", 200), ("other", 404)])
+async def test_an_event_that_waits_is_shown_to_its_owner_alone(
+    client: httpx.AsyncClient, opened: OpenFace, announced: dict[str, Any], owner: str, status: int
+) -> None:
+    headers = await opened.key(scopes="read,operate", owner=owner)
+
+    assert (await client.get(f"{UPLOADS}/{CAT}", headers=headers)).status_code == status
+    deleted = await client.delete(f"{UPLOADS}/{CAT}", headers=headers)
+    assert deleted.status_code == {200: 202, 404: 404}[status]
+    assert len(await events(opened)) == {200: 2, 404: 1}[status]
+
+
 @pytest.mark.sqlite
 @pytest.mark.parametrize("wait", ["31", "-1", "nan", "soon"])
 async def test_nobody_waits_longer_than_half_a_minute(client: httpx.AsyncClient, wait: str) -> None:
@@ -279,6 +321,18 @@ async def events(opened: OpenFace) -> list[dict[str, Any]]:
     queue = opened.face.queue
     found = await queue.redis.xrange(queue.stream.name)
     return [orjson.loads(fields[b"event"]) for _, fields in found]
+
+
+async def test_how_far_a_replica_may_lag_behind_is_told(
+    installation: Path, server: RedisServer, catalog_url: str, database_kind: str
+) -> None:
+    replica = {"catalog_read_url": catalog_url} if database_kind == "postgres" else {}
+    settings = settings_in(installation, server.url, catalog_url=catalog_url, **replica)
+    async with opened_face(settings) as opened:
+        paths = UPLOADS, "/v1/failures", "/v1/dead-letters"
+        told = [(await opened.client.get(path)).headers.get("media-lag") for path in paths]
+
+    assert told == ["0.000" if replica else None] * 3
 
 
 BOUND = [{"owner": "mine"}, {"prefix": "uploads/mine/"}]

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from storage.catalog.reading import Cursor, UploadFilter
 from storage.catalog.records import State, Upload
+from storage.keys import owner_of_source
 from worker.http.access import Caller
 from worker.http.cursors import LONGEST, cursor_of, page_response, place_in
 from worker.http.documents import json_response, upload_view
@@ -309,14 +310,47 @@ async def _look_up(
     Raises: Problem (not_found), CatalogUnavailable.
     """
     upload = await face.reader.upload(upload_id)
+    if upload is None:
+        upload = await _announced(face, upload_id)
     if upload is None and newest and face.reader.lag_s is not None:
         upload = await face.stores.catalog.reports.find(upload_id)
     _check_there(upload, caller, waits=wait_s > 0)
     if wait_s > 0:
-        upload = await settled(face, upload_id, wait_s)
+        upload = await settled(face, upload_id, wait_s) or upload
     _check_there(upload, caller)
     assert upload is not None
     return upload
+
+
+async def _announced(face: Face, upload_id: UUID) -> Upload | None:
+    """The upload as it will be once a worker has taken its event, or as it is where one just has.
+
+    Raises: QueueUnavailable, CatalogUnavailable: nobody can say then that it is not there.
+    """
+    event = await face.queue.announced.find(upload_id)
+    if event is None:
+        return None
+    if event.body is None:
+        return await face.stores.catalog.reports.find(upload_id)  # a replica may not have it yet
+    said = orjson.loads(event.body)
+    source, owner = said["source"], said.get("owner")
+    return Upload(
+        id=upload_id,
+        source=source,
+        state=State.QUEUED,
+        recipe=said.get("recipe", "default"),
+        metadata=said.get("metadata", {}),
+        attempts=0,
+        claims=0,
+        queued_ms=event.time_ms,
+        changed_ms=event.time_ms,
+        not_before_ms=event.time_ms,
+        error_code=None,
+        error_message=None,
+        original=None,
+        variants=(),
+        owner=owner_of_source(source) if owner is None else owner,
+    )
 
 
 def _check_there(upload: Upload | None, caller: Caller, *, waits: bool = False) -> None:

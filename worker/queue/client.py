@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from arq.connections import ArqRedis
 
+from worker.queue.announced import AnnouncedEvents
 from worker.queue.connection import check_answers, connect
 from worker.queue.errors import Refusal
 from worker.queue.heartbeats import Heartbeats
@@ -87,6 +88,7 @@ class Queue:
         self.redis = redis
         self.consumer = consumer
         self.stream = EventStream(redis, stream, consumer)
+        self.announced = AnnouncedEvents(redis, self.stream)
         self.ownership = Ownership(redis, stream)
         self.heartbeats = Heartbeats(redis, stream)
         self.jobs = Jobs(
