@@ -133,22 +133,26 @@ async def test_a_client_that_takes_nothing_is_cut_and_others_get_theirs(
 ) -> None:
     before = await outcomes.ready("uploads/a.jpg")
     with taking_nothing(face, secret, before.seq, path) as opened:
-        await outcomes.flood(400, 20_000)  # which takes more than the kernel holds
+        await outcomes.flood(40, 20_000)  # which takes more than the kernel holds
         async with client_of(face, secret) as client, event_source(client) as stream:
             message = await outcomes.ready("uploads/b.jpg")
             assert (await stream.next()).id == message.seq
 
             cut = await asyncio.to_thread(face.await_log, "stream_cut")
             assert cut["key"] == "all"
-            assert cut["unsent"] <= 160 * 1024
+            assert cut["unsent"] <= 64 * 1024
         assert ends_of(opened)
 
 
-async def test_an_upload_of_a_real_worker_is_told_with_its_commit(
-    place: Workplace, face: FaceProcess, secret: str
+@pytest.mark.parametrize("database_kind", ["sqlite", "postgres"])
+async def test_an_upload_of_a_real_worker_is_told_as_soon_as_it_is_ready(
+    workplace: Workplace, catalog_url: str
 ) -> None:
+    place = workplace
+    place.settings["MEDIA_CATALOG_URL"] = catalog_url
     place.start()
-    async with client_of(face, secret) as client, event_source(client) as stream:
+    face = start_face(place)
+    async with client_of(face) as client, event_source(client) as stream:
         place.send({"source": place.put("uploads/a.jpg", pictures.small())})
         event = await stream.next()
 
@@ -170,4 +174,4 @@ async def test_clients_that_take_nothing_cost_little_memory(
             await asyncio.to_thread(face.await_log, "stream_cut")  # the first of them: all have their fill
             more = proportional_kib([face.pid]) - kib
 
-    assert more < SLOW * 160
+    assert more < SLOW * 100

@@ -30,7 +30,7 @@ class CountedReads:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self.reads = 0
-        self.is_away = False
+        self.is_away = self.is_broken = False
         self.is_behind_for = 0
 
     async def has_read(self, times: int) -> bool:
@@ -43,6 +43,9 @@ class CountedReads:
         self.reads += 1
         if self.is_away:
             raise CatalogUnavailable("the catalog did not answer")
+        if self.is_broken:
+            self.is_broken = False
+            raise ZeroDivisionError
         if self.is_behind_for:
             self.is_behind_for -= 1
             return []
@@ -162,6 +165,18 @@ async def test_an_outage_of_the_catalog_is_logged_once_read_each_second_and_miss
                 "catalog_unavailable",
                 "catalog_available",
             ]
+
+
+async def test_a_bug_is_logged_and_silences_nobody_for_ever(
+    outcomes: Outcomes, reads: CountedReads, queue: Queue
+) -> None:
+    async with followed(reads, queue) as tail:
+        with tail.subscribed() as news, capture_logs() as logs:
+            reads.is_broken = True
+            message = await outcomes.ready("uploads/a.jpg")
+
+            assert await seqs(tail, news, 1) == [message.seq]
+            assert [line["event"] for line in logs] == ["tail_crashed"]
 
 
 async def test_without_redis_messages_come_and_with_it_they_come_at_once_again(

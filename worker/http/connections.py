@@ -1,7 +1,9 @@
 """The connections of the server, which tell how much their client has not taken, and can be cut."""
 
 import asyncio
+import socket
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -34,6 +36,22 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         if self.handshake_complete and not self.close_sent:
             return  # the application says goodbye
         super().shutdown()
+
+
+def bound(transport: asyncio.Transport, kernel_bytes: int, lost_s: float) -> None:
+    """Have little wait for a client that is slow, and the system end a connection whose client is lost.
+
+    What was written waits in the system, and the rest in the transport, which takes no more until that is
+    gone. A phone that has lost its network says no goodbye, and would be sent pings for a quarter of an hour.
+    """
+    transport.set_write_buffer_limits(0)
+    known = transport.get_extra_info("socket")
+    if known is None:
+        return
+    known.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel_bytes)
+    if known.family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(AttributeError, OSError):  # Linux knows it
+            known.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(lost_s * 1000))
 
 
 def transport_of(scope: MutableMapping[str, Any]) -> asyncio.Transport | None:

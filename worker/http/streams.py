@@ -11,7 +11,7 @@ import structlog
 
 from storage.errors import StorageError
 from worker.http.access import Caller
-from worker.http.connections import transport_of
+from worker.http.connections import bound, transport_of
 from worker.http.face import Face
 from worker.http.problems import Problem
 from worker.http.tail import POLL_S, SentMessage
@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 PING_S = 15.0
 SLOW_S = 5.0  # for which a client may take nothing of what it was sent
+KERNEL_BYTES = 64 * 1024  # that the system keeps for a client, which it counts twice
+LOST_S = 30.0  # for which a client may acknowledge nothing
 _GOODBYE_S = 0.5
 
 
@@ -158,6 +160,8 @@ class PacedWriter:
     def __init__(self, face: Face, scope: MutableMapping[str, Any], caller: Caller) -> None:
         self._stopping = face.stopping
         self._transport = transport_of(scope)
+        if self._transport is not None:
+            bound(self._transport, KERNEL_BYTES, LOST_S)
         self._caller = caller
 
     async def write(self, writing: Awaitable[None]) -> None:
@@ -184,8 +188,6 @@ class PacedWriter:
 
     async def finish(self, goodbye: Awaitable[None]) -> None:
         """Await the last words, once all others were taken; who does not take them quickly is cut."""
-        if self._transport is not None:
-            self._transport.set_write_buffer_limits(0)  # so that each write waits for all before it
         try:
             async with asyncio.timeout(_GOODBYE_S):
                 await goodbye

@@ -127,9 +127,14 @@ class Tail:
 
     async def follow(self) -> None:
         """Follow the outbox until cancelled, through every outage of the catalog and of Redis."""
-        async with asyncio.TaskGroup() as both:
-            both.create_task(self._await_arrivals(), name="await-arrivals")
-            both.create_task(self._read_on(), name="read-outbox")
+        while True:
+            try:
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(self._await_arrivals(), name="await-arrivals")
+                    both.create_task(self._read_on(), name="read-outbox")
+            except Exception:
+                log.exception("tail_crashed")  # a bug, which need not silence every stream for ever
+                await asyncio.sleep(POLL_S)
 
     async def _read_on(self) -> None:
         outage = OutageLog()

@@ -13,7 +13,7 @@ from worker.http.problems import Problem
 from worker.http.tail import SentMessage
 
 MOST_SEQ = 2**53 - 1  # as JavaScript can count
-CHUNK = 64 * 1024  # bytes that are sent at once; as many may wait in the connection before
+CHUNK = 32 * 1024  # bytes that are sent at once; as many may wait in the connection before
 
 
 class EventsQuery(BaseModel):
