@@ -15,7 +15,7 @@ from worker.http import streams
 from worker.http.access import ANYBODY
 from worker.http.streams import End, Stream
 from worker.http.tail import SentMessage
-from worker.http.wanted import Gap, MessageFilter
+from worker.http.wanted import Gap, MessageFilter, Start
 
 
 class RecordingOutlet:
@@ -47,13 +47,13 @@ async def outcomes(opened: OpenFace, installation: Path, server: RedisServer) ->
 class RunningStream:
     """A stream of this process, whose client may leave and whose caller may lose the right."""
 
-    def __init__(self, opened: OpenFace, since: int | None = None) -> None:
+    def __init__(self, opened: OpenFace, since: int = 0) -> None:
         self.outlet = RecordingOutlet()
         self.gone = asyncio.Event()
         self._opened = opened
         self.key: dict[str, str] = {}
         stream = Stream(opened.face, MessageFilter(ANYBODY), self.outlet, self._recheck)
-        self.task = asyncio.create_task(stream.run(since, self.gone.wait()))
+        self.task = asyncio.create_task(stream.run(Start(since, comes_back=since > 0), self.gone.wait()))
 
     async def _recheck(self) -> None:
         if self.key:

@@ -14,7 +14,7 @@ from worker.http.face import Face
 from worker.http.problems import Problem
 from worker.http.streams import End, PacedWriter, Stream, Streams
 from worker.http.tail import SentMessage
-from worker.http.wanted import MOST_SEQ, EventsQuery, Gap, MessageFilter, Place, begin, filter_of
+from worker.http.wanted import MOST_SEQ, EventsQuery, Gap, MessageFilter, Place, Start, filter_of, gap_before
 
 RETRY_MS = 2000  # after which a browser connects again
 _PAGES = 10  # of the outbox, that are looked through for one page of a caller who may have few of them
@@ -70,18 +70,19 @@ def routes(face: Face) -> APIRouter:
         the next one, and `next` is that too as long as there is more.
         """
         wanted = filter_of(query, caller)
-        since = _last_event_id(request.headers.get("last-event-id"), query.since)
+        start = await Start.of(face, _last_event_id(request.headers.get("last-event-id"), query.since))
         if _prefers_json(request.headers.get("accept", "*/*")):
-            return json_response(await _page(face, wanted, since, query.limit))
-        return _EventStream(face, streams, wanted, since, request)
+            return json_response(await _page(face, wanted, start, query.limit))
+        return _EventStream(face, streams, wanted, start, request)
 
     websocket.add_to(router, face, streams)
     return router
 
 
-async def _page(face: Face, wanted: MessageFilter, since: int | None, limit: int) -> Mapping[str, object]:
-    seq, gap = await begin(face, await face.reader.newest_seq() if since is None else since)
-    place, items = Place(face, wanted, seq, from_ring=False), list[SentMessage]()
+async def _page(face: Face, wanted: MessageFilter, start: Start, limit: int) -> Mapping[str, object]:
+    gap = await gap_before(face, start)
+    place = Place(face, wanted, start.seq if gap is None else gap.end, from_ring=False)
+    items = list[SentMessage]()
     more: Sequence[SentMessage] | None = ()
     for _ in range(_PAGES):
         if (more := await place.next(limit - len(items))) is None:
@@ -103,14 +104,14 @@ class _EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, face: Face, streams: Streams, wanted: MessageFilter, since: int | None, request: Request
+        self, face: Face, streams: Streams, wanted: MessageFilter, start: Start, request: Request
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._face = face
         self._streams = streams
         self._wanted = wanted
-        self._since = since
+        self._start = start
         self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,7 +122,7 @@ class _EventStream(Response):
             await client.write(b"retry: %d\n\n" % RETRY_MS)
             gone = _disconnected(receive)
             stream = Stream(self._face, self._wanted, client, lambda: self._face.access.caller(self._request))
-            end = await stream.run(self._since, gone)
+            end = await stream.run(self._start, gone)
             if end in (End.STOPPING, End.NO_RIGHT):
                 await writer.finish(send({"type": "http.response.body", "body": b"", "more_body": False}))
 
@@ -130,11 +131,11 @@ class _EventSource:
     """A client that reads Server-Sent Events."""
 
     def __init__(self, writer: PacedWriter, send: Send) -> None:
-        self._pace = writer
+        self._writer = writer
         self._send = send
 
     async def write(self, body: bytes) -> None:
-        await self._pace.write(_sent(self._send, body))
+        await self._writer.write(_sent(self._send, body))
 
     async def send(self, messages: Sequence[SentMessage]) -> None:
         await self.write(b"".join(map(_event, messages)))

@@ -15,7 +15,7 @@ from worker.http.connections import bound, transport_of
 from worker.http.face import Face
 from worker.http.problems import Problem
 from worker.http.tail import POLL_S, SentMessage
-from worker.http.wanted import Gap, MessageFilter, Place, begin
+from worker.http.wanted import Gap, MessageFilter, Place, Start, gap_before
 
 log = structlog.get_logger(__name__)
 
@@ -87,8 +87,8 @@ class Stream:
         self._recheck = recheck
         self._is_gone = False
 
-    async def run(self, since: int | None, gone: Awaitable[object]) -> End:
-        """Send what comes after `since`, and what comes later, until `gone` is done or the stream ends."""
+    async def run(self, start: Start, gone: Awaitable[object]) -> End:
+        """Send what comes after that start, and what comes later, until `gone` is done or the stream ends."""
         with self._face.tail.subscribed(self._wanted.upload_id) as subscription:
 
             async def watch() -> None:
@@ -98,7 +98,7 @@ class Stream:
 
             watching = asyncio.create_task(watch())
             try:
-                return await self._run(since, subscription.news)
+                return await self._run(start, subscription.news)
             except SlowClientError:
                 return End.SLOW
             finally:
@@ -106,7 +106,7 @@ class Stream:
                 with suppress(asyncio.CancelledError, Exception):
                     await watching
 
-    async def _run(self, since: int | None, news: Callable[[float], Awaitable[bool]]) -> End:
+    async def _run(self, start: Start, news: Callable[[float], Awaitable[bool]]) -> End:
         place: Place | None = None
         ping_at = time.monotonic() + PING_S
         while (end := self._end()) is None:
@@ -118,7 +118,7 @@ class Stream:
                 ping_at = time.monotonic() + PING_S
                 continue
             try:
-                place = place or await self._begin(since)
+                place = place or await self._begin(start)
                 messages = await place.next()
             except (StorageError, Problem):  # the tail has logged it
                 await news(min(within_s, POLL_S))
@@ -129,11 +129,11 @@ class Stream:
                 await news(within_s)
         return end
 
-    async def _begin(self, since: int | None) -> Place:
-        seq, gap = await begin(self._face, since)
+    async def _begin(self, start: Start) -> Place:
+        gap = await gap_before(self._face, start)
         if gap is not None:
             await self._outlet.send_gap(gap)
-        return Place(self._face, self._wanted, seq)
+        return Place(self._face, self._wanted, start.seq if gap is None else gap.end)
 
     def _end(self) -> End | None:
         if self._is_gone:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from storage.errors import StorageError
 from worker.http.access import Caller
 from worker.http.face import Face
 from worker.http.keys import folder_of_uploads
@@ -102,23 +103,37 @@ class Place:
         return chosen
 
 
-async def begin(face: Face, since: int | None) -> tuple[int, Gap | None]:
-    """The `seq` after which a client goes on that has had all up to `since`; None: from now on.
+@dataclass(frozen=True)
+class Start:
+    """Where a client begins: after that `seq`, up to which it has had all if it `comes_back`."""
 
-    With the gap that is before it, if there is one. Raises: StorageError, Problem.
-    """
-    last = face.tail.last
-    if since is None:
-        return (await face.reader.newest_seq() if last is None else last), None
-    if since == 0 or (last is not None and since <= last and face.tail.after(since) is not None):
-        return since, None
+    seq: int
+    comes_back: bool
+
+    @classmethod
+    async def of(cls, face: Face, since: int | None) -> "Start":
+        """After `since`; None: after what is committed by now. Raises: StorageError, Problem."""
+        if since is not None:
+            return cls(since, comes_back=since > 0)
+        last = face.tail.last
+        try:
+            return cls(max(await face.reader.newest_seq(), last or 0), comes_back=False)
+        except StorageError:
+            if last is None:
+                raise
+            return cls(last, comes_back=False)
+
+
+async def gap_before(face: Face, start: Start) -> Gap | None:
+    """The messages after that start which are forgotten. Raises: StorageError, Problem."""
+    last, since = face.tail.last, start.seq
+    is_in_ring = last is not None and since <= last and face.tail.after(since) is not None
+    if is_in_ring or not start.comes_back:
+        return None
     oldest = await face.reader.oldest_seq()
     if oldest is not None and since < oldest:
-        gap = Gap(since + 1, oldest - 1)
-        return (oldest - 1, gap) if gap.end >= gap.start else (since, None)
+        return Gap(since + 1, oldest - 1) if since + 1 < oldest else None
     given = await face.stores.catalog.outbox.given_seq()
-    if oldest is None and since < given:
-        return given, Gap(since + 1, given)
     if since > given:  # of another catalog: what has happened in this one is not known
-        return given, Gap(1, given)
-    return since, None
+        return Gap(1, given)
+    return Gap(since + 1, given) if oldest is None and since < given else None

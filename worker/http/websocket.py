@@ -18,7 +18,7 @@ from worker.http.keys import SECRET_PREFIX
 from worker.http.problems import Problem, problem_of, reasons
 from worker.http.streams import End, PacedWriter, Stream, Streams
 from worker.http.tail import SentMessage
-from worker.http.wanted import EventsQuery, Gap, MessageFilter, filter_of
+from worker.http.wanted import EventsQuery, Gap, MessageFilter, Start, filter_of
 
 PROTOCOL = "media-events"
 TOKEN_PROTOCOL = "media-token."  # noqa: S105 (what a token follows)
@@ -34,15 +34,20 @@ def add_to(router: APIRouter, face: Face, streams: Streams) -> None:
 
     @router.websocket("/v1/events/ws")
     async def frames(websocket: WebSocket) -> None:
+        opened: tuple[MessageFilter, Start] | Problem
+        try:
+            opened = await _opened(face, websocket)
+        except (Problem, StorageError) as error:
+            opened = problem_of(error)  # browsers show the code of a close, and no answer to the request
         offered = websocket.scope["subprotocols"]
         await websocket.accept(PROTOCOL if PROTOCOL in offered else None)
         client = _Client(websocket)
         try:
-            await _answer(face, streams, websocket, client)
+            if isinstance(opened, Problem):
+                raise opened
+            await _stream(face, streams, websocket, client, *opened)
         except Problem as problem:
             await client.close(*_refusal(problem))
-        except StorageError as error:
-            await client.close(*_refusal(problem_of(error)))
         except WebSocketDisconnect:
             pass
 
@@ -69,14 +74,24 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def _answer(face: Face, streams: Streams, websocket: WebSocket, client: "_Client") -> None:
+async def _opened(face: Face, websocket: WebSocket) -> tuple[MessageFilter, Start]:
+    """What a client may have, and from where. Raises: Problem, StorageError."""
     _check_origin(face, websocket)
     caller = await _caller(face, websocket)
-    wanted, since = _wanted(websocket, caller)
+    try:
+        query = EventsQuery.model_validate(dict(websocket.query_params))
+    except ValidationError as error:
+        raise Problem("bad_request", reasons(error.errors(include_url=False, include_input=False))) from error
+    return filter_of(query, caller), await Start.of(face, query.since)
+
+
+async def _stream(
+    face: Face, streams: Streams, websocket: WebSocket, client: "_Client", wanted: MessageFilter, start: Start
+) -> None:
     with streams.entered():
-        client.writer = writer = PacedWriter(face, websocket.scope, caller)
+        client.writer = writer = PacedWriter(face, websocket.scope, wanted.caller)
         stream = Stream(face, wanted, client, lambda: _caller(face, websocket))
-        end = await stream.run(since, _gone(websocket))
+        end = await stream.run(start, _gone(websocket))
         if end in _CODES:
             await writer.finish(client.close(_CODES[end], end.value))
 
@@ -139,14 +154,6 @@ async def _caller(face: Face, websocket: WebSocket) -> Caller:
     if caller.token is None and "read" not in caller.scopes:
         raise Problem("forbidden", "The key lacks the scope read.")
     return caller
-
-
-def _wanted(websocket: WebSocket, caller: Caller) -> tuple[MessageFilter, int | None]:
-    try:
-        query = EventsQuery.model_validate(dict(websocket.query_params))
-    except ValidationError as error:
-        raise Problem("bad_request", reasons(error.errors(include_url=False, include_input=False))) from error
-    return filter_of(query, caller), query.since
 
 
 async def _gone(websocket: WebSocket) -> None:
