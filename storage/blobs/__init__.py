@@ -125,8 +125,11 @@ class Get(Protocol):
 
 
 class Put(Protocol):
-    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
-        """Store what `chunks` yield under `key`, whole or not at all; returns the number of bytes."""
+    async def put(self, key: str, chunks: AsyncIterator[bytes], size: int | None = None) -> int:
+        """Store what `chunks` yield under `key`, whole or not at all; returns the number of bytes.
+
+        Where their `size` is known, a bucket need not keep parts of them in memory.
+        """
 
 
 class Store(Protocol):

@@ -21,6 +21,7 @@ from obstore.exceptions import (
 
 from storage.blobs import BlobInfo
 from storage.blobs.raw import delete_if, list_raw
+from storage.blobs.raw_put import put_stream
 from storage.blobs.s3_client import SIGNED_FOR, open_store
 from storage.blobs.s3_errors import REFUSED, is_past_the_end, names_missing_bucket, refused, unavailable
 from storage.blobs.s3_place import S3Place
@@ -53,6 +54,7 @@ _GET, _PUT, _DELETE, _LIST = "s3:GetObject", "s3:PutObject", "s3:DeleteObject", 
 _PAUSES_S = (0.2, 1.0)  # before what the client does not try again by itself is
 _AT_ONCE = 32  # requests
 _CHUNK = 512 * 1024  # bytes that are read at once; for a moment there are two of them
+STREAMED = 512 * 1024  # bytes; what is larger, and known to be so, is written as it comes
 PART = 8 * 1024 * 1024  # bytes; what is larger is read and written in parts, where memory must be bounded
 
 
@@ -153,6 +155,14 @@ class Bucket:
     async def put_parts(self, key: str, content: AsyncIterator[bytes], attributes: Mapping[str, str]) -> None:
         """Write an object that is large part by part, so that each has the time of a request for itself."""
         await self._put(key, content, attributes, OVERWRITE, in_parts=True)
+
+    async def put_stream(
+        self, key: str, content: AsyncIterator[bytes], size: int, attributes: Mapping[str, str]
+    ) -> None:
+        """Write an object of that size as its bytes come, however slowly; none of them wait in memory."""
+        with answered(key, self.place, _PUT):
+            url = await obstore.sign_async(self._store, "PUT", key, SIGNED_FOR)
+            await put_stream(url, content, size, attributes)
 
     async def _put(
         self,

@@ -74,14 +74,14 @@ class LocalBlobs:
         async with self.open(key) as source:
             return await _call(_read, key, source.fd)
 
-    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+    async def put(self, key: str, chunks: AsyncIterator[bytes], size: int | None = None) -> int:
         async with self._stage(1) as [staged]:
-            size = 0
+            count = 0
             with mapped(key):
                 async for chunk in chunks:
-                    size += await _call(_append, key, staged, chunk)
+                    count += await _call(_append, key, staged, chunk)
             await self._publish([(staged, key)])
-        return size
+        return count
 
     async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
         await _call(self._writer.store, contents)

@@ -65,7 +65,7 @@ class MemoryBlobs:
     async def get(self, key: str) -> bytes:
         return self._blob(key).content
 
-    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+    async def put(self, key: str, chunks: AsyncIterator[bytes], size: int | None = None) -> int:
         segments(key)
         content = b"".join([chunk async for chunk in chunks])
         self._store(key, content)

@@ -11,6 +11,7 @@ from storage.blobs.bucket import (
     CREATE,
     OVERWRITE,
     PART,
+    STREAMED,
     AlreadyThere,
     Answer,
     Bucket,
@@ -163,10 +164,14 @@ class S3Blobs:
 
     # -- writing
 
-    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+    async def put(self, key: str, chunks: AsyncIterator[bytes], size: int | None = None) -> int:
         segments(key)
         # A variant comes whole: only with its hash is it known to be the same after a move.
         is_variant = key.startswith(f"{VARIANTS}/")
+        if size is not None and size >= STREAMED and not is_variant:
+            with self._writes.watched():
+                await self._bucket.put_stream(key, chunks, size, attributes_of(key, None))
+            return size
         content = await first_of(chunks, sys.maxsize if is_variant else PART)
         with self._writes.watched():
             if len(content) < PART:

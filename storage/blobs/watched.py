@@ -74,9 +74,9 @@ class WatchedBlobs:
         with self._timed("read"):
             return await self._blobs.get(key)
 
-    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+    async def put(self, key: str, chunks: AsyncIterator[bytes], size: int | None = None) -> int:
         with self._timed("store"):
-            return await self._blobs.put(key, chunks)
+            return await self._blobs.put(key, chunks, size)
 
     async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
         with self._timed("store"):

@@ -1,6 +1,7 @@
 """The contract of blobs: what every backend promises, whatever it is made of."""
 
 import os
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ from tests.support.s3 import new_place
 from tests.support.s3_console import make_folder
 from tests.support.watches import RecordedWatch
 
+MIB = 1024 * 1024
 HOSTILE = {
     "empty": "",
     "climbing": "uploads/../../etc/passwd",
@@ -277,6 +279,29 @@ class BlobsContract:
             await blobs.put("uploads/a", broken_off())
 
         assert await blobs.get("uploads/a") == b"old"
+
+    @pytest.mark.parametrize("size", [0, 1, MIB // 2, 3 * MIB])
+    async def test_a_blob_whose_size_is_known_before_is_put_whole(self, blobs: Storage, size: int) -> None:
+        content = random.Random(size).randbytes(size)
+        parts = [content[at : at + 100_000] for at in range(0, size, 100_000)]
+
+        assert await blobs.put("uploads/a ä+%.jpg", chunks(*parts), size) == size
+        assert await blobs.get("uploads/a ä+%.jpg") == content
+
+    async def test_a_put_that_breaks_off_after_its_last_byte_leaves_the_old_content(
+        self, blobs: Storage
+    ) -> None:
+        async def refused() -> AsyncIterator[bytes]:
+            for _ in range(8):
+                yield bytes(MIB // 4)
+            raise EOFError("that is not what was to come")
+
+        await blobs.put("uploads/a", chunks(b"old"))
+        with pytest.raises(EOFError):
+            await blobs.put("uploads/a", refused(), 2 * MIB)
+
+        assert await blobs.get("uploads/a") == b"old"
+        assert await _files_in_staging(blobs) == []
 
     async def test_it_belongs_to_the_catalog_it_was_bound_to(self, blobs: Storage) -> None:
         assert await blobs.catalog_id() is None

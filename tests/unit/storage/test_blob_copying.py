@@ -128,13 +128,13 @@ class Writes(MemoryBlobs):
 
     now = most = 0
 
-    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+    async def put(self, key: str, chunks: AsyncIterator[bytes], size: int | None = None) -> int:
         self.now += 1
         self.most = max(self.most, self.now)
-        size = await super().put(key, chunks)
+        count = await super().put(key, chunks, size)
         await asyncio.sleep(0)
         self.now -= 1
-        return size
+        return count
 
 
 @pytest.mark.parametrize(("size", "most"), [(10, 16), (10_000_000, 3), (30_000_000, 2)])

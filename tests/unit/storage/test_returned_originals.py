@@ -17,7 +17,7 @@ class FilledBlobs(LocalBlobs):
 
     meanwhile: Callable[[], object] = staticmethod(lambda: None)
 
-    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+    async def put(self, key: str, chunks: AsyncIterator[bytes], size: int | None = None) -> int:
         size = await super().put(key, chunks)
         self.meanwhile()
         return size
