@@ -21,6 +21,7 @@ from worker.queue.messages import Messages
 from worker.queue.ownership import Ownership
 from worker.queue.rights import try_rights
 from worker.queue.stream import EventStream
+from worker.queue.token_uses import TokenUses
 
 if TYPE_CHECKING:  # the settings check the URL, and so import this package
     from worker.settings import Settings
@@ -95,6 +96,7 @@ class Queue:
             redis, stream, consumer, self.ownership, JobQueues(redis, stream, instance, self.heartbeats)
         )
         self.messages = Messages(redis, events, events_maxlen)
+        self.token_uses = TokenUses(redis, stream)
         self.server = Server(redis, self.stream, events)
 
     def __repr__(self) -> str:
