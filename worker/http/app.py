@@ -17,6 +17,7 @@ from worker.http import (
     problems,
     reports,
     token_routes,
+    uploads,
 )
 from worker.http.face import Face
 from worker.http.layers import LayeredApplication
@@ -32,6 +33,7 @@ ROUTES: Sequence[Callable[[Face], APIRouter]] = (
     files.routes,
     originals.routes,
     token_routes.routes,
+    uploads.routes,
 )
 """Each returns the routes of one topic, on what they share."""
 

@@ -97,6 +97,10 @@ async def _open(settings: Settings) -> AsyncIterator[Opened]:
         open_stores(settings, create=False) as stores,
         open_catalog_reader(settings) as reader,
     ):
+        try:
+            await stores.blobs.prepare()
+        except StorageError as error:  # what is stored can be read all the same
+            log.warning("uploads_not_prepared", reason=str(error))
         yield Opened(stores, reader)
 
 

@@ -1,0 +1,226 @@
+"""Uploads over HTTP: each is one original and one event, whatever storage and catalog there are."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.redis_server import RedisServer
+from tests.support.face import OpenFace, install, opened_face, settings_in
+from tests.support.pictures import medium, small
+from tests.support.s3 import new_place
+from tests.support.uploading import announced, digest_of, form, stored
+from worker.events import default_id
+from worker.queue import Queue
+from worker.settings import Settings
+
+JPEG = {"Content-Type": "image/jpeg"}
+LIMIT = 200_000
+
+
+@pytest.fixture
+async def settings(
+    request: pytest.FixtureRequest,
+    database_kind: str,
+    catalog_url: str,
+    queue: Queue,
+    server: RedisServer,
+    migrated: Path,
+    tmp_path: Path,
+) -> Settings:
+    """An installation of either kind, and its settings."""
+    given: dict[str, Any] = {"catalog_url": catalog_url, "max_source_bytes": LIMIT}
+    if database_kind == "postgres":
+        ministack = request.getfixturevalue("ministack")
+        request.getfixturevalue("monkeypatch").setenv("MEDIA_S3_ENDPOINT", ministack.endpoint)
+        given["storage_url"] = str(new_place(ministack))
+    else:
+        shutil.copy(migrated, tmp_path / "catalog.db")
+    settings = settings_in(tmp_path, server.url, **given)
+    await install(settings)
+    return settings
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+async def opened(settings: Settings) -> AsyncIterator[OpenFace]:
+    async with opened_face(settings) as opened:
+        yield opened
+
+
+async def test_an_upload_is_one_original_and_one_event(opened: OpenFace) -> None:
+    key = await opened.key("app")
+    answer = await opened.client.post("/v1/uploads", content=small(), headers={**key, **JPEG})
+
+    upload = answer.json()
+    assert answer.status_code == 201
+    assert answer.headers["location"] == f"/v1/uploads/{upload['id']}"
+    assert await stored(opened) == {upload["source"]: small()}
+    assert await announced(opened) == [{"source": upload["source"], "recipe": "default"}]
+    assert upload["id"] == str(default_id(upload["source"]))
+    assert (upload["state"], upload["variants"], upload["error"]) == ("queued", [], None)
+
+
+async def test_the_name_says_the_format_of_the_bytes_whatever_the_header_says(opened: OpenFace) -> None:
+    headers = {**await opened.key("app"), "Content-Type": "image/png"}
+    answer = await opened.client.post("/v1/uploads", content=small(), headers=headers)
+
+    folder, shard, name = answer.json()["source"].rsplit("/", 2)
+    assert folder == "uploads/http"
+    assert name.endswith(".jpg")
+    assert name.startswith(shard)
+
+
+async def test_a_retry_under_the_same_key_is_the_same_upload(opened: OpenFace) -> None:
+    headers = {**await opened.key("app"), **JPEG, "Idempotency-Key": "7f1c"}
+    first = await opened.client.post("/v1/uploads", content=small(), headers=headers)
+    again = await opened.client.post("/v1/uploads", content=small(), headers=headers)
+
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json()["id"] == again.json()["id"]
+    assert len(await stored(opened)) == 1
+
+
+async def test_two_retries_at_the_same_time_are_one_upload(opened: OpenFace) -> None:
+    headers = {**await opened.key("app"), **JPEG, "Idempotency-Key": "7f1c"}
+    send = (opened.client.post("/v1/uploads", content=medium(), headers=headers) for _ in range(5))
+    answers = await asyncio.gather(*send)
+
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 200, 201]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert list((await stored(opened)).values()) == [medium()]
+
+
+@pytest.mark.parametrize("other", [small(1), b"GIF89a" + bytes(50)], ids=["jpeg", "another format"])
+async def test_another_picture_under_the_same_key_is_refused(opened: OpenFace, other: bytes) -> None:
+    headers = {**await opened.key("app"), **JPEG, "Idempotency-Key": "7f1c"}
+    await opened.client.post("/v1/uploads", content=small(), headers=headers)
+    answer = await opened.client.post("/v1/uploads", content=other, headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad_request")
+    assert "was used for another picture" in answer.json()["detail"]
+    assert list((await stored(opened)).values()) == [small()]
+
+
+async def test_the_same_key_of_another_caller_is_another_upload(opened: OpenFace) -> None:
+    ids = set()
+    for name in ("app", "shop"):
+        headers = {**await opened.key(name), **JPEG, "Idempotency-Key": "7f1c"}
+        answer = await opened.client.post("/v1/uploads", content=small(), headers=headers)
+        ids.add(answer.json()["id"])
+
+    assert len(ids) == 2
+
+
+async def test_bytes_with_another_digest_leave_nothing(opened: OpenFace) -> None:
+    headers = {**await opened.key("app"), **JPEG, "Repr-Digest": digest_of(b"other")}
+    answer = await opened.client.post("/v1/uploads", content=small(), headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "digest_mismatch")
+    assert (await stored(opened), await announced(opened)) == ({}, [])
+
+
+async def test_bytes_with_their_digest_are_taken(opened: OpenFace) -> None:
+    headers = {**await opened.key("app"), **JPEG, "Repr-Digest": f"unixsum=:MTIz:, {digest_of(small())}"}
+    answer = await opened.client.post("/v1/uploads", content=small(), headers=headers)
+
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("content", [b"%PDF-1.7 ...", b"", bytes(5000)], ids=["pdf", "empty", "zeros"])
+async def test_what_is_no_picture_is_refused_in_words(opened: OpenFace, content: bytes) -> None:
+    headers = {**await opened.key("app"), **JPEG}
+    answer = await opened.client.post("/v1/uploads", content=content, headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_format")
+    assert answer.json()["detail"].startswith(("This is a", "The file is empty"))
+    assert await stored(opened) == {}
+
+
+async def test_a_picture_over_the_limit_is_refused_by_its_length(opened: OpenFace) -> None:
+    headers = {**await opened.key("app"), **JPEG}
+    answer = await opened.client.post("/v1/uploads", content=bytes(LIMIT + 1), headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "source_too_large")
+    assert answer.headers["upload-limit"] == f"max-size={LIMIT}"
+    assert "connection" not in answer.headers
+
+
+async def test_a_picture_without_a_length_is_counted(opened: OpenFace) -> None:
+    async def chunks(size: int) -> AsyncIterator[bytes]:
+        yield small()
+        yield bytes(size - len(small()))
+
+    headers = {**await opened.key("app"), **JPEG}
+    answers = [
+        await opened.client.post("/v1/uploads", content=chunks(size), headers=headers)
+        for size in (LIMIT, LIMIT + 1)
+    ]
+
+    assert [answer.status_code for answer in answers] == [201, 413]
+    assert [len(content) for content in (await stored(opened)).values()] == [LIMIT]
+
+
+async def test_a_picture_as_large_as_its_parts_in_a_bucket_is_whole(settings: Settings) -> None:
+    large = small() + bytes(9 * 1024 * 1024)
+    async with opened_face(settings.model_copy(update={"max_source_bytes": len(large)})) as opened:
+        headers = {**await opened.key("app"), **JPEG, "Repr-Digest": digest_of(large)}
+        answer = await opened.client.post("/v1/uploads", content=large, headers=headers)
+        wrong = {**headers, "Repr-Digest": digest_of(b"other")}
+        refused = await opened.client.post("/v1/uploads", content=large, headers=wrong)
+
+        assert (answer.status_code, refused.status_code) == (201, 422)
+        assert await stored(opened) == {answer.json()["source"]: large}
+
+
+async def test_a_form_is_the_same_as_a_body(opened: OpenFace) -> None:
+    content, kind = form(("recipe", b"default"), ("file", small()), ("metadata", b'{"album": "\xc3\xa4"}'))
+    answer = await opened.client.post(
+        "/v1/uploads", content=content, headers={**await opened.key("app"), **kind}
+    )
+
+    assert answer.status_code == 201
+    assert (await announced(opened))[0]["metadata"] == answer.json()["metadata"] == {"album": "ä"}
+    assert list((await stored(opened)).values()) == [small()]
+
+
+async def test_a_wrong_field_after_the_file_leaves_nothing(opened: OpenFace) -> None:
+    content, kind = form(("file", small()), ("recipe", b"unknown"))
+    answer = await opened.client.post(
+        "/v1/uploads", content=content, headers={**await opened.key("app"), **kind}
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "unknown_recipe")
+    assert (await stored(opened), await announced(opened)) == ({}, [])
+
+
+async def test_putting_a_picture_replaces_what_is_there(opened: OpenFace) -> None:
+    headers = {**await opened.key("app"), **JPEG}
+    answers = [
+        await opened.client.put("/v1/originals/2026/a%20cat.jpg", content=content, headers=headers)
+        for content in (small(), small(), small(1))
+    ]
+
+    assert [answer.status_code for answer in answers] == [201, 200, 201]
+    assert await stored(opened) == {"uploads/2026/a cat.jpg": small(1)}
+    assert [event["source"] for event in await announced(opened)] == ["uploads/2026/a cat.jpg"] * 3
+
+
+async def test_a_retry_sends_the_event_that_redis_did_not_take(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"})
+    async with opened_face(settings) as opened, opened_face(nowhere) as without_redis:
+        headers = {**await opened.key("app"), **JPEG, "Idempotency-Key": "7f1c"}
+        away = await without_redis.client.post("/v1/uploads", content=small(), headers=headers)
+        again = await opened.client.post("/v1/uploads", content=small(), headers=headers)
+
+        assert (away.status_code, away.json()["code"], away.headers["retry-after"]) == (503, "busy", "2")
+        assert again.status_code == 200
+        assert [event["source"] for event in await announced(opened)] == [again.json()["source"]]
+        assert list(await stored(opened)) == [again.json()["source"]]
