@@ -1,14 +1,26 @@
 """The examples of docs/http.md, as a reader runs them."""
 
+import asyncio
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.face import SECRET
+from scripts.redis_server import RedisServer
+from storage.catalog.records import Message
+from tests.support.face import SECRET, FaceProcess, start_face
+from tests.support.outcomes import outcomes_at
+from tests.support.served import catalog_url, installed, keys_at
+from tests.support.workplace import Workplace
+from worker.documents import payload
 from worker.http.tokens import Tokens
 
 PAGE = Path(__file__).parents[2] / "docs" / "http.md"
@@ -31,3 +43,70 @@ def test_an_app_signs_a_token_as_the_page_says(language: str, command: list[str]
 
     assert made.stderr == ""
     assert Tokens(SECRET).read(made.stdout.strip()).max_bytes == 5_000_000
+
+
+@pytest.fixture(scope="module")
+def place(
+    redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workplace]:
+    """A workplace where nobody works."""
+    place = installed(tmp_path_factory.mktemp("page"), redis_server.url, migrated)
+    yield place
+    place.close()
+
+
+@pytest.fixture(scope="module")
+def key(place: Workplace) -> str:
+    """The secret of a key that reads."""
+    return keys_at(place, {"app": (None, None)})["app"]
+
+
+@pytest.fixture(scope="module")
+def face(place: Workplace, key: str) -> FaceProcess:
+    """One server for the module's tests."""
+    return start_face(place)
+
+
+def ready_at(place: Workplace, source: str) -> Message:
+    """The message that an upload is ready, once it is sent."""
+
+    async def make() -> Message:
+        async with outcomes_at(catalog_url(place), place.redis_url) as outcomes:
+            return await outcomes.ready(source)
+
+    return asyncio.run(make())
+
+
+@contextmanager
+def running(*command: str, **env: str) -> Iterator[subprocess.Popen[str]]:
+    """An app, until it has said enough."""
+    env["PATH"] = os.environ["PATH"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+def test_an_app_follows_the_messages_as_the_page_says(place: Workplace, face: FaceProcess, key: str) -> None:
+    before = ready_at(place, "uploads/before.jpg")
+    env = {"MEDIA": face.url, "KEY": key, "LAST_ID": str(before.seq - 1)}
+    with running(sys.executable, "-c", example("python", "Last-Event-ID"), **env) as app:
+        assert app.stdout is not None
+        lines = [app.stdout.readline()]
+        after = ready_at(place, "uploads/after.jpg")
+        lines.append(app.stdout.readline())
+
+    assert lines == [f"upload.ready {payload(message)}\n" for message in (before, after)]
+
+
+def test_a_page_follows_its_upload_as_the_page_says(place: Workplace, face: FaceProcess) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node")
+    token = Tokens(SECRET).sign(int(time.time()) + 60, {})
+    message = ready_at(place, "uploads/http/cat.jpg")
+    call = f"follow('{face.url}', '{message.id}', '{token}', (one) => console.log(JSON.stringify(one)));"
+    with running(node, "--experimental-websocket", "-e", example("js", "WebSocket") + call) as page:
+        assert page.stdout is not None
+        line = page.stdout.readline()
+
+    assert json.loads(line) == payload(message)
