@@ -1,5 +1,6 @@
 """What is around all routes: the access log, headers for browsers, origins that may ask, and compression."""
 
+import re
 from typing import Any
 
 from fastapi import FastAPI, Response
@@ -12,6 +13,7 @@ from worker.http.compression import Compression
 from worker.http.face import Face
 from worker.http.problems import Problem
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _METHODS = ("DELETE", "GET", "HEAD", "POST", "PUT")
 _ASKED_WITH = (
     "Authorization",
@@ -94,4 +96,8 @@ class _Hardened:
                 headers.setdefault("Referrer-Policy", "no-referrer")
             await send(message)
 
+        if _CONTROL.search(scope["path"]):  # which a pattern of a route can overlook at its end
+            problem = Problem("bad_request", "A path has no control characters.")
+            await problem.response()(scope, receive, harden)
+            return
         await self._app(scope, receive, harden)
