@@ -94,7 +94,9 @@ async def serve(settings: Settings) -> None:
     """
     configure_logs(settings.log)
     # What it says of itself our own lines say; what a request breaks is logged where it is answered.
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+    # What clients send amiss they are told, and the log is not theirs to fill.
+    for name in ("uvicorn", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     listener = _listen(settings.http_address)
     try:
         async with open_face(settings) as face:
