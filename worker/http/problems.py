@@ -67,7 +67,12 @@ class Problem(Exception):
             "detail": self.detail,
             **self.more,
         }
-        headers = {"Cache-Control": "no-store", **_usual_headers(status), **self.headers}
+        headers = {
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            **_usual_headers(status),
+            **self.headers,
+        }
         return Response(orjson.dumps(body), status.value, headers, MEDIA_TYPE)
 
 
