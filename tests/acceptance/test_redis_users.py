@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis
@@ -14,6 +15,7 @@ from tests.support import pictures
 from tests.support.commands import document, media
 from tests.support.deployed_redis import CONF, USERS, deployed_redis, passwords_in
 from tests.support.deployment import SNIPPETS
+from tests.support.face import caller_of, start_face
 from tests.support.spare_host import SpareHost
 from tests.support.workplace import Workplace
 from worker.queue.rights import attempts
@@ -112,6 +114,24 @@ def test_an_app_may_enqueue_and_is_refused_the_rest_by_name(
     assert sent.returncode == 0, sent.stderr
     assert waited.returncode == 1
     assert "may not run XREVRANGE" in waited.stderr
+
+
+def test_a_server_of_http_may_do_all_that_its_routes_do(place: Workplace, urls: Mapping[str, str]) -> None:
+    worker = place.start("media")
+    place.send({"source": place.put("uploads/broken.jpg", b"broken")})
+    place.await_end_of("uploads/broken.jpg")
+    face = start_face(place, MEDIA_REDIS_URL=urls["http"])
+
+    with caller_of(face) as client:
+        upload = client.get("/v1/failures").json()["items"][0]["id"]
+        asked = client.get(f"/v1/uploads/{uuid4()}"), client.get("/v1/stats"), client.get("/readyz")
+        done = client.post("/v1/failures/retry", json={"all": True}), client.delete(f"/v1/uploads/{upload}")
+
+    assert [one["object"] for one in refused_by(place)] == []
+    assert [answer.status_code for answer in (*asked, *done)] == [404, 200, 200, 202, 202]
+    assert asked[1].json()["queue"]["workers"] == 1
+    assert done[0].json()["queued"] == 1
+    assert (face.stop(), worker.stop()) == (0, 0)
 
 
 def test_doctor_finds_nothing_to_mend_in_a_redis_with_the_options_of_the_file(place: Workplace) -> None:

@@ -41,7 +41,10 @@ def srcset(variants: Sequence[Mapping[str, Any]]) -> str:
 def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A document that nobody is to keep."""
     return Response(
-        orjson.dumps(document), status, {"Cache-Control": "no-store", **(headers or {})}, "application/json"
+        orjson.dumps(document),
+        int(status),
+        {"Cache-Control": "no-store", **(headers or {})},
+        "application/json",
     )
 
 

@@ -372,8 +372,8 @@ def _conditional(request: Request, document: Mapping[str, Any], headers: Mapping
     headers = {"Cache-Control": "private, no-cache", "ETag": f"W/{tag}", **headers}
     known = ",".join(request.headers.getlist("if-none-match"))
     if known.strip() == "*" or tag in [each.strip().removeprefix("W/") for each in known.split(",")]:
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return Response(body, HTTPStatus.OK, headers, "application/json")
+        return Response(status_code=304, headers=headers)
+    return Response(body, 200, headers, "application/json")
 
 
 def _place(upload: Upload) -> Sequence[int | str]:
