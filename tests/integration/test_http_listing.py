@@ -25,6 +25,7 @@ from tests.support.catalogs import (
     work,
 )
 from tests.support.face import OpenFace, opened_face, settings_in
+from tests.support.pictures import small
 
 pytestmark = ON_BOTH
 
@@ -248,6 +249,18 @@ async def test_a_look_that_waits_answers_as_soon_as_the_variants_are_there(
         answer = await looking
 
     assert answer.json()["state"] == "ready"
+
+
+async def test_what_an_upload_was_answered_is_shown_while_no_worker_has_taken_it(
+    client: httpx.AsyncClient,
+) -> None:
+    headers = {"Content-Type": "image/jpeg", "Media-Metadata": '{"post": 42}'}
+    answer = await client.post(UPLOADS, content=small(), headers=headers)
+
+    shown = await client.get(answer.headers["location"])
+
+    assert (answer.status_code, shown.status_code) == (201, 200)
+    assert shown.json() == answer.json()
 
 
 @pytest.fixture

@@ -169,7 +169,7 @@ class UploadIntake:
         """Send the event; returns when Redis took it, in ms by its clock. Raises: QueueUnavailable."""
         await self._face.queue.ownership.check_not_of_another(self._face.stores.catalog.id)
         said = None if owner == keys.owner_of_source(source) else owner
-        entry = await self._face.queue.stream.add(about.event(source, said))
+        entry = await self._face.queue.announced.add(default_id(source), about.event(source, said))
         return int(entry.partition("-")[0])
 
     async def _known(self, source: str) -> Upload | None:
