@@ -2,20 +2,26 @@
 
 import asyncio
 import time
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from tests.support.catalogs import ON_BOTH
 from tests.support.commands import media
 from tests.support.face import SECRET, FaceProcess, caller_of, install, settings_in, start_face
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.workplace import Workplace, eventually
+from worker.http.access import FRESH_S
 
 
 @pytest.fixture
-def place(workplace: Workplace, tmp_path: Path) -> Workplace:
+def place(workplace: Workplace, tmp_path: Path, catalog_url: str) -> Workplace:
     """An installation where nobody works."""
-    asyncio.run(install(settings_in(tmp_path, workplace.redis_url)))
+    workplace.settings["MEDIA_CATALOG_URL"] = catalog_url
+    asyncio.run(install(settings_in(tmp_path, workplace.redis_url, catalog_url=catalog_url)))
     return workplace
 
 
@@ -40,6 +46,7 @@ def two(place: Workplace) -> list[FaceProcess]:
     return faces
 
 
+@ON_BOTH
 def test_a_key_counts_on_every_server_at_once_and_stops_within_seconds(
     place: Workplace, two: list[FaceProcess]
 ) -> None:
@@ -57,6 +64,44 @@ def test_a_key_counts_on_every_server_at_once_and_stops_within_seconds(
     media(place.env(), "keys", "revoke", "second")
     eventually(lambda: token(two[0], second) == 401)
     assert token(two[0]) == 401  # whose keys are all revoked is not open
+
+
+class HeldProxy(TcpProxy):
+    """One that may stand still."""
+
+    def __init__(self, port: int) -> None:
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+        super().__init__(port)
+
+    async def hold(self) -> None:
+        await self.goes_on.wait()
+
+
+@pytest.mark.parametrize("database_kind", ["postgres"])
+@pytest.mark.parametrize("hangs", [False, True], ids=["refuses", "hangs"])
+def test_known_keys_and_tokens_count_on_while_the_catalog_is_away(
+    place: Workplace, catalog_url: str, hangs: bool
+) -> None:
+    port = urlsplit(catalog_url).port or 0
+    with closing(HeldProxy(port)) as proxy:
+        face = start_face(place, MEDIA_CATALOG_URL=catalog_url.replace(f":{port}/", f":{proxy.port}/"))
+        key = new_key(place, "app")
+        made = [token(face, key), token(face, key)]
+        if hangs:
+            proxy.goes_on.clear()
+        else:
+            proxy.refuse()
+        slowest, until = 0.0, time.monotonic() + 2 * FRESH_S
+        while time.monotonic() < until:
+            began = time.monotonic()
+            made.append(token(face, key))
+            slowest = max(slowest, time.monotonic() - began)
+            time.sleep(0.1)
+
+        assert set(made) == {201}
+        assert slowest < 3
+        assert token(face, "mw_other") == 401
 
 
 def test_a_token_ends_with_the_key_that_made_it(place: Workplace, two: list[FaceProcess]) -> None:
