@@ -73,7 +73,7 @@ class HttpFilesContract:
             "content-security-policy": "default-src 'none'; sandbox",
             "cross-origin-resource-policy": "cross-origin",
         }
-        assert dict(answer.headers) == expected
+        assert expected.items() <= dict(answer.headers).items()
 
     @pytest.mark.parametrize(("ending", "kind"), [("webp", "image/webp"), ("avif", "image/avif")])
     async def test_the_type_is_that_of_the_ending(self, opened: OpenFace, ending: str, kind: str) -> None:
@@ -198,7 +198,7 @@ class HttpFilesContract:
         await put(opened)
         await put(opened, key="uploads/secret.jpg")
 
-        assert (await get(opened, f"/files/{path}")).status_code == 404
+        assert (await get(opened, f"/files/{path}")).status_code in (400, 404)
 
     async def test_an_unknown_parameter_is_refused(self, opened: OpenFace) -> None:
         await put(opened)

@@ -13,7 +13,7 @@ from storage.blobs.s3_place import is_s3
 from storage.keys import parse_variant_key
 from worker.http.face import Face
 from worker.http.problems import Problem, not_found
-from worker.http.sending import OF_A_FILE, OF_AN_OBJECT, Blob, Sender
+from worker.http.sending import OF_A_FILE, OF_AN_OBJECT, Blob, Sender, check_there
 from worker.settings import Settings
 
 PATH = "/files/variants/{first}/{second}/{file}"
@@ -70,7 +70,7 @@ def answerer(face: Face) -> Answer:
     """What sends files as the settings say (MEDIA_HTTP_SEND). Raises: BlobsUnfit."""
     mode = face.settings.http_send
     if mode.startswith(_ACCEL):
-        return _by_accel(mode.removeprefix(_ACCEL))
+        return _by_accel(mode.removeprefix(_ACCEL), face)
     if mode == "redirect" and (links := links_to(face.settings.storage_url)):
         return _by_redirect(links, _directly(face))
     return _directly(face)
@@ -91,10 +91,12 @@ def _directly(face: Face) -> Answer:
     return answer
 
 
-def _by_accel(prefix: str) -> Answer:
-    """The web server in front sends the file, and knows whether it is there and whether the client has it."""
+def _by_accel(prefix: str, face: Face) -> Answer:
+    """The web server in front sends the file, and knows whether the client has it."""
 
     async def answer(_request: Request, key: str, left_s: int | None) -> Response:
+        # nginx would keep these headers on its own 404, and caches that for ever.
+        await check_there(face.stores.blobs, key)
         return Response(None, headers={**_headers(key, left_s), "X-Accel-Redirect": f"{prefix}{key}"})
 
     return answer

@@ -1,7 +1,8 @@
 """A blob as an answer: all of its bytes, a range of them, or none because the client has them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -55,7 +56,7 @@ class Sender:
     async def send(self, request: Request, blobs: ReadPart, blob: Blob) -> Response:
         """The answer to a GET or HEAD. Raises: Problem (not found, or a range that is not there)."""
         headers = {"Accept-Ranges": "bytes", "ETag": blob.etag, **blob.headers}
-        try:
+        with _found():
             if has_it(request, blob.etag):
                 await blobs.read_part(blob.key, 0, 0, blob.stamp)
                 return _without_body(HTTPStatus.NOT_MODIFIED, headers)
@@ -63,8 +64,6 @@ class Sender:
                 whole = await blobs.read_part(blob.key, 0, 0, blob.stamp)
                 return _without_body(HTTPStatus.OK, {**headers, "Content-Length": str(whole.bytes)})
             return await self._bytes(request, blobs, blob, headers)
-        except (BlobNotFound, BlobRefused) as error:
-            raise not_found("There is no such file.") from error
 
     async def _bytes(
         self, request: Request, blobs: ReadPart, blob: Blob, headers: Mapping[str, str]
@@ -84,6 +83,20 @@ class Sender:
             return Response(part.content, status.value, headers)
         length = {"Content-Length": str(end - part.start)}
         return _Parts(request, blobs, blob.key, part, end, self._at_once, status, {**headers, **length})
+
+
+async def check_there(blobs: ReadPart, key: str) -> None:
+    """Raises: Problem (not found)."""
+    with _found():
+        await blobs.read_part(key, 0, 0)
+
+
+@contextmanager
+def _found() -> Iterator[None]:
+    try:
+        yield
+    except (BlobNotFound, BlobRefused) as error:
+        raise not_found("There is no such file.") from error
 
 
 def has_it(request: Request, etag: str) -> bool:
