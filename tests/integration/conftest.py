@@ -7,9 +7,10 @@ import httpx
 import pytest
 
 from scripts.redis_server import RedisServer, temporary_redis
-from storage.blobs.local import open_local
+from storage.blobs.opening import open_blobs
 from storage.catalog.opening import Catalog
 from tests.support.face import OpenFace, opened_face, settings_in
+from tests.support.s3 import new_place
 from worker.queue import Queue, connect, job_queue_of
 
 
@@ -28,18 +29,29 @@ async def queue(server: RedisServer) -> AsyncIterator[Queue]:
 
 
 @pytest.fixture
-async def installation(queue: Queue, catalog: Catalog, tmp_path: Path) -> Path:
-    """A folder with a storage root that belongs to `catalog`, on an empty Redis."""
-    async with open_local(tmp_path / "media", create=True) as blobs:
+def storage_url(request: pytest.FixtureRequest, tmp_path: Path, database_kind: str) -> str:
+    """Where blobs are: in a folder beside a catalog that is a file, in a bucket beside one on a server."""
+    if database_kind == "postgres":
+        return new_place(request.getfixturevalue("seaweedfs")).url
+    return f"file:{tmp_path / 'media'}"
+
+
+@pytest.fixture
+async def installation(queue: Queue, catalog: Catalog, storage_url: str, tmp_path: Path) -> Path:
+    """A folder for a storage that belongs to `catalog`, on an empty Redis."""
+    async with open_blobs(storage_url, create=True) as blobs:
         await blobs.bind(catalog.id, catalog_is_new=True)
         await catalog.database.mark_bound()
     return tmp_path
 
 
 @pytest.fixture
-async def opened(installation: Path, server: RedisServer, catalog_url: str) -> AsyncIterator[OpenFace]:
+async def opened(
+    installation: Path, server: RedisServer, catalog_url: str, storage_url: str
+) -> AsyncIterator[OpenFace]:
     """The HTTP face of that installation, in this process; nobody works there."""
-    async with opened_face(settings_in(installation, server.url, catalog_url=catalog_url)) as opened:
+    urls = {"catalog_url": catalog_url, "storage_url": storage_url}
+    async with opened_face(settings_in(installation, server.url, **urls)) as opened:
         yield opened
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 import httpx
 import pytest
@@ -40,6 +41,14 @@ async def test_a_method_that_a_route_lacks_is_said(client: httpx.AsyncClient, me
 
     assert (answer.status_code, answer.json()["code"]) == (405, "bad_request")
     assert answer.headers["allow"] == "GET"
+
+
+async def test_a_method_that_no_route_of_a_path_has_is_answered_with_those_of_all(
+    client: httpx.AsyncClient,
+) -> None:
+    answers = [await client.patch(path) for path in ("/v1/uploads", f"/v1/uploads/{UUID(int=1)}")]
+
+    assert [answer.headers["allow"] for answer in answers] == ["GET, POST", "DELETE, GET"]
 
 
 async def test_a_secret_is_told_once_and_known_by_its_digest(opened: OpenFace) -> None:

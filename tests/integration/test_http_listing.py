@@ -337,10 +337,11 @@ async def events(opened: OpenFace) -> list[dict[str, Any]]:
 
 
 async def test_how_far_a_replica_may_lag_behind_is_told(
-    installation: Path, server: RedisServer, catalog_url: str, database_kind: str
+    installation: Path, server: RedisServer, catalog_url: str, storage_url: str, database_kind: str
 ) -> None:
     replica = {"catalog_read_url": catalog_url} if database_kind == "postgres" else {}
-    settings = settings_in(installation, server.url, catalog_url=catalog_url, **replica)
+    urls = {"catalog_url": catalog_url, "storage_url": storage_url, **replica}
+    settings = settings_in(installation, server.url, **urls)
     async with opened_face(settings) as opened:
         paths = UPLOADS, "/v1/failures", "/v1/dead-letters"
         told = [(await opened.client.get(path)).headers.get("media-lag") for path in paths]

@@ -59,7 +59,6 @@ async def test_reports_take_the_scope_read(client: httpx.AsyncClient, opened: Op
     assert [(await client.get(path, headers=each)).status_code for each in (headers, {})] == [403, 401]
 
 
-@pytest.mark.sqlite
 async def test_plans_are_listed_the_newest_first_page_by_page(
     client: httpx.AsyncClient, opened: OpenFace
 ) -> None:
@@ -73,7 +72,6 @@ async def test_plans_are_listed_the_newest_first_page_by_page(
     assert (first["items"][0]["applied"], last["next"]) == (None, None)
 
 
-@pytest.mark.sqlite
 async def test_a_plan_is_shown_with_every_key_that_it_names(
     client: httpx.AsyncClient, opened: OpenFace
 ) -> None:
@@ -88,15 +86,13 @@ async def test_a_plan_is_shown_with_every_key_that_it_names(
     assert (pages[0]["plan"], pages[0]["items"][0]["kind"]) == (made.id, "orphan")
 
 
-@pytest.mark.sqlite
-@pytest.mark.parametrize("name", ["sweep-20270115T080000-00000000", "..%2f..%2fetc", "draft", "%00"])
+@pytest.mark.parametrize("name", ["sweep-20270115T080000-00000000", "..%2f..%2fetc", "draft"])
 async def test_a_plan_that_is_not_there_is_not_found(client: httpx.AsyncClient, name: str) -> None:
     answer = await client.get(f"/v1/sweeps/{name}")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-@pytest.mark.sqlite
 async def test_a_cursor_of_one_plan_is_none_of_another(client: httpx.AsyncClient, opened: OpenFace) -> None:
     one, other = [await plan(opened.face.stores.blobs, 3, at) for at in (MIDNIGHT, MIDNIGHT + 1)]
     cursor = (await client.get(f"/v1/sweeps/{one.id}?limit=1")).json()["next"]
