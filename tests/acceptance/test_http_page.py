@@ -21,6 +21,8 @@ from tests.support.outcomes import outcomes_at
 from tests.support.served import catalog_url, installed, keys_at
 from tests.support.workplace import Workplace
 from worker.documents import payload
+from worker.http.app import description
+from worker.http.problems import STATUS, Problem
 from worker.http.tokens import Tokens
 
 PAGE = Path(__file__).parents[2] / "docs" / "http.md"
@@ -110,3 +112,22 @@ def test_a_page_follows_its_upload_as_the_page_says(place: Workplace, face: Face
         line = page.stdout.readline()
 
     assert json.loads(line) == payload(message)
+
+
+@pytest.mark.parametrize("code", STATUS)
+def test_a_problem_leads_to_the_line_about_its_code(code: str) -> None:
+    line = next(line for line in PAGE.read_text().splitlines() if f'<a id="{code}"></a>`{code}`' in line)
+
+    assert str(STATUS[code].value) in line
+    assert Problem(code, "why").response().body
+    assert f"docs/http.md#{code}" in bytes(Problem(code, "why").response().body).decode()
+
+
+def test_the_page_names_every_route_and_no_other() -> None:
+    [table] = re.findall(r"## Routes\n(.*?)\n## ", PAGE.read_text(), re.DOTALL)
+    named = set(re.findall(r"(/[\w./{}-]+)", "".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))))
+    paths = {path for path in description()["paths"] if not path.startswith("/files/")}
+
+    assert {re.sub(r"\{\w+\}", "{}", path) for path in paths} <= {
+        re.sub(r"\{\w+\}", "{}", path) for path in named
+    }
