@@ -2,7 +2,7 @@
 # everything else is installed inside this folder. `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check campaign chaos fuzz limits corpus bench budget release setup clean
+.PHONY: help demo dev test check campaign chaos fuzz limits corpus bench budget release setup clean
 MAKEFLAGS += --no-builtin-rules
 # With CI or SERVICES set, also the large servers that some tests need. Once there they stay: uv removes what
 # it is not asked for. `SERVICES= make setup` asks for none.
@@ -23,6 +23,9 @@ help: ## This list
 
 demo: $(INSTALLED) ## Pictures become variants before your eyes: bundled ones, or yours with PHOTOS=DIR
 	@.venv/bin/media demo $${PHOTOS:+"$$PHOTOS"}
+
+dev: $(INSTALLED) ## A Redis, a worker and the HTTP server in var/, which start again when the code changes
+	@.venv/bin/python -m scripts.development
 
 test: $(INSTALLED) ## All tests but the campaigns; ARGS="-k name"; SERVICES=1: with large servers, too
 	.venv/bin/pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)

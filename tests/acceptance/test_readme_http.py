@@ -80,7 +80,7 @@ def test_python_uploads_a_picture_and_waits_for_it(place: Workplace, face: FaceP
     assert links.count("/files/variants/") == 3
 
 
-class Page(HTMLParser):
+class FormPage(HTMLParser):
     """What of a page matters here."""
 
     def __init__(self, text: str) -> None:
@@ -98,7 +98,7 @@ class Page(HTMLParser):
 
 
 def test_the_form_loads_nothing_from_elsewhere_and_shows_progress() -> None:
-    page = Page(FORM)
+    page = FormPage(FORM)
 
     assert not [attrs for _, attrs in page.tags if {"src", "href"} & attrs.keys()]
     assert {"form", "input", "button", "progress", "output", "script"} <= {tag for tag, _ in page.tags}
@@ -151,7 +151,7 @@ def test_the_script_of_the_form_uploads_by_a_token_and_shows_the_variants(
 ) -> None:
     if shutil.which("node") is None:
         pytest.skip("no node")
-    (tmp_path / "form.js").write_text(Page(FORM).script)
+    (tmp_path / "form.js").write_text(FormPage(FORM).script)
     (tmp_path / "browser.js").write_text(BROWSER)
     with httpx.Client(base_url=face.url, trust_env=False) as app:
         made = app.post(

@@ -37,7 +37,10 @@ def test_only_the_settings_and_the_command_line_read_the_environment() -> None:
 
     # Completion; the children of a demo and a release, which inherit all of it; a probe, which has no time;
     # another user, who has another home.
-    of_the_shell = {f"scripts/{name}.py" for name in ("media", "demo", "release", "health_probe", "identity")}
+    of_the_shell = {
+        f"scripts/{name}.py"
+        for name in ("media", "demo", "development", "release", "health_probe", "identity")
+    }
     assert readers == {"worker/settings.py", "worker/env_files.py", *of_the_shell}
 
 
