@@ -59,12 +59,12 @@ def routes_of_the_tests() -> APIRouter:
     async def _broken() -> Response:
         raise ValueError("a secret reason")
 
-    @router.post("/v1/uploads")
+    @router.post("/of-tests/v1/uploads")
     async def _upload(request: Request) -> Response:
         body = await request.body()
         return Response(body, 201, {"Location": "/v1/uploads/4a2ca705-03aa-52b8-a8b8-e2aa1374070e"})
 
-    @router.get("/v1/uploads/{upload_id}")
+    @router.get("/of-tests/v1/uploads/{upload_id}")
     async def _one(upload_id: str) -> Response:
         return Response(b"{}")
 
@@ -172,7 +172,7 @@ async def test_no_page_of_another_origin_may_ask_unless_it_is_listed(open_around
 async def test_a_page_of_a_listed_origin_may_ask_and_read_what_it_needs(open_around: Opens) -> None:
     async with open_around(http_origins=f"https://b.example.com,{PAGE}") as client:
         preflight = await client.options("/v1/uploads", headers={"Origin": PAGE, **PREFLIGHT})
-        answer = await client.post("/v1/uploads", content=b"a", headers={"Origin": PAGE})
+        answer = await client.post("/of-tests/v1/uploads", content=b"a", headers={"Origin": PAGE})
         broken = await client.get("/broken", headers={"Origin": PAGE})
 
     assert (preflight.status_code, preflight.content) == (204, b"")
@@ -219,15 +219,17 @@ async def logged(client: httpx.AsyncClient, method: str, path: str, **options: A
 
 async def test_a_request_is_one_line_that_says_what_it_was(open_around: Opens) -> None:
     async with open_around() as client:
-        line = await logged(client, "POST", "/v1/uploads", content=b"abc", headers={"traceparent": TRACE})
+        line = await logged(
+            client, "POST", "/of-tests/v1/uploads", content=b"abc", headers={"traceparent": TRACE}
+        )
 
     assert line.pop("ms") >= 0
     assert line == {
         "event": "http_request",
         "log_level": "info",
         "method": "POST",
-        "path": "/v1/uploads",
-        "route": "/v1/uploads",
+        "path": "/of-tests/v1/uploads",
+        "route": "/of-tests/v1/uploads",
         "status": 201,
         "bytes_in": 3,
         "bytes_out": 3,
@@ -238,11 +240,11 @@ async def test_a_request_is_one_line_that_says_what_it_was(open_around: Opens) -
 
 
 async def test_a_line_names_the_route_the_upload_and_no_trace_that_is_none(open_around: Opens) -> None:
-    path = "/v1/uploads/4a2ca705-03aa-52b8-a8b8-e2aa1374070e"
+    path = "/of-tests/v1/uploads/4a2ca705-03aa-52b8-a8b8-e2aa1374070e"
     async with open_around() as client:
         line = await logged(client, "GET", path, headers={"traceparent": "00-1-2-3"})
 
-    assert (line["route"], line["path"]) == ("/v1/uploads/{upload_id}", path)
+    assert (line["route"], line["path"]) == ("/of-tests/v1/uploads/{upload_id}", path)
     assert line["upload"] == "4a2ca705-03aa-52b8-a8b8-e2aa1374070e"
     assert "trace_id" not in line
 
@@ -337,8 +339,8 @@ async def test_a_request_whose_client_leaves_says_so(
     scope: dict[str, Any] = {
         "type": "http",
         "method": "POST",
-        "path": "/v1/uploads",
-        "raw_path": b"/v1/uploads",
+        "path": "/of-tests/v1/uploads",
+        "raw_path": b"/of-tests/v1/uploads",
         "query_string": b"",
         "headers": [],
         "client": None,
