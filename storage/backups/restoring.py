@@ -69,11 +69,13 @@ class CatalogRestore:
             raise CopyRefused("a restore needs a connection to Postgres itself: set MEDIA_CATALOG_POOLER=0")
         if not self._where.is_file:
             from storage.catalog import postgres_restore
+            from storage.catalog.postgres_functions import find_left
 
             async with _connected(self._where) as backend:
                 with backend.condition.watched():
                     async with backend.reading() as connection:
                         await postgres_restore.check_rights(connection, str(self._where))
+                        await find_left(connection, str(self._where))
 
     @asynccontextmanager
     async def present(self) -> AsyncIterator[Database | None]:
@@ -191,7 +193,9 @@ class _ServerReplacement:
                 await mark_restored(catalog.database, nonce, replaced)
             with self._backend.condition.watched():
                 await self._backend.keep_tables(self._transaction)
-                aside = await postgres_restore.replace(self._transaction, beside.schema, nonce, moment)
+                aside = await postgres_restore.replace(
+                    self._transaction, str(self._where), beside.schema, nonce, moment
+                )
                 await self._transaction.commit()
         except BaseException:
             with suppress(StorageError):

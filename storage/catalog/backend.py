@@ -45,6 +45,12 @@ class Backend(Protocol):
     ) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that may write, as `Database.writing` says."""
 
+    async def make_way(self, connection: AsyncConnection) -> None:
+        """Remove what stays of a catalog whose tables were dropped, before new ones are made.
+
+        Raises: CatalogUnfit where something of that name is another program's.
+        """
+
     def migrating(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that may take as long as it needs, while nobody else migrates."""
 

@@ -77,6 +77,7 @@ class Database:
                     self.migrated = Migrated(str(found), newest, copy)
                 if found is None:
                     await connection.run_sync(schema.check_free, self.condition.name)
+                    await self.backend.make_way(connection)
                 if found != newest:
                     await connection.run_sync(schema.upgrade)
                 if found is None:
@@ -254,6 +255,7 @@ async def check_makeable(where: Address | str) -> None:
                     return  # a worker has just made it
                 trial = await connection.begin_nested()
                 await connection.run_sync(schema.check_free, backend.condition.name)
+                await backend.make_way(connection)
                 await connection.run_sync(schema.upgrade)
                 await trial.rollback()
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from storage.catalog import postgres_seal, postgres_seq, schema
+from storage.catalog import postgres_functions, postgres_seal, postgres_seq, schema
 from storage.catalog.address import Address
 from storage.catalog.copies import ROWS
 from storage.catalog.expressions import owner_of, upload_of
@@ -214,6 +214,10 @@ class PostgresBackend:
         async with self.engine.begin() as connection, _unhurried(connection):
             await self.exclude(connection, _MIGRATION)
             yield connection
+
+    async def make_way(self, connection: AsyncConnection) -> None:
+        """Remove the functions that stay where tables are dropped. Raises: CatalogUnfit."""
+        await postgres_functions.drop_left(connection, self.condition.name)
 
     @asynccontextmanager
     async def alone(self, name: str) -> AsyncIterator[AsyncConnection | None]:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.catalog import schema
+from storage.catalog import postgres_functions, schema
 from storage.catalog.postgres_copy import RowsFile
 from storage.catalog.restored import RESTORED
 from storage.catalog.tables import metadata, totals
@@ -17,7 +17,6 @@ from storage.errors import CatalogUnavailable, CopyDamaged, CopyRefused
 
 _RESTORING = "media_restoring_"
 _ASIDE = "media_before_restore_"
-_COUNTED_BY_TRIGGERS = ("uploads", "variants", "dead_letters", "outbox")
 _TABLES = [table.name for table in metadata.sorted_tables if table is not totals]
 _NAMES = [*_TABLES, "totals", "totals_delta", "media_alembic_version"]
 _RELATIONS = text("""
@@ -101,14 +100,17 @@ async def fill(
 
 
 async def _trigger(connection: AsyncConnection, verb: str) -> None:
-    for table in _COUNTED_BY_TRIGGERS:
+    for table in postgres_functions.COUNTED:
         await connection.exec_driver_sql(f"ALTER TABLE {table} {verb} TRIGGER USER")
 
 
-async def replace(connection: AsyncConnection, candidate: str, nonce: str, moment: str) -> str | None:
-    """Let the candidate be the catalog; returns the schema in which the old one is by then, if there was one.
+async def replace(
+    connection: AsyncConnection, name: str, candidate: str, nonce: str, moment: str
+) -> str | None:
+    """Let the candidate be the catalog `name`; returns the schema in which the old one is, if there was one.
 
-    Raises: CatalogUnavailable where the candidate is not the one that was marked with that `nonce`.
+    Raises: CatalogUnavailable where the candidate is not the one that was marked with that `nonce`,
+    CatalogUnfit where another program's function is in its way.
     """
     place = await place_of(connection)
     await connection.execute(text("SELECT set_config('search_path', :place, true)"), {"place": place})
@@ -119,6 +121,7 @@ async def replace(connection: AsyncConnection, candidate: str, nonce: str, momen
     if aside is not None:
         await connection.exec_driver_sql(f"CREATE SCHEMA {aside}")
         await _move(connection, old, functions, place, aside)
+    await postgres_functions.drop_left(connection, name)
     new = (await connection.execute(_ALL_RELATIONS, {"place": candidate})).all()
     names = [row.relname for row in new]
     made = (await connection.execute(_FUNCTIONS, {"place": candidate, "names": names})).scalars().all()

@@ -9,7 +9,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from storage.catalog.tables import metadata
+from storage.catalog.tables import metadata, totals_delta
 from storage.errors import CatalogTooNew, CatalogTooOld, CatalogUnfit
 
 # Oldest first; a test compares them with the migrations' folder.
@@ -61,7 +61,9 @@ def check_ours(found: str, name: str) -> None:
 
 def check_free(connection: Connection, name: str) -> None:
     """Raises: CatalogUnfit where a table that is to be made is there already."""
-    if taken := sorted(set(inspect(connection).get_table_names()) & set(metadata.tables)):
+    inspector = inspect(connection)
+    there = {*inspector.get_table_names(), *inspector.get_view_names()}
+    if taken := sorted(there & {*metadata.tables, totals_delta.name}):
         raise _of_another(name, f"it has a table {taken[0]}")
 
 

@@ -118,6 +118,9 @@ class SqliteBackend:
             yield connection
         self.condition.opened()
 
+    async def make_way(self, connection: AsyncConnection) -> None:
+        """Everything that a catalog has in a file goes with its tables."""
+
     async def copy_before(self, schema: str) -> Path | None:
         """A copy of the file beside it, as it is before the migration to `schema`."""
         return await in_thread(copy_before, self.condition.file, schema)

@@ -11,6 +11,11 @@ import asyncpg
 from scripts.postgres_server import PostgresServer
 
 _numbers = itertools.count()
+DROP_ALL = """DO $$ BEGIN EXECUTE (
+    SELECT 'DROP TABLE ' || string_agg(quote_ident(tablename), ', ') || ' CASCADE'
+    FROM pg_tables WHERE schemaname = 'public'
+); END $$"""
+"""Every table goes, and what needs it; functions stay."""
 
 
 @asynccontextmanager

@@ -10,11 +10,11 @@ from storage.backups.folder import BackupCopy, BackupFolder
 from storage.backups.making import make_copy
 from storage.backups.restoring import CatalogRestore
 from storage.catalog.address import Address
-from storage.catalog.opening import Catalog
+from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import State
-from storage.errors import CatalogUnavailable, CopyRefused
+from storage.errors import CatalogUnavailable, CatalogUnfit, CopyRefused
 from tests.support.catalogs import take, upload, upload_event, work
-from tests.support.postgres import execute
+from tests.support.postgres import DROP_ALL, execute
 from tests.support.restores import restoring
 
 CANDIDATES = "SELECT nspname FROM pg_namespace WHERE starts_with(CAST(nspname AS text), 'media_restoring_')"
@@ -78,6 +78,38 @@ async def test_a_restore_that_has_lost_its_lock_replaces_nothing(
 
     assert (await upload(catalog)).state is State.READY
     assert await candidates(catalog) == []
+
+
+DROP_SOME = "DROP TABLE uploads, variants CASCADE"
+
+
+@pytest.mark.parametrize("drop", [DROP_SOME, DROP_ALL])
+async def test_a_copy_is_restored_where_tables_were_dropped_and_their_functions_are_left(
+    catalog: Catalog, catalog_url: str, copy: BackupCopy, drop: str
+) -> None:
+    await run_sql(catalog, drop)
+
+    await CatalogRestore(Address(catalog_url), copy).check()
+    async with restoring(catalog_url, copy) as (done, _):
+        pass
+
+    async with open_catalog(catalog_url, create=False) as restored:
+        assert (await upload(restored)).state is State.QUEUED
+        await work(restored)
+        assert await restored.reports.check_totals() == []
+    assert (done.aside is None) == (drop == DROP_ALL)
+
+
+async def test_a_function_of_another_program_is_named_before_anything_is_restored(
+    catalog: Catalog, catalog_url: str, copy: BackupCopy
+) -> None:
+    await run_sql(catalog, DROP_ALL)
+    await run_sql(
+        catalog, "CREATE OR REPLACE FUNCTION wait_for_seq() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'"
+    )
+
+    with pytest.raises(CatalogUnfit, match=r"it has a function wait_for_seq\(\)"):
+        await CatalogRestore(Address(catalog_url), copy).check()
 
 
 async def test_what_a_killed_restore_has_left_goes_and_what_others_have_stays(
