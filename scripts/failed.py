@@ -11,6 +11,7 @@ from scripts.terminal import (
     AsJson,
     CommandError,
     counted,
+    counted_are,
     output,
     print_json,
     require_one_of,
@@ -73,7 +74,8 @@ def list_failed(
 def retry_failed(
     ids: Ids = None, code: Code = None, everything: Everything = False, as_json: AsJson = False
 ) -> None:
-    """Queue failed uploads again, and send dead letters to the stream once more.
+    """Queue failed uploads again, have those that wait for another try done now, and send dead letters to
+    the stream once more.
 
     Pictures that killed their decoder are tried again, too.
     """
@@ -81,9 +83,10 @@ def retry_failed(
     async def body(settings: Settings) -> int:
         async with open_stores(settings) as stores, open_queue(settings) as queue:
             await queue.ownership.check_not_of_another(stores.catalog.id)
-            chosen = await _choose(stores.catalog, ids, code, everything=everything)
-            await retry(chosen, stores, queue)
-        return _report("queued", [one.id for one in chosen.uploads], chosen, as_json=as_json)
+            chosen = await _choose(stores.catalog, ids, code, everything=everything, waits=True)
+            done = await retry(chosen, stores, queue)
+        uploads = [one.id for one in chosen.uploads]
+        return _report("queued", uploads, chosen, due=done.due, as_json=as_json)
 
     run(body)
 
@@ -104,26 +107,36 @@ def discard_failed(
 
 
 async def _choose(
-    catalog: Catalog, ids: Sequence[str] | None, code: str | None, *, everything: bool
+    catalog: Catalog,
+    ids: Sequence[str] | None,
+    code: str | None,
+    *,
+    everything: bool,
+    waits: bool = False,
 ) -> Chosen:
     if sum((bool(ids), code is not None, everything)) != 1:
         raise CommandError("Choose by ids, --code or --all.", code=2)
     require_one_of("code", code, CODES)
     numbers = [int(one) for one in ids if one.isdecimal()] if ids else None
     uuids = [parse_id(one) for one in ids if not one.isdecimal()] if ids else None
-    return await choose(catalog, uuids, numbers, code)
+    return await choose(catalog, uuids, numbers, code, waits=waits)
 
 
-def _report(done: str, uploads: Sequence[UUID], chosen: Chosen, *, as_json: bool) -> int:
+def _report(
+    done: str, uploads: Sequence[UUID], chosen: Chosen, *, due: Sequence[UUID] | None = None, as_json: bool
+) -> int:
     numbers = [letter.id for letter in chosen.letters]
     ids = [str(one) for one in uploads]
     gone = set(uploads)
     kept = [str(one.id) for one in chosen.uploads if one.id not in gone]
     if as_json:
-        print_json({"uploads": ids, "dead_letters": numbers, "kept": kept, "not_failed": chosen.missing})
+        found = {"uploads": ids, "dead_letters": numbers, "kept": kept, "not_failed": chosen.missing}
+        print_json(found if due is None else {**found, "due": due})
     else:
         letters = counted(len(numbers), "dead letter")
         output.print(f"{counted(len(uploads), 'upload')} and {letters} are {done}.")
+        if due is not None and chosen.waiting:
+            output.print(f"{counted_are(len(due), 'upload')} due now that waited for another try.")
         for one in kept:
             output.print(f"{one} stays: it has variants. A delete event removes it.")
         for missing in chosen.missing:

@@ -8,6 +8,7 @@ from uuid import UUID
 from pipelines.poison import DEADLY_CODES, remove_poison
 from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, State, Upload
+from storage.catalog.requeuer import NewJobs
 from worker.documents import dead_letter_document, failure_document, retry_document
 from worker.queue import Queue
 from worker.stores import Stores
@@ -17,11 +18,22 @@ _ALL = 1_000_000_000
 
 @dataclass(frozen=True)
 class Chosen:
-    """The failures that a person chose; `missing` are ids that have not failed."""
+    """The failures that a person chose, with uploads that wait for another try if these count, too;
+    `missing` are ids of none of them.
+    """
 
     uploads: Sequence[Upload]
     letters: Sequence[DeadLetter]
     missing: Sequence[str]
+    waiting: Sequence[Upload] = ()
+
+
+@dataclass(frozen=True)
+class TriedAgain:
+    """The uploads that were still failed and are queued, and those whose next try is due now."""
+
+    queued: Sequence[UUID]
+    due: Sequence[UUID]
 
 
 async def list_failures(catalog: Catalog, limit: int) -> dict[str, Any]:
@@ -39,33 +51,44 @@ async def list_failures(catalog: Catalog, limit: int) -> dict[str, Any]:
 
 
 async def choose(
-    catalog: Catalog, ids: Sequence[UUID] | None, numbers: Sequence[int] | None, code: str | None
+    catalog: Catalog,
+    ids: Sequence[UUID] | None,
+    numbers: Sequence[int] | None,
+    code: str | None,
+    *,
+    waits: bool = False,
 ) -> Chosen:
     """Failed uploads with these ids and dead letters with these numbers, or those of `code`; None: all.
 
-    Raises: CatalogUnavailable.
+    Where `waits`, also the uploads and deletions that wait for another try. Raises: CatalogUnavailable.
     """
     uploads = await catalog.failures.newest(_ALL, ids=ids, code=code)
     letters = await catalog.dead_letters.newest(_ALL, ids=numbers, code=code)
-    found = {*(upload.id for upload in uploads), *(letter.id for letter in letters)}
+    waiting = await catalog.failures.waiting(_ALL, ids=ids, code=code) if waits else []
+    found = {one.id for some in (uploads, letters, waiting) for one in some}
     asked = [*(ids or ()), *(numbers or ())]
-    return Chosen(uploads, letters, [str(one) for one in asked if one not in found])
+    return Chosen(uploads, letters, [str(one) for one in asked if one not in found], waiting)
 
 
-async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> Sequence[UUID]:
+async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> TriedAgain:
     """Queue the uploads again, send the dead letters once more, and take the contents off the poison list.
 
-    Returns the uploads that were still failed. Raises: StorageError, QueueUnavailable.
+    What waits for another try is due now. Raises: StorageError, QueueUnavailable.
     """
     await queue.stream.depth()  # a Redis that is unreachable is found before anything is changed
     deadly = [one.source for one in chosen.uploads if one.error_code in DEADLY_CODES and one.source]
     await remove_poison(deadly, stores.blobs, stores.catalog.poison)
     jobs = await stores.catalog.requeuer.requeue([upload.id for upload in chosen.uploads], State.FAILED)
-    await queue.jobs.enqueue(jobs)
+    due = await stores.catalog.requeuer.make_due([upload.id for upload in chosen.waiting])
+    await queue.jobs.enqueue({**jobs, **due})
     for letter in chosen.letters:
         await queue.stream.add_raw(letter.body)
     await stores.catalog.dead_letters.discard([letter.id for letter in chosen.letters])
-    return [upload_id for queued in jobs.values() for upload_id in queued]
+    return TriedAgain(_ids_of(jobs), _ids_of(due))
+
+
+def _ids_of(jobs: NewJobs) -> Sequence[UUID]:
+    return [upload_id for ids in jobs.values() for upload_id in ids]
 
 
 async def discard(chosen: Chosen, catalog: Catalog) -> Sequence[UUID]:

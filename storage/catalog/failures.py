@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, RowMapping, Select, exists, func, select, update
+from sqlalchemy import ColumnElement, RowMapping, Select, exists, func, select, tuple_, update
 
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
@@ -17,6 +17,7 @@ from storage.catalog.requeuer import among
 from storage.catalog.rows import load_metadata, to_upload
 from storage.catalog.tables import uploads, variants
 
+_AGE = (uploads.c.changed_ms, uploads.c.id)
 _WAITING = (uploads.c.state.in_((State.QUEUED, State.DELETING)), uploads.c.error_code.is_not(None))
 
 
@@ -36,13 +37,32 @@ class Failures:
         found = chain(*some)
         return sorted(found, key=lambda upload: upload.changed_ms, reverse=True)[:limit]
 
-    async def waiting(self, limit: int) -> Sequence[Upload]:
-        """The uploads and deletions whose last try has failed and that will be tried again, newest first."""
-        return await self._newest(select(uploads).where(*_WAITING), limit)
+    async def waiting(
+        self,
+        limit: int,
+        *,
+        ids: Sequence[UUID] | None = None,
+        code: str | None = None,
+        after: Upload | None = None,
+    ) -> Sequence[Upload]:
+        """The uploads and deletions whose last try has failed and that will be tried again, newest first.
+
+        All, or those with these ids, with that code, or that come `after` that one.
+        """
+        query = select(uploads).where(*_WAITING)
+        if code is not None:
+            query = query.where(uploads.c.error_code == code)
+        if after is not None:
+            query = query.where(tuple_(*_AGE) < (after.changed_ms, str(after.id)))
+        if ids is None:
+            return await self._newest(query, limit)
+        some = [await self._newest(query.where(_one_of(page)), limit) for page in pages(ids)]
+        return list(chain(*some))[:limit]
 
     async def _newest(self, query: Select[Any], limit: int) -> Sequence[Upload]:
+        newest_first = query.order_by(*(column.desc() for column in _AGE)).limit(limit)
         async with self._database.reading() as connection:
-            rows = await connection.execute(query.order_by(uploads.c.changed_ms.desc()).limit(limit))
+            rows = await connection.execute(newest_first)
             return [to_upload(dict(row), []) for row in rows.mappings()]
 
     async def count_waiting(self) -> int:

@@ -142,6 +142,25 @@ class Requeuer:
                 jobs |= {job_id: moved} if moved else {}
         return jobs
 
+    async def make_due(self, ids: Sequence[UUID]) -> NewJobs:
+        """Put those of `ids` whose next try, or deletion, is due later on new jobs; it is due now."""
+        return _joined([await self._make_due_page(page) for page in pages(ids)])
+
+    @repeated
+    async def _make_due_page(self, ids: Sequence[UUID]) -> NewJobs:
+        now = self._database.now_ms()
+        put_off = uploads.c.state.in_((State.QUEUED, State.DELETING)), uploads.c.not_before_ms > now
+        jobs: dict[str, Sequence[UUID]] = {}
+        async with self._database.writing() as connection:
+            await lock_uploads(connection, ids)
+            for job_id, chosen in spread(ids, self._uploads_per_job).items():
+                mine = update(uploads).where(uploads.c.id.in_([str(each) for each in chosen]), *put_off)
+                due = mine.values(job_id=job_id, changed_ms=now, not_before_ms=now)
+                changed = (await connection.execute(due.returning(uploads.c.id))).scalars()
+                if moved := [UUID(each) for each in changed]:
+                    jobs[job_id] = moved
+        return jobs
+
     async def _requeue(
         self,
         connection: AsyncConnection,

@@ -136,6 +136,42 @@ def test_what_waits_for_another_try_is_listed_with_its_reason(place: Workplace) 
     assert "Waiting for another try" in media(place.env(), "failed", "list").stdout
 
 
+def _put_off(place: Workplace) -> str:
+    """One upload that waits an hour for another try, since the storage was full."""
+    with closing(sqlite3.connect(place.catalog, isolation_level=None)) as catalog:
+        waits = "state = 'queued', error_code = 'storage_full', not_before_ms = changed_ms + 3600000"
+        catalog.execute(f"UPDATE uploads SET {waits} WHERE source = ?", [BROKEN])
+        return str(catalog.execute("SELECT id FROM uploads WHERE source = ?", [BROKEN]).fetchone()[0])
+
+
+@pytest.mark.parametrize("words", [["--code", "storage_full"], ["--all"], ["ID"]])
+def test_what_waits_for_another_try_is_tried_now(place: Workplace, words: list[str]) -> None:
+    waiting = _put_off(place)
+    _mend(place)
+
+    retried = _failed(place, "retry", *(waiting if word == "ID" else word for word in words))
+
+    assert (retried["due"], retried["not_failed"]) == ([waiting], [])
+    assert waiting not in retried["uploads"]
+    assert _states(place)[BROKEN] == "ready"
+
+
+def test_people_are_told_how_many_are_queued_and_how_many_are_due_now(place: Workplace) -> None:
+    _put_off(place)
+
+    said = media(place.env(), "failed", "retry", "--all").stdout
+
+    assert "1 upload and 2 dead letters are queued." in said
+    assert "1 upload is due now that waited for another try." in said
+
+
+def test_what_waits_for_another_try_is_not_thrown_away(place: Workplace) -> None:
+    waiting = _put_off(place)
+
+    assert _failed(place, "discard", waiting, code=1)["not_failed"] == [waiting]
+    assert waiting not in _failed(place, "discard", "--all")["uploads"]
+
+
 def test_what_has_not_failed_is_said_with_exit_code_1(place: Workplace) -> None:
     answer = _failed(place, "retry", "00000000-0000-4000-8000-000000000000", "999", code=1)
 

@@ -9,7 +9,17 @@ import pytest
 
 from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, State, StreamId
-from tests.support.catalogs import ON_BOTH, claim, commit, failed, ready, take, upload, upload_event
+from tests.support.catalogs import (
+    ON_BOTH,
+    claim,
+    commit,
+    failed,
+    postponed,
+    ready,
+    take,
+    upload,
+    upload_event,
+)
 from tests.support.face import OpenFace
 from worker.http import failures
 
@@ -139,6 +149,36 @@ async def test_failures_of_one_code_are_queued_again(catalog: Catalog, client: h
     assert (wrong.json()["queued"], right.json()["queued"]) == (0, 2)
     assert {(await upload(catalog, each)).state for each in broken} == {State.QUEUED}
     assert await catalog.dead_letters.count() == 1
+
+
+async def put_off(catalog: Catalog, folder: str, at: int) -> UUID:
+    """An upload below a folder that waits for another try."""
+    upload_id = uuid4()
+    await take(catalog, upload_event(at, upload_id, f"uploads/{folder}/{upload_id}.jpg"))
+    await commit(catalog, postponed(await claim(catalog, upload_id)))
+    return upload_id
+
+
+@pytest.mark.parametrize("by", ["all", "code", "ids"])
+async def test_what_waits_for_another_try_is_tried_now_where_the_key_may_see_it(
+    catalog: Catalog, client: httpx.AsyncClient, opened: OpenFace, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    monkeypatch.setattr(failures, "_PAGE", 1)
+    mine = [await put_off(catalog, "mine", at) for at in (1, 3)]
+    other = await put_off(catalog, "other", 2)
+    headers = await opened.key("tenant", "operate", prefix="uploads/mine/")
+    ids = [str(each) for each in (*mine, other)]
+    which: dict[str, Any] = {"all": True, "code": "storage_full", "ids": ids}
+
+    body = {by: which[by]}
+    answer = await client.post("/v1/failures/retry", json=body, headers=headers)
+    discarded = await client.post("/v1/failures/discard", json=body, headers=headers)
+
+    now = catalog.database.now_ms()
+    due = [each for each in (*mine, other) if (await upload(catalog, each)).not_before_ms <= now]
+    not_failed = [str(other)] if by == "ids" else []
+    assert (answer.json(), due) == ({"queued": 2, "not_failed": not_failed, "more": False}, mine)
+    assert discarded.json()["discarded"] == 0
 
 
 @pytest.mark.parametrize("verb", ["retry", "discard"])

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from storage.catalog.reading import Cursor, UploadFilter
-from storage.catalog.records import DeadLetter, State
+from storage.catalog.records import DeadLetter, State, Upload
 from storage.keys import owner_of_source
 from worker.documents import dead_letter_document
 from worker.events import read_about
@@ -193,15 +193,15 @@ def routes(face: Face) -> APIRouter:
     ) -> Response:
         """Queue failed uploads again, and send dead letters to the stream once more.
 
-        Pictures that killed their decoder are tried again, too. Of very many, the first some thousand; `more`
-        says so.
+        Those that wait for another try are tried now, and count as queued. Pictures that killed their
+        decoder are tried again, too. Of very many, the first some thousand; `more` says so.
         """
         which = await read_json(request, Which)
         await face.queue.ownership.check_not_of_another(face.stores.catalog.id)
         done = Handled()
-        async for chosen in _chosen(face, caller, which, done):
-            queued = await retry(chosen, face.stores, face.queue)
-            done.count += len(queued) + len(chosen.letters)
+        async for chosen in _chosen(face, caller, which, done, waits=True):
+            again = await retry(chosen, face.stores, face.queue)
+            done.count += len(again.queued) + len(again.due) + len(chosen.letters)
         answer = {"queued": done.count, "not_failed": done.not_failed, "more": done.more}
         return json_response(answer, HTTPStatus.ACCEPTED)
 
@@ -237,13 +237,16 @@ def routes(face: Face) -> APIRouter:
     return router
 
 
-async def _chosen(face: Face, caller: Caller, which: Which, done: Handled) -> AsyncIterator[Chosen]:
+async def _chosen(
+    face: Face, caller: Caller, which: Which, done: Handled, *, waits: bool = False
+) -> AsyncIterator[Chosen]:
     """The failures that are meant and that the caller may see, in parts, each once: the newest first.
 
-    What fails again meanwhile is newer than all that comes yet.
+    What fails again meanwhile is newer than all that comes yet. Where `waits`, also what waits for another
+    try.
     """
     if which.ids is not None:
-        chosen = await _named(face, caller, which.ids)
+        chosen = await _named(face, caller, which.ids, waits=waits)
         done.not_failed = chosen.missing
         yield chosen
         return
@@ -252,6 +255,14 @@ async def _chosen(face: Face, caller: Caller, which: Which, done: Handled) -> As
     while theirs is not None and (page := await face.reader.page(theirs, after, _PAGE)):
         yield Chosen(page, [], [])
         after = Cursor.of(page[-1])
+        if done.count >= MOST:
+            done.more = True
+            return
+    put_off: Upload | None = None
+    waiting = face.stores.catalog.failures.waiting
+    while waits and (some := await waiting(_PAGE, code=which.code, after=put_off)):
+        yield Chosen([], [], [], [one for one in some if caller.may_see(one.source, one.owner)])
+        put_off = some[-1]
         if done.count >= MOST:
             done.more = True
             return
@@ -265,14 +276,15 @@ async def _chosen(face: Face, caller: Caller, which: Which, done: Handled) -> As
             return
 
 
-async def _named(face: Face, caller: Caller, ids: Sequence[UUID | int]) -> Chosen:
+async def _named(face: Face, caller: Caller, ids: Sequence[UUID | int], *, waits: bool) -> Chosen:
     numbers = [each for each in ids if isinstance(each, int)]
     uuids = [each for each in ids if isinstance(each, UUID)]
-    found = await choose(face.stores.catalog, uuids, numbers, None)
+    found = await choose(face.stores.catalog, uuids, numbers, None, waits=waits)
     uploads = [upload for upload in found.uploads if caller.may_see(upload.source, upload.owner)]
+    waiting = [upload for upload in found.waiting if caller.may_see(upload.source, upload.owner)]
     letters = [letter for letter in found.letters if _may_see(caller, letter)]
-    known = {*(upload.id for upload in uploads), *(letter.id for letter in letters)}
-    return Chosen(uploads, letters, [str(each) for each in ids if each not in known])
+    known = {one.id for some in (uploads, letters, waiting) for one in some}
+    return Chosen(uploads, letters, [str(each) for each in ids if each not in known], waiting)
 
 
 async def _letters(
