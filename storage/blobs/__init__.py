@@ -132,6 +132,12 @@ class Put(Protocol):
         """
 
 
+class Collect(Protocol):
+    @property
+    def collects(self) -> bool:
+        """Whether `put` collects what is to come in memory, where its size is not known before."""
+
+
 class Store(Protocol):
     async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
         """Store each content under its key, whole or not at all: durable first, then visible."""
@@ -225,6 +231,7 @@ class Blobs(
     ReadPart,
     Get,
     Put,
+    Collect,
     Store,
     Delete,
     Move,

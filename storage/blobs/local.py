@@ -37,6 +37,8 @@ class Linker(Protocol):
 class LocalBlobs:
     """Blobs below `root`, published atomically; hold it through `open_local`."""
 
+    collects = False
+
     def __init__(self, root: Root, file_mode: int = FILE_MODE) -> None:
         self._root = root
         self._staging = Staging(root)

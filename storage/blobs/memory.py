@@ -29,6 +29,8 @@ class _Blob:
 class MemoryBlobs:
     """Blobs that are gone when the process ends."""
 
+    collects = True
+
     def __init__(self) -> None:
         self._blobs: dict[str, _Blob] = {}
         self._numbers = counter()

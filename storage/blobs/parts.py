@@ -1,32 +1,38 @@
 """Contents that come in chunks, where their size is not known before."""
 
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 
 
-async def first_of(chunks: AsyncIterator[bytes], size: int) -> bytes:
-    """The first chunks, until they have `size` bytes or there are no more."""
-    taken, count = [], 0
-    async for chunk in chunks:
-        taken.append(chunk)
-        count += len(chunk)
-        if count >= size:
-            break
-    return b"".join(taken)
+class TakenChunks:
+    """A content of which the first chunks are taken, until it is known how it is to be stored."""
 
-
-class CountedChunks:
-    """What was taken already, and then the rest of the chunks; `bytes` says how many have been read."""
-
-    def __init__(self, first: bytes, rest: AsyncIterator[bytes]) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self.bytes = 0
-        self._first = first
-        self._rest = rest
+        """How many have been taken or read."""
+        self._taken: deque[bytes] = deque()
+        self._rest = chunks
+
+    async def take(self, size: int) -> bool:
+        """Take chunks until there are `size` bytes; False: the content ended before."""
+        while self.bytes < size:
+            chunk = await anext(self._rest, None)
+            if chunk is None:
+                return False
+            self._taken.append(chunk)
+            self.bytes += len(chunk)
+        return True
+
+    def joined(self) -> bytes:
+        """What was taken, in one piece, and is kept no more."""
+        content = b"".join(self._taken)
+        self._taken.clear()
+        return content
 
     async def read(self) -> AsyncGenerator[bytes, None]:
-        """All of it, in order."""
-        first, self._first = self._first, b""
-        self.bytes += len(first)
-        yield first
+        """All of it, in order; what was taken is kept no longer than until it is read."""
+        while self._taken:
+            yield self._taken.popleft()
         async for chunk in self._rest:
             self.bytes += len(chunk)
             yield chunk

@@ -21,7 +21,7 @@ from storage.blobs.bucket import (
 )
 from storage.blobs.listing import until_proved
 from storage.blobs.memory_file import MemoryFile, memory_file
-from storage.blobs.parts import CountedChunks, first_of
+from storage.blobs.parts import TakenChunks
 from storage.blobs.s3_identity import S3Identity
 from storage.blobs.s3_listing import blobs_among
 from storage.blobs.s3_moving import TRIES, move_aside, move_object
@@ -49,6 +49,8 @@ T = TypeVar("T")
 
 class S3Blobs:
     """Blobs in a bucket; hold it through `open_s3`."""
+
+    collects = True
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -172,15 +174,17 @@ class S3Blobs:
             with self._writes.watched():
                 await self._bucket.put_stream(key, chunks, size, attributes_of(key, None))
             return size
-        content = await first_of(chunks, sys.maxsize if is_variant else PART)
+        taken = TakenChunks(chunks)
+        if is_variant:
+            await taken.take(sys.maxsize)
+        elif await taken.take(PART):
+            with self._writes.watched():
+                await self._bucket.put_parts(key, taken.read(), attributes_of(key, None))
+            return taken.bytes
+        content = taken.joined()
         with self._writes.watched():
-            if len(content) < PART:
-                await self._bucket.put(key, content, attributes_of(key, content), OVERWRITE)
-                return len(content)
-            attributes = attributes_of(key, content if is_variant else None)
-            whole = CountedChunks(content, chunks)
-            await self._bucket.put_parts(key, whole.read(), attributes)
-        return whole.bytes
+            await self._bucket.put(key, content, attributes_of(key, content), OVERWRITE)
+        return len(content)
 
     async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
         for key, _ in contents:

@@ -23,6 +23,10 @@ class WatchedBlobs:
         self._blobs = blobs
         self._watch = watch
 
+    @property
+    def collects(self) -> bool:
+        return self._blobs.collects
+
     @contextmanager
     def _timed(self, operation: StorageOperation) -> Iterator[None]:
         began = time.perf_counter()
