@@ -59,7 +59,7 @@ class Body:
     def __init__(self, request: Request, chunk_within_s: float = CHUNK_WITHIN_S) -> None:
         self._receive = request.receive
         self._chunk_within_s = chunk_within_s
-        self._began = time.monotonic()
+        self._waited_s = 0.0  # for its sender, not for whoever stores it
         self.length = _length_of(request)
         """What its sender says that it has, in bytes; None: that is not said."""
         self.is_awaited = request.headers.get("expect", "").lower() == "100-continue"
@@ -77,12 +77,14 @@ class Body:
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Its bytes as they come. Raises: Problem where they come too slowly, or no more."""
         while not self.has_ended:
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(self._chunk_within_s):
                     chunk = await self._next()
             except TimeoutError:
                 raise _too_slow(f"Nothing came for {self._chunk_within_s:g} seconds.") from None
-            if time.monotonic() - self._began > self._chunk_within_s + self.bytes / LEAST_RATE:
+            self._waited_s += time.monotonic() - began
+            if self._waited_s > self._chunk_within_s + self.bytes / LEAST_RATE:
                 raise _too_slow(f"Less than {LEAST_RATE} bytes came in a second.")
             if chunk:
                 yield chunk
@@ -115,6 +117,8 @@ class SentPicture(Protocol):
     """The fields that came before what was read of the picture, or, at its end, all."""
     size: int | None
     """The bytes of the picture, where they are known before."""
+    most: int
+    """The bytes that it has at most."""
 
     def chunks(self) -> AsyncGenerator[bytes, None]:
         """The bytes of the picture. Raises: Problem."""
@@ -126,6 +130,7 @@ class RawPicture:
     def __init__(self, body: Body, most: int) -> None:
         self.fields: Mapping[str, bytes] = {}
         self.size = body.length
+        self.most = most if body.length is None else body.length
         self._body = body
         self._most = most
 
@@ -146,6 +151,7 @@ class FormPicture:
         self._form = _Form(boundary)
         self.fields: Mapping[str, bytes] = self._form.fields
         self.size: int | None = None
+        self.most = most if body.length is None else min(most, body.length)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The bytes of the file, then the fields after it. Raises: Problem."""

@@ -8,7 +8,7 @@ from typing import Protocol
 from uuid import UUID
 from weakref import WeakValueDictionary
 
-from storage.blobs import BlobInfo, Put, Read, Stat
+from storage.blobs import BlobInfo, Collect, Put, Read, Stat
 from storage.errors import BlobsUnavailable
 from worker.http.incoming import EXTENSIONS, Incoming
 from worker.http.upload_headers import differs
@@ -16,7 +16,11 @@ from worker.http.upload_headers import differs
 Check = Callable[[], Awaitable[None]]
 
 
-class StoringBlobs(Put, Read, Stat, Protocol):
+COLLECTED_AT_ONCE = 4  # pictures, each of which takes as much memory as its bytes while it comes
+SMALL = 512 * 1024  # bytes of a picture whose memory nobody counts
+
+
+class StoringBlobs(Put, Read, Stat, Collect, Protocol):
     """The verbs of a storage that storing uses."""
 
 
@@ -37,6 +41,7 @@ class Storing:
 
     def __init__(self, blobs: Callable[[], StoringBlobs]) -> None:
         self._blobs = blobs
+        self._collecting = asyncio.Semaphore(COLLECTED_AT_ONCE)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def add(self, incoming: Incoming, folder: str, name: UUID, check: Check) -> Stored:
@@ -100,6 +105,8 @@ class Storing:
                 await stack.enter_async_context(lock)
                 await check()
 
+            if self._blobs().collects and incoming.sent.size is None and incoming.sent.most > SMALL:
+                await stack.enter_async_context(self._collecting)
             chunks = await stack.enter_async_context(aclosing(incoming.chunks(check_alone)))
             try:
                 size = await self._blobs().put(source, chunks, incoming.sent.size)

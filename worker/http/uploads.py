@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from storage import keys
 from storage.blobs import Space
 from storage.catalog.records import State, Upload
-from storage.errors import KeyRefused, StorageError
+from storage.errors import BlobRefused, KeyRefused, StorageError
 from worker.events import default_id
 from worker.http.access import Caller
 from worker.http.bodies import Body, picture_in, refusal
@@ -112,7 +112,10 @@ class UploadIntake:
             async def check() -> None:
                 self._wording.read(request, incoming.sent.fields, caller.token)
 
-            stored = await self._storing.replace(incoming, source, check)
+            try:
+                stored = await self._storing.replace(incoming, source, check)
+            except BlobRefused as error:
+                raise Problem("invalid_event", "There is a folder, or a file, in the way.") from error
             about = self._wording.read(request, incoming.sent.fields, caller.token)
             after_ms = await self._announce(about, source, owner)
         return await self._answer(request, stored, about, None, after_ms)
