@@ -213,6 +213,7 @@ async def test_a_key_of_a_prefix_gets_messages_of_sources_below_it(
 ) -> None:
     async with client_of(face, secrets["below"]) as below, event_source(below) as stream:
         await outcomes.ready("uploads/a/c.jpg")
+        await outcomes.flood(1, source="uploads/a/b/c.jpg")  # as of an entry that was refused
         message = await outcomes.ready("uploads/a/b/c.jpg")
 
         assert (await stream.next()).id == message.seq

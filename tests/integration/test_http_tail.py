@@ -230,3 +230,14 @@ async def test_what_other_programs_write_to_the_stream_is_a_wake_up_and_no_more(
             message = await outcomes.ready("uploads/a.jpg")
 
             assert await seqs(tail, news, 1) == [message.seq]
+
+
+async def test_while_nothing_happens_it_looks_once_a_second(reads: CountedReads, queue: Queue) -> None:
+    async with followed(reads, queue) as tail:
+        before = reads.reads
+        commands = (await queue.redis.info("stats"))["total_commands_processed"]
+        with tail.subscribed() as news:
+            assert not await news.news(2.3)
+
+        assert reads.reads - before <= 3
+        assert (await queue.redis.info("stats"))["total_commands_processed"] - commands <= 8

@@ -41,13 +41,13 @@ class Outcomes:
         """An upload that came, and is ready."""
         return await self.finish(await self.queued(source), announced=announced)
 
-    async def flood(self, count: int, bytes_each: int = 0, *, announced: bool = True) -> Sequence[Message]:
+    async def flood(self, count: int, bytes_each: int = 0, source: str | None = None) -> Sequence[Message]:
         """So many messages at once, of that size, about no upload."""
         metadata = {"filled": "x" * bytes_each}
-        new = [Message(0, State.DELETED, None, None, "default", metadata, 1) for _ in range(count)]
+        new = [Message(0, State.DELETED, None, source, "default", metadata, 1) for _ in range(count)]
         async with self.catalog.database.writing() as connection:
             messages = await insert_messages(connection, new)
-        await self._tell(messages, announced=announced)
+        await self._tell(messages, announced=True)
         return messages
 
     async def announce(self, messages: Sequence[Message]) -> None:
