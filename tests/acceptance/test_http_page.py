@@ -16,7 +16,7 @@ import pytest
 
 from scripts.redis_server import RedisServer
 from storage.catalog.records import Message
-from tests.support.face import SECRET, FaceProcess, start_face
+from tests.support.face import SECRET, FaceProcess, new_secret, start_face
 from tests.support.outcomes import outcomes_at
 from tests.support.served import catalog_url, installed, keys_at
 from tests.support.workplace import Workplace
@@ -64,7 +64,13 @@ def key(place: Workplace) -> str:
 
 
 @pytest.fixture(scope="module")
-def face(place: Workplace, key: str) -> FaceProcess:
+def operator(place: Workplace) -> str:
+    """The secret of a key that also mends."""
+    return asyncio.run(new_secret(catalog_url(place), "operator", "read,operate"))
+
+
+@pytest.fixture(scope="module")
+def face(place: Workplace, key: str, operator: str) -> FaceProcess:
     """One server for the module's tests."""
     return start_face(place)
 
@@ -112,6 +118,19 @@ def test_a_page_follows_its_upload_as_the_page_says(place: Workplace, face: Face
         line = page.stdout.readline()
 
     assert json.loads(line) == payload(message)
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"), [("fields=", {"items", "next"}), ("failures/retry", {"queued", "not_failed", "more"})]
+)
+def test_uploads_are_listed_and_failures_retried_as_the_page_says(
+    face: FaceProcess, operator: str, word: str, answer: set[str]
+) -> None:
+    env = {"PATH": os.environ["PATH"], "MEDIA": face.url, "KEY": operator}
+    run = ["bash", "-euc", example("bash", word).replace("curl ", "curl --silent --fail-with-body ")]
+    done = subprocess.run(run, env=env, capture_output=True, text=True, check=False, timeout=30)
+
+    assert json.loads(done.stdout).keys() == answer, done.stdout
 
 
 @pytest.mark.parametrize("code", STATUS)

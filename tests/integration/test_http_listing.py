@@ -126,7 +126,7 @@ async def test_since_takes_iso_8601_and_seconds(catalog: Catalog, client: httpx.
     assert not await found("4102444800")
 
 
-async def test_the_deleted_are_listed_only_where_they_are_asked_for(
+async def test_the_deleted_are_listed_where_they_or_changes_are_asked_for(
     catalog: Catalog, client: httpx.AsyncClient
 ) -> None:
     ids = await announce(catalog, 2)
@@ -134,6 +134,7 @@ async def test_the_deleted_are_listed_only_where_they_are_asked_for(
     await work(catalog, ids[0])
 
     assert ids_of(await listed(client, UPLOADS)) == ids[1:]
+    assert sorted(ids_of(await listed(client, UPLOADS, params={"since": "0"}))) == sorted(ids)
     assert ids_of(await listed(client, UPLOADS, params={"state": "deleted"})) == ids[:1]
 
 

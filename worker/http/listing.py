@@ -155,7 +155,9 @@ class Paged(BaseModel):
 class Filters(Paged):
     """What the list of all uploads takes besides."""
 
-    state: Annotated[State, Field(description="without it: all but those that were deleted")] | None = None
+    state: Annotated[State, Field(description="without it and `since`: all but the deleted ones")] | None = (
+        None
+    )
     recipe: Annotated[str, AfterValidator(_text), Field(max_length=64, examples=["default"])] | None = None
 
 
@@ -234,8 +236,8 @@ def routes(face: Face) -> APIRouter:
     ) -> Response:
         """List uploads, those that changed last first.
 
-        An upload that changes meanwhile moves to the first page: whoever follows `next` may see it twice, and
-        misses none.
+        An upload that changes meanwhile moves to the front: whoever needs each of them asks afterwards for
+        those that have changed `since` the first page. Then the deleted ones are told, too.
         """
         where = UploadFilter(
             state=query.state,
@@ -243,7 +245,8 @@ def routes(face: Face) -> APIRouter:
             recipe=query.recipe,
             since_ms=query.since,
             source_prefix=query.source,
-            hides_deleted=query.state is None,
+            # Whoever follows changes has to hear of deletions.
+            hides_deleted=query.state is None and query.since is None,
         )
         return await list_uploads(face, caller, request, query, where)
 
