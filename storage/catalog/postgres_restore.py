@@ -35,18 +35,29 @@ _FUNCTIONS = text("""
 
 
 _MAY = text("""
-    SELECT has_database_privilege(current_database(), 'CREATE')
-        AND has_schema_privilege(current_schema(), 'CREATE')
+    SELECT has_database_privilege(current_database(), 'CREATE') AS makes_schemas,
+        has_schema_privilege(current_schema(), 'CREATE') AS makes_tables, quote_ident(current_user) AS user,
+        quote_ident(current_database()) AS database, quote_ident(current_schema()) AS schema
 """)
 _BEGINNING_WITH = text("SELECT nspname FROM pg_namespace WHERE starts_with(CAST(nspname AS text), :prefix)")
 
 
 async def check_rights(connection: AsyncConnection, name: str) -> None:
     """Raises: CopyRefused where this user may make no schema in the database, or no table of a catalog."""
-    if not (await connection.execute(_MAY)).scalar_one():
+    found = (await connection.execute(_MAY)).one()
+    if found.schema is None:
         raise CopyRefused(
-            f"a restore makes schemas in the database of {name}, which its user may not: "
-            "GRANT CREATE ON DATABASE … TO …, and ON SCHEMA … for that of the catalog"
+            f"the user {found.user} may use no schema of its search_path in the database of {name}: "
+            f"GRANT USAGE, CREATE ON SCHEMA public TO {found.user}, or name another in MEDIA_CATALOG_URL"
+        )
+    missing = {
+        f"DATABASE {found.database}": found.makes_schemas,
+        f"SCHEMA {found.schema}": found.makes_tables,
+    }
+    if grants := [f"GRANT CREATE ON {what} TO {found.user}" for what, has in missing.items() if not has]:
+        raise CopyRefused(
+            f"a restore makes a schema in the database of {name}, and moves tables to {found.schema}, "
+            f"which its user may not: {'; '.join(grants)}"
         )
 
 

@@ -127,24 +127,31 @@ async def test_what_a_killed_restore_has_left_goes_and_what_others_have_stays(
     assert await candidates(catalog) == [theirs]
 
 
-@pytest.mark.parametrize("right", ["CREATE ON DATABASE {}", "CREATE ON SCHEMA public"])
-async def test_a_user_who_may_make_no_schema_is_told_so_before_any_row_is_copied(
+GRANTS = {
+    "CREATE ON DATABASE {}": "GRANT CREATE ON DATABASE {} TO",
+    "CREATE ON SCHEMA public": "GRANT CREATE ON SCHEMA public TO",
+    "ALL ON SCHEMA public": "GRANT USAGE, CREATE ON SCHEMA public TO",
+}
+
+
+@pytest.mark.parametrize("right", GRANTS)
+async def test_a_user_who_may_not_restore_is_told_what_to_grant_before_a_row_is_copied(
     postgres_server: PostgresServer, catalog: Catalog, catalog_url: str, copy: BackupCopy, right: str
 ) -> None:
-    url = make_url(catalog_url)
-    database, role = str(url.database), "restorer"
+    url = make_url(catalog_url).set(username="re-storer", password="secret")
+    database, role = str(url.database), '"re-storer"'
     await execute(postgres_server, f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
-    for statement in ("GRANT CREATE ON DATABASE {}", "GRANT CREATE ON SCHEMA public"):
+    for statement in ("GRANT CREATE ON DATABASE {}", "GRANT ALL ON SCHEMA public"):
         await execute(postgres_server, f"{statement.format(database)} TO {role}", database)
-    theirs = CatalogRestore(
-        Address(url.set(username=role, password="secret").render_as_string(hide_password=False)), copy
-    )
+    theirs = CatalogRestore(Address(url.render_as_string(hide_password=False)), copy)
 
     await theirs.check()
-    await execute(postgres_server, "REVOKE CREATE ON SCHEMA public FROM public", database)
+    await execute(postgres_server, "REVOKE ALL ON SCHEMA public FROM public", database)
     await execute(postgres_server, f"REVOKE {right.format(database)} FROM {role}", database)
-    with pytest.raises(CopyRefused, match="GRANT CREATE ON DATABASE"):
+    with pytest.raises(CopyRefused) as refused:
         await theirs.check()
 
+    assert f": {GRANTS[right].format(database)} {role}" in str(refused.value)
     await execute(postgres_server, f"DROP OWNED BY {role}", database)
     await execute(postgres_server, f"DROP ROLE {role}")
+    await execute(postgres_server, "GRANT USAGE ON SCHEMA public TO public", database)
