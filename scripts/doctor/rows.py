@@ -62,6 +62,7 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
                 yield finding
             return
         async with open_catalog(settings.catalog, create=False) as catalog:
+            await catalog.database.check_tables()
             if not settings.catalog.is_file:
                 await catalog.database.check_writable()
             uploads = sum((await catalog.reports.states()).values())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import exists, false, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import schema, tables
@@ -27,6 +27,10 @@ from storage.watch import NOBODY, CatalogOperation, CatalogWatch
 
 BUSY_TIMEOUT_S = 10.0
 WRITE_AGAIN_S = 30.0  # of a catalog in which nobody may have written for long
+# It reads no row, and fails where a table is gone: by the names, as every other statement looks for them.
+_ALL_TABLES = select(
+    *(exists(select(1).select_from(table).where(false())) for table in tables.metadata.sorted_tables)
+)
 
 
 @dataclass(frozen=True)
@@ -147,12 +151,16 @@ class Database:
         """
         if exchanged := self.backend.exchanged():
             return exchanged
-        async with self.reading() as connection:
-            await connection.execute(select(1))
+        await self.check_tables()
         await self.backend.check_damage()
         if not self.condition.takes_writes or time.monotonic() - self._wrote_at > WRITE_AGAIN_S:
             await self.check_writable()
         return self.condition.damage
+
+    async def check_tables(self) -> None:
+        """Raises: CatalogUnavailable, which says so where one of its tables is gone."""
+        async with self.reading() as connection:
+            await connection.execute(_ALL_TABLES)
 
     async def compact(self) -> int:
         """Make smaller what has grown; returns how many bytes went back to the disk, where it was much.

@@ -25,7 +25,10 @@ _ADVICE = {
     "28P01": "correct user and password in MEDIA_CATALOG_URL",
     "3D000": "correct the name of the database in MEDIA_CATALOG_URL, or create it (CREATE DATABASE)",
     _NO_RIGHT: "make the catalog's user the owner of its database (ALTER DATABASE … OWNER TO …)",
-    **dict.fromkeys(_NO_TABLE, "its tables are gone: restore them, or see whether the schema is another"),
+    **dict.fromkeys(
+        _NO_TABLE,
+        "its tables are gone: restore a backup (media restore), or see whether the schema is another",
+    ),
     READ_ONLY: "the server takes no writes: a replica, or one that is shut for them",
     "53100": "make room on the server's disk",
     "53300": "let the server take more connections (max_connections), or lower MEDIA_CATALOG_POOL",

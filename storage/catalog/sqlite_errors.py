@@ -15,6 +15,7 @@ from storage.catalog.sqlite_file import MIB
 from storage.errors import CatalogDamaged, CatalogUnavailable
 
 LEAST_ROOM = MIB
+_NO_TABLE = "no such table"
 
 
 class Fault(Enum):
@@ -136,6 +137,11 @@ class FileCondition(Condition):
             )
         if fault is Fault.DISK:
             return CatalogUnavailable(f"the disk under the catalog {self.path} fails or is full ({cause})")
+        if str(cause).startswith(_NO_TABLE):
+            return CatalogUnavailable(
+                f"the catalog {self.path} cannot be used ({cause}): a table is gone; restore a backup (media "
+                "restore), or move the file away and make a new catalog of the originals (media rebuild)"
+            )
         return CatalogUnavailable(f"the catalog did not answer: {cause}")
 
 

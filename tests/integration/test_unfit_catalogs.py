@@ -112,3 +112,14 @@ async def test_the_doctor_names_a_server_that_takes_no_writes(
 
     assert found.level == "error"
     assert "takes no writes" in found.detail
+
+
+async def test_the_doctor_names_a_table_that_is_gone(
+    catalog: Catalog, catalog_url: str, tmp_path: Path
+) -> None:
+    async with catalog.database.writing() as connection:
+        await connection.exec_driver_sql("DROP TABLE uploads, variants CASCADE")
+
+    found = await doctor(catalog_url, tmp_path)
+    assert found.level == "error"
+    assert "tables are gone: restore a backup (media restore)" in found.detail
