@@ -4,7 +4,7 @@ All of it is done to the copy beside the old catalog, while no worker runs; then
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 from storage import keys
 from storage.backups.folder import FILES, BackupCopy, BackupFolder
 from storage.backups.manifest import MANIFEST, read_manifest
-from storage.backups.mending import mend
+from storage.backups.mending import MendStep, mend
 from storage.backups.restoring import CatalogRestore, Replacement
 from storage.backups.returning import fits, give_back
 from storage.backups.versions import Versions, open_versions
@@ -30,10 +30,18 @@ from storage.catalog.replay import LaterState, Replay, Trashed, owners_since, wa
 from storage.catalog.requeuer import NewJobs
 from storage.catalog.restored import read_replaced
 from storage.catalog.sources import Expected, Sources
-from storage.errors import CatalogUnavailable, CopyRefused, KeyRefused, RootMismatch, StorageError
+from storage.errors import (
+    CatalogUnavailable,
+    CopyRefused,
+    KeyRefused,
+    RootMismatch,
+    StorageError,
+    StorageFull,
+)
 from worker.adoption import REBUILD, Adoption, Listing
 from worker.documents import payload
 from worker.events import default_id
+from worker.health import EXPIRY_S
 from worker.publisher import go_on_above
 from worker.queue import Queue, QueueUnavailable
 from worker.settings import Settings
@@ -95,6 +103,17 @@ def choose_copy(place: Path, at: datetime | None, catalog: str | None) -> Backup
     if len({copy.manifest.catalog for copy in ours}) > 1:
         raise CopyRefused(f"{place} has copies of several catalogs: name the copy itself")
     return ours[0]
+
+
+def copy_before(copy: BackupCopy) -> BackupCopy | None:
+    """The newest copy of the same catalog from before that one, in the same folder of copies.
+
+    Raises: OSError.
+    """
+    for one in BackupFolder(copy.path.parent).copies():
+        if one.manifest.catalog == copy.manifest.catalog and one.manifest.time_ms < copy.manifest.time_ms:
+            return one
+    return None
 
 
 class LaterMessages:
@@ -236,7 +255,10 @@ class Restore:
         """Raises: CopyRefused while a worker sends heartbeats, QueueUnavailable."""
         if living := len(await self._queue.heartbeats.living()):
             workers = "1 worker" if living == 1 else f"{living} workers"
-            raise CopyRefused(f"{workers} may still write: stop every worker first")
+            raise CopyRefused(
+                f"{workers} may still write: stop every worker first. One that was killed counts for "
+                f"{EXPIRY_S:.0f} s: wait so long then"
+            )
 
     async def _look(self) -> Known:
         """Read what is known of the time after the copy was made; nothing is written.
@@ -303,6 +325,8 @@ class Restore:
                             await fits(catalog, blobs, files, self._settings.storage)
                     await self._raise_seq(catalog, known)
                     gone, announced, jobs = await self._apply(catalog, blobs, known)
+                    with self._refusing():
+                        await self._check_room(catalog, blobs, files, gone, announced)
                     await self._mend(catalog, blobs, files, announced, seen)
                     if files is not None:
                         await self._bring_back(catalog, blobs, files, gone, seen)
@@ -386,6 +410,33 @@ class Restore:
         )
         return gone, kept, jobs
 
+    async def _check_room(
+        self,
+        catalog: Catalog,
+        blobs: Storage,
+        files: Versions | None,
+        gone: frozenset[str],
+        announced: frozenset[str],
+    ) -> None:
+        """Raises: StorageFull where what would come back has no room, before any of it does."""
+        space = await blobs.space()
+        if space is None or files is None:
+            return
+        count = size = 0
+        async with aclosing(await self._find_torn(catalog, blobs, files, announced, dry_run=True)) as torn:
+            async for mended in torn:
+                count, size = count + len(mended.mended), size + mended.bytes
+        made_ms = self.done.copy.manifest.time_ms
+        async with aclosing(give_back(catalog, blobs, files, gone, made_ms, dry_run=True)) as lost:
+            async for step in lost:
+                count, size = count + step.copied, size + step.bytes
+        if size > space.free_bytes or (space.free_files is not None and count > space.free_files):
+            files_left = "" if space.free_files is None else f" and {space.free_files} files"
+            raise StorageFull(
+                f"{self._settings.storage} has no room for what would come back: {count} originals with "
+                f"{size} bytes, and {space.free_bytes} bytes{files_left} are free"
+            )
+
     async def _bring_back(
         self,
         catalog: Catalog,
@@ -413,15 +464,27 @@ class Restore:
         announced: frozenset[str],
         seen: Callable[[str, int], object],
     ) -> None:
-        folder = keys.restore_folder(uuid4())
-        settled = await self._queue.stream.now_ms() / 1000 - self._settings.settle
-        later = {**dict.fromkeys(announced), **await self._expected_later(announced)}
-        found = mend(catalog.sources, blobs, files, later, folder, settled, dry_run=self._dry_run)
+        found = await self._find_torn(catalog, blobs, files, announced, dry_run=self._dry_run)
         async with aclosing(found) as steps:
             async for step in steps:
                 self.done.mended |= step.mended
                 self.done.mismatched |= step.mismatched
                 seen("originals", step.looked)
+
+    async def _find_torn(
+        self,
+        catalog: Catalog,
+        blobs: Storage,
+        files: Versions | None,
+        announced: frozenset[str],
+        *,
+        dry_run: bool,
+    ) -> AsyncGenerator[MendStep, None]:
+        """The torn originals, mended unless it is a `dry_run`."""
+        folder = keys.restore_folder(uuid4())
+        settled = await self._queue.stream.now_ms() / 1000 - self._settings.settle
+        later = {**dict.fromkeys(announced), **await self._expected_later(announced)}
+        return mend(catalog.sources, blobs, files, later, folder, settled, dry_run=dry_run)
 
     async def _expected_later(self, announced: frozenset[str]) -> Mapping[str, Expected]:
         """What the catalog that is replaced expects of these originals, as far as it can be read."""

@@ -18,11 +18,15 @@ _UNSETTLED = "it was written to just now: restore again when no app writes it an
 
 @dataclass(frozen=True)
 class MendStep:
-    """What became of a page of originals: where those are that gave way, and what is wrong with others."""
+    """What became of a page of originals: where those are that gave way, and what is wrong with others.
+
+    `bytes` are those of the versions that took their places.
+    """
 
     looked: int
     mended: Mapping[str, str]
     mismatched: Mapping[str, str]
+    bytes: int = 0
 
 
 async def mend(
@@ -87,6 +91,7 @@ async def _mend(
     kept = await versions.choose({one.key: one.fits for one, _ in suspects}) if versions and suspects else {}
     mended: dict[str, str] = {}
     mismatched: dict[str, str] = {}
+    size = 0
     for one, info in suspects:
         version = kept.get(one.key)
         fitting = version if version is not None and one.fits(version.bytes) else None
@@ -98,13 +103,14 @@ async def _mend(
                 failure = await _replace(one.key, place, fitting)
             if failure is None:
                 mended[one.key] = trash_key(place.folder, one.key)
+                size += fitting.bytes
                 continue
         if one.expected is not None:
             problem = describe(one.expected, info, fitting)
             mismatched[one.key] = problem if failure is None else f"{problem}, but {failure}"
         elif failure is not None:
             mismatched[one.key] = str(failure)
-    return MendStep(len(page), mended, mismatched)
+    return MendStep(len(page), mended, mismatched, size)
 
 
 async def _is_torn(info: BlobInfo, blobs: Storage, version: Version) -> bool:

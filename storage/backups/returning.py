@@ -29,7 +29,7 @@ _LEAST_THERE, _MOST_OTHERS = 0.5, 0.05
 
 @dataclass(frozen=True)
 class ReturnStep:
-    """What became of a page of originals.
+    """What became of a page of originals: `copied` came back, with so many `bytes`.
 
     `differing` were brought back, and are not as the catalog has them; `refused` says of others why they
     could not be. `unknown` counts those that came back although the catalog does not know them.
@@ -40,6 +40,7 @@ class ReturnStep:
     differing: Mapping[str, str]
     refused: Mapping[str, str]
     unknown: int
+    bytes: int = 0
 
 
 async def fits(catalog: Catalog, blobs: Storage, versions: Versions | None, place: str) -> None:
@@ -162,7 +163,7 @@ async def _give_back(
         for key, version in kept.items()
         if version is not None and (key in needed or version.written_ns > made_ms * 1_000_000)
     ]
-    copied = unknown = 0
+    copied = unknown = size = 0
     same = len(keys) - len(missing)
     differing: dict[str, str] = {}
     for start in range(0, len(wanted), _AT_ONCE):
@@ -178,13 +179,13 @@ async def _give_back(
             if not isinstance(done, int):
                 refused[key] = str(done)
                 continue
-            copied += 1
+            copied, size = copied + 1, size + done
             unknown += key not in known
             if key in expected and not expected[key].fits(done):
                 differing[key] = (
                     f"the backup has it with {done} bytes, and its upload has {expected[key].size}"
                 )
-    return ReturnStep(copied, same, differing, refused, unknown)
+    return ReturnStep(copied, same, differing, refused, unknown, size)
 
 
 def _any_size(_: int) -> bool:
