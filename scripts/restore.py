@@ -1,6 +1,7 @@
 """`media restore`: a copy of the catalog becomes the catalog again, with what happened since."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,14 +26,15 @@ from scripts.terminal import (
     run,
     safe,
 )
-from storage.backups.folder import BackupCopy
+from storage.backups.folder import BackupCopy, BackupFolder
 from storage.backups.making import check_copy
 from storage.blobs.opening import open_blobs, read_owner
 from storage.catalog.opening import open_catalog
+from storage.errors import CopyDamaged, StorageError
 from storage.keys import TRASH, shown, trash_folder
 from worker.logs import configure_logs
-from worker.queue import open_queue
-from worker.restoring import Restore, Restored, choose_copy
+from worker.queue import QueueUnavailable, open_queue
+from worker.restoring import Restore, Restored, choose_copy, copy_before
 from worker.settings import Settings
 
 _SHOWN = 20  # originals that could not be brought back
@@ -61,9 +63,10 @@ def command(
     """
 
     async def body(settings: Settings) -> int:
-        chosen = _choose(settings, copy, at, adopt_root=adopt_root)
-        await check_copy(chosen)
-        done = await restore(settings, chosen, adopt_root=adopt_root, dry_run=dry_run)
+        with _refusals_as_json(dry_run=dry_run) if as_json else nullcontext():
+            chosen = _choose(settings, copy, at, adopt_root=adopt_root)
+            await _check(chosen, is_named=copy is not None and chosen.path == copy.absolute())
+            done = await restore(settings, chosen, adopt_root=adopt_root, dry_run=dry_run)
         if dry_run:
             _say_what_would_be(done, as_json=as_json)
             return 1 if done.refusals or not done.is_whole else 0
@@ -77,6 +80,29 @@ def command(
     run(body)
 
 
+@contextmanager
+def _refusals_as_json(*, dry_run: bool) -> Iterator[None]:
+    """Print a document of what refuses the restore before it can say anything else, and raise it."""
+    try:
+        yield
+    except (CommandError, StorageError, QueueUnavailable, OSError) as error:
+        reason = error.explain() if isinstance(error, QueueUnavailable) else str(error)
+        print_json({"dry_run": dry_run, "refusals": [reason]})
+        raise
+
+
+async def _check(copy: BackupCopy, *, is_named: bool) -> None:
+    """Raises: CopyDamaged, with the copy that may be taken instead."""
+    try:
+        await check_copy(copy)
+    except CopyDamaged as error:
+        before = copy_before(copy)
+        if before is None:
+            raise
+        instead = str(before.path) if is_named else f"--at {_time_of(before)}"
+        raise CopyDamaged(f"{error}. Take the one before: {instead}") from error
+
+
 def _choose(settings: Settings, place: Path | None, at: str | None, *, adopt_root: bool) -> BackupCopy:
     folder = place or settings.backup_folder
     if folder is None:
@@ -88,7 +114,11 @@ def _choose(settings: Settings, place: Path | None, at: str | None, *, adopt_roo
     if moment is not None and moment > datetime.now(UTC):
         raise CommandError(f"--at {at} is in the future: name a time before now, or leave it out.", code=2)
     owner = None if adopt_root else read_owner(settings.storage_url)
-    return choose_copy(folder.absolute(), moment, owner)
+    chosen = choose_copy(folder.absolute(), moment, owner)
+    if chosen.path != folder.absolute():
+        for reason in BackupFolder(folder.absolute()).unreadable().values():
+            print_error(f"Passed over: {reason}")
+    return chosen
 
 
 async def restore(
@@ -107,19 +137,29 @@ async def restore(
 
 def _say_what_would_be(done: Restored, *, as_json: bool) -> None:
     if as_json:
-        found = {name: getattr(done, name) for name in (*_COUNTED, *_NAMED, "refusals")}
-        print_json({**_identity(done.copy), "dry_run": True, **found})
+        would = {"mended": dict.fromkeys(done.mended), "refusals": done.refusals}  # a folder is chosen then
+        print_json({**_identity(done.copy), "dry_run": True, **_told(done), **would})
         return
     _print_copy("Would restore", done.copy)
     torn = f" ({len(done.mended)} torn)" if done.mended else ""
     output.print(
         f"Would apply again: {counted(done.deleted, 'deletion')}, {counted(done.announced, 'announcement')}; "
-        f"bring back {counted(done.originals + len(done.mended), 'original')}{torn}, adopt {done.adopted}. "
+        f"bring back {counted(_brought_back(done), 'original')}{torn}, adopt {done.adopted}. "
         "Nothing was written."
     )
     _print_originals(done, "would not be", "would be")
     for reason in done.refusals:
         print_error(f"Would be refused: {reason}")
+
+
+def _brought_back(done: Restored) -> int:
+    """How many originals came back: lost ones, and torn ones."""
+    return done.originals + len(done.mended)
+
+
+def _told(done: Restored) -> dict[str, Any]:
+    found = {name: getattr(done, name) for name in (*_COUNTED, *_NAMED)}
+    return {**found, "originals": _brought_back(done)}
 
 
 def _print_originals(done: Restored, was_not: str, was: str) -> None:
@@ -139,8 +179,16 @@ def _print_originals(done: Restored, was_not: str, was: str) -> None:
 
 def _identity(copy: BackupCopy) -> dict[str, Any]:
     manifest = copy.manifest
-    moment = manifest.time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return {"copy": str(copy.path), "time": moment, "catalog": manifest.catalog, "uploads": manifest.uploads}
+    return {
+        "copy": str(copy.path),
+        "time": _time_of(copy),
+        "catalog": manifest.catalog,
+        "uploads": manifest.uploads,
+    }
+
+
+def _time_of(copy: BackupCopy) -> str:
+    return copy.manifest.time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _print_copy(verb: str, copy: BackupCopy) -> None:
@@ -175,7 +223,9 @@ class Outlook:
     def document(self) -> dict[str, Any]:
         return {
             **_identity(self.done.copy),
-            **{name: getattr(self.done, name) for name in (*_COUNTED, "root_adopted", "aside", *_NAMED)},
+            **_told(self.done),
+            "root_adopted": self.done.root_adopted,
+            "aside": self.done.aside,
             "drift": self.drift,
             "breaker": self.breaker,
             "missing": {"uploads": self.lacking, "variants": self.missing},
@@ -233,7 +283,7 @@ class Outlook:
         torn = f" ({len(done.mended)} torn)" if done.mended else ""
         output.print(
             f"Applied again: {counted(done.deleted, 'deletion')}, {counted(done.announced, 'announcement')}; "
-            f"brought back {counted(done.originals + len(done.mended), 'original')}{torn}, "
+            f"brought back {counted(_brought_back(done), 'original')}{torn}, "
             f"adopted {done.adopted}. "
             f"Messages go on above seq {done.seq}."
         )

@@ -4,8 +4,9 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from storage.backups.keep import Keep
-from storage.backups.manifest import Manifest, read_manifest
+from storage.backups.manifest import MANIFEST, Manifest, read_manifest
 from storage.durable import sync_folder_at
 from storage.errors import CopyBusy, CopyDamaged, CopyRefused, name_of, writes_copies
 from storage.ownership import owner_of
@@ -27,6 +28,7 @@ _GOING = ".removed-"
 _NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _PART = 1024 * 1024
 _NAME = "%Y-%m-%dT%H%M%SZ"
+_NAMED = re.compile(r"\d{4}-\d{2}-\d{2}T\d{6}Z(-\d+)?")
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,22 @@ class BackupFolder:
             except OSError as error:
                 self._on_problem(path, error)
         return sorted(found, key=lambda copy: (copy.manifest.time_ms, copy.path.name), reverse=True)
+
+    def unreadable(self) -> Mapping[Path, str]:
+        """The folders that are named as copies are, and that are none, with the reason. Raises: OSError."""
+        found: dict[Path, str] = {}
+        for path in sorted(self.path.iterdir()) if self.path.is_dir() else ():
+            if not _NAMED.fullmatch(path.name):
+                continue
+            try:
+                read_manifest(path)
+            except CopyDamaged as error:
+                found[path] = str(error)
+            except _NO_FILE:
+                found[path] = f"the copy {path} is damaged: its {MANIFEST} is missing"
+            except OSError as error:
+                found[path] = f"the copy {path} cannot be read ({error.strerror or error})"
+        return found
 
     def prune(self, made: BackupCopy, keep: Keep) -> Sequence[str]:
         """Remove copies of the same catalog beyond those to keep, never `made`, which was made just now.

@@ -21,6 +21,7 @@ from storage.backups.folder import BackupFolder
 from tests.support import pictures
 from tests.support.commands import Ended, document, media
 from tests.support.damage import settle, zero
+from tests.support.disks import fill, small_disk
 from tests.support.dying import DIED, dying_at
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import Answer, Workplace, database_on
@@ -291,7 +292,9 @@ def test_torn_originals_give_way_to_the_versions_that_fit_and_are_kept(torn: Wor
 
     would, done = document(dry), document(ended)
     assert (dry.returncode, ended.returncode) == (1, 1)  # for the third
-    assert would["mended"].keys() == done["mended"].keys() == {*EARLY[1:]}
+    assert would["mended"] == dict.fromkeys(EARLY[1:])
+    assert done["mended"].keys() == {*EARLY[1:]}
+    assert would["originals"] == done["originals"] == 2
     assert [(torn.root / source).read_bytes() for source in EARLY[1:]] == [
         pictures.small(1),
         pictures.small(2),
@@ -532,6 +535,60 @@ def damaged(place: Workplace) -> None:
     zero(copy.file, 3)
 
 
+def test_of_a_damaged_copy_the_one_before_is_named_and_can_be_taken(place: Workplace) -> None:
+    [older] = BackupFolder(place.home / "backup").copies()
+    time.sleep(1.1 - time.time() % 1)  # of another second
+    assert media(place.env(), "backup").returncode == 0
+    newest = BackupFolder(place.home / "backup").copies()[0]
+    zero(newest.file, 3)
+
+    refused, named = restore(place, "--json"), restore(place, str(newest.path))
+
+    [reason] = document(refused)["refusals"]
+    at = reason.rpartition("Take the one before: --at ")[2]
+    assert (refused.returncode, named.returncode, "is damaged" in reason) == (1, 1, True)
+    assert f"Take the one before: {older.path}" in " ".join(named.stderr.split())
+    assert document(restore(place, "--at", at, "--dry-run", "--json"))["copy"] == str(older.path)
+
+
+def test_a_copy_without_its_manifest_is_named_when_an_older_one_is_taken(place: Workplace) -> None:
+    [older] = BackupFolder(place.home / "backup").copies()
+    torn = place.home / "backup/2126-01-01T000000Z"
+    torn.mkdir()
+
+    ended = restore(place, "--dry-run", "--json")
+
+    assert document(ended)["copy"] == str(older.path)
+    assert f"Passed over: the copy {torn} is damaged: its manifest.json is missing" in ended.stderr
+
+
+def test_a_time_that_is_none_is_a_document_too(place: Workplace) -> None:
+    ended = restore(place, "--at", "yesterday", "--dry-run", "--json")
+
+    assert ended.returncode == 2
+    assert document(ended)["dry_run"] is True
+    assert document(ended)["refusals"] == [
+        "--at yesterday is no time; write 2026-11-21T10:00, in local time."
+    ]
+
+
+def test_a_storage_without_room_for_what_would_come_back_refuses_before_any_does(
+    place: Workplace, elsewhere: Workplace, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", 1) as disk:
+        elsewhere.settings |= {"MEDIA_STORAGE_URL": f"file://{disk}"}
+        fill(disk / "filler")
+
+        dry = restore(elsewhere, "--adopt-root", "--dry-run")
+        ended = restore(elsewhere, "--adopt-root")
+
+        assert (dry.returncode, ended.returncode) == (1, 1)
+        for said in (dry, ended):
+            assert "has no room for what would come back: 3 originals" in " ".join(said.stderr.split())
+        assert [path.name for path in disk.iterdir() if path.name != "staging"] == ["filler"]
+        assert not elsewhere.catalog.exists()
+
+
 def rootless(place: Workplace) -> None:
     place.root.rename(place.home / "unmounted")
 
@@ -577,7 +634,7 @@ REFUSED: list[tuple[Callable[[Workplace], None] | None, list[str], str]] = [
     (rootless, [], "does not exist. Is a disk not mounted?"),
     (unmarked, [], "say --adopt-root: its files are compared with the copy"),
     (of_other_sizes, ["--adopt-root"], "do not fit the copy: of 3 originals"),
-    (beside_a_worker, [], "1 worker may still write: stop every worker first"),
+    (beside_a_worker, [], "stop every worker first. One that was killed counts for 15 s: wait so long then"),
     (moved, [], "was moved to"),
 ]
 
