@@ -1,9 +1,9 @@
 """`python -m bench`: measure this worker, its peers and the bare libvips loop side by side.
 
 `python -m bench scale` measures uploads in large catalogs and behind long queues, `python -m bench load` how
-long they take under a load, `python -m bench stores` what they cost with Postgres and S3, `python -m bench
-writers` how many commits several workers make on Postgres, `python -m bench budget` the instructions of a
-decode and of an upload.
+long they take under a load, `python -m bench http` what the HTTP server answers beside a worker at full load,
+`python -m bench stores` what uploads cost with Postgres and S3, `python -m bench writers` how many commits
+several workers make on Postgres, `python -m bench budget` the instructions of a decode and of an upload.
 """
 
 import argparse
@@ -11,10 +11,11 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import budget, compare, contenders, figures, load, machine, report, scale, stores, writers
+from bench import budget, compare, contenders, figures, http, load, machine, report, scale, stores, writers
 from scripts import readme
 
 _HERE = Path(__file__).parent
@@ -22,7 +23,7 @@ _RESULTS = _HERE / "results"
 _DOCS = _HERE.parent / "docs"
 _WHAT = (
     "Measure this worker, its peers and the bare libvips loop side by side. "
-    "See also: scale, load, stores, writers, budget."
+    "See also: scale, load, http, stores, writers, budget."
 )
 _ALONE = (contenders.MediaWorker, contenders.Floor)
 
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = {
         "scale": _scale,
         "load": _load,
+        "http": _http,
         "stores": _stores,
         "writers": _writers,
         "budget": _budget,
@@ -92,6 +94,21 @@ def _load(arguments: Sequence[str]) -> int:
     (cores,) = _cores([asked.cores])
     sys.stdout.write(load.main(asked.profile, asked.photos, cores, asked.seconds))
     return 0
+
+
+def _http(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench http", description=http.__doc__)
+    parser.add_argument("--only", choices=http.PARTS, nargs="+", default=(), help="these parts alone")
+    parser.add_argument("--quick", action="store_true", help="little of each: figures that prove nothing")
+    parser.add_argument("--rows", type=int, help="uploads in the catalog for statuses and lists")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder of JPEGs")
+    asked = parser.parse_args(arguments)
+    options = http.Options.quick() if asked.quick else http.Options()
+    options = replace(options, photos=asked.photos, rows=asked.rows or options.rows)
+    (cores,) = _cores([1])
+    found = http.run(options, asked.only, cores)
+    sys.stdout.write(http.table(found))
+    return 0 if all(figure.is_kept for figure in found) else 1
 
 
 def _stores(arguments: Sequence[str]) -> int:

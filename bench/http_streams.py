@@ -1,127 +1,75 @@
-"""`python -m bench.http_streams`: how long a message takes from its commit to the clients of many streams."""
+"""How long a message takes from its commit to the clients of many streams."""
 
-import argparse
 import asyncio
-import json
-import os
 import re
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from bench import photos
-from bench.compare import say
-from bench.contenders import BenchError, MediaWorker
-from bench.processes import cpu_ms, memory
-from bench.rounds import place, started
-from bench.statistics import percentile
-from scripts.redis_server import temporary_redis
+from bench.contenders import BenchError
+from bench.http_client import Client, Load
+from bench.http_server import Served
 
 _TIME = re.compile(rb'"time":"([^"]+)"')
-_ANSWERS_S = 20.0
+_WITHIN_S = 60.0
 
 
-def main() -> int:
-    """Measure, print one JSON document; 0 when every client had every message."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--streams", type=int, default=200)
-    parser.add_argument("--uploads", type=int, default=60)
-    parser.add_argument("--per-second", type=float, default=5.0)
-    parser.add_argument("--photos", type=Path)
-    asked = parser.parse_args()
-    with ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        server = stack.enter_context(temporary_redis())
-        where = stack.enter_context(place(work, server, 1))
-        worker = stack.enter_context(started(MediaWorker, where, sorted(os.sched_getaffinity(0))))
-        assert isinstance(worker, MediaWorker)
-        files = photos.copied(photos.find(asked.photos), work / "photos")
-        found = asyncio.run(_Run(worker, files, asked.streams, asked.uploads, asked.per_second).go())
-    sys.stdout.write(json.dumps(found) + "\n")
-    return 0 if found["messages"] == asked.uploads * asked.streams else 1
+async def follow(
+    where: Served, photos: Sequence[Path], streams: int, uploads: int, per_second: float
+) -> Load:
+    """Upload so many photos, with so many clients that follow all messages. Raises: BenchError."""
+    found, complete = Load(), asyncio.Event()
 
+    def told(line: bytes) -> None:
+        if line.startswith(b"data:") and (committed := _TIME.search(line)):
+            moment = datetime.fromisoformat(committed[1].decode())
+            found.ms.append((time.time() - moment.timestamp()) * 1000)
+            if len(found.ms) == streams * uploads:
+                complete.set()
 
-class _Run:
-    def __init__(
-        self, worker: MediaWorker, files: object, streams: int, uploads: int, per_second: float
-    ) -> None:
-        self._worker = worker
-        self._files = list(files)  # type: ignore[call-overload]
-        self._streams, self._uploads, self._per_second = streams, uploads, per_second
-        self._ms: list[float] = []
-        self._all = asyncio.Event()
-
-    async def go(self) -> dict[str, float]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        env = {**os.environ, "MEDIA_ENV_FILE": "", "MEDIA_REDIS_URL": self._worker.place.redis_url}
-        env |= {"MEDIA_HTTP_BIND": f"127.0.0.1:{port}", **self._worker.stores()}
-        command = [str(Path(sys.executable).parent / "media"), "serve"]
-        process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)  # noqa: S603, ASYNC220
-        try:
-            await self._answers(port)
-            readers = [asyncio.create_task(self._read(port)) for _ in range(self._streams)]
-            await asyncio.sleep(1)
-            before = cpu_ms(process.pid)
-            await self._upload()
-            async with asyncio.timeout(60):
-                await self._all.wait()
-            found = {
-                "streams": self._streams,
-                "messages": len(self._ms),
-                **{f"p{percent}_ms": round(percentile(self._ms, percent), 1) for percent in (50, 95, 99)},
-                "most_ms": round(max(self._ms), 1),
-                "serve_cpu_ms_per_message": round((cpu_ms(process.pid) - before) / self._uploads, 1),
-                "serve_mb": round(memory([process.pid]) / 1e6, 1),
-            }
-            for reader in readers:
-                reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
-        finally:
-            process.terminate()
-            process.wait(10)
-        return found
-
-    async def _answers(self, port: int) -> None:
-        until = time.monotonic() + _ANSWERS_S
-        while time.monotonic() < until:
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                if b" 200 " in await reader.readline():
-                    return
-            except OSError:
-                pass
-            await asyncio.sleep(0.1)
-        raise BenchError("the server did not answer")
-
-    async def _read(self, port: int) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        while line := await reader.readline():
-            if line.startswith(b"data:") and (committed := _TIME.search(line)):
-                moment = datetime.fromisoformat(committed[1].decode())
-                self._ms.append((time.time() - moment.timestamp()) * 1000)
-                if len(self._ms) == self._streams * self._uploads:
-                    self._all.set()
-
-    async def _upload(self) -> None:
-        for number in range(self._uploads):
-            file = self._worker.place.uploads / f"{number}.jpg"
-            file.write_bytes(Path(self._files[number % len(self._files)]).read_bytes())
-            self._worker.put([file])
-            await asyncio.sleep(1 / self._per_second)
-
-
-if __name__ == "__main__":
+    readers = [_Reader(where.client) for _ in range(streams)]
+    await asyncio.gather(*(reader.connect() for reader in readers))
+    tasks = [asyncio.create_task(reader.read(told)) for reader in readers]
     try:
-        raise SystemExit(main())
-    except BenchError as error:
-        say(str(error))
-        raise SystemExit(1) from error
+        began = time.perf_counter()
+        for number in range(uploads):
+            file = where.worker.place.uploads / f"stream-{number}.jpg"
+            file.write_bytes(photos[number % len(photos)].read_bytes())
+            where.worker.put([file])
+            await asyncio.sleep(1 / per_second)
+        async with asyncio.timeout(_WITHIN_S):
+            await complete.wait()
+        found.seconds = time.perf_counter() - began
+    except TimeoutError:
+        raise BenchError(f"only {len(found.ms)} of {streams * uploads} messages came") from None
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return found
+
+
+class _Reader:
+    """A client that reads a stream."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def connect(self) -> None:
+        """Begin the stream; it is there once its first line is."""
+        where = urlsplit(self._client.url)
+        self._lines, self._writer = await asyncio.open_connection(where.hostname, where.port)
+        self._writer.write(self._client.request("/v1/events"))
+        while not (await self._lines.readline()).startswith(b"retry:"):
+            if self._lines.at_eof():
+                raise BenchError("a stream did not begin")
+
+    async def read(self, told: Callable[[bytes], None]) -> None:
+        """Hand each line on until cancelled."""
+        try:
+            while line := await self._lines.readline():
+                told(line)
+        finally:
+            self._writer.close()
