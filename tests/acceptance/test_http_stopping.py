@@ -1,17 +1,27 @@
 """How `media serve` stops: streams end, uploads in flight may finish, and nothing of it is an error."""
 
 import signal
+import socket
 import time
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from scripts.redis_server import RedisServer
+from tests.support import pictures
 from tests.support.face import FaceProcess, start_face
 from tests.support.raw_http import connect_to, read_answer
-from tests.support.workplace import Workplace
+from tests.support.served import installed
+from tests.support.workplace import Workplace, eventually
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-HEAD = b"POST /v1/tokens HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 30\r\n\r\n"
+HEAD = (
+    b"POST /v1/uploads HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n"
+    b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+)
+PICTURE = pictures.small()
 
 
 def assert_quiet(face: FaceProcess) -> None:
@@ -45,30 +55,68 @@ def test_a_server_stops_before_its_catalog_was_ever_there(workplace: Workplace) 
     assert_quiet(face)
 
 
-def test_what_lasts_longer_than_the_wait_is_cut_and_no_error(workplace: Workplace) -> None:
-    face = start_face(workplace, MEDIA_SHUTDOWN_WAIT="1")
-    with closing(connect_to(face.url)) as stuck:
-        stuck.sendall(HEAD + b"{")
-        with closing(connect_to(face.url)) as other:
-            other.sendall(GET)
-            read_answer(other)
-        began = time.monotonic()
-        face.signal(signal.SIGTERM)
-        assert face.wait() == 0
+@pytest.fixture
+def place(redis_server: RedisServer, migrated: Path, tmp_path: Path) -> Iterator[Workplace]:
+    place = installed(tmp_path, redis_server.url, migrated)
+    yield place
+    place.close()
 
-    assert time.monotonic() - began < 4
+
+def begin_upload(face: FaceProcess) -> socket.socket:
+    """An upload of which the server has begun to read the body."""
+    connection = connect_to(face.url)
+    connection.sendall(HEAD % len(PICTURE))
+    assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    connection.sendall(PICTURE[:-1])
+    return connection
+
+
+def takes_nobody(face: FaceProcess) -> bool:
+    try:
+        connect_to(face.url).close()
+    except ConnectionError:
+        return True
+    return False
+
+
+def test_an_upload_in_flight_is_finished_and_nothing_else_is_begun(place: Workplace) -> None:
+    face = start_face(place)
+    with closing(begin_upload(face)) as upload:
+        face.signal(signal.SIGTERM)
+        face.await_log("http_stops")
+        eventually(lambda: takes_nobody(face))
+        upload.sendall(PICTURE[-1:])
+        answer = read_answer(upload)
+
+    assert answer.status == 201
+    assert answer.headers["connection"] == "close"
+    assert face.wait() == 0
+    assert face.logged("http_request")[-1]["status"] == 201
+    assert face.logged("http_cut") == []
     assert_quiet(face)
 
 
-def test_a_second_signal_ends_at_once(workplace: Workplace) -> None:
-    face = start_face(workplace, MEDIA_SHUTDOWN_WAIT="60")
-    with closing(connect_to(face.url)) as stuck:
-        stuck.sendall(HEAD + b"{")
-        face.signal(signal.SIGTERM)
-        face.await_log("http_stops")
-        face.signal(signal.SIGTERM)
+def test_an_upload_that_lasts_longer_than_the_wait_is_cut_and_no_error(place: Workplace) -> None:
+    face = start_face(place, MEDIA_SHUTDOWN_WAIT="1")
+    with closing(begin_upload(face)):
         began = time.monotonic()
+        face.signal(signal.SIGTERM)
 
         assert face.wait() == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 5
+    assert face.logged("http_cut")[0]["connections"] == 1
+    assert face.logged("http_request")[-1]["aborted"] is True
+    assert_quiet(face)
+
+
+def test_a_second_signal_ends_at_once(place: Workplace) -> None:
+    face = start_face(place, MEDIA_SHUTDOWN_WAIT="60")
+    with closing(begin_upload(face)):
+        face.signal(signal.SIGTERM)
+        face.await_log("http_stops")
+        began = time.monotonic()
+        face.signal(signal.SIGTERM)
+
+        assert face.wait() == 0
+    assert time.monotonic() - began < 5
     assert_quiet(face)
