@@ -36,7 +36,7 @@ class KeysMissing(Exception):
     """The server can be reached from elsewhere, and nobody has a key."""
 
 
-class _QuietServer(Server):
+class QuietServer(Server):
     """uvicorn's server, which leaves signals to us, looks at its connections, and stops without an error."""
 
     def __init__(self, config: Config, connections: type[ClientConnection], stop_within_s: float) -> None:
@@ -124,7 +124,7 @@ async def _serve(face: Face, listener: socket.socket) -> None:
         proxy_headers=False,  # whose are believed the access log knows
         timeout_graceful_shutdown=face.settings.shutdown_wait + _TO_END_S,
     )
-    server = _QuietServer(config, connections, face.settings.shutdown_wait)
+    server = QuietServer(config, connections, face.settings.shutdown_wait)
 
     def stop() -> None:
         if face.stopping.is_set():  # the second signal
