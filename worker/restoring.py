@@ -322,7 +322,9 @@ class Restore:
                 ) as catalog:
                     if owner != self._catalog_id:
                         with self._refusing():
-                            await fits(catalog, blobs, files, self._settings.storage)
+                            await fits(
+                                catalog, blobs, files, self._settings.storage, is_marked=owner is not None
+                            )
                     await self._raise_seq(catalog, known)
                     gone, announced, jobs = await self._apply(catalog, blobs, known)
                     with self._refusing():

@@ -96,7 +96,7 @@ async def _mend(
         version = kept.get(one.key)
         fitting = version if version is not None and one.fits(version.bytes) else None
         failure: str | StorageError | None = None
-        if fitting is not None and await _is_torn(info, place.blobs, fitting):
+        if fitting is not None and await is_torn(info, place.blobs, fitting):
             if info.changed_at >= place.settled_before:
                 failure = _UNSETTLED
             elif not dry_run:
@@ -113,7 +113,8 @@ async def _mend(
     return MendStep(len(page), mended, mismatched, size)
 
 
-async def _is_torn(info: BlobInfo, blobs: Storage, version: Version) -> bool:
+async def is_torn(info: BlobInfo, blobs: Storage, version: Version) -> bool:
+    """Whether the original is empty, or the beginning of that version."""
     if info.bytes >= version.bytes:
         return False
     return not info.bytes or await is_beginning(info, blobs, version)
@@ -133,7 +134,7 @@ async def _replace(key: str, place: _Mending, version: Version) -> str | Storage
         async with aclosing(version.blobs.read(version.key)) as parts:
             await blobs.put(whole, parts)
         moved = await blobs.move(key, torn)
-        if moved is not None and await _is_torn(moved, blobs, version):  # it may have grown since
+        if moved is not None and await is_torn(moved, blobs, version):  # it may have grown since
             is_back = await blobs.move(whole, key, replace=False) is not None
     except StorageFull:
         raise

@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from storage.backups.mending import is_torn
 from storage.backups.versions import Version, Versions
 from storage.blobs import BlobInfo, Existence, Storage
-from storage.blobs.owners import backed_up
+from storage.blobs.owners import backed_up, tell_how_to_mark
 from storage.catalog.opening import Catalog
 from storage.catalog.sources import Announced
 from storage.errors import (
@@ -43,51 +44,122 @@ class ReturnStep:
     bytes: int = 0
 
 
-async def fits(catalog: Catalog, blobs: Storage, versions: Versions | None, place: str) -> None:
+@dataclass
+class _Compared:
+    """Originals that were looked for in a storage and in the backup: how many fit, and which differ there.
+
+    `here` fit in the storage itself, or are torn ones that the backup mends.
+    """
+
+    looked: int = 0
+    stored: int = 0
+    here: int = 0
+    returning: int = 0
+    other: int = 0
+    differing: list[str] = field(default_factory=list)  # in the backup
+
+    @property
+    def fit(self) -> bool:
+        enough = self.here + self.returning >= _LEAST_THERE * self.looked
+        return enough and self.other <= _MOST_OTHERS * self.looked
+
+
+async def fits(
+    catalog: Catalog, blobs: Storage, versions: Versions | None, place: str, *, is_marked: bool
+) -> None:
     """Raises: RootMismatch where the files there, or beside the copy, are not those of this catalog.
 
-    What the backup of this catalog has of another size speaks against no storage: apps replace originals.
+    What the backup of this catalog has of another size speaks against no storage: apps replace originals. Nor
+    does a torn original that the backup mends. A storage that no catalog has marked may be empty, but has no
+    originals of its own alone: they would be adopted.
     """
+    compared = await _compare(catalog, blobs, versions)
+    if not compared.looked:
+        return
+    seen = (
+        f"of {compared.looked} originals that were looked for there and in the backup "
+        f"{compared.here + compared.returning} are there, and {compared.other} of another size"
+    )
+    way_out = (
+        ""
+        if is_marked
+        else f" If they are its files all the same, say so: {tell_how_to_mark(catalog.id, place)}"
+    )
+    if not compared.fit and (compared.stored or not compared.differing):
+        raise RootMismatch(
+            f"The files of {place} do not fit the copy: {seen}. Is MEDIA_STORAGE_URL right?{way_out}"
+        )
+    if not compared.fit:
+        count, named = len(compared.differing), ", ".join(map(shown, compared.differing[:_NAMED]))
+        raise RootMismatch(
+            f"The originals of the backup do not fit the copy: {seen.partition(', and ')[0]}, and the backup "
+            f"has {count} of another size: {named}."
+        )
+    if not compared.here and not is_marked and (others := await _find_others(catalog, blobs, versions)):
+        raise RootMismatch(
+            f"The files of {place} do not fit the copy: 0 of {compared.looked} originals that were looked "
+            f"for are there, and it has originals of its own: {', '.join(map(shown, others[:_NAMED]))}. "
+            f"Is MEDIA_STORAGE_URL right?{way_out}"
+        )
+
+
+async def _compare(catalog: Catalog, blobs: Storage, versions: Versions | None) -> _Compared:
     totals = await catalog.reports.totals()
     stride = max(1, totals.count("original").count // _SAMPLE)
     is_ours = versions is not None and await versions.files.catalog_id() == backed_up(catalog.id)
-    looked = there = other = stored = 0
-    differing: list[str] = []
+    compared = _Compared()
     async for group in _groups(catalog, stride):
         sizes = {one.key: one.bytes for one in group}
         found = {
-            key: one.bytes
-            for key, one in (await blobs.stat(list(sizes))).items()
-            if isinstance(one, BlobInfo)
+            key: one for key, one in (await blobs.stat(list(sizes))).items() if isinstance(one, BlobInfo)
         }
-        kept = await _kept({key: size for key, size in sizes.items() if key not in found}, versions)
-        differing += [key for key, size in kept.items() if size != sizes[key]]
-        looked += len(sizes)
-        stored += len(found)
-        there += sum(size == sizes[key] or (is_ours and key in kept) for key, size in (found | kept).items())
-        other += sum(
-            size != sizes[key] and not (is_ours and key in kept) for key, size in (found | kept).items()
-        )
-    if not looked or (there >= _LEAST_THERE * looked and other <= _MOST_OTHERS * looked):
-        return
-    seen = f"of {looked} originals that were looked for there and in the backup {there} are there"
-    if stored or not differing:
-        raise RootMismatch(
-            f"The files of {place} do not fit the copy: {seen}, and {other} of another size. "
-            "Is MEDIA_STORAGE_URL right?"
-        )
-    raise RootMismatch(
-        f"The originals of the backup do not fit the copy: {seen}, and the backup has {len(differing)} of "
-        f"another size: {', '.join(map(shown, differing[:_NAMED]))}."
+        same = {key for key, info in found.items() if info.bytes == sizes[key]}
+        kept = await _kept({key: size for key, size in sizes.items() if key not in same}, versions)
+        compared.looked += len(sizes)
+        compared.stored += len(found)
+        compared.here += len(same)
+        for key in sizes.keys() - same:
+            version = kept.get(key)
+            if (info := found.get(key)) is not None:
+                fitting = version if version is not None and version.bytes == sizes[key] else None
+                is_mended = fitting is not None and await is_torn(info, blobs, fitting)
+                compared.here += is_mended
+                compared.other += not is_mended
+            elif version is not None:
+                is_same = version.bytes == sizes[key]
+                compared.returning += is_same or is_ours
+                compared.other += not (is_same or is_ours)
+                compared.differing += [] if is_same else [key]
+    compared.differing.sort()
+    return compared
+
+
+async def _find_others(catalog: Catalog, blobs: Storage, versions: Versions | None) -> Sequence[str]:
+    """The first originals there; none where there is one of them that the catalog or its backup has, too."""
+    first: list[str] = []
+    async with aclosing(blobs.list(UPLOADS)) as pages:
+        async for page in pages:
+            first += page
+            if len(first) >= _SAMPLE:
+                break
+    first = first[:_SAMPLE]
+    infos = {key: one for key, one in (await blobs.stat(first)).items() if isinstance(one, BlobInfo)}
+    expected = await catalog.sources.expected(infos)
+    kept = await _kept({key: info.bytes for key, info in infos.items()}, versions)
+    is_ours = any(
+        (key in expected and expected[key].fits(info.bytes))
+        or (key in kept and kept[key].bytes == info.bytes)
+        for key, info in infos.items()
     )
+    return [] if is_ours else first
 
 
-async def _kept(sizes: Mapping[str, int], versions: Versions | None) -> dict[str, int]:
-    """The bytes of each of these that the backup has, as it has them."""
-    if versions is None:
+async def _kept(sizes: Mapping[str, int], versions: Versions | None) -> dict[str, Version]:
+    """The version of each of these that the backup has: of that size if it can be."""
+    if versions is None or not sizes:
         return {}
     chosen = await versions.choose({key: size.__eq__ for key, size in sizes.items()})
-    return {key: version.bytes for key, version in chosen.items() if version is not None}
+    return {key: version for key, version in chosen.items() if version is not None}
 
 
 async def _groups(catalog: Catalog, stride: int) -> AsyncIterator[Sequence[Announced]]:

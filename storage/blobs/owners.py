@@ -1,6 +1,9 @@
 """What a storage's marker says of a copy, and what to do where it names another catalog."""
 
+import shlex
+
 from storage.errors import RootMismatch
+from storage.keys import MARKER
 
 _UNFINISHED = " (not copied whole yet: media copy-blobs)"
 _MOVING = " (moves to "
@@ -26,6 +29,15 @@ def moving(catalog_id: str, url: str) -> str:
 def moved(catalog_id: str, url: str) -> str:
     """What the marker of the storage says that was copied to `url`: no worker goes on with it."""
     return f"{catalog_id}{_MOVED}{url})"
+
+
+def tell_how_to_mark(catalog_id: str, place: str) -> str:
+    """How a person gives the storage `place` to that catalog, in words or as a line for a shell."""
+    marker = f'{{"catalog": "{catalog_id}", "version": 1}}'
+    if place.startswith("s3://"):
+        return f"write {place}/{MARKER}: {marker}"
+    folder = place.removeprefix("file:").removeprefix("//")
+    return f"echo '{marker}' > {shlex.quote(f'{folder}/{MARKER}')}"
 
 
 def check_in_use(found: str, place: str) -> None:

@@ -9,7 +9,7 @@ from threading import Lock
 from storage.blobs.folders import DIRECTORY
 from storage.blobs.mapping import mapped, unavailable
 from storage.blobs.marker import read_marker, replace_marker, write_marker
-from storage.blobs.owners import check_owner
+from storage.blobs.owners import check_owner, tell_how_to_mark
 from storage.blobs.syscalls import grant, same_folder, sync_folder
 from storage.blobs.volumes import Volume, read_volumes, remember_volumes, why_missing
 from storage.errors import FileSystemUnfit, RootMismatch, StorageError, VolumeMissing
@@ -182,8 +182,7 @@ class Root:
             raise RootMismatch(
                 f"{self.path} has no {MARKER}, but its catalog has described a root before. Is a disk not "
                 "mounted, or the catalog another one's? If this is its root, restored from a backup without "
-                "the marker, give it back: "
-                f'echo \'{{"catalog": "{catalog_id}", "version": 1}}\' > {self.path}/{MARKER}'
+                f"the marker, give it back: {tell_how_to_mark(catalog_id, str(self.path))}"
             )
         check_owner(found, catalog_id, f"file:{self.path}")
 

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 from storage.blobs.bucket import CREATE, OVERWRITE, AlreadyThere, Bucket
 from storage.blobs.marker import marker_of, owner_in
-from storage.blobs.owners import check_owner
+from storage.blobs.owners import check_owner, tell_how_to_mark
 from storage.blobs.s3_trial import WriteState
 from storage.errors import BlobForbidden, BlobNotFound, BlobsUnavailable, RootMismatch
 from storage.keys import MARKER
@@ -66,6 +66,6 @@ class S3Identity:
             raise RootMismatch(
                 f"{place} has no {MARKER}, but its catalog has described a storage before. Is it the wrong "
                 "bucket or prefix, or the catalog another one's? If these are its files, restored without "
-                f'the marker, write {place}/{MARKER} again: {{"catalog": "{catalog_id}", "version": 1}}'
+                f"the marker, {tell_how_to_mark(catalog_id, str(place))}"
             )
         check_owner(found, catalog_id, str(place))

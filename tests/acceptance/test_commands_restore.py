@@ -4,6 +4,7 @@ import fcntl
 import json
 import shutil
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -429,10 +430,52 @@ def test_a_storage_whose_files_do_not_fit_is_not_taken(place: Workplace, elsewhe
 
     ended = restore(elsewhere, "--adopt-root")
 
+    said = " ".join(ended.stderr.split())
     assert ended.returncode == 1
-    assert "do not fit the copy: of 3 originals" in " ".join(ended.stderr.split())
+    assert "do not fit the copy: of 3 originals" in said
+    assert '"version": 1}\' > ' + f"{elsewhere.root}/.media-root.json" in said
     assert not elsewhere.catalog.exists()
     assert not (elsewhere.root / ".media-root.json").exists()
+
+
+def test_a_storage_with_originals_of_its_own_alone_is_not_taken_until_it_is_marked(
+    place: Workplace, elsewhere: Workplace
+) -> None:
+    elsewhere.put("uploads/other.jpg", pictures.small(1))
+
+    dry, ended = restore(elsewhere, "--adopt-root", "--dry-run"), restore(elsewhere, "--adopt-root")
+
+    for one in (dry, ended):
+        assert one.returncode == 1
+        assert "0 of 3 originals that were looked for are there" in " ".join(one.stderr.split())
+    _, _, line = " ".join(ended.stderr.split()).partition("say so: ")
+    assert not (elsewhere.root / EARLY[0]).exists()
+    subprocess.run(["sh", "-c", line], check=True, timeout=10)
+    assert restore(elsewhere).returncode == 0
+    assert (elsewhere.root / EARLY[0]).exists()
+
+
+def test_a_storage_to_which_some_originals_have_come_back_is_taken_beside_others(
+    place: Workplace, elsewhere: Workplace
+) -> None:
+    elsewhere.put(EARLY[1], pictures.small(1))
+    elsewhere.put("uploads/other.jpg", pictures.small(20))
+
+    assert restore(elsewhere, "--adopt-root").returncode == 0
+    assert states(elsewhere) == dict.fromkeys(EARLY, "ready") | {"uploads/other.jpg": "queued"}
+
+
+def test_torn_originals_that_will_be_mended_count_as_those_of_the_copy(place: Workplace) -> None:
+    (place.root / ".media-root.json").unlink()
+    for source, content in zip(EARLY[1:], (b"", pictures.small(2)[:100]), strict=True):
+        place.put(source, content)
+
+    dry = document(restore(place, "--adopt-root", "--dry-run", "--json"))
+    done = document(restore(place, "--adopt-root", "--json"))
+
+    assert dry["refusals"] == []
+    assert dry["mended"].keys() == done["mended"].keys() == {*EARLY[1:]}
+    assert (place.root / EARLY[2]).read_bytes() == pictures.small(2)
 
 
 def test_storage_and_stream_of_a_rebuilt_catalog_go_back_to_the_restored_one(rebuilt: Workplace) -> None:
