@@ -1,7 +1,7 @@
 """Backups as a worker and a command make them: a copy of the catalog, its note, and what goes for it."""
 
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -68,6 +68,22 @@ async def back_up(
     if noted:
         await BackupNotes(database).note(made)
     return Backup(copy, tuple(folder.prune(copy, keep)) if keep else ())
+
+
+async def note_newest(catalog: Catalog, folders: Sequence[Path]) -> None:
+    """Note the newest copy in the first of the folders that has one of this catalog, which was a copy itself.
+
+    What that says of copies ends before it was made. Raises: CatalogUnavailable.
+    """
+    for path in folders:
+        folder = BackupFolder(path, _log_problem)
+        with suppress(OSError):
+            if copy := _newest(folder, catalog.id, catalog.database.now_ms()):
+                manifest = copy.manifest
+                await BackupNotes(catalog.database).note(
+                    BackupMade(manifest.time_ms, str(path), copy.path.name, manifest.bytes, manifest.seq)
+                )
+                return
 
 
 async def copy_before_migration(settings: Settings) -> BackupCopy | None:

@@ -39,6 +39,7 @@ from storage.errors import (
     StorageFull,
 )
 from worker.adoption import REBUILD, Adoption, Listing
+from worker.backups import note_newest
 from worker.documents import payload
 from worker.events import default_id
 from worker.health import EXPIRY_S
@@ -326,6 +327,7 @@ class Restore:
                                 catalog, blobs, files, self._settings.storage, is_marked=owner is not None
                             )
                     await self._raise_seq(catalog, known)
+                    await note_newest(catalog, self._folders_of_copies())
                     gone, announced, jobs = await self._apply(catalog, blobs, known)
                     with self._refusing():
                         await self._check_room(catalog, blobs, files, gone, announced)
@@ -376,6 +378,11 @@ class Restore:
             )
         if owner is not None and not self._may_take_over(owner, known):
             check_owner(owner, self._catalog_id, self._settings.storage)
+
+    def _folders_of_copies(self) -> Sequence[Path]:
+        """Where workers make copies, and where this one lies."""
+        own = self._settings.backup_folder
+        return [self._folder] if own is None else [own, self._folder]
 
     @asynccontextmanager
     async def _files_of_backup(self) -> AsyncIterator[Versions | None]:

@@ -16,6 +16,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
+from scripts.doctor.copies import check_copies
 from scripts.redis_server import RedisServer
 from scripts.s3_server import S3Server
 from storage.backups.folder import BackupFolder
@@ -26,6 +27,7 @@ from tests.support.disks import fill, small_disk
 from tests.support.dying import DIED, dying_at
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import Answer, Workplace, database_on
+from worker.settings import Settings
 
 EARLY = [f"uploads/early/{number}.jpg" for number in range(3)]
 LATE = [f"uploads/late/{number}.jpg" for number in range(3)]
@@ -553,6 +555,20 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(place: Workplace) -> No
     assert "Nothing was written" in said
     assert tree(place.home) == before
     assert keys_of(place) == keys
+
+
+async def test_the_newest_copy_is_known_after_an_older_one_was_restored(place: Workplace) -> None:
+    folder = place.home / "backup"
+    for _ in range(2):
+        assert media(place.env(), "backup").returncode == 0
+    newest, older, oldest = BackupFolder(folder).copies()
+    shutil.rmtree(oldest.path)  # which the older one says is the newest
+    settings = Settings(catalog_url=f"sqlite+aiosqlite:///{place.catalog}", backup=str(folder))
+
+    assert restore(place, str(older.path)).returncode == 0
+
+    [found] = await check_copies(settings)
+    assert (found.level, newest.path.name in found.detail) == ("ok", True)
 
 
 def test_the_copy_is_the_newest_from_before_a_time(place: Workplace) -> None:
