@@ -17,6 +17,7 @@ from scripts.storage_stats import MEANING
 from scripts.terminal import AsJson, CommandError, counted_are, output, print_json, run, safe, table
 from storage.catalog.opening import Catalog
 from storage.errors import StorageError
+from storage.keys import plan_key
 from worker.documents import plan_document
 from worker.queue import Queue, QueueUnavailable, open_queue
 from worker.settings import Settings
@@ -194,6 +195,7 @@ def _print(plan: Plan, done: Mapping[str, int], *, applied: bool) -> None:
         output.print("What differs is younger than MEDIA_GRACE: it is looked at by a later sweep.")
     if plan.stopped:
         output.print(f"[bold red]Nothing was touched:[/bold red] {plan.stopped}.")
+        output.print(f"The plan is {plan_key(plan.id)}; the files beside it list every key.")
         output.print(f"If the plan is right: media sweep apply {plan.id} --force")
     elif rows and not applied:
         output.print("This is a plan; nothing was touched. Its folder in trash/ lists every key.")

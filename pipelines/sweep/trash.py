@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from pipelines.sweep import plan as plans
-from pipelines.sweep.findings import Discrepancy, Kind, stat_all
+from pipelines.sweep.findings import Discrepancy, Inspection, Kind, count_trash, stat_all
 from pipelines.sweep.plan import DRAFT, STALE_S, Plan, PlanUnknown
 from pipelines.sweep.sweeper import Sweeper
 from storage.blobs import BlobInfo, Existence, Get, List
@@ -23,6 +23,7 @@ from storage.keys import (
     trash_folder,
     trash_key,
 )
+from storage.totals import Count
 
 _PURGE = "purge"
 _GROUP = 1000  # keys in one step
@@ -59,6 +60,7 @@ async def purge(sweeper: Sweeper) -> Mapping[str, int]:
             if plan.id >= place.plan and plan.made_at < _expired_before(sweeper):
                 place = await _purge_plan(plan, place, sweeper)
         done = await _purge_others(place, sweeper)
+        await _count_again(sweeper)
         await sweeper.sweeps.checkpoint(_PURGE).clear()
     return done
 
@@ -74,9 +76,24 @@ async def restore(plan_id: str, sweeper: Sweeper) -> int:
         async for group, _, _ in plans.groups(plan, sweeper.blobs, _GROUP):
             await sweeper.next_step()
             restored += len(await bring_back([plan], _moved(group), sweeper))
+        await _count_again(sweeper)
         await sweeper.sweeps.checkpoint(plans.APPLY).clear()  # applying it again begins anew
         await plans.save(replace(plan, applied=None), sweeper.blobs)
     return restored
+
+
+async def _count_again(sweeper: Sweeper) -> None:
+    """Keep what the trash holds now in the place of what the last sweep saw there."""
+    inspection = Inspection(sweeper.blobs, sweeper.sweeps, sweeper.ages())
+    count = size = 0
+    after: str | None = ""
+    while after is not None:
+        step = await count_trash(after, inspection)
+        count, size, after = count + step.seen[TRASH].count, size + step.seen[TRASH].bytes, step.after
+        await sweeper.next_step()
+    last = await sweeper.sweeps.last()
+    if last is not None:
+        await sweeper.sweeps.remember(replace(last, trash=Count(count, size)))
 
 
 def _expired_before(sweeper: Sweeper) -> float:

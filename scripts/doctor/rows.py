@@ -34,7 +34,7 @@ from storage.errors import (
     CatalogTooOld,
     StorageError,
 )
-from storage.keys import UPLOADS, shown
+from storage.keys import UPLOADS, plan_key, shown
 from storage.totals import StorageTotals
 from worker.adoption import ADOPTION, listing_of
 from worker.degradation import bad_copy, failed_backup, old_backup
@@ -86,7 +86,8 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
             swept = await catalog.sweeps.last()
             if swept is not None and swept.stopped:
                 advice = (
-                    f"Read the plan; if it is right: media sweep apply {swept.plan} --force"
+                    f"Read the plan, {settings.storage}/{plan_key(swept.plan)} and the lists beside it; "
+                    f"if it is right: media sweep apply {swept.plan} --force"
                     if swept.plan
                     else "Mend that, then have it made: media sweep"
                 )

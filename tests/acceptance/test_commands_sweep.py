@@ -107,12 +107,15 @@ def test_young_files_are_no_agreement(place: Workplace) -> None:
 def test_what_a_sweep_took_is_purged_once_its_time_is_over(place: Workplace) -> None:
     orphan(place)
     applied = document(media(place.env(), "sweep", "--apply", "--json"))
+    assert document(media(place.env(), "sweep", "--json"))["findings"]["orphan"]["count"] == 0
+    holds = document(media(place.env(), "stats", "--json"))["trash"]["count"]
     kept = document(media(place.env(MEDIA_RETENTION="3600"), "sweep", "purge", "--json"))["done"]
 
     purged = document(media(place.env(), "sweep", "purge", "--json"))["done"]
 
     assert applied["done"]["orphan"] == 1
-    assert (kept.get("purged", 0), purged["purged"]) == (0, 1)
+    assert (kept.get("purged", 0), purged["purged"], holds > 0) == (0, 1, True)
+    assert document(media(place.env(), "stats", "--json"))["trash"]["count"] == 0
     assert [path for path in (place.root / "trash").rglob("*") if path.is_file()] == []
 
 
@@ -190,6 +193,18 @@ def test_a_sweep_that_is_stopped_touches_nothing_and_says_so_everywhere(
     [event] = [one for one in answer(place) if one["type"] == "sweep.stopped"]
     assert reason in event["reason"]
     assert (event["id"], event["source"]) == (None, None)
+
+
+def test_a_stopped_plan_is_found_where_command_and_doctor_say(place: Workplace) -> None:
+    too_many(place)
+
+    said = media(place.env(), "sweep").stdout
+    doctor = " ".join(media(place.env(), "doctor").stdout.split())
+
+    [plan] = (place.root / "trash").glob("*/plan.json")
+    assert f"The plan is {plan.relative_to(place.root)}; the files beside it list every key." in said
+    assert str(plan) in doctor
+    assert [path.name for path in plan.parent.glob("plan-*.jsonl")] == ["plan-000000.jsonl"]
 
 
 def test_no_plan_of_before_is_offered_where_a_sweep_could_not_list(place: Workplace) -> None:
