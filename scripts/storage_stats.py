@@ -22,6 +22,7 @@ _DAYS = 7  # shown to people
 MEANING = {
     "orphan": "files that no record has",
     "missing": "records whose file is gone",
+    "outdated": "superseded variants whose file is gone: a sweep drops their records",
     "leftover": "unfinished writes",
     "retired": "superseded variants that have outlived MEDIA_RETENTION",
     "unknown": "names that are not of the worker's form",

@@ -29,11 +29,12 @@ app = typer.Typer(invoke_without_command=True)
 _ACTION = {
     "orphan": "moved to trash/",
     "missing": "made again",
+    "outdated": "records removed",
     "leftover": "removed",
     "retired": "removed",
     "unknown": "left alone",
 }
-_APPLIED = ("orphan", "missing", "leftover", "retired")
+_APPLIED = ("orphan", "missing", "outdated", "leftover", "retired")
 
 
 @app.callback()

@@ -66,8 +66,8 @@ class Swept:
     """What a sweep found once it had compared everything: the drift between catalog and disk.
 
     `files` is what lies below `variants/`, `rows` is what the catalog holds there; `findings` says where
-    they differ, by kind (orphan, missing, leftover, retired, unknown; a kind of which there is none is
-    left out). `trash` is all of `trash/`, plans included.
+    they differ, by kind (orphan, missing, outdated, leftover, retired, unknown; a kind of which there is
+    none is left out). `trash` is all of `trash/`, plans included.
     """
 
     plan: str

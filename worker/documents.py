@@ -9,7 +9,7 @@ from pipelines.sweep.plan import Plan
 from storage.catalog.records import DeadLetter, Message, Original, State, StoredVariant, Upload
 
 OUR_FAULT = "An error of the worker itself; `media show` has the traceback."
-PLANNED = (Kind.ORPHAN, Kind.MISSING, Kind.LEFTOVER, Kind.RETIRED, Kind.UNKNOWN)
+PLANNED = (Kind.ORPHAN, Kind.MISSING, Kind.OUTDATED, Kind.LEFTOVER, Kind.RETIRED, Kind.UNKNOWN)
 """The kinds of what a plan says."""
 _VARIANT = ("name", "key", "width", "height", "bytes")
 

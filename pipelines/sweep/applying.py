@@ -15,6 +15,7 @@ from storage.errors import BlobNotFound
 from storage.keys import trash_key
 
 _GROUP = 200  # keys that are marked together
+_LACKING = (Kind.MISSING, Kind.OUTDATED)  # rows whose file is not there
 
 
 async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> Mapping[str, int]:
@@ -30,7 +31,7 @@ async def apply_plan(plan_id: str, sweeper: Sweeper, *, force: bool = False) -> 
         if plan.stopped and not force:
             raise SweepRefused(f"Nothing was touched: {plan.stopped}.")
         await sweeper.sweeps.clear_abandoned_marks(sweeper.holder)
-        trash = await known_plans(sweeper.blobs) if plan.counts.get(Kind.MISSING) else []
+        trash = await known_plans(sweeper.blobs) if any(map(plan.counts.get, _LACKING)) else []
         checkpoint = sweeper.sweeps.checkpoint(plans.APPLY)
         progress = await _progress(plan, sweeper)
         async for group, part, at in plans.groups(plan, sweeper.blobs, _GROUP, progress.part, progress.at):
@@ -85,7 +86,8 @@ async def _apply_group(
     by_kind = {kind: [one.key for one in group if one.kind is kind] for kind in Kind}
     done[Kind.ORPHAN.value] += await _quarantine(plan, by_kind[Kind.ORPHAN], sweeper)
     done[Kind.RETIRED.value] += await _retire(plan, by_kind[Kind.RETIRED], sweeper)
-    done[Kind.MISSING.value] += await _remake(by_kind[Kind.MISSING], trash, sweeper)
+    for kind in _LACKING:
+        done[kind.value] += await _remake(by_kind[kind], trash, sweeper)
     for key in by_kind[Kind.LEFTOVER]:
         if await _old(key, sweeper):
             await sweeper.blobs.delete(key)

@@ -20,6 +20,7 @@ class Kind(StrEnum):
 
     ORPHAN = "orphan"  # an old file that no row has
     MISSING = "missing"  # a row whose file is surely not there
+    OUTDATED = "outdated"  # the same, of a superseded variant: nobody makes it again
     LEFTOVER = "leftover"  # an unfinished write that nobody finishes
     RETIRED = "retired"  # a superseded variant whose time is over
     UNKNOWN = "unknown"  # not a name of this program: reported, never touched
@@ -185,16 +186,19 @@ def _classify(
 ) -> Discrepancy | None:
     """What is wrong with a key, if anything.
 
-    Superseded rows past their time are left to `retired`, which finds them with or without a file.
+    Superseded rows past their time are left to `retired`, which finds them with or without a file; those of
+    an upload that is being deleted, to the deletion, which removes files first.
     """
     if isinstance(found, BlobInfo):
         if row is None:
             return Discrepancy(_without_row(found, ages), key, found.bytes)
         return Discrepancy(Kind.SIZE_MISMATCH, key, found.bytes) if found.bytes != row.bytes else None
-    if row is None or found is not Existence.MISSING:
+    if row is None or row.is_going or found is not Existence.MISSING:
         return None
-    is_retired = row.superseded_ms is not None and row.superseded_ms < ages.retired_before_ms
-    return None if is_retired else Discrepancy(Kind.MISSING, key, row.bytes)
+    if row.superseded_ms is None:
+        return Discrepancy(Kind.MISSING, key, row.bytes)
+    is_retired = row.superseded_ms < ages.retired_before_ms
+    return None if is_retired else Discrepancy(Kind.OUTDATED, key, row.bytes)
 
 
 def _without_row(file: BlobInfo, ages: Ages) -> Kind:

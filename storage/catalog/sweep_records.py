@@ -13,15 +13,21 @@ from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.kv import Checkpoint, dump, field_of, read_value, write_value
-from storage.catalog.tables import Big, kv, summed, totals, variants
+from storage.catalog.records import State
+from storage.catalog.tables import Big, kv, summed, totals, uploads, variants
 from storage.totals import LAST_SWEEP, Count, Swept
 
 SWEEP = "lease:sweep"
 VERIFY = "lease:verify"  # beside it: verifying takes long and touches nothing
 _PAGE = 5000
 _ROW = select(
-    variants.c.key, variants.c.upload_id, variants.c.bytes, variants.c.sha256, variants.c.superseded_ms
-)
+    variants.c.key,
+    variants.c.upload_id,
+    variants.c.bytes,
+    variants.c.sha256,
+    variants.c.superseded_ms,
+    uploads.c.state,
+).outerjoin(uploads, uploads.c.id == variants.c.upload_id)
 lease_holder = type_coerce(field_of(kv.c.value, "holder"), String)
 _UNTIL_MS = cast(field_of(kv.c.value, "until_ms"), Big)
 _FOR_MS = cast(field_of(kv.c.value, "for_ms"), Big)
@@ -36,6 +42,7 @@ class VariantRow:
     bytes: int
     sha256: str
     superseded_ms: int | None  # None: it is current
+    is_going: bool = False  # its upload is being deleted
 
 
 class SweepRecords:
@@ -150,4 +157,5 @@ def is_live(now: int) -> ColumnElement[bool]:
 
 
 def _to_row(row: Any) -> VariantRow:  # noqa: ANN401 (a row)
-    return VariantRow(row.key, UUID(row.upload_id), row.bytes, row.sha256, row.superseded_ms)
+    is_going = row.state in (State.DELETING, State.DELETED)
+    return VariantRow(row.key, UUID(row.upload_id), row.bytes, row.sha256, row.superseded_ms, is_going)

@@ -17,7 +17,7 @@ from storage.catalog.opening import Catalog
 from storage.catalog.records import Original, Ready, State, StoredVariant
 from storage.keys import trash_key
 from tests.support.blobs import is_there, listed, on_both, on_files
-from tests.support.catalogs import ON_BOTH, claim, commit, take, upload_event
+from tests.support.catalogs import ON_BOTH, claim, commit, delete_event, take, upload_event
 from tests.support.file_systems import with_numbers_of_paths
 from tests.support.sweeps import GRACE_S, Clock, InstallationStub, new_key, planned, put, recorded, sweeper_on
 
@@ -87,6 +87,35 @@ async def test_a_missing_file_is_made_again(sweeper: Sweeper, catalog: Catalog, 
     assert plan.counts == {"missing": 1}
     assert found is not None
     assert found.state is State.QUEUED
+
+
+@on_both
+async def test_the_record_of_a_superseded_variant_without_a_file_is_dropped_and_nothing_is_made(
+    sweeper: Sweeper, catalog: Catalog, blobs: Storage
+) -> None:
+    old, new = await put(blobs), await put(blobs)
+    upload = await recorded(catalog, [old])
+    await recorded(catalog, [new], ms=2, upload_id=upload)
+    await blobs.delete(old)
+
+    plan = await make_plan(sweeper)
+    done = await apply_plan(plan.id, sweeper)
+
+    found = await catalog.reports.find(upload)
+    assert (plan.counts, done["outdated"]) == ({"outdated": 1}, 1)
+    assert set(await catalog.sweeps.find_rows([old, new])) == {new}
+    assert found is not None
+    assert found.state is State.READY
+
+
+@on_both
+async def test_a_variant_of_an_upload_that_is_being_deleted_is_not_missed(
+    sweeper: Sweeper, catalog: Catalog, blobs: Storage
+) -> None:
+    upload = await recorded(catalog, [await put(blobs), new_key()])
+    await take(catalog, delete_event(2, upload))
+
+    assert (await make_plan(sweeper)).counts == {}
 
 
 @on_both
