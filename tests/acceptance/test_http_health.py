@@ -1,5 +1,6 @@
 """Whether `media serve` lives and can work, as probes and `media health --serve` are told it."""
 
+import asyncio
 import os
 import subprocess
 from contextlib import closing
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import MEDIA, Ended
-from tests.support.face import FaceProcess, caller_of, start_face
+from tests.support.face import FaceProcess, caller_of, new_secret, start_face
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.workplace import Workplace, eventually
 
@@ -39,6 +40,7 @@ def test_a_server_is_ready_until_it_is_killed(workplace: Workplace) -> None:
 
 
 def test_a_server_behind_a_socket_in_a_folder_is_asked_there(workplace: Workplace, tmp_path: Path) -> None:
+    asyncio.run(new_secret(f"sqlite+aiosqlite:///{workplace.catalog}"))  # others may reach it: it takes a key
     bind = f"unix:{tmp_path / 'media.sock'}"
     start_face(workplace, MEDIA_HTTP_BIND=bind, ready=False).await_log("http_served")
 

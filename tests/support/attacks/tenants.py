@@ -31,7 +31,7 @@ ATTACKS: Mapping[str, Attack] = {
         "403 forbidden", "PUT /v1/originals/alice2/new.png", body=png(), Content_Type="image/png"
     ),
     "put_through_a_link": call(
-        "415 unsupported_format", "PUT /v1/originals/alice/link/new.png", body=png(), Content_Type="image/png"
+        "422 invalid_event", "PUT /v1/originals/alice/link/new.png", body=png(), Content_Type="image/png"
     ),
     "list_anothers_folder": call("200", "GET /v1/uploads?source=uploads/bob/"),
     "list_anothers_upload": call("200", "GET /v1/uploads?source=@BOB_SOURCE@"),
