@@ -170,6 +170,7 @@ async def test_fields_are_chosen_also_those_of_each_variant(
         {"source": "uploads/\0"},
         {"recipe": "x" * 65},
         {"colour": "red"},
+        {"limit": ["1", "2"]},
         {"cursor": "AAAA"},
         {"cursor": "!"},
         {"cursor": "é"},
@@ -177,7 +178,7 @@ async def test_fields_are_chosen_also_those_of_each_variant(
     ids=str,
 )
 async def test_a_question_that_nobody_understands_is_a_bad_request(
-    client: httpx.AsyncClient, query: dict[str, str]
+    client: httpx.AsyncClient, query: dict[str, Any]
 ) -> None:
     answer = await client.get(UPLOADS, params=query)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
 from worker.http import (
     events,
@@ -21,6 +21,7 @@ from worker.http import (
 )
 from worker.http.face import Face
 from worker.http.layers import LayeredApplication
+from worker.http.parameters import check_each_once
 from worker.queue import connect, job_queue_of, queue_on
 from worker.settings import Settings
 
@@ -58,6 +59,6 @@ def build(face: Face) -> FastAPI:
     routers = [routes(face) for routes in ROUTES]
     problems.install(app, routers)
     for router in routers:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(check_each_once)])
     app.openapi = cache(lambda: openapi.describe(routers))  # type: ignore[method-assign]
     return app
