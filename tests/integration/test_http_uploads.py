@@ -109,6 +109,33 @@ async def test_another_picture_under_the_same_key_is_refused(opened: OpenFace, o
     assert list((await stored(opened)).values()) == [small()]
 
 
+@pytest.mark.parametrize("other", [small(), small(1), b"GIF89a" + bytes(50)], ids=["same", "jpeg", "gif"])
+async def test_of_two_pictures_under_one_key_at_two_servers_one_is_stored(
+    settings: Settings, other: bytes
+) -> None:
+    both = asyncio.Barrier(2)
+
+    async def together(content: bytes) -> AsyncIterator[bytes]:
+        yield content[:-1]
+        await both.wait()
+        yield content[-1:]
+
+    async with opened_face(settings) as one, opened_face(settings) as another:
+        headers = {**await one.key("app"), **JPEG, "Idempotency-Key": "7f1c"}
+        sent = [(one, small()), (another, other)]
+        answers = await asyncio.gather(
+            *(
+                each.client.post("/v1/uploads", content=together(content), headers=headers)
+                for each, content in sent
+            )
+        )
+
+        statuses = {answer.status_code for answer in answers}
+        assert statuses <= {200, 201} if other == small() else statuses == {201, 422}
+        assert len(await stored(one)) == 1
+        assert len({event["source"] for event in await announced(one)}) == 1
+
+
 async def test_the_same_key_of_another_caller_is_another_upload(opened: OpenFace) -> None:
     ids = set()
     for name in ("app", "shop"):

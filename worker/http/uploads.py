@@ -1,7 +1,7 @@
 """Uploads over HTTP: a body becomes an original in the storage, and its event goes to the stream."""
 
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import unquote_to_bytes
@@ -24,8 +24,16 @@ from worker.http.problems import Problem
 from worker.http.room import UploadRoom
 from worker.http.storing import Stored, Storing
 from worker.http.upload_docs import PUT, UPLOAD
-from worker.http.upload_headers import UploadDetails, Wording, idempotency_key, preferred_wait_s, repr_digest
+from worker.http.upload_headers import (
+    UploadDetails,
+    Wording,
+    differs,
+    idempotency_key,
+    preferred_wait_s,
+    repr_digest,
+)
 from worker.http.waiting import settled
+from worker.queue import QueueUnavailable
 
 
 def routes(face: Face) -> APIRouter:
@@ -81,6 +89,8 @@ class UploadIntake:
             async def check() -> None:
                 self._wording.read(request, incoming.sent.fields, caller.token)
                 await self._use(caller, name)
+                if key is not None:
+                    await self._claim(name, incoming.sha256)
 
             try:
                 add = self._storing.add if key is None else self._storing.add_once
@@ -165,6 +175,12 @@ class UploadIntake:
     async def _give_back(self, caller: Caller, name: UUID) -> None:
         if caller.token is not None and caller.token.n is not None:
             await self._face.queue.token_uses.give_back(caller.token.digest, str(name))
+
+    async def _claim(self, name: UUID, sha256: str) -> None:
+        """Have one picture of that name at a time. Raises: Problem where another process stores another."""
+        with suppress(QueueUnavailable):  # then none is announced, and the retries compare their bytes
+            if not await self._face.queue.upload_names.claim(str(name), sha256):
+                raise differs("another picture")
 
     # -- after the body
 

@@ -22,6 +22,7 @@ from worker.queue.ownership import Ownership
 from worker.queue.rights import try_rights
 from worker.queue.stream import EventStream
 from worker.queue.token_uses import TokenUses
+from worker.queue.upload_names import UploadNames
 
 if TYPE_CHECKING:  # the settings check the URL, and so import this package
     from worker.settings import Settings
@@ -97,6 +98,7 @@ class Queue:
         )
         self.messages = Messages(redis, events, events_maxlen)
         self.token_uses = TokenUses(redis, stream)
+        self.upload_names = UploadNames(redis, stream)
         self.server = Server(redis, self.stream, events)
 
     def __repr__(self) -> str:
