@@ -22,7 +22,7 @@ from tests.support.attacks.pictures import png
 from tests.support.face import SECRET, caller_of, start_face
 from tests.support.processes import proportional_kib
 from tests.support.workplace import Workplace, eventually
-from worker.http.keys import new_key
+from worker.http.keys import digest_of, new_key
 
 PASSWORD = "password-of-redis-in-its-url"
 _WITHIN_S = 10.0
@@ -76,7 +76,7 @@ class AttackedFace:
         self.place = place
         self.outside = f"canary-{secrets.token_hex(16)}"
         self.of_bob = f"canary-{secrets.token_hex(16)}"
-        self.secrets = [SECRET, PASSWORD, GOOD]
+        self.secrets = [SECRET, PASSWORD, GOOD, *self._passwords()]
         self._put_outside()
         worker = place.start()
         keys = asyncio.run(self._new_keys())
@@ -99,9 +99,15 @@ class AttackedFace:
         link.parent.mkdir(parents=True)
         link.symlink_to(folder)
 
+    def _passwords(self) -> list[str]:
+        """Those of the catalog and of the bucket, where there are some."""
+        settings = {**self.place.database.settings, **self.place.storage.settings}
+        told = [urlsplit(settings["MEDIA_CATALOG_URL"]).password, settings.get("AWS_SECRET_ACCESS_KEY")]
+        return [password for password in told if password]
+
     async def _new_keys(self) -> dict[str, str]:
         made: dict[str, str] = {}
-        async with open_catalog(f"sqlite+aiosqlite:///{self.place.catalog}") as catalog:
+        async with open_catalog(self.place.database.settings["MEDIA_CATALOG_URL"]) as catalog:
             for name, (scopes, owner) in _KEYS.items():
                 made[name], key = new_key(name.lower(), scopes.split(","), owner, None, 0)
                 assert await catalog.http_keys.add(key)
@@ -132,9 +138,7 @@ class AttackedFace:
             "CUT": keys["ALICE"][:-1],
             "LOUD": keys["ALICE"].upper(),
             "ALICE_REST": keys["ALICE"].removeprefix("mw_"),
-            "DIGEST": self.place.database.rows("SELECT sha256 FROM http_keys WHERE name = 'alice'")[0][
-                "sha256"
-            ],
+            "DIGEST": digest_of(keys["ALICE"]),
             "ALICE_ID": alice["id"],
             "ALICE_VARIANT": self.variant,
             "SIGNED": signed["ALICE"].query,
@@ -182,12 +186,14 @@ class AttackedFace:
 
     # -- what is left
 
-    def tree(self) -> Mapping[str, bytes]:
-        """All files below the installation's folder, links not followed, but for those of the catalog."""
+    def tree(self) -> Mapping[str, bytes | None]:
+        """All files, links not followed, but for those of the catalog; and what is in the storage."""
+        home, root = self.place.home, self.place.root
+        files = [path for path in home.rglob("*") if path.is_file() and not path.is_relative_to(root)]
+        keys = sorted(self.place.storage.keys(""))
         return {
-            str(path.relative_to(self.place.home)): path.read_bytes()
-            for path in sorted(self.place.home.rglob("*"))
-            if path.is_file() and not path.name.startswith("catalog.db")
+            **{path.name: path.read_bytes() for path in files if not path.name.startswith("catalog.db")},
+            **dict(zip(keys, self.place.storage.contents(keys), strict=True)),
         }
 
     def descriptors(self) -> int:
