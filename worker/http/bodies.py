@@ -29,15 +29,15 @@ _ENCODINGS = (b"binary", b"8bit", b"7bit")
 M = TypeVar("M", bound=BaseModel)
 
 
-async def read_json(request: Request, model: type[M]) -> M:
+async def read_json(request: Request, model: type[M], chunk_within_s: float = CHUNK_WITHIN_S) -> M:
     """The JSON body of a request. Raises: Problem (bad_request), without having read more than it may."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_JSON:
+    read = bytearray()
+    async for chunk in Body(request, chunk_within_s).chunks():
+        read += chunk
+        if len(read) > MOST_JSON:
             raise Problem("bad_request", f"A JSON body has at most {MOST_JSON} bytes.")
     try:
-        content = orjson.loads(bytes(body))
+        content = orjson.loads(bytes(read))
     except orjson.JSONDecodeError as error:
         raise Problem("bad_request", f"The body is not JSON: {error}.") from error
     try:

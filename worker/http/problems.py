@@ -10,7 +10,6 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from pipelines.errors import PictureRefused
@@ -138,9 +137,6 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
             headers = {"Allow": _methods_at(routers, request.scope["path"])}
         return Problem(code, f"{status.description or status.phrase}.", status, headers).response()
 
-    async def left(_request: Request, _error: Exception) -> Response:
-        return Response(status_code=HTTPStatus.BAD_REQUEST)  # which nobody gets
-
     async def failed(request: Request, error: Exception) -> Response:
         log.error("request_crashed", exc_info=error)
         request.scope["media.logged"] = True
@@ -152,7 +148,6 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     app.add_exception_handler(PictureRefused, answer)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, refused)
-    app.add_exception_handler(ClientDisconnect, left)
     app.add_exception_handler(Exception, failed)
 
 

@@ -10,9 +10,10 @@ import pytest
 from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from tests.support.uploading import form
-from worker.http.bodies import Body, picture_in
+from worker.http.bodies import Body, picture_in, read_json
 from worker.http.problems import Problem
 
 FILE = bytes(range(256)) * 8 + b"\r\n--" + b"\r\n------a-boundary"
@@ -98,3 +99,27 @@ async def test_the_file_of_a_form_is_counted_alone() -> None:
     assert (await read(request_of([FORM], headers), len(FILE)))[0] == FILE
     with pytest.raises(Problem, match="at most"):
         await read(request_of([FORM], headers), len(FILE) - 1)
+
+
+class Anything(BaseModel):
+    """What any JSON object is."""
+
+
+async def test_a_json_body_of_which_nothing_comes_is_cut_like_a_picture() -> None:
+    request = request_of([b"{"], {"content-length": "5"}, pause_s=10)
+    with pytest.raises(Problem, match="Nothing came") as cut:
+        await read_json(request, Anything, chunk_within_s=0.01)
+
+    assert cut.value.response().status_code == 408
+
+
+async def test_a_json_body_that_breaks_off_is_a_problem() -> None:
+    begin: dict[str, Any] = {"type": "http.request", "body": b"{", "more_body": True}
+    messages = iter([begin, {"type": "http.disconnect"}])
+
+    async def receive() -> dict[str, Any]:
+        return next(messages)
+
+    raw = [(b"content-length", b"5")]
+    with pytest.raises(Problem, match="ended before the body"):
+        await read_json(Request({"type": "http", "method": "POST", "headers": raw}, receive), Anything)
