@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -206,6 +207,17 @@ async def test_a_key_of_an_owner_gets_messages_of_that_owner_alone(
         assert [item["seq"] for item in page.json()["items"]] == [message.seq]
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(foreign.next(), 0.1)
+
+
+async def test_a_page_about_anothers_upload_is_that_of_an_unknown_one(
+    face: FaceProcess, secrets: dict[str, str], outcomes: Outcomes
+) -> None:
+    theirs = (await outcomes.ready("uploads/other/2.jpg")).id
+    accept = {"Accept": "application/json"}
+    async with client_of(face, secrets["mine"]) as mine:
+        pages = [await mine.get(f"/v1/events?since=0&id={id}", headers=accept) for id in (theirs, uuid4())]
+
+    assert pages[0].json() == pages[1].json() == {"items": [], "next": None, "last": 0, "gap": None}
 
 
 async def test_a_key_of_a_prefix_gets_messages_of_sources_below_it(

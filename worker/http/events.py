@@ -81,7 +81,8 @@ def routes(face: Face) -> APIRouter:
 
 async def _page(face: Face, wanted: MessageFilter, start: Start, limit: int) -> Mapping[str, object]:
     gap = await gap_before(face, start)
-    place = Place(face, wanted, start.seq if gap is None else gap.end, from_ring=False)
+    begin = start.seq if gap is None else gap.end
+    place = Place(face, wanted, begin, from_ring=False)
     items = list[SentMessage]()
     more: Sequence[SentMessage] | None = ()
     for _ in range(_PAGES):
@@ -90,10 +91,14 @@ async def _page(face: Face, wanted: MessageFilter, start: Start, limit: int) -> 
         items += more
         if len(items) == limit:
             break
+    last = place.seq
+    if wanted.upload_id is not None and not items:
+        # Another's upload looks like an unknown one: nothing tells that it has messages, and when.
+        last, more = begin, None
     return {
         "items": [orjson.Fragment(message.data) for message in items],
-        "next": None if more is None else place.seq,
-        "last": place.seq,
+        "next": None if more is None else last,
+        "last": last,
         "gap": gap and gap.document,
     }
 
