@@ -1,5 +1,6 @@
 """How `media serve` stops: streams end, uploads in flight may finish, and nothing of it is an error."""
 
+import asyncio
 import signal
 import socket
 import time
@@ -11,9 +12,9 @@ import pytest
 
 from scripts.redis_server import RedisServer
 from tests.support import pictures
-from tests.support.face import FaceProcess, start_face
+from tests.support.face import FaceProcess, new_secret, start_face
 from tests.support.raw_http import connect_to, read_answer
-from tests.support.served import installed
+from tests.support.served import catalog_url, installed
 from tests.support.workplace import Workplace, eventually
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -120,3 +121,28 @@ def test_a_second_signal_ends_at_once(place: Workplace) -> None:
         assert face.wait() == 0
     assert time.monotonic() - began < 5
     assert_quiet(face)
+
+
+def listens_at(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def test_a_server_that_stops_leaves_its_socket_to_the_one_that_comes_after(
+    place: Workplace, tmp_path: Path
+) -> None:
+    path = tmp_path / "media.sock"
+    secret = asyncio.run(new_secret(catalog_url(place)))
+    first = start_face(place, MEDIA_HTTP_BIND=f"unix:{path}", MEDIA_SHUTDOWN_WAIT="60")
+    with socket.socket(socket.AF_UNIX) as stuck:
+        stuck.connect(str(path))
+        stuck.sendall((HEAD % 30)[:-2] + b"Authorization: Bearer %s\r\n\r\n" % secret.encode())
+        assert stuck.recv(12) == b"HTTP/1.1 100"
+        first.signal(signal.SIGTERM)
+        eventually(lambda: not listens_at(path))
+        second = start_face(place, MEDIA_HTTP_BIND=f"unix:{path}")
+    assert first.wait() == 0
+
+    assert listens_at(path)
+    assert second.stop() == 0
+    assert not path.exists()

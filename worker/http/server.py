@@ -56,6 +56,8 @@ class QuietServer(Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more, and wait for what was begun, but not for ever."""
+        for listener in sockets or ():
+            _remove_socket(listener)
         loop = asyncio.get_running_loop()
         looking = loop.create_task(self._keep_looking(), name="look-at-connections")
         cutting = loop.call_later(self._stop_within_s, self.cut)
@@ -102,9 +104,8 @@ async def serve(settings: Settings) -> None:
         async with open_face(settings) as face:
             await _serve(face, listener)
     finally:
+        _remove_socket(listener)
         listener.close()
-        if isinstance(settings.http_address, Path):
-            settings.http_address.unlink(missing_ok=True)
 
 
 async def _serve(face: Face, listener: socket.socket) -> None:
@@ -183,6 +184,12 @@ def _listen(address: tuple[str, int] | Path) -> socket.socket:
         raise CannotListen(f"unix:{address} cannot be listened on: {error.strerror}") from error
     listener.setblocking(False)
     return listener
+
+
+def _remove_socket(listener: socket.socket) -> None:
+    """Remove the file of a socket while it is ours: once that is closed, another server may take the path."""
+    if listener.fileno() >= 0 and listener.family == socket.AF_UNIX:
+        Path(listener.getsockname()).unlink(missing_ok=True)
 
 
 def _remove_unused(path: Path) -> None:
