@@ -41,6 +41,23 @@ async def test_a_token_of_nothing_said_lasts_ten_minutes(opened: OpenFace) -> No
     assert (token.max_bytes, token.recipe, token.metadata, token.n) == (None, None, None, None)
 
 
+@pytest.mark.parametrize("text", ["я" * 2000, "\U0001f408" * 1000, "a" * 4000])
+async def test_a_token_with_as_much_metadata_as_may_be_counts(opened: OpenFace, text: str) -> None:
+    key = await opened.key("shop", "upload", None, "uploads/" + f"{'я' * 120}/" * 4)
+    token = await read(opened, await made(opened, key, metadata={"a": text}))
+
+    assert token.metadata == {"a": text}
+
+
+@pytest.mark.parametrize("name", ["max_bytes", "count"])
+async def test_a_number_that_no_token_can_say_is_refused(opened: OpenFace, name: str) -> None:
+    answer = await made(opened, await opened.key(), **{name: 2**53 + 1})
+    token = await made(opened, await opened.key("other"), **{name: 2**53})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert (await read(opened, token)).expires_at
+
+
 async def test_a_token_is_bound_to_what_its_key_is_bound_to(opened: OpenFace) -> None:
     key = await opened.key("shop", "upload", "shop", "uploads/shop/new/")
     token = await read(opened, await made(opened, key))

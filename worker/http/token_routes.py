@@ -15,6 +15,7 @@ from worker.http.documents import json_response
 from worker.http.face import Face
 from worker.http.problems import Problem
 from worker.http.schemas import NoParameters, document_of
+from worker.http.tokens import MOST
 
 LONGEST_S = 86_400
 
@@ -24,7 +25,7 @@ class TokenRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    max_bytes: Annotated[int, Field(ge=1)] | None = Field(
+    max_bytes: Annotated[int, Field(ge=1, le=MOST)] | None = Field(
         None, description="An upload has at most so many bytes, and never more than the server takes."
     )
     expires_in: Annotated[int, Field(ge=1, le=LONGEST_S)] = Field(
@@ -34,7 +35,7 @@ class TokenRequest(BaseModel):
     metadata: Metadata | None = Field(
         None, description="The metadata of the uploads, at most 4 KiB; without it they may bring their own."
     )
-    count: Annotated[int, Field(ge=1)] | None = Field(
+    count: Annotated[int, Field(ge=1, le=MOST)] | None = Field(
         None, description="How many uploads it allows; without it any number, until it expires."
     )
 

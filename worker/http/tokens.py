@@ -16,9 +16,9 @@ from worker.http.keys import KeyMistake, check_binding
 AUDIENCE = "media"
 ALGORITHM = "HS256"
 _LEEWAY_S = 5  # between the clocks of whoever signs and of this server
-_LONGEST = 8192  # characters; metadata has at most 4 KiB
+_LONGEST = 24 * 1024  # characters: 4 KiB of metadata, each letter of which JSON may escape, are 16
 _LAST_EXP = 253_402_300_800  # the end of the year 9999
-_MOST = 2**53  # the numbers up to it are the same in every language
+MOST = 2**53  # the numbers up to it are the same in every language
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
@@ -32,10 +32,10 @@ class TokenClaims(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     exp: Annotated[float, Field(gt=0, lt=_LAST_EXP)]
-    max_bytes: Annotated[int, Field(ge=1, le=_MOST)] | None = None
+    max_bytes: Annotated[int, Field(ge=1, le=MOST)] | None = None
     recipe: str | None = None
     metadata: Metadata | None = None
-    n: Annotated[int, Field(ge=1, le=_MOST)] | None = None
+    n: Annotated[int, Field(ge=1, le=MOST)] | None = None
     owner: str | None = None
     prefix: str | None = None
     key: str | None = None
