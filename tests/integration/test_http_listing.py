@@ -324,6 +324,18 @@ async def test_an_upload_is_deleted_by_an_event_on_the_stream(
     assert await events(opened) == [{"delete": str(CAT), "original": True}]
 
 
+async def test_nothing_is_deleted_by_the_stream_of_another_installation(
+    catalog: Catalog, client: httpx.AsyncClient, opened: OpenFace
+) -> None:
+    await take(catalog, upload_event(1))
+    await opened.face.queue.ownership.bind(str(uuid4()))
+
+    answer = await client.delete(f"{UPLOADS}/{CAT}")
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+    assert await events(opened) == []
+
+
 async def test_what_is_not_there_is_not_deleted(client: httpx.AsyncClient, opened: OpenFace) -> None:
     answer = await client.delete(f"{UPLOADS}/{CAT}")
 

@@ -295,6 +295,7 @@ def routes(face: Face) -> APIRouter:
             event["original"] = True
         if traceparent := parse_traceparent(request.headers.get("traceparent")):
             event["traceparent"] = traceparent
+        await face.queue.ownership.check_not_of_another(face.stores.catalog.id)
         await face.queue.stream.add(event)
         return json_response(
             {"id": str(upload_id), "state": State.DELETING},
