@@ -3,11 +3,11 @@
 from http import HTTPStatus
 from typing import Literal
 
-import orjson
 from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from storage.errors import StorageError
+from worker.http.documents import json_response
 from worker.http.face import Face
 from worker.http.problems import Problem
 from worker.http.schemas import document_of
@@ -31,13 +31,18 @@ class HealthView(BaseModel):
     """Whether a server can do its work, and which part it lacks."""
 
     status: Literal["ok", "unhealthy"]
+    reason: str | None = Field(description="the parts that it lacks, with why")
     checks: dict[str, CheckView]
 
 
 _PART = {"ok": True, "reason": None}
-_WELL = {"status": "ok", "checks": {"catalog": _PART, "redis": _PART}}
+_WELL = {"status": "ok", "reason": None, "checks": {"catalog": _PART, "redis": _PART}}
 _AWAY = {"ok": False, "reason": "Redis does not answer"}
-_UNWELL = {"status": "unhealthy", "checks": {"catalog": _PART, "redis": _AWAY}}
+_UNWELL = {
+    "status": "unhealthy",
+    "reason": "redis: Redis does not answer",
+    "checks": {"catalog": _PART, "redis": _AWAY},
+}
 
 
 def routes(face: Face) -> APIRouter:
@@ -47,7 +52,7 @@ def routes(face: Face) -> APIRouter:
     @router.get("/healthz", responses={200: document_of(AliveView, "It lives.", {"status": "ok"})})
     async def healthz() -> Response:
         """Whether the server lives."""
-        return _json(HTTPStatus.OK, {"status": "ok"})
+        return json_response({"status": "ok"})
 
     @router.get(
         "/readyz",
@@ -67,7 +72,7 @@ def routes(face: Face) -> APIRouter:
             "reason": "; ".join(f"{name}: {reason}" for name, reason in checks.items() if reason) or None,
             "checks": {name: {"ok": reason is None, "reason": reason} for name, reason in checks.items()},
         }
-        return _json(HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, document)
+        return json_response(document, HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE)
 
     return router
 
@@ -86,8 +91,3 @@ async def _redis(face: Face) -> str | None:
     except QueueUnavailable:
         return "Redis does not answer"
     return None
-
-
-def _json(status: HTTPStatus, document: object) -> Response:
-    headers = {"Cache-Control": "no-store"}
-    return Response(orjson.dumps(document), status.value, headers, "application/json")
