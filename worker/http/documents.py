@@ -7,8 +7,10 @@ import orjson
 from fastapi import Response
 
 from pipelines.moments import precise_moment
-from storage.catalog.records import StoredVariant, Upload
+from storage.catalog.records import State, StoredVariant, Upload
+from storage.keys import owner_of_source
 from worker.documents import OUR_FAULT
+from worker.events import default_id
 from worker.http.links import Links
 
 
@@ -30,6 +32,28 @@ def upload_view(upload: Upload, links: Links) -> dict[str, Any]:
         "created": precise_moment(upload.queued_ms),
         "changed": precise_moment(upload.changed_ms),
     }
+
+
+def announced_upload(event: Mapping[str, Any], event_ms: int) -> Upload:
+    """The upload as it will be once a worker has taken that event, of that time."""
+    source, owner = event["source"], event.get("owner")
+    return Upload(
+        id=default_id(source),
+        source=source,
+        state=State.QUEUED,
+        recipe=event.get("recipe", "default"),
+        metadata=event.get("metadata", {}),
+        attempts=0,
+        claims=0,
+        queued_ms=event_ms,
+        changed_ms=event_ms,
+        not_before_ms=event_ms,
+        error_code=None,
+        error_message=None,
+        original=None,
+        variants=(),
+        owner=owner_of_source(source) if owner is None else owner,
+    )
 
 
 def srcset(variants: Sequence[Mapping[str, Any]]) -> str:

@@ -15,10 +15,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from storage.catalog.reading import Cursor, UploadFilter
 from storage.catalog.records import State, Upload
-from storage.keys import owner_of_source
 from worker.http.access import Caller
 from worker.http.cursors import LONGEST, cursor_of, page_response, place_in
-from worker.http.documents import json_response, upload_view
+from worker.http.documents import announced_upload, json_response, upload_view
 from worker.http.face import Face
 from worker.http.problems import Problem, not_found
 from worker.http.schemas import (
@@ -336,25 +335,7 @@ async def _announced(face: Face, upload_id: UUID) -> Upload | None:
         return None
     if event.body is None:
         return await face.stores.catalog.reports.find(upload_id)  # a replica may not have it yet
-    said = orjson.loads(event.body)
-    source, owner = said["source"], said.get("owner")
-    return Upload(
-        id=upload_id,
-        source=source,
-        state=State.QUEUED,
-        recipe=said.get("recipe", "default"),
-        metadata=said.get("metadata", {}),
-        attempts=0,
-        claims=0,
-        queued_ms=event.time_ms,
-        changed_ms=event.time_ms,
-        not_before_ms=event.time_ms,
-        error_code=None,
-        error_message=None,
-        original=None,
-        variants=(),
-        owner=owner_of_source(source) if owner is None else owner,
-    )
+    return announced_upload(orjson.loads(event.body), event.time_ms)
 
 
 def _check_there(upload: Upload | None, caller: Caller, *, waits: bool = False) -> None:

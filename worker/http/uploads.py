@@ -11,12 +11,12 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from storage import keys
 from storage.blobs import Space
-from storage.catalog.records import State, Upload
+from storage.catalog.records import Upload
 from storage.errors import BlobRefused, KeyRefused, StorageError
 from worker.events import default_id
 from worker.http.access import Caller
 from worker.http.bodies import Body, picture_in, refusal
-from worker.http.documents import json_response, upload_view
+from worker.http.documents import announced_upload, json_response, upload_view
 from worker.http.face import Face
 from worker.http.incoming import Incoming
 from worker.http.keys import folder_of_uploads
@@ -205,7 +205,7 @@ class UploadIntake:
         if wait_s:
             known = await self._settled(stored.source, after_ms, wait_s) or known
         if known is None or known.event_ms < after_ms:
-            known = _queued(stored.source, about, after_ms)
+            known = announced_upload(about.event(stored.source, None), after_ms)
         headers = {"Location": f"{self._face.settings.http_url}/v1/uploads/{known.id}"}
         if wait_s is not None:
             headers["Preference-Applied"] = f"wait={wait_s}"
@@ -254,23 +254,3 @@ def _check_source(request: Request, source: str) -> None:
 
 def _used_up(most: int) -> Problem:
     return Problem("forbidden", f"The token has been used for {most} uploads, which is all that it allows.")
-
-
-def _queued(source: str, about: UploadDetails, event_ms: int) -> Upload:
-    """The upload as it will be once a worker has taken its event of that time."""
-    return Upload(
-        id=default_id(source),
-        source=source,
-        state=State.QUEUED,
-        recipe=about.recipe,
-        metadata=about.metadata,
-        attempts=0,
-        claims=0,
-        queued_ms=event_ms,
-        changed_ms=event_ms,
-        not_before_ms=event_ms,
-        error_code=None,
-        error_message=None,
-        original=None,
-        variants=(),
-    )
