@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -12,6 +12,8 @@ from worker.http.problems import Problem
 MINUTE_S = 60.0
 FRESH_S = 1.0  # after which the storage is asked again how much room it has
 _MANY_SENDERS = 1000
+# One upload in so many: who has the token of one page must not keep all others out, however slowly they send.
+_TOKENS_PART = 4
 
 Clock = Callable[[], float]
 
@@ -30,17 +32,21 @@ class UploadRoom:
         self._space = _Lately(space, clock)
         self._rate = Rate(rate, clock)
         self._uploads = 0
+        self._of_tokens: Counter[str] = Counter()
         self._bytes = 0  # that may yet come
 
     @asynccontextmanager
-    async def taken(self, sender: str, most_bytes: int) -> AsyncIterator[None]:
-        """Room for an upload of at most so many bytes, until the end.
+    async def taken(self, sender: str, most_bytes: int, *, is_token: bool = False) -> AsyncIterator[None]:
+        """Room for an upload of at most so many bytes, until the end; a token has a part of it at most.
 
         Raises: Problem (busy, storage_full, rate_limited), BlobsUnavailable.
         """
         if self._uploads >= self._at_once:
             raise Problem("busy", f"{self._uploads} uploads are on their way already. Try again soon.")
+        if is_token and self._of_tokens[sender] >= max(1, self._at_once // _TOKENS_PART):
+            raise Problem("busy", "Too many uploads by this token are on their way already. Try again soon.")
         self._uploads += 1
+        self._of_tokens[sender] += is_token
         self._bytes += most_bytes
         try:
             await self._check_space()
@@ -48,6 +54,9 @@ class UploadRoom:
             yield
         finally:
             self._uploads -= 1
+            self._of_tokens[sender] -= is_token
+            if not self._of_tokens[sender]:
+                del self._of_tokens[sender]
             self._bytes -= most_bytes
 
     async def _check_space(self) -> None:

@@ -83,7 +83,9 @@ class UploadIntake:
         key = idempotency_key(request)
         self._wording.read(request, {}, caller.token)
         name = uuid4() if key is None else _name_under(caller, key)
-        async with self._room.taken(_sender(caller), body.length or most), aclosing(incoming):
+        is_token = caller.token is not None
+        taken = self._room.taken(_sender(caller), body.length or most, is_token=is_token)
+        async with taken, aclosing(incoming):
             await self._check_uses(caller, name)
 
             async def check() -> None:

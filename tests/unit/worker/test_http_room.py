@@ -43,6 +43,19 @@ async def test_no_more_uploads_than_allowed_are_taken_at_once() -> None:
     assert await refusal(room) is None
 
 
+async def test_one_token_cannot_keep_all_others_out_however_slowly_it_sends() -> None:
+    room = room_with(None, at_once=8)
+    async with room.taken("page", 10, is_token=True), room.taken("page", 10, is_token=True):
+        with pytest.raises(Problem, match="this token") as refused:
+            await room.taken("page", 10, is_token=True).__aenter__()
+        async with room.taken("another page", 10, is_token=True):
+            assert await refusal(room) is None
+
+    assert refused.value.code == "busy"
+    async with room.taken("page", 10, is_token=True):
+        assert await refusal(room) is None
+
+
 @pytest.mark.parametrize(
     ("space", "code"),
     [
