@@ -104,7 +104,7 @@ async def test_another_picture_under_the_same_key_is_refused(opened: OpenFace, o
     await opened.client.post("/v1/uploads", content=small(), headers=headers)
     answer = await opened.client.post("/v1/uploads", content=other, headers=headers)
 
-    assert (answer.status_code, answer.json()["code"]) == (422, "bad_request")
+    assert (answer.status_code, answer.json()["code"]) == (422, "digest_mismatch")
     assert "was used for another picture" in answer.json()["detail"]
     assert list((await stored(opened)).values()) == [small()]
 

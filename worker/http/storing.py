@@ -71,7 +71,7 @@ class Storing:
             except _AlreadyThere:
                 assert found is not None
         if not await incoming.is_same(self._blobs(), found):
-            raise differs("another picture")
+            raise differs()
         return Stored(found.key, is_new=False)
 
     async def replace(self, incoming: Incoming, source: str, check: Check) -> Stored:

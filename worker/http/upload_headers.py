@@ -5,7 +5,6 @@ import re
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -112,11 +111,9 @@ class Wording:
             raise Problem(error.code, str(error)) from error
 
 
-def differs(what: str) -> Problem:
-    """The same key was used before, and for something else."""
-    return Problem(
-        "bad_request", f"This Idempotency-Key was used for {what}.", HTTPStatus.UNPROCESSABLE_ENTITY
-    )
+def differs() -> Problem:
+    """The same key was used before, and for another picture."""
+    return Problem("digest_mismatch", "This Idempotency-Key was used for another picture.")
 
 
 def _sha256(encoded: str) -> bytes:

@@ -182,7 +182,7 @@ class UploadIntake:
         """Have one picture of that name at a time. Raises: Problem where another process stores another."""
         with suppress(QueueUnavailable):  # then none is announced, and the retries compare their bytes
             if not await self._face.queue.upload_names.claim(str(name), sha256):
-                raise differs("another picture")
+                raise differs()
 
     # -- after the body
 
