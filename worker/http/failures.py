@@ -20,7 +20,7 @@ from worker.http.bodies import json_body, read_json
 from worker.http.cursors import cursor_of, page_response, place_in
 from worker.http.documents import json_response
 from worker.http.face import Face
-from worker.http.listing import Code, CursorText, Limit, Paged, bound, lag, list_uploads
+from worker.http.listing import Code, Paged, PageQuery, bound, lag, list_uploads
 from worker.http.schemas import (
     CURSOR,
     ID,
@@ -56,15 +56,6 @@ class DeadLetterPage(BaseModel):
 
     items: list[DeadLetterView]
     next: Next
-
-
-class Letters(BaseModel):
-    """What the list of dead letters takes."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    cursor: CursorText | None = None
-    limit: Limit = 20
 
 
 def _failure_id(value: object) -> UUID | int:
@@ -166,7 +157,7 @@ def routes(face: Face) -> APIRouter:
         "/v1/dead-letters", responses={200: document_of(DeadLetterPage, "A page.", _page(_LETTER), LINK)}
     )
     async def list_letters(
-        request: Request, query: Annotated[Letters, Query()], caller: Annotated[Caller, Depends(read)]
+        request: Request, query: Annotated[PageQuery, Query()], caller: Annotated[Caller, Depends(read)]
     ) -> Response:
         """List the events that were refused, the latest first.
 

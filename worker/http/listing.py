@@ -32,11 +32,11 @@ from worker.http.schemas import (
     VariantView,
     document_of,
 )
-from worker.http.waiting import settled
+from worker.http.sending import has_it
+from worker.http.waiting import LONGEST_WAIT_S, settled
 from worker.retry import CODES
 from worker.traceparent import parse_traceparent
 
-LONGEST_WAIT_S = 30
 _SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,6})?")
 _NESTED: Mapping[str, type[BaseModel]] = {
     "error": ErrorView,
@@ -121,10 +121,17 @@ CursorText = Annotated[
 UploadId = Annotated[UUID, Path(description="its id", examples=[ID])]
 
 
-class Paged(BaseModel):
-    """What every list of uploads takes."""
+class PageQuery(BaseModel):
+    """What every list takes."""
 
     model_config = ConfigDict(extra="forbid")
+
+    cursor: CursorText | None = None
+    limit: Limit = 20
+
+
+class Paged(PageQuery):
+    """What every list of uploads takes."""
 
     code: Code | None = None
     since: Since | None = None
@@ -136,8 +143,6 @@ class Paged(BaseModel):
         ]
         | None
     ) = None
-    cursor: CursorText | None = None
-    limit: Limit = 20
     fields: (
         Annotated[
             Fields,
@@ -355,8 +360,7 @@ def _conditional(request: Request, document: Mapping[str, Any], headers: Mapping
     # Of what is shown, not of the row alone: signed links change, too. Weak, as it may be compressed.
     tag = f'"{sha256(body).hexdigest()[:24]}"'
     headers = {"Cache-Control": "private, no-cache", "ETag": f"W/{tag}", **headers}
-    known = ",".join(request.headers.getlist("if-none-match"))
-    if known.strip() == "*" or tag in [each.strip().removeprefix("W/") for each in known.split(",")]:
+    if has_it(request, tag):
         return Response(status_code=304, headers=headers)
     return Response(body, 200, headers, "application/json")
 

@@ -22,7 +22,7 @@ from worker.http.access import Caller
 from worker.http.cursors import cursor_of, page_response, place_in
 from worker.http.documents import json_response
 from worker.http.face import Face
-from worker.http.listing import CursorText, Limit
+from worker.http.listing import PageQuery
 from worker.http.problems import Problem, not_found
 from worker.http.schemas import CURSOR, LINK, Next, NoParameters, document_of
 from worker.queue import QueueUnavailable
@@ -109,15 +109,6 @@ class History(BaseModel):
     history: bool = Field(False, description="with a snapshot a day")
 
 
-class PlanQuery(BaseModel):
-    """What lists without filters take."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    cursor: CursorText | None = None
-    limit: Limit = 20
-
-
 @dataclass(frozen=True)
 class _Group:
     """Findings that stand together in a plan, and where those after them stand; None: nowhere."""
@@ -148,7 +139,7 @@ def routes(face: Face) -> APIRouter:
         responses={200: document_of(PlanPage, "A page.", {"items": [_PLAN], "next": CURSOR}, LINK)},
     )
     async def sweeps(
-        request: Request, query: Annotated[PlanQuery, Query()], caller: Annotated[Caller, Depends(read)]
+        request: Request, query: Annotated[PageQuery, Query()], caller: Annotated[Caller, Depends(read)]
     ) -> Response:
         """List the plans of sweeps, the newest first.
 
@@ -174,7 +165,7 @@ def routes(face: Face) -> APIRouter:
     async def sweep(
         request: Request,
         plan: Annotated[str, Path(description="its name", examples=[_PLAN["plan"]])],
-        query: Annotated[PlanQuery, Query()],
+        query: Annotated[PageQuery, Query()],
         caller: Annotated[Caller, Depends(read)],
     ) -> Response:
         """Show a sweep's plan with what it found, key by key, in the order in which it is applied."""

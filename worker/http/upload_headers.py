@@ -15,9 +15,8 @@ from worker.events import InvalidEvent, parse_event
 from worker.http.bodies import METADATA, MOST_FIELD, RECIPE
 from worker.http.problems import Problem
 from worker.http.tokens import SignedToken
+from worker.http.waiting import LONGEST_WAIT_S
 from worker.traceparent import parse_traceparent
-
-LONGEST_WAIT_S = 30
 
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _WAIT = re.compile(r"""\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?:;.*)?""", re.IGNORECASE)

@@ -6,6 +6,8 @@ from uuid import UUID
 from storage.catalog.records import WAITING, Upload
 from worker.http.face import Face
 
+LONGEST_WAIT_S = 30
+
 
 async def settled(face: Face, upload_id: UUID, within_s: float) -> Upload | None:
     """The upload as soon as nothing is to be done for it, or as it is once the time is over.
