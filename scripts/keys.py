@@ -1,4 +1,4 @@
-"""`media keys`: the keys of the HTTP face. The catalog keeps their digests."""
+"""`media keys`: the keys of the HTTP server. The catalog keeps their digests."""
 
 from typing import Annotated
 

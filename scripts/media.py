@@ -12,7 +12,7 @@ COMMANDS = {
     "demo": "Run everything on real pictures: a Redis and a worker of its own, a contact sheet.",
     "worker": "Run a worker; it waits for servers that are unreachable.",
     "serve": "Serve uploads, status, progress and files over HTTP.",
-    "keys": "Make, list and revoke the keys of the HTTP face.",
+    "keys": "Make, list and revoke the keys of the HTTP server.",
     "health": "Say whether the worker here lives, or takes work.",
     "enqueue": "Copy pictures to the storage root and enqueue them.",
     "show": "Show one upload.",

@@ -1,4 +1,4 @@
-"""`media serve`: the HTTP face."""
+"""`media serve`: the HTTP server."""
 
 from typing import Annotated
 

@@ -333,6 +333,7 @@ async def test_nothing_is_deleted_by_the_stream_of_another_installation(
     answer = await client.delete(f"{UPLOADS}/{CAT}")
 
     assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+    assert answer.json()["detail"] == "Redis answers, but refuses. The log of the server says why."
     assert await events(opened) == []
 
 

@@ -12,7 +12,6 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from pipelines.errors import PictureRefused
 from storage.errors import StorageError
 from worker.queue import QueueUnavailable
 from worker.retry import POLICIES
@@ -95,9 +94,9 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, QueueUnavailable):
+        if error.refusal is not None:  # what Redis says, and the remedy, is its operator's affair
+            return Problem("busy", "Redis answers, but refuses. The log of the server says why.")
         return Problem("busy", "Redis does not answer. Try again soon.")
-    if isinstance(error, PictureRefused):
-        return Problem(error.code, str(error))
     if isinstance(error, StorageError):
         code = POLICIES[type(error)].code
         # Where the storage lies, and under which name, is its operator's affair.
@@ -145,7 +144,6 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     app.add_exception_handler(Problem, answer)
     app.add_exception_handler(StorageError, answer)
     app.add_exception_handler(QueueUnavailable, answer)
-    app.add_exception_handler(PictureRefused, answer)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(Exception, failed)
