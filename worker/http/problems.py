@@ -10,6 +10,7 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from storage.errors import StorageError
@@ -136,6 +137,9 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
             headers = {"Allow": _methods_at(routers, request.scope["path"])}
         return Problem(code, f"{status.description or status.phrase}.", status, headers).response()
 
+    async def left(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=HTTPStatus.BAD_REQUEST)  # which nobody gets
+
     async def failed(request: Request, error: Exception) -> Response:
         log.error("request_crashed", exc_info=error)
         request.scope["media.logged"] = True
@@ -146,6 +150,7 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     app.add_exception_handler(QueueUnavailable, answer)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(ClientDisconnect, left)
     app.add_exception_handler(Exception, failed)
 
 
