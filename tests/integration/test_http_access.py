@@ -3,15 +3,19 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from uuid import UUID
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
+from scripts.redis_server import RedisServer
 from storage.catalog.http_keys import HttpKey
 from storage.errors import CatalogUnavailable
-from tests.support.face import SECRET, OpenFace
+from tests.support.face import SECRET, OpenFace, settings_in
 from worker.http.access import Access
+from worker.http.face import open_face
 from worker.http.keys import KeyMistake, new_key
 from worker.http.problems import Problem
 from worker.http.tokens import Tokens
@@ -298,6 +302,19 @@ async def test_before_any_key_is_known_nobody_gets_in_without_a_catalog() -> Non
         await catalog.access.known(catalog.secret)
     catalog.is_away = False
     assert (await catalog.access.known(catalog.secret)).name == "app"
+
+
+async def test_a_bug_while_catalog_and_storage_are_opened_is_logged_and_tried_again(
+    installation: Path, server: RedisServer, catalog_url: str
+) -> None:
+    settings = settings_in(installation, server.url, catalog_url=catalog_url)
+    with capture_logs() as logs:
+        async with open_face(settings.model_copy(update={"storage_url": "file:\0"})):
+            async with asyncio.timeout(10):
+                while len(logs) < 2:  # noqa: ASYNC110 (a line of the log is no event)
+                    await asyncio.sleep(0.01)
+
+    assert {(line["event"], line["log_level"]) for line in logs} == {("http_open_crashed", "error")}
 
 
 async def test_junk_asks_the_catalog_only_now_and_then() -> None:

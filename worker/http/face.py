@@ -74,6 +74,9 @@ class Face:
                     if str(error) != said:
                         log.warning("http_waits", reason=str(error))
                     said = str(error)
+                except Exception:
+                    log.exception("http_open_crashed")  # a bug, which need not end all for ever, unseen
+                if self._opened is None:
                     await asyncio.sleep(backoff.next_s())
             self.opened.set()
             log.info("http_ready")
