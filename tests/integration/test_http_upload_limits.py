@@ -122,6 +122,16 @@ async def test_a_path_in_whose_way_something_is_is_refused(opened: OpenFace, pat
     assert await stored(opened) == {"uploads/a/b.jpg": small()}
 
 
+@pytest.mark.parametrize("header", ["Idempotency-Key", "Media-Recipe", "Media-Metadata"])
+async def test_a_header_that_stands_twice_is_refused(opened: OpenFace, header: str) -> None:
+    key = await opened.key()
+    headers = [*{**key, **JPEG}.items(), (header, "1"), (header, "2")]
+    answer = await opened.client.post("/v1/uploads", content=small(), headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert answer.json()["detail"] == f"There is one {header} at most."
+
+
 @pytest.mark.parametrize(
     ("header", "value", "expected"),
     [

@@ -26,7 +26,7 @@ _SHA256_BYTES = 32
 
 def idempotency_key(request: Request) -> str | None:
     """The header Idempotency-Key, a text of 1 to 255 characters. Raises: Problem (bad_request)."""
-    key = request.headers.get("idempotency-key")
+    key = _header(request, "Idempotency-Key")
     if key is None or _KEY.fullmatch(key):
         return key
     raise Problem("bad_request", "An Idempotency-Key has 1 to 255 visible characters of ASCII.")
@@ -84,8 +84,8 @@ class Wording:
 
         Raises: Problem (bad_request, invalid_event, unknown_recipe, forbidden).
         """
-        recipe = _once("recipe", request.headers.get("media-recipe"), _text(fields.get(RECIPE)))
-        given = request.headers.get("media-metadata")
+        recipe = _once("recipe", _header(request, "Media-Recipe"), _text(fields.get(RECIPE)))
+        given = _header(request, "Media-Metadata")
         header = None if given is None else given.encode("latin-1")
         raw = _once("metadata", header, fields.get(METADATA))
         metadata = None if raw is None else _json(raw)
@@ -113,6 +113,14 @@ class Wording:
 def differs() -> Problem:
     """The same key was used before, and for another picture."""
     return Problem("digest_mismatch", "This Idempotency-Key was used for another picture.")
+
+
+def _header(request: Request, name: str) -> str | None:
+    """The header of that name. Raises: Problem (bad_request) where there are two: one would not count."""
+    given = request.headers.getlist(name)
+    if len(given) > 1:
+        raise Problem("bad_request", f"There is one {name} at most.")
+    return given[0] if given else None
 
 
 def _sha256(encoded: str) -> bytes:
