@@ -79,6 +79,7 @@ def test_who_waits_for_our_word_sends_nothing_in_vain(
         answer = read_answer(connection)
 
     assert not first.startswith(b"HTTP/1.1 100")
+    assert answer.headers["connection"] == "close"  # what comes next may be another request
     assert code_of(answer) == expected
 
 

@@ -62,8 +62,6 @@ class Body:
         self._waited_s = 0.0  # for its sender, not for whoever stores it
         self.length = _length_of(request)
         """What its sender says that it has, in bytes; None: that is not said."""
-        self.is_awaited = request.headers.get("expect", "").lower() == "100-continue"
-        """Whether its sender waits for our word before it sends anything."""
         self.bytes = 0
         self.has_ended = self.length == 0
 
@@ -103,9 +101,8 @@ class Body:
 def refusal(problem: Problem, body: Body) -> Response:
     """The answer to whoever may still send the body; it can be read whether they do or not."""
     answer = problem.response()
-    rest = body.rest
-    # What is left is read for nobody, unless it is much, or its sender may go on without sending it.
-    if (rest is not None and rest > MOST_DROPPED) or (body.is_awaited and not body.bytes and rest != 0):
+    # What is left is read for nobody, unless it is much.
+    if body.rest is not None and body.rest > MOST_DROPPED:
         answer.headers["Connection"] = "close"
     return answer
 

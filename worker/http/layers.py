@@ -76,7 +76,7 @@ class _Origins(CORSMiddleware):
 
 
 class _Hardened:
-    """Adds the headers that keep a browser from taking an answer for something else."""
+    """Adds the headers that keep clients from taking an answer, or what follows it, for something else."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -87,10 +87,19 @@ class _Hardened:
             await self._app(scope, receive, send)
             return
 
+        awaits_our_word = Headers(scope=scope).get("expect", "").lower() == "100-continue"
+
+        async def take() -> Message:
+            nonlocal awaits_our_word
+            awaits_our_word = False
+            return await receive()
+
         async def harden(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = list(message.get("headers", ()))
                 headers = MutableHeaders(raw=message["headers"])
+                if awaits_our_word:  # whose body may never come: what follows may be the next request
+                    headers["Connection"] = "close"
                 headers.setdefault("X-Content-Type-Options", "nosniff")
                 headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
                 headers.setdefault("Referrer-Policy", "no-referrer")
@@ -98,6 +107,6 @@ class _Hardened:
 
         if _CONTROL.search(scope["path"]):  # which a pattern of a route can overlook at its end
             problem = Problem("bad_request", "A path has no control characters.")
-            await problem.response()(scope, receive, harden)
+            await problem.response()(scope, take, harden)
             return
-        await self._app(scope, receive, harden)
+        await self._app(scope, take, harden)
