@@ -172,3 +172,13 @@ async def test_clients_that_take_nothing_cost_little_memory(
             more = proportional_kib([face.pid]) - kib
 
     assert more < SLOW * 100
+
+
+def test_who_leaves_before_the_stream_began_is_no_error(face: FaceProcess, secret: str) -> None:
+    for path in ("/v1/events", "/v1/events/ws"):
+        for _ in range(30):
+            with taking_nothing(face, secret, 0, path):
+                pass
+
+    eventually(lambda: len(face.logged("http_request")) == 60)
+    assert face.logged("request_crashed") == []

@@ -34,3 +34,15 @@ async def test_a_unix_socket_is_bounded_too() -> None:
     assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * 65536
     transport.close()
     theirs.close()
+
+
+async def test_who_has_left_already_is_bounded_by_nothing() -> None:
+    ours, theirs = socket.socketpair()
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+    theirs.close()
+    transport.abort()
+    await asyncio.sleep(0)  # the transport closes its socket in the next round of the loop
+
+    bound(transport, 65536, 30)
+
+    assert ours.fileno() < 0

@@ -46,7 +46,7 @@ def bound(transport: asyncio.Transport, kernel_bytes: int, lost_s: float) -> Non
     """
     transport.set_write_buffer_limits(0)
     known = transport.get_extra_info("socket")
-    if known is None:
+    if known is None or known.fileno() < 0:  # who has left already has no socket
         return
     known.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel_bytes)
     if known.family in (socket.AF_INET, socket.AF_INET6):

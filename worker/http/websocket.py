@@ -40,7 +40,10 @@ def add_to(router: APIRouter, face: Face, streams: Streams) -> None:
         except (Problem, StorageError) as error:
             opened = problem_of(error)  # browsers show the code of a close, and no answer to the request
         offered = websocket.scope["subprotocols"]
-        await websocket.accept(PROTOCOL if PROTOCOL in offered else None)
+        try:
+            await websocket.accept(PROTOCOL if PROTOCOL in offered else None)
+        except OSError:  # who asked has left
+            return
         client = _Client(websocket)
         try:
             if isinstance(opened, Problem):
