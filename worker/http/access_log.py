@@ -64,6 +64,7 @@ class AccessLog:
     def __init__(self, app: ASGIApp, proxies: Proxies) -> None:
         self._app = app
         self._proxies = proxies
+        self._bound = log.bind()  # once, as that takes long
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer by the app, and log it."""
@@ -109,7 +110,7 @@ class AccessLog:
             line["trace_id"] = trace_id_of(traceparent)
         if request.is_aborted:
             line["aborted"] = True
-        log.info("http_request", **line)
+        self._bound.info("http_request", **line)
 
 
 class _Exchange:
@@ -170,7 +171,8 @@ def shown_target(scope: Scope) -> str:
     text = _PARAMETERS.sub(_without_value, text)
     if _SECRET.search(unquote_to_bytes(text).decode("latin-1")):
         text = _SECRET.sub(_HIDDEN, unquote_to_bytes(text).decode("latin-1"))
-    text = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)
+    if not text.isprintable():
+        text = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)
     return text if len(text) <= _LONGEST else text[:_LONGEST] + _HIDDEN
 
 
