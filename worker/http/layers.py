@@ -41,6 +41,11 @@ _EXPOSED = (
     "Retry-After",
     "Upload-Limit",
 )
+_HARDENING = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+)
 _FRESH_S = 600  # for which a browser remembers what it may do
 
 
@@ -97,12 +102,10 @@ class _Hardened:
         async def harden(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = list(message.get("headers", ()))
-                headers = MutableHeaders(raw=message["headers"])
                 if awaits_our_word:  # whose body may never come: what follows may be the next request
-                    headers["Connection"] = "close"
-                headers.setdefault("X-Content-Type-Options", "nosniff")
-                headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-                headers.setdefault("Referrer-Policy", "no-referrer")
+                    MutableHeaders(raw=message["headers"])["Connection"] = "close"
+                said = {name for name, _ in message["headers"]}
+                message["headers"] += [header for header in _HARDENING if header[0] not in said]
             await send(message)
 
         if _CONTROL.search(scope["path"]):  # which a pattern of a route can overlook at its end
