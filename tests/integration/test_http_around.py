@@ -12,12 +12,14 @@ import pytest
 import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
 from structlog.testing import capture_logs
 
 from scripts.redis_server import RedisServer
 from tests.support.face import HERE, settings_in
 from worker.http.app import build
 from worker.http.face import Face
+from worker.http.parameters import DirectRoute
 from worker.queue import Queue
 
 PAGE = "https://app.example.com"
@@ -351,6 +353,16 @@ async def test_a_request_whose_client_leaves_says_so(
 
     assert [line["event"] for line in lines if line["log_level"] == "error"] == []
     assert [line["aborted"] for line in lines if line["event"] == "http_request"] == [True]
+
+
+async def test_every_route_reads_its_parameters_in_one_step(
+    tmp_path: Path, server: RedisServer, queue: Queue
+) -> None:
+    app = build(Face(settings_in(tmp_path, server.url), queue))
+
+    routes = [route for route in app.routes if isinstance(route, APIRoute)]
+    assert len(routes) > 15
+    assert [route.path for route in routes if not isinstance(route, DirectRoute)] == []
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI
 
 from worker.http import (
     events,
@@ -21,7 +21,6 @@ from worker.http import (
 )
 from worker.http.face import Face
 from worker.http.layers import LayeredApplication
-from worker.http.parameters import check_each_once
 from worker.queue import connect, job_queue_of, queue_on
 from worker.settings import Settings
 
@@ -59,6 +58,6 @@ def build(face: Face) -> FastAPI:
     routers = [routes(face) for routes in ROUTES]
     problems.install(app, routers)
     for router in routers:
-        app.include_router(router, dependencies=[Depends(check_each_once)])
+        app.router.routes += router.routes  # of an included router FastAPI looks for the route twice
     app.openapi = cache(lambda: openapi.describe(routers))  # type: ignore[method-assign]
     return app

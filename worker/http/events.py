@@ -11,6 +11,7 @@ from worker.http import websocket
 from worker.http.access import Caller
 from worker.http.documents import json_response
 from worker.http.face import Face
+from worker.http.parameters import DirectRoute
 from worker.http.problems import Problem
 from worker.http.streams import End, PacedWriter, Stream, Streams
 from worker.http.tail import SentMessage
@@ -53,7 +54,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 
 def routes(face: Face) -> APIRouter:
     """`/v1/events`, also as a WebSocket."""
-    router = APIRouter(tags=["events"])
+    router = APIRouter(tags=["events"], route_class=DirectRoute)
     streams = Streams(face.settings.http_streams)
 
     @router.get("/v1/events", responses=_ANSWERS)

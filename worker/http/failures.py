@@ -21,6 +21,7 @@ from worker.http.cursors import cursor_of, page_response, place_in
 from worker.http.documents import json_response
 from worker.http.face import Face
 from worker.http.listing import Code, Paged, PageQuery, bound, lag, list_uploads
+from worker.http.parameters import DirectRoute
 from worker.http.schemas import (
     CURSOR,
     ID,
@@ -140,7 +141,7 @@ class Handled:
 
 def routes(face: Face) -> APIRouter:
     """`/v1/failures` and `/v1/dead-letters`."""
-    router = APIRouter(tags=["failures"])
+    router = APIRouter(tags=["failures"], route_class=DirectRoute)
     read, operate = face.access.requires("read"), face.access.requires("operate")
 
     @router.get("/v1/failures", responses={200: document_of(UploadPage, "A page.", _page(_FAILED), LINK)})

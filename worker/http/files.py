@@ -12,6 +12,7 @@ from storage.blobs.opening import links_to
 from storage.blobs.s3_place import is_s3
 from storage.keys import parse_variant_key
 from worker.http.face import Face
+from worker.http.parameters import DirectRoute
 from worker.http.problems import Problem, not_found
 from worker.http.sending import OF_A_FILE, OF_AN_OBJECT, Blob, Sender, check_there
 from worker.settings import Settings
@@ -40,7 +41,7 @@ class LinkQuery(BaseModel):
 
 def routes(face: Face) -> APIRouter:
     """`/files/`: variants, also superseded ones as long as they are kept."""
-    router = APIRouter(tags=["files"])
+    router = APIRouter(tags=["files"], route_class=DirectRoute)
     answer = answerer(face)
 
     async def variant(

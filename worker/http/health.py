@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from storage.errors import StorageError
 from worker.http.documents import json_response
 from worker.http.face import Face
+from worker.http.parameters import DirectRoute
 from worker.http.problems import Problem
 from worker.http.schemas import document_of
 from worker.queue import QueueUnavailable
@@ -47,7 +48,7 @@ _UNWELL = {
 
 def routes(face: Face) -> APIRouter:
     """`/healthz` and `/readyz`, for everybody."""
-    router = APIRouter(tags=["health"])
+    router = APIRouter(tags=["health"], route_class=DirectRoute)
 
     @router.get("/healthz", responses={200: document_of(AliveView, "It lives.", {"status": "ok"})})
     async def healthz() -> Response:

@@ -19,6 +19,7 @@ from worker.http.access import Caller
 from worker.http.cursors import LONGEST, cursor_of, page_response, place_in
 from worker.http.documents import announced_upload, json_response, upload_view
 from worker.http.face import Face
+from worker.http.parameters import DirectRoute
 from worker.http.problems import Problem, not_found
 from worker.http.schemas import (
     CURSOR,
@@ -230,7 +231,7 @@ def lag(face: Face) -> dict[str, str]:
 
 def routes(face: Face) -> APIRouter:
     """`/v1/uploads`, but for what uploads."""
-    router = APIRouter(tags=["uploads"])
+    router = APIRouter(tags=["uploads"], route_class=DirectRoute)
     read, operate = face.access.requires("read"), face.access.requires("operate")
     page = {"items": [UPLOAD], "next": CURSOR}
 

@@ -15,6 +15,7 @@ from storage.errors import BlobNotFound, BlobRefused
 from worker.http.access import Caller
 from worker.http.face import Face
 from worker.http.files import part_size
+from worker.http.parameters import DirectRoute
 from worker.http.problems import Problem, not_found
 from worker.http.schemas import NoParameters
 from worker.http.sending import Blob, Sender
@@ -32,7 +33,7 @@ _UNSAFE = re.compile(r'[<>:"/\\|?*%;]|^[.\s~-]+|[.\s]+$')  # in a name, for a sh
 
 def routes(face: Face) -> APIRouter:
     """`/v1/uploads/{id}/original`."""
-    router = APIRouter(tags=["files"])
+    router = APIRouter(tags=["files"], route_class=DirectRoute)
     sender = Sender(part_size(face.settings))
 
     @router.get("/v1/uploads/{upload_id}/original", response_class=Response, responses=_RESPONSES)

@@ -23,6 +23,7 @@ from worker.http.cursors import cursor_of, page_response, place_in
 from worker.http.documents import json_response
 from worker.http.face import Face
 from worker.http.listing import PageQuery
+from worker.http.parameters import DirectRoute
 from worker.http.problems import Problem, not_found
 from worker.http.schemas import CURSOR, LINK, Next, NoParameters, document_of
 from worker.queue import QueueUnavailable
@@ -119,7 +120,7 @@ class _Group:
 
 def routes(face: Face) -> APIRouter:
     """`/v1/stats`, `/v1/sweeps` and `/v1/limits`."""
-    router = APIRouter(tags=["reports"])
+    router = APIRouter(tags=["reports"], route_class=DirectRoute)
     read = face.access.requires("read")
 
     @router.get("/v1/stats", responses={200: document_of(StorageReport, "The report.", _REPORT)})

@@ -13,6 +13,7 @@ from worker.http.access import Caller
 from worker.http.bodies import json_body, read_json
 from worker.http.documents import json_response
 from worker.http.face import Face
+from worker.http.parameters import DirectRoute
 from worker.http.problems import Problem
 from worker.http.schemas import NoParameters, document_of
 from worker.http.tokens import MOST
@@ -50,7 +51,7 @@ class TokenView(BaseModel):
 
 def routes(face: Face) -> APIRouter:
     """`/v1/tokens`."""
-    router = APIRouter(tags=["tokens"])
+    router = APIRouter(tags=["tokens"], route_class=DirectRoute)
     recipes = face.settings.recipe_book
 
     @router.post(

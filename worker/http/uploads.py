@@ -20,6 +20,7 @@ from worker.http.documents import announced_upload, json_response, upload_view
 from worker.http.face import Face
 from worker.http.incoming import Incoming
 from worker.http.keys import folder_of_uploads
+from worker.http.parameters import DirectRoute
 from worker.http.problems import Problem
 from worker.http.room import UploadRoom
 from worker.http.storing import Stored, Storing
@@ -38,7 +39,7 @@ from worker.queue import QueueUnavailable
 
 def routes(face: Face) -> APIRouter:
     """`POST /v1/uploads` and `PUT /v1/originals/...`."""
-    router = APIRouter(tags=["uploads"])
+    router = APIRouter(tags=["uploads"], route_class=DirectRoute)
     uploads = UploadIntake(face)
     may_upload = face.access.requires("upload", token=True)
     may_replace = face.access.requires("upload")
