@@ -251,3 +251,24 @@ async def test_a_retry_sends_the_event_that_redis_did_not_take(settings: Setting
         assert again.status_code == 200
         assert [event["source"] for event in await announced(opened)] == [again.json()["source"]]
         assert list(await stored(opened)) == [again.json()["source"]]
+
+
+async def test_a_picture_is_not_replaced_while_redis_is_away(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"})
+    async with opened_face(settings) as opened, opened_face(nowhere) as without_redis:
+        headers = {**await opened.key("app"), **JPEG}
+        await opened.client.put("/v1/originals/cat.jpg", content=small(), headers=headers)
+        away = await without_redis.client.put("/v1/originals/cat.jpg", content=small(1), headers=headers)
+
+        assert (away.status_code, away.json()["code"], away.headers["retry-after"]) == (503, "busy", "2")
+        assert await stored(opened) == {"uploads/cat.jpg": small()}
+
+
+async def test_an_upload_that_no_retry_can_name_is_not_kept_while_redis_is_away(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"})
+    async with opened_face(nowhere) as opened:
+        headers = {**await opened.key("app"), **JPEG}
+        away = await opened.client.post("/v1/uploads", content=small(), headers=headers)
+
+        assert (away.status_code, away.json()["code"]) == (503, "busy")
+        assert await stored(opened) == {}

@@ -92,13 +92,15 @@ class UploadIntake:
             async def check() -> None:
                 self._wording.read(request, incoming.sent.fields, caller.token)
                 await self._use(caller, name)
-                if key is not None:
+                if key is None:  # else a retry finds what was stored, and announces it
+                    await self._check_announces()
+                else:
                     await self._claim(name, incoming.sha256)
 
             try:
                 add = self._storing.add if key is None else self._storing.add_once
                 stored = await add(incoming, folder_of_uploads(caller.owner, caller.prefix), name, check)
-            except StorageError:
+            except (StorageError, QueueUnavailable):
                 if key is None:  # else it is counted for the retry
                     await self._give_back(caller, name)
                 raise
@@ -124,6 +126,7 @@ class UploadIntake:
 
             async def check() -> None:
                 self._wording.read(request, incoming.sent.fields, caller.token)
+                await self._check_announces()  # or the old variants would stay with the new picture
 
             try:
                 stored = await self._storing.replace(incoming, source, check)
@@ -187,9 +190,13 @@ class UploadIntake:
 
     # -- after the body
 
+    async def _check_announces(self) -> None:
+        """Check that Redis answers, and that the stream is ours. Raises: QueueUnavailable."""
+        await self._face.queue.ownership.check_not_of_another(self._face.stores.catalog.id)
+
     async def _announce(self, about: UploadDetails, source: str, owner: str | None) -> int:
         """Send the event; returns when Redis took it, in ms by its clock. Raises: QueueUnavailable."""
-        await self._face.queue.ownership.check_not_of_another(self._face.stores.catalog.id)
+        await self._check_announces()
         said = None if owner == keys.owner_of_source(source) else owner
         entry = await self._face.queue.announced.add(default_id(source), about.event(source, said))
         return int(entry.partition("-")[0])
