@@ -103,7 +103,7 @@ def test_a_folder_with_a_refused_file_is_shown_with_its_reason_and_exit_code_0(
         (signal.SIGKILL, -9),
     ],
 )
-@pytest.mark.rotating(2)
+@pytest.mark.rotating(1)
 def test_whatever_ends_it_in_the_middle_nothing_is_left_running(
     env: dict[str, str], tmp_path: Path, photos: Path, number: signal.Signals, code: int
 ) -> None:
@@ -179,7 +179,7 @@ def test_a_worker_that_dies_in_the_middle_ends_the_demo(
 
 
 @pytest.mark.parametrize("name", ["h#sh per%20cent sing'le", "ques?tion", "co:lon"])
-@pytest.mark.rotating(2)
+@pytest.mark.rotating(1)
 def test_results_go_into_a_folder_of_any_name_or_it_is_said_why_not(
     env: dict[str, str], tmp_path: Path, name: str
 ) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.clients import ROOT
+from tests.support.clients import ROOT, WITH_SERVICES
 from tests.support.ports import free_port
 from tests.support.workplace import WorkerProcess, eventually
 
 
+@WITH_SERVICES
 def test_worker_and_server_run_and_start_again_whenever_the_code_changes(tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     (tmp_path / "code/module.py").write_text("1")

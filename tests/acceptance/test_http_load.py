@@ -12,8 +12,11 @@ from bench.http_client import Client
 from bench.processes import Peak, cpu_ms, memory
 from scripts.redis_server import RedisServer
 from tests.support import large_catalog
+from tests.support.clients import WITH_SERVICES
 from tests.support.face import FaceProcess, new_secret, start_face
 from tests.support.served import catalog_url, installed
+
+pytestmark = WITH_SERVICES
 
 UPLOADS = 20_000
 LARGE = 10_000_000

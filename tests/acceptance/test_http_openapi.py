@@ -8,6 +8,7 @@ import jsonschema
 import orjson
 import pytest
 
+from tests.support.clients import WITH_SERVICES
 from tests.support.face import FaceProcess, new_secret, start_face
 from tests.support.pictures import small
 from tests.support.workplace import BIN, Workplace
@@ -45,6 +46,7 @@ def secret(live: Workplace, face: FaceProcess) -> str:
     return asyncio.run(new_secret(f"sqlite+aiosqlite:///{live.home / 'catalog.db'}", scopes=SCOPES))
 
 
+@WITH_SERVICES
 def test_no_request_gets_an_error_of_the_server_or_an_answer_that_is_not_described(
     face: FaceProcess, secret: str, tmp_path: Path
 ) -> None:
