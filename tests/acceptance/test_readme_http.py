@@ -1,13 +1,17 @@
 """The README's uploads over HTTP, and the form for browsers, against a real server and a real worker."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -17,6 +21,7 @@ from scripts import readme
 from scripts.redis_server import RedisServer
 from tests.support.commands import document, media
 from tests.support.face import FaceProcess, start_face
+from tests.support.ports import free_port
 from tests.support.workplace import Workplace, database_on
 
 ROOT = readme.README.parent
@@ -49,13 +54,13 @@ def face(place: Workplace) -> FaceProcess:
 @pytest.fixture(scope="module")
 def key(place: Workplace, face: FaceProcess) -> str:
     """A key, made as the README says."""
-    [line] = re.findall(r"^media (keys new .*?) +#", readme.README.read_text("utf-8"), re.MULTILINE)
+    [line] = re.findall(r"^KEY=\$\(media (keys new .*?)\)", readme.README.read_text("utf-8"), re.MULTILINE)
     secret: str = document(media(place.env(), *line.split(), "--json"))["secret"]
     return secret
 
 
 def run(command: list[str], place: Workplace, face: FaceProcess, key: str) -> str:
-    env = {"PATH": os.environ["PATH"], "MEDIA_URL": face.url, "MEDIA_KEY": key}
+    env = {"PATH": os.environ["PATH"], "URL": face.url, "KEY": key}
     done = subprocess.run(command, env=env, cwd=place.home, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
@@ -109,72 +114,209 @@ def test_the_form_loads_nothing_from_elsewhere_and_shows_progress() -> None:
 
 BROWSER = """
 const fs = require("fs");
-const [script, media, token, picture] = process.argv.slice(2);
-const log = { headers: {}, images: [] };
-const [bar, output] = [{}, { set textContent(text) { log.text = text; } }];
-const file = Object.assign(new Blob([fs.readFileSync(picture)]), { type_: "image/jpeg" });
-Object.defineProperty(file, "type", { value: "image/jpeg" });
-const form = {
-  dataset: { media, token: "/media-token" },
-  elements: { file: { files: [file] } },
-  querySelector: (name) => (name === "progress" ? bar : output),
-  addEventListener: (_, listener) => (form.submit = listener),
+const [script, media, token, picture, origin] = process.argv.slice(2);
+const log = { headers: {}, images: [], texts: [], tries: 0, pauses: [] };
+const output = { set textContent(text) { log.texts.push(text); } };
+const pictures = {
+  replaceChildren: () => (log.images = []),
   append: (image) => log.images.push(String(image.src)),
 };
+const parts = { progress: {}, output, button: {}, div: pictures };
+const file = Object.assign(new Blob([fs.readFileSync(picture)]));
+Object.defineProperty(file, "type", { value: "image/jpeg" });
+const form = {
+  dataset: { media, token },
+  elements: { file: { files: [file] } },
+  querySelector: (name) => parts[name],
+  addEventListener: (_, listener) => (form.submit = listener),
+};
 const real = fetch;
+const soon = (then, ms) => { log.pauses.push(ms / 1000); setTimeout(then, 0); };
+async function asPage(url, { mode, headers, ...rest } = {}) {
+  const answer = await real(url, { ...rest, headers: { ...headers, Origin: origin } });
+  const allowed = answer.headers.get("access-control-allow-origin") === origin;
+  const isShown = mode === "no-cors" || url === token || allowed;
+  if (!isShown) throw new TypeError("Failed to fetch");
+  return answer;
+}
+globalThis.location = { origin };
 globalThis.document = { querySelector: () => form };
-globalThis.fetch = async () => ({ text: async () => token });
+globalThis.fetch = asPage;
 globalThis.Image = class {};
 globalThis.XMLHttpRequest = class {
   upload = {};
   headers = {};
+  status = 0;
+  responseText = "";
   open(method, url) { this.method = method; this.url = url; }
   setRequestHeader(name, value) { this.headers[name] = value; }
   getResponseHeader(name) { return this.answer.headers.get(name); }
   async send(body) {
     log.headers = this.headers;
-    log.request = [this.method, this.url];
-    this.answer = await real(this.url, { method: this.method, headers: this.headers, body });
-    this.status = this.answer.status;
-    this.responseText = await this.answer.text();
+    log.tries++;
     this.upload.onprogress({ loaded: 1, total: 2 });
+    log.bar = parts.progress.value;
+    try {
+      this.answer = await asPage(this.url, { method: this.method, headers: this.headers, body });
+      this.responseText = await this.answer.text();
+      this.status = this.answer.status;
+    } catch {}
     this.onloadend();
   }
 };
-new Function(fs.readFileSync(script, "utf8"))();
-form.submit({ preventDefault() {} }).then(() => console.log(JSON.stringify({ ...log, bar: bar.value })));
+new Function("setTimeout", fs.readFileSync(script, "utf8"))(soon);
+const show = () => console.log(JSON.stringify({ ...log, text: log.texts.pop() }));
+form.submit({ preventDefault() {} }).then(show);
 """
 
 
-def test_the_script_of_the_form_uploads_by_a_token_and_shows_the_variants(
-    place: Workplace, face: FaceProcess, key: str, tmp_path: Path
-) -> None:
+class SmallSite(ThreadingHTTPServer):
+    """An app with a page for tokens, and a proxy that answers in its own words."""
+
+    def __init__(self, answers: Mapping[str, tuple[int, str]]) -> None:
+        super().__init__(("127.0.0.1", 0), SmallSiteAnswer)
+        self.answers = answers
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class SmallSiteAnswer(BaseHTTPRequestHandler):
+    """The answer that is prepared for a path."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        assert isinstance(self.server, SmallSite)
+        status, text = self.server.answers.get(self.path, (200, "{}"))
+        self.send_response(status)
+        self.send_header("Access-Control-Allow-Origin", APP)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def small_site(answers: Mapping[str, tuple[int, str]]) -> Iterator[str]:
+    with SmallSite(answers) as site:
+        thread = Thread(target=site.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield site.url
+        site.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def submit(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+    """Submits the form of a page of that origin, and says what it shows."""
     if shutil.which("node") is None:
         pytest.skip("no node")
-    (tmp_path / "form.js").write_text(FormPage(FORM).script)
-    (tmp_path / "browser.js").write_text(BROWSER)
-    with httpx.Client(base_url=face.url, trust_env=False) as app:
-        made = app.post(
-            "/v1/tokens", headers={"Authorization": f"Bearer {key}"}, json={"max_bytes": 5_000_000}
-        )
-    token = made.json()["token"]
+    folder = tmp_path_factory.mktemp("browser")
+    (folder / "form.js").write_text(FormPage(FORM).script)
+    (folder / "browser.js").write_text(BROWSER)
 
-    words = ["node", "browser.js", "form.js", face.url, token, str(PICTURE)]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    def submit(media: str, token: str, origin: str = APP) -> dict[str, Any]:
+        words = ["node", "browser.js", "form.js", media, token, str(PICTURE), origin]
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        shown: dict[str, Any] = json.loads(done.stdout)
+        return shown
 
-    assert done.returncode == 0, done.stderr
-    shown: dict[str, Any] = httpx.Response(200, text=done.stdout).json()
-    assert (shown["text"], shown["bar"]) == ("ready", 0.5)
+    return submit
+
+
+@pytest.fixture(scope="module")
+def app(face: FaceProcess, key: str) -> Iterator[str]:
+    """An app's page that answers with a token."""
+    headers = {"Authorization": f"Bearer {key}"}
+    wanted = {"max_bytes": 5_000_000}
+    made = httpx.post(f"{face.url}/v1/tokens", headers=headers, json=wanted, trust_env=False).json()
+    with small_site({"/media-token": (200, made["token"])}) as url:
+        yield f"{url}/media-token"
+
+
+def test_the_script_of_the_form_uploads_by_a_token_and_shows_the_variants(
+    face: FaceProcess, app: str, submit: Callable[..., dict[str, Any]]
+) -> None:
+    shown = submit(face.url, app)
+
+    assert (shown["text"], shown["bar"]) == ("The picture is ready.", 0.5)
     assert len(shown["images"]) == 3
     assert all(image.startswith(f"{face.url}/files/variants/") for image in shown["images"])
-    asked = ", ".join(shown["headers"])
     preflight = {
         "Origin": APP,
         "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": asked,
+        "Access-Control-Request-Headers": ", ".join(shown["headers"]),
     }
     with httpx.Client(base_url=face.url, trust_env=False) as browser:
         assert browser.options("/v1/uploads", headers=preflight).status_code == 204
+
+
+def test_the_form_says_that_its_origin_may_be_missing(
+    face: FaceProcess, app: str, submit: Callable[..., dict[str, Any]]
+) -> None:
+    shown = submit(face.url, app, "http://elsewhere.example.com")
+
+    assert "http://elsewhere.example.com" in shown["text"]
+    assert "MEDIA_HTTP_ORIGINS" in shown["text"]
+    assert shown["tries"] == 5
+
+
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
+def test_the_form_tries_again_what_the_page_says_and_reads_no_html(
+    app: str, submit: Callable[..., dict[str, Any]], status: int
+) -> None:
+    with small_site({"/v1/uploads": (status, "<html>Bad Gateway</html>")}) as media:
+        shown = submit(media, app)
+
+    assert shown["tries"] == 5
+    assert shown["pauses"] == [2, 2, 2, 2]
+    assert shown["text"] == f"The server does not take the picture ({status}). Try again later."
+
+
+def test_the_form_tries_a_refused_picture_once_and_says_why(
+    app: str, submit: Callable[..., dict[str, Any]]
+) -> None:
+    with small_site({"/v1/uploads": (413, '{"detail": "An upload has at most 5 bytes."}')}) as media:
+        shown = submit(media, app)
+
+    assert (shown["tries"], shown["text"]) == (1, "An upload has at most 5 bytes.")
+
+
+def test_the_form_says_that_no_server_answers(app: str, submit: Callable[..., dict[str, Any]]) -> None:
+    shown = submit(f"http://127.0.0.1:{free_port()}", app)
+
+    assert (shown["tries"], shown["text"]) == (5, "The server does not answer. Try again later.")
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ((500, "<html>Oops</html>"), "This site does not let you upload now (500). Try again later."),
+        ((200, "<html>Log in</html>"), "This site has answered with something else than a token."),
+        (None, "This site does not answer. Try again later."),
+    ],
+)
+def test_the_form_sends_nothing_without_a_token_and_says_why(
+    submit: Callable[..., dict[str, Any]], answer: tuple[int, str] | None, text: str
+) -> None:
+    with small_site({"/media-token": answer} if answer else {}) as site:
+        page = site if answer else f"http://127.0.0.1:{free_port()}"
+        shown = submit(site, f"{page}/media-token")
+
+    assert (shown["tries"], shown["text"]) == (0, text)
+
+
+def test_the_form_says_that_a_picture_is_still_processed(
+    app: str, submit: Callable[..., dict[str, Any]]
+) -> None:
+    with small_site({"/v1/uploads": (201, '{"state": "processing", "variants": []}')}) as media:
+        shown = submit(media, app)
+
+    assert shown["text"] == "The picture has arrived and is being processed."
 
 
 def test_a_form_learns_by_its_own_origin_that_a_picture_is_too_large(
