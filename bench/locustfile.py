@@ -1,7 +1,7 @@
 """For those who know Locust: apps that upload pictures and ask for them.
 
     pip install locust
-    MEDIA_KEY=mw_... locust -f bench/locustfile.py --host http://127.0.0.1:8080 --users 100 --spawn-rate 20
+    KEY=mw_... locust -f bench/locustfile.py --host http://127.0.0.1:8080 --users 100 --spawn-rate 20
 
 The key needs the scopes `upload` and `read`. Pictures are those of `MEDIA_PHOTOS`, a folder of JPEGs, or some
 of ours. Locust itself takes a core for some hundred requests a second: `python -m bench http` takes far less.
@@ -29,7 +29,7 @@ class App(HttpUser):
 
     def on_start(self) -> None:
         """Show the key, and upload a first picture."""
-        self.client.headers["Authorization"] = f"Bearer {os.environ['MEDIA_KEY']}"
+        self.client.headers["Authorization"] = f"Bearer {os.environ['KEY']}"
         self.ids: list[str] = []
         self.upload()
 
