@@ -43,6 +43,7 @@ def test_a_variant_is_a_picture_that_may_be_cached_for_ever(web: WebServer) -> N
     assert headers["cache-control"] == FOR_EVER
     assert headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in headers["content-security-policy"]
+    assert headers["cross-origin-resource-policy"] == "cross-origin"
     assert web.ask(VARIANT.replace(".jpg", ".avif"))[1]["content-type"] == "image/avif"
 
 

@@ -2,12 +2,15 @@
 
 import asyncio
 import re
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.deployed_nginx import WebServer, deployed_nginx
+from tests.support.deployment import SNIPPETS
 from tests.support.face import SECRET, FaceProcess, install, settings_in, start_face
 from tests.support.workplace import Workplace
 from worker.http.links import Links
@@ -28,12 +31,13 @@ def face(workplace: Workplace, tmp_path: Path) -> FaceProcess:
 
 @pytest.fixture
 def web(face: FaceProcess, tmp_path: Path) -> Iterator[WebServer]:
-    """The nginx, without the location for files that need no signed link, as its comment says."""
+    """The nginx, without what sends files under links that are not signed, as its README has it deleted."""
+    expression = shlex.split(SNIPPETS["nginx-signed"].splitlines()[0])[2]
 
     def signed(text: str) -> str:
-        return re.sub(
-            r"    location \^~ /files/variants/ \{.*?\n    \}\n", "", text, count=1, flags=re.DOTALL
-        )
+        return subprocess.run(
+            ["sed", expression], input=text, text=True, capture_output=True, check=True
+        ).stdout
 
     with deployed_nginx(tmp_path, serve=face.url.removeprefix("http://"), edited=signed) as server:
         yield server
@@ -46,6 +50,7 @@ def test_nginx_sends_a_file_under_a_signed_link_with_what_the_server_says_of_it(
     assert re.fullmatch(r"private, max-age=\d+", headers["cache-control"])
     assert headers["content-security-policy"] == "default-src 'none'; sandbox"
     assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cross-origin-resource-policy"] == "cross-origin"
     assert "x-accel-redirect" not in headers
 
 
@@ -66,6 +71,7 @@ def test_without_a_link_that_counts_nginx_sends_nothing(web: WebServer) -> None:
     refused = [f"/files/{KEY}", old, link[:-1], link.replace("abcd5678-", "abcd5679-")]
 
     assert [web.ask(path)[0] for path in refused] == [403] * 4
+    assert web.ask(f"/{KEY}")[0] == 404
     assert web.ask(f"/originals/{KEY}")[0] == 404
     assert web.ask(f"/originals/{KEY}", X_Accel_Redirect="x")[0] == 404
 
