@@ -42,6 +42,12 @@ class DeadLetters:
         found = [await self._read(query.where(dead_letters.c.id.in_(page))) for page in newest_first]
         return list(chain(*found))[:limit]
 
+    async def of_entry(self, stream_id: str) -> DeadLetter | None:
+        """The newest one of the entry with that ID in the stream; None: there is none, or no more."""
+        query = select(dead_letters).where(dead_letters.c.stream_id == stream_id)
+        found = await self._read(query.order_by(dead_letters.c.id.desc()).limit(1))
+        return found[0] if found else None
+
     async def _read(self, query: Select[Any]) -> Sequence[DeadLetter]:
         async with self._database.reading() as connection:
             return [to_letter(dict(row)) for row in (await connection.execute(query)).mappings()]

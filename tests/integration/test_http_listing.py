@@ -12,6 +12,7 @@ import pytest
 
 from scripts.redis_server import RedisServer
 from storage.catalog.opening import Catalog
+from storage.catalog.records import DeadLetter
 from tests.support.catalogs import (
     CAT,
     ON_BOTH,
@@ -291,6 +292,21 @@ async def test_whose_event_was_taken_just_now_is_found_in_the_catalog(
 
     await take(catalog, upload_event(1))
     assert (await client.get(f"{UPLOADS}/{CAT}")).status_code == 200
+
+
+@pytest.mark.parametrize("wait", ["", "?wait=1"])
+async def test_an_upload_whose_event_the_workers_refused_is_failed_and_says_why(
+    catalog: Catalog, client: httpx.AsyncClient, opened: OpenFace, announced: dict[str, Any], wait: str
+) -> None:
+    [(place, fields)] = await opened.face.queue.redis.xrange(opened.face.settings.stream)
+    refused = DeadLetter(place.decode(), "unknown_recipe", "There is no recipe.", fields[b"event"])
+    await catalog.intake.take([], [refused])
+    await opened.face.queue.redis.xdel(opened.face.settings.stream, place)
+
+    upload = (await client.get(f"{UPLOADS}/{CAT}{wait}")).json()
+
+    assert (upload["state"], upload["source"]) == ("failed", announced["source"])
+    assert upload["error"] == {"code": "unknown_recipe", "message": "There is no recipe."}
 
 
 @pytest.mark.parametrize(("owner", "status"), [("mine", 200), ("other", 404)])

@@ -15,10 +15,11 @@ KEPT_S = 3600  # since it was announced or looked up; a place is 150 bytes of Re
 
 @dataclass(frozen=True)
 class AnnouncedEvent:
-    """An event that was announced, and when, in ms by Redis' clock; None: it was taken since."""
+    """An event that was announced, where and when, in ms by Redis' clock; None: it was taken since."""
 
     body: bytes | None
     time_ms: int
+    entry_id: str
 
 
 @maps_errors
@@ -42,7 +43,8 @@ class AnnouncedEvents:
             return None
         found = await self._redis.xrange(self._stream.name, place, place)
         body = found[0][1].get(FIELD.encode()) if found else None
-        return AnnouncedEvent(body, int(place.partition(b"-")[0]))
+        entry_id = place.decode()
+        return AnnouncedEvent(body, int(entry_id.partition("-")[0]), entry_id)
 
     def _key(self, upload_id: UUID) -> str:
         return f"{self._stream.name}:announced:{upload_id}"
