@@ -93,6 +93,19 @@ async def test_a_token_does_not_lead_elsewhere(opened: OpenFace, claims: Mapping
     assert await send(opened, token(**claims)) == (401, "unauthorized")
 
 
+@pytest.mark.parametrize(
+    ("binding", "folder"),
+    [({"owner": "acme"}, "uploads/acme/"), ({"prefix": "uploads/shop/new/"}, "uploads/shop/new/")],
+)
+async def test_a_bound_key_is_told_where_it_may_put(
+    opened: OpenFace, binding: dict[str, str], folder: str
+) -> None:
+    headers = {**await opened.key("a", **binding), **JPEG}
+    answer = await opened.client.put("/v1/originals/other/cat.jpg", content=small(), headers=headers)
+
+    assert answer.json()["detail"] == f"The key puts originals below {folder} alone."
+
+
 async def test_a_bound_key_puts_nothing_elsewhere(opened: OpenFace) -> None:
     headers = {**await opened.key("a", owner="acme"), **JPEG}
     statuses = [
@@ -213,3 +226,11 @@ async def test_who_does_not_want_to_wait_so_long_gets_what_is_known(opened: Open
 
     assert (answer.status_code, answer.json()["state"]) == (201, "queued")
     assert answer.headers["preference-applied"] == "wait=1"
+
+
+async def test_who_wants_to_wait_longer_than_one_can_is_told_how_long_it_is(opened: OpenFace) -> None:
+    opened.face.stopping.set()  # then nobody waits at all
+    headers = {**await opened.key(), **JPEG, "Prefer": "wait=90"}
+    answer = await opened.client.post("/v1/uploads", content=small(), headers=headers)
+
+    assert (answer.status_code, answer.headers["preference-applied"]) == (201, "wait=30")

@@ -42,10 +42,13 @@ class TokenClaims(BaseModel):
 
     @model_validator(mode="after")
     def _is_bound_as_keys_are(self) -> Self:
+        claim = "owner"
         try:
+            check_binding(self.owner, None)
+            claim = "prefix"
             check_binding(self.owner, self.prefix)
         except KeyMistake as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(claim) from error
         return self
 
 
@@ -99,6 +102,8 @@ class Tokens:
             claims = TokenClaims.model_validate(found)
         except jwt.ExpiredSignatureError as error:
             raise TokenMistake("The token has expired.") from error
+        except jwt.MissingRequiredClaimError as error:
+            raise TokenMistake(f"The token lacks the claim {error.claim}.") from error
         except jwt.InvalidAudienceError as error:
             raise TokenMistake(f"The token is not for us: its aud must be {AUDIENCE}.") from error
         except ValidationError as error:
@@ -113,5 +118,5 @@ class Tokens:
 
 
 def _wrong_claim(error: ValidationError) -> str:
-    where = error.errors(include_url=False, include_input=False)[0]["loc"]
-    return str(where[0]) if where else "owner or prefix"
+    first = error.errors(include_url=False, include_input=False)[0]
+    return str(first["loc"][0]) if first["loc"] else first["msg"].removeprefix("Value error, ")

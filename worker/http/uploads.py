@@ -116,7 +116,8 @@ class UploadIntake:
         """
         source = f"{keys.UPLOADS}/{path}"
         if not caller.may_see(source, keys.owner_of_source(source)):
-            raise Problem("forbidden", "The key is for other uploads.")
+            folder = caller.prefix or f"{keys.UPLOADS}/{caller.owner}/"
+            raise Problem("forbidden", f"The key puts originals below {folder} alone.")
         most = self._most_bytes(caller)
         incoming = self._incoming(request, body, most)
         _check_source(request, source)
@@ -158,7 +159,7 @@ class UploadIntake:
         if upload is None:
             return caller.owner
         if not caller.may_see(source, upload.owner):
-            raise Problem("forbidden", "The key is for other uploads.")
+            raise Problem("forbidden", "The upload under that path is of another owner than the key.")
         return upload.owner
 
     # -- how often a token may be used
