@@ -5,10 +5,13 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from scripts.redis_server import RedisServer
+from storage.catalog.records import UploadRequested
+from tests.support.catalogs import delete_event, take, upload_event
 from tests.support.face import OpenFace, install, opened_face, settings_in
 from tests.support.pictures import medium, small
 from tests.support.s3 import new_place
@@ -55,6 +58,10 @@ async def opened(settings: Settings) -> AsyncIterator[OpenFace]:
         yield opened
 
 
+def event_of(upload: dict[str, Any]) -> UploadRequested:
+    return upload_event(1, UUID(upload["id"]), upload["source"], **upload["metadata"])
+
+
 async def test_an_upload_is_one_original_and_one_event(opened: OpenFace) -> None:
     key = await opened.key("app")
     answer = await opened.client.post("/v1/uploads", content=small(), headers={**key, **JPEG})
@@ -86,6 +93,49 @@ async def test_a_retry_under_the_same_key_is_the_same_upload(opened: OpenFace) -
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json()["id"] == again.json()["id"]
     assert len(await stored(opened)) == 1
+
+
+@pytest.mark.parametrize(
+    "other", [{"Media-Metadata": '{"album": 2}'}, {"Media-Recipe": "other"}], ids=["metadata", "recipe"]
+)
+@pytest.mark.parametrize("is_taken", [False, True], ids=["announced", "taken"])
+async def test_a_retry_that_says_something_else_is_refused(
+    settings: Settings, tmp_path: Path, other: dict[str, str], is_taken: bool
+) -> None:
+    book = tmp_path / "recipes.toml"
+    book.write_text("[default.thumb]\nbox = 150\n[other.thumb]\nbox = 200\n")
+    async with opened_face(settings.model_copy(update={"recipes": book})) as opened:
+        headers = {
+            **await opened.key("app"),
+            **JPEG,
+            "Idempotency-Key": "7f1c",
+            "Media-Metadata": '{"album": 1}',
+        }
+        upload = (await opened.client.post("/v1/uploads", content=small(), headers=headers)).json()
+        if is_taken:
+            await take(opened.face.stores.catalog, event_of(upload))
+        again = await opened.client.post("/v1/uploads", content=small(), headers={**headers, **other})
+
+        assert (again.status_code, again.json()["code"]) == (422, "digest_mismatch")
+        assert "another recipe or other metadata" in again.json()["detail"]
+        assert len(await announced(opened)) == 1
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["original kept", "original gone"])
+async def test_a_retry_does_not_bring_back_what_was_deleted(opened: OpenFace, is_kept: bool) -> None:
+    headers = {**await opened.key("app"), **JPEG, "Idempotency-Key": "7f1c", "Media-Metadata": '{"album": 1}'}
+    upload = (await opened.client.post("/v1/uploads", content=small(), headers=headers)).json()
+    catalog = opened.face.stores.catalog
+    await take(catalog, event_of(upload))
+    await take(catalog, delete_event(2, UUID(upload["id"])))
+    if not is_kept:
+        await opened.face.stores.blobs.delete(upload["source"])
+    again = await opened.client.post("/v1/uploads", content=small(), headers=headers)
+
+    assert (again.status_code, again.json()["id"]) == (200, upload["id"])
+    assert again.json()["state"] == "deleting"
+    assert list(await stored(opened)) == [upload["source"]] * is_kept
+    assert len(await announced(opened)) == 1
 
 
 async def test_two_retries_at_the_same_time_are_one_upload(opened: OpenFace) -> None:

@@ -16,8 +16,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from storage.catalog.reading import Cursor, UploadFilter
 from storage.catalog.records import WAITING, State, Upload
 from worker.http.access import Caller
+from worker.http.announced import announced
 from worker.http.cursors import LONGEST, cursor_of, page_response, place_in
-from worker.http.documents import announced_upload, json_response, upload_view
+from worker.http.documents import json_response, upload_view
 from worker.http.face import Face
 from worker.http.parameters import DirectRoute
 from worker.http.problems import Problem, not_found
@@ -35,7 +36,6 @@ from worker.http.schemas import (
 )
 from worker.http.sending import has_it
 from worker.http.waiting import LONGEST_WAIT_S, settled
-from worker.queue.announced import AnnouncedEvent
 from worker.retry import CODES
 from worker.traceparent import parse_traceparent
 
@@ -321,37 +321,15 @@ async def _look_up(
     """
     upload = await face.reader.upload(upload_id)
     if upload is None:
-        upload = await _announced(face, upload_id)
+        upload = await announced(face, upload_id)
     if upload is None and newest and face.reader.lag_s is not None:
         upload = await face.stores.catalog.reports.find(upload_id)
     _check_there(upload, caller, waits=wait_s > 0)
     if wait_s > 0 and (upload is None or upload.state in WAITING):
-        upload = await settled(face, upload_id, wait_s) or await _announced(face, upload_id) or upload
+        upload = await settled(face, upload_id, wait_s) or await announced(face, upload_id) or upload
     _check_there(upload, caller)
     assert upload is not None
     return upload
-
-
-async def _announced(face: Face, upload_id: UUID) -> Upload | None:
-    """The upload as it will be once a worker has taken its event, or as it is where one just has or refused.
-
-    Raises: QueueUnavailable, CatalogUnavailable: nobody can say then that it is not there.
-    """
-    event = await face.queue.announced.find(upload_id)
-    if event is None:
-        return None
-    if event.body is None:  # a replica may not have it yet
-        return await face.stores.catalog.reports.find(upload_id) or await _refused(face, event)
-    return announced_upload(orjson.loads(event.body), event.time_ms)
-
-
-async def _refused(face: Face, event: AnnouncedEvent) -> Upload | None:
-    """The upload whose event no worker took, with the reason. Raises: CatalogUnavailable."""
-    letter = await face.stores.catalog.dead_letters.of_entry(event.entry_id)
-    if letter is None:
-        return None
-    upload = announced_upload(orjson.loads(letter.body), event.time_ms)
-    return replace(upload, state=State.FAILED, error_code=letter.code, error_message=letter.message)
 
 
 def _check_there(upload: Upload | None, caller: Caller, *, waits: bool = False) -> None:

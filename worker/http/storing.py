@@ -13,7 +13,8 @@ from storage.errors import BlobsUnavailable
 from worker.http.incoming import EXTENSIONS, Incoming
 from worker.http.upload_headers import differs
 
-Check = Callable[[], Awaitable[None]]
+Check = Callable[[str], Awaitable[None]]
+"""What is called with the key of an original, before that can be seen."""
 
 
 COLLECTED_AT_ONCE = 4  # pictures, each of which takes as much memory as its bytes while it comes
@@ -47,7 +48,7 @@ class Storing:
     async def add(self, incoming: Incoming, folder: str, name: UUID, check: Check) -> Stored:
         """Store a picture under a name that nobody has used. `check` is called before it can be seen."""
         source = _source(folder, name, await incoming.extension())
-        await self._put(incoming, source, source, check)
+        await self._put(incoming, source, source, lambda: check(source))
         return Stored(source, is_new=True)
 
     async def add_once(self, incoming: Incoming, folder: str, name: UUID, check: Check) -> Stored:
@@ -60,7 +61,7 @@ class Storing:
 
             async def check_again() -> None:
                 nonlocal found
-                await check()
+                await check(source)
                 found = await self._find(folder, name)
                 if found is not None:  # a retry at the same time was quicker
                     raise _AlreadyThere
@@ -79,7 +80,7 @@ class Storing:
         await incoming.extension()
 
         async def check_again() -> None:
-            await check()
+            await check(source)
             there = (await self._blobs().stat([source]))[source]
             if isinstance(there, BlobInfo) and await incoming.is_same(self._blobs(), there):
                 raise _AlreadyThere
@@ -96,7 +97,9 @@ class Storing:
         found = await self._blobs().stat(sources)
         return next((info for source in sources if isinstance(info := found[source], BlobInfo)), None)
 
-    async def _put(self, incoming: Incoming, source: str, name: str, check: Check) -> None:
+    async def _put(
+        self, incoming: Incoming, source: str, name: str, check: Callable[[], Awaitable[None]]
+    ) -> None:
         """Store a picture; from `check` on it is the only one that is stored under that name."""
         lock = self._locks.setdefault(name, asyncio.Lock())
         async with AsyncExitStack() as stack:

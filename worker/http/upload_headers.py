@@ -110,9 +110,9 @@ class Wording:
             raise Problem(error.code, str(error)) from error
 
 
-def differs() -> Problem:
-    """The same key was used before, and for another picture."""
-    return Problem("digest_mismatch", "This Idempotency-Key was used for another picture.")
+def differs(how: str = "for another picture") -> Problem:
+    """The same key was used before, and for something else."""
+    return Problem("digest_mismatch", f"This Idempotency-Key was used {how}.")
 
 
 def _header(request: Request, name: str) -> str | None:

@@ -11,10 +11,11 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from storage import keys
 from storage.blobs import Space
-from storage.catalog.records import Upload
+from storage.catalog.records import State, Upload
 from storage.errors import BlobRefused, KeyRefused, StorageError
 from worker.events import default_id
 from worker.http.access import Caller
+from worker.http.announced import announced
 from worker.http.bodies import Body, picture_in, refusal
 from worker.http.documents import announced_upload, json_response, upload_view
 from worker.http.face import Face
@@ -89,8 +90,10 @@ class UploadIntake:
         async with taken, aclosing(incoming):
             await self._check_uses(caller, name)
 
-            async def check() -> None:
+            async def check(source: str) -> None:
                 self._wording.read(request, incoming.sent.fields, caller.token)
+                if key is not None:
+                    await self._check_not_deleted(source)
                 await self._use(caller, name)
                 if key is None:  # else a retry finds what was stored, and announces it
                     await self._check_announces()
@@ -100,12 +103,16 @@ class UploadIntake:
             try:
                 add = self._storing.add if key is None else self._storing.add_once
                 stored = await add(incoming, folder_of_uploads(caller.owner, caller.prefix), name, check)
+            except _WasDeleted as gone:
+                stored = Stored(gone.source, is_new=False)
             except (StorageError, QueueUnavailable):
                 if key is None:  # else it is counted for the retry
                     await self._give_back(caller, name)
                 raise
             about = self._wording.read(request, incoming.sent.fields, caller.token)
             known = None if stored.is_new else await self._known(stored.source)
+            if not stored.is_new:
+                await self._check_same(about, stored.source, known)
             after_ms = 0 if known else await self._announce(about, stored.source, caller.owner)
         return await self._answer(request, stored, about, known, after_ms)
 
@@ -125,7 +132,7 @@ class UploadIntake:
         async with self._room.taken(_sender(caller), body.length or most), aclosing(incoming):
             owner = await self._owner_of(source, caller)
 
-            async def check() -> None:
+            async def check(_source: str) -> None:
                 self._wording.read(request, incoming.sent.fields, caller.token)
                 await self._check_announces()  # or the old variants would stay with the new picture
 
@@ -189,7 +196,21 @@ class UploadIntake:
             if not await self._face.queue.upload_names.claim(str(name), sha256):
                 raise differs()
 
+    async def _check_not_deleted(self, source: str) -> None:
+        """Raises: _WasDeleted: a retry does not bring back what was deleted meanwhile."""
+        known = await self._known(source)
+        if known is not None and known.state in _GONE:
+            raise _WasDeleted(source)
+
     # -- after the body
+
+    async def _check_same(self, about: UploadDetails, source: str, known: Upload | None) -> None:
+        """Check that a retry says what the first one said. Raises: Problem, QueueUnavailable."""
+        first = known or await announced(self._face, default_id(source))
+        if first is None or first.state in _GONE:  # whose metadata are forgotten
+            return
+        if (first.recipe, first.metadata) != (about.recipe, about.metadata):
+            raise differs("with another recipe or other metadata")
 
     async def _check_announces(self) -> None:
         """Check that Redis answers, and that the stream is ours. Raises: QueueUnavailable."""
@@ -240,6 +261,15 @@ class UploadIntake:
             return None
 
 
+class _WasDeleted(Exception):
+    """What is sent once more was deleted since."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(source)
+        self.source = source
+
+
+_GONE = (State.DELETING, State.DELETED)
 _TOKEN_KEPT_S = 60  # after it has expired, because clocks differ
 
 
