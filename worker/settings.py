@@ -212,7 +212,7 @@ class Settings(BaseSettings):
     )
     http_send: types.SendFiles = Field(
         "direct",
-        description="who sends files: `direct`, `accel:/PREFIX/` (nginx, by X-Accel-Redirect to that "
+        description="who sends variants: `direct`, `accel:/PREFIX/` (nginx, by X-Accel-Redirect to that "
         "internal location), or `redirect` (the bucket, by presigned URLs)",
     )
     http_origins: types.Origins = Field(

@@ -23,6 +23,7 @@ from tests.support.workplace import Workplace
 from worker.documents import payload
 from worker.http.app import description
 from worker.http.problems import STATUS, Problem
+from worker.http.token_routes import LONGEST_S, TokenRequest
 from worker.http.tokens import Tokens
 
 PAGE = Path(__file__).parents[2] / "docs" / "http.md"
@@ -66,7 +67,7 @@ def key(place: Workplace) -> str:
 @pytest.fixture(scope="module")
 def operator(place: Workplace) -> str:
     """The secret of a key that also mends."""
-    return asyncio.run(new_secret(catalog_url(place), "operator", "read,operate"))
+    return asyncio.run(new_secret(catalog_url(place), "operator", "read,operate,upload"))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def running(*command: str, **env: str) -> Iterator[subprocess.Popen[str]]:
 
 def test_an_app_follows_the_messages_as_the_page_says(place: Workplace, face: FaceProcess, key: str) -> None:
     before = ready_at(place, "uploads/before.jpg")
-    env = {"MEDIA": face.url, "KEY": key, "LAST_ID": str(before.seq - 1)}
+    env = {"URL": face.url, "KEY": key, "LAST_ID": str(before.seq - 1)}
     with running(sys.executable, "-c", example("python", "Last-Event-ID"), **env) as app:
         assert app.stdout is not None
         lines = [app.stdout.readline()]
@@ -120,13 +121,57 @@ def test_a_page_follows_its_upload_as_the_page_says(place: Workplace, face: Face
     assert json.loads(line) == payload(message)
 
 
+def test_a_page_tells_the_person_when_there_is_no_news_of_its_upload() -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node")
+    soon = "const later = setTimeout; globalThis.setTimeout = (then) => later(then, 0);"
+    call = "follow('http://127.0.0.1:1', 'id', 'token', null, (why) => console.log(why));"
+    # Sockets that fail at once, as those of a server that is away.
+    sockets = (
+        "globalThis.WebSocket = class { constructor() { later(() => this.onclose({ code: 1006 }), 0); } };"
+    )
+    with running(node, "-e", soon + sockets + example("js", "WebSocket") + call) as page:
+        assert page.stdout is not None
+        said = page.stdout.read()
+
+    assert said == "There is no news of the picture. Load the page again later.\n"
+
+
+def test_curl_uploads_a_picture_without_saying_what_it_is(
+    face: FaceProcess, operator: str, tmp_path: Path
+) -> None:
+    shutil.copy(PAGE.parents[1] / "scripts/pictures/cairn.jpg", tmp_path / "cat.jpg")
+    env = {"PATH": os.environ["PATH"], "URL": face.url, "KEY": operator}
+    run = ["bash", "-euc", example("bash", "-T cat.jpg").replace("curl ", "curl --silent --fail-with-body ")]
+    done = subprocess.run(run, env=env, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30)
+
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count('"state":"queued"') == 2
+    assert '"source":"uploads/shop/cat.jpg"' in done.stdout
+
+
+def test_the_page_names_every_field_of_a_request_for_a_token() -> None:
+    [table] = re.findall(r"\| field \| default \| means \|\n(.*?)\n\n", PAGE.read_text(), re.DOTALL)
+
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == TokenRequest.model_fields.keys()
+    assert f"at most {LONGEST_S} |" in table
+    assert f"| `expires_in` | {TokenRequest().expires_in} |" in table
+
+
 @pytest.mark.parametrize(
-    ("word", "answer"), [("fields=", {"items", "next"}), ("failures/retry", {"queued", "not_failed", "more"})]
+    ("word", "answer"),
+    [
+        ("fields=", {"items", "next"}),
+        ("failures/retry", {"queued", "not_failed", "more"}),
+        ('"ids"', {"queued", "not_failed", "more"}),
+        ("/v1/tokens", {"token", "expires", "url"}),
+    ],
 )
 def test_uploads_are_listed_and_failures_retried_as_the_page_says(
     face: FaceProcess, operator: str, word: str, answer: set[str]
 ) -> None:
-    env = {"PATH": os.environ["PATH"], "MEDIA": face.url, "KEY": operator}
+    env = {"PATH": os.environ["PATH"], "URL": face.url, "KEY": operator}
     run = ["bash", "-euc", example("bash", word).replace("curl ", "curl --silent --fail-with-body ")]
     done = subprocess.run(run, env=env, capture_output=True, text=True, check=False, timeout=30)
 
