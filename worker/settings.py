@@ -75,7 +75,11 @@ class Settings(BaseSettings):
         "empty: the catalog itself",
     )
     catalog_pool: int = Field(
-        POOL, ge=1, le=100, description="connections of a worker to a catalog on Postgres, at most"
+        POOL,
+        ge=1,
+        le=100,
+        description="connections of a worker to a catalog on Postgres, at most; of `media serve`: "
+        "twice as many",
     )
     catalog_pooler: bool = Field(
         False, description="whether they lead to a pooler that shares out transactions, such as PgBouncer"
