@@ -37,6 +37,27 @@ async def test_what_is_not_there_is_a_problem_with_its_code(client: httpx.AsyncC
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json().keys() == {"type", "title", "status", "code", "detail"}
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert answer.json()["detail"] == "There is no such path: /openapi.json lists all."
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"all": False}, "all: must be true"),
+        ([], "body: must be an object of JSON"),
+        ({"ids": "x"}, "ids: must be an array of JSON"),
+    ],
+)
+async def test_what_a_body_lacks_is_said_in_the_words_of_json(
+    client: httpx.AsyncClient, body: object, detail: str
+) -> None:
+    answer = await client.post("/v1/failures/retry", json=body)
+
+    assert (answer.status_code, answer.json()["detail"]) == (400, detail)
+
+
+def test_a_problem_in_the_log_is_what_it_says() -> None:
+    assert str(Problem("busy", "Try again soon.")) == "Try again soon."
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
@@ -45,6 +66,7 @@ async def test_a_method_that_a_route_lacks_is_said(client: httpx.AsyncClient, me
 
     assert (answer.status_code, answer.json()["code"]) == (405, "bad_request")
     assert answer.headers["allow"] == "GET"
+    assert answer.json()["detail"] == "That path takes GET, and no other method."
 
 
 async def test_a_method_that_no_route_of_a_path_has_is_answered_with_those_of_all(

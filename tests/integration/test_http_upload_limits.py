@@ -172,13 +172,33 @@ async def test_a_wrong_header_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("header", "value", "detail"),
+    [
+        ("Media-Metadata", "{", "Media-Metadata: is not JSON"),
+        ("Media-Metadata", " " * 20_000, "Media-Metadata: has at most 16384 bytes"),
+        ("Media-Metadata", "[1]", "Media-Metadata: must be an object of JSON"),
+        ("Media-Metadata", '{"a":' * 300 + "1" + "}" * 300, "Media-Metadata: "),
+        ("Media-Recipe", "unknown", "unknown"),
+    ],
+)
+async def test_a_wrong_header_is_named_in_words_of_ours(
+    opened: OpenFace, header: str, value: str, detail: str
+) -> None:
+    headers = {**await opened.key(), **JPEG, header: value}
+    answer = await opened.client.post("/v1/uploads", content=small(), headers=headers)
+
+    assert detail in answer.json()["detail"]
+    assert "Input should" not in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
     ("fields", "detail"),
     [
         ([("file", small()), ("file", small())], "one file"),
         ([("recipe", b"default")], "no field file"),
         ([("name", b"cat.jpg"), ("file", small())], "no others"),
         ([("metadata", bytes(20_000)), ("file", small())], "at most 16384 bytes"),
-        ([("file", small()), ("metadata", b"{")], "is not JSON"),
+        ([("file", small()), ("metadata", b"{")], "metadata: is not JSON"),
         ([("recipe", b"\xff"), ("file", small())], "not UTF-8"),
     ],
 )

@@ -55,6 +55,10 @@ class Problem(Exception):
     headers: Mapping[str, str] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """What the log says; it would be the tuple of all members."""
+        return self.detail
+
     def response(self) -> Response:
         """The answer."""
         status = self.status or STATUS[self.code]
@@ -132,10 +136,13 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
         assert isinstance(error, HTTPException)
         status = HTTPStatus(error.status_code)
         code = {404: "not_found", 401: "unauthorized", 403: "forbidden"}.get(status, "bad_request")
-        headers = error.headers or {}
+        headers, detail = error.headers or {}, f"{status.description or status.phrase}."
+        if status is HTTPStatus.NOT_FOUND:
+            detail = "There is no such path: /openapi.json lists all."
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
-            headers = {"Allow": _methods_at(routers, request.scope["path"])}
-        return Problem(code, f"{status.description or status.phrase}.", status, headers).response()
+            methods = _methods_at(routers, request.scope["path"])
+            headers, detail = {"Allow": methods}, f"That path takes {methods}, and no other method."
+        return Problem(code, detail, status, headers).response()
 
     async def left(_request: Request, _error: Exception) -> Response:
         return Response(status_code=HTTPStatus.BAD_REQUEST)  # which nobody gets
@@ -171,7 +178,26 @@ def _reason(mistake: Mapping[str, Any]) -> str:
     where = ".".join(repr(str(part))[1:-1] for part in mistake["loc"] if part not in ("query", "path"))
     if mistake["type"] == "extra_forbidden":
         return f"there is no parameter {where[:64]}"
-    return f"{where or 'body'}: {mistake['msg'].removeprefix('Value error, ')}"
+    return f"{where or 'body'}: {in_json(mistake['msg'].removeprefix('Value error, '))}"
+
+
+def in_json(message: str) -> str:
+    """What pydantic says of a value, in the words of JSON."""
+    for theirs, ours in _IN_JSON.items():
+        if message.startswith(theirs):
+            return ours
+    return message.replace("Input should be", "must be", 1)
+
+
+_IN_JSON: Mapping[str, str] = {
+    "Input should be a valid dictionary": "must be an object of JSON",
+    "Input should be a valid list": "must be an array of JSON",
+    "Input should be True": "must be true",
+    "Input should be a valid boolean": "must be true or false",
+    "Input should be a valid string": "must be a text",
+    "Field required": "is missing",
+}
+"""By how what they say begins."""
 
 
 def _usual_headers(status: HTTPStatus) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ from fastapi import Request
 from storage.catalog.records import StreamId
 from worker.events import InvalidEvent, parse_event
 from worker.http.bodies import METADATA, MOST_FIELD, RECIPE
-from worker.http.problems import Problem
+from worker.http.problems import Problem, in_json
 from worker.http.tokens import SignedToken
 from worker.http.waiting import LONGEST_WAIT_S
 from worker.traceparent import parse_traceparent
@@ -88,7 +88,11 @@ class Wording:
         given = _header(request, "Media-Metadata")
         header = None if given is None else given.encode("latin-1")
         raw = _once("metadata", header, fields.get(METADATA))
-        metadata = None if raw is None else _json(raw)
+        places = {
+            "recipe": "Media-Recipe" if "media-recipe" in request.headers else "recipe",
+            "metadata": "metadata" if header is None else "Media-Metadata",
+        }
+        metadata = None if raw is None else _json(raw, places["metadata"])
         if token is not None:
             recipe = _bound("recipe", token.recipe, recipe)
             metadata = _bound("metadata", token.metadata, metadata)
@@ -96,18 +100,20 @@ class Wording:
         about = UploadDetails(
             "default" if recipe is None else recipe, {} if metadata is None else metadata, traceparent
         )
-        self._check(about)
+        self._check(about, places)
         return about
 
-    def _check(self, about: UploadDetails) -> None:
+    def _check(self, about: UploadDetails, places: Mapping[str, str]) -> None:
         """Check as the worker does, who would otherwise refuse the event later."""
         event = {"source": "uploads/any", "recipe": about.recipe, "metadata": about.metadata}
         try:
             parse_event(orjson.dumps(event), StreamId(), self._recipes)
         except TypeError as error:
-            raise Problem("invalid_event", "metadata: is nested too deeply") from error
+            raise Problem("invalid_event", f"{places['metadata']}: is nested too deeply") from error
         except InvalidEvent as error:
-            raise Problem(error.code, str(error)) from error
+            field, colon, reason = str(error).partition(": ")
+            said = f"{places[field]}: {in_json(reason)}" if colon and field in places else str(error)
+            raise Problem(error.code, said) from error
 
 
 def differs(how: str = "for another picture") -> Problem:
@@ -154,10 +160,10 @@ def _text(field: bytes | None) -> str | None:
         raise Problem("bad_request", "recipe: is not UTF-8") from error
 
 
-def _json(raw: bytes) -> Any:  # noqa: ANN401 (whatever it is)
+def _json(raw: bytes, where: str) -> Any:  # noqa: ANN401 (whatever it is)
     if len(raw) > MOST_FIELD:
-        raise Problem("bad_request", f"metadata: has at most {MOST_FIELD} bytes as it is sent")
+        raise Problem("bad_request", f"{where}: has at most {MOST_FIELD} bytes as it is sent")
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise Problem("bad_request", f"metadata: is not JSON: {error}") from error
+        raise Problem("bad_request", f"{where}: is not JSON: {error}") from error
