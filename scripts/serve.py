@@ -11,7 +11,7 @@ from worker.listening import CannotListen
 from worker.settings import Settings, SettingsError
 
 _NO_KEYS = (
-    "{bind} is reached from elsewhere, and there is no key yet: make one (media keys new NAME), or listen on "
+    "{bind} is reached by {others}, and there is no key yet: make one (media keys new NAME), or listen on "
     "127.0.0.1, which needs none."
 )
 
@@ -33,7 +33,8 @@ def command(
         try:
             await serve(settings)
         except KeysMissing as error:
-            raise SettingsError(f"MEDIA_HTTP_BIND: {_NO_KEYS.format(bind=settings.http_bind)}") from error
+            no_keys = _NO_KEYS.format(bind=settings.http_bind, others=settings.http_reached_by)
+            raise SettingsError(f"MEDIA_HTTP_BIND: {no_keys}") from error
         except CannotListen as error:
             raise CommandError(str(error), code=2) from error
 

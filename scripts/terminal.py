@@ -57,7 +57,7 @@ def run(body: Callable[[Settings], Coroutine[Any, Any, int | None]], *, prints_f
                 _print_files()
         code = asyncio.run(_until_stopped(body(settings)))
     except SettingsError as error:
-        print_error(f"Invalid settings:\n{error}\nNo worker starts with them.")
+        print_error(f"Invalid settings:\n{error}\nNothing starts with them.")
         code = 2
     except CommandError as error:
         code = _fail(str(error), error.code)

@@ -1,4 +1,4 @@
-"""HOST:PORT, where a worker serves probes and metrics.
+"""HOST:PORT, where a worker serves probes and metrics, and the HTTP server all that it serves.
 
 The settings share this with `media health`, which has no time to import them.
 """
@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 _FORM = "must be HOST:PORT, such as 127.0.0.1:8469 or [::1]:8469"
+_BIND_FORM = "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, or unix:PATH"
 _MOST = 65535
 _LONGEST_PATH = 107  # bytes, which the kernel allows
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (compared, not bound)
@@ -29,7 +30,10 @@ def parse_address(text: str) -> tuple[str, int]:
 def parse_bind(text: str) -> tuple[str, int] | Path:
     """`parse_address`, or the path of a socket in `unix:PATH`. Raises: ValueError."""
     if not text.startswith("unix:"):
-        return parse_address(text)
+        try:
+            return parse_address(text)
+        except ValueError as error:
+            raise ValueError(str(error).replace(_FORM, _BIND_FORM)) from error
     path = Path(text.removeprefix("unix:")).absolute()
     if len(str(path).encode()) > _LONGEST_PATH:
         raise ValueError(f"has the path of a socket with more than {_LONGEST_PATH} bytes")

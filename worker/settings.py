@@ -309,6 +309,12 @@ class Settings(BaseSettings):
         """Whether only programs of this machine reach it."""
         return is_loopback(self.http_address)
 
+    @property
+    def http_reached_by(self) -> str:
+        """Who reaches it who is no program of this machine's alone, where it is not local."""
+        is_socket = isinstance(self.http_address, Path)
+        return "whoever may open that socket, such as a proxy" if is_socket else "other machines"
+
     @field_validator("storage_url")
     @classmethod
     def _as_aws_says(cls, value: str) -> str:

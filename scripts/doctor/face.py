@@ -37,7 +37,8 @@ def inspect_http(settings: Settings, keys: Sequence[HttpKey], *, is_installed: b
         return Finding(
             _WHAT,
             "warning",
-            f"it does not start without a key, because {settings.http_bind} is reached from elsewhere",
+            f"it does not start without a key, because {settings.http_bind} is reached by "
+            f"{settings.http_reached_by}",
             "Make one: media keys new NAME",
         )
     if keys and not counting:

@@ -12,6 +12,7 @@ import pytest
 from tests.support.catalogs import ON_BOTH
 from tests.support.commands import media
 from tests.support.face import SECRET, FaceProcess, caller_of, install, settings_in, start_face
+from tests.support.ports import free_port
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.workplace import Workplace, eventually
 from worker.http.access import FRESH_S
@@ -161,3 +162,32 @@ def test_a_large_file_comes_whole_and_one_that_is_replaced_meanwhile_is_cut(
                 answer.read()
 
     face.await_log("file_cut")
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:{port}", "unix:{home}/media.sock"], ids=["port", "socket"])
+def test_a_server_that_others_reach_serves_nothing_without_a_key(place: Workplace, bind: str) -> None:
+    at = bind.format(port=free_port(), home=place.home)
+    face = start_face(place, ready=False, MEDIA_HTTP_BIND=at)
+
+    assert face.wait() == 2
+    assert "there is no key yet: make one (media keys new NAME)" in face.text
+    assert ("by other machines" in face.text) is at.startswith("0.0.0.0")
+    assert (face.logged("http_served"), face.logged("http_ready")) == ([], [])
+
+
+def test_a_server_that_others_reach_serves_once_there_is_a_key(place: Workplace) -> None:
+    new_key(place, "app")
+    face = start_face(place, MEDIA_HTTP_BIND=f"0.0.0.0:{free_port()}")
+
+    face.await_log("http_served")
+    assert face.stop() == 0
+
+
+def test_two_servers_at_one_port_are_told_so_in_words_of_servers(place: Workplace) -> None:
+    port = free_port()
+    first = start_face(place, MEDIA_HTTP_BIND=f"127.0.0.1:{port}")
+    second = start_face(place, ready=False, MEDIA_HTTP_BIND=f"127.0.0.1:{port}")
+
+    assert second.wait() == 2
+    assert f"127.0.0.1:{port} is in use, perhaps by another worker or server" in second.text
+    assert first.stop() == 0

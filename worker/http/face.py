@@ -79,7 +79,6 @@ class Face:
                 if self._opened is None:
                     await asyncio.sleep(backoff.next_s())
             self.opened.set()
-            log.info("http_ready")
             try:
                 await self.tail.follow()
             finally:

@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 BACKLOG = 2048
 _LOOK_TICKS = 5  # of a tenth of a second, between two looks at connections that take long
 _OTHER_FILES = 200  # that the process has open beside connections
+_KEYS_WITHIN_S = 2  # the catalog tells whether there is one, or it is served before that is known
 _TO_END_S = 5  # after connections were cut, for what was done for them
 
 
@@ -139,9 +140,13 @@ async def _serve(face: Face, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    log.info("http_served", at=_shown(face.settings.http_address))
     checking = asyncio.create_task(_check_keys(face), name="check-keys")
     checking.add_done_callback(lambda task: stop() if not task.cancelled() and task.exception() else None)
+    if not face.settings.http_is_local:  # whoever connects meanwhile waits; without a catalog, not for long
+        await asyncio.wait([checking], timeout=_KEYS_WITHIN_S)
+    if checking.done():
+        checking.result()
+    log.info("http_served", at=_shown(face.settings.http_address))
     await server.serve(sockets=[listener])
     if checking.done():
         checking.result()
@@ -163,10 +168,11 @@ def _room_for(connections: int) -> int:
 
 
 async def _check_keys(face: Face) -> None:
-    """Raises: KeysMissing as soon as the catalog is there, and no key is in it, though one is needed."""
+    """Say that all is there. Raises: KeysMissing where no key is in the catalog, though one is needed."""
     await face.opened.wait()
     if not face.settings.http_is_local and not await face.access.keys():
         raise KeysMissing
+    log.info("http_ready")
 
 
 def _listen(address: tuple[str, int] | Path) -> socket.socket:

@@ -19,6 +19,8 @@ HERE = "127.0.0.1:8080"
         (HERE, [KEY, REVOKED], True, "ok", "1 key, 1 revoked"),
         (ELSEWHERE, [KEY], True, "ok", "1 key, 0 revoked"),
         (ELSEWHERE, [], True, "warning", "does not start without a key"),
+        (ELSEWHERE, [], True, "warning", "reached by other machines"),
+        ("unix:/run/media.sock", [], True, "warning", "reached by whoever may open that socket"),
         (ELSEWHERE, [REVOKED], True, "warning", "nobody is let in"),
         (HERE, [], False, "ok", "extra http"),
         (HERE, [KEY], False, "warning", "extra http"),

@@ -493,7 +493,7 @@ def test_messages_go_to_a_key_that_holds_nothing_else(env: pytest.MonkeyPatch, e
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("MEDIA_HTTP_BIND", "8080", "must be HOST:PORT"),
+        ("MEDIA_HTTP_BIND", "8080", "must be HOST:PORT, such as 127.0.0.1:8080 or .*, or unix:PATH"),
         ("MEDIA_HTTP_BIND", f"unix:/{'x' * 120}", "more than 107 bytes"),
         ("MEDIA_HTTP_SECRET", "too short", "at least 32 bytes"),
         ("MEDIA_HTTP_FILES", "signed", "needs MEDIA_HTTP_SECRET"),
