@@ -13,7 +13,7 @@ from storage.catalog.opening import open_catalog
 from tests.support import fork_server
 from tests.support.fork_server import LoggedProcess
 from tests.support.ports import free_port
-from tests.support.workplace import WorkerProcess, Workplace
+from tests.support.workplace import Started, WorkerProcess, Workplace
 from worker.http.app import build
 from worker.http.face import Face, open_face
 from worker.http.keys import new_key
@@ -81,7 +81,7 @@ async def opened_face(settings: Settings) -> AsyncIterator[OpenFace]:
 class FaceProcess(WorkerProcess):
     """`media serve` as people run it."""
 
-    def __init__(self, process: LoggedProcess, url: str) -> None:
+    def __init__(self, process: Started, url: str) -> None:
         super().__init__(process)
         self.url = url
 
