@@ -16,12 +16,14 @@ from websockets.asyncio.client import connect
 
 from scripts.processes import LAUNCHER
 from scripts.redis_server import RedisServer
-from tests.support.clients import ROOT
+from tests.support.clients import ROOT, WITH_SERVICES
 from tests.support.event_source import EventSource
 from tests.support.face import SECRET, FaceProcess, new_secret
 from tests.support.pictures import small
 from tests.support.ports import free_port
 from tests.support.workplace import Workplace, database_on
+
+pytestmark = WITH_SERVICES
 
 _TELLING = """
 import atexit, pathlib, sys

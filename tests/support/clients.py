@@ -25,14 +25,14 @@ def missing(what: str) -> NoReturn:
 
 
 _WITHOUT_SERVICES = "takes large programs, and its time: SERVICES=1 make test"
-_SERVICES = bool(os.environ.get("CI") or os.environ.get("SERVICES"))
-WITH_SERVICES = pytest.mark.skipif(not _SERVICES, reason=_WITHOUT_SERVICES)
+SERVICES = bool(os.environ.get("CI") or os.environ.get("SERVICES"))
+WITH_SERVICES = pytest.mark.skipif(not SERVICES, reason=_WITHOUT_SERVICES)
 """Skips a test where nobody has asked for the large servers."""
 
 
 def skip_without_services() -> None:
     """Skip, in a fixture, where nobody has asked for the large servers."""
-    if not _SERVICES:
+    if not SERVICES:
         pytest.skip(_WITHOUT_SERVICES)
 
 
