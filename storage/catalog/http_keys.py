@@ -15,7 +15,7 @@ from storage.catalog.schema import is_table
 from storage.catalog.tables import http_keys
 
 ALL_KEYS = select(http_keys).order_by(http_keys.c.made_ms, http_keys.c.name)
-_NAME = re.compile(r"[a-z0-9_-]{1,32}")
+NAME = re.compile(r"[a-z0-9_-]{1,32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _INSERT = insert(http_keys).on_conflict_do_nothing()
 _GIVEN = insert(http_keys)
@@ -50,7 +50,7 @@ class HttpKeys:
 
         One that was made at 0 ms is made now. Raises: ValueError where its name or its hash is none.
         """
-        if not _NAME.fullmatch(key.name):
+        if not NAME.fullmatch(key.name):
             raise ValueError("a key's name has 1 to 32 characters of a-z 0-9 _ -")
         if not _SHA256.fullmatch(key.sha256):
             raise ValueError("the hash of a key's secret has 64 lower-case hexadecimal digits")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.redis_server import RedisServer, temporary_redis
+from tests.support.served import installed
 from tests.support.workplace import Workplace, database_on
 
 
@@ -30,6 +31,16 @@ def live(
     """A workplace with one worker that lives as long as the module's tests."""
     place = Workplace(tmp_path_factory.mktemp("live"), database_on(redis_server.url), migrated)
     place.start("arq")
+    yield place
+    place.close()
+
+
+@pytest.fixture(scope="module")
+def place(
+    redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workplace]:
+    """A workplace of a module, whose catalog and storage are there, and where nobody works."""
+    place = installed(tmp_path_factory.mktemp("place"), redis_server.url, migrated)
     yield place
     place.close()
 

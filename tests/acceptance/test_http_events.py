@@ -2,33 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from scripts.redis_server import RedisServer
 from tests.support.event_source import event_source
 from tests.support.face import SECRET, FaceProcess, start_face
 from tests.support.outcomes import Outcomes, outcomes_at
-from tests.support.served import catalog_url, client_of, installed, keys_at
+from tests.support.served import catalog_url, client_of, keys_at
 from tests.support.workplace import Workplace
 from worker.documents import payload
 from worker.http.tail import RING
 from worker.http.tokens import Tokens
-
-
-@pytest.fixture(scope="module")
-def place(
-    redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Workplace]:
-    """A workplace whose catalog and storage are there, and nobody works."""
-    place = installed(tmp_path_factory.mktemp("served"), redis_server.url, migrated)
-    yield place
-    place.close()
-
 
 KEYS = {"all": (None, None), "mine": ("mine", None), "below": (None, "uploads/a/b/")}
 """Keys that read, by the owner and the prefix that they are bound to."""

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.redis_server import RedisServer
 from storage.catalog.records import Message
 from tests.support.face import SECRET, FaceProcess, new_secret, start_face
 from tests.support.outcomes import outcomes_at
-from tests.support.served import catalog_url, installed, keys_at
+from tests.support.served import catalog_url, keys_at
 from tests.support.workplace import Workplace
 from worker.documents import payload
 from worker.http.app import description
@@ -46,16 +45,6 @@ def test_an_app_signs_a_token_as_the_page_says(language: str, command: list[str]
 
     assert made.stderr == ""
     assert Tokens(SECRET).read(made.stdout.strip()).max_bytes == 5_000_000
-
-
-@pytest.fixture(scope="module")
-def place(
-    redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Workplace]:
-    """A workplace where nobody works."""
-    place = installed(tmp_path_factory.mktemp("page"), redis_server.url, migrated)
-    yield place
-    place.close()
 
 
 @pytest.fixture(scope="module")

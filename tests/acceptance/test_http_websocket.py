@@ -3,8 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -13,24 +12,14 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from scripts.redis_server import RedisServer
 from tests.support.face import SECRET, FaceProcess, start_face
 from tests.support.outcomes import Outcomes, outcomes_at
-from tests.support.served import catalog_url, installed, keys_at
+from tests.support.served import catalog_url, keys_at
 from tests.support.workplace import Workplace
 from worker.documents import payload
 from worker.http.tokens import Tokens
 
 PAGES = "https://app.example"
-
-
-@pytest.fixture(scope="module")
-def place(
-    redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Workplace]:
-    place = installed(tmp_path_factory.mktemp("served"), redis_server.url, migrated)
-    yield place
-    place.close()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from hashlib import sha256
 
-from storage.catalog.http_keys import HttpKey
+from storage.catalog.http_keys import NAME, HttpKey
 from storage.errors import KeyRefused
 from storage.keys import UPLOADS, source_key
 
@@ -15,7 +15,6 @@ SECRET_PREFIX = "mw_"  # noqa: S105 (how each begins)
 
 NOBODY = "local"  # the name in the log of whoever needs no key
 
-_NAME = re.compile(r"[a-z0-9_-]{1,32}")
 _OWNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
@@ -28,7 +27,7 @@ def new_key(
 ) -> tuple[str, HttpKey]:
     """A secret, which nobody can read again, and its key. Raises: KeyMistake."""
     wanted = frozenset(scopes)
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise KeyMistake("A name has 1 to 32 of the characters a-z, 0-9, _ and -.")
     if name == NOBODY:
         raise KeyMistake(f"The name {NOBODY} stands in the log for whoever has no key.")
