@@ -173,6 +173,7 @@ class _Parts(Response):
                 return
             content = part.content
             if not content:
+                log.warning("file_cut", key=self._key, reason="the file has become shorter")
                 return
         await send(_body(content, more=False))
 
