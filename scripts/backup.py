@@ -10,12 +10,13 @@ from rich.filesize import decimal as size
 
 from scripts.identity import become_owner_of
 from scripts.progress import Progress
-from scripts.terminal import AsJson, CommandError, counted, output, print_error, print_json, run, safe
+from scripts.terminal import AsJson, CommandError, output, print_error, print_json, run, safe
 from storage.backups.folder import BackupFolder
 from storage.backups.keep import Keep
 from storage.catalog.database import Database, open_to_read
 from storage.errors import CopyRefused
 from storage.keys import shown
+from worker.amounts import counted
 from worker.backups import (
     Backup,
     back_up,

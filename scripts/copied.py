@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 from rich.filesize import decimal as size
 
-from scripts.terminal import counted, output, print_error, table
+from scripts.terminal import output, print_error, table
 from storage.blobs.copying import CopyStep
 from storage.blobs.extras import ExtraStep
 from storage.blobs.s3_place import is_s3, parse_s3
 from storage.errors import BlobsUnavailable
 from storage.keys import shown
 from storage.threads import in_thread
+from worker.amounts import counted
 
 _SHOWN = 20  # blobs that could not be copied, or are extra
 _LISTED = 10_000  # at most, in the JSON

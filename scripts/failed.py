@@ -10,7 +10,6 @@ from scripts.show import parse_id
 from scripts.terminal import (
     AsJson,
     CommandError,
-    counted,
     counted_are,
     output,
     print_json,
@@ -20,6 +19,7 @@ from scripts.terminal import (
     table,
 )
 from storage.catalog.opening import Catalog, open_catalog
+from worker.amounts import counted
 from worker.failures import Chosen, choose, discard, list_failures, retry
 from worker.queue import open_queue
 from worker.retry import CODES

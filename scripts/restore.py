@@ -18,7 +18,6 @@ from scripts.storage_stats import print_drift, scanned
 from scripts.terminal import (
     AsJson,
     CommandError,
-    counted,
     counted_are,
     output,
     print_error,
@@ -32,6 +31,7 @@ from storage.blobs.opening import open_blobs, read_owner
 from storage.catalog.opening import open_catalog
 from storage.errors import CopyDamaged, StorageError
 from storage.keys import TRASH, shown, trash_folder
+from worker.amounts import counted
 from worker.logs import configure_logs
 from worker.queue import QueueUnavailable, open_queue
 from worker.restoring import Restore, Restored, choose_copy, copy_before

@@ -7,13 +7,14 @@ from rich.filesize import decimal as size
 
 from pipelines.stats.report import DriftReport, QueueDepth, StorageReport, report
 from scripts.stats_chart import Point, chart
-from scripts.terminal import AsJson, counted, output, print_error, print_json, run, safe, table
+from scripts.terminal import AsJson, output, print_error, print_json, run, safe, table
 from storage.blobs import Space
 from storage.blobs.opening import open_blobs
 from storage.blobs.s3_place import is_s3
 from storage.errors import StorageError
 from storage.tasks import together
 from storage.totals import StorageTotals
+from worker.amounts import counted
 from worker.queue import QueueUnavailable, open_queue
 from worker.queue_depth import queue_depth
 from worker.settings import Settings

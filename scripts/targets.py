@@ -2,7 +2,8 @@
 
 from pydantic import ValidationError
 
-from scripts.terminal import CommandError, counted
+from scripts.terminal import CommandError
+from worker.amounts import counted
 from worker.queue import open_queue
 from worker.settings import Settings
 

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from pipelines.errors import PipelineError
 from storage.errors import StorageError
+from worker.amounts import counted
 from worker.env_files import find_env_files
 from worker.queue import QueueUnavailable
 from worker.settings import Settings, SettingsError
@@ -152,11 +153,6 @@ def print_json(document: object) -> None:
 
 def _escaped(found: re.Match[str]) -> str:
     return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
-
-
-def counted(number: int, noun: str) -> str:
-    """`number` with its noun, in the plural where it is not one."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def counted_are(number: int, noun: str) -> str:

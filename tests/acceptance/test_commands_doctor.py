@@ -16,8 +16,6 @@ import pytest
 import redis
 
 from pipelines.formats import FORMATS
-from scripts.doctor import examine
-from scripts.doctor.files import check_room
 from scripts.readme import README
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.support import pictures
@@ -26,6 +24,8 @@ from tests.support.damage import roots, settle, zero
 from tests.support.file_systems import without_folder_fsync
 from tests.support.old_catalogs import make_old
 from tests.support.workplace import Workplace
+from worker.doctor.examination import examine
+from worker.doctor.files import check_room
 from worker.settings import Settings
 
 Findings = dict[str, dict[str, Any]]

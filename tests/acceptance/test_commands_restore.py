@@ -16,7 +16,6 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from scripts.doctor.copies import check_copies
 from scripts.redis_server import RedisServer
 from scripts.s3_server import S3Server
 from storage.backups.folder import BackupFolder
@@ -27,6 +26,7 @@ from tests.support.disks import fill, small_disk
 from tests.support.dying import DIED, dying_at
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import Answer, Workplace, database_on
+from worker.doctor.copies import check_copies
 from worker.settings import Settings
 
 EARLY = [f"uploads/early/{number}.jpg" for number in range(3)]

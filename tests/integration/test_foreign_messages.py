@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from scripts.doctor.broker import check_messages, check_redis
 from scripts.enqueue import Follower, Sent
 from scripts.progress import Progress
 from scripts.redis_server import RedisServer
 from storage.catalog.opening import Catalog
+from worker.doctor.broker import check_messages, check_redis
 from worker.queue import Queue
 from worker.settings import Settings
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.doctor.broker import check_workers
 from scripts.redis_server import RedisServer
 from tests.support.commands import Ended, forked
 from tests.support.fake_redis import saying
+from worker.doctor.broker import check_workers
 from worker.queue import Queue, heartbeats
 from worker.queue.heartbeats import Heartbeat, new_instance, place
 

@@ -5,10 +5,10 @@ from uuid import uuid4
 
 import pytest
 
-from scripts.doctor.broker import check_redis, check_stream
 from scripts.redis_server import RedisServer
 from storage.catalog.opening import Catalog
 from tests.support.intakes import intake_on
+from worker.doctor.broker import check_redis, check_stream
 from worker.health import Health
 from worker.queue import Queue, StreamMismatch
 from worker.settings import Settings

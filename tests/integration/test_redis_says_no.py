@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from scripts.doctor.broker import check_redis
-from scripts.doctor.rows import check_catalog
 from scripts.redis_server import RedisServer
 from storage.catalog.opening import Catalog
 from tests.support.commands import forked
 from tests.support.fake_redis import saying
+from worker.doctor.broker import check_redis
+from worker.doctor.rows import check_catalog
 from worker.lifecycle import start_up
 from worker.queue import (
     Queue,

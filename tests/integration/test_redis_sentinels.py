@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from scripts.doctor.broker import check_redis
 from scripts.processes import free_port
 from tests.chaos.own_redis import OwnRedis
 from tests.support.fake_redis import FakeRedis, saying
@@ -16,6 +15,7 @@ from tests.support.refused_starts import SECRET, refused_at_start, start
 from tests.support.sentinels import NAME, ReplicatedRedis, replicated
 from tests.support.tls import CA, OTHER_CA, TlsProxy, make_certificates
 from tests.support.workplace import eventually
+from worker.doctor.broker import check_redis
 from worker.queue import Queue, QueueRefused, QueueUnavailable, connect, job_queue_of, open_queue
 from worker.settings import Settings
 

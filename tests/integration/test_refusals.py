@@ -11,11 +11,11 @@ import pytest
 import redis
 from redis.exceptions import ResponseError
 
-from scripts.doctor.broker import check_redis
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.chaos.own_redis import OwnRedis
 from tests.support.refused_starts import SECRET, refused_at_start, start
 from tests.support.workplace import eventually
+from worker.doctor.broker import check_redis
 from worker.findings import inspect_redis
 from worker.queue import Queue, QueueUnavailable, Refusal, ServerInfo, connect, job_queue_of, open_queue
 from worker.queue.refusals import refusal_of

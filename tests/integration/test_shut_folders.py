@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from redis.exceptions import RedisError
 
-from scripts.doctor.rows import check_catalog
 from scripts.storage_stats import room, stored
 from storage.blobs.local import LocalBlobs
 from storage.catalog.opening import Catalog
 from storage.errors import CatalogUnavailable, StorageError
 from tests.support.rights import without_roots_rights
+from worker.doctor.rows import check_catalog
 from worker.queue import QueueUnavailable
 from worker.queue.mapping import OF_A_CONNECTION, mapped
 from worker.settings import Settings

@@ -9,10 +9,10 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from scripts.doctor.broker import check_redis
 from scripts.redis_server import RedisServer
 from storage.catalog.opening import Catalog
 from tests.support.intakes import BACKLOG, intake_on
+from worker.doctor.broker import check_redis
 from worker.events import default_id
 from worker.health import Health, check_intake, check_rights
 from worker.queue import Queue, QueueUnavailable, connect, job_queue_of

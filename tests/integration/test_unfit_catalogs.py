@@ -7,7 +7,6 @@ import pytest
 from sqlalchemy import make_url
 
 from pipelines.sandbox import DECODER
-from scripts.doctor.rows import check_catalog
 from scripts.postgres_server import PostgresServer
 from scripts.redis_server import RedisServer
 from storage.catalog import postgres
@@ -15,6 +14,7 @@ from storage.catalog.opening import Catalog, open_catalog
 from storage.errors import CatalogUnfit
 from tests.support.polling import until
 from tests.support.postgres import execute
+from worker.doctor.rows import check_catalog
 from worker.findings import Finding
 from worker.lifecycle import start_up
 from worker.queue import connect, job_queue_of, open_queue

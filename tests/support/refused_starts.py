@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.doctor.broker import check_redis
+from worker.doctor.broker import check_redis
 from worker.lifecycle import start_up
 from worker.queue import connect, job_queue_of
 from worker.settings import Settings

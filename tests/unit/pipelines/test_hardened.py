@@ -12,9 +12,9 @@ import pytest
 from pipelines.errors import DecoderUnavailable
 from pipelines.sandbox import DECODER, open_sandbox
 from pipelines.sandbox.answers import Hello
-from scripts.doctor.decoders import inspect_confinement, inspect_missing
 from tests.support import filtered
 from tests.support.sandboxes import allowance, jpeg, render
+from worker.doctor.decoders import inspect_confinement, inspect_missing
 
 FILTER = str(Path(filtered.__file__))
 pytestmark = pytest.mark.skipif(

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from scripts.doctor.rows import check_catalog
 from storage.catalog.opening import open_catalog
 from storage.catalog.sqlite_file import log_bytes
 from storage.errors import CatalogUnavailable, FileSystemUnfit
 from tests.conftest import url_of
 from tests.support.catalogs import take, upload_event
 from tests.support.old_catalogs import NEXT, NOW, make_old, next_migrations
+from worker.doctor.rows import check_catalog
 from worker.settings import Settings
 
 Link = Callable[[Path, Path], Path]

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from scripts.doctor.bucket import check_use
 from storage.blobs.opening import open_blobs
 from storage.blobs.s3_client import open_store
 from storage.blobs.s3_place import S3Place
 from storage.errors import BlobsAway, BlobsUnavailable, BlobsUnfit
+from worker.doctor.bucket import check_use
 from worker.settings import Settings
 
 REDIS = b"-ERR unknown command 'GET'\r\n"

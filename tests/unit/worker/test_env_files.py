@@ -7,11 +7,11 @@ from pathlib import Path
 import boto3
 import pytest
 
-from scripts.doctor import inspect_env_file
 from storage.blobs.s3_client import sign_query
 from storage.blobs.s3_place import S3Place
 from tests.support.commands import forked
 from worker import env_files
+from worker.doctor.variables import inspect_env_file
 from worker.env_files import find_env_files
 from worker.settings import Settings, SettingsError, unknown_variables
 

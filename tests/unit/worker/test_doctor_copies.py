@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from scripts.doctor.copies import check_copies
 from storage.backups.folder import BackupFolder
 from storage.catalog.opening import open_catalog
 from tests.support.disks import fill, small_disk
 from worker.backups import back_up
+from worker.doctor.copies import check_copies
 from worker.findings import Finding
 from worker.settings import Settings
 

@@ -8,17 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rich.filesize import decimal as size
-
 from pipelines.formats import MIB
-from scripts.doctor.bucket import check_bucket, check_use
 from storage import keys
 from storage.blobs.opening import open_blobs
 from storage.blobs.s3_place import is_s3
 from storage.catalog.opening import Catalog
 from storage.errors import NO_ROOM, FileSystemUnfit, StorageError, StorageFull, VolumeMissing, user
 from storage.paths import barrier, is_there
+from worker.amounts import size
 from worker.degradation import full
+from worker.doctor.bucket import check_bucket, check_use
 from worker.findings import Finding
 from worker.settings import Settings
 from worker.stores import NO_CATALOG

@@ -7,11 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rich.filesize import decimal as size
-
-from scripts.doctor.broker import NOT_ASKED, RedisReport, check_messages, check_stream
-from scripts.doctor.files import check_room, check_root, to_be_made, write_probe
-from scripts.terminal import counted
 from storage.backups.folder import BackupFolder
 from storage.blobs.opening import open_blobs, read_owner
 from storage.catalog.backup_notes import BackupNotes
@@ -37,7 +32,10 @@ from storage.errors import (
 from storage.keys import UPLOADS, plan_key, shown
 from storage.totals import StorageTotals
 from worker.adoption import ADOPTION, listing_of
+from worker.amounts import counted, size
 from worker.degradation import bad_copy, failed_backup, old_backup
+from worker.doctor.broker import NOT_ASKED, RedisReport, check_messages, check_stream
+from worker.doctor.files import check_room, check_root, to_be_made, write_probe
 from worker.findings import Finding
 from worker.settings import Settings
 

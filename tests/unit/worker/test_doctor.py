@@ -11,11 +11,11 @@ import pytest
 from pipelines import cgroups
 from pipelines.formats import MIB
 from pipelines.sandbox.answers import Hello
-from scripts.doctor import decoders
-from scripts.doctor.decoders import check_limits, inspect_confinement
-from scripts.doctor.rows import by_python, inspect_growth, inspect_room
 from storage.catalog.sqlite_file import FileRoom
 from storage.totals import Count, StorageTotals, Swept, Total
+from worker.doctor import decoders
+from worker.doctor.decoders import check_limits, inspect_confinement
+from worker.doctor.rows import by_python, inspect_growth, inspect_room
 from worker.settings import Settings
 
 

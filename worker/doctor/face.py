@@ -4,10 +4,10 @@ import importlib.util
 from collections.abc import Sequence
 from contextlib import suppress
 
-from scripts.terminal import counted
 from storage.catalog.database import open_to_read
 from storage.catalog.http_keys import HttpKey, HttpKeys
 from storage.errors import StorageError, lacking
+from worker.amounts import counted
 from worker.findings import Finding
 from worker.settings import Settings
 

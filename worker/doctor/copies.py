@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rich.filesize import decimal as size
-
-from scripts.doctor.files import find_shut, write_probe
 from storage.backups.folder import LOCK, BackupCopy
 from storage.backups.manifest import read_manifest
 from storage.catalog.backup_notes import BackupMade, BackupNotes
@@ -17,6 +14,8 @@ from storage.catalog.database import Database, open_to_read
 from storage.catalog.reports import Reports
 from storage.errors import CopyDamaged, CopyRefused, StorageError, name_of, writes_copies
 from storage.threads import in_thread
+from worker.amounts import size
+from worker.doctor.files import find_shut, write_probe
 from worker.findings import Finding
 from worker.settings import Settings
 

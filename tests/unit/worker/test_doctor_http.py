@@ -2,8 +2,8 @@
 
 import pytest
 
-from scripts.doctor.face import inspect_http
 from storage.catalog.http_keys import HttpKey
+from worker.doctor.face import inspect_http
 from worker.settings import Settings
 
 KEY = HttpKey("app", "a" * 64, frozenset({"read"}))

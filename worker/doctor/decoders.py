@@ -7,7 +7,7 @@ from pipelines.errors import DecoderUnavailable
 from pipelines.formats import FORMATS, MIB
 from pipelines.sandbox import open_sandbox
 from pipelines.sandbox.answers import Hello
-from scripts.terminal import counted
+from worker.amounts import counted
 from worker.app import allowance
 from worker.findings import Finding, inspect_memory
 from worker.limits import CONTAINERS, OF_A_PROCESS, available_cpus
