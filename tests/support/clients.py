@@ -1,4 +1,4 @@
-"""The Redis clients that apps use, in chosen versions, installed once in `.tools` beside the other tools."""
+"""The clients that apps use, and other packages, in chosen versions, installed once in `.tools`."""
 
 import os
 import shutil
@@ -67,6 +67,11 @@ def ioredis(version: str) -> Path:
 def aws_sdk() -> Path:
     """A folder for NODE_PATH that holds what signs URLs of S3 in the AWS SDK for JavaScript, version 3."""
     return _by_npm("@aws-sdk/client-s3@3", "@aws-sdk/s3-presigned-post@3", "@aws-sdk/s3-request-presigner@3")
+
+
+def axe_core() -> Path:
+    """The script of axe-core, which finds what keeps people out of a page."""
+    return _by_npm("axe-core@4.14.1") / "axe-core/axe.min.js"
 
 
 def _by_npm(*packages: str) -> Path:

@@ -1,0 +1,171 @@
+"""A real browser, Debian's Chromium, and all that goes wrong in its pages."""
+
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+
+from tests.support.clients import axe_core, package_missing, skip_without_services
+
+try:
+    from playwright.async_api import (
+        Browser,
+        BrowserContext,
+        ConsoleMessage,
+        Dialog,
+        Locator,
+        Page,
+        Request,
+        Response,
+        WebError,
+        async_playwright,
+        expect,
+    )
+except ImportError:
+    if os.environ.get("CI"):
+        raise
+    pytest.skip("no playwright: SERVICES=1 make setup", allow_module_level=True)
+
+__all__ = ["Dialog", "Locator", "Page", "browser", "expect", "visitor"]
+
+LAN_NAME = "media.test"
+"""A name of this machine that is not localhost: over http Chromium does not say where a request came from."""
+Scheme = Literal["light", "dark"]
+_PATIENCE_MS = 10_000
+_NO_CSP_VIOLATION = """
+document.addEventListener("securitypolicyviolation", (event) =>
+    console.error(`CSP: ${event.effectiveDirective} ${event.blockedURI} ${event.sample}`)
+);
+"""
+_AXE = """async () => {
+    const { violations } = await axe.run(document, { resultTypes: ["violations"] });
+    const places = (found) => found.nodes.map((node) => node.html.slice(0, 200)).join(" | ");
+    return violations.map((found) => `${found.id}: ${found.help}: ${places(found)}`);
+}"""
+
+
+@dataclass
+class Visitor:
+    """Opens pages, each as another person with a browser of their own, and notes what goes wrong in them."""
+
+    browser: Browser
+    expected: list[str] = field(default_factory=list)
+    """Patterns of what a test has go wrong."""
+    wrong: list[str] = field(default_factory=list)
+    _contexts: list[BrowserContext] = field(default_factory=list)
+
+    async def open(
+        self,
+        url: str,
+        *,
+        password: str = "",
+        scheme: Scheme = "light",
+        width: int = 1280,
+        script: bool = True,
+    ) -> Page:
+        """A new tab of a new person, at that address."""
+        context = await self.browser.new_context(
+            color_scheme=scheme,
+            http_credentials={"username": "operator", "password": password} if password else None,
+            ignore_https_errors=True,
+            java_script_enabled=script,
+            locale="en-GB",
+            reduced_motion="reduce",
+            timezone_id="UTC",
+            viewport={"width": width, "height": 800},
+        )
+        context.set_default_timeout(_PATIENCE_MS)
+        self._contexts.append(context)
+        self._watch(context, _origin(url))
+        if script:
+            await context.add_init_script(_NO_CSP_VIOLATION)
+        page = await context.new_page()
+        await page.goto(url)
+        return page
+
+    async def leave(self) -> list[str]:
+        """Close all; returns what went wrong unexpectedly."""
+        for context in self._contexts:
+            await context.close()
+        return [one for one in self.wrong if not any(re.search(known, one) for known in self.expected)]
+
+    def _watch(self, context: BrowserContext, home: str) -> None:
+        def asked(request: Request) -> None:
+            if _origin(request.url) != home and not request.url.startswith(("data:", "blob:")):
+                self.wrong.append(f"foreign request: {request.url}")
+
+        context.on("request", asked)
+        context.on("requestfailed", self._failed)
+        context.on("response", self._answered)
+        context.on("console", self._said)
+        context.on("weberror", self._threw)
+
+    def _failed(self, request: Request) -> None:
+        # What a page has not got yet when the browser leaves it.
+        if request.failure != "net::ERR_ABORTED":
+            self.wrong.append(f"request failed: {request.method} {request.url}: {request.failure}")
+
+    def _answered(self, response: Response) -> None:
+        if response.status >= 400 and response.status != 401:  # first asked, then the password is said
+            self.wrong.append(f"answer: {response.status} {response.request.method} {response.url}")
+
+    def _said(self, message: ConsoleMessage) -> None:
+        # That a request failed is told of the request itself.
+        if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource"):
+            self.wrong.append(f"console {message.type}: {message.text}")
+
+    def _threw(self, error: WebError) -> None:
+        self.wrong.append(f"page error: {error.error}")
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+@asynccontextmanager
+async def opened_browser() -> AsyncIterator[Browser]:
+    """Chromium, without a window."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        package_missing("no chromium: apt-get install chromium")
+    options = [f"--host-resolver-rules=MAP {LAN_NAME} 127.0.0.1"]
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=options)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """One browser for the tests of a module, which share its loop: `asyncio(loop_scope="module")`."""
+    skip_without_services()
+    expect.set_options(timeout=_PATIENCE_MS)
+    async with opened_browser() as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visitor(browser: Browser) -> AsyncIterator[Visitor]:
+    """Who opens pages, in which nothing goes wrong but what the test expects."""
+    one = Visitor(browser)
+    yield one
+    wrong = await one.leave()
+    assert wrong == []
+
+
+async def barriers(page: Page) -> list[str]:
+    """What axe-core finds in a page that keeps people out."""
+    if not await page.evaluate("typeof axe === 'object'"):
+        await page.evaluate(axe_core().read_text())
+    found: list[str] = await page.evaluate(_AXE)
+    return found
