@@ -23,6 +23,7 @@ from storage.errors import CatalogAway, CatalogDamaged
 Rows = Sequence[Mapping[str, Any]]
 
 FEW = 1000  # uploads that are sorted for a page: a few ms, where looking for them among all may take seconds
+LOOK = 5000  # uploads that are looked at to count those that fit, where no index tells
 _OFTEN = (State.READY, State.DELETED)
 _USUAL = "default"
 _LAST_CHARACTER = "\U0010ffff"
@@ -36,6 +37,7 @@ class UploadFilter:
     code: str | None = None  # of the last error
     recipe: str | None = None
     since_ms: int | None = None  # changed then or later
+    until_ms: int | None = None  # changed before that
     source_prefix: str | None = None  # compared byte by byte
     owner: str | None = None
     hides_deleted: bool = False  # unless the state asks for them
@@ -52,6 +54,17 @@ class Cursor:
     def of(cls, upload: Upload) -> "Cursor":
         """Where the page goes on after that upload."""
         return cls(upload.changed_ms, upload.id)
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """An upload that a worker has claimed, and since when it has it; `holder` is the worker's instance."""
+
+    id: UUID
+    source: str | None
+    owner: str
+    holder: str
+    since_ms: int
 
 
 class ReadSource(Protocol):
@@ -93,28 +106,40 @@ class Reader:
 
     async def page(self, where: UploadFilter, after: Cursor | None, limit: int) -> Sequence[Upload]:
         """The first `limit` uploads after a place, newest first, each with its current variants."""
-        values = {name: value for name, value in asdict(where).items() if value is not None}
-        hides_deleted = values.pop("hides_deleted") and where.state is None
-        shape = PageShape(
-            frozenset(values),
-            hides_deleted=hides_deleted,
-            goes_on=after is not None,
-            of_many=where.state in _OFTEN,
-            of_default=where.recipe == _USUAL,
-        )
-        values["limit"] = limit
-        if after is not None:
-            values |= {"after_ms": after.changed_ms, "after_id": str(after.id)}
-        if where.source_prefix and (behind := _behind(where.source_prefix)):
-            values["behind_prefix"] = behind
+        shape, values = _asked(where, after)
+        if "behind_prefix" in values:
             shape = replace(shape, few=await self._has_few(values))
-        return [self._upload(row) for row in await self._source.ask(queries.page(shape), values)]
+        rows = await self._source.ask(queries.page(shape), {**values, "limit": limit})
+        return [self._upload(row) for row in rows]
 
     async def _has_few(self, values: Mapping[str, Any]) -> bool:
         """Whether so few uploads have a prefix of sources that all are read and sorted."""
         [row] = await self._source.ask(queries.COUNT_BELOW, {**values, "limit": FEW + 1})
         count: int = row["count"]
         return count <= FEW
+
+    async def count(self, where: UploadFilter, most: int) -> int | None:
+        """How many uploads are so, `most` where there are as many or more.
+
+        State, code, recipe or owner, in a span of time, or a prefix of sources are counted by an index alone.
+        Of a combination, LOOK uploads of one of these indexes are looked at; None: they do not tell.
+        """
+        shape, values = _asked(where, None)
+        shapes = [replace(shape, few=True)] if "behind_prefix" in values else []
+        for each in (*shapes, shape):
+            [row] = await self._source.ask(queries.count(each), {**values, "limit": most, "look": LOOK})
+            fitting: int = row["fitting"]
+            if fitting >= most or row["looked_at"] < LOOK:
+                return fitting
+        return None
+
+    async def at_work(self, most: int) -> Sequence[AtWork]:
+        """The uploads that are being processed, longest first, `most` of them at most."""
+        rows = await self._source.ask(queries.AT_WORK, {"limit": most})
+        return [
+            AtWork(UUID(row["id"]), row["source"], row["owner"], row["holder"] or "", row["changed_ms"])
+            for row in rows
+        ]
 
     async def messages(self, since: int, limit: int, upload_id: UUID | None = None) -> Sequence[Message]:
         """The first `limit` messages after that `seq`, of one upload or of all, each with its owner."""
@@ -123,6 +148,11 @@ class Reader:
             rows = await self._source.ask(queries.MESSAGES, values)
         else:
             rows = await self._source.ask(queries.MESSAGES_OF_ONE, {**values, "id": str(upload_id)})
+        return [message for row in rows if (message := self._message(row)) is not None]
+
+    async def newest_messages(self, upload_id: UUID, limit: int) -> Sequence[Message]:
+        """The last `limit` messages about an upload, newest first."""
+        rows = await self._source.ask(queries.NEWEST_OF_ONE, {"id": str(upload_id), "limit": limit})
         return [message for row in rows if (message := self._message(row)) is not None]
 
     async def newest_seq(self) -> int:
@@ -141,6 +171,17 @@ class Reader:
         values = {"limit": limit} if after is None else {"limit": limit, "after": after}
         query = queries.LETTERS if after is None else queries.LETTERS_AFTER
         return [to_letter(row) for row in await self._source.ask(query, values)]
+
+    async def dead_letter(self, letter_id: int) -> DeadLetter | None:
+        """The dead letter with that id, None where there is none, or no more."""
+        rows = await self._source.ask(queries.LETTER, {"letter": letter_id})
+        return to_letter(rows[0]) if rows else None
+
+    async def count_dead_letters(self, since_ms: int, most: int) -> int:
+        """How many of the newest `most` dead letters came then or later."""
+        [row] = await self._source.ask(queries.COUNT_LETTERS, {"since_ms": since_ms, "limit": most})
+        count: int = row["count"]
+        return count
 
     async def http_keys(self) -> Sequence[HttpKey]:
         """Every key, revoked ones too, oldest first; of a replica only while the catalog is away."""
@@ -163,6 +204,28 @@ class Reader:
             self._source.met(error)
             return None
         return replace(message, owner=row["owner"])
+
+
+def _asked(where: UploadFilter, after: Cursor | None) -> tuple[PageShape, dict[str, Any]]:
+    """What is asked about the uploads after a place that are so, and with which values."""
+    values = {name: value for name, value in asdict(where).items() if value is not None}
+    hides_deleted = values.pop("hides_deleted") and where.state is None
+    until_ms = values.pop("until_ms", None)
+    places = [] if after is None else [(after.changed_ms, str(after.id))]
+    if until_ms is not None:
+        places.append((until_ms, ""))  # the place before all that changed then
+    shape = PageShape(
+        frozenset(values),
+        hides_deleted=hides_deleted,
+        goes_on=bool(places),
+        of_many=where.state in _OFTEN,
+        of_default=where.recipe == _USUAL,
+    )
+    if places:
+        values["after_ms"], values["after_id"] = min(places)
+    if where.source_prefix and (behind := _behind(where.source_prefix)):
+        values["behind_prefix"] = behind
+    return shape, values
 
 
 def _behind(prefix: str) -> str | None:

@@ -9,13 +9,18 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Integer,
+    ScalarSelect,
     Select,
     String,
+    Subquery,
     Text,
     TextClause,
+    and_,
     bindparam,
     case,
     func,
+    literal,
+    literal_column,
     null,
     select,
     tuple_,
@@ -77,6 +82,8 @@ _UPLOAD = select(*(uploads.c[name] for name in _OF_AN_UPLOAD), _CURRENT)
 ONE: Query = _UPLOAD.where(uploads.c.id == bindparam("id", type_=String))
 
 _LIMIT = bindparam("limit", type_=Integer)
+_ONE: ColumnElement[int] = literal_column("1", Integer).label("one")
+_LOOK = bindparam("look", type_=Integer)
 _PREFIX = bindparam("source_prefix", type_=Text)
 _BEHIND_PREFIX = bindparam("behind_prefix", type_=Text)
 _BELOW = (uploads.c.source >= _PREFIX, uploads.c.source < _BEHIND_PREFIX)
@@ -109,15 +116,64 @@ class PageShape:
 @lru_cache(maxsize=512)
 def page(shape: PageShape) -> Query:
     """Uploads newest first; the parameters are the filters that are set, and the place before the first."""
-    wanted = [one for name in sorted(shape.filters) for one in _conditions(name, shape)]
+    wanted = [*_by_index(shape), *_by_row(shape)]
+    return _UPLOAD.where(*wanted).order_by(*(column.desc() for column in _order(shape))).limit(_LIMIT)
+
+
+@lru_cache(maxsize=512)
+def count(shape: PageShape) -> Query:
+    """How many uploads fit, `limit` at most, of the first `look`; and how many those were, `look` at most.
+
+    Where an index alone tells, none is looked at that does not fit.
+    """
+    by_row = _by_row(shape)
+    newest = select().where(*_by_index(shape)).select_from(uploads)
+    if not shape.few:
+        newest = newest.order_by(*(column.desc() for column in _order(shape)))
+    if not by_row:
+        fitting = newest.add_columns(_ONE).limit(_LIMIT).subquery()
+        return _counts(_rows_of(fitting), literal(0))
+    looked_at = newest.add_columns(and_(*by_row).label("fits")).limit(_LOOK).subquery()
+    fitting = select(looked_at.c.fits).where(looked_at.c.fits).limit(_LIMIT).subquery()
+    passed = newest.add_columns(_ONE).limit(_LOOK).subquery()
+    return _counts(_rows_of(fitting), _rows_of(passed))
+
+
+def _counts(fitting: ColumnElement[int], looked_at: ColumnElement[int]) -> Query:
+    columns: list[ColumnElement[Any]] = [fitting.label("fitting"), looked_at.label("looked_at")]
+    return select(*columns)
+
+
+def _rows_of(rows: Subquery) -> ScalarSelect[int]:
+    return select(func.count()).select_from(rows).scalar_subquery()
+
+
+def _order(shape: PageShape) -> Sequence[ColumnElement[Any]]:
+    place = [uploads.c.changed_ms, uploads.c.id]
+    return [unindexed(column) for column in place] if shape.few else place
+
+
+def _by_index(shape: PageShape) -> Sequence[Condition]:
+    """What selects the part of an index that is read."""
+    names = ["source_prefix"] if shape.few else [shape.leading, *({"since_ms"} & shape.filters)]
+    wanted = [one for name in names if name is not None for one in _conditions(name, shape)]
+    return wanted if shape.few else [*wanted, *_behind_the_last(shape)]
+
+
+def _by_row(shape: PageShape) -> Sequence[Condition]:
+    """What each upload is asked that the index gives."""
+    names = shape.filters - ({"source_prefix"} if shape.few else {shape.leading, "since_ms"})
+    wanted = [one for name in sorted(names) for one in _conditions(name, shape)]
     if shape.hides_deleted:
         wanted.append(unindexed(uploads.c.state) != State.DELETED)
-    place = [uploads.c.changed_ms, uploads.c.id]
-    order = [unindexed(column) for column in place] if shape.few else place
-    if shape.goes_on:
-        after = bindparam("after_ms", type_=BigInteger), bindparam("after_id", type_=String)
-        wanted.append(tuple_(*order) < tuple_(*after))
-    return _UPLOAD.where(*wanted).order_by(*(column.desc() for column in order)).limit(_LIMIT)
+    return [*wanted, *_behind_the_last(shape)] if shape.few else wanted
+
+
+def _behind_the_last(shape: PageShape) -> Sequence[Condition]:
+    if not shape.goes_on:
+        return []
+    after = bindparam("after_ms", type_=BigInteger), bindparam("after_id", type_=String)
+    return [tuple_(*_order(shape)) < tuple_(*after)]
 
 
 def _conditions(name: str, shape: PageShape) -> Sequence[Condition]:
@@ -142,7 +198,14 @@ COUNT_BELOW: Query = select(func.count().label("count")).select_from(
     select(uploads.c.number).where(*_BELOW).limit(_LIMIT).subquery()
 )
 
-_MESSAGES = (
+AT_WORK: Query = (
+    select(uploads.c.id, uploads.c.source, owner.label("owner"), uploads.c.holder, uploads.c.changed_ms)
+    .where(uploads.c.state == State.PROCESSING)
+    .order_by(uploads.c.changed_ms, uploads.c.id)
+    .limit(_LIMIT)
+)
+
+_OF_MESSAGES = (
     select(
         outbox.c.seq,
         outbox.c.body,
@@ -150,15 +213,25 @@ _MESSAGES = (
         case((uploads.c.id.is_(None), null()), else_=owner).label("owner"),
     )
     .select_from(outbox.outerjoin(uploads, uploads.c.id == about))
-    .where(outbox.c.seq > bindparam("since", type_=BigInteger))
-    .order_by(outbox.c.seq)
     .limit(_LIMIT)
 )
+_OF_ONE = about == bindparam("id", type_=String)
+_MESSAGES = _OF_MESSAGES.where(outbox.c.seq > bindparam("since", type_=BigInteger)).order_by(outbox.c.seq)
 MESSAGES: Query = _MESSAGES
-MESSAGES_OF_ONE: Query = _MESSAGES.where(about == bindparam("id", type_=String))
+MESSAGES_OF_ONE: Query = _MESSAGES.where(_OF_ONE)
+NEWEST_OF_ONE: Query = _OF_MESSAGES.where(_OF_ONE).order_by(outbox.c.seq.desc())
 NEWEST_SEQ: Query = select(func.max(outbox.c.seq).label("seq"))
 OLDEST_SEQ: Query = select(func.min(outbox.c.seq).label("seq"))
 
 _LETTERS = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(_LIMIT)
 LETTERS: Query = _LETTERS
 LETTERS_AFTER: Query = _LETTERS.where(dead_letters.c.id < bindparam("after", type_=BigInteger))
+LETTER: Query = select(dead_letters).where(dead_letters.c.id == bindparam("letter", type_=BigInteger))
+_NEWEST_LETTERS = (
+    select(dead_letters.c.received_ms).order_by(dead_letters.c.id.desc()).limit(_LIMIT).subquery()
+)
+COUNT_LETTERS: Query = (
+    select(func.count().label("count"))
+    .select_from(_NEWEST_LETTERS)
+    .where(_NEWEST_LETTERS.c.received_ms >= bindparam("since_ms", type_=BigInteger))
+)

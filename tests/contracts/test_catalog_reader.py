@@ -176,6 +176,11 @@ FILTERS = [
     (UploadFilter(recipe="default"), [7, 5, 4, 2, 1]),
     (UploadFilter(recipe="shop", state=State.FAILED), [3]),
     (UploadFilter(since_ms=6), [7, 6]),
+    (UploadFilter(until_ms=3), [2, 1]),
+    (UploadFilter(until_ms=0), []),
+    (UploadFilter(since_ms=3, until_ms=6), [5, 4, 3]),
+    (UploadFilter(owner="a", until_ms=6), [1]),
+    (UploadFilter(source_prefix="uploads/a/", until_ms=6), [2, 1]),
     (UploadFilter(owner="a"), [6, 1]),
     (UploadFilter(owner="b"), [3, 2]),
     (UploadFilter(owner=""), [7, 4]),
@@ -200,6 +205,36 @@ async def test_a_page_has_the_uploads_that_fit_every_filter(
 
     found = {where: ids_of(await all_pages(reader, where, 2)) for where, _ in FILTERS}
     assert found == dict(FILTERS)
+
+
+@pytest.mark.parametrize("most", [1, 2, 100])
+async def test_as_many_uploads_are_counted_as_the_pages_have(
+    mixed: Catalog, reader: Reader, most: int
+) -> None:
+    counted = {where: await reader.count(where, most) for where, _ in FILTERS}
+
+    assert counted == {where: min(len(ids), most) for where, ids in FILTERS}
+
+
+async def test_uploads_are_not_counted_where_too_many_had_to_be_looked_at(
+    mixed: Catalog, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LOOK", 2)
+
+    assert await reader.count(UploadFilter(owner="b", state=State.READY), 5) is None  # of two, none fits
+    assert await reader.count(UploadFilter(state=State.QUEUED, recipe="shop"), 1) == 1  # the newest of three
+    assert await reader.count(UploadFilter(owner="b"), 5) == 2  # an index alone says so
+
+
+async def test_who_works_on_what_is_told_longest_first(mixed: Catalog, reader: Reader) -> None:
+    await claim(mixed, UUID(int=6), holder="snail")
+    await claim(mixed, UUID(int=5), holder="hare")
+    await at(mixed, 90, UUID(int=6))
+
+    working = await reader.at_work(10)
+    assert [(one.id.int, one.owner, one.holder) for one in working] == [(6, "a", "snail"), (5, "a%", "hare")]
+    assert (working[0].source, working[0].since_ms) == ("uploads/a/\N{SNOWMAN}/6.jpg", 90)
+    assert await reader.at_work(1) == working[:1]
 
 
 # -- owners
@@ -247,6 +282,16 @@ async def test_messages_of_one_upload_are_its_own(mixed: Catalog, reader: Reader
     assert await reader.messages(told[0].seq, 100, IDS[0]) == told[1:]
 
 
+async def test_the_last_messages_of_an_upload_come_newest_first(catalog: Catalog, reader: Reader) -> None:
+    for number in range(1, 4):
+        await take(catalog, upload_event(number, CAT))
+        await work(catalog)
+    await announce(catalog, 9, "uploads/a/9.jpg")
+
+    told = await reader.messages(0, 100, CAT)
+    assert await reader.newest_messages(CAT, 2) == [told[2], told[1]]
+
+
 async def test_a_message_about_a_refused_event_is_nobodys(catalog: Catalog, reader: Reader) -> None:
     about = About(None, "uploads/a/1.jpg", {"x": 1, "id": str(CAT)})
     await catalog.intake.take([], [replace(letter("7-0"), about=about)])
@@ -269,6 +314,25 @@ async def test_dead_letters_come_newest_first_page_by_page(catalog: Catalog, rea
     first = await reader.dead_letters(None, 2)
     rest = await reader.dead_letters(first[-1].id, 2)
     assert [*first, *rest] == list(await catalog.dead_letters.newest(10))
+
+
+async def test_a_dead_letter_is_read_by_its_number(catalog: Catalog, reader: Reader) -> None:
+    await catalog.intake.take([], [letter("1-0"), letter("2-0")])
+
+    newest, oldest = await reader.dead_letters(None, 2)
+    assert await reader.dead_letter(oldest.id) == oldest
+    assert await reader.dead_letter(newest.id + 1) is None
+
+
+async def test_dead_letters_since_a_moment_are_counted(catalog: Catalog, reader: Reader) -> None:
+    await catalog.intake.take([], [letter(f"{number}-0") for number in range(1, 4)])
+    async with catalog.database.writing() as connection:
+        await connection.execute(
+            text("UPDATE dead_letters SET received_ms = CAST(substr(stream_id, 1, 1) AS INTEGER)")
+        )
+
+    assert [await reader.count_dead_letters(since_ms, 10) for since_ms in (1, 2, 4)] == [3, 2, 0]
+    assert await reader.count_dead_letters(1, 2) == 2
 
 
 async def test_keys_are_read_with_their_revocation(catalog: Catalog, reader: Reader) -> None:
