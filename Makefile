@@ -16,13 +16,13 @@ INSTALLED := .venv/.installed$(if $(CI)$(SERVICES),-services)
 export PYTHONDONTWRITEBYTECODE :=
 
 # Handed on through the environment, so that a folder's name may hold spaces and quotes.
-export PHOTOS PYTHON CORPUS
+export PHOTOS SERVE PYTHON CORPUS
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## Pictures become variants before your eyes: bundled ones, or yours with PHOTOS=DIR
-	@.venv/bin/media demo $${PHOTOS:+"$$PHOTOS"}
+demo: $(INSTALLED) ## Pictures become variants before your eyes: bundled ones, or yours with PHOTOS=DIR; SERVE=1: then a console
+	@.venv/bin/media demo $${SERVE:+--serve} $${PHOTOS:+"$$PHOTOS"}
 
 dev: $(INSTALLED) ## A Redis, a worker and the HTTP server in var/, which start again when the code changes
 	@.venv/bin/python -m scripts.development

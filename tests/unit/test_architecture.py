@@ -39,7 +39,7 @@ def test_only_the_settings_and_the_command_line_read_the_environment() -> None:
     # another user, who has another home.
     of_the_shell = {
         f"scripts/{name}.py"
-        for name in ("media", "demo", "development", "release", "health_probe", "identity")
+        for name in ("media", "programs", "development", "release", "health_probe", "identity")
     }
     assert readers == {"worker/settings.py", "worker/env_files.py", *of_the_shell}
 

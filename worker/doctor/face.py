@@ -9,10 +9,10 @@ from storage.catalog.http_keys import HttpKey, HttpKeys
 from storage.errors import StorageError, lacking
 from worker.amounts import counted
 from worker.findings import Finding
+from worker.http import PACKAGES
 from worker.settings import Settings
 
 _WHAT = "HTTP server"
-_PACKAGES = ("fastapi", "uvicorn", "httptools", "jwt", "python_multipart")
 
 
 async def check_http(settings: Settings) -> Sequence[Finding]:
@@ -21,7 +21,7 @@ async def check_http(settings: Settings) -> Sequence[Finding]:
     with suppress(StorageError, OSError):  # another finding reports it
         async with open_to_read(settings.catalog) as database:
             keys = await HttpKeys(database).all()
-    is_installed = all(importlib.util.find_spec(name) for name in _PACKAGES)
+    is_installed = all(importlib.util.find_spec(name) for name in PACKAGES)
     return [inspect_http(settings, keys, is_installed=is_installed)]
 
 
