@@ -52,6 +52,7 @@ from worker.intake import Intake
 from worker.limits import OF_A_PROCESS, available_cpus
 from worker.metrics import WorkerMetrics
 from worker.outage_log import OutageLog
+from worker.process_info import describe_worker
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue, QueueUnavailable
 from worker.recorder import Recorder
@@ -200,6 +201,9 @@ async def open_app(
             },
             shutdown.stopping,
             status,
+            partial(
+                describe_worker, queue.consumer, status, sandbox, settings.decoders, settings.budget_mb * MIB
+            ),
         )
         degradation = Degradation(_signs(settings, queue, stores.catalog, stores.blobs, sandbox), status)
         yield App(

@@ -13,7 +13,8 @@ from pipelines.sandbox import Sandbox
 from storage.errors import CatalogUnavailable, StorageError
 from storage.tasks import together
 from worker.queue import Queue, QueueUnavailable, StreamMismatch
-from worker.status import CheckResult, Status
+from worker.queue.heartbeats import WorkerInfo
+from worker.status import CheckResult, Status, Word
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +25,7 @@ SHORT_FOR_S = 60.0  # a worker counts as unhealthy after the kernel has killed a
 INTAKE_STALLED_AFTER_S = 30.0  # beyond the lease, after which a dead worker's events are taken over
 RIGHTS_EVERY_S = 60.0  # whatever needs a missing right fails at once
 REDIS, OWNER = "redis", "owner"
+NO_RESULTS: Mapping[str, CheckResult] = {}
 _NOT_ASKED = CheckResult(None, "Redis could not be asked")
 
 Check = Callable[[], Awaitable[str | None]]
@@ -43,9 +45,13 @@ class Health:
         checks: Mapping[str, Check],
         stopping: asyncio.Event,
         status: Status | None = None,
+        measure: Callable[[], WorkerInfo] = WorkerInfo,
     ) -> None:
         self._instance = instance
         self._status = status or Status()
+        self._measure = measure
+        self._state: Word = "starting"
+        self._since = time.monotonic()
         self._queue = queue
         self._checks = checks
         self._stopping = stopping
@@ -59,7 +65,7 @@ class Health:
 
     async def announce(self) -> None:
         """Send the first heartbeat, so that nobody takes this worker for dead. Raises: QueueUnavailable."""
-        await self._beat("the worker is starting", healthy=False)
+        await self._beat("the worker is starting", "starting")
 
     async def report(self) -> None:
         """Run the checks once and send a heartbeat; a change of state is one line in the log.
@@ -68,7 +74,7 @@ class Health:
         """
         if self._stopping.is_set():
             with suppress(QueueUnavailable):
-                await self._beat("the worker is stopping", healthy=False)
+                await self._beat("the worker is stopping", "stopping")
             return
         problem = await self._problem()
         if problem != self._reported:
@@ -85,12 +91,16 @@ class Health:
         try:
             if unavailable is not None:
                 raise unavailable
-            await self._beat(problem or await self._queue.stream.waits(), healthy=problem is None)
+            if problem is None:
+                works: Word = "degraded" if self._status.degraded else "ok"
+                await self._beat(await self._queue.stream.waits(), works)
+            else:
+                await self._beat(problem, "unhealthy", results)
         except QueueUnavailable as error:
             problem = error.explain()
             results[check_of(error)] = CheckResult(False, problem)
             if error.refusal:
-                await self._beat_if_possible(problem)
+                await self._beat_if_possible(problem, results)
         self._status.checked(results)
         return problem
 
@@ -104,18 +114,26 @@ class Health:
         }
         return results, unavailable
 
-    async def _beat_if_possible(self, problem: str) -> None:
+    async def _beat_if_possible(self, problem: str, results: Mapping[str, CheckResult]) -> None:
         """Report to a Redis that refuses something: a full one takes no heartbeat, but deletes one."""
         with suppress(QueueUnavailable):
             try:
-                await self._beat(problem, healthy=False)
+                await self._beat(problem, "unhealthy", results)
             except QueueUnavailable:
                 await self._queue.heartbeats.end(self._instance)
 
-    async def _beat(self, detail: str, *, healthy: bool) -> None:
-        degraded = [f"{sign}: {reason}" for sign, reason in self._status.degraded.items()]
+    async def _beat(self, detail: str, state: Word, results: Mapping[str, CheckResult] = NO_RESULTS) -> None:
+        if state != self._state:
+            self._state, self._since = state, time.monotonic()
+        failing = [f"{name}: {result.reason}" for name, result in results.items() if result.ok is False]
+        told = {"state": state, "state_s": int(time.monotonic() - self._since), "failing": tuple(failing)}
         await self._queue.heartbeats.beat(
-            self._instance, detail, healthy=healthy, expiry_s=EXPIRY_S, degraded=degraded
+            self._instance,
+            detail,
+            healthy=state in ("ok", "degraded"),
+            expiry_s=EXPIRY_S,
+            degraded=[f"{sign}: {reason}" for sign, reason in self._status.degraded.items()],
+            info=self._measure().model_copy(update=told),
         )
 
     async def close(self) -> None:

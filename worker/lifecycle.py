@@ -21,6 +21,7 @@ from worker.listening import CannotListen
 from worker.logs import configure_logs
 from worker.metrics import WorkerMetrics
 from worker.monitoring import serving
+from worker.process_info import describe_process
 from worker.publisher import go_on_above
 from worker.queue import Queue, QueueRefused, QueueUnavailable, check_answers, queue_on
 from worker.settings import Settings, unknown_variables
@@ -117,7 +118,8 @@ async def _open(ctx: Context, stack: AsyncExitStack, queue: Queue) -> App:
                     raise
                 problem = str(error)
                 ctx["status"].waits_for(check_of(error), problem)
-            await queue.heartbeats.beat(ctx["instance"], problem, healthy=False, expiry_s=_TRY_S)
+            who = describe_process(queue.consumer, ctx["status"])
+            await queue.heartbeats.beat(ctx["instance"], problem, healthy=False, expiry_s=_TRY_S, info=who)
             if problem != reported:
                 log.error("unhealthy", reason=problem)
                 reported = problem

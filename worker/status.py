@@ -74,7 +74,7 @@ class Status:
     ) -> None:
         self._is_stopping = is_stopping
         self._clock = clock
-        self._ticked = clock()
+        self._began = self._ticked = clock()
         self._checked = _Checked(clock())
         self._worked = False
         self._degraded: Mapping[str, str] = {}
@@ -114,6 +114,11 @@ class Status:
         self._degraded = dict(found)
 
     # -- what any thread asks
+
+    @property
+    def up_s(self) -> float:
+        """Seconds since the process began, whatever restarts it has seen."""
+        return self._clock() - self._began
 
     @property
     def results(self) -> Mapping[str, CheckResult]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import orjson
 import pytest
 
 from scripts.redis_server import RedisServer
@@ -15,7 +16,7 @@ from tests.support.commands import Ended, forked
 from tests.support.fake_redis import saying
 from worker.doctor.broker import check_workers
 from worker.queue import Queue, heartbeats
-from worker.queue.heartbeats import Heartbeat, new_instance, place
+from worker.queue.heartbeats import Heartbeat, ReportingWorker, WorkerInfo, new_instance, place
 
 ELSEWHERE = "another-boot:1:0"
 
@@ -74,15 +75,52 @@ async def test_a_heartbeat_of_a_newer_version_may_say_more(queue: Queue) -> None
     assert await queue.heartbeats.living() == [Heartbeat(ELSEWHERE, True, "fine")]
 
 
+async def test_a_worker_tells_operators_of_itself_where_no_other_worker_reads_it(queue: Queue) -> None:
+    info = WorkerInfo(state="ok", state_s=7, host="pictures-1", pid=12, decoders=2, busy=1)
+    await queue.heartbeats.beat(ELSEWHERE, "fine", healthy=True, expiry_s=15, info=info)
+
+    assert await queue.heartbeats.reporting() == [ReportingWorker(Heartbeat(ELSEWHERE, True, "fine"), info)]
+    body = await queue.redis.get(f"media:uploads:health:{ELSEWHERE}")
+    assert set(orjson.loads(body)) == {"healthy", "detail", "degraded"}  # which all others read
+
+
+async def test_a_worker_of_an_older_version_tells_nothing_and_is_shown_all_the_same(queue: Queue) -> None:
+    await queue.heartbeats.beat(ELSEWHERE, "fine", healthy=True, expiry_s=15)
+
+    [found] = await queue.heartbeats.reporting()
+    assert (found.heartbeat.instance, found.info) == (ELSEWHERE, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "info"),
+    [
+        (b'{"state":"ok","more":{"a":1}}', WorkerInfo(state="ok")),
+        (b'{"state":"dreaming","pid":null}', WorkerInfo(state="dreaming")),
+        (b'{"pid":"none"}', None),
+        (b"no JSON", None),
+        (b"[]", None),
+    ],
+)
+async def test_what_a_worker_of_another_version_tells_is_read_as_far_as_it_can_be(
+    queue: Queue, body: bytes, info: WorkerInfo | None
+) -> None:
+    await queue.heartbeats.beat(ELSEWHERE, "fine", healthy=True, expiry_s=15)
+    await queue.redis.set(f"media:uploads:worker:{ELSEWHERE}", body)
+
+    [found] = await queue.heartbeats.reporting()
+
+    assert (found.heartbeat.healthy, found.info) == (True, info)
+
+
 async def test_a_worker_that_ends_is_gone_at_once_and_the_others_stay(queue: Queue) -> None:
     await queue.heartbeats.beat(ELSEWHERE, "", healthy=True, expiry_s=15)
     mine = new_instance()
-    await queue.heartbeats.beat(mine, "", healthy=True, expiry_s=15)
+    await queue.heartbeats.beat(mine, "", healthy=True, expiry_s=15, info=WorkerInfo())
 
     await queue.heartbeats.end(mine)
 
     assert [worker.instance for worker in await queue.heartbeats.living()] == [ELSEWHERE]
-    assert await queue.redis.exists(f"media:uploads:health:{mine}") == 0
+    assert await queue.redis.keys(f"*{mine}") == []
 
 
 async def test_one_that_is_silent_is_forgotten_by_the_next_heartbeat_of_another(queue: Queue) -> None:

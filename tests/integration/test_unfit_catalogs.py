@@ -1,6 +1,7 @@
 """A catalog that cannot be used: a worker waits for it, or ends, and `media doctor` says why."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -62,11 +63,14 @@ async def test_a_worker_waits_for_a_database_that_does_not_answer(
 
         starting = asyncio.create_task(start_again(server.url, nobody, tmp_path / "media"))
         await until(says_so)
+        [worker] = await queue.heartbeats.reporting()
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await starting
 
         assert await queue.heartbeats.living() == []
+    assert worker.info is not None
+    assert (worker.info.state, worker.info.pid) == ("starting", os.getpid())
 
 
 async def doctor(catalog_url: str, root: Path) -> Finding:

@@ -1,7 +1,8 @@
 """Heartbeats: which workers live on a stream, where, and how each of them is.
 
-Each process has a key of its own, which ends when it is silent. A sorted set has the names of all of them, so
-that nobody needs a SCAN. Three replicas may share a host name and a PID; what a health check shares with the
+Each process has a key of its own, which ends when it is silent; what only operators read of it is in a second
+one, because workers read the first of all others often. A sorted set has the names of all of them, so that
+nobody needs a SCAN. Three replicas may share a host name and a PID; what a health check shares with the
 worker that it is run beside is the kernel's boot, the PID namespace and the root folder.
 
 Containers that share the host's or a pod's PID namespace have root folders of their own. The mount namespace
@@ -22,6 +23,7 @@ from uuid import uuid4
 import orjson
 from arq.connections import ArqRedis
 from arq.utils import timestamp_ms
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from worker.queue.mapping import maps_errors
 
@@ -69,6 +71,42 @@ class Heartbeat:
         return has_ended(self.instance)
 
 
+class WorkerInfo(BaseModel):
+    """What a worker tells operators of itself; None is what it did not say, as one of another version.
+
+    Times are durations, in seconds until it was said: no two hosts need have the same clock.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    state: str | None = None  # a word of `worker.status`
+    state_s: int | None = None
+    """For how long it has been in that state."""
+    failing: tuple[str, ...] = ()
+    """Its checks that fail, each with its reason."""
+    host: str | None = None
+    pid: int | None = None
+    consumer: str | None = None
+    """Its name as the holder of claims."""
+    version: str | None = None
+    decoders_version: str | None = None
+    up_s: int | None = None
+    decoders: int | None = None
+    busy: int | None = None
+    """Decoders at work."""
+    memory: int | None = None
+    """Bytes that all its processes have."""
+    budget: int | None = None
+
+
+@dataclass(frozen=True)
+class ReportingWorker:
+    """A living worker: its last heartbeat, and what it told with it; None: it told nothing."""
+
+    heartbeat: Heartbeat
+    info: WorkerInfo | None
+
+
 def has_ended(instance: str) -> bool:
     """Whether that worker was a process of this container or host, and is gone."""
     if not instance.startswith(f"{place()}:"):
@@ -90,6 +128,7 @@ class Heartbeats:
         self._redis = redis
         self._index = f"{stream}:workers"
         self._prefix = f"{stream}:health:"
+        self._info_prefix = f"{stream}:worker:"
         self._expiry_s = 0.0
         self._last = self._regular_since = float("-inf")
 
@@ -103,12 +142,23 @@ class Heartbeats:
         return now - self._last <= long <= now - self._regular_since
 
     async def beat(
-        self, instance: str, detail: str, *, healthy: bool, expiry_s: float, degraded: Sequence[str] = ()
+        self,
+        instance: str,
+        detail: str,
+        *,
+        healthy: bool,
+        expiry_s: float,
+        degraded: Sequence[str] = (),
+        info: WorkerInfo | None = None,
     ) -> None:
         """Record that a worker lives, for `expiry_s` seconds; remove expired workers from the index."""
         body = orjson.dumps({"healthy": healthy, "detail": detail, "degraded": degraded})
+        expiry_ms = int(expiry_s * 1000)
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(self._prefix + instance, body, px=int(expiry_s * 1000))
+            pipe.set(self._prefix + instance, body, px=expiry_ms)
+            if info is not None:
+                told = orjson.dumps(info.model_dump(exclude_none=True))
+                pipe.set(self._info_prefix + instance, told, px=expiry_ms)
             pipe.zadd(self._index, {instance: timestamp_ms()})
             pipe.expire(self._index, _INDEX_KEPT_S)
             await pipe.execute()
@@ -125,12 +175,20 @@ class Heartbeats:
 
     async def end(self, instance: str) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:  # a full Redis begins no transaction
-            pipe.delete(self._prefix + instance)
+            pipe.delete(self._prefix + instance, self._info_prefix + instance)
             pipe.zrem(self._index, instance)
             await pipe.execute()
 
     async def living(self) -> Sequence[Heartbeat]:
         return (await self._read_all())[0]
+
+    async def reporting(self) -> Sequence[ReportingWorker]:
+        """The living ones, each with what it tells operators of itself."""
+        living = await self.living()
+        if not living:
+            return []
+        told = await self._redis.mget([self._info_prefix + worker.instance for worker in living])
+        return [ReportingWorker(worker, _told(body)) for worker, body in zip(living, told, strict=True)]
 
     async def running(self) -> Sequence[Heartbeat]:
         """The living ones without those of this container or host whose process is gone."""
@@ -166,3 +224,11 @@ def _read(instance: str, body: bytes) -> Heartbeat:
         return Heartbeat(instance, bool(said["healthy"]), str(said["detail"]), degraded)
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return Heartbeat(instance, False, "its heartbeat cannot be read")
+
+
+def _told(body: bytes | None) -> WorkerInfo | None:
+    """What a worker told of itself, which may be of another version; None where nobody can read it."""
+    try:
+        return None if body is None else WorkerInfo.model_validate_json(body)
+    except ValidationError:
+        return None
