@@ -31,6 +31,7 @@ _INSTEAD_OF_A_KEY = (
     "AWS_METADATA_ENDPOINT",
     "AWS_SKIP_SIGNATURE",
 )
+_LONGEST_LABEL = 24
 _LEAST_SECRET = 32  # bytes, as RFC 7518 asks of HS256
 # What follows the stream's name in keys beside it.
 _OF_THE_QUEUE = re.compile(r"jobs|queues|workers|catalog|(jobs|health|arq):.*", re.DOTALL)
@@ -203,6 +204,20 @@ def _recipes(value: Path | None) -> Path | None:
     return value
 
 
+def _header_name(value: str) -> str:
+    if value and not re.fullmatch(r"[A-Za-z0-9-]{1,64}", value):
+        raise ValueError("must be the name of a header, such as X-Forwarded-User")
+    if value.lower() in ("authorization", "cookie", "host", "origin"):
+        raise ValueError(f"{value} says other things than who the user is")
+    return value
+
+
+def _label(value: str) -> str:
+    if len(value) > _LONGEST_LABEL or not value.isprintable():
+        raise ValueError(f"must be at most {_LONGEST_LABEL} printable characters")
+    return value
+
+
 RedisUrl = Annotated[str, AfterValidator(check_url)]
 S3Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 StorageUrl = Annotated[str, AfterValidator(_storage_url)]
@@ -217,6 +232,8 @@ Origin = Annotated[str, AfterValidator(_origin)]
 Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_names)]
 Proxy = Annotated[str, AfterValidator(_proxy)]
 Proxies = Annotated[tuple[Proxy, ...], NoDecode, BeforeValidator(_names)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+Label = Annotated[str, AfterValidator(_label)]
 HttpFiles = Annotated[Literal["public", "signed"], AfterValidator(_http_files)]
 SendFiles = Annotated[str, AfterValidator(_send_files)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]

@@ -238,6 +238,22 @@ class Settings(BaseSettings):
         description="proxies before it, whose `X-Forwarded-For` its log believes: addresses, networks, and "
         "`unix` for whoever connects by a socket, separated by commas",
     )
+    console: Literal["on", "off", "demo"] = Field(
+        "on",
+        description="`on`: `media serve` has a console, see [Console](#console); `demo`: anybody may look at "
+        "it, without a key, and sees no names; `off`: there is none",
+    )
+    console_user_header: types.HeaderName = Field(
+        "",
+        description="the header in which a proxy of `MEDIA_HTTP_PROXIES` names the console's user, such as "
+        "`X-Forwarded-User`; the proxy must remove it from what clients send",
+    )
+    console_user_scope: Literal["operate", "read"] = Field(
+        "operate", description="what users may whom the proxy names: `operate` or only `read`"
+    )
+    environment: types.Label = Field(
+        "", description="what the console shows as the name of this installation, such as `production`"
+    )
     traces: Literal["off", "on"] = Field(
         "off",
         description="`on`: the worker sends spans, by OTLP over HTTP, to where `OTEL_EXPORTER_OTLP_ENDPOINT` "

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.browser import Visitor, barriers, browser, visitor
+from tests.support.browser import BrowserUser, barriers, browser, visitor
 from tests.support.clients import WITH_SERVICES
 from tests.support.flawed_site import FlawedSite
 
@@ -10,7 +10,7 @@ __all__ = ["browser", "visitor"]
 pytestmark = [WITH_SERVICES, pytest.mark.asyncio(loop_scope="module")]
 
 
-async def test_a_flaw_of_a_page_is_told_whatever_its_kind(visitor: Visitor) -> None:
+async def test_a_flaw_of_a_page_is_told_whatever_its_kind(visitor: BrowserUser) -> None:
     with FlawedSite() as site:
         await visitor.open(site.url)
     visitor.expected = [""]
@@ -20,7 +20,7 @@ async def test_a_flaw_of_a_page_is_told_whatever_its_kind(visitor: Visitor) -> N
     assert [one for one in visitor.wrong if "CSP: style-src-attr" in one]
 
 
-async def test_what_keeps_people_out_of_a_page_is_told(visitor: Visitor) -> None:
+async def test_what_keeps_people_out_of_a_page_is_told(visitor: BrowserUser) -> None:
     with FlawedSite() as site:
         page = await visitor.open(site.url)
     visitor.expected = [""]

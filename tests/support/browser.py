@@ -52,7 +52,7 @@ _AXE = """async () => {
 
 
 @dataclass
-class Visitor:
+class BrowserUser:
     """Opens pages, each as another person with a browser of their own, and notes what goes wrong in them."""
 
     browser: Browser
@@ -155,9 +155,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def visitor(browser: Browser) -> AsyncIterator[Visitor]:
+async def visitor(browser: Browser) -> AsyncIterator[BrowserUser]:
     """Who opens pages, in which nothing goes wrong but what the test expects."""
-    one = Visitor(browser)
+    one = BrowserUser(browser)
     yield one
     wrong = await one.leave()
     assert wrong == []

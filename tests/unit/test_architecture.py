@@ -60,6 +60,7 @@ def test_no_time_that_hosts_compare_is_that_of_their_own_clocks() -> None:
     shown |= {"worker/spans.py"}  # OpenTelemetry's times are those of whoever sends a span
     # Links and tokens expire by the clock of whoever signs them.
     shown |= {"worker/http/links.py", "worker/http/tokens.py"}
+    shown |= {"worker/http/console/wording.py"}  # "3 min ago", for people
     of_a_command = {f"scripts/{name}.py" for name in ("demo", "reprocess", "restore")}
     assert readers == clocks | one_host | shown | of_a_command
 

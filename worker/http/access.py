@@ -75,7 +75,7 @@ class Access:
         """Who asks. Raises: Problem (unauthorized, forbidden), CatalogUnavailable."""
         headers = request.headers.getlist("authorization")
         if not headers:
-            caller = await self._nobody(request)
+            caller = await self.nobody(request)
         else:
             scheme, _, secret = headers[0].partition(" ")
             if len(headers) > 1 or scheme.lower() != "bearer" or not secret.strip():
@@ -152,7 +152,11 @@ class Access:
         if self._keys is not None:
             self._read_at = time.monotonic()
 
-    async def _nobody(self, request: HTTPConnection) -> Caller:
+    async def nobody(self, request: HTTPConnection, *, by_link: bool = False) -> Caller:
+        """Whoever has no key, where none is needed; `by_link`: also led there by a page of another site.
+
+        Raises: Problem (unauthorized, forbidden), CatalogUnavailable.
+        """
         if not self._is_local or await self._is_any():
             raise Problem("unauthorized", "Send a key: Authorization: Bearer mw_...")
         # A page that a browser on this machine shows must not get what anybody here may have.
@@ -161,7 +165,7 @@ class Access:
             raise Problem("forbidden", "Without keys only this machine is answered: media keys new NAME.")
         if any(name in request.headers for name in _OF_PROXIES):
             raise Problem("forbidden", "A proxy asks for somebody: that takes a key: media keys new NAME.")
-        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        if not by_link and request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise Problem("forbidden", "Pages of other sites need a key.")
         origin = request.headers.get("origin")
         if origin is not None and origin.partition("://")[2].lower() != hosts[0]:

@@ -42,14 +42,15 @@ class Proxies:
     def client(self, peer: str | None, forwarded: Sequence[str]) -> str | None:
         """The address of whoever asks: the last that no proxy of ours has."""
         addresses = [part.strip() for line in forwarded for part in line.split(",")]
-        while self._believes(peer) and addresses:
+        while self.believes(peer) and addresses:
             address = addresses.pop()
             if not _is_address(address):
                 break
             peer = address
         return peer
 
-    def _believes(self, peer: str | None) -> bool:
+    def believes(self, peer: str | None) -> bool:
+        """Whether that peer is believed whom it asks for; None: whoever came by a socket in a folder."""
         if not peer:
             return self.by_socket
         if not self.networks or not _is_address(peer):

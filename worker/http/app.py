@@ -19,6 +19,7 @@ from worker.http import (
     token_routes,
     uploads,
 )
+from worker.http.console import routes as console
 from worker.http.face import Face
 from worker.http.layers import LayeredApplication
 from worker.queue import connect, job_queue_of, queue_on
@@ -34,6 +35,7 @@ ROUTES: Sequence[Callable[[Face], APIRouter]] = (
     originals.routes,
     token_routes.routes,
     uploads.routes,
+    console.routes,
 )
 """Each returns the routes of one topic, on what they share."""
 

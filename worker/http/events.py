@@ -1,6 +1,6 @@
 """Messages as they come: as Server-Sent Events, and page by page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -71,10 +71,10 @@ def routes(face: Face) -> APIRouter:
         the next one, and `next` is that too as long as there is more.
         """
         wanted = filter_of(query, caller)
-        start = await Start.of(face, _last_event_id(request.headers.get("last-event-id"), query.since))
+        start = await Start.of(face, last_event_id(request.headers.get("last-event-id"), query.since))
         if _prefers_json(request.headers.get("accept", "*/*")):
             return json_response(await _page(face, wanted, start, query.limit))
-        return _EventStream(face, streams, wanted, start, request)
+        return EventsResponse(face, streams, wanted, start, lambda: face.access.caller(request))
 
     websocket.add_to(router, face, streams)
     return router
@@ -104,36 +104,7 @@ async def _page(face: Face, wanted: MessageFilter, start: Start, limit: int) -> 
     }
 
 
-class _EventStream(Response):
-    """An answer that goes on until the client leaves or the server stops."""
-
-    media_type = "text/event-stream"
-
-    def __init__(
-        self, face: Face, streams: Streams, wanted: MessageFilter, start: Start, request: Request
-    ) -> None:
-        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        del self.headers["content-length"]
-        self._face = face
-        self._streams = streams
-        self._wanted = wanted
-        self._start = start
-        self._request = request
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._streams.entered():
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            writer = PacedWriter(self._face, scope, self._wanted.caller)
-            client = _EventSource(writer, send)
-            await client.write(b"retry: %d\n\n" % RETRY_MS)
-            gone = _disconnected(receive)
-            stream = Stream(self._face, self._wanted, client, lambda: self._face.access.caller(self._request))
-            end = await stream.run(self._start, gone)
-            if end in (End.STOPPING, End.NO_RIGHT):
-                await writer.finish(send({"type": "http.response.body", "body": b"", "more_body": False}))
-
-
-class _EventSource:
+class EventWriter:
     """A client that reads Server-Sent Events."""
 
     def __init__(self, writer: PacedWriter, send: Send) -> None:
@@ -141,16 +112,57 @@ class _EventSource:
         self._send = send
 
     async def write(self, body: bytes) -> None:
+        """Send these bytes, no faster than the client takes them. Raises: SlowClientError."""
         await self._writer.write(_sent(self._send, body))
 
     async def send(self, messages: Sequence[SentMessage]) -> None:
+        """Send these messages at once."""
         await self.write(b"".join(map(_event, messages)))
 
     async def send_gap(self, gap: Gap) -> None:
+        """Send what was missed."""
         await self.write(b"id: %d\nevent: gap\ndata: %s\n\n" % (gap.end, orjson.dumps(gap.document)))
 
     async def ping(self) -> None:
+        """Send a comment."""
         await self.write(b": ping\n\n")
+
+
+class EventsResponse(Response):
+    """An answer that goes on until the client leaves or the server stops."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        face: Face,
+        streams: Streams,
+        wanted: MessageFilter,
+        start: Start,
+        recheck: Callable[[], Awaitable[object]],
+        source: type[EventWriter] = EventWriter,
+    ) -> None:
+        """`recheck` raises a Problem once the client has no right any more."""
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._face = face
+        self._streams = streams
+        self._wanted = wanted
+        self._start = start
+        self._recheck = recheck
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._streams.entered():
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            writer = PacedWriter(self._face, scope, self._wanted.caller)
+            client = self._source(writer, send)
+            await client.write(b"retry: %d\n\n" % RETRY_MS)
+            gone = _disconnected(receive)
+            stream = Stream(self._face, self._wanted, client, self._recheck)
+            end = await stream.run(self._start, gone)
+            if end in (End.STOPPING, End.NO_RIGHT):
+                await writer.finish(send({"type": "http.response.body", "body": b"", "more_body": False}))
 
 
 async def _sent(send: Send, body: bytes) -> None:
@@ -166,7 +178,7 @@ def _event(message: SentMessage) -> bytes:
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (message.seq, message.type.encode(), message.data)
 
 
-def _last_event_id(header: str | None, since: int | None) -> int | None:
+def last_event_id(header: str | None, since: int | None) -> int | None:
     """Where to go on: a browser that connects again sends the header, and its URL is the first one."""
     if not header:
         return since

@@ -1,0 +1,128 @@
+"""Who may look at the console, and from where something may be done there."""
+
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from scripts.redis_server import RedisServer
+from tests.support.console_page import read_page
+from tests.support.face import OpenFace, opened_face, settings_in
+from worker.http.console.pages import HEADERS
+
+HERE = "http://127.0.0.1:8080"
+PAGE = "/console/no-such-page"  # 404 for whoever may look
+Opening = Callable[..., AbstractAsyncContextManager[OpenFace]]
+
+
+def basic(header: dict[str, str]) -> dict[str, str]:
+    """The key of an API's header as a browser sends it."""
+    secret = header["Authorization"].removeprefix("Bearer ")
+    return {"Authorization": "Basic " + b64encode(f"me:{secret}".encode()).decode()}
+
+
+@pytest.fixture
+def opening(installation: Path, server: RedisServer, catalog_url: str) -> Opening:
+    """Opens the face of the installation with settings of one's own."""
+
+    @asynccontextmanager
+    async def open_with(**values: object) -> AsyncIterator[OpenFace]:
+        given = {"catalog_url": catalog_url, **values}
+        async with opened_face(settings_in(installation, server.url, **given)) as opened:
+            yield opened
+
+    return open_with
+
+
+async def test_a_server_of_this_machine_without_keys_shows_its_console_to_whoever_is_here(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.get(PAGE)
+
+    assert answer.status_code == 404
+    assert "no page" in read_page(answer.text).one("main").text
+
+
+async def test_a_browser_is_asked_for_a_key_once_there_is_one(opened: OpenFace) -> None:
+    await opened.key()
+    answer = await opened.client.get(PAGE)
+
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Basic ")
+    assert read_page(answer.text).one("h1").text == "Unauthorized"
+
+
+@pytest.mark.parametrize(("scopes", "status"), [("read", 404), ("operate", 404), ("upload,originals", 401)])
+async def test_the_password_is_a_key_that_may_read_or_operate(
+    opened: OpenFace, scopes: str, status: int
+) -> None:
+    key = await opened.key(scopes=scopes)
+    assert (await opened.client.get(PAGE, headers=basic(key))).status_code == status
+
+
+@pytest.mark.parametrize("word", ["Basic", "Basic ???", "Basic bXc=", "Digest x", "Basic bWU6bXdfd3Jvbmc="])
+async def test_who_sends_no_key_that_counts_is_asked_again(opened: OpenFace, word: str) -> None:
+    await opened.key()
+    answer = await opened.client.get(PAGE, headers={"Authorization": word})
+
+    assert answer.status_code == 401
+    assert "www-authenticate" in answer.headers
+
+
+async def test_a_trusted_proxy_tells_the_users_name_and_nobody_else_does(opening: Opening) -> None:
+    named = {"X-Forwarded-User": "ada"}
+    async with opening(console_user_header="X-Forwarded-User", http_proxies="127.0.0.1") as trusting:
+        await trusting.key()
+        answer = await trusting.client.get(PAGE, headers=named)
+        assert (answer.status_code, read_page(answer.text).one("p", class_="who").text) == (404, "ada")
+        assert (await trusting.client.get(PAGE)).status_code == 401
+    async with opening(console_user_header="X-Forwarded-User", http_proxies="10.0.0.1") as other:
+        assert (await other.client.get(PAGE, headers=named)).status_code == 401
+
+
+async def test_a_console_that_is_off_is_not_there(opening: Opening) -> None:
+    async with opening(console="off") as opened:
+        assert (await opened.client.get("/console/static/console.css")).status_code == 404
+        assert (await opened.client.get(PAGE)).status_code == 404
+
+
+async def test_anybody_may_look_at_a_demo_without_a_key(opening: Opening) -> None:
+    async with opening(console="demo") as opened:
+        await opened.key()
+        answer = await opened.client.get(PAGE)
+        assert (answer.status_code, read_page(answer.text).one("p", class_="who").text) == (
+            404,
+            "Demo (read only)",
+        )
+
+
+async def test_every_answer_forbids_what_a_page_does_not_need(client: httpx.AsyncClient) -> None:
+    for path in (PAGE, "/console/static/console.js", "/console/static/none"):
+        headers = (await client.get(path)).headers
+        said = {name: headers[name] for name in HEADERS if name != "Cache-Control"}
+        assert said == {name: value for name, value in HEADERS.items() if name != "Cache-Control"}
+    assert "unsafe" not in HEADERS["Content-Security-Policy"]
+
+
+async def test_a_link_on_another_site_may_lead_to_the_console_of_this_machine(
+    client: httpx.AsyncClient,
+) -> None:
+    led = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert (await client.get(PAGE, headers=led)).status_code == 404
+    framed = {**led, "Sec-Fetch-Dest": "iframe"}
+    assert (await client.get(PAGE, headers=framed)).status_code == 403
+
+
+async def test_files_of_pages_are_kept_for_ever_under_the_name_of_their_version(
+    client: httpx.AsyncClient,
+) -> None:
+    page = read_page((await client.get(PAGE)).text)
+    style = page.one("link", rel="stylesheet").attributes["href"]
+    answer = await client.get(style)
+
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["content-type"].startswith("text/css")
+    assert (await client.get(style.partition("?")[0])).headers["cache-control"] == "no-cache"

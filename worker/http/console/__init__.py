@@ -1,0 +1,1 @@
+"""The console: which picture, why, and what to do."""

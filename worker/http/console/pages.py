@@ -1,0 +1,257 @@
+"""Pages: what all of them share, how they are rendered, and how their routes answer."""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from storage.catalog.records import Upload
+from storage.errors import StorageError
+from worker.http.bodies import Body
+from worker.http.console import wording
+from worker.http.console.visitors import Visitor, Visitors, check_same_site
+from worker.http.face import Face
+from worker.http.parameters import DirectRoute
+from worker.http.problems import STATUS, Problem, problem_of, reasons
+from worker.queue import QueueUnavailable
+
+ROOT = "/console"
+STATIC = Path(__file__).parent / "static"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "worker-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS: Mapping[str, str] = {
+    "Cache-Control": "private, no-store",
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",  # without any, forms are sent with `Origin: null`
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+MOST_OF_A_FORM = 256 * 1024  # bytes
+
+
+@dataclass(frozen=True)
+class Section:
+    """A page that the navigation leads to; `about_all` keeps it from those who see some uploads alone."""
+
+    path: str
+    title: str
+    about_all: bool = False
+
+
+SECTIONS = (
+    Section(ROOT, "Overview", about_all=True),
+    Section(f"{ROOT}/uploads", "Uploads"),
+    Section(f"{ROOT}/failures", "Failures"),
+    Section(f"{ROOT}/storage", "Storage", about_all=True),
+    Section(f"{ROOT}/system", "System", about_all=True),
+    Section(f"{ROOT}/drop", "Drop pictures"),
+)
+
+
+class ConsoleQuery(BaseModel):
+    """The query of a page: forms send the fields that nobody has filled, too."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_fields(cls, values: Any) -> Any:  # noqa: ANN401 (pydantic's)
+        if not isinstance(values, Mapping):
+            return values
+        return {name: value for name, value in values.items() if value != ""}
+
+
+class NoFields(ConsoleQuery):
+    """The query of a page that takes none."""
+
+
+class Console:
+    """What pages share."""
+
+    def __init__(self, face: Face) -> None:
+        self.face = face
+        self.visitors = Visitors(face)
+        self.environment = _environment()
+
+    @property
+    def visitor(self) -> Callable[[Request], Coroutine[Any, Any, Visitor]]:
+        """A dependency: whoever looks, and may. Raises: Problem, CatalogUnavailable."""
+        return self.visitors.visitor
+
+    async def unbound(self, request: Request) -> Visitor:
+        """A dependency: whoever looks, and may see what is about all uploads."""
+        visitor = await self.visitors.visitor(request)
+        if not visitor.sees_all:
+            raise Problem("forbidden", "The key is bound to some uploads, and this is about all of them.")
+        return visitor
+
+    async def operator(self, request: Request) -> Visitor:
+        """A dependency: whoever looks, and may do something."""
+        visitor = await self.visitors.visitor(request)
+        if not visitor.may_operate:
+            raise Problem("forbidden", "That takes a key with the scope operate.")
+        return visitor
+
+    def page(
+        self,
+        request: Request,
+        visitor: Visitor | None,
+        template: str,
+        title: str,
+        status: HTTPStatus = HTTPStatus.OK,
+        headers: Mapping[str, str] | None = None,
+        **values: object,
+    ) -> Response:
+        """A page made of a template, with those values in it."""
+        sections = [one for one in SECTIONS if visitor and (visitor.sees_all or not one.about_all)]
+        text = self.environment.get_template(template).render(
+            title=title,
+            path=request.scope["path"],
+            sections=[one for one in sections if one.path != f"{ROOT}/drop" or _drops(visitor)],
+            visitor=visitor,
+            badge=self.face.settings.environment,
+            url=request.scope["path"] + (f"?{request.url.query}" if request.url.query else ""),
+            **values,
+        )
+        return Response(text, status.value, dict(headers or {}), "text/html")
+
+    def problem_page(self, request: Request, visitor: Visitor | None, problem: Problem) -> Response:
+        """The page that says why not."""
+        status = problem.status or STATUS[problem.code]
+        return self.page(
+            request, visitor, "problem.html", status.phrase, status, problem.headers, problem=problem
+        )
+
+
+class ConsoleRoute(DirectRoute):
+    """A route whose answers are for browsers, errors too, and that takes nothing from other sites."""
+
+    console: Console
+    """Set by `console_route`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What answers a request."""
+        answer, console = super().get_route_handler(), self.console
+
+        async def guarded(request: Request) -> Response:
+            try:
+                check_same_site(request)
+                response = await answer(request)
+            except (Problem, StorageError, QueueUnavailable, RequestValidationError) as error:
+                response = await _refused(console, request, error)
+            for name, value in HEADERS.items():
+                response.headers.setdefault(name, value)
+            return response
+
+        return guarded
+
+
+def console_route(console: Console) -> type[ConsoleRoute]:
+    """The class of this console's routes."""
+    return type("RouteOfConsole", (ConsoleRoute,), {"console": console})
+
+
+async def _refused(console: Console, request: Request, error: Exception) -> Response:
+    if isinstance(error, RequestValidationError):
+        problem = Problem("bad_request", reasons(error.errors()))
+    else:
+        problem = problem_of(error)
+    visitor: Visitor | None = None
+    if problem.code not in ("unauthorized",):
+        try:
+            visitor = await console.visitors.visitor(request)
+        except (Problem, StorageError):
+            visitor = None
+    return console.problem_page(request, visitor, problem)
+
+
+async def read_form(request: Request) -> Mapping[str, Sequence[str]]:
+    """The fields of a form, each with its values. Raises: Problem (bad_request)."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise Problem("bad_request", "The body must be a form.")
+    read = bytearray()
+    async for chunk in Body(request).chunks():
+        read += chunk
+        if len(read) > MOST_OF_A_FORM:
+            raise Problem("bad_request", f"A form has at most {MOST_OF_A_FORM} bytes.")
+    fields: dict[str, list[str]] = {}
+    try:
+        for name, value in parse_qsl(read.decode(), keep_blank_values=True, errors="strict"):
+            fields.setdefault(name, []).append(value)
+    except ValueError as error:
+        raise Problem("bad_request", "The form is not UTF-8.") from error
+    return fields
+
+
+def see_other(path: str) -> Response:
+    """After a form was taken: the page that shows what became of it."""
+    return Response(status_code=HTTPStatus.SEE_OTHER, headers={"Location": path})
+
+
+def with_query(path: str, **values: object) -> str:
+    """A path with a query, of those values that are given."""
+    given = [(name, value) for name, value in values.items() if value not in (None, "")]
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def source_name(upload: Upload, visitor: Visitor) -> str:
+    """How an upload is called on a page: by its source, unless nobody is to see that."""
+    if visitor.is_demo or upload.source is None:
+        return f"upload {str(upload.id)[:8]}"
+    return wording.visible(upload.source)
+
+
+def picture_path(key: str) -> str:
+    """Where the console shows a variant: by itself, however apps get theirs."""
+    return f"{ROOT}/{key}"
+
+
+@cache
+def static_version(name: str) -> str:
+    """What changes with the content of a static file."""
+    return sha256((STATIC / name).read_bytes()).hexdigest()[:12]
+
+
+def _static_path(name: str) -> str:
+    return f"{ROOT}/static/{name}?v={static_version(name)}"
+
+
+def _drops(visitor: Visitor | None) -> bool:
+    return visitor is not None and visitor.may_upload
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters |= {
+        name: getattr(wording, name) for name in ("visible", "count", "size", "duration", "ago", "moment")
+    }
+    environment.globals |= {
+        "static": _static_path,
+        "with_query": with_query,
+        "source_name": source_name,
+        "picture_path": picture_path,
+        "root": ROOT,
+    }
+    return environment

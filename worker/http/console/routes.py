@@ -1,0 +1,32 @@
+"""The console's pages together."""
+
+from collections.abc import Callable, Sequence
+
+from fastapi import APIRouter, Request, Response
+
+from worker.http.console import live, static
+from worker.http.console.pages import ROOT, Console, console_route
+from worker.http.face import Face
+from worker.http.problems import not_found
+
+PAGES: Sequence[Callable[[APIRouter, Console], None]] = (
+    static.add_to,
+    live.add_to,
+)
+"""Each adds the routes of one page."""
+
+
+def routes(face: Face) -> APIRouter:
+    """`/console`."""
+    console = Console(face)
+    router = APIRouter(route_class=console_route(console))
+    for add_to in PAGES:
+        add_to(router, console)
+
+    @router.get(f"{ROOT}/{{path:path}}", include_in_schema=False)
+    async def unknown(path: str, request: Request) -> Response:
+        """Say that there is no such page, in the console's own words."""
+        await console.visitors.visitor(request)
+        raise not_found(f"The console has no page {path[:100]!r}.")
+
+    return router

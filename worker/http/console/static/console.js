@@ -1,0 +1,153 @@
+// Keeps a page fresh while it is looked at, and copies. Everything else works without script.
+"use strict";
+
+(() => {
+  const LEAST_MS = 2000; // between two refreshes
+  const LONGEST_MS = 30000; // after which ages such as "3 min ago" are old
+  const script = document.currentScript;
+  const content = () => document.getElementById("content");
+
+  // -- refreshing
+
+  let refreshed = Date.now();
+  let timer = null;
+  let running = false;
+  let again = false;
+
+  function wants(uploads) {
+    const main = content();
+    if (!main || !main.dataset.live) return false;
+    const ids = uploads ? Object.keys(uploads) : [];
+    return main.dataset.live === "all" || ids.length === 0 || ids.includes(main.dataset.live);
+  }
+
+  async function refresh() {
+    timer = null;
+    const main = content();
+    if (!main || !main.dataset.live || document.hidden) return;
+    if (running) {
+      again = true;
+      return;
+    }
+    running = true;
+    again = false;
+    try {
+      await htmx.ajax("GET", location.href, { target: main, select: "#content", swap: "outerMorph" });
+      refreshed = Date.now();
+      document.dispatchEvent(new CustomEvent("console:refreshed"));
+    } catch {
+      again = true;
+    } finally {
+      running = false;
+      if (again) soon();
+    }
+  }
+
+  function soon() {
+    if (timer === null) timer = setTimeout(refresh, Math.max(0, refreshed + LEAST_MS - Date.now()));
+  }
+
+  setInterval(() => {
+    if (Date.now() - refreshed > LONGEST_MS) soon();
+  }, 5000);
+
+  // -- hearing of changes
+
+  let wasLost = false;
+
+  function hear(message) {
+    document.dispatchEvent(new CustomEvent("console:live", { detail: message }));
+    const connection = document.getElementById("connection");
+    if (message.type === "lost") {
+      wasLost = true;
+      connection.textContent = "The server does not answer. Trying again.";
+      connection.hidden = false;
+    } else if (message.type === "open") {
+      connection.hidden = true;
+      if (wasLost) soon();
+      wasLost = false;
+    } else if (wants(message.uploads)) {
+      soon();
+    }
+  }
+
+  function listenByWorker() {
+    const worker = new SharedWorker(script.dataset.worker, "media-worker console");
+    const tell = () => worker.port.postMessage({ url: script.dataset.live, visible: !document.hidden });
+    worker.onerror = listenAlone;
+    worker.port.onmessage = ({ data }) => hear(data);
+    document.addEventListener("visibilitychange", tell);
+    window.addEventListener("pagehide", () => worker.port.postMessage({ gone: true }));
+    window.addEventListener("pageshow", tell);
+    tell();
+  }
+
+  function listenAlone() {
+    let source = null;
+    let last = null;
+    const update = () => {
+      if (document.hidden) {
+        if (source) source.close();
+        source = null;
+      } else if (!source) {
+        const url = script.dataset.live;
+        source = new EventSource(last === null ? url : `${url}?since=${last}`);
+        source.onopen = () => hear({ type: "open" });
+        source.onerror = () => {
+          hear({ type: "lost" });
+          if (source && source.readyState === EventSource.CLOSED) {
+            source = null;
+            setTimeout(update, LEAST_MS);
+          }
+        };
+        source.addEventListener("changed", (event) => {
+          last = event.lastEventId;
+          hear({ type: "changed", uploads: JSON.parse(event.data).uploads });
+        });
+      }
+    };
+    document.addEventListener("visibilitychange", update);
+    update();
+  }
+
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && Date.now() - refreshed > LEAST_MS) soon(); // it has heard nothing meanwhile
+  });
+
+  if (content() && content().dataset.live) {
+    if (window.SharedWorker) listenByWorker();
+    else listenAlone();
+  }
+
+  // -- copying, also where the page came over plain HTTP and the browser has no clipboard for it
+
+  async function copy(text) {
+    if (navigator.clipboard) {
+      await navigator.clipboard.writeText(text);
+      return;
+    }
+    const field = document.createElement("textarea");
+    field.value = text;
+    field.className = "unseen";
+    document.body.append(field);
+    field.select();
+    const copied = document.execCommand("copy");
+    field.remove();
+    if (!copied) throw new Error("the browser does not allow it");
+  }
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    let said = "Copied.";
+    try {
+      await copy(button.dataset.copy);
+    } catch {
+      said = "The browser did not allow to copy.";
+    }
+    button.focus();
+    document.getElementById("announcement").textContent = said;
+    button.dataset.said = said;
+    setTimeout(() => delete button.dataset.said, 2000);
+  });
+})();

@@ -1,0 +1,71 @@
+"""How the console words numbers, times and what strangers wrote."""
+
+import time
+import unicodedata
+from datetime import UTC, datetime
+
+_HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+_UNITS = ((60, "s"), (3600, "min"), (86_400, "h"))
+
+
+def visible(text: object) -> str:
+    r"""Text of a stranger with everything invisible, and all that turns text, escaped, like `\u202e`."""
+    return "".join(map(_visible, str(text)))
+
+
+def _visible(character: str) -> str:
+    if character == " " or unicodedata.category(character) not in _HIDDEN:
+        return character
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def count(number: int | None) -> str:
+    """A number with separators, such as `48,210`; a dash for what is not known."""
+    return "–" if number is None else f"{number:,}"  # noqa: RUF001 (a dash for people)
+
+
+def size(number: float | None) -> str:
+    """Bytes as people read them, such as `5.2 kB`."""
+    if number is None:
+        return "–"  # noqa: RUF001 (a dash for people)
+    if number < 1000:
+        return f"{number:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB"):
+        number /= 1000
+        if number < 999.95:
+            return f"{number:,.1f} {unit}"
+    return f"{number / 1000:,.1f} PB"
+
+
+def duration(seconds: float | None) -> str:
+    """So many seconds in one unit, such as `3 min`; a dash for what is not known."""
+    if seconds is None:
+        return "–"  # noqa: RUF001 (a dash for people)
+    if 0 < seconds < 10:
+        return f"{seconds:.1f} s"
+    before = 1
+    for unit, name in _UNITS:
+        if seconds < unit:
+            return f"{int(seconds // before)} {name}"
+        before = unit
+    days = int(seconds // before)
+    return "1 day" if days == 1 else f"{days:,} days"
+
+
+def ago(moment_ms: int, now_ms: int | None = None) -> str:
+    """How long ago a moment is, such as `3 min ago`; or in how long it will be."""
+    now_ms = int(time.time() * 1000) if now_ms is None else now_ms
+    seconds = (now_ms - moment_ms) / 1000
+    if abs(seconds) < 1:
+        return "now"
+    return f"{duration(int(seconds))} ago" if seconds > 0 else f"in {duration(int(-seconds))}"
+
+
+def moment(moment_ms: int) -> str:
+    """A moment as ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(moment_ms // 1000, UTC).isoformat().replace("+00:00", "Z")
+
+
+def moment_ms(text: str) -> int:
+    """The moment of such a text, in ms since 1970."""
+    return int(datetime.fromisoformat(text).timestamp() * 1000)
