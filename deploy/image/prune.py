@@ -19,10 +19,15 @@ TESTS = (
     "sqlalchemy/testing",
     "starlette/testclient.py",
 )
-# Other ways to do what we do once: websockets without asyncio, and the parsers of uvicorn that
-# `media serve` does not choose. What reads declarations of C: a compiled binding has none.
+# Other ways to do what we do once: websockets without asyncio, the parsers of uvicorn that `media serve` does
+# not choose, templates that strangers write. What reads declarations of C: a compiled binding has none.
 ALTERNATIVES = (
     "anyio/_backends/_trio.py",
+    "jinja2/constants.py",
+    "jinja2/ext.py",
+    "jinja2/meta.py",
+    "jinja2/nativetypes.py",
+    "jinja2/sandbox.py",
     "pycparser",
     "pydantic/mypy.py",
     "uvicorn/protocols/http/h11_impl.py",
@@ -32,6 +37,14 @@ ALTERNATIVES = (
     "websockets/legacy",
     "websockets/sync",
     "websockets/trio",
+)
+# Nobody writes into pictures: what draws letters, and the libraries that nothing else needs.
+FONTS = (
+    "PIL/_imagingft.*.so",
+    "pillow.libs/libbrotli*",
+    "pillow.libs/libfreetype-*",
+    "pillow.libs/libharfbuzz-*",
+    "pillow.libs/libpng16-*",
 )
 DATABASES = ("mssql", "mysql", "oracle")
 SERVICES = ("sqs", "sso", "sso-oidc", "sts")  # of AWS; all but the first are asked for keys
@@ -57,6 +70,7 @@ def unused(packages: Path) -> Iterator[Path]:
         path = packages / name
         yield path
         yield from path.parent.glob(f"__pycache__/{path.stem}.*.pyc")
+    yield from (path for pattern in FONTS for path in packages.glob(pattern))
     yield packages / "boto3/data"
     yield from (packages / "sqlalchemy/dialects" / name for name in DATABASES)
     data = (packages / "botocore/data").iterdir()

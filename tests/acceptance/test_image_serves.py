@@ -25,6 +25,7 @@ from tests.support.workplace import Workplace, database_on
 
 pytestmark = WITH_SERVICES
 
+PACKAGES = Path(sysconfig.get_path("purelib"))
 _TELLING = """
 import atexit, pathlib, sys
 def tell():
@@ -75,9 +76,24 @@ async def test_who_uploads_and_listens_needs_nothing_that_the_image_leaves_out(
         [message] = json.loads(await websocket.recv())
     face.stop()
 
-    packages = Path(sysconfig.get_path("purelib"))
-    unused = set(runpy.run_path(str(ROOT / "deploy/image/prune.py"))["unused"](packages))
+    unused = _unused()
     imported = [Path(file) for file in (place.home / "imported").read_text().splitlines()]
     assert (upload.is_success, event.type, message["type"]) == (True, "upload.ready", "upload.ready")
-    assert packages / "websockets/__init__.py" in imported
+    assert PACKAGES / "websockets/__init__.py" in imported
     assert [file for file in imported if unused.intersection([file, *file.parents])] == []
+
+
+def test_no_library_that_stays_needs_one_that_goes() -> None:
+    unused = _unused()
+    libraries = [path for folder in ("PIL", "pillow.libs") for path in (PACKAGES / folder).glob("*.so*")]
+    stay = [path for path in libraries if path not in unused]
+
+    listed = subprocess.run(["ldd", *stay], capture_output=True, text=True, check=True).stdout
+    needed = {Path(line.split()[2]).resolve() for line in listed.splitlines() if "=> /" in line}
+    assert len([path for path in needed if path.parent.name == "pillow.libs"]) > 10
+    assert needed & unused == set()
+
+
+def _unused() -> set[Path]:
+    """What the image leaves out of the packages that are here."""
+    return set(runpy.run_path(str(ROOT / "deploy/image/prune.py"))["unused"](PACKAGES))
