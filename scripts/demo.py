@@ -24,7 +24,7 @@ from worker.settings import Settings
 
 BUNDLED = Path(__file__).parent / "pictures"
 _POLL_INTERVAL_S = 0.05
-_OF_INSTALLATION = ("metrics", "backup", "catalog_read_url", "http_", "console")
+_OF_INSTALLATION = ("metrics", "backup", "catalog_read_url", "http_", "console", "environment")
 _ROWS = 40  # of the table; the contact sheet shows all
 
 
@@ -117,6 +117,7 @@ def _own_settings(settings: Settings, results: Path, port: int | None) -> Settin
         "storage_url": f"file:{results / 'media'}",
         "catalog_url": f"sqlite+aiosqlite:///{results / 'catalog.db'}",
         "log": "json",
+        "environment": "demo",
     }
     if port is not None:
         own["http_bind"] = f"127.0.0.1:{port}"

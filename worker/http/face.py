@@ -1,9 +1,10 @@
 """The composition root of `media serve`: opens what its routes share, and closes it in reverse order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import structlog
 
@@ -22,6 +23,8 @@ from worker.settings import Settings
 from worker.stores import Stores, open_stores
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,14 @@ class Face:
         self.opened = asyncio.Event()
         """Set once catalog and storage are there."""
         self._opened: Opened | None = None
+        self._shared: dict[Callable[[Face], Any], Any] = {}
+
+    def shared(self, make: Callable[["Face"], T]) -> T:
+        """What `make` makes of this face: one, for all routes that ask for it."""
+        if make not in self._shared:
+            self._shared[make] = make(self)
+        made: T = self._shared[make]
+        return made
 
     @property
     def stores(self) -> Stores:

@@ -275,7 +275,7 @@ def routes(face: Face) -> APIRouter:
 
         One that was deleted is not found; the problem's `state` says that it was there.
         """
-        upload = await _look_up(face, caller, upload_id, query.wait)
+        upload = await look_up(face, caller, upload_id, query.wait)
         return _conditional(request, upload_view(upload, face.links), lag(face))
 
     @router.delete(
@@ -295,7 +295,7 @@ def routes(face: Face) -> APIRouter:
 
         It is done in the order of events; `upload.deleted` tells when, and whether the original was kept.
         """
-        await _look_up(face, caller, upload_id, 0, newest=True)
+        await look_up(face, caller, upload_id, 0, newest=True)
         event: dict[str, Any] = {"delete": str(upload_id)}
         if query.original:
             event["original"] = True
@@ -312,7 +312,7 @@ def routes(face: Face) -> APIRouter:
     return router
 
 
-async def _look_up(
+async def look_up(
     face: Face, caller: Caller, upload_id: UUID, wait_s: float, *, newest: bool = False
 ) -> Upload:
     """The upload, which is there and theirs; `newest`: also where only the catalog itself has it yet.

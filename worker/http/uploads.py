@@ -2,6 +2,7 @@
 
 import time
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import unquote_to_bytes
@@ -41,7 +42,7 @@ from worker.queue import QueueUnavailable
 def routes(face: Face) -> APIRouter:
     """`POST /v1/uploads` and `PUT /v1/originals/...`."""
     router = APIRouter(tags=["uploads"], route_class=DirectRoute)
-    uploads = UploadIntake(face)
+    uploads = face.shared(UploadIntake)
     may_upload = face.access.requires("upload", token=True)
     may_replace = face.access.requires("upload")
 
@@ -66,6 +67,22 @@ def routes(face: Face) -> APIRouter:
     return router
 
 
+@dataclass(frozen=True)
+class UploadTaken:
+    """An upload that is stored and announced."""
+
+    stored: Stored
+    about: UploadDetails
+    known: Upload | None
+    """As the catalog had it, if it was there before."""
+    after_ms: int
+    """When Redis took its event, by its clock."""
+
+    @property
+    def id(self) -> UUID:
+        return default_id(self.stored.source)
+
+
 class UploadIntake:
     """Takes uploads: first who, how much, what, and whether there is room; only then the bytes."""
 
@@ -76,6 +93,10 @@ class UploadIntake:
         self._storing = Storing(lambda: face.stores.blobs)
 
     async def add(self, request: Request, body: Body, caller: Caller) -> Response:
+        """Take an upload, and tell what it is. Raises: Problem, StorageError, QueueUnavailable."""
+        return await self._answer(request, await self.take(request, body, caller))
+
+    async def take(self, request: Request, body: Body, caller: Caller) -> UploadTaken:
         """Take an upload under a name of ours, once under a key of the caller's.
 
         Raises: Problem, StorageError, QueueUnavailable.
@@ -114,7 +135,7 @@ class UploadIntake:
             if not stored.is_new:
                 await self._check_same(about, stored.source, known)
             after_ms = 0 if known else await self._announce(about, stored.source, caller.owner)
-        return await self._answer(request, stored, about, known, after_ms)
+        return UploadTaken(stored, about, known, after_ms)
 
     async def put(self, request: Request, body: Body, caller: Caller, path: str) -> Response:
         """Take an upload under that path, and announce it again.
@@ -142,7 +163,7 @@ class UploadIntake:
                 raise Problem("invalid_event", "There is a folder, or a file, in the way.") from error
             about = self._wording.read(request, incoming.sent.fields, caller.token)
             after_ms = await self._announce(about, source, owner)
-        return await self._answer(request, stored, about, None, after_ms)
+        return await self._answer(request, UploadTaken(stored, about, None, after_ms))
 
     # -- before the body
 
@@ -230,14 +251,13 @@ class UploadIntake:
         except StorageError:
             return None
 
-    async def _answer(
-        self, request: Request, stored: Stored, about: UploadDetails, known: Upload | None, after_ms: int
-    ) -> Response:
+    async def _answer(self, request: Request, taken: UploadTaken) -> Response:
+        stored, known, after_ms = taken.stored, taken.known, taken.after_ms
         wait_s = preferred_wait_s(request)
         if wait_s:
             known = await self._settled(stored.source, after_ms, wait_s) or known
         if known is None or known.event_ms < after_ms:
-            known = announced_upload(about.event(stored.source, None), after_ms)
+            known = announced_upload(taken.about.event(stored.source, None), after_ms)
         headers = {"Location": f"{self._face.settings.http_url}/v1/uploads/{known.id}"}
         if wait_s is not None:
             headers["Preference-Applied"] = f"wait={wait_s}"
