@@ -133,6 +133,43 @@ class Reader:
                 return fitting
         return None
 
+    async def failures_by_code(
+        self,
+        since_ms: Sequence[int],
+        most: int,
+        *,
+        owner: str | None = None,
+        source_prefix: str | None = None,
+    ) -> Mapping[str, Sequence[int]]:
+        """How many uploads have failed with each code since each of these moments, `most` at most.
+
+        Of an owner, or below a prefix of sources, the newest LOOK failures are looked at.
+        """
+        windows = {f"since_{number}": moment for number, moment in enumerate(since_ms)}
+        if owner is not None or source_prefix:
+            return await self._failures_of_some(
+                windows, most, UploadFilter(owner=owner, source_prefix=source_prefix or None)
+            )
+        query, counts = queries.failed_since(len(windows)), {}
+        for row in await self._source.ask(queries.FAILED_CODES, {}):
+            asked = {**windows, "code": row["detail"], "limit": most}
+            [found] = await self._source.ask(query, asked)
+            counts[row["detail"]] = list(found.values())
+        return counts
+
+    async def _failures_of_some(
+        self, windows: Mapping[str, int], most: int, where: UploadFilter
+    ) -> Mapping[str, Sequence[int]]:
+        shape, values = _asked(replace(where, state=State.FAILED), None)
+        if "behind_prefix" in values:
+            shape = replace(shape, few=await self._has_few(values))
+        query = queries.failed_since_of_some(shape, len(windows))
+        rows = await self._source.ask(query, {**values, **windows, "look": LOOK})
+        return {
+            row["error_code"]: [min(count, most) for name, count in row.items() if name != "error_code"]
+            for row in rows
+        }
+
     async def at_work(self, most: int) -> Sequence[AtWork]:
         """The uploads that are being processed, longest first, `most` of them at most."""
         rows = await self._source.ask(queries.AT_WORK, {"limit": most})
@@ -220,6 +257,7 @@ def _asked(where: UploadFilter, after: Cursor | None) -> tuple[PageShape, dict[s
         goes_on=bool(places),
         of_many=where.state in _OFTEN,
         of_default=where.recipe == _USUAL,
+        of_failed=where.state is State.FAILED,
     )
     if places:
         values["after_ms"], values["after_id"] = min(places)

@@ -23,6 +23,7 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    true,
     tuple_,
 )
 from sqlalchemy.ext.compiler import compiles
@@ -30,7 +31,18 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from storage.catalog.records import State
-from storage.catalog.tables import IS_NAMED, about, dead_letters, outbox, owner, uploads, variants
+from storage.catalog.tables import (
+    IS_FAILED,
+    IS_NAMED,
+    about,
+    dead_letters,
+    outbox,
+    owner,
+    summed,
+    totals,
+    uploads,
+    variants,
+)
 
 Query = Select[Any]
 Condition = ColumnElement[bool] | TextClause
@@ -101,6 +113,7 @@ class PageShape:
     hides_deleted: bool = False
     of_many: bool = False  # in a state that most uploads are in
     of_default: bool = False  # by the recipe that most uploads have
+    of_failed: bool = False  # in the state of failed uploads, which have indexes of their own
     few: bool = False
 
     @property
@@ -108,9 +121,19 @@ class PageShape:
         """The filter by whose index the rows are found, None: they are read in their order."""
         if self.few:
             return "source_prefix"
-        names = ["code", *([] if self.of_many else ["state"]), "owner"]
+        first = ["code", "owner"] if self.of_failed else ["code"]
+        names = [*first, *([] if self.of_many else ["state"]), "owner"]
         names += ["state", *([] if self.of_default else ["recipe"])]
         return next((name for name in names if name in self.filters), None)
+
+    @property
+    def by_index(self) -> Sequence[str]:
+        """The filters that select the part of an index that is read."""
+        if self.few:
+            return ["source_prefix"]
+        leading = [] if self.leading is None else [self.leading]
+        also = [name for name in ("state", "since_ms") if name == "since_ms" or self.of_failed]
+        return [*leading, *(name for name in also if name in self.filters and name not in leading)]
 
 
 @lru_cache(maxsize=512)
@@ -155,15 +178,14 @@ def _order(shape: PageShape) -> Sequence[ColumnElement[Any]]:
 
 def _by_index(shape: PageShape) -> Sequence[Condition]:
     """What selects the part of an index that is read."""
-    names = ["source_prefix"] if shape.few else [shape.leading, *({"since_ms"} & shape.filters)]
-    wanted = [one for name in names if name is not None for one in _conditions(name, shape)]
+    wanted = [one for name in shape.by_index for one in _conditions(name, shape)]
     return wanted if shape.few else [*wanted, *_behind_the_last(shape)]
 
 
 def _by_row(shape: PageShape) -> Sequence[Condition]:
     """What each upload is asked that the index gives."""
-    names = shape.filters - ({"source_prefix"} if shape.few else {shape.leading, "since_ms"})
-    wanted = [one for name in sorted(names) for one in _conditions(name, shape)]
+    names = sorted(shape.filters - set(shape.by_index))
+    wanted = [one for name in names for one in _conditions(name, shape)]
     if shape.hides_deleted:
         wanted.append(unindexed(uploads.c.state) != State.DELETED)
     return [*wanted, *_behind_the_last(shape)] if shape.few else wanted
@@ -182,6 +204,8 @@ def _conditions(name: str, shape: PageShape) -> Sequence[Condition]:
         return [changed >= bindparam("since_ms", type_=BigInteger)]
     if name == "source_prefix":
         return _BELOW if shape.few else [func.substr(uploads.c.source, 1, func.length(_PREFIX)) == _PREFIX]
+    if name == "state" and shape.of_failed and not shape.few:
+        return [IS_FAILED]  # an index of failures serves no state that is a parameter
     column, leads = _COLUMNS[name], name == shape.leading
     same = (column if leads else unindexed(column)) == bindparam(name, type_=String)
     return [same, IS_NAMED] if leads and name == "recipe" else [same]
@@ -197,6 +221,48 @@ _COLUMNS: dict[str, ColumnElement[Any]] = {
 COUNT_BELOW: Query = select(func.count().label("count")).select_from(
     select(uploads.c.number).where(*_BELOW).limit(_LIMIT).subquery()
 )
+
+FAILED_CODES: Query = (
+    select(totals.c.detail)
+    .where(totals.c.what == "upload", totals.c.name == State.FAILED)
+    .group_by(totals.c.detail)
+    .having(func.sum(totals.c.files) > 0)
+)
+
+
+@lru_cache(maxsize=16)
+def failed_since(windows: int) -> Query:
+    """How many of the newest `limit` failures with a code came in each of so many windows."""
+    newest = (
+        select(uploads.c.changed_ms)
+        .where(IS_FAILED, uploads.c.error_code == bindparam("code", type_=String))
+        .order_by(uploads.c.changed_ms.desc(), uploads.c.id.desc())
+        .limit(_LIMIT)
+        .subquery()
+    )
+    return select(*_in_windows(newest.c.changed_ms, windows)).select_from(newest)
+
+
+@lru_cache(maxsize=64)
+def failed_since_of_some(shape: PageShape, windows: int) -> Query:
+    """How many of the first `look` failures came in each of so many windows, by code."""
+    newest = select(uploads.c.error_code, uploads.c.changed_ms).where(*_by_index(shape))
+    if not shape.few:
+        newest = newest.order_by(*(column.desc() for column in _order(shape)))
+    newest = newest.add_columns(and_(true(), *_by_row(shape)).label("fits"))
+    looked_at = newest.limit(_LOOK).subquery()
+    columns: list[ColumnElement[Any]] = [looked_at.c.error_code]
+    columns += _in_windows(looked_at.c.changed_ms, windows)
+    return select(*columns).where(looked_at.c.fits).group_by(looked_at.c.error_code)
+
+
+def _in_windows(changed_ms: ColumnElement[int], windows: int) -> Sequence[ColumnElement[Any]]:
+    begins = [bindparam(f"since_{number}", type_=BigInteger) for number in range(windows)]
+    return [
+        summed(case((changed_ms >= begin, 1), else_=0)).label(f"window_{number}")
+        for number, begin in enumerate(begins)
+    ]
+
 
 AT_WORK: Query = (
     select(uploads.c.id, uploads.c.source, owner.label("owner"), uploads.c.holder, uploads.c.changed_ms)

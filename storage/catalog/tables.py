@@ -110,6 +110,15 @@ Index(
 )
 owner = owner_of(uploads.c.owner, uploads.c.source)
 Index("uploads_by_owner", owner, uploads.c.changed_ms, uploads.c.id)
+IS_FAILED = text("state = 'failed'")
+"""Many uploads may wait with the code that some have failed with: so failures have indexes of their own."""
+for _name, _column in {"uploads_failed": uploads.c.error_code, "uploads_failed_by_owner": owner}.items():
+    Index(
+        _name,
+        *(uploads.c.state, _column, uploads.c.changed_ms, uploads.c.id),
+        sqlite_where=IS_FAILED,
+        postgresql_where=IS_FAILED,
+    )
 
 variants = Table(
     "variants",

@@ -226,6 +226,41 @@ async def test_uploads_are_not_counted_where_too_many_had_to_be_looked_at(
     assert await reader.count(UploadFilter(owner="b"), 5) == 2  # an index alone says so
 
 
+@pytest.fixture
+async def failures(catalog: Catalog) -> Catalog:
+    """Failures at 10, 20, … 60 of two codes and three owners, and one that waits with one of the codes."""
+    for number in range(1, 8):
+        await announce(catalog, number, f"uploads/{'abc'[number % 3]}/{number}.jpg")
+        taken = await claim(catalog, UUID(int=number))
+        outcome = postponed(taken) if number == 7 else replace(failed(taken), code=CODES[number % 2])
+        await commit(catalog, outcome)
+        await at(catalog, 10 * number, UUID(int=number))
+    return catalog
+
+
+CODES = ("storage_full", "corrupt_image")
+
+
+async def test_failures_are_counted_by_code_in_each_window(failures: Catalog, reader: Reader) -> None:
+    counted = await reader.failures_by_code([50, 30, 0], 100)
+    assert counted == {"storage_full": [1, 2, 3], "corrupt_image": [1, 2, 3]}
+
+    assert await reader.failures_by_code([50, 30, 0], 2) == {code: [1, 2, 2] for code in CODES}
+
+
+async def test_failures_of_an_owner_or_a_folder_are_counted(failures: Catalog, reader: Reader) -> None:
+    of_b = {"corrupt_image": [0, 1], "storage_full": [0, 1]}  # 1 and 4
+    assert await reader.failures_by_code([50, 0], 9, owner="b") == of_b
+    assert await reader.failures_by_code([50, 0], 9, source_prefix="uploads/b/") == of_b
+    assert await reader.failures_by_code([0], 9, owner="b", source_prefix="uploads/c/") == {}
+
+
+async def test_failures_that_are_mended_are_none_any_more(failures: Catalog, reader: Reader) -> None:
+    await failures.requeuer.requeue([UUID(int=number) for number in (1, 3, 5)], State.FAILED)
+
+    assert await reader.failures_by_code([0], 100) == {"storage_full": [3]}
+
+
 async def test_who_works_on_what_is_told_longest_first(mixed: Catalog, reader: Reader) -> None:
     await claim(mixed, UUID(int=6), holder="snail")
     await claim(mixed, UUID(int=5), holder="hare")

@@ -24,6 +24,8 @@ VALUES: Mapping[str, Any] = {
     "since_ms": 1_500,
     "source_prefix": "uploads/o3/1020",
     "behind_prefix": "uploads/o3/1021",
+    "since_0": 1_500,
+    "since_1": 0,
     "since": 7_800,
     "after": 100,
 }
@@ -102,6 +104,17 @@ async def test_a_count_is_read_from_an_index_in_its_order(large: Catalog) -> Non
     plans = {shape: await plan_of(large, queries.count(shape)) for shape in _SHAPES}
 
     assert {shape: plan for shape, plan in plans.items() if scans(plan) or sorts(plan)} == {}
+
+
+async def test_failures_are_found_by_indexes_of_failures_alone(large: Catalog) -> None:
+    some = [PageShape(frozenset({"state", name}), of_failed=True) for name in ("code", "owner")]
+    asked = [replace(shape, goes_on=goes_on) for shape in some for goes_on in (False, True)]
+    made = [make(shape) for shape in asked for make in (queries.page, queries.count)]
+    plans = [await plan_of(large, query) for query in (*made, queries.failed_since(2))]
+    assert [plan for plan in plans if scans(plan) or sorts(plan) or "uploads_failed" not in plan] == []
+
+    by_code = await plan_of(large, queries.failed_since_of_some(some[1], 2))
+    assert "uploads_failed_by_owner" in by_code
 
 
 async def test_few_uploads_of_a_prefix_are_found_by_their_sources(large: Catalog) -> None:

@@ -1,0 +1,29 @@
+"""What a console asks for: the failed uploads of a code, or of an owner, newest first.
+
+Mostly they are few; where they are many, or many wait that have met the same error, they are found as fast.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "1003"
+down_revision = "1002"
+branch_labels = None
+depends_on = None
+
+_BELOW = "substr(source, 9)"  # behind `uploads/`
+_OWNER = {
+    "sqlite": f"coalesce(owner, substr(source, 9, max(instr({_BELOW}, '/') - 1, 0)), '')",
+    "postgresql": f"coalesce(owner, substr(source, 9, greatest(strpos({_BELOW}, '/') - 1, 0)), '')",
+}
+
+
+def upgrade() -> None:
+    is_failed = sa.text("state = 'failed'")
+    columns = ["state", "error_code", "changed_ms", "id"]
+    op.create_index("uploads_failed", "uploads", columns, sqlite_where=is_failed, postgresql_where=is_failed)
+    owner = _OWNER[op.get_bind().dialect.name]
+    op.execute(
+        f"CREATE INDEX uploads_failed_by_owner ON uploads (state, {owner}, changed_ms, id) "
+        "WHERE state = 'failed'"
+    )
