@@ -39,6 +39,8 @@ HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_SINCE = "media.since"
+"""Of a request: the last message when it came. What the page shows was read later, and lacks none before."""
 MOST_OF_A_FORM = 256 * 1024  # bytes
 
 
@@ -122,6 +124,7 @@ class Console:
             path=request.scope["path"],
             sections=[one for one in sections if one.path != f"{ROOT}/drop" or _drops(visitor)],
             visitor=visitor,
+            since=request.scope.get(_SINCE, ""),
             badge=self.face.settings.environment,
             url=request.scope["path"] + (f"?{request.url.query}" if request.url.query else ""),
             **values,
@@ -147,6 +150,7 @@ class ConsoleRoute(DirectRoute):
         answer, console = super().get_route_handler(), self.console
 
         async def guarded(request: Request) -> Response:
+            request.scope[_SINCE] = console.face.tail.last or ""
             try:
                 check_same_site(request)
                 response = await answer(request)

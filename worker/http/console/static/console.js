@@ -55,6 +55,9 @@
 
   let wasLost = false;
 
+  // The number of the last message that the page knows of: what has come since then it has missed.
+  const since = () => Number(content().dataset.since);
+
   function hear(message) {
     document.dispatchEvent(new CustomEvent("console:live", { detail: message }));
     const connection = document.getElementById("connection");
@@ -73,7 +76,7 @@
 
   function listenByWorker() {
     const worker = new SharedWorker(script.dataset.worker, "media-worker console");
-    const tell = () => worker.port.postMessage({ url: script.dataset.live, visible: !document.hidden });
+    const tell = () => worker.port.postMessage({ url: script.dataset.live, visible: !document.hidden, since: since() });
     worker.onerror = listenAlone;
     worker.port.onmessage = ({ data }) => hear(data);
     document.addEventListener("visibilitychange", tell);
@@ -84,14 +87,14 @@
 
   function listenAlone() {
     let source = null;
-    let last = null;
+    let last = since();
     const update = () => {
       if (document.hidden) {
         if (source) source.close();
         source = null;
       } else if (!source) {
         const url = script.dataset.live;
-        source = new EventSource(last === null ? url : `${url}?since=${last}`);
+        source = new EventSource(last ? `${url}?since=${last}` : url);
         source.onopen = () => hear({ type: "open" });
         source.onerror = () => {
           hear({ type: "lost" });
@@ -101,7 +104,7 @@
           }
         };
         source.addEventListener("changed", (event) => {
-          last = event.lastEventId;
+          last = Number(event.lastEventId);
           hear({ type: "changed", uploads: JSON.parse(event.data).uploads });
         });
       }

@@ -4,7 +4,7 @@
 const ports = new Map(); // whether the tab is visible
 let source = null;
 let url = "";
-let last = null; // the id of the last event
+let last = 0; // the number of the last message
 
 function send(message) {
   for (const port of ports.keys()) port.postMessage(message);
@@ -12,7 +12,7 @@ function send(message) {
 
 function open() {
   if (source || !url) return;
-  source = new EventSource(last === null ? url : `${url}?since=${last}`);
+  source = new EventSource(last ? `${url}?since=${last}` : url);
   source.onopen = () => send({ type: "open" });
   source.onerror = () => {
     send({ type: "lost" });
@@ -23,7 +23,7 @@ function open() {
     }
   };
   source.addEventListener("changed", (event) => {
-    last = event.lastEventId;
+    last = Number(event.lastEventId);
     send({ type: "changed", uploads: JSON.parse(event.data).uploads });
   });
 }
@@ -42,6 +42,9 @@ onconnect = (event) => {
   const port = event.ports[0];
   port.onmessage = ({ data }) => {
     if (data.url) url = data.url;
+    // Others have heard meanwhile what this page is too old for; or nobody has, and the stream begins there.
+    if (data.since && last > data.since) port.postMessage({ type: "changed", uploads: {} });
+    else if (data.since && !source) last = data.since;
     if (data.gone) ports.delete(port);
     else ports.set(port, data.visible);
     if (data.visible && source && source.readyState === EventSource.OPEN) port.postMessage({ type: "open" });
