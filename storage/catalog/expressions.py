@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import String
+from sqlalchemy import ColumnElement, Integer, String, func, literal_column
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -43,3 +43,24 @@ class upload_of(FunctionElement[str]):  # noqa: N801 (a function of SQL)
 def _upload_of(element: upload_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
     body = compiler.process(element.clauses, **options)
     return f'substr({body}, instr(substr({body}, 1, 40), \',"id":"\') + 7, 36)'
+
+
+class place_of(FunctionElement[int]):  # noqa: N801 (a function of SQL)
+    """Where in a text another one begins, from 1; 0: nowhere."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(place_of)
+def _place_of(element: place_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
+    return f"instr({compiler.process(element.clauses, **options)})"
+
+
+def first_letter(body: ColumnElement[str], field: str) -> ColumnElement[str]:
+    """The first letter of a text in a message's body, a quotation mark where that is empty.
+
+    Nothing before `metadata` contains the name of a field in quotation marks that are not escaped.
+    """
+    before = f'"{field}":"'
+    return func.substr(body, place_of(body, literal_column(f"'{before}'")) + len(before), 1)

@@ -15,7 +15,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from storage.catalog import postgres_functions, postgres_seal, postgres_seq, schema
 from storage.catalog.address import Address
 from storage.catalog.copies import ROWS
-from storage.catalog.expressions import owner_of, upload_of
+from storage.catalog.expressions import owner_of, place_of, upload_of
 from storage.catalog.kv import each_of, field_of
 from storage.catalog.postgres_copy import write_rows
 from storage.catalog.postgres_errors import READ_ONLY, ServerCondition, sqlstate
@@ -103,6 +103,11 @@ def _owner_of(element: owner_of, compiler: SQLCompiler, **options: Any) -> str: 
 def _upload_of(element: upload_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
     body = compiler.process(element.clauses, **options)
     return f'substr({body}, strpos(substr({body}, 1, 40), \',"id":"\') + 7, 36)'
+
+
+@compiles(place_of, "postgresql")
+def _place_of(element: place_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
+    return f"strpos({compiler.process(element.clauses, **options)})"
 
 
 @compiles(rows_as_json, "postgresql")

@@ -30,6 +30,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from storage.catalog.expressions import first_letter
 from storage.catalog.records import State
 from storage.catalog.tables import (
     IS_FAILED,
@@ -131,9 +132,8 @@ class PageShape:
         """The filters that select the part of an index that is read."""
         if self.few:
             return ["source_prefix"]
-        leading = [] if self.leading is None else [self.leading]
-        also = [name for name in ("state", "since_ms") if name == "since_ms" or self.of_failed]
-        return [*leading, *(name for name in also if name in self.filters and name not in leading)]
+        names = [self.leading, *(["state"] if self.of_failed else []), "since_ms"]
+        return [name for name in dict.fromkeys(names) if name in self.filters]
 
 
 @lru_cache(maxsize=512)
@@ -286,6 +286,25 @@ _MESSAGES = _OF_MESSAGES.where(outbox.c.seq > bindparam("since", type_=BigIntege
 MESSAGES: Query = _MESSAGES
 MESSAGES_OF_ONE: Query = _MESSAGES.where(_OF_ONE)
 NEWEST_OF_ONE: Query = _OF_MESSAGES.where(_OF_ONE).order_by(outbox.c.seq.desc())
+MESSAGE_HEADS: Query = (
+    select(
+        outbox.c.seq,
+        outbox.c.made_ms,
+        first_letter(outbox.c.body, "kind").label("kind"),
+        first_letter(outbox.c.body, "recipe").label("recipe"),
+        case((uploads.c.changed_ms == outbox.c.made_ms, uploads.c.queued_ms)).label("queued_ms"),
+    )
+    .select_from(outbox.outerjoin(uploads, uploads.c.id == about))
+    .where(outbox.c.seq > bindparam("since", type_=BigInteger))
+    .order_by(outbox.c.seq)
+    .limit(_LIMIT)
+)
+FIRST_SEQ_SINCE: Query = (
+    select(outbox.c.seq)
+    .where(outbox.c.made_ms >= bindparam("since_ms", type_=BigInteger))
+    .order_by(outbox.c.made_ms)
+    .limit(1)
+)
 NEWEST_SEQ: Query = select(func.max(outbox.c.seq).label("seq"))
 OLDEST_SEQ: Query = select(func.min(outbox.c.seq).label("seq"))
 

@@ -12,12 +12,13 @@ from sqlalchemy import text, update
 from storage.catalog import reading
 from storage.catalog.http_keys import HttpKey
 from storage.catalog.opening import Catalog
-from storage.catalog.reading import Cursor, Reader, UploadFilter, open_reader
+from storage.catalog.reading import Cursor, MessageHead, Reader, UploadFilter, open_reader
 from storage.catalog.records import About, State, Upload
 from storage.catalog.tables import uploads
 from storage.errors import CatalogDamaged
 from tests.support.catalogs import (
     CAT,
+    SOURCE,
     claim,
     commit,
     delete_event,
@@ -27,6 +28,7 @@ from tests.support.catalogs import (
     postponed,
     ready,
     take,
+    upload,
     upload_event,
     work,
 )
@@ -325,6 +327,51 @@ async def test_the_last_messages_of_an_upload_come_newest_first(catalog: Catalog
 
     told = await reader.messages(0, 100, CAT)
     assert await reader.newest_messages(CAT, 2) == [told[2], told[1]]
+
+
+async def test_the_head_of_a_message_says_what_became_of_an_upload_and_how_long_that_took(
+    mixed: Catalog, reader: Reader
+) -> None:
+    await take(mixed, upload_event(20, CAT, recipe='"recipe":""', kind="failed"))
+    queued = (await upload(mixed, CAT)).queued_ms
+    done = await commit(mixed, ready(await claim(mixed)))
+    about = About(None, SOURCE, {"kind": "ready", "recipe": "x"})
+    await mixed.intake.take([], [replace(letter("7-0"), about=about)])
+
+    *_, head, refusal = await reader.message_heads(0, 100)
+    assert done.message is not None
+    assert head == MessageHead(
+        done.message.seq, State.READY, False, done.message.time_ms, done.message.time_ms - queued
+    )
+    assert (refusal.kind, refusal.refused, refusal.waited_ms) == (State.FAILED, True, None)
+    heads = await reader.message_heads(0, 4)
+    assert [(one.kind.value, one.refused) for one in heads] == [
+        ("deleted", False),
+        ("ready", False),
+        *[("failed", False)] * 2,
+    ]
+
+
+async def test_an_upload_that_changed_since_its_message_does_not_say_how_long_that_took(
+    catalog: Catalog, reader: Reader
+) -> None:
+    await take(catalog, upload_event(1))
+    await work(catalog)
+    await take(catalog, upload_event(2))
+
+    assert [head.waited_ms for head in await reader.message_heads(0, 9)] == [None]
+
+
+async def test_the_first_message_since_a_moment_is_found(catalog: Catalog, reader: Reader) -> None:
+    for number in range(1, 4):
+        await take(catalog, upload_event(number))
+        await work(catalog)
+    async with catalog.database.writing() as connection:
+        await connection.execute(text("UPDATE outbox SET made_ms = 10 * seq"))
+
+    first = await reader.oldest_seq() or 0
+    assert await reader.first_seq(10 * first + 1) == first + 1
+    assert await reader.first_seq(10 * first + 21) is None
 
 
 async def test_a_message_about_a_refused_event_is_nobodys(catalog: Catalog, reader: Reader) -> None:

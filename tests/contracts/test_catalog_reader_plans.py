@@ -127,7 +127,7 @@ async def test_few_uploads_of_a_prefix_are_found_by_their_sources(large: Catalog
 
 async def test_whatever_else_is_asked_scans_and_sorts_nothing(large: Catalog) -> None:
     asked = (queries.ONE, queries.COUNT_BELOW, queries.MESSAGES, queries.MESSAGES_OF_ONE)
-    newest = (queries.NEWEST_OF_ONE, queries.AT_WORK)
+    newest = (queries.NEWEST_OF_ONE, queries.AT_WORK, queries.MESSAGE_HEADS, queries.FIRST_SEQ_SINCE)
     ends = (queries.NEWEST_SEQ, queries.OLDEST_SEQ)
     plans = [await plan_of(large, query) for query in (*asked, *newest, *ends)]
 
