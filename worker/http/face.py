@@ -14,6 +14,7 @@ from storage.catalog.reading import Reader
 from storage.errors import StorageError
 from worker.catalog_reader import open_catalog_reader
 from worker.http.access import Access
+from worker.http.console.pulse import Pulse
 from worker.http.links import Links
 from worker.http.problems import Problem
 from worker.http.tail import Tail
@@ -47,6 +48,8 @@ class Face:
         signing = settings.http_secret if settings.http_files == "signed" else ""
         self.links = Links(settings.http_url, signing)
         self.tail = Tail(lambda: self.reader, queue.messages)
+        self.pulse = Pulse(lambda: self.reader, self.tail, lambda: self.stores.catalog.outbox.now_ms())
+        """What the console shows of the last hour; nobody counts where there is none."""
         self.opened = asyncio.Event()
         """Set once catalog and storage are there."""
         self._opened: Opened | None = None
@@ -91,7 +94,10 @@ class Face:
                     await asyncio.sleep(backoff.next_s())
             self.opened.set()
             try:
-                await self.tail.follow()
+                async with asyncio.TaskGroup() as following:
+                    following.create_task(self.tail.follow(), name="follow-outbox")
+                    if self.settings.console != "off":
+                        following.create_task(self.pulse.follow(), name="count-outcomes")
             finally:
                 self._opened = None
 
