@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
@@ -100,11 +101,15 @@ class Body:
 
 def refusal(problem: Problem, body: Body) -> Response:
     """The answer to whoever may still send the body; it can be read whether they do or not."""
-    answer = problem.response()
+    return still_sent(problem, body).response()
+
+
+def still_sent(problem: Problem, body: Body) -> Problem:
+    """The problem as it is told to whoever may still send the body."""
     # What is left is read for nobody, unless it is much.
-    if body.rest is not None and body.rest > MOST_DROPPED:
-        answer.headers["Connection"] = "close"
-    return answer
+    if body.rest is None or body.rest <= MOST_DROPPED:
+        return problem
+    return replace(problem, headers={**problem.headers, "Connection": "close"})
 
 
 class SentPicture(Protocol):

@@ -12,7 +12,14 @@ from worker.http.bodies import SentPicture
 from worker.http.problems import Problem
 
 _EXTENSIONS = {"jpeg": "jpg"}  # of the others the name is the extension
-EXTENSIONS = tuple(_EXTENSIONS.get(known.name, known.name) for known in FORMATS)
+
+
+def extension_of(format_name: str) -> str:
+    """How the names of uploads of that format end."""
+    return _EXTENSIONS.get(format_name, format_name)
+
+
+EXTENSIONS = tuple(extension_of(known.name) for known in FORMATS)
 """How names of uploads may end."""
 
 
@@ -42,7 +49,7 @@ class Incoming:
         known = sniff(self._head[:HEAD])
         if known is None or known.name not in self._accepted:
             raise Problem("unsupported_format", self._refusal(known))
-        return _EXTENSIONS.get(known.name, known.name)
+        return extension_of(known.name)
 
     async def chunks(
         self, at_end: Callable[[], Awaitable[None]] | None = None

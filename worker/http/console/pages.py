@@ -131,6 +131,10 @@ class Console:
         )
         return Response(text, status.value, dict(headers or {}), "text/html")
 
+    def part(self, template: str, **values: object) -> Response:
+        """A part of a page, for a script that puts it there."""
+        return Response(self.environment.get_template(template).render(**values), media_type="text/html")
+
     def problem_page(self, request: Request, visitor: Visitor | None, problem: Problem) -> Response:
         """The page that says why not."""
         status = problem.status or STATUS[problem.code]
@@ -173,6 +177,8 @@ async def _refused(console: Console, request: Request, error: Exception) -> Resp
         problem = Problem("bad_request", reasons(error.errors()))
     else:
         problem = problem_of(error)
+    if prefers_json(request):
+        return problem.response()
     visitor: Visitor | None = None
     if problem.code not in ("unauthorized",):
         try:
@@ -180,6 +186,11 @@ async def _refused(console: Console, request: Request, error: Exception) -> Resp
         except (Problem, StorageError):
             visitor = None
     return console.problem_page(request, visitor, problem)
+
+
+def prefers_json(request: Request) -> bool:
+    """Whether a script asks, which shows by itself what it is told."""
+    return "application/json" in request.headers.get("accept", "")
 
 
 async def read_form(request: Request) -> Mapping[str, Sequence[str]]:
@@ -203,7 +214,7 @@ async def read_form(request: Request) -> Mapping[str, Sequence[str]]:
 
 def see_other(path: str) -> Response:
     """After a form was taken: the page that shows what became of it."""
-    return Response(status_code=HTTPStatus.SEE_OTHER, headers={"Location": path})
+    return Response(status_code=HTTPStatus.SEE_OTHER.value, headers={"Location": path})
 
 
 def with_query(path: str, **values: object) -> str:

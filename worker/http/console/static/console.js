@@ -24,7 +24,7 @@
   async function refresh() {
     timer = null;
     const main = content();
-    if (!main || !main.dataset.live || document.hidden) return;
+    if (!main || !main.dataset.live || main.dataset.live === "listen" || document.hidden) return;
     if (running) {
       again = true;
       return;
