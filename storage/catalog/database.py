@@ -32,6 +32,8 @@ _ALL_TABLES = select(
     *(exists(select(1).select_from(table).where(false())) for table in tables.metadata.sorted_tables)
 )
 
+_NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+
 
 @dataclass(frozen=True)
 class Migrated:
@@ -282,6 +284,23 @@ async def schema_of(database: Database) -> str:
     """The catalog's schema, which another version may have made. Raises: CatalogUnavailable."""
     async with database.reading() as connection:
         return str(await connection.run_sync(schema.read))
+
+
+@dataclass(frozen=True)
+class CatalogVersions:
+    """The versions of a catalog: of its database, such as `PostgreSQL 16.2`, and of its schema."""
+
+    database: str
+    schema: str
+
+
+async def versions_of(database: Database) -> CatalogVersions:
+    """The versions of what holds the catalog, for people. Raises: CatalogUnavailable."""
+    async with database.reading() as connection:
+        found = str(await connection.run_sync(schema.read))
+        dialect = connection.dialect
+    numbers = ".".join(map(str, dialect.server_version_info or ()))
+    return CatalogVersions(f"{_NAMES[dialect.name]} {numbers}".strip(), found)
 
 
 @asynccontextmanager
