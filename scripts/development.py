@@ -12,9 +12,9 @@ from pathlib import Path
 from scripts.processes import launch
 from scripts.redis_server import RedisNotFoundError, RedisNotStartedError, temporary_redis
 from scripts.terminal import errors
-from scripts.variables import environment
 from worker.main import load_or_exit
 from worker.settings import Settings
+from worker.variables import environment
 
 PROGRAMS = ("worker", "serve")
 PACKAGES = ("worker", "pipelines", "storage", "scripts")

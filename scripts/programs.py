@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from scripts.processes import launch, tail
 from scripts.terminal import CommandError
-from scripts.variables import environment
 from worker.settings import Settings
+from worker.variables import environment
 
 T = TypeVar("T")
 

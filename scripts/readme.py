@@ -12,12 +12,12 @@ from pydantic.fields import FieldInfo
 
 from pipelines.formats import FORMATS, Format
 from pipelines.stats import report
-from scripts.variables import written
 from worker.app import allowance
 from worker.events import event_schema
 from worker.http.app import description
 from worker.series import SERIES, Series
 from worker.settings import Settings, variable
+from worker.variables import written
 
 README = Path(__file__).parents[1] / "README.md"
 DOCS = README.parent / "docs"

@@ -60,6 +60,14 @@ def check_url(value: str) -> str:
     return value
 
 
+def shown_url(url: str) -> str:
+    """What people are shown of the URL of a Redis: no password, and no options, which may have one."""
+    scheme, _, rest = url.partition("://")
+    place, _, options = rest.partition("?")
+    user, at, server = place.rpartition("@")
+    return f"{scheme}://{user.partition(':')[0]}{at}{server}{'?…' if options else ''}"
+
+
 def _check_hosts(url: str) -> None:
     """A list of hosts is easily written with blanks, which would be looked up as a part of their names."""
     if re.search(r"\s", re.split("[/?#]", url.partition("://")[2])[0].rpartition("@")[2]):
