@@ -29,15 +29,20 @@ class RedisReport:
 NOT_ASKED = RedisReport(())
 
 
-async def check_redis(settings: Settings) -> RedisReport:
-    """Check the Redis once, and read what is to be compared with the catalog."""
+async def check_redis(settings: Settings, *, as_worker: bool = True) -> RedisReport:
+    """Check the Redis once, and read what is to be compared with the catalog.
+
+    Not `as_worker`, its user may have fewer rights than one needs.
+    """
     refusal = None
+    works = Finding("Redis", "ok", "answers")
     try:
         async with asyncio.timeout(_TIMEOUT_S), open_queue(settings) as queue:
-            refusal = await queue.server.refusal()
+            if as_worker:
+                refusal = await queue.server.refusal()
+                works = Finding("Redis", "ok", "answers, and allows everything that a worker needs")
             if refusal is not None and not refusal.transient:
                 return RedisReport([refused(refusal)])
-            works = Finding("Redis", "ok", "answers, and allows everything that a worker needs")
             findings = [refused(refusal) if refusal else works, *inspect_redis(await queue.server.info())]
             findings.append(await check_workers(queue))
             owner = await queue.ownership.owner()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from storage.backups.folder import LOCK, BackupCopy
 from storage.backups.manifest import read_manifest
@@ -14,7 +15,8 @@ from storage.catalog.database import Database, open_to_read
 from storage.catalog.reports import Reports
 from storage.errors import CopyDamaged, CopyRefused, StorageError, name_of, writes_copies
 from storage.threads import in_thread
-from worker.amounts import size
+from worker.amounts import counted, size
+from worker.degradation import bad_copy, failed_backup
 from worker.doctor.files import find_shut, write_probe
 from worker.findings import Finding
 from worker.settings import Settings
@@ -22,7 +24,9 @@ from worker.settings import Settings
 CHECK_S = 10.0  # at most, to read the newest copy
 _WHAT = "Backup folder"
 _MOUNT = "Mount its disk, or correct MEDIA_BACKUP."
-_MAKE = "Make one: media backup"
+_COMMAND = "media backup"
+_MAKE = f"Make one: {_COMMAND}"
+_HAVE_MADE = "Have a worker make one every hour, on another disk: MEDIA_BACKUP=DIR. Or: media backup DIR"
 
 
 async def check_copies(settings: Settings) -> Sequence[Finding]:
@@ -41,6 +45,25 @@ async def check_copies(settings: Settings) -> Sequence[Finding]:
         return [Finding(_WHAT, "error", f"{settings.backup_folder}: {error.strerror or error}", _MOUNT)]
 
 
+async def check_noted_copies(settings: Settings) -> Sequence[Finding]:
+    """What the catalog notes of copies, for whoever does not make them and may have another folder there."""
+    try:
+        async with open_to_read(settings.catalog) as database:
+            notes, uploads, now_ms = BackupNotes(database), await _uploads(database), database.now_ms()
+            made, failed, checked = await notes.last(), await notes.failed(), await notes.checked()
+    except (StorageError, OSError):
+        return []  # another finding reports it
+    if problem := failed_backup(failed):
+        return [Finding("Backup", "error", problem, f"Mend that; then make one: {_COMMAND}")]
+    if problem := bad_copy(checked):
+        return [Finding("Backup", "error", problem, f"{_MAKE}, and look after the disk.")]
+    if made is None:
+        level: Literal["ok", "warning"] = "warning" if settings.catalog.is_file and uploads else "ok"
+        return [Finding("Backup", level, "the catalog notes none", _HAVE_MADE)]
+    age = counted(max(0, now_ms - made.time_ms) // 3_600_000, "hour")
+    return [Finding("Backup", "ok", f"the newest copy is {made.name} in {made.folder}, {age} old")]
+
+
 async def _uploads(database: Database) -> int:
     return sum((await Reports(database).states()).values())
 
@@ -49,8 +72,7 @@ def _inspect_absence(made: BackupMade | None, *, is_needed: bool) -> Finding:
     if made is not None:
         detail = f"workers make none; the newest copy is {made.name} in {made.folder}"
         return Finding("Backup", "ok", detail)
-    advice = "Have a worker make one every hour, on another disk: MEDIA_BACKUP=DIR. Or: media backup DIR"
-    return Finding("Backup", "warning" if is_needed else "ok", "none is set up", advice)
+    return Finding("Backup", "warning" if is_needed else "ok", "none is set up", _HAVE_MADE)
 
 
 def _bytes_of_catalog(settings: Settings) -> int:

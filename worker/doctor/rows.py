@@ -47,8 +47,13 @@ _ON_A_SERVER = "Check MEDIA_CATALOG_URL, and that its server runs, can be reache
 _READERS = "To see who reads it: fuser {}-wal (package psmisc; on the host if workers run in containers)"
 
 
-async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> AsyncIterator[Finding]:
-    """Check the catalog, then the storage root; compare both with what Redis answered."""
+async def check_catalog(
+    settings: Settings, redis: RedisReport = NOT_ASKED, *, as_worker: bool = True
+) -> AsyncIterator[Finding]:
+    """Check the catalog, then the storage root; compare both with what Redis answered.
+
+    Not `as_worker`, what takes long or goes by settings of workers alone is left out.
+    """
     path = settings.catalog_path
     try:
         if not await is_catalog(settings.catalog):
@@ -65,10 +70,10 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
                 await catalog.database.check_writable()
             uploads = sum((await catalog.reports.states()).values())
             yield Finding("Catalog", "ok", f"{settings.catalog_name}, {counted(uploads, 'upload')}")
-            for finding in await _check_file(path, catalog) if settings.catalog.is_file else ():
+            for finding in await _check_file(path, catalog, as_worker) if settings.catalog.is_file else ():
                 yield finding
             totals = await catalog.reports.totals()
-            if growth := inspect_growth(totals, applied=settings.sweep_apply):
+            if as_worker and (growth := inspect_growth(totals, applied=settings.sweep_apply)):
                 yield growth
             for finding in await check_root(settings, catalog):
                 yield finding
@@ -77,9 +82,9 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
                 *await check_messages(settings, redis, catalog),
             ):
                 yield finding
-            if found := await _check_names(settings, catalog):
+            if found := await _check_names(settings, catalog, as_worker):
                 yield found
-            if found := await _check_backup(settings, catalog):
+            if as_worker and (found := await _check_backup(settings, catalog)):
                 yield found
             swept = await catalog.sweeps.last()
             if swept is not None and swept.stopped:
@@ -96,7 +101,8 @@ async def check_catalog(settings: Settings, redis: RedisReport = NOT_ASKED) -> A
             yield finding
         if settings.catalog.is_file:
             yield _try_to_write(path.resolve())
-            yield await _check_pages(path)
+            if as_worker:
+                yield await _check_pages(path)
         for finding in await check_room(settings):
             yield finding
     except (StorageError, OSError) as error:
@@ -136,9 +142,11 @@ async def _to_be_made(settings: Settings) -> Finding:
     return Finding("Catalog", "ok", f"{settings.catalog_name} has no tables yet; the first worker makes them")
 
 
-async def _check_file(path: Path, catalog: Catalog) -> Sequence[Finding]:
+async def _check_file(path: Path, catalog: Catalog, read_all: bool) -> Sequence[Finding]:
     """What a file may suffer from that holds the catalog."""
-    findings = [_try_to_write(path.resolve()), await _check_pages(path)]
+    findings = [_try_to_write(path.resolve())]
+    if read_all:
+        findings.append(await _check_pages(path))
     if log_bytes(path.resolve()) > LARGE_LOG:
         findings.append(Finding("Catalog log", "warning", LARGE_LOG_WARNING, _READERS.format(path.resolve())))
     if (room := await catalog.database.room()) and (found := inspect_room(room, path)):
@@ -146,11 +154,11 @@ async def _check_file(path: Path, catalog: Catalog) -> Sequence[Finding]:
     return findings
 
 
-async def _check_names(settings: Settings, catalog: Catalog) -> Finding | None:
+async def _check_names(settings: Settings, catalog: Catalog, may_list: bool) -> Finding | None:
     """Names below uploads/ that no event can carry: as the workers counted them when they last searched for
     originals, or, if they do not (MEDIA_ADOPT=off), as found within NAMES_S.
     """
-    if settings.adopt == "off":
+    if settings.adopt == "off" and may_list:
         count, first = await _find_names(settings)
     else:
         listed = await listing_of(catalog, ADOPTION)
