@@ -122,6 +122,11 @@ class Reader:
         rows = await self._source.ask(queries.ONE, {"id": str(upload_id)})
         return self._upload(rows[0]) if rows else None
 
+    async def upload_of_variant(self, key: str) -> Upload | None:
+        """The upload that a variant is of, also a superseded one; None where no variant has that key."""
+        rows = await self._source.ask(queries.ONE_OF_VARIANT, {"key": key})
+        return self._upload(rows[0]) if rows else None
+
     async def page(self, where: UploadFilter, after: Cursor | None, limit: int) -> Sequence[Upload]:
         """The first `limit` uploads after a place, newest first, each with its current variants."""
         shape, values = _asked(where, after)

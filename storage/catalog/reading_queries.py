@@ -83,6 +83,7 @@ def _unindexed(element: unindexed, compiler: SQLCompiler, **options: Any) -> str
     return f"+{compiler.process(element.clauses, **options)}"
 
 
+_MADE = variants.alias("made")  # whether it is a current one or not
 _CURRENT = (
     select(rows_as_json(*(variants.c[name] for name in OF_A_VARIANT)))
     .where(variants.c.upload_id == uploads.c.id, variants.c.superseded_ms.is_(None))
@@ -93,6 +94,10 @@ _CURRENT = (
 _UPLOAD = select(*(uploads.c[name] for name in _OF_AN_UPLOAD), _CURRENT)
 
 ONE: Query = _UPLOAD.where(uploads.c.id == bindparam("id", type_=String))
+ONE_OF_VARIANT: Query = _UPLOAD.where(
+    uploads.c.id
+    == select(_MADE.c.upload_id).where(_MADE.c.key == bindparam("key", type_=String)).scalar_subquery()
+)
 
 _LIMIT = bindparam("limit", type_=Integer)
 _ONE: ColumnElement[int] = literal_column("1", Integer).label("one")

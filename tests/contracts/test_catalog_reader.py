@@ -99,6 +99,19 @@ async def test_an_id_that_nobody_has_announced_is_no_upload(reader: Reader) -> N
     assert await reader.upload(CAT) is None
 
 
+async def test_a_variant_leads_to_its_upload_also_once_it_is_superseded(
+    catalog: Catalog, reader: Reader
+) -> None:
+    await take(catalog, upload_event(1))
+    await commit(catalog, first := ready(await claim(catalog)))
+    await take(catalog, upload_event(2))
+    await commit(catalog, second := ready(await claim(catalog), sha256="b" * 64))
+
+    for made in (*first.variants, *second.variants):
+        assert await reader.upload_of_variant(made.key) == await catalog.reports.find(CAT)
+    assert await reader.upload_of_variant("variants/none.jpg") is None
+
+
 async def test_what_was_committed_before_a_question_is_in_its_answer(
     catalog: Catalog, reader: Reader
 ) -> None:

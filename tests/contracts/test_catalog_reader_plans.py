@@ -12,6 +12,7 @@ from storage.catalog.reading_queries import PageShape, Query
 
 VALUES: Mapping[str, Any] = {
     "id": "00000000-0000-0000-0000-100000000007",
+    "key": "variants/00000000-0000-0000-0000-100000000007",
     "limit": 20,
     "look": 20,
     "letter": 3,
@@ -126,7 +127,13 @@ async def test_few_uploads_of_a_prefix_are_found_by_their_sources(large: Catalog
 
 
 async def test_whatever_else_is_asked_scans_and_sorts_nothing(large: Catalog) -> None:
-    asked = (queries.ONE, queries.COUNT_BELOW, queries.MESSAGES, queries.MESSAGES_OF_ONE)
+    asked = (
+        queries.ONE,
+        queries.ONE_OF_VARIANT,
+        queries.COUNT_BELOW,
+        queries.MESSAGES,
+        queries.MESSAGES_OF_ONE,
+    )
     newest = (queries.NEWEST_OF_ONE, queries.AT_WORK, queries.MESSAGE_HEADS, queries.FIRST_SEQ_SINCE)
     ends = (queries.NEWEST_SEQ, queries.OLDEST_SEQ)
     plans = [await plan_of(large, query) for query in (*asked, *newest, *ends)]
