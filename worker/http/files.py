@@ -22,7 +22,9 @@ FOR_EVER = 31_536_000  # seconds
 REDIRECTED_S = 3600  # for so long a redirect leads to the bucket
 _TO_BEGIN_S = 600  # of them are for whoever follows a redirect that a cache has kept
 
-_TYPES = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
+TYPES: Mapping[str, str] = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
+"""The media types of variants, by how their keys end."""
+
 _SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 _ACCEL = "accel:"
 
@@ -124,11 +126,11 @@ def _headers(key: str, left_s: int | None) -> Mapping[str, str]:
         }
     else:
         keeping = {"Cache-Control": f"private, max-age={left_s}"}
-    return {"Content-Type": _TYPES[key.rpartition(".")[2]], **keeping, **_SAFE}
+    return {"Content-Type": TYPES[key.rpartition(".")[2]], **keeping, **_SAFE}
 
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}, "example": "(bytes)"}
-_BYTES = dict.fromkeys(_TYPES.values(), _BINARY)
+_BYTES = dict.fromkeys(TYPES.values(), _BINARY)
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The file.", "content": _BYTES},
     206: {"description": "The range of it that was asked for.", "content": _BYTES},

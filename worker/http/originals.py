@@ -10,6 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from pipelines.formats import HEAD, sniff
+from storage.blobs import BlobPart
 from storage.catalog.records import State, Upload
 from storage.errors import BlobNotFound, BlobRefused
 from worker.http.access import Caller
@@ -48,21 +49,38 @@ def routes(face: Face) -> APIRouter:
         Its type is that of its first bytes. What made a decoder crash or take too much is sent as
         `application/octet-stream` with the ending `.bin`, so that no program decodes it by itself.
         """
-        upload = await face.reader.upload(upload_id)
-        if upload is None or upload.source is None:
-            raise not_found("There is no such upload.")
-        caller.check_theirs(upload.source, upload.owner)
-        if upload.state in _GONE:
-            raise not_found("The upload was deleted.")
-        try:
-            head = await face.stores.blobs.read_part(upload.source, 0, HEAD)
-        except (BlobNotFound, BlobRefused) as error:
-            raise Problem("source_missing", "The original is not there any more.") from error
-        etag = f'"{hashlib.sha256(head.stamp.encode()).hexdigest()[:32]}"'
-        blob = Blob(upload.source, etag, headers_of(upload, head.content), head.stamp)
-        return await sender.send(request, face.stores.blobs, blob)
+        return await send_original(face, sender, request, caller, upload_id)
 
     return router
+
+
+async def send_original(
+    face: Face, sender: Sender, request: Request, caller: Caller, upload_id: UUID
+) -> Response:
+    """The original of an upload of theirs, as a file to save. Raises: Problem, StorageError."""
+    upload, head = await find_original(face, caller, upload_id)
+    blob = original_blob(upload, head, headers_of(upload, head.content))
+    return await sender.send(request, face.stores.blobs, blob)
+
+
+async def find_original(face: Face, caller: Caller, upload_id: UUID) -> tuple[Upload, BlobPart]:
+    """An upload of theirs, and how its original begins. Raises: Problem (not found), StorageError."""
+    upload = await face.reader.upload(upload_id)
+    if upload is None or upload.source is None:
+        raise not_found("There is no such upload.")
+    caller.check_theirs(upload.source, upload.owner)
+    if upload.state in _GONE:
+        raise not_found("The upload was deleted.")
+    try:
+        return upload, await face.stores.blobs.read_part(upload.source, 0, HEAD)
+    except (BlobNotFound, BlobRefused) as error:
+        raise Problem("source_missing", "The original is not there any more.") from error
+
+
+def original_blob(upload: Upload, head: BlobPart, headers: Mapping[str, str]) -> Blob:
+    """The original that begins so, and no other that may come in its place."""
+    etag = f'"{hashlib.sha256(head.stamp.encode()).hexdigest()[:32]}"'
+    return Blob(upload.source or "", etag, headers, head.stamp)
 
 
 def headers_of(upload: Upload, head: bytes) -> Mapping[str, str]:

@@ -18,6 +18,7 @@ from storage.catalog.records import Upload
 from storage.errors import StorageError
 from worker.http.bodies import Body
 from worker.http.console import wording
+from worker.http.console.safe_originals import is_shown
 from worker.http.console.visitors import Visitor, Visitors, check_same_site
 from worker.http.face import Face
 from worker.http.parameters import DirectRoute
@@ -105,6 +106,13 @@ class Console:
         visitor = await self.visitors.visitor(request)
         if not visitor.may_operate:
             raise Problem("forbidden", "That takes a key with the scope operate.")
+        return visitor
+
+    async def originals(self, request: Request) -> Visitor:
+        """A dependency: whoever looks, and may have originals."""
+        visitor = await self.visitors.visitor(request)
+        if not visitor.may_see_originals:
+            raise Problem("forbidden", "That takes a key with the scope originals.")
         return visitor
 
     def page(
@@ -267,6 +275,7 @@ def _environment() -> Environment:
         "with_query": with_query,
         "source_name": source_name,
         "picture_path": picture_path,
+        "shows_original": is_shown,
         "root": ROOT,
     }
     return environment

@@ -4,7 +4,12 @@ from collections.abc import Callable, Sequence
 
 from fastapi import APIRouter, Request, Response
 
-from worker.http.console import drop, live, static
+from worker.http.console import (
+    drop,
+    live,
+    pictures,
+    static,
+)
 from worker.http.console.pages import ROOT, Console, console_route
 from worker.http.face import Face
 from worker.http.problems import not_found
@@ -13,6 +18,7 @@ PAGES: Sequence[Callable[[APIRouter, Console], None]] = (
     static.add_to,
     live.add_to,
     drop.add_to,
+    pictures.add_to,
 )
 """Each adds the routes of one page."""
 

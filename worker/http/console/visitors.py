@@ -49,6 +49,11 @@ class Visitor:
         return "originals" in self.caller.scopes
 
     @property
+    def may_look_at_originals(self) -> bool:
+        """Whether pages show them originals, where these harm no browser."""
+        return bool(self.caller.scopes & {"operate", "originals"}) and not self.is_demo
+
+    @property
     def sees_all(self) -> bool:
         """Whether their key is bound to no owner and to no folder."""
         return self.caller.owner is None and self.caller.prefix is None
