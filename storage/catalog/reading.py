@@ -41,6 +41,7 @@ class UploadFilter:
     source_prefix: str | None = None  # compared byte by byte
     owner: str | None = None
     hides_deleted: bool = False  # unless the state asks for them
+    is_put_off: bool = False  # waits for another try, or for another try to be deleted
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,15 @@ class Cursor:
     def of(cls, upload: Upload) -> "Cursor":
         """Where the page goes on after that upload."""
         return cls(upload.changed_ms, upload.id)
+
+
+@dataclass(frozen=True)
+class PutOff:
+    """How many uploads wait for another try, `has_more` where there are more; and when the next is due."""
+
+    count: int
+    next_ms: int | None
+    has_more: bool
 
 
 @dataclass(frozen=True)
@@ -193,6 +203,23 @@ class Reader:
             for row in rows
         }
 
+    async def put_off(self, where: UploadFilter) -> PutOff:
+        """What waits for another try, of those that are so: the newest LOOK of all are looked at."""
+        shape, values = _asked(replace(where, state=None, is_put_off=True), None)
+        query = queries.put_off(replace(shape, few=False))
+        [row] = await self._source.ask(query, {**values, "look": LOOK})
+        return PutOff(row["fitting"], row["next_ms"], has_more=row["looked_at"] >= LOOK)
+
+    async def states(self, ids: Sequence[UUID]) -> Mapping[UUID, State]:
+        """The states of those of `ids` that are there."""
+        found: dict[UUID, State] = {}
+        for start in range(0, len(ids), queries.AT_ONCE):
+            some = {f"id_{place}": str(one) for place, one in enumerate(ids[start : start + queries.AT_ONCE])}
+            asked = {f"id_{place}": "" for place in range(queries.AT_ONCE)} | some
+            rows = await self._source.ask(queries.STATES, asked)
+            found |= {UUID(row["id"]): State(row["state"]) for row in rows}
+        return found
+
     async def at_work(self, most: int) -> Sequence[AtWork]:
         """The uploads that are being processed, longest first, `most` of them at most."""
         rows = await self._source.ask(queries.AT_WORK, {"limit": most})
@@ -287,6 +314,7 @@ def _asked(where: UploadFilter, after: Cursor | None) -> tuple[PageShape, dict[s
     """What is asked about the uploads after a place that are so, and with which values."""
     values = {name: value for name, value in asdict(where).items() if value is not None}
     hides_deleted = values.pop("hides_deleted") and where.state is None
+    del values["is_put_off"]
     until_ms = values.pop("until_ms", None)
     places = [] if after is None else [(after.changed_ms, str(after.id))]
     if until_ms is not None:
@@ -298,6 +326,7 @@ def _asked(where: UploadFilter, after: Cursor | None) -> tuple[PageShape, dict[s
         of_many=where.state in _OFTEN,
         of_default=where.recipe == _USUAL,
         of_failed=where.state is State.FAILED,
+        is_put_off=where.is_put_off,
     )
     if places:
         values["after_ms"], values["after_id"] = min(places)

@@ -22,6 +22,7 @@ from sqlalchemy import (
     literal,
     literal_column,
     null,
+    or_,
     select,
     true,
     tuple_,
@@ -35,6 +36,7 @@ from storage.catalog.records import State
 from storage.catalog.tables import (
     IS_FAILED,
     IS_NAMED,
+    IS_PUT_OFF,
     about,
     dead_letters,
     outbox,
@@ -120,6 +122,7 @@ class PageShape:
     of_many: bool = False  # in a state that most uploads are in
     of_default: bool = False  # by the recipe that most uploads have
     of_failed: bool = False  # in the state of failed uploads, which have indexes of their own
+    is_put_off: bool = False  # waits for another try: those have an index of their own
     few: bool = False
 
     @property
@@ -127,6 +130,8 @@ class PageShape:
         """The filter by whose index the rows are found, None: they are read in their order."""
         if self.few:
             return "source_prefix"
+        if self.is_put_off:
+            return None
         first = ["code", "owner"] if self.of_failed else ["code"]
         names = [*first, *([] if self.of_many else ["state"]), "owner"]
         names += ["state", *([] if self.of_default else ["recipe"])]
@@ -184,6 +189,8 @@ def _order(shape: PageShape) -> Sequence[ColumnElement[Any]]:
 def _by_index(shape: PageShape) -> Sequence[Condition]:
     """What selects the part of an index that is read."""
     wanted = [one for name in shape.by_index for one in _conditions(name, shape)]
+    if shape.is_put_off and not shape.few:
+        wanted.append(IS_PUT_OFF)
     return wanted if shape.few else [*wanted, *_behind_the_last(shape)]
 
 
@@ -193,6 +200,9 @@ def _by_row(shape: PageShape) -> Sequence[Condition]:
     wanted = [one for name in names for one in _conditions(name, shape)]
     if shape.hides_deleted:
         wanted.append(unindexed(uploads.c.state) != State.DELETED)
+    if shape.is_put_off and shape.few:
+        waits = or_(*(unindexed(uploads.c.state) == state for state in (State.QUEUED, State.DELETING)))
+        wanted += [waits, unindexed(uploads.c.error_code).is_not(None)]
     return [*wanted, *_behind_the_last(shape)] if shape.few else wanted
 
 
@@ -268,6 +278,26 @@ def _in_windows(changed_ms: ColumnElement[int], windows: int) -> Sequence[Column
         for number, begin in enumerate(begins)
     ]
 
+
+@lru_cache(maxsize=64)
+def put_off(shape: PageShape) -> Query:
+    """How many of the first `look` that are put off fit, when the next try is due, and how many those are."""
+    newest = select(uploads.c.not_before_ms).where(*_by_index(shape)).select_from(uploads)
+    newest = newest.order_by(*(column.desc() for column in _order(shape)))
+    looked_at = newest.add_columns(and_(true(), *_by_row(shape)).label("fits")).limit(_LOOK).subquery()
+    fits = looked_at.c.fits
+    columns: list[ColumnElement[Any]] = [
+        summed(case((fits, 1), else_=0)).label("fitting"),
+        func.min(case((fits, looked_at.c.not_before_ms))).label("next_ms"),
+        func.count().label("looked_at"),
+    ]
+    return select(*columns).select_from(looked_at)
+
+
+AT_ONCE = 500  # ids in one question
+STATES: Query = select(uploads.c.id, uploads.c.state).where(
+    uploads.c.id.in_([bindparam(f"id_{place}", type_=String) for place in range(AT_ONCE)])
+)
 
 AT_WORK: Query = (
     select(uploads.c.id, uploads.c.source, owner.label("owner"), uploads.c.holder, uploads.c.changed_ms)

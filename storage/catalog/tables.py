@@ -120,6 +120,16 @@ for _name, _column in {"uploads_failed": uploads.c.error_code, "uploads_failed_b
         postgresql_where=IS_FAILED,
     )
 
+IS_PUT_OFF = text("CASE WHEN state IN ('queued', 'deleting') THEN error_code END IS NOT NULL")
+"""Waits for another try: few among the many that may wait for their first. In words of no other index."""
+Index(
+    "uploads_put_off",
+    uploads.c.changed_ms,
+    uploads.c.id,
+    sqlite_where=IS_PUT_OFF,
+    postgresql_where=IS_PUT_OFF,
+)
+
 variants = Table(
     "variants",
     metadata,

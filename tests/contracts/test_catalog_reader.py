@@ -4,15 +4,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text, update
 
 from storage.catalog import reading
+from storage.catalog import reading_queries as queries
 from storage.catalog.http_keys import HttpKey
 from storage.catalog.opening import Catalog
-from storage.catalog.reading import Cursor, MessageHead, Reader, UploadFilter, open_reader
+from storage.catalog.reading import Cursor, MessageHead, PutOff, Reader, UploadFilter, open_reader
 from storage.catalog.records import About, State, Upload
 from storage.catalog.tables import uploads
 from storage.errors import CatalogDamaged
@@ -274,6 +275,28 @@ async def test_failures_that_are_mended_are_none_any_more(failures: Catalog, rea
     await failures.requeuer.requeue([UUID(int=number) for number in (1, 3, 5)], State.FAILED)
 
     assert await reader.failures_by_code([0], 100) == {"storage_full": [3]}
+
+
+async def test_what_waits_for_another_try_is_listed_and_counted(
+    failures: Catalog, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await announce(failures, 8, "uploads/b/8.jpg")  # waits for its first try
+    due_ms = (await upload(failures, UUID(int=7))).not_before_ms
+    theirs, others = UploadFilter(is_put_off=True, source_prefix="uploads/b/7"), UploadFilter(owner="a")
+    for where in (UploadFilter(is_put_off=True), theirs):
+        assert [one.id.int for one in await reader.page(where, None, 9)] == [7]
+        assert await reader.put_off(where) == PutOff(1, due_ms, has_more=False)
+
+    assert await reader.put_off(others) == PutOff(0, None, has_more=False)
+    monkeypatch.setattr(reading, "LOOK", 1)
+    assert await reader.put_off(others) == PutOff(0, None, has_more=True)
+
+
+async def test_the_states_of_many_uploads_are_told_at_once(mixed: Catalog, reader: Reader) -> None:
+    asked = [*(UUID(int=number) for number in (1, 3, 7)), *(uuid4() for _ in range(queries.AT_ONCE))]
+
+    states = await reader.states(asked)
+    assert states == dict(zip(asked, (State.READY, State.FAILED, State.DELETED), strict=False))
 
 
 async def test_who_works_on_what_is_told_longest_first(mixed: Catalog, reader: Reader) -> None:

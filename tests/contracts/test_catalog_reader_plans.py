@@ -11,6 +11,7 @@ from storage.catalog.opening import Catalog
 from storage.catalog.reading_queries import PageShape, Query
 
 VALUES: Mapping[str, Any] = {
+    **{f"id_{place}": "" for place in range(queries.AT_ONCE)},
     "id": "00000000-0000-0000-0000-100000000007",
     "key": "variants/00000000-0000-0000-0000-100000000007",
     "limit": 20,
@@ -118,6 +119,19 @@ async def test_failures_are_found_by_indexes_of_failures_alone(large: Catalog) -
     assert "uploads_failed_by_owner" in by_code
 
 
+async def test_what_waits_for_another_try_is_found_by_an_index_of_its_own(large: Catalog) -> None:
+    filters = [frozenset[str](), frozenset({"code"}), frozenset({"owner", "since_ms"})]
+    shapes = [PageShape(some, is_put_off=True, goes_on=True) for some in filters]
+    plans = [await plan_of(large, make(one)) for one in shapes for make in (queries.page, queries.put_off)]
+    assert [plan for plan in plans if scans(plan) or sorts(plan)] == []
+    assert all(
+        "uploads_put_off" in plan for plan in plans[:2]
+    )  # a server may know a better one of the others
+
+    few = PageShape(frozenset({"source_prefix"}), few=True, is_put_off=True)
+    assert "uploads_by_source" in await plan_of(large, queries.page(few))
+
+
 async def test_few_uploads_of_a_prefix_are_found_by_their_sources(large: Catalog) -> None:
     shape = PageShape(frozenset({"source_prefix", "state"}), few=True, goes_on=True)
 
@@ -139,3 +153,7 @@ async def test_whatever_else_is_asked_scans_and_sorts_nothing(large: Catalog) ->
     plans = [await plan_of(large, query) for query in (*asked, *newest, *ends)]
 
     assert [plan for plan in plans if scans(plan) or sorts(plan)] == []
+
+
+async def test_the_states_of_many_uploads_are_found_by_their_ids(large: Catalog) -> None:
+    assert not scans(await plan_of(large, queries.STATES))

@@ -1,4 +1,4 @@
-"""What a console asks for: the failed uploads of a code, or of an owner, newest first.
+"""What a console asks for: failed uploads of a code, or of an owner, and those put off, newest first.
 
 Mostly they are few; where they are many, or many wait that have met the same error, they are found as fast.
 """
@@ -27,3 +27,6 @@ def upgrade() -> None:
         f"CREATE INDEX uploads_failed_by_owner ON uploads (state, {owner}, changed_ms, id) "
         "WHERE state = 'failed'"
     )
+    is_put_off = sa.text("CASE WHEN state IN ('queued', 'deleting') THEN error_code END IS NOT NULL")
+    order = ["changed_ms", "id"]
+    op.create_index("uploads_put_off", "uploads", order, sqlite_where=is_put_off, postgresql_where=is_put_off)
