@@ -1,7 +1,8 @@
 """Failures: failed uploads and dead letters, listed, retried and discarded."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -129,6 +130,30 @@ class Discarded(BaseModel):
     more: More
 
 
+class FailureKind(Enum):
+    """What a person can deal with."""
+
+    UPLOAD = auto()
+    WAITING = auto()
+    """An upload that waits for another try."""
+    LETTER = auto()
+
+
+@dataclass(frozen=True)
+class Meant:
+    """Which failures are meant: those with `ids`, or all of these kinds that are so."""
+
+    ids: Sequence[UUID | int] | None = None
+    where: UploadFilter = field(default_factory=UploadFilter)  # of letters, the code alone counts
+    kinds: Collection[FailureKind] = frozenset(FailureKind)
+    last_letter: int | None = None  # newer ones are not meant
+
+    @classmethod
+    def of(cls, which: Which) -> Self:
+        """What a program asks for: of all kinds."""
+        return cls(which.ids, UploadFilter(code=which.code))
+
+
 @dataclass
 class Handled:
     """What was done so far, and the ids that are of no failure that the caller may see."""
@@ -137,6 +162,10 @@ class Handled:
     kept: int = 0
     not_failed: Sequence[str] = ()
     more: bool = False
+    uploads: list[UUID] = field(default_factory=list)
+    """Those that are tried again, or are no more."""
+    changed: int = 0
+    """Uploads that somebody else had dealt with before it came to them."""
 
 
 def routes(face: Face) -> APIRouter:
@@ -167,7 +196,7 @@ def routes(face: Face) -> APIRouter:
         """
         question = ["dead-letters", caller.owner, caller.prefix]
         after = None if query.cursor is None else place_in(question, query.cursor, int)[0]
-        letters, following = await _letters(face, caller, after, query.limit)
+        letters, following = await letters_for(face, caller, after, query.limit)
         items = [dead_letter_document(letter) for letter in letters]
         cursor = None if following is None else cursor_of(question, [following])
         return page_response(request, face.links.base, items, cursor, lag(face))
@@ -188,12 +217,8 @@ def routes(face: Face) -> APIRouter:
         Those that wait for another try are tried now, and count as queued. Pictures that killed their
         decoder are tried again, too. Of very many, the first some thousand; `more` says so.
         """
-        which = await read_json(request, Which)
-        await face.queue.ownership.check_not_of_another(face.stores.catalog.id)
         done = Handled()
-        async for chosen in _chosen(face, caller, which, done, waits=True):
-            again = await retry(chosen, face.stores, face.queue)
-            done.count += len(again.queued) + len(again.due) + len(chosen.letters)
+        await retry_meant(face, caller, Meant.of(await read_json(request, Which)), done)
         answer = {"queued": done.count, "not_failed": done.not_failed, "more": done.more}
         return json_response(answer, HTTPStatus.ACCEPTED)
 
@@ -212,12 +237,8 @@ def routes(face: Face) -> APIRouter:
 
         An upload that has variants of earlier content is kept, as they are still served: delete it instead.
         """
-        which = await read_json(request, Which)
         done = Handled()
-        async for chosen in _chosen(face, caller, which, done):
-            gone = await discard(chosen, face.stores.catalog)
-            done.count += len(gone) + len(chosen.letters)
-            done.kept += len(chosen.uploads) - len(gone)
+        await discard_meant(face, caller, Meant.of(await read_json(request, Which)), done)
         answer = {
             "discarded": done.count,
             "kept": done.kept,
@@ -229,43 +250,79 @@ def routes(face: Face) -> APIRouter:
     return router
 
 
-async def _chosen(
-    face: Face, caller: Caller, which: Which, done: Handled, *, waits: bool = False
-) -> AsyncIterator[Chosen]:
+async def retry_meant(face: Face, caller: Caller, meant: Meant, done: Handled) -> None:
+    """Queue uploads again, and send dead letters once more, as far as the caller may see them.
+
+    `done` tells what was done also where this ends in the midst.
+
+    Raises: Problem, StorageError, QueueUnavailable.
+    """
+    await face.queue.ownership.check_not_of_another(face.stores.catalog.id)
+    async for chosen in _chosen(face, caller, meant, done):
+        again = await retry(chosen, face.stores, face.queue)
+        done.uploads += [*again.queued, *again.due]
+        done.changed += len(chosen.uploads) - len(again.queued)
+        done.count += len(again.queued) + len(again.due) + len(chosen.letters)
+
+
+async def discard_meant(face: Face, caller: Caller, meant: Meant, done: Handled) -> None:
+    """Forget failed uploads without variants, and dead letters, as far as the caller may see them.
+
+    Raises: Problem, StorageError.
+    """
+    kinds = frozenset(meant.kinds) - {FailureKind.WAITING}
+    async for chosen in _chosen(face, caller, replace(meant, kinds=kinds), done):
+        gone = await discard(chosen, face.stores.catalog)
+        done.uploads += gone
+        done.count += len(gone) + len(chosen.letters)
+        done.kept += len(chosen.uploads) - len(gone)
+
+
+async def _chosen(face: Face, caller: Caller, meant: Meant, done: Handled) -> AsyncIterator[Chosen]:
     """The failures that are meant and that the caller may see, in parts, each once: the newest first.
 
-    What fails again meanwhile is newer than all that comes yet. Where `waits`, also what waits for another
-    try.
+    What fails again meanwhile is newer than all that comes yet.
     """
-    if which.ids is not None:
-        chosen = await _named(face, caller, which.ids, waits=waits)
+    if meant.ids is not None:
+        chosen = await _named(face, caller, meant.ids, waits=FailureKind.WAITING in meant.kinds)
         done.not_failed = chosen.missing
         yield chosen
         return
-    theirs = bound(UploadFilter(state=State.FAILED, code=which.code), caller)
+    parts = [_failed_uploads(face, caller, meant), _waiting_uploads(face, caller, meant)]
+    for part in (*parts, _refused_events(face, caller, meant)):
+        async for chosen in part:
+            yield chosen
+            if done.count >= MOST:
+                done.more = True
+                return
+
+
+async def _failed_uploads(face: Face, caller: Caller, meant: Meant) -> AsyncIterator[Chosen]:
+    theirs = bound(replace(meant.where, state=State.FAILED), caller)
     after: Cursor | None = None
-    while theirs is not None and (page := await face.reader.page(theirs, after, _PAGE)):
+    while theirs and FailureKind.UPLOAD in meant.kinds and (page := await _page_of(face, theirs, after)):
         yield Chosen(page, [], [])
         after = Cursor.of(page[-1])
-        if done.count >= MOST:
-            done.more = True
-            return
-    put_off: Upload | None = None
-    waiting = face.stores.catalog.failures.waiting
-    while waits and (some := await waiting(_PAGE, code=which.code, after=put_off)):
-        yield Chosen([], [], [], [one for one in some if caller.may_see(one.source, one.owner)])
-        put_off = some[-1]
-        if done.count >= MOST:
-            done.more = True
-            return
-    last: int | None = None
-    while letters := await face.reader.dead_letters(last, _LETTERS):
-        if wanted := [one for one in letters if which.code in (None, one.code) and _may_see(caller, one)]:
+
+
+async def _waiting_uploads(face: Face, caller: Caller, meant: Meant) -> AsyncIterator[Chosen]:
+    theirs = bound(replace(meant.where, is_put_off=True), caller)
+    after: Cursor | None = None
+    while theirs and FailureKind.WAITING in meant.kinds and (page := await _page_of(face, theirs, after)):
+        yield Chosen([], [], [], page)
+        after = Cursor.of(page[-1])
+
+
+async def _page_of(face: Face, where: UploadFilter, after: Cursor | None) -> Sequence[Upload]:
+    return await face.reader.page(where, after, _PAGE)
+
+
+async def _refused_events(face: Face, caller: Caller, meant: Meant) -> AsyncIterator[Chosen]:
+    code, after = meant.where.code, None if meant.last_letter is None else meant.last_letter + 1
+    while FailureKind.LETTER in meant.kinds and (letters := await face.reader.dead_letters(after, _LETTERS)):
+        if wanted := [one for one in letters if code in (None, one.code) and may_see_letter(caller, one)]:
             yield Chosen([], wanted, [])
-        last = letters[-1].id
-        if done.count >= MOST:
-            done.more = True
-            return
+        after = letters[-1].id
 
 
 async def _named(face: Face, caller: Caller, ids: Sequence[UUID | int], *, waits: bool) -> Chosen:
@@ -274,13 +331,13 @@ async def _named(face: Face, caller: Caller, ids: Sequence[UUID | int], *, waits
     found = await choose(face.stores.catalog, uuids, numbers, None, waits=waits)
     uploads = [upload for upload in found.uploads if caller.may_see(upload.source, upload.owner)]
     waiting = [upload for upload in found.waiting if caller.may_see(upload.source, upload.owner)]
-    letters = [letter for letter in found.letters if _may_see(caller, letter)]
+    letters = [letter for letter in found.letters if may_see_letter(caller, letter)]
     known = {one.id for some in (uploads, letters, waiting) for one in some}
     return Chosen(uploads, letters, [str(each) for each in ids if each not in known], waiting)
 
 
-async def _letters(
-    face: Face, caller: Caller, after: int | None, limit: int
+async def letters_for(
+    face: Face, caller: Caller, after: int | None, limit: int, code: str | None = None
 ) -> tuple[Sequence[DeadLetter], int | None]:
     """The next dead letters that the caller may see, and after which others may follow; None: after none."""
     seen: list[DeadLetter] = []
@@ -289,12 +346,13 @@ async def _letters(
         for letter in page:
             if len(seen) == limit or looked_at == _LOOKED_AT:
                 return seen, after
-            seen += [letter] if _may_see(caller, letter) else []
+            seen += [letter] if code in (None, letter.code) and may_see_letter(caller, letter) else []
             after, looked_at = letter.id, looked_at + 1
     return seen, None
 
 
-def _may_see(caller: Caller, letter: DeadLetter) -> bool:
+def may_see_letter(caller: Caller, letter: DeadLetter) -> bool:
+    """Whether a letter is theirs: of a caller who is bound, only what names a source of theirs."""
     if caller.owner is None and caller.prefix is None:
         return True
     about = read_about(letter.body)

@@ -202,7 +202,10 @@ def bound(where: UploadFilter, caller: Caller) -> UploadFilter | None:
     asked, own = where.source_prefix or "", caller.prefix or ""
     if not (asked.startswith(own) or own.startswith(asked)):
         return None
-    return replace(where, owner=caller.owner, source_prefix=max(asked, own, key=len) or None)
+    if caller.owner is not None and where.owner not in (None, caller.owner):
+        return None
+    owner = where.owner if caller.owner is None else caller.owner
+    return replace(where, owner=owner, source_prefix=max(asked, own, key=len) or None)
 
 
 async def list_uploads(
