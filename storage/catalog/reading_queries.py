@@ -154,22 +154,45 @@ def page(shape: PageShape) -> Query:
 
 
 @lru_cache(maxsize=512)
+def page_within(shape: PageShape) -> Query:
+    """The same of the first `look` uploads that an index gives."""
+    looked_at = _newest(shape).add_columns(uploads.c.number, _fits(shape).label("fits"))
+    some = looked_at.limit(_LOOK).subquery()
+    fitting = select(some.c.number).where(some.c.fits).limit(_LIMIT)
+    wanted = _UPLOAD.where(uploads.c.number.in_(fitting))
+    return wanted.order_by(unindexed(uploads.c.changed_ms).desc(), unindexed(uploads.c.id).desc())
+
+
+@lru_cache(maxsize=512)
+def place_after(shape: PageShape) -> Query:
+    """The place of the last of the first `look` uploads that an index gives, if there are so many."""
+    return _newest(shape).add_columns(uploads.c.changed_ms, uploads.c.id).offset(_LOOK - 1).limit(1)
+
+
+@lru_cache(maxsize=512)
 def count(shape: PageShape) -> Query:
     """How many uploads fit, `limit` at most, of the first `look`; and how many those were, `look` at most.
 
     Where an index alone tells, none is looked at that does not fit.
     """
-    by_row = _by_row(shape)
-    newest = select().where(*_by_index(shape)).select_from(uploads)
-    if not shape.few:
-        newest = newest.order_by(*(column.desc() for column in _order(shape)))
-    if not by_row:
+    newest = _newest(shape)
+    if not _by_row(shape):
         fitting = newest.add_columns(_ONE).limit(_LIMIT).subquery()
         return _counts(_rows_of(fitting), literal(0))
-    looked_at = newest.add_columns(and_(*by_row).label("fits")).limit(_LOOK).subquery()
+    looked_at = newest.add_columns(_fits(shape).label("fits")).limit(_LOOK).subquery()
     fitting = select(looked_at.c.fits).where(looked_at.c.fits).limit(_LIMIT).subquery()
     passed = newest.add_columns(_ONE).limit(_LOOK).subquery()
     return _counts(_rows_of(fitting), _rows_of(passed))
+
+
+def _newest(shape: PageShape) -> Query:
+    """Nothing yet of the uploads that an index gives, newest first, or by their sources."""
+    found: Query = select().select_from(uploads).where(*_by_index(shape))
+    return found if shape.few else found.order_by(*(column.desc() for column in _order(shape)))
+
+
+def _fits(shape: PageShape) -> ColumnElement[bool]:
+    return and_(true(), *_by_row(shape))
 
 
 def _counts(fitting: ColumnElement[int], looked_at: ColumnElement[int]) -> Query:
@@ -261,11 +284,8 @@ def failed_since(windows: int) -> Query:
 @lru_cache(maxsize=64)
 def failed_since_of_some(shape: PageShape, windows: int) -> Query:
     """How many of the first `look` failures came in each of so many windows, by code."""
-    newest = select(uploads.c.error_code, uploads.c.changed_ms).where(*_by_index(shape))
-    if not shape.few:
-        newest = newest.order_by(*(column.desc() for column in _order(shape)))
-    newest = newest.add_columns(and_(true(), *_by_row(shape)).label("fits"))
-    looked_at = newest.limit(_LOOK).subquery()
+    newest = _newest(shape).add_columns(uploads.c.error_code, uploads.c.changed_ms)
+    looked_at = newest.add_columns(_fits(shape).label("fits")).limit(_LOOK).subquery()
     columns: list[ColumnElement[Any]] = [looked_at.c.error_code]
     columns += _in_windows(looked_at.c.changed_ms, windows)
     return select(*columns).where(looked_at.c.fits).group_by(looked_at.c.error_code)

@@ -223,6 +223,36 @@ async def test_a_page_has_the_uploads_that_fit_every_filter(
     assert found == dict(FILTERS)
 
 
+@pytest.mark.parametrize("look", [1, 3, 1000])
+async def test_pages_of_a_bounded_look_have_the_same_uploads(
+    mixed: Catalog, reader: Reader, monkeypatch: pytest.MonkeyPatch, look: int
+) -> None:
+    monkeypatch.setattr(reading, "LOOK", look)
+    monkeypatch.setattr(reading, "FEW", 1)
+
+    found = {where: ids_of(await all_within(reader, where, 2)) for where, _ in FILTERS}
+    assert found == dict(FILTERS)
+
+
+async def all_within(reader: Reader, where: UploadFilter, size: int) -> list[Upload]:
+    """Every upload of pages that may be short."""
+    found, after = await reader.page_within(where, None, size)
+    found = list(found)
+    while after is not None:
+        some, after = await reader.page_within(where, after, size)
+        found += some
+    return found
+
+
+async def test_a_page_of_a_bounded_look_is_short_where_few_of_the_newest_fit(
+    mixed: Catalog, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LOOK", 3)
+
+    found, after = await reader.page_within(UploadFilter(state=State.QUEUED, recipe="shop"), None, 2)
+    assert (ids_of(found), after) == ([6], Cursor(4, UUID(int=4)))
+
+
 @pytest.mark.parametrize("most", [1, 2, 100])
 async def test_as_many_uploads_are_counted_as_the_pages_have(
     mixed: Catalog, reader: Reader, most: int
