@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from storage.errors import KeyRefused
@@ -29,7 +29,7 @@ _VARIANT = re.compile(
     r"variants/([0-9a-f]{2})/([0-9a-f]{2})/"
     r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.(jpg|webp|avif)"
 )
-PLANS = f"{TRASH}/sweep-"  # how each key of a sweep's plan begins, and of what it moved away
+PLANS = "sweep-"  # how the name of each sweep's plan begins
 _DELETION = "delete-"
 _PLAN = re.compile(r"sweep-[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
 _PLAN_PART = re.compile(rf"{TRASH}/{_PLAN.pattern}/plan-[0-9]{{6}}\.jsonl")
@@ -127,9 +127,9 @@ def trash_folder(key: str) -> str:
     return key.split("/")[1]
 
 
-def behind_trash_folder(folder: str) -> str:
-    """The first text that comes after every key of that folder of the trash."""
-    return f"{TRASH}/{folder}{chr(ord('/') + 1)}"
+def behind_folder(folder: str) -> str:
+    """The first text that comes after every key in that folder."""
+    return f"{folder}{chr(ord('/') + 1)}"
 
 
 def is_hidden(name: str) -> bool:
@@ -149,6 +149,19 @@ def shown(name: str) -> str:
     """A name of the file system for people: bytes that are no text, and control characters, are escaped."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text)
+
+
+def is_segment(name: str) -> bool:
+    """Whether a segment of a key can be called that."""
+    try:
+        return segments(name) == (name,)
+    except KeyRefused:
+        return False
+
+
+def blob_folders(prefix: str, names: Iterable[str]) -> Sequence[str]:
+    """Those of the folders below `prefix` that are not this program's own, in order."""
+    return sorted(name for name in names if prefix not in AREAS or not is_hidden(name))
 
 
 def segments(key: str) -> tuple[str, ...]:

@@ -10,13 +10,13 @@ from pipelines.sweep import plan as plans
 from pipelines.sweep.findings import Discrepancy, Inspection, Kind, count_trash, stat_all
 from pipelines.sweep.plan import DRAFT, STALE_S, Plan, PlanUnknown
 from pipelines.sweep.sweeper import Sweeper
-from storage.blobs import BlobInfo, Existence, Get, List
+from storage.blobs import BlobInfo, Existence, Get, ListFolders
 from storage.keys import (
     PLANS,
     TRASH,
     VARIANTS,
-    behind_trash_folder,
     is_deletion_folder,
+    is_plan_name,
     is_plan_part,
     plan_key,
     plan_part_key,
@@ -30,7 +30,7 @@ _GROUP = 1000  # keys in one step
 _KINDS = (Kind.ORPHAN, Kind.RETIRED)  # whose files a plan moves
 
 
-class ListAndGet(List, Get, Protocol):
+class PlanFolders(ListFolders, Get, Protocol):
     """What finding plans needs of a storage."""
 
 
@@ -101,7 +101,7 @@ def _expired_before(sweeper: Sweeper) -> float:
     return sweeper.now() - sweeper.retention_s
 
 
-async def known_plans(blobs: ListAndGet) -> Sequence[Plan]:
+async def known_plans(blobs: PlanFolders) -> Sequence[Plan]:
     """The complete plans there are, oldest first. Raises: StorageError."""
     found = []
     for name in await plan_names(blobs):
@@ -110,22 +110,10 @@ async def known_plans(blobs: ListAndGet) -> Sequence[Plan]:
     return found
 
 
-async def plan_names(blobs: List) -> Sequence[str]:
+async def plan_names(blobs: ListFolders) -> Sequence[str]:
     """The names of all plans, oldest first, also of those that are not complete. Raises: StorageError."""
-    found = []
-    after = PLANS  # the originals of deleted uploads lie before, each in a folder of its own
-    while (name := await _next_folder(after, blobs)) and trash_key(name, "").startswith(PLANS):
-        found.append(name)
-        after = behind_trash_folder(name)
-    return found
-
-
-async def _next_folder(after: str, blobs: List) -> str | None:
-    """The first folder of the trash with a key that comes after that one."""
-    async with aclosing(blobs.list(TRASH, after)) as pages:
-        async for page in pages:
-            return trash_folder(page[0])
-    return None
+    # Without the originals of deleted uploads, each of which lies in a folder of its own.
+    return [name for name in await blobs.folders(TRASH, PLANS) if is_plan_name(name)]
 
 
 async def bring_back(among: Sequence[Plan], keys: Sequence[str], sweeper: Sweeper) -> Sequence[str]:

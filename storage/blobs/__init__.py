@@ -205,6 +205,14 @@ class ListInfos(Protocol):
         """
 
 
+class ListFolders(Protocol):
+    async def folders(self, prefix: str, start: str = "") -> Sequence[str]:
+        """The names of the folders directly below the folder `prefix` that begin with `start`, in order.
+
+        What lies in them costs nothing. There may be empty ones among them.
+        """
+
+
 class Inspect(List, ListInfos, Stat, Protocol):
     """What reading sizes and ages of many blobs needs of a storage."""
 
@@ -236,6 +244,7 @@ class Blobs(
     Delete,
     Move,
     Inspect,
+    ListFolders,
     Probe,
     ProveListing,
     CheckIdentity,

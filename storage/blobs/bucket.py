@@ -20,13 +20,13 @@ from obstore.exceptions import (
 )
 
 from storage.blobs import BlobInfo
-from storage.blobs.raw import delete_if, list_raw
+from storage.blobs.raw import RawFolder, delete_if, list_folders, list_raw
 from storage.blobs.raw_put import put_stream
 from storage.blobs.s3_client import SIGNED_FOR, open_store
 from storage.blobs.s3_errors import REFUSED, is_past_the_end, names_missing_bucket, refused, unavailable
 from storage.blobs.s3_place import S3Place
 from storage.errors import BlobChanged, BlobNotFound, BlobsUnavailable, RootMismatch
-from storage.keys import MARKER, VARIANTS
+from storage.keys import MARKER, VARIANTS, behind_folder
 from storage.threads import in_thread
 
 if TYPE_CHECKING:  # they are names of its stubs alone
@@ -244,6 +244,24 @@ class Bucket:
         async with self._slots:
             listed = await in_thread(list_raw, self.place, start, after)
         return [Found(one.key, one.bytes, one.modified, one.e_tag) for one in listed]
+
+    async def folders(self, prefix: str, start: str, after: str) -> AsyncGenerator[Sequence[RawFolder], None]:
+        """The folders below `prefix` whose names begin with `start`, after that one."""
+        behind, token = behind_folder(after.rstrip("/")) if after else "", ""
+        while True:
+            page, token = await self._page_of_folders(f"{prefix}/{start}", behind, token)
+            yield page
+            if not token:
+                return
+
+    async def _page_of_folders(self, start: str, after: str, token: str) -> tuple[Sequence[RawFolder], str]:
+        for pause_s in _PAUSES_S:
+            with suppress(BlobsUnavailable):
+                async with self._slots:
+                    return await in_thread(list_folders, self.place, start, after, token)
+            await asyncio.sleep(pause_s)
+        async with self._slots:
+            return await in_thread(list_folders, self.place, start, after, token)
 
     async def check_listing(self, prefix: str) -> None:
         """Ask for the first objects below the folder `prefix`."""

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from storage import keys
-from storage.errors import KeyRefused
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLAIN = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._-]{,254}")  # surely a segment; others are checked one by one
@@ -48,6 +47,13 @@ def walk(folder: int, path: str, after: str, on_misnamed: Callable[[str], object
         yield found
 
 
+def folder_names(folder: int, start: str) -> Sequence[str]:
+    """The names of the folders in `folder` that begin with `start`, as far as a key can name them."""
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if entry.name.startswith(start) and _is_segment(entry.name)]
+        return [one.name for one in found if one.is_dir(follow_symlinks=False)]
+
+
 def _names(folder: int, most: int) -> tuple[Sequence[str], set[str]]:
     """The regular files and the folders in `folder`, these with a slash at the end, in the order of keys.
 
@@ -69,10 +75,4 @@ def _names(folder: int, most: int) -> tuple[Sequence[str], set[str]]:
 
 
 def _is_segment(name: str) -> bool:
-    if _PLAIN.fullmatch(name):
-        return True
-    try:
-        keys.segments(name)
-    except KeyRefused:
-        return False
-    return True
+    return bool(_PLAIN.fullmatch(name)) or keys.is_segment(name)

@@ -11,7 +11,15 @@ from storage import keys
 from storage.blobs import BlobInfo, BlobPart, Existence, Source, Space, stat_listed
 from storage.blobs.linking import link_file, remove_unfinished
 from storage.blobs.mapping import mapped
-from storage.blobs.reading import info_of, list_files, open_file, read_part, stamp_of, stat_files
+from storage.blobs.reading import (
+    info_of,
+    list_files,
+    list_folders,
+    open_file,
+    read_part,
+    stamp_of,
+    stat_files,
+)
 from storage.blobs.root import FOLDER_MODE, Root
 from storage.blobs.staging import Staged, Staging
 from storage.blobs.trial import find_lacks
@@ -120,6 +128,9 @@ class LocalBlobs:
         self, prefix: str, after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
     ) -> AsyncGenerator[BlobInfo, None]:
         return stat_listed(self, prefix, after, on_misnamed)
+
+    async def folders(self, prefix: str, start: str = "") -> Sequence[str]:
+        return await _call(list_folders, prefix, self._root, start)
 
     # -- unfinished writes
 

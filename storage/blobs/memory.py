@@ -14,7 +14,7 @@ from itertools import count as counter
 from storage.blobs import BlobInfo, BlobPart, Existence, Source, stat_listed
 from storage.blobs.memory_file import MemoryFile, memory_file
 from storage.errors import BlobChanged, BlobNotFound, RootMismatch
-from storage.keys import AREAS, is_hidden, segments
+from storage.keys import AREAS, blob_folders, is_hidden, segments
 
 _PART = 1024 * 1024  # bytes
 
@@ -143,6 +143,11 @@ class MemoryBlobs:
         self, prefix: str, after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
     ) -> AsyncGenerator[BlobInfo, None]:
         return stat_listed(self, prefix, after, on_misnamed)
+
+    async def folders(self, prefix: str, start: str = "") -> Sequence[str]:
+        segments(prefix)
+        below = [key.removeprefix(f"{prefix}/") for key in self._blobs if key.startswith(f"{prefix}/{start}")]
+        return blob_folders(prefix, {path.split("/")[0] for path in below if "/" in path})
 
     def _blob(self, key: str) -> _Blob:
         segments(key)

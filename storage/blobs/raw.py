@@ -27,6 +27,13 @@ class RawObject:
     e_tag: str
 
 
+@dataclass(frozen=True)
+class RawFolder:
+    """What the keys of some objects begin with, up to a slash."""
+
+    key: str
+
+
 def list_raw(place: S3Place, start: str, after: str) -> Sequence[RawObject]:
     """The next objects with keys that begin with `start` and come after `after`. Raises: BlobsUnavailable."""
     folder = f"{place.prefix}/" if place.prefix else ""
@@ -34,6 +41,24 @@ def list_raw(place: S3Place, start: str, after: str) -> Sequence[RawObject]:
     query = {"list-type": "2", "encoding-type": "url", "prefix": folder + start}
     answer = ask(place, query | ({"start-after": folder + after} if after else {}))
     return [_object(one, folder) for one in expected(answer, "ListBucketResult").iter("Contents")]
+
+
+def list_folders(place: S3Place, start: str, after: str, token: str) -> tuple[Sequence[RawFolder], str]:
+    """The next folders that begin with `start`, and the token of those that follow them.
+
+    They come after `after`, or where a token says. Raises: BlobsUnavailable.
+    """
+    folder = f"{place.prefix}/" if place.prefix else ""
+    query = {"list-type": "2", "encoding-type": "url", "delimiter": "/", "prefix": folder + start}
+    if token:
+        query["continuation-token"] = token
+    elif after:
+        query["start-after"] = folder + after
+    answer = expected(ask(place, query), "ListBucketResult")
+    found = [unquote_plus(one.findtext("Prefix", "")) for one in answer.iter("CommonPrefixes")]
+    goes_on = answer.findtext("IsTruncated") == "true"
+    following = answer.findtext("NextContinuationToken", "") if goes_on else ""
+    return [RawFolder(one.removeprefix(folder)) for one in found], following
 
 
 def ask(place: S3Place, query: Mapping[str, str]) -> ElementTree.Element:

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from storage import keys
 from storage.blobs import BlobInfo, BlobPart, Existence
-from storage.blobs.folders import walk
+from storage.blobs.folders import folder_names, walk
 from storage.blobs.root import Root, spelled
 from storage.errors import BlobChanged, BlobForbidden, BlobRefused, StorageError, user
 
@@ -71,6 +71,14 @@ def list_files(
     """The keys below `prefix`, as `List` says, some of one folder at a time."""
     with suppress(FileNotFoundError), root.folder(keys.segments(prefix)) as folder:
         yield from walk(folder, prefix, after, on_misnamed)
+
+
+def list_folders(prefix: str, root: Root, start: str) -> Sequence[str]:
+    """The names of the folders below `prefix`, as `ListFolders` says."""
+    found: Sequence[str] = []
+    with suppress(FileNotFoundError), root.folder(keys.segments(prefix)) as folder:
+        found = folder_names(folder, start)
+    return keys.blob_folders(prefix, found)
 
 
 def _seen(folder: int, key: str) -> BlobInfo | Existence:

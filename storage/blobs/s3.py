@@ -41,7 +41,7 @@ from storage.errors import (
     RootMismatch,
     StorageError,
 )
-from storage.keys import MARKER, VARIANTS, segments
+from storage.keys import MARKER, VARIANTS, blob_folders, is_segment, segments
 from storage.tasks import together
 
 T = TypeVar("T")
@@ -163,6 +163,15 @@ class S3Blobs:
         ask = partial(self._bucket.list, prefix)
         found = until_proved(ask, after, self._identity.prove_listing)
         return blobs_among(found, prefix, self.stat, on_misnamed)
+
+    async def folders(self, prefix: str, start: str = "") -> Sequence[str]:
+        segments(prefix)
+        names: set[str] = set()
+        ask = partial(self._bucket.folders, prefix, start)
+        async with aclosing(until_proved(ask, "", self._identity.prove_listing)) as pages:
+            async for page in pages:
+                names |= {found.key.removeprefix(f"{prefix}/").rstrip("/") for found in page}
+        return blob_folders(prefix, filter(is_segment, names))
 
     # -- writing
 

@@ -68,6 +68,7 @@ VERBS: dict[str, Verb] = {
     "move": lambda blobs, key: blobs.move(key, "trash/a"),
     "move to": lambda blobs, key: blobs.move("uploads/there", key),
     "list": listed,
+    "folders": lambda blobs, key: blobs.folders(key),
     "stat": lambda blobs, key: blobs.stat(["uploads/there", key]),
 }
 
@@ -402,6 +403,18 @@ class BlobsContract:
         assert await listed(blobs, "trash") == ["trash/b"]
         assert await listed(blobs, COPIED) == [f"{COPIED}/a"]
 
+    async def test_folders_are_told_by_how_their_names_begin_whatever_lies_in_them(
+        self, blobs: Storage
+    ) -> None:
+        names = ["plan-1/a", "plan-1/b/c", "plan-1-b/a", "plan-2/ä b+c/d", "planned", "delete-1/a"]
+        await blobs.store([(f"trash/{name}", b"x") for name in names])
+        await blobs.store([(f"{COPIED}/a", b"x"), ("trash-of-another/plan-3/a", b"x")])
+
+        assert await blobs.folders("trash", "plan-") == ["plan-1", "plan-1-b", "plan-2"]
+        assert await blobs.folders("trash") == ["delete-1", "plan-1", "plan-1-b", "plan-2"]
+        assert await blobs.folders("trash/plan-2") == ["ä b+c"]
+        assert await blobs.folders("nowhere") == []
+
     @pytest.mark.fault(43)
     @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS.keys())
     async def test_every_verb_refuses_hostile_keys(self, blobs: Storage, verb: Verb) -> None:
@@ -502,7 +515,7 @@ class TestWatchedLocalBlobs(BlobsContract):
             "delete": 1,
             "move": 2,
             "exists": 1,
-            "list": 1,
+            "list": 2,
             "probe": 1,
         }
 

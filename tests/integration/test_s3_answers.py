@@ -546,4 +546,30 @@ async def test_plans_are_found_without_a_look_at_each_deleted_original(
     proxy.requests.clear()
 
     assert [plan.id for plan in await known_plans(blobs)] == names
-    assert len([path for _, path in proxy.requests if "list-type" in path]) == 3
+    lists = [path for _, path in proxy.requests if "list-type" in path]
+    assert ["sweep-" in path for path in lists] == [
+        True,
+        True,
+        False,
+    ]  # and the proof that lists are answered
+
+
+@pytest.mark.parametrize("fault", ["SlowDown", "cut", "html", "error in 200"])
+async def test_folders_are_all_told_after_a_fault_that_passes_and_none_while_it_lasts(
+    blobs: Storage, proxy: S3Proxy, fault: Fault
+) -> None:
+    proxy.strike(fault, 1, LISTINGS)
+    assert await blobs.folders("variants") == ["ab"]
+
+    proxy.strike(fault, of=LISTINGS)
+    with pytest.raises(BlobsUnavailable):
+        await blobs.folders("variants")
+
+
+async def test_of_more_folders_than_one_answer_has_room_for_all_are_told(server: S3Server) -> None:
+    async with open_blobs(new_place(server).url, create=True) as blobs:
+        await blobs.bind("ours", catalog_is_new=True)
+        names = [f"sweep-{number:04}" for number in range(1005)]
+        await blobs.store([(f"trash/{name}/a", b"") for name in names])
+
+        assert await blobs.folders("trash", "sweep-") == names

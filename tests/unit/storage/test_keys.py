@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from storage.errors import KeyRefused
 from storage.keys import (
     EXTENSIONS,
-    behind_trash_folder,
+    behind_folder,
     deletion_folder,
     is_deletion_folder,
     is_plan_name,
@@ -102,7 +102,7 @@ def test_a_deletion_is_no_plan_and_a_plan_no_deletion() -> None:
 
 
 def test_every_key_of_a_folder_of_the_trash_comes_before_its_end_and_the_next_folder_behind() -> None:
-    end = behind_trash_folder(PLAN)
+    end = behind_folder(f"trash/{PLAN}")
 
     assert trash_key(PLAN, "\U0010ffff") < end <= trash_key(f"{PLAN}0", "")
 
