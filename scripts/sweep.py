@@ -9,11 +9,10 @@ from rich.filesize import decimal as size
 from pipelines.formats import MIB
 from pipelines.sweep import trash
 from pipelines.sweep.applying import apply_plan
-from pipelines.sweep.plan import Plan, PlanUnknown, load
+from pipelines.sweep.plan import Plan, PlanUnknown, PlanUnreadable, load
 from pipelines.sweep.planning import make_plan
 from pipelines.sweep.sweeper import Sweeper, SweepRefused
 from pipelines.sweep.verify import Pace, Verified, verify
-from scripts.storage_stats import MEANING
 from scripts.terminal import AsJson, CommandError, counted_are, output, print_json, run, safe, table
 from storage.catalog.opening import Catalog
 from storage.errors import StorageError
@@ -22,18 +21,11 @@ from worker.documents import plan_document
 from worker.queue import Queue, QueueUnavailable, open_queue
 from worker.settings import Settings
 from worker.stores import open_stores
+from worker.sweep_words import ACTION, MEANING
 from worker.sweeping import alarm, forbidden, sweeper_of
 
 app = typer.Typer(invoke_without_command=True)
 
-_ACTION = {
-    "orphan": "moved to trash/",
-    "missing": "made again",
-    "outdated": "records removed",
-    "leftover": "removed",
-    "retired": "removed",
-    "unknown": "left alone",
-}
 _APPLIED = ("orphan", "missing", "outdated", "leftover", "retired")
 
 
@@ -153,7 +145,7 @@ def _with_sweeper(
                     if queues:
                         await _check_owner(queue, stores.catalog)
                     return await body(sweeper_of(settings, stores.catalog, stores.blobs, queue), queue)
-            except (SweepRefused, PlanUnknown) as error:
+            except (SweepRefused, PlanUnknown, PlanUnreadable) as error:
                 raise CommandError(str(error)) from error
             except StorageError as error:
                 if alarms:
@@ -184,7 +176,7 @@ def _print_done(document: dict[str, Any], text: str, done: Mapping[str, int], *,
 def _print(plan: Plan, done: Mapping[str, int], *, applied: bool) -> None:
     rows = [
         (kind, count, size(plan.bytes[kind]), done.get(kind, "") if applied else "", MEANING[kind], action)
-        for kind, action in _ACTION.items()
+        for kind, action in ACTION.items()
         if (count := plan.counts.get(kind))
     ]
     output.print(f"{plan.files} files and {plan.rows} records were compared.")

@@ -26,6 +26,10 @@ class PlanUnknown(Exception):
     """There is no complete plan of that name."""
 
 
+class PlanUnreadable(Exception):
+    """What lies under a plan's name is nothing that this program writes; a newer one may."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The head of a plan: name, time, counts and bytes by kind, and how many files and rows were seen."""
@@ -125,13 +129,15 @@ async def save(plan: Plan, blobs: Put) -> None:
 
 
 async def load(plan_id: str, blobs: Get) -> Plan:
-    """The head of a plan. Raises: PlanUnknown, StorageError."""
+    """The head of a plan. Raises: PlanUnknown, PlanUnreadable, StorageError."""
     if not is_plan_name(plan_id):
         raise PlanUnknown(f"{plan_id!r} is not the name of a plan.")
     try:
         return Plan(**orjson.loads(await blobs.get(plan_key(plan_id))))
     except BlobNotFound as error:
         raise PlanUnknown(f"There is no plan {plan_id}.") from error
+    except (TypeError, ValueError) as error:
+        raise PlanUnreadable(f"{plan_key(plan_id)} is no plan that this version can read.") from error
 
 
 async def groups(
@@ -139,17 +145,26 @@ async def groups(
 ) -> AsyncGenerator[tuple[Sequence[Discrepancy], int, int], None]:
     """What the plan says, at most `size` findings at once, each group with the part and place of the next.
 
-    Raises: StorageError.
+    Raises: PlanUnreadable, StorageError.
     """
     for number in range(part, plan.parts):
         lines = (await blobs.get(plan_part_key(plan.id, number))).splitlines()
         for start in range(at if number == part else 0, len(lines), size):
-            yield [_finding(line) for line in lines[start : start + size]], number, start + size
+            yield [finding_of(line) for line in lines[start : start + size]], number, start + size
 
 
-def _finding(line: bytes) -> Discrepancy:
-    said = orjson.loads(line)
-    return Discrepancy(Kind(said["kind"]), said["key"], said["bytes"])
+def finding_of(line: bytes) -> Discrepancy:
+    """What a line of a plan says. Raises: PlanUnreadable."""
+    try:
+        said = orjson.loads(line)
+        return Discrepancy(Kind(said["kind"]), said["key"], said["bytes"])
+    except (TypeError, ValueError, KeyError) as error:
+        raise PlanUnreadable(f"A plan says what this version cannot read: {line[:100]!r}.") from error
+
+
+def is_of(kind: Kind, line: bytes) -> bool:
+    """Whether a line of a plan is about a finding of that kind, which it begins with."""
+    return line.startswith(b'{"kind":"%s"' % kind.value.encode())
 
 
 async def _chunks(content: bytes) -> AsyncIterator[bytes]:

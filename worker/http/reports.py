@@ -1,8 +1,6 @@
 """Reports: the storage, the plans of sweeps, and the limits that uploads have."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -11,21 +9,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines import formats
 from pipelines.stats.report import QueueDepth, StorageReport, report
-from pipelines.sweep import plan as plans
-from pipelines.sweep.plan import Plan, PlanUnknown
-from pipelines.sweep.trash import plan_names
+from pipelines.sweep.plan import Plan
 from storage.blobs import Space
 from storage.errors import StorageError
 from storage.tasks import together
 from worker.documents import PLANNED, plan_document
 from worker.http.access import Caller
-from worker.http.cursors import cursor_of, page_response, place_in
+from worker.http.cursors import page_response
 from worker.http.documents import json_response
 from worker.http.face import Face
 from worker.http.listing import PageQuery
 from worker.http.parameters import DirectRoute
-from worker.http.problems import Problem, not_found
+from worker.http.problems import Problem
 from worker.http.schemas import CURSOR, LINK, Next, NoParameters, document_of
+from worker.http.sweep_plans import find_plan, list_findings, list_plans, place_of_plans
 from worker.queue import QueueUnavailable
 from worker.queue_depth import queue_depth
 from worker.settings import Settings
@@ -110,14 +107,6 @@ class History(BaseModel):
     history: bool = Field(False, description="with a snapshot a day")
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Findings that stand together in a plan, and where those after them stand; None: nowhere."""
-
-    findings: Sequence[Mapping[str, Any]]
-    following: tuple[int, int] | None
-
-
 def routes(face: Face) -> APIRouter:
     """`/v1/stats`, `/v1/sweeps` and `/v1/limits`."""
     router = APIRouter(tags=["reports"], route_class=DirectRoute)
@@ -147,15 +136,10 @@ def routes(face: Face) -> APIRouter:
         A key that is bound to an owner or to a folder has none.
         """
         _check_unbound(caller)
-        before = None if query.cursor is None else place_in("sweeps", query.cursor, str)[0]
-        names = sorted(await plan_names(face.stores.blobs), reverse=True)
-        names = [name for name in names if before is None or name < before]
-        found: list[Plan] = []
-        for name in names[: query.limit]:
-            with suppress(PlanUnknown):  # it is not complete, or was purged just now
-                found.append(await plans.load(name, face.stores.blobs))
-        following = cursor_of("sweeps", [names[query.limit - 1]]) if len(names) > query.limit else None
-        return page_response(request, face.links.base, [_head(plan) for plan in found], following, {})
+        blobs, before = face.stores.blobs, place_of_plans(query.cursor)
+        listed = await list_plans(blobs, before, query.limit)
+        items = [_head(plan) for plan in listed.plans]
+        return page_response(request, face.links.base, items, listed.following, {})
 
     @router.get(
         "/v1/sweeps/{plan}",
@@ -171,14 +155,11 @@ def routes(face: Face) -> APIRouter:
     ) -> Response:
         """Show a sweep's plan with what it found, key by key, in the order in which it is applied."""
         _check_unbound(caller)
-        place = (0, 0) if query.cursor is None else place_in(["sweep", plan], query.cursor, int, int)
-        try:
-            head = await plans.load(plan, face.stores.blobs)
-        except PlanUnknown as error:
-            raise not_found("There is no such plan.") from error
-        group = await _group(face, head, query.limit, *place)
-        following = None if group.following is None else cursor_of(["sweep", plan], group.following)
-        return page_response(request, face.links.base, group.findings, following, {}, _head(head))
+        blobs = face.stores.blobs
+        head = await find_plan(blobs, plan)
+        listed = await list_findings(blobs, head, query.cursor, query.limit)
+        items = [{"kind": one.kind, "key": one.key, "bytes": one.bytes} for one in listed.items]
+        return page_response(request, face.links.base, items, listed.following, {}, _head(head))
 
     @router.get("/v1/limits", responses={200: document_of(LimitsView, "The limits.", _LIMITS)})
     async def limits(query: Annotated[NoParameters, Query()]) -> Response:
@@ -206,19 +187,6 @@ async def _space(face: Face) -> Space | None:
         return await face.stores.blobs.space()
     except StorageError:
         return None
-
-
-async def _group(face: Face, plan: Plan, limit: int, part: int, at: int) -> _Group:
-    if part < 0 or at < 0:
-        raise Problem("bad_request", "cursor: it is not one of this plan.")
-    async with aclosing(plans.groups(plan, face.stores.blobs, limit, part, at)) as groups:
-        first = await anext(groups, None)
-        if first is None:
-            return _Group([], None)
-        findings, *place = first
-        more = await anext(groups, None) is not None
-    shown = [{"kind": one.kind, "key": one.key, "bytes": one.bytes} for one in findings]
-    return _Group(shown, (place[0], place[1]) if more else None)
 
 
 def _head(plan: Plan) -> dict[str, Any]:
