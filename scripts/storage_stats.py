@@ -18,22 +18,9 @@ from worker.amounts import counted
 from worker.queue import QueueUnavailable, open_queue
 from worker.queue_depth import queue_depth
 from worker.settings import Settings
+from worker.sweep_words import MEANING
 
 _DAYS = 7  # shown to people
-MEANING = {
-    "orphan": "files that no record has",
-    "missing": "records whose file is gone",
-    "outdated": "superseded variants whose file is gone: a sweep drops their records",
-    "leftover": "unfinished writes",
-    "retired": "superseded variants that have outlived MEDIA_RETENTION",
-    "unknown": "names that are not of the worker's form",
-    "young": "files without a record that may still get one",
-    "size_mismatch": "files whose size is not the recorded one",
-    "unannounced": "originals without an upload",
-    "misnamed": "names that are not UTF-8, or have control characters",
-    "lost": "uploads whose original is gone",
-    "original_mismatch": "originals whose size is not the one of their ready uploads",
-}
 
 
 def command(
