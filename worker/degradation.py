@@ -136,12 +136,19 @@ def watch_backup(notes: BackupNotes, crontab: str, now_ms: Callable[[], int]) ->
     """The last try failed, the last check found something, or the newest copy is old by the crontab line."""
 
     async def look() -> str | None:
-        made, checked, now = await notes.last(), await notes.checked(), now_ms()
+        made, now = await notes.last(), now_ms()
         since_ms = await _expected(notes, now) if made is None else now
-        failed = failed_backup(await notes.failed())
-        return failed or bad_copy(checked) or old_backup(made, crontab, now, since_ms)
+        return await backup_problem(notes, made, crontab, now, since_ms)
 
     return look
+
+
+async def backup_problem(
+    notes: BackupNotes, made: BackupMade | None, crontab: str, now_ms: int, since_ms: int
+) -> str | None:
+    """What to say of the copies, of which `made` is the newest; None: nothing. They are due since then."""
+    failed, checked = failed_backup(await notes.failed()), bad_copy(await notes.checked())
+    return failed or checked or old_backup(made, crontab, now_ms, since_ms)
 
 
 async def _expected(notes: BackupNotes, now_ms: int) -> int:
