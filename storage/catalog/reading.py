@@ -246,6 +246,12 @@ class Reader:
             for row in rows
         ]
 
+    async def oldest_queued_ms(self) -> int | None:
+        """Since when the queued upload waits that has waited longest; None: none is queued."""
+        [row] = await self._source.ask(queries.OLDEST_QUEUED, {})
+        since_ms: int | None = row["changed_ms"]
+        return since_ms
+
     async def messages(self, since: int, limit: int, upload_id: UUID | None = None) -> Sequence[Message]:
         """The first `limit` messages after that `seq`, of one upload or of all, each with its owner."""
         values: dict[str, Any] = {"since": since, "limit": limit}

@@ -319,6 +319,10 @@ STATES: Query = select(uploads.c.id, uploads.c.state).where(
     uploads.c.id.in_([bindparam(f"id_{place}", type_=String) for place in range(AT_ONCE)])
 )
 
+OLDEST_QUEUED: Query = select(func.min(uploads.c.changed_ms).label("changed_ms")).where(
+    uploads.c.state == State.QUEUED
+)
+
 AT_WORK: Query = (
     select(uploads.c.id, uploads.c.source, owner.label("owner"), uploads.c.holder, uploads.c.changed_ms)
     .where(uploads.c.state == State.PROCESSING)

@@ -340,6 +340,16 @@ async def test_who_works_on_what_is_told_longest_first(mixed: Catalog, reader: R
     assert await reader.at_work(1) == working[:1]
 
 
+async def test_it_says_since_when_the_first_of_the_queued_uploads_waits(
+    mixed: Catalog, reader: Reader
+) -> None:
+    assert await reader.oldest_queued_ms() == 4
+
+    await at(mixed, 90, UUID(int=4))
+    await claim(mixed, UUID(int=5))
+    assert await reader.oldest_queued_ms() == 6
+
+
 # -- owners
 
 

@@ -146,7 +146,7 @@ async def test_whatever_else_is_asked_scans_and_sorts_nothing(large: Catalog) ->
         queries.MESSAGES_OF_ONE,
     )
     newest = (queries.NEWEST_OF_ONE, queries.AT_WORK, queries.MESSAGE_HEADS, queries.FIRST_SEQ_SINCE)
-    ends = (queries.NEWEST_SEQ, queries.OLDEST_SEQ)
+    ends = (queries.NEWEST_SEQ, queries.OLDEST_SEQ, queries.OLDEST_QUEUED)
     plans = [await plan_of(large, query) for query in (*asked, *newest, *ends)]
 
     assert [plan for plan in plans if scans(plan) or sorts(plan)] == []
