@@ -14,8 +14,8 @@ from worker.http.console.wording import count
 _LINES = 3  # of a scale, about
 _STEPS = (1, 2, 5, 10)
 _FILLED = 0.76  # of a column's place, the rest is between two
-_LEAST_PX = 2.0  # of a bar: one failure among thousands is seen
-_LEAST_BELOW_PX = 8.0
+_LEAST_PX = 2.0  # of a bar: one among thousands is seen
+_LEAST_BELOW_PX = 4.0  # of one that hangs: it is what somebody looks for
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,13 @@ def opposed_bars(
     step = _step(max(above.values, default=0))
     top = _top(max(above.values, default=0), step)
     deepest = max(below.values, default=0)
-    room_below = max(_LEAST_BELOW_PX, height * deepest / (top + deepest)) if deepest else 0.0
+    room_below = max(2 * _LEAST_BELOW_PX, height * deepest / (top + deepest)) if deepest else 0.0
     baseline = height - room_below
     scale = baseline / top
 
     def bars(number: int) -> Sequence[Bar]:
-        up, down = _pixels(above.values[number], scale), _pixels(below.values[number], scale)
+        up = _pixels(above.values[number], scale)
+        down = _pixels(below.values[number], scale, _LEAST_BELOW_PX)
         found = [
             Bar(above.name, _round(baseline - up), _round(up)),
             Bar(below.name, _round(baseline), _round(min(down, room_below))),
@@ -172,8 +173,8 @@ def _lines(top: int, step: int, baseline: float, word: Word) -> Sequence[Line]:
     return [Line(_round(baseline - value * baseline / top), word(value)) for value in values]
 
 
-def _pixels(value: float, scale: float) -> float:
-    return max(_LEAST_PX, value * scale) if value else 0.0
+def _pixels(value: float, scale: float, least: float = _LEAST_PX) -> float:
+    return max(least, value * scale) if value else 0.0
 
 
 def _columns(titles: Sequence[str], bars: Callable[[int], Sequence[Bar]]) -> Sequence[Column]:

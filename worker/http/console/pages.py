@@ -268,7 +268,8 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     environment.filters |= {
-        name: getattr(wording, name) for name in ("visible", "count", "size", "duration", "ago", "moment")
+        name: getattr(wording, name)
+        for name in ("visible", "count", "size", "duration", "latency", "rate", "ago", "moment")
     }
     environment.globals |= {
         "static": _static_path,

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from worker.http.console import (
     drop,
     live,
+    overview,
     pictures,
     static,
 )
@@ -19,6 +20,7 @@ PAGES: Sequence[Callable[[APIRouter, Console], None]] = (
     live.add_to,
     drop.add_to,
     pictures.add_to,
+    overview.add_to,
 )
 """Each adds the routes of one page."""
 

@@ -52,6 +52,22 @@ def duration(seconds: float | None) -> str:
     return "1 day" if days == 1 else f"{days:,} days"
 
 
+def latency(seconds: float | None) -> str:
+    """How long something quick took, such as `40 ms`; a dash for what is not known."""
+    if seconds is not None and seconds < 0.995:
+        return f"{seconds * 1000:,.0f} ms"
+    return duration(seconds)
+
+
+def rate(per_second: float | None) -> str:
+    """How many a second, or a minute where it is less than one a second; a dash for what is not known."""
+    if per_second is None:
+        return "–"  # noqa: RUF001 (a dash for people)
+    if per_second >= 0.995:
+        return f"{per_second:,.1f}/s" if per_second < 99.95 else f"{per_second:,.0f}/s"
+    return f"{max(1, round(per_second * 60))}/min" if per_second else "0/min"
+
+
 def ago(moment_ms: int, now_ms: int | None = None) -> str:
     """How long ago a moment is, such as `3 min ago`; or in how long it will be."""
     now_ms = int(time.time() * 1000) if now_ms is None else now_ms

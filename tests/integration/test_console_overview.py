@@ -1,0 +1,253 @@
+"""Overview: its numbers and where they lead, what needs attention, and that it shows what does not hang."""
+
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+
+from scripts.redis_server import RedisServer
+from storage.catalog.opening import Catalog
+from storage.catalog.records import State
+from storage.catalog.sweep_records import SweepRecords
+from storage.totals import Count, Swept
+from tests.support import fake_redis
+from tests.support.catalogs import claim, commit, failed, letter, postponed, take, upload_event, work
+from tests.support.console_page import Element, read_page
+from tests.support.face import OpenFace, opened_face, settings_in
+from tests.support.polling import until
+from tests.support.ports import free_port
+from worker.http.console.bounded import WITHIN_S
+from worker.queue import Queue
+from worker.queue.heartbeats import WorkerInfo
+
+Opening = Callable[..., AbstractAsyncContextManager[OpenFace]]
+PLAN = "sweep-20270115T080000-00000000"
+
+
+async def overview(client: httpx.AsyncClient) -> Element:
+    """What the page has."""
+    answer = await client.get("/console")
+    assert answer.status_code == 200, answer.text[-2000:]
+    return read_page(answer.text).one("main")
+
+
+def numbers(page: Element) -> dict[str, int]:
+    """What the page counts, by where it leads."""
+    links = [one for one in page.all("a") if "data-count" in one.attributes]
+    return {one.attributes["href"]: int(one.attributes["data-count"]) for one in links}
+
+
+async def uploads(catalog: Catalog, *states: State) -> None:
+    """An upload in each of these states."""
+    for number, state in enumerate(states, 1):
+        one = UUID(int=number)
+        await take(catalog, upload_event(number, one, f"uploads/{number}.jpg"))
+        match state:
+            case State.READY:
+                await work(catalog, one)
+            case State.FAILED:
+                await commit(catalog, failed(await claim(catalog, one)))
+            case State.PROCESSING:
+                await claim(catalog, one)
+
+
+async def beat(queue: Queue, name: str = "hare", **said: object) -> None:
+    """A worker lives, and says that of itself."""
+    told = {"healthy": True, "degraded": (), **said}
+    info = WorkerInfo(state="ok" if told["healthy"] else "unhealthy", host=name, pid=7)
+    await queue.heartbeats.beat(f"x:7:{name}", "it hangs", expiry_s=60, info=info, **told)  # type: ignore[arg-type]
+
+
+async def until_counted(opened: OpenFace) -> None:
+    """Wait until what happened before the server came is counted."""
+
+    async def is_complete() -> bool:
+        return opened.face.pulse.is_complete
+
+    await until(is_complete)
+
+
+@pytest.fixture
+def opening(installation: Path, server: RedisServer, catalog_url: str) -> Opening:
+    """Opens the face of the installation with settings of one's own."""
+
+    @asynccontextmanager
+    async def open_with(redis_url: str = "", **values: object) -> AsyncIterator[OpenFace]:
+        given = {"catalog_url": catalog_url, **values}
+        async with opened_face(settings_in(installation, redis_url or server.url, **given)) as opened:
+            yield opened
+
+    return open_with
+
+
+async def test_each_number_leads_to_the_list_of_what_it_counts(
+    catalog: Catalog, queue: Queue, client: httpx.AsyncClient
+) -> None:
+    states = [State.READY] * 3 + [State.FAILED] * 2 + [State.PROCESSING, State.QUEUED, State.QUEUED]
+    await uploads(catalog, *states)
+    await catalog.intake.take([], [letter("90-0")])
+    await beat(queue)
+
+    assert numbers(await overview(client)) == {
+        "/console/uploads?state=ready": 3,
+        "/console/uploads?state=failed": 2,
+        "/console/failures?code=corrupt_image": 2,
+        "/console/uploads?state=processing": 1,
+        "/console/uploads?state=queued": 2,
+        "/console/dead-letters": 1,
+        "/console/system": 1,
+    }
+
+
+async def test_events_that_no_worker_has_taken_are_told_apart_from_uploads_that_wait(
+    catalog: Catalog, queue: Queue, client: httpx.AsyncClient
+) -> None:
+    await uploads(catalog, State.QUEUED)
+    for _ in range(2):
+        await queue.stream.add_raw(b"{}")
+
+    page = await overview(client)
+
+    assert numbers(page)["/console/uploads?state=queued"] == 1
+    assert page.one("dd", id="figure-events").text == "and 2 events not taken yet"
+
+
+async def test_uploads_that_wait_for_another_try_are_counted_by_what_stopped_the_last(
+    catalog: Catalog, client: httpx.AsyncClient
+) -> None:
+    await uploads(catalog, State.QUEUED, State.QUEUED)
+    await commit(catalog, postponed(await claim(catalog, UUID(int=1))))
+
+    found = numbers(await overview(client))
+
+    assert found["/console/uploads?state=queued&code=storage_full"] == 1
+    assert found["/console/uploads?state=queued"] == 2
+
+
+async def test_where_nothing_is_wrong_one_line_says_so(
+    catalog: Catalog, queue: Queue, client: httpx.AsyncClient
+) -> None:
+    await uploads(catalog, State.READY)
+    await beat(queue)
+
+    page = await overview(client)
+
+    assert page.one("p", id="well").text == "Nothing needs attention. 1 worker is alive and healthy."
+    assert page.all(id="attention") == []
+
+
+async def test_a_newcomer_reads_what_to_do_first(queue: Queue, client: httpx.AsyncClient) -> None:
+    steps = (await overview(client)).one("section", id="first-steps")
+
+    assert steps.all("button")[0].attributes["data-copy"] == "media worker"
+    assert "/console/drop" in [one.attributes["href"] for one in steps.all("a")]
+    await beat(queue)
+    assert "A worker is alive" in (await overview(client)).one("section", id="first-steps").text
+
+
+async def test_it_is_alarming_that_no_worker_is_alive(catalog: Catalog, client: httpx.AsyncClient) -> None:
+    await uploads(catalog, State.QUEUED)
+
+    page = await overview(client)
+
+    assert "No worker is alive" in page.one("li", id="concern-workers").text
+    assert page.one("div", id="figure-workers").attributes["class"] == "bad"
+
+
+async def test_what_workers_complain_of_is_shown_as_text(
+    catalog: Catalog, queue: Queue, client: httpx.AsyncClient
+) -> None:
+    await uploads(catalog, State.READY)
+    await beat(queue, "<b>a", healthy=False)
+    await beat(queue, "b", degraded=["memory: <i>91%\N{RIGHT-TO-LEFT OVERRIDE}"])
+
+    said = (await overview(client)).one("section", id="attention")
+
+    assert "The worker <b>a:7 is unhealthy it hangs" in said.text
+    assert r"Memory is almost used up <i>91%\u202e (b:7)" in said.text
+
+
+async def test_a_sweep_that_was_stopped_leads_to_its_plan(
+    catalog: Catalog, client: httpx.AsyncClient
+) -> None:
+    await uploads(catalog, State.READY)
+    found = Swept(PLAN, 1, Count(9), Count(9), {"missing": Count(2), "orphan": Count(7)}, Count(), "too many")
+    await SweepRecords(catalog.database).remember(found)
+
+    said = (await overview(client)).one("section", id="attention")
+
+    assert "too many" in said.one("li", id="concern-sweep").text
+    assert said.one("li", id="concern-missing").one("a").text == "2 files of variants are missing"
+    assert said.one("li", id="concern-sweep").one("a").attributes["href"] == f"/console/sweeps/{PLAN}"
+
+
+async def test_what_a_sweep_found_needs_nobody_once_it_was_dealt_with(
+    catalog: Catalog, queue: Queue, client: httpx.AsyncClient
+) -> None:
+    await uploads(catalog, State.READY)
+    await beat(queue)
+    found = Swept(PLAN, 1, Count(9), Count(9), {"missing": Count(2), "orphan": Count(7)}, Count())
+    done = replace(found, applied_ms=2, done={"missing": 2, "orphan": 7})
+    await SweepRecords(catalog.database).remember(done)
+
+    assert (await overview(client)).all(id="attention") == []
+
+
+async def test_minutes_are_bars_and_rows_of_a_table(catalog: Catalog, opening: Opening) -> None:
+    await uploads(catalog, State.READY, State.READY, State.FAILED)
+    async with opening() as opened:
+        await until_counted(opened)
+        page = await overview(opened.client)
+
+    [bars] = [column for column in page.all("g", class_="column") if column.all(class_="series-ready")]
+    assert "UTC: 2 ready, 1 failed" in bars.one("title").text
+    assert len(bars.all("rect", class_="series-failed")) == 1
+    assert [one.text for one in page.one("tbody").all("td")] == ["2", "1", "0"]
+    assert "2 became ready, 1 failed" in page.one("desc").text
+
+
+@pytest.mark.parametrize("hangs", [True, False], ids=["hangs", "away"])
+async def test_without_redis_the_rest_is_shown_at_once(
+    catalog: Catalog, opening: Opening, *, hangs: bool
+) -> None:
+    await uploads(catalog, State.READY)
+    async with fake_redis.saying(None) as hanging:
+        url = hanging.url if hangs else f"redis://127.0.0.1:{free_port()}"
+        async with opening(redis_url=url) as opened:
+            began = time.monotonic()
+            page = await overview(opened.client)
+            took = time.monotonic() - began
+
+    assert took < WITHIN_S + 1
+    assert "Redis does not answer" in page.one("li", id="concern-redis").text
+    assert numbers(page)["/console/uploads?state=ready"] == 1
+    assert page.all(id="figure-workers") == []
+
+
+async def test_a_demo_shows_nothing_of_the_machines(catalog: Catalog, queue: Queue, opening: Opening) -> None:
+    await uploads(catalog, State.READY, State.FAILED)
+    await beat(queue, "secret-host", healthy=False)
+    async with opening(console="demo") as opened:
+        page = await overview(opened.client)
+
+    assert "secret-host" not in page.text
+    assert page.all(id="figure-workers") == []
+    assert "/console/system" not in numbers(page)
+    assert numbers(page)["/console/failures?code=corrupt_image"] == 1
+
+
+@pytest.mark.parametrize("bound", [{"owner": "shop"}, {"prefix": "uploads/shop/"}], ids=str)
+async def test_who_sees_some_uploads_alone_is_led_to_those(opened: OpenFace, bound: dict[str, str]) -> None:
+    key = await opened.key("tenant", "read", **bound)
+    secret = key["Authorization"].removeprefix("Bearer ")
+    basic = {"Authorization": "Basic " + b64encode(f"me:{secret}".encode()).decode()}
+
+    answer = await opened.client.get("/console", headers=basic)
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/uploads")

@@ -1,0 +1,202 @@
+"""Concerns: what of all that was found needs somebody. The only place that decides it for the console."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pipelines.stats.report import Coded, StorageReport
+from storage.totals import StorageTotals
+from worker.degradation import full, long_wait
+from worker.http.console.pages import ROOT, with_query
+from worker.http.console.wording import count, duration, size
+from worker.queue.heartbeats import ReportingWorker
+from worker.retry import blame_of
+
+SOON_FULL_DAYS = 30.0
+_MOST_WORKERS = 5  # that are named one by one
+_BACKUP = "Something is wrong with the backups"
+_WORDS = {
+    "catalog_log": "The log beside the catalog's file is large",
+    "memory": "Memory is almost used up",
+    "backup": _BACKUP,
+}
+_SEEN_HERE = ("queue", "sweep", "space")  # what this page finds out by itself, whoever says so
+_AT_REST = ("starting", "stopping")
+
+
+@dataclass(frozen=True)
+class Concern:
+    """Something that needs somebody: in words, where more of it is seen, and whether nothing works till then.
+
+    `detail` is text from elsewhere; `command` is what helps.
+    """
+
+    id: str
+    text: str
+    path: str = ""
+    detail: str = ""
+    command: str = ""
+    is_urgent: bool = True
+
+
+@dataclass(frozen=True)
+class CodedUploads:
+    """Uploads with one error code: how many, where their list is, and whether the fault is ours."""
+
+    code: str
+    uploads: int
+    path: str
+    is_ours: bool
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All that was found out; None is what did not answer, for the reason beside it."""
+
+    report: StorageReport
+    workers: Sequence[ReportingWorker] | None
+    redis_problem: str = ""
+    storage_problem: str = ""
+    backup_problem: str | None = None
+    watches_backups: bool = False
+    """Whether this server knows when copies are due; else the workers say whether they are."""
+
+
+def concerns(seen: Observation, *, is_new: bool = False) -> Sequence[Concern]:
+    """What needs somebody, the most urgent first; of the machines and the storage, not of pictures.
+
+    Where an installation is new, its first steps say that a worker is needed.
+    """
+    found = [
+        *_of_parts(seen),
+        *_of_workers(seen.workers, is_new=is_new),
+        *_of_queue(seen.report),
+        *_of_space(seen.report),
+        *_of_sweep(seen.report),
+        *_of_backups(seen),
+        *_of_signs(seen),
+    ]
+    return sorted(found, key=lambda concern: not concern.is_urgent)
+
+
+def failures(report: StorageReport) -> Sequence[CodedUploads]:
+    """Failed uploads by code, those that are our fault first."""
+    return _coded(report.failures, f"{ROOT}/failures")
+
+
+def retried(totals: StorageTotals) -> Sequence[CodedUploads]:
+    """Queued uploads that wait for another try, by what stopped the last."""
+    codes = totals.grouped("upload", lambda total: total.detail if total.name == "queued" else "")
+    found = [Coded(code, amount.count) for code, amount in codes.items() if code and amount.count]
+    most_first = sorted(found, key=lambda one: (-one.uploads, one.code))
+    return _coded(most_first, f"{ROOT}/uploads", state="queued")
+
+
+def _coded(found: Sequence[Coded], path: str, **query: str) -> Sequence[CodedUploads]:
+    links = [
+        CodedUploads(
+            one.code, one.uploads, with_query(path, **query, code=one.code), blame_of(one.code) == "us"
+        )
+        for one in found
+    ]
+    return sorted(links, key=lambda one: not one.is_ours)
+
+
+def _of_parts(seen: Observation) -> Iterator[Concern]:
+    if seen.redis_problem:
+        text = "Redis does not answer: nobody knows what waits, and which workers live"
+        yield Concern("redis", text, f"{ROOT}/system", seen.redis_problem)
+    if seen.storage_problem:
+        yield Concern("storage", "The storage does not answer", f"{ROOT}/system", seen.storage_problem)
+
+
+def _of_workers(workers: Sequence[ReportingWorker] | None, *, is_new: bool) -> Iterator[Concern]:
+    if workers is None:
+        return
+    if not workers and not is_new:
+        text = "No worker is alive: nobody works on uploads. Start one:"
+        yield Concern("workers", text, f"{ROOT}/system", command="media worker")
+    ill = [one for one in workers if not one.heartbeat.healthy and _state_of(one) not in _AT_REST]
+    for worker in ill[:_MOST_WORKERS]:
+        detail = "; ".join(worker.info.failing) if worker.info and worker.info.failing else ""
+        yield Concern(
+            f"worker-{worker.heartbeat.instance}",
+            f"The worker {name_of(worker)} is unhealthy",
+            f"{ROOT}/system",
+            detail or worker.heartbeat.detail,
+        )
+    if len(ill) > _MOST_WORKERS:
+        text = f"{count(len(ill) - _MOST_WORKERS)} more workers are unhealthy"
+        yield Concern("more-workers", text, f"{ROOT}/system")
+
+
+def _of_queue(report: StorageReport) -> Iterator[Concern]:
+    if report.queue and (reason := long_wait(report.queue.oldest_seconds)):
+        yield Concern("queue", "Events wait", f"{ROOT}/system", reason)
+
+
+def _of_space(report: StorageReport) -> Iterator[Concern]:
+    space, days = report.space, report.growth.days_until_full
+    if space is None:
+        return
+    if reason := full(space.used_bytes, space.free_bytes):
+        free = f"{size(space.free_bytes)} are free"
+        yield Concern(
+            "space", "The disk of the storage is almost full", f"{ROOT}/storage", f"{reason}; {free}"
+        )
+    elif days is not None and days <= SOON_FULL_DAYS:
+        text = f"The disk of the storage is full in {duration(days * 86_400)}"
+        detail = f"as fast as it grows now; {size(space.free_bytes)} are free"
+        yield Concern("space", text, f"{ROOT}/storage", detail, is_urgent=False)
+
+
+def _of_sweep(report: StorageReport) -> Iterator[Concern]:
+    sweep = report.sweep
+    if sweep is None:
+        return
+    path = f"{ROOT}/sweeps/{sweep.plan}" if sweep.plan else f"{ROOT}/storage"
+    if sweep.stopped:
+        yield Concern("sweep", "The last sweep was stopped", path, sweep.stopped)
+    findings = report.drift.findings if report.drift else {}
+    left = {kind: found.count - sweep.done.get(kind, 0) for kind, found in findings.items()}
+    if (missing := left.get("missing", 0)) > 0:
+        text = (
+            f"{count(missing)} files of variants are missing"
+            if missing > 1
+            else "A file of a variant is missing"
+        )
+        yield Concern("missing", text, path, "as of the last sweep")
+    if (orphans := left.get("orphan", 0)) > 0 and not sweep.stopped:
+        text = f"{count(orphans)} files have no record" if orphans > 1 else "A file has no record"
+        yield Concern("orphans", text, path, "as of the last sweep", is_urgent=False)
+
+
+def _of_backups(seen: Observation) -> Iterator[Concern]:
+    if seen.backup_problem:
+        yield Concern("backup", _BACKUP, f"{ROOT}/system", seen.backup_problem)
+
+
+def _of_signs(seen: Observation) -> Iterator[Concern]:
+    """What workers say of themselves, each sign and reason once."""
+    known = (*_SEEN_HERE, "backup") if seen.watches_backups else _SEEN_HERE
+    said: dict[str, list[str]] = {}
+    for worker in seen.workers or ():
+        for sign in worker.heartbeat.degraded:
+            if sign.partition(": ")[0] not in known:
+                said.setdefault(sign, []).append(name_of(worker))
+    for sign, names in said.items():
+        word, _, reason = sign.partition(": ")
+        who = names[0] if len(names) == 1 else f"{count(len(names))} workers"
+        text = _WORDS.get(word, word)
+        yield Concern(f"sign-{word}-{names[0]}", text, f"{ROOT}/system", f"{reason} ({who})", is_urgent=False)
+
+
+def name_of(worker: ReportingWorker) -> str:
+    """What people know a worker by: its host and process, where it has told them."""
+    info = worker.info
+    if info is None or info.host is None:
+        return worker.heartbeat.instance.rpartition(":")[2]
+    return info.host if info.pid is None else f"{info.host}:{info.pid}"
+
+
+def _state_of(worker: ReportingWorker) -> str | None:
+    return worker.info.state if worker.info else None

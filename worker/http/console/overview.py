@@ -1,0 +1,191 @@
+"""Overview: how it goes, and what needs somebody."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from pipelines.stats.report import QueueDepth, StorageReport, report
+from storage.blobs import Space
+from storage.catalog.backup_notes import BackupNotes
+from storage.tasks import together
+from storage.totals import StorageTotals
+from worker.degradation import backup_problem, now_and_then
+from worker.http.console.bounded import BoundedQuestion, Unanswered
+from worker.http.console.charts import Chart, ChartSeries, opposed_bars
+from worker.http.console.concerns import Observation, concerns, failures, retried
+from worker.http.console.pages import ROOT, Console, NoFields, see_other
+from worker.http.console.pulse import Minute
+from worker.http.console.visitors import Visitor
+from worker.http.console.wording import count, moment
+from worker.http.face import Face
+from worker.queue.heartbeats import ReportingWorker
+from worker.queue_depth import queue_depth
+
+T = TypeVar("T")
+_CHART_PX = 132
+_LARGEST = 1  # upload of which a page is told: it shows none
+
+
+@dataclass(frozen=True)
+class LastHour:
+    """What became of uploads in the last hour."""
+
+    minutes: Sequence[Minute]
+    chart: Chart
+    keys: Sequence[str]
+    counted_since_ms: int | None
+    """From when on it was counted; None: all of it."""
+    is_complete: bool
+
+    @property
+    def ready(self) -> int:
+        """How many were ready."""
+        return sum(minute.ready for minute in self.minutes)
+
+    @property
+    def failed(self) -> int:
+        """How many failed."""
+        return sum(minute.failed for minute in self.minutes)
+
+    @property
+    def refused(self) -> int:
+        """How many events were refused."""
+        return sum(minute.refused for minute in self.minutes)
+
+    @property
+    def busy(self) -> Sequence[Minute]:
+        """The minutes in which something ended, newest first."""
+        return [one for one in reversed(self.minutes) if one.ready or one.failed or one.refused]
+
+
+class Machines:
+    """What may be away, or hang: Redis, the storage, and the notes of backups."""
+
+    def __init__(self, face: Face) -> None:
+        self._face = face
+        self.redis = BoundedQuestion(self._ask_redis)
+        self.space = BoundedQuestion(self._ask_space)
+        self._look_at_backups = now_and_then(self._ask_backups)
+
+    async def backup_problem(self) -> str | None:
+        """What is wrong with the copies, where this server knows when they are due. Raises:
+        CatalogUnavailable.
+        """
+        return await self._look_at_backups()
+
+    async def _ask_redis(self) -> tuple[QueueDepth, Sequence[ReportingWorker]]:
+        depth = await queue_depth(self._face.queue)
+        return depth, await self._face.queue.heartbeats.reporting()
+
+    async def _ask_space(self) -> Space | None:
+        return await self._face.stores.blobs.space()
+
+    async def _ask_backups(self) -> str | None:
+        catalog, settings = self._face.stores.catalog, self._face.settings
+        if not settings.backup:
+            return None
+        notes, now = BackupNotes(catalog.database), catalog.outbox.now_ms()
+        made, since_ms = await notes.last(), await notes.expected_ms()
+        return await backup_problem(notes, made, settings.backup_cron, now, since_ms or now)
+
+
+def add_to(router: APIRouter, console: Console) -> None:
+    """Add `/console`."""
+    face = console.face
+    machines = Machines(face)
+
+    @router.get(ROOT, include_in_schema=False)
+    async def overview(
+        request: Request,
+        query: Annotated[NoFields, Query()],
+        visitor: Annotated[Visitor, Depends(console.visitor)],
+    ) -> Response:
+        """Show how it goes; who sees some uploads alone is led to those."""
+        if not visitor.sees_all:
+            return see_other(f"{ROOT}/uploads")
+        totals = await face.stores.catalog.reports.totals(largest=_LARGEST)
+        seen = await _observe(face, machines, totals)
+        is_demo, is_new = visitor.is_demo, _is_new(seen.report)
+        return console.page(
+            request,
+            visitor,
+            "overview.html",
+            "Overview",
+            report=seen.report,
+            workers=None if is_demo else seen.workers,
+            oldest_s=await _oldest_s(face, seen.report),
+            concerns=[] if is_demo else concerns(seen, is_new=is_new),
+            failures=failures(seen.report),
+            retried=retried(totals),
+            is_new=is_new,
+            rate=face.pulse.rate(),
+            latency=face.pulse.latency(),
+            hour=_last_hour(face),
+        )
+
+
+async def _observe(face: Face, machines: Machines, totals: StorageTotals) -> Observation:
+    of_redis, of_space = _answer(machines.redis), _answer(machines.space)
+    redis, space, backups = await together(of_redis, of_space, machines.backup_problem())
+    queue, workers = (None, None) if isinstance(redis, Unanswered) else redis
+    room = None if isinstance(space, Unanswered) else space
+    return Observation(
+        report(totals, queue=queue, space=room),
+        workers,
+        redis_problem=str(redis) if isinstance(redis, Unanswered) else "",
+        storage_problem=str(space) if isinstance(space, Unanswered) else "",
+        backup_problem=backups,
+        watches_backups=bool(face.settings.backup),
+    )
+
+
+async def _answer(question: BoundedQuestion[T]) -> T | Unanswered:
+    try:
+        return await question.answer()
+    except Unanswered as unanswered:
+        return unanswered
+
+
+async def _oldest_s(face: Face, found: StorageReport) -> float | None:
+    """For how long the first of all that waits has waited: an event, or an upload; None: nothing waits."""
+    waits: list[float] = []
+    if found.queue and found.queue.oldest_seconds is not None:
+        waits.append(found.queue.oldest_seconds)
+    if found.uploads["queued"] and (since_ms := await face.reader.oldest_queued_ms()) is not None:
+        waits.append(max(0, face.stores.catalog.outbox.now_ms() - since_ms) / 1000)
+    return max(waits, default=None)
+
+
+def _is_new(found: StorageReport) -> bool:
+    """Whether nobody has sent anything yet."""
+    is_waiting = found.queue is not None and found.queue.depth > 0
+    return not any(found.uploads.values()) and not found.dead_letters and not is_waiting
+
+
+def _last_hour(face: Face) -> LastHour:
+    pulse = face.pulse
+    minutes = pulse.minutes()
+    since_ms = pulse.since_ms
+    is_whole = since_ms is None or since_ms < minutes[1].begin_ms
+    return LastHour(
+        minutes,
+        draw(minutes),
+        [str(minute.begin_ms // 60_000) for minute in minutes],
+        None if is_whole else since_ms,
+        pulse.is_complete,
+    )
+
+
+def draw(minutes: Sequence[Minute]) -> Chart:
+    """The minutes as bars: what was ready above the line, what was not below it."""
+    ready = ChartSeries("ready", [minute.ready for minute in minutes])
+    failed = ChartSeries("failed", [minute.failed + minute.refused for minute in minutes])
+    return opposed_bars(ready, failed, [_title(minute) for minute in minutes], _CHART_PX)
+
+
+def _title(minute: Minute) -> str:
+    became = [(minute.ready, "ready"), (minute.failed, "failed"), (minute.refused, "refused")]
+    said = ", ".join(f"{count(number)} {word}" for number, word in became if number)
+    return f"{moment(minute.begin_ms)[11:16]} UTC: {said or 'nothing'}"
