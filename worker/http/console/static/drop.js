@@ -196,7 +196,7 @@
     row.element.dataset.state = state;
     if (state === "ready" || state === "failed" || state === "deleted") {
       sent.delete(id);
-      tell(state === "ready" ? `${row.name} is ready.` : `${row.name}: ${part.textContent.trim()}`);
+      tell(`${row.name}: ${part.dataset.said}`);
     }
   }
 

@@ -1,0 +1,82 @@
+"""Pictures dropped on the console in a real browser: several at once, with what becomes of each."""
+
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.support.browser import BrowserUser, Page, barriers, browser, expect, visitor
+from tests.support.clients import WITH_SERVICES
+from tests.support.console_site import ConsoleSite, site
+from tests.support.pictures import medium, small
+
+__all__ = ["browser", "site", "visitor"]
+pytestmark = [WITH_SERVICES, pytest.mark.asyncio(loop_scope="module")]
+
+CHOOSER = "Choose a picture"
+HOSTILE = "<img src=x onerror=alert(1)>\u202egpj.jpg"
+_DROP = """(files) => {
+    const transfer = new DataTransfer();
+    for (const { name, bytes } of files) transfer.items.add(new File([new Uint8Array(bytes)], name));
+    const event = { dataTransfer: transfer, bubbles: true, cancelable: true };
+    document.body.dispatchEvent(new DragEvent("drop", event));
+}"""
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(visitor: BrowserUser, site: ConsoleSite) -> Page:
+    """Where an operator drops pictures."""
+    return await visitor.open(site.url("/drop"), password=site.secrets["operator"])
+
+
+async def drop(page: Page, **files: bytes) -> None:
+    """Drop these on the page, as if they came from another window."""
+    await page.evaluate(_DROP, [{"name": name, "bytes": list(content)} for name, content in files.items()])
+
+
+async def test_several_pictures_are_dropped_at_once_and_each_shows_what_became_of_it(
+    visitor: BrowserUser, page: Page
+) -> None:
+    visitor.expected = ["answer: 415"]
+    await drop(
+        page, **{"one.jpg": small(1), "notes.pdf": b"%PDF-1.7", HOSTILE: small(2), "four.jpg": small(3)}
+    )
+    rows = page.locator(".drop-rows > li")
+
+    await expect(rows).to_have_count(4)
+    await expect(page.locator('.drop-rows > [data-state="ready"] img')).to_have_count(3)
+    await expect(rows.nth(1)).to_contain_text("This is a PDF document")
+    await expect(rows.nth(2).locator(".drop-name")).to_have_text(
+        r"<img src=x onerror=alert(1)>\u{202e}gpj.jpg"
+    )
+    await expect(page.locator("#announcement")).not_to_be_empty()
+    assert await page.locator("progress:visible").count() == 0
+    assert await barriers(page) == []
+
+
+async def test_what_the_server_says_of_30_mb_is_read_and_is_no_network_error(
+    visitor: BrowserUser, page: Page, tmp_path: Path
+) -> None:
+    visitor.expected = ["answer: 413"]
+    (tmp_path / "large.jpg").write_bytes(small() + bytes(30_000_000))
+    await page.locator("#drop form").evaluate("(form) => (form.dataset.mostBytes = 1e9)")
+    await page.get_by_label(CHOOSER).set_input_files(tmp_path / "large.jpg")
+
+    await expect(page.locator(".drop-refused")).to_have_text("An upload has at most 10 MiB.")
+
+
+async def test_a_picture_whose_server_was_away_is_sent_again_by_a_button_and_is_one_upload(
+    visitor: BrowserUser, site: ConsoleSite, page: Page
+) -> None:
+    visitor.expected = ["ERR_CONNECTION_", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE"]
+    before = len(site.place.storage.keys("uploads"))
+    site.face.kill()
+    await drop(page, **{"late.jpg": medium(7)})
+    again = page.get_by_role("button", name="Try again")
+    await expect(again).to_be_visible()
+    site.start_again()
+    await again.click()
+
+    await expect(page.locator('.drop-rows > [data-state="ready"] img')).to_have_count(1)
+    await expect(again).to_be_hidden()
+    assert len(site.place.storage.keys("uploads")) == before + 1
