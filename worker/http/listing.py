@@ -47,7 +47,8 @@ _NESTED: Mapping[str, type[BaseModel]] = {
 }
 
 
-def _moment_ms(value: object) -> int:
+def parse_moment_ms(value: object) -> int:
+    """A moment in ms since 1970, of ISO 8601 or seconds. Raises: ValueError."""
     if not isinstance(value, str):
         raise ValueError("must be a moment")  # noqa: TRY004 (pydantic expects ValueError)
     if _SECONDS.fullmatch(value):
@@ -108,7 +109,7 @@ Code = Annotated[
 ]
 Since = Annotated[
     int,
-    BeforeValidator(_moment_ms, json_schema_input_type=str),
+    BeforeValidator(parse_moment_ms, json_schema_input_type=str),
     Field(
         description="changed then or later: ISO 8601 (UTC unless it says otherwise), or seconds since 1970",
         examples=["2026-11-21T10:00:00Z"],

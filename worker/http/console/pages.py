@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from storage.catalog.records import Upload
+from storage.catalog.records import StoredVariant, Upload
 from storage.errors import StorageError
 from worker.http.bodies import Body
 from worker.http.console import wording
@@ -42,6 +42,7 @@ HEADERS: Mapping[str, str] = {
 }
 _SINCE = "media.since"
 """Of a request: the last message when it came. What the page shows was read later, and lacks none before."""
+LEAST_SIDE = 120  # px of the longer side of what lists show
 MOST_OF_A_FORM = 256 * 1024  # bytes
 
 
@@ -238,6 +239,17 @@ def source_name(upload: Upload, visitor: Visitor) -> str:
     return wording.visible(upload.source)
 
 
+def file_name(upload: Upload, visitor: Visitor) -> str:
+    """The last part of that name, where there is room for no more."""
+    return source_name(upload, visitor).rpartition("/")[2]
+
+
+def small_variant(variants: Sequence[StoredVariant]) -> StoredVariant:
+    """The least of them that is no mere icon, else the largest."""
+    by_size = sorted(variants, key=lambda one: (max(one.width, one.height), one.bytes))
+    return next((one for one in by_size if max(one.width, one.height) >= LEAST_SIDE), by_size[-1])
+
+
 def picture_path(key: str) -> str:
     """Where the console shows a variant: by itself, however apps get theirs."""
     return f"{ROOT}/{key}"
@@ -275,6 +287,8 @@ def _environment() -> Environment:
         "static": _static_path,
         "with_query": with_query,
         "source_name": source_name,
+        "file_name": file_name,
+        "small_variant": small_variant,
         "picture_path": picture_path,
         "shows_original": is_shown,
         "root": ROOT,

@@ -10,6 +10,7 @@ from worker.http.console import (
     overview,
     pictures,
     static,
+    uploads,
 )
 from worker.http.console.pages import ROOT, Console, console_route
 from worker.http.face import Face
@@ -21,6 +22,7 @@ PAGES: Sequence[Callable[[APIRouter, Console], None]] = (
     drop.add_to,
     pictures.add_to,
     overview.add_to,
+    uploads.add_to,
 )
 """Each adds the routes of one page."""
 

@@ -1,7 +1,6 @@
 """Which originals pages show: those that harm no browser, to whoever may have them."""
 
-from collections.abc import Mapping
-
+from pipelines.formats import BY_NAME
 from storage.catalog.records import Upload
 from worker.http.console.visitors import Visitor
 
@@ -11,16 +10,11 @@ HARMLESS = frozenset({"corrupt_image"})
 What failed before that may be anything, and what killed a decoder would be tried on the visitor's browser.
 """
 
-OF_BROWSERS: Mapping[str, tuple[str, ...]] = {
-    "jpeg": (".jpg", ".jpeg"),
-    "png": (".png",),
-    "gif": (".gif",),
-    "webp": (".webp",),
-    "avif": (".avif",),
-}
-"""The formats that every browser shows, and how the names of such files end."""
+OF_BROWSERS = ("jpeg", "png", "gif", "webp", "avif")
+"""The formats that every browser shows."""
 
-_ENDINGS = tuple(ending for endings in OF_BROWSERS.values() for ending in endings)
+_REASONS = tuple(f"The {BY_NAME[name].title} picture " for name in OF_BROWSERS)
+"""How a decoder's reason begins where it has found one of them."""
 
 
 def is_safe(upload: Upload, visitor: Visitor) -> bool:
@@ -29,5 +23,5 @@ def is_safe(upload: Upload, visitor: Visitor) -> bool:
 
 
 def is_shown(upload: Upload, visitor: Visitor) -> bool:
-    """Whether a page shows the original: it is safe, and named like a picture that browsers show."""
-    return is_safe(upload, visitor) and (upload.source or "").lower().endswith(_ENDINGS)
+    """Whether a page shows the original: it is safe, and was found to be of such a format."""
+    return is_safe(upload, visitor) and (upload.error_message or "").startswith(_REASONS)

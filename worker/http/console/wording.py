@@ -74,7 +74,9 @@ def ago(moment_ms: int, now_ms: int | None = None) -> str:
     seconds = (now_ms - moment_ms) / 1000
     if abs(seconds) < 1:
         return "now"
-    return f"{duration(int(seconds))} ago" if seconds > 0 else f"in {duration(int(-seconds))}"
+    whole = int(abs(seconds))
+    said = f"{whole} s" if whole < 10 else duration(whole)
+    return f"{said} ago" if seconds > 0 else f"in {said}"
 
 
 def moment(moment_ms: int) -> str:
@@ -85,3 +87,8 @@ def moment(moment_ms: int) -> str:
 def moment_ms(text: str) -> int:
     """The moment of such a text, in ms since 1970."""
     return int(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def earlier_ms(seconds: float) -> int:
+    """The moment so many seconds ago, in ms since 1970."""
+    return int((time.time() - seconds) * 1000)

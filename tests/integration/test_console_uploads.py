@@ -1,0 +1,292 @@
+"""The console's page of uploads: what it shows, how it is filtered and searched, and who sees what."""
+
+from base64 import b64encode
+from pathlib import Path
+from urllib.parse import urlencode
+from uuid import UUID
+
+import httpx
+import pytest
+
+from pipelines.decoder.refusal import Declined, corrupt, empty
+from scripts.redis_server import RedisServer
+from storage.catalog.opening import Catalog
+from storage.catalog.records import Failed, StreamId, UploadRequested
+from tests.support.catalogs import (
+    CAT,
+    SOURCE,
+    claim,
+    commit,
+    delete_event,
+    failed,
+    ready,
+    take,
+    upload_event,
+    work,
+)
+from tests.support.console_page import Element, read_page
+from tests.support.face import OpenFace, opened_face, settings_in
+from worker.http.console import uploads
+
+UPLOADS = "/console/uploads"
+HOSTILE = "uploads/shop/<img src=x onerror=alert(1)>\u202egpj.jpg"
+
+
+async def look(opened: OpenFace, key: dict[str, str] | None = None, /, **query: str) -> Element:
+    """The page's content, with that query."""
+    answer = await opened.client.get(f"{UPLOADS}?{urlencode(query)}", headers=key)
+    assert answer.status_code == 200, answer.text
+    return read_page(answer.text).one("main")
+
+
+def names(page: Element) -> list[str]:
+    """The names of the uploads that are shown."""
+    return [one.one("h2").text for one in page.all("li", class_="picture")]
+
+
+def counted(page: Element) -> str:
+    return page.one("span", id="count").text
+
+
+async def some(catalog: Catalog, count: int, folder: str = "shop") -> list[UUID]:
+    """So many queued uploads below a folder."""
+    ids = [UUID(int=number) for number in range(1, count + 1)]
+    await take(catalog, *(upload_event(one.int, one, f"uploads/{folder}/{one.int:03}.jpg") for one in ids))
+    return ids
+
+
+async def basic(opened: OpenFace, **key: str) -> dict[str, str]:
+    """A new key as a browser sends it."""
+    secret = (await opened.key(**key))["Authorization"].removeprefix("Bearer ")
+    return {"Authorization": "Basic " + b64encode(f"me:{secret}".encode()).decode()}
+
+
+async def test_an_upload_is_shown_by_its_least_picture_on_its_colour(opened: OpenFace) -> None:
+    catalog = opened.face.stores.catalog
+    await take(catalog, upload_event(1))
+    done = ready(await claim(catalog), names=("icon", "thumb", "large"))
+    await commit(catalog, done)
+    card = (await look(opened)).one("li", id=f"upload-{CAT}")
+
+    picture = card.one("img")  # of 64, 128 and 192 px: what is smaller than 120 is an icon
+    assert picture.attributes["src"] == f"/console/{done.variants[1].key}"
+    assert (picture.attributes["width"], picture.attributes["height"]) == ("128", "96")
+    assert (picture.attributes["loading"], picture.attributes["alt"]) == ("lazy", "cat.jpg")
+    assert card.one("rect").attributes["fill"] == "#102030"
+    assert card.one("a").attributes == {
+        "class": "stage",
+        "href": f"/console/uploads/{CAT}",
+        "aria-label": "cat.jpg",
+    }
+    assert "640 \N{MULTIPLICATION SIGN} 480 · 1.0 kB" in card.text
+    assert card.one("h2").attributes["title"] == SOURCE
+
+
+@pytest.mark.parametrize(
+    ("refused", "is_shown"),
+    [(corrupt("JPEG"), True), (corrupt("AVIF", "bad box"), True), (corrupt("TIFF"), False), (empty(), False)],
+)
+async def test_a_failed_upload_shows_its_original_where_a_decoder_has_found_one_for_browsers(
+    opened: OpenFace, refused: Declined, is_shown: bool
+) -> None:
+    catalog = opened.face.stores.catalog
+    await take(catalog, upload_event(1))
+    await commit(catalog, Failed(await claim(catalog), refused.code, refused.message))
+    card = (await look(opened)).one("li", class_="picture")
+
+    sources = [one.attributes["src"] for one in card.all("img")]
+    assert sources == ([f"/console/originals/{CAT}"] if is_shown else [])
+    assert card.one("code").text == "corrupt_image"
+
+
+async def test_pages_lead_to_the_next_and_back_to_the_newest_and_keep_the_filters(
+    opened: OpenFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "PAGE", 2)
+    await some(opened.face.stores.catalog, 5)
+    path, seen = f"{UPLOADS}?state=queued", list[str]()
+    for _ in range(3):
+        page = read_page((await opened.client.get(path)).text).one("main")
+        seen += names(page)
+        assert counted(page) == "5 uploads"
+        path = next((one.attributes["href"] for one in page.all("a", rel="next")), "")
+
+    assert seen == [f"{number:03}.jpg" for number in (5, 4, 3, 2, 1)]
+    assert path == ""
+    assert page.one("nav", class_="pager").one("a").attributes["href"] == f"{UPLOADS}?state=queued"
+
+
+async def test_filters_are_those_of_the_url_and_stand_in_the_form_again(opened: OpenFace) -> None:
+    catalog = opened.face.stores.catalog
+    await take(catalog, UploadRequested(StreamId(1), UUID(int=1), "uploads/a/1.jpg", "default", owner="ada"))
+    await take(catalog, UploadRequested(StreamId(2), UUID(int=2), "uploads/b/2.jpg", "square", owner="bob"))
+    await take(catalog, upload_event(3, UUID(int=3), "uploads/c/3.jpg"))
+    await commit(catalog, failed(await claim(catalog, UUID(int=3))))
+
+    asked = {
+        "owner": "ada",
+        "recipe": "square",
+        "code": "corrupt_image",
+        "source": "uploads/c/",
+        "state": "failed",
+    }
+    found = {name: names(await look(opened, **{name: value})) for name, value in asked.items()}
+    assert found == {
+        "owner": ["1.jpg"],
+        "recipe": ["2.jpg"],
+        **{name: ["3.jpg"] for name in ("code", "source", "state")},
+    }
+    form = (await look(opened, **asked)).one("form", role="search")
+    filled = {one.attributes["name"]: one.attributes["value"] for one in form.all("input")}
+    assert filled == {**{name: asked[name] for name in filled if name in asked}, "since": "", "until": ""}
+    assert form.one("option", selected="").text == "corrupt_image"
+
+
+async def test_a_time_is_a_span_before_now_or_a_moment(opened: OpenFace) -> None:
+    await some(opened.face.stores.catalog, 1)
+    asked = [{"since": "1h"}, {"since": "2026-11-21T10:00"}, {"since": "1700000000"}, {"until": "1h"}]
+    asked += [{"until": "2020-01-01 10:00"}, {"since": "7d", "until": "1min"}]
+
+    assert [len(names(await look(opened, **one))) for one in asked] == [1, 1, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("state=finished", "state: must be 'queued'"),
+        ("code=broken", "there is no such code"),
+        ("since=yesterday", "such as 1h, 24h or 7d"),
+        ("until=99999999999999", "until: "),
+        ("page=2", "there is no parameter page"),
+        ("cursor=abc", "ask for the first page"),
+        ("source=a%00b", "control characters"),
+        ("state=ready&state=failed", "more than once"),
+    ],
+)
+async def test_a_wrong_query_is_explained_on_a_page(
+    client: httpx.AsyncClient, query: str, words: str
+) -> None:
+    answer = await client.get(f"{UPLOADS}?{query}")
+
+    assert answer.status_code == 400
+    assert words in read_page(answer.text).one("main").text
+
+
+async def test_fields_of_the_form_that_nobody_has_filled_are_no_filters(opened: OpenFace) -> None:
+    await some(opened.face.stores.catalog, 1)
+    page = await look(opened, source="", code="", recipe="", owner="", since="", until="")
+
+    assert counted(page) == "1 upload"
+
+
+# -- searching
+
+
+@pytest.mark.parametrize("text", [str(CAT), str(CAT).upper(), CAT.hex])
+async def test_an_id_leads_to_its_upload(opened: OpenFace, text: str) -> None:
+    await take(opened.face.stores.catalog, upload_event(1))
+    answer = await opened.client.get(f"{UPLOADS}?source={text}")
+
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{UPLOADS}/{CAT}")
+
+
+async def test_an_id_leads_also_to_what_was_deleted(opened: OpenFace) -> None:
+    await take(opened.face.stores.catalog, upload_event(1), delete_event(2))
+    await work(opened.face.stores.catalog)
+
+    assert (await opened.client.get(f"{UPLOADS}?source={CAT}")).status_code == 303
+
+
+async def test_an_unknown_id_and_one_of_others_is_said_to_be_unknown(opened: OpenFace) -> None:
+    await take(opened.face.stores.catalog, upload_event(1, source="uploads/shop/cat.jpg"))
+    bound = await basic(opened, scopes="read", owner="other")
+
+    for headers, wanted in ((bound, CAT), (bound, UUID(int=7))):
+        page = await look(opened, headers, source=str(wanted))
+        assert page.one("p", class_="notice").text == f"There is no upload with the id {wanted} ."
+
+
+@pytest.mark.parametrize("text", ["uploads/shop/002.jpg", "shop/002", "/shop/002.jpg", " uploads/shop/002"])
+async def test_a_source_is_found_by_its_beginning_with_or_without_the_common_folder(
+    opened: OpenFace, text: str
+) -> None:
+    await some(opened.face.stores.catalog, 3)
+
+    assert names(await look(opened, source=text)) == ["002.jpg"]
+
+
+# -- how many there are, and when there are none
+
+
+async def test_totals_say_exactly_how_many_and_what_is_counted_says_at_least(
+    opened: OpenFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "MOST", 3)
+    catalog = opened.face.stores.catalog
+    await some(catalog, 5)
+    await take(catalog, delete_event(9, UUID(int=5)))
+    await work(catalog, UUID(int=5))
+
+    assert [counted(await look(opened)), counted(await look(opened, state="queued"))] == ["4 uploads"] * 2
+    assert counted(await look(opened, state="deleted")) == "1 upload"
+    assert counted(await look(opened, since="1h")) == "3+ uploads"
+    assert counted(await look(opened, source="shop/00")) == "3+ uploads"
+
+
+async def test_a_page_without_uploads_says_what_to_do(opened: OpenFace) -> None:
+    empty = await look(opened)
+    assert empty.one("a", href="/console/drop").text == "Drop a picture"
+    none = await look(opened, state="failed", since="1h")
+    assert {one.text: one.attributes["href"] for one in none.one("div", class_="nothing").all("a")} == {
+        "Show all": UPLOADS,
+        "look at any time": f"{UPLOADS}?state=failed",
+    }
+
+
+# -- who sees what
+
+
+@pytest.mark.parametrize("bound", [{"owner": "mine"}, {"prefix": "uploads/mine/"}])
+async def test_a_bound_key_sees_its_own_alone_whatever_it_asks(
+    opened: OpenFace, bound: dict[str, str]
+) -> None:
+    catalog = opened.face.stores.catalog
+    await take(catalog, upload_event(1, UUID(int=1), "uploads/mine/1.jpg"))
+    await take(catalog, upload_event(2, UUID(int=2), "uploads/theirs/2.jpg"))
+    key = await basic(opened, scopes="read", **bound)
+
+    for query in ({}, {"state": "queued"}, {"source": "uploads/"}, {"owner": "mine"}):
+        page = await look(opened, key, **query)
+        assert (names(page), counted(page)) == (["1.jpg"], "1 upload")
+    for query in ({"owner": "theirs"}, {"source": "uploads/theirs/"}):
+        page = await look(opened, key, **query)
+        assert (names(page), counted(page)) == ([], "0 uploads")
+
+
+async def test_a_demo_names_no_source_and_no_owner(
+    installation: Path, server: RedisServer, catalog_url: str
+) -> None:
+    async with opened_face(
+        settings_in(installation, server.url, catalog_url=catalog_url, console="demo")
+    ) as opened:
+        await take(opened.face.stores.catalog, upload_event(1, source="uploads/ada/secret.jpg"))
+        answer = await opened.client.get(UPLOADS)
+        assert "secret" not in answer.text
+        assert "ada" not in answer.text
+        assert names(read_page(answer.text)) == ["upload 4a2ca705"]
+        asked = [await opened.client.get(f"{UPLOADS}?{query}") for query in ("source=uploads/a", "owner=ada")]
+        assert [one.status_code for one in asked] == [400, 400]
+        assert (await opened.client.get(f"{UPLOADS}?source={CAT}")).status_code == 303
+
+
+async def test_a_hostile_name_is_text_everywhere(opened: OpenFace) -> None:
+    await take(opened.face.stores.catalog, upload_event(1, source=HOSTILE))
+    answer = await opened.client.get(UPLOADS)
+    page = read_page(answer.text)
+
+    assert page.all("img") == []
+    assert names(page) == ["<img src=x onerror=alert(1)>\\u202egpj.jpg"]
+    assert "\u202e" not in answer.text
+    searched = await look(opened, source=HOSTILE, recipe='"><script>alert(1)</script>')
+    assert searched.all("script") == []
+    assert searched.one("input", name="recipe").attributes["value"] == '"><script>alert(1)</script>'

@@ -1,0 +1,197 @@
+"""The page of all uploads: pictures, newest first, filtered and searched; all of it is in the URL."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import AfterValidator, Field
+
+from storage.catalog.reading import Cursor, UploadFilter
+from storage.catalog.records import State, Upload
+from storage.errors import CatalogUnavailable
+from storage.keys import UPLOADS
+from worker.http.console.pages import ROOT, Console, ConsoleQuery, see_other, with_query
+from worker.http.console.visitors import Visitor
+from worker.http.console.wording import earlier_ms
+from worker.http.cursors import cursor_of, place_in
+from worker.http.face import Face
+from worker.http.listing import Code, CursorText, bound, look_up, parse_moment_ms
+from worker.http.problems import Problem
+from worker.retry import CODES
+
+PATH = f"{ROOT}/uploads"
+PAGE = 40
+MOST = 1000  # uploads that are counted where no total says how many there are
+SPANS = {"1h": "Last hour", "24h": "24 hours", "7d": "7 days"}
+"""The spans of time that are a click away."""
+
+_SPAN = re.compile(r"([0-9]{1,4}) ?(min|h|d)")
+_SECONDS = {"min": 60, "h": 3600, "d": 86_400}
+_ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
+_FOLDER = f"{UPLOADS}/"
+
+
+def moment_of(text: str) -> int:
+    """The moment that a span such as `24h` before now begins, or that is written out. Raises: ValueError."""
+    if span := _SPAN.fullmatch(text):
+        return earlier_ms(int(span[1]) * _SECONDS[span[2]])
+    return parse_moment_ms(text)
+
+
+def _known_moment(text: str) -> str:
+    try:
+        moment_of(text)
+    except ValueError:
+        raise ValueError(
+            "must be a span such as 1h, 24h or 7d, or a moment such as 2026-11-30T10:00"
+        ) from None
+    return text
+
+
+def _plain(text: str) -> str:
+    if any(ord(character) < 32 for character in text):
+        raise ValueError("must not contain control characters")
+    return text.strip()
+
+
+Moment = Annotated[str, Field(max_length=64), AfterValidator(_known_moment)]
+Word = Annotated[str, Field(max_length=64), AfterValidator(_plain)]
+
+
+class UploadsQuery(ConsoleQuery):
+    """Which uploads are shown; a link to the page says all of it."""
+
+    state: State | None = None
+    code: Code | None = None
+    recipe: Word | None = None
+    owner: Word | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+    source: Annotated[str, Field(max_length=1024), AfterValidator(_plain)] | None = None
+    cursor: CursorText | None = None
+
+    @property
+    def upload_id(self) -> UUID | None:
+        """The upload that is searched by its id."""
+        return UUID(self.source) if self.source and _ID.fullmatch(self.source) else None
+
+    @property
+    def prefix(self) -> str | None:
+        """How the sources begin that are searched: below `uploads/` all are."""
+        if not self.source:
+            return None
+        text = self.source.lstrip("/")
+        return text if text.startswith(_FOLDER) or _FOLDER.startswith(text) else _FOLDER + text
+
+    @property
+    def where(self) -> UploadFilter:
+        """The same as the catalog is asked."""
+        return UploadFilter(
+            state=self.state,
+            code=self.code,
+            recipe=self.recipe,
+            owner=self.owner,
+            since_ms=None if self.since is None else moment_of(self.since),
+            until_ms=None if self.until is None else moment_of(self.until),
+            source_prefix=self.prefix,
+            hides_deleted=self.state is None,
+        )
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """What is asked, but for the place in the list."""
+        return {
+            name: str(value) for name, value in self.model_dump(exclude={"cursor"}, exclude_none=True).items()
+        }
+
+
+@dataclass(frozen=True)
+class UploadCount:
+    """How many there are, or, where it `is_least`, that there are more."""
+
+    number: int
+    is_least: bool = False
+
+
+def add_to(router: APIRouter, console: Console) -> None:
+    """Add `/console/uploads`."""
+    face = console.face
+
+    @router.get(PATH, include_in_schema=False)
+    async def uploads(
+        request: Request,
+        query: Annotated[UploadsQuery, Query()],
+        visitor: Annotated[Visitor, Depends(console.visitor)],
+    ) -> Response:
+        """Show a page of uploads, or the one whose id is searched."""
+        if visitor.is_demo and ((query.source and query.upload_id is None) or query.owner):
+            raise Problem(
+                "bad_request", "A demo names neither sources nor owners: search for an upload by its id."
+            )
+        if query.upload_id is not None and await _is_there(face, visitor, query.upload_id):
+            return see_other(f"{PATH}/{query.upload_id}")
+        found, following = await _page(face, visitor, query)
+        filters = query.filters
+
+        def link(**changes: object) -> str:
+            return with_query(PATH, **{**filters, **changes})
+
+        return console.page(
+            request,
+            visitor,
+            "uploads.html",
+            "Uploads",
+            uploads=found,
+            asked=filters,
+            unknown_id=query.upload_id,
+            count=None if query.upload_id else await _count(face, visitor, query),
+            link=link,
+            first=link() if query.cursor else None,
+            next=following and link(cursor=following),
+            states=list(State),
+            spans=SPANS,
+            codes=sorted(CODES),
+            recipes=sorted(face.settings.recipe_book),
+        )
+
+
+async def _is_there(face: Face, visitor: Visitor, upload_id: UUID) -> bool:
+    try:
+        await look_up(face, visitor.caller, upload_id, 0)
+    except Problem as problem:
+        return problem.more.get("state") == State.DELETED  # its page says so
+    return True
+
+
+async def _page(face: Face, visitor: Visitor, query: UploadsQuery) -> tuple[Sequence[Upload], str | None]:
+    """The uploads of the page, and the cursor of the next."""
+    caller = visitor.caller
+    question = ["console", query.filters, caller.owner, caller.prefix]
+    after = None if query.cursor is None else Cursor(*place_in(question, query.cursor, int, UUID))
+    theirs = None if query.upload_id else bound(query.where, caller)
+    if theirs is None:
+        return [], None
+    found = await face.reader.page(theirs, after, PAGE + 1)
+    shown = found[:PAGE]
+    if len(found) == len(shown):
+        return shown, None
+    last = Cursor.of(shown[-1])
+    return shown, cursor_of(question, [last.changed_ms, str(last.id)])
+
+
+async def _count(face: Face, visitor: Visitor, query: UploadsQuery) -> UploadCount | None:
+    """How many uploads are so; None: nobody can say at once."""
+    if visitor.sees_all and query.filters.keys() <= {"state"}:
+        try:
+            states = await face.stores.catalog.reports.states()
+        except CatalogUnavailable:
+            pass  # a replica may be there to be counted
+        else:
+            deleted = states[State.DELETED]
+            return UploadCount(states[query.state] if query.state else sum(states.values()) - deleted)
+    theirs = bound(query.where, visitor.caller)
+    number = 0 if theirs is None else await face.reader.count(theirs, MOST + 1)
+    return None if number is None else UploadCount(min(number, MOST), is_least=number > MOST)
