@@ -194,18 +194,20 @@ class Reader:
     ) -> Mapping[str, Sequence[int]]:
         """How many uploads have failed with each code since each of these moments, `most` at most.
 
-        Of an owner, or below a prefix of sources, the newest LOOK failures are looked at.
+        Where many uploads have a prefix of sources, the newest LOOK failures (of the owner) are looked at,
+        and those before them are not counted.
         """
         windows = {f"since_{number}": moment for number, moment in enumerate(since_ms)}
-        if owner is not None or source_prefix:
-            return await self._failures_of_some(
-                windows, most, UploadFilter(owner=owner, source_prefix=source_prefix or None)
-            )
-        query, counts = queries.failed_since(len(windows)), {}
+        if source_prefix:
+            some = UploadFilter(owner=owner, source_prefix=source_prefix)
+            return await self._failures_of_some(windows, most, some)
+        query = queries.failed_since(len(windows), of_owner=owner is not None)
+        values = {**windows, "limit": most} | ({} if owner is None else {"owner": owner})
+        counts = {}
         for row in await self._source.ask(queries.FAILED_CODES, {}):
-            asked = {**windows, "code": row["detail"], "limit": most}
-            [found] = await self._source.ask(query, asked)
-            counts[row["detail"]] = list(found.values())
+            [found] = await self._source.ask(query, {**values, "code": row["detail"]})
+            if any(found.values()):
+                counts[row["detail"]] = list(found.values())
         return counts
 
     async def _failures_of_some(

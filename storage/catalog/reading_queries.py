@@ -143,6 +143,8 @@ class PageShape:
         if self.few:
             return ["source_prefix"]
         names = [self.leading, *(["state"] if self.of_failed else []), "since_ms"]
+        if self.of_failed and self.leading == "code":
+            names.append("owner")
         return [name for name in dict.fromkeys(names) if name in self.filters]
 
 
@@ -244,7 +246,7 @@ def _conditions(name: str, shape: PageShape) -> Sequence[Condition]:
         return _BELOW if shape.few else [func.substr(uploads.c.source, 1, func.length(_PREFIX)) == _PREFIX]
     if name == "state" and shape.of_failed and not shape.few:
         return [IS_FAILED]  # an index of failures serves no state that is a parameter
-    column, leads = _COLUMNS[name], name == shape.leading
+    column, leads = _COLUMNS[name], name in shape.by_index
     same = (column if leads else unindexed(column)) == bindparam(name, type_=String)
     return [same, IS_NAMED] if leads and name == "recipe" else [same]
 
@@ -269,11 +271,12 @@ FAILED_CODES: Query = (
 
 
 @lru_cache(maxsize=16)
-def failed_since(windows: int) -> Query:
+def failed_since(windows: int, *, of_owner: bool = False) -> Query:
     """How many of the newest `limit` failures with a code came in each of so many windows."""
+    is_theirs = owner == bindparam("owner", type_=String) if of_owner else true()
     newest = (
         select(uploads.c.changed_ms)
-        .where(IS_FAILED, uploads.c.error_code == bindparam("code", type_=String))
+        .where(IS_FAILED, uploads.c.error_code == bindparam("code", type_=String), is_theirs)
         .order_by(uploads.c.changed_ms.desc(), uploads.c.id.desc())
         .limit(_LIMIT)
         .subquery()

@@ -4,6 +4,8 @@ Two databases keep them. What one of them would take for something else is said 
 bits, texts that are compared are in the order of their bytes, and partial indexes are partial.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -112,10 +114,15 @@ owner = owner_of(uploads.c.owner, uploads.c.source)
 Index("uploads_by_owner", owner, uploads.c.changed_ms, uploads.c.id)
 IS_FAILED = text("state = 'failed'")
 """Many uploads may wait with the code that some have failed with: so failures have indexes of their own."""
-for _name, _column in {"uploads_failed": uploads.c.error_code, "uploads_failed_by_owner": owner}.items():
+_OF_FAILED: dict[str, tuple[ColumnElement[Any], ...]] = {
+    "uploads_failed": (uploads.c.error_code,),
+    "uploads_failed_by_owner": (owner,),
+    "uploads_failed_by_owner_and_code": (owner, uploads.c.error_code),
+}
+for _name, _columns in _OF_FAILED.items():
     Index(
         _name,
-        *(uploads.c.state, _column, uploads.c.changed_ms, uploads.c.id),
+        *(uploads.c.state, *_columns, uploads.c.changed_ms, uploads.c.id),
         sqlite_where=IS_FAILED,
         postgresql_where=IS_FAILED,
     )

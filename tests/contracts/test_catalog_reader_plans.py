@@ -106,10 +106,12 @@ async def test_pages_and_counts_are_read_from_an_index_in_its_order(large: Catal
 
 
 async def test_failures_are_found_by_indexes_of_failures_alone(large: Catalog) -> None:
-    some = [PageShape(frozenset({"state", name}), of_failed=True) for name in ("code", "owner")]
+    filters = ({"code"}, {"owner"}, {"code", "owner"})
+    some = [PageShape(frozenset({"state", *names}), of_failed=True) for names in filters]
     asked = [replace(shape, goes_on=goes_on) for shape in some for goes_on in (False, True)]
     made = [make(shape) for shape in asked for make in (queries.page, queries.count)]
-    plans = [await plan_of(large, query) for query in (*made, queries.failed_since(2))]
+    made += [queries.failed_since(2), queries.failed_since(2, of_owner=True)]
+    plans = [await plan_of(large, query) for query in made]
     assert [plan for plan in plans if scans(plan) or sorts(plan) or "uploads_failed" not in plan] == []
 
     by_code = await plan_of(large, queries.failed_since_of_some(some[1], 2))

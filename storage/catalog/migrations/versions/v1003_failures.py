@@ -23,10 +23,11 @@ def upgrade() -> None:
     columns = ["state", "error_code", "changed_ms", "id"]
     op.create_index("uploads_failed", "uploads", columns, sqlite_where=is_failed, postgresql_where=is_failed)
     owner = _OWNER[op.get_bind().dialect.name]
-    op.execute(
-        f"CREATE INDEX uploads_failed_by_owner ON uploads (state, {owner}, changed_ms, id) "
-        "WHERE state = 'failed'"
-    )
+    for name, first in {"by_owner": owner, "by_owner_and_code": f"{owner}, error_code"}.items():
+        op.execute(
+            f"CREATE INDEX uploads_failed_{name} ON uploads (state, {first}, changed_ms, id) "
+            "WHERE state = 'failed'"
+        )
     is_put_off = sa.text("CASE WHEN state IN ('queued', 'deleting') THEN error_code END IS NOT NULL")
     order = ["changed_ms", "id"]
     op.create_index("uploads_put_off", "uploads", order, sqlite_where=is_put_off, postgresql_where=is_put_off)
