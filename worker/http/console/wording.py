@@ -38,10 +38,10 @@ def size(number: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """So many seconds in one unit, such as `3 min`; a dash for what is not known."""
+    """So many seconds in one unit, such as `3 min`, a float also in tenths; a dash for what is not known."""
     if seconds is None:
         return "–"  # noqa: RUF001 (a dash for people)
-    if 0 < seconds < 10:
+    if isinstance(seconds, float) and 0 < seconds < 10:
         return f"{seconds:.1f} s"
     before = 1
     for unit, name in _UNITS:
