@@ -125,11 +125,13 @@ def test_a_server_of_http_may_do_all_that_its_routes_do(place: Workplace, urls: 
     with caller_of(face) as client:
         upload = client.get("/v1/failures").json()["items"][0]["id"]
         asked = client.get(f"/v1/uploads/{uuid4()}"), client.get("/v1/stats"), client.get("/readyz")
+        page = client.get("/console/system?checks=1")
         done = client.post("/v1/failures/retry", json={"all": True}), client.delete(f"/v1/uploads/{upload}")
 
     assert [one["object"] for one in refused_by(place)] == []
     assert [answer.status_code for answer in (*asked, *done)] == [404, 200, 200, 202, 202]
     assert asked[1].json()["queue"]["workers"] == 1
+    assert "Redis version" in page.text
     assert done[0].json()["queued"] == 1
     assert (face.stop(), worker.stop()) == (0, 0)
 

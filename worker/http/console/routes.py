@@ -10,6 +10,7 @@ from worker.http.console import (
     overview,
     pictures,
     static,
+    system,
     uploads,
 )
 from worker.http.console.pages import ROOT, Console, console_route
@@ -19,6 +20,7 @@ from worker.http.problems import not_found
 PAGES: Sequence[Callable[[APIRouter, Console], None]] = (
     static.add_to,
     live.add_to,
+    system.add_to,
     drop.add_to,
     pictures.add_to,
     overview.add_to,
