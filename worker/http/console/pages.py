@@ -163,7 +163,8 @@ class ConsoleRoute(DirectRoute):
         answer, console = super().get_route_handler(), self.console
 
         async def guarded(request: Request) -> Response:
-            request.scope[_SINCE] = console.face.tail.last or ""
+            last = console.face.tail.last
+            request.scope[_SINCE] = "" if last is None else last
             try:
                 check_same_site(request)
                 response = await answer(request)

@@ -2,7 +2,8 @@
 "use strict";
 
 (() => {
-  const LEAST_MS = 2000; // between two refreshes
+  const LEAST_MS = 1000; // between two refreshes
+  const RETRY_MS = 2000; // until the server is asked again that has answered with no stream
   const LONGEST_MS = 30000; // after which ages such as "3 min ago" are old
   const script = document.currentScript;
   const content = () => document.getElementById("content");
@@ -55,8 +56,8 @@
 
   let wasLost = false;
 
-  // The number of the last message that the page knows of: what has come since then it has missed.
-  const since = () => Number(content().dataset.since);
+  // The number of the last message that the page knows of: what has come since then it has missed. Empty: unknown.
+  const since = () => content().dataset.since;
 
   function hear(message) {
     document.dispatchEvent(new CustomEvent("console:live", { detail: message }));
@@ -100,11 +101,11 @@
           hear({ type: "lost" });
           if (source && source.readyState === EventSource.CLOSED) {
             source = null;
-            setTimeout(update, LEAST_MS);
+            setTimeout(update, RETRY_MS);
           }
         };
         source.addEventListener("changed", (event) => {
-          last = Number(event.lastEventId);
+          last = event.lastEventId;
           hear({ type: "changed", uploads: JSON.parse(event.data).uploads });
         });
       }

@@ -4,7 +4,7 @@
 const ports = new Map(); // whether the tab is visible
 let source = null;
 let url = "";
-let last = 0; // the number of the last message
+let last = ""; // the number of the last message; empty: unknown
 
 function send(message) {
   for (const port of ports.keys()) port.postMessage(message);
@@ -23,7 +23,7 @@ function open() {
     }
   };
   source.addEventListener("changed", (event) => {
-    last = Number(event.lastEventId);
+    last = event.lastEventId;
     send({ type: "changed", uploads: JSON.parse(event.data).uploads });
   });
 }
@@ -43,7 +43,7 @@ onconnect = (event) => {
   port.onmessage = ({ data }) => {
     if (data.url) url = data.url;
     // Others have heard meanwhile what this page is too old for; or nobody has, and the stream begins there.
-    if (data.since && last > data.since) port.postMessage({ type: "changed", uploads: {} });
+    if (data.since && Number(last) > Number(data.since)) port.postMessage({ type: "changed", uploads: {} });
     else if (data.since && !source) last = data.since;
     if (data.gone) ports.delete(port);
     else ports.set(port, data.visible);
