@@ -2,7 +2,7 @@
 # everything else is installed inside this folder. `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check campaign chaos fuzz limits corpus bench budget release setup clean
+.PHONY: help demo dev test check campaign chaos fuzz limits corpus bench budget screenshots release setup clean
 MAKEFLAGS += --no-builtin-rules
 # With CI or SERVICES set, also the large servers that some tests need. Once there they stay: uv removes what
 # it is not asked for. `SERVICES= make setup` asks for none.
@@ -19,7 +19,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PHOTOS SERVE PYTHON CORPUS
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## Pictures become variants before your eyes: bundled ones, or yours with PHOTOS=DIR; SERVE=1: then a console
 	@.venv/bin/media demo $${SERVE:+--serve} $${PHOTOS:+"$$PHOTOS"}
@@ -53,6 +53,10 @@ bench: $(INSTALLED) ## This worker beside its peers; ARGS="--quick"
 
 budget: $(INSTALLED) ## The instructions of a decode and an upload against their budget (valgrind); ARGS=--write
 	@.venv/bin/python -m bench budget $(ARGS)
+
+screenshots: ## The pictures of the console in docs/, taken anew by a browser
+	@$(MAKE) --no-print-directory SERVICES=1 setup
+	@.venv/bin/python -m tests.screenshots $(ARGS)
 
 release: $(INSTALLED) ## Wheel, sdist, SBOM and checksums in dist/, checked where nothing else is
 	@.venv/bin/python -m scripts.release

@@ -24,6 +24,7 @@ try:
         Page,
         Request,
         Response,
+        ViewportSize,
         WebError,
         async_playwright,
         expect,
@@ -33,7 +34,7 @@ except ImportError:
         raise
     pytest.skip("no playwright: SERVICES=1 make setup", allow_module_level=True)
 
-__all__ = ["Dialog", "Locator", "Page", "browser", "expect", "visitor"]
+__all__ = ["Dialog", "Locator", "Page", "ViewportSize", "browser", "expect", "visitor"]
 
 LAN_NAME = "media.test"
 """A name of this machine that is not localhost: over http Chromium does not say where a request came from."""
@@ -48,6 +49,25 @@ _AXE = """async () => {
     const { violations } = await axe.run(document, { resultTypes: ["violations"] });
     const places = (found) => found.nodes.map((node) => node.html.slice(0, 200)).join(" | ");
     return violations.map((found) => `${found.id}: ${found.help}: ${places(found)}`);
+}"""
+
+_OVERFLOW = """() => {
+    const edge = document.documentElement.clientWidth;
+    if (document.documentElement.scrollWidth <= edge) return [];
+    const isWide = (one) => one.getBoundingClientRect().right > edge;
+    return [...document.querySelectorAll("body *")].filter(isWide).map((one) => one.outerHTML.slice(0, 120));
+}"""
+# Of the radio buttons of a group Tab reaches one alone.
+_CONTROLS = """() => [...document.querySelectorAll(
+    "a[href], button, input, select, textarea, summary, [tabindex]:not([tabindex='-1'])"
+)].filter((one) => one.checkVisibility() && !one.disabled && one.type !== "hidden" && one.type !== "radio")"""
+_FOCUSED = """(controls) => {
+    const one = document.activeElement;
+    const { outlineStyle, outlineWidth } = getComputedStyle(one);
+    const box = one.getBoundingClientRect();
+    const isInside = box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
+    const isOutlined = outlineStyle !== "none" && parseFloat(outlineWidth) >= 1;
+    return [controls.indexOf(one), isInside && isOutlined, one.outerHTML.slice(0, 200)];
 }"""
 
 
@@ -89,6 +109,12 @@ class BrowserUser:
         page = await context.new_page()
         await page.goto(url)
         return page
+
+    async def open_beside(self, page: Page, url: str) -> Page:
+        """Another tab of the same person."""
+        beside = await page.context.new_page()
+        await beside.goto(url)
+        return beside
 
     async def leave(self) -> list[str]:
         """Close all; returns what went wrong unexpectedly."""
@@ -160,7 +186,7 @@ async def visitor(browser: Browser) -> AsyncIterator[BrowserUser]:
     one = BrowserUser(browser)
     yield one
     wrong = await one.leave()
-    assert wrong == []
+    assert wrong == [], "\n".join(wrong)
 
 
 async def barriers(page: Page) -> list[str]:
@@ -169,3 +195,29 @@ async def barriers(page: Page) -> list[str]:
         await page.evaluate(axe_core().read_text())
     found: list[str] = await page.evaluate(_AXE)
     return found
+
+
+async def overflow(page: Page) -> list[str]:
+    """What of a page reaches beyond its right edge, if one has to scroll sideways to see it."""
+    found: list[str] = await page.evaluate(_OVERFLOW)
+    return found
+
+
+async def tab_through(page: Page) -> tuple[list[str], list[str]]:
+    """The controls that the Tab key does not reach, and those that it reaches invisibly."""
+    handle = await page.evaluate_handle(_CONTROLS)
+    count: int = await handle.evaluate("(controls) => controls.length")
+    reached: set[int] = set()
+    unseen: list[str] = []
+    for _ in range(count + 2):
+        await page.keyboard.press("Tab")
+        index, is_seen, name = await handle.evaluate(_FOCUSED)
+        if index in reached:
+            break
+        reached.add(index)
+        if index >= 0 and not is_seen:
+            unseen.append(name)
+    names: list[str] = await handle.evaluate(
+        "(controls) => controls.map((one) => one.outerHTML.slice(0, 200))"
+    )
+    return [name for index, name in enumerate(names) if index not in reached], unseen
