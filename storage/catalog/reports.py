@@ -36,6 +36,12 @@ _SUMMED = {
 }
 
 _TOTALS = select(totals).where((totals.c.files != 0) | (totals.c.bytes != 0))
+_PLACE = (totals.c.what, totals.c.name, totals.c.detail)
+_OVER_ALL_DAYS = (
+    select(*_PLACE, literal(0, Big).label("day"), summed(totals.c.files), summed(totals.c.bytes))
+    .group_by(*_PLACE)
+    .having((func.sum(totals.c.files) != 0) | (func.sum(totals.c.bytes) != 0))
+)
 # A claim writes no totals: they know the waiting, and those in work are few, and counted.
 _WAITING = "waiting"
 _CODE = func.coalesce(uploads.c.error_code, "")
@@ -67,10 +73,11 @@ class Reports:
             )
             return None if row is None else to_upload(dict(row), [to_variant(dict(one)) for one in kept])
 
-    async def totals(self, *, largest: int = LARGEST) -> StorageTotals:
-        """All that is counted, in one moment of the catalog."""
+    async def totals(self, *, largest: int = LARGEST, by_day: bool = True) -> StorageTotals:
+        """All that is counted, in one moment of the catalog; unless `by_day`, all days count as day 0."""
+        query = _TOTALS if by_day else _OVER_ALL_DAYS
         async with self._database.reading() as connection:
-            counted = [Total(*row) for row in await connection.execute(_TOTALS)]
+            counted = [Total(*row) for row in await connection.execute(query)]
             in_work = {row[0]: row[1] for row in await connection.execute(_IN_WORK)}
             swept = await read_value(connection, LAST_SWEEP)
             return StorageTotals(

@@ -17,7 +17,7 @@ from storage.catalog.records import State
 from storage.catalog.sweep_records import SweepRecords
 from storage.totals import Count, Swept
 from tests.support import fake_redis
-from tests.support.catalogs import claim, commit, failed, letter, postponed, take, upload_event, work
+from tests.support.catalogs import ON_BOTH, claim, commit, failed, letter, postponed, take, upload_event, work
 from tests.support.console_page import Element, read_page
 from tests.support.face import OpenFace, opened_face, settings_in
 from tests.support.polling import until
@@ -86,6 +86,7 @@ def opening(installation: Path, server: RedisServer, catalog_url: str) -> Openin
     return open_with
 
 
+@ON_BOTH
 async def test_each_number_leads_to_the_list_of_what_it_counts(
     catalog: Catalog, queue: Queue, client: httpx.AsyncClient
 ) -> None:

@@ -95,6 +95,18 @@ async def test_uploads_in_work_are_counted_apart_though_a_claim_writes_no_totals
     assert await catalog.reports.states() == dict.fromkeys(State, 0) | expected
 
 
+async def test_totals_can_be_had_over_all_days(catalog: Catalog, path: Path) -> None:
+    for number in (1, 2):
+        await take(catalog, upload_event(number, UUID(int=number), f"uploads/{number}"))
+        await commit(catalog, ready(await claim(catalog, UUID(int=number)), names=("thumb",)))
+    with another(path) as database:
+        database.execute("UPDATE variants SET made_ms = 0 WHERE upload_id = ?", [str(UUID(int=1))])
+
+    assert len((await catalog.reports.totals()).of("variant")) == 2
+    over_all = await catalog.reports.totals(by_day=False)
+    assert over_all.of("variant") == [Total("variant", "thumb", "jpg", 0, 2, 1000)]
+
+
 async def test_variants_are_counted_by_name_format_and_day(catalog: Catalog, path: Path) -> None:
     await take(catalog, upload_event(1))
     await commit(catalog, ready(await claim(catalog)))

@@ -25,7 +25,6 @@ from worker.queue_depth import queue_depth
 
 T = TypeVar("T")
 _CHART_PX = 132
-_LARGEST = 1  # upload of which a page is told: it shows none
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def add_to(router: APIRouter, console: Console) -> None:
         """Show how it goes; who sees some uploads alone is led to those."""
         if not visitor.sees_all:
             return see_other(f"{ROOT}/uploads")
-        totals = await face.stores.catalog.reports.totals(largest=_LARGEST)
+        totals = await face.stores.catalog.reports.totals(largest=0, by_day=False)
         seen = await _observe(face, machines, totals)
         is_demo, is_new = visitor.is_demo, _is_new(seen.report)
         return console.page(
