@@ -97,7 +97,7 @@ async def test_each_number_leads_to_the_list_of_what_it_counts(
 
     assert numbers(await overview(client)) == {
         "/console/uploads?state=ready": 3,
-        "/console/uploads?state=failed": 2,
+        "/console/failures": 2,
         "/console/failures?code=corrupt_image": 2,
         "/console/uploads?state=processing": 1,
         "/console/uploads?state=queued": 2,
@@ -127,7 +127,7 @@ async def test_uploads_that_wait_for_another_try_are_counted_by_what_stopped_the
 
     found = numbers(await overview(client))
 
-    assert found["/console/uploads?state=queued&code=storage_full"] == 1
+    assert found["/console/failures?waiting=1&code=storage_full"] == 1
     assert found["/console/uploads?state=queued"] == 2
 
 

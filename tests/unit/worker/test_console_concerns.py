@@ -104,7 +104,8 @@ def test_codes_that_are_our_fault_come_first() -> None:
         [
             Total("upload", "failed", "corrupt_image", 0, 19, 0),
             Total("upload", "failed", "storage_full", 0, 2, 0),
-            Total("upload", "queued", "storage_full", 0, 3, 0),
+            Total("upload", "queued", "storage_full", 0, 2, 0),
+            Total("upload", "deleting", "storage_full", 0, 1, 0),
             Total("upload", "processing", "storage_full", 0, 1, 0),
         ],
         [],
@@ -114,5 +115,5 @@ def test_codes_that_are_our_fault_come_first() -> None:
     listed = [(one.code, one.uploads, one.is_ours) for one in failures(report(totals))]
     assert listed == [("storage_full", 2, True), ("corrupt_image", 19, False)]
     assert [(one.uploads, one.path) for one in retried(totals)] == [
-        (3, "/console/uploads?state=queued&code=storage_full")
+        (3, "/console/failures?waiting=1&code=storage_full")
     ]

@@ -1,10 +1,10 @@
 """Concerns: what of all that was found needs somebody. The only place that decides it for the console."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.stats.report import Coded, StorageReport
-from storage.totals import StorageTotals
+from storage.totals import Count, StorageTotals
 from worker.degradation import full, long_wait
 from worker.http.console.pages import ROOT, with_query
 from worker.http.console.wording import count, duration, size
@@ -19,7 +19,9 @@ _WORDS = {
     "memory": "Memory is almost used up",
     "backup": _BACKUP,
 }
+_OF_SWEEP = "as of the last sweep"
 _SEEN_HERE = ("queue", "sweep", "space")  # what this page finds out by itself, whoever says so
+_PUT_OFF = ("queued", "deleting")
 _AT_REST = ("starting", "stopping")
 
 
@@ -27,7 +29,7 @@ _AT_REST = ("starting", "stopping")
 class Concern:
     """Something that needs somebody: in words, where more of it is seen, and whether nothing works till then.
 
-    `detail` is text from elsewhere; `command` is what helps.
+    `detail` is text from elsewhere; `command` is what helps; `number` is what its list has.
     """
 
     id: str
@@ -36,6 +38,7 @@ class Concern:
     detail: str = ""
     command: str = ""
     is_urgent: bool = True
+    number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,11 @@ def failures(report: StorageReport) -> Sequence[CodedUploads]:
 
 
 def retried(totals: StorageTotals) -> Sequence[CodedUploads]:
-    """Queued uploads that wait for another try, by what stopped the last."""
-    codes = totals.grouped("upload", lambda total: total.detail if total.name == "queued" else "")
+    """Uploads that wait for another try, by what stopped the last."""
+    codes = totals.grouped("upload", lambda total: total.detail if total.name in _PUT_OFF else "")
     found = [Coded(code, amount.count) for code, amount in codes.items() if code and amount.count]
     most_first = sorted(found, key=lambda one: (-one.uploads, one.code))
-    return _coded(most_first, f"{ROOT}/uploads", state="queued")
+    return _coded(most_first, f"{ROOT}/failures", waiting="1")
 
 
 def _coded(found: Sequence[Coded], path: str, **query: str) -> Sequence[CodedUploads]:
@@ -156,18 +159,25 @@ def _of_sweep(report: StorageReport) -> Iterator[Concern]:
     path = f"{ROOT}/sweeps/{sweep.plan}" if sweep.plan else f"{ROOT}/storage"
     if sweep.stopped:
         yield Concern("sweep", "The last sweep was stopped", path, sweep.stopped)
-    findings = report.drift.findings if report.drift else {}
-    left = {kind: found.count - sweep.done.get(kind, 0) for kind, found in findings.items()}
-    if (missing := left.get("missing", 0)) > 0:
+    if report.drift is None or sweep.applied:  # what a plan named was dealt with
+        return
+    found = report.drift.findings
+    if missing := _count_of(found, "missing"):
         text = (
             f"{count(missing)} files of variants are missing"
             if missing > 1
             else "A file of a variant is missing"
         )
-        yield Concern("missing", text, path, "as of the last sweep")
-    if (orphans := left.get("orphan", 0)) > 0 and not sweep.stopped:
+        yield Concern("missing", text, with_query(path, kind="missing"), _OF_SWEEP, number=missing)
+    orphans = _count_of(found, "orphan")
+    if orphans and not sweep.stopped:
         text = f"{count(orphans)} files have no record" if orphans > 1 else "A file has no record"
-        yield Concern("orphans", text, path, "as of the last sweep", is_urgent=False)
+        path = with_query(path, kind="orphan")
+        yield Concern("orphans", text, path, _OF_SWEEP, is_urgent=False, number=orphans)
+
+
+def _count_of(found: Mapping[str, Count], kind: str) -> int:
+    return found[kind].count if kind in found else 0
 
 
 def _of_backups(seen: Observation) -> Iterator[Concern]:
