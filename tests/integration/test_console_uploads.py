@@ -7,9 +7,11 @@ from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from pipelines.decoder.refusal import Declined, corrupt, empty
 from scripts.redis_server import RedisServer
+from storage.catalog import reading
 from storage.catalog.opening import Catalog
 from storage.catalog.records import Failed, StreamId, UploadRequested
 from tests.support.catalogs import (
@@ -231,6 +233,23 @@ async def test_totals_say_exactly_how_many_and_what_is_counted_says_at_least(
     assert counted(await look(opened, state="deleted")) == "1 upload"
     assert counted(await look(opened, since="1h")) == "3+ uploads"
     assert counted(await look(opened, source="shop/00")) == "3+ uploads"
+
+
+async def test_what_few_uploads_are_is_followed_through_pages_that_may_be_empty(
+    opened: OpenFace, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await some(catalog, 5)
+    async with catalog.database.writing() as connection:
+        await connection.execute(text("UPDATE uploads SET recipe = 'gone' WHERE id LIKE '%1'"))
+    monkeypatch.setattr(reading, "LOOK", 2)
+    path, pages = f"{UPLOADS}?state=queued&recipe=gone", []
+    while path:
+        page = read_page((await opened.client.get(path)).text).one("main")
+        path = next((one.attributes["href"] for one in page.all("a", rel="next")), "")
+        pages.append(names(page))
+
+    assert pages == [[], [], ["001.jpg"]]
+    assert counted(page) == "Too many to count at once"
 
 
 async def test_a_page_without_uploads_says_what_to_do(opened: OpenFace) -> None:

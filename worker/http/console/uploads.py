@@ -167,19 +167,18 @@ async def _is_there(face: Face, visitor: Visitor, upload_id: UUID) -> bool:
 
 
 async def _page(face: Face, visitor: Visitor, query: UploadsQuery) -> tuple[Sequence[Upload], str | None]:
-    """The uploads of the page, and the cursor of the next."""
+    """The uploads of the page, and the cursor of the next; they may be few, or none, though others follow."""
     caller = visitor.caller
     question = ["console", query.filters, caller.owner, caller.prefix]
     after = None if query.cursor is None else Cursor(*place_in(question, query.cursor, int, UUID))
     theirs = None if query.upload_id else bound(query.where, caller)
     if theirs is None:
         return [], None
-    found = await face.reader.page(theirs, after, PAGE + 1)
+    found, place = await face.reader.page_within(theirs, after, PAGE + 1)
     shown = found[:PAGE]
-    if len(found) == len(shown):
-        return shown, None
-    last = Cursor.of(shown[-1])
-    return shown, cursor_of(question, [last.changed_ms, str(last.id)])
+    if len(found) > len(shown):
+        place = Cursor.of(shown[-1])
+    return shown, None if place is None else cursor_of(question, [place.changed_ms, str(place.id)])
 
 
 async def _count(face: Face, visitor: Visitor, query: UploadsQuery) -> UploadCount | None:
