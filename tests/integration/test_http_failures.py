@@ -1,55 +1,31 @@
 """Failures over HTTP: failed uploads and dead letters are listed, retried and discarded."""
 
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import httpx
 import orjson
 import pytest
 
 from storage.catalog.opening import Catalog
-from storage.catalog.records import DeadLetter, State, StreamId
+from storage.catalog.records import State
 from tests.support.catalogs import (
     ON_BOTH,
     claim,
     commit,
     failed,
-    postponed,
     ready,
     take,
     upload,
     upload_event,
 )
 from tests.support.face import OpenFace
+from tests.support.failures import break_one, entries, put_off, refuse
 from worker.http import failures
 
 pytestmark = ON_BOTH
 
 BOUND = [{"owner": "mine"}, {"prefix": "uploads/mine/"}]
-
-
-async def break_one(catalog: Catalog, folder: str = "2026", at: int = 1) -> UUID:
-    """An upload below a folder that has failed."""
-    upload_id = uuid4()
-    await take(catalog, upload_event(at, upload_id, f"uploads/{folder}/{upload_id}.jpg"))
-    await commit(catalog, failed(await claim(catalog, upload_id)))
-    return upload_id
-
-
-async def refuse(catalog: Catalog, *bodies: bytes, code: str = "invalid_event") -> list[int]:
-    """The numbers of dead letters with these bytes, the latest first."""
-    letters = [
-        DeadLetter(f"{at}-0", code, "refused", body, position=StreamId(at, 0))
-        for at, body in enumerate(bodies, 1)
-    ]
-    await catalog.intake.take([], letters)
-    return [letter.id for letter in await catalog.dead_letters.newest(len(bodies))]
-
-
-async def entries(opened: OpenFace) -> list[bytes]:
-    """What waits on the stream."""
-    queue = opened.face.queue
-    return [fields[b"event"] for _, fields in await queue.redis.xrange(queue.stream.name)]
 
 
 async def test_failed_uploads_are_listed_with_their_reason(
@@ -149,14 +125,6 @@ async def test_failures_of_one_code_are_queued_again(catalog: Catalog, client: h
     assert (wrong.json()["queued"], right.json()["queued"]) == (0, 2)
     assert {(await upload(catalog, each)).state for each in broken} == {State.QUEUED}
     assert await catalog.dead_letters.count() == 1
-
-
-async def put_off(catalog: Catalog, folder: str, at: int) -> UUID:
-    """An upload below a folder that waits for another try."""
-    upload_id = uuid4()
-    await take(catalog, upload_event(at, upload_id, f"uploads/{folder}/{upload_id}.jpg"))
-    await commit(catalog, postponed(await claim(catalog, upload_id)))
-    return upload_id
 
 
 @pytest.mark.parametrize("by", ["all", "code", "ids"])

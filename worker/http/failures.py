@@ -284,7 +284,7 @@ async def _chosen(face: Face, caller: Caller, meant: Meant, done: Handled) -> As
     What fails again meanwhile is newer than all that comes yet.
     """
     if meant.ids is not None:
-        chosen = await _named(face, caller, meant.ids, waits=FailureKind.WAITING in meant.kinds)
+        chosen = await named_failures(face, caller, meant.ids, waits=FailureKind.WAITING in meant.kinds)
         done.not_failed = chosen.missing
         yield chosen
         return
@@ -325,7 +325,8 @@ async def _refused_events(face: Face, caller: Caller, meant: Meant) -> AsyncIter
         after = letters[-1].id
 
 
-async def _named(face: Face, caller: Caller, ids: Sequence[UUID | int], *, waits: bool) -> Chosen:
+async def named_failures(face: Face, caller: Caller, ids: Sequence[UUID | int], *, waits: bool) -> Chosen:
+    """Those of `ids` that are failures and that the caller may see. Raises: CatalogUnavailable."""
     numbers = [each for each in ids if isinstance(each, int)]
     uuids = [each for each in ids if isinstance(each, UUID)]
     found = await choose(face.stores.catalog, uuids, numbers, None, waits=waits)

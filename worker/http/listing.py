@@ -234,6 +234,19 @@ def lag(face: Face) -> dict[str, str]:
     return {} if seconds is None else {"Media-Lag": f"{seconds:.3f}"}
 
 
+async def send_deletion(
+    face: Face, upload_id: UUID, *, with_original: bool, traceparent: str | None = None
+) -> None:
+    """Have an upload deleted, in the order of events. Raises: QueueUnavailable, StreamMismatch."""
+    event: dict[str, Any] = {"delete": str(upload_id)}
+    if with_original:
+        event["original"] = True
+    if traceparent:
+        event["traceparent"] = traceparent
+    await face.queue.ownership.check_not_of_another(face.stores.catalog.id)
+    await face.queue.stream.add(event)
+
+
 def routes(face: Face) -> APIRouter:
     """`/v1/uploads`, but for what uploads."""
     router = APIRouter(tags=["uploads"], route_class=DirectRoute)
@@ -300,13 +313,8 @@ def routes(face: Face) -> APIRouter:
         It is done in the order of events; `upload.deleted` tells when, and whether the original was kept.
         """
         await look_up(face, caller, upload_id, 0, newest=True)
-        event: dict[str, Any] = {"delete": str(upload_id)}
-        if query.original:
-            event["original"] = True
-        if traceparent := parse_traceparent(request.headers.get("traceparent")):
-            event["traceparent"] = traceparent
-        await face.queue.ownership.check_not_of_another(face.stores.catalog.id)
-        await face.queue.stream.add(event)
+        traceparent = parse_traceparent(request.headers.get("traceparent"))
+        await send_deletion(face, upload_id, with_original=query.original, traceparent=traceparent)
         return json_response(
             {"id": str(upload_id), "state": State.DELETING},
             HTTPStatus.ACCEPTED,

@@ -19,6 +19,7 @@ from worker.queue.jobs import Jobs
 from worker.queue.mapping import maps_errors, unless_denied
 from worker.queue.messages import Messages
 from worker.queue.ownership import Ownership
+from worker.queue.receipts import Receipts
 from worker.queue.rights import try_rights
 from worker.queue.stream import EventStream
 from worker.queue.token_uses import TokenUses
@@ -99,6 +100,7 @@ class Queue:
         self.messages = Messages(redis, events, events_maxlen)
         self.token_uses = TokenUses(redis, stream)
         self.upload_names = UploadNames(redis, stream)
+        self.receipts = Receipts(redis, stream)
         self.server = Server(redis, self.stream, events)
 
     def __repr__(self) -> str:

@@ -53,12 +53,14 @@ class Section:
     path: str
     title: str
     about_all: bool = False
+    also: str = ""
+    """Another page that belongs to it."""
 
 
 SECTIONS = (
     Section(ROOT, "Overview", about_all=True),
     Section(f"{ROOT}/uploads", "Uploads"),
-    Section(f"{ROOT}/failures", "Failures"),
+    Section(f"{ROOT}/failures", "Failures", also=f"{ROOT}/dead-letters"),
     Section(f"{ROOT}/storage", "Storage", about_all=True),
     Section(f"{ROOT}/system", "System", about_all=True),
     Section(f"{ROOT}/drop", "Drop pictures"),

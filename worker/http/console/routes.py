@@ -5,7 +5,10 @@ from collections.abc import Callable, Sequence
 from fastapi import APIRouter, Request, Response
 
 from worker.http.console import (
+    actions,
+    dead_letters,
     drop,
+    failures,
     live,
     overview,
     pictures,
@@ -25,6 +28,9 @@ PAGES: Sequence[Callable[[APIRouter, Console], None]] = (
     pictures.add_to,
     overview.add_to,
     uploads.add_to,
+    failures.add_to,
+    dead_letters.add_to,
+    actions.add_to,
 )
 """Each adds the routes of one page."""
 

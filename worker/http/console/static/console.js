@@ -154,4 +154,28 @@
     button.dataset.said = said;
     setTimeout(() => delete button.dataset.said, 2000);
   });
+
+  // -- ticking all of a page, and how many are ticked
+
+  function showTicks() {
+    for (const all of document.querySelectorAll("[data-ticks]")) {
+      const ticks = [...all.form.querySelectorAll("[name=tick]")];
+      const ticked = ticks.filter((tick) => tick.checked).length;
+      all.closest("label").hidden = false;
+      all.checked = ticked > 0 && ticked === ticks.length;
+      all.indeterminate = ticked > 0 && ticked < ticks.length;
+      for (const said of all.form.querySelectorAll("[data-ticked]")) {
+        said.textContent = ticked > 0 ? ` (${ticked})` : "";
+      }
+    }
+  }
+
+  document.addEventListener("change", ({ target }) => {
+    if (target.matches("[data-ticks]")) {
+      for (const tick of target.form.querySelectorAll("[name=tick]")) tick.checked = target.checked;
+    }
+    if (target.matches("[data-ticks], [name=tick]")) showTicks();
+  });
+  document.addEventListener("console:refreshed", showTicks);
+  window.addEventListener("pageshow", showTicks); // also where the browser restores ticks
 })();

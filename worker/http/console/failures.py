@@ -1,0 +1,287 @@
+"""Failures: which uploads have failed, grouped by code and time, and what a person can do about them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import AfterValidator, Field
+
+from storage.catalog.reading import Cursor, PutOff, UploadFilter
+from storage.catalog.records import WAITING, State, Upload
+from storage.keys import UPLOADS
+from worker.documents import OUR_FAULT
+from worker.http.console.forms import Ticked
+from worker.http.console.pages import ROOT, Console, ConsoleQuery, with_query
+from worker.http.console.receipts import DoneToken, done_since, uploads_of
+from worker.http.console.safe_originals import is_shown
+from worker.http.console.visitors import Visitor
+from worker.http.cursors import cursor_of, place_in
+from worker.http.face import Face
+from worker.http.failures import MOST
+from worker.http.listing import Code, CursorText, bound
+from worker.http.problems import Problem
+
+PATH = f"{ROOT}/failures"
+WINDOWS: Mapping[str, int] = {"1h": 3_600_000, "24h": 86_400_000, "7d": 7 * 86_400_000}
+"""The windows of time that failures are counted in, in ms."""
+COLUMNS = (*WINDOWS, None)
+"""Those of the table; None: however long ago."""
+WORDS: Mapping[str, str] = {"1h": "the last hour", "24h": "the last 24 hours", "7d": "the last 7 days"}
+
+_PAGE = 50
+_LONGEST_REASON = 300  # characters
+_LONGEST_ENDING = 5
+
+_GROUPS: Mapping[str, Sequence[State]] = {
+    "Failed again": (State.FAILED,),
+    "Still waiting": WAITING,
+    "Ready": (State.READY,),
+}
+
+
+def _plain(text: str) -> str:
+    if any(ord(character) < 32 for character in text):
+        raise ValueError("must not contain control characters")
+    return text.strip()
+
+
+def _below_uploads(text: str) -> str:
+    folder, text = f"{UPLOADS}/", text.lstrip("/")
+    return text if text.startswith(folder) or folder.startswith(text) else folder + text
+
+
+class FailuresFilter(ConsoleQuery):
+    """Which failures a page shows, and an action is about."""
+
+    code: Code | None = None
+    within: Literal["1h", "24h", "7d"] | None = None
+    owner: Annotated[str, AfterValidator(_plain), Field(max_length=64)] | None = None
+    source: (
+        Annotated[str, AfterValidator(_plain), AfterValidator(_below_uploads), Field(max_length=1024)] | None
+    ) = None
+    waiting: Ticked | None = None
+
+    def wanted(self, visitor: Visitor, now_ms: int) -> UploadFilter | None:
+        """The uploads that are meant, of those that the visitor may see; None: none can be."""
+        self.check(visitor)
+        where = UploadFilter(
+            state=None if self.waiting else State.FAILED,
+            is_put_off=bool(self.waiting),
+            code=self.code,
+            since_ms=None if self.within is None else now_ms - WINDOWS[self.within],
+            owner=self.owner,
+            source_prefix=self.source,
+        )
+        return bound(where, visitor.caller)
+
+    def check(self, visitor: Visitor) -> None:
+        """Raises: Problem where a demo's visitor would find out names by asking for them."""
+        if visitor.is_demo and (self.source or self.owner):
+            raise Problem("forbidden", "A demo shows no names of sources and owners.")
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """The fields as forms and links carry them."""
+        chosen = {name: getattr(self, name) for name in FailuresFilter.model_fields}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    @property
+    def path(self) -> str:
+        """Where the list is."""
+        return with_query(PATH, **self.fields)
+
+    def described(self, number: "Number", *, all_of_them: bool = True) -> str:
+        """So many of these in words, such as `19 failed uploads with corrupt_image in the last hour`."""
+        uploads = "upload" if number.count == 1 else "uploads"
+        kind = f"{uploads} waiting for another try" if self.waiting else f"failed {uploads}"
+        parts = ["all" if number.count is None else str(number), kind]
+        if not all_of_them:
+            return " ".join(parts)
+        parts += [f"with {self.code}"] if self.code else []
+        parts += [f"of {self.owner}"] if self.owner else []
+        parts += [f"below {self.source}"] if self.source else []
+        parts += [f"in {WORDS[self.within]}"] if self.within else []
+        return " ".join(parts)
+
+
+class FailuresQuery(FailuresFilter):
+    """The query of the page of failures."""
+
+    cursor: CursorText | None = None
+    done: DoneToken | None = None
+
+
+class OutcomeQuery(ConsoleQuery):
+    """Of which action the outcome is asked."""
+
+    done: DoneToken
+
+
+@dataclass(frozen=True)
+class FailureRow:
+    """An upload that has failed, as it is shown."""
+
+    upload: Upload
+    reason: str
+    traceback: str | None
+    picture: Literal["variant", "original", "tile"]
+    format: str
+
+    @classmethod
+    def of(cls, upload: Upload, visitor: Visitor) -> "FailureRow":
+        """The row that a visitor sees: a demo's hears nothing that may name a source."""
+        message, traceback = upload.error_message or "", None
+        if upload.error_code == "internal_error":
+            traceback = message if visitor.may_operate and visitor.sees_all else None
+            message = OUR_FAULT
+        elif visitor.is_demo and "/" in message:
+            message = ""
+        picture: Literal["variant", "original", "tile"] = "tile"
+        if upload.variants:
+            picture = "variant"
+        elif is_shown(upload, visitor):
+            picture = "original"
+        return cls(upload, _shortened(message), traceback, picture, _format_of(upload))
+
+
+@dataclass(frozen=True)
+class CodeRow:
+    """How many uploads have failed with a code, in each window and in all."""
+
+    code: str | None
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True)
+class FailureCounts:
+    """How many uploads have failed, by code; the most frequent first."""
+
+    rows: Sequence[CodeRow]
+    total: CodeRow
+
+    @classmethod
+    async def of(cls, face: Face, visitor: Visitor, query: FailuresFilter, now_ms: int) -> "FailureCounts":
+        """Of the failures that the visitor may see, of the owner and below the source that are asked for."""
+        theirs = bound(UploadFilter(owner=query.owner, source_prefix=query.source), visitor.caller)
+        moments = [*(now_ms - window for window in WINDOWS.values()), 0]
+        found: Mapping[str, Sequence[int]] = {}
+        if theirs is not None:
+            found = await face.reader.failures_by_code(
+                moments, MOST, owner=theirs.owner, source_prefix=theirs.source_prefix
+            )
+        rows = [CodeRow(code, counts) for code, counts in found.items() if counts[-1]]
+        rows.sort(key=lambda row: (-row.counts[-1], row.code or ""))
+        sums = [sum(row.counts[place] for row in rows) for place in range(len(moments))]
+        return cls(rows, CodeRow(None, sums))
+
+    def of_codes(self, query: FailuresFilter) -> Mapping[str, int]:
+        """How many of those that a query asks for have failed with each code."""
+        place = COLUMNS.index(query.within)
+        rows = [row for row in self.rows if query.code in (None, row.code) and row.counts[place]]
+        return {str(row.code): row.counts[place] for row in rows}
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of uploads; `is_least`: there may be more."""
+
+    count: int | None
+    is_least: bool = False
+
+    def __str__(self) -> str:
+        """As people read it, such as `5,000+`; empty where nobody knows."""
+        if self.count is None:
+            return ""
+        return f"{self.count:,}{'+' if self.is_least else ''}"
+
+
+async def count_meant(face: Face, where: UploadFilter | None) -> Number:
+    """How many uploads are so, as far as is quickly told. Raises: CatalogUnavailable."""
+    if where is None:
+        return Number(0)
+    if where.is_put_off:
+        put_off = await face.reader.put_off(where)
+        return Number(put_off.count, put_off.has_more)
+    count = await face.reader.count(where, MOST)
+    return Number(count, count is not None and count >= MOST)
+
+
+def add_to(router: APIRouter, console: Console) -> None:
+    """Add `/console/failures`, and what has become of those that were tried again."""
+    face = console.face
+
+    @router.get(PATH, include_in_schema=False)
+    async def failures(
+        request: Request,
+        query: Annotated[FailuresQuery, Query()],
+        visitor: Annotated[Visitor, Depends(console.visitor)],
+    ) -> Response:
+        """Show what has failed, newest first, and how much of it there is of each code."""
+        now_ms = face.stores.catalog.database.now_ms()
+        theirs = query.wanted(visitor, now_ms)
+        question = ["console-failures", query.fields, visitor.caller.owner, visitor.caller.prefix]
+        after = None
+        if query.cursor is not None:
+            after = Cursor(*place_in(question, query.cursor, int, UUID))
+        found = [] if theirs is None else await face.reader.page(theirs, after, _PAGE + 1)
+        shown = found[:_PAGE]
+        older = None
+        if len(found) > len(shown):
+            place = Cursor.of(shown[-1])
+            older = with_query(
+                PATH, **query.fields, cursor=cursor_of(question, (place.changed_ms, str(place.id)))
+            )
+        counts = await FailureCounts.of(face, visitor, query, now_ms)
+        number = await count_meant(face, theirs)
+        return console.page(
+            request,
+            visitor,
+            "failures.html",
+            "Failures",
+            query=query,
+            rows=[FailureRow.of(upload, visitor) for upload in shown],
+            counts=counts,
+            windows=COLUMNS,
+            number=number,
+            most=MOST,
+            put_off=await put_off_of(face, visitor, query),
+            letters=await face.reader.count_dead_letters(0, MOST) if visitor.sees_all else None,
+            older=older,
+            newest=query.path if query.cursor else None,
+            done=await done_since(face, query.done),
+        )
+
+    @router.get(f"{PATH}/outcome", include_in_schema=False)
+    async def outcome(
+        request: Request,
+        query: Annotated[OutcomeQuery, Query()],
+        visitor: Annotated[Visitor, Depends(console.visitor)],
+    ) -> Response:
+        """Show what has become of those that were tried again: which have failed again, and which wait."""
+        done = await done_since(face, query.done)
+        groups = []
+        for title, states in _GROUPS.items():
+            ids = [] if done is None else done.newest(*states)
+            rows = [FailureRow.of(upload, visitor) for upload in await uploads_of(face, visitor, ids)]
+            groups.append((title, rows))
+        return console.page(request, visitor, "outcome.html", "Tried again", done=done, groups=groups)
+
+
+async def put_off_of(face: Face, visitor: Visitor, query: FailuresFilter) -> PutOff:
+    """What waits for another try, of the owner and below the source that are asked for."""
+    theirs = bound(UploadFilter(owner=query.owner, source_prefix=query.source), visitor.caller)
+    return PutOff(0, None, has_more=False) if theirs is None else await face.reader.put_off(theirs)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
+
+
+def _format_of(upload: Upload) -> str:
+    """What an original is, as far as is known without a look into it."""
+    if upload.original is not None:
+        return upload.original.format
+    ending = (upload.source or "").rpartition("/")[2].rpartition(".")[2].lower()
+    return ending if ending.isalnum() and len(ending) <= _LONGEST_ENDING else ""
