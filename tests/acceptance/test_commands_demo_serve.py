@@ -67,7 +67,8 @@ def test_it_serves_this_machine_alone_until_ctrl_c_and_then_leaves_nothing_runni
         assert [one["status"] for one in answer["pictures"]] == ["ready"]
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as visitor:
             assert visitor.get("/v1/uploads").json()["items"][0]["state"] == "ready"
-            assert visitor.get("/v1/uploads", headers={"Host": "192.0.2.1:8080"}).status_code == 403
+            assert "demo" in visitor.get("/console").raise_for_status().text
+            assert visitor.get("/console", headers={"Host": "192.0.2.1:8080"}).status_code == 403
             assert visitor.get("/v1/uploads", headers={"Origin": "https://app.example"}).status_code == 403
 
             demo.send_signal(signal.SIGINT)
