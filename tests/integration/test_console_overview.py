@@ -226,7 +226,7 @@ async def test_without_redis_the_rest_is_shown_at_once(
             took = time.monotonic() - began
 
     assert took < WITHIN_S + 1
-    assert "Redis does not answer" in page.one("li", id="concern-redis").text
+    assert "Redis cannot be asked" in page.one("li", id="concern-redis").text
     assert numbers(page)["/console/uploads?state=ready"] == 1
     assert page.all(id="figure-workers") == []
 

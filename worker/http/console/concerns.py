@@ -106,7 +106,7 @@ def _coded(found: Sequence[Coded], path: str, **query: str) -> Sequence[CodedUpl
 
 def _of_parts(seen: Observation) -> Iterator[Concern]:
     if seen.redis_problem:
-        text = "Redis does not answer: nobody knows what waits, and which workers live"
+        text = "Redis cannot be asked what waits, and which workers live"
         yield Concern("redis", text, f"{ROOT}/system", seen.redis_problem)
     if seen.storage_problem:
         yield Concern("storage", "The storage does not answer", f"{ROOT}/system", seen.storage_problem)
