@@ -27,6 +27,7 @@ from worker.queue import Queue
 from worker.queue.heartbeats import WorkerInfo
 
 Opening = Callable[..., AbstractAsyncContextManager[OpenFace]]
+LISTS = ("gallery", "failures", "workers")
 PLAN = "sweep-20270115T080000-00000000"
 
 
@@ -41,6 +42,12 @@ def numbers(page: Element) -> dict[str, int]:
     """What the page counts, by where it leads."""
     links = [one for one in page.all("a") if "data-count" in one.attributes]
     return {one.attributes["href"]: int(one.attributes["data-count"]) for one in links}
+
+
+def listed(page: Element) -> int:
+    """How long the list of a page is."""
+    lists = [one for name in LISTS for one in page.all(class_=name)]
+    return sum(len([item for item in one.children if isinstance(item, Element)]) for one in lists)
 
 
 async def uploads(catalog: Catalog, *states: State) -> None:
@@ -95,7 +102,9 @@ async def test_each_number_leads_to_the_list_of_what_it_counts(
     await catalog.intake.take([], [letter("90-0")])
     await beat(queue)
 
-    assert numbers(await overview(client)) == {
+    found = numbers(await overview(client))
+
+    assert found == {
         "/console/uploads?state=ready": 3,
         "/console/failures": 2,
         "/console/failures?code=corrupt_image": 2,
@@ -104,6 +113,8 @@ async def test_each_number_leads_to_the_list_of_what_it_counts(
         "/console/dead-letters": 1,
         "/console/system": 1,
     }
+    pages = {path: read_page((await client.get(path)).text).one("main") for path in found}
+    assert {path: listed(page) for path, page in pages.items()} == found
 
 
 async def test_events_that_no_worker_has_taken_are_told_apart_from_uploads_that_wait(
@@ -127,7 +138,8 @@ async def test_uploads_that_wait_for_another_try_are_counted_by_what_stopped_the
 
     found = numbers(await overview(client))
 
-    assert found["/console/failures?waiting=1&code=storage_full"] == 1
+    path = "/console/failures?waiting=1&code=storage_full"
+    assert (found[path], listed(read_page((await client.get(path)).text))) == (1, 1)
     assert found["/console/uploads?state=queued"] == 2
 
 
