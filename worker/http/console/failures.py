@@ -11,9 +11,9 @@ from pydantic import AfterValidator, Field
 from storage.catalog.reading import Cursor, PutOff, UploadFilter
 from storage.catalog.records import WAITING, State, Upload
 from storage.keys import UPLOADS
-from worker.documents import OUR_FAULT
 from worker.http.console.forms import Ticked
 from worker.http.console.pages import ROOT, Console, ConsoleQuery, with_query
+from worker.http.console.reasons import reason, traceback
 from worker.http.console.receipts import DoneToken, done_since, uploads_of
 from worker.http.console.safe_originals import is_shown
 from worker.http.console.visitors import Visitor
@@ -131,19 +131,19 @@ class FailureRow:
 
     @classmethod
     def of(cls, upload: Upload, visitor: Visitor) -> "FailureRow":
-        """The row that a visitor sees: a demo's hears nothing that may name a source."""
-        message, traceback = upload.error_message or "", None
-        if upload.error_code == "internal_error":
-            traceback = message if visitor.may_operate and visitor.sees_all else None
-            message = OUR_FAULT
-        elif visitor.is_demo and "/" in message:
-            message = ""
+        """The row that a visitor sees."""
         picture: Literal["variant", "original", "tile"] = "tile"
         if upload.variants:
             picture = "variant"
         elif is_shown(upload, visitor):
             picture = "original"
-        return cls(upload, _shortened(message), traceback, picture, _format_of(upload))
+        return cls(
+            upload,
+            _shortened(reason(upload, visitor)),
+            traceback(upload, visitor),
+            picture,
+            _format_of(upload),
+        )
 
 
 @dataclass(frozen=True)

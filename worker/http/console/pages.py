@@ -284,7 +284,17 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         name: getattr(wording, name)
-        for name in ("visible", "count", "size", "duration", "latency", "rate", "ago", "moment")
+        for name in (
+            "visible",
+            "visible_lines",
+            "count",
+            "size",
+            "duration",
+            "latency",
+            "rate",
+            "ago",
+            "moment",
+        )
     }
     environment.globals |= {
         "static": _static_path,

@@ -14,6 +14,7 @@ from worker.http.console import (
     pictures,
     static,
     system,
+    upload,
     uploads,
 )
 from worker.http.console.pages import ROOT, Console, console_route
@@ -28,6 +29,7 @@ PAGES: Sequence[Callable[[APIRouter, Console], None]] = (
     pictures.add_to,
     overview.add_to,
     uploads.add_to,
+    upload.add_to,
     failures.add_to,
     dead_letters.add_to,
     actions.add_to,

@@ -13,6 +13,11 @@ def visible(text: object) -> str:
     return "".join(map(_visible, str(text)))
 
 
+def visible_lines(text: str) -> str:
+    """The same of each line of a longer text."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def _visible(character: str) -> str:
     if character == " " or unicodedata.category(character) not in _HIDDEN:
         return character

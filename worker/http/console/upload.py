@@ -1,0 +1,107 @@
+"""The page of one upload: its picture, what is known of it, what became of it, and what to do about it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from storage.catalog.records import Message, State, StoredVariant
+from worker.documents import payload
+from worker.http.announced import announced
+from worker.http.console.pages import ROOT, Console, ConsoleQuery, file_name
+from worker.http.console.reasons import reason, traceback
+from worker.http.console.receipts import DoneToken, done_since
+from worker.http.console.visitors import Visitor
+from worker.http.documents import upload_view
+from worker.http.problems import not_found
+
+MESSAGES = 20  # the newest, on a page
+_ROOM = (1120, 760)  # px in which the large picture is shown
+_WAITS = (State.QUEUED, State.DELETING)
+
+
+class UploadQuery(ConsoleQuery):
+    """What an action has led to the page with."""
+
+    done: DoneToken | None = None
+
+
+@dataclass(frozen=True)
+class LargePicture:
+    """The largest variant, and the size in px at which it is shown."""
+
+    variant: StoredVariant
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, variants: Sequence[StoredVariant]) -> "LargePicture | None":
+        """That of these variants, None where there are none."""
+        if not variants:
+            return None
+        largest = max(variants, key=lambda one: one.width * one.height)
+        scale = min(1, _ROOM[0] / largest.width, _ROOM[1] / largest.height)
+        return cls(largest, max(1, round(largest.width * scale)), max(1, round(largest.height * scale)))
+
+
+@dataclass(frozen=True)
+class ShownMessage:
+    """A message, and its body as text; None: the visitor is not to see it."""
+
+    message: Message
+    body: str | None
+
+
+def add_to(router: APIRouter, console: Console) -> None:
+    """Add `/console/uploads/{id}`."""
+    face = console.face
+
+    @router.get(f"{ROOT}/uploads/{{upload_id}}", include_in_schema=False)
+    async def upload(
+        request: Request,
+        upload_id: UUID,
+        query: Annotated[UploadQuery, Query()],
+        visitor: Annotated[Visitor, Depends(console.visitor)],
+    ) -> Response:
+        """Show an upload; one that was deleted says so."""
+        stored = await face.reader.upload(upload_id)
+        upload = stored or await announced(face, upload_id)
+        if upload is None:
+            raise not_found("There is no such upload.")
+        visitor.caller.check_theirs(upload.source, upload.owner)
+        messages = await face.reader.newest_messages(upload_id, MESSAGES + 1)
+        # A page that is open is refreshed all the same: by htmx, which shows no errors.
+        is_gone = upload.state is State.DELETED and "hx-request" not in request.headers
+        return console.page(
+            request,
+            visitor,
+            "upload.html",
+            file_name(upload, visitor),
+            HTTPStatus.NOT_FOUND if is_gone else HTTPStatus.OK,
+            upload=upload,
+            done=await done_since(face, query.done),
+            is_announced=stored is None,
+            large=LargePicture.of(upload.variants),
+            links={} if visitor.is_demo else {one.key: face.links.of(one.key) for one in upload.variants},
+            srcset=upload_view(upload, face.links)["srcset"],
+            links_expire=face.settings.http_files == "signed",
+            metadata=None if visitor.is_demo or not upload.metadata else _pretty(upload.metadata),
+            reason=reason(upload, visitor),
+            traceback=traceback(upload, visitor),
+            messages=[_shown(one, visitor) for one in messages[:MESSAGES]],
+            has_more=len(messages) > MESSAGES,
+            most_tries=face.settings.max_attempts,
+            waits_for_next=upload.state in _WAITS and upload.error_code is not None,
+        )
+
+
+def _shown(message: Message, visitor: Visitor) -> ShownMessage:
+    return ShownMessage(message, None if visitor.is_demo else _pretty(payload(message)))
+
+
+def _pretty(document: object) -> str:
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
