@@ -54,14 +54,19 @@ class Section:
     title: str
     about_all: bool = False
     also: str = ""
-    """Another page that belongs to it."""
+    """Other pages that belong to it: a path, and all below."""
+
+    def leads_to(self, path: str) -> bool:
+        """Whether that page belongs to it."""
+        below = [one for one in (self.path, self.also) if one not in ("", ROOT)]
+        return path in (self.path, self.also) or any(path.startswith(f"{one}/") for one in below)
 
 
 SECTIONS = (
     Section(ROOT, "Overview", about_all=True),
     Section(f"{ROOT}/uploads", "Uploads"),
     Section(f"{ROOT}/failures", "Failures", also=f"{ROOT}/dead-letters"),
-    Section(f"{ROOT}/storage", "Storage", about_all=True),
+    Section(f"{ROOT}/storage", "Storage", about_all=True, also=f"{ROOT}/sweeps"),
     Section(f"{ROOT}/system", "System", about_all=True),
     Section(f"{ROOT}/drop", "Drop pictures"),
 )

@@ -13,6 +13,8 @@ from worker.http.console import (
     overview,
     pictures,
     static,
+    storage,
+    sweeps,
     system,
     upload,
     uploads,
@@ -33,6 +35,8 @@ PAGES: Sequence[Callable[[APIRouter, Console], None]] = (
     failures.add_to,
     dead_letters.add_to,
     actions.add_to,
+    storage.add_to,
+    sweeps.add_to,
 )
 """Each adds the routes of one page."""
 

@@ -1,0 +1,163 @@
+"""The storage: what lies there and how it grows, where catalog and disk differ, and the plans of sweeps."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from pipelines.stats.growth import DAY_MS
+from pipelines.stats.report import StorageReport, report
+from storage.blobs import Space
+from storage.blobs.s3_place import is_s3
+from storage.errors import StorageError
+from storage.tasks import together
+from worker.degradation import full
+from worker.http.console.charts import Chart, ChartSeries, stacked_areas
+from worker.http.console.pages import ROOT, Console, ConsoleQuery
+from worker.http.console.storage_answers import in_time
+from worker.http.console.sweeps import show_plans
+from worker.http.console.visitors import Visitor
+from worker.http.console.wording import moment_ms, size
+from worker.http.face import Face
+from worker.http.listing import CursorText
+from worker.http.sweep_plans import ListedPlans, list_plans, place_of_plans
+from worker.sweep_words import MEANING
+
+_PLANS_A_PAGE = 10
+_MOST_POINTS = 92  # of the chart
+_CHART_PX = 180.0
+_SOON_FULL_DAYS = 30
+
+Span = Literal["30", "90", "365", "all"]
+SPANS: dict[Span, str] = {"30": "30 days", "90": "90 days", "365": "A year", "all": "All"}
+
+
+class StorageQuery(ConsoleQuery):
+    """How far back the growth is shown, and which plans."""
+
+    days: Span = "90"
+    cursor: CursorText | None = None
+
+
+@dataclass(frozen=True)
+class GrowthPoint:
+    """What was stored at one moment, in bytes."""
+
+    time_ms: int
+    name: str
+    """The day, or `now`."""
+    originals: int
+    variants: int
+    superseded: int
+
+    @property
+    def bytes(self) -> int:
+        """All together."""
+        return self.originals + self.variants + self.superseded
+
+
+@dataclass(frozen=True)
+class GrowthChart:
+    """What is drawn, and the numbers that it is drawn of, oldest first."""
+
+    chart: Chart
+    points: Sequence[GrowthPoint]
+
+
+def add_to(router: APIRouter, console: Console) -> None:
+    """Add `/console/storage`."""
+    face = console.face
+
+    @router.get(f"{ROOT}/storage", include_in_schema=False)
+    async def storage(
+        request: Request,
+        query: Annotated[StorageQuery, Query()],
+        visitor: Annotated[Visitor, Depends(console.unbound)],
+    ) -> Response:
+        """Show what is stored, how it grows, where catalog and disk differ, and the plans of sweeps."""
+        before = place_of_plans(query.cursor)
+        totals, space, listed = await together(
+            face.stores.catalog.reports.totals(), _space(face), _plans(face, before)
+        )
+        plans = None if listed is None else await show_plans(listed.plans, face.stores.catalog)
+        found = report(totals, space=space, history=True)
+        return console.page(
+            request,
+            visitor,
+            "storage.html",
+            "Storage",
+            report=found,
+            time_ms=moment_ms(found.time),
+            growth=_growth(found, query.days),
+            days=query.days,
+            spans=SPANS,
+            is_bucket=is_s3(face.settings.storage_url),
+            is_full=space is not None and full(space.used_bytes, space.free_bytes) is not None,
+            is_soon_full=(found.growth.days_until_full or _SOON_FULL_DAYS) < _SOON_FULL_DAYS,
+            swept_ms=moment_ms(found.sweep.time) if found.sweep else None,
+            sweep_applied_ms=moment_ms(found.sweep.applied) if found.sweep and found.sweep.applied else None,
+            plans=plans,
+            following=listed.following if listed else None,
+            is_first=query.cursor is None,
+            meaning=MEANING,
+            retention=face.settings.retention,
+            sweep_cron=face.settings.sweep_cron,
+            purges_itself=face.settings.sweep_apply,
+        )
+
+
+async def _space(face: Face) -> Space | None:
+    with suppress(StorageError):
+        return await in_time(face.stores.blobs.space())
+    return None
+
+
+async def _plans(face: Face, before: str | None) -> ListedPlans | None:
+    with suppress(StorageError):
+        return await in_time(list_plans(face.stores.blobs, before, _PLANS_A_PAGE))
+    return None
+
+
+def _growth(found: StorageReport, span: Span) -> GrowthChart | None:
+    """What the snapshots of these days say, and what is stored now; None before the first snapshot."""
+    now_ms = moment_ms(found.time)
+    begin_ms = 0 if span == "all" else now_ms - int(span) * DAY_MS
+    variants = sum(one.bytes for one in found.variants)
+    points = [
+        GrowthPoint(time_ms, past.day, past.originals.bytes, past.variants.bytes, past.superseded.bytes)
+        for past in found.history or ()
+        if begin_ms <= (time_ms := moment_ms(past.time)) <= now_ms
+    ]
+    if not points:
+        return None
+    points = [
+        *thinned(points, _MOST_POINTS - 1),
+        GrowthPoint(now_ms, "now", found.originals.bytes, variants, found.superseded.bytes),
+    ]
+    series = [
+        ChartSeries(name, [getattr(point, name) for point in points])
+        for name in ("originals", "variants", "superseded")
+    ]
+    chart = stacked_areas(
+        series, [_words(point) for point in points], _CHART_PX, _scale, [point.time_ms for point in points]
+    )
+    return GrowthChart(chart, points)
+
+
+def _scale(number: int) -> str:
+    """Bytes beside a line of a chart, which are round."""
+    return size(number).replace(".0 ", " ")
+
+
+def thinned(points: Sequence[GrowthPoint], most: int) -> Sequence[GrowthPoint]:
+    """At most so many of them, evenly, the first and the last among them."""
+    if len(points) <= most:
+        return points
+    return [points[round(number * (len(points) - 1) / (most - 1))] for number in range(most)]
+
+
+def _words(point: GrowthPoint) -> str:
+    parts = [f"{name} {size(getattr(point, name))}" for name in ("originals", "variants", "superseded")]
+    return f"{point.name}: {size(point.bytes)} ({', '.join(parts)})"
