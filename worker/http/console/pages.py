@@ -34,12 +34,13 @@ POLICY = (
 HEADERS: Mapping[str, str] = {
     "Cache-Control": "private, no-store",
     "Content-Security-Policy": POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "same-origin",  # without any, forms are sent with `Origin: null`
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+# For browsers that say where a request comes from: they do where they take it, elsewhere they complain of it.
+_OF_TRUSTED: Mapping[str, str] = {"Cross-Origin-Opener-Policy": "same-origin"}
 _SINCE = "media.since"
 """Of a request: the last message when it came. What the page shows was read later, and lacks none before."""
 LEAST_SIDE = 120  # px of the longer side of what lists show
@@ -177,7 +178,8 @@ class ConsoleRoute(DirectRoute):
                 response = await answer(request)
             except (Problem, StorageError, QueueUnavailable, RequestValidationError) as error:
                 response = await _refused(console, request, error)
-            for name, value in HEADERS.items():
+            trusted = _OF_TRUSTED if "sec-fetch-site" in request.headers else {}
+            for name, value in {**HEADERS, **trusted}.items():
                 response.headers.setdefault(name, value)
             return response
 
