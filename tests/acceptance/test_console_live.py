@@ -1,0 +1,107 @@
+"""The console of a live installation in a real browser: what happens is seen without a reload."""
+
+import asyncio
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.support.browser import BrowserUser, Page, browser, expect, visitor
+from tests.support.clients import WITH_SERVICES
+from tests.support.console_site import ConsoleSite, site
+from tests.support.holding_proxy import HoldingProxy
+from tests.support.pictures import medium, small
+
+__all__ = ["browser", "site", "visitor"]
+pytestmark = [WITH_SERVICES, pytest.mark.asyncio(loop_scope="module")]
+
+WITHIN_S = 2.0
+_PICTURES = """(count) => [...document.querySelectorAll("#content img")].filter(
+    (one) => one.complete && one.naturalWidth > 0
+).length >= count"""
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def uploads(visitor: BrowserUser, site: ConsoleSite) -> Page:
+    """The page of uploads, which must never be loaded again."""
+    page = await visitor.open(site.url("/uploads"), password=site.secrets["operator"])
+    await page.evaluate("window.isTheSame = true")
+    return page
+
+
+async def test_a_dropped_picture_is_a_thumbnail_without_a_reload_within_2_s(
+    visitor: BrowserUser, site: ConsoleSite, uploads: Page, tmp_path: Path
+) -> None:
+    dropping = await visitor.open_beside(uploads, site.url("/drop"))
+    took = []
+    for number in range(3):
+        before = await _pictures_of(uploads)
+        began = time.monotonic()
+        (tmp_path / f"{number}.jpg").write_bytes(medium(number))
+        await dropping.get_by_label("Choose a picture").set_input_files(tmp_path / f"{number}.jpg")
+        await uploads.wait_for_function(_PICTURES, arg=before + 1)
+        took.append(time.monotonic() - began)
+
+    assert min(took) < WITHIN_S, took
+    assert await uploads.evaluate("window.isTheSame")
+    await expect(dropping.locator("#content img")).to_have_count(3)
+
+
+async def test_what_happens_before_a_page_listens_is_seen_as_soon_as_it_does(
+    visitor: BrowserUser, site: ConsoleSite
+) -> None:
+    with closing(HoldingProxy(site.port, b"GET /console/live")) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}/console/uploads"
+        page = await visitor.open(url, password=site.secrets["operator"])
+        assert await asyncio.to_thread(proxy.holds.wait, 10)
+        before = await _pictures_of(page)
+        site.place.send({"source": site.place.put("uploads/early.jpg", small(300))})
+        site.place.await_end_of("uploads/early.jpg")
+
+        proxy.let_go()
+
+        await page.wait_for_function(_PICTURES, arg=before + 1)
+
+
+async def test_a_page_whose_server_was_killed_comes_back_by_itself_and_misses_nothing(
+    visitor: BrowserUser, site: ConsoleSite, uploads: Page
+) -> None:
+    visitor.expected = ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE"]
+    before = await _pictures_of(uploads)
+    site.face.kill()
+    await expect(uploads.get_by_role("status").filter(has_text="does not answer")).to_be_visible()
+
+    sources = [f"uploads/meanwhile/{number}.jpg" for number in range(3)]
+    for number, source in enumerate(sources):
+        site.place.send({"source": site.place.put(source, small(100 + number))})
+    site.place.await_end_of(*sources)
+    site.start_again()
+
+    await uploads.wait_for_function(_PICTURES, arg=before + 3)
+    await expect(uploads.get_by_role("status").filter(has_text="does not answer")).to_be_hidden()
+    assert await uploads.evaluate("window.isTheSame")
+
+
+async def test_ten_tabs_of_one_browser_are_all_answered_and_all_hear_of_news(
+    visitor: BrowserUser, site: ConsoleSite, uploads: Page
+) -> None:
+    tabs = [uploads, *[await visitor.open_beside(uploads, site.url("/uploads")) for _ in range(9)]]
+    counts = [await _pictures_of(tab) for tab in tabs]
+
+    site.place.send({"source": site.place.put("uploads/for-all-tabs.jpg", small(200))})
+
+    await asyncio.gather(
+        *(tab.wait_for_function(_PICTURES, arg=count + 1) for tab, count in zip(tabs, counts, strict=True))
+    )
+    await uploads.get_by_role("link", name="System").click()
+    await expect(uploads.locator("h1")).to_be_visible()
+
+
+async def _pictures_of(page: Page) -> int:
+    """How many pictures it shows now."""
+    await expect(page.locator("h1")).to_be_visible()
+    count: int = await page.locator("#content img").count()
+    await page.wait_for_function(_PICTURES, arg=count)
+    return count
