@@ -45,8 +45,9 @@ document.addEventListener("securitypolicyviolation", (event) =>
     console.error(`CSP: ${event.effectiveDirective} ${event.blockedURI} ${event.sample}`)
 );
 """
-_AXE = """async () => {
-    const { violations } = await axe.run(document, { resultTypes: ["violations"] });
+_AXE = """async (rules) => {
+    const only = rules.length ? { runOnly: rules } : {};
+    const { violations } = await axe.run(document, { resultTypes: ["violations"], ...only });
     const places = (found) => found.nodes.map((node) => node.html.slice(0, 200)).join(" | ");
     return violations.map((found) => `${found.id}: ${found.help}: ${places(found)}`);
 }"""
@@ -189,11 +190,11 @@ async def visitor(browser: Browser) -> AsyncIterator[BrowserUser]:
     assert wrong == [], "\n".join(wrong)
 
 
-async def barriers(page: Page) -> list[str]:
-    """What axe-core finds in a page that keeps people out."""
+async def barriers(page: Page, *rules: str) -> list[str]:
+    """What axe-core finds in a page that keeps people out, by all of its rules or by some."""
     if not await page.evaluate("typeof axe === 'object'"):
         await page.evaluate(axe_core().read_text())
-    found: list[str] = await page.evaluate(_AXE)
+    found: list[str] = await page.evaluate(_AXE, rules)
     return found
 
 
