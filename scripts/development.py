@@ -40,7 +40,7 @@ def main(folders: Sequence[Path]) -> int:
 def _run(settings: Settings, folders: Sequence[Path]) -> None:
     bind = settings.http_bind
     at = bind if bind.startswith("unix:") else f"http://{bind}"
-    errors.print(f"{at} takes uploads, and has a console at /console; Ctrl-C ends it.")
+    errors.print(f"{at} takes uploads, and has a console at /console; Ctrl-C ends it.", soft_wrap=True)
     errors.print(
         f"Redis: {settings.redis_url}  Storage: {settings.storage}  Catalog: {settings.catalog_name}"
     )

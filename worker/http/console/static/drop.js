@@ -5,6 +5,7 @@
 (() => {
   const AT_ONCE = 3; // a browser opens six connections to a server
   const LOOK_MS = 2500; // where no stream tells of changes
+  const LEFT_MS = 1000; // without a sign of what is dragged, which comes several times a second
   const HIDDEN = /[\p{C}\p{Zl}\p{Zp}]/gu;
   const page = document.currentScript.dataset.drop;
   const waiting = []; // to be sent
@@ -247,17 +248,23 @@
   hint.textContent = "Drop pictures to upload them";
   document.body.append(hint);
 
+  let left = null;
+
+  function showHint(is) {
+    clearTimeout(left);
+    document.body.classList.toggle("dropping", is);
+    // Whether something was dropped elsewhere, or nowhere, no event tells for sure.
+    if (is) left = setTimeout(showHint, LEFT_MS, false);
+  }
+
   document.addEventListener("dragover", (event) => {
     if (!bringsFiles(event)) return;
     event.preventDefault();
     event.dataTransfer.dropEffect = "copy";
-    document.body.classList.add("dropping");
-  });
-  document.addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) document.body.classList.remove("dropping"); // it has left the window
+    showHint(true);
   });
   document.addEventListener("drop", (event) => {
-    document.body.classList.remove("dropping");
+    showHint(false);
     if (!bringsFiles(event)) return;
     event.preventDefault();
     take(filesOf(event.dataTransfer));
