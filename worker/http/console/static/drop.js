@@ -6,6 +6,7 @@
   const AT_ONCE = 3; // a browser opens six connections to a server
   const LOOK_MS = 2500; // where no stream tells of changes
   const LEFT_MS = 1000; // without a sign of what is dragged, which comes several times a second
+  const TOGETHER_MS = 300;
   const HIDDEN = /[\p{C}\p{Zl}\p{Zp}]/gu;
   const page = document.currentScript.dataset.drop;
   const waiting = []; // to be sent
@@ -56,8 +57,13 @@
     return bytes < 999950 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
   }
 
+  const news = [];
+
   function tell(words) {
-    document.getElementById("announcement").textContent = words;
+    news.push(words);
+    if (news.length > 1) return;
+    // What comes at once is read at once: the next text would cut the last one off.
+    setTimeout(() => (document.getElementById("announcement").textContent = news.splice(0).join(" ")), TOGETHER_MS);
   }
 
   function add(files) {
@@ -82,7 +88,7 @@
       refuse(row, form.dataset.tooLarge);
       return;
     }
-    row.recipe = form.elements.recipe ? form.elements.recipe.value : null;
+    row.recipe ??= form.elements.recipe ? form.elements.recipe.value : null; // of another try, too
     row.again.hidden = true;
     row.progress.hidden = false;
     row.progress.value = 0;
