@@ -225,6 +225,16 @@ async def test_minutes_are_bars_and_rows_of_a_table(catalog: Catalog, opening: O
     assert "2 became ready, 1 failed" in page.one("desc").text
 
 
+async def test_the_latest_pictures_lead_to_their_uploads(catalog: Catalog, client: httpx.AsyncClient) -> None:
+    await uploads(catalog, State.READY, State.FAILED, State.READY)
+
+    latest = (await overview(client)).one("section", id="latest")
+
+    links = [one.attributes["href"] for one in latest.all("a")]
+    assert links == [f"/console/uploads/{UUID(int=number)}" for number in (3, 1)]
+    assert [one.attributes["alt"] for one in latest.all("img")] == ["3.jpg", "1.jpg"]
+
+
 @pytest.mark.parametrize("hangs", [True, False], ids=["hangs", "away"])
 async def test_without_redis_the_rest_is_shown_at_once(
     catalog: Catalog, opening: Opening, *, hangs: bool

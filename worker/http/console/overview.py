@@ -9,6 +9,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pipelines.stats.report import QueueDepth, StorageReport, report
 from storage.blobs import Space
 from storage.catalog.backup_notes import BackupNotes
+from storage.catalog.reading import UploadFilter
+from storage.catalog.records import State
 from storage.tasks import together
 from storage.totals import StorageTotals
 from worker.degradation import backup_problem, now_and_then
@@ -25,6 +27,8 @@ from worker.queue_depth import queue_depth
 
 T = TypeVar("T")
 _CHART_PX = 132
+_LATEST = 12  # pictures
+_READY = UploadFilter(state=State.READY)
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ def add_to(router: APIRouter, console: Console) -> None:
             rate=face.pulse.rate(),
             latency=face.pulse.latency(),
             hour=_last_hour(face),
+            latest=await face.reader.page(_READY, None, _LATEST),
         )
 
 
