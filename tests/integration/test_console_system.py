@@ -77,7 +77,7 @@ async def test_a_worker_is_shown_with_its_state_its_load_and_the_uploads_that_it
     assert worker.one("span", class_="worker-healthy").text == "healthy"
     for words in ("healthy for 2 h", "started 1 day ago", "1 of 2 at work", "100.0 MB of 400.0 MB"):
         assert words in worker.text
-    assert worker.one("rect", class_="meter-part").attributes["width"] == "25.0"
+    assert worker.one("rect", class_="worker-meter-part").attributes["width"] == "25.0"
     [link] = worker.all("a")
     assert (link.attributes["href"], link.text) == (f"/console/uploads/{CAT}", SOURCE)
 
@@ -92,7 +92,7 @@ async def test_what_fails_and_what_degrades_is_said_in_the_workers_own_words(
 
     assert worker.one("span", class_="worker-unhealthy").text == "unhealthy"
     assert [one.text for one in worker.all("li")] == ["storage: the disk is full", "space: 90% are taken"]
-    assert worker.all("svg", class_="meter-much") != []
+    assert worker.all("svg", class_="worker-meter-much") != []
 
 
 @pytest.mark.parametrize(
