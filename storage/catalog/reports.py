@@ -73,9 +73,15 @@ class Reports:
             )
             return None if row is None else to_upload(dict(row), [to_variant(dict(one)) for one in kept])
 
-    async def totals(self, *, largest: int = LARGEST, by_day: bool = True) -> StorageTotals:
-        """All that is counted, in one moment of the catalog; unless `by_day`, all days count as day 0."""
+    async def totals(
+        self, *, largest: int = LARGEST, by_day: bool = True, since_day: int = 0
+    ) -> StorageTotals:
+        """All that is counted, in one moment of the catalog, with the snapshots of that day and later.
+
+        Unless `by_day`, all days count as day 0.
+        """
         query = _TOTALS if by_day else _OVER_ALL_DAYS
+        days = select(snapshots).where(snapshots.c.day >= since_day).order_by("day")
         async with self._database.reading() as connection:
             counted = [Total(*row) for row in await connection.execute(query)]
             in_work = {row[0]: row[1] for row in await connection.execute(_IN_WORK)}
@@ -83,9 +89,7 @@ class Reports:
             return StorageTotals(
                 totals=_split(counted, in_work),
                 largest=[Large(*row) for row in await connection.execute(_LARGEST.limit(largest))],
-                snapshots=[
-                    Snapshot(*row) for row in await connection.execute(select(snapshots).order_by("day"))
-                ],
+                snapshots=[Snapshot(*row) for row in await connection.execute(days)],
                 sweep=Swept.from_json(swept) if swept else None,
             )
 

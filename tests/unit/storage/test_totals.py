@@ -345,3 +345,4 @@ async def test_a_day_keeps_the_totals_of_its_first_snapshot(catalog: Catalog, pa
     assert [snapshot.day for snapshot in snapshots] == [20_000, 20_001]
     assert snapshots[0] == Snapshot(20_000, snapshots[0].time_ms, 1, 1, 0, 1, 1000, 2, 1500, 0, 0, 4711)
     assert snapshots[0].bytes == 2500
+    assert (await catalog.reports.totals(since_day=20_001)).snapshots == snapshots[1:]

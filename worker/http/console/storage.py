@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -13,17 +13,20 @@ from storage.blobs import Space
 from storage.blobs.s3_place import is_s3
 from storage.errors import StorageError
 from storage.tasks import together
+from storage.totals import Snapshot
 from worker.degradation import full
 from worker.http.console.charts import Chart, ChartSeries, stacked_areas
 from worker.http.console.pages import ROOT, Console, ConsoleQuery
 from worker.http.console.storage_answers import in_time
 from worker.http.console.sweeps import show_plans
 from worker.http.console.visitors import Visitor
-from worker.http.console.wording import moment_ms, size
+from worker.http.console.wording import moment, moment_ms, size
 from worker.http.face import Face
 from worker.http.listing import CursorText
 from worker.http.sweep_plans import ListedPlans, list_plans, place_of_plans
 from worker.sweep_words import MEANING
+
+T = TypeVar("T")
 
 _PLANS_A_PAGE = 10
 _MOST_POINTS = 92  # of the chart
@@ -78,19 +81,21 @@ def add_to(router: APIRouter, console: Console) -> None:
     ) -> Response:
         """Show what is stored, how it grows, where catalog and disk differ, and the plans of sweeps."""
         before = place_of_plans(query.cursor)
+        now_ms, reports = face.stores.catalog.database.now_ms(), face.stores.catalog.reports
         totals, space, listed = await together(
-            face.stores.catalog.reports.totals(), _space(face), _plans(face, before)
+            reports.totals(by_day=False, since_day=_since(query.days, now_ms)),
+            _space(face),
+            _plans(face, before),
         )
         plans = None if listed is None else await show_plans(listed.plans, face.stores.catalog)
-        found = report(totals, space=space, history=True)
+        found = report(totals, space=space)
         return console.page(
             request,
             visitor,
             "storage.html",
             "Storage",
             report=found,
-            time_ms=moment_ms(found.time),
-            growth=_growth(found, query.days),
+            growth=_growth(found, totals.snapshots, now_ms),
             days=query.days,
             spans=SPANS,
             is_bucket=is_s3(face.settings.storage_url),
@@ -120,42 +125,44 @@ async def _plans(face: Face, before: str | None) -> ListedPlans | None:
     return None
 
 
-def _growth(found: StorageReport, span: Span) -> GrowthChart | None:
-    """What the snapshots of these days say, and what is stored now; None before the first snapshot."""
-    now_ms = moment_ms(found.time)
-    begin_ms = 0 if span == "all" else now_ms - int(span) * DAY_MS
-    variants = sum(one.bytes for one in found.variants)
-    points = [
-        GrowthPoint(time_ms, past.day, past.originals.bytes, past.variants.bytes, past.superseded.bytes)
-        for past in found.history or ()
-        if begin_ms <= (time_ms := moment_ms(past.time)) <= now_ms
+def _since(span: Span, now_ms: int) -> int:
+    """The first day of that time."""
+    return 0 if span == "all" else now_ms // DAY_MS - int(span)
+
+
+def _growth(found: StorageReport, snapshots: Sequence[Snapshot], now_ms: int) -> GrowthChart | None:
+    """What these snapshots say, and what is stored now; None before the first snapshot."""
+    past = [
+        GrowthPoint(one.time_ms, _day(one.day), one.original_bytes, one.variant_bytes, one.superseded_bytes)
+        for one in thinned(snapshots, _MOST_POINTS - 1)
+        if one.time_ms <= now_ms
     ]
-    if not points:
+    if not past:
         return None
-    points = [
-        *thinned(points, _MOST_POINTS - 1),
-        GrowthPoint(now_ms, "now", found.originals.bytes, variants, found.superseded.bytes),
-    ]
+    variants = sum(one.bytes for one in found.variants)
+    points = [*past, GrowthPoint(now_ms, "now", found.originals.bytes, variants, found.superseded.bytes)]
     series = [
         ChartSeries(name, [getattr(point, name) for point in points])
         for name in ("originals", "variants", "superseded")
     ]
-    chart = stacked_areas(
-        series, [_words(point) for point in points], _CHART_PX, _scale, [point.time_ms for point in points]
-    )
-    return GrowthChart(chart, points)
+    titles, times = [_words(point) for point in points], [point.time_ms for point in points]
+    return GrowthChart(stacked_areas(series, titles, _CHART_PX, _scale, times), points)
+
+
+def thinned(points: Sequence[T], most: int) -> Sequence[T]:
+    """At most so many of them, evenly, the first and the last among them."""
+    if len(points) <= most:
+        return points
+    return [points[round(number * (len(points) - 1) / (most - 1))] for number in range(most)]
+
+
+def _day(number: int) -> str:
+    return moment(number * DAY_MS)[:10]
 
 
 def _scale(number: int) -> str:
     """Bytes beside a line of a chart, which are round."""
     return size(number).replace(".0 ", " ")
-
-
-def thinned(points: Sequence[GrowthPoint], most: int) -> Sequence[GrowthPoint]:
-    """At most so many of them, evenly, the first and the last among them."""
-    if len(points) <= most:
-        return points
-    return [points[round(number * (len(points) - 1) / (most - 1))] for number in range(most)]
 
 
 def _words(point: GrowthPoint) -> str:
