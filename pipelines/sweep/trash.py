@@ -110,10 +110,10 @@ async def known_plans(blobs: PlanFolders) -> Sequence[Plan]:
     return found
 
 
-async def plan_names(blobs: ListFolders) -> Sequence[str]:
+async def plan_names(blobs: ListFolders, *, proved: bool = True) -> Sequence[str]:
     """The names of all plans, oldest first, also of those that are not complete. Raises: StorageError."""
     # Without the originals of deleted uploads, each of which lies in a folder of its own.
-    return [name for name in await blobs.folders(TRASH, PLANS) if is_plan_name(name)]
+    return [name for name in await blobs.folders(TRASH, PLANS, proved=proved) if is_plan_name(name)]
 
 
 async def bring_back(among: Sequence[Plan], keys: Sequence[str], sweeper: Sweeper) -> Sequence[str]:

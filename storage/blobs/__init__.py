@@ -206,10 +206,11 @@ class ListInfos(Protocol):
 
 
 class ListFolders(Protocol):
-    async def folders(self, prefix: str, start: str = "") -> Sequence[str]:
+    async def folders(self, prefix: str, start: str = "", *, proved: bool = True) -> Sequence[str]:
         """The names of the folders directly below the folder `prefix` that begin with `start`, in order.
 
-        What lies in them costs nothing. There may be empty ones among them.
+        What lies in them costs nothing. There may be empty ones among them. Unless it is to be `proved` that
+        these are all, a server of objects is asked once.
         """
 
 

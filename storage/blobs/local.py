@@ -129,7 +129,7 @@ class LocalBlobs:
     ) -> AsyncGenerator[BlobInfo, None]:
         return stat_listed(self, prefix, after, on_misnamed)
 
-    async def folders(self, prefix: str, start: str = "") -> Sequence[str]:
+    async def folders(self, prefix: str, start: str = "", *, proved: bool = True) -> Sequence[str]:
         return await _call(list_folders, prefix, self._root, start)
 
     # -- unfinished writes

@@ -144,7 +144,7 @@ class MemoryBlobs:
     ) -> AsyncGenerator[BlobInfo, None]:
         return stat_listed(self, prefix, after, on_misnamed)
 
-    async def folders(self, prefix: str, start: str = "") -> Sequence[str]:
+    async def folders(self, prefix: str, start: str = "", *, proved: bool = True) -> Sequence[str]:
         segments(prefix)
         below = [key.removeprefix(f"{prefix}/") for key in self._blobs if key.startswith(f"{prefix}/{start}")]
         return blob_folders(prefix, {path.split("/")[0] for path in below if "/" in path})

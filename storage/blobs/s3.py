@@ -164,11 +164,12 @@ class S3Blobs:
         found = until_proved(ask, after, self._identity.prove_listing)
         return blobs_among(found, prefix, self.stat, on_misnamed)
 
-    async def folders(self, prefix: str, start: str = "") -> Sequence[str]:
+    async def folders(self, prefix: str, start: str = "", *, proved: bool = True) -> Sequence[str]:
         segments(prefix)
         names: set[str] = set()
         ask = partial(self._bucket.folders, prefix, start)
-        async with aclosing(until_proved(ask, "", self._identity.prove_listing)) as pages:
+        found = until_proved(ask, "", self._identity.prove_listing) if proved else ask("")
+        async with aclosing(found) as pages:
             async for page in pages:
                 names |= {found.key.removeprefix(f"{prefix}/").rstrip("/") for found in page}
         return blob_folders(prefix, filter(is_segment, names))

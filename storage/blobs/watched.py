@@ -111,9 +111,9 @@ class WatchedBlobs:
         """Not timed: blob by blob that would cost more than it tells."""
         return self._blobs.list_infos(prefix, after, on_misnamed=on_misnamed)
 
-    async def folders(self, prefix: str, start: str = "") -> Sequence[str]:
+    async def folders(self, prefix: str, start: str = "", *, proved: bool = True) -> Sequence[str]:
         with self._timed("list"):
-            return await self._blobs.folders(prefix, start)
+            return await self._blobs.folders(prefix, start, proved=proved)
 
     async def probe(self) -> None:
         with self._timed("probe"):

@@ -562,8 +562,16 @@ async def test_folders_are_all_told_after_a_fault_that_passes_and_none_while_it_
     assert await blobs.folders("variants") == ["ab"]
 
     proxy.strike(fault, of=LISTINGS)
-    with pytest.raises(BlobsUnavailable):
-        await blobs.folders("variants")
+    for proved in (True, False):
+        with pytest.raises(BlobsUnavailable):
+            await blobs.folders("variants", proved=proved)
+
+
+async def test_who_only_shows_folders_asks_once_for_them(blobs: Storage, proxy: S3Proxy) -> None:
+    proxy.requests.clear()
+
+    assert await blobs.folders("variants", proved=False) == ["ab"]
+    assert len(proxy.requests) == 1
 
 
 async def test_of_more_folders_than_one_answer_has_room_for_all_are_told(server: S3Server) -> None:

@@ -38,7 +38,7 @@ def place_of_plans(cursor: str | None) -> str | None:
 
 async def list_plans(blobs: Blobs, before: str | None, limit: int) -> ListedPlans:
     """The newest plans before that one; no more than `limit` are read. Raises: StorageError."""
-    names = sorted(await plan_names(blobs), reverse=True)
+    names = sorted(await plan_names(blobs, proved=False), reverse=True)
     names = [name for name in names if before is None or name < before]
     found = await together(*(_complete(name, blobs) for name in names[:limit]))
     following = cursor_of("sweeps", [names[limit - 1]]) if len(names) > limit else None

@@ -173,7 +173,8 @@ async def _shown_findings(
     findings: Sequence[Discrepancy], shown: ShownPlan, visitor: Visitor, face: Face
 ) -> Sequence[ShownFinding]:
     keys = [one.key for one in findings if _is_key(one.key)]
-    trashed = {key: trash_key(shown.plan.id, key) for key in keys}
+    is_untouched = shown.state in (PlanState.PENDING, PlanState.STOPPED)
+    trashed = {} if is_untouched else {key: trash_key(shown.plan.id, key) for key in keys}
     seen: Mapping[str, BlobInfo | Existence] = {}
     with suppress(StorageError):
         seen = await in_time(face.stores.blobs.stat([*keys, *trashed.values()]))
