@@ -11,6 +11,8 @@ from uuid import UUID
 import httpx
 import pytest
 
+from pipelines.sweep.findings import Discrepancy, Kind, StepResult
+from pipelines.sweep.plan import Draft, finish, write_down
 from scripts.redis_server import RedisServer
 from storage.catalog.opening import Catalog
 from storage.catalog.records import State
@@ -27,7 +29,7 @@ from worker.queue import Queue
 from worker.queue.heartbeats import WorkerInfo
 
 Opening = Callable[..., AbstractAsyncContextManager[OpenFace]]
-LISTS = ("gallery", "failures", "workers")
+LISTS = ("gallery", "failures", "workers", "sweep-grid")
 PLAN = "sweep-20270115T080000-00000000"
 
 
@@ -47,6 +49,7 @@ def numbers(page: Element) -> dict[str, int]:
 def listed(page: Element) -> int:
     """How long the list of a page is."""
     lists = [one for name in LISTS for one in page.all(class_=name)]
+    lists += [one.one("tbody") for one in page.all("table", class_="findings")]
     return sum(len([item for item in one.children if isinstance(item, Element)]) for one in lists)
 
 
@@ -198,6 +201,27 @@ async def test_a_sweep_that_was_stopped_leads_to_its_plan(
     assert "too many" in said.one("li", id="concern-sweep").text
     assert said.one("li", id="concern-missing").one("a").text == "2 files of variants are missing"
     assert said.one("li", id="concern-sweep").one("a").attributes["href"] == f"/console/sweeps/{PLAN}"
+
+
+async def test_what_a_sweep_found_leads_to_those_files(opened: OpenFace, catalog: Catalog) -> None:
+    await uploads(catalog, State.READY)
+    kinds = [Kind.ORPHAN] * 3 + [Kind.MISSING] * 2 + [Kind.RETIRED]
+    found = [Discrepancy(kind, f"variants/ab/cd/{UUID(int=n)}.jpg", 9) for n, kind in enumerate(kinds)]
+    blobs, now = opened.face.stores.blobs, time.time()
+    draft = await write_down(Draft.new(now), StepResult(found, None), blobs)
+    plan = await finish(draft, now, blobs)
+    counts = {kind: Count(number) for kind, number in plan.counts.items()}
+    swept = Swept(plan.id, 1, Count(9), Count(9), counts, Count())
+    await SweepRecords(catalog.database).remember(swept)
+
+    led = {path: number for path, number in numbers(await overview(opened.client)).items() if plan.id in path}
+    pages = {path: read_page((await opened.client.get(path)).text) for path in led}
+
+    assert led == {
+        f"/console/sweeps/{plan.id}?kind=missing": 2,
+        f"/console/sweeps/{plan.id}?kind=orphan": 3,
+    }
+    assert {path: listed(page) for path, page in pages.items()} == led
 
 
 async def test_what_a_sweep_found_needs_nobody_once_it_was_dealt_with(
