@@ -161,7 +161,6 @@
     for (const all of document.querySelectorAll("[data-ticks]")) {
       const ticks = [...all.form.querySelectorAll("[name=tick]")];
       const ticked = ticks.filter((tick) => tick.checked).length;
-      all.closest("label").hidden = false;
       all.checked = ticked > 0 && ticked === ticks.length;
       all.indeterminate = ticked > 0 && ticked < ticks.length;
       for (const said of all.form.querySelectorAll("[data-ticked]")) {
