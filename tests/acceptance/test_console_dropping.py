@@ -1,5 +1,6 @@
 """Pictures dropped on the console in a real browser: several at once, with what becomes of each."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,21 @@ async def test_pictures_can_be_dropped_on_any_page_and_stay_in_sight_while_that_
     assert await barriers(page) == []
     await beside.get_by_role("button", name="Close").click()
     await expect(beside).to_be_hidden()
+
+
+async def test_without_script_a_form_sends_one_picture_and_the_page_of_its_upload_can_be_reloaded(
+    visitor: BrowserUser, site: ConsoleSite, tmp_path: Path
+) -> None:
+    (tmp_path / "plain.jpg").write_bytes(small(9))
+    page = await visitor.open(site.url("/drop"), password=site.secrets["operator"], script=False)
+    await page.get_by_label(CHOOSER).set_input_files(tmp_path / "plain.jpg")
+    await page.get_by_role("button", name="Upload").click()
+    await page.wait_for_url("**/console/uploads/*")
+    upload_id = page.url.rpartition("/")[2]
+    await asyncio.to_thread(site.place.listen, lambda all_: any(one["id"] == upload_id for one in all_))
+    await page.get_by_role("link", name="load it again").click()
+
+    await expect(page.locator("#content .state-ready").first).to_be_visible()
 
 
 async def test_what_the_server_says_of_30_mb_is_read_and_is_no_network_error(
