@@ -10,9 +10,9 @@ import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from pipelines.formats import BY_NAME, MIB
-from worker.documents import OUR_FAULT
 from worker.http.bodies import Body, still_sent
 from worker.http.console.pages import ROOT, Console, NoFields, prefers_json, see_other
+from worker.http.console.reasons import reason
 from worker.http.console.visitors import Visitor
 from worker.http.documents import json_response
 from worker.http.incoming import extension_of
@@ -91,17 +91,13 @@ def add_to(router: APIRouter, console: Console) -> None:
 
     @router.get(f"{ROOT}/drop/{{upload_id}}", include_in_schema=False)
     async def outcome(
-        request: Request,
         upload_id: UUID,
         query: Annotated[NoFields, Query()],
         visitor: Annotated[Visitor, Depends(uploader)],
     ) -> Response:
         """Show what has become of a dropped picture, as a part of a page."""
         found = await look_up(face, visitor.caller, upload_id, 0)
-        is_bug = found.error_code == "internal_error"  # whose message is a traceback
-        return console.part(
-            "drop_outcome.html", upload=found, reason=OUR_FAULT if is_bug else found.error_message
-        )
+        return console.part("drop_outcome.html", upload=found, reason=reason(found, visitor))
 
 
 def _in_binary(number: int) -> str:
