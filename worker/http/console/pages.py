@@ -260,6 +260,12 @@ def small_variant(variants: Sequence[StoredVariant]) -> StoredVariant:
     return next((one for one in by_size if max(one.width, one.height) >= LEAST_SIDE), by_size[-1])
 
 
+def fitted(variant: StoredVariant, width: int, height: int) -> tuple[int, int]:
+    """The size in px at which a variant is shown whole within that room, and never enlarged."""
+    scale = min(1, width / variant.width, height / variant.height)
+    return max(1, round(variant.width * scale)), max(1, round(variant.height * scale))
+
+
 def picture_path(key: str) -> str:
     """Where the console shows a variant: by itself, however apps get theirs."""
     return f"{ROOT}/{key}"
@@ -309,6 +315,7 @@ def _environment() -> Environment:
         "source_name": source_name,
         "file_name": file_name,
         "small_variant": small_variant,
+        "fitted": fitted,
         "picture_path": picture_path,
         "shows_original": is_shown,
         "root": ROOT,

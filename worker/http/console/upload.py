@@ -1,6 +1,5 @@
 """The page of one upload: its picture, what is known of it, what became of it, and what to do about it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
@@ -9,7 +8,7 @@ from uuid import UUID
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from storage.catalog.records import Message, State, StoredVariant
+from storage.catalog.records import Message, State
 from worker.documents import payload
 from worker.http.announced import announced
 from worker.http.console.pages import ROOT, Console, ConsoleQuery, file_name
@@ -20,7 +19,6 @@ from worker.http.documents import upload_view
 from worker.http.problems import not_found
 
 MESSAGES = 20  # the newest, on a page
-_ROOM = (1120, 760)  # px in which the large picture is shown
 _WAITS = (State.QUEUED, State.DELETING)
 
 
@@ -28,24 +26,6 @@ class UploadQuery(ConsoleQuery):
     """What an action has led to the page with."""
 
     done: DoneToken | None = None
-
-
-@dataclass(frozen=True)
-class LargePicture:
-    """The largest variant, and the size in px at which it is shown."""
-
-    variant: StoredVariant
-    width: int
-    height: int
-
-    @classmethod
-    def of(cls, variants: Sequence[StoredVariant]) -> "LargePicture | None":
-        """That of these variants, None where there are none."""
-        if not variants:
-            return None
-        largest = max(variants, key=lambda one: one.width * one.height)
-        scale = min(1, _ROOM[0] / largest.width, _ROOM[1] / largest.height)
-        return cls(largest, max(1, round(largest.width * scale)), max(1, round(largest.height * scale)))
 
 
 @dataclass(frozen=True)
@@ -85,7 +65,7 @@ def add_to(router: APIRouter, console: Console) -> None:
             upload=upload,
             done=await done_since(face, query.done),
             is_announced=stored is None,
-            large=LargePicture.of(upload.variants),
+            large=max(upload.variants, key=lambda one: one.width * one.height, default=None),
             links={} if visitor.is_demo else {one.key: face.links.of(one.key) for one in upload.variants},
             srcset=upload_view(upload, face.links)["srcset"],
             links_expire=face.settings.http_files == "signed",
