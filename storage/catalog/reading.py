@@ -153,15 +153,14 @@ class Reader:
         The first LOOK uploads of an index are looked at, so a page may be short, though another follows.
         """
         shape, values = _asked(where, after)
-        if "behind_prefix" in values and await self._has_few(values):
-            found = await self.page(where, after, limit)
-        else:
-            values |= {"limit": limit, "look": LOOK}
-            found = [self._upload(row) for row in await self._source.ask(queries.page_within(shape), values)]
-            if len(found) < limit:
-                ended = await self._source.ask(queries.place_after(shape), values)
-                return found, Cursor(ended[0]["changed_ms"], UUID(ended[0]["id"])) if ended else None
-        return found, Cursor.of(found[-1]) if len(found) == limit else None
+        shape = replace(shape, few="behind_prefix" in values and await self._has_few(values))
+        query = queries.page(shape) if shape.few else queries.page_within(shape)
+        values |= {"limit": limit + 1, "look": LOOK}
+        found = [self._upload(row) for row in await self._source.ask(query, values)]
+        if len(found) > limit:
+            return found[:limit], Cursor.of(found[limit - 1])
+        ended = [] if shape.few else await self._source.ask(queries.place_after(shape), values)
+        return found, Cursor(ended[0]["changed_ms"], UUID(ended[0]["id"])) if ended else None
 
     async def _has_few(self, values: Mapping[str, Any]) -> bool:
         """Whether so few uploads have a prefix of sources that all are read and sorted."""

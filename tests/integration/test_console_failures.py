@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from scripts.redis_server import RedisServer
+from storage.catalog import reading
 from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from storage.catalog.tables import uploads
@@ -77,6 +78,18 @@ async def test_a_failure_is_shown_with_its_reason_its_tries_and_a_link(
     assert row.one("a", class_="failure-name").text == r"uploads/a/<b>\u202ecat.jpg"
     assert "corrupt_image <i>Torn.</i>" in row.text
     assert "1 try failed" in row.text
+
+
+async def test_where_none_of_the_latest_failures_matches_the_page_leads_to_older_ones(
+    catalog: Catalog, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LOOK", 1)
+    monkeypatch.setattr(reading, "FEW", 0)
+    wanted = await fail(catalog, "corrupt_image", HOUR_MS, source="uploads/a/cat.jpg")
+    await fail(catalog, "corrupt_image", source="uploads/b/dog.jpg")
+
+    page = (await look(client, f"{PAGE}?source=uploads/a/")).one("p", class_="nothing")
+    assert listed(await look(client, page.one("a").attributes["href"])) == [str(wanted)]
 
 
 async def test_what_was_ready_before_is_shown_with_the_variant_that_is_served(

@@ -225,11 +225,12 @@ def add_to(router: APIRouter, console: Console) -> None:
         after = None
         if query.cursor is not None:
             after = Cursor(*place_in(question, query.cursor, int, UUID))
-        found = [] if theirs is None else await face.reader.page(theirs, after, _PAGE + 1)
-        shown = found[:_PAGE]
+        found: Sequence[Upload] = []
+        place: Cursor | None = None
+        if theirs is not None:
+            found, place = await face.reader.page_within(theirs, after, _PAGE)
         older = None
-        if len(found) > len(shown):
-            place = Cursor.of(shown[-1])
+        if place is not None:
             older = with_query(
                 PATH, **query.fields, cursor=cursor_of(question, (place.changed_ms, str(place.id)))
             )
@@ -241,7 +242,7 @@ def add_to(router: APIRouter, console: Console) -> None:
             "failures.html",
             "Failures",
             query=query,
-            rows=[FailureRow.of(upload, visitor) for upload in shown],
+            rows=[FailureRow.of(upload, visitor) for upload in found],
             counts=counts,
             windows=COLUMNS,
             number=number,

@@ -174,11 +174,8 @@ async def _page(face: Face, visitor: Visitor, query: UploadsQuery) -> tuple[Sequ
     theirs = None if query.upload_id else bound(query.where, caller)
     if theirs is None:
         return [], None
-    found, place = await face.reader.page_within(theirs, after, PAGE + 1)
-    shown = found[:PAGE]
-    if len(found) > len(shown):
-        place = Cursor.of(shown[-1])
-    return shown, None if place is None else cursor_of(question, [place.changed_ms, str(place.id)])
+    found, place = await face.reader.page_within(theirs, after, PAGE)
+    return found, None if place is None else cursor_of(question, [place.changed_ms, str(place.id)])
 
 
 async def _count(face: Face, visitor: Visitor, query: UploadsQuery) -> UploadCount | None:
