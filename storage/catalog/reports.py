@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, literal, select, true
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.address import Address
 from storage.catalog.conflicts import repeated
@@ -88,7 +89,7 @@ class Reports:
             swept = await read_value(connection, LAST_SWEEP)
             return StorageTotals(
                 totals=_split(counted, in_work),
-                largest=[Large(*row) for row in await connection.execute(_LARGEST.limit(largest))],
+                largest=await _largest(connection, largest) if largest else [],
                 snapshots=[Snapshot(*row) for row in await connection.execute(days)],
                 sweep=Swept.from_json(swept) if swept else None,
             )
@@ -165,6 +166,10 @@ async def read_totals(
         if pending := await pending_migration(database):
             on_pending(pending)
         return await Reports(database).totals()
+
+
+async def _largest(connection: AsyncConnection, limit: int) -> Sequence[Large]:
+    return [Large(*row) for row in await connection.execute(_LARGEST.limit(limit))]
 
 
 def _split(totals: Sequence[Total], in_work: Mapping[str, int]) -> Sequence[Total]:

@@ -10,7 +10,7 @@ from pipelines.stats.report import QueueDepth, StorageReport, report
 from storage.blobs import Space
 from storage.catalog.backup_notes import BackupNotes
 from storage.catalog.reading import UploadFilter
-from storage.catalog.records import State
+from storage.catalog.records import State, Upload
 from storage.tasks import together
 from storage.totals import StorageTotals
 from worker.degradation import backup_problem, now_and_then
@@ -63,22 +63,44 @@ class LastHour:
         return [one for one in reversed(self.minutes) if one.ready or one.failed or one.refused]
 
 
+@dataclass(frozen=True)
+class ShownRows:
+    """What the page shows of single uploads: the latest pictures, and since when the first one waits."""
+
+    latest: Sequence[Upload]
+    queued_since_ms: int | None
+
+
+InRedis = tuple[QueueDepth, Sequence[ReportingWorker]]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the machines have said, or why not."""
+
+    redis: InRedis | Unanswered
+    space: Space | Unanswered | None
+    backup_problem: str | None
+
+
 class Machines:
-    """What may be away, or hang: Redis, the storage, and the notes of backups."""
+    """What may be away, or hang: Redis, the storage; and the notes of backups."""
 
     def __init__(self, face: Face) -> None:
         self._face = face
-        self.redis = BoundedQuestion(self._ask_redis)
-        self.space = BoundedQuestion(self._ask_space)
+        self._redis = BoundedQuestion(self._ask_redis)
+        self._space = BoundedQuestion(self._ask_space)
         self._look_at_backups = now_and_then(self._ask_backups)
 
-    async def backup_problem(self) -> str | None:
-        """What is wrong with the copies, where this server knows when they are due. Raises:
-        CatalogUnavailable.
-        """
+    async def ask(self) -> Answers:
+        """Ask all of them at once. Raises: CatalogUnavailable."""
+        redis, space = _answer(self._redis), _answer(self._space)
+        return Answers(*await together(redis, space, self._backup_problem()))
+
+    async def _backup_problem(self) -> str | None:
         return await self._look_at_backups()
 
-    async def _ask_redis(self) -> tuple[QueueDepth, Sequence[ReportingWorker]]:
+    async def _ask_redis(self) -> InRedis:
         depth = await queue_depth(self._face.queue)
         return depth, await self._face.queue.heartbeats.reporting()
 
@@ -108,8 +130,10 @@ def add_to(router: APIRouter, console: Console) -> None:
         """Show how it goes; who sees some uploads alone is led to those."""
         if not visitor.sees_all:
             return see_other(f"{ROOT}/uploads")
-        totals = await face.stores.catalog.reports.totals(largest=0, by_day=False)
-        seen = await _observe(face, machines, totals)
+        totals, rows, answers = await together(
+            face.stores.catalog.reports.totals(largest=0, by_day=False), _rows(face), machines.ask()
+        )
+        seen = _observe(face, totals, answers)
         is_demo, is_new = visitor.is_demo, _is_new(seen.report)
         return console.page(
             request,
@@ -118,7 +142,7 @@ def add_to(router: APIRouter, console: Console) -> None:
             "Overview",
             report=seen.report,
             workers=None if is_demo else seen.workers,
-            oldest_s=await _oldest_s(face, seen.report),
+            oldest_s=_oldest_s(face, seen.report, rows),
             concerns=[] if is_demo else concerns(seen, is_new=is_new),
             failures=failures(seen.report),
             retried=retried(totals),
@@ -126,21 +150,23 @@ def add_to(router: APIRouter, console: Console) -> None:
             rate=face.pulse.rate(),
             latency=face.pulse.latency(),
             hour=_last_hour(face),
-            latest=await face.reader.page(_READY, None, _LATEST),
+            latest=rows.latest,
         )
 
 
-async def _observe(face: Face, machines: Machines, totals: StorageTotals) -> Observation:
-    of_redis, of_space = _answer(machines.redis), _answer(machines.space)
-    redis, space, backups = await together(of_redis, of_space, machines.backup_problem())
+async def _rows(face: Face) -> ShownRows:
+    return ShownRows(await face.reader.page(_READY, None, _LATEST), await face.reader.oldest_queued_ms())
+
+
+def _observe(face: Face, totals: StorageTotals, answers: Answers) -> Observation:
+    redis, space = answers.redis, answers.space
     queue, workers = (None, None) if isinstance(redis, Unanswered) else redis
-    room = None if isinstance(space, Unanswered) else space
     return Observation(
-        report(totals, queue=queue, space=room),
+        report(totals, queue=queue, space=None if isinstance(space, Unanswered) else space),
         workers,
         redis_problem=str(redis) if isinstance(redis, Unanswered) else "",
         storage_problem=str(space) if isinstance(space, Unanswered) else "",
-        backup_problem=backups,
+        backup_problem=answers.backup_problem,
         watches_backups=bool(face.settings.backup),
     )
 
@@ -152,13 +178,13 @@ async def _answer(question: BoundedQuestion[T]) -> T | Unanswered:
         return unanswered
 
 
-async def _oldest_s(face: Face, found: StorageReport) -> float | None:
+def _oldest_s(face: Face, found: StorageReport, rows: ShownRows) -> float | None:
     """For how long the first of all that waits has waited: an event, or an upload; None: nothing waits."""
     waits: list[float] = []
     if found.queue and found.queue.oldest_seconds is not None:
         waits.append(found.queue.oldest_seconds)
-    if found.uploads["queued"] and (since_ms := await face.reader.oldest_queued_ms()) is not None:
-        waits.append(max(0, face.stores.catalog.outbox.now_ms() - since_ms) / 1000)
+    if rows.queued_since_ms is not None:
+        waits.append(max(0, face.stores.catalog.outbox.now_ms() - rows.queued_since_ms) / 1000)
     return max(waits, default=None)
 
 
