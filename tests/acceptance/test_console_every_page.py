@@ -32,6 +32,8 @@ PAGES = (
     "/failures",
     "/failures?code=corrupt_image",
     "/dead-letters",
+    "/storage",
+    "/sweeps/{plan}",
     "/system",
     "/drop",
 )
