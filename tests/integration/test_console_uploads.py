@@ -170,11 +170,13 @@ async def test_a_wrong_query_is_explained_on_a_page(
     assert words in read_page(answer.text).one("main").text
 
 
-async def test_fields_of_the_form_that_nobody_has_filled_are_no_filters(opened: OpenFace) -> None:
-    await some(opened.face.stores.catalog, 1)
-    page = await look(opened, source="", code="", recipe="", owner="", since="", until="")
+async def test_fields_of_the_form_that_nobody_has_filled_are_not_in_the_link_to_pass_on(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.get(f"{UPLOADS}?source=uploads%2Fa&code=&recipe=&owner=&since=&until=&state=failed")
 
-    assert counted(page) == "1 upload"
+    assert answer.status_code == 303
+    assert answer.headers["location"] == f"{UPLOADS}?state=failed&source=uploads%2Fa"
 
 
 # -- searching

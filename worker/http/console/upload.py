@@ -75,7 +75,7 @@ def add_to(router: APIRouter, console: Console) -> None:
             messages=[_shown(one, visitor) for one in messages[:MESSAGES]],
             has_more=len(messages) > MESSAGES,
             most_tries=face.settings.max_attempts,
-            waits_for_next=upload.state in _WAITS and upload.error_code is not None,
+            waits_for_next=upload.state in _WAITS and upload.not_before_ms > upload.changed_ms,
         )
 
 

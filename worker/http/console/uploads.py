@@ -131,6 +131,8 @@ def add_to(router: APIRouter, console: Console) -> None:
             raise Problem(
                 "bad_request", "A demo names neither sources nor owners: search for an upload by its id."
             )
+        if "" in request.query_params.values():  # of fields that nobody has filled: not for a link to pass on
+            return see_other(with_query(PATH, **query.filters, cursor=query.cursor))
         if query.upload_id is not None and await _is_there(face, visitor, query.upload_id):
             return see_other(f"{PATH}/{query.upload_id}")
         found, following = await _page(face, visitor, query)
