@@ -11,7 +11,7 @@ import typer
 COMMANDS = {
     "demo": "Run everything on real pictures: a Redis and a worker of its own, a contact sheet.",
     "worker": "Run a worker; it waits for servers that are unreachable.",
-    "serve": "Serve uploads, status, progress and files over HTTP.",
+    "serve": "Serve uploads, status, progress, files and the console over HTTP.",
     "keys": "Make, list and revoke the keys of the HTTP server.",
     "health": "Say whether the worker here lives, or takes work.",
     "enqueue": "Copy pictures to the storage root and enqueue them.",

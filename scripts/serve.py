@@ -21,7 +21,7 @@ def command(
         str | None, typer.Option(help="HOST:PORT or unix:PATH; otherwise what MEDIA_HTTP_BIND says.")
     ] = None,
 ) -> None:
-    """Serve uploads, status, lists, progress and files over HTTP until SIGTERM or Ctrl-C."""
+    """Serve uploads, status, lists, progress, files and the console over HTTP until SIGTERM or Ctrl-C."""
 
     async def body(settings: Settings) -> None:
         if bind is not None:
