@@ -26,7 +26,7 @@ from tests.support.served import installed
 from tests.support.workplace import Workplace
 from worker.events import default_id
 
-PICTURES = 240
+PICTURES = 360
 SHOWN = "uploads/egret/0012.jpg"
 PAGES = {"overview": "", "failures": "/failures", "upload": f"/uploads/{default_id(SHOWN)}"}
 _VIEW = ViewportSize(width=1280, height=860)
@@ -57,8 +57,15 @@ async def _migrate(path: Path) -> None:
 
 
 def _work(place: Workplace) -> None:
-    """Have pictures become variants, and others fail."""
-    uploads = {**dict(_pictures()), **dict(_broken())}
+    """Have pictures become variants, and others fail in between."""
+    broken = dict(_broken())
+    every = PICTURES // len(broken)
+    uploads: dict[str, bytes] = {}
+    for number, (source, content) in enumerate(_pictures()):
+        uploads[source] = content
+        if number % every == every // 2 and broken:
+            failing = next(iter(broken))
+            uploads[failing] = broken.pop(failing)
     place.start()
     for source, content in uploads.items():
         place.put(source, content)
@@ -102,23 +109,22 @@ def _scattered(number: int, kind: int) -> float:
 
 
 def _spread(catalog: Path) -> None:
-    """Have what has happened in these seconds have happened in the last hour."""
+    """Have what has happened in these seconds have happened in the last hour, in the same order."""
     now = time.time_ns() // 1_000_000
     with closing(sqlite3.connect(catalog)) as connection, connection:
-        rows = connection.execute("SELECT id FROM uploads ORDER BY id").fetchall()
-        for number, (upload_id,) in enumerate(rows):
-            earlier = int(_WITHIN_MS * _scattered(number, 4) ** 1.4)
+        rows = connection.execute("SELECT seq, body ->> '$.id' FROM outbox ORDER BY seq").fetchall()
+        for place, (seq, upload_id) in enumerate(rows):
+            share = (place + _scattered(place, 4)) / len(rows)
+            at = now - int(_WITHIN_MS * (1 - share - 0.06 * math.sin(4 * math.pi * share)))
+            took = 180 + int(500 * _scattered(place, 5) ** 3)
             connection.execute(
-                "UPDATE uploads SET changed_ms = ?, queued_ms = ? WHERE id = ?",
-                (now - earlier, now - earlier - 200 - int(900 * _scattered(number, 5)), upload_id),
+                "UPDATE uploads SET changed_ms = ?, queued_ms = ? WHERE id = ?", (at, at - took, upload_id)
             )
+            connection.execute("UPDATE variants SET made_ms = ? WHERE upload_id = ?", (at, upload_id))
             connection.execute(
-                "UPDATE variants SET made_ms = ? WHERE upload_id = ?", (now - earlier, upload_id)
-            )
-            connection.execute(
-                "UPDATE outbox SET made_ms = ?, sent_ms = ?, body = json_set(body, '$.time_ms', ?)"
-                " WHERE body ->> '$.id' = ?",
-                (now - earlier, now - earlier, now - earlier, upload_id),
+                "UPDATE outbox SET made_ms = ?1, sent_ms = ?1, body = json_set(body, '$.time_ms', ?1)"
+                " WHERE seq = ?2",
+                (at, seq),
             )
 
 
