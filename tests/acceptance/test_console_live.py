@@ -13,6 +13,7 @@ from tests.support.clients import WITH_SERVICES
 from tests.support.console_site import ConsoleSite, site
 from tests.support.holding_proxy import HoldingProxy
 from tests.support.pictures import medium, small
+from worker.events import default_id
 
 __all__ = ["browser", "site", "visitor"]
 pytestmark = [WITH_SERVICES, pytest.mark.asyncio(loop_scope="module")]
@@ -63,6 +64,26 @@ async def test_what_happens_before_a_page_listens_is_seen_as_soon_as_it_does(
         proxy.let_go()
 
         await page.wait_for_function(_PICTURES, arg=before + 1)
+
+
+async def test_what_is_mended_and_retried_leaves_the_failures_where_a_tick_stays(
+    visitor: BrowserUser, site: ConsoleSite
+) -> None:
+    page = await visitor.open(site.url("/failures"), password=site.secrets["operator"])
+    for source in ("uploads/mended.jpg", "uploads/neighbour.jpg"):
+        site.place.send({"source": site.place.put(source, medium()[:5000])})
+    mended = page.locator(f"#failure-{default_id('uploads/mended.jpg')}")
+    await expect(mended).to_contain_text("The JPEG picture is damaged or incomplete")
+    await page.get_by_label("Tick uploads/neighbour.jpg").check()
+
+    site.place.put("uploads/mended.jpg", medium())
+    beside = await visitor.open_beside(page, site.url("/failures"))
+    await beside.get_by_label("Tick uploads/mended.jpg").check()
+    await beside.get_by_role("button", name="Retry ticked").click()
+    await beside.get_by_role("button", name="Retry 1").click()
+
+    await expect(mended).to_have_count(0)
+    await expect(page.get_by_label("Tick uploads/neighbour.jpg")).to_be_checked()
 
 
 async def test_a_page_whose_server_was_killed_comes_back_by_itself_and_misses_nothing(
