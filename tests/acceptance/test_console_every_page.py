@@ -1,34 +1,38 @@
 """Every page of the console in a real browser: light and dark, narrow and wide, by keyboard, and by axe."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import pytest
+import pytest_asyncio
 
 from tests.support.browser import (
+    Browser,
     BrowserUser,
     Page,
+    ViewportSize,
     barriers,
     browser,
     expect,
     overflow,
     tab_through,
-    visitor,
 )
 from tests.support.clients import WITH_SERVICES
 from tests.support.console_site import HOSTILE, ConsoleSite, fill, site
 from worker.events import default_id
 
-__all__ = ["browser", "site", "visitor"]
+__all__ = ["browser", "site"]
 pytestmark = [WITH_SERVICES, pytest.mark.asyncio(loop_scope="module")]
 
+UPLOAD_OF_MARKUP = f"/uploads/{default_id(f'uploads/{HOSTILE}')}"
 PAGES = (
     "",
     "/uploads",
     "/uploads?state=failed&source=uploads/",
     "/uploads?code=corrupt_image&owner=x",
-    "/uploads/{ready}",
-    "/uploads/{failed}",
-    "/uploads/{hostile}",
+    f"/uploads/{default_id('uploads/landscape.jpg')}",
+    f"/uploads/{default_id('uploads/torn.jpg')}",
+    UPLOAD_OF_MARKUP,
     "/failures",
     "/failures?code=corrupt_image",
     "/dead-letters",
@@ -36,68 +40,81 @@ PAGES = (
     "/sweeps/{plan}",
     "/system",
     "/drop",
+    "/no-such-page",
 )
 INJECTED = "img[src=x], [onerror], #content script, #content b:text-is('title')"
+WIDE, NARROW = ViewportSize(width=1280, height=800), ViewportSize(width=375, height=800)
 
 
-@pytest.fixture(scope="module")
-def paths(site: ConsoleSite) -> Sequence[str]:
-    """The path of each page, of an installation that has something to show on it."""
-    names = {
-        "ready": default_id("uploads/landscape.jpg"),
-        "failed": default_id("uploads/torn.jpg"),
-        "hostile": default_id(f"uploads/{HOSTILE}"),
-        "plan": fill(site.place),
-    }
-    return [page.format(**names) for page in PAGES]
+@dataclass
+class Walk:
+    """What was found on the pages. Each is opened once for all tests, for that takes most of their time."""
 
+    complaints: list[str] = field(default_factory=list)
+    barriers: list[str] = field(default_factory=list)
+    too_wide: list[str] = field(default_factory=list)
+    unreached: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+    injected: list[str] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
 
-@pytest.mark.parametrize("width", [375, 1280])
-async def test_no_page_does_what_it_must_not_or_keeps_anybody_out(
-    visitor: BrowserUser, site: ConsoleSite, paths: Sequence[str], width: int
-) -> None:
-    page = await visitor.open(site.url(), password=site.secrets["operator"], width=width)
-    found = []
-    for path in paths:
-        await _look_at(page, site.url(path))
-        wrong = await barriers(page) + await overflow(page)
+    async def look_at(self, page: Page, path: str) -> None:
+        """Look at the page in light and dark, with the keyboard alone, and on a phone."""
+        await expect(page.locator("h1")).to_be_visible()
+        self.barriers += _on(path, await barriers(page))
         await page.emulate_media(color_scheme="dark")
-        wrong += await barriers(page, "color-contrast")
+        self.barriers += _on(path, await barriers(page, "color-contrast"))
         await page.emulate_media(color_scheme="light")
-        found += [f"{path or '/'}: {one}" for one in wrong]
-
-    assert found == [], "\n".join(found)
-
-
-async def test_the_keyboard_alone_reaches_all_controls_visibly(
-    visitor: BrowserUser, site: ConsoleSite, paths: Sequence[str]
-) -> None:
-    page = await visitor.open(site.url(), password=site.secrets["operator"])
-    found = []
-    for path in paths:
-        await _look_at(page, site.url(path))
         unreached, unseen = await tab_through(page)
-        found += [f"{path or '/'}: Tab does not reach {one}" for one in unreached]
-        found += [f"{path or '/'}: nobody sees that Tab is at {one}" for one in unseen]
-
-    assert found == [], "\n".join(found)
-
-
-async def test_markup_in_names_and_metadata_is_text_on_every_page(
-    visitor: BrowserUser, site: ConsoleSite, paths: Sequence[str]
-) -> None:
-    page = await visitor.open(site.url(), password=site.secrets["operator"])
-    seen = {}
-    for path in paths:
-        await _look_at(page, site.url(path))
-        assert await page.locator(INJECTED).count() == 0
-        seen[path] = await page.locator("#content").inner_text()
-
-    assert [path for path, text in seen.items() if HOSTILE in text] != []
-    assert "\u202e" not in "".join(seen.values())
+        self.unreached += _on(path, unreached)
+        self.unseen += _on(path, unseen)
+        self.too_wide += _on(path, await overflow(page))
+        await page.set_viewport_size(NARROW)
+        self.barriers += _on(path, await barriers(page))
+        self.too_wide += _on(path, await overflow(page))
+        await page.set_viewport_size(WIDE)
+        self.injected += _on(path, await page.locator(INJECTED).all_inner_texts())
+        self.texts[path] = await page.locator("#content").inner_text()
 
 
-async def _look_at(page: Page, url: str) -> None:
-    await page.goto(url)
-    await expect(page.locator("h1")).to_be_visible()
-    await expect(page.locator("h1")).not_to_have_text("Not Found")
+def _on(path: str, found: list[str]) -> Iterator[str]:
+    return (f"{path or '/'}: {one}" for one in found)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def walk(browser: Browser, site: ConsoleSite) -> Walk:
+    """A walk over the pages of an installation that has something to show on each."""
+    plan = fill(site.place)
+    found = Walk()
+    user = BrowserUser(browser, expected=["answer: 404 GET .*/no-such-page$"])
+    page = await user.open(site.url(), password=site.secrets["operator"])
+    for path in PAGES:
+        await page.goto(site.url(path.format(plan=plan)))
+        await found.look_at(page, path)
+    found.complaints = await user.leave()
+    return found
+
+
+async def test_no_page_breaks_its_policy_fails_or_asks_anybody_else(walk: Walk) -> None:
+    assert walk.complaints == [], "\n".join(walk.complaints)
+
+
+async def test_axe_finds_nothing_that_keeps_people_out_of_a_page(walk: Walk) -> None:
+    assert walk.barriers == [], "\n".join(walk.barriers)
+
+
+async def test_no_page_is_wider_than_a_phone(walk: Walk) -> None:
+    assert walk.too_wide == [], "\n".join(walk.too_wide)
+
+
+async def test_the_keyboard_alone_reaches_all_controls_visibly(walk: Walk) -> None:
+    assert walk.unreached == [], "\n".join(walk.unreached)
+    assert walk.unseen == [], "\n".join(walk.unseen)
+
+
+async def test_markup_in_names_and_metadata_is_text_on_every_page(walk: Walk) -> None:
+    assert walk.injected == [], "\n".join(walk.injected)
+    assert len([path for path, text in walk.texts.items() if HOSTILE in text]) > 2
+    assert "<b>title</b>" in walk.texts[UPLOAD_OF_MARKUP]
+    assert "<script>alert(1)</script>" in walk.texts[UPLOAD_OF_MARKUP]
+    assert "\u202e" not in "".join(walk.texts.values())
