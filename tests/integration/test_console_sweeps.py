@@ -123,9 +123,28 @@ async def test_an_applied_plan_says_until_when_and_how_it_is_undone(
     page = await seen(client, plan)
 
     assert page.one("h1").one("span", class_="state").text == "applied"
+    assert "Dealt with: 1 of 1 orphan. What it moved" in page.one("main").text
     assert [one.text for one in page.all("span", class_="tile")] == ["in the trash"]
     assert commands_on(page) == [f"media sweep restore {plan.id}", "media sweep purge"]
     assert [one.text for one in page.all("time")][-1] == "2027-01-22T08:00:00Z"  # a week later
+
+
+@pytest.mark.sqlite
+async def test_an_applied_plan_that_left_all_alone_has_nothing_to_restore(
+    catalog: Catalog, client: httpx.AsyncClient, opened: OpenFace
+) -> None:
+    blobs, clock = opened.face.stores.blobs, Clock()
+    sweeper = sweeper_on(catalog, blobs, now=clock)
+    await recorded(catalog, [await put(blobs)])
+    orphan = await put(blobs)
+    clock.hours_go_by()
+    plan = await make_plan(sweeper)
+    await blobs.delete(orphan)
+    await apply_plan(plan.id, sweeper)
+    page = await seen(client, plan)
+
+    assert "Dealt with: 0 of 1 orphan. What was left was young, or had changed" in page.one("main").text
+    assert "nothing to restore" in page.one("main").text
 
 
 @pytest.mark.sqlite

@@ -124,6 +124,7 @@ def add_to(router: APIRouter, console: Console) -> None:
         blobs = face.stores.blobs
         found = await in_time(find_plan(blobs, plan))
         [shown] = await show_plans([found], face.stores.catalog)
+        done = await _done(shown, face)
         kind = query.kind or next(iter(shown.amounts), Kind.ORPHAN)
         listed = await in_time(list_findings(blobs, found, query.cursor, _A_PAGE, kind))
         return console.page(
@@ -140,6 +141,9 @@ def add_to(router: APIRouter, console: Console) -> None:
             following=listed.following,
             meaning=MEANING,
             action=ACTION,
+            done=done,
+            left_some=done is not None
+            and any(done.get(kind, 0) < found.counts.get(kind, 0) for kind in _TOUCHED),
             restorable_ms=_restorable_ms(shown, face),
             kept_ms=shown.made_ms + face.settings.retention * 1000,
             purges_itself=face.settings.sweep_apply,
@@ -160,6 +164,14 @@ def _state(plan: Plan, begun: Mapping[str, object] | None) -> PlanState:
     if plan.stopped:
         return PlanState.STOPPED
     return PlanState.PENDING if any(map(plan.counts.get, _TOUCHED)) else PlanState.NOTHING
+
+
+async def _done(shown: ShownPlan, face: Face) -> Mapping[str, int] | None:
+    """How many of each kind were dealt with; None: it was not applied, or nobody remembers."""
+    if shown.state is not PlanState.APPLIED:
+        return None
+    last = await face.stores.catalog.sweeps.last()
+    return last.done if last and last.plan == shown.plan.id and last.applied_ms else None
 
 
 def _restorable_ms(shown: ShownPlan, face: Face) -> int | None:
