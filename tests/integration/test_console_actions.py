@@ -16,6 +16,7 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from scripts.redis_server import RedisServer, temporary_redis
+from storage.catalog import reading
 from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from tests.support.catalogs import claim, commit, failed, ready, take, upload, upload_event, work
@@ -405,3 +406,17 @@ async def test_an_outage_of_redis_loses_nothing_and_the_page_says_what_was_done(
     assert "Redis does not answer. Try again soon. 1 was queued again before that. Nothing is lost" in text
     assert sorted(await states(catalog, *broken)) == [State.FAILED, State.QUEUED, State.QUEUED]
     assert [line["count"] for line in logs if line["event"] == "console_action"] == [1, 0]
+
+
+async def test_where_nobody_knows_how_many_match_no_number_is_told(
+    catalog: Catalog, browser: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LOOK", 1)
+    monkeypatch.setattr(reading, "FEW", 0)
+    mine = [await break_one(catalog, folder, at=at) for at, folder in enumerate(("mine", "mine", "other"), 1)]
+    fields = {"all": "1", "source": "uploads/mine/"}
+    page, _ = await confirm(browser, await send(browser, RETRY, fields))
+
+    assert page.one("h1").text == "Retry all failed uploads below uploads/mine/?"
+    assert (page.all("table"), page.one("button").text) == ([], "Retry")
+    assert await states(catalog, *mine) == [State.QUEUED, State.QUEUED, State.FAILED]

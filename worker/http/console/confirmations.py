@@ -105,7 +105,7 @@ async def _all_that_match(face: Face, visitor: Visitor, form: FailuresForm) -> A
         return Number(0), {}, [], []
     number = await count_meant(face, where)
     kinds: dict[str, int] = {}
-    if not form.waiting:
+    if not form.waiting and number.count is not None:  # else these are not all
         counts = await FailureCounts.of(face, visitor, form, now_ms)
         kinds = dict(counts.of_codes(form))
     # Those that are there now: what fails later was not seen.
