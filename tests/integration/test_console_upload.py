@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.decoder.refusal import corrupt
 from scripts.redis_server import RedisServer
-from storage.catalog.records import Failed, Original, Ready, StoredVariant, StreamId, UploadRequested
+from storage.catalog.records import About, Failed, Original, Ready, StoredVariant, StreamId, UploadRequested
 from storage.keys import variant_key
 from tests.support.catalogs import (
     CAT,
@@ -21,6 +21,7 @@ from tests.support.catalogs import (
     commit,
     delete_event,
     failed,
+    letter,
     postponed,
     ready,
     take,
@@ -173,6 +174,16 @@ async def test_of_many_messages_the_newest_are_shown(opened: OpenFace) -> None:
 
     assert len(page.one("ol", class_="messages").all("li")) == 20
     assert "These are the newest 20." in page.text
+
+
+async def test_an_event_about_it_that_was_refused_leads_to_the_dead_letters(opened: OpenFace) -> None:
+    await make_ready(opened)
+    refused = replace(letter("9-0"), about=About(CAT, SOURCE))
+    await opened.face.stores.catalog.intake.take([], [refused])
+    message = (await look(opened)).one("li", id="message-2")
+
+    assert message.text.startswith("2 upload.failed invalid_event of an event that was refused")
+    assert message.one("a").attributes["href"] == "/console/dead-letters"
 
 
 async def test_a_failure_says_its_code_its_reason_and_its_tries(opened: OpenFace) -> None:
