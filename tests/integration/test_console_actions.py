@@ -230,6 +230,7 @@ async def test_one_upload_is_deleted_once_that_is_confirmed(
 
     page, done = await confirm(browser, asked)
     assert page.all("input", name="original") == []  # MEDIA_DELETE_ORIGINALS is off
+    assert "It is deleted for good; the original stays where it is." in page.text
     assert [orjson.loads(each) for each in await entries(opened)] == [{"delete": str(broken)}]
     assert done.headers["location"].startswith(f"/console/uploads/{broken}?done=")
     refused = await send(browser, f"/console/uploads/{broken}/delete", {"confirmed": "1", "original": "1"})
