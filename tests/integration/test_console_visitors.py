@@ -63,10 +63,12 @@ async def test_the_password_is_a_key_that_may_read_or_operate(
     assert (await opened.client.get(PAGE, headers=basic(key))).status_code == status
 
 
-@pytest.mark.parametrize("word", ["Basic", "Basic ???", "Basic bXc=", "Digest x", "Basic bWU6bXdfd3Jvbmc="])
+@pytest.mark.parametrize(
+    "word", ["Basic", "Basic ???", "Basic bXc=", "Digest x", "Basic bWU6bXdfd3Jvbmc=", "Basic \xe9"]
+)
 async def test_who_sends_no_key_that_counts_is_asked_again(opened: OpenFace, word: str) -> None:
     await opened.key()
-    answer = await opened.client.get(PAGE, headers={"Authorization": word})
+    answer = await opened.client.get(PAGE, headers=[(b"Authorization", word.encode("latin-1"))])
 
     assert answer.status_code == 401
     assert "www-authenticate" in answer.headers

@@ -1,6 +1,5 @@
 """Who looks at the console: whoever has a key, whomever a proxy names, or anybody."""
 
-import binascii
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -160,7 +159,7 @@ def _secret_in(header: str) -> str:
         return ""
     try:
         return b64decode(content.strip(), validate=True).decode().partition(":")[2].strip()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return ""
 
 
