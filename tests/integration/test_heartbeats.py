@@ -67,6 +67,13 @@ async def test_a_heartbeat_that_nobody_can_read_is_that_of_an_unwell_worker(
     assert not worker.healthy
 
 
+async def test_what_is_no_name_of_a_worker_keeps_nobody_from_hearing_of_the_others(queue: Queue) -> None:
+    await queue.redis.zadd("media:uploads:workers", {b"\xff": 1})
+    await queue.heartbeats.beat(ELSEWHERE, "", healthy=True, expiry_s=15)
+
+    assert [worker.heartbeat.instance for worker in await queue.heartbeats.reporting()] == [ELSEWHERE]
+
+
 async def test_a_heartbeat_of_a_newer_version_may_say_more(queue: Queue) -> None:
     await queue.heartbeats.beat(ELSEWHERE, "", healthy=True, expiry_s=15)
     body = b'{"healthy":true,"detail":"fine","more":1}'
@@ -97,6 +104,7 @@ async def test_a_worker_of_an_older_version_tells_nothing_and_is_shown_all_the_s
         (b'{"state":"ok","more":{"a":1}}', WorkerInfo(state="ok")),
         (b'{"state":"dreaming","pid":null}', WorkerInfo(state="dreaming")),
         (b'{"pid":"none"}', None),
+        (b'{"memory":1%s}' % (b"0" * 400), None),
         (b"no JSON", None),
         (b"[]", None),
     ],

@@ -18,12 +18,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 from uuid import uuid4
 
 import orjson
 from arq.connections import ArqRedis
 from arq.utils import timestamp_ms
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.queue.mapping import maps_errors
 
@@ -71,6 +72,9 @@ class Heartbeat:
         return has_ended(self.instance)
 
 
+Int64 = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+
+
 class WorkerInfo(BaseModel):
     """What a worker tells operators of itself; None is what it did not say, as one of another version.
 
@@ -80,23 +84,23 @@ class WorkerInfo(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     state: str | None = None  # a word of `worker.status`
-    state_s: int | None = None
+    state_s: Int64 | None = None
     """For how long it has been in that state."""
     failing: tuple[str, ...] = ()
     """Its checks that fail, each with its reason."""
     host: str | None = None
-    pid: int | None = None
+    pid: Int64 | None = None
     consumer: str | None = None
     """Its name as the holder of claims."""
     version: str | None = None
     decoders_version: str | None = None
-    up_s: int | None = None
-    decoders: int | None = None
-    busy: int | None = None
+    up_s: Int64 | None = None
+    decoders: Int64 | None = None
+    busy: Int64 | None = None
     """Decoders at work."""
-    memory: int | None = None
+    memory: Int64 | None = None
     """Bytes that all its processes have."""
-    budget: int | None = None
+    budget: Int64 | None = None
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ class Heartbeats:
     async def times_ms(self) -> Mapping[str, int]:
         """When each worker sent its last heartbeat, in ms since 1970 by its own clock."""
         found = await self._redis.zrange(self._index, 0, -1, withscores=True)
-        return {instance.decode(): int(sent_ms) for instance, sent_ms in found}
+        return {instance.decode(errors="replace"): int(sent_ms) for instance, sent_ms in found}
 
     async def any_healthy(self) -> bool:
         return await self.healthy() > 0
@@ -207,7 +211,9 @@ class Heartbeats:
         return sum(worker.healthy for worker in await self.living())
 
     async def _read_all(self) -> tuple[Sequence[Heartbeat], Sequence[str]]:
-        instances = [member.decode() for member in await self._redis.zrange(self._index, 0, -1)]
+        # What is no name of ours has no key either, and is silent.
+        members = await self._redis.zrange(self._index, 0, -1)
+        instances = [member.decode(errors="replace") for member in members]
         if not instances:
             return [], []
         bodies = await self._redis.mget([self._prefix + instance for instance in instances])
