@@ -100,6 +100,35 @@ async def test_the_page_after_it_tells_what_has_become_of_them(
     assert [one.text for one in page.all("h2")] == ["Failed again", "Still waiting", "Ready"]
 
 
+async def test_what_became_of_them_is_told_to_nobody_who_sees_others_uploads(
+    catalog: Catalog, browser: httpx.AsyncClient, opened: OpenFace
+) -> None:
+    await break_one(catalog)
+    theirs = [await opened.key(name, "operate", prefix=f"uploads/{name}/") for name in ("ada", "bob")]
+    browser.headers.update(await opened.key("all", "operate"))
+    done = await send(browser, RETRY, {"all": "1", "confirmed": "1"})
+    own = await send(browser, RETRY, {"all": "1", "confirmed": "1"}, headers=theirs[0])
+    seen = [
+        [bool(read_page(page.text).all(class_="notice")) for page in pages]
+        for pages in [
+            [await browser.get(one.headers["location"], headers=key) for one in (done, own)]
+            for key in ({}, *theirs)
+        ]
+    ]
+    assert seen == [[True, True], [False, True], [False, False]]
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff", b"[]", b"{}", b'{"action":"burn","things":"uploads","count":1,"uploads":"zz"}']
+)
+async def test_a_receipt_that_nobody_can_read_is_as_good_as_none(
+    browser: httpx.AsyncClient, opened: OpenFace, content: bytes
+) -> None:
+    token = await opened.face.queue.receipts.keep(content)
+    page = await browser.get(f"/console/failures/outcome?done={token}")
+    assert (page.status_code, "is not known any more" in page.text) == (200, True)
+
+
 async def test_a_retry_of_all_that_match_takes_those_alone_that_were_there_and_match(
     catalog: Catalog, browser: httpx.AsyncClient
 ) -> None:

@@ -148,7 +148,7 @@ def _add_of_one(router: APIRouter, console: Console) -> None:
             upload=str(upload_id),
             original=bool(form.original),
         )
-        receipt = Receipt("delete", "uploads", 1, uploads=[upload_id])
+        receipt = Receipt.of(visitor, "delete", "uploads", Handled(1, uploads=[upload_id]))
         return see_other(with_query(page, done=await _receipt_token(face, receipt)))
 
     for verb in ("retry", "delete"):
@@ -181,7 +181,7 @@ async def _act(
                 kept=done.kept,
                 **said,
             )
-    return await _receipt_token(face, Receipt.of(verb, things, done))
+    return await _receipt_token(face, Receipt.of(visitor, verb, things, done))
 
 
 async def _receipt_token(face: Face, receipt: Receipt) -> str | None:

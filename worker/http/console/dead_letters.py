@@ -106,7 +106,7 @@ def add_to(router: APIRouter, console: Console) -> None:
             put_off=await put_off_of(face, visitor, FailuresFilter()),
             older=older,
             newest=query.path if query.cursor else None,
-            done=await done_since(face, query.done),
+            done=await done_since(face, visitor, query.done),
         )
 
 

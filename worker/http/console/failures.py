@@ -251,7 +251,7 @@ def add_to(router: APIRouter, console: Console) -> None:
             letters=await face.reader.count_dead_letters(0, MOST) if visitor.sees_all else None,
             older=older,
             newest=query.path if query.cursor else None,
-            done=await done_since(face, query.done),
+            done=await done_since(face, visitor, query.done),
         )
 
     @router.get(f"{PATH}/outcome", include_in_schema=False)
@@ -261,7 +261,7 @@ def add_to(router: APIRouter, console: Console) -> None:
         visitor: Annotated[Visitor, Depends(console.visitor)],
     ) -> Response:
         """Show what has become of those that were tried again: which have failed again, and which wait."""
-        done = await done_since(face, query.done)
+        done = await done_since(face, visitor, query.done)
         groups = []
         for title, states in _GROUPS.items():
             ids = [] if done is None else done.newest(*states)

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-import orjson
-from pydantic import Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from storage.catalog.records import WAITING, State, Upload
 from worker.http.console.visitors import Visitor
@@ -22,9 +21,17 @@ DoneToken = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 SHOWN = 20  # uploads of each kind
 
 
-@dataclass(frozen=True)
-class Receipt:
-    """What an action has done; `changed` had been dealt with by somebody else before."""
+def _ids(kept: object) -> object:
+    return [kept[start : start + 32] for start in range(0, len(kept), 32)] if isinstance(kept, str) else kept
+
+
+class Receipt(BaseModel):
+    """What an action has done; `changed` had been dealt with by somebody else before.
+
+    `owner` and `prefix` are what whoever did it is bound to.
+    """
+
+    model_config = ConfigDict(frozen=True)
 
     action: Action
     things: Things
@@ -32,13 +39,30 @@ class Receipt:
     kept: int = 0
     changed: int = 0
     more: bool = False
-    uploads: Sequence[UUID] = ()
+    uploads: Annotated[
+        Sequence[UUID], BeforeValidator(_ids), PlainSerializer(lambda ids: "".join(each.hex for each in ids))
+    ] = ()
+    owner: str | None = None
+    prefix: str | None = None
 
     @classmethod
-    def of(cls, action: Action, things: Things, done: Handled) -> "Receipt":
-        """What was done."""
-        changed = done.changed + len(done.not_failed)
-        return cls(action, things, done.count, done.kept, changed, done.more, done.uploads)
+    def of(cls, visitor: Visitor, action: Action, things: Things, done: Handled) -> Self:
+        """What that visitor has done."""
+        return cls(
+            action=action,
+            things=things,
+            count=done.count,
+            kept=done.kept,
+            changed=done.changed + len(done.not_failed),
+            more=done.more,
+            uploads=done.uploads,
+            owner=visitor.caller.owner,
+            prefix=visitor.caller.prefix,
+        )
+
+    def is_for(self, visitor: Visitor) -> bool:
+        """Whether it tells the visitor of no uploads but those that they may see."""
+        return visitor.sees_all or (visitor.caller.owner, visitor.caller.prefix) == (self.owner, self.prefix)
 
 
 @dataclass(frozen=True)
@@ -74,29 +98,28 @@ class DoneSince:
 
 async def keep_receipt(face: Face, receipt: Receipt) -> str:
     """Keep a receipt; returns its token. Raises: QueueUnavailable."""
-    document = {**vars(receipt), "uploads": "".join(each.hex for each in receipt.uploads)}
-    return await face.queue.receipts.keep(orjson.dumps(document))
+    return await face.queue.receipts.keep(receipt.model_dump_json().encode())
 
 
-async def done_since(face: Face, token: str | None) -> DoneSince | None:
+async def done_since(face: Face, visitor: Visitor, token: str | None) -> DoneSince | None:
     """What was done, and what has become of it; None where nobody knows any more, or Redis is away.
 
-    Raises: CatalogUnavailable.
+    Also where the visitor may not see all that it was done to. Raises: CatalogUnavailable.
     """
-    if token is None:
+    receipt = None if token is None else await _find(face, token)
+    if token is None or receipt is None or not receipt.is_for(visitor):
         return None
+    states = await face.reader.states(receipt.uploads) if receipt.action == "retry" else {}
+    return DoneSince(token, receipt, states)
+
+
+async def _find(face: Face, token: str) -> Receipt | None:
+    """The receipt, which may be of a server of another version; None where nobody can read it."""
     try:
         content = await face.queue.receipts.find(token)
-    except QueueUnavailable:  # the page has more to show
-        content = None
-    if content is None:
+        return None if content is None else Receipt.model_validate_json(content)
+    except (QueueUnavailable, ValidationError):  # the page has more to show
         return None
-    document: dict[str, Any] = orjson.loads(content)
-    ids = document["uploads"]
-    uploads = [UUID(ids[start : start + 32]) for start in range(0, len(ids), 32)]
-    receipt = Receipt(**{**document, "uploads": uploads})
-    states = await face.reader.states(uploads) if receipt.action == "retry" else {}
-    return DoneSince(token, receipt, states)
 
 
 async def uploads_of(face: Face, visitor: Visitor, ids: Sequence[UUID]) -> Sequence[Upload]:

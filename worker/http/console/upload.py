@@ -63,7 +63,7 @@ def add_to(router: APIRouter, console: Console) -> None:
             file_name(upload, visitor),
             HTTPStatus.NOT_FOUND if is_gone else HTTPStatus.OK,
             upload=upload,
-            done=await done_since(face, query.done),
+            done=await done_since(face, visitor, query.done),
             is_announced=stored is None,
             large=max(upload.variants, key=lambda one: one.width * one.height, default=None),
             links={} if visitor.is_demo else {one.key: face.links.of(one.key) for one in upload.variants},
