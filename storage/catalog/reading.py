@@ -1,6 +1,7 @@
 """Quick reads for a server that answers many: each is one statement, and one visit to a thread on SQLite."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
@@ -232,12 +233,18 @@ class Reader:
     async def states(self, ids: Sequence[UUID]) -> Mapping[UUID, State]:
         """The states of those of `ids` that are there."""
         found: dict[UUID, State] = {}
-        for start in range(0, len(ids), queries.AT_ONCE):
-            some = {f"id_{place}": str(one) for place, one in enumerate(ids[start : start + queries.AT_ONCE])}
-            asked = {f"id_{place}": "" for place in range(queries.AT_ONCE)} | some
+        for asked in _some_at_once(ids):
             rows = await self._source.ask(queries.STATES, asked)
             found |= {UUID(row["id"]): State(row["state"]) for row in rows}
         return found
+
+    async def count_states(self, ids: Sequence[UUID]) -> Mapping[State, int]:
+        """How many of `ids` are in each state."""
+        counts: Counter[State] = Counter()
+        for asked in _some_at_once(ids):
+            rows = await self._source.ask(queries.STATE_COUNTS, asked)
+            counts.update({State(row["state"]): row["count"] for row in rows})
+        return counts
 
     async def at_work(self, most: int) -> Sequence[AtWork]:
         """The uploads that are being processed, longest first, `most` of them at most."""
@@ -333,6 +340,12 @@ def _head(row: Mapping[str, Any]) -> MessageHead:
     waited_ms = None if queued_ms is None else max(0, made_ms - queued_ms)
     refused = row["kind"] == "f" and row["recipe"] == '"'  # what was refused has no recipe
     return MessageHead(row["seq"], _KINDS.get(row["kind"], State.DELETED), refused, made_ms, waited_ms)
+
+
+def _some_at_once(ids: Sequence[UUID]) -> Iterator[Mapping[str, str]]:
+    for start in range(0, len(ids), queries.AT_ONCE):
+        some = {name: str(one) for name, one in zip(queries.NAMES_AT_ONCE, ids[start:], strict=False)}
+        yield dict.fromkeys(queries.NAMES_AT_ONCE, "") | some
 
 
 def _asked(where: UploadFilter, after: Cursor | None) -> tuple[PageShape, dict[str, Any]]:

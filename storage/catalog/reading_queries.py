@@ -318,8 +318,11 @@ def put_off(shape: PageShape) -> Query:
 
 
 AT_ONCE = 500  # ids in one question
-STATES: Query = select(uploads.c.id, uploads.c.state).where(
-    uploads.c.id.in_([bindparam(f"id_{place}", type_=String) for place in range(AT_ONCE)])
+NAMES_AT_ONCE = [f"id_{place}" for place in range(AT_ONCE)]
+_ONE_OF_SOME = uploads.c.id.in_([bindparam(name, type_=String) for name in NAMES_AT_ONCE])
+STATES: Query = select(uploads.c.id, uploads.c.state).where(_ONE_OF_SOME)
+STATE_COUNTS: Query = (
+    select(uploads.c.state, func.count().label("count")).where(_ONE_OF_SOME).group_by(uploads.c.state)
 )
 
 OLDEST_QUEUED: Query = select(func.min(uploads.c.changed_ms).label("changed_ms")).where(

@@ -327,6 +327,11 @@ async def test_the_states_of_many_uploads_are_told_at_once(mixed: Catalog, reade
 
     states = await reader.states(asked)
     assert states == dict(zip(asked, (State.READY, State.FAILED, State.DELETED), strict=False))
+    assert await reader.count_states([*asked, UUID(int=2)]) == {
+        State.READY: 1,
+        State.FAILED: 2,
+        State.DELETED: 1,
+    }
 
 
 async def test_who_works_on_what_is_told_longest_first(mixed: Catalog, reader: Reader) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -304,24 +305,22 @@ FOREIGN: Sequence[Mapping[str, str]] = [
 ]
 
 
-@pytest.mark.parametrize("headers", FOREIGN, ids=str)
 async def test_no_form_of_another_site_does_anything(
-    client: httpx.AsyncClient, opened: OpenFace, paths: list[str], headers: Mapping[str, str]
+    client: httpx.AsyncClient, opened: OpenFace, paths: list[str]
 ) -> None:
     key = await opened.key(scopes="operate,read")
     assert len(paths) >= 7
-    for path in paths:
+    for path, headers in product(paths, FOREIGN):
         answer = await send(client, path, {"all": "1", "confirmed": "1"}, headers={**key, **headers})
-        assert (answer.status_code, "Only a page of the console" in answer.text) == (403, True)
+        assert (answer.status_code, "Only a page of the console" in answer.text) == (403, True), headers
     assert await entries(opened) == []
 
 
-@pytest.mark.parametrize("headers", [OURS, {"Origin": HERE}, {"Origin": HERE.upper()}], ids=str)
 async def test_a_form_of_the_console_itself_is_taken_also_over_plain_http(
-    client: httpx.AsyncClient, opened: OpenFace, paths: list[str], headers: Mapping[str, str]
+    client: httpx.AsyncClient, opened: OpenFace, paths: list[str]
 ) -> None:
     key = await opened.key(scopes="operate,read")
-    for path in paths:
+    for path, headers in product(paths, (OURS, {"Origin": HERE}, {"Origin": HERE.upper()})):
         answer = await send(client, path, {"nonsense": "1"}, headers={**key, **headers})
         assert answer.status_code in (400, 415), path
 
@@ -345,25 +344,24 @@ async def test_looking_never_does_anything(
     assert await entries(opened) == []
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"all": "1", "colour": "red"},
-        {"tick": "cat"},
-        {"all": "yes"},
-        {"all": "1", "within": "2h"},
-        {"all": "1", "until": "-1"},
-        {"all": ["1", "1"]},
-        {"tick": [str(UUID(int=n)) for n in range(1001)]},
-    ],
-    ids=lambda fields: str(fields)[:40],
-)
+WRONG: Sequence[Fields] = [
+    {"all": "1", "colour": "red"},
+    {"tick": "cat"},
+    {"all": "yes"},
+    {"all": "1", "within": "2h"},
+    {"all": "1", "until": "-1"},
+    {"all": ["1", "1"]},
+    {"tick": [str(UUID(int=n)) for n in range(1001)]},
+]
+
+
 async def test_a_form_that_nobody_understands_is_refused(
-    catalog: Catalog, browser: httpx.AsyncClient, fields: Fields
+    catalog: Catalog, browser: httpx.AsyncClient
 ) -> None:
     broken = await break_one(catalog)
-    answer = await send(browser, RETRY, {**fields, "confirmed": "1"})
-    assert (answer.status_code, read_page(answer.text).one("h1").text) == (400, "Bad Request")
+    for fields in WRONG:
+        answer = await send(browser, RETRY, {**fields, "confirmed": "1"})
+        assert (answer.status_code, read_page(answer.text).one("h1").text) == (400, "Bad Request"), fields
     assert await states(catalog, broken) == [State.FAILED]
 
 

@@ -188,6 +188,19 @@ async def test_a_sweep_that_was_stopped_is_told_first_with_why(
 
 
 @pytest.mark.sqlite
+async def test_a_sweep_that_ended_without_a_plan_says_so_instead_of_when_one_had_one(
+    catalog: Catalog, client: httpx.AsyncClient
+) -> None:
+    long_ago = catalog.database.now_ms() - 9 * DAY_MS
+    await catalog.sweeps.remember(swept("sweep-20270115T080000-00000000", long_ago))
+    await catalog.sweeps.note_stop("the storage failed at a listing")
+    page = await seen(client)
+
+    assert "stopped before it had made a plan" in page.one("div", class_="stopped").text
+    assert "9 days ago" not in page.one("main").text
+
+
+@pytest.mark.sqlite
 async def test_while_the_storage_is_away_the_page_says_so_and_shows_the_rest(
     catalog: Catalog, client: httpx.AsyncClient, installation: Path
 ) -> None:

@@ -67,7 +67,8 @@ async def test_findings_are_paged_by_class(client: httpx.AsyncClient, opened: Op
     first = await seen(client, plan, "?kind=leftover")
     following = first.one("a", rel="next").attributes["href"].partition("#")[0]
     last = read_page((await client.get(following)).text)
-    shown = [one.text for page in (first, last) for one in page.one("table", class_="findings").all("bdi")]
+    tables = [page.one("table", class_="sweep-findings") for page in (first, last)]
+    shown = [one.text for table in tables for one in table.all("bdi")]
     assert shown == keys
     assert last.all("a", rel="next") == []
 
@@ -92,7 +93,7 @@ async def test_what_the_worker_does_not_know_is_named_as_text_and_left_alone(
     plan = await written_plan(opened.face.stores.blobs, found(Kind.UNKNOWN, name, "../../etc/passwd"))
     page = await seen(client, plan)
 
-    texts = [one.text for one in page.one("table", class_="findings").all("bdi")]
+    texts = [one.text for one in page.one("table", class_="sweep-findings").all("bdi")]
     assert texts == ["variants/<img src=x onerror=alert(1)>\\u202egpj.exe", "../../etc/passwd"]
     assert page.all("img") == []
     assert commands_on(page) == []

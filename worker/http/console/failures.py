@@ -14,7 +14,7 @@ from storage.keys import UPLOADS
 from worker.http.console.forms import Ticked
 from worker.http.console.pages import ROOT, Console, ConsoleQuery, with_query
 from worker.http.console.reasons import reason, traceback
-from worker.http.console.receipts import DoneToken, done_since, uploads_of
+from worker.http.console.receipts import DoneToken, done_since, uploads_in
 from worker.http.console.safe_originals import is_shown
 from worker.http.console.visitors import Visitor
 from worker.http.cursors import cursor_of, place_in
@@ -262,11 +262,11 @@ def add_to(router: APIRouter, console: Console) -> None:
     ) -> Response:
         """Show what has become of those that were tried again: which have failed again, and which wait."""
         done = await done_since(face, visitor, query.done)
-        groups = []
-        for title, states in _GROUPS.items():
-            ids = [] if done is None else done.newest(*states)
-            rows = [FailureRow.of(upload, visitor) for upload in await uploads_of(face, visitor, ids)]
-            groups.append((title, rows))
+        found: Sequence[Sequence[Upload]] = []
+        if done is not None:
+            found = await uploads_in(face, visitor, done.receipt, list(_GROUPS.values()))
+        rows = [[FailureRow.of(upload, visitor) for upload in some] for some in found]
+        groups = list(zip(_GROUPS, rows, strict=False))
         return console.page(request, visitor, "outcome.html", "Tried again", done=done, groups=groups)
 
 

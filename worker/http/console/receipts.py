@@ -71,7 +71,7 @@ class DoneSince:
 
     token: str
     receipt: Receipt
-    states: Mapping[UUID, State]
+    counts: Mapping[State, int]
 
     @property
     def ready(self) -> int:
@@ -89,11 +89,7 @@ class DoneSince:
         return self._count(*WAITING)
 
     def _count(self, *states: State) -> int:
-        return sum(state in states for state in self.states.values())
-
-    def newest(self, *states: State) -> Sequence[UUID]:
-        """The first few that are in one of these states."""
-        return [each for each in self.receipt.uploads if self.states.get(each) in states][:SHOWN]
+        return sum(self.counts.get(state, 0) for state in states)
 
 
 async def keep_receipt(face: Face, receipt: Receipt) -> str:
@@ -109,8 +105,8 @@ async def done_since(face: Face, visitor: Visitor, token: str | None) -> DoneSin
     receipt = None if token is None else await _find(face, token)
     if token is None or receipt is None or not receipt.is_for(visitor):
         return None
-    states = await face.reader.states(receipt.uploads) if receipt.action == "retry" else {}
-    return DoneSince(token, receipt, states)
+    counts = await face.reader.count_states(receipt.uploads) if receipt.action == "retry" else {}
+    return DoneSince(token, receipt, counts)
 
 
 async def _find(face: Face, token: str) -> Receipt | None:
@@ -122,7 +118,15 @@ async def _find(face: Face, token: str) -> Receipt | None:
         return None
 
 
-async def uploads_of(face: Face, visitor: Visitor, ids: Sequence[UUID]) -> Sequence[Upload]:
-    """Those of the uploads that are there and that the visitor may see. Raises: CatalogUnavailable."""
-    found = [await face.reader.upload(each) for each in ids]
-    return [one for one in found if one is not None and visitor.caller.may_see(one.source, one.owner)]
+async def uploads_in(
+    face: Face, visitor: Visitor, receipt: Receipt, groups: Sequence[Sequence[State]]
+) -> Sequence[Sequence[Upload]]:
+    """The first few uploads of a receipt in each group of states, as far as the visitor may see them.
+
+    Raises: CatalogUnavailable.
+    """
+    states = await face.reader.states(receipt.uploads)
+    chosen = [[one for one in receipt.uploads if states.get(one) in group][:SHOWN] for group in groups]
+    found = [[await face.reader.upload(one) for one in some] for some in chosen]
+    may_see = visitor.caller.may_see
+    return [[one for one in some if one is not None and may_see(one.source, one.owner)] for some in found]
