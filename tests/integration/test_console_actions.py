@@ -1,5 +1,6 @@
 """What operators do from pages: by forms of the console's own, confirmed, logged by name, safe in outages."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from tests.support.console_page import Element, read_page
 from tests.support.face import HERE, OpenFace, opened_face, settings_in
 from tests.support.failures import break_one, entries, put_off, refuse
 from worker.http import failures
+from worker.http.console import queue_answers
 
 OURS = {"Sec-Fetch-Site": "same-origin", "Origin": HERE}
 RETRY, DISCARD = "/console/failures/retry", "/console/failures/discard"
@@ -448,3 +450,24 @@ async def test_where_nobody_knows_how_many_match_no_number_is_told(
     assert page.one("h1").text == "Retry all failed uploads below uploads/mine/?"
     assert (page.all("table"), page.one("button").text) == ([], "Retry")
     assert await states(catalog, *mine) == [State.QUEUED, State.QUEUED, State.FAILED]
+
+
+async def test_a_redis_that_hangs_holds_up_no_action_and_no_page_after_it(
+    catalog: Catalog, installation: Path, catalog_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_answers, "WITHIN_S", 0.1)
+    broken = [await break_one(catalog, at=at) for at in (1, 2)]
+    with temporary_redis() as redis:
+        async with opened_face(settings_in(installation, redis.url, catalog_url=catalog_url)) as opened:
+            os.kill(redis.pid, signal.SIGSTOP)
+            async with asyncio.timeout(3):
+                retried = await send(opened.client, RETRY, {"all": "1", "confirmed": "1"}, headers=OURS)
+                gone = {"tick": str(broken[0]), "confirmed": "1"}
+                discarded = await send(opened.client, DISCARD, gone, headers=OURS)
+                page = await opened.client.get(f"/console/failures?done={'0' * 16}")
+            os.kill(redis.pid, signal.SIGCONT)
+    assert "Redis does not answer. Try again soon. Nothing is lost" in retried.text
+    assert discarded.headers["location"] == "/console/failures"
+    assert [one.attributes["value"] for one in read_page(page.text).all("input", name="tick")] == [
+        str(broken[1])
+    ]

@@ -22,6 +22,7 @@ from worker.http.console.dead_letters import PATH as LETTERS
 from worker.http.console.failures import PATH as FAILURES
 from worker.http.console.forms import Ticked, form_of
 from worker.http.console.pages import ROOT, Console, NoFields, see_other, with_query
+from worker.http.console.queue_answers import in_time
 from worker.http.console.receipts import Receipt, Things, keep_receipt
 from worker.http.console.visitors import Visitor
 from worker.http.face import Face
@@ -169,6 +170,8 @@ async def _act(
     done = Handled()
     async with _told(done, verb):
         try:
+            if verb == "retry":  # takes Redis, and would wait for one that hangs as long as its client does
+                await in_time(face.queue.ownership.check_not_of_another(face.stores.catalog.id))
             await _DO[verb](face, visitor.caller, meant, done)
         finally:
             said = {name: value for name, value in about.items() if value is not None}
