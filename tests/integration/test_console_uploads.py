@@ -80,6 +80,17 @@ async def test_an_upload_is_shown_by_its_least_picture_on_its_colour(opened: Ope
     assert card.one("h2").attributes["title"] == SOURCE
 
 
+async def test_one_record_that_is_wrong_keeps_nobody_from_seeing_the_others(opened: OpenFace) -> None:
+    catalog = opened.face.stores.catalog
+    await some(catalog, 2)
+    await work(catalog, UUID(int=1))
+    async with catalog.database.writing() as connection:
+        await connection.execute(text("UPDATE variants SET height = 0"))
+        await connection.execute(text(f"UPDATE uploads SET changed_ms = {2**62} WHERE state = 'ready'"))
+
+    assert names(await look(opened)) == ["001.jpg", "002.jpg"]
+
+
 async def test_a_failed_upload_shows_its_original_where_a_decoder_has_found_one_for_browsers(
     opened: OpenFace,
 ) -> None:

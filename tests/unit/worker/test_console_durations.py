@@ -1,8 +1,8 @@
-"""How the console words durations."""
+"""How the console words durations and moments."""
 
 import pytest
 
-from worker.http.console.wording import duration
+from worker.http.console.wording import duration, moment
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,10 @@ from worker.http.console.wording import duration
 )
 def test_only_what_was_measured_finer_than_seconds_is_told_in_tenths(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("moment_ms", "words"), [(2**62, "9999-12-31T23:59:59Z"), (-(2**62), "0001-01-01T00:00:00Z")]
+)
+def test_a_moment_that_no_calendar_has_is_the_last_or_the_first_of_all(moment_ms: int, words: str) -> None:
+    assert moment(moment_ms) == words

@@ -262,7 +262,7 @@ def small_variant(variants: Sequence[StoredVariant]) -> StoredVariant:
 
 def fitted(variant: StoredVariant, width: int, height: int) -> tuple[int, int]:
     """The size in px at which a variant is shown whole within that room, and never enlarged."""
-    scale = min(1, width / variant.width, height / variant.height)
+    scale = min(1, width / max(1, variant.width), height / max(1, variant.height))
     return max(1, round(variant.width * scale)), max(1, round(variant.height * scale))
 
 

@@ -5,6 +5,7 @@ import unicodedata
 from datetime import UTC, datetime
 
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # of the years that have four digits
 _UNITS = ((60, "s"), (3600, "min"), (86_400, "h"))
 
 
@@ -86,7 +87,8 @@ def ago(moment_ms: int, now_ms: int | None = None) -> str:
 
 def moment(moment_ms: int) -> str:
     """A moment as ISO 8601 in UTC, to the second."""
-    return datetime.fromtimestamp(moment_ms // 1000, UTC).isoformat().replace("+00:00", "Z")
+    seconds = min(max(moment_ms // 1000, _FIRST_S), _LAST_S)
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def moment_ms(text: str) -> int:
