@@ -49,7 +49,7 @@ def numbers(page: Element) -> dict[str, int]:
 def listed(page: Element) -> int:
     """How long the list of a page is."""
     lists = [one for name in LISTS for one in page.all(class_=name)]
-    lists += [one.one("tbody") for one in page.all("table", class_="findings")]
+    lists += [one.one("tbody") for one in page.all("table", class_="sweep-findings")]
     return sum(len([item for item in one.children if isinstance(item, Element)]) for one in lists)
 
 
@@ -109,7 +109,9 @@ async def test_each_number_leads_to_the_list_of_what_it_counts(
 
     assert found == {
         "/console/uploads?state=ready": 3,
+        "/console/uploads?state=ready&since=1h": 3,
         "/console/failures": 2,
+        "/console/failures?within=1h": 2,
         "/console/failures?code=corrupt_image": 2,
         "/console/uploads?state=processing": 1,
         "/console/uploads?state=queued": 2,

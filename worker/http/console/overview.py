@@ -20,7 +20,7 @@ from worker.http.console.concerns import Observation, concerns, failures, retrie
 from worker.http.console.pages import ROOT, Console, NoFields, see_other
 from worker.http.console.pulse import Minute
 from worker.http.console.visitors import Visitor
-from worker.http.console.wording import count, moment
+from worker.http.console.wording import count, earlier_ms, moment
 from worker.http.face import Face
 from worker.queue.heartbeats import ReportingWorker
 from worker.queue_depth import queue_depth
@@ -29,6 +29,8 @@ T = TypeVar("T")
 _CHART_PX = 132
 _LATEST = 12  # pictures
 _READY = UploadFilter(state=State.READY)
+_COUNTED = 1000  # uploads of the last hour
+_HOUR_S = 3600
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ class ShownRows:
 
     latest: Sequence[Upload]
     queued_since_ms: int | None
+    ready: int | None
+    """How many became ready in the last hour, and still are; None: more than are counted."""
+    failed: int | None
 
 
 InRedis = tuple[QueueDepth, Sequence[ReportingWorker]]
@@ -150,12 +155,23 @@ def add_to(router: APIRouter, console: Console) -> None:
             rate=face.pulse.rate(),
             latency=face.pulse.latency(),
             hour=_last_hour(face),
-            latest=rows.latest,
+            rows=rows,
         )
 
 
 async def _rows(face: Face) -> ShownRows:
-    return ShownRows(await face.reader.page(_READY, None, _LATEST), await face.reader.oldest_queued_ms())
+    reader, since_ms = face.reader, earlier_ms(_HOUR_S)
+    ready, failed = (UploadFilter(state=state, since_ms=since_ms) for state in (State.READY, State.FAILED))
+    latest, queued_since_ms, counted = await together(
+        reader.page(_READY, None, _LATEST),
+        reader.oldest_queued_ms(),
+        together(reader.count(ready, _COUNTED), reader.count(failed, _COUNTED)),
+    )
+    return ShownRows(latest, queued_since_ms, *map(_or_more, counted))
+
+
+def _or_more(counted: int | None) -> int | None:
+    return None if counted is None or counted >= _COUNTED else counted
 
 
 def _observe(face: Face, totals: StorageTotals, answers: Answers) -> Observation:
