@@ -10,26 +10,35 @@ import math
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from scripts.demo import BUNDLED
 from scripts.redis_server import temporary_redis
 from storage.catalog.opening import open_catalog
 from tests.support import bombs
-from tests.support.browser import ViewportSize, opened_browser
+from tests.support.browser import Page, ViewportSize, opened_browser
 from tests.support.face import start_face
 from tests.support.served import installed
 from tests.support.workplace import Workplace
 from worker.events import default_id
 
 PICTURES = 360
-SHOWN = "uploads/egret/0012.jpg"
-PAGES = {"overview": "", "failures": "/failures", "upload": f"/uploads/{default_id(SHOWN)}"}
-_VIEW = ViewportSize(width=1280, height=860)
+SHOWN = "uploads/egret/egret-0010.jpg"
+PAGES = {
+    "overview": ("", 1120),
+    "failures": ("/failures", 880),
+    "upload": (f"/uploads/{default_id(SHOWN)}", 880),
+}
+"""The path of each page, and how much of it is shown."""
+_WIDTH = 1280
+_OF_PAGE = 96
+_HIDE = "(images) => images.forEach((image) => { image.style.visibility = 'hidden'; })"
 _WITHIN_MS = 55 * 60_000
 _WORK_S = 120.0
 
@@ -85,16 +94,17 @@ def _pictures() -> Iterator[tuple[str, bytes]]:
         left = int((picture.width - width) * _scattered(number, 2))
         top = int((picture.height - height) * _scattered(number, 3))
         part = picture.crop((left, top, left + width, top + height))
-        part.thumbnail((1200, 1200) if f"uploads/{name}/{number:04}.jpg" == SHOWN else (480, 480))
-        yield f"uploads/{name}/{number:04}.jpg", _jpeg(part)
+        source = f"uploads/{name}/{name}-{number:04}.jpg"
+        part.thumbnail((576, 576) if source == SHOWN else (480, 480))
+        yield source, _jpeg(part)
 
 
 def _broken() -> Iterator[tuple[str, bytes]]:
-    for number, (_, whole) in zip(range(9), _pictures(), strict=False):
-        yield f"uploads/phone/IMG_{2041 + 7 * number}.jpg", whole[: len(whole) // 2]
     for name in ("invoice", "list of prices"):
         yield f"uploads/scans/{name}.pdf.jpg", b"%PDF-1.7\n" + name.encode()
     yield "uploads/scans/plan of the house.png", bombs.png(60_000, 60_000)
+    for number, (_, whole) in zip(range(9), _pictures(), strict=False):
+        yield f"uploads/phone/IMG_{2041 + 7 * number}.jpg", whole[: len(whole) // 2]
 
 
 def _jpeg(picture: Image.Image) -> bytes:
@@ -130,14 +140,38 @@ def _spread(catalog: Path) -> None:
 
 async def _take(url: str, into: Path) -> None:
     async with opened_browser() as browser:
-        page = await browser.new_page(viewport=_VIEW, color_scheme="light", reduced_motion="reduce")
-        for name, path in PAGES.items():
-            await page.goto(f"{url}/console{path}")
-            await page.wait_for_load_state("load")
-            picture = Image.open(io.BytesIO(await page.screenshot())).convert("RGB")
+        page = await browser.new_page(color_scheme="light", reduced_motion="reduce")
+        for name, (path, height) in PAGES.items():
+            await page.set_viewport_size(ViewportSize(width=_WIDTH, height=height))
+            answer = await page.goto(f"{url}/console{path}")
+            assert answer is not None
+            assert answer.ok, answer.status_text
+            picture = await _shot(page)
+            await page.locator("img").evaluate_all(_HIDE)
             file = into / f"console-{name}.png"
-            picture.quantize(255, dither=Image.Dither.FLOYDSTEINBERG).save(file, optimize=True)
+            _with_few_colours(picture, await _shot(page)).save(file, optimize=True)
             print(f"{file}: {file.stat().st_size / 1000:.0f} kB")  # noqa: T201
+
+
+async def _shot(page: Page) -> Image.Image:
+    return Image.open(io.BytesIO(await page.screenshot())).convert("RGB")
+
+
+def _with_few_colours(picture: Image.Image, without_photographs: Image.Image) -> Image.Image:
+    """The picture with 256 colours: the page keeps its own, and photographs share the others."""
+    ours, theirs = (np.asarray(one).reshape(-1, 3) for one in (without_photographs, picture))
+    colours, counts = np.unique(ours, axis=0, return_counts=True)
+    kept = colours[np.argsort(counts)[-_OF_PAGE:]]
+    photographs = theirs[np.any(ours != theirs, axis=1)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*kept.ravel().tolist(), *_palette(photographs, 256 - len(kept))])
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
+
+
+def _palette(pixels: NDArray[np.uint8], count: int) -> Sequence[int]:
+    if not len(pixels):
+        return ()
+    return Image.fromarray(pixels[np.newaxis]).quantize(count, dither=Image.Dither.NONE).getpalette() or ()
 
 
 if __name__ == "__main__":
