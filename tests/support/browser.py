@@ -39,7 +39,7 @@ __all__ = ["Browser", "Dialog", "Locator", "Page", "ViewportSize", "browser", "e
 LAN_NAME = "media.test"
 """A name of this machine that is not localhost: over http Chromium does not say where a request came from."""
 Scheme = Literal["light", "dark"]
-_PATIENCE_MS = 10_000
+_PATIENCE_MS = 20_000  # on a busy machine
 _NO_CSP_VIOLATION = """
 document.addEventListener("securitypolicyviolation", (event) =>
     console.error(`CSP: ${event.effectiveDirective} ${event.blockedURI} ${event.sample}`)
