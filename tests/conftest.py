@@ -16,7 +16,7 @@ from scripts.postgres_server import PostgresNotFoundError, PostgresServer, tempo
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog.opening import Catalog, open_catalog
 from tests.support.clients import missing, skip_without_services
-from tests.support.compiled import share_compiled_statements
+from tests.support.compiled import share_checks_of_parameters, share_compiled_statements
 from tests.support.host_clock import put_clock
 from tests.support.order import begin_with_the_longest
 from tests.support.postgres import execute, new_database
@@ -33,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.disable()  # until all tests are found: everything that is made meanwhile stays
     os.environ["MEDIA_ENV_FILE"] = ""  # no test reads a developer's own .env
     share_compiled_statements()
+    share_checks_of_parameters()
     config.addinivalue_line(
         "markers", "fault(numbers): the faults of tests/chaos/test_faults.py that it is about"
     )
@@ -69,6 +70,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish() -> None:
     """All tests and modules stay until the end: no garbage collection need look through them."""
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)  # to look for what each test leaves as often as usual takes an eighth
     gc.enable()
 
 

@@ -1,7 +1,9 @@
-"""SQL that a process compiles once: each test opens engines of its own, which would compile it anew."""
+"""What a process compiles once: tests open engines and applications of their own, which would do it anew."""
 
 from typing import Any
 
+from fastapi._compat import v2
+from pydantic import TypeAdapter
 from sqlalchemy import Dialect
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.util import LRUCache
@@ -9,6 +11,8 @@ from sqlalchemy.util import LRUCache
 _compile = ClauseElement._compile_w_cache
 _first: dict[Any, Dialect] = {}
 _compiled: LRUCache[Any, Any] = LRUCache(2000)
+_prepare = v2.ModelField.__post_init__
+_adapters: dict[Any, TypeAdapter[Any]] = {}
 
 
 def share_compiled_statements() -> None:
@@ -16,7 +20,33 @@ def share_compiled_statements() -> None:
     setattr(ClauseElement, "_compile_w_cache", _compile_once)  # noqa: B010 (mypy minds the other way)
 
 
+def share_checks_of_parameters() -> None:
+    """From now on applications share what checks parameters and answers that are declared alike."""
+    setattr(v2.ModelField, "__post_init__", _prepare_once)  # noqa: B010
+
+
 def _compile_once(self: ClauseElement, dialect: Dialect, *, compiled_cache: Any, **rest: Any) -> Any:
     kind = type(dialect), getattr(dialect, "server_version_info", None)
     cache = None if compiled_cache is None else _compiled
     return _compile(self, _first.setdefault(kind, dialect), compiled_cache=cache, **rest)
+
+
+def _prepare_once(self: v2.ModelField) -> None:
+    declared = v2.asdict(self.field_info)
+    attributes = declared["attributes"]
+    try:
+        key = (
+            self.field_info.annotation,
+            tuple(declared["metadata"]),
+            frozenset(attributes.items()),
+            self.config and tuple(self.config.items()),
+        )
+        found = _adapters.get(key)
+    except TypeError:  # nobody can tell whether these are alike
+        _prepare(self)
+        return
+    if found is None:
+        _prepare(self)
+        _adapters[key] = self._type_adapter
+    else:
+        self._type_adapter = found
