@@ -85,6 +85,25 @@ async def test_a_trusted_proxy_tells_the_users_name_and_nobody_else_does(opening
         assert (await other.client.get(PAGE, headers=named)).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["J\u00fcrgen \u0141uk".encode()], "J\u00fcrgen \u0141uk"),
+        (["J\u00fcrgen".encode("latin-1")], "J\u00fcrgen"),
+        ([b"ada", b"eve"], None),
+        (["ada\u202e".encode()], None),
+        ([b"a" * 65], None),
+    ],
+)
+async def test_a_proxy_tells_one_name_as_proxies_write_it(
+    opening: Opening, names: list[bytes], said: str | None
+) -> None:
+    async with opening(console_user_header="X-Forwarded-User", http_proxies="127.0.0.1") as trusting:
+        answer = await trusting.client.get(PAGE, headers=[(b"X-Forwarded-User", name) for name in names])
+    who = read_page(answer.text).all("p", class_="who")
+    assert (answer.status_code, [one.text for one in who]) == ((404, [said]) if said else (403, []))
+
+
 async def test_a_console_that_is_off_is_not_there(opening: Opening) -> None:
     async with opening(console="off") as opened:
         assert (await opened.client.get("/console/static/console.css")).status_code == 404

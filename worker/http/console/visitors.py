@@ -90,7 +90,7 @@ class Visitors:
         header, peer = self._settings.console_user_header, request.scope.get("client")
         if not header or not self._proxies.believes(peer[0] if peer else None):
             return None
-        names = [name.strip() for name in request.headers.getlist(header)]
+        names = [_as_written(name.strip()) for name in request.headers.getlist(header)]
         if not names or not names[0]:
             return None
         if len(names) > 1 or len(names[0]) > _LONGEST_NAME or not names[0].isprintable():
@@ -149,6 +149,14 @@ def _follows_a_link(request: HTTPConnection) -> bool:
         and headers.get("sec-fetch-mode") == "navigate"
         and headers.get("sec-fetch-dest") == "document"
     )
+
+
+def _as_written(value: str) -> str:
+    """A value of a header, which is read as Latin-1, where whoever wrote it did so in UTF-8."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def _secret_in(header: str) -> str:
