@@ -10,12 +10,12 @@ from pydantic import AfterValidator, Field
 
 from storage.catalog.reading import Cursor, PutOff, UploadFilter
 from storage.catalog.records import WAITING, State, Upload
-from storage.keys import UPLOADS
 from worker.http.console.forms import Ticked
 from worker.http.console.pages import ROOT, Console, ConsoleQuery, with_query
 from worker.http.console.reasons import reason, traceback
 from worker.http.console.receipts import DoneToken, done_since, uploads_in
 from worker.http.console.safe_originals import is_shown
+from worker.http.console.searches import plain, source_prefix
 from worker.http.console.visitors import Visitor
 from worker.http.cursors import cursor_of, place_in
 from worker.http.face import Face
@@ -41,25 +41,14 @@ _GROUPS: Mapping[str, Sequence[State]] = {
 }
 
 
-def _plain(text: str) -> str:
-    if any(ord(character) < 32 for character in text):
-        raise ValueError("must not contain control characters")
-    return text.strip()
-
-
-def _below_uploads(text: str) -> str:
-    folder, text = f"{UPLOADS}/", text.lstrip("/")
-    return text if text.startswith(folder) or folder.startswith(text) else folder + text
-
-
 class FailuresFilter(ConsoleQuery):
     """Which failures a page shows, and an action is about."""
 
     code: Code | None = None
     within: Literal["1h", "24h", "7d"] | None = None
-    owner: Annotated[str, AfterValidator(_plain), Field(max_length=64)] | None = None
+    owner: Annotated[str, AfterValidator(plain), Field(max_length=64)] | None = None
     source: (
-        Annotated[str, AfterValidator(_plain), AfterValidator(_below_uploads), Field(max_length=1024)] | None
+        Annotated[str, AfterValidator(plain), AfterValidator(source_prefix), Field(max_length=1024)] | None
     ) = None
     waiting: Ticked | None = None
 

@@ -12,8 +12,8 @@ from pydantic import AfterValidator, Field
 from storage.catalog.reading import Cursor, UploadFilter
 from storage.catalog.records import State, Upload
 from storage.errors import CatalogUnavailable
-from storage.keys import UPLOADS
 from worker.http.console.pages import ROOT, Console, ConsoleQuery, see_other, with_query
+from worker.http.console.searches import plain, source_prefix
 from worker.http.console.visitors import Visitor
 from worker.http.console.wording import earlier_ms
 from worker.http.cursors import cursor_of, place_in
@@ -31,7 +31,6 @@ SPANS = {"1h": "Last hour", "24h": "24 hours", "7d": "7 days"}
 _SPAN = re.compile(r"([0-9]{1,4}) ?(min|h|d)")
 _SECONDS = {"min": 60, "h": 3600, "d": 86_400}
 _ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
-_FOLDER = f"{UPLOADS}/"
 
 
 def moment_of(text: str) -> int:
@@ -51,14 +50,8 @@ def _known_moment(text: str) -> str:
     return text
 
 
-def _plain(text: str) -> str:
-    if any(ord(character) < 32 for character in text):
-        raise ValueError("must not contain control characters")
-    return text.strip()
-
-
 Moment = Annotated[str, Field(max_length=64), AfterValidator(_known_moment)]
-Word = Annotated[str, Field(max_length=64), AfterValidator(_plain)]
+Word = Annotated[str, Field(max_length=64), AfterValidator(plain)]
 
 
 class UploadsQuery(ConsoleQuery):
@@ -70,7 +63,7 @@ class UploadsQuery(ConsoleQuery):
     owner: Word | None = None
     since: Moment | None = None
     until: Moment | None = None
-    source: Annotated[str, Field(max_length=1024), AfterValidator(_plain)] | None = None
+    source: Annotated[str, Field(max_length=1024), AfterValidator(plain)] | None = None
     cursor: CursorText | None = None
 
     @property
@@ -80,11 +73,8 @@ class UploadsQuery(ConsoleQuery):
 
     @property
     def prefix(self) -> str | None:
-        """How the sources begin that are searched: below `uploads/` all are."""
-        if not self.source:
-            return None
-        text = self.source.lstrip("/")
-        return text if text.startswith(_FOLDER) or _FOLDER.startswith(text) else _FOLDER + text
+        """How the sources begin that are searched."""
+        return source_prefix(self.source) if self.source else None
 
     @property
     def where(self) -> UploadFilter:
