@@ -9,7 +9,7 @@ from pipelines.stats.growth import Growth
 from pipelines.stats.report import QueueDepth, StorageReport, report
 from storage.blobs import Space
 from storage.totals import StorageTotals, Total
-from worker.http.console.concerns import Concern, Observation, concerns, failures, retried
+from worker.http.console.concerns import Concern, Observation, concerns, failures, is_soon_full, retried
 from worker.queue.heartbeats import Heartbeat, ReportingWorker, WorkerInfo
 
 GB = 1_000_000_000
@@ -79,6 +79,11 @@ def test_events_that_wait_for_over_a_minute_are_urgent() -> None:
 
     assert only(seen).is_urgent
     assert told(seen) == ["Events wait: the oldest event has waited for 90 s"]
+
+
+@pytest.mark.parametrize(("days", "soon"), [(None, False), (0.0, True), (30.0, True), (30.1, False)])
+def test_a_disk_that_is_full_within_a_month_needs_somebody(days: float | None, soon: bool) -> None:
+    assert is_soon_full(days) is soon
 
 
 def test_a_disk_that_is_full_soon_is_said_in_days_and_one_that_is_full_in_percent() -> None:

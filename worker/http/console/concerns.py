@@ -81,6 +81,11 @@ def concerns(seen: Observation, *, is_new: bool = False) -> Sequence[Concern]:
     return sorted(found, key=lambda concern: not concern.is_urgent)
 
 
+def is_soon_full(days: float | None) -> bool:
+    """Whether a disk that is full in so many days needs somebody; None: nobody knows when."""
+    return days is not None and days <= SOON_FULL_DAYS
+
+
 def failures(report: StorageReport) -> Sequence[CodedUploads]:
     """Failed uploads by code, those that are our fault first."""
     return _coded(report.failures, f"{ROOT}/failures")
@@ -146,7 +151,7 @@ def _of_space(report: StorageReport) -> Iterator[Concern]:
         yield Concern(
             "space", "The disk of the storage is almost full", f"{ROOT}/storage", f"{reason}; {free}"
         )
-    elif days is not None and days <= SOON_FULL_DAYS:
+    elif days is not None and is_soon_full(days):
         text = f"The disk of the storage is full in {duration(days * 86_400)}"
         detail = f"as fast as it grows now; {size(space.free_bytes)} are free"
         yield Concern("space", text, f"{ROOT}/storage", detail, is_urgent=False)

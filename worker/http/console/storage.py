@@ -16,6 +16,7 @@ from storage.tasks import together
 from storage.totals import Snapshot
 from worker.degradation import full
 from worker.http.console.charts import Chart, ChartSeries, stacked_areas
+from worker.http.console.concerns import is_soon_full
 from worker.http.console.pages import ROOT, Console, ConsoleQuery
 from worker.http.console.storage_answers import in_time
 from worker.http.console.sweeps import show_plans
@@ -31,7 +32,6 @@ T = TypeVar("T")
 _PLANS_A_PAGE = 10
 _MOST_POINTS = 92  # of the chart
 _CHART_PX = 180.0
-_SOON_FULL_DAYS = 30
 
 Span = Literal["30", "90", "365", "all"]
 SPANS: dict[Span, str] = {"30": "30 days", "90": "90 days", "365": "A year", "all": "All"}
@@ -100,7 +100,7 @@ def add_to(router: APIRouter, console: Console) -> None:
             spans=SPANS,
             is_bucket=is_s3(face.settings.storage_url),
             is_full=space is not None and full(space.used_bytes, space.free_bytes) is not None,
-            is_soon_full=(found.growth.days_until_full or _SOON_FULL_DAYS) < _SOON_FULL_DAYS,
+            is_soon_full=is_soon_full(found.growth.days_until_full),
             swept_ms=moment_ms(found.sweep.time) if found.sweep else None,
             sweep_applied_ms=moment_ms(found.sweep.applied) if found.sweep and found.sweep.applied else None,
             plans=plans,
