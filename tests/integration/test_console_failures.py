@@ -175,12 +175,14 @@ async def test_what_waits_for_another_try_is_listed_apart_with_its_time(
 async def test_a_number_that_is_bounded_says_so(
     catalog: Catalog, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failures, "MOST", 2)
+    monkeypatch.setattr(failures, "MOST", 3)
+    monkeypatch.setattr(failures, "COUNTED", 2)
     for _ in range(3):
         await fail(catalog, "corrupt_image")
     page = await look(client)
     assert page.one("tr", id="code-corrupt_image").all("td")[-1].text == "2+"
-    assert "Retry the 2+ that match" in page.text
+    assert page.one("nav", class_="tabs").one("a", href=PAGE).text.endswith("2+")
+    assert "Retry the 3+ that match" in page.text
     assert MOST == 5000
 
 

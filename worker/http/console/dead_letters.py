@@ -7,13 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from storage.catalog.records import DeadLetter
-from worker.http.console.failures import FailuresFilter, Number, put_off_of
+from worker.http.console.failures import FailuresFilter, Number, count_all_letters, put_off_of
 from worker.http.console.pages import ROOT, Console, ConsoleQuery, with_query
 from worker.http.console.receipts import DoneToken, done_since
 from worker.http.console.visitors import Visitor
 from worker.http.cursors import cursor_of, place_in
 from worker.http.face import Face
-from worker.http.failures import MOST, letters_for
+from worker.http.failures import letters_for
 from worker.http.listing import Code, CursorText
 
 PATH = f"{ROOT}/dead-letters"
@@ -73,8 +73,7 @@ async def count_letters(face: Face, visitor: Visitor, query: LettersFilter) -> N
     """How many are meant, where that is quickly told. Raises: CatalogUnavailable."""
     if query.code is not None or not visitor.sees_all:
         return Number(None)
-    count = await face.reader.count_dead_letters(0, MOST)
-    return Number(count, count >= MOST)
+    return await count_all_letters(face)
 
 
 def add_to(router: APIRouter, console: Console) -> None:

@@ -30,6 +30,7 @@ COLUMNS = (*WINDOWS, None)
 """Those of the table; None: however long ago."""
 WORDS: Mapping[str, str] = {"1h": "the last hour", "24h": "the last 24 hours", "7d": "the last 7 days"}
 
+COUNTED = 1000  # failures of each code in the table of codes
 _PAGE = 50
 _LONGEST_REASON = 300  # characters
 _LONGEST_ENDING = 5
@@ -136,11 +137,51 @@ class FailureRow:
 
 
 @dataclass(frozen=True)
+class Number:
+    """A number of uploads; `is_least`: there may be more."""
+
+    count: int | None
+    is_least: bool = False
+
+    @classmethod
+    def of(cls, count: int | None, most: int) -> "Number":
+        """What was counted up to `most`."""
+        return cls(count, count is not None and count >= most)
+
+    def __str__(self) -> str:
+        """As people read it, such as `5,000+`; empty where nobody knows."""
+        if self.count is None:
+            return ""
+        return f"{self.count:,}{'+' if self.is_least else ''}"
+
+
+@dataclass(frozen=True)
 class CodeRow:
     """How many uploads have failed with a code, in each window and in all."""
 
     code: str | None
     counts: Sequence[int]
+    most: int
+    """From which number on there may be more."""
+
+    def number(self, window: int) -> Number:
+        """How many in that window."""
+        return Number.of(self.counts[window], self.most)
+
+
+@dataclass(frozen=True)
+class CodesTogether:
+    """How many uploads have failed with any code, in each window and in all."""
+
+    rows: Sequence[CodeRow]
+    code: str | None = None
+
+    def number(self, window: int) -> Number:
+        """How many in that window."""
+        numbers = [row.number(window) for row in self.rows]
+        return Number(
+            sum(number.count or 0 for number in numbers), any(number.is_least for number in numbers)
+        )
 
 
 @dataclass(frozen=True)
@@ -148,42 +189,36 @@ class FailureCounts:
     """How many uploads have failed, by code; the most frequent first."""
 
     rows: Sequence[CodeRow]
-    total: CodeRow
+
+    @property
+    def total(self) -> CodesTogether:
+        """Those of all codes."""
+        return CodesTogether(self.rows)
 
     @classmethod
-    async def of(cls, face: Face, visitor: Visitor, query: FailuresFilter, now_ms: int) -> "FailureCounts":
-        """Of the failures that the visitor may see, of the owner and below the source that are asked for."""
+    async def of(
+        cls, face: Face, visitor: Visitor, query: FailuresFilter, now_ms: int, most: int = MOST
+    ) -> "FailureCounts":
+        """Of the failures that the visitor may see, of the owner and below the source that are asked for.
+
+        Of each code, and in each window, `most` are counted.
+        """
         theirs = bound(UploadFilter(owner=query.owner, source_prefix=query.source), visitor.caller)
         moments = [*(now_ms - window for window in WINDOWS.values()), 0]
         found: Mapping[str, Sequence[int]] = {}
         if theirs is not None:
             found = await face.reader.failures_by_code(
-                moments, MOST, owner=theirs.owner, source_prefix=theirs.source_prefix
+                moments, most, owner=theirs.owner, source_prefix=theirs.source_prefix
             )
-        rows = [CodeRow(code, counts) for code, counts in found.items() if counts[-1]]
+        rows = [CodeRow(code, counts, most) for code, counts in found.items() if counts[-1]]
         rows.sort(key=lambda row: (-row.counts[-1], row.code or ""))
-        sums = [sum(row.counts[place] for row in rows) for place in range(len(moments))]
-        return cls(rows, CodeRow(None, sums))
+        return cls(rows)
 
     def of_codes(self, query: FailuresFilter) -> Mapping[str, int]:
         """How many of those that a query asks for have failed with each code."""
         place = COLUMNS.index(query.within)
         rows = [row for row in self.rows if query.code in (None, row.code) and row.counts[place]]
         return {str(row.code): row.counts[place] for row in rows}
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number of uploads; `is_least`: there may be more."""
-
-    count: int | None
-    is_least: bool = False
-
-    def __str__(self) -> str:
-        """As people read it, such as `5,000+`; empty where nobody knows."""
-        if self.count is None:
-            return ""
-        return f"{self.count:,}{'+' if self.is_least else ''}"
 
 
 async def count_meant(face: Face, where: UploadFilter | None) -> Number:
@@ -193,8 +228,12 @@ async def count_meant(face: Face, where: UploadFilter | None) -> Number:
     if where.is_put_off:
         put_off = await face.reader.put_off(where)
         return Number(put_off.count, put_off.has_more)
-    count = await face.reader.count(where, MOST)
-    return Number(count, count is not None and count >= MOST)
+    return Number.of(await face.reader.count(where, MOST), MOST)
+
+
+async def count_all_letters(face: Face) -> Number:
+    """How many dead letters there are. Raises: CatalogUnavailable."""
+    return Number.of(await face.reader.count_dead_letters(0, MOST), MOST)
 
 
 def add_to(router: APIRouter, console: Console) -> None:
@@ -223,7 +262,7 @@ def add_to(router: APIRouter, console: Console) -> None:
             older = with_query(
                 PATH, **query.fields, cursor=cursor_of(question, (place.changed_ms, str(place.id)))
             )
-        counts = await FailureCounts.of(face, visitor, query, now_ms)
+        counts = await FailureCounts.of(face, visitor, query, now_ms, COUNTED)
         number = await count_meant(face, theirs)
         return console.page(
             request,
@@ -235,9 +274,8 @@ def add_to(router: APIRouter, console: Console) -> None:
             counts=counts,
             windows=COLUMNS,
             number=number,
-            most=MOST,
             put_off=await put_off_of(face, visitor, query),
-            letters=await face.reader.count_dead_letters(0, MOST) if visitor.sees_all else None,
+            letters=await count_all_letters(face) if visitor.sees_all else None,
             older=older,
             newest=query.path if query.cursor else None,
             done=await done_since(face, visitor, query.done),
