@@ -19,12 +19,12 @@ pytestmark = [WITH_SERVICES, pytest.mark.asyncio(loop_scope="module")]
 
 FAILED = default_id("uploads/torn.jpg")
 TRAP = f"""<!doctype html><title>Somebody else's page</title><form method="post" action="ACTION">
-<input name="id" value="{FAILED}"><input name="confirmed" value="1"><button>Win a prize</button></form>"""
+<input name="tick" value="{FAILED}"><input name="confirmed" value="1"><button>Win a prize</button></form>"""
 POSTS = {
-    "/failures/retry": {"id": str(FAILED)},
-    "/failures/discard": {"id": str(FAILED)},
-    "/dead-letters/retry": {"id": "1"},
-    "/dead-letters/discard": {"id": "1"},
+    "/failures/retry": {"tick": str(FAILED)},
+    "/failures/discard": {"tick": str(FAILED)},
+    "/dead-letters/retry": {"tick": "1"},
+    "/dead-letters/discard": {"tick": "1"},
     f"/uploads/{FAILED}/retry": {},
     f"/uploads/{FAILED}/delete": {},
     "/uploads": {},

@@ -13,6 +13,7 @@ from tests.support.clients import WITH_SERVICES
 from tests.support.console_site import ConsoleSite, site
 from tests.support.holding_proxy import HoldingProxy
 from tests.support.pictures import medium, small
+from tests.support.workplace import eventually
 from worker.events import default_id
 
 __all__ = ["browser", "site", "visitor"]
@@ -22,6 +23,13 @@ WITHIN_S = 2.0
 _PICTURES = """(count) => [...document.querySelectorAll("#content img")].filter(
     (one) => one.complete && one.naturalWidth > 0
 ).length >= count"""
+
+# No browser without a window hides a tab because of another.
+_HIDE = """(is) => {
+    Object.defineProperty(document, "hidden", { configurable: true, value: is });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+_SCROLLED = "[scrollY, document.activeElement.id]"
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -86,6 +94,41 @@ async def test_what_is_mended_and_retried_leaves_the_failures_where_a_tick_stays
     await expect(page.get_by_label("Tick uploads/neighbour.jpg")).to_be_checked()
 
 
+async def test_a_refresh_leaves_the_focus_and_the_place_that_is_looked_at_where_they_are(
+    visitor: BrowserUser, site: ConsoleSite
+) -> None:
+    site.place.send({"source": site.place.put("uploads/one.jpg", medium()[:5000])})
+    site.place.await_end_of("uploads/one.jpg")
+    page = await visitor.open(site.url("/failures"), password=site.secrets["operator"])
+    await page.set_viewport_size({"width": 1280, "height": 240})
+    await page.get_by_label("Source begins with").fill("uploads/half of a na")
+    await page.evaluate("scrollTo(0, 90)")
+    before = await page.evaluate(_SCROLLED)
+
+    site.place.send({"source": site.place.put("uploads/another.jpg", medium()[:5000])})
+
+    await expect(page.locator(f"#failure-{default_id('uploads/another.jpg')}")).to_have_count(1)
+    assert await page.evaluate(_SCROLLED) == before == [90, "filter-source"]
+    await expect(page.get_by_label("Source begins with")).to_have_value("uploads/half of a na")
+
+
+async def test_a_page_that_nobody_sees_hears_nothing_and_catches_up_once_it_is_seen(
+    visitor: BrowserUser, site: ConsoleSite, uploads: Page
+) -> None:
+    before = await _pictures_of(uploads)
+    ended = _streams_ended(site)
+    await uploads.evaluate(_HIDE, True)
+    await asyncio.to_thread(eventually, lambda: _streams_ended(site) > ended)
+    site.place.send({"source": site.place.put("uploads/unseen.jpg", small(400))})
+    site.place.await_end_of("uploads/unseen.jpg")
+    assert await uploads.locator("#content img").count() == before
+
+    await uploads.evaluate(_HIDE, False)
+
+    await uploads.wait_for_function(_PICTURES, arg=before + 1)
+    assert await uploads.evaluate("window.isTheSame")
+
+
 async def test_a_page_whose_server_was_killed_comes_back_by_itself_and_misses_nothing(
     visitor: BrowserUser, site: ConsoleSite, uploads: Page
 ) -> None:
@@ -118,6 +161,11 @@ async def test_ten_tabs_of_one_browser_are_all_answered_and_all_hear_of_news(
     )
     await uploads.get_by_role("link", name="System").click()
     await expect(uploads.locator("h1")).to_be_visible()
+
+
+def _streams_ended(site: ConsoleSite) -> int:
+    """How many streams the server has ended: each is a line of its log then."""
+    return len([one for one in site.face.logged("http_request") if one["route"] == "/console/live"])
 
 
 async def _pictures_of(page: Page) -> int:
